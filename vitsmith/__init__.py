@@ -1,0 +1,1 @@
+"""Vision transformers from architecture to deployment."""

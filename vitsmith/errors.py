@@ -1,0 +1,92 @@
+"""Everything vitsmith can refuse, in one tree.
+
+    VitsmithError                 exit code 1
+    ├── InputError                exit code 2: wrong use or bad input; nothing was changed
+    │   ├── UnknownNameError      a name that is not in a list; says which are close
+    │   ├── ConfigError           a configuration with one or more mistakes, all of them told
+    │   ├── ImageError            bytes that are not an image we will decode
+    │   ├── DatasetError          a folder or data set that cannot be used
+    │   ├── WeightsError          arrays that are missing, unused, misshapen or unreadable
+    │   ├── BundleError           a bundle whose files are changed, missing or of another version
+    │   ├── DownloadError         a checkpoint that could not be fetched whole
+    │   ├── OutputError           a place that cannot be written
+    │   └── MissingPackageError   an optional package; says the exact install line
+    └── GateError                 exit code 3: a transformation changed the answers
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class VitsmithError(Exception):
+    """Base of all errors that vitsmith raises on purpose. `exit_code` is what the command line returns."""
+
+    exit_code = 1
+
+
+class InputError(VitsmithError):
+    """Wrong use or bad input: the user can mend it, and nothing was changed."""
+
+    exit_code = 2
+
+
+class UnknownNameError(InputError):
+    """A name that is not in a known list."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        self.kind, self.name, self.known = kind, name, sorted(known)
+        super().__init__(f"unknown {kind} {name!r}: {suggestion(name, self.known)}")
+
+
+class ConfigError(InputError):
+    """A configuration with mistakes; the message lists all of them."""
+
+
+class ImageError(InputError):
+    """Bytes that are not an image, or one we refuse to decode."""
+
+
+class DatasetError(InputError):
+    """A folder or data set that cannot be used as it is."""
+
+
+class WeightsError(InputError):
+    """Arrays that are missing, unused, misshapen or unreadable."""
+
+
+class BundleError(InputError):
+    """A bundle whose files are changed, missing or of another format version."""
+
+
+class DownloadError(InputError):
+    """A checkpoint that could not be fetched whole."""
+
+
+class OutputError(InputError):
+    """A place that cannot be written."""
+
+
+class MissingPackageError(InputError):
+    """An optional package that is not installed."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f"this needs {package}, which is not installed: run  pip install 'vitsmith[{extra}]'")
+
+
+class GateError(VitsmithError):
+    """A transformation changed the answers more than allowed; nothing was written."""
+
+    exit_code = 3
+
+
+def suggestion(name: str, known: Iterable[str], *, limit: int = 4) -> str:
+    """'did you mean ...?' with the closest of `known`, or the whole list when nothing is close."""
+    by_lower = {candidate.lower(): candidate for candidate in known}
+    close = difflib.get_close_matches(name.lower(), by_lower, n=limit, cutoff=0.5)
+    if close:
+        return "did you mean " + " or ".join(by_lower[match] for match in close) + "?"
+    listed = sorted(by_lower.values())
+    more = f", ... ({len(listed)} in all)" if len(listed) > 12 else ""
+    return "known are " + ", ".join(listed[:12]) + more

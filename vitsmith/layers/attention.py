@@ -1,0 +1,50 @@
+"""Multi-head self-attention, arXiv 1706.03762 section 3.2.2.
+
+B batch, N tokens, D width, H heads, d = D / H
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Attention(nn.Module):
+    """Self-attention over (B, N, D) with one fused projection for query, key and value.
+
+    `explicit=False` (the default) uses `scaled_dot_product_attention`, whose fused kernels never form the weights.
+    `explicit=True` forms them, slower and with O(N^2) memory, and passes them through the module `weights`,
+    shape (B, H, N, N), where a hook or `features(images, intermediates=["blocks.0.attention.weights"])` sees them.
+    """
+
+    def __init__(self, width: int, heads: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.heads = heads
+        self.dropout = dropout
+        self.explicit = False
+        self.qkv = nn.Linear(width, 3 * width)
+        self.weights = nn.Identity()
+        self.out = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """(B, N, D) -> (B, N, D). `bias` is added to the scores and broadcasts to (B, H, N, N)."""
+        batch, tokens, width = x.shape
+        qkv = self.qkv(x).view(batch, tokens, 3, self.heads, width // self.heads)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, H, N, d)
+        dropout = self.dropout if self.training else 0.0
+        if self.explicit:
+            x = self._attend_explicitly(query, key, value, bias, dropout)
+        else:
+            x = F.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=dropout)
+        out: Tensor = self.out(x.transpose(1, 2).reshape(batch, tokens, width))
+        return out
+
+    def _attend_explicitly(
+        self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, dropout: float
+    ) -> Tensor:
+        scores = query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5
+        if bias is not None:
+            scores = scores + bias
+        weights: Tensor = self.weights(torch.softmax(scores, dim=-1))
+        return F.dropout(weights, dropout) @ value

@@ -1,0 +1,56 @@
+"""Learned position embeddings, and how they move to another grid."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+ResizeMethod = Literal["zoom", "bicubic"]
+
+
+class PositionEmbedding(nn.Module):
+    """Adds one learned vector to each token: (batch, tokens, width) -> the same."""
+
+    def __init__(self, tokens: int, width: int) -> None:
+        super().__init__()
+        self.embedding = nn.Parameter(torch.zeros(1, tokens, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.embedding
+
+
+def resize_positions(
+    embedding: Tensor,
+    old: tuple[int, int],
+    new: tuple[int, int],
+    *,
+    prefix: int,
+    method: ResizeMethod = "zoom",
+) -> Tensor:
+    """Position embeddings of another grid: (1, prefix + rows * columns, width) -> (1, prefix + new tokens, width).
+
+    `prefix` tokens (the class token's) are kept. 'zoom' is the original's `scipy.ndimage.zoom(order=1)`
+    (checkpoint.py, `interpolate_posembed`), which aligns the corners; 'bicubic' is what timm does (antialiased,
+    half-pixel centres). Both grids are (rows, columns) and come from configurations, never from a square root.
+    """
+    width = embedding.shape[-1]
+    kept, grid = embedding[:, :prefix], embedding[:, prefix:].reshape(*old, width)
+    resized = (_zoom if method == "zoom" else _bicubic)(grid, new)
+    return torch.cat([kept, resized.reshape(1, -1, width)], dim=1)
+
+
+def _zoom(grid: Tensor, new: tuple[int, int]) -> Tensor:
+    import scipy.ndimage
+
+    factors = (new[0] / grid.shape[0], new[1] / grid.shape[1], 1)
+    zoomed = scipy.ndimage.zoom(grid.detach().float().cpu().numpy(), factors, order=1)
+    return torch.from_numpy(zoomed).to(grid)
+
+
+def _bicubic(grid: Tensor, new: tuple[int, int]) -> Tensor:
+    channels_first = grid.detach().float().permute(2, 0, 1)[None]
+    resized = F.interpolate(channels_first, size=new, mode="bicubic", antialias=True, align_corners=False)
+    return resized[0].permute(1, 2, 0).to(grid)

@@ -1,0 +1,1 @@
+"""Architectures: configurations, presets, and one plain file for each family."""

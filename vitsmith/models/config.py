@@ -1,0 +1,223 @@
+"""Configurations: everything that decides a model's arrays and arithmetic, and nothing else.
+
+Sizes use the same words everywhere: width, depth, heads, mlp_width, patch, grid, classes.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from vitsmith.specs import Frozen, PositiveInt
+
+Rate = Annotated[float, Field(ge=0, lt=1)]
+Pair = tuple[PositiveInt, PositiveInt]
+Gelu = Literal["tanh", "erf"]
+Pooling = Literal["token", "gap", "unpooled", "token_unpooled"]
+
+
+class ResNetConfig(Frozen):
+    """The convolutional front of a hybrid: a stem, then bottleneck stages (models_resnet.py of the original)."""
+
+    stages: tuple[PositiveInt, ...] = Field((), description="bottleneck units per stage; () is the stem alone")
+    width_factor: float = Field(1.0, gt=0, description="the stem has 64 * width_factor channels")
+
+    @property
+    def stem_width(self) -> int:
+        return int(64 * self.width_factor)
+
+    @property
+    def out_width(self) -> int:
+        return self.stem_width * 4 * 2 ** (len(self.stages) - 1) if self.stages else self.stem_width
+
+    @property
+    def stride(self) -> int:
+        """Pixels per output position: 2 (root convolution) x 2 (pool) x 2 for each stage after the first."""
+        return 4 * 2 ** max(len(self.stages) - 1, 0)
+
+    def out_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
+        """(height, width) of the feature map; each halving rounds up, as 'SAME' padding does."""
+        height, width = image_size
+        for _ in range(int(math.log2(self.stride))):
+            height, width = -(-height // 2), -(-width // 2)
+        return height, width
+
+
+class ViTConfig(Frozen):
+    """Vision Transformer, arXiv 2010.11929; a hybrid when `resnet` is given."""
+
+    family: Literal["vit"] = "vit"
+    width: PositiveInt
+    depth: PositiveInt
+    heads: PositiveInt
+    mlp_width: PositiveInt
+    patch: Pair = Field(description="(height, width) of a patch, in pixels or in positions of the ResNet's output")
+    image_size: Pair = (224, 224)
+    classes: int = Field(1000, ge=0, description="0: no head, the pooled feature is the output")
+    pooling: Pooling = "token"
+    class_token: bool = True
+    representation: PositiveInt | None = Field(None, description="width of the tanh layer before the head (pre_logits)")
+    resnet: ResNetConfig | None = None
+    gelu: Gelu = "tanh"
+    norm_eps: float = 1e-6
+    norm_after_pooling: bool = Field(False, description="timm's fc_norm: the final LayerNorm comes after the mean")
+    dropout: Rate = 0.0
+    attention_dropout: Rate = 0.0
+    stochastic_depth: Rate = Field(0.0, description="rate of the last block; earlier blocks grow linearly from 0")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        mistakes = []
+        if self.width % self.heads:
+            mistakes.append(f"width {self.width} is not a multiple of heads {self.heads}")
+        if self.pooling in ("token", "token_unpooled") and not self.class_token:
+            mistakes.append(f"pooling {self.pooling!r} needs class_token=True")
+        if self.pooling == "unpooled" and self.class_token:
+            mistakes.append("pooling 'unpooled' has no class token; with one it is 'token_unpooled'")
+        if self.norm_after_pooling and self.pooling != "gap":
+            mistakes.append("norm_after_pooling is for pooling 'gap'")
+        reason = indivisible(self.patch_input, self.patch)
+        if reason and self.resnet is None:
+            mistakes.append(reason)
+        if min(self.grid) < 1:
+            mistakes.append(f"image size {show_size(self.image_size)} is smaller than one patch")
+        if mistakes:
+            raise ValueError("; ".join(mistakes))
+        return self
+
+    @property
+    def patch_input(self) -> tuple[int, int]:
+        """(height, width) of what the patches are cut from: the image, or the ResNet's output."""
+        return self.resnet.out_size(self.image_size) if self.resnet else self.image_size
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(rows, columns) of patches."""
+        height, width = self.patch_input
+        return height // self.patch[0], width // self.patch[1]
+
+    @property
+    def tokens(self) -> int:
+        """Length of the sequence, class token included."""
+        return math.prod(self.grid) + self.class_token
+
+    @property
+    def feature_width(self) -> int:
+        """Width of what the head sees."""
+        return self.representation or self.width
+
+
+class MixerConfig(Frozen):
+    """MLP-Mixer, arXiv 2105.01601."""
+
+    family: Literal["mixer"] = "mixer"
+    width: PositiveInt
+    depth: PositiveInt
+    tokens_mlp_width: PositiveInt
+    channels_mlp_width: PositiveInt
+    patch: Pair
+    image_size: Pair = (224, 224)
+    classes: int = Field(1000, ge=0)
+    gelu: Gelu = "tanh"
+    norm_eps: float = 1e-6
+    dropout: Rate = 0.0
+    stochastic_depth: Rate = 0.0
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if reason := indivisible(self.image_size, self.patch):
+            raise ValueError(reason)
+        return self
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        return self.image_size[0] // self.patch[0], self.image_size[1] // self.patch[1]
+
+    @property
+    def tokens(self) -> int:
+        return math.prod(self.grid)
+
+    @property
+    def feature_width(self) -> int:
+        return self.width
+
+
+class BertConfig(Frozen):
+    """BERT text tower: post-norm, the first token pooled (flaxformer's BertEncoder)."""
+
+    kind: Literal["bert"] = "bert"
+    width: PositiveInt
+    depth: PositiveInt
+    heads: PositiveInt
+    mlp_width: PositiveInt
+    vocabulary: PositiveInt = 30522
+    positions: PositiveInt = 512
+    segments: PositiveInt = 2
+    length: PositiveInt = Field(16, description="tokens per text")
+    classes: int = Field(768, ge=0, description="width of the projection; 0: none")
+    gelu: Gelu = "tanh"
+    norm_eps: float = 1e-12
+
+
+class TextTransformerConfig(Frozen):
+    """Plain pre-norm text tower, the last token pooled (models_lit.py of the original)."""
+
+    kind: Literal["transformer"] = "transformer"
+    width: PositiveInt
+    depth: PositiveInt
+    heads: PositiveInt
+    mlp_width: PositiveInt
+    vocabulary: PositiveInt
+    length: PositiveInt = 16
+    classes: PositiveInt = Field(description="width of the projection")
+    gelu: Gelu = "tanh"
+    norm_eps: float = 1e-6
+
+
+TextConfig = Annotated[BertConfig | TextTransformerConfig, Field(discriminator="kind")]
+
+
+class LiTConfig(Frozen):
+    """Two towers and a temperature, arXiv 2111.07991. `image.classes` is the width of the image projection, or 0."""
+
+    family: Literal["lit"] = "lit"
+    image: ViTConfig
+    text: TextConfig
+
+    @model_validator(mode="after")
+    def _same_width(self) -> Self:
+        image = self.image.classes or self.image.feature_width
+        text = self.text.classes or self.text.width
+        if image != text:
+            raise ValueError(f"the towers must meet in one width: image {image}, text {text}")
+        return self
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        return self.image.image_size
+
+    @property
+    def embedding_width(self) -> int:
+        return self.image.classes or self.image.feature_width
+
+
+ImageModelConfig = ViTConfig | MixerConfig
+ModelConfig = Annotated[ViTConfig | MixerConfig | LiTConfig, Field(discriminator="family")]
+
+
+def indivisible(size: tuple[int, int], patch: tuple[int, int]) -> str:
+    """Why `patch` does not tile `size`, with the nearest sizes that it does; '' when it tiles."""
+    if size[0] % patch[0] == 0 and size[1] % patch[1] == 0:
+        return ""
+    near = [tuple(max(side // p + up, 1) * p for side, p in zip(size, patch, strict=True)) for up in (0, 1)]
+    return (
+        f"image size {show_size(size)} is not a multiple of the patch {show_size(patch)}; "
+        f"the nearest that are: {show_size(near[0])}, {show_size(near[1])}"
+    )
+
+
+def show_size(size: tuple[int, ...]) -> str:
+    """'224x192' for (224, 192)."""
+    return "x".join(map(str, size))

@@ -1,0 +1,64 @@
+"""What a model saw on the way: tokens, the pooled feature, and any named intermediate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from vitsmith.errors import UnknownNameError
+from vitsmith.layers.attention import Attention
+
+
+class Features(NamedTuple):
+    """Result of `model.features(images)`."""
+
+    tokens: Tensor
+    """(batch, tokens, width) after the last block and its norm; the class token, if any, comes first."""
+    pooled: Tensor
+    """(batch, feature width): what the head sees; (batch, tokens, feature width) for unpooled models."""
+    grid: tuple[int, int]
+    """(rows, columns) of the patch tokens."""
+    intermediates: dict[str, Tensor]
+    """Outputs of the modules that were asked for, by name."""
+
+
+@contextmanager
+def record(model: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
+    """Collects the outputs of the submodules whose names match (`fnmatch` patterns) while the context lasts.
+
+    A name ending in 'attention.weights' switches that layer to explicit attention for as long.
+    Raises UnknownNameError for a pattern that matches nothing.
+    """
+    modules = {name: module for name, module in model.named_modules() if name}
+    wanted = {name for pattern in names for name in _match(pattern, modules)}
+    seen: dict[str, Tensor] = {}
+    handles = [modules[name].register_forward_hook(_keeper(name, seen)) for name in sorted(wanted)]
+    owners = [modules[name.removesuffix(".weights")] for name in wanted if name.endswith("attention.weights")]
+    before = [(owner, owner.explicit) for owner in owners if isinstance(owner, Attention)]
+    for owner, _ in before:
+        owner.explicit = True
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
+        for owner, explicit in before:
+            owner.explicit = explicit
+
+
+def _match(pattern: str, modules: dict[str, nn.Module]) -> list[str]:
+    matched = [name for name in modules if fnmatchcase(name, pattern)]
+    if not matched:
+        raise UnknownNameError("intermediate", pattern, modules)
+    return matched
+
+
+def _keeper(name: str, seen: dict[str, Tensor]) -> Any:
+    def keep(_module: nn.Module, _inputs: tuple[Any, ...], output: Tensor) -> None:
+        seen[name] = output
+
+    return keep

@@ -1,0 +1,112 @@
+"""How fresh weights are drawn: the one place that says so, with the original's rule beside each.
+
+| part                               | rule                                             | source              |
+|------------------------------------|--------------------------------------------------|---------------------|
+| attention and MLP kernels          | Xavier uniform (query, key, value one by one)    | models_vit.py       |
+| MLP biases of transformers         | normal, deviation 1e-6                           | models_vit.py       |
+| Mixer kernels                      | LeCun normal, biases 0                           | flax's Dense        |
+| patch embedding, ResNet kernels    | LeCun normal                                     | flax's Conv         |
+| position embeddings                | normal, deviation 0.02                           | models_vit.py, BERT |
+| class token, head                  | zeros: a fresh model knows nothing and says so   | models_vit.py       |
+| last GroupNorm of a bottleneck     | scale 0, so that each unit starts as an identity | models_resnet.py    |
+| text: word and position embeddings | normal, deviation 1 / sqrt(width)                | models_lit.py       |
+| BERT: all kernels and embeddings   | normal, deviation 0.02                           | arXiv 1810.04805    |
+"""
+
+from __future__ import annotations
+
+import math
+
+from torch import nn
+
+from vitsmith.layers.attention import Attention
+from vitsmith.layers.mlp import Mlp
+from vitsmith.layers.patches import PatchEmbedding
+from vitsmith.layers.positions import PositionEmbedding
+from vitsmith.layers.stdconv import StdConv2d
+from vitsmith.models.lit import LiT
+from vitsmith.models.mixer import MlpMixer
+from vitsmith.models.resnet import Bottleneck
+from vitsmith.models.text import Bert, TextTransformer
+from vitsmith.models.vit import VisionTransformer
+
+
+def initialize(model: nn.Module) -> None:
+    """Draws all weights of a model in place, from torch's global generator."""
+    for module in model.modules():
+        _initialize_part(module)
+    for module in reversed(list(model.modules())):  # owners have the last word on their parts
+        _initialize_owner(module)
+
+
+def reset_head(head: nn.Linear) -> None:
+    """Zeros, as the original starts fine-tuning."""
+    nn.init.zeros_(head.weight)
+    nn.init.zeros_(head.bias)
+
+
+def _initialize_part(module: nn.Module) -> None:
+    match module:
+        case Attention():
+            width = module.qkv.in_features
+            for part in module.qkv.weight.view(3, width, width).unbind(0):
+                nn.init.xavier_uniform_(part)
+            nn.init.xavier_uniform_(module.out.weight)
+            nn.init.zeros_(module.qkv.bias)
+            nn.init.zeros_(module.out.bias)
+        case Mlp():
+            for layer in (module.widen, module.narrow):
+                nn.init.xavier_uniform_(layer.weight)
+                nn.init.normal_(layer.bias, std=1e-6)
+        case PatchEmbedding():
+            _lecun_normal(module.projection)
+            assert module.projection.bias is not None
+            nn.init.zeros_(module.projection.bias)
+        case StdConv2d():
+            _lecun_normal(module)
+        case PositionEmbedding():
+            nn.init.normal_(module.embedding, std=0.02)
+        case nn.LayerNorm() | nn.GroupNorm():
+            nn.init.ones_(module.weight)
+            nn.init.zeros_(module.bias)
+
+
+def _initialize_owner(module: nn.Module) -> None:
+    match module:
+        case Bottleneck():
+            nn.init.zeros_(module.norm3.weight)
+        case VisionTransformer():
+            if module.class_token is not None:
+                nn.init.zeros_(module.class_token)
+            if isinstance(module.representation, nn.Sequential):
+                _lecun_normal(module.representation[0])
+                nn.init.zeros_(module.representation[0].bias)
+        case MlpMixer():
+            for mlp in (part for part in module.modules() if isinstance(part, Mlp)):
+                for layer in (mlp.widen, mlp.narrow):
+                    _lecun_normal(layer)
+                    nn.init.zeros_(layer.bias)
+        case TextTransformer():
+            nn.init.normal_(module.words.weight, std=module.config.width**-0.5)
+            nn.init.normal_(module.positions.embedding, std=module.config.width**-0.5)
+            _lecun_normal(module.head)
+            nn.init.zeros_(module.head.bias)
+        case Bert():
+            for part in module.modules():
+                if isinstance(part, nn.Linear | nn.Embedding):
+                    nn.init.normal_(part.weight, std=0.02)
+                if isinstance(part, nn.Linear):
+                    nn.init.zeros_(part.bias)
+        case LiT():
+            nn.init.zeros_(module.log_temperature)
+            if isinstance(module.image.head, nn.Linear):  # a projection here, not a classifier
+                _lecun_normal(module.image.head)
+    if isinstance(module, VisionTransformer | MlpMixer) and isinstance(module.head, nn.Linear):
+        reset_head(module.head)
+
+
+def _lecun_normal(layer: nn.Module) -> None:
+    """Truncated normal with variance 1 / fan-in; 0.8796 is the deviation left after cutting at two deviations."""
+    weight = layer.get_parameter("weight")
+    deviation = math.sqrt(1.0 / math.prod(weight.shape[1:])) / 0.87962566103423978
+    nn.init.trunc_normal_(weight, std=deviation, a=-2 * deviation, b=2 * deviation)

@@ -1,0 +1,47 @@
+"""LiT: "Zero-Shot Transfer with Locked-image text Tuning", arXiv 2111.07991.
+
+B images, T texts, L length, E embedding width. Source: models_lit.py of the original.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from vitsmith.models.config import LiTConfig
+from vitsmith.models.text import text_tower
+from vitsmith.models.vit import VisionTransformer
+
+
+class LiT(nn.Module):
+    """An image tower and a text tower that meet in one space of E dimensions."""
+
+    def __init__(self, config: LiTConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.image = VisionTransformer(config.image)
+        self.text = text_tower(config.text)
+        self.log_temperature = nn.Parameter(torch.zeros(1))
+
+    @property
+    def temperature(self) -> Tensor:
+        """What the cosine similarities are multiplied with before the softmax, shape (1,)."""
+        return self.log_temperature.exp()
+
+    def encode_image(self, images: Tensor) -> Tensor:
+        """(B, 3, height, width) in [-1, 1] -> unit vectors (B, E)."""
+        return normalize(self.image(images))
+
+    def encode_text(self, tokens: Tensor) -> Tensor:
+        """Token ids (T, L) -> unit vectors (T, E)."""
+        return normalize(self.text(tokens))
+
+    def forward(self, images: Tensor, tokens: Tensor) -> Tensor:
+        """Logits (B, T): temperature times the cosine similarity of each image with each text."""
+        return self.temperature * self.encode_image(images) @ self.encode_text(tokens).T
+
+
+def normalize(embeddings: Tensor) -> Tensor:
+    """Rows of unit length; 1e-8 is added to the norm (not a lower bound), as in the original."""
+    norms: Tensor = torch.linalg.vector_norm(embeddings, dim=-1, keepdim=True)
+    return embeddings / (norms + 1e-8)

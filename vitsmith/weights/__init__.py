@@ -1,0 +1,1 @@
+"""Reading and writing weights. Foreign names and layouts stop here."""

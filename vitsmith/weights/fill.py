@@ -1,0 +1,69 @@
+"""Moving arrays between a file and a model, strictly: everything is accounted for, or nothing is done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from vitsmith.errors import WeightsError
+from vitsmith.models.config import show_size
+from vitsmith.weights.layouts import Shape, Slot
+
+
+class ArrayFile(Protocol):
+    """A file of named arrays: shapes at once, float32 arrays one by one."""
+
+    path: Path
+    shapes: dict[str, Shape]
+
+    def read(self, name: str) -> Tensor: ...
+
+
+def check_arrays(model: nn.Module, slots: Mapping[str, Slot], file: ArrayFile, *, unused: frozenset[str]) -> None:
+    """Raises WeightsError, naming them, for arrays that are missing, unexplained or misshapen.
+
+    `unused` are the arrays that the caller asked to leave alone.
+    """
+    parameters = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+    missing = sorted(set(slots) - set(file.shapes))
+    extra = sorted(set(file.shapes) - set(slots) - unused)
+    wrong = []
+    for name in sorted(set(slots) & set(file.shapes)):
+        expected = slots[name].foreign_shape(parameters[slots[name].parameter])
+        if not _same_shape(file.shapes[name], expected):
+            wrong.append(f"{name} is {show_size(file.shapes[name])}, expected {show_size(expected)}")
+    told = [
+        f"{len(names)} {what}: {', '.join(names[:4])}{', ...' if len(names) > 4 else ''}"
+        for what, names in (("missing", missing), ("unexpected", extra), ("of wrong shape", wrong))
+        if names
+    ]
+    if told:
+        raise WeightsError(f"{file.path}: arrays do not fit the model: {'; '.join(told)}")
+
+
+def _same_shape(found: Shape, expected: Shape) -> bool:
+    """Equal, or a GroupNorm's (channels,) for the released (1, 1, 1, channels): flax changed it in 0.3.6."""
+    return found == expected or (expected[:3] == (1, 1, 1) and found == expected[3:])
+
+
+@torch.no_grad()
+def fill_model(model: nn.Module, slots: Mapping[str, Slot], file: ArrayFile) -> None:
+    """Copies each array of the file into its slot. Memory: the model, plus one array at a time."""
+    for name, slot in slots.items():
+        slot_of(model, slot).copy_(slot.layout.ours_from_foreign(file.read(name)))
+
+
+def arrays_of(model: nn.Module, slots: Mapping[str, Slot]) -> Iterator[tuple[str, Tensor]]:
+    """The model's weights under their foreign names and layouts, one at a time."""
+    for name, slot in slots.items():
+        yield name, slot.layout.foreign_from_ours(slot_of(model, slot).detach())
+
+
+def slot_of(model: nn.Module, slot: Slot) -> Tensor:
+    """The parameter, or the slice of it, that a slot stands for; writing to it writes to the model."""
+    parameter = model.get_parameter(slot.parameter)
+    return parameter.chunk(slot.parts)[slot.part] if slot.parts > 1 else parameter

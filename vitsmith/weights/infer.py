@@ -1,0 +1,166 @@
+"""From the shapes of released arrays to the configuration they belong to."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from vitsmith.errors import WeightsError
+from vitsmith.models.build import parse_config
+from vitsmith.models.config import ResNetConfig, show_size
+from vitsmith.weights.layouts import Shape
+
+Shapes = Mapping[str, Shape]
+
+
+def infer_config(shapes: Shapes, *, image_size: tuple[int, int] | None = None, pooling: str | None = None) -> Any:
+    """The configuration that arrays of these names and shapes belong to: a ModelConfig.
+
+    `image_size` is needed only where the arrays do not tell: position embeddings of a grid that is not square.
+    `pooling` says 'unpooled' or 'token_unpooled'; without it a class token means 'token' and none means 'gap',
+    which have the same arrays. Raises WeightsError for arrays of no family we know, ConfigError for impossible sizes.
+    """
+    if "t" in shapes and any(name.startswith("img/") for name in shapes):
+        return parse_config(_lit(shapes, image_size))
+    if "stem/kernel" in shapes:
+        return parse_config(_mixer(shapes, image_size))
+    if "embedding/kernel" in shapes:
+        return parse_config(_vit(shapes, image_size, pooling))
+    shown = ", ".join(sorted(shapes)[:4]) or "nothing"
+    raise WeightsError(f"these are not the arrays of a ViT, hybrid, Mixer or LiT (they begin with {shown})")
+
+
+def _vit(shapes: Shapes, image_size: tuple[int, int] | None, pooling: str | None) -> dict[str, Any]:
+    rows, columns, _, width = _get(shapes, "embedding/kernel", 4)
+    heads, mlp_width = _encoder_sizes(shapes, "Transformer")
+    class_token = "cls" in shapes
+    resnet = _resnet(shapes) if "conv_root/kernel" in shapes else None
+    tokens = _get(shapes, "Transformer/posembed_input/pos_embedding", 3)[1]
+    stride = resnet.stride if resnet else 1
+    if image_size is None:
+        side = _square_side(tokens - class_token)
+        image_size = (side * rows * stride, side * columns * stride)
+    return {
+        "family": "vit",
+        "width": width,
+        "depth": _count(shapes, r"Transformer/encoderblock_(\d+)/"),
+        "heads": heads,
+        "mlp_width": mlp_width,
+        "patch": (rows, columns),
+        "image_size": image_size,
+        "classes": shapes["head/kernel"][-1] if "head/kernel" in shapes else 0,
+        "pooling": pooling or ("token" if class_token else "gap"),
+        "class_token": class_token,
+        "representation": shapes["pre_logits/kernel"][-1] if "pre_logits/kernel" in shapes else None,
+        "resnet": resnet.model_dump() if resnet else None,
+    }
+
+
+def _resnet(shapes: Shapes) -> ResNetConfig:
+    width = _get(shapes, "conv_root/kernel", 4)[-1]
+    count = _count(shapes, r"block(\d+)/", first=1)
+    stages = tuple(_count(shapes, rf"block{stage}/unit(\d+)/", first=1) for stage in range(1, count + 1))
+    return ResNetConfig(stages=stages, width_factor=width / 64)
+
+
+def _mixer(shapes: Shapes, image_size: tuple[int, int] | None) -> dict[str, Any]:
+    rows, columns, _, width = _get(shapes, "stem/kernel", 4)
+    tokens, tokens_mlp_width = _get(shapes, "MixerBlock_0/token_mixing/Dense_0/kernel", 2)
+    if image_size is None:
+        side = _square_side(tokens)
+        image_size = (side * rows, side * columns)
+    return {
+        "family": "mixer",
+        "width": width,
+        "depth": _count(shapes, r"MixerBlock_(\d+)/"),
+        "tokens_mlp_width": tokens_mlp_width,
+        "channels_mlp_width": _get(shapes, "MixerBlock_0/channel_mixing/Dense_0/kernel", 2)[1],
+        "patch": (rows, columns),
+        "image_size": image_size,
+        "classes": shapes["head/kernel"][-1] if "head/kernel" in shapes else 0,
+    }
+
+
+def _lit(shapes: Shapes, image_size: tuple[int, int] | None) -> dict[str, Any]:
+    image = _vit(_under(shapes, "img/"), image_size, None)
+    text_shapes = _under(shapes, "txt/")
+    bert = any(name.startswith("BertEncoder_0/") for name in text_shapes)
+    return {"family": "lit", "image": image, "text": _bert(text_shapes) if bert else _text_transformer(text_shapes)}
+
+
+def _bert(shapes: Shapes) -> dict[str, Any]:
+    embedders = "BertEncoder_0/embedder/embedders"
+    vocabulary, width = _get(shapes, f"{embedders}_token_ids/embedding", 2)
+    layers = "BertEncoder_0/encoder_block/layer_sequence/layers_"
+    return {
+        "kind": "bert",
+        "width": width,
+        "depth": _count(shapes, rf"{layers}(\d+)/"),
+        "heads": max(width // 64, 1),  # not in the arrays; all released BERTs have heads of 64
+        "mlp_width": _get(shapes, f"{layers}0/mlp_block/mlp/dense_layer/kernel", 2)[1],
+        "vocabulary": vocabulary,
+        "positions": _get(shapes, f"{embedders}_position_ids/embedding", 2)[0],
+        "segments": _get(shapes, f"{embedders}_segment_ids/embedding", 2)[0],
+        "classes": shapes["head/kernel"][-1] if "head/kernel" in shapes else 0,
+    }
+
+
+def _text_transformer(shapes: Shapes) -> dict[str, Any]:
+    vocabulary, width = _get(shapes, "Embed_0/embedding", 2)
+    heads, mlp_width = _encoder_sizes(shapes, "Encoder_0")
+    return {
+        "kind": "transformer",
+        "width": width,
+        "depth": _count(shapes, r"Encoder_0/encoderblock_(\d+)/"),
+        "heads": heads,
+        "mlp_width": mlp_width,
+        "vocabulary": vocabulary,
+        "length": _get(shapes, "pos_embedding", 3)[1],
+        "classes": _get(shapes, "head/kernel", 2)[1],
+    }
+
+
+def _encoder_sizes(shapes: Shapes, prefix: str) -> tuple[int, int]:
+    """(heads, mlp width) from whichever block has them, in either naming."""
+    heads = mlp_width = 0
+    for name, shape in shapes.items():
+        if name.startswith(f"{prefix}/encoderblock_"):
+            if name.endswith("/query/kernel") and len(shape) == 3:
+                heads = shape[1]
+            elif name.endswith("/Dense_0/kernel") and len(shape) == 2:
+                mlp_width = shape[1]
+    if not heads or not mlp_width:
+        missing = "query/kernel" if not heads else "Dense_0/kernel"
+        raise WeightsError(f"no array {prefix}/encoderblock_0/.../{missing}: the file is incomplete")
+    return heads, mlp_width
+
+
+def _count(shapes: Shapes, pattern: str, first: int = 0) -> int:
+    """One more than the highest index that `pattern` finds; gaps are told later, as missing arrays."""
+    found = [int(match[1]) for name in shapes if (match := re.match(pattern, name))]
+    return max(found) + 1 - first if found else 0
+
+
+def _get(shapes: Shapes, name: str, axes: int) -> Shape:
+    if name not in shapes:
+        raise WeightsError(f"array {name!r} is missing: the file is incomplete")
+    if len(shapes[name]) != axes:
+        raise WeightsError(f"array {name!r} has shape {show_size(shapes[name])}, expected {axes} axes")
+    return shapes[name]
+
+
+def _square_side(patches: int) -> int:
+    side = math.isqrt(max(patches, 0))
+    if side * side != patches or side == 0:
+        raise WeightsError(
+            f"{patches} patch positions do not form a square: say the size, image_size=(height, width)"
+        )
+    return side
+
+
+def _under(shapes: Shapes, prefix: str) -> dict[str, Shape]:
+    return {name.removeprefix(prefix): shape for name, shape in shapes.items() if name.startswith(prefix)}
+
+

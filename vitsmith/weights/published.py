@@ -1,0 +1,114 @@
+"""The published checkpoints of the original, as rows of data (published.csv): what exists, where, and what is known of it.
+
+A checkpoint is named `<model>.<tag>`: `ViT-B_16.imagenet21k`, `ViT-B_16.imagenet21k+imagenet2012` (384 pixels; `-224`
+is the other), `ViT-B_16.augreg-i21k`, `ViT-B_16.augreg-imagenet2012-384`, `ViT-B_16.sam`, `Mixer-B_16.gsam`,
+`LiT-B16B_2.lit`. An empty cell means that no source says it; a source without a repository is a file of
+google-research/vision_transformer. The 50,000 other AugReg files are found by augreg.py.
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+from collections import defaultdict
+from importlib import resources
+from urllib.parse import unquote, urlsplit
+
+from pydantic import Field
+
+from vitsmith.errors import InputError, UnknownNameError
+from vitsmith.models.presets import find_preset
+from vitsmith.specs import Frozen, PositiveInt
+
+ORIGIN = "https://storage.googleapis.com"
+"""Where the buckets are: gs://<bucket>/<path> is ORIGIN/<bucket>/<path>."""
+
+
+class Checkpoint(Frozen):
+    """One published file."""
+
+    tag: str = Field(description="how the user names it: '<model>.<tag>'")
+    model: str = Field(description="canonical name of its architecture; the ViTs trained with GSAM are mean-pooled")
+    url: str = Field(description="address of the .npz, percent-encoded ('+' in a path is %2B)")
+    size_mib: float | None = Field(None, description="as the source prints it; those over 1,000 are good to 5 MiB")
+    resolution: PositiveInt = Field(description="side of the square images it was trained on, in pixels")
+    classes: PositiveInt | None = Field(None, description="width of its head; None for LiT, which has none")
+    dataset: str = Field(description="what it was trained on last")
+    accuracy: float | None = Field(None, description="ImageNet top-1 in %; zero-shot for LiT")
+    vocabulary: str = Field("", description="address of the tokenizer's vocabulary, for LiT (vit_jax/models_lit.py)")
+    source: str = Field(description="where this row's facts come from")
+
+    @property
+    def stem(self) -> str:
+        """The file's name without '.npz'."""
+        return _stem(self.url)
+
+
+@functools.cache
+def checkpoints() -> tuple[Checkpoint, ...]:
+    """All published checkpoints with a row of their own, in the order of the table."""
+    text = resources.files(__package__).joinpath("published.csv").read_text(encoding="utf-8")
+    rows = csv.DictReader(text.splitlines())
+    return tuple(Checkpoint.model_validate({name: cell for name, cell in row.items() if cell}) for row in rows)
+
+
+def find_checkpoint(name: str) -> Checkpoint:
+    """The checkpoint that `name` means: its tag in any case, its file's name, or its address (https:// or gs://).
+
+    The model in a tag may be spelled in any way that `find_preset` knows: 'B/16.sam'. Raises UnknownNameError with
+    the closest tags, and InputError for a file name that several buckets share ('ViT-B_16').
+    """
+    if "://" in name:
+        found = [row for row in checkpoints() if _address(row.url) == _address(name)]
+    else:
+        found = _by_name().get(name.lower().removesuffix(".npz"), []) or _by_alias(name)
+    if not found:
+        raise UnknownNameError("checkpoint", name, [row.tag for row in checkpoints()])
+    if len(found) > 1:
+        raise InputError(f"{name!r} names {len(found)} checkpoints; say which: {', '.join(row.tag for row in found)}")
+    return found[0]
+
+
+def checkpoints_of(model: str) -> tuple[Checkpoint, ...]:
+    """The checkpoints of one architecture, by any of its names; () when none was published.
+
+    Raises UnknownNameError for a name that is no architecture.
+    """
+    exact = tuple(row for row in checkpoints() if row.model == model)
+    if exact:
+        return exact
+    canonical = find_preset(model)[0].name
+    return tuple(row for row in checkpoints() if row.model == canonical)
+
+
+@functools.cache
+def _by_name() -> dict[str, list[Checkpoint]]:
+    """Rows by tag, by architecture and tag, and by file name, all in lower case."""
+    named = defaultdict(list)
+    for row in checkpoints():
+        kind = row.tag.partition(".")[2]
+        for name in dict.fromkeys((row.tag.lower(), f"{row.model}.{kind}".lower(), row.stem.lower())):
+            named[name].append(row)
+    return dict(named)
+
+
+def _by_alias(name: str) -> list[Checkpoint]:
+    model, dot, kind = name.partition(".")
+    if not dot:
+        return []
+    try:
+        canonical = find_preset(model)[0].name
+    except UnknownNameError:
+        return []
+    return _by_name().get(f"{canonical}.{kind}".lower(), [])
+
+
+def _address(url: str) -> str:
+    """'bucket/path', whatever the scheme, the host (a mirror) and the encoding."""
+    parts = urlsplit(url)
+    bucket = f"/{parts.netloc}" if parts.scheme == "gs" else ""
+    return bucket + unquote(parts.path)
+
+
+def _stem(url: str) -> str:
+    return unquote(urlsplit(url).path).rpartition("/")[2].removesuffix(".npz")
