@@ -1,1 +1,74 @@
-"""Vision transformers from architecture to deployment."""
+"""Vision transformers from architecture to deployment.
+
+    import vitsmith as vs
+
+    bundle = vs.load("B_16.npz")              # a bundle, a released .npz, weights of timm or HF, or a published name
+    predictor = vs.Predictor(bundle)
+    predictor(["cat.jpg"])[0].top(5)
+
+Everything is imported on first use, so that `import vitsmith` is light: torch takes seconds.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vitsmith.errors import GateError, InputError, VitsmithError
+    from vitsmith.models.build import create_model
+    from vitsmith.predict import Prediction, Predictor
+    from vitsmith.specs import ImageSpec, Labels, Measurement, Provenance, TextSpec
+    from vitsmith.weights.bundle import Bundle
+    from vitsmith.weights.checkpoints import init_for_finetune, load, save
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Bundle": "vitsmith.weights.bundle",
+    "GateError": "vitsmith.errors",
+    "ImageSpec": "vitsmith.specs",
+    "InputError": "vitsmith.errors",
+    "Labels": "vitsmith.specs",
+    "Measurement": "vitsmith.specs",
+    "Prediction": "vitsmith.predict",
+    "Predictor": "vitsmith.predict",
+    "Provenance": "vitsmith.specs",
+    "TextSpec": "vitsmith.specs",
+    "VitsmithError": "vitsmith.errors",
+    "create_model": "vitsmith.models.build",
+    "init_for_finetune": "vitsmith.weights.checkpoints",
+    "load": "vitsmith.weights.checkpoints",
+    "save": "vitsmith.weights.checkpoints",
+}
+
+__all__ = [
+    "Bundle",
+    "GateError",
+    "ImageSpec",
+    "InputError",
+    "Labels",
+    "Measurement",
+    "Prediction",
+    "Predictor",
+    "Provenance",
+    "TextSpec",
+    "VitsmithError",
+    "create_model",
+    "init_for_finetune",
+    "load",
+    "save",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'vitsmith' has no attribute {name!r}")
+    import importlib
+
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

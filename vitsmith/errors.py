@@ -1,17 +1,17 @@
 """Everything vitsmith can refuse, in one tree.
 
-    VitsmithError                 exit code 1
-    ├── InputError                exit code 2: wrong use or bad input; nothing was changed
-    │   ├── UnknownNameError      a name that is not in a list; says which are close
-    │   ├── ConfigError           a configuration with one or more mistakes, all of them told
-    │   ├── ImageError            bytes that are not an image we will decode
-    │   ├── DatasetError          a folder or data set that cannot be used
-    │   ├── WeightsError          arrays that are missing, unused, misshapen or unreadable
-    │   ├── BundleError           a bundle whose files are changed, missing or of another version
-    │   ├── DownloadError         a checkpoint that could not be fetched whole
-    │   ├── OutputError           a place that cannot be written
-    │   └── MissingPackageError   an optional package; says the exact install line
-    └── GateError                 exit code 3: a transformation changed the answers
+VitsmithError                 exit code 1
+├── InputError                exit code 2: wrong use or bad input; nothing was changed
+│   ├── UnknownNameError      a name that is not in a list; says which are close
+│   ├── ConfigError           a configuration with one or more mistakes, all of them told
+│   ├── ImageError            bytes that are not an image we will decode
+│   ├── DatasetError          a folder or data set that cannot be used
+│   ├── WeightsError          arrays that are missing, unused, misshapen or unreadable
+│   ├── BundleError           a bundle whose files are changed, missing or of another version
+│   ├── DownloadError         a checkpoint that could not be fetched whole
+│   ├── OutputError           a place that cannot be written
+│   └── MissingPackageError   an optional package; says the exact install line
+└── GateError                 exit code 3: a transformation changed the answers
 """
 
 from __future__ import annotations

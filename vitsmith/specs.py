@@ -35,7 +35,8 @@ class ImageSpec(Frozen):
     )
     interpolation: Literal["bilinear", "bicubic", "lanczos"] = "bilinear"
     antialias: bool = Field(
-        False, description="False: two-tap bilinear as tf.image.resize; True: Pillow's filters, which widen when shrinking"
+        False,
+        description="False: two-tap bilinear as tf.image.resize; True: Pillow's filters, which widen when shrinking",
     )
     quantize: Literal["none", "truncate", "round"] = Field(
         "none", description="what happens to the resized pixels: kept as float, truncated to uint8, or rounded to uint8"

@@ -1,7 +1,7 @@
 """Image bytes, files, arrays and Pillow images to upright RGB pixels, refusing what cannot be trusted.
 
-Three promises: the size is read from the header and checked before anything is decoded; a picture is decoded whole
-or not at all; and whatever is wrong is an ImageError of one line that begins with the name of the file.
+Three promises: the size is read from the header and checked before anything is decoded; a cut-off file is an error,
+never half a picture; and whatever is wrong is an ImageError of one line that begins with the name of the file.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def _rgb_from_bytes(data: bytes, needed: tuple[int, int] | None, max_pixels: int
 def _rgb_from_jpeg(data: bytes, needed: tuple[int, int] | None, max_pixels: int) -> Pixels:
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data, strict=False)
-    except ValueError:  # a sampling that TurboJPEG's interface does not name, or no frame at all: Pillow decides
+    except ValueError:  # a chroma sampling that TurboJPEG has no name for, or no frame at all: Pillow decides
         return _rgb_from_pillow(_open_with_pillow(data), max_pixels)
     _check_size(height, width, max_pixels)
     orientation = _jpeg_orientation(data)
@@ -137,7 +137,7 @@ def _rgb_from_jpeg(data: bytes, needed: tuple[int, int] | None, max_pixels: int)
 def _means_damage(warning: str) -> bool:
     """Whether a libjpeg warning (jerror.h) says that pixels are missing, which Pillow would pass over in silence.
 
-    Bytes left over before the end marker (0xd9) are common in photos from cameras and the web, and harmless.
+    Bytes left over before the end marker (0xd9) are common in photos from cameras and the web, and mostly harmless.
     """
     if "extraneous bytes before marker 0xd9" in warning:
         return False
@@ -261,4 +261,6 @@ def _repeat_grey(grey: Pixels) -> Pixels:
 
 def _check_size(height: int, width: int, limit: int) -> None:
     if height * width > limit:
-        raise ImageError(f"has {height * width:,} pixels ({height} high, {width} wide), over the limit of {limit:,}")
+        raise ImageError(
+            f"has {height * width:,} pixels ({height} high, {width} wide), over the limit of {limit:,}; shrink it"
+        )

@@ -7,7 +7,6 @@ and Pillow's antialiased filters (timm, torchvision, HF). Letters: H, W source s
 from __future__ import annotations
 
 import math
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,15 +22,17 @@ _FILTERS = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 
-# Pillow resizes all of an image before the centre is cut out: 1x1000000 pixels would become 256x256000000 first.
-_MAX_ELONGATION = 100
+# Pixels that Pillow may hold on the way (64 MiB), unless the source or the result are larger themselves. It resizes all
+# of an image before the centre is cut out, and the width before the height: a line of 1 x 1000000 pixels would become
+# 256 x 256000000.
+_MAX_ON_THE_WAY = 2**24
 
 
 def load_image(source: ImageSource, spec: ImageSpec, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.float32]:
     """Read and preprocess one image: float32 of shape (3, h, w). Errors as `read_image` and `preprocess`."""
     needed = None
     if spec.scaled_decoding:
-        needed = spec.size if spec.resize == "squash" else _shorter_target(spec)
+        needed = spec.size if spec.resize == "squash" else _covered(spec)
     return preprocess(read_image(source, needed=needed, max_pixels=max_pixels), spec)
 
 
@@ -46,8 +47,8 @@ def preprocess(image: NDArray[np.uint8], spec: ImageSpec) -> NDArray[np.float32]
 def resize_image(image: NDArray[np.uint8], spec: ImageSpec) -> NDArray[np.uint8] | NDArray[np.float32]:
     """The image at the model's size, (h, w, 3): float32 in 0..255 with `quantize='none'`, else uint8.
 
-    Raises ImageError when `image` is not uint8 of shape (H, W, 3), or is over 100 times as long as it is wide and
-    is to be resized whole before its centre is cut out.
+    Raises ImageError when `image` is not uint8 of shape (H, W, 3), or with `antialias` is so long and narrow (over
+    about 100 to 1) that resizing it would take far more memory than it does itself.
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
         raise ImageError(
@@ -67,32 +68,39 @@ def normalize(pixels: NDArray[np.uint8] | NDArray[np.float32], spec: ImageSpec) 
     return output
 
 
-def _shorter_target(spec: ImageSpec) -> tuple[int, int]:
-    """(height, width) that the resized image must cover before its centre is cut out (timm's floor(size / crop))."""
+def _covered(spec: ImageSpec) -> tuple[int, int]:
+    """(height, width) that 'shorter' covers as tightly as it can, before the crop: timm's floor(size / crop)."""
     return math.floor(spec.size[0] / spec.crop), math.floor(spec.size[1] / spec.crop)
 
 
 def _resize_two_taps(image: NDArray[np.uint8], spec: ImageSpec) -> NDArray[np.uint8] | NDArray[np.float32]:
-    """tf.image.resize(method='bilinear'), and for 'shorter' the crop of vit_jax/preprocess.py.
+    """tf.image.resize(method='bilinear'), and for 'shorter' the centre crop of vit_jax/preprocess.py.
 
-    Only the taps of the pixels that remain are read, so the cost does not depend on the size of the source.
+    Only the taps of the pixels that remain are read, so the cost hardly depends on the size of the source.
     """
-    source, resized, start = image.shape[:2], spec.size, (0, 0)
+    height, width, _ = image.shape
+    resized, (y, x) = spec.size, (0, 0)
     if spec.resize == "shorter":
-        # In float32 and rounding halves to even, as `_resize_small` does with tf.round; `_crop` floors the offset.
-        wanted = np.float32(_shorter_target(spec))
-        ratio = np.max(wanted / np.float32(source))
-        resized = tuple(int(side) for side in np.rint(np.float32(source) * ratio))
-        start = tuple((have - keep) // 2 for have, keep in zip(resized, spec.size, strict=True))
-    top, bottom, down = _taps(source[0], resized[0], start[0], spec.size[0])
-    left, right, across = _taps(source[1], resized[1], start[1], spec.size[1])
-    across, down = across[:, None], down[:, None, None]
-    upper = _lerp(image[top[:, None], left], image[top[:, None], right], across)
-    lower = _lerp(image[bottom[:, None], left], image[bottom[:, None], right], across)
-    pixels = _lerp(upper, lower, down)
+        resized = _covering_size((height, width), _covered(spec))
+        y, x = (resized[0] - spec.size[0]) // 2, (resized[1] - spec.size[1]) // 2  # floored, as in `_crop`
+    top, bottom, down = _taps(height, resized[0], y, spec.size[0])
+    left, right, across = _taps(width, resized[1], x, spec.size[1])
+    rows, columns = np.concatenate([top, bottom]), np.concatenate([left, right])
+    # One flat `take` is four times as fast here as image[rows[:, None], columns].
+    corners = image.reshape(-1, 3).take(rows[:, None] * width + columns, axis=0).astype(np.float32)
+    rows_lerped = _lerp(corners[:, : len(left)], corners[:, len(left) :], across[:, None])
+    pixels = _lerp(rows_lerped[: len(top)], rows_lerped[len(top) :], down[:, None, None])
     if spec.quantize == "none":
         return pixels
     return (np.rint(pixels) if spec.quantize == "round" else pixels).astype(np.uint8)
+
+
+def _covering_size(source: tuple[int, int], covered: tuple[int, int]) -> tuple[int, int]:
+    """`_resize_small` of vit_jax/preprocess.py: the ratio in float32, halves rounded to even as by tf.round."""
+    sides = np.asarray(source, np.float32)
+    ratio = np.max(np.asarray(covered, np.float32) / sides)
+    height, width = np.rint(sides * ratio)
+    return int(height), int(width)
 
 
 def _taps(
@@ -111,25 +119,32 @@ def _taps(
     return lower, upper, centre - floor
 
 
-def _lerp(
-    low: NDArray[np.uint8] | NDArray[np.float32],
-    high: NDArray[np.uint8] | NDArray[np.float32],
-    weight: NDArray[np.float32],
-) -> NDArray[np.float32]:
-    low = low.astype(np.float32, copy=False)
+def _lerp(low: NDArray[np.float32], high: NDArray[np.float32], weight: NDArray[np.float32]) -> NDArray[np.float32]:
     return low + (high - low) * weight
 
 
 def _resize_with_pillow(image: NDArray[np.uint8], spec: ImageSpec) -> NDArray[np.uint8]:
     """Resize, and for 'shorter' cut out the centre, as timm and torchvision."""
-    pillow = Image.fromarray(image)
-    resample = _FILTERS[spec.interpolation]
+    source = image.shape[0], image.shape[1]
     height, width = spec.size
-    if spec.resize == "squash":
-        return np.array(pillow.resize((width, height), resample))
-    resized = _shorter_size(image.shape[:2], _shorter_target(spec))
-    # torchvision.transforms.functional.center_crop; round() takes halves to even there too. Resizing only the crop
-    # with Pillow's box= is not bit-identical: it rounds the box to float32.
-    top = round((resized[0] - height) / 2)
-    left = round((resized[1] - width) / 2)
-    return np.array(pillow.resize(resized[::-1], resample))[top : top + height, left : left + width]
+    resized = spec.size if spec.resize == "squash" else _shorter_size(source, _covered(spec))
+    if max(source[0], resized[0]) * resized[1] > max(_MAX_ON_THE_WAY, math.prod(source), 4 * math.prod(spec.size)):
+        raise ImageError(
+            f"image of {source[0]} x {source[1]} pixels (height x width) is too long and narrow to be resized "
+            f"to {resized[0]} x {resized[1]}; cut it into pieces first"
+        )
+    # torchvision's center_crop; its round() takes halves to even too. Resizing only the crop with Pillow's box= would
+    # be cheaper but is not the same: the box is rounded to float32, which moves 0.01% to 0.3% of the values by one.
+    top, left = round((resized[0] - height) / 2), round((resized[1] - width) / 2)
+    filtered = Image.fromarray(image).resize(resized[::-1], _FILTERS[spec.interpolation])
+    return np.array(filtered)[top : top + height, left : left + width]
+
+
+def _shorter_size(source: tuple[int, int], covered: tuple[int, int]) -> tuple[int, int]:
+    """torchvision's Resize(int) where the target is square, timm's ResizeKeepRatio where it is not, as timm chooses."""
+    height, width = source
+    if covered[0] != covered[1]:
+        ratio = min(height / covered[0], width / covered[1])
+        return round(height / ratio), round(width / ratio)
+    longer = int(covered[0] * max(source) / min(source))
+    return (covered[0], longer) if height <= width else (longer, covered[0])

@@ -1,0 +1,1 @@
+"""What runs a bundle: one small class an engine, behind one protocol."""

@@ -1,0 +1,1 @@
+"""From a bundle of torch weights to a program for another engine, behind the gate."""

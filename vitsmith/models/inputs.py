@@ -30,4 +30,6 @@ def check_tokens(tokens: Tensor, length: int) -> None:
     """Raises InputError unless `tokens` is an integer tensor of shape (batch, length)."""
     if tokens.ndim != 2 or tokens.shape[1] != length or tokens.is_floating_point():
         kind = f"{show_size(tuple(tokens.shape))} {str(tokens.dtype).removeprefix('torch.')}"
-        raise InputError(f"tokens must be integers of shape (batch, {length}), got {kind}; use the model's own tokenizer")
+        raise InputError(
+            f"tokens must be integers of shape (batch, {length}), got {kind}; use the model's own tokenizer"
+        )

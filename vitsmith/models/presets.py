@@ -140,9 +140,7 @@ def presets() -> dict[str, Preset]:
 def vit_config(size: str, patch: int, resnet: ResNetConfig | None = None) -> ViTConfig:
     """The released configuration of one size, with a class token, 1,000 classes and 224 pixels."""
     width, depth, heads, mlp_width = VIT_SIZES[size]
-    return ViTConfig(
-        width=width, depth=depth, heads=heads, mlp_width=mlp_width, patch=(patch, patch), resnet=resnet
-    )
+    return ViTConfig(width=width, depth=depth, heads=heads, mlp_width=mlp_width, patch=(patch, patch), resnet=resnet)
 
 
 def _lit_config(name: str) -> LiTConfig:

@@ -154,13 +154,9 @@ def _get(shapes: Shapes, name: str, axes: int) -> Shape:
 def _square_side(patches: int) -> int:
     side = math.isqrt(max(patches, 0))
     if side * side != patches or side == 0:
-        raise WeightsError(
-            f"{patches} patch positions do not form a square: say the size, image_size=(height, width)"
-        )
+        raise WeightsError(f"{patches} patch positions do not form a square: say the size, image_size=(height, width)")
     return side
 
 
 def _under(shapes: Shapes, prefix: str) -> dict[str, Shape]:
     return {name.removeprefix(prefix): shape for name, shape in shapes.items() if name.startswith(prefix)}
-
-

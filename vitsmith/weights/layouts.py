@@ -137,4 +137,3 @@ class Slot:
     def foreign_shape(self, parameter_shape: Shape) -> Shape:
         """Shape of the foreign array that belongs here."""
         return self.layout.foreign_shape(self.part_shape(parameter_shape))
-

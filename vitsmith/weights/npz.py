@@ -34,9 +34,7 @@ class NpzFile:
         except FileNotFoundError:
             raise WeightsError(f"{self.path}: no such file") from None
         except _DAMAGE as error:
-            raise WeightsError(
-                f"{self.path}: not a complete .npz file ({error}); download or copy it again"
-            ) from None
+            raise WeightsError(f"{self.path}: not a complete .npz file ({error}); download or copy it again") from None
         self.shapes: dict[str, Shape] = {}
         for member in self._zip.namelist():
             name = member.removesuffix(".npy")
@@ -67,7 +65,9 @@ class NpzFile:
     def _shape(self, name: str, stream: IO[bytes]) -> Shape:
         try:
             version = np.lib.format.read_magic(stream)
-            read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            read_header = (
+                np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            )
             shape, _, dtype = read_header(stream)
         except _DAMAGE as error:
             raise WeightsError(f"{self.path}: {name!r} is not an array ({error})") from None
@@ -84,4 +84,3 @@ def write_npz(path: str | os.PathLike[str], arrays: Iterable[tuple[str, Tensor]]
         for name, array in arrays:
             with container.open(name + ".npy", "w", force_zip64=True) as stream:
                 np.lib.format.write_array(stream, array.detach().float().cpu().contiguous().numpy(), allow_pickle=False)
-

@@ -1,4 +1,4 @@
-"""The published checkpoints of the original, as rows of data (published.csv): what exists, where, and what is known of it.
+"""The published checkpoints of the original, as rows of data (published.csv): what exists, where, what is known of it.
 
 A checkpoint is named `<model>.<tag>`: `ViT-B_16.imagenet21k`, `ViT-B_16.imagenet21k+imagenet2012` (384 pixels; `-224`
 is the other), `ViT-B_16.augreg-i21k`, `ViT-B_16.augreg-imagenet2012-384`, `ViT-B_16.sam`, `Mixer-B_16.gsam`,
@@ -19,9 +19,6 @@ from pydantic import Field
 from vitsmith.errors import InputError, UnknownNameError
 from vitsmith.models.presets import find_preset
 from vitsmith.specs import Frozen, PositiveInt
-
-ORIGIN = "https://storage.googleapis.com"
-"""Where the buckets are: gs://<bucket>/<path> is ORIGIN/<bucket>/<path>."""
 
 
 class Checkpoint(Frozen):
@@ -61,7 +58,7 @@ def find_checkpoint(name: str) -> Checkpoint:
     if "://" in name:
         found = [row for row in checkpoints() if _address(row.url) == _address(name)]
     else:
-        found = _by_name().get(name.lower().removesuffix(".npz"), []) or _by_alias(name)
+        found = _by_name().get(name.lower(), []) or _by_alias(name)
     if not found:
         raise UnknownNameError("checkpoint", name, [row.tag for row in checkpoints()])
     if len(found) > 1:

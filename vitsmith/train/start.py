@@ -1,0 +1,41 @@
+"""What a run starts from: fresh weights or a checkpoint, and the preprocessing that belongs to it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+from vitsmith.errors import ConfigError
+from vitsmith.models.build import ImageModel, create_model
+from vitsmith.specs import ImageSpec
+from vitsmith.train.recipe import TrainRecipe
+from vitsmith.weights.adapt import AdaptReport
+from vitsmith.weights.checkpoints import init_for_finetune, load
+
+
+class Start(NamedTuple):
+    """A model ready to be trained."""
+
+    model: ImageModel
+    images: ImageSpec
+    report: AdaptReport | None
+    """What became of the checkpoint's arrays; None for fresh weights."""
+
+
+def start(recipe: TrainRecipe, classes: int) -> Start:
+    """The recipe's model for `classes` classes, in training mode, its head at zero.
+
+    Fresh weights are decided by the recipe's seed and use the original's preprocessing; a checkpoint keeps its own, at
+    the recipe's size. Raises what `init_for_finetune` and `create_model` raise.
+    """
+    if recipe.init_from:
+        bundle = load(recipe.init_from, name=recipe.model or None, headless=True)
+        model, report = init_for_finetune(bundle, classes=classes, image_size=recipe.image_size, **recipe.overrides)
+        return Start(model, bundle.images.model_copy(update={"size": model.config.image_size}), report)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        fresh = create_model(recipe.model, classes=classes, image_size=recipe.image_size, **recipe.overrides)
+    if not isinstance(fresh, ImageModel):
+        raise ConfigError(f"{recipe.model} matches images with texts: train an image model")
+    return Start(fresh, ImageSpec.original(fresh.config.image_size), None)

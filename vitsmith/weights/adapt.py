@@ -1,0 +1,108 @@
+"""Making a trained model ready for another task: a new head, another resolution. Source: checkpoint.py of the original."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from vitsmith.errors import ConfigError
+from vitsmith.layers.positions import ResizeMethod, resize_positions
+from vitsmith.models.build import ImageModel, Model, build, change
+from vitsmith.models.config import MixerConfig, ViTConfig, show_size
+from vitsmith.models.initializers import reset_head
+from vitsmith.models.lit import LiT
+
+
+@dataclass
+class AdaptReport:
+    """What became of every array."""
+
+    loaded: list[str] = field(default_factory=list)
+    resized: dict[str, str] = field(default_factory=dict)
+    reset: list[str] = field(default_factory=list)
+    unused: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        lines = [f"loaded   {len(self.loaded)} arrays"]
+        lines += [f"resized  {name}: {how}" for name, how in self.resized.items()]
+        lines += [
+            f"{what:8} {', '.join(names)}" for what, names in (("reset", self.reset), ("unused", self.unused)) if names
+        ]
+        return "\n".join(lines)
+
+
+def adapt(
+    source: Model,
+    *,
+    classes: int,
+    image_size: tuple[int, int] | None = None,
+    positions: ResizeMethod = "zoom",
+    keep_representation: bool = False,
+    **overrides: Any,
+) -> tuple[ImageModel, AdaptReport]:
+    """A model for `classes` new classes with the arrays of `source`, in training mode, and a report.
+
+    The arrays are moved, not copied: `source` must not be used afterwards. The head starts at zero. Of a LiT model
+    the image tower is taken. The representation layer (`pre_logits`) is dropped with the head, as the original
+    does by default, unless `keep_representation`. `overrides` are configuration fields such as dropout=0.1.
+    Raises ConfigError for what cannot be adapted, such as a Mixer at another resolution.
+    """
+    report = AdaptReport()
+    if isinstance(source, LiT):
+        report.unused += [name for name, _ in source.named_parameters() if not name.startswith("image.")]
+        source = source.image
+    changes: dict[str, Any] = {"classes": classes, **overrides}
+    if image_size is not None:
+        changes["image_size"] = image_size
+    if isinstance(source.config, ViTConfig) and not keep_representation:
+        changes["representation"] = None
+    config = change(source.config, **changes)
+    _refuse_impossible(source.config, config)
+    model = build(config, device="meta")
+    given = dict(source.named_parameters())
+    arrays: dict[str, torch.Tensor] = {}
+    for name, expected in model.named_parameters():
+        arrays[name] = _adapted(name, expected, given, source.config, config, positions, report)
+    model.load_state_dict(arrays, assign=True)
+    assert isinstance(model, ImageModel) and isinstance(model.head, nn.Linear)
+    reset_head(model.head)
+    report.unused += sorted(name for name in given if name not in arrays)
+    return model.requires_grad_(True).train(), report
+
+
+def _adapted(
+    name: str,
+    expected: torch.Tensor,
+    given: dict[str, nn.Parameter],
+    old: ViTConfig | MixerConfig,
+    new: ViTConfig | MixerConfig,
+    positions: ResizeMethod,
+    report: AdaptReport,
+) -> torch.Tensor:
+    if name.startswith("head."):
+        report.reset.append(name)
+        return torch.zeros(expected.shape, dtype=expected.dtype)
+    if name == "positions.embedding" and old.grid != new.grid:
+        assert isinstance(old, ViTConfig)
+        report.resized[name] = f"grid {show_size(old.grid)} to {show_size(new.grid)} ({positions})"
+        return resize_positions(given[name].data, old.grid, new.grid, prefix=int(old.class_token), method=positions)
+    report.loaded.append(name)
+    return given[name].data
+
+
+def _refuse_impossible(old: ViTConfig | MixerConfig, new: ViTConfig | MixerConfig) -> None:
+    if isinstance(old, MixerConfig) and old.grid != new.grid:
+        raise ConfigError(
+            f"a Mixer is bound to its resolution: its token-mixing weights belong to {show_size(old.image_size)}, "
+            f"so image_size cannot become {show_size(new.image_size)}"
+        )
+    if new.classes < 1:
+        raise ConfigError("classes must be at least 1 for fine-tuning")
+    free = {"classes", "image_size", "representation", "dropout", "attention_dropout", "stochastic_depth"}
+    fixed = set(type(old).model_fields) - free
+    moved = [field for field in sorted(fixed) if getattr(old, field) != getattr(new, field)]
+    if moved:
+        raise ConfigError(f"{', '.join(moved)} cannot change in fine-tuning: the arrays decide; use create_model()")

@@ -1,0 +1,172 @@
+"""A bundle on disk: bundle.json, the weights or program, golden examples and a model card.
+
+model/
+  bundle.json          everything but the numbers, and the SHA-256 of each other file
+  model.safetensors    or model.onnx (with model.onnx.data when large)
+  golden.safetensors   images, their tensors and their outputs
+  README.md            the model card, written from bundle.json
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from vitsmith.errors import BundleError
+from vitsmith.files import replacing_folder, sha256
+from vitsmith.models.build import Model, build
+from vitsmith.models.config import ModelConfig
+from vitsmith.specs import ImageSpec, Labels, Measurement, Provenance, TextSpec
+from vitsmith.weights.bundle import Bundle, Program
+from vitsmith.weights.card import model_card
+from vitsmith.weights.golden import read_golden, write_golden
+
+FORMAT = 1
+DESCRIPTION, GOLDEN, CARD, WEIGHTS = "bundle.json", "golden.safetensors", "README.md", "model.safetensors"
+
+
+class Description(BaseModel):
+    """What bundle.json holds."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    format: int
+    program: Program
+    config: ModelConfig
+    images: ImageSpec
+    text: TextSpec | None
+    labels: Labels | None
+    provenance: Provenance
+    measurements: tuple[Measurement, ...]
+    files: dict[str, str]
+    checksum: str = ""
+    """SHA-256 of all the other fields, so that a changed label or mean is noticed too."""
+
+
+def is_bundle(path: str | os.PathLike[str]) -> bool:
+    """Whether `path` is a folder with a bundle.json."""
+    return (Path(path) / DESCRIPTION).is_file()
+
+
+def write_bundle(
+    bundle: Bundle, folder: str | os.PathLike[str], *, write_program: Callable[[Path], None] | None = None
+) -> Bundle:
+    """Writes a bundle and returns the one on disk. `folder` appears whole or not at all.
+
+    `write_program` writes an exported program into the temporary folder; without it the torch weights are written.
+    Raises OutputError when the place cannot be written.
+    """
+    with replacing_folder(folder) as partial:
+        (write_program or (lambda place: _write_weights(bundle.model, place / WEIGHTS)))(partial)
+        if bundle.golden is not None:
+            write_golden(bundle.golden, partial / GOLDEN)
+        (partial / CARD).write_text(model_card(bundle), encoding="utf-8")
+        description = Description(
+            format=FORMAT,
+            program=bundle.program,
+            config=bundle.config,
+            images=bundle.images,
+            text=bundle.text,
+            labels=bundle.labels,
+            provenance=bundle.provenance,
+            measurements=bundle.measurements,
+            files={path.name: sha256(path) for path in sorted(partial.iterdir()) if path.name != CARD},
+        )
+        fields = description.model_dump(mode="json")
+        fields["checksum"] = _checksum(fields)
+        (partial / DESCRIPTION).write_text(json.dumps(fields, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return read_bundle(folder, verify=False)
+
+
+def read_bundle(folder: str | os.PathLike[str], *, verify: bool = True) -> Bundle:
+    """The bundle in `folder`; with `verify` every file's hash is compared. Raises BundleError."""
+    folder = Path(folder)
+    description = _read_description(folder)
+    names = [path.name for path in folder.iterdir() if path.name not in (DESCRIPTION, CARD)]
+    missing = sorted(set(description.files) - set(names))
+    if missing:
+        raise BundleError(f"{folder}: {', '.join(missing)} is missing; copy the whole folder again")
+    if verify:
+        for name, expected in description.files.items():
+            if sha256(folder / name) != expected:
+                raise BundleError(
+                    f"{folder / name} is not the file this bundle was written with (its SHA-256 differs): "
+                    "copy or export it again"
+                )
+    return Bundle(
+        config=description.config,
+        images=description.images,
+        provenance=description.provenance,
+        labels=description.labels,
+        text=description.text,
+        measurements=description.measurements,
+        program=description.program,
+        folder=folder,
+        golden=read_golden(folder / GOLDEN) if GOLDEN in description.files else None,
+    )
+
+
+def read_weights(bundle: Bundle) -> Model:
+    """The torch model of a bundle on disk, in eval mode; memory is the model's own. Raises BundleError."""
+    import torch
+    from safetensors import SafetensorError, safe_open
+
+    assert bundle.folder is not None
+    path = bundle.folder / WEIGHTS
+    model = build(bundle.config, fresh=False)
+    parameters = dict(model.named_parameters())
+    try:
+        with safe_open(path, framework="pt") as file, torch.no_grad():
+            if set(file.keys()) != set(parameters):
+                differing = sorted(set(file.keys()) ^ set(parameters))
+                raise BundleError(f"{path}: arrays do not fit bundle.json: {', '.join(differing[:5])}")
+            for name, parameter in parameters.items():
+                parameter.copy_(file.get_tensor(name))
+    except (SafetensorError, OSError, RuntimeError) as error:
+        raise BundleError(f"{path} cannot be read ({error}); copy the bundle again") from None
+    return model.eval()
+
+
+def _write_weights(model: Model, path: Path) -> None:
+    from safetensors.torch import save_file
+
+    arrays = {name: parameter.detach().contiguous() for name, parameter in model.named_parameters()}
+    save_file(arrays, path, metadata={"format": "pt"})
+
+
+def _read_description(folder: Path) -> Description:
+    path = folder / DESCRIPTION
+    try:
+        fields: Any = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(fields, dict) and fields.get("format") != FORMAT:
+            raise BundleError(
+                f"{path} has format {fields.get('format')}, this vitsmith reads {FORMAT}: use a matching version"
+            )
+        if isinstance(fields, dict) and fields.get("checksum") != _checksum(fields):
+            raise BundleError(
+                f"{path} was changed after it was written (its checksum differs); export the bundle again"
+            )
+        return Description.model_validate(fields)
+    except FileNotFoundError:
+        raise BundleError(f"{folder} is not a bundle: it has no {DESCRIPTION}") from None
+    except (OSError, ValueError) as error:
+        reason = (
+            f"{error.error_count()} mistakes, first: {_first(error)}" if isinstance(error, ValidationError) else error
+        )
+        raise BundleError(f"{path} is damaged ({reason}); copy the bundle again") from None
+
+
+def _checksum(fields: dict[str, Any]) -> str:
+    rest = {name: value for name, value in fields.items() if name != "checksum"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def _first(error: ValidationError) -> str:
+    mistake = error.errors()[0]
+    return f"{'.'.join(map(str, mistake['loc']))}: {mistake['msg']}"

@@ -1,0 +1,58 @@
+"""Where downloaded files are kept, and which server they are asked of."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from urllib.parse import quote, unquote, urlsplit
+
+from vitsmith.errors import DownloadError
+
+ORIGIN = "https://storage.googleapis.com"
+"""Where the published checkpoints are: gs://<bucket>/<path> is ORIGIN/<bucket>/<path>."""
+
+
+def cache_folder() -> Path:
+    """$VITSMITH_CACHE, else $XDG_CACHE_HOME/vitsmith, else ~/.cache/vitsmith."""
+    if chosen := os.environ.get("VITSMITH_CACHE"):
+        return Path(chosen).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "vitsmith"
+
+
+def cached_path(url: str, *, directory: Path | None = None) -> Path:
+    """Where the file of `url` is kept: host and path below the cache folder, so that namesakes do not meet.
+
+    The place is the same with and without a mirror. Raises DownloadError for an address that is not of a file.
+    """
+    parts = urlsplit(_checked(url, "address"))
+    segments = [unquote(segment) for segment in parts.path.split("/")[1:]]
+    unsafe = any(set(segment) & set("/\\:\0") or segment in ("", ".", "..") for segment in segments)
+    if unsafe or not segments:
+        raise DownloadError(f"cannot download {url!r}: its path is not that of a file")
+    if parts.query:
+        segments.insert(-1, "query-" + hashlib.sha256(parts.query.encode()).hexdigest()[:8])
+    host = parts.netloc.lower().replace(":", "_")
+    return (cache_folder() if directory is None else directory).joinpath(host, *segments)
+
+
+def source_of(url: str) -> str:
+    """The address to fetch `url` from: percent-encoded, and at $VITSMITH_MIRROR instead of ORIGIN when that is set."""
+    clean = _checked(url, "address")
+    mirror = os.environ.get("VITSMITH_MIRROR", "")
+    if mirror and clean.startswith(f"{ORIGIN}/"):
+        return _checked(mirror, "VITSMITH_MIRROR").rstrip("/") + clean.removeprefix(ORIGIN)
+    return clean
+
+
+def _checked(url: str, what: str) -> str:
+    """`url` with the characters encoded that need it ('+' too: some servers read it as a space)."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # a port that is no number, a broken IPv6 address
+        usable = False
+    if not usable or parts.username is not None:
+        raise DownloadError(f"cannot download from {what} {url!r}: it must be http:// or https://, without a user name")
+    path = quote(parts.path, safe="/%:@!$&'()*,;=~")
+    return parts._replace(path=path, fragment="").geturl()

@@ -1,0 +1,60 @@
+"""The model card: a bundle's README, written from what the bundle knows."""
+
+from __future__ import annotations
+
+from vitsmith.models.config import LiTConfig, ModelConfig, ViTConfig, show_size
+from vitsmith.models.presets import name_of
+from vitsmith.specs import ImageSpec
+from vitsmith.weights.bundle import Bundle
+
+
+def model_card(bundle: Bundle) -> str:
+    """Markdown."""
+    provenance = bundle.provenance
+    lines = [f"# {title(bundle.config)}", "", "Written by vitsmith from `bundle.json`.", ""]
+    lines += ["## Use", "", "```python", "import vitsmith as vs", ""]
+    lines += [
+        'predictor = vs.Predictor(vs.load("path/to/this/folder"))',
+        'print(predictor(["image.jpg"])[0].top(5))',
+        "```",
+    ]
+    lines += ["", "## Model", "", f"- Program: {bundle.program}", f"- Input: {describe_images(bundle.images)}"]
+    if bundle.labels:
+        shown = ", ".join(bundle.labels.names[:10])
+        lines.append(f"- Classes: {len(bundle.labels)} ({shown}{', ...' if len(bundle.labels) > 10 else ''})")
+    elif bundle.classes:
+        lines.append(f"- Classes: {bundle.classes}, without names")
+    lines += ["", "## Origin", "", f"- Source: {provenance.source}"]
+    facts = {"Format": provenance.format, "Made from": provenance.parent, "Date": provenance.date}
+    lines += [f"- {what}: {value}" for what, value in facts.items() if value]
+    lines += [f"- Note: {note}" for note in provenance.notes]
+    lines += ["", "## Measurements", ""]
+    if not bundle.measurements:
+        lines.append("None yet: `vitsmith evaluate` writes them.")
+    for one in bundle.measurements:
+        interval = f" [{one.low:.4g}, {one.high:.4g}]" if one.low is not None and one.high is not None else ""
+        context = ", ".join(part for part in (one.data, one.machine, one.date) if part)
+        lines.append(f"- {one.name}: {one.value:.4g}{one.unit and ' ' + one.unit}{interval} ({context})")
+    return "\n".join(lines) + "\n"
+
+
+def title(config: ModelConfig) -> str:
+    """'ViT-B_16 at 224x224', or a description by numbers for an architecture without a name."""
+    name = name_of(config)
+    if name is None and not isinstance(config, LiTConfig):
+        kind = (
+            "Mixer"
+            if config.family == "mixer"
+            else "hybrid"
+            if isinstance(config, ViTConfig) and config.resnet
+            else "ViT"
+        )
+        name = f"{kind} of width {config.width}, depth {config.depth}, patch {show_size(config.patch)}"
+    return f"{name or 'LiT'} at {show_size(config.image_size)}"
+
+
+def describe_images(spec: ImageSpec) -> str:
+    """One line that says how pixels become a tensor."""
+    how = "squashed" if spec.resize == "squash" else f"shorter side resized, centre crop of {spec.crop:g}"
+    kind = f"{spec.interpolation}{', antialiased' if spec.antialias else ''}"
+    return f"RGB, {show_size(spec.size)}, {how} ({kind}), mean {spec.mean}, std {spec.std}"

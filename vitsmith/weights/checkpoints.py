@@ -1,0 +1,183 @@
+"""The two doors: `load` whatever the user has, `save` what was made of it."""
+
+from __future__ import annotations
+
+import datetime
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from vitsmith.errors import InputError, UnknownNameError, WeightsError, suggestion
+from vitsmith.layers.positions import ResizeMethod
+from vitsmith.models.build import ImageModel, Model, build, change
+from vitsmith.models.config import LiTConfig
+from vitsmith.models.presets import find_preset
+from vitsmith.specs import Provenance
+from vitsmith.weights.adapt import AdaptReport, adapt
+from vitsmith.weights.augreg import find_augreg
+from vitsmith.weights.bundle import Bundle
+from vitsmith.weights.bundle_folder import is_bundle, read_bundle, write_bundle
+from vitsmith.weights.download import download
+from vitsmith.weights.foreign import load_foreign
+from vitsmith.weights.jax_npz import load_npz, save_npz
+from vitsmith.weights.published import checkpoints, checkpoints_of, find_checkpoint
+
+FOREIGN_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
+
+
+def load(
+    source: str | os.PathLike[str],
+    *,
+    name: str | None = None,
+    image_size: int | tuple[int, int] | None = None,
+    pooling: str | None = None,
+    headless: bool = False,
+    verify: bool = True,
+) -> Bundle:
+    """A bundle for inference from a bundle folder, a released `.npz`, weights of timm or HF, or a published name.
+
+    Args:
+        source: a path, or a published tag (`vitsmith models NAME` lists them) or 'augreg:B_16', which are downloaded.
+        name: the architecture it is believed to be; the arrays are checked against it.
+        image_size: pixels, needed only where the arrays do not tell (a grid that is not square).
+        pooling: 'unpooled' or 'token_unpooled' for such `.npz` files, whose arrays look like 'gap' or 'token'.
+        headless: leave the classifier out and give features; allows files whose head is absent or all zeros.
+        verify: compare the hashes of a bundle's files.
+
+    Raises an InputError (WeightsError, BundleError, DownloadError, UnknownNameError) that says what is wrong:
+    anything missing, unexpected or misshapen, and a head of zeros, is refused.
+    """
+    path = Path(source)
+    size = (image_size, image_size) if isinstance(image_size, int) else image_size
+    if not path.exists():
+        return _load_published(os.fspath(source), name=name, image_size=size, headless=headless)
+    if is_bundle(path):
+        bundle = read_bundle(path, verify=verify)
+        return _without_head(bundle) if headless else bundle
+    if path.suffix == ".npz":
+        return _load_npz(path, str(path), name=name, image_size=size, pooling=pooling, headless=headless)
+    if path.suffix in FOREIGN_SUFFIXES or (path / "config.json").is_file():
+        foreign = load_foreign(path, name=name, image_size=size, headless=headless)
+        provenance = _provenance(str(path), foreign.format, notes=foreign.notes)
+        return Bundle.of(foreign.model, images=foreign.images, labels=foreign.labels, provenance=provenance)
+    raise WeightsError(f"{path} is not something vitsmith can load: {_why_not(path)}")
+
+
+def save(
+    what: Bundle | Model, path: str | os.PathLike[str], *, format: Literal["bundle", "npz"] = "bundle"
+) -> Bundle | None:
+    """Writes a bundle folder (and returns the bundle in it), or one `.npz` with the original's names and layouts.
+
+    A model alone becomes a bundle with the original's preprocessing for its family. Nothing half-written is left.
+    Raises OutputError when the place cannot be written, WeightsError for what the format cannot hold.
+    """
+    bundle = what if isinstance(what, Bundle) else Bundle.of(what)
+    if format == "npz":
+        target = Path(path)
+        save_npz(bundle.model, target if target.suffix == ".npz" else target.with_name(target.name + ".npz"))
+        return None
+    if format != "bundle":
+        raise UnknownNameError("format", format, ("bundle", "npz"))
+    return write_bundle(bundle, path)
+
+
+def init_for_finetune(
+    source: str | os.PathLike[str] | Bundle | Model,
+    *,
+    classes: int,
+    image_size: int | tuple[int, int] | None = None,
+    positions: ResizeMethod = "zoom",
+    keep_representation: bool = False,
+    name: str | None = None,
+    **overrides: Any,
+) -> tuple[ImageModel, AdaptReport]:
+    """A model for new classes from trained weights, in training mode, and a report of what became of each array.
+
+    The head is reset to zeros. Position embeddings move to the grid of `image_size` (default: the source's own) by
+    the original's zoom, or 'bicubic'. `overrides` are configuration fields such as dropout=0.1. A model given as an
+    object is used up.
+    """
+    if isinstance(source, Bundle):
+        model = source.model
+    elif isinstance(source, str | os.PathLike):
+        model = load(source, name=name, headless=True).model
+    else:
+        model = source
+    size = (image_size, image_size) if isinstance(image_size, int) else image_size
+    return adapt(
+        model,
+        classes=classes,
+        image_size=size,
+        positions=positions,
+        keep_representation=keep_representation,
+        **overrides,
+    )
+
+
+def _load_npz(path: Path, source: str, **options: Any) -> Bundle:
+    return Bundle.of(load_npz(path, **options), provenance=_provenance(source, "jax-npz"))
+
+
+def _load_published(source: str, *, name: str | None, image_size: tuple[int, int] | None, headless: bool) -> Bundle:
+    if source.startswith("augreg:"):
+        file = find_augreg(source)
+        url, architecture = file.url, file.model
+    else:
+        url, architecture = _published(source)
+    path = download(url)
+    return _load_npz(path, url, name=name or architecture, image_size=image_size, headless=headless)
+
+
+def _published(source: str) -> tuple[str, str]:
+    """(URL, architecture) of a published tag. Raises InputError for a missing file or an unknown name."""
+    try:
+        checkpoint = find_checkpoint(source)
+    except UnknownNameError:
+        if Path(source).suffix or os.sep in source.strip("./") or source.startswith((".", "~", "/")):
+            raise InputError(f"{source}: no such file or folder") from None
+        preset = _preset_name(source)
+        if preset is None:
+            tags = [row.tag for row in checkpoints()]
+            raise InputError(
+                f"{source!r} is neither a file, a folder nor a published checkpoint: {suggestion(source, tags)}"
+            ) from None
+        rows = [row.tag for row in checkpoints_of(preset)]
+        known = f"its published checkpoints: {', '.join(rows[:6])}" if rows else "it has no published checkpoint"
+        raise InputError(
+            f"{source!r} is an architecture, not a file of weights: create_model() gives fresh ones; {known}"
+        ) from None
+    return checkpoint.url, checkpoint.model
+
+
+def _preset_name(source: str) -> str | None:
+    try:
+        return find_preset(source)[0].name
+    except UnknownNameError:
+        return None
+
+
+def _without_head(bundle: Bundle) -> Bundle:
+    """The same weights, giving features."""
+    if isinstance(bundle.config, LiTConfig):
+        return bundle
+    config = change(bundle.config, classes=0)
+    model = build(config, device="meta")
+    arrays = dict(bundle.model.named_parameters())
+    model.load_state_dict({key: arrays[key].data for key, _ in model.named_parameters()}, assign=True)
+    return Bundle.of(model, images=bundle.images, provenance=bundle.provenance)
+
+
+def _provenance(source: str, format: str, notes: tuple[str, ...] = ()) -> Provenance:
+    from vitsmith import __version__
+
+    return Provenance(
+        source=source, format=format, date=datetime.date.today().isoformat(), vitsmith=__version__, notes=notes
+    )
+
+
+def _why_not(path: Path) -> str:
+    if path.is_dir():
+        return "the folder has neither bundle.json (a bundle) nor config.json (a timm or HF model)"
+    if path.suffix == ".onnx":
+        return "an .onnx file alone does not say its preprocessing or labels; give the bundle folder it belongs to"
+    return f"known are bundle folders, .npz and {', '.join(FOREIGN_SUFFIXES)}"
