@@ -45,7 +45,7 @@ def rows(index: Path) -> list[AugregRow]:
 
 
 def reference_recommended(model: str) -> str:
-    """The choice of vit_jax/train.py, on the text of the index: the i21k row of the model with the highest final_val."""
+    """The choice of vit_jax/train.py, on the text of the index: its i21k row with the highest final_val."""
     table = list(csv.DictReader(io.StringIO(INDEX)))
     of_model = [row for row in table if row["filename"].split("-")[0] == model and row["ds"] == "i21k"]
     return sorted(of_model, key=lambda row: float(row["final_val"]))[-1]["filename"]
@@ -117,7 +117,7 @@ def test_a_row_without_a_score_is_not_the_best(rows: list[AugregRow]) -> None:
     ("query", "error", "words"),
     [
         ("B_17", UnknownNameError, "unknown model 'B_17'"),
-        ("H_14", UnknownNameError, r"unknown AugReg model 'H_14'.*B_8"),
+        ("H_14", UnknownNameError, "unknown AugReg model 'H_14': did you mean B_16"),
         ("B_16?augment=light1", UnknownNameError, "unknown AugReg column 'augment': did you mean aug"),
         ("B_16?aug=light9", InputError, r"no AugReg file of B/16 has aug=light9; there is aug .*light1, medium1"),
         ("B_16?ds=i1k&wd=0.03", InputError, r"has wd=0\.03 with ds=i1k; there is wd 0\.1$"),

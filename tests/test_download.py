@@ -11,8 +11,8 @@ import socket
 import threading
 import urllib.request
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from email.message import Message
+from concurrent.futures import ThreadPoolExecutor, wait
+from http.client import HTTPMessage
 from pathlib import Path
 from types import SimpleNamespace
 from urllib.error import HTTPError
@@ -109,6 +109,20 @@ def test_ctrl_c_keeps_what_came(server: Server, url: str, tmp_path: Path, monkey
     assert server.ranges == [None, "bytes=50000-"]
 
 
+def test_a_bad_line_is_borne_as_long_as_bytes_come(
+    server: Server, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def a_little_more(handler: Handler) -> None:
+        start = 60_000 * (len(server.requests) - 1)
+        handler.begin(206, Content_Range=f"bytes {start}-599999/600000", Content_Length=600_000 - start)
+        handler.wfile.write(BYTES[start : start + 60_000])
+
+    monkeypatch.setattr(download_module, "MIN_PROGRESS", 60_000)
+    server.answers.extend([broken_after(60_000)] + [a_little_more] * 9)
+    assert download(url, directory=tmp_path).read_bytes() == BYTES
+    assert len(server.requests) == 10 > download_module.ATTEMPTS
+
+
 def test_a_part_that_had_all_bytes_needs_no_server(server: Server, url: str, tmp_path: Path) -> None:
     path = cached_path(url, directory=tmp_path)
     path.parent.mkdir(parents=True)
@@ -154,6 +168,18 @@ def test_a_file_that_changed_is_started_anew(server: Server, url: str, tmp_path:
     assert download(url, directory=tmp_path).read_bytes() == OTHER
 
 
+def test_a_new_version_without_a_validator_does_not_inherit_the_old_one(
+    server: Server, url: str, tmp_path: Path
+) -> None:
+    def changed(handler: Handler) -> None:
+        server.content, server.etag = OTHER, None
+        broken_after(1000)(handler)
+
+    server.answers.extend([broken_after(250_000), changed])
+    assert download(url, directory=tmp_path).read_bytes() == OTHER
+    assert server.ranges == [None, "bytes=250000-", None]
+
+
 def test_a_file_that_became_shorter_is_started_anew(server: Server, url: str, tmp_path: Path) -> None:
     def shorter(handler: Handler) -> None:
         server.content, server.etag = OTHER[:1000], '"second"'
@@ -169,13 +195,15 @@ def test_a_server_without_ranges_is_asked_for_everything_again(server: Server, u
     assert download(url, directory=tmp_path).read_bytes() == BYTES
 
 
-def test_an_answer_from_another_place_is_not_spliced(server: Server, url: str, tmp_path: Path) -> None:
-    def elsewhere(handler: Handler) -> None:
-        handler.begin(206, Content_Range="bytes 7-599999/600000", Content_Length=len(BYTES) - 7)
-        handler.wfile.write(BYTES[7:])
+@pytest.mark.parametrize("given", ["bytes 7-599999/600000", "bytes 250000-599998/599999", "bytes 250000-599999/*x"])
+def test_an_answer_that_does_not_fit_is_not_spliced(server: Server, url: str, tmp_path: Path, given: str) -> None:
+    def misfit(handler: Handler) -> None:
+        handler.begin(206, Content_Range=given, Content_Length=350_000)
+        handler.wfile.write(OTHER[:350_000])
 
-    server.answers.extend([broken_after(250_000), elsewhere])
+    server.answers.extend([broken_after(250_000), misfit])
     assert download(url, directory=tmp_path).read_bytes() == BYTES
+    assert server.ranges == [None, "bytes=250000-", None]
 
 
 def test_passing_faults_of_the_server_are_waited_out(server: Server, url: str, tmp_path: Path) -> None:
@@ -210,7 +238,7 @@ def test_a_refusal_is_told_at_once_with_what_to_do(
 
 def test_a_closed_port_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_proxy", "*")
-    monkeypatch.setattr(download_module.time, "sleep", lambda _: pytest.fail("waited for a port that is closed"))
+    monkeypatch.setattr("time.sleep", lambda _: pytest.fail("waited for a port that is closed"))
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     with pytest.raises(DownloadError, match=r"the connection was refused; get it on another machine and put it at"):
@@ -224,9 +252,25 @@ def test_no_name_server_is_told_at_once(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.delenv("VITSMITH_MIRROR", raising=False)
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    monkeypatch.setattr(download_module.time, "sleep", lambda _: pytest.fail("waited for a name that is unknown"))
+    monkeypatch.setattr("time.sleep", lambda _: pytest.fail("waited for a name that is unknown"))
     with pytest.raises(DownloadError, match=r"offline\?.*VITSMITH_MIRROR"):
         download("https://storage.googleapis.com/vit_models/sam/ViT-B_16.npz", directory=tmp_path)
+
+
+def test_a_name_server_that_is_gone_for_a_moment_is_waited_for(
+    server: Server, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolve, gone = socket.getaddrinfo, iter([False, True, True])
+
+    def sometimes(*args: object, **options: object) -> object:
+        if next(gone, False):
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+        return resolve(*args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket, "getaddrinfo", sometimes)
+    server.answers.append(broken_after(1000))
+    assert download(url, directory=tmp_path).read_bytes() == BYTES
+    assert server.ranges == [None, "bytes=1000-"]
 
 
 def test_a_wrong_size_is_refused_before_the_bytes_come(server: Server, url: str, tmp_path: Path) -> None:
@@ -317,6 +361,21 @@ def test_several_at_once_make_one_download(server: Server, url: str, tmp_path: P
     assert files_in(tmp_path) == {"model.npz"}
 
 
+def test_who_waited_for_a_part_that_was_given_up_gets_a_new_one(tmp_path: Path) -> None:
+    def claimed() -> int:
+        with partial.claim(tmp_path / "model.npz") as part:
+            part.begin(partial.Version(validator="x"))
+            return part.size
+
+    with ThreadPoolExecutor(1) as pool:
+        with partial.claim(tmp_path / "model.npz"):
+            waiting = pool.submit(claimed)
+            wait([waiting], timeout=0.1)
+            assert not waiting.done()
+        assert waiting.result() == 0
+    assert files_in(tmp_path) == set()
+
+
 def test_without_locks_each_process_has_a_part_of_its_own(
     server: Server, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -340,8 +399,8 @@ def test_a_redirect_is_followed_but_not_out_of_https(server: Server, url: str, t
             io.BytesIO(),
             302,
             "Found",
-            Message(),
-            "http://host/model.npz",  # type: ignore[arg-type]
+            HTTPMessage(),
+            "http://host/model.npz",
         )
 
 

@@ -46,7 +46,7 @@ def test_tags_and_addresses_are_unique_and_need_no_encoding() -> None:
         assert row.source
 
 
-def parameters_of(row: Checkpoint) -> int:
+def parameters_of(row: Checkpoint) -> float:
     """Parameters in a row's file, from the recorded layout (1,000 classes, 224 pixels) of its model."""
     record = json.loads((LAYOUTS / f"{row.model}.json").read_text())
     layout = record["layout"]
@@ -57,7 +57,7 @@ def parameters_of(row: Checkpoint) -> int:
         total += width * (tokens - 1) * ((row.resolution / 224) ** 2 - 1)
     if row.tag.endswith(".imagenet21k") and row.model.startswith(("ViT", "R")):
         total += head_width * (head_width + 1)  # only the first ImageNet-21k release has the pre_logits layer
-    return round(total)
+    return float(total)
 
 
 @pytest.mark.parametrize(

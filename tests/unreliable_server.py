@@ -9,7 +9,7 @@ from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 BYTES = random.Random(0).randbytes(600_000)
-OTHER = random.Random(1).randbytes(500_000)
+OTHER = random.Random(1).randbytes(600_000)
 Answer = Callable[["Handler"], None]
 
 

@@ -112,7 +112,7 @@ class Predictor:
         return predictions
 
     def stream(self, images: Iterable[ImageSource]) -> Iterator[Prediction | Failure]:
-        """Results in order, as soon as their batch is done. Reads `images` only a little ahead, so it may be endless."""
+        """Results in order, as their batches are done. Reads `images` only a little ahead: it may be endless."""
         with ThreadPoolExecutor(self.decoders, thread_name_prefix="decode") as pool:
             ahead = self._decode_ahead(pool, enumerate(images))
             try:
@@ -123,7 +123,7 @@ class Predictor:
 
     def logits(self, images: Iterable[ImageSource]) -> Array:
         """float32 (images, classes), in order. Raises ImageError at an unreadable one."""
-        rows = []
+        rows: list[Array] = []
         with ThreadPoolExecutor(self.decoders) as pool:
             ahead = self._decode_ahead(pool, enumerate(images))
             while batch := list(itertools.islice(ahead, self.batch_size)):
@@ -155,7 +155,7 @@ class Predictor:
 
     def _answer(self, batch: list[tuple[str, Array | str]]) -> Iterator[Prediction | Failure]:
         tensors = [tensor for _, tensor in batch if not isinstance(tensor, str)]
-        rows = iter(softmax(self.engine.run(np.stack(tensors))) if tensors else [])
+        rows: Iterator[Array] = iter(softmax(self.engine.run(np.stack(tensors))) if tensors else ())
         for name, tensor in batch:
             if isinstance(tensor, str):
                 yield Failure(name, tensor)
@@ -166,8 +166,7 @@ class Predictor:
 def softmax(logits: Array) -> Array:
     """(..., classes) -> probabilities over the last axis."""
     shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    probabilities: Array = shifted / shifted.sum(axis=-1, keepdims=True)
-    return probabilities
+    return shifted / shifted.sum(axis=-1, keepdims=True)
 
 
 def available_cores() -> int:

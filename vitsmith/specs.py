@@ -36,7 +36,7 @@ class ImageSpec(Frozen):
     interpolation: Literal["bilinear", "bicubic", "lanczos"] = "bilinear"
     antialias: bool = Field(
         False,
-        description="False: two-tap bilinear as tf.image.resize; True: Pillow's filters, which widen when shrinking",
+        description="False: two-tap bilinear, as tf.image.resize; True: Pillow's filters, which widen to shrink",
     )
     quantize: Literal["none", "truncate", "round"] = Field(
         "none", description="what happens to the resized pixels: kept as float, truncated to uint8, or rounded to uint8"
@@ -45,7 +45,7 @@ class ImageSpec(Frozen):
     std: Triple = (0.5, 0.5, 0.5)
     scaled_decoding: bool = Field(
         False,
-        description="allow JPEGs much larger than needed to be decoded at a fraction of their size (faster, approximate)",
+        description="JPEGs much larger than needed may be decoded at a fraction of their size: faster, approximate",
     )
 
     @model_validator(mode="after")
@@ -67,7 +67,7 @@ class ImageSpec(Frozen):
 
     @classmethod
     def lit(cls, size: int | tuple[int, int], *, crop: bool = False) -> Self:
-        """Preprocessing of the LiT models (vit_jax/preprocess.py): as the original, but truncated to uint8 in between."""
+        """Preprocessing of the LiT models (vit_jax/preprocess.py): as the original, truncated to uint8 in between."""
         return cls(size=_pair(size), quantize="truncate", resize="shorter" if crop else "squash")
 
     @classmethod

@@ -41,7 +41,7 @@ class Draw(NamedTuple):
     """One image of one pass over the data."""
 
     epoch: int
-    index: int
+    sample: int
 
 
 Read = Callable[[Draw], NDArray[np.float32]]
@@ -61,8 +61,8 @@ def training_batches(
     whole_crop = images.model_copy(update={"resize": "squash", "crop": 1.0})
 
     def read(draw: Draw) -> NDArray[np.float32]:
-        random = np.random.default_rng([seed, draw.epoch, draw.index])
-        return preprocess(augment(samples.image(draw.index), augmentation, random), whole_crop)
+        random = np.random.default_rng([seed, draw.epoch, draw.sample])
+        return preprocess(augment(samples.image(draw.sample), augmentation, random), whole_crop)
 
     draws = (
         Draw(epoch, index)
@@ -79,7 +79,7 @@ def evaluation_batches(samples: Samples, images: ImageSpec, *, batch: int) -> Ba
     """
     draws = (Draw(0, index) for index in range(len(samples)))
     return _load_ahead(
-        samples.labels, draws, lambda draw: load_image(samples.sources[draw.index], images), batch, images.size
+        samples.labels, draws, lambda draw: load_image(samples.sources[draw.sample], images), batch, images.size
     )
 
 
@@ -116,7 +116,7 @@ class _Loading:
     def __init__(
         self, pool: ThreadPoolExecutor, draws: Sequence[Draw], read: Read, share: int, size: tuple[int, int]
     ) -> None:
-        self.indices = [draw.index for draw in draws]
+        self.indices = [draw.sample for draw in draws]
         self._pixels = np.empty((len(draws), 3, *size), np.float32)
         parts = [slice(at, at + share) for at in range(0, len(draws), share)]
         self._tasks = [pool.submit(_fill, self._pixels[part], draws[part], read) for part in parts]

@@ -20,7 +20,7 @@ from vitsmith.data.images import IMAGE_SUFFIXES
 from vitsmith.data.samples import Samples, Splits, stratified_split
 from vitsmith.errors import DatasetError
 
-_HELD_OUT = ("val", "validation", "test")  # the first that is there is used
+HELD_OUT = ("val", "validation", "test")  # the first that is there is used
 
 
 def open_folder(path: str | os.PathLike[str], *, seed: int = 0, val_fraction: float = 0.2) -> Splits:
@@ -34,13 +34,13 @@ def open_folder(path: str | os.PathLike[str], *, seed: int = 0, val_fraction: fl
     """
     folder = Path(path)
     names = {entry.name for entry in _subfolders(folder)}
-    held_out = next((name for name in _HELD_OUT if name in names), None)
+    held_out = next((name for name in HELD_OUT if name in names), None)
     if "train" in names and held_out:
         train = read_class_folders(folder / "train")
         return Splits(train, read_class_folders(folder / held_out, classes=train.classes))
     if names == {"train"}:
         folder = folder / "train"
-    elif held_out and names <= set(_HELD_OUT):
+    elif held_out and names <= set(HELD_OUT):
         raise DatasetError(f"{folder} has a folder {held_out!r} but none called 'train': add it, or give {held_out!r}")
     return stratified_split(read_class_folders(folder), seed=seed, fraction=val_fraction)
 

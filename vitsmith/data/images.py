@@ -49,15 +49,15 @@ def read_image(
     (height, width, 1), (height, width, 3) RGB or (height, width, 4) RGBA; an RGB array is returned without copying.
 
     With `needed`, the (height, width) that the upright picture will be resized to, a JPEG may be decoded at 1/2, 1/4
-    or 1/8 of its size: the smallest that is still at least twice `needed` on both sides. This is several times faster
-    and approximate, so it is for callers whose ImageSpec says `scaled_decoding`.
+    or 1/8 of its size: the smallest that is still at least twice `needed` on both sides. Decoding is faster and an
+    antialiased resize afterwards much faster, but approximate: it is for an ImageSpec that says `scaled_decoding`.
 
     `max_pixels` bounds height x width in the header. What Pillow decodes (everything but JPEG) is also held to
     `PIL.Image.MAX_IMAGE_PIXELS` (89,478,485 unless changed), where Pillow would begin to warn.
 
     EXIF orientation is applied. Transparency is laid over white, as pages and viewers show it. Of 16-bit pixels the
-    high byte is kept: this is what Pillow does to 16-bit colour and TensorFlow to both, and it gives back 8-bit pixels
-    that were widened, by zeros or by repetition. CMYK is taken as Adobe's inverted kind; colour profiles are ignored.
+    high byte is kept: this is what Pillow does to 16-bit colour, and it gives back 8-bit pixels that were widened, by
+    zeros or by repetition. CMYK JPEGs are taken as Adobe's inverted kind; colour profiles are ignored.
 
     Refused with ImageError: what cannot be read or decoded, damaged and cut-off files, more than one frame or page,
     more than `max_pixels`, 32-bit integer and float pixels (they have no agreed white). Safe to call from many

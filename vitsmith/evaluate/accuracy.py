@@ -11,7 +11,7 @@ _95_PERCENT = 1.959963984540054  # two-sided quantile of the normal distribution
 
 
 def ranks(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(N,) how many classes come before the right one: 0 when it is the first choice. Of equals the lower class leads."""
+    """(N,) how many classes come before the right one: 0 when it is the first choice. Of equals the lower leads."""
     right = np.take_along_axis(logits, labels[:, None], axis=1)  # (N, 1)
     earlier = np.arange(logits.shape[1]) < labels[:, None]  # (N, K)
     return np.count_nonzero((logits > right) | ((logits == right) & earlier), axis=1).astype(np.int64)

@@ -33,7 +33,7 @@ def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
 def reliability_bins(
     confidence: NDArray[np.float64], correct: NDArray[np.bool_], bins: int = BINS
 ) -> tuple[ReliabilityBin, ...]:
-    """Bins of equal width over (0, 1]. `confidence`: (N,) highest probabilities; `correct`: (N,) whether it was right."""
+    """Bins of equal width over (0, 1]. `confidence`: (N,) highest probabilities; `correct`: (N,) whether right."""
     edges = np.arange(bins + 1) / bins
     places = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
     counts = np.bincount(places, minlength=bins)

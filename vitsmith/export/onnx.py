@@ -48,7 +48,7 @@ def export_onnx(
     """
     if bundle.program != "torch":
         raise InputError(
-            f"{bundle.where} is already exported (model.{bundle.program}); export the torch bundle instead"
+            f"{bundle.where} is already exported (model.{bundle.program}); export the torch one"
         )
     if isinstance(bundle.model, LiT):
         raise InputError(f"{bundle.where} has two towers; exporting LiT models is not supported yet")

@@ -37,8 +37,7 @@ class Attention(nn.Module):
             x = self._attend_explicitly(query, key, value, bias, dropout)
         else:
             x = F.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=dropout)
-        out: Tensor = self.out(x.transpose(1, 2).reshape(batch, tokens, width))
-        return out
+        return self.out(x.transpose(1, 2).reshape(batch, tokens, width))
 
     def _attend_explicitly(
         self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, dropout: float

@@ -23,5 +23,4 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.dropout(self.gelu(self.widen(x)))
-        out: Tensor = self.dropout(self.narrow(x))
-        return out
+        return self.dropout(self.narrow(x))

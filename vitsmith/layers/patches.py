@@ -17,8 +17,7 @@ class PatchEmbedding(nn.Module):
         self.projection = nn.Conv2d(channels, width, kernel_size=patch, stride=patch)
 
     def forward(self, images: Tensor) -> Tensor:
-        grid: Tensor = self.projection(images)
-        return grid
+        return self.projection(images)
 
 
 def sequence(grid: Tensor) -> Tensor:

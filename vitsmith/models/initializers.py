@@ -49,8 +49,8 @@ def _initialize_part(module: nn.Module) -> None:
     match module:
         case Attention():
             width = module.qkv.in_features
-            for part in module.qkv.weight.view(3, width, width).unbind(0):
-                nn.init.xavier_uniform_(part)
+            for kernel in module.qkv.weight.view(3, width, width).unbind(0):
+                nn.init.xavier_uniform_(kernel)
             nn.init.xavier_uniform_(module.out.weight)
             nn.init.zeros_(module.qkv.bias)
             nn.init.zeros_(module.out.bias)
@@ -80,7 +80,7 @@ def _initialize_owner(module: nn.Module) -> None:
                 nn.init.zeros_(module.class_token)
             if isinstance(module.representation, nn.Sequential):
                 _lecun_normal(module.representation[0])
-                nn.init.zeros_(module.representation[0].bias)
+                nn.init.zeros_(module.representation[0].get_parameter("bias"))
         case MlpMixer():
             for mlp in (part for part in module.modules() if isinstance(part, Mlp)):
                 for layer in (mlp.widen, mlp.narrow):

@@ -43,5 +43,5 @@ class LiT(nn.Module):
 
 def normalize(embeddings: Tensor) -> Tensor:
     """Rows of unit length; 1e-8 is added to the norm (not a lower bound), as in the original."""
-    norms: Tensor = torch.linalg.vector_norm(embeddings, dim=-1, keepdim=True)
+    norms = torch.linalg.vector_norm(embeddings, dim=-1, keepdim=True)
     return embeddings / (norms + 1e-8)

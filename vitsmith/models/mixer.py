@@ -47,8 +47,7 @@ class MlpMixer(nn.Module):
         self.head = nn.Linear(config.width, config.classes) if config.classes else nn.Identity()
 
     def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.head(self._encode(images).mean(dim=1))
-        return logits
+        return self.head(self._encode(images).mean(dim=1))
 
     def features(self, images: Tensor, *, intermediates: Sequence[str] = ()) -> Features:
         """Tokens (B, N, D), pooled (B, D) and grid; `intermediates` as in `VisionTransformer.features`."""
@@ -61,5 +60,4 @@ class MlpMixer(nn.Module):
         x = sequence(self.patches(images))
         for block in self.blocks:
             x = block(x)
-        x = self.norm(x)
-        return x
+        return self.norm(x)

@@ -59,7 +59,7 @@ HYBRIDS = {
 
 # width, depth, tokens mlp width, channels mlp width, patches. Source: arXiv 2105.01601 table 1.
 MIXER_SIZES = {
-    "S": (512, 8, 256, 2048, (16, 32)),
+    "S": (512, 8, 256, 2048, (8, 16, 32)),
     "B": (768, 12, 384, 3072, (16, 32)),
     "L": (1024, 24, 512, 4096, (16,)),
     "H": (1280, 32, 640, 5120, (14,)),
@@ -209,7 +209,7 @@ def _squeeze(name: str) -> str:
 
 
 def name_of(config: ModelConfig) -> str | None:
-    """Canonical name of the architecture of a configuration, whatever its classes and resolution; None if it has none."""
+    """Canonical name of a configuration's architecture, whatever its classes and resolution, or None."""
     return next((name for name, preset in presets().items() if not differences(config, preset.config)), None)
 
 

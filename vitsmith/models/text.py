@@ -31,8 +31,7 @@ class BertBlock(nn.Module):
 
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
         x = self.norm1(x + self.attention(x, bias))
-        out: Tensor = self.norm2(x + self.mlp(x))
-        return out
+        return self.norm2(x + self.mlp(x))
 
 
 class Bert(nn.Module):
@@ -56,8 +55,7 @@ class Bert(nn.Module):
         bias = torch.where(tokens == PADDING, -1e10, 0.0).to(x.dtype)[:, None, None, :]  # (B, 1, 1, L)
         for block in self.blocks:
             x = block(x, bias)
-        out: Tensor = self.head(x[:, 0])
-        return out
+        return self.head(x[:, 0])
 
 
 class TextTransformer(nn.Module):
@@ -80,8 +78,7 @@ class TextTransformer(nn.Module):
         x = self.positions(self.words(tokens))
         for block in self.blocks:
             x = block(x)
-        out: Tensor = self.head(self.norm(x)[:, -1])
-        return out
+        return self.head(self.norm(x)[:, -1])
 
 
 def text_tower(config: BertConfig | TextTransformerConfig) -> Bert | TextTransformer:

@@ -55,8 +55,7 @@ class VisionTransformer(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         _, pooled = self._encode(images)
-        logits: Tensor = self.head(pooled)
-        return logits
+        return self.head(pooled)
 
     def features(self, images: Tensor, *, intermediates: Sequence[str] = ()) -> Features:
         """Tokens, pooled feature and grid; and the outputs of modules named in `intermediates`.

@@ -15,6 +15,7 @@ from vitsmith.data.samples import Splits
 from vitsmith.errors import ConfigError, InputError
 from vitsmith.evaluate.scores import Scores, score_logits
 from vitsmith.models.build import ImageModel
+from vitsmith.models.vit import VisionTransformer
 from vitsmith.specs import ImageSpec
 from vitsmith.train.recipe import TrainRecipe
 from vitsmith.train.step import make_optimizer, update
@@ -118,7 +119,7 @@ def _check_model(model: ImageModel, splits: Splits) -> None:
     classes = len(splits.classes)
     if model.config.classes != classes:
         raise ConfigError(f"the model has {model.config.classes} classes and the data {classes}: make it for {classes}")
-    if getattr(model.config, "pooling", "").endswith("unpooled"):
+    if isinstance(model, VisionTransformer) and model.config.pooling.endswith("unpooled"):
         raise ConfigError(f"pooling {model.config.pooling!r} gives logits for every token: train with 'token' or 'gap'")
 
 

@@ -8,7 +8,7 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
 from vitsmith.data.augment import AugmentSpec
 from vitsmith.errors import ConfigError, InputError
-from vitsmith.models.build import configure
+from vitsmith.models.configure import configure
 from vitsmith.specs import Frozen, PositiveInt
 from vitsmith.train.schedule import Decay
 

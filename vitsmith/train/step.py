@@ -21,7 +21,7 @@ def make_optimizer(model: nn.Module, recipe: TrainRecipe) -> MomentumSGD:
 def update(
     model: nn.Module, optimizer: MomentumSGD, batch: Batch, recipe: TrainRecipe, step: int
 ) -> tuple[Tensor, Tensor, float]:
-    """Update number `step`, counted from 0. Returns the mean loss, the gradients' norm before clipping, and the rate."""
+    """Update number `step`, from 0. Returns the mean loss, the gradients' norm before clipping, and the rate."""
     optimizer.zero_grad()
     loss = torch.zeros((), device=batch.images.device)
     slices = zip(batch.images.chunk(recipe.accumulate), batch.labels.chunk(recipe.accumulate), strict=True)

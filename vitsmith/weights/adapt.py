@@ -1,4 +1,4 @@
-"""Making a trained model ready for another task: a new head, another resolution. Source: checkpoint.py of the original."""
+"""A trained model made ready for another task: new head, other resolution. Source: checkpoint.py of the original."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from torch import nn
 
 from vitsmith.errors import ConfigError
 from vitsmith.layers.positions import ResizeMethod, resize_positions
-from vitsmith.models.build import ImageModel, Model, build, change
+from vitsmith.models.build import ImageModel, Model, build
 from vitsmith.models.config import MixerConfig, ViTConfig, show_size
+from vitsmith.models.configure import change
 from vitsmith.models.initializers import reset_head
 from vitsmith.models.lit import LiT
 

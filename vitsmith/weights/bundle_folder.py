@@ -12,14 +12,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from vitsmith.errors import BundleError
-from vitsmith.files import replacing_folder, sha256
+from vitsmith.files import replacing_folder, sha256, write_text
 from vitsmith.models.build import Model, build
 from vitsmith.models.config import ModelConfig
 from vitsmith.specs import ImageSpec, Labels, Measurement, Provenance, TextSpec
@@ -67,20 +67,8 @@ def write_bundle(
         if bundle.golden is not None:
             write_golden(bundle.golden, partial / GOLDEN)
         (partial / CARD).write_text(model_card(bundle), encoding="utf-8")
-        description = Description(
-            format=FORMAT,
-            program=bundle.program,
-            config=bundle.config,
-            images=bundle.images,
-            text=bundle.text,
-            labels=bundle.labels,
-            provenance=bundle.provenance,
-            measurements=bundle.measurements,
-            files={path.name: sha256(path) for path in sorted(partial.iterdir()) if path.name != CARD},
-        )
-        fields = description.model_dump(mode="json")
-        fields["checksum"] = _checksum(fields)
-        (partial / DESCRIPTION).write_text(json.dumps(fields, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        files = {path.name: sha256(path) for path in sorted(partial.iterdir()) if path.name != CARD}
+        (partial / DESCRIPTION).write_text(_describe(bundle, files), encoding="utf-8")
     return read_bundle(folder, verify=False)
 
 
@@ -112,6 +100,16 @@ def read_bundle(folder: str | os.PathLike[str], *, verify: bool = True) -> Bundl
     )
 
 
+def record_measurements(bundle: Bundle, measurements: Sequence[Measurement]) -> None:
+    """Adds measurements to the bundle on disk: its bundle.json and model card are replaced. Raises BundleError."""
+    if bundle.folder is None:
+        raise BundleError(f"{bundle.where} is not a bundle on disk, so nothing can be recorded in it; save it first")
+    measured = bundle.measured(*measurements)
+    files = _read_description(bundle.folder).files
+    write_text(bundle.folder / CARD, model_card(measured))
+    write_text(bundle.folder / DESCRIPTION, _describe(measured, files))
+
+
 def read_weights(bundle: Bundle) -> Model:
     """The torch model of a bundle on disk, in eval mode; memory is the model's own. Raises BundleError."""
     import torch
@@ -138,6 +136,24 @@ def _write_weights(model: Model, path: Path) -> None:
 
     arrays = {name: parameter.detach().contiguous() for name, parameter in model.named_parameters()}
     save_file(arrays, path, metadata={"format": "pt"})
+
+
+def _describe(bundle: Bundle, files: dict[str, str]) -> str:
+    """The text of bundle.json."""
+    description = Description(
+        format=FORMAT,
+        program=bundle.program,
+        config=bundle.config,
+        images=bundle.images,
+        text=bundle.text,
+        labels=bundle.labels,
+        provenance=bundle.provenance,
+        measurements=bundle.measurements,
+        files=files,
+    )
+    fields = description.model_dump(mode="json")
+    fields["checksum"] = _checksum(fields)
+    return json.dumps(fields, indent=2, ensure_ascii=False) + "\n"
 
 
 def _read_description(folder: Path) -> Description:

@@ -9,8 +9,9 @@ from typing import Any, Literal
 
 from vitsmith.errors import InputError, UnknownNameError, WeightsError, suggestion
 from vitsmith.layers.positions import ResizeMethod
-from vitsmith.models.build import ImageModel, Model, build, change
+from vitsmith.models.build import ImageModel, Model, build
 from vitsmith.models.config import LiTConfig
+from vitsmith.models.configure import change
 from vitsmith.models.presets import find_preset
 from vitsmith.specs import Provenance
 from vitsmith.weights.adapt import AdaptReport, adapt

@@ -1,4 +1,4 @@
-"""Golden examples: a few images with their input tensors and outputs, kept with a model to prove it still answers alike."""
+"""Golden examples: images with their input tensors and outputs, kept with a model to prove it still answers alike."""
 
 from __future__ import annotations
 

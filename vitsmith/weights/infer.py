@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from vitsmith.errors import WeightsError
-from vitsmith.models.build import parse_config
 from vitsmith.models.config import ResNetConfig, show_size
+from vitsmith.models.configure import parse_config
 from vitsmith.weights.layouts import Shape
 
 Shapes = Mapping[str, Shape]

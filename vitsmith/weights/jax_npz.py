@@ -6,8 +6,9 @@ import os
 from typing import Any
 
 from vitsmith.errors import WeightsError
-from vitsmith.models.build import Model, build, change
+from vitsmith.models.build import Model, build
 from vitsmith.models.config import LiTConfig, ModelConfig
+from vitsmith.models.configure import change
 from vitsmith.models.presets import check_name
 from vitsmith.weights.fill import arrays_of, check_arrays, fill_model
 from vitsmith.weights.infer import infer_config
@@ -62,15 +63,18 @@ def save_npz(model: Model, path: str | os.PathLike[str]) -> None:
     write_npz(path, arrays_of(model, jax_slots(config)))
 
 
-def check_head(model: Model, source: str, *, headless: bool) -> None:
-    """Raises WeightsError when a classifier is absent or all zeros: its answers would mean nothing."""
+def check_head(model: Model, source: str, *, headless: bool, kernel: str = HEAD[0]) -> None:
+    """Raises WeightsError when a classifier is absent or all zeros: its answers would mean nothing.
+
+    `kernel` is the name of its weights in `source`.
+    """
     if isinstance(model.config, LiTConfig) or headless:
         return
     hint = "load(..., headless=True) for features, or init_for_finetune() for a new head"
     if not model.config.classes:
         raise WeightsError(f"{source}: there is no classifier head in this file: use {hint}")
     if not model.get_parameter("head.weight").any():
-        raise WeightsError(f"{source}: 'head/kernel' is all zeros (a head that was never trained): use {hint}")
+        raise WeightsError(f"{source}: {kernel!r} is all zeros (a head that was never trained): use {hint}")
 
 
 def _not_in_original(config: ModelConfig) -> str:

@@ -23,7 +23,9 @@ class Metadata(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _without_nulls(cls, fields: Any) -> Any:
-        return {key: value for key, value in fields.items() if value is not None} if isinstance(fields, dict) else fields
+        return (
+            {key: value for key, value in fields.items() if value is not None} if isinstance(fields, dict) else fields
+        )
 
 
 M = TypeVar("M", bound=Metadata)

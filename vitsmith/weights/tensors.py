@@ -124,9 +124,7 @@ def _open_safetensors(path: Path) -> Any:
     except FileNotFoundError:
         raise WeightsError(f"{path}: no such file") from None
     except (SafetensorError, OSError) as error:
-        raise WeightsError(
-            f"{path}: not a complete .safetensors file ({error}); download or copy it again"
-        ) from None
+        raise WeightsError(f"{path}: not a complete .safetensors file ({error}); download or copy it again") from None
 
 
 def _load(path: Path) -> Any:

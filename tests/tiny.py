@@ -1,0 +1,104 @@
+"""Small models of every family with seeded weights, none of them zero, and released files in the making."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tests.reference import fill
+from vitsmith.models.build import Model, build
+from vitsmith.models.configure import change
+from vitsmith.models.config import (
+    BertConfig,
+    LiTConfig,
+    MixerConfig,
+    ModelConfig,
+    ResNetConfig,
+    TextTransformerConfig,
+    ViTConfig,
+)
+
+REFERENCE = Path(__file__).parent / "reference"
+
+VIT = ViTConfig(width=32, depth=2, heads=4, mlp_width=48, patch=(8, 8), image_size=(16, 24), classes=5)
+MIXER = MixerConfig(
+    width=32, depth=2, tokens_mlp_width=12, channels_mlp_width=40, patch=(8, 8), image_size=(16, 24), classes=5
+)
+BERT = BertConfig(width=64, depth=2, heads=1, mlp_width=48, vocabulary=50, positions=20, length=6, classes=32)
+TEXT = TextTransformerConfig(width=24, depth=2, heads=2, mlp_width=40, vocabulary=50, length=6, classes=32)
+
+_STEM = ResNetConfig(width_factor=0.5)
+_STAGES = ResNetConfig(stages=(2, 1), width_factor=0.5)
+
+CONFIGS: dict[str, ModelConfig] = {
+    "vit-token": VIT,
+    "vit-gap": change(VIT, pooling="gap"),
+    "vit-unpooled": change(VIT, pooling="unpooled"),
+    "vit-token-unpooled": change(VIT, pooling="token_unpooled"),
+    "vit-representation": change(VIT, representation=20),
+    "vit-timm": change(VIT, pooling="gap", class_token=True, norm_after_pooling=True, gelu="erf", norm_eps=1e-5),
+    "vit-square": change(VIT, image_size=(24, 24), patch=(8, 4)),
+    "hybrid-stem": change(VIT, resnet=_STEM, patch=(2, 2)),
+    "hybrid-stages": change(VIT, resnet=_STAGES, patch=(1, 1), image_size=(25, 30)),
+    "mixer": MIXER,
+    "lit-bert": LiTConfig(image=change(VIT, classes=0), text=BERT),
+    "lit-bert-projected": LiTConfig(image=change(VIT, classes=24), text=change(BERT, classes=24)),
+    "lit-transformer": LiTConfig(image=change(VIT, classes=0), text=TEXT),
+    "lit-transformer-projected": LiTConfig(image=change(VIT, classes=24), text=change(TEXT, classes=24)),
+}
+
+
+def tiny_model(config: ModelConfig, *, seed: int = 0) -> Model:
+    """A model in eval mode whose every weight is drawn anew: fresh heads are zero, and gradients would stop there."""
+    model = build(config)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            if parameter.ndim >= 2 and "embedding" not in name:
+                parameter.copy_(noise * parameter[0].numel() ** -0.5)
+            else:
+                parameter.copy_(0.2 * noise + ("norm" in name and name.endswith("weight")))
+    return model.eval()
+
+
+def tiny_inputs(config: ModelConfig, batch: int, *, seed: int = 0) -> tuple[Tensor, ...]:
+    """Images of the model's size in [-1, 1], and for LiT one text for each, padding included."""
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.rand((batch, 3, *config.image_size), generator=generator) * 2 - 1
+    if not isinstance(config, LiTConfig):
+        return (images,)
+    tokens = torch.randint(1, config.text.vocabulary, (batch, config.text.length), generator=generator)
+    tokens[:, -2:] = 0
+    return images, tokens
+
+
+def pictures(count: int, *, side: int = 40, seed: int = 0) -> list[np.ndarray]:
+    """Smooth random uint8 RGB pictures, (side, side + 10, 3): unlike noise, they survive a resize."""
+    generator = np.random.default_rng(seed)
+    coarse = generator.uniform(0, 255, (count, 4, 5, 3))
+    return [np.kron(one, np.ones((side // 4, (side + 10) // 5, 1))).astype(np.uint8) for one in coarse]
+
+
+def layout_of(name: str) -> dict[str, Any]:
+    """A published model's recorded layout: its array names and shapes, configuration and number of parameters."""
+    return json.loads((REFERENCE / "layouts" / f"{name}.json").read_text())
+
+
+def small_cases() -> dict[str, dict[str, Any]]:
+    """The recorded small models: layout, configuration and input of each."""
+    return json.loads((REFERENCE / "forward" / "index.json").read_text())
+
+
+def released_npz(path: Path, layout: Mapping[str, Sequence[int]], **changed: np.ndarray | None) -> Path:
+    """Writes a file as Google released them, with the stand-ins of `fill.py`; `changed` replaces or drops arrays."""
+    arrays = {name: fill.weight(name, tuple(shape)) for name, shape in layout.items()}
+    arrays = {name: array for name, array in (arrays | changed).items() if array is not None}
+    np.savez(path, **arrays)
+    return path

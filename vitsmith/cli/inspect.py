@@ -1,0 +1,92 @@
+"""`vitsmith inspect`: what is inside a bundle or a checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vitsmith.cli.output import JsonOption, print_facts, print_json, print_table
+
+if TYPE_CHECKING:
+    from vitsmith.weights.bundle import Bundle
+
+
+def inspect(
+    source: Annotated[str, typer.Argument(help="A bundle folder, or weights: .npz, .safetensors, .pth.")],
+    arrays: Annotated[bool, typer.Option("--arrays", help="List every array with its shape.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Show what is inside a bundle or a checkpoint, and check that it is whole."""
+    from vitsmith.weights.checkpoints import load
+
+    path = Path(source)
+    if path.suffix == ".npz" and path.is_file():
+        bundle, head = _inspect_npz(path)
+    else:
+        bundle = load(path)
+        head = "" if bundle.program != "torch" else _head(bundle)
+    facts = _facts(bundle, head)
+    shapes = _shapes(bundle) if arrays else {}
+    if json:
+        extra = {"arrays": {name: list(shape) for name, shape in shapes.items()}} if arrays else {}
+        print_json({**facts, "config": bundle.config.model_dump(mode="json"), **extra})
+        return
+    print_facts((name, value) for name, value in facts.items() if name not in ("labels", "measurements"))
+    if bundle.labels:
+        shown = ", ".join(bundle.labels.names[:10])
+        typer.echo(f"labels: {shown}{', ...' if len(bundle.labels) > 10 else ''}")
+    if bundle.measurements:
+        rows = [
+            (one.name, f"{one.value:.4g}{one.unit and ' ' + one.unit}", one.data, one.machine, one.date)
+            for one in bundle.measurements
+        ]
+        print_table(("measured", "value", "data", "machine", "date"), rows)
+    if arrays:
+        print_table(("array", "shape"), [(name, "x".join(map(str, shape))) for name, shape in shapes.items()])
+
+
+def _inspect_npz(path: Path) -> tuple[Bundle, str]:
+    """A released file, also one whose head cannot be used for prediction; that is said instead."""
+    from vitsmith.errors import WeightsError
+    from vitsmith.weights.checkpoints import load
+
+    try:
+        bundle = load(path)
+        return bundle, _head(bundle)
+    except WeightsError as error:
+        if "head" not in str(error):
+            raise
+        return load(path, headless=True), f"not usable for prediction: {error}"
+
+
+def _head(bundle: Bundle) -> str:
+    return f"{bundle.classes} classes" if bundle.classes else "none: gives features or embeddings"
+
+
+def _facts(bundle: Bundle, head: str) -> dict[str, Any]:
+    from vitsmith.models.cost import flops, parameters
+    from vitsmith.weights.card import describe_images, title
+
+    provenance = bundle.provenance
+    return {
+        "model": title(bundle.config),
+        "program": bundle.program,
+        "parameters": f"{parameters(bundle.config):,}",
+        "operations": f"{flops(bundle.config) / 1e9:.3g} GFLOPs an image",
+        "head": head,
+        "images": describe_images(bundle.images),
+        "source": provenance.source,
+        "made from": provenance.parent,
+        "date": provenance.date,
+        "notes": "; ".join(provenance.notes),
+        "labels": list(bundle.labels.names) if bundle.labels else None,
+        "measurements": [one.model_dump() for one in bundle.measurements],
+    }
+
+
+def _shapes(bundle: Bundle) -> dict[str, tuple[int, ...]]:
+    if bundle.program != "torch":
+        return {}
+    return {name: tuple(parameter.shape) for name, parameter in bundle.model.named_parameters()}

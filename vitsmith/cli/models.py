@@ -1,0 +1,107 @@
+"""`vitsmith models`: what architectures and published weights there are."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from vitsmith.cli.output import JsonOption, print_facts, print_json, print_table
+
+
+def models(
+    name: Annotated[str, typer.Argument(help="One architecture, in any spelling; default: all of them.")] = "",
+    json: JsonOption = False,
+) -> None:
+    """List the architectures, or one with its published checkpoints."""
+    from vitsmith.models.presets import find_preset, presets
+
+    if name:
+        preset, size = find_preset(name)
+        row = _describe(preset, size)
+        checkpoints = _checkpoints(preset.name)
+        if json:
+            print_json({**row, "config": preset.config.model_dump(mode="json"), "checkpoints": checkpoints})
+        else:
+            _print_one(row, checkpoints)
+        return
+    rows = [_describe(preset, None) for preset in presets().values()]
+    if json:
+        print_json(rows)
+        return
+    columns = ("model", "family", "parameters", "GFLOPs", "weights MiB", "published ImageNet top-1")
+    cells = [
+        (
+            row["name"],
+            row["family"],
+            f"{row['parameters'] / 1e6:.1f} M",
+            f"{row['gflops']:.1f}",
+            f"{row['weights_mib']:.0f}",
+            row["published"],
+        )
+        for row in rows
+    ]
+    print_table(columns, cells, right=columns[2:5])
+    typer.echo("1,000 classes, 224 pixels; one multiply-add is two operations. LiT: image and text towers, zero-shot.")
+    typer.echo("More on one of them:  vitsmith models ViT-B_16")
+
+
+def _describe(preset: Any, size: int | None) -> dict[str, Any]:
+    from vitsmith.models.configure import configure
+    from vitsmith.models.cost import flops, parameters
+
+    config = configure(preset.name, image_size=size) if size else preset.config
+    count = parameters(config)
+    return {
+        "name": preset.name,
+        "family": preset.family,
+        "image_size": list(config.image_size),
+        "parameters": count,
+        "gflops": flops(config) / 1e9,
+        "weights_mib": count * 4 / 2**20,
+        "published": _best_published(preset.name),
+    }
+
+
+def _best_published(name: str) -> str:
+    rows = [row for row in _checkpoints(name) if row["accuracy"] is not None]
+    if not rows:
+        return ""
+    best = max(rows, key=lambda row: row["accuracy"])
+    return f"{best['accuracy']:.2f} % at {best['resolution']}"
+
+
+def _checkpoints(name: str) -> list[dict[str, Any]]:
+    from vitsmith.weights.published import checkpoints_of
+
+    return [row.model_dump() for row in checkpoints_of(name)]
+
+
+def _print_one(row: dict[str, Any], checkpoints: list[dict[str, Any]]) -> None:
+    height, width = row["image_size"]
+    print_facts(
+        [
+            ("model", row["name"]),
+            ("family", row["family"]),
+            ("parameters", f"{row['parameters']:,}"),
+            ("operations", f"{row['gflops']:.2f} GFLOPs at {height}x{width}"),
+            ("weights", f"{row['weights_mib']:.1f} MiB in float32"),
+        ]
+    )
+    if not checkpoints:
+        typer.echo("No published checkpoints.")
+        return
+    columns = ("checkpoint", "trained on", "pixels", "classes", "MiB", "ImageNet top-1")
+    cells = [
+        (
+            one["tag"],
+            one["dataset"],
+            one["resolution"],
+            one["classes"],
+            one["size_mib"] and f"{one['size_mib']:.0f}",
+            one["accuracy"] and f"{one['accuracy']:.2f} %",
+        )
+        for one in checkpoints
+    ]
+    print_table(columns, cells, right=columns[2:])
+    typer.echo(f"Load one:  vitsmith.load({checkpoints[0]['tag']!r})")

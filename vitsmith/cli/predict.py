@@ -1,0 +1,155 @@
+"""`vitsmith predict`: names for images."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vitsmith.cli.output import print_json_line, progress, say
+
+if TYPE_CHECKING:
+    from vitsmith.data.images import ImageSource
+    from vitsmith.predict import Failure, Prediction
+
+LABEL_WIDTH = 24
+
+
+class Style(StrEnum):
+    """How results are written."""
+
+    table = "table"
+    json = "json"
+    csv = "csv"
+
+
+def predict(
+    model: Annotated[str, typer.Argument(help="A bundle, weights or a published name.")],
+    images: Annotated[
+        list[str], typer.Argument(help="Files, folders, globs, or - for an image or a list of paths on standard input.")
+    ],
+    top: Annotated[int, typer.Option(min=1, help="Answers for each image.")] = 1,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values with a header.")] = False,
+    batch: Annotated[int, typer.Option(min=1, help="Images computed at once.")] = 16,
+    engine: Annotated[str, typer.Option(help="auto, torch or onnx.")] = "auto",
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first image that cannot be read.")] = False,
+    labels: Annotated[Path | None, typer.Option(help="Names of the classes, one a line in order.")] = None,
+    scaled_decoding: Annotated[
+        bool,
+        typer.Option("--scaled-decoding", help="Decode large JPEGs at a fraction of their size: faster, approximate."),
+    ] = False,
+) -> None:
+    """Classify images. Unreadable ones are reported, skipped, and make the exit code 2."""
+    from vitsmith.errors import ImageError, InputError
+    from vitsmith.predict import Failure, Predictor
+    from vitsmith.weights.checkpoints import load
+    from vitsmith.weights.labels import with_labels
+
+    if json and csv:
+        raise InputError("--json and --csv exclude each other; choose one")
+    style = Style.json if json else Style.csv if csv else Style.table
+    sources = list(expand(images))
+    bundle = with_labels(load(model), labels)
+    if scaled_decoding:
+        bundle.images = bundle.images.model_copy(update={"scaled_decoding": True})
+    predictor = Predictor(bundle, engine, batch_size=batch)
+    failures = 0
+    with progress(unit="images") as bar:
+        task = bar.add_task("predicting", total=len(sources), note="")
+        writer = Writer(style, top)
+        for result in predictor.stream(sources):
+            bar.advance(task)
+            if isinstance(result, Failure):
+                if strict:
+                    raise ImageError(result.reason)
+                failures += 1
+                say(f"skipped: {result.reason}")
+            writer.write(result)
+    if failures:
+        raise InputError(f"{failures} of {len(sources)} images could not be read and were skipped")
+
+
+class Writer:
+    """Writes results one by one in the chosen style."""
+
+    def __init__(self, style: Style, top: int) -> None:
+        self._style, self._top = style, top
+        if style is Style.csv:
+            answers = [f"{what}{rank}" for rank in range(1, top + 1) for what in ("label", "probability")]
+            self._write_csv(["image", *answers, "error"])
+
+    def write(self, result: Prediction | Failure) -> None:
+        from vitsmith.predict import Failure
+
+        if isinstance(result, Failure):
+            if self._style is Style.json:
+                print_json_line({"image": result.source, "error": result.reason})
+            elif self._style is Style.csv:
+                self._write_csv([result.source, *[""] * (2 * self._top), result.reason])
+            return
+        best = result.top(self._top)
+        if self._style is Style.json:
+            answers = [{"label": label, "probability": round(probability, 6)} for label, probability in best]
+            print_json_line({"image": result.source, "predictions": answers})
+        elif self._style is Style.csv:
+            cells = [cell for label, probability in best for cell in (label, f"{probability:.6f}")]
+            self._write_csv([result.source, *cells, *[""] * (2 * (self._top - len(best))), ""])
+        else:
+            answers_shown = "  ".join(f"{label:<{LABEL_WIDTH}} {probability:6.1%}" for label, probability in best)
+            typer.echo(f"{answers_shown}  {result.source}")
+
+    def _write_csv(self, cells: list[str]) -> None:
+        import csv
+
+        csv.writer(sys.stdout, lineterminator="\n").writerow(cells)
+
+
+def expand(arguments: list[str]) -> Iterator[ImageSource]:
+    """The images that arguments mean: files, all images under folders, matches of globs, standard input for '-'.
+
+    Raises InputError for a folder or glob without images. A missing file is passed on, to be reported with the rest.
+    """
+    import glob
+
+    from vitsmith.data.images import IMAGE_SUFFIXES
+    from vitsmith.errors import InputError
+
+    for argument in arguments:
+        path = Path(argument)
+        if argument == "-":
+            yield from _standard_input()
+        elif path.is_dir():
+            inside = [child for child in sorted(path.rglob("*")) if child.suffix.lower() in IMAGE_SUFFIXES]
+            if not inside:
+                raise InputError(f"{argument}: no images in this folder (known are {', '.join(IMAGE_SUFFIXES)})")
+            yield from inside
+        elif not path.exists() and glob.has_magic(argument):
+            matches = sorted(glob.glob(argument, recursive=True))  # noqa: PTH207 (Path.glob refuses absolute patterns)
+            if not matches:
+                raise InputError(f"{argument}: nothing matches this pattern")
+            yield from map(Path, matches)
+        else:
+            yield path
+
+
+def _standard_input() -> Iterator[ImageSource]:
+    """One image when the bytes are one, else one path a line."""
+    from vitsmith.errors import InputError
+
+    data = sys.stdin.buffer.read()
+    try:
+        lines = data.decode()
+        if "\0" in lines:
+            raise UnicodeDecodeError("utf-8", data[:1], 0, 1, "binary")
+    except UnicodeDecodeError:
+        yield data
+        return
+    paths = [line.strip() for line in lines.splitlines() if line.strip()]
+    if not paths:
+        raise InputError("standard input is empty: give an image, or paths one a line")
+    yield from map(Path, paths)

@@ -1,0 +1,98 @@
+"""A bundle on a labelled data set: classes matched by name, answers through the same Predictor as everywhere."""
+
+from __future__ import annotations
+
+import datetime
+import platform
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from vitsmith.data.images import ImageSource
+from vitsmith.data.samples import Samples
+from vitsmith.errors import DatasetError, suggestion
+from vitsmith.evaluate.scores import Scores, score_logits
+from vitsmith.predict import Predictor, available_cores
+from vitsmith.specs import Measurement
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Scores of one bundle on one data set, with what they were computed from."""
+
+    scores: Scores
+    logits: np.ndarray[Any, Any]
+    """float32 (images, classes), in the order of the samples."""
+    labels: np.ndarray[Any, Any]
+    """int64 (images,), positions among the model's classes."""
+    classes: tuple[str, ...]
+    """Names of the model's classes."""
+    seconds: float
+    """Reading, preprocessing and inference together."""
+
+    def measurements(self, data: str, engine: str) -> tuple[Measurement, ...]:
+        """The scores as a bundle keeps them."""
+        about = {"data": data, "machine": describe_machine(), "date": datetime.date.today().isoformat()}
+        low, high = self.scores.top1_interval
+        return (
+            Measurement(name="top1", value=self.scores.top1, low=low, high=high, **about),
+            Measurement(name="top5", value=self.scores.top5, **about),
+            Measurement(name="calibration_error", value=self.scores.calibration_error, **about),
+            Measurement(
+                name=f"images_per_second ({engine})", value=self.scores.images / self.seconds, unit="images/s", **about
+            ),
+        )
+
+
+def evaluate(predictor: Predictor, samples: Samples, *, on_image: Callable[[], None] | None = None) -> Evaluation:
+    """Runs every image through the predictor. `on_image` is called as each is taken up.
+
+    Raises DatasetError when classes cannot be matched by name, or at an image that cannot be read.
+    """
+    labels = match_classes(predictor, samples)
+    assert predictor.bundle.labels is not None
+    began = time.perf_counter()
+    logits = predictor.logits(_counted(samples, on_image))
+    seconds = time.perf_counter() - began
+    return Evaluation(score_logits(logits, labels), logits, labels, predictor.bundle.labels.names, seconds)
+
+
+def match_classes(predictor: Predictor, samples: Samples) -> np.ndarray[Any, Any]:
+    """Labels of the samples as positions among the model's classes, matched by name and never by order."""
+    names = predictor.bundle.labels
+    if names is None:
+        raise DatasetError(
+            f"{predictor.bundle.where} does not name its {predictor.bundle.classes} classes, so the folders of "
+            "the data cannot be matched with them: give --labels FILE, one name a line in the order of the logits"
+        )
+    position = {name: index for index, name in enumerate(names.names)}
+    unknown = [name for name in samples.classes if name not in position]
+    if unknown:
+        raise DatasetError(
+            f"the model does not know {len(unknown)} of the data's {len(samples.classes)} classes, "
+            f"the first is {unknown[0]!r}: {suggestion(unknown[0], names.names)}"
+        )
+    return np.array([position[name] for name in samples.classes], np.int64)[samples.labels]
+
+
+def describe_machine() -> str:
+    """Processor and cores, as results name them."""
+    return f"{_processor()}, {available_cores()} cores"
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:  # noqa: PTH123
+            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _counted(samples: Samples, on_image: Callable[[], None] | None) -> Iterator[ImageSource]:
+    for source in samples.sources:
+        if on_image is not None:
+            on_image()
+        yield source

@@ -1,0 +1,63 @@
+"""From a name and wishes to a checked configuration. No torch here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from vitsmith.errors import ConfigError, suggestion
+from vitsmith.models.config import LiTConfig, ModelConfig
+from vitsmith.models.presets import find_preset
+
+_ANY_CONFIG: TypeAdapter[Any] = TypeAdapter(ModelConfig)
+
+
+def configure(
+    name: str,
+    *,
+    classes: int | None = None,
+    image_size: int | tuple[int, int] | None = None,
+    **overrides: Any,
+) -> ModelConfig:
+    """The configuration that `create_model` would build."""
+    preset, size_in_name = find_preset(name)
+    size = image_size if image_size is not None else size_in_name
+    changes = dict(overrides)
+    if size is not None:
+        changes["image_size"] = (size, size) if isinstance(size, int) else tuple(size)
+    if classes is not None:
+        changes["classes"] = classes
+    if isinstance(preset.config, LiTConfig):
+        if classes is not None:
+            raise ConfigError(f"{preset.name} has no classes: it matches images with texts (leave classes out)")
+        image = change(preset.config.image, **changes)
+        return change(preset.config, image=image.model_dump())
+    return change(preset.config, **changes)
+
+
+def change(config: Any, **changes: Any) -> Any:
+    """A copy of `config` with fields changed and everything checked again. Raises ConfigError."""
+    known = type(config).model_fields
+    unknown = [field for field in changes if field not in known]
+    if unknown:
+        told = "; ".join(f"{field!r}: {suggestion(field, known)}" for field in unknown)
+        raise ConfigError(f"unknown option of a {config.family} model {told}")
+    if changes.get("pooling") in ("gap", "unpooled") and "class_token" not in changes:
+        changes["class_token"] = False  # the original adds the class token only for the token kinds
+    elif changes.get("pooling") in ("token", "token_unpooled") and "class_token" not in changes:
+        changes["class_token"] = True
+    return parse_config({**config.model_dump(), **changes})
+
+
+def parse_config(fields: dict[str, Any]) -> Any:
+    """A checked configuration from plain data. Raises ConfigError with every mistake in one line."""
+    try:
+        return _ANY_CONFIG.validate_python(fields)
+    except ValidationError as error:
+        told = []
+        for mistake in error.errors():
+            where = ".".join(str(part) for part in mistake["loc"][1:])
+            what = mistake["msg"].removeprefix("Value error, ")
+            told.append(f"{where}: {what} (got {mistake['input']!r})" if where else what)
+        raise ConfigError("; ".join(told)) from None

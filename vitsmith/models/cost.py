@@ -1,0 +1,137 @@
+"""What a model costs, from its configuration alone: weights and arithmetic. No torch here.
+
+N tokens, D width. One multiply-add counts as two floating-point operations; norms, activations and additions,
+together about one percent, are left out, as the papers and `torch.utils.flop_counter` do.
+"""
+
+from __future__ import annotations
+
+import math
+
+from vitsmith.models.config import (
+    BertConfig,
+    LiTConfig,
+    MixerConfig,
+    ModelConfig,
+    ResNetConfig,
+    TextTransformerConfig,
+    ViTConfig,
+)
+
+
+def parameters(config: ModelConfig) -> int:
+    """Number of weights."""
+    match config:
+        case LiTConfig():
+            return parameters(config.image) + _text_parameters(config.text) + 1
+        case MixerConfig():
+            block = 4 * config.width
+            block += _mlp_parameters(config.tokens, config.tokens_mlp_width)
+            block += _mlp_parameters(config.width, config.channels_mlp_width)
+            stem = _linear_parameters(3 * math.prod(config.patch), config.width)
+            return stem + config.depth * block + 2 * config.width + _linear_parameters(config.width, config.classes)
+        case ViTConfig():
+            return _vit_parameters(config)
+
+
+def flops(config: ModelConfig) -> int:
+    """Floating-point operations for one image (for LiT: and one text)."""
+    match config:
+        case LiTConfig():
+            return flops(config.image) + _text_flops(config.text)
+        case MixerConfig():
+            tokens, width = config.tokens, config.width
+            block = 4 * width * tokens * config.tokens_mlp_width + 4 * tokens * width * config.channels_mlp_width
+            stem = 2 * tokens * 3 * math.prod(config.patch) * width
+            return stem + config.depth * block + 2 * width * config.classes
+        case ViTConfig():
+            return _vit_flops(config)
+
+
+def _vit_parameters(config: ViTConfig) -> int:
+    width = config.width
+    channels = config.resnet.out_width if config.resnet else 3
+    count = _resnet_convolutions(config.resnet, config.image_size)[0] if config.resnet else 0
+    count += _linear_parameters(channels * math.prod(config.patch), width)
+    count += width * (config.class_token + config.tokens)
+    count += _encoder_parameters(width, config.depth, config.mlp_width)
+    if config.representation:
+        count += _linear_parameters(width, config.representation)
+    return count + _linear_parameters(config.feature_width, config.classes)
+
+
+def _vit_flops(config: ViTConfig) -> int:
+    channels = config.resnet.out_width if config.resnet else 3
+    count = _resnet_convolutions(config.resnet, config.image_size)[1] if config.resnet else 0
+    count += 2 * math.prod(config.grid) * channels * math.prod(config.patch) * config.width
+    count += _encoder_flops(config.tokens, config.width, config.depth, config.mlp_width)
+    answers = config.tokens if config.pooling in ("unpooled", "token_unpooled") else 1
+    if config.representation:
+        count += answers * 2 * config.width * config.representation
+    return count + answers * 2 * config.feature_width * config.classes
+
+
+def _text_parameters(config: BertConfig | TextTransformerConfig) -> int:
+    width = config.width
+    head = _linear_parameters(width, config.classes)
+    if isinstance(config, BertConfig):
+        embeddings = width * (config.vocabulary + config.positions + config.segments)
+    else:
+        embeddings = width * (config.vocabulary + config.length)
+    return embeddings + _encoder_parameters(width, config.depth, config.mlp_width) + head
+
+
+def _text_flops(config: BertConfig | TextTransformerConfig) -> int:
+    encoder = _encoder_flops(config.length, config.width, config.depth, config.mlp_width)
+    return encoder + 2 * config.width * config.classes
+
+
+def _encoder_parameters(width: int, depth: int, mlp_width: int) -> int:
+    """Blocks with two norms, four projections and an MLP each; and one more norm."""
+    block = 4 * width + 4 * _linear_parameters(width, width) + _mlp_parameters(width, mlp_width)
+    return depth * block + 2 * width
+
+
+def _encoder_flops(tokens: int, width: int, depth: int, mlp_width: int) -> int:
+    projections = 2 * tokens * width * 4 * width
+    attention = 2 * 2 * tokens * tokens * width
+    return depth * (projections + attention + 2 * 2 * tokens * width * mlp_width)
+
+
+def _mlp_parameters(width: int, hidden: int) -> int:
+    return _linear_parameters(width, hidden) + _linear_parameters(hidden, width)
+
+
+def _linear_parameters(inputs: int, outputs: int) -> int:
+    return (inputs + 1) * outputs
+
+
+def _resnet_convolutions(config: ResNetConfig, image_size: tuple[int, int]) -> tuple[int, int]:
+    """(weights with their norms', operations) of the ResNet front."""
+    weights = operations = 0
+
+    def convolve(kernel: int, inputs: int, outputs: int, size: tuple[int, int]) -> None:
+        nonlocal weights, operations
+        weights += kernel * kernel * inputs * outputs + 2 * outputs
+        operations += 2 * math.prod(size) * kernel * kernel * inputs * outputs
+
+    size = _halved(image_size)
+    convolve(7, 3, config.stem_width, size)
+    size, channels = _halved(size), config.stem_width
+    for stage, units in enumerate(config.stages):
+        width = config.stem_width * 2**stage
+        for unit in range(units):
+            before = size
+            if unit == 0 and stage > 0:
+                size = _halved(size)
+            if unit == 0:
+                convolve(1, channels, 4 * width, size)
+            convolve(1, channels, width, before)
+            convolve(3, width, width, size)
+            convolve(1, width, 4 * width, size)
+            channels = 4 * width
+    return weights, operations
+
+
+def _halved(size: tuple[int, int]) -> tuple[int, int]:
+    return -(-size[0] // 2), -(-size[1] // 2)

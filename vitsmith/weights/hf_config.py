@@ -1,0 +1,90 @@
+"""HF's `config.json` of a ViT: the configuration it stands for, and the labels."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from vitsmith.errors import WeightsError
+from vitsmith.models.config import ViTConfig
+from vitsmith.models.configure import parse_config
+from vitsmith.specs import Labels, PositiveInt
+from vitsmith.weights.fill import ArrayFile
+from vitsmith.weights.hf_names import prefix_of
+from vitsmith.weights.metadata import Metadata
+from vitsmith.weights.unsupported import check_channels, refuse_unsupported
+
+Size = PositiveInt | tuple[PositiveInt, PositiveInt]
+
+_GELUS = {"gelu": "erf", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
+
+
+class HFConfig(Metadata):
+    """Fields and defaults of transformers' ViTConfig (models/vit/configuration_vit.py)."""
+
+    model_type: str = "vit"
+    hidden_size: PositiveInt = 768
+    num_hidden_layers: PositiveInt = 12
+    num_attention_heads: PositiveInt = 12
+    intermediate_size: PositiveInt = 3072
+    hidden_act: str = "gelu"
+    layer_norm_eps: float = 1e-12
+    image_size: Size = 224
+    patch_size: Size = 16
+    num_channels: int = 3
+    qkv_bias: bool = True
+    pooler_act: str = "tanh"
+    id2label: dict[int, str] | None = None
+
+
+def infer_hf_config(file: ArrayFile, metadata: HFConfig) -> ViTConfig:
+    """The configuration of a ViTForImageClassification, or of a bare ViTModel, which has no classes.
+
+    A bare model's pooler, a linear layer and tanh, is our `representation`. Raises WeightsError for what our models do
+    not have, naming it.
+    """
+    if metadata.model_type != "vit":
+        raise WeightsError(f"{file.path}: model_type {metadata.model_type!r} is not supported, only 'vit' is")
+    refuse_unsupported(file)
+    for field, supported in (("qkv_bias", True), ("num_channels", 3), ("pooler_act", "tanh")):
+        if getattr(metadata, field) != supported:
+            raise WeightsError(
+                f"{file.path}: {field} {getattr(metadata, field)!r} is not supported, only {supported!r} is"
+            )
+    if metadata.hidden_act not in _GELUS:
+        raise WeightsError(
+            f"{file.path}: activation {metadata.hidden_act!r} is not supported, known are {', '.join(_GELUS)}"
+        )
+    prefix = prefix_of(set(file.shapes))
+    check_channels(file, f"{prefix}embeddings.patch_embeddings.projection.weight")
+    pooler = file.shapes.get(f"{prefix}pooler.dense.weight")
+    config: ViTConfig = parse_config(
+        {
+            "family": "vit",
+            "width": metadata.hidden_size,
+            "depth": metadata.num_hidden_layers,
+            "heads": metadata.num_attention_heads,
+            "mlp_width": metadata.intermediate_size,
+            "patch": _pair(metadata.patch_size),
+            "image_size": _pair(metadata.image_size),
+            "classes": file.shapes["classifier.weight"][0] if "classifier.weight" in file.shapes else 0,
+            "representation": pooler[0] if pooler and "classifier.weight" not in file.shapes else None,
+            "gelu": _GELUS[metadata.hidden_act],
+            "norm_eps": metadata.layer_norm_eps,
+        }
+    )
+    return config
+
+
+def hf_labels(metadata: HFConfig, source: str) -> Labels | None:
+    """The class names of `id2label` in the order of the logits; None for the placeholders LABEL_0, LABEL_1, ..."""
+    names = metadata.id2label
+    if not names or all(re.fullmatch(r"LABEL_\d+", name) for name in names.values()):
+        return None
+    if sorted(names) != list(range(len(names))):
+        raise WeightsError(f"{source}: id2label in its config.json does not number the classes 0 to {len(names) - 1}")
+    return Labels(names=tuple(names[index] for index in range(len(names))))
+
+
+def _pair(size: Any) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else size

@@ -1,0 +1,121 @@
+"""HF's `preprocessor_config.json`: the preprocessing it stands for."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from pydantic import field_validator
+
+from vitsmith.errors import WeightsError
+from vitsmith.models.config import show_size
+from vitsmith.specs import ImageSpec, PositiveInt, Triple
+from vitsmith.weights.metadata import Metadata
+
+# PIL.Image.Resampling, by number as in the file.
+_FILTERS: dict[int, Any] = {1: "lanczos", 2: "bilinear", 3: "bicubic"}
+
+# Other processors have other defaults, so their files must say these themselves.
+_DECISIVE = ("size", "resample", "image_mean", "image_std", "do_center_crop")
+
+
+class HFPreprocessor(Metadata):
+    """Fields and defaults of transformers' ViTImageProcessor (models/vit/image_processing_vit.py)."""
+
+    image_processor_type: str = ""
+    feature_extractor_type: str = ""
+    do_resize: bool = True
+    size: dict[str, PositiveInt] = {"height": 224, "width": 224}
+    resample: int = 2
+    do_center_crop: bool = False
+    crop_size: dict[str, PositiveInt] | None = None
+    do_rescale: bool = True
+    rescale_factor: float = 1 / 255
+    do_normalize: bool = True
+    image_mean: Triple = (0.5, 0.5, 0.5)
+    image_std: Triple = (0.5, 0.5, 0.5)
+
+    @field_validator("size", "crop_size", mode="before")
+    @classmethod
+    def _square(cls, size: Any) -> Any:
+        return {"height": size, "width": size} if isinstance(size, int) else size
+
+    @property
+    def made_for_vit(self) -> bool:
+        name = self.image_processor_type or self.feature_extractor_type
+        return not name or name.startswith("ViT")
+
+
+def hf_images(preprocessor: HFPreprocessor | None, image_size: tuple[int, int], source: str) -> ImageSpec:
+    """The ImageSpec of a preprocessor; of ViTImageProcessor's defaults when there is none.
+
+    HF cuts its centre crop at floor(margin / 2), an ImageSpec at round(margin / 2): they may lie one pixel apart.
+    Raises WeightsError for what an ImageSpec cannot express.
+    """
+    told = preprocessor or HFPreprocessor()
+    unsaid = [field for field in _DECISIVE if field not in told.model_fields_set]
+    if unsaid and not told.made_for_vit:
+        kind = told.image_processor_type or told.feature_extractor_type
+        raise _irreproducible(source, f"{kind} without {', '.join(unsaid)}")
+    if not told.do_resize:
+        raise _irreproducible(source, "do_resize false")
+    if told.resample not in _FILTERS:
+        raise _irreproducible(source, f"resample {told.resample}")
+    mean, std = _normalization(told)
+    crop = _crop(told, image_size, source)
+    return ImageSpec.pillow(
+        image_size,
+        crop=crop or 1.0,
+        interpolation=_FILTERS[told.resample],
+        mean=mean,
+        std=std,
+        resize="squash" if crop is None else "shorter",
+    )
+
+
+def hf_notes(preprocessor: HFPreprocessor | None, image_size: tuple[int, int]) -> tuple[str, ...]:
+    """What was assumed, for the user to check."""
+    if preprocessor is None:
+        return ("preprocessing was assumed, there is no preprocessor_config.json: squash, bilinear, mean and std 0.5",)
+    size = preprocessor.size
+    given = size.get("height"), size.get("width")
+    if None in given or given == image_size:
+        return ()
+    return (f"preprocessor_config.json says {given[0]}x{given[1]}, the model takes {show_size(image_size)}: taken",)
+
+
+def _normalization(told: HFPreprocessor) -> tuple[Triple, Triple]:
+    """(mean, std) for (pixel / 255 - mean) / std, where HF computes (pixel * rescale_factor - mean) / std."""
+    scale = 255 * told.rescale_factor if told.do_rescale else 255.0
+    scale = 1.0 if math.isclose(scale, 1.0) else scale
+    mean, std = (told.image_mean, told.image_std) if told.do_normalize else ((0.0,) * 3, (1.0,) * 3)
+    return (
+        (mean[0] / scale, mean[1] / scale, mean[2] / scale),
+        (std[0] / scale, std[1] / scale, std[2] / scale),
+    )
+
+
+def _crop(told: HFPreprocessor, image_size: tuple[int, int], source: str) -> float | None:
+    """The crop of resize='shorter', or None for 'squash'."""
+    size = told.size
+    if size.keys() == {"height", "width"}:
+        if told.do_center_crop and told.crop_size not in (None, size):
+            raise _irreproducible(source, f"size {size} cropped to {told.crop_size}")
+        return None
+    cut = (
+        told.crop_size
+        if told.do_center_crop and told.crop_size
+        else dict(zip(("height", "width"), image_size, strict=True))
+    )
+    side, edge = cut.get("height", 0), size.get("shortest_edge", 0)
+    if size.keys() != {"shortest_edge"} or cut != {"height": side, "width": side} or side > edge:
+        raise _irreproducible(source, f"size {size} cropped to {cut}")
+    crop = side / edge
+    # The division must come back to the whole number of pixels that HF resizes to.
+    while math.floor(side / crop) < edge:
+        crop = math.nextafter(crop, 0)
+    return crop
+
+
+def _irreproducible(source: str, what: str) -> WeightsError:
+    return WeightsError(f"{source}: {what}, in its preprocessor_config.json, cannot be reproduced")

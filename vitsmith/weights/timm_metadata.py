@@ -1,0 +1,115 @@
+"""timm's `config.json`: how weights were evaluated, and with what labels."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import model_validator
+
+from vitsmith.errors import WeightsError
+from vitsmith.models.config import ImageModelConfig, ViTConfig
+from vitsmith.specs import ImageSpec, Labels, PositiveInt, Triple
+from vitsmith.weights.metadata import IMAGENET_MEAN, IMAGENET_STD, Metadata
+
+
+class PretrainedCfg(Metadata):
+    """How the weights were evaluated. Defaults: timm/models/_pretrained.py and data/config.py."""
+
+    input_size: tuple[PositiveInt, PositiveInt, PositiveInt] = (3, 224, 224)
+    mean: Triple = IMAGENET_MEAN
+    std: Triple = IMAGENET_STD
+    crop_pct: float = 0.875
+    crop_mode: Literal["center", "squash", "border"] = "center"
+    interpolation: Literal["bilinear", "bicubic", "lanczos"] = "bicubic"
+    label_names: tuple[str, ...] | None = None
+
+
+class ModelArgs(Metadata):
+    """Arguments of the constructor that the arrays do not show."""
+
+    img_size: PositiveInt | tuple[PositiveInt, PositiveInt] | None = None
+    num_heads: PositiveInt | None = None
+    global_pool: str | None = None
+    act_layer: str | None = None
+    norm_layer: Any = None
+    embed_layer: Any = None
+    block_fn: Any = None
+    mlp_layer: Any = None
+    attn_layer: Any = None
+    pool_include_prefix: bool = False
+
+
+class TimmMetadata(Metadata):
+    """timm's `config.json`, as models/_hub.py writes it; in old ones all fields were on one level."""
+
+    architecture: str
+    num_classes: int | None = None
+    global_pool: str | None = None
+    model_args: ModelArgs = ModelArgs()
+    pretrained_cfg: PretrainedCfg
+
+    @model_validator(mode="before")
+    @classmethod
+    def _nested(cls, fields: Any) -> Any:
+        if not isinstance(fields, dict):
+            return fields
+        nested = dict(fields.get("pretrained_cfg") or fields)
+        names = fields.get("label_names") or nested.get("label_names") or fields.get("labels")
+        return {**fields, "pretrained_cfg": {**nested, "label_names": names}}
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        size = self.model_args.img_size or self.pretrained_cfg.input_size[1:]
+        return (size, size) if isinstance(size, int) else size
+
+    @property
+    def pooling(self) -> str | None:
+        return self.model_args.global_pool or self.global_pool
+
+
+def timm_images(config: ImageModelConfig, metadata: TimmMetadata | None, source: str) -> ImageSpec:
+    """timm's evaluation preprocessing (data/transforms_factory.py, `transforms_imagenet_eval`).
+
+    Without metadata it is what most ViTs and Mixers of timm have: it may be wrong, and DeiT's is another.
+    Raises WeightsError for a crop mode that an ImageSpec cannot express.
+    """
+    if metadata is None:
+        crop = 0.875 if config.family == "mixer" else 0.9 if max(config.image_size) <= 224 else 1.0
+        return ImageSpec.pillow(config.image_size, crop=crop)
+    told = metadata.pretrained_cfg
+    if told.crop_mode == "border" or (told.crop_mode == "squash" and told.crop_pct != 1.0):
+        raise WeightsError(
+            f"{source}: crop_mode {told.crop_mode!r} with crop_pct {told.crop_pct:g} in its config.json "
+            "cannot be reproduced"
+        )
+    return ImageSpec.pillow(
+        config.image_size,
+        crop=told.crop_pct,
+        interpolation=told.interpolation,
+        mean=told.mean,
+        std=told.std,
+        resize="squash" if told.crop_mode == "squash" else "shorter",
+    )
+
+
+def timm_labels(metadata: TimmMetadata | None) -> Labels | None:
+    """The class names that `config.json` gives, in the order of the logits."""
+    names = metadata.pretrained_cfg.label_names if metadata else None
+    return Labels(names=names) if names else None
+
+
+def timm_notes(config: ImageModelConfig, metadata: TimmMetadata | None, images: ImageSpec) -> tuple[str, ...]:
+    """What was assumed, for the user to check."""
+    if metadata is not None:
+        told = metadata.pretrained_cfg.model_fields_set
+        assumed = [field for field in ("mean", "std", "crop_pct", "interpolation") if field not in told]
+        return (f"config.json does not say {', '.join(assumed)}: timm's defaults were taken",) if assumed else ()
+    preprocessing = (
+        "preprocessing was assumed, there is no config.json beside the weights: "
+        f"{images.interpolation}, crop {images.crop:g}, mean {images.mean[0]:g}, std {images.std[0]:g} "
+        "(DeiT and others have ImageNet's mean and std)"
+    )
+    if not isinstance(config, ViTConfig):
+        return (preprocessing,)
+    return preprocessing, f"assumed, as arrays do not tell: {config.heads} heads, GELU erf, pooling {config.pooling!r}"
