@@ -23,6 +23,7 @@ from vitsmith.models.config import (
     TextTransformerConfig,
     ViTConfig,
 )
+from vitsmith.models.configure import change
 
 REFERENCE = Path(__file__).parent / "reference"
 
@@ -48,9 +49,9 @@ CONFIGS: dict[str, ModelConfig] = {
     "hybrid-stages": change(VIT, resnet=_STAGES, patch=(1, 1), image_size=(25, 30)),
     "mixer": MIXER,
     "lit-bert": LiTConfig(image=change(VIT, classes=0), text=BERT),
-    "lit-bert-projected": LiTConfig(image=change(VIT, classes=24), text=change(BERT, classes=24)),
+    "lit-bert-projected": LiTConfig(image=change(VIT, classes=24), text=BERT.model_copy(update={"classes": 24})),
     "lit-transformer": LiTConfig(image=change(VIT, classes=0), text=TEXT),
-    "lit-transformer-projected": LiTConfig(image=change(VIT, classes=24), text=change(TEXT, classes=24)),
+    "lit-transformer-projected": LiTConfig(image=change(VIT, classes=24), text=TEXT.model_copy(update={"classes": 24})),
 }
 
 

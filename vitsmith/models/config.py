@@ -17,12 +17,21 @@ Pair = tuple[PositiveInt, PositiveInt]
 Gelu = Literal["tanh", "erf"]
 Pooling = Literal["token", "gap", "unpooled", "token_unpooled"]
 
+GROUPS = 32
+"""Groups of every GroupNorm in a hybrid, flax's default."""
+
 
 class ResNetConfig(Frozen):
     """The convolutional front of a hybrid: a stem, then bottleneck stages (models_resnet.py of the original)."""
 
     stages: tuple[PositiveInt, ...] = Field((), description="bottleneck units per stage; () is the stem alone")
     width_factor: float = Field(1.0, gt=0, description="the stem has 64 * width_factor channels")
+
+    @model_validator(mode="after")
+    def _divisible(self) -> Self:
+        if self.stem_width == 0 or self.stem_width % GROUPS:
+            raise ValueError(f"the stem's {self.stem_width} channels are not a multiple of GroupNorm's {GROUPS} groups")
+        return self
 
     @property
     def stem_width(self) -> int:
@@ -70,8 +79,8 @@ class ViTConfig(Frozen):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         mistakes = []
-        if self.width % self.heads:
-            mistakes.append(f"width {self.width} is not a multiple of heads {self.heads}")
+        if reason := indivisible_heads(self.width, self.heads):
+            mistakes.append(reason)
         if self.pooling in ("token", "token_unpooled") and not self.class_token:
             mistakes.append(f"pooling {self.pooling!r} needs class_token=True")
         if self.pooling == "unpooled" and self.class_token:
@@ -160,6 +169,14 @@ class BertConfig(Frozen):
     gelu: Gelu = "tanh"
     norm_eps: float = 1e-12
 
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if reason := indivisible_heads(self.width, self.heads):
+            raise ValueError(reason)
+        if self.positions < self.length:
+            raise ValueError(f"{self.positions} positions are too few for texts of {self.length} tokens")
+        return self
+
 
 class TextTransformerConfig(Frozen):
     """Plain pre-norm text tower, the last token pooled (models_lit.py of the original)."""
@@ -174,6 +191,12 @@ class TextTransformerConfig(Frozen):
     classes: PositiveInt = Field(description="width of the projection")
     gelu: Gelu = "tanh"
     norm_eps: float = 1e-6
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if reason := indivisible_heads(self.width, self.heads):
+            raise ValueError(reason)
+        return self
 
 
 TextConfig = Annotated[BertConfig | TextTransformerConfig, Field(discriminator="kind")]
@@ -211,11 +234,17 @@ def indivisible(size: tuple[int, int], patch: tuple[int, int]) -> str:
     """Why `patch` does not tile `size`, with the nearest sizes that it does; '' when it tiles."""
     if size[0] % patch[0] == 0 and size[1] % patch[1] == 0:
         return ""
-    near = [tuple(max(side // p + up, 1) * p for side, p in zip(size, patch, strict=True)) for up in (0, 1)]
+    smaller = tuple(max(side // p, 1) * p for side, p in zip(size, patch, strict=True))
+    larger = tuple(-(-side // p) * p for side, p in zip(size, patch, strict=True))
     return (
         f"image size {show_size(size)} is not a multiple of the patch {show_size(patch)}; "
-        f"the nearest that are: {show_size(near[0])}, {show_size(near[1])}"
+        f"the nearest that are: {show_size(smaller)}, {show_size(larger)}"
     )
+
+
+def indivisible_heads(width: int, heads: int) -> str:
+    """Why `heads` cannot share `width`; '' when they can."""
+    return f"width {width} is not a multiple of heads {heads}" if width % heads else ""
 
 
 def show_size(size: tuple[int, ...]) -> str:

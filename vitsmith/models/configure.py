@@ -40,14 +40,19 @@ def change(config: Any, **changes: Any) -> Any:
     """A copy of `config` with fields changed and everything checked again. Raises ConfigError."""
     known = type(config).model_fields
     unknown = [field for field in changes if field not in known]
-    if unknown:
-        told = "; ".join(f"{field!r}: {suggestion(field, known)}" for field in unknown)
-        raise ConfigError(f"unknown option of a {config.family} model {told}")
+    told = [f"unknown option of a {config.family} model {field!r}: {suggestion(field, known)}" for field in unknown]
+    changes = {field: value for field, value in changes.items() if field in known}
     if changes.get("pooling") in ("gap", "unpooled") and "class_token" not in changes:
         changes["class_token"] = False  # the original adds the class token only for the token kinds
     elif changes.get("pooling") in ("token", "token_unpooled") and "class_token" not in changes:
         changes["class_token"] = True
-    return parse_config({**config.model_dump(), **changes})
+    try:
+        changed = parse_config({**config.model_dump(), **changes})
+    except ConfigError as error:
+        told.append(str(error))
+    if told:
+        raise ConfigError("; ".join(told))
+    return changed
 
 
 def parse_config(fields: dict[str, Any]) -> Any:

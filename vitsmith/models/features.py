@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from vitsmith.errors import UnknownNameError
+from vitsmith.errors import InputError, UnknownNameError
 from vitsmith.layers.attention import Attention
 
 
@@ -31,10 +31,11 @@ def record(model: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tensor]
     """Collects the outputs of the submodules whose names match (`fnmatch` patterns) while the context lasts.
 
     A name ending in 'attention.weights' switches that layer to explicit attention for as long.
-    Raises UnknownNameError for a pattern that matches nothing.
+    Raises UnknownNameError for a pattern that matches nothing, and InputError for one whose modules did not run.
     """
     modules = {name: module for name, module in model.named_modules() if name}
-    wanted = {name for pattern in names for name in _match(pattern, modules)}
+    matched = {pattern: _match(pattern, modules) for pattern in names}
+    wanted = set().union(*matched.values())
     seen: dict[str, Tensor] = {}
     handles = [modules[name].register_forward_hook(_keeper(name, seen)) for name in sorted(wanted)]
     owners = [modules[name.removesuffix(".weights")] for name in wanted if name.endswith("attention.weights")]
@@ -43,6 +44,9 @@ def record(model: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tensor]
         owner.explicit = True
     try:
         yield seen
+        for pattern, matching in matched.items():
+            if not seen.keys() & set(matching):
+                raise InputError(f"intermediate {pattern!r} has no output: it is a container, or was not run here")
     finally:
         for handle in handles:
             handle.remove()

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitsmith.layers.stdconv import StdConv2d, pad_same
-from vitsmith.models.config import ResNetConfig
+from vitsmith.models.config import GROUPS, ResNetConfig
 
 
 class ResNet(nn.Module):
@@ -69,4 +69,4 @@ class Bottleneck(nn.Module):
 
 def group_norm(channels: int) -> nn.GroupNorm:
     """32 groups and eps 1e-6, flax's defaults."""
-    return nn.GroupNorm(32, channels, eps=1e-6)
+    return nn.GroupNorm(GROUPS, channels, eps=1e-6)

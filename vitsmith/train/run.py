@@ -6,6 +6,8 @@ import datetime
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
+
 from vitsmith import __version__
 from vitsmith.data.samples import Splits
 from vitsmith.evaluate.evaluation import describe_machine
@@ -50,11 +52,12 @@ def train_to_bundle(
         run.log(**_row(event))
         on_event(event)
 
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
     result = train(model, splits, recipe, images, on_event=listen)
     scores = result.final.scores
     low, high = scores.top1_interval
     bundle = Bundle.of(
-        model,
+        model.cpu(),
         images=images,
         labels=Labels(names=splits.classes),
         provenance=Provenance(

@@ -95,11 +95,11 @@ class Bundle:
 
         from vitsmith.models.lit import LiT
 
+        model = self.model
         with torch.inference_mode():
-            images = torch.from_numpy(tensors)
-            model = self.model
+            images = torch.from_numpy(tensors).to(next(model.parameters()).device)
             outputs = model.encode_image(images) if isinstance(model, LiT) else model(images)
-        array: Array = outputs.float().numpy()
+        array: Array = outputs.float().cpu().numpy()
         return array
 
     def with_golden(self, images: Sequence[Array]) -> Self:

@@ -134,7 +134,7 @@ def read_weights(bundle: Bundle) -> Model:
 def _write_weights(model: Model, path: Path) -> None:
     from safetensors.torch import save_file
 
-    arrays = {name: parameter.detach().contiguous() for name, parameter in model.named_parameters()}
+    arrays = {name: parameter.detach().cpu().contiguous() for name, parameter in model.named_parameters()}
     save_file(arrays, path, metadata={"format": "pt"})
 
 

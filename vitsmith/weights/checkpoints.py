@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any, Literal
 
+from vitsmith.data.photos import sample_images
 from vitsmith.errors import InputError, UnknownNameError, WeightsError, suggestion
 from vitsmith.layers.positions import ResizeMethod
 from vitsmith.models.build import ImageModel, Model, build
@@ -23,6 +24,7 @@ from vitsmith.weights.foreign import load_foreign
 from vitsmith.weights.jax_npz import load_npz, save_npz
 from vitsmith.weights.published import checkpoints, checkpoints_of, find_checkpoint
 
+GOLDEN_IMAGES = 2
 FOREIGN_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 
 
@@ -69,7 +71,8 @@ def save(
 ) -> Bundle | None:
     """Writes a bundle folder (and returns the bundle in it), or one `.npz` with the original's names and layouts.
 
-    A model alone becomes a bundle with the original's preprocessing for its family. Nothing half-written is left.
+    A model alone becomes a bundle with the original's preprocessing for its family; a bundle without golden examples
+    gets some. Nothing half-written is left.
     Raises OutputError when the place cannot be written, WeightsError for what the format cannot hold.
     """
     bundle = what if isinstance(what, Bundle) else Bundle.of(what)
@@ -79,6 +82,8 @@ def save(
         return None
     if format != "bundle":
         raise UnknownNameError("format", format, ("bundle", "npz"))
+    if bundle.golden is None and bundle.program == "torch":
+        bundle = bundle.with_golden(sample_images(GOLDEN_IMAGES))
     return write_bundle(bundle, path)
 
 

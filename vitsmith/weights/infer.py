@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vitsmith.errors import WeightsError
-from vitsmith.models.config import ResNetConfig, show_size
+from vitsmith.models.config import GROUPS, ResNetConfig, show_size
 from vitsmith.models.configure import parse_config
 from vitsmith.weights.layouts import Shape
 
@@ -50,10 +50,10 @@ def _vit(shapes: Shapes, image_size: tuple[int, int] | None, pooling: str | None
         "mlp_width": mlp_width,
         "patch": (rows, columns),
         "image_size": image_size,
-        "classes": shapes["head/kernel"][-1] if "head/kernel" in shapes else 0,
+        "classes": _out_width(shapes, "head/kernel") or 0,
         "pooling": pooling or ("token" if class_token else "gap"),
         "class_token": class_token,
-        "representation": shapes["pre_logits/kernel"][-1] if "pre_logits/kernel" in shapes else None,
+        "representation": _out_width(shapes, "pre_logits/kernel"),
         "resnet": resnet.model_dump() if resnet else None,
     }
 
@@ -62,6 +62,10 @@ def _resnet(shapes: Shapes) -> ResNetConfig:
     width = _get(shapes, "conv_root/kernel", 4)[-1]
     count = _count(shapes, r"block(\d+)/", first=1)
     stages = tuple(_count(shapes, rf"block{stage}/unit(\d+)/", first=1) for stage in range(1, count + 1))
+    if 0 in stages:
+        raise WeightsError(f"no array block{stages.index(0) + 1}/unit1/...: the file is incomplete")
+    if width % GROUPS:
+        raise WeightsError(f"array 'conv_root/kernel' gives {width} channels, expected a multiple of {GROUPS}")
     return ResNetConfig(stages=stages, width_factor=width / 64)
 
 
@@ -79,7 +83,7 @@ def _mixer(shapes: Shapes, image_size: tuple[int, int] | None) -> dict[str, Any]
         "channels_mlp_width": _get(shapes, "MixerBlock_0/channel_mixing/Dense_0/kernel", 2)[1],
         "patch": (rows, columns),
         "image_size": image_size,
-        "classes": shapes["head/kernel"][-1] if "head/kernel" in shapes else 0,
+        "classes": _out_width(shapes, "head/kernel") or 0,
     }
 
 
@@ -103,7 +107,7 @@ def _bert(shapes: Shapes) -> dict[str, Any]:
         "vocabulary": vocabulary,
         "positions": _get(shapes, f"{embedders}_position_ids/embedding", 2)[0],
         "segments": _get(shapes, f"{embedders}_segment_ids/embedding", 2)[0],
-        "classes": shapes["head/kernel"][-1] if "head/kernel" in shapes else 0,
+        "classes": _out_width(shapes, "head/kernel") or 0,
     }
 
 
@@ -149,6 +153,11 @@ def _get(shapes: Shapes, name: str, axes: int) -> Shape:
     if len(shapes[name]) != axes:
         raise WeightsError(f"array {name!r} has shape {show_size(shapes[name])}, expected {axes} axes")
     return shapes[name]
+
+
+def _out_width(shapes: Shapes, name: str) -> int | None:
+    """Last axis of a kernel that need not be there."""
+    return _get(shapes, name, 2)[-1] if name in shapes else None
 
 
 def _square_side(patches: int) -> int:

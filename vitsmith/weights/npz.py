@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterable
@@ -18,7 +20,15 @@ from vitsmith.errors import WeightsError
 from vitsmith.files import replacing
 from vitsmith.weights.layouts import Shape
 
-_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError)
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    ValueError,
+    OSError,
+    RuntimeError,  # zipfile: a damaged flag says "encrypted" or "unknown compression"
+    tokenize.TokenError,  # NumPy: a damaged header
+)
 
 
 class NpzFile:
@@ -38,8 +48,7 @@ class NpzFile:
         self.shapes: dict[str, Shape] = {}
         for member in self._zip.namelist():
             name = member.removesuffix(".npy")
-            with self._open(name) as stream:
-                self.shapes[name] = self._shape(name, stream)
+            self.shapes[name] = self._shape(name)
 
     def __enter__(self) -> Self:
         return self
@@ -60,21 +69,28 @@ class NpzFile:
         return torch.from_numpy(np.asarray(array, np.float32))
 
     def _open(self, name: str) -> IO[bytes]:
-        return self._zip.open(name + ".npy" if name + ".npy" in self._zip.NameToInfo else name)
+        return self._zip.open(self._member(name))
 
-    def _shape(self, name: str, stream: IO[bytes]) -> Shape:
+    def _member(self, name: str) -> zipfile.ZipInfo:
+        return self._zip.NameToInfo.get(name + ".npy") or self._zip.getinfo(name)
+
+    def _shape(self, name: str) -> Shape:
         try:
-            version = np.lib.format.read_magic(stream)
-            read_header = (
-                np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            )
-            shape, _, dtype = read_header(stream)
+            with self._open(name) as stream:
+                version = np.lib.format.read_magic(stream)
+                read_header = (
+                    np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+                )
+                shape, _, dtype = read_header(stream)
+                size = self._member(name).file_size - stream.tell()
         except _DAMAGE as error:
-            raise WeightsError(f"{self.path}: {name!r} is not an array ({error})") from None
+            raise WeightsError(f"{self.path}: {name!r} is not an array, or damaged ({error}); copy it again") from None
         if dtype.hasobject:
             raise WeightsError(f"{self.path}: array {name!r} holds pickled Python objects; refused, they can run code")
         if dtype.kind != "f":
             raise WeightsError(f"{self.path}: array {name!r} has type {dtype}, weights are floating point")
+        if size != math.prod(shape) * dtype.itemsize:  # before anyone allocates what a damaged header claims
+            raise WeightsError(f"{self.path}: array {name!r} is damaged: {size} bytes are not {shape} of {dtype}")
         return tuple(int(side) for side in shape)
 
 
