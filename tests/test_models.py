@@ -1,4 +1,4 @@
-"""Every family keeps every contract, and what the contracts do not say: sizes, inputs, initialisers, LiT's arithmetic."""
+"""Every family keeps every contract, and what the contracts do not say: inputs, initialisers, LiT's arithmetic."""
 
 from __future__ import annotations
 

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from tests.reference import fill
 from vitsmith.models.build import Model, build
-from vitsmith.models.configure import change
 from vitsmith.models.config import (
     BertConfig,
     LiTConfig,

@@ -17,7 +17,7 @@ VitsmithError                 exit code 1
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 
 class VitsmithError(Exception):
@@ -33,11 +33,11 @@ class InputError(VitsmithError):
 
 
 class UnknownNameError(InputError):
-    """A name that is not in a known list."""
+    """A name that is not in a known list. `aliases` are other spellings of the known names, to find close ones by."""
 
-    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+    def __init__(self, kind: str, name: str, known: Iterable[str], aliases: Mapping[str, str] | None = None) -> None:
         self.kind, self.name, self.known = kind, name, sorted(known)
-        super().__init__(f"unknown {kind} {name!r}: {suggestion(name, self.known)}")
+        super().__init__(f"unknown {kind} {name!r}: {suggestion(name, self.known, aliases=aliases)}")
 
 
 class ConfigError(InputError):
@@ -81,12 +81,14 @@ class GateError(VitsmithError):
     exit_code = 3
 
 
-def suggestion(name: str, known: Iterable[str], *, limit: int = 4) -> str:
+def suggestion(name: str, known: Iterable[str], *, aliases: Mapping[str, str] | None = None, limit: int = 4) -> str:
     """'did you mean ...?' with the closest of `known`, or the whole list when nothing is close."""
-    by_lower = {candidate.lower(): candidate for candidate in known}
-    close = difflib.get_close_matches(name.lower(), by_lower, n=limit, cutoff=0.5)
+    listed = sorted(known)
+    by_lower = {alias.lower(): meant for alias, meant in (aliases or {}).items()}
+    by_lower |= {candidate.lower(): candidate for candidate in listed}
+    matches = difflib.get_close_matches(name.lower(), by_lower, n=3 * limit, cutoff=0.5)
+    close = list(dict.fromkeys(by_lower[match] for match in matches))[:limit]
     if close:
-        return "did you mean " + " or ".join(by_lower[match] for match in close) + "?"
-    listed = sorted(by_lower.values())
+        return "did you mean " + " or ".join(close) + "?"
     more = f", ... ({len(listed)} in all)" if len(listed) > 12 else ""
     return "known are " + ", ".join(listed[:12]) + more

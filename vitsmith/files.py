@@ -54,6 +54,15 @@ def replacing_folder(path: PathLike) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def check_writable(path: PathLike) -> None:
+    """Raises OutputError, before any work is done, when `path` could not be written. Leaves nothing behind."""
+    target = Path(path)
+    with _explained(target):
+        place = next(parent for parent in target.absolute().parents if parent.exists())
+        with tempfile.TemporaryFile(dir=place):
+            pass
+
+
 def write_text(path: PathLike, text: str) -> None:
     """Writes a whole text file, or leaves what was there."""
     with replacing(path) as partial:

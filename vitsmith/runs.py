@@ -12,6 +12,12 @@ from vitsmith.errors import OutputError
 from vitsmith.files import new_folder, write_text
 
 
+def model_name(model: str) -> str:
+    """What to call a run after a model: 'pets' for runs/train/pets/model, 'B_16' for B_16.npz."""
+    path = Path(model)
+    return path.resolve().parent.name if path.name in ("model", ".", "") else path.stem
+
+
 class Run:
     """One run's folder and its log of metrics.
 

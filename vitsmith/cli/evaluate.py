@@ -18,7 +18,9 @@ WORST_CLASSES = 10
 def evaluate(
     model: Annotated[str, typer.Argument(help="A bundle, weights or a published name.")],
     data: Annotated[str, typer.Option(help="A folder of class folders (or with val/ or test/ inside), or 'digits'.")],
-    split: Annotated[str, typer.Option(help="held-out: val/ or test/ or the digits' fifth; all: every image.")] = "",
+    split: Annotated[
+        str, typer.Option(help="train, val or test; default: the held-out part if there is one, else all.")
+    ] = "",
     batch: Annotated[int, typer.Option(min=1, help="Images computed at once.")] = 32,
     engine: Annotated[str, typer.Option(help="auto, torch or onnx.")] = "auto",
     labels: Annotated[Path | None, typer.Option(help="Names of the classes, one a line in order.")] = None,
@@ -30,7 +32,7 @@ def evaluate(
     from vitsmith.data.datasets import open_labelled
     from vitsmith.evaluate.evaluation import evaluate as run
     from vitsmith.predict import Predictor
-    from vitsmith.runs import Run
+    from vitsmith.runs import Run, model_name
     from vitsmith.weights.bundle_folder import record_measurements
     from vitsmith.weights.checkpoints import load
     from vitsmith.weights.labels import with_labels
@@ -41,7 +43,7 @@ def evaluate(
     with progress(unit="images") as bar:
         task = bar.add_task("evaluating", total=len(samples), note="")
         evaluation = run(predictor, samples, on_image=lambda: bar.advance(task))
-    with Run("evaluate", Path(model).name, out) as folder:
+    with Run("evaluate", model_name(model), out) as folder:
         scores = {"model": bundle.where, "data": name, "engine": predictor.engine.name, "seconds": evaluation.seconds}
         scores |= {"classes": list(evaluation.classes), **evaluation.scores.to_dict()}
         folder.write_json("scores.json", scores)

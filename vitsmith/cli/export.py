@@ -33,14 +33,17 @@ def export(
 ) -> None:
     """Export a model. The result is compared with the original first; if it differs, nothing is written (exit 3)."""
     from vitsmith.errors import OutputError
-    from vitsmith.files import new_folder
+    from vitsmith.files import check_writable, new_folder
+    from vitsmith.runs import model_name
     from vitsmith.weights.checkpoints import load, save
 
     if out is not None and out.exists() and not force:
         raise OutputError(f"{out} exists: choose another --out, or replace it with --force")
+    if out is not None:
+        check_writable(out)
     bundle = load(model)
     gate_images = _read_images(images or [])
-    name = f"{Path(model).resolve().parent.name if Path(model).name == 'model' else Path(model).stem}-{to.value}"
+    name = f"{model_name(model)}-{to.value}"
     if to is Target.npz:
         target = out or new_folder(Path("runs") / "export" / name) / f"{name}.npz"
         save(bundle, target, format="npz")

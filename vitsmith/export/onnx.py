@@ -22,7 +22,7 @@ from vitsmith.errors import InputError, MissingPackageError
 from vitsmith.gate import Thresholds, Verdict, compare
 from vitsmith.models.features import record
 from vitsmith.models.lit import LiT
-from vitsmith.specs import Provenance
+from vitsmith.specs import Measurement, Provenance
 from vitsmith.weights.bundle import Bundle
 from vitsmith.weights.bundle_folder import write_bundle
 
@@ -65,7 +65,14 @@ def export_onnx(
             layers=lambda batch: layer_outputs(bundle, path, batch),
         )
         verdict.require(f"the ONNX export of {bundle.where}")
-        exported = replace(bundle, program="onnx", folder=None, provenance=_provenance(bundle), _model=None)
+        exported = replace(
+            bundle,
+            program="onnx",
+            folder=None,
+            provenance=_provenance(bundle),
+            measurements=tuple(_before_export(one) for one in bundle.measurements if "second" not in one.name),
+            _model=None,
+        )
         return write_bundle(exported, folder, write_program=lambda target: _copy(Path(place), target)), verdict
 
 
@@ -150,6 +157,11 @@ def _provenance(bundle: Bundle) -> Provenance:
     return bundle.provenance.model_copy(
         update={"source": f"vitsmith export --to onnx (opset {OPSET})", "parent": bundle.where}
     )
+
+
+def _before_export(measurement: Measurement) -> Measurement:
+    """An accuracy that was measured on the program this one was made from says so."""
+    return measurement.model_copy(update={"data": f"{measurement.data}, before export"})
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -178,7 +178,8 @@ def find_preset(name: str) -> tuple[Preset, int | None]:
             return presets()[found.pop()], image_size
         if squeezed.lower() in FOREIGN_HYBRIDS:
             return presets()[FOREIGN_HYBRIDS[squeezed.lower()]], image_size
-    raise UnknownNameError("model", name, presets())
+    spellings = {alias: preset.name for preset in presets().values() for alias in _aliases(preset.name)}
+    raise UnknownNameError("model", name, presets(), spellings)
 
 
 def _aliases(name: str) -> list[str]:

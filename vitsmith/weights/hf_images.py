@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from pydantic import field_validator
-
 from vitsmith.errors import WeightsError
 from vitsmith.models.config import show_size
 from vitsmith.specs import ImageSpec, PositiveInt, Triple
@@ -25,20 +23,15 @@ class HFPreprocessor(Metadata):
     image_processor_type: str = ""
     feature_extractor_type: str = ""
     do_resize: bool = True
-    size: dict[str, PositiveInt] = {"height": 224, "width": 224}
+    size: PositiveInt | dict[str, PositiveInt] = 224
     resample: int = 2
     do_center_crop: bool = False
-    crop_size: dict[str, PositiveInt] | None = None
+    crop_size: PositiveInt | dict[str, PositiveInt] | None = None
     do_rescale: bool = True
     rescale_factor: float = 1 / 255
     do_normalize: bool = True
     image_mean: Triple = (0.5, 0.5, 0.5)
     image_std: Triple = (0.5, 0.5, 0.5)
-
-    @field_validator("size", "crop_size", mode="before")
-    @classmethod
-    def _square(cls, size: Any) -> Any:
-        return {"height": size, "width": size} if isinstance(size, int) else size
 
     @property
     def made_for_vit(self) -> bool:
@@ -57,6 +50,8 @@ def hf_images(preprocessor: HFPreprocessor | None, image_size: tuple[int, int], 
     if unsaid and not told.made_for_vit:
         kind = told.image_processor_type or told.feature_extractor_type
         raise _irreproducible(source, f"{kind} without {', '.join(unsaid)}")
+    if isinstance(told.size, int) and not told.made_for_vit:
+        raise _irreproducible(source, f"size {told.size}, a square or the shorter edge")
     if not told.do_resize:
         raise _irreproducible(source, "do_resize false")
     if told.resample not in _FILTERS:
@@ -77,11 +72,11 @@ def hf_notes(preprocessor: HFPreprocessor | None, image_size: tuple[int, int]) -
     """What was assumed, for the user to check."""
     if preprocessor is None:
         return ("preprocessing was assumed, there is no preprocessor_config.json: squash, bilinear, mean and std 0.5",)
-    size = preprocessor.size
-    given = size.get("height"), size.get("width")
-    if None in given or given == image_size:
+    size = _sides(preprocessor.size)
+    given = size.get("height", 0), size.get("width", 0)
+    if "height" not in size or given == image_size:
         return ()
-    return (f"preprocessor_config.json says {given[0]}x{given[1]}, the model takes {show_size(image_size)}: taken",)
+    return (f"preprocessor_config.json says {show_size(given)}; the model's size, {show_size(image_size)}, was taken",)
 
 
 def _normalization(told: HFPreprocessor) -> tuple[Triple, Triple]:
@@ -97,16 +92,11 @@ def _normalization(told: HFPreprocessor) -> tuple[Triple, Triple]:
 
 def _crop(told: HFPreprocessor, image_size: tuple[int, int], source: str) -> float | None:
     """The crop of resize='shorter', or None for 'squash'."""
-    size = told.size
-    if size.keys() == {"height", "width"}:
-        if told.do_center_crop and told.crop_size not in (None, size):
-            raise _irreproducible(source, f"size {size} cropped to {told.crop_size}")
+    size = _sides(told.size)
+    cut = _sides(told.crop_size) if told.do_center_crop and told.crop_size else None
+    if size.keys() == {"height", "width"} and cut in (None, size):
         return None
-    cut = (
-        told.crop_size
-        if told.do_center_crop and told.crop_size
-        else dict(zip(("height", "width"), image_size, strict=True))
-    )
+    cut = cut or {"height": image_size[0], "width": image_size[1]}
     side, edge = cut.get("height", 0), size.get("shortest_edge", 0)
     if size.keys() != {"shortest_edge"} or cut != {"height": side, "width": side} or side > edge:
         raise _irreproducible(source, f"size {size} cropped to {cut}")
@@ -115,6 +105,10 @@ def _crop(told: HFPreprocessor, image_size: tuple[int, int], source: str) -> flo
     while math.floor(side / crop) < edge:
         crop = math.nextafter(crop, 0)
     return crop
+
+
+def _sides(size: int | dict[str, int]) -> dict[str, int]:
+    return {"height": size, "width": size} if isinstance(size, int) else size
 
 
 def _irreproducible(source: str, what: str) -> WeightsError:

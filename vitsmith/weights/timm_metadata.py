@@ -51,9 +51,9 @@ class TimmMetadata(Metadata):
     @model_validator(mode="before")
     @classmethod
     def _nested(cls, fields: Any) -> Any:
-        if not isinstance(fields, dict):
+        nested = fields.get("pretrained_cfg") or fields if isinstance(fields, dict) else None
+        if not isinstance(nested, dict):
             return fields
-        nested = dict(fields.get("pretrained_cfg") or fields)
         names = fields.get("label_names") or nested.get("label_names") or fields.get("labels")
         return {**fields, "pretrained_cfg": {**nested, "label_names": names}}
 
