@@ -45,15 +45,24 @@ def patch_shapes(name: str) -> dict[str, tuple[int, ...]]:
 
 
 def timm_vit(
-    *, patches: int = 16, class_token: bool = True, class_position: bool = True, norm: str = "norm", representation: int = 0
+    *,
+    patches: int = 16,
+    class_token: bool = True,
+    class_position: bool = True,
+    norm: str = "norm",
+    representation: int = 0,
 ) -> State:
     shapes: dict[str, tuple[int, ...]] = {"cls_token": (1, 1, WIDTH)} if class_token else {}
     shapes["pos_embed"] = (1, patches + (class_token and class_position), WIDTH)
     shapes |= patch_shapes("patch_embed.proj")
     for block in (f"blocks.{index}" for index in range(DEPTH)):
         shapes |= norm_shapes(f"{block}.norm1") | norm_shapes(f"{block}.norm2")
-        shapes |= linear_shapes(f"{block}.attn.qkv", WIDTH, 3 * WIDTH) | linear_shapes(f"{block}.attn.proj", WIDTH, WIDTH)
-        shapes |= linear_shapes(f"{block}.mlp.fc1", WIDTH, MLP_WIDTH) | linear_shapes(f"{block}.mlp.fc2", MLP_WIDTH, WIDTH)
+        shapes |= linear_shapes(f"{block}.attn.qkv", WIDTH, 3 * WIDTH) | linear_shapes(
+            f"{block}.attn.proj", WIDTH, WIDTH
+        )
+        shapes |= linear_shapes(f"{block}.mlp.fc1", WIDTH, MLP_WIDTH) | linear_shapes(
+            f"{block}.mlp.fc2", MLP_WIDTH, WIDTH
+        )
     shapes |= norm_shapes(norm)
     if representation:
         shapes |= linear_shapes("pre_logits.fc", WIDTH, representation)
@@ -65,7 +74,9 @@ def timm_mixer(patches: int = 16) -> State:
     for block in (f"blocks.{index}" for index in range(DEPTH)):
         shapes |= norm_shapes(f"{block}.norm1") | norm_shapes(f"{block}.norm2")
         for mlp, width, hidden in (("mlp_tokens", patches, TOKENS_MLP_WIDTH), ("mlp_channels", WIDTH, MLP_WIDTH)):
-            shapes |= linear_shapes(f"{block}.{mlp}.fc1", width, hidden) | linear_shapes(f"{block}.{mlp}.fc2", hidden, width)
+            shapes |= linear_shapes(f"{block}.{mlp}.fc1", width, hidden) | linear_shapes(
+                f"{block}.{mlp}.fc2", hidden, width
+            )
     return arrays(shapes | norm_shapes("norm") | linear_shapes("head", WIDTH, CLASSES))
 
 
@@ -172,9 +183,15 @@ def hf_vit_logits(
     x = x + inner["embeddings.position_embeddings"]
     for layer in (f"encoder.layer.{index}" for index in range(DEPTH)):
         y = norm(inner, f"{layer}.layernorm_before", x, eps)
-        query, key, value = (linear(inner, f"{layer}.attention.attention.{name}", y) for name in ("query", "key", "value"))
+        query, key, value = (
+            linear(inner, f"{layer}.attention.attention.{name}", y) for name in ("query", "key", "value")
+        )
         x = x + linear(inner, f"{layer}.attention.output.dense", attend(query, key, value, heads))
         hidden = linear(inner, f"{layer}.intermediate.dense", norm(inner, f"{layer}.layernorm_after", x, eps))
         x = x + linear(inner, f"{layer}.output.dense", F.gelu(hidden, approximate=gelu))
     first = norm(inner, "layernorm", x, eps)[:, 0]
-    return torch.tanh(linear(inner, "pooler.dense", first)) if "pooler.dense.weight" in inner else linear(inner, "classifier", first)
+    return (
+        torch.tanh(linear(inner, "pooler.dense", first))
+        if "pooler.dense.weight" in inner
+        else linear(inner, "classifier", first)
+    )

@@ -20,7 +20,7 @@ STATE = {"norm.weight": torch.arange(6.0), "head.weight": torch.arange(12.0).res
 SHAPES = {"norm.weight": (6,), "head.weight": (3, 4)}
 
 
-def refusal(kind: type[SafetensorsFile] | type[TorchFile], path: Path) -> str:
+def refusal(kind: type[SafetensorsFile | TorchFile], path: Path) -> str:
     """The message of the WeightsError, which must be one line, name the file and never advise to unpickle."""
     with pytest.raises(WeightsError) as caught:
         kind(path)

@@ -16,7 +16,7 @@ from vitsmith.models.build import ImageModel, build
 from vitsmith.models.config import ImageModelConfig
 from vitsmith.models.configure import change
 from vitsmith.models.lit import LiT
-from vitsmith.models.presets import check_name, find_preset
+from vitsmith.models.presets import check_name
 from vitsmith.specs import ImageSpec, Labels
 from vitsmith.weights.fill import ArrayFile, check_arrays, fill_model
 from vitsmith.weights.hf_config import HFConfig, hf_labels, infer_hf_config
@@ -74,14 +74,15 @@ def load_foreign(
             `config.json` (and HF's `preprocessor_config.json`) beside the weights is read: HF's must be there,
             without timm's the preprocessing is assumed.
         name: the architecture it is believed to be; another one in the file is a WeightsError.
-        image_size: (height, width); needed only for grids that are not square, without a config.json.
+        image_size: (height, width); needed only without a config.json, for grids that are not square and for timm's
+            models that have no position for their class token.
         headless: leave the classifier out; the model then gives features.
 
     Raises WeightsError for anything missing, unexpected, misshapen, damaged or pickled, for what our models or
     preprocessing cannot do (each named), for a head of zeros, and for labels of another number of classes.
     """
     with _open(_weights_in(Path(path))) as file:
-        reading = _read_hf(file, image_size) if _is_hf(file) else _read_timm(file, name, image_size)
+        reading = _read_hf(file, image_size) if _is_hf(file) else _read_timm(file, image_size)
         if name is not None:
             check_name(reading.config, name, str(file.path))
         config, slots, unused = reading.config, reading.slots, frozenset[str]()
@@ -101,13 +102,12 @@ def load_foreign(
     return ForeignModel(model.eval(), reading.images, labels, reading.format, notes)
 
 
-def _read_timm(file: ArrayFile, name: str | None, image_size: tuple[int, int] | None) -> _Reading:
+def _read_timm(file: ArrayFile, image_size: tuple[int, int] | None) -> _Reading:
     if PATCHES not in file.shapes and STEM not in file.shapes:
         shown = ", ".join(sorted(file.shapes)[:4]) or "nothing"
         raise WeightsError(f"{file.path}: not the arrays of a timm ViT or Mixer or an HF ViT (they begin with {shown})")
     metadata = read_metadata(file.path.with_name("config.json"), TimmMetadata)
-    heads = getattr(find_preset(name)[0].config, "heads", None) if name else None
-    config = infer_timm_config(file, metadata, heads=heads, image_size=image_size)
+    config = infer_timm_config(file, metadata, image_size=image_size)
     slots = timm_slots(config, class_position=has_class_position(file, config))
     with _explained(file):
         images, labels = timm_images(config, metadata, str(file.path)), timm_labels(metadata)

@@ -33,19 +33,15 @@ _UNSUPPORTED_ARGUMENTS = ("norm_layer", "embed_layer", "block_fn", "mlp_layer", 
 
 
 def infer_timm_config(
-    file: ArrayFile,
-    metadata: TimmMetadata | None,
-    *,
-    heads: int | None = None,
-    image_size: tuple[int, int] | None = None,
+    file: ArrayFile, metadata: TimmMetadata | None, *, image_size: tuple[int, int] | None = None
 ) -> ImageModelConfig:
     """The configuration of a timm ViT or Mixer.
 
     Args:
-        metadata: the `config.json` beside the file, or None.
-        heads: number of heads if `metadata` does not tell; without either it is the preset's of that width, or
-            width / 64. The arrays do not show it.
-        image_size: (height, width); needed only for grids that are not square and without metadata.
+        metadata: the `config.json` beside the file, or None. The arrays do not show the number of heads: when
+            `metadata` does not either, it is the preset's of that width, or width / 64.
+        image_size: (height, width); without metadata it is needed for grids that are not square, and for models that
+            have a class token but no position for it.
 
     Raises WeightsError for what our models do not have, naming it.
     """
@@ -54,12 +50,10 @@ def infer_timm_config(
         _check_arguments(metadata.model_args, file)
     if STEM in file.shapes:
         return _mixer(file, metadata, image_size)
-    return _vit(file, metadata, heads, image_size)
+    return _vit(file, metadata, image_size)
 
 
-def _vit(
-    file: ArrayFile, metadata: TimmMetadata | None, heads: int | None, image_size: tuple[int, int] | None
-) -> ViTConfig:
+def _vit(file: ArrayFile, metadata: TimmMetadata | None, image_size: tuple[int, int] | None) -> ViTConfig:
     check_channels(file, PATCHES)
     width, _, *patch = _get(file, PATCHES, 4)
     positions = _get(file, POSITIONS, 3)[1]
@@ -69,7 +63,7 @@ def _vit(
             "family": "vit",
             "width": width,
             "depth": _depth(file),
-            "heads": _told_heads(metadata) or heads or _usual_heads(width),
+            "heads": _told_heads(metadata) or _usual_heads(width),
             "mlp_width": _get(file, "blocks.0.mlp.fc1.weight", 2)[0],
             "patch": patch,
             "image_size": image_size or _image_size(file, metadata, positions, patch, class_token),
@@ -164,19 +158,19 @@ def _image_size(
     file: ArrayFile, metadata: TimmMetadata | None, tokens: int, patch: list[int], class_token: bool
 ) -> tuple[int, int]:
     """(height, width): what config.json says if that many patches fit `tokens`, else a square that does."""
-    possible = (tokens - 1, tokens) if class_token else (tokens,)
     if metadata:
         height, width = metadata.image_size
-        if (height // patch[0]) * (width // patch[1]) in possible:
+        patches = (height // patch[0]) * (width // patch[1])
+        if tokens in (patches, patches + class_token):
             return height, width
-    for patches in possible:
-        side = math.isqrt(max(patches, 0))
-        if side * side == patches and side:
-            return side * patch[0], side * patch[1]
-    raise WeightsError(
-        f"{file.path}: {tokens} positions of {show_size(tuple(patch))} pixels do not form a square: "
-        "say the size, image_size=(height, width)"
-    )
+    patches = tokens - class_token
+    side = math.isqrt(max(patches, 0))
+    if side * side != patches or side == 0:
+        raise WeightsError(
+            f"{file.path}: {patches} patches of {show_size(tuple(patch))} pixels do not form a square: "
+            "say the size, image_size=(height, width)"
+        )
+    return side * patch[0], side * patch[1]
 
 
 def _get(file: ArrayFile, name: str, axes: int) -> Shape:

@@ -1,0 +1,266 @@
+"""What lies beside foreign weights, read as their own libraries read it: preprocessing and labels."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.foreign_reference import hf_vit, timm_vit
+from tests.test_foreign import HF_CONFIG, TIMM_CONFIG, refusal, timm_config, written
+from vitsmith.data.preprocess import preprocess
+from vitsmith.specs import ImageSpec
+from vitsmith.weights.foreign import ForeignModel, load_foreign
+
+IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+NAMES = ["ant", "bee", "cat", "dog", "eel"]
+
+
+def load_timm(folder: Path, **fields: Any) -> ForeignModel:
+    return load_foreign(written(folder, timm_vit(), timm_config(**fields)))
+
+
+def load_hf(folder: Path, preprocessor: dict[str, Any] | None, **fields: Any) -> ForeignModel:
+    return load_foreign(hf_folder(folder, preprocessor, **fields))
+
+
+def hf_folder(folder: Path, preprocessor: dict[str, Any] | None, **fields: Any) -> Path:
+    written(folder, hf_vit(), {**HF_CONFIG, **fields})
+    if preprocessor is not None:
+        (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor))
+    return folder
+
+
+def photo(height: int, width: int) -> np.ndarray:
+    """Smooth, so that a wrong filter or offset shows and rounding does not."""
+    rows, columns = np.mgrid[0:height, 0:width]
+    channels = [np.sin(rows / 9 + shift) * np.cos(columns / 7 - shift) for shift in (0, 1, 2)]
+    return (127.5 + 127 * np.stack(channels, axis=-1)).astype(np.uint8)
+
+
+# --- timm ------------------------------------------------------------------------------------------------------------
+
+
+def test_timm_preprocessing_is_what_config_json_says(tmp_path: Path) -> None:
+    cfg = {
+        "input_size": [3, 32, 32],
+        "mean": [0.1, 0.2, 0.3],
+        "std": [0.4, 0.5, 0.6],
+        "crop_pct": 0.95,
+        "crop_mode": "center",
+        "interpolation": "bilinear",
+        "test_input_size": None,
+        "license": "apache-2.0",
+    }
+    foreign = load_timm(tmp_path, pretrained_cfg=cfg)
+    assert foreign.images == ImageSpec.pillow(
+        32, crop=0.95, interpolation="bilinear", mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6)
+    )
+    assert foreign.notes == ()
+    squash = load_timm(tmp_path, pretrained_cfg={**cfg, "crop_mode": "squash", "crop_pct": 1.0})
+    assert squash.images.resize == "squash"
+    old = load_foreign(written(tmp_path, timm_vit(), {"architecture": "vit_test", "num_classes": 5, **cfg}))
+    assert old.images == foreign.images and old.notes == ()
+
+
+def test_what_config_json_leaves_out_is_timms_default_and_noted(tmp_path: Path) -> None:
+    foreign = load_timm(tmp_path, pretrained_cfg={"input_size": [3, 32, 32], "std": None})
+    assert foreign.images == ImageSpec.pillow(32, crop=0.875, interpolation="bicubic", **IMAGENET)
+    assert foreign.notes == ("config.json does not say mean, std, crop_pct, interpolation: timm's defaults were taken",)
+
+
+def test_assumptions_without_config_json_are_noted(tmp_path: Path) -> None:
+    foreign = load_foreign(written(tmp_path, timm_vit(), name="deit.pth"))
+    assert foreign.images == ImageSpec.pillow(32, crop=0.9, interpolation="bicubic")
+    preprocessing, architecture = foreign.notes
+    assert "preprocessing was assumed" in preprocessing and "DeiT" in preprocessing
+    assert architecture == "assumed, as arrays do not tell: 2 heads, GELU erf, pooling 'token'"
+    assert foreign.labels is None
+    large = load_foreign(written(tmp_path, timm_vit(patches=30 * 30), name="large.pth"))
+    assert large.images.crop == 1.0  # as timm's own models have it from 240 pixels on
+
+
+def test_averaged_weights_are_noted(tmp_path: Path) -> None:
+    state = timm_vit()
+    torch.save({"model": state, "model_ema": state}, tmp_path / "trained.pth")
+    (tmp_path / "config.json").write_text(json.dumps(TIMM_CONFIG))
+    assert "'model_ema', were taken" in load_foreign(tmp_path / "trained.pth").notes[-1]
+
+
+@pytest.mark.parametrize(
+    ("cfg", "told"),
+    [
+        ({"crop_mode": "border"}, "crop_mode 'border' with crop_pct 0.875"),
+        ({"crop_mode": "squash", "crop_pct": 0.9}, "crop_mode 'squash' with crop_pct 0.9"),
+        ({"interpolation": "nearest"}, "pretrained_cfg.interpolation: Input should be"),
+        ({"mean": [0.5, 0.5]}, "pretrained_cfg.mean.2: Field required"),
+        ({"std": [0, 1, 1]}, "std must be positive"),
+        ({"crop_pct": 1.5}, "crop: Input should be less than or equal to 1"),
+    ],
+)
+def test_timm_preprocessing_we_cannot_do(tmp_path: Path, cfg: dict[str, Any], told: str) -> None:
+    config = timm_config(pretrained_cfg={"input_size": [3, 32, 32], **cfg})
+    assert told in refusal(written(tmp_path, timm_vit(), config))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"label_names": NAMES},
+        {"pretrained_cfg": {"input_size": [3, 32, 32], "label_names": NAMES}},
+        {"labels": NAMES},
+    ],
+)
+def test_timm_labels(tmp_path: Path, fields: dict[str, Any]) -> None:
+    labels = load_timm(tmp_path, **fields).labels
+    assert labels is not None and list(labels.names) == NAMES
+    assert load_foreign(tmp_path, headless=True).labels is None
+
+
+def test_labels_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    path = written(tmp_path, timm_vit(), timm_config(label_names=NAMES[:4]))
+    assert "has 5 classes, the config.json beside it names 4" in refusal(path)
+    written(tmp_path, timm_vit(), timm_config(label_names=["ant"] * 5))
+    assert "label names must be distinct; repeated: ant" in refusal(path)
+
+
+# --- HF --------------------------------------------------------------------------------------------------------------
+
+
+def test_hf_without_preprocessor_config_is_its_default_and_noted(tmp_path: Path) -> None:
+    foreign = load_hf(tmp_path, None)
+    assert foreign.images == ImageSpec.pillow(32, resize="squash", interpolation="bilinear")
+    assert "there is no preprocessor_config.json" in foreign.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("preprocessor", "expected"),
+    [
+        ({"size": 32}, {"resize": "squash"}),
+        ({"size": {"height": 32, "width": 32}, "resample": 3}, {"resize": "squash", "interpolation": "bicubic"}),
+        ({"size": 32, "resample": 1}, {"resize": "squash", "interpolation": "lanczos"}),
+        ({"size": 32, "image_mean": IMAGENET["mean"], "image_std": IMAGENET["std"]}, {"resize": "squash", **IMAGENET}),
+        ({"size": 32, "do_normalize": False}, {"resize": "squash", "mean": (0, 0, 0), "std": (1, 1, 1)}),
+        ({"size": 32, "crop_size": 32, "do_center_crop": True}, {"resize": "squash"}),
+        ({"size": {"shortest_edge": 40}, "crop_size": 32, "do_center_crop": True}, {"crop": 0.8}),
+        ({"size": {"shortest_edge": 40}}, {"crop": 0.8}),
+    ],
+)
+def test_hf_preprocessing(tmp_path: Path, preprocessor: dict[str, Any], expected: dict[str, Any]) -> None:
+    for kind in ("image_processor_type", "feature_extractor_type"):
+        foreign = load_hf(tmp_path, {kind: "ViTImageProcessor", **preprocessor})
+        assert foreign.images == ImageSpec.pillow(32, **{"interpolation": "bilinear", "crop": 1.0, **expected})
+        assert foreign.notes == ()
+
+
+@pytest.mark.parametrize(
+    "preprocessor",
+    [
+        {},
+        {"do_rescale": False},
+        {"rescale_factor": 0.00392156862745098},
+        {"rescale_factor": 1 / 127.5, "image_mean": [1.0, 1.0, 1.0], "image_std": [1.0, 1.0, 1.0]},
+        {"rescale_factor": 1 / 127.5, "do_normalize": False},
+        {"do_rescale": False, "image_mean": [120.0, 110.0, 100.0], "image_std": [60.0, 61.0, 62.0]},
+        {"resample": 3, "do_normalize": False, "do_rescale": False},
+    ],
+)
+def test_hf_tensors_are_hfs(tmp_path: Path, preprocessor: dict[str, Any]) -> None:
+    """Against its arithmetic: Pillow to uint8, times rescale_factor, minus mean, over std."""
+    spec = load_hf(tmp_path, {"size": 32, **preprocessor}).images
+    image = photo(50, 70)
+    resized = np.asarray(Image.fromarray(image).resize((32, 32), preprocessor.get("resample", 2)), np.float64)
+    factor = preprocessor.get("rescale_factor", 1 / 255) if preprocessor.get("do_rescale", True) else 1.0
+    expected = resized * factor
+    if preprocessor.get("do_normalize", True):
+        expected = (expected - preprocessor.get("image_mean", [0.5] * 3)) / preprocessor.get("image_std", [0.5] * 3)
+    np.testing.assert_allclose(preprocess(image, spec), expected.transpose(2, 0, 1), rtol=1e-5, atol=1e-5)
+
+
+def test_hf_crops_come_back_to_the_edge_that_was_told(tmp_path: Path) -> None:
+    """floor(size / crop), which an ImageSpec resizes to, is shortest_edge for every edge, whatever the rounding."""
+    path = hf_folder(tmp_path, {"size": {"shortest_edge": 32}})
+    for edge in [*range(32, 100), 1024 + 7]:
+        (tmp_path / "preprocessor_config.json").write_text(json.dumps({"size": {"shortest_edge": edge}}))
+        assert math.floor(32 / load_foreign(path).images.crop) == edge
+
+
+def test_another_size_in_the_preprocessor_is_noted(tmp_path: Path) -> None:
+    foreign = load_hf(tmp_path, {"size": {"height": 224, "width": 224}})
+    assert foreign.images.size == (32, 32)
+    assert foreign.notes == ("preprocessor_config.json says 224x224; the model's size, 32x32, was taken",)
+
+
+@pytest.mark.parametrize(
+    ("preprocessor", "told"),
+    [
+        ({"do_resize": False}, "do_resize false"),
+        ({"resample": 0}, "resample 0"),
+        ({"size": {"longest_edge": 32}}, "size {'longest_edge': 32}"),
+        ({"size": {"height": 40, "width": 40}, "crop_size": 32, "do_center_crop": True}, "cropped to {'height': 32"),
+        ({"size": {"shortest_edge": 24}}, "size {'shortest_edge': 24} cropped to"),
+        (
+            {"size": {"shortest_edge": 40}, "do_center_crop": True, "crop_size": {"height": 32, "width": 30}},
+            "size {'shortest_edge': 40} cropped to",
+        ),
+        ({"image_processor_type": "CLIPImageProcessor", "resample": 3}, "CLIPImageProcessor without size, image_mean"),
+        (
+            {
+                "feature_extractor_type": "CLIPFeatureExtractor",
+                "size": 32,
+                "resample": 3,
+                "image_mean": [0, 0, 0],
+                "image_std": [1, 1, 1],
+                "do_center_crop": True,
+            },
+            "size 32, a square or the shorter edge",
+        ),
+        ({"image_mean": "zero"}, "image_mean: Input should be a valid tuple"),
+        ({"image_std": [1, 0, 1]}, "std must be positive"),
+    ],
+)
+def test_hf_preprocessing_we_cannot_do(tmp_path: Path, preprocessor: dict[str, Any], told: str) -> None:
+    assert told in refusal(hf_folder(tmp_path, preprocessor))
+
+
+def test_other_processors_are_read_when_they_say_everything(tmp_path: Path) -> None:
+    preprocessor = {
+        "image_processor_type": "CLIPImageProcessor",
+        "size": {"shortest_edge": 32},
+        "resample": 3,
+        "image_mean": IMAGENET["mean"],
+        "image_std": IMAGENET["std"],
+        "do_center_crop": True,
+        "crop_size": {"height": 32, "width": 32},
+    }
+    assert load_hf(tmp_path, preprocessor).images == ImageSpec.pillow(32, crop=1.0, **IMAGENET)
+
+
+def test_hf_labels_are_in_index_order(tmp_path: Path) -> None:
+    shuffled = {str(index): NAMES[index] for index in (3, 0, 4, 1, 2)}
+    labels = load_hf(tmp_path, None, id2label=shuffled).labels
+    assert labels is not None and list(labels.names) == NAMES
+    assert load_foreign(tmp_path, headless=True).labels is None
+
+
+def test_placeholder_labels_are_no_labels(tmp_path: Path) -> None:
+    assert load_hf(tmp_path, None, id2label={str(index): f"LABEL_{index}" for index in range(5)}).labels is None
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        ({"0": "ant", "2": "bee"}, "does not number the classes 0 to 1"),
+        ({"0": "ant", "1": "bee"}, "has 5 classes, the config.json beside it names 2"),
+        ({str(index): "ant" for index in range(5)}, "label names must be distinct"),
+        ({"first": "ant"}, "id2label.first"),
+    ],
+)
+def test_hf_labels_that_do_not_fit_are_refused(tmp_path: Path, names: dict[str, str], told: str) -> None:
+    assert told in refusal(hf_folder(tmp_path, None, id2label=names))

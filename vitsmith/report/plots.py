@@ -1,0 +1,126 @@
+"""The figures of a training run and of an evaluation. Each returns a matplotlib Figure; `figure.png` makes a file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitsmith.evaluate.accuracy import wilson_interval
+from vitsmith.evaluate.calibration import ReliabilityBin
+from vitsmith.evaluate.scores import Scores
+from vitsmith.report.figure import LETTERS, LIGHT, Theme, add_legend, dress, new_figure
+from vitsmith.train.loop import Evaluated, StepDone
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+SMOOTHED = 25  # the smoothed loss averages this fraction of the run: short enough to show every turn
+MOST_COUNTS = 20  # classes up to which a confusion matrix has room for its numbers
+MOST_NAMES = 30  # ... and for the names of the classes
+
+
+def draw_loss(history: Sequence[StepDone], theme: Theme = LIGHT) -> Figure:
+    """Training loss over the updates, as it was and smoothed, and the learning rate below it."""
+    figure = new_figure(theme)
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    steps = [done.step for done in history]
+    losses = np.array([done.loss for done in history])
+    window = max(len(losses) // SMOOTHED, 1)
+    above.plot(steps, losses, color=theme.first, alpha=0.35, linewidth=1, label="each update")
+    above.plot(steps, moving_average(losses, window), color=theme.first, linewidth=2, label=f"mean of last {window}")
+    below.plot(steps, [done.learning_rate for done in history], color=theme.second, linewidth=2)
+    above.set_ylim(bottom=0)
+    below.set_ylim(bottom=0)
+    dress(above, theme, y="training loss (nats)")
+    dress(below, theme, x="updates", y="learning\nrate")
+    add_legend(above, theme)
+    return figure
+
+
+def draw_held_out(evaluations: Sequence[Evaluated], theme: Theme = LIGHT) -> Figure:
+    """Held-out accuracy over the updates with its 95% confidence interval; the last value is written out."""
+    figure = new_figure(theme)
+    axes = figure.subplots()
+    steps = [each.step for each in evaluations]
+    top1 = [100 * each.scores.top1 for each in evaluations]
+    low, high = (100 * np.array(ends) for ends in zip(*(each.scores.top1_interval for each in evaluations), strict=True))
+    axes.fill_between(steps, low, high, color=theme.first, alpha=0.2, linewidth=0, label="95% interval")
+    axes.plot(steps, top1, color=theme.first, marker="o", markersize=5, linewidth=2, label="held-out top-1")
+    last = axes.annotate(f"{top1[-1]:.1f}%", (steps[-1], low[-1]), xytext=(0, -4), textcoords="offset points")
+    last.set(ha="right", va="top", color=theme.ink, fontsize=LETTERS + 1, fontweight="bold")
+    axes.set_ylim(top=101)
+    dress(axes, theme, x="updates", y="held-out top-1 accuracy (%)")
+    add_legend(axes, theme, loc="lower right")
+    return figure
+
+
+def draw_confusion(scores: Scores, classes: Sequence[str], theme: Theme = LIGHT) -> Figure:
+    """Which class is taken for which: a row a true class, a column a predicted one; colour is the share of the row."""
+    figure = new_figure(theme)
+    axes = figure.subplots()
+    counts = scores.confusion
+    shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    image = axes.imshow(shares, cmap=theme.scale, vmin=0, vmax=100)
+    bar = figure.colorbar(image, ax=axes, shrink=0.9)
+    dress(bar.ax, theme, y="share of the true class (%)", grid=False)
+    dress(axes, theme, x="predicted class", y="true class", grid=False)
+    if len(classes) <= MOST_COUNTS:
+        _write_counts(axes, counts, image.to_rgba(shares))
+    if len(classes) <= MOST_NAMES:
+        axes.set_xticks(range(len(classes)), classes, rotation=90 if max(map(len, classes)) > 2 else 0)
+        axes.set_yticks(range(len(classes)), classes)
+    return figure
+
+
+def draw_reliability(bins: Sequence[ReliabilityBin], theme: Theme = LIGHT) -> Figure:
+    """Accuracy against confidence, bin by bin with 95% intervals, and below it how many images each bin has."""
+    figure = new_figure(theme)
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    points = np.array(
+        [
+            (100 * each.confidence, 100 * each.accuracy, *_interval(each))
+            for each in bins
+            if each.confidence is not None and each.accuracy is not None
+        ]
+    )
+    confidence, accuracy, low, high = points.T
+    reach = np.clip([accuracy - low, high - accuracy], 0, None)  # rounding leaves -1e-15 where all are right
+    above.plot([0, 100], [0, 100], color=theme.faint, linestyle="--", linewidth=1.5, label="perfect")
+    above.errorbar(confidence, accuracy, reach, fmt="o", color=theme.first, label="this model, 95% interval")
+    above.set_ylim(-3, 103)
+    edges = [100 * each.low for each in bins]
+    widths = [100 * (each.high - each.low) for each in bins]
+    below.bar(edges, [each.count for each in bins], widths, align="edge", color=theme.second, edgecolor=theme.paper)
+    below.set_yscale("log")
+    below.set_ylim(bottom=0.7)  # so that a single image is a bar too
+    below.set_xlim(0, 100)
+    dress(above, theme, y="accuracy (%)")
+    dress(below, theme, x="confidence: probability of the first choice (%)", y="images")
+    add_legend(above, theme, loc="upper left")
+    return figure
+
+
+def moving_average(values: NDArray[np.floating[Any]], window: int) -> NDArray[np.float64]:
+    """Mean of each value and the `window` - 1 before it; of fewer at the beginning."""
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    ends = np.arange(1, len(values) + 1)
+    starts = np.maximum(ends - window, 0)
+    means: NDArray[np.float64] = (sums[ends] - sums[starts]) / (ends - starts)
+    return means
+
+
+def _write_counts(axes: Axes, counts: NDArray[np.int64], colours: NDArray[np.float64]) -> None:
+    """The numbers that are not zero, dark on light cells and light on dark ones."""
+    for row, column in np.argwhere(counts).tolist():
+        bright = float(colours[row, column, :3] @ (0.299, 0.587, 0.114)) > 0.5  # luma of ITU-R BT.601
+        text = axes.text(column, row, str(counts[row, column]), color="black" if bright else "white")
+        text.set(ha="center", va="center", fontsize=LETTERS - 2)
+
+
+def _interval(each: ReliabilityBin) -> tuple[float, float]:
+    low, high = wilson_interval(round((each.accuracy or 0) * each.count), each.count)
+    return 100 * low, 100 * high
