@@ -4,16 +4,16 @@
     python benchmarks/timm_reads_our_npz.py [--out benchmarks/results/FILE.md]
 
 For each architecture a seeded random model is written with `save_npz`, read by timm's own `load_pretrained`, and both
-run on the same two images. Shown is the largest difference over the largest logit. timm's arithmetic is
-not quite the original's, so there are three columns:
+run on the same two images. Shown is the largest difference over the largest logit. timm's arithmetic is not quite the
+original's, so there are three columns:
 
 - as timm builds it
 - tanh GELU: with that form, which the released weights were trained with, in the place of erf
 - original's ResNet: also GroupNorm eps 1e-6 in the place of 1e-5, and kernels divided by (deviation + 1e-5) in the
   place of sqrt(variance + 1e-8)
 
-timm has no .npz loader for Mixers (its own weights were converted beforehand): there the arrays are renamed below, from
-the file, with NumPy. torchvision is stood in for when it is not installed; timm imports it, but nothing here runs it.
+timm has no .npz loader for Mixers: there this script renames the arrays of the file, with NumPy. torchvision is stood
+in for when it is not installed; timm imports it, but nothing here runs it.
 """
 
 from __future__ import annotations

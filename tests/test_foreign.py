@@ -1,4 +1,4 @@
-"""Checkpoints of timm and HF: the same answers as theirs, and a clear no to everything our models cannot compute."""
+"""Checkpoints of timm and HF give the answers that timm and HF give."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import save_file
 
 from tests import foreign_reference as reference
-from tests.foreign_reference import State, hf_vit, hf_vit_logits, images, timm_mixer, timm_vit, timm_vit_logits
-from vitsmith.errors import ConfigError, UnknownNameError, VitsmithError, WeightsError
+from tests.foreign_files import HF_CONFIG, TIMM_CONFIG, refusal, timm_config, written
+from tests.foreign_reference import hf_vit, hf_vit_logits, images, timm_mixer, timm_vit, timm_vit_logits
 from vitsmith.weights.fill import arrays_of
 from vitsmith.weights.foreign import ForeignModel, load_foreign
 from vitsmith.weights.hf_names import MODULES, RELEASED, hf_slots
@@ -20,48 +20,12 @@ from vitsmith.weights.timm_names import timm_slots
 
 TOLERANCE = 1e-5
 
-TIMM_CONFIG = {"architecture": "vit_test", "num_classes": 5, "pretrained_cfg": {"input_size": [3, 32, 32]}}
-HF_CONFIG = {
-    "model_type": "vit",
-    "hidden_size": reference.WIDTH,
-    "num_hidden_layers": reference.DEPTH,
-    "num_attention_heads": reference.HEADS,
-    "intermediate_size": reference.MLP_WIDTH,
-    "image_size": 32,
-    "patch_size": reference.PATCH,
-}
-
-
-def written(folder: Path, state: State, config: dict[str, Any] | None = None, name: str = "model.safetensors") -> Path:
-    """The checkpoint, with `config.json` beside it."""
-    if name.endswith(".safetensors"):
-        save_file(state, folder / name)
-    else:
-        torch.save(state, folder / name)
-    if config is not None:
-        (folder / "config.json").write_text(json.dumps(config))
-    return folder / name
-
-
-def timm_config(**fields: Any) -> dict[str, Any]:
-    return {**TIMM_CONFIG, **fields}
-
 
 def logits_of(foreign: ForeignModel, height: int = 32, width: int = 32) -> torch.Tensor:
     assert not foreign.model.training
     with torch.inference_mode():
         return foreign.model(images(height, width))
 
-
-def refusal(path: Path, error: type[VitsmithError] = WeightsError, **options: Any) -> str:
-    with pytest.raises(error) as caught:
-        load_foreign(path, **options)
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
-
-
-# --- the same answers ------------------------------------------------------------------------------------------------
 
 # arrays of timm_vit, timm's config.json or None, and how the reference is to compute
 TIMM_VITS: dict[str, tuple[dict[str, Any], dict[str, Any] | None, dict[str, Any]]] = {
@@ -194,150 +158,3 @@ def test_hf_names_both_ways(tmp_path: Path) -> None:
     for naming, expected in ((RELEASED, state), (MODULES, reference.in_new_names(state))):
         back = dict(arrays_of(model, hf_slots(model.config, naming)))
         assert back.keys() == expected.keys() and all(torch.equal(back[name], expected[name]) for name in back)
-
-
-# --- refusals --------------------------------------------------------------------------------------------------------
-
-FEATURES = {
-    "dist_token": "a distillation token",
-    "reg_token": "register tokens",
-    "norm_pre.weight": "a norm before the blocks",
-    "attn_pool.latent": "attention pooling",
-    "rope.freqs": "rotary",
-    "blocks.0.attn.relative_position_bias_table": "relative position biases",
-    "patch_embed.backbone.stem.conv.weight": "a convolutional front",
-    "patch_embed.norm.weight": "a norm after the patch embedding",
-    "blocks.0.ls1.gamma": "LayerScale",
-    "blocks.0.gamma_1": "LayerScale",
-    "blocks.0.attn.q_norm.weight": "normalised queries",
-    "blocks.0.attn.q_bias": "separate projections",
-    "blocks.0.mlp.norm.weight": "norms inside",
-    "blocks.0.attns.1.qkv.weight": "parallel branches",
-    "blocks.0.mlp.w12.weight": "a gated MLP",
-    "blocks.0.mlp_channels.gate.proj.weight": "spatial gating",
-    "blocks.0.linear_tokens.weight": "affine layers",
-    "decoder_pred.weight": "the decoder of masked pre-training",
-}
-
-
-@pytest.mark.parametrize("array", FEATURES)
-def test_what_timm_has_and_we_have_not_is_named(tmp_path: Path, array: str) -> None:
-    message = refusal(written(tmp_path, {**timm_vit(), array: torch.zeros(reference.WIDTH)}))
-    assert FEATURES[array] in message and repr(array) in message and "model.safetensors" in message
-
-
-def test_queries_without_bias_and_gated_mlps_are_named(tmp_path: Path) -> None:
-    state = timm_vit()
-    bare = {name: array for name, array in state.items() if not name.endswith("qkv.bias")}
-    assert "without bias, as in 'blocks.0.attn.qkv.weight'" in refusal(written(tmp_path, bare))
-    for name in ("blocks.0.mlp.fc1.weight", "blocks.0.mlp.fc1.bias"):
-        state[name] = state[name].repeat_interleave(2, dim=0)
-    assert "a gated MLP, as in 'blocks.0.mlp.fc1.weight'" in refusal(written(tmp_path, state))
-
-
-@pytest.mark.parametrize(
-    ("fields", "told"),
-    [
-        ({"hidden_act": "quick_gelu"}, "activation 'quick_gelu'"),
-        ({"model_type": "deit"}, "model_type 'deit'"),
-        ({"qkv_bias": False}, "qkv_bias False"),
-        ({"num_channels": 1}, "num_channels 1"),
-        ({"pooler_act": "relu"}, "pooler_act 'relu'"),
-        ({"hidden_size": "wide"}, "hidden_size: Input should be a valid integer"),
-        ({"num_hidden_layers": 3}, "missing: vit.encoder.layer.2."),
-        ({"image_size": 64}, "vit.embeddings.position_embeddings is 1x17x128, expected 1x65x128"),
-    ],
-)
-def test_hf_configs_we_cannot_follow(tmp_path: Path, fields: dict[str, Any], told: str) -> None:
-    assert told in refusal(written(tmp_path, hf_vit(), {**HF_CONFIG, **fields}))
-
-
-@pytest.mark.parametrize(
-    ("fields", "told"),
-    [
-        ({"model_args": {"act_layer": "quick_gelu"}}, "activation 'quick_gelu'"),
-        ({"architecture": "vit_base_patch16_quickgelu_224"}, "activation 'quick_gelu'"),
-        ({"model_args": {"norm_layer": "rmsnorm"}}, "norm_layer='rmsnorm'"),
-        ({"model_args": {"pool_include_prefix": True}}, "pool_include_prefix=True"),
-        ({"global_pool": "avgmax"}, "global_pool 'avgmax'"),
-        ({"num_classes": 1000}, "has 5 classes, the config.json beside it says 1000"),
-        ({"pretrained_cfg": {"input_size": "large"}}, "pretrained_cfg.input_size: Input should be a valid tuple"),
-        ({"pretrained_cfg": "none"}, "pretrained_cfg: "),
-        ({"architecture": None}, "architecture: Field required"),
-    ],
-)
-def test_timm_configs_we_cannot_follow(tmp_path: Path, fields: dict[str, Any], told: str) -> None:
-    assert told in refusal(written(tmp_path, timm_vit(), timm_config(**fields)))
-
-
-def test_missing_extra_and_misshapen_arrays_are_named(tmp_path: Path) -> None:
-    state = timm_vit()
-    del state["blocks.1.norm2.bias"]
-    state["stray.weight"] = torch.zeros(3)
-    state["blocks.0.attn.proj.bias"] = torch.zeros(7)
-    message = refusal(written(tmp_path, state))
-    assert "1 missing: blocks.1.norm2.bias" in message
-    assert "1 unexpected: stray.weight" in message
-    assert "1 of wrong shape: blocks.0.attn.proj.bias is 7, expected 128" in message
-    state = hf_vit()
-    state["vit.pooler.dense.weight"] = torch.zeros(4, 4)
-    del state["vit.layernorm.bias"]
-    message = refusal(written(tmp_path, state, HF_CONFIG))
-    assert "1 missing: vit.layernorm.bias" in message and "1 unexpected: vit.pooler.dense.weight" in message
-
-
-@pytest.mark.parametrize("array", ["pos_embed", "blocks.0.mlp.fc1.weight"])
-def test_a_timm_file_without_what_tells_its_sizes(tmp_path: Path, array: str) -> None:
-    state = timm_vit()
-    del state[array]
-    assert f"array {array!r} is missing" in refusal(written(tmp_path, state))
-    state[array] = torch.zeros(3)
-    assert f"array {array!r} is 3, expected" in refusal(written(tmp_path, state))
-
-
-def test_other_channels_are_refused(tmp_path: Path) -> None:
-    for state, name in ((timm_vit(), "patch_embed.proj.weight"), (timm_mixer(), "stem.proj.weight")):
-        state[name] = state[name][:, :1].contiguous()
-        assert f"{name!r} takes 1 input channels" in refusal(written(tmp_path, state))
-
-
-def test_heads_of_zeros_or_none_are_refused(tmp_path: Path) -> None:
-    for state, config, head in ((timm_vit(), None, "head"), (hf_vit(), HF_CONFIG, "classifier")):
-        state[f"{head}.weight"].zero_()
-        path = written(tmp_path, state, config)
-        assert f"'{head}.weight' is all zeros" in refusal(path)
-        del state[f"{head}.weight"], state[f"{head}.bias"]
-        written(tmp_path, state)
-        assert "no classifier head in this file" in refusal(path)
-        assert load_foreign(path, headless=True).model.config.classes == 0
-
-
-def test_the_name_is_checked(tmp_path: Path) -> None:
-    message = refusal(written(tmp_path, timm_vit()), name="vit_base_patch16_224")
-    assert "is not ViT-B_16" in message and "width 128 instead of 768" in message
-    refusal(tmp_path / "model.safetensors", UnknownNameError, name="vit_enormous")
-    refusal(tmp_path / "model.safetensors", WeightsError, name="Mixer-B_16")
-
-
-def test_grids_we_cannot_tell(tmp_path: Path) -> None:
-    path = written(tmp_path, timm_vit(patches=8))
-    assert "8 patches of 8x8 pixels do not form a square: say the size" in refusal(path)
-    assert "expected 1x17x128" in refusal(path, image_size=(32, 32))
-    assert "not a multiple of the patch" in refusal(path, ConfigError, image_size=(16, 31))
-    path = written(tmp_path, timm_vit(patches=9, class_position=False))
-    assert "say the size" in refusal(path)  # 9 may be 3 x 3 patches, or a class token and 2 x 4
-    assert load_foreign(path, image_size=(24, 24)).images.size == (24, 24)
-
-
-def test_other_files_and_folders(tmp_path: Path) -> None:
-    message = refusal(written(tmp_path, {"conv1.weight": torch.zeros(2)}))
-    assert "not the arrays of a timm ViT or Mixer or an HF ViT (they begin with conv1.weight)" in message
-    assert "needs its config.json" in refusal(written(tmp_path, hf_vit()))
-    assert "known are .safetensors" in refusal(tmp_path / "model.h5")
-    assert "no such file" in refusal(tmp_path / "absent.safetensors")
-    (tmp_path / "empty").mkdir()
-    assert "none of model.safetensors" in refusal(tmp_path / "empty")
-    (tmp_path / "config.json").write_text("{")
-    assert "config.json: not a readable JSON file" in refusal(tmp_path)
-    (tmp_path / "config.json").write_text("[]")
-    assert "config.json: Input should be a valid dictionary" in refusal(tmp_path)

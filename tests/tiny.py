@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,9 +96,29 @@ def small_cases() -> dict[str, dict[str, Any]]:
     return json.loads((REFERENCE / "forward" / "index.json").read_text())
 
 
-def released_npz(path: Path, layout: Mapping[str, Sequence[int]], **changed: np.ndarray | None) -> Path:
-    """Writes a file as Google released them, with the stand-ins of `fill.py`; `changed` replaces or drops arrays."""
-    arrays = {name: fill.weight(name, tuple(shape)) for name, shape in layout.items()}
-    arrays = {name: array for name, array in (arrays | changed).items() if array is not None}
-    np.savez(path, **arrays)
+def released_npz(
+    path: Path,
+    layout: Mapping[str, Sequence[int]],
+    changed: Mapping[str, np.ndarray | None] | None = None,
+    *,
+    rename: Callable[[str], str] = str,
+) -> Path:
+    """Writes a file as Google released them, with the stand-ins of `fill.py`.
+
+    `changed` replaces arrays, adds some, or drops them where it says None; `rename` gives the names in the file.
+    """
+    arrays = {name: fill.weight(name, tuple(shape)) for name, shape in layout.items() if name not in (changed or {})}
+    arrays |= {name: array for name, array in (changed or {}).items() if array is not None}
+    np.savez(path, **{rename(name): array for name, array in arrays.items()})
     return path
+
+
+def second_naming(name: str) -> str:
+    """An array's name inside encoder blocks as newer Flax gives it: each kind of module is numbered for itself."""
+    for first, second in (
+        ("LayerNorm_2", "LayerNorm_1"),
+        ("MultiHeadDotProductAttention_1", "MultiHeadDotProductAttention_0"),
+        ("MlpBlock_3", "MlpBlock_0"),
+    ):
+        name = name.replace(first, second)
+    return name

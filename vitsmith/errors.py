@@ -84,10 +84,11 @@ class GateError(VitsmithError):
 def suggestion(name: str, known: Iterable[str], *, aliases: Mapping[str, str] | None = None, limit: int = 4) -> str:
     """'did you mean ...?' with the closest of `known`, or the whole list when nothing is close."""
     listed = sorted(known)
-    by_lower = {alias.lower(): meant for alias, meant in (aliases or {}).items()}
-    by_lower |= {candidate.lower(): candidate for candidate in listed}
+    by_lower: dict[str, list[str]] = {}
+    for spelling, meant in (*((candidate, candidate) for candidate in listed), *(aliases or {}).items()):
+        by_lower.setdefault(spelling.lower(), []).append(meant)  # several: ViT-g_14 and ViT-G_14
     matches = difflib.get_close_matches(name.lower(), by_lower, n=3 * limit, cutoff=0.5)
-    close = list(dict.fromkeys(by_lower[match] for match in matches))[:limit]
+    close = list(dict.fromkeys(meant for match in matches for meant in by_lower[match]))[:limit]
     if close:
         return "did you mean " + " or ".join(close) + "?"
     more = f", ... ({len(listed)} in all)" if len(listed) > 12 else ""

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+from torch import nn
 
 from vitsmith.errors import ConfigError
 from vitsmith.models.build import ImageModel, create_model
+from vitsmith.models.vit import VisionTransformer
 from vitsmith.specs import ImageSpec
 from vitsmith.train.recipe import TrainRecipe
 from vitsmith.weights.adapt import AdaptReport
@@ -36,6 +38,8 @@ def start(recipe: TrainRecipe, classes: int) -> Start:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         fresh = create_model(recipe.model, classes=classes, image_size=recipe.image_size, **recipe.overrides)
+        if isinstance(fresh, VisionTransformer):
+            nn.init.normal_(fresh.positions.embedding, std=recipe.position_std)
     if not isinstance(fresh, ImageModel):
         raise ConfigError(f"{recipe.model} matches images with texts: train an image model")
     return Start(fresh, ImageSpec.original(fresh.config.image_size), None)

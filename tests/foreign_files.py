@@ -1,0 +1,50 @@
+"""Foreign checkpoints on disk, with the JSON files that lie beside them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from tests import foreign_reference as reference
+from tests.foreign_reference import State
+from vitsmith.errors import VitsmithError, WeightsError
+from vitsmith.weights.foreign import load_foreign
+
+TIMM_CONFIG = {"architecture": "vit_test", "num_classes": 5, "pretrained_cfg": {"input_size": [3, 32, 32]}}
+HF_CONFIG = {
+    "model_type": "vit",
+    "hidden_size": reference.WIDTH,
+    "num_hidden_layers": reference.DEPTH,
+    "num_attention_heads": reference.HEADS,
+    "intermediate_size": reference.MLP_WIDTH,
+    "image_size": 32,
+    "patch_size": reference.PATCH,
+}
+
+
+def written(folder: Path, state: State, config: dict[str, Any] | None = None, name: str = "model.safetensors") -> Path:
+    """The checkpoint, with `config.json` beside it."""
+    if name.endswith(".safetensors"):
+        save_file(state, folder / name)
+    else:
+        torch.save(state, folder / name)
+    if config is not None:
+        (folder / "config.json").write_text(json.dumps(config))
+    return folder / name
+
+
+def timm_config(**fields: Any) -> dict[str, Any]:
+    return {**TIMM_CONFIG, **fields}
+
+
+def refusal(path: Path, error: type[VitsmithError] = WeightsError, **options: Any) -> str:
+    with pytest.raises(error) as caught:
+        load_foreign(path, **options)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message

@@ -1,0 +1,150 @@
+"""What was found, as sections of a page: each function takes results of one kind and says in words what they mean."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from vitsmith.evaluate.evaluation import Evaluation
+from vitsmith.evaluate.speed import Speed
+from vitsmith.gate import Thresholds, Verdict
+from vitsmith.report.figure import picture
+from vitsmith.report.page import Figure, Sample, Section, Table
+from vitsmith.report.plots import draw_confusion, draw_held_out, draw_loss, draw_reliability
+from vitsmith.train.loop import TrainResult
+
+_LARGEST_SAMPLE = 192  # pixels: twice what the page shows, for sharp screens
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One bundle, measured."""
+
+    name: str
+    mib: float
+    """Size of its weights or program, in MiB."""
+    top1: float
+    speed: Speed
+
+
+def learning_section(result: TrainResult) -> Section:
+    """How the loss fell and the accuracy rose."""
+    final = result.final
+    first, last = result.history[0], result.history[-1]
+    loss = Figure(
+        "Training loss and learning rate",
+        picture(
+            lambda theme: draw_loss(result.history, theme),
+            f"Training loss from {first.loss:.2f} at the first update to {last.loss:.2f} at update {last.step}; the "
+            f"learning rate rises to {max(done.learning_rate for done in result.history):.2g} and falls to "
+            f"{last.learning_rate:.2g}.",
+        ),
+        "Cross-entropy on training images as they are drawn, cropped at random; lower is better.",
+    )
+    accuracy = Figure(
+        "Accuracy on held-out images",
+        picture(
+            lambda theme: draw_held_out(result.evaluations, theme),
+            f"Held-out top-1 accuracy at {len(result.evaluations)} points of the training, "
+            f"{final.scores.top1:.1%} at the end.",
+        ),
+        f"The model never learns from these {final.scores.images:,} images.",
+    )
+    return Section("How it learned", figures=(loss, accuracy))
+
+
+def accuracy_section(evaluation: Evaluation) -> Section:
+    """Where the model is right, where it is wrong, and whether its probabilities can be believed."""
+    scores, classes = evaluation.scores, evaluation.classes
+    right = sum(each.correct for each in scores.per_class)
+    confusion = Figure(
+        "Confusion matrix",
+        picture(
+            lambda theme: draw_confusion(scores, classes, theme),
+            f"Confusion matrix of {len(classes)} classes: {right} of {scores.images} images on the diagonal.",
+        ),
+        "Each row is a true class; what lies beside the diagonal was taken for another one.",
+    )
+    reliability = Figure(
+        "Reliability",
+        picture(
+            lambda theme: draw_reliability(scores.reliability, theme),
+            f"Accuracy against confidence in {len(scores.reliability)} bins, calibration error "
+            f"{scores.calibration_error:.1%}.",
+        ),
+        "On the dashed line a probability means what it says. Below it the model is too sure of itself, "
+        f"above it too modest; on average it is off by {100 * scores.calibration_error:.1f} points.",
+    )
+    rows = tuple(
+        (name, str(each.count), str(each.correct), "" if each.accuracy is None else f"{each.accuracy:.1%}", taken)
+        for name, each, taken in zip(classes, scores.per_class, _taken_for(scores.confusion, classes), strict=True)
+    )
+    table = Table(("class", "images", "right", "accuracy", "most often taken for"), rows, "Each class by itself.")
+    return Section("Where it is right and wrong", figures=(confusion, reliability), table=table)
+
+
+def engines_section(measured: Sequence[Measured], how: str) -> Section:
+    """Size, speed and accuracy side by side; `how` says what was timed, and where."""
+    return Section("Size, speed and accuracy", text=how, table=engines_table(measured))
+
+
+def engines_table(measured: Sequence[Measured]) -> Table:
+    """A row a bundle."""
+    batch = measured[0].speed.batch
+    columns = ("bundle", "size, MiB", "top-1", "one image, ms", f"images/s in batches of {batch}")
+    rows = tuple(
+        (
+            one.name,
+            f"{one.mib:.2f}",
+            f"{one.top1:.2%}",
+            f"{one.speed.latency_ms:.2f}",
+            f"{one.speed.images_per_second:,.0f}",
+        )
+        for one in measured
+    )
+    return Table(columns, rows)
+
+
+def gate_section(what: str, verdict: Verdict, thresholds: Thresholds) -> Section:
+    """What the gate compared, and what it allows. A program that does not pass is never written."""
+    rows = (
+        ("largest difference of any output", f"{verdict.relative:.1e}", f"{thresholds.relative:.0e}"),
+        ("images with the same first choice", f"{verdict.agreement:.1%}", f"{thresholds.agreement:.1%}"),
+        ("batch sizes that run", *2 * (", ".join(map(str, thresholds.batches)),)),
+    )
+    text = f"{what} {'passed' if verdict.passed else 'failed'}: {verdict.images} images went through both programs."
+    caption = "The difference is a share of the largest output of the original."
+    return Section("The gate", text=text, table=Table(("check", "found", "demanded"), rows, caption))
+
+
+def sample_of(pixels: NDArray[np.uint8], *, predicted: str, probability: float, truth: str, source: str) -> Sample:
+    """A sample from uint8 RGB pixels of any size."""
+    image = Image.fromarray(pixels)
+    image.thumbnail((_LARGEST_SAMPLE, _LARGEST_SAMPLE))
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    return Sample(buffer.getvalue(), predicted, probability, truth, source)
+
+
+def surest_mistakes(logits: NDArray[np.float32], labels: NDArray[np.int64], count: int) -> list[int]:
+    """Positions of at most `count` wrongly classified images, those with the highest probability first."""
+    wrong = np.flatnonzero(logits.argmax(axis=1) != labels)
+    shifted = logits[wrong] - logits[wrong].max(axis=1, keepdims=True)
+    confidence = 1 / np.exp(shifted).sum(axis=1)
+    order: list[int] = wrong[np.argsort(-confidence, kind="stable")][:count].tolist()
+    return order
+
+
+def _taken_for(confusion: NDArray[np.int64], classes: Sequence[str]) -> list[str]:
+    """For each true class the most frequent wrong answer and how often it was given."""
+    wrong = confusion - np.diag(np.diag(confusion))
+    most = wrong.argmax(axis=1)
+    return [
+        f"{classes[column]} ({wrong[row, column]})" if wrong[row, column] else ""
+        for row, column in enumerate(most.tolist())
+    ]
