@@ -1,9 +1,12 @@
-"""Google's `.npz` files, both ways: what is inside is worked out and kept to the bit, and whatever is wrong is named."""
+"""Google's `.npz` files, both ways: their contents are worked out and kept to the bit, and what is wrong is named."""
 
 from __future__ import annotations
 
+import contextlib
 import io
 import pickle
+import re
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +27,7 @@ from tests.tiny import (
 )
 from vitsmith.errors import InputError, OutputError, WeightsError
 from vitsmith.models.build import build
+from vitsmith.models.config import ModelConfig
 from vitsmith.models.configure import change, configure
 from vitsmith.weights.infer import infer_config
 from vitsmith.weights.jax_names import FLAX_LINEN, jax_slots, naming_of
@@ -46,6 +50,12 @@ def arrays_in(path: Path) -> dict[str, np.ndarray]:
         return dict(file)
 
 
+def shapes_of(config: ModelConfig, names: set[str]) -> dict[str, tuple[int, ...]]:
+    """Names and shapes that we would write for a model, in the naming that `names` use."""
+    model, slots = build(config, device="meta"), jax_slots(config, naming_of(names))
+    return {name: slot.foreign_shape(model.get_parameter(slot.parameter).shape) for name, slot in slots.items()}
+
+
 # --- what is inside --------------------------------------------------------------------------------------------------
 
 
@@ -59,11 +69,7 @@ def test_architecture_of_every_published_layout(layout: str, rename: Callable[[s
         expected = change(expected, representation=recorded["config"]["representation_size"])
     shapes = {rename(name): tuple(shape) for name, shape in recorded["layout"].items()}
     assert infer_config(shapes) == expected
-    model = build(expected, device="meta")
-    slots = jax_slots(expected, naming_of(set(shapes)))
-    assert {
-        name: slot.foreign_shape(model.get_parameter(slot.parameter).shape) for name, slot in slots.items()
-    } == shapes
+    assert shapes_of(expected, set(shapes)) == shapes
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -175,7 +181,7 @@ def test_a_head_that_means_nothing_is_refused_unless_features_are_wanted(
     ("changed", "problem"),
     [
         ({QUERY.replace("query", "value"): None}, "1 missing: Transformer/encoderblock_0/.*/value/kernel"),
-        ({"Transformer/encoderblock_0/LayerNorm_0/bias": None, "cls": None}, "missing"),
+        ({"cls": None}, "'cls' is missing"),
         ({"head/bias": None}, "1 missing: head/bias"),
         ({"opt/step": np.zeros(3, np.float32)}, "1 unexpected: opt/step"),
         ({"head/bias": np.zeros(11, np.float32)}, "1 of wrong shape: head/bias is 11, expected 10"),
@@ -194,16 +200,21 @@ def test_arrays_that_do_not_fit_are_named(changed: dict[str, Any], problem: str,
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize("case", ["small-hybrid-stages", "small-Mixer", "small-LiT-image-head"])
-def test_no_missing_group_of_arrays_escapes(case: str) -> None:
+@pytest.mark.parametrize(
+    "case", ["small-vit-representation", "small-hybrid-stages", "small-Mixer", "small-LiT-image-head"]
+)
+def test_no_missing_group_of_arrays_goes_unnoticed(case: str) -> None:
     shapes = {name: tuple(shape) for name, shape in CASES[case]["layout"].items()}
-    for group in {name.rsplit("/", level)[0] for name in shapes for level in (0, 1, 2, 3)}:
-        rest = {name: shape for name, shape in shapes.items() if not name.startswith(group)}
-        try:
+    unnoticed = set()
+    for group in {"/".join(name.split("/")[:levels]) for name in shapes for levels in (1, 2, 3, 4)}:
+        rest = {name: shape for name, shape in shapes.items() if not name.startswith(f"{group}/") and name != group}
+        with contextlib.suppress(InputError):
             config = infer_config(rest)
-        except InputError:
-            continue
-        assert set(jax_slots(config, naming_of(set(rest)))) != set(rest) or config.family == "vit", group
+            if shapes_of(config, set(rest)) == rest:
+                unnoticed.add(group)
+    # Nothing in the arrays says how deep the model was meant to be, nor that it had a head: a name is asked for that.
+    last = r"head|Transformer/encoderblock_1|img/Transformer/encoderblock_1|txt/Encoder_0/encoderblock_1|MixerBlock_1"
+    assert all(re.fullmatch(rf"{last}|block1/unit2", group) for group in unnoticed), unnoticed
 
 
 class Bomb:
@@ -222,7 +233,7 @@ def test_objects_are_refused_and_never_unpickled(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="'head/bias' holds pickled Python objects; refused"):
         load_npz(path)
     (tmp_path / "pickle.npz").write_bytes(pickle.dumps(Bomb(mark)))
-    with pytest.raises(WeightsError, match="not a complete .npz file"):
+    with pytest.raises(WeightsError, match=r"not a complete \.npz file"):
         load_npz(tmp_path / "pickle.npz")
     assert not mark.exists()
     with np.load(path, allow_pickle=True) as file:
@@ -262,17 +273,12 @@ def test_a_file_cut_short_or_with_a_changed_byte_never_gives_other_weights(tmp_p
 
 
 def test_a_header_that_claims_more_than_there_is_allocates_nothing(tmp_path: Path) -> None:
-    stream = io.BytesIO()
-    np.lib.format.write_array_header_1_0(stream, {"descr": "<f4", "fortran_order": False, "shape": (48, 10**12)})
-    arrays = arrays_in(released_npz(tmp_path / "small.npz", TOKEN))
-    import zipfile
-
-    with zipfile.ZipFile(tmp_path / "huge.npz", "w") as container:
-        for name, array in arrays.items():
-            with container.open(name + ".npy", "w") as member:
-                np.lib.format.write_array(member, array)
-        container.writestr("head/kernel.npy", stream.getvalue())
-    with pytest.raises(WeightsError, match="'head/kernel' is damaged"):
+    released_npz(tmp_path / "huge.npz", TOKEN, {"head/kernel": None})
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (48, 10**12)})
+    with zipfile.ZipFile(tmp_path / "huge.npz", "a") as container:
+        container.writestr("head/kernel.npy", header.getvalue())
+    with pytest.raises(WeightsError, match="'head/kernel' is damaged: 0 bytes are not"):
         load_npz(tmp_path / "huge.npz")
 
 

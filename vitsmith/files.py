@@ -97,9 +97,9 @@ def _swap(partial: Path, target: Path) -> None:
         partial.rename(target)
     except BaseException:
         (old / "was").rename(target)
+        old.rmdir()
         raise
-    finally:
-        shutil.rmtree(old, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 @contextmanager

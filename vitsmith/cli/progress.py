@@ -16,14 +16,22 @@ class TrainingProgress:
         self._bar = progress(unit="steps")
         self._task = self._bar.add_task("training", total=steps, note="")
 
-    def __enter__(self) -> Self:
+    def start(self) -> None:
+        """Shows the bar."""
         self._bar.start()
+
+    def stop(self) -> None:
+        """Takes it away; a second time does nothing."""
+        self._bar.stop()
+
+    def __enter__(self) -> Self:
+        self.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bar.stop()
+        self.stop()
 
     def on_event(self, event: Event) -> None:
         """Takes what the training loop reports."""

@@ -40,9 +40,7 @@ class Repetitions:
     """Untimed runs before either: the threads of the engine whose turn it was may still be spinning."""
 
 
-def measure_speed(
-    engines: Sequence[Engine], images: Array, repetitions: Repetitions = Repetitions()  # noqa: B008 (frozen)
-) -> list[Speed]:
+def measure_speed(engines: Sequence[Engine], images: Array, repetitions: Repetitions = Repetitions()) -> list[Speed]:
     """Speed of each engine on float32 (batch, 3, height, width) images, one turn after the other, medians of all."""
     singles: list[list[float]] = [[] for _ in engines]
     batches: list[list[float]] = [[] for _ in engines]

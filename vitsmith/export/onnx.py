@@ -47,9 +47,7 @@ def export_onnx(
     images and sample photographs. Raises GateError, leaving nothing, when onnxruntime gives other answers.
     """
     if bundle.program != "torch":
-        raise InputError(
-            f"{bundle.where} is already exported (model.{bundle.program}); export the torch one"
-        )
+        raise InputError(f"{bundle.where} is already exported (model.{bundle.program}); export the torch one")
     if isinstance(bundle.model, LiT):
         raise InputError(f"{bundle.where} has two towers; exporting LiT models is not supported yet")
     tensors = np.stack([preprocess(image, bundle.images) for image in images or gate_images(bundle)])

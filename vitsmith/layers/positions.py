@@ -38,7 +38,7 @@ def resize_positions(
     """
     width = embedding.shape[-1]
     kept, grid = embedding[:, :prefix], embedding[:, prefix:].reshape(*old, width)
-    resized = (_zoom if method == "zoom" else _bicubic)(grid, new)
+    resized = RESIZERS[method](grid, new)
     return torch.cat([kept, resized.reshape(1, -1, width)], dim=1)
 
 
@@ -54,3 +54,7 @@ def _bicubic(grid: Tensor, new: tuple[int, int]) -> Tensor:
     channels_first = grid.detach().float().permute(2, 0, 1)[None]
     resized = F.interpolate(channels_first, size=new, mode="bicubic", antialias=True, align_corners=False)
     return resized[0].permute(1, 2, 0).to(grid)
+
+
+RESIZERS = {"zoom": _zoom, "bicubic": _bicubic}
+"""How to resize, by `ResizeMethod`."""

@@ -47,7 +47,9 @@ def draw_held_out(evaluations: Sequence[Evaluated], theme: Theme = LIGHT) -> Fig
     axes = figure.subplots()
     steps = [each.step for each in evaluations]
     top1 = [100 * each.scores.top1 for each in evaluations]
-    low, high = (100 * np.array(ends) for ends in zip(*(each.scores.top1_interval for each in evaluations), strict=True))
+    low, high = (
+        100 * np.array(ends) for ends in zip(*(each.scores.top1_interval for each in evaluations), strict=True)
+    )
     axes.fill_between(steps, low, high, color=theme.first, alpha=0.2, linewidth=0, label="95% interval")
     axes.plot(steps, top1, color=theme.first, marker="o", markersize=5, linewidth=2, label="held-out top-1")
     last = axes.annotate(f"{top1[-1]:.1f}%", (steps[-1], low[-1]), xytext=(0, -4), textcoords="offset points")

@@ -35,8 +35,8 @@ class TrainRecipe(Frozen):
     decay: Decay = Field("cosine", description="how the learning rate falls: 'cosine' to 0, 'linear' to 1e-5")
     position_std: Positive = Field(
         0.02,
-        description="deviation of fresh position embeddings; 0.02 is the original's, for long pre-training; a small model "
-        "on little data learns where things are far sooner with 1",
+        description="deviation of fresh position embeddings; 0.02 is the original's, for long pre-training; "
+        "a small model on little data learns where things are far sooner with 1",
     )
     momentum: float = Field(0.9, ge=0, lt=1, description="share of the last update that is carried on")
     momentum_dtype: Literal["bfloat16", "float32"] = Field(

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from vitsmith.errors import ConfigError
-from vitsmith.layers.positions import ResizeMethod, resize_positions
+from vitsmith.errors import ConfigError, UnknownNameError
+from vitsmith.layers.positions import RESIZERS, ResizeMethod, resize_positions
 from vitsmith.models.build import ImageModel, Model, build
 from vitsmith.models.config import MixerConfig, ViTConfig, show_size
 from vitsmith.models.configure import change
@@ -51,6 +51,8 @@ def adapt(
     does by default, unless `keep_representation`. `overrides` are configuration fields such as dropout=0.1.
     Raises ConfigError for what cannot be adapted, such as a Mixer at another resolution.
     """
+    if positions not in RESIZERS:
+        raise UnknownNameError("way to resize position embeddings", positions, RESIZERS)
     report = AdaptReport()
     if isinstance(source, LiT):
         report.unused += [name for name, _ in source.named_parameters() if not name.startswith("image.")]
@@ -102,7 +104,9 @@ def _refuse_impossible(old: ViTConfig | MixerConfig, new: ViTConfig | MixerConfi
         )
     if new.classes < 1:
         raise ConfigError("classes must be at least 1 for fine-tuning")
-    free = {"classes", "image_size", "representation", "dropout", "attention_dropout", "stochastic_depth"}
+    free = {"classes", "image_size", "dropout", "attention_dropout", "stochastic_depth"}
+    if isinstance(new, ViTConfig) and new.representation is None:
+        free.add("representation")  # dropped with the head
     fixed = set(type(old).model_fields) - free
     moved = [field for field in sorted(fixed) if getattr(old, field) != getattr(new, field)]
     if moved:

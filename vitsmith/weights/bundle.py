@@ -86,7 +86,11 @@ class Bundle:
             from vitsmith.weights.bundle_folder import read_weights
 
             self._model = read_weights(self)
-            self.check_golden(self.run_torch)
+            try:
+                self.check_golden(self.run_torch)
+            except BaseException:
+                self._model = None  # or the next access would give it unchecked
+                raise
         return self._model
 
     def run_torch(self, tensors: Array) -> Array:

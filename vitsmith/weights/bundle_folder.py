@@ -18,7 +18,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from vitsmith.errors import BundleError
+from vitsmith.errors import BundleError, OutputError
 from vitsmith.files import replacing_folder, sha256, write_text
 from vitsmith.models.build import Model, build
 from vitsmith.models.config import ModelConfig
@@ -60,8 +60,11 @@ def write_bundle(
     """Writes a bundle and returns the one on disk. `folder` appears whole or not at all.
 
     `write_program` writes an exported program into the temporary folder; without it the torch weights are written.
-    Raises OutputError when the place cannot be written.
+    A bundle that is already there is replaced, anything else is not. Raises OutputError when the place cannot be used.
     """
+    folder = Path(folder)
+    if folder.is_dir() and any(folder.iterdir()) and not is_bundle(folder):
+        raise OutputError(f"{folder} holds files that are no bundle and would be lost; choose another output folder")
     with replacing_folder(folder) as partial:
         (write_program or (lambda place: _write_weights(bundle.model, place / WEIGHTS)))(partial)
         if bundle.golden is not None:

@@ -13,7 +13,7 @@ from vitsmith.layers.positions import ResizeMethod
 from vitsmith.models.build import ImageModel, Model, build
 from vitsmith.models.config import LiTConfig
 from vitsmith.models.configure import change
-from vitsmith.models.presets import find_preset
+from vitsmith.models.presets import check_name, find_preset
 from vitsmith.specs import Provenance
 from vitsmith.weights.adapt import AdaptReport, adapt
 from vitsmith.weights.augreg import find_augreg
@@ -56,6 +56,8 @@ def load(
         return _load_published(os.fspath(source), name=name, image_size=size, headless=headless)
     if is_bundle(path):
         bundle = read_bundle(path, verify=verify)
+        if name is not None:
+            check_name(bundle.config, name, str(path))
         return _without_head(bundle) if headless else bundle
     if path.suffix == ".npz":
         return _load_npz(path, str(path), name=name, image_size=size, pooling=pooling, headless=headless)

@@ -40,6 +40,8 @@ def _vit(shapes: Shapes, image_size: tuple[int, int] | None, pooling: str | None
     tokens = _get(shapes, "Transformer/posembed_input/pos_embedding", 3)[1]
     stride = resnet.stride if resnet else 1
     if image_size is None:
+        if not class_token and tokens > 1 and math.isqrt(tokens - 1) ** 2 == tokens - 1:
+            raise WeightsError(f"array 'cls' is missing: {tokens} positions are {tokens - 1} patches and a class token")
         side = _square_side(tokens - class_token)
         image_size = (side * rows * stride, side * columns * stride)
     return {
