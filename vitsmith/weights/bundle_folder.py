@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from vitsmith.errors import BundleError, OutputError
 from vitsmith.files import replacing_folder, sha256, write_text
 from vitsmith.models.build import Model, build
-from vitsmith.models.config import ModelConfig
+from vitsmith.models.config import ModelConfig, show_size
 from vitsmith.specs import ImageSpec, Labels, Measurement, Provenance, TextSpec
 from vitsmith.weights.bundle import Bundle, Program
 from vitsmith.weights.card import model_card
@@ -128,7 +128,11 @@ def read_weights(bundle: Bundle) -> Model:
                 differing = sorted(set(file.keys()) ^ set(parameters))
                 raise BundleError(f"{path}: arrays do not fit bundle.json: {', '.join(differing[:5])}")
             for name, parameter in parameters.items():
-                parameter.copy_(file.get_tensor(name))
+                array = file.get_tensor(name)
+                found, expected = tuple(array.shape), tuple(parameter.shape)
+                if found != expected:  # which copy_ might broadcast
+                    raise BundleError(f"{path}: {name} is {show_size(found)}, expected {show_size(expected)}")
+                parameter.copy_(array)
     except (SafetensorError, OSError, RuntimeError) as error:
         raise BundleError(f"{path} cannot be read ({error}); copy the bundle again") from None
     return model.eval()

@@ -13,11 +13,7 @@ def model_card(bundle: Bundle) -> str:
     provenance = bundle.provenance
     lines = [f"# {title(bundle.config)}", "", "Written by vitsmith from `bundle.json`.", ""]
     lines += ["## Use", "", "```python", "import vitsmith as vs", ""]
-    lines += [
-        'predictor = vs.Predictor(vs.load("path/to/this/folder"))',
-        'print(predictor(["image.jpg"])[0].top(5))',
-        "```",
-    ]
+    lines += [*_usage(bundle), "```"]
     lines += ["", "## Model", "", f"- Program: {bundle.program}", f"- Input: {describe_images(bundle.images)}"]
     if bundle.labels:
         shown = ", ".join(bundle.labels.names[:10])
@@ -34,8 +30,21 @@ def model_card(bundle: Bundle) -> str:
     for one in bundle.measurements:
         interval = f" [{one.low:.4g}, {one.high:.4g}]" if one.low is not None and one.high is not None else ""
         context = ", ".join(part for part in (one.data, one.machine, one.date) if part)
-        lines.append(f"- {one.name}: {one.value:.4g}{one.unit and ' ' + one.unit}{interval} ({context})")
+        lines.append(
+            f"- {one.name}: {one.value:.4g}{one.unit and ' ' + one.unit}{interval}{context and f' ({context})'}"
+        )
     return "\n".join(lines) + "\n"
+
+
+def _usage(bundle: Bundle) -> list[str]:
+    """What to write in Python: a Predictor for classifiers, the model itself for the others."""
+    if isinstance(bundle.config, LiTConfig):
+        use = "model.encode_image(images), model.encode_text(tokens), model.temperature"
+    elif not bundle.classes or getattr(bundle.config, "pooling", "") in ("unpooled", "token_unpooled"):
+        use = "outputs = model(images)"
+    else:
+        return ['predictor = vs.Predictor("path/to/this/folder")', 'print(predictor(["image.jpg"])[0].top(5))']
+    return ['model = vs.load("path/to/this/folder").model', use]
 
 
 def title(config: ModelConfig) -> str:

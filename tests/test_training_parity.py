@@ -1,0 +1,54 @@
+"""Twenty updates of the original's fine-tuning, number by number."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from tests.reference import fill
+from tests.tiny import REFERENCE, released_npz, small_cases
+from vitsmith.data.batches import Batch
+from vitsmith.models.initializers import reset_head
+from vitsmith.train.recipe import TrainRecipe
+from vitsmith.train.step import make_optimizer, update
+from vitsmith.weights.jax_npz import load_npz, save_npz
+
+STEPS = 20
+
+
+def batch_of(step: int) -> Batch:
+    labels = (np.arange(16) * 7 + step) % 10
+    offsets = (labels / 9 - 0.5).astype(np.float32)[:, None, None, None]
+    images = np.clip(fill.image(f"train/{step}", 16, 32) * 0.5 + offsets, -1, 1)
+    return Batch(torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(labels))
+
+
+@pytest.mark.parametrize("accumulate", [1, 4])
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-4), ("bfloat16", 1e-3)])
+def test_losses_norms_and_weights_are_the_originals(tmp_path, dtype, tolerance, accumulate) -> None:
+    recorded = np.load(REFERENCE / "recipes" / f"finetune_momentum-{dtype}_accumulate{accumulate}.npz")
+    model = load_npz(released_npz(tmp_path / "start.npz", small_cases()["small-vit-token"]["layout"]))
+    reset_head(model.head)
+    recipe = TrainRecipe(
+        data="recorded",
+        model="ViT-mu_16",
+        steps=STEPS,
+        warmup_steps=5,
+        batch=16,
+        accumulate=accumulate,
+        learning_rate=0.1,
+        momentum_dtype=dtype,
+    )
+    model.train()
+    optimizer = make_optimizer(model, recipe)
+    done = [update(model, optimizer, batch_of(step), recipe, step) for step in range(STEPS)]
+
+    np.testing.assert_allclose([float(loss) for loss, _, _ in done], recorded["losses"], rtol=tolerance)
+    np.testing.assert_allclose([float(norm) for _, norm, _ in done], recorded["gradient_norms"], rtol=10 * tolerance)
+    save_npz(model, tmp_path / "end.npz")
+    with np.load(tmp_path / "end.npz") as end:
+        query = "Transformer/encoderblock_0/MultiHeadDotProductAttention_1/query/kernel"
+        for name, expected in (("head/kernel", recorded["head_kernel"]), (query, recorded["query_kernel"])):
+            largest = np.abs(expected).max()
+            assert np.abs(end[name] - expected).max() <= 10 * tolerance * largest
