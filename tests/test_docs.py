@@ -182,7 +182,7 @@ def _numbers(text: str) -> list[str]:
 
 
 CLAIM = re.compile(
-    r"\d\s?(%|ms\b|MiB/s|images/s|images a second|seconds?\b|minutes?\b|times (as|the|faster|slower)|x faster|倍|秒|分钟)"
+    r"\d\s?(%|ms\b|MiB/s|images/s|seconds?\b|minutes?\b|times (as|the|faster|slower)|x faster|倍|秒|分钟)"
 )
 NO_CLAIM = re.compile(r"95%\s(confidence|interval)")
 SOURCE = re.compile(r"benchmarks/|tests/reference|published\.csv|arXiv|github\.com|\w\.py\b|pyproject\.toml")
