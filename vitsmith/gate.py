@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from vitsmith.errors import GateError
+from vitsmith.errors import GateError, InputError
 
 Array = np.ndarray[Any, Any]
 Run = Callable[[Array], Array]
+Layers = Callable[[Array], Iterable[tuple[str, Array, Array]]]
 
 
 @dataclass(frozen=True)
@@ -53,23 +54,27 @@ def compare(
     images: Array,
     thresholds: Thresholds | None = None,
     *,
-    layers: Callable[[Array], Iterable[tuple[str, Array, Array]]] | None = None,
+    layers: Layers | None = None,
 ) -> Verdict:
     """Runs both on float32 (n, 3, height, width) images, in batches of every size asked for.
 
     `layers`, called only after a failure, gives (name, reference, candidate) layer by layer for a batch.
-    A candidate that raises counts as failed, as does any output that is not finite.
+    A candidate that raises counts as failed, as does any output that is not finite. Raises InputError when there is
+    nothing to compare: no images or no batch sizes.
     """
     thresholds = thresholds or Thresholds()
+    if not len(images) or not thresholds.batches:
+        raise InputError("the gate has nothing to compare: give it at least one image and one batch size")
     expected = np.concatenate([reference(image) for image in _batches(images, 1)])
     relative, agreement, failures = 0.0, 1.0, []
     for size in thresholds.batches:
+        batches = _batches(_at_least(images, size), size)
+        wanted = _at_least(expected, size)[: len(batches) * size]
         try:
-            found = np.concatenate([candidate(batch) for batch in _batches(_at_least(images, size), size)])
+            found = np.concatenate([candidate(batch) for batch in batches])
         except Exception as error:  # whatever a foreign runtime throws
             failures.append(f"batches of {size} do not run ({_first_line(error)})")
             continue
-        wanted = _at_least(expected, size)[: len(found)]
         if found.shape != wanted.shape:
             failures.append(f"batches of {size} give shape {found.shape}, expected {wanted.shape}")
             continue
@@ -79,13 +84,13 @@ def compare(
         failures.append(f"outputs differ by {relative:.2g} of the largest (allowed {thresholds.relative:g})")
     if agreement < thresholds.agreement:
         failures.append(f"top-1 agrees on {agreement:.1%} of the images (required {thresholds.agreement:.1%})")
-    first = first_difference(layers(images[:2]), thresholds.relative) if failures and layers else ""
+    first = _first_layer(layers, images[:2], thresholds.relative) if failures and layers else ""
     return Verdict(len(images), relative, agreement, tuple(failures), first)
 
 
 def relative_difference(expected: Array, found: Array) -> float:
     """Largest difference as a share of the largest expected value; infinite when anything is not finite."""
-    if not np.isfinite(found).all():
+    if not (np.isfinite(found).all() and np.isfinite(expected).all()):
         return float("inf")
     return float(np.abs(found - expected).max()) / max(float(np.abs(expected).max()), 1e-12)
 
@@ -106,6 +111,14 @@ def first_difference(layers: Iterable[tuple[str, Array, Array]], tolerance: floa
         if not difference <= tolerance:
             return f"{name} (relative difference {difference:.2g})"
     return ""
+
+
+def _first_layer(layers: Layers, batch: Array, tolerance: float) -> str:
+    """The first layer that differs; a program too broken to be looked into must not hide that it failed."""
+    try:
+        return first_difference(layers(batch), tolerance)
+    except Exception as error:  # whatever a foreign runtime throws
+        return f"unknown: the layers do not run ({_first_line(error)})"
 
 
 def _batches(images: Array, size: int) -> Sequence[Array]:

@@ -50,7 +50,8 @@ def export_onnx(
         raise InputError(f"{bundle.where} is already exported (model.{bundle.program}); export the torch one")
     if isinstance(bundle.model, LiT):
         raise InputError(f"{bundle.where} has two towers; exporting LiT models is not supported yet")
-    tensors = np.stack([preprocess(image, bundle.images) for image in images or gate_images(bundle)])
+    given = gate_images(bundle) if images is None or len(images) == 0 else images
+    tensors = np.stack([preprocess(image, bundle.images) for image in given])
     with tempfile.TemporaryDirectory(prefix="vitsmith-export-") as place:
         path = Path(place) / PROGRAM
         write_graph(bundle, path)
@@ -89,7 +90,7 @@ def write_graph(bundle: Bundle, path: Path) -> None:
     import torch
 
     height, width = bundle.config.image_size
-    example = torch.zeros(2, 3, height, width)
+    example = torch.zeros(2, 3, height, width, device=next(bundle.model.parameters()).device)
     with _quiet():
         program = torch.onnx.export(
             bundle.model,
@@ -118,10 +119,10 @@ def layer_outputs(bundle: Bundle, path: Path, batch: Array) -> Iterator[tuple[st
     modules = dict(bundle.model.named_modules())
     names = [name for name in tensors if name in modules and name]
     with record(bundle.model, names) as expected, torch.inference_mode():
-        bundle.model(torch.from_numpy(batch))
+        bundle.model(torch.from_numpy(batch).to(next(bundle.model.parameters()).device))
     found = _run_with_outputs(path, [tensors[name] for name in names], batch)
     for name, output in zip(names, found, strict=True):
-        yield name, expected[name].numpy(), output
+        yield name, expected[name].cpu().numpy(), output
 
 
 def _module_outputs(graph: Any) -> dict[str, str]:
