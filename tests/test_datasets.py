@@ -90,3 +90,43 @@ def test_digits_are_scikit_learns() -> None:
     assert image.dtype == np.uint8
     np.testing.assert_array_equal(image[::4, ::4, 0], np.rint(original.images[number] * 255 / 16))
     assert splits.val.classes[splits.val.labels[0]] == str(original.target[number])
+
+
+def test_a_lone_train_folder_is_split_and_a_lone_val_folder_refused(tmp_path) -> None:
+    draw(tmp_path / "pets" / "train", {"cat": 5, "dog": 5})
+    splits = open_folder(tmp_path / "pets")
+    assert splits.classes == ("cat", "dog")
+    assert (len(splits.train), len(splits.val)) == (8, 2)
+    draw(tmp_path / "held" / "val", {"cat": 5, "dog": 5})
+    with pytest.raises(DatasetError, match="none called 'train'"):
+        open_folder(tmp_path / "held")
+    vehicles = draw(tmp_path / "vehicles", {"car": 2, "train": 2})  # a class may bear the name
+    assert open_folder(vehicles).classes == ("car", "train")
+
+
+def test_a_class_that_was_not_trained_is_refused(tmp_path) -> None:
+    draw(tmp_path / "pets" / "train", {"cat": 1, "dog": 1})
+    draw(tmp_path / "pets" / "test", {"cat": 1, "dog": 1, "fox": 1})
+    with pytest.raises(DatasetError, match=r"test has a folder for class 'fox', not among the 2 known"):
+        open_folder(tmp_path / "pets")
+
+
+def test_a_file_and_loose_images_are_no_data_set(tmp_path) -> None:
+    (tmp_path / "pets.zip").write_bytes(b"PK")
+    with pytest.raises(DatasetError, match=r"pets\.zip is a file: unpack it"):
+        open_dataset(str(tmp_path / "pets.zip"))
+    (tmp_path / "loose").mkdir()
+    Image.new("RGB", (2, 2)).save(tmp_path / "loose" / "cat.png")
+    with pytest.raises(DatasetError, match=r"at least 2 classes, and has none"):
+        open_folder(tmp_path / "loose")
+
+
+def test_split_hardly_moves_when_images_are_added(tmp_path) -> None:
+    folder = draw(tmp_path / "pets", {"cat": 40, "dog": 40})
+    before = set(open_folder(folder).val.names)
+    for index in range(40, 45):
+        Image.new("RGB", (4, 3)).save(folder / "cat" / f"{index}.png")
+    after = set(open_folder(folder).val.names)
+    assert len(before) == 16
+    assert len(before & after) >= 14  # the dogs' eight, and of the cats' all that five newcomers do not push out
+    assert {name for name in before if name.startswith("dog")} <= after

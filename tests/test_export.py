@@ -22,7 +22,7 @@ from vitsmith.export.onnx import export_onnx, layer_outputs, write_graph
 from vitsmith.gate import Thresholds, first_difference
 from vitsmith.models.configure import change
 
-FAMILIES = ["vit-token", "vit-timm", "vit-representation", "hybrid-stages", "mixer"]
+FAMILIES = ["vit-token", "vit-timm", "hybrid-stages", "mixer"]
 
 
 def tiny_bundle(name: str) -> Bundle:
@@ -138,7 +138,7 @@ def shift(name: str) -> Callable[[Any], None]:
     def change_graph(graph: Any) -> None:
         (array,) = [array for array in graph.graph.initializer if array.name == name]
         values = numpy_helper.to_array(array).copy()
-        values[::2] += 0.5  # not all of them: a LayerNorm would take that away
+        values.reshape(-1)[::2] += 0.5  # not all of them: norms and weight standardisation would take that away
         array.CopyFrom(numpy_helper.from_array(values, name))
 
     return change_graph
@@ -150,7 +150,7 @@ def shift(name: str) -> Callable[[Any], None]:
         ("vit-token", "patches.projection.bias", "patches.projection"),
         ("vit-token", "blocks.1.mlp.widen.bias", "blocks.1.mlp.widen"),
         ("vit-token", "blocks.0.attention.out.bias", "blocks.0.attention.out"),
-        ("hybrid-stages", "resnet.stages.0.1.norm2.bias", "resnet.stages.0.1.norm2"),
+        ("hybrid-stages", "resnet.stages.0.1.conv2.weight", "resnet.stages.0.1.conv2"),
         ("mixer", "blocks.1.channel_mixing.narrow.bias", "blocks.1.channel_mixing.narrow"),
     ],
 )

@@ -9,6 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -99,8 +100,9 @@ class Predictor:
             raise InputError(f"{self.bundle.where} has no classifier, so it cannot name what it sees")
         if getattr(self.bundle.config, "pooling", "") in ("unpooled", "token_unpooled"):
             raise InputError(f"{self.bundle.where} gives logits for each patch, not one answer for an image")
-        if batch_size < 1:
-            raise InputError(f"batch size must be at least 1, got {batch_size}")
+        for what, number in (("batch size", batch_size), ("decoders", decoders), ("threads", threads)):
+            if number is not None and number < 1:
+                raise InputError(f"{what} must be at least 1, got {number}")
         self.engine = open_engine(self.bundle, engine, threads=threads)
         self.batch_size = batch_size
         self.decoders = decoders or available_cores()
@@ -154,11 +156,12 @@ class Predictor:
             yield waiting.popleft().result()
 
     def _decode(self, number: int, source: ImageSource) -> tuple[str, Array | str]:
-        name = os.fspath(source) if isinstance(source, str | os.PathLike) else f"image {number}"
+        path = os.fspath(source) if isinstance(source, str | os.PathLike) else ""
+        name = path or f"image {number}"
         try:
             return name, load_image(source, self.bundle.images, max_pixels=self.max_pixels)
         except ImageError as error:
-            return name, str(error)
+            return name, str(error) if path else f"{name}: {error}"
 
     def _answer(self, batch: list[tuple[str, Array | str]]) -> Iterator[Prediction | Failure]:
         tensors = [tensor for _, tensor in batch if not isinstance(tensor, str)]
@@ -178,7 +181,10 @@ def _yield_to_engine() -> None:
     (benchmarks/folder_prediction.py).
     """
     if sys.platform == "linux":  # elsewhere niceness belongs to the whole process
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), DECODER_NICENESS)
+        thread = threading.get_native_id()
+        with suppress(OSError):  # where it is forbidden, predictions are only slower
+            niceness = os.getpriority(os.PRIO_PROCESS, thread)
+            os.setpriority(os.PRIO_PROCESS, thread, max(niceness, DECODER_NICENESS))
 
 
 def softmax(logits: Array) -> Array:

@@ -2,46 +2,33 @@
 
 from __future__ import annotations
 
-import datetime
-import importlib.metadata
 import importlib.util
-import platform
-import shlex
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from vitsmith.data.datasets import open_dataset
+from vitsmith.data.images import Pixels
 from vitsmith.data.preprocess import load_image
-from vitsmith.data.samples import Samples, Splits
+from vitsmith.data.samples import Samples
 from vitsmith.errors import GateError, MissingPackageError
-from vitsmith.evaluate.evaluation import Evaluation, describe_machine, evaluate
-from vitsmith.evaluate.speed import Speed, measure_speed
+from vitsmith.evaluate.evaluation import Evaluation, evaluate
+from vitsmith.evaluate.speed import Cost, Speed, measure_speed
 from vitsmith.export.onnx import export_onnx
 from vitsmith.files import replacing, write_text
-from vitsmith.gate import Thresholds, Verdict, agreement_of
-from vitsmith.models.cost import parameters
-from vitsmith.predict import Prediction, Predictor
-from vitsmith.report.page import Command, Headline, Report, Section, render
-from vitsmith.report.sections import (
-    Measured,
-    accuracy_section,
-    engines_section,
-    gate_section,
-    learning_section,
-    sample_of,
-    surest_mistakes,
-)
+from vitsmith.gate import Thresholds, agreement_of
+from vitsmith.predict import Predictor
+from vitsmith.report.page import render
+from vitsmith.report.road import ImageFile, Road, make_report
 from vitsmith.runs import Run
-from vitsmith.specs import Measurement
 from vitsmith.train.digits import DIGITS_RECIPE
 from vitsmith.train.loop import Event
-from vitsmith.train.run import Trained, train_to_bundle
+from vitsmith.train.recipe import TrainRecipe
+from vitsmith.train.run import train_to_bundle
 from vitsmith.weights.bundle_folder import record_measurements
 from vitsmith.weights.checkpoints import load
 
@@ -50,7 +37,6 @@ LEAST_TOP1 = 0.96
 BATCH = 32
 GATE_IMAGES = 56  # a whole number of batches of 1, 2 and 7
 IMAGES_PER_CLASS = 2
-MISTAKES = 12
 PACKAGES = {
     "sklearn": ("scikit-learn", "digits"),
     "onnx": ("onnx", "onnx"),
@@ -81,57 +67,6 @@ class Outcome:
 Listener = Callable[[Stage | Outcome | Event], None]
 
 
-@dataclass(frozen=True)
-class ImageFile:
-    """An image file, what it shows, and what the exported bundle says it shows."""
-
-    path: Path
-    truth: str
-    prediction: Prediction
-
-    @property
-    def right(self) -> bool:
-        return self.prediction.label == self.truth
-
-
-@dataclass(frozen=True, eq=False)
-class Quickstart:
-    """What came of it. Of each pair the first is the trained bundle, the second the exported one."""
-
-    folder: Path
-    splits: Splits
-    trained: Trained
-    verdict: Verdict
-    evaluations: tuple[Evaluation, Evaluation]
-    files: tuple[ImageFile, ...]
-    measured: tuple[Measured, Measured]
-    seconds: float
-
-    @property
-    def report(self) -> Path:
-        return self.folder / "report.html"
-
-    @property
-    def bundles(self) -> tuple[Path, Path]:
-        return self.folder / "model", self.folder / "model-onnx"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data, ready for JSON."""
-        scores = self.evaluations[1].scores
-        return {
-            "folder": str(self.folder),
-            "report": str(self.report),
-            "bundles": [str(bundle) for bundle in self.bundles],
-            "images": scores.images,
-            "top1": scores.top1,
-            "top1_interval": list(scores.top1_interval),
-            "gate": {"images": self.verdict.images, "relative": self.verdict.relative, "passed": self.verdict.passed},
-            "files": {str(file.path): file.prediction.label for file in self.files},
-            "measured": [asdict(one) for one in self.measured],
-            "seconds": self.seconds,
-        }
-
-
 def check_packages() -> None:
     """Raises MissingPackageError, before any work, when a package is missing that is needed on the way."""
     missing = [names for module, names in PACKAGES.items() if importlib.util.find_spec(module) is None]
@@ -140,7 +75,7 @@ def check_packages() -> None:
         raise MissingPackageError(package, extra if {one for _, one in missing} == {extra} else "all")
 
 
-def quickstart(out: Path | None = None, *, seed: int = 0, listener: Listener = lambda _: None) -> Quickstart:
+def quickstart(out: Path | None = None, *, seed: int = 0, listener: Listener = lambda _: None) -> Road:
     """Goes the whole road, and writes `report.html` at its end into `out`, by default `runs/quickstart`.
 
     An `out` that holds anything is left alone and a number is added. `listener` hears of every stage, what it came to,
@@ -148,43 +83,55 @@ def quickstart(out: Path | None = None, *, seed: int = 0, listener: Listener = l
     model is worse than it must be or when they disagree, and OutputError.
     """
     check_packages()
-    began = time.perf_counter()
-    recipe = DIGITS_RECIPE.model_copy(update={"seed": seed})
-    splits = open_dataset(recipe.data)
     with Run("quickstart", "quickstart", out or Path("runs") / "quickstart") as run:
-        listener(Stage(1, f"training a small vision transformer on {len(splits.train):,} handwritten digits"))
-        trained = train_to_bundle(recipe, splits, run, on_event=listener)
-        listener(Outcome(f"written to {trained.bundle.folder}"))
+        road = go_road(run, DIGITS_RECIPE.model_copy(update={"seed": seed}), listener)
+        listener(Stage(STAGES, "writing the report"))
+        run.write_json("results.json", road.to_dict())
+        command = (run.folder / "command.txt").read_text(encoding="utf-8").strip()
+        write_text(road.report, render(make_report(road, command)))
+    return road
 
-        listener(Stage(2, f"evaluating it on {len(splits.val)} digits it has never seen"))
-        original = Predictor(trained.bundle, batch_size=BATCH)
-        evaluation = evaluate_or_refuse(original, splits.val)
-        listener(Outcome(_show(evaluation)))
 
-        listener(Stage(3, "exporting it to ONNX, behind the gate"))
-        _, verdict = export_onnx(trained.bundle, run.folder / "model-onnx", images=gate_images(splits.val))
-        listener(Outcome(f"passed: outputs differ by {verdict.relative:.1g} of the largest at most"))
+def go_road(run: Run, recipe: TrainRecipe, listener: Listener) -> Road:
+    """Everything but the report. Leaves `model`, `model-onnx` and `images` in the run's folder; raises GateError."""
+    began = time.perf_counter()
+    splits = open_dataset(recipe.data)
+    listener(Stage(1, f"training a small vision transformer on {len(splits.train):,} handwritten digits"))
+    trained = train_to_bundle(recipe, splits, run, on_event=listener)
 
-        listener(Stage(4, "reloading the exported bundle from disk and evaluating that"))
-        exported = Predictor(load(run.folder / "model-onnx"), batch_size=BATCH)
-        evaluations = evaluation, evaluate_or_refuse(exported, splits.val)
-        require_agreement(*evaluations)
-        listener(Outcome(f"{_show(evaluations[1])}, the same answers"))
+    listener(Stage(2, f"evaluating it on {len(splits.val)} digits that it has never seen"))
+    original = Predictor(trained.bundle, batch_size=BATCH)
+    before = evaluate_or_refuse(original, splits.val)
+    listener(Outcome(_show(before)))
 
-        listener(Stage(5, "predicting from image files with the exported bundle"))
-        files = predict_files(exported, splits.val, run.folder / "images")
-        listener(Outcome(f"{sum(file.right for file in files)} of {len(files)} right, in {run.folder / 'images'}"))
+    listener(Stage(3, "exporting it to ONNX, behind the gate"))
+    written, verdict = export_onnx(trained.bundle, run.folder / "model-onnx", images=gate_images(splits.val))
+    listener(Outcome(f"passed: no output differs by more than {verdict.relative:.1g} of the largest"))
 
-        listener(Stage(6, "measuring size and speed of both, in turns"))
-        measured = measure((original, exported), evaluations, splits.val)
-        listener(Outcome("recorded in both bundles"))
+    listener(Stage(4, "loading the exported bundle from disk and evaluating that"))
+    exported = Predictor(load(written.where), batch_size=BATCH)
+    after = evaluate_or_refuse(exported, splits.val)
+    require_agreement(before, after)
+    listener(Outcome(f"{_show(after)}: the same answers"))
 
-        listener(Stage(7, "writing the report"))
-        seconds = time.perf_counter() - began
-        done = Quickstart(run.folder, splits, trained, verdict, evaluations, files, measured, seconds)
-        run.write_json("results.json", done.to_dict())
-        write_text(done.report, render(make_report(done)))
-    return done
+    listener(Stage(5, "predicting from image files with the exported bundle"))
+    files = predict_files(exported, splits.val, run.folder / "images")
+    listener(Outcome(f"{sum(file.right for file in files)} of {len(files)} files right"))
+
+    listener(Stage(6, "measuring size and speed of both, in turns"))
+    costs = measure((original, exported), (before, after), splits.val)
+    return Road(
+        folder=run.folder,
+        splits=splits,
+        trained=trained,
+        exported=exported.bundle,
+        evaluation=after,
+        verdict=verdict,
+        images=run.folder / "images",
+        files=files,
+        costs=costs,
+        seconds=time.perf_counter() - began,
+    )
 
 
 def evaluate_or_refuse(predictor: Predictor, samples: Samples) -> Evaluation:
@@ -192,9 +139,9 @@ def evaluate_or_refuse(predictor: Predictor, samples: Samples) -> Evaluation:
     evaluation = evaluate(predictor, samples)
     if evaluation.scores.top1 < LEAST_TOP1:
         raise GateError(
-            f"{predictor.bundle.where} names only {evaluation.scores.top1:.1%} of {len(samples)} held-out digits rightly, "
-            f"at least {LEAST_TOP1:.0%} was expected: something is wrong with this installation or with vitsmith; "
-            "look at metrics.jsonl in the run's folder, and try another --seed"
+            f"{predictor.bundle.where} reads only {evaluation.scores.top1:.1%} of {len(samples)} held-out digits "
+            f"rightly, where {LEAST_TOP1:.0%} is the least expected: do not use it; try another --seed, and if that "
+            "fails too, report it with metrics.jsonl from the run's folder"
         )
     return evaluation
 
@@ -242,39 +189,25 @@ def predict_files(predictor: Predictor, samples: Samples, folder: Path) -> tuple
 
 def measure(
     predictors: tuple[Predictor, Predictor], evaluations: tuple[Evaluation, Evaluation], samples: Samples
-) -> tuple[Measured, Measured]:
+) -> tuple[Cost, Cost]:
     """Measures size and speed of both bundles, and writes them with the scores into each."""
     tensors = np.stack([load_image(source, predictors[0].bundle.images) for source in samples.sources[:BATCH]])
     speeds = measure_speed([predictor.engine for predictor in predictors], tensors)
-    first, second = map(_measured, predictors, evaluations, speeds)
-    for predictor, evaluation, measured in zip(predictors, evaluations, (first, second), strict=True):
-        scores = evaluation.measurements(f"{DIGITS_RECIPE.data}, {len(samples)} held-out images", predictor.engine.name)
-        record_measurements(predictor.bundle, (*scores, *measured.measurements()))
+    first, second = map(_cost, predictors, evaluations, speeds)
+    data = f"{DIGITS_RECIPE.data}, {len(samples)} held-out images"
+    for predictor, evaluation, cost in zip(predictors, evaluations, (first, second), strict=True):
+        scores = evaluation.measurements(data, predictor.engine.name)
+        record_measurements(predictor.bundle, (*scores, *cost.measurements()))
     return first, second
 
 
-def _measured(predictor: Predictor, evaluation: Evaluation, speed: Speed) -> Measured:
+def _cost(predictor: Predictor, evaluation: Evaluation, speed: Speed) -> Cost:
     folder = predictor.bundle.folder
     assert folder is not None
     mib = sum(path.stat().st_size for path in folder.glob("model.*")) / 2**20
-    return Measured(folder.name, predictor.engine.name, mib, evaluation.scores.top1, speed)
+    return Cost(folder.name, predictor.engine.name, mib, evaluation.scores.top1, speed)
 
 
-def make_report(done: Quickstart) -> Report:
-    """The page that tells of it."""
-    evaluation = done.evaluations[1]
-    return Report(
-        title="A vision transformer that reads handwritten digits",
-        summary=_summary(done),
-        headlines=_headlines(done),
-        sections=(
-            learning_section(done.trained.result),
-            accuracy_section(evaluation),
-            _files_section(done.files),
-            _mistakes_section(evaluation, done.splits.val),
-            engines_section(done.measured, SPEED_NOTE),
-            gate_section("The ONNX export", done.verdict, Thresholds()),
-        ),
-        commands=next_commands(done),
-        facts=_facts(done),
-    )
+def _show(evaluation: Evaluation) -> str:
+    low, high = evaluation.scores.top1_interval
+    return f"top-1 {evaluation.scores.top1:.2%} (95% interval {low:.2%} to {high:.2%})"

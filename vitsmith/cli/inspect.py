@@ -19,13 +19,16 @@ def inspect(
     json: JsonOption = False,
 ) -> None:
     """Show what is inside a bundle or a checkpoint, and check that it is whole."""
+    from vitsmith.engines.base import open_engine
     from vitsmith.weights.checkpoints import load
 
     path = Path(source)
     if path.suffix == ".npz" and path.is_file():
         bundle, head = _inspect_npz(path)
     else:
-        bundle = load(path)
+        bundle = load(source)
+        if bundle.folder is not None:
+            open_engine(bundle)  # checks the golden examples too
         head = "" if bundle.program != "torch" else _head(bundle)
     facts = _facts(bundle, head)
     shapes = _shapes(bundle) if arrays else {}

@@ -35,7 +35,7 @@ def train(
     """Train or fine-tune with the original recipe: SGD with momentum, warm-up and cosine, gradient clipping."""
     from vitsmith.cli.progress import TrainingProgress
     from vitsmith.data.datasets import open_dataset
-    from vitsmith.runs import Run
+    from vitsmith.runs import Run, model_name
     from vitsmith.train.recipe import parse_recipe
     from vitsmith.train.run import train_to_bundle
 
@@ -58,7 +58,7 @@ def train(
         }
     )
     splits = open_dataset(data, seed=seed, val_fraction=val_fraction)
-    name = f"{Path(data).name}-{Path(init).stem or model}".replace("/", "_")
+    name = f"{Path(data).name}-{model_name(init) if init else model}".replace("/", "_")
     with Run("train", name, out) as run:
         say(f"{len(splits.train)} training and {len(splits.val)} held-out images, {len(splits.classes)} classes")
         say(f"run folder: {run.folder}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import statistics
 import time
 from collections.abc import Sequence
@@ -11,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from vitsmith.engines.base import Engine
+from vitsmith.evaluate.evaluation import describe_machine
+from vitsmith.specs import Measurement
 
 Array = np.ndarray[Any, Any]
 
@@ -24,6 +27,30 @@ class Speed:
     images_per_second: float
     """Median throughput in batches of `batch`."""
     batch: int
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one bundle costs, and what it gives for it."""
+
+    name: str
+    """What to call it in a table."""
+    engine: str
+    mib: float
+    """Size of its weights or program, in MiB."""
+    top1: float
+    speed: Speed
+
+    def measurements(self) -> tuple[Measurement, ...]:
+        """Size and speed as a bundle keeps them."""
+        about = {"data": "inference alone", "machine": describe_machine(), "date": datetime.date.today().isoformat()}
+        speed = self.speed
+        throughput = f"images_per_second ({self.engine}, batches of {speed.batch})"
+        return (
+            Measurement(name="size", value=self.mib, unit="MiB", date=about["date"]),
+            Measurement(name=f"latency_p50 ({self.engine}, one image)", value=speed.latency_ms, unit="ms", **about),
+            Measurement(name=throughput, value=speed.images_per_second, unit="images/s", **about),
+        )
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from vitsmith.evaluate.evaluation import Evaluation
-from vitsmith.evaluate.speed import Speed
+from vitsmith.evaluate.speed import Cost
 from vitsmith.gate import Thresholds, Verdict
 from vitsmith.report.figure import picture
 from vitsmith.report.page import Figure, Sample, Section, Table
@@ -19,17 +18,6 @@ from vitsmith.report.plots import draw_confusion, draw_held_out, draw_loss, draw
 from vitsmith.train.loop import TrainResult
 
 _LARGEST_SAMPLE = 192  # pixels: twice what the page shows, for sharp screens
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One bundle, measured."""
-
-    name: str
-    mib: float
-    """Size of its weights or program, in MiB."""
-    top1: float
-    speed: Speed
 
 
 def learning_section(result: TrainResult) -> Section:
@@ -88,24 +76,25 @@ def accuracy_section(evaluation: Evaluation) -> Section:
     return Section("Where it is right and wrong", figures=(confusion, reliability), table=table)
 
 
-def engines_section(measured: Sequence[Measured], how: str) -> Section:
+def costs_section(costs: Sequence[Cost], how: str) -> Section:
     """Size, speed and accuracy side by side; `how` says what was timed, and where."""
-    return Section("Size, speed and accuracy", text=how, table=engines_table(measured))
+    return Section("Size, speed and accuracy", text=how, table=costs_table(costs))
 
 
-def engines_table(measured: Sequence[Measured]) -> Table:
-    """A row a bundle."""
-    batch = measured[0].speed.batch
-    columns = ("bundle", "size, MiB", "top-1", "one image, ms", f"images/s in batches of {batch}")
+def costs_table(costs: Sequence[Cost]) -> Table:
+    """A row a bundle, all measured with the same batch."""
+    batch = costs[0].speed.batch
+    columns = ("bundle", "engine", "size, MiB", "top-1", "one image, ms", f"images/s in batches of {batch}")
     rows = tuple(
         (
             one.name,
+            one.engine,
             f"{one.mib:.2f}",
             f"{one.top1:.2%}",
             f"{one.speed.latency_ms:.2f}",
             f"{one.speed.images_per_second:,.0f}",
         )
-        for one in measured
+        for one in costs
     )
     return Table(columns, rows)
 

@@ -51,13 +51,8 @@ def title(config: ModelConfig) -> str:
     """'ViT-B_16 at 224x224', or a description by numbers for an architecture without a name."""
     name = name_of(config)
     if name is None and not isinstance(config, LiTConfig):
-        kind = (
-            "Mixer"
-            if config.family == "mixer"
-            else "hybrid"
-            if isinstance(config, ViTConfig) and config.resnet
-            else "ViT"
-        )
+        hybrid = isinstance(config, ViTConfig) and config.resnet
+        kind = "hybrid" if hybrid else {"vit": "ViT", "mixer": "Mixer"}.get(config.family, config.family)
         name = f"{kind} of width {config.width}, depth {config.depth}, patch {show_size(config.patch)}"
     return f"{name or 'LiT'} at {show_size(config.image_size)}"
 

@@ -60,7 +60,8 @@ def load(
             check_name(bundle.config, name, str(path))
         return _without_head(bundle) if headless else bundle
     if path.suffix == ".npz":
-        return _load_npz(path, str(path), name=name, image_size=size, pooling=pooling, headless=headless)
+        model = load_npz(path, name=name, image_size=size, pooling=pooling, headless=headless)
+        return Bundle.of(model, provenance=_provenance(str(path), "jax-npz"))
     if path.suffix in FOREIGN_SUFFIXES or (path / "config.json").is_file():
         foreign = load_foreign(path, name=name, image_size=size, headless=headless)
         provenance = _provenance(str(path), foreign.format, notes=foreign.notes)
@@ -122,18 +123,16 @@ def init_for_finetune(
     )
 
 
-def _load_npz(path: Path, source: str, **options: Any) -> Bundle:
-    return Bundle.of(load_npz(path, **options), provenance=_provenance(source, "jax-npz"))
-
-
 def _load_published(source: str, *, name: str | None, image_size: tuple[int, int] | None, headless: bool) -> Bundle:
+    note = ""
     if source.startswith("augreg:"):
         file = find_augreg(source)
-        url, architecture = file.url, file.model
+        url, architecture, note = file.url, file.model, file.note
     else:
         url, architecture = _published(source)
     path = download(url)
-    return _load_npz(path, url, name=name or architecture, image_size=image_size, headless=headless)
+    model = load_npz(path, name=name or architecture, image_size=image_size, headless=headless)
+    return Bundle.of(model, provenance=_provenance(url, "jax-npz", (note,) if note else ()))
 
 
 def _published(source: str) -> tuple[str, str]:

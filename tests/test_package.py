@@ -1,0 +1,45 @@
+"""The front door: a sorted list of public names, and nothing heavy behind it until it is used."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import vitsmith
+
+
+def modules_after(statement: str) -> set[str]:
+    """What a fresh interpreter has imported after `statement`."""
+    code = f"{statement}\nimport sys\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_public_names_are_sorted_and_there() -> None:
+    assert vitsmith.__all__ == sorted(vitsmith.__all__)
+    for name in vitsmith.__all__:
+        value = getattr(vitsmith, name)
+        assert value.__name__ == name and value.__module__.startswith("vitsmith.") and value.__doc__
+    assert set(vitsmith.__all__) <= set(dir(vitsmith))
+    with pytest.raises(AttributeError, match="module 'vitsmith' has no attribute 'laod'"):
+        _ = vitsmith.laod
+
+
+def test_the_import_is_light() -> None:
+    heavy = {"torch", "numpy", "pydantic", "PIL", "scipy", "safetensors", "onnx", "onnxruntime", "rich", "typer"}
+    assert not modules_after("import vitsmith") & heavy
+
+
+@pytest.mark.parametrize(
+    ("statement", "unwanted"),
+    [
+        ("import vitsmith; vitsmith.ImageSpec, vitsmith.InputError", {"torch", "numpy", "PIL"}),
+        ("from vitsmith.models.configure import configure; configure('B/16')", {"torch", "numpy", "PIL"}),
+        ("import vitsmith; vitsmith.create_model", {"onnx", "onnxruntime", "PIL", "scipy", "safetensors", "sklearn"}),
+        ("import vitsmith; vitsmith.Predictor, vitsmith.load", {"onnx", "onnxruntime", "sklearn", "rich", "typer"}),
+    ],
+)
+def test_a_part_imports_only_what_it_needs(statement: str, unwanted: set[str]) -> None:
+    assert not modules_after(statement) & unwanted

@@ -1,0 +1,38 @@
+"""The picture of the quickstart on a terminal."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+from vitsmith.cli.output import say
+from vitsmith.cli.progress import TrainingProgress
+from vitsmith.quickstart import STAGES, Outcome, Stage
+from vitsmith.train.digits import DIGITS_RECIPE
+from vitsmith.train.loop import Event
+
+
+class RoadProgress:
+    """A numbered line a stage and one for what it came to; while the model learns, a bar."""
+
+    def __init__(self) -> None:
+        self._training = TrainingProgress(DIGITS_RECIPE.steps)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._training.stop()
+
+    def on_event(self, event: Stage | Outcome | Event) -> None:
+        """Takes what the quickstart reports."""
+        if isinstance(event, Stage):
+            self._training.stop()
+            say(f"[{event.number}/{STAGES}] {event.title}")
+        elif isinstance(event, Outcome):
+            say(f"      {event.text}")
+        else:
+            self._training.start()
+            self._training.on_event(event)

@@ -1,0 +1,205 @@
+"""The page that tells of the whole road, from training to the exported bundle, and the results it is made from."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import platform
+import shlex
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from vitsmith.data.images import read_image
+from vitsmith.data.samples import Splits
+from vitsmith.evaluate.evaluation import Evaluation, describe_machine
+from vitsmith.evaluate.speed import Cost
+from vitsmith.gate import Thresholds, Verdict
+from vitsmith.models.cost import parameters
+from vitsmith.predict import Prediction, softmax
+from vitsmith.report.page import Command, Headline, Report, Section
+from vitsmith.report.sections import (
+    accuracy_section,
+    costs_section,
+    gate_section,
+    learning_section,
+    sample_of,
+    surest_mistakes,
+)
+from vitsmith.train.run import Trained
+from vitsmith.weights.bundle import Bundle
+
+MOST_MISTAKES = 12
+VERSIONS = ("vitsmith", "torch", "onnx", "onnxruntime", "numpy")
+
+_TIMING = (
+    "Inference alone, in float32, without reading and preprocessing: medians of many runs, with both engines taking "
+    "turns. The numbers are this machine's. A model this small says little about larger ones: measure your own."
+)
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """An image file, what it shows, and what the exported bundle says it shows."""
+
+    path: Path
+    truth: str
+    prediction: Prediction
+
+    @property
+    def right(self) -> bool:
+        return self.prediction.label == self.truth
+
+
+@dataclass(frozen=True, eq=False)
+class Road:
+    """What came of it."""
+
+    folder: Path
+    splits: Splits
+    trained: Trained
+    exported: Bundle
+    evaluation: Evaluation
+    """Of the exported bundle, on the held-out images."""
+    verdict: Verdict
+    images: Path
+    """The folder of `files`."""
+    files: tuple[ImageFile, ...]
+    costs: tuple[Cost, Cost]
+    """Of the trained bundle and the exported one."""
+    seconds: float
+    """From opening the data to the last measurement."""
+
+    @property
+    def report(self) -> Path:
+        return self.folder / "report.html"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, ready for JSON."""
+        scores = self.evaluation.scores
+        verdict = self.verdict
+        return {
+            "report": str(self.report),
+            "bundles": [self.trained.bundle.where, self.exported.where],
+            "images": scores.images,
+            "top1": scores.top1,
+            "top1_interval": list(scores.top1_interval),
+            "gate": {"images": verdict.images, "relative": verdict.relative, "agreement": verdict.agreement},
+            "files": {str(file.path): file.prediction.label for file in self.files},
+            "costs": [asdict(cost) for cost in self.costs],
+            "seconds": self.seconds,
+        }
+
+
+def make_report(road: Road, command: str) -> Report:
+    """The page. `command` is what was typed."""
+    return Report(
+        title="A vision transformer that reads handwritten digits",
+        summary=_summary(road),
+        headlines=_headlines(road),
+        sections=(
+            learning_section(road.trained.result),
+            accuracy_section(road.evaluation),
+            _files_section(road.files),
+            _mistakes_section(road.evaluation, road.splits),
+            costs_section(road.costs, _TIMING),
+            gate_section("The ONNX export", road.verdict, Thresholds()),
+        ),
+        commands=next_commands(road),
+        facts=_facts(road, command),
+    )
+
+
+def next_commands(road: Road) -> tuple[Command, ...]:
+    """What to try with the bundles, to be typed where the road was gone."""
+    exported, images = shlex.quote(road.exported.where), shlex.quote(str(road.images))
+    return (
+        Command("Name the digits in image files:", f"vitsmith predict {exported} {images} --top 3"),
+        Command(
+            "Judge the exported model on the held-out digits again:", f"vitsmith evaluate {exported} --data digits"
+        ),
+        Command("See what a bundle knows about itself:", f"vitsmith inspect {exported}"),
+        Command(
+            "Train on your own images, a folder with one sub-folder for each class:",
+            "vitsmith train --data FOLDER --model ViT-Ti_16 --image-size 96",
+        ),
+    )
+
+
+def _summary(road: Road) -> str:
+    scores, config = road.evaluation.scores, road.trained.bundle.config
+    right = sum(each.correct for each in scores.per_class)
+    return (
+        f"A small vision transformer of {parameters(config):,} weights learned from nothing, on this machine, with "
+        f"{len(road.splits.train):,} scanned digits. Of {scores.images} others, which it had never seen, it reads "
+        f"{right} rightly. It was exported to ONNX, compared with the original, loaded again from disk and tried on "
+        f"image files; all of it took {road.seconds:.0f} seconds. The people who wrote the held-out digits also wrote "
+        "some that it learned from: this says how well it knows these hands, not handwriting at large."
+    )
+
+
+def _headlines(road: Road) -> tuple[Headline, ...]:
+    scores, cost = road.evaluation.scores, road.costs[1]
+    low, high = scores.top1_interval
+    interval = f"of {scores.images}; 95% interval {low:.1%} to {high:.1%}"
+    return (
+        Headline(f"{scores.top1:.1%}", "held-out digits read rightly", interval),
+        Headline(f"{100 * scores.calibration_error:.1f} points", "calibration error", "how far probabilities are off"),
+        Headline(f"{cost.mib:.2f} MiB", "exported model", f"{cost.engine} engine, float32"),
+        Headline(f"{cost.speed.latency_ms:.2f} ms", "for one image", "median, inference alone"),
+    )
+
+
+def _files_section(files: tuple[ImageFile, ...]) -> Section:
+    right = sum(file.right for file in files)
+    samples = tuple(
+        sample_of(
+            read_image(file.path),
+            predicted=file.prediction.label,
+            probability=file.prediction.probability,
+            truth=file.truth,
+            source=f"{file.path.parent.name}/{file.path.name}",
+        )
+        for file in files
+    )
+    text = f"Held-out digits written as PNG files and read by the exported model: {right} of {len(files)} right."
+    return Section("Predicted from image files", text=text, samples=samples)
+
+
+def _mistakes_section(evaluation: Evaluation, splits: Splits) -> Section:
+    """The mistakes it was surest of."""
+    mistakes = surest_mistakes(evaluation.logits, evaluation.labels, len(evaluation.labels))
+    shown = mistakes[:MOST_MISTAKES]
+    names = evaluation.classes
+    samples = []
+    for index in shown:
+        probabilities = softmax(evaluation.logits[index])
+        predicted = int(probabilities.argmax())
+        sample = sample_of(
+            splits.val.image(index),
+            predicted=names[predicted],
+            probability=float(probabilities[predicted]),
+            truth=names[evaluation.labels[index]],
+            source=splits.val.names[index],
+        )
+        samples.append(sample)
+    if not mistakes:
+        text = "It made none on the held-out digits."
+    elif len(shown) == len(mistakes):
+        text = f"All {len(mistakes)} on the held-out digits, those it was surest of first."
+    else:
+        text = f"The {len(shown)} of {len(mistakes)} on the held-out digits that it was surest of."
+    return Section("Mistakes", text=text, samples=tuple(samples))
+
+
+def _facts(road: Road, command: str) -> tuple[tuple[str, str], ...]:
+    versions = ", ".join(f"{package} {importlib.metadata.version(package)}" for package in VERSIONS)
+    return (
+        ("command", command),
+        ("run folder", str(road.folder)),
+        ("date", datetime.date.today().isoformat()),
+        ("machine", describe_machine()),
+        ("system", f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"),
+        ("versions", versions),
+        ("data", "Optical Recognition of Handwritten Digits (E. Alpaydin, C. Kaynak, 1998), as in scikit-learn"),
+    )
