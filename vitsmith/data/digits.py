@@ -10,7 +10,8 @@ import numpy as np
 from vitsmith.data.samples import Samples, Splits, stratified_split
 from vitsmith.errors import MissingPackageError
 
-_ENLARGEMENT = 4  # to 32x32, so that a training crop can move by less than a pixel of the scan
+_ENLARGEMENT = 3  # so that a training crop can move by less than a pixel of the scan
+_MARGIN = 4  # the scans are cut to the ink: with room around it, a crop moves and scales a digit instead of cutting it
 _WHITE = 16  # each value counts the inked ones among 4x4 pixels of the scan
 
 
@@ -27,6 +28,7 @@ def open_digits() -> Splits:
     data = load_digits()
     pixels = np.rint(data.images * (255 / _WHITE)).astype(np.uint8)  # (images, 8, 8)
     pixels = pixels.repeat(_ENLARGEMENT, axis=1).repeat(_ENLARGEMENT, axis=2)
+    pixels = np.pad(pixels, ((0, 0), (_MARGIN, _MARGIN), (_MARGIN, _MARGIN)))  # (images, 32, 32)
     samples = Samples(
         classes=tuple(str(digit) for digit in data.target_names),
         sources=list(np.repeat(pixels[..., None], 3, axis=-1)),

@@ -15,9 +15,9 @@ DIGITS_RECIPE = TrainRecipe(
     batch=64,
     accumulate=1,
     learning_rate=0.2,
-    position_std=1.0,  # with 0.02 the same run reaches 0.79 and not 0.98: it must first learn where the patches are
+    position_std=1.0,  # with 0.02 the same run reaches 0.96 and not 0.98: it must first learn where the patches are
     momentum_dtype="float32",
-    augmentation=AugmentSpec(area=(0.75, 1.0), aspect=(0.9, 1.1), flip=False),  # a mirrored 2 is no digit
+    augmentation=AugmentSpec(area=(0.6, 1.0), aspect=(0.8, 1.25), flip=False),  # a mirrored 2 is no digit
     eval_every=100,
 )
-"""142 thousand weights; a patch is 2x2 pixels of the scan."""
+"""142 thousand weights; a patch is 2.7 pixels of the scan a side."""
