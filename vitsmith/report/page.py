@@ -183,7 +183,7 @@ def _table(table: Table) -> str:
         for first, *rest in table.rows
     )
     return (
-        f'<div class="sheet"><table>{_tag("caption", table.caption)}\n'
+        f'<div class="sheet table"><table>{_tag("caption", table.caption)}\n'
         f"<thead><tr>{head}</tr></thead>\n<tbody>\n{_lines(rows)}\n</tbody></table></div>"
     )
 

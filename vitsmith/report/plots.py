@@ -92,17 +92,20 @@ def draw_reliability(bins: Sequence[ReliabilityBin], theme: Theme = LIGHT) -> Fi
     confidence, accuracy, low, high = points.T
     reach = np.clip([accuracy - low, high - accuracy], 0, None)  # rounding leaves -1e-15 where all are right
     above.plot([0, 100], [0, 100], color=theme.faint, linestyle="--", linewidth=1.5, label="perfect")
-    above.errorbar(confidence, accuracy, reach, fmt="o", color=theme.first, label="this model, 95% interval")
+    label = "this model, 95% interval"
+    above.errorbar(confidence, accuracy, reach, fmt="o", color=theme.first, label=label, clip_on=False)
     above.set_ylim(-3, 103)
     edges = [100 * each.low for each in bins]
     widths = [100 * (each.high - each.low) for each in bins]
     below.bar(edges, [each.count for each in bins], widths, align="edge", color=theme.second, edgecolor=theme.paper)
     below.set_yscale("log")
     below.set_ylim(bottom=0.7)  # so that a single image is a bar too
+    below.minorticks_off()
+    below.yaxis.set_major_formatter("{x:,.0f}")
     below.set_xlim(0, 100)
     dress(above, theme, y="accuracy (%)")
     dress(below, theme, x="confidence: probability of the first choice (%)", y="images")
-    add_legend(above, theme, loc="upper left")
+    add_legend(above, theme, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)  # above: intervals may be anywhere
     return figure
 
 
@@ -120,7 +123,7 @@ def _write_counts(axes: Axes, counts: NDArray[np.int64], colours: NDArray[np.flo
     for row, column in np.argwhere(counts).tolist():
         bright = float(colours[row, column, :3] @ (0.299, 0.587, 0.114)) > 0.5  # luma of ITU-R BT.601
         text = axes.text(column, row, str(counts[row, column]), color="black" if bright else "white")
-        text.set(ha="center", va="center", fontsize=LETTERS - 2)
+        text.set(ha="center", va="center", fontsize=LETTERS - 2, fontweight="normal" if row == column else "bold")
 
 
 def _interval(each: ReliabilityBin) -> tuple[float, float]:

@@ -44,11 +44,11 @@ figure img { display: block; width: 100%; height: auto; }
 figcaption { padding: .25rem .25rem 0; }
 
 .sheet { margin: 1rem 0; padding: .25rem 1rem; overflow-x: auto; }
-table { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums; }
+.table { width: fit-content; max-width: 100%; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 caption { padding: .5rem 0; text-align: left; }
-th, td { padding: .4rem .5rem; text-align: right; border-top: 1px solid var(--line); white-space: nowrap; }
-th:first-child, td:first-child { padding-left: 0; text-align: left; }
-th:last-child, td:last-child { padding-right: 0; }
+th, td { padding: .35rem 0 .35rem 2.5rem; text-align: right; border-top: 1px solid var(--line); white-space: nowrap; }
+th:first-child { padding-left: 0; text-align: left; }
 thead th { border-top: 0; color: var(--soft); font-weight: 600; vertical-align: bottom; }
 tbody th { font-weight: 600; }
 
@@ -74,6 +74,7 @@ code { font: .92rem/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace
   .headlines { grid-template-columns: 1fr 1fr; }
   .facts { grid-template-columns: 1fr; gap: 0; }
   .facts dd { margin-bottom: .6rem; }
+  th, td { padding-left: 1.25rem; }
   .cards { grid-template-columns: repeat(auto-fill, minmax(6.75rem, 1fr)); }
   .cards img { width: 4.5rem; height: 4.5rem; }
 }
