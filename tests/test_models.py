@@ -10,9 +10,11 @@ import torch
 from tests.contracts import CONTRACTS, kind_of
 from tests.tiny import CONFIGS, VIT, tiny_inputs, tiny_model
 from vitsmith.errors import ConfigError, InputError, UnknownNameError
+from vitsmith.layers.depth import StochasticDepth, depth_rates
 from vitsmith.models.build import build, create_model
 from vitsmith.models.config import ModelConfig
 from vitsmith.models.configure import change
+from vitsmith.models.lit import normalize
 from vitsmith.models.presets import presets
 
 
@@ -35,6 +37,17 @@ def test_lit_logits_are_scaled_cosine_similarities() -> None:
     expected = torch.nn.functional.cosine_similarity(raw_images[:, None], raw_texts[None], dim=-1)
     torch.testing.assert_close(model(images, tokens), expected * model.log_temperature.exp(), rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(model.encode_image(images).norm(dim=-1), torch.ones(4))
+    torch.testing.assert_close(normalize(torch.tensor([[3e-8, 4e-8]])), torch.tensor([[0.5, 2 / 3]]))  # 1e-8 is added
+
+
+def test_stochastic_depth_keeps_the_mean() -> None:
+    layer = StochasticDepth(0.25).train()
+    torch.manual_seed(0)
+    kept = layer(torch.ones(4000, 2, 3))
+    assert kept.unique().tolist() == pytest.approx([0, 4 / 3])
+    assert torch.equal(kept, kept[:, :1, :1].expand_as(kept))  # a sample's branch goes as a whole
+    assert kept.mean() == pytest.approx(1, abs=0.03)
+    assert depth_rates(0.3, 4) == pytest.approx([0, 0.1, 0.2, 0.3]) and depth_rates(0.3, 1) == [0]
 
 
 def test_bert_does_not_look_at_padding_and_survives_nothing_else() -> None:
@@ -114,6 +127,9 @@ def test_impossible_configurations_tell_every_mistake() -> None:
         assert mistake in str(refused.value)
     with pytest.raises(ConfigError, match=r"depth: .*got -1.*dropout: .*got 1\.5"):
         create_model("ViT-B_16", depth=-1, dropout=1.5)
+    for size in (0, 384.5, (224,), "384"):
+        with pytest.raises(ConfigError, match="image_size"):
+            create_model("ViT-B_16", image_size=size)
     with pytest.raises(ConfigError, match=r"'drop_out': did you mean dropout.*depth: .*got -1"):
         create_model("ViT-B_16", drop_out=0.1, depth=-1)
     with pytest.raises(ConfigError, match="LiT-B16B has no classes"):

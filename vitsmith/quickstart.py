@@ -223,7 +223,10 @@ def _cost(predictor: Predictor, evaluation: Evaluation, speed: Speed) -> Cost:
     folder = predictor.bundle.folder
     assert folder is not None
     mib = sum(path.stat().st_size for path in folder.glob("model.*")) / 2**20
-    return Cost(folder.name, predictor.engine.name, mib, evaluation.scores.top1, speed)
+    engine = predictor.engine.name
+    if engine == "torch" and torch.cuda.is_available():
+        engine = "torch on GPU"
+    return Cost(folder.name, engine, mib, evaluation.scores.top1, speed)
 
 
 def _show(evaluation: Evaluation) -> str:

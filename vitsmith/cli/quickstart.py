@@ -27,7 +27,7 @@ def quickstart(
         print_json(road.to_dict())
         return
     table = costs_table(road.costs)
-    print_table(table.columns, table.rows, right=table.columns[2:])
+    print_table(table.columns, table.rows, right=table.columns[1:])
     scores = road.evaluation.scores
     low, high = scores.top1_interval
     typer.echo(f"held-out top-1  {scores.top1:.2%} of {scores.images} digits (95% interval {low:.2%} to {high:.2%})")

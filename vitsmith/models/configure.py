@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -25,7 +26,7 @@ def configure(
     size = image_size if image_size is not None else size_in_name
     changes = dict(overrides)
     if size is not None:
-        changes["image_size"] = (size, size) if isinstance(size, int) else tuple(size)
+        changes["image_size"] = tuple(size) if isinstance(size, Sequence) else (size, size)
     if classes is not None:
         changes["classes"] = classes
     if isinstance(preset.config, LiTConfig):

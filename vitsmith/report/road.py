@@ -144,7 +144,7 @@ def _headlines(road: Road) -> tuple[Headline, ...]:
     interval = f"of {scores.images} images; 95% interval {low:.1%} to {high:.1%}"
     return (
         Headline(f"{scores.top1:.1%}", "held-out accuracy", interval),
-        Headline(f"{100 * scores.calibration_error:.1f} points", "calibration error", "how far probabilities are off"),
+        Headline(f"{scores.calibration_error:.1%}", "calibration error", "by how much probabilities are off"),
         Headline(f"{cost.mib:.2f} MiB", "exported model", f"{cost.engine} engine, float32"),
         Headline(f"{cost.speed.latency_ms:.2f} ms", "for one image", "median, inference alone"),
     )

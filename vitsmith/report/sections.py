@@ -84,11 +84,10 @@ def costs_section(costs: Sequence[Cost], how: str) -> Section:
 def costs_table(costs: Sequence[Cost]) -> Table:
     """A row a bundle, all measured with the same batch."""
     batch = costs[0].speed.batch
-    columns = ("bundle", "engine", "size, MiB", "top-1", "one image, ms", f"images/s in batches of {batch}")
+    columns = ("bundle", "size, MiB", "top-1", "one image, ms", f"images/s, batch {batch}")
     rows = tuple(
         (
-            one.name,
-            one.engine,
+            f"{one.name} ({one.engine})",
             f"{one.mib:.2f}",
             f"{one.top1:.2%}",
             f"{one.speed.latency_ms:.2f}",

@@ -47,7 +47,8 @@ figcaption { padding: .25rem .25rem 0; }
 .table { width: fit-content; max-width: 100%; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 caption { padding: .5rem 0; text-align: left; }
-th, td { padding: .35rem 0 .35rem 2.5rem; text-align: right; border-top: 1px solid var(--line); white-space: nowrap; }
+th, td { padding: .35rem 0 .35rem 2.5rem; text-align: right; border-top: 1px solid var(--line); }
+td { white-space: nowrap; }
 th:first-child { padding-left: 0; text-align: left; }
 thead th { border-top: 0; color: var(--soft); font-weight: 600; vertical-align: bottom; }
 tbody th { font-weight: 600; }
@@ -74,7 +75,8 @@ code { font: .92rem/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace
   .headlines { grid-template-columns: 1fr 1fr; }
   .facts { grid-template-columns: 1fr; gap: 0; }
   .facts dd { margin-bottom: .6rem; }
-  th, td { padding-left: 1.25rem; }
+  table { font-size: .875rem; }
+  th, td { padding-left: .6rem; }
   .cards { grid-template-columns: repeat(auto-fill, minmax(6.75rem, 1fr)); }
   .cards img { width: 4.5rem; height: 4.5rem; }
 }
