@@ -46,6 +46,9 @@ def open_session(path: Path, *, threads: int | None = None) -> Any:
         raise MissingPackageError("onnxruntime", "onnx") from None
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    # Idle threads sleep and do not spin: beside decoding threads, spinning costs more than waking up does
+    # (benchmarks/results/folder_prediction_amd-epyc_2026-11-23.md).
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if threads is not None:
         options.intra_op_num_threads = threads
     try:
