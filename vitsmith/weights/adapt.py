@@ -13,7 +13,6 @@ from vitsmith.layers.positions import RESIZERS, ResizeMethod, resize_positions
 from vitsmith.models.build import ImageModel, Model, build
 from vitsmith.models.config import MixerConfig, ViTConfig, show_size
 from vitsmith.models.configure import change
-from vitsmith.models.initializers import reset_head
 from vitsmith.models.lit import LiT
 
 
@@ -71,7 +70,6 @@ def adapt(
         arrays[name] = _adapted(name, expected, given, source.config, config, positions, report)
     model.load_state_dict(arrays, assign=True)
     assert isinstance(model, ImageModel) and isinstance(model.head, nn.Linear)
-    reset_head(model.head)
     report.unused += sorted(name for name in given if name not in arrays)
     return model.requires_grad_(True).train(), report
 
