@@ -23,7 +23,7 @@ def kind_of(config: ModelConfig) -> Hashable:
     if config.family == "mixer":
         return "mixer"
     front = "patches" if config.resnet is None else "stages" if config.resnet.stages else "stem"
-    return "vit", front, config.pooling, bool(config.representation)
+    return "vit", front, config.pooling, bool(config.representation), config.distillation_token
 
 
 def rows(model: Model, *inputs: Tensor) -> Tensor:
@@ -122,12 +122,16 @@ def features_are_what_the_head_sees(config: ModelConfig) -> None:
     model, (images, *_) = image_tower(tiny_model(config)), tiny_inputs(config, 2)
     tower = model.config
     tokens, pooled, grid, seen = model.features(images)
-    class_token = getattr(tower, "class_token", False)
-    assert grid == tower.grid and tokens.shape == (2, grid[0] * grid[1] + class_token, tower.width) and seen == {}
+    assert grid == tower.grid and tokens.shape == (2, tower.tokens, tower.width) and seen == {}
+    assert tower.tokens == grid[0] * grid[1] + getattr(tower, "prefix", 0)
     assert pooled.shape == (2, *((tokens.shape[1],) if pooled.ndim == 3 else ()), tower.feature_width)
-    torch.testing.assert_close(model.head(pooled), model(images), rtol=0, atol=0)
+    if getattr(tower, "distillation_token", False):
+        logits = (model.head(tokens[:, 0]) + model.distillation_head(tokens[:, 1])) / 2
+    else:
+        logits = model.head(pooled)
+    torch.testing.assert_close(logits, model(images), rtol=1e-6, atol=1e-6)
     headless = build(change(tower, classes=0)).eval()
-    headless.load_state_dict({name: w for name, w in model.state_dict().items() if not name.startswith("head.")})
+    headless.load_state_dict({name: w for name, w in model.state_dict().items() if "head." not in name})
     torch.testing.assert_close(headless(images), pooled, rtol=0, atol=0)
 
 

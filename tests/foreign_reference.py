@@ -51,9 +51,12 @@ def timm_vit(
     class_position: bool = True,
     norm: str = "norm",
     representation: int = 0,
+    distilled: bool = False,
 ) -> State:
     shapes: dict[str, tuple[int, ...]] = {"cls_token": (1, 1, WIDTH)} if class_token else {}
-    shapes["pos_embed"] = (1, patches + (class_token and class_position), WIDTH)
+    if distilled:
+        shapes["dist_token"] = (1, 1, WIDTH)
+    shapes["pos_embed"] = (1, patches + (class_token and class_position) + distilled, WIDTH)
     shapes |= patch_shapes("patch_embed.proj")
     for block in (f"blocks.{index}" for index in range(DEPTH)):
         shapes |= norm_shapes(f"{block}.norm1") | norm_shapes(f"{block}.norm2")
@@ -66,6 +69,8 @@ def timm_vit(
     shapes |= norm_shapes(norm)
     if representation:
         shapes |= linear_shapes("pre_logits.fc", WIDTH, representation)
+    if distilled:
+        shapes |= linear_shapes("head_dist", WIDTH, CLASSES)
     return arrays(shapes | linear_shapes("head", representation or WIDTH, CLASSES))
 
 
@@ -147,7 +152,8 @@ def timm_vit_logits(state: State, x: Tensor, *, heads: int = HEADS, pool: str = 
         prefix = state["cls_token"].expand(len(x), -1, -1) if "cls_token" in state else x[:, :0]
         x = torch.cat([prefix, x], dim=1)
     else:
-        x = torch.cat([state["cls_token"].expand(len(x), -1, -1), x], dim=1) + state["pos_embed"]
+        tokens = [state[name].expand(len(x), -1, -1) for name in ("cls_token", "dist_token") if name in state]
+        x = torch.cat([*tokens, x], dim=1) + state["pos_embed"]
     for block in (f"blocks.{index}" for index in range(DEPTH)):
         qkv = linear(state, f"{block}.attn.qkv", norm(state, f"{block}.norm1", x, 1e-6))
         x = x + linear(state, f"{block}.attn.proj", attend(*qkv.chunk(3, dim=-1), heads))
@@ -155,6 +161,8 @@ def timm_vit_logits(state: State, x: Tensor, *, heads: int = HEADS, pool: str = 
         x = x + linear(state, f"{block}.mlp.fc2", F.gelu(hidden, approximate=gelu))
     if "norm.weight" in state:
         x = norm(state, "norm", x, 1e-6)
+    if "dist_token" in state:  # models/deit.py: the mean of both heads
+        return (linear(state, "head", x[:, 0]) + linear(state, "head_dist", x[:, 1])) / 2
     x = x[:, 0] if pool == "token" else x[:, int("cls_token" in state) :].mean(dim=1)
     if "fc_norm.weight" in state:
         x = norm(state, "fc_norm", x, 1e-6)

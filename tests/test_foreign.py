@@ -36,6 +36,7 @@ TIMM_VITS: dict[str, tuple[dict[str, Any], dict[str, Any] | None, dict[str, Any]
     "mean beside a class token, norm": ({}, timm_config(global_pool="avg"), {"pool": "avg"}),
     "no position for the class token": ({"class_position": False}, TIMM_CONFIG, {}),
     "representation": ({"representation": 24}, None, {}),
+    "distillation token": ({"distilled": True}, None, {}),
     "told heads": ({}, timm_config(model_args={"num_heads": 8}), {"heads": 8}),
     "tanh GELU as an argument": ({}, timm_config(model_args={"act_layer": "gelu_tanh"}), {"gelu": "tanh"}),
     "tanh GELU by name": (
@@ -143,7 +144,9 @@ def test_headless_gives_features_whose_head_gives_the_logits(tmp_path: Path) -> 
         torch.testing.assert_close(logits, logits_of(load_foreign(path)), rtol=TOLERANCE, atol=TOLERANCE)
 
 
-@pytest.mark.parametrize("options", [{}, {"class_token": False, "norm": "fc_norm"}, {"class_position": False}])
+@pytest.mark.parametrize(
+    "options", [{}, {"class_token": False, "norm": "fc_norm"}, {"class_position": False}, {"distilled": True}]
+)
 def test_timm_names_both_ways(tmp_path: Path, options: dict[str, Any]) -> None:
     state = timm_vit(**options)
     model = load_foreign(written(tmp_path, state, TIMM_CONFIG)).model

@@ -15,7 +15,7 @@ from vitsmith.errors import ConfigError, UnknownNameError
 from vitsmith.weights.foreign import load_foreign
 
 FEATURES = {
-    "dist_token": "a distillation token",
+    "distillation_token": "a distillation token",
     "reg_token": "register tokens",
     "norm_pre.weight": "a norm before the blocks",
     "attn_pool.latent": "attention pooling",

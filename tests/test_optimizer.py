@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import copy
+import os
+import socket
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from vitsmith.train.optimizer import MomentumSGD, clip_by_global_norm
+from vitsmith.train.optimizer import MomentumSGD, clip_by_global_norm, make_optimizer
+from vitsmith.train.recipe import OptimizerSpec
 
 
 def bfloat16(values: np.ndarray) -> np.ndarray:
@@ -76,3 +81,72 @@ def test_clipping_scales_all_gradients_to_one_joint_length(limit: float, factor:
     for parameter, gradient in zip(parameters, given, strict=False):
         torch.testing.assert_close(parameter.grad, gradient * factor)
     assert parameters[2].grad is None
+
+
+def test_clipping_to_nothing_only_measures() -> None:
+    parameter = nn.Parameter(torch.zeros(2))
+    parameter.grad = torch.tensor([30.0, 40.0])
+    assert clip_by_global_norm([parameter], 0).item() == pytest.approx(50.0)
+    assert parameter.grad.tolist() == [30.0, 40.0]
+
+
+def test_weight_decay_is_decoupled_and_each_group_has_its_own_rate() -> None:
+    """Three updates by optax's formulas: trace, then add_decayed_weights, then the rate."""
+    decayed, free = nn.Parameter(torch.full((50,), 2.0)), nn.Parameter(torch.full((50,), 2.0))
+    groups = [
+        {"params": [decayed], "lr_scale": 0.5, "weight_decay": 0.3, "names": ["a"]},
+        {"params": [free], "lr_scale": 1.0, "weight_decay": 0.0, "names": ["b"]},
+    ]
+    optimizer = make_optimizer(groups, OptimizerSpec(momentum_dtype="float32", lr=0.2))
+    assert [group["lr"] for group in optimizer.param_groups] == [0.1, 0.2]
+    expected = np.full((2, 50), 2.0)
+    velocity = np.zeros(50)
+    for step in range(3):
+        for group in optimizer.param_groups:
+            group["lr"] = 0.2 / (step + 1) * group["lr_scale"]
+        decayed.grad, free.grad = (torch.from_numpy(gradients(step)) for _ in range(2))
+        optimizer.step()
+        velocity = gradients(step) + 0.9 * velocity
+        expected[0] -= 0.1 / (step + 1) * (velocity + 0.3 * expected[0])
+        expected[1] -= 0.2 / (step + 1) * velocity
+    np.testing.assert_allclose(decayed.detach(), expected[0], rtol=0, atol=2e-6)
+    np.testing.assert_allclose(free.detach(), expected[1], rtol=0, atol=2e-6)
+
+
+def test_adamw_is_that_of_the_paper() -> None:
+    """Algorithm 2 of arXiv 1711.05101 in double precision, its weight decay a share of the rate."""
+    parameter = nn.Parameter(torch.ones(50))
+    group = {"params": [parameter], "lr_scale": 1.0, "weight_decay": 0.1, "names": ["a"]}
+    spec = OptimizerSpec(name="adamw", lr=0.01, betas=(0.8, 0.95), eps=1e-6, weight_decay=5.0)
+    optimizer = make_optimizer([group], spec)
+    expected, first, second = np.ones(50), np.zeros(50), np.zeros(50)
+    for step in range(1, 5):
+        parameter.grad = torch.from_numpy(gradients(step))
+        optimizer.step()
+        gradient = gradients(step).astype(np.float64)
+        first, second = 0.8 * first + 0.2 * gradient, 0.95 * second + 0.05 * gradient**2
+        move = first / (1 - 0.8**step) / (np.sqrt(second / (1 - 0.95**step)) + 1e-6)
+        expected -= 0.01 * (move + 0.1 * expected)
+    np.testing.assert_allclose(parameter.detach(), expected, rtol=0, atol=1e-6)
+
+
+def test_shards_in_two_processes_learn_what_one_process_does() -> None:
+    """Runs tests/sharded_training.py, which compares FSDP2 with the same run on whole weights."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    shared = os.environ | {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-W", "ignore", "-m", "tests.sharded_training"]
+    processes = [
+        subprocess.Popen(
+            command, env=shared | {"RANK": rank}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        for rank in "01"
+    ]
+    try:
+        said = [process.communicate(timeout=120)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0, 0], "\n".join(said)
+    assert said[0].splitlines()[-1] == "sgd float32, sgd bfloat16, adamw, sam, gsam, ema", said[0]

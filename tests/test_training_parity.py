@@ -10,8 +10,11 @@ from tests.reference import fill
 from tests.tiny import REFERENCE, released_npz, small_cases
 from vitsmith.data.batches import Batch
 from vitsmith.models.initializers import reset_head
-from vitsmith.train.recipe import TrainRecipe
-from vitsmith.train.step import make_optimizer, update
+from vitsmith.train.devices import Devices
+from vitsmith.train.learner import Learner
+from vitsmith.train.losses import classification_loss
+from vitsmith.train.recipe_file import parse_recipe
+from vitsmith.train.step import apply_gradients, compute_gradients
 from vitsmith.weights.jax_npz import load_npz, save_npz
 
 STEPS = 20
@@ -30,19 +33,24 @@ def test_losses_norms_and_weights_are_the_originals(tmp_path, dtype, tolerance, 
     recorded = np.load(REFERENCE / "recipes" / f"finetune_momentum-{dtype}_accumulate{accumulate}.npz")
     model = load_npz(released_npz(tmp_path / "start.npz", small_cases()["small-vit-token"]["layout"]))
     reset_head(model.head)
-    recipe = TrainRecipe(
-        data="recorded",
-        model="ViT-mu_16",
-        steps=STEPS,
-        warmup_steps=5,
-        batch=16,
-        accumulate=accumulate,
-        learning_rate=0.1,
-        momentum_dtype=dtype,
+    recipe = parse_recipe(
+        {
+            "data": {"path": "recorded"},
+            "model": {"name": "ViT-mu_16"},
+            "schedule": {"steps": STEPS, "warmup": 5},
+            "batch": {"size": 16, "micro": 16 // accumulate},
+            "optimizer": {"lr": 0.1, "momentum_dtype": dtype},
+        }
     )
-    model.train()
-    optimizer = make_optimizer(model, recipe)
-    done = [update(model, optimizer, batch_of(step), recipe, step) for step in range(STEPS)]
+    devices = Devices(torch.device("cpu"))
+    learner = Learner.of(model, recipe, classification_loss, devices, checkpointing=False)
+    done = []
+    for step in range(STEPS):
+        images, labels = batch_of(step)
+        slices = [Batch(*parts) for parts in zip(images.chunk(accumulate), labels.chunk(accumulate), strict=True)]
+        loss = compute_gradients(learner, slices, recipe, step, devices)
+        norm, rate = apply_gradients(learner, recipe, step)
+        done.append((loss, norm, rate))
 
     np.testing.assert_allclose([float(loss) for loss, _, _ in done], recorded["losses"], rtol=tolerance)
     np.testing.assert_allclose([float(norm) for _, norm, _ in done], recorded["gradient_norms"], rtol=10 * tolerance)

@@ -43,6 +43,7 @@ CONFIGS: dict[str, ModelConfig] = {
     "vit-token-unpooled": change(VIT, pooling="token_unpooled"),
     "vit-representation": change(VIT, representation=20),
     "vit-timm": change(VIT, pooling="gap", class_token=True, norm_after_pooling=True, gelu="erf", norm_eps=1e-5),
+    "vit-distilled": change(VIT, distillation_token=True),
     "vit-wide-grid": change(VIT, image_size=(24, 24), patch=(8, 4)),
     "hybrid-stem": change(VIT, resnet=_STEM, patch=(2, 2)),
     "hybrid-stages": change(VIT, resnet=_STAGES, patch=(1, 1), image_size=(25, 30)),

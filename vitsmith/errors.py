@@ -10,7 +10,8 @@ VitsmithError                 exit code 1
 │   ├── BundleError           a bundle whose files are changed, missing or of another version
 │   ├── DownloadError         a checkpoint that could not be fetched whole
 │   ├── OutputError           a place that cannot be written
-│   └── MissingPackageError   an optional package; says the exact install line
+│   ├── MissingPackageError   an optional package; says the exact install line
+│   └── Interrupted           Ctrl-C or SIGTERM, with everything saved; says how to go on
 └── GateError                 exit code 3: a transformation changed the answers
 """
 
@@ -73,6 +74,10 @@ class MissingPackageError(InputError):
 
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(f"this needs {package}, which is not installed: run  pip install 'vitsmith[{extra}]'")
+
+
+class Interrupted(InputError):
+    """Ended by Ctrl-C or SIGTERM after everything was saved; the message says how to go on."""
 
 
 class GateError(VitsmithError):

@@ -27,8 +27,8 @@ from vitsmith.predict import Predictor
 from vitsmith.report.page import render
 from vitsmith.report.road import ImageFile, Road, make_report
 from vitsmith.runs import Run
-from vitsmith.train.digits import DIGITS_RECIPE
-from vitsmith.train.loop import Event
+from vitsmith.train.digits import digits_recipe
+from vitsmith.train.events import Event
 from vitsmith.train.recipe import TrainRecipe
 from vitsmith.train.run import train_to_bundle
 from vitsmith.weights.bundle_folder import record_measurements
@@ -86,7 +86,7 @@ def quickstart(out: Path | None = None, *, seed: int = 0, listener: Listener = l
     """
     check_packages()
     with Run("quickstart", "quickstart", out or Path("runs") / "quickstart") as run:
-        road = go_road(run, DIGITS_RECIPE.model_copy(update={"seed": seed}), listener)
+        road = go_road(run, digits_recipe(seed), listener)
         listener(Stage(STAGES, "writing the report"))
         run.write_json("results.json", road.to_dict())
         command = (run.folder / "command.txt").read_text(encoding="utf-8").strip()
@@ -197,7 +197,7 @@ def measure(
     tensors = np.stack([load_image(source, predictors[0].bundle.images) for source in samples.sources[:BATCH]])
     speeds = measure_speed([predictor.engine for predictor in predictors], tensors)
     first, second = map(_cost, predictors, evaluations, speeds)
-    data = f"{DIGITS_RECIPE.data}, {len(samples)} held-out images"
+    data = f"digits, {len(samples)} held-out images"
     for predictor, evaluation, cost in zip(predictors, evaluations, (first, second), strict=True):
         scores = evaluation.measurements(data, predictor.engine.name)
         record_measurements(predictor.bundle, (*scores, *cost.measurements()))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, Self
 
@@ -30,6 +32,17 @@ class Run:
         write_text(self.folder / "command.txt", shlex.join(["vitsmith", *sys.argv[1:]]) + "\n")
         self._metrics: IO[str] | None = None
 
+    @classmethod
+    def reopen(cls, folder: Path) -> Self:
+        """The run in `folder`, to go on with. Raises OutputError when it cannot be written."""
+        run = cls.__new__(cls)
+        run.folder = folder
+        command = folder / "command.txt"
+        earlier = command.read_text(encoding="utf-8") if command.exists() else ""
+        write_text(command, earlier + shlex.join(["vitsmith", *sys.argv[1:]]) + "\n")
+        run._metrics = None
+        return run
+
     def __enter__(self) -> Self:
         return self
 
@@ -48,6 +61,22 @@ class Run:
             raise OutputError(
                 f"cannot write {self.folder / 'metrics.jsonl'}: {error.strerror}; free some space"
             ) from error
+
+    def rows(self) -> list[dict[str, Any]]:
+        """What has been logged; a last line that was cut off is passed over."""
+        path = self.folder / "metrics.jsonl"
+        if not path.exists():
+            return []
+        rows = []
+        for line in path.read_text(encoding="utf-8").splitlines():
+            with suppress(json.JSONDecodeError):
+                rows.append(json.loads(line))
+        return rows
+
+    def rewrite_rows(self, rows: Iterable[dict[str, Any]]) -> None:
+        """Replaces the whole log; what comes later is appended to it."""
+        assert self._metrics is None
+        write_text(self.folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
 
     def write_json(self, name: str, value: Any) -> Path:
         """Writes a JSON document into the folder."""

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from vitsmith.cli.distill import distill
 from vitsmith.cli.evaluate import evaluate
 from vitsmith.cli.export import export
 from vitsmith.cli.inspect import inspect
@@ -31,7 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (quickstart, models, inspect, train, evaluate, predict, export):
+for verb in (quickstart, models, inspect, train, distill, evaluate, predict, export):
     app.command()(verb)
 
 # Typer carries a Click of its own in newer versions; this is the base of its usage errors in all of them.

@@ -6,13 +6,13 @@ from types import TracebackType
 from typing import Self
 
 from vitsmith.cli.output import progress, say
-from vitsmith.train.loop import Evaluated, Event
+from vitsmith.train.events import Evaluated, Event, Saved, StepDone, Warned
 
 
 class TrainingProgress:
-    """A bar with loss, learning rate and images/s; each evaluation stays as a line."""
+    """A bar with loss, learning rate, images/s, share of peak and time left; evaluations and warnings stay as lines."""
 
-    def __init__(self, steps: int) -> None:
+    def __init__(self, steps: int | None = None) -> None:
         self._bar = progress(unit="steps")
         self._task = self._bar.add_task("training", total=steps, note="")
 
@@ -33,10 +33,25 @@ class TrainingProgress:
     ) -> None:
         self.stop()
 
+    def expect(self, steps: int) -> None:
+        """How many updates there will be."""
+        self._bar.update(self._task, total=steps)
+
     def on_event(self, event: Event) -> None:
         """Takes what the training loop reports."""
-        if isinstance(event, Evaluated):
-            say(f"step {event.step:>6}  held-out top-1 {event.scores.top1:.2%}  cross-entropy {event.scores.nll:.4f}")
-            return
-        note = f"loss {event.loss:.4f}  lr {event.learning_rate:.2g}  {event.images_per_second:.0f} images/s"
-        self._bar.update(self._task, completed=event.step, note=note)
+        match event:
+            case Evaluated(step, scores):
+                say(f"step {step:>6}  held-out top-1 {scores.top1:.2%}  cross-entropy {scores.nll:.4f}")
+            case Warned(step, message):
+                say(f"step {step:>6}  warning: {message}")
+            case StepDone():
+                self._bar.update(self._task, completed=event.step, note=_note(event))
+            case Saved():
+                pass
+
+
+def _note(done: StepDone) -> str:
+    note = f"loss {done.loss:.4f}  lr {done.learning_rate:.2g}  {done.images_per_second:.0f} images/s"
+    if done.peak_share is not None:
+        note += f"  {done.peak_share:.0%} of peak"
+    return note

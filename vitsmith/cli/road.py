@@ -8,15 +8,14 @@ from typing import Self
 from vitsmith.cli.output import say
 from vitsmith.cli.progress import TrainingProgress
 from vitsmith.quickstart import STAGES, Outcome, Stage
-from vitsmith.train.digits import DIGITS_RECIPE
-from vitsmith.train.loop import Event
+from vitsmith.train.events import Event
 
 
 class RoadProgress:
     """A numbered line a stage and one for what it came to; while the model learns, a bar."""
 
     def __init__(self) -> None:
-        self._training = TrainingProgress(DIGITS_RECIPE.steps)
+        self._training = TrainingProgress()
 
     def __enter__(self) -> Self:
         return self

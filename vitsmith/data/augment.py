@@ -1,4 +1,4 @@
-"""The training crop of the original: a random box of the image, then perhaps its mirror image.
+"""How training images are varied, and the training crop of the original: a random box of the image.
 
 Source: `get_data` in vit_jax/input_pipeline.py. The box is that of tf.image.sample_distorted_bounding_box without
 bounding boxes, drawn as TensorFlow's sample_distorted_bounding_box_op.cc does.
@@ -6,16 +6,28 @@ bounding boxes, drawn as TensorFlow's sample_distorted_bounding_box_op.cc does.
 
 from __future__ import annotations
 
-from typing import Annotated, NamedTuple, Self
+from typing import Annotated, Literal, NamedTuple, Self
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from vitsmith.specs import Frozen
 
 Share = Annotated[float, Field(gt=0, le=1)]
 Ratio = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+Grade = Literal["none", "light1", "light2", "medium1", "medium2", "strong1", "strong2"]
+
+# RandAugment's operations an image, its magnitude, and mixup's alpha; arXiv 2106.10270 section 3.
+GRADES: dict[str, tuple[int, float, float]] = {
+    "none": (0, 0, 0.0),
+    "light1": (2, 0, 0.0),
+    "light2": (2, 10, 0.2),
+    "medium1": (2, 15, 0.2),
+    "medium2": (2, 15, 0.5),
+    "strong1": (2, 20, 0.5),
+    "strong2": (2, 20, 0.8),
+}
 
 _ATTEMPTS = 100  # TensorFlow's max_attempts; then the whole image
 
@@ -28,6 +40,26 @@ class AugmentSpec(Frozen):
         (0.75, 1.33), description="lowest and highest width / height of the crop, in pixels"
     )  # 1.33 and not 4/3: the default of tf.image.sample_distorted_bounding_box
     flip: bool = Field(True, description="mirror every second image; not for text, digits or anything with a hand")
+    decoding: Literal["scaled", "exact"] = Field(
+        "scaled", description="JPEGs may be decoded at the least scale that still holds the crop in full; exact: never"
+    )
+    grade: Grade = Field("none", description="RandAugment and mixup as graded by AugReg (arXiv 2106.10270)")
+    mixup: float | None = Field(
+        None, ge=0, allow_inf_nan=False, description="alpha of mixup (arXiv 1710.09412); default: the grade's"
+    )
+    color: float = Field(0.0, ge=0, le=1, description="largest random change of brightness, contrast and saturation")
+    erasing: float = Field(0.0, ge=0, le=1, description="share of images of which a random box is erased")
+
+    @property
+    def mixup_alpha(self) -> float:
+        """Alpha of mixup; 0: none."""
+        return GRADES[self.grade][2] if self.mixup is None else self.mixup
+
+    @property
+    def randaugment(self) -> tuple[int, float]:
+        """Operations an image, and their magnitude."""
+        operations, magnitude, _ = GRADES[self.grade]
+        return operations, magnitude
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -48,16 +80,6 @@ class Box(NamedTuple):
     left: int
     height: int
     width: int
-
-
-def augment(image: NDArray[np.uint8], spec: AugmentSpec, random: np.random.Generator) -> NDArray[np.uint8]:
-    """A random part of an image, perhaps mirrored: uint8 of shape (height, width, 3), a view of the pixels given.
-
-    The original mirrors after it resizes; bilinear resizing is symmetric, so the order does not matter.
-    """
-    box = sample_box(image.shape[0], image.shape[1], spec, random)
-    part = image[box.top : box.top + box.height, box.left : box.left + box.width]
-    return part[:, ::-1] if spec.flip and random.random() > 0.5 else part
 
 
 def sample_box(height: int, width: int, spec: AugmentSpec, random: np.random.Generator) -> Box:

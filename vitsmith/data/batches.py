@@ -1,6 +1,7 @@
-"""Batches for training and evaluation: pixels are decoded, cropped and normalised in threads, ahead of their use.
+"""Batches for training and evaluation: images are decoded and cropped in threads, ahead of their use.
 
-What a batch holds depends on the seed, never on the timing of the threads. Letters: B batch, h, w the model's input.
+What a batch holds depends on the seed, never on the timing of the threads, and not on how many processes share the
+work. Letters: B images of a batch in this process, h, w the model's input, K classes.
 """
 
 from __future__ import annotations
@@ -8,33 +9,62 @@ from __future__ import annotations
 import itertools
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vitsmith.data.augment import AugmentSpec, augment
-from vitsmith.data.preprocess import load_image, preprocess
+from vitsmith.data.augment import AugmentSpec
+from vitsmith.data.crops import read_crop
+from vitsmith.data.order import epoch_order
+from vitsmith.data.preprocess import load_image
 from vitsmith.data.samples import Samples
-from vitsmith.errors import DatasetError, ImageError
+from vitsmith.data.unreadable import Unreadable
+from vitsmith.errors import ConfigError, DatasetError, ImageError
 from vitsmith.specs import ImageSpec
 
 _BATCHES_AHEAD = 2
 _MOST_THREADS = 16
 _TASKS_PER_THREAD = 2  # of one batch: a task for each image would drown small images in bookkeeping
+_SEEDS = 2**63  # what fits into int64
+
+Pixel = TypeVar("Pixel", np.uint8, np.float32)
+
+
+class Crops(NamedTuple):
+    """Training images as they come from the files: cropped to the model's size, nothing else."""
+
+    images: Tensor
+    """(B, h, w, 3) uint8."""
+    labels: Tensor
+    """(B,) int64."""
+    seeds: Tensor
+    """(B,) int64, not negative: decides what the augmentation on the device draws for each image."""
 
 
 class Batch(NamedTuple):
-    """Images and their classes."""
+    """Images and their classes, ready for the model."""
+
+    images: Tensor
+    """(B, 3, h, w) float32, normalised as the ImageSpec says."""
+    labels: Tensor
+    """(B,) int64, or (B, K) float32 probabilities."""
+
+
+class Held(NamedTuple):
+    """Images to be judged on, ready for the model."""
 
     images: Tensor
     """(B, 3, h, w) float32, normalised as the ImageSpec says."""
     labels: Tensor
     """(B,) int64."""
+    indices: Tensor
+    """(B,) int64: which of the samples they are."""
 
 
 class Draw(NamedTuple):
@@ -44,89 +74,199 @@ class Draw(NamedTuple):
     sample: int
 
 
-Read = Callable[[Draw], NDArray[np.float32]]
-Batches = Generator[Batch, None, None]
+def ignore(complaint: str) -> None:
+    """Does nothing about an unreadable file."""
 
 
 def training_batches(
-    samples: Samples, images: ImageSpec, augmentation: AugmentSpec, *, batch: int, seed: int
-) -> Batches:
-    """Endless batches of exactly `batch` images; a batch may reach over the end of one pass into the next.
+    samples: Samples,
+    images: ImageSpec,
+    augment: AugmentSpec,
+    *,
+    batch: int,
+    seed: int,
+    start: int = 0,
+    part: int = 0,
+    parts: int = 1,
+    skip_unreadable: float = 0.0,
+    threads: int | None = None,
+    on_unreadable: Callable[[str], None] = ignore,
+) -> Generator[Crops]:
+    """Endless batches, from number `start` on: all of them hold `batch` images, this process gets `batch / parts`.
 
-    The order is a function of `seed` and the pass, the crop of an image one of `seed`, the pass and the image. The crop
-    is resized as `images` says for whole images, to the full size. Close the generator to end its threads.
+    The passes over the data follow each other without a gap: batch number s holds the images s * batch and on of their
+    endless row, cut into `parts` slices of neighbours, of which this is number `part`, from 0. The order is a function
+    of `seed` and the pass; crop and seed of an image are one of `seed`, the pass and the image, so starting at a later
+    batch reads nothing before it, and any number of processes sees the same batches. Threads read at most two batches
+    ahead; close the generator to end them.
 
-    Raises DatasetError that names the file, on reaching an image that cannot be read.
+    An image that cannot be read is replaced by the next of the set that can, with that one's label: `on_unreadable`
+    is told, once for each file, when the batch comes up.
+
+    Raises ConfigError when `batch` cannot be cut into `parts`; DatasetError when there are no images, and as soon as
+    more than `skip_unreadable` of all images were found unreadable: by default at the first.
     """
-    whole_crop = images.model_copy(update={"resize": "squash", "crop": 1.0})
+    if batch < 1 or parts < 1 or batch % parts:
+        raise ConfigError(f"a batch of {batch} images cannot be shared evenly by {parts} processes: change one of them")
+    if not len(samples):
+        raise DatasetError("there are no images to train on")
+    unreadable = Unreadable(samples, skip_unreadable, on_unreadable)
 
-    def read(draw: Draw) -> NDArray[np.float32]:
-        random = np.random.default_rng([seed, draw.epoch, draw.sample])
-        return preprocess(augment(samples.image(draw.sample), augmentation, random), whole_crop)
+    def read(draw: Draw, row: NDArray[np.uint8]) -> _Read:
+        complaints = []
+        for index in unreadable.candidates(draw.sample):
+            random = np.random.default_rng([seed, draw.epoch, draw.sample])
+            chance = int(random.integers(_SEEDS))
+            try:
+                row[...] = read_crop(samples.sources[index], images, augment, random)
+            except ImageError as error:
+                complaints.append((index, str(error)))
+            else:
+                return _Read(index, chance, tuple(complaints))
+        return _Read(None, chance, tuple(complaints))
 
-    draws = (
-        Draw(epoch, index)
-        for epoch in itertools.count()
-        for index in epoch_order(len(samples), seed=seed, epoch=epoch).tolist()
-    )
-    return _load_ahead(samples.labels, draws, read, batch, images.size)
+    draws = _training_draws(samples, batch, seed, start, part, parts)
+    return _crops(samples, _load_ahead(draws, read, (*images.size, 3), np.uint8, threads), unreadable)
 
 
-def evaluation_batches(samples: Samples, images: ImageSpec, *, batch: int) -> Batches:
-    """Each image once, in order and without augmentation; the last batch may be smaller.
+def evaluation_batches(
+    samples: Samples,
+    images: ImageSpec,
+    *,
+    batch: int,
+    part: int = 0,
+    parts: int = 1,
+    skip_unreadable: float = 0.0,
+    threads: int | None = None,
+    on_unreadable: Callable[[str], None] = ignore,
+) -> Generator[Held]:
+    """Each image once, in order, exactly as `load_image` preprocesses it; the last batch may be smaller.
 
-    Raises DatasetError that names the file, on reaching an image that cannot be read.
+    With `parts`, only the slice number `part`, from 0, of that many slices of neighbours. An image that cannot be read
+    is left out of its batch, which may leave it empty: `on_unreadable` is told.
+
+    Raises DatasetError as `training_batches`.
     """
-    draws = (Draw(0, index) for index in range(len(samples)))
-    return _load_ahead(
-        samples.labels, draws, lambda draw: load_image(samples.sources[draw.sample], images), batch, images.size
-    )
+    unreadable = Unreadable(samples, skip_unreadable, on_unreadable)
+
+    def read(draw: Draw, row: NDArray[np.float32]) -> _Read:
+        try:
+            row[...] = load_image(samples.sources[draw.sample], images)
+        except ImageError as error:
+            return _Read(None, 0, ((draw.sample, str(error)),))
+        return _Read(draw.sample, 0, ())
+
+    first, end = part_of(len(samples), part, parts)
+    draws = ([Draw(0, index) for index in range(at, min(at + batch, end))] for at in range(first, end, batch))
+    return _held(samples, _load_ahead(draws, read, (3, *images.size), np.float32, threads), unreadable)
 
 
-def epoch_order(count: int, *, seed: int, epoch: int) -> NDArray[np.intp]:
-    """The order in which pass number `epoch` visits `count` images."""
-    return np.random.default_rng([seed, epoch]).permutation(count)
+def part_of(count: int, part: int, parts: int) -> tuple[int, int]:
+    """Where slice number `part` of `parts` begins and ends; their lengths differ by one at most."""
+    return part * count // parts, (part + 1) * count // parts
+
+
+def _training_draws(
+    samples: Samples, batch: int, seed: int, start: int, part: int, parts: int
+) -> Iterator[Sequence[Draw]]:
+    @lru_cache(maxsize=2)
+    def order(epoch: int) -> NDArray[np.intp]:
+        return epoch_order(samples, seed=seed, epoch=epoch)
+
+    share = batch // parts
+    for number in itertools.count(start):
+        first = number * batch + part * share
+        places = (divmod(place, len(samples)) for place in range(first, first + share))
+        yield [Draw(epoch, int(order(epoch)[place])) for epoch, place in places]
+
+
+def _crops(samples: Samples, loaded: Generator[_Loading[np.uint8]], unreadable: Unreadable) -> Generator[Crops]:
+    try:
+        for loading in loaded:
+            reads = loading.wait(unreadable)
+            indices = [read.used for read in reads if read.used is not None]  # all: or the batch was refused
+            seeds = torch.tensor([read.seed for read in reads], dtype=torch.int64)
+            yield Crops(torch.from_numpy(loading.pixels), torch.from_numpy(samples.labels[indices]), seeds)
+    finally:
+        loaded.close()
+
+
+def _held(samples: Samples, loaded: Generator[_Loading[np.float32]], unreadable: Unreadable) -> Generator[Held]:
+    try:
+        for loading in loaded:
+            used = [read.used for read in loading.wait(unreadable)]
+            indices = np.array([index for index in used if index is not None], np.int64)
+            there = [row for row, index in enumerate(used) if index is not None]
+            pixels = loading.pixels if len(there) == len(used) else loading.pixels[there]
+            yield Held(torch.from_numpy(pixels), torch.from_numpy(samples.labels[indices]), torch.from_numpy(indices))
+    finally:
+        loaded.close()
+
+
+class _Read(NamedTuple):
+    """What came of one draw."""
+
+    used: int | None
+    """The sample whose pixels these are; None: none could be read."""
+    seed: int
+    complaints: tuple[tuple[int, str], ...]
+    """Samples that could not be read, and why."""
+
+
+_Reader = Callable[[Draw, NDArray[Pixel]], _Read]
 
 
 def _load_ahead(
-    labels: NDArray[np.int64], draws: Iterable[Draw], read: Read, batch: int, size: tuple[int, int]
-) -> Batches:
-    threads = min(os.cpu_count() or 1, _MOST_THREADS)
-    share = -(-batch // (_TASKS_PER_THREAD * threads))
-    remaining = iter(draws)
-    loading: deque[_Loading] = deque()
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="vitsmith-images")
+    draws: Iterator[Sequence[Draw]],
+    read: _Reader[Pixel],
+    shape: tuple[int, ...],
+    dtype: type[Pixel],
+    threads: int | None,
+) -> Generator[_Loading[Pixel]]:
+    workers = threads or min(_cores(), _MOST_THREADS)
+    loading: deque[_Loading[Pixel]] = deque()
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="vitsmith-images")
     try:
         while True:
-            while len(loading) <= _BATCHES_AHEAD and (chosen := list(itertools.islice(remaining, batch))):
-                loading.append(_Loading(pool, chosen, read, share, size))
+            for chosen in itertools.islice(draws, _BATCHES_AHEAD + 1 - len(loading)):
+                pixels: NDArray[Pixel] = np.empty((len(chosen), *shape), dtype)
+                loading.append(_Loading(pool, chosen, read, pixels, workers))
             if not loading:
                 return
-            ready = loading.popleft()
-            yield Batch(torch.from_numpy(ready.wait()), torch.from_numpy(labels[ready.indices]))
-    except ImageError as error:  # its message begins with the name of the file
-        raise DatasetError(f"cannot use the image {error}") from error
+            yield loading.popleft()
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-class _Loading:
+def _cores() -> int:
+    """Processors that this process may use; a job's share of a large machine may be a few."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class _Loading(Generic[Pixel]):
     """One batch in the making: tasks that each write a few of its rows."""
 
     def __init__(
-        self, pool: ThreadPoolExecutor, draws: Sequence[Draw], read: Read, share: int, size: tuple[int, int]
+        self,
+        pool: ThreadPoolExecutor,
+        draws: Sequence[Draw],
+        read: _Reader[Pixel],
+        pixels: NDArray[Pixel],
+        workers: int,
     ) -> None:
-        self.indices = [draw.sample for draw in draws]
-        self._pixels = np.empty((len(draws), 3, *size), np.float32)
-        parts = [slice(at, at + share) for at in range(0, len(draws), share)]
-        self._tasks = [pool.submit(_fill, self._pixels[part], draws[part], read) for part in parts]
+        self.pixels: NDArray[Pixel] = pixels
+        share = -(-len(draws) // (_TASKS_PER_THREAD * workers))
+        slices = [slice(at, at + share) for at in range(0, len(draws), share)]
+        self._tasks = [pool.submit(_fill, pixels[rows], draws[rows], read) for rows in slices]
 
-    def wait(self) -> NDArray[np.float32]:
-        for task in self._tasks:
-            task.result()
-        return self._pixels
+    def wait(self, unreadable: Unreadable) -> list[_Read]:
+        """What came of each draw, once all are done. Raises DatasetError when too many files are unreadable."""
+        reads = [read for task in self._tasks for read in task.result()]
+        for read in reads:
+            for index, complaint in read.complaints:
+                unreadable.add(index, complaint)
+        return reads
 
 
-def _fill(pixels: NDArray[np.float32], draws: Sequence[Draw], read: Read) -> None:
-    for row, draw in zip(pixels, draws, strict=True):
-        row[...] = read(draw)
+def _fill(pixels: NDArray[Pixel], draws: Sequence[Draw], read: _Reader[Pixel]) -> list[_Read]:
+    return [read(draw, row) for row, draw in zip(pixels, draws, strict=True)]

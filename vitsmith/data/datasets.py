@@ -2,42 +2,133 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
+from pydantic import Field
+
 from vitsmith.data.digits import open_digits
-from vitsmith.data.folder import HELD_OUT, open_folder, read_class_folders
-from vitsmith.data.samples import Samples, Splits
+from vitsmith.data.folder import find_folder
+from vitsmith.data.hub import HUB_PREFIX, find_hub
+from vitsmith.data.samples import SPLIT_NAMES, Samples, Source, Splits, empty_classes, list_classes, stratified_split
+from vitsmith.data.shards import find_shards, is_shards
+from vitsmith.data.table import TABLE_SUFFIXES, find_table
 from vitsmith.errors import DatasetError, suggestion
+from vitsmith.specs import Frozen
 
 BUILT_IN = {"digits": open_digits}
 
 
-def open_dataset(spec: str, *, seed: int = 0, val_fraction: float = 0.2) -> Splits:
-    """The data set called `spec`: 'digits', or the path of a folder as `open_folder` takes it.
+class DataSpec(Frozen):
+    """Where images and labels are, and how they are split."""
 
-    'digits' is always the built-in set; a folder of that name is './digits'. `seed` and `val_fraction` decide the
-    split of a folder that brings none of its own. Raises DatasetError, and MissingPackageError for 'digits'.
+    path: str = Field(
+        description="a folder of class folders, a .csv or .jsonl file, tar shards as 'train-{00..15}.tar', "
+        "'hf:NAME' of Hugging Face, or 'digits'"
+    )
+    val: str = Field("", description="images to be judged on, of any kind that path may be; default: path's own split")
+    val_fraction: float = Field(
+        0.2, gt=0, lt=1, description="share of each class to hold out when there is no split of its own"
+    )
+    image_column: str = Field("", description="column of paths or images; default: 'path' or 'image'")
+    label_column: str = Field("", description="column of class names; default: 'label'")
+    skip_unreadable: float = Field(
+        0.01, ge=0, lt=1, description="share of images that may be unreadable: reported and replaced; more stop the run"
+    )
+
+
+def open_dataset(spec: DataSpec | str, *, seed: int = 0, val_fraction: float | None = None) -> Splits:
+    """What `spec` describes, or what is at the path given, ready to train on. No image is decoded.
+
+    Images to be judged on are, in this order: those of `spec.val`; the split 'val', or else 'test', that the data set
+    brings; `val_fraction` of each class, chosen by `seed`. Their classes are matched with training's by name.
+    'digits' is always the built-in set; a folder of that name is './digits'.
+
+    Raises DatasetError for data that is not there or cannot be used, fewer than two classes, and a class that is empty
+    or in one split only; MissingPackageError for 'digits' and 'hf:' without their packages.
     """
-    if spec in BUILT_IN:
-        return BUILT_IN[spec]()
-    if not Path(spec).exists():
-        raise DatasetError(
-            f"the data set {spec!r} is neither a folder nor built in: check the path; {suggestion(spec, BUILT_IN)}"
-        )
-    return open_folder(spec, seed=seed, val_fraction=val_fraction)
+    described = _described(spec)
+    if val_fraction is not None:
+        described = described.model_copy(update={"val_fraction": val_fraction})
+    source = find_source(described.path, described)
+    brought = [split for split in ("val", "test") if split in source.parts]
+    train = _check_training(_training_part(source)(), source.where)
+    if not described.val and not brought:
+        return stratified_split(train, seed=seed, fraction=described.val_fraction)
+    if described.val:
+        val = _held_out(find_source(described.val, described), "", train.classes)
+    else:
+        val = _held_out(source, brought[0], train.classes)
+    beside = "test" in brought and (bool(described.val) or brought[0] != "test")
+    return Splits(train, val, _held_out(source, "test", train.classes) if beside else None)
 
 
-def open_labelled(spec: str, split: str = "") -> tuple[Samples, str]:
+def open_labelled(spec: DataSpec | str, split: str = "") -> tuple[Samples, str]:
     """Images to judge a model on, and what to call them in reports.
 
-    `split` is 'train', 'val', 'validation' or 'test'. By default the held-out part of a data set that has one of its
-    own ('digits', or a folder with one of these inside), and otherwise every image. Raises DatasetError.
+    `split` is 'train', 'val', 'validation' or 'test'. By default the held-out part, 'val' before 'test', of a data set
+    that has one of its own, and otherwise every image. Raises DatasetError.
     """
-    if split and split not in (*HELD_OUT, "train"):
-        raise DatasetError(f"unknown split {split!r}: {suggestion(split, (*HELD_OUT, 'train'))}")
-    if spec in BUILT_IN:
-        splits = BUILT_IN[spec]()
-        return (splits.train, f"{spec}/train") if split == "train" else (splits.val, f"{spec}/{split or 'val'}")
-    folder = Path(spec)
-    chosen = split or next((name for name in HELD_OUT if (folder / name).is_dir()), "")
-    return read_class_folders(folder / chosen), f"{folder.name}/{chosen}" if chosen else folder.name
+    if split and split not in SPLIT_NAMES:
+        raise DatasetError(f"unknown split {split!r}: {suggestion(split, SPLIT_NAMES)}")
+    described = _described(spec)
+    source = find_source(described.path if split or not described.val else described.val, described)
+    chosen = SPLIT_NAMES[split] if split else _usual_part(source)
+    if chosen not in source.parts:
+        there = ", ".join(filter(None, source.parts))
+        told = f"only {there}" if there else "none of its own: leave the split out to take every image"
+        raise DatasetError(f"{source.where} has no split {split!r}, {told}")
+    return source.parts[chosen](), f"{source.name}/{chosen}" if chosen else source.name
+
+
+def find_source(path: str, spec: DataSpec) -> Source:
+    """The data set at `path`, of whichever kind it looks like, with the columns that `spec` names."""
+    columns = {"image_column": spec.image_column, "label_column": spec.label_column}
+    if path in BUILT_IN:
+        splits = BUILT_IN[path]()
+        return Source(path, path, {"train": lambda: splits.train, "val": lambda: splits.val})
+    if path.startswith(HUB_PREFIX):
+        return find_hub(path, **columns)
+    if is_shards(path):
+        return find_shards(path, label_key=spec.label_column)
+    if not Path(path).exists():
+        raise DatasetError(
+            f"the data set {path!r} does not exist, and none that is built in has this name: check the path; "
+            f"{suggestion(path, BUILT_IN)}"
+        )
+    if Path(path).suffix.lower() in TABLE_SUFFIXES and Path(path).is_file():
+        return find_table(path, **columns)
+    return find_folder(path)
+
+
+def _described(spec: DataSpec | str) -> DataSpec:
+    return DataSpec(path=spec) if isinstance(spec, str) else spec
+
+
+def _training_part(source: Source) -> Callable[[], Samples]:
+    for split in ("train", ""):
+        if split in source.parts:
+            return source.parts[split]
+    raise DatasetError(
+        f"{source.where} has the split {', '.join(map(repr, source.parts))} but none called 'train': add it, "
+        "or give one of them by itself"
+    )
+
+
+def _usual_part(source: Source) -> str:
+    return next(split for split in ("val", "test", "", "train") if split in source.parts)
+
+
+def _held_out(source: Source, split: str, classes: tuple[str, ...]) -> Samples:
+    chosen = split or _usual_part(source)
+    where = f"the split {chosen!r} of {source.where}" if chosen else source.where
+    return source.parts[chosen]().with_classes(classes, where)
+
+
+def _check_training(train: Samples, where: str) -> Samples:
+    empty = empty_classes(train)
+    if empty:
+        raise DatasetError(f"{where} has no images to train on for {list_classes(empty)}: add some, or remove the name")
+    if len(train.classes) < 2:
+        raise DatasetError(f"{where} needs images of at least 2 classes, and has only one, {train.classes[0]!r}")
+    return train

@@ -2,8 +2,9 @@
 
     pets/cat/*.jpg          or    pets/train/cat/*.jpg
     pets/dog/*.jpg                pets/train/dog/*.jpg
-                                  pets/val/cat/*.jpg      ('validation' or 'test' will do)
+                                  pets/val/cat/*.jpg      ('validation' will do)
                                   pets/val/dog/*.jpg
+                                  pets/test/...           (perhaps)
 
 Everything that can be wrong with the folders is told before any work starts.
 """
@@ -11,61 +12,53 @@ Everything that can be wrong with the folders is told before any work starts.
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
 
 from vitsmith.data.images import IMAGE_SUFFIXES
-from vitsmith.data.samples import Samples, Splits, stratified_split
+from vitsmith.data.samples import SPLIT_NAMES, Samples, Source, list_classes
 from vitsmith.errors import DatasetError
 
-HELD_OUT = ("val", "validation", "test")  # the first that is there is used
 
+def find_folder(path: str | os.PathLike[str]) -> Source:
+    """The splits in a folder, or the folder itself when it has none.
 
-def open_folder(path: str | os.PathLike[str], *, seed: int = 0, val_fraction: float = 0.2) -> Splits:
-    """The data set in a folder.
-
-    With a `train` folder and one of `val`, `validation` and `test`, these are the two splits, and their classes must be
-    the same. Otherwise `val_fraction` of each class is held out, decided by `seed` (see `stratified_split`).
-
-    Raises DatasetError, naming the folder, for what `read_class_folders` refuses, a class that is in one split only,
-    and a class too small to be split.
+    They are splits when there is a `train` folder and one of `val`, `validation` and `test`, or when there is nothing
+    but these; otherwise the folders are classes, and one of them may bear such a name. Raises DatasetError.
     """
     folder = Path(path)
-    names = {entry.name for entry in _subfolders(folder)}
-    held_out = next((name for name in HELD_OUT if name in names), None)
-    if "train" in names and held_out:
-        train = read_class_folders(folder / "train")
-        return Splits(train, read_class_folders(folder / held_out, classes=train.classes))
-    if names == {"train"}:
-        folder = folder / "train"
-    elif held_out and names <= set(HELD_OUT):
-        raise DatasetError(f"{folder} has a folder {held_out!r} but none called 'train': add it, or give {held_out!r}")
-    return stratified_split(read_class_folders(folder), seed=seed, fraction=val_fraction)
+    names = [entry.name for entry in subfolders(folder)]
+    known = {SPLIT_NAMES[name]: name for name in names if name in SPLIT_NAMES}
+    name = folder.name or folder.resolve().name
+    if not known or (len(known) < len(names) and not ("train" in known and len(known) > 1)):
+        return Source(name, str(folder), {"": partial(read_class_folders, folder)})
+    if sum(name in SPLIT_NAMES for name in names) > len(known):
+        raise DatasetError(f"{folder} has both 'val' and 'validation': rename or remove one of them")
+    return Source(
+        name, str(folder), {split: partial(read_class_folders, folder / name) for split, name in known.items()}
+    )
 
 
-def read_class_folders(path: str | os.PathLike[str], *, classes: tuple[str, ...] | None = None) -> Samples:
+def read_class_folders(path: str | os.PathLike[str]) -> Samples:
     """The images in a folder of class folders, ordered by class and then by name. No image is opened.
 
-    Args:
-        path: the folder. Loose files, hidden files and files without an image's suffix are passed over; an image may
-            lie in further folders inside its class's. Linked images and class folders count, links deeper down do not.
-        classes: names in the order of the labels; the folders must be exactly these. Default: the folders, sorted.
+    Loose files, hidden files and files without an image's suffix are passed over; an image may lie in further folders
+    inside its class's. Linked images and class folders count, links deeper down do not.
 
-    Raises DatasetError for a path that is no folder, fewer than two classes, a class without images, and with
-    `classes` for one that is missing or unknown.
+    Raises DatasetError for a path that is no folder, one without class folders, and a class without images.
     """
     folder = Path(path)
-    found = [entry.name for entry in _subfolders(folder)]
-    if classes is None:
-        classes = tuple(found)
-    _check_classes(folder, found, classes)
+    classes = tuple(entry.name for entry in subfolders(folder))
+    if not classes:
+        raise DatasetError(f"{folder} needs one sub-folder for each of at least 2 classes, and has none")
     images = [_images_in(folder / name) for name in classes]
     empty = [name for name, files in zip(classes, images, strict=True) if not files]
     if empty:
         raise DatasetError(
-            f"{folder} has no images for {_listed(empty)}: fill or remove the folder "
+            f"{folder} has no images for {list_classes(empty)}: fill or remove the folder "
             f"(images are files that end in {', '.join(IMAGE_SUFFIXES)})"
         )
     files = [file for group in images for file in group]
@@ -77,22 +70,8 @@ def read_class_folders(path: str | os.PathLike[str], *, classes: tuple[str, ...]
     )
 
 
-def _check_classes(folder: Path, found: list[str], classes: tuple[str, ...]) -> None:
-    missing = [name for name in classes if name not in found]
-    if missing:
-        raise DatasetError(f"{folder} has no folder for {_listed(missing)}: every split needs every class")
-    unknown = [name for name in found if name not in classes]
-    if unknown:
-        raise DatasetError(
-            f"{folder} has a folder for {_listed(unknown)}, not among the {len(classes)} known classes: "
-            "rename or remove it, or add the class to training"
-        )
-    if len(classes) < 2:
-        there = f"only one, {found[0]!r}" if found else "none"
-        raise DatasetError(f"{folder} needs one sub-folder for each of at least 2 classes, and has {there}")
-
-
-def _subfolders(folder: Path) -> list[Path]:
+def subfolders(folder: Path) -> list[Path]:
+    """Folders directly inside one, sorted, without hidden ones. Raises DatasetError."""
     if not folder.is_dir():
         told = "is a file: unpack it and give the folder" if folder.exists() else "does not exist: check the path"
         raise DatasetError(f"the data set {folder} {told}")
@@ -114,9 +93,3 @@ def _images_in(folder: Path) -> list[Path]:
 
 def _refuse(error: OSError) -> NoReturn:
     raise DatasetError(f"cannot read the folder {error.filename}: {error.strerror}; check its permissions") from error
-
-
-def _listed(names: list[str]) -> str:
-    shown = ", ".join(repr(name) for name in names[:5])
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return ("class " if len(names) == 1 else "classes ") + shown + more

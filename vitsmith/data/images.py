@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import io
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -63,20 +64,33 @@ def read_image(
     more than `max_pixels`, 32-bit integer and float pixels (they have no agreed white). Safe to call from many
     threads; decoding releases the interpreter lock.
     """
-    name = _name(source)
+    with named_errors(source):
+        return decode_image(source, needed, max_pixels)
+
+
+def decode_image(source: ImageSource, needed: tuple[int, int] | None, max_pixels: int) -> Pixels:
+    """`read_image` without the name of the source in its errors: for use inside `named_errors`."""
+    if isinstance(source, np.ndarray):
+        pixels = _rgb_from_array(source)
+    elif isinstance(source, Image.Image):
+        pixels = _rgb_from_pillow(source, max_pixels)
+    else:
+        pixels = _rgb_from_bytes(read_bytes(source), needed, max_pixels)
+    return np.ascontiguousarray(pixels)
+
+
+@contextmanager
+def named_errors(source: object) -> Iterator[None]:
+    """Whatever goes wrong inside becomes an ImageError that begins with the name of `source`."""
     try:
-        if isinstance(source, np.ndarray):
-            pixels = _rgb_from_array(source)
-        elif isinstance(source, Image.Image):
-            pixels = _rgb_from_pillow(source, max_pixels)
-        else:
-            pixels = _rgb_from_bytes(_read_bytes(source), needed, max_pixels)
+        yield
     except ImageError as error:
-        raise ImageError(f"{name}: {error}") from error.__cause__
+        raise ImageError(f"{_name(source)}: {error}") from error.__cause__
     except Exception as error:  # Pillow's plugins let nearly any exception escape on crafted bytes
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise ImageError(f"{name}: cannot be decoded ({reason}); replace the image or save it again") from error
-    return np.ascontiguousarray(pixels)
+        raise ImageError(
+            f"{_name(source)}: cannot be decoded ({reason}); replace the image or save it again"
+        ) from error
 
 
 def _name(source: object) -> str:
@@ -87,7 +101,8 @@ def _name(source: object) -> str:
     return {bytes: "image bytes", np.ndarray: "image array"}.get(type(source), "image")
 
 
-def _read_bytes(source: str | os.PathLike[str] | bytes) -> bytes:
+def read_bytes(source: str | os.PathLike[str] | bytes) -> bytes:
+    """The bytes of a file, or those given. Raises ImageError."""
     if isinstance(source, bytes):
         return source
     if not isinstance(source, str | os.PathLike):
@@ -113,25 +128,25 @@ def _rgb_from_jpeg(data: bytes, needed: tuple[int, int] | None, max_pixels: int)
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data, strict=False)
     except ValueError:  # a chroma sampling that TurboJPEG has no name for, or no frame at all: Pillow decides
         return _rgb_from_pillow(_open_with_pillow(data), max_pixels)
-    _check_size(height, width, max_pixels)
-    orientation = _jpeg_orientation(data)
+    check_size(height, width, max_pixels)
+    orientation = jpeg_orientation(data)
     if needed and orientation >= 5:
         needed = needed[1], needed[0]
-    reduction = _reduction((height, width), needed)
+    reduced = reduction((height, width), needed)
     four_inks = colours in ("CMYK", "YCCK")
     try:
         pixels: Pixels = simplejpeg.decode_jpeg(
             data,
             "CMYK" if four_inks else "RGB",
-            min_height=-(-height // reduction),
-            min_width=-(-width // reduction),
+            min_height=-(-height // reduced),
+            min_width=-(-width // reduced),
             strict=True,
         )
     except ValueError as error:
         if _means_damage(str(error)):
             raise ImageError(f"is a cut-off or damaged JPEG ({error}); replace the image") from error
         return _rgb_from_pillow(_open_with_pillow(data), max_pixels)
-    return _upright(_rgb_from_cmyk(pixels) if four_inks else pixels, orientation)
+    return upright(_rgb_from_cmyk(pixels) if four_inks else pixels, orientation)
 
 
 def _means_damage(warning: str) -> bool:
@@ -144,15 +159,15 @@ def _means_damage(warning: str) -> bool:
     return "Corrupt JPEG data" in warning or "Premature end of JPEG file" in warning
 
 
-def _reduction(size: tuple[int, int], needed: tuple[int, int] | None) -> int:
+def reduction(size: tuple[int, int], needed: tuple[int, int] | None, *, margin: float = _SCALED_DECODING_MARGIN) -> int:
     """The largest of 8, 4, 2, 1 by which `size` can be divided and keep its margin over `needed`."""
     if needed is None:
         return 1
-    room = min(have // (_SCALED_DECODING_MARGIN * want) for have, want in zip(size, needed, strict=True))
-    return next((reduction for reduction in (8, 4, 2) if reduction <= room), 1)
+    room = min(have // (margin * want) for have, want in zip(size, needed, strict=True))
+    return next((divisor for divisor in (8, 4, 2) if divisor <= room), 1)
 
 
-def _jpeg_orientation(data: bytes) -> int:
+def jpeg_orientation(data: bytes) -> int:
     """EXIF orientation, 1 (upright) to 8, from the marker segments (ITU-T T.81, B.1.1.4) before the first scan."""
     at = 2
     while data[at : at + 1] == b"\xff" and data[at + 1 : at + 2] not in (b"\xda", b""):
@@ -180,7 +195,7 @@ def _orientation(source: bytes | Image.Image) -> int:
     return 1
 
 
-def _upright(pixels: Pixels, orientation: int) -> Pixels:
+def upright(pixels: Pixels, orientation: int) -> Pixels:
     """Undo an EXIF orientation (EXIF 2.32, tag 0x0112): swap the axes, then mirror columns, then rows."""
     if orientation in (5, 6, 7, 8):
         pixels = pixels.transpose(1, 0, 2)
@@ -192,7 +207,7 @@ def _upright(pixels: Pixels, orientation: int) -> Pixels:
 
 
 def _open_with_pillow(data: bytes) -> Image.Image:
-    """Header only, as Image.open, but without its check of the size, which warns where `_check_size` refuses."""
+    """Header only, as Image.open, but without its check of the size, which warns where `check_size` refuses."""
     Image.init()
     for name in _PILLOW_FORMATS:
         factory, accept = Image.OPEN.get(name, (None, None))
@@ -214,12 +229,12 @@ def _guess(data: bytes) -> str:
 
 
 def _rgb_from_pillow(image: Image.Image, max_pixels: int) -> Pixels:
-    _check_size(image.height, image.width, min(max_pixels, Image.MAX_IMAGE_PIXELS or max_pixels))
+    check_size(image.height, image.width, min(max_pixels, Image.MAX_IMAGE_PIXELS or max_pixels))
     # The further pictures of an MPO are previews and depth maps of the first, written by phones and cameras.
     if image.format != "MPO" and (frames := getattr(image, "n_frames", 1)) > 1:
         raise ImageError(f"is animated or has several pages ({frames} frames); save the one that is meant by itself")
     image.load()
-    return _upright(_rgb(image), _orientation(image))  # in this order: a PNG may hold its EXIF behind the pixels
+    return upright(_rgb(image), _orientation(image))  # in this order: a PNG may hold its EXIF behind the pixels
 
 
 def _rgb(image: Image.Image) -> Pixels:
@@ -259,7 +274,8 @@ def _repeat_grey(grey: Pixels) -> Pixels:
     return np.repeat(grey[:, :, None], 3, axis=2)
 
 
-def _check_size(height: int, width: int, limit: int) -> None:
+def check_size(height: int, width: int, limit: int) -> None:
+    """Raises ImageError for more than `limit` pixels."""
     if height * width > limit:
         raise ImageError(
             f"has {height * width:,} pixels ({height} high, {width} wide), over the limit of {limit:,}; shrink it"

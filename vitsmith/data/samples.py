@@ -3,14 +3,46 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vitsmith.data.images import ImageSource, read_image
-from vitsmith.errors import DatasetError
+from vitsmith.errors import DatasetError, ImageError
+
+SPLIT_NAMES = {"train": "train", "val": "val", "validation": "val", "test": "test"}
+"""What splits are called in folders, columns and file names, and what they are called here."""
+
+_SHOWN = 5  # of a list of mistakes
+
+T = TypeVar("T")
+
+
+class Lazy(Sequence[T], Generic[T]):
+    """A sequence whose items are made each time they are asked for; as safe in threads as `make` is."""
+
+    def __init__(self, count: int, make: Callable[[int], T]) -> None:
+        self._positions = range(count)
+        self._make = make
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[T]: ...
+    def __getitem__(self, index: int | slice) -> T | list[T]:
+        if isinstance(index, slice):
+            return [self._make(position) for position in self._positions[index]]
+        return self._make(self._positions[index])
+
+    def __iter__(self) -> Iterator[T]:  # Sequence's own would take an IndexError of `make` for the end
+        return map(self._make, self._positions)
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,39 +52,95 @@ class Samples:
     classes: tuple[str, ...]
     """Names of the classes; a label is a position in it."""
     sources: Sequence[ImageSource]
-    """The path of each image, or its pixels."""
+    """The path of each image, its bytes or its pixels. Where it is `Lazy`, taking an item reads it; see `image`."""
     names: Sequence[str]
     """What to call each image: its path from the data set's folder, with '/' on every system."""
     labels: NDArray[np.int64]
     """(images,) positions in `classes`."""
+    blocks: NDArray[np.int64] | None = None
+    """(images,) number of the shard that each lies in; None where the order of reading does not matter."""
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def image(self, index: int) -> NDArray[np.uint8]:
-        """Pixels of one image, uint8 RGB of shape (height, width, 3). Raises ImageError."""
-        return read_image(self.sources[index])
+        """Pixels of one image, uint8 RGB of shape (height, width, 3). Raises ImageError that begins with its name."""
+        source = self.sources[index]
+        try:
+            return read_image(source)
+        except ImageError as error:
+            if not isinstance(source, bytes | np.ndarray):
+                raise
+            _, _, reason = str(error).partition(": ")  # behind 'image bytes', which tells nobody which
+            raise ImageError(f"{self.names[index]}: {reason}") from error.__cause__
 
-    def select(self, indices: Sequence[int]) -> Samples:
-        """Only the images at `indices`, in that order."""
+    def select(self, indices: Sequence[int] | NDArray[np.integer]) -> Samples:
+        """Only the images at `indices`, in that order. None of them is read."""
+        chosen = np.asarray(indices, np.intp)
+        sources = self.sources
         return Samples(
             self.classes,
-            [self.sources[index] for index in indices],
-            [self.names[index] for index in indices],
-            self.labels[np.asarray(indices, np.intp)],
+            Lazy(len(chosen), lambda position: sources[int(chosen[position])]),
+            [self.names[index] for index in chosen.tolist()],
+            self.labels[chosen],
+            None if self.blocks is None else self.blocks[chosen],
         )
+
+    def with_classes(self, classes: tuple[str, ...], where: str) -> Samples:
+        """The same images labelled by position in `classes`, which must be exactly the classes that have images here.
+
+        Raises DatasetError that names `where` and every class that is missing or unknown.
+        """
+        found = {self.classes[label] for label in np.unique(self.labels).tolist()}
+        missing = [name for name in classes if name not in found]
+        unknown = [name for name in self.classes if name in found and name not in set(classes)]
+        mistakes = []
+        if missing:
+            mistakes.append(f"has no images of {list_classes(missing)}: every split needs every class")
+        if unknown:
+            mistakes.append(
+                f"has images of {list_classes(unknown)}, not among the {len(classes)} classes of training: "
+                "rename or remove them, or add them to training"
+            )
+        if mistakes:
+            raise DatasetError(f"{where} {'; and it '.join(mistakes)}")
+        position = {name: index for index, name in enumerate(classes)}
+        table = np.array([position.get(name, -1) for name in self.classes], np.int64)
+        return Samples(classes, self.sources, self.names, table[self.labels], self.blocks)
+
+    def fingerprint(self) -> str:
+        """A hash of classes, names and labels: equal wherever the same data set is seen, on every machine."""
+        digest = hashlib.blake2b(json.dumps(self.classes).encode(), digest_size=16)
+        for name in self.names:
+            digest.update(name.encode("utf-8", "surrogateescape") + b"\0")
+        digest.update(self.labels.astype("<i8").tobytes())
+        return digest.hexdigest()
 
 
 @dataclass(frozen=True, eq=False)
 class Splits:
-    """What to learn from, and what to be judged on. Both have the same classes in the same order."""
+    """What to learn from, and what to be judged on. All have the same classes in the same order."""
 
     train: Samples
     val: Samples
+    test: Samples | None = None
+    """Kept for the very end; None where the data set has none beside `val`."""
 
     @property
     def classes(self) -> tuple[str, ...]:
         return self.train.classes
+
+
+@dataclass(frozen=True)
+class Source:
+    """A place with labelled images."""
+
+    name: str
+    """What reports call it."""
+    where: str
+    """What messages call it: as the user gave it."""
+    parts: Mapping[str, Callable[[], Samples]]
+    """How to read 'train', 'val' and 'test', so far as they are there; '' alone: one part that is not divided."""
 
 
 def stratified_split(samples: Samples, *, seed: int, fraction: float) -> Splits:
@@ -65,18 +153,53 @@ def stratified_split(samples: Samples, *, seed: int, fraction: float) -> Splits:
     """
     if not 0 < fraction < 1:
         raise DatasetError(f"the share of images to hold out must be between 0 and 1, got {fraction}")
+    by_class = np.split(np.argsort(samples.labels, kind="stable"), np.cumsum(_counts(samples))[:-1])
+    few = [name for name, group in zip(samples.classes, by_class, strict=True) if len(group) < 2]
+    if few:
+        raise DatasetError(
+            f"{list_classes(few)} {'has' if len(few) == 1 else 'have'} too few images to hold some out "
+            "(fewer than 2): add images, or give the data set a val split of its own"
+        )
     held_out: list[int] = []
-    for label, name in enumerate(samples.classes):
-        members = np.flatnonzero(samples.labels == label).tolist()
-        if len(members) < 2:
-            raise DatasetError(
-                f"class {name!r} has too few images to hold some out ({len(members)}): "
-                "add images, or give the data set a val folder of its own"
-            )
-        members.sort(key=lambda index: _place(samples.names[index], seed))
+    for group in by_class:
+        members = sorted(group.tolist(), key=lambda index: _place(samples.names[index], seed))
         held_out += members[: min(max(round(fraction * len(members)), 1), len(members) - 1)]
     kept = np.setdiff1d(np.arange(len(samples)), held_out)
-    return Splits(train=samples.select(kept.tolist()), val=samples.select(sorted(held_out)))
+    return Splits(train=samples.select(kept), val=samples.select(sorted(held_out)))
+
+
+def sort_classes(names: Iterable[str]) -> tuple[str, ...]:
+    """Distinct names in a fixed order: numbers by value if all are, otherwise by character."""
+    distinct = sorted(set(names))
+    if all(name.isascii() and name.isdigit() for name in distinct):
+        distinct.sort(key=int)
+    return tuple(distinct)
+
+
+def label_positions(labels: Sequence[str], classes: Sequence[str]) -> NDArray[np.int64]:
+    """(images,) position of each label's name in `classes`."""
+    position = {name: index for index, name in enumerate(classes)}
+    return np.fromiter((position[label] for label in labels), np.int64, len(labels))
+
+
+def empty_classes(samples: Samples) -> list[str]:
+    """Names of the classes without a single image."""
+    return [name for name, count in zip(samples.classes, _counts(samples).tolist(), strict=True) if not count]
+
+
+def list_classes(names: Sequence[str]) -> str:
+    """'class 'cat'', 'classes 'cat', 'dog' and 7 more'."""
+    return ("class " if len(names) == 1 else "classes ") + list_some([repr(name) for name in names], ", ")
+
+
+def list_some(mistakes: Sequence[str], between: str = "; ") -> str:
+    """The first few, and how many more there are."""
+    more = f" and {len(mistakes) - _SHOWN:,} more" if len(mistakes) > _SHOWN else ""
+    return between.join(mistakes[:_SHOWN]) + more
+
+
+def _counts(samples: Samples) -> NDArray[np.int64]:
+    return np.bincount(samples.labels, minlength=len(samples.classes)).astype(np.int64)
 
 
 def _place(name: str, seed: int) -> bytes:

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vitsmith.layers import cpu_attention
+
 
 class Attention(nn.Module):
     """Self-attention over (B, N, D) with one fused projection for query, key and value.
@@ -31,8 +33,10 @@ class Attention(nn.Module):
         """(B, N, D) -> (B, N, D). `bias` is added to the scores and broadcasts to (B, H, N, N)."""
         batch, tokens, width = x.shape
         qkv = self.qkv(x).view(batch, tokens, 3, self.heads, width // self.heads)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, H, N, d)
         dropout = self.dropout if self.training else 0.0
+        if cpu_attention.suits(qkv, bias, dropout) and not self.explicit:
+            return self.out(cpu_attention.attend(qkv).reshape(batch, tokens, width))
+        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, H, N, d)
         if self.explicit:
             x = self._attend_explicitly(query, key, value, bias, dropout)
         else:

@@ -67,6 +67,9 @@ class ViTConfig(Frozen):
     classes: int = Field(1000, ge=0, description="0: no head, the pooled feature is the output")
     pooling: Pooling = "token"
     class_token: bool = True
+    distillation_token: bool = Field(
+        False, description="DeiT's second token and head, which learn from a teacher (arXiv 2012.12877)"
+    )
     representation: PositiveInt | None = Field(None, description="width of the tanh layer before the head (pre_logits)")
     resnet: ResNetConfig | None = None
     gelu: Gelu = "tanh"
@@ -85,6 +88,10 @@ class ViTConfig(Frozen):
             mistakes.append(f"pooling {self.pooling!r} needs class_token=True")
         if self.pooling == "unpooled" and self.class_token:
             mistakes.append("pooling 'unpooled' has no class token; with one it is 'token_unpooled'")
+        if self.distillation_token and self.pooling != "token":
+            mistakes.append(
+                f"distillation_token=True stands beside a class token: pooling must be 'token', not {self.pooling!r}"
+            )
         if self.norm_after_pooling and self.pooling != "gap":
             mistakes.append("norm_after_pooling is for pooling 'gap'")
         reason = indivisible(self.patch_input, self.patch)
@@ -108,9 +115,14 @@ class ViTConfig(Frozen):
         return height // self.patch[0], width // self.patch[1]
 
     @property
+    def prefix(self) -> int:
+        """Tokens before the patches: class token, then distillation token."""
+        return self.class_token + self.distillation_token
+
+    @property
     def tokens(self) -> int:
-        """Length of the sequence, class token included."""
-        return math.prod(self.grid) + self.class_token
+        """Length of the sequence, class and distillation token included."""
+        return math.prod(self.grid) + self.prefix
 
     @property
     def feature_width(self) -> int:

@@ -53,11 +53,12 @@ def _vit_parameters(config: ViTConfig) -> int:
     channels = config.resnet.out_width if config.resnet else 3
     count = _resnet_convolutions(config.resnet, config.image_size)[0] if config.resnet else 0
     count += _linear_parameters(channels * math.prod(config.patch), width)
-    count += width * (config.class_token + config.tokens)
+    count += width * (config.prefix + config.tokens)
     count += _encoder_parameters(width, config.depth, config.mlp_width)
     if config.representation:
         count += _linear_parameters(width, config.representation)
-    return count + _linear_parameters(config.feature_width, config.classes)
+    heads = 1 + config.distillation_token
+    return count + heads * _linear_parameters(config.feature_width, config.classes)
 
 
 def _vit_flops(config: ViTConfig) -> int:
@@ -65,7 +66,7 @@ def _vit_flops(config: ViTConfig) -> int:
     count = _resnet_convolutions(config.resnet, config.image_size)[1] if config.resnet else 0
     count += 2 * math.prod(config.grid) * channels * math.prod(config.patch) * config.width
     count += _encoder_flops(config.tokens, config.width, config.depth, config.mlp_width)
-    answers = config.tokens if config.pooling in ("unpooled", "token_unpooled") else 1
+    answers = config.tokens if config.pooling in ("unpooled", "token_unpooled") else 1 + config.distillation_token
     if config.representation:
         count += answers * 2 * config.width * config.representation
     return count + answers * 2 * config.feature_width * config.classes

@@ -17,9 +17,11 @@ class Features(NamedTuple):
     """Result of `model.features(images)`."""
 
     tokens: Tensor
-    """(batch, tokens, width) after the last block and its norm; the class token, if any, comes first."""
+    """(batch, tokens, width) after the last block and its norm; the class token, if any, comes first, the
+    distillation token second."""
     pooled: Tensor
-    """(batch, feature width): what the head sees; (batch, tokens, feature width) for unpooled models."""
+    """(batch, feature width): what the head sees, or the mean of what two heads see;
+    (batch, tokens, feature width) for unpooled models."""
     grid: tuple[int, int]
     """(rows, columns) of the patch tokens."""
     intermediates: dict[str, Tensor]

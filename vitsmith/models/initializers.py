@@ -8,6 +8,7 @@
 | patch embedding, ResNet kernels    | LeCun normal                                     | flax's Conv         |
 | position embeddings                | normal, deviation 0.02                           | models_vit.py, BERT |
 | class token, head                  | zeros: a fresh model knows nothing and says so   | models_vit.py       |
+| distillation token and head        | zeros, as class token and head                   | -                   |
 | last GroupNorm of a bottleneck     | scale 0, so that each unit starts as an identity | models_resnet.py    |
 | text: word and position embeddings | normal, deviation 1 / sqrt(width)                | models_lit.py       |
 | BERT: all kernels and embeddings   | normal, deviation 0.02                           | arXiv 1810.04805    |
@@ -78,6 +79,10 @@ def _initialize_owner(module: nn.Module) -> None:
         case VisionTransformer():
             if module.class_token is not None:
                 nn.init.zeros_(module.class_token)
+            if module.distillation_token is not None:  # told apart from the class token by its position embedding
+                nn.init.zeros_(module.distillation_token)
+            if isinstance(module.distillation_head, nn.Linear):
+                reset_head(module.distillation_head)
             if isinstance(module.representation, nn.Sequential):
                 _lecun_normal(module.representation[0])
                 nn.init.zeros_(module.representation[0].get_parameter("bias"))

@@ -1,6 +1,8 @@
 """Vision Transformer and its hybrids: "An Image is Worth 16x16 Words", arXiv 2010.11929.
 
-B batch, N tokens (1 + patches, or patches), D width, K classes. Source: models_vit.py of the original.
+B batch, N tokens (patches, and before them the class token and the distillation token), D width, K classes.
+Sources: models_vit.py of the original; for the distillation token "Training data-efficient image transformers &
+distillation through attention", arXiv 2012.12877 section 4.
 """
 
 from __future__ import annotations
@@ -22,7 +24,11 @@ from vitsmith.models.resnet import ResNet
 
 
 class VisionTransformer(nn.Module):
-    """Images (B, 3, height, width) -> logits (B, K); (B, N, K) for the unpooled kinds; features for classes=0."""
+    """Images (B, 3, height, width) -> logits (B, K); (B, N, K) for the unpooled kinds; features for classes=0.
+
+    With a distillation token there are two heads. In training mode their logits come apart, (B, 2, K), the class
+    head's first: losses teach each of them another thing. In eval mode the answer is their mean, (B, K).
+    """
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
@@ -32,6 +38,7 @@ class VisionTransformer(nn.Module):
         channels = config.resnet.out_width if config.resnet else 3
         self.patches = PatchEmbedding(channels, width, config.patch)
         self.class_token = nn.Parameter(torch.zeros(1, 1, width)) if config.class_token else None
+        self.distillation_token = nn.Parameter(torch.zeros(1, 1, width)) if config.distillation_token else None
         self.positions = PositionEmbedding(config.tokens, width)
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(
@@ -51,28 +58,35 @@ class VisionTransformer(nn.Module):
         self.representation: nn.Module = nn.Identity()
         if config.representation:  # only in the first ImageNet-21k release
             self.representation = nn.Sequential(nn.Linear(width, config.representation), nn.Tanh())
-        self.head = nn.Linear(config.feature_width, config.classes) if config.classes else nn.Identity()
+        self.head = _head(config)
+        self.distillation_head = _head(config) if config.distillation_token else None
 
     def forward(self, images: Tensor) -> Tensor:
-        _, pooled = self._encode(images)
-        return self.head(pooled)
+        _, seen = self._encode(images)
+        if self.distillation_head is None:
+            return self.head(seen)
+        logits = torch.stack([self.head(seen[:, 0]), self.distillation_head(seen[:, 1])], dim=1)
+        return logits if self.training else logits.mean(dim=1)
 
     def features(self, images: Tensor, *, intermediates: Sequence[str] = ()) -> Features:
         """Tokens, pooled feature and grid; and the outputs of modules named in `intermediates`.
 
         Names are those of `named_modules()`, patterns allowed: "patches", "blocks.*", "blocks.3.attention.weights".
         """
-        with record(self, intermediates) as seen:
-            tokens, pooled = self._encode(images)
-        return Features(tokens, pooled, self.config.grid, seen)
+        with record(self, intermediates) as recorded:
+            tokens, seen = self._encode(images)
+        pooled = seen.mean(dim=1) if self.config.distillation_token else seen
+        return Features(tokens, pooled, self.config.grid, recorded)
 
     def _encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens (B, N, D) and what heads see: (B, feature width), or one for each of two heads, (B, 2, ...)."""
         config = self.config
         check_images(images, config.image_size)
         x = images if self.resnet is None else self.resnet(images)
         x = sequence(self.patches(x))  # (B, patches, D)
-        if self.class_token is not None:
-            x = torch.cat([self.class_token.expand(x.shape[0], -1, -1), x], dim=1)  # (B, N, D)
+        prefix = [token for token in (self.class_token, self.distillation_token) if token is not None]
+        if prefix:
+            x = torch.cat([*(token.expand(x.shape[0], -1, -1) for token in prefix), x], dim=1)  # (B, N, D)
         x = self.dropout(self.positions(x))
         for block in self.blocks:
             x = block(x)
@@ -80,5 +94,9 @@ class VisionTransformer(nn.Module):
             pooled = self.norm(pool(x, config.pooling, class_token=config.class_token))
         else:
             x = self.norm(x)
-            pooled = pool(x, config.pooling, class_token=config.class_token)
+            pooled = x[:, :2] if config.distillation_token else pool(x, config.pooling, class_token=config.class_token)
         return x, self.representation(pooled)
+
+
+def _head(config: ViTConfig) -> nn.Module:
+    return nn.Linear(config.feature_width, config.classes) if config.classes else nn.Identity()

@@ -54,6 +54,8 @@ class Sample:
     probability: float
     truth: str
     source: str
+    truth_probability: float | None = None
+    """What the model gives the true class; shown when it is known and that is another one."""
 
     @property
     def right(self) -> bool:
@@ -69,6 +71,8 @@ class Section:
     figures: tuple[Figure, ...] = ()
     table: Table | None = None
     samples: tuple[Sample, ...] = ()
+    notes: tuple[str, ...] = ()
+    """Sentences below each other."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +144,8 @@ def _headlines(headlines: Iterable[Headline]) -> str:
 
 def _section(section: Section) -> str:
     parts = [_tag("h2", section.title), _tag("p", section.text)]
+    if section.notes:
+        parts.append(f"<ul>\n{_lines(_tag('li', note) for note in section.notes)}\n</ul>")
     if section.figures:
         parts.append(f'<div class="figures">\n{_lines(map(_figure, section.figures))}\n</div>')
     if section.samples:
@@ -162,6 +168,8 @@ def _figure(figure: Figure) -> str:
 
 def _sample(sample: Sample) -> str:
     mark, truth = ("✓", "right") if sample.right else ("✗", f"is {sample.truth}")
+    if not sample.right and sample.truth_probability is not None:
+        truth += f" ({show_probability(sample.truth_probability)})"
     return (
         f'<li class="{"right" if sample.right else "wrong"}">'
         f'<img src="{_data_uri(sample.image)}" alt="{escape(f"image of class {sample.truth}")}">'

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from vitsmith.evaluate.accuracy import wilson_interval
 from vitsmith.evaluate.calibration import ReliabilityBin
 from vitsmith.evaluate.scores import Scores
-from vitsmith.report.figure import LETTERS, LIGHT, Theme, add_legend, dress, new_figure
-from vitsmith.train.loop import Evaluated, StepDone
+from vitsmith.report.figure import HEIGHT, LETTERS, LIGHT, WIDTH, Theme, add_legend, dress, new_figure
+from vitsmith.train.events import Evaluated, StepDone
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,23 +21,15 @@ if TYPE_CHECKING:
 SMOOTHED = 25  # the smoothed loss averages this fraction of the run: short enough to show every turn
 MOST_COUNTS = 20  # classes up to which a confusion matrix has room for its numbers
 MOST_NAMES = 30  # ... and for the names of the classes
+MOST_CELLS = 100  # ... and up to which its cells can be told apart
 
 
 def draw_loss(history: Sequence[StepDone], theme: Theme = LIGHT) -> Figure:
     """Training loss over the updates, as it was and smoothed, and the learning rate below it."""
     figure = new_figure(theme)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    steps = [done.step for done in history]
-    losses = np.array([done.loss for done in history])
-    window = max(len(losses) // SMOOTHED, 1)
-    above.plot(steps, losses, color=theme.first, alpha=0.35, linewidth=1, label="each update")
-    above.plot(steps, moving_average(losses, window), color=theme.first, linewidth=2, label=f"mean of last {window}")
-    below.plot(steps, [done.learning_rate for done in history], color=theme.second, linewidth=2)
-    above.set_ylim(bottom=0)
-    below.set_ylim(bottom=0)
-    dress(above, theme, y="training loss (nats)")
-    dress(below, theme, x="updates", y="learning\nrate")
-    add_legend(above, theme)
+    _plot_loss(above, history, theme)
+    _plot_rate(below, history, theme)
     return figure
 
 
@@ -45,18 +37,20 @@ def draw_held_out(evaluations: Sequence[Evaluated], theme: Theme = LIGHT) -> Fig
     """Held-out accuracy over the updates with its 95% confidence interval; the last value is written out."""
     figure = new_figure(theme)
     axes = figure.subplots()
-    steps = [each.step for each in evaluations]
-    top1 = [100 * each.scores.top1 for each in evaluations]
-    low, high = (
-        100 * np.array(ends) for ends in zip(*(each.scores.top1_interval for each in evaluations), strict=True)
-    )
-    axes.fill_between(steps, low, high, color=theme.first, alpha=0.2, linewidth=0, label="95% interval")
-    axes.plot(steps, top1, color=theme.first, marker="o", markersize=5, linewidth=2, label="held-out top-1")
-    last = axes.annotate(f"{top1[-1]:.1f}%", (steps[-1], low[-1]), xytext=(0, -4), textcoords="offset points")
-    last.set(ha="right", va="top", color=theme.ink, fontsize=LETTERS + 1, fontweight="bold")
-    axes.set_ylim(top=101)
+    _plot_held_out(axes, evaluations, theme)
     dress(axes, theme, x="updates", y="held-out top-1 accuracy (%)")
-    add_legend(axes, theme, loc="lower right")
+    return figure
+
+
+def draw_curves(history: Sequence[StepDone], evaluations: Sequence[Evaluated], theme: Theme = LIGHT) -> Figure:
+    """Loss, held-out accuracy and learning rate below each other, over the same updates."""
+    figure = new_figure(theme)
+    figure.set_size_inches(WIDTH, 2 * HEIGHT)
+    loss, held_out, rate = figure.subplots(3, 1, sharex=True, height_ratios=(3, 3, 1))
+    _plot_loss(loss, history, theme)
+    _plot_held_out(held_out, evaluations, theme)
+    dress(held_out, theme, y="held-out top-1 (%)")
+    _plot_rate(rate, history, theme)
     return figure
 
 
@@ -75,6 +69,19 @@ def draw_confusion(scores: Scores, classes: Sequence[str], theme: Theme = LIGHT)
     if len(classes) <= MOST_NAMES:
         axes.set_xticks(range(len(classes)), classes, rotation=90 if max(map(len, classes)) > 2 else 0)
         axes.set_yticks(range(len(classes)), classes)
+    return figure
+
+
+def draw_class_accuracies(scores: Scores, theme: Theme = LIGHT) -> Figure:
+    """How many classes have which accuracy: for more classes than a matrix can show."""
+    figure = new_figure(theme)
+    axes = figure.subplots()
+    shares = [100 * each.accuracy for each in scores.per_class if each.accuracy is not None]
+    axes.hist(shares, bins=20, range=(0, 100), color=theme.first, edgecolor=theme.paper)
+    axes.axvline(100 * scores.macro_recall, color=theme.second, linestyle="--", linewidth=2, label="mean of classes")
+    axes.set_xlim(0, 100)
+    dress(axes, theme, x="accuracy of a class (%)", y="classes")
+    add_legend(axes, theme, loc="lower left", bbox_to_anchor=(0, 1))
     return figure
 
 
@@ -116,6 +123,44 @@ def moving_average(values: NDArray[np.floating[Any]], window: int) -> NDArray[np
     starts = np.maximum(ends - window, 0)
     means: NDArray[np.float64] = (sums[ends] - sums[starts]) / (ends - starts)
     return means
+
+
+def _plot_loss(axes: Axes, history: Sequence[StepDone], theme: Theme) -> None:
+    steps = [done.step for done in history]
+    losses = np.array([done.loss for done in history])
+    window = max(len(losses) // SMOOTHED, 1)
+    axes.plot(steps, losses, color=theme.first, alpha=0.35, linewidth=1, label="each update")
+    axes.plot(steps, moving_average(losses, window), color=theme.first, linewidth=2, label=f"mean of last {window}")
+    axes.set_ylim(bottom=0)
+    dress(axes, theme, y="training loss (nats)")
+    add_legend(axes, theme)
+
+
+def _plot_rate(axes: Axes, history: Sequence[StepDone], theme: Theme) -> None:
+    rates = [done.learning_rate for done in history]
+    axes.plot([done.step for done in history], rates, color=theme.second, linewidth=2)
+    axes.set_ylim(bottom=0)
+    axes.locator_params(axis="x", integer=True)
+    dress(axes, theme, x="updates", y="learning\nrate")
+
+
+def _plot_held_out(axes: Axes, evaluations: Sequence[Evaluated], theme: Theme) -> None:
+    steps = [each.step for each in evaluations]
+    top1 = np.array([100 * each.scores.top1 for each in evaluations])
+    low, high = (
+        100 * np.array(ends) for ends in zip(*(each.scores.top1_interval for each in evaluations), strict=True)
+    )
+    if len(steps) == 1:  # a band would have no width
+        reach = np.clip([top1 - low, high - top1], 0, None)
+        axes.errorbar(steps, top1, reach, color=theme.first, alpha=0.5, capsize=8, linewidth=2, label="95% interval")
+        axes.set_xticks(steps)
+    else:
+        axes.fill_between(steps, low, high, color=theme.first, alpha=0.2, linewidth=0, label="95% interval")
+    axes.plot(steps, top1, color=theme.first, marker="o", markersize=5, linewidth=2, label="held-out top-1")
+    last = axes.annotate(f"{top1[-1]:.1f}%", (steps[-1], low[-1]), xytext=(0, -4), textcoords="offset points")
+    last.set(ha="right", va="top", color=theme.ink, fontsize=LETTERS + 1, fontweight="bold")
+    axes.set_ylim(top=101 if high.max() > 60 else None)
+    add_legend(axes, theme, loc="lower right")
 
 
 def _write_counts(axes: Axes, counts: NDArray[np.int64], colours: NDArray[np.float64]) -> None:

@@ -4,25 +4,49 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from vitsmith.evaluate.calibration import log_softmax
 from vitsmith.evaluate.evaluation import Evaluation
+from vitsmith.evaluate.scores import Scores
 from vitsmith.evaluate.speed import Cost
 from vitsmith.gate import Thresholds, Verdict
 from vitsmith.report.figure import picture
 from vitsmith.report.page import Figure, Sample, Section, Table
-from vitsmith.report.plots import draw_confusion, draw_held_out, draw_loss, draw_reliability
-from vitsmith.train.loop import TrainResult
+from vitsmith.report.plots import (
+    MOST_CELLS,
+    draw_class_accuracies,
+    draw_confusion,
+    draw_held_out,
+    draw_loss,
+    draw_reliability,
+)
+from vitsmith.train.events import Evaluated, StepDone
+
+MOST_ROWS = 50
+"""Classes up to which a table lists them all."""
+WORST = 20
+"""Classes in the table where there are more."""
 
 _LARGEST_SAMPLE = 192  # pixels: twice what the page shows, for sharp screens
 
 
-def learning_section(result: TrainResult) -> Section:
+class Learned(Protocol):
+    """What happened in a run of training."""
+
+    @property
+    def history(self) -> Sequence[StepDone]: ...
+    @property
+    def evaluations(self) -> Sequence[Evaluated]: ...
+
+
+def learning_section(result: Learned) -> Section:
     """How the loss fell and the accuracy rose."""
-    final = result.final
+    final = result.evaluations[-1]
     first, last = result.history[0], result.history[-1]
     loss = Figure(
         "Training loss and learning rate",
@@ -49,15 +73,7 @@ def learning_section(result: TrainResult) -> Section:
 def accuracy_section(evaluation: Evaluation) -> Section:
     """Where the model is right, where it is wrong, and whether its probabilities can be believed."""
     scores, classes = evaluation.scores, evaluation.classes
-    right = sum(each.correct for each in scores.per_class)
-    confusion = Figure(
-        "Confusion matrix",
-        picture(
-            lambda theme: draw_confusion(scores, classes, theme),
-            f"Confusion matrix of {len(classes)} classes: {right} of {scores.images} images on the diagonal.",
-        ),
-        "Each row is a true class; what lies beside the diagonal was taken for another one.",
-    )
+    confusion = _confusion_figure(scores, classes)
     reliability = Figure(
         "Reliability",
         picture(
@@ -68,12 +84,24 @@ def accuracy_section(evaluation: Evaluation) -> Section:
         "On the dashed line a probability means what it says. Below it the model is too sure of itself, "
         f"above it too modest; on average it is off by {100 * scores.calibration_error:.1f} points.",
     )
-    rows = tuple(
-        (name, str(each.count), str(each.correct), "" if each.accuracy is None else f"{each.accuracy:.1%}", taken)
-        for name, each, taken in zip(classes, scores.per_class, _taken_for(scores.confusion, classes), strict=True)
-    )
-    table = Table(("class", "images", "right", "accuracy", "most often taken for"), rows, "Each class by itself.")
+    table = classes_table(scores, classes)
     return Section("Where it is right and wrong", figures=(confusion, reliability), table=table)
+
+
+def classes_table(scores: Scores, classes: Sequence[str]) -> Table:
+    """A row a class; of more than 50 classes the 20 that fare worst."""
+    taken = _taken_for(scores.confusion, classes)
+    chosen, caption = list(range(len(classes))), "Each class by itself."
+    if len(classes) > MOST_ROWS:
+        shares = {index: each.accuracy for index, each in enumerate(scores.per_class) if each.accuracy is not None}
+        chosen = sorted(shares, key=lambda index: (shares[index], -scores.per_class[index].count))[:WORST]
+        caption = f"The {len(chosen)} of {len(classes):,} classes that fare worst."
+    rows = []
+    for index in chosen:
+        each = scores.per_class[index]
+        accuracy = "" if each.accuracy is None else f"{each.accuracy:.1%}"
+        rows.append((classes[index], str(each.count), str(each.correct), accuracy, taken[index]))
+    return Table(("class", "images", "right", "accuracy", "most often taken for"), tuple(rows), caption)
 
 
 def costs_section(costs: Sequence[Cost], how: str) -> Section:
@@ -110,13 +138,21 @@ def gate_section(what: str, verdict: Verdict, thresholds: Thresholds) -> Section
     return Section("The gate", text=text, table=Table(("check", "found", "demanded"), rows, caption))
 
 
-def sample_of(pixels: NDArray[np.uint8], *, predicted: str, probability: float, truth: str, source: str) -> Sample:
+def sample_of(
+    pixels: NDArray[np.uint8],
+    *,
+    predicted: str,
+    probability: float,
+    truth: str,
+    source: str,
+    truth_probability: float | None = None,
+) -> Sample:
     """A sample from uint8 RGB pixels of any size."""
     image = Image.fromarray(pixels)
     image.thumbnail((_LARGEST_SAMPLE, _LARGEST_SAMPLE))
     buffer = io.BytesIO()
     image.save(buffer, format="PNG")
-    return Sample(buffer.getvalue(), predicted, probability, truth, source)
+    return Sample(buffer.getvalue(), predicted, probability, truth, source, truth_probability)
 
 
 def surest_mistakes(logits: NDArray[np.float32], labels: NDArray[np.int64], count: int) -> list[int]:
@@ -126,6 +162,36 @@ def surest_mistakes(logits: NDArray[np.float32], labels: NDArray[np.int64], coun
     confidence = 1 / np.exp(shifted).sum(axis=1)
     order: list[int] = wrong[np.argsort(-confidence, kind="stable")][:count].tolist()
     return order
+
+
+def most_wrong(logits: NDArray[np.float32], labels: NDArray[np.int64], count: int) -> list[int]:
+    """Positions of at most `count` wrongly classified images, the least probability of the true class first."""
+    wrong = np.flatnonzero(logits.argmax(axis=1) != labels)
+    truth = np.take_along_axis(log_softmax(logits[wrong]), labels[wrong, None], axis=1)[:, 0]
+    order: list[int] = wrong[np.argsort(truth, kind="stable")][:count].tolist()
+    return order
+
+
+def _confusion_figure(scores: Scores, classes: Sequence[str]) -> Figure:
+    """The confusion matrix, or for more classes than it can show how their accuracies are spread."""
+    right = sum(each.correct for each in scores.per_class)
+    if len(classes) > MOST_CELLS:
+        return Figure(
+            "Accuracy of the classes",
+            picture(
+                lambda theme: draw_class_accuracies(scores, theme),
+                f"How many of {len(classes):,} classes have which accuracy; their mean is {scores.macro_recall:.1%}.",
+            ),
+            "Each class counts once, however many images it has. The worst ones are listed below.",
+        )
+    return Figure(
+        "Confusion matrix",
+        picture(
+            lambda theme: draw_confusion(scores, classes, theme),
+            f"Confusion matrix of {len(classes)} classes: {right} of {scores.images} images on the diagonal.",
+        ),
+        "Each row is a true class; what lies beside the diagonal was taken for another one.",
+    )
 
 
 def _taken_for(confusion: NDArray[np.int64], classes: Sequence[str]) -> list[str]:

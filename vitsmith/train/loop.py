@@ -1,61 +1,52 @@
-"""The training loop: batches in, updates, evaluations, and a report of each to whoever listens. It prints nothing."""
+"""The training loop: batches in, updates, evaluations, checkpoints, and a report of each to whoever listens.
+
+It prints nothing. It can begin at any update and end after any, and what it computes does not depend on where.
+"""
 
 from __future__ import annotations
 
-import math
+import gc
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
 
+import numpy as np
 import torch
 
-from vitsmith.data.batches import Batch, training_batches
-from vitsmith.data.samples import Splits
+from vitsmith.data.batches import Batch, Crops, training_batches
+from vitsmith.data.device_augment import augment_on_device
+from vitsmith.data.samples import Samples, Splits
 from vitsmith.errors import ConfigError, InputError
-from vitsmith.evaluate.scores import Scores, score_logits
+from vitsmith.evaluate.scores import score_logits
 from vitsmith.models.build import ImageModel
 from vitsmith.models.vit import VisionTransformer
 from vitsmith.specs import ImageSpec
+from vitsmith.train.checkpoint import CheckpointWriter, copy_to_cpu
+from vitsmith.train.devices import Devices
+from vitsmith.train.events import Evaluated, Event, Listener, Saved, StepDone, Warned, ignore
+from vitsmith.train.learner import Learner
+from vitsmith.train.memory import is_out_of_memory, next_smaller
+from vitsmith.train.peak import training_flops
 from vitsmith.train.recipe import TrainRecipe
-from vitsmith.train.step import make_optimizer, update
-from vitsmith.train.validation import predict_logits
+from vitsmith.train.step import apply_gradients, compute_gradients
+from vitsmith.train.stop import StopRequest
+from vitsmith.train.validation import Predicted, predict_logits
+from vitsmith.train.watches import Watches, diverged
+
+_EVALUATION_BATCH = 64
 
 
-@dataclass(frozen=True)
-class StepDone:
-    """One update."""
-
-    step: int
-    """How many updates are done: 1 after the first."""
-    loss: float
-    """Mean cross-entropy of the batch, before the update."""
-    learning_rate: float
-    gradient_norm: float
-    """Before clipping."""
-    images_per_second: float
-    """Since the last update or evaluation."""
-
-
-@dataclass(frozen=True)
-class Evaluated:
-    """The scores on the held-out images after `step` updates."""
-
-    step: int
-    scores: Scores
-    seconds: float
-
-
-Event = StepDone | Evaluated
-Listener = Callable[[Event], None]
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TrainResult:
-    """What happened in a run. The model holds the weights of the last step."""
+    """What happened in a run. The model holds the weights of the last update, or their running mean."""
 
     history: tuple[StepDone, ...]
     evaluations: tuple[Evaluated, ...]
+    warnings: tuple[Warned, ...]
+    predicted: Predicted
+    """What the final model says of the held-out images."""
 
     @property
     def final(self) -> Evaluated:
@@ -67,55 +58,210 @@ class TrainResult:
         return max(self.evaluations, key=lambda evaluated: evaluated.scores.top1)
 
 
-def ignore(event: Event) -> None:
-    """A listener that does not listen."""
+@dataclass(frozen=True)
+class Past:
+    """What happened before this process went on with the run."""
+
+    step: int = 0
+    """How many updates are done."""
+    history: tuple[StepDone, ...] = ()
+    evaluations: tuple[Evaluated, ...] = ()
+    warnings: tuple[Warned, ...] = ()
 
 
-def train(
-    model: ImageModel, splits: Splits, recipe: TrainRecipe, images: ImageSpec, *, on_event: Listener = ignore
-) -> TrainResult:
-    """Trains `model` in place, on the device it is on, and leaves it in eval mode.
+class Stopped(Exception):  # noqa: N818: nothing went wrong
+    """The run was asked to end before its last update. What it had done is saved."""
 
-    `on_event` is called after every update and every evaluation, from this thread. The same seed on the same machine
-    gives the same losses; torch's global random state is left as it was. Interrupting it ends its threads.
+    def __init__(self, step: int) -> None:
+        super().__init__(f"stopped after {step} updates")
+        self.step = step
 
-    Raises ConfigError when model and data do not belong together, DatasetError for an image that cannot be read, and
-    InputError when the loss is no longer a number.
-    """
-    _check_model(model, splits)
-    device = next(model.parameters()).device
-    optimizer = make_optimizer(model, recipe)
-    history: list[StepDone] = []
-    evaluations: list[Evaluated] = []
-    source = training_batches(splits.train, images, recipe.augmentation, batch=recipe.batch, seed=recipe.seed)
-    model.train()
-    with _seeded(recipe.seed, device), closing(source) as batches:
+
+@dataclass(eq=False)
+class Training:
+    """One run in this process: what it works with. `go` carries it out."""
+
+    learner: Learner
+    splits: Splits
+    recipe: TrainRecipe
+    images: ImageSpec
+    devices: Devices
+    micro: int
+    """Images computed at once on this device; halved when memory runs out."""
+    stop: StopRequest
+    checkpoints: CheckpointWriter | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+    """What is written beside a checkpoint's tensors."""
+    on_event: Listener = ignore
+    peak_flops: float | None = None
+    """Operations a second that one device can do at its best, for the share that is reached."""
+
+    def go(self, past: Past = Past()) -> TrainResult:
+        """Trains from after `past` to the end, and leaves the model in eval mode with the weights to keep.
+
+        The same seed on the same machine gives the same losses; torch's global random state is left as it was.
+        Raises Stopped when asked to stop, DatasetError for too many images that cannot be read, OutputError when a
+        checkpoint cannot be written, InputError when the loss is no longer a number.
+        """
+        recipe = self.recipe
+        check_model(self.learner.model, self.splits)
+        self._begin(past)
+        steps = recipe.schedule.steps
+        with _own_randomness(self.devices), closing(self._batches(past.step)) as batches:
+            clock = _Clock()
+            for step in range(past.step, steps):
+                with clock.waiting():
+                    crops = next(batches)
+                self._report(self._update(crops, step, clock))
+                done = step + 1
+                clock.restart()
+                if done == steps or (recipe.run.eval_every and done % recipe.run.eval_every == 0):
+                    self._report(self.evaluate(done))
+                    clock.restart()
+                self._checkpoint(done, last=done == steps)
+        return self._finish()
+
+    def _begin(self, past: Past) -> None:
+        self._done = past.step
+        self._history, self._evaluations = list(past.history), list(past.evaluations)
+        self._warnings, self._complaints = list(past.warnings), set[str]()
+        self._predicted: Predicted | None = None
+        self._watches = Watches(self.recipe, classes=self.splits.classes)
+        for event in past.history:
+            self._watches.on_event(event)
+
+    def evaluate(self, step: int) -> Evaluated:
+        """Scores on the held-out images, each process taking its share; with a running mean, of that."""
         began = time.perf_counter()
-        for step, batch in zip(range(recipe.steps), batches, strict=False):
-            on_device = Batch(batch.images.to(device), batch.labels.to(device))
-            loss, norm, rate = (float(value) for value in update(model, optimizer, on_device, recipe, step))
-            _check_finite(step, loss, norm, recipe)
-            now = time.perf_counter()
-            done = StepDone(step + 1, loss, rate, norm, recipe.batch / (now - began))
-            began = now
-            history.append(done)
-            on_event(done)
-            if done.step == recipe.steps or (recipe.eval_every and done.step % recipe.eval_every == 0):
-                evaluations.append(_evaluate(model, splits, recipe, images, done.step))
-                on_event(evaluations[-1])
-                began = time.perf_counter()
-    model.eval()
-    return TrainResult(tuple(history), tuple(evaluations))
+        ema = self.learner.ema
+        with ema.swapped() if ema is not None else nullcontext():
+            self._predicted = self._predict(self.splits.val)
+        scores = score_logits(self._predicted.logits, self._predicted.labels)
+        return Evaluated(step, scores, time.perf_counter() - began)
+
+    def _update(self, crops: Crops, step: int, clock: _Clock) -> StepDone:
+        loss = self._gradients(crops, step)
+        norm, rate = apply_gradients(self.learner, self.recipe, step)
+        loss_value, norm_value = float(self.devices.mean(loss)), float(norm)
+        if not (np.isfinite(loss_value) and np.isfinite(norm_value)):
+            raise InputError(diverged(step + 1, loss_value, norm_value, self.recipe))
+        seconds, waiting = clock.read()
+        images_per_second = self.recipe.batch.size / seconds
+        share = None
+        if self.peak_flops:
+            reached = images_per_second * training_flops(self.learner.model.config)
+            share = reached / (self.devices.count * self.peak_flops)
+        return StepDone(step + 1, loss_value, rate, norm_value, images_per_second, waiting, share)
+
+    def _gradients(self, crops: Crops, step: int) -> torch.Tensor:
+        """The gradients of one update; when memory runs out, again in smaller slices of the same batch."""
+        while True:
+            try:
+                slices = [self._prepare(part) for part in _cut(crops, self.micro)]
+                return compute_gradients(self.learner, slices, self.recipe, step, self.devices)
+            except (RuntimeError, MemoryError) as error:
+                smaller = next_smaller(self.recipe, self.micro, devices=self.devices.count)
+                if not is_out_of_memory(error):
+                    raise
+                if smaller is None or self.devices.count > 1:  # the others wait in a collective for this process
+                    raise InputError(
+                        f"out of memory at step {step + 1} with {self.micro} images at once: lower batch.micro or "
+                        "model.image_size, or set batch.checkpointing=on"
+                    ) from error
+            self.learner.optimizer.zero_grad()
+            gc.collect()
+            if self.devices.device.type == "cuda":
+                torch.cuda.empty_cache()
+            told = f"out of memory with {self.micro} images at once: going on with {smaller}, the batch stays the same"
+            self._report(Warned(step + 1, told))
+            self.micro = smaller
+
+    def _prepare(self, crops: Crops) -> Batch:
+        device = self.devices.device
+        on_device = Crops(crops.images.to(device), crops.labels.to(device), crops.seeds)
+        recipe, classes = self.recipe, len(self.splits.classes)
+        return augment_on_device(
+            on_device, recipe.augment, self.images, classes=classes, smoothing=recipe.loss.smoothing
+        )
+
+    def _batches(self, start: int) -> Generator[Crops]:
+        recipe = self.recipe
+        return training_batches(
+            self.splits.train,
+            self.images,
+            recipe.augment,
+            batch=recipe.batch.size,
+            seed=recipe.run.seed,
+            start=start,
+            part=self.devices.index,
+            parts=self.devices.count,
+            skip_unreadable=recipe.data.skip_unreadable,
+            threads=recipe.run.workers,
+            on_unreadable=self._unreadable,
+        )
+
+    def _predict(self, samples: Samples) -> Predicted:
+        """What the model says of all samples; each process looks at its share."""
+        devices = self.devices
+        part = predict_logits(
+            self.learner.model,
+            samples,
+            self.images,
+            batch=min(self.micro, _EVALUATION_BATCH),
+            part=devices.index,
+            parts=devices.count,
+            skip_unreadable=self.recipe.data.skip_unreadable,
+            threads=self.recipe.run.workers,
+            on_unreadable=self._unreadable,
+        )
+        parts = devices.gather(part)
+        return part if len(parts) == 1 else Predicted(*map(np.concatenate, zip(*parts, strict=True)))
+
+    def _unreadable(self, complaint: str) -> None:
+        if complaint not in self._complaints:  # held-out files are come upon in every evaluation
+            self._complaints.add(complaint)
+            self._report(Warned(self._done, f"unreadable image passed over: {complaint}"))
+
+    def _checkpoint(self, done: int, *, last: bool) -> None:
+        """Saves when it is time, or when the run is asked to stop; then raises Stopped."""
+        every = self.recipe.run.checkpoint_every
+        stopping = self.devices.any(self.stop.asked) and not last
+        due = bool(every) and done % every == 0 and not last
+        if stopping or due:
+            tensors = self.learner.state()
+            if self.checkpoints is not None:
+                self.checkpoints.save(done, copy_to_cpu(tensors), self.facts)
+        if self.checkpoints is not None and (folder := self.checkpoints.finished()):
+            self._report(Saved(int(folder.name.removeprefix("step-")), folder))
+        if stopping:
+            if self.checkpoints is not None and (folder := self.checkpoints.wait()):
+                self._report(Saved(done, folder))
+            raise Stopped(done)
+
+    def _report(self, event: Event) -> None:
+        if isinstance(event, StepDone):
+            self._history.append(event)
+            self._done = event.step
+        elif isinstance(event, Evaluated):
+            self._evaluations.append(event)
+        elif isinstance(event, Warned):
+            self._warnings.append(event)
+        self.on_event(event)
+        if isinstance(event, StepDone | Evaluated):
+            for message in self._watches.on_event(event):
+                self._report(Warned(event.step, message))
+
+    def _finish(self) -> TrainResult:
+        learner = self.learner
+        if learner.ema is not None:
+            learner.ema.keep()
+        learner.model.eval()
+        assert self._predicted is not None
+        return TrainResult(tuple(self._history), tuple(self._evaluations), tuple(self._warnings), self._predicted)
 
 
-def _evaluate(model: ImageModel, splits: Splits, recipe: TrainRecipe, images: ImageSpec, step: int) -> Evaluated:
-    began = time.perf_counter()
-    logits = predict_logits(model, splits.val, images, batch=recipe.batch // recipe.accumulate)
-    scores = score_logits(logits, splits.val.labels)
-    return Evaluated(step, scores, time.perf_counter() - began)
-
-
-def _check_model(model: ImageModel, splits: Splits) -> None:
+def check_model(model: ImageModel, splits: Splits) -> None:
+    """Raises ConfigError when model and data do not belong together."""
     classes = len(splits.classes)
     if model.config.classes != classes:
         raise ConfigError(f"the model has {model.config.classes} classes and the data {classes}: make it for {classes}")
@@ -123,17 +269,35 @@ def _check_model(model: ImageModel, splits: Splits) -> None:
         raise ConfigError(f"pooling {model.config.pooling!r} gives logits for every token: train with 'token' or 'gap'")
 
 
-def _check_finite(step: int, loss: float, norm: float, recipe: TrainRecipe) -> None:
-    if not (math.isfinite(loss) and math.isfinite(norm)):
-        raise InputError(
-            f"training diverged at step {step + 1} (loss {loss:g}, gradient norm {norm:g}): lower learning_rate "
-            f"(now {recipe.learning_rate:g}) or raise warmup_steps (now {recipe.warmup_steps})"
-        )
+def _cut(crops: Crops, micro: int) -> Iterator[Crops]:
+    """Equal slices of `micro` images, in order."""
+    for at in range(0, len(crops.labels), micro):
+        yield Crops(*(part[at : at + micro] for part in crops))
+
+
+class _Clock:
+    """How long an update takes, and how much of that is waiting for images."""
+
+    def __init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        self._began, self._waited = time.perf_counter(), 0.0
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        self._waited += time.perf_counter() - began
+
+    def read(self) -> tuple[float, float]:
+        """Seconds since the restart, and the share of them spent waiting."""
+        seconds = time.perf_counter() - self._began
+        return seconds, self._waited / seconds
 
 
 @contextmanager
-def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Dropout and stochastic depth draw from torch's global generators: seeded here, and given back as they were."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
+def _own_randomness(devices: Devices) -> Iterator[None]:
+    """Every update seeds torch's global generators; here they are given back as they were."""
+    with torch.random.fork_rng(devices=[devices.device] if devices.device.type == "cuda" else []):
         yield

@@ -1,98 +1,175 @@
-"""A training run as one frozen description. The defaults are the original's fine-tuning of small data sets."""
+"""A training run as one frozen description. The defaults are the original's fine-tuning of small data sets.
+
+Each section is a table of a recipe file (`vitsmith/recipes/*.toml`), each field can be set on the command line as
+`--set section.field=value`. What a recipe says is checked here, all of it, before anything is read or computed.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from vitsmith.data.augment import AugmentSpec
-from vitsmith.errors import ConfigError, InputError
+from vitsmith.data.datasets import DataSpec
+from vitsmith.errors import InputError
 from vitsmith.models.configure import configure
 from vitsmith.specs import Frozen, PositiveInt
 from vitsmith.train.schedule import Decay
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, lt=1)]
 
 _TWO_CLASSES = 2  # the least any data set has; how many there really are does not change whether a model is possible
 
 
-class TrainRecipe(Frozen):
-    """Everything that decides a training run, but for the images themselves."""
+class ModelSpec(Frozen):
+    """What is trained, and where its weights come from."""
 
-    # The order matters: a field is checked against those above it.
-    data: str = Field(description="the data set: a folder with one sub-folder a class, or 'digits'")
-    init_from: str = Field("", description="checkpoint, bundle or published name to start from; empty: fresh weights")
-    model: str = Field("", description="architecture; with init_from it may be left empty, or is what must be found")
-    image_size: PositiveInt | None = Field(None, description="pixels a side; None: the model's own")
-    overrides: dict[str, Any] = Field({}, description="fields of the model's configuration to change, as dropout=0.1")
-    steps: PositiveInt = Field(500, description="number of updates")
-    warmup_steps: Count = Field(100, description="updates over which the learning rate rises from 0")
-    batch: PositiveInt = Field(512, description="images an update")
-    accumulate: PositiveInt = Field(8, description="equal slices a batch is computed in, to save memory")
-    learning_rate: Positive = Field(0.03, description="highest learning rate, reached after the warm-up")
-    decay: Decay = Field("cosine", description="how the learning rate falls: 'cosine' to 0, 'linear' to 1e-5")
+    init: str = Field("", description="checkpoint, bundle or published name to start from; empty: fresh weights")
+    name: str = Field("", description="architecture; with init it may be left empty, or is what must be found")
+    image_size: PositiveInt | None = Field(None, description="pixels a side; default: the model's own")
+    config: dict[str, Any] = Field({}, description="fields of the model's configuration to change, as dropout=0.1")
+    freeze: tuple[str, ...] = Field(
+        (), description="patterns of parameters that are not trained: 'patches.*', or '*' for all but the head"
+    )
     position_std: Positive = Field(
         0.02,
         description="deviation of fresh position embeddings; 0.02 is the original's, for long pre-training; "
         "a small model on little data learns where things are far sooner with 1",
     )
-    momentum: float = Field(0.9, ge=0, lt=1, description="share of the last update that is carried on")
-    momentum_dtype: Literal["bfloat16", "float32"] = Field(
-        "bfloat16", description="how the momentum is kept: bfloat16 takes half the memory"
-    )
-    clip: Positive = Field(1.0, description="longest joint gradient; longer ones are scaled down to it")
-    augmentation: AugmentSpec = Field(AugmentSpec(), description="random crop and mirroring of training images")
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="arithmetic of the model; weights stay float32")
-    eval_every: Count = Field(100, description="updates between evaluations; 0: only after the last")
-    val_fraction: float = Field(
-        0.2, gt=0, lt=1, description="share of each class to hold out when the data set has no split of its own"
-    )
-    seed: Count = Field(0, description="decides fresh weights, split, order, crops and dropout")
 
-    @field_validator("model")
-    @classmethod
-    def _model_or_checkpoint(cls, model: str, info: ValidationInfo) -> str:
-        if not model and not info.data.get("init_from"):
-            raise ValueError("name an architecture, or a checkpoint in init_from")
-        return model
-
-    @field_validator("overrides")
-    @classmethod
-    def _possible_model(cls, overrides: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
-        model, size = info.data.get("model"), info.data.get("image_size")
-        if model and not info.data.get("init_from"):
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if not self.name and not self.init:
+            raise ValueError("name an architecture in model.name, or a checkpoint in model.init")
+        if self.name and not self.init:
             try:
-                configure(model, classes=_TWO_CLASSES, image_size=size, **overrides)
+                configure(self.name, classes=_TWO_CLASSES, image_size=self.image_size, **self.config)
             except InputError as error:
                 raise ValueError(str(error)) from error
-        return overrides
+        return self
 
-    @field_validator("warmup_steps")
+
+class OptimizerSpec(Frozen):
+    """How gradients become updates."""
+
+    name: Literal["sgd", "adamw"] = Field("sgd", description="SGD with momentum as the original's, or AdamW")
+    lr: Positive = Field(0.03, description="highest learning rate, reached after the warm-up")
+    momentum: Share = Field(0.9, description="sgd: share of the last update that is carried on")
+    momentum_dtype: Literal["bfloat16", "float32"] = Field(
+        "bfloat16", description="sgd: how the momentum is kept; bfloat16 takes half the memory"
+    )
+    betas: tuple[Share, Share] = Field((0.9, 0.999), description="adamw: decay of the two running means")
+    eps: Positive = Field(1e-8, description="adamw: added to the divisor")
+    weight_decay: NotNegative = Field(
+        0.0, description="decoupled, a share of the learning rate; never on biases, norms, class token or positions"
+    )
+    layer_decay: float = Field(
+        1.0, gt=0, le=1, description="learning rate of each block as a share of the next one's; 0.65 to 0.75 after MAE"
+    )
+    clip: NotNegative = Field(1.0, description="longest joint gradient, longer ones are scaled down to it; 0: none")
+    sharpness: Literal["none", "sam", "gsam"] = Field(
+        "none", description="seek flat minima (two gradients an update): SAM arXiv 2010.01412, GSAM arXiv 2203.08065"
+    )
+    rho: Positive = Field(0.05, description="sam, gsam: length of the step uphill; gsam's highest")
+    rho_min: NotNegative = Field(0.0, description="gsam: length of the step uphill where the learning rate is 0")
+    alpha: NotNegative = Field(0.4, description="gsam: weight of the surrogate gap")
+    ema: Share = Field(
+        0.0, description="decay of a running mean of the weights, which is then evaluated and kept; 0: none"
+    )
+
+
+class ScheduleSpec(Frozen):
+    """How long, and at which rate."""
+
+    steps: PositiveInt = Field(500, description="number of updates")
+    epochs: Positive | None = Field(None, description="passes over the training images, in place of steps")
+    warmup: Count = Field(100, description="updates over which the learning rate rises from 0")
+    decay: Decay = Field("cosine", description="how the learning rate falls: 'cosine' to 0, 'linear' to 1e-5")
+
+    @model_validator(mode="after")
+    def _warm_up_is_shorter(self) -> Self:
+        if self.epochs is None and self.warmup >= self.steps:
+            raise ValueError(f"warmup of {self.warmup} must be shorter than the run of {self.steps} steps")
+        return self
+
+
+class BatchSpec(Frozen):
+    """How many images an update sees, however many devices there are."""
+
+    size: PositiveInt = Field(512, description="images an update, over all devices together")
+    micro: PositiveInt | None = Field(
+        None, description="images computed at once on one device; default: as many as fit into memory"
+    )
+    checkpointing: Literal["auto", "on", "off"] = Field(
+        "auto", description="compute activations again for the backward pass: less memory, a third more time"
+    )
+
+    @model_validator(mode="after")
+    def _divisible(self) -> Self:
+        if self.micro and self.size % self.micro:
+            raise ValueError(f"a batch of {self.size} is no multiple of micro = {self.micro}: change one of them")
+        return self
+
+
+class LossSpec(Frozen):
+    """What is minimised."""
+
+    smoothing: Share = Field(0.0, description="label smoothing: share of the target spread over all classes")
+
+
+class DistillSpec(Frozen):
+    """A teacher, and how its answers are learnt from."""
+
+    teacher: str = Field(description="bundle, checkpoint or published name with the same classes")
+    kind: Literal["soft", "deit-soft", "deit-hard"] = Field(
+        "soft",
+        description="'soft': the head learns the teacher's probabilities (arXiv 2106.05237); 'deit-soft', 'deit-hard': "
+        "a second token and head do, from its probabilities or its answer (arXiv 2012.12877)",
+    )
+    temperature: Positive = Field(1.0, description="softens both sides of the comparison")
+    weight: float | None = Field(
+        None, ge=0, le=1, description="share of the teacher in the loss, the labels have the rest; default 1, deit: 0.5"
+    )
+
+
+class RunSpec(Frozen):
+    """How the run is carried out; none of it changes what is computed, but for rounding."""
+
+    seed: Count = Field(0, description="decides fresh weights, split, order, crops and dropout")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="arithmetic of the model; weights stay float32")
+    parallel: Literal["auto", "ddp", "fsdp"] = Field(
+        "auto", description="several processes: whole copies (ddp) or weights in shards (FSDP2); auto: as launched"
+    )
+    compile: bool = Field(False, description="torch.compile: slower to start, faster on GPUs")
+    workers: PositiveInt | None = Field(None, description="threads that read images; default: one a core, at most 16")
+    eval_every: Count = Field(100, description="updates between evaluations; 0: only after the last")
+    checkpoint_every: Count = Field(200, description="updates between checkpoints; 0: only when interrupted")
+    keep_checkpoints: PositiveInt = Field(2, description="checkpoints kept; older ones are deleted")
+    baseline: bool = Field(True, description="first score a linear probe and k-NN on the features that init gives")
+    tensorboard: bool = Field(False, description="also write events for TensorBoard into the run's folder")
+
+
+class TrainRecipe(Frozen):
+    """Everything that decides a training run, but for the images themselves."""
+
+    data: DataSpec
+    model: ModelSpec
+    augment: AugmentSpec = AugmentSpec()
+    batch: BatchSpec = BatchSpec()
+    loss: LossSpec = LossSpec()
+    optimizer: OptimizerSpec = OptimizerSpec()
+    schedule: ScheduleSpec = ScheduleSpec()
+    distill: DistillSpec | None = None
+    run: RunSpec = RunSpec()
+
+    @field_validator("batch")
     @classmethod
-    def _shorter_than_run(cls, warmup: int, info: ValidationInfo) -> int:
-        steps = info.data.get("steps")
-        if steps is not None and warmup >= steps:
-            raise ValueError(f"the warm-up must be shorter than the run of {steps} steps")
-        return warmup
-
-    @field_validator("accumulate")
-    @classmethod
-    def _equal_slices(cls, accumulate: int, info: ValidationInfo) -> int:
-        batch = info.data.get("batch")
-        if batch is not None and batch % accumulate:
-            raise ValueError(f"a batch of {batch} cannot be cut into {accumulate} equal slices: change one of them")
-        return accumulate
-
-
-def parse_recipe(fields: dict[str, Any]) -> TrainRecipe:
-    """A checked recipe from plain data, such as a TOML file. Raises ConfigError with every mistake in one line."""
-    try:
-        return TrainRecipe.model_validate(fields)
-    except ValidationError as error:
-        mistakes = [
-            f"{'.'.join(str(part) for part in mistake['loc'])}: {mistake['msg'].removeprefix('Value error, ')}"
-            for mistake in error.errors()
-        ]
-        raise ConfigError("recipe: " + "; ".join(mistakes)) from None
+    def _pairs_stay_together(cls, batch: BatchSpec, info: ValidationInfo) -> BatchSpec:
+        augment = info.data.get("augment")
+        if augment is not None and augment.mixup_alpha and (batch.size % 2 or (batch.micro or 2) % 2):
+            raise ValueError("mixup mixes pairs of neighbours: size and micro must be even")
+        return batch

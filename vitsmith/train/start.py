@@ -31,15 +31,16 @@ def start(recipe: TrainRecipe, classes: int) -> Start:
     Fresh weights are decided by the recipe's seed and use the original's preprocessing; a checkpoint keeps its own, at
     the recipe's size. Raises what `init_for_finetune` and `create_model` raise.
     """
-    if recipe.init_from:
-        bundle = load(recipe.init_from, name=recipe.model or None, headless=True)
-        model, report = init_for_finetune(bundle, classes=classes, image_size=recipe.image_size, **recipe.overrides)
+    spec = recipe.model
+    if spec.init:
+        bundle = load(spec.init, name=spec.name or None, headless=True)
+        model, report = init_for_finetune(bundle, classes=classes, image_size=spec.image_size, **spec.config)
         return Start(model, bundle.images.model_copy(update={"size": model.config.image_size}), report)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.seed)
-        fresh = create_model(recipe.model, classes=classes, image_size=recipe.image_size, **recipe.overrides)
+        torch.manual_seed(recipe.run.seed)
+        fresh = create_model(spec.name, classes=classes, image_size=spec.image_size, **spec.config)
         if isinstance(fresh, VisionTransformer):
-            nn.init.normal_(fresh.positions.embedding, std=recipe.position_std)
+            nn.init.normal_(fresh.positions.embedding, std=spec.position_std)
     if not isinstance(fresh, ImageModel):
-        raise ConfigError(f"{recipe.model} matches images with texts: train an image model")
+        raise ConfigError(f"{spec.name} matches images with texts: train an image model")
     return Start(fresh, ImageSpec.original(fresh.config.image_size), None)

@@ -1,41 +1,71 @@
-"""One update of the original recipe, whole: loss, accumulation, clipping, learning rate, momentum."""
+"""One update, whole: loss, accumulation, clipping, learning rate, optimizer, running mean."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from vitsmith.data.batches import Batch
-from vitsmith.train.optimizer import MomentumSGD, clip_by_global_norm
+from vitsmith.train.devices import Devices, synchronising
+from vitsmith.train.learner import Learner
+from vitsmith.train.optimizer import clip_by_global_norm
+from vitsmith.train.precision import computing_in
 from vitsmith.train.recipe import TrainRecipe
 from vitsmith.train.schedule import learning_rate
+from vitsmith.train.sharpness import sharpened_gradients
 
 
-def make_optimizer(model: nn.Module, recipe: TrainRecipe) -> MomentumSGD:
-    """The recipe's optimizer over all parameters of the model. There is no weight decay, as in the original."""
-    dtype = {"bfloat16": torch.bfloat16, "float32": torch.float32}[recipe.momentum_dtype]
-    return MomentumSGD(model.parameters(), momentum=recipe.momentum, velocity_dtype=dtype)
+def compute_gradients(
+    learner: Learner, slices: Sequence[Batch], recipe: TrainRecipe, step: int, devices: Devices
+) -> Tensor:
+    """Fills the gradients for update number `step`, from 0, and returns the mean loss over this process's images.
+
+    `slices` are equal parts of its share of the batch, so that the mean of their means is the batch's. Dropout and
+    stochastic depth draw from torch's generators, which are seeded for each update: a run that is resumed, and the
+    second gradient of SAM, draw the same.
+    """
+
+    def compute() -> Tensor:
+        torch.manual_seed(_seed(recipe.run.seed, step, devices.index))
+        learner.optimizer.zero_grad()
+        loss = torch.zeros((), device=devices.device)
+        with computing_in(learner.model, learner.precision, call=learner.forward) as forward:
+            for number, batch in enumerate(slices, start=1):
+                with synchronising(learner.forward, last=number == len(slices)):
+                    output = forward(batch.images, both_heads=True) if learner.both_heads else forward(batch.images)
+                    part = learner.loss(output, batch) / len(slices)
+                    part.backward()  # type: ignore[no-untyped-call]
+                loss += part.detach()
+        return loss
+
+    if recipe.optimizer.sharpness == "none":
+        return compute()
+    share = rate(recipe, step) / recipe.optimizer.lr
+    return sharpened_gradients(learner.model, compute, recipe.optimizer, share)
 
 
-def update(
-    model: nn.Module, optimizer: MomentumSGD, batch: Batch, recipe: TrainRecipe, step: int
-) -> tuple[Tensor, Tensor, float]:
-    """Update number `step`, from 0. Returns the mean loss, the gradients' norm before clipping, and the rate."""
-    optimizer.zero_grad()
-    loss = torch.zeros((), device=batch.images.device)
-    slices = zip(batch.images.chunk(recipe.accumulate), batch.labels.chunk(recipe.accumulate), strict=True)
-    for images, labels in slices:  # equal ones, so that the mean of their means is the batch's
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
-            logits = model(images)
-        part = F.cross_entropy(logits.float(), labels) / recipe.accumulate
-        part.backward()  # type: ignore[no-untyped-call]
-        loss += part.detach()
-    norm = clip_by_global_norm(model.parameters(), recipe.clip)
-    rate = learning_rate(
-        step, base=recipe.learning_rate, steps=recipe.steps, warmup_steps=recipe.warmup_steps, decay=recipe.decay
+def apply_gradients(learner: Learner, recipe: TrainRecipe, step: int) -> tuple[Tensor, float]:
+    """Moves the weights along their gradients. Returns the gradients' norm before clipping, and the learning rate."""
+    norm = clip_by_global_norm(learner.parameters, recipe.optimizer.clip)
+    lr = rate(recipe, step)
+    for group in learner.optimizer.param_groups:
+        group["lr"] = lr * group["lr_scale"]
+    learner.optimizer.step()
+    if learner.ema is not None:
+        learner.ema.update()
+    return norm, lr
+
+
+def rate(recipe: TrainRecipe, step: int) -> float:
+    """The recipe's learning rate for update number `step`, from 0."""
+    schedule = recipe.schedule
+    return learning_rate(
+        step, base=recipe.optimizer.lr, steps=schedule.steps, warmup_steps=schedule.warmup, decay=schedule.decay
     )
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    optimizer.step()
-    return loss, norm, rate
+
+
+def _seed(seed: int, step: int, process: int) -> int:
+    return int(np.random.SeedSequence([seed, step, process]).generate_state(1, np.uint64)[0] >> 1)

@@ -22,12 +22,15 @@ class AdaptReport:
 
     loaded: list[str] = field(default_factory=list)
     resized: dict[str, str] = field(default_factory=dict)
+    copied: dict[str, str] = field(default_factory=dict)
+    """New arrays that begin as others do, by the name of those."""
     reset: list[str] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         lines = [f"loaded   {len(self.loaded)} arrays"]
         lines += [f"resized  {name}: {how}" for name, how in self.resized.items()]
+        lines += [f"copied   {name}: begins as {origin}" for name, origin in self.copied.items()]
         lines += [
             f"{what:8} {', '.join(names)}" for what, names in (("reset", self.reset), ("unused", self.unused)) if names
         ]
@@ -48,6 +51,8 @@ def adapt(
     The arrays are moved, not copied: `source` must not be used afterwards. The head starts at zero. Of a LiT model
     the image tower is taken. The representation layer (`pre_logits`) is dropped with the head, as the original
     does by default, unless `keep_representation`. `overrides` are configuration fields such as dropout=0.1.
+    `distillation_token=True` adds that token to a model without one: it and its position begin as the class token and
+    its position, so that its head sees trained features from the first update on. False takes it out.
     Raises ConfigError for what cannot be adapted, such as a Mixer at another resolution.
     """
     if positions not in RESIZERS:
@@ -83,15 +88,37 @@ def _adapted(
     positions: ResizeMethod,
     report: AdaptReport,
 ) -> torch.Tensor:
-    if name.startswith("head."):
+    if name.startswith(("head.", "distillation_head.")):
         report.reset.append(name)
         return torch.zeros(expected.shape, dtype=expected.dtype)
-    if name == "positions.embedding" and old.grid != new.grid:
-        assert isinstance(old, ViTConfig)
-        report.resized[name] = f"grid {show_size(old.grid)} to {show_size(new.grid)} ({positions})"
-        return resize_positions(given[name].data, old.grid, new.grid, prefix=int(old.class_token), method=positions)
+    if name == "distillation_token" and name not in given:
+        report.copied[name] = "class_token"
+        return given["class_token"].data.clone()
+    if name == "positions.embedding" and isinstance(old, ViTConfig) and isinstance(new, ViTConfig):
+        return _adapted_positions(given[name].data, old, new, positions, report)
     report.loaded.append(name)
     return given[name].data
+
+
+def _adapted_positions(
+    embedding: torch.Tensor, old: ViTConfig, new: ViTConfig, method: ResizeMethod, report: AdaptReport
+) -> torch.Tensor:
+    """Position embeddings (1, tokens, width) of another grid, with or without one for the distillation token."""
+    name, changes = "positions.embedding", []
+    if old.grid != new.grid:
+        changes.append(f"grid {show_size(old.grid)} to {show_size(new.grid)} ({method})")
+        embedding = resize_positions(embedding, old.grid, new.grid, prefix=old.prefix, method=method)
+    if new.distillation_token and not old.distillation_token:
+        changes.append("the distillation token's begins as the class token's")
+        embedding = torch.cat([embedding[:, :1], embedding], dim=1)
+    if old.distillation_token and not new.distillation_token:
+        changes.append("the distillation token's left out")
+        embedding = torch.cat([embedding[:, :1], embedding[:, 2:]], dim=1)
+    if changes:
+        report.resized[name] = ", ".join(changes)
+    else:
+        report.loaded.append(name)
+    return embedding
 
 
 def _refuse_impossible(old: ViTConfig | MixerConfig, new: ViTConfig | MixerConfig) -> None:
@@ -102,7 +129,7 @@ def _refuse_impossible(old: ViTConfig | MixerConfig, new: ViTConfig | MixerConfi
         )
     if new.classes < 1:
         raise ConfigError("classes must be at least 1 for fine-tuning")
-    free = {"classes", "image_size", "dropout", "attention_dropout", "stochastic_depth"}
+    free = {"classes", "image_size", "dropout", "attention_dropout", "stochastic_depth", "distillation_token"}
     if isinstance(new, ViTConfig) and new.representation is None:
         free.add("representation")  # dropped with the head
     fixed = set(type(old).model_fields) - free

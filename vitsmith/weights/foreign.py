@@ -88,7 +88,8 @@ def load_foreign(
         config, slots, unused = reading.config, reading.slots, frozenset[str]()
         if headless:
             config = change(config, classes=0)
-            unused = frozenset({f"{reading.head}.weight", f"{reading.head}.bias"})
+            heads = (reading.head, f"{reading.head}_dist")
+            unused = frozenset(f"{head}.{kind}" for head in heads for kind in ("weight", "bias"))
             slots = {array: slot for array, slot in slots.items() if array not in unused}
         model = build(config, fresh=False)
         assert not isinstance(model, LiT)

@@ -73,8 +73,12 @@ def check_head(model: Model, source: str, *, headless: bool, kernel: str = HEAD[
     hint = "load(..., headless=True) for features, or init_for_finetune() for a new head"
     if not model.config.classes:
         raise WeightsError(f"{source}: there is no classifier head in this file: use {hint}")
-    if not model.get_parameter("head.weight").any():
-        raise WeightsError(f"{source}: {kernel!r} is all zeros (a head that was never trained): use {hint}")
+    heads = {"head.weight": kernel}
+    if getattr(model.config, "distillation_token", False):
+        heads["distillation_head.weight"] = "head_dist.weight"  # timm's name: only its files come here with one
+    for name, foreign in heads.items():
+        if not model.get_parameter(name).any():
+            raise WeightsError(f"{source}: {foreign!r} is all zeros (a head that was never trained): use {hint}")
 
 
 def _not_in_original(config: ModelConfig) -> str:
@@ -86,6 +90,8 @@ def _not_in_original(config: ModelConfig) -> str:
             return "the erf form of GELU"
         if tower.norm_eps != default_eps:
             return f"LayerNorm eps {tower.norm_eps:g}"
+        if getattr(tower, "distillation_token", False):
+            return "a distillation token"
         if getattr(tower, "norm_after_pooling", False):
             return "a norm after the pooling"
         if getattr(tower, "class_token", False) and tower.pooling == "gap":

@@ -57,7 +57,7 @@ def _vit(file: ArrayFile, metadata: TimmMetadata | None, image_size: tuple[int, 
     check_channels(file, PATCHES)
     width, _, *patch = _get(file, PATCHES, 4)
     positions = _get(file, POSITIONS, 3)[1]
-    class_token = "cls_token" in file.shapes
+    class_token, distillation_token = "cls_token" in file.shapes, "dist_token" in file.shapes
     config: ViTConfig = parse_config(
         {
             "family": "vit",
@@ -66,10 +66,11 @@ def _vit(file: ArrayFile, metadata: TimmMetadata | None, image_size: tuple[int, 
             "heads": _told_heads(metadata) or _usual_heads(width),
             "mlp_width": _get(file, "blocks.0.mlp.fc1.weight", 2)[0],
             "patch": patch,
-            "image_size": image_size or _image_size(file, metadata, positions, patch, class_token),
+            "image_size": image_size or _image_size(file, metadata, positions, patch, class_token + distillation_token),
             "classes": _classes(file, metadata),
             "pooling": _pooling(file, metadata, class_token),
             "class_token": class_token,
+            "distillation_token": distillation_token,
             "representation": file.shapes["pre_logits.fc.weight"][0] if "pre_logits.fc.weight" in file.shapes else None,
             "gelu": _gelu(file, metadata),
             "norm_after_pooling": "fc_norm.weight" in file.shapes,
@@ -90,7 +91,7 @@ def _mixer(file: ArrayFile, metadata: TimmMetadata | None, image_size: tuple[int
             "tokens_mlp_width": tokens_mlp_width,
             "channels_mlp_width": _get(file, "blocks.0.mlp_channels.fc1.weight", 2)[0],
             "patch": patch,
-            "image_size": image_size or _image_size(file, metadata, tokens, patch, class_token=False),
+            "image_size": image_size or _image_size(file, metadata, tokens, patch, prefix=0),
             "classes": _classes(file, metadata),
             "gelu": _gelu(file, metadata),
         }
@@ -155,15 +156,15 @@ def _depth(file: ArrayFile) -> int:
 
 
 def _image_size(
-    file: ArrayFile, metadata: TimmMetadata | None, tokens: int, patch: list[int], class_token: bool
+    file: ArrayFile, metadata: TimmMetadata | None, tokens: int, patch: list[int], prefix: int
 ) -> tuple[int, int]:
     """(height, width): what config.json says if that many patches fit `tokens`, else a square that does."""
     if metadata:
         height, width = metadata.image_size
         patches = (height // patch[0]) * (width // patch[1])
-        if tokens in (patches, patches + class_token):
+        if tokens in (patches, patches + prefix):
             return height, width
-    patches = tokens - class_token
+    patches = tokens - prefix
     side = math.isqrt(max(patches, 0))
     if side * side != patches or side == 0:
         raise WeightsError(

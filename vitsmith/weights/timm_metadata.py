@@ -76,6 +76,8 @@ def timm_images(config: ImageModelConfig, metadata: TimmMetadata | None, source:
     """
     if metadata is None:
         crop = 0.875 if config.family == "mixer" else 0.9 if max(config.image_size) <= 224 else 1.0
+        if isinstance(config, ViTConfig) and config.distillation_token:  # only DeiT's have one
+            return ImageSpec.pillow(config.image_size, crop=crop, mean=IMAGENET_MEAN, std=IMAGENET_STD)
         return ImageSpec.pillow(config.image_size, crop=crop)
     told = metadata.pretrained_cfg
     if told.crop_mode == "border" or (told.crop_mode == "squash" and told.crop_pct != 1.0):

@@ -1,6 +1,6 @@
 """The names of timm's arrays, as tables: timm name -> the slot in our model it fills.
 
-Sources: timm 1.0.31, models/vision_transformer.py and models/mlp_mixer.py.
+Sources: timm 1.0.31, models/vision_transformer.py, models/deit.py and models/mlp_mixer.py.
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ def timm_slots(config: ImageModelConfig, *, class_position: bool = True) -> dict
 def _vit(config: ViTConfig, positions: Layout) -> Slots:
     if config.class_token:
         yield "cls_token", Slot("class_token", SAME)
+    if config.distillation_token:
+        yield "dist_token", Slot("distillation_token", SAME)
     yield "pos_embed", Slot("positions.embedding", positions)
     yield from _weight_and_bias("patch_embed.proj", "patches.projection")
     for index in range(config.depth):
@@ -58,6 +60,8 @@ def _vit(config: ViTConfig, positions: Layout) -> Slots:
         yield from _weight_and_bias("pre_logits.fc", "representation.0")
     if config.classes:
         yield from _weight_and_bias("head", "head")
+    if config.classes and config.distillation_token:
+        yield from _weight_and_bias("head_dist", "distillation_head")
 
 
 def _mixer(config: MixerConfig) -> Slots:

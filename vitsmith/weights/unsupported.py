@@ -10,7 +10,7 @@ from vitsmith.weights.fill import ArrayFile
 # Patterns of array names in timm (models/vision_transformer.py, deit.py, beit.py, eva.py, mlp_mixer.py) and in HF
 # (models/vit, deit, dinov2 and beit), the most telling first: a model that has several is refused for the first.
 FEATURES = {
-    r"dist_token|head_dist\.|distillation_": "a distillation token (DeiT)",
+    r"distillation_": "a distillation token in HF's names (timm's are read)",
     r"reg_tokens?$|register_tokens": "register tokens",
     r"norm_pre\.": "a norm before the blocks (CLIP)",
     r"attn_pool\.": "attention pooling",

@@ -1,0 +1,126 @@
+"""Linear probe and k-NN against scikit-learn's, and the whole baseline on digits."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.preprocessing import StandardScaler
+
+from tests.tiny import VIT, tiny_model
+from vitsmith.data.digits import open_digits
+from vitsmith.data.samples import Samples, Splits
+from vitsmith.errors import ConfigError, DatasetError, InputError
+from vitsmith.evaluate.accuracy import wilson_interval
+from vitsmith.models.configure import change
+from vitsmith.specs import ImageSpec
+from vitsmith.train import baseline as subject
+from vitsmith.train.baseline import fit_linear, measure_baseline, probe, stratified_order, vote
+
+CONFIG = change(VIT, image_size=(32, 32), classes=10)
+
+
+def clouds(count: int, *, seed: int = 0, classes: int = 4, width: int = 12) -> tuple[torch.Tensor, torch.Tensor]:
+    """Overlapping clouds of points: features (count, width) of very different scales, and labels."""
+    centres = np.random.default_rng(7).normal(size=(classes, width))
+    random = np.random.default_rng(seed)
+    labels = random.integers(0, classes, count)
+    points = (centres[labels] + 1.2 * random.normal(size=(count, width))) * np.logspace(-1, 1, width) + 3
+    return torch.tensor(points, dtype=torch.float32), torch.tensor(labels)
+
+
+@pytest.mark.parametrize("strength", [1.0, 1e-2, 1e-4])
+def test_the_linear_fit_is_scikit_learns(strength: float) -> None:
+    features, labels = clouds(300)
+    scaled = StandardScaler().fit_transform(features.numpy())
+    own = fit_linear(torch.tensor(scaled), labels, 4, strength)
+    theirs = LogisticRegression(C=1 / (strength * 300), tol=1e-10, max_iter=5000).fit(scaled, labels.numpy())
+    probabilities = own(torch.tensor(scaled)).softmax(dim=1).numpy()
+    np.testing.assert_allclose(probabilities, theirs.predict_proba(scaled), atol=2e-3)
+    np.testing.assert_allclose(own.weight.numpy(), theirs.coef_, atol=2e-2 * np.abs(theirs.coef_).max())
+
+
+def test_the_probe_is_as_good_as_the_best_of_scikit_learns() -> None:
+    (features, labels), (queries, truth) = clouds(400), clouds(2000, seed=1)
+    scaler = StandardScaler().fit(features.numpy())
+    scores = [
+        LogisticRegression(C=1 / (strength * 400), max_iter=5000)
+        .fit(scaler.transform(features.numpy()), labels.numpy())
+        .score(scaler.transform(queries.numpy()), truth.numpy())
+        for strength in subject.STRENGTHS
+    ]
+    own = float((probe(features, labels, queries, 4) == truth).float().mean())
+    assert max(scores) - 0.02 < own < max(scores) + 0.005
+    assert own > 0.8
+
+
+def test_the_probe_ignores_features_that_never_change_and_single_images_of_a_class() -> None:
+    features = torch.tensor([[5.0, 0.0], [5.0, 1.0], [5.0, 2.0]])
+    assert probe(features, torch.tensor([0, 1, 2]), features, 3).tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("count", [500, 9])
+def test_the_vote_is_scikit_learns(count: int) -> None:
+    (features, labels), (queries, _) = clouds(count), clouds(1500, seed=1)  # more queries than are compared at once
+    theirs = KNeighborsClassifier(
+        min(20, count), metric="cosine", algorithm="brute", weights=lambda distance: np.exp((1 - distance) / 0.07)
+    ).fit(features.numpy(), labels.numpy())
+    own = vote(features, labels, queries, 4).numpy()
+    assert (own == theirs.predict(queries.numpy())).mean() > 0.999  # equal votes may be rounded either way
+
+
+def test_every_beginning_of_the_order_has_the_classes_in_proportion() -> None:
+    labels = np.repeat([0, 1, 2], [600, 300, 3])
+    for each_first in (True, False):
+        order = stratified_order(labels, each_first=each_first)
+        assert sorted(order.tolist()) == list(range(903))
+        counts = np.bincount(labels[order[:301]], minlength=3)
+        np.testing.assert_allclose(counts, [200, 100, 1], atol=1.5)
+        assert order.tolist() == stratified_order(labels, each_first=each_first).tolist()
+    assert set(labels[stratified_order(labels, each_first=True)[:3]]) == {0, 1, 2}
+
+
+def test_digits_end_to_end_leave_model_and_random_state_alone() -> None:
+    model = tiny_model(CONFIG).train()
+    model.blocks[1].eval()
+    modes = [module.training for module in model.modules()]
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    state = torch.get_rng_state()
+    splits, seen = open_digits(), []
+    found = measure_baseline(model, splits, ImageSpec.original(32), seconds=500, on_image=lambda: seen.append(1))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert [module.training for module in model.modules()] == modes
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
+    assert (found.train_images, found.val_images, len(seen)) == (1438, 359, 1797)
+    assert found.linear > 0.8 and found.knn > 0.8  # random features of digits are worth much, chance is 0.1
+    assert found.linear_interval == wilson_interval(round(359 * found.linear), 359)
+    assert found.knn_interval == wilson_interval(round(359 * found.knn), 359)
+    assert f"linear probe {found.linear:.1%}" in str(found) and "359 held-out" in str(found)
+
+
+def test_without_time_one_batch_of_each_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subject, "_BATCH", 50)
+    found = measure_baseline(tiny_model(CONFIG), open_digits(), ImageSpec.original(32), seconds=1e-9)
+    assert (found.train_images, found.val_images) == (50, 50)
+    assert found.linear > 0.2
+
+
+def test_what_cannot_be_measured_is_refused(tmp_path) -> None:
+    spec = ImageSpec.original(32)
+    with pytest.raises(ConfigError, match="unpooled"):
+        measure_baseline(tiny_model(change(CONFIG, pooling="token_unpooled")), open_digits(), spec)
+    broken = tiny_model(CONFIG)
+    broken.norm.weight.data.fill_(torch.nan)
+    with pytest.raises(InputError, match=r"not finite numbers.*run\.baseline"):
+        measure_baseline(broken, open_digits(), spec, seconds=1e-9)
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"no image")
+    image = np.zeros((32, 32, 3), np.uint8)
+    names = [str(index) for index in range(4)]
+    samples = Samples(("a", "b"), [image, image, bad, image], names, np.array([0, 1, 0, 1]))
+    with pytest.raises(DatasetError, match=r"bad\.png"):
+        measure_baseline(tiny_model(CONFIG), Splits(samples, samples), spec)
+    assert measure_baseline(tiny_model(CONFIG), Splits(samples, samples), spec, skip_unreadable=0.5).train_images == 3

@@ -1,0 +1,130 @@
+"""Tables of images: what they list is what is read, and every mistake is told with its line."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vitsmith.data.datasets import DataSpec, open_dataset, open_labelled
+from vitsmith.errors import DatasetError
+
+ROWS = [("a.png", "dog"), ("more/b.png", "cat"), ("c, d.png", "dog"), ("e.png", "cat")]
+
+
+def write_images(folder: Path, rows: list[tuple[str, str]] = ROWS) -> None:
+    for number, (path, _) in enumerate(rows):
+        (folder / path).parent.mkdir(exist_ok=True, parents=True)
+        Image.new("RGB", (3, 2), (number, 50, 7)).save(folder / path)
+
+
+def write_csv(path: Path, header: list[str], rows: list[tuple[str, ...]], **options: str) -> Path:
+    with path.open("w", newline="", encoding=options.pop("encoding", "utf-8")) as file:
+        csv.writer(file, **options).writerows([header, *rows])
+    return path
+
+
+def told(path: Path) -> str:
+    with pytest.raises(DatasetError) as error:
+        open_labelled(str(path))
+    message = str(error.value)
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "bom"])
+def test_every_kind_gives_the_rows_as_they_stand(tmp_path, kind) -> None:
+    write_images(tmp_path)
+    if kind == "jsonl":
+        table = tmp_path / "pets.jsonl"
+        table.write_text("".join(json.dumps({"image": path, "class": label}) + "\n\n" for path, label in ROWS))
+    else:
+        table = write_csv(
+            tmp_path / ("pets.tsv" if kind == "tsv" else "pets.csv"),
+            ["path", "label"],
+            ROWS,
+            delimiter="\t" if kind == "tsv" else ",",
+            encoding="utf-8-sig" if kind == "bom" else "utf-8",
+        )
+    samples, name = open_labelled(str(table))
+    assert name == "pets"
+    assert samples.classes == ("cat", "dog")
+    assert [(path, samples.classes[label]) for path, label in zip(samples.names, samples.labels, strict=True)] == ROWS
+    for number, (path, _) in enumerate(ROWS):
+        np.testing.assert_array_equal(samples.image(number), np.asarray(Image.open(tmp_path / path)))
+
+
+def test_columns_are_chosen_by_name(tmp_path) -> None:
+    write_images(tmp_path)
+    rows = [("x", label, path) for path, label in ROWS]
+    table = write_csv(tmp_path / "pets.csv", ["label", "animal", "photo"], rows)
+    samples, _ = open_labelled(DataSpec(path=str(table), image_column="photo", label_column="animal"))
+    assert samples.labels.tolist() == [1, 0, 1, 0]
+    assert "no column 'path' or 'image' or 'file' or 'filename'" in told(table)
+    with pytest.raises(DatasetError, match=r"no column 'pic'.*no column 'kind'.*'label', 'animal', 'photo'"):
+        open_labelled(DataSpec(path=str(table), image_column="pic", label_column="kind"))
+
+
+def test_a_column_of_splits_is_kept(tmp_path) -> None:
+    rows = [(f"{split}-{label}.png", label, split) for split in ("train", "Validation", "test") for label in "ab"]
+    write_images(tmp_path, [row[:2] for row in rows])
+    table = write_csv(tmp_path / "pets.csv", ["file", "label", "split"], rows)
+    splits = open_dataset(str(table))
+    assert splits.train.names == ["train-a.png", "train-b.png"]
+    assert splits.val.names == ["Validation-a.png", "Validation-b.png"]
+    assert splits.test is not None
+    assert splits.test.names == ["test-a.png", "test-b.png"]
+    write_csv(table, ["file", "label", "split"], [*rows[:3], (rows[3][0], "fox", "val")])
+    with pytest.raises(DatasetError, match=r"no images of class 'b'.*images of class 'fox'"):
+        open_dataset(str(table))
+    write_csv(table, ["file", "label", "split"], [*rows[:3], (rows[3][0], "b", "dev")])
+    assert "line 5: has the split 'dev': write one of train, val, validation, test" in told(table)
+
+
+def test_a_table_without_splits_is_split_by_class(tmp_path) -> None:
+    rows = [(f"{number}.png", str(number % 2)) for number in range(20)]
+    write_images(tmp_path, rows)
+    splits = open_dataset(DataSpec(path=str(write_csv(tmp_path / "t.csv", ["path", "label"], rows)), val_fraction=0.3))
+    assert np.bincount(splits.val.labels).tolist() == [3, 3]
+    assert set(splits.train.names) | set(splits.val.names) == {path for path, _ in rows}
+
+
+def test_missing_files_are_all_counted_and_five_named(tmp_path) -> None:
+    write_images(tmp_path, ROWS[:1])
+    rows = [*ROWS[:1], *[(f"gone{number}.png", "cat") for number in range(7)]]
+    message = told(write_csv(tmp_path / "pets.csv", ["path", "label"], rows))
+    assert "lists 7 of 8 images that do not exist" in message
+    assert "gone0.png (line 3)" in message
+    assert "gone4.png" in message
+    assert "gone5.png" not in message
+    assert "and 2 more" in message
+
+
+def test_an_image_listed_twice_is_refused(tmp_path) -> None:
+    write_images(tmp_path)
+    message = told(write_csv(tmp_path / "pets.csv", ["path", "label"], [*ROWS, ("./more/../a.png", "cat"), ROWS[1]]))
+    assert "./more/../a.png (lines 2 and 6 with another label)" in message
+    assert "more/b.png (lines 3 and 7)" in message
+
+
+def test_rows_that_cannot_be_read_are_told_with_their_lines(tmp_path) -> None:
+    table = tmp_path / "pets.jsonl"
+    lines = ['{"path": "a.png", "label": "x"}', "{oops", "[1]", '{"path": "b", "label": true}', '{"label": "x"}']
+    table.write_text("\n".join(lines))
+    message = told(table)
+    for expected in ("line 2: is no JSON", "line 3: is no JSON object", "line 4: has no class", "line 5: has no path"):
+        assert expected in message
+    (tmp_path / "short.csv").write_text("path,label\na.png\nb.png, \n")
+    message = told(tmp_path / "short.csv")
+    assert "line 2: has 1 fields where the header has 2" in message
+    assert "line 3: has no class name" in message
+    (tmp_path / "latin.csv").write_bytes("path,label\nä.png,x\n".encode("latin-1"))
+    assert "is not UTF-8 text" in told(tmp_path / "latin.csv")
+    (tmp_path / "quote.csv").write_text('path,label\n"a.png,x\n')
+    assert "no table of comma-separated values" in told(tmp_path / "quote.csv")
+    (tmp_path / "none.csv").write_text("path,label\n")
+    assert "lists no images" in told(tmp_path / "none.csv")

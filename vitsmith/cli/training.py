@@ -1,0 +1,155 @@
+"""What `vitsmith train` and `vitsmith distill` share: from options to a recipe, and from a recipe to a bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from vitsmith.cli.output import print_json, say
+
+if TYPE_CHECKING:
+    from vitsmith.train.devices import Devices
+    from vitsmith.train.recipe import TrainRecipe
+    from vitsmith.train.run import Trained
+
+
+def recipe_from(name: str, given: dict[str, Any], settings: Sequence[str]) -> TrainRecipe:
+    """The recipe called `name`, with the options that were given and then every --set laid over it."""
+    from vitsmith.train.recipe_file import merge, parse_recipe, parse_settings, read_recipe
+
+    base, given = read_recipe(name), without_empty(given)
+    if "steps" in given.get("schedule", {}):
+        given["schedule"]["epochs"] = None  # the recipe's, which would win
+    return parse_recipe(merge(base, given, parse_settings(settings)))
+
+
+def without_empty(given: dict[str, Any]) -> dict[str, Any]:
+    """Options that were not given leave no trace: no empty text, no None, no empty table."""
+    kept = {name: without_empty(value) if isinstance(value, dict) else value for name, value in given.items()}
+    return {name: value for name, value in kept.items() if value not in (None, "", {})}
+
+
+def begin(verb: str, recipe: TrainRecipe, out: Path | None, *, json: bool) -> None:
+    """A new run, from its data to what is printed at its end."""
+    from vitsmith.data.datasets import open_dataset
+    from vitsmith.runs import Run, model_name
+    from vitsmith.train.run import train_to_bundle
+
+    with _devices() as devices:
+        splits = open_dataset(recipe.data, seed=recipe.run.seed)
+        begins_with = model_name(recipe.model.init) if recipe.model.init else recipe.model.name
+        name = f"{Path(recipe.data.path).stem}-{begins_with}".replace("/", "_").replace(":", "_")
+        with Run(verb, name, out) if devices.main else nullcontext() as run:
+            shown = _Shown(recipe, devices, run.folder if run else None)
+            shown.say(_describe(splits))
+            with shown:
+                trained = train_to_bundle(
+                    recipe, splits, run, devices=devices, on_event=shown.on_event, on_start=shown.say
+                )
+            if run is not None:
+                _finish(trained, run.folder, splits, json=json)
+
+
+def resume(folder: Path, changes: dict[str, Any], settings: Sequence[str], *, json: bool) -> None:
+    """Goes on with the run in `folder`."""
+    from vitsmith.data.datasets import open_dataset
+    from vitsmith.runs import Run
+    from vitsmith.train.recipe_file import merge, parse_settings
+    from vitsmith.train.run import check_unchanged, recipe_of, resume_to_bundle
+
+    check_unchanged(folder, merge(without_empty(changes), parse_settings(settings)))
+    recipe = recipe_of(folder)
+    with _devices() as devices:
+        splits = open_dataset(recipe.data, seed=recipe.run.seed)
+        with Run.reopen(folder) if devices.main else nullcontext() as run:
+            shown = _Shown(recipe, devices, folder)
+            shown.say(_describe(splits))
+            with shown:
+                trained = resume_to_bundle(
+                    folder, splits, run, devices=devices, on_event=shown.on_event, on_start=shown.say
+                )
+            if run is not None:
+                _finish(trained, folder, splits, json=json)
+
+
+@contextmanager
+def _devices() -> Iterator[Devices]:
+    from vitsmith.train.devices import find_devices, leave_devices
+
+    try:
+        yield find_devices()
+    finally:
+        leave_devices()
+
+
+class _Shown:
+    """The run on the terminal of the main process; the others are silent."""
+
+    def __init__(self, recipe: TrainRecipe, devices: Devices, folder: Path | None) -> None:
+        from vitsmith.cli.progress import TrainingProgress
+
+        self._speaks, self._folder = devices.main, folder
+        self._bar = TrainingProgress() if devices.main else None
+        self._events = None
+        if devices.main and recipe.run.tensorboard and folder is not None:
+            from vitsmith.train.tensorboard import TensorBoard
+
+            self._events = TensorBoard(folder / "tensorboard")
+        self.say(f"run folder: {folder}; {recipe.run.precision} on {devices.count} x {devices.device.type}")
+
+    def __enter__(self) -> None:
+        if self._bar is not None:
+            self._bar.start()
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        from vitsmith.errors import Interrupted
+        from vitsmith.train.loop import Stopped
+
+        if self._bar is not None:
+            self._bar.stop()
+        if self._events is not None:
+            self._events.close()
+        if isinstance(error, Stopped):
+            raise Interrupted(
+                f"stopped after {error.step} updates, all of them saved; go on with  "
+                f"vitsmith train --resume {self._folder}"
+            ) from None
+
+    def say(self, message: str) -> None:
+        if self._speaks:
+            say(message)
+
+    def on_event(self, event: Any) -> None:
+        if self._bar is not None:
+            self._bar.on_event(event)
+        if self._events is not None:
+            self._events(event)
+
+
+def _describe(splits: Any) -> str:
+    return f"{len(splits.train):,} training and {len(splits.val):,} held-out images, {len(splits.classes)} classes"
+
+
+def _finish(trained: Trained, folder: Path, splits: Any, *, json: bool) -> None:
+    from vitsmith.report.training import write_report
+
+    report = write_report(trained, splits, folder)
+    scores, bundle, baseline = trained.result.final.scores, trained.bundle.folder, trained.baseline
+    low, high = scores.top1_interval
+    if json:
+        result = {"bundle": str(bundle), "top1": scores.top1, "top1_interval": [low, high], "images": scores.images}
+        if baseline is not None:
+            result |= {"linear_probe": baseline.linear, "knn": baseline.knn}
+        print_json(result | {"report": str(report)})
+        return
+    typer.echo(f"held-out top-1 {scores.top1:.2%} (95% interval {low:.2%} to {high:.2%})")
+    if baseline is not None:
+        typer.echo(f"before          {baseline.linear:.2%} by a linear probe, {baseline.knn:.2%} by nearest neighbours")
+    typer.echo(f"bundle  {bundle}")
+    typer.echo(f"report  {report}")
+    typer.echo(f"next    vitsmith predict {bundle} IMAGES")
+    typer.echo(f"        vitsmith export {bundle} --to onnx")

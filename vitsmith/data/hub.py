@@ -1,0 +1,137 @@
+"""A data set of Hugging Face `datasets`: 'hf:beans', 'hf:NAME:CONFIG', or 'hf:./folder' for one saved on disk.
+
+Images stay the bytes they are until they are asked for, and are decoded by our own reader, as all others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitsmith.data.images import ImageSource
+from vitsmith.data.samples import SPLIT_NAMES, Lazy, Samples, Source, label_positions, sort_classes
+from vitsmith.errors import DatasetError, ImageError, MissingPackageError
+
+HUB_PREFIX = "hf:"
+
+_LABEL_COLUMNS = ("label", "labels", "class")
+
+
+def find_hub(spec: str, *, image_column: str = "", label_column: str = "") -> Source:
+    """The splits of 'hf:NAME', 'hf:NAME:CONFIG' or 'hf:FOLDER'; a split whose labels are all kept secret is left out.
+
+    Classes are the names of a ClassLabel, or else the distinct values of the label column as text. Without
+    `image_column` and `label_column` the only column of that kind is taken.
+
+    Raises MissingPackageError without `datasets`, and DatasetError for what cannot be found or has no such columns.
+    """
+    found = _load(spec)
+    chosen = {SPLIT_NAMES[str(name)]: data for name, data in found.items() if str(name) in SPLIT_NAMES}
+    if not chosen and len(found) == 1:
+        chosen = {"": next(iter(found.values()))}  # nothing to choose among, whatever it is called
+    if not chosen:
+        names = ", ".join(map(str, found))
+        raise DatasetError(
+            f"{spec} has the splits {names}, and none called train, validation or test: save one as such"
+        )
+    parts: dict[str, Callable[[], Samples]] = {}
+    for split, data in chosen.items():
+        columns = _columns(data, image_column, label_column, spec)
+        if split != "test" or not _is_secret(data, columns[1]):
+            parts[split] = partial(_samples, data, *columns, f"{spec}/{split}" if split else spec)
+    return Source(spec.removeprefix(HUB_PREFIX).rstrip("/").rsplit("/", 1)[-1].replace(":", "-"), spec, parts)
+
+
+def _load(spec: str) -> Mapping[Any, Any]:
+    try:
+        import datasets
+    except ImportError:
+        raise MissingPackageError("datasets", "hub") from None
+    name = spec.removeprefix(HUB_PREFIX)
+    if not name:
+        raise DatasetError(f"{spec} names no data set: write hf:NAME, hf:NAME:CONFIG or hf:./FOLDER")
+    try:
+        if Path(name).is_dir():
+            saved = any((Path(name) / file).is_file() for file in ("dataset_dict.json", "state.json"))
+            loaded = datasets.load_from_disk(name) if saved else datasets.load_dataset(name)
+        else:
+            repository, _, config = name.partition(":")
+            loaded = datasets.load_dataset(repository, config or None)
+    except Exception as error:  # the package lets through what pyarrow, fsspec and the network raise
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise DatasetError(
+            f"cannot load {spec}: {reason}; check the name, the network, or give a saved folder"
+        ) from error
+    return loaded if isinstance(loaded, Mapping) else {"": loaded}
+
+
+def _columns(data: Any, image_column: str, label_column: str, spec: str) -> tuple[str, str]:
+    """Names of the columns of images and labels."""
+    import datasets
+
+    features = data.features
+    images = [name for name, feature in features.items() if isinstance(feature, datasets.Image)]
+    labels = [name for name, feature in features.items() if isinstance(feature, datasets.ClassLabel)]
+    labels = labels or [name for name in _LABEL_COLUMNS if name in features][:1]
+    mistakes = []
+    for kind, option, asked, fitting, allowed in (
+        ("images", "image_column", image_column, images, images),
+        ("labels", "label_column", label_column, labels, list(features)),
+    ):
+        if (asked and asked not in allowed) or (not asked and len(fitting) != 1):
+            told = f"no column {asked!r}" if asked else f"{len(fitting) or 'no'} columns"
+            mistakes.append(f"has {told} of {kind}: say which with {option}")
+    if mistakes:
+        listed = ", ".join(f"{name!r}" for name in features)
+        raise DatasetError(f"{spec} {'; and it '.join(mistakes)} (its columns are {listed})")
+    return image_column or images[0], label_column or labels[0]
+
+
+def _samples(data: Any, image_column: str, label_column: str, where: str) -> Samples:
+    import datasets
+
+    classes, labels = _labels(data, label_column, where)
+    images = data.select_columns([image_column]).cast_column(image_column, datasets.Image(decode=False))
+
+    def read(index: int) -> ImageSource:
+        image = images[index][image_column] or {}
+        if image.get("bytes") is None and not image.get("path"):
+            raise ImageError(f"{where}/{index}: has no image in {image_column!r}; remove the row")
+        return image["path"] if image.get("bytes") is None else image["bytes"]
+
+    return Samples(classes, Lazy(len(labels), read), [f"{where}/{index}" for index in range(len(labels))], labels)
+
+
+def _labels(data: Any, column: str, where: str) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    values = _values(data, column)
+    unlabelled = [index for index, value in enumerate(values) if value is None or value == -1]
+    if unlabelled:
+        raise DatasetError(
+            f"{where} has {len(unlabelled):,} of {len(values):,} rows without a label in {column!r}, "
+            f"the first is row {unlabelled[0]}: remove them or choose another split"
+        )
+    names = getattr(data.features[column], "names", None)
+    if names is not None:
+        return tuple(names), np.asarray(values, np.int64)
+    if not all(isinstance(value, str | int) for value in values):
+        raise DatasetError(
+            f"{where} has labels in {column!r} that are neither text nor whole numbers: name the classes"
+        )
+    texts = [str(value) for value in values]
+    classes = sort_classes(texts)
+    return classes, label_positions(texts, classes)
+
+
+def _is_secret(data: Any, column: str) -> bool:
+    """Whether a split comes without its answers: -1 or nothing in place of every label, as test splits often do."""
+    return all(value is None or value == -1 for value in _values(data, column))
+
+
+def _values(data: Any, column: str) -> list[Any]:
+    values: list[Any] = data.select_columns([column]).with_format("arrow")[:][column].to_pylist()
+    return values

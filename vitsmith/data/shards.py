@@ -1,0 +1,207 @@
+"""A data set in tar shards of the WebDataset layout, read where it lies: nothing is unpacked.
+
+    pets-0000.tar           the members of one sample share their name up to the first dot:
+        000001.jpg          the image,
+        000001.cls          its class: a number or a name;
+        000002.jpg
+        000002.json         or an object with it: {"label": "cat"}
+
+The headers of every shard are read once, at the start; an image is read from its place when it is asked for.
+Layout: https://github.com/webdataset/webdataset, `base_plus_ext` and `group_by_keys` in webdataset/tariterators.py.
+"""
+
+from __future__ import annotations
+
+import functools
+import glob
+import itertools
+import os
+import re
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from vitsmith.data.samples import (
+    SPLIT_NAMES,
+    Lazy,
+    Samples,
+    Source,
+    label_positions,
+    list_some,
+    sort_classes,
+)
+from vitsmith.data.tar import Entry, ShardFiles, scan_shard
+from vitsmith.errors import DatasetError
+
+CLASS_FILES = ("classes.txt", "labels.txt")
+"""Files beside the shards with a class name a line, in the order of the numbers in .cls."""
+
+_BRACES = re.compile(r"\{([^{}]*)\}")
+_RANGE = re.compile(r"(\d+)\.\.(\d+)")
+_TAR = re.compile(r"\.(tar|tgz|tar\.\w+)$", re.IGNORECASE)
+_SPLIT = re.compile(r"(?<![a-z])(train|validation|val|test)(?![a-z])", re.IGNORECASE)
+_REMOTE = re.compile(r"^(\w+://|pipe:)")
+_SCANNERS = 8
+
+
+def is_shards(path: str) -> bool:
+    """Whether `path` looks like shards: a tar file, a pattern of them, or a folder with shards and no class folders."""
+    if not Path(path).is_dir():
+        return bool(_TAR.search(path))
+    try:
+        inside = [entry for entry in Path(path).iterdir() if not entry.name.startswith(".")]
+        if any(entry.is_dir() and entry.name not in SPLIT_NAMES for entry in inside):
+            return False
+        return any(_is_shard(entry) or (entry.is_dir() and any(map(_is_shard, entry.iterdir()))) for entry in inside)
+    except OSError:
+        return False  # a folder that cannot be listed: reading it tells what is wrong
+
+
+def find_shards(path: str, *, label_key: str = "") -> Source:
+    """The samples in tar shards: a file, a pattern as 'train-{0000..0003}.tar' or '*.tar', or a folder of them.
+
+    A folder may have the shards in folders 'train', 'val' and 'test', and a shard's name may hold one of these words;
+    when the names show more than one, they are splits. `label_key` is the key of the label in each sample's JSON,
+    taken before .cls; by default .cls is, and then the key 'label'. Numbers are positions in 'classes.txt' or
+    'labels.txt' beside the shards, and without that file their own names.
+
+    Raises DatasetError that names every shard that is missing, cut off, compressed or damaged, and samples without
+    image or label.
+    """
+    shards = _list_shards(path)
+    groups: dict[str, list[Path]] = {}
+    for shard in shards:
+        groups.setdefault(_split_of(shard), []).append(shard)
+    if "" in groups and len(groups) > 1:
+        raise DatasetError(
+            f"the shards {path} are of {', '.join(sorted(filter(None, groups)))} but for {groups[''][0].name}: "
+            "rename it, or give a pattern that leaves it out"
+        )
+    if len(groups) == 1 and "train" not in groups:
+        groups = {"": shards}
+    parts: dict[str, Callable[[], Samples]] = {
+        split: functools.partial(read_shards, members, label_key=label_key) for split, members in groups.items()
+    }
+    name = Path(path).name if Path(path).is_dir() else _TAR.sub("", Path(path).name)
+    return Source(name or Path(path).resolve().name, path, parts)
+
+
+def read_shards(shards: Sequence[Path], *, label_key: str = "") -> Samples:
+    """All samples of the shards, in their order. Reads headers and labels, no image; raises DatasetError."""
+    with ThreadPoolExecutor(_SCANNERS) as pool:
+        found = list(pool.map(lambda shard: _scan_or_tell(shard, label_key), shards))
+    mistakes = [told for told in found if isinstance(told, str)]
+    if mistakes:
+        raise DatasetError(
+            f"{len(mistakes)} of {len(shards)} shard{'s' * (len(shards) > 1)} cannot be used: {list_some(mistakes)}"
+        )
+    entries = [entries for entries in found if not isinstance(entries, str)]
+    classes, labels = _name_labels(shards, entries)
+    flat = list(itertools.chain.from_iterable(entries))
+    offsets = np.array([entry.offset for entry in flat], np.int64)
+    sizes = np.array([entry.size for entry in flat], np.int64)
+    blocks = np.repeat(np.arange(len(shards), dtype=np.int64), [len(group) for group in entries])
+    common = os.path.commonpath([shard.parent.absolute() for shard in shards])
+    shown = [Path(os.path.relpath(shard.absolute(), common)).as_posix() for shard in shards]
+    names = [f"{shown[block]}/{entry.member}" for block, entry in zip(blocks.tolist(), flat, strict=True)]
+
+    files = ShardFiles()
+
+    def read(index: int) -> bytes:
+        return files.read(shards[blocks[index]], int(offsets[index]), int(sizes[index]), names[index])
+
+    return Samples(classes, Lazy(len(flat), read), names, label_positions(labels, classes), blocks)
+
+
+def _scan_or_tell(shard: Path, label_key: str) -> list[Entry] | str:
+    try:
+        return scan_shard(shard, label_key)
+    except DatasetError as error:
+        return str(error)
+
+
+def _name_labels(shards: Sequence[Path], entries: Sequence[Sequence[Entry]]) -> tuple[tuple[str, ...], list[str]]:
+    """The classes, and the name of each sample's: numbers by the file of class names, where there is one."""
+    labels = [entry.label for group in entries for entry in group]
+    listed = _class_file(shards[0])
+    if listed is None:
+        texts = [str(label) for label in labels]
+        return sort_classes(texts), texts
+    classes = tuple(line.strip() for line in _read_lines(listed) if line.strip())
+    if len(set(classes)) < len(classes):
+        raise DatasetError(f"{listed} names a class twice: every line must be another one")
+    known = set(classes)
+    unknown = {
+        str(label) for label in labels if (label >= len(classes) if isinstance(label, int) else label not in known)
+    }
+    if unknown:
+        raise DatasetError(
+            f"{listed} names {len(classes)} classes, and the shards have the labels {list_some(sorted(unknown), ', ')} "
+            "besides: add their names, or remove the file"
+        )
+    return classes, [classes[label] if isinstance(label, int) else label for label in labels]
+
+
+def _class_file(shard: Path) -> Path | None:
+    folder = shard.parent
+    places = (folder, folder.absolute().parent) if folder.name in SPLIT_NAMES else (folder,)
+    return next((place / name for place in places for name in CLASS_FILES if (place / name).is_file()), None)
+
+
+def _read_lines(file: Path) -> list[str]:
+    try:
+        return file.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(f"cannot read the class names in {file}: {error}; save it as UTF-8 text") from error
+
+
+def _list_shards(path: str) -> list[Path]:
+    if _REMOTE.match(path):
+        raise DatasetError(f"shards are read from a disk, and {path} is elsewhere: download them first")
+    if Path(path).is_dir():
+        return sorted(
+            entry
+            for folder in (Path(path), *(Path(path) / name for name in SPLIT_NAMES))
+            if folder.is_dir()
+            for entry in folder.iterdir()
+            if _is_shard(entry)
+        )
+    expanded = [path] if Path(path).exists() else expand_braces(path)
+    shards = []
+    for name in expanded:
+        matching = [Path(name)] if Path(name).exists() else [Path(found) for found in sorted(glob.glob(name))]  # noqa: PTH207 - may be absolute
+        shards += matching or [Path(name)]
+    missing = [str(shard) for shard in shards if not shard.is_file()]
+    if missing:
+        raise DatasetError(f"there is no shard {list_some(missing, ', ')}: check the path or the pattern")
+    if len(set(shards)) < len(shards):
+        raise DatasetError(f"{path} names a shard twice: mend the pattern")
+    return shards
+
+
+def expand_braces(pattern: str) -> list[str]:
+    """'a-{08..10}.tar' -> a-08.tar, a-09.tar, a-10.tar; 'a-{x,y}.tar' -> a-x.tar, a-y.tar; as a shell does."""
+    braces = _BRACES.search(pattern)
+    if braces is None:
+        return [pattern]
+    numbers = _RANGE.fullmatch(braces[1])
+    if numbers:
+        first, last = int(numbers[1]), int(numbers[2])
+        if last < first:
+            raise DatasetError(f"the pattern {pattern} counts down from {first} to {last}: turn it around")
+        choices = [f"{number:0{len(numbers[1])}d}" for number in range(first, last + 1)]
+    else:
+        choices = braces[1].split(",")
+    rest = expand_braces(pattern[braces.end() :])
+    return [pattern[: braces.start()] + choice + end for choice in choices for end in rest]
+
+
+def _split_of(shard: Path) -> str:
+    words = _SPLIT.findall(shard.name) or _SPLIT.findall(shard.parent.name if shard.parent.name in SPLIT_NAMES else "")
+    return SPLIT_NAMES[words[0].lower()] if words else ""
+
+
+def _is_shard(entry: Path) -> bool:
+    return bool(_TAR.search(entry.name)) and not entry.name.startswith(".") and entry.is_file()

@@ -1,0 +1,165 @@
+"""One tar shard: where in the file each sample's image lies, and which class it is of."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import re
+import tarfile
+from pathlib import Path
+from typing import NamedTuple
+
+from vitsmith.data.images import IMAGE_SUFFIXES
+from vitsmith.data.samples import list_some
+from vitsmith.errors import DatasetError, ImageError
+
+Label = int | str
+
+_MEMBER = re.compile(r"^((?:.*/|)[^./][^./]*)\.([^/]*)$", re.DOTALL)
+"""Key and extension: parted by the first dot of the last component; names that begin with a dot are no samples."""
+
+_COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+_BLOCK = 512
+_OPEN_SHARDS = 64
+_LARGEST_LABEL = 1 << 24  # bytes of a .cls or .json; more of them is no label
+
+
+class Entry(NamedTuple):
+    """One sample."""
+
+    member: str
+    """Name of the image in the shard."""
+    offset: int
+    """Where its bytes begin in the file of the shard."""
+    size: int
+    label: Label
+
+
+class _Member(NamedTuple):
+    name: str
+    offset: int
+    size: int
+
+
+def scan_shard(path: Path, label_key: str = "") -> list[Entry]:
+    """Every sample of a shard, in its order. Reads headers and labels.
+
+    Raises DatasetError that names the shard, when it is compressed, cut off or damaged, has no images, or a sample
+    that lacks an image or a label or has several.
+    """
+    try:
+        samples = _group(path)
+        entries: list[Entry] = []
+        mistakes: list[str] = []
+        with path.open("rb") as file:
+            for key, members in samples.items():
+                images = [member for extension, member in members.items() if f".{extension}" in IMAGE_SUFFIXES]
+                label, wrong = _label(file.fileno(), members, label_key)
+                if len(images) != 1:
+                    wrong = "has several images" if images else "has no image"
+                if wrong or label is None:
+                    mistakes.append(f"{key} {wrong}")
+                else:
+                    entries.append(Entry(*images[0], label))
+    except (OSError, tarfile.TarError) as error:
+        reason = " ".join(str(error).split())
+        raise DatasetError(f"{path} is no readable tar file ({reason}): write or download it again") from error
+    if mistakes:
+        told = f"{len(mistakes):,} of its {len(samples):,} samples cannot be used ({list_some(mistakes, ', ')})"
+        raise DatasetError(f"{path}: {told}: a sample is an image and a .cls or .json with its label")
+    if not entries:
+        raise DatasetError(f"{path} holds no images: leave it out")
+    return entries
+
+
+def _group(path: Path) -> dict[str, dict[str, _Member]]:
+    """Key -> extension -> member."""
+    with path.open("rb") as file:
+        start = file.read(_BLOCK)
+        size = os.fstat(file.fileno()).st_size
+    if not start:
+        raise DatasetError(f"{path} is empty (0 bytes): write or download it again")
+    for magic, kind in _COMPRESSED.items():
+        if start.startswith(magic):
+            raise DatasetError(f"{path} is compressed ({kind}): decompress it to a plain .tar, images hardly shrink")
+    samples: dict[str, dict[str, _Member]] = {}
+    with tarfile.open(path, "r:") as tar:
+        while (info := tar.next()) is not None:
+            tar.members = []  # type: ignore[attr-defined]  # else it keeps every header of the shard
+            if info.isreg() and info.offset_data + info.size > size:
+                raise DatasetError(f"{path} is cut off inside {info.name}: write or download it again")
+            parts = _MEMBER.match(info.name.removeprefix("./"))
+            if not info.isreg() or parts is None or parts[1].rpartition("/")[2].startswith("__"):
+                continue  # folders, what macOS adds, and WebDataset's own '__'
+            extension = parts[2].lower()
+            if extension in samples.setdefault(parts[1], {}):
+                raise DatasetError(f"{path} holds {info.name} twice: the names of samples must be distinct")
+            samples[parts[1]][extension] = _Member(parts[0], info.offset_data, info.size)
+        end = tar.offset
+    with path.open("rb") as file:  # tarfile takes a damaged header, and the end of the file, for the end of the archive
+        file.seek(end)
+        mark = file.read(_BLOCK)
+    if mark != bytes(_BLOCK):
+        told = "is damaged" if len(mark) == _BLOCK else "is cut off: it has no end mark"
+        raise DatasetError(f"{path} {told} behind {end:,} of {size:,} bytes: write or download it again")
+    return samples
+
+
+def _label(file: int, members: dict[str, _Member], label_key: str) -> tuple[Label | None, str]:
+    """The label of a sample, or what is wrong with it."""
+    kind = next((kind for kind in (("json",) if label_key else ("cls", "json")) if kind in members), "")
+    if not kind:
+        return None, "has no .json" if label_key else "has no .cls or .json"
+    member = members[kind]
+    if member.size > _LARGEST_LABEL:
+        return None, f"has a .{kind} of {member.size:,} bytes"
+    data = os.pread(file, member.size, member.offset)
+    try:
+        value = data.decode("utf-8").strip() if kind == "cls" else json.loads(data)
+    except (ValueError, RecursionError):
+        return None, f"has a .{kind} that cannot be read"
+    if kind == "json":
+        key = label_key or "label"
+        value = value.get(key) if isinstance(value, dict) else None
+        if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
+            return None, f"has no {key!r} in its .json"
+    if isinstance(value, str) and value.isascii() and value.isdigit() and kind == "cls":
+        value = int(value)
+    if value == "" or (isinstance(value, int) and value < 0):
+        return None, f"has no class in its .{kind}"
+    return value, ""
+
+
+class OpenShard:
+    """A shard to read from. Its file is closed when nobody holds it any more, so that a cache may let go of one that
+    another thread still reads."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = -1
+        self._file = os.open(path, os.O_RDONLY)
+
+    def read(self, offset: int, size: int) -> bytes:
+        """The bytes of a member; fewer when the file has become shorter. Safe in threads. Raises OSError."""
+        return os.pread(self._file, size, offset)
+
+    def __del__(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+
+
+class ShardFiles:
+    """The files of many shards, of which the last ones used are open."""
+
+    def __init__(self) -> None:
+        self._open = functools.lru_cache(_OPEN_SHARDS)(OpenShard)
+
+    def read(self, path: Path, offset: int, size: int, name: str) -> bytes:
+        """The bytes of a member. Safe in threads. Raises ImageError that begins with `name`."""
+        try:
+            data = self._open(path).read(offset, size)
+        except OSError as error:
+            raise ImageError(f"{name}: cannot be read from its shard ({error.strerror}); check {path}") from error
+        if len(data) < size:
+            raise ImageError(f"{name}: its shard has become shorter since the start; restore {path}")
+        return data

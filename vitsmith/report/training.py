@@ -1,0 +1,300 @@
+"""The page of a training run, and its figures as files."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import platform
+import shlex
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vitsmith.data.samples import Splits
+from vitsmith.errors import ImageError, MissingPackageError
+from vitsmith.evaluate.calibration import log_softmax
+from vitsmith.evaluate.evaluation import Evaluation, describe_machine
+from vitsmith.evaluate.scores import Scores, score_logits
+from vitsmith.files import replacing
+from vitsmith.report.figure import png
+from vitsmith.report.page import Command, Headline, Report, Sample, Section, Table
+from vitsmith.report.plots import MOST_CELLS, draw_class_accuracies, draw_confusion, draw_curves, draw_reliability
+from vitsmith.report.sections import accuracy_section, classes_table, learning_section, most_wrong, sample_of
+from vitsmith.train.baseline import Baseline
+from vitsmith.train.events import Evaluated, StepDone, Warned
+from vitsmith.train.recipe import TrainRecipe
+from vitsmith.train.validation import Predicted
+
+MOST_WRONG = 24
+VERSIONS = ("vitsmith", "torch", "numpy", "pillow")
+
+_LEARNED, _RIGHT = "How it learned", "Where it is right and wrong"
+_MOST_EVALUATIONS = 20  # rows of the table
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingRun:
+    """What happened in a run, from its first update on even when it was resumed."""
+
+    recipe: TrainRecipe
+    folder: Path
+    command: str
+    """What was typed."""
+    splits: Splits
+    history: Sequence[StepDone]
+    evaluations: Sequence[Evaluated]
+    warnings: Sequence[Warned]
+    predicted: Predicted
+    """What the final model says of the held-out images."""
+    baseline: Baseline | None = None
+    plan: str = ""
+    """What decides how a batch is cut, in words."""
+    adapted: str = ""
+    """What became of a checkpoint's arrays."""
+    parameters: int | None = None
+
+    @property
+    def scores(self) -> Scores:
+        """Of the final model."""
+        return self.evaluations[-1].scores
+
+    @property
+    def images_per_second(self) -> float:
+        """Median over the updates."""
+        return statistics.median(done.images_per_second for done in self.history)
+
+    @property
+    def seconds(self) -> float:
+        """Updates and evaluations together, over all parts of a run that was resumed."""
+        updates = sum(self.recipe.batch.size / done.images_per_second for done in self.history)
+        return updates + sum(each.seconds for each in self.evaluations)
+
+
+def make_training_report(run: TrainingRun) -> Report:
+    """The page of a run. Without matplotlib it has tables where its figures would be, and says how to get them."""
+    return Report(
+        title=f"Training on {run.recipe.data.path}",
+        summary=_summary(run),
+        headlines=_headlines(run),
+        sections=tuple(
+            section
+            for section in (_warnings_section(run), _learning(run), _accuracy(run), _most_wrong_section(run))
+            if section is not None
+        ),
+        commands=_commands(run),
+        facts=_facts(run),
+    )
+
+
+def write_plots(run: TrainingRun, folder: Path) -> tuple[Path, ...]:
+    """Writes curves.png, reliability.png and confusion.png (more than 100 classes: classes.png) into `folder`.
+
+    Writes nothing without matplotlib. Raises OutputError.
+    """
+    scores = score_logits(run.predicted.logits, run.predicted.labels)
+    few = len(run.splits.classes) <= MOST_CELLS
+    try:
+        figures = {
+            "curves.png": draw_curves(run.history, run.evaluations),
+            "reliability.png": draw_reliability(scores.reliability),
+            "confusion.png" if few else "classes.png": (
+                draw_confusion(scores, run.splits.classes) if few else draw_class_accuracies(scores)
+            ),
+        }
+    except MissingPackageError:
+        return ()
+    for name, figure in figures.items():
+        with replacing(folder / name) as partial:
+            partial.write_bytes(png(figure))
+    return tuple(folder / name for name in figures)
+
+
+def show_duration(seconds: float) -> str:
+    """'41 s', '12 min', '3 h 20 min'."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _summary(run: TrainingRun) -> str:
+    recipe, scores, splits = run.recipe, run.scores, run.splits
+    right = sum(each.correct for each in scores.per_class)
+    what = recipe.model.name or "A model"
+    size = f" of {run.parameters:,} weights" if run.parameters else ""
+    origin = f"from {recipe.model.init}" if recipe.model.init else "from nothing"
+    text = (
+        f"{what}{size} learned {origin}, in {len(run.history):,} updates of {recipe.batch.size} images, from "
+        f"{len(splits.train):,} images of {len(splits.classes):,} classes. Of {scores.images:,} held-out images it "
+        f"names {right:,} rightly."
+    )
+    if run.baseline is not None:
+        text += f" {_what_it_bought(scores.top1, run.baseline)}"
+    best = max(run.evaluations, key=lambda each: each.scores.top1)
+    if best.scores.top1_interval[0] > scores.top1:
+        text += f" After update {best.step:,} it was clearly better, {best.scores.top1:.1%}: train for fewer updates."
+    return text
+
+
+def _what_it_bought(top1: float, baseline: Baseline) -> str:
+    gain = 100 * (top1 - baseline.linear)
+    low, high = baseline.linear_interval
+    before = f"a linear probe on the features it began with, which is {baseline.linear:.1%}"
+    if low <= top1 <= high:
+        return f"Fine-tuning bought little: it is within the interval of {before}."
+    if gain > 0:
+        return f"Fine-tuning bought {gain:.1f} points over {before}."
+    return (
+        f"That is {-gain:.1f} points less than {before}: fine-tuning did harm; lower optimizer.lr, or train the head "
+        "alone with model.freeze='*'."
+    )
+
+
+def _headlines(run: TrainingRun) -> tuple[Headline, ...]:
+    scores = run.scores
+    headlines = [
+        Headline(
+            f"{scores.top1:.1%}", "held-out accuracy", f"of {scores.images:,} images; {_interval(scores.top1_interval)}"
+        )
+    ]
+    if run.baseline is not None:
+        linear, knn = run.baseline.linear_interval, run.baseline.knn_interval
+        seen = f"of {run.baseline.val_images:,}"
+        headlines += [
+            Headline(f"{run.baseline.linear:.1%}", "linear probe, before", f"{seen}; {_interval(linear)}"),
+            Headline(f"{run.baseline.knn:.1%}", "k-NN, before", f"{seen}; {_interval(knn)}"),
+        ]
+    else:
+        off = "by how much probabilities are off"
+        headlines.append(Headline(f"{scores.calibration_error:.1%}", "calibration error", off))
+    waiting = statistics.median(done.waiting for done in run.history)
+    rate = run.images_per_second
+    headlines += [
+        Headline(
+            f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}", "images/s", f"{waiting:.0%} of it waiting for images"
+        ),
+        Headline(show_duration(run.seconds), "training time", "with evaluations"),
+    ]
+    return tuple(headlines)
+
+
+def _interval(ends: tuple[float, float]) -> str:
+    return f"95% interval {ends[0]:.1%} to {ends[1]:.1%}"
+
+
+def _warnings_section(run: TrainingRun) -> Section | None:
+    if not run.warnings:
+        return None
+    notes = tuple(f"step {warned.step:,}: {warned.message}" for warned in run.warnings)
+    return Section("What to look at", notes=notes)
+
+
+def _learning(run: TrainingRun) -> Section:
+    try:
+        return learning_section(run)
+    except MissingPackageError as error:
+        return Section(_LEARNED, text=f"Figures are left out: {error}", table=_evaluations_table(run.evaluations))
+
+
+def _accuracy(run: TrainingRun) -> Section:
+    predicted, classes = run.predicted, run.splits.classes
+    scores = score_logits(predicted.logits, predicted.labels)
+    evaluation = Evaluation(scores, predicted.logits, predicted.labels, classes, run.evaluations[-1].seconds)
+    try:
+        return accuracy_section(evaluation)
+    except MissingPackageError:
+        text = f"Calibration error: probabilities are off by {100 * scores.calibration_error:.1f} points on average."
+        return Section(_RIGHT, text=text, table=classes_table(scores, classes))
+
+
+def _evaluations_table(evaluations: Sequence[Evaluated]) -> Table:
+    """At most 20 of the evaluations, evenly chosen, the last among them."""
+    chosen = np.unique(np.linspace(0, len(evaluations) - 1, _MOST_EVALUATIONS).round().astype(int)).tolist()
+    rows = []
+    for each in (evaluations[index] for index in chosen):
+        scores = each.scores
+        low, high = scores.top1_interval
+        rows.append((f"{each.step:,}", f"{scores.top1:.1%}", f"{low:.1%} to {high:.1%}", f"{scores.nll:.3f}"))
+    return Table(("update", "held-out top-1", "95% interval", "cross-entropy, nats"), tuple(rows))
+
+
+def _most_wrong_section(run: TrainingRun) -> Section:
+    predicted = run.predicted
+    mistakes = most_wrong(predicted.logits, predicted.labels, len(predicted.labels))
+    if not mistakes:
+        return Section("Most wrong images", text="It made no mistake on the held-out images.")
+    samples = [sample for index in mistakes[:MOST_WRONG] if (sample := _sample(run, index)) is not None]
+    how_many = "All" if len(samples) == len(mistakes) else f"{len(samples)} of"
+    text = (
+        f"{how_many} {len(mistakes):,} mistakes on the held-out images, those first whose true class it thought least "
+        "likely: look here for wrong labels. First what it says and how surely; below what the image is labelled, and "
+        "what it gave that."
+    )
+    return Section("Most wrong images", text=text, samples=tuple(samples))
+
+
+def _sample(run: TrainingRun, index: int) -> Sample | None:
+    """A held-out image and what was said of it; None if it cannot be read any more."""
+    predicted, val, names = run.predicted, run.splits.val, run.splits.classes
+    position = int(predicted.indices[index])
+    probabilities = np.exp(log_softmax(predicted.logits[index : index + 1])[0])
+    answer, truth = int(probabilities.argmax()), int(predicted.labels[index])
+    try:
+        pixels = val.image(position)
+    except ImageError:
+        return None
+    return sample_of(
+        pixels,
+        predicted=names[answer],
+        probability=float(probabilities[answer]),
+        truth=names[truth],
+        source=val.names[position],
+        truth_probability=float(probabilities[truth]),
+    )
+
+
+def _commands(run: TrainingRun) -> tuple[Command, ...]:
+    bundle = shlex.quote(str(run.folder / "model"))
+    data = shlex.quote(run.recipe.data.val or run.recipe.data.path)
+    return (
+        Command("Name what images show:", f"vitsmith predict {bundle} IMAGES --top 3"),
+        Command("Judge the model again:", f"vitsmith evaluate {bundle} --data {data}"),
+        Command("Export it, compared with the original:", f"vitsmith export {bundle} --to onnx"),
+    )
+
+
+def _facts(run: TrainingRun) -> tuple[tuple[str, str], ...]:
+    versions = ", ".join(f"{package} {importlib.metadata.version(package)}" for package in VERSIONS)
+    changed = run.recipe.model_dump(mode="json", exclude_defaults=True)
+    facts = [
+        ("command", run.command),
+        ("run folder", str(run.folder)),
+        ("date", datetime.date.today().isoformat()),
+        ("data", f"{run.recipe.data.path}: {len(run.splits.train):,} to learn from, {len(run.splits.val):,} held out"),
+        ("recipe", ", ".join(f"{name}={value}" for name, value in _flat(changed)) + "; the rest as by default"),
+        ("checkpoint", "; ".join(" ".join(line.split()) for line in run.adapted.splitlines())),
+        ("memory", run.plan),
+        ("arithmetic", _arithmetic(run.history)),
+        ("machine", describe_machine()),
+        ("system", f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"),
+        ("versions", versions),
+    ]
+    if run.baseline is not None:
+        facts.insert(6, ("baseline", str(run.baseline)))
+    return tuple((name, value) for name, value in facts if value)
+
+
+def _arithmetic(history: Sequence[StepDone]) -> str:
+    shares = [done.peak_share for done in history if done.peak_share is not None]
+    return f"{statistics.median(shares):.0%} of the measured peak" if shares else ""
+
+
+def _flat(fields: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    pairs: list[tuple[str, Any]] = []
+    for name, value in fields.items():
+        pairs += _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else [(f"{prefix}{name}", value)]
+    return pairs

@@ -1,0 +1,131 @@
+"""Checkpoints of a run: everything a later process needs to go on as if nothing had happened.
+
+    <run>/checkpoints/step-000200/state.safetensors    weights, optimizer state, running mean
+                                  state.json           step, recipe, fingerprint of the data, hash of the tensors
+
+A folder appears under its name only when both files are complete and on disk, so a process that is killed at any
+moment leaves the checkpoints before it usable.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from vitsmith.errors import InputError, OutputError
+from vitsmith.files import replacing_folder, sha256
+
+FOLDER = "checkpoints"
+TENSORS, FACTS = "state.safetensors", "state.json"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What was saved."""
+
+    step: int
+    facts: dict[str, Any]
+    tensors: dict[str, Tensor]
+
+
+class CheckpointWriter:
+    """Writes checkpoints in a thread of its own, one at a time, and deletes all but the newest `keep`."""
+
+    def __init__(self, run_folder: Path, keep: int) -> None:
+        self.folder = run_folder / FOLDER
+        self._keep = keep
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="vitsmith-checkpoint")
+        self._pending: Future[Path] | None = None
+
+    def save(self, step: int, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        """Begins to write. The tensors must not change any more: give copies, on the CPU.
+
+        Waits for the checkpoint before it, and raises what went wrong with that one: OutputError, for a full disk.
+        """
+        self.wait()
+        self._pending = self._thread.submit(self._write, step, tensors, facts)
+
+    def wait(self) -> Path | None:
+        """Until the last checkpoint is on disk; its folder. Raises OutputError when it could not be written."""
+        pending, self._pending = self._pending, None
+        return pending.result() if pending else None
+
+    def finished(self) -> Path | None:
+        """The folder of a checkpoint that has been completed since the last question."""
+        return self.wait() if self._pending and self._pending.done() else None
+
+    def close(self) -> None:
+        """Ends the thread; a checkpoint under way is completed."""
+        self._thread.shutdown()
+
+    def remove(self) -> None:
+        """Deletes all checkpoints, once the run has its bundle."""
+        self.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _write(self, step: int, tensors: dict[str, Tensor], facts: dict[str, Any]) -> Path:
+        target = self.folder / f"step-{step:06d}"
+        try:
+            with replacing_folder(target) as partial:
+                save_file(tensors, partial / TENSORS)
+                described = facts | {"step": step, "sha256": sha256(partial / TENSORS)}
+                (partial / FACTS).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+                for name in (TENSORS, FACTS):
+                    _flush(partial / name)
+            _flush(self.folder)
+        except (SafetensorError, OutputError) as error:  # safetensors has its own error for a full disk
+            raise OutputError(
+                f"the checkpoint of step {step} could not be written: {error}; the checkpoints before it are intact: "
+                "free some space and go on with --resume"
+            ) from error
+        for old in _complete(self.folder)[: -self._keep]:
+            shutil.rmtree(old, ignore_errors=True)
+        return target
+
+
+def read_latest(run_folder: Path) -> Checkpoint:
+    """The newest checkpoint of a run whose tensors are as they were written; one that is damaged is passed over.
+
+    Raises InputError when there is none.
+    """
+    damaged = []
+    for folder in reversed(_complete(run_folder / FOLDER)):
+        try:
+            facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+            if sha256(folder / TENSORS) == facts["sha256"]:
+                return Checkpoint(int(facts["step"]), facts, load_file(folder / TENSORS))
+        except (OSError, ValueError, KeyError, SafetensorError):
+            pass
+        damaged.append(folder.name)
+    if damaged:
+        raise InputError(f"every checkpoint in {run_folder / FOLDER} is damaged ({', '.join(damaged)}): start anew")
+    if (run_folder / "model").exists():
+        raise InputError(f"the run in {run_folder} is complete: its bundle is {run_folder / 'model'}")
+    raise InputError(f"there is no checkpoint in {run_folder} to resume from: give the folder of a run, or start anew")
+
+
+def copy_to_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Copies that later updates do not change."""
+    return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+
+
+def _complete(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("step-*") if path.is_dir()) if folder.is_dir() else []
+
+
+def _flush(path: Path) -> None:
+    """Onto the disk itself, so that a power cut cannot leave a name without its contents."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,156 @@
+"""The teacher of a distillation: a bundle that answers for the student's images, each as its own preprocessing wants.
+
+Teacher and student see the very same view of an image, crop, mirror image and mixture included ("consistent teaching",
+arXiv 2106.05237). Where a view never changes, the answer is remembered. B batch, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vitsmith.data.augment import AugmentSpec
+from vitsmith.engines.base import open_engine
+from vitsmith.errors import ConfigError, DatasetError
+from vitsmith.models.config import LiTConfig
+from vitsmith.specs import ImageSpec
+from vitsmith.train.answers import Answers
+from vitsmith.train.losses import DistillLoss
+from vitsmith.train.precision import Precision
+from vitsmith.train.recipe import TrainRecipe
+from vitsmith.weights.bundle import Bundle
+from vitsmith.weights.checkpoints import load
+
+Run = Callable[[Tensor], Tensor]
+
+
+def open_teacher(
+    recipe: TrainRecipe, classes: Sequence[str], images: ImageSpec, device: torch.device | str
+) -> DistillLoss:
+    """The loss of the recipe's distillation, with its teacher on `device`; `images` is the student's preprocessing.
+
+    Raises ConfigError for a teacher that is no classifier of whole images, DatasetError when it does not have exactly
+    `classes` by name, and what `load` raises.
+    """
+    assert recipe.distill is not None
+    bundle = load(recipe.distill.teacher)
+    teacher = Teacher(
+        bundle, classes, images, device, precision=recipe.run.precision, remember=is_repeating(recipe.augment)
+    )
+    return DistillLoss(teacher, recipe.distill)
+
+
+def is_repeating(augment: AugmentSpec) -> bool:
+    """Whether every pass over the data shows the very same tensors."""
+    return (
+        augment.area == (1, 1)
+        and not augment.flip
+        and augment.grade == "none"
+        and not (augment.mixup_alpha or augment.color or augment.erasing)
+    )
+
+
+class Teacher:
+    """Images (B, 3, h, w), normalised for the student, to the teacher's float32 logits (B, K), without gradients.
+
+    The logits are in the order of `classes`, the student's. Images are renormalised, and resized (bilinear,
+    antialiased) when the teacher takes another size, as they are: the teacher sees no more detail than the student.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        classes: Sequence[str],
+        images: ImageSpec,
+        device: torch.device | str = "cpu",
+        *,
+        precision: Precision = "fp32",
+        remember: bool = False,
+    ) -> None:
+        _check_classifier(bundle)
+        self._columns = torch.tensor(_columns(bundle, classes), device=device)
+        self._view = View(images, bundle.images, device)
+        self._run = _torch_run(bundle, device, precision) if bundle.program == "torch" else _engine_run(bundle)
+        self._answers = Answers(images.size, device) if remember else None
+
+    @property
+    def cached_share(self) -> float:
+        """Of the images asked so far, the share whose answers were remembered; 0 where augmentation changes them."""
+        return self._answers.share if self._answers is not None else 0.0
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> Tensor:
+        return self._answer(images) if self._answers is None else self._answers.get(images, self._answer)
+
+    def _answer(self, images: Tensor) -> Tensor:
+        return self._run(self._view(images)).float()[:, self._columns]
+
+
+class View:
+    """Tensors as one ImageSpec normalises them to those of another, at its size."""
+
+    def __init__(self, given: ImageSpec, wanted: ImageSpec, device: torch.device | str) -> None:
+        given_mean, given_std, mean, std = (
+            torch.tensor(values, dtype=torch.float64)[:, None, None]
+            for values in (given.mean, given.std, wanted.mean, wanted.std)
+        )
+        # ((x * given_std + given_mean) - mean) / std, as one multiplication and one addition
+        self._scale = (given_std / std).float().to(device)
+        self._shift = ((given_mean - mean) / std).float().to(device)
+        self._same = (given.mean, given.std) == (wanted.mean, wanted.std)
+        self._size = wanted.size
+
+    def __call__(self, images: Tensor) -> Tensor:
+        if tuple(images.shape[2:]) != self._size:
+            images = F.interpolate(images, self._size, mode="bilinear", antialias=True, align_corners=False)
+        return images if self._same else images * self._scale + self._shift
+
+
+def _torch_run(bundle: Bundle, device: torch.device | str, precision: Precision) -> Run:
+    kind = torch.device(device).type
+    model = bundle.model.to(device).requires_grad_(False)
+
+    def run(images: Tensor) -> Tensor:
+        with torch.autocast(kind, torch.bfloat16, enabled=precision == "bf16"):
+            return model(images)
+
+    return run
+
+
+def _engine_run(bundle: Bundle) -> Run:
+    """Exported programs run where their engine does, in their own precision."""
+    engine = open_engine(bundle)
+    return lambda images: torch.from_numpy(engine.run(images.cpu().numpy())).to(images.device)
+
+
+def _check_classifier(bundle: Bundle) -> None:
+    config = bundle.config
+    if isinstance(config, LiTConfig) or not config.classes:
+        raise ConfigError(f"the teacher {bundle.where} has no classifier: fine-tune it on this data first")
+    if getattr(config, "pooling", "").endswith("unpooled"):
+        raise ConfigError(f"the teacher {bundle.where} gives logits for every token: take one with 'token' or 'gap'")
+
+
+def _columns(bundle: Bundle, classes: Sequence[str]) -> list[int]:
+    """Where the teacher's logits of `classes` are."""
+    if bundle.labels is None:
+        raise DatasetError(
+            f"the teacher {bundle.where} does not name its {bundle.classes} classes, so they cannot be matched with the "
+            "data's: fine-tune it on this data first, or save it as a bundle with labels"
+        )
+    position = {name: index for index, name in enumerate(bundle.labels.names)}
+    missing = [name for name in classes if name not in position]
+    extra = sorted(set(position) - set(classes))
+    if missing or extra:
+        told = [
+            f"{len(names)} {what}, the first is {names[0]!r}"
+            for names, what in ((missing, "of the data that it does not know"), (extra, "that the data does not have"))
+            if names
+        ]
+        raise DatasetError(
+            f"the teacher {bundle.where} has other classes: {'; '.join(told)}. Fine-tune it on this data first"
+        )
+    return [position[name] for name in classes]

@@ -1,0 +1,59 @@
+"""Events of a run as lines of its metrics.jsonl, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from vitsmith.evaluate.scores import Scores
+from vitsmith.train.events import Evaluated, Event, Saved, StepDone, Warned
+from vitsmith.train.loop import Past
+
+Row = dict[str, Any]
+
+
+def row_of(event: Event) -> Row:
+    """One line: the field `event` says which kind it is."""
+    match event:
+        case StepDone():
+            return {"event": "step", **vars(event)}
+        case Evaluated(step, scores, seconds):
+            return {"event": "evaluation", "step": step, "seconds": seconds, **_score_fields(scores)}
+        case Warned(step, message):
+            return {"event": "warning", "step": step, "message": message}
+        case Saved(step, folder):
+            return {"event": "checkpoint", "step": step, "folder": folder.name}
+
+
+def rows_until(rows: Iterable[Row], step: int) -> list[Row]:
+    """The lines of the first `step` updates: a run that goes on from there writes the later ones again."""
+    return [row for row in rows if row.get("step", 0) <= step]
+
+
+def past_from(rows: Iterable[Row], step: int) -> Past:
+    """What happened in the first `step` updates. Of evaluations only the numbers are known, not the matrices."""
+    history, evaluations, warnings = [], [], []
+    for row in rows_until(rows, step):
+        fields = {name: value for name, value in row.items() if name != "event"}
+        match row["event"]:
+            case "step":
+                history.append(StepDone(**fields))
+            case "evaluation":
+                at, seconds = fields.pop("step"), fields.pop("seconds")
+                evaluations.append(Evaluated(at, _scores_from(fields), seconds))
+            case "warning":
+                warnings.append(Warned(**fields))
+    return Past(step, tuple(history), tuple(evaluations), tuple(warnings))
+
+
+def _score_fields(scores: Scores) -> Row:
+    names = ("images", "top1", "top1_interval", "top5", "macro_recall", "nll", "calibration_error")
+    return {name: getattr(scores, name) for name in names}
+
+
+def _scores_from(fields: Row) -> Scores:
+    low, high = fields.pop("top1_interval")
+    nothing = np.zeros((0, 0), np.int64)
+    return Scores(**fields, top1_interval=(low, high), per_class=(), reliability=(), confusion=nothing)

@@ -1,0 +1,133 @@
+"""Recipes as TOML files, and the changes a command line makes to them. Every mistake is told, with what was meant."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from vitsmith.errors import ConfigError, InputError, UnknownNameError, suggestion
+from vitsmith.train.recipe import TrainRecipe
+
+Fields = dict[str, Any]
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes that come with vitsmith."""
+    folder = resources.files("vitsmith") / "recipes"
+    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def read_recipe(name: str) -> Fields:
+    """The fields of a recipe that comes with vitsmith, or of a `.toml` (or `.json`) file.
+
+    Raises UnknownNameError, and InputError for a file that cannot be read or is not TOML.
+    """
+    path = Path(name)
+    if path.suffix not in (".toml", ".json"):
+        if name not in recipe_names():
+            raise UnknownNameError("recipe", name, recipe_names())
+        text = (resources.files("vitsmith") / "recipes" / f"{name}.toml").read_text(encoding="utf-8")
+        return tomllib.loads(text)
+    try:
+        text = path.read_text(encoding="utf-8")
+        fields = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+    except OSError as error:
+        raise InputError(f"cannot read the recipe {path}: {error.strerror}") from error
+    except ValueError as error:  # TOMLDecodeError, JSONDecodeError and UnicodeDecodeError
+        raise InputError(f"{path} is not a recipe that can be read: {error}") from error
+    if not isinstance(fields, dict):
+        raise InputError(f"{path} is not a recipe: it must hold tables such as [optimizer]")
+    return fields
+
+
+def parse_settings(settings: Iterable[str]) -> Fields:
+    """['optimizer.lr=0.01', 'model.init=B_16.npz'] -> {'optimizer': {'lr': 0.01}, 'model': {'init': 'B_16.npz'}}.
+
+    Values are JSON where they can be, and text otherwise. Raises InputError that tells every setting without '='.
+    """
+    fields: Fields = {}
+    wrong = []
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not equals or not all(name.strip().split(".")):
+            wrong.append(setting)
+            continue
+        *sections, last = name.strip().split(".")
+        try:
+            value = json.loads(text)
+        except json.JSONDecodeError:
+            value = text.strip()
+        inner = fields
+        for section in sections:
+            inner = inner.setdefault(section, {})
+            if not isinstance(inner, dict):
+                raise InputError(f"--set {setting}: {section!r} was set to a value, so it has no fields")
+        inner[last] = value
+    if wrong:
+        raise InputError(f"--set {', '.join(wrong)}: write section.field=value, for example --set optimizer.lr=0.01")
+    return fields
+
+
+def merge(*layers: Mapping[str, Any]) -> Fields:
+    """Tables laid over each other, field by field; what comes later wins."""
+    merged: Fields = {}
+    for layer in layers:
+        for name, value in layer.items():
+            below = merged.get(name)
+            merged[name] = merge(below, value) if isinstance(value, Mapping) and isinstance(below, dict) else value
+    return merged
+
+
+def parse_recipe(fields: Mapping[str, Any]) -> TrainRecipe:
+    """A checked recipe from plain data. Raises ConfigError with every mistake, unknown names with what is close."""
+    try:
+        return TrainRecipe.model_validate({"data": {}, "model": {}} | dict(fields))
+    except ValidationError as error:
+        raise ConfigError("recipe: " + "; ".join(_explain(mistake) for mistake in error.errors())) from None
+
+
+def differences(old: TrainRecipe, new: TrainRecipe) -> list[str]:
+    """What differs, as 'optimizer.lr: 0.03 -> 0.01', in the order of the recipe."""
+    before, after = _flat(old.model_dump(mode="json")), _flat(new.model_dump(mode="json"))
+    names = [*before, *(name for name in after if name not in before)]
+    return [
+        f"{name}: {json.dumps(before.get(name))} -> {json.dumps(after.get(name))}"
+        for name in names
+        if before.get(name) != after.get(name)
+    ]
+
+
+def _flat(fields: Mapping[str, Any], prefix: str = "") -> Fields:
+    flat: Fields = {}
+    for name, value in fields.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return flat
+
+
+def _explain(mistake: Any) -> str:
+    where = [str(part) for part in mistake["loc"]]
+    name = ".".join(where)
+    if mistake["type"] == "extra_forbidden":
+        return f"unknown field {name!r}: {suggestion(where[-1], _table(where[:-1]).model_fields)}"
+    message = mistake["msg"].removeprefix("Value error, ")
+    if mistake["type"] == "missing":
+        return f"{name} is missing: {_table(where[:-1]).model_fields[where[-1]].description}"
+    if mistake["type"] == "value_error":
+        return f"{name}: {message}"
+    return f"{name}: {message} (got {mistake['input']!r})"
+
+
+def _table(sections: Iterable[str]) -> type[BaseModel]:
+    """The table that a path leads to."""
+    model: type[BaseModel] = TrainRecipe
+    for section in sections:
+        annotation = model.model_fields[section].annotation
+        candidates = [annotation, *get_args(annotation)]
+        model = next(one for one in candidates if isinstance(one, type) and issubclass(one, BaseModel))
+    return model
