@@ -11,10 +11,12 @@ from sklearn.preprocessing import StandardScaler
 
 from tests.tiny import VIT, tiny_model
 from vitsmith.data.digits import open_digits
+from vitsmith.data.preprocess import preprocess
 from vitsmith.data.samples import Samples, Splits
 from vitsmith.errors import ConfigError, DatasetError, InputError
 from vitsmith.evaluate.accuracy import wilson_interval
 from vitsmith.models.configure import change
+from vitsmith.models.vit import VisionTransformer
 from vitsmith.specs import ImageSpec
 from vitsmith.train import baseline as subject
 from vitsmith.train.baseline import fit_linear, measure_baseline, probe, stratified_order, vote
@@ -82,6 +84,12 @@ def test_every_beginning_of_the_order_has_the_classes_in_proportion() -> None:
     assert set(labels[stratified_order(labels, each_first=True)[:3]]) == {0, 1, 2}
 
 
+def features_of(model: VisionTransformer, samples: Samples) -> tuple[np.ndarray, np.ndarray]:
+    pixels = np.stack([preprocess(image, ImageSpec.original(32)) for image in samples.sources])
+    with torch.no_grad():
+        return model.eval().features(torch.from_numpy(pixels)).pooled.numpy(), samples.labels
+
+
 def test_digits_end_to_end_leave_model_and_random_state_alone() -> None:
     model = tiny_model(CONFIG).train()
     model.blocks[1].eval()
@@ -95,7 +103,14 @@ def test_digits_end_to_end_leave_model_and_random_state_alone() -> None:
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
     assert (found.train_images, found.val_images, len(seen)) == (1438, 359, 1797)
-    assert found.linear > 0.8 and found.knn > 0.8  # random features of digits are worth much, chance is 0.1
+    (train, labels), (val, truth) = (features_of(model, part) for part in (splits.train, splits.val))
+    near = KNeighborsClassifier(
+        20, metric="cosine", algorithm="brute", weights=lambda distance: np.exp((1 - distance) / 0.07)
+    ).fit(train, labels)
+    assert found.knn == pytest.approx(near.score(val, truth), abs=0.003)  # one image of 359: rounding
+    scaler = StandardScaler().fit(train)
+    linear = LogisticRegression(C=1 / (1e-4 * len(train)), max_iter=5000).fit(scaler.transform(train), labels)
+    assert found.linear == pytest.approx(linear.score(scaler.transform(val), truth), abs=0.03)
     assert found.linear_interval == wilson_interval(round(359 * found.linear), 359)
     assert found.knn_interval == wilson_interval(round(359 * found.knn), 359)
     assert f"linear probe {found.linear:.1%}" in str(found) and "359 held-out" in str(found)

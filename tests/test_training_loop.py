@@ -1,8 +1,7 @@
-"""Batches and the loop: order by seed, exactness of batches, repeatability, what stops a run and what is left."""
+"""The loop: repeatability, what it reports, what stops it, and what a whole run leaves."""
 
 from __future__ import annotations
 
-import itertools
 import json
 
 import numpy as np
@@ -10,109 +9,137 @@ import pytest
 import torch
 
 import vitsmith as vs
-from vitsmith.data.augment import AugmentSpec
-from vitsmith.data.batches import evaluation_batches, training_batches
-from vitsmith.data.preprocess import preprocess
+from tests.training import SPEC, coloured, recipe, splits, training
 from vitsmith.data.samples import Samples, Splits
 from vitsmith.errors import ConfigError, DatasetError, InputError
 from vitsmith.runs import Run
 from vitsmith.specs import ImageSpec
-from vitsmith.train.loop import Evaluated, StepDone, train
-from vitsmith.train.recipe import TrainRecipe, parse_recipe
-from vitsmith.train.run import train_to_bundle
+from vitsmith.train import loop
+from vitsmith.train.events import Evaluated, StepDone, Warned
+from vitsmith.train.recipe_file import merge
+from vitsmith.train.run import resolve, train_to_bundle
 from vitsmith.train.start import start
-
-SPEC = ImageSpec.original(16)
-MODEL = {"width": 32, "heads": 2, "depth": 1, "mlp_width": 32, "patch": (8, 8)}
-
-
-def coloured(count: int) -> Samples:
-    """Images of three colours, which are their classes."""
-    random = np.random.default_rng(0)
-    labels = np.arange(count, dtype=np.int64) % 3
-    images = random.integers(0, 80, (count, 20, 20, 3)).astype(np.uint8)
-    images[np.arange(count), :, :, labels] += 150
-    return Samples(("red", "green", "blue"), list(images), [str(index) for index in range(count)], labels)
-
-
-def recipe(**changes: object) -> TrainRecipe:
-    fields = {"data": "colours", "model": "ViT-mu_16", "image_size": 16, "overrides": MODEL, "steps": 12}
-    fields |= {"warmup_steps": 2, "batch": 12, "accumulate": 2, "learning_rate": 0.2, "eval_every": 6}
-    return parse_recipe(fields | changes)
-
-
-def splits() -> Splits:
-    return Splits(coloured(36), coloured(15))
-
-
-def test_order_depends_on_seed_and_epoch_only() -> None:
-    def labels(seed: int) -> list[int]:
-        with_seed = training_batches(coloured(10), SPEC, AugmentSpec(), batch=4, seed=seed)
-        return torch.cat([batch.labels for batch in itertools.islice(with_seed, 5)]).tolist()
-
-    assert labels(0) == labels(0) != labels(1)
-    assert np.bincount(labels(0)).tolist() == np.bincount(2 * coloured(10).labels.tolist()).tolist()  # two whole epochs
-
-
-def test_pixels_are_repeatable_and_preprocessed() -> None:
-    first, again = (
-        next(training_batches(coloured(10), SPEC, AugmentSpec(), batch=10, seed=0)).images for _ in range(2)
-    )
-    assert torch.equal(first, again)
-    whole = torch.cat([batch.images for batch in evaluation_batches(coloured(7), SPEC, batch=3)])
-    expected = np.stack([preprocess(image, SPEC) for image in coloured(7).sources])
-    np.testing.assert_array_equal(whole.numpy(), expected)
 
 
 def test_same_seed_gives_the_same_losses_and_it_learns() -> None:
-    runs = []
-    for _ in range(2):
-        began = start(recipe(overrides=MODEL | {"dropout": 0.1}), 3)
-        runs.append(train(began.model, splits(), recipe(), began.images))
+    wanted = recipe(model={"config": {"dropout": 0.1}})
+    runs = [training(wanted).go() for _ in range(2)]
     assert [done.loss for done in runs[0].history] == [done.loss for done in runs[1].history]
     assert runs[0].history[0].loss == pytest.approx(np.log(3), rel=1e-5)  # a head of zeros knows nothing
     assert runs[0].final.scores.top1 == 1.0
     assert [evaluated.step for evaluated in runs[0].evaluations] == [6, 12]
 
 
+def test_another_seed_gives_other_losses() -> None:
+    losses = [[done.loss for done in training(recipe(run={"seed": seed})).go().history] for seed in (0, 1)]
+    assert losses[0] != losses[1]
+
+
+def test_micro_batches_change_rounding_only() -> None:
+    slices = [training(recipe(batch={"micro": micro})).go() for micro in (12, 6, 2)]
+    losses = [[done.loss for done in one.history] for one in slices]
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4)
+    np.testing.assert_allclose(losses[2], losses[0], rtol=1e-4)
+
+
+def test_torchs_random_state_is_given_back() -> None:
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    training(recipe(model={"config": {"dropout": 0.1}})).go()
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_events_arrive_in_order() -> None:
-    seen: list[StepDone | Evaluated] = []
-    began = start(recipe(), 3)
-    train(began.model, splits(), recipe(), began.images, on_event=seen.append)
+    seen: list[object] = []
+    run = training(recipe(), on_event=seen.append)
+    run.go()
     assert [event.step for event in seen if isinstance(event, StepDone)] == list(range(1, 13))
-    assert not began.model.training
+    assert [type(event) for event in seen if event.step == 12] == [StepDone, Evaluated]
+    assert not run.learner.model.training
 
 
 def test_divergence_stops_with_advice() -> None:
-    began = start(recipe(), 3)
-    began.model.head.weight.data.fill_(torch.nan)
-    with pytest.raises(InputError, match=r"diverged at step 1 .*lower learning_rate"):
-        train(began.model, splits(), recipe(), began.images)
+    run = training(recipe())
+    run.learner.model.head.weight.data.fill_(torch.nan)
+    with pytest.raises(InputError, match=r"diverged at step 1 .*lower optimizer\.lr"):
+        run.go()
 
 
 def test_model_and_data_must_belong_together() -> None:
-    with pytest.raises(ConfigError, match="the model has 4 classes and the data 3"):
-        train(vs.create_model("mu/16", classes=4, image_size=16), splits(), recipe(), SPEC)
+    four = Samples(("a", "b", "c", "d"), *(getattr(coloured(12), name) for name in ("sources", "names", "labels")))
+    with pytest.raises(ConfigError, match="the model has 3 classes and the data 4"):
+        training(recipe(), data=Splits(four, four)).go()
 
 
-def test_an_unreadable_image_is_named(tmp_path) -> None:
+def test_the_mean_of_the_weights_is_what_is_kept() -> None:
+    """A decay of almost 1 keeps what early warm-up left: far from the last weights, and evaluated as the final model."""
+    plain, mean = (training(recipe(optimizer={"ema": ema})) for ema in (0.0, 0.9))
+    results = [plain.go(), mean.go()]
+    assert [done.loss for done in results[0].history] == [done.loss for done in results[1].history]
+    weights = [run.learner.model.head.weight for run in (plain, mean)]
+    assert not torch.equal(*weights)
+    again = mean.evaluate(12) if mean.learner.ema is None else results[1].final
+    images = torch.from_numpy(np.stack([vs_load(image) for image in splits().val.sources]))
+    with torch.no_grad():
+        logits = mean.learner.model(images).numpy()
+    np.testing.assert_allclose(results[1].predicted.logits, logits, atol=1e-6)
+    assert again.step == 12
+
+
+def vs_load(image: np.ndarray) -> np.ndarray:
+    from vitsmith.data.preprocess import preprocess
+
+    return preprocess(image, SPEC)
+
+
+def test_out_of_memory_goes_on_in_smaller_slices_with_the_same_batch(monkeypatch) -> None:
+    """The allocator really refuses: the first gradient at 12 images at once asks for more than any machine has."""
+    expected = [done.loss for done in training(recipe(batch={"micro": 6})).go().history]
+    compute = loop.compute_gradients
+
+    def greedy(learner, slices, *rest):
+        slices = list(slices)
+        if len(slices[0].labels) == 12:
+            torch.empty(2**60)
+        return compute(learner, slices, *rest)
+
+    monkeypatch.setattr(loop, "compute_gradients", greedy)
+    seen: list[object] = []
+    result = training(recipe(batch={"micro": 12}), on_event=seen.append).go()
+    assert [done.loss for done in result.history] == expected
+    warned = [event.message for event in seen if isinstance(event, Warned)]
+    assert "12 images at once: going on with 6" in warned[0]
+
+
+def test_other_runtime_errors_are_not_taken_for_memory(monkeypatch) -> None:
+    def broken(*_):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(loop, "compute_gradients", broken)
+    with pytest.raises(RuntimeError, match="a bug"):
+        training(recipe()).go()
+
+
+def test_unreadable_images_are_told_once_and_too_many_stop(tmp_path) -> None:
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8 no")
-    samples = coloured(12)
-    broken = Samples(samples.classes, [tmp_path / "broken.jpg", *samples.sources[1:]], samples.names, samples.labels)
+    whole = coloured(36)
+    samples = Samples(whole.classes, [tmp_path / "broken.jpg", *whole.sources[1:]], whole.names, whole.labels)
+    result = training(recipe(data={"skip_unreadable": 0.1}), data=Splits(samples, samples)).go()
+    assert sum("broken.jpg" in warned.message for warned in result.warnings) == 1
     with pytest.raises(DatasetError, match=r"broken\.jpg"):
-        next(training_batches(broken, SPEC, AugmentSpec(), batch=12, seed=0))
+        training(recipe(), data=Splits(samples, samples)).go()
 
 
-def test_all_mistakes_of_a_recipe_are_told_at_once() -> None:
-    with pytest.raises(ConfigError) as told:
-        recipe(model="ViT-mu_17", batch=7, warmup_steps=99, learning_rat=1)
-    for part in ("learning_rat", "unknown model 'ViT-mu_17'", "cannot be cut into 2", "warm-up must be shorter"):
-        assert part in str(told.value)
+def test_epochs_become_updates() -> None:
+    resolved = resolve(recipe(schedule={"epochs": 2.5, "warmup_epochs": 0.5}), images=100).schedule
+    assert (resolved.steps, resolved.warmup) == (21, 5)  # ceil(250 / 12), ceil(50 / 12)
+    with pytest.raises(ConfigError, match="warmup of 5 must be shorter than the run of 2 steps"):
+        resolve(recipe(schedule={"epochs": 0.2, "warmup_epochs": 0.5}), images=100)
 
 
 def test_a_run_leaves_a_bundle_that_predicts_alike(tmp_path) -> None:
     with Run("train", "colours", tmp_path / "run") as run:
-        trained = train_to_bundle(recipe(), splits(), run, on_event=lambda _: None)
+        trained = train_to_bundle(recipe(), splits(), run)
     bundle = vs.load(tmp_path / "run" / "model")
     assert bundle.labels.names == ("red", "green", "blue")
     assert len(bundle.golden.images) == 4
@@ -120,17 +147,8 @@ def test_a_run_leaves_a_bundle_that_predicts_alike(tmp_path) -> None:
     assert [one.label for one in predicted] == [splits().classes[label] for label in splits().val.labels]
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [line["loss"] for line in lines if "loss" in line] == [done.loss for done in trained.result.history]
-    assert json.loads((tmp_path / "run" / "recipe.json").read_text())["steps"] == 12
-
-
-def test_an_interruption_leaves_no_half_bundle(tmp_path) -> None:
-    def interrupt(event: StepDone | Evaluated) -> None:
-        if event.step == 5:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt), Run("train", "colours", tmp_path / "run") as run:
-        train_to_bundle(recipe(), splits(), run, on_event=interrupt)
-    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["command.txt", "metrics.jsonl", "recipe.json"]
+    assert json.loads((tmp_path / "run" / "recipe.json").read_text())["schedule"]["steps"] == 12
+    assert not (tmp_path / "run" / "checkpoints").exists()
 
 
 def test_fine_tuning_starts_from_a_bundle_and_keeps_its_preprocessing(tmp_path) -> None:
@@ -138,7 +156,21 @@ def test_fine_tuning_starts_from_a_bundle_and_keeps_its_preprocessing(tmp_path) 
     source.head.weight.data.normal_()
     spec = ImageSpec.pillow(32)
     vs.save(vs.Bundle.of(source, images=spec), tmp_path / "source")
-    began = start(recipe(model="", overrides={}, init_from=str(tmp_path / "source"), image_size=64), 3)
+    wanted = recipe(model={"init": str(tmp_path / "source"), "name": "", "image_size": 64})
+    began = start(wanted.model_copy(update={"model": wanted.model.model_copy(update={"config": {}})}), 3)
     assert began.images == spec.model_copy(update={"size": (64, 64)})
     assert list(began.report.resized) == ["positions.embedding"]
     assert torch.equal(began.model.blocks[0].mlp.widen.weight, source.blocks[0].mlp.widen.weight)
+
+
+def test_a_baseline_is_measured_before_fine_tuning(tmp_path) -> None:
+    vs.save(vs.create_model("mu/16", classes=5, image_size=16), tmp_path / "source")
+    fields = merge({}, {"init": str(tmp_path / "source"), "name": "", "image_size": 16})
+    wanted = recipe(model=fields)
+    wanted = wanted.model_copy(update={"model": wanted.model.model_copy(update={"config": {}})})
+    told: list[str] = []
+    with Run("train", "colours", tmp_path / "run") as run:
+        trained = train_to_bundle(wanted, splits(), run, on_start=told.append)
+    assert trained.baseline is not None
+    assert json.loads((tmp_path / "run" / "baseline.json").read_text())["linear"] == trained.baseline.linear
+    assert any("linear probe" in message for message in told)

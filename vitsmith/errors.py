@@ -76,7 +76,7 @@ class MissingPackageError(InputError):
         super().__init__(f"this needs {package}, which is not installed: run  pip install 'vitsmith[{extra}]'")
 
 
-class Interrupted(InputError):
+class Interrupted(InputError):  # noqa: N818
     """Ended by Ctrl-C or SIGTERM after everything was saved; the message says how to go on."""
 
 

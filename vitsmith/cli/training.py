@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -37,10 +38,11 @@ def begin(verb: str, recipe: TrainRecipe, out: Path | None, *, json: bool) -> No
     """A new run, from its data to what is printed at its end."""
     from vitsmith.data.datasets import open_dataset
     from vitsmith.runs import Run, model_name
-    from vitsmith.train.run import train_to_bundle
+    from vitsmith.train.run import resolve, train_to_bundle
 
     with _devices() as devices:
         splits = open_dataset(recipe.data, seed=recipe.run.seed)
+        recipe = resolve(recipe, len(splits.train))
         begins_with = model_name(recipe.model.init) if recipe.model.init else recipe.model.name
         name = f"{Path(recipe.data.path).stem}-{begins_with}".replace("/", "_").replace(":", "_")
         with Run(verb, name, out) if devices.main else nullcontext() as run:
@@ -58,15 +60,17 @@ def resume(folder: Path, changes: dict[str, Any], settings: Sequence[str], *, js
     """Goes on with the run in `folder`."""
     from vitsmith.data.datasets import open_dataset
     from vitsmith.runs import Run
+    from vitsmith.train.checkpoint import read_latest
     from vitsmith.train.recipe_file import merge, parse_settings
     from vitsmith.train.run import check_unchanged, recipe_of, resume_to_bundle
 
     check_unchanged(folder, merge(without_empty(changes), parse_settings(settings)))
     recipe = recipe_of(folder)
+    first = read_latest(folder).step + 1
     with _devices() as devices:
         splits = open_dataset(recipe.data, seed=recipe.run.seed)
         with Run.reopen(folder) if devices.main else nullcontext() as run:
-            shown = _Shown(recipe, devices, folder)
+            shown = _Shown(recipe, devices, folder, first_step=first)
             shown.say(_describe(splits))
             with shown:
                 trained = resume_to_bundle(
@@ -89,23 +93,25 @@ def _devices() -> Iterator[Devices]:
 class _Shown:
     """The run on the terminal of the main process; the others are silent."""
 
-    def __init__(self, recipe: TrainRecipe, devices: Devices, folder: Path | None) -> None:
+    def __init__(self, recipe: TrainRecipe, devices: Devices, folder: Path | None, first_step: int = 0) -> None:
         from vitsmith.cli.progress import TrainingProgress
 
         self._speaks, self._folder = devices.main, folder
-        self._bar = TrainingProgress() if devices.main else None
+        self._bar = TrainingProgress(recipe.schedule.steps) if devices.main else None
         self._events = None
         if devices.main and recipe.run.tensorboard and folder is not None:
             from vitsmith.train.tensorboard import TensorBoard
 
-            self._events = TensorBoard(folder / "tensorboard")
+            self._events = TensorBoard(folder / "tensorboard", first_step=first_step)
         self.say(f"run folder: {folder}; {recipe.run.precision} on {devices.count} x {devices.device.type}")
 
     def __enter__(self) -> None:
         if self._bar is not None:
             self._bar.start()
 
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         from vitsmith.errors import Interrupted
         from vitsmith.train.loop import Stopped
 
@@ -114,6 +120,8 @@ class _Shown:
         if self._events is not None:
             self._events.close()
         if isinstance(error, Stopped):
+            if not self._speaks:
+                raise typer.Exit(2)
             raise Interrupted(
                 f"stopped after {error.step} updates, all of them saved; go on with  "
                 f"vitsmith train --resume {self._folder}"

@@ -71,4 +71,4 @@ def mix_neighbours(values: Tensor, shares: Draws) -> Tensor:
     pairs = values.view(-1, 2, *values.shape[1:])
     share = torch.from_numpy(shares.astype(np.float32)).to(values.device).view(-1, *[1] * (pairs.ndim - 1))
     # Not torch.lerp, which may fuse: the last bit must not depend on how many rows there are.
-    return (pairs * share + pairs.flip(1) * (1 - share)).flatten(0, 1)
+    return (pairs * share).add_(pairs.flip(1).mul_(1 - share)).flatten(0, 1)

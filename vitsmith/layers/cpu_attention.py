@@ -50,7 +50,7 @@ class _Attend(torch.autograd.Function):
         return (weights @ value).view(batch, heads, tokens, width).transpose(1, 2)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         stacked, weights = ctx.saved_tensors
         query, key, value = stacked.unbind(0)

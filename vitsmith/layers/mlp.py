@@ -6,6 +6,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from vitsmith.layers.gelu import Gelu
+
 
 class Mlp(nn.Module):
     """(..., in) -> (..., in): widen, GELU, narrow.
@@ -17,7 +19,7 @@ class Mlp(nn.Module):
     def __init__(self, width: int, hidden: int, gelu: Literal["tanh", "erf"], dropout: float = 0.0) -> None:
         super().__init__()
         self.widen = nn.Linear(width, hidden)
-        self.gelu = nn.GELU(approximate="tanh" if gelu == "tanh" else "none")
+        self.gelu = Gelu(gelu)
         self.narrow = nn.Linear(hidden, width)
         self.dropout = nn.Dropout(dropout)
 

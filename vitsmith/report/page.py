@@ -180,7 +180,9 @@ def _sample(sample: Sample) -> str:
 
 
 def show_probability(probability: float) -> str:
-    """'97.2%'; never '100.0%' for what is not certain."""
+    """'97.2%'; never '100.0%' for what is not certain, nor '0.0%' for what is not impossible."""
+    if 0 < probability < 0.0005:
+        return "<0.1%"
     return ">99.9%" if 0.9995 <= probability < 1 else f"{probability:.1%}"
 
 

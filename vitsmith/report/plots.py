@@ -128,7 +128,7 @@ def moving_average(values: NDArray[np.floating[Any]], window: int) -> NDArray[np
 def _plot_loss(axes: Axes, history: Sequence[StepDone], theme: Theme) -> None:
     steps = [done.step for done in history]
     losses = np.array([done.loss for done in history])
-    window = max(len(losses) // SMOOTHED, 1)
+    window = max(len(losses) // SMOOTHED, 2)
     axes.plot(steps, losses, color=theme.first, alpha=0.35, linewidth=1, label="each update")
     axes.plot(steps, moving_average(losses, window), color=theme.first, linewidth=2, label=f"mean of last {window}")
     axes.set_ylim(bottom=0)
@@ -153,14 +153,15 @@ def _plot_held_out(axes: Axes, evaluations: Sequence[Evaluated], theme: Theme) -
     if len(steps) == 1:  # a band would have no width
         reach = np.clip([top1 - low, high - top1], 0, None)
         axes.errorbar(steps, top1, reach, color=theme.first, alpha=0.5, capsize=8, linewidth=2, label="95% interval")
-        axes.set_xticks(steps)
     else:
         axes.fill_between(steps, low, high, color=theme.first, alpha=0.2, linewidth=0, label="95% interval")
     axes.plot(steps, top1, color=theme.first, marker="o", markersize=5, linewidth=2, label="held-out top-1")
     last = axes.annotate(f"{top1[-1]:.1f}%", (steps[-1], low[-1]), xytext=(0, -4), textcoords="offset points")
     last.set(ha="right", va="top", color=theme.ink, fontsize=LETTERS + 1, fontweight="bold")
-    axes.set_ylim(top=101 if high.max() > 60 else None)
-    add_legend(axes, theme, loc="lower right")
+    top = 101 if high.max() > 60 else high.max() + 2
+    axes.set_ylim(low.min() - max(0.15 * (top - low.min()), 2), top)  # room for the number below the band
+    axes.locator_params(axis="x", integer=True)
+    add_legend(axes, theme, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)  # above: the band may be anywhere
 
 
 def _write_counts(axes: Axes, counts: NDArray[np.int64], colours: NDArray[np.float64]) -> None:

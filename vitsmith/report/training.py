@@ -19,14 +19,16 @@ from vitsmith.errors import ImageError, MissingPackageError
 from vitsmith.evaluate.calibration import log_softmax
 from vitsmith.evaluate.evaluation import Evaluation, describe_machine
 from vitsmith.evaluate.scores import Scores, score_logits
-from vitsmith.files import replacing
+from vitsmith.files import replacing, write_text
+from vitsmith.models.build import count_parameters
 from vitsmith.report.figure import png
-from vitsmith.report.page import Command, Headline, Report, Sample, Section, Table
+from vitsmith.report.page import Command, Headline, Report, Sample, Section, Table, render
 from vitsmith.report.plots import MOST_CELLS, draw_class_accuracies, draw_confusion, draw_curves, draw_reliability
 from vitsmith.report.sections import accuracy_section, classes_table, learning_section, most_wrong, sample_of
 from vitsmith.train.baseline import Baseline
 from vitsmith.train.events import Evaluated, StepDone, Warned
 from vitsmith.train.recipe import TrainRecipe
+from vitsmith.train.run import Trained
 from vitsmith.train.validation import Predicted
 
 MOST_WRONG = 24
@@ -72,6 +74,30 @@ class TrainingRun:
         """Updates and evaluations together, over all parts of a run that was resumed."""
         updates = sum(self.recipe.batch.size / done.images_per_second for done in self.history)
         return updates + sum(each.seconds for each in self.evaluations)
+
+
+def write_report(trained: Trained, splits: Splits, folder: Path) -> Path:
+    """Writes `report.html` and, with matplotlib, its figures as PNGs into the run's folder. Raises OutputError."""
+    command = folder / "command.txt"
+    result = trained.result
+    run = TrainingRun(
+        recipe=trained.recipe,
+        folder=folder,
+        command=command.read_text(encoding="utf-8").strip() if command.exists() else "",
+        splits=splits,
+        history=result.history,
+        evaluations=result.evaluations,
+        warnings=result.warnings,
+        predicted=result.predicted,
+        baseline=trained.baseline,
+        plan=trained.plan.reason,
+        adapted=trained.report,
+        parameters=count_parameters(trained.bundle.model),
+    )
+    write_plots(run, folder)
+    page = folder / "report.html"
+    write_text(page, render(make_training_report(run)))
+    return page
 
 
 def make_training_report(run: TrainingRun) -> Report:
@@ -189,8 +215,11 @@ def _interval(ends: tuple[float, float]) -> str:
 def _warnings_section(run: TrainingRun) -> Section | None:
     if not run.warnings:
         return None
-    notes = tuple(f"step {warned.step:,}: {warned.message}" for warned in run.warnings)
-    return Section("What to look at", notes=notes)
+    notes = (
+        warned.message if f"step {warned.step}" in warned.message else f"step {warned.step:,}: {warned.message}"
+        for warned in run.warnings
+    )
+    return Section("What to look at", notes=tuple(notes))
 
 
 def _learning(run: TrainingRun) -> Section:

@@ -16,8 +16,8 @@ Key = tuple[int, int]
 class Answers:
     """Logits by image. An image is known by two 64-bit hashes of the bits of its float32 values.
 
-    Each hash is sum(weight * value) modulo 2^64 with random odd weights (multilinear hashing, arXiv 1202.4961): cheap on
-    any device and without a copy to the processor, and equal in whatever order it is summed.
+    Each hash is sum(weight * value) modulo 2^64 with random odd weights (multilinear hashing, arXiv 1202.4961): cheap
+    on any device, without a copy to the processor, and equal in whatever order it is summed.
     """
 
     def __init__(self, size: tuple[int, int], device: torch.device | str = "cpu") -> None:

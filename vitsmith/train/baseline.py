@@ -164,7 +164,7 @@ def fit_linear(
     before = float("inf")
     with torch.enable_grad():
         for _ in range(_MOST_ITERATIONS // _LEAST_ITERATIONS):
-            after = float(optimizer.step(loss))  # type: ignore[no-untyped-call]
+            after = float(optimizer.step(loss).detach())  # type: ignore[no-untyped-call]
             if time.perf_counter() > deadline or before - after < 1e-6 * abs(after):
                 break
             before = after

@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from vitsmith.errors import ConfigError, DatasetError
@@ -91,7 +93,7 @@ def leave_devices() -> None:
 
 
 def is_sharded(recipe: TrainRecipe, devices: Devices) -> bool:
-    """Whether the weights are spread over the devices: asked for by the recipe, or by `accelerate launch --use_fsdp`."""
+    """Whether the weights are spread over the devices: the recipe says so, or `accelerate launch --use_fsdp`."""
     if recipe.run.parallel == "auto":
         return devices.count > 1 and os.environ.get("ACCELERATE_USE_FSDP", "").lower() in ("true", "1")
     return devices.count > 1 and recipe.run.parallel == "fsdp"
@@ -99,17 +101,14 @@ def is_sharded(recipe: TrainRecipe, devices: Devices) -> bool:
 
 def shard(model: nn.Module, devices: Devices, *, bf16: bool) -> None:
     """FSDP2 in place: each block's weights lie in equal parts on all devices, and come together when it runs."""
-    from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
-
     mesh = init_device_mesh(devices.device.type, (devices.count,))
-    policy = MixedPrecisionPolicy(
-        param_dtype=torch.bfloat16 if bf16 else None, reduce_dtype=torch.float32, output_dtype=torch.float32
-    )
+    compute = torch.bfloat16 if bf16 else None
+    inner = MixedPrecisionPolicy(param_dtype=compute, reduce_dtype=torch.float32)
+    outer = MixedPrecisionPolicy(param_dtype=compute, reduce_dtype=torch.float32, output_dtype=torch.float32)
     for module in model.modules():
         if isinstance(module, Block | MixerBlock):
-            fully_shard(module, mesh=mesh, mp_policy=policy)
-    fully_shard(model, mesh=mesh, mp_policy=policy)
+            fully_shard(module, mesh=mesh, mp_policy=inner)
+    fully_shard(model, mesh=mesh, mp_policy=outer)
 
 
 def replicate(model: nn.Module, devices: Devices) -> nn.Module:
@@ -124,7 +123,7 @@ def synchronising(forward: nn.Module, last: bool) -> Iterator[None]:
         with forward.no_sync():
             yield
         return
-    if hasattr(forward, "set_requires_gradient_sync"):
+    if isinstance(forward, FSDPModule):
         forward.set_requires_gradient_sync(last)
     yield
 

@@ -138,8 +138,8 @@ def _columns(bundle: Bundle, classes: Sequence[str]) -> list[int]:
     """Where the teacher's logits of `classes` are."""
     if bundle.labels is None:
         raise DatasetError(
-            f"the teacher {bundle.where} does not name its {bundle.classes} classes, so they cannot be matched with the "
-            "data's: fine-tune it on this data first, or save it as a bundle with labels"
+            f"the teacher {bundle.where} does not name its {bundle.classes} classes, so they cannot be matched with "
+            "the data's: fine-tune it on this data first, or save it as a bundle with labels"
         )
     position = {name: index for index, name in enumerate(bundle.labels.names)}
     missing = [name for name in classes if name not in position]

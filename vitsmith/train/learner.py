@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.utils.checkpoint import checkpoint
 
@@ -84,6 +85,8 @@ class Learner:
         weights = self.model.state_dict()
         for name, tensor in weights.items():
             _fill(tensor, tensors[f"model.{name}"])
+        if isinstance(self.model, FSDPModule):
+            self.model.reshard()  # forget what was gathered from the weights before
         for name, parameter in self._named():
             prefix = f"optimizer.{name}."
             saved = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}

@@ -69,7 +69,7 @@ class Past:
     warnings: tuple[Warned, ...] = ()
 
 
-class Stopped(Exception):  # noqa: N818: nothing went wrong
+class Stopped(Exception):  # noqa: N818
     """The run was asked to end before its last update. What it had done is saved."""
 
     def __init__(self, step: int) -> None:

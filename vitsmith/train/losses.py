@@ -35,6 +35,16 @@ def classification_loss(output: Tensor, batch: Batch) -> Tensor:
     return cross_entropy(_answer(output), batch.labels)
 
 
+def sigmoid_loss(output: Tensor, batch: Batch) -> Tensor:
+    """Cross-entropy of each class by itself, summed over the classes: mean over the batch, in float32.
+
+    Source: sigmoid_xent in big_vision/utils.py, the loss of AugReg's pre-training.
+    """
+    logits = _answer(output).float()
+    labels = batch.labels if batch.labels.ndim > 1 else F.one_hot(batch.labels, logits.shape[-1])
+    return F.binary_cross_entropy_with_logits(logits, labels.float(), reduction="none").sum(dim=-1).mean()
+
+
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Mean over the batch, in float32: logits (B, K), labels int64 (B,) or shares of classes (B, K)."""
     return F.cross_entropy(logits.float(), labels if labels.ndim == 1 else labels.float())

@@ -42,8 +42,8 @@ def computing_in(
         return
     inner = call
 
-    def forward(*inputs: Any) -> Any:
-        outputs = inner(*tree_map_only(Tensor, _to_bfloat16, inputs))
+    def forward(*inputs: Any, **options: Any) -> Any:
+        outputs = inner(*tree_map_only(Tensor, _to_bfloat16, inputs), **options)
         return tree_map_only(Tensor, _to_float32, outputs)
 
     with _cast_parameters(model):
@@ -73,7 +73,7 @@ def _cast_parameters(model: nn.Module) -> Iterator[None]:
                     continue
                 if parameter not in casts:
                     casts[parameter] = parameter.to(torch.bfloat16)
-                replaced.append((module._parameters, name, parameter))  # type: ignore[arg-type]
+                replaced.append((module._parameters, name, parameter))
                 module._parameters[name] = casts[parameter]  # type: ignore[assignment]
         yield
     finally:

@@ -6,6 +6,7 @@ Each section is a table of a recipe file (`vitsmith/recipes/*.toml`), each field
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
@@ -34,6 +35,9 @@ class ModelSpec(Frozen):
     config: dict[str, Any] = Field({}, description="fields of the model's configuration to change, as dropout=0.1")
     freeze: tuple[str, ...] = Field(
         (), description="patterns of parameters that are not trained: 'patches.*', or '*' for all but the head"
+    )
+    head_bias: float = Field(
+        0.0, allow_inf_nan=False, description="bias of a fresh head; about -10 for sigmoid and thousands of classes"
     )
     position_std: Positive = Field(
         0.02,
@@ -88,13 +92,24 @@ class ScheduleSpec(Frozen):
     steps: PositiveInt = Field(500, description="number of updates")
     epochs: Positive | None = Field(None, description="passes over the training images, in place of steps")
     warmup: Count = Field(100, description="updates over which the learning rate rises from 0")
+    warmup_epochs: Positive | None = Field(
+        None, description="the same in passes over the training images, in its place"
+    )
     decay: Decay = Field("cosine", description="how the learning rate falls: 'cosine' to 0, 'linear' to 1e-5")
 
     @model_validator(mode="after")
     def _warm_up_is_shorter(self) -> Self:
-        if self.epochs is None and self.warmup >= self.steps:
+        if self.epochs is None and self.warmup_epochs is None and self.warmup >= self.steps:
             raise ValueError(f"warmup of {self.warmup} must be shorter than the run of {self.steps} steps")
         return self
+
+    def in_updates(self, images: int, batch: int) -> Self:
+        """The same schedule with passes over `images` training images turned into updates of `batch` images."""
+        changes: dict[str, Any] = {"epochs": None, "warmup_epochs": None}
+        for field, epochs in (("steps", self.epochs), ("warmup", self.warmup_epochs)):
+            if epochs is not None:
+                changes[field] = max(math.ceil(epochs * images / batch), 1)
+        return type(self).model_validate(self.model_dump() | changes)
 
 
 class BatchSpec(Frozen):
@@ -118,6 +133,9 @@ class BatchSpec(Frozen):
 class LossSpec(Frozen):
     """What is minimised."""
 
+    kind: Literal["softmax", "sigmoid"] = Field(
+        "softmax", description="cross-entropy over classes that exclude each other, or for each class by itself"
+    )
     smoothing: Share = Field(0.0, description="label smoothing: share of the target spread over all classes")
 
 

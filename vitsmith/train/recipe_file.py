@@ -93,7 +93,7 @@ def parse_recipe(fields: Mapping[str, Any]) -> TrainRecipe:
 
 
 def differences(old: TrainRecipe, new: TrainRecipe) -> list[str]:
-    """What differs, as 'optimizer.lr: 0.03 -> 0.01', in the order of the recipe."""
+    """What differs, as 'optimizer.lr: 0.03 -> 0.01'."""
     before, after = _flat(old.model_dump(mode="json")), _flat(new.model_dump(mode="json"))
     names = [*before, *(name for name in after if name not in before)]
     return [

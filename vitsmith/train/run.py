@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import datetime
-import math
+import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from pydantic import ValidationError
 
 from vitsmith import __version__
 from vitsmith.data.samples import Splits
@@ -24,7 +26,7 @@ from vitsmith.train.events import Event, Listener, ignore
 from vitsmith.train.history import past_from, row_of, rows_until
 from vitsmith.train.learner import Learner
 from vitsmith.train.loop import Past, Training, TrainResult
-from vitsmith.train.losses import Loss, classification_loss
+from vitsmith.train.losses import Loss, classification_loss, sigmoid_loss
 from vitsmith.train.memory import MemoryPlan, plan_memory
 from vitsmith.train.peak import measured_peak_flops
 from vitsmith.train.recipe import TrainRecipe
@@ -145,10 +147,11 @@ def check_unchanged(folder: Path, changes: dict[str, Any]) -> None:
 
 def resolve(recipe: TrainRecipe, images: int) -> TrainRecipe:
     """The recipe with passes over `images` training images turned into updates. Raises ConfigError."""
-    if recipe.schedule.epochs is None:
-        return recipe
-    steps = max(math.ceil(recipe.schedule.epochs * images / recipe.batch.size), 1)
-    return parse_recipe(merge(recipe.model_dump(mode="json"), {"schedule": {"steps": steps, "epochs": None}}))
+    try:
+        schedule = recipe.schedule.in_updates(images, recipe.batch.size)
+    except ValidationError as error:
+        raise ConfigError(f"schedule: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
+    return recipe.model_copy(update={"schedule": schedule})
 
 
 def _carry_out(
@@ -232,7 +235,7 @@ def _carry_out(
 def make_loss(recipe: TrainRecipe, splits: Splits, images: ImageSpec, devices: Devices) -> Loss:
     """What is minimised: cross-entropy with the labels, or with what a teacher says."""
     if recipe.distill is None:
-        return classification_loss
+        return classification_loss if recipe.loss.kind == "softmax" else sigmoid_loss
     from vitsmith.train.distill import open_teacher
 
     return open_teacher(recipe, splits.classes, images, devices.device)
@@ -242,19 +245,20 @@ def _baseline(
     recipe: TrainRecipe, splits: Splits, run: Run | None, beginning: _Beginning, devices: Devices, on_start: Say
 ) -> Baseline | None:
     """What the checkpoint's features are worth before they are trained; nothing for fresh weights."""
-    if not (recipe.run.baseline and recipe.model.init) or beginning.checkpoint is not None or not devices.main:
+    if run is None or not (recipe.run.baseline and recipe.model.init):
         return None
-    beginning.model.to(devices.device)
-    baseline = measure_baseline(beginning.model, splits, beginning.images)
+    kept = run.folder / "baseline.json"
+    if beginning.checkpoint is not None:
+        return Baseline(**json.loads(kept.read_text(encoding="utf-8"))) if kept.exists() else None
+    model = beginning.model.to(devices.device)
+    on_start("scoring a linear probe and nearest neighbours on the checkpoint's features")
+    baseline = measure_baseline(model, splits, beginning.images, skip_unreadable=recipe.data.skip_unreadable)
     on_start(str(baseline))
-    if run is not None:
-        run.write_json("baseline.json", vars(baseline))
+    run.write_json("baseline.json", asdict(baseline))
     return baseline
 
 
-def _bundle(
-    model: ImageModel, images: ImageSpec, recipe: TrainRecipe, splits: Splits, result: TrainResult
-) -> Bundle:
+def _bundle(model: ImageModel, images: ImageSpec, recipe: TrainRecipe, splits: Splits, result: TrainResult) -> Bundle:
     scores = result.final.scores
     low, high = scores.top1_interval
     today = datetime.date.today().isoformat()

@@ -35,6 +35,7 @@ def start(recipe: TrainRecipe, classes: int) -> Start:
     if spec.init:
         bundle = load(spec.init, name=spec.name or None, headless=True)
         model, report = init_for_finetune(bundle, classes=classes, image_size=spec.image_size, **spec.config)
+        _set_bias(model, spec.head_bias)
         return Start(model, bundle.images.model_copy(update={"size": model.config.image_size}), report)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.run.seed)
@@ -43,4 +44,10 @@ def start(recipe: TrainRecipe, classes: int) -> Start:
             nn.init.normal_(fresh.positions.embedding, std=spec.position_std)
     if not isinstance(fresh, ImageModel):
         raise ConfigError(f"{spec.name} matches images with texts: train an image model")
+    _set_bias(fresh, spec.head_bias)
     return Start(fresh, ImageSpec.original(fresh.config.image_size), None)
+
+
+def _set_bias(model: ImageModel, bias: float) -> None:
+    assert isinstance(model.head, nn.Linear)
+    nn.init.constant_(model.head.bias, bias)

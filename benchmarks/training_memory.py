@@ -1,0 +1,119 @@
+"""How near the memory plan comes to what training takes on a CPU.
+
+    python benchmarks/training_memory.py [--out benchmarks/results/FILE.md] [--heap] [--only N ...]
+
+Each case is a fresh process that asks for a plan, builds the model, makes three updates of two micro-batches on random
+images with the functions that training uses, and reads its peak of resident memory (VmHWM of /proc/self/status).
+malloc gives freed arrays back at once (`give_back_freed_memory`) unless --heap is given. The part of the plan that is
+for images read ahead is replaced by the images that there are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+STEPS = 3
+CASES: tuple[tuple[str, int, str, str, str], ...] = (  # model, micro-batch, precision, optimizer, checkpointing
+    ("ViT-Ti/16", 32, "fp32", "sgd", "off"),
+    ("ViT-Ti/16", 32, "fp32", "sgd", "on"),
+    ("ViT-S/16", 16, "fp32", "sgd", "off"),
+    ("ViT-B/16", 8, "fp32", "adamw", "off"),
+    ("Mixer-B/16", 8, "fp32", "sgd", "off"),
+    ("ViT-Ti/16", 32, "bf16", "sgd", "off"),
+    ("ViT-B/16", 8, "bf16", "adamw", "on"),
+)
+
+
+def child(name: str, micro: int, precision: str, optimizer: str, checkpointing: str, heap: bool) -> dict[str, float]:
+    import torch
+
+    from vitsmith.data.batches import Batch
+    from vitsmith.models.build import build
+    from vitsmith.models.configure import configure
+    from vitsmith.train.devices import Devices
+    from vitsmith.train.learner import Learner
+    from vitsmith.train.losses import classification_loss
+    from vitsmith.train.memory import give_back_freed_memory, plan_memory
+    from vitsmith.train.recipe import DataSpec, TrainRecipe
+    from vitsmith.train.step import apply_gradients, compute_gradients
+
+    if not heap:
+        give_back_freed_memory()
+    config = configure(name)
+    recipe = TrainRecipe.model_validate(
+        {
+            "data": DataSpec.model_construct(),
+            "model": {"name": name},
+            "batch": {"size": 2 * micro, "micro": micro, "checkpointing": checkpointing},
+            "optimizer": {"name": optimizer},
+            "run": {"precision": precision},
+        }
+    )
+    devices = Devices(torch.device("cpu"))
+    began = time.perf_counter()
+    plan = plan_memory(config, recipe, device=devices.device, built=False)
+    seconds = time.perf_counter() - began
+    model = build(config)
+    learner = Learner.of(model, recipe, classification_loss, devices, checkpointing=plan.checkpointing)
+    labels = torch.zeros(micro, dtype=torch.int64)
+    slices = [Batch(torch.randn(micro, 3, *config.image_size), labels) for _ in range(2)]
+    Path("/proc/self/clear_refs").write_text("5") if os.access("/proc/self/clear_refs", os.W_OK) else None
+    cpu = time.process_time()
+    for step in range(STEPS):
+        compute_gradients(learner, slices, recipe, step, devices)
+        apply_gradients(learner, recipe, step)
+    cpu = time.process_time() - cpu
+    lines = Path("/proc/self/status").read_text().splitlines()
+    peak = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024
+    parts = {**dict(plan.parts), "images read ahead": sum(one.images.nbytes for one in slices)}
+    return {"predicted": sum(parts.values()), "measured": peak, "planning": seconds, "cpu": cpu / STEPS, **parts}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--heap", action="store_true", help="leave malloc as it is")
+    parser.add_argument("--only", type=int, nargs="*", default=range(len(CASES)))
+    parser.add_argument("--child", type=int)
+    options = parser.parse_args()
+    if options.child is not None:
+        print(json.dumps(child(*CASES[options.child], heap=options.heap)))
+        return
+    import torch
+
+    from vitsmith.evaluate.evaluation import describe_machine
+
+    lines = [
+        "# Predicted and measured memory of training",
+        "",
+        f"`python benchmarks/training_memory.py{' --heap' if options.heap else ''}`, {datetime.date.today()}, "
+        f"{describe_machine()}, {' '.join(platform.libc_ver())}, torch {torch.__version__}. MiB; two micro-batches.",
+        "",
+        "| model | micro | precision | optimizer | checkpointing | predicted | measured | off | CPU s | plan s |",
+        "|---|---:|---|---|---|---:|---:|---:|---:|---:|",
+    ]
+    for number in options.only:
+        command = [sys.executable, __file__, "--child", str(number), *(["--heap"] if options.heap else [])]
+        answer = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        predicted, measured = answer["predicted"], answer["measured"]
+        case = " | ".join(str(field) for field in CASES[number])
+        lines.append(
+            f"| {case} | {predicted / 2**20:.0f} | {measured / 2**20:.0f} | **{predicted / measured - 1:+.1%}** "
+            f"| {answer['cpu']:.1f} | {answer['planning']:.1f} |"
+        )
+        print(lines[-1], flush=True)
+    lines += ["", *["    " + line for line in __doc__.splitlines()[4:]]]
+    if options.out:
+        options.out.write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()

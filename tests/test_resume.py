@@ -1,0 +1,212 @@
+"""Runs that end before their time: interrupted, killed, out of disk; and how they go on to the very same losses."""
+
+from __future__ import annotations
+
+import errno
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from safetensors import safe_open
+
+from tests.training import FIELDS, command, logged, recipe, run, settings, splits, training, write_folder
+from vitsmith import files
+from vitsmith.errors import ConfigError, InputError, OutputError
+from vitsmith.runs import Run
+from vitsmith.train import checkpoint as checkpoint_module
+from vitsmith.train.checkpoint import CheckpointWriter, read_latest
+from vitsmith.train.events import Saved, StepDone
+from vitsmith.train.recipe_file import merge
+from vitsmith.train.run import check_unchanged, resume_to_bundle, train_to_bundle
+from vitsmith.train.stop import StopRequest
+
+HARD = {
+    "model": {"config": {"dropout": 0.1, "stochastic_depth": 0.1}},
+    "augment": {"grade": "light2"},
+    "optimizer": {"name": "adamw", "lr": 0.01, "ema": 0.9},
+    "run": {"checkpoint_every": 4},
+}
+"""All that has a state or draws random numbers."""
+
+
+def losses(result) -> list[float]:
+    return [done.loss for done in result.history]
+
+
+def stop_after(step: int, stop: StopRequest):
+    def listen(event: object) -> None:
+        if isinstance(event, StepDone) and event.step == step:
+            stop.ask()
+
+    return listen
+
+
+@pytest.mark.parametrize("changes", [{}, HARD, {"optimizer": {"sharpness": "sam"}, "run": {"precision": "bf16"}}])
+def test_a_run_that_was_stopped_ends_as_if_it_had_not(tmp_path, changes) -> None:
+    wanted = recipe(**changes)
+    with Run("train", "whole", tmp_path / "whole") as run_:
+        whole = train_to_bundle(wanted, splits(), run_)
+
+    folder = tmp_path / "halves"
+    with pytest.raises(KeyboardInterrupt), Run("train", "halves", folder) as run_:
+        train_to_bundle(
+            recipe(**merge(changes, {"run": {"checkpoint_every": 4}})), splits(), run_, on_event=interrupt_at(6)
+        )
+    with Run.reopen(folder) as run_:
+        halves = resume_to_bundle(folder, splits(), run_)
+
+    assert losses(halves.result) == losses(whole.result)
+    assert logged(folder, "step", "step") == list(range(1, 13))
+    assert [one.scores.nll for one in halves.result.evaluations] == [one.scores.nll for one in whole.result.evaluations]
+    weights = [(tmp_path / name / "model" / "model.safetensors").read_bytes() for name in ("whole", "halves")]
+    assert weights[0] == weights[1]
+    assert not (folder / "checkpoints").exists()
+
+
+def interrupt_at(step: int):
+    """As a second Ctrl-C: nothing more is saved."""
+
+    def listen(event: object) -> None:
+        if isinstance(event, StepDone) and event.step == step:
+            raise KeyboardInterrupt
+
+    return listen
+
+
+def test_the_first_ctrl_c_finishes_the_update_and_saves_it(tmp_path) -> None:
+    folder = write_folder(tmp_path / "data")
+    options = [
+        "train",
+        "--data",
+        str(folder),
+        "--out",
+        "run",
+        *settings(merge(FIELDS, {"data": {"path": str(folder)}})),
+    ]
+    options += ["--set", "schedule.steps=4000", "--set", "run.eval_every=0"]
+    process = subprocess.Popen(
+        command(*options), cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    wait_for(tmp_path / "run" / "metrics.jsonl", '"step": 5,', process)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 2
+    done = read_latest(tmp_path / "run").step
+    assert f"stopped after {done} updates, all of them saved; go on with vitsmith train --resume run" in said
+    assert logged(tmp_path / "run", "step", "step")[-1] == done
+    assert not (tmp_path / "run" / "model").exists()
+
+    changed = run("train", "--resume", "run", "--lr", "0.5", "--set", "optimizer.clip=2", cwd=tmp_path)
+    assert changed.returncode == 2
+    assert "optimizer.lr: 0.2 -> 0.5; optimizer.clip: 1.0 -> 2.0" in changed.stderr
+    (folder / "red" / "00.png").rename(folder / "red" / "renamed.png")
+    other = run("train", "--resume", "run", cwd=tmp_path)
+    assert other.returncode == 2
+    assert "is not the data that the run in run began with" in other.stderr
+    assert read_latest(tmp_path / "run").step == done
+
+
+def wait_for(path: Path, text: str, process: subprocess.Popen[str]) -> None:
+    for _ in range(600):
+        if path.exists() and text in path.read_text():
+            return
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    raise AssertionError(f"{text} never came")
+
+
+_KILLED = """
+import sys
+from pathlib import Path
+import torch
+from vitsmith.train.checkpoint import CheckpointWriter
+writer = CheckpointWriter(Path(sys.argv[1]), 2)
+for step in range(1, 100000):
+    writer.save(step, {"weights": torch.full((200000,), float(step))}, {})
+    print(step, flush=True)
+"""
+
+
+def test_a_kill_at_any_moment_leaves_a_usable_checkpoint(tmp_path) -> None:
+    """A process that does nothing but write checkpoints is killed at twelve moments."""
+    for attempt in range(12):
+        folder = tmp_path / str(attempt)
+        process = subprocess.Popen([sys.executable, "-c", _KILLED, str(folder)], stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        for _ in range(4):
+            begun = int(process.stdout.readline())
+        time.sleep(0.0017 * attempt)
+        process.kill()
+        process.communicate()
+        latest = read_latest(folder)
+        assert latest.step >= begun - 1
+        assert (latest.tensors["weights"] == latest.step).all()
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(tmp_path, monkeypatch) -> None:
+    """What the disk says when it is full, said by the file that is written to it."""
+    wanted = recipe(run={"checkpoint_every": 3})
+    writer = CheckpointWriter(tmp_path, 2)
+
+    def fill_the_disk(event: object) -> None:
+        if isinstance(event, Saved):
+            monkeypatch.setattr(checkpoint_module, "save_file", full)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OutputError, match=r"No space left on device.*go on with --resume"):
+        training(wanted, on_event=fill_the_disk, checkpoints=writer).go()
+    writer.close()
+    assert read_latest(tmp_path).step in (3, 6, 9)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir() if ".partial" in path.name] == []
+
+
+def test_a_damaged_checkpoint_is_passed_over(tmp_path) -> None:
+    writer = CheckpointWriter(tmp_path, 5)
+    run_ = training(recipe(run={"checkpoint_every": 4}), checkpoints=writer)
+    run_.go()
+    writer.wait()
+    assert read_latest(tmp_path).step == 8
+    tensors = tmp_path / "checkpoints" / "step-000008" / "state.safetensors"
+    changed = bytearray(tensors.read_bytes())
+    changed[-1] ^= 1
+    tensors.write_bytes(changed)
+    assert read_latest(tmp_path).step == 4
+    (tmp_path / "checkpoints" / "step-000004" / "state.json").write_text("{")
+    with pytest.raises(InputError, match="every checkpoint .* is damaged"):
+        read_latest(tmp_path)
+
+
+def test_nothing_to_resume_is_said(tmp_path) -> None:
+    with pytest.raises(InputError, match="there is no checkpoint"):
+        read_latest(tmp_path)
+    (tmp_path / "model").mkdir()
+    with pytest.raises(InputError, match="is complete: its bundle is"):
+        read_latest(tmp_path)
+
+
+def test_a_changed_recipe_is_told(tmp_path) -> None:
+    (tmp_path / "recipe.json").write_text(json.dumps(recipe().model_dump(mode="json")))
+    check_unchanged(tmp_path, {"optimizer": {"lr": 0.2}})
+    with pytest.raises(ConfigError, match=r"cannot go on with another recipe \(optimizer\.lr: 0\.2 -> 0\.1; run\.seed"):
+        check_unchanged(tmp_path, {"optimizer": {"lr": 0.1}, "run": {"seed": 3}})
+
+
+def test_only_the_newest_are_kept_and_each_holds_everything(tmp_path) -> None:
+    writer = CheckpointWriter(tmp_path, 2)
+    training(recipe(**merge(HARD, {"run": {"checkpoint_every": 2}})), checkpoints=writer).go()
+    writer.wait()
+    writer.close()
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["step-000008", "step-000010"]
+    with safe_open(tmp_path / "checkpoints" / "step-000010" / "state.safetensors", "pt") as tensors:
+        kinds = {name.split(".")[0] for name in tensors.keys()}  # noqa: SIM118: no mapping
+    assert kinds == {"model", "optimizer", "ema"}
+    assert (
+        files.sha256(tmp_path / "checkpoints" / "step-000010" / "state.safetensors")
+        == read_latest(tmp_path).facts["sha256"]
+    )

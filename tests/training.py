@@ -1,0 +1,122 @@
+"""Small runs for tests: images of three colours, which are their classes, and a ViT that learns them in seconds."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from vitsmith.data.samples import Samples, Splits
+from vitsmith.specs import ImageSpec
+from vitsmith.train.checkpoint import CheckpointWriter
+from vitsmith.train.devices import Devices
+from vitsmith.train.events import Listener, ignore
+from vitsmith.train.learner import Learner
+from vitsmith.train.loop import Training
+from vitsmith.train.losses import classification_loss
+from vitsmith.train.recipe import TrainRecipe
+from vitsmith.train.recipe_file import merge, parse_recipe
+from vitsmith.train.start import start
+from vitsmith.train.stop import StopRequest
+
+SPEC = ImageSpec.original(16)
+FIELDS: dict[str, Any] = {
+    "data": {"path": "colours"},
+    "model": {
+        "name": "ViT-mu_16",
+        "image_size": 16,
+        "config": {"width": 32, "heads": 2, "depth": 1, "mlp_width": 32, "patch": [8, 8]},
+    },
+    "schedule": {"steps": 12, "warmup": 2},
+    "batch": {"size": 12, "micro": 2},
+    "optimizer": {"lr": 0.2},
+    "run": {"eval_every": 6},
+}
+
+
+def coloured(count: int) -> Samples:
+    random = np.random.default_rng(0)
+    labels = np.arange(count, dtype=np.int64) % 3
+    images = random.integers(0, 80, (count, 20, 20, 3)).astype(np.uint8)
+    images[np.arange(count), :, :, labels] += 150
+    return Samples(("red", "green", "blue"), list(images), [str(index) for index in range(count)], labels)
+
+
+def splits() -> Splits:
+    return Splits(coloured(36), coloured(15))
+
+
+def recipe(**changes: dict[str, Any]) -> TrainRecipe:
+    return parse_recipe(merge(FIELDS, changes))
+
+
+def training(
+    wanted: TrainRecipe,
+    *,
+    data: Splits | None = None,
+    on_event: Listener = ignore,
+    stop: StopRequest | None = None,
+    checkpoints: CheckpointWriter | None = None,
+) -> Training:
+    """One run in this process, ready to go."""
+    began = start(wanted, 3)
+    devices = Devices(torch.device("cpu"))
+    learner = Learner.of(began.model, wanted, classification_loss, devices, checkpointing=False)
+    micro = wanted.batch.micro or wanted.batch.size
+    data = data or splits()
+    return Training(
+        learner, data, wanted, began.images, devices, micro, stop or StopRequest(), checkpoints, on_event=on_event
+    )
+
+
+def write_folder(folder: Path, count: int = 48) -> Path:
+    """The coloured images as a folder of class folders."""
+    samples = coloured(count)
+    for index in range(count):
+        path = folder / samples.classes[samples.labels[index]] / f"{index:02d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(samples.image(index)).save(path)
+    return folder
+
+
+def settings(fields: dict[str, Any], prefix: str = "") -> list[str]:
+    """The fields as options: --set section.field=value ..."""
+    options: list[str] = []
+    for name, value in fields.items():
+        if isinstance(value, dict):
+            options += settings(value, f"{prefix}{name}.")
+        else:
+            options += ["--set", f"{prefix}{name}={value if isinstance(value, str) else json.dumps(value)}"]
+    return options
+
+
+def command(*arguments: str, processes: int = 1) -> list[str]:
+    """`vitsmith ...`, as torchrun starts it when there are several processes."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    return [sys.executable, *(launcher if processes > 1 else []), "-m", "vitsmith", *arguments]
+
+
+def run(*arguments: str, processes: int = 1, **options: Any) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        command(*arguments, processes=processes),
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=300,
+        check=False,
+        **options,
+    )
+
+
+def logged(folder: Path, event: str, field: str) -> list[Any]:
+    """One field of every event of a kind in a run's metrics."""
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [row[field] for row in rows if row["event"] == event]
