@@ -10,13 +10,15 @@ end in normalised float32 batches of (B, 3, 224, 224) in this process, and draw 
   flip, to float, normalise, collate
 - scaled: `training_batches` with 2 threads and the default `decoding = "scaled"`, then `augment_on_device` (flip and
   normalise, on the CPU)
-- exact: the same with `decoding = "exact"`
+- scaled, by 16: the same, but `augment_on_device` gets 16 images at a time, as in micro-batches
+- exact: as scaled, with `decoding = "exact"`
 - scaled, crops only: without `augment_on_device`, as when a GPU does that
 
 In each round each loader runs once, in turns. A loader first gives as many batches as it reads ahead, then is timed
 over the batches that follow. Ratios are taken within a round; medians and ranges over rounds are shown. CPU time is
 that of this process, its threads and its workers, per image, over the whole run of a loader: it depends far less on
-what else the machine does than images/s. The stages are timed in one thread, in CPU time: the median of the rounds.
+what else the machine does than images/s. This process computes with one thread, as it would when a GPU trains: torch's
+own threads wait for work by spinning, and took half of the two cores from the decoders. The stages are timed in one thread, in CPU time: the median of the rounds.
 """
 
 from __future__ import annotations
@@ -45,7 +47,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from vitsmith.data.augment import AugmentSpec, sample_box
-from vitsmith.data.batches import training_batches
+from vitsmith.data.batches import Crops, training_batches
 from vitsmith.data.crops import read_crop, read_part
 from vitsmith.data.device_augment import augment_on_device
 from vitsmith.data.samples import Samples
@@ -128,12 +130,18 @@ def plain_batches(paths: list[Path], kind: Kind) -> Iterator[Tensor]:
         yield images
 
 
-def our_batches(paths: list[Path], kind: Kind, augment: AugmentSpec, *, normalised: bool = True) -> Iterator[Tensor]:
+def our_batches(paths: list[Path], kind: Kind, augment: AugmentSpec, *, micro: int) -> Iterator[Tensor]:
+    """Normalised images, `micro` at a time, or crops where it is 0."""
     names = [path.name for path in paths]
     samples = Samples(("photo",), paths, names, np.zeros(len(paths), np.int64))
     with closing(training_batches(samples, SPEC, augment, batch=kind.batch, seed=0, threads=WORKERS)) as batches:
         for crops in itertools.islice(batches, READ_AHEAD + kind.batches):
-            yield augment_on_device(crops, augment, SPEC, classes=1).images if normalised else crops.images
+            if not micro:
+                yield crops.images
+                continue
+            for at in range(0, kind.batch, micro):
+                part = Crops(*(tensor[at : at + micro] for tensor in crops))
+                yield augment_on_device(part, augment, SPEC, classes=1).images
 
 
 def cpu_seconds() -> float:
@@ -152,15 +160,16 @@ class Timed(NamedTuple):
 
 def measure(loader: Iterator[Tensor], kind: Kind) -> Timed:
     before = cpu_seconds()
-    for _ in range(READ_AHEAD):
-        next(loader)
+    ahead = 0
+    while ahead < READ_AHEAD * kind.batch:
+        ahead += len(next(loader))
     began, count = time.perf_counter(), 0
     for images in loader:
         count += len(images)
     seconds = time.perf_counter() - began
     del loader
     used = cpu_seconds() - before
-    return Timed(count / seconds, 1000 * used / (count + READ_AHEAD * kind.batch))
+    return Timed(count / seconds, 1000 * used / (count + ahead))
 
 
 def stages(paths: list[Path]) -> dict[str, Callable[[], object]]:
@@ -189,9 +198,10 @@ def run(kind: Kind, paths: list[Path], rounds: int) -> list[str]:
     exact = AugmentSpec(decoding="exact")
     loaders: dict[str, Callable[[], Iterator[Tensor]]] = {
         "plain loader": lambda: plain_batches(paths, kind),
-        "scaled": lambda: our_batches(paths, kind, AugmentSpec()),
-        "exact": lambda: our_batches(paths, kind, exact),
-        "scaled, crops only": lambda: our_batches(paths, kind, AugmentSpec(), normalised=False),
+        "scaled": lambda: our_batches(paths, kind, AugmentSpec(), micro=kind.batch),
+        "scaled, by 16": lambda: our_batches(paths, kind, AugmentSpec(), micro=16),
+        "exact": lambda: our_batches(paths, kind, exact, micro=kind.batch),
+        "scaled, crops only": lambda: our_batches(paths, kind, AugmentSpec(), micro=0),
     }
     timed: dict[str, list[Timed]] = {name: [] for name in loaders}
     parts: dict[str, list[float]] = {}
@@ -244,6 +254,7 @@ def main() -> None:
     parser.add_argument("--large", type=int, default=32)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
+    torch.set_num_threads(1)
     lines = [
         "# JPEGs to training batches",
         "",

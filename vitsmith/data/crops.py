@@ -34,7 +34,7 @@ Pixels = NDArray[np.uint8]
 
 # How much larger than its target a crop must still be after a scaled decode. Measured on four photos of scikit-image
 # (quality 90, target 48), the mean difference from a full decode in 8-bit levels, at 1x / 1.5x / 2x / 3x: antialiased
-# 1.0 / 0.5 / 0.35 / 0.2; two taps 5 / 4 / 3 / 2.6, because they skip pixels of the full picture, which here are averaged.
+# 1.0 / 0.5 / 0.35 / 0.2; two taps 5 / 4 / 3 / 2.6, as they skip pixels that a reduction averages.
 # A photo of 12 megapixels takes 30 / 33 / 36 / 39 ms. Most of that is reading the stream of bits, which no scale saves.
 # libjpeg's fast flags would gain less still (fastdct 1%, fastupsample 5%), and 3/8, 5/8 ... are slower than full size.
 _MARGIN = 1.5

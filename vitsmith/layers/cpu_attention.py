@@ -42,9 +42,9 @@ class _Attend(torch.autograd.Function):
         batch, tokens, _, heads, width = qkv.shape
         stacked = qkv.permute(2, 0, 3, 1, 4).reshape(3, batch * heads, tokens, width)
         query, key, value = stacked.unbind(0)  # each (B * H, N, d)
-        scores = query.new_empty(batch * heads, tokens, tokens)
-        torch.baddbmm(scores, query, key.transpose(1, 2), beta=0, alpha=width**-0.5, out=scores)
-        weights = torch.softmax(scores, dim=-1)
+        weights = query.new_empty(batch * heads, tokens, tokens)
+        weights.baddbmm_(query, key.transpose(1, 2), beta=0, alpha=width**-0.5)
+        torch.softmax(weights, dim=-1, out=weights)
         ctx.save_for_backward(stacked, weights)
         ctx.heads = heads
         return (weights @ value).view(batch, heads, tokens, width).transpose(1, 2)
@@ -60,6 +60,6 @@ class _Attend(torch.autograd.Function):
         torch.bmm(weights.transpose(1, 2), gradient, out=result[2])
         scores = gradient @ value.transpose(1, 2)
         torch._softmax_backward_data(scores, weights, -1, weights.dtype, grad_input=scores)
-        torch.baddbmm(result[0], scores, key, beta=0, alpha=width**-0.5, out=result[0])
-        torch.baddbmm(result[1], scores.transpose(1, 2), query, beta=0, alpha=width**-0.5, out=result[1])
+        result[0].baddbmm_(scores, key, beta=0, alpha=width**-0.5)
+        result[1].baddbmm_(scores.transpose(1, 2), query, beta=0, alpha=width**-0.5)
         return result.view(3, batch, heads, tokens, width).permute(1, 3, 0, 2, 4).contiguous()

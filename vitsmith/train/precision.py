@@ -36,11 +36,10 @@ def computing_in(
     With 'fp32' nothing is cast. Models sharded by FSDP2 have its MixedPrecisionPolicy instead. Not for two contexts on
     one model at a time; the optimizer, clipping and saving belong outside, where `model.parameters()` are the weights.
     """
-    call = call or model
+    inner = model if call is None else call
     if precision == "fp32":
-        yield call
+        yield inner
         return
-    inner = call
 
     def forward(*inputs: Any, **options: Any) -> Any:
         outputs = inner(*tree_map_only(Tensor, _to_bfloat16, inputs), **options)
