@@ -18,7 +18,8 @@ In each round each loader runs once, in turns. A loader first gives as many batc
 over the batches that follow. Ratios are taken within a round; medians and ranges over rounds are shown. CPU time is
 that of this process, its threads and its workers, per image, over the whole run of a loader: it depends far less on
 what else the machine does than images/s. This process computes with one thread, as it would when a GPU trains: torch's
-own threads wait for work by spinning, and took half of the two cores from the decoders. The stages are timed in one thread, in CPU time: the median of the rounds.
+own threads wait for work by spinning, and took half of the two cores from the decoders. The stages are timed in one
+thread, in CPU time: the median of the rounds.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ class Kind(NamedTuple):
     """Timed in a round."""
 
 
-SMALL = Kind("500x375", (375, 500), 90, 13.0, 64, 16)
+SMALL = Kind("500x375", (375, 500), 90, 17.0, 64, 16)
 LARGE = Kind("4032x3024", (3024, 4032), 92, 4.0, 16, 6)
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -23,6 +26,15 @@ def single(tmp_path_factory):
     done = run("train", *options(data), "--out", str(place / "run"))
     assert done.returncode == 0, done.stderr
     return place
+
+
+_EACH_IN_ITS_OWN = """
+import os
+from vitsmith.cli.main import main
+
+os.chdir(os.path.join(os.environ["PLACES"], os.environ["RANK"]))
+main()
+"""
 
 
 def options(data, **changes) -> list[str]:
@@ -48,13 +60,7 @@ def test_two_processes_with_different_data_are_refused(single, tmp_path) -> None
     write_folder(tmp_path / "1" / "data")
     (tmp_path / "1" / "data" / "red" / "00.png").unlink()
     script = tmp_path / "each.py"
-    script.write_text(
-        "import os\nfrom vitsmith.cli.main import main\nos.chdir(os.path.join(os.environ['PLACES'], os.environ['RANK']))\nmain()\n"
-    )
-    import os
-    import subprocess
-    import sys
-
+    script.write_text(_EACH_IN_ITS_OWN)
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
     done = subprocess.run(
         [*launcher, "train", *options("data"), "--out", "run"],
@@ -77,5 +83,5 @@ def test_a_batch_must_be_shared_out_evenly() -> None:
         check_batch(recipe(), Devices(None, 0, 5))
     with pytest.raises(ConfigError, match=r"4 images of each of 3 processes are no multiple of batch\.micro = 6"):
         check_batch(recipe(batch={"micro": 6}), three)
-    with pytest.raises(ConfigError, match="mixup mixes pairs: set batch.size to a multiple of 8"):
+    with pytest.raises(ConfigError, match=r"mixup mixes pairs: set batch\.size to a multiple of 8"):
         check_batch(recipe(augment={"mixup": 0.2}), Devices(None, 0, 4))

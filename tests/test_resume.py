@@ -178,7 +178,7 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path) -> None:
     tensors.write_bytes(changed)
     assert read_latest(tmp_path).step == 4
     (tmp_path / "checkpoints" / "step-000004" / "state.json").write_text("{")
-    with pytest.raises(InputError, match="every checkpoint .* is damaged"):
+    with pytest.raises(InputError, match=r"every checkpoint .* is damaged"):
         read_latest(tmp_path)
 
 
@@ -186,7 +186,7 @@ def test_nothing_to_resume_is_said(tmp_path) -> None:
     with pytest.raises(InputError, match="there is no checkpoint"):
         read_latest(tmp_path)
     (tmp_path / "model").mkdir()
-    with pytest.raises(InputError, match="is complete: its bundle is"):
+    with pytest.raises(InputError, match=r"is complete: its bundle is"):
         read_latest(tmp_path)
 
 
@@ -204,7 +204,7 @@ def test_only_the_newest_are_kept_and_each_holds_everything(tmp_path) -> None:
     writer.close()
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["step-000008", "step-000010"]
     with safe_open(tmp_path / "checkpoints" / "step-000010" / "state.safetensors", "pt") as tensors:
-        kinds = {name.split(".")[0] for name in tensors.keys()}  # noqa: SIM118: no mapping
+        kinds = {name.split(".")[0] for name in tensors.keys()}  # noqa: SIM118
     assert kinds == {"model", "optimizer", "ema"}
     assert (
         files.sha256(tmp_path / "checkpoints" / "step-000010" / "state.safetensors")

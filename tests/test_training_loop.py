@@ -72,7 +72,7 @@ def test_model_and_data_must_belong_together() -> None:
 
 
 def test_the_mean_of_the_weights_is_what_is_kept() -> None:
-    """A decay of almost 1 keeps what early warm-up left: far from the last weights, and evaluated as the final model."""
+    """The mean lags behind the last weights, is evaluated in their place, and is what the model holds in the end."""
     plain, mean = (training(recipe(optimizer={"ema": ema})) for ema in (0.0, 0.9))
     results = [plain.go(), mean.go()]
     assert [done.loss for done in results[0].history] == [done.loss for done in results[1].history]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -30,7 +30,7 @@ def distill(
     """Train a student on a teacher's answers to the same augmented views."""
     from vitsmith.cli import training
 
-    given = {
+    given: dict[str, dict[str, Any]] = {
         "data": {"path": data},
         "model": {"name": model, "init": init, "image_size": image_size},
         "distill": {"teacher": teacher, "kind": kind, "temperature": temperature},
@@ -39,4 +39,6 @@ def distill(
         "optimizer": {"lr": lr},
         "run": {"seed": seed},
     }
+    if kind.startswith("deit"):
+        given["model"]["config"] = {"distillation_token": True}
     training.begin("distill", training.recipe_from(recipe, given, set_ or []), out, json=json)

@@ -148,13 +148,19 @@ def _finish(trained: Trained, folder: Path, splits: Any, *, json: bool) -> None:
     report = write_report(trained, splits, folder)
     scores, bundle, baseline = trained.result.final.scores, trained.bundle.folder, trained.baseline
     low, high = scores.top1_interval
+    tested = trained.result.tested
     if json:
         result = {"bundle": str(bundle), "top1": scores.top1, "top1_interval": [low, high], "images": scores.images}
         if baseline is not None:
             result |= {"linear_probe": baseline.linear, "knn": baseline.knn}
+        if tested is not None:
+            result |= {"test_top1": tested.top1, "test_top1_interval": list(tested.top1_interval)}
         print_json(result | {"report": str(report)})
         return
     typer.echo(f"held-out top-1 {scores.top1:.2%} (95% interval {low:.2%} to {high:.2%})")
+    if tested is not None:
+        low, high = tested.top1_interval
+        typer.echo(f"test top-1      {tested.top1:.2%} (95% interval {low:.2%} to {high:.2%})")
     if baseline is not None:
         typer.echo(f"before          {baseline.linear:.2%} by a linear probe, {baseline.knn:.2%} by nearest neighbours")
     typer.echo(f"bundle  {bundle}")

@@ -19,7 +19,7 @@ from vitsmith.data.batches import Batch, Crops, training_batches
 from vitsmith.data.device_augment import augment_on_device
 from vitsmith.data.samples import Samples, Splits
 from vitsmith.errors import ConfigError, InputError
-from vitsmith.evaluate.scores import score_logits
+from vitsmith.evaluate.scores import Scores, score_logits
 from vitsmith.models.build import ImageModel
 from vitsmith.models.vit import VisionTransformer
 from vitsmith.specs import ImageSpec
@@ -47,6 +47,8 @@ class TrainResult:
     warnings: tuple[Warned, ...]
     predicted: Predicted
     """What the final model says of the held-out images."""
+    tested: Scores | None = None
+    """Scores of the final model on the test images, where the data set has some beside those held out."""
 
     @property
     def final(self) -> Evaluated:
@@ -257,7 +259,13 @@ class Training:
             learner.ema.keep()
         learner.model.eval()
         assert self._predicted is not None
-        return TrainResult(tuple(self._history), tuple(self._evaluations), tuple(self._warnings), self._predicted)
+        tested = None
+        if self.splits.test is not None:
+            answers = self._predict(self.splits.test)
+            tested = score_logits(answers.logits, answers.labels)
+        return TrainResult(
+            tuple(self._history), tuple(self._evaluations), tuple(self._warnings), self._predicted, tested
+        )
 
 
 def check_model(model: ImageModel, splits: Splits) -> None:

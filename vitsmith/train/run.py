@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -13,12 +12,12 @@ from pydantic import ValidationError
 
 from vitsmith import __version__
 from vitsmith.data.samples import Splits
-from vitsmith.errors import ConfigError
-from vitsmith.evaluate.evaluation import describe_machine
+from vitsmith.errors import ConfigError, InputError
 from vitsmith.models.build import ImageModel, build
+from vitsmith.models.config import ModelConfig
 from vitsmith.models.configure import parse_config
 from vitsmith.runs import Run
-from vitsmith.specs import ImageSpec, Labels, Measurement, Provenance
+from vitsmith.specs import ImageSpec
 from vitsmith.train.baseline import Baseline, measure_baseline
 from vitsmith.train.checkpoint import Checkpoint, CheckpointWriter, read_latest
 from vitsmith.train.devices import Devices, check_batch, check_same_data, find_devices, is_sharded
@@ -27,16 +26,16 @@ from vitsmith.train.history import past_from, row_of, rows_until
 from vitsmith.train.learner import Learner
 from vitsmith.train.loop import Past, Training, TrainResult
 from vitsmith.train.losses import Loss, classification_loss, sigmoid_loss
-from vitsmith.train.memory import MemoryPlan, plan_memory
+from vitsmith.train.memory import MemoryPlan, give_back_freed_memory, plan_memory
+from vitsmith.train.outcome import make_bundle
 from vitsmith.train.peak import measured_peak_flops
 from vitsmith.train.recipe import TrainRecipe
-from vitsmith.train.recipe_file import differences, merge, parse_recipe
+from vitsmith.train.recipe_file import differences, merge, parse_recipe, read_recipe
 from vitsmith.train.start import start
 from vitsmith.train.stop import stopping_gently
 from vitsmith.weights.bundle import Bundle
 from vitsmith.weights.bundle_folder import write_bundle
 
-GOLDEN_IMAGES = 4
 RECIPE = "recipe.json"
 
 Say = Callable[[str], None]
@@ -85,7 +84,7 @@ def train_to_bundle(
     devices = devices or find_devices()
     recipe = resolve(recipe, len(splits.train))
     check_batch(recipe, devices)
-    check_same_data(splits.train.fingerprint() + splits.val.fingerprint(), devices)
+    check_same_data(fingerprint(splits), devices)
     if run is not None:
         run.write_json(RECIPE, recipe.model_dump(mode="json"))
     model, images, adapted = start(recipe, len(splits.classes))
@@ -112,9 +111,8 @@ def resume_to_bundle(
     recipe = recipe_of(folder)
     checkpoint = read_latest(folder)
     check_batch(recipe, devices)
-    fingerprint = splits.train.fingerprint() + splits.val.fingerprint()
-    check_same_data(fingerprint, devices)
-    if fingerprint != checkpoint.facts["data"]:
+    check_same_data(fingerprint(splits), devices)
+    if fingerprint(splits) != checkpoint.facts["data"]:
         raise ConfigError(
             f"{recipe.data.path} is not the data that the run in {folder} began with (other images, names or classes): "
             "give it back what it had, or start a new run"
@@ -129,8 +127,6 @@ def resume_to_bundle(
 
 def recipe_of(folder: Path) -> TrainRecipe:
     """The recipe that the run in `folder` carries out. Raises InputError."""
-    from vitsmith.train.recipe_file import read_recipe
-
     return parse_recipe(read_recipe(str(folder / RECIPE)))
 
 
@@ -163,73 +159,102 @@ def _carry_out(
     on_event: Listener,
     on_start: Say,
 ) -> Trained:
-    checkpoint, model = beginning.checkpoint, beginning.model
     loss = make_loss(recipe, splits, beginning.images, devices)
     baseline = _baseline(recipe, splits, run, beginning, devices, on_start)
-    plan = plan_memory(
-        model.config,
-        recipe,
-        devices=devices.count,
-        sharded=is_sharded(recipe, devices),
-        device=devices.device,
-    )
+    plan = plan_run(beginning.model.config, recipe, devices, beginning.checkpoint)
     on_start(plan.reason)
-    micro, checkpointing = plan.micro, plan.checkpointing
-    if checkpoint is not None and checkpoint.facts["devices"] == devices.count:  # other slices round otherwise
-        micro, checkpointing = checkpoint.facts["micro"], checkpoint.facts["checkpointing"]
-    learner = Learner.of(model, recipe, loss, devices, checkpointing=checkpointing)
-    past = Past()
-    if checkpoint is not None:
-        learner.load(checkpoint.tensors)
-        past = Past(checkpoint.step)
-        if run is not None:
-            rows = rows_until(run.rows(), checkpoint.step)
-            run.rewrite_rows(rows)
-            past = past_from(rows, checkpoint.step)
+    learner = Learner.of(beginning.model, recipe, loss, devices, checkpointing=plan.checkpointing)
+    past = _past(run, learner, beginning.checkpoint)
 
     def listen(event: Event) -> None:
         if run is not None:
             run.log(**row_of(event))
         on_event(event)
 
-    facts = {
-        "vitsmith": __version__,
-        "data": splits.train.fingerprint() + splits.val.fingerprint(),
-        "config": model.config.model_dump(mode="json"),
-        "images": beginning.images.model_dump(mode="json"),
-        "report": beginning.report,
-        "devices": devices.count,
-        "micro": micro,
-        "checkpointing": checkpointing,
-    }
     writer = CheckpointWriter(run.folder, recipe.run.keep_checkpoints) if run is not None else None
     try:
         with stopping_gently() as stop:
-            training = Training(
+            result = Training(
                 learner,
                 splits,
                 recipe,
                 beginning.images,
                 devices,
-                micro,
+                plan.micro,
                 stop,
                 checkpoints=writer,
-                facts=facts,
+                facts=_facts(beginning, splits, devices, plan),
                 on_event=listen,
                 peak_flops=measured_peak_flops(devices.device, recipe.run.precision),
-            )
-            result = training.go(past)
-        whole = learner.whole_model()
-        bundle = _bundle(whole, beginning.images, recipe, splits, result)
-        if run is not None:
+            ).go(past)
+        bundle = make_bundle(learner.whole_model(), beginning.images, recipe, splits, result)
+        if run is not None and writer is not None:
             bundle = write_bundle(bundle, run.folder / "model")
-            if writer is not None:
-                writer.remove()
+            writer.remove()
         devices.wait()
     finally:
         if writer is not None:
             writer.close()
     return Trained(bundle, result, recipe, plan, baseline, beginning.report)
+
+
+def plan_run(
+    config: ModelConfig, recipe: TrainRecipe, devices: Devices, checkpoint: Checkpoint | None = None
+) -> MemoryPlan:
+    """How the run fits into memory; on as many devices as before a resumed run is cut as before, or it would round
+    otherwise. Where memory is short malloc is told to keep none, which costs time. Raises InputError."""
+
+    def planned() -> MemoryPlan:
+        return plan_memory(
+            config, recipe, devices=devices.count, sharded=is_sharded(recipe, devices), device=devices.device
+        )
+
+    if checkpoint is not None and checkpoint.facts["devices"] == devices.count:
+        cut = {name: checkpoint.facts[name] for name in ("micro", "checkpointing")}
+        batch = {"micro": cut["micro"], "checkpointing": "on" if cut["checkpointing"] else "off"}
+        recipe = recipe.model_copy(update={"batch": recipe.batch.model_copy(update=batch)})
+        return planned()
+    try:
+        plan = planned()
+    except InputError:
+        if devices.device.type == "cpu" and give_back_freed_memory():
+            return planned()
+        raise
+    short = plan.predicted > plan.available or (plan.checkpointing and recipe.batch.checkpointing == "auto")
+    if short and devices.device.type == "cpu" and give_back_freed_memory():
+        return planned()
+    return plan
+
+
+def _past(run: Run | None, learner: Learner, checkpoint: Checkpoint | None) -> Past:
+    """Sets the learner back to the checkpoint; what was logged after it is forgotten, to be logged again."""
+    if checkpoint is None:
+        return Past()
+    learner.load(checkpoint.tensors)
+    if run is None:
+        return Past(checkpoint.step)
+    rows = rows_until(run.rows(), checkpoint.step)
+    run.rewrite_rows(rows)
+    return past_from(rows, checkpoint.step)
+
+
+def _facts(beginning: _Beginning, splits: Splits, devices: Devices, plan: MemoryPlan) -> dict[str, Any]:
+    """What a later process needs to go on, beside the tensors and the recipe."""
+    return {
+        "vitsmith": __version__,
+        "data": fingerprint(splits),
+        "config": beginning.model.config.model_dump(mode="json"),
+        "images": beginning.images.model_dump(mode="json"),
+        "report": beginning.report,
+        "devices": devices.count,
+        "micro": plan.micro,
+        "checkpointing": plan.checkpointing,
+    }
+
+
+def fingerprint(splits: Splits) -> str:
+    """The same wherever the same images, names and classes are seen."""
+    return splits.train.fingerprint() + splits.val.fingerprint()
 
 
 def make_loss(recipe: TrainRecipe, splits: Splits, images: ImageSpec, devices: Devices) -> Loss:
@@ -256,35 +281,3 @@ def _baseline(
     on_start(str(baseline))
     run.write_json("baseline.json", asdict(baseline))
     return baseline
-
-
-def _bundle(model: ImageModel, images: ImageSpec, recipe: TrainRecipe, splits: Splits, result: TrainResult) -> Bundle:
-    scores = result.final.scores
-    low, high = scores.top1_interval
-    today = datetime.date.today().isoformat()
-    bundle = Bundle.of(
-        model,
-        images=images,
-        labels=Labels(names=splits.classes),
-        provenance=Provenance(
-            source=f"vitsmith train on {recipe.data.path}, {recipe.schedule.steps} steps",
-            format="trained",
-            parent=recipe.model.init,
-            date=today,
-            vitsmith=__version__,
-        ),
-        measurements=(
-            Measurement(
-                name="top1",
-                value=scores.top1,
-                low=low,
-                high=high,
-                data=f"{recipe.data.path}, {scores.images} held-out images",
-                machine=describe_machine(),
-                date=today,
-            ),
-        ),
-    )
-    step = max(len(splits.val) // GOLDEN_IMAGES, 1)
-    golden = [splits.val.image(index) for index in range(0, len(splits.val), step)][:GOLDEN_IMAGES]
-    return bundle.with_golden(golden)

@@ -1,0 +1,62 @@
+"""What a run leaves: its weights as a bundle that says where they come from and how good they are."""
+
+from __future__ import annotations
+
+import datetime
+import statistics
+
+from vitsmith import __version__
+from vitsmith.data.samples import Splits
+from vitsmith.evaluate.evaluation import describe_machine
+from vitsmith.models.build import ImageModel
+from vitsmith.specs import ImageSpec, Labels, Measurement, Provenance
+from vitsmith.train.loop import TrainResult
+from vitsmith.train.recipe import TrainRecipe
+from vitsmith.weights.bundle import Bundle
+
+GOLDEN_IMAGES = 4
+
+
+def make_bundle(
+    model: ImageModel, images: ImageSpec, recipe: TrainRecipe, splits: Splits, result: TrainResult
+) -> Bundle:
+    """The bundle of a trained model; its golden examples are held-out images."""
+    bundle = Bundle.of(
+        model,
+        images=images,
+        labels=Labels(names=splits.classes),
+        provenance=Provenance(
+            source=f"vitsmith train on {recipe.data.path}, {recipe.schedule.steps} steps",
+            format="trained",
+            parent=recipe.model.init,
+            date=datetime.date.today().isoformat(),
+            vitsmith=__version__,
+        ),
+        measurements=measurements(recipe, result),
+    )
+    readable = result.predicted.indices.tolist()
+    golden = readable[:: max(len(readable) // GOLDEN_IMAGES, 1)][:GOLDEN_IMAGES]
+    return bundle.with_golden([splits.val.image(index) for index in golden])
+
+
+def measurements(recipe: TrainRecipe, result: TrainResult) -> tuple[Measurement, ...]:
+    """Scores on the held-out images, and the speed of training."""
+    scores = result.final.scores
+    low, high = scores.top1_interval
+    about = {"machine": describe_machine(), "date": datetime.date.today().isoformat()}
+    data = f"{recipe.data.path}, {scores.images} held-out images"
+    speed = statistics.median(done.images_per_second for done in result.history)
+    tested = []
+    if result.tested is not None:
+        low_test, high_test = result.tested.top1_interval
+        of_test = f"{recipe.data.path}, {result.tested.images} test images"
+        tested.append(
+            Measurement(name="top1", value=result.tested.top1, low=low_test, high=high_test, data=of_test, **about)
+        )
+    return (
+        Measurement(name="top1", value=scores.top1, low=low, high=high, data=data, **about),
+        *tested,
+        Measurement(name="top5", value=scores.top5, data=data, **about),
+        Measurement(name="calibration_error", value=scores.calibration_error, data=data, **about),
+        Measurement(name="training speed", value=speed, unit="images/s", data=recipe.data.path, **about),
+    )
