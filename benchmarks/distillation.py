@@ -3,63 +3,110 @@
     python benchmarks/distillation.py [--labels 200] [--steps 1500] [--kinds soft deit-soft deit-hard] [--out FILE.md]
 
 Data: scikit-learn's 1,797 digits, half of each class held out: 898 images that neither teacher nor student learns from.
-Teacher: ViT of width 64 and depth 4 (148 thousand weights), trained on the 899 other digits with their labels.
-Student: width 32, depth 2 (24 thousand weights), on the first `--labels` images of these 899, as many of each class;
-0 means all of them. The teacher answers for the student's own crops only: it brings no images.
+Teacher: the ViT of the recipe `digits`, width 64 and depth 4, trained on the 899 other digits with their labels.
+Student: width 32, depth 2, on the first `--labels` images of these 899, as many of each class; 0 means all of them. The
+teacher answers for the student's own crops only: it brings no images.
 
-Every student gets the same number of updates, the same crops, batches and schedule. The student alone may choose the
-best of three learning rates, with or without mixup, by its score on the held-out images, which is in its favour.
-Distilled students have one setting: learning rate 0.1, no mixup, T 3, taken from a first look at shorter runs of 'soft'
-on these images. DeiT's kinds have a class token and a distillation token, the others the mean over patches; so DeiT's
-stand beside a student of their own form that learns from labels alone ("two heads, labels only"). Three seeds decide
-weights, order and crops.
+Every run is `train_to_bundle` with the recipe `digits` and the changes shown, which is what `vitsmith distill --recipe
+digits` does; the teacher is read from the bundle that its own run wrote. Every student gets the same number of updates,
+the same crops in the same batches, and the same schedule; a seed decides weights, order and crops. Scores are those of
+the last update, never the best on the way.
+
+The student alone takes the best of three learning rates, with and without mixup, by its score on the held-out images
+with the first seed; that it is judged on the images it was chosen by is in its favour. Distilled students have one
+setting, rate 0.1, no mixup, T 3: it comes from a first look at short runs of 'soft' on these images, before this
+script trained by recipes, and was not looked for again. DeiT's kinds have a class token and a distillation token, the
+others the mean over patches; so DeiT's stand beside a student of their own form and setting that learns from labels
+alone ("two heads, labels only").
+
+CPU seconds are those of the whole of `train_to_bundle`, all threads; on a machine with other work they say more than
+the clock.
 """
 
 from __future__ import annotations
 
 import argparse
 import datetime
-import math
+import multiprocessing
+import os
 import platform
 import statistics
+import tempfile
 import time
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
+from itertools import product
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
+import sklearn
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
 
-import vitsmith as vs
-from vitsmith.data.batches import Batch
+from vitsmith import __version__
 from vitsmith.data.digits import open_digits
 from vitsmith.data.samples import Samples, Splits, stratified_split
 from vitsmith.evaluate.evaluation import describe_machine
-from vitsmith.specs import ImageSpec, Labels
-from vitsmith.train.distill import Teacher
-from vitsmith.train.losses import DistillLoss, Loss, classification_loss
-from vitsmith.train.recipe import DistillSpec
-from vitsmith.train.schedule import learning_rate
-from vitsmith.weights.bundle import Bundle
+from vitsmith.runs import Run
+from vitsmith.train.recipe_file import merge, parse_recipe, read_recipe
+from vitsmith.train.run import train_to_bundle
 
-SEEDS = (0, 1, 2)
-BATCH = 64
-SPEC = ImageSpec.original(32)
-TEACHER = {"width": 64, "depth": 4, "heads": 4, "mlp_width": 128, "patch": (8, 8), "pooling": "gap"}
-STUDENT = {"width": 32, "depth": 2, "heads": 2, "mlp_width": 64, "patch": (8, 8), "pooling": "gap"}
-TWO_HEADS = {**STUDENT, "pooling": "token", "distillation_token": True}
-TEACHER_STEPS, TEACHER_RATE = 1200, 0.2
+Fields = Mapping[str, Any]
+
+QUIET: Fields = {"run": {"eval_every": 0, "checkpoint_every": 0}}
+TEACHER: Fields = {"schedule": {"steps": 1200, "warmup": 120}}
+STUDENT: Fields = {"model": {"config": {"width": 32, "depth": 2, "heads": 2, "mlp_width": 64}}}
+TWO_HEADS = merge(STUDENT, {"model": {"config": {"pooling": "token", "distillation_token": True}}})
 RATES, MIXUPS = (0.1, 0.2, 0.4), (0.0, 0.5)
 RATE = 0.1
-KINDS = {
+KINDS: Mapping[str, Fields] = {
     "soft": {"temperature": 3.0, "weight": 1.0},
     "deit-soft": {"temperature": 3.0, "weight": 0.5},
     "deit-hard": {"weight": 0.5},
 }
 
 
-def open_halves() -> Splits:
-    """The digits, half of each class held out."""
+class Job(NamedTuple):
+    """One run: where it goes, what it learns from, and what it changes in the recipe `digits`."""
+
+    out: Path
+    labels: int
+    """How many images it learns from; 0: all that are not held out."""
+    changes: Fields
+
+
+class Done(NamedTuple):
+    """What a run came to."""
+
+    top1: float
+    cpu_seconds: float
+    weights: int
+    bundle: Path
+
+
+class Arm(NamedTuple):
+    """Students of one kind, one for each seed."""
+
+    name: str
+    changes: Fields
+    runs: list[Done]
+
+    @property
+    def scores(self) -> list[float]:
+        return [run.top1 for run in self.runs]
+
+    def __str__(self) -> str:
+        each = ", ".join(f"{score:.2f}" for score in self.scores)
+        spread = f"{statistics.stdev(self.scores):.2f}" if len(self.runs) > 1 else ""
+        cpu = statistics.median(run.cpu_seconds for run in self.runs)
+        return (
+            f"| {self.name} | {self.changes['optimizer']['lr']:g} | {self.changes['augment']['mixup']:g} "
+            f"| {statistics.mean(self.scores):.2f} | {spread} | {each} | {cpu:.0f} |"
+        )
+
+
+def open_halves(labels: int) -> Splits:
+    """The digits, half of each class held out; of the others the first `labels`, as many of each class."""
     splits = open_digits()
     parts = (splits.train, splits.val)
     everything = Samples(
@@ -68,149 +115,137 @@ def open_halves() -> Splits:
         [name for part in parts for name in part.names],
         np.concatenate([part.labels for part in parts]),
     )
-    return stratified_split(everything, seed=0, fraction=0.5)
+    halves = stratified_split(everything, seed=0, fraction=0.5)
+    if not labels:
+        return halves
+    share = labels // len(splits.classes)
+    first = [np.flatnonzero(halves.train.labels == label)[:share] for label in range(len(splits.classes))]
+    return Splits(halves.train.select(np.concatenate(first)), halves.val)
 
 
-def tensors(samples: Samples) -> tuple[Tensor, Tensor]:
-    pixels = np.stack([samples.image(index) for index in range(len(samples))])
-    return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1, torch.from_numpy(samples.labels)
+def carry_out(job: Job) -> Done:
+    """In a process of its own kind: one thread computes, so that two runs share two cores."""
+    torch.set_num_threads(1)
+    splits = open_halves(job.labels)
+    recipe = parse_recipe(merge(read_recipe("digits"), QUIET, job.changes))
+    began = time.process_time()
+    with Run("distill", job.out.name, job.out) as run:
+        trained = train_to_bundle(recipe, splits, run)
+    seconds = time.process_time() - began
+    weights = sum(parameter.numel() for parameter in trained.bundle.model.parameters())
+    return Done(100 * trained.result.final.scores.top1, seconds, weights, run.folder / "model")
 
 
-def first_of_each(labels: Tensor, count: int) -> Tensor:
-    """Indices of the first `count` images, as many of each class; of all for 0."""
-    if not count:
-        return torch.arange(len(labels))
-    return torch.cat([torch.nonzero(labels == digit)[: count // 10, 0] for digit in range(10)])
+def setting(rate: float, mixup: float = 0.0) -> Fields:
+    return {"optimizer": {"lr": rate}, "augment": {"mixup": mixup}}
 
 
-def crops(images: Tensor, random: torch.Generator) -> Tensor:
-    """Boxes of 0.6 to 1 of the area and an aspect of 0.8 to 1.25, resized to the whole."""
-    count = len(images)
-    area, aspect, down, across = torch.rand(4, count, generator=random)
-    area, aspect = 0.6 + 0.4 * area, torch.exp((2 * aspect - 1) * math.log(1.25))
-    height, width = (area / aspect).sqrt().clamp(max=1), (area * aspect).sqrt().clamp(max=1)
-    boxes = torch.zeros(count, 2, 3)
-    boxes[:, 0, 0], boxes[:, 1, 1] = width, height
-    boxes[:, 0, 2], boxes[:, 1, 2] = (2 * across - 1) * (1 - width), (2 * down - 1) * (1 - height)
-    grid = F.affine_grid(boxes, list(images.shape), align_corners=False)
-    return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+class Comparison:
+    """Students on the same images, with the same number of updates."""
+
+    def __init__(self, pool: ProcessPoolExecutor, folder: Path, options: argparse.Namespace) -> None:
+        self._pool, self._folder = pool, folder
+        self._labels, self._seeds = options.labels, options.seeds
+        self._schedule = {"schedule": {"steps": options.steps, "warmup": options.steps // 10}}
+
+    def teach(self) -> Done:
+        return self._pool.submit(carry_out, Job(self._folder / "teacher", 0, TEACHER)).result()
+
+    def train(self, arms: Mapping[str, Fields], seeds: list[int]) -> list[Arm]:
+        """One student for each of the named changes and each seed."""
+        jobs = []
+        for (name, changes), seed in product(arms.items(), seeds):
+            whole = merge(self._schedule, changes, {"run": {"seed": seed}})
+            jobs.append(Job(self._folder / f"{name} {seed}".replace(" ", "-"), self._labels, whole))
+        done = self._pool.map(carry_out, jobs)
+        found = [Arm(name, changes, [next(done) for _ in seeds]) for name, changes in arms.items()]
+        print(*found, sep="\n", flush=True)
+        return found
+
+    def choose_alone(self) -> tuple[list[Arm], Arm]:
+        """All settings of the student alone with the first seed, and the best of them with all seeds."""
+        settings = {
+            f"alone, {rate:g}, {mixup:g}": merge(STUDENT, setting(rate, mixup))
+            for mixup, rate in product(MIXUPS, RATES)
+        }
+        tried = self.train(settings, self._seeds[:1])
+        best = max(tried, key=lambda arm: arm.scores[0])
+        [rest] = self.train({best.name: best.changes}, self._seeds[1:])
+        tried = [arm._replace(name="alone") for arm in tried]
+        return tried, Arm("alone", best.changes, best.runs + rest.runs)
+
+    def distil(self, teacher: Path, kinds: list[str]) -> list[Arm]:
+        """The kinds of distillation with all seeds, behind the student of DeiT's form without a teacher."""
+        arms = {"two heads, labels only": merge(TWO_HEADS, setting(RATE))}
+        for kind in kinds:
+            student = STUDENT if kind == "soft" else TWO_HEADS
+            distill = {"distill": {"teacher": str(teacher), "kind": kind, **KINDS[kind]}}
+            arms[kind] = merge(student, setting(RATE), distill)
+        return self.train(arms, self._seeds)
 
 
-def mixed(batch: Batch, alpha: float, random: np.random.Generator) -> Batch:
-    """mixup, arXiv 1710.09412."""
-    share, order = random.beta(alpha, alpha), torch.from_numpy(random.permutation(len(batch.labels)))
-    labels = F.one_hot(batch.labels, 10).float()
-    return Batch(*(share * part + (1 - share) * part[order] for part in (batch.images, labels)))
+def describe_gain(arm: Arm, beside: Arm) -> str:
+    gains = [ours - theirs for ours, theirs in zip(arm.scores, beside.scores, strict=True)]
+    each = ", ".join(f"{gain:+.2f}" for gain in gains)
+    return f"{statistics.mean(gains):+.2f} points over '{beside.name}' (seed by seed {each})"
 
 
-def train(
-    config: dict[str, object],
-    data: tuple[Tensor, Tensor],
-    loss: Loss,
-    *,
-    seed: int,
-    steps: int,
-    rate: float,
-    mixup: float = 0.0,
-) -> nn.Module:
-    torch.manual_seed(seed)
-    model = vs.create_model("ViT-Ti_16", classes=10, image_size=32, **config)
-    nn.init.normal_(model.positions.embedding, std=1.0)
-    optimizer = torch.optim.SGD(model.parameters(), lr=rate, momentum=0.9)
-    random, order = torch.Generator().manual_seed(seed), np.random.default_rng(seed)
-    for step in range(steps):
-        chosen = torch.from_numpy(order.permutation(len(data[1]))[:BATCH])
-        batch = Batch(crops(data[0][chosen], random), data[1][chosen])
-        if mixup:
-            batch = mixed(batch, mixup, order)
-        optimizer.zero_grad()
-        loss(model(batch.images), batch).backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        now = learning_rate(step, base=rate, steps=steps, warmup_steps=steps // 10, decay="cosine")
-        optimizer.param_groups[0]["lr"] = now
-        optimizer.step()
-    return model.eval()
-
-
-@torch.inference_mode()
-def top1(model: nn.Module, data: tuple[Tensor, Tensor]) -> float:
-    return 100 * float((model(data[0]).argmax(dim=1) == data[1]).float().mean())
-
-
-class Arms:
-    """Students of one kind each, over all seeds, and their scores."""
-
-    def __init__(self, data: tuple[Tensor, Tensor], held_out: tuple[Tensor, Tensor], steps: int) -> None:
-        self._data, self._held_out, self._steps = data, held_out, steps
-        self.rows: list[str] = []
-
-    def add(self, name: str, config: dict[str, object], loss: Loss, rate: float, mixup: float = 0.0) -> list[float]:
-        began = time.perf_counter()
-        scores = [
-            top1(train(config, self._data, loss, seed=seed, steps=self._steps, rate=rate, mixup=mixup), self._held_out)
-            for seed in SEEDS
-        ]
-        seconds = (time.perf_counter() - began) / len(SEEDS)
-        each = ", ".join(f"{score:.2f}" for score in scores)
-        self.rows.append(
-            f"| {name} | {rate:g} | {mixup:g} | {statistics.mean(scores):.2f} | {statistics.stdev(scores):.2f} "
-            f"| {each} | {seconds:.0f} |"
-        )
-        print(self.rows[-1], flush=True)
-        return scores
-
-
-def compare(labels: int, steps: int, kinds: list[str]) -> str:
-    splits = open_halves()
-    everything, held_out = tensors(splits.train), tensors(splits.val)
-    chosen = first_of_each(everything[1], labels)
-    data = everything[0][chosen], everything[1][chosen]
-    model = train(TEACHER, everything, classification_loss, seed=0, steps=TEACHER_STEPS, rate=TEACHER_RATE)
-    bundle = Bundle.of(model, images=SPEC, labels=Labels(names=splits.classes))
-    teacher_score = top1(model, held_out)
-    print(f"teacher {teacher_score:.2f}", flush=True)
-    arms = Arms(data, held_out, steps)
-    alone = [arms.add("alone", STUDENT, classification_loss, rate, mix) for mix in MIXUPS for rate in RATES]
-    best = max(alone, key=statistics.mean)
-    if any(kind.startswith("deit") for kind in kinds):
-        arms.add("two heads, labels only", TWO_HEADS, classification_loss, RATE)
-    gains = []
-    for kind in kinds:
-        loss = DistillLoss(Teacher(bundle, splits.classes, SPEC), DistillSpec(teacher="", kind=kind, **KINDS[kind]))
-        scores = arms.add(kind, STUDENT if kind == "soft" else TWO_HEADS, loss, RATE)
-        gain = statistics.mean(scores) - statistics.mean(best)
-        beside = ", ".join(f"{ours - theirs:+.2f}" for ours, theirs in zip(scores, best, strict=True))
-        gains.append(f"- {kind}: {gain:+.2f} points over the best student alone (seed by seed {beside})")
-    heading = [
-        f"## {len(chosen)} labelled images, {steps} updates",
-        "",
-        f"Teacher: {teacher_score:.2f}.",
-        "",
-        "| student | rate | mixup | top-1 | deviation | seeds 0, 1, 2 | seconds a run |",
+def table(arms: list[Arm], column: str) -> list[str]:
+    return [
+        f"| student | rate | mixup | top-1 | deviation | {column} | CPU s a run |",
         "|---|---:|---:|---:|---:|---|---:|",
+        *map(str, arms),
+        "",
     ]
-    return "\n".join([*heading, *arms.rows, "", *gains, ""])
+
+
+def compare(comparison: Comparison, options: argparse.Namespace) -> list[str]:
+    teacher = comparison.teach()
+    print(teacher, flush=True)
+    tried, alone = comparison.choose_alone()
+    two_heads, *distilled = comparison.distil(teacher.bundle, options.kinds)
+    gains = [f"- {arm.name}: {describe_gain(arm, alone)}" for arm in distilled]
+    gains += [f"- {arm.name}: {describe_gain(arm, two_heads)}" for arm in distilled if arm.name != "soft"]
+    seeds = ", ".join(map(str, options.seeds))
+    return [
+        f"## {options.labels or 'All'} labelled images, {options.steps} updates",
+        "",
+        f"Teacher: {teacher.top1:.2f}, {teacher.weights:,} weights. Student: {alone.runs[0].weights:,}; with two heads "
+        f"{two_heads.runs[0].weights:,}.",
+        "",
+        *table([alone, two_heads, *distilled], f"seeds {seeds}"),
+        *gains,
+        "",
+        f"How the student alone was chosen, with seed {options.seeds[0]}:",
+        "",
+        *table(tried, f"seed {options.seeds[0]}"),
+    ]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--labels", type=int, nargs="+", default=[200])
+    parser.add_argument("--labels", type=int, default=200)
     parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--kinds", nargs="+", choices=list(KINDS), default=list(KINDS))
+    parser.add_argument("--jobs", type=int, default=2, help="runs at once")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    torch.set_num_threads(1)
-    parts = [compare(labels, options.steps, options.kinds) for labels in options.labels]
-    command = f"--labels {' '.join(map(str, options.labels))} --steps {options.steps}"
+    load = os.getloadavg()[0]
+    spawn = multiprocessing.get_context("spawn")  # a fork would copy torch's threads, half of each
+    with tempfile.TemporaryDirectory() as place, ProcessPoolExecutor(options.jobs, spawn) as pool:
+        found = compare(Comparison(pool, Path(place), options), options)
     report = [
         "# A small student with and without a teacher",
         "",
-        f"`python benchmarks/distillation.py {command}`, {datetime.date.today()}, {describe_machine()}, "
-        f"Python {platform.python_version()}, torch {torch.__version__}. Top-1 in percent on the held-out images; "
-        "deviation over the seeds.",
+        f"`python benchmarks/distillation.py --labels {options.labels} --steps {options.steps} "
+        f"--seeds {' '.join(map(str, options.seeds))}`, {datetime.date.today()}, {describe_machine()}, "
+        f"Python {platform.python_version()}, torch {torch.__version__}, scikit-learn {sklearn.__version__}, "
+        f"vitsmith {__version__}, one thread a run, {options.jobs} runs at once; load of the machine at the start: "
+        f"{load:.1f}. Top-1 in percent on the held-out images; deviation over the seeds.",
         "",
-        *parts,
-        *["    " + line for line in __doc__.splitlines()[4:]],
+        *found,
+        *["    " + line if line else "" for line in __doc__.splitlines()[4:]],
     ]
     text = "\n".join(report) + "\n"
     print(text)

@@ -1,7 +1,7 @@
 """One training step of ViT-Ti/16 on a CPU: how fast is ours beside timm's and transformers'?
 
     pip install timm transformers
-    python benchmarks/train_step.py [--rounds 15] [--compile] [--out benchmarks/results/FILE.md]
+    python benchmarks/train_step.py [--rounds 15] [--compile] [--keep-memory] [--out benchmarks/results/FILE.md]
 
 224 pixels, batch 16, 1000 classes, random weights and images. A step is zero_grad, forward, cross-entropy, backward and
 torch.optim.SGD with momentum 0.9 (or --optimizer adamw); no reading of images. In each round every row makes one step,
@@ -21,6 +21,7 @@ are taken within a round; medians and ranges over rounds are shown. A peer's pre
 from __future__ import annotations
 
 import argparse
+import ctypes
 import datetime
 import platform
 import statistics
@@ -178,6 +179,13 @@ def tables(rows: list[Row]) -> list[str]:
     return [*lines, "", "CPU time is that of the faster peer over ours."]
 
 
+def keep_memory() -> None:
+    """glibc otherwise returns the top of the heap after each free, and each step takes up to 50,000 page faults."""
+    libc = ctypes.CDLL(None)
+    libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
+    libc.mallopt(-3, 2**25)  # M_MMAP_THRESHOLD, the highest that it takes
+
+
 PEERS = ("timm", "transformers")
 
 
@@ -187,7 +195,10 @@ def main() -> None:
     parser.add_argument("--optimizer", choices=("sgd", "adamw"), default="sgd")
     parser.add_argument("--compile", action="store_true", help="also ours under torch.compile (needs a C++ compiler)")
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--keep-memory", action="store_true", help="glibc keeps freed memory, for every row")
     options = parser.parse_args()
+    if options.keep_memory:
+        keep_memory()
     rows = make_rows(options.optimizer, compiled=options.compile)
     for row in rows:
         row.step()
@@ -201,7 +212,8 @@ def main() -> None:
     report = [
         "# One training step of ViT-Ti/16",
         "",
-        f"`python benchmarks/train_step.py --rounds {options.rounds}{' --compile' if options.compile else ''} "
+        f"`python benchmarks/train_step.py --rounds {options.rounds}{' --compile' if options.compile else ''}"
+        f"{' --keep-memory' if options.keep_memory else ''} "
         f"--optimizer {options.optimizer}`, {datetime.date.today()}, {describe_machine()}, "
         f"{torch.get_num_threads()} threads, Python {platform.python_version()}, torch {torch.__version__}, "
         f"timm {timm.__version__}, transformers {transformers.__version__}. Median (lowest to highest) of "

@@ -95,14 +95,31 @@ def write_nonsense(folder: Path) -> int:
         (["inspect", "nowhere.npz"], "nowhere.npz: no such file"),
         (["predict", "ViT-Ti_16", "x.jpg"], "ViT-Ti_16"),
         (["train", "--data", "nowhere", "--model", "mu/16"], "nowhere"),
-        (["train", "--data", "digits", "--model", "mu/16", "--set", "dropout"], "field=value"),
-        (["train", "--data", "digits", "--model", "mu/16", "--lr", "-1", "--batch", "3"], "accumulate"),
+        (["train", "--data", "digits", "--model", "mu/16", "--set", "dropout"], "section.field=value"),
+        (["train", "--data", "digits", "--model", "mu/16", "--lr", "-1", "--set", "batch.mikro=3"], "mikro"),
+        (["train", "--recipe", "finetun", "--data", "digits", "--model", "mu/16"], "did you mean finetune"),
+        (["train", "--resume", "nowhere"], "nowhere"),
     ],
 )
 def test_wrong_use_is_one_line_and_exit_code_2(capsys, folder, arguments, told) -> None:
     code, out, err = call(capsys, *arguments)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert told in err
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["distill", "--teacher", "nowhere", "--data", "digits", "--model", "mu/16", "--image-size", "32"],
+        ["train", "--init", "nowhere", "--data", "digits"],
+        ["train", "--data", "digits", "--model", "mu/16", "--image-size", "32", "--set", 'model.freeze=["blokcs.*"]'],
+    ],
+)
+def test_what_is_refused_before_the_first_update_leaves_nothing(capsys, folder, arguments) -> None:
+    code, out, err = call(capsys, *arguments)
+    assert (code, out) == (2, "")
+    assert "nowhere" in err.splitlines()[-1] or "blocks" in err.splitlines()[-1]
     assert list(folder.iterdir()) == []
 
 
@@ -216,7 +233,7 @@ def test_places_that_cannot_be_written_are_told_before_work(capsys, folder, mode
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_training_leaves_no_half_bundle(folder, ending) -> None:
-    command = "train --data digits --model mu/16 --image-size 32 --steps 100000 --batch 8 --accumulate 1 --warmup 1"
+    command = "train --data digits --model mu/16 --image-size 32 --steps 100000 --batch 8 --set schedule.warmup=1"
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
         [sys.executable, "-m", "vitsmith", *command.split()], stderr=subprocess.PIPE, text=True, env=environment
@@ -228,9 +245,11 @@ def test_interrupted_training_leaves_no_half_bundle(folder, ending) -> None:
     process.send_signal(ending)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 2
-    assert err.splitlines()[-1].startswith("vitsmith: interrupted")
+    assert err.splitlines()[-1].startswith("vitsmith: stopped after")
+    assert err.splitlines()[-1].endswith("vitsmith train --resume runs/train/digits-mu_16")
     assert "Traceback" not in err
-    assert sorted(path.name for path in log.parent.iterdir()) == ["command.txt", "metrics.jsonl", "recipe.json"]
+    left = sorted(path.name for path in log.parent.iterdir())
+    assert left == ["checkpoints", "command.txt", "metrics.jsonl", "recipe.json"]
 
 
 def test_predictions_fit_in_a_pipe_that_closes(folder, model) -> None:

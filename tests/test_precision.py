@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -11,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from tests.tiny import MIXER, VIT, tiny_model
 from vitsmith.layers import cpu_attention
 from vitsmith.layers.gelu import Gelu
+from vitsmith.layers.norm import LayerNorm
 from vitsmith.models.configure import change
 from vitsmith.train.precision import computing_in
 
@@ -94,10 +97,30 @@ def test_recomputed_activations_give_the_same_gradients() -> None:
     model = tiny_model(VIT).train()
     expected = gradients(model, "bf16")
     for block in model.blocks:
-        inner = block.forward
-        block.forward = lambda x, inner=inner: checkpoint(inner, x, use_reentrant=False)
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
     found = gradients(model, "bf16")
     assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize("name", ["vit-token", "vit-distilled", "vit-gap"])
+def test_what_training_leaves_out_of_the_last_block_changes_nothing(name) -> None:
+    config = {
+        "vit-token": VIT,
+        "vit-distilled": change(VIT, distillation_token=True),
+        "vit-gap": CONFIGS["vit-erf-gap"],
+    }
+    model = tiny_model(config[name])
+    images, _ = batch()
+    logits = model(images)  # all tokens
+    logits.square().sum().backward()
+    expected = {key: parameter.grad.clone() for key, parameter in model.named_parameters()}
+    model.zero_grad()
+    in_training = model.train()(images)
+    in_training = in_training.mean(dim=1) if name == "vit-distilled" else in_training
+    in_training.square().sum().backward()
+    torch.testing.assert_close(in_training, logits, atol=1e-5, rtol=1e-5)
+    for key, parameter in model.named_parameters():
+        torch.testing.assert_close(parameter.grad, expected[key], atol=1e-4, rtol=1e-4, msg=key)
 
 
 def test_frozen_and_shared_parameters() -> None:
@@ -178,3 +201,20 @@ def test_gelu_and_its_derivative_are_right_to_rounding(channels) -> None:
     expected.sum().backward()
     torch.testing.assert_close(y.double(), expected, atol=1e-5, rtol=2**-8)
     assert (x.grad.double() - exact.grad).abs().max() < 2**-8 + 0.0009  # rounding between 1 and 2, and the erf form
+
+
+def test_layer_norms_gradients_are_right_to_rounding_over_many_tokens() -> None:
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator).bfloat16()
+
+    norm = LayerNorm(32, eps=1e-6).bfloat16()
+    norm.weight.data.copy_(draw(32))
+    x, towards = (draw(8, 400, 32) + draw(8, 400, 1)).requires_grad_(), draw(8, 400, 32) + 0.02
+    norm(x).backward(towards)
+    exact = x.detach().double().requires_grad_()
+    weight, bias = norm.weight.detach().double().requires_grad_(), norm.bias.detach().double().requires_grad_()
+    F.layer_norm(exact, (32,), weight, bias, 1e-6).backward(towards.double())
+    for ours, theirs in ((norm.weight, weight), (norm.bias, bias), (x, exact)):
+        assert (ours.grad.double() - theirs.grad).norm() < 0.01 * theirs.grad.norm()  # torch 2.13's own: 0.06

@@ -8,9 +8,10 @@ import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from types import TracebackType
 from typing import IO, Any, Self
 
-from vitsmith.errors import OutputError
+from vitsmith.errors import InputError, OutputError
 from vitsmith.files import new_folder, write_text
 
 
@@ -31,6 +32,7 @@ class Run:
         self.folder = new_folder(out if out is not None else Path("runs") / verb / name)
         write_text(self.folder / "command.txt", shlex.join(["vitsmith", *sys.argv[1:]]) + "\n")
         self._metrics: IO[str] | None = None
+        self._fresh = True
 
     @classmethod
     def reopen(cls, folder: Path) -> Self:
@@ -41,14 +43,28 @@ class Run:
         earlier = command.read_text(encoding="utf-8") if command.exists() else ""
         write_text(command, earlier + shlex.join(["vitsmith", *sys.argv[1:]]) + "\n")
         run._metrics = None
+        run._fresh = False
         return run
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._metrics is not None:
             self._metrics.close()
+        elif self._fresh and isinstance(error, InputError):
+            self._vanish()
+
+    def _vanish(self) -> None:
+        """A run that was refused before it began leaves no folder, unless somebody else put something into it."""
+        for path in self.folder.iterdir():
+            if path.suffix in (".txt", ".json"):
+                path.unlink()
+        with suppress(OSError):  # the first that is not empty
+            for folder in (self.folder, *self.folder.parents[:2]):
+                folder.rmdir()
 
     def log(self, **values: Any) -> None:
         """Appends one line to metrics.jsonl, at once on disk for whoever watches."""

@@ -29,19 +29,24 @@ class Attention(nn.Module):
         self.weights = nn.Identity()
         self.out = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        """(B, N, D) -> (B, N, D). `bias` is added to the scores and broadcasts to (B, H, N, N)."""
+    def forward(self, x: Tensor, bias: Tensor | None = None, *, kept: int | None = None) -> Tensor:
+        """(B, N, D) -> (B, N, D), or (B, kept, D): what the first `kept` tokens see of all.
+
+        `bias` is added to the scores and broadcasts to (B, H, N, N), or (B, H, kept, N).
+        """
         batch, tokens, width = x.shape
         qkv = self.qkv(x).view(batch, tokens, 3, self.heads, width // self.heads)
         dropout = self.dropout if self.training else 0.0
-        if cpu_attention.suits(qkv, bias, dropout) and not self.explicit:
+        if kept is None and cpu_attention.suits(qkv, bias, dropout) and not self.explicit:
             return self.out(cpu_attention.attend(qkv).reshape(batch, tokens, width))
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, H, N, d)
+        if kept is not None:
+            query = query[:, :, :kept]
         if self.explicit:
             x = self._attend_explicitly(query, key, value, bias, dropout)
         else:
             x = F.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=dropout)
-        return self.out(x.transpose(1, 2).reshape(batch, tokens, width))
+        return self.out(x.transpose(1, 2).flatten(2))
 
     def _attend_explicitly(
         self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, dropout: float

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from vitsmith.layers.attention import Attention
 from vitsmith.layers.depth import StochasticDepth
 from vitsmith.layers.mlp import Mlp
+from vitsmith.layers.norm import LayerNorm
 
 
 class Block(nn.Module):
@@ -27,13 +28,15 @@ class Block(nn.Module):
         stochastic_depth: float = 0.0,
     ) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(width, eps=norm_eps)
+        self.norm1 = LayerNorm(width, eps=norm_eps)
         self.attention = Attention(width, heads, attention_dropout)
         self.dropout = nn.Dropout(dropout)
-        self.norm2 = nn.LayerNorm(width, eps=norm_eps)
+        self.norm2 = LayerNorm(width, eps=norm_eps)
         self.mlp = Mlp(width, mlp_width, gelu, dropout)
         self.drop_branch = StochasticDepth(stochastic_depth)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.drop_branch(self.dropout(self.attention(self.norm1(x))))
+    def forward(self, x: Tensor, kept: int | None = None) -> Tensor:
+        """All tokens, or only the first `kept`, computed from all: nothing else of a last block may be asked for."""
+        seen = self.attention(self.norm1(x), kept=kept)
+        x = (x if kept is None else x[:, :kept]) + self.drop_branch(self.dropout(seen))
         return x + self.drop_branch(self.mlp(self.norm2(x)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, Literal
 
 import torch
@@ -14,26 +15,31 @@ class Gelu(nn.GELU):
     """GELU in one of its two forms: 'tanh' as in the JAX code (`flax.linen.gelu`), 'erf' as in timm and HF.
 
     Trained in bfloat16 on a CPU, the tanh form has the derivative of the erf form: it takes half the time, and the two
-    differ by 0.0009 at most (at x = -2.02 and 2.02), less than bfloat16's rounding above 1 (0.0039). Values are exact.
+    differ by 0.0009 at most (at x = -2.02 and 2.02), less than bfloat16's rounding above 1 (0.0039). Values are those
+    of the tanh form. `torch.compile` makes its own kernels, and is given torch's operation.
     """
 
     def __init__(self, form: Literal["tanh", "erf"]) -> None:
         super().__init__(approximate="tanh" if form == "tanh" else "none")
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.requires_grad and x.device.type == "cpu" and x.dtype == torch.bfloat16 and self.approximate == "tanh":
+        if self.approximate == "tanh" and _trains_in_bfloat16_on_a_cpu(x) and not torch.compiler.is_compiling():
             result: Tensor = _TanhWithErfDerivative.apply(x)  # type: ignore[no-untyped-call]
             return result
         return super().forward(x)
+
+
+def _trains_in_bfloat16_on_a_cpu(x: Tensor) -> bool:
+    return x.requires_grad and x.device.type == "cpu" and x.dtype == torch.bfloat16
 
 
 class _TanhWithErfDerivative(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         ctx.save_for_backward(x)
-        if x.shape[-1] % _BLOCK or not x.is_contiguous() or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-            return F.gelu(x, approximate="tanh")
-        return _gelu_by_onednn(x)
+        if x.shape[-1] % _BLOCK == 0 and x.is_contiguous() and _onednn_has_bfloat16():
+            return _gelu_by_onednn(x)
+        return F.gelu(x, approximate="tanh")
 
     @staticmethod
     @once_differentiable
@@ -44,6 +50,13 @@ class _TanhWithErfDerivative(torch.autograd.Function):
 
 _BLOCK = 16
 """Channels in a register of bfloat16 widened to float32, the unit of oneDNN's convolutions."""
+
+
+@cache
+def _onednn_has_bfloat16() -> bool:
+    """Whether torch was built with oneDNN, and it has kernels in bfloat16 for this processor."""
+    built = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return built and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def _gelu_by_onednn(x: Tensor) -> Tensor:

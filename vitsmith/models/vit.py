@@ -62,7 +62,8 @@ class VisionTransformer(nn.Module):
         self.distillation_head = _head(config) if config.distillation_token else None
 
     def forward(self, images: Tensor) -> Tensor:
-        _, seen = self._encode(images)
+        prefix_only = self.training and self.config.pooling == "token"  # a 20th of a Ti's time; features() need all
+        _, seen = self._encode(images, kept=self.config.prefix if prefix_only else None)
         if self.distillation_head is None:
             return self.head(seen)
         logits = torch.stack([self.head(seen[:, 0]), self.distillation_head(seen[:, 1])], dim=1)
@@ -78,8 +79,11 @@ class VisionTransformer(nn.Module):
         pooled = seen.mean(dim=1) if self.config.distillation_token else seen
         return Features(tokens, pooled, self.config.grid, recorded)
 
-    def _encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Tokens (B, N, D) and what heads see: (B, feature width), or one for each of two heads, (B, 2, ...)."""
+    def _encode(self, images: Tensor, kept: int | None = None) -> tuple[Tensor, Tensor]:
+        """Tokens (B, N, D) and what heads see: (B, feature width), or one for each of two heads, (B, 2, ...).
+
+        The last block computes all tokens, or only the first `kept`.
+        """
         config = self.config
         check_images(images, config.image_size)
         x = images if self.resnet is None else self.resnet(images)
@@ -88,8 +92,9 @@ class VisionTransformer(nn.Module):
         if prefix:
             x = torch.cat([*(token.expand(x.shape[0], -1, -1) for token in prefix), x], dim=1)  # (B, N, D)
         x = self.dropout(self.positions(x))
-        for block in self.blocks:
+        for block in self.blocks[:-1]:
             x = block(x)
+        x = self.blocks[-1](x, kept)
         if config.norm_after_pooling:
             pooled = self.norm(pool(x, config.pooling, class_token=config.class_token))
         else:

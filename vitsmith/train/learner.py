@@ -38,8 +38,6 @@ class Learner:
     optimizer: torch.optim.Optimizer
     loss: Loss
     ema: Ema | None
-    both_heads: bool = False
-    """Whether the loss looks at the class head and the distillation head one by one."""
 
     @classmethod
     def of(
@@ -62,8 +60,7 @@ class Learner:
         groups = parameter_groups(model, recipe.optimizer)
         optimizer = make_optimizer(groups, recipe.optimizer)
         ema = Ema(model, recipe.optimizer.ema) if recipe.optimizer.ema else None
-        both_heads = recipe.distill is not None and recipe.distill.kind != "soft"
-        return cls(model, forward, precision, optimizer, loss, ema, both_heads)
+        return cls(model, forward, precision, optimizer, loss, ema)
 
     @property
     def parameters(self) -> list[nn.Parameter]:

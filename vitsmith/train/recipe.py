@@ -48,7 +48,7 @@ class ModelSpec(Frozen):
     @model_validator(mode="after")
     def _possible(self) -> Self:
         if not self.name and not self.init:
-            raise ValueError("name an architecture in model.name, or a checkpoint in model.init")
+            raise ValueError("name an architecture in model.name (--model), or a checkpoint in model.init (--init)")
         if self.name and not self.init:
             try:
                 configure(self.name, classes=_TWO_CLASSES, image_size=self.image_size, **self.config)

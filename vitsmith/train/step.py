@@ -35,8 +35,7 @@ def compute_gradients(
         with computing_in(learner.model, learner.precision, call=learner.forward) as forward:
             for number, batch in enumerate(slices, start=1):
                 with synchronising(learner.forward, last=number == len(slices)):
-                    output = forward(batch.images, both_heads=True) if learner.both_heads else forward(batch.images)
-                    part = learner.loss(output, batch) / len(slices)
+                    part = learner.loss(forward(batch.images), batch) / len(slices)
                     part.backward()  # type: ignore[no-untyped-call]
                 loss += part.detach()
         return loss

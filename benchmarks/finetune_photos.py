@@ -1,0 +1,266 @@
+"""Does fine-tuning from a bundle beat training from scratch, at equal updates, on a small data set made from photos?
+
+    python benchmarks/finetune_photos.py [--seeds 0 1 2] [--steps 150] [--out benchmarks/results/FILE.md]
+
+Data: crops of the photos and textures that ship inside scikit-image and scikit-learn; the class is the photo. A crop's
+side is 0.2 to 0.4 of the photo's shorter side, resized to 64 pixels, in grey, so that colour does not give the class
+away. Crops to train on come from the left 60 % of a photo, held-out ones from the rest: no pixel is on both sides.
+Group A, 11 photos with 100 crops each, pre-trains a bundle. Group B, 9 other photos with 12 training and 40 held-out
+crops each, is what the two are compared on. All are PNG files in class folders and go through the public doors.
+
+Model: ViT of width 64 and depth 4, patch 8 (about 140 thousand weights). Both sides have the same recipe but for
+`model.init`, among three learning rates each takes the one that is best for it by the mean over the seeds, judged on
+the held-out crops (in favour of both alike). The score is that of the last update, never the best on the way. Seeds
+decide fresh weights, order and crops; the files and the bundle are the same for all.
+
+Then the recipe `finetune-small-data` as it is, on the same bundle and crops, and from scratch: as it is, and without
+what only suits a checkpoint (layer_decay 1) at two rates.
+
+CPU seconds are those of the whole of `train_to_bundle`, all threads, and say more than the clock on a busy machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import skimage
+import skimage.data
+import sklearn
+import torch
+from PIL import Image
+from sklearn.datasets import load_sample_image
+
+from vitsmith.data.datasets import open_dataset
+from vitsmith.evaluate.evaluation import describe_machine
+from vitsmith.runs import Run
+from vitsmith.train.recipe_file import merge, parse_recipe, read_recipe
+from vitsmith.train.run import Trained, train_to_bundle
+
+SIZE = 64
+TRAINING_SHARE = 0.6  # of a photo's width, from the left
+SIDES = (0.2, 0.4)  # of a crop, over the photo's shorter side
+FIRST = ("astronaut", "camera", "cell", "china", "coffee", "flower", "hubble_deep_field", "immunohistochemistry")
+GROUP_A = (*FIRST, "motorcycle", "retina", "rocket")
+GROUP_B = ("brick", "cat", "clock", "coins", "grass", "gravel", "moon", "page", "text")
+CONFIG = {"width": 64, "depth": 4, "heads": 4, "mlp_width": 128, "patch": [8, 8], "pooling": "gap"}
+FRESH = {"model": {"name": "ViT-Ti_16", "image_size": SIZE, "position_std": 1.0, "config": CONFIG}}
+QUIET = {"run": {"eval_every": 0, "checkpoint_every": 0}}
+PLAIN = {
+    "augment": {"area": [0.3, 1.0]},
+    "batch": {"size": 32},
+    "optimizer": {"name": "adamw", "weight_decay": 0.05, "clip": 1.0},
+}
+RATES = (0.0003, 0.001, 0.003)
+Fields = Mapping[str, Any]
+
+
+def open_photo(name: str) -> Image.Image:
+    if name in ("china", "flower"):
+        return Image.fromarray(load_sample_image(f"{name}.jpg")).convert("L")
+    pixels = skimage.data.stereo_motorcycle()[0] if name == "motorcycle" else getattr(skimage.data, name)()
+    return Image.fromarray(pixels).convert("L")
+
+
+def cut_crops(
+    photo: Image.Image, left: int, right: int, count: int, random: np.random.Generator
+) -> Iterator[Image.Image]:
+    """`count` random squares between the columns `left` and `right`."""
+    shorter = min(photo.size)
+    for _ in range(count):
+        side = round(random.uniform(*SIDES) * shorter)
+        x, y = int(random.integers(left, right - side + 1)), int(random.integers(photo.height - side + 1))
+        # Cut first: a resize with `box` would look beyond its edges.
+        yield photo.crop((x, y, x + side, y + side)).resize((SIZE, SIZE), Image.Resampling.BICUBIC)
+
+
+def write_crops(folder: Path, names: tuple[str, ...], training: int, held_out: int) -> Path:
+    random = np.random.default_rng(0)
+    for name in names:
+        photo = open_photo(name)
+        border = round(TRAINING_SHARE * photo.width)
+        for split, left, right, count in (("train", 0, border, training), ("val", border, photo.width, held_out)):
+            place = folder / split / name
+            place.mkdir(parents=True)
+            for index, crop in enumerate(cut_crops(photo, left, right, count, random)):
+                crop.save(place / f"{index:03d}.png")
+    return folder
+
+
+class Timed(NamedTuple):
+    """A run, and what it took."""
+
+    trained: Trained
+    seconds: float
+    cpu_seconds: float
+
+    @property
+    def top1(self) -> float:
+        return 100 * self.trained.result.final.scores.top1
+
+
+def train(data: Path, out: Path, *layers: Fields) -> Timed:
+    recipe = parse_recipe(merge(*layers, {"data": {"path": str(data)}}))
+    splits = open_dataset(recipe.data, seed=recipe.run.seed)
+    began, before = time.perf_counter(), time.process_time()
+    with Run("train", out.name, out) as run:
+        trained = train_to_bundle(recipe, splits, run)
+    return Timed(trained, time.perf_counter() - began, time.process_time() - before)
+
+
+class Arm(NamedTuple):
+    """One recipe over all seeds."""
+
+    name: str
+    rate: float
+    runs: list[Timed]
+
+    @property
+    def scores(self) -> list[float]:
+        return [run.top1 for run in self.runs]
+
+    @property
+    def mean(self) -> float:
+        return statistics.mean(self.scores)
+
+    def __str__(self) -> str:
+        each = ", ".join(f"{score:.1f}" for score in self.scores)
+        spread = f"{statistics.stdev(self.scores):.1f}" if len(self.runs) > 1 else ""
+        seconds = statistics.median(run.seconds for run in self.runs)
+        cpu = statistics.median(run.cpu_seconds for run in self.runs)
+        return f"| {self.name} | {self.rate:g} | {self.mean:.1f} | {spread} | {each} | {seconds:.0f} | {cpu:.0f} |"
+
+
+HEADING = (
+    "| start | rate | top-1 | deviation | each seed | wall s a run | CPU s a run |",
+    "|---|---:|---:|---:|---|---:|---:|",
+)
+
+
+class Comparison:
+    """Runs on group B, from the bundle and from nothing."""
+
+    def __init__(self, folder: Path, bundle: Path, seeds: list[int]) -> None:
+        self._folder, self._bundle, self._seeds = folder, bundle, seeds
+        self._data = folder / "b"
+
+    def arm(self, name: str, recipe: Fields, rate: float, *, tuned: bool) -> Arm:
+        begin: Fields = {"model": {"init": str(self._bundle)}} if tuned else FRESH
+        runs = []
+        for seed in self._seeds:
+            out = self._folder / "runs" / f"{name}-{rate:g}-{seed}"
+            # The features' worth is the same for every seed and rate: it is told once.
+            told = tuned and seed == self._seeds[0] and not list(self._folder.glob("runs/*/baseline.json"))
+            changes = {"optimizer": {"lr": rate}, "run": {"seed": seed, "baseline": told}}
+            runs.append(train(self._data, out, recipe, QUIET, begin, changes))
+        arm = Arm(name, rate, runs)
+        print(arm, flush=True)
+        return arm
+
+
+def best(arms: list[Arm]) -> Arm:
+    return max(arms, key=lambda arm: arm.mean)
+
+
+def describe_gain(tuned: Arm, fresh: Arm) -> str:
+    beside = ", ".join(f"{ours - theirs:+.1f}" for ours, theirs in zip(tuned.scores, fresh.scores, strict=True))
+    return (
+        f"Fine-tuned {tuned.mean:.1f} (rate {tuned.rate:g}), from scratch {fresh.mean:.1f} ({fresh.name}, rate "
+        f"{fresh.rate:g}): {tuned.mean - fresh.mean:+.1f} points; seed by seed {beside}."
+    )
+
+
+def compare_rates(comparison: Comparison, steps: int) -> list[str]:
+    recipe = merge(PLAIN, {"schedule": {"steps": steps, "warmup": steps // 10}})
+    tuned = [comparison.arm("bundle", recipe, rate, tuned=True) for rate in RATES]
+    fresh = [comparison.arm("scratch", recipe, rate, tuned=False) for rate in RATES]
+    baseline = next(run.trained.baseline for arm in tuned for run in arm.runs if run.trained.baseline)
+    return [
+        f"## The same recipe, {steps} updates of 32 crops",
+        "",
+        *HEADING,
+        *map(str, [*tuned, *fresh]),
+        "",
+        describe_gain(best(tuned), best(fresh)),
+        "",
+        f"What the run prints of the bundle's features: {baseline}.",
+        "",
+    ]
+
+
+def compare_small_data(comparison: Comparison) -> list[str]:
+    recipe = read_recipe("finetune-small-data")
+    rate = recipe["optimizer"]["lr"]
+    flat = merge(recipe, {"optimizer": {"layer_decay": 1.0}})
+    tuned = comparison.arm("bundle, recipe", recipe, rate, tuned=True)
+    fresh = [
+        comparison.arm("scratch, recipe", recipe, rate, tuned=False),
+        *(comparison.arm("scratch, layer_decay 1", flat, each, tuned=False) for each in (0.001, 0.003)),
+    ]
+    steps = tuned.runs[0].trained.recipe.schedule.steps
+    return [
+        f"## The recipe `finetune-small-data`: {steps} updates of {recipe['batch']['size']} crops",
+        "",
+        *HEADING,
+        *map(str, [tuned, *fresh]),
+        "",
+        describe_gain(tuned, best(fresh)),
+        "",
+    ]
+
+
+def compare(folder: Path, seeds: list[int], steps: int) -> list[str]:
+    write_crops(folder / "a", GROUP_A, 100, 20)
+    write_crops(folder / "b", GROUP_B, 12, 40)
+    schedule = {"schedule": {"steps": 600, "warmup": 60}, "optimizer": {"lr": 0.001}}
+    first = train(folder / "a", folder / "pretrained", PLAIN, QUIET, FRESH, schedule, {"run": {"seed": 0}})
+    bundle = first.trained.bundle.folder
+    assert bundle is not None
+    told = (
+        f"Pre-training on group A: 600 updates of 32, {first.top1:.1f} % of its held-out crops, "
+        f"{first.seconds:.0f} s ({first.cpu_seconds:.0f} CPU s)."
+    )
+    print(told, flush=True)
+    comparison = Comparison(folder, bundle, seeds)
+    return [told, "", *compare_rates(comparison, steps), *compare_small_data(comparison)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    began, load = time.perf_counter(), os.getloadavg()[0]
+    with tempfile.TemporaryDirectory() as place:
+        parts = compare(Path(place), options.seeds, options.steps)
+    seeds = " ".join(map(str, options.seeds))
+    report = [
+        "# A bundle fine-tuned on a few crops of photos, beside the same model from scratch",
+        "",
+        f"`python benchmarks/finetune_photos.py --seeds {seeds} --steps {options.steps}`, {datetime.date.today()}, "
+        f"{describe_machine()}, Python {platform.python_version()}, torch {torch.__version__} "
+        f"({torch.get_num_threads()} threads), scikit-image {skimage.__version__}, scikit-learn {sklearn.__version__}; "
+        f"load of the machine at the start: {load:.1f}; {time.perf_counter() - began:.0f} s in all. Top-1 in percent "
+        "of 360 held-out crops; deviation over the seeds.",
+        "",
+        *parts,
+        *["    " + line if line else "" for line in __doc__.splitlines()[4:]],
+    ]
+    text = "\n".join(report) + "\n"
+    print(text)
+    if options.out:
+        options.out.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

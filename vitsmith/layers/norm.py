@@ -1,0 +1,48 @@
+"""Layer normalisation, arXiv 1607.06450, with gradients that can be trusted in bfloat16 on a CPU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+
+class LayerNorm(nn.LayerNorm):
+    """torch's layer norm over the last axis.
+
+    In bfloat16 on a CPU torch (2.13) adds up the gradients of scale and bias in bfloat16, token by token: for 3152
+    tokens they are wrong by 6%. Here products add them up in float32, for 0.9 ms in the place of 0.65 in a ViT-Ti/16.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        bfloat16 = input.dtype == torch.bfloat16 == self.weight.dtype
+        if bfloat16 and input.requires_grad and input.device.type == "cpu" and not torch.compiler.is_compiling():
+            result: Tensor = _LayerNorm.apply(input, self.weight, self.bias, self.eps)  # type: ignore[no-untyped-call]
+            return result
+        return super().forward(input)
+
+
+class _LayerNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+        y, mean, inverse_deviation = torch.native_layer_norm(x, weight.shape, weight, bias, eps)
+        ctx.save_for_backward(x, weight, bias, mean, inverse_deviation)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, bias, mean, inverse_deviation = ctx.saved_tensors
+        gradient = gradient.contiguous()
+        to_x, _, _ = torch.ops.aten.native_layer_norm_backward(
+            gradient, x, weight.shape, mean, inverse_deviation, weight, bias, [True, False, False]
+        )
+        # sum of gradient * (x - mean) * inverse_deviation over the tokens, as products with one row a token
+        tokens = gradient.reshape(-1, x.shape[-1])
+        inverse_deviation, mean = inverse_deviation.flatten(), mean.flatten()
+        rows = torch.stack([torch.ones_like(mean), -mean * inverse_deviation]).to(x.dtype)
+        to_bias, from_mean = rows @ tokens
+        to_weight = inverse_deviation.to(x.dtype) @ (tokens * x.reshape(tokens.shape)) + from_mean
+        return to_x, to_weight, to_bias, None
