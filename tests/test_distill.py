@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 
 from tests.tiny import CONFIGS, VIT, pictures, tiny_model
+from tests.training import recipe, splits
 from vitsmith import load, save
 from vitsmith.data.augment import AugmentSpec
-from vitsmith.data.batches import Batch
+from vitsmith.data.batches import Batch, training_batches
+from vitsmith.data.device_augment import augment_on_device
 from vitsmith.data.preprocess import normalize, preprocess
+from vitsmith.data.samples import Splits
 from vitsmith.errors import ConfigError, DatasetError
 from vitsmith.export.onnx import export_onnx
 from vitsmith.models.config import ModelConfig
 from vitsmith.models.configure import change
+from vitsmith.runs import Run
 from vitsmith.specs import ImageSpec, Labels
+from vitsmith.train import distill
 from vitsmith.train.answers import Answers
 from vitsmith.train.distill import Teacher, View, is_repeating, open_teacher
-from vitsmith.train.losses import divergence
+from vitsmith.train.losses import DistillLoss, divergence
+from vitsmith.train.recipe import TrainRecipe
 from vitsmith.train.recipe_file import parse_recipe
+from vitsmith.train.run import Trained, train_to_bundle
+from vitsmith.train.start import start
 from vitsmith.weights.bundle import Bundle
 
 NAMES = ("ant", "bee", "cat", "dog", "eel")
@@ -164,3 +174,77 @@ def test_a_recipe_opens_its_teacher(tmp_path: Path) -> None:
     torch.testing.assert_close(found, divergence(logits, torch.from_numpy(own), 2.0), rtol=1e-5, atol=1e-5)
     loss(logits, Batch(images, torch.zeros(4).long()))
     assert loss.teacher.cached_share == 0.5
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A teacher that has learnt the colours, as its own run leaves it on disk."""
+    with Run("train", "teacher", tmp_path_factory.mktemp("runs") / "teacher") as run:
+        assert train_to_bundle(recipe(), splits(), run).result.final.scores.top1 == 1
+        return run.folder / "model"
+
+
+def misled() -> Splits:
+    """The colours, whose training labels are wrong, one and all: who learns the classes has them from the teacher."""
+    data = splits()
+    data.train.labels[:] = (data.train.labels + 1) % 3
+    return data
+
+
+def reference_losses(wanted: TrainRecipe, teacher: Bundle, rates: list[float], temperature: float) -> Iterator[float]:
+    """What a student's first updates must come to, with torch's own divergence, clipping and SGD."""
+    model, images, _ = start(wanted, 3)
+    optimizer = torch.optim.SGD(model.parameters(), momentum=wanted.optimizer.momentum)
+    crops = training_batches(misled().train, images, wanted.augment, batch=wanted.batch.size, seed=wanted.run.seed)
+    for rate in rates:
+        seen = augment_on_device(next(crops), wanted.augment, images, classes=3).images
+        theirs = torch.from_numpy(teacher.run_torch(seen.numpy())) / temperature
+        ours = model(seen) / temperature
+        loss = temperature**2 * F.kl_div(ours.log_softmax(1), theirs.softmax(1), reduction="batchmean")
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), wanted.optimizer.clip)
+        optimizer.param_groups[0]["lr"] = rate
+        optimizer.step()
+        yield loss.item()
+    crops.close()
+
+
+def test_a_run_teaches_what_the_teacher_says_of_the_same_views(taught: Path) -> None:
+    wanted = recipe(
+        model={"config": {"width": 16}},
+        augment={"mixup": 0.5},
+        optimizer={"momentum_dtype": "float32"},
+        distill={"teacher": str(taught), "temperature": 2.0},
+    )
+    result = train_to_bundle(wanted, misled(), None).result
+    losses = [done.loss for done in result.history]
+    rates = [done.learning_rate for done in result.history]
+    expected = list(reference_losses(wanted, load(taught), rates, 2.0))
+    assert losses[0] == pytest.approx(expected[0], rel=1e-5)
+    np.testing.assert_allclose(losses, expected, rtol=1e-3)
+    assert min(expected) < 0.5 * expected[0]
+    assert result.final.scores.top1 == 1
+
+
+def test_a_run_whose_views_repeat_is_answered_from_memory_and_learns_the_same(
+    taught: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[DistillLoss] = []
+
+    def remember(*given: object) -> DistillLoss:
+        opened.append(open_teacher(*given))  # type: ignore[arg-type]
+        return opened[-1]
+
+    # One image at once: otherwise its logits may round by what else is in its slice.
+    wanted = recipe(augment=WHOLE, batch={"micro": 1}, distill={"teacher": str(taught)})
+
+    def train() -> Trained:
+        return train_to_bundle(wanted, splits(), None)
+
+    monkeypatch.setattr(distill, "open_teacher", remember)
+    remembered = train()
+    monkeypatch.setattr(distill, "is_repeating", lambda _: False)
+    asked = train()
+    assert [loss.teacher.cached_share for loss in opened] == [0.75, 0]  # three of four passes over the data
+    assert [done.loss for done in remembered.result.history] == [done.loss for done in asked.result.history]

@@ -12,11 +12,13 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import pytest
 import typer
 from PIL import Image
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 from typer.testing import CliRunner
 
 from tests import foreign_reference
@@ -24,12 +26,15 @@ from tests.contracts import CONTRACTS
 from tests.documentation import PAGES, ROOT, anchors, apply, blocks, commands, links, prose, relative, table_after
 from tests.tiny import layout_of, pictures, released_npz, small_cases
 from vitsmith.cli.main import app
+from vitsmith.train.recipe import TrainRecipe
+from vitsmith.train.recipe_file import recipe_names
 from vitsmith.weights.cache import cached_path
 from vitsmith.weights.published import find_checkpoint
 
 READMES = [ROOT / "README.md", ROOT / "README.zh-CN.md"]
 GUIDE = ROOT / "docs" / "add_a_model.md"
-VERBS = ("quickstart", "models", "inspect", "train", "evaluate", "predict", "export")
+RECIPES = ROOT / "vitsmith" / "recipes"
+VERBS = ("quickstart", "models", "inspect", "train", "distill", "evaluate", "predict", "export")
 SETUP = ("pip install '.[all]' && vitsmith quickstart", "pip install '.[test]' && pytest")
 
 
@@ -98,12 +103,76 @@ def test_python_runs_in_the_order_of_the_page(page: Path, place: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=relative)
 def test_commands_are_understood(page: Path) -> None:
+    launched = [arguments for block in blocks(page, "sh") for arguments in _launched(block.text)]
+    for arguments in filter(None, [*commands(page), *launched]):
+        _understand(arguments)
+
+
+def _launched(text: str) -> list[list[str]]:
+    """What follows `-m vitsmith` in the lines of a text, as arguments: commands that a launcher starts."""
+    lines = [line.partition(" -m vitsmith ")[2] for line in text.replace("\\\n", " ").splitlines()]
+    return [shlex.split(line, comments=True) for line in lines if line]
+
+
+def _understand(arguments: list[str]) -> None:
+    """The command line takes the arguments; they are not carried out."""
     group: Any = typer.main.get_command(app)
-    for arguments in filter(None, commands(page)):
-        with group.make_context("vitsmith", ["--help"], resilient_parsing=True) as context:
-            verb, command, rest = group.resolve_command(context, arguments)
-            if rest:  # `vitsmith train` by itself speaks of the verb
-                command.make_context(verb, rest, parent=context, resilient_parsing="--help" in rest)
+    with group.make_context("vitsmith", ["--help"], resilient_parsing=True) as context:
+        verb, command, rest = group.resolve_command(context, arguments)
+        if rest:  # `vitsmith train` by itself speaks of the verb
+            command.make_context(verb, rest, parent=context, resilient_parsing="--help" in rest)
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_a_recipe_is_listed_with_the_command_that_its_file_begins_with(name: str) -> None:
+    text = (RECIPES / f"{name}.toml").read_text(encoding="utf-8")
+    lines = [line.removeprefix("#   ") for line in text.splitlines() if line.startswith("#   ")]
+    command = shlex.split("\n".join(lines))
+    rows = [row for row in table_after(ROOT / "docs" / "train.md", "| recipe |") if row[0] == f"`{name}`"]
+    assert len(rows) == 1 and shlex.split(rows[0][2].strip("`")) == command
+    assert name in command or name in ("finetune", "distill"), "these two are what train and distill take by default"
+    _understand(command[command.index("vitsmith") + 1 :])
+
+
+def test_no_recipe_is_listed_that_is_not_there() -> None:
+    rows = table_after(ROOT / "docs" / "train.md", "| recipe |")
+    assert sorted(row[0].strip("`") for row in rows) == recipe_names()
+
+
+def test_every_field_of_a_recipe_is_listed_with_its_default() -> None:
+    expected = field_rows(TrainRecipe)
+    rows = table_after(ROOT / "docs" / "train.md", "| field |")
+    assert rows == expected, "\n".join(["it should say:", *(f"| {' | '.join(row)} |" for row in expected)])
+
+
+def field_rows(model: type[BaseModel], prefix: str = "") -> list[list[str]]:
+    """Name, default and description of every field, those of inner tables under 'table.field'."""
+    rows = []
+    for name, field in model.model_fields.items():
+        kinds = [field.annotation, *get_args(field.annotation)]
+        tables = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        if tables:
+            rows += field_rows(tables[0], f"{prefix}{name}.")
+            continue
+        choices = [f"`{choice}`" for kind in kinds if get_origin(kind) is Literal for choice in get_args(kind)]
+        described = f"{field.description} ({', '.join(choices)})" if choices else str(field.description)
+        rows.append([f"`{prefix}{name}`", _shown_field_default(field), described])
+    return rows
+
+
+def _shown_field_default(field: FieldInfo) -> str:
+    """As --set takes it; nothing for no default, or one that is nothing."""
+    if field.is_required():
+        return "required"
+    if field.default in (None, ""):
+        return ""
+    return f"`{field.default if isinstance(field.default, str) else json.dumps(field.default)}`"
+
+
+@pytest.mark.parametrize("word", ["--no-flip", "--accumulate", "--warmup", "--eval-every", "--min-area"])
+def test_options_of_former_days_are_nowhere_spoken_of(word: str) -> None:
+    spoken = re.compile(re.escape(word) + r"\b(?!-)")
+    assert [relative(page) for page in PAGES if spoken.search(page.read_text(encoding="utf-8"))] == []
 
 
 @pytest.mark.parametrize("verb", VERBS)

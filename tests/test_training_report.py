@@ -88,8 +88,8 @@ def test_headlines_say_what_fine_tuning_bought() -> None:
 
 
 @pytest.mark.usefixtures("plain")
-@pytest.mark.parametrize(("linear", "said"), [(0.99, "fine-tuning did harm; lower optimizer.lr"), (0.0, "bought")])
-def test_harm_is_called_harm(linear: float, said: str) -> None:
+@pytest.mark.parametrize(("linear", "said"), [(0.99, "points less than a linear probe"), (0.0, "bought")])
+def test_harm_is_told(linear: float, said: str) -> None:
     run = make_run(baseline=Baseline(linear, 0.5, (linear, linear), (0.4, 0.6), 1, 1, 1.0))
     assert said in make_training_report(run).summary
 

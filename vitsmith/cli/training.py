@@ -163,6 +163,7 @@ def _finish(trained: Trained, folder: Path, splits: Any, *, json: bool) -> None:
         typer.echo(f"test top-1      {tested.top1:.2%} (95% interval {low:.2%} to {high:.2%})")
     if baseline is not None:
         typer.echo(f"before          {baseline.linear:.2%} by a linear probe, {baseline.knn:.2%} by nearest neighbours")
+        typer.echo(baseline.compare(scores.top1))
     typer.echo(f"bundle  {bundle}")
     typer.echo(f"report  {report}")
     typer.echo(f"next    vitsmith predict {bundle} IMAGES")

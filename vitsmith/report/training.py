@@ -159,25 +159,11 @@ def _summary(run: TrainingRun) -> str:
         f"names {right:,} rightly."
     )
     if run.baseline is not None:
-        text += f" {_what_it_bought(scores.top1, run.baseline)}"
+        text += f" {run.baseline.compare(scores.top1)}"
     best = max(run.evaluations, key=lambda each: each.scores.top1)
     if best.scores.top1_interval[0] > scores.top1:
         text += f" After update {best.step:,} it was clearly better, {best.scores.top1:.1%}: train for fewer updates."
     return text
-
-
-def _what_it_bought(top1: float, baseline: Baseline) -> str:
-    gain = 100 * (top1 - baseline.linear)
-    low, high = baseline.linear_interval
-    before = f"a linear probe on the features it began with, which is {baseline.linear:.1%}"
-    if low <= top1 <= high:
-        return f"Fine-tuning bought little: it is within the interval of {before}."
-    if gain > 0:
-        return f"Fine-tuning bought {gain:.1f} points over {before}."
-    return (
-        f"That is {-gain:.1f} points less than {before}: fine-tuning did harm; lower optimizer.lr, or train the head "
-        "alone with model.freeze='*'."
-    )
 
 
 def _headlines(run: TrainingRun) -> tuple[Headline, ...]:

@@ -52,6 +52,20 @@ class Baseline:
     """Held-out images they were judged on."""
     seconds: float
 
+    def compare(self, top1: float) -> str:
+        """What fine-tuning to a held-out accuracy of `top1` bought, in words, with what to change if it bought none."""
+        gain = 100 * (top1 - self.linear)
+        low, high = self.linear_interval
+        before = f"a linear probe on the features it began with, which is {self.linear:.1%}"
+        if low <= top1 <= high:
+            return f"Fine-tuning bought little: it is within the interval of {before}."
+        if gain > 0:
+            return f"Fine-tuning bought {gain:.1f} points over {before}."
+        return (
+            f"That is {-gain:.1f} points less than {before}: raise schedule.steps if the loss was still falling, lower "
+            "optimizer.lr if it jumped, or train the head alone with the recipe linear-probe."
+        )
+
     def __str__(self) -> str:
         return (
             f"before fine-tuning: linear probe {self.linear:.1%}, k-NN {self.knn:.1%} of {self.val_images:,} held-out "
