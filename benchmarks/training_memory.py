@@ -1,10 +1,11 @@
 """How near the memory plan comes to what training takes on a CPU.
 
-    python benchmarks/training_memory.py [--out benchmarks/results/FILE.md] [--heap] [--only N ...]
+    python benchmarks/training_memory.py [--out benchmarks/results/FILE.md] [--compact] [--only N ...]
 
 Each case is a fresh process that asks for a plan, builds the model, makes three updates of two micro-batches on random
 images with the functions that training uses, and reads its peak of resident memory (VmHWM of /proc/self/status).
-malloc gives freed arrays back at once (`give_back_freed_memory`) unless --heap is given. The part of the plan that is
+malloc is as training has it: with checkpointing it gives freed arrays back at once (`give_back_freed_memory`); with
+--compact in all cases. The part of the plan that is
 for images read ahead is replaced by the images that there are.
 """
 
@@ -32,7 +33,7 @@ CASES: tuple[tuple[str, int, str, str, str], ...] = (  # model, micro-batch, pre
 )
 
 
-def child(name: str, micro: int, precision: str, optimizer: str, checkpointing: str, heap: bool) -> dict[str, float]:
+def child(name: str, micro: int, precision: str, optimizer: str, checkpointing: str, compact: bool) -> dict[str, float]:
     import torch
 
     from vitsmith.data.batches import Batch
@@ -45,7 +46,7 @@ def child(name: str, micro: int, precision: str, optimizer: str, checkpointing: 
     from vitsmith.train.recipe import DataSpec, TrainRecipe
     from vitsmith.train.step import apply_gradients, compute_gradients
 
-    if not heap:
+    if compact:
         give_back_freed_memory()
     config = configure(name)
     recipe = TrainRecipe.model_validate(
@@ -80,12 +81,12 @@ def child(name: str, micro: int, precision: str, optimizer: str, checkpointing: 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--heap", action="store_true", help="leave malloc as it is")
+    parser.add_argument("--compact", action="store_true", help="freed arrays go back at once in all cases")
     parser.add_argument("--only", type=int, nargs="*", default=range(len(CASES)))
     parser.add_argument("--child", type=int)
     options = parser.parse_args()
     if options.child is not None:
-        print(json.dumps(child(*CASES[options.child], heap=options.heap)))
+        print(json.dumps(child(*CASES[options.child], compact=options.compact)))
         return
     import torch
 
@@ -94,14 +95,14 @@ def main() -> None:
     lines = [
         "# Predicted and measured memory of training",
         "",
-        f"`python benchmarks/training_memory.py{' --heap' if options.heap else ''}`, {datetime.date.today()}, "
+        f"`python benchmarks/training_memory.py{' --compact' if options.compact else ''}`, {datetime.date.today()}, "
         f"{describe_machine()}, {' '.join(platform.libc_ver())}, torch {torch.__version__}. MiB; two micro-batches.",
         "",
         "| model | micro | precision | optimizer | checkpointing | predicted | measured | off | CPU s | plan s |",
         "|---|---:|---|---|---|---:|---:|---:|---:|---:|",
     ]
     for number in options.only:
-        command = [sys.executable, __file__, "--child", str(number), *(["--heap"] if options.heap else [])]
+        command = [sys.executable, __file__, "--child", str(number), *(["--compact"] if options.compact else [])]
         answer = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
         predicted, measured = answer["predicted"], answer["measured"]
         case = " | ".join(str(field) for field in CASES[number])

@@ -34,9 +34,9 @@ _BATCHES_IN_MEMORY = 4  # data/batches.py: two ahead, one just being begun, one 
 _RESERVE = 0.1  # of memory: for the rest of the machine; on a GPU for holes between cached blocks
 _M_MMAP_THRESHOLD = -3  # malloc.h
 _COMPACT_FROM = MIB
-_HOLES = {False: 0.5, True: 3.7}
-"""Holes in glibc's heap beside what an update takes, without and with checkpointing: the most that was measured
-(glibc 2.36, ViT-Ti/16, micro-batch 32). None after `give_back_freed_memory`."""
+_HOLES = 0.5
+"""Holes in glibc's heap, as a share of what an update takes: the most that was measured (glibc 2.36, ViT-Ti/16,
+micro-batch 32, without checkpointing; benchmarks/results/training_memory*). None after `give_back_freed_memory`."""
 
 _compact: list[bool] = [False]  # whether this process's malloc was told so
 
@@ -77,6 +77,8 @@ def plan_memory(
     is taken, on a CPU of at most ENOUGH_ON_CPU images; checkpointing only where less than _BUSY images would fit.
     `available` is what `available_memory` says. `built` says that a model's weights already are in this process.
 
+    Before it plans checkpointing on a CPU it calls `give_back_freed_memory`: memory is short then.
+
     Raises InputError when nothing fits, saying what would help.
     """
     usable = available_memory(device) if available is None else available
@@ -85,13 +87,15 @@ def plan_memory(
     sizes = _sizes(local, recipe, device)
     refused: list[MemoryPlan] = []
     for checkpointing in kinds:
+        if checkpointing and device.type == "cpu":  # holes would take more than checkpointing saves
+            give_back_freed_memory()
         footprint = trace_update(config, recipe, checkpointing=checkpointing)
         may_recompute = not checkpointing and len(kinds) > 1
         for micro in [size for size in sizes if not may_recompute or size >= min(_BUSY, sizes[0])]:
             parts = _parts(footprint, config, recipe, micro, devices, sharded, device, built)
             if device.type == "cpu" and not _compact[0]:
                 update = footprint.peak(micro, accumulate=local // micro)
-                parts = (*parts, ("holes in the heap", int(_HOLES[checkpointing] * update)))
+                parts = (*parts, ("holes in the heap", int(_HOLES * update)))
             total = sum(size for _, size in parts)
             plan = MemoryPlan(micro, local // micro, checkpointing, total, usable, parts, "")
             if total <= usable:
@@ -141,9 +145,9 @@ def resident_memory() -> int:
 def give_back_freed_memory() -> bool:
     """Makes glibc's malloc return every freed array of 1 MiB or more at once. False where there is no glibc.
 
-    Otherwise holes stay: up to glibc 2.37 an aligned array does not fit where one of the same size was freed
-    (sourceware bug 14581), and training may take two thirds more, with checkpointing three times as much. The price
-    is that new pages are cleared again: a fifth of the time for ViT-Ti/16.
+    Otherwise holes stay: training took up to 40% more, with checkpointing twice as much (ViT-Ti/16, micro-batch 32,
+    glibc 2.36; perhaps because up to 2.37 an aligned array does not go where one of its size was freed, sourceware bug
+    14581). The price is that new pages are cleared again: a fifth of the time for ViT-Ti/16.
     """
     if platform.libc_ver()[0] != "glibc":
         return False

@@ -201,8 +201,9 @@ def _carry_out(
 def plan_run(
     config: ModelConfig, recipe: TrainRecipe, devices: Devices, checkpoint: Checkpoint | None = None
 ) -> MemoryPlan:
-    """How the run fits into memory; on as many devices as before a resumed run is cut as before, or it would round
-    otherwise. Where memory is short malloc is told to keep none, which costs time. Raises InputError."""
+    """How the run fits into memory. On as many devices as before a resumed run is cut as before, or it would round
+    otherwise. Where memory is short malloc is told to keep none, which costs time. Raises InputError.
+    """
 
     def planned() -> MemoryPlan:
         return plan_memory(
@@ -215,15 +216,11 @@ def plan_run(
         recipe = recipe.model_copy(update={"batch": recipe.batch.model_copy(update=batch)})
         return planned()
     try:
-        plan = planned()
+        return planned()
     except InputError:
         if devices.device.type == "cpu" and give_back_freed_memory():
             return planned()
         raise
-    short = plan.predicted > plan.available or (plan.checkpointing and recipe.batch.checkpointing == "auto")
-    if short and devices.device.type == "cpu" and give_back_freed_memory():
-        return planned()
-    return plan
 
 
 def _past(run: Run | None, learner: Learner, checkpoint: Checkpoint | None) -> Past:
