@@ -33,6 +33,7 @@ class Run:
         write_text(self.folder / "command.txt", shlex.join(["vitsmith", *sys.argv[1:]]) + "\n")
         self._metrics: IO[str] | None = None
         self._fresh = True
+        self._own_parents = out is None
 
     @classmethod
     def reopen(cls, folder: Path) -> Self:
@@ -62,8 +63,9 @@ class Run:
         for path in self.folder.iterdir():
             if path.suffix in (".txt", ".json"):
                 path.unlink()
+        parents = self.folder.parents[:2] if self._own_parents else ()
         with suppress(OSError):  # the first that is not empty
-            for folder in (self.folder, *self.folder.parents[:2]):
+            for folder in (self.folder, *parents):
                 folder.rmdir()
 
     def log(self, **values: Any) -> None:

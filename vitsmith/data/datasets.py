@@ -23,7 +23,8 @@ class DataSpec(Frozen):
     """Where images and labels are, and how they are split."""
 
     path: str = Field(
-        description="--data on the command line: a folder of class folders, a .csv or .jsonl file, tar shards as 'train-{00..15}.tar', "
+        description="--data on the command line: a folder of class folders, a .csv or .jsonl file, tar shards as "
+        "'train-{00..15}.tar', "
         "'hf:NAME' of Hugging Face, or 'digits'"
     )
     val: str = Field("", description="images to be judged on, of any kind that path may be; default: path's own split")

@@ -184,6 +184,14 @@ class TrainRecipe(Frozen):
     distill: DistillSpec | None = None
     run: RunSpec = RunSpec()
 
+    @field_validator("distill")
+    @classmethod
+    def _teachers_exclude_classes(cls, distill: DistillSpec | None, info: ValidationInfo) -> DistillSpec | None:
+        loss = info.data.get("loss")
+        if distill is not None and loss is not None and loss.kind == "sigmoid":
+            raise ValueError("a teacher's probabilities are over classes that exclude each other: loss.kind = softmax")
+        return distill
+
     @field_validator("batch")
     @classmethod
     def _pairs_stay_together(cls, batch: BatchSpec, info: ValidationInfo) -> BatchSpec:
