@@ -124,7 +124,7 @@ def open_halves(labels: int) -> Splits:
 
 
 def carry_out(job: Job) -> Done:
-    """In a process of its own kind: one thread computes, so that two runs share two cores."""
+    """In a process of its own: one thread computes, so that two runs share two cores."""
     torch.set_num_threads(1)
     splits = open_halves(job.labels)
     recipe = parse_recipe(merge(read_recipe("digits"), QUIET, job.changes))

@@ -1,6 +1,6 @@
 """Does fine-tuning from a bundle beat training from scratch, at equal updates, on a small data set made from photos?
 
-    python benchmarks/finetune_photos.py [--seeds 0 1 2] [--steps 150] [--out benchmarks/results/FILE.md]
+    python benchmarks/finetune_photos.py [--seeds 0 1 2] [--steps 100] [--out benchmarks/results/FILE.md]
 
 Data: crops of the photos and textures that ship inside scikit-image and scikit-learn; the class is the photo. A crop's
 side is 0.2 to 0.4 of the photo's shorter side, resized to 64 pixels, in grey, so that colour does not give the class
@@ -13,8 +13,8 @@ Model: ViT of width 64 and depth 4, patch 8 (about 140 thousand weights). Both s
 the held-out crops (in favour of both alike). The score is that of the last update, never the best on the way. Seeds
 decide fresh weights, order and crops; the files and the bundle are the same for all.
 
-Then the recipe `finetune-small-data` as it is, on the same bundle and crops, and from scratch: as it is, and without
-what only suits a checkpoint (layer_decay 1) at two rates.
+Then the recipe `finetune-small-data` on the same bundle and crops, as it is and at a higher rate; from scratch as it
+is, and at that rate without what only suits a checkpoint (layer_decay 1).
 
 CPU seconds are those of the whole of `train_to_bundle`, all threads, and say more than the clock on a busy machine.
 """
@@ -60,7 +60,8 @@ PLAIN = {
     "batch": {"size": 32},
     "optimizer": {"name": "adamw", "weight_decay": 0.05, "clip": 1.0},
 }
-RATES = (0.0003, 0.001, 0.003)
+RATES = (0.001, 0.003, 0.01)
+HIGHER_RATE = 0.003  # small-data's 0.0005 is for the large models of others; this one was pre-trained with 0.001
 Fields = Mapping[str, Any]
 
 
@@ -190,7 +191,7 @@ def compare_rates(comparison: Comparison, steps: int) -> list[str]:
         *HEADING,
         *map(str, [*tuned, *fresh]),
         "",
-        describe_gain(best(tuned), best(fresh)),
+        "Each at its best. " + describe_gain(best(tuned), best(fresh)),
         "",
         f"What the run prints of the bundle's features: {baseline}.",
         "",
@@ -201,19 +202,20 @@ def compare_small_data(comparison: Comparison) -> list[str]:
     recipe = read_recipe("finetune-small-data")
     rate = recipe["optimizer"]["lr"]
     flat = merge(recipe, {"optimizer": {"layer_decay": 1.0}})
-    tuned = comparison.arm("bundle, recipe", recipe, rate, tuned=True)
-    fresh = [
-        comparison.arm("scratch, recipe", recipe, rate, tuned=False),
-        *(comparison.arm("scratch, layer_decay 1", flat, each, tuned=False) for each in (0.001, 0.003)),
-    ]
-    steps = tuned.runs[0].trained.recipe.schedule.steps
+    tuned = [comparison.arm("bundle, as it is", recipe, rate, tuned=True)]
+    fresh = [comparison.arm("scratch, as it is", recipe, rate, tuned=False)]
+    tuned.append(comparison.arm("bundle, higher rate", recipe, HIGHER_RATE, tuned=True))
+    fresh.append(comparison.arm("scratch, layer_decay 1", flat, HIGHER_RATE, tuned=False))
+    steps = tuned[0].runs[0].trained.recipe.schedule.steps
     return [
         f"## The recipe `finetune-small-data`: {steps} updates of {recipe['batch']['size']} crops",
         "",
         *HEADING,
-        *map(str, [tuned, *fresh]),
+        *map(str, [*tuned, *fresh]),
         "",
-        describe_gain(tuned, best(fresh)),
+        "As it is. " + describe_gain(tuned[0], fresh[0]),
+        "",
+        "Each at its best. " + describe_gain(best(tuned), best(fresh)),
         "",
     ]
 
@@ -237,7 +239,7 @@ def compare(folder: Path, seeds: list[int], steps: int) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     began, load = time.perf_counter(), os.getloadavg()[0]
