@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors import safe_open
 
 from tests.training import FIELDS, command, logged, recipe, run, settings, splits, training, write_folder
@@ -19,7 +21,7 @@ from vitsmith.errors import ConfigError, InputError, OutputError
 from vitsmith.runs import Run
 from vitsmith.train import checkpoint as checkpoint_module
 from vitsmith.train.checkpoint import CheckpointWriter, read_latest
-from vitsmith.train.events import Saved, StepDone
+from vitsmith.train.events import Evaluated, Saved, StepDone
 from vitsmith.train.recipe_file import merge
 from vitsmith.train.run import check_unchanged, resume_to_bundle, train_to_bundle
 from vitsmith.train.stop import StopRequest
@@ -171,6 +173,8 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path) -> None:
     run_ = training(recipe(run={"checkpoint_every": 4}), checkpoints=writer)
     run_.go()
     writer.wait()
+    assert read_latest(tmp_path).step == 12
+    shutil.rmtree(tmp_path / "checkpoints" / "step-000012")
     assert read_latest(tmp_path).step == 8
     tensors = tmp_path / "checkpoints" / "step-000008" / "state.safetensors"
     changed = bytearray(tensors.read_bytes())
@@ -180,6 +184,45 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path) -> None:
     (tmp_path / "checkpoints" / "step-000004" / "state.json").write_text("{")
     with pytest.raises(InputError, match=r"every checkpoint .* is damaged"):
         read_latest(tmp_path)
+
+
+def test_steps_are_numbers_and_not_words(tmp_path) -> None:
+    """As words, 1000000 comes before 999900."""
+    writer = CheckpointWriter(tmp_path, 2)
+    for step in (999_800, 999_900, 1_000_000, 1_000_100):
+        writer.save(step, {"weights": torch.full((2,), float(step))}, {})
+    writer.wait()
+    writer.close()
+    assert read_latest(tmp_path).step == 1_000_100
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 2
+
+
+def test_after_the_last_update_nothing_is_lost(tmp_path) -> None:
+    """A run that ends while its bundle is written has only the last evaluation to make again."""
+    wanted = recipe(run={"checkpoint_every": 0})
+    folder = tmp_path / "run"
+
+    def end(event: object) -> None:
+        if isinstance(event, Evaluated) and event.step == 12:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), Run("train", "run", folder) as run_:
+        train_to_bundle(wanted, splits(), run_, on_event=end)
+    assert read_latest(folder).step == 12
+    with Run.reopen(folder) as run_:
+        resumed = resume_to_bundle(folder, splits(), run_)
+    assert resumed.result.final.scores.top1 == 1.0
+    assert logged(folder, "evaluation", "step") == [6, 12]
+    assert (folder / "model" / "bundle.json").exists()
+
+
+def test_every_checkpoint_is_reported(tmp_path) -> None:
+    seen: list[object] = []
+    writer = CheckpointWriter(tmp_path, 9)
+    training(recipe(run={"checkpoint_every": 2}), on_event=seen.append, checkpoints=writer).go()
+    writer.close()
+    steps = [event.step for event in seen if isinstance(event, Saved)]
+    assert steps == [2, 4, 6, 8, 10]  # the last is complete when the run is
 
 
 def test_nothing_to_resume_is_said(tmp_path) -> None:
@@ -202,11 +245,11 @@ def test_only_the_newest_are_kept_and_each_holds_everything(tmp_path) -> None:
     training(recipe(**merge(HARD, {"run": {"checkpoint_every": 2}})), checkpoints=writer).go()
     writer.wait()
     writer.close()
-    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["step-000008", "step-000010"]
-    with safe_open(tmp_path / "checkpoints" / "step-000010" / "state.safetensors", "pt") as tensors:
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["step-000010", "step-000012"]
+    with safe_open(tmp_path / "checkpoints" / "step-000012" / "state.safetensors", "pt") as tensors:
         kinds = {name.split(".")[0] for name in tensors.keys()}  # noqa: SIM118
     assert kinds == {"model", "optimizer", "ema"}
     assert (
-        files.sha256(tmp_path / "checkpoints" / "step-000010" / "state.safetensors")
+        files.sha256(tmp_path / "checkpoints" / "step-000012" / "state.safetensors")
         == read_latest(tmp_path).facts["sha256"]
     )

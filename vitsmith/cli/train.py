@@ -20,7 +20,9 @@ OutOption = Annotated[Path | None, typer.Option(help="Folder of the run; default
 
 def train(
     data: DataOption = "",
-    recipe: Annotated[str, typer.Option(help="A recipe's name or .toml file; see docs/train.md.")] = "finetune",
+    recipe: Annotated[
+        str, typer.Option(help="A recipe's name or .toml file; see docs/train.md; default finetune.")
+    ] = "",
     model: Annotated[str, typer.Option(help="Architecture, see `vitsmith models`; with --init it is checked.")] = "",
     init: Annotated[str, typer.Option(help="Checkpoint, bundle or published name to fine-tune.")] = "",
     image_size: Annotated[int | None, typer.Option(min=1, help="Pixels a side; default: the recipe's.")] = None,
@@ -35,6 +37,7 @@ def train(
 ) -> None:
     """Train or fine-tune a model, as a recipe says, and leave a bundle with a report."""
     from vitsmith.cli import training
+    from vitsmith.errors import InputError
 
     given = {
         "data": {"path": data},
@@ -45,6 +48,8 @@ def train(
         "run": {"seed": seed},
     }
     if resume is not None:
-        training.resume(resume, given, set_ or [], json=json)
+        if out is not None:
+            raise InputError(f"--out {out}: a run is resumed where it is, in {resume}; leave --out away")
+        training.resume(resume, recipe, given, set_ or [], json=json)
         return
-    training.begin("train", training.recipe_from(recipe, given, set_ or []), out, json=json)
+    training.begin("train", training.recipe_from(recipe or "finetune", given, set_ or []), out, json=json)

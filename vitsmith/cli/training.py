@@ -22,10 +22,12 @@ def recipe_from(name: str, given: dict[str, Any], settings: Sequence[str]) -> Tr
     """The recipe called `name`, with the options that were given and then every --set laid over it."""
     from vitsmith.train.recipe_file import merge, parse_recipe, parse_settings, read_recipe
 
-    base, given = read_recipe(name), without_empty(given)
-    if "steps" in given.get("schedule", {}):
-        given["schedule"]["epochs"] = None  # the recipe's, which would win
-    return parse_recipe(merge(base, given, parse_settings(settings)))
+    base, later = read_recipe(name), merge(without_empty(given), parse_settings(settings))
+    schedule = later.get("schedule", {})
+    for updates, passes in (("steps", "epochs"), ("warmup", "warmup_epochs")):
+        if updates in schedule and passes not in schedule:
+            later["schedule"][passes] = None  # the recipe's, which would win
+    return parse_recipe(merge(base, later))
 
 
 def without_empty(given: dict[str, Any]) -> dict[str, Any]:
@@ -56,17 +58,18 @@ def begin(verb: str, recipe: TrainRecipe, out: Path | None, *, json: bool) -> No
                 _finish(trained, run.folder, splits, json=json)
 
 
-def resume(folder: Path, changes: dict[str, Any], settings: Sequence[str], *, json: bool) -> None:
-    """Goes on with the run in `folder`."""
+def resume(folder: Path, name: str, changes: dict[str, Any], settings: Sequence[str], *, json: bool) -> None:
+    """Goes on with the run in `folder`; a recipe or settings beside it must be those it began with."""
     from vitsmith.data.datasets import open_dataset
     from vitsmith.runs import Run
-    from vitsmith.train.checkpoint import read_latest
-    from vitsmith.train.recipe_file import merge, parse_settings
+    from vitsmith.train.checkpoint import latest_step
+    from vitsmith.train.recipe_file import merge, parse_settings, read_recipe
     from vitsmith.train.run import check_unchanged, recipe_of, resume_to_bundle
 
-    check_unchanged(folder, merge(without_empty(changes), parse_settings(settings)))
+    named = read_recipe(name) if name else {}
+    check_unchanged(folder, merge(named, without_empty(changes), parse_settings(settings)))
     recipe = recipe_of(folder)
-    first = read_latest(folder).step + 1
+    first = (latest_step(folder) or 0) + 1
     with _devices() as devices:
         splits = open_dataset(recipe.data, seed=recipe.run.seed)
         with Run.reopen(folder) if devices.main else nullcontext() as run:
@@ -113,12 +116,18 @@ class _Shown:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         from vitsmith.errors import Interrupted
+        from vitsmith.train.checkpoint import latest_step
         from vitsmith.train.loop import Stopped
 
         if self._bar is not None:
             self._bar.stop()
         if self._events is not None:
             self._events.close()
+        saved = latest_step(self._folder) if self._folder is not None else None
+        if isinstance(error, KeyboardInterrupt) and saved is not None:
+            raise Interrupted(
+                f"interrupted; go on from update {saved} with  vitsmith train --resume {self._folder}"
+            ) from None
         if isinstance(error, Stopped):
             if not self._speaks:
                 raise typer.Exit(2)

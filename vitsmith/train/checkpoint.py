@@ -1,7 +1,7 @@
 """Checkpoints of a run: everything a later process needs to go on as if nothing had happened.
 
     <run>/checkpoints/step-000200/state.safetensors    weights, optimizer state, running mean
-                                  state.json           step, recipe, fingerprint of the data, hash of the tensors
+                                  state.json           step, configuration, fingerprint of the data, hash of the tensors
 
 A folder appears under its name only when both files are complete and on disk, so a process that is killed at any
 moment leaves the checkpoints before it usable.
@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,8 +69,9 @@ class CheckpointWriter:
         self._thread.shutdown()
 
     def remove(self) -> None:
-        """Deletes all checkpoints, once the run has its bundle."""
-        self.wait()
+        """Deletes all checkpoints, once the run has its bundle: then it no longer matters whether the last is whole."""
+        with suppress(OutputError):
+            self.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _write(self, step: int, tensors: dict[str, Tensor], facts: dict[str, Any]) -> Path:
@@ -82,14 +84,20 @@ class CheckpointWriter:
                 for name in (TENSORS, FACTS):
                     _flush(partial / name)
             _flush(self.folder)
-        except (SafetensorError, OutputError) as error:  # safetensors has its own error for a full disk
+        except (SafetensorError, OutputError, OSError) as error:  # safetensors has its own error for a full disk
             raise OutputError(
-                f"the checkpoint of step {step} could not be written: {error}; the checkpoints before it are intact: "
-                "free some space and go on with --resume"
+                f"the checkpoint of step {step} could not be written: {error}; checkpoints written before it "
+                "are intact: free some space and go on with --resume"
             ) from error
         for old in _complete(self.folder)[: -self._keep]:
             shutil.rmtree(old, ignore_errors=True)
         return target
+
+
+def latest_step(run_folder: Path) -> int | None:
+    """How many updates the newest checkpoint has, unread; None when there is none."""
+    found = _complete(run_folder / FOLDER)
+    return step_of(found[-1]) if found else None
 
 
 def read_latest(run_folder: Path) -> Checkpoint:
@@ -113,13 +121,14 @@ def read_latest(run_folder: Path) -> Checkpoint:
     raise InputError(f"there is no checkpoint in {run_folder} to resume from: give the folder of a run, or start anew")
 
 
-def copy_to_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Copies that later updates do not change."""
-    return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
-
-
 def _complete(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("step-*") if path.is_dir()) if folder.is_dir() else []
+    found = [path for path in folder.glob("step-*") if path.is_dir()] if folder.is_dir() else []
+    return sorted(found, key=step_of)
+
+
+def step_of(folder: Path) -> int:
+    """The number of updates in a checkpoint's name."""
+    return int(folder.name.removeprefix("step-"))
 
 
 def _flush(path: Path) -> None:

@@ -67,14 +67,16 @@ class Learner:
         """Those that are trained."""
         return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
 
-    def state(self) -> dict[str, Tensor]:
-        """Whole tensors by name. With several processes all of them must call it."""
-        tensors = {f"model.{name}": _whole(tensor) for name, tensor in self.model.state_dict().items()}
-        for name, state in self._optimizer_states():
-            for key, value in state.items():
-                tensors[f"optimizer.{name}.{key}"] = _whole(torch.as_tensor(value))
-        if self.ema is not None:
-            tensors |= {f"ema.{name}": _whole(tensor) for name, tensor in self.ema.state_dict().items()}
+    def state(self, *, keep: bool = True) -> dict[str, Tensor]:
+        """Copies of all tensors, whole and on the CPU, by name; nothing without `keep`.
+
+        With several processes all of them must call it: shards come together one tensor at a time.
+        """
+        tensors: dict[str, Tensor] = {}
+        for name, tensor in self._tensors():
+            whole = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+            if keep:
+                tensors[name] = whole.detach().to("cpu", copy=True).contiguous()
         return tensors
 
     def load(self, tensors: dict[str, Tensor]) -> None:
@@ -101,6 +103,16 @@ class Learner:
         weights = {name: _whole(tensor).cpu() for name, tensor in self.model.state_dict().items()}
         whole.load_state_dict(weights)
         return whole.eval()
+
+    def _tensors(self) -> Iterator[tuple[str, Tensor]]:
+        for name, tensor in self.model.state_dict().items():
+            yield f"model.{name}", tensor
+        for name, state in self._optimizer_states():
+            for key, value in state.items():
+                yield f"optimizer.{name}.{key}", torch.as_tensor(value)
+        if self.ema is not None:
+            for name, tensor in self.ema.state_dict().items():
+                yield f"ema.{name}", tensor
 
     def _named(self) -> Iterator[tuple[str, nn.Parameter]]:
         for group in self.optimizer.param_groups:

@@ -18,12 +18,12 @@ import torch
 from vitsmith.data.batches import Batch, Crops, training_batches
 from vitsmith.data.device_augment import augment_on_device
 from vitsmith.data.samples import Samples, Splits
-from vitsmith.errors import ConfigError, InputError
+from vitsmith.errors import ConfigError, DatasetError, InputError
 from vitsmith.evaluate.scores import Scores, score_logits
 from vitsmith.models.build import ImageModel
 from vitsmith.models.vit import VisionTransformer
 from vitsmith.specs import ImageSpec
-from vitsmith.train.checkpoint import CheckpointWriter, copy_to_cpu
+from vitsmith.train.checkpoint import CheckpointWriter, step_of
 from vitsmith.train.devices import Devices
 from vitsmith.train.events import Evaluated, Event, Listener, Saved, StepDone, Warned, ignore
 from vitsmith.train.learner import Learner
@@ -105,31 +105,49 @@ class Training:
         Raises Stopped when asked to stop, DatasetError for too many images that cannot be read, OutputError when a
         checkpoint cannot be written, InputError when the loss is no longer a number.
         """
-        recipe = self.recipe
         check_model(self.learner.model, self.splits)
         self._begin(past)
-        steps = recipe.schedule.steps
-        with _own_randomness(self.devices), closing(self._batches(past.step)) as batches:
+        try:
+            self._go_on(past.step)
+            return self._finish()
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise InputError(
+                f"out of memory after {self._done} updates with {self.micro} images at once: lower batch.micro or "
+                "model.image_size, or set batch.checkpointing=on"
+            ) from error
+
+    def _go_on(self, start: int) -> None:
+        recipe, steps = self.recipe, self.recipe.schedule.steps
+        if start == steps:  # stopped or killed between the last update and the end of the run
+            self._report(self.evaluate(steps))
+            return
+        with _own_randomness(self.devices), closing(self._batches(start)) as batches:
             clock = _Clock()
-            for step in range(past.step, steps):
+            for step in range(start, steps):
                 with clock.waiting():
                     crops = next(batches)
                 self._report(self._update(crops, step, clock))
                 done = step + 1
+                if done == steps:
+                    self._checkpoint(done)  # before anything else can go wrong
                 clock.restart()
                 if done == steps or (recipe.run.eval_every and done % recipe.run.eval_every == 0):
                     self._report(self.evaluate(done))
                     clock.restart()
-                self._checkpoint(done, last=done == steps)
-        return self._finish()
+                self._checkpoint_when_due(done)
 
     def _begin(self, past: Past) -> None:
         self._done = past.step
         self._history, self._evaluations = list(past.history), list(past.evaluations)
-        self._warnings, self._complaints = list(past.warnings), set[str]()
+        self._warnings = list(past.warnings)
+        self._told: set[str] = set()
+        self._complaints: dict[str, set[str]] = {"train": set(), "held-out": set(), "test": set()}
         self._predicted: Predicted | None = None
         self._watches = Watches(self.recipe, classes=self.splits.classes)
-        for event in past.history:
+        events: list[StepDone | Evaluated] = [*past.history, *past.evaluations]
+        for event in sorted(events, key=lambda event: event.step):
             self._watches.on_event(event)
 
     def evaluate(self, step: int) -> Evaluated:
@@ -137,7 +155,7 @@ class Training:
         began = time.perf_counter()
         ema = self.learner.ema
         with ema.swapped() if ema is not None else nullcontext():
-            self._predicted = self._predict(self.splits.val)
+            self._predicted = self._predict(self.splits.val, "held-out")
         scores = score_logits(self._predicted.logits, self._predicted.labels)
         return Evaluated(step, scores, time.perf_counter() - began)
 
@@ -199,10 +217,10 @@ class Training:
             parts=self.devices.count,
             skip_unreadable=recipe.data.skip_unreadable,
             threads=recipe.run.workers,
-            on_unreadable=self._unreadable,
+            on_unreadable=self._complaints["train"].add,
         )
 
-    def _predict(self, samples: Samples) -> Predicted:
+    def _predict(self, samples: Samples, which: str) -> Predicted:
         """What the model says of all samples; each process looks at its share."""
         devices = self.devices
         part = predict_logits(
@@ -214,31 +232,54 @@ class Training:
             parts=devices.count,
             skip_unreadable=self.recipe.data.skip_unreadable,
             threads=self.recipe.run.workers,
-            on_unreadable=self._unreadable,
+            on_unreadable=self._complaints[which].add,
         )
+        self._share_complaints()
         parts = devices.gather(part)
         return part if len(parts) == 1 else Predicted(*map(np.concatenate, zip(*parts, strict=True)))
 
-    def _unreadable(self, complaint: str) -> None:
-        if complaint not in self._complaints:  # held-out files are come upon in every evaluation
-            self._complaints.add(complaint)
-            self._report(Warned(self._done, f"unreadable image passed over: {complaint}"))
+    def _share_complaints(self) -> None:
+        """Tells of unreadable images, once each, and stops the run when all processes together found too many."""
+        sets = {"train": self.splits.train, "held-out": self.splits.val, "test": self.splits.test}
+        for which, complaints in zip(sets, self._gathered_complaints(), strict=True):
+            for complaint in sorted(complaints - self._told):
+                self._told.add(complaint)
+                self._report(Warned(self._done, f"unreadable {which} image passed over: {complaint}"))
+            samples, share = sets[which], self.recipe.data.skip_unreadable
+            if samples is not None and len(complaints) > share * len(samples) + 1e-9:
+                raise DatasetError(
+                    f"{len(complaints)} of {len(samples)} {which} images cannot be read, more than "
+                    f"data.skip_unreadable = {share:g} allows ({min(complaints)}): replace or remove them"
+                )
 
-    def _checkpoint(self, done: int, *, last: bool) -> None:
+    def _gathered_complaints(self) -> list[set[str]]:
+        found = self.devices.gather(list(self._complaints.values()))
+        return [set().union(*parts) for parts in zip(*found, strict=True)]
+
+    def _checkpoint_when_due(self, done: int) -> None:
         """Saves when it is time, or when the run is asked to stop; then raises Stopped."""
-        every = self.recipe.run.checkpoint_every
-        stopping = self.devices.any(self.stop.asked) and not last
-        due = bool(every) and done % every == 0 and not last
-        if stopping or due:
-            tensors = self.learner.state()
-            if self.checkpoints is not None:
-                self.checkpoints.save(done, copy_to_cpu(tensors), self.facts)
-        if self.checkpoints is not None and (folder := self.checkpoints.finished()):
-            self._report(Saved(int(folder.name.removeprefix("step-")), folder))
+        every, last = self.recipe.run.checkpoint_every, done == self.recipe.schedule.steps
+        if last:
+            return
+        stopping = self.devices.any(self.stop.asked)
+        if stopping or (every and done % every == 0):
+            self._share_complaints()
+            self._checkpoint(done)
+        self._report_saved(wait=stopping)
         if stopping:
-            if self.checkpoints is not None and (folder := self.checkpoints.wait()):
-                self._report(Saved(done, folder))
             raise Stopped(done)
+
+    def _checkpoint(self, done: int) -> None:
+        tensors = self.learner.state(keep=self.checkpoints is not None)
+        self._report_saved(wait=True)
+        if self.checkpoints is not None:
+            self.checkpoints.save(done, tensors, self.facts | {"micro": self.micro})
+
+    def _report_saved(self, *, wait: bool) -> None:
+        if self.checkpoints is not None:
+            folder = self.checkpoints.wait() if wait else self.checkpoints.finished()
+            if folder is not None:
+                self._report(Saved(step_of(folder), folder))
 
     def _report(self, event: Event) -> None:
         if isinstance(event, StepDone):
@@ -259,13 +300,22 @@ class Training:
             learner.ema.keep()
         learner.model.eval()
         assert self._predicted is not None
-        tested = None
-        if self.splits.test is not None:
-            answers = self._predict(self.splits.test)
-            tested = score_logits(answers.logits, answers.labels)
+        tested = self._test()
         return TrainResult(
             tuple(self._history), tuple(self._evaluations), tuple(self._warnings), self._predicted, tested
         )
+
+    def _test(self) -> Scores | None:
+        if self.splits.test is None:
+            return None
+        try:
+            answers = self._predict(self.splits.test, "test")  # a bad file must not cost the run
+        except DatasetError as error:
+            if self.devices.count > 1:  # the others wait for this process
+                raise
+            self._report(Warned(self._done, f"the test images were not scored: {error}"))
+            return None
+        return score_logits(answers.logits, answers.labels)
 
 
 def check_model(model: ImageModel, splits: Splits) -> None:

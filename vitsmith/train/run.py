@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,7 +27,13 @@ from vitsmith.train.history import past_from, row_of, rows_until
 from vitsmith.train.learner import Learner
 from vitsmith.train.loop import Past, Training, TrainResult
 from vitsmith.train.losses import Loss, classification_loss, sigmoid_loss
-from vitsmith.train.memory import MemoryPlan, give_back_freed_memory, plan_memory
+from vitsmith.train.memory import (
+    MemoryPlan,
+    available_memory,
+    give_back_freed_memory,
+    plan_memory,
+    resident_memory,
+)
 from vitsmith.train.outcome import make_bundle
 from vitsmith.train.peak import measured_peak_flops
 from vitsmith.train.recipe import TrainRecipe
@@ -114,7 +121,7 @@ def resume_to_bundle(
     check_same_data(fingerprint(splits), devices)
     if fingerprint(splits) != checkpoint.facts["data"]:
         raise ConfigError(
-            f"{recipe.data.path} is not the data that the run in {folder} began with (other images, names or classes): "
+            f"{recipe.data.path} is not the data that the run in {folder} began with (other names, classes or labels): "
             "give it back what it had, or start a new run"
         )
     model = build(parse_config(checkpoint.facts["config"]), fresh=False)
@@ -164,7 +171,7 @@ def _carry_out(
     plan = plan_run(beginning.model.config, recipe, devices, beginning.checkpoint)
     on_start(plan.reason)
     learner = Learner.of(beginning.model, recipe, loss, devices, checkpointing=plan.checkpointing)
-    past = _past(run, learner, beginning.checkpoint)
+    past = _past(run, learner, beginning.checkpoint, recipe.schedule.steps)
 
     def listen(event: Event) -> None:
         if run is not None:
@@ -201,20 +208,46 @@ def _carry_out(
 def plan_run(
     config: ModelConfig, recipe: TrainRecipe, devices: Devices, checkpoint: Checkpoint | None = None
 ) -> MemoryPlan:
-    """How the run fits into memory. On as many devices as before a resumed run is cut as before, or it would round
-    otherwise. Where memory is short malloc is told to keep none, which costs time. Raises InputError.
+    """How the run fits into memory, the same in all processes.
+
+    On as many devices as before a resumed run is cut as before, or it would round otherwise. Where memory is short malloc is told to keep none, which costs time. Raises InputError.
     """
 
+    if checkpoint is not None and checkpoint.facts["devices"] == devices.count:
+        recipe = _cut_as(recipe, checkpoint.facts["micro"], checkpoint.facts["checkpointing"])
+    plan: MemoryPlan | None = None
+    refusal = ""
+    try:
+        plan = _plan_here(config, recipe, devices)
+    except InputError as error:
+        refusal = str(error)
+    found = devices.gather((refusal, plan.micro if plan else 0, plan.checkpointing if plan else False))
+    refusals = [one for one, _, _ in found if one]
+    if plan is None or refusals:
+        raise InputError(refusals[0])
+    micro, checkpointing = min(one for _, one, _ in found), any(one for _, _, one in found)
+    if (micro, checkpointing) == (plan.micro, plan.checkpointing):
+        return plan
+    return _plan_here(config, _cut_as(recipe, micro, checkpointing), devices)  # what fits on all of them
+
+
+def _plan_here(config: ModelConfig, recipe: TrainRecipe, devices: Devices) -> MemoryPlan:
+    """This process's own plan; processes on one machine's processors share its memory."""
+
     def planned() -> MemoryPlan:
+        available = available_memory(devices.device)
+        if devices.device.type == "cpu":
+            held = resident_memory()
+            available = held + (available - held) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         return plan_memory(
-            config, recipe, devices=devices.count, sharded=is_sharded(recipe, devices), device=devices.device
+            config,
+            recipe,
+            devices=devices.count,
+            sharded=is_sharded(recipe, devices),
+            device=devices.device,
+            available=available,
         )
 
-    if checkpoint is not None and checkpoint.facts["devices"] == devices.count:
-        cut = {name: checkpoint.facts[name] for name in ("micro", "checkpointing")}
-        batch = {"micro": cut["micro"], "checkpointing": "on" if cut["checkpointing"] else "off"}
-        recipe = recipe.model_copy(update={"batch": recipe.batch.model_copy(update=batch)})
-        return planned()
     try:
         return planned()
     except InputError:
@@ -223,7 +256,12 @@ def plan_run(
         raise
 
 
-def _past(run: Run | None, learner: Learner, checkpoint: Checkpoint | None) -> Past:
+def _cut_as(recipe: TrainRecipe, micro: int, checkpointing: bool) -> TrainRecipe:
+    batch = {"micro": micro, "checkpointing": "on" if checkpointing else "off"}
+    return recipe.model_copy(update={"batch": recipe.batch.model_copy(update=batch)})
+
+
+def _past(run: Run | None, learner: Learner, checkpoint: Checkpoint | None, steps: int) -> Past:
     """Sets the learner back to the checkpoint; what was logged after it is forgotten, to be logged again."""
     if checkpoint is None:
         return Past()
@@ -231,6 +269,8 @@ def _past(run: Run | None, learner: Learner, checkpoint: Checkpoint | None) -> P
     if run is None:
         return Past(checkpoint.step)
     rows = rows_until(run.rows(), checkpoint.step)
+    if checkpoint.step == steps:  # the last evaluation comes after the last checkpoint, and is made again
+        rows = [row for row in rows if (row["event"], row["step"]) != ("evaluation", steps)]
     run.rewrite_rows(rows)
     return past_from(rows, checkpoint.step)
 
@@ -250,8 +290,8 @@ def _facts(beginning: _Beginning, splits: Splits, devices: Devices, plan: Memory
 
 
 def fingerprint(splits: Splits) -> str:
-    """The same wherever the same images, names and classes are seen."""
-    return splits.train.fingerprint() + splits.val.fingerprint()
+    """The same wherever the same names, classes and labels are seen; pixels are not looked at."""
+    return "".join(part.fingerprint() for part in (splits.train, splits.val, splits.test) if part is not None)
 
 
 def make_loss(recipe: TrainRecipe, splits: Splits, images: ImageSpec, devices: Devices) -> Loss:

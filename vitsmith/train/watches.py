@@ -171,6 +171,8 @@ class Watches:
 
     def _one_class(self, evaluated: Evaluated) -> Iterator[_Finding]:
         counts = evaluated.scores.confusion
+        if not counts.size:  # an evaluation from before a run was resumed
+            return
         answered, present = np.flatnonzero(counts.sum(axis=0)), np.flatnonzero(counts.sum(axis=1))
         if len(answered) != 1 or len(present) < 2 or evaluated.step <= self._recipe.schedule.warmup:
             return
