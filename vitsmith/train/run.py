@@ -210,7 +210,8 @@ def plan_run(
 ) -> MemoryPlan:
     """How the run fits into memory, the same in all processes.
 
-    On as many devices as before a resumed run is cut as before, or it would round otherwise. Where memory is short malloc is told to keep none, which costs time. Raises InputError.
+    On as many devices as before a resumed run is cut as before, or it would round otherwise. Where memory is short
+    malloc is told to keep none, which costs time. Raises InputError, in all processes, when it does not fit.
     """
 
     if checkpoint is not None and checkpoint.facts["devices"] == devices.count:
