@@ -251,7 +251,7 @@ def main() -> None:
         "",
         f"`python benchmarks/finetune_photos.py --seeds {seeds} --steps {options.steps}`, {datetime.date.today()}, "
         f"{describe_machine()}, Python {platform.python_version()}, torch {torch.__version__} "
-        f"({torch.get_num_threads()} threads), scikit-image {skimage.__version__}, scikit-learn {sklearn.__version__}; "
+        f"(on {torch.get_num_threads()} of them), scikit-image {skimage.__version__}, scikit-learn {sklearn.__version__}; "
         f"load of the machine at the start: {load:.1f}; {time.perf_counter() - began:.0f} s in all. Top-1 in percent "
         "of 360 held-out crops; deviation over the seeds.",
         "",
