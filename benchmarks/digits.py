@@ -80,7 +80,7 @@ def main() -> None:
         "",
         f"`python benchmarks/digits.py --seeds {' '.join(map(str, options.seeds))}`, {datetime.date.today()}, "
         f"{describe_machine()}, Python {platform.python_version()}, torch {torch.__version__}, "
-        f"torch on {torch.get_num_threads()} of them; load of the machine at the start: {load:.1f}. Top-1 in percent.",
+        f"threads of torch: {torch.get_num_threads()}; load of the machine at the start: {load:.1f}. Top-1 in percent.",
         "",
         *describe(runs),
         "",

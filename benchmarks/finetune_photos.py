@@ -8,7 +8,7 @@ away. Crops to train on come from the left 60 % of a photo, held-out ones from t
 Group A, 11 photos with 100 crops each, pre-trains a bundle. Group B, 9 other photos with 12 training and 40 held-out
 crops each, is what the two are compared on. All are PNG files in class folders and go through the public doors.
 
-Model: ViT of width 64 and depth 4, patch 8 (about 140 thousand weights). Both sides have the same recipe but for
+Model: ViT of width 64 and depth 4, patch 8 (151 thousand weights). Both sides have the same recipe but for
 `model.init`, among four learning rates each takes the one that is best for it by the mean over the seeds, judged on
 the held-out crops (in favour of both alike). The score is that of the last update, never the best on the way. Seeds
 decide fresh weights, order and crops; the files and the bundle are the same for all.
@@ -251,9 +251,9 @@ def main() -> None:
         "",
         f"`python benchmarks/finetune_photos.py --seeds {seeds} --steps {options.steps}`, {datetime.date.today()}, "
         f"{describe_machine()}, Python {platform.python_version()}, torch {torch.__version__} "
-        f"(on {torch.get_num_threads()} of them), scikit-image {skimage.__version__}, scikit-learn {sklearn.__version__}; "
-        f"load of the machine at the start: {load:.1f}; {time.perf_counter() - began:.0f} s in all. Top-1 in percent "
-        "of 360 held-out crops; deviation over the seeds.",
+        f"(threads: {torch.get_num_threads()}), scikit-image {skimage.__version__}, "
+        f"scikit-learn {sklearn.__version__}; load of the machine at the start: {load:.1f}; "
+        f"{time.perf_counter() - began:.0f} s in all. Top-1 in percent of 360 held-out crops; deviation over seeds.",
         "",
         *parts,
         *["    " + line if line else "" for line in __doc__.splitlines()[4:]],
