@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -147,6 +148,30 @@ def test_a_kill_at_any_moment_leaves_a_usable_checkpoint(tmp_path) -> None:
         latest = read_latest(folder)
         assert latest.step >= begun - 1
         assert (latest.tensors["weights"] == latest.step).all()
+
+
+def test_a_run_that_was_killed_goes_on_to_the_very_same_losses(tmp_path) -> None:
+    data = write_folder(tmp_path / "data")
+    steps = {"schedule": {"steps": 150}, "run": {"checkpoint_every": 5, "eval_every": 50}}
+    options = settings(merge(FIELDS, {"data": {"path": str(data)}, **steps}))
+    whole = run("train", *options, "--out", "whole", cwd=tmp_path)
+    assert whole.returncode == 0, whole.stderr
+    process = subprocess.Popen(
+        command("train", *options, "--out", "killed"),
+        cwd=tmp_path,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for(tmp_path / "killed" / "metrics.jsonl", '"step": 12,', process)
+    process.kill()
+    process.communicate()
+    assert not (tmp_path / "killed" / "model").exists()
+    resumed = run("train", "--resume", "killed", cwd=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    assert logged(tmp_path / "killed", "step", "loss") == logged(tmp_path / "whole", "step", "loss")
+    assert logged(tmp_path / "killed", "evaluation", "nll") == logged(tmp_path / "whole", "evaluation", "nll")
 
 
 def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(tmp_path, monkeypatch) -> None:

@@ -130,27 +130,3 @@ def test_a_gradient_of_zero_stays_zero(kind: str) -> None:
 
     sharpened_gradients(model, compute, OptimizerSpec(sharpness=kind), 1.0)
     assert not torch.cat([model.weight.grad.flatten(), model.bias.grad]).any()
-
-
-def test_both_gradients_draw_the_same_dropout_when_reseeded() -> None:
-    masks = []
-    model = nn.Linear(50, 1)
-
-    def compute() -> torch.Tensor:
-        dropped = F.dropout(torch.ones(1, 50), 0.5)
-        masks.append(dropped)
-        loss = model(dropped).square().sum()
-        loss.backward()
-        return loss.detach()
-
-    spec = OptimizerSpec(sharpness="sam")
-    sharpened_gradients(model, compute, spec, 1.0, reseed=lambda: torch.manual_seed(7))
-    assert torch.equal(masks[0], masks[1])
-    sharpened_gradients(model, compute, spec, 1.0)
-    assert not torch.equal(masks[2], masks[3])
-
-
-def test_without_sharpness_the_gradient_is_the_plain_one() -> None:
-    model, compute = model_and_compute(4)
-    sharpened_gradients(model, compute, OptimizerSpec(), 1.0)
-    np.testing.assert_allclose(joint(model), loss_and_gradient(WEIGHTS)[1], rtol=1e-10)

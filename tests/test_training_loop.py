@@ -42,6 +42,19 @@ def test_micro_batches_change_rounding_only() -> None:
     np.testing.assert_allclose(losses[2], losses[0], rtol=1e-4)
 
 
+def test_both_gradients_of_sam_draw_the_same_dropout_and_every_update_another() -> None:
+    run = training(recipe(model={"config": {"dropout": 0.5}}, optimizer={"sharpness": "sam"}, batch={"micro": 12}))
+    kept: list[torch.Tensor] = []
+    run.learner.model.dropout.register_forward_hook(
+        lambda module, _, output: kept.append(output.detach() != 0) if module.training else None
+    )
+    run.go()
+    assert len(kept) == 24  # two an update
+    for first, second in zip(kept[::2], kept[1::2], strict=True):
+        assert torch.equal(first, second)
+    assert not torch.equal(kept[0], kept[2])
+
+
 def test_torchs_random_state_is_given_back() -> None:
     torch.manual_seed(5)
     before = torch.get_rng_state()

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from vitsmith.layers.depth import StochasticDepth, depth_rates
 from vitsmith.layers.mlp import Mlp
+from vitsmith.layers.norm import LayerNorm
 from vitsmith.layers.patches import PatchEmbedding, sequence
 from vitsmith.models.config import MixerConfig
 from vitsmith.models.features import Features, record
@@ -22,9 +23,9 @@ class MixerBlock(nn.Module):
 
     def __init__(self, config: MixerConfig, stochastic_depth: float) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(config.width, eps=config.norm_eps)
+        self.norm1 = LayerNorm(config.width, eps=config.norm_eps)
         self.token_mixing = Mlp(config.tokens, config.tokens_mlp_width, config.gelu, config.dropout)
-        self.norm2 = nn.LayerNorm(config.width, eps=config.norm_eps)
+        self.norm2 = LayerNorm(config.width, eps=config.norm_eps)
         self.channel_mixing = Mlp(config.width, config.channels_mlp_width, config.gelu, config.dropout)
         self.drop_branch = StochasticDepth(stochastic_depth)
 
@@ -43,7 +44,7 @@ class MlpMixer(nn.Module):
         self.patches = PatchEmbedding(3, config.width, config.patch)
         rates = depth_rates(config.stochastic_depth, config.depth)
         self.blocks = nn.ModuleList(MixerBlock(config, rate) for rate in rates)
-        self.norm = nn.LayerNorm(config.width, eps=config.norm_eps)
+        self.norm = LayerNorm(config.width, eps=config.norm_eps)
         self.head = nn.Linear(config.width, config.classes) if config.classes else nn.Identity()
 
     def forward(self, images: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from vitsmith.layers.block import Block
 from vitsmith.layers.depth import depth_rates
+from vitsmith.layers.norm import LayerNorm
 from vitsmith.layers.patches import PatchEmbedding, sequence
 from vitsmith.layers.pooling import pool
 from vitsmith.layers.positions import PositionEmbedding
@@ -54,7 +55,7 @@ class VisionTransformer(nn.Module):
             )
             for rate in depth_rates(config.stochastic_depth, config.depth)
         )
-        self.norm = nn.LayerNorm(width, eps=config.norm_eps)
+        self.norm = LayerNorm(width, eps=config.norm_eps)
         self.representation: nn.Module = nn.Identity()
         if config.representation:  # only in the first ImageNet-21k release
             self.representation = nn.Sequential(nn.Linear(width, config.representation), nn.Tanh())

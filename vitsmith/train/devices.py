@@ -146,7 +146,7 @@ def check_batch(recipe: TrainRecipe, devices: Devices) -> None:
 
 
 def check_same_data(fingerprint: str, devices: Devices) -> None:
-    """Raises DatasetError, in every process, when they do not all see the same images and classes."""
+    """Raises DatasetError, in every process, when they do not all see the same names, classes and labels."""
     seen = devices.gather(fingerprint)
     if len(set(seen)) > 1:
         other = next(index for index, one in enumerate(seen) if one != seen[0])

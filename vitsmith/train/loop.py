@@ -181,13 +181,9 @@ class Training:
                 return compute_gradients(self.learner, slices, self.recipe, step, self.devices)
             except (RuntimeError, MemoryError) as error:
                 smaller = next_smaller(self.recipe, self.micro, devices=self.devices.count)
-                if not is_out_of_memory(error):
+                alone = self.devices.count == 1  # otherwise the others wait in a collective for this process
+                if not (is_out_of_memory(error) and smaller and alone):
                     raise
-                if smaller is None or self.devices.count > 1:  # the others wait in a collective for this process
-                    raise InputError(
-                        f"out of memory at step {step + 1} with {self.micro} images at once: lower batch.micro or "
-                        "model.image_size, or set batch.checkpointing=on"
-                    ) from error
             self.learner.optimizer.zero_grad()
             gc.collect()
             if self.devices.device.type == "cuda":
@@ -309,8 +305,8 @@ class Training:
         if self.splits.test is None:
             return None
         try:
-            answers = self._predict(self.splits.test, "test")  # a bad file must not cost the run
-        except DatasetError as error:
+            answers = self._predict(self.splits.test, "test")
+        except DatasetError as error:  # a bad file must not cost the run
             if self.devices.count > 1:  # the others wait for this process
                 raise
             self._report(Warned(self._done, f"the test images were not scored: {error}"))

@@ -155,7 +155,7 @@ class DistillSpec(Frozen):
 
 
 class RunSpec(Frozen):
-    """How the run is carried out: but for the seed, nothing that changes more than rounding."""
+    """How the run is carried out. But for the seed, it changes rounding, and what dropout draws, and nothing else."""
 
     seed: Count = Field(0, description="decides fresh weights, split, order, crops and dropout")
     precision: Literal["fp32", "bf16"] = Field("fp32", description="arithmetic of the model; weights stay float32")

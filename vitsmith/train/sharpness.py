@@ -29,18 +29,15 @@ def sharpened_gradients(
     compute: Callable[[], Tensor],
     optimizer: OptimizerSpec,
     lr_share: float,
-    reseed: Callable[[], None] | None = None,
 ) -> Tensor:
     """Leaves in `.grad` the gradients to update with, and the weights as they were, to the last bit.
 
     `compute` runs forward and backward over the whole batch, fills `.grad` and returns the mean loss; it is called
-    twice, and may or may not clear the gradients first. `reseed` is called before each, so that both draw the same
-    dropout. `lr_share` is the learning rate as a share of its highest: GSAM's rho goes with it from `rho_min` to
-    `rho`. Returns the loss where the weights are, not uphill.
+    twice, may or may not clear the gradients first, and should draw the same dropout both times. `lr_share` is the
+    learning rate as a share of its highest: GSAM's rho goes with it from `rho_min` to `rho`. Returns the loss where
+    the weights are, not uphill.
     """
-    if optimizer.sharpness == "none":
-        return _computed(compute, reseed)
-    loss = _computed(compute, reseed)
+    loss = compute()
     parameters = [parameter for parameter in model.parameters() if parameter.grad is not None]
     clean = [parameter.grad for parameter in parameters if parameter.grad is not None]
     if optimizer.sharpness == "gsam":
@@ -51,16 +48,10 @@ def sharpened_gradients(
     with _uphill(parameters, clean, rho):
         for parameter in parameters:
             parameter.grad = None
-        _computed(compute, reseed)
+        compute()
     if optimizer.sharpness == "gsam":
         _subtract_orthogonal(parameters, clean, optimizer.alpha)
     return loss
-
-
-def _computed(compute: Callable[[], Tensor], reseed: Callable[[], None] | None) -> Tensor:
-    if reseed is not None:
-        reseed()
-    return compute()
 
 
 @contextmanager
