@@ -24,7 +24,7 @@ from vitsmith.evaluate.evaluation import Evaluation
 from vitsmith.evaluate.scores import score_logits
 from vitsmith.predict import Prediction
 from vitsmith.specs import Labels
-from vitsmith.train.loop import StepDone
+from vitsmith.train.events import StepDone
 
 RUN = Path("runs/quickstart")
 

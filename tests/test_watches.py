@@ -155,12 +155,15 @@ def test_learning_by_heart_is_told_with_the_next_grade() -> None:
     def run(loss_at_the_end: float, right_at_the_end: int) -> list[StepDone | Evaluated]:
         first = [step(at, 1.0) for at in range(1, 101)]
         second = [step(at, loss_at_the_end) for at in range(101, 201)]
-        return [*first, Evaluated(100, accuracy(90), 1.0), *second, Evaluated(200, accuracy(right_at_the_end), 1.0)]
+        low = [Evaluated(at, accuracy(right_at_the_end), 1.0) for at in (150, 200)]
+        return [*first, Evaluated(100, accuracy(90), 1.0), *second[:50], low[0], *second[50:], low[1]]
 
     (said,) = watch(run(0.2, 80), Watches(recipe(augment={"grade": "medium2"})))
     for part in ("fell from 90.0% at step 100 to 80.0% at step 200", "from 1 to 0.2", "to 'strong1' (now 'medium2')"):
         assert part in said
     assert "lower schedule.steps (now 600)" in said
+    once = [event for event in run(0.2, 80) if not (isinstance(event, Evaluated) and event.step == 150)]
+    assert watch(once) == []  # at the height of the learning rate a single evaluation may fall
     assert watch(run(0.2, 88)) == []  # inside the interval of the best: 85.1% to 93.4% of 200
     assert watch([event for event in run(1.2, 80) if isinstance(event, Evaluated) or event.step != 1]) == []
 

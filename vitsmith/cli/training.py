@@ -117,7 +117,7 @@ class _Shown:
     ) -> None:
         from vitsmith.errors import Interrupted
         from vitsmith.train.checkpoint import latest_step
-        from vitsmith.train.loop import Stopped
+        from vitsmith.train.result import Stopped
 
         if self._bar is not None:
             self._bar.stop()

@@ -11,6 +11,11 @@ from vitsmith.errors import DatasetError
 _SHOWN = 3
 
 
+def most_unreadable(count: int, share: float) -> int:
+    """How many of `count` files may be unreadable."""
+    return math.floor(share * count + 1e-9)  # 0.29 * 100 is a little less than 29
+
+
 class Unreadable:
     """Files of one data set that could not be read, in the order in which they were come upon."""
 
@@ -18,7 +23,7 @@ class Unreadable:
         self.complaints: dict[int, str] = {}
         self._samples = samples
         self._share = share
-        self._most = math.floor(share * len(samples) + 1e-9)  # 0.29 * 100 is a little less than 29
+        self._most = most_unreadable(len(samples), share)
         self._tell = tell
 
     def candidates(self, index: int) -> Iterator[int]:

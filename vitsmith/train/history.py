@@ -9,7 +9,7 @@ import numpy as np
 
 from vitsmith.evaluate.scores import Scores
 from vitsmith.train.events import Evaluated, Event, Saved, StepDone, Warned
-from vitsmith.train.loop import Past
+from vitsmith.train.result import Past
 
 Row = dict[str, Any]
 

@@ -24,59 +24,22 @@ from vitsmith.models.build import ImageModel
 from vitsmith.models.vit import VisionTransformer
 from vitsmith.specs import ImageSpec
 from vitsmith.train.checkpoint import CheckpointWriter, step_of
+from vitsmith.train.clock import Clock
+from vitsmith.train.complaints import Complaints
 from vitsmith.train.devices import Devices
 from vitsmith.train.events import Evaluated, Event, Listener, Saved, StepDone, Warned, ignore
 from vitsmith.train.learner import Learner
 from vitsmith.train.memory import is_out_of_memory, next_smaller
 from vitsmith.train.peak import training_flops
 from vitsmith.train.recipe import TrainRecipe
+from vitsmith.train.result import Past, Stopped, TrainResult
 from vitsmith.train.step import apply_gradients, compute_gradients
 from vitsmith.train.stop import StopRequest
 from vitsmith.train.validation import Predicted, predict_logits
 from vitsmith.train.watches import Watches, diverged
 
 _EVALUATION_BATCH = 64
-
-
-@dataclass(frozen=True, eq=False)
-class TrainResult:
-    """What happened in a run. The model holds the weights of the last update, or their running mean."""
-
-    history: tuple[StepDone, ...]
-    evaluations: tuple[Evaluated, ...]
-    warnings: tuple[Warned, ...]
-    predicted: Predicted
-    """What the final model says of the held-out images."""
-    tested: Scores | None = None
-    """Scores of the final model on the test images, where the data set has some beside those held out."""
-
-    @property
-    def final(self) -> Evaluated:
-        return self.evaluations[-1]
-
-    @property
-    def best(self) -> Evaluated:
-        """The first of the highest top-1."""
-        return max(self.evaluations, key=lambda evaluated: evaluated.scores.top1)
-
-
-@dataclass(frozen=True)
-class Past:
-    """What happened before this process went on with the run."""
-
-    step: int = 0
-    """How many updates are done."""
-    history: tuple[StepDone, ...] = ()
-    evaluations: tuple[Evaluated, ...] = ()
-    warnings: tuple[Warned, ...] = ()
-
-
-class Stopped(Exception):  # noqa: N818
-    """The run was asked to end before its last update. What it had done is saved."""
-
-    def __init__(self, step: int) -> None:
-        super().__init__(f"stopped after {step} updates")
-        self.step = step
+_NOTHING = Past()
 
 
 @dataclass(eq=False)
@@ -98,7 +61,7 @@ class Training:
     peak_flops: float | None = None
     """Operations a second that one device can do at its best, for the share that is reached."""
 
-    def go(self, past: Past = Past()) -> TrainResult:
+    def go(self, past: Past = _NOTHING) -> TrainResult:
         """Trains from after `past` to the end, and leaves the model in eval mode with the weights to keep.
 
         The same seed on the same machine gives the same losses; torch's global random state is left as it was.
@@ -124,7 +87,7 @@ class Training:
             self._report(self.evaluate(steps))
             return
         with _own_randomness(self.devices), closing(self._batches(start)) as batches:
-            clock = _Clock()
+            clock = Clock()
             for step in range(start, steps):
                 with clock.waiting():
                     crops = next(batches)
@@ -142,8 +105,7 @@ class Training:
         self._done = past.step
         self._history, self._evaluations = list(past.history), list(past.evaluations)
         self._warnings = list(past.warnings)
-        self._told: set[str] = set()
-        self._complaints: dict[str, set[str]] = {"train": set(), "held-out": set(), "test": set()}
+        self._complaints = Complaints(self.splits, self.recipe.data.skip_unreadable)
         self._predicted: Predicted | None = None
         self._watches = Watches(self.recipe, classes=self.splits.classes)
         events: list[StepDone | Evaluated] = [*past.history, *past.evaluations]
@@ -159,7 +121,7 @@ class Training:
         scores = score_logits(self._predicted.logits, self._predicted.labels)
         return Evaluated(step, scores, time.perf_counter() - began)
 
-    def _update(self, crops: Crops, step: int, clock: _Clock) -> StepDone:
+    def _update(self, crops: Crops, step: int, clock: Clock) -> StepDone:
         loss = self._gradients(crops, step)
         norm, rate = apply_gradients(self.learner, self.recipe, step)
         loss_value, norm_value = float(self.devices.mean(loss)), float(norm)
@@ -213,7 +175,7 @@ class Training:
             parts=self.devices.count,
             skip_unreadable=recipe.data.skip_unreadable,
             threads=recipe.run.workers,
-            on_unreadable=self._complaints["train"].add,
+            on_unreadable=self._complaints.of("train").add,
         )
 
     def _predict(self, samples: Samples, which: str) -> Predicted:
@@ -228,29 +190,15 @@ class Training:
             parts=devices.count,
             skip_unreadable=self.recipe.data.skip_unreadable,
             threads=self.recipe.run.workers,
-            on_unreadable=self._complaints[which].add,
+            on_unreadable=self._complaints.of(which).add,
         )
         self._share_complaints()
         parts = devices.gather(part)
         return part if len(parts) == 1 else Predicted(*map(np.concatenate, zip(*parts, strict=True)))
 
     def _share_complaints(self) -> None:
-        """Tells of unreadable images, once each, and stops the run when all processes together found too many."""
-        sets = {"train": self.splits.train, "held-out": self.splits.val, "test": self.splits.test}
-        for which, complaints in zip(sets, self._gathered_complaints(), strict=True):
-            for complaint in sorted(complaints - self._told):
-                self._told.add(complaint)
-                self._report(Warned(self._done, f"unreadable {which} image passed over: {complaint}"))
-            samples, share = sets[which], self.recipe.data.skip_unreadable
-            if samples is not None and len(complaints) > share * len(samples) + 1e-9:
-                raise DatasetError(
-                    f"{len(complaints)} of {len(samples)} {which} images cannot be read, more than "
-                    f"data.skip_unreadable = {share:g} allows ({min(complaints)}): replace or remove them"
-                )
-
-    def _gathered_complaints(self) -> list[set[str]]:
-        found = self.devices.gather(list(self._complaints.values()))
-        return [set().union(*parts) for parts in zip(*found, strict=True)]
+        for complaint in self._complaints.share(self.devices):
+            self._report(Warned(self._done, complaint))
 
     def _checkpoint_when_due(self, done: int) -> None:
         """Saves when it is time, or when the run is asked to stop; then raises Stopped."""
@@ -327,27 +275,6 @@ def _cut(crops: Crops, micro: int) -> Iterator[Crops]:
     """Equal slices of `micro` images, in order."""
     for at in range(0, len(crops.labels), micro):
         yield Crops(*(part[at : at + micro] for part in crops))
-
-
-class _Clock:
-    """How long an update takes, and how much of that is waiting for images."""
-
-    def __init__(self) -> None:
-        self.restart()
-
-    def restart(self) -> None:
-        self._began, self._waited = time.perf_counter(), 0.0
-
-    @contextmanager
-    def waiting(self) -> Iterator[None]:
-        began = time.perf_counter()
-        yield
-        self._waited += time.perf_counter() - began
-
-    def read(self) -> tuple[float, float]:
-        """Seconds since the restart, and the share of them spent waiting."""
-        seconds = time.perf_counter() - self._began
-        return seconds, self._waited / seconds
 
 
 @contextmanager

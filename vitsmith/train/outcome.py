@@ -10,8 +10,8 @@ from vitsmith.data.samples import Splits
 from vitsmith.evaluate.evaluation import describe_machine
 from vitsmith.models.build import ImageModel
 from vitsmith.specs import ImageSpec, Labels, Measurement, Provenance
-from vitsmith.train.loop import TrainResult
 from vitsmith.train.recipe import TrainRecipe
+from vitsmith.train.result import TrainResult
 from vitsmith.weights.bundle import Bundle
 
 GOLDEN_IMAGES = 4

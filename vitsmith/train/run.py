@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,31 +12,26 @@ from pydantic import ValidationError
 
 from vitsmith import __version__
 from vitsmith.data.samples import Splits
-from vitsmith.errors import ConfigError, InputError
+from vitsmith.errors import ConfigError
 from vitsmith.models.build import ImageModel, build
-from vitsmith.models.config import ModelConfig
 from vitsmith.models.configure import parse_config
 from vitsmith.runs import Run
 from vitsmith.specs import ImageSpec
 from vitsmith.train.baseline import Baseline, measure_baseline
 from vitsmith.train.checkpoint import Checkpoint, CheckpointWriter, read_latest
-from vitsmith.train.devices import Devices, check_batch, check_same_data, find_devices, is_sharded
+from vitsmith.train.devices import Devices, check_batch, check_same_data, find_devices
 from vitsmith.train.events import Event, Listener, ignore
 from vitsmith.train.history import past_from, row_of, rows_until
 from vitsmith.train.learner import Learner
-from vitsmith.train.loop import Past, Training, TrainResult
+from vitsmith.train.loop import Training
 from vitsmith.train.losses import Loss, classification_loss, sigmoid_loss
-from vitsmith.train.memory import (
-    MemoryPlan,
-    available_memory,
-    give_back_freed_memory,
-    plan_memory,
-    resident_memory,
-)
+from vitsmith.train.memory import MemoryPlan
 from vitsmith.train.outcome import make_bundle
 from vitsmith.train.peak import measured_peak_flops
+from vitsmith.train.plan import plan_run
 from vitsmith.train.recipe import TrainRecipe
 from vitsmith.train.recipe_file import differences, merge, parse_recipe, read_recipe
+from vitsmith.train.result import Past, TrainResult
 from vitsmith.train.start import start
 from vitsmith.train.stop import stopping_gently
 from vitsmith.weights.bundle import Bundle
@@ -203,63 +197,6 @@ def _carry_out(
         if writer is not None:
             writer.close()
     return Trained(bundle, result, recipe, plan, baseline, beginning.report)
-
-
-def plan_run(
-    config: ModelConfig, recipe: TrainRecipe, devices: Devices, checkpoint: Checkpoint | None = None
-) -> MemoryPlan:
-    """How the run fits into memory, the same in all processes.
-
-    On as many devices as before a resumed run is cut as before, or it would round otherwise. Where memory is short
-    malloc is told to keep none, which costs time. Raises InputError, in all processes, when it does not fit.
-    """
-
-    if checkpoint is not None and checkpoint.facts["devices"] == devices.count:
-        recipe = _cut_as(recipe, checkpoint.facts["micro"], checkpoint.facts["checkpointing"])
-    plan: MemoryPlan | None = None
-    refusal = ""
-    try:
-        plan = _plan_here(config, recipe, devices)
-    except InputError as error:
-        refusal = str(error)
-    found = devices.gather((refusal, plan.micro if plan else 0, plan.checkpointing if plan else False))
-    refusals = [one for one, _, _ in found if one]
-    if plan is None or refusals:
-        raise InputError(refusals[0])
-    micro, checkpointing = min(one for _, one, _ in found), any(one for _, _, one in found)
-    if (micro, checkpointing) == (plan.micro, plan.checkpointing):
-        return plan
-    return _plan_here(config, _cut_as(recipe, micro, checkpointing), devices)  # what fits on all of them
-
-
-def _plan_here(config: ModelConfig, recipe: TrainRecipe, devices: Devices) -> MemoryPlan:
-    """This process's own plan; processes on one machine's processors share its memory."""
-
-    def planned() -> MemoryPlan:
-        available = available_memory(devices.device)
-        if devices.device.type == "cpu":
-            held = resident_memory()
-            available = held + (available - held) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-        return plan_memory(
-            config,
-            recipe,
-            devices=devices.count,
-            sharded=is_sharded(recipe, devices),
-            device=devices.device,
-            available=available,
-        )
-
-    try:
-        return planned()
-    except InputError:
-        if devices.device.type == "cpu" and give_back_freed_memory():
-            return planned()
-        raise
-
-
-def _cut_as(recipe: TrainRecipe, micro: int, checkpointing: bool) -> TrainRecipe:
-    batch = {"micro": micro, "checkpointing": "on" if checkpointing else "off"}
-    return recipe.model_copy(update={"batch": recipe.batch.model_copy(update=batch)})
 
 
 def _past(run: Run | None, learner: Learner, checkpoint: Checkpoint | None, steps: int) -> Past:
