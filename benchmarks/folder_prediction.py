@@ -74,7 +74,7 @@ def make_bundles(folder: Path) -> dict[str, Bundle]:
 
 
 def decode_only(predictor: Predictor, paths: list[Path]) -> list[np.ndarray]:
-    with ThreadPoolExecutor(predictor.decoders) as pool:
+    with ThreadPoolExecutor(predictor.images.decoders) as pool:
         return list(pool.map(lambda path: load_image(path, predictor.bundle.images), paths))
 
 

@@ -13,12 +13,13 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from tests.tiny import CONFIGS, pictures, tiny_inputs, tiny_model
+from tests.tiny import CONFIGS, pictures, tiny_inputs, tiny_lit, tiny_model
 from vitsmith import Bundle, Labels, Measurement, load
+from vitsmith.encode import Encoder
 from vitsmith.engines.base import open_engine
 from vitsmith.errors import BundleError, GateError, InputError, OutputError, UnknownNameError
 from vitsmith.export import onnx as export_module
-from vitsmith.export.onnx import export_onnx, layer_outputs, write_graph
+from vitsmith.export.onnx import export_onnx, layer_outputs, parts_of, write_graph
 from vitsmith.gate import Thresholds, first_difference
 from vitsmith.models.configure import change
 
@@ -65,7 +66,8 @@ def test_every_layer_of_a_good_graph_agrees(name: str, exports: Any) -> None:
     bundle, exported = exports(name)
     copy = exported.folder.parent / f"{name}.onnx"
     copy.write_bytes((exported.folder / "model.onnx").read_bytes())
-    layers = list(layer_outputs(bundle, copy, tiny_inputs(bundle.config, 2)[0].numpy()))
+    images = tiny_inputs(bundle.config, 2)[0].numpy()
+    layers = list(layer_outputs(parts_of(bundle, images)[0], copy, images))
     assert first_difference(layers, 1e-4) == ""
     order = [name for name, _, _ in layers]
     front = "resnet.root" if bundle.config.family == "vit" and bundle.config.resnet else "patches"
@@ -126,8 +128,8 @@ def test_weights_beside_the_graph(exports: Any, tmp_path: Path, monkeypatch: pyt
 def sabotage(monkeypatch: pytest.MonkeyPatch, good: Path, change_graph: Callable[[Any], None]) -> None:
     """Lets the exporter write `good` with a change in it."""
 
-    def write_other(_: Bundle, path: Path) -> None:
-        graph = onnx.load(good)
+    def write_other(_: Any, path: Path) -> None:
+        graph = onnx.load(good.with_name(path.name))
         change_graph(graph)
         onnx.save(graph, path)
 
@@ -188,12 +190,6 @@ def test_the_callers_images_and_thresholds_count(exports: Any, tmp_path: Path, m
     assert not (tmp_path / "strict").exists()
 
 
-def test_what_is_not_exported_is_told_first(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="two towers; exporting LiT models is not supported yet"):
-        export_onnx(Bundle.of(tiny_model(CONFIGS["lit-bert"])), tmp_path / "lit")
-    assert not list(tmp_path.iterdir())
-
-
 def test_a_place_that_cannot_be_written_loses_nothing(exports: Any, tmp_path: Path, monkeypatch: Any) -> None:
     bundle, exported = exports("vit-token")
     sabotage(monkeypatch, exported.folder / "model.onnx", lambda graph: None)
@@ -206,8 +202,8 @@ def test_a_place_that_cannot_be_written_loses_nothing(exports: Any, tmp_path: Pa
 
 def test_models_without_a_head_are_exported_as_features(tmp_path: Path) -> None:
     bundle = Bundle.of(tiny_model(change(CONFIGS["vit-token"], classes=0)))
-    write_graph(bundle, tmp_path / "features.onnx")
     images = tiny_inputs(bundle.config, 1)[0]
+    write_graph(parts_of(bundle, images.numpy())[0], tmp_path / "features.onnx")
     found = export_module.open_session(tmp_path / "features.onnx").run(None, {"images": images.numpy()})[0]
     torch.testing.assert_close(torch.from_numpy(found), bundle.model.features(images).pooled, rtol=0, atol=1e-5)
 
@@ -218,3 +214,51 @@ def test_files_that_are_no_graph_are_refused(exports: Any, tmp_path: Path) -> No
     with pytest.raises(BundleError, match=r"model\.onnx cannot be opened by onnxruntime") as refused:
         open_engine(dataclasses.replace(exported, folder=tmp_path))
     assert "\n" not in str(refused.value)
+
+
+# --- two towers ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=["lit-bert", "lit-transformer", "lit-bias"])
+def towers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Bundle, Bundle]:
+    bundle = tiny_lit(request.param).with_golden(pictures(2))
+    return bundle, export_onnx(bundle, tmp_path_factory.mktemp("exports") / request.param)[0]
+
+
+def test_both_towers_are_programs_of_their_own(towers: tuple[Bundle, Bundle]) -> None:
+    bundle, exported = towers
+    names = {path.name for path in exported.folder.iterdir()}
+    assert {"model.onnx", "text.onnx", "bundle.json", "golden.safetensors"} <= names and len(names) == 6
+    engine = open_engine(load(exported.folder))
+    for batch in (1, 2, 7):
+        images, tokens = (inputs.numpy() for inputs in tiny_inputs(bundle.config, batch, seed=batch))
+        np.testing.assert_allclose(engine.run(images), bundle.run_torch(images), rtol=0, atol=1e-5)
+        tokens = tokens.astype(np.int32)
+        np.testing.assert_allclose(engine.run_texts(tokens), bundle.run_texts_torch(tokens), rtol=0, atol=1e-5)
+
+
+def test_an_exported_lit_keeps_its_text_side_and_its_name(towers: tuple[Bundle, Bundle]) -> None:
+    bundle, exported = towers
+    loaded = load(exported.folder)
+    assert loaded.text == bundle.text and loaded.vocabulary == bundle.vocabulary
+    assert loaded.similarity == bundle.similarity and loaded.identity == bundle.identity
+    texts = ["a photo of a cat", "b"]
+    expected, found = Encoder(bundle).texts(texts), Encoder(loaded).texts(texts)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+    other = bundle.similarity.bias if bundle.config.bias else bundle.similarity.temperature
+    assert other is not None and np.isfinite(other)
+
+
+def test_a_text_tower_that_differs_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = tiny_lit("lit-bert").with_golden(pictures(2))
+    exported, _ = export_onnx(bundle, tmp_path / "good")
+
+    def spoil(graph: Any) -> None:
+        if any(array.name == "tower.words.weight" for array in graph.graph.initializer):
+            shift("tower.blocks.1.mlp.widen.bias")(graph)
+
+    sabotage(monkeypatch, exported.folder / "model.onnx", spoil)
+    problem = r"\(text\.onnx\) was refused, nothing was written: .*differs is tower\.blocks\.1\.mlp\.widen"
+    with pytest.raises(GateError, match=problem):
+        export_onnx(bundle, tmp_path / "refused")
+    assert not (tmp_path / "refused").exists()

@@ -23,7 +23,8 @@ from vitsmith.data.preprocess import preprocess
 from vitsmith.errors import BundleError, ImageError, InputError, UnknownNameError
 from vitsmith.export.onnx import export_onnx
 from vitsmith.models.configure import change
-from vitsmith.predict import Failure, Prediction, softmax
+from vitsmith.predict import Prediction, softmax
+from vitsmith.stream import Failure
 
 NAMES = ("ant", "bee", "cat", "dog", "eel")
 PICTURES = pictures(11)
@@ -194,7 +195,7 @@ def test_decoders_work_where_priorities_may_not_be_changed(bundle: Bundle, monke
     ("config", "problem"),
     [
         (change(VIT, classes=0), "has no classifier, so it cannot name what it sees"),
-        (CONFIGS["lit-bert"], "has no classifier"),
+        (CONFIGS["lit-bert"], "matches images with words: use  vitsmith zeroshot"),
         (CONFIGS["vit-unpooled"], "gives logits for each patch"),
         (CONFIGS["vit-token-unpooled"], "gives logits for each patch"),
     ],

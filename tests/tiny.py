@@ -23,6 +23,7 @@ from vitsmith.models.config import (
     ViTConfig,
 )
 from vitsmith.models.configure import change
+from vitsmith.weights.bundle import Bundle
 
 REFERENCE = Path(__file__).parent / "reference"
 
@@ -50,6 +51,7 @@ CONFIGS: dict[str, ModelConfig] = {
     "mixer": MIXER,
     "lit-bert": LiTConfig(image=change(VIT, classes=0), text=BERT),
     "lit-bert-projected": LiTConfig(image=change(VIT, classes=24), text=BERT.model_copy(update={"classes": 24})),
+    "lit-bias": LiTConfig(image=change(VIT, classes=0), text=BERT, bias=True),
     "lit-transformer": LiTConfig(image=change(VIT, classes=0), text=TEXT),
     "lit-transformer-projected": LiTConfig(image=change(VIT, classes=24), text=TEXT.model_copy(update={"classes": 24})),
 }
@@ -67,6 +69,28 @@ def tiny_model(config: ModelConfig, *, seed: int = 0) -> Model:
             else:
                 parameter.copy_(0.2 * noise + ("norm" in name and name.endswith("weight")))
     return model.eval()
+
+
+WORDS = [
+    "[PAD]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    *["a", "b", "c", "d", "e", "cat", "dog", "photo", "of", "the", "red", "blue", "circle", "square", "small", "large"],
+]
+"""A WordPiece vocabulary for the towers of `BERT`."""
+
+
+def tiny_lit(name: str = "lit-bert", *, seed: int = 0) -> Bundle:
+    """A LiT bundle with its vocabulary: the words above, or the recorded SentencePiece model, clipped to the tower."""
+    config = CONFIGS[name]
+    assert isinstance(config, LiTConfig)
+    if isinstance(config.text, BertConfig):
+        vocabulary = "\n".join(WORDS).encode()
+    else:
+        config = config.model_copy(update={"text": config.text.model_copy(update={"vocabulary": 62})})
+        vocabulary = (REFERENCE / "text" / "sentencepiece.model").read_bytes()
+    return Bundle.of(tiny_model(config, seed=seed), vocabulary=vocabulary)
 
 
 def tiny_inputs(config: ModelConfig, batch: int, *, seed: int = 0) -> tuple[Tensor, ...]:

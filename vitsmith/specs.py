@@ -5,7 +5,8 @@ Nothing here imports torch, so that `inspect`, the serving front end and the tes
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -97,12 +98,64 @@ class ImageSpec(Frozen):
 
 
 class TextSpec(Frozen):
-    """How text becomes token ids of shape (length,), int32. Source: vit_jax/preprocess.py."""
+    """How text becomes token ids of shape (length,), int32. Source: vit_jax/preprocess.py.
+
+    Two ways exist in the released models. WordPiece for BERT towers: a start token, the text, zeros, which the tower
+    does not look at; the first token is pooled. SentencePiece for plain text transformers: the text, then the end
+    token to the very end; the last token is pooled. Fields left out are those of the tokenizer's kind.
+    """
 
     tokenizer: Literal["wordpiece", "sentencepiece"]
     length: PositiveInt = Field(16, description="tokens per text, after padding or clipping")
     vocabulary: PositiveInt = Field(description="number of token ids the text tower knows")
-    lower_case: bool = True
+    lower_case: bool = Field(description="case folding (with WordPiece also of accents, as BERT uncased) before tokens")
+    canonicalize: bool = Field(
+        False, description="before all else: '_' to a space, no ASCII punctuation, lower case, single spaces"
+    )
+    padding: Literal["zero", "end"] = Field(description="what follows the text: token 0, or the end token")
+    pooling: Literal["first", "last"] = Field(description="the token whose output is the text's embedding")
+    templates: tuple[str, ...] = Field((), description="prompts for labels, with {} in the place of each")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _usual(cls, fields: Any) -> Any:
+        if not isinstance(fields, dict):
+            return fields
+        wordpiece = fields.get("tokenizer") == "wordpiece"
+        usual = {"lower_case": wordpiece, "padding": "zero" if wordpiece else "end"}
+        return usual | {"pooling": "first" if fields.get("padding", usual["padding"]) == "zero" else "last"} | fields
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.padding, self.pooling) not in (("zero", "first"), ("end", "last")):
+            raise ValueError(
+                f"padding {self.padding!r} does not go with pooling {self.pooling!r}: zero, first; end, last"
+            )
+        if self.tokenizer == "sentencepiece" and self.padding == "zero":
+            raise ValueError("SentencePiece has no start token to pool: padding must be 'end'")
+        if reason := wrong_templates(self.templates):
+            raise ValueError(reason)
+        return self
+
+
+class Similarity(Frozen):
+    """What the cosine of an image and a text becomes before softmax or sigmoid: `temperature * cosine + bias`."""
+
+    temperature: float = Field(gt=0)
+    bias: float | None = Field(None, description="of models trained with the sigmoid loss (arXiv 2303.15343)")
+
+
+PLACE = "{}"
+"""Where a template has the label."""
+
+
+def wrong_templates(templates: Sequence[str]) -> str:
+    """Why these are no templates for labels; '' when they are."""
+    wrong = [template for template in templates if template.count(PLACE) != 1]
+    if wrong:
+        more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+        return f"template {wrong[0]!r}{more} must have exactly one place for the label, {PLACE}"
+    return ""
 
 
 class Labels(Frozen):

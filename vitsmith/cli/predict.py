@@ -14,7 +14,8 @@ from vitsmith.cli.output import print_json_line, progress, say
 
 if TYPE_CHECKING:
     from vitsmith.data.images import ImageSource
-    from vitsmith.predict import Failure, Prediction
+    from vitsmith.predict import Prediction
+    from vitsmith.stream import Failure
 
 LABEL_WIDTH = 24
 
@@ -46,7 +47,8 @@ def predict(
 ) -> None:
     """Classify images. Unreadable ones are reported, skipped, and make the exit code 2."""
     from vitsmith.errors import ImageError, InputError
-    from vitsmith.predict import Failure, Predictor
+    from vitsmith.predict import Predictor
+    from vitsmith.stream import Failure
     from vitsmith.weights.checkpoints import load
     from vitsmith.weights.labels import with_labels
 
@@ -84,7 +86,7 @@ class Writer:
             self._write_csv(["image", *answers, "error"])
 
     def write(self, result: Prediction | Failure) -> None:
-        from vitsmith.predict import Failure
+        from vitsmith.stream import Failure
 
         if isinstance(result, Failure):
             if self._style is Style.json:

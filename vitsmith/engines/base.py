@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 
 from vitsmith.errors import InputError, UnknownNameError
 from vitsmith.weights.bundle import Bundle
+from vitsmith.weights.golden import OUTPUT_TOLERANCE
 
 Array = np.ndarray[Any, Any]
+Precision = Literal["fp32", "bf16"]
+
+TOLERANCES: dict[str, float] = {"fp32": OUTPUT_TOLERANCE, "bf16": 0.05}
+"""How far golden outputs may be off, as a share of the largest. bfloat16 keeps 8 bits: each rounding is off by up to
+0.004, and deep models were seen to add up to 0.02."""
 
 
 class Engine(Protocol):
-    """Runs the image side of one bundle. Made by a function of the bundle; checked with its golden examples."""
+    """Runs one bundle. Made by a function of the bundle; checked with its golden examples."""
 
     name: str
     precision: str
@@ -22,37 +28,45 @@ class Engine(Protocol):
     def run(self, images: Array) -> Array:
         """float32 (batch, 3, height, width) in the range of the bundle's ImageSpec -> float32 outputs, any batch."""
 
+    def run_texts(self, tokens: Array) -> Array:
+        """int32 (batch, length) -> float32 (batch, E) unit vectors. Raises InputError without a text tower."""
 
-def _torch(bundle: Bundle, threads: int | None) -> Engine:
+
+def _torch(bundle: Bundle, threads: int | None, precision: Precision) -> Engine:
     from vitsmith.engines.torch import TorchEngine
 
-    return TorchEngine(bundle, threads)
+    return TorchEngine(bundle, threads, precision)
 
 
-def _onnx(bundle: Bundle, threads: int | None) -> Engine:
+def _onnx(bundle: Bundle, threads: int | None, precision: Precision) -> Engine:
     from vitsmith.engines.onnx import OnnxEngine
 
+    if precision != "fp32":
+        raise InputError(f"{bundle.where} was exported in fp32 and runs in it; {precision} is for the torch engine")
     return OnnxEngine(bundle, threads)
 
 
-ENGINES: dict[str, Callable[[Bundle, int | None], Engine]] = {"torch": _torch, "onnx": _onnx}
+ENGINES: dict[str, Callable[[Bundle, int | None, Precision], Engine]] = {"torch": _torch, "onnx": _onnx}
 """Engine by name; each runs the bundles whose program has that name."""
 
 
-def open_engine(bundle: Bundle, engine: str = "auto", *, threads: int | None = None) -> Engine:
+def open_engine(bundle: Bundle, engine: str = "auto", *, threads: int | None = None, precision: str = "fp32") -> Engine:
     """An engine for `bundle` whose golden answers have been checked on this machine.
 
-    'auto' takes the one that the bundle's program is for. `threads` limits the processor cores it uses.
+    'auto' takes the one that the bundle's program is for. `threads` limits the processor cores it uses. With precision
+    'bf16' (torch only) the golden answers may be off by what such arithmetic rounds.
     Raises UnknownNameError, InputError for an engine that cannot run this bundle, BundleError for wrong answers.
     """
     name = bundle.program if engine == "auto" else engine
     if name not in ENGINES:
         raise UnknownNameError("engine", name, ("auto", *ENGINES))
+    if precision not in get_args(Precision):
+        raise UnknownNameError("precision", precision, get_args(Precision))
     if name != bundle.program:
         raise InputError(
             f"{bundle.where} is a bundle for the {bundle.program!r} engine, not {name!r}"
             + ("; make one with  vitsmith export --to onnx" if name == "onnx" else "")
         )
-    opened = ENGINES[name](bundle, threads)
-    bundle.check_golden(opened.run)
+    opened = ENGINES[name](bundle, threads, precision)  # type: ignore[arg-type]  # checked above
+    bundle.check_golden(opened.run, tolerance=TOLERANCES[precision])
     return opened

@@ -13,10 +13,11 @@ from vitsmith.weights.bundle import Bundle
 Array = np.ndarray[Any, Any]
 
 PROGRAM = "model.onnx"
+TEXT_PROGRAM = "text.onnx"
 
 
 class OnnxEngine:
-    """Runs a bundle's model.onnx."""
+    """Runs a bundle's model.onnx, and for LiT its text.onnx, which is opened on first use."""
 
     name = "onnx"
     precision = "float32"
@@ -24,17 +25,37 @@ class OnnxEngine:
     def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
         if bundle.folder is None:
             raise InputError(f"{bundle.where}: an onnx bundle lives in a folder; load it from there")
-        self._session = open_session(bundle.folder / PROGRAM, threads=threads)
+        self._folder, self._threads = bundle.folder, threads
+        self._images = _Graph(bundle.folder / PROGRAM, threads)
+        self._texts: _Graph | None = None
+
+    def run(self, images: Array) -> Array:
+        return self._images.run(images)
+
+    def run_texts(self, tokens: Array) -> Array:
+        if self._texts is None:
+            path = self._folder / TEXT_PROGRAM
+            if not path.exists():
+                raise InputError(f"{self._folder} is a model of images alone: it cannot read text; export a LiT model")
+            self._texts = _Graph(path, self._threads)
+        return self._texts.run(tokens)
+
+
+class _Graph:
+    """One graph of one input and one output, for any batch."""
+
+    def __init__(self, path: Path, threads: int | None) -> None:
+        self._session = open_session(path, threads=threads)
         self._input = self._session.get_inputs()[0]
         batch = self._input.shape[0]
         if isinstance(batch, int):
             raise BundleError(
-                f"{bundle.folder / PROGRAM} was exported for a batch of exactly {batch}; "
+                f"{path} was exported for a batch of exactly {batch}; "
                 "export it again with  vitsmith export --to onnx  for any batch"
             )
 
-    def run(self, images: Array) -> Array:
-        outputs: Array = self._session.run(None, {self._input.name: images})[0]
+    def run(self, inputs: Array) -> Array:
+        outputs: Array = self._session.run(None, {self._input.name: inputs})[0]
         return outputs
 
 

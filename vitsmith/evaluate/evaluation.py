@@ -15,8 +15,9 @@ from vitsmith.data.images import ImageSource
 from vitsmith.data.samples import Samples
 from vitsmith.errors import DatasetError, suggestion
 from vitsmith.evaluate.scores import Scores, score_logits
-from vitsmith.predict import Predictor, available_cores
+from vitsmith.predict import Predictor
 from vitsmith.specs import Measurement
+from vitsmith.stream import available_cores
 
 
 @dataclass(frozen=True, eq=False)

@@ -220,6 +220,7 @@ class LiTConfig(Frozen):
     family: Literal["lit"] = "lit"
     image: ViTConfig
     text: TextConfig
+    bias: bool = Field(False, description="a learnt bias beside the temperature, for the sigmoid loss (2303.15343)")
 
     @model_validator(mode="after")
     def _same_width(self) -> Self:

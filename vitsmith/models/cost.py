@@ -23,7 +23,7 @@ def parameters(config: ModelConfig) -> int:
     """Number of weights."""
     match config:
         case LiTConfig():
-            return parameters(config.image) + _text_parameters(config.text) + 1
+            return parameters(config.image) + _text_parameters(config.text) + 1 + config.bias
         case MixerConfig():
             block = 4 * config.width
             block += _mlp_parameters(config.tokens, config.tokens_mlp_width)

@@ -104,6 +104,8 @@ def _initialize_owner(module: nn.Module) -> None:
                     nn.init.zeros_(part.bias)
         case LiT():
             nn.init.zeros_(module.log_temperature)
+            if module.logit_bias is not None:
+                nn.init.zeros_(module.logit_bias)
             if isinstance(module.image.head, nn.Linear):  # a projection here, not a classifier
                 _lecun_normal(module.image.head)
     if isinstance(module, VisionTransformer | MlpMixer) and isinstance(module.head, nn.Linear):

@@ -22,6 +22,7 @@ class LiT(nn.Module):
         self.image = VisionTransformer(config.image)
         self.text = text_tower(config.text)
         self.log_temperature = nn.Parameter(torch.zeros(1))
+        self.logit_bias = nn.Parameter(torch.zeros(1)) if config.bias else None
 
     @property
     def temperature(self) -> Tensor:
@@ -37,8 +38,9 @@ class LiT(nn.Module):
         return normalize(self.text(tokens))
 
     def forward(self, images: Tensor, tokens: Tensor) -> Tensor:
-        """Logits (B, T): temperature times the cosine similarity of each image with each text."""
-        return self.temperature * self.encode_image(images) @ self.encode_text(tokens).T
+        """Logits (B, T): temperature times the cosine similarity of each image with each text, and the bias if any."""
+        logits = self.temperature * self.encode_image(images) @ self.encode_text(tokens).T
+        return logits if self.logit_bias is None else logits + self.logit_bias
 
 
 def normalize(embeddings: Tensor) -> Tensor:

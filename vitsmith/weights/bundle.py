@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
-from vitsmith.errors import BundleError
-from vitsmith.models.config import LiTConfig, ModelConfig
-from vitsmith.specs import ImageSpec, Labels, Measurement, Provenance, TextSpec
-from vitsmith.weights.golden import Golden, make_golden
+from vitsmith.data.tokenize import Tokenizer
+from vitsmith.errors import BundleError, InputError
+from vitsmith.models.config import BertConfig, LiTConfig, ModelConfig
+from vitsmith.specs import ImageSpec, Labels, Measurement, Provenance, Similarity, TextSpec
+from vitsmith.weights.golden import OUTPUT_TOLERANCE, Golden, Run, make_golden
+from vitsmith.weights.identity import hash_weights, name_space
 
 if TYPE_CHECKING:
     from vitsmith.models.build import Model
@@ -25,7 +27,8 @@ Program = Literal["torch", "onnx"]
 class Bundle:
     """A model with its preprocessing, label names, origin and measurements.
 
-    `program` says what runs it: 'torch' for weights of our own models, 'onnx' for an exported graph.
+    `program` says what runs it: 'torch' for weights of our own models, 'onnx' for exported graphs. Of LiT, `text` and
+    `vocabulary` are the text side: how texts become tokens, and the bytes of the tokenizer's file.
     """
 
     config: ModelConfig
@@ -33,12 +36,16 @@ class Bundle:
     provenance: Provenance
     labels: Labels | None = None
     text: TextSpec | None = None
+    vocabulary: bytes | None = field(default=None, repr=False)
     measurements: tuple[Measurement, ...] = ()
     program: Program = "torch"
     folder: Path | None = None
     """Where its files are; None while it is only in memory."""
     golden: Golden | None = field(default=None, repr=False)
     _model: Model | None = field(default=None, repr=False)
+    _weights_hash: str = field(default="", repr=False)
+    _similarity: Similarity | None = field(default=None, repr=False)
+    _tokenizer: Tokenizer | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         classes = self.classes
@@ -48,6 +55,21 @@ class Bundle:
             raise BundleError(
                 f"{self.where}: preprocessing gives {self.images.size} images, the model takes {self.config.image_size}"
             )
+        self._check_text()
+
+    def _check_text(self) -> None:
+        if not isinstance(self.config, LiTConfig):
+            if self.text is not None:
+                raise BundleError(f"{self.where}: a text specification beside a model without a text tower")
+            return
+        if self.text is None:
+            return
+        tower = self.config.text
+        pooling = "first" if isinstance(tower, BertConfig) else "last"
+        ours = {"length": self.text.length, "vocabulary": self.text.vocabulary, "pooling": self.text.pooling}
+        its = {"length": tower.length, "vocabulary": tower.vocabulary, "pooling": pooling}
+        if wrong := [f"{name} {ours[name]}, the text tower has {its[name]}" for name in its if ours[name] != its[name]]:
+            raise BundleError(f"{self.where}: the text specification says {'; '.join(wrong)}")
 
     @classmethod
     def of(cls, model: Model, *, images: ImageSpec | None = None, **fields: Any) -> Self:
@@ -56,8 +78,7 @@ class Bundle:
         lit = isinstance(config, LiTConfig)
         images = images or (ImageSpec.lit if lit else ImageSpec.original)(config.image_size)
         if isinstance(config, LiTConfig) and "text" not in fields:
-            tokenizer: Any = "wordpiece" if config.text.kind == "bert" else "sentencepiece"
-            fields["text"] = TextSpec(tokenizer=tokenizer, length=config.text.length, vocabulary=config.text.vocabulary)
+            fields["text"] = original_text(config)
         fields.setdefault("provenance", Provenance(source="created in memory"))
         return cls(config=config, images=images, _model=model.eval(), **fields)
 
@@ -88,10 +109,58 @@ class Bundle:
             self._model = read_weights(self)
             try:
                 self.check_golden(self.run_torch)
+                self.check_golden_texts(self.run_texts_torch)
             except BaseException:
                 self._model = None  # or the next access would give it unchecked
                 raise
         return self._model
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Texts to tokens as this model reads them. Raises InputError without a text tower or a vocabulary."""
+        if self.text is None:
+            raise InputError(f"{self.where} is a model of images alone: it cannot read text; use a LiT model")
+        if self.vocabulary is None:
+            suffix = vocabulary_suffix(self.text)
+            raise InputError(
+                f"{self.where} has no vocabulary, so texts cannot be read: put the {suffix} file published with the "
+                f"checkpoint beside it under the same name, or say load(..., vocabulary='FILE{suffix}')"
+            )
+        if self._tokenizer is None:
+            try:
+                self._tokenizer = Tokenizer(self.text, self.vocabulary)
+            except InputError as error:
+                raise type(error)(f"{self.where}: {error}") from None
+        return self._tokenizer
+
+    @property
+    def similarity(self) -> Similarity:
+        """Temperature and bias of a LiT model. Raises InputError for other models."""
+        from vitsmith.models.lit import LiT
+
+        if self._similarity is None:
+            if not isinstance(self.config, LiTConfig) or not isinstance(self.model, LiT):
+                raise InputError(f"{self.where} is a model of images alone: it matches no texts; use a LiT model")
+            bias = self.model.logit_bias
+            self._similarity = Similarity(
+                temperature=self.model.temperature.item(), bias=None if bias is None else bias.item()
+            )
+        return self._similarity
+
+    @property
+    def weights_hash(self) -> str:
+        """SHA-256 over the names and values of all weights; an exported program has that of what it came from."""
+        if not self._weights_hash and self.program == "torch":
+            self._weights_hash = hash_weights(self.model)
+        return self._weights_hash
+
+    @property
+    def identity(self) -> str:
+        """A name for what its embeddings mean: equal for equal weights and preprocessing, in whatever file they are.
+
+        Embeddings of bundles with the same identity may be compared, others may not.
+        """
+        return name_space(self.weights_hash, self.images, self.text)
 
     def run_torch(self, tensors: Array) -> Array:
         """float32 (batch, 3, height, width) -> logits, or image embeddings for LiT, as NumPy arrays."""
@@ -106,18 +175,53 @@ class Bundle:
         array: Array = outputs.float().cpu().numpy()
         return array
 
-    def with_golden(self, images: Sequence[Array]) -> Self:
-        """The same bundle with golden examples made from uint8 RGB images by its torch model."""
-        return replace(self, golden=make_golden(images, self.images, self.run_torch))
+    def run_texts_torch(self, tokens: Array) -> Array:
+        """Token ids (texts, length) -> float32 (texts, E), unit vectors. Raises InputError without a text tower."""
+        import torch
 
-    def check_golden(self, run: Any) -> None:
+        from vitsmith.models.lit import LiT
+
+        model = self.model
+        if not isinstance(model, LiT):
+            raise InputError(f"{self.where} is a model of images alone: it cannot read text; use a LiT model")
+        with torch.inference_mode():
+            outputs = model.encode_text(torch.from_numpy(tokens).to(next(model.parameters()).device))
+        array: Array = outputs.float().cpu().numpy()
+        return array
+
+    def with_golden(self, images: Sequence[Array]) -> Self:
+        """The same bundle with golden examples made from uint8 RGB images, and texts, by its torch model."""
+        golden = make_golden(images, self.images, self.run_torch)
+        if self.text is not None and self.vocabulary is not None:
+            golden = golden.with_texts(self.tokenizer, self.run_texts_torch)
+        return replace(self, golden=golden)
+
+    def check_golden(self, run: Run, *, tolerance: float = OUTPUT_TOLERANCE) -> None:
         """Raises BundleError unless preprocessing and `run` give the golden tensors and outputs."""
         if self.golden is not None:
             self.golden.check_inputs(self.images, self.where)
-            self.golden.check_outputs(run(self.golden.tensors), self.where)
+            self.golden.check_outputs(run(self.golden.tensors), self.where, tolerance)
+
+    def check_golden_texts(self, run: Run, *, tolerance: float = OUTPUT_TOLERANCE) -> None:
+        """Raises BundleError unless tokenizer and `run`, (texts, length) -> (texts, E), give the golden answers."""
+        if self.golden is not None and self.golden.texts is not None and self.vocabulary is not None:
+            self.golden.texts.check(self.tokenizer, run, self.where, tolerance)
 
     def measured(self, *measurements: Measurement) -> Self:
         """The same bundle with more measurements; a newer one of the same name and data takes the older one's place."""
         new = {(one.name, one.data, one.machine) for one in measurements}
         kept = [one for one in self.measurements if (one.name, one.data, one.machine) not in new]
         return replace(self, measurements=(*kept, *measurements))
+
+
+def original_text(config: LiTConfig) -> TextSpec:
+    """How the original's tokenizer for such a text tower reads text (get_tokenizer in vit_jax/preprocess.py)."""
+    kind: Literal["wordpiece", "sentencepiece"] = (
+        "wordpiece" if isinstance(config.text, BertConfig) else "sentencepiece"
+    )
+    return TextSpec(tokenizer=kind, length=config.text.length, vocabulary=config.text.vocabulary)  # type: ignore[call-arg]
+
+
+def vocabulary_suffix(text: TextSpec) -> str:
+    """What the tokenizer's file ends with, as published: '.txt' or '.model'."""
+    return ".txt" if text.tokenizer == "wordpiece" else ".model"

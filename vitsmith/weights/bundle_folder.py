@@ -3,7 +3,9 @@
 model/
   bundle.json          everything but the numbers, and the SHA-256 of each other file
   model.safetensors    or model.onnx (with model.onnx.data when large)
-  golden.safetensors   images, their tensors and their outputs
+  text.onnx            the text tower of an exported LiT
+  tokenizer.txt        or tokenizer.model: the vocabulary of a LiT
+  golden.safetensors   images, their tensors and their outputs; of LiT also texts
   README.md            the model card, written from bundle.json
 """
 
@@ -21,9 +23,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from vitsmith.errors import BundleError, OutputError
 from vitsmith.files import replacing_folder, sha256, write_text
 from vitsmith.models.build import Model, build
-from vitsmith.models.config import ModelConfig, show_size
-from vitsmith.specs import ImageSpec, Labels, Measurement, Provenance, TextSpec
-from vitsmith.weights.bundle import Bundle, Program
+from vitsmith.models.config import LiTConfig, ModelConfig, show_size
+from vitsmith.specs import ImageSpec, Labels, Measurement, Provenance, Similarity, TextSpec
+from vitsmith.weights.bundle import Bundle, Program, vocabulary_suffix
 from vitsmith.weights.card import model_card
 from vitsmith.weights.golden import read_golden, write_golden
 
@@ -44,6 +46,9 @@ class Description(BaseModel):
     labels: Labels | None
     provenance: Provenance
     measurements: tuple[Measurement, ...]
+    similarity: Similarity | None = None
+    weights: str = ""
+    """Hash of the weights by value: names what embeddings mean, also of an exported program."""
     files: dict[str, str]
     checksum: str = ""
     """SHA-256 of all the other fields, so that a changed label or mean is noticed too."""
@@ -67,6 +72,8 @@ def write_bundle(
         raise OutputError(f"{folder} holds files that are no bundle and would be lost; choose another output folder")
     with replacing_folder(folder) as partial:
         (write_program or (lambda place: _write_weights(bundle.model, place / WEIGHTS)))(partial)
+        if bundle.text is not None and bundle.vocabulary is not None:
+            (partial / f"tokenizer{vocabulary_suffix(bundle.text)}").write_bytes(bundle.vocabulary)
         if bundle.golden is not None:
             write_golden(bundle.golden, partial / GOLDEN)
         (partial / CARD).write_text(model_card(bundle), encoding="utf-8")
@@ -96,11 +103,19 @@ def read_bundle(folder: str | os.PathLike[str], *, verify: bool = True) -> Bundl
         provenance=description.provenance,
         labels=description.labels,
         text=description.text,
+        vocabulary=_read_vocabulary(folder, description),
         measurements=description.measurements,
         program=description.program,
         folder=folder,
         golden=read_golden(folder / GOLDEN) if GOLDEN in description.files else None,
+        _weights_hash=description.weights,
+        _similarity=description.similarity,
     )
+
+
+def _read_vocabulary(folder: Path, description: Description) -> bytes | None:
+    name = f"tokenizer{vocabulary_suffix(description.text)}" if description.text is not None else ""
+    return (folder / name).read_bytes() if name in description.files else None
 
 
 def record_measurements(bundle: Bundle, measurements: Sequence[Measurement]) -> None:
@@ -156,6 +171,8 @@ def _describe(bundle: Bundle, files: dict[str, str]) -> str:
         labels=bundle.labels,
         provenance=bundle.provenance,
         measurements=bundle.measurements,
+        similarity=bundle.similarity if isinstance(bundle.config, LiTConfig) else None,
+        weights=bundle.weights_hash,
         files=files,
     )
     fields = description.model_dump(mode="json")

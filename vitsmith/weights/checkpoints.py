@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from vitsmith.data.photos import sample_images
 from vitsmith.errors import InputError, UnknownNameError, WeightsError, suggestion
+from vitsmith.files import replacing
 from vitsmith.layers.positions import ResizeMethod
 from vitsmith.models.build import ImageModel, Model, build
 from vitsmith.models.config import LiTConfig
@@ -17,12 +18,12 @@ from vitsmith.models.presets import check_name, find_preset
 from vitsmith.specs import Provenance
 from vitsmith.weights.adapt import AdaptReport, adapt
 from vitsmith.weights.augreg import find_augreg
-from vitsmith.weights.bundle import Bundle
+from vitsmith.weights.bundle import Bundle, original_text, vocabulary_suffix
 from vitsmith.weights.bundle_folder import is_bundle, read_bundle, write_bundle
 from vitsmith.weights.download import download
 from vitsmith.weights.foreign import load_foreign
 from vitsmith.weights.jax_npz import load_npz, save_npz
-from vitsmith.weights.published import checkpoints, checkpoints_of, find_checkpoint
+from vitsmith.weights.published import Checkpoint, checkpoints, checkpoints_of, find_checkpoint
 
 GOLDEN_IMAGES = 2
 FOREIGN_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
@@ -36,6 +37,7 @@ def load(
     pooling: str | None = None,
     headless: bool = False,
     verify: bool = True,
+    vocabulary: str | os.PathLike[str] | None = None,
 ) -> Bundle:
     """A bundle for inference from a bundle folder, a released `.npz`, weights of timm or HF, or a published name.
 
@@ -46,22 +48,26 @@ def load(
         pooling: 'unpooled' or 'token_unpooled' for such `.npz` files, whose arrays look like 'gap' or 'token'.
         headless: leave the classifier out and give features; allows files whose head is absent or all zeros.
         verify: compare the hashes of a bundle's files.
+        vocabulary: the tokenizer's file of a LiT `.npz` (.txt or .model); by default the one beside it of its name.
 
     Raises an InputError (WeightsError, BundleError, DownloadError, UnknownNameError) that says what is wrong:
     anything missing, unexpected or misshapen, and a head of zeros, is refused.
     """
     path = Path(source)
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
+    if vocabulary is not None and (is_bundle(path) or path.suffix != ".npz"):
+        raise InputError(f"a vocabulary is given to LiT checkpoints (.npz) on disk, and {path} is none: leave it out")
     if not path.exists():
         return _load_published(os.fspath(source), name=name, image_size=size, headless=headless)
     if is_bundle(path):
         bundle = read_bundle(path, verify=verify)
         if name is not None:
             check_name(bundle.config, name, str(path))
-        return _without_head(bundle) if headless else bundle
+        return without_head(bundle) if headless else bundle
     if path.suffix == ".npz":
         model = load_npz(path, name=name, image_size=size, pooling=pooling, headless=headless)
-        return Bundle.of(model, provenance=_provenance(str(path), "jax-npz"))
+        provenance = _provenance(str(path), "jax-npz")
+        return Bundle.of(model, provenance=provenance, vocabulary=_vocabulary(model, path, vocabulary))
     if path.suffix in FOREIGN_SUFFIXES or (path / "config.json").is_file():
         foreign = load_foreign(path, name=name, image_size=size, headless=headless)
         provenance = _provenance(str(path), foreign.format, notes=foreign.notes)
@@ -74,6 +80,7 @@ def save(
 ) -> Bundle | None:
     """Writes a bundle folder (and returns the bundle in it), or one `.npz` with the original's names and layouts.
 
+    The vocabulary of a LiT goes beside the `.npz` under the same name, as published (`.txt` or `.model`).
     A model alone becomes a bundle with the original's preprocessing for its family; a bundle without golden examples
     gets some. Nothing half-written is left.
     Raises OutputError when the place cannot be written, WeightsError for what the format cannot hold.
@@ -81,7 +88,11 @@ def save(
     bundle = what if isinstance(what, Bundle) else Bundle.of(what)
     if format == "npz":
         target = Path(path)
-        save_npz(bundle.model, target if target.suffix == ".npz" else target.with_name(target.name + ".npz"))
+        target = target if target.suffix == ".npz" else target.with_name(target.name + ".npz")
+        save_npz(bundle.model, target)
+        if bundle.text is not None and bundle.vocabulary is not None:
+            with replacing(target.with_suffix(vocabulary_suffix(bundle.text))) as partial:
+                partial.write_bytes(bundle.vocabulary)
         return None
     if format != "bundle":
         raise UnknownNameError("format", format, ("bundle", "npz"))
@@ -124,19 +135,41 @@ def init_for_finetune(
 
 
 def _load_published(source: str, *, name: str | None, image_size: tuple[int, int] | None, headless: bool) -> Bundle:
-    note = ""
+    note = vocabulary = ""
     if source.startswith("augreg:"):
         file = find_augreg(source)
         url, architecture, note = file.url, file.model, file.note
     else:
-        url, architecture = _published(source)
+        row = _published(source)
+        url, architecture, vocabulary = row.url, row.model, row.vocabulary
     path = download(url)
     model = load_npz(path, name=name or architecture, image_size=image_size, headless=headless)
-    return Bundle.of(model, provenance=_provenance(url, "jax-npz", (note,) if note else ()))
+    return Bundle.of(
+        model,
+        provenance=_provenance(url, "jax-npz", (note,) if note else ()),
+        vocabulary=download(vocabulary).read_bytes() if vocabulary else None,
+    )
 
 
-def _published(source: str) -> tuple[str, str]:
-    """(URL, architecture) of a published tag. Raises InputError for a missing file or an unknown name."""
+def _vocabulary(model: Model, path: Path, given: str | os.PathLike[str] | None) -> bytes | None:
+    """The bytes of the tokenizer's file: the one given, or the one beside the checkpoint; None for models of images."""
+    if not isinstance(model.config, LiTConfig):
+        if given is not None:
+            raise InputError(f"{path} is a model of images alone and has no use for a vocabulary: leave it out")
+        return None
+    place = Path(given) if given is not None else path.with_suffix(vocabulary_suffix(original_text(model.config)))
+    try:
+        return place.read_bytes()
+    except FileNotFoundError:
+        if given is None:
+            return None  # images can be embedded without; `Bundle.tokenizer` says what is missing
+        raise InputError(f"{place}: no such vocabulary; give the file that was published with the model") from None
+    except OSError as error:
+        raise InputError(f"cannot read the vocabulary {place}: {error.strerror}") from error
+
+
+def _published(source: str) -> Checkpoint:
+    """The published checkpoint of a tag. Raises InputError for a missing file or an unknown name."""
     try:
         checkpoint = find_checkpoint(source)
     except UnknownNameError:
@@ -153,7 +186,7 @@ def _published(source: str) -> tuple[str, str]:
         raise InputError(
             f"{source!r} is an architecture, not a file of weights: create_model() gives fresh ones; {known}"
         ) from None
-    return checkpoint.url, checkpoint.model
+    return checkpoint
 
 
 def _preset_name(source: str) -> str | None:
@@ -163,9 +196,9 @@ def _preset_name(source: str) -> str | None:
         return None
 
 
-def _without_head(bundle: Bundle) -> Bundle:
-    """The same weights, giving features."""
-    if isinstance(bundle.config, LiTConfig):
+def without_head(bundle: Bundle) -> Bundle:
+    """The same weights, giving features; a LiT model as it is. Raises BundleError for an exported classifier."""
+    if isinstance(bundle.config, LiTConfig) or not bundle.classes:
         return bundle
     config = change(bundle.config, classes=0)
     model = build(config, device="meta")

@@ -2,23 +2,51 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from vitsmith.data.preprocess import preprocess
+from vitsmith.data.tokenize import Tokenizer
 from vitsmith.errors import BundleError
 from vitsmith.specs import ImageSpec
 
 Array = np.ndarray[Any, Any]
+Run = Callable[[Array], Array]
 
 TENSOR_TOLERANCE = 1e-4
 """Input values may move by this much: another NumPy or Pillow rounds differently in the last bits."""
 OUTPUT_TOLERANCE = 2e-3
 """Outputs may move by this share of the largest: another processor adds in another order."""
+
+TEXTS = ("a photo of a cat.", "Two dogs on a beach, at sunset!", "naïve café", "")
+"""What golden texts are made of: case, punctuation, accents, and nothing at all."""
+
+
+@dataclass(frozen=True)
+class GoldenTexts:
+    """Texts with what tokenizer and text tower made of them."""
+
+    texts: tuple[str, ...]
+    tokens: Array
+    """int32 (texts, length)."""
+    embeddings: Array
+    """float32 (texts, E)."""
+
+    def check(self, tokenizer: Tokenizer, run: Run, where: str, tolerance: float) -> None:
+        """Raises BundleError when the texts give other tokens, or other embeddings, than when the bundle was made."""
+        tokens = tokenizer(self.texts)
+        if not np.array_equal(tokens, self.tokens):
+            at = int(np.flatnonzero((tokens != self.tokens).any(axis=1))[0])
+            raise BundleError(
+                f"{where}: the golden text {self.texts[at]!r} becomes other tokens here than when the bundle was made: "
+                "the vocabulary or a tokenizer library changed; make the bundle again"
+            )
+        _check_outputs(self.embeddings, run(self.tokens), f"{where}: the golden texts", tolerance)
 
 
 @dataclass(frozen=True)
@@ -31,6 +59,13 @@ class Golden:
     """float32 (examples, 3, height, width), the images after preprocessing."""
     outputs: Array
     """float32 (examples, ...): logits, or features of a model without head."""
+    texts: GoldenTexts | None = None
+    """Of models with a text tower."""
+
+    def with_texts(self, tokenizer: Tokenizer, run: Run) -> Golden:
+        """The same with golden texts, through `run`: int32 (texts, length) -> embeddings."""
+        tokens = tokenizer(TEXTS)
+        return replace(self, texts=GoldenTexts(TEXTS, tokens, run(tokens).astype(np.float32)))
 
     def check_inputs(self, spec: ImageSpec, where: str) -> None:
         """Raises BundleError when preprocessing gives other tensors than when the bundle was made."""
@@ -42,15 +77,9 @@ class Golden:
                     "specification or an imaging library changed; make the bundle again"
                 )
 
-    def check_outputs(self, outputs: Array, where: str) -> None:
+    def check_outputs(self, outputs: Array, where: str, tolerance: float = OUTPUT_TOLERANCE) -> None:
         """Raises BundleError unless `outputs` are what the model gave for the golden tensors when it was saved."""
-        largest = float(np.abs(self.outputs).max())
-        error = float(np.abs(outputs - self.outputs).max()) / max(largest, 1e-12)
-        if not error <= OUTPUT_TOLERANCE:  # also refuses NaN
-            raise BundleError(
-                f"{where}: the golden images give other answers here than when the bundle was made "
-                f"(relative difference {error:.2g}, allowed {OUTPUT_TOLERANCE:g}); do not use it on this machine"
-            )
+        _check_outputs(self.outputs, outputs, f"{where}: the golden images", tolerance)
 
 
 def make_golden(images: Sequence[Array], spec: ImageSpec, run: Callable[[Array], Array]) -> Golden:
@@ -64,7 +93,13 @@ def write_golden(golden: Golden, path: Path) -> None:
     from safetensors.numpy import save_file
 
     arrays = {f"image.{index}": np.ascontiguousarray(image) for index, image in enumerate(golden.images)}
-    save_file({**arrays, "tensors": golden.tensors, "outputs": np.ascontiguousarray(golden.outputs)}, path)
+    arrays |= {"tensors": golden.tensors, "outputs": np.ascontiguousarray(golden.outputs)}
+    if golden.texts is not None:
+        written = json.dumps(golden.texts.texts, ensure_ascii=False).encode()
+        arrays["texts"] = np.frombuffer(written, np.uint8)
+        arrays["texts.tokens"] = golden.texts.tokens
+        arrays["texts.embeddings"] = np.ascontiguousarray(golden.texts.embeddings)
+    save_file(arrays, path)
 
 
 def read_golden(path: Path) -> Golden:
@@ -74,7 +109,24 @@ def read_golden(path: Path) -> Golden:
 
     try:
         arrays = load_file(path)
-        images = tuple(arrays[f"image.{index}"] for index in range(len(arrays) - 2))
-        return Golden(images, arrays["tensors"], arrays["outputs"])
-    except (SafetensorError, KeyError, OSError) as error:
+        count = sum(name.startswith("image.") for name in arrays)
+        images = tuple(arrays[f"image.{index}"] for index in range(count))
+        return Golden(images, arrays["tensors"], arrays["outputs"], _read_texts(arrays))
+    except (SafetensorError, KeyError, OSError, ValueError) as error:
         raise BundleError(f"{path} is damaged ({error}); make the bundle again") from None
+
+
+def _read_texts(arrays: dict[str, Array]) -> GoldenTexts | None:
+    if "texts" not in arrays:
+        return None
+    texts = tuple(json.loads(arrays["texts"].tobytes()))
+    return GoldenTexts(texts, arrays["texts.tokens"], arrays["texts.embeddings"])
+
+
+def _check_outputs(expected: Array, found: Array, what: str, tolerance: float) -> None:
+    error = float(np.abs(found - expected).max()) / max(float(np.abs(expected).max()), 1e-12)
+    if not error <= tolerance:  # also refuses NaN
+        raise BundleError(
+            f"{what} give other answers here than when the bundle was made "
+            f"(relative difference {error:.2g}, allowed {tolerance:g}); do not use it on this machine"
+        )

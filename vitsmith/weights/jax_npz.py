@@ -83,6 +83,8 @@ def check_head(model: Model, source: str, *, headless: bool, kernel: str = HEAD[
 
 def _not_in_original(config: ModelConfig) -> str:
     """What of a configuration the original cannot express, or ''."""
+    if isinstance(config, LiTConfig) and config.bias:
+        return "the bias of a sigmoid loss"
     towers: list[Any] = [config.image, config.text] if isinstance(config, LiTConfig) else [config]
     for tower in towers:
         default_eps = 1e-12 if getattr(tower, "kind", "") == "bert" else 1e-6

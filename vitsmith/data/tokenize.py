@@ -1,0 +1,188 @@
+"""Text to token ids, as the original does it. Source: vit_jax/preprocess.py.
+
+The vocabulary of a model is the file that its authors published: WordPiece's is text, a piece a line; SentencePiece's
+is a binary model. Letters: T texts, L tokens of each.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+import unicodedata
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitsmith.errors import InputError, MissingPackageError
+from vitsmith.specs import TextSpec
+
+START, UNKNOWN, END = "[CLS]", "[UNK]", "[SEP]"
+"""Pieces that a WordPiece vocabulary must have; the last only where texts are padded with an end token."""
+
+_LONGEST_WORD = 100  # characters, tensorflow_text's default; longer words are unknown
+
+_IGNORED = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
+    "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
+"""Default_Ignorable_Code_Point of the Unicode database, which case folding to NFKC_Casefold drops."""
+
+_PUNCTUATION = str.maketrans("_", " ", string.punctuation.replace("_", ""))
+
+
+class Tokenizer:
+    """Texts to int32 (T, L), with the vocabulary and the rules of one model.
+
+    Args:
+        spec: how texts become tokens.
+        vocabulary: the bytes of the vocabulary file.
+
+    Raises InputError for a file of another kind, or with more pieces than the text tower knows; MissingPackageError
+    without the library that reads it.
+    """
+
+    def __init__(self, spec: TextSpec, vocabulary: bytes) -> None:
+        self.spec = spec
+        self._pieces: _Pieces = (_WordPiece if spec.tokenizer == "wordpiece" else _SentencePiece)(spec, vocabulary)
+        if self._pieces.count > spec.vocabulary:
+            raise InputError(
+                f"the vocabulary has {self._pieces.count:,} pieces and the text tower knows {spec.vocabulary:,}: "
+                "give it the file that was published with it"
+            )
+
+    @classmethod
+    def open(cls, spec: TextSpec, vocabulary: bytes) -> Tokenizer:
+        """The same as calling the class."""
+        return cls(spec, vocabulary)
+
+    def __call__(self, texts: Sequence[str]) -> NDArray[np.int32]:
+        """Token ids, int32 (T, L): clipped, and padded as the specification says."""
+        rows = self._encode(texts)
+        length, zero = self.spec.length, self.spec.padding == "zero"
+        tokens = np.full((len(rows), length), 0 if zero else self._pieces.end, np.int32)
+        for row, ids in zip(tokens, rows, strict=True):
+            if zero:
+                row[0] = self._pieces.start
+                row[1 : 1 + len(ids)] = ids[: length - 1]
+            else:  # the end token is always there, as it is what is pooled
+                row[: min(len(ids), length - 1)] = ids[: length - 1]
+        return tokens
+
+    def cut(self, texts: Sequence[str]) -> list[int]:
+        """Positions of the texts that are longer than the model's context: their ends go unread."""
+        return [at for at, ids in enumerate(self._encode(texts)) if len(ids) > self.spec.length - 1]
+
+    def _encode(self, texts: Sequence[str]) -> list[list[int]]:
+        if isinstance(texts, str):
+            raise InputError(f"tokenize a list of texts, not one: [{texts!r}]")
+        if self.spec.canonicalize:
+            texts = [canonicalize(text) for text in texts]
+        return self._pieces.encode(texts)
+
+
+def canonicalize(text: str) -> str:
+    """'_' to a space, no ASCII punctuation, lower case, single spaces, as big_vision does with prompts of SigLIP."""
+    return " ".join(text.translate(_PUNCTUATION).lower().split())
+
+
+def fold_case(text: str) -> str:
+    """Lower case without accents, as tensorflow_text's BertTokenizer(lower_case=True).
+
+    That is Unicode's NFKC_Casefold (so 'ß' becomes 'ss', ligatures fall apart, zero-width characters go), then NFD
+    without its marks. BERT's own code only lowers and so differs in such characters.
+    """
+    folded = _IGNORED.sub("", unicodedata.normalize("NFD", text))
+    for _ in range(2):  # normalising may bring up what can be folded again (Unicode's definition of the mapping)
+        folded = unicodedata.normalize("NFKC", folded.casefold())
+    return "".join(each for each in unicodedata.normalize("NFD", folded) if unicodedata.category(each) != "Mn")
+
+
+class _Pieces(Protocol):
+    """What both kinds of vocabulary can do. `start` is there where texts are padded with zeros."""
+
+    count: int
+    start: int
+    end: int
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """The pieces of each text, without start, end and padding."""
+
+
+class _WordPiece:
+    def __init__(self, spec: TextSpec, vocabulary: bytes) -> None:
+        self._vocabulary = _read_pieces(vocabulary)
+        self._lower_case = spec.lower_case
+        self.count = len(self._vocabulary)
+        needed = (UNKNOWN, START) if spec.padding == "zero" else (UNKNOWN, END)
+        missing = [piece for piece in needed if piece not in self._vocabulary]
+        if missing:
+            raise InputError(
+                f"the vocabulary has no {' and no '.join(missing)}: it is not that of a WordPiece tokenizer"
+            )
+        self.start = self._vocabulary.get(START, 0)
+        self.end = self._vocabulary.get(END, 0)
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        prepared = [_without_controls(fold_case(text) if self._lower_case else text) for text in texts]
+        return [one.ids for one in self._tokenizer.encode_batch(prepared, add_special_tokens=False)]
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        try:
+            from tokenizers import Tokenizer as Pieces
+            from tokenizers import models, normalizers, pre_tokenizers
+        except ImportError:
+            raise MissingPackageError("tokenizers", "text") from None
+        model = models.WordPiece(self._vocabulary, unk_token=UNKNOWN, max_input_chars_per_word=_LONGEST_WORD)
+        tokenizer = Pieces(model)
+        tokenizer.normalizer = normalizers.BertNormalizer(
+            clean_text=False, handle_chinese_chars=True, strip_accents=False, lowercase=False
+        )
+        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        return tokenizer
+
+
+class _SentencePiece:
+    def __init__(self, spec: TextSpec, vocabulary: bytes) -> None:
+        try:
+            import sentencepiece
+        except ImportError:
+            raise MissingPackageError("sentencepiece", "text") from None
+        self._lower_case = spec.lower_case
+        try:
+            self._processor = sentencepiece.SentencePieceProcessor(model_proto=vocabulary)
+            self.count = int(self._processor.get_piece_size())
+        except Exception as error:  # whatever a foreign parser throws at bytes that are no model
+            raise InputError("the vocabulary is not a SentencePiece model: give the .model file") from error
+        self.start, self.end = -1, int(self._processor.eos_id())
+        if self.count == 0 or self.end < 0:
+            raise InputError("the vocabulary is not a SentencePiece model with an end token: give the .model file")
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        given = [text.lower() for text in texts] if self._lower_case else list(texts)
+        encoded: list[list[int]] = self._processor.encode(given)
+        return encoded
+
+
+def _read_pieces(vocabulary: bytes) -> dict[str, int]:
+    """Piece to its id, the number of its line."""
+    try:
+        lines = vocabulary.decode("utf-8").split("\n")
+    except UnicodeDecodeError:
+        raise InputError("the vocabulary is not a text file with a piece a line, as WordPiece's is") from None
+    if lines and not lines[-1]:
+        lines.pop()
+    pieces = {line.rstrip("\r"): index for index, line in enumerate(lines)}
+    if len(pieces) < len(lines):
+        raise InputError(f"the vocabulary has {len(lines) - len(pieces)} pieces twice: it is damaged")
+    return pieces
+
+
+def _without_controls(text: str) -> str:
+    """Control and format characters become spaces, as in tensorflow_text's BasicTokenizer."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(" " if unicodedata.category(each) in ("Cc", "Cf") else each for each in text)

@@ -1,0 +1,121 @@
+"""Images and texts in, unit vectors out: what retrieval and zero-shot classification are made of."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from vitsmith.data.images import MAX_PIXELS, ImageSource
+from vitsmith.engines.base import TOLERANCES, open_engine
+from vitsmith.errors import InputError
+from vitsmith.models.config import LiTConfig
+from vitsmith.stream import Failure, ImageStream, several
+from vitsmith.weights.bundle import Bundle
+from vitsmith.weights.checkpoints import load, without_head
+
+Array = np.ndarray[Any, Any]
+
+TEXT_BATCH = 256
+"""Texts given to the engine at once: they are short."""
+
+
+class Encoder:
+    """Embeds images with any model, and texts with a LiT model. Letters: N images, T texts, E embedding width.
+
+    Images are given by LiT's image tower, or, for other models, by the feature that the classifier would see; either
+    way as vectors of length 1.
+
+    Args:
+        bundle: a bundle, or anything `vitsmith.load` takes.
+        engine: 'auto', 'torch' or 'onnx'.
+        batch_size: images given to the engine at once.
+        decoders: threads that read and preprocess; default one for each core.
+        threads: cores the engine uses; default all.
+        precision: 'fp32', or 'bf16' for the torch engine.
+        max_pixels: larger images are refused before they are decoded.
+
+    Raises InputError for a model that gives a feature for each patch, and for an exported classifier.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle | str | os.PathLike[str],
+        engine: str = "auto",
+        *,
+        batch_size: int = 32,
+        decoders: int | None = None,
+        threads: int | None = None,
+        precision: str = "fp32",
+        max_pixels: int = MAX_PIXELS,
+    ) -> None:
+        self.bundle = without_head(bundle) if isinstance(bundle, Bundle) else load(bundle, headless=True)
+        if getattr(self.bundle.config, "pooling", "") in ("unpooled", "token_unpooled"):
+            raise InputError(f"{self.bundle.where} gives a feature for each patch, not one for an image")
+        if threads is not None and threads < 1:
+            raise InputError(f"threads must be at least 1, got {threads}")
+        self.engine = open_engine(self.bundle, engine, threads=threads, precision=precision)
+        self._tolerance = TOLERANCES[precision]
+        self._stream = ImageStream(
+            self.bundle.images, self.engine, batch_size=batch_size, decoders=decoders, max_pixels=max_pixels
+        )
+        self._texts_checked = False
+
+    @property
+    def width(self) -> int:
+        """E."""
+        config = self.bundle.config
+        return config.embedding_width if isinstance(config, LiTConfig) else config.feature_width
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether the model has a text tower."""
+        return isinstance(self.bundle.config, LiTConfig)
+
+    def images(self, images: ImageSource | Iterable[ImageSource]) -> Array:
+        """float32 (N, E), unit vectors in the order of `images`. Raises ImageError at an unreadable one."""
+        rows = self._stream.rows(several(images))
+        return np.zeros((0, self.width), np.float32) if rows is None else self._unit(rows)
+
+    def stream(self, images: Iterable[ImageSource]) -> Iterator[tuple[str, Array] | Failure]:
+        """(name, unit vector (E,)) or Failure for each image, in order, as batches are done."""
+        for answer in self._stream.answers(images):
+            yield answer if isinstance(answer, Failure) else (answer[0], self._unit(answer[1]))
+
+    def texts(self, texts: Sequence[str]) -> Array:
+        """float32 (T, E), unit vectors in the order of `texts`, whose ends beyond the context go unread (see `cut`).
+
+        Raises InputError for a model without a text tower or vocabulary.
+        """
+        return self.tokens(self.bundle.tokenizer(texts))
+
+    def tokens(self, tokens: Array) -> Array:
+        """float32 (T, E) for integer token ids (T, length). Raises InputError for any other length."""
+        text = self.bundle.text
+        if text is None:
+            raise InputError(f"{self.bundle.where} is a model of images alone: it cannot read text; use a LiT model")
+        if tokens.ndim != 2 or tokens.shape[1] != text.length or tokens.dtype.kind not in "iu":
+            raise InputError(
+                f"tokens must be integers of shape (texts, {text.length}), got {tokens.dtype} {tokens.shape}; "
+                "use the model's own tokenizer"
+            )
+        if not self._texts_checked:
+            self.bundle.check_golden_texts(self.engine.run_texts, tolerance=self._tolerance)
+            self._texts_checked = True
+        tokens = np.ascontiguousarray(tokens, np.int32)
+        rows = [self.engine.run_texts(tokens[at : at + TEXT_BATCH]) for at in range(0, len(tokens), TEXT_BATCH)]
+        return np.concatenate(rows) if rows else np.zeros((0, self.width), np.float32)
+
+    def cut(self, texts: Sequence[str]) -> list[int]:
+        """Positions of the texts that are longer than the model's context."""
+        return self.bundle.tokenizer.cut(texts)
+
+    def _unit(self, vectors: Array) -> Array:
+        """LiT's are of length 1 already; the same 1e-8 keeps a vector of zeros from becoming NaN."""
+        if self.reads_text:
+            return vectors
+        norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
+        unit: Array = vectors / (norms + 1e-8)
+        return unit
