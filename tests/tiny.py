@@ -81,10 +81,15 @@ WORDS = [
 """A WordPiece vocabulary for the towers of `BERT`."""
 
 
-def tiny_lit(name: str = "lit-bert", *, seed: int = 0) -> Bundle:
-    """A LiT bundle with its vocabulary: the words above, or the recorded SentencePiece model, clipped to the tower."""
+def tiny_lit(name: str = "lit-bert", *, seed: int = 0, square: bool = False) -> Bundle:
+    """A LiT bundle with its vocabulary: the words above, or the recorded SentencePiece model.
+
+    `square` makes the images so: from an .npz alone no other shape can be told.
+    """
     config = CONFIGS[name]
     assert isinstance(config, LiTConfig)
+    if square:
+        config = config.model_copy(update={"image": change(config.image, image_size=(16, 16))})
     if isinstance(config.text, BertConfig):
         vocabulary = "\n".join(WORDS).encode()
     else:

@@ -64,6 +64,7 @@ class Predictor:
         batch_size: images given to the engine at once; the last batch may be smaller.
         decoders: threads that read and preprocess; default one for each core.
         threads: cores the engine uses; default all.
+        precision: 'fp32', or 'bf16' for the torch engine.
         max_pixels: larger images are refused before they are decoded.
 
     Raises InputError for a bundle without a classifier.
@@ -77,6 +78,7 @@ class Predictor:
         batch_size: int = 16,
         decoders: int | None = None,
         threads: int | None = None,
+        precision: str = "fp32",
         max_pixels: int = MAX_PIXELS,
     ) -> None:
         self.bundle = bundle if isinstance(bundle, Bundle) else load(bundle)
@@ -88,10 +90,15 @@ class Predictor:
             raise InputError(f"{self.bundle.where} gives logits for each patch, not one answer for an image")
         if threads is not None and threads < 1:
             raise InputError(f"threads must be at least 1, got {threads}")
-        self.engine = open_engine(self.bundle, engine, threads=threads)
+        self.engine = open_engine(self.bundle, engine, threads=threads, precision=precision)
         self.images = ImageStream(
             self.bundle.images, self.engine, batch_size=batch_size, decoders=decoders, max_pixels=max_pixels
         )
+
+    @property
+    def where(self) -> str:
+        """What messages call the model."""
+        return self.bundle.where
 
     @property
     def labels(self) -> Labels | None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from vitsmith.cli.output import JsonOption, print_facts, print_json, print_table, progress, say
+from vitsmith.cli.zeroshot import PrecisionOption, TemplatesOption, VocabularyOption, open_classifier
 
 if TYPE_CHECKING:
+    from vitsmith.data.samples import Samples
     from vitsmith.evaluate.evaluation import Evaluation
 
 WORST_CLASSES = 10
@@ -17,43 +19,133 @@ WORST_CLASSES = 10
 
 def evaluate(
     model: Annotated[str, typer.Argument(help="A bundle, weights or a published name.")],
-    data: Annotated[str, typer.Option(help="A folder of class folders (or with val/ or test/ inside), or 'digits'.")],
+    data: Annotated[
+        str,
+        typer.Option(
+            help="A folder of class folders (or with val/ or test/ inside), .csv, .jsonl, shards or 'digits'."
+        ),
+    ],
     split: Annotated[
         str, typer.Option(help="train, val or test; default: the held-out part if there is one, else all.")
     ] = "",
+    zeroshot: Annotated[
+        bool, typer.Option("--zeroshot", help="Classify with words: the data's class names, or those of --labels.")
+    ] = False,
+    templates: TemplatesOption = "",
+    retrieval: Annotated[
+        bool, typer.Option("--retrieval", help="The data are captioned images: recall of each from the other.")
+    ] = False,
     batch: Annotated[int, typer.Option(min=1, help="Images computed at once.")] = 32,
     engine: Annotated[str, typer.Option(help="auto, torch or onnx.")] = "auto",
-    labels: Annotated[Path | None, typer.Option(help="Names of the classes, one a line in order.")] = None,
+    precision: PrecisionOption = "fp32",
+    labels: Annotated[
+        Path | None, typer.Option(help="Names of the classes, one a line; with --zeroshot words may follow a tab.")
+    ] = None,
+    vocabulary: VocabularyOption = None,
     record: Annotated[bool, typer.Option("--record", help="Write the scores into the bundle.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for scores and plots; default runs/evaluate/<name>.")] = None,
     json: JsonOption = False,
 ) -> None:
-    """Top-1 with its confidence interval, top-5, accuracy of each class and calibration."""
+    """Top-1 with its confidence interval, top-5, accuracy of each class and calibration; or recall of pairs."""
+    from vitsmith.errors import InputError
+
+    if retrieval and (zeroshot or templates or labels):
+        raise InputError("--retrieval compares images with captions: leave --zeroshot, --templates and --labels away")
+    if templates and not zeroshot:
+        raise InputError("--templates are for --zeroshot")
+    options = {"engine": engine, "batch_size": batch, "precision": precision}
+    if retrieval:
+        _evaluate_retrieval(model, data, split, vocabulary, options, record=record, out=out, json=json)
+        return
+
     from vitsmith.data.datasets import open_labelled
     from vitsmith.evaluate.evaluation import evaluate as run
-    from vitsmith.predict import Predictor
     from vitsmith.runs import Run, model_name
     from vitsmith.weights.bundle_folder import record_measurements
-    from vitsmith.weights.checkpoints import load
-    from vitsmith.weights.labels import with_labels
 
     samples, name = open_labelled(data, split)
-    bundle = with_labels(load(model), labels)
-    predictor = Predictor(bundle, engine, batch_size=batch)
+    how = {}
+    if zeroshot:
+        classifier, how = _zeroshot(model, samples, templates, labels, vocabulary, options)
+        bundle, opened, name = classifier.encoder.bundle, classifier.encoder.engine, f"{name}, zero-shot"
+    else:
+        classifier = _predictor(model, labels, vocabulary, options)
+        bundle, opened = classifier.bundle, classifier.engine
     with progress(unit="images") as bar:
         task = bar.add_task("evaluating", total=len(samples), note="")
-        evaluation = run(predictor, samples, on_image=lambda: bar.advance(task))
+        evaluation = run(classifier, samples, on_image=lambda: bar.advance(task))
     with Run("evaluate", model_name(model), out) as folder:
-        scores = {"model": bundle.where, "data": name, "engine": predictor.engine.name, "seconds": evaluation.seconds}
-        scores |= {"classes": list(evaluation.classes), **evaluation.scores.to_dict()}
+        scores = {"model": bundle.where, "data": name, "engine": opened.name, "precision": opened.precision, **how}
+        scores |= {"seconds": evaluation.seconds, "classes": list(evaluation.classes), **evaluation.scores.to_dict()}
         folder.write_json("scores.json", scores)
         if record:
-            record_measurements(bundle, evaluation.measurements(name, predictor.engine.name))
+            record_measurements(bundle, evaluation.measurements(name, opened.name))
     if json:
         print_json(scores)
     else:
         print_evaluation(evaluation)
         say(f"scores written to {folder.folder}")
+
+
+def _predictor(model: str, labels: Path | None, vocabulary: Path | None, options: dict[str, Any]) -> Any:
+    from vitsmith.predict import Predictor
+    from vitsmith.weights.checkpoints import load
+    from vitsmith.weights.labels import with_labels
+
+    return Predictor(with_labels(load(model, vocabulary=vocabulary), labels), **options)
+
+
+def _zeroshot(
+    model: str,
+    samples: Samples,
+    templates: str,
+    labels: Path | None,
+    vocabulary: Path | None,
+    options: dict[str, Any],
+) -> tuple[Any, dict[str, Any]]:
+    """The classifier, and what a score needs to say of it. Without labels the classes are the data's own."""
+    from vitsmith.zeroshot.words import read_words, words_of
+
+    words = read_words(str(labels)) if labels is not None else words_of(samples.classes)
+    classifier = open_classifier(model, words, templates, vocabulary, options=options)
+    return classifier, {"templates": list(classifier.templates), "cut": list(classifier.cut)}
+
+
+def _evaluate_retrieval(
+    model: str,
+    data: str,
+    split: str,
+    vocabulary: Path | None,
+    options: dict[str, Any],
+    *,
+    record: bool,
+    out: Path | None,
+    json: bool,
+) -> None:
+    from vitsmith.data.pairs import open_caption_samples
+    from vitsmith.encode import Encoder
+    from vitsmith.evaluate.retrieval import evaluate_retrieval
+    from vitsmith.runs import Run, model_name
+    from vitsmith.weights.bundle_folder import record_measurements
+    from vitsmith.weights.checkpoints import load
+
+    samples, name = open_caption_samples(data, split)
+    encoder = Encoder(load(model, vocabulary=vocabulary), **options)
+    with progress(unit="images") as bar:
+        task = bar.add_task("embedding", total=len(samples), note="")
+        evaluation = evaluate_retrieval(encoder, samples, on_image=lambda: bar.advance(task))
+    with Run("evaluate", model_name(model), out) as folder:
+        scores = {"model": encoder.bundle.where, "data": name, "engine": encoder.engine.name, **evaluation.to_dict()}
+        folder.write_json("scores.json", scores)
+        if record:
+            record_measurements(encoder.bundle, evaluation.measurements(name))
+    if json:
+        print_json(scores)
+        return
+    print_table(
+        ("recall", "queries", "at 1", "at 5", "at 10"), evaluation.rows(), right=("queries", "at 1", "at 5", "at 10")
+    )
+    say(f"scores written to {folder.folder}")
 
 
 def print_evaluation(evaluation: Evaluation) -> None:

@@ -20,6 +20,7 @@ from vitsmith.cli.models import models
 from vitsmith.cli.predict import predict
 from vitsmith.cli.quickstart import quickstart
 from vitsmith.cli.train import train
+from vitsmith.cli.zeroshot import zeroshot
 from vitsmith.errors import VitsmithError
 
 INTERRUPTED = 130  # what typer returns after Ctrl-C
@@ -32,7 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (quickstart, models, inspect, train, distill, evaluate, predict, export):
+for verb in (quickstart, models, inspect, train, distill, evaluate, predict, zeroshot, export):
     app.command()(verb)
 
 # Typer carries a Click of its own in newer versions; this is the base of its usage errors in all of them.

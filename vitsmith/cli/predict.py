@@ -77,12 +77,12 @@ def predict(
 
 
 class Writer:
-    """Writes results one by one in the chosen style."""
+    """Writes results one by one in the chosen style; `meaning` is what the scores are."""
 
-    def __init__(self, style: Style, top: int) -> None:
-        self._style, self._top = style, top
+    def __init__(self, style: Style, top: int, *, meaning: str = "probability") -> None:
+        self._style, self._top, self._meaning = style, top, meaning
         if style is Style.csv:
-            answers = [f"{what}{rank}" for rank in range(1, top + 1) for what in ("label", "probability")]
+            answers = [f"{what}{rank}" for rank in range(1, top + 1) for what in ("label", meaning)]
             self._write_csv(["image", *answers, "error"])
 
     def write(self, result: Prediction | Failure) -> None:
@@ -96,13 +96,14 @@ class Writer:
             return
         best = result.top(self._top)
         if self._style is Style.json:
-            answers = [{"label": label, "probability": round(probability, 6)} for label, probability in best]
+            answers = [{"label": label, self._meaning: round(score, 6)} for label, score in best]
             print_json_line({"image": result.source, "predictions": answers})
         elif self._style is Style.csv:
-            cells = [cell for label, probability in best for cell in (label, f"{probability:.6f}")]
+            cells = [cell for label, score in best for cell in (label, f"{score:.6f}")]
             self._write_csv([result.source, *cells, *[""] * (2 * (self._top - len(best))), ""])
         else:
-            answers_shown = "  ".join(f"{label:<{LABEL_WIDTH}} {probability:6.1%}" for label, probability in best)
+            form = "6.1%" if self._meaning == "probability" else "6.3f"
+            answers_shown = "  ".join(f"{label:<{LABEL_WIDTH}} {score:{form}}" for label, score in best)
             typer.echo(f"{answers_shown}  {result.source}")
 
     def _write_csv(self, cells: list[str]) -> None:

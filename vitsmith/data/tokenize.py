@@ -60,6 +60,14 @@ class Tokenizer:
 
     def __call__(self, texts: Sequence[str]) -> NDArray[np.int32]:
         """Token ids, int32 (T, L): clipped, and padded as the specification says."""
+        return self.read(texts)[0]
+
+    def cut(self, texts: Sequence[str]) -> list[int]:
+        """Positions of the texts that are longer than the model's context: their ends go unread."""
+        return np.flatnonzero(self.read(texts)[1]).tolist()
+
+    def read(self, texts: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+        """Token ids, int32 (T, L), and which of the texts were longer than the context, bool (T,)."""
         rows = self._encode(texts)
         length, zero = self.spec.length, self.spec.padding == "zero"
         tokens = np.full((len(rows), length), 0 if zero else self._pieces.end, np.int32)
@@ -69,11 +77,7 @@ class Tokenizer:
                 row[1 : 1 + len(ids)] = ids[: length - 1]
             else:  # the end token is always there, as it is what is pooled
                 row[: min(len(ids), length - 1)] = ids[: length - 1]
-        return tokens
-
-    def cut(self, texts: Sequence[str]) -> list[int]:
-        """Positions of the texts that are longer than the model's context: their ends go unread."""
-        return [at for at, ids in enumerate(self._encode(texts)) if len(ids) > self.spec.length - 1]
+        return tokens, np.fromiter((len(ids) > length - 1 for ids in rows), np.bool_, len(rows))
 
     def _encode(self, texts: Sequence[str]) -> list[list[int]]:
         if isinstance(texts, str):
@@ -94,6 +98,8 @@ def fold_case(text: str) -> str:
     That is Unicode's NFKC_Casefold (so 'ß' becomes 'ss', ligatures fall apart, zero-width characters go), then NFD
     without its marks. BERT's own code only lowers and so differs in such characters.
     """
+    if text.isascii():
+        return text.lower()
     folded = _IGNORED.sub("", unicodedata.normalize("NFD", text))
     for _ in range(2):  # normalising may bring up what can be folded again (Unicode's definition of the mapping)
         folded = unicodedata.normalize("NFKC", folded.casefold())

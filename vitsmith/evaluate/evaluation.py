@@ -5,9 +5,9 @@ from __future__ import annotations
 import datetime
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -15,9 +15,23 @@ from vitsmith.data.images import ImageSource
 from vitsmith.data.samples import Samples
 from vitsmith.errors import DatasetError, suggestion
 from vitsmith.evaluate.scores import Scores, score_logits
-from vitsmith.predict import Predictor
-from vitsmith.specs import Measurement
+from vitsmith.specs import Labels, Measurement
 from vitsmith.stream import available_cores
+
+
+class Classifier(Protocol):
+    """What can be evaluated: a `Predictor`, or a `ZeroShotClassifier`."""
+
+    @property
+    def where(self) -> str:
+        """What messages call it."""
+
+    @property
+    def labels(self) -> Labels | None:
+        """Names of the classes, in the order of the logits."""
+
+    def logits(self, images: Iterable[ImageSource]) -> np.ndarray[Any, Any]:
+        """float32 (images, classes), in order."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,26 +62,26 @@ class Evaluation:
         )
 
 
-def evaluate(predictor: Predictor, samples: Samples, *, on_image: Callable[[], None] | None = None) -> Evaluation:
-    """Runs every image through the predictor. `on_image` is called as each is taken up.
+def evaluate(classifier: Classifier, samples: Samples, *, on_image: Callable[[], None] | None = None) -> Evaluation:
+    """Runs every image through the classifier. `on_image` is called as each is taken up.
 
     Raises DatasetError when classes cannot be matched by name, or at an image that cannot be read.
     """
-    labels = match_classes(predictor, samples)
-    assert predictor.bundle.labels is not None
+    labels = match_classes(classifier, samples)
+    assert classifier.labels is not None
     began = time.perf_counter()
-    logits = predictor.logits(_counted(samples, on_image))
+    logits = classifier.logits(_counted(samples, on_image))
     seconds = time.perf_counter() - began
-    return Evaluation(score_logits(logits, labels), logits, labels, predictor.bundle.labels.names, seconds)
+    return Evaluation(score_logits(logits, labels), logits, labels, classifier.labels.names, seconds)
 
 
-def match_classes(predictor: Predictor, samples: Samples) -> np.ndarray[Any, Any]:
+def match_classes(classifier: Classifier, samples: Samples) -> np.ndarray[Any, Any]:
     """Labels of the samples as positions among the model's classes, matched by name and never by order."""
-    names = predictor.bundle.labels
+    names = classifier.labels
     if names is None:
         raise DatasetError(
-            f"{predictor.bundle.where} does not name its {predictor.bundle.classes} classes, so the folders of "
-            "the data cannot be matched with them: give --labels FILE, one name a line in the order of the logits"
+            f"{classifier.where} does not name its classes, so the folders of the data cannot be matched with them: "
+            "give --labels FILE, one name a line in the order of the logits"
         )
     position = {name: index for index, name in enumerate(names.names)}
     unknown = [name for name in samples.classes if name not in position]

@@ -44,6 +44,7 @@ class LiT(nn.Module):
 
 
 def normalize(embeddings: Tensor) -> Tensor:
-    """Rows of unit length; 1e-8 is added to the norm (not a lower bound), as in the original."""
+    """Rows of unit length; 1e-8 is added to the norm (not a lower bound), as in the original. At least in float32."""
+    embeddings = embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))
     norms = torch.linalg.vector_norm(embeddings, dim=-1, keepdim=True)
     return embeddings / (norms + 1e-8)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
+from vitsmith.data.prompts import named_templates
 from vitsmith.data.tokenize import Tokenizer
 from vitsmith.errors import BundleError, InputError
 from vitsmith.models.config import BertConfig, LiTConfig, ModelConfig
@@ -215,11 +216,16 @@ class Bundle:
 
 
 def original_text(config: LiTConfig) -> TextSpec:
-    """How the original's tokenizer for such a text tower reads text (get_tokenizer in vit_jax/preprocess.py)."""
+    """How the original reads text for such a tower (get_tokenizer in vit_jax/preprocess.py), with its prompts."""
     kind: Literal["wordpiece", "sentencepiece"] = (
         "wordpiece" if isinstance(config.text, BertConfig) else "sentencepiece"
     )
-    return TextSpec(tokenizer=kind, length=config.text.length, vocabulary=config.text.vocabulary)  # type: ignore[call-arg]
+    return TextSpec(  # type: ignore[call-arg]  # what is left out follows from the kind
+        tokenizer=kind,
+        length=config.text.length,
+        vocabulary=config.text.vocabulary,
+        templates=named_templates("lit"),
+    )
 
 
 def vocabulary_suffix(text: TextSpec) -> str:

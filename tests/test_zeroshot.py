@@ -1,0 +1,313 @@
+"""Zero-shot classification against the same arithmetic by hand, and everything that is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from tests.tiny import CONFIGS, VIT, pictures, tiny_lit, tiny_model
+from vitsmith import Bundle, Labels, save
+from vitsmith.cli.main import app
+from vitsmith.data.preprocess import preprocess
+from vitsmith.data.prompts import fill_templates, named_templates, read_templates, template_sets
+from vitsmith.encode import Encoder
+from vitsmith.errors import InputError, UnknownNameError
+from vitsmith.specs import TextSpec
+from vitsmith.zeroshot import embeddings as embeddings_module
+from vitsmith.zeroshot.classifier import ZeroShotClassifier
+from vitsmith.zeroshot.words import check_words, read_words, words_of
+
+LABELS = ("cat", "red circle", "blue square")
+TEMPLATES = ("a photo of the {}", "small {}", "{}")
+PICTURES = pictures(5)
+
+
+@pytest.fixture(autouse=True)
+def cache_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("VITSMITH_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "class-embeddings"
+
+
+def by_hand(bundle: Bundle, labels: tuple[str, ...] = LABELS, templates: tuple[str, ...] = TEMPLATES) -> Any:
+    """(cosines (N, K), temperature, bias) in float64, one prompt and one image at a time."""
+    model = bundle.model.double()
+    classes = []
+    with torch.inference_mode():
+        for label in labels:
+            rows = []
+            for template in templates:
+                tokens = torch.from_numpy(bundle.tokenizer([template.replace("{}", label)]))
+                row = model.text(tokens)[0]
+                rows.append(row / row.norm())
+            mean = sum(rows) / len(rows)
+            classes.append(mean / mean.norm())
+        images = [model.image(torch.from_numpy(preprocess(p, bundle.images))[None].double())[0] for p in PICTURES]
+        cosines = torch.stack([torch.stack([i @ c / i.norm() for c in classes]) for i in images]).numpy()
+    bundle.model.float()
+    bias = 0.0 if model.logit_bias is None else model.logit_bias.item()
+    return cosines, float(np.exp(model.log_temperature.item())), bias
+
+
+@pytest.mark.parametrize("name", ["lit-bert", "lit-transformer", "lit-bias"])
+def test_single_scores_are_the_softmax_of_scaled_cosines(name: str) -> None:
+    bundle = tiny_lit(name)
+    cosines, temperature, bias = by_hand(bundle)
+    classifier = ZeroShotClassifier(bundle, LABELS, templates=TEMPLATES, batch_size=2)
+    exponentials = np.exp(temperature * cosines)
+    expected = exponentials / exponentials.sum(axis=1, keepdims=True)
+    found = classifier(PICTURES)
+    np.testing.assert_allclose([one.probabilities for one in found], expected, atol=1e-6)
+    assert [one.label for one in found] == [LABELS[best] for best in expected.argmax(axis=1)]
+    np.testing.assert_allclose(classifier.logits(PICTURES), temperature * cosines + bias, atol=1e-5)
+
+
+def test_independent_scores_are_sigmoids_where_the_model_has_a_bias() -> None:
+    bundle = tiny_lit("lit-bias")
+    cosines, temperature, bias = by_hand(bundle)
+    classifier = ZeroShotClassifier(bundle, LABELS, templates=TEMPLATES, scores="independent")
+    assert classifier.score_meaning == "probability"
+    expected = 1 / (1 + np.exp(-(temperature * cosines + bias)))
+    np.testing.assert_allclose([one.probabilities for one in classifier(PICTURES)], expected, atol=1e-6)
+
+
+def test_independent_scores_of_softmax_models_are_cosines_and_say_so() -> None:
+    bundle = tiny_lit("lit-bert")
+    classifier = ZeroShotClassifier(bundle, LABELS, templates=TEMPLATES, scores="independent")
+    assert classifier.score_meaning == "cosine"
+    found = [one.probabilities for one in classifier(PICTURES)]
+    np.testing.assert_allclose(found, by_hand(bundle)[0], atol=1e-6)
+
+
+def test_bfloat16_gives_nearly_the_same_vectors() -> None:
+    bundle = tiny_lit().with_golden(pictures(2))
+    exact, rounded = Encoder(bundle), Encoder(bundle, precision="bf16")
+    for found, expected in (
+        (rounded.images(PICTURES), exact.images(PICTURES)),
+        (rounded.texts(LABELS), exact.texts(LABELS)),
+    ):
+        assert not np.array_equal(found, expected)
+        assert ((found * expected).sum(axis=1) > 0.999).all()
+    assert rounded.engine.precision == "bfloat16"
+
+
+# --- class embeddings on disk ----------------------------------------------------------------------------------------
+
+
+def test_class_embeddings_are_computed_once(cache_here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = tiny_lit()
+    first = ZeroShotClassifier(bundle, LABELS, templates=TEMPLATES)
+    (kept,) = cache_here.iterdir()
+
+    def forbidden(self: Encoder, texts: Any) -> Any:
+        raise AssertionError("embedded again")
+
+    monkeypatch.setattr(Encoder, "texts", forbidden)
+    again = ZeroShotClassifier(tiny_lit(), LABELS, templates=TEMPLATES)
+    assert np.array_equal(again.embeddings, first.embeddings)
+    for change in (
+        {"labels": LABELS[:2]}, {"templates": TEMPLATES[:2]}, {"model": tiny_lit(seed=1)}, {"cache": False},
+        {"precision": "bf16"},
+    ):  # fmt: skip
+        with pytest.raises(AssertionError, match="embedded again"):
+            ZeroShotClassifier(**{"model": bundle, "labels": LABELS, "templates": TEMPLATES} | change)
+    assert [path.name for path in cache_here.iterdir()] == [kept.name]
+
+
+@pytest.mark.parametrize("damage", [b"", b"\x93NUMPY", b"not an array at all"])
+def test_a_damaged_file_is_made_again(damage: bytes, cache_here: Path) -> None:
+    first = ZeroShotClassifier(tiny_lit(), LABELS)
+    (kept,) = cache_here.iterdir()
+    whole = kept.read_bytes()
+    kept.write_bytes(damage)
+    assert np.array_equal(ZeroShotClassifier(tiny_lit(), LABELS).embeddings, first.embeddings)
+    assert kept.read_bytes() == whole
+
+
+def test_labels_are_embedded_in_groups_with_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = ZeroShotClassifier(tiny_lit(), LABELS, templates=TEMPLATES, cache=False).embeddings
+    told: list[int] = []
+    monkeypatch.setattr(embeddings_module, "TEXT_BATCH", 4)
+    parts = ZeroShotClassifier(tiny_lit(), LABELS, templates=TEMPLATES, cache=False, on_labels=told.append)
+    np.testing.assert_allclose(parts.embeddings, whole, atol=1e-6)
+    assert told == [1, 2, 3]
+
+
+# --- labels and templates --------------------------------------------------------------------------------------------
+
+
+def test_the_sets_of_templates() -> None:
+    assert template_sets() == ["clip", "lit", "simple"]
+    assert [len(named_templates(name)) for name in template_sets()] == [80, 8, 1]
+    assert all(template.count("{}") == 1 for name in template_sets() for template in named_templates(name))
+    assert len(set(named_templates("clip"))) == 80 and set(named_templates("lit")[:7]) < set(named_templates("clip"))
+    assert fill_templates(["a {}."], "{0} cat {}") == ["a {0} cat {}."]
+
+
+def test_a_bundle_brings_its_templates(tmp_path: Path) -> None:
+    assert ZeroShotClassifier(tiny_lit(), LABELS).templates == named_templates("lit")
+    lit = tiny_lit()
+    text = TextSpec(**lit.text.model_dump() | {"templates": ("the {}",)})
+    own = Bundle.of(lit.model, text=text, vocabulary=lit.vocabulary)
+    saved = save(own, tmp_path / "model")
+    assert ZeroShotClassifier(saved, LABELS).templates == ("the {}",)
+    assert ZeroShotClassifier(saved, LABELS, templates="simple").templates == ("a photo of a {}.",)
+
+
+def test_templates_from_a_file_or_written_out(tmp_path: Path) -> None:
+    file = tmp_path / "mine.txt"
+    file.write_text("# mine\n\n a {} here \nthe {}\nthe {}\n")
+    assert read_templates(str(file)) == ("a {} here", "the {}")
+    assert read_templates("one {} only") == ("one {} only",)
+    for text, problem in (
+        ("# nothing\n", "holds no templates"),
+        ("a photo\nthe {}\n", r"mine\.txt: template 'a photo' must have exactly one place for the label, \{\}"),
+        ("{} and {}\n", r"'\{\} and \{\}' must have exactly one"),
+    ):
+        file.write_text(text)
+        with pytest.raises(InputError, match=problem):
+            read_templates(str(file))
+    with pytest.raises(InputError, match=r"'clipp' is neither .* did you mean clip"):
+        read_templates("clipp")
+    with pytest.raises(InputError, match="exactly one place"):
+        ZeroShotClassifier(tiny_lit(), LABELS, templates=["no place"])
+    with pytest.raises(InputError, match="no templates were given"):
+        ZeroShotClassifier(tiny_lit(), LABELS, templates=[])
+
+
+def test_labels_from_a_line_or_a_file(tmp_path: Path) -> None:
+    assert read_words(" red panda, giraffe ,").names == ("red panda", "giraffe")
+    file = tmp_path / "labels.txt"
+    file.write_text("n02510455\tgiant panda, a bear\nred panda\n\n")
+    read = read_words(str(file))
+    assert read.names == ("n02510455", "red panda") and read.words == ("giant panda, a bear", "red panda")
+    assert words_of(["red_panda"]).words == ("red panda",) and words_of(["red_panda"]).names == ("red_panda",)
+    for given, problem in (
+        (" , ,", "holds no labels"),
+        ("", "holds no labels"),
+        ("cat,dog, cat ,dog,a", r"has labels twice \('cat', 'dog'\)"),
+        (str(tmp_path / "none.txt"), "cannot read the labels in .*none.txt: No such file"),
+    ):
+        with pytest.raises(InputError, match=problem):
+            read_words(given)
+    file.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match="not a text file with a label a line"):
+        read_words(str(file))
+    file.write_text("\n")
+    with pytest.raises(InputError, match="holds no labels"):
+        read_words(str(file))
+    with pytest.raises(InputError, match="labels holds no labels"):
+        check_words([], where="labels")
+
+
+def test_labels_that_are_cut_are_named_and_those_that_become_one_are_refused() -> None:
+    classifier = ZeroShotClassifier(tiny_lit(), ["cat", "a b c d e"], templates="the {}")  # of six tokens, one is [CLS]
+    assert classifier.cut == ("a b c d e",)
+    for labels in (["Cat", "cat"], ["a b c d e", "a b c d dog"], ["ж", "я"]):
+        with pytest.raises(InputError, match=f"{labels[0]!r} and {labels[1]!r} become the same 6 tokens"):
+            ZeroShotClassifier(tiny_lit(), labels, templates="the {}")
+
+
+def test_models_that_cannot_read_are_refused() -> None:
+    with pytest.raises(InputError, match="is a model of images alone: it cannot read text"):
+        ZeroShotClassifier(Bundle.of(tiny_model(VIT)), LABELS)
+    with pytest.raises(InputError, match=r"has no vocabulary, so texts cannot be read: put the \.txt file"):
+        ZeroShotClassifier(Bundle.of(tiny_model(CONFIGS["lit-bert"])), LABELS)
+    with pytest.raises(InputError, match=r"put the \.model file"):
+        ZeroShotClassifier(Bundle.of(tiny_model(CONFIGS["lit-transformer"])), LABELS)
+    with pytest.raises(UnknownNameError, match="unknown kind of scores 'both'"):
+        ZeroShotClassifier(tiny_lit(), LABELS, scores="both")  # type: ignore[arg-type]
+    encoder = Encoder(tiny_lit())
+    for tokens in (np.zeros((2, 5), np.int32), np.zeros(6, np.int32), np.zeros((2, 6), np.float32)):
+        with pytest.raises(InputError, match=r"tokens must be integers of shape \(texts, 6\), got"):
+            encoder.tokens(tokens)
+    assert encoder.tokens(np.zeros((2, 6), np.int64)).shape == (2, 32)
+
+
+# --- the verbs -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for index, pixels in enumerate(PICTURES):
+        path = tmp_path / "photos" / ("cat", "red_circle")[index % 2] / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
+    save(tiny_lit(), tmp_path / "lit")
+    save(Bundle.of(tiny_model(VIT), labels=Labels(names=tuple("abcde"))), tmp_path / "vit")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(*arguments: str) -> Any:
+    return CliRunner().invoke(app, arguments, standalone_mode=False)
+
+
+def test_zeroshot_over_a_folder(place: Path) -> None:
+    labels = ",".join(LABELS)
+    lines = run("zeroshot", "lit", "photos", "--labels", labels, "--json", "--top", "3").stdout.splitlines()
+    classifier = ZeroShotClassifier("lit", LABELS)
+    paths = sorted(Path("photos").rglob("*.png"))
+    assert [json.loads(line)["image"] for line in lines] == [str(path) for path in paths]
+    for line, prediction in zip(lines, classifier(paths), strict=True):
+        answers = json.loads(line)["predictions"]
+        assert [answer["label"] for answer in answers] == [label for label, _ in prediction.top(3)]
+        np.testing.assert_allclose([a["probability"] for a in answers], [p for _, p in prediction.top(3)], atol=2e-6)
+    told = run("zeroshot", "lit", "photos", "--labels", labels, "--scores", "independent", "--csv")
+    assert told.stdout.splitlines()[0] == "image,label1,cosine1,error"
+    assert "scores are cosines, not probabilities" in told.stderr
+    table = run("zeroshot", "lit", "photos", "--labels", labels)
+    assert table.stdout.count("%") == 5 and "photos/cat/0.png" in table.stdout
+
+
+def test_zeroshot_reports_what_it_cannot_read_and_what_was_cut(place: Path) -> None:
+    (place / "photos" / "broken.jpg").write_bytes(b"")
+    result = run("zeroshot", "lit", "photos", "--labels", "cat,a b c d e", "--templates", "the {}")
+    assert "longer than the 6 tokens that the model reads, and cut in some prompt: 'a b c d e'" in result.stderr
+    assert isinstance(result.exception, InputError) and "1 of 6 images could not be read" in str(result.exception)
+    assert "skipped: photos/broken.jpg" in result.stderr and result.stdout.count("%") == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["vit", "photos", "--labels", "cat,dog"], "is a model of images alone"),
+        (["lit", "photos", "--labels", ","], "holds no labels"),
+        (["lit", "photos", "--labels", "cat,cat"], "has labels twice"),
+        (["lit", "photos", "--labels", "cat", "--templates", "nothing"], "neither a set of templates"),
+        (["lit", "none", "--labels", "cat", "--json", "--csv"], "exclude each other"),
+        (["lit", "photos", "--labels", "cat", "--precision", "int3"], "unknown precision 'int3'"),
+        (["lit", "photos", "--labels", "cat", "--vocabulary", "v.txt"], "a vocabulary is given to LiT checkpoints"),
+    ],
+)
+def test_bad_input_is_one_line(arguments: list[str], problem: str, place: Path) -> None:
+    result = run("zeroshot", *arguments)
+    assert isinstance(result.exception, InputError) and problem in str(result.exception)
+
+
+def test_predict_sends_lit_models_to_zeroshot(place: Path) -> None:
+    assert "use  vitsmith zeroshot" in str(run("predict", "lit", "photos").exception)
+
+
+def test_evaluate_zeroshot_matches_labels_by_name(place: Path) -> None:
+    scores = json.loads(run("evaluate", "lit", "--data", "photos", "--zeroshot", "--json").stdout)
+    classifier = ZeroShotClassifier("lit", words_of(["cat", "red_circle"]))
+    paths = sorted(Path("photos").rglob("*.png"))
+    right = [path.parent.name == one.label for path, one in zip(paths, classifier(paths), strict=True)]
+    assert scores["top1"] == sum(right) / 5 and len(scores["top1_interval"]) == 2 and scores["images"] == 5
+    assert scores["data"] == "photos, zero-shot" and scores["templates"] == list(named_templates("lit"))
+    (place / "names.txt").write_text("dog\nred_circle\tred circle\ncat\tcat\n")
+    listed = run("evaluate", "lit", "--data", "photos", "--zeroshot", "--labels", "names.txt", "--json")
+    assert json.loads(listed.stdout)["classes"] == ["dog", "red_circle", "cat"]
+    (place / "names.txt").write_text("dog\ncat\n")
+    refused = run("evaluate", "lit", "--data", "photos", "--zeroshot", "--labels", "names.txt")
+    assert "the model does not know 1 of the data's 2 classes, the first is 'red_circle'" in str(refused.exception)
+    assert "--templates are for --zeroshot" in str(
+        run("evaluate", "lit", "--data", "photos", "--templates", "clip").exception
+    )

@@ -1,0 +1,124 @@
+"""`vitsmith zeroshot`: which of your own words fits an image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vitsmith.cli.output import progress, say
+from vitsmith.cli.predict import Style, Writer, expand
+
+if TYPE_CHECKING:
+    from vitsmith.zeroshot.classifier import ZeroShotClassifier
+    from vitsmith.zeroshot.words import Words
+
+SHOWN = 5  # of labels that were cut
+
+TemplatesOption = Annotated[
+    str,
+    typer.Option(help="clip, lit, simple, a file with one a line, or one like 'a photo of a {}.'; default: its own."),
+]
+VocabularyOption = Annotated[
+    Path | None, typer.Option(help="Tokenizer file of a LiT .npz, when it is not beside it under the same name.")
+]
+PrecisionOption = Annotated[str, typer.Option(help="fp32, or bf16 for the torch engine.")]
+
+
+class Scores(StrEnum):
+    """How labels are judged."""
+
+    single = "single"
+    independent = "independent"
+
+
+def zeroshot(
+    model: Annotated[str, typer.Argument(help="A LiT bundle, checkpoint or published name.")],
+    images: Annotated[list[str], typer.Argument(help="Files, folders, globs, or - for standard input.")],
+    labels: Annotated[str, typer.Option(help="Labels parted by commas, or a file with one a line.")],
+    templates: TemplatesOption = "",
+    scores: Annotated[
+        Scores, typer.Option(help="single: labels exclude each other; independent: each by itself.")
+    ] = Scores.single,
+    top: Annotated[int, typer.Option(min=1, help="Answers for each image.")] = 1,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values with a header.")] = False,
+    batch: Annotated[int, typer.Option(min=1, help="Images computed at once.")] = 16,
+    engine: Annotated[str, typer.Option(help="auto, torch or onnx.")] = "auto",
+    precision: PrecisionOption = "fp32",
+    vocabulary: VocabularyOption = None,
+    cache: Annotated[bool, typer.Option(help="Keep the embeddings of labels on disk for the next time.")] = True,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first image that cannot be read.")] = False,
+) -> None:
+    """Classify images with words. Unreadable images are reported, skipped, and make the exit code 2."""
+    from vitsmith.errors import ImageError, InputError
+    from vitsmith.stream import Failure
+    from vitsmith.zeroshot.words import read_words
+
+    if json and csv:
+        raise InputError("--json and --csv exclude each other; choose one")
+    style = Style.json if json else Style.csv if csv else Style.table
+    words = read_words(labels)
+    sources = list(expand(images))
+    options = {"engine": engine, "batch_size": batch, "precision": precision}
+    classifier = open_classifier(model, words, templates, vocabulary, scores=scores.value, cache=cache, options=options)
+    if classifier.score_meaning == "cosine":
+        say(
+            "scores are cosines, not probabilities: the model was trained with softmax, which has no zero for one label"
+        )
+    failures = 0
+    with progress(unit="images") as bar:
+        task = bar.add_task("classifying", total=len(sources), note="")
+        writer = Writer(style, top, meaning=classifier.score_meaning)
+        for result in classifier.stream(sources):
+            bar.advance(task)
+            if isinstance(result, Failure):
+                if strict:
+                    raise ImageError(result.reason)
+                failures += 1
+                say(f"skipped: {result.reason}")
+            writer.write(result)
+    if failures:
+        raise InputError(f"{failures} of {len(sources)} images could not be read and were skipped")
+
+
+def open_classifier(
+    model: str,
+    words: Words,
+    templates: str,
+    vocabulary: Path | None,
+    *,
+    options: dict[str, Any],
+    scores: Any = "single",
+    cache: bool = True,
+) -> ZeroShotClassifier:
+    """The classifier of a command line, with a bar while labels are embedded and a word on labels that were cut."""
+    from vitsmith.weights.checkpoints import load
+    from vitsmith.zeroshot.classifier import ZeroShotClassifier
+
+    bundle = load(model, vocabulary=vocabulary)
+    with _labels_bar(len(words)) as on_labels:
+        classifier = ZeroShotClassifier(
+            bundle, words, templates=templates or None, scores=scores, cache=cache, on_labels=on_labels, **options
+        )
+    tell_cut(classifier.cut, classifier.encoder.bundle.tokenizer.spec.length)
+    return classifier
+
+
+def tell_cut(labels: Sequence[str], length: int) -> None:
+    """Says which labels have prompts whose ends go unread."""
+    if labels:
+        more = f" and {len(labels) - SHOWN} more" if len(labels) > SHOWN else ""
+        shown = ", ".join(map(repr, labels[:SHOWN]))
+        say(f"longer than the {length} tokens that the model reads, and cut in some prompt: {shown}{more}")
+
+
+@contextmanager
+def _labels_bar(count: int) -> Iterator[Any]:
+    with progress(unit="labels") as bar:
+        task = bar.add_task("embedding labels", total=count, note="")
+        yield lambda done: bar.update(task, completed=done)

@@ -1,0 +1,65 @@
+"""Prompt templates: a label has to become a sentence like those that the text tower was trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from importlib import resources
+from pathlib import Path
+
+from vitsmith.errors import InputError, UnknownNameError, suggestion
+from vitsmith.specs import PLACE, wrong_templates
+
+
+def template_sets() -> list[str]:
+    """Names of the sets that come with vitsmith."""
+    folder = resources.files("vitsmith.data") / "templates"
+    return sorted(entry.name.removesuffix(".txt") for entry in folder.iterdir() if entry.name.endswith(".txt"))
+
+
+@cache
+def named_templates(name: str) -> tuple[str, ...]:
+    """The templates of a set: 'clip' (the 80 of its paper), 'lit' (the original's eight), 'simple' (one).
+
+    Raises UnknownNameError.
+    """
+    if name not in template_sets():
+        raise UnknownNameError("set of templates", name, template_sets())
+    text = (resources.files("vitsmith.data") / "templates" / f"{name}.txt").read_text(encoding="utf-8")
+    return _lines(text)
+
+
+def read_templates(given: str) -> tuple[str, ...]:
+    """A set by its name, a file with a template a line ('#' begins a remark), or one template written out.
+
+    Raises InputError for an unknown name, a file that cannot be read, and templates without exactly one {}.
+    """
+    if given in template_sets():
+        return named_templates(given)
+    if PLACE in given:
+        templates: Sequence[str] = (given,)
+    elif Path(given).is_file():
+        try:
+            templates = _lines(Path(given).read_text(encoding="utf-8-sig"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"cannot read the templates in {given}: {error}; save it as UTF-8 text") from error
+    else:
+        raise InputError(
+            f"{given!r} is neither a set of templates, nor a file, nor a template with {PLACE}: "
+            f"{suggestion(given, template_sets())}"
+        )
+    if not templates:
+        raise InputError(f"{given} holds no templates: write one a line, as 'a photo of a {PLACE}.'")
+    if reason := wrong_templates(templates):
+        raise InputError(reason if given in templates else f"{given}: {reason}")
+    return tuple(dict.fromkeys(templates))
+
+
+def fill_templates(templates: Sequence[str], label: str) -> list[str]:
+    """The label in the place of {} of each template; braces in the label itself mean nothing."""
+    return [template.replace(PLACE, label) for template in templates]
+
+
+def _lines(text: str) -> tuple[str, ...]:
+    lines = (line.strip() for line in text.splitlines())
+    return tuple(line for line in lines if line and not line.startswith("#"))

@@ -1,0 +1,1 @@
+"""Classification with words: the classes are texts, and nothing is trained."""

@@ -1,0 +1,146 @@
+"""Images in, one of your own labels out. Letters: N images, K labels, E embedding width."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from vitsmith.data.images import ImageSource
+from vitsmith.data.prompts import fill_templates, named_templates, read_templates
+from vitsmith.encode import Encoder
+from vitsmith.errors import InputError, UnknownNameError
+from vitsmith.predict import Prediction, softmax, whole
+from vitsmith.specs import Labels, wrong_templates
+from vitsmith.stream import Failure, several
+from vitsmith.weights.bundle import Bundle
+from vitsmith.zeroshot.embeddings import class_embeddings
+from vitsmith.zeroshot.words import Words, check_words
+
+Array = np.ndarray[Any, Any]
+ScoreKind = Literal["single", "independent"]
+
+
+class ZeroShotClassifier:
+    """Classifies images with labels that are given in words.
+
+    Args:
+        model: a LiT model: an `Encoder`, a bundle, or anything `vitsmith.load` takes.
+        labels: the classes, as texts, or `Words`.
+        templates: a set's name ('clip', 'lit', 'simple'), a file, one template, or several; by default those that the
+            model brings.
+        scores: 'single': the labels exclude each other, and the scores of an image are probabilities that add up to 1.
+            'independent': each label is judged by itself; see `score_meaning`.
+        cache: keep class embeddings on disk and use them again.
+        on_labels: told how many labels have been embedded.
+        options: as of `Encoder`, when the model is not one.
+
+    Raises InputError for a model without text tower or vocabulary, no labels, labels twice, labels that become the same
+    tokens, and templates without a place for the label.
+    """
+
+    def __init__(
+        self,
+        model: Encoder | Bundle | str | os.PathLike[str],
+        labels: Words | Sequence[str],
+        *,
+        templates: str | Sequence[str] | None = None,
+        scores: ScoreKind = "single",
+        cache: bool = True,
+        on_labels: Callable[[int], None] = lambda _: None,
+        **options: Any,
+    ) -> None:
+        if scores not in get_args(ScoreKind):
+            raise UnknownNameError("kind of scores", scores, get_args(ScoreKind))
+        self.words = labels if isinstance(labels, Words) else check_words(list(labels), where="labels")
+        self.encoder = model if isinstance(model, Encoder) else Encoder(model, **options)
+        bundle = self.encoder.bundle
+        _ = bundle.tokenizer  # a model that cannot read is told before anything is computed
+        self.templates = _chosen(templates, bundle)
+        self.scores = scores
+        self.similarity = bundle.similarity
+        self.cut = _check_tokens(self.encoder, self.words, self.templates)
+        self.embeddings = class_embeddings(
+            self.encoder, self.words.words, self.templates, cache=cache, on_labels=on_labels
+        )
+
+    @property
+    def where(self) -> str:
+        """What messages call the model."""
+        return self.encoder.bundle.where
+
+    @property
+    def labels(self) -> Labels:
+        """Names of the classes, in the order of the scores."""
+        return self.words.labels
+
+    @property
+    def score_meaning(self) -> str:
+        """'probability', or 'cosine': a model trained with softmax has no zero to compare a single label with."""
+        return "cosine" if self.scores == "independent" and self.similarity.bias is None else "probability"
+
+    def __call__(self, images: ImageSource | Iterable[ImageSource]) -> list[Prediction]:
+        """Predictions in the order of `images` (one image gives a list of one). Raises ImageError at a bad one."""
+        return list(whole(self.stream(several(images))))
+
+    def stream(self, images: Iterable[ImageSource]) -> Iterator[Prediction | Failure]:
+        """Results in order, as their batches are done. Reads `images` only a little ahead: it may be endless."""
+        labels = self.labels
+        for answer in self.encoder.stream(images):
+            if isinstance(answer, Failure):
+                yield answer
+            else:
+                name, embedding = answer
+                yield Prediction(name, self._score(embedding @ self.embeddings.T), labels)
+
+    def logits(self, images: Iterable[ImageSource]) -> Array:
+        """float32 (N, K): temperature times cosine, plus the bias if any. Raises ImageError at an unreadable one."""
+        return self._logits(self.encoder.images(images) @ self.embeddings.T)
+
+    def _logits(self, cosines: Array) -> Array:
+        logits: Array = np.float32(self.similarity.temperature) * cosines + np.float32(self.similarity.bias or 0)
+        return logits
+
+    def _score(self, cosines: Array) -> Array:
+        if self.scores == "single":
+            return softmax(self._logits(cosines))
+        if self.similarity.bias is None:
+            return cosines
+        probabilities: Array = 1 / (1 + np.exp(-self._logits(cosines)))
+        return probabilities
+
+
+def _chosen(templates: str | Sequence[str] | None, bundle: Bundle) -> tuple[str, ...]:
+    if templates is None:
+        brought = bundle.text.templates if bundle.text is not None else ()
+        return brought or named_templates("lit")
+    if isinstance(templates, str):
+        return read_templates(templates)
+    if not templates:
+        raise InputError("no templates were given: give at least one, as 'a photo of a {}.'")
+    if reason := wrong_templates(templates):
+        raise InputError(reason)
+    return tuple(templates)
+
+
+def _check_tokens(encoder: Encoder, words: Words, templates: Sequence[str]) -> tuple[str, ...]:
+    """Names of the labels of which some prompt is longer than the context.
+
+    Raises InputError for labels that the model cannot tell apart, as all their prompts become the same tokens.
+    """
+    tokenizer = encoder.bundle.tokenizer
+    seen: dict[bytes, str] = {}
+    cut = []
+    for name, word in zip(words.names, words.words, strict=True):
+        prompts = fill_templates(templates, word)
+        tokens, longer = tokenizer.read(prompts)
+        if longer.any():
+            cut.append(name)
+        if (twin := seen.setdefault(tokens.tobytes(), name)) != name:
+            raise InputError(
+                f"the labels {twin!r} and {name!r} become the same {tokenizer.spec.length} tokens, so the model cannot "
+                "tell them apart (case, unknown characters, or an end that was cut): change or drop one"
+            )
+    return tuple(cut)

@@ -1,0 +1,78 @@
+"""Class embeddings: the mean over prompts of each label, computed once and kept on disk by what it was made from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vitsmith.data.prompts import fill_templates
+from vitsmith.encode import TEXT_BATCH, Encoder
+from vitsmith.files import replacing
+from vitsmith.weights.cache import cache_folder
+
+Array = np.ndarray[Any, Any]
+
+
+def class_embeddings(
+    encoder: Encoder,
+    words: Sequence[str],
+    templates: Sequence[str],
+    *,
+    cache: bool = True,
+    on_labels: Callable[[int], None] = lambda _: None,
+) -> Array:
+    """float32 (classes, E), unit vectors: the mean of a label's prompts, each of them of length 1.
+
+    As CLIP does it (arXiv 2103.00020, section 3.1.4). With `cache` they are looked up, and kept, under the cache
+    folder; `on_labels` is told how many labels are done. A file there that is damaged is made again.
+    """
+    path = _place(encoder, words, templates)
+    shape = (len(words), encoder.width)
+    if cache and (kept := _read(path, shape)) is not None:
+        on_labels(len(words))
+        return kept
+    embeddings = np.empty(shape, np.float32)
+    at = 0
+    for group in _groups(words, max(TEXT_BATCH // len(templates), 1)):
+        prompts = [prompt for word in group for prompt in fill_templates(templates, word)]
+        rows = encoder.texts(prompts).reshape(len(group), len(templates), encoder.width)
+        embeddings[at : at + len(group)] = rows.mean(axis=1)
+        at += len(group)
+        on_labels(at)
+    embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True) + 1e-8
+    if cache:
+        with replacing(path) as partial, partial.open("wb") as file:
+            np.save(file, embeddings)
+    return embeddings
+
+
+def _groups(words: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    for at in range(0, len(words), size):
+        yield words[at : at + size]
+
+
+def _place(encoder: Encoder, words: Sequence[str], templates: Sequence[str]) -> Path:
+    """Named by everything that decides the numbers: another model, precision, label or template is another file."""
+    bundle = encoder.bundle
+    made_from = {
+        "model": bundle.identity,
+        "vocabulary": hashlib.sha256(bundle.vocabulary or b"").hexdigest(),
+        "arithmetic": f"{encoder.engine.name} {encoder.engine.precision}",
+        "words": list(words),
+        "templates": list(templates),
+    }
+    name = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:40]
+    return cache_folder() / "class-embeddings" / f"{name}.npy"
+
+
+def _read(path: Path, shape: tuple[int, int]) -> Array | None:
+    try:
+        kept: Array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):  # not there, or cut off: it is made again
+        return None
+    return kept if kept.shape == shape and kept.dtype == np.float32 and np.isfinite(kept).all() else None
