@@ -14,17 +14,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vitsmith.encode import Encoder
     from vitsmith.errors import GateError, InputError, VitsmithError
     from vitsmith.models.build import create_model
     from vitsmith.predict import Prediction, Predictor
     from vitsmith.specs import ImageSpec, Labels, Measurement, Provenance, TextSpec
     from vitsmith.weights.bundle import Bundle
     from vitsmith.weights.checkpoints import init_for_finetune, load, save
+    from vitsmith.zeroshot.classifier import ZeroShotClassifier
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "Bundle": "vitsmith.weights.bundle",
+    "Encoder": "vitsmith.encode",
     "GateError": "vitsmith.errors",
     "ImageSpec": "vitsmith.specs",
     "InputError": "vitsmith.errors",
@@ -35,6 +38,7 @@ _HOMES = {
     "Provenance": "vitsmith.specs",
     "TextSpec": "vitsmith.specs",
     "VitsmithError": "vitsmith.errors",
+    "ZeroShotClassifier": "vitsmith.zeroshot.classifier",
     "create_model": "vitsmith.models.build",
     "init_for_finetune": "vitsmith.weights.checkpoints",
     "load": "vitsmith.weights.checkpoints",
@@ -43,6 +47,7 @@ _HOMES = {
 
 __all__ = [
     "Bundle",
+    "Encoder",
     "GateError",
     "ImageSpec",
     "InputError",
@@ -53,6 +58,7 @@ __all__ = [
     "Provenance",
     "TextSpec",
     "VitsmithError",
+    "ZeroShotClassifier",
     "create_model",
     "init_for_finetune",
     "load",

@@ -70,9 +70,10 @@ def _head(bundle: Bundle) -> str:
 
 def _facts(bundle: Bundle, head: str) -> dict[str, Any]:
     from vitsmith.models.cost import flops, parameters
-    from vitsmith.weights.card import describe_images, title
+    from vitsmith.weights.card import describe_images, describe_similarity, describe_text, title
 
     provenance = bundle.provenance
+    reads = bundle.text is not None
     return {
         "model": title(bundle.config),
         "program": bundle.program,
@@ -80,6 +81,8 @@ def _facts(bundle: Bundle, head: str) -> dict[str, Any]:
         "operations": f"{flops(bundle.config) / 1e9:.3g} GFLOPs an image",
         "head": head,
         "images": describe_images(bundle.images),
+        "text": describe_text(bundle) if reads else None,
+        "scores": describe_similarity(bundle) if reads else None,
         "source": provenance.source,
         "made from": provenance.parent,
         "date": provenance.date,

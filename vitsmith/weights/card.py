@@ -15,6 +15,11 @@ def model_card(bundle: Bundle) -> str:
     lines += ["## Use", "", "```python", "import vitsmith as vs", ""]
     lines += [*_usage(bundle), "```"]
     lines += ["", "## Model", "", f"- Program: {bundle.program}", f"- Input: {describe_images(bundle.images)}"]
+    if bundle.text is not None:
+        lines.append(f"- Text: {describe_text(bundle)}")
+        lines.append(f"- Scores: {describe_similarity(bundle)}")
+        if bundle.text.templates:
+            lines.append(f"- Prompts for labels: {', '.join(map(repr, bundle.text.templates))}")
     if bundle.labels:
         shown = ", ".join(bundle.labels.names[:10])
         lines.append(f"- Classes: {len(bundle.labels)} ({shown}{', ...' if len(bundle.labels) > 10 else ''})")
@@ -39,8 +44,12 @@ def model_card(bundle: Bundle) -> str:
 def _usage(bundle: Bundle) -> list[str]:
     """What to write in Python: a Predictor for classifiers, the model itself for the others."""
     if isinstance(bundle.config, LiTConfig):
-        use = "model.encode_image(images), model.encode_text(tokens), model.temperature"
-    elif not bundle.classes or getattr(bundle.config, "pooling", "") in ("unpooled", "token_unpooled"):
+        labels = '["a cat", "a dog"]'
+        return [
+            f'classifier = vs.ZeroShotClassifier("path/to/this/folder", {labels})',
+            'print(classifier(["image.jpg"])[0].top(2))',
+        ]
+    if not bundle.classes or getattr(bundle.config, "pooling", "") in ("unpooled", "token_unpooled"):
         use = "outputs = model(images)"
     else:
         return ['predictor = vs.Predictor("path/to/this/folder")', 'print(predictor(["image.jpg"])[0].top(5))']
@@ -55,6 +64,28 @@ def title(config: ModelConfig) -> str:
         kind = "hybrid" if hybrid else {"vit": "ViT", "mixer": "Mixer"}.get(config.family, config.family)
         name = f"{kind} of width {config.width}, depth {config.depth}, patch {show_size(config.patch)}"
     return f"{name or 'LiT'} at {show_size(config.image_size)}"
+
+
+def describe_text(bundle: Bundle) -> str:
+    """One line that says how a text becomes a vector."""
+    text = bundle.text
+    assert text is not None
+    kind = "WordPiece" if text.tokenizer == "wordpiece" else "SentencePiece"
+    rules = ["lower case" if text.lower_case else "case kept"] + ["no punctuation"] * text.canonicalize
+    pads = "zeros" if text.padding == "zero" else "the end token"
+    there = "" if bundle.vocabulary is not None else ", which is not here"
+    return (
+        f"{kind} of {text.vocabulary:,} pieces{there}, {', '.join(rules)}, {text.length} tokens, padded with {pads}, "
+        f"the {text.pooling} token pooled"
+    )
+
+
+def describe_similarity(bundle: Bundle) -> str:
+    """One line that says what becomes of a cosine."""
+    similarity = bundle.similarity
+    if similarity.bias is None:
+        return f"softmax of {similarity.temperature:.4g} x cosine over the labels"
+    return f"sigmoid of {similarity.temperature:.4g} x cosine {similarity.bias:+.4g}, for each label"
 
 
 def describe_images(spec: ImageSpec) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vitsmith.data.photos import sample_images
-from vitsmith.errors import InputError, UnknownNameError, WeightsError, suggestion
+from vitsmith.errors import BundleError, InputError, UnknownNameError, WeightsError, suggestion
 from vitsmith.files import replacing
 from vitsmith.layers.positions import ResizeMethod
 from vitsmith.models.build import ImageModel, Model, build
@@ -200,6 +200,11 @@ def without_head(bundle: Bundle) -> Bundle:
     """The same weights, giving features; a LiT model as it is. Raises BundleError for an exported classifier."""
     if isinstance(bundle.config, LiTConfig) or not bundle.classes:
         return bundle
+    if bundle.program != "torch":
+        raise BundleError(
+            f"{bundle.where} is an exported classifier, without the features before its head: "
+            "give the bundle it was exported from"
+        )
     config = change(bundle.config, classes=0)
     model = build(config, device="meta")
     arrays = dict(bundle.model.named_parameters())
