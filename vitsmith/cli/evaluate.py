@@ -64,7 +64,7 @@ def evaluate(
     from vitsmith.weights.bundle_folder import record_measurements
 
     samples, name = open_labelled(data, split)
-    how = {}
+    how: dict[str, Any] = {}
     if zeroshot:
         classifier, how = _zeroshot(model, samples, templates, labels, vocabulary, options)
         bundle, opened, name = classifier.encoder.bundle, classifier.encoder.engine, f"{name}, zero-shot"

@@ -1,0 +1,188 @@
+"""`vitsmith embed`: images or texts as vectors on disk."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vitsmith.cli.output import JsonOption, print_facts, print_json, progress, say
+from vitsmith.cli.predict import expand
+from vitsmith.cli.zeroshot import PrecisionOption, VocabularyOption
+
+if TYPE_CHECKING:
+    from vitsmith.encode import Encoder
+    from vitsmith.retrieval.index import Index
+    from vitsmith.retrieval.writer import IndexWriter
+
+SHOWN = 3  # of the texts that were cut
+_NOT_FOLDERS = (".arrow", ".csv", ".feather", ".h5", ".json", ".jsonl", ".pkl", ".pt", ".safetensors", ".tsv", ".txt")
+
+
+class Dtype(StrEnum):
+    """How numbers are kept."""
+
+    float16 = "float16"
+    float32 = "float32"
+
+
+def embed(
+    model: Annotated[str, typer.Argument(help="A bundle, weights or a published name.")],
+    out: Annotated[Path, typer.Option(help="A folder to search in (see retrieve), or a .npz, .npy or .parquet file.")],
+    inputs: Annotated[
+        list[str] | None, typer.Argument(help="Images: files, folders, globs, or - for standard input.")
+    ] = None,
+    texts: Annotated[
+        str, typer.Option(help="Embed texts, and no images: a file with one a line, or - for standard input.")
+    ] = "",
+    dtype: Annotated[Dtype, typer.Option(help="float16, or float32 for twice the size.")] = Dtype.float16,
+    batch: Annotated[int, typer.Option(min=1, help="Images computed at once.")] = 32,
+    engine: Annotated[str, typer.Option(help="auto, torch or onnx.")] = "auto",
+    precision: PrecisionOption = "fp32",
+    vocabulary: VocabularyOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Vectors of length 1 for images or texts. Interrupted or killed, the same command goes on where it stopped.
+
+    Unreadable images are reported, skipped, and make the exit code 2.
+    """
+    from vitsmith.encode import Encoder
+    from vitsmith.errors import InputError, Interrupted
+    from vitsmith.retrieval.build import space_of
+    from vitsmith.retrieval.writer import IndexWriter
+    from vitsmith.weights.checkpoints import load
+
+    kind = "texts" if texts else "images"
+    folder = _place(out)
+    sources = _sources(inputs or [], texts)
+    bundle = load(model, headless=True, vocabulary=vocabulary)
+    encoder = Encoder(bundle, engine, batch_size=batch, precision=precision)
+    cut = tell_cut(encoder, sources) if texts else 0
+    with IndexWriter(folder, space_of(encoder, kind, model, dtype.value)) as writer:
+        before = writer.description.inputs
+        try:
+            index = _build(encoder, sources, writer, kind)
+            _finish(index, out)
+        except KeyboardInterrupt:
+            writer.commit()
+            done = f"{writer.description.inputs:,} of {len(sources):,} {kind}"
+            raise Interrupted(f"interrupted; {done} are in {folder}: the same command goes on from there") from None
+    _report(index, out, before, cut, json)
+    if failures := index.description.failures:
+        raise InputError(f"{failures} of {len(sources)} images could not be read and were skipped")
+
+
+def _place(out: Path) -> Path:
+    """The folder of the index: `out`, or one beside a file that is made of it in the end."""
+    from vitsmith.errors import OutputError
+    from vitsmith.files import check_writable
+    from vitsmith.retrieval.single_file import FORMATS, check_format, sidecar
+
+    suffix = out.suffix.lower()
+    check_writable(out)
+    if out.is_dir() or (suffix not in FORMATS and suffix not in _NOT_FOLDERS):
+        return out
+    check_format(out)
+    folder = out.with_name(out.name + ".partial")
+    for file in (out, sidecar(out)) if suffix == ".npy" else (out,):
+        if file.exists() and not folder.exists():  # with the folder there, it is half of what was being made
+            raise OutputError(f"{file} exists already: delete it, or choose another --out")
+    return folder
+
+
+def _sources(inputs: list[str], texts: str) -> list[Any]:
+    from vitsmith.errors import InputError
+
+    if bool(inputs) == bool(texts):
+        raise InputError("give images, or texts with --texts FILE, and not both")
+    if texts:
+        return read_texts(texts)
+    # As text: a million Paths take several times the memory.
+    return [os.fspath(source) if isinstance(source, Path) else source for source in expand(inputs)]
+
+
+def read_texts(file: str) -> list[str]:
+    """One text a line, blank lines left out; - is standard input. Raises InputError."""
+    from vitsmith.errors import InputError
+
+    try:
+        data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        lines = data.decode("utf-8-sig").split("\n")
+    except OSError as error:
+        raise InputError(f"cannot read {file}: {error.strerror}; check the path and its permissions") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file} is not UTF-8 text ({error.reason}): save it as UTF-8") from error
+    found = [line.strip() for line in lines if line.strip()]
+    if not found:
+        raise InputError(f"{'standard input' if file == '-' else file} holds no texts: write one a line")
+    return found
+
+
+def tell_cut(encoder: Encoder, texts: Sequence[str]) -> int:
+    """Says which texts are longer than the model reads; how many."""
+    cut = encoder.cut(texts)
+    if cut:
+        shown = ", ".join(repr(texts[at]) for at in cut[:SHOWN])
+        more = f" and {len(cut) - SHOWN:,} more" if len(cut) > SHOWN else ""
+        say(f"longer than the {encoder.bundle.tokenizer.spec.length} tokens that the model reads, and cut: "
+            f"{shown}{more}")  # fmt: skip
+    return len(cut)
+
+
+def _build(encoder: Encoder, sources: list[Any], writer: IndexWriter, kind: str) -> Index:
+    from vitsmith.retrieval.build import build_index
+
+    with progress(unit=kind) as bar:
+        task = bar.add_task("embedding", total=len(sources), completed=writer.description.inputs, note="")
+
+        def on_input(problem: str | None) -> None:
+            bar.advance(task)
+            if problem is not None:
+                say(f"skipped: {problem}")
+
+        return build_index(encoder, sources, writer, on_input=on_input)
+
+
+def _finish(index: Index, out: Path) -> None:
+    """Makes the file of an index that is not wanted as a folder."""
+    import shutil
+
+    from vitsmith.retrieval.single_file import write_single_file
+
+    if index.folder != out:
+        write_single_file(index, out)
+        shutil.rmtree(index.folder)
+
+
+def _report(index: Index, out: Path, before: int, cut: int, json: bool) -> None:
+    space, description = index.space, index.description
+    facts = {
+        "out": str(out),
+        "kind": space.kind,
+        "count": len(index),
+        "failures": description.failures,
+        "width": space.width,
+        "dtype": space.dtype,
+        "model": space.model,
+        "identity": space.identity,
+        "engine": space.engine,
+        "precision": space.precision,
+    }
+    if json:
+        print_json(facts | {"cut": cut, "done_before": before})
+    else:
+        went_on = f" ({before:,} were there before)" if before else ""
+        print_facts(
+            [
+                (space.kind, f"{len(index):,}{went_on}"),
+                ("skipped", description.failures or None),
+                ("vectors", f"{space.width} numbers, {space.dtype}"),
+                ("model", f"{space.model}, {space.engine} {space.precision}"),
+                ("written to", out),
+            ]
+        )

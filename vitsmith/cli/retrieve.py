@@ -1,0 +1,134 @@
+"""`vitsmith retrieve`: what in an index is nearest to words or to an image."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vitsmith.cli.output import print_json_line, say
+from vitsmith.cli.zeroshot import VocabularyOption
+
+if TYPE_CHECKING:
+    from vitsmith.encode import Encoder
+    from vitsmith.retrieval.approximate import ApproximateIndex
+    from vitsmith.retrieval.index import Index
+    from vitsmith.retrieval.search import Found
+
+
+def retrieve(
+    index: Annotated[Path, typer.Option(help="A folder made by  vitsmith embed.")],
+    queries: Annotated[
+        list[str] | None, typer.Argument(metavar="QUERY...", help="What is looked for, in words; - for one a line.")
+    ] = None,
+    model: Annotated[str, typer.Option(help="The index's model; default: where it was when the index was made.")] = "",
+    image: Annotated[list[Path] | None, typer.Option(help="Look for what resembles this image; several times.")] = None,
+    top: Annotated[int, typer.Option(min=1, help="Answers for each query.")] = 10,
+    approximate: Annotated[
+        bool, typer.Option("--approximate", help="Faster in large indexes, but may miss some; built when missing.")
+    ] = False,
+    build_approximate: Annotated[
+        bool, typer.Option("--build-approximate", help="Build what --approximate needs, anew.")
+    ] = False,
+    unfinished: Annotated[bool, typer.Option("--unfinished", help="Search an index that is still being made.")] = False,
+    engine: Annotated[str, typer.Option(help="auto, torch or onnx.")] = "auto",
+    vocabulary: VocabularyOption = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object a line, one for each query.")] = False,
+) -> None:
+    """The nearest images or texts of an index, best first, with the cosine of each."""
+    from vitsmith.errors import InputError
+    from vitsmith.retrieval.index import open_index
+
+    words = _words(queries or [])
+    images = [str(path) for path in image or []]
+    if not (words or images or build_approximate):
+        raise InputError("give a query in words, or an image with --image FILE")
+    opened = open_index(index, unfinished=unfinished)
+    program = _approximate(opened, build_approximate) if approximate or build_approximate else None
+    if not (words or images):
+        return
+    encoder = _open_encoder(opened, model, engine, vocabulary)
+    vectors = _vectors(encoder, words, images)
+    if program is not None and approximate:
+        found = program.search(vectors, top)
+    else:
+        from vitsmith.retrieval.search import search
+
+        found = search(opened, vectors, top)
+    _print(opened, [*words, *images], found, json)
+
+
+def _words(queries: list[str]) -> list[str]:
+    from vitsmith.cli.embed import read_texts
+    from vitsmith.errors import InputError
+
+    words = [line for query in queries for line in (read_texts("-") if query == "-" else [query.strip()])]
+    if not all(words):
+        raise InputError("a query is empty: say what to look for")
+    return words
+
+
+def _open_encoder(index: Index, model: str, engine: str, vocabulary: Path | None) -> Encoder:
+    """The model of the index, or the one that is said to be. Raises InputError when it is another."""
+    from vitsmith.encode import Encoder
+    from vitsmith.errors import InputError
+    from vitsmith.weights.checkpoints import load
+
+    try:
+        bundle = load(model or index.space.model, headless=True, vocabulary=vocabulary)
+    except InputError as error:
+        if model:
+            raise
+        raise InputError(f"the model of {index.folder}: {error} (or say where it is with --model)") from error
+    encoder = Encoder(bundle, engine)
+    index.check_model(encoder.bundle.identity, model or index.space.model)
+    return encoder
+
+
+def _vectors(encoder: Encoder, words: list[str], images: list[str]) -> Any:
+    import numpy as np
+
+    from vitsmith.cli.embed import tell_cut
+
+    vectors = []
+    if words:
+        tell_cut(encoder, words)
+        vectors.append(encoder.texts(words))
+    if images:
+        vectors.append(encoder.images(images))
+    return np.concatenate(vectors)
+
+
+def _approximate(index: Index, anew: bool) -> ApproximateIndex:
+    from vitsmith.retrieval.approximate import build_approximate, open_approximate
+
+    opened = None if anew else open_approximate(index)
+    if opened is None:
+        say("building the approximate index" if anew else "building the approximate index: none is there that fits")
+        opened = build_approximate(index, on_step=lambda step: say(f"  {step}"))
+        facts = opened.facts
+        say(
+            f"looking at {facts.probes} of {facts.centres:,} neighbourhoods finds {facts.recall:.1%} of the true first "
+            "ten of a sample of its own vectors"
+        )
+    return opened
+
+
+def _print(index: Index, queries: list[str], found: Found, json: bool) -> None:
+    for number, query in enumerate(queries):
+        there = found.positions[number] >= 0
+        positions = found.positions[number][there]
+        answers = list(zip(found.scores[number][there].tolist(), index.ids(positions), strict=True))
+        if json:
+            results = [{"id": name, "score": round(score, 6)} for score, name in answers]
+            print_json_line({"query": query, "results": results})
+            continue
+        if len(queries) > 1:
+            typer.echo(f"{query}:")
+        for score, name in answers:
+            typer.echo(f"{score:7.4f}  {name}")
+        if len(queries) > 1 and number < len(queries) - 1:
+            typer.echo()
+    sys.stdout.flush()

@@ -1,0 +1,170 @@
+"""Approximate search: only the neighbourhoods where answers are likely are looked at. N vectors, E embedding width.
+
+faiss (arXiv 2401.08281) divides the vectors among the nearest of some centres (an inverted file) and keeps them in
+8 bits a number. What it finds is scored again, exactly, from the index itself: scores are right, but some of the
+nearest vectors may be missing. How many is measured when it is built, and written down.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import Field, ValidationError
+
+from vitsmith.errors import InputError, MissingPackageError
+from vitsmith.files import replacing, write_text
+from vitsmith.retrieval.index import Index
+from vitsmith.retrieval.search import Found, check_queries, exact_scores, search
+from vitsmith.specs import Frozen
+
+PROGRAM, FACTS = "approximate.faiss", "approximate.json"
+
+_FORMAT = 1
+_ENOUGH = 0.95  # share of the true first ten that must be found, on the sample
+_SAMPLE = 200  # vectors of the index whose true neighbours are compared
+_ANSWERS = 10
+_CANDIDATES = 10  # times as many as are asked for are scored exactly
+_TRAINED_ON = 64  # vectors for each centre; faiss asks for 39 to 256
+
+Array = np.ndarray[Any, Any]
+
+
+class Facts(Frozen):
+    """What approximate.json holds."""
+
+    format: int
+    identity: str
+    checksum: str = Field(description="of the index.json that it was built from: when the index grew it is another")
+    size: int = Field(description="bytes of approximate.faiss")
+    centres: int
+    probes: int = Field(description="neighbourhoods that are looked at for each query")
+    recall: float = Field(description="share of the true first ten found for a sample of the index's own vectors")
+
+
+class ApproximateIndex:
+    """The approximate search over an index."""
+
+    def __init__(self, index: Index, program: Any, facts: Facts) -> None:
+        self.index, self.facts = index, facts
+        self._program = program
+
+    def search(self, queries: Array, count: int = 10) -> Found:
+        """Up to `count` of the nearest vectors of each of (Q, E) unit vectors, with exact scores, best first.
+
+        Where the neighbourhoods held fewer, the rest are of score -inf and position -1.
+        """
+        queries = check_queries(self.index, queries, count)
+        count = min(count, len(self.index))
+        wanted = min(max(count * _CANDIDATES, 100), len(self.index))
+        self._program.nprobe = self.facts.probes
+        positions = self._program.search(queries, wanted)[1]  # (Q, wanted), -1 where there are no more
+        there = positions >= 0
+        scores = np.full(positions.shape, -np.inf, np.float32)
+        for query in range(len(queries)):
+            rows = self.index.rows(positions[query][there[query]])
+            scores[query, there[query]] = exact_scores(rows, queries[query].astype(np.float64))
+        order = np.lexsort((positions, -scores), axis=1)[:, :count]
+        return Found(np.take_along_axis(scores, order, axis=1), np.take_along_axis(positions, order, axis=1))
+
+
+def open_approximate(index: Index) -> ApproximateIndex | None:
+    """The approximate index beside `index`; None when there is none, or it was built before the index changed.
+
+    Raises MissingPackageError without faiss.
+    """
+    faiss = _faiss()
+    path = index.folder / PROGRAM
+    try:
+        facts = Facts.model_validate_json((index.folder / FACTS).read_text(encoding="utf-8"))
+        fits = (facts.format, facts.identity, facts.checksum, facts.size) == (
+            _FORMAT, index.space.identity, index.description.checksum, path.stat().st_size,
+        )  # fmt: skip
+        return ApproximateIndex(index, _read(faiss, path), facts) if fits else None
+    except (OSError, ValidationError, UnicodeDecodeError):
+        return None
+
+
+def build_approximate(index: Index, *, on_step: Callable[[str], None] | None = None) -> ApproximateIndex:
+    """Builds the approximate index and keeps it beside `index`, in approximate.faiss.
+
+    Holds one byte for each number of the vectors in memory, and a sample of 64 sqrt(N) vectors in float32. Looks at as
+    many neighbourhoods as it takes to find 95% of the true first ten of a sample.
+
+    Raises InputError for a damaged or empty index, MissingPackageError without faiss.
+    """
+    faiss = _faiss()
+    if not len(index):
+        raise InputError(f"{index.folder} holds no vectors, so there is nothing to search")
+    tell = on_step or (lambda step: None)
+    tell("checking the vectors")
+    index.check_hashes()
+    centres = max(1, round(len(index) ** 0.5))
+    quantizer = faiss.IndexFlatIP(index.space.width)
+    program = faiss.IndexIVFScalarQuantizer(
+        quantizer, index.space.width, centres, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT
+    )
+    program.cp.min_points_per_centroid = 1  # else it warns on standard output of small samples
+    tell(f"finding {centres:,} centres")
+    generator = np.random.default_rng(0)
+    sample = np.sort(generator.choice(len(index), min(len(index), _TRAINED_ON * centres), replace=False))
+    program.train(index.rows(sample).astype(np.float32))
+    tell("sorting the vectors in")
+    for part in range(len(index.description.parts)):
+        vectors = np.asarray(index.vectors(part), np.float32)
+        if len(vectors):
+            program.add(vectors)
+    tell("measuring what is found")
+    facts = Facts(
+        format=_FORMAT, identity=index.space.identity, checksum=index.description.checksum, size=0, centres=centres,
+        probes=1, recall=0,
+    )  # fmt: skip
+    found = _tune(ApproximateIndex(index, program, facts), generator)
+    return _keep(faiss, found)
+
+
+def _tune(built: ApproximateIndex, generator: np.random.Generator) -> ApproximateIndex:
+    """The same with as few probes, among powers of two, as find enough."""
+    index = built.index
+    chosen = np.sort(generator.choice(len(index), min(len(index), _SAMPLE), replace=False))
+    queries = index.rows(chosen).astype(np.float32)
+    truth = search(index, queries, _ANSWERS)
+    probes = 1
+    while True:
+        probes = min(probes, built.facts.centres)
+        built.facts = built.facts.model_copy(update={"probes": probes})
+        found = built.search(queries, _ANSWERS)
+        # By score and not by position: of equal vectors it does not matter which is found.
+        recall = float(np.mean(found.scores >= truth.scores[:, -1:]))
+        built.facts = built.facts.model_copy(update={"recall": recall})
+        if recall >= _ENOUGH or probes == built.facts.centres:
+            return built
+        probes *= 2
+
+
+def _keep(faiss: Any, built: ApproximateIndex) -> ApproximateIndex:
+    folder = built.index.folder
+    with replacing(folder / PROGRAM) as partial:
+        faiss.write_index(built._program, str(partial))
+    facts = built.facts.model_copy(update={"size": (folder / PROGRAM).stat().st_size})
+    write_text(folder / FACTS, facts.model_dump_json(indent=1) + "\n")
+    return ApproximateIndex(built.index, _read(faiss, folder / PROGRAM), facts)
+
+
+def _read(faiss: Any, path: Path) -> Any:
+    """Mapped, so that only the neighbourhoods that are looked at are read."""
+    try:
+        return faiss.read_index(os.fspath(path), faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY)
+    except RuntimeError as error:
+        raise InputError(f"{path} cannot be read ({' '.join(str(error).split())}): delete it, and build anew") from None
+
+
+def _faiss() -> Any:
+    try:
+        import faiss  # type: ignore[import-untyped, unused-ignore]
+    except ImportError:
+        raise MissingPackageError("faiss", "ann") from None
+    return faiss

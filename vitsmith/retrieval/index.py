@@ -1,0 +1,258 @@
+"""Embeddings on disk: a folder of vectors in parts, with the id of each and the model that they came from.
+
+index/
+  index.json             whose embeddings these are, the parts with the SHA-256 of their files, whether all are there
+  part-000000.npy        vectors (rows, E), float16 or float32
+  part-000000.ids.jsonl  the id of each row, a JSON string a line
+  part-000000.failed.jsonl  inputs of this part that could not be read, where there were any
+  approximate.faiss      a faster search that may miss some, with approximate.json; only when asked for
+
+A part exists once index.json names it. Letters: N vectors, E embedding width.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field, ValidationError
+
+from vitsmith.errors import InputError
+from vitsmith.files import sha256, write_text
+from vitsmith.specs import Frozen, PositiveInt
+
+FORMAT = 1
+DESCRIPTION = "index.json"
+
+Array = np.ndarray[Any, Any]
+Kind = Literal["images", "texts"]
+Dtype = Literal["float16", "float32"]
+
+
+class Space(Frozen):
+    """Whose embeddings they are, and how they are kept."""
+
+    kind: Kind
+    identity: str = Field(description="`Bundle.identity`: only embeddings of the same identity may be compared")
+    model: str = Field(description="what the user called the model: a path or a published name")
+    engine: str = Field("", description="engine that computed them")
+    precision: str = Field("fp32", description="arithmetic of that engine")
+    width: PositiveInt = Field(description="E")
+    dtype: Dtype = "float16"
+
+
+class Part(Frozen):
+    """Some rows that are on disk."""
+
+    rows: int = Field(ge=0)
+    inputs: PositiveInt = Field(description="images or texts that went into it, with those that could not be read")
+    names: str = Field(description="SHA-256 over what these inputs are called, in order")
+    files: dict[str, str] = Field(description="SHA-256 of each file")
+
+    @property
+    def failures(self) -> int:
+        """Inputs that could not be read."""
+        return self.inputs - self.rows
+
+
+class Description(Frozen):
+    """What index.json holds."""
+
+    format: int
+    space: Space
+    complete: bool
+    parts: tuple[Part, ...] = ()
+    checksum: str = ""
+    """SHA-256 of all the other fields."""
+
+    @property
+    def count(self) -> int:
+        """N."""
+        return sum(part.rows for part in self.parts)
+
+    @property
+    def failures(self) -> int:
+        """Inputs that could not be read and have no vector."""
+        return sum(part.failures for part in self.parts)
+
+    @property
+    def inputs(self) -> int:
+        """Images or texts that were taken up."""
+        return sum(part.inputs for part in self.parts)
+
+
+class Index:
+    """An index to read. The vectors are mapped, not read: any number of them costs no memory."""
+
+    def __init__(self, folder: Path, description: Description) -> None:
+        self.folder, self.description = folder, description
+        self.starts = np.cumsum([0, *(part.rows for part in description.parts)])
+        """(parts + 1,) position of the first row of each part; the last is N."""
+        self._mapped: dict[int, Array] = {}
+
+    def __len__(self) -> int:
+        return self.description.count
+
+    @property
+    def space(self) -> Space:
+        return self.description.space
+
+    def vectors(self, part: int) -> Array:
+        """(rows, E) of one part, mapped from the disk; not to be written."""
+        rows = self.description.parts[part].rows
+        if not rows:  # nothing cannot be mapped
+            return np.zeros((0, self.space.width), self.space.dtype)
+        if part not in self._mapped:
+            # Copy on write: torch warns of arrays that cannot be written, and nothing here writes.
+            path = self.folder / vectors_name(part)
+            self._mapped[part] = np.load(path, mmap_mode="c", allow_pickle=False)
+        return self._mapped[part]
+
+    def rows(self, positions: Sequence[int] | Array) -> Array:
+        """(positions, E) of the vectors at `positions`, any order."""
+        chosen = np.asarray(positions, np.int64)
+        parts = np.searchsorted(self.starts, chosen, side="right") - 1
+        rows = np.empty((len(chosen), self.space.width), self.space.dtype)
+        for part in np.unique(parts).tolist():
+            inside = parts == part
+            rows[inside] = self.vectors(part)[chosen[inside] - self.starts[part]]
+        return rows
+
+    def ids(self, positions: Sequence[int] | Array) -> list[str]:
+        """What lies at `positions`; only the parts they are in are read."""
+        chosen = np.asarray(positions, np.int64)
+        parts = np.searchsorted(self.starts, chosen, side="right") - 1
+        lines = {part: _lines(self.folder / ids_name(part)) for part in np.unique(parts).tolist()}
+        return [
+            json.loads(lines[part][position - self.starts[part]])
+            for part, position in zip(parts.tolist(), chosen.tolist(), strict=True)
+        ]
+
+    def part_ids(self, part: int) -> list[str]:
+        """The ids of one part, in order."""
+        return [json.loads(line) for line in _lines(self.folder / ids_name(part))]
+
+    def failed(self) -> Iterator[dict[str, str]]:
+        """{'id', 'error'} of each input that could not be read."""
+        for part, facts in enumerate(self.description.parts):
+            if facts.failures:
+                yield from map(json.loads, _lines(self.folder / failed_name(part)))
+
+    def check_hashes(self) -> None:
+        """Raises InputError unless every file is the one that was written. Reads all of them."""
+        for part in self.description.parts:
+            for name, expected in part.files.items():
+                if sha256(self.folder / name) != expected:
+                    raise InputError(f"{self.folder / name} is not what was written (its SHA-256 differs): {_REMEDY}")
+
+    def check_model(self, identity: str, model: str) -> None:
+        """Raises InputError when `identity` is not that of the model which made the index; `model` is its name."""
+        check_same_model(self.folder, self.space, identity, model)
+
+
+def vectors_name(part: int) -> str:
+    return f"part-{part:06d}.npy"
+
+
+def ids_name(part: int) -> str:
+    return f"part-{part:06d}.ids.jsonl"
+
+
+def failed_name(part: int) -> str:
+    return f"part-{part:06d}.failed.jsonl"
+
+
+_REMEDY = "copy the index again, or make it anew with  vitsmith embed"
+
+
+def open_index(folder: str | os.PathLike[str], *, unfinished: bool = False) -> Index:
+    """The index in `folder`, with its description and the size of its files checked.
+
+    Raises InputError for what is no index or damaged, and, unless `unfinished`, for one that is still in the making.
+    """
+    folder = Path(folder)
+    description = read_description(folder)
+    if not (description.complete or unfinished):
+        raise InputError(
+            f"{folder} is unfinished ({description.count:,} vectors are there): resume with the  vitsmith embed "
+            f"command that began it, --out {folder}, or search what is there with --unfinished"
+        )
+    index = Index(folder, description)
+    for number, part in enumerate(description.parts):
+        _check_part(index, number, part)
+    return index
+
+
+def _check_part(index: Index, number: int, part: Part) -> None:
+    missing = [name for name in part.files if not (index.folder / name).is_file()]
+    if missing:
+        raise InputError(f"{index.folder}: {', '.join(missing)} is missing: {_REMEDY}")
+    try:
+        vectors = index.vectors(number)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{index.folder / vectors_name(number)} cannot be read ({error}): {_REMEDY}") from None
+    if vectors.shape != (part.rows, index.space.width) or vectors.dtype != index.space.dtype:
+        raise InputError(
+            f"{index.folder / vectors_name(number)} holds {vectors.dtype} of {vectors.shape} and not "
+            f"{index.space.dtype} of {(part.rows, index.space.width)}: {_REMEDY}"
+        )
+
+
+def is_index(folder: str | os.PathLike[str]) -> bool:
+    """Whether `folder` has an index.json."""
+    return (Path(folder) / DESCRIPTION).is_file()
+
+
+def read_description(folder: Path) -> Description:
+    """What index.json says. Raises InputError."""
+    path = folder / DESCRIPTION
+    try:
+        fields: Any = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(fields, dict) or fields.get("format") != FORMAT:
+            found = fields.get("format") if isinstance(fields, dict) else None
+            raise InputError(f"{path} has format {found}, this vitsmith reads {FORMAT}: use a matching version")
+        if fields.get("checksum") != _checksum(fields):
+            raise InputError(f"{path} was changed after it was written (its checksum differs): {_REMEDY}")
+        return Description.model_validate(fields)
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(
+            f"{folder} is no index (it has no {DESCRIPTION}): make one with  vitsmith embed MODEL IMAGES --out {folder}"
+        ) from None
+    except ValidationError as error:
+        raise InputError(f"{path} is damaged ({error.error_count()} mistakes): {_REMEDY}") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is damaged ({error}): {_REMEDY}") from None
+
+
+def write_description(folder: Path, description: Description) -> None:
+    """Replaces index.json, in one step."""
+    fields = description.model_dump(mode="json")
+    fields["checksum"] = _checksum(fields)
+    write_text(folder / DESCRIPTION, json.dumps(fields, indent=1, ensure_ascii=False) + "\n")
+
+
+def check_same_model(folder: Path, space: Space, identity: str, model: str) -> None:
+    """Raises InputError, with both names, when an index's vectors are not those of the model called `model`."""
+    if space.identity != identity:
+        raise InputError(
+            f"{folder} was made by another model: by {space.model} (identity {space.identity[:12]}), and this is "
+            f"{model} ({identity[:12]}); their embeddings cannot be compared: use that model, or embed anew"
+        )
+
+
+def _checksum(fields: dict[str, Any]) -> str:
+    rest = {name: value for name, value in fields.items() if name != "checksum"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def _lines(path: Path) -> list[str]:
+    """Lines of a file of ours. Ids are ASCII in it, so that no character of theirs ends a line."""
+    try:
+        return path.read_text(encoding="ascii").splitlines()
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({error}): {_REMEDY}") from None

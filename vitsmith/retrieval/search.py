@@ -1,0 +1,205 @@
+"""Exact search: the nearest vectors of an index, whatever its size, in a memory that does not grow with it.
+
+Q queries, N vectors, R rows of a block, E embedding width, K answers.
+
+Every row is converted to float32 in a small block that stays in the processor's cache, and scored there by a matrix
+product. These scores are rounded in ways that depend on the library and the block, so they only choose: what lies
+within their rounding error of the best K is scored again in float64, and only those scores rank. That makes the answer
+one that no block size, thread or library changes.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vitsmith.errors import InputError
+from vitsmith.retrieval.index import Index
+from vitsmith.stream import available_cores
+
+Array = np.ndarray[Any, Any]
+
+_CONVERTED = 393_216
+"""Numbers in a block of float32: 1.5 MiB, small enough that the product finds it in the cache still."""
+_CHUNK = 4_096  # rows between two choices of candidates
+_QUERIES = 256  # at once: their scores of a chunk are 4 MiB
+_RESCORED = 2_048  # candidates at once: of 768 numbers in float64 12 MiB
+_LONGEST = 1.01  # of a vector in an index: see writer.py
+
+
+@dataclass(frozen=True)
+class Found:
+    """The nearest vectors of some queries, best first; of equal scores the lower position comes first."""
+
+    scores: Array
+    """float32 (Q, K): cosines, exact to the last bit of float32."""
+    positions: Array
+    """int64 (Q, K): where in the index."""
+
+
+def search(index: Index, queries: Array, count: int = 10, *, threads: int | None = None) -> Found:
+    """The `count` nearest vectors of each query, or all when the index has fewer.
+
+    Args:
+        index: N vectors of length 1 at most.
+        queries: (Q, E) unit vectors.
+        count: K.
+        threads: default one for each core.
+
+    Raises InputError for queries of another width or with values that are not finite.
+    """
+    queries = check_queries(index, queries, count)
+    count = min(count, len(index))
+    parts = [torch.from_numpy(index.vectors(part)) for part in range(len(index.description.parts))]
+    found = [
+        _search(parts, queries[at : at + _QUERIES], count, threads or available_cores())
+        for at in range(0, len(queries), _QUERIES)
+    ]
+    if not found:
+        return Found(np.zeros((0, count), np.float32), np.zeros((0, count), np.int64))
+    return Found(np.concatenate([one.scores for one in found]), np.concatenate([one.positions for one in found]))
+
+
+def check_queries(index: Index, queries: Array, count: int) -> Array:
+    """`queries` as float32 (Q, E). Raises InputError."""
+    queries = np.ascontiguousarray(queries, np.float32)
+    if queries.ndim != 2 or queries.shape[1] != index.space.width:
+        raise InputError(f"queries must be (queries, {index.space.width}), got {queries.shape}: use the index's model")
+    if not np.isfinite(queries).all():
+        raise InputError("a query holds NaN or infinity: check the model that made it")
+    if count < 1:
+        raise InputError(f"at least 1 answer must be asked for, got {count}")
+    return queries
+
+
+class _Chunks:
+    """Hands out pieces of the parts, (position of the first row, rows), each to one of several threads."""
+
+    def __init__(self, parts: list[Tensor]) -> None:
+        self._pieces = self._cut(parts)
+        self._lock = threading.Lock()
+
+    @staticmethod
+    def _cut(parts: list[Tensor]) -> Iterator[tuple[int, Tensor]]:
+        start = 0
+        for part in parts:
+            for at in range(0, len(part), _CHUNK):
+                yield start + at, part[at : at + _CHUNK]
+            start += len(part)
+
+    def __iter__(self) -> Iterator[tuple[int, Tensor]]:
+        while True:
+            with self._lock:
+                piece = next(self._pieces, None)
+            if piece is None:
+                return
+            yield piece
+
+
+def _search(parts: list[Tensor], queries: Array, count: int, threads: int) -> Found:
+    chunks = _Chunks(parts)
+    before = torch.get_num_threads()
+    together = threading.Barrier(threads + 1)
+
+    def work() -> _Nearest:
+        # Each thread has its own blocks. Splitting every small product over all cores costs more than the product.
+        torch.set_num_threads(1)
+        together.wait()
+        return _nearest_of(chunks, queries, count)
+
+    with ThreadPoolExecutor(threads, thread_name_prefix="search") as pool:
+        working = [pool.submit(work) for _ in range(threads)]
+        together.wait()
+        torch.set_num_threads(before)  # it is also what threads made from now on begin with
+        nearest = working[0].result()
+        for other in working[1:]:
+            nearest.merge(other.result())
+    return nearest.found()
+
+
+def _nearest_of(chunks: _Chunks, queries: Array, count: int) -> _Nearest:
+    nearest = _Nearest(queries, count)
+    transposed = torch.from_numpy(queries.T)  # (E, Q)
+    rows = max(1, _CONVERTED // queries.shape[1])
+    block = torch.empty(rows, queries.shape[1])
+    scores = torch.empty(_CHUNK, len(queries))
+    for start, vectors in chunks:
+        for at in range(0, len(vectors), rows):
+            some = vectors[at : at + rows]
+            converted = block[: len(some)].copy_(some)
+            torch.mm(converted, transposed, out=scores[at : at + len(some)])
+        nearest.take(start, vectors.numpy(), scores[: len(vectors)].numpy())
+    return nearest
+
+
+class _Nearest:
+    """The best K of each query among the rows seen so far, scored exactly."""
+
+    def __init__(self, queries: Array, count: int) -> None:
+        self._queries = queries.astype(np.float64)
+        self._count = count
+        self._scores = np.full((len(queries), count), -np.inf, np.float32)
+        self._positions = np.full((len(queries), count), np.iinfo(np.int64).max)
+        self._error = _rounding(queries)
+
+    def take(self, start: int, vectors: Array, scores: Array) -> None:
+        """`vectors` (R, E) from position `start` on, and their float32 `scores` (R, Q) of limited precision."""
+        # The K-th best so far, of which as many are known: what is certain to be worse than that is out.
+        lowest = self._scores[:, -1] - self._error
+        chosen = scores >= lowest
+        if np.count_nonzero(chosen) > 8 * self._count * len(self._queries) and len(scores) > self._count:
+            # Many: those that are certain to be worse than K others of this very piece are out too.
+            kth = np.partition(scores, len(scores) - self._count, axis=0)[len(scores) - self._count]
+            chosen = scores >= np.maximum(lowest, kth - 2 * self._error)
+        queries, rows = np.nonzero(chosen.T)  # one query after the other
+        for at in range(0, len(rows), _RESCORED):
+            query, row = queries[at : at + _RESCORED], rows[at : at + _RESCORED]
+            self._add(query, start + row, exact_scores(vectors[row], self._queries[query]))
+
+    def merge(self, other: _Nearest) -> None:
+        """Takes over what another thread found."""
+        queries = np.repeat(np.arange(len(self._queries)), self._count)
+        self._add(queries, other._positions.ravel(), other._scores.ravel())
+
+    def found(self) -> Found:
+        return Found(self._scores, self._positions)
+
+    def _add(self, queries: Array, positions: Array, scores: Array) -> None:
+        for query in np.unique(queries).tolist():
+            mine = queries == query
+            all_scores = np.concatenate([self._scores[query], scores[mine]])
+            all_positions = np.concatenate([self._positions[query], positions[mine]])
+            best = np.lexsort((all_positions, -all_scores))[: self._count]
+            self._scores[query], self._positions[query] = all_scores[best], all_positions[best]
+
+
+def exact_scores(vectors: Array, queries: Array) -> Array:
+    """(P, E) and float64 (P, E) -> float32 (P,): dot products row by row.
+
+    A product of two float32 is exact in float64, and the sum of E of them is off by less than float32 can show; equal
+    vectors get equal scores wherever they lie.
+    """
+    products = np.multiply(vectors, queries, dtype=np.float64)
+    return products.sum(axis=1).astype(np.float32)
+
+
+def _rounding(queries: Array) -> Array:
+    """(Q,) how far a float32 score may be from the exact one, for vectors of at most `_LONGEST`.
+
+    A dot product of E terms in float32, in any order of summation, is off by at most E u / (1 - E u) times the lengths
+    of both vectors, u = 2^-24 (N. J. Higham, Accuracy and Stability of Numerical Algorithms, 2002, section 3.1). Four
+    more u are for the rounding of exact scores and of this bound. Where torch was told that float32 products may be
+    less precise, both factors may be rounded to bfloat16, by 2^-8 each.
+    """
+    terms = (queries.shape[1] + 4) * 2.0**-24
+    share = terms / (1 - terms) + (0 if torch.get_float32_matmul_precision() == "highest" else 2.0**-7 + 2.0**-16)
+    lengths = np.sqrt(np.square(queries, dtype=np.float64).sum(axis=1))
+    bound: Array = (_LONGEST * share * lengths).astype(np.float32)
+    return bound

@@ -1,0 +1,121 @@
+"""An index as one file that other programs read: .npz, .npy or .parquet. N vectors, E embedding width.
+
+Written part by part: memory does not grow with N.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from vitsmith.errors import InputError, MissingPackageError
+from vitsmith.files import replacing
+from vitsmith.retrieval.index import Index
+
+Array = np.ndarray[Any, Any]
+
+
+def write_single_file(index: Index, path: Path) -> None:
+    """Writes all of `index` into `path`, whose suffix says how (`FORMATS`).
+
+    `.npz`: `embeddings` (N, E) and `ids` (N,), text. `.npy`: the embeddings, and the ids one a line in the `.txt` file
+    of the same name. `.parquet`: the columns `id` and `embedding`.
+
+    Raises InputError for other suffixes and damaged parts, MissingPackageError without pyarrow.
+    """
+    check_format(path)
+    index.check_hashes()
+    FORMATS[path.suffix.lower()](index, path)
+
+
+def check_format(path: Path) -> None:
+    """Raises InputError for a suffix that is not in FORMATS, MissingPackageError for what pyarrow must write."""
+    if path.suffix.lower() not in FORMATS:
+        raise InputError(f"{path} is no kind of file that is written: give a folder, or one of {', '.join(FORMATS)}")
+    if path.suffix.lower() == ".parquet":
+        _pyarrow()
+
+
+def sidecar(path: Path) -> Path:
+    """Where the ids of a `.npy` are."""
+    return path.with_suffix(".txt")
+
+
+def _write_npz(index: Index, path: Path) -> None:
+    longest = max((len(name) for part in _parts(index) for name in index.part_ids(part)), default=1)
+    kind = np.dtype(f"<U{max(longest, 1)}")
+    with replacing(path) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+        with archive.open("embeddings.npy", "w", force_zip64=True) as file:
+            _write_embeddings(index, file)
+        described = zipfile.ZipInfo("ids.npy")
+        described.compress_type = zipfile.ZIP_DEFLATED  # NumPy's text takes four bytes a character, most of them zero
+        with archive.open(described, "w", force_zip64=True) as file:
+            _write_header(file, (len(index),), kind)
+            for part in _parts(index):
+                file.write(np.array(index.part_ids(part), kind).tobytes())
+
+
+def _write_npy(index: Index, path: Path) -> None:
+    with replacing(sidecar(path)) as partial, partial.open("w", encoding="utf-8", errors="surrogateescape") as file:
+        for part in _parts(index):
+            names = index.part_ids(part)
+            broken = next((name for name in names if "\n" in name or "\r" in name), None)
+            if broken is not None:
+                raise InputError(f"{broken!r} has a line break, so ids cannot be lines: write .npz or .parquet instead")
+            file.writelines(f"{name}\n" for name in names)
+    with replacing(path) as partial, partial.open("wb") as file:
+        _write_embeddings(index, file)
+
+
+def _write_parquet(index: Index, path: Path) -> None:
+    pa, pq = _pyarrow()
+    number = pa.float16() if index.space.dtype == "float16" else pa.float32()
+    vectors = pa.list_(number, index.space.width)
+    schema = pa.schema(
+        [("id", pa.string()), ("embedding", vectors)],
+        metadata={"vitsmith.model": index.space.model, "vitsmith.identity": index.space.identity},
+    )
+    with replacing(path) as partial, pq.ParquetWriter(partial, schema) as writer:
+        for part in _parts(index):
+            ids = [name.encode("utf-8", "backslashreplace").decode() for name in index.part_ids(part)]
+            rows = pa.FixedSizeListArray.from_arrays(pa.array(index.vectors(part).ravel(), number), type=vectors)
+            writer.write_table(pa.table([pa.array(ids, pa.string()), rows], schema=schema))
+
+
+FORMATS: dict[str, Callable[[Index, Path], None]] = {
+    ".npz": _write_npz,
+    ".npy": _write_npy,
+    ".parquet": _write_parquet,
+}
+
+
+def _write_embeddings(index: Index, file: IO[bytes]) -> None:
+    _write_header(file, (len(index), index.space.width), np.dtype(index.space.dtype))
+    for part in _parts(index):
+        file.write(index.vectors(part).data)
+
+
+def _write_header(file: IO[bytes], shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """The beginning of an .npy file of rows that follow."""
+    header = io.BytesIO()
+    fields = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(header, fields)
+    file.write(header.getvalue())
+
+
+def _parts(index: Index) -> list[int]:
+    return [part for part, facts in enumerate(index.description.parts) if facts.rows]
+
+
+def _pyarrow() -> tuple[Any, Any]:
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError:
+        raise MissingPackageError("pyarrow", "parquet") from None
+    return pa, pq

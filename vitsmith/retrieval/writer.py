@@ -1,0 +1,257 @@
+"""Writing an index, so that a run which is killed at any moment goes on where it stopped. E embedding width.
+
+Vectors are written part by part, each whole or not at all, and index.json names a part only when it is there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+import numpy as np
+
+from vitsmith.errors import InputError, OutputError
+from vitsmith.files import replacing, sha256
+from vitsmith.retrieval.index import (
+    FORMAT,
+    Description,
+    Index,
+    Part,
+    Space,
+    check_same_model,
+    failed_name,
+    ids_name,
+    is_index,
+    open_index,
+    read_description,
+    vectors_name,
+    write_description,
+)
+from vitsmith.stream import Failure
+
+try:
+    import fcntl
+except ImportError:  # Windows, where two processes on one folder are not told apart
+    fcntl = None  # type: ignore[assignment]
+
+PART_ROWS = 16_384
+PART_SECONDS = 60.0
+"""A part is written when it has so many rows or is so old: this much work is lost when the process is killed."""
+
+LOCK = ".lock"
+_TOO_LONG = 1.01  # a unit vector rounded to float16 is not longer; the search counts on it
+
+Array = np.ndarray[Any, Any]
+Row = tuple[str, Array] | Failure
+
+
+class IndexWriter:
+    """The folder of an index while it is written; locked, so that one process at a time adds to it.
+
+    Used as a context: what is not yet written is written on the way out, also of an exception.
+    """
+
+    def __init__(
+        self, folder: Path, space: Space, *, part_rows: int = PART_ROWS, part_seconds: float = PART_SECONDS
+    ) -> None:
+        """Takes up the index in `folder`, or begins it.
+
+        Raises InputError when it was made by another model or in another way, or is being written by another process,
+        and OutputError when the folder cannot be written or holds other things.
+        """
+        self.folder = folder
+        self._part_rows, self._part_seconds = part_rows, part_seconds
+        _check_folder(folder)
+        self._lock = _lock(folder)
+        try:
+            if is_index(folder):
+                self.description = _continued(folder, space)
+            else:
+                self.description = Description(format=FORMAT, space=space, complete=False)
+                write_description(folder, self.description)
+            self._clean()
+        except BaseException:
+            self._lock.close()
+            raise
+        self._begin_part()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if not isinstance(error, InputError):  # a full disk, or vectors that are refused: do not try once more
+                self.commit()
+        finally:
+            self._lock.close()
+
+    def done_of(self, names: Sequence[str]) -> int:
+        """How many of the inputs are in the index already: the first ones of `names`.
+
+        Raises InputError unless these are the same as before, in the same order; there may be more behind them.
+        """
+        at = 0
+        for number, part in enumerate(self.description.parts):
+            if _hash_names(names[at : at + part.inputs]) != part.names:
+                raise InputError(
+                    f"{self.folder} holds {self.description.inputs:,} inputs, and these are not the same ones in the "
+                    f"same order (they differ among {at + 1:,} to {at + part.inputs:,}, part {number}): give the same "
+                    "list, or a longer one that begins with it, or choose another --out"
+                )
+            at += part.inputs
+        return at
+
+    def reopen(self) -> None:
+        """Says in index.json that more is to come, so that nobody takes it for whole."""
+        if self.description.complete:
+            self._write(self.description.model_copy(update={"complete": False}))
+
+    def add(self, row: Row) -> None:
+        """Takes up one input's vector (E,), or why there is none."""
+        if isinstance(row, Failure):
+            self._names.append(row.source)
+            self._failed.append({"id": row.source, "error": row.reason})
+        else:
+            name, vector = row
+            self._names.append(name)
+            self._vectors[len(self._ids)] = vector
+            self._ids.append(name)
+        if len(self._names) >= self._part_rows or time.monotonic() - self._began >= self._part_seconds:
+            self.commit()
+
+    def commit(self) -> None:
+        """Writes what has been added as a part of its own. Raises InputError for vectors that are no unit vectors."""
+        if not self._names:
+            return
+        number, rows = len(self.description.parts), len(self._ids)
+        vectors = self._vectors[:rows]
+        _check_vectors(vectors, self._ids)
+        _write_lines(self.folder / ids_name(number), self._ids)
+        _write_vectors(self.folder / vectors_name(number), vectors.astype(self.description.space.dtype))
+        files = [ids_name(number), vectors_name(number)]
+        if self._failed:
+            _write_lines(self.folder / failed_name(number), self._failed)
+            files.append(failed_name(number))
+        part = Part(
+            rows=rows,
+            inputs=len(self._names),
+            names=_hash_names(self._names),
+            files={name: sha256(self.folder / name) for name in files},
+        )
+        self._write(self.description.model_copy(update={"parts": (*self.description.parts, part)}))
+        self._begin_part()
+
+    def finish(self) -> Index:
+        """Writes the rest and declares the index whole."""
+        self.commit()
+        if not self.description.complete:
+            self._write(self.description.model_copy(update={"complete": True}))
+        return open_index(self.folder)
+
+    def _write(self, description: Description) -> None:
+        write_description(self.folder, description)
+        self.description = description
+
+    def _begin_part(self) -> None:
+        self._vectors = np.empty((self._part_rows, self.description.space.width), np.float32)
+        self._ids: list[str] = []
+        self._names: list[str] = []
+        self._failed: list[dict[str, str]] = []
+        self._began = time.monotonic()
+
+    def _clean(self) -> None:
+        """Removes what a killed process left: half-written files, and whole ones that index.json does not name."""
+        known = {name for part in self.description.parts for name in part.files}
+        for path in self.folder.iterdir():
+            half_written = path.name.startswith(".") and path.name.endswith(".partial")
+            if half_written or (path.name.startswith("part-") and path.name not in known):
+                path.unlink(missing_ok=True)
+
+
+def _continued(folder: Path, space: Space) -> Description:
+    """The description of an index that is to be gone on with in the same way."""
+    description = read_description(folder)
+    have = description.space
+    check_same_model(folder, have, space.identity, space.model)
+    for what in ("kind", "dtype", "precision", "width"):
+        if getattr(have, what) != getattr(space, what):
+            raise InputError(
+                f"{folder} has {what} {getattr(have, what)}, and it is to go on with {getattr(space, what)}: give the "
+                "same, or choose another --out"
+            )
+    open_index(folder, unfinished=True)
+    return description
+
+
+def _check_folder(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder} is a file; choose another output folder")
+    if folder.is_dir() and not is_index(folder):
+        foreign = [path.name for path in folder.iterdir() if not path.name.startswith(".")]
+        if foreign:
+            raise OutputError(f"{folder} holds files that are no index ({foreign[0]}); choose another output folder")
+
+
+def _lock(folder: Path) -> IO[bytes]:
+    """Locks the folder until the handle is closed or the process ends, however it ends. Raises InputError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = (folder / LOCK).open("ab")
+    except OSError as error:
+        raise OutputError(f"cannot write {folder}: {error.strerror}; choose another place") from error
+    if fcntl is not None:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            handle.close()
+            raise InputError(
+                f"{folder} is being written by another process: wait for it, or choose another --out"
+            ) from None
+        except OSError:  # a file system without locks
+            pass
+    return handle
+
+
+def _check_vectors(vectors: Array, ids: Sequence[str]) -> None:
+    norms = np.sqrt(np.einsum("re,re->r", vectors, vectors))
+    wrong = np.flatnonzero(~(norms <= _TOO_LONG))  # so that NaN is wrong too
+    if len(wrong):
+        raise InputError(
+            f"the model gives {ids[wrong[0]]!r} a vector of length {norms[wrong[0]]}, not a unit vector: check the "
+            "model with  vitsmith inspect"
+        )
+
+
+def _write_vectors(path: Path, vectors: Array) -> None:
+    with replacing(path) as partial, partial.open("wb") as file:
+        np.save(file, vectors, allow_pickle=False)
+        _flush(file)
+
+
+def _write_lines(path: Path, values: Iterable[Any]) -> None:
+    with replacing(path) as partial, partial.open("wb") as file:
+        file.writelines(json.dumps(value).encode("ascii") + b"\n" for value in values)
+        _flush(file)
+
+
+def _flush(file: IO[bytes]) -> None:
+    """Onto the disk itself, so that index.json never names what a power cut has taken."""
+    file.flush()
+    with suppress(OSError):
+        os.fsync(file.fileno())
+
+
+def _hash_names(names: Sequence[str]) -> str:
+    digest = hashlib.sha256()
+    for name in names:
+        digest.update(json.dumps(name).encode("ascii") + b"\n")
+    return digest.hexdigest()
