@@ -94,7 +94,7 @@ def bfloat16_is_close(config: ModelConfig) -> None:
         expected = rows(model, *inputs)
         images, *tokens = inputs
         found = rows(model.bfloat16(), images.bfloat16(), *tokens)
-    assert found.dtype == torch.bfloat16
+    assert found.dtype == (torch.float32 if isinstance(config, LiTConfig) else torch.bfloat16)  # unit vectors
     # 8 bits of mantissa, through some twenty roundings
     assert (found.float() - expected).abs().max() <= 0.05 * expected.abs().max()
 

@@ -104,9 +104,13 @@ class Encoder:
         if not self._texts_checked:
             self.bundle.check_golden_texts(self.engine.run_texts, tolerance=self._tolerance)
             self._texts_checked = True
-        tokens = np.ascontiguousarray(tokens, np.int32)
-        rows = [self.engine.run_texts(tokens[at : at + TEXT_BATCH]) for at in range(0, len(tokens), TEXT_BATCH)]
-        return np.concatenate(rows) if rows else np.zeros((0, self.width), np.float32)
+        embeddings = np.empty((len(tokens), self.width), np.float32)
+        # Texts of a length together: towers that mask padding compute no more of a batch than its longest text.
+        order = np.argsort(np.count_nonzero(tokens, axis=1), kind="stable")
+        for at in range(0, len(order), TEXT_BATCH):
+            some = order[at : at + TEXT_BATCH]
+            embeddings[some] = self.engine.run_texts(np.ascontiguousarray(tokens[some], np.int32))
+        return embeddings
 
     def cut(self, texts: Sequence[str]) -> list[int]:
         """Positions of the texts that are longer than the model's context."""

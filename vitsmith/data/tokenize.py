@@ -53,10 +53,10 @@ class Tokenizer:
                 "give it the file that was published with it"
             )
 
-    @classmethod
-    def open(cls, spec: TextSpec, vocabulary: bytes) -> Tokenizer:
-        """The same as calling the class."""
-        return cls(spec, vocabulary)
+    @property
+    def count(self) -> int:
+        """Pieces in the vocabulary."""
+        return self._pieces.count
 
     def __call__(self, texts: Sequence[str]) -> NDArray[np.int32]:
         """Token ids, int32 (T, L): clipped, and padded as the specification says."""

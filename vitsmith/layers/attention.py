@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitsmith.layers import cpu_attention
+from vitsmith.layers.linear import Linear
 
 
 class Attention(nn.Module):
@@ -25,9 +26,9 @@ class Attention(nn.Module):
         self.heads = heads
         self.dropout = dropout
         self.explicit = False
-        self.qkv = nn.Linear(width, 3 * width)
+        self.qkv = Linear(width, 3 * width)
         self.weights = nn.Identity()
-        self.out = nn.Linear(width, width)
+        self.out = Linear(width, width)
 
     def forward(self, x: Tensor, bias: Tensor | None = None, *, kept: int | None = None) -> Tensor:
         """(B, N, D) -> (B, N, D), or (B, kept, D): what the first `kept` tokens see of all.

@@ -37,7 +37,7 @@ class _TanhWithErfDerivative(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         ctx.save_for_backward(x)
-        if x.shape[-1] % _BLOCK == 0 and x.is_contiguous() and _onednn_has_bfloat16():
+        if x.shape[-1] % _BLOCK == 0 and x.is_contiguous() and onednn_has_bfloat16():
             return _gelu_by_onednn(x)
         return F.gelu(x, approximate="tanh")
 
@@ -53,7 +53,7 @@ _BLOCK = 16
 
 
 @cache
-def _onednn_has_bfloat16() -> bool:
+def onednn_has_bfloat16() -> bool:
     """Whether torch was built with oneDNN, and it has kernels in bfloat16 for this processor."""
     built = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     return built and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

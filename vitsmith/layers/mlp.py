@@ -7,6 +7,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from vitsmith.layers.gelu import Gelu
+from vitsmith.layers.linear import Linear, widen_and_activate
 
 
 class Mlp(nn.Module):
@@ -18,11 +19,11 @@ class Mlp(nn.Module):
 
     def __init__(self, width: int, hidden: int, gelu: Literal["tanh", "erf"], dropout: float = 0.0) -> None:
         super().__init__()
-        self.widen = nn.Linear(width, hidden)
+        self.widen = Linear(width, hidden)
         self.gelu = Gelu(gelu)
-        self.narrow = nn.Linear(hidden, width)
+        self.narrow = Linear(hidden, width)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.dropout(self.gelu(self.widen(x)))
+        x = self.dropout(widen_and_activate(x, self.widen, self.gelu))
         return self.dropout(self.narrow(x))

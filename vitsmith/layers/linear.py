@@ -1,0 +1,63 @@
+"""Linear layers, with a faster kernel where nothing is to be differentiated on a CPU.
+
+In float32 torch (2.13) multiplies by MKL, which on AMD processors leaves AVX512 unused. oneDNN, which torch has too,
+uses it: on one core of an AMD EPYC a product of 197 x 768 by 768 x 3072 takes 3.7 ms in the place of 8.3, and the GELU
+that follows is computed before the result leaves the registers, 0.1 ms in the place of 0.6. Sums are rounded in another
+order and no more: this is float32 throughout.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from vitsmith.layers.eager import is_eager_on_a_cpu, is_watched
+from vitsmith.layers.gelu import Gelu, onednn_has_bfloat16
+
+
+class Linear(nn.Linear):
+    """torch's linear layer: (..., in) -> (..., out)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return _product(input, self) if _suits(input, self) else super().forward(input)
+
+
+def widen_and_activate(x: Tensor, linear: nn.Linear, gelu: Gelu) -> Tensor:
+    """gelu(linear(x)), in one kernel where that is possible and nobody listens to either of the two modules."""
+    if _suits(x, linear) and not is_watched(linear, gelu):
+        return _product(x, linear, "tanh" if gelu.approximate == "tanh" else "none")
+    activated: Tensor = gelu(linear(x))
+    return activated
+
+
+def _suits(x: Tensor, linear: nn.Linear) -> bool:
+    """Whether oneDNN is to compute `linear(x)`."""
+    weight = linear.weight
+    return (
+        is_eager_on_a_cpu(x)
+        and is_eager_on_a_cpu(weight)
+        and x.dtype == weight.dtype
+        and _onednn_is_faster(x.dtype)
+        and x.numel() > 0
+        and not (torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad))
+        and not torch.is_autocast_enabled("cpu")
+    )
+
+
+@cache
+def _onednn_is_faster(dtype: torch.dtype) -> bool:
+    """Measured with AVX512 only; elsewhere torch chooses."""
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return False
+    wide = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+    return wide and (dtype == torch.float32 or (dtype == torch.bfloat16 and onednn_has_bfloat16()))
+
+
+def _product(x: Tensor, linear: nn.Linear, gelu: Literal["", "tanh", "none"] = "") -> Tensor:
+    result: Tensor = torch.ops.mkldnn._linear_pointwise(
+        x, linear.weight, linear.bias, "gelu" if gelu else "none", [], gelu
+    )
+    return result
