@@ -12,6 +12,7 @@ import torch
 from tests.tiny import CONFIGS, MIXER, VIT, pictures, tiny_lit, tiny_model
 from vitsmith import Bundle, Encoder, load, save
 from vitsmith.data.preprocess import preprocess
+from vitsmith.engines.torch import TorchEngine
 from vitsmith.errors import BundleError, ImageError, InputError, UnknownNameError
 from vitsmith.export.onnx import export_onnx
 from vitsmith.models.configure import change
@@ -78,6 +79,14 @@ def test_models_without_one_vector_for_an_image_are_refused(tmp_path: Path) -> N
         load(tmp_path / "onnx", headless=True)
 
 
+@pytest.mark.parametrize("wrong", [-1, 50, 2**32 + 2])
+def test_token_ids_that_the_tower_does_not_know_are_refused(wrong: int, tmp_path: Path) -> None:
+    exported, _ = export_onnx(tiny_lit(), tmp_path / "onnx")
+    for bundle in (tiny_lit(), exported):
+        with pytest.raises(InputError, match=rf"run from -?\d to {max(wrong, 2)}, and the text tower knows 0 to 49"):
+            Encoder(bundle).tokens(np.array([[2, 0, 0, 0, 0, wrong]], np.int64))
+
+
 def test_what_is_asked_of_an_engine_must_be_possible(tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="unknown precision 'fp8'"):
         Encoder(tiny_lit(), precision="fp8")
@@ -86,6 +95,23 @@ def test_what_is_asked_of_an_engine_must_be_possible(tmp_path: Path) -> None:
     exported, _ = export_onnx(tiny_lit().with_golden(PICTURES[:2]), tmp_path / "onnx")
     with pytest.raises(InputError, match="was exported in fp32 and runs in it"):
         Encoder(exported, precision="bf16")
+
+
+def test_bfloat16_is_held_against_float32_where_nothing_golden_is() -> None:
+    bundle = Bundle.of(tiny_model(VIT))
+    run = TorchEngine.run
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TorchEngine, "run", lambda self, images: run(self, images) + 1)
+        with pytest.raises(BundleError, match="bf16 is too coarse for this model, or goes wrong here; use fp32"):
+            Encoder(bundle, precision="bf16")
+    assert Encoder(bundle, precision="bf16").engine.precision == "bfloat16"
+
+
+def test_texts_come_back_in_their_order_whatever_their_length() -> None:
+    encoder = Encoder(tiny_lit())
+    texts = ["a b c d e", "", "cat", "a b", "dog", "red circle of the"] * 60
+    apart = {text: encoder.texts([text])[0] for text in set(texts)}
+    np.testing.assert_allclose(encoder.texts(texts), [apart[text] for text in texts], atol=1e-6)
 
 
 def test_golden_answers_are_checked_in_bfloat16_too(tmp_path: Path) -> None:

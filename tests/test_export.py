@@ -245,8 +245,9 @@ def test_an_exported_lit_keeps_its_text_side_and_its_name(towers: tuple[Bundle, 
     texts = ["a photo of a cat", "b"]
     expected, found = Encoder(bundle).texts(texts), Encoder(loaded).texts(texts)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
-    other = bundle.similarity.bias if bundle.config.bias else bundle.similarity.temperature
-    assert other is not None and np.isfinite(other)
+    assert loaded.similarity.temperature == pytest.approx(float(np.exp(bundle.model.log_temperature.item())), rel=1e-6)
+    bias = bundle.model.logit_bias
+    assert loaded.similarity.bias == (None if bias is None else bias.item())
 
 
 def test_a_text_tower_that_differs_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

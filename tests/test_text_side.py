@@ -9,12 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from tests.tiny import CONFIGS, VIT, WORDS, layout_of, pictures, released_npz, small_cases, tiny_lit, tiny_model
+from tests.tiny import CONFIGS, VIT, WORDS, layout_of, released_npz, small_cases, tiny_lit, tiny_model
 from vitsmith import Bundle, ImageSpec, load, save
 from vitsmith.errors import BundleError, InputError, WeightsError
 from vitsmith.export.onnx import export_onnx
+from vitsmith.models.build import build
 from vitsmith.models.config import LiTConfig
+from vitsmith.models.configure import change
 from vitsmith.weights.cache import cached_path
 from vitsmith.weights.golden import TEXTS
 from vitsmith.weights.published import checkpoints, find_checkpoint
@@ -55,9 +58,7 @@ def test_golden_texts_prove_tokenizer_and_tower(tmp_path: Path) -> None:
     bundle = save(tiny_lit(), tmp_path / "model")
     assert bundle.golden is not None and bundle.golden.texts is not None
     _ = bundle.model
-    other = dataclasses.replace(
-        bundle, vocabulary=bundle.vocabulary.replace(b"cat", b"cow"), _model=None, _tokenizer=None
-    )
+    other = dataclasses.replace(bundle, vocabulary=bundle.vocabulary.replace(b"cat", b"cow"), _model=None)
     with pytest.raises(BundleError, match=r"the golden text 'a photo of a cat\.' becomes other tokens here"):
         _ = other.model
     texts = dataclasses.replace(bundle.golden.texts, embeddings=-bundle.golden.texts.embeddings)
@@ -80,18 +81,22 @@ def test_a_text_specification_of_another_tower_is_refused(change: dict[str, Any]
         dataclasses.replace(bundle, text=bundle.text.model_copy(update=change))
     with pytest.raises(BundleError, match="beside a model without a text tower"):
         Bundle.of(tiny_model(VIT), text=bundle.text)
+    with pytest.raises(BundleError, match="a LiT model needs a text specification"):
+        dataclasses.replace(bundle, text=None)
 
 
 # --- identity --------------------------------------------------------------------------------------------------------
 
 
-def test_the_same_model_has_one_identity_in_every_file(tmp_path: Path) -> None:
-    lit = tiny_lit("lit-transformer", square=True)  # a BERT's .npz does not tell the length of its texts
+@pytest.mark.parametrize("name", ["lit-bert", "lit-transformer"])
+def test_the_same_model_has_one_identity_in_every_file(name: str, tmp_path: Path) -> None:
+    lit = tiny_lit(name, released=True)
     saved = save(lit, tmp_path / "model")
     save(lit, tmp_path / "model.npz", format="npz")
     exported, _ = export_onnx(saved, tmp_path / "onnx")
     same = [lit, saved, load(tmp_path / "model"), exported, load(tmp_path / "onnx"), load(tmp_path / "model.npz")]
     assert len({bundle.identity for bundle in same}) == 1 and len(lit.identity) == 32
+    assert len({bundle.text_identity for bundle in same}) == 1 and lit.text_identity != lit.identity
 
 
 def test_other_weights_or_preprocessing_are_another_identity() -> None:
@@ -106,12 +111,72 @@ def test_other_weights_or_preprocessing_are_another_identity() -> None:
     assert dataclasses.replace(lit, text=prompts).identity == lit.identity
 
 
+def test_other_arithmetic_on_the_same_weights_is_another_identity() -> None:
+    model = tiny_model(VIT)
+    identities = {Bundle.of(model).identity}
+    for fields in ({"heads": 2}, {"gelu": "erf"}, {"norm_eps": 1e-5}):
+        other = build(change(VIT, **fields))
+        other.load_state_dict(model.state_dict())
+        identities.add(Bundle.of(other).identity)
+    assert len(identities) == 4
+    trained = build(change(VIT, dropout=0.1, stochastic_depth=0.1))
+    trained.load_state_dict(model.state_dict())
+    assert Bundle.of(trained).identity == Bundle.of(model).identity  # they are gone once it is trained
+
+
+def test_the_vocabulary_decides_what_texts_mean_and_not_what_images_do() -> None:
+    lit = tiny_lit()
+    other = dataclasses.replace(lit, vocabulary=lit.vocabulary.replace(b"cat", b"cow"))
+    assert other.identity == lit.identity and other.text_identity != lit.text_identity
+    with pytest.raises(InputError, match="has no vocabulary"):
+        _ = dataclasses.replace(lit, vocabulary=None).text_identity
+
+
+def test_nothing_stale_survives_a_change() -> None:
+    lit = tiny_lit()
+    before = lit.identity, lit.similarity, lit.tokenizer(["cat Cat"]).tolist()
+    swapped = dataclasses.replace(lit, vocabulary=lit.vocabulary.replace(b"cat\ndog", b"dog\ncat"))
+    assert swapped.tokenizer(["cat Cat"]).tolist() != before[2]
+    cased = dataclasses.replace(lit, text=lit.text.model_copy(update={"lower_case": False}))
+    assert cased.tokenizer(["cat Cat"]).tolist() != before[2]
+    with torch.no_grad():
+        lit.model.log_temperature.fill_(3.0)
+        lit.model.text.words.weight.mul_(2)
+    assert lit.identity != before[0] and lit.similarity.temperature == pytest.approx(np.exp(3), rel=1e-6)
+    replaced = dataclasses.replace(lit, _model=tiny_lit(seed=1).model)
+    assert replaced.identity == tiny_lit(seed=1).identity != lit.identity
+
+
+def test_a_saved_bundle_knows_its_identity_without_its_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    identity = save(tiny_lit(), tmp_path / "model").identity
+    loaded = load(tmp_path / "model")
+    monkeypatch.setattr("vitsmith.weights.bundle.hash_weights", lambda _: pytest.fail("hashed again"))
+    assert loaded.identity == identity
+    _ = loaded.model
+    assert loaded.identity == identity
+
+
+def test_an_exported_bundle_without_a_hash_has_no_identity(tmp_path: Path) -> None:
+    exported, _ = export_onnx(tiny_lit(), tmp_path / "onnx")
+    old = dataclasses.replace(exported, _weights_hash="")
+    with pytest.raises(BundleError, match="does not say which weights it was made from: export it again"):
+        _ = old.identity
+    with pytest.raises(BundleError, match=r"holds an exported program .* copy its folder instead"):
+        save(exported, tmp_path / "copy")
+
+
+def test_an_export_has_golden_examples_whatever_it_came_from(tmp_path: Path) -> None:
+    save(tiny_lit(released=True), tmp_path / "lit.npz", format="npz")
+    exported, _ = export_onnx(load(tmp_path / "lit.npz"), tmp_path / "onnx")
+    assert exported.golden is not None and len(exported.golden.images) == 2 and exported.golden.texts is not None
+
+
 # --- released files --------------------------------------------------------------------------------------------------
 
 
 def released(tmp_path: Path) -> Path:
     """A LiT with a small BERT under the original's names, alone."""
-    save(Bundle.of(tiny_lit(square=True).model), tmp_path / "LiT.npz", format="npz")
+    save(Bundle.of(tiny_lit(released=True).model), tmp_path / "LiT.npz", format="npz")
     return tmp_path / "LiT.npz"
 
 
@@ -153,7 +218,27 @@ def test_conversion_both_ways_keeps_weights_and_vocabulary(tmp_path: Path) -> No
         assert set(before) == set(after)
         assert all(np.array_equal(before[name], after[name]) for name in before)
     with pytest.raises(WeightsError, match="cannot hold the bias of a sigmoid loss"):
-        save(tiny_lit("lit-bias"), tmp_path / "bias.npz", format="npz")
+        save(tiny_lit("lit-bias", released=True), tmp_path / "bias.npz", format="npz")
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"lower_case": False}, r"lower_case False \(it would be read as True\)"),
+        ({"canonicalize": True}, r"canonicalize True \(it would be read as False\)"),
+    ],
+)
+def test_an_npz_that_would_be_read_otherwise_is_not_written(fields: dict[str, Any], told: str, tmp_path: Path) -> None:
+    lit = tiny_lit(released=True)
+    other = dataclasses.replace(lit, text=lit.text.model_copy(update=fields))
+    with pytest.raises(WeightsError, match=f"cannot hold a text side with {told}"):
+        save(other, tmp_path / "lit.npz", format="npz")
+    with pytest.raises(WeightsError, match=r"length 6 \(it would be read as 16\)"):
+        save(tiny_lit(), tmp_path / "lit.npz", format="npz")
+    heads = change(lit.config, text={**lit.config.text.model_dump(), "heads": 2})
+    with pytest.raises(WeightsError, match="cannot hold a BERT of width 64 with 2 heads"):
+        save(Bundle.of(tiny_model(heads), vocabulary=lit.vocabulary), tmp_path / "lit.npz", format="npz")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", ["LiT-B16B", "LiT-B16B_2", "LiT-L16L", "LiT-L16S", "LiT-L16Ti"])
@@ -192,5 +277,5 @@ def test_bundles_of_former_versions_are_read(tmp_path: Path) -> None:
     path.write_text(json.dumps(fields))
     old = load(tmp_path / "model")
     assert isinstance(old.config, LiTConfig) and old.text.pooling == "last" and not old.config.bias
-    assert old.identity and old.similarity.temperature > 0
-    assert pictures(1)[0].dtype == np.uint8 and old.golden.texts is None
+    today = Bundle.of(tiny_model(CONFIGS["lit-transformer"]), text=old.text)
+    assert old.identity == today.identity and old.similarity == today.similarity and old.golden.texts is None

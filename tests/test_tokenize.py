@@ -24,7 +24,7 @@ def vocabulary(kind: str) -> bytes:
 
 
 def open_tokenizer(kind: Kind, **fields: Any) -> Tokenizer:
-    spec = TextSpec(**{"tokenizer": kind, "length": RECORDED["max_len"], "vocabulary": 200} | fields)
+    spec = TextSpec(**{"tokenizer": kind, "length": RECORDED["max_len"], "vocabulary": 180} | fields)
     return Tokenizer(spec, vocabulary(kind))
 
 
@@ -75,8 +75,9 @@ def test_canonical_text() -> None:
 def test_case_folding_is_unicodes() -> None:
     # NFKC_Casefold and then no marks: values from Unicode's DerivedNormalizationProps.txt
     for text, expected in (
-        ("Größe", "grosse"), ("ﬁne", "fine"), ("ÅNGSTRÖM", "angstrom"), ("Ⅻ", "xii"), ("ſ", "s"), ("Σίσυφος", "σισυφοσ"),
-        ("x\u200by", "xy"), ("\u00adsoft", "soft"), ("İstanbul", "istanbul"), ("ＡＢＣ", "abc"),
+        ("Größe", "grosse"), ("ﬁne", "fine"), ("ÅNGSTRÖM", "angstrom"), ("Ⅻ", "xii"), ("\u017f", "s"),
+        ("Σίσυφος", "σισυφοσ"), ("x\u200by", "xy"), ("\u00adsoft", "soft"), ("İstanbul", "istanbul"),
+        ("\uff21\uff22\uff23", "abc"),
     ):  # fmt: skip
         assert fold_case(text) == expected
 
@@ -94,12 +95,23 @@ def test_case_folding_is_unicodes() -> None:
 )
 def test_a_file_of_another_kind_is_refused(kind: Kind, given: bytes, problem: str) -> None:
     with pytest.raises(InputError, match=problem):
-        Tokenizer(TextSpec(tokenizer=kind, length=8, vocabulary=200), given)
+        Tokenizer(TextSpec(tokenizer=kind, length=8, vocabulary=180), given)
 
 
 def test_a_vocabulary_larger_than_the_tower_is_refused() -> None:
     with pytest.raises(InputError, match="has 145 pieces and the text tower knows 100: give it the file"):
         open_tokenizer("wordpiece", vocabulary=100)
+
+
+def test_a_vocabulary_far_smaller_than_the_tower_is_refused_too() -> None:
+    open_tokenizer("wordpiece", vocabulary=145 + 127)  # rounded up to a multiple of 128, perhaps
+    with pytest.raises(InputError, match="has 145 pieces and the text tower knows 273"):
+        open_tokenizer("wordpiece", vocabulary=145 + 128)
+
+
+def test_bytes_of_another_encoding_are_refused() -> None:
+    with pytest.raises(InputError, match=r"'caf\\udce9' is not Unicode text .*give it in UTF-8"):
+        open_tokenizer("wordpiece")(["caf\udce9"])
 
 
 def test_one_text_is_not_a_list_of_letters() -> None:

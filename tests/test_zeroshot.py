@@ -13,7 +13,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from tests.tiny import CONFIGS, VIT, pictures, tiny_lit, tiny_model
-from vitsmith import Bundle, Labels, save
+from vitsmith import Bundle, Labels, load, save
 from vitsmith.cli.main import app
 from vitsmith.data.preprocess import preprocess
 from vitsmith.data.prompts import fill_templates, named_templates, read_templates, template_sets
@@ -22,7 +22,7 @@ from vitsmith.errors import InputError, UnknownNameError
 from vitsmith.specs import TextSpec
 from vitsmith.zeroshot import embeddings as embeddings_module
 from vitsmith.zeroshot.classifier import ZeroShotClassifier
-from vitsmith.zeroshot.words import check_words, read_words, words_of
+from vitsmith.zeroshot.words import Words, check_words, read_words, words_of
 
 LABELS = ("cat", "red circle", "blue square")
 TEMPLATES = ("a photo of the {}", "small {}", "{}")
@@ -120,14 +120,22 @@ def test_class_embeddings_are_computed_once(cache_here: Path, monkeypatch: pytes
     assert [path.name for path in cache_here.iterdir()] == [kept.name]
 
 
-@pytest.mark.parametrize("damage", [b"", b"\x93NUMPY", b"not an array at all"])
-def test_a_damaged_file_is_made_again(damage: bytes, cache_here: Path) -> None:
+@pytest.mark.parametrize("damage", [b"", b"\x93NUMPY", b"not an array at all", b"PK\x03\x04", None])
+def test_a_damaged_file_is_made_again(damage: bytes | None, cache_here: Path) -> None:
     first = ZeroShotClassifier(tiny_lit(), LABELS)
     (kept,) = cache_here.iterdir()
     whole = kept.read_bytes()
-    kept.write_bytes(damage)
+    kept.write_bytes(whole[:-1] + bytes([whole[-1] ^ 0x40]) if damage is None else damage)  # None: one bit of a number
     assert np.array_equal(ZeroShotClassifier(tiny_lit(), LABELS).embeddings, first.embeddings)
     assert kept.read_bytes() == whole
+
+
+def test_a_cache_that_cannot_be_written_costs_a_remark_and_no_more(cache_here: Path) -> None:
+    cache_here.parent.write_text("a file, not a folder")
+    told: list[str] = []
+    classifier = ZeroShotClassifier(tiny_lit(), LABELS, on_remark=told.append)
+    assert len(told) == 1 and told[0].startswith("label embeddings were not kept for the next time: cannot write")
+    assert np.array_equal(classifier.embeddings, ZeroShotClassifier(tiny_lit(), LABELS, cache=False).embeddings)
 
 
 def test_labels_are_embedded_in_groups_with_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,7 +200,9 @@ def test_labels_from_a_line_or_a_file(tmp_path: Path) -> None:
         (" , ,", "holds no labels"),
         ("", "holds no labels"),
         ("cat,dog, cat ,dog,a", r"has labels twice \('cat', 'dog'\)"),
-        (str(tmp_path / "none.txt"), "cannot read the labels in .*none.txt: No such file"),
+        (str(tmp_path / "none.txt"), r"cannot read the labels in .*none\.txt: No such file"),
+        ("animals.lst", r"cannot read the labels in animals\.lst: No such file"),
+        ("lists/animals", "cannot read the labels in lists/animals: No such file"),
     ):
         with pytest.raises(InputError, match=problem):
             read_words(given)
@@ -204,6 +214,12 @@ def test_labels_from_a_line_or_a_file(tmp_path: Path) -> None:
         read_words(str(file))
     with pytest.raises(InputError, match="labels holds no labels"):
         check_words([], where="labels")
+    file.write_text("\tdog\n")
+    with pytest.raises(InputError, match=r"labels\.txt has an empty label \(number 1\)"):
+        read_words(str(file))
+    file.write_bytes("\ufeffcat\tdie Katze\r\nhund\r\n".encode())
+    assert read_words(str(file)) == Words(("cat", "hund"), ("die Katze", "hund"))
+    assert read_words("St. Bernard").names == ("St. Bernard",) and read_words("x" * 300).names == ("x" * 300,)
 
 
 def test_labels_that_are_cut_are_named_and_those_that_become_one_are_refused() -> None:
@@ -223,7 +239,11 @@ def test_models_that_cannot_read_are_refused() -> None:
         ZeroShotClassifier(Bundle.of(tiny_model(CONFIGS["lit-transformer"])), LABELS)
     with pytest.raises(UnknownNameError, match="unknown kind of scores 'both'"):
         ZeroShotClassifier(tiny_lit(), LABELS, scores="both")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="labels are a list, not one text"):
+        ZeroShotClassifier(tiny_lit(), "cat,dog")
     encoder = Encoder(tiny_lit())
+    with pytest.raises(InputError, match="batch_size belongs to the Encoder"):
+        ZeroShotClassifier(encoder, LABELS, batch_size=2)
     for tokens in (np.zeros((2, 5), np.int32), np.zeros(6, np.int32), np.zeros((2, 6), np.float32)):
         with pytest.raises(InputError, match=r"tokens must be integers of shape \(texts, 6\), got"):
             encoder.tokens(tokens)
@@ -293,6 +313,22 @@ def test_bad_input_is_one_line(arguments: list[str], problem: str, place: Path) 
 
 def test_predict_sends_lit_models_to_zeroshot(place: Path) -> None:
     assert "use  vitsmith zeroshot" in str(run("predict", "lit", "photos").exception)
+
+
+def test_recording_adds_scores_and_changes_nothing_else(place: Path) -> None:
+    (place / "names.txt").write_text("e\nd\nc\nb\na\n")
+    (place / "letters" / "a").mkdir(parents=True)
+    (place / "letters" / "b").mkdir()
+    for index, pixels in enumerate(PICTURES):
+        Image.fromarray(pixels).save(place / "letters" / "ab"[index % 2] / f"{index}.png")
+    assert run("evaluate", "vit", "--data", "letters", "--labels", "names.txt", "--record").exception is None
+    assert load("vit").labels.names == tuple("abcde") and load("vit").measurements
+    for arguments in ([], ["--templates", "simple"], ["--precision", "bf16"]):
+        assert run("evaluate", "lit", "--data", "photos", "--zeroshot", "--record", *arguments).exception is None
+    data = {one.data for one in load("lit").measurements if one.name == "top1"}
+    assert data == {"photos, zero-shot", "photos, zero-shot with simple", "photos, zero-shot, bf16"}
+    refused = run("evaluate", "somewhere.npz", "--data", "photos", "--record")
+    assert "--record writes scores into a bundle, and somewhere.npz is none" in str(refused.exception)
 
 
 def test_evaluate_zeroshot_matches_labels_by_name(place: Path) -> None:

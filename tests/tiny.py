@@ -81,15 +81,16 @@ WORDS = [
 """A WordPiece vocabulary for the towers of `BERT`."""
 
 
-def tiny_lit(name: str = "lit-bert", *, seed: int = 0, square: bool = False) -> Bundle:
+def tiny_lit(name: str = "lit-bert", *, seed: int = 0, released: bool = False) -> Bundle:
     """A LiT bundle with its vocabulary: the words above, or the recorded SentencePiece model.
 
-    `square` makes the images so: from an .npz alone no other shape can be told.
+    `released` gives it what an .npz cannot tell: square images, and for BERT texts of 16 tokens.
     """
     config = CONFIGS[name]
     assert isinstance(config, LiTConfig)
-    if square:
-        config = config.model_copy(update={"image": change(config.image, image_size=(16, 16))})
+    if released:
+        text = config.text.model_copy(update={"length": 16})
+        config = config.model_copy(update={"image": change(config.image, image_size=(16, 16)), "text": text})
     if isinstance(config.text, BertConfig):
         vocabulary = "\n".join(WORDS).encode()
     else:

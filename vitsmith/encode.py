@@ -81,7 +81,7 @@ class Encoder:
 
     def stream(self, images: Iterable[ImageSource]) -> Iterator[tuple[str, Array] | Failure]:
         """(name, unit vector (E,)) or Failure for each image, in order, as batches are done."""
-        for answer in self._stream.answers(images):
+        for answer in self._stream.answers(several(images)):
             yield answer if isinstance(answer, Failure) else (answer[0], self._unit(answer[1]))
 
     def texts(self, texts: Sequence[str]) -> Array:
@@ -100,6 +100,11 @@ class Encoder:
             raise InputError(
                 f"tokens must be integers of shape (texts, {text.length}), got {tokens.dtype} {tokens.shape}; "
                 "use the model's own tokenizer"
+            )
+        if len(tokens) and not 0 <= int(tokens.min()) <= int(tokens.max()) < text.vocabulary:
+            raise InputError(
+                f"token ids run from {tokens.min()} to {tokens.max()}, and the text tower knows 0 to "
+                f"{text.vocabulary - 1}: use the model's own tokenizer"
             )
         if not self._texts_checked:
             self.bundle.check_golden_texts(self.engine.run_texts, tolerance=self._tolerance)

@@ -5,6 +5,7 @@ Nothing here imports torch, so that `inspect`, the serving front end and the tes
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
@@ -141,7 +142,7 @@ class TextSpec(Frozen):
 class Similarity(Frozen):
     """What the cosine of an image and a text becomes before softmax or sigmoid: `temperature * cosine + bias`."""
 
-    temperature: float = Field(gt=0)
+    temperature: float = Field(ge=0)
     bias: float | None = Field(None, description="of models trained with the sigmoid loss (arXiv 2303.15343)")
 
 
@@ -165,7 +166,7 @@ class Labels(Frozen):
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
-        repeated = sorted({name for name in self.names if self.names.count(name) > 1}) if len(self) < 1000 else []
+        repeated = sorted(name for name, count in Counter(self.names).items() if count > 1)
         if repeated:
             raise ValueError(f"label names must be distinct; repeated: {', '.join(repeated[:5])}")
         return self

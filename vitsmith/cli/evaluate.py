@@ -48,11 +48,14 @@ def evaluate(
 ) -> None:
     """Top-1 with its confidence interval, top-5, accuracy of each class and calibration; or recall of pairs."""
     from vitsmith.errors import InputError
+    from vitsmith.weights.bundle_folder import is_bundle
 
     if retrieval and (zeroshot or templates or labels):
         raise InputError("--retrieval compares images with captions: leave --zeroshot, --templates and --labels away")
     if templates and not zeroshot:
         raise InputError("--templates are for --zeroshot")
+    if record and not is_bundle(model):
+        raise InputError(f"--record writes scores into a bundle, and {model} is none on disk: save it as one first")
     options = {"engine": engine, "batch_size": batch, "precision": precision}
     if retrieval:
         _evaluate_retrieval(model, data, split, vocabulary, options, record=record, out=out, json=json)
@@ -67,7 +70,8 @@ def evaluate(
     how: dict[str, Any] = {}
     if zeroshot:
         classifier, how = _zeroshot(model, samples, templates, labels, vocabulary, options)
-        bundle, opened, name = classifier.encoder.bundle, classifier.encoder.engine, f"{name}, zero-shot"
+        bundle, opened = classifier.encoder.bundle, classifier.encoder.engine
+        name += f", zero-shot with {templates}" if templates else ", zero-shot"
     else:
         classifier = _predictor(model, labels, vocabulary, options)
         bundle, opened = classifier.bundle, classifier.engine
@@ -79,7 +83,8 @@ def evaluate(
         scores |= {"seconds": evaluation.seconds, "classes": list(evaluation.classes), **evaluation.scores.to_dict()}
         folder.write_json("scores.json", scores)
         if record:
-            record_measurements(bundle, evaluation.measurements(name, opened.name))
+            measured = name if precision == "fp32" else f"{name}, {precision}"
+            record_measurements(bundle, evaluation.measurements(measured, opened.name))
     if json:
         print_json(scores)
     else:
@@ -135,10 +140,12 @@ def _evaluate_retrieval(
         task = bar.add_task("embedding", total=len(samples), note="")
         evaluation = evaluate_retrieval(encoder, samples, on_image=lambda: bar.advance(task))
     with Run("evaluate", model_name(model), out) as folder:
-        scores = {"model": encoder.bundle.where, "data": name, "engine": encoder.engine.name, **evaluation.to_dict()}
+        scores = {"model": encoder.bundle.where, "data": name, "engine": encoder.engine.name}
+        scores |= {"precision": encoder.engine.precision, **evaluation.to_dict()}
         folder.write_json("scores.json", scores)
         if record:
-            record_measurements(encoder.bundle, evaluation.measurements(name))
+            measured = name if options["precision"] == "fp32" else f"{name}, {options['precision']}"
+            record_measurements(encoder.bundle, evaluation.measurements(measured))
     if json:
         print_json(scores)
         return

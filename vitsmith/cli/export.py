@@ -32,11 +32,13 @@ def export(
     json: JsonOption = False,
 ) -> None:
     """Export a model. The result is compared with the original first; if it differs, nothing is written (exit 3)."""
-    from vitsmith.errors import OutputError
+    from vitsmith.errors import InputError, OutputError
     from vitsmith.files import check_writable, new_folder
     from vitsmith.runs import model_name
     from vitsmith.weights.checkpoints import load, save
 
+    if to is Target.npz and images:
+        raise InputError("--images are for the gate of --to onnx; an .npz holds the same weights and needs none")
     if out is not None and out.exists() and not force:
         raise OutputError(f"{out} exists: choose another --out, or replace it with --force")
     if out is not None:

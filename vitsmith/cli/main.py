@@ -8,17 +8,21 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from io import TextIOWrapper
 from typing import Annotated, Any
 
 import typer
 
 from vitsmith.cli.distill import distill
+from vitsmith.cli.embed import embed
 from vitsmith.cli.evaluate import evaluate
 from vitsmith.cli.export import export
 from vitsmith.cli.inspect import inspect
+from vitsmith.cli.lit import lit
 from vitsmith.cli.models import models
 from vitsmith.cli.predict import predict
 from vitsmith.cli.quickstart import quickstart
+from vitsmith.cli.retrieve import retrieve
 from vitsmith.cli.train import train
 from vitsmith.cli.zeroshot import zeroshot
 from vitsmith.errors import VitsmithError
@@ -33,7 +37,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (quickstart, models, inspect, train, distill, evaluate, predict, zeroshot, export):
+VERBS = (quickstart, models, inspect, train, distill, lit, evaluate, predict, zeroshot, embed, retrieve, export)
+for verb in VERBS:
     app.command()(verb)
 
 # Typer carries a Click of its own in newer versions; this is the base of its usage errors in all of them.
@@ -42,6 +47,9 @@ ClickError: Any = typer.BadParameter.__mro__[2]
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line and exits. Every known failure is one line on standard error."""
+    for stream in (sys.stdout, sys.stderr):  # redirected on Windows, they would not take every character
+        if isinstance(stream, TextIOWrapper) and stream.encoding.lower() != "utf-8" and not stream.isatty():
+            stream.reconfigure(encoding="utf-8", errors=stream.errors)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         code = app(args=arguments, standalone_mode=False, prog_name="vitsmith")

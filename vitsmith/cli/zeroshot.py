@@ -103,7 +103,14 @@ def open_classifier(
     bundle = load(model, vocabulary=vocabulary)
     with _labels_bar(len(words)) as on_labels:
         classifier = ZeroShotClassifier(
-            bundle, words, templates=templates or None, scores=scores, cache=cache, on_labels=on_labels, **options
+            bundle,
+            words,
+            templates=templates or None,
+            scores=scores,
+            cache=cache,
+            on_labels=on_labels,
+            on_remark=say,
+            **options,
         )
     tell_cut(classifier.cut, classifier.encoder.bundle.tokenizer.spec.length)
     return classifier

@@ -38,7 +38,7 @@ def read_templates(given: str) -> tuple[str, ...]:
         return named_templates(given)
     if PLACE in given:
         templates: Sequence[str] = (given,)
-    elif Path(given).is_file():
+    elif is_file(given):
         try:
             templates = _lines(Path(given).read_text(encoding="utf-8-sig"))
         except (OSError, UnicodeDecodeError) as error:
@@ -53,6 +53,14 @@ def read_templates(given: str) -> tuple[str, ...]:
     if reason := wrong_templates(templates):
         raise InputError(reason if given in templates else f"{given}: {reason}")
     return tuple(dict.fromkeys(templates))
+
+
+def is_file(given: str) -> bool:
+    """Whether there is a file of that name; what cannot be a name (too long, say) is none."""
+    try:
+        return Path(given).is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def fill_templates(templates: Sequence[str], label: str) -> list[str]:

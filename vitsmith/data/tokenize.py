@@ -24,11 +24,17 @@ START, UNKNOWN, END = "[CLS]", "[UNK]", "[SEP]"
 
 _LONGEST_WORD = 100  # characters, tensorflow_text's default; longer words are unknown
 
+_SPARE = 128
+"""Some round a tower's number of embeddings up to a multiple of 64 or 128; with more to spare it is another's."""
+
 _IGNORED = re.compile(
     "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
     "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
 """Default_Ignorable_Code_Point of the Unicode database, which case folding to NFKC_Casefold drops."""
+
+_SURROGATES = re.compile("[\ud800-\udfff]")
+"""What Python makes of bytes on a command line that are not UTF-8."""
 
 _PUNCTUATION = str.maketrans("_", " ", string.punctuation.replace("_", ""))
 
@@ -45,9 +51,9 @@ class Tokenizer:
     """
 
     def __init__(self, spec: TextSpec, vocabulary: bytes) -> None:
-        self.spec = spec
-        self._pieces: _Pieces = (_WordPiece if spec.tokenizer == "wordpiece" else _SentencePiece)(spec, vocabulary)
-        if self._pieces.count > spec.vocabulary:
+        self.spec, self.vocabulary = spec, vocabulary
+        self._pieces = _open_pieces(spec, vocabulary)
+        if not 0 <= spec.vocabulary - self._pieces.count < _SPARE:
             raise InputError(
                 f"the vocabulary has {self._pieces.count:,} pieces and the text tower knows {spec.vocabulary:,}: "
                 "give it the file that was published with it"
@@ -82,9 +88,17 @@ class Tokenizer:
     def _encode(self, texts: Sequence[str]) -> list[list[int]]:
         if isinstance(texts, str):
             raise InputError(f"tokenize a list of texts, not one: [{texts!r}]")
+        for text in texts:
+            if not text.isascii() and _SURROGATES.search(text):
+                raise InputError(f"{text!r} is not Unicode text (bytes of another encoding?): give it in UTF-8")
         if self.spec.canonicalize:
             texts = [canonicalize(text) for text in texts]
         return self._pieces.encode(texts)
+
+
+def count_pieces(spec: TextSpec, vocabulary: bytes) -> int:
+    """How many pieces a vocabulary file has, whatever `spec.vocabulary` says. Raises InputError as `Tokenizer` does."""
+    return _open_pieces(spec, vocabulary).count
 
 
 def canonicalize(text: str) -> str:
@@ -115,6 +129,10 @@ class _Pieces(Protocol):
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """The pieces of each text, without start, end and padding."""
+
+
+def _open_pieces(spec: TextSpec, vocabulary: bytes) -> _Pieces:
+    return (_WordPiece if spec.tokenizer == "wordpiece" else _SentencePiece)(spec, vocabulary)
 
 
 class _WordPiece:

@@ -34,6 +34,7 @@ OPSET = 20  # the first with a Gelu node, in both of its forms
 LARGEST_SINGLE_FILE = 1_800_000_000
 """Bytes of weights beyond which they lie beside the graph: protobuf cannot hold 2 GiB."""
 GATE_INPUTS = 14
+GOLDEN_IMAGES = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +73,8 @@ def export_onnx(
     """
     if bundle.program != "torch":
         raise InputError(f"{bundle.where} is already exported (model.{bundle.program}); export the torch one")
+    if bundle.golden is None:
+        bundle = bundle.with_golden(sample_images(GOLDEN_IMAGES))
     given = gate_images(bundle) if images is None or len(images) == 0 else images
     tensors = np.stack([preprocess(image, bundle.images) for image in given])
     with tempfile.TemporaryDirectory(prefix="vitsmith-export-") as place:
@@ -135,7 +138,7 @@ def gate_images(bundle: Bundle) -> list[Array]:
 
 
 def gate_tokens(bundle: Bundle) -> Array:
-    """Token ids (GATE_INPUTS, length) of texts from none to longer than the context, the same each time."""
+    """Token ids (GATE_INPUTS, length) of texts from one token to as many as fit, the same each time."""
     assert bundle.text is not None
     random = np.random.default_rng(0)
     length, padded = bundle.text.length, bundle.text.padding == "zero"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from vitsmith.errors import BundleError, InputError
 from vitsmith.models.config import BertConfig, LiTConfig, ModelConfig
 from vitsmith.specs import ImageSpec, Labels, Measurement, Provenance, Similarity, TextSpec
 from vitsmith.weights.golden import OUTPUT_TOLERANCE, Golden, Run, make_golden
-from vitsmith.weights.identity import hash_weights, name_space
+from vitsmith.weights.identity import hash_weights, name_space, state_of
 
 if TYPE_CHECKING:
     from vitsmith.models.build import Model
@@ -45,6 +46,8 @@ class Bundle:
     golden: Golden | None = field(default=None, repr=False)
     _model: Model | None = field(default=None, repr=False)
     _weights_hash: str = field(default="", repr=False)
+    _hashed: tuple[int, int] | None = field(default=None, repr=False)
+    """What the model was when its hash was known; see `identity.state_of`."""
     _similarity: Similarity | None = field(default=None, repr=False)
     _tokenizer: Tokenizer | None = field(default=None, repr=False)
 
@@ -64,7 +67,7 @@ class Bundle:
                 raise BundleError(f"{self.where}: a text specification beside a model without a text tower")
             return
         if self.text is None:
-            return
+            raise BundleError(f"{self.where}: a LiT model needs a text specification: how its texts become tokens")
         tower = self.config.text
         pooling = "first" if isinstance(tower, BertConfig) else "last"
         ours = {"length": self.text.length, "vocabulary": self.text.vocabulary, "pooling": self.text.pooling}
@@ -108,6 +111,7 @@ class Bundle:
             from vitsmith.weights.bundle_folder import read_weights
 
             self._model = read_weights(self)
+            self._hashed = state_of(self._model) if self._weights_hash else None
             try:
                 self.check_golden(self.run_torch)
                 self.check_golden_texts(self.run_texts_torch)
@@ -127,41 +131,57 @@ class Bundle:
                 f"{self.where} has no vocabulary, so texts cannot be read: put the {suffix} file published with the "
                 f"checkpoint beside it under the same name, or say load(..., vocabulary='FILE{suffix}')"
             )
-        if self._tokenizer is None:
+        kept = self._tokenizer
+        if kept is None or kept.spec is not self.text or kept.vocabulary is not self.vocabulary:
             try:
-                self._tokenizer = Tokenizer(self.text, self.vocabulary)
+                kept = self._tokenizer = Tokenizer(self.text, self.vocabulary)
             except InputError as error:
                 raise type(error)(f"{self.where}: {error}") from None
-        return self._tokenizer
+        return kept
 
     @property
     def similarity(self) -> Similarity:
         """Temperature and bias of a LiT model. Raises InputError for other models."""
         from vitsmith.models.lit import LiT
 
-        if self._similarity is None:
-            if not isinstance(self.config, LiTConfig) or not isinstance(self.model, LiT):
-                raise InputError(f"{self.where} is a model of images alone: it matches no texts; use a LiT model")
-            bias = self.model.logit_bias
-            self._similarity = Similarity(
-                temperature=self.model.temperature.item(), bias=None if bias is None else bias.item()
-            )
-        return self._similarity
+        if not isinstance(self.config, LiTConfig):
+            raise InputError(f"{self.where} is a model of images alone: it matches no texts; use a LiT model")
+        if self._model is None and self._similarity is not None:
+            return self._similarity
+        assert isinstance(self.model, LiT)
+        bias = self.model.logit_bias
+        return Similarity(temperature=self.model.temperature.item(), bias=None if bias is None else bias.item())
 
     @property
     def weights_hash(self) -> str:
-        """SHA-256 over the names and values of all weights; an exported program has that of what it came from."""
-        if not self._weights_hash and self.program == "torch":
-            self._weights_hash = hash_weights(self.model)
+        """SHA-256 over the names and values of all weights; an exported program has that of what it came from.
+
+        Raises BundleError for a program that was exported before bundles had it.
+        """
+        if self.program != "torch":
+            if not self._weights_hash:
+                raise BundleError(f"{self.where} does not say which weights it was made from: export it again")
+            return self._weights_hash
+        if self._weights_hash and self._model is None:
+            return self._weights_hash  # as it was written
+        state = state_of(self.model)
+        if not self._weights_hash or self._hashed != state:
+            self._weights_hash, self._hashed = hash_weights(self.model), state
         return self._weights_hash
 
     @property
     def identity(self) -> str:
-        """A name for what its embeddings mean: equal for equal weights and preprocessing, in whatever file they are.
+        """A name for what its embeddings of images mean: equal for equal models, in whatever file or program they are.
 
         Embeddings of bundles with the same identity may be compared, others may not.
         """
-        return name_space(self.weights_hash, self.images, self.text)
+        return name_space(self.weights_hash, self.config, self.images, self.text)
+
+    @property
+    def text_identity(self) -> str:
+        """The same for its embeddings of texts, which the vocabulary decides too. Raises InputError without one."""
+        vocabulary = hashlib.sha256(self.tokenizer.vocabulary).hexdigest()
+        return hashlib.sha256(f"{self.identity} {vocabulary}".encode()).hexdigest()[:32]
 
     def run_torch(self, tensors: Array) -> Array:
         """float32 (batch, 3, height, width) -> logits, or image embeddings for LiT, as NumPy arrays."""

@@ -122,7 +122,7 @@ def record_measurements(bundle: Bundle, measurements: Sequence[Measurement]) -> 
     """Adds measurements to the bundle on disk: its bundle.json and model card are replaced. Raises BundleError."""
     if bundle.folder is None:
         raise BundleError(f"{bundle.where} is not a bundle on disk, so nothing can be recorded in it; save it first")
-    measured = bundle.measured(*measurements)
+    measured = read_bundle(bundle.folder, verify=False).measured(*measurements)  # nothing else of what is in memory
     files = _read_description(bundle.folder).files
     write_text(bundle.folder / CARD, model_card(measured))
     write_text(bundle.folder / DESCRIPTION, _describe(measured, files))
@@ -172,7 +172,7 @@ def _describe(bundle: Bundle, files: dict[str, str]) -> str:
         provenance=bundle.provenance,
         measurements=bundle.measurements,
         similarity=bundle.similarity if isinstance(bundle.config, LiTConfig) else None,
-        weights=bundle.weights_hash,
+        weights=bundle._weights_hash if bundle.program != "torch" else bundle.weights_hash,
         files=files,
     )
     fields = description.model_dump(mode="json")

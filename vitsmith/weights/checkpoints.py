@@ -12,7 +12,7 @@ from vitsmith.errors import BundleError, InputError, UnknownNameError, WeightsEr
 from vitsmith.files import replacing
 from vitsmith.layers.positions import ResizeMethod
 from vitsmith.models.build import ImageModel, Model, build
-from vitsmith.models.config import LiTConfig
+from vitsmith.models.config import BertConfig, LiTConfig
 from vitsmith.models.configure import change
 from vitsmith.models.presets import check_name, find_preset
 from vitsmith.specs import Provenance
@@ -86,7 +86,10 @@ def save(
     Raises OutputError when the place cannot be written, WeightsError for what the format cannot hold.
     """
     bundle = what if isinstance(what, Bundle) else Bundle.of(what)
+    if bundle.program != "torch":
+        raise BundleError(f"{bundle.where} holds an exported program (model.{bundle.program}): copy its folder instead")
     if format == "npz":
+        _check_text_fits_npz(bundle)
         target = Path(path)
         target = target if target.suffix == ".npz" else target.with_name(target.name + ".npz")
         save_npz(bundle.model, target)
@@ -96,7 +99,7 @@ def save(
         return None
     if format != "bundle":
         raise UnknownNameError("format", format, ("bundle", "npz"))
-    if bundle.golden is None and bundle.program == "torch":
+    if bundle.golden is None:
         bundle = bundle.with_golden(sample_images(GOLDEN_IMAGES))
     return write_bundle(bundle, path)
 
@@ -168,6 +171,25 @@ def _vocabulary(model: Model, path: Path, given: str | os.PathLike[str] | None) 
         raise InputError(f"cannot read the vocabulary {place}: {error.strerror}") from error
 
 
+def _check_text_fits_npz(bundle: Bundle) -> None:
+    """Raises WeightsError for a text side that an `.npz` and its vocabulary do not tell: reading it would guess wrong.
+
+    Prompt templates are lost: they decide no embedding.
+    """
+    if not isinstance(bundle.config, LiTConfig) or bundle.text is None:
+        return
+    usual, tower = original_text(bundle.config), bundle.config.text
+    told = {"tokenizer": usual.tokenizer, "lower_case": usual.lower_case, "canonicalize": usual.canonicalize}
+    if isinstance(tower, BertConfig):
+        told["length"] = BertConfig.model_fields["length"].default
+    ours = bundle.text.model_dump()
+    lost = [f"{name} {ours[name]} (it would be read as {value})" for name, value in told.items() if ours[name] != value]
+    if lost:
+        raise WeightsError(
+            f"the original's .npz format cannot hold a text side with {', '.join(lost)}; save a bundle instead"
+        )
+
+
 def _published(source: str) -> Checkpoint:
     """The published checkpoint of a tag. Raises InputError for a missing file or an unknown name."""
     try:
@@ -209,7 +231,8 @@ def without_head(bundle: Bundle) -> Bundle:
     model = build(config, device="meta")
     arrays = dict(bundle.model.named_parameters())
     model.load_state_dict({key: arrays[key].data for key, _ in model.named_parameters()}, assign=True)
-    return Bundle.of(model, images=bundle.images, provenance=bundle.provenance)
+    provenance = bundle.provenance.model_copy(update={"source": bundle.where})
+    return Bundle.of(model, images=bundle.images, provenance=provenance)
 
 
 def _provenance(source: str, format: str, notes: tuple[str, ...] = ()) -> Provenance:

@@ -1,15 +1,21 @@
-"""What makes the embeddings of two models comparable: the same weights, read through the same preprocessing."""
+"""What makes the embeddings of two models comparable: the same weights, arithmetic and preprocessing."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from vitsmith.models.config import LiTConfig, ModelConfig
 from vitsmith.specs import ImageSpec, TextSpec
 
 if TYPE_CHECKING:
     from torch import nn
+
+
+def state_of(model: nn.Module) -> tuple[int, int]:
+    """Changes whenever another model is meant, or an optimizer or anyone else wrote to one of its weights."""
+    return id(model), sum(parameter._version for parameter in model.parameters())
 
 
 def hash_weights(model: nn.Module) -> str:
@@ -23,14 +29,20 @@ def hash_weights(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def name_space(weights: str, images: ImageSpec, text: TextSpec | None) -> str:
-    """A short hash of weights and preprocessing.
+_TRAINING = {"dropout", "attention_dropout", "stochastic_depth"}
+"""Fields of configurations that nothing depends on once a model is trained."""
 
-    Prompt templates and fast decoding do not change what a vector means.
-    Whether the vocabulary was at hand does not either: a search by image alone needs none.
+
+def name_space(weights: str, config: ModelConfig, images: ImageSpec, text: TextSpec | None) -> str:
+    """A short hash of everything that decides embeddings: weights, configuration and preprocessing.
+
+    Prompt templates and fast decoding do not change what a vector means. Whether a vocabulary is at hand does not
+    either, of images: see `Bundle.text_identity`.
     """
+    left_out: Any = {"image": _TRAINING} if isinstance(config, LiTConfig) else _TRAINING
     described = {
         "weights": weights,
+        "config": config.model_dump(mode="json", exclude=left_out),
         "images": images.model_dump(mode="json", exclude={"scaled_decoding"}),
         "text": text.model_dump(mode="json", exclude={"templates"}) if text is not None else None,
     }

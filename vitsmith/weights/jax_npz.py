@@ -92,6 +92,8 @@ def _not_in_original(config: ModelConfig) -> str:
             return "the erf form of GELU"
         if tower.norm_eps != default_eps:
             return f"LayerNorm eps {tower.norm_eps:g}"
+        if getattr(tower, "kind", "") == "bert" and tower.heads != max(tower.width // 64, 1):
+            return f"a BERT of width {tower.width} with {tower.heads} heads"  # they are not in its arrays
         if getattr(tower, "distillation_token", False):
             return "a distillation token"
         if getattr(tower, "norm_after_pooling", False):

@@ -20,7 +20,7 @@ def with_labels(bundle: Bundle, path: Path | None) -> Bundle:
     if path is None:
         return bundle
     try:
-        names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+        names = tuple(line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip())
         labels = Labels(names=names)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}; give a text file with one class name a line") from None

@@ -35,6 +35,7 @@ class ZeroShotClassifier:
             'independent': each label is judged by itself; see `score_meaning`.
         cache: keep class embeddings on disk and use them again.
         on_labels: told how many labels have been embedded.
+        on_remark: told that embeddings could not be kept on disk.
         options: as of `Encoder`, when the model is not one.
 
     Raises InputError for a model without text tower or vocabulary, no labels, labels twice, labels that become the same
@@ -50,10 +51,15 @@ class ZeroShotClassifier:
         scores: ScoreKind = "single",
         cache: bool = True,
         on_labels: Callable[[int], None] = lambda _: None,
+        on_remark: Callable[[str], None] = lambda _: None,
         **options: Any,
     ) -> None:
         if scores not in get_args(ScoreKind):
             raise UnknownNameError("kind of scores", scores, get_args(ScoreKind))
+        if isinstance(labels, str):
+            raise InputError(f"labels are a list, not one text: [{labels!r}]")
+        if isinstance(model, Encoder) and options:
+            raise InputError(f"{', '.join(options)} belongs to the Encoder: give it there")
         self.words = labels if isinstance(labels, Words) else check_words(list(labels), where="labels")
         self.encoder = model if isinstance(model, Encoder) else Encoder(model, **options)
         bundle = self.encoder.bundle
@@ -63,7 +69,7 @@ class ZeroShotClassifier:
         self.similarity = bundle.similarity
         self.cut = _check_tokens(self.encoder, self.words, self.templates)
         self.embeddings = class_embeddings(
-            self.encoder, self.words.words, self.templates, cache=cache, on_labels=on_labels
+            self.encoder, self.words.words, self.templates, cache=cache, on_labels=on_labels, on_remark=on_remark
         )
 
     @property

@@ -12,6 +12,7 @@ import numpy as np
 
 from vitsmith.data.prompts import fill_templates
 from vitsmith.encode import TEXT_BATCH, Encoder
+from vitsmith.errors import OutputError
 from vitsmith.files import replacing
 from vitsmith.weights.cache import cache_folder
 
@@ -25,11 +26,13 @@ def class_embeddings(
     *,
     cache: bool = True,
     on_labels: Callable[[int], None] = lambda _: None,
+    on_remark: Callable[[str], None] = lambda _: None,
 ) -> Array:
     """float32 (classes, E), unit vectors: the mean of a label's prompts, each of them of length 1.
 
     As CLIP does it (arXiv 2103.00020, section 3.1.4). With `cache` they are looked up, and kept, under the cache
-    folder; `on_labels` is told how many labels are done. A file there that is damaged is made again.
+    folder; `on_labels` is told how many labels are done, `on_remark` when they cannot be kept. A file there that is
+    damaged is made again.
     """
     path = _place(encoder, words, templates)
     shape = (len(words), encoder.width)
@@ -46,8 +49,11 @@ def class_embeddings(
         on_labels(at)
     embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True) + 1e-8
     if cache:
-        with replacing(path) as partial, partial.open("wb") as file:
-            np.save(file, embeddings)
+        try:
+            with replacing(path) as partial, partial.open("wb") as file:
+                np.save(file, embeddings)
+        except OutputError as error:
+            on_remark(f"label embeddings were not kept for the next time: {error}")
     return embeddings
 
 
@@ -60,8 +66,7 @@ def _place(encoder: Encoder, words: Sequence[str], templates: Sequence[str]) -> 
     """Named by everything that decides the numbers: another model, precision, label or template is another file."""
     bundle = encoder.bundle
     made_from = {
-        "model": bundle.identity,
-        "vocabulary": hashlib.sha256(bundle.vocabulary or b"").hexdigest(),
+        "model": bundle.text_identity,
         "arithmetic": f"{encoder.engine.name} {encoder.engine.precision}",
         "words": list(words),
         "templates": list(templates),
@@ -72,7 +77,10 @@ def _place(encoder: Encoder, words: Sequence[str], templates: Sequence[str]) -> 
 
 def _read(path: Path, shape: tuple[int, int]) -> Array | None:
     try:
-        kept: Array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError):  # not there, or cut off: it is made again
+        with path.open("rb") as file:
+            kept: Array = np.lib.format.read_array(file, allow_pickle=False)
+        fits = kept.shape == shape and kept.dtype == np.float32
+        unit = fits and bool(np.abs(np.linalg.norm(kept, axis=1) - 1).max() < 1e-3)
+    except Exception:  # not there, cut off, or no array at all: whatever NumPy makes of it, it is made again
         return None
-    return kept if kept.shape == shape and kept.dtype == np.float32 and np.isfinite(kept).all() else None
+    return kept if unit else None

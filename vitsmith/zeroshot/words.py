@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vitsmith.data.prompts import is_file
 from vitsmith.data.samples import list_some
 from vitsmith.errors import InputError
 from vitsmith.specs import Labels
+
+_PATH = re.compile(r"[/\\]|\.\w{1,5}$")
+"""What a path has and a label has not: a slash, or a suffix."""
 
 
 @dataclass(frozen=True)
@@ -30,13 +36,12 @@ class Words:
 def read_words(given: str) -> Words:
     """Labels parted by commas, or a file with one a line; there, words for the prompts may follow behind a tab.
 
-    A file is what ends with .txt or .tsv, or exists. Raises InputError for no labels, repeated ones, or a file that
-    cannot be read.
+    A file is what has no comma and looks like a path ('animals.txt', 'lists/animals') or is one. Raises InputError for
+    no labels, repeated or empty ones, or a file that cannot be read.
     """
-    path = Path(given)
-    if path.suffix in (".txt", ".tsv") or ("," not in given and path.is_file()):
+    if "," not in given and (_PATH.search(given) or is_file(given)):
         try:
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
+            lines = Path(given).read_text(encoding="utf-8-sig").splitlines()
         except OSError as error:
             raise InputError(f"cannot read the labels in {given}: {error.strerror}") from error
         except UnicodeDecodeError:
@@ -58,7 +63,11 @@ def check_words(names: Sequence[str], words: Sequence[str] | None = None, *, whe
     trimmed = tuple(name.strip() for name in names)
     if not trimmed:
         raise InputError(f"{where} holds no labels: give at least one, as 'red panda, giraffe'")
-    repeated = sorted({name for name in trimmed if trimmed.count(name) > 1}) if len(set(trimmed)) < len(trimmed) else []
+    if not all(trimmed):
+        raise InputError(
+            f"{where} has an empty label (number {trimmed.index('') + 1}): give it a name, or leave it out"
+        )
+    repeated = sorted(name for name, count in Counter(trimmed).items() if count > 1)
     if repeated:
         raise InputError(f"{where} has labels twice ({list_some([repr(name) for name in repeated], ', ')}): drop one")
     shown = tuple(word.strip() or name for word, name in zip(words or trimmed, trimmed, strict=True))
