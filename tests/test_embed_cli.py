@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import sys
@@ -108,9 +109,73 @@ def test_unreadable_images_are_skipped_and_make_the_exit_code_2(models: Path, fo
     assert code == 2 and (said["count"], said["failures"], said["done_before"]) == (6, 1, 0)
     assert "skipped: photos/2.png: is not an image" in err and "1 of 7 images could not be read" in err
     code, out, err = call(capsys, "embed", models / "lit", "photos", "--out", "index", "--json")
-    assert (code, json.loads(out)["done_before"]) == (2, 7) and "skipped:" not in err
+    assert (code, json.loads(out)["done_before"]) == (2, 7) and "skipped: photos" not in err
+    assert "mend them, and run the same command with --retry" in err
     code, _, err = call(capsys, "embed", models / "lit", "photos", "--out", "vectors.npz")
     assert code == 2 and "1 of 7 images" in err and len(np.load("vectors.npz")["ids"]) == 6
+    assert "mend them, and delete vectors.npz and run it again" in err
+
+
+def test_mended_images_are_added_with_retry(models: Path, folder: Path, capsys: Any) -> None:
+    for name in ("2.png", "4.png"):
+        (folder / "photos" / name).write_bytes(b"no image")
+    command = ("embed", models / "lit", "photos", "--out", "index")
+    call(capsys, *command)
+    Image.fromarray(pictures(7)[2]).save(folder / "photos" / "2.png")
+    code, _, err = call(capsys, *command)
+    assert code == 2 and "2 of 7 images could not be read" in err and "trying" not in err
+    code, out, err = call(capsys, *command, "--retry", "--json")
+    assert code == 2 and "trying 2 again that could not be read" in err and "skipped: photos/4.png" in err
+    said = json.loads(out)
+    assert (said["count"], said["failures"], said["done_before"]) == (6, 1, 7) and "1 of 7 images" in err
+    Image.fromarray(pictures(7)[4]).save(folder / "photos" / "4.png")
+    code, out, err = call(capsys, *command, "--retry")
+    assert code == 0 and "images      7" in out and "skipped" not in out + err
+    _, out, _ = call(capsys, "retrieve", "a cat", "--index", "index", "--json")
+    names = [result["id"] for result in json.loads(out)["results"]]
+    assert names == expected(models / "lit", Encoder(models / "lit").texts(["a cat"]), 7)[0]
+    code, out, err = call(capsys, *command, "--retry")
+    assert code == 0 and "trying" not in err
+
+
+def test_another_image_on_standard_input_is_another(
+    models: Path, folder: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ("embed", models / "lit", "-", "--out", "index")
+    for photo, code, said in (
+        ("0.png", 0, "images      1\n"),
+        ("0.png", 0, "1 (1 were there before)"),
+        ("1.png", 2, "not the same ones"),
+    ):
+        data = (folder / "photos" / photo).read_bytes()
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+        found, out, err = call(capsys, *command)
+        assert found == code and said in out + err
+
+
+def test_a_damaged_index_is_refused(models: Path, folder: Path, capsys: Any) -> None:
+    call(capsys, "embed", models / "lit", "photos", "--out", "index")
+    code, out, err = call(capsys, "retrieve", "--index", "index", "--check")
+    assert (code, out) == (0, "") and "index: 7 vectors and their ids are as they were written" in err
+    path = folder / "index" / "part-000000.npy"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 0x40  # the highest bit of the last exponent
+    path.write_bytes(data)
+    code, out, err = call(capsys, "retrieve", "a cat", "--index", "index")
+    assert (code, out) == (
+        2,
+        "",
+    ) and "part-000000.npy is damaged (row 6 is no unit vector): copy the index again" in err
+    data[-1] ^= 0x40
+    data[-2] ^= 0x01  # the lowest bit of that number: as good a vector as before
+    path.write_bytes(data)
+    assert call(capsys, "retrieve", "a cat", "--index", "index")[0] == 0
+    code, out, err = call(capsys, "retrieve", "a cat", "--index", "index", "--check")
+    assert (code, out) == (2, "") and "part-000000.npy is damaged (its SHA-256 differs)" in err
+    ids = folder / "index" / "part-000000.ids.jsonl"
+    ids.write_bytes(ids.read_bytes()[:20])
+    code, out, err = call(capsys, "retrieve", "a cat", "--index", "index")
+    assert (code, out) == (2, "") and "part-000000.ids.jsonl is damaged" in err
 
 
 def interrupt_after(monkeypatch: pytest.MonkeyPatch, count: int) -> list[str]:
@@ -184,6 +249,28 @@ def test_another_model_is_refused(models: Path, folder: Path, capsys: Any) -> No
     vs.save(vs.load(models / "lit"), folder / "copy")
     code, _, _ = call(capsys, "retrieve", "a cat", "--index", "index", "--model", "copy")
     assert code == 0, "the same weights in another place are the same model"
+
+
+def test_another_vocabulary_is_refused_for_an_index_of_texts(models: Path, folder: Path, capsys: Any) -> None:
+    bundle = tiny_lit()
+    assert bundle.vocabulary is not None
+    words = bundle.vocabulary.replace(b"cat", b"cow")
+    vs.save(dataclasses.replace(bundle, vocabulary=words), folder / "other")
+    call(capsys, "embed", models / "lit", "photos", "--out", "index")
+    call(capsys, "embed", models / "lit", "--texts", "texts.txt", "--out", "captions")
+    image = ("--image", "photos/1.png")
+    for command in (
+        ("embed", "other", "--texts", "texts.txt", "--out", "captions"),
+        ("retrieve", "a cat", "--index", "captions", "--model", "other"),
+        ("retrieve", *image, "--index", "captions", "--model", "other"),
+    ):
+        code, out, err = call(capsys, *command)
+        assert (code, out) == (2, "") and "captions was made by another model or vocabulary" in err
+    code, _, err = call(capsys, "retrieve", *image, "--index", "captions", "--model", models / "vit")
+    assert code == 2 and "cannot read text" in err
+    for query in (("a cat",), image):
+        assert call(capsys, "retrieve", *query, "--index", "index", "--model", "other")[0] == 0
+    assert call(capsys, "embed", "other", "photos", "--out", "index")[0] == 0
 
 
 def test_a_model_that_was_moved_is_asked_for(models: Path, folder: Path, capsys: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -11,16 +12,19 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.tiny import VIT, pictures, tiny_lit, tiny_model
 from vitsmith import Bundle
 from vitsmith.encode import Encoder
 from vitsmith.errors import InputError, OutputError
-from vitsmith.retrieval.build import build_index, space_of
+from vitsmith.retrieval import single_file
+from vitsmith.retrieval.build import build_index, name_of, space_of, write_index
 from vitsmith.retrieval.index import Space, open_index
 from vitsmith.retrieval.single_file import write_single_file
 from vitsmith.retrieval.writer import IndexWriter
@@ -61,9 +65,9 @@ class Source:
             yield Failure(name, f"{name}: no image") if int(name) in self.bad else (name, self.vectors[int(name)])
 
 
-def build(source: Any, names: list[str], folder: Path, *, part_rows: int = 4, space: Space = SPACE) -> Any:
-    with IndexWriter(folder, space, part_rows=part_rows) as writer:
-        return build_index(source, names, writer)
+def build(source: Any, names: list[str], folder: Path, *, part_rows: int = 4, retry: bool = False) -> Any:
+    with IndexWriter(folder, SPACE, part_rows=part_rows) as writer:
+        return build_index(source, names, writer, retry=retry)
 
 
 # --- what is written is read ------------------------------------------------------------------------------------------
@@ -134,6 +138,52 @@ def test_a_longer_list_adds_to_a_whole_index(tmp_path: Path) -> None:
     index = build(Source(vectors), names, tmp_path / "index")
     assert later.read == names[7:10] and index.ids(range(12)) == names
     np.testing.assert_array_equal(index.rows(range(12)), vectors.astype(np.float16))
+
+
+def test_what_could_not_be_read_is_tried_again(tmp_path: Path) -> None:
+    folder, vectors, names = tmp_path / "index", unit(14), [str(number) for number in range(14)]
+    build(Source(vectors, bad=(2, 5, 9)), names[:10], folder)
+    nothing = Source(vectors)
+    assert len(build(nothing, names[:10], folder)) == 7 and nothing.read == []
+    first = Source(vectors, bad=(5,), stop=9)
+    with pytest.raises(KeyboardInterrupt):
+        build(first, names[:10], folder, retry=True)
+    assert first.read == ["2", "5"]
+    half = open_index(folder, unfinished=True)
+    assert not half.description.complete
+    assert (len(half), half.description.failures, half.description.inputs) == (8, 2, 10)
+    second = Source(vectors, bad=(5, 11))
+    index = build(second, names, folder, retry=True)  # and with more to come
+    assert second.read == ["5", "9", *names[10:]]
+    assert [one["id"] for one in index.failed()] == ["5", "11"] and index.description.failures == 2
+    order = ["0", "1", "3", "4", "6", "7", "8", "2", "9", "10", "12", "13"]
+    assert index.ids(range(12)) == order
+    np.testing.assert_array_equal(index.rows(range(12)), vectors[[int(name) for name in order]].astype(np.float16))
+    index.check_hashes()
+    last = Source(vectors)
+    index = build(last, names, folder, retry=True)
+    assert last.read == ["5", "11"] and sorted(index.ids(range(14)), key=int) == names
+    assert (list(index.failed()), index.description.failures, index.description.complete) == ([], 0, True)
+    before = tree(folder)
+    build(nothing, names, folder, retry=True)
+    assert nothing.read == [] and tree(folder) == before
+
+
+def test_names_that_come_twice_are_tried_as_often_as_they_failed(tmp_path: Path) -> None:
+    names = ["0", "1", "1", "2", "1"]
+    build(Source(unit(3), bad=(1,)), names, tmp_path / "index", part_rows=2)
+
+    class Once(Source):
+        def stream(self, names: list[str]) -> Iterator[tuple[str, np.ndarray] | Failure]:
+            for number, answer in enumerate(super().stream(names)):
+                yield Failure("1", "1: gone") if number else answer
+
+    index = build(Once(unit(3)), names, tmp_path / "index", part_rows=2, retry=True)
+    assert index.ids(range(3)) == ["0", "2", "1"] and [one["id"] for one in index.failed()] == ["1", "1"]
+    source = Source(unit(3))
+    index = build(source, names, tmp_path / "index", part_rows=2, retry=True)
+    assert source.read == ["1"] * 2 and index.ids(range(5)) == ["0", "2", "1", "1", "1"]
+    assert list(index.failed()) == []
 
 
 @pytest.mark.parametrize("change", ["shorter", "reordered", "renamed", "inserted"])
@@ -226,10 +276,13 @@ def test_what_was_made_otherwise_is_not_gone_on_with(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=told):
         IndexWriter(tmp_path / "index", other)
     with pytest.raises(InputError, match=told):
-        open_index(tmp_path / "index").check_model("b" * 32, "theirs")
+        open_index(tmp_path / "index").check_model(cast("Bundle", SimpleNamespace(identity="b" * 32)), "theirs")
     for field, value in (("kind", "texts"), ("dtype", "float32"), ("precision", "bf16")):
         with pytest.raises(InputError, match=f"has {field} .*, and it is to go on with {value}"):
             IndexWriter(tmp_path / "index", SPACE.model_copy(update={field: value}))
+    captions = SPACE.model_copy(update={"kind": "texts", "identity": "c" * 32})  # as one model has them
+    with pytest.raises(InputError, match="has kind images, and it is to go on with texts"):
+        IndexWriter(tmp_path / "index", captions)
     assert tree(tmp_path / "index") == before
 
 
@@ -244,7 +297,7 @@ def test_folders_of_other_things_are_left_alone(tmp_path: Path) -> None:
         open_index(tmp_path)
 
 
-@pytest.mark.parametrize("wrong", [np.nan, np.inf, 3.0])
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, 3.0, 1e30])
 def test_vectors_that_are_no_unit_vectors_are_refused(tmp_path: Path, wrong: float) -> None:
     vectors = unit(6)
     vectors[4, 2] = wrong
@@ -255,13 +308,14 @@ def test_vectors_that_are_no_unit_vectors_are_refused(tmp_path: Path, wrong: flo
 
 def test_damage_is_told(tmp_path: Path) -> None:
     folder = tmp_path / "index"
-    write(folder, unit(8), part_rows=4)
+    build(Source(unit(9), bad=(8,)), [str(number) for number in range(9)], folder)
     good = tree(folder)
 
-    def damaged(name: str, data: bytes | None, message: str) -> None:
+    def damaged(name: str, data: bytes | None, message: str, *, opens: bool = False) -> None:
         (folder / name).unlink() if data is None else (folder / name).write_bytes(data)
+        index = open_index(folder) if opens else None
         with pytest.raises(InputError, match=message):
-            open_index(folder).check_hashes()
+            index.check_hashes() if index is not None else open_index(folder)
         (folder / name).write_bytes(good[name])
 
     text = good["index.json"].decode()
@@ -270,8 +324,11 @@ def test_damage_is_told(tmp_path: Path) -> None:
     damaged("index.json", json.dumps(json.loads(text) | {"format": 9}).encode(), "has format 9, this vitsmith reads 1")
     damaged("part-000001.npy", None, r"part-000001\.npy is missing")
     damaged("part-000001.npy", good["part-000001.npy"][:-5], "cannot be read")
-    damaged("part-000001.npy", good["part-000001.npy"][:-1] + b"!", "SHA-256 differs")
-    damaged("part-000000.ids.jsonl", b'"x"\n' * 4, "SHA-256 differs")
+    damaged("part-000001.npy", b"", "cannot be read")
+    damaged("part-000001.npy", good["part-000001.npy"][:-1] + b"!", r"part-000001\.npy is damaged", opens=True)
+    for data in (b'"x"\n' * 4, b'"0"\n', b""):
+        damaged("part-000000.ids.jsonl", data, r"part-000000\.ids\.jsonl is damaged \(its SHA-256 differs\): copy the")
+    damaged("part-000002.failed.jsonl", b"", r"part-000002\.failed\.jsonl is damaged")
     open_index(folder).check_hashes()
 
 
@@ -284,21 +341,70 @@ def test_images_and_texts_of_a_model(tmp_path: Path) -> None:
     with IndexWriter(tmp_path / "images", space_of(encoder, "images", "lit", "float32"), part_rows=2) as writer:
         index = build_index(encoder, images, writer)
     np.testing.assert_allclose(index.rows(range(5)), encoder.images(images), atol=1e-6)
-    assert index.ids([0, 4]) == ["image 0", "image 4"]
+    assert index.ids([0, 4]) == [name_of(images[0], 0), name_of(images[4], 4)]
     assert (index.space.identity, index.space.model, index.space.engine) == (encoder.bundle.identity, "lit", "torch")
     with IndexWriter(tmp_path / "texts", space_of(encoder, "texts", "lit", "float32"), part_rows=2) as writer:
         index = build_index(encoder, texts, writer)
     np.testing.assert_allclose(index.rows(range(3)), encoder.texts(texts), atol=1e-6)
-    assert index.ids(range(3)) == texts
+    assert index.ids(range(3)) == texts and index.space.identity == encoder.bundle.text_identity
 
 
 def test_texts_need_a_text_tower(tmp_path: Path) -> None:
     encoder = Encoder(Bundle.of(tiny_model(VIT)))
-    with (
-        IndexWriter(tmp_path / "index", space_of(encoder, "texts", "vit", "float16")) as writer,
-        pytest.raises(InputError, match="is a model of images alone: it cannot read text"),
-    ):
-        build_index(encoder, ["a cat"], writer)
+    with pytest.raises(InputError, match="is a model of images alone: it cannot read text"):
+        write_index(encoder, ["a cat"], tmp_path / "index", kind="texts")
+    assert not (tmp_path / "index").exists()
+
+
+def test_an_index_of_texts_is_of_the_vocabulary_too(tmp_path: Path) -> None:
+    bundle = tiny_lit()
+    assert bundle.vocabulary is not None
+    ours = Encoder(bundle)
+    words = bundle.vocabulary.replace(b"cat", b"new").replace(b"dog", b"cat").replace(b"new", b"dog")
+    others = Encoder(dataclasses.replace(bundle, vocabulary=words))
+    none = Encoder(dataclasses.replace(bundle, vocabulary=None))
+    assert np.abs(ours.texts(["cat"]) - others.texts(["cat"])).max() > 0.01
+    index = write_index(ours, ["a cat"], tmp_path / "texts", kind="texts")
+    before = tree(tmp_path / "texts")
+    index.check_model(Encoder(tiny_lit()).bundle, "a copy")
+    refusal = r"was made by another model or vocabulary: by .* \(identity \w+\), and this is theirs"
+    with pytest.raises(InputError, match=refusal):
+        index.check_model(others.bundle, "theirs")
+    with pytest.raises(InputError, match="was made by another model or vocabulary"):
+        write_index(others, ["a cat", "a dog"], tmp_path / "texts", kind="texts")
+    with pytest.raises(InputError, match="has no vocabulary, so texts cannot be read"):
+        index.check_model(none.bundle, "ours")
+    assert tree(tmp_path / "texts") == before
+    images = pictures(4)
+    write_index(ours, images[:2], tmp_path / "images")
+    assert len(write_index(others, images[:3], tmp_path / "images")) == 3
+    index = write_index(none, images, tmp_path / "images")
+    for encoder in (ours, others, none):
+        index.check_model(encoder.bundle)
+
+
+def test_images_without_a_name_are_known_by_their_content(tmp_path: Path) -> None:
+    first, second = pictures(2)
+    names = [name_of(source, 7) for source in (first, second, first[:, :20], first[..., 0], b"one", b"other")]
+    assert len(set(names)) == 6 and all(re.fullmatch(r"image 7 \(sha256 [0-9a-f]{16}\)", name) for name in names)
+    assert name_of(Image.fromarray(first), 7) == name_of(first.copy(), 7) == names[0]
+    assert name_of(np.zeros(3), 0).startswith("image 0 (sha256 ")  # no image: recorded as unreadable later
+    assert name_of(Path("a", "b.jpg"), 7) == str(Path("a", "b.jpg"))
+    encoder = Encoder(Bundle.of(tiny_model(VIT)))
+    write_index(encoder, first, tmp_path / "index")  # one is a list of one
+    with pytest.raises(InputError, match="holds 1 inputs, and these are not the same ones"):
+        write_index(encoder, [second], tmp_path / "index")
+    told: list[str | None] = []
+    index = write_index(encoder, [first, b"no image", second], tmp_path / "index", on_input=told.append)
+    assert len(index) == 2 and told[1] is None and str(told[0]).startswith(f"{name_of(b'no image', 1)}: image bytes: ")
+    assert list(index.failed()) == [{"id": name_of(b"no image", 1), "error": told[0]}]
+
+
+def test_texts_are_strings(tmp_path: Path) -> None:
+    encoder = Encoder(tiny_lit())
+    with pytest.raises(InputError, match="text 1 is bytes, not a string: give the texts themselves"):
+        write_index(encoder, ["a cat", b"a dog"], tmp_path / "index", kind="texts")
+    assert write_index(encoder, "a cat", tmp_path / "one", kind="texts").ids([0]) == ["a cat"]
 
 
 # --- single files -----------------------------------------------------------------------------------------------------
@@ -306,7 +412,8 @@ def test_texts_need_a_text_tower(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 @pytest.mark.parametrize("suffix", [".npz", ".npy", ".parquet"])
-def test_single_files_hold_the_same(tmp_path: Path, suffix: str, dtype: Any) -> None:
+def test_single_files_hold_the_same(tmp_path: Path, suffix: str, dtype: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(single_file, "_CHARACTERS", 40)  # one id of the longest at once
     names = ["b/1.jpg", "a much longer name, ä 猫.jpg", "", "c", "d"]
     vectors = unit(5)
     with IndexWriter(tmp_path / "index", SPACE.model_copy(update={"dtype": dtype}), part_rows=2) as writer:

@@ -199,6 +199,69 @@ def test_queries_that_cannot_be(tmp_path: Path) -> None:
         search(index, unit(1), 0)
 
 
+# --- damaged vectors --------------------------------------------------------------------------------------------------
+
+
+def overwrite(index: Index, position: int, vector: np.ndarray) -> Index:
+    """The index, opened anew, with another vector at `position`."""
+    part = int(np.searchsorted(index.starts, position, side="right")) - 1
+    path = index.folder / f"part-{part:06d}.npy"
+    vectors = np.load(path)
+    vectors[position - index.starts[part]] = vector
+    np.save(path, vectors)
+    return open_index(index.folder)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("wrong", [1600.0, -1600.0, 1.5, np.nan, np.inf, -np.inf])
+def test_a_vector_that_cannot_be_is_told(tmp_path: Path, wrong: float, dtype: str) -> None:
+    """Also where it is no answer: it might have been one."""
+    queries = unit(8, seed=1)
+    queries[6] = np.eye(WIDTH)[5]
+    index = write(tmp_path / "index", unit(200), dtype=dtype)
+    for position in (0, 69, 70, 150, 199):
+        vector = index.rows([position])[0].copy()
+        vector[5] = wrong
+        part, row = divmod(position, 70)
+        opened = overwrite(index, position, vector)
+        for threads in (1, 3):
+            with pytest.raises(InputError, match=rf"part-00000{part}\.npy is damaged \(row {row} is no unit vector\)"):
+                search(opened, queries, 3, threads=threads)
+            with pytest.raises(InputError, match=rf"row {row} is no unit vector"):
+                search(opened, queries[6:7], 3, threads=threads)
+        overwrite(index, position, unit(200)[position])
+
+
+def test_an_answer_that_is_too_long_is_told(tmp_path: Path) -> None:
+    """Though its score could be that of a unit vector."""
+    query, aside = np.eye(WIDTH, dtype=np.float32)[:2]
+    vectors = unit(90) * np.where(np.arange(WIDTH) < 2, 0, 1).astype(np.float32)
+    index = write(tmp_path / "index", vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+    opened = overwrite(index, 80, 0.9 * query + 0.6 * aside)
+    with pytest.raises(
+        InputError, match=r"part-000001\.npy is damaged \(row 10 is no unit vector\): copy the index again"
+    ):
+        search(opened, query[None], 1)
+    with pytest.raises(InputError, match=r"part-000001\.npy is damaged"):
+        search(opened, np.stack([*unit(20), query]), 1)
+    hidden = overwrite(index, 80, -0.9 * query + 0.6 * aside)  # no answer: only the hash tells
+    assert 80 not in search(hidden, query[None], 50).positions
+    with pytest.raises(InputError, match=r"part-000001\.npy is damaged \(its SHA-256 differs\)"):
+        hidden.check_hashes()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_vectors_as_long_as_they_may_be_are_not_taken_for_damaged(tmp_path: Path, sign: int, dtype: str) -> None:
+    vectors = unit(50) * np.float32(1.0095)
+    found = search(write(tmp_path / "index", vectors, dtype=dtype), sign * unit(50), 50)
+    assert np.abs(found.scores).max() == pytest.approx(1.0095, abs=1e-3)
+    assert (
+        search(write(tmp_path / "zero", np.zeros((3, WIDTH), np.float32)), 0 * unit(2), 2).scores.tolist()
+        == [[0, 0]] * 2
+    )
+
+
 # --- approximate ------------------------------------------------------------------------------------------------------
 
 
@@ -265,6 +328,18 @@ def test_an_approximate_index_that_does_not_fit_is_not_used(tmp_path: Path) -> N
     assert open_approximate(grown) is None
     (folder / "approximate.json").write_text("{")
     assert open_approximate(grown) is None
+
+
+def test_the_approximate_search_tells_damaged_answers(tmp_path: Path) -> None:
+    pytest.importorskip("faiss")
+    vectors = unit(60)
+    index = write(tmp_path / "index", vectors)
+    build_approximate(index)
+    for wrong in (np.full(WIDTH, 600), np.full(WIDTH, np.nan), 1.1 * vectors[7]):
+        opened = open_approximate(overwrite(index, 7, wrong))
+        assert opened is not None
+        with pytest.raises(InputError, match=r"part-000000\.npy is damaged \(row 7 is no unit vector\)"):
+            opened.search(vectors[7:8], 1)
 
 
 def test_without_faiss_the_install_line_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

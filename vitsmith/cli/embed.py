@@ -45,11 +45,12 @@ def embed(
     engine: Annotated[str, typer.Option(help="auto, torch or onnx.")] = "auto",
     precision: PrecisionOption = "fp32",
     vocabulary: VocabularyOption = None,
+    retry: Annotated[bool, typer.Option("--retry", help="Try again what could not be read before.")] = False,
     json: JsonOption = False,
 ) -> None:
     """Vectors of length 1 for images or texts. Interrupted or killed, the same command goes on where it stopped.
 
-    Unreadable images are reported, skipped, and make the exit code 2.
+    Unreadable images are reported, skipped, and make the exit code 2; once they are mended, --retry adds them.
     """
     from vitsmith.encode import Encoder
     from vitsmith.errors import InputError, Interrupted
@@ -66,7 +67,7 @@ def embed(
     with IndexWriter(folder, space_of(encoder, kind, model, dtype.value)) as writer:
         before = writer.description.inputs
         try:
-            index = _build(encoder, sources, writer, kind)
+            index = _build(encoder, sources, writer, retry)
             _finish(index, out)
         except KeyboardInterrupt:
             writer.commit()
@@ -74,7 +75,10 @@ def embed(
             raise Interrupted(f"interrupted; {done} are in {folder}: the same command goes on from there") from None
     _report(index, out, before, cut, json)
     if failures := index.description.failures:
-        raise InputError(f"{failures} of {len(sources)} images could not be read and were skipped")
+        again = "run the same command with --retry" if index.folder == out else f"delete {out} and run it again"
+        raise InputError(
+            f"{failures} of {len(sources)} images could not be read and were skipped: mend them, and {again}"
+        )
 
 
 def _place(out: Path) -> Path:
@@ -134,18 +138,22 @@ def tell_cut(encoder: Encoder, texts: Sequence[str]) -> int:
     return len(cut)
 
 
-def _build(encoder: Encoder, sources: list[Any], writer: IndexWriter, kind: str) -> Index:
+def _build(encoder: Encoder, sources: list[Any], writer: IndexWriter, retry: bool) -> Index:
     from vitsmith.retrieval.build import build_index
 
-    with progress(unit=kind) as bar:
-        task = bar.add_task("embedding", total=len(sources), completed=writer.description.inputs, note="")
+    before = writer.description
+    again = before.failures if retry else 0
+    if again:
+        say(f"trying {again:,} again that could not be read")
+    with progress(unit=before.space.kind) as bar:
+        task = bar.add_task("embedding", total=len(sources), completed=before.inputs - again, note="")
 
         def on_input(problem: str | None) -> None:
             bar.advance(task)
             if problem is not None:
                 say(f"skipped: {problem}")
 
-        return build_index(encoder, sources, writer, on_input=on_input)
+        return build_index(encoder, sources, writer, retry=retry, on_input=on_input)
 
 
 def _finish(index: Index, out: Path) -> None:

@@ -32,6 +32,10 @@ def retrieve(
     build_approximate: Annotated[
         bool, typer.Option("--build-approximate", help="Build what --approximate needs, anew.")
     ] = False,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="First compare the whole index with its SHA-256; without a query, only that."),
+    ] = False,
     unfinished: Annotated[bool, typer.Option("--unfinished", help="Search an index that is still being made.")] = False,
     engine: Annotated[str, typer.Option(help="auto, torch or onnx.")] = "auto",
     vocabulary: VocabularyOption = None,
@@ -43,9 +47,12 @@ def retrieve(
 
     words = _words(queries or [])
     images = [str(path) for path in image or []]
-    if not (words or images or build_approximate):
+    if not (words or images or build_approximate or check):
         raise InputError("give a query in words, or an image with --image FILE")
     opened = open_index(index, unfinished=unfinished)
+    if check:
+        opened.check_hashes()
+        say(f"{index}: {len(opened):,} vectors and their ids are as they were written")
     program = _approximate(opened, build_approximate) if approximate or build_approximate else None
     if not (words or images):
         return
@@ -83,7 +90,7 @@ def _open_encoder(index: Index, model: str, engine: str, vocabulary: Path | None
             raise
         raise InputError(f"the model of {index.folder}: {error} (or say where it is with --model)") from error
     encoder = Encoder(bundle, engine)
-    index.check_model(encoder.bundle.identity, model or index.space.model)
+    index.check_model(encoder.bundle, model or index.space.model)
     return encoder
 
 

@@ -55,17 +55,20 @@ class ApproximateIndex:
     def search(self, queries: Array, count: int = 10) -> Found:
         """Up to `count` of the nearest vectors of each of (Q, E) unit vectors, with exact scores, best first.
 
-        Where the neighbourhoods held fewer, the rest are of score -inf and position -1.
+        Where the neighbourhoods held fewer, the rest are of score -inf and position -1. Raises InputError when what
+        was found is damaged.
         """
         queries = check_queries(self.index, queries, count)
         count = min(count, len(self.index))
         wanted = min(max(count * _CANDIDATES, 100), len(self.index))
         self._program.nprobe = self.facts.probes
         positions = self._program.search(queries, wanted)[1]  # (Q, wanted), -1 where there are no more
+        if (positions >= len(self.index)).any():
+            raise InputError(f"{self.index.folder / PROGRAM} is damaged: delete it, and build anew")
         there = positions >= 0
         scores = np.full(positions.shape, -np.inf, np.float32)
         for query in range(len(queries)):
-            rows = self.index.rows(positions[query][there[query]])
+            rows = self.index.sound_rows(positions[query][there[query]])
             scores[query, there[query]] = exact_scores(rows, queries[query].astype(np.float64))
         order = np.lexsort((positions, -scores), axis=1)[:, :count]
         return Found(np.take_along_axis(scores, order, axis=1), np.take_along_axis(positions, order, axis=1))

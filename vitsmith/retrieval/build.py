@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from vitsmith.data.images import ImageSource
+from vitsmith.data.images import ImageSource, read_image
 from vitsmith.encode import TEXT_BATCH, Encoder
-from vitsmith.retrieval.index import Dtype, Index, Kind, Space
+from vitsmith.errors import ImageError, InputError
+from vitsmith.retrieval.index import Dtype, Index, Kind, Space, identity_of
 from vitsmith.retrieval.writer import IndexWriter
-from vitsmith.stream import Failure
+from vitsmith.stream import Failure, several
 
 Array = np.ndarray[Any, Any]
 Progress = Callable[[str | None], None]
@@ -22,19 +25,21 @@ Progress = Callable[[str | None], None]
 
 def write_index(
     encoder: Encoder,
-    inputs: Sequence[ImageSource],
+    inputs: ImageSource | Sequence[ImageSource],
     folder: str | os.PathLike[str],
     *,
     kind: Kind = "images",
     dtype: Dtype = "float16",
+    retry: bool = False,
     on_input: Progress | None = None,
 ) -> Index:
     """The index in `folder` with the embeddings of all `inputs`: begun, gone on with, or whole already.
 
-    `inputs` are images, or with kind 'texts' the texts themselves. Raises what IndexWriter and `build_index` do.
+    `inputs` are images, or with kind 'texts' the texts themselves; one or several. `retry`: see `build_index`. Raises
+    what IndexWriter and `build_index` do, and InputError for texts when the model cannot read them.
     """
     with IndexWriter(Path(folder), space_of(encoder, kind, encoder.bundle.where, dtype)) as writer:
-        return build_index(encoder, inputs, writer, on_input=on_input)
+        return build_index(encoder, list(several(inputs)), writer, retry=retry, on_input=on_input)
 
 
 def build_index(
@@ -42,25 +47,56 @@ def build_index(
     inputs: Sequence[ImageSource],
     writer: IndexWriter,
     *,
+    retry: bool = False,
     on_input: Progress | None = None,
 ) -> Index:
     """Embeds what is not in the index yet, and gives the whole index.
 
     `inputs` are images, or the texts themselves for an index of texts. Images that cannot be read are recorded and
-    passed over. What was done before is not read again. Raises InputError when `inputs` are others than before.
+    passed over. What was done before is not read again, but for what could not be read, with `retry`; of this, what
+    can be read now comes behind all there was. Raises InputError when `inputs` are others than before.
     """
+    texts = writer.description.space.kind == "texts"
+    wrong = next((number for number, text in enumerate(inputs) if not isinstance(text, str)), None) if texts else None
+    if wrong is not None:
+        raise InputError(f"text {wrong} is {type(inputs[wrong]).__name__}, not a string: give the texts themselves")
     names = [name_of(source, number) for number, source in enumerate(inputs)]
     done = writer.done_of(names)
-    if done < len(inputs):
-        writer.reopen()
-    texts = writer.description.space.kind == "texts"
-    answers = _embed_texts(encoder, names[done:]) if texts else encoder.stream(inputs[done:])
-    for name, answer in zip(names[done:], answers, strict=True):
-        problem = answer.reason if isinstance(answer, Failure) else None
-        writer.add(Failure(name, answer.reason) if isinstance(answer, Failure) else (name, answer[1]))
-        if on_input is not None:
-            on_input(problem)
+
+    def embed(chosen: Sequence[int]) -> None:
+        if chosen:
+            writer.reopen()
+        mine = [names[at] for at in chosen]
+        answers = _embed_texts(encoder, mine) if texts else encoder.stream(inputs[at] for at in chosen)
+        for name, answer in zip(mine, answers, strict=True):
+            row = _named(answer, name)
+            writer.add(row)
+            if on_input is not None:
+                on_input(row.reason if isinstance(row, Failure) else None)
+
+    if retry:
+        with writer.retrying():
+            embed(_positions(writer.failed(), names[:done]))
+    embed(range(done, len(inputs)))
     return writer.finish()
+
+
+def _positions(wanted: Sequence[str], names: Sequence[str]) -> list[int]:
+    """Where in `names` those of `wanted` are, each as often as it is wanted."""
+    left = Counter(wanted)
+    found = []
+    for at, name in enumerate(names):
+        if left[name]:
+            left[name] -= 1
+            found.append(at)
+    return found
+
+
+def _named(answer: tuple[str, Array] | Failure, name: str) -> tuple[str, Array] | Failure:
+    """The same, called `name`: the stream counts only what it is given, which may be the rest of a list."""
+    if isinstance(answer, Failure):
+        return Failure(name, f"{name}: {answer.reason.removeprefix(f'{answer.source}: ')}")
+    return name, answer[1]
 
 
 def _embed_texts(encoder: Encoder, texts: Sequence[str]) -> Iterator[tuple[str, Array]]:
@@ -70,12 +106,15 @@ def _embed_texts(encoder: Encoder, texts: Sequence[str]) -> Iterator[tuple[str, 
 
 
 def space_of(encoder: Encoder, kind: str, model: str, dtype: str) -> Space:
-    """What an index of the encoder's embeddings says of them. `model` is what the user calls it."""
+    """What an index of the encoder's embeddings says of them. `model` is what the user calls it.
+
+    Raises InputError for texts when the model cannot read them.
+    """
     known_as = os.path.abspath(model) if os.path.exists(model) else model  # noqa: PTH100, PTH110 - not resolved
     return Space.model_validate(
         {
             "kind": kind,
-            "identity": encoder.bundle.identity,
+            "identity": identity_of(encoder.bundle, kind),
             "model": known_as,
             "engine": encoder.engine.name,
             "precision": encoder.engine.precision,
@@ -86,5 +125,20 @@ def space_of(encoder: Encoder, kind: str, model: str, dtype: str) -> Space:
 
 
 def name_of(source: ImageSource | str, number: int) -> str:
-    """What a source is called in an index: its path or text, or its number when it has none."""
-    return os.fspath(source) if isinstance(source, str | os.PathLike) else f"image {number}"
+    """What a source is called in an index: its path or text; without one, its number and a hash of its content.
+
+    The hash tells other images from those that an index was begun with.
+    """
+    if isinstance(source, str | os.PathLike):
+        return os.fspath(source)
+    return f"image {number} (sha256 {hashlib.sha256(_content(source)).hexdigest()[:16]})"
+
+
+def _content(source: ImageSource) -> bytes:
+    if isinstance(source, bytes):
+        return source
+    try:
+        pixels = read_image(source)
+    except ImageError as error:
+        return str(error).encode()
+    return f"{pixels.shape} ".encode() + pixels.tobytes()

@@ -15,9 +15,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import Field, ValidationError
@@ -26,8 +27,14 @@ from vitsmith.errors import InputError
 from vitsmith.files import sha256, write_text
 from vitsmith.specs import Frozen, PositiveInt
 
+if TYPE_CHECKING:
+    from vitsmith.weights.bundle import Bundle
+
 FORMAT = 1
 DESCRIPTION = "index.json"
+
+LONGEST = 1.01
+"""No vector in an index is longer: a unit vector rounded to float16 is not, and the search counts on it."""
 
 Array = np.ndarray[Any, Any]
 Kind = Literal["images", "texts"]
@@ -38,7 +45,7 @@ class Space(Frozen):
     """Whose embeddings they are, and how they are kept."""
 
     kind: Kind
-    identity: str = Field(description="`Bundle.identity`: only embeddings of the same identity may be compared")
+    identity: str = Field(description="`identity_of` the model: only embeddings of the same model may be compared")
     model: str = Field(description="what the user called the model: a path or a published name")
     engine: str = Field("", description="engine that computed them")
     precision: str = Field("fp32", description="arithmetic of that engine")
@@ -53,6 +60,7 @@ class Part(Frozen):
     inputs: PositiveInt = Field(description="images or texts that went into it, with those that could not be read")
     names: str = Field(description="SHA-256 over what these inputs are called, in order")
     files: dict[str, str] = Field(description="SHA-256 of each file")
+    retried: bool = Field(False, description="its inputs could not be read in an earlier part, and could be later")
 
     @property
     def failures(self) -> int:
@@ -78,12 +86,12 @@ class Description(Frozen):
     @property
     def failures(self) -> int:
         """Inputs that could not be read and have no vector."""
-        return sum(part.failures for part in self.parts)
+        return self.inputs - self.count
 
     @property
     def inputs(self) -> int:
         """Images or texts that were taken up."""
-        return sum(part.inputs for part in self.parts)
+        return sum(part.inputs for part in self.parts if not part.retried)
 
 
 class Index:
@@ -123,6 +131,20 @@ class Index:
             rows[inside] = self.vectors(part)[chosen[inside] - self.starts[part]]
         return rows
 
+    def sound_rows(self, positions: Sequence[int] | Array) -> Array:
+        """`rows`, for answers to be made of. Raises InputError when one is longer than `LONGEST`, or not finite."""
+        rows = self.rows(positions)
+        wrong = np.flatnonzero(~(lengths_of(rows) <= LONGEST))  # so that NaN is wrong too
+        if len(wrong):
+            raise self.damaged(int(positions[wrong[0]]))
+        return rows
+
+    def damaged(self, position: int) -> InputError:
+        """What to raise when the vector at `position` is none that was written."""
+        part = int(np.searchsorted(self.starts, position, side="right")) - 1
+        row = position - int(self.starts[part])
+        return InputError(f"{self.folder / vectors_name(part)} is damaged (row {row} is no unit vector): {_REMEDY}")
+
     def ids(self, positions: Sequence[int] | Array) -> list[str]:
         """What lies at `positions`; only the parts they are in are read."""
         chosen = np.asarray(positions, np.int64)
@@ -138,21 +160,44 @@ class Index:
         return [json.loads(line) for line in _lines(self.folder / ids_name(part))]
 
     def failed(self) -> Iterator[dict[str, str]]:
-        """{'id', 'error'} of each input that could not be read."""
-        for part, facts in enumerate(self.description.parts):
-            if facts.failures:
-                yield from map(json.loads, _lines(self.folder / failed_name(part)))
+        """{'id', 'error'} of each input that could not be read, and not later either."""
+        parts = self.description.parts
+        read = Counter(name for part, facts in enumerate(parts) if facts.retried for name in self.part_ids(part))
+        for part, facts in enumerate(parts):
+            for line in _lines(self.folder / failed_name(part)) if facts.failures else ():
+                one = json.loads(line)
+                if read[one["id"]]:
+                    read[one["id"]] -= 1
+                else:
+                    yield one
 
     def check_hashes(self) -> None:
         """Raises InputError unless every file is the one that was written. Reads all of them."""
         for part in self.description.parts:
             for name, expected in part.files.items():
-                if sha256(self.folder / name) != expected:
-                    raise InputError(f"{self.folder / name} is not what was written (its SHA-256 differs): {_REMEDY}")
+                _check_hash(self.folder / name, expected)
 
-    def check_model(self, identity: str, model: str) -> None:
-        """Raises InputError when `identity` is not that of the model which made the index; `model` is its name."""
-        check_same_model(self.folder, self.space, identity, model)
+    def check_model(self, bundle: Bundle, model: str = "") -> None:
+        """Raises InputError when `bundle`, which the user calls `model`, is another model than that of the index.
+
+        An index of texts needs the vocabulary too, for queries of every kind: texts that were read as other tokens
+        lie elsewhere.
+        """
+        check_same_model(self.folder, self.space, identity_of(bundle, self.space.kind), model or bundle.where)
+
+
+def identity_of(bundle: Bundle, kind: str) -> str:
+    """Names the space in which `bundle` embeds inputs of this kind; every index keeps it.
+
+    Raises InputError for texts when the bundle has no text tower or vocabulary.
+    """
+    return bundle.text_identity if kind == "texts" else bundle.identity
+
+
+def lengths_of(vectors: Array) -> Array:
+    """float64 (R,) lengths of (R, E) vectors."""
+    lengths: Array = np.sqrt(np.einsum("re,re->r", vectors, vectors, dtype=np.float64))
+    return lengths
 
 
 def vectors_name(part: int) -> str:
@@ -171,9 +216,10 @@ _REMEDY = "copy the index again, or make it anew with  vitsmith embed"
 
 
 def open_index(folder: str | os.PathLike[str], *, unfinished: bool = False) -> Index:
-    """The index in `folder`, with its description and the size of its files checked.
+    """The index in `folder`. Ids and failures are compared with their hashes, vectors only with their shape.
 
-    Raises InputError for what is no index or damaged, and, unless `unfinished`, for one that is still in the making.
+    A search tells vectors that cannot be; `Index.check_hashes` compares all of them. Raises InputError for what is no
+    index or damaged, and, unless `unfinished`, for one that is still in the making.
     """
     folder = Path(folder)
     description = read_description(folder)
@@ -192,15 +238,23 @@ def _check_part(index: Index, number: int, part: Part) -> None:
     missing = [name for name in part.files if not (index.folder / name).is_file()]
     if missing:
         raise InputError(f"{index.folder}: {', '.join(missing)} is missing: {_REMEDY}")
+    for name, expected in part.files.items():
+        if name != vectors_name(number):  # which are many times larger
+            _check_hash(index.folder / name, expected)
     try:
         vectors = index.vectors(number)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise InputError(f"{index.folder / vectors_name(number)} cannot be read ({error}): {_REMEDY}") from None
     if vectors.shape != (part.rows, index.space.width) or vectors.dtype != index.space.dtype:
         raise InputError(
             f"{index.folder / vectors_name(number)} holds {vectors.dtype} of {vectors.shape} and not "
             f"{index.space.dtype} of {(part.rows, index.space.width)}: {_REMEDY}"
         )
+
+
+def _check_hash(path: Path, expected: str) -> None:
+    if sha256(path) != expected:
+        raise InputError(f"{path} is damaged (its SHA-256 differs): {_REMEDY}")
 
 
 def is_index(folder: str | os.PathLike[str]) -> bool:
@@ -239,8 +293,9 @@ def write_description(folder: Path, description: Description) -> None:
 def check_same_model(folder: Path, space: Space, identity: str, model: str) -> None:
     """Raises InputError, with both names, when an index's vectors are not those of the model called `model`."""
     if space.identity != identity:
+        other = "another model or vocabulary" if space.kind == "texts" else "another model"
         raise InputError(
-            f"{folder} was made by another model: by {space.model} (identity {space.identity[:12]}), and this is "
+            f"{folder} was made by {other}: by {space.model} (identity {space.identity[:12]}), and this is "
             f"{model} ({identity[:12]}); their embeddings cannot be compared: use that model, or embed anew"
         )
 

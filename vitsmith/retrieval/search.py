@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from vitsmith.errors import InputError
-from vitsmith.retrieval.index import Index
+from vitsmith.retrieval.index import LONGEST, Index, lengths_of
 from vitsmith.stream import available_cores
 
 Array = np.ndarray[Any, Any]
@@ -31,7 +31,6 @@ _CONVERTED = 393_216
 _CHUNK = 4_096  # rows between two choices of candidates
 _QUERIES = 256  # at once: their scores of a chunk are 4 MiB
 _RESCORED = 2_048  # candidates at once: of 768 numbers in float64 12 MiB
-_LONGEST = 1.01  # of a vector in an index: see writer.py
 
 
 @dataclass(frozen=True)
@@ -53,18 +52,22 @@ def search(index: Index, queries: Array, count: int = 10, *, threads: int | None
         count: K.
         threads: default one for each core.
 
-    Raises InputError for queries of another width or with values that are not finite.
+    Raises InputError for queries of another width or with values that are not finite, and for a damaged index as far as
+    it shows: when any score is none of two unit vectors, or the vector of an answer is too long.
     """
     queries = check_queries(index, queries, count)
     count = min(count, len(index))
-    parts = [torch.from_numpy(index.vectors(part)) for part in range(len(index.description.parts))]
     found = [
-        _search(parts, queries[at : at + _QUERIES], count, threads or available_cores())
+        _search(index, queries[at : at + _QUERIES], count, threads or available_cores())
         for at in range(0, len(queries), _QUERIES)
     ]
     if not found:
         return Found(np.zeros((0, count), np.float32), np.zeros((0, count), np.int64))
-    return Found(np.concatenate([one.scores for one in found]), np.concatenate([one.positions for one in found]))
+    positions = np.concatenate([one.positions for one in found])
+    answers = np.unique(positions)
+    for at in range(0, len(answers), _RESCORED):
+        index.sound_rows(answers[at : at + _RESCORED])
+    return Found(np.concatenate([one.scores for one in found]), positions)
 
 
 def check_queries(index: Index, queries: Array, count: int) -> Array:
@@ -82,8 +85,9 @@ def check_queries(index: Index, queries: Array, count: int) -> Array:
 class _Chunks:
     """Hands out pieces of the parts, (position of the first row, rows), each to one of several threads."""
 
-    def __init__(self, parts: list[Tensor]) -> None:
-        self._pieces = self._cut(parts)
+    def __init__(self, index: Index) -> None:
+        self.index = index
+        self._pieces = self._cut([torch.from_numpy(index.vectors(part)) for part in range(len(index.starts) - 1)])
         self._lock = threading.Lock()
 
     @staticmethod
@@ -103,8 +107,8 @@ class _Chunks:
             yield piece
 
 
-def _search(parts: list[Tensor], queries: Array, count: int, threads: int) -> Found:
-    chunks = _Chunks(parts)
+def _search(index: Index, queries: Array, count: int, threads: int) -> Found:
+    chunks = _Chunks(index)
     before = torch.get_num_threads()
     together = threading.Barrier(threads + 1)
 
@@ -126,6 +130,7 @@ def _search(parts: list[Tensor], queries: Array, count: int, threads: int) -> Fo
 
 def _nearest_of(chunks: _Chunks, queries: Array, count: int) -> _Nearest:
     nearest = _Nearest(queries, count)
+    limits = _limits(queries)
     transposed = torch.from_numpy(queries.T)  # (E, Q)
     rows = max(1, _CONVERTED // queries.shape[1])
     block = torch.empty(rows, queries.shape[1])
@@ -135,7 +140,11 @@ def _nearest_of(chunks: _Chunks, queries: Array, count: int) -> _Nearest:
             some = vectors[at : at + rows]
             converted = block[: len(some)].copy_(some)
             torch.mm(converted, transposed, out=scores[at : at + len(some)])
-        nearest.take(start, vectors.numpy(), scores[: len(vectors)].numpy())
+        coarse = scores[: len(vectors)].numpy()
+        damaged = _first_beyond(coarse, limits)
+        if damaged is not None:
+            raise chunks.index.damaged(start + damaged)
+        nearest.take(start, vectors.numpy(), coarse)
     return nearest
 
 
@@ -191,7 +200,7 @@ def exact_scores(vectors: Array, queries: Array) -> Array:
 
 
 def _rounding(queries: Array) -> Array:
-    """(Q,) how far a float32 score may be from the exact one, for vectors of at most `_LONGEST`.
+    """(Q,) how far a float32 score may be from the exact one, for vectors of at most `LONGEST`.
 
     A dot product of E terms in float32, in any order of summation, is off by at most E u / (1 - E u) times the lengths
     of both vectors, u = 2^-24 (N. J. Higham, Accuracy and Stability of Numerical Algorithms, 2002, section 3.1). Four
@@ -200,6 +209,18 @@ def _rounding(queries: Array) -> Array:
     """
     terms = (queries.shape[1] + 4) * 2.0**-24
     share = terms / (1 - terms) + (0 if torch.get_float32_matmul_precision() == "highest" else 2.0**-7 + 2.0**-16)
-    lengths = np.sqrt(np.square(queries, dtype=np.float64).sum(axis=1))
-    bound: Array = (_LONGEST * share * lengths).astype(np.float32)
+    bound: Array = (LONGEST * share * lengths_of(queries)).astype(np.float32)
     return bound
+
+
+def _limits(queries: Array) -> Array:
+    """float64 (Q,) what no float32 score of a vector of at most `LONGEST` exceeds, by Cauchy and Schwarz."""
+    limits: Array = LONGEST * lengths_of(queries) + _rounding(queries)
+    return limits
+
+
+def _first_beyond(scores: Array, limits: Array) -> int | None:
+    """The first row of `scores` (R, Q) with one that is beyond `limits` (Q,) or not a number."""
+    if (scores.max(axis=0) <= limits).all() and (scores.min(axis=0) >= -limits).all():  # neither is true of NaN
+        return None
+    return int(np.argmin((np.abs(scores) <= limits).all(axis=1)))

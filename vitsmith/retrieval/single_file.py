@@ -19,6 +19,8 @@ from vitsmith.retrieval.index import Index
 
 Array = np.ndarray[Any, Any]
 
+_CHARACTERS = 4_194_304  # of ids written to .npz at once, 16 MiB: each takes as much as the longest of all
+
 
 def write_single_file(index: Index, path: Path) -> None:
     """Writes all of `index` into `path`, whose suffix says how (`FORMATS`).
@@ -47,8 +49,8 @@ def sidecar(path: Path) -> Path:
 
 
 def _write_npz(index: Index, path: Path) -> None:
-    longest = max((len(name) for part in _parts(index) for name in index.part_ids(part)), default=1)
-    kind = np.dtype(f"<U{max(longest, 1)}")
+    longest = max((len(name) for part in _parts(index) for name in index.part_ids(part)), default=1) or 1
+    kind = np.dtype(f"<U{longest}")
     with replacing(path) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
         with archive.open("embeddings.npy", "w", force_zip64=True) as file:
             _write_embeddings(index, file)
@@ -56,12 +58,18 @@ def _write_npz(index: Index, path: Path) -> None:
         described.compress_type = zipfile.ZIP_DEFLATED  # NumPy's text takes four bytes a character, most of them zero
         with archive.open(described, "w", force_zip64=True) as file:
             _write_header(file, (len(index),), kind)
+            together = max(1, _CHARACTERS // longest)
             for part in _parts(index):
-                file.write(np.array(index.part_ids(part), kind).tobytes())
+                names = index.part_ids(part)
+                for at in range(0, len(names), together):
+                    file.write(np.array(names[at : at + together], kind).tobytes())
 
 
 def _write_npy(index: Index, path: Path) -> None:
-    with replacing(sidecar(path)) as partial, partial.open("w", encoding="utf-8", errors="surrogateescape") as file:
+    with (
+        replacing(sidecar(path)) as partial,
+        partial.open("w", encoding="utf-8", errors="surrogateescape", newline="\n") as file,
+    ):
         for part in _parts(index):
             names = index.part_ids(part)
             broken = next((name for name in names if "\n" in name or "\r" in name), None)

@@ -9,8 +9,8 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -21,6 +21,7 @@ from vitsmith.errors import InputError, OutputError
 from vitsmith.files import replacing, sha256
 from vitsmith.retrieval.index import (
     FORMAT,
+    LONGEST,
     Description,
     Index,
     Part,
@@ -29,6 +30,7 @@ from vitsmith.retrieval.index import (
     failed_name,
     ids_name,
     is_index,
+    lengths_of,
     open_index,
     read_description,
     vectors_name,
@@ -46,7 +48,6 @@ PART_SECONDS = 60.0
 """A part is written when it has so many rows or is so old: this much work is lost when the process is killed."""
 
 LOCK = ".lock"
-_TOO_LONG = 1.01  # a unit vector rounded to float16 is not longer; the search counts on it
 
 Array = np.ndarray[Any, Any]
 Row = tuple[str, Array] | Failure
@@ -80,6 +81,7 @@ class IndexWriter:
         except BaseException:
             self._lock.close()
             raise
+        self._retried = False
         self._begin_part()
 
     def __enter__(self) -> Self:
@@ -101,6 +103,8 @@ class IndexWriter:
         """
         at = 0
         for number, part in enumerate(self.description.parts):
+            if part.retried:
+                continue
             if _hash_names(names[at : at + part.inputs]) != part.names:
                 raise InputError(
                     f"{self.folder} holds {self.description.inputs:,} inputs, and these are not the same ones in the "
@@ -115,9 +119,24 @@ class IndexWriter:
         if self.description.complete:
             self._write(self.description.model_copy(update={"complete": False}))
 
+    def failed(self) -> list[str]:
+        """What the inputs are called that are recorded as unreadable."""
+        return [one["id"] for one in Index(self.folder, self.description).failed()]
+
+    @contextmanager
+    def retrying(self) -> Iterator[None]:
+        """What is added inside was recorded as unreadable: what can be read now goes into parts of its own."""
+        self.commit()
+        self._retried = True
+        yield
+        self.commit()
+        self._retried = False  # but not after an exception: what was added is still to be written, as such a part
+
     def add(self, row: Row) -> None:
         """Takes up one input's vector (E,), or why there is none."""
         if isinstance(row, Failure):
+            if self._retried:  # recorded already
+                return
             self._names.append(row.source)
             self._failed.append({"id": row.source, "error": row.reason})
         else:
@@ -133,10 +152,11 @@ class IndexWriter:
         if not self._names:
             return
         number, rows = len(self.description.parts), len(self._ids)
-        vectors = self._vectors[:rows]
+        with np.errstate(over="ignore"):  # what is too large for float16 becomes infinite, and is refused
+            vectors = self._vectors[:rows].astype(self.description.space.dtype)
         _check_vectors(vectors, self._ids)
         _write_lines(self.folder / ids_name(number), self._ids)
-        _write_vectors(self.folder / vectors_name(number), vectors.astype(self.description.space.dtype))
+        _write_vectors(self.folder / vectors_name(number), vectors)
         files = [ids_name(number), vectors_name(number)]
         if self._failed:
             _write_lines(self.folder / failed_name(number), self._failed)
@@ -146,6 +166,7 @@ class IndexWriter:
             inputs=len(self._names),
             names=_hash_names(self._names),
             files={name: sha256(self.folder / name) for name in files},
+            retried=self._retried,
         )
         self._write(self.description.model_copy(update={"parts": (*self.description.parts, part)}))
         self._begin_part()
@@ -181,9 +202,10 @@ def _continued(folder: Path, space: Space) -> Description:
     """The description of an index that is to be gone on with in the same way."""
     description = read_description(folder)
     have = description.space
-    check_same_model(folder, have, space.identity, space.model)
-    for what in ("kind", "dtype", "precision", "width"):
-        if getattr(have, what) != getattr(space, what):
+    for what in ("kind", "identity", "dtype", "precision", "width"):  # in this order: identity depends on the kind
+        if what == "identity":
+            check_same_model(folder, have, space.identity, space.model)
+        elif getattr(have, what) != getattr(space, what):
             raise InputError(
                 f"{folder} has {what} {getattr(have, what)}, and it is to go on with {getattr(space, what)}: give the "
                 "same, or choose another --out"
@@ -222,11 +244,11 @@ def _lock(folder: Path) -> IO[bytes]:
 
 
 def _check_vectors(vectors: Array, ids: Sequence[str]) -> None:
-    norms = np.sqrt(np.einsum("re,re->r", vectors, vectors))
-    wrong = np.flatnonzero(~(norms <= _TOO_LONG))  # so that NaN is wrong too
+    lengths = lengths_of(vectors)
+    wrong = np.flatnonzero(~(lengths <= LONGEST))  # so that NaN is wrong too
     if len(wrong):
         raise InputError(
-            f"the model gives {ids[wrong[0]]!r} a vector of length {norms[wrong[0]]}, not a unit vector: check the "
+            f"the model gives {ids[wrong[0]]!r} a vector of length {lengths[wrong[0]]}, not a unit vector: check the "
             "model with  vitsmith inspect"
         )
 
