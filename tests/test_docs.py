@@ -24,7 +24,8 @@ from typer.testing import CliRunner
 from tests import foreign_reference
 from tests.contracts import CONTRACTS
 from tests.documentation import PAGES, ROOT, anchors, apply, blocks, commands, links, prose, relative, table_after
-from tests.tiny import layout_of, pictures, released_npz, small_cases
+from tests.tiny import layout_of, pictures, released_npz, small_cases, tiny_lit
+from vitsmith import save
 from vitsmith.cli.main import app
 from vitsmith.train.recipe import TrainRecipe
 from vitsmith.train.recipe_file import recipe_names
@@ -34,7 +35,10 @@ from vitsmith.weights.published import find_checkpoint
 READMES = [ROOT / "README.md", ROOT / "README.zh-CN.md"]
 GUIDE = ROOT / "docs" / "add_a_model.md"
 RECIPES = ROOT / "vitsmith" / "recipes"
-VERBS = ("quickstart", "models", "inspect", "train", "distill", "evaluate", "predict", "export")
+VERBS = (
+    "quickstart", "models", "inspect", "train", "distill", "evaluate", "predict", "zeroshot", "embed", "retrieve",
+    "lit", "export"
+)  # fmt: skip
 SETUP = ("pip install '.[all]' && vitsmith quickstart", "pip install '.[test]' && pytest")
 
 
@@ -42,7 +46,7 @@ SETUP = ("pip install '.[all]' && vitsmith quickstart", "pip install '.[test]' &
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with small stand-ins of all that the pages speak of, nothing to download from, and us in it."""
     released_npz(tmp_path / "B_16.npz", small_cases()["small-vit-token"]["layout"])
-    released_npz(tmp_path / "LiT-B16B_2.npz", small_cases()["small-LiT-text-transformer"]["layout"])
+    save(tiny_lit(released=True), tmp_path / "LiT-B16B_2.npz", format="npz")  # and its vocabulary
     _write_foreign(tmp_path)
     monkeypatch.setenv("VITSMITH_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("VITSMITH_MIRROR", "http://127.0.0.1:1")

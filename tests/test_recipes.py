@@ -23,6 +23,7 @@ NAMES = [
     "pretrain-i21k",
     "sam-scratch",
     "scratch-s16-90ep",
+    "shapes-tower",
 ]
 LEAST = {"data": {"path": "pets"}, "model": {"name": "ViT-Ti_16"}}
 

@@ -183,7 +183,7 @@ def test_samples_that_are_not_whole_are_told(tmp_path) -> None:
         "empty has no image",
         "c has several images",
         "d has no 'label' in its .json",
-        "e has no class in its .cls",
+        "e has no class name in its .cls",
     ):
         assert expected in message
     for kind, name in (("gz", "gzip"), ("bz2", "bzip2"), ("xz", "xz")):

@@ -7,6 +7,8 @@ from typing import Self
 
 from vitsmith.cli.output import progress, say
 from vitsmith.train.events import Evaluated, Event, Saved, StepDone, Warned
+from vitsmith.train.lit.history import Embedded, LitEvent
+from vitsmith.train.lit.judging import Judged
 
 
 class TrainingProgress:
@@ -37,11 +39,19 @@ class TrainingProgress:
         """How many updates there will be."""
         self._bar.update(self._task, total=steps)
 
-    def on_event(self, event: Event) -> None:
+    def on_event(self, event: Event | LitEvent) -> None:
         """Takes what the training loop reports."""
         match event:
             case Evaluated(step, scores):
                 say(f"step {step:>6}  held-out top-1 {scores.top1:.2%}  cross-entropy {scores.nll:.4f}")
+            case Judged():
+                unseen = f"  unseen top-1 {event.unseen:.2%}" if event.unseen is not None else ""
+                say(
+                    f"step {event.step:>6}  recall@1 image to text {event.image_to_text[1]:.2%}, text to image "
+                    f"{event.text_to_image[1]:.2%}{unseen}"
+                )
+            case Embedded(which, done, of):
+                self._bar.update(self._task, note=f"embedding {which} images: {done:,} of {of:,}")
             case Warned(step, message):
                 say(f"step {step:>6}  warning: {message}")
             case StepDone():

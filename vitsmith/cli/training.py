@@ -14,20 +14,16 @@ from vitsmith.cli.output import print_json, say
 
 if TYPE_CHECKING:
     from vitsmith.train.devices import Devices
-    from vitsmith.train.recipe import TrainRecipe
+    from vitsmith.train.recipe import AnyRecipe, TrainRecipe
     from vitsmith.train.run import Trained
+    from vitsmith.train.tensorboard import TensorBoard
 
 
 def recipe_from(name: str, given: dict[str, Any], settings: Sequence[str]) -> TrainRecipe:
     """The recipe called `name`, with the options that were given and then every --set laid over it."""
-    from vitsmith.train.recipe_file import merge, parse_recipe, parse_settings, read_recipe
+    from vitsmith.train.recipe_file import lay_over, parse_recipe, parse_settings, read_recipe
 
-    base, later = read_recipe(name), merge(without_empty(given), parse_settings(settings))
-    schedule = later.get("schedule", {})
-    for updates, passes in (("steps", "epochs"), ("warmup", "warmup_epochs")):
-        if updates in schedule and passes not in schedule:
-            later["schedule"][passes] = None  # the recipe's, which would win
-    return parse_recipe(merge(base, later))
+    return parse_recipe(lay_over(read_recipe(name), without_empty(given), parse_settings(settings)))
 
 
 def without_empty(given: dict[str, Any]) -> dict[str, Any]:
@@ -42,13 +38,15 @@ def begin(verb: str, recipe: TrainRecipe, out: Path | None, *, json: bool) -> No
     from vitsmith.runs import Run, model_name
     from vitsmith.train.run import resolve, train_to_bundle
 
-    with _devices() as devices:
+    with found_devices() as devices:
         splits = open_dataset(recipe.data, seed=recipe.run.seed)
         recipe = resolve(recipe, len(splits.train))
         begins_with = model_name(recipe.model.init) if recipe.model.init else recipe.model.name
         name = f"{Path(recipe.data.path).stem}-{begins_with}".replace("/", "_").replace(":", "_")
         with Run(verb, name, out) if devices.main else nullcontext() as run:
-            shown = _Shown(recipe, devices, run.folder if run else None)
+            shown = Shown(recipe, devices, run.folder if run else None)
+            if recipe.run.tensorboard:
+                shown.write_tensorboard(0)
             shown.say(_describe(splits))
             with shown:
                 trained = train_to_bundle(
@@ -70,10 +68,12 @@ def resume(folder: Path, name: str, changes: dict[str, Any], settings: Sequence[
     check_unchanged(folder, merge(named, without_empty(changes), parse_settings(settings)))
     recipe = recipe_of(folder)
     first = (latest_step(folder) or 0) + 1
-    with _devices() as devices:
+    with found_devices() as devices:
         splits = open_dataset(recipe.data, seed=recipe.run.seed)
         with Run.reopen(folder) if devices.main else nullcontext() as run:
-            shown = _Shown(recipe, devices, folder, first_step=first)
+            shown = Shown(recipe, devices, folder)
+            if recipe.run.tensorboard:
+                shown.write_tensorboard(first)
             shown.say(_describe(splits))
             with shown:
                 trained = resume_to_bundle(
@@ -84,7 +84,8 @@ def resume(folder: Path, name: str, changes: dict[str, Any], settings: Sequence[
 
 
 @contextmanager
-def _devices() -> Iterator[Devices]:
+def found_devices() -> Iterator[Devices]:
+    """This process among all of them, whose connection is closed at the end."""
     from vitsmith.train.devices import find_devices, leave_devices
 
     try:
@@ -93,20 +94,23 @@ def _devices() -> Iterator[Devices]:
         leave_devices()
 
 
-class _Shown:
-    """The run on the terminal of the main process; the others are silent."""
+class Shown:
+    """A run of `verb` on the terminal of the main process; the others are silent."""
 
-    def __init__(self, recipe: TrainRecipe, devices: Devices, folder: Path | None, first_step: int = 0) -> None:
+    def __init__(self, recipe: AnyRecipe, devices: Devices, folder: Path | None, verb: str = "train") -> None:
         from vitsmith.cli.progress import TrainingProgress
 
-        self._speaks, self._folder = devices.main, folder
+        self._speaks, self._folder, self._verb = devices.main, folder, verb
         self._bar = TrainingProgress(recipe.schedule.steps) if devices.main else None
-        self._events = None
-        if devices.main and recipe.run.tensorboard and folder is not None:
+        self._events: TensorBoard | None = None
+        self.say(f"run folder: {folder}; {recipe.run.precision} on {devices.count} x {devices.device.type}")
+
+    def write_tensorboard(self, first_step: int) -> None:
+        """Also writes events for TensorBoard, from update number `first_step` on."""
+        if self._speaks and self._folder is not None:
             from vitsmith.train.tensorboard import TensorBoard
 
-            self._events = TensorBoard(folder / "tensorboard", first_step=first_step)
-        self.say(f"run folder: {folder}; {recipe.run.precision} on {devices.count} x {devices.device.type}")
+            self._events = TensorBoard(self._folder / "tensorboard", first_step=first_step)
 
     def __enter__(self) -> None:
         if self._bar is not None:
@@ -126,21 +130,23 @@ class _Shown:
         saved = latest_step(self._folder) if self._folder is not None else None
         if isinstance(error, KeyboardInterrupt) and saved is not None:
             raise Interrupted(
-                f"interrupted; go on from update {saved} with  vitsmith train --resume {self._folder}"
+                f"interrupted; go on from update {saved} with  vitsmith {self._verb} --resume {self._folder}"
             ) from None
         if isinstance(error, Stopped):
             if not self._speaks:
                 raise typer.Exit(2)
             raise Interrupted(
                 f"stopped after {error.step} updates, all of them saved; go on with  "
-                f"vitsmith train --resume {self._folder}"
+                f"vitsmith {self._verb} --resume {self._folder}"
             ) from None
 
     def say(self, message: str) -> None:
+        """A remark, in the main process."""
         if self._speaks:
             say(message)
 
     def on_event(self, event: Any) -> None:
+        """Takes what the run reports."""
         if self._bar is not None:
             self._bar.on_event(event)
         if self._events is not None:

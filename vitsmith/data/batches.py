@@ -125,7 +125,7 @@ def training_batches(
                 return _Read(index, chance, tuple(complaints))
         return _Read(None, chance, tuple(complaints))
 
-    draws = _training_draws(samples, batch, seed, start, part, parts)
+    draws = training_draws(samples, batch, seed, start, part, parts)
     return _crops(samples, _load_ahead(draws, read, (*images.size, 3), np.uint8, threads), unreadable)
 
 
@@ -166,9 +166,11 @@ def part_of(count: int, part: int, parts: int) -> tuple[int, int]:
     return part * count // parts, (part + 1) * count // parts
 
 
-def _training_draws(
+def training_draws(
     samples: Samples, batch: int, seed: int, start: int, part: int, parts: int
 ) -> Iterator[Sequence[Draw]]:
+    """Which images `training_batches` takes, batch by batch, without end; nothing is read."""
+
     @lru_cache(maxsize=2)
     def order(epoch: int) -> NDArray[np.intp]:
         return epoch_order(samples, seed=seed, epoch=epoch)

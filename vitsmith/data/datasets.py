@@ -11,12 +11,15 @@ from vitsmith.data.digits import open_digits
 from vitsmith.data.folder import find_folder
 from vitsmith.data.hub import HUB_PREFIX, find_hub
 from vitsmith.data.samples import SPLIT_NAMES, Samples, Source, Splits, empty_classes, list_classes, stratified_split
+from vitsmith.data.shapes import labelled_shapes, unseen_shapes
 from vitsmith.data.shards import find_shards, is_shards
 from vitsmith.data.table import TABLE_SUFFIXES, find_table
 from vitsmith.errors import DatasetError, suggestion
 from vitsmith.specs import Frozen
 
-BUILT_IN = {"digits": open_digits}
+BUILT_IN: dict[str, Callable[[], Splits]] = {"digits": open_digits, "shapes": labelled_shapes}
+UNSEEN = "shapes-unseen"
+"""What users call the drawn things of combinations that training has not; to be judged on only."""
 
 
 class DataSpec(Frozen):
@@ -25,7 +28,7 @@ class DataSpec(Frozen):
     path: str = Field(
         description="--data on the command line: a folder of class folders, a .csv or .jsonl file, tar shards as "
         "'train-{00..15}.tar', "
-        "'hf:NAME' of Hugging Face, or 'digits'"
+        "'hf:NAME' of Hugging Face, or 'digits' or 'shapes', which are built in"
     )
     val: str = Field("", description="images to be judged on, of any kind that path may be; default: path's own split")
     val_fraction: float = Field(
@@ -43,7 +46,7 @@ def open_dataset(spec: DataSpec | str, *, seed: int = 0, val_fraction: float | N
 
     Images to be judged on are, in this order: those of `spec.val`; the split 'val', or else 'test', that the data set
     brings; `val_fraction` of each class, chosen by `seed`. Their classes are matched with training's by name.
-    'digits' is always the built-in set; a folder of that name is './digits'.
+    'digits' and 'shapes' are always the built-in sets; a folder of that name is './digits'.
 
     Raises DatasetError for data that is not there or cannot be used, fewer than two classes, and a class that is empty
     or in one split only; MissingPackageError for 'digits' and 'hf:' without their packages.
@@ -53,7 +56,7 @@ def open_dataset(spec: DataSpec | str, *, seed: int = 0, val_fraction: float | N
         described = described.model_copy(update={"val_fraction": val_fraction})
     source = find_source(described.path, described)
     brought = [split for split in ("val", "test") if split in source.parts]
-    train = _check_training(_training_part(source)(), source.where)
+    train = _check_training(training_part(source)(), source.where)
     if not described.val and not brought:
         return stratified_split(train, seed=seed, fraction=described.val_fraction)
     if described.val:
@@ -70,10 +73,14 @@ def open_labelled(spec: DataSpec | str, split: str = "") -> tuple[Samples, str]:
     `split` is 'train', 'val', 'validation' or 'test'. By default the held-out part, 'val' before 'test', of a data set
     that has one of its own, and otherwise every image. Raises DatasetError.
     """
+    described = _described(spec)
+    return open_part(find_source(described.path if split or not described.val else described.val, described), split)
+
+
+def open_part(source: Source, split: str = "") -> tuple[Samples, str]:
+    """One part of a data set, and what to call it in reports; which and errors as `open_labelled`."""
     if split and split not in SPLIT_NAMES:
         raise DatasetError(f"unknown split {split!r}: {suggestion(split, SPLIT_NAMES)}")
-    described = _described(spec)
-    source = find_source(described.path if split or not described.val else described.val, described)
     chosen = SPLIT_NAMES[split] if split else _usual_part(source)
     if chosen not in source.parts:
         there = ", ".join(filter(None, source.parts))
@@ -84,21 +91,22 @@ def open_labelled(spec: DataSpec | str, split: str = "") -> tuple[Samples, str]:
 
 def find_source(path: str, spec: DataSpec) -> Source:
     """The data set at `path`, of whichever kind it looks like, with the columns that `spec` names."""
-    columns = {"image_column": spec.image_column, "label_column": spec.label_column}
     if path in BUILT_IN:
         splits = BUILT_IN[path]()
         return Source(path, path, {"train": lambda: splits.train, "val": lambda: splits.val})
+    if path == UNSEEN:
+        return Source(path, path, {"": unseen_shapes})
     if path.startswith(HUB_PREFIX):
-        return find_hub(path, **columns)
+        return find_hub(path, image_column=spec.image_column, label_column=spec.label_column)
     if is_shards(path):
         return find_shards(path, label_key=spec.label_column)
     if not Path(path).exists():
         raise DatasetError(
             f"the data set {path!r} does not exist, and none that is built in has this name: check the path; "
-            f"{suggestion(path, BUILT_IN)}"
+            f"{suggestion(path, (*BUILT_IN, UNSEEN))}"
         )
     if Path(path).suffix.lower() in TABLE_SUFFIXES and Path(path).is_file():
-        return find_table(path, **columns)
+        return find_table(path, image_column=spec.image_column, label_column=spec.label_column)
     return find_folder(path)
 
 
@@ -106,7 +114,8 @@ def _described(spec: DataSpec | str) -> DataSpec:
     return DataSpec(path=spec) if isinstance(spec, str) else spec
 
 
-def _training_part(source: Source) -> Callable[[], Samples]:
+def training_part(source: Source) -> Callable[[], Samples]:
+    """How to read what is there to learn from. Raises DatasetError where all that is there is to be judged on."""
     for split in ("train", ""):
         if split in source.parts:
             return source.parts[split]

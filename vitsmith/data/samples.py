@@ -162,7 +162,7 @@ def stratified_split(samples: Samples, *, seed: int, fraction: float) -> Splits:
         )
     held_out: list[int] = []
     for group in by_class:
-        members = sorted(group.tolist(), key=lambda index: _place(samples.names[index], seed))
+        members = sorted(group.tolist(), key=lambda index: place_of(samples.names[index], seed))
         held_out += members[: min(max(round(fraction * len(members)), 1), len(members) - 1)]
     kept = np.setdiff1d(np.arange(len(samples)), held_out)
     return Splits(train=samples.select(kept), val=samples.select(sorted(held_out)))
@@ -202,5 +202,6 @@ def _counts(samples: Samples) -> NDArray[np.int64]:
     return np.bincount(samples.labels, minlength=len(samples.classes)).astype(np.int64)
 
 
-def _place(name: str, seed: int) -> bytes:
+def place_of(name: str, seed: int) -> bytes:
+    """Where an image of this name stands in the row that held-out images are taken from the front of."""
     return hashlib.blake2b(f"{seed}/{name}".encode("utf-8", "surrogateescape"), digest_size=8).digest()

@@ -5,6 +5,8 @@
         000001.cls          its class: a number or a name;
         000002.jpg
         000002.json         or an object with it: {"label": "cat"}
+        000003.jpg
+        000003.txt          where captions are read: its caption, or an object with it: {"caption": "a cat"}
 
 The headers of every shard are read once, at the start; an image is read from its place when it is asked for.
 Layout: https://github.com/webdataset/webdataset, `base_plus_ext` and `group_by_keys` in webdataset/tariterators.py.
@@ -23,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vitsmith.data.labelling import CLASSES, Labelling
 from vitsmith.data.samples import (
     SPLIT_NAMES,
     Lazy,
@@ -59,13 +62,14 @@ def is_shards(path: str) -> bool:
         return False  # a folder that cannot be listed: reading it tells what is wrong
 
 
-def find_shards(path: str, *, label_key: str = "") -> Source:
+def find_shards(path: str, *, label_key: str = "", labelling: Labelling = CLASSES) -> Source:
     """The samples in tar shards: a file, a pattern as 'train-{0000..0003}.tar' or '*.tar', or a folder of them.
 
     A folder may have the shards in folders 'train', 'val' and 'test', and a shard's name may hold one of these words;
     when the names show more than one, they are splits. `label_key` is the key of the label in each sample's JSON,
     taken before .cls; by default .cls is, and then the key 'label'. Numbers are positions in 'classes.txt' or
-    'labels.txt' beside the shards, and without that file their own names.
+    'labels.txt' beside the shards, and without that file their own names. With `labelling` other than by class .txt
+    stands in the place of .cls, and an image is a sample for each of its captions.
 
     Raises DatasetError that names every shard that is missing, cut off, compressed or damaged, and samples without
     image or label.
@@ -82,23 +86,24 @@ def find_shards(path: str, *, label_key: str = "") -> Source:
     if len(groups) == 1 and "train" not in groups:
         groups = {"": shards}
     parts: dict[str, Callable[[], Samples]] = {
-        split: functools.partial(read_shards, members, label_key=label_key) for split, members in groups.items()
+        split: functools.partial(read_shards, members, label_key=label_key, labelling=labelling)
+        for split, members in groups.items()
     }
     name = Path(path).name if Path(path).is_dir() else _TAR.sub("", Path(path).name)
     return Source(name or Path(path).resolve().name, path, parts)
 
 
-def read_shards(shards: Sequence[Path], *, label_key: str = "") -> Samples:
+def read_shards(shards: Sequence[Path], *, label_key: str = "", labelling: Labelling = CLASSES) -> Samples:
     """All samples of the shards, in their order. Reads headers and labels, no image; raises DatasetError."""
     with ThreadPoolExecutor(_SCANNERS) as pool:
-        found = list(pool.map(lambda shard: _scan_or_tell(shard, label_key), shards))
+        found = list(pool.map(lambda shard: _scan_or_tell(shard, label_key, labelling), shards))
     mistakes = [told for told in found if isinstance(told, str)]
     if mistakes:
         raise DatasetError(
             f"{len(mistakes)} of {len(shards)} shard{'s' * (len(shards) > 1)} cannot be used: {list_some(mistakes)}"
         )
     entries = [entries for entries in found if not isinstance(entries, str)]
-    classes, labels = _name_labels(shards, entries)
+    classes, labels = _name_labels(shards, entries, labelling)
     flat = list(itertools.chain.from_iterable(entries))
     offsets = np.array([entry.offset for entry in flat], np.int64)
     sizes = np.array([entry.size for entry in flat], np.int64)
@@ -115,17 +120,19 @@ def read_shards(shards: Sequence[Path], *, label_key: str = "") -> Samples:
     return Samples(classes, Lazy(len(flat), read), names, label_positions(labels, classes), blocks)
 
 
-def _scan_or_tell(shard: Path, label_key: str) -> list[Entry] | str:
+def _scan_or_tell(shard: Path, label_key: str, labelling: Labelling) -> list[Entry] | str:
     try:
-        return scan_shard(shard, label_key)
+        return scan_shard(shard, label_key, labelling)
     except DatasetError as error:
         return str(error)
 
 
-def _name_labels(shards: Sequence[Path], entries: Sequence[Sequence[Entry]]) -> tuple[tuple[str, ...], list[str]]:
+def _name_labels(
+    shards: Sequence[Path], entries: Sequence[Sequence[Entry]], labelling: Labelling
+) -> tuple[tuple[str, ...], list[str]]:
     """The classes, and the name of each sample's: numbers by the file of class names, where there is one."""
     labels = [entry.label for group in entries for entry in group]
-    listed = _class_file(shards[0])
+    listed = None if labelling.several else _class_file(shards[0])
     if listed is None:
         texts = [str(label) for label in labels]
         return sort_classes(texts), texts

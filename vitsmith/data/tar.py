@@ -1,4 +1,4 @@
-"""One tar shard: where in the file each sample's image lies, and which class it is of."""
+"""One tar shard: where in the file each sample's image lies, and how it is labelled."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vitsmith.data.images import IMAGE_SUFFIXES
+from vitsmith.data.labelling import CLASSES, Labelling
 from vitsmith.data.samples import list_some
 from vitsmith.errors import DatasetError, ImageError
 
@@ -22,11 +23,11 @@ _MEMBER = re.compile(r"^((?:.*/|)[^./][^./]*)\.([^/]*)$", re.DOTALL)
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 _BLOCK = 512
 _OPEN_SHARDS = 64
-_LARGEST_LABEL = 1 << 24  # bytes of a .cls or .json; more of them is no label
+_LARGEST_LABEL = 1 << 24  # bytes of a .cls or .json; more of them, or of a .txt, is no label
 
 
 class Entry(NamedTuple):
-    """One sample."""
+    """One image with one label."""
 
     member: str
     """Name of the image in the shard."""
@@ -42,8 +43,8 @@ class _Member(NamedTuple):
     size: int
 
 
-def scan_shard(path: Path, label_key: str = "") -> list[Entry]:
-    """Every sample of a shard, in its order. Reads headers and labels.
+def scan_shard(path: Path, label_key: str = "", labelling: Labelling = CLASSES) -> list[Entry]:
+    """Every sample of a shard, in its order, once for each of its labels. Reads headers and labels.
 
     Raises DatasetError that names the shard, when it is compressed, cut off or damaged, has no images, or a sample
     that lacks an image or a label or has several.
@@ -55,19 +56,21 @@ def scan_shard(path: Path, label_key: str = "") -> list[Entry]:
         with path.open("rb") as file:
             for key, members in samples.items():
                 images = [member for extension, member in members.items() if f".{extension}" in IMAGE_SUFFIXES]
-                label, wrong = _label(file.fileno(), members, label_key)
+                labels, wrong = _labels(file.fileno(), members, label_key, labelling)
                 if len(images) != 1:
                     wrong = "has several images" if images else "has no image"
-                if wrong or label is None:
+                if wrong:
                     mistakes.append(f"{key} {wrong}")
                 else:
-                    entries.append(Entry(*images[0], label))
+                    entries += [Entry(*images[0], label) for label in labels]
     except (OSError, tarfile.TarError) as error:
         reason = " ".join(str(error).split())
         raise DatasetError(f"{path} is no readable tar file ({reason}): write or download it again") from error
     if mistakes:
         told = f"{len(mistakes):,} of its {len(samples):,} samples cannot be used ({list_some(mistakes, ', ')})"
-        raise DatasetError(f"{path}: {told}: a sample is an image and a .cls or .json with its label")
+        raise DatasetError(
+            f"{path}: {told}: a sample is an image and a .{labelling.member} or .json with its {labelling.short}"
+        )
     if not entries:
         raise DatasetError(f"{path} holds no images: leave it out")
     return entries
@@ -106,29 +109,36 @@ def _group(path: Path) -> dict[str, dict[str, _Member]]:
     return samples
 
 
-def _label(file: int, members: dict[str, _Member], label_key: str) -> tuple[Label | None, str]:
-    """The label of a sample, or what is wrong with it."""
-    kind = next((kind for kind in (("json",) if label_key else ("cls", "json")) if kind in members), "")
+def _labels(file: int, members: dict[str, _Member], label_key: str, labelling: Labelling) -> tuple[list[Label], str]:
+    """The labels of a sample, or what is wrong with it."""
+    plain = labelling.member
+    kind = next((kind for kind in (("json",) if label_key else (plain, "json")) if kind in members), "")
     if not kind:
-        return None, "has no .json" if label_key else "has no .cls or .json"
+        return [], "has no .json" if label_key else f"has no .{plain} or .json"
     member = members[kind]
     if member.size > _LARGEST_LABEL:
-        return None, f"has a .{kind} of {member.size:,} bytes"
+        return [], f"has a .{kind} of {member.size:,} bytes"
     data = os.pread(file, member.size, member.offset)
     try:
-        value = data.decode("utf-8").strip() if kind == "cls" else json.loads(data)
+        value = data.decode("utf-8-sig").strip() if kind == plain else json.loads(data)
     except (ValueError, RecursionError):
-        return None, f"has a .{kind} that cannot be read"
+        return [], f"has a .{kind} that cannot be read"
+    keys = (label_key,) if label_key else labelling.keys
     if kind == "json":
-        key = label_key or "label"
-        value = value.get(key) if isinstance(value, dict) else None
-        if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
-            return None, f"has no {key!r} in its .json"
-    if isinstance(value, str) and value.isascii() and value.isdigit() and kind == "cls":
-        value = int(value)
-    if value == "" or (isinstance(value, int) and value < 0):
-        return None, f"has no class in its .{kind}"
-    return value, ""
+        value = next((value[key] for key in keys if key in value), None) if isinstance(value, dict) else None
+    values = value if kind == "json" and labelling.several and isinstance(value, list) else [value]
+    if not values or any(not _is_label(one, labelling) for one in values):
+        where = f"{' or '.join(map(repr, keys))} in its .json" if kind == "json" else f"{labelling.noun} in its .{kind}"
+        return [], f"has no {where}"
+    if not labelling.several and kind == plain and value.isascii() and value.isdigit():
+        return [int(value)], ""
+    return [one.strip() if isinstance(one, str) and labelling.several else one for one in values], ""
+
+
+def _is_label(value: object, labelling: Labelling) -> bool:
+    if isinstance(value, str):
+        return bool(value.strip())
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0 and not labelling.several
 
 
 class OpenShard:

@@ -290,7 +290,7 @@ def _facts(run: TrainingRun) -> tuple[tuple[str, str], ...]:
         ("run folder", str(run.folder)),
         ("date", datetime.date.today().isoformat()),
         ("data", f"{run.recipe.data.path}: {len(run.splits.train):,} to learn from, {len(run.splits.val):,} held out"),
-        ("recipe", ", ".join(f"{name}={value}" for name, value in _flat(changed)) + "; the rest as by default"),
+        ("recipe", ", ".join(f"{name}={value}" for name, value in flat_fields(changed)) + "; the rest as by default"),
         ("checkpoint", "; ".join(" ".join(line.split()) for line in run.adapted.splitlines())),
         ("memory", run.plan),
         ("arithmetic", _arithmetic(run.history)),
@@ -308,8 +308,9 @@ def _arithmetic(history: Sequence[StepDone]) -> str:
     return f"{statistics.median(shares):.0%} of the measured peak" if shares else ""
 
 
-def _flat(fields: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+def flat_fields(fields: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """A recipe's fields as ('optimizer.lr', 0.01) and so on."""
     pairs: list[tuple[str, Any]] = []
     for name, value in fields.items():
-        pairs += _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else [(f"{prefix}{name}", value)]
+        pairs += flat_fields(value, f"{prefix}{name}.") if isinstance(value, dict) else [(f"{prefix}{name}", value)]
     return pairs

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-from vitsmith.data.samples import Splits
+from vitsmith.data.samples import Samples
 from vitsmith.data.unreadable import most_unreadable
 from vitsmith.errors import DatasetError
 from vitsmith.train.devices import Devices
@@ -16,14 +16,14 @@ class Complaints:
     A process that finds too many by itself stops at once (`data/unreadable.py`); here those of all are added up.
     """
 
-    def __init__(self, splits: Splits, share: float) -> None:
-        self._samples = {"train": splits.train, "held-out": splits.val, "test": splits.test}
+    def __init__(self, parts: Mapping[str, Samples | None], share: float) -> None:
+        self._samples = parts
         self._share = share
         self._found: dict[str, set[str]] = {which: set() for which in self._samples}
         self._told: set[str] = set()
 
     def of(self, which: str) -> set[str]:
-        """Where the complaints about 'train', 'held-out' or 'test' go."""
+        """Where the complaints about a part go: 'train', 'held-out' ..."""
         return self._found[which]
 
     def share(self, devices: Devices) -> Iterator[str]:

@@ -44,6 +44,15 @@ class Devices:
         """The mean of a tensor over all processes."""
         return self._reduce(value, divide=True)
 
+    def rows(self, value: Tensor) -> Tensor:
+        """The rows of every process below each other, in order; each must give as many. No gradient goes through."""
+        value = value.detach()
+        if self.count == 1:
+            return value
+        gathered = [torch.empty_like(value) for _ in range(self.count)]
+        torch.distributed.all_gather(gathered, value.contiguous())
+        return torch.cat(gathered)
+
     def any(self, flag: bool) -> bool:
         """Whether the flag is set in any process."""
         if self.count == 1:
@@ -131,17 +140,22 @@ def synchronising(forward: nn.Module, last: bool) -> Iterator[None]:
 def check_batch(recipe: TrainRecipe, devices: Devices) -> None:
     """Raises ConfigError when the global batch cannot be shared out evenly."""
     size, micro = recipe.batch.size, recipe.batch.micro
-    if size % devices.count:
-        raise ConfigError(
-            f"a batch of {size} images cannot be shared out over {devices.count} processes: set batch.size to a "
-            f"multiple of {devices.count}"
-        )
+    check_even(size, devices)
     if recipe.augment.mixup_alpha and size // devices.count % 2:
         raise ConfigError(f"mixup mixes pairs: set batch.size to a multiple of {2 * devices.count}")
     if micro and size // devices.count % micro:
         raise ConfigError(
             f"the {size // devices.count} images of each of {devices.count} processes are no multiple of "
             f"batch.micro = {micro}: change batch.size or batch.micro"
+        )
+
+
+def check_even(size: int, devices: Devices) -> None:
+    """Raises ConfigError when a batch of `size` images cannot be shared out evenly."""
+    if size % devices.count:
+        raise ConfigError(
+            f"a batch of {size} images cannot be shared out over {devices.count} processes: set batch.size to a "
+            f"multiple of {devices.count}"
         )
 
 

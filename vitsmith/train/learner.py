@@ -1,16 +1,12 @@
-"""A model in training, with everything that changes from update to update, and how it is saved and set back."""
+"""An image model in training: put on its device, wrapped as the recipe says, with its loss and optimizer."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.distributed.fsdp import FSDPModule
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor
 from torch.utils.checkpoint import checkpoint
 
 from vitsmith.layers.block import Block
@@ -23,21 +19,19 @@ from vitsmith.train.losses import Loss
 from vitsmith.train.optimizer import make_optimizer
 from vitsmith.train.precision import Precision
 from vitsmith.train.recipe import TrainRecipe
+from vitsmith.train.state import TrainingState
 
 
 @dataclass(eq=False)
-class Learner:
+class Learner(TrainingState):
     """What an update works on."""
 
     model: ImageModel
-    """The weights; their arrays are in shards when the recipe says so."""
     forward: nn.Module
     """The model, or what makes one model of the copies in all processes."""
     precision: Precision
     """What `computing_in` is asked for."""
-    optimizer: torch.optim.Optimizer
     loss: Loss
-    ema: Ema | None
 
     @classmethod
     def of(
@@ -60,41 +54,7 @@ class Learner:
         groups = parameter_groups(model, recipe.optimizer)
         optimizer = make_optimizer(groups, recipe.optimizer)
         ema = Ema(model, recipe.optimizer.ema) if recipe.optimizer.ema else None
-        return cls(model, forward, precision, optimizer, loss, ema)
-
-    @property
-    def parameters(self) -> list[nn.Parameter]:
-        """Those that are trained."""
-        return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
-
-    def state(self, *, keep: bool = True) -> dict[str, Tensor]:
-        """Copies of all tensors, whole and on the CPU, by name; nothing without `keep`.
-
-        With several processes all of them must call it: shards come together one tensor at a time.
-        """
-        tensors: dict[str, Tensor] = {}
-        for name, tensor in self._tensors():
-            whole = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-            if keep:
-                tensors[name] = whole.detach().to("cpu", copy=True).contiguous()
-        return tensors
-
-    def load(self, tensors: dict[str, Tensor]) -> None:
-        """Sets everything to what `state` gave, whatever the number of processes was."""
-        weights = self.model.state_dict()
-        for name, tensor in weights.items():
-            _fill(tensor, tensors[f"model.{name}"])
-        if isinstance(self.model, FSDPModule):
-            self.model.reshard()  # forget what was gathered from the weights before
-        for name, parameter in self._named():
-            prefix = f"optimizer.{name}."
-            saved = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-            self.optimizer.state[parameter] = {key: _like(parameter, value) for key, value in saved.items()}
-        if self.ema is not None:
-            own = self.ema.state_dict()
-            for name, tensor in own.items():
-                _fill(tensor, tensors[f"ema.{name}"])
-            self.ema.load_state_dict(own)
+        return cls(model, optimizer, ema, forward, precision, loss)
 
     def whole_model(self) -> ImageModel:
         """The trained weights in a model of its own on the CPU, in eval mode, whether they lie in shards or not."""
@@ -103,25 +63,6 @@ class Learner:
         weights = {name: _whole(tensor).cpu() for name, tensor in self.model.state_dict().items()}
         whole.load_state_dict(weights)
         return whole.eval()
-
-    def _tensors(self) -> Iterator[tuple[str, Tensor]]:
-        for name, tensor in self.model.state_dict().items():
-            yield f"model.{name}", tensor
-        for name, state in self._optimizer_states():
-            for key, value in state.items():
-                yield f"optimizer.{name}.{key}", torch.as_tensor(value)
-        if self.ema is not None:
-            for name, tensor in self.ema.state_dict().items():
-                yield f"ema.{name}", tensor
-
-    def _named(self) -> Iterator[tuple[str, nn.Parameter]]:
-        for group in self.optimizer.param_groups:
-            yield from zip(group["names"], group["params"], strict=True)
-
-    def _optimizer_states(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        for name, parameter in self._named():
-            if parameter in self.optimizer.state:
-                yield name, self.optimizer.state[parameter]
 
 
 def recompute_blocks(model: nn.Module) -> None:
@@ -133,16 +74,3 @@ def recompute_blocks(model: nn.Module) -> None:
 
 def _whole(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-
-
-def _fill(target: Tensor, whole: Tensor) -> None:
-    target.detach().copy_(_like(target, whole))
-
-
-def _like(target: Tensor, whole: Tensor) -> Tensor:
-    """`whole` where and as `target` is; a number, such as a count of updates, stays as it is."""
-    if whole.ndim == 0 and target.ndim > 0:
-        return whole.to(target.device, copy=True)
-    if isinstance(target, DTensor):
-        return distribute_tensor(whole.to(target.device), target.device_mesh, target.placements)
-    return whole.to(target.device, copy=True)

@@ -23,16 +23,17 @@ from vitsmith.evaluate.scores import Scores, score_logits
 from vitsmith.models.build import ImageModel
 from vitsmith.models.vit import VisionTransformer
 from vitsmith.specs import ImageSpec
-from vitsmith.train.checkpoint import CheckpointWriter, step_of
+from vitsmith.train.checkpoint import CheckpointWriter
 from vitsmith.train.clock import Clock
 from vitsmith.train.complaints import Complaints
 from vitsmith.train.devices import Devices
-from vitsmith.train.events import Evaluated, Event, Listener, Saved, StepDone, Warned, ignore
+from vitsmith.train.events import Evaluated, Event, Listener, StepDone, Warned, ignore
 from vitsmith.train.learner import Learner
 from vitsmith.train.memory import is_out_of_memory, next_smaller
 from vitsmith.train.peak import training_flops
 from vitsmith.train.recipe import TrainRecipe
-from vitsmith.train.result import Past, Stopped, TrainResult
+from vitsmith.train.result import Past, TrainResult
+from vitsmith.train.saving import Saving
 from vitsmith.train.step import apply_gradients, compute_gradients
 from vitsmith.train.stop import StopRequest
 from vitsmith.train.validation import Predicted, predict_logits
@@ -86,7 +87,7 @@ class Training:
         if start == steps:  # stopped or killed between the last update and the end of the run
             self._report(self.evaluate(steps))
             return
-        with _own_randomness(self.devices), closing(self._batches(start)) as batches:
+        with own_randomness(self.devices), closing(self._batches(start)) as batches:
             clock = Clock()
             for step in range(start, steps):
                 with clock.waiting():
@@ -105,7 +106,16 @@ class Training:
         self._done = past.step
         self._history, self._evaluations = list(past.history), list(past.evaluations)
         self._warnings = list(past.warnings)
-        self._complaints = Complaints(self.splits, self.recipe.data.skip_unreadable)
+        parts = {"train": self.splits.train, "held-out": self.splits.val, "test": self.splits.test}
+        self._complaints = Complaints(parts, self.recipe.data.skip_unreadable)
+        self._saving = Saving(
+            self.learner,
+            self.checkpoints,
+            self.stop,
+            self.devices,
+            every=self.recipe.run.checkpoint_every,
+            report=self._report,
+        )
         self._predicted: Predicted | None = None
         self._watches = Watches(self.recipe, classes=self.splits.classes)
         events: list[StepDone | Evaluated] = [*past.history, *past.evaluations]
@@ -202,28 +212,15 @@ class Training:
 
     def _checkpoint_when_due(self, done: int) -> None:
         """Saves when it is time, or when the run is asked to stop; then raises Stopped."""
-        every, last = self.recipe.run.checkpoint_every, done == self.recipe.schedule.steps
-        if last:
+        if done == self.recipe.schedule.steps:
             return
-        stopping = self.devices.any(self.stop.asked)
-        if stopping or (every and done % every == 0):
+        if self._saving.due(done):
             self._share_complaints()
             self._checkpoint(done)
-        self._report_saved(wait=stopping)
-        if stopping:
-            raise Stopped(done)
+        self._saving.go_on(done)
 
     def _checkpoint(self, done: int) -> None:
-        tensors = self.learner.state(keep=self.checkpoints is not None)
-        self._report_saved(wait=True)
-        if self.checkpoints is not None:
-            self.checkpoints.save(done, tensors, self.facts | {"micro": self.micro})
-
-    def _report_saved(self, *, wait: bool) -> None:
-        if self.checkpoints is not None:
-            folder = self.checkpoints.wait() if wait else self.checkpoints.finished()
-            if folder is not None:
-                self._report(Saved(step_of(folder), folder))
+        self._saving.save(done, self.facts | {"micro": self.micro})
 
     def _report(self, event: Event) -> None:
         if isinstance(event, StepDone):
@@ -278,7 +275,7 @@ def _cut(crops: Crops, micro: int) -> Iterator[Crops]:
 
 
 @contextmanager
-def _own_randomness(devices: Devices) -> Iterator[None]:
+def own_randomness(devices: Devices) -> Iterator[None]:
     """Every update seeds torch's global generators; here they are given back as they were."""
     with torch.random.fork_rng(devices=[devices.device] if devices.device.type == "cuda" else []):
         yield

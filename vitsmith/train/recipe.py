@@ -7,13 +7,13 @@ Each section is a table of a recipe file (`vitsmith/recipes/*.toml`), each field
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Protocol, Self
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from vitsmith.data.augment import AugmentSpec
 from vitsmith.data.datasets import DataSpec
-from vitsmith.errors import InputError
+from vitsmith.errors import ConfigError, InputError
 from vitsmith.models.configure import configure
 from vitsmith.specs import Frozen, PositiveInt
 from vitsmith.train.schedule import Decay
@@ -104,12 +104,18 @@ class ScheduleSpec(Frozen):
         return self
 
     def in_updates(self, images: int, batch: int) -> Self:
-        """The same schedule with passes over `images` training images turned into updates of `batch` images."""
+        """The same schedule with passes over `images` training images turned into updates of `batch` images.
+
+        Raises ConfigError when the warm-up turns out longer than the run.
+        """
         changes: dict[str, Any] = {"epochs": None, "warmup_epochs": None}
         for field, epochs in (("steps", self.epochs), ("warmup", self.warmup_epochs)):
             if epochs is not None:
                 changes[field] = max(math.ceil(epochs * images / batch), 1)
-        return type(self).model_validate(self.model_dump() | changes)
+        try:
+            return type(self).model_validate(self.model_dump() | changes)
+        except ValidationError as error:
+            raise ConfigError(f"schedule: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
 
 
 class BatchSpec(Frozen):
@@ -154,21 +160,37 @@ class DistillSpec(Frozen):
     )
 
 
-class RunSpec(Frozen):
-    """How the run is carried out. But for the seed, it changes rounding, and what dropout draws, and nothing else."""
+class CourseSpec(Frozen):
+    """How any run is carried out. But for the seed, it changes rounding, and what dropout draws, and nothing else."""
 
     seed: Count = Field(0, description="decides fresh weights, split, order, crops and dropout")
     precision: Literal["fp32", "bf16"] = Field("fp32", description="arithmetic of the model; weights stay float32")
-    parallel: Literal["auto", "ddp", "fsdp"] = Field(
-        "auto", description="several processes: whole copies (ddp) or weights in shards (FSDP2); auto: as launched"
-    )
-    compile: bool = Field(False, description="torch.compile: slower to start, faster on GPUs")
     workers: PositiveInt | None = Field(None, description="threads that read images; default: one a core, at most 16")
     eval_every: Count = Field(100, description="updates between evaluations; 0: only after the last")
     checkpoint_every: Count = Field(200, description="updates between checkpoints; 0: only when interrupted")
     keep_checkpoints: PositiveInt = Field(2, description="checkpoints kept; older ones are deleted")
+
+
+class RunSpec(CourseSpec):
+    """How a run of `train` is carried out."""
+
+    parallel: Literal["auto", "ddp", "fsdp"] = Field(
+        "auto", description="several processes: whole copies (ddp) or weights in shards (FSDP2); auto: as launched"
+    )
+    compile: bool = Field(False, description="torch.compile: slower to start, faster on GPUs")
     baseline: bool = Field(True, description="first score a linear probe and k-NN on the features that init gives")
     tensorboard: bool = Field(False, description="also write events for TensorBoard into the run's folder")
+
+
+class AnyRecipe(Protocol):
+    """What the recipes of all kinds of training have."""
+
+    @property
+    def optimizer(self) -> OptimizerSpec: ...
+    @property
+    def schedule(self) -> ScheduleSpec: ...
+    @property
+    def run(self) -> CourseSpec: ...
 
 
 class TrainRecipe(Frozen):

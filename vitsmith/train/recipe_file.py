@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -15,24 +15,25 @@ from vitsmith.errors import ConfigError, InputError, UnknownNameError, suggestio
 from vitsmith.train.recipe import TrainRecipe
 
 Fields = dict[str, Any]
+Recipe = TypeVar("Recipe", bound=BaseModel)
 
 
-def recipe_names() -> list[str]:
-    """Names of the recipes that come with vitsmith."""
-    folder = resources.files("vitsmith") / "recipes"
+def recipe_names(verb: str = "") -> list[str]:
+    """Names of the recipes that come with vitsmith, for `train` and `distill`, or for another verb."""
+    folder = resources.files("vitsmith") / "recipes" / verb
     return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
 
 
-def read_recipe(name: str) -> Fields:
-    """The fields of a recipe that comes with vitsmith, or of a `.toml` (or `.json`) file.
+def read_recipe(name: str, verb: str = "") -> Fields:
+    """The fields of a recipe that comes with vitsmith for a verb, or of a `.toml` (or `.json`) file.
 
     Raises UnknownNameError, and InputError for a file that cannot be read or is not TOML.
     """
     path = Path(name)
     if path.suffix not in (".toml", ".json"):
-        if name not in recipe_names():
-            raise UnknownNameError("recipe", name, recipe_names())
-        text = (resources.files("vitsmith") / "recipes" / f"{name}.toml").read_text(encoding="utf-8")
+        if name not in recipe_names(verb):
+            raise UnknownNameError("recipe", name, recipe_names(verb))
+        text = (resources.files("vitsmith") / "recipes" / verb / f"{name}.toml").read_text(encoding="utf-8")
         return tomllib.loads(text)
     try:
         text = path.read_text(encoding="utf-8")
@@ -84,15 +85,40 @@ def merge(*layers: Mapping[str, Any]) -> Fields:
     return merged
 
 
+def lay_over(base: Mapping[str, Any], *later: Mapping[str, Any]) -> Fields:
+    """A recipe's fields with changes laid over them; updates that are asked for replace the recipe's passes."""
+    changes = merge(*later)
+    schedule = changes.get("schedule", {})
+    for updates, passes in (("steps", "epochs"), ("warmup", "warmup_epochs")):
+        if updates in schedule and passes not in schedule:
+            schedule[passes] = None  # the recipe's, which would win
+    return merge(base, changes)
+
+
 def parse_recipe(fields: Mapping[str, Any]) -> TrainRecipe:
+    """A checked recipe of `train` or `distill` from plain data; errors as `parse_fields`."""
+    return parse_fields(fields, TrainRecipe)
+
+
+def parse_fields(fields: Mapping[str, Any], kind: type[Recipe]) -> Recipe:
     """A checked recipe from plain data. Raises ConfigError with every mistake, unknown names with what is close."""
+    needed: Fields = {name: {} for name, field in kind.model_fields.items() if field.is_required()}
     try:
-        return TrainRecipe.model_validate({"data": {}, "model": {}} | dict(fields))
+        return kind.model_validate(needed | dict(fields))
     except ValidationError as error:
-        raise ConfigError("recipe: " + "; ".join(_explain(mistake) for mistake in error.errors())) from None
+        raise ConfigError("recipe: " + "; ".join(_explain(mistake, kind) for mistake in error.errors())) from None
 
 
-def differences(old: TrainRecipe, new: TrainRecipe) -> list[str]:
+def check_same(old: BaseModel, new: BaseModel, folder: Path) -> None:
+    """Raises ConfigError that tells every difference between a run's recipe and the one it is to be resumed with."""
+    if told := differences(old, new):
+        raise ConfigError(
+            f"the run in {folder} cannot go on with another recipe ({'; '.join(told)}): resume it without these "
+            "changes, or start a new run"
+        )
+
+
+def differences(old: BaseModel, new: BaseModel) -> list[str]:
     """What differs, as 'optimizer.lr: 0.03 -> 0.01'."""
     before, after = _flat(old.model_dump(mode="json")), _flat(new.model_dump(mode="json"))
     names = [*before, *(name for name in after if name not in before)]
@@ -110,22 +136,22 @@ def _flat(fields: Mapping[str, Any], prefix: str = "") -> Fields:
     return flat
 
 
-def _explain(mistake: Any) -> str:
+def _explain(mistake: Any, kind: type[BaseModel]) -> str:
     where = [str(part) for part in mistake["loc"]]
     name = ".".join(where)
     if mistake["type"] == "extra_forbidden":
-        return f"unknown field {name!r}: {suggestion(where[-1], _table(where[:-1]).model_fields)}"
+        return f"unknown field {name!r}: {suggestion(where[-1], _table(where[:-1], kind).model_fields)}"
     message = mistake["msg"].removeprefix("Value error, ")
     if mistake["type"] == "missing":
-        return f"{name} is missing: {_table(where[:-1]).model_fields[where[-1]].description}"
+        return f"{name} is missing: {_table(where[:-1], kind).model_fields[where[-1]].description}"
     if mistake["type"] == "value_error":
         return f"{name}: {message}"
     return f"{name}: {message} (got {mistake['input']!r})"
 
 
-def _table(sections: Iterable[str]) -> type[BaseModel]:
+def _table(sections: Iterable[str], kind: type[BaseModel]) -> type[BaseModel]:
     """The table that a path leads to."""
-    model: type[BaseModel] = TrainRecipe
+    model = kind
     for section in sections:
         annotation = model.model_fields[section].annotation
         candidates = [annotation, *get_args(annotation)]

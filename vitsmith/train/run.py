@@ -8,8 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from vitsmith import __version__
 from vitsmith.data.samples import Splits
 from vitsmith.errors import ConfigError
@@ -30,7 +28,7 @@ from vitsmith.train.outcome import make_bundle
 from vitsmith.train.peak import measured_peak_flops
 from vitsmith.train.plan import plan_run
 from vitsmith.train.recipe import TrainRecipe
-from vitsmith.train.recipe_file import differences, merge, parse_recipe, read_recipe
+from vitsmith.train.recipe_file import check_same, merge, parse_recipe, read_recipe
 from vitsmith.train.result import Past, TrainResult
 from vitsmith.train.start import start
 from vitsmith.train.stop import stopping_gently
@@ -134,21 +132,12 @@ def recipe_of(folder: Path) -> TrainRecipe:
 def check_unchanged(folder: Path, changes: dict[str, Any]) -> None:
     """Raises ConfigError that tells every difference between a run's recipe and the one it is to be resumed with."""
     before = recipe_of(folder)
-    told = differences(before, parse_recipe(merge(before.model_dump(mode="json"), changes)))
-    if told:
-        raise ConfigError(
-            f"the run in {folder} cannot go on with another recipe ({'; '.join(told)}): resume it without these "
-            "changes, or start a new run"
-        )
+    check_same(before, parse_recipe(merge(before.model_dump(mode="json"), changes)), folder)
 
 
 def resolve(recipe: TrainRecipe, images: int) -> TrainRecipe:
     """The recipe with passes over `images` training images turned into updates. Raises ConfigError."""
-    try:
-        schedule = recipe.schedule.in_updates(images, recipe.batch.size)
-    except ValidationError as error:
-        raise ConfigError(f"schedule: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
-    return recipe.model_copy(update={"schedule": schedule})
+    return recipe.model_copy(update={"schedule": recipe.schedule.in_updates(images, recipe.batch.size)})
 
 
 def _carry_out(

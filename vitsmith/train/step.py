@@ -13,9 +13,10 @@ from vitsmith.train.devices import Devices, synchronising
 from vitsmith.train.learner import Learner
 from vitsmith.train.optimizer import clip_by_global_norm
 from vitsmith.train.precision import computing_in
-from vitsmith.train.recipe import TrainRecipe
+from vitsmith.train.recipe import AnyRecipe, TrainRecipe
 from vitsmith.train.schedule import learning_rate
 from vitsmith.train.sharpness import sharpened_gradients
+from vitsmith.train.state import TrainingState
 
 
 def compute_gradients(
@@ -46,7 +47,7 @@ def compute_gradients(
     return sharpened_gradients(learner.model, compute, recipe.optimizer, share)
 
 
-def apply_gradients(learner: Learner, recipe: TrainRecipe, step: int) -> tuple[Tensor, float]:
+def apply_gradients(learner: TrainingState, recipe: AnyRecipe, step: int) -> tuple[Tensor, float]:
     """Moves the weights along their gradients. Returns the gradients' norm before clipping, and the learning rate."""
     norm = clip_by_global_norm(learner.parameters, recipe.optimizer.clip)
     lr = rate(recipe, step)
@@ -58,7 +59,7 @@ def apply_gradients(learner: Learner, recipe: TrainRecipe, step: int) -> tuple[T
     return norm, lr
 
 
-def rate(recipe: TrainRecipe, step: int) -> float:
+def rate(recipe: AnyRecipe, step: int) -> float:
     """The recipe's learning rate for update number `step`, from 0."""
     schedule = recipe.schedule
     return learning_rate(

@@ -15,7 +15,7 @@ import numpy as np
 
 from vitsmith.data.augment import GRADES
 from vitsmith.train.events import Evaluated, StepDone
-from vitsmith.train.recipe import TrainRecipe
+from vitsmith.train.recipe import AnyRecipe, TrainRecipe
 
 RECENT = 50
 """Updates that a new one is compared with."""
@@ -37,7 +37,7 @@ _WAITING = 0.3  # share of the time
 _Finding = tuple[str, str]  # what kind of thing it is, and what to say
 
 
-def diverged(step: int, loss: float, norm: float, recipe: TrainRecipe) -> str:
+def diverged(step: int, loss: float, norm: float, recipe: AnyRecipe) -> str:
     """What to say when loss or gradients of update number `step` (1 is the first) are no longer numbers."""
     advice = [f"lower optimizer.lr (now {recipe.optimizer.lr:g})", f"raise schedule.warmup ({_warmup(recipe)})"]
     if not recipe.optimizer.clip:
@@ -226,7 +226,7 @@ class Watches:
         return advice
 
 
-def _warmup(recipe: TrainRecipe) -> str:
+def _warmup(recipe: AnyRecipe) -> str:
     return f"now {recipe.schedule.warmup}"
 
 

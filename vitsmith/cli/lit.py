@@ -1,0 +1,166 @@
+"""`vitsmith lit`: a text tower for a locked image tower, from captioned images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vitsmith.cli.output import JsonOption, print_json
+
+if TYPE_CHECKING:
+    from vitsmith.cli.training import Shown
+    from vitsmith.train.lit.recipe import LitRecipe
+    from vitsmith.train.lit.run import LitTrained
+
+VERB = "lit"
+
+
+def lit(
+    data: Annotated[str, typer.Option(help="Table with captions, tar shards, or 'shapes', which is built in.")] = "",
+    image: Annotated[str, typer.Option(help="Image tower: a ViT, hybrid or LiT; it is not changed.")] = "",
+    recipe: Annotated[str, typer.Option(help="A recipe's name or .toml file; see docs/lit.md; default lit.")] = "",
+    text: Annotated[str, typer.Option(help="LiT model whose text tower to start from.")] = "",
+    vocabulary: Annotated[
+        str, typer.Option(help="WordPiece .txt or SentencePiece .model; default: learnt from the captions.")
+    ] = "",
+    steps: Annotated[int | None, typer.Option(min=1, help="Updates; default: the recipe's.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Pairs an update; default: the recipe's.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Highest learning rate; default: the recipe's.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Decides weights, split and order.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Any field of the recipe, as text.length=32; may be repeated.")
+    ] = None,
+    resume: Annotated[Path | None, typer.Option(help="Go on with the run in this folder.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run; default runs/lit/<data>-<image>.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Train a text tower to fit a locked image tower, and leave a LiT bundle with a report."""
+    from vitsmith.cli.training import without_empty
+    from vitsmith.errors import InputError
+    from vitsmith.train.recipe_file import merge, parse_settings
+
+    given = {
+        "data": {"path": data},
+        "image": {"init": image},
+        "text": {"init": text, "vocabulary": vocabulary},
+        "schedule": {"steps": steps},
+        "batch": {"size": batch},
+        "optimizer": {"lr": lr},
+        "run": {"seed": seed},
+    }
+    changes = merge(without_empty(given), parse_settings(set_ or []))
+    if resume is not None:
+        if out is not None:
+            raise InputError(f"--out {out}: a run is resumed where it is, in {resume}; leave --out away")
+        _resume(resume, recipe, changes, json=json)
+    else:
+        _begin(_recipe_from(recipe or VERB, changes), out, json=json)
+
+
+def _recipe_from(name: str, changes: dict[str, Any]) -> LitRecipe:
+    from vitsmith.train.lit.recipe import LitRecipe, without_fresh
+    from vitsmith.train.recipe_file import lay_over, parse_fields, read_recipe
+
+    base = read_recipe(name, VERB)
+    return parse_fields(lay_over(without_fresh(base, changes), changes), LitRecipe)
+
+
+def _begin(recipe: LitRecipe, out: Path | None, *, json: bool) -> None:
+    from vitsmith.cli.training import found_devices
+    from vitsmith.data.pairs import open_pairs
+    from vitsmith.runs import Run, model_name
+    from vitsmith.train.lit.run import lit_to_bundle, resolve_lit
+
+    with found_devices() as devices:
+        pairs = open_pairs(recipe.data, seed=recipe.run.seed)
+        recipe = resolve_lit(recipe, len(pairs.train))
+        name = f"{Path(recipe.data.path).stem}-{model_name(recipe.image.init)}".replace("/", "_").replace(":", "_")
+        with Run(VERB, name, out) if devices.main else nullcontext() as run:
+            with _shown(recipe, devices, run.folder if run else None, pairs) as shown:
+                trained = lit_to_bundle(
+                    recipe, pairs, run, devices=devices, on_event=shown.on_event, on_start=shown.say
+                )
+            if run is not None:
+                _finish(trained, run.folder, pairs, json=json)
+
+
+def _resume(folder: Path, name: str, changes: dict[str, Any], *, json: bool) -> None:
+    from vitsmith.cli.training import found_devices
+    from vitsmith.data.pairs import open_pairs
+    from vitsmith.runs import Run
+    from vitsmith.train.lit.recipe import LitRecipe
+    from vitsmith.train.lit.run import lit_recipe_of, resume_lit
+    from vitsmith.train.recipe_file import check_same, merge, parse_fields, read_recipe
+
+    recipe = lit_recipe_of(folder)
+    named = read_recipe(name, VERB) if name else {}
+    check_same(recipe, parse_fields(merge(recipe.model_dump(mode="json"), named, changes), LitRecipe), folder)
+    with found_devices() as devices:
+        pairs = open_pairs(recipe.data, seed=recipe.run.seed)
+        with Run.reopen(folder) if devices.main else nullcontext() as run:
+            with _shown(recipe, devices, folder, pairs) as shown:
+                trained = resume_lit(folder, pairs, run, devices=devices, on_event=shown.on_event, on_start=shown.say)
+            if run is not None:
+                _finish(trained, folder, pairs, json=json)
+
+
+@contextmanager
+def _shown(recipe: LitRecipe, devices: Any, folder: Path | None, pairs: Any) -> Iterator[Shown]:
+    """The run on the terminal; says how to go on with one that was interrupted before its first checkpoint."""
+    from vitsmith.cli.training import Shown
+    from vitsmith.errors import Interrupted
+
+    shown = Shown(recipe, devices, folder, VERB)
+    unseen = f", {len(pairs.unseen):,} images of unseen combinations" if pairs.unseen is not None else ""
+    shown.say(
+        f"{len(pairs.train):,} training pairs with {len(pairs.train.classes):,} captions, {len(pairs.val):,} held out"
+        f"{unseen}"
+    )
+    try:
+        with shown:
+            yield shown
+    except KeyboardInterrupt:
+        if folder is None or not any((folder / "embeddings").glob("*")):
+            raise
+        raise Interrupted(
+            f"interrupted; image embeddings are kept: go on with  vitsmith {VERB} --resume {folder}"
+        ) from None
+
+
+def _finish(trained: LitTrained, folder: Path, pairs: Any, *, json: bool) -> None:
+    from vitsmith.report.lit import write_lit_report
+
+    report = write_lit_report(trained, pairs, folder)
+    final, bundle = trained.result.final, trained.bundle.folder
+    if json:
+        result: dict[str, Any] = {
+            "bundle": str(bundle),
+            "image_to_text": {f"recall@{k}": share for k, share in final.image_to_text.items()},
+            "text_to_image": {f"recall@{k}": share for k, share in final.text_to_image.items()},
+            "images": final.images,
+            "captions": final.captions,
+        }
+        if final.unseen is not None and final.unseen_interval is not None:
+            result |= {"unseen_top1": final.unseen, "unseen_top1_interval": list(final.unseen_interval)}
+        print_json(result | {"report": str(report)})
+        return
+    for name, shares, interval in (
+        ("image to text", final.image_to_text, final.image_interval),
+        ("text to image", final.text_to_image, final.text_interval),
+    ):
+        rest = ", ".join(f"@{k} {share:.2%}" for k, share in shares.items() if k != 1)
+        typer.echo(f"{name}  recall@1 {shares[1]:.2%} (95% interval {_ends(interval)}), {rest}")
+    if final.unseen is not None and final.unseen_interval is not None:
+        typer.echo(f"unseen         zero-shot top-1 {final.unseen:.2%} (95% interval {_ends(final.unseen_interval)})")
+    typer.echo(f"bundle  {bundle}")
+    typer.echo(f"report  {report}")
+    typer.echo(f'next    vitsmith zeroshot {bundle} IMAGES --labels "cat,dog"')
+    typer.echo(f"        vitsmith embed {bundle} IMAGES --out embeddings")
+
+
+def _ends(interval: tuple[float, float]) -> str:
+    return f"{interval[0]:.2%} to {interval[1]:.2%}"

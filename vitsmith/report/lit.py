@@ -1,0 +1,182 @@
+"""The page of a run of `lit`."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import platform
+import shlex
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vitsmith.data.pairs import PairSplits
+from vitsmith.errors import MissingPackageError
+from vitsmith.evaluate.evaluation import describe_machine
+from vitsmith.files import write_text
+from vitsmith.models.build import count_parameters
+from vitsmith.models.lit import LiT
+from vitsmith.report.figure import LIGHT, Theme, add_legend, dress, new_figure, picture
+from vitsmith.report.page import Command, Figure, Headline, Report, Section, Table, render
+from vitsmith.report.plots import draw_loss
+from vitsmith.report.training import VERSIONS, flat_fields, show_duration
+from vitsmith.train.lit.history import LitResult
+from vitsmith.train.lit.judging import Judged
+from vitsmith.train.lit.run import LitTrained
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Drawing
+
+
+def write_lit_report(trained: LitTrained, pairs: PairSplits, folder: Path) -> Path:
+    """Writes `report.html` into the run's folder. Raises OutputError."""
+    command = folder / "command.txt"
+    typed = command.read_text(encoding="utf-8").strip() if command.exists() else ""
+    page = folder / "report.html"
+    write_text(page, render(make_lit_report(trained, pairs, folder, typed)))
+    return page
+
+
+def make_lit_report(trained: LitTrained, pairs: PairSplits, folder: Path, command: str) -> Report:
+    """The page. Without matplotlib it has a table where its figures would be, and says how to get them."""
+    warnings = tuple(f"step {warned.step:,}: {warned.message}" for warned in trained.result.warnings)
+    notes = (*trained.told, *warnings)
+    sections = [Section("What to look at", notes=notes)] if notes else []
+    sections.append(_learning(trained.result))
+    return Report(
+        title=f"A text tower for {trained.recipe.image.init}",
+        summary=_summary(trained, pairs),
+        headlines=_headlines(trained),
+        sections=tuple(sections),
+        commands=_commands(folder),
+        facts=_facts(trained, pairs, folder, command),
+    )
+
+
+def draw_judged(judged: Sequence[Judged], theme: Theme = LIGHT) -> Drawing:
+    """Recall at 1 in both directions over the updates, and accuracy on the unseen where there is one."""
+    figure = new_figure(theme)
+    axes = figure.subplots()
+    steps = [each.step for each in judged]
+    axes.plot(steps, [100 * each.image_to_text[1] for each in judged], color=theme.first, marker="o", label="to text")
+    axes.plot(steps, [100 * each.text_to_image[1] for each in judged], color=theme.second, marker="s", label="to image")
+    unseen = [(each.step, 100 * each.unseen) for each in judged if each.unseen is not None]
+    if unseen:
+        at, shares = zip(*unseen, strict=True)
+        axes.plot(at, shares, color=theme.faint, marker="^", linestyle="--", label="unseen, top-1")
+    axes.set_ylim(0, 101)
+    axes.locator_params(axis="x", integer=True)
+    dress(axes, theme, x="updates", y="recall@1, top-1 (%)")
+    add_legend(axes, theme, loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
+    return figure
+
+
+def _learning(result: LitResult) -> Section:
+    first, last, final = result.history[0], result.history[-1], result.final
+    try:
+        loss = Figure(
+            "Training loss and learning rate",
+            picture(
+                lambda theme: draw_loss(result.history, theme),
+                f"Training loss from {first.loss:.2f} at the first update to {last.loss:.2f} at update {last.step}.",
+            ),
+            "Contrastive loss of each batch; lower is better. How low it can be depends on the size of the batch.",
+        )
+        recall = Figure(
+            "Recall on held-out pairs",
+            picture(
+                lambda theme: draw_judged(result.judged, theme),
+                f"Recall at 1 at {len(result.judged)} points of the training, at the end "
+                f"{final.image_to_text[1]:.1%} from image to text and {final.text_to_image[1]:.1%} from text to image.",
+            ),
+            f"Among {final.images:,} images and {final.captions:,} captions that nothing is learnt from.",
+        )
+    except MissingPackageError as error:
+        return Section("How it learned", text=f"Figures are left out: {error}", table=_judged_table(result.judged))
+    return Section("How it learned", figures=(loss, recall), table=_judged_table(result.judged))
+
+
+def _judged_table(judged: Sequence[Judged]) -> Table:
+    """A row a judgement, at most the last twenty."""
+    rows = []
+    for each in judged[-20:]:
+        shares = (each.image_to_text[1], each.image_to_text[5], each.text_to_image[1], each.text_to_image[5])
+        unseen = "" if each.unseen is None else f"{each.unseen:.1%}"
+        rows.append((f"{each.step:,}", *(f"{share:.1%}" for share in shares), unseen))
+    columns = ("update", "to text @1", "to text @5", "to image @1", "to image @5", "unseen top-1")
+    has_unseen = judged[-1].unseen is not None
+    return Table(
+        columns if has_unseen else columns[:-1],
+        tuple(row if has_unseen else row[:-1] for row in rows),
+        "Held-out recall.",
+    )
+
+
+def _summary(trained: LitTrained, pairs: PairSplits) -> str:
+    recipe, final, model = trained.recipe, trained.result.final, trained.bundle.model
+    assert isinstance(model, LiT)
+    text = (
+        f"A text tower of {count_parameters(model.text):,} weights learned to fit the locked image tower of "
+        f"{recipe.image.init}, in {len(trained.result.history):,} updates of {recipe.batch.size:,} pairs, from "
+        f"{len(pairs.train):,} images with {len(pairs.train.classes):,} captions. Of {final.images:,} held-out images "
+        f"{final.image_to_text[1]:.1%} find their caption first among {final.captions:,}."
+    )
+    if final.unseen is not None:
+        text += f" Of {final.unseen_images:,} images of unseen combinations it names {final.unseen:.1%} rightly."
+    return text
+
+
+def _headlines(trained: LitTrained) -> tuple[Headline, ...]:
+    final, history = trained.result.final, trained.result.history
+    headlines = []
+    if final.unseen is not None and final.unseen_interval is not None:
+        note = f"of {final.unseen_images:,} images; {_interval(final.unseen_interval)}"
+        headlines.append(Headline(f"{final.unseen:.1%}", "unseen combinations, zero-shot", note))
+    headlines += [
+        Headline(f"{final.image_to_text[1]:.1%}", "image to text, recall@1", _interval(final.image_interval)),
+        Headline(f"{final.text_to_image[1]:.1%}", "text to image, recall@1", _interval(final.text_interval)),
+    ]
+    rate = statistics.median(done.images_per_second for done in history)
+    seconds = sum(trained.recipe.batch.size / done.images_per_second for done in history)
+    seconds += sum(each.seconds for each in trained.result.judged)
+    headlines += [
+        Headline(f"{rate:,.0f}", "pairs/s", "median over the updates"),
+        Headline(show_duration(seconds), "training time", "with judgements, without embedding the images"),
+    ]
+    return tuple(headlines)
+
+
+def _interval(ends: tuple[float, float]) -> str:
+    return f"95% interval {ends[0]:.1%} to {ends[1]:.1%}"
+
+
+def _commands(folder: Path) -> tuple[Command, ...]:
+    bundle = shlex.quote(str(folder / "model"))
+    return (
+        Command("Classify images with words:", f'vitsmith zeroshot {bundle} IMAGES --labels "cat,dog"'),
+        Command("Make images searchable by text:", f"vitsmith embed {bundle} IMAGES --out embeddings"),
+    )
+
+
+def _facts(trained: LitTrained, pairs: PairSplits, folder: Path, command: str) -> tuple[tuple[str, str], ...]:
+    changed = trained.recipe.model_dump(mode="json", exclude_defaults=True)
+    recipe = ", ".join(f"{name}={value}" for name, value in flat_fields(changed)) + "; the rest as by default"
+    similarity = trained.bundle.similarity
+    learnt = f"temperature {similarity.temperature:.4g}"
+    if similarity.bias is not None:
+        learnt += f", bias {similarity.bias:.4g}"
+    versions = ", ".join(f"{package} {importlib.metadata.version(package)}" for package in VERSIONS)
+    held = f"{len(pairs.train):,} to learn from, {len(pairs.val):,} held out"
+    facts = (
+        ("command", command),
+        ("run folder", str(folder)),
+        ("date", datetime.date.today().isoformat()),
+        ("data", f"{trained.recipe.data.path}: {held}"),
+        ("recipe", recipe),
+        ("similarity", learnt),
+        ("machine", describe_machine()),
+        ("system", f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"),
+        ("versions", versions),
+    )
+    return tuple((name, value) for name, value in facts if value)

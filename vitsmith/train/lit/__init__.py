@@ -1,0 +1,1 @@
+"""A text tower trained to fit a locked image tower (LiT, arXiv 2111.07991)."""

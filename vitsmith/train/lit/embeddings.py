@@ -1,0 +1,176 @@
+"""Embeddings of a locked tower's images, computed once: a memory-mapped .npy in the run's folder.
+
+    <run>/embeddings/train.npy        (N, E) unit vectors; rows of NaN are images that cannot be read
+                     train.json       what they are of: image tower, data, type
+                     train.parts/     what is done of one that is still in the making, 1,024 images a file
+
+Every process computes every so many-th part and sees the files of all, so the folder must be one for all of them.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from vitsmith.data.batches import evaluation_batches
+from vitsmith.data.samples import Samples
+from vitsmith.data.unreadable import most_unreadable
+from vitsmith.errors import DatasetError
+from vitsmith.files import replacing, write_text
+from vitsmith.models.lit import normalize
+from vitsmith.models.vit import VisionTransformer
+from vitsmith.specs import ImageSpec
+from vitsmith.train.devices import Devices
+
+Array = np.ndarray[Any, Any]
+Done = Callable[[str, int, int], None]
+"""Which images, how many of them are embedded, and of how many."""
+
+PART = 1024
+"""Images in a part: what is lost at most when a run is killed."""
+
+
+class EmbeddingStore:
+    """The embeddings of one run, made where they are missing or of something else.
+
+    Args:
+        folder: the run's; the same for all processes.
+        tower: in eval mode, on the device of `devices`.
+        identity: of the tower and its preprocessing.
+        kept: 'float32' or 'float16'.
+        batch: images computed at once.
+        skip_unreadable: share of the images that may be unreadable.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        tower: VisionTransformer,
+        images: ImageSpec,
+        identity: str,
+        devices: Devices,
+        *,
+        kept: str = "float32",
+        batch: int = 64,
+        skip_unreadable: float = 0.0,
+        threads: int | None = None,
+    ) -> None:
+        self.folder = folder / "embeddings"
+        self._tower, self._images, self._identity, self._devices = tower, images, identity, devices
+        self._kept, self._batch, self._skip, self._threads = np.dtype(kept), batch, skip_unreadable, threads
+        self._width = tower.config.classes or tower.config.feature_width
+        self.complaints: dict[str, list[str]] = {}
+        """What this run could not read of each set of images, in words."""
+
+    def open(self, name: str, samples: Samples, on_done: Done = lambda *_: None) -> Array:
+        """(N, E) unit vectors of all images, in order, not loaded into memory. Rows of NaN could not be read.
+
+        All processes call it. What an earlier process had done of the very same is kept.
+        Raises DatasetError for more unreadable images than may be, OutputError for a full disk.
+        """
+        key = {
+            "tower": self._identity,
+            "data": samples.fingerprint(),
+            "images": len(samples),
+            "width": self._width,
+            "type": self._kept.name,
+        }
+        whole, parts, described = (self.folder / f"{name}{end}" for end in (".npy", ".parts", ".json"))
+        known = _read_key(described)
+        found = self._read(whole) if known == key else None
+        self._devices.wait()  # all have looked at it before the main process changes it
+        if found is not None:
+            return found
+        if self._devices.main and (known != key or whole.exists()):
+            self._clear(whole, parts, described, key)
+        self._devices.wait()
+        complaints = self._make_parts(parts, samples, name, on_done)
+        complaints = sorted({one for each in self._devices.gather(complaints) for one in each})
+        self.complaints[name] = complaints
+        if len(complaints) > most_unreadable(len(samples), self._skip):
+            raise DatasetError(
+                f"{len(complaints):,} of {len(samples):,} {name} images cannot be read, and data.skip_unreadable = "
+                f"{self._skip:g} allows {most_unreadable(len(samples), self._skip)} ({complaints[0]}): replace or "
+                "remove them, or raise data.skip_unreadable"
+            )
+        if self._devices.main:
+            self._join(whole, parts, len(samples))
+        self._devices.wait()
+        made: Array = np.load(whole, mmap_mode="r")
+        return made
+
+    def _read(self, whole: Path) -> Array | None:
+        """What an earlier run made, unless it could read fewer images than are asked for now."""
+        if not whole.exists():
+            return None
+        found: Array = np.load(whole, mmap_mode="r")
+        return None if np.isnan(found[:, 0]).sum() > most_unreadable(len(found), self._skip) else found
+
+    def _clear(self, whole: Path, parts: Path, described: Path, key: dict[str, Any]) -> None:
+        """What is there is of another tower or of other data, or lacks images."""
+        whole.unlink(missing_ok=True)
+        shutil.rmtree(parts, ignore_errors=True)
+        write_text(described, json.dumps(key, indent=2) + "\n")
+
+    def _make_parts(self, parts: Path, samples: Samples, name: str, on_done: Done) -> list[str]:
+        """Those of this process that are missing; what could not be read."""
+        complaints: list[str] = []
+        on_done(name, 0, len(samples))
+        for number, at in enumerate(range(0, len(samples), PART)):
+            if number % self._devices.count != self._devices.index:
+                continue
+            place, stop = _part(parts, number), min(at + PART, len(samples))
+            if not place.exists() or np.isnan(np.load(place)[:, 0]).any():  # somebody may have mended an image
+                rows = self._embed(samples.select(range(at, stop)), complaints)
+                with replacing(place) as partial, partial.open("wb") as stream:
+                    np.save(stream, rows)
+            if len(complaints) > most_unreadable(len(samples), self._skip):
+                break  # told together with what the others could not read
+            on_done(name, stop, len(samples))
+        return complaints
+
+    @torch.no_grad()
+    def _embed(self, samples: Samples, complaints: list[str]) -> Array:
+        rows = np.full((len(samples), self._width), np.nan, self._kept)
+        batches = evaluation_batches(
+            samples,
+            self._images,
+            batch=self._batch,
+            skip_unreadable=1.0,  # of a part all may be unreadable; of the whole it is looked at later
+            threads=self._threads,
+            on_unreadable=complaints.append,
+        )
+        with closing(batches):
+            for held in batches:
+                if len(held.labels):
+                    vectors = normalize(self._tower(held.images.to(self._devices.device)))
+                    rows[held.indices.numpy()] = vectors.cpu().numpy()
+        return rows
+
+    def _join(self, whole: Path, parts: Path, count: int) -> None:
+        """One file of all parts: a process may have only so many open."""
+        with replacing(whole) as partial:
+            joined = np.lib.format.open_memmap(partial, "w+", self._kept, (count, self._width))
+            for number, at in enumerate(range(0, count, PART)):
+                joined[at : at + PART] = np.load(_part(parts, number))
+            joined.flush()
+            del joined
+        shutil.rmtree(parts)
+
+
+def _part(parts: Path, number: int) -> Path:
+    return parts / f"{number:06d}.npy"
+
+
+def _read_key(described: Path) -> Any:
+    try:
+        return json.loads(described.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,67 @@
+"""What a run of `lit` leaves: a LiT bundle that says where it comes from and how good it is."""
+
+from __future__ import annotations
+
+import datetime
+import statistics
+
+from vitsmith import __version__
+from vitsmith.data.samples import Samples
+from vitsmith.errors import ImageError
+from vitsmith.evaluate.evaluation import describe_machine
+from vitsmith.specs import Measurement, Provenance
+from vitsmith.train.lit.history import LitResult
+from vitsmith.train.lit.recipe import LitRecipe
+from vitsmith.train.lit.towers import Towers
+from vitsmith.train.outcome import GOLDEN_IMAGES
+from vitsmith.weights.bundle import Bundle
+
+
+def make_lit_bundle(towers: Towers, recipe: LitRecipe, held_out: Samples, result: LitResult) -> Bundle:
+    """The bundle of trained towers; its golden examples are held-out images."""
+    lit = towers.lit.cpu().requires_grad_()
+    notes = (f"image tower locked, from {recipe.image.init}", *((towers.told,) if towers.told else ()))
+    bundle = Bundle.of(
+        lit,
+        images=towers.images,
+        text=towers.text,
+        vocabulary=towers.vocabulary,
+        provenance=Provenance(
+            source=f"vitsmith lit on {recipe.data.path}, {recipe.schedule.steps} steps",
+            format="trained",
+            parent=recipe.image.init,
+            date=datetime.date.today().isoformat(),
+            vitsmith=__version__,
+            notes=notes,
+        ),
+        measurements=measurements(recipe, result),
+    )
+    golden = []
+    for index in range(0, len(held_out), max(len(held_out) // GOLDEN_IMAGES, 1)):
+        try:
+            golden.append(held_out.image(index))
+        except ImageError:  # the run has told of it
+            continue
+        if len(golden) == GOLDEN_IMAGES:
+            break
+    return bundle.with_golden(golden) if golden else bundle
+
+
+def measurements(recipe: LitRecipe, result: LitResult) -> tuple[Measurement, ...]:
+    """Recall on the held-out pairs, accuracy on the unseen, and the speed of training."""
+    final = result.final
+    about = {"machine": describe_machine(), "date": datetime.date.today().isoformat()}
+    data = f"{recipe.data.path}, {final.images} held-out images, {final.captions} captions"
+    found = []
+    for name, shares, (low, high) in (
+        ("recall@1 image to text", final.image_to_text, final.image_interval),
+        ("recall@1 text to image", final.text_to_image, final.text_interval),
+    ):
+        found.append(Measurement(name=name, value=shares[1], low=low, high=high, data=data, **about))
+    if final.unseen is not None and final.unseen_interval is not None:
+        low, high = final.unseen_interval
+        unseen = f"{recipe.data.path}, {final.unseen_images} images of unseen combinations"
+        found.append(Measurement(name="zero-shot top1", value=final.unseen, low=low, high=high, data=unseen, **about))
+    speed = statistics.median(done.images_per_second for done in result.history)
+    found.append(Measurement(name="training speed", value=speed, unit="pairs/s", data=recipe.data.path, **about))
+    return tuple(found)
