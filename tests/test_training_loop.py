@@ -55,6 +55,15 @@ def test_both_gradients_of_sam_draw_the_same_dropout_and_every_update_another() 
     assert not torch.equal(kept[0], kept[2])
 
 
+def test_a_fresh_head_is_zero_unless_it_is_asked_to_be_drawn() -> None:
+    def head(**model: float) -> torch.Tensor:
+        return start(recipe(model={"name": "ViT-mu_16", "image_size": 32, **model}), 3).model.head.weight.detach()
+
+    assert not head().any()
+    drawn = head(head_std=0.3)
+    assert 0.2 < float(drawn.std()) < 0.4 and torch.equal(drawn, head(head_std=0.3))
+
+
 def test_torchs_random_state_is_given_back() -> None:
     torch.manual_seed(5)
     before = torch.get_rng_state()

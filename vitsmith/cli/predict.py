@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -46,9 +46,8 @@ def predict(
     ] = False,
 ) -> None:
     """Classify images. Unreadable ones are reported, skipped, and make the exit code 2."""
-    from vitsmith.errors import ImageError, InputError
+    from vitsmith.errors import InputError
     from vitsmith.predict import Predictor
-    from vitsmith.stream import Failure
     from vitsmith.weights.checkpoints import load
     from vitsmith.weights.labels import with_labels
 
@@ -60,11 +59,21 @@ def predict(
     if scaled_decoding:
         bundle.images = bundle.images.model_copy(update={"scaled_decoding": True})
     predictor = Predictor(bundle, engine, batch_size=batch)
+    write_all(predictor.stream(sources), len(sources), Writer(style, top), doing="predicting", strict=strict)
+
+
+def write_all(results: Iterable[Prediction | Failure], count: int, writer: Writer, *, doing: str, strict: bool) -> None:
+    """Writes the results of `count` images as they come, under a bar. Raises InputError in the end for unreadable ones.
+
+    With `strict` the first of them ends it, as an ImageError.
+    """
+    from vitsmith.errors import ImageError, InputError
+    from vitsmith.stream import Failure
+
     failures = 0
     with progress(unit="images") as bar:
-        task = bar.add_task("predicting", total=len(sources), note="")
-        writer = Writer(style, top)
-        for result in predictor.stream(sources):
+        task = bar.add_task(doing, total=count, note="")
+        for result in results:
             bar.advance(task)
             if isinstance(result, Failure):
                 if strict:
@@ -73,7 +82,7 @@ def predict(
                 say(f"skipped: {result.reason}")
             writer.write(result)
     if failures:
-        raise InputError(f"{failures} of {len(sources)} images could not be read and were skipped")
+        raise InputError(f"{failures} of {count} images could not be read and were skipped")
 
 
 class Writer:

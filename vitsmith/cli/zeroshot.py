@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vitsmith.cli.output import progress, say
-from vitsmith.cli.predict import Style, Writer, expand
+from vitsmith.cli.predict import Style, Writer, expand, write_all
 
 if TYPE_CHECKING:
     from vitsmith.zeroshot.classifier import ZeroShotClassifier
@@ -55,8 +55,7 @@ def zeroshot(
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first image that cannot be read.")] = False,
 ) -> None:
     """Classify images with words. Unreadable images are reported, skipped, and make the exit code 2."""
-    from vitsmith.errors import ImageError, InputError
-    from vitsmith.stream import Failure
+    from vitsmith.errors import InputError
     from vitsmith.zeroshot.words import read_words
 
     if json and csv:
@@ -70,20 +69,8 @@ def zeroshot(
         say(
             "scores are cosines, not probabilities: the model was trained with softmax, which has no zero for one label"
         )
-    failures = 0
-    with progress(unit="images") as bar:
-        task = bar.add_task("classifying", total=len(sources), note="")
-        writer = Writer(style, top, meaning=classifier.score_meaning)
-        for result in classifier.stream(sources):
-            bar.advance(task)
-            if isinstance(result, Failure):
-                if strict:
-                    raise ImageError(result.reason)
-                failures += 1
-                say(f"skipped: {result.reason}")
-            writer.write(result)
-    if failures:
-        raise InputError(f"{failures} of {len(sources)} images could not be read and were skipped")
+    writer = Writer(style, top, meaning=classifier.score_meaning)
+    write_all(classifier.stream(sources), len(sources), writer, doing="classifying", strict=strict)
 
 
 def open_classifier(

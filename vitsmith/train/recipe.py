@@ -39,6 +39,11 @@ class ModelSpec(Frozen):
     head_bias: float = Field(
         0.0, allow_inf_nan=False, description="bias of a fresh head; about -10 for sigmoid and thousands of classes"
     )
+    head_std: NotNegative = Field(
+        0.0,
+        description="deviation of a fresh head's weights; 0 is the original's, for trained encoders and long "
+        "pre-training; a small model that starts from nothing learns sooner with 0.1",
+    )
     position_std: Positive = Field(
         0.02,
         description="deviation of fresh position embeddings; 0.02 is the original's, for long pre-training; "

@@ -11,7 +11,7 @@ from vitsmith.errors import ConfigError
 from vitsmith.models.build import ImageModel, create_model
 from vitsmith.models.vit import VisionTransformer
 from vitsmith.specs import ImageSpec
-from vitsmith.train.recipe import TrainRecipe
+from vitsmith.train.recipe import ModelSpec, TrainRecipe
 from vitsmith.weights.adapt import AdaptReport
 from vitsmith.weights.checkpoints import init_for_finetune, load
 
@@ -26,7 +26,7 @@ class Start(NamedTuple):
 
 
 def start(recipe: TrainRecipe, classes: int) -> Start:
-    """The recipe's model for `classes` classes, in training mode, its head at zero.
+    """The recipe's model for `classes` classes, in training mode, its head at zero or as `model.head_std` says.
 
     Fresh weights are decided by the recipe's seed and use the original's preprocessing; a checkpoint keeps its own, at
     the recipe's size. Raises what `init_for_finetune` and `create_model` raise.
@@ -35,7 +35,7 @@ def start(recipe: TrainRecipe, classes: int) -> Start:
     if spec.init:
         bundle = load(spec.init, name=spec.name or None, headless=True)
         model, report = init_for_finetune(bundle, classes=classes, image_size=spec.image_size, **spec.config)
-        _set_bias(model, spec.head_bias)
+        _start_head(model, spec, recipe.run.seed)
         return Start(model, bundle.images.model_copy(update={"size": model.config.image_size}), report)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.run.seed)
@@ -44,10 +44,15 @@ def start(recipe: TrainRecipe, classes: int) -> Start:
             nn.init.normal_(fresh.positions.embedding, std=spec.position_std)
     if not isinstance(fresh, ImageModel):
         raise ConfigError(f"{spec.name} matches images with texts: train an image model")
-    _set_bias(fresh, spec.head_bias)
+    _start_head(fresh, spec, recipe.run.seed)
     return Start(fresh, ImageSpec.original(fresh.config.image_size), None)
 
 
-def _set_bias(model: ImageModel, bias: float) -> None:
+def _start_head(model: ImageModel, spec: ModelSpec, seed: int) -> None:
+    """The head's bias, and its weights where they are not to be zero; all heads of a model with several alike."""
     assert isinstance(model.head, nn.Linear)
-    nn.init.constant_(model.head.bias, bias)
+    nn.init.constant_(model.head.bias, spec.head_bias)
+    if spec.head_std:
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            model.head.weight.copy_(torch.randn(model.head.weight.shape, generator=generator) * spec.head_std)
