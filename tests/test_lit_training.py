@@ -21,6 +21,7 @@ from tests.tiny import CONFIGS, tiny_lit
 from tests.training import logged, settings
 from vitsmith.cli.lit import lit
 from vitsmith.data.pairs import open_pairs
+from vitsmith.data.samples import Samples
 from vitsmith.encode import Encoder
 from vitsmith.errors import ConfigError, InputError, Interrupted
 from vitsmith.models.lit import LiT
@@ -298,7 +299,8 @@ def test_unseen_combinations_are_told_among_all_names() -> None:
     images = random.normal(size=(40, 8)).astype(np.float32)
     images /= np.linalg.norm(images, axis=1, keepdims=True)
     labels = np.arange(40) % 2
-    held_out, unseen = Gallery(images, labels, ("one", "two")), Gallery(images, labels, ("x", "y", "z"))
+    pairs = np.stack([np.arange(40), labels], axis=1)
+    held_out, unseen = Gallery(images, pairs, ("one", "two")), Gallery(images, pairs, ("x", "y", "z"))
     judged = judge(lambda texts: np.stack([unit[text] for text in texts]), held_out, unseen, ("a {}", "{}!"), 7)
     means = np.stack([(unit[f"a {name}"] + unit[f"{name}!"]) / 2 for name in "xyz"])
     cosines = images @ (means / np.linalg.norm(means, axis=1, keepdims=True)).T
@@ -307,6 +309,28 @@ def test_unseen_combinations_are_told_among_all_names() -> None:
     cosines = images @ np.stack([unit["one"], unit["two"]]).T
     assert judged.image_to_text[1] == np.mean(cosines.argmax(1) == labels)
     assert judged.text_to_image[1] == np.mean([labels[cosines[:, text].argmax()] == text for text in (0, 1)])
+
+
+def test_an_image_with_several_captions_is_one_image_to_be_judged_on() -> None:
+    """Six images with two captions each, one of them unreadable: any caption of its own is right."""
+    texts = np.eye(16, dtype=np.float32)[:12]
+    names, labels = [f"{row // 2}.png" for row in range(12)], np.arange(12)
+    embeddings = (
+        texts[[2 * (row // 2) for row in range(12)]] + 0.9 * texts[[2 * (row // 2) + 1 for row in range(12)]]
+    ) / 2
+    embeddings[4:6] = np.nan
+    captions = tuple(f"text {label:02}" for label in range(12))
+    samples = Samples(captions, [b""] * 12, names, labels)
+    gallery = Gallery.of(samples, embeddings.astype(np.float32), 500)
+    assert len(gallery.images) == 5 and len(gallery.texts) == 10 and len(gallery.pairs) == 10
+    judged = judge(lambda asked: texts[[int(text[-2:]) for text in asked]], gallery, None, (), 1)
+    assert judged.image_to_text[1] == judged.text_to_image[1] == 1.0 and judged.images == 5 and judged.captions == 10
+    fewer = Gallery.of(samples, embeddings.astype(np.float32), 3)
+    assert (
+        len(fewer.images) == 3
+        and len(fewer.pairs) == 6
+        and fewer.texts == tuple(captions[i] for i in (0, 1, 6, 7, 10, 11))
+    )
 
 
 @pytest.mark.parametrize("name", ["lit-bert", "lit-transformer"])

@@ -114,10 +114,10 @@ def read_latest(run_folder: Path) -> Checkpoint:
         except (OSError, ValueError, KeyError, SafetensorError):
             pass
         damaged.append(folder.name)
-    if damaged:
-        raise InputError(f"every checkpoint in {run_folder / FOLDER} is damaged ({', '.join(damaged)}): start anew")
     if (run_folder / "model").exists():
         raise InputError(f"the run in {run_folder} is complete: its bundle is {run_folder / 'model'}")
+    if damaged:
+        raise InputError(f"every checkpoint in {run_folder / FOLDER} is damaged ({', '.join(damaged)}): start anew")
     raise InputError(f"there is no checkpoint in {run_folder} to resume from: give the folder of a run, or start anew")
 
 

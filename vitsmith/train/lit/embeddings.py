@@ -91,12 +91,13 @@ class EmbeddingStore:
         if self._devices.main and (known != key or whole.exists()):
             self._clear(whole, parts, described, key)
         self._devices.wait()
-        complaints = self._make_parts(parts, samples, name, on_done)
-        complaints = sorted({one for each in self._devices.gather(complaints) for one in each})
+        made_here = self._devices.gather(self._make_parts(parts, samples, name, on_done))
+        complaints = sorted({one for each, _ in made_here for one in each})
+        unreadable = sum(count for _, count in made_here)
         self.complaints[name] = complaints
-        if len(complaints) > most_unreadable(len(samples), self._skip):
+        if unreadable > most_unreadable(len(samples), self._skip):
             raise DatasetError(
-                f"{len(complaints):,} of {len(samples):,} {name} images cannot be read, and data.skip_unreadable = "
+                f"{unreadable:,} of {len(samples):,} {name} images cannot be read, and data.skip_unreadable = "
                 f"{self._skip:g} allows {most_unreadable(len(samples), self._skip)} ({complaints[0]}): replace or "
                 "remove them, or raise data.skip_unreadable"
             )
@@ -119,9 +120,10 @@ class EmbeddingStore:
         shutil.rmtree(parts, ignore_errors=True)
         write_text(described, json.dumps(key, indent=2) + "\n")
 
-    def _make_parts(self, parts: Path, samples: Samples, name: str, on_done: Done) -> list[str]:
-        """Those of this process that are missing; what could not be read."""
+    def _make_parts(self, parts: Path, samples: Samples, name: str, on_done: Done) -> tuple[list[str], int]:
+        """Those of this process that are missing; what could not be read, and how many rows that is."""
         complaints: list[str] = []
+        unreadable = 0
         on_done(name, 0, len(samples))
         for number, at in enumerate(range(0, len(samples), PART)):
             if number % self._devices.count != self._devices.index:
@@ -131,10 +133,11 @@ class EmbeddingStore:
                 rows = self._embed(samples.select(range(at, stop)), complaints)
                 with replacing(place) as partial, partial.open("wb") as stream:
                     np.save(stream, rows)
-            if len(complaints) > most_unreadable(len(samples), self._skip):
+                unreadable += int(np.isnan(rows[:, 0]).sum())
+            if unreadable > most_unreadable(len(samples), self._skip):
                 break  # told together with what the others could not read
             on_done(name, stop, len(samples))
-        return complaints
+        return complaints, unreadable
 
     @torch.no_grad()
     def _embed(self, samples: Samples, complaints: list[str]) -> Array:

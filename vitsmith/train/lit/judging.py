@@ -12,7 +12,7 @@ import numpy as np
 from vitsmith.data.prompts import fill_templates
 from vitsmith.data.samples import Samples
 from vitsmith.evaluate.accuracy import wilson_interval
-from vitsmith.retrieval.recall import recalls
+from vitsmith.retrieval.recall import recalls_of_pairs
 
 Array = np.ndarray[Any, Any]
 Encode = Callable[[Sequence[str]], Array]
@@ -62,9 +62,9 @@ class Gallery:
     """Images to be judged on, as embeddings, and what may be said of them."""
 
     images: Array
-    """float32 (N, E) unit vectors."""
-    labels: Array
-    """(N,) which of `texts` belongs to each."""
+    """float32 (N, E) unit vectors of distinct images."""
+    pairs: Array
+    """(P, 2) which image and which of `texts` belong together: an image may have several captions."""
     texts: tuple[str, ...]
 
     @classmethod
@@ -72,26 +72,31 @@ class Gallery:
         """The images that could be read, or `most` of them, evenly taken. Their texts are all classes that they show,
         or, where nothing is left out, all classes: what is told apart stays the same."""
         rows = np.flatnonzero(np.isfinite(embeddings[:, 0]))
-        if most is None:
-            return cls(np.asarray(embeddings[rows], np.float32), samples.labels[rows], samples.classes)
-        if len(rows) > most:
-            rows = rows[np.linspace(0, len(rows) - 1, most).round().astype(np.intp)]
-        used, labels = np.unique(samples.labels[rows], return_inverse=True)
-        texts = tuple(samples.classes[label] for label in used.tolist())
-        return cls(np.asarray(embeddings[rows], np.float32), labels, texts)
+        numbers: dict[str, int] = {}
+        owners = np.array([numbers.setdefault(samples.names[row], len(numbers)) for row in rows.tolist()], np.intp)
+        if most is not None and len(numbers) > most:
+            chosen = np.linspace(0, len(numbers) - 1, most).round().astype(np.intp)
+            rows, owners = rows[np.isin(owners, chosen)], owners[np.isin(owners, chosen)]
+        _, first, images = np.unique(owners, return_index=True, return_inverse=True)
+        labels, texts = samples.labels[rows], samples.classes
+        if most is not None:
+            used, labels = np.unique(labels, return_inverse=True)
+            texts = tuple(samples.classes[label] for label in used.tolist())
+        return cls(np.asarray(embeddings[rows[first]], np.float32), np.stack([images, labels], axis=1), texts)
 
 
 def judge(encode: Encode, held_out: Gallery, unseen: Gallery | None, templates: Sequence[str], step: int) -> Judged:
     """Recall among the held-out pairs, where images with the same caption are all right, and top-1 on the unseen."""
     began = time.perf_counter()
     texts = encode(held_out.texts)
-    found = recalls(held_out.images, texts, held_out.labels, np.arange(len(held_out.texts)), ks=KS)
+    found = recalls_of_pairs(held_out.images, texts, held_out.pairs, ks=KS)
     top1 = None
     if unseen is not None:
         prompts = [prompt for label in unseen.texts for prompt in fill_templates(templates, label)]
         classes = encode(prompts).reshape(len(unseen.texts), len(templates), -1).mean(axis=1)  # a mean's length is one
         classes /= np.linalg.norm(classes, axis=1, keepdims=True)  # factor for each class, which would count
-        top1 = float(((unseen.images @ classes.T).argmax(axis=1) == unseen.labels).mean())
+        named, right = (unseen.images @ classes.T).argmax(axis=1), unseen.pairs[:, 1]
+        top1 = float((named[unseen.pairs[:, 0]] == right).mean())
     return Judged(
         step,
         len(held_out.images),

@@ -62,6 +62,7 @@ def measurements(recipe: LitRecipe, result: LitResult) -> tuple[Measurement, ...
         low, high = final.unseen_interval
         unseen = f"{recipe.data.path}, {final.unseen_images} images of unseen combinations"
         found.append(Measurement(name="zero-shot top1", value=final.unseen, low=low, high=high, data=unseen, **about))
-    speed = statistics.median(done.images_per_second for done in result.history)
-    found.append(Measurement(name="training speed", value=speed, unit="pairs/s", data=recipe.data.path, **about))
+    if result.history:  # a process that only resumes beside the main one has none
+        speed = statistics.median(done.images_per_second for done in result.history)
+        found.append(Measurement(name="training speed", value=speed, unit="pairs/s", data=recipe.data.path, **about))
     return tuple(found)
