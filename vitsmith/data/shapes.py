@@ -126,10 +126,11 @@ def unseen_shapes(*, seed: int = 0, each: int = 50) -> Samples:
 def labelled_shapes() -> Splits:
     """Single things, each labelled with one word: 14 classes, 8 colours and 6 shapes; 16,000 and 1,000 scenes.
 
-    What an image tower is first trained on, before it is locked. A third are of the combinations in `SEEN`. The others
-    are like no thing that captions name: the eight colours are also shown on `OTHER_SHAPES`, and the six shapes in
-    `OTHER_COLOURS` or fading from one colour to another. On `SEEN` alone, a model learns that no star is red before it
-    learns what a star looks like, and takes a red star for anything else.
+    What an image tower is first trained on, before it is locked. A quarter are of the combinations in `SEEN`. The
+    others are like no thing that captions name: the eight colours are also shown on `OTHER_SHAPES`, and the six shapes
+    in `OTHER_COLOURS` or fading from one colour to another, of which one end may be that of a held-out combination. On
+    `SEEN` alone, a model learns that no star is red before it learns what a star looks like, and takes a red star for
+    anything else.
     """
     return Splits(_worded("train", 0, 16000), _worded("val", 16000, 1000))
 
