@@ -16,7 +16,7 @@ import typer
 from safetensors import safe_open
 from typer.testing import CliRunner
 
-from tests.pairs_training import lit_command, lit_recipe, write_pairs, write_tower
+from tests.pairs_training import COLOURS, lit_command, lit_recipe, write_pairs, write_tower
 from tests.tiny import CONFIGS, tiny_lit
 from tests.training import logged, settings
 from vitsmith.cli.lit import lit
@@ -309,6 +309,21 @@ def test_unseen_combinations_are_told_among_all_names() -> None:
     cosines = images @ np.stack([unit["one"], unit["two"]]).T
     assert judged.image_to_text[1] == np.mean(cosines.argmax(1) == labels)
     assert judged.text_to_image[1] == np.mean([labels[cosines[:, text].argmax()] == text for text in (0, 1)])
+
+
+def test_captions_that_read_alike_are_not_held_against_each_other(tower, data, tmp_path) -> None:
+    """Half of them in capitals: for a tokenizer of lower case nothing is different."""
+    lines = data.read_text().splitlines()
+    loud = [line.upper().replace(".PNG", ".png") if at // 12 % 2 else line for at, line in enumerate(lines[1:])]
+    (data.parent / "loud.csv").write_text("\n".join([lines[0], *loud]) + "\n")
+    words = tmp_path / "words.txt"  # not learnt: it would be another one for other captions
+    words.write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "picture", "something", *COLOURS]))
+    plain, capitals = (
+        lit_recipe(tower, table, text={"vocabulary": str(words)}) for table in (data, data.parent / "loud.csv")
+    )
+    assert len(open_pairs(capitals.data).train.classes) > len(open_pairs(plain.data).train.classes)
+    expected, found = (losses(carry_out(each, tmp_path / str(at))) for at, each in enumerate((plain, capitals)))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def test_an_image_with_several_captions_is_one_image_to_be_judged_on() -> None:

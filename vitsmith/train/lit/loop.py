@@ -64,6 +64,8 @@ class LitTraining:
         too many images that cannot be read, OutputError when a checkpoint cannot be written, InputError when the loss
         is no longer a number.
         """
+        # Captions of the same tokens (other capitals, another end behind the last one read) cannot be told apart.
+        self._alike = torch.unique(self.tokens, dim=0, return_inverse=True)[1]
         self._done = past.step
         self._history, self._judged, self._warnings = list(past.history), list(past.judged), list(past.warnings)
         self._saving = Saving(
@@ -125,8 +127,9 @@ class LitTraining:
 
     def _update(self, pairs: Pairs, step: int, clock: Clock) -> StepDone:
         recipe, device = self.recipe, self.devices.device
-        tokens = self.tokens[pairs.labels.cpu()].to(device)
-        loss = compute_gradients(self.state, pairs.images, tokens, pairs.labels, recipe, self.micro, self.devices)
+        captions = pairs.labels.cpu()
+        tokens, alike = self.tokens[captions].to(device), self._alike[captions].to(device)
+        loss = compute_gradients(self.state, pairs.images, tokens, alike, recipe, self.micro, self.devices)
         norm, rate = apply_gradients(self.state, recipe, step)
         assert isinstance(self.state.model, TextSide)
         cap_temperature(self.state.model, recipe.loss.max_temperature)

@@ -98,7 +98,7 @@ class ContrastSpec(Frozen):
     max_temperature: Positive = Field(100.0, description="as far as it may rise (CLIP, arXiv 2103.00020 section 2.5)")
     bias: float = Field(-10.0, allow_inf_nan=False, description="sigmoid: added to logits, to begin with; it is learnt")
     skip_equal: bool = Field(
-        True, description="two images with the same caption are not held against each other in a batch"
+        True, description="two images whose captions are the same tokens are not held against each other in a batch"
     )
 
     @model_validator(mode="after")

@@ -32,7 +32,7 @@ def compute_gradients(
         state: of a `TextSide`.
         images: (b, E) unit vectors of this process's share of the batch.
         tokens: (b, L) of their captions.
-        labels: (b,) which caption each is.
+        labels: (b,) equal for captions that read alike.
         micro: captions computed at once.
     """
     side = state.model
