@@ -139,6 +139,30 @@ class TextSpec(Frozen):
         return self
 
 
+class ProgramSpec(Frozen):
+    """What a compiled program computes in and what it takes; of torch weights, the defaults."""
+
+    precision: Literal["fp32", "fp16", "bf16", "int8"] = Field(
+        "fp32", description="of the products; 'fp16' leaves LayerNorm and softmax in float32"
+    )
+    rest: Literal["fp32", "bf16"] = Field("fp32", description="with int8: what everything not quantised is computed in")
+    batch: PositiveInt | None = Field(None, description="the one batch size it runs; None: any")
+    pixels: bool = Field(
+        False, description="takes uint8 (batch, height, width, 3) of the right size and normalises by itself"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.rest != "fp32" and self.precision != "int8":
+            raise ValueError(f"rest={self.rest!r} is for int8: a program in {self.precision} has no rest")
+        return self
+
+    @property
+    def arithmetic(self) -> str:
+        """Precision in words: 'fp32', 'bf16', 'int8', 'int8, rest bf16'."""
+        return self.precision + (f", rest {self.rest}" if self.rest != "fp32" else "")
+
+
 class Similarity(Frozen):
     """What the cosine of an image and a text becomes before softmax or sigmoid: `temperature * cosine + bias`."""
 

@@ -1,6 +1,6 @@
 """Multi-head self-attention, arXiv 1706.03762 section 3.2.2.
 
-B batch, N tokens, D width, H heads, d = D / H
+B batch, N tokens, D width, H heads, d head width, D / H unless heads were pruned
 """
 
 from __future__ import annotations
@@ -21,25 +21,26 @@ class Attention(nn.Module):
     shape (B, H, N, N), where a hook or `features(images, intermediates=["blocks.0.attention.weights"])` sees them.
     """
 
-    def __init__(self, width: int, heads: int, dropout: float = 0.0) -> None:
+    def __init__(self, width: int, heads: int, dropout: float = 0.0, *, head_width: int | None = None) -> None:
         super().__init__()
         self.heads = heads
+        inner = heads * (head_width or width // heads)
         self.dropout = dropout
         self.explicit = False
-        self.qkv = Linear(width, 3 * width)
+        self.qkv = Linear(width, 3 * inner)
         self.weights = nn.Identity()
-        self.out = Linear(width, width)
+        self.out = Linear(inner, width)
 
     def forward(self, x: Tensor, bias: Tensor | None = None, *, kept: int | None = None) -> Tensor:
         """(B, N, D) -> (B, N, D), or (B, kept, D): what the first `kept` tokens see of all.
 
         `bias` is added to the scores and broadcasts to (B, H, N, N), or (B, H, kept, N).
         """
-        batch, tokens, width = x.shape
-        qkv = self.qkv(x).view(batch, tokens, 3, self.heads, width // self.heads)
+        batch, tokens, _ = x.shape
+        qkv = self.qkv(x).view(batch, tokens, 3, self.heads, self.qkv.out_features // (3 * self.heads))
         dropout = self.dropout if self.training else 0.0
         if kept is None and cpu_attention.suits(qkv, bias, dropout) and not self.explicit:
-            return self.out(cpu_attention.attend(qkv).reshape(batch, tokens, width))
+            return self.out(cpu_attention.attend(qkv).flatten(2))
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, H, N, d)
         if kept is not None:
             query = query[:, :, :kept]

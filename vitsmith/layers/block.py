@@ -21,6 +21,7 @@ class Block(nn.Module):
         heads: int,
         mlp_width: int,
         *,
+        head_width: int | None = None,
         gelu: Literal["tanh", "erf"],
         norm_eps: float,
         dropout: float = 0.0,
@@ -29,7 +30,7 @@ class Block(nn.Module):
     ) -> None:
         super().__init__()
         self.norm1 = LayerNorm(width, eps=norm_eps)
-        self.attention = Attention(width, heads, attention_dropout)
+        self.attention = Attention(width, heads, attention_dropout, head_width=head_width)
         self.dropout = nn.Dropout(dropout)
         self.norm2 = LayerNorm(width, eps=norm_eps)
         self.mlp = Mlp(width, mlp_width, gelu, dropout)

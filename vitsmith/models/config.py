@@ -6,6 +6,7 @@ Sizes use the same words everywhere: width, depth, heads, mlp_width, patch, grid
 from __future__ import annotations
 
 import math
+from itertools import accumulate
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -61,6 +62,9 @@ class ViTConfig(Frozen):
     width: PositiveInt
     depth: PositiveInt
     heads: PositiveInt
+    head_width: PositiveInt | None = Field(
+        None, description="width of one head where it is not width / heads: of models whose heads were pruned"
+    )
     mlp_width: PositiveInt
     patch: Pair = Field(description="(height, width) of a patch, in pixels or in positions of the ResNet's output")
     image_size: Pair = (224, 224)
@@ -78,11 +82,16 @@ class ViTConfig(Frozen):
     dropout: Rate = 0.0
     attention_dropout: Rate = 0.0
     stochastic_depth: Rate = Field(0.0, description="rate of the last block; earlier blocks grow linearly from 0")
+    merge: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        (), description="tokens that each block merges into others (arXiv 2210.09461), one number a block; () is none"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         mistakes = []
-        if reason := indivisible_heads(self.width, self.heads):
+        if self.head_width is None and (reason := indivisible_heads(self.width, self.heads)):
+            mistakes.append(reason)
+        if reason := impossible_merge(self):
             mistakes.append(reason)
         if self.pooling in ("token", "token_unpooled") and not self.class_token:
             mistakes.append(f"pooling {self.pooling!r} needs class_token=True")
@@ -113,6 +122,20 @@ class ViTConfig(Frozen):
         """(rows, columns) of patches."""
         height, width = self.patch_input
         return height // self.patch[0], width // self.patch[1]
+
+    @property
+    def attention_width(self) -> int:
+        """Width of all heads together."""
+        return self.heads * (self.head_width or self.width // self.heads)
+
+    @property
+    def tokens_per_block(self) -> tuple[int, ...]:
+        """Tokens that each block starts with, and what is left after the last: depth + 1 numbers.
+
+        A block merges after its attention, so its MLP sees what the next block starts with.
+        """
+        merged = accumulate(self.merge or (0,) * self.depth)
+        return (self.tokens, *(self.tokens - count for count in merged))
 
     @property
     def prefix(self) -> int:
@@ -258,6 +281,23 @@ def indivisible(size: tuple[int, int], patch: tuple[int, int]) -> str:
 def indivisible_heads(width: int, heads: int) -> str:
     """Why `heads` cannot share `width`; '' when they can."""
     return f"width {width} is not a multiple of heads {heads}" if width % heads else ""
+
+
+def impossible_merge(config: ViTConfig) -> str:
+    """Why the merge schedule of `config` cannot be carried out; '' when it can."""
+    if not config.merge:
+        return ""
+    if len(config.merge) != config.depth:
+        return f"merge has {len(config.merge)} numbers for {config.depth} blocks"
+    if config.pooling in ("unpooled", "token_unpooled"):
+        return f"merge leaves fewer tokens than pooling {config.pooling!r} gives out"
+    if min(config.grid) < 1:
+        return ""  # another mistake, told elsewhere
+    for block, (count, tokens) in enumerate(zip(config.merge, config.tokens_per_block, strict=False)):
+        most = max((tokens - config.prefix) // 2, 0)
+        if count > most:
+            return f"merge takes {count} tokens in block {block}, which has {tokens}: at most {most} have a partner"
+    return ""
 
 
 def show_size(size: tuple[int, ...]) -> str:

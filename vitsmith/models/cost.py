@@ -7,6 +7,7 @@ together about one percent, are left out, as the papers and `torch.utils.flop_co
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 from vitsmith.models.config import (
     BertConfig,
@@ -54,7 +55,7 @@ def _vit_parameters(config: ViTConfig) -> int:
     count = _resnet_convolutions(config.resnet, config.image_size)[0] if config.resnet else 0
     count += _linear_parameters(channels * math.prod(config.patch), width)
     count += width * (config.prefix + config.tokens)
-    count += _encoder_parameters(width, config.depth, config.mlp_width)
+    count += _encoder_parameters(width, config.depth, config.mlp_width, config.attention_width)
     if config.representation:
         count += _linear_parameters(width, config.representation)
     heads = 1 + config.distillation_token
@@ -65,7 +66,9 @@ def _vit_flops(config: ViTConfig) -> int:
     channels = config.resnet.out_width if config.resnet else 3
     count = _resnet_convolutions(config.resnet, config.image_size)[1] if config.resnet else 0
     count += 2 * math.prod(config.grid) * channels * math.prod(config.patch) * config.width
-    count += _encoder_flops(config.tokens, config.width, config.depth, config.mlp_width)
+    for tokens, left in pairwise(config.tokens_per_block):  # a block that merges does so between attention and MLP
+        count += _attention_flops(tokens, config.width, config.attention_width)
+        count += _mlp_flops(left, config.width, config.mlp_width)
     answers = config.tokens if config.pooling in ("unpooled", "token_unpooled") else 1 + config.distillation_token
     if config.representation:
         count += answers * 2 * config.width * config.representation
@@ -87,16 +90,24 @@ def _text_flops(config: BertConfig | TextTransformerConfig) -> int:
     return encoder + 2 * config.width * config.classes
 
 
-def _encoder_parameters(width: int, depth: int, mlp_width: int) -> int:
+def _encoder_parameters(width: int, depth: int, mlp_width: int, attention_width: int | None = None) -> int:
     """Blocks with two norms, four projections and an MLP each; and one more norm."""
-    block = 4 * width + 4 * _linear_parameters(width, width) + _mlp_parameters(width, mlp_width)
-    return depth * block + 2 * width
+    inner = attention_width or width
+    projections = 3 * _linear_parameters(width, inner) + _linear_parameters(inner, width)
+    return depth * (4 * width + projections + _mlp_parameters(width, mlp_width)) + 2 * width
 
 
 def _encoder_flops(tokens: int, width: int, depth: int, mlp_width: int) -> int:
-    projections = 2 * tokens * width * 4 * width
-    attention = 2 * 2 * tokens * tokens * width
-    return depth * (projections + attention + 2 * 2 * tokens * width * mlp_width)
+    return depth * (_attention_flops(tokens, width, width) + _mlp_flops(tokens, width, mlp_width))
+
+
+def _attention_flops(tokens: int, width: int, inner: int) -> int:
+    """Four projections, scores and weighted sums; `inner` is the width of all heads together."""
+    return 2 * tokens * width * 4 * inner + 2 * 2 * tokens * tokens * inner
+
+
+def _mlp_flops(tokens: int, width: int, mlp_width: int) -> int:
+    return 2 * 2 * tokens * width * mlp_width
 
 
 def _mlp_parameters(width: int, hidden: int) -> int:

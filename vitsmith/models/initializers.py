@@ -50,7 +50,7 @@ def _initialize_part(module: nn.Module) -> None:
     match module:
         case Attention():
             width = module.qkv.in_features
-            for kernel in module.qkv.weight.view(3, width, width).unbind(0):
+            for kernel in module.qkv.weight.view(3, -1, width).unbind(0):
                 nn.init.xavier_uniform_(kernel)
             nn.init.xavier_uniform_(module.out.weight)
             nn.init.zeros_(module.qkv.bias)

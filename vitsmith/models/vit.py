@@ -47,6 +47,7 @@ class VisionTransformer(nn.Module):
                 width,
                 config.heads,
                 config.mlp_width,
+                head_width=config.head_width,
                 gelu=config.gelu,
                 norm_eps=config.norm_eps,
                 dropout=config.dropout,

@@ -14,7 +14,7 @@ from vitsmith.data.prompts import named_templates
 from vitsmith.data.tokenize import Tokenizer
 from vitsmith.errors import BundleError, InputError
 from vitsmith.models.config import BertConfig, LiTConfig, ModelConfig
-from vitsmith.specs import ImageSpec, Labels, Measurement, Provenance, Similarity, TextSpec
+from vitsmith.specs import ImageSpec, Labels, Measurement, ProgramSpec, Provenance, Similarity, TextSpec
 from vitsmith.weights.golden import OUTPUT_TOLERANCE, Golden, Run, make_golden
 from vitsmith.weights.identity import hash_weights, name_space, state_of
 
@@ -22,15 +22,16 @@ if TYPE_CHECKING:
     from vitsmith.models.build import Model
 
 Array = np.ndarray[Any, Any]
-Program = Literal["torch", "onnx"]
+Program = Literal["torch", "onnx", "openvino", "executorch"]
 
 
 @dataclass(eq=False)
 class Bundle:
     """A model with its preprocessing, label names, origin and measurements.
 
-    `program` says what runs it: 'torch' for weights of our own models, 'onnx' for exported graphs. Of LiT, `text` and
-    `vocabulary` are the text side: how texts become tokens, and the bytes of the tokenizer's file.
+    `program` says what its file is for: 'torch' for weights of our own models, else the format of an exported program,
+    and `program_spec` what that computes in. Of LiT, `text` and `vocabulary` are the text side: how texts become
+    tokens, and the bytes of the tokenizer's file.
     """
 
     config: ModelConfig
@@ -41,6 +42,7 @@ class Bundle:
     vocabulary: bytes | None = field(default=None, repr=False)
     measurements: tuple[Measurement, ...] = ()
     program: Program = "torch"
+    program_spec: ProgramSpec = field(default_factory=ProgramSpec)
     folder: Path | None = None
     """Where its files are; None while it is only in memory."""
     golden: Golden | None = field(default=None, repr=False)

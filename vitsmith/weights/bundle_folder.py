@@ -2,8 +2,8 @@
 
 model/
   bundle.json          everything but the numbers, and the SHA-256 of each other file
-  model.safetensors    or model.onnx (with model.onnx.data when large)
-  text.onnx            the text tower of an exported LiT
+  model.safetensors    or model.onnx (with model.onnx.data when large), model.xml and model.bin, model.pte
+  text.*               the text tower of an exported LiT
   tokenizer.txt        or tokenizer.model: the vocabulary of a LiT
   golden.safetensors   images, their tensors and their outputs; of LiT also texts
   README.md            the model card, written from bundle.json
@@ -24,7 +24,7 @@ from vitsmith.errors import BundleError, OutputError
 from vitsmith.files import replacing_folder, sha256, write_text
 from vitsmith.models.build import Model, build
 from vitsmith.models.config import LiTConfig, ModelConfig, show_size
-from vitsmith.specs import ImageSpec, Labels, Measurement, Provenance, Similarity, TextSpec
+from vitsmith.specs import ImageSpec, Labels, Measurement, ProgramSpec, Provenance, Similarity, TextSpec
 from vitsmith.weights.bundle import Bundle, Program, vocabulary_suffix
 from vitsmith.weights.card import model_card
 from vitsmith.weights.golden import read_golden, write_golden
@@ -40,6 +40,7 @@ class Description(BaseModel):
 
     format: int
     program: Program
+    program_spec: ProgramSpec = ProgramSpec()
     config: ModelConfig
     images: ImageSpec
     text: TextSpec | None
@@ -77,7 +78,7 @@ def write_bundle(
         if bundle.golden is not None:
             write_golden(bundle.golden, partial / GOLDEN)
         (partial / CARD).write_text(model_card(bundle), encoding="utf-8")
-        files = {path.name: sha256(path) for path in sorted(partial.iterdir()) if path.name != CARD}
+        files = {name: sha256(partial / name) for name in _files(partial) if name != CARD}
         (partial / DESCRIPTION).write_text(_describe(bundle, files), encoding="utf-8")
     return read_bundle(folder, verify=False)
 
@@ -86,8 +87,7 @@ def read_bundle(folder: str | os.PathLike[str], *, verify: bool = True) -> Bundl
     """The bundle in `folder`; with `verify` every file's hash is compared. Raises BundleError."""
     folder = Path(folder)
     description = _read_description(folder)
-    names = [path.name for path in folder.iterdir() if path.name not in (DESCRIPTION, CARD)]
-    missing = sorted(set(description.files) - set(names))
+    missing = sorted(set(description.files) - set(_files(folder)))
     if missing:
         raise BundleError(f"{folder}: {', '.join(missing)} is missing; copy the whole folder again")
     if verify:
@@ -106,11 +106,17 @@ def read_bundle(folder: str | os.PathLike[str], *, verify: bool = True) -> Bundl
         vocabulary=_read_vocabulary(folder, description),
         measurements=description.measurements,
         program=description.program,
+        program_spec=description.program_spec,
         folder=folder,
         golden=read_golden(folder / GOLDEN) if GOLDEN in description.files else None,
         _weights_hash=description.weights,
         _similarity=description.similarity,
     )
+
+
+def _files(folder: Path) -> list[str]:
+    """Names of all files in a folder and the folders within, with slashes."""
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
 def _read_vocabulary(folder: Path, description: Description) -> bytes | None:
@@ -165,6 +171,7 @@ def _describe(bundle: Bundle, files: dict[str, str]) -> str:
     description = Description(
         format=FORMAT,
         program=bundle.program,
+        program_spec=bundle.program_spec,
         config=bundle.config,
         images=bundle.images,
         text=bundle.text,

@@ -14,7 +14,13 @@ def model_card(bundle: Bundle) -> str:
     lines = [f"# {title(bundle.config)}", "", "Written by vitsmith from `bundle.json`.", ""]
     lines += ["## Use", "", "```python", "import vitsmith as vs", ""]
     lines += [*_usage(bundle), "```"]
-    lines += ["", "## Model", "", f"- Program: {bundle.program}", f"- Input: {describe_images(bundle.images)}"]
+    lines += [
+        "",
+        "## Model",
+        "",
+        f"- Program: {describe_program(bundle)}",
+        f"- Input: {describe_images(bundle.images)}",
+    ]
     if bundle.text is not None:
         lines.append(f"- Text: {describe_text(bundle)}")
         lines.append(f"- Scores: {describe_similarity(bundle)}")
@@ -39,6 +45,14 @@ def model_card(bundle: Bundle) -> str:
             f"- {one.name}: {one.value:.4g}{one.unit and ' ' + one.unit}{interval}{context and f' ({context})'}"
         )
     return "\n".join(lines) + "\n"
+
+
+def describe_program(bundle: Bundle) -> str:
+    """'torch', or 'openvino, int8, rest bf16, batches of 1, uint8 pixels in'."""
+    spec = bundle.program_spec
+    told = [bundle.program, "" if bundle.program == "torch" else spec.arithmetic]
+    told += [f"batches of {spec.batch}" if spec.batch else "", "uint8 pixels in" if spec.pixels else ""]
+    return ", ".join(part for part in told if part)
 
 
 def _usage(bundle: Bundle) -> list[str]:

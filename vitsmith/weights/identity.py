@@ -32,6 +32,9 @@ def hash_weights(model: nn.Module) -> str:
 _TRAINING = {"dropout", "attention_dropout", "stochastic_depth"}
 """Fields of configurations that nothing depends on once a model is trained."""
 
+_LATER: dict[str, Any] = {"merge": (), "head_width": None}
+"""Fields that configurations did not have from the start; where unused they do not change a name given before."""
+
 
 def name_space(weights: str, config: ModelConfig, images: ImageSpec, text: TextSpec | None) -> str:
     """A short hash of everything that decides embeddings: weights, configuration and preprocessing.
@@ -39,7 +42,9 @@ def name_space(weights: str, config: ModelConfig, images: ImageSpec, text: TextS
     Prompt templates and fast decoding do not change what a vector means. Whether a vocabulary is at hand does not
     either, of images: see `Bundle.text_identity`.
     """
-    left_out: Any = {"image": _TRAINING} if isinstance(config, LiTConfig) else _TRAINING
+    tower = config.image if isinstance(config, LiTConfig) else config
+    later = {name for name, usual in _LATER.items() if getattr(tower, name, usual) == usual}
+    left_out: Any = {"image": _TRAINING | later} if isinstance(config, LiTConfig) else _TRAINING | later
     described = {
         "weights": weights,
         "config": config.model_dump(mode="json", exclude=left_out),

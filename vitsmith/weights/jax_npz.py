@@ -98,6 +98,10 @@ def _not_in_original(config: ModelConfig) -> str:
             return "a distillation token"
         if getattr(tower, "norm_after_pooling", False):
             return "a norm after the pooling"
+        if getattr(tower, "merge", ()):
+            return "token merging"
+        if getattr(tower, "head_width", None):
+            return "pruned heads"
         if getattr(tower, "class_token", False) and tower.pooling == "gap":
             return "mean pooling beside a class token"
     return ""
