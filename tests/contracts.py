@@ -129,10 +129,10 @@ def features_are_what_the_head_sees(config: ModelConfig) -> None:
         logits = (model.head(tokens[:, 0]) + model.distillation_head(tokens[:, 1])) / 2
     else:
         logits = model.head(pooled)
-    torch.testing.assert_close(logits, model(images), rtol=0, atol=0)
+    torch.testing.assert_close(logits, model(images), rtol=0, atol=5e-6)  # which computes only what the head sees
     headless = build(change(tower, classes=0)).eval()
     headless.load_state_dict({name: w for name, w in model.state_dict().items() if "head." not in name})
-    torch.testing.assert_close(headless(images), pooled, rtol=0, atol=0)
+    torch.testing.assert_close(headless(images), pooled, rtol=0, atol=5e-6)
 
 
 def intermediates_are_the_outputs_of_their_modules(config: ModelConfig) -> None:

@@ -23,6 +23,11 @@ class Thresholds:
     """Largest difference of any output, as a share of the largest reference output."""
     agreement: float = 1.0
     """Share of images on which both name the same class."""
+    cosine: float = 0.9999
+    """Lowest cosine between the reference's output of an image and the candidate's."""
+    tie: float | None = None
+    """Classes whose reference outputs differ by no more, as a share of the largest, count as the same; default
+    `relative`."""
     batches: tuple[int, ...] = (1, 2, 7)
     """Batch sizes that must work; a program frozen at one size fails here."""
 
@@ -34,6 +39,7 @@ class Verdict:
     images: int
     relative: float
     agreement: float
+    cosine: float
     failures: tuple[str, ...]
     first_layer: str = ""
 
@@ -66,7 +72,8 @@ def compare(
     if not len(images) or not thresholds.batches:
         raise InputError("the gate has nothing to compare: give it at least one image and one batch size")
     expected = np.concatenate([reference(image) for image in _batches(images, 1)])
-    relative, agreement, failures = 0.0, 1.0, []
+    tie = thresholds.relative if thresholds.tie is None else thresholds.tie
+    relative, agreement, cosine, failures = 0.0, 1.0, 1.0, []
     for size in thresholds.batches:
         batches = _batches(_at_least(images, size), size)
         wanted = _at_least(expected, size)[: len(batches) * size]
@@ -79,13 +86,16 @@ def compare(
             failures.append(f"batches of {size} give shape {found.shape}, expected {wanted.shape}")
             continue
         relative = max(relative, relative_difference(wanted, found))
-        agreement = min(agreement, agreement_of(wanted, found, thresholds.relative))
+        agreement = min(agreement, agreement_of(wanted, found, tie))
+        cosine = min(cosine, lowest_cosine(wanted, found))
     if not relative <= thresholds.relative:
         failures.append(f"outputs differ by {relative:.2g} of the largest (allowed {thresholds.relative:g})")
     if agreement < thresholds.agreement:
         failures.append(f"top-1 agrees on {agreement:.1%} of the images (required {thresholds.agreement:.1%})")
+    if not cosine >= thresholds.cosine:
+        failures.append(f"the cosine of outputs falls to {cosine:.4f} (required {thresholds.cosine:g})")
     first = _first_layer(layers, images[:2], thresholds.relative) if failures and layers else ""
-    return Verdict(len(images), relative, agreement, tuple(failures), first)
+    return Verdict(len(images), relative, agreement, cosine, tuple(failures), first)
 
 
 def relative_difference(expected: Array, found: Array) -> float:
@@ -93,6 +103,16 @@ def relative_difference(expected: Array, found: Array) -> float:
     if not (np.isfinite(found).all() and np.isfinite(expected).all()):
         return float("inf")
     return float(np.abs(found - expected).max()) / max(float(np.abs(expected).max()), 1e-12)
+
+
+def lowest_cosine(expected: Array, found: Array) -> float:
+    """The lowest cosine of any row with its counterpart, over the last axis; -1 when anything is not finite."""
+    expected, found = expected.astype(np.float64), found.astype(np.float64)
+    lengths = np.linalg.norm(expected, axis=-1) * np.linalg.norm(found, axis=-1)
+    cosines = (expected * found).sum(axis=-1) / np.maximum(lengths, 1e-30)
+    both_zero = (np.abs(expected).max(axis=-1) == 0) & (np.abs(found).max(axis=-1) == 0)
+    lowest = float(np.where(both_zero, 1.0, cosines).min())
+    return lowest if np.isfinite(lowest) else -1.0
 
 
 def agreement_of(expected: Array, found: Array, tolerance: float) -> float:

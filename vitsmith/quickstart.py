@@ -21,6 +21,7 @@ from vitsmith.errors import GateError, MissingPackageError
 from vitsmith.evaluate.evaluation import Evaluation, evaluate
 from vitsmith.evaluate.speed import Cost, Speed, measure_speed
 from vitsmith.export.onnx import export_onnx
+from vitsmith.export.program import Gate
 from vitsmith.files import replacing, write_text
 from vitsmith.gate import Thresholds, agreement_of
 from vitsmith.predict import Predictor
@@ -108,7 +109,7 @@ def go_road(run: Run, recipe: TrainRecipe, listener: Listener) -> Road:
     listener(Outcome(_show(before)))
 
     listener(Stage(3, "exporting it to ONNX, behind the gate"))
-    written, verdict = export_onnx(trained.bundle, run.folder / "model-onnx", images=gate_images(splits.val))
+    written, verdict = export_onnx(trained.bundle, run.folder / "model-onnx", gate=Gate(images=gate_images(splits.val)))
     listener(Outcome(f"passed: no output differs by more than {verdict.relative:.1g} of the largest"))
 
     listener(Stage(4, "loading the exported bundle from disk and evaluating that"))

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from vitsmith.layers.block import Block
 from vitsmith.layers.depth import depth_rates
+from vitsmith.layers.eager import is_watched
 from vitsmith.layers.norm import LayerNorm
 from vitsmith.layers.patches import PatchEmbedding, sequence
 from vitsmith.layers.pooling import pool
@@ -64,7 +65,8 @@ class VisionTransformer(nn.Module):
         self.distillation_head = _head(config) if config.distillation_token else None
 
     def forward(self, images: Tensor) -> Tensor:
-        prefix_only = self.training and self.config.pooling == "token"  # a 20th of a Ti's time; features() need all
+        # What the head does not see of the last block is a 20th of a Ti's time; features() and hooks want all of it.
+        prefix_only = self.config.pooling == "token" and (self.training or not is_watched(self.blocks[-1], self.norm))
         _, seen = self._encode(images, kept=self.config.prefix if prefix_only else None)
         if self.distillation_head is None:
             return self.head(seen)

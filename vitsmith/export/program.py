@@ -1,0 +1,232 @@
+"""From a bundle of torch weights to a bundle for another runtime, behind the gate: the way that all targets go.
+
+The parts are written into a candidate bundle in a temporary folder. It is opened with the engine that users will open
+it with and compared there; only a candidate that passes goes where it was asked for.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vitsmith.data.photos import sample_images
+from vitsmith.data.preprocess import preprocess
+from vitsmith.data.samples import Samples
+from vitsmith.engines.base import Engine, open_engine
+from vitsmith.errors import BundleError, GateError, InputError
+from vitsmith.evaluate.evaluation import evaluate
+from vitsmith.export.parts import Part, gate_images, parts_of
+from vitsmith.gate import Thresholds, Verdict, agreement_of, compare, relative_difference
+from vitsmith.models.config import LiTConfig
+from vitsmith.models.lit import LiT
+from vitsmith.predict import Predictor
+from vitsmith.specs import Measurement, ProgramSpec
+from vitsmith.weights.bundle import Bundle, Program
+from vitsmith.weights.bundle_folder import write_bundle
+
+Array = np.ndarray[Any, Any]
+Layers = Iterator[tuple[str, Array, Array]]
+
+GOLDEN_IMAGES = 2
+
+THRESHOLDS: dict[str, Thresholds] = {
+    "fp32": Thresholds(),
+    "fp16": Thresholds(relative=0.02, cosine=0.9995),
+    "bf16": Thresholds(relative=0.1, cosine=0.995),
+    "int8": Thresholds(relative=np.inf, agreement=0.0, cosine=0.0, tie=0.0),
+}
+"""What the gate allows by precision. Rounded arithmetic moves single outputs; their direction it must keep. int8 is
+judged by what it is for, the answers on real images: see `vitsmith.compress.quantize`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Gate:
+    """What a new program is compared on, and what it may change."""
+
+    images: Sequence[Array] | None = None
+    """uint8 RGB images, at best the user's own; default the bundle's golden images and sample photographs."""
+    samples: Samples | None = None
+    """Labelled images: on them accuracy may drop by at most `max_drop`."""
+    max_drop: float = 0.5
+    """Percentage points of top-1."""
+    thresholds: Thresholds | None = None
+    """Default: those of the precision."""
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """One kind of program."""
+
+    program: Program
+    spec: ProgramSpec
+    source: str
+    """What provenance says it was made by."""
+    write: Callable[[Sequence[Part], Path], None]
+    """Writes the files of all parts into a folder, unchecked."""
+    layers: Callable[[Part, Path, Array], Layers] | None = None
+    """(layer, torch output, its output) in the order of the graph, for a part in a folder and a batch of its inputs."""
+    notes: tuple[str, ...] = ()
+
+
+def export_program(
+    bundle: Bundle, folder: str | os.PathLike[str], target: Target, gate: Gate | None = None
+) -> tuple[Bundle, Verdict]:
+    """Writes a bundle for `target` and returns it with the gate's verdict, of LiT that of the worse tower.
+
+    Raises GateError, leaving nothing, when the target's runtime gives other answers; InputError for a bundle that is
+    already exported, and for labelled images of a model that has no classes.
+    """
+    gate = gate or Gate()
+    bundle, notes = _prepared(bundle, target)
+    if gate.samples is not None and (isinstance(bundle.config, LiTConfig) or not bundle.classes):
+        raise InputError(f"{bundle.where} has no classes of its own, so labelled data cannot judge it: give --images")
+    images = gate.images if gate.images is not None and len(gate.images) else gate_images(bundle)
+    tensors = np.stack([preprocess(image, bundle.images) for image in images])
+    parts = parts_of(bundle, tensors, pixels=target.spec.pixels)
+    with tempfile.TemporaryDirectory(prefix="vitsmith-export-") as place:
+        candidate = write_bundle(
+            _described(bundle, target, notes),
+            Path(place) / "candidate",
+            write_program=lambda files: target.write(parts, files),
+        )
+        assert candidate.folder is not None
+        engine = _open(candidate, bundle)
+        verdict = _compare(bundle, engine, parts, tensors, target, gate, candidate.folder)
+        if gate.samples is not None:
+            _require_accuracy(bundle, candidate, engine, gate)
+        final = replace(candidate, golden=_golden(bundle, candidate, engine))
+        source = candidate.folder
+        written = write_bundle(final, folder, write_program=lambda files: _copy_programs(source, files))
+    return written, verdict
+
+
+def _prepared(bundle: Bundle, target: Target) -> tuple[Bundle, tuple[str, ...]]:
+    """The torch bundle to export, with golden examples, and notes on what is different of it."""
+    if bundle.program != "torch":
+        raise InputError(f"{bundle.where} is already exported (model.{bundle.program}); export the torch one")
+    notes: tuple[str, ...] = ()
+    if target.spec.pixels and bundle.images.quantize == "none":
+        rounded = replace(bundle, images=bundle.images.model_copy(update={"quantize": "round"}), golden=None)
+        notes = (_rounding(bundle, rounded),)
+        bundle = rounded
+    if bundle.golden is None:
+        bundle = bundle.with_golden(sample_images(GOLDEN_IMAGES))
+    return bundle, notes
+
+
+def _rounding(bundle: Bundle, rounded: Bundle) -> str:
+    """What it changes that resized pixels are rounded to uint8. Raises GateError when it changes answers."""
+    images = gate_images(bundle)
+    before, after = (
+        one.run_torch(np.stack([preprocess(image, one.images) for image in images])) for one in (bundle, rounded)
+    )
+    difference = relative_difference(before, after)
+    if agreement_of(before, after, max(difference, 1e-3)) < 1:
+        raise GateError(
+            f"{bundle.where} takes resized pixels as they are, and rounding them to uint8 changes its answers: "
+            "export it without --pixels"
+        )
+    return f"resized pixels are rounded to uint8, which moved outputs by up to {difference:.2g} of the largest"
+
+
+def _described(bundle: Bundle, target: Target, notes: tuple[str, ...]) -> Bundle:
+    provenance = bundle.provenance.model_copy(
+        update={
+            "source": target.source,
+            "parent": bundle.where,
+            "notes": (*bundle.provenance.notes, *target.notes, *notes),
+        }
+    )
+    return replace(
+        bundle,
+        program=target.program,
+        program_spec=target.spec,
+        folder=None,
+        provenance=provenance,
+        measurements=tuple(_before_export(one) for one in bundle.measurements if "second" not in one.name),
+        _model=None,
+        _weights_hash=bundle.weights_hash,
+        _similarity=bundle.similarity if isinstance(bundle.model, LiT) else None,
+    )
+
+
+def _before_export(measurement: Measurement) -> Measurement:
+    """An accuracy that was measured on the program this one was made from says so."""
+    return measurement.model_copy(update={"data": f"{measurement.data}, before export"})
+
+
+def _open(candidate: Bundle, bundle: Bundle) -> Engine:
+    """The engine that a user would run it with. Raises GateError for a program that it does not take."""
+    try:
+        return open_engine(replace(candidate, golden=None), candidate.program)
+    except BundleError as error:
+        raise GateError(
+            f"the {candidate.program} export of {bundle.where} was refused, nothing was written: {error}"
+        ) from None
+
+
+def _compare(
+    bundle: Bundle,
+    engine: Engine,
+    parts: Sequence[Part],
+    tensors: Array,
+    target: Target,
+    gate: Gate,
+    folder: Path,
+) -> Verdict:
+    """The verdict of the worst part. Raises GateError."""
+    verdicts = []
+    for part in parts:
+        text = part.name == "text"
+        inputs = part.inputs if text else tensors
+        run = engine.run_texts if text else engine.run
+        reference = bundle.run_texts_torch if text else bundle.run_torch
+
+        def layers(batch: Array, part: Part = part) -> Layers:
+            assert target.layers is not None
+            return target.layers(part, folder, batch if part.name == "text" else part.inputs[: len(batch)])
+
+        thresholds = gate.thresholds or THRESHOLDS[target.spec.precision]
+        verdict = compare(reference, run, inputs, thresholds, layers=layers if target.layers else None)
+        verdict.require(f"the {target.program} export of {bundle.where} ({part.name})")
+        verdicts.append(verdict)
+    return max(verdicts, key=lambda verdict: verdict.relative)
+
+
+def _require_accuracy(bundle: Bundle, candidate: Bundle, engine: Engine, gate: Gate) -> None:
+    """Raises GateError when the candidate is right less often than allowed."""
+    assert gate.samples is not None
+    before = evaluate(Predictor(bundle), gate.samples).scores.top1
+    after = evaluate(Predictor(candidate, engine=engine.name), gate.samples).scores.top1
+    if 100 * (before - after) > gate.max_drop:
+        raise GateError(
+            f"the {candidate.program} export of {bundle.where} was refused, nothing was written: on "
+            f"{len(gate.samples)} labelled images top-1 falls from {before:.2%} to {after:.2%} "
+            f"(allowed {gate.max_drop:g} points)"
+        )
+
+
+def _golden(bundle: Bundle, candidate: Bundle, engine: Engine) -> Any:
+    """Golden answers: the float model's, or of a program that rounds its own, as it is to give them elsewhere too."""
+    golden = bundle.golden
+    assert golden is not None
+    if candidate.program_spec.precision == "fp32":
+        return golden
+    golden = replace(golden, outputs=engine.run(golden.tensors))
+    if golden.texts is not None:
+        golden = replace(golden, texts=replace(golden.texts, embeddings=engine.run_texts(golden.texts.tokens)))
+    return golden
+
+
+def _copy_programs(source: Path, target: Path) -> None:
+    """All files of the programs themselves: the rest of a bundle is written by `write_bundle`."""
+    for path in source.iterdir():
+        if path.name.startswith(("model.", "text.")):
+            shutil.copyfile(path, target / path.name)
