@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,60 +12,111 @@ from vitsmith.cli.output import JsonOption, print_facts, print_json, say
 
 if TYPE_CHECKING:
     from vitsmith.data.images import Pixels
+    from vitsmith.gate import Verdict
+    from vitsmith.weights.bundle import Bundle
 
 
-class Target(StrEnum):
+class To(StrEnum):
     """What can be written."""
 
     onnx = "onnx"
+    openvino = "openvino"
+    executorch = "executorch"
+    web = "web"
+    triton = "triton"
     npz = "npz"
 
 
+class ExportPrecision(StrEnum):
+    """What the program is to compute in."""
+
+    fp32 = "fp32"
+    fp16 = "fp16"
+    bf16 = "bf16"
+    int8 = "int8"
+
+
 def export(
-    model: Annotated[str, typer.Argument(help="A bundle of torch weights, a checkpoint or a published name.")],
-    to: Annotated[Target, typer.Option(help="onnx: a bundle for onnxruntime; npz: the original's names and layouts.")],
+    model: Annotated[str, typer.Argument(help="A bundle, a checkpoint or a published name.")],
+    to: Annotated[
+        To, typer.Option(help="A runtime's program, a web page, a Triton repository, or the original's .npz.")
+    ],
+    precision: Annotated[
+        ExportPrecision, typer.Option(help="fp32, fp16, bf16 or int8, as far as the target computes it.")
+    ] = ExportPrecision.fp32,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="The one batch size of the program; default: any batch.")
+    ] = None,
+    pixels: Annotated[
+        bool, typer.Option("--pixels", help="The program takes uint8 pixels and normalises by itself.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="Where to write; default runs/export/<name>-<target>.")] = None,
     images: Annotated[
         list[str] | None, typer.Option(help="Files or folders of your images for the gate; may be repeated.")
     ] = None,
+    data: Annotated[str, typer.Option(help="Labelled images, as for evaluate: accuracy is part of the gate.")] = "",
+    split: Annotated[str, typer.Option(help="train, val or test of --data; default: the held-out part.")] = "",
+    max_drop: Annotated[float, typer.Option(min=0, help="Points of top-1 that may be lost on --data.")] = 0.5,
     force: Annotated[bool, typer.Option("--force", help="Replace what is at --out.")] = False,
     json: JsonOption = False,
 ) -> None:
     """Export a model. The result is compared with the original first; if it differs, nothing is written (exit 3)."""
     from vitsmith.errors import InputError, OutputError
+    from vitsmith.export.program import Gate
+    from vitsmith.export.targets import check, export
     from vitsmith.files import check_writable, new_folder
     from vitsmith.runs import model_name
+    from vitsmith.specs import ProgramSpec
     from vitsmith.weights.checkpoints import load, save
 
-    if to is Target.npz and images:
-        raise InputError("--images are for the gate of --to onnx; an .npz holds the same weights and needs none")
+    if to is To.npz and (images or data):
+        raise InputError("an .npz holds the same weights and passes no gate: leave --images and --data out")
+    if split and not data:
+        raise InputError("--split chooses a part of --data: give that too")
     if out is not None and out.exists() and not force:
         raise OutputError(f"{out} exists: choose another --out, or replace it with --force")
     if out is not None:
         check_writable(out)
     bundle = load(model)
-    gate_images = _read_images(images or [])
-    name = f"{model_name(model)}-{to.value}"
-    if to is Target.npz:
+    spec = ProgramSpec(precision=precision.value, batch=batch, pixels=pixels)
+    check(bundle, to.value, spec)
+    gate = Gate(_read_images(images or []) or None, _open(data, split), max_drop)
+    name = f"{model_name(model)}-{to.value}" + ("" if precision is ExportPrecision.fp32 else f"-{precision.value}")
+    if to is To.npz:
         target = out or new_folder(Path("runs") / "export" / name) / f"{name}.npz"
         save(bundle, target, format="npz")
-        facts = {"written": str(target)}
+        facts: dict[str, Any] = {"written": str(target)}
     else:
-        from vitsmith.export.onnx import export_onnx
-
         target = out or new_folder(Path("runs") / "export" / name) / "model"
         say("exporting and checking; this takes a few seconds to a minute")
-        exported, verdict = export_onnx(bundle, target, images=gate_images or None)
-        facts = {
-            "written": str(exported.folder),
-            "checked on": f"{verdict.images} images in batches of 1, 2 and 7",
-            "difference": f"{verdict.relative:.2g} of the largest output",
-            "top-1 agreement": f"{verdict.agreement:.1%}",
-        }
+        facts = _facts(*export(bundle, target, to.value, spec, gate), target)
     if json:
         print_json(facts)
     else:
         print_facts(facts.items())
+
+
+def _facts(exported: Bundle, verdict: Verdict | None, target: Path) -> dict[str, Any]:
+    facts: dict[str, Any] = {"written": str(target)}
+    if exported.folder is not None and exported.folder != target:
+        facts["bundle"] = str(exported.folder)
+    if verdict is None:
+        return facts | {"checked on": "the program was taken as it is; it passed its gate when it was made"}
+    return facts | {
+        "checked on": f"{verdict.images} images in batches of 1, 2 and 7",
+        "difference": f"{verdict.relative:.2g} of the largest output",
+        "lowest cosine": f"{verdict.cosine:.6f}",
+        "top-1 agreement": f"{verdict.agreement:.1%}",
+    }
+
+
+def _open(data: str, split: str) -> Any:
+    """Labelled images for the gate, or None."""
+    if not data:
+        return None
+    from vitsmith.data.datasets import open_labelled
+
+    return open_labelled(data, split)[0]
 
 
 def _read_images(arguments: list[str]) -> list[Pixels]:

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Literal, Protocol, get_args
+from dataclasses import replace
+from typing import Any, Protocol
 
 import numpy as np
 
 from vitsmith.data.photos import sample_images
-from vitsmith.errors import BundleError, InputError, UnknownNameError
+from vitsmith.engines.graph_report import GraphReport
+from vitsmith.engines.plan import Goal
+from vitsmith.engines.registry import ENGINES, PRECISIONS, Settings, precisions_of, programs_of, runners
+from vitsmith.errors import BundleError, InputError, MissingPackageError, UnknownNameError
 from vitsmith.weights.bundle import Bundle
 from vitsmith.weights.golden import OUTPUT_TOLERANCE
 
 Array = np.ndarray[Any, Any]
-Precision = Literal["fp32", "bf16"]
 
-TOLERANCES: dict[str, float] = {"fp32": OUTPUT_TOLERANCE, "bf16": 0.05}
+TOLERANCES: dict[str, float] = {"fp32": OUTPUT_TOLERANCE, "fp16": 0.02, "bf16": 0.05, "int8": 0.1}
 """How far golden outputs may be off, as a share of the largest. In bfloat16, with the weights of
 tests/reference/fill.py, 0.005 to 0.016 were seen for ViTs, Mixers and both towers of LiT-B16B_2, and 0.12 for a hybrid,
-which would be refused."""
+which would be refused. Programs in fp16, bf16 and int8 have golden outputs of their own: other processors round a few
+values the other way."""
 
 SAMPLES = 2
 
@@ -28,61 +31,118 @@ class Engine(Protocol):
 
     name: str
     precision: str
+    """What it computes in: 'float32', 'bfloat16', 'float16', 'int8', 'int8, rest bfloat16'."""
+    why: str
+    """Why it was taken, in a sentence."""
 
     def run(self, images: Array) -> Array:
         """float32 (batch, 3, height, width) in the range of the bundle's ImageSpec -> float32 outputs, any batch."""
 
+    def run_pixels(self, pixels: Array) -> Array:
+        """uint8 (batch, height, width, 3) at the model's size -> outputs. InputError where programs take no pixels."""
+
     def run_texts(self, tokens: Array) -> Array:
         """int32 (batch, length) -> float32 (batch, E) unit vectors. Raises InputError without a text tower."""
 
-
-def _torch(bundle: Bundle, threads: int | None, precision: Precision) -> Engine:
-    from vitsmith.engines.torch import TorchEngine
-
-    return TorchEngine(bundle, threads, precision)
+    def report(self) -> GraphReport:
+        """What it did with the graph; may run it once."""
 
 
-def _onnx(bundle: Bundle, threads: int | None, precision: Precision) -> Engine:
-    from vitsmith.engines.onnx import OnnxEngine
-
-    if precision != "fp32":
-        raise InputError(f"{bundle.where} was exported in fp32 and runs in it; {precision} is for the torch engine")
-    return OnnxEngine(bundle, threads)
-
-
-ENGINES: dict[str, Callable[[Bundle, int | None, Precision], Engine]] = {"torch": _torch, "onnx": _onnx}
-"""Engine by name; each runs the bundles whose program has that name."""
-
-
-def open_engine(bundle: Bundle, engine: str = "auto", *, threads: int | None = None, precision: str = "fp32") -> Engine:
+def open_engine(
+    bundle: Bundle,
+    engine: str = "auto",
+    *,
+    threads: int | None = None,
+    precision: str = "auto",
+    goal: Goal = "throughput",
+) -> Engine:
     """An engine for `bundle` whose golden answers have been checked on this machine.
 
-    'auto' takes the one that the bundle's program is for. `threads` limits the processor cores it uses. With precision
-    'bf16' (torch only) the golden answers may be off by what such arithmetic rounds.
-    Raises UnknownNameError, InputError for an engine that cannot run this bundle, BundleError for wrong answers.
+    Args:
+        bundle: what is to run.
+        engine: a name of ENGINES; 'auto' measures those that run this program, once on this machine, and takes the
+            fastest.
+        threads: processor cores it uses; default all.
+        precision: 'auto' is the program's own, of torch weights fp32. With another the golden answers may be off by
+            what such arithmetic rounds.
+        goal: 'throughput' of batches, or 'latency' of one image at a time.
+
+    Raises UnknownNameError, MissingPackageError, InputError for an engine that cannot run this bundle so, BundleError
+    for wrong answers.
     """
-    name = bundle.program if engine == "auto" else engine
-    if name not in ENGINES:
-        raise UnknownNameError("engine", name, ("auto", *ENGINES))
-    if precision not in get_args(Precision):
-        raise UnknownNameError("precision", precision, get_args(Precision))
-    if name != bundle.program:
-        raise InputError(
-            f"{bundle.where} is a bundle for the {bundle.program!r} engine, not {name!r}"
-            + ("; make one with  vitsmith export --to onnx" if name == "onnx" else "")
-        )
-    opened = ENGINES[name](bundle, threads, precision)  # type: ignore[arg-type]  # checked above
+    _check_names(bundle, engine, precision, goal)
+    settings = Settings(threads=threads, precision=precision, goal=goal)
+    if engine != "auto":
+        opened = open_checked(bundle, engine, settings)
+        opened.why = "asked for by name"
+        return opened
+    names = _candidates(bundle, precision)
+    from vitsmith.engines.choice import open_best
+
+    return open_best(bundle, names, replace(settings, measure=True), open_checked)
+
+
+def open_checked(bundle: Bundle, name: str, settings: Settings) -> Engine:
+    """The engine of that name, its golden answers checked."""
+    kind = ENGINES[name]
+    if not kind.installed:
+        raise MissingPackageError(kind.package, kind.extra)
+    precision = settings.precision if settings.precision != "auto" else precisions_of(bundle, name)[0]
+    opened = kind.open(bundle, replace(settings, precision=precision))
     _check(bundle, opened, precision)
     return opened
 
 
+def tolerance_of(bundle: Bundle, precision: str) -> float:
+    """How far the answers of `bundle` may be off when it runs in `precision` ('auto': its program's own)."""
+    own = bundle.program_spec.precision
+    return max(TOLERANCES[own], TOLERANCES[own if precision == "auto" else precision])
+
+
+def _check_names(bundle: Bundle, engine: str, precision: str, goal: str) -> None:
+    if engine != "auto" and engine not in ENGINES:
+        raise UnknownNameError("engine", engine, ("auto", *ENGINES))
+    if precision not in PRECISIONS:
+        raise UnknownNameError("precision", precision, PRECISIONS)
+    if goal not in ("throughput", "latency"):
+        raise UnknownNameError("goal", goal, ("throughput", "latency"))
+    if engine == "auto":
+        return
+    able = runners(bundle.program)
+    if engine not in able:
+        others = f"; it also runs in {', '.join(map(repr, able[1:]))}" if able[1:] and bundle.program != "torch" else ""
+        made = programs_of(engine)[0]
+        way = f"; make one with  vitsmith export --to {made}" if bundle.program == "torch" else others
+        raise InputError(f"{bundle.where} is a bundle for the {able[0]!r} engine, not {engine!r}{way}")
+    if precision not in ("auto", *precisions_of(bundle, engine)):
+        raise InputError(_wrong_precision(bundle, precision))
+
+
+def _candidates(bundle: Bundle, precision: str) -> list[str]:
+    """Engines for 'auto', the program's own first: installed, able, and not compiling anew at every start."""
+    able = [name for name in runners(bundle.program) if not ENGINES[name].compiles_at_every_start]
+    fitting = [name for name in able if precision in ("auto", *precisions_of(bundle, name))]
+    if not fitting:
+        raise InputError(_wrong_precision(bundle, precision))
+    installed = [name for name in fitting if ENGINES[name].installed]
+    if not installed:
+        raise MissingPackageError(ENGINES[fitting[0]].package, ENGINES[fitting[0]].extra)
+    return installed
+
+
+def _wrong_precision(bundle: Bundle, precision: str) -> str:
+    there = "; ".join(f"{name} runs it in {' or '.join(precisions_of(bundle, name))}" for name in runners(bundle.program))
+    return f"{bundle.where} ({bundle.program} program, {bundle.program_spec.arithmetic}) cannot run in {precision}: {there}"
+
+
 def _check(bundle: Bundle, opened: Engine, precision: str) -> None:
     """Golden answers; rounded arithmetic is also held against float32 where a bundle has none. Raises BundleError."""
-    if precision != "fp32" and bundle.golden is None:
+    own = precision == bundle.program_spec.precision
+    if not own and bundle.golden is None and bundle.program == "torch":
         bundle = bundle.with_golden(sample_images(SAMPLES))
     try:
-        bundle.check_golden(opened.run, tolerance=TOLERANCES[precision])
+        bundle.check_golden(opened.run, tolerance=tolerance_of(bundle, precision))
     except BundleError as error:
-        if precision == "fp32":
+        if own:
             raise
         raise BundleError(f"{error}: {precision} is too coarse for this model, or goes wrong here; use fp32") from None

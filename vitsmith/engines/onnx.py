@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from vitsmith.engines.chunks import check_batch, run_in_chunks
+from vitsmith.engines.graph_report import GraphReport
+from vitsmith.engines.machine import available_cores
+from vitsmith.engines.pixels import pixels_from_tensors
+from vitsmith.engines.plan import Plan, race
+from vitsmith.engines.programs import PRECISION_WORDS, is_small, sample_inputs, require_folder, require_pixels
+from vitsmith.engines.registry import Settings
+from vitsmith.engines.remembered import program_hash, question, recall, remember
 from vitsmith.errors import BundleError, InputError, MissingPackageError
 from vitsmith.weights.bundle import Bundle
 
@@ -20,60 +29,99 @@ class OnnxEngine:
     """Runs a bundle's model.onnx, and for LiT its text.onnx, which is opened on first use."""
 
     name = "onnx"
-    precision = "float32"
 
-    def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
-        if bundle.folder is None:
-            raise InputError(f"{bundle.where}: an onnx bundle lives in a folder; load it from there")
-        self._folder, self._threads = bundle.folder, threads
-        self._images = _Graph(bundle.folder / PROGRAM, threads)
+    def __init__(self, bundle: Bundle, settings: Settings = Settings()) -> None:
+        self._folder = require_folder(bundle)
+        self._bundle, self._spec = bundle, bundle.program_spec
+        self.precision = PRECISION_WORDS[self._spec.arithmetic]
+        self.why = ""
+        self.plan, self._images = _settled(bundle, self._folder / PROGRAM, settings)
         self._texts: _Graph | None = None
 
     def run(self, images: Array) -> Array:
-        return self._images.run(images)
+        return self._images.run(pixels_from_tensors(images, self._bundle.images) if self._spec.pixels else images)
+
+    def run_pixels(self, pixels: Array) -> Array:
+        require_pixels(self._bundle)
+        return self._images.run(pixels)
 
     def run_texts(self, tokens: Array) -> Array:
         if self._texts is None:
             path = self._folder / TEXT_PROGRAM
             if not path.exists():
                 raise InputError(f"{self._folder} is a model of images alone: it cannot read text; export a LiT model")
-            self._texts = _Graph(path, self._threads)
+            self._texts = _Graph(path, self.plan, self._spec.batch)
         return self._texts.run(tokens)
+
+    def report(self) -> GraphReport:
+        from vitsmith.engines.onnx_report import report_on_onnx
+
+        images = sample_inputs(self._bundle, self._spec.batch or 1)
+        return report_on_onnx(self._folder / PROGRAM, images, self._bundle)
 
 
 class _Graph:
     """One graph of one input and one output, for any batch."""
 
-    def __init__(self, path: Path, threads: int | None) -> None:
-        self._session = open_session(path, threads=threads)
+    def __init__(self, path: Path, plan: Plan, batch: int | None) -> None:
+        self._session = open_session(path, threads=plan.threads, spinning=plan.spinning)
         self._input = self._session.get_inputs()[0]
-        batch = self._input.shape[0]
-        if isinstance(batch, int):
-            raise BundleError(
-                f"{path} was exported for a batch of exactly {batch}; "
-                "export it again with  vitsmith export --to onnx  for any batch"
-            )
+        found = self._input.shape[0]
+        check_batch(path, found if isinstance(found, int) else None, batch)
+        self._batch = batch
 
     def run(self, inputs: Array) -> Array:
+        return self._run(inputs) if self._batch is None else run_in_chunks(self._run, inputs, self._batch)
+
+    def _run(self, inputs: Array) -> Array:
         outputs: Array = self._session.run(None, {self._input.name: inputs})[0]
-        return outputs
+        return outputs.astype(np.float32, copy=False)
 
 
-def open_session(path: Path, *, threads: int | None = None) -> Any:
-    """An onnxruntime InferenceSession. Raises MissingPackageError or BundleError."""
+def _settled(bundle: Bundle, path: Path, settings: Settings) -> tuple[Plan, _Graph]:
+    """The plan and the program opened with it.
+
+    Whether waiting threads spin is measured for single images. With batches beside decoding threads they must not:
+    spinning costs more there than waking up does (benchmarks/results/folder_prediction_amd-epyc_2026-11-23.md).
+    """
+    batch = bundle.program_spec.batch
+    plan = Plan(batch or 1, 1, settings.threads or available_cores())
+    if settings.goal != "latency" or plan.threads == 1 or is_small(bundle):
+        return plan, _Graph(path, plan, batch)
+    asked = question("onnx plan", program_hash(bundle), ("onnxruntime",), threads=plan.threads, goal=settings.goal)
+    kept = Plan.from_dict((recall(asked) or {}).get("plan"))
+    if kept is not None:
+        return kept, _Graph(path, kept, batch)
+    if not settings.measure:
+        return plan, _Graph(path, plan, batch)
+    choices = [plan, Plan(plan.chunk, 1, plan.threads, spinning=True)]
+    graphs = [_Graph(path, choice, batch) for choice in choices]
+    images = sample_inputs(bundle, 1)
+    runs: list[Callable[[], object]] = [lambda graph=graph: graph.run(images) for graph in graphs]  # type: ignore[misc]
+    rates = race(runs, 1, seconds=1.0)
+    best = rates.index(max(rates))
+    remember(asked, {"plan": choices[best].to_dict(), "rates": rates})
+    return choices[best], graphs[best]
+
+
+def open_session(path: Path, *, threads: int | None = None, spinning: bool = False, **options: Any) -> Any:
+    """An onnxruntime InferenceSession. `options` are set on its SessionOptions.
+
+    Raises MissingPackageError or BundleError.
+    """
     try:
         import onnxruntime
     except ImportError:
         raise MissingPackageError("onnxruntime", "onnx") from None
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    # Idle threads sleep and do not spin: beside decoding threads, spinning costs more than waking up does
-    # (benchmarks/results/folder_prediction_amd-epyc_2026-11-23.md).
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    chosen = onnxruntime.SessionOptions()
+    chosen.log_severity_level = 3
+    chosen.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
     if threads is not None:
-        options.intra_op_num_threads = threads
+        chosen.intra_op_num_threads = threads
+    for name, value in options.items():
+        setattr(chosen, name, value)
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(str(path), chosen, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own exceptions have no common base
         reason = str(error).strip().splitlines()[0]
         raise BundleError(f"{path} cannot be opened by onnxruntime ({reason}); export it again") from None

@@ -8,8 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from vitsmith.engines.base import Precision
+from vitsmith.engines.graph_report import GraphReport, attentions
+from vitsmith.engines.machine import bf16_dot_products
+from vitsmith.engines.registry import Settings
 from vitsmith.errors import InputError
+from vitsmith.layers.attention import Attention
 from vitsmith.models.lit import LiT
 from vitsmith.weights.bundle import Bundle
 
@@ -24,29 +27,57 @@ class TorchEngine:
 
     name = "torch"
 
-    def __init__(self, bundle: Bundle, threads: int | None = None, precision: Precision = "fp32") -> None:
-        if threads is not None:
-            torch.set_num_threads(threads)
-        self.precision = {"fp32": "float32", "bf16": "bfloat16"}[precision]
+    def __init__(self, bundle: Bundle, settings: Settings = Settings()) -> None:
+        if settings.threads is not None:
+            torch.set_num_threads(settings.threads)
+        self.precision = {"fp32": "float32", "bf16": "bfloat16"}[settings.precision]
+        self.why = ""
         self._where = bundle.where
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._model = bundle.model.to(self._device)
-        if precision == "bf16":
+        if settings.precision == "bf16":
             self._model = copy.deepcopy(self._model).bfloat16()
 
     def run(self, images: Array) -> Array:
-        model = self._model
         with torch.inference_mode():
-            given = torch.from_numpy(images).to(self._device, next(model.parameters()).dtype)
-            outputs = model.encode_image(given) if isinstance(model, LiT) else model(given)
-        return _numpy(outputs)
+            return _numpy(self._images(torch.from_numpy(images).to(self._device, next(self._model.parameters()).dtype)))
+
+    def run_pixels(self, pixels: Array) -> Array:
+        raise InputError(f"{self._where} holds torch weights, which take normalised images: export with --pixels")
 
     def run_texts(self, tokens: Array) -> Array:
-        model = self._model
-        if not isinstance(model, LiT):
+        if not isinstance(self._model, LiT):
             raise InputError(f"{self._where} is a model of images alone: it cannot read text; use a LiT model")
         with torch.inference_mode():
-            return _numpy(model.encode_text(torch.from_numpy(tokens).to(self._device)))
+            return _numpy(self._texts(torch.from_numpy(tokens).to(self._device)))
+
+    def report(self) -> GraphReport:
+        """PyTorch has no border between its own kernels and others; modules that compute count as nodes."""
+        model = self._model.image if isinstance(self._model, LiT) else self._model
+        leaves = sum(1 for module in model.modules() if next(module.children(), None) is None)
+        layers = [module for module in model.modules() if isinstance(module, Attention)]
+        remarks = []
+        if self.precision == "bfloat16" and self._device.type == "cpu" and bf16_dot_products() is False:
+            remarks.append("this processor has no bfloat16 products: float32 is faster")
+        explicit = sum(layer.explicit for layer in layers)
+        if explicit:
+            remarks.append(f"{explicit} attentions form their weights (explicit=True) and are not fused")
+        return GraphReport(
+            engine=self.name,
+            nodes=leaves,
+            delegated_nodes=None,
+            delegated_flops=None,
+            attention=(len(layers) - explicit, attentions(model.config)),
+            precision={"bf16" if self.precision == "bfloat16" else "fp32": 1.0},
+            remarks=tuple(remarks),
+        )
+
+    def _images(self, images: torch.Tensor) -> torch.Tensor:
+        return self._model.encode_image(images) if isinstance(self._model, LiT) else self._model(images)
+
+    def _texts(self, tokens: torch.Tensor) -> torch.Tensor:
+        assert isinstance(self._model, LiT)
+        return self._model.encode_text(tokens)
 
 
 def _numpy(outputs: torch.Tensor) -> Array:

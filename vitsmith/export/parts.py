@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from vitsmith.data.photos import sample_images
+from vitsmith.engines.pixels import pixels_from_tensors
 from vitsmith.models.lit import LiT, normalize
 from vitsmith.models.vit import VisionTransformer
 from vitsmith.specs import ImageSpec
@@ -112,14 +113,6 @@ def _with_folded_patches(model: nn.Module, scale: Tensor, shift: Tensor) -> nn.M
         projection.bias.copy_(projection.bias.double() + (kernel * shift).sum(dim=(1, 2, 3)))
         projection.weight.copy_(kernel * scale)
     return folded
-
-
-def pixels_from_tensors(tensors: Array, spec: ImageSpec) -> Array:
-    """float32 (n, 3, h, w) made from uint8 pixels by `normalize` -> those pixels, uint8 (n, h, w, 3)."""
-    scale = np.asarray(spec.std, np.float32)[:, None, None] * 255
-    shift = np.asarray(spec.mean, np.float32)[:, None, None] * 255
-    pixels = np.rint(tensors * scale + shift).clip(0, 255).astype(np.uint8)
-    return np.ascontiguousarray(pixels.transpose(0, 2, 3, 1))
 
 
 def gate_images(bundle: Bundle) -> list[Array]:

@@ -102,9 +102,24 @@ def export_program(
         if gate.samples is not None:
             _require_accuracy(bundle, candidate, engine, gate)
         final = replace(candidate, golden=_golden(bundle, candidate, engine))
-        source = candidate.folder
-        written = write_bundle(final, folder, write_program=lambda files: _copy_programs(source, files))
+        written = copy_bundle(final, folder)
     return written, verdict
+
+
+def copy_bundle(bundle: Bundle, folder: str | os.PathLike[str]) -> Bundle:
+    """Writes an exported bundle, whose program lies in `bundle.folder`, to another place, and returns the one there.
+
+    What of it was changed in memory (golden answers, measurements, provenance) is written as it is there.
+    """
+    source = bundle.folder
+    assert source is not None
+
+    def copy_programs(files: Path) -> None:
+        for path in source.iterdir():
+            if path.name.startswith(("model.", "text.")):  # write_bundle writes all the rest
+                shutil.copyfile(path, files / path.name)
+
+    return write_bundle(bundle, folder, write_program=copy_programs)
 
 
 def _prepared(bundle: Bundle, target: Target) -> tuple[Bundle, tuple[str, ...]]:
@@ -223,10 +238,3 @@ def _golden(bundle: Bundle, candidate: Bundle, engine: Engine) -> Any:
     if golden.texts is not None:
         golden = replace(golden, texts=replace(golden.texts, embeddings=engine.run_texts(golden.texts.tokens)))
     return golden
-
-
-def _copy_programs(source: Path, target: Path) -> None:
-    """All files of the programs themselves: the rest of a bundle is written by `write_bundle`."""
-    for path in source.iterdir():
-        if path.name.startswith(("model.", "text.")):
-            shutil.copyfile(path, target / path.name)

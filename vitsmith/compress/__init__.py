@@ -1,0 +1,1 @@
+"""Smaller and faster programs, each behind a gate."""

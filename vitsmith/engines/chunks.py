@@ -1,0 +1,40 @@
+"""Batches of any size through programs that take a fixed number of images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vitsmith.errors import BundleError
+
+Array = np.ndarray[Any, Any]
+
+
+def run_in_chunks(run: Callable[[Array], Array], inputs: Array, size: int) -> Array:
+    """The outputs of `run` for inputs (batch, ...), given to it `size` at a time; the last are made up with repeats."""
+    if not len(inputs):
+        return run(np.zeros((size, *inputs.shape[1:]), inputs.dtype))[:0]
+    outputs = [run(padded(inputs[at : at + size], size)) for at in range(0, len(inputs), size)]
+    return np.concatenate(outputs)[: len(inputs)]
+
+
+def padded(inputs: Array, size: int) -> Array:
+    """`size` inputs: those given, and the first of them as often as it takes."""
+    if len(inputs) == size:
+        return np.ascontiguousarray(inputs)
+    return np.concatenate([inputs, np.broadcast_to(inputs[:1], (size - len(inputs), *inputs.shape[1:]))])
+
+
+def check_batch(path: Path, found: int | None, expected: int | None) -> None:
+    """Raises BundleError for a graph frozen at a batch that its bundle does not know of; None means any batch."""
+    if found is None or found == expected:
+        return
+    if expected is None:
+        raise BundleError(
+            f"{path} was exported for a batch of exactly {found}; "
+            "export it again with  vitsmith export --to onnx  for any batch"
+        )
+    raise BundleError(f"{path} takes batches of {found}, its bundle says {expected}; export it again")

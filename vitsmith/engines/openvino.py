@@ -1,0 +1,118 @@
+"""OpenVINO on the processor: fixed shapes, several requests at once, and precision always said aloud."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vitsmith.engines.graph_report import GraphReport
+from vitsmith.engines.machine import available_cores
+from vitsmith.engines.openvino_graph import OpenVinoGraph, import_openvino
+from vitsmith.engines.pixels import pixels_from_tensors
+from vitsmith.engines.plan import Plan, default_plan, plans
+from vitsmith.engines.probing import EngineDied, probe
+from vitsmith.engines.programs import PRECISION_WORDS, is_small, require_folder, require_pixels
+from vitsmith.engines.registry import Settings
+from vitsmith.engines.remembered import place_of, program_hash, question, recall, remember
+from vitsmith.errors import InputError
+from vitsmith.weights.bundle import Bundle
+
+Array = np.ndarray[Any, Any]
+
+HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+"""INFERENCE_PRECISION_HINT: OpenVINO computes float programs in bfloat16 where the processor can, unless it is told."""
+
+
+class OpenVinoEngine:
+    """Runs a bundle's model.xml or model.onnx, and for LiT its text program, which is opened on first use.
+
+    A program is compiled and run once in a child process before it is used on a machine for the first time: releases of
+    OpenVINO have died while compiling (SIGFPE on AMD, 2025.3 to 2026.1).
+    """
+
+    name = "openvino"
+
+    def __init__(self, bundle: Bundle, settings: Settings = Settings()) -> None:
+        self._folder = require_folder(bundle)
+        self._bundle, self._spec, self._settings = bundle, bundle.program_spec, settings
+        wanted = self._spec.rest if self._spec.precision == "int8" else settings.precision
+        capabilities = import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        floats = wanted if wanted == "fp32" or wanted.upper() in capabilities else "fp32"
+        self._hint, self._missing = HINTS[floats], wanted if floats != wanted else ""
+        int8 = "int8" + (f", rest {floats}" if floats != "fp32" else "")
+        self.precision = PRECISION_WORDS[int8 if self._spec.precision == "int8" else floats]
+        self.why = ""
+        self._images = self._open("model", settings.measure and not is_small(bundle))
+        self._texts: OpenVinoGraph | None = None
+
+    @property
+    def plan(self) -> Plan:
+        """How images are computed."""
+        return self._images.plan
+
+    def run(self, images: Array) -> Array:
+        return self._images.run(pixels_from_tensors(images, self._bundle.images) if self._spec.pixels else images)
+
+    def run_pixels(self, pixels: Array) -> Array:
+        require_pixels(self._bundle)
+        return self._images.run(pixels)
+
+    def run_texts(self, tokens: Array) -> Array:
+        if self._texts is None:
+            if not self._path("text").exists():
+                raise InputError(f"{self._folder} is a model of images alone: it cannot read text; export a LiT model")
+            self._texts = self._open("text", False)
+        return self._texts.run(tokens)
+
+    def report(self) -> GraphReport:
+        from vitsmith.engines.openvino_report import report_on_openvino
+
+        remarks = []
+        if self._missing:
+            remarks.append(f"this processor does not compute in {self._missing}: floats are computed in fp32")
+        return report_on_openvino(self._images.compiled, self._bundle, remarks)
+
+    def _path(self, part: str) -> Path:
+        return self._folder / f"{part}.{'onnx' if self._bundle.program == 'onnx' else 'xml'}"
+
+    def _open(self, part: str, measure: bool) -> OpenVinoGraph:
+        path = self._path(part)
+        plan = self._settle(path, measure)
+        return OpenVinoGraph(path, self._hint, plan, batch=self._spec.batch)
+
+    def _settle(self, path: Path, measure: bool) -> Plan:
+        """A plan for a program that has been seen to run here. Raises EngineDied when it has been seen to die."""
+        threads, goal, batch = self._settings.threads or available_cores(), self._settings.goal, self._spec.batch
+        asked = question(
+            f"openvino {path.stem}",
+            program_hash(self._bundle),
+            ("openvino",),
+            hint=self._hint,
+            threads=threads,
+            goal=goal,
+        )
+        known = recall(asked) or {}
+        plan = Plan.from_dict(known.get("plan"))
+        if isinstance(known.get("died"), str):
+            raise EngineDied(
+                self._died(path, known["died"], f" (remembered in {place_of(asked)})"), lasting=True
+            )
+        if plan is not None and batch in (None, plan.chunk) and (known.get("measured") or not measure):
+            return plan
+        choices = plans(goal, threads, batch=batch) if measure else [default_plan(goal, threads, batch=batch)]
+        found = probe(path, self._hint, batch, choices)
+        if found.died:
+            if found.lasting:
+                remember(asked, {"died": found.died})
+            raise EngineDied(self._died(path, found.died), lasting=found.lasting)
+        best = choices[found.rates.index(max(found.rates))]
+        remember(asked, {"plan": best.to_dict(), "measured": measure, "rates": found.rates})
+        return best
+
+    def _died(self, path: Path, how: str, where: str = "") -> str:
+        instead = (
+            "use engine 'onnx'" if self._bundle.program == "onnx" else "export the model with --to onnx and use that"
+        )
+        return f"{path}: openvino, tried in a process of its own, {how}{where}: {instead}"

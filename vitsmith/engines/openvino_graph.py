@@ -1,0 +1,144 @@
+"""A program compiled by OpenVINO for chunks of a fixed size. Knows nothing of bundles, so that the probe stays light."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vitsmith.engines.chunks import check_batch, padded
+from vitsmith.engines.plan import Plan
+from vitsmith.errors import BundleError, MissingPackageError
+
+Array = np.ndarray[Any, Any]
+
+
+class OpenVinoGraph:
+    """One program of one input and one output, for any batch.
+
+    A batch is cut into chunks of `plan.chunk`, computed `plan.streams` at a time. The last one is made up with repeats,
+    until the time wasted on those has grown to what compiling for single images costs; from then on rests run singly.
+
+    Args:
+        path: model.xml or model.onnx.
+        hint: what OpenVINO computes floats in, 'f32', 'bf16' or 'f16': without, it takes bfloat16 where it can.
+        plan: how.
+        batch: the one batch that the program was made for; None: any.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        hint: str,
+        plan: Plan,
+        *,
+        batch: int | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._path, self._hint, self._batch, self.plan, self._clock = path, hint, batch, plan, clock
+        self._lock = threading.Lock()
+        began = clock()
+        self.compiled = compile_graph(path, hint, plan, batch=batch)
+        self._compile_seconds, self._wasted = clock() - began, 0.0
+        self._requests = _Requests(self.compiled, plan.streams)
+        self._single: _Requests | None = None
+
+    def run(self, inputs: Array) -> Array:
+        """(batch, ...) -> float32 (batch, ...)."""
+        with self._lock:
+            chunk = self.plan.chunk
+            rest = len(inputs) % chunk
+            if not rest:
+                return self._requests.run(inputs, chunk)
+            if self._single is None:
+                began = self._clock()
+                outputs = self._requests.run(inputs, chunk)
+                self._count_waste(self._clock() - began, len(inputs), chunk - rest)
+                return outputs
+            whole = self._requests.run(inputs[: len(inputs) - rest], chunk)
+            return np.concatenate([whole, self._single.run(inputs[len(inputs) - rest :], 1)])
+
+    def _count_waste(self, seconds: float, images: int, repeats: int) -> None:
+        self._wasted += seconds * repeats / (images + repeats)
+        if self._batch is None and self._wasted > self._compile_seconds:
+            plan = Plan(1, self.plan.streams, self.plan.threads)
+            self._single = _Requests(compile_graph(self._path, self._hint, plan), plan.streams)
+
+    @property
+    def runs_singly(self) -> bool:
+        """Whether what is left over of a batch is computed one by one."""
+        return self._single is not None
+
+
+class _Requests:
+    """A compiled program with its requests."""
+
+    def __init__(self, compiled: Any, streams: int) -> None:
+        import openvino
+
+        self._shape = tuple(compiled.output(0).shape)[1:]
+        self._single = compiled.create_infer_request() if streams == 1 else None
+        if self._single is None:
+            self._queue = openvino.AsyncInferQueue(compiled, streams)
+            self._queue.set_callback(self._keep)
+
+    def run(self, inputs: Array, chunk: int) -> Array:
+        outputs = np.empty((len(inputs), *self._shape), np.float32)
+        for at in range(0, len(inputs), chunk):
+            some = padded(inputs[at : at + chunk], chunk)
+            if self._single is not None:
+                outputs[at : at + chunk] = self._single.infer([some], share_inputs=True)[0][: len(inputs) - at]
+            else:
+                # The request keeps `some` alive through its userdata.
+                self._queue.start_async([some], (outputs[at : at + chunk], some), share_inputs=True)
+        if self._single is None:
+            self._queue.wait_all()
+        return outputs
+
+    @staticmethod
+    def _keep(request: Any, kept: tuple[Array, Array]) -> None:
+        outputs, _ = kept
+        outputs[:] = request.get_output_tensor(0).data[: len(outputs)]
+
+
+def compile_graph(path: Path, hint: str, plan: Plan, *, batch: int | None = None) -> Any:
+    """An openvino.CompiledModel for chunks of `plan.chunk`. Raises BundleError or MissingPackageError."""
+    openvino = import_openvino()
+    from vitsmith.engines.machine import available_cores
+
+    try:
+        core = openvino.Core()
+        model = core.read_model(str(path))
+        shape = model.input(0).get_partial_shape()
+        found = None if shape[0].is_dynamic else shape[0].get_length()
+        check_batch(path, found, batch)
+        if found is None:
+            shape[0] = plan.chunk
+            model.reshape({model.input(0): shape})
+        return core.compile_model(
+            model,
+            "CPU",
+            {
+                "INFERENCE_PRECISION_HINT": hint,
+                "NUM_STREAMS": plan.streams,
+                "INFERENCE_NUM_THREADS": plan.threads,
+                # Threads bound to cores would meet those of another process that was given some of the cores, too.
+                "ENABLE_CPU_PINNING": plan.threads >= available_cores(),
+            },
+        )
+    except RuntimeError as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise BundleError(f"{path} cannot be opened by openvino ({lines[-1] if lines else error})") from None
+
+
+def import_openvino() -> Any:
+    """The package. Raises MissingPackageError."""
+    try:
+        import openvino
+    except ImportError:
+        raise MissingPackageError("openvino", "openvino") from None
+    return openvino

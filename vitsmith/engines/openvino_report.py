@@ -1,0 +1,78 @@
+"""What OpenVINO made of a graph, from the runtime model of the compiled program."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+from vitsmith.engines.graph_report import GraphReport, Node, report_of
+from vitsmith.weights.bundle import Bundle
+
+_FUSED_ATTENTION = {"ScaledDotProductAttention", "MHA"}
+_NO_WORK = {"Input", "Parameter", "Const", "Output", "Result"}
+_PRECISIONS = {"f32": "fp32", "f16": "fp16", "bf16": "bf16", "u8": "int8", "i8": "int8"}
+
+Shape = tuple[int, ...]
+
+
+def report_on_openvino(compiled: Any, bundle: Bundle, remarks: Sequence[str] = ()) -> GraphReport:
+    """The report on a compiled program."""
+    found = (_node(operation) for operation in compiled.get_runtime_model().get_ordered_ops())
+    nodes = [node for node in found if node is not None]
+    return report_of("openvino", nodes, bundle.config, bundle.program_spec, remarks)
+
+
+def _node(operation: Any) -> Node | None:
+    """None for what is no work: constants, inputs and outputs."""
+    facts = operation.get_rt_info()
+
+    def fact(name: str) -> str:
+        return str(facts[name].astype(str)) if name in facts else ""
+
+    kind = fact("layerType")
+    if kind in _NO_WORK:
+        return None
+    inputs = [_shape(port) for port in operation.inputs()]
+    outputs = [_shape(port) for port in operation.outputs()]
+    fused = kind in _FUSED_ATTENTION or (kind == "Subgraph" and _is_attention(fact("originalLayersNames"), inputs))
+    return Node(
+        kind=kind,
+        precision=_PRECISIONS.get(fact("runtimePrecision"), "other"),
+        flops=_attention_flops(inputs) if fused else _flops(kind, inputs, outputs),
+        optimised=not fact("primitiveType").startswith("ref"),
+        attention=fused,
+    )
+
+
+def _is_attention(names: str, inputs: Sequence[Shape]) -> bool:
+    """Whether a subgraph compiled to one kernel is a whole attention: softmax between two products that fit."""
+    if "softmax" not in names.lower() or len(inputs) < 3 or min(map(len, inputs[:3])) < 3:
+        return False
+    query, key, value = inputs[:3]
+    return query[-1] in key[-2:] and key[-2] in (query[-1], value[-2])
+
+
+def _attention_flops(inputs: Sequence[Shape]) -> int:
+    """Scores and weighted sum of queries (..., M, d) and keys (..., d, N) or (..., N, d)."""
+    query, key, _ = inputs[:3]
+    others = prod(key[-2:]) // query[-1]
+    return 4 * prod(query) * others
+
+
+def _flops(kind: str, inputs: Sequence[Shape], outputs: Sequence[Shape]) -> int:
+    if not inputs or not outputs:
+        return 0
+    if kind in ("FullyConnected", "MatMul"):
+        return 2 * prod(outputs[0]) * inputs[0][-1]
+    if kind in ("Convolution", "GroupConvolution"):
+        return 2 * prod(outputs[0]) * prod(inputs[1][1:])
+    return 0
+
+
+def _shape(port: Any) -> Shape:
+    """Sizes; a dynamic one counts as 1."""
+    partial = port.get_partial_shape()
+    if partial.rank.is_dynamic:
+        return ()
+    return tuple(1 if size.is_dynamic else size.get_length() for size in partial)

@@ -1,0 +1,79 @@
+"""Runs `vitsmith.engines.probe` in a child process and says how it ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import vitsmith
+from vitsmith.engines.plan import Plan
+from vitsmith.errors import BundleError, InputError
+
+COMMAND = (sys.executable, "-m", "vitsmith.engines.probe")
+LONGEST = 900
+"""Seconds: the largest published models compile in less than two minutes on two cores."""
+
+_FAULTS = {"SIGFPE", "SIGILL", "SIGSEGV", "SIGBUS", "SIGABRT", "SIGTRAP"}
+"""What a broken kernel ends with. Others come from outside: a lack of memory, an impatient person."""
+
+
+class EngineDied(InputError):  # noqa: N818
+    """A program took the process down with it; `lasting` if it would again."""
+
+    def __init__(self, message: str, *, lasting: bool) -> None:
+        super().__init__(message)
+        self.lasting = lasting
+
+
+@dataclass(frozen=True)
+class Probe:
+    """How it went."""
+
+    rates: tuple[float, ...] = ()
+    """Images a second of each plan."""
+    died: str = ""
+    """How the child ended, when it did not answer."""
+    lasting: bool = False
+    """Whether it would end so again."""
+
+
+def probe(path: Path, hint: str, batch: int | None, plans: Sequence[Plan]) -> Probe:
+    """Compiles and runs a program with each plan, in a child. Raises BundleError for a file that is no program."""
+    task = {"path": str(path), "hint": hint, "batch": batch, "plans": [plan.to_dict() for plan in plans]}
+    home = str(Path(vitsmith.__file__).parent.parent)
+    places = [home, *filter(None, [os.environ.get("PYTHONPATH")])]
+    try:
+        done = subprocess.run(
+            [*COMMAND, json.dumps(task)],
+            capture_output=True,
+            text=True,
+            timeout=LONGEST,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(places)},
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return Probe(died=f"did not finish within {LONGEST} seconds")
+    if done.returncode < 0:
+        name = _signal_name(-done.returncode)
+        return Probe(died=f"died with {name}", lasting=name in _FAULTS)
+    try:
+        answer = json.loads(done.stdout)
+        if "error" in answer:
+            raise BundleError(answer["error"])
+        return Probe(rates=tuple(map(float, answer["rates"])))
+    except (ValueError, KeyError, TypeError):
+        last = (done.stderr.strip().splitlines() or ["without a word"])[-1]
+        return Probe(died=f"ended with exit code {done.returncode} ({last[:200]})")
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

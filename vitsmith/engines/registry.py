@@ -1,0 +1,114 @@
+"""The engines by name: what each runs, and how it is opened. None of their packages is imported before it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from vitsmith.engines.plan import Goal
+from vitsmith.specs import ProgramSpec
+from vitsmith.weights.bundle import Bundle, Program
+
+if TYPE_CHECKING:
+    from vitsmith.engines.base import Engine
+
+PRECISIONS = ("auto", "fp32", "fp16", "bf16", "int8")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How an engine is to run."""
+
+    threads: int | None = None
+    """Processor cores; None: all that this process may use."""
+    precision: str = "fp32"
+    goal: Goal = "throughput"
+    measure: bool = False
+    """Whether its plan may be found by measuring; else a remembered one or the usual one is taken."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One engine before it is opened."""
+
+    programs: tuple[Program, ...]
+    """What it runs, what it is made for first."""
+    precisions: Callable[[ProgramSpec], tuple[str, ...]]
+    """What it can run a program in, the program's own first."""
+    package: str
+    extra: str
+    open: Callable[[Bundle, Settings], Engine]
+    compiles_at_every_start: bool = False
+
+    @property
+    def installed(self) -> bool:
+        """Whether its package is there."""
+        return find_spec(self.package) is not None
+
+
+def _torch(bundle: Bundle, settings: Settings) -> Engine:
+    from vitsmith.engines.torch import TorchEngine
+
+    return TorchEngine(bundle, settings)
+
+
+def _torch_compiled(bundle: Bundle, settings: Settings) -> Engine:
+    from vitsmith.engines.torch_compiled import CompiledTorchEngine
+
+    return CompiledTorchEngine(bundle, settings)
+
+
+def _onnx(bundle: Bundle, settings: Settings) -> Engine:
+    from vitsmith.engines.onnx import OnnxEngine
+
+    return OnnxEngine(bundle, settings)
+
+
+def _openvino(bundle: Bundle, settings: Settings) -> Engine:
+    from vitsmith.engines.openvino import OpenVinoEngine
+
+    return OpenVinoEngine(bundle, settings)
+
+
+def _executorch(bundle: Bundle, settings: Settings) -> Engine:
+    from vitsmith.engines.executorch import ExecutorchEngine
+
+    return ExecutorchEngine(bundle, settings)
+
+
+def _own(spec: ProgramSpec) -> tuple[str, ...]:
+    return (spec.precision,)
+
+
+def _float_or_bf16(spec: ProgramSpec) -> tuple[str, ...]:
+    if spec.precision == "int8":
+        return ("int8",)
+    return tuple(dict.fromkeys((spec.precision, "fp32", "bf16")))
+
+
+ENGINES: dict[str, Kind] = {
+    "torch": Kind(("torch",), _float_or_bf16, "torch", "", _torch),
+    "torch-compiled": Kind(("torch",), _float_or_bf16, "torch", "", _torch_compiled, compiles_at_every_start=True),
+    "onnx": Kind(("onnx",), _own, "onnxruntime", "onnx", _onnx),
+    "openvino": Kind(("openvino", "onnx"), _float_or_bf16, "openvino", "openvino", _openvino),
+    "executorch": Kind(("executorch",), _own, "executorch", "executorch", _executorch),
+}
+"""Engine by name. OpenVINO reads ONNX files itself."""
+
+
+def runners(program: Program) -> list[str]:
+    """Names of the engines that run a program, the one it was made for first."""
+    able = [name for name, kind in ENGINES.items() if program in kind.programs]
+    return sorted(able, key=lambda name: name != program)
+
+
+def programs_of(engine: str) -> tuple[Program, ...]:
+    """What an engine runs."""
+    return ENGINES[engine].programs
+
+
+def precisions_of(bundle: Bundle, engine: str) -> tuple[str, ...]:
+    """What an engine can run this bundle in, the program's own first."""
+    return ENGINES[engine].precisions(bundle.program_spec)

@@ -1,0 +1,74 @@
+"""What was found out about a program on this machine, kept in the cache folder so that it is found out once.
+
+One small JSON file for each question: it is written whole, so that two processes at once do no harm, and what is damaged
+or of another machine, program or package is as if it were not there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from vitsmith.engines.machine import describe_machine, processor_flags
+from vitsmith.errors import OutputError
+from vitsmith.files import sha256, write_text
+from vitsmith.weights.bundle import Bundle
+from vitsmith.weights.cache import cache_folder
+
+DESCRIPTION = "bundle.json"
+
+
+def question(what: str, program: str, packages: tuple[str, ...], **more: Any) -> dict[str, Any]:
+    """What an answer is an answer to: the program, this machine, the packages in their versions, and `more`."""
+    flags = hashlib.sha256(" ".join(sorted(processor_flags())).encode()).hexdigest()[:16]
+    versions = {package: installed_version(package) for package in packages}
+    machine = {"machine": describe_machine(), "flags": flags}
+    return {"what": what, "program": program, "packages": versions, **machine, **more}
+
+
+def recall(asked: dict[str, Any]) -> dict[str, Any] | None:
+    """What was remembered; None when nothing was, or nothing that can be read."""
+    try:
+        kept = json.loads(place_of(asked).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if not isinstance(kept, dict) or kept.get("question") != asked or not isinstance(kept.get("answer"), dict):
+        return None
+    answer: dict[str, Any] = kept["answer"]
+    return answer
+
+
+def remember(asked: dict[str, Any], answer: dict[str, Any]) -> None:
+    """Keeps an answer; where the cache cannot be written it is only found out again the next time."""
+    with suppress(OutputError):
+        write_text(place_of(asked), json.dumps({"question": asked, "answer": answer}, indent=1) + "\n")
+
+
+def place_of(asked: dict[str, Any]) -> Path:
+    """The file of a question."""
+    name = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:32]
+    return cache_folder() / "engines" / f"{name}.json"
+
+
+def program_hash(bundle: Bundle) -> str:
+    """A name for the files of an exported program, equal for equal files wherever they lie."""
+    assert bundle.folder is not None
+    files: Any = None
+    with suppress(OSError, ValueError, AttributeError):
+        files = json.loads((bundle.folder / DESCRIPTION).read_text(encoding="utf-8")).get("files")
+    if not isinstance(files, dict):
+        files = {path.name: sha256(path) for path in bundle.folder.iterdir() if path.is_file()}
+    programs = {name: digest for name, digest in files.items() if name.startswith(("model.", "text."))}
+    return hashlib.sha256(json.dumps(programs, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def installed_version(package: str) -> str:
+    """Of a Python package; '' when it is not installed. The package itself is not imported."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""

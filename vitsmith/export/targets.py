@@ -1,0 +1,87 @@
+"""What can be exported to what: targets, precisions, and why some do not go together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vitsmith.errors import InputError
+from vitsmith.export.program import Gate
+from vitsmith.gate import Verdict
+from vitsmith.specs import ProgramSpec
+from vitsmith.weights.bundle import Bundle
+
+TARGETS = ("onnx", "openvino", "executorch", "web", "triton", "npz")
+
+PRECISIONS: dict[str, tuple[str, ...]] = {
+    "onnx": ("fp32", "fp16"),
+    "openvino": ("fp32", "fp16", "bf16"),
+    "executorch": ("fp32", "int8"),
+    "web": ("fp32", "fp16"),
+    "triton": ("fp32", "fp16"),
+    "npz": ("fp32",),
+}
+"""By target. int8 for the others is made by `vitsmith quantize`, which measures what it costs."""
+
+ONNX_INSIDE = ("web", "triton")
+"""Targets that are an ONNX program and files around it: they also take a bundle that is one already."""
+
+
+def check(bundle: Bundle, target: str, spec: ProgramSpec) -> None:
+    """Raises InputError for what cannot be: a precision that the target's runtime does not compute, another program."""
+    if spec.precision not in PRECISIONS[target]:
+        raise InputError(_why_not(target, spec.precision))
+    if target == "npz" and spec != ProgramSpec():
+        raise InputError("an .npz holds weights and no program: --batch and --pixels are for the other targets")
+    exported = bundle.program != "torch"
+    if exported and not (target in ONNX_INSIDE and bundle.program in _accepted(target)):
+        raise InputError(
+            f"{bundle.where} is already exported (model.{bundle.program}); export the torch one to {target}"
+        )
+    if exported and spec not in (ProgramSpec(), bundle.program_spec):
+        raise InputError(
+            f"{bundle.where} is already a program ({bundle.program_spec.arithmetic}): it is taken as it is, so leave "
+            "--precision, --batch and --pixels out"
+        )
+
+
+def _accepted(target: str) -> tuple[str, ...]:
+    return ("onnx", "openvino") if target == "triton" else ("onnx",)
+
+
+def _why_not(target: str, precision: str) -> str:
+    there = " or ".join(PRECISIONS[target])
+    if precision == "int8":
+        return f"int8 for {target} is made from real images:  vitsmith quantize MODEL --images FOLDER" + (
+            f", then  vitsmith export RESULT --to {target}" if target in ONNX_INSIDE else ""
+        )
+    if precision == "bf16":
+        return f"no runtime of {target} computes in bf16 on a CPU: take {there}, or --to openvino"
+    return f"{target} is written in {there}, not in {precision}"
+
+
+def export(bundle: Bundle, folder: Path, target: str, spec: ProgramSpec, gate: Gate) -> tuple[Bundle, Verdict | None]:
+    """Exports to one of the targets that are programs; the verdict is None where a program was taken as it is.
+
+    Raises InputError for what does not go together, GateError when the new program gives other answers, and
+    MissingPackageError.
+    """
+    check(bundle, target, spec)
+    if target == "onnx":
+        from vitsmith.export.onnx import export_onnx
+
+        return export_onnx(bundle, folder, spec=spec, gate=gate)
+    if target == "openvino":
+        from vitsmith.export.openvino import export_openvino
+
+        return export_openvino(bundle, folder, spec=spec, gate=gate)
+    if target == "executorch":
+        from vitsmith.export.executorch import export_executorch
+
+        return export_executorch(bundle, folder, spec=spec, gate=gate)
+    if target == "web":
+        from vitsmith.export.web import export_web
+
+        return export_web(bundle, folder, spec=spec, gate=gate)
+    from vitsmith.export.triton import export_triton
+
+    return export_triton(bundle, folder, spec=spec, gate=gate)
