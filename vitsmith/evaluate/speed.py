@@ -7,15 +7,21 @@ import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from vitsmith.engines.base import Engine
 from vitsmith.evaluate.evaluation import describe_machine
 from vitsmith.specs import Measurement
 
 Array = np.ndarray[Any, Any]
+
+
+class Runs(Protocol):
+    """What can be timed: an engine, or anything like one."""
+
+    def run(self, images: Array) -> Array:
+        """Outputs for a batch of images."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +73,7 @@ class Repetitions:
     """Untimed runs before either: the threads of the engine whose turn it was may still be spinning."""
 
 
-def measure_speed(engines: Sequence[Engine], images: Array, repetitions: Repetitions = Repetitions()) -> list[Speed]:
+def measure_speed(engines: Sequence[Runs], images: Array, repetitions: Repetitions = Repetitions()) -> list[Speed]:
     """Speed of each engine on float32 (batch, 3, height, width) images, one turn after the other, medians of all."""
     singles: list[list[float]] = [[] for _ in engines]
     batches: list[list[float]] = [[] for _ in engines]
@@ -81,7 +87,7 @@ def measure_speed(engines: Sequence[Engine], images: Array, repetitions: Repetit
     ]
 
 
-def _timed(engine: Engine, images: Array, runs: int, warm_up: int) -> list[float]:
+def _timed(engine: Runs, images: Array, runs: int, warm_up: int) -> list[float]:
     for _ in range(warm_up):
         engine.run(images)
     seconds = []

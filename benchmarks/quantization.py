@@ -1,0 +1,147 @@
+"""Does int8 keep accuracy on real held-out images, and is a broken calibration caught?
+
+    python benchmarks/quantization.py [--engines openvino onnx] [--folder FOLDER] [--out benchmarks/results/FILE.md]
+
+Two models of our own making, as no weights can be downloaded here:
+
+*photos*: a ViT of Ti's width and depth (192, 12), patch 8, 64 pixels, pre-trained on crops of 11 photos (500 updates of
+32) and fine-tuned on 9 others (300 updates): crops of the photos that ship inside scikit-image and scikit-learn, in
+grey, the class is the photo, training crops from the left 60 % of each photo and held-out ones from the rest
+(benchmarks/finetune_photos.py cuts them). 100 crops a class teach, 200 a class judge: one point is 18 crops.
+
+*digits*: the model of `vitsmith quickstart`, judged on its held-out digits.
+
+Each goes through `vitsmith.compress.quantize` as the verb does it (300 training images calibrate, the held-out ones
+judge, at most 0.5 points may be lost, at least 1.2 times float's speed in batches of 8), but to the end of the ladder,
+so that the table has every rung. Then the same once more with calibration images that were preprocessed wrongly: values
+a fiftieth of what they should be (a second division by the standard deviation of 50 or so), which makes all ranges far
+too narrow. No program calibrated so may pass.
+
+--folder keeps the trained models, and takes them from there when they exist.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import platform
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from finetune_photos import GROUP_A, GROUP_B, QUIET, train, write_crops
+
+import vitsmith as vs
+from vitsmith.compress.calibration import Photos, labelled_photos, read_tensors
+from vitsmith.compress.ladder import Attempt, Demands
+from vitsmith.compress.quantize import Quantized, Settings, quantize
+from vitsmith.evaluate.evaluation import describe_machine
+from vitsmith.quickstart import digits_recipe
+from vitsmith.train.recipe_file import merge
+from vitsmith.weights.bundle import Bundle
+
+BROKEN = 0.02
+MODEL = {"model": {"name": "ViT-Ti_16", "image_size": 64, "position_std": 0.02, "config": {"patch": [8, 8]}}}
+RECIPE = merge(
+    QUIET,
+    {
+        "augment": {"area": [0.5, 1.0]},
+        "batch": {"size": 32},
+        "optimizer": {"name": "adamw", "lr": 0.0005, "weight_decay": 0.05, "clip": 1.0},
+    },
+)
+
+
+def photo_model(folder: Path) -> tuple[Bundle, str]:
+    """The fine-tuned model, and its data set."""
+    data = folder / "photos-b"
+    if not data.exists():
+        write_crops(folder / "photos-a", GROUP_A, 100, 20)
+        write_crops(data, GROUP_B, 100, 200)
+    if not (folder / "tuned").exists():
+        first = train(
+            folder / "photos-a", folder / "pretrained", RECIPE, MODEL, {"schedule": {"steps": 500, "warmup": 50}}
+        )
+        init = {"model": {"init": str(first.trained.bundle.folder)}, "schedule": {"steps": 300, "warmup": 30}}
+        tuned = train(data, folder / "tuned", RECIPE, init, {"optimizer": {"lr": 0.0003}})
+        print(f"pre-trained to {first.top1:.2f} %, fine-tuned to {tuned.top1:.2f} %", flush=True)
+    return vs.load(folder / "tuned" / "model"), str(data)
+
+
+def digit_model(folder: Path) -> tuple[Bundle, str]:
+    if not (folder / "digits").exists():
+        recipe = digits_recipe(0).model_dump(exclude_unset=True)
+        train(Path("digits"), folder / "digits", recipe)
+    return vs.load(folder / "digits" / "model"), "digits"
+
+
+def row(attempt: Attempt) -> str:
+    judged, speedup = attempt.judged, attempt.speedup
+    answers = f"{judged.top1:.2%} | {judged.agreement:.2%} | {judged.cosine:.4f}" if judged else " | | "
+    speed = f"{speedup.batch:.2f} | {speedup.alone:.2f}" if speedup else " | "
+    ending = attempt.reason or "meets all"
+    return f"| {attempt.name} | {attempt.rest} | {attempt.mib or 0:.1f} | {answers} | {speed} | {ending} |"
+
+
+def table(found: Quantized) -> list[str]:
+    chosen = found.climb.chosen
+    return [
+        "| program | rest | MiB | top-1 | agreement | mean cosine | times float, batch 8 | one image | |",
+        "|---|---|---|---|---|---|---|---|---|",
+        *map(row, found.attempts),
+        "",
+        f"Float: {found.top1:.2%}. Taken: {chosen.name + ', rest ' + chosen.rest if chosen else 'none, keep float'}.",
+        "",
+    ]
+
+
+def compare(bundle: Bundle, photos: Photos, engine: str, place: Path) -> list[str]:
+    demands = Demands(fastest=True)
+    lines = [f"### {engine}", ""]
+    began = time.perf_counter()
+    good = quantize(bundle, photos, place / f"{engine}-good", Settings(engine, demands))
+    lines += [*table(good), f"{time.perf_counter() - began:.0f} s.", ""]
+    tensors = BROKEN * read_tensors(bundle, photos.calibration)
+    broken = quantize(
+        bundle, photos, place / f"{engine}-broken", Settings(engine, demands), calibration_tensors=tensors
+    )
+    caught = [one for one in broken.climb.attempts if one.rung and one.rung.kind == "static"]
+    passed = [one.name for one in caught if not one.reason]
+    lines += [f"Calibrated wrongly: {len(caught) - len(passed)} of {len(caught)} static programs refused.", ""]
+    lines += [*table(broken)]
+    print("\n".join(lines), flush=True)
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--engines", nargs="+", default=["openvino", "onnx"])
+    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    versions = ", ".join(f"{name} {version(name)}" for name in ("openvino", "nncf", "onnxruntime"))
+    lines = [
+        "# int8 on real held-out images, and with a broken calibration",
+        "",
+        f"`python benchmarks/quantization.py`, {datetime.date.today()}, {describe_machine()}, "
+        f"torch {torch.__version__}, {versions}, Python {platform.python_version()}.",
+        "",
+    ]
+    with tempfile.TemporaryDirectory() as place:
+        folder = options.folder or Path(place)
+        for name, make in (("photos", photo_model), ("digits", digit_model)):
+            bundle, data = make(folder)
+            photos = labelled_photos(bundle, data)
+            lines += [f"## {name}", "", f"{len(photos.calibration)} images calibrate, judged on {photos.name}.", ""]
+            for engine in options.engines:
+                lines += compare(bundle, photos, engine, Path(place) / name)
+    lines += ["    " + line if line else "" for line in __doc__.splitlines()[4:]]
+    text = "\n".join(lines).rstrip() + "\n"
+    if options.out:
+        options.out.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

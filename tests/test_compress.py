@@ -1,0 +1,230 @@
+"""The search with a workshop whose numbers are known: what goes on, what is taken, and what is verified."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.tiny import CONFIGS, tiny_model
+from vitsmith import Bundle
+from vitsmith.compress.material import Material
+from vitsmith.compress.pareto import Budget
+from vitsmith.compress.resolution import resize_bundle, smaller_sizes
+from vitsmith.compress.search import FEWEST, MOST_VARIANTS, Found, Space, halves, require, search
+from vitsmith.data.samples import Samples, Splits
+from vitsmith.errors import ConfigError, DatasetError, GateError, InputError
+from vitsmith.models.configure import change
+
+SPACE = Space(resolutions=(0.7,), keeps=(), merges=(1.5,), precisions=("fp32", "int8"))
+VIT = CONFIGS["vit-token"]
+
+
+def samples(count: int) -> Samples:
+    image = np.zeros((4, 4, 3), np.uint8)
+    return Samples(("a", "b"), [image] * count, [f"{i}.png" for i in range(count)], np.arange(count) % 2)
+
+
+def material(count: int = 100) -> Material:
+    return Material(Splits(samples(20), samples(count)), True, "drawn")
+
+
+@dataclass
+class Workshop:
+    """Accuracy by name; arithmetic by depth; latency by what is asked."""
+
+    original: Bundle
+    accuracy: dict[str, float]
+    """Of 'resolution', 'merge', 'both' and of each with ', int8'."""
+    verified: Callable[[str], float] | None = None
+    fails: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        self.scored: list[tuple[str, int, Any]] = []
+        self.names: dict[int, str] = {id(self.original): "original"}
+        self.kept = [self.original]
+
+    def change(self, bundle: Bundle, keep: Any, resolution: Any, merge: Any) -> tuple[str, Bundle]:
+        name = "both" if resolution and merge else "resolution" if resolution else "merge"
+        if name in self.fails:
+            raise InputError(f"{name} cannot be")
+        mlp_width = {"merge": 40, "resolution": 32, "both": 24}[name]
+        return name, self._named(name, Bundle.of(tiny_model(change(VIT, mlp_width=mlp_width))))
+
+    def score(self, bundle: Bundle, judged: Samples) -> float:
+        name = self.names[id(bundle)]
+        verifying = len(self.scored) > 0 and judged.names != self.scored[0][2]
+        self.scored.append((name, len(judged), judged.names))
+        if verifying and self.verified:
+            return self.verified(name)
+        return self.accuracy[name]
+
+    def compile(self, bundle: Bundle, precision: str, folder: Path) -> Bundle:
+        name = f"{self.names[id(bundle)]}{', int8' if precision == 'int8' else ''}"
+        if name in self.fails:
+            raise GateError(f"{name} says no")
+        return self._named(name, replace(bundle))
+
+    def measure(self, bundle: Bundle) -> tuple[str, float, float, float]:
+        name = self.names[id(bundle)]
+        latency = {"original": 100, "merge": 70, "resolution": 50, "both": 35}[name.split(",")[0]]
+        factor = 0.4 if "int8" in name else 1
+        return "openvino", latency * factor, 300 * factor, 80 * factor / 2
+
+    def _named(self, name: str, bundle: Bundle) -> Bundle:
+        self.names[id(bundle)] = name
+        self.kept.append(bundle)  # ids of what is gone are used again
+        return bundle
+
+
+GOOD = {
+    "original": 0.90, "merge": 0.898, "resolution": 0.895, "both": 0.893,
+    "original, int8": 0.899, "merge, int8": 0.896, "resolution, int8": 0.88, "both, int8": 0.84,
+}  # fmt: skip
+
+
+def run(workshop: Workshop, budget: Budget, choice: str = "cheapest", space: Space = SPACE) -> Found:
+    return search(workshop.original, material(), space, budget, choice, workshop, Path("unused"))
+
+
+def workshop(**fields: Any) -> Workshop:
+    return Workshop(Bundle.of(tiny_model(VIT)), GOOD, **fields)
+
+
+def test_the_cheapest_program_within_the_budget_is_taken_and_verified() -> None:
+    made = workshop()
+    found = run(made, Budget(max_drop=1, latency_ms=60))
+    assert [variant.name for variant in found.variants] == ["as it is", "merge", "resolution", "both"]
+    assert len(found.candidates) == 8
+    assert found.chosen is not None and found.chosen.title == "merge, int8"
+    assert found.verified == (0.90, 0.896) and found.lost == pytest.approx(0.4) and found.holds
+    require(found)
+    choosing, verifying = halves(material().splits.val)
+    seen = {names for _, _, names in ((name, count, tuple(names)) for name, count, names in made.scored[:-2])}
+    assert seen == {tuple(choosing.names)}
+    assert [(name, tuple(names)) for name, _, names in made.scored[-2:]] == [
+        ("original", tuple(verifying.names)),
+        ("merge, int8", tuple(verifying.names)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("budget", "choice", "title"),
+    [
+        (Budget(max_drop=3), "cheapest", "resolution, int8"),
+        (Budget(max_drop=1), "accurate", "as it is, fp32"),
+        (Budget(max_drop=1, latency_ms=45), "accurate", "as it is, int8"),
+        (Budget(max_drop=10, size_mib=10), "cheapest", None),
+    ],
+)
+def test_other_wishes(budget: Budget, choice: str, title: str | None) -> None:
+    found = run(workshop(), budget, choice)
+    assert (found.chosen.title if found.chosen else None) == title
+
+
+def test_what_loses_too_much_in_float_is_not_compiled() -> None:
+    made = workshop()
+    made.accuracy = {**GOOD, "resolution": 0.7, "both": 0.6}
+    found = run(made, Budget(max_drop=1))
+    assert {one.name for one in found.candidates} == {"as it is", "merge"}
+    reasons = {one.title: one.reason for one in found.refused}
+    assert reasons["resolution"] == "loses 20.00 points in float32 (allowed 1)" and "both" in reasons
+
+
+def test_what_is_heavier_and_no_better_is_not_compiled() -> None:
+    made = workshop()
+    made.accuracy = {**GOOD, "merge": 0.894}
+    found = run(made, Budget(max_drop=1))
+    assert [variant.name for variant in found.variants] == ["as it is", "resolution", "both"]
+    assert ("merge", "another is as accurate and lighter") in {(one.title, one.reason) for one in found.refused}
+
+
+def test_what_cannot_be_or_is_refused_by_its_own_gate_is_told_and_passed_over() -> None:
+    found = run(workshop(fails=("resolution", "merge, int8")), Budget(max_drop=1))
+    reasons = {one.title: one.reason for one in found.refused}
+    assert reasons["0.7 of the resolution"] == "resolution cannot be"
+    assert reasons["merge, int8"] == "merge, int8 says no"
+    assert found.chosen is not None and found.chosen.title == "both, fp32"
+
+
+def test_a_choice_that_does_not_hold_on_other_images_is_refused() -> None:
+    found = run(workshop(verified=lambda name: 0.9 if name == "original" else 0.85), Budget(max_drop=1))
+    assert found.chosen is not None and not found.holds
+    with pytest.raises(GateError, match=r"merge, int8 was chosen, but loses 5\.00 points \(allowed 1\)"):
+        require(found)
+
+
+def test_nothing_within_the_budget_names_the_nearest() -> None:
+    found = run(workshop(), Budget(max_drop=1, latency_ms=5))
+    assert found.chosen is None and found.verified is None
+    with pytest.raises(GateError, match=r"nothing that was tried meets the budget, .*nearest is .*takes .* ms"):
+        require(found)
+
+
+def test_numbers_as_plain_data() -> None:
+    found = run(workshop(), Budget(max_drop=1, latency_ms=60))
+    told = found.to_dict()
+    chosen = [one for one in told["candidates"] if one["chosen"]]
+    assert [(one["name"], one["precision"], one["latency_ms"]) for one in chosen] == [("merge", "int8", 28)]
+    assert told["verified"] == {"original_top1": 0.9, "top1": 0.896, "lost_points": pytest.approx(0.4)}
+    both = next(one for one in told["candidates"] if (one["name"], one["precision"]) == ("both", "int8"))
+    assert both["objections"] == ["loses 6.00 points (allowed 1)"] and both["front"]
+
+
+def test_many_variants_are_thinned_from_all_over() -> None:
+    made = workshop()
+    sizes = {step / 20: 48 - step for step in range(1, 12)}
+
+    def change_one(bundle: Bundle, keep: Any, resolution: float, merge: Any) -> tuple[str, Bundle]:
+        name = f"r{resolution}"
+        made.accuracy[name] = made.accuracy[f"{name}, int8"] = 0.9 - resolution / 1000
+        return name, made._named(name, Bundle.of(tiny_model(change(VIT, mlp_width=sizes[resolution]))))
+
+    made.accuracy = dict(GOOD)
+    made.change = change_one
+    made.measure = lambda bundle: ("openvino", 1.0, 1.0, 1.0)
+    found = run(made, Budget(max_drop=1), space=Space(tuple(sizes), (), (), ("fp32",)))
+    names = [variant.name for variant in found.variants]
+    assert len(names) == MOST_VARIANTS and names[0] == "as it is" and names[1] == "r0.05" and names[-1] == "r0.55"
+
+
+def test_halves_share_no_image_and_too_few_are_refused() -> None:
+    choosing, verifying = halves(samples(101))
+    assert len(choosing) == 50 and len(verifying) == 51
+    assert not set(choosing.names) & set(verifying.names)
+    with pytest.raises(DatasetError, match=f"39 held-out images are too few .* at least {FEWEST} are needed"):
+        halves(samples(39))
+
+
+# --- another resolution ----------------------------------------------------------------------------------------------
+
+
+def test_a_resized_model_is_the_one_with_resized_positions() -> None:
+    config = change(VIT, image_size=(32, 48))
+    bundle = Bundle.of(tiny_model(config))
+    resized = resize_bundle(bundle, (24, 40))
+    assert resized.images.size == (24, 40) and resized.config.grid == (3, 5) and resized.golden is not None
+    before, after = (dict(one.model.named_parameters()) for one in (bundle, resized))
+    old, new = (one["positions.embedding"].detach().numpy()[0] for one in (before, after))
+    np.testing.assert_array_equal(new[0], old[0])
+    corners = new[1:].reshape(3, 5, -1)[[0, 0, -1, -1], [0, -1, 0, -1]]
+    np.testing.assert_allclose(corners, old[1:].reshape(4, 6, -1)[[0, 0, -1, -1], [0, -1, 0, -1]], atol=1e-6)
+    middle = old[1:].reshape(4, 6, -1)[1:3, 2:4].mean(axis=(0, 1))  # corners are aligned, so the middle is between four
+    np.testing.assert_allclose(new[1:].reshape(3, 5, -1)[1, 2], middle, atol=1e-6)
+    assert all((before[name] == after[name]).all() for name in before if name != "positions.embedding")
+    assert "resized from 32x48 to 24x40 without fine-tuning" in resized.provenance.notes
+
+
+def test_sizes_are_whole_patches_and_mixers_have_none() -> None:
+    square = Bundle.of(tiny_model(change(VIT, image_size=(64, 64))))
+    assert smaller_sizes(square, (0.86, 0.71, 0.7, 1.0, 0.01)) == [(56, 56), (48, 48), (8, 8)]
+    hybrid = Bundle.of(tiny_model(change(CONFIGS["hybrid-stages"], image_size=(64, 64))))
+    assert smaller_sizes(hybrid, (0.7,)) == [(48, 48)]
+    mixer = Bundle.of(tiny_model(CONFIGS["mixer"]))
+    assert smaller_sizes(mixer, (0.7,)) == []
+    with pytest.raises(ConfigError, match="bound to its resolution 16x24"):
+        resize_bundle(mixer, (8, 8))

@@ -1,0 +1,133 @@
+"""Images that decide what of a model is pruned, teach what is left, and judge it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vitsmith.data.batches import evaluation_batches
+from vitsmith.data.datasets import open_dataset
+from vitsmith.data.images import ImageSource
+from vitsmith.data.samples import Samples, Splits, place_of
+from vitsmith.errors import DatasetError, InputError
+from vitsmith.evaluate.evaluation import match_classes
+from vitsmith.models.config import LiTConfig, ViTConfig
+from vitsmith.predict import Predictor
+from vitsmith.specs import Labels
+from vitsmith.weights.bundle import Bundle
+
+Count = Callable[[int], None]
+
+FEWEST = 20
+"""Images that are needed: of fewer nobody can say what a model lost."""
+_HELD_OUT = 0.25  # of images without labels; there is no need to keep classes together
+_BATCH = 16
+SKIPPED = 0.01
+"""Share of images that may be unreadable, as in training."""
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """Images whose labels are positions among the model's classes."""
+
+    splits: Splits
+    """`train` decides and teaches, `val` judges. Its classes are the model's, of which the images may show fewer."""
+    labelled: bool
+    """False: the labels are the model's own answers, and accuracy is agreement with them."""
+    name: str
+    """What reports call the images that judge."""
+
+
+def labelled_material(bundle: Bundle, data: str, *, seed: int = 0) -> Material:
+    """A data set with its own split, or one by `seed`. Its classes are matched with the model's by name.
+
+    Raises DatasetError for classes that the model does not know and for too few images, and what `open_dataset` raises.
+    """
+    check_prunable(bundle)
+    splits = open_dataset(data, seed=seed)
+    _check_enough(len(splits.train) + len(splits.val), data)
+    model = Predictor(bundle, "torch", precision="fp32")
+    train, val = (
+        Samples(_class_names(bundle), part.sources, part.names, match_classes(model, part), part.blocks)
+        for part in (splits.train, splits.val)
+    )
+    return Material(Splits(train, val), True, f"{data}, {len(val)} held-out images")
+
+
+def unlabelled_material(bundle: Bundle, sources: Sequence[ImageSource], *, seed: int = 0) -> Material:
+    """Images without labels: what the model says of each is taken for its class. A quarter is held out by `seed`.
+
+    Raises DatasetError for too few images, ImageError for one that cannot be read.
+    """
+    check_prunable(bundle)
+    _check_enough(len(sources), "--images")
+    labels = Predictor(bundle, "torch", precision="fp32").logits(sources).argmax(axis=1).astype(np.int64)
+    names = [_name(source) or f"image {index}" for index, source in enumerate(sources)]
+    samples = Samples(_class_names(bundle), list(sources), names, labels)
+    order = sorted(range(len(samples)), key=lambda index: place_of(names[index], seed))
+    held = round(_HELD_OUT * len(order))
+    val, train = samples.select(sorted(order[:held])), samples.select(sorted(order[held:]))
+    return Material(Splits(train, val), False, f"{held} images without labels")
+
+
+def check_prunable(bundle: Bundle) -> None:
+    """Raises InputError for what has nothing to prune or cannot be judged by its answers."""
+    config = bundle.config
+    if bundle.program != "torch":
+        raise InputError(
+            f"{bundle.where} is an exported program (model.{bundle.program}): prune the bundle it was made from, "
+            "and export that"
+        )
+    if isinstance(config, LiTConfig):
+        raise InputError(f"{bundle.where} matches images with texts: only classifiers are pruned, by what they answer")
+    if not config.classes:
+        raise InputError(f"{bundle.where} has no classifier: prune the model that was fine-tuned, by what it answers")
+    if isinstance(config, ViTConfig) and config.pooling.endswith("unpooled"):
+        raise InputError(f"{bundle.where} gives logits for every token: prune models that give one answer an image")
+    if isinstance(config, ViTConfig) and config.merge:
+        raise InputError(f"{bundle.where} merges tokens: prune the model it was made from first, and merge then")
+
+
+def with_names(bundle: Bundle) -> Bundle:
+    """The bundle with label names, made up where it has none: training matches classes by name."""
+    return replace(bundle, labels=bundle.labels or Labels(names=_class_names(bundle)))
+
+
+def spread(samples: Samples, count: int) -> Samples:
+    """At most `count` images from all over a set, which may be sorted by class."""
+    if len(samples) <= count:
+        return samples
+    return samples.select(np.linspace(0, len(samples) - 1, count).round().astype(np.intp))
+
+
+class Shown:
+    """Images of a set as batches on a device, as often as they are asked for. `on_images` hears how many were seen."""
+
+    def __init__(self, samples: Samples, bundle: Bundle, device: torch.device, on_images: Count) -> None:
+        self._samples, self._images, self._device, self._on_images = samples, bundle.images, device, on_images
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        source = evaluation_batches(self._samples, self._images, batch=_BATCH, skip_unreadable=SKIPPED)
+        with closing(source) as batches:
+            for held in batches:
+                if len(held.labels):
+                    yield held.images.to(self._device), held.labels.to(self._device)
+                    self._on_images(len(held.labels))
+
+
+def _class_names(bundle: Bundle) -> tuple[str, ...]:
+    return bundle.labels.names if bundle.labels else tuple(str(index) for index in range(bundle.classes))
+
+
+def _name(source: ImageSource) -> str | None:
+    return None if isinstance(source, bytes | np.ndarray) else str(source)
+
+
+def _check_enough(count: int, where: str) -> None:
+    if count < FEWEST:
+        raise DatasetError(f"{where}: {count} images are too few to prune by, give at least {FEWEST}")

@@ -1,0 +1,186 @@
+"""Structural pruning behind its gate: smaller shapes, recovered by distillation, judged by accuracy and speed."""
+
+from __future__ import annotations
+
+import datetime
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from vitsmith import __version__
+from vitsmith.compress.cut import keep_blocks, keep_parts, largest
+from vitsmith.compress.importance import PASSES, score_blocks, score_parts
+from vitsmith.compress.material import SKIPPED, Material, Shown, check_prunable, spread
+from vitsmith.compress.pruned import BATCH, Demands, Pruned, Stage, model_config
+from vitsmith.compress.recovery import recover
+from vitsmith.compress.sizes import Pruning, describe_sizes, plan_sizes
+from vitsmith.data.images import Pixels
+from vitsmith.data.samples import Samples
+from vitsmith.engines.base import Engine, open_engine
+from vitsmith.errors import ImageError
+from vitsmith.evaluate.evaluation import describe_machine
+from vitsmith.evaluate.scores import score_logits
+from vitsmith.evaluate.speed import Cost, Repetitions, Speed, measure_speed
+from vitsmith.models.build import ImageModel, count_parameters
+from vitsmith.models.configure import change
+from vitsmith.models.cost import flops
+from vitsmith.specs import Measurement, Provenance
+from vitsmith.train.events import Event
+from vitsmith.train.recipe import TrainRecipe
+from vitsmith.train.run import resolve
+from vitsmith.train.validation import predict_logits
+from vitsmith.weights.bundle import Bundle
+
+Array = np.ndarray[Any, Any]
+Measure = Callable[[Sequence[Engine], Array], list[tuple[Speed, Speed]]]
+Say = Callable[[str], None]
+
+GOLDEN_IMAGES = 4
+SLOW = 0.3
+"""Seconds for a batch from which on it is timed less often."""
+USUAL = 9, Repetitions(rounds=1, single=15, batches=9)
+FEW = 5, Repetitions(rounds=1, single=5, batches=1, warm_up=1)
+
+
+@dataclass(frozen=True)
+class Looked:
+    """So many more images have been looked at, of the `total` that decide what is left out; some count twice."""
+
+    images: int
+    total: int
+
+
+def prune_bundle(
+    bundle: Bundle, samples: Samples, pruning: Pruning, *, on_event: Callable[[Looked], None] = lambda _: None
+) -> tuple[Bundle, tuple[str, ...]]:
+    """A smaller bundle in memory, with the weights of what is worth most on labelled `samples`, and remarks.
+
+    Labels are positions among the model's classes. Whole blocks are chosen first, heads and hidden units in what is
+    left of them. Nothing is trained and nothing compared here, see `prune`. Raises InputError for what cannot be done.
+    """
+    check_prunable(bundle)
+    model = bundle.model
+    assert isinstance(model, ImageModel)
+    plan = plan_sizes(model.config, pruning)
+    device = _device()
+    chosen = spread(samples, pruning.calibration)
+    shallower = plan.config.depth < model.config.depth
+    thinner = change(model.config, depth=plan.config.depth) != plan.config
+    total = len(chosen) * (shallower + thinner * PASSES[pruning.method])
+    batches = Shown(chosen, bundle, device, lambda images: on_event(Looked(images, total)))
+    smaller = model
+    if shallower:
+        scores = score_blocks(smaller.to(device), batches, pruning.method)
+        smaller = keep_blocks(smaller, largest(scores, plan.config.depth))
+    if thinner:
+        smaller = keep_parts(smaller, plan.config, score_parts(smaller.to(device), batches, pruning.method))
+    return _bundle_of(smaller, bundle), plan.notes
+
+
+def prune(
+    bundle: Bundle,
+    material: Material,
+    pruning: Pruning,
+    recipe: TrainRecipe | None,
+    demands: Demands | None = None,
+    *,
+    measure: Measure | None = None,
+    on_event: Callable[[Event | Looked], None] = lambda _: None,
+    on_stage: Say = lambda _: None,
+) -> Pruned:
+    """Prunes, distils by `recipe` unless it is None, and measures what was lost and won; nothing is written.
+
+    `on_stage` hears what is going on. Raises InputError for what cannot be pruned so, and what `recover` raises; a
+    model that falls short is told by `Pruned.require`.
+    """
+    train = material.splits.train
+    recipe = resolve(recipe, len(train)) if recipe is not None else None
+    what = "top-1" if material.labelled else "agreement"
+    judging = len(material.splits.val)
+    on_stage(
+        f"choosing what to leave out by {min(len(train), pruning.calibration)} images, judging by {judging} others"
+    )
+    pruned, notes = prune_bundle(bundle, train, pruning, on_event=on_event)
+    for note in notes:
+        on_stage(note)
+    stages = [_stage("original", bundle, material), _stage("pruned", pruned, material)]
+    changed = describe_sizes(model_config(bundle), model_config(pruned))
+    on_stage(f"{changed}; {what} {stages[0].scores.top1:.2%} -> {stages[1].scores.top1:.2%}")
+    if recipe is not None:
+        on_stage(f"distilling for {recipe.schedule.steps} updates")
+        assert isinstance(pruned.model, ImageModel)
+        pruned = _bundle_of(recover(pruned.model, bundle, material, recipe, on_event=on_event), bundle)
+        stages.append(_stage("distilled", pruned, material))
+        on_stage(f"{what} {stages[-1].scores.top1:.2%} after distillation")
+    pruned = pruned.with_golden(_golden_images(material.splits.val))
+    assert pruned.golden is not None
+    on_stage("measuring the speed of both, in turns")
+    images = np.resize(pruned.golden.tensors, (BATCH, *pruned.golden.tensors.shape[1:]))
+    rounds = (measure or measure_in_turns)(
+        [open_engine(one, "torch", precision="fp32") for one in (bundle, pruned)], images
+    )
+    found = Pruned(pruned, bundle, material, tuple(stages), tuple(rounds), demands or Demands(), recipe, notes)
+    return replace(found, bundle=_described(found))
+
+
+def measure_in_turns(engines: Sequence[Engine], images: Array) -> list[tuple[Speed, Speed]]:
+    """Speed of both in every round; large models are timed less often: they are above the machine's noise."""
+    began = time.perf_counter()
+    engines[0].run(images)
+    rounds, each = USUAL if time.perf_counter() - began < SLOW else FEW
+    measured = (measure_speed(engines, images, each) for _ in range(rounds))
+    return [(first, second) for first, second in measured]
+
+
+def _bundle_of(model: ImageModel, original: Bundle) -> Bundle:
+    """A bundle that reads images and names classes as the original does."""
+    source = Provenance(source=f"vitsmith prune {original.where}")
+    return Bundle.of(model, images=original.images, labels=original.labels, provenance=source)
+
+
+def _described(found: Pruned) -> Bundle:
+    """The bundle of the last stage, which says where it comes from and how good it is."""
+    original, last = found.original, found.stages[-1]
+    steps = f"distilled from it for {found.recipe.schedule.steps} updates" if found.recipe else "not trained since"
+    provenance = Provenance(
+        source=f"vitsmith prune {original.where}",
+        format="pruned",
+        parent=original.where,
+        date=datetime.date.today().isoformat(),
+        vitsmith=__version__,
+        notes=(f"pruned: {describe_sizes(model_config(original), model_config(found.bundle))}; {steps}",),
+    )
+    low, high = last.scores.top1_interval
+    name = "top1" if found.material.labelled else "agreement"
+    about = {"machine": describe_machine(), "date": provenance.date}
+    top1 = Measurement(name=name, value=last.scores.top1, low=low, high=high, data=found.material.name, **about)
+    cost = Cost(last.name, "torch", last.mib, last.scores.top1, found.speeds[1])
+    return replace(found.bundle, provenance=provenance).measured(top1, *cost.measurements())
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _stage(name: str, bundle: Bundle, material: Material) -> Stage:
+    model = bundle.model
+    assert isinstance(model, ImageModel)
+    answers = predict_logits(
+        model.to(_device()), material.splits.val, bundle.images, batch=BATCH, skip_unreadable=SKIPPED
+    )
+    scores = score_logits(answers.logits, answers.labels)
+    return Stage(name, scores, count_parameters(model), flops(bundle.config) / 1e9)
+
+
+def _golden_images(samples: Samples) -> list[Pixels]:
+    """A few images from all over the set that can be read."""
+    found: list[Pixels] = []
+    for index in np.linspace(0, len(samples) - 1, 2 * GOLDEN_IMAGES).astype(np.intp).tolist():
+        with suppress(ImageError):
+            found.append(samples.image(index))
+    return found[:: max(len(found) // GOLDEN_IMAGES, 1)][:GOLDEN_IMAGES]
