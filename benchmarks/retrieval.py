@@ -41,7 +41,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from vitsmith.evaluate.evaluation import describe_machine
+from vitsmith.engines.machine import describe_machine
 from vitsmith.retrieval.index import Index, Space, is_index, open_index
 from vitsmith.retrieval.search import search
 from vitsmith.retrieval.writer import PART_ROWS, IndexWriter

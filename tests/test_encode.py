@@ -93,8 +93,8 @@ def test_what_is_asked_of_an_engine_must_be_possible(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="threads must be at least 1"):
         Encoder(tiny_lit(), threads=0)
     exported, _ = export_onnx(tiny_lit().with_golden(PICTURES[:2]), tmp_path / "onnx")
-    with pytest.raises(InputError, match="was exported in fp32 and runs in it"):
-        Encoder(exported, precision="bf16")
+    with pytest.raises(InputError, match="cannot run in bf16: onnx runs it in fp32; openvino runs it in fp32 or bf16"):
+        Encoder(exported, "onnx", precision="bf16")
 
 
 def test_bfloat16_is_held_against_float32_where_nothing_golden_is() -> None:

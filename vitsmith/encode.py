@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from vitsmith.data.images import MAX_PIXELS, ImageSource
-from vitsmith.engines.base import TOLERANCES, open_engine
+from vitsmith.engines.base import open_engine, tolerance_of
 from vitsmith.errors import InputError
 from vitsmith.models.config import LiTConfig
 from vitsmith.stream import Failure, ImageStream, several
@@ -30,11 +30,11 @@ class Encoder:
 
     Args:
         bundle: a bundle, or anything `vitsmith.load` takes.
-        engine: 'auto', 'torch' or 'onnx'.
+        engine: 'auto', or a name: 'torch', 'torch-compiled', 'onnx', 'openvino', 'executorch'.
         batch_size: images given to the engine at once.
         decoders: threads that read and preprocess; default one for each core.
         threads: cores the engine uses; default all.
-        precision: 'fp32', or 'bf16' for the torch engine.
+        precision: 'auto', the program's own and of weights fp32; 'fp32', or 'bf16' for torch and openvino.
         max_pixels: larger images are refused before they are decoded.
 
     Raises InputError for a model that gives a feature for each patch, and for an exported classifier.
@@ -48,7 +48,7 @@ class Encoder:
         batch_size: int = 32,
         decoders: int | None = None,
         threads: int | None = None,
-        precision: str = "fp32",
+        precision: str = "auto",
         max_pixels: int = MAX_PIXELS,
     ) -> None:
         self.bundle = without_head(bundle) if isinstance(bundle, Bundle) else load(bundle, headless=True)
@@ -57,7 +57,7 @@ class Encoder:
         if threads is not None and threads < 1:
             raise InputError(f"threads must be at least 1, got {threads}")
         self.engine = open_engine(self.bundle, engine, threads=threads, precision=precision)
-        self._tolerance = TOLERANCES[precision]
+        self._tolerance = tolerance_of(self.bundle, precision)
         self._stream = ImageStream(
             self.bundle.images, self.engine, batch_size=batch_size, decoders=decoders, max_pixels=max_pixels
         )

@@ -60,11 +60,11 @@ class Predictor:
 
     Args:
         bundle: a bundle, or anything `vitsmith.load` takes.
-        engine: 'auto', 'torch' or 'onnx'.
+        engine: 'auto', or a name: 'torch', 'torch-compiled', 'onnx', 'openvino', 'executorch'.
         batch_size: images given to the engine at once; the last batch may be smaller.
         decoders: threads that read and preprocess; default one for each core.
         threads: cores the engine uses; default all.
-        precision: 'fp32', or 'bf16' for the torch engine.
+        precision: 'auto', the program's own and of weights fp32; 'fp32', or 'bf16' for torch and openvino.
         max_pixels: larger images are refused before they are decoded.
 
     Raises InputError for a bundle without a classifier.
@@ -78,7 +78,7 @@ class Predictor:
         batch_size: int = 16,
         decoders: int | None = None,
         threads: int | None = None,
-        precision: str = "fp32",
+        precision: str = "auto",
         max_pixels: int = MAX_PIXELS,
     ) -> None:
         self.bundle = bundle if isinstance(bundle, Bundle) else load(bundle)

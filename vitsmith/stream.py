@@ -19,6 +19,7 @@ import numpy as np
 from vitsmith.data.images import MAX_PIXELS, ImageSource
 from vitsmith.data.preprocess import load_image
 from vitsmith.engines.base import Engine
+from vitsmith.engines.machine import available_cores
 from vitsmith.errors import ImageError, InputError
 from vitsmith.specs import ImageSpec
 
@@ -118,11 +119,6 @@ def several(images: Any) -> Iterable[ImageSource]:
     if isinstance(images, np.ndarray):
         single = images.ndim < 4
     return [images] if single else images
-
-
-def available_cores() -> int:
-    """Processor cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _yield_to_engine() -> None:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vitsmith.cli.engine import EngineOption, PrecisionOption, tell_choice
 from vitsmith.cli.output import JsonOption, print_facts, print_json, progress, say
 from vitsmith.cli.predict import expand
-from vitsmith.cli.zeroshot import PrecisionOption, VocabularyOption
+from vitsmith.cli.zeroshot import VocabularyOption
 
 if TYPE_CHECKING:
     from vitsmith.encode import Encoder
@@ -42,8 +43,8 @@ def embed(
     ] = "",
     dtype: Annotated[Dtype, typer.Option(help="float16, or float32 for twice the size.")] = Dtype.float16,
     batch: Annotated[int, typer.Option(min=1, help="Images computed at once.")] = 32,
-    engine: Annotated[str, typer.Option(help="auto, torch or onnx.")] = "auto",
-    precision: PrecisionOption = "fp32",
+    engine: EngineOption = "auto",
+    precision: PrecisionOption = "auto",
     vocabulary: VocabularyOption = None,
     retry: Annotated[bool, typer.Option("--retry", help="Try again what could not be read before.")] = False,
     json: JsonOption = False,
@@ -63,6 +64,7 @@ def embed(
     sources = _sources(inputs or [], texts)
     bundle = load(model, headless=True, vocabulary=vocabulary)
     encoder = Encoder(bundle, engine, batch_size=batch, precision=precision)
+    tell_choice(encoder.engine)
     cut = tell_cut(encoder, sources) if texts else 0
     with IndexWriter(folder, space_of(encoder, kind, model, dtype.value)) as writer:
         before = writer.description.inputs

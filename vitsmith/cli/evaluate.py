@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vitsmith.cli.engine import EngineOption, PrecisionOption, tell_choice
 from vitsmith.cli.output import JsonOption, print_facts, print_json, print_table, progress, say
-from vitsmith.cli.zeroshot import PrecisionOption, TemplatesOption, VocabularyOption, open_classifier
+from vitsmith.cli.zeroshot import TemplatesOption, VocabularyOption, open_classifier
 
 if TYPE_CHECKING:
     from vitsmith.data.samples import Samples
@@ -36,8 +37,8 @@ def evaluate(
         bool, typer.Option("--retrieval", help="The data are captioned images: recall of each from the other.")
     ] = False,
     batch: Annotated[int, typer.Option(min=1, help="Images computed at once.")] = 32,
-    engine: Annotated[str, typer.Option(help="auto, torch or onnx.")] = "auto",
-    precision: PrecisionOption = "fp32",
+    engine: EngineOption = "auto",
+    precision: PrecisionOption = "auto",
     labels: Annotated[
         Path | None, typer.Option(help="Names of the classes, one a line; with --zeroshot words may follow a tab.")
     ] = None,
@@ -75,6 +76,7 @@ def evaluate(
     else:
         classifier = _predictor(model, labels, vocabulary, options)
         bundle, opened = classifier.bundle, classifier.engine
+    tell_choice(opened)
     with progress(unit="images") as bar:
         task = bar.add_task("evaluating", total=len(samples), note="")
         evaluation = run(classifier, samples, on_image=lambda: bar.advance(task))
@@ -83,7 +85,7 @@ def evaluate(
         scores |= {"seconds": evaluation.seconds, "classes": list(evaluation.classes), **evaluation.scores.to_dict()}
         folder.write_json("scores.json", scores)
         if record:
-            measured = name if precision == "fp32" else f"{name}, {precision}"
+            measured = name if precision in ("auto", "fp32") else f"{name}, {precision}"
             record_measurements(bundle, evaluation.measurements(measured, opened.name))
     if json:
         print_json(scores)
@@ -136,6 +138,7 @@ def _evaluate_retrieval(
 
     samples, name = open_caption_samples(data, split)
     encoder = Encoder(load(model, vocabulary=vocabulary), **options)
+    tell_choice(encoder.engine)
     with progress(unit="images") as bar:
         task = bar.add_task("embedding", total=len(samples), note="")
         evaluation = evaluate_retrieval(encoder, samples, on_image=lambda: bar.advance(task))
@@ -144,7 +147,8 @@ def _evaluate_retrieval(
         scores |= {"precision": encoder.engine.precision, **evaluation.to_dict()}
         folder.write_json("scores.json", scores)
         if record:
-            measured = name if options["precision"] == "fp32" else f"{name}, {options['precision']}"
+            asked = options["precision"]
+            measured = name if asked in ("auto", "fp32") else f"{name}, {asked}"
             record_measurements(encoder.bundle, evaluation.measurements(measured))
     if json:
         print_json(scores)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vitsmith.cli.engine import EngineOption, PrecisionOption, tell_choice
 from vitsmith.cli.output import print_json_line, progress, say
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ def predict(
     json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values with a header.")] = False,
     batch: Annotated[int, typer.Option(min=1, help="Images computed at once.")] = 16,
-    engine: Annotated[str, typer.Option(help="auto, torch or onnx.")] = "auto",
+    engine: EngineOption = "auto",
+    precision: PrecisionOption = "auto",
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first image that cannot be read.")] = False,
     labels: Annotated[Path | None, typer.Option(help="Names of the classes, one a line in order.")] = None,
     scaled_decoding: Annotated[
@@ -58,7 +60,8 @@ def predict(
     bundle = with_labels(load(model), labels)
     if scaled_decoding:
         bundle.images = bundle.images.model_copy(update={"scaled_decoding": True})
-    predictor = Predictor(bundle, engine, batch_size=batch)
+    predictor = Predictor(bundle, engine, batch_size=batch, precision=precision)
+    tell_choice(predictor.engine)
     write_all(predictor.stream(sources), len(sources), Writer(style, top), doing="predicting", strict=strict)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vitsmith.cli.engine import EngineOption
 from vitsmith.cli.output import print_json_line, say
 from vitsmith.cli.zeroshot import VocabularyOption
 
@@ -37,7 +38,7 @@ def retrieve(
         typer.Option("--check", help="First compare the whole index with its SHA-256; without a query, only that."),
     ] = False,
     unfinished: Annotated[bool, typer.Option("--unfinished", help="Search an index that is still being made.")] = False,
-    engine: Annotated[str, typer.Option(help="auto, torch or onnx.")] = "auto",
+    engine: EngineOption = "auto",
     vocabulary: VocabularyOption = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object a line, one for each query.")] = False,
 ) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vitsmith.cli.engine import EngineOption, PrecisionOption, tell_choice
 from vitsmith.cli.output import progress, say
 from vitsmith.cli.predict import Style, Writer, expand, write_all
 
@@ -26,7 +27,6 @@ TemplatesOption = Annotated[
 VocabularyOption = Annotated[
     Path | None, typer.Option(help="Tokenizer file of a LiT .npz, when it is not beside it under the same name.")
 ]
-PrecisionOption = Annotated[str, typer.Option(help="fp32, or bf16 for the torch engine.")]
 
 
 class Scores(StrEnum):
@@ -48,8 +48,8 @@ def zeroshot(
     json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values with a header.")] = False,
     batch: Annotated[int, typer.Option(min=1, help="Images computed at once.")] = 16,
-    engine: Annotated[str, typer.Option(help="auto, torch or onnx.")] = "auto",
-    precision: PrecisionOption = "fp32",
+    engine: EngineOption = "auto",
+    precision: PrecisionOption = "auto",
     vocabulary: VocabularyOption = None,
     cache: Annotated[bool, typer.Option(help="Keep the embeddings of labels on disk for the next time.")] = True,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first image that cannot be read.")] = False,
@@ -65,6 +65,7 @@ def zeroshot(
     sources = list(expand(images))
     options = {"engine": engine, "batch_size": batch, "precision": precision}
     classifier = open_classifier(model, words, templates, vocabulary, scores=scores.value, cache=cache, options=options)
+    tell_choice(classifier.encoder.engine)
     if classifier.score_meaning == "cosine":
         say(
             "scores are cosines, not probabilities: the model was trained with softmax, which has no zero for one label"

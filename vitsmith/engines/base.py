@@ -131,8 +131,11 @@ def _candidates(bundle: Bundle, precision: str) -> list[str]:
 
 
 def _wrong_precision(bundle: Bundle, precision: str) -> str:
-    there = "; ".join(f"{name} runs it in {' or '.join(precisions_of(bundle, name))}" for name in runners(bundle.program))
-    return f"{bundle.where} ({bundle.program} program, {bundle.program_spec.arithmetic}) cannot run in {precision}: {there}"
+    there = "; ".join(
+        f"{name} runs it in {' or '.join(precisions_of(bundle, name))}" for name in runners(bundle.program)
+    )
+    what = f"{bundle.program} program, {bundle.program_spec.arithmetic}"
+    return f"{bundle.where} ({what}) cannot run in {precision}: {there}"
 
 
 def _check(bundle: Bundle, opened: Engine, precision: str) -> None:

@@ -1,4 +1,4 @@
-"""`engine="auto"`: the engines that run a program are timed in turns, once on a machine, and the fastest is remembered."""
+"""`engine="auto"`: the engines that run a program are timed in turns, and the fastest of a machine is remembered."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ def open_best(bundle: Bundle, names: Sequence[str], settings: Settings, open_one
         opened = open_one(bundle, names[0], settings)
         opened.why = (
             f"{names[0]}: the only engine installed here that runs this"
+            + ("" if settings.precision == "auto" else f" in {settings.precision}")
             if len(names) == 1
             else f"{names[0]}: the model is so small that others were not tried"
         )
@@ -50,7 +51,7 @@ def _remembered(
 ) -> Engine | None:
     known = recall(asked) or {}
     name, why = known.get("engine"), known.get("why")
-    if name not in names or not isinstance(why, str):
+    if not isinstance(name, str) or name not in names or not isinstance(why, str):
         return None
     try:
         opened = open_one(bundle, name, settings)
@@ -60,9 +61,7 @@ def _remembered(
     return opened
 
 
-def _raced(
-    bundle: Bundle, asked: dict[str, Any], names: Sequence[str], settings: Settings, open_one: Open
-) -> Engine:
+def _raced(bundle: Bundle, asked: dict[str, Any], names: Sequence[str], settings: Settings, open_one: Open) -> Engine:
     opened: dict[str, Engine] = {}
     refused: dict[str, InputError] = {}
     for name in names:
@@ -74,7 +73,7 @@ def _raced(
         raise next(iter(refused.values()))
     batch = GOAL_BATCH[settings.goal]
     images = sample_tensors(bundle, batch)
-    runs = [lambda engine=engine: engine.run(images) for engine in opened.values()]  # type: ignore[misc]
+    runs = [lambda engine=engine: engine.run(images) for engine in opened.values()]
     rates = dict(zip(opened, race(runs, batch), strict=True)) if len(opened) > 1 else dict.fromkeys(opened, 0.0)
     best = max(rates, key=lambda name: rates[name])
     why = _why(best, rates, refused, batch)

@@ -22,10 +22,12 @@ def run_in_chunks(run: Callable[[Array], Array], inputs: Array, size: int) -> Ar
 
 
 def padded(inputs: Array, size: int) -> Array:
-    """`size` inputs: those given, and the first of them as often as it takes."""
+    """`size` inputs, in C order: those given, and the first of them as often as it takes."""
     if len(inputs) == size:
         return np.ascontiguousarray(inputs)
-    return np.concatenate([inputs, np.broadcast_to(inputs[:1], (size - len(inputs), *inputs.shape[1:]))])
+    made_up = np.empty((size, *inputs.shape[1:]), inputs.dtype)  # np.concatenate may choose another order
+    made_up[: len(inputs)], made_up[len(inputs) :] = inputs, inputs[:1]
+    return made_up
 
 
 def check_batch(path: Path, found: int | None, expected: int | None) -> None:
@@ -33,8 +35,9 @@ def check_batch(path: Path, found: int | None, expected: int | None) -> None:
     if found is None or found == expected:
         return
     if expected is None:
+        target = {".xml": "openvino", ".pte": "executorch"}.get(path.suffix, "onnx")
         raise BundleError(
             f"{path} was exported for a batch of exactly {found}; "
-            "export it again with  vitsmith export --to onnx  for any batch"
+            f"export it again with  vitsmith export --to {target}  for any batch"
         )
     raise BundleError(f"{path} takes batches of {found}, its bundle says {expected}; export it again")

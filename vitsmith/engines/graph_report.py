@@ -9,6 +9,7 @@ from typing import Any
 from vitsmith.engines.machine import int8_dot_products
 from vitsmith.models.config import LiTConfig, ModelConfig, ViTConfig
 from vitsmith.specs import ProgramSpec
+from vitsmith.weights.bundle import Bundle
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class GraphReport:
     """Share of the floating-point operations of products and convolutions that it runs."""
     attention: tuple[int, int]
     """(fused attentions, attentions of the model)."""
+    flops: int | None = None
+    """Floating-point operations of products and convolutions for one image; None where the engine shows none."""
     precision: Mapping[str, float] = field(default_factory=dict)
     """Share of the floating-point operations of products and convolutions by precision, largest first."""
     remarks: tuple[str, ...] = ()
@@ -84,26 +87,29 @@ class GraphReport:
             "delegated_flops": self.delegated_flops,
             "attentions": there,
             "fused_attentions": fused,
+            "flops": self.flops,
             "precision": dict(self.precision),
             "remarks": list(self.remarks),
         }
 
 
 def report_of(
-    engine: str, nodes: Sequence[Node], config: ModelConfig, spec: ProgramSpec, remarks: Iterable[str] = ()
+    engine: str, nodes: Sequence[Node], batch: int, bundle: Bundle, remarks: Iterable[str] = ()
 ) -> GraphReport:
-    """The report on a graph's nodes, with the remarks that every engine's nodes are read for."""
+    """The report on the nodes of a graph for `batch` images, with the remarks that all engines' nodes are read for."""
     flops = sum(node.flops for node in nodes)
     by_precision: dict[str, int] = {}
     for node in nodes:
         if node.flops:
             by_precision[node.precision] = by_precision.get(node.precision, 0) + node.flops
     shares = {name: count / flops for name, count in sorted(by_precision.items(), key=lambda item: -item[1])}
-    attention = sum(node.attention for node in nodes), attentions(config)
+    attention = sum(node.attention for node in nodes), attentions(bundle.config)
     slow = sorted({node.kind for node in nodes if node.flops and not node.optimised})
     found = list(remarks)
     if attention[0] < attention[1]:
-        which = "attention is" if not attention[0] else f"{attention[1] - attention[0]} of {attention[1]} attentions are"
+        which = (
+            "attention is" if not attention[0] else f"{attention[1] - attention[0]} of {attention[1]} attentions are"
+        )
         found.append(f"{which} not fused: scores go through memory")
     if slow:
         found.append(f"not on optimised kernels: {', '.join(slow)}")
@@ -113,8 +119,9 @@ def report_of(
         delegated_nodes=sum(node.optimised for node in nodes) / len(nodes) if nodes else None,
         delegated_flops=sum(node.flops for node in nodes if node.optimised) / flops if flops else None,
         attention=attention,
+        flops=flops // batch,
         precision=shares,
-        remarks=(*found, *int8_remarks(spec, shares)),
+        remarks=(*found, *int8_remarks(bundle.program_spec, shares)),
     )
 
 

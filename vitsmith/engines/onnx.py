@@ -13,8 +13,8 @@ from vitsmith.engines.graph_report import GraphReport
 from vitsmith.engines.machine import available_cores
 from vitsmith.engines.pixels import pixels_from_tensors
 from vitsmith.engines.plan import Plan, race
-from vitsmith.engines.programs import PRECISION_WORDS, is_small, sample_inputs, require_folder, require_pixels
-from vitsmith.engines.registry import Settings
+from vitsmith.engines.programs import PRECISION_WORDS, is_small, require_folder, require_pixels, sample_inputs
+from vitsmith.engines.registry import USUAL, Settings
 from vitsmith.engines.remembered import program_hash, question, recall, remember
 from vitsmith.errors import BundleError, InputError, MissingPackageError
 from vitsmith.weights.bundle import Bundle
@@ -30,7 +30,7 @@ class OnnxEngine:
 
     name = "onnx"
 
-    def __init__(self, bundle: Bundle, settings: Settings = Settings()) -> None:
+    def __init__(self, bundle: Bundle, settings: Settings = USUAL) -> None:
         self._folder = require_folder(bundle)
         self._bundle, self._spec = bundle, bundle.program_spec
         self.precision = PRECISION_WORDS[self._spec.arithmetic]
@@ -71,7 +71,9 @@ class _Graph:
         self._batch = batch
 
     def run(self, inputs: Array) -> Array:
-        return self._run(inputs) if self._batch is None else run_in_chunks(self._run, inputs, self._batch)
+        if self._batch is None and len(inputs):
+            return self._run(inputs)
+        return run_in_chunks(self._run, inputs, self._batch or 1)
 
     def _run(self, inputs: Array) -> Array:
         outputs: Array = self._session.run(None, {self._input.name: inputs})[0]

@@ -36,7 +36,7 @@ def report_on_onnx(path: Path, inputs: Array, bundle: Bundle) -> GraphReport:
     remarks = []
     if bundle.program_spec.precision == "fp16" and not any(node.precision == "fp16" for node in nodes if node.flops):
         remarks.append("onnxruntime has no fp16 products on this processor: they are computed in fp32")
-    return report_of("onnx", nodes, bundle.config, bundle.program_spec, remarks)
+    return report_of("onnx", nodes, len(inputs), bundle, remarks)
 
 
 def _node(arguments: Mapping[str, Any]) -> Node:
@@ -58,7 +58,9 @@ def _flops(kind: str, inputs: Sequence[Shape], outputs: Sequence[Shape]) -> int:
         return 0
     first, out = inputs[0][1], outputs[0][1]
     if kind in _PRODUCTS | _INT8_PRODUCTS and first:
-        return 2 * prod(out) * first[-1]
+        rows = prod(out[:-1])  # the first factor is (rows, terms), perhaps transposed within the product
+        terms = prod(first) // rows if prod(first) % rows == 0 else first[-1]
+        return 2 * prod(out) * terms
     if kind in _CONVOLUTIONS:
         kernels = [shape for _, shape in inputs[1:] if len(shape) == 4]
         return 2 * prod(out) * prod(kernels[0][1:]) if kernels else 0

@@ -14,7 +14,7 @@ from vitsmith.engines.pixels import pixels_from_tensors
 from vitsmith.engines.plan import Plan, default_plan, plans
 from vitsmith.engines.probing import EngineDied, probe
 from vitsmith.engines.programs import PRECISION_WORDS, is_small, require_folder, require_pixels
-from vitsmith.engines.registry import Settings
+from vitsmith.engines.registry import USUAL, Settings
 from vitsmith.engines.remembered import place_of, program_hash, question, recall, remember
 from vitsmith.errors import InputError
 from vitsmith.weights.bundle import Bundle
@@ -34,7 +34,7 @@ class OpenVinoEngine:
 
     name = "openvino"
 
-    def __init__(self, bundle: Bundle, settings: Settings = Settings()) -> None:
+    def __init__(self, bundle: Bundle, settings: Settings = USUAL) -> None:
         self._folder = require_folder(bundle)
         self._bundle, self._spec, self._settings = bundle, bundle.program_spec, settings
         wanted = self._spec.rest if self._spec.precision == "int8" else settings.precision
@@ -96,9 +96,7 @@ class OpenVinoEngine:
         known = recall(asked) or {}
         plan = Plan.from_dict(known.get("plan"))
         if isinstance(known.get("died"), str):
-            raise EngineDied(
-                self._died(path, known["died"], f" (remembered in {place_of(asked)})"), lasting=True
-            )
+            raise EngineDied(self._died(path, known["died"], f" (remembered in {place_of(asked)})"), lasting=True)
         if plan is not None and batch in (None, plan.chunk) and (known.get("measured") or not measure):
             return plan
         choices = plans(goal, threads, batch=batch) if measure else [default_plan(goal, threads, batch=batch)]

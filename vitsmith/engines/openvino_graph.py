@@ -1,4 +1,4 @@
-"""A program compiled by OpenVINO for chunks of a fixed size. Knows nothing of bundles, so that the probe stays light."""
+"""A program compiled by OpenVINO for chunks of a fixed size. Knows nothing of bundles: the probe stays light."""
 
 from __future__ import annotations
 
@@ -81,12 +81,15 @@ class _Requests:
         import openvino
 
         self._shape = tuple(compiled.output(0).shape)[1:]
+        self._dtype = compiled.input(0).get_element_type().to_dtype()
         self._single = compiled.create_infer_request() if streams == 1 else None
         if self._single is None:
             self._queue = openvino.AsyncInferQueue(compiled, streams)
             self._queue.set_callback(self._keep)
 
     def run(self, inputs: Array, chunk: int) -> Array:
+        # Only such arrays are shared with a request; others it copies, and frees the copy too early (2026.4).
+        inputs = np.require(inputs, self._dtype, ["C_CONTIGUOUS", "WRITEABLE", "ALIGNED"])
         outputs = np.empty((len(inputs), *self._shape), np.float32)
         for at in range(0, len(inputs), chunk):
             some = padded(inputs[at : at + chunk], chunk)

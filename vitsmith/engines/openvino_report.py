@@ -20,7 +20,7 @@ def report_on_openvino(compiled: Any, bundle: Bundle, remarks: Sequence[str] = (
     """The report on a compiled program."""
     found = (_node(operation) for operation in compiled.get_runtime_model().get_ordered_ops())
     nodes = [node for node in found if node is not None]
-    return report_of("openvino", nodes, bundle.config, bundle.program_spec, remarks)
+    return report_of("openvino", nodes, compiled.input(0).shape[0], bundle, remarks)
 
 
 def _node(operation: Any) -> Node | None:
@@ -38,11 +38,17 @@ def _node(operation: Any) -> Node | None:
     fused = kind in _FUSED_ATTENTION or (kind == "Subgraph" and _is_attention(fact("originalLayersNames"), inputs))
     return Node(
         kind=kind,
-        precision=_PRECISIONS.get(fact("runtimePrecision"), "other"),
+        precision=_PRECISIONS.get(_computed_in(operation) or fact("runtimePrecision"), "other"),
         flops=_attention_flops(inputs) if fused else _flops(kind, inputs, outputs),
         optimised=not fact("primitiveType").startswith("ref"),
         attention=fused,
     )
+
+
+def _computed_in(operation: Any) -> str:
+    """Type of the first input: the runtime's own word is that of weights where these are stored in fewer bits."""
+    inputs = operation.inputs()
+    return str(inputs[0].get_element_type().get_type_name()) if inputs else ""
 
 
 def _is_attention(names: str, inputs: Sequence[Shape]) -> bool:

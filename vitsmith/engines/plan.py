@@ -41,7 +41,7 @@ class Plan:
         numbers = [fields[name] for name in ("chunk", "streams", "threads")]
         if any(type(number) is not int or not 1 <= number <= 4096 for number in numbers):
             return None
-        return cls(*numbers, spinning=bool(fields["spinning"]))
+        return cls(numbers[0], numbers[1], numbers[2], bool(fields["spinning"]))
 
     def __str__(self) -> str:
         return f"{self.streams} x {self.chunk} images, {self.threads} threads"

@@ -29,6 +29,9 @@ class Settings:
     """Whether its plan may be found by measuring; else a remembered one or the usual one is taken."""
 
 
+USUAL = Settings()
+
+
 @dataclass(frozen=True)
 class Kind:
     """One engine before it is opened."""

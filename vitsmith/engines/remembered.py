@@ -1,7 +1,7 @@
 """What was found out about a program on this machine, kept in the cache folder so that it is found out once.
 
-One small JSON file for each question: it is written whole, so that two processes at once do no harm, and what is damaged
-or of another machine, program or package is as if it were not there.
+One small JSON file for each question: it is written whole, so that two processes at once do no harm, and what is
+damaged or of another machine, program or package is as if it were not there.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import torch
 
 from vitsmith.engines.graph_report import GraphReport, attentions
 from vitsmith.engines.machine import bf16_dot_products
-from vitsmith.engines.registry import Settings
+from vitsmith.engines.registry import USUAL, Settings
 from vitsmith.errors import InputError
 from vitsmith.layers.attention import Attention
 from vitsmith.models.lit import LiT
@@ -27,7 +27,7 @@ class TorchEngine:
 
     name = "torch"
 
-    def __init__(self, bundle: Bundle, settings: Settings = Settings()) -> None:
+    def __init__(self, bundle: Bundle, settings: Settings = USUAL) -> None:
         if settings.threads is not None:
             torch.set_num_threads(settings.threads)
         self.precision = {"fp32": "float32", "bf16": "bfloat16"}[settings.precision]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import platform
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -13,10 +12,10 @@ import numpy as np
 
 from vitsmith.data.images import ImageSource
 from vitsmith.data.samples import Samples
+from vitsmith.engines.machine import describe_machine
 from vitsmith.errors import DatasetError, suggestion
 from vitsmith.evaluate.scores import Scores, score_logits
 from vitsmith.specs import Labels, Measurement
-from vitsmith.stream import available_cores
 
 
 class Classifier(Protocol):
@@ -91,19 +90,6 @@ def match_classes(classifier: Classifier, samples: Samples) -> np.ndarray[Any, A
             f"the first is {unknown[0]!r}: {suggestion(unknown[0], names.names)}"
         )
     return np.array([position[name] for name in samples.classes], np.int64)[samples.labels]
-
-
-def describe_machine() -> str:
-    """Processor and cores, as results name them."""
-    return f"{_processor()}, {available_cores()} cores"
-
-
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:  # noqa: PTH123
-            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def _counted(samples: Samples, on_image: Callable[[], None] | None) -> Iterator[ImageSource]:

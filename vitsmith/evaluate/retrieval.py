@@ -13,9 +13,9 @@ import numpy as np
 from vitsmith.data.images import ImageSource
 from vitsmith.data.samples import Samples
 from vitsmith.encode import Encoder
+from vitsmith.engines.machine import describe_machine
 from vitsmith.errors import InputError
 from vitsmith.evaluate.accuracy import wilson_interval
-from vitsmith.evaluate.evaluation import describe_machine
 from vitsmith.retrieval.recall import Recall, Recalls, recalls_of_pairs
 from vitsmith.specs import Measurement
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from vitsmith.evaluate.evaluation import describe_machine
+from vitsmith.engines.machine import describe_machine
 from vitsmith.specs import Measurement
 
 Array = np.ndarray[Any, Any]

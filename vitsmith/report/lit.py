@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vitsmith.data.pairs import PairSplits
+from vitsmith.engines.machine import describe_machine
 from vitsmith.errors import MissingPackageError
-from vitsmith.evaluate.evaluation import describe_machine
 from vitsmith.files import write_text
 from vitsmith.models.build import count_parameters
 from vitsmith.models.lit import LiT

@@ -12,7 +12,8 @@ from typing import Any
 
 from vitsmith.data.images import read_image
 from vitsmith.data.samples import Splits
-from vitsmith.evaluate.evaluation import Evaluation, describe_machine
+from vitsmith.engines.machine import describe_machine
+from vitsmith.evaluate.evaluation import Evaluation
 from vitsmith.evaluate.speed import Cost
 from vitsmith.gate import Thresholds, Verdict
 from vitsmith.models.cost import parameters

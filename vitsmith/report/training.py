@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from vitsmith.data.samples import Splits
+from vitsmith.engines.machine import describe_machine
 from vitsmith.errors import ImageError, MissingPackageError
 from vitsmith.evaluate.calibration import log_softmax
-from vitsmith.evaluate.evaluation import Evaluation, describe_machine
+from vitsmith.evaluate.evaluation import Evaluation
 from vitsmith.evaluate.scores import Scores, score_logits
 from vitsmith.files import replacing, write_text
 from vitsmith.models.build import count_parameters

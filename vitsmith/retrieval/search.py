@@ -20,9 +20,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vitsmith.engines.machine import available_cores
 from vitsmith.errors import InputError
 from vitsmith.retrieval.index import LONGEST, Index, lengths_of
-from vitsmith.stream import available_cores
 
 Array = np.ndarray[Any, Any]
 

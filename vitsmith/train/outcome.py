@@ -7,7 +7,7 @@ import statistics
 
 from vitsmith import __version__
 from vitsmith.data.samples import Splits
-from vitsmith.evaluate.evaluation import describe_machine
+from vitsmith.engines.machine import describe_machine
 from vitsmith.models.build import ImageModel
 from vitsmith.specs import ImageSpec, Labels, Measurement, Provenance
 from vitsmith.train.recipe import TrainRecipe

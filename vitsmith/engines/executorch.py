@@ -1,0 +1,140 @@
+"""ExecuTorch's runtime on the processor: what phones run, tried on this machine."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vitsmith.engines.chunks import check_batch, padded, run_in_chunks
+from vitsmith.engines.graph_report import GraphReport
+from vitsmith.engines.pixels import pixels_from_tensors
+from vitsmith.engines.programs import PRECISION_WORDS, require_folder, require_pixels
+from vitsmith.engines.registry import USUAL, Settings
+from vitsmith.errors import BundleError, InputError, MissingPackageError
+from vitsmith.weights.bundle import Bundle
+
+Array = np.ndarray[Any, Any]
+
+PROGRAM = "model.pte"
+TEXT_PROGRAM = "text.pte"
+
+
+class ExecutorchEngine:
+    """Runs a bundle's model.pte, and for LiT its text.pte, which is opened on first use.
+
+    The runtime has one pool of threads for the whole process, as large as the processor: `threads` does nothing.
+    """
+
+    name = "executorch"
+
+    def __init__(self, bundle: Bundle, settings: Settings = USUAL) -> None:
+        self._folder = require_folder(bundle)
+        self._bundle, self._spec = bundle, bundle.program_spec
+        self.precision = PRECISION_WORDS[self._spec.arithmetic]
+        self.why = ""
+        self._images = _Program(self._folder / PROGRAM, self._spec.batch)
+        self._texts: _Program | None = None
+
+    def run(self, images: Array) -> Array:
+        return self._images.run(pixels_from_tensors(images, self._bundle.images) if self._spec.pixels else images)
+
+    def run_pixels(self, pixels: Array) -> Array:
+        require_pixels(self._bundle)
+        return self._images.run(pixels)
+
+    def run_texts(self, tokens: Array) -> Array:
+        if self._texts is None:
+            path = self._folder / TEXT_PROGRAM
+            if not path.exists():
+                raise InputError(f"{self._folder} is a model of images alone: it cannot read text; export a LiT model")
+            self._texts = _Program(path, self._spec.batch)
+        return self._texts.run(tokens)
+
+    def report(self) -> GraphReport:
+        from vitsmith.engines.executorch_report import report_on_executorch
+
+        return report_on_executorch(self._folder / PROGRAM, self._bundle)
+
+
+class _Program:
+    """One program of one input and one output. Of any batch: up to the largest it was exported for at a time."""
+
+    def __init__(self, path: Path, batch: int | None) -> None:
+        import torch
+
+        self._method = open_method(path)
+        facts = self._method.metadata.input_tensor_meta(0)
+        shape = tuple(facts.sizes())
+        kinds = {0: torch.uint8, 3: torch.int32, 4: torch.int64, 6: torch.float32}  # executorch.exir.scalar_type
+        self._dtype = kinds[facts.dtype()]
+        self._largest, self._frozen = shape[0], batch
+        self._torch, self._lock = torch, threading.Lock()
+        if not self._runs(np.zeros((batch or 1, *shape[1:]), np.float32)):
+            check_batch(path, self._largest, batch)
+
+    def run(self, inputs: Array) -> Array:
+        with self._lock:  # a method has one set of buffers
+            if self._frozen is not None or not len(inputs):
+                return run_in_chunks(self._execute, inputs, self._frozen or 1)
+            parts = [inputs[at : at + self._largest] for at in range(0, len(inputs), self._largest)]
+            return np.concatenate([self._execute(part) for part in parts])
+
+    def _execute(self, inputs: Array) -> Array:
+        given = self._torch.from_numpy(padded(inputs, len(inputs))).to(self._dtype)
+        outputs: Array = self._method.execute([given])[0].float().numpy().copy()
+        return outputs
+
+    def _runs(self, inputs: Array) -> bool:
+        """Whether this batch runs. The program tells the largest and not whether it is the only one: it is tried.
+
+        One that takes single images only counts as one that takes no others.
+        """
+        if self._largest == 1 and self._frozen is None:
+            return False
+        try:
+            with _hushed():
+                self._execute(inputs)
+        except RuntimeError:
+            return False
+        return True
+
+
+def open_method(path: Path) -> Any:
+    """A program's method, an executorch.runtime.Method. Raises MissingPackageError or BundleError."""
+    try:
+        with warnings.catch_warnings(), _hushed():
+            warnings.simplefilter("ignore")  # deprecations inside the package
+            from executorch.runtime import Runtime
+
+            runtime = Runtime.get()
+    except ImportError:
+        raise MissingPackageError("executorch", "executorch") from None
+    try:
+        with _hushed():
+            method = runtime.load_program(path).load_method("forward")
+    except (RuntimeError, OSError, KeyError) as error:
+        raise BundleError(f"{path} cannot be opened by executorch ({error}); export it again") from None
+    return method
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """Keeps the runtime from writing its log, which says what it tries and finds missing, to standard error."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "w", encoding="utf-8") as nowhere:  # noqa: PTH123
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(kept, 2)
+        os.close(kept)
