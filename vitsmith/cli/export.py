@@ -57,6 +57,9 @@ def export(
     data: Annotated[str, typer.Option(help="Labelled images, as for evaluate: accuracy is part of the gate.")] = "",
     split: Annotated[str, typer.Option(help="train, val or test of --data; default: the held-out part.")] = "",
     max_drop: Annotated[float, typer.Option(min=0, help="Points of top-1 that may be lost on --data.")] = 0.5,
+    labels: Annotated[
+        str, typer.Option(help="Of a LiT model for web: what the page chooses from, as for zeroshot.")
+    ] = "",
     force: Annotated[bool, typer.Option("--force", help="Replace what is at --out.")] = False,
     json: JsonOption = False,
 ) -> None:
@@ -68,6 +71,7 @@ def export(
     from vitsmith.runs import model_name
     from vitsmith.specs import ProgramSpec
     from vitsmith.weights.checkpoints import load, save
+    from vitsmith.zeroshot.words import read_words
 
     if to is To.npz and (images or data):
         raise InputError("an .npz holds the same weights and passes no gate: leave --images and --data out")
@@ -89,7 +93,9 @@ def export(
     else:
         target = out or new_folder(Path("runs") / "export" / name) / "model"
         say("exporting and checking; this takes a few seconds to a minute")
-        facts = _facts(*export(bundle, target, to.value, spec, gate), target)
+        words = read_words(labels) if labels else None
+        made = export(bundle, target, to.value, spec, gate, labels=words, name=model_name(model))
+        facts = _facts(*made, target)
     if json:
         print_json(facts)
     else:

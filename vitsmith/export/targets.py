@@ -9,6 +9,7 @@ from vitsmith.export.program import Gate
 from vitsmith.gate import Verdict
 from vitsmith.specs import ProgramSpec
 from vitsmith.weights.bundle import Bundle
+from vitsmith.zeroshot.words import Words
 
 TARGETS = ("onnx", "openvino", "executorch", "web", "triton", "npz")
 
@@ -59,13 +60,24 @@ def _why_not(target: str, precision: str) -> str:
     return f"{target} is written in {there}, not in {precision}"
 
 
-def export(bundle: Bundle, folder: Path, target: str, spec: ProgramSpec, gate: Gate) -> tuple[Bundle, Verdict | None]:
+def export(
+    bundle: Bundle,
+    folder: Path,
+    target: str,
+    spec: ProgramSpec,
+    gate: Gate,
+    *,
+    labels: Words | None = None,
+    name: str = "",
+) -> tuple[Bundle, Verdict | None]:
     """Exports to one of the targets that are programs; the verdict is None where a program was taken as it is.
 
-    Raises InputError for what does not go together, GateError when the new program gives other answers, and
-    MissingPackageError.
+    `labels` are of a LiT model on a page, `name` of a model in a Triton repository. Raises InputError for what does not
+    go together, GateError when the new program gives other answers, and MissingPackageError.
     """
     check(bundle, target, spec)
+    if labels is not None and target != "web":
+        raise InputError(f"--labels are for the page of a LiT model, not for {target}")
     if target == "onnx":
         from vitsmith.export.onnx import export_onnx
 
@@ -81,7 +93,12 @@ def export(bundle: Bundle, folder: Path, target: str, spec: ProgramSpec, gate: G
     if target == "web":
         from vitsmith.export.web import export_web
 
-        return export_web(bundle, folder, spec=spec, gate=gate)
+        return export_web(bundle, folder, spec=_or_its_own(spec, bundle), gate=gate, labels=labels)
     from vitsmith.export.triton import export_triton
 
-    return export_triton(bundle, folder, spec=spec, gate=gate)
+    return export_triton(bundle, folder, spec=_or_its_own(spec, bundle), gate=gate, name=name)
+
+
+def _or_its_own(spec: ProgramSpec, bundle: Bundle) -> ProgramSpec | None:
+    """None, for what it is, of a bundle that is a program already."""
+    return spec if bundle.program == "torch" else None

@@ -31,13 +31,18 @@ class Attention(nn.Module):
         self.weights = nn.Identity()
         self.out = Linear(inner, width)
 
-    def forward(self, x: Tensor, bias: Tensor | None = None, *, kept: int | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, bias: Tensor | None = None, *, kept: int | None = None, keys: list[Tensor] | None = None
+    ) -> Tensor:
         """(B, N, D) -> (B, N, D), or (B, kept, D): what the first `kept` tokens see of all.
 
-        `bias` is added to the scores and broadcasts to (B, H, N, N), or (B, H, kept, N).
+        `bias` is added to the scores and broadcasts to (B, H, N, N), or (B, H, kept, N). To a list of `keys` the mean
+        of all heads' keys is added, (B, N, d).
         """
         batch, tokens, _ = x.shape
         qkv = self.qkv(x).view(batch, tokens, 3, self.heads, self.qkv.out_features // (3 * self.heads))
+        if keys is not None:
+            keys.append(qkv[:, :, 1].mean(dim=2))
         dropout = self.dropout if self.training else 0.0
         if kept is None and cpu_attention.suits(qkv, bias, dropout) and not self.explicit:
             return self.out(cpu_attention.attend(qkv).flatten(2))

@@ -8,14 +8,23 @@ from torch import Tensor
 
 
 def pool(
-    tokens: Tensor, pooling: Literal["token", "gap", "unpooled", "token_unpooled"], *, class_token: bool
+    tokens: Tensor,
+    pooling: Literal["token", "gap", "unpooled", "token_unpooled"],
+    *,
+    class_token: bool,
+    sizes: Tensor | None = None,
 ) -> Tensor:
     """(batch, tokens, width) -> (batch, width), or unchanged for the unpooled kinds.
 
-    'token' takes the class token, which comes first. 'gap' is the mean over the patches, without the class token.
+    'token' takes the class token, which comes first. 'gap' is the mean over the patches, without the class token; of
+    merged tokens `sizes`, (batch, tokens), says how many patches each stands for.
     """
     if pooling == "token":
         return tokens[:, 0]
     if pooling == "gap":
-        return tokens[:, int(class_token) :].mean(dim=1)
+        patches = tokens[:, int(class_token) :]
+        if sizes is None:
+            return patches.mean(dim=1)
+        weights = sizes[:, int(class_token) :, None].to(tokens.dtype)
+        return (patches * weights).sum(dim=1) / weights.sum(dim=1)
     return tokens

@@ -18,12 +18,13 @@ class Features(NamedTuple):
 
     tokens: Tensor
     """(batch, tokens, width) after the last block and its norm; the class token, if any, comes first, the
-    distillation token second."""
+    distillation token second. Where tokens merge, those that are left: `vitsmith.compress.groups` says of which
+    patches."""
     pooled: Tensor
     """(batch, feature width): what the head sees, or the mean of what two heads see;
     (batch, tokens, feature width) for unpooled models."""
     grid: tuple[int, int]
-    """(rows, columns) of the patch tokens."""
+    """(rows, columns) of the patches, before any merge."""
     intermediates: dict[str, Tensor]
     """Outputs of the modules that were asked for, by name."""
 
@@ -64,7 +65,7 @@ def _match(pattern: str, modules: dict[str, nn.Module]) -> list[str]:
 
 
 def _keeper(name: str, seen: dict[str, Tensor]) -> Any:
-    def keep(_module: nn.Module, _inputs: tuple[Any, ...], output: Tensor) -> None:
-        seen[name] = output
+    def keep(_module: nn.Module, _inputs: tuple[Any, ...], output: Any) -> None:
+        seen[name] = output[0] if isinstance(output, tuple) else output  # blocks that merge also tell sizes
 
     return keep

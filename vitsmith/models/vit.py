@@ -1,6 +1,7 @@
 """Vision Transformer and its hybrids: "An Image is Worth 16x16 Words", arXiv 2010.11929.
 
-B batch, N tokens (patches, and before them the class token and the distillation token), D width, K classes.
+B batch, N tokens (patches, and before them the class token and the distillation token; where tokens merge, of what is
+left of them), D width, K classes.
 Sources: models_vit.py of the original; for the distillation token "Training data-efficient image transformers &
 distillation through attention", arXiv 2012.12877 section 4.
 """
@@ -8,6 +9,7 @@ distillation through attention", arXiv 2012.12877 section 4.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +17,7 @@ from torch import Tensor, nn
 from vitsmith.layers.block import Block
 from vitsmith.layers.depth import depth_rates
 from vitsmith.layers.eager import is_watched
+from vitsmith.layers.merging import MergingBlock
 from vitsmith.layers.norm import LayerNorm
 from vitsmith.layers.patches import PatchEmbedding, sequence
 from vitsmith.layers.pooling import pool
@@ -44,18 +47,7 @@ class VisionTransformer(nn.Module):
         self.positions = PositionEmbedding(config.tokens, width)
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(
-            Block(
-                width,
-                config.heads,
-                config.mlp_width,
-                head_width=config.head_width,
-                gelu=config.gelu,
-                norm_eps=config.norm_eps,
-                dropout=config.dropout,
-                attention_dropout=config.attention_dropout,
-                stochastic_depth=rate,
-            )
-            for rate in depth_rates(config.stochastic_depth, config.depth)
+            _block(config, index, rate) for index, rate in enumerate(depth_rates(config.stochastic_depth, config.depth))
         )
         self.norm = LayerNorm(width, eps=config.norm_eps)
         self.representation: nn.Module = nn.Identity()
@@ -96,15 +88,38 @@ class VisionTransformer(nn.Module):
         if prefix:
             x = torch.cat([*(token.expand(x.shape[0], -1, -1) for token in prefix), x], dim=1)  # (B, N, D)
         x = self.dropout(self.positions(x))
-        for block in self.blocks[:-1]:
-            x = block(x)
-        x = self.blocks[-1](x, kept)
+        sizes = None
+        if config.merge:
+            for block in self.blocks[:-1]:
+                x, sizes = block(x, sizes)
+            x, sizes = self.blocks[-1](x, sizes, kept)
+        else:
+            for block in self.blocks[:-1]:
+                x = block(x)
+            x = self.blocks[-1](x, kept)
         if config.norm_after_pooling:
-            pooled = self.norm(pool(x, config.pooling, class_token=config.class_token))
+            pooled = self.norm(pool(x, config.pooling, class_token=config.class_token, sizes=sizes))
         else:
             x = self.norm(x)
-            pooled = x[:, :2] if config.distillation_token else pool(x, config.pooling, class_token=config.class_token)
+            two = config.distillation_token
+            pooled = x[:, :2] if two else pool(x, config.pooling, class_token=config.class_token, sizes=sizes)
         return x, self.representation(pooled)
+
+
+def _block(config: ViTConfig, index: int, rate: float) -> Block:
+    """Block `index` of an encoder; `rate` is that of its stochastic depth."""
+    sizes = (config.width, config.heads, config.mlp_width)
+    options: dict[str, Any] = {
+        "head_width": config.head_width,
+        "gelu": config.gelu,
+        "norm_eps": config.norm_eps,
+        "dropout": config.dropout,
+        "attention_dropout": config.attention_dropout,
+        "stochastic_depth": rate,
+    }
+    if config.merge:
+        return MergingBlock(*sizes, count=config.merge[index], prefix=config.prefix, **options)
+    return Block(*sizes, **options)
 
 
 def _head(config: ViTConfig) -> nn.Module:

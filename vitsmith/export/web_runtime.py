@@ -1,0 +1,79 @@
+"""onnxruntime-web, the runtime of exported pages: fetched once from npm, checked, kept in the cache, never ours."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from pathlib import Path
+
+from vitsmith.errors import DownloadError, InputError
+from vitsmith.files import replacing
+from vitsmith.weights.cache import cache_folder
+
+VERSION = "1.30.0"
+PACKAGE = f"onnxruntime-web@{VERSION}"
+ARCHIVE = f"onnxruntime-web-{VERSION}.tgz"
+INTEGRITY = "sha512-q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="
+"""As npm gives it (`npm view onnxruntime-web@1.30.0 dist.integrity`)."""
+FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
+"""What of `dist/` a page needs that computes in WebAssembly alone."""
+
+NPM_SECONDS = 600
+
+
+def web_runtime(archive: Path | None = None) -> dict[str, bytes]:
+    """The contents of FILES: from `archive` (what `npm pack` writes), else from the cache, else from npm.
+
+    Raises InputError for an archive that is another one, DownloadError when it cannot be had.
+    """
+    if archive is not None:
+        return _unpacked(archive, f"give the file that  npm pack {PACKAGE}  writes")
+    kept = cache_folder() / "npm" / ARCHIVE
+    if not kept.is_file():
+        _fetch(kept)
+    return _unpacked(kept, "delete it and export again")
+
+
+def _fetch(kept: Path) -> None:
+    """Puts npm's archive into the cache."""
+    npm = shutil.which("npm")
+    way = f"get it where npm is, by  npm pack {PACKAGE}  , and put it at {kept}"
+    if npm is None:
+        raise DownloadError(f"a page needs {PACKAGE}, and npm is not installed here: {way}")
+    with tempfile.TemporaryDirectory(prefix="vitsmith-npm-") as place:
+        command = [npm, "pack", PACKAGE, "--pack-destination", place, "--ignore-scripts", "--loglevel=error"]
+        try:
+            done = subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=NPM_SECONDS)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise DownloadError(f"npm could not fetch {PACKAGE} ({error}); {way}") from None
+        found = Path(place) / ARCHIVE
+        if done.returncode or not found.is_file():
+            reason = next((line for line in done.stderr.splitlines() if line.strip()), f"exit {done.returncode}")
+            raise DownloadError(f"npm could not fetch {PACKAGE} ({reason.strip()}); {way}")
+        _unpacked(found, "npm gave other bytes than were published; try again")
+        with replacing(kept) as partial:
+            shutil.copyfile(found, partial)
+
+
+def _unpacked(archive: Path, advice: str) -> dict[str, bytes]:
+    """FILES of a checked archive. Nothing is extracted to disk, so that no path in it can matter."""
+    try:
+        with archive.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha512").digest()
+    except OSError as error:
+        raise InputError(f"cannot read {archive} ({error.strerror}); {advice}") from None
+    if f"sha512-{base64.b64encode(digest).decode()}" != INTEGRITY:
+        raise InputError(f"{archive} is not the published {PACKAGE} (its SHA-512 differs); {advice}")
+    wanted = {f"package/dist/{name}": name for name in FILES}
+    found: dict[str, bytes] = {}
+    with tarfile.open(archive, "r:gz") as tar:
+        for member in tar:
+            if name := wanted.get(member.name):
+                content = tar.extractfile(member)
+                assert content is not None
+                found[name] = content.read()
+    return found
