@@ -203,7 +203,7 @@ def quantised(model: nn.Module, batch: int, images: Array) -> Any:
 def our_runs(name: str, bundle: Bundle, batch: int, threads: int) -> Iterator[tuple[str, Callable[[], Run]]]:
     """(name, what opens it) for each engine and precision worth showing."""
     for engine in runners(bundle.program):
-        if engine == "torch-compiled" or (bundle.program == "onnx" and engine != "onnx"):
+        if engine == "torch-compiled" or (not name and engine != bundle.program):
             continue
         for precision in precisions_of(bundle, engine):
             title = f"vitsmith, {name + ': ' if name else ''}{engine} {precision}"

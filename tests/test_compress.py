@@ -98,7 +98,9 @@ def workshop(**fields: Any) -> Workshop:
 def test_the_cheapest_program_within_the_budget_is_taken_and_verified() -> None:
     made = workshop()
     found = run(made, Budget(max_drop=1, latency_ms=60))
-    assert [variant.name for variant in found.variants] == ["as it is", "merge", "resolution", "both"]
+    assert [one.title for one in found.candidates[:4]] == [
+        "as it is, fp32", "merge, fp32", "resolution, fp32", "both, fp32"
+    ]  # fmt: skip
     assert len(found.candidates) == 8
     assert found.chosen is not None and found.chosen.title == "merge, int8"
     assert found.verified == (0.90, 0.896) and found.lost == pytest.approx(0.4) and found.holds
@@ -135,12 +137,29 @@ def test_what_loses_too_much_in_float_is_not_compiled() -> None:
     assert reasons["resolution"] == "loses 20.00 points in float32 (allowed 1)" and "both" in reasons
 
 
-def test_what_is_heavier_and_no_better_is_not_compiled() -> None:
+def test_what_is_slower_and_no_better_goes_no_further() -> None:
     made = workshop()
     made.accuracy = {**GOOD, "merge": 0.894}
     found = run(made, Budget(max_drop=1))
-    assert [variant.name for variant in found.variants] == ["as it is", "resolution", "both"]
-    assert ("merge", "another is as accurate and lighter") in {(one.title, one.reason) for one in found.refused}
+    assert [one.precision for one in found.candidates if one.name == "merge"] == ["fp32"]
+    assert [one.precision for one in found.candidates if one.name == "resolution"] == ["fp32", "int8"]
+    reasons = {one.title: one.reason for one in found.refused}
+    assert reasons["merge, coarser"] == "another is as accurate and faster in float32"
+
+
+def test_measured_time_counts_and_not_arithmetic() -> None:
+    """Merging may cost more than it saves."""
+    made = workshop()
+    made.measure = lambda bundle: ("onnx", 120.0 if "both" in made.names[id(bundle)] else 100.0, 1.0, 1.0)
+    made.accuracy = {**GOOD, "both": 0.899}
+    found = run(made, Budget(max_drop=1))
+    assert [one.precision for one in found.candidates if one.name == "both"] == ["fp32"]
+
+
+def test_two_wishes_that_come_to_the_same_are_tried_once() -> None:
+    made = workshop()
+    found = run(made, Budget(max_drop=1), space=Space((0.7, 0.71), (), (), ("fp32",)))
+    assert [one.title for one in found.candidates] == ["as it is, fp32", "resolution, fp32"]
 
 
 def test_what_cannot_be_or_is_refused_by_its_own_gate_is_told_and_passed_over() -> None:
@@ -177,7 +196,7 @@ def test_numbers_as_plain_data() -> None:
 
 def test_many_variants_are_thinned_from_all_over() -> None:
     made = workshop()
-    sizes = {step / 20: 48 - step for step in range(1, 12)}
+    sizes = {step / 20: 48 - 2 * step for step in range(1, 14)}
 
     def change_one(bundle: Bundle, keep: Any, resolution: float, merge: Any) -> tuple[str, Bundle]:
         name = f"r{resolution}"
@@ -188,8 +207,9 @@ def test_many_variants_are_thinned_from_all_over() -> None:
     made.change = change_one
     made.measure = lambda bundle: ("openvino", 1.0, 1.0, 1.0)
     found = run(made, Budget(max_drop=1), space=Space(tuple(sizes), (), (), ("fp32",)))
-    names = [variant.name for variant in found.variants]
-    assert len(names) == MOST_VARIANTS and names[0] == "as it is" and names[1] == "r0.05" and names[-1] == "r0.55"
+    names = [one.name for one in found.candidates]
+    assert len(names) == MOST_VARIANTS and names[0] == "as it is" and names[1] == "r0.05" and names[-1] == "r0.65"
+    assert sum(one.reason == "there are others like it" for one in found.refused) == 2
 
 
 def test_halves_share_no_image_and_too_few_are_refused() -> None:

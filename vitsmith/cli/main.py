@@ -13,14 +13,19 @@ from typing import Annotated, Any
 
 import typer
 
+from vitsmith.cli.benchmark import benchmark
+from vitsmith.cli.compress import compress
 from vitsmith.cli.distill import distill
 from vitsmith.cli.embed import embed
 from vitsmith.cli.evaluate import evaluate
 from vitsmith.cli.export import export
 from vitsmith.cli.inspect import inspect
 from vitsmith.cli.lit import lit
+from vitsmith.cli.merge import merge
 from vitsmith.cli.models import models
 from vitsmith.cli.predict import predict
+from vitsmith.cli.prune import prune
+from vitsmith.cli.quantize import quantize
 from vitsmith.cli.quickstart import quickstart
 from vitsmith.cli.retrieve import retrieve
 from vitsmith.cli.train import train
@@ -37,7 +42,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-VERBS = (quickstart, models, inspect, train, distill, lit, evaluate, predict, zeroshot, embed, retrieve, export)
+VERBS = (
+    quickstart, models, inspect, train, distill, lit, evaluate, predict, zeroshot, embed, retrieve,
+    export, quantize, merge, prune, compress, benchmark,
+)  # fmt: skip
 for verb in VERBS:
     app.command()(verb)
 

@@ -1,9 +1,9 @@
 """The search: over resolution, pruning, merging and precision, for programs that cost less and are still right.
 
-Three rounds, each smaller than the one before. *Variants* are torch models: pruned, resized, merged, and what these
-give together; they are judged in float32, and only what is worth having by accuracy and arithmetic goes on.
-*Candidates* are their programs in each precision, each through the gate of its own verb; they are measured on this
-machine. The *choice* is made from those, and verified on images that had no say in it.
+Rounds, each smaller than the one before. *Variants* are torch models: pruned, resized, merged, and what these give
+together; those that are right enough in float32 become programs, *candidates*, which are measured on this machine. Of
+what no other beats there, in accuracy and latency, programs in the coarser precisions are made, each through the gate
+of its own verb. The *choice* is made from all candidates, and verified on images that had no say in it.
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ from vitsmith.weights.bundle import Bundle
 
 FEWEST = 40
 """Images that must be held out: half of them choose, half verify."""
-MOST_VARIANTS = 6
-"""Torch models that programs are made of."""
+MOST_VARIANTS = 12
+"""Torch models that programs are made of and measured, in the first precision."""
+MOST_COARSER = 6
+"""Of these, the ones that are tried in the other precisions too."""
 Say = Callable[[str], None]
 
 
@@ -110,7 +112,6 @@ class Found:
     original_top1: float
     """On the images that choose."""
     budget: Budget
-    variants: list[Variant] = field(default_factory=list)
     candidates: list[Candidate] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
     chosen: Candidate | None = None
@@ -187,27 +188,19 @@ def search(
 ) -> Found:
     """Searches, chooses and verifies. Programs are written into sub-folders of `folder`, which the caller clears away.
 
-    `say` hears of every variant and candidate. `Found.chosen` is None when nothing meets the budget. Raises GateError
-    when the choice loses more than allowed on the images that verify it, DatasetError for too few images.
+    `say` hears of every variant and candidate. `Found.chosen` is None when nothing meets the budget; whether the choice
+    holds says `Found.holds`. Raises DatasetError for too few images.
     """
     choosing, verifying = halves(material.splits.val)
     found = Found(bundle, workshop.score(bundle, choosing), budget)
     say(f"the original: {found.original_top1:.2%} on {len(choosing)} images that choose")
-    found.variants = find_variants(found, space, workshop, choosing, say)
-    for number, (variant, precision) in enumerate(product(found.variants, space.precisions)):
-        title = f"{variant.name}, {precision}"
-        try:
-            program = workshop.compile(variant.bundle, precision, folder / str(number))
-            engine, latency, memory, size = workshop.measure(program)
-        except (GateError, InputError) as error:
-            found.refused.append(Refused(title, str(error)))
-            say(f"{title}: {error}")
-            continue
-        top1 = workshop.score(program, choosing)
-        notes = program.provenance.notes
-        made = Candidate(top1, latency, memory, size, variant.name, precision, engine, program, notes)
-        found.candidates.append(made)
-        say(f"{title}: {top1:.2%}, {latency:.3g} ms, {memory:.0f} MiB of memory, {size:.0f} MiB")
+    bench = _Bench(found, workshop, choosing, folder, say)
+    first, *others = space.precisions
+    variants = _from_all_over(find_variants(found, space, workshop, choosing, say), MOST_VARIANTS, found)
+    floats = [made for variant in variants if (made := bench.try_program(variant, first))]
+    for variant in _worth_having(variants, floats, found):
+        for precision in others:
+            bench.try_program(variant, precision)
     found.chosen = choose(found.candidates, found.original_top1, budget, choice)
     if found.chosen is not None:
         found.verified = workshop.score(bundle, verifying), workshop.score(found.chosen.bundle, verifying)
@@ -215,19 +208,24 @@ def search(
 
 
 def find_variants(found: Found, space: Space, workshop: Workshop, choosing: Samples, say: Say) -> list[Variant]:
-    """Torch models worth making programs of: the original, and what of the rest is right enough and nowhere beaten.
+    """The original, and all torch models of the space that lose no more in float32 than the budget allows.
 
-    A variant that loses more than the budget allows in float32 will not win it back in a coarser precision.
+    What loses more will not win it back in a coarser precision.
     """
     variants = [Variant("as it is", found.original, found.original_top1)]
+    seen: set[str] = {""}
     for keep, resolution, merge in space.combinations():
-        if (keep, resolution, merge) == (None, None, None):
+        wish = _wish(keep, resolution, merge)
+        if not wish:
             continue
         try:
             name, changed = workshop.change(found.original, keep, resolution, merge)
         except InputError as error:
-            found.refused.append(Refused(_wish(keep, resolution, merge), str(error)))
+            found.refused.append(Refused(wish, str(error)))
             continue
+        if name in seen:  # of a small image two shares may be the same number of patches
+            continue
+        seen.add(name)
         top1 = workshop.score(changed, choosing)
         drop = 100 * (found.original_top1 - top1)
         say(f"{name}: {top1:.2%}, {flops(changed.config) / 1e9:.3g} GFLOPs")
@@ -236,22 +234,62 @@ def find_variants(found: Found, space: Space, workshop: Workshop, choosing: Samp
             found.refused.append(Refused(name, reason))
         else:
             variants.append(Variant(name, changed, top1))
-    return _worth_having(variants, found)
+    return variants
 
 
-def _worth_having(variants: Sequence[Variant], found: Found) -> list[Variant]:
-    """The original, and the variants that no other beats in accuracy and arithmetic; of many some from all over."""
+@dataclass(eq=False)
+class _Bench:
+    """Makes and measures programs, and keeps account of them."""
+
+    found: Found
+    workshop: Workshop
+    choosing: Samples
+    folder: Path
+    say: Say
+    count: int = 0
+
+    def try_program(self, variant: Variant, precision: str) -> Candidate | None:
+        """A candidate, which is kept; None, with the reason kept, for what its own gate refuses."""
+        title = f"{variant.name}, {precision}"
+        self.count += 1
+        try:
+            program = self.workshop.compile(variant.bundle, precision, self.folder / str(self.count))
+            engine, latency, memory, size = self.workshop.measure(program)
+        except (GateError, InputError) as error:
+            self.found.refused.append(Refused(title, str(error)))
+            self.say(f"{title}: {error}")
+            return None
+        top1 = self.workshop.score(program, self.choosing)
+        notes = program.provenance.notes
+        made = Candidate(top1, latency, memory, size, variant.name, precision, engine, program, notes)
+        self.found.candidates.append(made)
+        self.say(f"{title}: {top1:.2%}, {latency:.3g} ms, {memory:.0f} MiB of memory, {size:.3g} MiB")
+        return made
+
+
+def _from_all_over(variants: Sequence[Variant], most: int, found: Found) -> list[Variant]:
+    """The original, and at most `most` in all, from the heaviest to the lightest."""
     original, *others = variants
-    points = [Point(one.top1, one.gflops, 0.0, 0.0) for one in variants]
-    kept = [one for one, point in zip(others, points[1:], strict=True) if not any(dominates(p, point) for p in points)]
-    kept.sort(key=lambda one: -one.gflops)
-    places = {round(place) for place in np.linspace(len(kept) - 1, 0, MOST_VARIANTS - 1)} if kept else set()
-    taken = [one for place, one in enumerate(kept) if place in places]
+    others = sorted(others, key=lambda one: -one.gflops)
+    places = {round(place) for place in np.linspace(len(others) - 1, 0, most - 1)} if others else set()
+    found.refused += [
+        Refused(one.name, "there are others like it") for at, one in enumerate(others) if at not in places
+    ]
+    return [original, *(one for at, one in enumerate(others) if at in places)]
+
+
+def _worth_having(variants: Sequence[Variant], floats: Sequence[Candidate], found: Found) -> list[Variant]:
+    """The original, and those whose first programs no other beats in accuracy and latency, as measured."""
+    points = {one.name: Point(one.top1, one.latency_ms, 0.0, 0.0) for one in floats}
+    worth = {name for name, point in points.items() if not any(dominates(other, point) for other in points.values())}
+    original, *others = variants
     for one in others:
-        if one not in taken:
-            why = "another is as accurate and lighter" if one not in kept else "there are others like it"
-            found.refused.append(Refused(one.name, why))
-    return [original, *taken]
+        if one.name in points and one.name not in worth:
+            found.refused.append(Refused(f"{one.name}, coarser", "another is as accurate and faster in float32"))
+    return [
+        original,
+        *_from_all_over([original, *(one for one in others if one.name in worth)], MOST_COARSER, found)[1:],
+    ]
 
 
 def require(found: Found) -> None:

@@ -1,0 +1,1 @@
+"""Models, engines and precisions measured side by side on this machine."""

@@ -1,0 +1,151 @@
+"""Whether what was measured also answers rightly: distance from the reference, and accuracy on labelled images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from vitsmith.benchmark.contenders import Subject
+from vitsmith.data.images import ImageSource
+from vitsmith.data.preprocess import preprocess
+from vitsmith.data.samples import Samples
+from vitsmith.engines.base import Engine
+from vitsmith.errors import InputError
+from vitsmith.evaluate.evaluation import Evaluation, evaluate, match_classes
+from vitsmith.gate import Thresholds, agreement_of, lowest_cosine, relative_difference
+from vitsmith.models.config import LiTConfig
+from vitsmith.specs import Labels
+from vitsmith.stream import ImageStream
+from vitsmith.weights.bundle import Bundle
+
+Array = np.ndarray[Any, Any]
+
+TOGETHER = 8
+"""Images computed at once where nothing is timed."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """Images and what all others are compared with."""
+
+    name: str
+    images: tuple[Array, ...]
+    """uint8 RGB: each model has its own preprocessing."""
+    outputs: Array
+    labels: Labels | None
+    classes: int
+    """Number of logits; 0 for embeddings and features, where no class is named."""
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far outputs are from the reference's."""
+
+    difference: float
+    """Largest, as a share of the reference's largest output."""
+    cosine: float
+    """The lowest of any image."""
+    agreement: float | None
+    """Share of images on which both name the same class; None for outputs that name none."""
+
+
+def reference_of(subjects: Sequence[Subject], images: Sequence[Array]) -> Reference | None:
+    """The float32 answers of the first model that is torch weights; else the golden ones of the first float32 program.
+
+    `images` are uint8 RGB; golden answers have images of their own. None where there is neither.
+    """
+    for subject in subjects:
+        bundle = subject.bundle
+        if bundle.program == "torch" and images:
+            inputs = _tensors(images, bundle)
+            return _reference(f"{subject.name}, torch, fp32", images, _run(bundle.run_torch, inputs), bundle)
+    for subject in subjects:
+        golden = subject.bundle.golden
+        if golden is not None and subject.bundle.program_spec.precision == "fp32":
+            name = f"the golden answers of {subject.name}"
+            return _reference(name, golden.images, golden.outputs, subject.bundle)
+    return None
+
+
+def compare_with(reference: Reference, engine: Engine, bundle: Bundle) -> Parity | None:
+    """The engine's answers beside the reference's; None where outputs mean something else: other labels or shapes."""
+    outputs = _run(engine.run, _tensors(reference.images, bundle))
+    if outputs.shape != reference.outputs.shape or (
+        bundle.labels is not None and reference.labels is not None and bundle.labels != reference.labels
+    ):
+        return None
+    expected = reference.outputs
+    return Parity(
+        difference=relative_difference(expected, outputs),
+        cosine=lowest_cosine(expected, outputs),
+        agreement=agreement_of(expected, outputs, Thresholds().relative) if reference.classes else None,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class EngineClassifier:
+    """An opened engine as something that can be evaluated."""
+
+    bundle: Bundle
+    engine: Engine
+    batch: int
+
+    @property
+    def where(self) -> str:
+        """What messages call it."""
+        return self.bundle.where
+
+    @property
+    def labels(self) -> Labels | None:
+        """Names of the classes, in the order of the logits."""
+        return self.bundle.labels
+
+    def logits(self, images: Iterable[ImageSource]) -> Array:
+        """float32 (images, classes), in order. Raises ImageError at an unreadable one."""
+        rows = ImageStream(self.bundle.images, self.engine, batch_size=self.batch).rows(images)
+        return np.zeros((0, self.bundle.classes), np.float32) if rows is None else rows
+
+
+def evaluate_engine(bundle: Bundle, engine: Engine, samples: Samples) -> Evaluation:
+    """Accuracy of an opened engine."""
+    return evaluate(EngineClassifier(bundle, engine, TOGETHER), samples)
+
+
+def require_classes(subjects: Sequence[Subject], samples: Samples) -> None:
+    """Raises InputError, before anything is measured, unless every model can be judged on the data."""
+    for subject in subjects:
+        bundle = subject.bundle
+        if isinstance(bundle.config, LiTConfig):
+            raise InputError(
+                f"{bundle.where} matches images with words, so --data says nothing of it here: "
+                "leave it out and use  vitsmith evaluate --zeroshot"
+            )
+        if not bundle.classes or getattr(bundle.config, "pooling", "") in ("unpooled", "token_unpooled"):
+            raise InputError(f"{bundle.where} gives no one class for an image: leave --data out")
+        match_classes(_Named(bundle.where, bundle.labels), samples)
+
+
+@dataclass(frozen=True)
+class _Named:
+    """As much of a classifier as it takes to match classes."""
+
+    where: str
+    labels: Labels | None
+
+    def logits(self, images: Iterable[ImageSource]) -> Array:
+        raise NotImplementedError
+
+
+def _reference(name: str, images: Sequence[Array], outputs: Array, bundle: Bundle) -> Reference:
+    return Reference(name, tuple(images), outputs, bundle.labels, bundle.classes)
+
+
+def _tensors(images: Sequence[Array], bundle: Bundle) -> Array:
+    return np.stack([preprocess(image, bundle.images) for image in images])
+
+
+def _run(run: Any, tensors: Array) -> Array:
+    return np.concatenate([run(tensors[at : at + TOGETHER]) for at in range(0, len(tensors), TOGETHER)])

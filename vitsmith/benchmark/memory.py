@@ -1,0 +1,176 @@
+"""Peak memory of an engine, measured in a process of its own; and whether it lives through that.
+
+    python -m vitsmith.benchmark.memory '{"model": "pets-onnx", "engine": "onnx", "precision": "fp32", "threads": null,
+                                          "goal": "throughput", "batches": [1, 8]}'
+
+writes a line of JSON for each batch: {"batch": 8, "peak": bytes, "device_peak": bytes}, or {"error": "..."}.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+COMMAND = (sys.executable, "-m", "vitsmith.benchmark.memory")
+LONGEST = 1800
+"""Seconds: torch-compiled takes minutes for large models."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What the child is to do."""
+
+    model: str
+    """A bundle's folder, or whatever `vitsmith.load` takes."""
+    engine: str
+    precision: str
+    threads: int | None
+    goal: str
+    batches: tuple[int, ...]
+    """Ascending: the peak of a batch then holds nothing that a larger one needed."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What a process that loads the model, opens the engine and runs a batch takes at its peak."""
+
+    bytes: int
+    """Above a bare Python interpreter: libraries, weights, and what the engine works in."""
+    device_bytes: int = 0
+    """On a GPU, by torch's account."""
+
+
+@dataclass(frozen=True)
+class Died:
+    """What became of the child instead."""
+
+    reason: str
+
+
+def measure_memory(task: Task, command: Sequence[str] = COMMAND) -> dict[int, Memory | Died]:
+    """By batch, the memory or why there is none. A batch that takes the process down leaves the smaller ones'."""
+    import vitsmith
+
+    home = str(Path(vitsmith.__file__).parent.parent)
+    places = [home, *filter(None, [os.environ.get("PYTHONPATH")])]
+    try:
+        done = subprocess.run(
+            [*command, json.dumps(asdict(task))],
+            capture_output=True,
+            text=True,
+            timeout=LONGEST,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(places)},
+            check=False,
+        )
+        output, ended = done.stdout, _ended(done.returncode, done.stderr)
+    except subprocess.TimeoutExpired as late:
+        output, ended = _text(late.stdout), f"did not finish within {LONGEST} seconds"
+    found: dict[int, Memory | Died] = {}
+    for answer in _answers(output):
+        if "error" in answer:
+            ended = str(answer["error"])
+        else:
+            found[answer["batch"]] = Memory(answer["peak"], answer["device_peak"])
+    return {batch: found.get(batch, Died(ended)) for batch in task.batches}
+
+
+def _ended(code: int, complaints: str) -> str:
+    if code == -signal.SIGKILL:
+        return "its process was killed (SIGKILL), as happens when memory runs out"
+    if code < 0:
+        return f"its process died with {signal.Signals(-code).name}"
+    last = (complaints.strip().splitlines() or ["without a word"])[-1]
+    return f"its process ended with exit code {code} ({last[:200]})"
+
+
+def _text(output: Any) -> str:
+    return output.decode(errors="replace") if isinstance(output, bytes) else output or ""
+
+
+def _answers(output: str) -> Iterator[dict[str, Any]]:
+    for line in output.splitlines():
+        try:
+            answer = json.loads(line)
+        except ValueError:  # cut off in the middle
+            continue
+        if isinstance(answer, dict):
+            yield answer
+
+
+def resident_peak() -> int:
+    """The most memory this process has held so far, in bytes.
+
+    Linux: VmHWM, because ru_maxrss begins with what the process held that started this one.
+    """
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+    except (OSError, StopIteration):
+        import resource
+
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return most if sys.platform == "darwin" else most * 1024
+
+
+def measure_here(task: Task, bare: int, report: Callable[[dict[str, int]], None]) -> None:
+    """Loads, opens and runs in this process; `bare` bytes are not counted. Raises what any of it raises."""
+    from vitsmith.engines.base import open_checked
+    from vitsmith.engines.programs import sample_inputs
+    from vitsmith.engines.registry import Settings
+    from vitsmith.weights.checkpoints import load
+
+    bundle = load(task.model)
+    goal: Any = task.goal
+    settings = Settings(threads=task.threads, precision=task.precision, goal=goal, measure=True)
+    engine = open_checked(bundle, task.engine, settings)
+    for batch in task.batches:
+        inputs = sample_inputs(bundle, batch)
+        for _ in range(2):  # some keep what the first call has shown them
+            engine.run_pixels(inputs) if bundle.program_spec.pixels else engine.run(inputs)
+        report({"batch": batch, "peak": resident_peak() - bare, "device_peak": _device_peak()})
+
+
+def _device_peak() -> int:
+    torch = sys.modules.get("torch")
+    return torch.cuda.max_memory_allocated() if torch is not None and torch.cuda.is_initialized() else 0
+
+
+def main(text: str) -> None:
+    """Does what the module's text says."""
+    bare = resident_peak()
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # whatever a library prints is not the answer
+
+    def write(answer: dict[str, Any]) -> None:
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+    fields = json.loads(text)
+    task = Task(**fields | {"batches": tuple(fields["batches"])})
+    from vitsmith.errors import VitsmithError
+
+    try:
+        measure_here(task, bare, write)
+    except VitsmithError as error:
+        write({"error": str(error)})
+    except Exception as error:  # whatever a foreign runtime throws
+        write({"error": described(error)})
+
+
+def described(error: BaseException) -> str:
+    """An exception in one line, with its kind where the line does not say what happened."""
+    from vitsmith.errors import VitsmithError
+
+    line = (str(error).strip().splitlines() or [""])[0][:200]
+    return line if isinstance(error, VitsmithError) else f"{type(error).__name__}: {line}" if line else repr(error)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

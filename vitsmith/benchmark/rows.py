@@ -1,0 +1,184 @@
+"""What a benchmark came to: a row for each contender and batch, as JSON, as CSV and as a bundle's measurements."""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from vitsmith.benchmark.answers import Parity
+from vitsmith.benchmark.contenders import MIB, Contender, Subject
+from vitsmith.benchmark.gemm import Peak, share_of_peak
+from vitsmith.benchmark.memory import Memory
+from vitsmith.benchmark.timing import Timing
+from vitsmith.engines.machine import describe_machine
+from vitsmith.engines.remembered import installed_version
+from vitsmith.evaluate.evaluation import Evaluation
+from vitsmith.specs import Measurement
+
+PACKAGES = ("vitsmith", "torch", "numpy", "onnxruntime", "openvino", "executorch", "nncf")
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """One contender with one batch: numbers, or the reason why there are none."""
+
+    contender: Contender
+    batch: int
+    reason: str = ""
+    timing: Timing | None = None
+    memory: Memory | None = None
+    parity: Parity | None = None
+    evaluation: Evaluation | None = None
+    ratio: float | None = None
+    """How many times as fast as the first row of this batch."""
+    share: float | None = None
+    """Of the machine's peak in this precision."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain numbers; of a row that failed, what it is and why."""
+        subject = self.contender.subject
+        row: dict[str, Any] = {
+            "model": subject.name,
+            "program": subject.bundle.program,
+            "arithmetic": subject.bundle.program_spec.arithmetic,
+            "engine": self.contender.engine,
+            "precision": self.contender.precision,
+            "batch": self.batch,
+            "reason": self.reason,
+            "size_mib": subject.size_mib,
+            "gflops": subject.gflops,
+        }
+        numbers: dict[str, Any] = dict.fromkeys(NUMBERS)
+        if self.timing is not None:
+            numbers["calls"] = self.timing.calls
+            numbers["p50_ms"], numbers["p95_ms"] = self.timing.percentile_ms(50), self.timing.percentile_ms(95)
+            numbers["images_per_second"] = self.timing.images_per_second
+        if self.memory is not None:
+            numbers["memory_mib"] = self.memory.bytes / MIB
+            numbers["device_memory_mib"] = self.memory.device_bytes / MIB or None
+        if self.parity is not None:
+            numbers |= asdict(self.parity)
+        if self.evaluation is not None:
+            scores = self.evaluation.scores
+            numbers["top1"], (numbers["top1_low"], numbers["top1_high"]) = scores.top1, scores.top1_interval
+        return row | numbers | {"times_as_fast": self.ratio, "share_of_peak": self.share}
+
+
+NUMBERS = (
+    *("calls", "p50_ms", "p95_ms", "images_per_second", "times_as_fast", "memory_mib", "device_memory_mib"),
+    *("difference", "cosine", "agreement", "top1", "top1_low", "top1_high", "share_of_peak"),
+)
+"""Fields of a row that are None when it failed, or when nothing said what to measure."""
+
+
+@dataclass(frozen=True, eq=False)
+class Benchmark:
+    """All rows, and what they were measured with."""
+
+    rows: tuple[Row, ...]
+    reports: tuple[tuple[Contender, dict[str, Any]], ...]
+    """What each engine did with the graph, as `GraphReport.to_dict` says it."""
+    peaks: Mapping[str, Peak]
+    reference: str
+    """What answers were compared with; '' when with nothing."""
+    images: int
+    """How many were compared."""
+    threads: int
+    data: str = ""
+    """The labelled images; '' without."""
+    remarks: tuple[str, ...] = ()
+    """What could not be found out although rows did not fail."""
+    date: str = field(default_factory=lambda: datetime.date.today().isoformat())
+
+    def to_dict(self) -> dict[str, Any]:
+        """For benchmark.json."""
+        versions = {package: installed_version(package) for package in PACKAGES}
+        return {
+            "machine": describe_machine(),
+            "threads": self.threads,
+            "date": self.date,
+            "versions": {package: version for package, version in versions.items() if version},
+            "reference": self.reference,
+            "images": self.images,
+            "data": self.data,
+            "peaks": {precision: asdict(peak) for precision, peak in self.peaks.items()},
+            "remarks": list(self.remarks),
+            "rows": [row.to_dict() for row in self.rows],
+            "engines": [
+                {"model": one.subject.name, "engine": one.engine, "precision": one.precision} | report
+                for one, report in self.reports
+            ],
+        }
+
+    def to_csv(self) -> str:
+        """The rows alone."""
+        rows = [row.to_dict() for row in self.rows]
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        return text.getvalue()
+
+    def measurements(self, subject: Subject) -> tuple[Measurement, ...]:
+        """What belongs into the bundle of one of the models, under the names that `evaluate.speed` gives them."""
+        about = {"data": "inference alone", "machine": describe_machine(), "date": self.date}
+        found = [Measurement(name="size", value=subject.size_mib, unit="MiB", date=self.date)]
+        judged: set[str] = set()
+        for row in self.rows:
+            if row.contender.subject is not subject or row.timing is None:
+                continue
+            one = row.contender
+            engine = one.engine if one.is_own else f"{one.engine} {one.precision}"
+            how = "one image" if row.batch == 1 else f"batches of {row.batch}"
+            milliseconds = {share: row.timing.percentile_ms(share) for share in (50, 95)}
+            rate = row.timing.images_per_second
+            found += [
+                Measurement(name=f"latency_p50 ({engine}, {how})", value=milliseconds[50], unit="ms", **about),
+                Measurement(name=f"latency_p95 ({engine}, {how})", value=milliseconds[95], unit="ms", **about),
+                Measurement(name=f"images_per_second ({engine}, {how})", value=rate, unit="images/s", **about),
+            ]
+            if row.memory is not None:
+                size = row.memory.bytes / MIB
+                found.append(Measurement(name=f"peak_memory ({engine}, {how})", value=size, unit="MiB", **about))
+            if row.evaluation is not None and one.precision not in judged:
+                judged.add(one.precision)
+                found.append(self._top1(row.evaluation, "" if one.is_own else f", {one.precision}"))
+        return tuple(found)
+
+    def _top1(self, evaluation: Evaluation, how: str) -> Measurement:
+        low, high = evaluation.scores.top1_interval
+        return Measurement(
+            name="top1",
+            value=evaluation.scores.top1,
+            low=low,
+            high=high,
+            data=self.data + how,
+            machine=describe_machine(),
+            date=self.date,
+        )
+
+
+def with_ratios(rows: Sequence[Row], peaks: Mapping[str, Peak]) -> tuple[Row, ...]:
+    """The same rows with what follows from the others: ratio to the first of a batch, and share of the peak."""
+    from dataclasses import replace
+
+    first: dict[int, Timing] = {}
+    finished = []
+    for row in rows:
+        if row.timing is not None:
+            base = first.setdefault(row.batch, row.timing)
+            achieved = row.timing.images_per_second * row.contender.subject.gflops
+            share = share_of_peak(achieved, _peak_name(row.contender, peaks), peaks)
+            row = replace(row, ratio=row.timing.times_as_fast_as(base), share=share)
+        finished.append(row)
+    return tuple(finished)
+
+
+def _peak_name(contender: Contender, peaks: Mapping[str, Peak]) -> str:
+    """Torch weights run on a GPU where there is one, programs do not."""
+    on_a_gpu = f"cuda {contender.precision}"
+    return on_a_gpu if contender.subject.bundle.program == "torch" and on_a_gpu in peaks else contender.precision

@@ -1,0 +1,249 @@
+"""One benchmark from end to end: memory first, each engine in a child process; then time in turns; then answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from vitsmith.benchmark.answers import Parity, Reference, compare_with, evaluate_engine
+from vitsmith.benchmark.contenders import MIB, Contender
+from vitsmith.benchmark.gemm import Peak, highest, measure_peaks
+from vitsmith.benchmark.memory import Died, Memory, Task, described, measure_memory
+from vitsmith.benchmark.rows import Benchmark, Row, with_ratios
+from vitsmith.benchmark.timing import Pace, Timing, time_in_turns
+from vitsmith.data.samples import Samples
+from vitsmith.engines.base import Engine, open_checked
+from vitsmith.engines.machine import available_cores
+from vitsmith.engines.plan import Goal
+from vitsmith.engines.programs import sample_inputs
+from vitsmith.engines.registry import Settings
+from vitsmith.errors import ImageError
+from vitsmith.evaluate.evaluation import Evaluation
+from vitsmith.train.memory import available_memory, resident_memory
+
+Step = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What is measured, and how long."""
+
+    batches: tuple[int, ...] = (1, 8)
+    """Ascending."""
+    threads: int | None = None
+    pace: Pace = field(default_factory=Pace)
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """What answers are judged by."""
+
+    reference: Reference | None = None
+    samples: Samples | None = None
+    data: str = ""
+    """What to call the samples."""
+
+
+@dataclass(frozen=True, eq=False)
+class Opening:
+    """A contender opened for some of the batches."""
+
+    contender: Contender
+    goal: Goal
+    batches: tuple[int, ...]
+
+
+@dataclass
+class _Found:
+    """What is known so far."""
+
+    memory: dict[tuple[Contender, int], Memory] = field(default_factory=dict)
+    reasons: dict[tuple[Contender, int], str] = field(default_factory=dict)
+    timings: dict[tuple[Contender, int], Timing] = field(default_factory=dict)
+    parities: dict[Contender, Parity | None] = field(default_factory=dict)
+    evaluations: dict[Contender, Evaluation] = field(default_factory=dict)
+    reports: dict[Contender, dict[str, Any]] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
+
+    def fails(self, contender: Contender, batches: Sequence[int], reason: str) -> None:
+        for batch in batches:
+            self.reasons.setdefault((contender, batch), reason)
+
+
+def openings_of(contenders: Sequence[Contender], batches: Sequence[int]) -> list[Opening]:
+    """Each contender that is not refused, once for each goal that its batches are measured for."""
+    openings = []
+    for contender in contenders:
+        goals = dict.fromkeys(contender.goal(batch) for batch in batches)
+        for goal in goals if not contender.refused else ():
+            its = tuple(batch for batch in batches if contender.goal(batch) == goal)
+            openings.append(Opening(contender, goal, its))
+    return openings
+
+
+def steps_of(contenders: Sequence[Contender], wishes: Wishes) -> int:
+    """How often `step` is called when nothing fails."""
+    openings = openings_of(contenders, wishes.batches)
+    turns = wishes.pace.turns * sum(len(one.batches) for one in openings)
+    return 2 * len(openings) + turns + len({one.contender for one in openings}) + 2
+
+
+def run_benchmark(
+    contenders: Sequence[Contender], wishes: Wishes, material: Material, step: Step = lambda _: None
+) -> Benchmark:
+    """Everything that was asked for; what fails is a row with its reason.
+
+    Each contender is first loaded, opened and run in a child process, which gives its peak memory: one that does not
+    live through that is not opened here. Then, batch by batch, all are timed in turns. `step` is told what comes next.
+    """
+    found = _Found()
+    if wishes.threads is not None:
+        torch.set_num_threads(wishes.threads)
+    step("peak of the machine")
+    peaks = _peaks()
+    openings = openings_of(contenders, wishes.batches)
+    for opening in openings:
+        step(f"{opening.contender.title}: memory")
+        _measure_memory(opening, wishes, found)
+    engines: dict[Opening, Engine] = {}
+    for batch in wishes.batches:
+        _open(openings, batch, engines, wishes, found, step)
+        _time(batch, engines, wishes, found, step)
+        _judge(engines, material, found, step)
+        for opening in [one for one in engines if batch >= one.batches[-1]]:
+            del engines[opening]
+    step("peak of the machine")
+    peaks = highest(peaks, _peaks())
+    return _benchmark(contenders, wishes, material, found, peaks)
+
+
+def _peaks() -> dict[str, Peak]:
+    """Of the processor, and under 'cuda fp32' and so on of a GPU, where torch weights run."""
+    peaks = measure_peaks(device="cpu")
+    if torch.cuda.is_available():
+        peaks |= {f"cuda {precision}": peak for precision, peak in measure_peaks(device="cuda").items()}
+    return peaks
+
+
+def _measure_memory(opening: Opening, wishes: Wishes, found: _Found) -> None:
+    one = opening.contender
+    task = Task(one.subject.model, one.engine, one.precision, wishes.threads, opening.goal, opening.batches)
+    for batch, memory in measure_memory(task).items():
+        if isinstance(memory, Died):
+            found.fails(one, [batch], memory.reason)
+        else:
+            found.memory[one, batch] = memory
+
+
+def _open(
+    openings: Sequence[Opening],
+    batch: int,
+    engines: dict[Opening, Engine],
+    wishes: Wishes,
+    found: _Found,
+    step: Step,
+) -> None:
+    """Opens what this batch needs and is not open yet."""
+    for opening in openings:
+        one = opening.contender
+        if batch not in opening.batches or opening in engines or (one, batch) in found.reasons:
+            continue
+        step(f"{one.title}: opening")
+        needed, there = found.memory[one, batch].bytes, available_memory(torch.device("cpu")) - resident_memory()
+        if needed > there:
+            how = f"--engine {one.engine} --precision {one.precision}"
+            reason = f"needs {needed / MIB:.0f} MiB and {there / MIB:.0f} are left: measure it alone, with {how}"
+            found.fails(one, opening.batches, reason)
+            continue
+        settings = Settings(threads=wishes.threads, precision=one.precision, goal=opening.goal, measure=True)
+        try:
+            engines[opening] = open_checked(one.subject.bundle, one.engine, settings)
+        except Exception as error:  # whatever a foreign runtime throws
+            found.fails(one, opening.batches, described(error))
+
+
+def _time(batch: int, engines: dict[Opening, Engine], wishes: Wishes, found: _Found, step: Step) -> None:
+    runs = {
+        opening.contender: _call(opening.contender, engine, batch)
+        for opening, engine in engines.items()
+        if batch in opening.batches and (opening.contender, batch) not in found.reasons
+    }
+
+    def tell(contender: Contender) -> None:
+        step(f"{contender.title}: batches of {batch}")
+
+    timings, failed = time_in_turns(runs, batch, wishes.pace, tell)
+    found.timings |= {(contender, batch): timing for contender, timing in timings.items()}
+    for contender, error in failed.items():
+        found.fails(contender, [batch], described(error))
+
+
+def _call(contender: Contender, engine: Engine, batch: int) -> Callable[[], object]:
+    """One run of a batch, made before it is timed: pixels where the program takes pixels."""
+    bundle = contender.subject.bundle
+    inputs = sample_inputs(bundle, batch)
+    return (lambda: engine.run_pixels(inputs)) if bundle.program_spec.pixels else (lambda: engine.run(inputs))
+
+
+def _judge(engines: dict[Opening, Engine], material: Material, found: _Found, step: Step) -> None:
+    """Answers and graph of each contender, once."""
+    for opening, engine in engines.items():
+        one = opening.contender
+        if one in found.parities or not any((one, batch) in found.timings for batch in opening.batches):
+            continue
+        step(f"{one.title}: answers")
+        bundle = one.subject.bundle
+        found.parities[one] = None
+        try:
+            if material.reference is not None:
+                found.parities[one] = compare_with(material.reference, engine, bundle)
+            if material.samples is not None:
+                found.evaluations[one] = evaluate_engine(bundle, engine, material.samples)
+        except ImageError as error:  # the data's fault: what was measured is kept
+            found.remarks.append(f"no accuracy of {one.title}: {error}")
+        except Exception as error:  # a program that runs, and not on these images
+            found.fails(one, opening.batches, described(error))
+        found.reports[one] = _report(engine)
+
+
+def _report(engine: Engine) -> dict[str, Any]:
+    try:
+        return engine.report().to_dict()
+    except Exception as error:  # looking into a graph is not worth losing the measurements for
+        return {"remarks": [f"no report on the graph: {described(error)}"]}
+
+
+def _benchmark(
+    contenders: Sequence[Contender], wishes: Wishes, material: Material, found: _Found, peaks: dict[str, Peak]
+) -> Benchmark:
+    reference = material.reference
+    return Benchmark(
+        rows=with_ratios(list(_rows(contenders, wishes.batches, found)), peaks),
+        reports=tuple(found.reports.items()),
+        peaks=peaks,
+        reference=reference.name if reference is not None else "",
+        images=len(reference.images) if reference is not None else 0,
+        threads=wishes.threads or available_cores(),
+        data=material.data,
+        remarks=tuple(found.remarks),
+    )
+
+
+def _rows(contenders: Sequence[Contender], batches: Sequence[int], found: _Found) -> Iterator[Row]:
+    for batch in batches:
+        for one in contenders:
+            reason = one.refused or found.reasons.get((one, batch), "")
+            if reason:
+                yield Row(one, batch, reason)
+                continue
+            yield Row(
+                one,
+                batch,
+                timing=found.timings[one, batch],
+                memory=found.memory[one, batch],
+                parity=found.parities.get(one),
+                evaluation=found.evaluations.get(one),
+            )

@@ -1,0 +1,224 @@
+"""`vitsmith benchmark`: models, engines and precisions side by side on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vitsmith.cli.output import JsonOption, print_json, print_table, progress, say
+
+if TYPE_CHECKING:
+    from vitsmith.benchmark.contenders import Contender, Subject
+    from vitsmith.benchmark.rows import Benchmark, Row
+    from vitsmith.benchmark.session import Material, Wishes
+
+BATCHES = (1, 8)
+
+
+def benchmark(
+    models: Annotated[list[str], typer.Argument(help="Bundles, checkpoints or published names: all in one table.")],
+    engine: Annotated[
+        list[str] | None, typer.Option(help="An engine; may be repeated. Default: all that are installed.")
+    ] = None,
+    precision: Annotated[
+        list[str] | None, typer.Option(help="A precision; may be repeated. Default: all that an engine has.")
+    ] = None,
+    batch: Annotated[
+        list[int] | None, typer.Option(min=1, help="Images computed at once; may be repeated. Default: 1 and 8.")
+    ] = None,
+    data: Annotated[str, typer.Option(help="Labelled images, as for evaluate: the accuracy of each.")] = "",
+    split: Annotated[str, typer.Option(help="train, val or test of --data; default: the held-out part.")] = "",
+    images: Annotated[
+        list[str] | None, typer.Option(help="Files or folders of images to compare answers on; may be repeated.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Processor cores; default: all.")] = None,
+    seconds: Annotated[float, typer.Option(min=0.01, help="Timed for each row, in five turns.")] = 5.0,
+    record: Annotated[bool, typer.Option("--record", help="Write what was measured into the bundles.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for numbers and plot; default runs/benchmark/<name>.")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Latency, throughput, memory, size, parity and accuracy, all measured in turns in one run."""
+    from vitsmith.benchmark.contenders import contenders_of, require_some
+    from vitsmith.benchmark.session import Wishes
+    from vitsmith.benchmark.timing import Pace
+    from vitsmith.errors import InputError
+    from vitsmith.files import check_writable
+
+    if split and not data:
+        raise InputError("--split chooses a part of --data: give that too")
+    if out is not None:
+        check_writable(out / "benchmark.json")
+    subjects = _load(models, record)
+    chosen = [contenders_of(subject, engine or [], precision or []) for subject in subjects]
+    contenders = [one for its in chosen for one in its]
+    require_some(contenders, subjects, engine or [])
+    for subject, its in zip(subjects, chosen, strict=True):
+        if not its:
+            say(f"{subject.name} runs in none of the engines asked for, and has no row")
+    material = _material(subjects, images or [], data, split)
+    wishes = Wishes(tuple(sorted(set(batch or BATCHES))), threads, Pace(seconds))
+    result = _run(contenders, wishes, material)
+    folder = _write(result, models[0], out)
+    if record:
+        _record(result, subjects)
+    if json:
+        print_json(result.to_dict() | {"folder": str(folder)})
+    else:
+        _print(result)
+        say(f"numbers and plot are in {folder}")
+    if all(row.reason for row in result.rows):
+        raise InputError(f"nothing could be measured: {result.rows[0].reason}")
+
+
+def _load(models: list[str], record: bool) -> list[Subject]:
+    """Each model with a name of its own."""
+    from vitsmith.benchmark.contenders import Subject
+    from vitsmith.errors import InputError
+    from vitsmith.runs import model_name
+    from vitsmith.weights.bundle_folder import is_bundle
+    from vitsmith.weights.checkpoints import load
+
+    for model in models:
+        if record and not is_bundle(model):
+            raise InputError(f"--record writes into bundles, and {model} is none on disk: save it as one first")
+        if models.count(model) > 1:
+            raise InputError(f"{model} is given twice: a model needs to be given once")
+    names = [model_name(model) for model in models]
+    return [
+        Subject(name if names.count(name) == 1 else model, model, load(model))
+        for name, model in zip(names, models, strict=True)
+    ]
+
+
+def _material(subjects: list[Subject], images: list[str], data: str, split: str) -> Material:
+    from vitsmith.benchmark.answers import reference_of, require_classes
+    from vitsmith.benchmark.session import Material
+    from vitsmith.cli.predict import expand
+    from vitsmith.data.datasets import open_labelled
+    from vitsmith.data.images import read_image
+    from vitsmith.export.parts import gate_images
+
+    samples, name = open_labelled(data, split) if data else (None, "")
+    if samples is not None:
+        require_classes(subjects, samples)
+    pixels = [read_image(source) for source in expand(images)] or gate_images(subjects[0].bundle)
+    return Material(reference_of(subjects, pixels), samples, name)
+
+
+def _run(contenders: list[Contender], wishes: Wishes, material: Material) -> Benchmark:
+    from vitsmith.benchmark.session import run_benchmark, steps_of
+
+    with progress(unit="steps") as bar:
+        task = bar.add_task("measuring", total=steps_of(contenders, wishes), note="")
+
+        def step(what: str) -> None:
+            bar.update(task, advance=1, note=what)
+
+        return run_benchmark(contenders, wishes, material, step)
+
+
+def _write(result: Benchmark, model: str, out: Path | None) -> Path:
+    from vitsmith.errors import MissingPackageError
+    from vitsmith.files import replacing, write_text
+    from vitsmith.report.benchmark import draw_benchmark
+    from vitsmith.report.figure import png
+    from vitsmith.runs import Run, model_name
+
+    with Run("benchmark", model_name(model), out) as run:
+        run.write_json("benchmark.json", result.to_dict())
+        write_text(run.folder / "benchmark.csv", result.to_csv())
+        try:
+            image = png(draw_benchmark(result))
+        except MissingPackageError as error:
+            say(f"no plot: {error}")
+        else:
+            with replacing(run.folder / "benchmark.png") as partial:
+                partial.write_bytes(image)
+    return run.folder
+
+
+def _record(result: Benchmark, subjects: list[Subject]) -> None:
+    from vitsmith.weights.bundle_folder import record_measurements
+
+    for subject in subjects:
+        record_measurements(subject.bundle, result.measurements(subject))
+
+
+def _print(result: Benchmark) -> None:
+    several = len({row.contender.subject for row in result.rows}) > 1
+    reasons = list(dict.fromkeys(row.reason for row in result.rows if row.reason))
+    rows = sorted(result.rows, key=lambda row: (row.batch, -(row.timing.images_per_second if row.timing else 0)))
+    filled = [_cells(row, several, reasons) for row in rows]
+    columns = [name for name in filled[0] if any(cells[name] for cells in filled)]
+    words = ("model", "engine", "precision", "failed")
+    right = [name for name in columns if name not in words]
+    print_table(columns, [[cells[name] for name in columns] for cells in filled], right=right)
+    for number, reason in enumerate(reasons, start=1):
+        typer.echo(f"({number}) {reason}")
+    if result.reports:
+        _print_reports(result, several)
+    for remark in result.remarks:
+        say(remark)
+    peaks = ", ".join(f"{name} {peak.gflops:.0f} ({peak.how})" for name, peak in result.peaks.items())
+    say(f"peak of this machine in GFLOP/s: {peaks}")
+    if result.reference:
+        say(f"differences are from {result.reference}, on {result.images} images")
+    cores = "1 thread" if result.threads == 1 else f"{result.threads} threads"
+    say(f"{cores}; inference alone: neither reading nor preprocessing of images")
+
+
+def _cells(row: Row, several: bool, reasons: list[str]) -> dict[str, Any]:
+    """Cell by column; columns that are empty in all rows are not shown. Reasons are numbered, they are long."""
+    values = row.to_dict()
+
+    def shown(name: str, form: str, times: float = 1) -> str:
+        return "" if values[name] is None else f"{values[name] * times:{form}}"
+
+    cells = (
+        ("model", row.contender.subject.name if several else ""),
+        ("engine", row.contender.engine),
+        ("precision", row.contender.precision),
+        ("batch", row.batch),
+        ("p50 ms", shown("p50_ms", ".4g")),
+        ("p95 ms", shown("p95_ms", ".4g")),
+        ("calls", shown("calls", "d")),
+        ("images/s", shown("images_per_second", ".1f")),
+        ("times", shown("times_as_fast", ".2f")),
+        ("memory MiB", shown("memory_mib", ".0f")),
+        ("size MiB", f"{values['size_mib']:.3g}"),
+        ("difference", shown("difference", ".1e")),
+        ("agreement", shown("agreement", ".0%")),
+        ("top-1", shown("top1", ".2%")),
+        ("of peak", shown("share_of_peak", ".0%")),
+        ("failed", f"({reasons.index(row.reason) + 1})" if row.reason else ""),
+    )
+    return dict(cells)
+
+
+def _print_reports(result: Benchmark, several: bool) -> None:
+    """What the engines did with the graphs."""
+    rows = [
+        (*((one.subject.name,) if several else ()), one.engine, one.precision, *_reported(report))
+        for one, report in result.reports
+    ]
+    columns = (*(("model",) if several else ()), "engine", "precision")
+    graph = ("nodes", "FLOPs optimised", "attention", "products", "remarks")
+    print_table((*columns, *graph), rows, right=("nodes", "FLOPs optimised"))
+
+
+def _reported(report: dict[str, Any]) -> tuple[str, ...]:
+    remarks = "; ".join(report["remarks"])
+    if "nodes" not in report:
+        return ("", "", "", "", remarks)
+    delegated, fused = report["delegated_flops"], report["fused_attentions"]
+    return (
+        str(report["nodes"]),
+        "" if delegated is None else f"{delegated:.0%}",
+        f"{fused} of {report['attentions']} fused" if report["attentions"] else "",
+        ", ".join(f"{name} {share:.0%}" for name, share in report["precision"].items()),
+        remarks,
+    )

@@ -1,0 +1,182 @@
+"""`vitsmith compress`: the search for a program that costs less and is still right."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vitsmith.cli.output import JsonOption, print_facts, print_json, print_table, say
+
+if TYPE_CHECKING:
+    from vitsmith.compress.pareto import Budget
+    from vitsmith.compress.search import Found, Space
+    from vitsmith.weights.bundle import Bundle
+
+KINDS = "resolution,pruning,merging,precision"
+
+
+class Choose(StrEnum):
+    """Which of the programs that meet the budget is taken."""
+
+    cheapest = "cheapest"
+    accurate = "accurate"
+    knee = "knee"
+
+
+def compress(
+    model: Annotated[str, typer.Argument(help="A bundle of torch weights, a checkpoint or a published name.")],
+    data: Annotated[
+        str,
+        typer.Option(help="Labelled images, as for train: one part calibrates and teaches, the held-out part judges."),
+    ],
+    latency: Annotated[str, typer.Option(help="Longest time for one image, as '20ms' or '0.02s'.")] = "",
+    memory: Annotated[float | None, typer.Option(min=1, help="Most memory at its peak, in MiB.")] = None,
+    size: Annotated[float | None, typer.Option(min=0.01, help="Largest program, in MiB.")] = None,
+    max_drop: Annotated[float, typer.Option(min=0, help="Points of top-1 that may be lost.")] = 1.0,
+    choose: Annotated[
+        Choose | None,
+        typer.Option(help="cheapest, accurate or knee; default cheapest within a budget, else the knee of the front."),
+    ] = None,
+    over: Annotated[str, typer.Option(help="What is searched over.")] = KINDS,
+    steps: Annotated[int, typer.Option(min=0, help="Updates of distillation for each pruned model.")] = 300,
+    most: Annotated[int, typer.Option(min=40, help="Held-out images that judge, at most.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Decides the split and the distillation.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder for everything; default runs/compress/<name>.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Search over resolution, pruning, merging and precision; write the program that meets the budget (else exit 3)."""
+    from vitsmith.compress.pareto import Budget
+    from vitsmith.compress.search import require
+    from vitsmith.weights.checkpoints import load
+
+    budget = Budget(max_drop, _milliseconds(latency), memory, size)
+    space = _space(over)
+    chosen = choose or (Choose.cheapest if budget.is_bounded else Choose.knee)
+    bundle = load(model)
+    found, folder = _search(bundle, model, data, space, budget, chosen, steps, most, seed, out)
+    if json:
+        print_json(found.to_dict() | {"folder": str(folder)})
+    else:
+        _print(found)
+        say(f"table, plot and numbers are in {folder}")
+    require(found)
+    if not json:
+        assert found.chosen is not None and found.verified is not None
+        print_facts(
+            [
+                ("written", folder / "model"),
+                ("chosen", f"{found.chosen.title} ({found.chosen.engine})"),
+                ("verified", f"{found.verified[1]:.2%}, the original {found.verified[0]:.2%}, on images without a say"),
+            ]
+        )
+
+
+def _search(
+    bundle: Bundle,
+    model: str,
+    data: str,
+    space: Space,
+    budget: Budget,
+    choose: Choose,
+    steps: int,
+    most: int,
+    seed: int,
+    out: Path | None,
+) -> tuple[Found, Path]:
+    """Searches, and leaves everything in the run's folder: the model only when it passed."""
+    import tempfile
+    from dataclasses import replace
+
+    from vitsmith.compress.material import labelled_material, spread
+    from vitsmith.compress.search import halves, search
+    from vitsmith.compress.workshop import RealWorkshop
+    from vitsmith.runs import Run, model_name
+
+    material = labelled_material(bundle, data, seed=seed)
+    judged = replace(material.splits, val=spread(material.splits.val, most))
+    material = replace(material, splits=judged)
+    with (
+        Run("compress", model_name(model), out) as run,
+        tempfile.TemporaryDirectory(prefix="vitsmith-search-") as place,
+    ):
+        choosing, _ = halves(material.splits.val)
+        workshop = RealWorkshop(bundle, material, data, choosing, max_drop=budget.max_drop, steps=steps, seed=seed)
+        found = search(bundle, material, space, budget, choose.value, workshop, Path(place), say)
+        _write(found, run)
+    return found, run.folder
+
+
+def _write(found: Found, run: Any) -> None:
+    from vitsmith.errors import MissingPackageError
+    from vitsmith.export.program import copy_bundle
+    from vitsmith.files import replacing
+    from vitsmith.report.figure import png
+    from vitsmith.report.front import draw_front
+
+    run.write_json("compress.json", found.to_dict())
+    try:
+        image = png(draw_front(found))
+        with replacing(run.folder / "front.png") as partial:
+            partial.write_bytes(image)
+    except MissingPackageError as error:
+        say(f"no picture of the front: {error}")
+    if found.holds:
+        assert found.chosen is not None
+        copy_bundle(found.chosen.bundle, run.folder / "model")
+
+
+def _print(found: Found) -> None:
+    on_front = found.front
+    rows = [
+        (
+            one.name,
+            one.precision,
+            one.engine,
+            f"{one.top1:.2%}",
+            f"{one.latency_ms:.3g}",
+            f"{one.memory_mib:.0f}",
+            f"{one.size_mib:.3g}",
+            "chosen" if one is found.chosen else "front" if one in on_front else "",
+            "; ".join(found.budget.objections(one, found.original_top1)),
+        )
+        for one in sorted(found.candidates, key=lambda one: one.latency_ms)
+    ]
+    columns = ("model", "precision", "engine", "top-1", "ms", "memory MiB", "size MiB", "", "not within the budget")
+    print_table(columns, rows, right=("top-1", "ms", "memory MiB", "size MiB"))
+    for one in found.refused:
+        say(f"left out: {one.title}: {one.reason}")
+
+
+def _milliseconds(text: str) -> float | None:
+    """'20ms', '0.02s' or '' to milliseconds. Raises InputError."""
+    import re
+
+    from vitsmith.errors import InputError
+
+    if not text:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s)", text.strip())
+    if not found or float(found[1]) <= 0:
+        raise InputError(f"--latency {text!r} is no time: write it as 20ms or 0.02s")
+    return float(found[1]) * (1000 if found[2] == "s" else 1)
+
+
+def _space(over: str) -> Space:
+    """Only the kinds of change that were asked for. Raises UnknownNameError."""
+    from vitsmith.compress.search import Space
+    from vitsmith.errors import UnknownNameError
+
+    kinds = [kind.strip() for kind in over.split(",") if kind.strip()]
+    for kind in kinds:
+        if kind not in KINDS.split(","):
+            raise UnknownNameError("kind of change", kind, KINDS.split(","))
+    usual = Space()
+    return Space(
+        resolutions=usual.resolutions if "resolution" in kinds else (),
+        keeps=usual.keeps if "pruning" in kinds else (),
+        merges=usual.merges if "merging" in kinds else (),
+        precisions=usual.precisions if "precision" in kinds else ("fp32",),
+    )
