@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vitsmith.compress.search import Candidate, Found
 from vitsmith.report.figure import HEIGHT, LETTERS, LIGHT, WIDTH, Theme, add_legend, dress, new_figure
@@ -46,7 +46,10 @@ def draw_front(found: Found, theme: Theme = LIGHT) -> Figure:
     axes.set_xscale("log")
     _tick_plainly(axes)
     dress(axes, theme, x="latency of one image (ms)", y="top-1 (%)")
-    add_legend(axes, theme, loc="lower right")
+    add_legend(axes, theme, loc="lower right", bbox_to_anchor=(1, 1), ncols=3)
+    legend: Any = axes.get_legend()
+    for handle in legend.legend_handles:
+        handle.set_sizes([2 * SMALLEST])
     return figure
 
 
@@ -64,7 +67,7 @@ def _draw_bounds(axes: Axes, found: Found, theme: Theme) -> None:
     least = 100 * found.original_top1 - found.budget.max_drop
     axes.axhline(least, color=theme.second, linestyle="--", linewidth=1, zorder=1)
     axes.annotate(
-        f"{found.budget.max_drop:g} points below the original",
+        f"{found.budget.max_drop:g} point{'' if found.budget.max_drop == 1 else 's'} below the original",
         (0.01, least),
         xycoords=("axes fraction", "data"),
         xytext=(0, 3),
@@ -79,15 +82,7 @@ def _draw_bounds(axes: Axes, found: Found, theme: Theme) -> None:
 def _draw_choice(axes: Axes, chosen: Candidate, theme: Theme) -> None:
     place = (chosen.latency_ms, 100 * chosen.top1)
     axes.scatter([place[0]], [place[1]], s=420, facecolor="none", edgecolor=theme.second, linewidth=1.8, zorder=4)
-    axes.annotate(
-        chosen.title,
-        place,
-        xytext=(0, -22),
-        textcoords="offset points",
-        ha="center",
-        color=theme.ink,
-        fontsize=LETTERS - 1,
-    )
+    axes.set_title(f"taken: {chosen.title}", loc="left", color=theme.ink, fontsize=LETTERS)
 
 
 def _tick_plainly(axes: Axes) -> None:
