@@ -775,3 +775,17 @@ def test_the_child_is_light() -> None:
     code = "import sys, vitsmith.engines.probe; print({'torch', 'pydantic', 'PIL'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "set()", done.stdout + done.stderr
+
+
+def test_precisions_of_gpus_are_refused_without_one_and_quantise_with_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = Bundle.of(tiny_model(CONFIGS["vit-token"]))
+    with pytest.raises(InputError, match=r"cannot run in int8-weights: .*int8-weights needs an NVIDIA GPU"):
+        open_engine(bundle, "torch", precision="int8-weights")
+    monkeypatch.setattr("vitsmith.engines.registry.has_gpu", lambda: True)
+    engine = open_engine(bundle, "torch", precision="int8-weights")
+    images = tiny_inputs(bundle.config, 3)[0].numpy()
+    expected, found = bundle.run_torch(images), engine.run(images)
+    assert engine.precision == "int8-weights"
+    assert 1e-4 < np.abs(found - expected).max() / np.abs(expected).max() < 0.05
+    with pytest.raises(InputError, match="fp8 is for an NVIDIA GPU"):
+        open_engine(bundle, "torch", precision="fp8")

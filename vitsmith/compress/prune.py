@@ -22,8 +22,8 @@ from vitsmith.compress.sizes import Pruning, describe_sizes, plan_sizes
 from vitsmith.data.images import Pixels
 from vitsmith.data.samples import Samples
 from vitsmith.engines.base import Engine, open_engine
+from vitsmith.engines.machine import describe_machine
 from vitsmith.errors import ImageError
-from vitsmith.evaluate.evaluation import describe_machine
 from vitsmith.evaluate.scores import score_logits
 from vitsmith.evaluate.speed import Cost, Repetitions, Speed, measure_speed
 from vitsmith.models.build import ImageModel, count_parameters

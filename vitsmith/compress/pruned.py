@@ -11,8 +11,8 @@ from typing import Any
 
 from vitsmith.compress.material import Material
 from vitsmith.compress.sizes import describe_sizes
+from vitsmith.engines.machine import describe_machine
 from vitsmith.errors import GateError, OutputError
-from vitsmith.evaluate.evaluation import describe_machine
 from vitsmith.evaluate.scores import Scores
 from vitsmith.evaluate.speed import Speed
 from vitsmith.files import check_writable, new_folder, replacing_folder

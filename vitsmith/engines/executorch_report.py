@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -99,5 +100,7 @@ def _graph_of(data: bytes) -> Mapping[str, Any]:
         packed = Path(place) / "graph.bin"
         packed.write_bytes(data[start : start + header.flatbuffer_size])
         _flatc_decompile(place, str(schema), str(packed), ["--raw-binary"])
-        graph: Mapping[str, Any] = json.loads(packed.with_suffix(".json").read_text(encoding="utf-8"))
+        text = packed.with_suffix(".json").read_text(encoding="utf-8")
+    # flatc writes infinite ranges of activations as C does.
+    graph: Mapping[str, Any] = json.loads(re.sub(r"(?<=[\s:])(-?)inf\b", r"\1Infinity", text))
     return graph

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -140,6 +141,7 @@ def compile_graph(path: Path, hint: str, plan: Plan, *, batch: int | None = None
 
 def import_openvino() -> Any:
     """The package. Raises MissingPackageError."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # OpenVINO then takes its own stub
     try:
         import openvino
     except ImportError:

@@ -14,7 +14,9 @@ from vitsmith.weights.bundle import Bundle, Program
 if TYPE_CHECKING:
     from vitsmith.engines.base import Engine
 
-PRECISIONS = ("auto", "fp32", "fp16", "bf16", "int8")
+PRECISIONS = ("auto", "fp32", "fp16", "bf16", "int8", "int8-weights", "fp8")
+GPU_PRECISIONS = ("int8-weights", "fp8")
+"""What torch makes of its weights on a GPU, through torchao: see `torch_quantized`."""
 
 
 @dataclass(frozen=True)
@@ -91,9 +93,20 @@ def _float_or_bf16(spec: ProgramSpec) -> tuple[str, ...]:
     return tuple(dict.fromkeys((spec.precision, "fp32", "bf16")))
 
 
+def _of_torch(spec: ProgramSpec) -> tuple[str, ...]:
+    return (*_float_or_bf16(spec), *(GPU_PRECISIONS if has_gpu() else ()))
+
+
+def has_gpu() -> bool:
+    """Whether torch has an NVIDIA GPU here."""
+    import torch
+
+    return torch.cuda.is_available()
+
+
 ENGINES: dict[str, Kind] = {
-    "torch": Kind(("torch",), _float_or_bf16, "torch", "", _torch),
-    "torch-compiled": Kind(("torch",), _float_or_bf16, "torch", "", _torch_compiled, compiles_at_every_start=True),
+    "torch": Kind(("torch",), _of_torch, "torch", "", _torch),
+    "torch-compiled": Kind(("torch",), _of_torch, "torch", "", _torch_compiled, compiles_at_every_start=True),
     "onnx": Kind(("onnx",), _own, "onnxruntime", "onnx", _onnx),
     "openvino": Kind(("openvino", "onnx"), _float_or_bf16, "openvino", "openvino", _openvino),
     "executorch": Kind(("executorch",), _own, "executorch", "executorch", _executorch),

@@ -10,7 +10,8 @@ import torch
 
 from vitsmith.engines.graph_report import GraphReport, attentions
 from vitsmith.engines.machine import bf16_dot_products
-from vitsmith.engines.registry import USUAL, Settings
+from vitsmith.engines.registry import GPU_PRECISIONS, USUAL, Settings
+from vitsmith.engines.torch_quantized import quantized_copy
 from vitsmith.errors import InputError
 from vitsmith.layers.attention import Attention
 from vitsmith.models.lit import LiT
@@ -22,7 +23,8 @@ Array = np.ndarray[Any, Any]
 class TorchEngine:
     """Runs `bundle.model` in inference mode. The model is moved to the device it runs on; 'bf16' runs a copy of it.
 
-    In bfloat16 weights and activations are cast, sums inside layer norms, softmax and products stay float32.
+    In bfloat16 weights and activations are cast, sums inside layer norms, softmax and products stay float32. On a GPU
+    'int8-weights' and 'fp8' run a copy in bfloat16 whose blocks are quantised: see `torch_quantized`.
     """
 
     name = "torch"
@@ -30,13 +32,15 @@ class TorchEngine:
     def __init__(self, bundle: Bundle, settings: Settings = USUAL) -> None:
         if settings.threads is not None:
             torch.set_num_threads(settings.threads)
-        self.precision = {"fp32": "float32", "bf16": "bfloat16"}[settings.precision]
+        self.precision = {"fp32": "float32", "bf16": "bfloat16"}.get(settings.precision, settings.precision)
         self.why = ""
         self._where = bundle.where
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._model = bundle.model.to(self._device)
-        if settings.precision == "bf16":
+        if settings.precision != "fp32":
             self._model = copy.deepcopy(self._model).bfloat16()
+        if settings.precision in GPU_PRECISIONS:
+            self._model = quantized_copy(self._model, settings.precision)
 
     def run(self, images: Array) -> Array:
         with torch.inference_mode():
@@ -68,7 +72,7 @@ class TorchEngine:
             delegated_nodes=None,
             delegated_flops=None,
             attention=(len(layers) - explicit, attentions(model.config)),
-            precision={"bf16" if self.precision == "bfloat16" else "fp32": 1.0},
+            precision={{"float32": "fp32", "bfloat16": "bf16"}.get(self.precision, self.precision): 1.0},
             remarks=tuple(remarks),
         )
 

@@ -110,18 +110,21 @@ def layer_outputs(part: Part, path: Path, batch: Array, spec: ProgramSpec) -> La
 
     A program shows nothing of its inside: another is made in `path`, in the same way, that gives what each module gave.
     """
-    from executorch.runtime import Runtime
-
     example = np.resize(batch, (spec.batch or 2, *batch.shape[1:]))
-    with record(part.module, ["*"]) as seen:
+    weighted = [name for name, one in part.module.named_modules() if name and any(True for _ in one.parameters())]
+    with record(part.module, ["*"]) as recorded:
         part.run_torch(example)
+    seen = {name: output for name, output in recorded.items() if name in weighted}  # others may run more than once
     distinct = {id(output): name for name, output in reversed(seen.items())}  # of modules around one another the inner
     names = [name for name, output in seen.items() if distinct[id(output)] == name]
     watched = _Watched(part.module, names)
     with path.open("wb") as file:
         lower(watched, torch.from_numpy(example), spec).write_to_file(file)
     try:
-        method = Runtime.get().load_program(path).load_method("forward")
+        with _quiet():
+            from executorch.runtime import Runtime
+
+            method = Runtime.get().load_program(path).load_method("forward")
         found = method.execute([torch.from_numpy(example)])
         for name, output in zip(names, found, strict=True):
             yield name, seen[name].float().cpu().numpy(), output.float().numpy()

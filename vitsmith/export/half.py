@@ -154,8 +154,8 @@ def _batches(session: Any, inputs: Array) -> Iterator[dict[str, Array]]:
 def _layer(node: Any) -> str:
     """The innermost module that a node was traced in."""
     scopes = next((p.value for p in node.metadata_props if p.key == "pkg.torch.onnx.name_scopes"), "[]")
-    named = [scope for scope in ast.literal_eval(scopes) if scope]
-    return named[-1] if named else ""
+    modules = [scope for scope in ast.literal_eval(scopes)[:-1] if scope]  # the last is the operation itself
+    return modules[-1] if modules else ""
 
 
 def _refusal(what: str) -> str:

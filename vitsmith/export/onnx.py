@@ -64,7 +64,7 @@ def write_onnx(part: Part, path: Path, spec: ProgramSpec) -> None:
 
     float_path = path.with_name(f"float-{path.name}")
     write_graph(part, float_path, batch=spec.batch)
-    half_from_float(float_path, path)
+    half_from_float(float_path, path, inputs=part.inputs)
     for leftover in path.parent.glob(f"float-{path.name}*"):
         leftover.unlink()
 
@@ -99,7 +99,11 @@ def layer_outputs(part: Part, path: Path, batch: Array) -> Iterator[tuple[str, A
     """
     import onnx
 
-    tensors = module_outputs(onnx.load(path, load_external_data=False))
+    graph = onnx.load(path, load_external_data=False)
+    frozen = graph.graph.input[0].type.tensor_type.shape.dim[0].dim_value
+    if frozen:
+        batch = np.resize(batch, (frozen, *batch.shape[1:]))
+    tensors = module_outputs(graph)
     modules = dict(part.module.named_modules())
     names = [name for name in tensors if name in modules and name]
     with record(part.module, names) as expected, torch.inference_mode():

@@ -57,7 +57,17 @@ def write_openvino(part: Part, path: Path, spec: ProgramSpec) -> None:
     with tempfile.TemporaryDirectory(prefix="vitsmith-openvino-", dir=path.parent) as place:
         graph = Path(place) / "graph.onnx"
         write_graph(part, graph, batch=spec.batch)
-        openvino.save_model(openvino.convert_model(graph), path, compress_to_fp16=spec.precision == "fp16")
+        openvino.save_model(openvino_from_onnx(graph), path, compress_to_fp16=spec.precision == "fp16")
+
+
+def openvino_from_onnx(path: Path) -> Any:
+    """What openvino.convert_model makes of an ONNX file: that function also reports its use to its makers, online."""
+    openvino = import_openvino()
+    from openvino._offline_transformations import apply_moc_transformations
+
+    model = openvino.Core().read_model(path)
+    apply_moc_transformations(model, cf=False, smart_reshape=True)
+    return model
 
 
 def layer_outputs(part: Part, path: Path, batch: Array, spec: ProgramSpec) -> Layers:

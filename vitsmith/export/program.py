@@ -24,7 +24,7 @@ from vitsmith.errors import BundleError, GateError, InputError
 from vitsmith.evaluate.evaluation import evaluate
 from vitsmith.export.parts import Part, gate_images, parts_of
 from vitsmith.gate import Thresholds, Verdict, agreement_of, compare, relative_difference
-from vitsmith.models.config import LiTConfig
+from vitsmith.models.config import LiTConfig, merges
 from vitsmith.models.lit import LiT
 from vitsmith.predict import Predictor
 from vitsmith.specs import Measurement, ProgramSpec
@@ -44,6 +44,17 @@ THRESHOLDS: dict[str, Thresholds] = {
 }
 """What the gate allows by precision. Rounded arithmetic moves single outputs; their direction it must keep. int8 is
 judged by what it is for, the answers on real images: see `vitsmith.compress.quantize`."""
+
+
+MERGING = {
+    "fp32": Thresholds(relative=0.01, cosine=0.999),
+    "fp16": Thresholds(relative=0.5, agreement=0.9, cosine=0.97),
+    "bf16": Thresholds(relative=0.5, agreement=0.9, cosine=0.97),
+    "int8": THRESHOLDS["int8"],
+}
+"""The same for models that merge tokens. Where two pairs are alike to the last bits, another order of adding up merges
+the other one, and an output moves a little: of a fresh Ti/16 on 128 images two by 1.4e-3 between torch and onnxruntime,
+of a trained tower between float32 and bfloat16 one in a hundred by 0.14 (tests/test_merging.py has the models)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,7 +219,8 @@ def _compare(
             assert target.layers is not None
             return target.layers(part, folder, batch if part.name == "text" else part.inputs[: len(batch)])
 
-        thresholds = gate.thresholds or THRESHOLDS[target.spec.precision]
+        usual = MERGING if merges(bundle.config) and not text else THRESHOLDS
+        thresholds = gate.thresholds or usual[target.spec.precision]
         verdict = compare(reference, run, inputs, thresholds, layers=layers if target.layers else None)
         verdict.require(f"the {target.program} export of {bundle.where} ({part.name})")
         verdicts.append(verdict)

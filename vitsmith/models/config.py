@@ -300,6 +300,12 @@ def impossible_merge(config: ViTConfig) -> str:
     return ""
 
 
+def merges(config: ModelConfig) -> bool:
+    """Whether tokens of its image tower merge."""
+    tower = config.image if isinstance(config, LiTConfig) else config
+    return any(getattr(tower, "merge", ()))
+
+
 def show_size(size: tuple[int, ...]) -> str:
     """'224x192' for (224, 192)."""
     return "x".join(map(str, size))

@@ -1,7 +1,8 @@
 """What a model costs, from its configuration alone: weights and arithmetic. No torch here.
 
-N tokens, D width. One multiply-add counts as two floating-point operations; norms, activations and additions,
-together about one percent, are left out, as the papers and `torch.utils.flop_counter` do.
+N tokens, D width. One multiply-add counts as two floating-point operations; norms, activations and additions, together
+about one percent, are left out, as the papers and `torch.utils.flop_counter` do. All tokens of the last block count, as
+in the papers, though a head that sees only the class token lets it compute no more than that one.
 """
 
 from __future__ import annotations

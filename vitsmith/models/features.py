@@ -18,8 +18,8 @@ class Features(NamedTuple):
 
     tokens: Tensor
     """(batch, tokens, width) after the last block and its norm; the class token, if any, comes first, the
-    distillation token second. Where tokens merge, those that are left: `vitsmith.compress.groups` says of which
-    patches."""
+    distillation token second. Where tokens merge, those that are left: `vitsmith.compress.groups` says of
+    which patches."""
     pooled: Tensor
     """(batch, feature width): what the head sees, or the mean of what two heads see;
     (batch, tokens, feature width) for unpooled models."""

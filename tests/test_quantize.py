@@ -1,0 +1,690 @@
+"""int8 behind its gate: the climb, what is rounded and what is not, and who is refused."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import errno
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+import torch.nn.functional as F
+import typer
+from typer.testing import CliRunner
+
+from tests.tiny import CONFIGS, pictures, tiny_inputs, tiny_lit, tiny_model
+from vitsmith import Bundle, Labels
+from vitsmith.cli.quantize import quantize as verb
+from vitsmith.compress.calibration import Amounts, Photos, labelled_photos, read_tensors, unlabelled_photos
+from vitsmith.compress.ladder import (
+    FIRST_RUNGS,
+    Attempt,
+    Demands,
+    Judged,
+    ProgramError,
+    Rung,
+    Speedup,
+    climb,
+    float_choices,
+)
+from vitsmith.compress.onnx_int8 import OnnxPrograms
+from vitsmith.compress.openvino_int8 import OpenVinoPrograms
+from vitsmith.compress.quantize import quantize
+from vitsmith.compress.quantized import Settings, check_place
+from vitsmith.compress.sensitivity import measure_sensitivity, round_inputs, round_weights
+from vitsmith.compress.sites import describe_sites, nodes_by_site, site_of
+from vitsmith.compress.speedup import Runner, Turns, measure_speedup
+from vitsmith.data.digits import open_digits
+from vitsmith.data.preprocess import preprocess
+from vitsmith.engines.base import open_engine
+from vitsmith.engines.machine import bf16_dot_products
+from vitsmith.engines.torch_quantized import quantized_copy
+from vitsmith.errors import (
+    DatasetError,
+    GateError,
+    InputError,
+    MissingPackageError,
+    OutputError,
+    UnknownNameError,
+    VitsmithError,
+)
+from vitsmith.evaluate.evaluation import evaluate
+from vitsmith.export.onnx import export_onnx
+from vitsmith.export.parts import parts_of
+from vitsmith.models.build import build
+from vitsmith.models.config import ViTConfig
+from vitsmith.models.configure import change
+from vitsmith.predict import Predictor
+from vitsmith.specs import ProgramSpec
+from vitsmith.weights.bundle_folder import read_bundle, write_bundle
+from vitsmith.weights.checkpoints import save
+
+PROGRAMS = {"onnx": OnnxPrograms, "openvino": OpenVinoPrograms}
+GOOD, BAD = Judged(1.0, 0.999), Judged(0.5, 0.7)
+FAST = Speedup(2.0, 2.0, 100.0, 10.0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VITSMITH_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A small ViT that reads digits, trained here in seconds, on disk."""
+    config = ViTConfig(
+        width=32,
+        depth=2,
+        heads=2,
+        mlp_width=64,
+        patch=(8, 8),
+        image_size=(32, 32),
+        classes=10,
+        pooling="gap",
+        class_token=False,
+    )
+    torch.manual_seed(0)
+    model = build(config)
+    with torch.no_grad():
+        model.positions.embedding.normal_()
+    bundle = Bundle.of(model, labels=Labels(names=tuple(map(str, range(10)))))
+    train = open_digits().train
+    images = torch.from_numpy(np.stack([preprocess(image, bundle.images) for image in train.sources]))
+    labels = torch.from_numpy(train.labels)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for _ in range(300):
+        chosen = torch.randint(len(images), (64,))
+        optimizer.zero_grad()
+        F.cross_entropy(model.train()(images[chosen]), labels[chosen]).backward()
+        optimizer.step()
+    model.eval()
+    return write_bundle(bundle.with_golden(list(train.sources[:2])), tmp_path_factory.mktemp("digits") / "model")
+
+
+@pytest.fixture(scope="module")
+def photos(digits: Bundle) -> Photos:
+    return labelled_photos(digits, "digits", amounts=Amounts(calibration=24))
+
+
+class Shelf:
+    """A workshop of programs whose answers and speeds are known beforehand."""
+
+    top1 = None
+    rests = ("bf16", "fp32")
+    sites = ("patches", "blocks.0", "blocks.1", "blocks.2", "blocks.3", "blocks.4")
+
+    def __init__(self, answers: Any, speeds: Any = lambda rung: FAST) -> None:
+        self.answers, self.speeds, self.ranked = answers, speeds, []
+        self.rung, self.rest = Rung("dynamic"), ""
+
+    def make(self, rung: Rung, rest: str) -> float:
+        self.rung, self.rest = rung, rest
+        return 1.0
+
+    def judge(self) -> Judged:
+        return self.answers(self.rung, self.rest)
+
+    def race(self) -> Speedup:
+        return self.speeds(self.rung)
+
+    def rank(self, smooth: float | None) -> Sequence[str]:
+        self.ranked.append(smooth)
+        return ("blocks.3", "blocks.0", "patches", "blocks.4", "blocks.2", "blocks.1")
+
+
+def slow(batch: float) -> Speedup:
+    return dataclasses.replace(FAST, batch=batch)
+
+
+def test_the_climb_stops_at_the_first_that_meets_the_demands() -> None:
+    heard: list[Attempt] = []
+    found = climb(
+        Shelf(
+            lambda rung, rest: GOOD if rung.smooth in (None, 0.75) and rung != Rung("static") else BAD,
+            lambda rung: slow(1.19 if rung.kind == "dynamic" else 1.2),
+        ),
+        Demands(),
+        heard.append,
+    )
+    assert [one.name for one in heard] == ["dynamic", "static min-max", "SmoothQuant 0.5", "SmoothQuant 0.75"]
+    assert [one.reason for one in heard] == [
+        "1.19 times float's speed (required 1.2)",
+        "agrees on 50.0% (required 99.0%)",
+        "agrees on 50.0% (required 99.0%)",
+        "",
+    ]
+    assert found.chosen is heard[-1] and found.attempts == tuple(heard) and found.ranking == ()
+    assert heard[1].speedup is None, "what answers wrongly is not timed"
+    assert {one.rest for one in heard} == {"bf16"}
+
+
+def test_a_static_program_that_is_too_slow_ends_the_climb() -> None:
+    found = climb(Shelf(lambda rung, rest: GOOD, lambda rung: slow(0.8)), Demands())
+    assert [one.name for one in found.attempts] == ["dynamic", "static min-max"] and found.chosen is None
+
+
+def test_sensitive_places_stay_in_float_step_by_step_and_at_last_the_rest_is_float32() -> None:
+    cosines = {None: 0.7, 0.5: 0.8, 0.75: 0.9, 0.95: 0.6}
+    shelf = Shelf(lambda rung, rest: Judged(0.9, cosines[rung.smooth] + 0.01 * len(rung.float_sites)))
+    found = climb(shelf, Demands())
+    assert shelf.ranked == [0.75], "ranked under the strength that was most faithful"
+    assert [one.rung for one in found.attempts[:5]] == list(FIRST_RUNGS)
+    assert [(one.name, one.rest) for one in found.attempts[5:]] == [
+        ("SmoothQuant 0.75, patches in float", "bf16"),
+        ("SmoothQuant 0.75, patches, block 3 in float", "bf16"),
+        ("SmoothQuant 0.75, patches, blocks 0, 3 in float", "bf16"),
+        ("SmoothQuant 0.75, patches, blocks 0, 3 in float", "fp32"),
+    ]
+    assert found.chosen is None and found.ranking[0] == "blocks.3"
+    good = climb(
+        Shelf(lambda rung, rest: GOOD if "blocks.3" in rung.float_sites else Judged(0.9, cosines[rung.smooth])),
+        Demands(),
+    )
+    assert good.chosen is not None and good.chosen.name == "SmoothQuant 0.75, patches, block 3 in float"
+
+
+def test_the_fastest_of_all_is_taken_when_asked_for() -> None:
+    speeds = {None: 1.5, 0.5: 1.9, 0.75: 2.2, 0.95: 2.1}
+    found = climb(
+        Shelf(
+            lambda rung, rest: BAD if rung.smooth == 0.75 else GOOD,
+            lambda rung: slow(3.0 if rung.kind == "dynamic" else speeds[rung.smooth]),
+        ),
+        Demands(fastest=True),
+    )
+    assert len(found.attempts) == len(FIRST_RUNGS)
+    assert found.chosen is not None and found.chosen.name == "dynamic"
+    cosines = {None: 0.95, 0.5: 0.97, 0.75: 0.99, 0.95: 0.96}
+    as_fast = climb(
+        Shelf(lambda rung, rest: Judged(1.0, cosines[rung.smooth]), lambda rung: slow(2 + (rung.smooth or 0) / 20)),
+        Demands(fastest=True),
+    )
+    assert as_fast.chosen is not None and as_fast.chosen.rung == Rung("static", 0.75), "as fast, and more faithful"
+
+
+def test_a_program_that_cannot_be_made_is_a_row_with_its_reason() -> None:
+    class Broken(Shelf):
+        def make(self, rung: Rung, rest: str) -> float:
+            if rung.kind == "dynamic":
+                raise ProgramError("cannot be made (no such operator)")
+            return super().make(rung, rest)
+
+    found = climb(Broken(lambda rung, rest: GOOD), Demands())
+    assert [(one.name, one.reason) for one in found.attempts] == [
+        ("dynamic", "cannot be made (no such operator)"),
+        ("static min-max", ""),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("demands", "judged", "top1", "refused"),
+    [
+        (Demands(max_drop=0.5), Judged(0.9, 0.9, top1=0.795), 0.8, ""),
+        (Demands(max_drop=0.5), Judged(1.0, 1.0, top1=0.794), 0.8, "loses 0.60 points (allowed 0.5)"),
+        (Demands(max_drop=0), Judged(1.0, 1.0, top1=0.81), 0.8, ""),
+        (Demands(), Judged(0.99, 0.2), None, ""),
+        (Demands(), Judged(0.989, 1.0), None, "agrees on 98.9% (required 99.0%)"),
+    ],
+)
+def test_labels_decide_where_there_are_some(demands: Demands, judged: Judged, top1: float | None, refused: str) -> None:
+    assert demands.refuse_answers(judged, top1) == refused
+
+
+def test_at_most_half_of_the_blocks_stay_in_float() -> None:
+    assert float_choices(["blocks.1", "blocks.0"]) == [("blocks.1",)]
+    assert float_choices(["patches"]) == [("patches",)]
+    twelve = [f"blocks.{index}" for index in range(12)]
+    assert [len(one) for one in float_choices(twelve)] == [1, 2, 4]
+
+
+def test_places_are_known_by_the_modules_they_come_from() -> None:
+    assert site_of("blocks.11.mlp.widen") == "blocks.11" and site_of("tower.patches.projection") == "patches"
+    assert site_of("resnet.stages.0") == "resnet" and site_of("positions") == "" and site_of("header") == ""
+    assert describe_sites(("patches", "blocks.10", "blocks.3")) == "patches, blocks 3, 10"
+
+
+def test_rounding_is_that_of_torch() -> None:
+    x = torch.randn(50, 7, generator=torch.Generator().manual_seed(0)) * 3 + 1
+    low, high = torch.tensor(-2.0), torch.tensor(5.0)
+    step = (high - low) / 255
+    expected = torch.fake_quantize_per_tensor_affine(x, step.item(), round((-low / step).item()), 0, 255)
+    torch.testing.assert_close(round_inputs(x, low, high), expected)
+    scales = x.abs().amax(dim=1) / 127
+    zeros = torch.zeros(50, dtype=torch.int32)
+    torch.testing.assert_close(round_weights(x), torch.fake_quantize_per_channel_affine(x, scales, zeros, 0, -127, 127))
+
+
+@pytest.mark.parametrize("name", ["vit-token", "mixer", "hybrid-stages"])
+def test_a_sabotaged_block_is_found_to_be_the_most_sensitive(name: str) -> None:
+    model = tiny_model(change(CONFIGS[name], depth=4))
+    factor = 300.0
+    mlp = model.blocks[2].mlp if name != "mixer" else model.blocks[2].channel_mixing
+    with torch.no_grad():  # the same function, but for one channel of activations that dwarfs the others
+        model.blocks[2].norm2.weight[5] *= factor
+        model.blocks[2].norm2.bias[5] *= factor
+        mlp.widen.weight[:, 5] /= factor
+    bundle = Bundle.of(model)
+    inputs = tiny_inputs(model.config, 8)[0].numpy()
+    (part,) = parts_of(bundle, inputs)
+    before = part.run_torch(inputs)
+    sites = ["patches", *(f"blocks.{index}" for index in range(4))]
+    plain = measure_sensitivity(model, part.run_torch, inputs, sites)
+    smooth = measure_sensitivity(model, part.run_torch, inputs, sites, smooth=0.5)
+    assert plain[0].site == "blocks.2" and plain[0].noise > 10 * plain[1].noise
+    assert next(one.noise for one in smooth if one.site == "blocks.2") < plain[0].noise / 10
+    assert {one.site for one in plain} == set(sites) and all(one.noise > 0 for one in plain)
+    np.testing.assert_array_equal(part.run_torch(inputs), before)
+
+
+class Clockwork:
+    """An engine that takes a known time a run, on a clock of its own."""
+
+    def __init__(self, times: list[float], cost: float) -> None:
+        self.times, self.cost = times, cost
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        self.times[0] += self.cost * len(images)
+        return images
+
+
+def test_a_speedup_is_the_median_of_the_turns() -> None:
+    now = [0.0]
+    old, new = Clockwork(now, 0.3), Clockwork(now, 0.1)
+    quick = Clockwork(now, 0.05)
+    found = measure_speedup(
+        Runner(old, lambda: old),  # type: ignore[arg-type,return-value]
+        Runner(new, lambda: quick),  # type: ignore[arg-type,return-value]
+        np.zeros((8, 3, 2, 2), np.float32),
+        Turns(least=3, most=9, seconds=0.0),
+        clock=lambda: now[0],
+    )
+    assert found.batch == pytest.approx(3) and found.alone == pytest.approx(6)
+    assert found.images_per_second == pytest.approx(10) and found.latency_ms == pytest.approx(50)
+
+
+def cosine_of(expected: np.ndarray, found: np.ndarray) -> float:
+    lengths = np.linalg.norm(expected, axis=-1) * np.linalg.norm(found, axis=-1)
+    return float(((expected * found).sum(axis=-1) / lengths).mean())
+
+
+def int8_sites(folder: Path, engine: str, graph: Path) -> dict[str, int]:
+    """How many products of each place have a rounded input."""
+    if engine == "onnx":
+        program = onnx.load(folder / "model.onnx").graph
+        sites = {node: site for site, nodes in nodes_by_site(onnx.load(graph)).items() for node in nodes}
+        rounded = {node.output[0] for node in program.node if node.op_type == "DequantizeLinear"}
+        return dict(
+            collections.Counter(
+                sites[node.name]
+                for node in program.node
+                if node.op_type in ("MatMul", "Conv", "Gemm") and node.input[0] in rounded
+            )
+        )
+    import openvino
+
+    sites = {node: site for site, nodes in nodes_by_site(onnx.load(graph)).items() for node in nodes}
+    counts: collections.Counter[str] = collections.Counter()
+    for op in openvino.Core().read_model(folder / "model.xml").get_ops():
+        if op.get_type_name() in ("MatMul", "Convolution"):
+            source = op.input_value(0).get_node()
+            while source.get_type_name() in ("Reshape", "Transpose"):
+                source = source.input_value(0).get_node()
+            if source.get_type_name() == "FakeQuantize":
+                counts[sites[op.get_friendly_name().split("/")[0]]] += 1
+    return dict(counts)
+
+
+@pytest.mark.parametrize(
+    ("name", "engine"),
+    [("vit-token", "onnx"), ("vit-token", "openvino"), ("mixer", "onnx"), ("hybrid-stages", "openvino")],
+)
+def test_what_is_int8_is_int8_and_what_is_float_is_float(
+    name: str, engine: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    bundle = Bundle.of(tiny_model(CONFIGS[name]))
+    images = read_tensors(bundle, pictures(12))
+    floats = tmp_path / "float"
+    floats.mkdir()
+    programs = PROGRAMS[engine](parts_of(bundle, images), floats)
+    graph = tmp_path / "graph.onnx"
+    from vitsmith.export.onnx import write_graph
+
+    write_graph(parts_of(bundle, images)[0], graph)
+    expected = bundle.run_torch(images)
+    seen = {}
+    rungs = {"static": Rung("static", 0.5), "half": Rung("static", None, ("blocks.1",))}
+    if name == "vit-token":
+        rungs["dynamic"] = Rung("dynamic")
+    for label, rung in rungs.items():
+        described = dataclasses.replace(bundle, program=engine, program_spec=ProgramSpec(precision="int8"), golden=None)
+        made = write_bundle(
+            dataclasses.replace(described, _weights_hash=bundle.weights_hash, _model=None),
+            tmp_path / label,
+            write_program=lambda place, rung=rung: programs.write(rung, images, place),
+        )
+        found = open_engine(made, engine).run(images)
+        assert cosine_of(expected, found) > 0.98, label
+        assert not np.allclose(found, expected, rtol=0, atol=1e-6), f"{label} rounds nothing"
+        seen[label] = int8_sites(made.folder, engine, graph)
+    products = 4
+    blocks = {"blocks.0": products, "blocks.1": products}
+    for count in (seen["static"], seen["half"]):
+        assert "head" not in count
+    assert {site: seen["static"].get(site) for site in blocks} == blocks
+    assert seen["half"].get("blocks.0") == products and "blocks.1" not in seen["half"]
+    assert ("patches" in seen["static"]) == (engine == "openvino")
+    assert "patches" not in programs.sites or engine == "openvino"
+    assert ("resnet" in programs.sites) == (engine == "openvino" and name == "hybrid-stages")
+    assert capfd.readouterr().out == "", "NNCF's bars are silenced"
+
+
+@pytest.fixture(scope="module", params=["openvino", "onnx"])
+def quantized(
+    request: pytest.FixtureRequest, digits: Bundle, photos: Photos, tmp_path_factory: pytest.TempPathFactory
+) -> Any:
+    folder = tmp_path_factory.mktemp(request.param) / "model"
+    settings = Settings(request.param, Demands(fastest=False))
+    speeds = iter([1.5, 0.9, 2.0] if request.param == "openvino" and bf16_dot_products() else [0.9, 2.0])
+    return quantize(digits, photos, folder, settings, race=lambda *_: slow(next(speeds)))
+
+
+def test_digits_are_read_as_well_in_int8(quantized: Any, digits: Bundle) -> None:
+    engine = quantized.settings.engine
+    assert [one.name for one in quantized.climb.attempts] == ["dynamic", "static min-max"]
+    assert quantized.bundle.program == engine and quantized.bundle.program_spec.precision == "int8"
+    rest = "bf16" if engine == "openvino" and bf16_dot_products() else "fp32"
+    assert quantized.bundle.program_spec.rest == rest == quantized.base_rest
+    judging = open_digits().val
+    before = evaluate(Predictor(digits), judging).scores.top1
+    after = evaluate(Predictor(quantized.bundle), judging).scores.top1
+    assert before > 0.9 and before - after <= 0.005 + 1e-9
+    assert quantized.top1 == pytest.approx(before)
+    assert quantized.climb.chosen.judged.top1 == pytest.approx(after)
+
+
+def test_the_bundle_says_what_it_is(quantized: Any, digits: Bundle) -> None:
+    bundle = read_bundle(quantized.bundle.folder)
+    assert "int8: static min-max, calibrated on 24 images" in bundle.provenance.notes
+    assert bundle.identity == digits.identity and bundle.labels == digits.labels
+    (top1,) = [one for one in bundle.measurements if one.name == "top1"]
+    assert top1.value == quantized.climb.chosen.judged.top1 and top1.low < top1.value < top1.high
+    assert any(one.name.startswith("images_per_second") and one.value == 100 for one in bundle.measurements)
+    size = sum(path.stat().st_size for path in bundle.folder.glob("model.*")) / 2**20
+    assert size == quantized.climb.chosen.mib < quantized.floats[0].mib
+
+
+def test_golden_answers_are_those_of_the_int8_program(quantized: Any, digits: Bundle) -> None:
+    bundle = read_bundle(quantized.bundle.folder)
+    golden = bundle.golden
+    assert golden is not None and digits.golden is not None
+    answers = open_engine(bundle, bundle.program).run(golden.tensors)
+    np.testing.assert_allclose(golden.outputs, answers, rtol=0, atol=1e-5 * np.abs(answers).max())
+    assert np.abs(golden.outputs - digits.golden.outputs).max() > 1e-4
+
+
+def test_the_table_tells_all(quantized: Any) -> None:
+    facts = json.loads(json.dumps(quantized.to_dict()))
+    assert [one["program"] for one in facts["attempts"]][-2:] == ["dynamic", "static min-max"]
+    assert facts["chosen"] == "static min-max" and facts["judged_on"] == "359 of digits, held-out images"
+    dynamic = facts["attempts"][-2]
+    assert dynamic["speedup"] == 0.9 and dynamic["reason"] == "0.90 times float's speed (required 1.2)"
+    assert facts["attempts"][0]["top1"] == pytest.approx(facts["top1"]) and facts["labelled"]
+    assert any("24 images calibrate" in remark for remark in facts["remarks"])
+    quantized.require()
+
+
+def test_a_broken_calibration_is_refused(
+    digits: Bundle, photos: Photos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pixels that were divided twice: all of the images end beyond the range that was found."""
+    monkeypatch.setattr("vitsmith.compress.ladder.FIRST_RUNGS", (FIRST_RUNGS[0], FIRST_RUNGS[1], FIRST_RUNGS[3]))
+    monkeypatch.setattr("vitsmith.compress.ladder.float_choices", lambda _: [])
+    wrong = read_tensors(digits, photos.calibration) * 0.02
+    result = quantize(
+        digits,
+        dataclasses.replace(photos, judges=photos.judges[:100], labels=photos.labels[:100]),
+        tmp_path / "model",
+        Settings("openvino"),
+        calibration_tensors=wrong[:8],
+        race=lambda *_: slow(0.9),  # the dynamic one, which needs no calibration
+    )
+    dynamic, *broken = result.climb.attempts
+    assert dynamic.reason.startswith("0.90 times") and dynamic.judged.top1 > 0.9
+    assert all(one.reason.startswith("loses ") and one.judged.top1 < 0.5 for one in broken) and len(broken) >= 2
+    assert result.bundle is None and not (tmp_path / "model").exists()
+    with pytest.raises(GateError, match=r"keep float: none of \d+ int8 programs .* meets the demands"):
+        result.require()
+
+
+def test_of_lit_the_image_tower_becomes_int8_and_texts_stay(tmp_path: Path) -> None:
+    bundle = tiny_lit("lit-bert").with_golden(pictures(2))
+    photos = unlabelled_photos(bundle, pictures(24))
+    result = quantize(
+        bundle, photos, tmp_path / "model", Settings("onnx", Demands(min_agreement=0.98)), race=lambda *_: FAST
+    )
+    assert result.bundle is not None and "the text tower stays in fp32" in result.bundle.provenance.notes
+    assert any("embeddings" in remark for remark in result.remarks)
+    engine = open_engine(read_bundle(tmp_path / "model"), "onnx")
+    tokens = tiny_inputs(bundle.config, 3)[1].numpy().astype(np.int32)
+    np.testing.assert_allclose(engine.run_texts(tokens), bundle.run_texts_torch(tokens), rtol=0, atol=1e-5)
+    images = read_tensors(bundle, pictures(4, seed=3))
+    found, expected = engine.run(images), bundle.run_torch(images)
+    assert cosine_of(expected, found) > 0.98 and np.abs(found - expected).max() > 1e-4
+
+
+def test_images_that_calibrate_do_not_judge() -> None:
+    bundle = Bundle.of(tiny_model(CONFIGS["vit-token"]))
+    names = [f"photos/{index}.png" for index in range(50)]
+    photos = unlabelled_photos(bundle, names, amounts=Amounts(calibration=20, judges=25))
+    assert len(photos.calibration) == 20 and len(photos.judges) == 25 and photos.labels is None
+    assert not set(photos.calibration) & set(photos.judges)
+    again = unlabelled_photos(bundle, names[::-1], amounts=Amounts(calibration=20, judges=25))
+    assert set(again.calibration) == set(photos.calibration), "names decide, not their order"
+    other = unlabelled_photos(bundle, names, amounts=Amounts(calibration=20, judges=25, seed=1))
+    assert set(other.calibration) != set(photos.calibration)
+    assert len(unlabelled_photos(bundle, names).calibration) == 25
+
+
+def test_images_and_labelled_data_go_together(digits: Bundle) -> None:
+    own = [f"{index}.png" for index in range(40)]
+    photos = labelled_photos(digits, "digits", images=own, amounts=Amounts(calibration=10))
+    assert len(photos.calibration) == 10 and set(photos.calibration) < set(own)
+    assert len(photos.judges) == 359 and photos.labels is not None
+
+
+def test_too_few_images_are_refused(digits: Bundle) -> None:
+    with pytest.raises(DatasetError, match="--images: 5 images are too few to calibrate with, give at least 8"):
+        unlabelled_photos(digits, pictures(10))
+    with pytest.raises(DatasetError, match="digits: 7 images are too few to judge by"):
+        labelled_photos(digits, "digits", amounts=Amounts(judges=7))
+    assert unlabelled_photos(digits, pictures(16)).remarks[0].startswith("only 8 images calibrate")
+
+
+def test_images_of_other_classes_are_refused(digits: Bundle) -> None:
+    letters = dataclasses.replace(digits, labels=Labels(names=tuple("abcdefghij")))
+    for images in ([], pictures(10)):
+        with pytest.raises(DatasetError, match="the model does not know 10 of the data's 10 classes, the first is '0'"):
+            labelled_photos(letters, "digits", images=images)
+    with pytest.raises(DatasetError, match="does not name its classes"):
+        labelled_photos(dataclasses.replace(digits, labels=None), "digits")
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("lit-bert", "has no classes of its own, so labelled data cannot judge it: give --images"),
+        ("vit-unpooled", "gives logits for each patch, so labels of images cannot judge it: give --images"),
+    ],
+)
+def test_models_that_labels_cannot_judge_are_refused(name: str, problem: str) -> None:
+    bundle = tiny_lit(name) if name.startswith("lit") else Bundle.of(tiny_model(change(CONFIGS[name], classes=10)))
+    with pytest.raises(InputError, match=problem):
+        labelled_photos(bundle, "digits")
+
+
+def test_an_exported_bundle_and_an_unknown_engine_are_refused(digits: Bundle, photos: Photos, tmp_path: Path) -> None:
+    exported, _ = export_onnx(digits, tmp_path / "exported")
+    with pytest.raises(InputError, match=r"is an exported program \(model.onnx, fp32\): quantise the torch bundle"):
+        quantize(exported, photos, tmp_path / "model", Settings("onnx"))
+    with pytest.raises(UnknownNameError, match="unknown engine 'torch'"):
+        quantize(digits, photos, tmp_path / "model", Settings("torch"))
+
+
+@pytest.mark.parametrize(
+    ("engine", "package"), [("openvino", "nncf"), ("openvino", "openvino"), ("onnx", "onnxruntime")]
+)
+def test_a_missing_package_is_told_with_its_line(
+    engine: str, package: str, digits: Bundle, photos: Photos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    extra = "onnx" if engine == "onnx" else "openvino"
+    with pytest.raises(MissingPackageError, match=rf"needs {package}, .* pip install 'vitsmith\[{extra}\]'"):
+        quantize(digits, photos, tmp_path / "model", Settings(engine))
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(
+    digits: Bundle, photos: Photos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(OnnxPrograms, "write", full)
+    with pytest.raises(OutputError, match="No space left on device") as caught:
+        quantize(digits, photos, tmp_path / "model", Settings("onnx"), race=lambda *_: FAST)
+    assert "\n" not in str(caught.value) and not list(tmp_path.iterdir())
+
+
+def test_a_float_program_that_differs_is_refused(
+    digits: Bundle, photos: Photos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vitsmith.export import onnx as exporter
+
+    whole = exporter.write_graph
+
+    def spoiled(part: Any, path: Path, **fields: Any) -> None:
+        whole(part, path, **fields)
+        graph = onnx.load(path)
+        for array in graph.graph.initializer:
+            if array.name.endswith("norm1.bias"):
+                array.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(array) + 1, array.name))
+        onnx.save(graph, path)
+
+    monkeypatch.setattr("vitsmith.compress.onnx_int8.write_graph", spoiled)
+    with pytest.raises(GateError, match=r"the float onnx program of .* was refused"):
+        quantize(digits, photos, tmp_path / "model", Settings("onnx"), race=lambda *_: FAST)
+
+
+def cli(*arguments: str) -> Any:
+    app = typer.Typer()
+    app.command()(verb)
+    return CliRunner().invoke(app, list(arguments))
+
+
+def test_the_verb_writes_a_run_and_does_not_replace_one_by_chance(
+    digits: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = [str(digits.folder), "--data", "digits", "--engine", "onnx", "--calibration", "8", "--judges", "50"]
+    done = cli(*given, "--min-speedup", "0.001", "--json")
+    assert done.exit_code == 0, done.exception
+    run = next((tmp_path / "runs" / "quantize").iterdir())
+    facts = json.loads(done.stdout)
+    assert facts["written"] == str(run.relative_to(tmp_path) / "model") and facts["chosen"] == "dynamic"
+    assert json.loads((run / "quantize.json").read_text()) == facts
+    assert {path.name for path in run.iterdir()} == {"model", "quantize.json", "command.txt", "ladder.png"}
+    assert read_bundle(run / "model").program_spec.precision == "int8"
+    again = cli(*given, "--out", str(run))
+    assert isinstance(again.exception, OutputError) and "replace it with --force" in str(again.exception)
+    kept = cli(*given, "--out", str(run), "--force", "--min-speedup", "1000")
+    assert isinstance(kept.exception, GateError) and kept.exception.exit_code == 3
+    assert "keep float" in str(kept.exception) and "required 1000" in kept.stdout
+    assert read_bundle(run / "model").program == "onnx", "a refusal replaces nothing"
+
+
+def test_a_refusal_leaves_the_table_behind(digits: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = [str(digits.folder), "--data", "digits", "--engine", "onnx", "--calibration", "8", "--judges", "50"]
+    done = cli(*given, "--min-speedup", "1000", "--out", "refused")
+    assert isinstance(done.exception, GateError)
+    facts = json.loads((tmp_path / "refused" / "quantize.json").read_text())
+    assert facts["written"] is None and len(facts["attempts"]) >= 3 and not (tmp_path / "refused" / "model").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        ([], "give --images FOLDER or --data DATA"),
+        (["--images", "."], "no images"),
+        (["--images", ".", "--split", "val"], "--split chooses a part of --data"),
+        (["--data", "digits", "--split", "train"], "--split train is what calibrates"),
+    ],
+)
+def test_wrong_use_is_told_and_leaves_no_folder(
+    arguments: list[str], problem: str, digits: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = cli(str(digits.folder), *arguments)
+    assert isinstance(done.exception, VitsmithError) and done.exception.exit_code == 2
+    assert problem in str(done.exception).replace("No images", "no images")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_place_that_holds_something_else_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(OutputError, match="holds no run of quantize and would be lost"):
+        check_place(tmp_path, force=True)
+    with pytest.raises(OutputError, match="is a file"):
+        check_place(tmp_path / "thesis.tex", force=True)
+
+
+@pytest.mark.parametrize("name", ["vit-token", "mixer"])
+def test_int8_weights_of_torchao_are_rounded_weights(name: str) -> None:
+    model = tiny_model(CONFIGS[name])
+    copied = quantized_copy(model, "int8-weights")
+    images = tiny_inputs(model.config, 3)[0]
+    with torch.inference_mode():
+        before = model(images)
+        found = copied(images)
+        for path, layer in model.named_modules():
+            if isinstance(layer, torch.nn.Linear) and path.startswith("blocks."):
+                weight = copied.get_submodule(path).weight
+                assert weight.qdata.dtype == torch.int8
+                steps = layer.weight.abs().amax(dim=1, keepdim=True) / 127
+                assert ((weight.dequantize() - layer.weight).abs() <= 0.51 * steps).all()
+                layer.weight.copy_(weight.dequantize())
+        torch.testing.assert_close(found, model(images), rtol=0, atol=1e-5 * before.abs().max().item())
+    assert (found - before).abs().max() > 1e-4
+    assert not hasattr(copied.head.weight, "qdata"), "the head stays as it is"
+
+
+def test_fp8_without_a_gpu_and_unknown_schemes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model(CONFIGS["vit-token"])
+    with pytest.raises(InputError, match="fp8 is for an NVIDIA GPU"):
+        quantized_copy(model, "fp8")
+    with pytest.raises(UnknownNameError, match="unknown scheme 'int4'"):
+        quantized_copy(model, "int4")
+    monkeypatch.setitem(sys.modules, "torchao.quantization", None)
+    with pytest.raises(MissingPackageError, match=r"needs torchao, .* pip install 'vitsmith\[gpu\]'"):
+        quantized_copy(model, "int8-weights")
+
+
+def test_saved_checkpoints_are_quantised_too(digits: Bundle, tmp_path: Path) -> None:
+    save(digits, tmp_path / "digits.npz", format="npz")
+    (tmp_path / "names.txt").write_text("\n".join(map(str, range(10))))
+    done = cli(
+        str(tmp_path / "digits.npz"),
+        *("--data", "digits", "--labels", str(tmp_path / "names.txt"), "--engine", "onnx", "--calibration", "8"),
+        *("--judges", "20", "--min-speedup", "0.001", "--out", str(tmp_path / "run")),
+    )
+    assert done.exit_code == 0, done.exception
+    assert read_bundle(tmp_path / "run" / "model").labels == digits.labels

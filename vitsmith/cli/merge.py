@@ -1,0 +1,165 @@
+"""`vitsmith merge`: tokens that are alike become one, behind the gate."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vitsmith.cli.output import JsonOption, print_facts, print_json, print_table, say
+
+if TYPE_CHECKING:
+    from vitsmith.compress.calibration import Photos
+    from vitsmith.compress.merged import Merged
+    from vitsmith.weights.bundle import Bundle
+
+SHOWN = 4
+"""Images in the picture."""
+
+
+class Schedule(StrEnum):
+    """How merges are spread over the blocks."""
+
+    constant = "constant"
+    decreasing = "decreasing"
+    searched = "searched"
+
+
+def merge(
+    model: Annotated[str, typer.Argument(help="A ViT, hybrid or LiT: bundle of torch weights, or checkpoint.")],
+    schedule: Annotated[
+        Schedule, typer.Option(help="constant, decreasing, or searched by what each block loses.")
+    ] = Schedule.constant,
+    ratio: Annotated[
+        float | None, typer.Option(help="What the arithmetic is divided by; default: the most that passes, to 2.")
+    ] = None,
+    tokens: Annotated[int | None, typer.Option(help="In its place, tokens left after the last block.")] = None,
+    data: Annotated[str, typer.Option(help="Labelled images, as for evaluate: accuracy decides.")] = "",
+    split: Annotated[str, typer.Option(help="val or test of --data; default: the held-out part.")] = "",
+    images: Annotated[
+        list[str] | None, typer.Option(help="In place of --data, images without labels; may be repeated.")
+    ] = None,
+    max_drop: Annotated[float, typer.Option(min=0, help="Points of top-1 that may be lost on --data.")] = 1.0,
+    min_agreement: Annotated[
+        float, typer.Option(min=0, max=1, help="Without labels, least share of images answered as before.")
+    ] = 0.98,
+    min_speedup: Annotated[
+        float, typer.Option(min=0, help="It must be faster than this, for one image or in batches of 16.")
+    ] = 1.0,
+    labels: Annotated[Path | None, typer.Option(help="Names of the model's classes, one a line.")] = None,
+    vocabulary: Annotated[Path | None, typer.Option(help="Of a LiT checkpoint: the tokenizer's file.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Decides which images search and which judge.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run; default runs/merge/<name>.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the run at --out.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Merge tokens and compare. If answers change or no time is saved, nothing is written (exit 3)."""
+    from vitsmith.compress.merge import check_mergeable
+    from vitsmith.compress.merge import merge as run
+    from vitsmith.compress.merged import Standard, check_place, write_merged
+    from vitsmith.compress.schedules import Wish
+    from vitsmith.errors import InputError
+    from vitsmith.runs import model_name
+    from vitsmith.weights.checkpoints import load
+    from vitsmith.weights.labels import with_labels
+
+    if data and images:
+        raise InputError("--data and --images both say which images judge: give one of them")
+    if split and not data:
+        raise InputError("--split chooses a part of --data: give that too")
+    wish = Wish(schedule.value, ratio, tokens)
+    check_place(out, force=force)
+    bundle = with_labels(load(model, vocabulary=vocabulary), labels)
+    check_mergeable(bundle)
+    photos = _photos(bundle, data, split, images or [], seed)
+    for remark in photos.remarks:
+        say(remark)
+    merged = run(bundle, wish, photos, Standard(max_drop, min_agreement, min_speedup), say=say)
+    facts = merged.to_dict()
+    if not merged.failures:
+        picture = _picture(merged)
+        written = write_merged(merged, model_name(model), out, picture=picture)
+        assert written.folder is not None
+        facts["written"] = str(written.folder)
+        facts["picture"] = str(written.folder.parent / "merged.png") if picture is not None else None
+    if json:
+        print_json(facts)
+    else:
+        print_merged(merged, facts)
+    merged.require()
+
+
+def print_merged(merged: Merged, facts: dict[str, Any]) -> None:
+    """A line for each schedule that was tried, the speed before and after, and where the result is."""
+    from vitsmith.compress.schedules import describe
+
+    columns = ["merged by each block", "tokens left", "GFLOPs", "arithmetic", merged.what]
+    labelled = merged.photos.labels is not None
+    rows = [
+        (
+            describe(one.numbers),
+            one.tokens,
+            f"{one.gflops:.3g}",
+            f"1 / {one.ratio:.2f}",
+            f"{one.agreement:.2%}",
+            *((f"{one.top1[0]:.2%} -> {one.top1[1]:.2%}",) if one.top1 else ()),
+        )
+        for one in merged.tries
+    ]
+    columns += ["top-1"] if labelled else []
+    print_table(columns, rows, right=columns[1:])
+    print_facts([("judged on", facts["data"]), *_speed(merged), ("bundle", facts.get("written"))])
+    if facts.get("picture"):
+        print_facts([("picture", facts["picture"])])
+
+
+def _speed(merged: Merged) -> list[tuple[str, str]]:
+    gains = merged.gains
+    if gains is None:
+        return []
+    before, after = gains.before, gains.after
+    single, batches = gains.break_even(merged.tries[-1].ratio)
+    return [
+        ("one image", f"{before.latency_ms:.2f} ms -> {after.latency_ms:.2f} ms ({gains.single:.2f}x)"),
+        (
+            f"batches of {after.batch}",
+            f"{before.images_per_second:.1f} -> {after.images_per_second:.1f} images/s ({gains.batches:.2f}x)",
+        ),
+        (
+            "break-even",
+            f"merging saves time where the arithmetic is divided by more than {single:.2f} (one image), "
+            f"{batches:.2f} (batches)",
+        ),
+    ]
+
+
+def _photos(bundle: Bundle, data: str, split: str, images: list[str], seed: int) -> Photos:
+    from vitsmith.cli.predict import expand
+    from vitsmith.compress.calibration import Amounts, labelled_photos, unlabelled_photos
+    from vitsmith.compress.merge import sample_photos
+
+    amounts = Amounts(seed=seed)
+    if data:
+        return labelled_photos(bundle, data, split, amounts=amounts)
+    if images:
+        return unlabelled_photos(bundle, list(expand(images)), amounts=amounts)
+    say("no images were given: sample photographs judge, which may be quite unlike yours; give --data or --images")
+    return sample_photos(bundle)
+
+
+def _picture(merged: Merged) -> bytes | None:
+    """The PNG of the first images that judge; None, and a remark, without matplotlib."""
+    from vitsmith.data.images import read_image
+    from vitsmith.errors import MissingPackageError
+    from vitsmith.report.figure import png
+    from vitsmith.report.merging import draw_merging
+
+    judges = merged.photos.judges
+    images = [read_image(judges[at]) for at in range(min(SHOWN, len(judges)))]
+    try:
+        return png(draw_merging(merged.bundle, images))
+    except MissingPackageError as error:
+        say(f"no picture of which patches merged: {error}")
+        return None

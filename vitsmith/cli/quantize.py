@@ -1,0 +1,184 @@
+"""`vitsmith quantize`: an int8 program, if one is found that answers as well and is faster."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Annotated, Any, Self
+
+import typer
+
+from vitsmith.cli.output import JsonOption, print_facts, print_json, print_table, progress, say
+
+if TYPE_CHECKING:
+    from vitsmith.compress.calibration import Amounts, Photos
+    from vitsmith.compress.candidates import Step, Working
+    from vitsmith.compress.ladder import Attempt
+    from vitsmith.compress.quantized import Quantized
+    from vitsmith.weights.bundle import Bundle
+
+
+class IntegerEngine(StrEnum):
+    """What runs int8 programs."""
+
+    auto = "auto"
+    openvino = "openvino"
+    onnx = "onnx"
+
+
+def quantize(
+    model: Annotated[str, typer.Argument(help="A bundle of torch weights, a checkpoint or a published name.")],
+    data: Annotated[
+        str, typer.Option(help="Labelled images: training images calibrate, held-out ones judge by accuracy.")
+    ] = "",
+    images: Annotated[
+        list[str] | None,
+        typer.Option(help="Files or folders of your images; with --data they calibrate. May be repeated."),
+    ] = None,
+    split: Annotated[str, typer.Option(help="val or test of --data, which judges; default: the held-out part.")] = "",
+    engine: Annotated[
+        IntegerEngine, typer.Option(help="openvino or onnx; auto: openvino where it is installed.")
+    ] = IntegerEngine.auto,
+    max_drop: Annotated[float, typer.Option(min=0, help="With --data: points of top-1 that may be lost.")] = 0.5,
+    min_agreement: Annotated[
+        float, typer.Option(min=0, max=1, help="Without: least share of images with the same answer.")
+    ] = 0.99,
+    min_speedup: Annotated[
+        float, typer.Option(min=0, help="Least images/s, as a multiple of the fastest float program's.")
+    ] = 1.2,
+    fastest: Annotated[
+        bool, typer.Option("--fastest", help="Try all, take the fastest that meets the demands, not the first.")
+    ] = False,
+    batch: Annotated[int, typer.Option(min=1, help="Images at once where speed is measured.")] = 8,
+    calibration: Annotated[int, typer.Option(min=1, max=300, help="Images that calibrate, at most.")] = 300,
+    judges: Annotated[int, typer.Option(min=1, help="Images that judge, at most.")] = 1000,
+    labels: Annotated[Path | None, typer.Option(help="Names of the model's classes, one a line.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Decides which images calibrate and which judge.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run; default runs/quantize/<name>-<engine>.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the run at --out.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Find an int8 program that answers as well and is faster on this machine, or say "keep float" (exit 3)."""
+    from vitsmith.compress.calibration import Amounts
+    from vitsmith.compress.ladder import Demands
+    from vitsmith.compress.quantize import check_quantizable, quantize_to
+    from vitsmith.compress.quantized import Settings, check_place, run_folder
+    from vitsmith.errors import InputError
+    from vitsmith.runs import model_name
+    from vitsmith.weights.checkpoints import load
+    from vitsmith.weights.labels import with_labels
+
+    if not data and not images:
+        raise InputError("int8 is calibrated on real images of your task: give --images FOLDER or --data DATA")
+    if split and not data:
+        raise InputError("--split chooses a part of --data: give that too")
+    check_place(out, force=force)
+    name = _engine(engine)
+    bundle = with_labels(load(model), labels)
+    check_quantizable(bundle, name)
+    photos = _photos(bundle, data, split, images or [], Amounts(calibration, judges, seed))
+    settings = Settings(name, Demands(max_drop, min_agreement, min_speedup, fastest), batch)
+    with run_folder(f"{model_name(model)}-{name}", out) as target:
+        with Bars() as bars:
+            result = quantize_to(target, bundle, photos, settings, listener=bars)
+        _draw(result, target)
+    for remark in result.remarks:
+        say(remark)
+    if json:
+        print_json(result.to_dict())
+    else:
+        _show(result)
+    result.require()
+
+
+class Bars:
+    """What is going on, on a terminal; what each program came to, as a line, everywhere."""
+
+    def __init__(self) -> None:
+        self._progress = progress(unit="")
+        self._task: Any = None
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def __call__(self, event: Working | Step | Attempt) -> None:
+        from vitsmith.compress.candidates import Working
+        from vitsmith.compress.ladder import Attempt
+
+        if isinstance(event, Attempt):
+            if event.rung:
+                say(f"{event.name}, rest in {event.rest}: {event.reason or 'meets the demands'}")
+        elif isinstance(event, Working):
+            if self._task is not None:
+                self._progress.remove_task(self._task)
+            self._task = self._progress.add_task(event.what, total=event.steps, note="")
+        elif self._task is not None:
+            self._progress.advance(self._task)
+
+
+def _engine(chosen: IntegerEngine) -> str:
+    from importlib.util import find_spec
+
+    if chosen is not IntegerEngine.auto:
+        return chosen.value
+    return "openvino" if find_spec("openvino") and find_spec("nncf") else "onnx"
+
+
+def _photos(bundle: Bundle, data: str, split: str, images: list[str], amounts: Amounts) -> Photos:
+    from vitsmith.cli.predict import expand
+    from vitsmith.compress.calibration import labelled_photos, unlabelled_photos
+
+    sources = list(expand(images))
+    if data:
+        return labelled_photos(bundle, data, split, images=sources, amounts=amounts)
+    return unlabelled_photos(bundle, sources, amounts=amounts)
+
+
+def _draw(result: Quantized, target: Path) -> None:
+    """The figure, where matplotlib is installed and the run was written."""
+    from importlib.util import find_spec
+
+    if find_spec("matplotlib") and target.is_dir() and any(target.iterdir()):
+        from vitsmith.report.ladder import draw_ladder
+
+        draw_ladder(result, target / "ladder.png")
+
+
+def _show(result: Quantized) -> None:
+    what = "top-1" if result.photos.labels is not None else "agreement"
+    columns = ("program", "rest", what, "cosine", f"speed, {result.settings.batch} images", "one image", "size", "")
+    rows = []
+    for one in result.attempts:
+        judged, speedup = one.judged, one.speedup
+        kept = (judged.agreement if judged.top1 is None else judged.top1) if judged else None
+        rows.append(
+            (
+                one.name,
+                one.rest,
+                None if kept is None else f"{kept:.2%}",
+                judged and f"{judged.cosine:.4f}",
+                speedup and f"{speedup.batch:.2f}x",
+                speedup and f"{speedup.alone:.2f}x",
+                None if one.mib is None else f"{one.mib:.1f} MiB",
+                "taken" if one is result.climb.chosen else one.reason,
+            )
+        )
+    print_table(columns, rows, right=columns[2:7])
+    facts = {
+        "judged on": result.photos.name,
+        "speeds are beside": f"float in {result.base_rest}, {result.settings.engine} (of float in bf16: beside fp32)",
+    }
+    if result.top1 is not None:
+        facts["the original's top-1"] = f"{result.top1:.2%}"
+    if result.climb.ranking:
+        facts["most sensitive first"] = ", ".join(result.climb.ranking)
+    if result.bundle is not None:
+        facts["written"] = str(result.bundle.folder)
+    print_facts(facts.items())

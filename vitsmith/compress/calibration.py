@@ -1,0 +1,151 @@
+"""Real images: some that ranges are found on, and others that judge."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitsmith.data.datasets import open_dataset, open_labelled
+from vitsmith.data.images import ImageSource
+from vitsmith.data.preprocess import load_image
+from vitsmith.data.samples import Lazy, Samples, place_of
+from vitsmith.errors import DatasetError, InputError
+from vitsmith.evaluate.evaluation import match_classes
+from vitsmith.models.config import LiTConfig, ViTConfig
+from vitsmith.specs import Labels
+from vitsmith.weights.bundle import Bundle
+
+Array = np.ndarray[Any, Any]
+
+FEWEST = 8
+"""Images without which neither ranges nor answers say anything."""
+FEW = 100
+"""Images below which the result says so: of 100, one that is answered otherwise is a point."""
+
+
+@dataclass(frozen=True)
+class Amounts:
+    """How many images are used, and by which chance."""
+
+    calibration: int = 300
+    judges: int = 1000
+    seed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Photos:
+    """Images for one quantisation. None of them is in both parts."""
+
+    calibration: Sequence[ImageSource]
+    judges: Sequence[ImageSource]
+    labels: NDArray[np.int64] | None
+    """(judges,) positions among the model's classes; None: the model's own answers are the measure."""
+    name: str
+    """What reports call those that judge."""
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a user should know about them."""
+        few = []
+        for what, count in (("calibrate", len(self.calibration)), ("judge", len(self.judges))):
+            if count < FEW:
+                few.append(f"only {count} images {what}: with {FEW} and more the result is surer")
+        return tuple(few)
+
+
+@dataclass(frozen=True, eq=False)
+class _Classes:
+    """What `match_classes` asks of a classifier."""
+
+    where: str
+    labels: Labels | None
+
+    def logits(self, images: Any) -> Array:
+        raise NotImplementedError
+
+
+def labelled_photos(
+    bundle: Bundle, data: str, split: str = "", *, images: Sequence[ImageSource] = (), amounts: Amounts = Amounts()
+) -> Photos:
+    """A labelled data set whose held-out part judges (or `split`), and whose training part calibrates, or `images`.
+
+    Raises DatasetError for classes that the model does not know, in either part, and for too few images; InputError
+    for a model without classes.
+    """
+    if isinstance(bundle.config, LiTConfig) or not bundle.classes:
+        raise InputError(f"{bundle.where} has no classes of its own, so labelled data cannot judge it: give --images")
+    if isinstance(bundle.config, ViTConfig) and bundle.config.pooling.endswith("unpooled"):
+        raise InputError(
+            f"{bundle.where} gives logits for each patch, so labels of images cannot judge it: give --images"
+        )
+    model = _Classes(bundle.where, bundle.labels)
+    if len(images):
+        judging, name = open_labelled(data, split)
+        calibration = _spread(images, amounts.calibration)
+    else:
+        splits = open_dataset(data, seed=amounts.seed)
+        match_classes(model, splits.train)
+        calibration = _chosen(splits.train, amounts.calibration, amounts.seed).sources
+        judging, name = (open_labelled(data, split)) if split else (splits.val, f"{data}, held-out images")
+        if split == "train":
+            raise InputError("--split train is what calibrates: choose val or test, or calibrate with --images")
+    labels = match_classes(model, judging)
+    judges = Samples(judging.classes, judging.sources, judging.names, labels)
+    judges = _chosen(judges, amounts.judges, amounts.seed)
+    _check_enough(len(calibration), len(judges), data)
+    return Photos(calibration, judges.sources, judges.labels, f"{len(judges)} of {name}")
+
+
+def unlabelled_photos(bundle: Bundle, images: Sequence[ImageSource], *, amounts: Amounts = Amounts()) -> Photos:
+    """Images without labels: half of them calibrate, at most as many as asked for, and the others judge.
+
+    Which is which is decided by their names and `amounts.seed`. Raises DatasetError for too few.
+    """
+    order = sorted(range(len(images)), key=lambda index: place_of(_name(images[index], index), amounts.seed))
+    count = min(amounts.calibration, len(images) // 2)
+    calibrating, judging = sorted(order[:count]), sorted(order[count : count + amounts.judges])
+    _check_enough(len(calibrating), len(judging), "--images")
+    return Photos(
+        [images[index] for index in calibrating],
+        [images[index] for index in judging],
+        None,
+        f"{len(judging)} images without labels",
+    )
+
+
+def read_tensors(bundle: Bundle, sources: Sequence[ImageSource]) -> Array:
+    """float32 (images, 3, height, width) through the bundle's own preprocessing. Raises ImageError."""
+    return np.stack([load_image(source, bundle.images) for source in sources])
+
+
+def _chosen(samples: Samples, count: int, seed: int) -> Samples:
+    """At most `count` of them, by a hash of their names."""
+    if len(samples) <= count:
+        return samples
+    order = sorted(range(len(samples)), key=lambda index: place_of(samples.names[index], seed))
+    return samples.select(sorted(order[:count]))
+
+
+def _spread(images: Sequence[ImageSource], count: int) -> Sequence[ImageSource]:
+    """At most `count` from all over a sequence."""
+    if len(images) <= count:
+        return images
+    at = np.linspace(0, len(images) - 1, count).round().astype(np.intp)
+    return Lazy(count, lambda position: images[int(at[position])])
+
+
+def _name(source: ImageSource, index: int) -> str:
+    return str(source) if isinstance(source, str) or hasattr(source, "__fspath__") else f"image {index}"
+
+
+def _check_enough(calibration: int, judges: int, where: str) -> None:
+    if calibration < FEWEST:
+        raise DatasetError(f"{where}: {calibration} images are too few to calibrate with, give at least {FEWEST}")
+    if judges < FEWEST:
+        raise DatasetError(
+            f"{where}: {judges} images are too few to judge by, give at least {FEWEST} that do not calibrate"
+        )

@@ -1,0 +1,268 @@
+"""Programs on trial: made from one float graph, opened with the engine that users will use, judged, timed."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from vitsmith.compress.calibration import Photos
+from vitsmith.compress.ladder import Attempt, Demands, Judged, ProgramError, Rung, Speedup
+from vitsmith.compress.sensitivity import IMAGES, measure_sensitivity
+from vitsmith.compress.speedup import Runner, measure_speedup
+from vitsmith.data.images import ImageSource
+from vitsmith.engines.base import Engine, open_engine
+from vitsmith.engines.plan import Goal
+from vitsmith.errors import InputError, MissingPackageError, OutputError, VitsmithError
+from vitsmith.export.parts import GATE_INPUTS, Part, parts_of
+from vitsmith.gate import Thresholds, agreement_of, compare
+from vitsmith.models.config import LiTConfig
+from vitsmith.models.lit import LiT
+from vitsmith.specs import ProgramSpec
+from vitsmith.stream import ImageStream
+from vitsmith.weights.bundle import Bundle, Program
+from vitsmith.weights.bundle_folder import write_bundle
+
+Array = np.ndarray[Any, Any]
+Race = Callable[[Runner, Runner, Array], Speedup]
+
+_BATCH = 16  # of the images that judge
+_FULL = 2**26  # bytes: less is as good as nothing
+
+
+class Programs(Protocol):
+    """Writes the programs of one runtime; see `onnx_int8` and `openvino_int8`."""
+
+    program: Program
+    folder: Path
+    """Where the float program lies."""
+    rests: tuple[str, ...]
+    """What this processor computes floats in for that runtime, the fastest first."""
+
+    @property
+    def sites(self) -> tuple[str, ...]: ...
+
+    def write(self, rung: Rung, tensors: Array, place: Path) -> None: ...
+
+
+@dataclass(frozen=True)
+class Working:
+    """Something that takes a while begins."""
+
+    what: str
+    steps: int | None = None
+    """How often `Step` will follow."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One of its steps is done."""
+
+
+Listener = Callable[[Working | Step | Attempt], None]
+
+
+class Candidates:
+    """All programs of one bundle for one engine; a `ladder.Workshop`.
+
+    Args:
+        bundle: torch weights.
+        programs: writes the programs; the float one is there already.
+        photos: images that judge.
+        tensors: float32 (images, 3, height, width), preprocessed, that calibrate.
+        place: an empty folder to work in.
+        batch: images at once in a race.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        programs: Programs,
+        photos: Photos,
+        tensors: Array,
+        place: Path,
+        *,
+        batch: int = 8,
+        race: Race = measure_speedup,
+        listener: Listener = lambda _: None,
+    ) -> None:
+        self._bundle, self._programs, self._photos = bundle, programs, photos
+        self._tensors, self._place, self._race, self._listener = tensors, place, race, listener
+        self._images = np.resize(tensors, (batch, *tensors.shape[1:]))
+        self._embeds = isinstance(bundle.config, LiTConfig) or not bundle.classes
+        self.sites = programs.sites
+        self.rests = programs.rests
+        self._made: Bundle | None = None
+        self._runner: Runner | None = None
+        self._base: Runner | None = None
+        self._expected = self._answers(open_engine(bundle, "torch", precision="fp32"), "the original")
+        self.top1 = self._accuracy(self._expected)
+
+    @property
+    def folder(self) -> Path:
+        """Where the program lies that was made last."""
+        assert self._made is not None and self._made.folder is not None
+        return self._made.folder
+
+    def try_float(self, demands: Demands) -> list[Attempt]:
+        """The float programs: in fp32, and in bf16 where that is at hand. The faster good one is what int8 must beat.
+
+        Raises GateError when the fp32 program does not answer as the torch model does.
+        """
+        self._listener(Working("the float program"))
+        spec = ProgramSpec()
+        floats = self._write(spec, lambda files: _copy(self._programs.folder, files, "model."))
+        runner = self._open(floats, "fp32")
+        gate = compare(self._bundle.run_torch, runner.throughput.run, self._tensors[:GATE_INPUTS], Thresholds())
+        gate.require(f"the float {self._programs.program} program of {self._bundle.where}")
+        attempts = [Attempt("float", None, "fp32", _mib(floats), self._judge(runner, "float fp32"))]
+        self._base = runner
+        if "bf16" not in self.rests:
+            return attempts
+        attempts.append(self._try_bf16(demands, floats))
+        return attempts
+
+    def _try_bf16(self, demands: Demands, floats: Bundle) -> Attempt:
+        attempt = Attempt("float", None, "bf16", _mib(floats))
+        assert self._base is not None
+        try:
+            runner = self._open(floats, "bf16")
+            judged = self._judge(runner, "float bf16")
+        except ProgramError as error:
+            self.rests = ("fp32",)
+            return replace(attempt, reason=str(error))
+        speedup = self._race(self._base, runner, self._images)
+        reason = demands.refuse_answers(judged, self.top1)
+        if reason:
+            self.rests = ("fp32",)  # where bf16 alone is too coarse, it is beside int8 too
+        elif speedup.batch > 1:
+            self._base = runner
+        else:
+            self.rests = ("fp32", "bf16")
+        return replace(attempt, judged=judged, speedup=speedup, reason=reason)
+
+    def make(self, rung: Rung, rest: str) -> float:
+        self._listener(Working(f"{rung.name}: making it"))
+        with self._explained():
+            spec = ProgramSpec(precision="int8", rest=rest)
+            self._made = self._write(spec, lambda files: self._fill(rung, files))
+        self._runner = None
+        self._rung = rung
+        return _mib(self._made)
+
+    def judge(self) -> Judged:
+        assert self._made is not None
+        self._runner = self._open(self._made, "auto")
+        return self._judge(self._runner, self._rung.name)
+
+    def race(self) -> Speedup:
+        assert self._runner is not None and self._base is not None
+        self._listener(Working(f"{self._rung.name}: in turns with float"))
+        return self._race(self._base, self._runner, self._images)
+
+    def rank(self, smooth: float | None) -> Sequence[str]:
+        part = self._part()
+        inputs = self._tensors[:IMAGES]
+        self._listener(Working("which places are sensitive", len(self.sites)))
+        found = measure_sensitivity(
+            part.module, part.run_torch, inputs, self.sites, smooth=smooth, on_site=lambda: self._listener(Step())
+        )
+        return [one.site for one in found]
+
+    def _part(self) -> Part:
+        return parts_of(self._bundle, self._tensors[:GATE_INPUTS])[0]
+
+    def _fill(self, rung: Rung, files: Path) -> None:
+        _copy(self._programs.folder, files, "text.")
+        self._programs.write(rung, self._tensors, files)
+
+    def _write(self, spec: ProgramSpec, write: Callable[[Path], None]) -> Bundle:
+        """A bundle without golden answers: what is on trial is judged by nothing but its answers here."""
+        bundle = self._bundle
+        described = replace(
+            bundle,
+            program=self._programs.program,
+            program_spec=spec,
+            folder=None,
+            golden=None,
+            _model=None,
+            _weights_hash=bundle.weights_hash,
+            _similarity=bundle.similarity if isinstance(bundle.model, LiT) else None,
+        )
+        return write_bundle(described, self._place / spec.precision, write_program=write)
+
+    def _open(self, candidate: Bundle, precision: str) -> Runner:
+        def opened(goal: Goal) -> Engine:
+            try:
+                return open_engine(candidate, self._programs.program, precision=precision, goal=goal)
+            except MissingPackageError:
+                raise
+            except InputError as error:
+                raise ProgramError(f"does not run: {error}") from None
+
+        return Runner(opened("throughput"), lambda: opened("latency"))
+
+    def _judge(self, runner: Runner, name: str) -> Judged:
+        found = self._answers(runner.throughput, name)
+        if not np.isfinite(found).all():
+            raise ProgramError("gives answers that are not finite")
+        cosine = _mean_cosine(self._expected, found)
+        agreement = cosine if self._embeds else agreement_of(self._expected, found, Thresholds().relative)
+        return Judged(agreement, cosine, self._accuracy(found))
+
+    def _answers(self, engine: Engine, name: str) -> Array:
+        """Its outputs on the images that judge, in order."""
+        judges = self._photos.judges
+        self._listener(Working(f"{name}: judged", len(judges)))
+        rows = ImageStream(self._bundle.images, engine, batch_size=_BATCH).rows(self._counted(judges))
+        assert rows is not None
+        return rows
+
+    def _counted(self, sources: Iterable[ImageSource]) -> Iterator[ImageSource]:
+        for source in sources:
+            self._listener(Step())
+            yield source
+
+    def _accuracy(self, outputs: Array) -> float | None:
+        labels = self._photos.labels
+        return None if labels is None else float(np.mean(outputs.argmax(axis=-1) == labels))
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Foreign exceptions become a ProgramError, so that the next rung is tried; a full disk does not."""
+        try:
+            yield
+        except (VitsmithError, MemoryError):
+            raise
+        except Exception as error:  # whatever NNCF, onnxruntime or OpenVINO throw
+            if isinstance(error, OSError) or shutil.disk_usage(self._place).free < _FULL:
+                raise OutputError(
+                    f"cannot write {self._place}: {_first_line(error)}; free some space, or set TMPDIR to another place"
+                ) from error
+            raise ProgramError(f"cannot be made ({_first_line(error)})") from error
+
+
+def _mean_cosine(expected: Array, found: Array) -> float:
+    """Of all rows with their counterparts."""
+    expected, found = expected.astype(np.float64), found.astype(np.float64)
+    lengths = np.linalg.norm(expected, axis=-1) * np.linalg.norm(found, axis=-1)
+    return float(np.mean((expected * found).sum(axis=-1) / np.maximum(lengths, 1e-30)))
+
+
+def _mib(bundle: Bundle) -> float:
+    assert bundle.folder is not None
+    return sum(path.stat().st_size for path in bundle.folder.glob("model.*")) / 2**20
+
+
+def _copy(source: Path, target: Path, prefix: str) -> None:
+    for path in source.glob(f"{prefix}*"):
+        shutil.copyfile(path, target / path.name)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

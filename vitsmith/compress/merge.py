@@ -1,0 +1,250 @@
+"""Token merging behind its gate: a schedule, the same weights, and whether the answers stay and time is saved."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from vitsmith import __version__
+from vitsmith.compress.calibration import Photos
+from vitsmith.compress.merge_search import IMAGES, Goal, Losses, mean_cosine, measure_losses, search
+from vitsmith.compress.merged import BATCH, Gains, Merged, Standard, Try
+from vitsmith.compress.schedules import RATIOS, Numbers, Wish, describe, fit, image_tower, saved
+from vitsmith.data.images import ImageSource
+from vitsmith.data.photos import sample_images
+from vitsmith.data.preprocess import preprocess
+from vitsmith.engines.base import open_engine
+from vitsmith.engines.machine import describe_machine
+from vitsmith.errors import InputError
+from vitsmith.evaluate.scores import score_logits
+from vitsmith.evaluate.speed import Repetitions, Runs, Speed, measure_speed
+from vitsmith.models.build import build
+from vitsmith.models.config import LiTConfig, ViTConfig
+from vitsmith.models.configure import change
+from vitsmith.models.cost import flops
+from vitsmith.specs import Measurement, Provenance
+from vitsmith.stream import ImageStream
+from vitsmith.weights.bundle import Bundle
+
+Array = np.ndarray[Any, Any]
+Measure = Callable[[Sequence[Runs], Array], list[Speed]]
+Say = Callable[[str], None]
+
+SAMPLES = 32
+"""Sample photographs that stand in for images of the user's own."""
+GOLDEN_IMAGES = 2
+CANDIDATES = 8
+"""Sample photographs that golden images are chosen from, beside those of the original."""
+TURNS = Repetitions(rounds=7, single=7, batches=1, warm_up=1)
+
+
+def merge_by(bundle: Bundle, ratio: float, kind: str = "constant") -> Bundle:
+    """The same model with 1 / `ratio` of the arithmetic for an image, by a constant or decreasing schedule. Unjudged.
+
+    Raises InputError for what has no tokens to merge, and for a ratio that no such schedule reaches.
+    """
+    tower = check_mergeable(bundle)
+    return merged_bundle(bundle, fit(tower, kind, ratio=ratio))
+
+
+def check_mergeable(bundle: Bundle) -> ViTConfig:
+    """The configuration of the tower whose tokens merge. Raises InputError for models without one."""
+    if bundle.program != "torch":
+        raise InputError(
+            f"{bundle.where} is an exported program (model.{bundle.program}): merge in the bundle it was made from, "
+            "and export that"
+        )
+    return image_tower(bundle.config, bundle.where)
+
+
+def merged_bundle(bundle: Bundle, numbers: Numbers) -> Bundle:
+    """The same weights in a model that merges `numbers` of tokens, one for each block; without golden examples."""
+    tower = check_mergeable(bundle)
+    merging = change(tower, merge=numbers)
+    lit = isinstance(bundle.config, LiTConfig)
+    config = change(bundle.config, image=merging.model_dump()) if lit else merging
+    model = build(config, fresh=False)
+    model.load_state_dict({name: array.detach().cpu() for name, array in bundle.model.state_dict().items()})
+    left = tower.tokens - sum(numbers)
+    return replace(
+        bundle,
+        config=config,
+        folder=None,
+        golden=None,
+        measurements=(),
+        provenance=Provenance(
+            source=f"vitsmith merge {bundle.where}",
+            format="merged",
+            parent=bundle.where,
+            date=datetime.date.today().isoformat(),
+            vitsmith=__version__,
+            notes=(*bundle.provenance.notes, f"tokens merged: {describe(numbers)}; {left} of {tower.tokens} are left"),
+        ),
+        _model=model.eval(),
+        _weights_hash="",
+        _hashed=None,
+    )
+
+
+def sample_photos(bundle: Bundle) -> Photos:
+    """Stand-ins for images of the user's own: the bundle's golden images and sample photographs."""
+    golden = list(bundle.golden.images) if bundle.golden else []
+    photos = sample_images(2 * SAMPLES)
+    judges = golden + photos[SAMPLES + len(golden) :]
+    return Photos(photos[:SAMPLES], judges, None, f"{len(judges)} golden and sample photographs")
+
+
+def merge(
+    bundle: Bundle,
+    wish: Wish,
+    photos: Photos,
+    standard: Standard | None = None,
+    *,
+    measure: Measure | None = None,
+    say: Say = lambda _: None,
+) -> Merged:
+    """Merges as wished, compares with the original on the images that judge, and measures both; nothing is written.
+
+    Without a ratio or number of tokens the ratios of RATIOS are tried until one passes. `measure` times engines in
+    turns. A result that falls short is told by `Merged.require`. Raises InputError for what cannot be merged so.
+    """
+    tower = check_mergeable(bundle)
+    standard = standard or Standard()
+    if bundle.classes == 0 and photos.labels is not None:
+        raise InputError(f"{bundle.where} has no classes of its own, so labels cannot judge it: give --images")
+    say(f"judging by {photos.name}")
+    expected = _answers(bundle, photos.judges)
+    planner = _Planner(bundle, tower, wish, photos, say)
+    tries: list[Try] = []
+    for goal in planner.goals:
+        try:
+            numbers = planner.plan(goal)
+        except InputError:
+            if goal is planner.goals[-1] and not tries:
+                raise
+            continue  # of several: less may be possible
+        merged = merged_bundle(bundle, numbers)
+        tries.append(_judged(tower, merged, numbers, photos, expected))
+        found = Merged(merged, bundle, wish.kind, photos, standard, tuple(tries), planner.compared)
+        say(f"{tries[-1].ratio:.2f} times less arithmetic: {found.what} {tries[-1].agreement:.2%}")
+        if not found.wrong:
+            break
+    if found.wrong:
+        return found
+    merged = merged.with_golden(_steady_images(bundle, merged))
+    say("measuring the speed of both, in turns")
+    found = replace(found, bundle=merged, gains=_gains(bundle, merged, measure or _measure))
+    return replace(found, bundle=_described(found))
+
+
+class _Planner:
+    """Makes schedules; what blocks lose is measured once."""
+
+    def __init__(self, bundle: Bundle, tower: ViTConfig, wish: Wish, photos: Photos, say: Say) -> None:
+        self._bundle, self._tower, self._wish, self._photos, self._say = bundle, tower, wish, photos, say
+        self._losses: Losses | None = None
+        self._kept: dict[Numbers, Array] = {}
+        self.compared: tuple[tuple[str, Numbers, float], ...] = ()
+        """Of the last search: each kind of schedule with its divergence."""
+        asked = wish.ratio is not None or wish.tokens is not None
+        self.goals = [Goal(wish.ratio, wish.tokens)] if asked else [Goal(ratio) for ratio in RATIOS]
+
+    def plan(self, goal: Goal) -> Numbers:
+        if self._wish.kind != "searched":
+            return fit(self._tower, self._wish.kind, ratio=goal.ratio, tokens=goal.tokens)
+        if goal.tokens is not None:
+            fit(self._tower, "constant", tokens=goal.tokens)  # says what is wrong with a number of tokens
+        classes = self._bundle.classes > 0
+        if self._losses is None:
+            count = min(IMAGES, len(self._photos.calibration))
+            self._say(f"searching: what each block loses, by {count} images")
+            self._losses = measure_losses(self._tower, self._outputs, classes=classes)
+        numbers, compared = search(self._tower, self._losses, goal, self._outputs, classes=classes)
+        self.compared = tuple(compared)
+        return numbers
+
+    def _outputs(self, numbers: Numbers) -> Array:
+        if numbers not in self._kept:
+            merged = merged_bundle(self._bundle, numbers) if any(numbers) else self._bundle
+            sources = [self._photos.calibration[at] for at in range(min(IMAGES, len(self._photos.calibration)))]
+            self._kept[numbers] = _answers(merged, sources)
+        return self._kept[numbers]
+
+
+class _Torch:
+    """Runs a bundle's torch model as it is: what is compared here is weights, not engines."""
+
+    name, precision, why = "torch", "float32", ""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.run = bundle.run_torch
+
+
+def _answers(bundle: Bundle, sources: Sequence[ImageSource]) -> Array:
+    """Outputs (images, width). Raises ImageError at an unreadable one."""
+    engine: Any = _Torch(bundle)
+    rows = ImageStream(bundle.images, engine, batch_size=BATCH).rows(sources)
+    assert rows is not None
+    return rows
+
+
+def _judged(tower: ViTConfig, merged: Bundle, numbers: Numbers, photos: Photos, expected: Array) -> Try:
+    found = _answers(merged, photos.judges)
+    if merged.classes:
+        agreement = float((expected.argmax(axis=-1) == found.argmax(axis=-1)).mean())
+    else:
+        agreement = mean_cosine(expected, found)
+    top1 = None
+    if photos.labels is not None:
+        before, after = (score_logits(logits, photos.labels).top1 for logits in (expected, found))
+        top1 = (before, after)
+    return Try(
+        numbers=numbers,
+        tokens=tower.tokens - sum(numbers),
+        gflops=flops(tower) / saved(tower, numbers) / 1e9,
+        ratio=saved(tower, numbers),
+        agreement=agreement,
+        top1=top1,
+    )
+
+
+def _steady_images(bundle: Bundle, merged: Bundle) -> list[Array]:
+    """Golden images whose answers move least when their tensors do by what bfloat16 rounds.
+
+    Which tokens are the most alike can hang by the last bit, and another engine may merge others. Golden answers are to
+    tell a wrong engine, so they are taken where merging is clear.
+    """
+    golden = list(bundle.golden.images) if bundle.golden else []
+    images = golden + sample_images(CANDIDATES)
+    tensors = np.stack([preprocess(image, bundle.images) for image in images])
+    expected, random = merged.run_torch(tensors), np.random.default_rng(0)
+    moved = np.zeros(len(images))
+    for _ in range(3):
+        noise = random.uniform(-1, 1, tensors.shape).astype(np.float32) * np.abs(tensors) * 2.0**-8
+        moved = np.maximum(moved, np.abs(merged.run_torch(tensors + noise) - expected).max(axis=-1))
+    return [images[at] for at in sorted(np.argsort(moved, kind="stable")[:GOLDEN_IMAGES].tolist())]
+
+
+def _gains(bundle: Bundle, merged: Bundle, measure: Measure) -> Gains:
+    tensors = np.stack([preprocess(image, bundle.images) for image in sample_images(4)])
+    engines = [open_engine(one, "torch", precision="fp32") for one in (bundle, merged)]
+    before, after = measure(engines, np.resize(tensors, (BATCH, *tensors.shape[1:])))
+    return Gains(before, after)
+
+
+def _measure(engines: Sequence[Runs], images: Array) -> list[Speed]:
+    return measure_speed(engines, images, TURNS)
+
+
+def _described(found: Merged) -> Bundle:
+    """The bundle, which says how good it is."""
+    last = found.tries[-1]
+    about = {"machine": describe_machine(), "date": datetime.date.today().isoformat()}
+    measurements = [Measurement(name=found.what, value=last.agreement, data=found.photos.name, **about)]
+    if last.top1 is not None:
+        measurements.append(Measurement(name="top1", value=last.top1[1], data=found.photos.name, **about))
+    return found.bundle.measured(*measurements)

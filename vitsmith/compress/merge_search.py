@@ -1,0 +1,167 @@
+"""Merge schedules searched by what each block loses.
+
+Each block alone merges a sixteenth, an eighth and a quarter of the patches, and the answers are compared with those of
+the whole model. A block's loss in between is drawn in straight lines; the schedule grows by the tokens that cost least
+for the arithmetic they save. Losses of blocks do not quite add up: so the result is held against a constant and a
+decreasing schedule of the same arithmetic on the same images, and the best of the three is changed where that helps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from vitsmith.compress.schedules import Numbers, clipped, fit, merging_blocks, saved
+from vitsmith.errors import InputError
+from vitsmith.evaluate.calibration import log_softmax
+from vitsmith.models.config import ViTConfig
+
+Array = np.ndarray[Any, Any]
+Answers = Callable[[Numbers], Array]
+
+SHARES = (1 / 16, 1 / 8, 1 / 4)
+MOVES = 40
+IMAGES = 32
+"""Images that the search looks at, of those that calibrate."""
+
+
+@dataclass(frozen=True)
+class Goal:
+    """When a schedule merges enough."""
+
+    ratio: float | None = None
+    tokens: int | None = None
+
+    def met(self, tower: ViTConfig, numbers: Sequence[int]) -> bool:
+        if self.ratio is not None:
+            return saved(tower, numbers) >= self.ratio
+        assert self.tokens is not None
+        return tower.tokens - sum(numbers) <= self.tokens
+
+
+def divergence(expected: Array, found: Array, *, classes: bool) -> float:
+    """How far answers moved: the mean KL divergence of classifiers, else the mean of 1 - cosine."""
+    if classes:
+        before, after = log_softmax(expected), log_softmax(found)
+        return float((np.exp(before) * (before - after)).sum(axis=-1).mean())
+    return 1 - mean_cosine(expected, found)
+
+
+def mean_cosine(expected: Array, found: Array) -> float:
+    """Mean cosine of each row (n, width) with its counterpart."""
+    lengths = np.linalg.norm(expected, axis=-1) * np.linalg.norm(found, axis=-1)
+    return float(((expected * found).sum(axis=-1) / np.maximum(lengths, 1e-30)).mean())
+
+
+@dataclass(frozen=True, eq=False)
+class Losses:
+    """What each block loses by how many tokens it merges, alone."""
+
+    levels: tuple[Numbers, ...]
+    """Of each block the numbers that were tried, 0 first."""
+    lost: tuple[tuple[float, ...], ...]
+
+    def of(self, block: int, number: int) -> float:
+        """In straight lines between what was tried, and as steeply beyond."""
+        levels, lost = self.levels[block], self.lost[block]
+        if number <= levels[-1]:
+            return float(np.interp(number, levels, lost))
+        slope = (lost[-1] - lost[-2]) / (levels[-1] - levels[-2])
+        return lost[-1] + max(slope, lost[-1] / levels[-1]) * (number - levels[-1])
+
+    def total(self, numbers: Sequence[int]) -> float:
+        """Of all blocks together, as if losses added up."""
+        return sum(self.of(block, numbers[block]) for block in range(len(self.lost)))
+
+
+def measure_losses(
+    tower: ViTConfig, answers: Answers, *, classes: bool, on_schedule: Callable[[], None] = lambda: None
+) -> Losses:
+    """`answers` gives the outputs (images, ...) of the model that merges so; all zero is the model as it is."""
+    patches, blocks = tower.tokens - tower.prefix, merging_blocks(tower)
+    levels = tuple(sorted({0, *(max(int(patches * share), 1) for share in SHARES)}))
+    levels = tuple(level for level in levels if level <= patches // 2)
+    expected = answers((0,) * tower.depth)
+    lost = []
+    for block in range(blocks):
+        row = [0.0]
+        for level in levels[1:]:
+            numbers = tuple(level if index == block else 0 for index in range(tower.depth))
+            # More merging cannot be better: what says so is noise, and would draw all merges to one block.
+            row.append(max(divergence(expected, answers(numbers), classes=classes), row[-1], 0.0))
+            on_schedule()
+        lost.append(tuple(row))
+    return Losses((levels,) * blocks, tuple(lost))
+
+
+def grow(tower: ViTConfig, losses: Losses, goal: Goal) -> Numbers:
+    """A schedule that meets the goal, token by token where one more costs least for the arithmetic that it saves.
+
+    Raises InputError when there are no more tokens to merge.
+    """
+    numbers: Numbers = (0,) * tower.depth
+    while not goal.met(tower, numbers):
+        work = 1 / saved(tower, numbers)
+        best, chosen = np.inf, numbers
+        for block in range(len(losses.lost)):
+            more = (number + (index == block) for index, number in enumerate(numbers))
+            longer = clipped(tower, tuple(more))  # later blocks may have to merge less
+            less = work - 1 / saved(tower, longer)
+            if less <= 0:
+                continue
+            price = (losses.total(longer) - losses.total(numbers) + 1e-12) / less
+            if price < best:
+                best, chosen = price, longer
+        if chosen == numbers:
+            raise InputError(f"no schedule merges so much: {1 / work:.2f} times less arithmetic is the most")
+        numbers = chosen
+    return numbers
+
+
+def search(
+    tower: ViTConfig, losses: Losses, goal: Goal, answers: Answers, *, classes: bool
+) -> tuple[Numbers, list[tuple[str, Numbers, float]]]:
+    """The best schedule found, and (kind, schedule, divergence) of those compared, it being the last."""
+    found = [("by block", grow(tower, losses, goal))]
+    for kind in ("constant", "decreasing"):
+        try:
+            found.append((kind, fit(tower, kind, ratio=goal.ratio, tokens=goal.tokens)))
+        except InputError:
+            continue  # a plain schedule cannot merge as much as the search can
+    expected = answers((0,) * tower.depth)
+
+    def judge(numbers: Numbers) -> float:
+        return divergence(expected, answers(numbers), classes=classes)
+
+    judged = [(kind, one, judge(one)) for kind, one in found]
+    _, best, least = min(judged, key=lambda one: one[2])
+    best, least = polish(tower, best, least, goal, judge)
+    return best, [*judged, ("searched", best, least)]
+
+
+def polish(
+    tower: ViTConfig, best: Numbers, least: float, goal: Goal, judge: Callable[[Numbers], float]
+) -> tuple[Numbers, float]:
+    """A schedule no worse than `best`, whose divergence is `least`, and its divergence: MOVES of tokens from one block
+    to another are tried, by a fixed chance, and kept where they help."""
+    random, blocks = np.random.default_rng(0), merging_blocks(tower)
+    seen = {best}
+    for _ in range(MOVES):
+        step = max((tower.tokens - tower.prefix) // int(random.choice((16, 32))), 1)
+        away, to = random.permutation(blocks)[:2].tolist()
+        moved = [max(number - step, 0) if index == away else number for index, number in enumerate(best)]
+        for _ in range(2 * step + 1):
+            if goal.met(tower, clipped(tower, moved)):
+                break
+            moved[to] += 1
+        numbers = clipped(tower, moved)
+        if numbers in seen or not goal.met(tower, numbers):
+            continue
+        seen.add(numbers)
+        found = judge(numbers)
+        if found < least:
+            best, least = numbers, found
+    return best, least

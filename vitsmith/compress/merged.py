@@ -1,0 +1,207 @@
+"""What merging came to: what was tried, how many answers stayed, what it saved, and whether that is enough to keep."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from vitsmith.compress.calibration import Photos
+from vitsmith.compress.schedules import Numbers, describe
+from vitsmith.engines.machine import describe_machine
+from vitsmith.errors import GateError, OutputError
+from vitsmith.evaluate.speed import Speed
+from vitsmith.files import check_writable, new_folder, replacing, replacing_folder
+from vitsmith.runs import Run
+from vitsmith.weights.bundle import Bundle
+from vitsmith.weights.bundle_folder import read_bundle, write_bundle
+
+RESULT, MODEL, PICTURE = "merge.json", "model", "merged.png"
+BATCH = 16
+"""Of the throughput that is measured."""
+
+
+@dataclass(frozen=True)
+class Standard:
+    """What a merged model must keep, and what it must give for that."""
+
+    max_drop: float = 1.0
+    """Points of top-1 that may be lost, where images have labels."""
+    min_agreement: float = 0.98
+    """Without labels: share of images answered as before; of models without classes the mean cosine of embeddings."""
+    min_speedup: float = 1.0
+    """Least gain for one image or in batches of 16, whichever is larger; at just this it does not pay."""
+
+
+@dataclass(frozen=True)
+class Try:
+    """One schedule on the images that judge."""
+
+    numbers: Numbers
+    """Tokens merged by each block."""
+    tokens: int
+    """Left after the last block."""
+    gflops: float
+    ratio: float
+    """What the arithmetic is divided by."""
+    agreement: float
+    top1: tuple[float, float] | None
+    """Of the original and of this, where images have labels."""
+
+    @property
+    def lost(self) -> float | None:
+        """Points of top-1."""
+        return None if self.top1 is None else 100 * (self.top1[0] - self.top1[1])
+
+
+@dataclass(frozen=True)
+class Gains:
+    """Both models on this machine, timed in turns."""
+
+    before: Speed
+    after: Speed
+
+    @property
+    def single(self) -> float:
+        """How many times faster one image by itself is."""
+        return self.before.latency_ms / self.after.latency_ms
+
+    @property
+    def batches(self) -> float:
+        """How many times more images a second come out of batches."""
+        return self.after.images_per_second / self.before.images_per_second
+
+    def break_even(self, ratio: float) -> tuple[float, float]:
+        """What the arithmetic must be divided by before merging saves time: for one image, and in batches.
+
+        The time that matching and moving of tokens take hardly depends on how many merge. It is what the merged model
+        takes beyond 1 / `ratio` of the original's time; 1 where there is nothing beyond.
+        """
+        single, batches = (max(1 / gain - 1 / ratio, 0.0) for gain in (self.single, self.batches))
+        return tuple(1 / (1 - share) if share < 1 else float("inf") for share in (single, batches))  # type: ignore[return-value]
+
+
+@dataclass(frozen=True, eq=False)
+class Merged:
+    """What merging came to. `bundle` is in memory; look at `failures`, or call `require`, before it is used."""
+
+    bundle: Bundle
+    original: Bundle
+    kind: str
+    photos: Photos
+    standard: Standard
+    tries: tuple[Try, ...]
+    """The last is that of `bundle`."""
+    compared: tuple[tuple[str, Numbers, float], ...] = ()
+    """Of a search: kinds of schedules, with how far they moved the answers."""
+    gains: Gains | None = None
+    """None where too many answers changed: then nothing was timed."""
+
+    @property
+    def what(self) -> str:
+        """Name of the agreement."""
+        return "top-1 agreement" if self.bundle.classes else "mean cosine"
+
+    @property
+    def wrong(self) -> str:
+        """Why the answers are not good enough; '' when they are."""
+        last, standard = self.tries[-1], self.standard
+        if last.lost is not None:
+            if last.lost <= standard.max_drop + 1e-9:
+                return ""
+            return f"it lost {last.lost:.2f} points of top-1 (allowed {standard.max_drop:g})"
+        if last.agreement >= standard.min_agreement:
+            return ""
+        return f"{self.what} is {last.agreement:.2%} (required {standard.min_agreement:.2%})"
+
+    @property
+    def slow(self) -> str:
+        """Why it does not pay; '' when it does or nothing was timed."""
+        if self.gains is None or max(self.gains.single, self.gains.batches) > self.standard.min_speedup:
+            return ""
+        return (
+            f"merging does not pay here: {self.gains.single:.2f}x for one image, {self.gains.batches:.2f}x in batches "
+            f"of {self.gains.after.batch} (required more than {self.standard.min_speedup:g}x of either)"
+        )
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """Why the gate says no; () when it says yes."""
+        return tuple(reason for reason in (self.wrong, self.slow) if reason)
+
+    def require(self) -> None:
+        """Raises GateError when the gate said no."""
+        if self.failures:
+            what = (
+                "merge less, try --schedule searched, or fine-tune with merging" if self.wrong else "keep it as it is"
+            )
+            raise GateError(
+                f"merging of {self.original.where} was refused, nothing was written: {'; '.join(self.failures)}; {what}"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, ready for JSON."""
+        tries = [asdict(one) | {"schedule": describe(one.numbers), "lost": one.lost} for one in self.tries]
+        facts: dict[str, Any] = {
+            "original": self.original.where,
+            "kind": self.kind,
+            "data": self.photos.name,
+            "labelled": self.photos.labels is not None,
+            "measure": self.what,
+            "tries": tries,
+            "compared": [{"kind": kind, "numbers": list(one), "divergence": far} for kind, one, far in self.compared],
+            "standard": asdict(self.standard),
+            "machine": describe_machine(),
+            "failures": list(self.failures),
+        }
+        if self.gains is not None:
+            single, batches = self.gains.break_even(self.tries[-1].ratio)
+            facts["speed"] = {
+                "engine": "torch",
+                "batch": self.gains.after.batch,
+                "latency_ms": [self.gains.before.latency_ms, self.gains.after.latency_ms],
+                "images_per_second": [self.gains.before.images_per_second, self.gains.after.images_per_second],
+                "speedups": [self.gains.single, self.gains.batches],
+                "break_even": [single, batches],
+            }
+        return facts
+
+
+def check_place(out: Path | None, *, force: bool) -> None:
+    """Raises OutputError, before any work, when the result could not be written to `out`, or would replace something.
+
+    With `force` another run of `merge` may be replaced, and nothing else.
+    """
+    if out is None:
+        return
+    if out.exists() and not out.is_dir():
+        raise OutputError(f"{out} is a file: choose another --out")
+    if out.exists() and any(out.iterdir()):
+        if not force:
+            raise OutputError(f"{out} exists: choose another --out, or replace it with --force")
+        if not (out / RESULT).is_file():
+            raise OutputError(f"{out} holds no run of merge and would be lost: choose another --out")
+    check_writable(out)
+
+
+def write_merged(merged: Merged, name: str, out: Path | None = None, *, picture: bytes | None = None) -> Bundle:
+    """Writes a run of `merge`, by default into `runs/merge/<name>`, whole or not at all, and gives the bundle in it.
+
+    It holds the model, the numbers (merge.json), the picture and the command. What is at `out` is replaced. Raises
+    GateError when the gate said no, OutputError.
+    """
+    merged.require()
+    target = out if out is not None else new_folder(Path("runs") / "merge" / name)
+    try:
+        with replacing_folder(target) as partial, Run("merge", name, partial) as run:
+            run.write_json(RESULT, merged.to_dict())
+            if picture is not None:
+                with replacing(run.folder / PICTURE) as path:
+                    path.write_bytes(picture)
+            write_bundle(merged.bundle, run.folder / MODEL)
+    except BaseException:
+        with suppress(OSError):  # the name that was taken, while there is nothing in it
+            target.rmdir()
+        raise
+    return read_bundle(target / MODEL, verify=False)

@@ -1,0 +1,100 @@
+"""Float and int8 programs for onnxruntime."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vitsmith.compress.ladder import Rung
+from vitsmith.compress.sites import nodes_by_site
+from vitsmith.compress.static import Scheme, quantize_static, quiet
+from vitsmith.engines.machine import int8_dot_products
+from vitsmith.errors import MissingPackageError
+from vitsmith.export.onnx import LARGEST_SINGLE_FILE, write_graph
+from vitsmith.export.parts import Part
+from vitsmith.weights.bundle import Program
+
+Array = np.ndarray[Any, Any]
+
+
+class OnnxPrograms:
+    """Makes programs of one model from its float graph, which lies in a folder of its own.
+
+    Only products with weights become int8. onnxruntime runs int8 convolutions only where their output is int8 too,
+    which it is not before LayerNorm or GroupNorm: rounding them would cost accuracy and gain nothing. The same goes for
+    the head (one token) and for the products in attention, where it gained nothing (1.50 times float with them, 1.54
+    without; Ti/16 on 2 cores of an AMD EPYC).
+    """
+
+    program: Program = "onnx"
+    rests: tuple[str, ...] = ("fp32",)
+    """onnxruntime has no bf16 on processors."""
+
+    def __init__(self, parts: Sequence[Part], folder: Path) -> None:
+        import_onnxruntime()
+        self.folder = folder
+        for part in parts:
+            write_graph(part, folder / f"{part.name}.onnx")
+        import onnx
+
+        self._input = parts[0].input_name
+        self._graph = onnx.load(folder / "model.onnx", load_external_data=False)
+        self._products = _weight_products(self._graph)
+        self._sites = nodes_by_site(self._graph)
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """Places with something to quantise."""
+        return tuple(site for site, nodes in self._sites.items() if set(nodes) & set(self._products))
+
+    def write(self, rung: Rung, tensors: Array, place: Path) -> None:
+        """Writes model.onnx in int8 into `place`; other parts stay as they are."""
+        kept = {node for site in rung.float_sites for node in self._sites.get(site, ())}
+        quantised = [name for name in self._products if name not in kept]
+        if rung.kind == "dynamic":
+            self._write_dynamic(quantised, place / "model.onnx")
+            return
+        import onnx
+
+        others = tuple(node.name for node in self._graph.graph.node if node.name not in set(quantised))
+        graph = onnx.load(self.folder / "model.onnx")
+        inputs = [{self._input: tensors[at : at + 1]} for at in range(len(tensors))]
+        result = quantize_static(graph, inputs, Scheme(rung.smooth, others))
+        large = sum(len(array.raw_data) for array in result.graph.initializer) > LARGEST_SINGLE_FILE
+        onnx.save(
+            result, place / "model.onnx", save_as_external_data=large, location="model.onnx.data" if large else None
+        )
+
+    def _write_dynamic(self, names: list[str], path: Path) -> None:
+        """Weights in int8, and each input rounded by its own range while the program runs."""
+        with quiet():
+            from onnxruntime.quantization import QuantType, quantize_dynamic
+
+            quantize_dynamic(
+                self.folder / "model.onnx",
+                path,
+                op_types_to_quantize=["MatMul"],
+                nodes_to_quantize=names,
+                weight_type=QuantType.QInt8,
+                per_channel=True,
+                reduce_range=int8_dot_products() is False,
+                use_external_data_format=(self.folder / "model.onnx.data").exists(),
+            )
+
+
+def import_onnxruntime() -> Any:
+    """The package. Raises MissingPackageError."""
+    try:
+        import onnxruntime
+    except ImportError:
+        raise MissingPackageError("onnxruntime", "onnx") from None
+    return onnxruntime
+
+
+def _weight_products(graph: Any) -> list[str]:
+    """Names of the nodes that multiply by weights, and not two activations as attention does."""
+    weights = {array.name for array in graph.graph.initializer}
+    return [node.name for node in graph.graph.node if node.op_type == "MatMul" and weights & set(node.input)]

@@ -1,0 +1,91 @@
+"""Float and int8 programs for OpenVINO."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vitsmith.compress.ladder import Rung
+from vitsmith.compress.sites import HEADS, matching_nodes, nodes_by_site
+from vitsmith.compress.static import Scheme, import_nncf, quantize_static, quiet
+from vitsmith.engines.machine import bf16_dot_products
+from vitsmith.engines.openvino_graph import import_openvino
+from vitsmith.export.onnx import write_graph
+from vitsmith.export.openvino import openvino_from_onnx
+from vitsmith.export.parts import Part
+from vitsmith.weights.bundle import Program
+
+Array = np.ndarray[Any, Any]
+
+
+class OpenVinoPrograms:
+    """Makes programs of one model from its float graph, which lies in a folder of its own.
+
+    Attention stays one fused operation in float; convolutions and the products with weights but the heads' become int8.
+    (A head smoothed with strength 0.95 fell apart on the digits: cosine 0.42, and 0.9997 with it in float.) "dynamic"
+    is weights in int8, and activations rounded in groups of 32 while the program runs, which the plugin does by itself
+    where the processor has int8 dot products; elsewhere only the weights are smaller.
+    """
+
+    program: Program = "openvino"
+
+    def __init__(self, parts: Sequence[Part], folder: Path) -> None:
+        self._openvino = import_openvino()
+        import_nncf()
+        import onnx
+
+        self.folder = folder
+        self.rests: tuple[str, ...] = ("bf16", "fp32") if bf16_dot_products() else ("fp32",)
+        for part in parts:
+            path = folder / f"{part.name}.onnx"
+            write_graph(part, path)
+            if part.name == "model":
+                graph = onnx.load(path, load_external_data=False)
+                named, matching = nodes_by_site(graph), set(matching_nodes(graph))
+            self._save(openvino_from_onnx(path), folder / f"{part.name}.xml")
+            for written in folder.glob(f"{path.name}*"):
+                written.unlink()
+        kinds = {op.get_friendly_name(): op.get_type_name() for op in self._read().get_ops()}
+        self._sites = {site: _renamed(kinds, set(names)) for site, names in named.items()}
+        self._matching = _renamed(kinds, matching)
+        self._products = {name for name, kind in kinds.items() if kind in ("MatMul", "Convolution")}
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """Places with something to quantise."""
+        there = [site for site, nodes in self._sites.items() if set(nodes) & self._products]
+        return tuple(site for site in there if site not in HEADS)
+
+    def write(self, rung: Rung, tensors: Array, place: Path) -> None:
+        """Writes model.xml and model.bin in int8 into `place`; other parts stay as they are."""
+        in_float = [node for site in (*HEADS, *rung.float_sites) for node in self._sites.get(site, ())]
+        kept = (*in_float, *self._matching)
+        if rung.kind == "dynamic":
+            model = self._compress_weights(kept)
+        else:
+            inputs = [tensors[at : at + 1] for at in range(len(tensors))]
+            model = quantize_static(self._read(), inputs, Scheme(rung.smooth, kept))
+        self._save(model, place / "model.xml")
+
+    def _compress_weights(self, kept: tuple[str, ...]) -> Any:
+        with quiet():
+            nncf = import_nncf()
+            return nncf.compress_weights(
+                self._read(),
+                mode=nncf.CompressWeightsMode.INT8_SYM,
+                ignored_scope=nncf.IgnoredScope(names=list(kept), validate=False),
+            )
+
+    def _read(self) -> Any:
+        return self._openvino.Core().read_model(self.folder / "model.xml")
+
+    def _save(self, model: Any, path: Path) -> None:
+        self._openvino.save_model(model, path, compress_to_fp16=False)
+
+
+def _renamed(names: Iterable[str], wanted: set[str]) -> list[str]:
+    """OpenVINO's names of ONNX nodes: their own, with an ending where a bias became an operation by itself."""
+    return [name for name in names if name.split("/")[0] in wanted]

@@ -1,0 +1,212 @@
+"""int8 behind its gate: a ladder of programs, judged by answers on real images and by speed on this machine."""
+
+from __future__ import annotations
+
+import datetime
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vitsmith.compress.calibration import Photos, read_tensors
+from vitsmith.compress.candidates import Candidates, Listener, Programs, Race, Working
+from vitsmith.compress.ladder import Attempt, climb
+from vitsmith.compress.quantized import MODEL, RESULT, Quantized, Settings
+from vitsmith.compress.speedup import measure_speedup
+from vitsmith.data.images import read_image
+from vitsmith.engines.machine import describe_machine, int8_dot_products
+from vitsmith.errors import InputError, UnknownNameError
+from vitsmith.evaluate.accuracy import wilson_interval
+from vitsmith.export.parts import GATE_INPUTS, Part, parts_of
+from vitsmith.export.program import Gate, Target, export_program
+from vitsmith.files import replacing_folder
+from vitsmith.models.config import LiTConfig
+from vitsmith.runs import Run
+from vitsmith.specs import Measurement, ProgramSpec
+from vitsmith.weights.bundle import Bundle
+from vitsmith.weights.bundle_folder import read_bundle, record_measurements
+
+Array = np.ndarray[Any, Any]
+
+
+def _onnx(parts: list[Part], folder: Path) -> Programs:
+    from vitsmith.compress.onnx_int8 import OnnxPrograms
+
+    return OnnxPrograms(parts, folder)
+
+
+def _openvino(parts: list[Part], folder: Path) -> Programs:
+    from vitsmith.compress.openvino_int8 import OpenVinoPrograms
+
+    return OpenVinoPrograms(parts, folder)
+
+
+PROGRAMS: dict[str, Callable[[list[Part], Path], Programs]] = {"openvino": _openvino, "onnx": _onnx}
+"""What writes the programs of an engine."""
+
+
+def quantize(
+    bundle: Bundle,
+    photos: Photos,
+    folder: Path,
+    settings: Settings | None = None,
+    *,
+    calibration_tensors: Array | None = None,
+    race: Race = measure_speedup,
+    listener: Listener = lambda _: None,
+) -> Quantized:
+    """Climbs the ladder and writes the int8 bundle into `folder`; nothing is written when float is to be kept.
+
+    Args:
+        bundle: torch weights of an image model or a LiT, of which the image tower becomes int8.
+        photos: images that calibrate and judge.
+        folder: where the bundle goes.
+        settings: engine and demands.
+        calibration_tensors: what calibrates in place of `photos.calibration`, already preprocessed.
+        race: how speed is compared.
+        listener: hears what is going on.
+
+    Raises InputError for a bundle that is already exported, MissingPackageError, GateError when the float program
+    already differs, OutputError. Whether int8 was refused says `Quantized.bundle`, or its `require`.
+    """
+    settings = settings or Settings()
+    check_quantizable(bundle, settings.engine)
+    if calibration_tensors is None:
+        listener(Working("reading images that calibrate"))
+        calibration_tensors = read_tensors(bundle, photos.calibration)
+    with tempfile.TemporaryDirectory(prefix="vitsmith-quantize-") as place:
+        files = Path(place) / "float"
+        files.mkdir()
+        listener(Working("exporting the float program"))
+        parts = parts_of(bundle, calibration_tensors[:GATE_INPUTS])
+        candidates = Candidates(
+            bundle,
+            PROGRAMS[settings.engine](parts, files),
+            photos,
+            calibration_tensors,
+            Path(place),
+            batch=settings.batch,
+            race=race,
+            listener=listener,
+        )
+        floats = tuple(candidates.try_float(settings.demands))
+        for attempt in floats:
+            listener(attempt)
+        climbed = climb(candidates, settings.demands, listener)
+        result = Quantized(
+            bundle, settings, photos, candidates.top1, floats, climbed, None, _remarks(bundle, photos, settings)
+        )
+        if climbed.chosen is None:
+            return result
+        return replace(result, bundle=_write(result, candidates, folder))
+
+
+def quantize_to(
+    target: Path, bundle: Bundle, photos: Photos, settings: Settings, *, listener: Listener = lambda _: None
+) -> Quantized:
+    """`quantize` as a run in `target`, whole or not at all: model, quantize.json, the command.
+
+    When float is to be kept, only the table is written, and not in the place of an earlier run.
+    """
+    try:
+        with replacing_folder(target) as partial, Run("quantize", target.name, partial) as run:
+            result = quantize(bundle, photos, run.folder / MODEL, settings, listener=listener)
+            if result.bundle is None and (target / RESULT).exists():
+                raise _KeepsEarlier
+            facts = result.to_dict()
+            if result.bundle is not None:
+                facts["written"] = str(target / MODEL)
+            run.write_json(RESULT, facts)
+    except _KeepsEarlier:
+        return result
+    if result.bundle is None:
+        return result
+    return replace(result, bundle=read_bundle(target / MODEL, verify=False))
+
+
+class _KeepsEarlier(Exception):  # noqa: N818
+    """Leaves the folder of a run without replacing it."""
+
+
+def check_quantizable(bundle: Bundle, engine: str) -> None:
+    """Raises UnknownNameError or InputError for what cannot be quantised."""
+    if engine not in PROGRAMS:
+        raise UnknownNameError("engine", engine, PROGRAMS)
+    if bundle.program != "torch":
+        raise InputError(
+            f"{bundle.where} is an exported program (model.{bundle.program}, {bundle.program_spec.arithmetic}): "
+            "quantise the torch bundle it was made from"
+        )
+
+
+def _write(result: Quantized, candidates: Candidates, folder: Path) -> Bundle:
+    """The chosen program as a bundle, with what was measured of it."""
+    chosen, bundle = result.climb.chosen, result.original
+    assert chosen is not None and chosen.rung is not None
+    if chosen is not result.climb.attempts[-1]:
+        candidates.make(chosen.rung, chosen.rest)
+    made = candidates.folder
+
+    def write(_parts: object, place: Path) -> None:
+        for path in made.iterdir():
+            if path.name.startswith(("model.", "text.")):
+                shutil.copyfile(path, place / path.name)
+
+    notes = [f"int8: {chosen.name}, calibrated on {len(result.photos.calibration)} images"]
+    if isinstance(bundle.config, LiTConfig):
+        notes.append("the text tower stays in fp32")
+    target = Target(
+        result.settings.engine,  # type: ignore[arg-type]  # engines are called as their programs
+        ProgramSpec(precision="int8", rest=chosen.rest),
+        f"vitsmith quantize --engine {result.settings.engine}",
+        write,
+        notes=tuple(notes),
+    )
+    images = [read_image(source) for source in result.photos.judges[:GATE_INPUTS]]
+    written, _ = export_program(bundle, folder, target, Gate(images=images))
+    record_measurements(written, _measurements(result, chosen))
+    return written
+
+
+def _measurements(result: Quantized, chosen: Attempt) -> list[Measurement]:
+    judged, speedup, photos, engine = chosen.judged, chosen.speedup, result.photos, result.settings.engine
+    assert judged is not None and speedup is not None
+    about = {"machine": describe_machine(), "date": datetime.date.today().isoformat()}
+    found = []
+    if judged.top1 is not None:
+        count = len(photos.judges)
+        low, high = wilson_interval(round(judged.top1 * count), count)
+        found.append(Measurement(name="top1", value=judged.top1, low=low, high=high, data=photos.name, **about))
+    return [
+        *found,
+        Measurement(name="agreement with the float model", value=judged.agreement, data=photos.name, **about),
+        Measurement(
+            name=f"images_per_second ({engine}, batches of {result.settings.batch})",
+            value=speedup.images_per_second,
+            unit="images/s",
+            data="inference alone",
+            **about,
+        ),
+        Measurement(
+            name=f"latency_p50 ({engine}, one image)",
+            value=speedup.latency_ms,
+            unit="ms",
+            data="inference alone",
+            **about,
+        ),
+    ]
+
+
+def _remarks(bundle: Bundle, photos: Photos, settings: Settings) -> tuple[str, ...]:
+    remarks = list(photos.remarks)
+    if isinstance(bundle.config, LiTConfig):
+        remarks.append("only the image tower becomes int8; the text tower stays in fp32")
+    if isinstance(bundle.config, LiTConfig) or not bundle.classes:
+        remarks.append("the model gives embeddings: their mean cosine with the original's stands for agreement")
+    if int8_dot_products() is False:
+        remarks.append(f"this processor ({describe_machine()}) has no int8 dot products: int8 is rarely faster here")
+    return tuple(remarks)

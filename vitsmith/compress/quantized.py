@@ -1,0 +1,125 @@
+"""What quantising came to, and where it goes: `runs/quantize/<name>`, with the table of all that was tried."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vitsmith import __version__
+from vitsmith.compress.calibration import Photos
+from vitsmith.compress.ladder import Attempt, Climb, Demands
+from vitsmith.engines.machine import describe_machine
+from vitsmith.errors import GateError, OutputError
+from vitsmith.files import check_writable, new_folder
+from vitsmith.weights.bundle import Bundle
+
+MODEL, RESULT = "model", "quantize.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Settings:
+    """What is wanted."""
+
+    engine: str = "openvino"
+    demands: Demands = field(default_factory=Demands)
+    batch: int = 8
+    """Images at once where speed is measured."""
+
+
+@dataclass(frozen=True, eq=False)
+class Quantized:
+    """What the climb came to. `bundle` is the int8 one on disk; None: keep float."""
+
+    original: Bundle
+    settings: Settings
+    photos: Photos
+    top1: float | None
+    """Of the original, with labels."""
+    floats: tuple[Attempt, ...]
+    climb: Climb
+    bundle: Bundle | None
+    remarks: tuple[str, ...]
+
+    @property
+    def attempts(self) -> tuple[Attempt, ...]:
+        """Float programs and rungs, in the order they were tried."""
+        return (*self.floats, *self.climb.attempts)
+
+    @property
+    def base_rest(self) -> str:
+        """'bf16' or 'fp32': what the float program computes in that int8 was compared with."""
+        faster = [one.rest for one in self.floats if not one.reason and one.speedup and one.speedup.batch > 1]
+        return faster[0] if faster else "fp32"
+
+    def require(self) -> None:
+        """Raises GateError when float is to be kept."""
+        if self.bundle is None:
+            tried = self.climb.attempts
+            answers = [one for one in tried if one.speedup is None]
+            why = f"{len(answers)} answered otherwise" if answers else ""
+            slow = f"{len(tried) - len(answers)} too slow" if len(tried) > len(answers) else ""
+            raise GateError(
+                f"keep float: none of {len(tried)} int8 programs of {self.original.where} meets the demands "
+                f"({', '.join(filter(None, (why, slow)))}); nothing was written but the table"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, ready for JSON."""
+        demands = self.settings.demands
+        chosen = self.climb.chosen
+        return {
+            "original": self.original.where,
+            "engine": self.settings.engine,
+            "machine": describe_machine(),
+            "date": datetime.date.today().isoformat(),
+            "vitsmith": __version__,
+            "judged_on": self.photos.name,
+            "calibration_images": len(self.photos.calibration),
+            "labelled": self.photos.labels is not None,
+            "batch": self.settings.batch,
+            "speedups_are_beside": f"float in {self.base_rest}",
+            "demands": {
+                "max_drop": demands.max_drop,
+                "min_agreement": demands.min_agreement,
+                "min_speedup": demands.min_speedup,
+            },
+            "top1": self.top1,
+            "ranking": list(self.climb.ranking),
+            "attempts": [one.to_dict() for one in self.attempts],
+            "chosen": chosen.name if chosen else None,
+            "rest": chosen.rest if chosen else None,
+            "written": str(self.bundle.folder) if self.bundle else None,
+            "remarks": list(self.remarks),
+        }
+
+
+def check_place(out: Path | None, *, force: bool) -> None:
+    """Raises OutputError, before any work, when the result could not be written to `out`, or would replace something.
+
+    With `force` another run of `quantize` may be replaced, and nothing else.
+    """
+    if out is None:
+        return
+    if out.exists() and not out.is_dir():
+        raise OutputError(f"{out} is a file: choose another --out")
+    if out.exists() and any(out.iterdir()):
+        if not force:
+            raise OutputError(f"{out} exists: choose another --out, or replace it with --force")
+        if not (out / RESULT).is_file():
+            raise OutputError(f"{out} holds no run of quantize and would be lost: choose another --out")
+    check_writable(out)
+
+
+@contextmanager
+def run_folder(name: str, out: Path | None) -> Iterator[Path]:
+    """The folder of a run, by default a new one under `runs/quantize`; one of its own that stays empty vanishes."""
+    target = out if out is not None else new_folder(Path("runs") / "quantize" / name)
+    try:
+        yield target
+    finally:
+        with suppress(OSError):  # as long as there is nothing in it
+            target.rmdir()

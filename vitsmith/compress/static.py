@@ -1,0 +1,83 @@
+"""int8 with ranges found on calibration images, by NNCF: the same for ONNX and OpenVINO graphs."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vitsmith.engines.machine import int8_dot_products
+from vitsmith.errors import MissingPackageError
+
+MOST_IMAGES = 300
+"""Calibration images beyond which NNCF's ranges do not get better; its own default."""
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """How a graph is quantised."""
+
+    smooth: float | None = None
+    """SmoothQuant's strength, 0..1; None: none."""
+    float_nodes: tuple[str, ...] = ()
+    """Names of nodes that stay in float."""
+
+
+def quantize_static(model: Any, inputs: Sequence[Any], scheme: Scheme) -> Any:
+    """A quantised graph from an onnx.ModelProto or an openvino.Model; `inputs` are what one run of it takes, each.
+
+    Weights are symmetric for each output channel, activations asymmetric for each tensor with the mean over the inputs
+    of their least and largest value. Products in attention, softmax, LayerNorm and residuals stay in float
+    (ModelType.TRANSFORMER). Raises MissingPackageError.
+    """
+    with quiet():
+        nncf = import_nncf()
+        from nncf.quantization.advanced_parameters import AdvancedSmoothQuantParameters, OverflowFix
+
+        strength = -1.0 if scheme.smooth is None else scheme.smooth
+        # Without such instructions products of two int8 are added up in int16, and weights of 8 bits overflow it.
+        overflow = OverflowFix.ENABLE if int8_dot_products() is False else OverflowFix.DISABLE
+        return nncf.quantize(
+            model,
+            nncf.Dataset(list(inputs)),
+            model_type=nncf.ModelType.TRANSFORMER,
+            preset=nncf.QuantizationPreset.MIXED,
+            subset_size=len(inputs),
+            ignored_scope=nncf.IgnoredScope(names=list(scheme.float_nodes), validate=False),
+            advanced_parameters=nncf.AdvancedQuantizationParameters(
+                overflow_fix=overflow, smooth_quant_alphas=AdvancedSmoothQuantParameters(matmul=strength)
+            ),
+        )
+
+
+def import_nncf() -> Any:
+    """The package, which is told to send no reports of its use. Raises MissingPackageError."""
+    os.environ.setdefault("NNCF_CI", "1")
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    try:
+        import nncf
+    except ImportError:
+        raise MissingPackageError("nncf", "openvino") from None
+    return nncf
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Silences what NNCF and onnxruntime's quantiser say: bars on standard output, remarks in logs, warnings."""
+    loggers = [logging.getLogger(name) for name in ("nncf", "root")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

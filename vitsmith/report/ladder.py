@@ -1,0 +1,71 @@
+"""What the climb of `quantize` came to, as a picture: what each program loses, and how fast it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vitsmith.compress.ladder import Attempt
+from vitsmith.compress.quantized import Quantized
+from vitsmith.files import replacing
+from vitsmith.report.figure import HEIGHT, LETTERS, LIGHT, WIDTH, Theme, dress, new_figure, png
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def draw_ladder(result: Quantized, path: Path) -> None:
+    """Writes a PNG file. Raises OutputError, or MissingPackageError without matplotlib."""
+    with replacing(path) as partial:
+        partial.write_bytes(png(ladder_figure(result)))
+
+
+def ladder_figure(result: Quantized, theme: Theme = LIGHT) -> Figure:
+    """A row a program, in the order of the climb: points lost on the left, times float's speed on the right.
+
+    Dashed lines are the demands; the chosen program is in the second colour. Programs whose answers were refused were
+    not timed.
+    """
+    attempts = result.climb.attempts
+    figure = new_figure(theme)
+    figure.set_size_inches(2 * WIDTH, max(0.42 * len(attempts) + 1.2, 0.5 * HEIGHT))
+    left, right = figure.subplots(1, 2, sharey=True)
+    labelled = result.top1 is not None
+    demands = result.settings.demands
+    _draw_bars(left, result, [_lost(one, result.top1) for one in attempts], "{:.2f}", theme)
+    allowed = demands.max_drop if labelled else 100 * (1 - demands.min_agreement)
+    left.axvline(allowed, color=theme.faint, linestyle="--", linewidth=1)
+    left.set_yticks(range(len(attempts)), [f"{one.name}" for one in attempts])
+    left.invert_yaxis()
+    times = [one.speedup.batch if one.speedup else None for one in attempts]
+    _draw_bars(right, result, times, "{:.2f}x", theme)
+    right.axvline(demands.min_speedup, color=theme.faint, linestyle="--", linewidth=1)
+    what = "points of top-1 lost" if labelled else "images answered otherwise (%)"
+    dress(left, theme, x=what, grid=False)
+    dress(right, theme, x=f"times the speed of float in {result.base_rest}", grid=False)
+    return figure
+
+
+def _lost(one: Attempt, top1: float | None) -> float | None:
+    if one.judged is None:
+        return None
+    if top1 is None or one.judged.top1 is None:
+        return 100 * (1 - one.judged.agreement)
+    return 100 * (top1 - one.judged.top1)
+
+
+def _draw_bars(axes: Axes, result: Quantized, values: list[float | None], style: str, theme: Theme) -> None:
+    for row, (one, value) in enumerate(zip(result.climb.attempts, values, strict=True)):
+        colour = theme.second if one is result.climb.chosen else theme.first
+        axes.barh(row, value or 0.0, height=0.6, color=colour)
+        axes.annotate(
+            "not measured" if value is None else style.format(value),
+            (max(value or 0.0, 0.0), row),
+            xytext=(4, 0),
+            textcoords="offset points",
+            va="center",
+            color=theme.faint if value is None else theme.ink,
+            fontsize=LETTERS - 2,
+        )
+    axes.margins(x=0.2)
