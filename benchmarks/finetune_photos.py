@@ -73,7 +73,7 @@ def open_photo(name: str) -> Image.Image:
 
 
 def cut_crops(
-    photo: Image.Image, left: int, right: int, count: int, random: np.random.Generator
+    photo: Image.Image, left: int, right: int, count: int, random: np.random.Generator, size: int = SIZE
 ) -> Iterator[Image.Image]:
     """`count` random squares between the columns `left` and `right`."""
     shorter = min(photo.size)
@@ -81,10 +81,10 @@ def cut_crops(
         side = round(random.uniform(*SIDES) * shorter)
         x, y = int(random.integers(left, right - side + 1)), int(random.integers(photo.height - side + 1))
         # Cut first: a resize with `box` would look beyond its edges.
-        yield photo.crop((x, y, x + side, y + side)).resize((SIZE, SIZE), Image.Resampling.BICUBIC)
+        yield photo.crop((x, y, x + side, y + side)).resize((size, size), Image.Resampling.BICUBIC)
 
 
-def write_crops(folder: Path, names: tuple[str, ...], training: int, held_out: int) -> Path:
+def write_crops(folder: Path, names: tuple[str, ...], training: int, held_out: int, size: int = SIZE) -> Path:
     random = np.random.default_rng(0)
     for name in names:
         photo = open_photo(name)
@@ -92,7 +92,7 @@ def write_crops(folder: Path, names: tuple[str, ...], training: int, held_out: i
         for split, left, right, count in (("train", 0, border, training), ("val", border, photo.width, held_out)):
             place = folder / split / name
             place.mkdir(parents=True)
-            for index, crop in enumerate(cut_crops(photo, left, right, count, random)):
+            for index, crop in enumerate(cut_crops(photo, left, right, count, random, size)):
                 crop.save(place / f"{index:03d}.png")
     return folder
 

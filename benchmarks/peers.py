@@ -1,9 +1,9 @@
 """How fast are our programs beside timm, transformers, and plain conversions to onnxruntime, OpenVINO and NNCF?
 
-    pip install 'vitsmith[onnx,openvino]' transformers && pip install --no-deps timm
-    python benchmarks/peers.py --model B --keep runs/peers-B [--only-write]
-    vitsmith quantize runs/peers-B/bundle --out runs/peers-B/int8
-    python benchmarks/peers.py --model B --keep runs/peers-B --bundle 'int8=runs/peers-B/int8' [--out FILE.md]
+    pip install 'vitsmith[onnx,openvino,digits]' scikit-image transformers && pip install --no-deps timm
+    python benchmarks/peers.py --model B --keep runs/peers-B --only-write
+    vitsmith quantize runs/peers-B/bundle --data runs/peers-B/photos --fastest --out runs/peers-B/int8
+    python benchmarks/peers.py --model B --keep runs/peers-B --bundle 'int8=runs/peers-B/int8/model' [--out FILE.md]
 
 One set of random weights, timm's, is in all of them: ours are read from timm's file, transformers' are renamed here,
 and the conversions are of timm's model. Images are photographs, preprocessed once; only inference is timed. In each
@@ -19,8 +19,11 @@ taken within a round, and medians (lowest to highest) over rounds are shown.
 - vitsmith: a bundle in the engine that runs it, opened as `engine="auto"` opens it: for latency with one image, else
   for throughput; torch, ONNX and OpenVINO float bundles are made here, others are given by --bundle
 
-Difference: largest of all outputs on 14 photographs, over the largest output of timm in fp32. int8 of random weights
-says nothing of accuracy.
+Difference: largest of all outputs on 14 photographs, over the largest output of timm in fp32.
+
+No weights can be downloaded here, so that answers mean something the head is fitted: logistic regression on what the
+random model makes of 1,200 crops of 20 photos (benchmarks/finetune_photos.py cuts them; the class is the photo), and
+the other 980 classes are shut off. KEEP/photos has these and 800 held-out crops, for `vitsmith quantize --data`.
 """
 
 from __future__ import annotations
@@ -44,13 +47,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from finetune_photos import GROUP_A, GROUP_B, write_crops
 from timm_reads_our_npz import stand_in_for_torchvision
 from torch import nn
 
 import vitsmith as vs
 from vitsmith.benchmark.timing import Pace, Timing, time_in_turns
+from vitsmith.data.datasets import open_dataset
 from vitsmith.data.photos import sample_images
-from vitsmith.data.preprocess import preprocess
+from vitsmith.data.preprocess import load_image, preprocess
 from vitsmith.engines.base import open_checked
 from vitsmith.engines.machine import describe_machine
 from vitsmith.engines.programs import is_small
@@ -59,12 +64,14 @@ from vitsmith.export.program import Gate
 from vitsmith.export.targets import export
 from vitsmith.gate import relative_difference
 from vitsmith.models.presets import VIT_SIZES
-from vitsmith.specs import ProgramSpec
+from vitsmith.specs import ImageSpec, ProgramSpec
 from vitsmith.weights.bundle import Bundle
 
 Array = np.ndarray[Any, Any]
 Run = Callable[[Array], Array]
 TIMM = {"Ti": "vit_tiny_patch16_224", "S": "vit_small_patch16_224", "B": "vit_base_patch16_224"}
+SPEC = ImageSpec.pillow(224)
+PHOTO_NAMES = (*GROUP_A, *GROUP_B)
 BASE = "timm, eager fp32"
 PHOTOS = 14
 
@@ -81,28 +88,66 @@ class Row:
     failed: str = ""
 
 
-def timm_model(size: str, seed: int = 0) -> nn.Module:
-    """Random weights, with noise on every array so that none is zero or one."""
+def timm_model(size: str, place: Path) -> nn.Module:
+    """timm's model with the weights in `place`."""
+    import timm
+    from safetensors.torch import load_file
+
+    model: nn.Module = timm.create_model(TIMM[size], pretrained=False).eval()
+    model.load_state_dict(load_file(place / "timm" / "model.safetensors"))
+    return model
+
+
+def fresh_model(size: str, photos: Path) -> nn.Module:
+    """Random weights, with noise on every array so that none is zero or one, and a head fitted to the photos."""
     import timm
 
-    torch.manual_seed(seed)
+    torch.manual_seed(0)
     model: nn.Module = timm.create_model(TIMM[size], pretrained=False).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter), alpha=0.02)
+    fit_head(model, photos)
     return model
 
 
+def fit_head(model: nn.Module, photos: Path) -> None:
+    """Logistic regression on the class token; classes without photos are shut off."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+
+    samples = open_dataset(str(photos)).train
+    features = []
+    with torch.inference_mode():
+        for at in range(0, len(samples), 16):
+            images = [load_image(source, SPEC) for source in samples.sources[at : at + 16]]
+            features.append(
+                model.forward_head(model.forward_features(torch.from_numpy(np.stack(images))), True).numpy()
+            )
+    scaler = StandardScaler().fit(np.concatenate(features))
+    fitted = LogisticRegression(C=0.1, max_iter=2000).fit(scaler.transform(np.concatenate(features)), samples.labels)
+    weights = fitted.coef_ / scaler.scale_
+    with torch.no_grad():
+        model.head.weight.zero_()
+        model.head.bias.fill_(-30)
+        model.head.weight[: len(weights)] = torch.from_numpy(weights).float()
+        model.head.bias[: len(weights)] = torch.from_numpy(fitted.intercept_ - weights @ scaler.mean_).float()
+
+
 def write_bundles(size: str, place: Path) -> dict[str, Bundle]:
-    """timm's weights as a file of timm, and what vitsmith makes of it; what is there already is taken."""
+    """Weights as a file of timm, and what vitsmith makes of it; what is there already is taken."""
     from safetensors.torch import save_file
 
-    file = place / "timm"
+    file, photos = place / "timm", place / "photos"
     if not (place / "bundle").exists():
         file.mkdir(parents=True, exist_ok=True)
-        save_file(timm_model(size).state_dict(), file / "model.safetensors")
+        if not photos.exists():
+            write_crops(photos, PHOTO_NAMES, 60, 40, size=256)
+        save_file(fresh_model(size, photos).state_dict(), file / "model.safetensors")
+        names = [*sorted(PHOTO_NAMES), *(f"none {number}" for number in range(len(PHOTO_NAMES), 1000))]
         about = {"input_size": [3, 224, 224], "mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic"}
-        config = {"architecture": TIMM[size], "num_classes": 1000, "pretrained_cfg": about | {"crop_pct": 0.9}}
+        about |= {"crop_pct": 0.9, "label_names": names}
+        config = {"architecture": TIMM[size], "num_classes": 1000, "pretrained_cfg": about}
         (file / "config.json").write_text(json.dumps(config))
         vs.save(vs.load(file).with_golden(sample_images(4)), place / "bundle")
     torch_bundle = vs.load(place / "bundle")
@@ -215,7 +260,7 @@ def our_runs(name: str, bundle: Bundle, batch: int, threads: int) -> Iterator[tu
 def openers(options: argparse.Namespace, place: Path, batch: int, photos: Array) -> Iterator[tuple[str, bool, Any]]:
     """(name, whether it is ours, what opens it) of every row."""
     size, threads = options.model, options.threads
-    theirs = timm_model(size)
+    theirs = timm_model(size, place)
     low = copy.deepcopy(theirs).bfloat16()
     yield BASE, False, lambda: torch_run(theirs)
     if not options.no_compile:

@@ -82,7 +82,7 @@ def test_a_bundle_gives_features_without_its_head(folder: Path) -> None:
     images = tiny_inputs(VIT, 2)[0]
     headless = load(folder, headless=True)
     assert headless.classes == 0 and headless.labels is None
-    torch.testing.assert_close(headless.model(images), load(folder).model.features(images).pooled, rtol=0, atol=0)
+    torch.testing.assert_close(headless.model(images), load(folder).model.features(images).pooled, rtol=0, atol=5e-6)
 
 
 def test_measurements_are_added_and_newer_ones_take_the_place_of_older(bundle: Bundle, folder: Path) -> None:

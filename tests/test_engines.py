@@ -252,10 +252,14 @@ def test_names_nobody_knows_are_refused(programs: Any) -> None:
     bundle = programs("vit-token")["torch"]
     with pytest.raises(UnknownNameError, match=r"unknown engine 'openvnio': did you mean openvino or onnx\?"):
         open_engine(bundle, "openvnio")
-    with pytest.raises(UnknownNameError, match="unknown precision 'fp8'"):
-        open_engine(bundle, precision="fp8")
+    with pytest.raises(UnknownNameError, match="unknown precision 'fp4'"):
+        open_engine(bundle, precision="fp4")
     with pytest.raises(UnknownNameError, match="unknown goal 'speed': known are latency, throughput"):
         open_engine(bundle, goal="speed")  # type: ignore[arg-type]
+    for name, threads in (("torch", 0), ("onnx", -1), ("openvino", 0)):
+        made = programs("vit-token")[name]
+        with pytest.raises(InputError, match=f"at least one thread, not {threads}"):
+            open_engine(made, name, threads=threads)
 
 
 def test_a_package_that_is_not_installed_is_named(programs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -268,7 +272,10 @@ def test_a_package_that_is_not_installed_is_named(programs: Any, monkeypatch: py
         open_engine(made["onnx"])
     missing.remove("openvino")
     opened = open_engine(made["onnx"])
-    assert opened.name == "openvino" and opened.why == "openvino: the only engine installed here that runs this"
+    assert (
+        opened.name == "openvino"
+        and opened.why == "openvino: the only engine installed here that runs this without compiling it at every start"
+    )
 
 
 def test_compiling_needs_a_compiler(programs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -617,7 +624,9 @@ def test_auto_does_not_measure_what_does_not_matter(programs: Any, monkeypatch: 
     monkeypatch.setattr(openvino, "OpenVinoEngine", None)
     assert open_engine(programs("vit-token")["onnx"]).why == "onnx: the model is so small that others were not tried"
     opened = open_engine(programs("vit-token")["torch"])
-    assert opened.why == "torch: the only engine installed here that runs this"  # compiled is not among them
+    assert (
+        opened.why == "torch: the only engine installed here that runs this without compiling it at every start"
+    )  # compiled is not among them
 
 
 def test_whether_threads_spin_is_measured_for_single_images(
@@ -638,7 +647,7 @@ def test_whether_threads_spin_is_measured_for_single_images(
 # --- what is remembered ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"question": {}}', b"\xff\xfe"])
+@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"question": {}}', b"\xff\xfe", b"[" * 10**5])
 def test_a_damaged_cache_is_as_none(damage: bytes, own_cache: Path) -> None:
     asked = question("x", "program", ("numpy",), goal="latency")
     assert recall(asked) is None

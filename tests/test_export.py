@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -201,6 +202,18 @@ def test_a_place_that_cannot_be_written_loses_nothing(exports: Any, tmp_path: Pa
         with pytest.raises(OutputError):
             export_onnx(bundle, place)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_full_temporary_folder_is_told_as_such(exports: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    """Another --out would not help."""
+
+    def write_nothing(_: Any, path: Path, *, batch: int | None) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(export_module, "write_graph", write_nothing)
+    with pytest.raises(OutputError, match=r"in a temporary folder: .*No space left on device.*setting TMPDIR") as told:
+        export_onnx(exports("vit-token")[0], tmp_path / "model")
+    assert "\n" not in str(told.value) and not list(tmp_path.iterdir())
 
 
 def test_models_without_a_head_are_exported_as_features(tmp_path: Path) -> None:

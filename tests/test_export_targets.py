@@ -316,6 +316,15 @@ def test_executorch_in_int8(tmp_path: Path) -> None:
     assert size < 4 * every - 2.5 * sum(linear), "of each linear weight three bytes of four are gone"
 
 
+@pytest.mark.parametrize("name", ["vit-token", "hybrid"])
+def test_executorch_in_int8_leaves_convolutions_in_float(name: str, tmp_path: Path) -> None:
+    """Those of pixels in int8 would lose a twentieth, and XNNPACK does not run those of a hybrid."""
+    bundle = Bundle.of(tiny_model(FAMILIES[name])).with_golden(pictures(2))
+    spec = ProgramSpec(precision="int8", pixels=True)
+    _, verdict = export_executorch(bundle, tmp_path / "int8", spec=spec)
+    assert verdict.cosine > 0.99
+
+
 def test_an_executorch_program_that_differs_is_refused_and_the_layer_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

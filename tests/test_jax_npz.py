@@ -168,7 +168,7 @@ def test_a_head_that_means_nothing_is_refused_unless_features_are_wanted(
     whole = load_npz(released_npz(tmp_path / "whole.npz", TOKEN))
     images = tiny_inputs(whole.config, 2)[0]
     features = load_npz(path, headless=True)
-    torch.testing.assert_close(features(images), whole.features(images).pooled, rtol=0, atol=0)
+    torch.testing.assert_close(features(images), whole.features(images).pooled, rtol=0, atol=5e-6)
     torch.testing.assert_close(
         load_npz(tmp_path / "whole.npz", headless=True)(images), features(images), rtol=0, atol=0
     )

@@ -234,7 +234,7 @@ def test_costs_and_gate_become_tables() -> None:
         Cost("model", "torch", 0.571, 0.9861, Speed(1.634, 1413.2, 32)),
         Cost("model-onnx", "onnx", 0.764, 0.9861, Speed(0.184, 12072.4, 32)),
     ]
-    verdict = Verdict(images=56, relative=4.3e-7, agreement=1.0, failures=())
+    verdict = Verdict(images=56, relative=4.3e-7, agreement=1.0, cosine=1.0, failures=())
     sections = (costs_section(costs, "How it was timed."), gate_section("The export", verdict, Thresholds()))
     page = Page(render(report(sections=sections)))
     assert page.cells[:3] == [

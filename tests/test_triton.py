@@ -237,6 +237,10 @@ def test_an_existing_repository_of_the_same_model_is_replaced(made: tuple[Path, 
     (copy / "vit/1/README.md").write_text("old")
     export_triton(load(made[0] / "vit/1"), copy)
     assert (copy / "vit/1/README.md").read_text() != "old"
+    shutil.copytree(copy / "vit/1", copy / "vit/2")
+    with pytest.raises(OutputError, match="holds vit/2, which would be lost"):
+        export_triton(load(made[0] / "vit/1"), copy)
+    assert (copy / "vit/2/model.onnx").is_file()
 
 
 def test_a_processor_can_be_asked_for() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -64,10 +66,9 @@ def export(
     json: JsonOption = False,
 ) -> None:
     """Export a model. The result is compared with the original first; if it differs, nothing is written (exit 3)."""
-    from vitsmith.errors import InputError, OutputError
+    from vitsmith.errors import InputError
     from vitsmith.export.program import Gate
     from vitsmith.export.targets import check, export
-    from vitsmith.files import check_writable, new_folder
     from vitsmith.runs import model_name
     from vitsmith.specs import ProgramSpec
     from vitsmith.weights.checkpoints import load, save
@@ -75,31 +76,66 @@ def export(
 
     if to is To.npz and (images or data):
         raise InputError("an .npz holds the same weights and passes no gate: leave --images and --data out")
+    if labels and to is not To.web:
+        raise InputError(f"--labels are for the page of a LiT model, not for {to.value}")
     if split and not data:
         raise InputError("--split chooses a part of --data: give that too")
-    if out is not None and out.exists() and not force:
-        raise OutputError(f"{out} exists: choose another --out, or replace it with --force")
     if out is not None:
-        check_writable(out)
+        out = out.with_name(f"{out.name}.npz") if to is To.npz and out.suffix != ".npz" else out
+        _check_out(out, to, force)
     bundle = load(model)
     spec = ProgramSpec(precision=precision.value, batch=batch, pixels=pixels)
     check(bundle, to.value, spec)
+    if bundle.program != "torch" and (images or data):
+        raise InputError(f"{bundle.where} is taken as it is and passes no gate: leave --images and --data out")
     gate = Gate(_read_images(images or []) or None, _open(data, split), max_drop)
     name = f"{model_name(model)}-{to.value}" + ("" if precision is ExportPrecision.fp32 else f"-{precision.value}")
-    if to is To.npz:
-        target = out or new_folder(Path("runs") / "export" / name) / f"{name}.npz"
-        save(bundle, target, format="npz")
+    words = read_words(labels) if labels else None
+    with _target(out, name, "model" if to is not To.npz else f"{name}.npz") as target:
         facts: dict[str, Any] = {"written": str(target)}
-    else:
-        target = out or new_folder(Path("runs") / "export" / name) / "model"
-        say("exporting and checking; this takes a few seconds to a minute")
-        words = read_words(labels) if labels else None
-        made = export(bundle, target, to.value, spec, gate, labels=words, name=model_name(model))
-        facts = _facts(*made, target)
+        if to is To.npz:
+            save(bundle, target, format="npz")
+        else:
+            say("exporting and checking; this takes a few seconds to a minute")
+            facts = _facts(*export(bundle, target, to.value, spec, gate, labels=words, name=model_name(model)), target)
     if json:
         print_json(facts)
     else:
         print_facts(facts.items())
+
+
+def _check_out(out: Path, to: To, force: bool) -> None:
+    """Raises OutputError, before any work is done, for a place that nothing could be written to."""
+    from vitsmith.errors import OutputError
+    from vitsmith.files import check_writable
+    from vitsmith.weights.bundle_folder import is_bundle
+
+    if out.exists() and not force:
+        raise OutputError(f"{out} exists: choose another --out, or replace it with --force")
+    if to is not To.npz and out.is_file():
+        raise OutputError(f"{out} is a file; choose another output folder")
+    if to is To.npz and out.is_dir():
+        raise OutputError(f"{out} is a folder; choose another output file")
+    if to not in (To.npz, To.triton) and out.is_dir() and any(out.iterdir()) and not is_bundle(out):
+        raise OutputError(f"{out} holds files that are no bundle and would be lost; choose another output folder")
+    check_writable(out)
+
+
+@contextmanager
+def _target(out: Path | None, name: str, inside: str) -> Iterator[Path]:
+    """Where to write: `out`, or `inside` a new folder of runs/export/, which vanishes when nothing comes into it."""
+    from vitsmith.files import new_folder
+
+    if out is not None:
+        yield out
+        return
+    folder = new_folder(Path("runs") / "export" / name)
+    try:
+        yield folder / inside
+    finally:
+        with suppress(OSError):  # the first that is not empty
+            for empty in (folder, *folder.parents[:2]):
+                empty.rmdir()
 
 
 def _facts(exported: Bundle, verdict: Verdict | None, target: Path) -> dict[str, Any]:
@@ -109,7 +145,7 @@ def _facts(exported: Bundle, verdict: Verdict | None, target: Path) -> dict[str,
     if verdict is None:
         return facts | {"checked on": "the program was taken as it is; it passed its gate when it was made"}
     return facts | {
-        "checked on": f"{verdict.images} images in batches of 1, 2 and 7",
+        "checked on": f"{verdict.images} image{'s' * (verdict.images != 1)} in batches of 1, 2 and 7",
         "difference": f"{verdict.relative:.2g} of the largest output",
         "lowest cosine": f"{verdict.cosine:.6f}",
         "top-1 agreement": f"{verdict.agreement:.1%}",

@@ -29,7 +29,7 @@ def inspect(
         bundle = load(source)
         if bundle.folder is not None:
             open_engine(bundle)  # checks the golden examples too
-        head = "" if bundle.program != "torch" else _head(bundle)
+        head = _head(bundle)
     facts = _facts(bundle, head)
     shapes = _shapes(bundle) if arrays else {}
     if json:
@@ -70,13 +70,13 @@ def _head(bundle: Bundle) -> str:
 
 def _facts(bundle: Bundle, head: str) -> dict[str, Any]:
     from vitsmith.models.cost import flops, parameters
-    from vitsmith.weights.card import describe_images, describe_similarity, describe_text, title
+    from vitsmith.weights.card import describe_images, describe_program, describe_similarity, describe_text, title
 
     provenance = bundle.provenance
     reads = bundle.text is not None
     return {
         "model": title(bundle.config),
-        "program": bundle.program,
+        "program": describe_program(bundle),
         "parameters": f"{parameters(bundle.config):,}",
         "operations": f"{flops(bundle.config) / 1e9:.3g} GFLOPs an image",
         "head": head,

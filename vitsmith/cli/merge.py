@@ -110,9 +110,8 @@ def print_merged(merged: Merged, facts: dict[str, Any]) -> None:
     ]
     columns += ["top-1"] if labelled else []
     print_table(columns, rows, right=columns[1:])
-    print_facts([("judged on", facts["data"]), *_speed(merged), ("bundle", facts.get("written"))])
-    if facts.get("picture"):
-        print_facts([("picture", facts["picture"])])
+    places = [("bundle", facts.get("written")), ("picture", facts.get("picture"))]
+    print_facts([("judged on", facts["data"]), *_speed(merged), *places])
 
 
 def _speed(merged: Merged) -> list[tuple[str, str]]:
@@ -129,10 +128,14 @@ def _speed(merged: Merged) -> list[tuple[str, str]]:
         ),
         (
             "break-even",
-            f"merging saves time where the arithmetic is divided by more than {single:.2f} (one image), "
-            f"{batches:.2f} (batches)",
+            f"merging saves time where the arithmetic is divided by more than {_ratio(single)} (one image), "
+            f"{_ratio(batches)} (batches)",
         ),
     ]
+
+
+def _ratio(needed: float) -> str:
+    return f"{needed:.2f}" if needed != float("inf") else "any number: it takes longer than it could save"
 
 
 def _photos(bundle: Bundle, data: str, split: str, images: list[str], seed: int) -> Photos:

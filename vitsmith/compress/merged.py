@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from math import isinf
 from pathlib import Path
 from typing import Any
 
@@ -163,7 +164,7 @@ class Merged:
                 "latency_ms": [self.gains.before.latency_ms, self.gains.after.latency_ms],
                 "images_per_second": [self.gains.before.images_per_second, self.gains.after.images_per_second],
                 "speedups": [self.gains.single, self.gains.batches],
-                "break_even": [single, batches],
+                "break_even": [None if isinf(ratio) else ratio for ratio in (single, batches)],
             }
         return facts
 

@@ -156,7 +156,9 @@ def _write(result: Quantized, candidates: Candidates, folder: Path) -> Bundle:
             if path.name.startswith(("model.", "text.")):
                 shutil.copyfile(path, place / path.name)
 
-    notes = [f"int8: {chosen.name}, calibrated on {len(result.photos.calibration)} images"]
+    notes = [f"int8: {chosen.name}"]
+    if chosen.rung.kind == "static":
+        notes = [f"int8: {chosen.name}, calibrated on {len(result.photos.calibration)} images"]
     if isinstance(bundle.config, LiTConfig):
         notes.append("the text tower stays in fp32")
     target = Target(

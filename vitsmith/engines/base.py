@@ -79,6 +79,8 @@ def open_engine(
     for wrong answers.
     """
     _check_names(bundle, engine, precision, goal)
+    if threads is not None and threads < 1:
+        raise InputError(f"an engine needs at least one thread, not {threads}; leave threads out to take all cores")
     settings = Settings(threads=threads, precision=precision, goal=goal)
     if engine != "auto":
         opened = open_checked(bundle, engine, settings)

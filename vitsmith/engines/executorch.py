@@ -77,8 +77,12 @@ class _Program:
         self._dtype = kinds[facts.dtype()]
         self._largest, self._frozen = shape[0], batch
         self._torch, self._lock = torch, threading.Lock()
-        if not self._runs(np.zeros((batch or 1, *shape[1:]), np.float32)):
-            check_batch(path, self._largest, batch)
+        if self._largest == 1 and batch is None:
+            check_batch(path, 1, None)  # single images only
+        if not self._runs((batch or 1, *shape[1:])):
+            if batch is None and self._runs(shape):
+                check_batch(path, self._largest, None)
+            raise BundleError(f"{path} does not run here: export it again, or use another target")
 
     def run(self, inputs: Array) -> Array:
         with self._lock:  # a method has one set of buffers
@@ -92,13 +96,9 @@ class _Program:
         outputs: Array = self._method.execute([given])[0].float().numpy().copy()
         return outputs
 
-    def _runs(self, inputs: Array) -> bool:
-        """Whether this batch runs. The program tells the largest and not whether it is the only one: it is tried.
-
-        One that takes single images only counts as one that takes no others.
-        """
-        if self._largest == 1 and self._frozen is None:
-            return False
+    def _runs(self, shape: tuple[int, ...]) -> bool:
+        """Whether such a batch runs. The program tells the largest and not whether it is the only one: it is tried."""
+        inputs = np.zeros(shape, np.float32)
         try:
             with _hushed():
                 self._execute(inputs)

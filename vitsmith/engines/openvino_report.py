@@ -7,6 +7,7 @@ from math import prod
 from typing import Any
 
 from vitsmith.engines.graph_report import GraphReport, Node, report_of
+from vitsmith.engines.machine import int8_dot_products
 from vitsmith.weights.bundle import Bundle
 
 _FUSED_ATTENTION = {"ScaledDotProductAttention", "MHA"}
@@ -18,13 +19,15 @@ Shape = tuple[int, ...]
 
 def report_on_openvino(compiled: Any, bundle: Bundle, remarks: Sequence[str] = ()) -> GraphReport:
     """The report on a compiled program."""
-    found = (_node(operation) for operation in compiled.get_runtime_model().get_ordered_ops())
+    # Of products with int8 weights the plugin rounds the inputs as they come, in groups, and still calls them float.
+    rounds = bool(compiled.get_property("DYNAMIC_QUANTIZATION_GROUP_SIZE")) and int8_dot_products() is not False
+    found = (_node(operation, rounds) for operation in compiled.get_runtime_model().get_ordered_ops())
     nodes = [node for node in found if node is not None]
     return report_of("openvino", nodes, compiled.input(0).shape[0], bundle, remarks)
 
 
-def _node(operation: Any) -> Node | None:
-    """None for what is no work: constants, inputs and outputs."""
+def _node(operation: Any, rounds: bool) -> Node | None:
+    """None for what is no work: constants, inputs and outputs. `rounds`: see above."""
     facts = operation.get_rt_info()
 
     def fact(name: str) -> str:
@@ -38,17 +41,19 @@ def _node(operation: Any) -> Node | None:
     fused = kind in _FUSED_ATTENTION or (kind == "Subgraph" and _is_attention(fact("originalLayersNames"), inputs))
     return Node(
         kind=kind,
-        precision=_PRECISIONS.get(_computed_in(operation) or fact("runtimePrecision"), "other"),
+        precision=_PRECISIONS.get(_computed_in(operation, rounds) or fact("runtimePrecision"), "other"),
         flops=_attention_flops(inputs) if fused else _flops(kind, inputs, outputs),
         optimised=not fact("primitiveType").startswith("ref"),
         attention=fused,
     )
 
 
-def _computed_in(operation: Any) -> str:
+def _computed_in(operation: Any, rounds: bool) -> str:
     """Type of the first input: the runtime's own word is that of weights where these are stored in fewer bits."""
-    inputs = operation.inputs()
-    return str(inputs[0].get_element_type().get_type_name()) if inputs else ""
+    types = [str(port.get_element_type().get_type_name()) for port in operation.inputs()]
+    if rounds and len(types) > 1 and types[1] in ("i8", "u8"):
+        return types[1]
+    return types[0] if types else ""
 
 
 def _is_attention(names: str, inputs: Sequence[Shape]) -> bool:

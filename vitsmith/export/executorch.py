@@ -99,7 +99,8 @@ def _quantized(traced: Any, example: Tensor) -> Any:
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
     quantizer = XNNPACKQuantizer()
-    quantizer.set_global(get_symmetric_quantization_config(is_per_channel=True, is_dynamic=True))
+    linear = torch.ops.aten.linear.default  # convolutions in int8 lose pixels, and those of a hybrid do not run
+    quantizer.set_operator_type(linear, get_symmetric_quantization_config(is_per_channel=True, is_dynamic=True))
     prepared = prepare_pt2e(traced, quantizer)
     prepared(example)  # it is the weights' ranges that are read here
     return convert_pt2e(prepared)

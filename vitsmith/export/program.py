@@ -20,7 +20,7 @@ from vitsmith.data.photos import sample_images
 from vitsmith.data.preprocess import preprocess
 from vitsmith.data.samples import Samples
 from vitsmith.engines.base import Engine, open_engine
-from vitsmith.errors import BundleError, GateError, InputError
+from vitsmith.errors import BundleError, GateError, InputError, OutputError
 from vitsmith.evaluate.evaluation import evaluate
 from vitsmith.export.parts import Part, gate_images, parts_of
 from vitsmith.gate import Thresholds, Verdict, agreement_of, compare, relative_difference
@@ -40,7 +40,7 @@ THRESHOLDS: dict[str, Thresholds] = {
     "fp32": Thresholds(),
     "fp16": Thresholds(relative=0.02, cosine=0.9995),
     "bf16": Thresholds(relative=0.1, cosine=0.995),
-    "int8": Thresholds(relative=np.inf, agreement=0.0, cosine=0.0, tie=0.0),
+    "int8": Thresholds(relative=np.inf, agreement=0.0, cosine=0.5, tie=0.0),
 }
 """What the gate allows by precision. Rounded arithmetic moves single outputs; their direction it must keep. int8 is
 judged by what it is for, the answers on real images: see `vitsmith.compress.quantize`."""
@@ -102,11 +102,14 @@ def export_program(
     tensors = np.stack([preprocess(image, bundle.images) for image in images])
     parts = parts_of(bundle, tensors, pixels=target.spec.pixels)
     with tempfile.TemporaryDirectory(prefix="vitsmith-export-") as place:
-        candidate = write_bundle(
-            _described(bundle, target, notes),
-            Path(place) / "candidate",
-            write_program=lambda files: target.write(parts, files),
-        )
+        try:
+            candidate = write_bundle(
+                _described(bundle, target, notes),
+                Path(place) / "candidate",
+                write_program=lambda files: target.write(parts, files),
+            )
+        except OutputError as error:
+            raise OutputError(f"a program is checked in a temporary folder: {error}, by setting TMPDIR") from error
         assert candidate.folder is not None
         engine = _open(candidate, bundle)
         verdict = _compare(bundle, engine, parts, tensors, target, gate, candidate.folder)

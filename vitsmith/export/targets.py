@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vitsmith.errors import InputError
+from vitsmith.errors import InputError, OutputError
 from vitsmith.export.program import Gate
 from vitsmith.gate import Verdict
 from vitsmith.specs import ProgramSpec
@@ -76,6 +76,8 @@ def export(
     go together, GateError when the new program gives other answers, and MissingPackageError.
     """
     check(bundle, target, spec)
+    if bundle.program == "torch" and bundle.folder is not None and folder.exists() and folder.samefile(bundle.folder):
+        raise OutputError(f"{folder} is the model itself, whose weights would be lost: choose another output folder")
     if labels is not None and target != "web":
         raise InputError(f"--labels are for the page of a LiT model, not for {target}")
     if target == "onnx":

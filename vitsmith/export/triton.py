@@ -111,6 +111,8 @@ def _check_folder(folder: Path, models: Sequence[str]) -> None:
         for path in (folder.iterdir() if folder.is_dir() else ())
         if path.name not in models or not (path / "config.pbtxt").is_file()
     )
+    versions = (path for model in models for path in (folder / model).glob("[0-9]*") if path.name != "1")
+    others += sorted(path.relative_to(folder).as_posix() for path in versions)
     if others:
         raise OutputError(f"{folder} holds {', '.join(others[:3])}, which would be lost; choose another output folder")
 

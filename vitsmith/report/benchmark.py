@@ -56,7 +56,7 @@ def _draw_panel(axes: Axes, rows: Sequence[Row], theme: Theme) -> None:
         axes.text(end + 0.015 * largest, line, _number(value), va="center", color=theme.ink, fontsize=LETTERS - 2)
     axes.set_xlim(0, 1.16 * max([largest, *(_value(row, 95) or 0 for row in rows)]))
     what = "one image: milliseconds, fewer is better" if latency else f"batches of {batch}: images/s, more is better"
-    dress(axes, theme, x=f"{what}\nbar: median, line: to the 95th percentile", grid=False)
+    dress(axes, theme, x=f"{what}\nbar and number: median, line: to the 95th percentile", grid=False)
     axes.grid(axis="x", color=theme.faint, alpha=0.25, linewidth=0.8)
     axes.tick_params(axis="y", length=0)
 

@@ -1,0 +1,77 @@
+"""`vitsmith export` where nothing is to be written, or something else is there."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.test_cli import call
+from tests.tiny import CONFIGS, pictures, tiny_model
+from vitsmith import Bundle, save
+from vitsmith.export.onnx import export_onnx
+from vitsmith.export.program import THRESHOLDS, Gate
+from vitsmith.gate import Thresholds
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a torch bundle, `weights`, and its ONNX program, `program`."""
+    place = tmp_path_factory.mktemp("made")
+    bundle = save(Bundle.of(tiny_model(CONFIGS["mixer"])).with_golden(pictures(2)), place / "weights")
+    assert bundle is not None
+    export_onnx(bundle, place / "program", gate=Gate(images=pictures(2)))
+    return place
+
+
+@pytest.fixture
+def folder(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to work in, beside which the bundles are."""
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    return tmp_path / "here"
+
+
+def test_an_npz_is_where_it_says_and_replaces_nothing_unasked(capsys: Any, folder: Path) -> None:
+    code, out, _ = call(capsys, "export", "../weights", "--to", "npz", "--out", "pets")
+    assert code == 0 and "pets.npz" in out and [path.name for path in folder.iterdir()] == ["pets.npz"]
+    (folder / "pets.npz").write_bytes(b"mine")
+    code, _, err = call(capsys, "export", "../weights", "--to", "npz", "--out", "pets")
+    assert code == 2 and "pets.npz exists" in err
+    assert (folder / "pets.npz").read_bytes() == b"mine"
+
+
+def test_what_was_refused_leaves_no_folder_of_runs(capsys: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(THRESHOLDS, "fp32", Thresholds(cosine=2))
+    code, _, err = call(capsys, "export", "../weights", "--to", "onnx")
+    assert code == 3 and "nothing was written" in err
+    assert not list(folder.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["../program", "--to", "triton", "--data", "photos"], "passes no gate: leave --images and --data out"),
+        (["../program", "--to", "triton", "--images", "0.png"], "passes no gate: leave --images and --data out"),
+        (["../weights", "--to", "npz", "--labels", "cat"], "--labels are for the page of a LiT model, not for npz"),
+        (["../weights", "--to", "onnx", "--out", "file", "--force"], "file is a file; choose another"),
+        (["../weights", "--to", "onnx", "--out", "..", "--force"], "holds files that are no bundle"),
+    ],
+)
+def test_what_would_be_passed_over_or_lost_is_told_before_work(
+    arguments: list[str], words: str, capsys: Any, folder: Path
+) -> None:
+    (folder / "file").write_text("mine")
+    code, _, err = call(capsys, "export", *arguments)
+    assert code == 2 and words in err and err.count("\n") == 1  # not even "exporting"
+    assert [path.name for path in folder.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("target", ["onnx", "web"])
+def test_a_program_does_not_replace_the_weights_it_is_made_of(target: str, capsys: Any, folder: Path) -> None:
+    code, _, err = call(capsys, "export", "../weights", "--to", target, "--out", "../here/../weights", "--force")
+    assert code == 2 and "weights would be lost" in err
+    assert (folder.parent / "weights/model.safetensors").is_file()
