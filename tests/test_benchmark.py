@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import typer
+from PIL import Image
 from typer.testing import CliRunner
 
 from tests.tiny import CONFIGS, VIT, pictures, tiny_lit, tiny_model
@@ -356,6 +357,30 @@ def test_a_model_with_other_labels_or_wrong_answers(pretended: Clock) -> None:
     assert parity.agreement == np.mean(found.argmax(1) == expected.argmax(1))
     assert rows["third"].parity is None and rows["third"].timing is not None
     assert rows["broken"].reason == "broken: wrong answers" and rows["broken"].timing is None
+
+
+def test_outputs_that_are_no_numbers_are_a_reason_with_every_batch(
+    pretended: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, subject = _subject(), _subject("exported", program="onnx")
+    broken = Pretender(plain.bundle, "onnx", pretended, 0.01, float("nan"), 99)
+    monkeypatch.setattr(session, "open_checked", lambda *_: broken)
+    material = Material(reference_of([plain], pictures(3)))
+    wishes = Wishes((1, 4), None, replace(PACE, clock=pretended))  # opened for single images, and for batches
+    result = run_benchmark(contenders_of(subject, ["onnx"], ["fp32"]), wishes, material)
+    assert [row.batch for row in result.rows] == [1, 4]
+    assert all("not finite numbers" in row.reason for row in result.rows)
+    json.dumps(result.to_dict(), allow_nan=False)
+
+
+def test_images_that_cannot_be_used_are_told_of(tmp_path: Path, capsys: Any) -> None:
+    from vitsmith.cli.benchmark import _material
+
+    Image.fromarray(pictures(1)[0]).save(tmp_path / "one.png")
+    _material([_subject(program="onnx")], [str(tmp_path / "one.png")], "", "")
+    assert "they are not used" in capsys.readouterr().err
+    _material([_subject()], [str(tmp_path / "one.png")], "", "")
+    assert "not used" not in capsys.readouterr().err
 
 
 def test_accuracy_is_that_of_the_answers(pretended: Clock) -> None:

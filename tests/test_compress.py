@@ -10,15 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.tiny import CONFIGS, tiny_model
+from tests.test_cli import call
+from tests.tiny import CONFIGS, pictures, tiny_model
 from vitsmith import Bundle
 from vitsmith.compress.material import Material
-from vitsmith.compress.pareto import Budget
+from vitsmith.compress.pareto import Budget, Point
 from vitsmith.compress.resolution import resize_bundle, smaller_sizes
 from vitsmith.compress.search import FEWEST, MOST_VARIANTS, Found, Space, halves, require, search
 from vitsmith.data.samples import Samples, Splits
-from vitsmith.errors import ConfigError, DatasetError, GateError, InputError
+from vitsmith.errors import ConfigError, DatasetError, GateError, InputError, MissingPackageError
 from vitsmith.models.configure import change
+from vitsmith.weights.checkpoints import save
 
 SPACE = Space(resolutions=(0.7,), keeps=(), merges=(1.5,), precisions=("fp32", "int8"))
 VIT = CONFIGS["vit-token"]
@@ -184,11 +186,34 @@ def test_nothing_within_the_budget_names_the_nearest() -> None:
         require(found)
 
 
+def test_just_what_is_allowed_is_allowed() -> None:
+    assert 100 * (0.95 - 0.94) > 1  # as computers count
+    assert Budget(max_drop=1).objections(Point(0.94, 1, 1, 1), 0.95) == []
+    made = workshop()
+    made.accuracy = {**GOOD, "original": 0.95, "merge": 0.94}
+    assert "merge" in [one.name for one in run(made, Budget(max_drop=1)).candidates]
+
+
+def test_what_the_machine_lacks_ends_the_search() -> None:
+    made = workshop()
+
+    def missing(*_: Any) -> Bundle:
+        raise MissingPackageError("onnxruntime", "onnx")
+
+    made.compile = missing  # type: ignore[method-assign]
+    with pytest.raises(MissingPackageError, match="pip install"):
+        run(made, Budget(max_drop=1))
+
+
 def test_numbers_as_plain_data() -> None:
     found = run(workshop(), Budget(max_drop=1, latency_ms=60))
     told = found.to_dict()
     chosen = [one for one in told["candidates"] if one["chosen"]]
     assert [(one["name"], one["precision"], one["latency_ms"]) for one in chosen] == [("merge", "int8", 28)]
+    assert told["data"] == "drawn" and told["machine"] and told["date"]
+    kept = {one.name: (one.value, one.data) for one in found.verified_bundle().measurements}
+    assert kept["top1"] == (0.896, "drawn, images without a say")
+    assert kept["latency_p50 (openvino, one image)"][0] == 28
     assert told["verified"] == {"original_top1": 0.9, "top1": 0.896, "lost_points": pytest.approx(0.4)}
     both = next(one for one in told["candidates"] if (one["name"], one["precision"]) == ("both", "int8"))
     assert both["objections"] == ["loses 6.00 points (allowed 1)"] and both["front"]
@@ -237,6 +262,9 @@ def test_a_resized_model_is_the_one_with_resized_positions() -> None:
     np.testing.assert_allclose(new[1:].reshape(3, 5, -1)[1, 2], middle, atol=1e-6)
     assert all((before[name] == after[name]).all() for name in before if name != "positions.embedding")
     assert "resized from 32x48 to 24x40 without fine-tuning" in resized.provenance.notes
+    known = bundle.provenance.model_copy(update={"sha256": "0" * 64, "date": "2020-01-01"})
+    told = resize_bundle(replace(bundle, provenance=known), (24, 40)).provenance
+    assert told.sha256 == "" and told.date > "2020-01-01", "these were of the file that the parent was read from"
 
 
 def test_sizes_are_whole_patches_and_mixers_have_none() -> None:
@@ -248,3 +276,27 @@ def test_sizes_are_whole_patches_and_mixers_have_none() -> None:
     assert smaller_sizes(mixer, (0.7,)) == []
     with pytest.raises(ConfigError, match="bound to its resolution 16x24"):
         resize_bundle(mixer, (8, 8))
+
+
+# --- the command line ------------------------------------------------------------------------------------------------
+
+
+def test_an_interruption_leaves_nothing_and_labels_can_be_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    seen = []
+
+    def interrupt(bundle: Bundle, *_: Any) -> None:
+        seen.append(bundle.labels.names if bundle.labels else None)
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    save(Bundle.of(tiny_model(change(VIT, classes=10))).with_golden(pictures(1)), tmp_path / "unnamed")
+    (tmp_path / "names.txt").write_text("\n".join(map(str, range(10))))
+    monkeypatch.setattr("vitsmith.compress.search.search", interrupt)
+    there = {path.name for path in tmp_path.iterdir()}
+    code, out, err = call(capsys, "compress", "unnamed", "--data", "digits")
+    assert code == 2 and "give --labels FILE" in err
+    code, out, err = call(capsys, "compress", "unnamed", "--data", "digits", "--labels", "names.txt")
+    assert (code, out) == (2, "") and "interrupted" in err and seen == [tuple(map(str, range(10)))]
+    assert {path.name for path in tmp_path.iterdir()} == there

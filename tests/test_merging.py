@@ -18,7 +18,7 @@ from tests.test_cli import call
 from tests.tiny import CONFIGS, VIT, pictures, tiny_inputs, tiny_lit, tiny_model
 from vitsmith.compress.calibration import Photos
 from vitsmith.compress.groups import groups
-from vitsmith.compress.merge import check_mergeable, merge, merge_by
+from vitsmith.compress.merge import check_mergeable, merge, merge_by, sample_photos
 from vitsmith.compress.merge_search import Goal, Losses, divergence, grow, measure_losses, search
 from vitsmith.compress.merged import Gains, Standard, check_place, write_merged
 from vitsmith.compress.schedules import Wish, clipped, describe, fit, saved, spread
@@ -296,6 +296,11 @@ def test_one_block_is_refused():
         merge_by(bundle_of(change(VIT, depth=1)), 1.2)
 
 
+def test_one_patch_is_refused():
+    with pytest.raises(InputError, match="looks at one patch"):
+        merge_by(bundle_of(change(VIT, image_size=(8, 8))), 1.2)
+
+
 # --- the search
 
 
@@ -347,7 +352,26 @@ def test_a_search_over_a_real_model_is_no_worse_than_plain_schedules():
     assert found.tries[-1].ratio >= 1.25 and found.bundle.config.merge == found.tries[-1].numbers
 
 
+def test_a_single_block_that_merges_has_nothing_to_search_over():
+    found = merge(bundle_of(VIT), Wish("searched"), photos(), Standard(min_agreement=0), measure=speeds(2))
+    assert found.tries[-1].numbers[0] > 0 and found.compared[-1][0] == "searched"
+
+
+def test_sample_photographs_that_search_do_not_judge():
+    stand_ins = sample_photos(bundle_of().with_golden(sample_images(2)))
+    assert len(stand_ins.calibration) == len(stand_ins.judges) == 32
+    assert not any(np.array_equal(one, other) for one in stand_ins.calibration for other in stand_ins.judges)
+
+
 # --- the gate
+
+
+def test_outputs_that_are_no_numbers_agree_with_nothing():
+    bundle = bundle_of()
+    with torch.no_grad():
+        bundle.model.head.bias[0] = float("nan")
+    with pytest.raises(GateError, match="outputs that are not finite numbers"):
+        merge(bundle, Wish(ratio=1.2), photos(), measure=speeds(2))
 
 
 def test_a_merged_bundle_is_the_same_weights_with_another_configuration(tmp_path):

@@ -339,6 +339,14 @@ def test_a_bundle_becomes_a_smaller_one(name: str) -> None:
     assert pruned.config.depth == 1 and flops(pruned.config) < flops(bundle.config)
     assert pruned.run_torch(tiny_inputs(bundle.config, 2)[0].numpy()).shape == (2, 5)
     assert bundle.model.config == bundle.config  # the original is still what it was
+    assert pruned.provenance.parent == bundle.where and "pruned: depth 2 -> 1" in pruned.provenance.notes[-1]
+
+
+def test_what_was_known_of_the_original_is_known_of_what_is_left() -> None:
+    bundle = bundle_of()
+    known = bundle.provenance.model_copy(update={"notes": ("trained on cats",)})
+    pruned, _ = prune_bundle(replace(bundle, provenance=known), samples_of(bundle.config), Pruning(mlp_width=24))
+    assert pruned.provenance.notes[0] == "trained on cats" and len(pruned.provenance.notes) == 2
 
 
 def test_a_pruned_bundle_is_exported_like_any_other(tmp_path: Path) -> None:

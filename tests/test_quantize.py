@@ -473,6 +473,7 @@ def test_of_lit_the_image_tower_becomes_int8_and_texts_stay(tmp_path: Path) -> N
     )
     assert result.bundle is not None and "the text tower stays in fp32" in result.bundle.provenance.notes
     assert any("embeddings" in remark for remark in result.remarks)
+    assert "mean cosine with the float model" in [one.name for one in read_bundle(tmp_path / "model").measurements]
     engine = open_engine(read_bundle(tmp_path / "model"), "onnx")
     tokens = tiny_inputs(bundle.config, 3)[1].numpy().astype(np.int32)
     np.testing.assert_allclose(engine.run_texts(tokens), bundle.run_texts_torch(tokens), rtol=0, atol=1e-5)
@@ -564,6 +565,44 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(
     assert "\n" not in str(caught.value) and not list(tmp_path.iterdir())
 
 
+def test_models_that_merge_are_allowed_what_their_export_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another order of adding up may merge another of two equal pairs: 0.4 % of the largest output is no failure."""
+    from vitsmith.export import onnx as exporter
+
+    whole = exporter.write_graph
+
+    def moved(part: Any, path: Path, **fields: Any) -> None:
+        whole(part, path, **fields)
+        graph = onnx.load(path)
+        (bias,) = [array for array in graph.graph.initializer if array.name.endswith("head.bias")]
+        shifted = onnx.numpy_helper.to_array(bias) + np.float32([0.004 * largest, 0, 0, 0, 0])
+        bias.CopyFrom(onnx.numpy_helper.from_array(shifted, bias.name))
+        onnx.save(graph, path)
+
+    monkeypatch.setattr("vitsmith.compress.onnx_int8.write_graph", moved)
+    config = change(CONFIGS["vit-token"], depth=3, image_size=(40, 48))
+    for merge, refused in (((), True), ((5, 4, 0), False)):
+        bundle = Bundle.of(tiny_model(change(config, merge=merge)))
+        chosen = Photos(pictures(8), pictures(8, seed=1), None, "pictures")
+        largest = float(np.abs(bundle.run_torch(read_tensors(bundle, chosen.calibration))).max())
+        settings = Settings("onnx", Demands(min_agreement=0))
+        try:
+            quantize(bundle, chosen, tmp_path / str(refused), settings, race=lambda *_: FAST)
+        except GateError as error:
+            assert refused, str(error)
+        else:
+            assert not refused
+
+
+def test_images_of_one_class_are_told_of(tmp_path: Path) -> None:
+    model = tiny_model(CONFIGS["vit-token"])
+    with torch.no_grad():
+        model.head.bias[0] += 100
+    chosen = Photos(pictures(8), pictures(8, seed=1), None, "pictures")
+    result = quantize(Bundle.of(model), chosen, tmp_path / "model", Settings("onnx"), race=lambda *_: FAST)
+    assert any("all images that judge with one class" in remark for remark in result.remarks)
+
+
 def test_a_float_program_that_differs_is_refused(
     digits: Bundle, photos: Photos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -605,10 +644,12 @@ def test_the_verb_writes_a_run_and_does_not_replace_one_by_chance(
     assert read_bundle(run / "model").program_spec.precision == "int8"
     again = cli(*given, "--out", str(run))
     assert isinstance(again.exception, OutputError) and "replace it with --force" in str(again.exception)
+    drawn = (run / "ladder.png").read_bytes()
     kept = cli(*given, "--out", str(run), "--force", "--min-speedup", "1000")
     assert isinstance(kept.exception, GateError) and kept.exception.exit_code == 3
     assert "keep float" in str(kept.exception) and "required 1000" in kept.stdout
     assert read_bundle(run / "model").program == "onnx", "a refusal replaces nothing"
+    assert (run / "ladder.png").read_bytes() == drawn, "the picture is that of the run that stays"
 
 
 def test_a_refusal_leaves_the_table_behind(digits: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

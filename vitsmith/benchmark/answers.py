@@ -13,7 +13,7 @@ from vitsmith.data.images import ImageSource
 from vitsmith.data.preprocess import preprocess
 from vitsmith.data.samples import Samples
 from vitsmith.engines.base import Engine
-from vitsmith.errors import InputError
+from vitsmith.errors import GateError, InputError
 from vitsmith.evaluate.evaluation import Evaluation, evaluate, match_classes
 from vitsmith.gate import Thresholds, agreement_of, lowest_cosine, relative_difference
 from vitsmith.models.config import LiTConfig
@@ -71,13 +71,18 @@ def reference_of(subjects: Sequence[Subject], images: Sequence[Array]) -> Refere
 
 
 def compare_with(reference: Reference, engine: Engine, bundle: Bundle) -> Parity | None:
-    """The engine's answers beside the reference's; None where outputs mean something else: other labels or shapes."""
+    """The engine's answers beside the reference's; None where outputs mean something else: other labels or shapes.
+
+    Raises GateError for outputs that are not finite numbers.
+    """
     outputs = _run(engine.run, _tensors(reference.images, bundle))
     if outputs.shape != reference.outputs.shape or (
         bundle.labels is not None and reference.labels is not None and bundle.labels != reference.labels
     ):
         return None
     expected = reference.outputs
+    if not (np.isfinite(outputs).all() and np.isfinite(expected).all()):
+        raise GateError("outputs, or those of the reference, are not finite numbers")
     return Parity(
         difference=relative_difference(expected, outputs),
         cosine=lowest_cosine(expected, outputs),

@@ -192,7 +192,8 @@ def _judge(engines: dict[Opening, Engine], material: Material, found: _Found, st
     """Answers and graph of each contender, once."""
     for opening, engine in engines.items():
         one = opening.contender
-        if one in found.parities or not any((one, batch) in found.timings for batch in opening.batches):
+        timed = [batch for batch in opening.batches if (one, batch) in found.timings]
+        if one in found.parities or all((one, batch) in found.reasons for batch in timed):
             continue
         step(f"{one.title}: answers")
         bundle = one.subject.bundle
@@ -206,6 +207,7 @@ def _judge(engines: dict[Opening, Engine], material: Material, found: _Found, st
             found.remarks.append(f"no accuracy of {one.title}: {error}")
         except Exception as error:  # a program that runs, and not on these images
             found.fails(one, opening.batches, described(error))
+            del found.parities[one]  # what is opened for other batches is judged by itself
         found.reports[one] = _report(engine)
 
 

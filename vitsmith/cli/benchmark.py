@@ -105,6 +105,8 @@ def _material(subjects: list[Subject], images: list[str], data: str, split: str)
     samples, name = open_labelled(data, split) if data else (None, "")
     if samples is not None:
         require_classes(subjects, samples)
+    if images and not any(subject.bundle.program == "torch" for subject in subjects):
+        say("--images are compared with what torch weights answer, and no model here has any: they are not used")
     pixels = [read_image(source) for source in expand(images)] or gate_images(subjects[0].bundle)
     return Material(reference_of(subjects, pixels), samples, name)
 
@@ -191,7 +193,7 @@ def _cells(row: Row, several: bool, reasons: list[str]) -> dict[str, Any]:
         ("memory MiB", shown("memory_mib", ".0f")),
         ("size MiB", f"{values['size_mib']:.3g}"),
         ("difference", shown("difference", ".1e")),
-        ("agreement", shown("agreement", ".0%")),
+        ("agreement", shown("agreement", ".1%")),
         ("top-1", shown("top1", ".2%")),
         ("of peak", shown("share_of_peak", ".0%")),
         ("failed", f"({reasons.index(row.reason) + 1})" if row.reason else ""),

@@ -43,6 +43,7 @@ def compress(
     over: Annotated[str, typer.Option(help="What is searched over.")] = KINDS,
     steps: Annotated[int, typer.Option(min=0, help="Updates of distillation for each pruned model.")] = 300,
     most: Annotated[int, typer.Option(min=40, help="Held-out images that judge, at most.")] = 1000,
+    labels: Annotated[Path | None, typer.Option(help="Names of the model's classes, one a line.")] = None,
     seed: Annotated[int, typer.Option(help="Decides the split and the distillation.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder for everything; default runs/compress/<name>.")] = None,
     json: JsonOption = False,
@@ -51,11 +52,12 @@ def compress(
     from vitsmith.compress.pareto import Budget
     from vitsmith.compress.search import require
     from vitsmith.weights.checkpoints import load
+    from vitsmith.weights.labels import with_labels
 
     budget = Budget(max_drop, _milliseconds(latency), memory, size)
     space = _space(over)
     chosen = choose or (Choose.cheapest if budget.is_bounded else Choose.knee)
-    bundle = load(model)
+    bundle = with_labels(load(model), labels)
     found, folder = _search(bundle, model, data, space, budget, chosen, steps, most, seed, out)
     if json:
         print_json(found.to_dict() | {"folder": str(folder)})
@@ -93,19 +95,19 @@ def _search(
     from vitsmith.compress.material import labelled_material, spread
     from vitsmith.compress.search import halves, search
     from vitsmith.compress.workshop import RealWorkshop
+    from vitsmith.files import check_writable
     from vitsmith.runs import Run, model_name
 
     material = labelled_material(bundle, data, seed=seed)
     judged = replace(material.splits, val=spread(material.splits.val, most))
     material = replace(material, splits=judged)
-    with (
-        Run("compress", model_name(model), out) as run,
-        tempfile.TemporaryDirectory(prefix="vitsmith-search-") as place,
-    ):
+    check_writable((out or Path("runs") / "compress") / "compress.json")
+    with tempfile.TemporaryDirectory(prefix="vitsmith-search-") as place:
         choosing, _ = halves(material.splits.val)
         workshop = RealWorkshop(bundle, material, data, choosing, max_drop=budget.max_drop, steps=steps, seed=seed)
         found = search(bundle, material, space, budget, choose.value, workshop, Path(place), say)
-        _write(found, run)
+        with Run("compress", model_name(model), out) as run:  # not before: whoever interrupts the search finds nothing
+            _write(found, run)
     return found, run.folder
 
 
@@ -124,8 +126,7 @@ def _write(found: Found, run: Any) -> None:
     except MissingPackageError as error:
         say(f"no picture of the front: {error}")
     if found.holds:
-        assert found.chosen is not None
-        copy_bundle(found.chosen.bundle, run.folder / "model")
+        copy_bundle(found.verified_bundle(), run.folder / "model")
 
 
 def _print(found: Found) -> None:
@@ -144,7 +145,17 @@ def _print(found: Found) -> None:
         )
         for one in sorted(found.candidates, key=lambda one: one.latency_ms)
     ]
-    columns = ("model", "precision", "engine", "top-1", "ms", "memory MiB", "size MiB", "", "not within the budget")
+    columns = (
+        "model",
+        "precision",
+        "engine",
+        "top-1",
+        "ms",
+        "memory MiB",
+        "size MiB",
+        "verdict",
+        "not within the budget",
+    )
     print_table(columns, rows, right=("top-1", "ms", "memory MiB", "size MiB"))
     for one in found.refused:
         say(f"left out: {one.title}: {one.reason}")

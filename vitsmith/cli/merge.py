@@ -47,7 +47,7 @@ def merge(
     ] = 0.98,
     min_speedup: Annotated[
         float, typer.Option(min=0, help="It must be faster than this, for one image or in batches of 16.")
-    ] = 1.0,
+    ] = 1.05,
     labels: Annotated[Path | None, typer.Option(help="Names of the model's classes, one a line.")] = None,
     vocabulary: Annotated[Path | None, typer.Option(help="Of a LiT checkpoint: the tokenizer's file.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Decides which images search and which judge.")] = 0,

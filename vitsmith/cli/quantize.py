@@ -63,7 +63,7 @@ def quantize(
     from vitsmith.compress.calibration import Amounts
     from vitsmith.compress.ladder import Demands
     from vitsmith.compress.quantize import check_quantizable, quantize_to
-    from vitsmith.compress.quantized import Settings, check_place, run_folder
+    from vitsmith.compress.quantized import RESULT, Settings, check_place, run_folder
     from vitsmith.errors import InputError
     from vitsmith.runs import model_name
     from vitsmith.weights.checkpoints import load
@@ -80,9 +80,13 @@ def quantize(
     photos = _photos(bundle, data, split, images or [], Amounts(calibration, judges, seed))
     settings = Settings(name, Demands(max_drop, min_agreement, min_speedup, fastest), batch)
     with run_folder(f"{model_name(model)}-{name}", out) as target:
+        earlier = (target / RESULT).exists()
         with Bars() as bars:
             result = quantize_to(target, bundle, photos, settings, listener=bars)
-        _draw(result, target)
+        if result.bundle is not None or not earlier:
+            _draw(result, target)
+        else:
+            say(f"the earlier run in {target} stays as it is")
     for remark in result.remarks:
         say(remark)
     if json:

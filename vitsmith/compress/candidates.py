@@ -20,8 +20,9 @@ from vitsmith.engines.base import Engine, open_engine
 from vitsmith.engines.plan import Goal
 from vitsmith.errors import InputError, MissingPackageError, OutputError, VitsmithError
 from vitsmith.export.parts import GATE_INPUTS, Part, parts_of
+from vitsmith.export.program import MERGING, THRESHOLDS
 from vitsmith.gate import Thresholds, agreement_of, compare
-from vitsmith.models.config import LiTConfig
+from vitsmith.models.config import LiTConfig, merges
 from vitsmith.models.lit import LiT
 from vitsmith.specs import ProgramSpec
 from vitsmith.stream import ImageStream
@@ -102,6 +103,8 @@ class Candidates:
         self._base: Runner | None = None
         self._expected = self._answers(open_engine(bundle, "torch", precision="fp32"), "the original")
         self.top1 = self._accuracy(self._expected)
+        self.says_one_thing = not self._embeds and len(np.unique(self._expected.argmax(axis=-1))) == 1
+        """Whether all images that judge are of one class to the original: then agreement says little."""
 
     @property
     def folder(self) -> Path:
@@ -118,7 +121,8 @@ class Candidates:
         spec = ProgramSpec()
         floats = self._write(spec, lambda files: _copy(self._programs.folder, files, "model."))
         runner = self._open(floats, "fp32")
-        gate = compare(self._bundle.run_torch, runner.throughput.run, self._tensors[:GATE_INPUTS], Thresholds())
+        allowed = (MERGING if merges(self._bundle.config) else THRESHOLDS)["fp32"]
+        gate = compare(self._bundle.run_torch, runner.throughput.run, self._tensors[:GATE_INPUTS], allowed)
         gate.require(f"the float {self._programs.program} program of {self._bundle.where}")
         attempts = [Attempt("float", None, "fp32", _mib(floats), self._judge(runner, "float fp32"))]
         self._base = runner

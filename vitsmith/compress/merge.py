@@ -19,7 +19,7 @@ from vitsmith.data.photos import sample_images
 from vitsmith.data.preprocess import preprocess
 from vitsmith.engines.base import open_engine
 from vitsmith.engines.machine import describe_machine
-from vitsmith.errors import InputError
+from vitsmith.errors import GateError, InputError
 from vitsmith.evaluate.scores import score_logits
 from vitsmith.evaluate.speed import Repetitions, Runs, Speed, measure_speed
 from vitsmith.models.build import build
@@ -93,8 +93,10 @@ def merged_bundle(bundle: Bundle, numbers: Numbers) -> Bundle:
 def sample_photos(bundle: Bundle) -> Photos:
     """Stand-ins for images of the user's own: the bundle's golden images and sample photographs."""
     golden = list(bundle.golden.images) if bundle.golden else []
-    photos = sample_images(2 * SAMPLES)
-    judges = golden + photos[SAMPLES + len(golden) :]
+    samples = sample_images(2 * SAMPLES)
+    # golden images are sample photographs too where nobody gave others
+    photos = [photo for photo in samples if not any(np.array_equal(photo, one) for one in golden)]
+    judges = (golden + photos[SAMPLES:])[:SAMPLES]
     return Photos(photos[:SAMPLES], judges, None, f"{len(judges)} golden and sample photographs")
 
 
@@ -185,10 +187,12 @@ class _Torch:
 
 
 def _answers(bundle: Bundle, sources: Sequence[ImageSource]) -> Array:
-    """Outputs (images, width). Raises ImageError at an unreadable one."""
+    """Outputs (images, width). Raises ImageError at an unreadable one, GateError for outputs that are no numbers."""
     engine: Any = _Torch(bundle)
     rows = ImageStream(bundle.images, engine, batch_size=BATCH).rows(sources)
     assert rows is not None
+    if not np.isfinite(rows).all():  # every NaN would name the same class
+        raise GateError(f"{bundle.where} gives outputs that are not finite numbers: nothing was written")
     return rows
 
 

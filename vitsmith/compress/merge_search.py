@@ -149,7 +149,7 @@ def polish(
     to another are tried, by a fixed chance, and kept where they help."""
     random, blocks = np.random.default_rng(0), merging_blocks(tower)
     seen = {best}
-    for _ in range(MOVES):
+    for _ in range(MOVES if blocks > 1 else 0):  # a single block has none to give tokens to
         step = max((tower.tokens - tower.prefix) // int(random.choice((16, 32))), 1)
         away, to = random.permutation(blocks)[:2].tolist()
         moved = [max(number - step, 0) if index == away else number for index, number in enumerate(best)]

@@ -39,7 +39,7 @@ class Budget:
     def objections(self, point: Point, original_top1: float) -> list[str]:
         """Why the point does not fit, in words; [] when it does."""
         drop = 100 * (original_top1 - point.top1)
-        said = [f"loses {drop:.2f} points (allowed {self.max_drop:g})"] if drop > self.max_drop else []
+        said = [f"loses {drop:.2f} points (allowed {self.max_drop:g})"] if drop > self.max_drop + 1e-9 else []
         for what, value, most, unit in (
             ("takes", point.latency_ms, self.latency_ms, "ms"),
             ("needs", point.memory_mib, self.memory_mib, "MiB of memory"),

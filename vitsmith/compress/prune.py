@@ -138,23 +138,24 @@ def measure_in_turns(engines: Sequence[Engine], images: Array) -> list[tuple[Spe
 
 
 def _bundle_of(model: ImageModel, original: Bundle) -> Bundle:
-    """A bundle that reads images and names classes as the original does."""
-    source = Provenance(source=f"vitsmith prune {original.where}")
-    return Bundle.of(model, images=original.images, labels=original.labels, provenance=source)
-
-
-def _described(found: Pruned) -> Bundle:
-    """The bundle of the last stage, which says where it comes from and how good it is."""
-    original, last = found.original, found.stages[-1]
-    steps = f"distilled from it for {found.recipe.schedule.steps} updates" if found.recipe else "not trained since"
-    provenance = Provenance(
+    """A bundle that reads images and names classes as the original does, and says what it was cut from."""
+    source = Provenance(
         source=f"vitsmith prune {original.where}",
         format="pruned",
         parent=original.where,
         date=datetime.date.today().isoformat(),
         vitsmith=__version__,
-        notes=(f"pruned: {describe_sizes(model_config(original), model_config(found.bundle))}; {steps}",),
+        notes=(*original.provenance.notes, f"pruned: {describe_sizes(model_config(original), model.config)}"),
     )
+    return Bundle.of(model, images=original.images, labels=original.labels, provenance=source)
+
+
+def _described(found: Pruned) -> Bundle:
+    """The bundle of the last stage, which says where it comes from and how good it is."""
+    last = found.stages[-1]
+    steps = f"distilled from it for {found.recipe.schedule.steps} updates" if found.recipe else "not trained since"
+    *notes, pruned = found.bundle.provenance.notes
+    provenance = found.bundle.provenance.model_copy(update={"notes": (*notes, f"{pruned}; {steps}")})
     low, high = last.scores.top1_interval
     name = "top1" if found.material.labelled else "agreement"
     about = {"machine": describe_machine(), "date": provenance.date}

@@ -49,6 +49,9 @@ PROGRAMS: dict[str, Callable[[list[Part], Path], Programs]] = {"openvino": _open
 """What writes the programs of an engine."""
 
 
+_ONE_CLASS = "the original answers all images that judge with one class: agreement says little, give images of several"
+
+
 def quantize(
     bundle: Bundle,
     photos: Photos,
@@ -100,6 +103,8 @@ def quantize(
         result = Quantized(
             bundle, settings, photos, candidates.top1, floats, climbed, None, _remarks(bundle, photos, settings)
         )
+        if candidates.says_one_thing and photos.labels is None:
+            result = replace(result, remarks=(*result.remarks, _ONE_CLASS))
         if climbed.chosen is None:
             return result
         return replace(result, bundle=_write(result, candidates, folder))
@@ -178,6 +183,8 @@ def _measurements(result: Quantized, chosen: Attempt) -> list[Measurement]:
     judged, speedup, photos, engine = chosen.judged, chosen.speedup, result.photos, result.settings.engine
     assert judged is not None and speedup is not None
     about = {"machine": describe_machine(), "date": datetime.date.today().isoformat()}
+    embeds = isinstance(result.original.config, LiTConfig) or not result.original.classes
+    what = "mean cosine" if embeds else "agreement"
     found = []
     if judged.top1 is not None:
         count = len(photos.judges)
@@ -185,7 +192,7 @@ def _measurements(result: Quantized, chosen: Attempt) -> list[Measurement]:
         found.append(Measurement(name="top1", value=judged.top1, low=low, high=high, data=photos.name, **about))
     return [
         *found,
-        Measurement(name="agreement with the float model", value=judged.agreement, data=photos.name, **about),
+        Measurement(name=f"{what} with the float model", value=judged.agreement, data=photos.name, **about),
         Measurement(
             name=f"images_per_second ({engine}, batches of {result.settings.batch})",
             value=speedup.images_per_second,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import datetime
+
 import torch
 
+from vitsmith import __version__
 from vitsmith.data.photos import sample_images
 from vitsmith.errors import ConfigError
 from vitsmith.layers.positions import ResizeMethod, resize_positions
@@ -34,7 +37,14 @@ def resize_bundle(bundle: Bundle, image_size: tuple[int, int], *, positions: Res
     resized.load_state_dict({name: array.clone() for name, array in arrays.items()}, assign=True)
     note = f"resized from {show_size(old.image_size)} to {show_size(image_size)} without fine-tuning"
     provenance = bundle.provenance.model_copy(
-        update={"source": "vitsmith compress", "parent": bundle.where, "notes": (*bundle.provenance.notes, note)}
+        update={
+            "source": "vitsmith compress",
+            "sha256": "",  # is of the file that the parent was read from
+            "parent": bundle.where,
+            "date": datetime.date.today().isoformat(),
+            "vitsmith": __version__,
+            "notes": (*bundle.provenance.notes, note),
+        }
     )
     images = bundle.images.model_copy(update={"size": image_size})
     made = Bundle.of(resized, images=images, labels=bundle.labels, provenance=provenance)

@@ -52,6 +52,8 @@ def image_tower(config: Any, where: str) -> ViTConfig:
         raise InputError(f"{where} gives an answer for every token: merge models that give one answer an image")
     if tower.merge:
         raise InputError(f"{where} merges tokens already: start from the model that it was made of")
+    if tower.tokens - tower.prefix < 2:
+        raise InputError(f"{where} looks at one patch, and there is none that it could merge with")
     if tower.depth < 2:
         raise InputError(f"{where} has one block, and nothing comes after it that merging could save")
     return tower

@@ -8,6 +8,7 @@ of its own verb. The *choice* is made from all candidates, and verified on image
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import product
@@ -16,11 +17,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from vitsmith import __version__
 from vitsmith.compress.material import Material
 from vitsmith.compress.pareto import Budget, Choice, Point, choose, dominates, front
 from vitsmith.data.samples import Samples, place_of
-from vitsmith.errors import DatasetError, GateError, InputError
+from vitsmith.engines.machine import describe_machine
+from vitsmith.errors import DatasetError, GateError, InputError, MissingPackageError, OutputError
 from vitsmith.models.cost import flops
+from vitsmith.specs import Measurement
 from vitsmith.weights.bundle import Bundle
 
 FEWEST = 40
@@ -112,6 +116,8 @@ class Found:
     original_top1: float
     """On the images that choose."""
     budget: Budget
+    data: str = ""
+    """What reports call the images."""
     candidates: list[Candidate] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
     chosen: Candidate | None = None
@@ -134,12 +140,27 @@ class Found:
         """Whether something was chosen, and is as right as it must be where it was verified."""
         return self.chosen is not None and self.lost <= self.budget.max_drop + 1e-9
 
+    def verified_bundle(self) -> Bundle:
+        """The choice, with what was measured of it: top-1 where it had no say in the choice."""
+        assert self.chosen is not None and self.verified is not None
+        chosen = self.chosen
+        about = {"machine": describe_machine(), "date": datetime.date.today().isoformat()}
+        return chosen.bundle.measured(
+            Measurement(name="top1", value=self.verified[1], data=f"{self.data}, images without a say", **about),
+            Measurement(name=f"latency_p50 ({chosen.engine}, one image)", value=chosen.latency_ms, unit="ms", **about),
+            Measurement(name=f"peak memory ({chosen.engine}, one image)", value=chosen.memory_mib, unit="MiB", **about),
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON."""
         on_front = self.front
         return {
             "original": self.original.where,
             "original_top1": self.original_top1,
+            "data": self.data,
+            "machine": describe_machine(),
+            "date": datetime.date.today().isoformat(),
+            "vitsmith": __version__,
             "budget": vars(self.budget),
             "candidates": [
                 {
@@ -192,7 +213,7 @@ def search(
     holds says `Found.holds`. Raises DatasetError for too few images.
     """
     choosing, verifying = halves(material.splits.val)
-    found = Found(bundle, workshop.score(bundle, choosing), budget)
+    found = Found(bundle, workshop.score(bundle, choosing), budget, material.name)
     say(f"the original: {found.original_top1:.2%} on {len(choosing)} images that choose")
     bench = _Bench(found, workshop, choosing, folder, say)
     first, *others = space.precisions
@@ -220,6 +241,8 @@ def find_variants(found: Found, space: Space, workshop: Workshop, choosing: Samp
             continue
         try:
             name, changed = workshop.change(found.original, keep, resolution, merge)
+        except (MissingPackageError, OutputError):  # the machine's fault, which no other variant mends
+            raise
         except InputError as error:
             found.refused.append(Refused(wish, str(error)))
             continue
@@ -229,7 +252,7 @@ def find_variants(found: Found, space: Space, workshop: Workshop, choosing: Samp
         top1 = workshop.score(changed, choosing)
         drop = 100 * (found.original_top1 - top1)
         say(f"{name}: {top1:.2%}, {flops(changed.config) / 1e9:.3g} GFLOPs")
-        if drop > found.budget.max_drop:
+        if drop > found.budget.max_drop + 1e-9:
             reason = f"loses {drop:.2f} points in float32 (allowed {found.budget.max_drop:g})"
             found.refused.append(Refused(name, reason))
         else:
@@ -255,6 +278,8 @@ class _Bench:
         try:
             program = self.workshop.compile(variant.bundle, precision, self.folder / str(self.count))
             engine, latency, memory, size = self.workshop.measure(program)
+        except (MissingPackageError, OutputError):
+            raise
         except (GateError, InputError) as error:
             self.found.refused.append(Refused(title, str(error)))
             self.say(f"{title}: {error}")

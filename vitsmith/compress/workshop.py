@@ -141,7 +141,10 @@ class RealWorkshop:
                 recipe = recovery_recipe(original, self._data, changes)
                 assert isinstance(pruned.model, ImageModel)
                 model = recover(pruned.model, original, self._material, recipe)
-                pruned = Bundle.of(model, images=original.images, labels=original.labels, provenance=pruned.provenance)
+                *notes, note = pruned.provenance.notes
+                told = (*notes, f"{note}; distilled from it for {self._steps} updates")
+                provenance = pruned.provenance.model_copy(update={"notes": told})
+                pruned = Bundle.of(model, images=original.images, labels=original.labels, provenance=provenance)
             assert not isinstance(original.config, LiTConfig) and not isinstance(pruned.config, LiTConfig)
             self._pruned[keep] = f"pruned ({describe_sizes(original.config, pruned.config)})", pruned
         return self._pruned[keep]
