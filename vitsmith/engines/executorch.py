@@ -80,8 +80,8 @@ class _Program:
         if self._largest == 1 and batch is None:
             check_batch(path, 1, None)  # single images only
         if not self._runs((batch or 1, *shape[1:])):
-            if batch is None and self._runs(shape):
-                check_batch(path, self._largest, None)
+            if self._runs(shape):
+                check_batch(path, self._largest, batch)
             raise BundleError(f"{path} does not run here: export it again, or use another target")
 
     def run(self, inputs: Array) -> Array:
