@@ -15,8 +15,8 @@ Each goes through `vitsmith.compress.quantize` as the verb does it (300 training
 judge, at most 0.5 points may be lost, at least 1.2 times float's speed in batches of 8), but to the end of the ladder,
 so that the table has every rung. Then the same once more with calibration images that were preprocessed wrongly: values
 a fiftieth of what they should be, which makes the range of the patch embedding's input far too narrow. What has that in
-int8 must be refused; with the patch embedding in float the LayerNorm behind it takes the scale out again, and the program
-is right.
+int8 must be refused; with the patch embedding in float the LayerNorm behind it takes the scale out again, and the
+program is right.
 
 --folder keeps the trained models, and takes them from there when they exist.
 """

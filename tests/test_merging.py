@@ -20,7 +20,7 @@ from vitsmith.compress.calibration import Photos
 from vitsmith.compress.groups import groups
 from vitsmith.compress.merge import check_mergeable, merge, merge_by, sample_photos
 from vitsmith.compress.merge_search import Goal, Losses, divergence, grow, measure_losses, search
-from vitsmith.compress.merged import Gains, Standard, check_place, write_merged
+from vitsmith.compress.merged import Gains, Standard, write_merged
 from vitsmith.compress.schedules import Wish, clipped, describe, fit, saved, spread
 from vitsmith.data.photos import sample_images
 from vitsmith.data.preprocess import preprocess
@@ -34,6 +34,7 @@ from vitsmith.models.configure import change, configure
 from vitsmith.models.cost import flops
 from vitsmith.report.figure import LIGHT, png
 from vitsmith.report.merging import draw_merging, labels_of_pixels, painted
+from vitsmith.runs import check_place
 from vitsmith.weights.bundle import Bundle
 
 LARGER = change(VIT, image_size=(40, 48), depth=3)
@@ -387,10 +388,10 @@ def test_a_merged_bundle_is_the_same_weights_with_another_configuration(tmp_path
     facts = json.loads((tmp_path / "run" / "merge.json").read_text())
     assert facts["speed"]["speedups"] == pytest.approx([1.1, 1.3]) and facts["tries"][0]["numbers"][-1] == 0
     with pytest.raises(OutputError, match="--force"):
-        check_place(tmp_path / "run", force=False)
-    check_place(tmp_path / "run", force=True)
+        check_place("merge", tmp_path / "run", force=False)
+    check_place("merge", tmp_path / "run", force=True)
     with pytest.raises(OutputError, match="no run of merge"):
-        check_place(tmp_path, force=True)
+        check_place("merge", tmp_path, force=True)
 
 
 def test_agreement_and_accuracy_are_counted():

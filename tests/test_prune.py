@@ -24,7 +24,7 @@ from vitsmith.compress.cut import keep_blocks, keep_parts, largest
 from vitsmith.compress.importance import PLACES, score_blocks, score_parts
 from vitsmith.compress.material import Material, labelled_material, spread, unlabelled_material
 from vitsmith.compress.prune import Looked, measure_in_turns, prune, prune_bundle
-from vitsmith.compress.pruned import Demands, check_place, write_pruned
+from vitsmith.compress.pruned import Demands, write_pruned
 from vitsmith.compress.recovery import recover, recovery_recipe
 from vitsmith.compress.sizes import Pruning, plan_sizes, step_of
 from vitsmith.data.samples import Samples
@@ -35,7 +35,7 @@ from vitsmith.models.config import ModelConfig
 from vitsmith.models.configure import change, configure
 from vitsmith.models.cost import flops, parameters
 from vitsmith.predict import Predictor
-from vitsmith.runs import Run
+from vitsmith.runs import Run, check_place
 from vitsmith.specs import Labels
 from vitsmith.train.run import train_to_bundle
 from vitsmith.weights.bundle import Bundle
@@ -618,13 +618,13 @@ def test_nothing_is_left_of_a_run_that_cannot_be_written(
 def test_only_runs_of_prune_are_replaced(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
-    check_place(tmp_path / "new", force=False)
+    check_place("prune", tmp_path / "new", force=False)
     with pytest.raises(OutputError, match="choose another --out, or replace it with --force"):
-        check_place(tmp_path / "mine", force=False)
+        check_place("prune", tmp_path / "mine", force=False)
     with pytest.raises(OutputError, match="holds no run of prune and would be lost"):
-        check_place(tmp_path / "mine", force=True)
+        check_place("prune", tmp_path / "mine", force=True)
     (tmp_path / "mine" / "prune.json").write_text("{}")
-    check_place(tmp_path / "mine", force=True)
+    check_place("prune", tmp_path / "mine", force=True)
 
 
 # --- the command line

@@ -37,7 +37,7 @@ from vitsmith.compress.ladder import (
 from vitsmith.compress.onnx_int8 import OnnxPrograms
 from vitsmith.compress.openvino_int8 import OpenVinoPrograms
 from vitsmith.compress.quantize import quantize
-from vitsmith.compress.quantized import Settings, check_place
+from vitsmith.compress.quantized import Settings
 from vitsmith.compress.sensitivity import measure_sensitivity, round_inputs, round_weights
 from vitsmith.compress.sites import describe_sites, nodes_by_site, site_of
 from vitsmith.compress.speedup import Runner, Turns, measure_speedup
@@ -62,6 +62,7 @@ from vitsmith.models.build import build
 from vitsmith.models.config import ViTConfig
 from vitsmith.models.configure import change
 from vitsmith.predict import Predictor
+from vitsmith.runs import check_place
 from vitsmith.specs import ProgramSpec
 from vitsmith.weights.bundle_folder import read_bundle, write_bundle
 from vitsmith.weights.checkpoints import save
@@ -683,9 +684,9 @@ def test_wrong_use_is_told_and_leaves_no_folder(
 def test_a_place_that_holds_something_else_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(OutputError, match="holds no run of quantize and would be lost"):
-        check_place(tmp_path, force=True)
+        check_place("quantize", tmp_path, force=True)
     with pytest.raises(OutputError, match="is a file"):
-        check_place(tmp_path / "thesis.tex", force=True)
+        check_place("quantize", tmp_path / "thesis.tex", force=True)
 
 
 @pytest.mark.parametrize("name", ["vit-token", "mixer"])

@@ -5,20 +5,53 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
 from vitsmith.errors import InputError, OutputError
-from vitsmith.files import new_folder, write_text
+from vitsmith.files import check_writable, new_folder, replacing_folder, write_text
 
 
 def model_name(model: str) -> str:
     """What to call a run after a model: 'pets' for runs/train/pets/model, 'B_16' for B_16.npz."""
     path = Path(model)
     return path.resolve().parent.name if path.name in ("model", ".", "") else path.stem
+
+
+def check_place(verb: str, out: Path | None, *, force: bool) -> None:
+    """Raises OutputError, before any work, when a run could not be written to `out`, or would replace something.
+
+    With `force` an earlier run of the same verb, known by its `<verb>.json`, may be replaced, and nothing else.
+    """
+    if out is None:
+        return
+    if out.exists() and not out.is_dir():
+        raise OutputError(f"{out} is a file: choose another --out")
+    if out.exists() and any(out.iterdir()):
+        if not force:
+            raise OutputError(f"{out} exists: choose another --out, or replace it with --force")
+        if not (out / f"{verb}.json").is_file():
+            raise OutputError(f"{out} holds no run of {verb} and would be lost: choose another --out")
+    check_writable(out)
+
+
+@contextmanager
+def whole_run(verb: str, name: str, out: Path | None = None) -> Iterator[tuple[Run, Path]]:
+    """A run that appears whole or not at all, and where it will be: `out`, or a new folder under `runs/<verb>`.
+
+    What is at `out` is replaced.
+    """
+    target = out if out is not None else new_folder(Path("runs") / verb / name)
+    try:
+        with replacing_folder(target) as partial, Run(verb, name, partial) as run:
+            yield run, target
+    except BaseException:
+        with suppress(OSError):  # the name that was taken, while there is nothing in it
+            target.rmdir()
+        raise
 
 
 class Run:

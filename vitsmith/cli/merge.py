@@ -58,10 +58,10 @@ def merge(
     """Merge tokens and compare. If answers change or no time is saved, nothing is written (exit 3)."""
     from vitsmith.compress.merge import check_mergeable
     from vitsmith.compress.merge import merge as run
-    from vitsmith.compress.merged import Standard, check_place, write_merged
+    from vitsmith.compress.merged import Standard, write_merged
     from vitsmith.compress.schedules import Wish
     from vitsmith.errors import InputError
-    from vitsmith.runs import model_name
+    from vitsmith.runs import check_place, model_name
     from vitsmith.weights.checkpoints import load
     from vitsmith.weights.labels import with_labels
 
@@ -70,7 +70,7 @@ def merge(
     if split and not data:
         raise InputError("--split chooses a part of --data: give that too")
     wish = Wish(schedule.value, ratio, tokens)
-    check_place(out, force=force)
+    check_place("merge", out, force=force)
     bundle = with_labels(load(model, vocabulary=vocabulary), labels)
     check_mergeable(bundle)
     photos = _photos(bundle, data, split, images or [], seed)

@@ -58,16 +58,16 @@ def prune(
     """Leave out heads, hidden units and blocks, distil, compare. If too much is lost, nothing is written (exit 3)."""
     from vitsmith.compress.material import check_prunable
     from vitsmith.compress.prune import prune as run
-    from vitsmith.compress.pruned import Demands, check_place, model_config, write_pruned
+    from vitsmith.compress.pruned import Demands, model_config, write_pruned
     from vitsmith.compress.sizes import Pruning, plan_sizes
     from vitsmith.errors import InputError
-    from vitsmith.runs import model_name
+    from vitsmith.runs import check_place, model_name
     from vitsmith.weights.checkpoints import load
     from vitsmith.weights.labels import with_labels
 
     if bool(data) == bool(images):
         raise InputError("say what to prune by: labelled images with --data, or images without labels with --images")
-    check_place(out, force=force)
+    check_place("prune", out, force=force)
     bundle = with_labels(load(model), labels)
     wanted = Pruning(heads, mlp_width, tokens_mlp_width, depth, keep, method.value, calibration)
     check_prunable(bundle)

@@ -63,9 +63,9 @@ def quantize(
     from vitsmith.compress.calibration import Amounts
     from vitsmith.compress.ladder import Demands
     from vitsmith.compress.quantize import check_quantizable, quantize_to
-    from vitsmith.compress.quantized import RESULT, Settings, check_place, run_folder
+    from vitsmith.compress.quantized import RESULT, Settings, run_folder
     from vitsmith.errors import InputError
-    from vitsmith.runs import model_name
+    from vitsmith.runs import check_place, model_name
     from vitsmith.weights.checkpoints import load
     from vitsmith.weights.labels import with_labels
 
@@ -73,7 +73,7 @@ def quantize(
         raise InputError("int8 is calibrated on real images of your task: give --images FOLDER or --data DATA")
     if split and not data:
         raise InputError("--split chooses a part of --data: give that too")
-    check_place(out, force=force)
+    check_place("quantize", out, force=force)
     name = _engine(engine)
     bundle = with_labels(load(model), labels)
     check_quantizable(bundle, name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from math import isinf
 from pathlib import Path
@@ -11,10 +10,10 @@ from typing import Any
 from vitsmith.compress.calibration import Photos
 from vitsmith.compress.schedules import Numbers, describe
 from vitsmith.engines.machine import describe_machine
-from vitsmith.errors import GateError, OutputError
+from vitsmith.errors import GateError
 from vitsmith.evaluate.speed import Speed
-from vitsmith.files import check_writable, new_folder, replacing, replacing_folder
-from vitsmith.runs import Run
+from vitsmith.files import replacing
+from vitsmith.runs import whole_run
 from vitsmith.weights.bundle import Bundle
 from vitsmith.weights.bundle_folder import read_bundle, write_bundle
 
@@ -170,23 +169,6 @@ class Merged:
         return facts
 
 
-def check_place(out: Path | None, *, force: bool) -> None:
-    """Raises OutputError, before any work, when the result could not be written to `out`, or would replace something.
-
-    With `force` another run of `merge` may be replaced, and nothing else.
-    """
-    if out is None:
-        return
-    if out.exists() and not out.is_dir():
-        raise OutputError(f"{out} is a file: choose another --out")
-    if out.exists() and any(out.iterdir()):
-        if not force:
-            raise OutputError(f"{out} exists: choose another --out, or replace it with --force")
-        if not (out / RESULT).is_file():
-            raise OutputError(f"{out} holds no run of merge and would be lost: choose another --out")
-    check_writable(out)
-
-
 def write_merged(merged: Merged, name: str, out: Path | None = None, *, picture: bytes | None = None) -> Bundle:
     """Writes a run of `merge`, by default into `runs/merge/<name>`, whole or not at all, and gives the bundle in it.
 
@@ -194,16 +176,10 @@ def write_merged(merged: Merged, name: str, out: Path | None = None, *, picture:
     GateError when the gate said no, OutputError.
     """
     merged.require()
-    target = out if out is not None else new_folder(Path("runs") / "merge" / name)
-    try:
-        with replacing_folder(target) as partial, Run("merge", name, partial) as run:
-            run.write_json(RESULT, merged.to_dict())
-            if picture is not None:
-                with replacing(run.folder / PICTURE) as path:
-                    path.write_bytes(picture)
-            write_bundle(merged.bundle, run.folder / MODEL)
-    except BaseException:
-        with suppress(OSError):  # the name that was taken, while there is nothing in it
-            target.rmdir()
-        raise
+    with whole_run("merge", name, out) as (run, target):
+        run.write_json(RESULT, merged.to_dict())
+        if picture is not None:
+            with replacing(run.folder / PICTURE) as path:
+                path.write_bytes(picture)
+        write_bundle(merged.bundle, run.folder / MODEL)
     return read_bundle(target / MODEL, verify=False)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,11 @@ from typing import Any
 from vitsmith.compress.material import Material
 from vitsmith.compress.sizes import describe_sizes
 from vitsmith.engines.machine import describe_machine
-from vitsmith.errors import GateError, OutputError
+from vitsmith.errors import GateError
 from vitsmith.evaluate.scores import Scores
 from vitsmith.evaluate.speed import Speed
-from vitsmith.files import check_writable, new_folder, replacing_folder
 from vitsmith.models.config import ImageModelConfig, LiTConfig
-from vitsmith.runs import Run
+from vitsmith.runs import whole_run
 from vitsmith.train.events import Event
 from vitsmith.train.history import row_of
 from vitsmith.train.recipe import TrainRecipe
@@ -157,23 +155,6 @@ def model_config(bundle: Bundle) -> ImageModelConfig:
     return config
 
 
-def check_place(out: Path | None, *, force: bool) -> None:
-    """Raises OutputError, before any work, when the result could not be written to `out`, or would replace something.
-
-    With `force` another run of `prune` may be replaced, and nothing else.
-    """
-    if out is None:
-        return
-    if out.exists() and not out.is_dir():
-        raise OutputError(f"{out} is a file: choose another --out")
-    if out.exists() and any(out.iterdir()):
-        if not force:
-            raise OutputError(f"{out} exists: choose another --out, or replace it with --force")
-        if not (out / RESULT).is_file():
-            raise OutputError(f"{out} holds no run of prune and would be lost: choose another --out")
-    check_writable(out)
-
-
 def write_pruned(
     pruned: Pruned,
     name: str,
@@ -187,17 +168,11 @@ def write_pruned(
     is replaced. Raises GateError when the gate said no, OutputError.
     """
     pruned.require()
-    target = out if out is not None else new_folder(Path("runs") / "prune" / name)
-    try:
-        with replacing_folder(target) as partial, Run("prune", name, partial) as run:
-            for event in events:
-                run.log(**row_of(event))
-            if pruned.recipe is not None:
-                run.write_json("recipe.json", pruned.recipe.model_dump(mode="json"))
-            run.write_json(RESULT, pruned.to_dict())
-            write_bundle(pruned.bundle, run.folder / MODEL)
-    except BaseException:
-        with suppress(OSError):  # the name that was taken, while there is nothing in it
-            target.rmdir()
-        raise
+    with whole_run("prune", name, out) as (run, target):
+        for event in events:
+            run.log(**row_of(event))
+        if pruned.recipe is not None:
+            run.write_json("recipe.json", pruned.recipe.model_dump(mode="json"))
+        run.write_json(RESULT, pruned.to_dict())
+        write_bundle(pruned.bundle, run.folder / MODEL)
     return read_bundle(target / MODEL, verify=False)

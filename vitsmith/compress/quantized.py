@@ -13,8 +13,8 @@ from vitsmith import __version__
 from vitsmith.compress.calibration import Photos
 from vitsmith.compress.ladder import Attempt, Climb, Demands
 from vitsmith.engines.machine import describe_machine
-from vitsmith.errors import GateError, OutputError
-from vitsmith.files import check_writable, new_folder
+from vitsmith.errors import GateError
+from vitsmith.files import new_folder
 from vitsmith.weights.bundle import Bundle
 
 MODEL, RESULT = "model", "quantize.json"
@@ -95,23 +95,6 @@ class Quantized:
             "written": str(self.bundle.folder) if self.bundle else None,
             "remarks": list(self.remarks),
         }
-
-
-def check_place(out: Path | None, *, force: bool) -> None:
-    """Raises OutputError, before any work, when the result could not be written to `out`, or would replace something.
-
-    With `force` another run of `quantize` may be replaced, and nothing else.
-    """
-    if out is None:
-        return
-    if out.exists() and not out.is_dir():
-        raise OutputError(f"{out} is a file: choose another --out")
-    if out.exists() and any(out.iterdir()):
-        if not force:
-            raise OutputError(f"{out} exists: choose another --out, or replace it with --force")
-        if not (out / RESULT).is_file():
-            raise OutputError(f"{out} holds no run of quantize and would be lost: choose another --out")
-    check_writable(out)
 
 
 @contextmanager

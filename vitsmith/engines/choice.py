@@ -28,7 +28,7 @@ def open_best(bundle: Bundle, names: Sequence[str], settings: Settings, open_one
     if len(names) == 1 or is_small(bundle) or bundle.folder is None:
         opened = open_one(bundle, names[0], settings)
         opened.why = (
-            f"{names[0]}: the only engine installed here that runs this without compiling it at every start"
+            f"{names[0]}: the only engine installed here that runs this"
             + ("" if settings.precision == "auto" else f" in {settings.precision}")
             if len(names) == 1
             else f"{names[0]}: the model is so small that others were not tried"
