@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from vitsmith.data.images import MAX_PIXELS, ImageSource
-from vitsmith.engines.base import open_engine
+from vitsmith.engines.base import Engine, open_engine
 from vitsmith.errors import ImageError, InputError
 from vitsmith.models.config import LiTConfig
 from vitsmith.specs import Labels
@@ -60,7 +60,8 @@ class Predictor:
 
     Args:
         bundle: a bundle, or anything `vitsmith.load` takes.
-        engine: 'auto', or a name: 'torch', 'torch-compiled', 'onnx', 'openvino', 'executorch'.
+        engine: 'auto', or a name: 'torch', 'torch-compiled', 'onnx', 'openvino', 'executorch'; or one that was opened
+            for this bundle, with its own threads and precision.
         batch_size: images given to the engine at once; the last batch may be smaller.
         decoders: threads that read and preprocess; default one for each core.
         threads: cores the engine uses; default all.
@@ -73,7 +74,7 @@ class Predictor:
     def __init__(
         self,
         bundle: Bundle | str | os.PathLike[str],
-        engine: str = "auto",
+        engine: str | Engine = "auto",
         *,
         batch_size: int = 16,
         decoders: int | None = None,
@@ -90,7 +91,9 @@ class Predictor:
             raise InputError(f"{self.bundle.where} gives logits for each patch, not one answer for an image")
         if threads is not None and threads < 1:
             raise InputError(f"threads must be at least 1, got {threads}")
-        self.engine = open_engine(self.bundle, engine, threads=threads, precision=precision)
+        if isinstance(engine, str):
+            engine = open_engine(self.bundle, engine, threads=threads, precision=precision)
+        self.engine = engine
         self.images = ImageStream(
             self.bundle.images, self.engine, batch_size=batch_size, decoders=decoders, max_pixels=max_pixels
         )

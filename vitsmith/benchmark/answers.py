@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from vitsmith.benchmark.contenders import Subject
-from vitsmith.data.images import ImageSource
 from vitsmith.data.preprocess import preprocess
 from vitsmith.data.samples import Samples
 from vitsmith.engines.base import Engine
@@ -17,8 +16,8 @@ from vitsmith.errors import GateError, InputError
 from vitsmith.evaluate.evaluation import Evaluation, evaluate, match_classes
 from vitsmith.gate import Thresholds, agreement_of, lowest_cosine, relative_difference
 from vitsmith.models.config import LiTConfig
+from vitsmith.predict import Predictor
 from vitsmith.specs import Labels
-from vitsmith.stream import ImageStream
 from vitsmith.weights.bundle import Bundle
 
 Array = np.ndarray[Any, Any]
@@ -90,33 +89,9 @@ def compare_with(reference: Reference, engine: Engine, bundle: Bundle) -> Parity
     )
 
 
-@dataclass(frozen=True, eq=False)
-class EngineClassifier:
-    """An opened engine as something that can be evaluated."""
-
-    bundle: Bundle
-    engine: Engine
-    batch: int
-
-    @property
-    def where(self) -> str:
-        """What messages call it."""
-        return self.bundle.where
-
-    @property
-    def labels(self) -> Labels | None:
-        """Names of the classes, in the order of the logits."""
-        return self.bundle.labels
-
-    def logits(self, images: Iterable[ImageSource]) -> Array:
-        """float32 (images, classes), in order. Raises ImageError at an unreadable one."""
-        rows = ImageStream(self.bundle.images, self.engine, batch_size=self.batch).rows(images)
-        return np.zeros((0, self.bundle.classes), np.float32) if rows is None else rows
-
-
 def evaluate_engine(bundle: Bundle, engine: Engine, samples: Samples) -> Evaluation:
     """Accuracy of an opened engine."""
-    return evaluate(EngineClassifier(bundle, engine, TOGETHER), samples)
+    return evaluate(Predictor(bundle, engine, batch_size=TOGETHER), samples)
 
 
 def require_classes(subjects: Sequence[Subject], samples: Samples) -> None:
@@ -130,18 +105,7 @@ def require_classes(subjects: Sequence[Subject], samples: Samples) -> None:
             )
         if not bundle.classes or getattr(bundle.config, "pooling", "") in ("unpooled", "token_unpooled"):
             raise InputError(f"{bundle.where} gives no one class for an image: leave --data out")
-        match_classes(_Named(bundle.where, bundle.labels), samples)
-
-
-@dataclass(frozen=True)
-class _Named:
-    """As much of a classifier as it takes to match classes."""
-
-    where: str
-    labels: Labels | None
-
-    def logits(self, images: Iterable[ImageSource]) -> Array:
-        raise NotImplementedError
+        match_classes(bundle, samples)
 
 
 def _reference(name: str, images: Sequence[Array], outputs: Array, bundle: Bundle) -> Reference:

@@ -16,7 +16,6 @@ from vitsmith.data.samples import Lazy, Samples, place_of
 from vitsmith.errors import DatasetError, InputError
 from vitsmith.evaluate.evaluation import match_classes
 from vitsmith.models.config import LiTConfig, ViTConfig
-from vitsmith.specs import Labels
 from vitsmith.weights.bundle import Bundle
 
 Array = np.ndarray[Any, Any]
@@ -57,17 +56,6 @@ class Photos:
         return tuple(few)
 
 
-@dataclass(frozen=True, eq=False)
-class _Classes:
-    """What `match_classes` asks of a classifier."""
-
-    where: str
-    labels: Labels | None
-
-    def logits(self, images: Any) -> Array:
-        raise NotImplementedError
-
-
 def labelled_photos(
     bundle: Bundle, data: str, split: str = "", *, images: Sequence[ImageSource] = (), amounts: Amounts = Amounts()
 ) -> Photos:
@@ -82,18 +70,17 @@ def labelled_photos(
         raise InputError(
             f"{bundle.where} gives logits for each patch, so labels of images cannot judge it: give --images"
         )
-    model = _Classes(bundle.where, bundle.labels)
     if len(images):
         judging, name = open_labelled(data, split)
         calibration = _spread(images, amounts.calibration)
     else:
         splits = open_dataset(data, seed=amounts.seed)
-        match_classes(model, splits.train)
+        match_classes(bundle, splits.train)
         calibration = _chosen(splits.train, amounts.calibration, amounts.seed).sources
         judging, name = (open_labelled(data, split)) if split else (splits.val, f"{data}, held-out images")
         if split == "train":
             raise InputError("--split train is what calibrates: choose val or test, or calibrate with --images")
-    labels = match_classes(model, judging)
+    labels = match_classes(bundle, judging)
     judges = Samples(judging.classes, judging.sources, judging.names, labels)
     judges = _chosen(judges, amounts.judges, amounts.seed)
     _check_enough(len(calibration), len(judges), data)

@@ -51,9 +51,8 @@ def labelled_material(bundle: Bundle, data: str, *, seed: int = 0) -> Material:
     check_prunable(bundle)
     splits = open_dataset(data, seed=seed)
     _check_enough(len(splits.train) + len(splits.val), data)
-    model = Predictor(bundle, "torch", precision="fp32")
     train, val = (
-        Samples(_class_names(bundle), part.sources, part.names, match_classes(model, part), part.blocks)
+        Samples(_class_names(bundle), part.sources, part.names, match_classes(bundle, part), part.blocks)
         for part in (splits.train, splits.val)
     )
     return Material(Splits(train, val), True, f"{data}, {len(val)} held-out images")

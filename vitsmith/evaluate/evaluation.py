@@ -18,8 +18,8 @@ from vitsmith.evaluate.scores import Scores, score_logits
 from vitsmith.specs import Labels, Measurement
 
 
-class Classifier(Protocol):
-    """What can be evaluated: a `Predictor`, or a `ZeroShotClassifier`."""
+class Named(Protocol):
+    """What has names for its classes: a bundle, or a classifier."""
 
     @property
     def where(self) -> str:
@@ -28,6 +28,10 @@ class Classifier(Protocol):
     @property
     def labels(self) -> Labels | None:
         """Names of the classes, in the order of the logits."""
+
+
+class Classifier(Named, Protocol):
+    """What can be evaluated: a `Predictor`, or a `ZeroShotClassifier`."""
 
     def logits(self, images: Iterable[ImageSource]) -> np.ndarray[Any, Any]:
         """float32 (images, classes), in order."""
@@ -74,12 +78,12 @@ def evaluate(classifier: Classifier, samples: Samples, *, on_image: Callable[[],
     return Evaluation(score_logits(logits, labels), logits, labels, classifier.labels.names, seconds)
 
 
-def match_classes(classifier: Classifier, samples: Samples) -> np.ndarray[Any, Any]:
+def match_classes(model: Named, samples: Samples) -> np.ndarray[Any, Any]:
     """Labels of the samples as positions among the model's classes, matched by name and never by order."""
-    names = classifier.labels
+    names = model.labels
     if names is None:
         raise DatasetError(
-            f"{classifier.where} does not name its classes, so the folders of the data cannot be matched with them: "
+            f"{model.where} does not name its classes, so the folders of the data cannot be matched with them: "
             "give --labels FILE, one name a line in the order of the logits"
         )
     position = {name: index for index, name in enumerate(names.names)}

@@ -21,7 +21,7 @@ from vitsmith.data.preprocess import preprocess
 from vitsmith.data.samples import Samples
 from vitsmith.engines.base import Engine, open_engine
 from vitsmith.errors import BundleError, GateError, InputError, OutputError
-from vitsmith.evaluate.evaluation import evaluate
+from vitsmith.evaluate.evaluation import evaluate, match_classes
 from vitsmith.export.parts import Part, gate_images, parts_of
 from vitsmith.gate import Thresholds, Verdict, agreement_of, compare, relative_difference
 from vitsmith.models.config import LiTConfig, merges
@@ -98,6 +98,8 @@ def export_program(
     bundle, notes = _prepared(bundle, target)
     if gate.samples is not None and (isinstance(bundle.config, LiTConfig) or not bundle.classes):
         raise InputError(f"{bundle.where} has no classes of its own, so labelled data cannot judge it: give --images")
+    if gate.samples is not None:
+        match_classes(bundle, gate.samples)  # before any work
     images = gate.images if gate.images is not None and len(gate.images) else gate_images(bundle)
     tensors = np.stack([preprocess(image, bundle.images) for image in images])
     parts = parts_of(bundle, tensors, pixels=target.spec.pixels)
@@ -233,9 +235,9 @@ def _compare(
 def _require_accuracy(bundle: Bundle, candidate: Bundle, engine: Engine, gate: Gate) -> None:
     """Raises GateError when the candidate is right less often than allowed."""
     assert gate.samples is not None
-    before = evaluate(Predictor(bundle), gate.samples).scores.top1
-    after = evaluate(Predictor(candidate, engine=engine.name), gate.samples).scores.top1
-    if 100 * (before - after) > gate.max_drop:
+    before = evaluate(Predictor(bundle, "torch"), gate.samples).scores.top1
+    after = evaluate(Predictor(candidate, engine), gate.samples).scores.top1
+    if 100 * (before - after) > gate.max_drop + 1e-9:
         raise GateError(
             f"the {candidate.program} export of {bundle.where} was refused, nothing was written: on "
             f"{len(gate.samples)} labelled images top-1 falls from {before:.2%} to {after:.2%} "
