@@ -15,19 +15,15 @@ import numpy as np
 
 from vitsmith.engines.chunks import check_batch, padded, run_in_chunks
 from vitsmith.engines.graph_report import GraphReport
-from vitsmith.engines.pixels import pixels_from_tensors
-from vitsmith.engines.programs import PRECISION_WORDS, require_folder, require_pixels
+from vitsmith.engines.programs import ProgramEngine, Runs
 from vitsmith.engines.registry import USUAL, Settings
-from vitsmith.errors import BundleError, InputError, MissingPackageError
+from vitsmith.errors import BundleError, MissingPackageError
 from vitsmith.weights.bundle import Bundle
 
 Array = np.ndarray[Any, Any]
 
-PROGRAM = "model.pte"
-TEXT_PROGRAM = "text.pte"
 
-
-class ExecutorchEngine:
+class ExecutorchEngine(ProgramEngine):
     """Runs a bundle's model.pte, and for LiT its text.pte, which is opened on first use.
 
     The runtime has one pool of threads for the whole process, as large as the processor: `threads` does nothing.
@@ -36,32 +32,20 @@ class ExecutorchEngine:
     name = "executorch"
 
     def __init__(self, bundle: Bundle, settings: Settings = USUAL) -> None:
-        self._folder = require_folder(bundle)
-        self._bundle, self._spec = bundle, bundle.program_spec
-        self.precision = PRECISION_WORDS[self._spec.arithmetic]
-        self.why = ""
-        self._images = _Program(self._folder / PROGRAM, self._spec.batch)
-        self._texts: _Program | None = None
+        super().__init__(bundle)
+        self._images = _Program(self._path("model"), self._spec.batch)
 
-    def run(self, images: Array) -> Array:
-        return self._images.run(pixels_from_tensors(images, self._bundle.images) if self._spec.pixels else images)
+    @property
+    def _program(self) -> Runs:
+        return self._images
 
-    def run_pixels(self, pixels: Array) -> Array:
-        require_pixels(self._bundle)
-        return self._images.run(pixels)
-
-    def run_texts(self, tokens: Array) -> Array:
-        if self._texts is None:
-            path = self._folder / TEXT_PROGRAM
-            if not path.exists():
-                raise InputError(f"{self._folder} is a model of images alone: it cannot read text; export a LiT model")
-            self._texts = _Program(path, self._spec.batch)
-        return self._texts.run(tokens)
+    def _open_texts(self, path: Path) -> Runs:
+        return _Program(path, self._spec.batch)
 
     def report(self) -> GraphReport:
         from vitsmith.engines.executorch_report import report_on_executorch
 
-        return report_on_executorch(self._folder / PROGRAM, self._bundle)
+        return report_on_executorch(self._path("model"), self._bundle)
 
 
 class _Program:

@@ -11,53 +11,37 @@ import numpy as np
 from vitsmith.engines.chunks import check_batch, run_in_chunks
 from vitsmith.engines.graph_report import GraphReport
 from vitsmith.engines.machine import available_cores
-from vitsmith.engines.pixels import pixels_from_tensors
 from vitsmith.engines.plan import Plan, race
-from vitsmith.engines.programs import PRECISION_WORDS, is_small, require_folder, require_pixels, sample_inputs
+from vitsmith.engines.programs import ProgramEngine, Runs, is_small, sample_inputs
 from vitsmith.engines.registry import USUAL, Settings
 from vitsmith.engines.remembered import program_hash, question, recall, remember
-from vitsmith.errors import BundleError, InputError, MissingPackageError
+from vitsmith.errors import BundleError, MissingPackageError
 from vitsmith.weights.bundle import Bundle
 
 Array = np.ndarray[Any, Any]
 
-PROGRAM = "model.onnx"
-TEXT_PROGRAM = "text.onnx"
 
-
-class OnnxEngine:
+class OnnxEngine(ProgramEngine):
     """Runs a bundle's model.onnx, and for LiT its text.onnx, which is opened on first use."""
 
     name = "onnx"
 
     def __init__(self, bundle: Bundle, settings: Settings = USUAL) -> None:
-        self._folder = require_folder(bundle)
-        self._bundle, self._spec = bundle, bundle.program_spec
-        self.precision = PRECISION_WORDS[self._spec.arithmetic]
-        self.why = ""
-        self.plan, self._images = _settled(bundle, self._folder / PROGRAM, settings)
-        self._texts: _Graph | None = None
+        super().__init__(bundle)
+        self.plan, self._images = _settled(bundle, self._path("model"), settings)
 
-    def run(self, images: Array) -> Array:
-        return self._images.run(pixels_from_tensors(images, self._bundle.images) if self._spec.pixels else images)
+    @property
+    def _program(self) -> Runs:
+        return self._images
 
-    def run_pixels(self, pixels: Array) -> Array:
-        require_pixels(self._bundle)
-        return self._images.run(pixels)
-
-    def run_texts(self, tokens: Array) -> Array:
-        if self._texts is None:
-            path = self._folder / TEXT_PROGRAM
-            if not path.exists():
-                raise InputError(f"{self._folder} is a model of images alone: it cannot read text; export a LiT model")
-            self._texts = _Graph(path, self.plan, self._spec.batch)
-        return self._texts.run(tokens)
+    def _open_texts(self, path: Path) -> Runs:
+        return _Graph(path, self.plan, self._spec.batch)
 
     def report(self) -> GraphReport:
         from vitsmith.engines.onnx_report import report_on_onnx
 
         images = sample_inputs(self._bundle, self._spec.batch or 1)
-        return report_on_onnx(self._folder / PROGRAM, images, self._bundle)
+        return report_on_onnx(self._path("model"), images, self._bundle)
 
 
 class _Graph:

@@ -10,13 +10,11 @@ import numpy as np
 from vitsmith.engines.graph_report import GraphReport
 from vitsmith.engines.machine import available_cores
 from vitsmith.engines.openvino_graph import OpenVinoGraph, import_openvino
-from vitsmith.engines.pixels import pixels_from_tensors
 from vitsmith.engines.plan import Plan, default_plan, plans
 from vitsmith.engines.probing import EngineDied, probe
-from vitsmith.engines.programs import PRECISION_WORDS, is_small, require_folder, require_pixels
+from vitsmith.engines.programs import PRECISION_WORDS, ProgramEngine, Runs, is_small
 from vitsmith.engines.registry import USUAL, Settings
 from vitsmith.engines.remembered import place_of, program_hash, question, recall, remember
-from vitsmith.errors import InputError
 from vitsmith.weights.bundle import Bundle
 
 Array = np.ndarray[Any, Any]
@@ -25,7 +23,7 @@ HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 """INFERENCE_PRECISION_HINT: OpenVINO computes float programs in bfloat16 where the processor can, unless it is told."""
 
 
-class OpenVinoEngine:
+class OpenVinoEngine(ProgramEngine):
     """Runs a bundle's model.xml or model.onnx, and for LiT its text program, which is opened on first use.
 
     A program is compiled and run once in a child process before it is used on a machine for the first time: releases of
@@ -35,36 +33,27 @@ class OpenVinoEngine:
     name = "openvino"
 
     def __init__(self, bundle: Bundle, settings: Settings = USUAL) -> None:
-        self._folder = require_folder(bundle)
-        self._bundle, self._spec, self._settings = bundle, bundle.program_spec, settings
+        super().__init__(bundle)
+        self._settings = settings
         wanted = self._spec.rest if self._spec.precision == "int8" else settings.precision
         capabilities = import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         floats = wanted if wanted == "fp32" or wanted.upper() in capabilities else "fp32"
         self._hint, self._missing = HINTS[floats], wanted if floats != wanted else ""
         int8 = "int8" + (f", rest {floats}" if floats != "fp32" else "")
         self.precision = PRECISION_WORDS[int8 if self._spec.precision == "int8" else floats]
-        self.why = ""
-        self._images = self._open("model", settings.measure and not is_small(bundle))
-        self._texts: OpenVinoGraph | None = None
+        self._images = self._open(self._path("model"), settings.measure and not is_small(bundle))
 
     @property
     def plan(self) -> Plan:
         """How images are computed."""
         return self._images.plan
 
-    def run(self, images: Array) -> Array:
-        return self._images.run(pixels_from_tensors(images, self._bundle.images) if self._spec.pixels else images)
+    @property
+    def _program(self) -> Runs:
+        return self._images
 
-    def run_pixels(self, pixels: Array) -> Array:
-        require_pixels(self._bundle)
-        return self._images.run(pixels)
-
-    def run_texts(self, tokens: Array) -> Array:
-        if self._texts is None:
-            if not self._path("text").exists():
-                raise InputError(f"{self._folder} is a model of images alone: it cannot read text; export a LiT model")
-            self._texts = self._open("text", False)
-        return self._texts.run(tokens)
+    def _open_texts(self, path: Path) -> Runs:
+        return self._open(path, False)
 
     def report(self) -> GraphReport:
         from vitsmith.engines.openvino_report import report_on_openvino
@@ -74,11 +63,7 @@ class OpenVinoEngine:
             remarks.append(f"this processor does not compute in {self._missing}: floats are computed in fp32")
         return report_on_openvino(self._images.compiled, self._bundle, remarks)
 
-    def _path(self, part: str) -> Path:
-        return self._folder / f"{part}.{'onnx' if self._bundle.program == 'onnx' else 'xml'}"
-
-    def _open(self, part: str, measure: bool) -> OpenVinoGraph:
-        path = self._path(part)
+    def _open(self, path: Path, measure: bool) -> OpenVinoGraph:
         plan = self._settle(path, measure)
         return OpenVinoGraph(path, self._hint, plan, batch=self._spec.batch)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -28,17 +29,61 @@ SMALL_FLOPS = 10**8
 and what there is to gain is less than reading an image takes."""
 
 
+SUFFIXES = {"onnx": "onnx", "openvino": "xml", "executorch": "pte"}
+"""What the files of a program end with."""
+
+
+class Runs(Protocol):
+    """A program that is open, of one input and one output, for any batch."""
+
+    def run(self, inputs: Array) -> Array: ...
+
+
+class ProgramEngine(ABC):
+    """What engines of exported programs have in common: pixels, and a text program that is opened on first use."""
+
+    why = ""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._folder = require_folder(bundle)
+        self._bundle, self._spec = bundle, bundle.program_spec
+        self.precision = PRECISION_WORDS[self._spec.arithmetic]
+        self._texts: Runs | None = None
+
+    @property
+    @abstractmethod
+    def _program(self) -> Runs:
+        """Of images."""
+
+    @abstractmethod
+    def _open_texts(self, path: Path) -> Runs:
+        """The program of texts."""
+
+    def _path(self, part: Literal["model", "text"]) -> Path:
+        return self._folder / f"{part}.{SUFFIXES[self._bundle.program]}"
+
+    def run(self, images: Array) -> Array:
+        return self._program.run(pixels_from_tensors(images, self._bundle.images) if self._spec.pixels else images)
+
+    def run_pixels(self, pixels: Array) -> Array:
+        if not self._spec.pixels:
+            raise InputError(f"{self._folder} takes normalised images, not pixels: export the model with --pixels")
+        return self._program.run(pixels)
+
+    def run_texts(self, tokens: Array) -> Array:
+        if self._texts is None:
+            path = self._path("text")
+            if not path.exists():
+                raise InputError(f"{self._folder} is a model of images alone: it cannot read text; export a LiT model")
+            self._texts = self._open_texts(path)
+        return self._texts.run(tokens)
+
+
 def require_folder(bundle: Bundle) -> Path:
     """Where the programs are. Raises InputError."""
     if bundle.folder is None:
         raise InputError(f"{bundle.where}: an exported bundle lives in a folder; load it from there")
     return bundle.folder
-
-
-def require_pixels(bundle: Bundle) -> None:
-    """Raises InputError when the program takes normalised images."""
-    if not bundle.program_spec.pixels:
-        raise InputError(f"{bundle.where} takes normalised images, not pixels: export the model with --pixels")
 
 
 def is_small(bundle: Bundle) -> bool:

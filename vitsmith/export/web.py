@@ -16,7 +16,6 @@ import numpy as np
 import PIL
 
 from vitsmith.engines.base import tolerance_of
-from vitsmith.engines.onnx import PROGRAM
 from vitsmith.errors import InputError
 from vitsmith.export.onnx import export_onnx
 from vitsmith.export.program import Gate
@@ -37,6 +36,7 @@ Array = np.ndarray[Any, Any]
 PAGE = ("index.html", "style.css", "page.js", "worker.js", "model.js", "decode.js", "preprocess.js", "golden.js")
 """The page's own files, in `vitsmith/web/`."""
 
+PROGRAM = "model.onnx"
 LARGEST_PROGRAM = 1_800_000_000
 """Bytes: WebAssembly addresses 4 GiB, and while a model is opened it lies there nearly twice."""
 
