@@ -32,7 +32,7 @@ from vitsmith.train.digits import digits_recipe
 from vitsmith.train.events import Event
 from vitsmith.train.recipe import TrainRecipe
 from vitsmith.train.run import train_to_bundle
-from vitsmith.weights.bundle_folder import record_measurements
+from vitsmith.weights.bundle_folder import program_mib, record_measurements
 from vitsmith.weights.checkpoints import load
 
 LEAST_TOP1 = 0.96
@@ -223,7 +223,7 @@ def _one_thread() -> Iterator[None]:
 def _cost(predictor: Predictor, evaluation: Evaluation, speed: Speed) -> Cost:
     folder = predictor.bundle.folder
     assert folder is not None
-    mib = sum(path.stat().st_size for path in folder.glob("model.*")) / 2**20
+    mib = program_mib(folder)
     engine = predictor.engine.name
     if engine == "torch" and torch.cuda.is_available():
         engine = "torch on GPU"

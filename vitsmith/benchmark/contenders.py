@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -12,6 +11,7 @@ from vitsmith.errors import InputError, MissingPackageError, UnknownNameError
 from vitsmith.models.config import LiTConfig
 from vitsmith.models.cost import flops, parameters
 from vitsmith.weights.bundle import Bundle
+from vitsmith.weights.bundle_folder import program_mib
 
 MIB = 2**20
 
@@ -38,8 +38,7 @@ class Subject:
         folder = self.bundle.folder
         if folder is None:
             return 4 * parameters(self.bundle.config) / MIB
-        files = [path for path in folder.iterdir() if path.name.startswith(("model.", "text.")) and path.is_file()]
-        return math.fsum(path.stat().st_size for path in files) / MIB
+        return program_mib(folder)
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,7 +27,7 @@ from vitsmith.models.lit import LiT
 from vitsmith.specs import ProgramSpec
 from vitsmith.stream import ImageStream
 from vitsmith.weights.bundle import Bundle, Program
-from vitsmith.weights.bundle_folder import write_bundle
+from vitsmith.weights.bundle_folder import copy_programs, program_mib, write_bundle
 
 Array = np.ndarray[Any, Any]
 Race = Callable[[Runner, Runner, Array], Speedup]
@@ -119,7 +119,7 @@ class Candidates:
         """
         self._listener(Working("the float program"))
         spec = ProgramSpec()
-        floats = self._write(spec, lambda files: _copy(self._programs.folder, files, "model."))
+        floats = self._write(spec, lambda files: copy_programs(self._programs.folder, files, "model"))
         runner = self._open(floats, "fp32")
         allowed = (MERGING if merges(self._bundle.config) else THRESHOLDS)["fp32"]
         gate = compare(self._bundle.run_torch, runner.throughput.run, self._tensors[:GATE_INPUTS], allowed)
@@ -182,7 +182,7 @@ class Candidates:
         return parts_of(self._bundle, self._tensors[:GATE_INPUTS])[0]
 
     def _fill(self, rung: Rung, files: Path) -> None:
-        _copy(self._programs.folder, files, "text.")
+        copy_programs(self._programs.folder, files, "text")
         self._programs.write(rung, self._tensors, files)
 
     def _write(self, spec: ProgramSpec, write: Callable[[Path], None]) -> Bundle:
@@ -260,12 +260,7 @@ def _mean_cosine(expected: Array, found: Array) -> float:
 
 def _mib(bundle: Bundle) -> float:
     assert bundle.folder is not None
-    return sum(path.stat().st_size for path in bundle.folder.glob("model.*")) / 2**20
-
-
-def _copy(source: Path, target: Path, prefix: str) -> None:
-    for path in source.glob(f"{prefix}*"):
-        shutil.copyfile(path, target / path.name)
+    return program_mib(bundle.folder, "model")
 
 
 def _first_line(error: Exception) -> str:

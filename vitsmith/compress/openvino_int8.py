@@ -10,12 +10,13 @@ import numpy as np
 
 from vitsmith.compress.ladder import Rung
 from vitsmith.compress.sites import HEADS, matching_nodes, nodes_by_site
-from vitsmith.compress.static import Scheme, import_nncf, quantize_static, quiet
+from vitsmith.compress.static import Scheme, import_nncf, quantize_static
 from vitsmith.engines.machine import bf16_dot_products
 from vitsmith.engines.openvino_graph import import_openvino
 from vitsmith.export.onnx import write_graph
 from vitsmith.export.openvino import openvino_from_onnx
 from vitsmith.export.parts import Part
+from vitsmith.quiet import quiet
 from vitsmith.weights.bundle import Program
 
 Array = np.ndarray[Any, Any]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -28,7 +27,7 @@ from vitsmith.models.config import LiTConfig
 from vitsmith.runs import Run
 from vitsmith.specs import Measurement, ProgramSpec
 from vitsmith.weights.bundle import Bundle
-from vitsmith.weights.bundle_folder import read_bundle, record_measurements
+from vitsmith.weights.bundle_folder import copy_programs, read_bundle, record_measurements
 
 Array = np.ndarray[Any, Any]
 
@@ -157,9 +156,7 @@ def _write(result: Quantized, candidates: Candidates, folder: Path) -> Bundle:
     made = candidates.folder
 
     def write(_parts: object, place: Path) -> None:
-        for path in made.iterdir():
-            if path.name.startswith(("model.", "text.")):
-                shutil.copyfile(path, place / path.name)
+        copy_programs(made, place)
 
     notes = [f"int8: {chosen.name}"]
     if chosen.rung.kind == "static":

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
 import os
 import sys
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from vitsmith.engines.machine import int8_dot_products
 from vitsmith.errors import MissingPackageError
+from vitsmith.quiet import quiet
 
 MOST_IMAGES = 300
 """Calibration images beyond which NNCF's ranges do not get better; its own default."""
@@ -65,19 +62,3 @@ def import_nncf() -> Any:
     except ImportError:
         raise MissingPackageError("nncf", "openvino") from None
     return nncf
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Silences what NNCF and onnxruntime's quantiser say: bars on standard output, remarks in logs, warnings."""
-    loggers = [logging.getLogger(name) for name in ("nncf", "root")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

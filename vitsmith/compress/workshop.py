@@ -33,6 +33,7 @@ from vitsmith.models.config import LiTConfig, show_size
 from vitsmith.predict import Predictor
 from vitsmith.specs import ProgramSpec
 from vitsmith.weights.bundle import Bundle
+from vitsmith.weights.bundle_folder import program_mib
 
 Array = np.ndarray[Any, Any]
 
@@ -128,8 +129,7 @@ class RealWorkshop:
         memory = measure_memory(task)[1]
         if isinstance(memory, Died):
             raise GateError(f"its memory cannot be measured: {memory.reason}")
-        files = [path for path in bundle.folder.iterdir() if path.name.startswith("model.")]
-        return engine.name, latency, memory.bytes / 2**20, sum(path.stat().st_size for path in files) / 2**20
+        return engine.name, latency, memory.bytes / 2**20, program_mib(bundle.folder)
 
     def _prune(self, keep: float) -> tuple[str, Bundle]:
         """Pruned and distilled, once for each share."""

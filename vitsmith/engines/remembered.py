@@ -17,6 +17,7 @@ from vitsmith.engines.machine import describe_machine, processor_flags
 from vitsmith.errors import OutputError
 from vitsmith.files import sha256, write_text
 from vitsmith.weights.bundle import Bundle
+from vitsmith.weights.bundle_folder import is_program
 from vitsmith.weights.cache import cache_folder
 
 DESCRIPTION = "bundle.json"
@@ -62,7 +63,7 @@ def program_hash(bundle: Bundle) -> str:
         files = json.loads((bundle.folder / DESCRIPTION).read_text(encoding="utf-8")).get("files")
     if not isinstance(files, dict):
         files = {path.name: sha256(path) for path in bundle.folder.iterdir() if path.is_file()}
-    programs = {name: digest for name, digest in files.items() if name.startswith(("model.", "text."))}
+    programs = {name: digest for name, digest in files.items() if is_program(name)}
     return hashlib.sha256(json.dumps(programs, sort_keys=True).encode()).hexdigest()[:32]
 
 

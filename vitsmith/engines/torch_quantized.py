@@ -9,14 +9,13 @@ or the rounding costs more than it gains.
 from __future__ import annotations
 
 import copy
-import logging
-import warnings
 from typing import TypeVar
 
 import torch
 from torch import nn
 
 from vitsmith.errors import InputError, MissingPackageError, UnknownNameError
+from vitsmith.quiet import quiet
 
 SCHEMES = ("int8-weights", "fp8")
 _FP8_CAPABILITY = (8, 9)
@@ -36,7 +35,7 @@ def quantized_copy(model: Module, scheme: str) -> Module:
         raise UnknownNameError("scheme", scheme, SCHEMES)
     if scheme == "fp8":
         check_fp8(next(model.parameters()))
-    with _quiet():
+    with quiet():
         try:
             from torchao.quantization import (
                 Float8DynamicActivationFloat8WeightConfig,
@@ -68,18 +67,3 @@ def check_fp8(weight: torch.Tensor) -> None:
 
 def _in_blocks(module: nn.Module, name: str) -> bool:
     return isinstance(module, nn.Linear) and "blocks." in name
-
-
-class _quiet:  # noqa: N801  (used like a function)
-    """Silences what torchao says about kernels that it does not find and we do not use."""
-
-    def __enter__(self) -> None:
-        self._level = logging.root.manager.disable
-        logging.disable(logging.WARNING)
-        self._warnings = warnings.catch_warnings()
-        self._warnings.__enter__()
-        warnings.simplefilter("ignore")
-
-    def __exit__(self, *_: object) -> None:
-        self._warnings.__exit__(None, None, None)
-        logging.disable(self._level)

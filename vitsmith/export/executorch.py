@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import logging
 import os
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +20,7 @@ from vitsmith.export.program import Gate, Layers, Target, export_program
 from vitsmith.gate import Thresholds, Verdict
 from vitsmith.layers.attention import Attention
 from vitsmith.models.features import record
+from vitsmith.quiet import quiet
 from vitsmith.specs import ProgramSpec
 from vitsmith.weights.bundle import Bundle
 
@@ -72,7 +71,7 @@ def write_executorch(part: Part, path: Path, spec: ProgramSpec) -> None:
 
 def lower(module: nn.Module, example: Tensor, spec: ProgramSpec) -> Any:
     """An ExecutorchProgramManager for a module of one input, traced with `example`."""
-    with _quiet():
+    with quiet():
         try:
             from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
             from executorch.exir import to_edge_transform_and_lower
@@ -122,7 +121,7 @@ def layer_outputs(part: Part, path: Path, batch: Array, spec: ProgramSpec) -> La
     with path.open("wb") as file:
         lower(watched, torch.from_numpy(example), spec).write_to_file(file)
     try:
-        with _quiet():
+        with quiet():
             from executorch.runtime import Runtime
 
             method = Runtime.get().load_program(path).load_method("forward")
@@ -158,16 +157,3 @@ def _attending_explicitly(module: nn.Module) -> Iterator[None]:
     finally:
         for one in changed:
             one.explicit = False
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silences what torch and ExecuTorch say about their own insides."""
-    disabled = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(disabled)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import ast
-import logging
-import warnings
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +11,7 @@ import numpy as np
 
 from vitsmith.engines.onnx import open_session
 from vitsmith.errors import GateError, MissingPackageError
+from vitsmith.quiet import quiet
 
 Array = np.ndarray[Any, Any]
 
@@ -65,7 +63,7 @@ def half_from_float(
     if inputs is not None:
         _require_range(path_in, floats, inputs)
     _forget_types_of_weights(model.graph)
-    with _quiet():
+    with quiet():
         model = convert_float_to_float16(
             model,
             keep_io_types=True,
@@ -163,15 +161,3 @@ def _refusal(what: str) -> str:
         f"fp16 was refused, nothing was written: {what}, and float16 ends at {LARGEST:.0f}; take fp32, or bf16 "
         "where a target has it"
     )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silences the converter, which tells of each weight too small for float16."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        logging.disable(logging.WARNING)
-        try:
-            yield
-        finally:
-            logging.disable(logging.NOTSET)

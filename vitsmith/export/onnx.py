@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import ast
-import logging
 import os
-import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +17,7 @@ from vitsmith.export.parts import Part
 from vitsmith.export.program import Gate, Layers, Target, export_program
 from vitsmith.gate import Verdict
 from vitsmith.models.features import record
+from vitsmith.quiet import quiet
 from vitsmith.specs import ProgramSpec
 from vitsmith.weights.bundle import Bundle
 
@@ -77,7 +75,7 @@ def write_graph(part: Part, path: Path, *, batch: int | None = None) -> None:
         raise MissingPackageError("onnxscript", "onnx") from None
     example = torch.from_numpy(np.resize(part.inputs, (batch or 2, *part.inputs.shape[1:])))
     dynamic = ({0: torch.export.Dim("batch", min=1, max=65536)},) if batch is None else None
-    with _quiet():
+    with quiet():
         program = torch.onnx.export(
             part.module,
             (example.to(next(part.module.parameters()).device),),
@@ -145,17 +143,3 @@ def _run_with_outputs(path: Path, tensors: list[str], inputs: dict[str, Array]) 
         return list(open_session(opened).run(tensors, inputs))
     finally:
         opened.unlink()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silences the exporter's remarks on packages that we do not use."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)

@@ -7,7 +7,6 @@ it with and compared there; only a candidate that passes goes where it was asked
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -29,7 +28,7 @@ from vitsmith.models.lit import LiT
 from vitsmith.predict import Predictor
 from vitsmith.specs import Measurement, ProgramSpec
 from vitsmith.weights.bundle import Bundle, Program
-from vitsmith.weights.bundle_folder import write_bundle
+from vitsmith.weights.bundle_folder import copy_programs, write_bundle
 
 Array = np.ndarray[Any, Any]
 Layers = Iterator[tuple[str, Array, Array]]
@@ -129,13 +128,7 @@ def copy_bundle(bundle: Bundle, folder: str | os.PathLike[str]) -> Bundle:
     """
     source = bundle.folder
     assert source is not None
-
-    def copy_programs(files: Path) -> None:
-        for path in source.iterdir():
-            if path.name.startswith(("model.", "text.")):  # write_bundle writes all the rest
-                shutil.copyfile(path, files / path.name)
-
-    return write_bundle(bundle, folder, write_program=copy_programs)
+    return write_bundle(bundle, folder, write_program=lambda files: copy_programs(source, files))
 
 
 def _prepared(bundle: Bundle, target: Target) -> tuple[Bundle, tuple[str, ...]]:

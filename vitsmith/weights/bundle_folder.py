@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,27 @@ def read_bundle(folder: str | os.PathLike[str], *, verify: bool = True) -> Bundl
         _weights_hash=description.weights,
         _similarity=description.similarity,
     )
+
+
+def is_program(name: str, *parts: str) -> bool:
+    """Whether a file of a bundle is weights or a program's: 'model.xml', 'text.bin'. By default of both `parts`."""
+    return name.startswith(tuple(f"{part}." for part in parts or ("model", "text")))
+
+
+def program_files(folder: Path, *parts: str) -> list[Path]:
+    """The files of the weights or programs in a bundle's folder; `parts` as `is_program`."""
+    return sorted(path for path in folder.iterdir() if is_program(path.name, *parts) and path.is_file())
+
+
+def program_mib(folder: Path, *parts: str) -> float:
+    """Their size in MiB."""
+    return sum(path.stat().st_size for path in program_files(folder, *parts)) / 2**20
+
+
+def copy_programs(source: Path, target: Path, *parts: str) -> None:
+    """Copies them into another folder."""
+    for path in program_files(source, *parts):
+        shutil.copyfile(path, target / path.name)
 
 
 def _files(folder: Path) -> list[str]:
