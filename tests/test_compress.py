@@ -13,10 +13,11 @@ import pytest
 from tests.test_cli import call
 from tests.tiny import CONFIGS, pictures, tiny_model
 from vitsmith import Bundle
+from vitsmith.compress.found import Found
 from vitsmith.compress.material import Material
 from vitsmith.compress.pareto import Budget, Point
 from vitsmith.compress.resolution import resize_bundle, smaller_sizes
-from vitsmith.compress.search import FEWEST, MOST_VARIANTS, Found, Space, halves, require, search
+from vitsmith.compress.search import FEWEST, MOST_VARIANTS, Space, halves, search
 from vitsmith.data.samples import Samples, Splits
 from vitsmith.errors import ConfigError, DatasetError, GateError, InputError, MissingPackageError
 from vitsmith.models.configure import change
@@ -65,7 +66,7 @@ class Workshop:
             return self.verified(name)
         return self.accuracy[name]
 
-    def compile(self, bundle: Bundle, precision: str, folder: Path) -> Bundle:
+    def compile(self, bundle: Bundle, precision: str, folder: Path, choosing: Samples) -> Bundle:
         name = f"{self.names[id(bundle)]}{', int8' if precision == 'int8' else ''}"
         if name in self.fails:
             raise GateError(f"{name} says no")
@@ -106,7 +107,7 @@ def test_the_cheapest_program_within_the_budget_is_taken_and_verified() -> None:
     assert len(found.candidates) == 8
     assert found.chosen is not None and found.chosen.title == "merge, int8"
     assert found.verified == (0.90, 0.896) and found.lost == pytest.approx(0.4) and found.holds
-    require(found)
+    found.require()
     choosing, verifying = halves(material().splits.val)
     seen = {names for _, _, names in ((name, count, tuple(names)) for name, count, names in made.scored[:-2])}
     assert seen == {tuple(choosing.names)}
@@ -176,14 +177,14 @@ def test_a_choice_that_does_not_hold_on_other_images_is_refused() -> None:
     found = run(workshop(verified=lambda name: 0.9 if name == "original" else 0.85), Budget(max_drop=1))
     assert found.chosen is not None and not found.holds
     with pytest.raises(GateError, match=r"merge, int8 was chosen, but loses 5\.00 points \(allowed 1\)"):
-        require(found)
+        found.require()
 
 
 def test_nothing_within_the_budget_names_the_nearest() -> None:
     found = run(workshop(), Budget(max_drop=1, latency_ms=5))
     assert found.chosen is None and found.verified is None
     with pytest.raises(GateError, match=r"nothing that was tried meets the budget, .*nearest is .*takes .* ms"):
-        require(found)
+        found.require()
 
 
 def test_just_what_is_allowed_is_allowed() -> None:

@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 
 from tests.tiny import CONFIGS, pictures, tiny_inputs, tiny_lit, tiny_model
 from vitsmith import Bundle, Labels
+from vitsmith.benchmark.timing import Pace
 from vitsmith.cli.quantize import quantize as verb
 from vitsmith.compress.calibration import Amounts, Photos, labelled_photos, read_tensors, unlabelled_photos
 from vitsmith.compress.ladder import (
@@ -40,7 +41,7 @@ from vitsmith.compress.quantize import quantize
 from vitsmith.compress.quantized import Settings
 from vitsmith.compress.sensitivity import measure_sensitivity, round_inputs, round_weights
 from vitsmith.compress.sites import describe_sites, nodes_by_site, site_of
-from vitsmith.compress.speedup import Runner, Turns, measure_speedup
+from vitsmith.compress.speedup import Runner, measure_speedup
 from vitsmith.data.digits import open_digits
 from vitsmith.data.preprocess import preprocess
 from vitsmith.engines.base import open_engine
@@ -305,8 +306,7 @@ def test_a_speedup_is_the_median_of_the_turns() -> None:
         Runner(old, lambda: old),  # type: ignore[arg-type,return-value]
         Runner(new, lambda: quick),  # type: ignore[arg-type,return-value]
         np.zeros((8, 3, 2, 2), np.float32),
-        Turns(least=3, most=9, seconds=0.0),
-        clock=lambda: now[0],
+        Pace(seconds=0.0, turns=3, clock=lambda: now[0]),
     )
     assert found.batch == pytest.approx(3) and found.alone == pytest.approx(6)
     assert found.images_per_second == pytest.approx(10) and found.latency_ms == pytest.approx(50)

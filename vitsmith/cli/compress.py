@@ -11,9 +11,8 @@ import typer
 from vitsmith.cli.output import JsonOption, print_facts, print_json, print_table, say
 
 if TYPE_CHECKING:
-    from vitsmith.compress.pareto import Budget
-    from vitsmith.compress.search import Found, Space
-    from vitsmith.weights.bundle import Bundle
+    from vitsmith.compress.found import Found
+    from vitsmith.compress.search import Space
 
 KINDS = "resolution,pruning,merging,precision"
 
@@ -49,8 +48,15 @@ def compress(
     json: JsonOption = False,
 ) -> None:
     """Search over resolution, pruning, merging and precision; write the program that meets the budget (else exit 3)."""
+    import tempfile
+    from dataclasses import replace
+
+    from vitsmith.compress.material import labelled_material, spread
     from vitsmith.compress.pareto import Budget
-    from vitsmith.compress.search import require
+    from vitsmith.compress.search import search
+    from vitsmith.compress.workshop import RealWorkshop
+    from vitsmith.files import check_writable
+    from vitsmith.runs import Run, model_name
     from vitsmith.weights.checkpoints import load
     from vitsmith.weights.labels import with_labels
 
@@ -58,13 +64,21 @@ def compress(
     space = _space(over)
     chosen = choose or (Choose.cheapest if budget.is_bounded else Choose.knee)
     bundle = with_labels(load(model), labels)
-    found, folder = _search(bundle, model, data, space, budget, chosen, steps, most, seed, out)
+    material = labelled_material(bundle, data, seed=seed)
+    material = replace(material, splits=replace(material.splits, val=spread(material.splits.val, most)))
+    check_writable((out or Path("runs") / "compress") / "compress.json")
+    workshop = RealWorkshop(bundle, material, data, max_drop=max_drop, steps=steps, seed=seed)
+    with tempfile.TemporaryDirectory(prefix="vitsmith-search-") as place:
+        found = search(bundle, material, space, budget, chosen.value, workshop, Path(place), say)
+        with Run("compress", model_name(model), out) as run:  # not before: whoever interrupts the search finds nothing
+            _write(found, run)
+    folder = run.folder
     if json:
         print_json(found.to_dict() | {"folder": str(folder)})
     else:
         _print(found)
         say(f"table, plot and numbers are in {folder}")
-    require(found)
+    found.require()
     if not json:
         assert found.chosen is not None and found.verified is not None
         print_facts(
@@ -74,41 +88,6 @@ def compress(
                 ("verified", f"{found.verified[1]:.2%}, the original {found.verified[0]:.2%}, on images without a say"),
             ]
         )
-
-
-def _search(
-    bundle: Bundle,
-    model: str,
-    data: str,
-    space: Space,
-    budget: Budget,
-    choose: Choose,
-    steps: int,
-    most: int,
-    seed: int,
-    out: Path | None,
-) -> tuple[Found, Path]:
-    """Searches, and leaves everything in the run's folder: the model only when it passed."""
-    import tempfile
-    from dataclasses import replace
-
-    from vitsmith.compress.material import labelled_material, spread
-    from vitsmith.compress.search import halves, search
-    from vitsmith.compress.workshop import RealWorkshop
-    from vitsmith.files import check_writable
-    from vitsmith.runs import Run, model_name
-
-    material = labelled_material(bundle, data, seed=seed)
-    judged = replace(material.splits, val=spread(material.splits.val, most))
-    material = replace(material, splits=judged)
-    check_writable((out or Path("runs") / "compress") / "compress.json")
-    with tempfile.TemporaryDirectory(prefix="vitsmith-search-") as place:
-        choosing, _ = halves(material.splits.val)
-        workshop = RealWorkshop(bundle, material, data, choosing, max_drop=budget.max_drop, steps=steps, seed=seed)
-        found = search(bundle, material, space, budget, choose.value, workshop, Path(place), say)
-        with Run("compress", model_name(model), out) as run:  # not before: whoever interrupts the search finds nothing
-            _write(found, run)
-    return found, run.folder
 
 
 def _write(found: Found, run: Any) -> None:

@@ -62,7 +62,7 @@ def quantize(
     """Find an int8 program that answers as well and is faster on this machine, or say "keep float" (exit 3)."""
     from vitsmith.compress.calibration import Amounts
     from vitsmith.compress.ladder import Demands
-    from vitsmith.compress.quantize import check_quantizable, quantize_to
+    from vitsmith.compress.quantize import check_quantizable, quantize_to, usual_engine
     from vitsmith.compress.quantized import RESULT, Settings, run_folder
     from vitsmith.errors import InputError
     from vitsmith.runs import check_place, model_name
@@ -74,7 +74,7 @@ def quantize(
     if split and not data:
         raise InputError("--split chooses a part of --data: give that too")
     check_place("quantize", out, force=force)
-    name = _engine(engine)
+    name = usual_engine() if engine is IntegerEngine.auto else engine.value
     bundle = with_labels(load(model), labels)
     check_quantizable(bundle, name)
     photos = _photos(bundle, data, split, images or [], Amounts(calibration, judges, seed))
@@ -125,14 +125,6 @@ class Bars:
             self._task = self._progress.add_task(event.what, total=event.steps, note="")
         elif self._task is not None:
             self._progress.advance(self._task)
-
-
-def _engine(chosen: IntegerEngine) -> str:
-    from importlib.util import find_spec
-
-    if chosen is not IntegerEngine.auto:
-        return chosen.value
-    return "openvino" if find_spec("openvino") and find_spec("nncf") else "onnx"
 
 
 def _photos(bundle: Bundle, data: str, split: str, images: list[str], amounts: Amounts) -> Photos:

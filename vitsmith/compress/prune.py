@@ -30,7 +30,7 @@ from vitsmith.models.build import ImageModel, count_parameters
 from vitsmith.models.configure import change
 from vitsmith.models.cost import flops
 from vitsmith.specs import Measurement, Provenance
-from vitsmith.train.events import Event
+from vitsmith.train.events import Event, Listener, ignore
 from vitsmith.train.recipe import TrainRecipe
 from vitsmith.train.run import resolve
 from vitsmith.train.validation import predict_logits
@@ -113,8 +113,7 @@ def prune(
     on_stage(f"{changed}; {what} {stages[0].scores.top1:.2%} -> {stages[1].scores.top1:.2%}")
     if recipe is not None:
         on_stage(f"distilling for {recipe.schedule.steps} updates")
-        assert isinstance(pruned.model, ImageModel)
-        pruned = _bundle_of(recover(pruned.model, bundle, material, recipe, on_event=on_event), bundle)
+        pruned = recover_bundle(pruned, bundle, material, recipe, on_event=on_event)
         stages.append(_stage("distilled", pruned, material))
         on_stage(f"{what} {stages[-1].scores.top1:.2%} after distillation")
     pruned = pruned.with_golden(_golden_images(material.splits.val))
@@ -126,6 +125,21 @@ def prune(
     )
     found = Pruned(pruned, bundle, material, tuple(stages), tuple(rounds), demands or Demands(), recipe, notes)
     return replace(found, bundle=_described(found))
+
+
+def recover_bundle(
+    pruned: Bundle, original: Bundle, material: Material, recipe: TrainRecipe, *, on_event: Listener = ignore
+) -> Bundle:
+    """The pruned bundle after `recover`, which says so."""
+    assert isinstance(pruned.model, ImageModel)
+    made = _bundle_of(recover(pruned.model, original, material, recipe, on_event=on_event), original)
+    return _noted(made, f"distilled from it for {recipe.schedule.steps} updates")
+
+
+def _noted(bundle: Bundle, what: str) -> Bundle:
+    """The bundle with more in the note on how it was pruned."""
+    *notes, pruned = bundle.provenance.notes
+    return replace(bundle, provenance=bundle.provenance.model_copy(update={"notes": (*notes, f"{pruned}; {what}")}))
 
 
 def measure_in_turns(engines: Sequence[Engine], images: Array) -> list[tuple[Speed, Speed]]:
@@ -153,15 +167,13 @@ def _bundle_of(model: ImageModel, original: Bundle) -> Bundle:
 def _described(found: Pruned) -> Bundle:
     """The bundle of the last stage, which says where it comes from and how good it is."""
     last = found.stages[-1]
-    steps = f"distilled from it for {found.recipe.schedule.steps} updates" if found.recipe else "not trained since"
-    *notes, pruned = found.bundle.provenance.notes
-    provenance = found.bundle.provenance.model_copy(update={"notes": (*notes, f"{pruned}; {steps}")})
+    bundle = found.bundle if found.recipe else _noted(found.bundle, "not trained since")
     low, high = last.scores.top1_interval
     name = "top1" if found.material.labelled else "agreement"
-    about = {"machine": describe_machine(), "date": provenance.date}
+    about = {"machine": describe_machine(), "date": bundle.provenance.date}
     top1 = Measurement(name=name, value=last.scores.top1, low=low, high=high, data=found.material.name, **about)
     cost = Cost(last.name, "torch", last.mib, last.scores.top1, found.speeds[1])
-    return replace(found.bundle, provenance=provenance).measured(top1, *cost.measurements())
+    return bundle.measured(top1, *cost.measurements())
 
 
 def _device() -> torch.device:

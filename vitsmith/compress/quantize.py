@@ -6,6 +6,7 @@ import datetime
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,11 @@ def quantize_to(
 
 class _KeepsEarlier(Exception):  # noqa: N818
     """Leaves the folder of a run without replacing it."""
+
+
+def usual_engine() -> str:
+    """'openvino' where it and what quantises for it are installed, else 'onnx'."""
+    return "openvino" if find_spec("openvino") and find_spec("nncf") else "onnx"
 
 
 def check_quantizable(bundle: Bundle, engine: str) -> None:

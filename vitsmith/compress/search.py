@@ -8,23 +8,20 @@ of its own verb. The *choice* is made from all candidates, and verified on image
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
-from vitsmith import __version__
+from vitsmith.compress.found import Candidate, Found, Refused
 from vitsmith.compress.material import Material
-from vitsmith.compress.pareto import Budget, Choice, Point, choose, dominates, front
+from vitsmith.compress.pareto import Budget, Choice, Point, choose, dominates
 from vitsmith.data.samples import Samples, place_of
-from vitsmith.engines.machine import describe_machine
 from vitsmith.errors import DatasetError, GateError, InputError, MissingPackageError, OutputError
 from vitsmith.models.cost import flops
-from vitsmith.specs import Measurement
 from vitsmith.weights.bundle import Bundle
 
 FEWEST = 40
@@ -66,30 +63,6 @@ class Variant:
         return flops(self.bundle.config) / 1e9
 
 
-@dataclass(frozen=True, eq=False)
-class Candidate(Point):
-    """A program on this machine."""
-
-    name: str
-    """Its variant's."""
-    precision: str
-    engine: str
-    bundle: Bundle
-    notes: tuple[str, ...] = ()
-
-    @property
-    def title(self) -> str:
-        return f"{self.name}, {self.precision}"
-
-
-@dataclass(frozen=True)
-class Refused:
-    """What did not come to be a candidate, or a variant."""
-
-    title: str
-    reason: str
-
-
 class Workshop(Protocol):
     """What the search has done for it; `vitsmith.compress.workshop` does it for real, tests without."""
 
@@ -101,88 +74,14 @@ class Workshop(Protocol):
     def score(self, bundle: Bundle, samples: Samples) -> float:
         """Top-1, 0 to 1, of a bundle on labelled images, whatever its program."""
 
-    def compile(self, bundle: Bundle, precision: str, folder: Path) -> Bundle:
-        """A program of a torch bundle, written into a folder. Raises GateError or InputError."""
+    def compile(self, bundle: Bundle, precision: str, folder: Path, choosing: Samples) -> Bundle:
+        """A program of a torch bundle, written into a folder; int8 is judged by images that choose.
+
+        Raises GateError or InputError.
+        """
 
     def measure(self, bundle: Bundle) -> tuple[str, float, float, float]:
         """(engine, latency of one image in ms, peak memory in MiB, size in MiB)."""
-
-
-@dataclass(eq=False)
-class Found:
-    """What a search came to."""
-
-    original: Bundle
-    original_top1: float
-    """On the images that choose."""
-    budget: Budget
-    data: str = ""
-    """What reports call the images."""
-    candidates: list[Candidate] = field(default_factory=list)
-    refused: list[Refused] = field(default_factory=list)
-    chosen: Candidate | None = None
-    verified: tuple[float, float] | None = None
-    """Top-1 of the original and of the choice on the images that had no say."""
-
-    @property
-    def front(self) -> list[Candidate]:
-        """The candidates that no other beats in accuracy, latency, memory and size at once, by latency."""
-        return front(self.candidates)
-
-    @property
-    def lost(self) -> float:
-        """Points of top-1 that the choice has less than the original where it was verified."""
-        assert self.verified is not None
-        return 100 * (self.verified[0] - self.verified[1])
-
-    @property
-    def holds(self) -> bool:
-        """Whether something was chosen, and is as right as it must be where it was verified."""
-        return self.chosen is not None and self.lost <= self.budget.max_drop + 1e-9
-
-    def verified_bundle(self) -> Bundle:
-        """The choice, with what was measured of it: top-1 where it had no say in the choice."""
-        assert self.chosen is not None and self.verified is not None
-        chosen = self.chosen
-        about = {"machine": describe_machine(), "date": datetime.date.today().isoformat()}
-        return chosen.bundle.measured(
-            Measurement(name="top1", value=self.verified[1], data=f"{self.data}, images without a say", **about),
-            Measurement(name=f"latency_p50 ({chosen.engine}, one image)", value=chosen.latency_ms, unit="ms", **about),
-            Measurement(name=f"peak memory ({chosen.engine}, one image)", value=chosen.memory_mib, unit="MiB", **about),
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data, ready for JSON."""
-        on_front = self.front
-        return {
-            "original": self.original.where,
-            "original_top1": self.original_top1,
-            "data": self.data,
-            "machine": describe_machine(),
-            "date": datetime.date.today().isoformat(),
-            "vitsmith": __version__,
-            "budget": vars(self.budget),
-            "candidates": [
-                {
-                    "name": one.name,
-                    "precision": one.precision,
-                    "engine": one.engine,
-                    "top1": one.top1,
-                    "latency_ms": one.latency_ms,
-                    "memory_mib": one.memory_mib,
-                    "size_mib": one.size_mib,
-                    "front": one in on_front,
-                    "chosen": one is self.chosen,
-                    "objections": self.budget.objections(one, self.original_top1),
-                    "notes": list(one.notes),
-                }
-                for one in self.candidates
-            ],
-            "refused": [vars(one) for one in self.refused],
-            "verified": None
-            if self.verified is None
-            else {"original_top1": self.verified[0], "top1": self.verified[1], "lost_points": self.lost},
-        }
 
 
 def halves(samples: Samples, seed: int = 0) -> tuple[Samples, Samples]:
@@ -276,7 +175,7 @@ class _Bench:
         title = f"{variant.name}, {precision}"
         self.count += 1
         try:
-            program = self.workshop.compile(variant.bundle, precision, self.folder / str(self.count))
+            program = self.workshop.compile(variant.bundle, precision, self.folder / str(self.count), self.choosing)
             engine, latency, memory, size = self.workshop.measure(program)
         except (MissingPackageError, OutputError):
             raise
@@ -315,28 +214,6 @@ def _worth_having(variants: Sequence[Variant], floats: Sequence[Candidate], foun
         original,
         *_from_all_over([original, *(one for one in others if one.name in worth)], MOST_COARSER, found)[1:],
     ]
-
-
-def require(found: Found) -> None:
-    """Raises GateError when nothing meets the budget, or the choice does not hold where it is verified."""
-    if found.chosen is None:
-        nearest = min(
-            found.candidates,
-            key=lambda one: len(found.budget.objections(one, found.original_top1)),
-            default=None,
-        )
-        near = ""
-        if nearest is not None:
-            near = f"; the nearest is {nearest.title}: " + ", ".join(
-                found.budget.objections(nearest, found.original_top1)
-            )
-        raise GateError(f"nothing that was tried meets the budget, nothing was written{near}")
-    if not found.holds:
-        raise GateError(
-            f"{found.chosen.title} was chosen, but loses {found.lost:.2f} points (allowed "
-            f"{found.budget.max_drop:g}) on the images that had no say in it: nothing was written; allow less with "
-            "--max-drop, so that the choice has some room, or give more images"
-        )
 
 
 def _wish(keep: float | None, resolution: float | None, merge: float | None) -> str:
