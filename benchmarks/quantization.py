@@ -109,8 +109,8 @@ def compare(bundle: Bundle, photos: Photos, engine: str, place: Path) -> list[st
         bundle, photos, place / f"{engine}-broken", Settings(engine, demands), calibration_tensors=tensors
     )
     caught = [one for one in broken.climb.attempts if one.rung and one.rung.kind == "static"]
-    passed = [one.name for one in caught if not one.reason]
-    lines += [f"Calibrated wrongly: {len(caught) - len(passed)} of {len(caught)} static programs refused.", ""]
+    wrong = [one for one in caught if one.reason and one.speedup is None]
+    lines += [f"Calibrated wrongly: {len(wrong)} of {len(caught)} static programs refused for their answers.", ""]
     lines += [*table(broken)]
     print("\n".join(lines), flush=True)
     return lines

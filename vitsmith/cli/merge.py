@@ -58,7 +58,7 @@ def merge(
     """Merge tokens and compare. If answers change or no time is saved, nothing is written (exit 3)."""
     from vitsmith.compress.merge import check_mergeable
     from vitsmith.compress.merge import merge as run
-    from vitsmith.compress.merged import Standard, write_merged
+    from vitsmith.compress.merged import Demands, write_merged
     from vitsmith.compress.schedules import Wish
     from vitsmith.errors import InputError
     from vitsmith.runs import check_place, model_name
@@ -76,7 +76,7 @@ def merge(
     photos = _photos(bundle, data, split, images or [], seed)
     for remark in photos.remarks:
         say(remark)
-    merged = run(bundle, wish, photos, Standard(max_drop, min_agreement, min_speedup), say=say)
+    merged = run(bundle, wish, photos, Demands(max_drop, min_agreement, min_speedup), say=say)
     facts = merged.to_dict()
     if not merged.failures:
         picture = _picture(merged)

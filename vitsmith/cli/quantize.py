@@ -13,9 +13,9 @@ from vitsmith.cli.output import JsonOption, print_facts, print_json, print_table
 
 if TYPE_CHECKING:
     from vitsmith.compress.calibration import Amounts, Photos
-    from vitsmith.compress.candidates import Step, Working
     from vitsmith.compress.ladder import Attempt
     from vitsmith.compress.quantized import Quantized
+    from vitsmith.compress.trials import Step, Working
     from vitsmith.weights.bundle import Bundle
 
 
@@ -113,8 +113,8 @@ class Bars:
         self._progress.stop()
 
     def __call__(self, event: Working | Step | Attempt) -> None:
-        from vitsmith.compress.candidates import Working
         from vitsmith.compress.ladder import Attempt
+        from vitsmith.compress.trials import Working
 
         if isinstance(event, Attempt):
             if event.rung:

@@ -1,6 +1,6 @@
 """The ladder of int8 programs, from the one that changes least work to those that keep most in float, and its climb.
 
-Nothing here knows how a program is made, judged or timed: see `candidates`.
+Nothing here knows how a program is made, judged or timed: see `trials`.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ class Demands:
         return f"{speedup.batch:.2f} times float's speed (required {self.min_speedup:g})"
 
 
-class Workshop(Protocol):
+class Trials(Protocol):
     """Makes, judges and times programs. Raises ProgramError for one that cannot be made or does not run."""
 
     top1: float | None
@@ -164,7 +164,7 @@ class Climb:
     """Places, the most sensitive first; () when it was not needed."""
 
 
-def climb(workshop: Workshop, demands: Demands, on_attempt: Callable[[Attempt], None] = lambda _: None) -> Climb:
+def climb(trials: Trials, demands: Demands, on_attempt: Callable[[Attempt], None] = lambda _: None) -> Climb:
     """Tries the rungs in their order up to the first that meets the demands.
 
     When a static one answers well enough and is too slow, the climb ends: those above leave more in float, and none is
@@ -173,18 +173,18 @@ def climb(workshop: Workshop, demands: Demands, on_attempt: Callable[[Attempt], 
     attempts: list[Attempt] = []
 
     def ends_with(rung: Rung, rest: str) -> bool:
-        attempts.append(_try(workshop, demands, rung, rest))
+        attempts.append(_try(trials, demands, rung, rest))
         on_attempt(attempts[-1])
         if not attempts[-1].reason:
             return not demands.fastest
         return rung.kind == "static" and attempts[-1].speedup is not None
 
-    best_rest, *other_rests = workshop.rests
+    best_rest, *other_rests = trials.rests
     ranking: tuple[str, ...] = ()
     ended = any(ends_with(rung, best_rest) for rung in FIRST_RUNGS)
     faithful = _most_faithful(attempts)
     if not ended and faithful and _fastest(attempts) is None:
-        ranking = tuple(workshop.rank(faithful.smooth))
+        ranking = tuple(trials.rank(faithful.smooth))
         rungs = [replace(faithful, float_sites=sites) for sites in float_choices(ranking)]
         ended = any(ends_with(rung, best_rest) for rung in rungs)
         faithful = _most_faithful(attempts)
@@ -208,15 +208,15 @@ def float_choices(ranking: Sequence[str]) -> list[tuple[str, ...]]:
     return choices
 
 
-def _try(workshop: Workshop, demands: Demands, rung: Rung, rest: str) -> Attempt:
+def _try(trials: Trials, demands: Demands, rung: Rung, rest: str) -> Attempt:
     blank = Attempt(rung.name, rung, rest)
     try:
-        blank = replace(blank, mib=workshop.make(rung, rest))
-        blank = replace(blank, judged=workshop.judge())
+        blank = replace(blank, mib=trials.make(rung, rest))
+        blank = replace(blank, judged=trials.judge())
         assert blank.judged is not None
-        if reason := demands.refuse_answers(blank.judged, workshop.top1):
+        if reason := demands.refuse_answers(blank.judged, trials.top1):
             return replace(blank, reason=reason)
-        speedup = workshop.race()
+        speedup = trials.race()
     except ProgramError as error:
         return replace(blank, reason=str(error))
     return replace(blank, speedup=speedup, reason=demands.refuse_speed(speedup))

@@ -12,7 +12,7 @@ import numpy as np
 from vitsmith import __version__
 from vitsmith.compress.calibration import Photos
 from vitsmith.compress.merge_search import IMAGES, Goal, Losses, mean_cosine, measure_losses, search
-from vitsmith.compress.merged import BATCH, Gains, Merged, Standard, Try
+from vitsmith.compress.merged import BATCH, Demands, Gains, Merged, Try
 from vitsmith.compress.schedules import RATIOS, Numbers, Wish, describe, fit, image_tower, saved
 from vitsmith.data.images import ImageSource
 from vitsmith.data.photos import sample_images
@@ -104,7 +104,7 @@ def merge(
     bundle: Bundle,
     wish: Wish,
     photos: Photos,
-    standard: Standard | None = None,
+    demands: Demands | None = None,
     *,
     measure: Measure | None = None,
     say: Say = lambda _: None,
@@ -115,7 +115,7 @@ def merge(
     turns. A result that falls short is told by `Merged.require`. Raises InputError for what cannot be merged so.
     """
     tower = check_mergeable(bundle)
-    standard = standard or Standard()
+    demands = demands or Demands()
     if bundle.classes == 0 and photos.labels is not None:
         raise InputError(f"{bundle.where} has no classes of its own, so labels cannot judge it: give --images")
     say(f"judging by {photos.name}")
@@ -131,7 +131,7 @@ def merge(
             continue  # of several: less may be possible
         merged = merged_bundle(bundle, numbers)
         tries.append(_judged(tower, merged, numbers, photos, expected))
-        found = Merged(merged, bundle, wish.kind, photos, standard, tuple(tries), planner.compared)
+        found = Merged(merged, bundle, wish.kind, photos, demands, tuple(tries), planner.compared)
         say(f"{tries[-1].ratio:.2f} times less arithmetic: {found.what} {tries[-1].agreement:.2%}")
         if not found.wrong:
             break

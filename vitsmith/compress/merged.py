@@ -23,7 +23,7 @@ BATCH = 16
 
 
 @dataclass(frozen=True)
-class Standard:
+class Demands:
     """What a merged model must keep, and what it must give for that."""
 
     max_drop: float = 1.0
@@ -91,7 +91,7 @@ class Merged:
     original: Bundle
     kind: str
     photos: Photos
-    standard: Standard
+    demands: Demands
     tries: tuple[Try, ...]
     """The last is that of `bundle`."""
     compared: tuple[tuple[str, Numbers, float], ...] = ()
@@ -107,23 +107,23 @@ class Merged:
     @property
     def wrong(self) -> str:
         """Why the answers are not good enough; '' when they are."""
-        last, standard = self.tries[-1], self.standard
+        last, demands = self.tries[-1], self.demands
         if last.lost is not None:
-            if last.lost <= standard.max_drop + 1e-9:
+            if last.lost <= demands.max_drop + 1e-9:
                 return ""
-            return f"it lost {last.lost:.2f} points of top-1 (allowed {standard.max_drop:g})"
-        if last.agreement >= standard.min_agreement:
+            return f"it lost {last.lost:.2f} points of top-1 (allowed {demands.max_drop:g})"
+        if last.agreement >= demands.min_agreement:
             return ""
-        return f"{self.what} is {last.agreement:.2%} (required {standard.min_agreement:.2%})"
+        return f"{self.what} is {last.agreement:.2%} (required {demands.min_agreement:.2%})"
 
     @property
     def slow(self) -> str:
         """Why it does not pay; '' when it does or nothing was timed."""
-        if self.gains is None or max(self.gains.single, self.gains.batches) > self.standard.min_speedup:
+        if self.gains is None or max(self.gains.single, self.gains.batches) > self.demands.min_speedup:
             return ""
         return (
             f"merging does not pay here: {self.gains.single:.2f}x for one image, {self.gains.batches:.2f}x in batches "
-            f"of {self.gains.after.batch} (required more than {self.standard.min_speedup:g}x of either)"
+            f"of {self.gains.after.batch} (required more than {self.demands.min_speedup:g}x of either)"
         )
 
     @property
@@ -152,7 +152,7 @@ class Merged:
             "measure": self.what,
             "tries": tries,
             "compared": [{"kind": kind, "numbers": list(one), "divergence": far} for kind, one, far in self.compared],
-            "standard": asdict(self.standard),
+            "demands": asdict(self.demands),
             "machine": describe_machine(),
             "failures": list(self.failures),
         }

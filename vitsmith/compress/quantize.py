@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from vitsmith.compress.calibration import Photos, read_tensors
-from vitsmith.compress.candidates import Candidates, Listener, Programs, Race, Working
 from vitsmith.compress.ladder import Attempt, climb
 from vitsmith.compress.quantized import MODEL, RESULT, Quantized, Settings
 from vitsmith.compress.speedup import measure_speedup
+from vitsmith.compress.trials import Listener, Programs, ProgramTrials, Race, Working
 from vitsmith.data.images import read_image
 from vitsmith.engines.machine import describe_machine, int8_dot_products
 from vitsmith.errors import InputError, UnknownNameError
@@ -86,7 +86,7 @@ def quantize(
         files.mkdir()
         listener(Working("exporting the float program"))
         parts = parts_of(bundle, calibration_tensors[:GATE_INPUTS])
-        candidates = Candidates(
+        trials = ProgramTrials(
             bundle,
             PROGRAMS[settings.engine](parts, files),
             photos,
@@ -96,18 +96,18 @@ def quantize(
             race=race,
             listener=listener,
         )
-        floats = tuple(candidates.try_float(settings.demands))
+        floats = tuple(trials.try_float(settings.demands))
         for attempt in floats:
             listener(attempt)
-        climbed = climb(candidates, settings.demands, listener)
+        climbed = climb(trials, settings.demands, listener)
         result = Quantized(
-            bundle, settings, photos, candidates.top1, floats, climbed, None, _remarks(bundle, photos, settings)
+            bundle, settings, photos, trials.top1, floats, climbed, None, _remarks(bundle, photos, settings)
         )
-        if candidates.says_one_thing and photos.labels is None:
+        if trials.says_one_thing and photos.labels is None:
             result = replace(result, remarks=(*result.remarks, _ONE_CLASS))
         if climbed.chosen is None:
             return result
-        return replace(result, bundle=_write(result, candidates, folder))
+        return replace(result, bundle=_write(result, trials, folder))
 
 
 def quantize_to(
@@ -153,13 +153,13 @@ def check_quantizable(bundle: Bundle, engine: str) -> None:
         )
 
 
-def _write(result: Quantized, candidates: Candidates, folder: Path) -> Bundle:
+def _write(result: Quantized, trials: ProgramTrials, folder: Path) -> Bundle:
     """The chosen program as a bundle, with what was measured of it."""
     chosen, bundle = result.climb.chosen, result.original
     assert chosen is not None and chosen.rung is not None
     if chosen is not result.climb.attempts[-1]:
-        candidates.make(chosen.rung, chosen.rest)
-    made = candidates.folder
+        trials.make(chosen.rung, chosen.rest)
+    made = trials.folder
 
     def write(_parts: object, place: Path) -> None:
         copy_programs(made, place)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,8 +41,8 @@ class RealWorkshop:
     """The search's `Workshop` on this machine.
 
     Programs are for OpenVINO where it is installed, else for onnxruntime. Latency is measured in turns with the
-    original's float32 program, and told as that program's latency (the median of all measurements) times the ratio, so
-    that a busy minute does not count against whoever was measured in it.
+    original's float32 program, and told as that program's first latency over how many times faster this one is, so that
+    a busy minute does not count against whoever was measured in it.
     """
 
     def __init__(
@@ -62,7 +61,8 @@ class RealWorkshop:
         self._shown = spread(material.splits.train, CALIBRATION)
         self._pruned: dict[float, tuple[str, Bundle]] = {}
         self._reference: Callable[[], object] | None = None
-        self._latencies: list[float] = []
+        self._latency = 0.0
+        """Of the reference, in ms, when it was first measured."""
         self.program = usual_engine()
 
     def change(
@@ -111,8 +111,8 @@ class RealWorkshop:
         timings, failed = time_in_turns({"reference": reference, "this": run}, 1, PACE)
         if failed:
             raise GateError(f"it does not run: {next(iter(failed.values()))}")
-        self._latencies.append(timings["reference"].percentile_ms(50))
-        latency = statistics.median(self._latencies) / timings["this"].times_as_fast_as(timings["reference"])
+        self._latency = self._latency or timings["reference"].percentile_ms(50)
+        latency = self._latency / timings["this"].times_as_fast_as(timings["reference"])
         task = Task(str(bundle.folder), bundle.program, "auto", None, "latency", (1,))
         memory = measure_memory(task)[1]
         if isinstance(memory, Died):

@@ -6,6 +6,7 @@ import copy
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def export_executorch(
     """
     spec, gate = spec or ProgramSpec(), gate or Gate()
     if spec.precision == "int8" and gate.thresholds is None:
-        gate = Gate(gate.images, gate.samples, gate.max_drop, INT8)
+        gate = replace(gate, thresholds=INT8)
 
     def write(parts: Sequence[Part], place: Path) -> None:
         for part in parts:

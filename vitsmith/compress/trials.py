@@ -68,8 +68,8 @@ class Step:
 Listener = Callable[[Working | Step | Attempt], None]
 
 
-class Candidates:
-    """All programs of one bundle for one engine; a `ladder.Workshop`.
+class ProgramTrials:
+    """All programs of one bundle for one engine; a `ladder.Trials`.
 
     Args:
         bundle: torch weights.
