@@ -20,7 +20,7 @@ from vitsmith.compress.calibration import Photos
 from vitsmith.compress.groups import groups
 from vitsmith.compress.merge import check_mergeable, merge, merge_by, sample_photos
 from vitsmith.compress.merge_search import Goal, Losses, divergence, grow, measure_losses, search
-from vitsmith.compress.merged import Gains, Standard, write_merged
+from vitsmith.compress.merged import Demands, Gains, write_merged
 from vitsmith.compress.schedules import Wish, clipped, describe, fit, saved, spread
 from vitsmith.data.photos import sample_images
 from vitsmith.data.preprocess import preprocess
@@ -347,14 +347,14 @@ def test_growing_makes_room_for_early_merges():
 
 def test_a_search_over_a_real_model_is_no_worse_than_plain_schedules():
     bundle = bundle_of()
-    found = merge(bundle, Wish("searched", 1.25), photos(), Standard(min_agreement=0), measure=speeds(1.2))
+    found = merge(bundle, Wish("searched", 1.25), photos(), Demands(min_agreement=0), measure=speeds(1.2))
     far = {kind: divergence for kind, _, divergence in found.compared}
     assert set(far) == {"by block", "constant", "decreasing", "searched"} and far["searched"] == min(far.values())
     assert found.tries[-1].ratio >= 1.25 and found.bundle.config.merge == found.tries[-1].numbers
 
 
 def test_a_single_block_that_merges_has_nothing_to_search_over():
-    found = merge(bundle_of(VIT), Wish("searched"), photos(), Standard(min_agreement=0), measure=speeds(2))
+    found = merge(bundle_of(VIT), Wish("searched"), photos(), Demands(min_agreement=0), measure=speeds(2))
     assert found.tries[-1].numbers[0] > 0 and found.compared[-1][0] == "searched"
 
 
@@ -377,7 +377,7 @@ def test_outputs_that_are_no_numbers_agree_with_nothing():
 
 def test_a_merged_bundle_is_the_same_weights_with_another_configuration(tmp_path):
     bundle = bundle_of()
-    found = merge(bundle, Wish(ratio=1.2), photos(), Standard(min_agreement=0), measure=speeds(1.1, 1.3))
+    found = merge(bundle, Wish(ratio=1.2), photos(), Demands(min_agreement=0), measure=speeds(1.1, 1.3))
     written = write_merged(found, "x", tmp_path / "run")
     assert written.config == change(LARGER, merge=found.tries[0].numbers) and written.labels == bundle.labels
     assert written.weights_hash == bundle.weights_hash and written.identity != bundle.identity
@@ -400,19 +400,19 @@ def test_agreement_and_accuracy_are_counted():
     after = vs.Predictor(merge_by(bundle, 1.6), "torch").logits(judged.judges).argmax(axis=1)
     assert 0 < (before != after).sum() < 16
     labels = np.where(np.arange(16) < 10, before, (before + 1) % 5).astype(np.int64)
-    found = merge(bundle, Wish(ratio=1.6), replace(judged, labels=labels), Standard(max_drop=100), measure=speeds(2))
+    found = merge(bundle, Wish(ratio=1.6), replace(judged, labels=labels), Demands(max_drop=100), measure=speeds(2))
     assert found.tries[0].agreement == (before == after).mean()
     assert found.tries[0].top1 == (10 / 16, (after == labels).mean())
 
 
 def test_the_gate_says_no_to_other_answers(tmp_path):
-    found = merge(wavering(), Wish(ratio=1.6), photos(), Standard(min_agreement=1.0), measure=speeds(2))
+    found = merge(wavering(), Wish(ratio=1.6), photos(), Demands(min_agreement=1.0), measure=speeds(2))
     assert found.gains is None and not found.slow
     with pytest.raises(GateError, match=r"top-1 agreement is \d.* \(required 100\.00%\)"):
         write_merged(found, "x", tmp_path / "run")
     assert not (tmp_path / "run").exists()
     labelled = replace(photos(), labels=vs.Predictor(wavering(), "torch").logits(photos().judges).argmax(axis=1))
-    found = merge(wavering(), Wish(ratio=1.6), labelled, Standard(max_drop=1), measure=speeds(2))
+    found = merge(wavering(), Wish(ratio=1.6), labelled, Demands(max_drop=1), measure=speeds(2))
     with pytest.raises(GateError, match=r"it lost \d+\.\d+ points of top-1 \(allowed 1\)"):
         found.require()
 
@@ -420,7 +420,7 @@ def test_the_gate_says_no_to_other_answers(tmp_path):
 def test_golden_images_are_those_whose_merging_is_clear():
     """Where rounded tensors make other tokens merge, answers move more than rounding alone moves them: none is kept."""
     bundle = bundle_of().with_golden(pictures(2))
-    found = merge(bundle, Wish(ratio=1.6), photos(), Standard(min_agreement=0), measure=speeds(2)).bundle
+    found = merge(bundle, Wish(ratio=1.6), photos(), Demands(min_agreement=0), measure=speeds(2)).bundle
 
     def moved(images: list[np.ndarray]) -> np.ndarray:
         tensors = torch.tensor(np.stack([preprocess(image, bundle.images) for image in images]))
@@ -433,10 +433,10 @@ def test_golden_images_are_those_whose_merging_is_clear():
 
 
 def test_the_gate_says_no_when_it_does_not_pay():
-    found = merge(bundle_of(), Wish(ratio=1.2), photos(), Standard(min_agreement=0), measure=speeds(0.97, 0.99))
+    found = merge(bundle_of(), Wish(ratio=1.2), photos(), Demands(min_agreement=0), measure=speeds(0.97, 0.99))
     with pytest.raises(GateError, match=r"does not pay here: 0\.97x for one image, 0\.99x in batches of 16"):
         found.require()
-    one = merge(bundle_of(), Wish(ratio=1.2), photos(), Standard(min_agreement=0), measure=speeds(0.97, 1.1))
+    one = merge(bundle_of(), Wish(ratio=1.2), photos(), Demands(min_agreement=0), measure=speeds(0.97, 1.1))
     assert not one.failures
 
 
@@ -452,11 +452,11 @@ def test_without_a_ratio_less_is_tried_until_it_passes():
     agreements = []
     for ratio in (1.75, 1.5, 1.35, 1.2):
         try:
-            agreements.append(merge(bundle, Wish(ratio=ratio), photos(), Standard(), measure=speeds(2)).tries[0])
+            agreements.append(merge(bundle, Wish(ratio=ratio), photos(), Demands(), measure=speeds(2)).tries[0])
         except InputError:
             continue
     least = max(agreements, key=lambda one: one.agreement)
-    found = merge(bundle, Wish(), photos(), Standard(min_agreement=least.agreement), measure=speeds(2))
+    found = merge(bundle, Wish(), photos(), Demands(min_agreement=least.agreement), measure=speeds(2))
     assert not found.failures and found.tries[-1].agreement == least.agreement
     assert [one.ratio for one in found.tries] == sorted((one.ratio for one in found.tries), reverse=True)
 
@@ -466,7 +466,7 @@ def test_the_image_tower_of_lit_merges():
     image = change(bundle.config.image, image_size=(40, 48), depth=3)
     config = bundle.config.model_copy(update={"image": image})
     bundle = Bundle.of(tiny_model(config), vocabulary=bundle.vocabulary)
-    found = merge(bundle, Wish(ratio=1.1), photos(), Standard(min_agreement=0), measure=speeds(2))
+    found = merge(bundle, Wish(ratio=1.1), photos(), Demands(min_agreement=0), measure=speeds(2))
     assert found.what == "mean cosine" and found.bundle.config.image.merge[-1] == 0
     assert found.bundle.golden is not None and found.bundle.golden.texts is not None
     before, after = (one.run_torch(tiny_inputs(config, 2)[0].numpy()) for one in (bundle, found.bundle))
