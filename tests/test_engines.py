@@ -213,6 +213,37 @@ def test_arrays_of_any_kind_are_read_alike(programs: Any) -> None:
                 assert_close(run(same[:1]), expected[:1])
 
 
+@pytest.mark.parametrize("engine", ["torch", "onnx", "openvino"])
+def test_what_does_not_fit_is_told_in_the_same_words_by_every_engine(engine: str, programs: Any) -> None:
+    """OpenVINO waits for ever when it is given channels last."""
+    bundle = programs("vit-token")["torch" if engine == "torch" else "onnx"]
+    height, width = bundle.images.size
+    run = open_engine(bundle, engine).run
+    for shape, told in (
+        ((2, 3, height + 16, width), "create or load the model with image_size"),
+        ((2, height, width, 3), "channels last"),
+        ((3, height, width), "add the batch dimension"),
+        ((2, 1, height, width), "three channels"),
+    ):
+        with pytest.raises(InputError, match=told):
+            run(np.zeros(shape, np.float32))
+    images = tiny_inputs(bundle.config, 2)[0].numpy()
+    assert_close(run(images.astype(np.float64)), run(images))
+
+
+def test_pixels_and_tokens_that_do_not_fit_are_told(programs: Any, tmp_path: Path) -> None:
+    bundle = programs("vit-token")["torch"]
+    height, width = bundle.images.size
+    engine = open_engine(onnx_bundle(bundle, tmp_path / "pixels", ProgramSpec(pixels=True)), "onnx")
+    for wrong in (np.zeros((2, height, width, 3), np.float32), np.zeros((2, height + 1, width, 3), np.uint8)):
+        with pytest.raises(InputError, match=rf"pixels must be uint8 of shape \(batch, {height}, {width}, 3\), got"):
+            engine.run_pixels(wrong)
+    texts = open_engine(programs("lit-bert")["onnx"], "onnx")
+    for wrong in (np.zeros((2, 3), np.int32), np.zeros((2, programs("lit-bert")["torch"].config.text.length))):
+        with pytest.raises(InputError, match="tokens must be integers of shape"):
+            texts.run_texts(wrong)
+
+
 def test_an_engine_may_be_used_from_several_threads(programs: Any) -> None:
     bundle = programs("vit-token")["torch"]
     inputs = [tiny_inputs(bundle.config, batch, seed=batch)[0].numpy() for batch in range(1, 9)]

@@ -10,7 +10,9 @@ import numpy as np
 
 from vitsmith.engines.pixels import pixels_from_tensors
 from vitsmith.errors import InputError
+from vitsmith.models.config import LiTConfig
 from vitsmith.models.cost import flops
+from vitsmith.models.inputs import check_images, check_pixels, check_tokens
 from vitsmith.weights.bundle import Bundle
 
 Array = np.ndarray[Any, Any]
@@ -63,11 +65,14 @@ class ProgramEngine(ABC):
         return self._folder / f"{part}.{SUFFIXES[self._bundle.program]}"
 
     def run(self, images: Array) -> Array:
-        return self._program.run(pixels_from_tensors(images, self._bundle.images) if self._spec.pixels else images)
+        check_images(images, self._bundle.images.size)
+        tensors = images.astype(np.float32, copy=False)
+        return self._program.run(pixels_from_tensors(tensors, self._bundle.images) if self._spec.pixels else tensors)
 
     def run_pixels(self, pixels: Array) -> Array:
         if not self._spec.pixels:
             raise InputError(f"{self._folder} takes normalised images, not pixels: export the model with --pixels")
+        check_pixels(pixels, self._bundle.images.size)
         return self._program.run(pixels)
 
     def run_texts(self, tokens: Array) -> Array:
@@ -76,6 +81,8 @@ class ProgramEngine(ABC):
             if not path.exists():
                 raise InputError(f"{self._folder} is a model of images alone: it cannot read text; export a LiT model")
             self._texts = self._open_texts(path)
+        if isinstance(self._bundle.config, LiTConfig):
+            check_tokens(tokens, self._bundle.config.text.length)
         return self._texts.run(tokens)
 
 

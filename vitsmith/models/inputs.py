@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import Any, Protocol
 
 from vitsmith.errors import InputError
 from vitsmith.models.config import show_size
 
 
-def check_images(images: Tensor, image_size: tuple[int, int]) -> None:
+class Shaped(Protocol):
+    """A tensor or an array."""
+
+    @property
+    def shape(self) -> Any: ...
+    @property
+    def dtype(self) -> Any: ...
+    @property
+    def ndim(self) -> int: ...
+
+
+def check_images(images: Shaped, image_size: tuple[int, int]) -> None:
     """Raises InputError unless `images` is (batch, 3, height, width) of the model's own size."""
     shape = tuple(images.shape)
     if images.ndim == 4 and shape[1] == 3 and shape[2:] == image_size:
@@ -26,10 +37,24 @@ def check_images(images: Tensor, image_size: tuple[int, int]) -> None:
     raise InputError(f"{expected}; {hint}")
 
 
-def check_tokens(tokens: Tensor, length: int) -> None:
-    """Raises InputError unless `tokens` is an integer tensor of shape (batch, length)."""
-    if tokens.ndim != 2 or tokens.shape[1] != length or tokens.is_floating_point():
-        kind = f"{show_size(tuple(tokens.shape))} {str(tokens.dtype).removeprefix('torch.')}"
+def check_pixels(pixels: Shaped, image_size: tuple[int, int]) -> None:
+    """Raises InputError unless `pixels` is uint8 (batch, height, width, 3) of the model's own size."""
+    if tuple(pixels.shape[1:]) != (*image_size, 3) or _kind(pixels) != "uint8":
         raise InputError(
-            f"tokens must be integers of shape (batch, {length}), got {kind}; use the model's own tokenizer"
+            f"pixels must be uint8 of shape (batch, {image_size[0]}, {image_size[1]}, 3), got {_described(pixels)}"
         )
+
+
+def check_tokens(tokens: Shaped, length: int) -> None:
+    """Raises InputError unless `tokens` is an integer tensor of shape (batch, length)."""
+    if tokens.ndim != 2 or tokens.shape[1] != length or not _kind(tokens).startswith(("int", "uint")):
+        expected = f"tokens must be integers of shape (batch, {length}), got {_described(tokens)}"
+        raise InputError(f"{expected}; use the model's own tokenizer")
+
+
+def _described(array: Shaped) -> str:
+    return f"{show_size(tuple(array.shape))} {_kind(array)}"
+
+
+def _kind(array: Shaped) -> str:
+    return str(array.dtype).removeprefix("torch.")
