@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,6 +25,7 @@ from vitsmith.engines.base import open_engine
 from vitsmith.engines.chunks import run_in_chunks
 from vitsmith.engines.graph_report import Node, report_of
 from vitsmith.engines.machine import bf16_dot_products, int8_dot_products, processor_flags
+from vitsmith.engines.openvino_core import openvino_core
 from vitsmith.engines.openvino_graph import OpenVinoGraph
 from vitsmith.engines.plan import Plan, default_plan, plans, race
 from vitsmith.engines.registry import Settings
@@ -86,7 +88,7 @@ def openvino_bundle(bundle: Bundle, onnx: Bundle, folder: Path) -> Bundle:
     def write(place: Path) -> None:
         assert onnx.folder is not None
         for graph in onnx.folder.glob("*.onnx"):
-            model = openvino.Core().read_model(str(graph))
+            model = openvino_core().read_model(str(graph))
             openvino.save_model(model, str(place / f"{graph.stem}.xml"), compress_to_fp16=False)
 
     return written(bundle, folder, "openvino", write)
@@ -244,6 +246,28 @@ def test_pixels_and_tokens_that_do_not_fit_are_told(programs: Any, tmp_path: Pat
             texts.run_texts(wrong)
 
 
+LET_GO = """
+    import signal, sys, threading
+    from vitsmith import load
+    from vitsmith.engines.base import open_engine
+
+    held = [open_engine(load(sys.argv[1]), "openvino")]
+    thread = threading.Thread(target=held.clear)
+    thread.start()
+    thread.join()
+    signal.signal(signal.SIGINT, lambda *_: print("told"))
+    signal.raise_signal(signal.SIGINT)
+"""
+
+
+def test_ctrl_c_is_told_after_an_engine_was_let_go_in_another_thread(programs: Any) -> None:
+    """OpenVINO would take away the stack that signals are told on, see `openvino_core`."""
+    folder = programs("vit-token")["openvino"].folder
+    command = [sys.executable, "-c", textwrap.dedent(LET_GO), str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "told\n"), done.stderr
+
+
 def test_an_engine_may_be_used_from_several_threads(programs: Any) -> None:
     bundle = programs("vit-token")["torch"]
     inputs = [tiny_inputs(bundle.config, batch, seed=batch)[0].numpy() for batch in range(1, 9)]
@@ -324,9 +348,8 @@ def hint_of(bundle: Bundle, **options: Any) -> str:
 
 def test_openvino_is_told_its_precision(programs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Untold, it computes in bfloat16 wherever the processor can."""
-    import openvino
 
-    capabilities = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    capabilities = openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     bf16, fp16 = ("bf16" if "BF16" in capabilities else "f32"), ("f16" if "FP16" in capabilities else "f32")
     bundle = programs("vit-token")["openvino"]
     assert hint_of(bundle) == hint_of(bundle, precision="fp32") == "f32"
@@ -351,7 +374,8 @@ def test_a_processor_without_bfloat16_computes_in_float32_and_says_so(
         def get_property(self, *names: Any) -> Any:
             return ["FP32", "INT8"] if names[-1] == "OPTIMIZATION_CAPABILITIES" else super().get_property(*names)
 
-    monkeypatch.setattr(package, "Core", Core)
+    without = Core()
+    monkeypatch.setattr(openvino, "openvino_core", lambda: without)
     made = programs("vit-token")
     opened = open_engine(made["openvino"], "openvino", precision="bf16")
     assert opened.precision == "float32" and opened.report().precision == {"fp32": 1.0}
@@ -733,7 +757,7 @@ def test_weights_stored_in_fewer_bits_do_not_count_as_arithmetic(programs: Any, 
     made = programs("vit-token")
 
     def write(place: Path) -> None:
-        model = openvino.Core().read_model(str(made["onnx"].folder / "model.onnx"))
+        model = openvino_core().read_model(str(made["onnx"].folder / "model.onnx"))
         openvino.save_model(model, str(place / "model.xml"), compress_to_fp16=True)
 
     halved = written(made["torch"], tmp_path / "halved", "openvino", write, ProgramSpec(precision="fp16"))

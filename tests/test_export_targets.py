@@ -18,6 +18,7 @@ from tests.tiny import CONFIGS, pictures, tiny_inputs, tiny_lit, tiny_model
 from vitsmith import Bundle, load
 from vitsmith.engines.base import open_engine
 from vitsmith.engines.onnx import open_session
+from vitsmith.engines.openvino_core import openvino_core
 from vitsmith.errors import GateError
 from vitsmith.export import executorch as executorch_module
 from vitsmith.export import half as half_module
@@ -108,7 +109,6 @@ def test_every_layer_of_a_good_openvino_program_agrees(name: str, batch: int | N
 
 
 def test_openvino_in_fp16_halves_the_weights_and_says_so(tmp_path: Path) -> None:
-    import openvino
 
     bundle = bundle_of("lit")
     exported, verdict = export_openvino(bundle, tmp_path / "half", spec=ProgramSpec(precision="fp16"))
@@ -116,24 +116,23 @@ def test_openvino_in_fp16_halves_the_weights_and_says_so(tmp_path: Path) -> None
     assert_same(bundle, exported, 0.02)
     assert load(exported.folder).program_spec.precision == "fp16"
     for name in ("model", "text"):
-        constants = openvino.Core().read_model(exported.folder / f"{name}.xml").get_ops()
+        constants = openvino_core().read_model(exported.folder / f"{name}.xml").get_ops()
         weights = [op for op in constants if op.get_type_name() == "Constant" and np.prod(op.get_output_shape(0)) > 64]
         kinds = {op.get_element_type().to_string() for op in weights if op.get_element_type().is_real()}
         assert kinds == {"f16"}
 
 
 def test_openvino_in_bf16_keeps_float_weights_and_is_computed_in_bf16(tmp_path: Path) -> None:
-    import openvino
 
     bundle = bundle_of("vit-token")
     exported, verdict = export_openvino(bundle, tmp_path / "bf16", spec=ProgramSpec(precision="bf16"))
-    able = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    able = "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     assert open_engine(load(exported.folder)).precision == ("bfloat16" if able else "float32")
     assert (1e-4 if able else 0) < verdict.relative < 0.05
     assert not able or not np.array_equal(exported.golden.outputs, bundle.golden.outputs), "its own golden answers"
     assert_same(bundle, exported, 0.05)
     kinds = {
-        op.get_element_type().to_string() for op in openvino.Core().read_model(exported.folder / "model.xml").get_ops()
+        op.get_element_type().to_string() for op in openvino_core().read_model(exported.folder / "model.xml").get_ops()
     }
     assert "f32" in kinds and not {"bf16", "f16"} & kinds
 

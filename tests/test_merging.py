@@ -25,6 +25,7 @@ from vitsmith.compress.schedules import Wish, clipped, describe, fit, saved, spr
 from vitsmith.data.photos import sample_images
 from vitsmith.data.preprocess import preprocess
 from vitsmith.engines.base import open_engine
+from vitsmith.engines.openvino_core import openvino_core
 from vitsmith.errors import GateError, InputError, OutputError, UnknownNameError
 from vitsmith.evaluate.speed import Speed
 from vitsmith.export.onnx import export_onnx
@@ -495,12 +496,12 @@ def exported(request, tmp_path_factory) -> tuple[Bundle, Path]:
 
 @pytest.mark.parametrize("batch", [1, 2, 7])
 def test_onnxruntime_and_openvino_merge_alike(exported, batch):
-    openvino = pytest.importorskip("openvino")
+    pytest.importorskip("openvino")
     bundle, folder = exported
     images = tiny_inputs(bundle.config, batch)[0].numpy()
     expected = bundle.run_torch(images)
     np.testing.assert_allclose(open_engine(vs.load(folder), "onnx").run(images), expected, atol=1e-5)
-    compiled = openvino.Core().compile_model(folder / "model.onnx", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = openvino_core().compile_model(folder / "model.onnx", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     np.testing.assert_allclose(compiled([images])[0], expected, atol=1e-5)
 
 

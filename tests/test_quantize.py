@@ -46,6 +46,7 @@ from vitsmith.data.digits import open_digits
 from vitsmith.data.preprocess import preprocess
 from vitsmith.engines.base import open_engine
 from vitsmith.engines.machine import bf16_dot_products
+from vitsmith.engines.openvino_core import openvino_core
 from vitsmith.engines.torch_quantized import quantized_copy
 from vitsmith.errors import (
     DatasetError,
@@ -330,11 +331,10 @@ def int8_sites(folder: Path, engine: str, graph: Path) -> dict[str, int]:
                 if node.op_type in ("MatMul", "Conv", "Gemm") and node.input[0] in rounded
             )
         )
-    import openvino
 
     sites = {node: site for site, nodes in nodes_by_site(onnx.load(graph)).items() for node in nodes}
     counts: collections.Counter[str] = collections.Counter()
-    for op in openvino.Core().read_model(folder / "model.xml").get_ops():
+    for op in openvino_core().read_model(folder / "model.xml").get_ops():
         if op.get_type_name() in ("MatMul", "Convolution"):
             source = op.input_value(0).get_node()
             while source.get_type_name() in ("Reshape", "Transpose"):

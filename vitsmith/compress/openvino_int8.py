@@ -12,7 +12,7 @@ from vitsmith.compress.ladder import Rung
 from vitsmith.compress.sites import HEADS, matching_nodes, nodes_by_site
 from vitsmith.compress.static import Scheme, import_nncf, quantize_static
 from vitsmith.engines.machine import bf16_dot_products
-from vitsmith.engines.openvino_graph import import_openvino
+from vitsmith.engines.openvino_core import import_openvino, openvino_core
 from vitsmith.export.onnx import write_graph
 from vitsmith.export.openvino import openvino_from_onnx
 from vitsmith.export.parts import Part
@@ -81,7 +81,7 @@ class OpenVinoPrograms:
             )
 
     def _read(self) -> Any:
-        return self._openvino.Core().read_model(self.folder / "model.xml")
+        return openvino_core().read_model(self.folder / "model.xml")
 
     def _save(self, model: Any, path: Path) -> None:
         self._openvino.save_model(model, path, compress_to_fp16=False)

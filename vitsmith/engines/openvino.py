@@ -9,7 +9,8 @@ import numpy as np
 
 from vitsmith.engines.graph_report import GraphReport
 from vitsmith.engines.machine import available_cores
-from vitsmith.engines.openvino_graph import OpenVinoGraph, import_openvino
+from vitsmith.engines.openvino_core import openvino_core
+from vitsmith.engines.openvino_graph import OpenVinoGraph
 from vitsmith.engines.plan import Plan, default_plan, plans
 from vitsmith.engines.probing import EngineDied, probe
 from vitsmith.engines.programs import PRECISION_WORDS, ProgramEngine, Runs, is_small
@@ -36,7 +37,7 @@ class OpenVinoEngine(ProgramEngine):
         super().__init__(bundle)
         self._settings = settings
         wanted = self._spec.rest if self._spec.precision == "int8" else settings.precision
-        capabilities = import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        capabilities = openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         floats = wanted if wanted == "fp32" or wanted.upper() in capabilities else "fp32"
         self._hint, self._missing = HINTS[floats], wanted if floats != wanted else ""
         int8 = "int8" + (f", rest {floats}" if floats != "fp32" else "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -12,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from vitsmith.engines.chunks import check_batch, padded
+from vitsmith.engines.openvino_core import openvino_core
 from vitsmith.engines.plan import Plan
-from vitsmith.errors import BundleError, MissingPackageError
+from vitsmith.errors import BundleError
 
 Array = np.ndarray[Any, Any]
 
@@ -111,11 +111,10 @@ class _Requests:
 
 def compile_graph(path: Path, hint: str, plan: Plan, *, batch: int | None = None) -> Any:
     """An openvino.CompiledModel for chunks of `plan.chunk`. Raises BundleError or MissingPackageError."""
-    openvino = import_openvino()
+    core = openvino_core()
     from vitsmith.engines.machine import available_cores
 
     try:
-        core = openvino.Core()
         model = core.read_model(str(path))
         shape = model.input(0).get_partial_shape()
         found = None if shape[0].is_dynamic else shape[0].get_length()
@@ -137,13 +136,3 @@ def compile_graph(path: Path, hint: str, plan: Plan, *, batch: int | None = None
     except RuntimeError as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise BundleError(f"{path} cannot be opened by openvino ({lines[-1] if lines else error})") from None
-
-
-def import_openvino() -> Any:
-    """The package. Raises MissingPackageError."""
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # OpenVINO then takes its own stub
-    try:
-        import openvino
-    except ImportError:
-        raise MissingPackageError("openvino", "openvino") from None
-    return openvino

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from vitsmith.engines.openvino import HINTS
-from vitsmith.engines.openvino_graph import import_openvino
+from vitsmith.engines.openvino_core import import_openvino, openvino_core
 from vitsmith.export.onnx import OPSET, as_computed, module_outputs, write_graph
 from vitsmith.export.parts import Part
 from vitsmith.export.program import Gate, Layers, Target, export_program
@@ -62,10 +62,9 @@ def write_openvino(part: Part, path: Path, spec: ProgramSpec) -> None:
 
 def openvino_from_onnx(path: Path) -> Any:
     """What openvino.convert_model makes of an ONNX file: that function also reports its use to its makers, online."""
-    openvino = import_openvino()
+    model = openvino_core().read_model(path)
     from openvino._offline_transformations import apply_moc_transformations
 
-    model = openvino.Core().read_model(path)
     apply_moc_transformations(model, cf=False, smart_reshape=True)
     return model
 
@@ -76,8 +75,7 @@ def layer_outputs(part: Part, path: Path, batch: Array, spec: ProgramSpec) -> La
     Which tensor a module gives is known from the ONNX graph, which is made once more; conversion keeps names of
     tensors, but for those inside what it fuses.
     """
-    openvino = import_openvino()
-    core = openvino.Core()
+    core = openvino_core()
     model = core.read_model(path)
     shape = model.input(0).get_partial_shape()
     if not shape[0].is_dynamic:

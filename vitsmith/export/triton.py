@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from vitsmith.engines.openvino_graph import import_openvino
+from vitsmith.engines.openvino_core import openvino_core
 from vitsmith.errors import InputError, MissingPackageError, OutputError
 from vitsmith.export.onnx import export_onnx
 from vitsmith.export.program import Gate, copy_bundle
@@ -146,7 +146,7 @@ def _write(bundle: Bundle, folder: Path, models: Sequence[str], device: Device) 
 def _tensors(program: Path) -> tuple[Tensor, Tensor]:
     """The one input and the one output, as the program itself has them."""
     if program.suffix == ".xml":
-        model = import_openvino().Core().read_model(program)
+        model = openvino_core().read_model(program)
         return _openvino_tensor(model.input(0)), _openvino_tensor(model.output(0))
     try:
         import onnx

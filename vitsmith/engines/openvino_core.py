@@ -1,0 +1,30 @@
+"""OpenVINO, and the one Core that a process has of it."""
+
+from __future__ import annotations
+
+import sys
+from functools import cache
+from typing import Any
+
+from vitsmith.errors import MissingPackageError
+
+
+def import_openvino() -> Any:
+    """The package. Raises MissingPackageError."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # OpenVINO then takes its own stub
+    try:
+        import openvino
+    except ImportError:
+        raise MissingPackageError("openvino", "openvino") from None
+    return openvino
+
+
+@cache
+def openvino_core() -> Any:
+    """The openvino.Core of this process, which is never let go. Raises MissingPackageError.
+
+    OpenVINO 2026.4 gives the thread that first uses a Core another stack for signals. It takes that away with the last
+    Core, but from the thread which lets go of it: were it another one, the next Ctrl-C would kill the process without
+    a word.
+    """
+    return import_openvino().Core()
