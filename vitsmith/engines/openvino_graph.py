@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -76,36 +78,40 @@ class OpenVinoGraph:
 
 
 class _Requests:
-    """A compiled program with its requests."""
+    """A compiled program with its requests.
+
+    They are not in an AsyncInferQueue: threads of that want the interpreter once more after all is done (2026.4), and a
+    process that ends, or lets go of the program, in that moment dies or waits for ever.
+    """
 
     def __init__(self, compiled: Any, streams: int) -> None:
-        import openvino
-
         self._shape = tuple(compiled.output(0).shape)[1:]
         self._dtype = compiled.input(0).get_element_type().to_dtype()
-        self._single = compiled.create_infer_request() if streams == 1 else None
-        if self._single is None:
-            self._queue = openvino.AsyncInferQueue(compiled, streams)
-            self._queue.set_callback(self._keep)
+        self._requests = [compiled.create_infer_request() for _ in range(streams)]
 
     def run(self, inputs: Array, chunk: int) -> Array:
         # Only such arrays are shared with a request; others it copies, and frees the copy too early (2026.4).
         inputs = np.require(inputs, self._dtype, ["C_CONTIGUOUS", "WRITEABLE", "ALIGNED"])
         outputs = np.empty((len(inputs), *self._shape), np.float32)
-        for at in range(0, len(inputs), chunk):
-            some = padded(inputs[at : at + chunk], chunk)
-            if self._single is not None:
-                outputs[at : at + chunk] = self._single.infer([some], share_inputs=True)[0][: len(inputs) - at]
-            else:
-                # The request keeps `some` alive through its userdata.
-                self._queue.start_async([some], (outputs[at : at + chunk], some), share_inputs=True)
-        if self._single is None:
-            self._queue.wait_all()
+        running: deque[tuple[Any, Array, Array]] = deque()
+        try:
+            for number, at in enumerate(range(0, len(inputs), chunk)):
+                if len(running) == len(self._requests):
+                    self._finish(*running.popleft())
+                request, some = self._requests[number % len(self._requests)], padded(inputs[at : at + chunk], chunk)
+                request.start_async([some], share_inputs=True)
+                running.append((request, outputs[at : at + chunk], some))
+            while running:
+                self._finish(*running.popleft())
+        finally:
+            for request, *_ in running:  # they read arrays that end with this call
+                with suppress(RuntimeError):
+                    request.wait()
         return outputs
 
     @staticmethod
-    def _keep(request: Any, kept: tuple[Array, Array]) -> None:
-        outputs, _ = kept
+    def _finish(request: Any, outputs: Array, _shared: Array) -> None:
+        request.wait()
         outputs[:] = request.get_output_tensor(0).data[: len(outputs)]
 
 
