@@ -81,7 +81,7 @@ def digit_model(folder: Path) -> tuple[Bundle, str]:
 def row(attempt: Attempt) -> str:
     judged, speedup = attempt.judged, attempt.speedup
     answers = f"{judged.top1:.2%} | {judged.agreement:.2%} | {judged.cosine:.4f}" if judged else " | | "
-    speed = f"{speedup.batch:.2f} | {speedup.alone:.2f}" if speedup else " | "
+    speed = f"{speedup.batches:.2f} | {speedup.single:.2f}" if speedup else " | "
     ending = attempt.reason or "meets all"
     return f"| {attempt.name} | {attempt.rest} | {attempt.mib or 0:.1f} | {answers} | {speed} | {ending} |"
 

@@ -23,13 +23,13 @@ from vitsmith.benchmark.gemm import Peak, highest, measure_peaks, share_of_peak
 from vitsmith.benchmark.memory import Died, Memory, Task, measure_memory
 from vitsmith.benchmark.rows import NUMBERS
 from vitsmith.benchmark.session import Material, Wishes, openings_of, run_benchmark, steps_of
-from vitsmith.benchmark.timing import Pace, Timing, time_in_turns
 from vitsmith.cli.benchmark import benchmark
 from vitsmith.cli.main import INTERRUPTED
 from vitsmith.data.preprocess import preprocess
 from vitsmith.data.samples import Samples
 from vitsmith.engines.registry import ENGINES
 from vitsmith.errors import BundleError, DatasetError, InputError, OutputError, UnknownNameError
+from vitsmith.evaluate.timing import Pace, Timing, time_in_turns
 from vitsmith.export.onnx import export_onnx
 from vitsmith.models.cost import flops, parameters
 from vitsmith.report.benchmark import draw_benchmark
@@ -497,7 +497,7 @@ def test_a_bundle_and_its_export_side_by_side(folder: Path, tmp_path: Path, monk
 def test_the_table_says_what_failed_and_what_engines_did(
     folder: Path, pretended: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vitsmith.benchmark.timing.Pace", lambda seconds: replace(PACE, clock=pretended))
+    monkeypatch.setattr("vitsmith.evaluate.timing.Pace", lambda seconds: replace(PACE, clock=pretended))
     done = _invoke(folder / "pets", "--engine", "torch", "--out", tmp_path / "out")
     header, _, first, *_ = (line for line in done.stdout.splitlines() if line.strip())
     columns = ["engine", "precision", "batch", "p50 ms", "p95 ms", "calls", "images/s", "times", "memory MiB"]

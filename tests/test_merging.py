@@ -14,20 +14,21 @@ import torch.nn.functional as F
 from PIL import Image
 
 import vitsmith as vs
+from tests.pretended import twice_as_fast
 from tests.test_cli import call
 from tests.tiny import CONFIGS, VIT, pictures, tiny_inputs, tiny_lit, tiny_model
 from vitsmith.compress.calibration import Photos
 from vitsmith.compress.groups import groups
 from vitsmith.compress.merge import check_mergeable, merge, merge_by, sample_photos
 from vitsmith.compress.merge_search import Goal, Losses, divergence, grow, measure_losses, search
-from vitsmith.compress.merged import Demands, Gains, write_merged
+from vitsmith.compress.merged import Demands, Merged, Try, write_merged
 from vitsmith.compress.schedules import Wish, clipped, describe, fit, saved, spread
 from vitsmith.data.photos import sample_images
 from vitsmith.data.preprocess import preprocess
 from vitsmith.engines.base import open_engine
 from vitsmith.engines.openvino_core import openvino_core
 from vitsmith.errors import GateError, InputError, OutputError, UnknownNameError
-from vitsmith.evaluate.speed import Speed
+from vitsmith.evaluate.speed import Speed, Speedup
 from vitsmith.export.onnx import export_onnx
 from vitsmith.layers.merging import MergingBlock, match, regroup
 from vitsmith.layers.merging import merge as merge_tokens
@@ -64,7 +65,8 @@ def photos(labels: np.ndarray | None = None) -> Photos:
 def speeds(*gains: float) -> Any:
     """A measurement in which the second engine is so many times faster: alone, and in batches."""
     single, batches = gains if len(gains) == 2 else gains * 2
-    return lambda engines, images: [Speed(10, 100, 16), Speed(10 / single, 100 * batches, 16)]
+    speedup = Speedup(Speed(10, 100, 16), Speed(10 / single, 100 * batches, 16), single, batches)
+    return lambda before, after, images: speedup
 
 
 # --- the layer, against the paper in plain loops
@@ -408,7 +410,7 @@ def test_agreement_and_accuracy_are_counted():
 
 def test_the_gate_says_no_to_other_answers(tmp_path):
     found = merge(wavering(), Wish(ratio=1.6), photos(), Demands(min_agreement=1.0), measure=speeds(2))
-    assert found.gains is None and not found.slow
+    assert found.speedup is None and not found.slow
     with pytest.raises(GateError, match=r"top-1 agreement is \d.* \(required 100\.00%\)"):
         write_merged(found, "x", tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -443,9 +445,11 @@ def test_the_gate_says_no_when_it_does_not_pay():
 
 def test_break_even():
     """1/1.25 of the time at half the arithmetic: 0.3 of the time is merging itself."""
-    gains = Gains(Speed(10, 100, 16), Speed(8, 200, 16))
-    assert gains.break_even(2.0) == (pytest.approx(1 / 0.7), 1.0)
-    assert Gains(Speed(10, 100, 16), Speed(20, 100, 16)).break_even(2.0)[0] == float("inf")
+    bundle, last = bundle_of(), Try((8,), 9, 1.0, 2.0, 1.0, None)
+    merged = Merged(bundle, bundle, "constant", photos(), Demands(), (last,), speedup=speeds(1.25, 2)(None, None, None))
+    assert merged.break_even == (pytest.approx(1 / 0.7), 1.0)
+    assert replace(merged, speedup=speeds(0.5)(None, None, None)).break_even[0] == float("inf")
+    assert np.isnan(replace(merged, speedup=None).break_even).all()
 
 
 def test_without_a_ratio_less_is_tried_until_it_passes():
@@ -570,6 +574,7 @@ def test_the_picture_is_drawn():
 def folder(tmp_path, monkeypatch) -> Path:
     """A folder with a bundle and pictures, to work in."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("vitsmith.evaluate.speed.time_in_turns", twice_as_fast)
     vs.save(bundle_of().with_golden(pictures(1)), tmp_path / "pets" / "model")
     (tmp_path / "photos").mkdir()
     for number, picture in enumerate(pictures(20)):

@@ -7,7 +7,6 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,19 +16,20 @@ import torch.nn.functional as F
 from PIL import Image
 
 import vitsmith as vs
+from tests.pretended import twice_as_fast
 from tests.test_cli import call
 from tests.tiny import CONFIGS, MIXER, VIT, pictures, tiny_inputs, tiny_lit, tiny_model
 from tests.training import coloured, recipe, splits, write_folder
 from vitsmith.compress.cut import keep_blocks, keep_parts, largest
 from vitsmith.compress.importance import PLACES, score_blocks, score_parts
 from vitsmith.compress.material import Material, labelled_material, spread, unlabelled_material
-from vitsmith.compress.prune import Looked, measure_in_turns, prune, prune_bundle
+from vitsmith.compress.prune import Looked, prune, prune_bundle
 from vitsmith.compress.pruned import Demands, write_pruned
 from vitsmith.compress.recovery import recover, recovery_recipe
 from vitsmith.compress.sizes import Pruning, plan_sizes, step_of
 from vitsmith.data.samples import Samples
 from vitsmith.errors import ConfigError, DatasetError, GateError, InputError, OutputError
-from vitsmith.evaluate.speed import Speed
+from vitsmith.evaluate.speed import Speed, Speedup
 from vitsmith.models.build import ImageModel, count_parameters
 from vitsmith.models.config import ModelConfig
 from vitsmith.models.configure import change, configure
@@ -42,8 +42,8 @@ from vitsmith.weights.bundle import Bundle
 
 NAMES = ("ant", "bee", "cat", "dog", "eel")
 CASES = ["vit-token", "vit-gap", "vit-timm", "vit-distilled", "vit-representation", "hybrid-stages", "mixer"]
-FASTER = (Speed(2.0, 100.0, 16), Speed(1.0, 250.0, 16))
-SLOWER = (Speed(2.0, 100.0, 16), Speed(1.9, 101.0, 16))
+FASTER = Speedup(Speed(2.0, 100.0, 16), Speed(1.0, 250.0, 16), 2.0, 2.5)
+SLOWER = Speedup(Speed(2.0, 100.0, 16), Speed(1.9, 101.0, 16), 1.05, 1.01)
 
 
 def model_of(name: str) -> ImageModel:
@@ -499,11 +499,11 @@ def test_recipes_of_recovery(taught: Bundle) -> None:
         recovery_recipe(wide, "pets", {"optimizer": {"lrr": 1}})
 
 
-def measured(speeds: tuple[Speed, Speed], asked: list[Any] | None = None) -> Any:
-    def measure(engines: Any, images: np.ndarray) -> list[tuple[Speed, Speed]]:
+def measured(speedup: Speedup, asked: list[Any] | None = None) -> Any:
+    def measure(before: Any, after: Any, images: np.ndarray) -> Speedup:
         if asked is not None:
-            asked.append((images.shape, [engine.run(images).shape for engine in engines]))
-        return [speeds, speeds, (Speed(1.0, 7000.0, 16), Speed(9.0, 10.0, 16))]  # the last one spoilt
+            asked.append((images.shape, [one.throughput.run(images).shape for one in (before, after)]))
+        return speedup
 
     return measure
 
@@ -521,7 +521,7 @@ def test_a_pruned_model_that_is_good_enough_is_written(taught: Bundle, colours: 
     )
     assert asked == [((16, 3, 16, 16), [(16, 3), (16, 3)])]
     assert [stage.name for stage in done.stages] == ["original", "pruned", "distilled"]
-    assert (done.failures, done.speedups, done.lost) == ((), (2.0, 2.5), 0)
+    assert (done.failures, done.speedup, done.lost) == ((), FASTER, 0)
     written = write_pruned(
         done, "colours", tmp_path / "run", events=[event for event in events if not isinstance(event, Looked)]
     )
@@ -546,33 +546,8 @@ def test_a_pruned_model_that_is_good_enough_is_written(taught: Bundle, colours: 
     assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 25 + 1
 
 
-class Slow:
-    """An engine that takes its time."""
-
-    name, precision = "torch", "fp32"
-
-    def __init__(self, seconds: float, clock: list[float]) -> None:
-        self._seconds, self._clock, self.runs = seconds, clock, 0
-
-    def run(self, images: np.ndarray) -> np.ndarray:
-        self.runs += 1
-        self._clock[0] += self._seconds * len(images)
-        return images
-
-
-@pytest.mark.parametrize(("seconds", "runs"), [(0.001, 9 * (2 * 3 + 15 + 9)), (1.0, 5 * (2 * 1 + 5 + 1))])
-def test_large_models_are_timed_less_often(monkeypatch: pytest.MonkeyPatch, seconds: float, runs: int) -> None:
-    clock = [0.0]
-    for module in ("vitsmith.compress.prune", "vitsmith.evaluate.speed"):
-        monkeypatch.setattr(f"{module}.time", SimpleNamespace(perf_counter=lambda: clock[0]))
-    engines = [Slow(seconds, clock), Slow(seconds / 2, clock)]
-    speeds = measure_in_turns(engines, np.zeros((16, 1), np.float32))
-    assert all(b.images_per_second / a.images_per_second == pytest.approx(2) for a, b in speeds)
-    assert [engine.runs for engine in engines] == [runs + 1, runs]
-
-
 @pytest.mark.parametrize(
-    ("pruning", "speeds", "demands", "told"),
+    ("pruning", "speedup", "demands", "told"),
     [
         (
             Pruning(mlp_width=48),
@@ -589,10 +564,10 @@ def test_large_models_are_timed_less_often(monkeypatch: pytest.MonkeyPatch, seco
     ],
 )
 def test_what_falls_short_is_refused_and_not_written(
-    taught: Bundle, tmp_path: Path, pruning: Pruning, speeds: Any, demands: Demands, told: str
+    taught: Bundle, tmp_path: Path, pruning: Pruning, speedup: Speedup, demands: Demands, told: str
 ) -> None:
     noisy = Material(splits(), True, "colours")
-    done = prune(taught, noisy, pruning, None, demands, measure=measured(speeds))
+    done = prune(taught, noisy, pruning, None, demands, measure=measured(speedup))
     assert [stage.name for stage in done.stages] == ["original", "pruned"]
     with pytest.raises(GateError, match=f"was refused, nothing was written: .*{told}"):
         write_pruned(done, "colours", tmp_path / "run")
@@ -633,7 +608,7 @@ def test_only_runs_of_prune_are_replaced(tmp_path: Path) -> None:
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("vitsmith.compress.prune.measure_in_turns", measured(FASTER))
+    monkeypatch.setattr("vitsmith.evaluate.speed.time_in_turns", twice_as_fast)
     write_folder(tmp_path / "colours")
     return tmp_path
 

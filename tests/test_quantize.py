@@ -21,7 +21,6 @@ from typer.testing import CliRunner
 
 from tests.tiny import CONFIGS, pictures, tiny_inputs, tiny_lit, tiny_model
 from vitsmith import Bundle, Labels
-from vitsmith.benchmark.timing import Pace
 from vitsmith.cli.quantize import quantize as verb
 from vitsmith.compress.calibration import Amounts, Photos, labelled_photos, read_tensors, unlabelled_photos
 from vitsmith.compress.ladder import (
@@ -31,7 +30,6 @@ from vitsmith.compress.ladder import (
     Judged,
     ProgramError,
     Rung,
-    Speedup,
     climb,
     float_choices,
 )
@@ -41,7 +39,6 @@ from vitsmith.compress.quantize import quantize
 from vitsmith.compress.quantized import Settings
 from vitsmith.compress.sensitivity import measure_sensitivity, round_inputs, round_weights
 from vitsmith.compress.sites import describe_sites, nodes_by_site, site_of
-from vitsmith.compress.speedup import Runner, measure_speedup
 from vitsmith.data.digits import open_digits
 from vitsmith.data.preprocess import preprocess
 from vitsmith.engines.base import open_engine
@@ -58,6 +55,7 @@ from vitsmith.errors import (
     VitsmithError,
 )
 from vitsmith.evaluate.evaluation import evaluate
+from vitsmith.evaluate.speed import Speed, Speedup
 from vitsmith.export.onnx import export_onnx
 from vitsmith.export.parts import parts_of
 from vitsmith.models.build import build
@@ -71,7 +69,7 @@ from vitsmith.weights.checkpoints import save
 
 PROGRAMS = {"onnx": OnnxPrograms, "openvino": OpenVinoPrograms}
 GOOD, BAD = Judged(1.0, 0.999), Judged(0.5, 0.7)
-FAST = Speedup(2.0, 2.0, 100.0, 10.0)
+FAST = Speedup(Speed(20.0, 50.0, 8), Speed(10.0, 100.0, 8), 2.0, 2.0)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -145,7 +143,7 @@ class Shelf:
 
 
 def slow(batch: float) -> Speedup:
-    return dataclasses.replace(FAST, batch=batch)
+    return dataclasses.replace(FAST, batches=batch)
 
 
 def test_the_climb_stops_at_the_first_that_meets_the_demands() -> None:
@@ -286,31 +284,6 @@ def test_a_sabotaged_block_is_found_to_be_the_most_sensitive(name: str) -> None:
     assert next(one.noise for one in smooth if one.site == "blocks.2") < plain[0].noise / 10
     assert {one.site for one in plain} == set(sites) and all(one.noise > 0 for one in plain)
     np.testing.assert_array_equal(part.run_torch(inputs), before)
-
-
-class Clockwork:
-    """An engine that takes a known time a run, on a clock of its own."""
-
-    def __init__(self, times: list[float], cost: float) -> None:
-        self.times, self.cost = times, cost
-
-    def run(self, images: np.ndarray) -> np.ndarray:
-        self.times[0] += self.cost * len(images)
-        return images
-
-
-def test_a_speedup_is_the_median_of_the_turns() -> None:
-    now = [0.0]
-    old, new = Clockwork(now, 0.3), Clockwork(now, 0.1)
-    quick = Clockwork(now, 0.05)
-    found = measure_speedup(
-        Runner(old, lambda: old),  # type: ignore[arg-type,return-value]
-        Runner(new, lambda: quick),  # type: ignore[arg-type,return-value]
-        np.zeros((8, 3, 2, 2), np.float32),
-        Pace(seconds=0.0, turns=3, clock=lambda: now[0]),
-    )
-    assert found.batch == pytest.approx(3) and found.alone == pytest.approx(6)
-    assert found.images_per_second == pytest.approx(10) and found.latency_ms == pytest.approx(50)
 
 
 def cosine_of(expected: np.ndarray, found: np.ndarray) -> float:

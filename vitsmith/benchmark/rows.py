@@ -13,10 +13,10 @@ from vitsmith.benchmark.answers import Parity
 from vitsmith.benchmark.contenders import MIB, Contender, Subject
 from vitsmith.benchmark.gemm import Peak, share_of_peak
 from vitsmith.benchmark.memory import Memory
-from vitsmith.benchmark.timing import Timing
 from vitsmith.engines.machine import describe_machine
 from vitsmith.engines.remembered import installed_version
 from vitsmith.evaluate.evaluation import Evaluation
+from vitsmith.evaluate.timing import Timing
 from vitsmith.specs import Measurement
 
 PACKAGES = ("vitsmith", "torch", "numpy", "onnxruntime", "openvino", "executorch", "nncf")

@@ -13,7 +13,6 @@ from vitsmith.benchmark.contenders import MIB, Contender
 from vitsmith.benchmark.gemm import Peak, highest, measure_peaks
 from vitsmith.benchmark.memory import Died, Memory, Task, described, measure_memory
 from vitsmith.benchmark.rows import Benchmark, Row, with_ratios
-from vitsmith.benchmark.timing import Pace, Timing, time_in_turns
 from vitsmith.data.samples import Samples
 from vitsmith.engines.base import Engine, open_checked
 from vitsmith.engines.machine import available_cores
@@ -22,6 +21,7 @@ from vitsmith.engines.programs import sample_inputs
 from vitsmith.engines.registry import Settings
 from vitsmith.errors import ImageError
 from vitsmith.evaluate.evaluation import Evaluation
+from vitsmith.evaluate.timing import Pace, Timing, time_in_turns
 from vitsmith.train.memory import available_memory, resident_memory
 
 Step = Callable[[str], None]

@@ -44,8 +44,8 @@ def benchmark(
     """Latency, throughput, memory, size, parity and accuracy, all measured in turns in one run."""
     from vitsmith.benchmark.contenders import contenders_of, require_some
     from vitsmith.benchmark.session import Wishes
-    from vitsmith.benchmark.timing import Pace
     from vitsmith.errors import InputError
+    from vitsmith.evaluate.timing import Pace
     from vitsmith.files import check_writable
 
     if split and not data:

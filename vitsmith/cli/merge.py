@@ -115,16 +115,16 @@ def print_merged(merged: Merged, facts: dict[str, Any]) -> None:
 
 
 def _speed(merged: Merged) -> list[tuple[str, str]]:
-    gains = merged.gains
-    if gains is None:
+    speedup = merged.speedup
+    if speedup is None:
         return []
-    before, after = gains.before, gains.after
-    single, batches = gains.break_even(merged.tries[-1].ratio)
+    before, after = speedup.before, speedup.after
+    single, batches = merged.break_even
     return [
-        ("one image", f"{before.latency_ms:.2f} ms -> {after.latency_ms:.2f} ms ({gains.single:.2f}x)"),
+        ("one image", f"{before.latency_ms:.2f} ms -> {after.latency_ms:.2f} ms ({speedup.single:.2f}x)"),
         (
             f"batches of {after.batch}",
-            f"{before.images_per_second:.1f} -> {after.images_per_second:.1f} images/s ({gains.batches:.2f}x)",
+            f"{before.images_per_second:.1f} -> {after.images_per_second:.1f} images/s ({speedup.batches:.2f}x)",
         ),
         (
             "break-even",

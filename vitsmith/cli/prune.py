@@ -137,8 +137,8 @@ def print_pruned(pruned: Pruned, facts: dict[str, Any]) -> None:
     ]
     columns = ("stage", "parameters", "GFLOPs", "size", what)
     print_table(columns, rows, right=columns[1:])
-    before, after = pruned.speeds
-    single, many = pruned.speedups
+    speedup = pruned.speedup
+    before, after, single, many = speedup.before, speedup.after, speedup.single, speedup.batches
     print_facts(
         [
             ("changed", facts["changed"]),

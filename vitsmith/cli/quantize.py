@@ -160,8 +160,8 @@ def _show(result: Quantized) -> None:
                 one.rest,
                 None if kept is None else f"{kept:.2%}",
                 judged and f"{judged.cosine:.4f}",
-                speedup and f"{speedup.batch:.2f}x",
-                speedup and f"{speedup.alone:.2f}x",
+                speedup and f"{speedup.batches:.2f}x",
+                speedup and f"{speedup.single:.2f}x",
                 None if one.mib is None else f"{one.mib:.1f} MiB",
                 "taken" if one is result.climb.chosen else one.reason,
             )

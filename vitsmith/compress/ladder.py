@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol
 
 from vitsmith.compress.sites import describe_sites
 from vitsmith.errors import GateError
+from vitsmith.evaluate.speed import Speedup
 
 STRENGTHS = (0.5, 0.75, 0.95)
 """SmoothQuant's, the paper's first and NNCF's last."""
@@ -54,16 +55,6 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class Speedup:
-    """How many times faster than the float program, measured in turns."""
-
-    batch: float
-    alone: float
-    images_per_second: float
-    latency_ms: float
-
-
-@dataclass(frozen=True)
 class Attempt:
     """What one program came to."""
 
@@ -89,10 +80,10 @@ class Attempt:
             "top1": judged.top1 if judged else None,
             "agreement": judged.agreement if judged else None,
             "cosine": judged.cosine if judged else None,
-            "speedup": speedup.batch if speedup else None,
-            "speedup_one_image": speedup.alone if speedup else None,
-            "images_per_second": speedup.images_per_second if speedup else None,
-            "latency_ms": speedup.latency_ms if speedup else None,
+            "speedup": speedup.batches if speedup else None,
+            "speedup_one_image": speedup.single if speedup else None,
+            "images_per_second": speedup.after.images_per_second if speedup else None,
+            "latency_ms": speedup.after.latency_ms if speedup else None,
             "reason": self.reason,
         }
 
@@ -121,9 +112,9 @@ class Demands:
 
     def refuse_speed(self, speedup: Speedup) -> str:
         """Why such a program is not fast enough; '' when it is."""
-        if speedup.batch >= self.min_speedup:
+        if speedup.batches >= self.min_speedup:
             return ""
-        return f"{speedup.batch:.2f} times float's speed (required {self.min_speedup:g})"
+        return f"{speedup.batches:.2f} times float's speed (required {self.min_speedup:g})"
 
 
 class Trials(Protocol):
@@ -224,7 +215,7 @@ def _try(trials: Trials, demands: Demands, rung: Rung, rest: str) -> Attempt:
 
 def _fastest(attempts: Sequence[Attempt]) -> Attempt | None:
     """Of those that meet the demands; of several as fast, within what measuring can tell, the most faithful."""
-    good = [(one, one.speedup.batch, one.judged.cosine) for one in attempts if one.speedup and one.judged]
+    good = [(one, one.speedup.batches, one.judged.cosine) for one in attempts if one.speedup and one.judged]
     good = [row for row in good if not row[0].reason]
     best = max((speed for _, speed, _ in good), default=0.0)
     near = [(cosine, one) for one, speed, cosine in good if speed >= _AS_FAST * best]

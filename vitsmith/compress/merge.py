@@ -12,7 +12,7 @@ import numpy as np
 from vitsmith import __version__
 from vitsmith.compress.calibration import Photos
 from vitsmith.compress.merge_search import IMAGES, Goal, Losses, mean_cosine, measure_losses, search
-from vitsmith.compress.merged import BATCH, Demands, Gains, Merged, Try
+from vitsmith.compress.merged import BATCH, Demands, Merged, Try
 from vitsmith.compress.schedules import RATIOS, Numbers, Wish, describe, fit, image_tower, saved
 from vitsmith.data.images import ImageSource
 from vitsmith.data.photos import sample_images
@@ -21,7 +21,7 @@ from vitsmith.engines.base import open_engine
 from vitsmith.engines.machine import describe_machine
 from vitsmith.errors import GateError, InputError
 from vitsmith.evaluate.scores import score_logits
-from vitsmith.evaluate.speed import Repetitions, Runs, Speed, measure_speed
+from vitsmith.evaluate.speed import Race, Runner, Speedup, measure_speedup
 from vitsmith.models.build import build
 from vitsmith.models.config import LiTConfig, ViTConfig
 from vitsmith.models.configure import change
@@ -31,7 +31,6 @@ from vitsmith.stream import ImageStream
 from vitsmith.weights.bundle import Bundle
 
 Array = np.ndarray[Any, Any]
-Measure = Callable[[Sequence[Runs], Array], list[Speed]]
 Say = Callable[[str], None]
 
 SAMPLES = 32
@@ -39,7 +38,6 @@ SAMPLES = 32
 GOLDEN_IMAGES = 2
 CANDIDATES = 8
 """Sample photographs that golden images are chosen from, beside those of the original."""
-TURNS = Repetitions(rounds=7, single=7, batches=1, warm_up=1)
 
 
 def merge_by(bundle: Bundle, ratio: float, kind: str = "constant") -> Bundle:
@@ -106,7 +104,7 @@ def merge(
     photos: Photos,
     demands: Demands | None = None,
     *,
-    measure: Measure | None = None,
+    measure: Race = measure_speedup,
     say: Say = lambda _: None,
 ) -> Merged:
     """Merges as wished, compares with the original on the images that judge, and measures both; nothing is written.
@@ -139,7 +137,7 @@ def merge(
         return found
     merged = merged.with_golden(_steady_images(bundle, merged))
     say("measuring the speed of both, in turns")
-    found = replace(found, bundle=merged, gains=_gains(bundle, merged, measure or _measure))
+    found = replace(found, bundle=merged, speedup=_speedup(bundle, merged, measure))
     return replace(found, bundle=_described(found))
 
 
@@ -233,15 +231,10 @@ def _steady_images(bundle: Bundle, merged: Bundle) -> list[Array]:
     return [images[at] for at in sorted(np.argsort(moved, kind="stable")[:GOLDEN_IMAGES].tolist())]
 
 
-def _gains(bundle: Bundle, merged: Bundle, measure: Measure) -> Gains:
+def _speedup(bundle: Bundle, merged: Bundle, measure: Race) -> Speedup:
     tensors = np.stack([preprocess(image, bundle.images) for image in sample_images(4)])
-    engines = [open_engine(one, "torch", precision="fp32") for one in (bundle, merged)]
-    before, after = measure(engines, np.resize(tensors, (BATCH, *tensors.shape[1:])))
-    return Gains(before, after)
-
-
-def _measure(engines: Sequence[Runs], images: Array) -> list[Speed]:
-    return measure_speed(engines, images, TURNS)
+    before, after = (Runner(open_engine(one, "torch", precision="fp32")) for one in (bundle, merged))
+    return measure(before, after, np.resize(tensors, (BATCH, *tensors.shape[1:])))
 
 
 def _described(found: Merged) -> Bundle:

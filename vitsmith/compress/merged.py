@@ -11,7 +11,7 @@ from vitsmith.compress.calibration import Photos
 from vitsmith.compress.schedules import Numbers, describe
 from vitsmith.engines.machine import describe_machine
 from vitsmith.errors import GateError
-from vitsmith.evaluate.speed import Speed
+from vitsmith.evaluate.speed import Speedup
 from vitsmith.files import replacing
 from vitsmith.runs import whole_run
 from vitsmith.weights.bundle import Bundle
@@ -56,33 +56,6 @@ class Try:
         return None if self.top1 is None else 100 * (self.top1[0] - self.top1[1])
 
 
-@dataclass(frozen=True)
-class Gains:
-    """Both models on this machine, timed in turns."""
-
-    before: Speed
-    after: Speed
-
-    @property
-    def single(self) -> float:
-        """How many times faster one image by itself is."""
-        return self.before.latency_ms / self.after.latency_ms
-
-    @property
-    def batches(self) -> float:
-        """How many times more images a second come out of batches."""
-        return self.after.images_per_second / self.before.images_per_second
-
-    def break_even(self, ratio: float) -> tuple[float, float]:
-        """What the arithmetic must be divided by before merging saves time: for one image, and in batches.
-
-        The time that matching and moving of tokens take hardly depends on how many merge. It is what the merged model
-        takes beyond 1 / `ratio` of the original's time; 1 where there is nothing beyond.
-        """
-        single, batches = (max(1 / gain - 1 / ratio, 0.0) for gain in (self.single, self.batches))
-        return tuple(1 / (1 - share) if share < 1 else float("inf") for share in (single, batches))  # type: ignore[return-value]
-
-
 @dataclass(frozen=True, eq=False)
 class Merged:
     """What merging came to. `bundle` is in memory; look at `failures`, or call `require`, before it is used."""
@@ -96,8 +69,21 @@ class Merged:
     """The last is that of `bundle`."""
     compared: tuple[tuple[str, Numbers, float], ...] = ()
     """Of a search: kinds of schedules, with how far they moved the answers."""
-    gains: Gains | None = None
+    speedup: Speedup | None = None
     """None where too many answers changed: then nothing was timed."""
+
+    @property
+    def break_even(self) -> tuple[float, float]:
+        """What the arithmetic must be divided by before merging saves time: for one image, and in batches.
+
+        The time that matching and moving of tokens take hardly depends on how many merge. It is what the merged model
+        takes beyond its share of the original's time; 1 where there is nothing beyond. nan where nothing was timed.
+        """
+        if self.speedup is None:
+            return float("nan"), float("nan")
+        ratio = self.tries[-1].ratio
+        single, batches = (max(1 / gain - 1 / ratio, 0.0) for gain in (self.speedup.single, self.speedup.batches))
+        return _needed(single), _needed(batches)
 
     @property
     def what(self) -> str:
@@ -119,11 +105,12 @@ class Merged:
     @property
     def slow(self) -> str:
         """Why it does not pay; '' when it does or nothing was timed."""
-        if self.gains is None or max(self.gains.single, self.gains.batches) > self.demands.min_speedup:
+        speedup = self.speedup
+        if speedup is None or max(speedup.single, speedup.batches) > self.demands.min_speedup:
             return ""
         return (
-            f"merging does not pay here: {self.gains.single:.2f}x for one image, {self.gains.batches:.2f}x in batches "
-            f"of {self.gains.after.batch} (required more than {self.demands.min_speedup:g}x of either)"
+            f"merging does not pay here: {speedup.single:.2f}x for one image, {speedup.batches:.2f}x in batches "
+            f"of {speedup.after.batch} (required more than {self.demands.min_speedup:g}x of either)"
         )
 
     @property
@@ -156,17 +143,22 @@ class Merged:
             "machine": describe_machine(),
             "failures": list(self.failures),
         }
-        if self.gains is not None:
-            single, batches = self.gains.break_even(self.tries[-1].ratio)
+        if self.speedup is not None:
+            single, batches = self.break_even
             facts["speed"] = {
                 "engine": "torch",
-                "batch": self.gains.after.batch,
-                "latency_ms": [self.gains.before.latency_ms, self.gains.after.latency_ms],
-                "images_per_second": [self.gains.before.images_per_second, self.gains.after.images_per_second],
-                "speedups": [self.gains.single, self.gains.batches],
+                "batch": self.speedup.after.batch,
+                "latency_ms": [self.speedup.before.latency_ms, self.speedup.after.latency_ms],
+                "images_per_second": [self.speedup.before.images_per_second, self.speedup.after.images_per_second],
+                "speedups": [self.speedup.single, self.speedup.batches],
                 "break_even": [None if isinf(ratio) else ratio for ratio in (single, batches)],
             }
         return facts
+
+
+def _needed(share: float) -> float:
+    """What something must be divided by to make up for so large a share more."""
+    return 1 / (1 - share) if share < 1 else float("inf")
 
 
 def write_merged(merged: Merged, name: str, out: Path | None = None, *, picture: bytes | None = None) -> Bundle:

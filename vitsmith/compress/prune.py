@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import datetime
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,11 +20,11 @@ from vitsmith.compress.recovery import recover
 from vitsmith.compress.sizes import Pruning, describe_sizes, plan_sizes
 from vitsmith.data.images import Pixels
 from vitsmith.data.samples import Samples
-from vitsmith.engines.base import Engine, open_engine
+from vitsmith.engines.base import open_engine
 from vitsmith.engines.machine import describe_machine
 from vitsmith.errors import ImageError
 from vitsmith.evaluate.scores import score_logits
-from vitsmith.evaluate.speed import Cost, Repetitions, Speed, measure_speed
+from vitsmith.evaluate.speed import Cost, Race, Runner, measure_speedup
 from vitsmith.models.build import ImageModel, count_parameters
 from vitsmith.models.configure import change
 from vitsmith.models.cost import flops
@@ -37,14 +36,9 @@ from vitsmith.train.validation import predict_logits
 from vitsmith.weights.bundle import Bundle
 
 Array = np.ndarray[Any, Any]
-Measure = Callable[[Sequence[Engine], Array], list[tuple[Speed, Speed]]]
 Say = Callable[[str], None]
 
 GOLDEN_IMAGES = 4
-SLOW = 0.3
-"""Seconds for a batch from which on it is timed less often."""
-USUAL = 9, Repetitions(rounds=1, single=15, batches=9)
-FEW = 5, Repetitions(rounds=1, single=5, batches=1, warm_up=1)
 
 
 @dataclass(frozen=True)
@@ -89,7 +83,7 @@ def prune(
     recipe: TrainRecipe | None,
     demands: Demands | None = None,
     *,
-    measure: Measure | None = None,
+    measure: Race = measure_speedup,
     on_event: Callable[[Event | Looked], None] = lambda _: None,
     on_stage: Say = lambda _: None,
 ) -> Pruned:
@@ -120,10 +114,9 @@ def prune(
     assert pruned.golden is not None
     on_stage("measuring the speed of both, in turns")
     images = np.resize(pruned.golden.tensors, (BATCH, *pruned.golden.tensors.shape[1:]))
-    rounds = (measure or measure_in_turns)(
-        [open_engine(one, "torch", precision="fp32") for one in (bundle, pruned)], images
-    )
-    found = Pruned(pruned, bundle, material, tuple(stages), tuple(rounds), demands or Demands(), recipe, notes)
+    before, after = (Runner(open_engine(one, "torch", precision="fp32")) for one in (bundle, pruned))
+    speedup = measure(before, after, images)
+    found = Pruned(pruned, bundle, material, tuple(stages), speedup, demands or Demands(), recipe, notes)
     return replace(found, bundle=_described(found))
 
 
@@ -140,15 +133,6 @@ def _noted(bundle: Bundle, what: str) -> Bundle:
     """The bundle with more in the note on how it was pruned."""
     *notes, pruned = bundle.provenance.notes
     return replace(bundle, provenance=bundle.provenance.model_copy(update={"notes": (*notes, f"{pruned}; {what}")}))
-
-
-def measure_in_turns(engines: Sequence[Engine], images: Array) -> list[tuple[Speed, Speed]]:
-    """Speed of both in every round; large models are timed less often: they are above the machine's noise."""
-    began = time.perf_counter()
-    engines[0].run(images)
-    rounds, each = USUAL if time.perf_counter() - began < SLOW else FEW
-    measured = (measure_speed(engines, images, each) for _ in range(rounds))
-    return [(first, second) for first, second in measured]
 
 
 def _bundle_of(model: ImageModel, original: Bundle) -> Bundle:
@@ -172,7 +156,7 @@ def _described(found: Pruned) -> Bundle:
     name = "top1" if found.material.labelled else "agreement"
     about = {"machine": describe_machine(), "date": bundle.provenance.date}
     top1 = Measurement(name=name, value=last.scores.top1, low=low, high=high, data=found.material.name, **about)
-    cost = Cost(last.name, "torch", last.mib, last.scores.top1, found.speeds[1])
+    cost = Cost(last.name, "torch", last.mib, last.scores.top1, found.speedup.after)
     return bundle.measured(top1, *cost.measurements())
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from vitsmith.compress.sizes import describe_sizes
 from vitsmith.engines.machine import describe_machine
 from vitsmith.errors import GateError
 from vitsmith.evaluate.scores import Scores
-from vitsmith.evaluate.speed import Speed
+from vitsmith.evaluate.speed import Speedup
 from vitsmith.models.config import ImageModelConfig, LiTConfig
 from vitsmith.runs import whole_run
 from vitsmith.train.events import Event
@@ -61,28 +60,12 @@ class Pruned:
     material: Material
     stages: tuple[Stage, ...]
     """The original, right after pruning, and after distillation unless there was none."""
-    rounds: tuple[tuple[Speed, Speed], ...]
-    """Speed of the original and the last, measured one right after the other, several times."""
+    speedup: Speedup
+    """Of the last over the original."""
     demands: Demands
     recipe: TrainRecipe | None = None
     """Of the distillation."""
     notes: tuple[str, ...] = ()
-
-    @property
-    def speedups(self) -> tuple[float, float]:
-        """How much faster than the original, one image by itself and in batches of 16: medians of the rounds' ratios.
-
-        What else keeps the machine busy for a while slows both down in a round, or spoils a round.
-        """
-        single = statistics.median(before.latency_ms / after.latency_ms for before, after in self.rounds)
-        many = statistics.median(after.images_per_second / before.images_per_second for before, after in self.rounds)
-        return single, many
-
-    @property
-    def speeds(self) -> tuple[Speed, Speed]:
-        """Of the original and the last, medians of the rounds."""
-        before, after = zip(*self.rounds, strict=True)
-        return _median(before), _median(after)
 
     @property
     def lost(self) -> float:
@@ -96,7 +79,7 @@ class Pruned:
         failures = []
         if not self.lost <= demands.max_drop + 1e-9:
             failures.append(f"it lost {self.lost:.2f} points of {what} (allowed {demands.max_drop:g})")
-        speedup = self.speedups[1]
+        speedup = self.speedup.batches
         if not speedup >= demands.min_speedup:
             failures.append(
                 f"it computes {speedup:.2f} times as many images a second in batches of {BATCH} "
@@ -125,7 +108,7 @@ class Pruned:
             }
             for stage in self.stages
         ]
-        before, after = self.speeds
+        before, after = self.speedup.before, self.speedup.after
         return {
             "original": self.original.where,
             "changed": describe_sizes(model_config(self.original), model_config(self.bundle)),
@@ -136,16 +119,11 @@ class Pruned:
             "latency_ms": [before.latency_ms, after.latency_ms],
             "images_per_second": [before.images_per_second, after.images_per_second],
             "batch": after.batch,
-            "speedups": list(self.speedups),
+            "speedups": [self.speedup.single, self.speedup.batches],
             "machine": describe_machine(),
             "demands": vars(self.demands),
             "failures": list(self.failures),
         }
-
-
-def _median(speeds: Sequence[Speed]) -> Speed:
-    latency = statistics.median(speed.latency_ms for speed in speeds)
-    return Speed(latency, statistics.median(speed.images_per_second for speed in speeds), speeds[0].batch)
 
 
 def model_config(bundle: Bundle) -> ImageModelConfig:

@@ -6,6 +6,7 @@ import datetime
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,13 @@ import numpy as np
 from vitsmith.compress.calibration import Photos, read_tensors
 from vitsmith.compress.ladder import Attempt, climb
 from vitsmith.compress.quantized import MODEL, RESULT, Quantized, Settings
-from vitsmith.compress.speedup import measure_speedup
-from vitsmith.compress.trials import Listener, Programs, ProgramTrials, Race, Working
+from vitsmith.compress.trials import Listener, Programs, ProgramTrials, Working
 from vitsmith.data.images import read_image
 from vitsmith.engines.machine import describe_machine, int8_dot_products
 from vitsmith.errors import InputError, UnknownNameError
 from vitsmith.evaluate.accuracy import wilson_interval
+from vitsmith.evaluate.speed import Race, measure_speedup
+from vitsmith.evaluate.timing import Pace
 from vitsmith.export.parts import GATE_INPUTS, Part, parts_of
 from vitsmith.export.program import Gate, Target, export_program
 from vitsmith.files import replacing_folder
@@ -47,6 +49,8 @@ def _openvino(parts: list[Part], folder: Path) -> Programs:
 
 PROGRAMS: dict[str, Callable[[list[Part], Path], Programs]] = {"openvino": _openvino, "onnx": _onnx}
 """What writes the programs of an engine."""
+RACE: Race = partial(measure_speedup, pace=Pace(seconds=3.0, turns=9))
+"""Longer than usual: a ladder is long, and its programs lie close together."""
 
 
 _ONE_CLASS = "the original answers all images that judge with one class: agreement says little, give images of several"
@@ -59,7 +63,7 @@ def quantize(
     settings: Settings | None = None,
     *,
     calibration_tensors: Array | None = None,
-    race: Race = measure_speedup,
+    race: Race = RACE,
     listener: Listener = lambda _: None,
 ) -> Quantized:
     """Climbs the ladder and writes the int8 bundle into `folder`; nothing is written when float is to be kept.
@@ -198,14 +202,14 @@ def _measurements(result: Quantized, chosen: Attempt) -> list[Measurement]:
         Measurement(name=f"{what} with the float model", value=judged.agreement, data=photos.name, **about),
         Measurement(
             name=f"images_per_second ({engine}, batches of {result.settings.batch})",
-            value=speedup.images_per_second,
+            value=speedup.after.images_per_second,
             unit="images/s",
             data="inference alone",
             **about,
         ),
         Measurement(
             name=f"latency_p50 ({engine}, one image)",
-            value=speedup.latency_ms,
+            value=speedup.after.latency_ms,
             unit="ms",
             data="inference alone",
             **about,

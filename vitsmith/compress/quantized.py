@@ -52,7 +52,7 @@ class Quantized:
     @property
     def base_rest(self) -> str:
         """'bf16' or 'fp32': what the float program computes in that int8 was compared with."""
-        faster = [one.rest for one in self.floats if not one.reason and one.speedup and one.speedup.batch > 1]
+        faster = [one.rest for one in self.floats if not one.reason and one.speedup and one.speedup.batches > 1]
         return faster[0] if faster else "fp32"
 
     def require(self) -> None:

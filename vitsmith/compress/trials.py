@@ -12,13 +12,13 @@ from typing import Any, Protocol
 import numpy as np
 
 from vitsmith.compress.calibration import Photos
-from vitsmith.compress.ladder import Attempt, Demands, Judged, ProgramError, Rung, Speedup
+from vitsmith.compress.ladder import Attempt, Demands, Judged, ProgramError, Rung
 from vitsmith.compress.sensitivity import IMAGES, measure_sensitivity
-from vitsmith.compress.speedup import Runner, measure_speedup
 from vitsmith.data.images import ImageSource
 from vitsmith.engines.base import Engine, open_engine
 from vitsmith.engines.plan import Goal
 from vitsmith.errors import InputError, MissingPackageError, OutputError, VitsmithError
+from vitsmith.evaluate.speed import Race, Runner, Speedup
 from vitsmith.export.parts import GATE_INPUTS, Part, parts_of
 from vitsmith.export.program import MERGING, THRESHOLDS
 from vitsmith.gate import Thresholds, agreement_of, compare
@@ -30,7 +30,6 @@ from vitsmith.weights.bundle import Bundle, Program
 from vitsmith.weights.bundle_folder import copy_programs, program_mib, write_bundle
 
 Array = np.ndarray[Any, Any]
-Race = Callable[[Runner, Runner, Array], Speedup]
 
 _BATCH = 16  # of the images that judge
 _FULL = 2**26  # bytes: less is as good as nothing
@@ -77,6 +76,7 @@ class ProgramTrials:
         photos: images that judge.
         tensors: float32 (images, 3, height, width), preprocessed, that calibrate.
         place: an empty folder to work in.
+        race: how speed is compared.
         batch: images at once in a race.
     """
 
@@ -88,8 +88,8 @@ class ProgramTrials:
         tensors: Array,
         place: Path,
         *,
+        race: Race,
         batch: int = 8,
-        race: Race = measure_speedup,
         listener: Listener = lambda _: None,
     ) -> None:
         self._bundle, self._programs, self._photos = bundle, programs, photos
@@ -144,7 +144,7 @@ class ProgramTrials:
         reason = demands.refuse_answers(judged, self.top1)
         if reason:
             self.rests = ("fp32",)  # where bf16 alone is too coarse, it is beside int8 too
-        elif speedup.batch > 1:
+        elif speedup.batches > 1:
             self._base = runner
         else:
             self.rests = ("fp32", "bf16")

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vitsmith.benchmark.memory import Died, Task, measure_memory
-from vitsmith.benchmark.timing import Pace, time_in_turns
 from vitsmith.compress.calibration import Photos
 from vitsmith.compress.ladder import Demands
 from vitsmith.compress.material import Material, check_prunable, spread
@@ -23,6 +22,7 @@ from vitsmith.data.samples import Samples
 from vitsmith.engines.base import open_engine
 from vitsmith.errors import GateError, InputError
 from vitsmith.evaluate.evaluation import evaluate
+from vitsmith.evaluate.timing import Pace, time_in_turns
 from vitsmith.export.program import Gate
 from vitsmith.export.targets import export
 from vitsmith.models.config import show_size

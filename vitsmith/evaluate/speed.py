@@ -1,27 +1,24 @@
-"""How fast engines are on this machine, measured side by side so that a busy moment does not favour one of them."""
+"""How fast engines are on this machine, and how many times faster than each other."""
 
 from __future__ import annotations
 
 import datetime
-import statistics
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 
+from vitsmith.engines.base import Engine
 from vitsmith.engines.machine import describe_machine
+from vitsmith.evaluate.timing import Pace, Timing, time_in_turns
 from vitsmith.specs import Measurement
 
 Array = np.ndarray[Any, Any]
 
-
-class Runs(Protocol):
-    """What can be timed: an engine, or anything like one."""
-
-    def run(self, images: Array) -> Array:
-        """Outputs for a batch of images."""
+PACE = Pace(seconds=0.4, turns=7)
+"""Two small models take 3 seconds, single images and batches together; large ones make one call a turn."""
 
 
 @dataclass(frozen=True)
@@ -59,40 +56,76 @@ class Cost:
         )
 
 
+class Runner:
+    """One program, opened for batches, and for single images when it comes to that.
+
+    Args:
+        throughput: runs batches.
+        open_latency: opens what runs single images; None: the same.
+    """
+
+    def __init__(self, throughput: Engine, open_latency: Callable[[], Engine] | None = None) -> None:
+        self.throughput = throughput
+        self._open_latency = open_latency
+
+    @cached_property
+    def latency(self) -> Engine:
+        """For single images. Raises what opening it raises."""
+        return self._open_latency() if self._open_latency else self.throughput
+
+
 @dataclass(frozen=True)
-class Repetitions:
-    """How often everything is timed."""
+class Speedup:
+    """Two programs beside each other, timed in turns.
 
-    rounds: int = 7
-    """Turns that each engine gets."""
-    single: int = 15
-    """Timed runs of one image in a turn."""
-    batches: int = 3
-    """Timed runs of a batch in a turn."""
-    warm_up: int = 3
-    """Untimed runs before either: the threads of the engine whose turn it was may still be spinning."""
+    The ratios are medians over turns of the ratios of both medians in a turn: a busy moment falls on both, or spoils a
+    turn. So they are surer than ratios of `before` and `after`, which are medians of all calls.
+    """
 
-
-def measure_speed(engines: Sequence[Runs], images: Array, repetitions: Repetitions = Repetitions()) -> list[Speed]:
-    """Speed of each engine on float32 (batch, 3, height, width) images, one turn after the other, medians of all."""
-    singles: list[list[float]] = [[] for _ in engines]
-    batches: list[list[float]] = [[] for _ in engines]
-    for _ in range(repetitions.rounds):
-        for engine, single, batch in zip(engines, singles, batches, strict=True):
-            single += _timed(engine, images[:1], repetitions.single, repetitions.warm_up)
-            batch += _timed(engine, images, repetitions.batches, repetitions.warm_up)
-    return [
-        Speed(1000 * statistics.median(single), len(images) / statistics.median(batch), len(images))
-        for single, batch in zip(singles, batches, strict=True)
-    ]
+    before: Speed
+    after: Speed
+    single: float
+    """How many times faster one image by itself is."""
+    batches: float
+    """How many times more images a second come out of batches."""
 
 
-def _timed(engine: Runs, images: Array, runs: int, warm_up: int) -> list[float]:
-    for _ in range(warm_up):
-        engine.run(images)
-    seconds = []
-    for _ in range(runs):
-        began = time.perf_counter()
-        engine.run(images)
-        seconds.append(time.perf_counter() - began)
-    return seconds
+Race = Callable[[Runner, Runner, Array], Speedup]
+"""`measure_speedup` at some pace, or what stands in for it."""
+
+
+def measure_speed(engines: Sequence[Engine], images: Array, pace: Pace = PACE) -> list[Speed]:
+    """Speed of each engine on float32 (batch, 3, height, width) images, in turns: single images, then batches.
+
+    Raises what an engine raises.
+    """
+    return [_speed(*timings) for timings in _time([Runner(engine) for engine in engines], images, pace)]
+
+
+def measure_speedup(before: Runner, after: Runner, images: Array, pace: Pace = PACE) -> Speedup:
+    """How much faster `after` runs float32 (batch, 3, height, width) images, in turns: single images, then batches.
+
+    Raises what an engine raises.
+    """
+    old, new = _time([before, after], images, pace)
+    single, batches = (now.times_as_fast_as(then) for now, then in zip(new, old, strict=True))
+    return Speedup(_speed(*old), _speed(*new), single, batches)
+
+
+def _speed(single: Timing, batches: Timing) -> Speed:
+    return Speed(single.percentile_ms(50), batches.images_per_second, batches.batch)
+
+
+def _time(runners: Sequence[Runner], images: Array, pace: Pace) -> list[tuple[Timing, Timing]]:
+    """(single images, batches) of each."""
+    singles = _in_turns([runner.latency for runner in runners], images[:1], pace)
+    batches = _in_turns([runner.throughput for runner in runners], images, pace)
+    return list(zip(singles, batches, strict=True))
+
+
+def _in_turns(engines: Sequence[Engine], images: Array, pace: Pace) -> list[Timing]:
+    runs = {number: partial(engine.run, images) for number, engine in enumerate(engines)}
+    timings, failed = time_in_turns(runs, len(images), pace)
+    for error in failed.values():
+        raise error
+    return list(timings.values())

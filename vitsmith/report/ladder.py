@@ -38,7 +38,7 @@ def ladder_figure(result: Quantized, theme: Theme = LIGHT) -> Figure:
     left.axvline(allowed, color=theme.faint, linestyle="--", linewidth=1)
     left.set_yticks(range(len(attempts)), [f"{one.name}" for one in attempts])
     left.invert_yaxis()
-    times = [one.speedup.batch if one.speedup else None for one in attempts]
+    times = [one.speedup.batches if one.speedup else None for one in attempts]
     _draw_bars(right, result, times, "{:.2f}x", theme)
     right.axvline(demands.min_speedup, color=theme.faint, linestyle="--", linewidth=1)
     what = "points of top-1 lost" if labelled else "images answered otherwise (%)"
