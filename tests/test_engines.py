@@ -829,6 +829,25 @@ def test_what_the_processor_can_is_read_from_its_flags(
         machine._cpuinfo.cache_clear()
 
 
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("cpu family\t: 25\nmodel\t\t: 17\nmodel name\t: AMD EPYC\n", "AMD EPYC (family 25, model 17)"),
+        ("cpu family\t: 6\nmodel\t\t: 143\nmodel name\t: Intel(R) Xeon(R) 8488C\n", "Intel(R) Xeon(R) 8488C"),
+    ],
+)
+def test_processors_that_hide_their_number_are_told_apart(
+    text: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cpuinfo").write_text(text)
+    monkeypatch.setattr(machine, "CPUINFO", tmp_path / "cpuinfo")
+    machine._cpuinfo.cache_clear()
+    try:
+        assert machine.describe_machine().startswith(f"{name}, ")
+    finally:
+        machine._cpuinfo.cache_clear()
+
+
 def test_the_child_is_light() -> None:
     """It starts before the first use of every program: torch alone would take longer than all the rest."""
     code = "import sys, vitsmith.engines.probe; print({'torch', 'pydantic', 'PIL'} & set(sys.modules))"
