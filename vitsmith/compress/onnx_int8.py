@@ -10,7 +10,7 @@ import numpy as np
 
 from vitsmith.compress.ladder import Rung
 from vitsmith.compress.sites import nodes_by_site
-from vitsmith.compress.static import Scheme, quantize_static
+from vitsmith.compress.static import AT_ONCE, Scheme, quantize_static
 from vitsmith.engines.machine import int8_dot_products
 from vitsmith.errors import MissingPackageError
 from vitsmith.export.onnx import LARGEST_SINGLE_FILE, write_graph
@@ -62,7 +62,7 @@ class OnnxPrograms:
 
         others = tuple(node.name for node in self._graph.graph.node if node.name not in set(quantised))
         graph = onnx.load(self.folder / "model.onnx")
-        inputs = [{self._input: tensors[at : at + 1]} for at in range(len(tensors))]
+        inputs = [{self._input: tensors[at : at + AT_ONCE]} for at in range(0, len(tensors), AT_ONCE)]
         result = quantize_static(graph, inputs, Scheme(rung.smooth, others))
         large = sum(len(array.raw_data) for array in result.graph.initializer) > LARGEST_SINGLE_FILE
         onnx.save(

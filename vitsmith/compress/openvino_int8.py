@@ -10,7 +10,7 @@ import numpy as np
 
 from vitsmith.compress.ladder import Rung
 from vitsmith.compress.sites import HEADS, matching_nodes, nodes_by_site
-from vitsmith.compress.static import Scheme, import_nncf, quantize_static
+from vitsmith.compress.static import AT_ONCE, Scheme, import_nncf, quantize_static
 from vitsmith.engines.machine import bf16_dot_products
 from vitsmith.engines.openvino_core import import_openvino, openvino_core
 from vitsmith.export.onnx import write_graph
@@ -67,7 +67,7 @@ class OpenVinoPrograms:
         if rung.kind == "dynamic":
             model = self._compress_weights(kept)
         else:
-            inputs = [tensors[at : at + 1] for at in range(len(tensors))]
+            inputs = [tensors[at : at + AT_ONCE] for at in range(0, len(tensors), AT_ONCE)]
             model = quantize_static(self._read(), inputs, Scheme(rung.smooth, kept))
         self._save(model, place / "model.xml")
 
