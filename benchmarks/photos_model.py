@@ -5,10 +5,12 @@
 
 Data: crops of the photos and textures that ship inside scikit-image and scikit-learn, in grey, 224 pixels; the class is
 the photo. Training crops come from the left 60 % of each, held-out ones from the rest (benchmarks/finetune_photos.py
-cuts them). They lie in OUT/photos, a class has 100 to train on, 60 to validate and 60 to test.
+cuts them). They lie in OUT/photos, a class has 100 to train on, 60 to validate and 60 to test; these two come from the
+same part of a photo, and may overlap.
 
 Training: the first updates at 96 pixels, where an image has 36 patches, the last at 224 with positions interpolated,
 all from scratch, GELU as timm's. The bundle is OUT/bundle; its top-1 on the validation crops is among its measurements.
+Of the plans only that of Ti was carried out so far.
 """
 
 from __future__ import annotations

@@ -21,8 +21,8 @@ def available_cores() -> int:
 def describe_machine() -> str:
     """Processor and cores, as results name them: 'AMD EPYC 9654, 2 cores'.
 
-    Rented machines often hide the number: 'AMD EPYC (family 25, model 17)' is a Zen 4, and half as fast in AVX-512 as a
-    Zen 5 that calls itself 'AMD EPYC' too.
+    Rented machines often hide the number, and may differ by a factor of two: then family and model stand for it,
+    'AMD EPYC (family 25, model 17), 2 cores'.
     """
     return f"{_cpuinfo()[0] or platform.processor() or platform.machine()}, {available_cores()} cores"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from functools import cache
 from typing import Any
 
@@ -19,7 +20,9 @@ def import_openvino() -> Any:
     return openvino
 
 
-@cache
+_lock = threading.Lock()
+
+
 def openvino_core() -> Any:
     """The openvino.Core of this process, which is never let go. Raises MissingPackageError.
 
@@ -27,4 +30,10 @@ def openvino_core() -> Any:
     Core, but from the thread which lets go of it: were it another one, the next Ctrl-C would kill the process without
     a word.
     """
+    with _lock:  # two threads at once would make two, and let go of one
+        return _core()
+
+
+@cache
+def _core() -> Any:
     return import_openvino().Core()
