@@ -1,0 +1,101 @@
+"""JSON from outside: read strictly, and whatever is wrong with it told in one line.
+
+Python's own reader takes `NaN`, keeps the last of two equal keys in silence, and ends in a RecursionError for text that
+is nested deeply.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections import Counter
+from typing import Any, NoReturn
+
+from vitsmith.errors import InputError
+from vitsmith.regular_files import read_regular
+
+DEEPEST = 100
+"""Levels of lists and objects within each other; files that people write have about ten."""
+LARGEST = 256 << 20
+"""Bytes of a file; the largest tokenizers have some 40 MB."""
+
+
+def read_json(
+    path: str | os.PathLike[str], *, error: type[InputError] = InputError, finite: bool = True, largest: int = LARGEST
+) -> Any:
+    """The value in a JSON file (UTF-8, with or without a byte order mark).
+
+    Raises FileNotFoundError when there is no file, and `error`, which begins with the path, for what cannot be read and
+    for the mistakes that `parse_json` names.
+    """
+    try:
+        data = read_regular(path, largest=largest)
+    except FileNotFoundError:
+        raise
+    except OSError as problem:
+        raise error(f"cannot read {os.fsdecode(path)}: {problem.strerror}") from problem
+    return parse_json(data, os.fsdecode(path), error=error, finite=finite)
+
+
+def parse_json(
+    text: str | bytes | bytearray, what: str, *, error: type[InputError] = InputError, finite: bool = True
+) -> Any:
+    """The value of JSON text, which `what` names in messages.
+
+    Raises `error` for text that is no JSON or no UTF-8, a key that an object has twice, more than `DEEPEST` levels,
+    and numbers that are not finite (`NaN`, `Infinity`, 1e999), unless `finite` is False: JSON has none of them, though
+    Python and JavaScript write them.
+    """
+    try:
+        decoded = text if isinstance(text, str) else text.decode("utf-8")
+        value = json.loads(
+            decoded.removeprefix("\ufeff"),
+            object_pairs_hook=_distinct,
+            parse_constant=_refuse if finite else None,
+            parse_float=_finite if finite else None,
+        )
+    except UnicodeDecodeError as problem:
+        raise error(f"{what} is not UTF-8 text ({problem.reason}): save it as UTF-8".lstrip()) from None
+    except RecursionError:
+        raise error(f"{what} is no usable JSON: it is nested deeper than {DEEPEST} levels".lstrip()) from None
+    except ValueError as problem:
+        raise error(f"{what} is no usable JSON: {_told(problem)}".lstrip()) from None
+    # Every level has a bracket of its own, so that few brackets need no look at the value.
+    if decoded.count("[") + decoded.count("{") > DEEPEST and _is_deep(value):
+        raise error(f"{what} is no usable JSON: it is nested deeper than {DEEPEST} levels".lstrip())
+    return value
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise ValueError(f"an object has the key {twice[:60]!r} twice")
+    return fields
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"it has the number {constant}, which is not finite")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        _refuse(text[:30])
+    return number
+
+
+def _told(problem: ValueError) -> str:
+    """One short line: Python's own says where the text breaks off, or which number is too long."""
+    if isinstance(problem, json.JSONDecodeError):
+        return f"{problem.msg} (line {problem.lineno}, column {problem.colno})"
+    return " ".join(str(problem).split())[:200]
+
+
+def _is_deep(value: Any) -> bool:
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(DEEPEST):
+        inside = (inner for one in level for inner in (one.values() if isinstance(one, dict) else one))
+        level = [inner for inner in inside if isinstance(inner, dict | list)]
+    return bool(level)

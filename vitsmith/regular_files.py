@@ -1,0 +1,69 @@
+"""Opening files that a user names: regular ones only, so that no pipe is waited for and no device read without end."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import BinaryIO
+
+PathLike = str | bytes | os.PathLike[str]
+
+_KINDS = {
+    stat.S_IFDIR: "it is a folder",
+    stat.S_IFIFO: "it is a named pipe (FIFO), not a file",
+    stat.S_IFSOCK: "it is a socket, not a file",
+    stat.S_IFCHR: "it is a device, not a file",
+    stat.S_IFBLK: "it is a device, not a file",
+}
+
+
+class NotRegularError(OSError):
+    """A path that is no regular file; `strerror` says what it is, so that what explains an OSError explains this."""
+
+
+def open_regular(path: PathLike) -> BinaryIO:
+    """A regular file, opened for reading. Links are followed.
+
+    Raises OSError, whose `strerror` says what is wrong: NotRegularError for a folder, pipe, socket or device, which
+    are never waited for; also for names that no file can have, and links that lead nowhere.
+    """
+    try:
+        # A pipe without a writer would block here. Windows has no such flag, and needs one for bytes as they are.
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except ValueError as error:
+        raise NotRegularError(errno.EINVAL, f"no file has such a name ({error})", os.fsdecode(path)) from error
+    except OSError as error:
+        if told := why_not_regular(path):
+            raise NotRegularError(
+                error.errno, told, os.fsdecode(path)
+            ) from error  # a socket, a link that leads nowhere
+        raise
+    try:
+        if told := _KINDS.get(stat.S_IFMT(os.fstat(handle).st_mode), ""):
+            raise NotRegularError(errno.EINVAL, told, os.fsdecode(path))
+        return os.fdopen(handle, "rb")
+    except BaseException:
+        os.close(handle)
+        raise
+
+
+def why_not_regular(path: PathLike) -> str:
+    """What a path is when it is no regular file, as 'it is a folder'; empty for a regular file and for no file."""
+    try:
+        return _KINDS.get(stat.S_IFMT(os.stat(path).st_mode), "")  # noqa: PTH116 - bytes may name files too
+    except FileNotFoundError:
+        return "it is a link to a file that does not exist" if os.path.islink(path) else ""  # noqa: PTH114
+    except (OSError, ValueError):
+        return ""
+
+
+def read_regular(path: PathLike, *, largest: int) -> bytes:
+    """The bytes of a regular file of at most `largest`. Raises OSError as `open_regular`, and with EFBIG for more."""
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        data = file.read(largest + 1) if size <= largest else b""  # a file of /proc says that it has 0 bytes
+        if size > largest or len(data) > largest:
+            told = f"it has {max(size, len(data)):,} bytes, over the limit of {largest:,}"
+            raise NotRegularError(errno.EFBIG, told, os.fsdecode(path))
+        return data
