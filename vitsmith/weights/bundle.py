@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 
 from vitsmith.data.prompts import named_templates
+from vitsmith.data.split_record import SplitRecord, read_split
 from vitsmith.data.tokenize import Tokenizer
 from vitsmith.errors import BundleError, InputError
 from vitsmith.models.config import BertConfig, LiTConfig, ModelConfig
@@ -52,6 +53,8 @@ class Bundle:
     """What the model was when its hash was known; see `identity.state_of`."""
     _similarity: Similarity | None = field(default=None, repr=False)
     _tokenizer: Tokenizer | None = field(default=None, repr=False)
+    _split: SplitRecord | Path | None = field(default=None, repr=False)
+    """The record of its images, or the file to read it from."""
 
     def __post_init__(self) -> None:
         classes = self.classes
@@ -140,6 +143,29 @@ class Bundle:
             except InputError as error:
                 raise type(error)(f"{self.where}: {error}") from None
         return kept
+
+    @property
+    def split(self) -> SplitRecord | None:
+        """Which images it was trained on and which were held out; None where that is not known.
+
+        Read on first use. What is made from a bundle with other weights for the same classes has its record too.
+        Raises BundleError for a damaged file.
+        """
+        if isinstance(self._split, Path):
+            try:
+                self._split = read_split(self._split)
+            except FileNotFoundError:  # deleted, which does no harm
+                self._split = None
+        return self._split
+
+    def with_split(self, record: SplitRecord | None) -> Self:
+        """The same bundle with another record of its images, or without one."""
+        return replace(self, _split=record)
+
+    @property
+    def trained_here(self) -> bool:
+        """Whether vitsmith trained it, so that only a record, and no paper, could say on which images."""
+        return self.provenance.format in ("trained", "pruned", "merged")
 
     @property
     def similarity(self) -> Similarity:

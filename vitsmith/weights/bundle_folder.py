@@ -6,6 +6,7 @@ model/
   text.*               the text tower of an exported LiT
   tokenizer.txt        or tokenizer.model: the vocabulary of a LiT
   golden.safetensors   images, their tensors and their outputs; of LiT also texts
+  split.safetensors    which images it was trained on and which were held out, as salted digests; may be deleted
   README.md            the model card, written from bundle.json
 """
 
@@ -21,6 +22,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from vitsmith.data.split_record import SPLIT, write_split
 from vitsmith.errors import BundleError, OutputError
 from vitsmith.files import replacing_folder, sha256, write_text
 from vitsmith.models.build import Model, build
@@ -80,6 +82,8 @@ def write_bundle(
             write_golden(bundle.golden, partial / GOLDEN)
         (partial / CARD).write_text(model_card(bundle), encoding="utf-8")
         files = {name: sha256(partial / name) for name in _files(partial) if name != CARD}
+        if (record := bundle.split) is not None:
+            write_split(record, partial / SPLIT)  # not among `files`: who deletes it still has a whole bundle
         (partial / DESCRIPTION).write_text(_describe(bundle, files), encoding="utf-8")
     return read_bundle(folder, verify=False)
 
@@ -112,6 +116,7 @@ def read_bundle(folder: str | os.PathLike[str], *, verify: bool = True) -> Bundl
         golden=read_golden(folder / GOLDEN) if GOLDEN in description.files else None,
         _weights_hash=description.weights,
         _similarity=description.similarity,
+        _split=folder / SPLIT if (folder / SPLIT).exists() else None,
     )
 
 

@@ -1,0 +1,227 @@
+"""A bundle knows which images it was trained on and which were held out: by what is in them, and without harm."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.tiny import VIT, pictures, tiny_model
+from tests.training import coloured, write_folder
+from vitsmith import Bundle, load, save
+from vitsmith.data.datasets import open_labelled
+from vitsmith.data.samples import Lazy, Samples
+from vitsmith.data.split_record import SPLIT, SplitRecord, digest_of, distinct, read_contents, read_split, write_split
+from vitsmith.errors import BundleError
+
+SALT = bytes(range(16))
+
+
+def record() -> SplitRecord:
+    train, held_out, test, earlier = (np.array(values, np.uint64) for values in ([1, 2**64 - 1], [7], [], [3, 4]))
+    return SplitRecord(SALT, train, held_out, test, earlier)
+
+
+def same(one: SplitRecord | None, other: SplitRecord) -> bool:
+    assert one is not None
+    names = [field.name for field in dataclasses.fields(SplitRecord)]
+    return all(np.array_equal(getattr(one, name), getattr(other, name)) for name in names)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = Bundle.of(tiny_model(VIT)).with_golden(pictures(1)).with_split(record())
+    save(made, tmp_path / "model")
+    return tmp_path / "model"
+
+
+# --- digests ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_file_and_its_bytes_have_one_digest_whatever_the_name(tmp_path: Path) -> None:
+    Image.fromarray(coloured(1).image(0)).save(tmp_path / "a.png")
+    data = (tmp_path / "a.png").read_bytes()
+    (tmp_path / "moved").mkdir()
+    (tmp_path / "moved" / "other.jpg").write_bytes(data)
+    expected = int.from_bytes(hashlib.blake2b(data, digest_size=8, key=SALT, person=b"file").digest(), "little")
+    for source in (tmp_path / "a.png", str(tmp_path / "moved" / "other.jpg"), data):
+        assert digest_of(source, SALT) == expected
+    assert digest_of(data + b"\0", SALT) != expected
+    assert digest_of(data, SALT[::-1]) != expected
+
+
+def test_pixels_are_told_apart_by_value_shape_and_kind() -> None:
+    pixels = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+    assert digest_of(pixels, SALT) == digest_of(np.asfortranarray(pixels), SALT)
+    others = (pixels + 1, pixels.reshape(4, 1, 3), pixels.astype(np.int8), pixels.tobytes())
+    digests = {int(digest_of(other, SALT)) for other in (pixels, *others)}
+    assert len(digests) == 5
+
+
+def test_the_same_digests_from_a_folder_a_table_and_shards(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "colours", 12)
+    files = sorted(folder.rglob("*.png"))
+    rows = [f"{file.relative_to(tmp_path).as_posix()},{file.parent.name}\n" for file in files]
+    (tmp_path / "table.csv").write_text("path,label\n" + "".join(rows))
+    with tarfile.open(tmp_path / "colours.tar", "w") as tar:
+        for file in files:
+            (tmp_path / "label.cls").write_text(file.parent.name)
+            tar.add(file, file.name)
+            tar.add(tmp_path / "label.cls", f"{file.stem}.cls")
+    found = [
+        distinct(read_contents(open_labelled(str(tmp_path / name))[0], SALT)).tolist()
+        for name in ("colours", "table.csv", "colours.tar")
+    ]
+    assert found[0] == found[1] == found[2]
+    assert len(found[0]) == 12
+    expected = sorted(int(digest_of(file, SALT)) for file in files)
+    assert found[0] == expected
+
+
+def test_parts_of_a_reading_give_the_whole_and_progress_counts_every_image() -> None:
+    samples = coloured(50)
+    done: list[int] = []
+    whole = read_contents(samples, SALT, on_images=done.append)
+    parts = [read_contents(samples, SALT, part=part, parts=3) for part in range(3)]
+    assert np.concatenate([one.digests for one in parts]).tolist() == whole.digests.tolist()
+    assert sum(done) == 50
+    assert whole.readable.all()
+    assert len(distinct(whole)) == 50
+
+
+def test_images_that_cannot_be_read_are_left_out(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "colours", 6)
+    samples, _ = open_labelled(str(folder))
+    Path(samples.sources[2]).unlink()  # type: ignore[arg-type]
+    contents = read_contents(samples, SALT)
+    assert contents.readable.tolist() == [True, True, False, True, True, True]
+    assert len(distinct(contents)) == 5
+
+
+def test_a_reading_that_is_interrupted_reads_no_further() -> None:
+    read: list[int] = []
+
+    def take(index: int) -> bytes:
+        read.append(index)
+        if index == 100:
+            raise KeyboardInterrupt
+        return b"%d" % index
+
+    samples = Samples(("a",), Lazy(100_000, take), [""] * 100_000, np.zeros(100_000, np.int64))
+    with pytest.raises(KeyboardInterrupt):
+        read_contents(samples, SALT)
+    assert len(read) < 10_000
+
+
+# --- the file --------------------------------------------------------------------------------------------------------
+
+
+def test_a_record_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    write_split(record(), tmp_path / SPLIT)
+    assert same(read_split(tmp_path / SPLIT), record())
+    part = dataclasses.replace(record(), complete=False)
+    write_split(part, tmp_path / SPLIT)
+    assert not read_split(tmp_path / SPLIT).complete
+
+
+@pytest.mark.parametrize("at", [0, 1, 20, 200, -1, -40])
+def test_a_changed_byte_is_refused_with_what_to_do(tmp_path: Path, at: int) -> None:
+    write_split(record(), tmp_path / SPLIT)
+    data = bytearray((tmp_path / SPLIT).read_bytes())
+    data[at] ^= 4
+    (tmp_path / SPLIT).write_bytes(data)
+    with pytest.raises(BundleError, match=r"split\.safetensors is damaged .* or delete it: the model works without"):
+        read_split(tmp_path / SPLIT)
+
+
+def test_what_is_no_record_is_refused_in_one_line(tmp_path: Path) -> None:
+    place = tmp_path / SPLIT
+    for data in (b"", b"<html>", b"\xff" * 8 + b"{}", b"version https://git-lfs.github.com/spec/v1\n"):
+        place.write_bytes(data)
+        with pytest.raises(BundleError, match="is damaged") as told:
+            read_split(place)
+        assert "\n" not in str(told.value)
+    place.unlink()
+    place.mkdir()
+    with pytest.raises(BundleError, match="it is a folder"):
+        read_split(place)
+
+
+# --- in a bundle -----------------------------------------------------------------------------------------------------
+
+
+def test_a_bundle_keeps_its_record_in_a_file_of_its_own(folder: Path) -> None:
+    assert (folder / SPLIT).is_file()
+    assert SPLIT not in json.loads((folder / "bundle.json").read_text())["files"]
+    bundle = load(folder)
+    assert same(bundle.split, record())
+    save(bundle, folder.with_name("copy"))
+    assert same(load(folder.with_name("copy")).split, record())
+    save(bundle.with_split(None), folder.with_name("without"))
+    assert not (folder.with_name("without") / SPLIT).exists()
+    assert load(folder.with_name("without")).split is None
+
+
+def test_it_may_be_deleted_before_or_after_the_bundle_is_opened(folder: Path) -> None:
+    bundle = load(folder)
+    (folder / SPLIT).unlink()
+    assert bundle.split is None
+    assert load(folder).split is None
+    assert load(folder).weights_hash == bundle.weights_hash
+
+
+def test_a_damaged_record_hinders_nobody_who_does_not_need_it(folder: Path) -> None:
+    (folder / SPLIT).write_bytes(b"damaged")
+    bundle = load(folder)
+    assert bundle.run_torch(np.zeros((1, 3, 16, 24), np.float32)).shape == (1, 5)
+    with pytest.raises(BundleError, match="delete it"):
+        _ = bundle.split
+    with pytest.raises(BundleError, match="delete it"):
+        save(bundle, folder.with_name("copy"))
+    assert not folder.with_name("copy").exists()
+    save(bundle.with_split(None), folder.with_name("copy"))
+
+
+def test_a_bundle_of_which_nothing_is_known_has_no_such_file(tmp_path: Path) -> None:
+    save(tiny_model(VIT), tmp_path / "model")
+    assert not (tmp_path / "model" / SPLIT).exists()
+    assert load(tmp_path / "model").split is None
+
+
+def test_the_file_can_be_read_by_whoever_reads_the_bundle(tmp_path: Path) -> None:
+    mask = os.umask(0o022)
+    try:
+        save(Bundle.of(tiny_model(VIT)).with_split(record()), tmp_path / "model")
+    finally:
+        os.umask(mask)
+    assert (tmp_path / "model" / SPLIT).stat().st_mode & 0o777 == 0o644
+
+
+def test_records_need_no_torch(folder: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from vitsmith.data.split_record import read_split, read_contents; "
+        f"read_split(Path({str(folder / SPLIT)!r})); assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_a_child_begins_with_what_its_parent_learned() -> None:
+    parent = record()
+    child = parent.as_parent()
+    assert child.earlier.tolist() == [1, 3, 4, 2**64 - 1]
+    assert child.salt == parent.salt
+    assert not len(child.train) and not len(child.held_out)
+    grown = child.adding(train=np.array([9, 8], np.uint64), held_out=np.array([5], np.uint64))
+    assert grown.train.tolist() == [8, 9]
+    assert grown.held_out.tolist() == [5]
+    assert SplitRecord.empty().salt != SplitRecord.empty().salt
+    assert "2 trained on, 1 held out; 2 trained on by the model it began from" in str(parent)

@@ -1,0 +1,208 @@
+"""Which images a model was trained on and which were held out, so that it is never judged by what it has learned.
+
+An image is known by what is in it, not by its name: data sets are renamed, moved and sorted anew. What is kept of it is
+8 bytes: a digest of its file's bytes, or of its pixels where there is no file, keyed with the record's salt. A copy
+that was saved again, resized or turned has other bytes and counts as another image.
+
+The salt lies beside the digests. Nobody gets an image from them, but whoever has the very file of an image can tell
+whether it is among them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+import secrets
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitsmith.data.images import ImageSource, read_bytes
+from vitsmith.data.samples import Samples
+from vitsmith.errors import BundleError, ImageError
+from vitsmith.regular_files import read_regular
+
+Digests = NDArray[np.uint64]
+
+SPLIT = "split.safetensors"
+"""The file in a bundle's folder. bundle.json does not list it: a bundle without it is as good as before."""
+
+_FORMAT = b"vitsmith split record 1"
+_SALT_BYTES = 16
+_LARGEST = 1 << 33  # bytes: a thousand million images
+_CHUNK = 16  # images that a thread takes at once: few, so that Ctrl-C is answered at once
+_AHEAD = 4  # chunks for each thread that wait their turn
+_MOST_THREADS = 16
+
+
+def _none() -> Digests:
+    return np.empty(0, np.uint64)
+
+
+@dataclass(frozen=True, eq=False)
+class SplitRecord:
+    """Digests of a model's images, each array sorted and without repetition."""
+
+    salt: bytes
+    train: Digests
+    """Of images that it learned from."""
+    held_out: Digests
+    """Of images that it was judged by in training, and did not learn from."""
+    test: Digests
+    """Of those kept for the very end, where there were any beside `held_out`."""
+    earlier: Digests
+    """Of images that the model it began from was trained on."""
+    complete: bool = True
+    """False: it began from a trained model that does not say which images it was trained on."""
+
+    @classmethod
+    def empty(cls, salt: bytes = b"", *, complete: bool = True) -> Self:
+        """A record of no images; with a salt of its own unless one is given."""
+        return cls(salt or secrets.token_bytes(_SALT_BYTES), _none(), _none(), _none(), _none(), complete)
+
+    def adding(self, *, train: Digests, held_out: Digests) -> Self:
+        """The record of a model that went on from this one: it learned from more images, and was judged by others."""
+        return replace(self, train=np.union1d(self.train, train), held_out=np.union1d(self.held_out, held_out))
+
+    def as_parent(self) -> Self:
+        """Where the record of a model begins that is trained from this one: all that was learned is `earlier` now."""
+        return replace(self.empty(self.salt, complete=self.complete), earlier=np.union1d(self.train, self.earlier))
+
+    def __str__(self) -> str:
+        told = f"{len(self.train):,} trained on, {len(self.held_out):,} held out"
+        if len(self.test):
+            told += f", {len(self.test):,} for the test"
+        if len(self.earlier):
+            told += f"; {len(self.earlier):,} trained on by the model it began from"
+        return told if self.complete else f"{told}; the model it began from does not say what it was trained on"
+
+
+class Contents(NamedTuple):
+    """What is in images, in the order of the samples."""
+
+    digests: Digests
+    readable: NDArray[np.bool_]
+    """False where the bytes could not be read; the digest says nothing there."""
+
+
+def read_contents(
+    samples: Samples,
+    salt: bytes,
+    *,
+    part: int = 0,
+    parts: int = 1,
+    on_images: Callable[[int], None] = lambda _: None,
+) -> Contents:
+    """Digests of all samples, or of slice number `part` of `parts`. Files are read once, in threads, and not decoded.
+
+    `on_images` hears how many more are done.
+    """
+    first, end = part * len(samples) // parts, (part + 1) * len(samples) // parts
+    digests, readable = np.zeros(end - first, np.uint64), np.zeros(end - first, np.bool_)
+    stop = threading.Event()
+
+    def fill(begin: int) -> int:
+        chunk = range(begin, min(begin + _CHUNK, end))
+        for index in chunk:
+            if stop.is_set():
+                break
+            try:
+                digests[index - first] = digest_of(samples.sources[index], salt)
+                readable[index - first] = True
+            except ImageError:  # whoever decodes it tells of it
+                continue
+        return len(chunk)
+
+    threads = min(os.cpu_count() or 1, _MOST_THREADS)
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="vitsmith-contents")
+    chunks, waiting = iter(range(first, end, _CHUNK)), deque[Future[int]]()
+    try:
+        waiting.extend(pool.submit(fill, begin) for begin in itertools.islice(chunks, _AHEAD * threads))
+        while waiting:
+            on_images(waiting.popleft().result())
+            waiting.extend(pool.submit(fill, begin) for begin in itertools.islice(chunks, 1))
+    finally:
+        stop.set()
+        pool.shutdown(cancel_futures=True)
+    return Contents(digests, readable)
+
+
+def digest_of(source: ImageSource, salt: bytes) -> np.uint64:
+    """The digest of one image. Raises ImageError for a file that cannot be read."""
+    if isinstance(source, str | os.PathLike | bytes):
+        digest = hashlib.blake2b(read_bytes(source), digest_size=8, key=salt, person=b"file")
+    else:
+        pixels = np.ascontiguousarray(source)
+        digest = hashlib.blake2b(digest_size=8, key=salt, person=b"pixels")
+        digest.update(f"{pixels.dtype.str} {pixels.shape} ".encode())
+        digest.update(pixels.data)
+    return np.uint64(int.from_bytes(digest.digest(), "little"))
+
+
+def distinct(contents: Contents) -> Digests:
+    """The digests of those that could be read, sorted, each once."""
+    return np.unique(contents.digests[contents.readable])
+
+
+def write_split(record: SplitRecord, path: Path) -> None:
+    """Writes a record with a checksum of its own. Raises OSError."""
+    from safetensors.numpy import save
+
+    arrays = _arrays(record)
+    path.write_bytes(save({**arrays, "checksum": np.frombuffer(_checksum(arrays), np.uint8)}))
+
+
+def read_split(path: Path) -> SplitRecord:
+    """Reads what `write_split` wrote. Raises BundleError for anything else, FileNotFoundError for no file."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    try:
+        arrays = load(read_regular(path, largest=_LARGEST))
+        checksum = arrays.pop("checksum").tobytes()
+        if checksum != _checksum(arrays):
+            raise ValueError("its checksum differs")
+        salt = arrays["salt"].tobytes()
+        parts = [arrays[name] for name in ("train", "held_out", "test", "earlier")]
+        if any(one.dtype != np.uint64 or one.ndim != 1 for one in parts):
+            raise ValueError("its arrays are of another kind")
+        train, held_out, test, earlier = parts
+        return SplitRecord(salt, train, held_out, test, earlier, complete=bool(arrays["complete"][0]))
+    except FileNotFoundError:
+        raise
+    except (SafetensorError, KeyError, IndexError, OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise BundleError(
+            f"{path} is damaged ({reason}): copy it again, or delete it: the model works without, but nothing can tell "
+            "then which images it was trained on"
+        ) from None
+
+
+def _arrays(record: SplitRecord) -> dict[str, NDArray[np.generic]]:
+    return {
+        "salt": np.frombuffer(record.salt, np.uint8),
+        "train": record.train,
+        "held_out": record.held_out,
+        "test": record.test,
+        "earlier": record.earlier,
+        "complete": np.array([record.complete], np.uint8),
+    }
+
+
+def _checksum(arrays: dict[str, NDArray[np.generic]]) -> bytes:
+    """Of names, types and values; they are the same on every machine."""
+    digest = hashlib.sha256(_FORMAT)
+    for name in sorted(arrays):
+        array = arrays[name]
+        little = array.astype(array.dtype.newbyteorder("<"))
+        digest.update(f" {name} {little.dtype.str} {little.shape} ".encode())
+        digest.update(little.tobytes())
+    return digest.digest()
