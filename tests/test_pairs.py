@@ -179,7 +179,8 @@ def test_splits_that_are_brought_or_given_are_taken(tmp_path) -> None:
     assert (splits.train.names, splits.val.names) == (["0.png", "1.png", "2.png"], ["4.png", "5.png"])
     assert pairs_of(open_caption_samples(str(table))[0]) == pairs[4:]
     assert pairs_of(open_caption_samples(str(table), "test")[0]) == pairs[3:4]
-    assert "unknown split 'dev'" in told(table, lambda path: open_caption_samples(path, "dev"))
+    assert "unknown split 'held'" in told(table, lambda path: open_caption_samples(path, "held"))
+    assert pairs_of(open_caption_samples(str(table), "dev")[0]) == pairs[4:]
     other = write_csv(tmp_path / "v.csv", ["path", "caption"], pairs[:1])
     splits = open_pairs(PairSpec(path=str(table), val=str(other)))
     assert pairs_of(splits.val) == pairs[:1]

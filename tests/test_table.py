@@ -81,8 +81,8 @@ def test_a_column_of_splits_is_kept(tmp_path) -> None:
     write_csv(table, ["file", "label", "split"], [*rows[:3], (rows[3][0], "fox", "val")])
     with pytest.raises(DatasetError, match=r"no images of class 'b'.*images of class 'fox'"):
         open_dataset(str(table))
-    write_csv(table, ["file", "label", "split"], [*rows[:3], (rows[3][0], "b", "dev")])
-    assert "line 5: has the split 'dev': write one of train, val, validation, test" in told(table)
+    write_csv(table, ["file", "label", "split"], [*rows[:3], (rows[3][0], "b", "trian")])
+    assert "line 5: has the split 'trian': write train, val or test" in told(table)
 
 
 def test_a_table_without_splits_is_split_by_class(tmp_path) -> None:
@@ -125,6 +125,6 @@ def test_rows_that_cannot_be_read_are_told_with_their_lines(tmp_path) -> None:
     (tmp_path / "latin.csv").write_bytes("path,label\nä.png,x\n".encode("latin-1"))
     assert "is not UTF-8 text" in told(tmp_path / "latin.csv")
     (tmp_path / "quote.csv").write_text('path,label\n"a.png,x\n')
-    assert "no table of comma-separated values" in told(tmp_path / "quote.csv")
+    assert 'a quote (") before it never closes' in told(tmp_path / "quote.csv")
     (tmp_path / "none.csv").write_text("path,label\n")
     assert "lists no images" in told(tmp_path / "none.csv")

@@ -60,7 +60,7 @@ def parse_json(
     except RecursionError:
         raise error(f"{what} is no usable JSON: it is nested deeper than {DEEPEST} levels".lstrip()) from None
     except ValueError as problem:
-        raise error(f"{what} is no usable JSON: {_told(problem)}".lstrip()) from None
+        raise error(f"{what} is {_told(problem)}".lstrip()) from None
     # Every level has a bracket of its own, so that few brackets need no look at the value.
     if decoded.count("[") + decoded.count("{") > DEEPEST and _is_deep(value):
         raise error(f"{what} is no usable JSON: it is nested deeper than {DEEPEST} levels".lstrip())
@@ -89,8 +89,8 @@ def _finite(text: str) -> float:
 def _told(problem: ValueError) -> str:
     """One short line: Python's own says where the text breaks off, or which number is too long."""
     if isinstance(problem, json.JSONDecodeError):
-        return f"{problem.msg} (line {problem.lineno}, column {problem.colno})"
-    return " ".join(str(problem).split())[:200]
+        return f"no JSON: {problem.msg} (line {problem.lineno}, column {problem.colno})"
+    return f"no usable JSON: {' '.join(str(problem).split())[:200]}"
 
 
 def _is_deep(value: Any) -> bool:

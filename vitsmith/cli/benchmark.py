@@ -102,7 +102,7 @@ def _material(subjects: list[Subject], images: list[str], data: str, split: str)
     from vitsmith.data.images import read_image
     from vitsmith.export.parts import gate_images
 
-    samples, name = open_labelled(data, split) if data else (None, "")
+    samples, name = open_labelled(data, split, tell=say) if data else (None, "")
     if samples is not None:
         require_classes(subjects, samples)
     if images and not any(subject.bundle.program == "torch" for subject in subjects):

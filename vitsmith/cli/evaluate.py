@@ -67,7 +67,7 @@ def evaluate(
     from vitsmith.runs import Run, model_name
     from vitsmith.weights.bundle_folder import record_measurements
 
-    samples, name = open_labelled(data, split)
+    samples, name = open_labelled(data, split, tell=say)
     how: dict[str, Any] = {}
     if zeroshot:
         classifier, how = _zeroshot(model, samples, templates, labels, vocabulary, options)
@@ -136,7 +136,7 @@ def _evaluate_retrieval(
     from vitsmith.weights.bundle_folder import record_measurements
     from vitsmith.weights.checkpoints import load
 
-    samples, name = open_caption_samples(data, split)
+    samples, name = open_caption_samples(data, split, tell=say)
     encoder = Encoder(load(model, vocabulary=vocabulary), **options)
     tell_choice(encoder.engine)
     with progress(unit="images") as bar:

@@ -158,7 +158,7 @@ def _open(data: str, split: str) -> Any:
         return None
     from vitsmith.data.datasets import open_labelled
 
-    return open_labelled(data, split)[0]
+    return open_labelled(data, split, tell=say)[0]
 
 
 def _read_images(arguments: list[str]) -> list[Pixels]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vitsmith.cli.output import JsonOption, print_json
+from vitsmith.cli.output import JsonOption, print_json, say
 
 if TYPE_CHECKING:
     from vitsmith.cli.training import Shown
@@ -76,7 +76,7 @@ def _begin(recipe: LitRecipe, out: Path | None, *, json: bool) -> None:
     from vitsmith.train.lit.run import lit_to_bundle, resolve_lit
 
     with found_devices() as devices:
-        pairs = open_pairs(recipe.data, seed=recipe.run.seed)
+        pairs = open_pairs(recipe.data, seed=recipe.run.seed, tell=say if devices.main else None)
         recipe = resolve_lit(recipe, len(pairs.train))
         name = f"{Path(recipe.data.path).stem}-{model_name(recipe.image.init)}".replace("/", "_").replace(":", "_")
         with Run(VERB, name, out) if devices.main else nullcontext() as run:
@@ -100,7 +100,7 @@ def _resume(folder: Path, name: str, changes: dict[str, Any], *, json: bool) -> 
     named = read_recipe(name, VERB) if name else {}
     check_same(recipe, parse_fields(merge(recipe.model_dump(mode="json"), named, changes), LitRecipe), folder)
     with found_devices() as devices:
-        pairs = open_pairs(recipe.data, seed=recipe.run.seed)
+        pairs = open_pairs(recipe.data, seed=recipe.run.seed, tell=say if devices.main else None)
         with Run.reopen(folder) if devices.main else nullcontext() as run:
             with _shown(recipe, devices, folder, pairs) as shown:
                 trained = resume_lit(folder, pairs, run, devices=devices, on_event=shown.on_event, on_start=shown.say)

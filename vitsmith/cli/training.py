@@ -39,7 +39,7 @@ def begin(verb: str, recipe: TrainRecipe, out: Path | None, *, json: bool) -> No
     from vitsmith.train.run import resolve, train_to_bundle
 
     with found_devices() as devices:
-        splits = open_dataset(recipe.data, seed=recipe.run.seed)
+        splits = open_dataset(recipe.data, seed=recipe.run.seed, tell=say if devices.main else None)
         recipe = resolve(recipe, len(splits.train))
         begins_with = model_name(recipe.model.init) if recipe.model.init else recipe.model.name
         name = f"{Path(recipe.data.path).stem}-{begins_with}".replace("/", "_").replace(":", "_")
@@ -69,7 +69,7 @@ def resume(folder: Path, name: str, changes: dict[str, Any], settings: Sequence[
     recipe = recipe_of(folder)
     first = (latest_step(folder) or 0) + 1
     with found_devices() as devices:
-        splits = open_dataset(recipe.data, seed=recipe.run.seed)
+        splits = open_dataset(recipe.data, seed=recipe.run.seed, tell=say if devices.main else None)
         with Run.reopen(folder) if devices.main else nullcontext() as run:
             shown = Shown(recipe, devices, folder)
             if recipe.run.tensorboard:

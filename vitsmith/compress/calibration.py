@@ -13,6 +13,7 @@ from vitsmith.data.datasets import open_dataset, open_labelled
 from vitsmith.data.images import ImageSource
 from vitsmith.data.preprocess import load_image
 from vitsmith.data.samples import Lazy, Samples, place_of
+from vitsmith.data.splits import split_of
 from vitsmith.errors import DatasetError, InputError
 from vitsmith.evaluate.evaluation import match_classes
 from vitsmith.models.config import LiTConfig, ViTConfig
@@ -78,7 +79,7 @@ def labelled_photos(
         match_classes(bundle, splits.train)
         calibration = _chosen(splits.train, amounts.calibration, amounts.seed).sources
         judging, name = (open_labelled(data, split)) if split else (splits.val, f"{data}, held-out images")
-        if split == "train":
+        if split_of(split) == "train":
             raise InputError("--split train is what calibrates: choose val or test, or calibrate with --images")
     labels = match_classes(bundle, judging)
     judges = Samples(judging.classes, judging.sources, judging.names, labels)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,14 +11,17 @@ from pydantic import Field
 from vitsmith.data.digits import open_digits
 from vitsmith.data.folder import find_folder
 from vitsmith.data.hub import HUB_PREFIX, find_hub
-from vitsmith.data.samples import SPLIT_NAMES, Samples, Source, Splits, empty_classes, list_classes, stratified_split
+from vitsmith.data.samples import Samples, Source, Splits, empty_classes, list_classes, stratified_split
 from vitsmith.data.shapes import labelled_shapes, unseen_shapes
 from vitsmith.data.shards import find_shards, is_shards
+from vitsmith.data.splits import SPLIT_NAMES, split_of
 from vitsmith.data.table import TABLE_SUFFIXES, find_table
 from vitsmith.errors import DatasetError, suggestion
 from vitsmith.specs import Frozen
 
 BUILT_IN: dict[str, Callable[[], Splits]] = {"digits": open_digits, "shapes": labelled_shapes}
+Tell = Callable[[str], None]
+
 UNSEEN = "shapes-unseen"
 """What users call the drawn things of combinations that training has not; to be judged on only."""
 
@@ -41,12 +45,15 @@ class DataSpec(Frozen):
     )
 
 
-def open_dataset(spec: DataSpec | str, *, seed: int = 0, val_fraction: float | None = None) -> Splits:
+def open_dataset(
+    spec: DataSpec | str, *, seed: int = 0, val_fraction: float | None = None, tell: Tell | None = None
+) -> Splits:
     """What `spec` describes, or what is at the path given, ready to train on. No image is decoded.
 
     Images to be judged on are, in this order: those of `spec.val`; the split 'val', or else 'test', that the data set
     brings; `val_fraction` of each class, chosen by `seed`. Their classes are matched with training's by name.
-    'digits' and 'shapes' are always the built-in sets; a folder of that name is './digits'.
+    'digits' and 'shapes' are always the built-in sets; a folder of that name is './digits'. `tell` is called with what
+    is there and passed over.
 
     Raises DatasetError for data that is not there or cannot be used, fewer than two classes, and a class that is empty
     or in one split only; MissingPackageError for 'digits' and 'hf:' without their packages.
@@ -54,34 +61,36 @@ def open_dataset(spec: DataSpec | str, *, seed: int = 0, val_fraction: float | N
     described = _described(spec)
     if val_fraction is not None:
         described = described.model_copy(update={"val_fraction": val_fraction})
-    source = find_source(described.path, described)
+    source = telling(find_source(described.path, described), tell)
     brought = [split for split in ("val", "test") if split in source.parts]
     train = _check_training(training_part(source)(), source.where)
     if not described.val and not brought:
         return stratified_split(train, seed=seed, fraction=described.val_fraction)
     if described.val:
-        val = _held_out(find_source(described.val, described), "", train.classes)
+        val = _held_out(telling(find_source(described.val, described), tell), "", train.classes)
     else:
         val = _held_out(source, brought[0], train.classes)
     beside = "test" in brought and (bool(described.val) or brought[0] != "test")
     return Splits(train, val, _held_out(source, "test", train.classes) if beside else None)
 
 
-def open_labelled(spec: DataSpec | str, split: str = "") -> tuple[Samples, str]:
+def open_labelled(spec: DataSpec | str, split: str = "", *, tell: Tell | None = None) -> tuple[Samples, str]:
     """Images to judge a model on, and what to call them in reports.
 
-    `split` is 'train', 'val', 'validation' or 'test'. By default the held-out part, 'val' before 'test', of a data set
-    that has one of its own, and otherwise every image. Raises DatasetError.
+    `split` is 'train', 'val' or 'test', or another name for one of them (see splits.py). By default the held-out part,
+    'val' before 'test', of a data set that has one of its own, and otherwise every image. `tell` is called with what is
+    there and passed over. Raises DatasetError.
     """
     described = _described(spec)
-    return open_part(find_source(described.path if split or not described.val else described.val, described), split)
+    source = find_source(described.path if split or not described.val else described.val, described)
+    return open_part(telling(source, tell), split)
 
 
 def open_part(source: Source, split: str = "") -> tuple[Samples, str]:
     """One part of a data set, and what to call it in reports; which and errors as `open_labelled`."""
-    if split and split not in SPLIT_NAMES:
+    if split and not split_of(split):
         raise DatasetError(f"unknown split {split!r}: {suggestion(split, SPLIT_NAMES)}")
-    chosen = SPLIT_NAMES[split] if split else _usual_part(source)
+    chosen = split_of(split) if split else _usual_part(source)
     if chosen not in source.parts:
         there = ", ".join(filter(None, source.parts))
         told = f"only {there}" if there else "none of its own: leave the split out to take every image"
@@ -100,14 +109,22 @@ def find_source(path: str, spec: DataSpec) -> Source:
         return find_hub(path, image_column=spec.image_column, label_column=spec.label_column)
     if is_shards(path):
         return find_shards(path, label_key=spec.label_column)
-    if not Path(path).exists():
+    if not os.path.exists(path):  # noqa: PTH110 - Path.exists raises for a name that is too long
         raise DatasetError(
             f"the data set {path!r} does not exist, and none that is built in has this name: check the path; "
             f"{suggestion(path, (*BUILT_IN, UNSEEN))}"
         )
-    if Path(path).suffix.lower() in TABLE_SUFFIXES and Path(path).is_file():
+    if Path(path).suffix.lower() in TABLE_SUFFIXES and not Path(path).is_dir():
         return find_table(path, image_column=spec.image_column, label_column=spec.label_column)
     return find_folder(path)
+
+
+def telling(source: Source, tell: Tell | None) -> Source:
+    """The same, once `tell` was called with each of its remarks."""
+    if tell is not None:
+        for remark in source.remarks:
+            tell(remark)
+    return source
 
 
 def _described(spec: DataSpec | str) -> DataSpec:

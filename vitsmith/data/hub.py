@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitsmith.data.images import ImageSource
-from vitsmith.data.samples import SPLIT_NAMES, Lazy, Samples, Source, label_positions, sort_classes
+from vitsmith.data.samples import Lazy, Samples, Source, label_positions, sort_classes
+from vitsmith.data.splits import list_names, split_of
 from vitsmith.errors import DatasetError, ImageError, MissingPackageError
 
 HUB_PREFIX = "hf:"
@@ -31,7 +32,7 @@ def find_hub(spec: str, *, image_column: str = "", label_column: str = "") -> So
     Raises MissingPackageError without `datasets`, and DatasetError for what cannot be found or has no such columns.
     """
     found = _load(spec)
-    chosen = {SPLIT_NAMES[str(name)]: data for name, data in found.items() if str(name) in SPLIT_NAMES}
+    chosen = _named_splits(found, spec)
     if not chosen and len(found) == 1:
         chosen = {"": next(iter(found.values()))}  # nothing to choose among, whatever it is called
     if not chosen:
@@ -39,12 +40,34 @@ def find_hub(spec: str, *, image_column: str = "", label_column: str = "") -> So
         raise DatasetError(
             f"{spec} has the splits {names}, and none called train, validation or test: save one as such"
         )
+    remarks = [
+        f"{spec} has the split {str(name)!r}, which is none of train, validation and test: it is left out"
+        for name in found
+        if "" not in chosen and not split_of(str(name))
+    ]
     parts: dict[str, Callable[[], Samples]] = {}
     for split, data in chosen.items():
         columns = _columns(data, image_column, label_column, spec)
         if split != "test" or not _is_secret(data, columns[1]):
             parts[split] = partial(_samples, data, *columns, f"{spec}/{split}" if split else spec)
-    return Source(spec.removeprefix(HUB_PREFIX).rstrip("/").rsplit("/", 1)[-1].replace(":", "-"), spec, parts)
+        else:
+            remarks.append(f"the split 'test' of {spec} comes without its labels: it is left out")
+    name = spec.removeprefix(HUB_PREFIX).rstrip("/").rsplit("/", 1)[-1].replace(":", "-")
+    return Source(name, spec, parts, tuple(remarks))
+
+
+def _named_splits(found: Mapping[Any, Any], spec: str) -> dict[str, Any]:
+    """Those called as splits are. Raises DatasetError for two of one kind."""
+    chosen: dict[str, Any] = {}
+    for split in ("train", "val", "test"):
+        names = [name for name in found if split_of(str(name)) == split]
+        if len(names) > 1:
+            raise DatasetError(
+                f"{spec} has {list_names(map(str, names))}, which are names for one split ({split}): save it with one"
+            )
+        if names:
+            chosen[split] = found[names[0]]
+    return chosen
 
 
 def _load(spec: str) -> Mapping[Any, Any]:
@@ -75,7 +98,7 @@ def _columns(data: Any, image_column: str, label_column: str, spec: str) -> tupl
     import datasets
 
     features = data.features
-    images = [name for name, feature in features.items() if isinstance(feature, datasets.Image)]
+    images = [name for name, feature in features.items() if _holds_images(feature)]
     labels = [name for name, feature in features.items() if isinstance(feature, datasets.ClassLabel)]
     labels = labels or [name for name in _LABEL_COLUMNS if name in features][:1]
     mistakes = []
@@ -90,6 +113,13 @@ def _columns(data: Any, image_column: str, label_column: str, spec: str) -> tupl
         listed = ", ".join(f"{name!r}" for name in features)
         raise DatasetError(f"{spec} {'; and it '.join(mistakes)} (its columns are {listed})")
     return image_column or images[0], label_column or labels[0]
+
+
+def _holds_images(feature: Any) -> bool:
+    """An Image, or what a Parquet file without the package's notes keeps of one: its bytes and its path."""
+    import datasets
+
+    return isinstance(feature, datasets.Image) or (isinstance(feature, dict) and set(feature) == {"bytes", "path"})
 
 
 def _samples(data: Any, image_column: str, label_column: str, where: str) -> Samples:

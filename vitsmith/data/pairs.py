@@ -6,6 +6,7 @@ images does so with captions.
 
 from __future__ import annotations
 
+import os
 import posixpath
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from vitsmith.data.datasets import open_part, training_part
+from vitsmith.data.datasets import Tell, open_part, telling, training_part
 from vitsmith.data.labelling import CAPTIONS
 from vitsmith.data.samples import Samples, Source, place_of
 from vitsmith.data.shapes import captioned_shapes, unseen_shapes
@@ -56,7 +57,7 @@ class PairSplits:
     """Images of things never combined so in training; the classes are names, not captions. Only of 'shapes'."""
 
 
-def open_pairs(spec: PairSpec | str, *, seed: int = 0) -> PairSplits:
+def open_pairs(spec: PairSpec | str, *, seed: int = 0, tell: Tell | None = None) -> PairSplits:
     """What `spec` describes, or what is at the path given, ready to train on. No image is decoded.
 
     Pairs to be judged on are, in this order: those of `spec.val`; the split 'val', or else 'test', that the data set
@@ -66,12 +67,12 @@ def open_pairs(spec: PairSpec | str, *, seed: int = 0) -> PairSplits:
     Raises DatasetError for data that is not there or has no captions, and when nothing is left to tell apart.
     """
     described = PairSpec(path=spec) if isinstance(spec, str) else spec
-    source = find_pairs(described.path, described)
+    source = telling(find_pairs(described.path, described), tell)
     train = training_part(source)()
     unseen = unseen_shapes() if described.path == SHAPES else None
     brought = next((split for split in ("val", "test") if split in source.parts), "")
     if described.val:
-        val = open_part(find_pairs(described.val, described))[0]
+        val = open_part(telling(find_pairs(described.val, described), tell))[0]
     elif brought:
         val = source.parts[brought]()
     else:
@@ -84,14 +85,15 @@ def open_pairs(spec: PairSpec | str, *, seed: int = 0) -> PairSplits:
     return PairSplits(train, val, unseen)
 
 
-def open_caption_samples(spec: PairSpec | str, split: str = "") -> tuple[Samples, str]:
+def open_caption_samples(spec: PairSpec | str, split: str = "", *, tell: Tell | None = None) -> tuple[Samples, str]:
     """Pairs to judge a model on, and what to call them in reports.
 
-    `split` is 'train', 'val', 'validation' or 'test'. By default the held-out part, 'val' before 'test', of a data set
-    that has one of its own, and otherwise every pair. Raises DatasetError.
+    `split` is 'train', 'val' or 'test', or another name for one of them. By default the held-out part, 'val' before
+    'test', of a data set that has one of its own, and otherwise every pair. Raises DatasetError.
     """
     described = PairSpec(path=spec) if isinstance(spec, str) else spec
-    return open_part(find_pairs(described.path if split or not described.val else described.val, described), split)
+    source = find_pairs(described.path if split or not described.val else described.val, described)
+    return open_part(telling(source, tell), split)
 
 
 def find_pairs(path: str, spec: PairSpec) -> Source:
@@ -100,7 +102,7 @@ def find_pairs(path: str, spec: PairSpec) -> Source:
         return Source(path, path, {split: partial(captioned_shapes, split) for split in ("train", "val")})
     if is_shards(path):
         return find_shards(path, label_key=spec.caption_column, labelling=CAPTIONS)
-    if not Path(path).exists():
+    if not os.path.exists(path):  # noqa: PTH110 - Path.exists raises for a name that is too long
         raise DatasetError(
             f"the pairs {path!r} do not exist: check the path; give a table, tar shards or {SHAPES!r}, the built-in set"
         )

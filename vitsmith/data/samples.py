@@ -14,9 +14,6 @@ from numpy.typing import NDArray
 from vitsmith.data.images import ImageSource, read_image
 from vitsmith.errors import DatasetError, ImageError
 
-SPLIT_NAMES = {"train": "train", "val": "val", "validation": "val", "test": "test"}
-"""What splits are called in folders, columns and file names, and what they are called here."""
-
 _SHOWN = 5  # of a list of mistakes
 
 T = TypeVar("T")
@@ -141,6 +138,8 @@ class Source:
     """What messages call it: as the user gave it."""
     parts: Mapping[str, Callable[[], Samples]]
     """How to read 'train', 'val' and 'test', so far as they are there; '' alone: one part that is not divided."""
+    remarks: tuple[str, ...] = ()
+    """What a user should know: what was found there and is passed over."""
 
 
 def stratified_split(samples: Samples, *, seed: int, fraction: float) -> Splits:

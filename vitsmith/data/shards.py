@@ -25,16 +25,10 @@ from pathlib import Path
 
 import numpy as np
 
+from vitsmith.data.image_files import holds_images, is_passed_over, subfolders
 from vitsmith.data.labelling import CLASSES, Labelling
-from vitsmith.data.samples import (
-    SPLIT_NAMES,
-    Lazy,
-    Samples,
-    Source,
-    label_positions,
-    list_some,
-    sort_classes,
-)
+from vitsmith.data.samples import Lazy, Samples, Source, label_positions, list_some, sort_classes
+from vitsmith.data.splits import list_names, split_of, split_words
 from vitsmith.data.tar import Entry, ShardFiles, scan_shard
 from vitsmith.errors import DatasetError
 
@@ -44,40 +38,37 @@ CLASS_FILES = ("classes.txt", "labels.txt")
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 _TAR = re.compile(r"\.(tar|tgz|tar\.\w+)$", re.IGNORECASE)
-_SPLIT = re.compile(r"(?<![a-z])(train|validation|val|test)(?![a-z])", re.IGNORECASE)
 _REMOTE = re.compile(r"^(\w+://|pipe:)")
 _SCANNERS = 8
 
 
 def is_shards(path: str) -> bool:
     """Whether `path` looks like shards: a tar file, a pattern of them, or a folder with shards and no class folders."""
-    if not Path(path).is_dir():
+    if not os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises for a name that is too long
         return bool(_TAR.search(path))
     try:
-        inside = [entry for entry in Path(path).iterdir() if not entry.name.startswith(".")]
-        if any(entry.is_dir() and entry.name not in SPLIT_NAMES for entry in inside):
+        folders = subfolders(Path(path))
+        if not any(map(_shards_in, (Path(path), *folders))):
             return False
-        return any(_is_shard(entry) or (entry.is_dir() and any(map(_is_shard, entry.iterdir()))) for entry in inside)
-    except OSError:
+        return not any(holds_images(folder) for folder in folders)
+    except (OSError, DatasetError):
         return False  # a folder that cannot be listed: reading it tells what is wrong
 
 
 def find_shards(path: str, *, label_key: str = "", labelling: Labelling = CLASSES) -> Source:
     """The samples in tar shards: a file, a pattern as 'train-{0000..0003}.tar' or '*.tar', or a folder of them.
 
-    A folder may have the shards in folders 'train', 'val' and 'test', and a shard's name may hold one of these words;
-    when the names show more than one, they are splits. `label_key` is the key of the label in each sample's JSON,
-    taken before .cls; by default .cls is, and then the key 'label'. Numbers are positions in 'classes.txt' or
-    'labels.txt' beside the shards, and without that file their own names. With `labelling` other than by class .txt
-    stands in the place of .cls, and an image is a sample for each of its captions.
+    A folder may have the shards in folders 'train', 'val' and 'test', and a shard's name may hold one of these words,
+    or another name for one (see splits.py); when the names show more than one, they are splits. `label_key` is the key
+    of the label in each sample's JSON, taken before .cls; by default .cls is, and then the key 'label'. Numbers are
+    positions in 'classes.txt' or 'labels.txt' beside the shards, and without that file their own names. With
+    `labelling` other than by class .txt stands in the place of .cls, and an image is a sample for each of its captions.
 
     Raises DatasetError that names every shard that is missing, cut off, compressed or damaged, and samples without
     image or label.
     """
     shards = _list_shards(path)
-    groups: dict[str, list[Path]] = {}
-    for shard in shards:
-        groups.setdefault(_split_of(shard), []).append(shard)
+    groups = _group(shards, path)
     if "" in groups and len(groups) > 1:
         raise DatasetError(
             f"the shards {path} are of {', '.join(sorted(filter(None, groups)))} but for {groups[''][0].name}: "
@@ -153,7 +144,7 @@ def _name_labels(
 
 def _class_file(shard: Path) -> Path | None:
     folder = shard.parent
-    places = (folder, folder.absolute().parent) if folder.name in SPLIT_NAMES else (folder,)
+    places = (folder, folder.absolute().parent) if split_of(folder.name) else (folder,)
     return next((place / name for place in places for name in CLASS_FILES if (place / name).is_file()), None)
 
 
@@ -167,13 +158,18 @@ def _read_lines(file: Path) -> list[str]:
 def _list_shards(path: str) -> list[Path]:
     if _REMOTE.match(path):
         raise DatasetError(f"shards are read from a disk, and {path} is elsewhere: download them first")
-    if Path(path).is_dir():
+    if os.path.isdir(path):  # noqa: PTH112
+        folders = subfolders(Path(path))
+        unknown = [folder.name for folder in folders if not split_of(folder.name) and _shards_in(folder)]
+        if unknown:
+            raise DatasetError(
+                f"{path} has shards in {list_names(unknown)}, which is no name of a split: call it train, val or test, "
+                "or move it away"
+            )
         return sorted(
             entry
-            for folder in (Path(path), *(Path(path) / name for name in SPLIT_NAMES))
-            if folder.is_dir()
-            for entry in folder.iterdir()
-            if _is_shard(entry)
+            for folder in (Path(path), *(folder for folder in folders if split_of(folder.name)))
+            for entry in _shards_in(folder)
         )
     expanded = [path] if Path(path).exists() else expand_braces(path)
     shards = []
@@ -205,10 +201,39 @@ def expand_braces(pattern: str) -> list[str]:
     return [pattern[: braces.start()] + choice + end for choice in choices for end in rest]
 
 
-def _split_of(shard: Path) -> str:
-    words = _SPLIT.findall(shard.name) or _SPLIT.findall(shard.parent.name if shard.parent.name in SPLIT_NAMES else "")
-    return SPLIT_NAMES[words[0].lower()] if words else ""
+def _name_of_split(shard: Path) -> str:
+    """What a shard's name, or else its folder's, calls its split; empty for none. Raises DatasetError for several."""
+    words = split_words(shard.name)
+    if len({split_of(word) for word in words}) > 1:
+        raise DatasetError(
+            f"the name of the shard {shard} has words for several splits, {list_names(words)}: rename it, with one"
+        )
+    folder = shard.parent.name
+    return words[0] if words else folder.lower() if split_of(folder) else ""
+
+
+def _group(shards: Sequence[Path], path: str) -> dict[str, list[Path]]:
+    """The shards of each split, '' for those whose names show none.
+
+    Raises DatasetError when two names are those of one split: one part would be counted to the other.
+    """
+    groups: dict[str, list[Path]] = {}
+    names: dict[str, str] = {}
+    for shard in shards:
+        name = _name_of_split(shard)
+        split = split_of(name)
+        groups.setdefault(split, []).append(shard)
+        if names.setdefault(split, name) != name:
+            raise DatasetError(
+                f"the shards {path} have {groups[split][0].name} and {shard.name}, and {names[split]!r} and {name!r} "
+                f"are names for one split ({split}): rename one of them"
+            )
+    return groups
+
+
+def _shards_in(folder: Path) -> list[Path]:
+    return [entry for entry in folder.iterdir() if _is_shard(entry)]
 
 
 def _is_shard(entry: Path) -> bool:
-    return bool(_TAR.search(entry.name)) and not entry.name.startswith(".") and entry.is_file()
+    return bool(_TAR.search(entry.name)) and not is_passed_over(entry.name) and entry.is_file()

@@ -1,26 +1,34 @@
 """A data set that is a table: a row for each image with its path, its class or caption and perhaps its split.
 
-CSV and TSV files have a header line; JSON lines have an object a line. Paths are relative to the table's folder.
+CSV and TSV files have a header line; JSON lines have an object a line. Paths are relative to the table's folder. Names
+of columns are read in any case. A .csv may be parted by ';' or tabs, as spreadsheets of some countries write it.
 """
 
 from __future__ import annotations
 
 import csv
-import json
+import io
 import os
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 from vitsmith.data.labelling import CLASSES, Labelling
-from vitsmith.data.samples import SPLIT_NAMES, Samples, Source, label_positions, list_some, sort_classes
+from vitsmith.data.samples import Samples, Source, label_positions, list_some, sort_classes
+from vitsmith.data.splits import split_of
 from vitsmith.errors import DatasetError
+from vitsmith.json_text import parse_json
+from vitsmith.regular_files import open_regular
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
 
 _IMAGE_COLUMNS = ("path", "image", "file", "filename")
 _SPLIT_COLUMN = "split"
+_PERHAPS_SPLIT = ("subset", "partition", "set", "phase", "usage")  # when the first row has the name of a split there
+_LONGEST_LINE = 1 << 20  # characters; of a .csv the field is limited too, to csv.field_size_limit()
+_SEPARATORS = {".csv": ",;\t", ".tsv": "\t,;"}
 
 
 class Row(NamedTuple):
@@ -43,7 +51,8 @@ class _Columns(NamedTuple):
 
     image: str
     label: str
-    with_split: bool
+    split: str
+    """Empty: there is none."""
 
 
 def find_table(
@@ -81,23 +90,24 @@ def _samples(folder: Path, rows: list[Row]) -> Samples:
 
 
 def _read_rows(table: Path, image_column: str, label_column: str, labelling: Labelling) -> list[Row]:
-    lines = _csv_lines if table.suffix.lower() in (".csv", ".tsv") else _json_lines
+    lines = _json_lines if table.suffix.lower() in (".jsonl", ".ndjson") else _csv_lines
     rows: list[Row] = []
     mistakes: list[str] = []
     columns: _Columns | None = None
+    spellings: dict[str, str] = {}
     try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
-            for line, fields in lines(file, table.suffix.lower()):
+        with open_regular(table) as binary, io.TextIOWrapper(binary, encoding="utf-8-sig", newline="") as file:
+            for line, fields in lines(_short_lines(file), table.suffix.lower()):
                 if columns is None and isinstance(fields, dict):
-                    columns = _columns(table, list(fields), image_column, label_column, labelling)
+                    columns = _columns(table, fields, image_column, label_column, labelling)
                 try:
-                    rows += _rows(line, fields, columns, labelling)
+                    rows += _rows(line, fields, columns, labelling, spellings)
                 except _RowError as mistake:
                     mistakes.append(f"line {line}: {mistake}")
     except UnicodeDecodeError as error:
         raise DatasetError(f"{table} is not UTF-8 text ({error.reason}): save it as UTF-8") from error
-    except csv.Error as error:
-        raise DatasetError(f"{table} is no table of comma-separated values: {error}") from error
+    except _RowError as error:
+        raise DatasetError(f"{table} is no table that can be read: {error}") from error
     except OSError as error:
         raise DatasetError(f"cannot read {table}: {error.strerror}; check the path and its permissions") from error
     if mistakes:
@@ -105,29 +115,60 @@ def _read_rows(table: Path, image_column: str, label_column: str, labelling: Lab
     return rows
 
 
-def _csv_lines(file: Any, suffix: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
+def _short_lines(file: io.TextIOWrapper) -> Iterator[str]:
+    """The lines of a text file, of which none may be so long that it was never one."""
+    number = 0
+    while line := file.readline(_LONGEST_LINE):
+        number += 1
+        if len(line) == _LONGEST_LINE and not line.endswith("\n"):
+            raise _RowError(f"line {number} is longer than {_LONGEST_LINE:,} characters")
+        if "\0" in line:
+            raise _RowError(
+                f"line {number} holds a NUL character: save it as UTF-8 text (it may be UTF-16, or no text)"
+            )
+        yield line
+
+
+def _csv_lines(file: Iterator[str], suffix: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
     """Each row after the header by its columns, or what is wrong with it; a lone header gives nothing."""
-    reader = csv.reader(file, delimiter="\t" if suffix == ".tsv" else ",", strict=True)
+    blank, first = next(((number, line) for number, line in enumerate(file) if line.strip()), (0, ""))
+    separators = _SEPARATORS.get(suffix, ",")
+    separator = next((one for one in separators if one in first), separators[0])
+    reader = csv.reader(_again(first, file), delimiter=separator, strict=True)
     header: list[str] | None = None
-    for fields in reader:
-        if not any(field.strip() for field in fields):
-            continue
-        if header is None:
-            header = [field.strip() for field in fields]
-        elif len(fields) != len(header):
-            yield reader.line_num, f"has {len(fields)} fields where the header has {len(header)}"
-        else:
-            yield reader.line_num, dict(zip(header, fields, strict=True))
+    try:
+        for fields in reader:
+            if not any(field.strip() for field in fields):
+                continue
+            if header is None:
+                header = [field.strip() for field in fields]
+                twice = [name for at, name in enumerate(header) if name in header[:at]]
+                if twice:
+                    raise _RowError(f"its header names the column {twice[0]!r} twice: rename or remove one")
+            elif len(fields) != len(header):
+                yield reader.line_num + blank, f"has {len(fields)} fields where the header has {len(header)}"
+            else:
+                yield reader.line_num + blank, dict(zip(header, fields, strict=True))
+    except csv.Error as error:
+        told = f"{error}"
+        if "field limit" in told or "end of data" in told:
+            told += '; perhaps a quote (") before it never closes'
+        raise _RowError(f"{told} (line {reader.line_num + blank})") from error
 
 
-def _json_lines(file: Any, suffix: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
+def _again(first: str, rest: Iterator[str]) -> Iterator[str]:
+    yield first
+    yield from rest
+
+
+def _json_lines(file: Iterator[str], suffix: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
     for number, line in enumerate(file, 1):
         if not line.strip():
             continue
         try:
-            fields = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            yield number, f"is no JSON ({error})"
+            fields = parse_json(line, "", error=DatasetError)
+        except DatasetError as error:
+            yield number, str(error)
             continue
         yield (
             number,
@@ -135,25 +176,41 @@ def _json_lines(file: Any, suffix: str) -> Iterator[tuple[int, dict[str, Any] | 
         )
 
 
-def _columns(table: Path, found: list[str], image_column: str, label_column: str, labelling: Labelling) -> _Columns:
+def _columns(
+    table: Path, first: dict[str, Any], image_column: str, label_column: str, labelling: Labelling
+) -> _Columns:
+    """Names of the columns, by the header and the first row. Raises DatasetError."""
     mistakes = []
     chosen = []
     for kind, option, asked, usual in (
         ("paths", "image_column", image_column, _IMAGE_COLUMNS),
         (f"{labelling.short}s", labelling.option, label_column, labelling.columns),
     ):
-        name = next((name for name in ((asked,) if asked else usual) if name in found), None)
-        chosen.append(name or "")
-        if name is None:
+        name = _find(first, (asked,) if asked else usual)
+        chosen.append(name)
+        if not name:
             wanted = repr(asked) if asked else " or ".join(map(repr, usual))
             mistakes.append(f"has no column {wanted} of {kind}: name it in the header, or say which with {option}")
     if mistakes:
-        listed = ", ".join(map(repr, found))
+        listed = ", ".join(map(repr, list(first)[:20]))
         raise DatasetError(f"{table} {'; and it '.join(mistakes)} (its columns are {listed})")
-    return _Columns(chosen[0], chosen[1], _SPLIT_COLUMN in found)
+    split = _find(first, (_SPLIT_COLUMN,))
+    perhaps = _find(first, _PERHAPS_SPLIT)
+    if not split and perhaps not in chosen and isinstance(first.get(perhaps), str) and split_of(first[perhaps]):
+        split = perhaps
+    return _Columns(chosen[0], chosen[1], split)
 
 
-def _rows(line: int, fields: dict[str, Any] | str, columns: _Columns | None, labelling: Labelling) -> list[Row]:
+def _find(found: dict[str, Any], wanted: tuple[str, ...]) -> str:
+    """The first of `wanted` that is a column, as it is written there, or else in any case; empty for none."""
+    by_lower = {name.strip().lower(): name for name in reversed(found)}
+    exact = next((name for name in wanted if name in found), "")
+    return exact or next((by_lower[name.lower()] for name in wanted if name.lower() in by_lower), "")
+
+
+def _rows(
+    line: int, fields: dict[str, Any] | str, columns: _Columns | None, labelling: Labelling, spellings: dict[str, str]
+) -> list[Row]:
     """A row for each label of the image on one line."""
     if isinstance(fields, str) or columns is None:
         raise _RowError(fields)
@@ -166,13 +223,27 @@ def _rows(line: int, fields: dict[str, Any] | str, columns: _Columns | None, lab
             raise _RowError(f"has no {labelling.noun} in {columns.label!r}")
     if not labels:
         raise _RowError(f"has an empty list in {columns.label!r}")
-    split = ""
-    if columns.with_split:
-        written = fields.get(_SPLIT_COLUMN)
-        split = SPLIT_NAMES.get(written.strip().lower(), "") if isinstance(written, str) else ""
-        if not split:
-            raise _RowError(f"has the split {written!r}: write one of {', '.join(SPLIT_NAMES)}")
+    split = _split(fields, columns, spellings)
     return [Row(line, path.strip(), str(one).strip(), split) for one in labels]
+
+
+def _split(fields: dict[str, Any], columns: _Columns, spellings: dict[str, str]) -> str:
+    """The split of one row; `spellings` keeps how each was written first."""
+    if not columns.split:
+        if late := _find(fields, (_SPLIT_COLUMN,)):
+            raise _RowError(f"has {late!r}, which the first row has not: write it in every row")
+        return ""
+    written = fields.get(columns.split)
+    split = split_of(written) if isinstance(written, str) else ""
+    if not isinstance(written, str) or not split:
+        raise _RowError(f"has the split {written!r}: write train, val or test")
+    first = spellings.setdefault(split, written.strip())
+    # 'val' and 'validation' are one word; 'dev' and 'eval' are two, and perhaps two splits.
+    if first[0].lower() != written.strip()[0].lower():
+        raise _RowError(
+            f"has the split {written!r}, and others {first!r}: both are names for {split}, write one of them"
+        )
+    return split
 
 
 def _check_files(table: Path, rows: list[Row], labelling: Labelling) -> None:
@@ -189,18 +260,33 @@ def _check_files(table: Path, rows: list[Row], labelling: Labelling) -> None:
             differs = next((f" with another {what}" for what in fields if _differ(first, row, what)), "")
             repeated.append(f"{row.path} (lines {first.line} and {row.line}{differs})")
         elif not os.path.isfile(file):  # noqa: PTH113
-            missing.append(f"{row.path} (line {row.line})")
+            told = ", a folder" if os.path.isdir(file) else ", no file" if os.path.lexists(file) else ""  # noqa: PTH112
+            missing.append(f"{row.path} (line {row.line}{told})")
     mistakes = []
     if missing:
         mistakes.append(
             f"lists {len(missing):,} of {len(seen) + len(repeated):,} images that do not exist in {table.parent}: "
-            f"{list_some(missing, ', ')}; paths are relative to the table's folder"
+            f"{list_some(missing, ', ')}; {_hint(table, rows, missing)}"
         )
     if repeated:
         remedy = "keep an image in one split" if labelling.several else "keep one line of each"
         mistakes.append(f"lists {len(repeated):,} images twice: {list_some(repeated, ', ')}; {remedy}")
     if mistakes:
         raise DatasetError(f"{table} {'; and it '.join(mistakes)}")
+
+
+def _hint(table: Path, rows: list[Row], missing: list[str]) -> str:
+    """Why the paths of a table may not be found."""
+    shown = [row.path for row in rows if f"{row.path} (line {row.line})" in missing[:20]]
+    if any("://" in path for path in shown):
+        return "addresses are not fetched: download the images first"
+    for change, told in (
+        (lambda path: path.replace("\\", "/"), "write paths with / in place of \\"),
+        (unquote, "write the paths as they are, without % codes"),
+    ):
+        if any(change(path) != path and os.path.isfile(table.parent / change(path)) for path in shown):  # noqa: PTH113
+            return told
+    return "paths are relative to the table's folder"
 
 
 def _differ(one: Row, other: Row, field: str) -> bool:

@@ -1,0 +1,92 @@
+"""Which files of a folder are its images: one rule for data sets and for every verb that is given a folder.
+
+Files whose names end as images do, in any case, in all folders below, sorted by path. Passed over: hidden files and
+folders (`.git`, `._photo.jpg` of macOS, `.ipynb_checkpoints`), and the folders that systems keep for themselves
+(`__MACOSX`, `@eaDir`). Links to files are followed, links to folders are not: they may lead back to where they are.
+What is listed may still be no image, or no file at all: reading it says what it is.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
+
+from vitsmith.data.images import IMAGE_SUFFIXES
+from vitsmith.errors import DatasetError
+
+SYSTEM_FOLDERS = frozenset(
+    ("__macosx", "@eadir", "#recycle", "@recycle", "$recycle.bin", "system volume information", "lost+found")
+)
+"""In lower case: of macOS's archives, Synology, QNAP, Windows and Linux. They hold thumbnails and deleted files."""
+
+
+def list_images(folder: str | os.PathLike[str]) -> list[Path]:
+    """The images in a folder and in all folders below it, sorted. None is opened; raises DatasetError."""
+    return sorted(_walk(Path(folder)))
+
+
+def holds_images(folder: Path) -> bool:
+    """Whether there is an image in the folder or below. Raises DatasetError."""
+    return next(_walk(folder), None) is not None
+
+
+def count_loose(folder: Path) -> int:
+    """How many images lie directly in a folder. Raises DatasetError."""
+    return sum(_is_image(entry.name) and not _leads(entry) for entry in _entries(folder))
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """Folders and links to folders directly inside one, sorted, without those passed over. Raises DatasetError."""
+    if not os.path.isdir(folder):  # noqa: PTH112 - Path.is_dir raises for a name that is too long
+        there = os.path.lexists(folder)
+        told = "is a file: unpack it and give the folder" if there else "does not exist: check the path"
+        raise DatasetError(f"the data set {folder} {told}")
+    return sorted(folder / entry.name for entry in _entries(folder) if not is_passed_over(entry.name) and _leads(entry))
+
+
+def check_links(folder: Path) -> None:
+    """Raises DatasetError for a link that leads nowhere: the class or split it stood for would be missing in silence.
+
+    Links with the names of images are told of when they are read.
+    """
+    for entry in _entries(folder):
+        broken = entry.is_symlink() and not os.path.exists(entry.path)  # noqa: PTH110
+        if broken and not is_passed_over(entry.name) and not _is_image(entry.name):
+            raise DatasetError(f"{folder / entry.name} is a link that leads nowhere: mend or remove it")
+
+
+def is_passed_over(name: str) -> bool:
+    """Whether a file or folder of this name is none of the user's."""
+    return name.startswith(".") or name.lower() in SYSTEM_FOLDERS
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    for here, folders, names in os.walk(folder, onerror=_refuse):
+        folders[:] = [name for name in folders if not is_passed_over(name)]
+        yield from (Path(here, name) for name in names if _is_image(name))
+
+
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
+
+
+def _leads(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a folder, or a link to one."""
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except OSError as error:
+        _refuse(error)
+
+
+def _refuse(error: OSError) -> NoReturn:
+    raise DatasetError(f"cannot read the folder {error.filename}: {error.strerror}; check its permissions") from error
