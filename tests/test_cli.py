@@ -249,7 +249,7 @@ def test_interrupted_training_leaves_no_half_bundle(folder, ending) -> None:
     assert err.splitlines()[-1].endswith("vitsmith train --resume runs/train/digits-mu_16")
     assert "Traceback" not in err
     left = sorted(path.name for path in log.parent.iterdir())
-    assert left == ["checkpoints", "command.txt", "metrics.jsonl", "recipe.json"]
+    assert left == ["checkpoints", "command.txt", "metrics.jsonl", "recipe.json", "split.safetensors"]
 
 
 def test_predictions_fit_in_a_pipe_that_closes(folder, model) -> None:

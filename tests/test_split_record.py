@@ -9,19 +9,28 @@ import os
 import subprocess
 import sys
 import tarfile
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from tests.tiny import VIT, pictures, tiny_model
-from tests.training import coloured, write_folder
+from tests.training import FIELDS, coloured, logged, write_folder
 from vitsmith import Bundle, load, save
-from vitsmith.data.datasets import open_labelled
-from vitsmith.data.samples import Lazy, Samples
+from vitsmith.data.datasets import open_dataset, open_labelled
+from vitsmith.data.samples import Lazy, Samples, Splits
 from vitsmith.data.split_record import SPLIT, SplitRecord, digest_of, distinct, read_contents, read_split, write_split
-from vitsmith.errors import BundleError
+from vitsmith.errors import BundleError, InputError
+from vitsmith.runs import Run
+from vitsmith.train.devices import Devices
+from vitsmith.train.recipe_file import parse_recipe
+from vitsmith.train.run import Trained, train_to_bundle
+from vitsmith.train.split import record_split
 
 SALT = bytes(range(16))
 
@@ -225,3 +234,151 @@ def test_a_child_begins_with_what_its_parent_learned() -> None:
     assert grown.held_out.tolist() == [5]
     assert SplitRecord.empty().salt != SplitRecord.empty().salt
     assert "2 trained on, 1 held out; 2 trained on by the model it began from" in str(parent)
+
+
+# --- written by training ---------------------------------------------------------------------------------------------
+
+
+def folder_splits(folder: Path) -> Splits:
+    return open_dataset(str(folder), seed=0, val_fraction=0.25)
+
+
+def trained_on(folder: Path, place: Path, **changes: dict[str, Any]) -> Trained:
+    data = {"path": str(folder), "val_fraction": 0.25}
+    wanted = parse_recipe(FIELDS | {"data": data, "schedule": {"steps": 2, "warmup": 1}} | changes)
+    with Run("train", "colours", place) as run:
+        return train_to_bundle(wanted, open_dataset(wanted.data, seed=wanted.run.seed), run)
+
+
+def files_of(samples: Samples, salt: bytes) -> set[int]:
+    return {int(digest_of(Path(str(source)).read_bytes(), salt)) for source in samples.sources}
+
+
+def test_a_run_records_what_it_learned_from_and_was_judged_by(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "colours", 24)
+    trained = trained_on(folder, tmp_path / "run")
+    found = load(tmp_path / "run" / "model").split
+    assert found is not None and same(trained.bundle.split, found)
+    splits = folder_splits(folder)
+    assert set(found.train.tolist()) == files_of(splits.train, found.salt)
+    assert set(found.held_out.tolist()) == files_of(splits.val, found.salt)
+    assert (len(found.train), len(found.held_out), len(found.test), len(found.earlier)) == (18, 6, 0, 0)
+    assert not (tmp_path / "run" / SPLIT).exists()
+    assert trained.result.warnings == ()
+
+
+def test_test_images_are_recorded_by_themselves(tmp_path: Path) -> None:
+    for part, count in (("train", 12), ("val", 6), ("test", 3)):
+        write_folder(tmp_path / "colours" / part, count)
+        for file in (tmp_path / "colours" / part).rglob("*.png"):
+            file.write_bytes(file.read_bytes() + part.encode())  # other bytes, the same picture
+    found = trained_on(tmp_path / "colours", tmp_path / "run").bundle.split
+    assert found is not None
+    assert (len(found.train), len(found.held_out), len(found.test)) == (12, 6, 3)
+
+
+def test_copies_across_the_split_are_told_and_logged(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "colours", 24)
+    splits = folder_splits(folder)
+    copied = Path(str(splits.val.sources[0]))
+    copied.write_bytes(Path(str(splits.train.sources[0])).read_bytes())
+    trained = trained_on(folder, tmp_path / "run")
+    (warned,) = trained.result.warnings
+    assert warned.message.startswith("1 of the 6 held-out images are training images too")
+    assert logged(tmp_path / "run", "warning", "message") == [warned.message]
+    found = trained.bundle.split
+    assert found is not None
+    assert len(np.intersect1d(found.train, found.held_out)) == 1
+
+
+def test_a_file_that_cannot_be_read_is_in_no_record(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "colours", 24)
+    splits = folder_splits(folder)
+    Path(str(splits.train.sources[0])).unlink()
+    recorded = record_split(
+        {"train": splits.train, "held_out": splits.val}, [""], None, Devices(torch.device("cpu")), print
+    )
+    assert (len(recorded.record.train), len(recorded.record.held_out)) == (17, 6)
+
+
+def test_what_the_checkpoint_learned_counts_too(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "colours", 24)
+    parent = trained_on(folder, tmp_path / "parent").bundle
+    model = {"init": str(parent.folder), "image_size": 16}
+    again = trained_on(folder, tmp_path / "again", model=model, run={"baseline": False})
+    assert again.result.warnings == ()  # the same seed: the same images are held out
+    other = trained_on(folder, tmp_path / "other", model=model, run={"baseline": False, "seed": 5})
+    assert parent.split is not None and other.bundle.split is not None
+    assert other.bundle.split.earlier.tolist() == parent.split.train.tolist()
+    leaked = len(np.intersect1d(other.bundle.split.held_out, parent.split.train))
+    assert leaked > 0
+    (warned,) = other.result.warnings
+    assert warned.message.startswith(f"{leaked} of the 6 held-out images are among those that {parent.folder}")
+
+
+def test_a_checkpoint_that_was_trained_on_nobody_knows_what_is_told(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "colours", 24)
+    parent = trained_on(folder, tmp_path / "parent").bundle
+    assert parent.folder is not None
+    (parent.folder / SPLIT).unlink()
+    told: list[str] = []
+    splits = folder_splits(folder)
+    parts = {"train": splits.train, "held_out": splits.val}
+    recorded = record_split(parts, [str(parent.folder)], None, Devices(torch.device("cpu")), told.append)
+    assert told == [f"which images {parent.folder} was trained on is not recorded: held-out images may be among them"]
+    assert not recorded.record.complete
+
+
+def test_a_run_that_goes_on_has_the_record_it_began_with(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "colours", 24)
+    splits = folder_splits(folder)
+    parts = {"train": splits.train, "held_out": splits.val}
+    devices = Devices(torch.device("cpu"))
+    with Run("train", "colours", tmp_path / "run") as run:
+        first = record_split(parts, [""], run, devices, print).record
+        Path(str(splits.train.sources[0])).write_bytes(b"another picture by now")
+        assert same(record_split(parts, [""], run, devices, print, resumed=True).record, first)
+        (run.folder / SPLIT).write_bytes(b"damaged")
+        anew = record_split(parts, [""], run, devices, print, resumed=True).record
+    assert anew.salt != first.salt
+    assert len(anew.train) == 18
+
+
+def test_a_run_that_is_refused_leaves_no_folder_for_its_record(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "colours", 24)
+    splits = folder_splits(folder)
+    with pytest.raises(InputError, match="refused"), Run("train", "colours", tmp_path / "run") as run:
+        parts = {"train": splits.train, "held_out": splits.val}
+        record_split(parts, [""], run, Devices(torch.device("cpu")), print)
+        assert (run.folder / SPLIT).exists()
+        raise InputError("refused before the first update")
+    assert not (tmp_path / "run").exists()
+
+
+class Together(Devices):
+    """Processes that are threads of this one."""
+
+    def gather(self, value: Any) -> list[Any]:
+        GATHERED[self.index] = value
+        MEET.wait()
+        found = list(GATHERED)
+        MEET.wait()
+        return found
+
+
+GATHERED: list[Any] = [None, None]
+MEET = threading.Barrier(2, timeout=60)
+
+
+def test_processes_share_the_reading_and_have_one_record(tmp_path: Path) -> None:
+    splits = folder_splits(write_folder(tmp_path / "colours", 24))
+    parts = {"train": splits.train, "held_out": splits.val}
+
+    def read(index: int) -> SplitRecord:
+        return record_split(parts, [""], None, Together(torch.device("cpu"), index, 2), print).record
+
+    with ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(read, range(2))
+    assert same(one, other)
+    assert set(one.train.tolist()) == files_of(splits.train, one.salt)
+    assert set(one.held_out.tolist()) == files_of(splits.val, one.salt)

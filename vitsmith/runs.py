@@ -93,8 +93,10 @@ class Run:
 
     def _vanish(self) -> None:
         """A run that was refused before it began leaves no folder, unless somebody else put something into it."""
+        from vitsmith.data.split_record import SPLIT
+
         for path in self.folder.iterdir():
-            if path.suffix in (".txt", ".json"):
+            if path.suffix in (".txt", ".json") or path.name == SPLIT:
                 path.unlink()
         parents = self.folder.parents[:2] if self._own_parents else ()
         with suppress(OSError):  # the first that is not empty

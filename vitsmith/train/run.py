@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from vitsmith.specs import ImageSpec
 from vitsmith.train.baseline import Baseline, measure_baseline
 from vitsmith.train.checkpoint import Checkpoint, CheckpointWriter, read_latest
 from vitsmith.train.devices import Devices, check_batch, check_same_data, find_devices
-from vitsmith.train.events import Event, Listener, ignore
+from vitsmith.train.events import Event, Listener, Warned, ignore
 from vitsmith.train.history import past_from, row_of, rows_until
 from vitsmith.train.learner import Learner
 from vitsmith.train.loop import Training
@@ -30,6 +30,7 @@ from vitsmith.train.plan import plan_run
 from vitsmith.train.recipe import TrainRecipe
 from vitsmith.train.recipe_file import check_same, merge, parse_recipe, read_recipe
 from vitsmith.train.result import Past, TrainResult
+from vitsmith.train.split import forget_kept, record_split
 from vitsmith.train.start import start
 from vitsmith.train.stop import stopping_gently
 from vitsmith.weights.bundle import Bundle
@@ -76,7 +77,8 @@ def train_to_bundle(
     """Trains, logging every event to the run's metrics.jsonl, and writes `<run>/model` when all is done.
 
     `on_start` is told what became of a checkpoint's arrays, the memory plan and the baseline. Golden examples are
-    held-out images. With several processes all of them call it, and `run` is None in all but the main one.
+    held-out images; the bundle's record says which images were held out. With several processes all of them call it,
+    and `run` is None in all but the main one.
 
     Raises what `start`, `plan_memory` and `Training.go` raise; whatever stops it, no part of a bundle is left.
     """
@@ -149,6 +151,10 @@ def _carry_out(
     on_event: Listener,
     on_start: Say,
 ) -> Trained:
+    parts = {"train": splits.train, "held_out": splits.val, "test": splits.test}
+    recorded = record_split(
+        parts, [recipe.model.init], run, devices, on_start, resumed=beginning.checkpoint is not None
+    )
     loss = make_loss(recipe, splits, beginning.images, devices)
     baseline = _baseline(recipe, splits, run, beginning, devices, on_start)
     plan = plan_run(beginning.model.config, recipe, devices, beginning.checkpoint)
@@ -156,8 +162,15 @@ def _carry_out(
     learner = Learner.of(beginning.model, recipe, loss, devices, checkpointing=plan.checkpointing)
     past = _past(run, learner, beginning.checkpoint, recipe.schedule.steps)
 
+    leaks = [Warned(0, told) for told in recorded.leaks]
+    past = replace(past, warnings=(*past.warnings, *leaks))
+    for leak in leaks:
+        on_event(leak)
+
     def listen(event: Event) -> None:
         if run is not None:
+            while leaks:  # not before: a run that is refused before its first update leaves no folder
+                run.log(**row_of(leaks.pop(0)))
             run.log(**row_of(event))
         on_event(event)
 
@@ -178,9 +191,11 @@ def _carry_out(
                 peak_flops=measured_peak_flops(devices.device, recipe.run.precision),
             ).go(past)
         bundle = make_bundle(learner.whole_model(), beginning.images, recipe, splits, result)
+        bundle = bundle.with_split(recorded.record)
         if run is not None and writer is not None:
             bundle = write_bundle(bundle, run.folder / "model")
             writer.remove()
+            forget_kept(run)
         devices.wait()
     finally:
         if writer is not None:

@@ -36,6 +36,7 @@ from vitsmith.train.lit.vocabulary import find_vocabulary
 from vitsmith.train.optimizer import make_optimizer
 from vitsmith.train.recipe_file import parse_fields, read_recipe
 from vitsmith.train.run import RECIPE
+from vitsmith.train.split import forget_kept, record_split
 from vitsmith.train.state import TrainingState
 from vitsmith.train.stop import stopping_gently
 from vitsmith.weights.bundle import Bundle, vocabulary_suffix
@@ -162,6 +163,9 @@ def _vocabulary_file(folder: Path, text: TextSpec) -> Path:
 
 def _carry_out(course: Course, towers: Towers, checkpoint: Checkpoint | None) -> LitTrained:
     recipe, devices, run = course.recipe, course.devices, course.run
+    parents = [recipe.image.init, recipe.text.init]
+    parts = {"train": course.pairs.train, "held_out": course.pairs.val}
+    recorded = record_split(parts, parents, run, devices, course.say, resumed=checkpoint is not None)
     towers.lit.to(devices.device)
     side = TextSide(towers.lit)
     state = TrainingState(
@@ -170,6 +174,8 @@ def _carry_out(course: Course, towers: Towers, checkpoint: Checkpoint | None) ->
         Ema(side, recipe.optimizer.ema) if recipe.optimizer.ema else None,
     )
     past = _past(course, state, checkpoint)
+    for leak in recorded.leaks:
+        course.tell(leak)
     tokens = read_captions(course, towers)
     source, held_out, unseen, complaints = embed_images(course, towers)
     micro = checkpoint.facts["micro"] if checkpoint else captions_at_once(recipe, towers.lit.config.text, devices)
@@ -192,10 +198,11 @@ def _carry_out(course: Course, towers: Towers, checkpoint: Checkpoint | None) ->
                 facts=_facts(course, towers, micro),
                 on_event=course.on_event,
             ).go(past)
-        bundle = make_lit_bundle(towers, recipe, course.pairs.val, result)
+        bundle = make_lit_bundle(towers, recipe, course.pairs.val, result).with_split(recorded.record)
         if run is not None and writer is not None:
             bundle = write_bundle(bundle, run.folder / "model")
             writer.remove()
+            forget_kept(run)
             if not recipe.image.store:
                 shutil.rmtree(run.folder / "embeddings", ignore_errors=True)
         devices.wait()
