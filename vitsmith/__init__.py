@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from vitsmith.telemetry import switch_off
+
 if TYPE_CHECKING:
     from vitsmith.encode import Encoder
     from vitsmith.errors import GateError, InputError, VitsmithError
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from vitsmith.zeroshot.classifier import ZeroShotClassifier
 
 __version__ = "0.1.0"
+
+switch_off()  # before any library that reports is imported
 
 _HOMES = {
     "Bundle": "vitsmith.weights.bundle",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +9,7 @@ from typing import Any
 from vitsmith.engines.machine import int8_dot_products
 from vitsmith.errors import MissingPackageError
 from vitsmith.quiet import quiet
+from vitsmith.telemetry import switch_off_openvino
 
 AT_ONCE = 8
 """Calibration images in one run: it does not change the ranges, and is faster than one by one."""
@@ -59,8 +58,7 @@ def quantize_static(model: Any, inputs: Sequence[Any], scheme: Scheme) -> Any:
 
 def import_nncf() -> Any:
     """The package, which is told to send no reports of its use. Raises MissingPackageError."""
-    os.environ.setdefault("NNCF_CI", "1")
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    switch_off_openvino()
     try:
         import nncf
     except ImportError:

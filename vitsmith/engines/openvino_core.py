@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from functools import cache
 from typing import Any
 
 from vitsmith.errors import MissingPackageError
+from vitsmith.telemetry import switch_off_openvino
 
 
 def import_openvino() -> Any:
     """The package. Raises MissingPackageError."""
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # OpenVINO then takes its own stub
+    switch_off_openvino()
     try:
         import openvino
     except ImportError:
