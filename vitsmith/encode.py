@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from vitsmith.data.images import MAX_PIXELS, ImageSource
+from vitsmith.data.image_sources import ImageSource, several
+from vitsmith.data.images import MAX_PIXELS
 from vitsmith.engines.base import open_engine, tolerance_of
 from vitsmith.errors import InputError
 from vitsmith.models.config import LiTConfig
-from vitsmith.stream import Failure, ImageStream, several
+from vitsmith.stream import Failure, ImageStream
 from vitsmith.weights.bundle import Bundle
 from vitsmith.weights.checkpoints import load, without_head
 

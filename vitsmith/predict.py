@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from vitsmith.data.images import MAX_PIXELS, ImageSource
+from vitsmith.data.image_sources import ImageSource, several
+from vitsmith.data.images import MAX_PIXELS
 from vitsmith.engines.base import Engine, open_engine
 from vitsmith.errors import ImageError, InputError
 from vitsmith.models.config import LiTConfig
 from vitsmith.specs import Labels
-from vitsmith.stream import Failure, ImageStream, several
+from vitsmith.stream import Failure, ImageStream
 from vitsmith.weights.bundle import Bundle
 from vitsmith.weights.checkpoints import load
 

@@ -11,12 +11,12 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from vitsmith.data.images import MAX_PIXELS, ImageSource
+from vitsmith.data.image_sources import ImageSource, several
+from vitsmith.data.images import MAX_PIXELS
 from vitsmith.data.preprocess import load_image
 from vitsmith.engines.base import Engine
 from vitsmith.engines.machine import available_cores
@@ -84,7 +84,7 @@ class ImageStream:
 
     def _batches(self, images: Iterable[ImageSource]) -> Iterator[list[tuple[str, Array | str]]]:
         with ThreadPoolExecutor(self.decoders, thread_name_prefix="decode", initializer=_yield_to_engine) as pool:
-            ahead = self._decode_ahead(pool, enumerate(images))
+            ahead = self._decode_ahead(pool, enumerate(several(images)))
             try:
                 while batch := list(itertools.islice(ahead, self.batch_size)):
                     yield batch
@@ -111,14 +111,6 @@ class ImageStream:
             return name, load_image(source, self._spec, max_pixels=self.max_pixels)
         except ImageError as error:
             return name, str(error) if path else f"{name}: {error}"
-
-
-def several(images: Any) -> Iterable[ImageSource]:
-    """One image as a list of one; an array of four axes is already several."""
-    single = isinstance(images, str | Path | os.PathLike | bytes) or hasattr(images, "getexif")
-    if isinstance(images, np.ndarray):
-        single = images.ndim < 4
-    return [images] if single else images
 
 
 def _yield_to_engine() -> None:

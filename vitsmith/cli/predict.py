@@ -14,7 +14,7 @@ from vitsmith.cli.engine import EngineOption, PrecisionOption, tell_choice
 from vitsmith.cli.output import print_json_line, progress, say
 
 if TYPE_CHECKING:
-    from vitsmith.data.images import ImageSource
+    from vitsmith.data.image_sources import ImageSource
     from vitsmith.predict import Prediction
     from vitsmith.stream import Failure
 

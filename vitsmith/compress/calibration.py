@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitsmith.data.datasets import open_dataset, open_labelled
-from vitsmith.data.images import ImageSource
+from vitsmith.data.image_sources import ImageSource
 from vitsmith.data.preprocess import load_image
 from vitsmith.data.samples import Lazy, Samples, place_of
 from vitsmith.data.splits import split_of

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vitsmith.data.batches import evaluation_batches
 from vitsmith.data.datasets import open_dataset
-from vitsmith.data.images import ImageSource
+from vitsmith.data.image_sources import ImageSource
 from vitsmith.data.samples import Samples, Splits, place_of
 from vitsmith.errors import DatasetError, InputError
 from vitsmith.evaluate.evaluation import match_classes

@@ -14,7 +14,7 @@ from vitsmith.compress.calibration import Photos
 from vitsmith.compress.merge_search import IMAGES, Goal, Losses, mean_cosine, measure_losses, search
 from vitsmith.compress.merged import BATCH, Demands, Merged, Try
 from vitsmith.compress.schedules import RATIOS, Numbers, Wish, describe, fit, image_tower, saved
-from vitsmith.data.images import ImageSource
+from vitsmith.data.image_sources import ImageSource
 from vitsmith.data.photos import sample_images
 from vitsmith.data.preprocess import preprocess
 from vitsmith.engines.base import open_engine

@@ -14,7 +14,7 @@ import numpy as np
 from vitsmith.compress.calibration import Photos
 from vitsmith.compress.ladder import Attempt, Demands, Judged, ProgramError, Rung
 from vitsmith.compress.sensitivity import IMAGES, measure_sensitivity
-from vitsmith.data.images import ImageSource
+from vitsmith.data.image_sources import ImageSource
 from vitsmith.engines.base import Engine, open_engine
 from vitsmith.engines.plan import Goal
 from vitsmith.errors import InputError, MissingPackageError, OutputError, VitsmithError

@@ -16,14 +16,13 @@ from PIL import Image
 
 from vitsmith.data import jpeg
 from vitsmith.data.augment import AugmentSpec, Box, sample_box
+from vitsmith.data.image_sources import ImageSource, read_bytes
 from vitsmith.data.images import (
     MAX_PIXELS,
-    ImageSource,
     check_size,
     decode_image,
     jpeg_orientation,
     named_errors,
-    read_bytes,
     reduction,
     upright,
 )

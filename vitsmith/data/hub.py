@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vitsmith.data.images import ImageSource
+from vitsmith.data.image_sources import ImageSource
 from vitsmith.data.samples import Lazy, Samples, Source, label_positions, sort_classes
 from vitsmith.data.splits import list_names, split_of
 from vitsmith.errors import DatasetError, ImageError, MissingPackageError

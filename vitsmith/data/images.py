@@ -1,25 +1,26 @@
 """Image bytes, files, arrays and Pillow images to upright RGB pixels, refusing what cannot be trusted.
 
-Three promises: the size is read from the header and checked before anything is decoded; a cut-off file is an error,
-never half a picture; and whatever is wrong is an ImageError of one line that begins with the name of the file.
+Three promises: the size is read from the header and checked before anything is decoded; a cut-off or damaged file is an
+error, never half a picture, so far as its format can tell; and whatever is wrong is an ImageError of one line that
+begins with the name of the file.
 """
 
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 
+from vitsmith.data.image_kinds import is_heic, is_raw, name_kind
+from vitsmith.data.image_sources import ImageSource, name_source, read_bytes
+from vitsmith.data.wholeness import check_opened, check_rows, check_whole, no_half_pictures
 from vitsmith.errors import ImageError
 
-ImageSource = str | os.PathLike[str] | bytes | NDArray[np.generic] | Image.Image
 Pixels = NDArray[np.uint8]
 
 IMAGE_SUFFIXES = (
@@ -39,6 +40,8 @@ _PILLOW_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")
 _SCALED_DECODING_MARGIN = 2
 
 _ORIENTATION = 0x0112  # EXIF tag
+_JPEG = b"\xff\xd8\xff"
+_CANON_RAW = b"CR\2"  # in a TIFF's header
 
 
 def read_image(
@@ -46,8 +49,9 @@ def read_image(
 ) -> NDArray[np.uint8]:
     """Upright RGB pixels of one image: uint8 of shape (height, width, 3), C-contiguous.
 
-    `source` is a path, the bytes of a file, a Pillow image, or a uint8 array of shape (height, width),
-    (height, width, 1), (height, width, 3) RGB or (height, width, 4) RGBA; an RGB array is returned without copying.
+    `source` is a path, the bytes of a file, a file that is open for reading bytes, a Pillow image, or a uint8 array of
+    shape (height, width), (height, width, 1), (height, width, 3) RGB or (height, width, 4) RGBA; an RGB array is
+    returned without copying.
 
     With `needed`, the (height, width) that the upright picture will be resized to, a JPEG may be decoded at 1/2, 1/4
     or 1/8 of its size: the smallest that is still at least twice `needed` on both sides. Decoding is faster and an
@@ -60,8 +64,9 @@ def read_image(
     high byte is kept: this is what Pillow does to 16-bit colour, and it gives back 8-bit pixels that were widened, by
     zeros or by repetition. CMYK JPEGs are taken as Adobe's inverted kind; colour profiles are ignored.
 
-    Refused with ImageError: what cannot be read or decoded, damaged and cut-off files, more than one frame or page,
-    more than `max_pixels`, 32-bit integer and float pixels (they have no agreed white). Safe to call from many
+    Refused with ImageError: what cannot be read or decoded, cut-off files and those whose format shows that they are
+    damaged (also when `ImageFile.LOAD_TRUNCATED_IMAGES` is set), more than one frame or page, more than `max_pixels`,
+    32-bit integer and float pixels (they have no agreed white), thumbnails of raw files. Safe to call from many
     threads; decoding releases the interpreter lock.
     """
     with named_errors(source):
@@ -73,7 +78,7 @@ def decode_image(source: ImageSource, needed: tuple[int, int] | None, max_pixels
     if isinstance(source, np.ndarray):
         pixels = _rgb_from_array(source)
     elif isinstance(source, Image.Image):
-        pixels = _rgb_from_pillow(source, max_pixels)
+        pixels = _rgb_of_pillow_image(source, max_pixels)
     else:
         pixels = _rgb_from_bytes(read_bytes(source), needed, max_pixels)
     return np.ascontiguousarray(pixels)
@@ -85,49 +90,27 @@ def named_errors(source: object) -> Iterator[None]:
     try:
         yield
     except ImageError as error:
-        raise ImageError(f"{_name(source)}: {error}") from error.__cause__
+        raise ImageError(f"{name_source(source)}: {error}") from error.__cause__
     except Exception as error:  # Pillow's plugins let nearly any exception escape on crafted bytes
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(
-            f"{_name(source)}: cannot be decoded ({reason}); replace the image or save it again"
+            f"{name_source(source)}: cannot be decoded ({reason}); replace the image or save it again"
         ) from error
-
-
-def _name(source: object) -> str:
-    if isinstance(source, str | os.PathLike):
-        return os.fsdecode(source)
-    if isinstance(source, Image.Image):
-        return os.fsdecode(getattr(source, "filename", "")) or "Pillow image"
-    return {bytes: "image bytes", np.ndarray: "image array"}.get(type(source), "image")
-
-
-def read_bytes(source: str | os.PathLike[str] | bytes) -> bytes:
-    """The bytes of a file, or those given. Raises ImageError."""
-    if isinstance(source, bytes):
-        return source
-    if not isinstance(source, str | os.PathLike):
-        raise ImageError(f"{type(source).__name__} is no image; give a path, bytes, a uint8 array or a Pillow image")
-    try:
-        return Path(os.fsdecode(source)).read_bytes()
-    except IsADirectoryError as error:
-        raise ImageError("is a folder; give one image file") from error
-    except OSError as error:
-        raise ImageError(f"cannot be read ({error.strerror}); check the path and its permissions") from error
 
 
 def _rgb_from_bytes(data: bytes, needed: tuple[int, int] | None, max_pixels: int) -> Pixels:
     if not data:
         raise ImageError("is empty (0 bytes); replace the image")
-    if data.startswith(b"\xff\xd8\xff"):
+    if data.startswith(_JPEG):
         return _rgb_from_jpeg(data, needed, max_pixels)
-    return _rgb_from_pillow(_open_with_pillow(data), max_pixels)
+    return _rgb_with_pillow(data, max_pixels)
 
 
 def _rgb_from_jpeg(data: bytes, needed: tuple[int, int] | None, max_pixels: int) -> Pixels:
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data, strict=False)
     except ValueError:  # a chroma sampling that TurboJPEG has no name for, or no frame at all: Pillow decides
-        return _rgb_from_pillow(_open_with_pillow(data), max_pixels)
+        return _rgb_with_pillow(data, max_pixels)
     check_size(height, width, max_pixels)
     orientation = jpeg_orientation(data)
     if needed and orientation >= 5:
@@ -145,7 +128,7 @@ def _rgb_from_jpeg(data: bytes, needed: tuple[int, int] | None, max_pixels: int)
     except ValueError as error:
         if _means_damage(str(error)):
             raise ImageError(f"is a cut-off or damaged JPEG ({error}); replace the image") from error
-        return _rgb_from_pillow(_open_with_pillow(data), max_pixels)
+        return _rgb_with_pillow(data, max_pixels)
     return upright(_rgb_from_cmyk(pixels) if four_inks else pixels, orientation)
 
 
@@ -206,26 +189,42 @@ def upright(pixels: Pixels, orientation: int) -> Pixels:
     return pixels
 
 
+def _rgb_with_pillow(data: bytes, max_pixels: int) -> Pixels:
+    check_whole(data)
+    with no_half_pictures():
+        image = _open_with_pillow(data)
+        check_opened(image, data)
+        pixels = _rgb_from_pillow(image, max_pixels)
+        check_rows(image, data)
+        return pixels
+
+
 def _open_with_pillow(data: bytes) -> Image.Image:
     """Header only, as Image.open, but without its check of the size, which warns where `check_size` refuses."""
     Image.init()
     for name in _PILLOW_FORMATS:
         factory, accept = Image.OPEN.get(name, (None, None))
-        if factory and accept and accept(data[:16]) is True and not _is_heic(data):
+        if factory and accept and accept(data[:16]) is True and not is_heic(data) and data[8:11] != _CANON_RAW:
             return factory(io.BytesIO(data), "")
-    raise ImageError(f"{_guess(data)}; give one of {', '.join(_PILLOW_FORMATS)}")
+    raise ImageError(name_kind(data))
 
 
-def _is_heic(data: bytes) -> bool:
-    return data[4:8] == b"ftyp" and any(brand in data[8:48] for brand in (b"heic", b"heix", b"heim", b"hevc"))
-
-
-def _guess(data: bytes) -> str:
-    if _is_heic(data):
-        return "is a HEIC image, which is not supported"
-    if data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
-        return "is markup (SVG, XML or HTML), not pixels"
-    return f"is not an image that is supported (it begins with {data[:8]!r})"
+def _rgb_of_pillow_image(image: Image.Image, max_pixels: int) -> Pixels:
+    """A picture opened by the caller, perhaps from a file that Pillow has not read yet: then it is read as ours are."""
+    file, data = getattr(image, "fp", None), b""
+    if file is not None and getattr(image, "tile", None):
+        data = read_bytes(file)
+        check_size(image.height, image.width, max_pixels)
+        if data.startswith(_JPEG):
+            pixels = _rgb_from_bytes(data, None, max_pixels)
+            if image.size in (pixels.shape[1::-1], pixels.shape[:2]):  # else the caller asked Pillow for a draft
+                return pixels
+        check_whole(data)
+        check_opened(image, data)
+    with no_half_pictures():
+        pixels = _rgb_from_pillow(image, max_pixels)
+        check_rows(image, data)
+        return pixels
 
 
 def _rgb_from_pillow(image: Image.Image, max_pixels: int) -> Pixels:
@@ -233,6 +232,8 @@ def _rgb_from_pillow(image: Image.Image, max_pixels: int) -> Pixels:
     # The further pictures of an MPO are previews and depth maps of the first, written by phones and cameras.
     if image.format != "MPO" and (frames := getattr(image, "n_frames", 1)) > 1:
         raise ImageError(f"is animated or has several pages ({frames} frames); save the one that is meant by itself")
+    if image.format == "TIFF" and is_raw(getattr(image, "tag_v2", {})):
+        raise ImageError("is a camera's raw file, and what can be read of it is a thumbnail; export it as JPEG")
     image.load()
     return upright(_rgb(image), _orientation(image))  # in this order: a PNG may hold its EXIF behind the pixels
 
@@ -257,17 +258,22 @@ def _rgb_from_cmyk(inks: Pixels) -> Pixels:
 def _rgb_from_array(array: NDArray[np.generic]) -> Pixels:
     channels = array.shape[2] if array.ndim == 3 else 1 if array.ndim == 2 else 0
     if array.dtype != np.uint8 or channels not in (1, 3, 4) or array.size == 0:
-        hint = ""
-        if array.ndim == 3 and array.shape[0] in (1, 3, 4) and channels not in (1, 3, 4):
-            hint = "; it looks channels-first, so try array.transpose(1, 2, 0)"
         raise ImageError(
             f"{array.dtype} of shape {array.shape} is not an image: give uint8 of shape (height, width), "
-            f"(height, width, 1), (height, width, 3) or (height, width, 4){hint}"
+            f"(height, width, 1), (height, width, 3) or (height, width, 4){_hint(array, channels)}"
         )
     pixels = array.astype(np.uint8, copy=False)
     if channels == 4:
         return _rgb(Image.fromarray(pixels))
     return pixels if channels == 3 else _repeat_grey(pixels.reshape(pixels.shape[:2]))
+
+
+def _hint(array: NDArray[np.generic], channels: int) -> str:
+    if array.ndim == 3 and array.shape[0] in (1, 3, 4) and channels not in (1, 3, 4):
+        return "; it looks channels-first, so try array.transpose(1, 2, 0)"
+    if array.dtype.kind == "f":
+        return "; values from 0 to 1 become that by (255 * array).round().astype(numpy.uint8)"
+    return "; 16 bits become 8 by (array >> 8).astype(numpy.uint8)" if array.dtype == np.uint16 else ""
 
 
 def _repeat_grey(grey: Pixels) -> Pixels:

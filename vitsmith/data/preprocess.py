@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vitsmith.data.images import MAX_PIXELS, ImageSource, read_image
+from vitsmith.data.image_sources import ImageSource
+from vitsmith.data.images import MAX_PIXELS, read_image
 from vitsmith.errors import ImageError
 from vitsmith.specs import ImageSpec
 

@@ -11,7 +11,8 @@ from typing import Generic, TypeVar, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from vitsmith.data.images import ImageSource, read_image
+from vitsmith.data.image_sources import ImageSource
+from vitsmith.data.images import read_image
 from vitsmith.errors import DatasetError, ImageError
 
 _SHOWN = 5  # of a list of mistakes

@@ -25,7 +25,7 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from vitsmith.data.images import ImageSource, read_bytes
+from vitsmith.data.image_sources import ImageSource, read_bytes
 from vitsmith.data.samples import Samples
 from vitsmith.errors import BundleError, ImageError
 from vitsmith.regular_files import read_regular

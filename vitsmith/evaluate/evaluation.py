@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from vitsmith.data.images import ImageSource
+from vitsmith.data.image_sources import ImageSource
 from vitsmith.data.samples import Samples
 from vitsmith.engines.machine import describe_machine
 from vitsmith.errors import DatasetError, suggestion

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from vitsmith.data.images import ImageSource
+from vitsmith.data.image_sources import ImageSource
 from vitsmith.data.samples import Samples
 from vitsmith.encode import Encoder
 from vitsmith.engines.machine import describe_machine

@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from vitsmith.data.images import ImageSource, read_image
+from vitsmith.data.image_sources import ImageSource, several
+from vitsmith.data.images import read_image
 from vitsmith.encode import TEXT_BATCH, Encoder
 from vitsmith.errors import ImageError, InputError
 from vitsmith.retrieval.index import Dtype, Index, Kind, Space, identity_of
 from vitsmith.retrieval.writer import IndexWriter
-from vitsmith.stream import Failure, several
+from vitsmith.stream import Failure
 
 Array = np.ndarray[Any, Any]
 Progress = Callable[[str | None], None]

@@ -8,13 +8,13 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from vitsmith.data.images import ImageSource
+from vitsmith.data.image_sources import ImageSource, several
 from vitsmith.data.prompts import fill_templates, named_templates, read_templates
 from vitsmith.encode import Encoder
 from vitsmith.errors import InputError, UnknownNameError
 from vitsmith.predict import Prediction, softmax, whole
 from vitsmith.specs import Labels, wrong_templates
-from vitsmith.stream import Failure, several
+from vitsmith.stream import Failure
 from vitsmith.weights.bundle import Bundle
 from vitsmith.zeroshot.embeddings import class_embeddings
 from vitsmith.zeroshot.words import Words, check_words

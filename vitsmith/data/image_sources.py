@@ -1,0 +1,113 @@
+"""What callers may give for an image, and the bytes it comes to."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from vitsmith.errors import ImageError
+from vitsmith.regular_files import read_regular
+
+ImageSource = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | NDArray[np.generic] | Image.Image
+
+LARGEST = 1 << 30
+"""Bytes of a file: as many as 178 million pixels of three times 16 bits, without compression, take."""
+
+_GIVE = "give a path, the bytes of a file, an open file, a uint8 array or a Pillow image"
+
+
+def several(images: Any) -> Iterable[ImageSource]:
+    """One image as a list of one; an array of four axes, or of texts, is already several.
+
+    Raises ImageError for what is neither an image nor a row of them. A mapping or set is refused: it has no order.
+    """
+    if isinstance(images, np.ndarray):
+        return list(images) if images.ndim >= 4 or (images.dtype.kind in "USO" and images.ndim == 1) else [images]
+    if isinstance(images, str | os.PathLike | bytes | bytearray | memoryview | Image.Image) or _is_file(images):
+        return [images]
+    if isinstance(images, Mapping | AbstractSet) or not isinstance(images, Iterable):
+        raise ImageError(f"{_kind(images)} is no image and no list of them: {_GIVE}, or a list of these")
+    return images
+
+
+def read_bytes(source: Any) -> bytes:
+    """The bytes of a file that is named or open, or those given. Raises ImageError."""
+    if isinstance(source, bytes):
+        return source
+    if isinstance(source, bytearray | memoryview):
+        return bytes(source)
+    if isinstance(source, str | os.PathLike):
+        return _read_path(os.fsdecode(source))
+    if _is_file(source):
+        return _read_file(source)
+    raise ImageError(f"{_kind(source)} is no image; {_hint(source)}")
+
+
+def name_source(source: object) -> str:
+    """What messages call an image: its path where it has one."""
+    if isinstance(source, str | os.PathLike):
+        return os.fsdecode(source)
+    if isinstance(source, Image.Image):
+        return os.fsdecode(getattr(source, "filename", "")) or "Pillow image"
+    if _is_file(source):
+        name = getattr(source, "name", "")
+        return os.fsdecode(name) if isinstance(name, str | bytes) and name else "image file"
+    if isinstance(source, bytes | bytearray | memoryview):
+        return "image bytes"
+    return "image array" if isinstance(source, np.ndarray) else "image"
+
+
+def _read_path(path: str) -> bytes:
+    try:
+        return read_regular(path, largest=LARGEST)
+    except FileNotFoundError as error:
+        if path.startswith("~") and (home := os.path.expanduser(path)) != path:  # noqa: PTH111 - of any text
+            return _read_path(home)
+        raise _unreadable(error) from error
+    except OSError as error:
+        if Path(path).is_dir():
+            raise ImageError("is a folder; give one image file") from error
+        raise _unreadable(error) from error
+
+
+def _unreadable(error: OSError) -> ImageError:
+    return ImageError(f"cannot be read ({error.strerror}); check the path and its permissions")
+
+
+def _read_file(file: Any) -> bytes:
+    """All of an open file, from its beginning, so that it may be read again."""
+    try:
+        if file.seekable():
+            file.seek(0)
+        data = file.read(LARGEST + 1)
+    except (OSError, ValueError) as error:  # a file that is closed is a ValueError
+        raise ImageError(f"cannot be read ({error}); open it for reading bytes, with 'rb'") from error
+    if not isinstance(data, bytes):
+        raise ImageError("is a file of text; open it for reading bytes, with 'rb'")
+    if len(data) > LARGEST:
+        raise ImageError(f"has more than {LARGEST:,} bytes, the limit; give a smaller image")
+    return data
+
+
+def _is_file(source: object) -> bool:
+    return all(callable(getattr(source, method, None)) for method in ("read", "seekable", "seek"))
+
+
+def _kind(source: object) -> str:
+    kind = type(source)
+    return f"{kind.__module__.partition('.')[0]}.{kind.__name__}" if kind.__module__ != "builtins" else kind.__name__
+
+
+def _hint(source: object) -> str:
+    if hasattr(source, "permute") and hasattr(source, "numpy"):
+        return "give it as an array of uint8, of (3, height, width) as  tensor.permute(1, 2, 0).numpy()"
+    if hasattr(source, "__array__"):
+        return "give it as an array of NumPy, of uint8 and (height, width, 3)"
+    return _GIVE
