@@ -39,7 +39,7 @@ class Prediction:
 
     @property
     def label(self) -> str:
-        """Name of the most probable class."""
+        """Name of the most probable class; 'crane (517)' where several classes have it."""
         return self._name(self.index)
 
     @property
@@ -47,13 +47,17 @@ class Prediction:
         """Probability of the most probable class."""
         return float(self.probabilities.max())
 
+    def best(self, count: int = 5) -> list[int]:
+        """Numbers of the `count` most probable classes, best first."""
+        order: list[int] = np.argsort(-self.probabilities, kind="stable")[:count].tolist()
+        return order
+
     def top(self, count: int = 5) -> list[tuple[str, float]]:
         """The `count` most probable (label, probability), best first."""
-        order = np.argsort(-self.probabilities, kind="stable")[:count]
-        return [(self._name(int(index)), float(self.probabilities[index])) for index in order]
+        return [(self._name(index), float(self.probabilities[index])) for index in self.best(count)]
 
     def _name(self, index: int) -> str:
-        return self.labels.names[index] if self.labels else f"class {index}"
+        return self.labels.shown[index] if self.labels else f"class {index}"
 
 
 class Predictor:

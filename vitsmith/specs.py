@@ -5,14 +5,18 @@ Nothing here imports torch, so that `inspect`, the serving front end and the tes
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+
+from vitsmith.names import can_be_written, tell_apart, wrong_name
 
 PositiveInt = Annotated[int, Field(gt=0)]
 Triple = tuple[float, float, float]
+
+AS_FOUND = "as found"
+"""Context of pydantic for what is read from files: names of classes that we would not make are kept."""
 
 
 class Frozen(BaseModel):
@@ -184,16 +188,31 @@ def wrong_templates(templates: Sequence[str]) -> str:
 
 
 class Labels(Frozen):
-    """Names of the classes, in the order of the logits."""
+    """Names of the classes, in the order of the logits.
+
+    Several classes may have one name, as ImageNet's two called 'crane': `shown` tells them apart.
+    """
 
     names: tuple[str, ...]
 
-    @model_validator(mode="after")
-    def _distinct(self) -> Self:
-        repeated = sorted(name for name, count in Counter(self.names).items() if count > 1)
-        if repeated:
-            raise ValueError(f"label names must be distinct; repeated: {', '.join(repeated[:5])}")
-        return self
+    @field_validator("names")
+    @classmethod
+    def _kept(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        for index, name in enumerate(names):
+            reason = wrong_name(name)
+            if reason and (info.context != AS_FOUND or not can_be_written(name)):
+                raise ValueError(f"the name of class {index}, {name!r}, {reason}")
+        return names
+
+    @classmethod
+    def as_found(cls, names: Iterable[str]) -> Self:
+        """Of a file that others wrote: empty names and line breaks in them are kept, as the model can be used so."""
+        return cls.model_validate({"names": tuple(names)}, context=AS_FOUND)
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """What to call each class for a reader: 'crane (517)' where several have its name."""
+        return tell_apart(self.names)
 
     def __len__(self) -> int:
         return len(self.names)

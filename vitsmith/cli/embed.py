@@ -114,11 +114,12 @@ def _sources(inputs: list[str], texts: str) -> list[Any]:
 
 def read_texts(file: str) -> list[str]:
     """One text a line, blank lines left out; - is standard input. Raises InputError."""
+    from vitsmith.data.label_file import split_lines
     from vitsmith.errors import InputError
 
     try:
         data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-        lines = data.decode("utf-8-sig").split("\n")
+        lines = split_lines(data.decode("utf-8-sig"))
     except OSError as error:
         raise InputError(f"cannot read {file}: {error.strerror}; check the path and its permissions") from error
     except UnicodeDecodeError as error:

@@ -111,9 +111,9 @@ def _zeroshot(
     options: dict[str, Any],
 ) -> tuple[Any, dict[str, Any]]:
     """The classifier, and what a score needs to say of it. Without labels the classes are the data's own."""
-    from vitsmith.zeroshot.words import read_words, words_of
+    from vitsmith.zeroshot.words import read_word_file, words_of
 
-    words = read_words(str(labels)) if labels is not None else words_of(samples.classes)
+    words = read_word_file(str(labels)) if labels is not None else words_of(samples.classes)
     classifier = open_classifier(model, words, templates, vocabulary, options=options)
     return classifier, {"templates": list(classifier.templates), "cut": list(classifier.cut)}
 

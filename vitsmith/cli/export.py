@@ -60,8 +60,8 @@ def export(
     split: Annotated[str, typer.Option(help="train, val or test of --data; default: the held-out part.")] = "",
     max_drop: Annotated[float, typer.Option(min=0, help="Points of top-1 that may be lost on --data.")] = 0.5,
     labels: Annotated[
-        str, typer.Option(help="Of a LiT model for web: what the page chooses from, as for zeroshot.")
-    ] = "",
+        list[str] | None, typer.Option(help="Of a LiT model for web: what the page chooses from, as for zeroshot.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace what is at --out.")] = False,
     json: JsonOption = False,
 ) -> None:

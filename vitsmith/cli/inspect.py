@@ -38,7 +38,7 @@ def inspect(
         return
     print_facts((name, value) for name, value in facts.items() if name not in ("labels", "measurements"))
     if bundle.labels:
-        shown = ", ".join(bundle.labels.names[:10])
+        shown = ", ".join(bundle.labels.shown[:10])
         typer.echo(f"labels: {shown}{', ...' if len(bundle.labels) > 10 else ''}")
     if bundle.measurements:
         rows = [

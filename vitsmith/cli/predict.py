@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
@@ -108,7 +109,10 @@ class Writer:
             return
         best = result.top(self._top)
         if self._style is Style.json:
-            answers = [{"label": label, self._meaning: round(score, 6)} for label, score in best]
+            answers = [
+                {"label": label, "index": index, self._meaning: round(score, 6)}
+                for index, (label, score) in zip(result.best(self._top), best, strict=True)
+            ]
             print_json_line({"image": result.source, "predictions": answers})
         elif self._style is Style.csv:
             cells = [cell for label, score in best for cell in (label, f"{score:.6f}")]
@@ -154,17 +158,22 @@ def expand(arguments: list[str]) -> Iterator[ImageSource]:
 
 def _standard_input() -> Iterator[ImageSource]:
     """One image when the bytes are one, else one path a line."""
+    from vitsmith.data.label_file import split_lines
     from vitsmith.errors import InputError
 
     data = sys.stdin.buffer.read()
     try:
-        lines = data.decode()
+        lines = data.decode("utf-8-sig")
         if "\0" in lines:
             raise UnicodeDecodeError("utf-8", data[:1], 0, 1, "binary")
     except UnicodeDecodeError:
         yield data
         return
-    paths = [line.strip() for line in lines.splitlines() if line.strip()]
+    paths = [
+        line if os.path.exists(line) else line.strip()  # noqa: PTH110 - Path.exists raises for a name that is too long
+        for line in split_lines(lines)
+        if line.strip()
+    ]
     if not paths:
         raise InputError("standard input is empty: give an image, or paths one a line")
     yield from map(Path, paths)

@@ -39,7 +39,9 @@ class Scores(StrEnum):
 def zeroshot(
     model: Annotated[str, typer.Argument(help="A LiT bundle, checkpoint or published name.")],
     images: Annotated[list[str], typer.Argument(help="Files, folders, globs, or - for standard input.")],
-    labels: Annotated[str, typer.Option(help="Labels parted by commas, or a file with one a line.")],
+    labels: Annotated[
+        list[str], typer.Option(help="Labels parted by commas, or a file with one a line; may be repeated.")
+    ],
     templates: TemplatesOption = "",
     scores: Annotated[
         Scores, typer.Option(help="single: labels exclude each other; independent: each by itself.")

@@ -120,7 +120,7 @@ class Shown:
 
 
 def _class_names(bundle: Bundle) -> tuple[str, ...]:
-    return bundle.labels.names if bundle.labels else tuple(str(index) for index in range(bundle.classes))
+    return bundle.labels.shown if bundle.labels else tuple(str(index) for index in range(bundle.classes))
 
 
 def _name(source: ImageSource) -> str | None:

@@ -24,6 +24,7 @@ from vitsmith.data.images import IMAGE_SUFFIXES
 from vitsmith.data.samples import Samples, Source, list_classes
 from vitsmith.data.splits import list_names, split_of
 from vitsmith.errors import DatasetError
+from vitsmith.names import normal, repeated_names
 
 
 def find_folder(path: str | os.PathLike[str]) -> Source:
@@ -56,11 +57,17 @@ def read_class_folders(path: str | os.PathLike[str]) -> Samples:
     Raises DatasetError for a path that is no folder, one without class folders, and a class without images.
     """
     folder = Path(path)
-    classes = tuple(entry.name for entry in subfolders(folder))
+    folders = sorted(subfolders(folder), key=lambda entry: normal(entry.name))
+    classes = tuple(normal(entry.name) for entry in folders)
     check_links(folder)
     if not classes:
         raise DatasetError(f"{folder} needs one sub-folder for each of at least 2 classes, and has none")
-    images = [list_images(folder / name) for name in classes]
+    if twins := repeated_names(classes):
+        raise DatasetError(
+            f"{folder} has two folders {twins[0]!r} whose names look the same and are encoded differently (Unicode NFC "
+            "and NFD, as after copying from macOS): they are one class; put the images of both into one of them"
+        )
+    images = [list_images(entry) for entry in folders]
     empty = [name for name, files in zip(classes, images, strict=True) if not files]
     if empty:
         raise DatasetError(

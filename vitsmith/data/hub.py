@@ -17,6 +17,7 @@ from vitsmith.data.image_sources import ImageSource
 from vitsmith.data.samples import Lazy, Samples, Source, label_positions, sort_classes
 from vitsmith.data.splits import list_names, split_of
 from vitsmith.errors import DatasetError, ImageError, MissingPackageError
+from vitsmith.names import normal, repeated_names
 
 HUB_PREFIX = "hf:"
 
@@ -147,7 +148,12 @@ def _labels(data: Any, column: str, where: str) -> tuple[tuple[str, ...], NDArra
         )
     names = getattr(data.features[column], "names", None)
     if names is not None:
-        return tuple(names), np.asarray(values, np.int64)
+        classes = tuple(normal(name) for name in names)
+        if twins := repeated_names(classes):
+            raise DatasetError(
+                f"{where} has two classes {twins[0]!r} in {column!r}: rename one, or make them one class"
+            )
+        return classes, np.asarray(values, np.int64)
     if not all(isinstance(value, str | int) for value in values):
         raise DatasetError(
             f"{where} has labels in {column!r} that are neither text nor whole numbers: name the classes"

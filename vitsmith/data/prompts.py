@@ -7,6 +7,7 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 
+from vitsmith.data.label_file import parse_templates, read_text
 from vitsmith.errors import InputError, UnknownNameError, suggestion
 from vitsmith.specs import PLACE, wrong_templates
 
@@ -26,7 +27,7 @@ def named_templates(name: str) -> tuple[str, ...]:
     if name not in template_sets():
         raise UnknownNameError("set of templates", name, template_sets())
     text = (resources.files("vitsmith.data") / "templates" / f"{name}.txt").read_text(encoding="utf-8")
-    return _lines(text)
+    return tuple(parse_templates(text, name))
 
 
 def read_templates(given: str) -> tuple[str, ...]:
@@ -39,10 +40,7 @@ def read_templates(given: str) -> tuple[str, ...]:
     if PLACE in given:
         templates: Sequence[str] = (given,)
     elif is_file(given):
-        try:
-            templates = _lines(Path(given).read_text(encoding="utf-8-sig"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"cannot read the templates in {given}: {error}; save it as UTF-8 text") from error
+        templates = parse_templates(read_text(given, "templates"), given)
     else:
         raise InputError(
             f"{given!r} is neither a set of templates, nor a file, nor a template with {PLACE}: "
@@ -66,8 +64,3 @@ def is_file(given: str) -> bool:
 def fill_templates(templates: Sequence[str], label: str) -> list[str]:
     """The label in the place of {} of each template; braces in the label itself mean nothing."""
     return [template.replace(PLACE, label) for template in templates]
-
-
-def _lines(text: str) -> tuple[str, ...]:
-    lines = (line.strip() for line in text.splitlines())
-    return tuple(line for line in lines if line and not line.startswith("#"))

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from vitsmith.data.image_sources import ImageSource
 from vitsmith.data.images import read_image
 from vitsmith.errors import DatasetError, ImageError
+from vitsmith.names import look_alikes, normal
 
 _SHOWN = 5  # of a list of mistakes
 
@@ -89,28 +90,29 @@ class Samples:
 
         Raises DatasetError that names `where` and every class that is missing or unknown.
         """
-        found = {self.classes[label] for label in np.unique(self.labels).tolist()}
-        missing = [name for name in classes if name not in found]
-        unknown = [name for name in self.classes if name in found and name not in set(classes)]
+        position = {normal(name): index for index, name in enumerate(classes)}
+        own = [normal(name) for name in self.classes]
+        found = {own[label] for label in np.unique(self.labels).tolist()}
+        missing = [name for name in classes if normal(name) not in found]
+        unknown = [name for name in self.classes if normal(name) in found and normal(name) not in position]
         mistakes = []
         if missing:
             mistakes.append(f"has no images of {list_classes(missing)}: every split needs every class")
         if unknown:
             mistakes.append(
                 f"has images of {list_classes(unknown)}, not among the {len(classes)} classes of training: "
-                "rename or remove them, or add them to training"
+                f"rename or remove them, or add them to training{_meant(unknown, missing)}"
             )
         if mistakes:
             raise DatasetError(f"{where} {'; and it '.join(mistakes)}")
-        position = {name: index for index, name in enumerate(classes)}
-        table = np.array([position.get(name, -1) for name in self.classes], np.int64)
+        table = np.array([position.get(name, -1) for name in own], np.int64)
         return Samples(classes, self.sources, self.names, table[self.labels], self.blocks)
 
     def fingerprint(self) -> str:
         """A hash of classes, names and labels: equal wherever the same data set is seen, on every machine."""
         digest = hashlib.blake2b(json.dumps(self.classes).encode(), digest_size=16)
         for name in self.names:
-            digest.update(name.encode("utf-8", "surrogateescape") + b"\0")
+            digest.update(normal(name).encode("utf-8", "surrogateescape") + b"\0")
         digest.update(self.labels.astype("<i8").tobytes())
         return digest.hexdigest()
 
@@ -169,8 +171,11 @@ def stratified_split(samples: Samples, *, seed: int, fraction: float) -> Splits:
 
 
 def sort_classes(names: Iterable[str]) -> tuple[str, ...]:
-    """Distinct names in a fixed order: numbers by value if all are, otherwise by character."""
-    distinct = sorted(set(names))
+    """Distinct names in a fixed order: numbers by value if all are, otherwise by character.
+
+    Names that Unicode writes in two ways, NFC and NFD, are one: the result is in NFC.
+    """
+    distinct = sorted({normal(name) for name in set(names)})
     if all(name.isascii() and name.isdigit() for name in distinct):
         distinct.sort(key=int)
     return tuple(distinct)
@@ -178,8 +183,8 @@ def sort_classes(names: Iterable[str]) -> tuple[str, ...]:
 
 def label_positions(labels: Sequence[str], classes: Sequence[str]) -> NDArray[np.int64]:
     """(images,) position of each label's name in `classes`."""
-    position = {name: index for index, name in enumerate(classes)}
-    return np.fromiter((position[label] for label in labels), np.int64, len(labels))
+    position = {normal(name): index for index, name in enumerate(classes)}
+    return np.fromiter((position[normal(label)] for label in labels), np.int64, len(labels))
 
 
 def empty_classes(samples: Samples) -> list[str]:
@@ -198,10 +203,17 @@ def list_some(mistakes: Sequence[str], between: str = "; ") -> str:
     return between.join(mistakes[:_SHOWN]) + more
 
 
+def _meant(unknown: Sequence[str], missing: Sequence[str]) -> str:
+    """Which class of training may have been meant by the first unknown one, where there is one that looks like it."""
+    alike = look_alikes([*missing, unknown[0]])
+    pair = next((pair for pair in alike if pair[1] == unknown[0]), None)
+    return f" ({pair[1]!r} differs from {pair[0]!r} in {pair[2]})" if pair else ""
+
+
 def _counts(samples: Samples) -> NDArray[np.int64]:
     return np.bincount(samples.labels, minlength=len(samples.classes)).astype(np.int64)
 
 
 def place_of(name: str, seed: int) -> bytes:
     """Where an image of this name stands in the row that held-out images are taken from the front of."""
-    return hashlib.blake2b(f"{seed}/{name}".encode("utf-8", "surrogateescape"), digest_size=8).digest()
+    return hashlib.blake2b(f"{seed}/{normal(name)}".encode("utf-8", "surrogateescape"), digest_size=8).digest()

@@ -26,14 +26,17 @@ from pathlib import Path
 import numpy as np
 
 from vitsmith.data.image_files import holds_images, is_passed_over, subfolders
+from vitsmith.data.label_file import read_class_names
 from vitsmith.data.labelling import CLASSES, Labelling
 from vitsmith.data.samples import Lazy, Samples, Source, label_positions, list_some, sort_classes
 from vitsmith.data.splits import list_names, split_of, split_words
 from vitsmith.data.tar import Entry, ShardFiles, scan_shard
 from vitsmith.errors import DatasetError
+from vitsmith.names import ambiguous_name, normal, positions_by_name, tell_apart
 
 CLASS_FILES = ("classes.txt", "labels.txt")
-"""Files beside the shards with a class name a line, in the order of the numbers in .cls."""
+"""Files beside the shards with a class name a line, in the order of the numbers in .cls. Of a name that several classes
+have, each gets its number: 'crane (517)'."""
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
@@ -127,32 +130,29 @@ def _name_labels(
     if listed is None:
         texts = [str(label) for label in labels]
         return sort_classes(texts), texts
-    classes = tuple(line.strip() for line in _read_lines(listed) if line.strip())
-    if len(set(classes)) < len(classes):
-        raise DatasetError(f"{listed} names a class twice: every line must be another one")
-    known = set(classes)
+    names = tuple(normal(name) for name in read_class_names(listed, error=DatasetError))
+    positions = positions_by_name(names)
     unknown = {
-        str(label) for label in labels if (label >= len(classes) if isinstance(label, int) else label not in known)
+        str(label)
+        for label in labels
+        if (label >= len(names) if isinstance(label, int) else normal(label) not in positions)
     }
     if unknown:
         raise DatasetError(
-            f"{listed} names {len(classes)} classes, and the shards have the labels {list_some(sorted(unknown), ', ')} "
+            f"{listed} names {len(names)} classes, and the shards have the labels {list_some(sorted(unknown), ', ')} "
             "besides: add their names, or remove the file"
         )
-    return classes, [classes[label] if isinstance(label, int) else label for label in labels]
+    for label in {label for label in labels if isinstance(label, str)}:
+        if unclear := ambiguous_name(label, names):
+            raise DatasetError(f"{listed} and the labels in the shards: {unclear}")
+    classes = tell_apart(names)
+    return classes, [classes[label if isinstance(label, int) else positions[normal(label)][0]] for label in labels]
 
 
 def _class_file(shard: Path) -> Path | None:
     folder = shard.parent
     places = (folder, folder.absolute().parent) if split_of(folder.name) else (folder,)
     return next((place / name for place in places for name in CLASS_FILES if (place / name).is_file()), None)
-
-
-def _read_lines(file: Path) -> list[str]:
-    try:
-        return file.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"cannot read the class names in {file}: {error}; save it as UTF-8 text") from error
 
 
 def _list_shards(path: str) -> list[Path]:

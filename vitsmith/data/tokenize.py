@@ -191,10 +191,25 @@ class _SentencePiece:
         return encoded
 
 
+def check_lines(tokenizer: str, vocabulary: bytes) -> None:
+    """Raises InputError for a vocabulary file whose lines have moved: a blank one shifts the ids of all pieces below.
+
+    For files that users give; a bundle's own vocabulary is the one that its model was trained with.
+    """
+    if tokenizer != "wordpiece":
+        return
+    lines = vocabulary.rstrip(b"\r\n").split(b"\n")
+    if blank := [number for number, line in enumerate(lines, 1) if not line.strip()]:
+        raise InputError(
+            f"the vocabulary has a blank line (line {blank[0]}), and the number of a line is the id of its piece: give "
+            "the file as it was published with the model"
+        )
+
+
 def _read_pieces(vocabulary: bytes) -> dict[str, int]:
-    """Piece to its id, the number of its line."""
+    """Piece to its id, the number of its line. A line ends in a line feed and in nothing else; '#' begins a piece."""
     try:
-        lines = vocabulary.decode("utf-8").split("\n")
+        lines = vocabulary.decode("utf-8-sig").split("\n")
     except UnicodeDecodeError:
         raise InputError("the vocabulary is not a text file with a piece a line, as WordPiece's is") from None
     if lines and not lines[-1]:

@@ -13,8 +13,9 @@ import numpy as np
 from vitsmith.data.image_sources import ImageSource
 from vitsmith.data.samples import Samples
 from vitsmith.engines.machine import describe_machine
-from vitsmith.errors import DatasetError, suggestion
+from vitsmith.errors import DatasetError
 from vitsmith.evaluate.scores import Scores, score_logits
+from vitsmith.names import ambiguous_name, meant_name, normal, positions_by_name
 from vitsmith.specs import Labels, Measurement
 
 
@@ -47,7 +48,7 @@ class Evaluation:
     labels: np.ndarray[Any, Any]
     """int64 (images,), positions among the model's classes."""
     classes: tuple[str, ...]
-    """Names of the model's classes."""
+    """Names of the model's classes, told apart where several have one."""
     seconds: float
     """Reading, preprocessing and inference together."""
 
@@ -75,25 +76,31 @@ def evaluate(classifier: Classifier, samples: Samples, *, on_image: Callable[[],
     began = time.perf_counter()
     logits = classifier.logits(_counted(samples, on_image))
     seconds = time.perf_counter() - began
-    return Evaluation(score_logits(logits, labels), logits, labels, classifier.labels.names, seconds)
+    return Evaluation(score_logits(logits, labels), logits, labels, classifier.labels.shown, seconds)
 
 
 def match_classes(model: Named, samples: Samples) -> np.ndarray[Any, Any]:
-    """Labels of the samples as positions among the model's classes, matched by name and never by order."""
+    """Labels of the samples as positions among the model's classes, matched by name and never by order.
+
+    Names in NFC and NFD are the same. Raises DatasetError for classes that the model does not know, and for a name that
+    several of its classes have: 'crane (517)' says which is meant.
+    """
     names = model.labels
     if names is None:
         raise DatasetError(
             f"{model.where} does not name its classes, so the folders of the data cannot be matched with them: "
             "give --labels FILE, one name a line in the order of the logits"
         )
-    position = {name: index for index, name in enumerate(names.names)}
-    unknown = [name for name in samples.classes if name not in position]
+    positions = positions_by_name(names.names)
+    unknown = [name for name in samples.classes if normal(name) not in positions]
     if unknown:
         raise DatasetError(
             f"the model does not know {len(unknown)} of the data's {len(samples.classes)} classes, "
-            f"the first is {unknown[0]!r}: {suggestion(unknown[0], names.names)}"
+            f"the first is {unknown[0]!r}: {meant_name(unknown[0], names.shown)}"
         )
-    return np.array([position[name] for name in samples.classes], np.int64)[samples.labels]
+    if told := next(filter(None, (ambiguous_name(name, names.names) for name in samples.classes)), ""):
+        raise DatasetError(f"{model.where} cannot be judged on this data: {told}, as the name of the data's class")
+    return np.array([positions[normal(name)][0] for name in samples.classes], np.int64)[samples.labels]
 
 
 def _counted(samples: Samples, on_image: Callable[[], None] | None) -> Iterator[ImageSource]:

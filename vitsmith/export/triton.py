@@ -138,7 +138,7 @@ def _write(bundle: Bundle, folder: Path, models: Sequence[str], device: Device) 
             text = config_text(served, bundle.program_spec, device, labelled=labelled)
             (partial / model / "config.pbtxt").write_text(text, encoding="utf-8")
             if labelled and bundle.labels is not None:
-                lines = [" ".join(label.split()) for label in bundle.labels.names]
+                lines = [" ".join(label.split()) for label in bundle.labels.shown]
                 (partial / model / "labels.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return read_bundle(folder / models[0] / "1", verify=False)
 

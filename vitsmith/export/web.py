@@ -105,7 +105,7 @@ def _classes(
     if labels is None:
         return None
     classifier = ZeroShotClassifier(bundle, labels, templates=templates, engine="onnx")
-    return Classes(classifier.words.names, np.ascontiguousarray(classifier.embeddings, np.float32))
+    return Classes(classifier.labels.shown, np.ascontiguousarray(classifier.embeddings, np.float32))
 
 
 def _weights_size(bundle: Bundle, spec: ProgramSpec) -> int:
@@ -159,8 +159,11 @@ def _copy_whole(path: Path, target: Path) -> None:
 
 
 def _facts(bundle: Bundle, size: int, classes: Classes | None) -> dict[str, Any]:
-    """What the page is told beside bundle.json."""
+    """What the page is told beside bundle.json; of a bundle whose classes share names, what tells them apart."""
+    labels = bundle.labels
+    names = {"names": list(labels.shown)} if labels is not None and labels.shown != labels.names else {}
     return {
+        **names,
         "title": title(bundle.config),
         "precision": bundle.program_spec.arithmetic,
         "bytes": size,

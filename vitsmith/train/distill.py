@@ -16,6 +16,7 @@ from vitsmith.data.augment import AugmentSpec
 from vitsmith.engines.base import open_engine
 from vitsmith.errors import ConfigError, DatasetError
 from vitsmith.models.config import LiTConfig
+from vitsmith.names import ambiguous_name, normal, positions_by_name
 from vitsmith.specs import ImageSpec
 from vitsmith.train.answers import Answers
 from vitsmith.train.losses import DistillLoss
@@ -141,9 +142,12 @@ def _columns(bundle: Bundle, classes: Sequence[str]) -> list[int]:
             f"the teacher {bundle.where} does not name its {bundle.classes} classes, so they cannot be matched with "
             "the data's: fine-tune it on this data first, or save it as a bundle with labels"
         )
-    position = {name: index for index, name in enumerate(bundle.labels.names)}
-    missing = [name for name in classes if name not in position]
-    extra = sorted(set(position) - set(classes))
+    positions, shown = positions_by_name(bundle.labels.names), bundle.labels.shown
+    if unclear := next(filter(None, (ambiguous_name(name, bundle.labels.names) for name in classes)), ""):
+        raise DatasetError(f"the teacher {bundle.where} cannot be matched with the data: {unclear}")
+    missing = [name for name in classes if normal(name) not in positions]
+    found = [positions[normal(name)][0] for name in classes if normal(name) in positions]
+    extra = [shown[index] for index in sorted(set(range(len(shown))) - set(found))]
     if missing or extra:
         told = [
             f"{len(names)} {what}, the first is {names[0]!r}"
@@ -153,4 +157,4 @@ def _columns(bundle: Bundle, classes: Sequence[str]) -> list[int]:
         raise DatasetError(
             f"the teacher {bundle.where} has other classes: {'; '.join(told)}. Fine-tune it on this data first"
         )
-    return [position[name] for name in classes]
+    return found

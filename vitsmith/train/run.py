@@ -13,6 +13,7 @@ from vitsmith.data.samples import Splits
 from vitsmith.errors import ConfigError
 from vitsmith.models.build import ImageModel, build
 from vitsmith.models.configure import parse_config
+from vitsmith.names import look_alikes
 from vitsmith.runs import Run
 from vitsmith.specs import ImageSpec
 from vitsmith.train.baseline import Baseline, measure_baseline
@@ -39,6 +40,9 @@ from vitsmith.weights.bundle_folder import write_bundle
 RECIPE = "recipe.json"
 
 Say = Callable[[str], None]
+
+_MOST_ALIKE = 5
+"""Pairs of names that look alike which are told."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +90,8 @@ def train_to_bundle(
     recipe = resolve(recipe, len(splits.train))
     check_batch(recipe, devices)
     check_same_data(fingerprint(splits), devices)
+    for one, other, difference in look_alikes(splits.classes)[:_MOST_ALIKE]:
+        on_start(f"classes {one!r} and {other!r} differ only in {difference}: make them one if they are the same")
     if run is not None:
         run.write_json(RECIPE, recipe.model_dump(mode="json"))
     model, images, adapted = start(recipe, len(splits.classes))

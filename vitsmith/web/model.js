@@ -82,7 +82,7 @@ class Model {
   }
 
   nameOf(index) {
-    const names = this.page.words ?? this.bundle.labels?.names;
+    const names = this.page.words ?? this.page.names ?? this.bundle.labels?.names;
     return names ? names[index] : `class ${index}`;
   }
 }

@@ -27,7 +27,7 @@ from vitsmith.errors import BundleError, OutputError
 from vitsmith.files import replacing_folder, sha256, write_text
 from vitsmith.models.build import Model, build
 from vitsmith.models.config import LiTConfig, ModelConfig, show_size
-from vitsmith.specs import ImageSpec, Labels, Measurement, ProgramSpec, Provenance, Similarity, TextSpec
+from vitsmith.specs import AS_FOUND, ImageSpec, Labels, Measurement, ProgramSpec, Provenance, Similarity, TextSpec
 from vitsmith.weights.bundle import Bundle, Program, vocabulary_suffix
 from vitsmith.weights.card import model_card
 from vitsmith.weights.golden import read_golden, write_golden
@@ -226,7 +226,7 @@ def _read_description(folder: Path) -> Description:
             raise BundleError(
                 f"{path} was changed after it was written (its checksum differs); export the bundle again"
             )
-        return Description.model_validate(fields)
+        return Description.model_validate(fields, context=AS_FOUND)
     except FileNotFoundError:
         raise BundleError(f"{folder} is not a bundle: it has no {DESCRIPTION}") from None
     except (OSError, ValueError) as error:

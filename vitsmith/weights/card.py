@@ -27,7 +27,7 @@ def model_card(bundle: Bundle) -> str:
         if bundle.text.templates:
             lines.append(f"- Prompts for labels: {', '.join(map(repr, bundle.text.templates))}")
     if bundle.labels:
-        shown = ", ".join(bundle.labels.names[:10])
+        shown = ", ".join(bundle.labels.shown[:10])
         lines.append(f"- Classes: {len(bundle.labels)} ({shown}{', ...' if len(bundle.labels) > 10 else ''})")
     elif bundle.classes:
         lines.append(f"- Classes: {bundle.classes}, without names")

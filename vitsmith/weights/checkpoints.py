@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vitsmith.data.photos import sample_images
+from vitsmith.data.tokenize import check_lines
 from vitsmith.errors import BundleError, InputError, UnknownNameError, WeightsError, suggestion
 from vitsmith.files import replacing
 from vitsmith.layers.positions import ResizeMethod
@@ -162,13 +163,15 @@ def _vocabulary(model: Model, path: Path, given: str | os.PathLike[str] | None) 
         return None
     place = Path(given) if given is not None else path.with_suffix(vocabulary_suffix(original_text(model.config)))
     try:
-        return place.read_bytes()
+        vocabulary = place.read_bytes()
     except FileNotFoundError:
         if given is None:
             return None  # images can be embedded without; `Bundle.tokenizer` says what is missing
         raise InputError(f"{place}: no such vocabulary; give the file that was published with the model") from None
     except OSError as error:
         raise InputError(f"cannot read the vocabulary {place}: {error.strerror}") from error
+    check_lines(original_text(model.config).tokenizer, vocabulary)
+    return vocabulary
 
 
 def _check_text_fits_npz(bundle: Bundle) -> None:

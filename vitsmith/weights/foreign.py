@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -24,7 +25,7 @@ from vitsmith.weights.hf_images import HFPreprocessor, hf_images, hf_notes
 from vitsmith.weights.hf_names import hf_slots, naming_of, prefix_of
 from vitsmith.weights.jax_npz import check_head
 from vitsmith.weights.layouts import Slot
-from vitsmith.weights.metadata import read_metadata, told
+from vitsmith.weights.metadata import miscounted, read_metadata, told
 from vitsmith.weights.tensors import INDEX_SUFFIX, SafetensorsFile, TorchFile
 from vitsmith.weights.timm_config import PATCHES, STEM, has_class_position, infer_timm_config
 from vitsmith.weights.timm_metadata import TimmMetadata, timm_images, timm_labels, timm_notes
@@ -56,7 +57,8 @@ class _Reading:
     slots: dict[str, Slot]
     head: str
     images: ImageSpec
-    labels: Labels | None
+    labels: Callable[[], Labels | None]
+    """Reads them, or raises WeightsError: who wants no classifier is not stopped by its labels."""
     notes: tuple[str, ...]
 
 
@@ -96,9 +98,7 @@ def load_foreign(
         check_arrays(model, slots, file, unused=unused)
         fill_model(model, slots, file)
     check_head(model, str(file.path), headless=headless, kernel=f"{reading.head}.weight")
-    labels = None if headless else reading.labels
-    if labels and len(labels) != config.classes:
-        raise WeightsError(f"{file.path}: has {config.classes} classes, the config.json beside it names {len(labels)}")
+    labels = None if headless else _labels(reading, file)
     notes = (*reading.notes, *_container_notes(file))
     return ForeignModel(model.eval(), reading.images, labels, reading.format, notes)
 
@@ -111,7 +111,8 @@ def _read_timm(file: ArrayFile, image_size: tuple[int, int] | None) -> _Reading:
     config = infer_timm_config(file, metadata, image_size=image_size)
     slots = timm_slots(config, class_position=has_class_position(file, config))
     with _explained(file):
-        images, labels = timm_images(config, metadata, str(file.path)), timm_labels(metadata)
+        images = timm_images(config, metadata, str(file.path))
+    labels = partial(timm_labels, metadata, str(file.path))
     return _Reading("timm", config, slots, "head", images, labels, timm_notes(config, metadata, images))
 
 
@@ -129,8 +130,18 @@ def _read_hf(file: ArrayFile, image_size: tuple[int, int] | None) -> _Reading:
     slots = hf_slots(config, naming_of(names), prefix_of(names))
     with _explained(file):
         images = hf_images(preprocessor, config.image_size, str(file.path))
-        labels = hf_labels(metadata, str(file.path))
+    labels = partial(hf_labels, metadata, str(file.path))
     return _Reading("hf", config, slots, "classifier", images, labels, hf_notes(preprocessor, config.image_size))
+
+
+def _labels(reading: _Reading, file: ArrayFile) -> Labels | None:
+    with _explained(file):
+        labels = reading.labels()
+    classes = reading.config.classes
+    if labels and len(labels) != classes:
+        hint = miscounted(labels.names, classes)
+        raise WeightsError(f"{file.path}: has {classes} classes, the config.json beside it names {len(labels)}{hint}")
+    return labels
 
 
 def _is_hf(file: ArrayFile) -> bool:

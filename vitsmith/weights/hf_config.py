@@ -11,7 +11,7 @@ from vitsmith.models.configure import parse_config
 from vitsmith.specs import Labels, PositiveInt
 from vitsmith.weights.fill import ArrayFile
 from vitsmith.weights.hf_names import prefix_of
-from vitsmith.weights.metadata import Metadata
+from vitsmith.weights.metadata import Metadata, class_names
 from vitsmith.weights.unsupported import check_channels, refuse_unsupported
 
 Size = PositiveInt | tuple[PositiveInt, PositiveInt]
@@ -34,7 +34,7 @@ class HFConfig(Metadata):
     num_channels: int = 3
     qkv_bias: bool = True
     pooler_act: str = "tanh"
-    id2label: dict[int, str] | None = None
+    id2label: Any = None
 
 
 def infer_hf_config(file: ArrayFile, metadata: HFConfig) -> ViTConfig:
@@ -78,12 +78,10 @@ def infer_hf_config(file: ArrayFile, metadata: HFConfig) -> ViTConfig:
 
 def hf_labels(metadata: HFConfig, source: str) -> Labels | None:
     """The class names of `id2label` in the order of the logits; None for the placeholders LABEL_0, LABEL_1, ..."""
-    names = metadata.id2label
-    if not names or all(re.fullmatch(r"LABEL_\d+", name) for name in names.values()):
+    names = class_names(metadata.id2label, f"{source}: in the config.json beside it, id2label")
+    if names is None or all(re.fullmatch(r"LABEL_\d+", name) for name in names):
         return None
-    if sorted(names) != list(range(len(names))):
-        raise WeightsError(f"{source}: id2label in its config.json does not number the classes 0 to {len(names) - 1}")
-    return Labels(names=tuple(names[index] for index in range(len(names))))
+    return Labels.as_found(names)
 
 
 def _pair(size: Any) -> tuple[int, int]:

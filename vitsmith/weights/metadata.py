@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +14,9 @@ from vitsmith.errors import WeightsError
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 """Of the pixels of ImageNet, per channel; torchvision's, and so timm's and HF's, constants."""
+
+_NUMBER = re.compile("[0-9]{1,9}")
+_BACKGROUND = ("background", "dummy")
 
 
 class Metadata(BaseModel):
@@ -41,6 +45,36 @@ def read_metadata(path: Path, kind: type[M]) -> M | None:
         raise WeightsError(f"{path}: {told(error)}") from None
     except (OSError, ValueError) as error:
         raise WeightsError(f"{path}: not a readable JSON file ({error})") from None
+
+
+def class_names(found: Any, where: str) -> tuple[str, ...] | None:
+    """Names of classes as JSON has them, in the order of the logits; None for none. `where` begins messages.
+
+    A list is in that order; an object has them by number, {"10": "cat", "9": "dog", ...}, in any order. Numbers as
+    names are taken as text. Raises WeightsError for anything else, and for numbers that are not 0 to n - 1.
+    """
+    if not found:
+        return None
+    if not isinstance(found, list | tuple | dict):
+        raise WeightsError(f"{where} is neither a list of names nor an object with a name for each number")
+    numbered = list(found.items()) if isinstance(found, dict) else list(enumerate(found))
+    names: dict[int, str] = {}
+    for key, name in numbered:
+        if not _NUMBER.fullmatch(str(key)):
+            raise WeightsError(f"{where}.{key}: a class is named by its number, 0 to {len(numbered) - 1}")
+        if isinstance(name, bool) or not isinstance(name, str | int):
+            raise WeightsError(f"{where}.{key}: a name is text (got {name!r})")
+        names[int(key)] = str(name)
+    if sorted(names) != list(range(len(numbered))):
+        raise WeightsError(f"{where} does not number the classes 0 to {len(numbered) - 1}, each once")
+    return tuple(names[index] for index in range(len(names)))
+
+
+def miscounted(names: tuple[str, ...], classes: int) -> str:
+    """Why there may be another number of names than classes, for the end of a message; '' where nobody knows."""
+    if len(names) == classes + 1 and names[0].strip().lower() in _BACKGROUND:
+        return f"; the first, {names[0]!r}, is of TensorFlow's lists, which have one name more: leave it out"
+    return ""
 
 
 def told(error: ValidationError) -> str:

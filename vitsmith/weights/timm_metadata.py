@@ -9,7 +9,7 @@ from pydantic import model_validator
 from vitsmith.errors import WeightsError
 from vitsmith.models.config import ImageModelConfig, ViTConfig
 from vitsmith.specs import ImageSpec, Labels, PositiveInt, Triple
-from vitsmith.weights.metadata import IMAGENET_MEAN, IMAGENET_STD, Metadata
+from vitsmith.weights.metadata import IMAGENET_MEAN, IMAGENET_STD, Metadata, class_names
 
 
 class PretrainedCfg(Metadata):
@@ -21,7 +21,7 @@ class PretrainedCfg(Metadata):
     crop_pct: float = 0.875
     crop_mode: Literal["center", "squash", "border"] = "center"
     interpolation: Literal["bilinear", "bicubic", "lanczos"] = "bicubic"
-    label_names: tuple[str, ...] | None = None
+    label_names: Any = None
 
 
 class ModelArgs(Metadata):
@@ -95,10 +95,11 @@ def timm_images(config: ImageModelConfig, metadata: TimmMetadata | None, source:
     )
 
 
-def timm_labels(metadata: TimmMetadata | None) -> Labels | None:
-    """The class names that `config.json` gives, in the order of the logits."""
-    names = metadata.pretrained_cfg.label_names if metadata else None
-    return Labels(names=names) if names else None
+def timm_labels(metadata: TimmMetadata | None, source: str) -> Labels | None:
+    """The class names that `config.json` gives, in the order of the logits. Raises WeightsError for what is no such."""
+    found = metadata.pretrained_cfg.label_names if metadata else None
+    names = class_names(found, f"{source}: in the config.json beside it, label_names")
+    return None if names is None else Labels.as_found(names)
 
 
 def timm_notes(config: ImageModelConfig, metadata: TimmMetadata | None, images: ImageSpec) -> tuple[str, ...]:

@@ -38,8 +38,8 @@ class ZeroShotClassifier:
         on_remark: told that embeddings could not be kept on disk.
         options: as of `Encoder`, when the model is not one.
 
-    Raises InputError for a model without text tower or vocabulary, no labels, labels twice, labels that become the same
-    tokens, and templates without a place for the label.
+    Raises InputError for a model without text tower or vocabulary, no labels, two of the same words, labels that become
+    the same tokens, and templates without a place for the label.
     """
 
     def __init__(
@@ -137,16 +137,17 @@ def _check_tokens(encoder: Encoder, words: Words, templates: Sequence[str]) -> t
     Raises InputError for labels that the model cannot tell apart, as all their prompts become the same tokens.
     """
     tokenizer = encoder.bundle.tokenizer
-    seen: dict[bytes, str] = {}
+    seen: dict[bytes, int] = {}
+    names = words.labels.shown
     cut = []
-    for name, word in zip(words.names, words.words, strict=True):
+    for index, (name, word) in enumerate(zip(names, words.words, strict=True)):
         prompts = fill_templates(templates, word)
         tokens, longer = tokenizer.read(prompts)
         if longer.any():
             cut.append(name)
-        if (twin := seen.setdefault(tokens.tobytes(), name)) != name:
+        if (twin := seen.setdefault(tokens.tobytes(), index)) != index:
             raise InputError(
-                f"the labels {twin!r} and {name!r} become the same {tokenizer.spec.length} tokens, so the model cannot "
-                "tell them apart (case, unknown characters, or an end that was cut): change or drop one"
+                f"the labels {names[twin]!r} and {name!r} become the same {tokenizer.spec.length} tokens, so the model "
+                "cannot tell them apart (case, unknown characters, or an end that was cut): change or drop one"
             )
     return tuple(cut)

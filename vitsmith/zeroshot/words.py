@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import csv
 import re
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
+from vitsmith.data.label_file import read_entries
 from vitsmith.data.prompts import is_file
 from vitsmith.data.samples import list_some
 from vitsmith.errors import InputError
+from vitsmith.names import normal, repeated_names, wrong_name
 from vitsmith.specs import Labels
 
 _PATH = re.compile(r"[/\\]|\.\w{1,5}$")
 """What a path has and a label has not: a slash, or a suffix."""
+
+_NUMBERED = re.compile(r"(.+) \((\d+)\)")
+"""What `tell_apart` makes of a name that several classes have."""
 
 
 @dataclass(frozen=True)
@@ -33,42 +37,89 @@ class Words:
         return len(self.names)
 
 
-def read_words(given: str) -> Words:
+def read_words(given: str | Sequence[str]) -> Words:
     """Labels parted by commas, or a file with one a line; there, words for the prompts may follow behind a tab.
 
-    A file is what has no comma and looks like a path ('animals.txt', 'lists/animals') or is one. Raises InputError for
-    no labels, repeated or empty ones, or a file that cannot be read.
+    Several lists or files are put together in their order. A label with a comma stands in quotes, as in CSV: 'cat,
+    "a cat, indoors"'. A file is what is one, and what has no comma and looks like a path ('animals.txt',
+    'lists/animals'); how it is read, `vitsmith.data.label_file` says.
+
+    Raises InputError for no labels, empty ones, two that nothing tells apart, or a file that cannot be read.
     """
-    if "," not in given and (_PATH.search(given) or is_file(given)):
-        try:
-            lines = Path(given).read_text(encoding="utf-8-sig").splitlines()
-        except OSError as error:
-            raise InputError(f"cannot read the labels in {given}: {error.strerror}") from error
-        except UnicodeDecodeError:
-            raise InputError(f"{given} is not a text file with a label a line: save it as UTF-8") from None
-        pairs = [line.split("\t", 1) for line in lines if line.strip()]
-        return check_words([pair[0] for pair in pairs], [pair[-1] for pair in pairs], where=given)
-    names = given.split(",")
-    return check_words([name for name in names if name.strip()], where="--labels")
+    several = [given] if isinstance(given, str) else list(given)
+    pairs = [pair for one in several for pair in _read_pairs(one)]
+    where = several[0] if len(several) == 1 and _is_list_file(several[0]) else "--labels"
+    return check_words(*_parted(pairs), where=where)
+
+
+def read_word_file(path: str) -> Words:
+    """The labels in a file, as `read_words` reads it."""
+    return check_words(*_parted(_file_pairs(path)), where=path)
 
 
 def words_of(classes: Iterable[str]) -> Words:
-    """Classes as data sets name them: in prompts '_' is a space, 'red_panda' is 'red panda'."""
+    """Classes as data sets name them: in prompts '_' is a space, 'red_panda' is 'red panda'.
+
+    Raises InputError where words cannot tell them apart, as of 'crane (134)' and 'crane (517)'.
+    """
     names = list(classes)
+    parts = [_NUMBERED.fullmatch(name) for name in names]
+    bare = [part[1] for index, part in enumerate(parts) if part is not None and int(part[2]) == index]
+    if twins := repeated_names(bare):
+        raise InputError(
+            f"the data has several classes called {twins[0]!r}, which words cannot tell apart: give --labels FILE, "
+            "where each line has the name of a class and, behind a tab, words for it"
+        )
     return check_words(names, [name.replace("_", " ") for name in names], where="the data")
 
 
 def check_words(names: Sequence[str], words: Sequence[str] | None = None, *, where: str) -> Words:
-    """Trimmed labels. Raises InputError that names `where` for none, an empty one, or one that comes twice."""
+    """Trimmed labels. Raises InputError that names `where` for none, wrong ones, or two of the same name and words.
+
+    Two of one name are told apart where their words differ. Words are in Unicode's form NFC: the same text gives the
+    same tokens, whatever machine wrote it.
+    """
+    if other := next((name for name in names if not isinstance(name, str)), None):
+        raise InputError(f"{where} has {other!r} for a label: labels are texts")
     trimmed = tuple(name.strip() for name in names)
     if not trimmed:
         raise InputError(f"{where} holds no labels: give at least one, as 'red panda, giraffe'")
-    if not all(trimmed):
-        raise InputError(
-            f"{where} has an empty label (number {trimmed.index('') + 1}): give it a name, or leave it out"
-        )
-    repeated = sorted(name for name, count in Counter(trimmed).items() if count > 1)
+    for number, name in enumerate(trimmed, 1):
+        if not name:
+            raise InputError(f"{where} has an empty label (number {number}): give it a name, or leave it out")
+        if wrong := wrong_name(name):
+            raise InputError(f"{where}: the label {name!r} (number {number}) {wrong}: change it")
+    shown = tuple(normal(word.strip()) or normal(name) for word, name in zip(words or trimmed, trimmed, strict=True))
+    repeated = repeated_names("\t".join(pair) for pair in zip(trimmed, shown, strict=True))
     if repeated:
-        raise InputError(f"{where} has labels twice ({list_some([repr(name) for name in repeated], ', ')}): drop one")
-    shown = tuple(word.strip() or name for word, name in zip(words or trimmed, trimmed, strict=True))
+        told = list_some([repr(pair.split("\t")[0]) for pair in repeated], ", ")
+        raise InputError(f"{where} has labels twice ({told}): drop one")
     return Words(trimmed, shown)
+
+
+def _is_list_file(given: str) -> bool:
+    return is_file(given) or ("," not in given and bool(_PATH.search(given)))
+
+
+def _file_pairs(path: str) -> list[tuple[str, str]]:
+    return [(entry.name, entry.words or entry.name) for entry in read_entries(path)]
+
+
+def _parted(pairs: Sequence[tuple[str, str]]) -> tuple[list[str], list[str]]:
+    return [name for name, _ in pairs], [words for _, words in pairs]
+
+
+def _read_pairs(given: str) -> list[tuple[str, str]]:
+    """Names, and words for them."""
+    if _is_list_file(given):
+        return _file_pairs(given)
+    if "\n" in given or "\r" in given:
+        raise InputError("--labels has a line break: part labels by commas, or put them into a file, one a line")
+    try:
+        row = next(csv.reader([given], skipinitialspace=True, strict=True), [])
+    except csv.Error as error:
+        raise InputError(
+            f"--labels {given!r} is no list ({error}): part labels by commas, and put one that has a comma in quotes, "
+            "as 'cat, \"a cat, indoors\"'"
+        ) from None
+    return [(name, name) for name in row if name.strip()]

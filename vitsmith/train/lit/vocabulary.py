@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from vitsmith.data.tokenize import END, START, UNKNOWN, fold_case
+from vitsmith.data.tokenize import END, START, UNKNOWN, check_lines, fold_case
 from vitsmith.errors import ConfigError, InputError, MissingPackageError
 from vitsmith.train.lit.recipe import LEARNT, TextTowerSpec
 
@@ -79,6 +79,8 @@ def read_vocabulary(name: str) -> bytes:
             f"the vocabulary {name!r} is neither a WordPiece .txt, nor a SentencePiece .model, nor {LEARNT!r}"
         )
     try:
-        return path.read_bytes()
+        vocabulary = path.read_bytes()
     except OSError as error:
         raise InputError(f"cannot read the vocabulary {name}: {error.strerror}; check text.vocabulary") from None
+    check_lines(_KINDS[path.suffix], vocabulary)
+    return vocabulary
