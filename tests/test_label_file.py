@@ -78,12 +78,12 @@ def test_quotes_are_those_of_csv(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("line", ['"cat', '"cat" dog', '"Weird Al" Yankovic', '"a""'])
 def test_a_quote_that_does_not_fit_is_told(tmp_path: Path, line: str) -> None:
-    assert "line 2, has a quote" in told(lambda: read_class_names(listed(tmp_path, f"ant\n{line}\nbee\n")))
+    assert "line 2: the quote" in told(lambda: read_class_names(listed(tmp_path, f"ant\n{line}\nbee\n")))
 
 
 @pytest.mark.parametrize("line", ['""', '" "', "\twords of nothing"])
 def test_an_empty_name_is_told(tmp_path: Path, line: str) -> None:
-    assert "line 2, is empty" in told(lambda: read_class_names(listed(tmp_path, f"ant\n{line}\nbee\n")))
+    assert "line 2: the name is empty" in told(lambda: read_class_names(listed(tmp_path, f"ant\n{line}\nbee\n")))
 
 
 def test_words_behind_a_tab(tmp_path: Path) -> None:
@@ -130,8 +130,8 @@ def test_a_blank_line_is_refused_where_its_number_is_that_of_a_class(tmp_path: P
         ("- ant\n- bee\n", "has a list mark before each name"),
         ("<!DOCTYPE html>\n<html>", "is an HTML page"),
         ("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n", "is a Git LFS pointer"),
-        ("", "holds no names"),
-        ("# nothing\n\n", "holds no names"),
+        ("", "holds no class names"),
+        ("# nothing\n\n", "holds no class names"),
     ],
 )
 def test_another_kind_of_file_is_called_what_it_is(tmp_path: Path, text: str, what: str) -> None:
@@ -289,4 +289,4 @@ def test_paths_on_standard_input(tmp_path: Path) -> None:
 
 
 def test_parse_entries_names_where_it_reads() -> None:
-    assert told(lambda: parse_entries('"', "here")).startswith("here, line 1, has a quote")
+    assert told(lambda: parse_entries('"', "here")).startswith("here, line 1: the quote")

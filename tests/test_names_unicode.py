@@ -60,7 +60,9 @@ def test_folders_of_train_and_val_are_the_same_class(tmp_path: Path, forms: tupl
 def test_two_folders_of_one_class_are_refused(tmp_path: Path) -> None:
     images_in(tmp_path, NFC, NFD, "dog")
     problem = told(lambda: read_class_folders(tmp_path), DatasetError)
-    assert f"has two folders {NFC!r} whose names look the same" in problem and "put the images of both into one" in problem
+    assert (
+        f"has two folders {NFC!r} whose names look the same" in problem and "put the images of both into one" in problem
+    )
 
 
 def test_classes_are_in_one_order_in_either_form(tmp_path: Path) -> None:
@@ -78,7 +80,12 @@ def test_rows_of_a_table_are_the_same_class(tmp_path: Path) -> None:
         rows = csv.writer(file)
         rows.writerow(["path", "label", "split"])
         rows.writerows(
-            [["a/a0.png", NFC, "train"], ["a/a1.png", "dog", "train"], ["a/a2.png", NFD, "val"], ["a/a3.png", "dog", "val"]]
+            [
+                ["a/a0.png", NFC, "train"],
+                ["a/a1.png", "dog", "train"],
+                ["a/a2.png", NFD, "val"],
+                ["a/a3.png", "dog", "val"],
+            ]
         )
     splits = open_dataset(str(tmp_path / "t.csv"))
     assert splits.classes == (NFC, "dog") and splits.val.labels.tolist() == [0, 1]
@@ -114,17 +121,26 @@ def test_a_split_is_the_same_in_either_form() -> None:
 def test_data_sets_of_old_have_the_fingerprints_they_had() -> None:
     """Recorded before names were compared in NFC: runs of that time are resumed."""
     samples = Samples(
-        ("ant", NFC, "\u732b"), [b""] * 3, ["ant/1.png", f"{NFC}/2.png", "\u732b/\udce9.png"], np.arange(3, dtype=np.int64)
+        ("ant", NFC, "\u732b"),
+        [b""] * 3,
+        ["ant/1.png", f"{NFC}/2.png", "\u732b/\udce9.png"],
+        np.arange(3, dtype=np.int64),
     )
     assert samples.fingerprint() == "8085c008bae07497ffabb21353824de2"
-    assert [place_of(name, 7).hex() for name in samples.names] == ["14ce8a7b61bcd707", "470c522f8793b8a0", "11bdb1ff52e9276b"]
+    assert [place_of(name, 7).hex() for name in samples.names] == [
+        "14ce8a7b61bcd707",
+        "470c522f8793b8a0",
+        "11bdb1ff52e9276b",
+    ]
 
 
 # --- models ----------------------------------------------------------------------------------------------------------
 
 
 def samples_of(*classes: str) -> Samples:
-    return Samples(classes, pictures(len(classes)), [str(index) for index in range(len(classes))], np.arange(len(classes)))
+    return Samples(
+        classes, pictures(len(classes)), [str(index) for index in range(len(classes))], np.arange(len(classes))
+    )
 
 
 def test_a_model_knows_a_class_in_either_form(tmp_path: Path, forms: tuple[str, str]) -> None:
@@ -183,5 +199,7 @@ def test_look_alikes_of_one_data_set_are_found() -> None:
 
 def test_what_no_class_can_be_called() -> None:
     assert [bool(wrong_name(name)) for name in ("", "  ", "a\nb", "a\rb", "a\0", "\udce9")] == [True] * 6
-    assert [wrong_name(name) for name in ("a", "caf\u00e9", "a\u2028b", "a\x0cb", "[/red]", "from_$5_to_$10")] == [""] * 6
+    assert [wrong_name(name) for name in ("a", "caf\u00e9", "a\u2028b", "a\x0cb", "[/red]", "from_$5_to_$10")] == [
+        ""
+    ] * 6
     assert normal(NFD) == NFC and normal("\udce9") == "\udce9"

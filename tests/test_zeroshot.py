@@ -207,7 +207,7 @@ def test_labels_from_a_line_or_a_file(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=problem):
             read_words(given)
     file.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(InputError, match="not a text file with a label a line"):
+    with pytest.raises(InputError, match="is UTF-16 or UTF-32 text: save it as UTF-8"):
         read_words(str(file))
     file.write_text("\n")
     with pytest.raises(InputError, match="holds no labels"):
@@ -215,7 +215,7 @@ def test_labels_from_a_line_or_a_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="labels holds no labels"):
         check_words([], where="labels")
     file.write_text("\tdog\n")
-    with pytest.raises(InputError, match=r"labels\.txt has an empty label \(number 1\)"):
+    with pytest.raises(InputError, match=r"labels\.txt, line 1: the name is empty"):
         read_words(str(file))
     file.write_bytes("\ufeffcat\tdie Katze\r\nhund\r\n".encode())
     assert read_words(str(file)) == Words(("cat", "hund"), ("die Katze", "hund"))

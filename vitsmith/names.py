@@ -116,7 +116,7 @@ def _difference(one: str, other: str) -> str:
 
 
 def _folded(name: str) -> str:
-    """The same for names that people take for one: without case, width and what nobody sees; 'red_panda' is 'red panda'."""
+    """The same for names that people take for one: without case, width and what nobody sees, '_' as a space."""
     seen = unicodedata.normalize("NFKC", _without_invisible(name)).casefold()
     return " ".join(_JOINTS.sub(" ", seen).split())
 

@@ -83,9 +83,9 @@ def parse_entries(text: str, where: str, *, counted: bool = False, error: type[I
         try:
             entries.append(_entry(line))
         except ValueError as problem:
-            raise error(f"{where}, line {line.number}, {problem}") from None
+            raise error(f"{where}, line {line.number}: {problem}") from None
     if not entries:
-        raise error(f"{where} holds no names: write one a line")
+        raise error(f"{where} holds no {'class names' if counted else 'labels'}: write one a line")
     if counted and (blank := _blank_lines(text, entries)):
         raise error(
             f"{where} has a blank line ({blank}), and the place of a name is the number of its class: delete the line, "
@@ -142,7 +142,7 @@ def parse_templates(text: str, where: str, *, error: type[InputError] = InputErr
         try:
             found.append(_entry(line._replace(text=line.text.replace("\t", " "))).name)
         except ValueError as problem:
-            raise error(f"{where}, line {line.number}, {problem}") from None
+            raise error(f"{where}, line {line.number}: {problem}") from None
     return found
 
 
@@ -170,14 +170,14 @@ def _entry(line: _Line) -> Entry:
     parts = _LINE.fullmatch(line.text)
     if parts is None:
         raise ValueError(
-            'has a quote at its beginning that does not fit: write  "a, b"  for a name in quotes, '
+            'the quote at its beginning does not fit: write  "a, b"  for a name in quotes, '
             'and "" for each quote within it'
         )
     quoted, words = parts[1], (parts[2] or "").strip()
     name = quoted[1:-1].replace('""', '"') if quoted.startswith('"') else quoted
     name = name.strip()
     if wrong := wrong_name(name):
-        raise ValueError(f"{wrong} where a name should be")
+        raise ValueError(f"the name {wrong}")
     if words.startswith('"') and (inner := _LINE.fullmatch(words)) is not None and inner[2] is None:
         words = inner[1][1:-1].replace('""', '"').strip()
     return Entry(line.number, name, words)
