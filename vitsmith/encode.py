@@ -11,7 +11,7 @@ import numpy as np
 from vitsmith.data.image_sources import ImageSource, several
 from vitsmith.data.images import MAX_PIXELS
 from vitsmith.engines.base import open_engine, tolerance_of
-from vitsmith.errors import InputError
+from vitsmith.errors import ImageError, InputError
 from vitsmith.models.config import LiTConfig
 from vitsmith.stream import Failure, ImageStream
 from vitsmith.weights.bundle import Bundle
@@ -76,14 +76,32 @@ class Encoder:
         return isinstance(self.bundle.config, LiTConfig)
 
     def images(self, images: ImageSource | Iterable[ImageSource]) -> Array:
-        """float32 (N, E), unit vectors in the order of `images`. Raises ImageError at an unreadable one."""
-        rows = self._stream.rows(several(images))
-        return np.zeros((0, self.width), np.float32) if rows is None else self._unit(rows)
+        """float32 (N, E), unit vectors in the order of `images`.
+
+        Raises ImageError at an image that cannot be read or has no direction: whose feature is zero or not finite.
+        """
+        names, rows = [], []
+        for answer in self._stream.answers(several(images)):
+            if isinstance(answer, Failure):
+                raise ImageError(answer.reason)
+            names.append(answer[0])
+            rows.append(answer[1])
+        if not rows:
+            return np.zeros((0, self.width), np.float32)
+        vectors = self._unit(np.stack(rows))
+        if (wrong := first_without_direction(vectors)) is not None:
+            raise ImageError(_directionless(names[wrong]))
+        return vectors
 
     def stream(self, images: Iterable[ImageSource]) -> Iterator[tuple[str, Array] | Failure]:
         """(name, unit vector (E,)) or Failure for each image, in order, as batches are done."""
         for answer in self._stream.answers(several(images)):
-            yield answer if isinstance(answer, Failure) else (answer[0], self._unit(answer[1]))
+            if isinstance(answer, Failure):
+                yield answer
+                continue
+            name, vector = answer[0], self._unit(answer[1])
+            wrong = first_without_direction(vector[None]) is not None
+            yield Failure(name, _directionless(name)) if wrong else (name, vector)
 
     def texts(self, texts: Sequence[str]) -> Array:
         """float32 (T, E), unit vectors in the order of `texts`, whose ends beyond the context go unread (see `cut`).
@@ -93,7 +111,10 @@ class Encoder:
         return self.tokens(self.bundle.tokenizer(texts))
 
     def tokens(self, tokens: Array) -> Array:
-        """float32 (T, E) for integer token ids (T, length). Raises InputError for any other length."""
+        """float32 (T, E) for integer token ids (T, length).
+
+        Raises InputError for any other length, and for texts that have no direction: whose embedding is zero.
+        """
         text = self.bundle.text
         if text is None:
             raise InputError(f"{self.bundle.where} is a model of images alone: it cannot read text; use a LiT model")
@@ -116,6 +137,8 @@ class Encoder:
         for at in range(0, len(order), TEXT_BATCH):
             some = order[at : at + TEXT_BATCH]
             embeddings[some] = self.engine.run_texts(np.ascontiguousarray(tokens[some], np.int32))
+        if (wrong := first_without_direction(embeddings)) is not None:
+            raise InputError(_directionless(f"text {wrong}"))
         return embeddings
 
     def cut(self, texts: Sequence[str]) -> list[int]:
@@ -126,6 +149,27 @@ class Encoder:
         """LiT's are of length 1 already; the same 1e-8 keeps a vector of zeros from becoming NaN."""
         if self.reads_text:
             return vectors
-        norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
-        unit: Array = vectors / (norms + 1e-8)
+        with np.errstate(over="ignore"):  # squares of huge values: then the length is computed in float64
+            norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
+        if not np.isfinite(norms).all():
+            norms = np.linalg.norm(vectors.astype(np.float64), axis=-1, keepdims=True)
+        unit: Array = (vectors / (norms + 1e-8)).astype(np.float32, copy=False)
         return unit
+
+
+SHORTEST = 0.99
+"""No unit vector is shorter: a feature below 1e-6, or of zeros, has no direction that means anything."""
+
+
+def first_without_direction(vectors: Array) -> int | None:
+    """The first of some vectors (N, E), made to be of length 1, that is not: whose direction nobody knows."""
+    lengths = np.sqrt(np.einsum("ne,ne->n", vectors, vectors, dtype=np.float64))
+    wrong = np.flatnonzero(~(lengths >= SHORTEST))
+    return int(wrong[0]) if len(wrong) else None
+
+
+def _directionless(name: str) -> str:
+    return (
+        f"{name}: the model's embedding of it is zero, so it points nowhere and can be compared with nothing: "
+        "use another model, or leave it out"
+    )

@@ -8,6 +8,7 @@ VitsmithError                 exit code 1
 │   ├── DatasetError          a folder or data set that cannot be used
 │   ├── WeightsError          arrays that are missing, unused, misshapen or unreadable
 │   ├── BundleError           a bundle whose files are changed, missing or of another version
+│   ├── NotFiniteError        weights, answers or numbers that are NaN or infinite
 │   ├── DownloadError         a checkpoint that could not be fetched whole
 │   ├── OutputError           a place that cannot be written
 │   ├── MissingPackageError   an optional package; says the exact install line
@@ -59,6 +60,14 @@ class WeightsError(InputError):
 
 class BundleError(InputError):
     """A bundle whose files are changed, missing or of another format version."""
+
+
+NOT_FINITE = "not finite (NaN or infinity)"
+"""How every message calls such a number."""
+
+
+class NotFiniteError(InputError):
+    """Weights, answers or numbers that are NaN or infinite: see `vitsmith.finite`."""
 
 
 class DownloadError(InputError):

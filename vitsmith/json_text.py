@@ -1,4 +1,4 @@
-"""JSON from outside: read strictly, and whatever is wrong with it told in one line.
+"""JSON: read strictly, and whatever is wrong with it told in one line; written without NaN.
 
 Python's own reader takes `NaN`, keeps the last of two equal keys in silence, and ends in a RecursionError for text that
 is nested deeply.
@@ -10,9 +10,10 @@ import json
 import math
 import os
 from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
-from vitsmith.errors import InputError
+from vitsmith.errors import NOT_FINITE, InputError, NotFiniteError
 from vitsmith.regular_files import read_regular
 
 DEEPEST = 100
@@ -67,6 +68,28 @@ def parse_json(
     return value
 
 
+def to_json(value: Any, *, indent: int | None = None, ascii_only: bool = False, sort_keys: bool = False) -> str:
+    """JSON text of plain data. Raises NotFiniteError, saying where, for NaN and infinity: JSON has neither."""
+    try:
+        return json.dumps(value, indent=indent, ensure_ascii=ascii_only, sort_keys=sort_keys, allow_nan=False)
+    except ValueError as problem:
+        if "Circular" in str(problem):
+            raise
+        place = _place_not_finite(value)
+        raise NotFiniteError(f"{place} is {NOT_FINITE}, which JSON cannot hold: nothing was written") from None
+
+
+def with_nulls(value: Any) -> Any:
+    """The same plain data with None in the place of every number that is not finite."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: with_nulls(one) for key, one in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [with_nulls(one) for one in value]
+    return value
+
+
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) < len(pairs):
@@ -99,3 +122,18 @@ def _is_deep(value: Any) -> bool:
         inside = (inner for one in level for inner in (one.values() if isinstance(one, dict) else one))
         level = [inner for inner in inside if isinstance(inner, dict | list)]
     return bool(level)
+
+
+def _place_not_finite(value: Any, place: str = "the result") -> str | None:
+    """Where in plain data the first number is that is not finite: 'rows.0.ratio'."""
+    inside = place.removeprefix("the result")
+    if isinstance(value, float):
+        return None if math.isfinite(value) else place
+    if isinstance(value, Mapping):
+        parts: Iterable[tuple[Any, Any]] = value.items()
+    elif isinstance(value, Sequence) and not isinstance(value, str):
+        parts = enumerate(value)
+    else:
+        return None
+    named = (_place_not_finite(one, f"{inside}.{key}".lstrip(".")) for key, one in parts)
+    return next((found for found in named if found is not None), None)

@@ -142,5 +142,6 @@ def whole(results: Iterable[Prediction | Failure]) -> Iterator[Prediction]:
 
 def softmax(logits: Array) -> Array:
     """(..., classes) -> probabilities over the last axis."""
-    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    with np.errstate(over="ignore"):  # two values further apart than the type holds: the lower becomes 0
+        shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return shifted / shifted.sum(axis=-1, keepdims=True)

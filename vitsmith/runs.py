@@ -13,6 +13,7 @@ from typing import IO, Any, Self
 
 from vitsmith.errors import InputError, OutputError
 from vitsmith.files import check_writable, new_folder, replacing_folder, write_text
+from vitsmith.json_text import to_json, with_nulls
 
 
 def model_name(model: str) -> str:
@@ -104,11 +105,11 @@ class Run:
                 folder.rmdir()
 
     def log(self, **values: Any) -> None:
-        """Appends one line to metrics.jsonl, at once on disk for whoever watches."""
+        """Appends one line to metrics.jsonl, at once on disk for whoever watches. NaN and infinity become null."""
         try:
             if self._metrics is None:
                 self._metrics = (self.folder / "metrics.jsonl").open("a", encoding="utf-8")
-            self._metrics.write(json.dumps(values) + "\n")
+            self._metrics.write(to_json(with_nulls(values), ascii_only=True) + "\n")
             self._metrics.flush()
         except OSError as error:
             raise OutputError(
@@ -129,10 +130,12 @@ class Run:
     def rewrite_rows(self, rows: Iterable[dict[str, Any]]) -> None:
         """Replaces the whole log; what comes later is appended to it."""
         assert self._metrics is None
-        write_text(self.folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+        write_text(
+            self.folder / "metrics.jsonl", "".join(to_json(with_nulls(row), ascii_only=True) + "\n" for row in rows)
+        )
 
     def write_json(self, name: str, value: Any) -> Path:
-        """Writes a JSON document into the folder."""
+        """Writes a JSON document into the folder. NaN and infinity become null."""
         path = self.folder / name
-        write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+        write_text(path, to_json(with_nulls(value), indent=2) + "\n")
         return path

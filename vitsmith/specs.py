@@ -20,9 +20,9 @@ AS_FOUND = "as found"
 
 
 class Frozen(BaseModel):
-    """A description: immutable, and an unknown field is an error."""
+    """A description: immutable; an unknown field is an error, and so is a number that is NaN or infinite."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class ImageSpec(Frozen):
@@ -170,7 +170,7 @@ class ProgramSpec(Frozen):
 class Similarity(Frozen):
     """What the cosine of an image and a text becomes before softmax or sigmoid: `temperature * cosine + bias`."""
 
-    temperature: float = Field(ge=0)
+    temperature: float = Field(gt=0, description="0 would make all scores equal")
     bias: float | None = Field(None, description="of models trained with the sigmoid loss (arXiv 2303.15343)")
 
 

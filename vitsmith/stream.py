@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from vitsmith.data.images import MAX_PIXELS
 from vitsmith.data.preprocess import load_image
 from vitsmith.engines.base import Engine
 from vitsmith.engines.machine import available_cores
-from vitsmith.errors import ImageError, InputError
+from vitsmith.errors import NOT_FINITE, ImageError, InputError, NotFiniteError
 from vitsmith.specs import ImageSpec
 
 Array = np.ndarray[Any, Any]
@@ -30,7 +30,7 @@ DECODER_NICENESS = 10
 
 @dataclass(frozen=True)
 class Failure:
-    """An image that could not be read."""
+    """An image that could not be read, or for which the model gave no usable answer."""
 
     source: str
     reason: str
@@ -68,19 +68,35 @@ class ImageStream:
         """(name, row) or Failure for each image, in order, as batches are done; `images` may be endless."""
         for batch in self._batches(images):
             tensors = [tensor for _, tensor in batch if not isinstance(tensor, str)]
-            rows: Iterator[Array] = iter(self._engine.run(np.stack(tensors)) if tensors else ())
+            rows = iter(self._run(tensors))
             for name, tensor in batch:
-                yield Failure(name, tensor) if isinstance(tensor, str) else (name, next(rows))
+                row = tensor if isinstance(tensor, str) else next(rows)
+                if row is None:
+                    row = f"{name}: the model's output for it is {NOT_FINITE}; use fp32, or another checkpoint"
+                yield Failure(name, row) if isinstance(row, str) else (name, row)
 
     def rows(self, images: Iterable[ImageSource]) -> Array | None:
-        """All answers as one array, in order; None for no images. Raises ImageError at an unreadable one."""
+        """All answers as one array, in order; None for no images.
+
+        Raises ImageError at an image that cannot be read, or whose answer is not finite.
+        """
         rows: list[Array] = []
-        for batch in self._batches(images):
-            failed = next((reason for _, reason in batch if isinstance(reason, str)), None)
-            if failed:
-                raise ImageError(failed)
-            rows.append(self._engine.run(np.stack([tensor for _, tensor in batch])))
-        return np.concatenate(rows) if rows else None
+        for answer in self.answers(images):
+            if isinstance(answer, Failure):
+                raise ImageError(answer.reason)
+            rows.append(answer[1])
+        return np.stack(rows) if rows else None
+
+    def _run(self, tensors: Sequence[Array]) -> Sequence[Array | None]:
+        """The answer to each image; None for those that are not finite, which do not cost the others theirs."""
+        if not tensors:
+            return ()
+        try:
+            return list(self._engine.run(np.stack(tensors)))
+        except NotFiniteError:
+            if len(tensors) == 1:
+                return (None,)
+        return [row for tensor in tensors for row in self._run([tensor])]
 
     def _batches(self, images: Iterable[ImageSource]) -> Iterator[list[tuple[str, Array | str]]]:
         with ThreadPoolExecutor(self.decoders, thread_name_prefix="decode", initializer=_yield_to_engine) as pool:

@@ -18,6 +18,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from vitsmith.json_text import to_json
+
 COMMAND = (sys.executable, "-m", "vitsmith.benchmark.memory")
 LONGEST = 1800
 """Seconds: torch-compiled takes minutes for large models."""
@@ -62,7 +64,7 @@ def measure_memory(task: Task, command: Sequence[str] = COMMAND) -> dict[int, Me
     places = [home, *filter(None, [os.environ.get("PYTHONPATH")])]
     try:
         done = subprocess.run(
-            [*command, json.dumps(asdict(task))],
+            [*command, to_json(asdict(task))],
             capture_output=True,
             text=True,
             timeout=LONGEST,
@@ -149,7 +151,7 @@ def main(text: str) -> None:
     os.dup2(2, 1)  # whatever a library prints is not the answer
 
     def write(answer: dict[str, Any]) -> None:
-        answers.write(json.dumps(answer) + "\n")
+        answers.write(to_json(answer, ascii_only=True) + "\n")
         answers.flush()
 
     fields = json.loads(text)

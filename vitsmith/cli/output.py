@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from vitsmith.json_text import to_json, with_nulls
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,13 +18,13 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of 
 
 
 def print_json(value: Any) -> None:
-    """One JSON document."""
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    """One JSON document; a number that is not finite is null in it."""
+    typer.echo(to_json(with_nulls(value), indent=2))
 
 
 def print_json_line(value: Any) -> None:
     """One line of JSON lines, flushed so that a reader sees it at once."""
-    typer.echo(json.dumps(value, ensure_ascii=False))
+    typer.echo(to_json(with_nulls(value)))
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Sequence[str] = ()) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar, overload
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from vitsmith.data.image_sources import ImageSource
 from vitsmith.data.images import read_image
 from vitsmith.errors import DatasetError, ImageError
+from vitsmith.json_text import to_json
 from vitsmith.names import look_alikes, normal
 
 _SHOWN = 5  # of a list of mistakes
@@ -110,7 +110,7 @@ class Samples:
 
     def fingerprint(self) -> str:
         """A hash of classes, names and labels: equal wherever the same data set is seen, on every machine."""
-        digest = hashlib.blake2b(json.dumps(self.classes).encode(), digest_size=16)
+        digest = hashlib.blake2b(to_json(self.classes, ascii_only=True).encode(), digest_size=16)
         for name in self.names:
             digest.update(normal(name).encode("utf-8", "surrogateescape") + b"\0")
         digest.update(self.labels.astype("<i8").tobytes())

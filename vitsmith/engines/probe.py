@@ -19,6 +19,7 @@ import numpy as np
 from vitsmith.engines.openvino_graph import OpenVinoGraph
 from vitsmith.engines.plan import Plan, race
 from vitsmith.errors import VitsmithError
+from vitsmith.json_text import to_json
 
 Array = np.ndarray[Any, Any]
 
@@ -67,7 +68,7 @@ def main(task: str) -> None:
         answer = {"rates": measure(Path(asked["path"]), asked["hint"], asked["batch"], plans)}
     except VitsmithError as error:
         answer = {"error": str(error)}
-    answers.write(json.dumps(answer) + "\n")
+    answers.write(to_json(answer, ascii_only=True) + "\n")
     answers.flush()
 
 

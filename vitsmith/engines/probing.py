@@ -14,6 +14,7 @@ from pathlib import Path
 import vitsmith
 from vitsmith.engines.plan import Plan
 from vitsmith.errors import BundleError, InputError
+from vitsmith.json_text import to_json
 
 COMMAND = (sys.executable, "-m", "vitsmith.engines.probe")
 LONGEST = 900
@@ -50,7 +51,7 @@ def probe(path: Path, hint: str, batch: int | None, plans: Sequence[Plan]) -> Pr
     places = [home, *filter(None, [os.environ.get("PYTHONPATH")])]
     try:
         done = subprocess.run(
-            [*COMMAND, json.dumps(task)],
+            [*COMMAND, to_json(task, ascii_only=True)],
             capture_output=True,
             text=True,
             timeout=LONGEST,

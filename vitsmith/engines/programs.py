@@ -10,6 +10,7 @@ import numpy as np
 
 from vitsmith.engines.pixels import pixels_from_tensors
 from vitsmith.errors import InputError
+from vitsmith.finite import require_finite_inputs, require_finite_outputs
 from vitsmith.models.config import LiTConfig
 from vitsmith.models.cost import flops
 from vitsmith.models.inputs import check_images, check_pixels, check_tokens
@@ -67,13 +68,16 @@ class ProgramEngine(ABC):
     def run(self, images: Array) -> Array:
         check_images(images, self._bundle.images.size)
         tensors = images.astype(np.float32, copy=False)
-        return self._program.run(pixels_from_tensors(tensors, self._bundle.images) if self._spec.pixels else tensors)
+        if self._spec.pixels or self._spec.precision == "int8":  # where NaN becomes some number in silence
+            require_finite_inputs(tensors, self._bundle.where)
+        inputs = pixels_from_tensors(tensors, self._bundle.images) if self._spec.pixels else tensors
+        return require_finite_outputs(self._program.run(inputs), tensors, self._bundle.where)
 
     def run_pixels(self, pixels: Array) -> Array:
         if not self._spec.pixels:
             raise InputError(f"{self._folder} takes normalised images, not pixels: export the model with --pixels")
         check_pixels(pixels, self._bundle.images.size)
-        return self._program.run(pixels)
+        return require_finite_outputs(self._program.run(pixels), pixels, self._bundle.where)
 
     def run_texts(self, tokens: Array) -> Array:
         if self._texts is None:
@@ -83,7 +87,7 @@ class ProgramEngine(ABC):
             self._texts = self._open_texts(path)
         if isinstance(self._bundle.config, LiTConfig):
             check_tokens(tokens, self._bundle.config.text.length)
-        return self._texts.run(tokens)
+        return require_finite_outputs(self._texts.run(tokens), tokens, self._bundle.where, what="text")
 
 
 def require_folder(bundle: Bundle) -> Path:

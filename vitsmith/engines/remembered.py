@@ -16,6 +16,7 @@ from typing import Any
 from vitsmith.engines.machine import describe_machine, processor_flags
 from vitsmith.errors import OutputError
 from vitsmith.files import sha256, write_text
+from vitsmith.json_text import to_json
 from vitsmith.weights.bundle import Bundle
 from vitsmith.weights.bundle_folder import is_program
 from vitsmith.weights.cache import cache_folder
@@ -46,12 +47,12 @@ def recall(asked: dict[str, Any]) -> dict[str, Any] | None:
 def remember(asked: dict[str, Any], answer: dict[str, Any]) -> None:
     """Keeps an answer; where the cache cannot be written it is only found out again the next time."""
     with suppress(OutputError):
-        write_text(place_of(asked), json.dumps({"question": asked, "answer": answer}, indent=1) + "\n")
+        write_text(place_of(asked), to_json({"question": asked, "answer": answer}, indent=1, ascii_only=True) + "\n")
 
 
 def place_of(asked: dict[str, Any]) -> Path:
     """The file of a question."""
-    name = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:32]
+    name = hashlib.sha256(to_json(asked, sort_keys=True, ascii_only=True).encode()).hexdigest()[:32]
     return cache_folder() / "engines" / f"{name}.json"
 
 
@@ -64,7 +65,7 @@ def program_hash(bundle: Bundle) -> str:
     if not isinstance(files, dict):
         files = {path.name: sha256(path) for path in bundle.folder.iterdir() if path.is_file()}
     programs = {name: digest for name, digest in files.items() if is_program(name)}
-    return hashlib.sha256(json.dumps(programs, sort_keys=True).encode()).hexdigest()[:32]
+    return hashlib.sha256(to_json(programs, sort_keys=True, ascii_only=True).encode()).hexdigest()[:32]
 
 
 def installed_version(package: str) -> str:

@@ -13,7 +13,9 @@ from vitsmith.engines.machine import bf16_dot_products
 from vitsmith.engines.registry import GPU_PRECISIONS, USUAL, Settings
 from vitsmith.engines.torch_quantized import quantized_copy
 from vitsmith.errors import InputError
+from vitsmith.finite import require_finite_outputs
 from vitsmith.layers.attention import Attention
+from vitsmith.models.isolation import isolated
 from vitsmith.models.lit import LiT
 from vitsmith.weights.bundle import Bundle
 
@@ -43,8 +45,9 @@ class TorchEngine:
             self._model = quantized_copy(self._model, settings.precision)
 
     def run(self, images: Array) -> Array:
-        with torch.inference_mode():
-            return _numpy(self._images(torch.from_numpy(images).to(self._device, next(self._model.parameters()).dtype)))
+        with isolated(inference=True):
+            given = torch.from_numpy(images).to(self._device, next(self._model.parameters()).dtype)
+            return require_finite_outputs(_numpy(self._images(given)), images, self._where)
 
     def run_pixels(self, pixels: Array) -> Array:
         raise InputError(f"{self._where} holds torch weights, which take normalised images: export with --pixels")
@@ -52,8 +55,9 @@ class TorchEngine:
     def run_texts(self, tokens: Array) -> Array:
         if not isinstance(self._model, LiT):
             raise InputError(f"{self._where} is a model of images alone: it cannot read text; use a LiT model")
-        with torch.inference_mode():
-            return _numpy(self._texts(torch.from_numpy(tokens).to(self._device)))
+        with isolated(inference=True):
+            answers = _numpy(self._texts(torch.from_numpy(tokens).to(self._device)))
+        return require_finite_outputs(answers, tokens, self._where, what="text")
 
     def report(self) -> GraphReport:
         """PyTorch has no border between its own kernels and others; modules that compute count as nodes."""

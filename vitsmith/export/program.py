@@ -29,6 +29,7 @@ from vitsmith.predict import Predictor
 from vitsmith.specs import Measurement, ProgramSpec
 from vitsmith.weights.bundle import Bundle, Program
 from vitsmith.weights.bundle_folder import copy_programs, write_bundle
+from vitsmith.weights.fill import require_finite_model
 
 Array = np.ndarray[Any, Any]
 Layers = Iterator[tuple[str, Array, Array]]
@@ -135,6 +136,7 @@ def _prepared(bundle: Bundle, target: Target) -> tuple[Bundle, tuple[str, ...]]:
     """The torch bundle to export, with golden examples, and notes on what is different of it."""
     if bundle.program != "torch":
         raise InputError(f"{bundle.where} is already exported (model.{bundle.program}); export the torch one")
+    require_finite_model(bundle.model, bundle.where)
     notes: tuple[str, ...] = ()
     if target.spec.pixels and bundle.images.quantize == "none":
         rounded = replace(bundle, images=bundle.images.model_copy(update={"quantize": "round"}), golden=None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import tempfile
@@ -22,6 +21,7 @@ from vitsmith.export.program import Gate
 from vitsmith.export.web_runtime import FILES as RUNTIME_FILES
 from vitsmith.export.web_runtime import VERSION, web_runtime
 from vitsmith.gate import Verdict
+from vitsmith.json_text import to_json
 from vitsmith.models.config import LiTConfig
 from vitsmith.models.lit import LiT
 from vitsmith.specs import ProgramSpec
@@ -141,7 +141,7 @@ def _write(
             (place / "ort" / name).write_bytes(runtime[name])
         if classes is not None:
             (place / "classes.bin").write_bytes(classes.embeddings.astype("<f4").tobytes())
-        facts = json.dumps(_facts(bundle, (place / PROGRAM).stat().st_size, classes), indent=2, ensure_ascii=False)
+        facts = to_json(_facts(bundle, (place / PROGRAM).stat().st_size, classes), indent=2)
         (place / "page.json").write_text(facts + "\n", encoding="utf-8")
 
     made = bundle.provenance.model_copy(update={"source": f"vitsmith export --to web (onnxruntime-web {VERSION})"})

@@ -10,6 +10,7 @@ from torch import nn
 from vitsmith.models.config import LiTConfig, MixerConfig, ModelConfig, ViTConfig
 from vitsmith.models.configure import configure
 from vitsmith.models.initializers import initialize
+from vitsmith.models.isolation import isolated
 from vitsmith.models.lit import LiT
 from vitsmith.models.mixer import MlpMixer
 from vitsmith.models.vit import VisionTransformer
@@ -47,12 +48,13 @@ def create_model(
 def build(config: ModelConfig, *, device: str | torch.device = "cpu", fresh: bool = True) -> Model:
     """The model of a configuration; with `fresh=False` its arrays are allocated but hold nothing yet."""
     family = _FAMILIES[type(config)]
-    with torch.device("meta"):
-        model = family(config)
-    if torch.device(device).type != "meta":
-        model = model.to_empty(device=device)
-        if fresh:
-            initialize(model)
+    with isolated():
+        with torch.device("meta"):
+            model = family(config).float()  # whatever the default dtype
+        if torch.device(device).type != "meta":
+            model = model.to_empty(device=device)
+            if fresh:
+                initialize(model)
     assert isinstance(model, VisionTransformer | MlpMixer | LiT)
     return model
 

@@ -25,6 +25,7 @@ from pydantic import Field, ValidationError
 
 from vitsmith.errors import InputError
 from vitsmith.files import sha256, write_text
+from vitsmith.json_text import to_json
 from vitsmith.specs import Frozen, PositiveInt
 
 if TYPE_CHECKING:
@@ -287,7 +288,7 @@ def write_description(folder: Path, description: Description) -> None:
     """Replaces index.json, in one step."""
     fields = description.model_dump(mode="json")
     fields["checksum"] = _checksum(fields)
-    write_text(folder / DESCRIPTION, json.dumps(fields, indent=1, ensure_ascii=False) + "\n")
+    write_text(folder / DESCRIPTION, to_json(fields, indent=1) + "\n")
 
 
 def check_same_model(folder: Path, space: Space, identity: str, model: str) -> None:
@@ -302,7 +303,7 @@ def check_same_model(folder: Path, space: Space, identity: str, model: str) -> N
 
 def _checksum(fields: dict[str, Any]) -> str:
     rest = {name: value for name, value in fields.items() if name != "checksum"}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(to_json(rest, sort_keys=True, ascii_only=True).encode()).hexdigest()
 
 
 def _lines(path: Path) -> list[str]:

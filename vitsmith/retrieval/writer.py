@@ -6,7 +6,6 @@ Vectors are written part by part, each whole or not at all, and index.json names
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,6 +18,7 @@ import numpy as np
 
 from vitsmith.errors import InputError, OutputError
 from vitsmith.files import replacing, sha256
+from vitsmith.json_text import to_json
 from vitsmith.retrieval.index import (
     FORMAT,
     LONGEST,
@@ -261,7 +261,7 @@ def _write_vectors(path: Path, vectors: Array) -> None:
 
 def _write_lines(path: Path, values: Iterable[Any]) -> None:
     with replacing(path) as partial, partial.open("wb") as file:
-        file.writelines(json.dumps(value).encode("ascii") + b"\n" for value in values)
+        file.writelines(to_json(value, ascii_only=True).encode("ascii") + b"\n" for value in values)
         _flush(file)
 
 
@@ -275,5 +275,5 @@ def _flush(file: IO[bytes]) -> None:
 def _hash_names(names: Sequence[str]) -> str:
     digest = hashlib.sha256()
     for name in names:
-        digest.update(json.dumps(name).encode("ascii") + b"\n")
+        digest.update(to_json(name, ascii_only=True).encode("ascii") + b"\n")
     return digest.hexdigest()

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from vitsmith.errors import InputError, OutputError
 from vitsmith.files import replacing_folder, sha256
+from vitsmith.json_text import to_json
 
 FOLDER = "checkpoints"
 TENSORS, FACTS = "state.safetensors", "state.json"
@@ -80,7 +81,7 @@ class CheckpointWriter:
             with replacing_folder(target) as partial:
                 save_file(tensors, partial / TENSORS)
                 described = facts | {"step": step, "sha256": sha256(partial / TENSORS)}
-                (partial / FACTS).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+                (partial / FACTS).write_text(to_json(described, indent=2, ascii_only=True) + "\n", encoding="utf-8")
                 for name in (TENSORS, FACTS):
                     _flush(partial / name)
             _flush(self.folder)

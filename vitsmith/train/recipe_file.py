@@ -12,6 +12,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 
 from vitsmith.errors import ConfigError, InputError, UnknownNameError, suggestion
+from vitsmith.json_text import to_json
 from vitsmith.train.recipe import TrainRecipe
 
 Fields = dict[str, Any]
@@ -123,7 +124,7 @@ def differences(old: BaseModel, new: BaseModel) -> list[str]:
     before, after = _flat(old.model_dump(mode="json")), _flat(new.model_dump(mode="json"))
     names = [*before, *(name for name in after if name not in before)]
     return [
-        f"{name}: {json.dumps(before.get(name))} -> {json.dumps(after.get(name))}"
+        f"{name}: {to_json(before.get(name), ascii_only=True)} -> {to_json(after.get(name), ascii_only=True)}"
         for name in names
         if before.get(name) != after.get(name)
     ]

@@ -13,6 +13,7 @@ from vitsmith.layers.positions import RESIZERS, ResizeMethod, resize_positions
 from vitsmith.models.build import ImageModel, Model, build
 from vitsmith.models.config import MixerConfig, ViTConfig, show_size
 from vitsmith.models.configure import change
+from vitsmith.models.isolation import isolated
 from vitsmith.models.lit import LiT
 
 
@@ -37,6 +38,7 @@ class AdaptReport:
         return "\n".join(lines)
 
 
+@isolated()
 def adapt(
     source: Model,
     *,

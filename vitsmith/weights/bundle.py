@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,7 +15,8 @@ import numpy as np
 from vitsmith.data.prompts import named_templates
 from vitsmith.data.split_record import SplitRecord, read_split
 from vitsmith.data.tokenize import Tokenizer
-from vitsmith.errors import BundleError, InputError
+from vitsmith.errors import BundleError, InputError, NotFiniteError
+from vitsmith.finite import require_finite_outputs
 from vitsmith.models.config import BertConfig, LiTConfig, ModelConfig
 from vitsmith.specs import ImageSpec, Labels, Measurement, ProgramSpec, Provenance, Similarity, TextSpec
 from vitsmith.weights.golden import OUTPUT_TOLERANCE, Golden, Run, make_golden
@@ -55,6 +58,7 @@ class Bundle:
     _tokenizer: Tokenizer | None = field(default=None, repr=False)
     _split: SplitRecord | Path | None = field(default=None, repr=False)
     """The record of its images, or the file to read it from."""
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     def __post_init__(self) -> None:
         classes = self.classes
@@ -101,29 +105,41 @@ class Bundle:
         """Number of logits; 0 for LiT and for models without a head."""
         return 0 if isinstance(self.config, LiTConfig) else self.config.classes
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the lock, which belongs to this process."""
+        return {name: value for name, value in vars(self).items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _lock=threading.Lock())
+
     @property
     def model(self) -> Model:
         """The torch module in eval mode: (batch, 3, height, width) float32 in the range of `images` -> logits.
 
-        Read on first use, when the golden examples are also checked. Raises BundleError for an exported bundle.
+        Read on first use, when the golden examples are also checked; threads that ask at once wait for one of them.
+        Raises BundleError for an exported bundle, NotFiniteError for weights or answers that are NaN or infinite.
         """
         if self._model is None:
-            if self.program != "torch" or self.folder is None:
-                raise BundleError(
-                    f"{self.where} holds an exported program (model.{self.program}), not torch weights: "
-                    "use vitsmith.Predictor(bundle)"
-                )
-            from vitsmith.weights.bundle_folder import read_weights
-
-            self._model = read_weights(self)
-            self._hashed = state_of(self._model) if self._weights_hash else None
-            try:
-                self.check_golden(self.run_torch)
-                self.check_golden_texts(self.run_texts_torch)
-            except BaseException:
-                self._model = None  # or the next access would give it unchecked
-                raise
+            with self._lock:
+                if self._model is None:
+                    model = self._read_model()
+                    self._hashed = state_of(model) if self._weights_hash else None
+                    self._model = model  # only now: nobody may see it unchecked
         return self._model
+
+    def _read_model(self) -> Model:
+        """The torch model from disk, its golden answers checked."""
+        if self.program != "torch" or self.folder is None:
+            raise BundleError(
+                f"{self.where} holds an exported program (model.{self.program}), not torch weights: "
+                "use vitsmith.Predictor(bundle)"
+            )
+        from vitsmith.weights.bundle_folder import read_weights
+
+        model = read_weights(self)
+        self.check_golden(lambda tensors: self._run_images(model, tensors))
+        self.check_golden_texts(lambda tokens: self._run_texts(model, tokens))
+        return model
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -169,7 +185,7 @@ class Bundle:
 
     @property
     def similarity(self) -> Similarity:
-        """Temperature and bias of a LiT model. Raises InputError for other models."""
+        """Temperature and bias of a LiT model. Raises InputError for others, and for 0 and infinity."""
         from vitsmith.models.lit import LiT
 
         if not isinstance(self.config, LiTConfig):
@@ -178,7 +194,13 @@ class Bundle:
             return self._similarity
         assert isinstance(self.model, LiT)
         bias = self.model.logit_bias
-        return Similarity(temperature=self.model.temperature.item(), bias=None if bias is None else bias.item())
+        temperature = self.model.temperature.item()
+        if not 0 < temperature < math.inf:
+            raise NotFiniteError(
+                f"{self.where}: its temperature, e to the {self.model.log_temperature.item():.4g}, is {temperature}, "
+                "so its scores mean nothing: take another checkpoint"
+            )
+        return Similarity(temperature=temperature, bias=None if bias is None else bias.item())
 
     @property
     def weights_hash(self) -> str:
@@ -193,7 +215,7 @@ class Bundle:
         if self._weights_hash and self._model is None:
             return self._weights_hash  # as it was written
         state = state_of(self.model)
-        if not self._weights_hash or self._hashed != state:
+        if not self._weights_hash or state is None or self._hashed != state:
             self._weights_hash, self._hashed = hash_weights(self.model), state
         return self._weights_hash
 
@@ -212,31 +234,38 @@ class Bundle:
         return hashlib.sha256(f"{self.identity} {vocabulary}".encode()).hexdigest()[:32]
 
     def run_torch(self, tensors: Array) -> Array:
-        """float32 (batch, 3, height, width) -> logits, or image embeddings for LiT, as NumPy arrays."""
-        import torch
+        """float32 (batch, 3, height, width) -> logits, or image embeddings for LiT, as NumPy arrays.
 
-        from vitsmith.models.lit import LiT
-
-        model = self.model
-        with torch.inference_mode():
-            images = torch.from_numpy(tensors).to(next(model.parameters()).device)
-            outputs = model.encode_image(images) if isinstance(model, LiT) else model(images)
-        array: Array = outputs.float().cpu().numpy()
-        return array
+        Raises NotFiniteError for answers that are NaN or infinite.
+        """
+        return self._run_images(self.model, tensors)
 
     def run_texts_torch(self, tokens: Array) -> Array:
         """Token ids (texts, length) -> float32 (texts, E), unit vectors. Raises InputError without a text tower."""
+        return self._run_texts(self.model, tokens)
+
+    def _run_images(self, model: Model, tensors: Array) -> Array:
         import torch
 
+        from vitsmith.models.isolation import isolated
         from vitsmith.models.lit import LiT
 
-        model = self.model
+        with isolated(inference=True):
+            images = torch.from_numpy(tensors).to(next(model.parameters()).device)
+            outputs = model.encode_image(images) if isinstance(model, LiT) else model(images)
+        return require_finite_outputs(outputs.float().cpu().numpy(), tensors, self.where)
+
+    def _run_texts(self, model: Model, tokens: Array) -> Array:
+        import torch
+
+        from vitsmith.models.isolation import isolated
+        from vitsmith.models.lit import LiT
+
         if not isinstance(model, LiT):
             raise InputError(f"{self.where} is a model of images alone: it cannot read text; use a LiT model")
-        with torch.inference_mode():
+        with isolated(inference=True):
             outputs = model.encode_text(torch.from_numpy(tokens).to(next(model.parameters()).device))
-        array: Array = outputs.float().cpu().numpy()
-        return array
+        return require_finite_outputs(outputs.float().cpu().numpy(), tokens, self.where, what="text")
 
     def with_golden(self, images: Sequence[Array]) -> Self:
         """The same bundle with golden examples made from uint8 RGB images, and texts, by its torch model."""

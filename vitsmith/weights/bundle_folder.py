@@ -25,11 +25,14 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from vitsmith.data.split_record import SPLIT, write_split
 from vitsmith.errors import BundleError, OutputError
 from vitsmith.files import replacing_folder, sha256, write_text
+from vitsmith.json_text import to_json
 from vitsmith.models.build import Model, build
 from vitsmith.models.config import LiTConfig, ModelConfig, show_size
+from vitsmith.models.isolation import isolated
 from vitsmith.specs import AS_FOUND, ImageSpec, Labels, Measurement, ProgramSpec, Provenance, Similarity, TextSpec
 from vitsmith.weights.bundle import Bundle, Program, vocabulary_suffix
 from vitsmith.weights.card import model_card
+from vitsmith.weights.fill import require_finite_model
 from vitsmith.weights.golden import read_golden, write_golden
 
 FORMAT = 1
@@ -161,6 +164,7 @@ def record_measurements(bundle: Bundle, measurements: Sequence[Measurement]) -> 
     write_text(bundle.folder / DESCRIPTION, _describe(measured, files))
 
 
+@isolated()
 def read_weights(bundle: Bundle) -> Model:
     """The torch model of a bundle on disk, in eval mode; memory is the model's own. Raises BundleError."""
     import torch
@@ -183,12 +187,15 @@ def read_weights(bundle: Bundle) -> Model:
                 parameter.copy_(array)
     except (SafetensorError, OSError, RuntimeError) as error:
         raise BundleError(f"{path} cannot be read ({error}); copy the bundle again") from None
+    require_finite_model(model, str(path))
     return model.eval()
 
 
+@isolated()
 def _write_weights(model: Model, path: Path) -> None:
     from safetensors.torch import save_file
 
+    require_finite_model(model, "the model")
     arrays = {name: parameter.detach().cpu().contiguous() for name, parameter in model.named_parameters()}
     save_file(arrays, path, metadata={"format": "pt"})
 
@@ -211,7 +218,7 @@ def _describe(bundle: Bundle, files: dict[str, str]) -> str:
     )
     fields = description.model_dump(mode="json")
     fields["checksum"] = _checksum(fields)
-    return json.dumps(fields, indent=2, ensure_ascii=False) + "\n"
+    return to_json(fields, indent=2) + "\n"
 
 
 def _read_description(folder: Path) -> Description:
@@ -238,7 +245,7 @@ def _read_description(folder: Path) -> Description:
 
 def _checksum(fields: dict[str, Any]) -> str:
     rest = {name: value for name, value in fields.items() if name != "checksum"}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(to_json(rest, sort_keys=True, ascii_only=True).encode()).hexdigest()
 
 
 def _first(error: ValidationError) -> str:

@@ -15,6 +15,7 @@ from vitsmith.layers.positions import ResizeMethod
 from vitsmith.models.build import ImageModel, Model, build
 from vitsmith.models.config import BertConfig, LiTConfig
 from vitsmith.models.configure import change
+from vitsmith.models.isolation import isolated
 from vitsmith.models.presets import check_name, find_preset
 from vitsmith.specs import Provenance
 from vitsmith.weights.adapt import AdaptReport, adapt
@@ -22,6 +23,7 @@ from vitsmith.weights.augreg import find_augreg
 from vitsmith.weights.bundle import Bundle, original_text, vocabulary_suffix
 from vitsmith.weights.bundle_folder import is_bundle, read_bundle, write_bundle
 from vitsmith.weights.download import download
+from vitsmith.weights.fill import require_finite_model
 from vitsmith.weights.foreign import load_foreign
 from vitsmith.weights.jax_npz import load_npz, save_npz
 from vitsmith.weights.published import Checkpoint, checkpoints, checkpoints_of, find_checkpoint
@@ -127,6 +129,7 @@ def init_for_finetune(
         model = load(source, name=name, headless=True).model
     else:
         model = source
+    require_finite_model(model, source.where if isinstance(source, Bundle) else "the model")
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
     return adapt(
         model,
@@ -231,9 +234,10 @@ def without_head(bundle: Bundle) -> Bundle:
             "give the bundle it was exported from"
         )
     config = change(bundle.config, classes=0)
-    model = build(config, device="meta")
-    arrays = dict(bundle.model.named_parameters())
-    model.load_state_dict({key: arrays[key].data for key, _ in model.named_parameters()}, assign=True)
+    with isolated():
+        model = build(config, device="meta")
+        arrays = dict(bundle.model.named_parameters())
+        model.load_state_dict({key: arrays[key].data for key, _ in model.named_parameters()}, assign=True)
     provenance = bundle.provenance.model_copy(update={"source": bundle.where})
     return Bundle.of(model, images=bundle.images, provenance=provenance)
 

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from vitsmith.errors import WeightsError
+from vitsmith.finite import require_finite
 from vitsmith.models.config import show_size
+from vitsmith.models.isolation import isolated
 from vitsmith.weights.layouts import Shape, Slot
 
 
@@ -21,6 +23,15 @@ class ArrayFile(Protocol):
     shapes: dict[str, Shape]
 
     def read(self, name: str) -> Tensor: ...
+
+
+OTHER_WEIGHTS = "no answer of such a model means anything: take another copy, or an earlier checkpoint"
+
+
+def require_finite_model(model: nn.Module, where: str) -> None:
+    """Raises NotFiniteError, naming the parameters, for weights that are NaN or infinite. One pass over all of them."""
+    named = ((name, parameter.detach()) for name, parameter in model.named_parameters())
+    require_finite(named, where, OTHER_WEIGHTS)
 
 
 def check_arrays(model: nn.Module, slots: Mapping[str, Slot], file: ArrayFile, *, unused: frozenset[str]) -> None:
@@ -50,11 +61,21 @@ def _same_shape(found: Shape, expected: Shape) -> bool:
     return found == expected or (expected[:3] == (1, 1, 1) and found == expected[3:])
 
 
+@isolated()
 @torch.no_grad()
 def fill_model(model: nn.Module, slots: Mapping[str, Slot], file: ArrayFile) -> None:
-    """Copies each array of the file into its slot. Memory: the model, plus one array at a time."""
-    for name, slot in slots.items():
-        slot_of(model, slot).copy_(slot.layout.ours_from_foreign(file.read(name)))
+    """Copies each array of the file into its slot. Memory: the model, plus one array at a time.
+
+    Raises NotFiniteError, naming the arrays, for values that are NaN or infinite.
+    """
+
+    def filled() -> Iterator[tuple[str, Tensor]]:
+        for name, slot in slots.items():
+            array = file.read(name)
+            yield name, array
+            slot_of(model, slot).copy_(slot.layout.ours_from_foreign(array))
+
+    require_finite(filled(), str(file.path), OTHER_WEIGHTS)
 
 
 def arrays_of(model: nn.Module, slots: Mapping[str, Slot]) -> Iterator[tuple[str, Tensor]]:

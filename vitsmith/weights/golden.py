@@ -13,6 +13,7 @@ import numpy as np
 from vitsmith.data.preprocess import preprocess
 from vitsmith.data.tokenize import Tokenizer
 from vitsmith.errors import BundleError
+from vitsmith.json_text import to_json
 from vitsmith.specs import ImageSpec
 
 Array = np.ndarray[Any, Any]
@@ -95,7 +96,7 @@ def write_golden(golden: Golden, path: Path) -> None:
     arrays = {f"image.{index}": np.ascontiguousarray(image) for index, image in enumerate(golden.images)}
     arrays |= {"tensors": golden.tensors, "outputs": np.ascontiguousarray(golden.outputs)}
     if golden.texts is not None:
-        written = json.dumps(golden.texts.texts, ensure_ascii=False).encode()
+        written = to_json(golden.texts.texts).encode()
         arrays["texts"] = np.frombuffer(written, np.uint8)
         arrays["texts.tokens"] = golden.texts.tokens
         arrays["texts.embeddings"] = np.ascontiguousarray(golden.texts.embeddings)

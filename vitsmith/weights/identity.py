@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from typing import TYPE_CHECKING, Any
 
+from vitsmith.json_text import to_json
 from vitsmith.models.config import LiTConfig, ModelConfig
 from vitsmith.specs import ImageSpec, TextSpec
 
@@ -13,8 +13,13 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def state_of(model: nn.Module) -> tuple[int, int]:
-    """Changes whenever another model is meant, or an optimizer or anyone else wrote to one of its weights."""
+def state_of(model: nn.Module) -> tuple[int, int] | None:
+    """Changes whenever another model is meant, or an optimizer or anyone else wrote to one of its weights.
+
+    None where that cannot be known: tensors that were made under `torch.inference_mode()` do not count their changes.
+    """
+    if any(parameter.is_inference() for parameter in model.parameters()):
+        return None
     return id(model), sum(parameter._version for parameter in model.parameters())
 
 
@@ -51,4 +56,4 @@ def name_space(weights: str, config: ModelConfig, images: ImageSpec, text: TextS
         "images": images.model_dump(mode="json", exclude={"scaled_decoding"}),
         "text": text.model_dump(mode="json", exclude={"templates"}) if text is not None else None,
     }
-    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:32]
+    return hashlib.sha256(to_json(described, sort_keys=True, ascii_only=True).encode()).hexdigest()[:32]

@@ -10,7 +10,7 @@ from vitsmith.models.build import Model, build
 from vitsmith.models.config import LiTConfig, ModelConfig
 from vitsmith.models.configure import change
 from vitsmith.models.presets import check_name
-from vitsmith.weights.fill import arrays_of, check_arrays, fill_model
+from vitsmith.weights.fill import arrays_of, check_arrays, fill_model, require_finite_model
 from vitsmith.weights.infer import infer_config
 from vitsmith.weights.jax_names import jax_slots, naming_of
 from vitsmith.weights.npz import NpzFile, write_npz
@@ -54,12 +54,14 @@ def load_npz(
 def save_npz(model: Model, path: str | os.PathLike[str]) -> None:
     """Writes the original's names, layouts and shapes: the JAX code and timm's `.npz` loader read it.
 
-    Raises WeightsError for a configuration that the original has no arrays for.
+    Raises WeightsError for a configuration that the original has no arrays for, NotFiniteError for weights that are
+    NaN or infinite.
     """
     config = model.config
     reason = _not_in_original(config)
     if reason:
         raise WeightsError(f"the original's .npz format cannot hold {reason}; save a bundle instead")
+    require_finite_model(model, "the model")
     write_npz(path, arrays_of(model, jax_slots(config)))
 
 

@@ -22,7 +22,7 @@ _BACKGROUND = ("background", "dummy")
 class Metadata(BaseModel):
     """The fields we act on: unknown ones are passed over, and null is the same as absent."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=(), allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod

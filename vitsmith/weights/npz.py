@@ -66,7 +66,8 @@ class NpzFile:
                 stream.read()  # to the end, so that the checksum is compared
         except _DAMAGE as error:
             raise WeightsError(f"{self.path}: array {name!r} is damaged ({error}); download the file again") from None
-        return torch.from_numpy(np.asarray(array, np.float32))
+        with np.errstate(all="ignore"):  # what float32 cannot hold becomes infinite, and is refused by name
+            return torch.from_numpy(np.asarray(array, np.float32))
 
     def _open(self, name: str) -> IO[bytes]:
         return self._zip.open(self._member(name))

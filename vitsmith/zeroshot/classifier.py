@@ -11,7 +11,8 @@ import numpy as np
 from vitsmith.data.image_sources import ImageSource, several
 from vitsmith.data.prompts import fill_templates, named_templates, read_templates
 from vitsmith.encode import Encoder
-from vitsmith.errors import InputError, UnknownNameError
+from vitsmith.errors import NOT_FINITE, InputError, NotFiniteError, UnknownNameError
+from vitsmith.finite import count_not_finite
 from vitsmith.predict import Prediction, softmax, whole
 from vitsmith.specs import Labels, wrong_templates
 from vitsmith.stream import Failure
@@ -106,7 +107,13 @@ class ZeroShotClassifier:
         return self._logits(self.encoder.images(images) @ self.embeddings.T)
 
     def _logits(self, cosines: Array) -> Array:
-        logits: Array = np.float32(self.similarity.temperature) * cosines + np.float32(self.similarity.bias or 0)
+        with np.errstate(over="ignore"):
+            logits: Array = np.float32(self.similarity.temperature) * cosines + np.float32(self.similarity.bias or 0)
+        if count_not_finite(logits):
+            raise NotFiniteError(
+                f"{self.where}: temperature {self.similarity.temperature:.3g} and bias {self.similarity.bias or 0:.3g} "
+                f"make scores that are {NOT_FINITE}: take another checkpoint"
+            )
         return logits
 
     def _score(self, cosines: Array) -> Array:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from vitsmith.data.prompts import fill_templates
-from vitsmith.encode import TEXT_BATCH, Encoder
-from vitsmith.errors import OutputError
+from vitsmith.encode import TEXT_BATCH, Encoder, first_without_direction
+from vitsmith.errors import InputError, OutputError
 from vitsmith.files import replacing
+from vitsmith.json_text import to_json
 from vitsmith.weights.cache import cache_folder
 
 Array = np.ndarray[Any, Any]
@@ -48,6 +48,11 @@ def class_embeddings(
         at += len(group)
         on_labels(at)
     embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True) + 1e-8
+    if (wrong := first_without_direction(embeddings)) is not None:
+        raise InputError(
+            f"{encoder.bundle.where}: the prompts of the label {words[wrong]!r} cancel each other out, so it has no "
+            "direction to compare images with: use other templates"
+        )
     if cache:
         try:
             with replacing(path) as partial, partial.open("wb") as file:
@@ -71,7 +76,7 @@ def _place(encoder: Encoder, words: Sequence[str], templates: Sequence[str]) -> 
         "words": list(words),
         "templates": list(templates),
     }
-    name = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:40]
+    name = hashlib.sha256(to_json(made_from, sort_keys=True, ascii_only=True).encode()).hexdigest()[:40]
     return cache_folder() / "class-embeddings" / f"{name}.npy"
 
 

@@ -24,6 +24,7 @@ from vitsmith.data.samples import Samples
 from vitsmith.data.unreadable import most_unreadable
 from vitsmith.errors import DatasetError
 from vitsmith.files import replacing, write_text
+from vitsmith.json_text import to_json
 from vitsmith.models.lit import normalize
 from vitsmith.models.vit import VisionTransformer
 from vitsmith.specs import ImageSpec
@@ -118,7 +119,7 @@ class EmbeddingStore:
         """What is there is of another tower or of other data, or lacks images."""
         whole.unlink(missing_ok=True)
         shutil.rmtree(parts, ignore_errors=True)
-        write_text(described, json.dumps(key, indent=2) + "\n")
+        write_text(described, to_json(key, indent=2, ascii_only=True) + "\n")
 
     def _make_parts(self, parts: Path, samples: Samples, name: str, on_done: Done) -> tuple[list[str], int]:
         """Those of this process that are missing; what could not be read, and how many rows that is."""
