@@ -156,8 +156,8 @@ def test_every_damaged_shard_is_named_before_training(tmp_path) -> None:
     message = told(tmp_path)
     assert message.startswith("4 of 5 shards cannot be used")
     assert f"{shards[0]} is cut off inside 000005.png" in message
-    assert f"{shards[1]} is cut off: it has no end mark" in message
-    assert f"{shards[2]} is damaged" in message
+    assert f"{shards[1]} is no readable tar file (it is cut off: it has no end mark" in message
+    assert f"{shards[2]} is no readable tar file (it is damaged" in message
     assert f"{shards[3]} is empty" in message
     assert shards[4].name not in message
 

@@ -25,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vitsmith.data.braces import expand_braces
 from vitsmith.data.image_files import holds_images, is_passed_over, subfolders
 from vitsmith.data.label_file import read_class_names
 from vitsmith.data.labelling import CLASSES, Labelling
@@ -38,8 +39,6 @@ CLASS_FILES = ("classes.txt", "labels.txt")
 """Files beside the shards with a class name a line, in the order of the numbers in .cls. Of a name that several classes
 have, each gets its number: 'crane (517)'."""
 
-_BRACES = re.compile(r"\{([^{}]*)\}")
-_RANGE = re.compile(r"(\d+)\.\.(\d+)")
 _TAR = re.compile(r"\.(tar|tgz|tar\.\w+)$", re.IGNORECASE)
 _REMOTE = re.compile(r"^(\w+://|pipe:)")
 _SCANNERS = 8
@@ -171,34 +170,19 @@ def _list_shards(path: str) -> list[Path]:
             for folder in (Path(path), *(folder for folder in folders if split_of(folder.name)))
             for entry in _shards_in(folder)
         )
-    expanded = [path] if Path(path).exists() else expand_braces(path)
+    # Of os.path, as Path's own raise for names that are too long.
+    expanded = [path] if os.path.exists(path) else expand_braces(path)  # noqa: PTH110
     shards = []
     for name in expanded:
-        matching = [Path(name)] if Path(name).exists() else [Path(found) for found in sorted(glob.glob(name))]  # noqa: PTH207 - may be absolute
+        there = os.path.exists(name)  # noqa: PTH110
+        matching = [Path(name)] if there else [Path(found) for found in sorted(glob.glob(name))]  # noqa: PTH207
         shards += matching or [Path(name)]
-    missing = [str(shard) for shard in shards if not shard.is_file()]
+    missing = [str(shard) for shard in shards if not os.path.isfile(shard)]  # noqa: PTH113
     if missing:
         raise DatasetError(f"there is no shard {list_some(missing, ', ')}: check the path or the pattern")
     if len(set(shards)) < len(shards):
         raise DatasetError(f"{path} names a shard twice: mend the pattern")
     return shards
-
-
-def expand_braces(pattern: str) -> list[str]:
-    """'a-{08..10}.tar' -> a-08.tar, a-09.tar, a-10.tar; 'a-{x,y}.tar' -> a-x.tar, a-y.tar; as a shell does."""
-    braces = _BRACES.search(pattern)
-    if braces is None:
-        return [pattern]
-    numbers = _RANGE.fullmatch(braces[1])
-    if numbers:
-        first, last = int(numbers[1]), int(numbers[2])
-        if last < first:
-            raise DatasetError(f"the pattern {pattern} counts down from {first} to {last}: turn it around")
-        choices = [f"{number:0{len(numbers[1])}d}" for number in range(first, last + 1)]
-    else:
-        choices = braces[1].split(",")
-    rest = expand_braces(pattern[braces.end() :])
-    return [pattern[: braces.start()] + choice + end for choice in choices for end in rest]
 
 
 def _name_of_split(shard: Path) -> str:

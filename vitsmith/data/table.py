@@ -120,12 +120,12 @@ def _short_lines(file: io.TextIOWrapper) -> Iterator[str]:
     number = 0
     while line := file.readline(_LONGEST_LINE):
         number += 1
-        if len(line) == _LONGEST_LINE and not line.endswith("\n"):
-            raise _RowError(f"line {number} is longer than {_LONGEST_LINE:,} characters")
         if "\0" in line:
             raise _RowError(
                 f"line {number} holds a NUL character: save it as UTF-8 text (it may be UTF-16, or no text)"
             )
+        if len(line) == _LONGEST_LINE and not line.endswith("\n"):
+            raise _RowError(f"line {number} is longer than {_LONGEST_LINE:,} characters")
         yield line
 
 

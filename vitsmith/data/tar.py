@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import os
 import re
 import tarfile
@@ -13,7 +12,9 @@ from typing import NamedTuple
 from vitsmith.data.images import IMAGE_SUFFIXES
 from vitsmith.data.labelling import CLASSES, Labelling
 from vitsmith.data.samples import list_some
-from vitsmith.errors import DatasetError, ImageError
+from vitsmith.data.tar_headers import read_headers
+from vitsmith.errors import DatasetError, ImageError, InputError
+from vitsmith.json_text import parse_json
 
 Label = int | str
 
@@ -87,25 +88,20 @@ def _group(path: Path) -> dict[str, dict[str, _Member]]:
         if start.startswith(magic):
             raise DatasetError(f"{path} is compressed ({kind}): decompress it to a plain .tar, images hardly shrink")
     samples: dict[str, dict[str, _Member]] = {}
-    with tarfile.open(path, "r:") as tar:
-        while (info := tar.next()) is not None:
-            tar.members = []  # type: ignore[attr-defined]  # else it keeps every header of the shard
-            if info.isreg() and info.offset_data + info.size > size:
-                raise DatasetError(f"{path} is cut off inside {info.name}: write or download it again")
-            parts = _MEMBER.match(info.name.removeprefix("./"))
-            if not info.isreg() or parts is None or parts[1].rpartition("/")[2].startswith("__"):
-                continue  # folders, what macOS adds, and WebDataset's own '__'
-            extension = parts[2].lower()
-            if extension in samples.setdefault(parts[1], {}):
-                raise DatasetError(f"{path} holds {info.name} twice: the names of samples must be distinct")
-            samples[parts[1]][extension] = _Member(parts[0], info.offset_data, info.size)
-        end = tar.offset
-    with path.open("rb") as file:  # tarfile takes a damaged header, and the end of the file, for the end of the archive
-        file.seek(end)
-        mark = file.read(_BLOCK)
-    if mark != bytes(_BLOCK):
-        told = "is damaged" if len(mark) == _BLOCK else "is cut off: it has no end mark"
-        raise DatasetError(f"{path} {told} behind {end:,} of {size:,} bytes: write or download it again")
+    for info in read_headers(path):
+        parts = _MEMBER.match(info.name.removeprefix("./"))
+        if parts is None or parts[1].rpartition("/")[2].startswith("__"):
+            continue  # what macOS adds, and WebDataset's own '__'
+        if info.islnk() or info.issym():
+            raise DatasetError(f"{path} holds {info.name} as a link: pack the file itself (tar -h --hard-dereference)")
+        if not info.isreg():
+            continue
+        if info.offset_data + info.size > size:
+            raise DatasetError(f"{path} is cut off inside {info.name}: write or download it again")
+        extension = parts[2].lower()
+        if extension in samples.setdefault(parts[1], {}):
+            raise DatasetError(f"{path} holds {info.name} twice: the names of samples must be distinct")
+        samples[parts[1]][extension] = _Member(parts[0], info.offset_data, info.size)
     return samples
 
 
@@ -120,8 +116,8 @@ def _labels(file: int, members: dict[str, _Member], label_key: str, labelling: L
         return [], f"has a .{kind} of {member.size:,} bytes"
     data = os.pread(file, member.size, member.offset)
     try:
-        value = data.decode("utf-8-sig").strip() if kind == plain else json.loads(data)
-    except (ValueError, RecursionError):
+        value = data.decode("utf-8-sig").strip() if kind == plain else parse_json(data, "")
+    except (UnicodeDecodeError, InputError):
         return [], f"has a .{kind} that cannot be read"
     keys = (label_key,) if label_key else labelling.keys
     if kind == "json":
