@@ -24,6 +24,8 @@ HF_CONFIG = {
     "intermediate_size": reference.MLP_WIDTH,
     "image_size": 32,
     "patch_size": reference.PATCH,
+    "hidden_act": "gelu",
+    "layer_norm_eps": 1e-12,
 }
 
 

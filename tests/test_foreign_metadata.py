@@ -62,17 +62,20 @@ def test_timm_preprocessing_is_what_config_json_says(tmp_path: Path) -> None:
     assert foreign.images == ImageSpec.pillow(
         32, crop=0.95, interpolation="bilinear", mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6)
     )
-    assert foreign.notes == ()
+    heads = "assumed, as arrays do not tell: 2 heads"
+    assert foreign.notes == (heads,)
+    assert load_timm(tmp_path, pretrained_cfg=cfg, model_args={"num_heads": 2}).notes == ()
     squash = load_timm(tmp_path, pretrained_cfg={**cfg, "crop_mode": "squash", "crop_pct": 1.0})
     assert squash.images.resize == "squash"
     old = load_foreign(written(tmp_path, timm_vit(), {"architecture": "vit_test", "num_classes": 5, **cfg}))
-    assert old.images == foreign.images and old.notes == ()
+    assert old.images == foreign.images and old.notes == (heads,)
 
 
 def test_what_config_json_leaves_out_is_timms_default_and_noted(tmp_path: Path) -> None:
     foreign = load_timm(tmp_path, pretrained_cfg={"input_size": [3, 32, 32], "std": None})
     assert foreign.images == ImageSpec.pillow(32, crop=0.875, interpolation="bicubic", **IMAGENET)
-    assert foreign.notes == ("config.json does not say mean, std, crop_pct, interpolation: timm's defaults were taken",)
+    _, defaults = foreign.notes
+    assert defaults == "config.json does not say mean, std, crop_pct, interpolation: timm's defaults were taken"
 
 
 def test_assumptions_without_config_json_are_noted(tmp_path: Path) -> None:
@@ -80,7 +83,10 @@ def test_assumptions_without_config_json_are_noted(tmp_path: Path) -> None:
     assert foreign.images == ImageSpec.pillow(32, crop=0.9, interpolation="bicubic")
     preprocessing, architecture = foreign.notes
     assert "preprocessing was assumed" in preprocessing and "DeiT" in preprocessing
-    assert architecture == "assumed, as arrays do not tell: 2 heads, GELU erf, pooling 'token'"
+    assert architecture == (
+        "assumed, as arrays do not tell: 2 heads, GELU erf, pooling 'token', a square grid of 4x4 patches for images "
+        "of 32x32 pixels (image_size= says otherwise)"
+    )
     assert foreign.labels is None
     large = load_foreign(written(tmp_path, timm_vit(patches=30 * 30), name="large.pth"))
     assert large.images.crop == 1.0  # as timm's own models have it from 240 pixels on

@@ -59,7 +59,7 @@ def test_queries_without_bias_and_gated_mlps_are_named(tmp_path: Path) -> None:
         ({"qkv_bias": False}, "qkv_bias False"),
         ({"num_channels": 1}, "num_channels 1"),
         ({"pooler_act": "relu"}, "pooler_act 'relu'"),
-        ({"hidden_size": "wide"}, "hidden_size: Input should be a valid integer"),
+        ({"hidden_size": "wide"}, "hidden_size: must be a number, not 'wide'"),
         ({"num_hidden_layers": 3}, "missing: vit.encoder.layer.2."),
         ({"image_size": 64}, "vit.embeddings.position_embeddings is 1x17x128, expected 1x65x128"),
     ],
@@ -149,11 +149,12 @@ def test_other_files_and_folders(tmp_path: Path) -> None:
     message = refusal(written(tmp_path, {"conv1.weight": torch.zeros(2)}))
     assert "not the arrays of a timm ViT or Mixer or an HF ViT (they begin with conv1.weight)" in message
     assert "needs its config.json" in refusal(written(tmp_path, hf_vit()))
-    assert "known are .safetensors" in refusal(tmp_path / "model.h5")
+    (tmp_path / "model.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
+    assert "is an HDF5 file, as Keras writes (.h5, .keras), not weights: give .safet" in refusal(tmp_path / "model.h5")
     assert "no such file" in refusal(tmp_path / "absent.safetensors")
     (tmp_path / "empty").mkdir()
     assert "none of model.safetensors" in refusal(tmp_path / "empty")
     (tmp_path / "config.json").write_text("{")
-    assert "config.json: not a readable JSON file" in refusal(tmp_path)
+    assert "config.json is no JSON" in refusal(tmp_path)
     (tmp_path / "config.json").write_text("[]")
     assert "config.json: Input should be a valid dictionary" in refusal(tmp_path)

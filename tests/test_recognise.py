@@ -17,8 +17,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from vitsmith.contents import content_of
-from vitsmith.errors import InputError
+from tests.foreign_files import TIMM_CONFIG, written
+from tests.foreign_reference import timm_vit
+from tests.tiny import VIT, tiny_lit, tiny_model
+from vitsmith import load, save
+from vitsmith.contents import content_of, not_weights
+from vitsmith.errors import InputError, WeightsError
+from vitsmith.train.lit.vocabulary import read_vocabulary
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 346293852\n"
 HTML = b"\n <!DOCTYPE html>\n<html><head><title>Sign in</title></head></html>"
@@ -75,7 +80,7 @@ def test_what_lies_in_the_place_of_weights_is_named(tmp_path: Path, case: str) -
     data, what = FOREIGN[case]
     (tmp_path / "weights").write_bytes(data)
     found = content_of(tmp_path / "weights")
-    assert found.what.startswith(what) and found.advice
+    assert found.what.startswith(what) and not_weights(found).startswith(f"is {what}")
     assert found.kind not in ("safetensors", "npz", "torch", "index", "text")
 
 
@@ -121,3 +126,91 @@ def test_only_regular_files_are_opened(tmp_path: Path) -> None:
             content_of(path)
     with pytest.raises(InputError, match="no such file"):
         content_of(tmp_path / "absent")
+
+
+# --- the doors -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", FOREIGN)
+@pytest.mark.parametrize("name", ["model.safetensors", "B_16.npz", "weights.pth", "weights"])
+def test_load_says_what_it_was_given(tmp_path: Path, case: str, name: str) -> None:
+    data, what = FOREIGN[case]
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(WeightsError) as refused:
+        load(tmp_path / name)
+    assert str(refused.value).startswith(f"{tmp_path / name} is {what}") and "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["weights.pth.tar", "WEIGHTS.PTH", "weights", "weights.npz", "weights.safetensors"])
+@pytest.mark.parametrize("zipped", [True, False])
+def test_torch_files_load_whatever_they_are_called(tmp_path: Path, name: str, zipped: bool) -> None:
+    torch.save(timm_vit(), tmp_path / name, _use_new_zipfile_serialization=zipped)
+    bundle = load(tmp_path / name)
+    assert torch.equal(bundle.model.head.weight, timm_vit()["head.weight"])
+    assert ("the file has no checksums" in " ".join(bundle.provenance.notes)) is not zipped
+
+
+@pytest.mark.parametrize("name", ["A.SAFETENSORS", "a", "a.npz", "a.bin"])
+def test_safetensors_load_whatever_they_are_called(tmp_path: Path, name: str) -> None:
+    save_file(timm_vit(), tmp_path / name)
+    bundle = load(tmp_path / name)
+    assert torch.equal(bundle.model.head.weight, timm_vit()["head.weight"])
+    told = f"{name} holds a .safetensors file, whatever its name says" in bundle.provenance.notes
+    assert told is not name.endswith(".SAFETENSORS")
+
+
+@pytest.mark.parametrize("name", ["A.NPZ", "a", "a.safetensors"])
+def test_npz_load_whatever_they_are_called(tmp_path: Path, name: str) -> None:
+    model = tiny_model(VIT)
+    save(model, tmp_path / "whole.npz", format="npz")
+    (tmp_path / "whole.npz").rename(tmp_path / name)
+    bundle = load(tmp_path / name)
+    assert torch.equal(bundle.model.head.weight, model.head.weight)
+    assert any("holds an .npz file" in note for note in bundle.provenance.notes) is (name != "A.NPZ")
+
+
+def test_folders_without_a_description_say_what_is_in_them(tmp_path: Path) -> None:
+    save_file(timm_vit(), tmp_path / "part-1.safetensors")
+    with pytest.raises(WeightsError, match=r"nor config\.json .*; give one of its files: part-1\.safetensors$"):
+        load(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(TIMM_CONFIG))
+    with pytest.raises(WeightsError, match=r"it has part-1\.safetensors: give a file of weights that is whole"):
+        load(tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(WeightsError, match=r"nor config\.json \(a timm or HF model\)$"):
+        load(tmp_path / "empty")
+
+
+def test_which_of_two_weights_was_read_is_told(tmp_path: Path) -> None:
+    written(tmp_path, timm_vit(), TIMM_CONFIG)
+    torch.save({}, tmp_path / "pytorch_model.bin")
+    notes = load(tmp_path).provenance.notes
+    assert "model.safetensors was read, pytorch_model.bin beside it was not" in notes
+
+
+@pytest.mark.parametrize("part", ["lfs", "html", "gzip"])
+def test_a_part_of_an_index_that_is_something_else_is_named(tmp_path: Path, part: str) -> None:
+    state = timm_vit()
+    (tmp_path / "config.json").write_text(json.dumps(TIMM_CONFIG))
+    save_file(state, tmp_path / "model-1.safetensors")
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": dict.fromkeys(state, "model-1.safetensors")}))
+    assert torch.equal(load(tmp_path).model.head.weight, state["head.weight"])
+    (tmp_path / "model-1.safetensors").write_bytes(FOREIGN[part][0])
+    with pytest.raises(WeightsError, match=rf"model-1\.safetensors is {FOREIGN[part][1]}"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("case", ["lfs", "html", "json", "empty", "zip", "gzip"])
+def test_a_vocabulary_that_is_something_else_is_named(tmp_path: Path, case: str) -> None:
+    save(tiny_lit(released=True), tmp_path / "lit.npz", format="npz")
+    (tmp_path / "lit.txt").write_bytes(FOREIGN[case][0])
+    for read in (lambda: load(tmp_path / "lit.npz"), lambda: read_vocabulary(str(tmp_path / "lit.txt"))):
+        with pytest.raises(InputError, match=rf"lit\.txt is not a vocabulary: it is {FOREIGN[case][1]}"):
+            read()
+
+
+@pytest.mark.parametrize("source", ["C:\\models\\B_16.npz", "C:\\models\\B_16", "models\\B_16", "a" * 5000, "a\0b.npz"])
+def test_paths_that_are_not_there_are_no_names_of_models(source: str) -> None:
+    with pytest.raises(InputError, match=r"no such file or folder|name too long|File name too long"):
+        load(source)

@@ -67,7 +67,7 @@ def test_parts_are_read_as_one(tmp_path: Path) -> None:
         ('{"weight_map": {"a": 3}}', "the same folder"),
         ('{"weight_map": ["a"]}', "not an index"),
         ("{}", "not an index"),
-        ("hello", "not an index"),
+        ("hello", "no JSON"),
     ],
 )
 def test_a_wrong_index_is_refused(tmp_path: Path, text: str, told: str) -> None:
@@ -157,8 +157,8 @@ def test_truncated_safetensors_are_refused(tmp_path: Path, length: int) -> None:
 def test_other_files_are_refused(tmp_path: Path) -> None:
     page = tmp_path / "page.pth"
     page.write_text("<html>404 not found</html>")
-    assert "not a complete file" in refusal(TorchFile, page)
-    assert "not a complete .safetensors" in refusal(SafetensorsFile, page)
+    assert "is an HTML page" in refusal(TorchFile, page)
+    assert "is an HTML page" in refusal(SafetensorsFile, page)
     for kind in (TorchFile, SafetensorsFile):
         assert "no such file" in refusal(kind, tmp_path / "absent")
 

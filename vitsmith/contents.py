@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vitsmith.errors import InputError
-from vitsmith.regular_files import open_regular
+from vitsmith.regular_files import open_regular, read_regular
 
 _HEAD = 4096
-_WEIGHTS = "give the weights themselves as .safetensors, .npz or a .pth of torch.save"
 _DOWNLOAD = "the download brought no file: fetch it again, with the address of the file itself"
 _UNPACK = "unpack it, and give what is in it"
 
@@ -45,7 +44,7 @@ _XML = Content("xml", "an XML document, as servers send for errors", _DOWNLOAD)
 _JSON = Content("json", "a JSON document", _DOWNLOAD)
 _EMPTY = Content("empty", "empty", "download or copy it again")
 _SPARSE = Content("zeros", "full of zeros", "download or copy it again")
-_UNKNOWN = Content("unknown", "no kind of file that vitsmith knows", _WEIGHTS)
+_UNKNOWN = Content("unknown", "of a kind that vitsmith does not know")
 
 SAFETENSORS = Content("safetensors", "a .safetensors file")
 NPZ = Content("npz", "an .npz of NumPy")
@@ -60,28 +59,28 @@ _MAGIC = (
     (b"\x28\xb5\x2f\xfd", Content("zstd", "a Zstandard archive", _UNPACK)),
     (b"7z\xbc\xaf\x27\x1c", Content("7z", "a 7-Zip archive", _UNPACK)),
     (b"Rar!", Content("rar", "a RAR archive", _UNPACK)),
-    (b"\x89HDF\r\n\x1a\n", Content("hdf5", "an HDF5 file, as Keras writes (.h5, .keras)", _WEIGHTS)),
-    (b"GGUF", Content("gguf", "a GGUF file of llama.cpp", _WEIGHTS)),
+    (b"\x89HDF\r\n\x1a\n", Content("hdf5", "an HDF5 file, as Keras writes (.h5, .keras)")),
+    (b"GGUF", Content("gguf", "a GGUF file of llama.cpp")),
     (b"\x93NUMPY", Content("npy", "one .npy array", "give the .npz or .safetensors with all arrays of the model")),
-    (b"\xff\xd8\xff", Content("image", "a JPEG image", _WEIGHTS)),
-    (b"\x89PNG\r\n\x1a\n", Content("image", "a PNG image", _WEIGHTS)),
-    (b"%PDF-", Content("pdf", "a PDF document", _WEIGHTS)),
-    (b"SQLite format 3\0", Content("sqlite", "an SQLite database", _WEIGHTS)),
-    (b"PAR1", Content("parquet", "a Parquet table", _WEIGHTS)),
-    (b"\x7fELF", Content("elf", "an executable", _WEIGHTS)),
-    (b"MZ", Content("exe", "a Windows executable", _WEIGHTS)),
+    (b"\xff\xd8\xff", Content("image", "a JPEG image")),
+    (b"\x89PNG\r\n\x1a\n", Content("image", "a PNG image")),
+    (b"%PDF-", Content("pdf", "a PDF document")),
+    (b"SQLite format 3\0", Content("sqlite", "an SQLite database")),
+    (b"PAR1", Content("parquet", "a Parquet table")),
+    (b"\x7fELF", Content("elf", "an executable")),
+    (b"MZ", Content("exe", "a Windows executable")),
 )
 _MAGIC_AT = (
-    (4, b"TFL3", Content("tflite", "a TensorFlow Lite program (.tflite)", _WEIGHTS)),
+    (4, b"TFL3", Content("tflite", "a TensorFlow Lite program (.tflite)")),
     (4, b"ET", Content("pte", "an ExecuTorch program (.pte)", "give the bundle folder that it belongs to")),
     (257, b"ustar", Content("tar", "a tar archive", _UNPACK)),
-    (-8, struct.pack("<Q", 0xDB4775248B80FB57), Content("tf", "the index of a TensorFlow checkpoint", _WEIGHTS)),
+    (-8, struct.pack("<Q", 0xDB4775248B80FB57), Content("tf", "the index of a TensorFlow checkpoint")),
 )
 
 # What has no mark at its beginning and is known by its name only, once nothing else was recognised.
 _BY_SUFFIX = {
-    ".msgpack": Content("msgpack", "a msgpack file of Flax", _WEIGHTS),
-    ".pb": Content("pb", "a TensorFlow graph (.pb)", _WEIGHTS),
+    ".msgpack": Content("msgpack", "a msgpack file of Flax"),
+    ".pb": Content("pb", "a TensorFlow graph (.pb)"),
     ".onnx": Content("onnx", "an ONNX program", "give the bundle folder that it belongs to"),
 }
 
@@ -104,6 +103,26 @@ def content_of(path: Path) -> Content:
     if found is None and path.name.endswith(".json"):
         return _JSON
     return found or _BY_SUFFIX.get(path.suffix.lower()) or (_TEXT if _is_text(head) else _UNKNOWN)
+
+
+def not_weights(content: Content) -> str:
+    """'is an HDF5 file, not weights: give .safetensors, .npz or a .pth of torch.save'."""
+    advice = content.advice or "give .safetensors, .npz or a .pth of torch.save"
+    return f"is {content.what}, not weights: {advice}"
+
+
+def read_words(path: Path, what: str, *, largest: int = 256 << 20) -> bytes:
+    """The bytes of a file of words, names or pieces, which messages call `what`. Raises InputError.
+
+    A SentencePiece model is not text, so that only what is known to be something else is refused.
+    """
+    found = content_of(path)
+    if found.kind not in ("text", "unknown"):
+        raise InputError(f"{path} is not {what}: it {found.told}")
+    try:
+        return read_regular(path, largest=largest)
+    except OSError as error:
+        raise InputError(f"cannot read {what}, {path}: {error.strerror or error}") from None
 
 
 def mistaken_text(head: bytes) -> Content | None:
@@ -161,7 +180,7 @@ def _zip(path: Path, head: bytes) -> Content | None:
     if "data.pkl" in inner:
         return TORCH
     if "model.weights.h5" in names:
-        return Content("keras", "a Keras model (.keras)", _WEIGHTS)
+        return Content("keras", "a Keras model (.keras)")
     if names and all(name.endswith(".npy") for name in names):
         return NPZ
     if names and not any(name.endswith("/") or "." in name for name in names):

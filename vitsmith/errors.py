@@ -107,3 +107,12 @@ def suggestion(name: str, known: Iterable[str], *, aliases: Mapping[str, str] | 
         return "did you mean " + " or ".join(close) + "?"
     more = f", ... ({len(listed)} in all)" if len(listed) > 12 else ""
     return "known are " + ", ".join(listed[:12]) + more
+
+
+def shown(value: object, most: int = 60) -> str:
+    """A value as messages show it: its repr, cut where it is long."""
+    try:
+        text = repr(value[: most + 1] if isinstance(value, str | bytes) else value)
+    except RecursionError:
+        return f"a deeply nested {type(value).__name__}"
+    return text if len(text) <= most + 2 else f"{text[:most]}..."

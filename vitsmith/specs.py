@@ -8,12 +8,59 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
+from vitsmith.errors import shown
 from vitsmith.names import can_be_written, tell_apart, wrong_name
 
-PositiveInt = Annotated[int, Field(gt=0)]
-Triple = tuple[float, float, float]
+
+def _number(value: Any) -> Any:
+    """Pydantic would read True as 1 and '12' as 12."""
+    if isinstance(value, bool | str | bytes):
+        raise ValueError(f"must be a number, not {shown(value)}")
+    return value
+
+
+Number = BeforeValidator(_number)
+"""For fields that take numbers and nothing that merely looks like one."""
+PositiveInt = Annotated[int, Field(gt=0), Number]
+Pixels = Annotated[int, Field(gt=0, le=32_768), Number]
+"""A side of an image; the limit is far beyond what attention over patches can hold."""
+Finite = Annotated[float, Field(allow_inf_nan=False), Number]
+Triple = tuple[Finite, Finite, Finite]
+
+_MOST_TOLD = 10
+
+
+def mistakes_in(error: ValidationError, *, skip: int = 0) -> str:
+    """Every mistake in one line, as "mean.2: Input should be a valid number (got 'x')"; of very many the first ten.
+
+    `skip` leaves out so many parts at the beginning of each place.
+    """
+    told = []
+    for mistake in error.errors()[:_MOST_TOLD]:
+        where = ".".join(_part(part) for part in mistake["loc"][skip:])
+        what = mistake["msg"].removeprefix("Value error, ")
+        plain = mistake["type"] == "value_error" or isinstance(mistake["input"], dict)
+        got = "" if plain else f" (got {shown(mistake['input'])})"
+        told.append(f"{where}: {what}{got}" if where else what)
+    if (left := error.error_count() - _MOST_TOLD) > 0:
+        told.append(f"and {left} more")
+    return "; ".join(told)
+
+
+def _part(part: int | str) -> str:
+    return str(part) if isinstance(part, int) or part.isidentifier() else shown(part)
+
 
 AS_FOUND = "as found"
 """Context of pydantic for what is read from files: names of classes that we would not make are kept."""
@@ -32,11 +79,11 @@ class ImageSpec(Frozen):
     `(pixel / 255 - mean) / std`.
     """
 
-    size: tuple[PositiveInt, PositiveInt] = Field(description="(height, width) of the model's input, in pixels")
+    size: tuple[Pixels, Pixels] = Field(description="(height, width) of the model's input, in pixels")
     resize: Literal["squash", "shorter"] = Field(
         "squash", description="'squash' ignores the aspect ratio; 'shorter' keeps it and crops the centre"
     )
-    crop: float = Field(
+    crop: Finite = Field(
         1.0, gt=0, le=1, description="with 'shorter': side of the centre crop as a share of the resized shorter side"
     )
     interpolation: Literal["bilinear", "bicubic", "lanczos"] = "bilinear"
@@ -150,7 +197,9 @@ class ProgramSpec(Frozen):
         "fp32", description="of the products; 'fp16' leaves LayerNorm and softmax in float32"
     )
     rest: Literal["fp32", "bf16"] = Field("fp32", description="with int8: what everything not quantised is computed in")
-    batch: PositiveInt | None = Field(None, description="the one batch size it runs; None: any")
+    batch: Annotated[PositiveInt, Field(le=65_536)] | None = Field(
+        None, description="the one batch size it runs; None: any"
+    )
     pixels: bool = Field(
         False, description="takes uint8 (batch, height, width, 3) of the right size and normalises by itself"
     )
@@ -170,8 +219,8 @@ class ProgramSpec(Frozen):
 class Similarity(Frozen):
     """What the cosine of an image and a text becomes before softmax or sigmoid: `temperature * cosine + bias`."""
 
-    temperature: float = Field(gt=0, description="0 would make all scores equal")
-    bias: float | None = Field(None, description="of models trained with the sigmoid loss (arXiv 2303.15343)")
+    temperature: Finite = Field(gt=0, description="0 would make all scores equal")
+    bias: Finite | None = Field(None, description="of models trained with the sigmoid loss (arXiv 2303.15343)")
 
 
 PLACE = "{}"

@@ -37,6 +37,8 @@ class Task:
     goal: str
     batches: tuple[int, ...]
     """Ascending: the peak of a batch then holds nothing that a larger one needed."""
+    image_size: tuple[int, int] | None = None
+    """(height, width), which `load` cannot tell of some checkpoints."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,7 @@ def measure_here(task: Task, bare: int, report: Callable[[dict[str, int]], None]
     from vitsmith.engines.registry import Settings
     from vitsmith.weights.checkpoints import load
 
-    bundle = load(task.model)
+    bundle = load(task.model, image_size=task.image_size)
     goal: Any = task.goal
     settings = Settings(threads=task.threads, precision=task.precision, goal=goal, measure=True)
     engine = open_checked(bundle, task.engine, settings)
@@ -155,7 +157,8 @@ def main(text: str) -> None:
         answers.flush()
 
     fields = json.loads(text)
-    task = Task(**fields | {"batches": tuple(fields["batches"])})
+    size = fields["image_size"] and tuple(fields["image_size"])
+    task = Task(**fields | {"batches": tuple(fields["batches"]), "image_size": size})
     from vitsmith.errors import VitsmithError
 
     try:

@@ -130,7 +130,8 @@ def _peaks() -> dict[str, Peak]:
 
 def _measure_memory(opening: Opening, wishes: Wishes, found: _Found) -> None:
     one = opening.contender
-    task = Task(one.subject.model, one.engine, one.precision, wishes.threads, opening.goal, opening.batches)
+    size = one.subject.bundle.config.image_size
+    task = Task(one.subject.model, one.engine, one.precision, wishes.threads, opening.goal, opening.batches, size)
     for batch, memory in measure_memory(task).items():
         if isinstance(memory, Died):
             found.fails(one, [batch], memory.reason)

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vitsmith.cli.checkpoint import ImageSizeOption, open_model
 from vitsmith.cli.output import JsonOption, print_json, print_table, progress, say
 
 if TYPE_CHECKING:
     from vitsmith.benchmark.contenders import Contender, Subject
     from vitsmith.benchmark.rows import Benchmark, Row
     from vitsmith.benchmark.session import Material, Wishes
+    from vitsmith.weights.bundle import Bundle
 
 BATCHES = (1, 8)
 
@@ -36,6 +38,7 @@ def benchmark(
     threads: Annotated[int | None, typer.Option(min=1, help="Processor cores; default: all.")] = None,
     seconds: Annotated[float, typer.Option(min=0.01, help="Timed for each row, in five turns.")] = 5.0,
     record: Annotated[bool, typer.Option("--record", help="Write what was measured into the bundles.")] = False,
+    image_size: ImageSizeOption = "",
     out: Annotated[
         Path | None, typer.Option(help="Folder for numbers and plot; default runs/benchmark/<name>.")
     ] = None,
@@ -52,7 +55,7 @@ def benchmark(
         raise InputError("--split chooses a part of --data: give that too")
     if out is not None:
         check_writable(out / "benchmark.json")
-    subjects = _load(models, record)
+    subjects = _load(models, image_size, record)
     chosen = [contenders_of(subject, engine or [], precision or []) for subject in subjects]
     contenders = [one for its in chosen for one in its]
     require_some(contenders, subjects, engine or [])
@@ -74,13 +77,12 @@ def benchmark(
         raise InputError(f"nothing could be measured: {result.rows[0].reason}")
 
 
-def _load(models: list[str], record: bool) -> list[Subject]:
+def _load(models: list[str], image_size: str, record: bool) -> list[Subject]:
     """Each model with a name of its own."""
     from vitsmith.benchmark.contenders import Subject
     from vitsmith.errors import InputError
     from vitsmith.runs import model_name
     from vitsmith.weights.bundle_folder import is_bundle
-    from vitsmith.weights.checkpoints import load
 
     for model in models:
         if record and not is_bundle(model):
@@ -89,9 +91,16 @@ def _load(models: list[str], record: bool) -> list[Subject]:
             raise InputError(f"{model} is given twice: a model needs to be given once")
     names = [model_name(model) for model in models]
     return [
-        Subject(name if names.count(name) == 1 else model, model, load(model))
+        Subject(name if names.count(name) == 1 else model, model, _opened(model, image_size))
         for name, model in zip(names, models, strict=True)
     ]
+
+
+def _opened(model: str, image_size: str) -> Bundle:
+    """A size is for the checkpoints among the models: bundles have their own."""
+    from vitsmith.weights.bundle_folder import is_bundle
+
+    return open_model(model, "" if is_bundle(model) else image_size)
 
 
 def _material(subjects: list[Subject], images: list[str], data: str, split: str) -> Material:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vitsmith.cli.checkpoint import ImageSizeOption, open_model
 from vitsmith.cli.output import JsonOption, print_facts, print_json, print_table, say
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def compress(
     over: Annotated[str, typer.Option(help="What is searched over.")] = KINDS,
     steps: Annotated[int, typer.Option(min=0, help="Updates of distillation for each pruned model.")] = 300,
     most: Annotated[int, typer.Option(min=40, help="Held-out images that judge, at most.")] = 1000,
+    image_size: ImageSizeOption = "",
     labels: Annotated[Path | None, typer.Option(help="Names of the model's classes, one a line.")] = None,
     seed: Annotated[int, typer.Option(help="Decides the split and the distillation.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder for everything; default runs/compress/<name>.")] = None,
@@ -57,13 +59,11 @@ def compress(
     from vitsmith.compress.workshop import RealWorkshop
     from vitsmith.files import check_writable
     from vitsmith.runs import Run, model_name
-    from vitsmith.weights.checkpoints import load
-    from vitsmith.weights.labels import with_labels
 
     budget = Budget(max_drop, _milliseconds(latency), memory, size)
     space = _space(over)
     chosen = choose or (Choose.cheapest if budget.is_bounded else Choose.knee)
-    bundle = with_labels(load(model), labels)
+    bundle = open_model(model, image_size, labels=labels)
     material = labelled_material(bundle, data, seed=seed)
     material = replace(material, splits=replace(material.splits, val=spread(material.splits.val, most)))
     check_writable((out or Path("runs") / "compress") / "compress.json")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vitsmith.cli.checkpoint import ImageSizeOption, open_model
 from vitsmith.cli.engine import EngineOption, PrecisionOption, tell_choice
 from vitsmith.cli.output import JsonOption, print_facts, print_json, progress, say
 from vitsmith.cli.predict import expand
@@ -45,6 +46,7 @@ def embed(
     batch: Annotated[int, typer.Option(min=1, help="Images computed at once.")] = 32,
     engine: EngineOption = "auto",
     precision: PrecisionOption = "auto",
+    image_size: ImageSizeOption = "",
     vocabulary: VocabularyOption = None,
     retry: Annotated[bool, typer.Option("--retry", help="Try again what could not be read before.")] = False,
     json: JsonOption = False,
@@ -57,12 +59,11 @@ def embed(
     from vitsmith.errors import InputError, Interrupted
     from vitsmith.retrieval.build import space_of
     from vitsmith.retrieval.writer import IndexWriter
-    from vitsmith.weights.checkpoints import load
 
     kind = "texts" if texts else "images"
     folder = _place(out)
     sources = _sources(inputs or [], texts)
-    bundle = load(model, headless=True, vocabulary=vocabulary)
+    bundle = open_model(model, image_size, headless=True, vocabulary=vocabulary)
     encoder = Encoder(bundle, engine, batch_size=batch, precision=precision)
     tell_choice(encoder.engine)
     cut = tell_cut(encoder, sources) if texts else 0

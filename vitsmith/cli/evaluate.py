@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vitsmith.cli.checkpoint import ImageSizeOption, open_model
 from vitsmith.cli.engine import EngineOption, PrecisionOption, tell_choice
 from vitsmith.cli.output import JsonOption, print_facts, print_json, print_table, progress, say
 from vitsmith.cli.zeroshot import TemplatesOption, VocabularyOption, open_classifier
@@ -43,6 +44,7 @@ def evaluate(
         Path | None, typer.Option(help="Names of the classes, one a line; with --zeroshot words may follow a tab.")
     ] = None,
     vocabulary: VocabularyOption = None,
+    image_size: ImageSizeOption = "",
     record: Annotated[bool, typer.Option("--record", help="Write the scores into the bundle.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for scores and plots; default runs/evaluate/<name>.")] = None,
     json: JsonOption = False,
@@ -58,8 +60,9 @@ def evaluate(
     if record and not is_bundle(model):
         raise InputError(f"--record writes scores into a bundle, and {model} is none on disk: save it as one first")
     options = {"engine": engine, "batch_size": batch, "precision": precision}
+    opening = {"image_size": image_size, "vocabulary": vocabulary}
     if retrieval:
-        _evaluate_retrieval(model, data, split, vocabulary, options, record=record, out=out, json=json)
+        _evaluate_retrieval(model, data, split, opening, options, record=record, out=out, json=json)
         return
 
     from vitsmith.data.datasets import open_labelled
@@ -70,11 +73,11 @@ def evaluate(
     samples, name = open_labelled(data, split, tell=say)
     how: dict[str, Any] = {}
     if zeroshot:
-        classifier, how = _zeroshot(model, samples, templates, labels, vocabulary, options)
+        classifier, how = _zeroshot(model, samples, templates, labels, opening, options)
         bundle, opened = classifier.encoder.bundle, classifier.encoder.engine
         name += f", zero-shot with {templates}" if templates else ", zero-shot"
     else:
-        classifier = _predictor(model, labels, vocabulary, options)
+        classifier = _predictor(model, labels, opening, options)
         bundle, opened = classifier.bundle, classifier.engine
     tell_choice(opened)
     with progress(unit="images") as bar:
@@ -94,12 +97,10 @@ def evaluate(
         say(f"scores written to {folder.folder}")
 
 
-def _predictor(model: str, labels: Path | None, vocabulary: Path | None, options: dict[str, Any]) -> Any:
+def _predictor(model: str, labels: Path | None, opening: dict[str, Any], options: dict[str, Any]) -> Any:
     from vitsmith.predict import Predictor
-    from vitsmith.weights.checkpoints import load
-    from vitsmith.weights.labels import with_labels
 
-    return Predictor(with_labels(load(model, vocabulary=vocabulary), labels), **options)
+    return Predictor(open_model(model, labels=labels, **opening), **options)
 
 
 def _zeroshot(
@@ -107,14 +108,14 @@ def _zeroshot(
     samples: Samples,
     templates: str,
     labels: Path | None,
-    vocabulary: Path | None,
+    opening: dict[str, Any],
     options: dict[str, Any],
 ) -> tuple[Any, dict[str, Any]]:
     """The classifier, and what a score needs to say of it. Without labels the classes are the data's own."""
     from vitsmith.zeroshot.words import read_word_file, words_of
 
     words = read_word_file(str(labels)) if labels is not None else words_of(samples.classes)
-    classifier = open_classifier(model, words, templates, vocabulary, options=options)
+    classifier = open_classifier(open_model(model, **opening), words, templates, options=options)
     return classifier, {"templates": list(classifier.templates), "cut": list(classifier.cut)}
 
 
@@ -122,7 +123,7 @@ def _evaluate_retrieval(
     model: str,
     data: str,
     split: str,
-    vocabulary: Path | None,
+    opening: dict[str, Any],
     options: dict[str, Any],
     *,
     record: bool,
@@ -134,10 +135,9 @@ def _evaluate_retrieval(
     from vitsmith.evaluate.retrieval import evaluate_retrieval
     from vitsmith.runs import Run, model_name
     from vitsmith.weights.bundle_folder import record_measurements
-    from vitsmith.weights.checkpoints import load
 
     samples, name = open_caption_samples(data, split, tell=say)
-    encoder = Encoder(load(model, vocabulary=vocabulary), **options)
+    encoder = Encoder(open_model(model, **opening), **options)
     tell_choice(encoder.engine)
     with progress(unit="images") as bar:
         task = bar.add_task("embedding", total=len(samples), note="")

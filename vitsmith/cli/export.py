@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vitsmith.cli.checkpoint import ImageSizeOption, open_model
 from vitsmith.cli.output import JsonOption, print_facts, print_json, say
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def export(
     pixels: Annotated[
         bool, typer.Option("--pixels", help="The program takes uint8 pixels and normalises by itself.")
     ] = False,
+    image_size: ImageSizeOption = "",
     out: Annotated[Path | None, typer.Option(help="Where to write; default runs/export/<name>-<target>.")] = None,
     images: Annotated[
         list[str] | None, typer.Option(help="Files or folders of your images for the gate; may be repeated.")
@@ -71,7 +73,7 @@ def export(
     from vitsmith.export.targets import check, export
     from vitsmith.runs import model_name
     from vitsmith.specs import ProgramSpec
-    from vitsmith.weights.checkpoints import load, save
+    from vitsmith.weights.checkpoints import save
     from vitsmith.zeroshot.words import read_words
 
     if to is To.npz and (images or data):
@@ -83,7 +85,7 @@ def export(
     if out is not None:
         out = out.with_name(f"{out.name}.npz") if to is To.npz and out.suffix != ".npz" else out
         _check_out(out, to, force)
-    bundle = load(model)
+    bundle = open_model(model, image_size)
     spec = ProgramSpec(precision=precision.value, batch=batch, pixels=pixels)
     check(bundle, to.value, spec)
     if bundle.program != "torch" and (images or data):

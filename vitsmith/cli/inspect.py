@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vitsmith.cli.checkpoint import ImageSizeOption, parse_size
 from vitsmith.cli.output import JsonOption, print_facts, print_json, print_table
 
 if TYPE_CHECKING:
@@ -16,20 +16,15 @@ if TYPE_CHECKING:
 def inspect(
     source: Annotated[str, typer.Argument(help="A bundle folder, or weights: .npz, .safetensors, .pth.")],
     arrays: Annotated[bool, typer.Option("--arrays", help="List every array with its shape.")] = False,
+    image_size: ImageSizeOption = "",
     json: JsonOption = False,
 ) -> None:
     """Show what is inside a bundle or a checkpoint, and check that it is whole."""
     from vitsmith.engines.base import open_engine
-    from vitsmith.weights.checkpoints import load
 
-    path = Path(source)
-    if path.suffix == ".npz" and path.is_file():
-        bundle, head = _inspect_npz(path)
-    else:
-        bundle = load(source)
-        if bundle.folder is not None:
-            open_engine(bundle)  # checks the golden examples too
-        head = _head(bundle)
+    bundle, head = _inspect(source, parse_size(image_size))
+    if bundle.folder is not None:
+        open_engine(bundle)  # checks the golden examples too
     facts = _facts(bundle, head)
     shapes = _shapes(bundle) if arrays else {}
     if json:
@@ -50,18 +45,18 @@ def inspect(
         print_table(("array", "shape"), [(name, "x".join(map(str, shape))) for name, shape in shapes.items()])
 
 
-def _inspect_npz(path: Path) -> tuple[Bundle, str]:
-    """A released file, also one whose head cannot be used for prediction; that is said instead."""
+def _inspect(source: str, size: int | tuple[int, int] | None) -> tuple[Bundle, str]:
+    """Also a checkpoint whose head cannot be used for prediction; that is said instead."""
     from vitsmith.errors import WeightsError
     from vitsmith.weights.checkpoints import load
 
     try:
-        bundle = load(path)
+        bundle = load(source, image_size=size)
         return bundle, _head(bundle)
     except WeightsError as error:
         if "head" not in str(error):
             raise
-        return load(path, headless=True), f"not usable for prediction: {error}"
+        return load(source, image_size=size, headless=True), f"not usable for prediction: {error}"
 
 
 def _head(bundle: Bundle) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vitsmith.cli.checkpoint import ImageSizeOption, open_model
 from vitsmith.cli.output import JsonOption, print_facts, print_json, print_table, say
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def merge(
     min_speedup: Annotated[
         float, typer.Option(min=0, help="It must be faster than this, for one image or in batches of 16.")
     ] = 1.05,
+    image_size: ImageSizeOption = "",
     labels: Annotated[Path | None, typer.Option(help="Names of the model's classes, one a line.")] = None,
     vocabulary: Annotated[Path | None, typer.Option(help="Of a LiT checkpoint: the tokenizer's file.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Decides which images search and which judge.")] = 0,
@@ -62,8 +64,6 @@ def merge(
     from vitsmith.compress.schedules import Wish
     from vitsmith.errors import InputError
     from vitsmith.runs import check_place, model_name
-    from vitsmith.weights.checkpoints import load
-    from vitsmith.weights.labels import with_labels
 
     if data and images:
         raise InputError("--data and --images both say which images judge: give one of them")
@@ -71,7 +71,7 @@ def merge(
         raise InputError("--split chooses a part of --data: give that too")
     wish = Wish(schedule.value, ratio, tokens)
     check_place("merge", out, force=force)
-    bundle = with_labels(load(model, vocabulary=vocabulary), labels)
+    bundle = open_model(model, image_size, labels=labels, vocabulary=vocabulary)
     check_mergeable(bundle)
     photos = _photos(bundle, data, split, images or [], seed)
     for remark in photos.remarks:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vitsmith.cli.checkpoint import ImageSizeOption, open_model
 from vitsmith.cli.engine import EngineOption, PrecisionOption, tell_choice
 from vitsmith.cli.output import print_json_line, progress, say
 
@@ -42,6 +43,7 @@ def predict(
     engine: EngineOption = "auto",
     precision: PrecisionOption = "auto",
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first image that cannot be read.")] = False,
+    image_size: ImageSizeOption = "",
     labels: Annotated[Path | None, typer.Option(help="Names of the classes, one a line in order.")] = None,
     scaled_decoding: Annotated[
         bool,
@@ -51,14 +53,12 @@ def predict(
     """Classify images. Unreadable ones are reported, skipped, and make the exit code 2."""
     from vitsmith.errors import InputError
     from vitsmith.predict import Predictor
-    from vitsmith.weights.checkpoints import load
-    from vitsmith.weights.labels import with_labels
 
     if json and csv:
         raise InputError("--json and --csv exclude each other; choose one")
     style = Style.json if json else Style.csv if csv else Style.table
     sources = list(expand(images))
-    bundle = with_labels(load(model), labels)
+    bundle = open_model(model, image_size, labels=labels)
     if scaled_decoding:
         bundle.images = bundle.images.model_copy(update={"scaled_decoding": True})
     predictor = Predictor(bundle, engine, batch_size=batch, precision=precision)

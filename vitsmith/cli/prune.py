@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 
+from vitsmith.cli.checkpoint import ImageSizeOption, open_model
 from vitsmith.cli.output import JsonOption, print_facts, print_json, print_table, progress, say
 from vitsmith.cli.train import SetOption
 
@@ -48,6 +49,7 @@ def prune(
     lr: Annotated[float | None, typer.Option(help="Highest learning rate; default: by the model's width.")] = None,
     max_drop: Annotated[float, typer.Option(min=0, help="Points of top-1 (or agreement) it may lose.")] = 1.0,
     min_speedup: Annotated[float, typer.Option(min=0, help="Least gain in images/s, in batches of 16.")] = 1.05,
+    image_size: ImageSizeOption = "",
     labels: Annotated[Path | None, typer.Option(help="Names of the model's classes, one a line.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Decides split, order and crops.")] = 0,
     set_: SetOption = None,
@@ -62,13 +64,11 @@ def prune(
     from vitsmith.compress.sizes import Pruning, plan_sizes
     from vitsmith.errors import InputError
     from vitsmith.runs import check_place, model_name
-    from vitsmith.weights.checkpoints import load
-    from vitsmith.weights.labels import with_labels
 
     if bool(data) == bool(images):
         raise InputError("say what to prune by: labelled images with --data, or images without labels with --images")
     check_place("prune", out, force=force)
-    bundle = with_labels(load(model), labels)
+    bundle = open_model(model, image_size, labels=labels)
     wanted = Pruning(heads, mlp_width, tokens_mlp_width, depth, keep, method.value, calibration)
     check_prunable(bundle)
     plan_sizes(model_config(bundle), wanted)  # mistakes are told before an image is read

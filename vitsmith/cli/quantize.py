@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 
+from vitsmith.cli.checkpoint import ImageSizeOption, open_model
 from vitsmith.cli.output import JsonOption, print_facts, print_json, print_table, progress, say
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def quantize(
     batch: Annotated[int, typer.Option(min=1, help="Images at once where speed is measured.")] = 8,
     calibration: Annotated[int, typer.Option(min=1, max=300, help="Images that calibrate, at most.")] = 300,
     judges: Annotated[int, typer.Option(min=1, help="Images that judge, at most.")] = 1000,
+    image_size: ImageSizeOption = "",
     labels: Annotated[Path | None, typer.Option(help="Names of the model's classes, one a line.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Decides which images calibrate and which judge.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder of the run; default runs/quantize/<name>-<engine>.")] = None,
@@ -66,8 +68,6 @@ def quantize(
     from vitsmith.compress.quantized import RESULT, Settings, run_folder
     from vitsmith.errors import InputError
     from vitsmith.runs import check_place, model_name
-    from vitsmith.weights.checkpoints import load
-    from vitsmith.weights.labels import with_labels
 
     if not data and not images:
         raise InputError("int8 is calibrated on real images of your task: give --images FOLDER or --data DATA")
@@ -75,7 +75,7 @@ def quantize(
         raise InputError("--split chooses a part of --data: give that too")
     check_place("quantize", out, force=force)
     name = usual_engine() if engine is IntegerEngine.auto else engine.value
-    bundle = with_labels(load(model), labels)
+    bundle = open_model(model, image_size, labels=labels)
     check_quantizable(bundle, name)
     photos = _photos(bundle, data, split, images or [], Amounts(calibration, judges, seed))
     settings = Settings(name, Demands(max_drop, min_agreement, min_speedup, fastest), batch)

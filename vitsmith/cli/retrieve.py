@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vitsmith.cli.checkpoint import ImageSizeOption, open_model
 from vitsmith.cli.engine import EngineOption
 from vitsmith.cli.output import print_json_line, say
 from vitsmith.cli.zeroshot import VocabularyOption
@@ -39,6 +40,7 @@ def retrieve(
     ] = False,
     unfinished: Annotated[bool, typer.Option("--unfinished", help="Search an index that is still being made.")] = False,
     engine: EngineOption = "auto",
+    image_size: ImageSizeOption = "",
     vocabulary: VocabularyOption = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object a line, one for each query.")] = False,
 ) -> None:
@@ -57,7 +59,7 @@ def retrieve(
     program = _approximate(opened, build_approximate) if approximate or build_approximate else None
     if not (words or images):
         return
-    encoder = _open_encoder(opened, model, engine, vocabulary)
+    encoder = _open_encoder(opened, model, image_size, engine, vocabulary)
     vectors = _vectors(encoder, words, images)
     if program is not None and approximate:
         found = program.search(vectors, top)
@@ -78,14 +80,13 @@ def _words(queries: list[str]) -> list[str]:
     return words
 
 
-def _open_encoder(index: Index, model: str, engine: str, vocabulary: Path | None) -> Encoder:
+def _open_encoder(index: Index, model: str, image_size: str, engine: str, vocabulary: Path | None) -> Encoder:
     """The model of the index, or the one that is said to be. Raises InputError when it is another."""
     from vitsmith.encode import Encoder
     from vitsmith.errors import InputError
-    from vitsmith.weights.checkpoints import load
 
     try:
-        bundle = load(model or index.space.model, headless=True, vocabulary=vocabulary)
+        bundle = open_model(model or index.space.model, image_size, headless=True, vocabulary=vocabulary)
     except InputError as error:
         if model:
             raise

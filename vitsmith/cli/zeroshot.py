@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vitsmith.cli.checkpoint import ImageSizeOption, open_model
 from vitsmith.cli.engine import EngineOption, PrecisionOption, tell_choice
 from vitsmith.cli.output import progress, say
 from vitsmith.cli.predict import Style, Writer, expand, write_all
 
 if TYPE_CHECKING:
+    from vitsmith.weights.bundle import Bundle
     from vitsmith.zeroshot.classifier import ZeroShotClassifier
     from vitsmith.zeroshot.words import Words
 
@@ -53,6 +55,7 @@ def zeroshot(
     engine: EngineOption = "auto",
     precision: PrecisionOption = "auto",
     vocabulary: VocabularyOption = None,
+    image_size: ImageSizeOption = "",
     cache: Annotated[bool, typer.Option(help="Keep the embeddings of labels on disk for the next time.")] = True,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first image that cannot be read.")] = False,
 ) -> None:
@@ -66,7 +69,8 @@ def zeroshot(
     words = read_words(labels)
     sources = list(expand(images))
     options = {"engine": engine, "batch_size": batch, "precision": precision}
-    classifier = open_classifier(model, words, templates, vocabulary, scores=scores.value, cache=cache, options=options)
+    bundle = open_model(model, image_size, vocabulary=vocabulary)
+    classifier = open_classifier(bundle, words, templates, scores=scores.value, cache=cache, options=options)
     tell_choice(classifier.encoder.engine)
     if classifier.score_meaning == "cosine":
         say(
@@ -77,20 +81,17 @@ def zeroshot(
 
 
 def open_classifier(
-    model: str,
+    bundle: Bundle,
     words: Words,
     templates: str,
-    vocabulary: Path | None,
     *,
     options: dict[str, Any],
     scores: Any = "single",
     cache: bool = True,
 ) -> ZeroShotClassifier:
     """The classifier of a command line, with a bar while labels are embedded and a word on labels that were cut."""
-    from vitsmith.weights.checkpoints import load
     from vitsmith.zeroshot.classifier import ZeroShotClassifier
 
-    bundle = load(model, vocabulary=vocabulary)
     with _labels_bar(len(words)) as on_labels:
         classifier = ZeroShotClassifier(
             bundle,

@@ -11,10 +11,20 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from vitsmith.specs import Frozen, PositiveInt
+from vitsmith.specs import Finite, Frozen, Number, Pixels
 
-Rate = Annotated[float, Field(ge=0, lt=1)]
-Pair = tuple[PositiveInt, PositiveInt]
+Rate = Annotated[float, Field(ge=0, lt=1), Number]
+Pair = tuple[Pixels, Pixels]
+
+# Limits far beyond any published model (ViT-22B: width 6144, depth 48, mlp_width 24576), so that a damaged or hostile
+# number is told at once, before memory is taken for it.
+Width = Annotated[int, Field(gt=0, le=65_536), Number]
+Hidden = Annotated[int, Field(gt=0, le=1_048_576), Number]
+Depth = Annotated[int, Field(gt=0, le=1_000), Number]
+Length = Annotated[int, Field(gt=0, le=1_048_576), Number]
+Pieces = Annotated[int, Field(gt=0, le=10_000_000), Number]
+Classes = Annotated[int, Field(ge=0, le=10_000_000), Number]
+Eps = Annotated[Finite, Field(ge=0, lt=1)]
 Gelu = Literal["tanh", "erf"]
 Pooling = Literal["token", "gap", "unpooled", "token_unpooled"]
 
@@ -25,8 +35,8 @@ GROUPS = 32
 class ResNetConfig(Frozen):
     """The convolutional front of a hybrid: a stem, then bottleneck stages (models_resnet.py of the original)."""
 
-    stages: tuple[PositiveInt, ...] = Field((), description="bottleneck units per stage; () is the stem alone")
-    width_factor: float = Field(1.0, gt=0, description="the stem has 64 * width_factor channels")
+    stages: tuple[Depth, ...] = Field((), max_length=8, description="bottleneck units per stage; () is the stem alone")
+    width_factor: Finite = Field(1.0, gt=0, le=64, description="the stem has 64 * width_factor channels")
 
     @model_validator(mode="after")
     def _divisible(self) -> Self:
@@ -59,30 +69,30 @@ class ViTConfig(Frozen):
     """Vision Transformer, arXiv 2010.11929; a hybrid when `resnet` is given."""
 
     family: Literal["vit"] = "vit"
-    width: PositiveInt
-    depth: PositiveInt
-    heads: PositiveInt
-    head_width: PositiveInt | None = Field(
+    width: Width
+    depth: Depth
+    heads: Width
+    head_width: Width | None = Field(
         None, description="width of one head where it is not width / heads: of models whose heads were pruned"
     )
-    mlp_width: PositiveInt
+    mlp_width: Hidden
     patch: Pair = Field(description="(height, width) of a patch, in pixels or in positions of the ResNet's output")
     image_size: Pair = (224, 224)
-    classes: int = Field(1000, ge=0, description="0: no head, the pooled feature is the output")
+    classes: Classes = Field(1000, description="0: no head, the pooled feature is the output")
     pooling: Pooling = "token"
     class_token: bool = True
     distillation_token: bool = Field(
         False, description="DeiT's second token and head, which learn from a teacher (arXiv 2012.12877)"
     )
-    representation: PositiveInt | None = Field(None, description="width of the tanh layer before the head (pre_logits)")
+    representation: Width | None = Field(None, description="width of the tanh layer before the head (pre_logits)")
     resnet: ResNetConfig | None = None
     gelu: Gelu = "tanh"
-    norm_eps: float = 1e-6
+    norm_eps: Eps = 1e-6
     norm_after_pooling: bool = Field(False, description="timm's fc_norm: the final LayerNorm comes after the mean")
     dropout: Rate = 0.0
     attention_dropout: Rate = 0.0
     stochastic_depth: Rate = Field(0.0, description="rate of the last block; earlier blocks grow linearly from 0")
-    merge: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+    merge: tuple[Annotated[int, Field(ge=0), Number], ...] = Field(
         (), description="tokens that each block merges into others (arXiv 2210.09461), one number a block; () is none"
     )
 
@@ -157,15 +167,15 @@ class MixerConfig(Frozen):
     """MLP-Mixer, arXiv 2105.01601."""
 
     family: Literal["mixer"] = "mixer"
-    width: PositiveInt
-    depth: PositiveInt
-    tokens_mlp_width: PositiveInt
-    channels_mlp_width: PositiveInt
+    width: Width
+    depth: Depth
+    tokens_mlp_width: Hidden
+    channels_mlp_width: Hidden
     patch: Pair
     image_size: Pair = (224, 224)
-    classes: int = Field(1000, ge=0)
+    classes: Classes = 1000
     gelu: Gelu = "tanh"
-    norm_eps: float = 1e-6
+    norm_eps: Eps = 1e-6
     dropout: Rate = 0.0
     stochastic_depth: Rate = 0.0
 
@@ -192,17 +202,17 @@ class BertConfig(Frozen):
     """BERT text tower: post-norm, the first token pooled (flaxformer's BertEncoder)."""
 
     kind: Literal["bert"] = "bert"
-    width: PositiveInt
-    depth: PositiveInt
-    heads: PositiveInt
-    mlp_width: PositiveInt
-    vocabulary: PositiveInt = 30522
-    positions: PositiveInt = 512
-    segments: PositiveInt = 2
-    length: PositiveInt = Field(16, description="tokens per text")
-    classes: int = Field(768, ge=0, description="width of the projection; 0: none")
+    width: Width
+    depth: Depth
+    heads: Width
+    mlp_width: Hidden
+    vocabulary: Pieces = 30522
+    positions: Length = 512
+    segments: Length = 2
+    length: Length = Field(16, description="tokens per text")
+    classes: Classes = Field(768, description="width of the projection; 0: none")
     gelu: Gelu = "tanh"
-    norm_eps: float = 1e-12
+    norm_eps: Eps = 1e-12
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -217,15 +227,15 @@ class TextTransformerConfig(Frozen):
     """Plain pre-norm text tower, the last token pooled (models_lit.py of the original)."""
 
     kind: Literal["transformer"] = "transformer"
-    width: PositiveInt
-    depth: PositiveInt
-    heads: PositiveInt
-    mlp_width: PositiveInt
-    vocabulary: PositiveInt
-    length: PositiveInt = 16
-    classes: PositiveInt = Field(description="width of the projection")
+    width: Width
+    depth: Depth
+    heads: Width
+    mlp_width: Hidden
+    vocabulary: Pieces
+    length: Length = 16
+    classes: Width = Field(description="width of the projection")
     gelu: Gelu = "tanh"
-    norm_eps: float = 1e-6
+    norm_eps: Eps = 1e-6
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

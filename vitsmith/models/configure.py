@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from vitsmith.errors import ConfigError, suggestion
 from vitsmith.models.config import LiTConfig, ModelConfig
 from vitsmith.models.presets import find_preset
+from vitsmith.specs import mistakes_in
 
 _ANY_CONFIG: TypeAdapter[Any] = TypeAdapter(ModelConfig)
 
@@ -61,9 +62,4 @@ def parse_config(fields: dict[str, Any]) -> Any:
     try:
         return _ANY_CONFIG.validate_python(fields)
     except ValidationError as error:
-        told = []
-        for mistake in error.errors():
-            where = ".".join(str(part) for part in mistake["loc"][1:])
-            what = mistake["msg"].removeprefix("Value error, ")
-            told.append(f"{where}: {what} (got {mistake['input']!r})" if where else what)
-        raise ConfigError("; ".join(told)) from None
+        raise ConfigError(mistakes_in(error, skip=1)) from None

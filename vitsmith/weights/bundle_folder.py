@@ -13,7 +13,6 @@ model/
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -25,17 +24,28 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from vitsmith.data.split_record import SPLIT, write_split
 from vitsmith.errors import BundleError, OutputError
 from vitsmith.files import replacing_folder, sha256, write_text
-from vitsmith.json_text import to_json
+from vitsmith.json_text import read_json, to_json
 from vitsmith.models.build import Model, build
 from vitsmith.models.config import LiTConfig, ModelConfig, show_size
 from vitsmith.models.isolation import isolated
-from vitsmith.specs import AS_FOUND, ImageSpec, Labels, Measurement, ProgramSpec, Provenance, Similarity, TextSpec
+from vitsmith.specs import (
+    AS_FOUND,
+    ImageSpec,
+    Labels,
+    Measurement,
+    ProgramSpec,
+    Provenance,
+    Similarity,
+    TextSpec,
+    mistakes_in,
+)
 from vitsmith.weights.bundle import Bundle, Program, vocabulary_suffix
 from vitsmith.weights.card import model_card
 from vitsmith.weights.fill import require_finite_model
 from vitsmith.weights.golden import read_golden, write_golden
 
 FORMAT = 1
+_FLOATS = ("F64", "F32", "F16", "BF16")
 DESCRIPTION, GOLDEN, CARD, WEIGHTS = "bundle.json", "golden.safetensors", "README.md", "model.safetensors"
 
 
@@ -172,23 +182,31 @@ def read_weights(bundle: Bundle) -> Model:
 
     assert bundle.folder is not None
     path = bundle.folder / WEIGHTS
-    model = build(bundle.config, fresh=False)
-    parameters = dict(model.named_parameters())
+    skeleton = build(bundle.config, device="meta")
+    shapes = {name: tuple(parameter.shape) for name, parameter in skeleton.named_parameters()}
     try:
         with safe_open(path, framework="pt") as file, torch.no_grad():
-            if set(file.keys()) != set(parameters):
-                differing = sorted(set(file.keys()) ^ set(parameters))
-                raise BundleError(f"{path}: arrays do not fit bundle.json: {', '.join(differing[:5])}")
-            for name, parameter in parameters.items():
-                array = file.get_tensor(name)
-                found, expected = tuple(array.shape), tuple(parameter.shape)
-                if found != expected:  # which copy_ might broadcast
-                    raise BundleError(f"{path}: {name} is {show_size(found)}, expected {show_size(expected)}")
-                parameter.copy_(array)
+            _check_shapes(file, shapes, path)  # before memory is taken for what bundle.json claims
+            model = skeleton.to_empty(device="cpu")
+            for name, parameter in model.named_parameters():
+                parameter.copy_(file.get_tensor(name))
     except (SafetensorError, OSError, RuntimeError) as error:
         raise BundleError(f"{path} cannot be read ({error}); copy the bundle again") from None
     require_finite_model(model, str(path))
     return model.eval()
+
+
+def _check_shapes(file: Any, shapes: dict[str, tuple[int, ...]], path: Path) -> None:
+    """Raises BundleError unless an open safetensors file has the arrays of these names and shapes, and no others."""
+    if differing := sorted(set(file.keys()) ^ set(shapes)):
+        raise BundleError(f"{path}: arrays do not fit bundle.json: {', '.join(differing[:5])}")
+    for name, expected in shapes.items():
+        entry = file.get_slice(name)
+        found = tuple(entry.get_shape())
+        if found != expected:  # which copy_ might broadcast
+            raise BundleError(f"{path}: {name} is {show_size(found)}, expected {show_size(expected)}")
+        if entry.get_dtype() not in _FLOATS:
+            raise BundleError(f"{path}: {name} has type {entry.get_dtype()}, weights are floating point")
 
 
 @isolated()
@@ -224,7 +242,7 @@ def _describe(bundle: Bundle, files: dict[str, str]) -> str:
 def _read_description(folder: Path) -> Description:
     path = folder / DESCRIPTION
     try:
-        fields: Any = json.loads(path.read_text(encoding="utf-8"))
+        fields: Any = read_json(path, error=BundleError, finite=False)
         if isinstance(fields, dict) and fields.get("format") != FORMAT:
             raise BundleError(
                 f"{path} has format {fields.get('format')}, this vitsmith reads {FORMAT}: use a matching version"
@@ -236,18 +254,10 @@ def _read_description(folder: Path) -> Description:
         return Description.model_validate(fields, context=AS_FOUND)
     except FileNotFoundError:
         raise BundleError(f"{folder} is not a bundle: it has no {DESCRIPTION}") from None
-    except (OSError, ValueError) as error:
-        reason = (
-            f"{error.error_count()} mistakes, first: {_first(error)}" if isinstance(error, ValidationError) else error
-        )
-        raise BundleError(f"{path} is damaged ({reason}); copy the bundle again") from None
+    except ValidationError as error:
+        raise BundleError(f"{path} is damaged ({mistakes_in(error)}); copy the bundle again") from None
 
 
 def _checksum(fields: dict[str, Any]) -> str:
     rest = {name: value for name, value in fields.items() if name != "checksum"}
     return hashlib.sha256(to_json(rest, sort_keys=True, ascii_only=True).encode()).hexdigest()
-
-
-def _first(error: ValidationError) -> str:
-    mistake = error.errors()[0]
-    return f"{'.'.join(map(str, mistake['loc']))}: {mistake['msg']}"

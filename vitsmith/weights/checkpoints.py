@@ -4,32 +4,34 @@ from __future__ import annotations
 
 import datetime
 import os
+from collections.abc import Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal
 
+from vitsmith.contents import content_of, not_weights
 from vitsmith.data.photos import sample_images
-from vitsmith.data.tokenize import check_lines
-from vitsmith.errors import BundleError, InputError, UnknownNameError, WeightsError, suggestion
+from vitsmith.errors import BundleError, InputError, UnknownNameError, WeightsError, shown, suggestion
 from vitsmith.files import replacing
 from vitsmith.layers.positions import ResizeMethod
 from vitsmith.models.build import ImageModel, Model, build
-from vitsmith.models.config import BertConfig, LiTConfig
+from vitsmith.models.config import LiTConfig, show_size
 from vitsmith.models.configure import change
 from vitsmith.models.isolation import isolated
 from vitsmith.models.presets import check_name, find_preset
 from vitsmith.specs import Provenance
 from vitsmith.weights.adapt import AdaptReport, adapt
 from vitsmith.weights.augreg import find_augreg
-from vitsmith.weights.bundle import Bundle, original_text, vocabulary_suffix
+from vitsmith.weights.bundle import Bundle, vocabulary_suffix
 from vitsmith.weights.bundle_folder import is_bundle, read_bundle, write_bundle
 from vitsmith.weights.download import download
 from vitsmith.weights.fill import require_finite_model
-from vitsmith.weights.foreign import load_foreign
-from vitsmith.weights.jax_npz import load_npz, save_npz
+from vitsmith.weights.foreign import load_foreign, weights_among
+from vitsmith.weights.jax_npz import load_npz, read_npz, save_npz
+from vitsmith.weights.npz_text import check_text_fits_npz, find_vocabulary
 from vitsmith.weights.published import Checkpoint, checkpoints, checkpoints_of, find_checkpoint
 
 GOLDEN_IMAGES = 2
-FOREIGN_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 
 
 def load(
@@ -47,7 +49,8 @@ def load(
     Args:
         source: a path, or a published tag (`vitsmith models NAME` lists them) or 'augreg:B_16', which are downloaded.
         name: the architecture it is believed to be; the arrays are checked against it.
-        image_size: pixels, needed only where the arrays do not tell (a grid that is not square).
+        image_size: pixels, for checkpoints only. Arrays do not tell how patches lie: where nothing else does, a square
+            is assumed, which `provenance.notes` says, and a number of patches that makes no square is refused.
         pooling: 'unpooled' or 'token_unpooled' for such `.npz` files, whose arrays look like 'gap' or 'token'.
         headless: leave the classifier out and give features; allows files whose head is absent or all zeros.
         verify: compare the hashes of a bundle's files.
@@ -56,26 +59,48 @@ def load(
     Raises an InputError (WeightsError, BundleError, DownloadError, UnknownNameError) that says what is wrong:
     anything missing, unexpected or misshapen, and a head of zeros, is refused.
     """
-    path = Path(source)
-    size = (image_size, image_size) if isinstance(image_size, int) else image_size
-    if vocabulary is not None and (is_bundle(path) or path.suffix != ".npz"):
+    size, path = _size(image_size), Path(source)
+    found = _content(path)
+    if vocabulary is not None and found != "npz":
         raise InputError(f"a vocabulary is given to LiT checkpoints (.npz) on disk, and {path} is none: leave it out")
-    if not path.exists():
-        return _load_published(os.fspath(source), name=name, image_size=size, headless=headless)
+    if pooling is not None and found not in ("npz", "absent"):
+        raise InputError(f"a pooling is given to .npz checkpoints, and {path} is none: leave it out")
+    match found:
+        case "absent":
+            return _load_published(os.fspath(source), name=name, image_size=size, pooling=pooling, headless=headless)
+        case "bundle":
+            return _load_bundle(path, name=name, image_size=size, headless=headless, verify=verify)
+        case "npz":
+            model, notes = read_npz(path, name=name, image_size=size, pooling=pooling, headless=headless)
+            provenance = _provenance(str(path), "jax-npz", (*notes, *_misnamed(path, "an .npz", ".npz")))
+            return Bundle.of(model, provenance=provenance, vocabulary=find_vocabulary(model, path, vocabulary))
+    foreign = load_foreign(path, name=name, image_size=size, headless=headless)
+    named = _misnamed(path, "a .safetensors", ".safetensors") if found == "safetensors" else ()
+    provenance = _provenance(str(path), foreign.format, (*foreign.notes, *named))
+    return Bundle.of(foreign.model, images=foreign.images, labels=foreign.labels, provenance=provenance)
+
+
+def _content(path: Path) -> str:
+    """What to read at `path`: 'absent', 'bundle', 'npz', 'safetensors', 'torch', 'index' or 'folder'.
+
+    The bytes decide, not the name. Raises InputError for anything else, saying what it is.
+    """
+    if not _exists(path):
+        return "absent"
     if is_bundle(path):
-        bundle = read_bundle(path, verify=verify)
-        if name is not None:
-            check_name(bundle.config, name, str(path))
-        return without_head(bundle) if headless else bundle
-    if path.suffix == ".npz":
-        model = load_npz(path, name=name, image_size=size, pooling=pooling, headless=headless)
-        provenance = _provenance(str(path), "jax-npz")
-        return Bundle.of(model, provenance=provenance, vocabulary=_vocabulary(model, path, vocabulary))
-    if path.suffix in FOREIGN_SUFFIXES or (path / "config.json").is_file():
-        foreign = load_foreign(path, name=name, image_size=size, headless=headless)
-        provenance = _provenance(str(path), foreign.format, notes=foreign.notes)
-        return Bundle.of(foreign.model, images=foreign.images, labels=foreign.labels, provenance=provenance)
-    raise WeightsError(f"{path} is not something vitsmith can load: {_why_not(path)}")
+        return "bundle"
+    if not path.is_dir():
+        found = content_of(path)
+        if found.kind not in ("npz", "safetensors", "torch", "index"):
+            raise WeightsError(f"{path} {not_weights(found)}")
+        return found.kind
+    if not (path / "config.json").is_file():
+        there = weights_among(path)
+        raise WeightsError(
+            f"{path} is not something vitsmith can load: the folder has neither bundle.json (a bundle) nor config.json "
+            f"(a timm or HF model){f'; give one of its files: {there}' if there else ''}"
+        )
+    return "folder"
 
 
 def save(
@@ -92,9 +117,9 @@ def save(
     if bundle.program != "torch":
         raise BundleError(f"{bundle.where} holds an exported program (model.{bundle.program}): copy its folder instead")
     if format == "npz":
-        _check_text_fits_npz(bundle)
+        check_text_fits_npz(bundle)
         target = Path(path)
-        target = target if target.suffix == ".npz" else target.with_name(target.name + ".npz")
+        target = target if target.suffix.lower() == ".npz" else target.with_name(target.name + ".npz")
         save_npz(bundle.model, target)
         if bundle.text is not None and bundle.vocabulary is not None:
             with replacing(target.with_suffix(vocabulary_suffix(bundle.text))) as partial:
@@ -123,6 +148,7 @@ def init_for_finetune(
     the original's zoom, or 'bicubic'. `overrides` are configuration fields such as dropout=0.1. A model given as an
     object is used up.
     """
+    size = _size(image_size)
     if isinstance(source, Bundle):
         model = source.model
     elif isinstance(source, str | os.PathLike):
@@ -130,7 +156,6 @@ def init_for_finetune(
     else:
         model = source
     require_finite_model(model, source.where if isinstance(source, Bundle) else "the model")
-    size = (image_size, image_size) if isinstance(image_size, int) else image_size
     return adapt(
         model,
         classes=classes,
@@ -141,7 +166,46 @@ def init_for_finetune(
     )
 
 
-def _load_published(source: str, *, name: str | None, image_size: tuple[int, int] | None, headless: bool) -> Bundle:
+def _load_bundle(
+    path: Path, *, name: str | None, image_size: tuple[int, int] | None, headless: bool, verify: bool
+) -> Bundle:
+    bundle = read_bundle(path, verify=verify)
+    if image_size not in (None, bundle.config.image_size):
+        raise InputError(
+            f"{path} takes images of {show_size(bundle.config.image_size)} pixels, as its bundle.json says: leave out "
+            f"image_size ({show_size(image_size)}), which is for checkpoints that do not say it"
+        )
+    if name is not None:
+        check_name(bundle.config, name, str(path))
+    return without_head(bundle) if headless else bundle
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from None
+
+
+def _size(image_size: int | tuple[int, int] | None) -> tuple[int, int] | None:
+    """(height, width) of a number or a pair of them. Raises InputError for anything else."""
+    if image_size is None:
+        return None
+    sides = image_size if isinstance(image_size, Sequence) else (image_size, image_size)
+    whole = all(isinstance(side, Integral) and not isinstance(side, bool) and int(side) >= 1 for side in sides)
+    if not whole or len(sides) != 2:
+        raise InputError(f"image_size {shown(image_size)}: give pixels, as 224 or (height, width)")
+    return int(sides[0]), int(sides[1])
+
+
+def _misnamed(path: Path, what: str, suffix: str) -> tuple[str, ...]:
+    """A note on weights that are called something else than what they are."""
+    return () if path.suffix.lower() == suffix else (f"{path.name} holds {what} file, whatever its name says",)
+
+
+def _load_published(
+    source: str, *, name: str | None, image_size: tuple[int, int] | None, pooling: str | None, headless: bool
+) -> Bundle:
     note = vocabulary = ""
     if source.startswith("augreg:"):
         file = find_augreg(source)
@@ -150,7 +214,7 @@ def _load_published(source: str, *, name: str | None, image_size: tuple[int, int
         row = _published(source)
         url, architecture, vocabulary = row.url, row.model, row.vocabulary
     path = download(url)
-    model = load_npz(path, name=name or architecture, image_size=image_size, headless=headless)
+    model = load_npz(path, name=name or architecture, image_size=image_size, pooling=pooling, headless=headless)
     return Bundle.of(
         model,
         provenance=_provenance(url, "jax-npz", (note,) if note else ()),
@@ -158,50 +222,12 @@ def _load_published(source: str, *, name: str | None, image_size: tuple[int, int
     )
 
 
-def _vocabulary(model: Model, path: Path, given: str | os.PathLike[str] | None) -> bytes | None:
-    """The bytes of the tokenizer's file: the one given, or the one beside the checkpoint; None for models of images."""
-    if not isinstance(model.config, LiTConfig):
-        if given is not None:
-            raise InputError(f"{path} is a model of images alone and has no use for a vocabulary: leave it out")
-        return None
-    place = Path(given) if given is not None else path.with_suffix(vocabulary_suffix(original_text(model.config)))
-    try:
-        vocabulary = place.read_bytes()
-    except FileNotFoundError:
-        if given is None:
-            return None  # images can be embedded without; `Bundle.tokenizer` says what is missing
-        raise InputError(f"{place}: no such vocabulary; give the file that was published with the model") from None
-    except OSError as error:
-        raise InputError(f"cannot read the vocabulary {place}: {error.strerror}") from error
-    check_lines(original_text(model.config).tokenizer, vocabulary)
-    return vocabulary
-
-
-def _check_text_fits_npz(bundle: Bundle) -> None:
-    """Raises WeightsError for a text side that an `.npz` and its vocabulary do not tell: reading it would guess wrong.
-
-    Prompt templates are lost: they decide no embedding.
-    """
-    if not isinstance(bundle.config, LiTConfig) or bundle.text is None:
-        return
-    usual, tower = original_text(bundle.config), bundle.config.text
-    told = {"tokenizer": usual.tokenizer, "lower_case": usual.lower_case, "canonicalize": usual.canonicalize}
-    if isinstance(tower, BertConfig):
-        told["length"] = BertConfig.model_fields["length"].default
-    ours = bundle.text.model_dump()
-    lost = [f"{name} {ours[name]} (it would be read as {value})" for name, value in told.items() if ours[name] != value]
-    if lost:
-        raise WeightsError(
-            f"the original's .npz format cannot hold a text side with {', '.join(lost)}; save a bundle instead"
-        )
-
-
 def _published(source: str) -> Checkpoint:
     """The published checkpoint of a tag. Raises InputError for a missing file or an unknown name."""
     try:
         checkpoint = find_checkpoint(source)
     except UnknownNameError:
-        if Path(source).suffix or os.sep in source.strip("./") or source.startswith((".", "~", "/")):
+        if Path(source).suffix or set("/\\") & set(source.strip("./")) or source.startswith((".", "~", "/")):
             raise InputError(f"{source}: no such file or folder") from None
         preset = _preset_name(source)
         if preset is None:
@@ -248,11 +274,3 @@ def _provenance(source: str, format: str, notes: tuple[str, ...] = ()) -> Proven
     return Provenance(
         source=source, format=format, date=datetime.date.today().isoformat(), vitsmith=__version__, notes=notes
     )
-
-
-def _why_not(path: Path) -> str:
-    if path.is_dir():
-        return "the folder has neither bundle.json (a bundle) nor config.json (a timm or HF model)"
-    if path.suffix == ".onnx":
-        return "an .onnx file alone does not say its preprocessing or labels; give the bundle folder it belongs to"
-    return f"known are bundle folders, .npz and {', '.join(FOREIGN_SUFFIXES)}"

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from vitsmith.errors import WeightsError
 from vitsmith.finite import require_finite
-from vitsmith.models.config import show_size
+from vitsmith.models.build import Model, build
+from vitsmith.models.config import ModelConfig, show_size
 from vitsmith.models.isolation import isolated
 from vitsmith.weights.layouts import Shape, Slot
 
@@ -32,6 +33,19 @@ def require_finite_model(model: nn.Module, where: str) -> None:
     """Raises NotFiniteError, naming the parameters, for weights that are NaN or infinite. One pass over all of them."""
     named = ((name, parameter.detach()) for name, parameter in model.named_parameters())
     require_finite(named, where, OTHER_WEIGHTS)
+
+
+@isolated()
+def load_model(config: ModelConfig, slots: Mapping[str, Slot], file: ArrayFile, *, unused: frozenset[str]) -> Model:
+    """The model of `config` with the arrays of `file`, in eval mode.
+
+    Raises WeightsError as `check_arrays`, before memory is taken for what a wrong file claims.
+    """
+    model = build(config, device="meta")
+    check_arrays(model, slots, file, unused=unused)
+    model = model.to_empty(device="cpu")
+    fill_model(model, slots, file)
+    return model.eval()
 
 
 def check_arrays(model: nn.Module, slots: Mapping[str, Slot], file: ArrayFile, *, unused: frozenset[str]) -> None:

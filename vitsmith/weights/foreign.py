@@ -12,28 +12,29 @@ from typing import Literal
 
 from pydantic import ValidationError
 
-from vitsmith.errors import WeightsError
-from vitsmith.models.build import ImageModel, build
+from vitsmith.contents import content_of, not_weights
+from vitsmith.errors import ConfigError, WeightsError
+from vitsmith.models.build import ImageModel
 from vitsmith.models.config import ImageModelConfig
 from vitsmith.models.configure import change
 from vitsmith.models.lit import LiT
 from vitsmith.models.presets import check_name
-from vitsmith.specs import ImageSpec, Labels
-from vitsmith.weights.fill import ArrayFile, check_arrays, fill_model
-from vitsmith.weights.hf_config import HFConfig, hf_labels, infer_hf_config
+from vitsmith.specs import ImageSpec, Labels, mistakes_in
+from vitsmith.weights.fill import ArrayFile, load_model
+from vitsmith.weights.hf_config import HFConfig, hf_labels, infer_hf_config, unsaid
 from vitsmith.weights.hf_images import HFPreprocessor, hf_images, hf_notes
 from vitsmith.weights.hf_names import hf_slots, naming_of, prefix_of
 from vitsmith.weights.jax_npz import check_head
 from vitsmith.weights.layouts import Slot
-from vitsmith.weights.metadata import miscounted, read_metadata, told
-from vitsmith.weights.tensors import INDEX_SUFFIX, SafetensorsFile, TorchFile
-from vitsmith.weights.timm_config import PATCHES, STEM, has_class_position, infer_timm_config
-from vitsmith.weights.timm_metadata import TimmMetadata, timm_images, timm_labels, timm_notes
+from vitsmith.weights.metadata import miscounted, read_metadata
+from vitsmith.weights.tensors import INDEX_SUFFIX, SafetensorsFile, TorchFile, is_index
+from vitsmith.weights.timm_config import PATCHES, STEM, has_class_position, infer_timm_config, timm_notes
+from vitsmith.weights.timm_metadata import TimmMetadata, timm_images, timm_labels
 from vitsmith.weights.timm_names import timm_slots
 
 # What timm's `save_for_hf` and HF's `save_pretrained` write, the safest first.
 FOLDER_FILES = ("model.safetensors", f"model{INDEX_SUFFIX}", "pytorch_model.bin")
-TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt")
+WEIGHTS_SUFFIXES = (".safetensors", ".npz", ".pth", ".pt", ".bin", ".ckpt", ".h5", ".msgpack", ".onnx", ".gguf", ".tar")
 HF_PATCHES = "embeddings.patch_embeddings.projection.weight"
 
 
@@ -72,7 +73,7 @@ def load_foreign(
     """A plain ViT or Mixer of timm, or a ViT of HF, with the preprocessing and labels it was published with.
 
     Args:
-        path: a .safetensors, .pth, .pt, .bin or .ckpt file, or a folder with `config.json` and the weights. A
+        path: a file of safetensors or of torch.save, whatever it is called, or a folder with such weights. A
             `config.json` (and HF's `preprocessor_config.json`) beside the weights is read: HF's must be there,
             without timm's the preprocessing is assumed.
         name: the architecture it is believed to be; another one in the file is a WeightsError.
@@ -83,7 +84,10 @@ def load_foreign(
     Raises WeightsError for anything missing, unexpected, misshapen, damaged or pickled, for what our models or
     preprocessing cannot do (each named), for a head of zeros, and for labels of another number of classes.
     """
-    with _open(_weights_in(Path(path))) as file:
+    place, beside = Path(path), tuple[str, ...]()
+    if place.is_dir():
+        place, beside = _weights_in(place)
+    with _open(place) as file:
         reading = _read_hf(file, image_size) if _is_hf(file) else _read_timm(file, image_size)
         if name is not None:
             check_name(reading.config, name, str(file.path))
@@ -93,14 +97,12 @@ def load_foreign(
             heads = (reading.head, f"{reading.head}_dist")
             unused = frozenset(f"{head}.{kind}" for head in heads for kind in ("weight", "bias"))
             slots = {array: slot for array, slot in slots.items() if array not in unused}
-        model = build(config, fresh=False)
+        model = load_model(config, slots, file, unused=unused)
         assert not isinstance(model, LiT)
-        check_arrays(model, slots, file, unused=unused)
-        fill_model(model, slots, file)
     check_head(model, str(file.path), headless=headless, kernel=f"{reading.head}.weight")
     labels = None if headless else _labels(reading, file)
-    notes = (*reading.notes, *_container_notes(file))
-    return ForeignModel(model.eval(), reading.images, labels, reading.format, notes)
+    notes = (*reading.notes, *_container_notes(file), *beside)
+    return ForeignModel(model, reading.images, labels, reading.format, notes)
 
 
 def _read_timm(file: ArrayFile, image_size: tuple[int, int] | None) -> _Reading:
@@ -108,12 +110,14 @@ def _read_timm(file: ArrayFile, image_size: tuple[int, int] | None) -> _Reading:
         shown = ", ".join(sorted(file.shapes)[:4]) or "nothing"
         raise WeightsError(f"{file.path}: not the arrays of a timm ViT or Mixer or an HF ViT (they begin with {shown})")
     metadata = read_metadata(file.path.with_name("config.json"), TimmMetadata)
-    config = infer_timm_config(file, metadata, image_size=image_size)
+    with _explained(file):
+        config = infer_timm_config(file, metadata, image_size=image_size)
     slots = timm_slots(config, class_position=has_class_position(file, config))
     with _explained(file):
         images = timm_images(config, metadata, str(file.path))
     labels = partial(timm_labels, metadata, str(file.path))
-    return _Reading("timm", config, slots, "head", images, labels, timm_notes(config, metadata, images))
+    notes = timm_notes(file, config, metadata, images, image_size=image_size is not None)
+    return _Reading("timm", config, slots, "head", images, labels, notes)
 
 
 def _read_hf(file: ArrayFile, image_size: tuple[int, int] | None) -> _Reading:
@@ -123,15 +127,17 @@ def _read_hf(file: ArrayFile, image_size: tuple[int, int] | None) -> _Reading:
             f"{file.path}: an HF model needs its config.json beside it: heads, GELU and LayerNorm eps are only there"
         )
     preprocessor = read_metadata(file.path.with_name("preprocessor_config.json"), HFPreprocessor)
-    config = infer_hf_config(file, metadata)
-    if image_size is not None:
-        config = change(config, image_size=image_size)
+    with _explained(file):
+        config = infer_hf_config(file, metadata)
+        if image_size is not None:
+            config = change(config, image_size=image_size)
     names = set(file.shapes)
     slots = hf_slots(config, naming_of(names), prefix_of(names))
     with _explained(file):
         images = hf_images(preprocessor, config.image_size, str(file.path))
     labels = partial(hf_labels, metadata, str(file.path))
-    return _Reading("hf", config, slots, "classifier", images, labels, hf_notes(preprocessor, config.image_size))
+    notes = (*unsaid(metadata), *hf_notes(preprocessor, config.image_size))
+    return _Reading("hf", config, slots, "classifier", images, labels, notes)
 
 
 def _labels(reading: _Reading, file: ArrayFile) -> Labels | None:
@@ -148,33 +154,48 @@ def _is_hf(file: ArrayFile) -> bool:
     return any(name.endswith(HF_PATCHES) for name in file.shapes)
 
 
-def _weights_in(path: Path) -> Path:
-    """The file of weights: `path`, or the one in that folder."""
-    if not path.is_dir():
-        return path
-    for name in FOLDER_FILES:
-        if (path / name).is_file():
-            return path / name
-    raise WeightsError(f"{path}: none of {', '.join(FOLDER_FILES)} is in this folder")
+def weights_among(folder: Path) -> str:
+    """The first few files of a folder that are called as weights are."""
+    names = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in WEIGHTS_SUFFIXES)
+    return f"{', '.join(names[:4])}{', ...' if len(names) > 4 else ''}"
+
+
+def _weights_in(folder: Path) -> tuple[Path, tuple[str, ...]]:
+    """The file of weights in a folder, and a note of those beside it that were not read."""
+    there = [name for name in FOLDER_FILES if (folder / name).is_file()]
+    if not there:
+        others = weights_among(folder)
+        hint = f"it has {others}: give a file of weights that is whole" if others else "copy the weights there"
+        raise WeightsError(f"{folder}: none of {', '.join(FOLDER_FILES)} is in this folder; {hint}")
+    rest = ", ".join(there[1:])
+    return folder / there[0], (f"{there[0]} was read, {rest} beside it was not",) if rest else ()
 
 
 def _open(path: Path) -> SafetensorsFile | TorchFile:
-    if path.suffix == ".safetensors" or path.name.endswith(INDEX_SUFFIX):
-        return SafetensorsFile(path)
-    if path.suffix in TORCH_SUFFIXES:
+    if not path.exists():
+        raise WeightsError(f"{path}: no such file")
+    found = content_of(path)
+    if found.kind == "torch":
         return TorchFile(path)
-    raise WeightsError(f"{path}: known are .safetensors, {', '.join(TORCH_SUFFIXES)} and folders of timm and HF")
+    if found.kind in ("safetensors", "index") or is_index(path):
+        return SafetensorsFile(path)
+    raise WeightsError(f"{path} {not_weights(found)}")
 
 
 def _container_notes(file: SafetensorsFile | TorchFile) -> tuple[str, ...]:
+    notes = []
     if isinstance(file, TorchFile) and file.container.endswith("_ema"):
-        return (f"the file may hold several sets of weights: the averaged ones, {file.container!r}, were taken",)
-    return ()
+        notes.append(f"the file may hold several sets of weights: the averaged ones, {file.container!r}, were taken")
+    if isinstance(file, TorchFile) and not file.verified:
+        notes.append("the file has no checksums, so that damage to it would not show")
+    return tuple(notes)
 
 
 @contextmanager
 def _explained(file: ArrayFile) -> Iterator[None]:
     try:
         yield
+    except ConfigError as error:
+        raise ConfigError(f"{file.path}: {error}") from None
     except ValidationError as error:
-        raise WeightsError(f"{file.path}: the JSON files beside it do not fit: {told(error)}") from None
+        raise WeightsError(f"{file.path}: the JSON files beside it do not fit: {mistakes_in(error)}") from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 from vitsmith.data.preprocess import preprocess
 from vitsmith.data.tokenize import Tokenizer
 from vitsmith.errors import BundleError
-from vitsmith.json_text import to_json
+from vitsmith.json_text import parse_json, to_json
 from vitsmith.specs import ImageSpec
 
 Array = np.ndarray[Any, Any]
@@ -41,6 +40,11 @@ class GoldenTexts:
     def check(self, tokenizer: Tokenizer, run: Run, where: str, tolerance: float) -> None:
         """Raises BundleError when the texts give other tokens, or other embeddings, than when the bundle was made."""
         tokens = tokenizer(self.texts)
+        if tokens.shape != self.tokens.shape:
+            raise BundleError(
+                f"{where}: golden texts become {tokens.shape[1]} tokens each here and {self.tokens.shape[1]} when the "
+                "bundle was made: the text specification changed; make the bundle again"
+            )
         if not np.array_equal(tokens, self.tokens):
             at = int(np.flatnonzero((tokens != self.tokens).any(axis=1))[0])
             raise BundleError(
@@ -71,7 +75,14 @@ class Golden:
     def check_inputs(self, spec: ImageSpec, where: str) -> None:
         """Raises BundleError when preprocessing gives other tensors than when the bundle was made."""
         for index, image in enumerate(self.images):
-            error = float(np.abs(preprocess(image, spec) - self.tensors[index]).max())
+            tensor = preprocess(image, spec)
+            was = self.tensors[index].shape
+            if tensor.shape != was:
+                raise BundleError(
+                    f"{where}: golden image {index} becomes {tensor.shape} here and {was} when the bundle was "
+                    "made: the image specification changed; make the bundle again"
+                )
+            error = float(np.abs(tensor - self.tensors[index]).max())
             if not error <= TENSOR_TOLERANCE * float(np.abs(self.tensors[index]).max()):
                 raise BundleError(
                     f"{where}: golden image {index} is preprocessed differently here (by up to {error:.3g}): the image "
@@ -104,7 +115,7 @@ def write_golden(golden: Golden, path: Path) -> None:
 
 
 def read_golden(path: Path) -> Golden:
-    """Reads what `write_golden` wrote. Raises BundleError for anything else."""
+    """Reads what `write_golden` wrote. Raises BundleError for anything else, in one line."""
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
@@ -112,19 +123,51 @@ def read_golden(path: Path) -> Golden:
         arrays = load_file(path)
         count = sum(name.startswith("image.") for name in arrays)
         images = tuple(arrays[f"image.{index}"] for index in range(count))
-        return Golden(images, arrays["tensors"], arrays["outputs"], _read_texts(arrays))
-    except (SafetensorError, KeyError, OSError, ValueError) as error:
+        golden = Golden(images, arrays["tensors"], arrays["outputs"], _read_texts(arrays, path))
+    except (SafetensorError, KeyError, OSError, ValueError, TypeError) as error:
         raise BundleError(f"{path} is damaged ({error}); make the bundle again") from None
+    if wrong := _misshapen(golden):
+        raise BundleError(f"{path} is damaged ({wrong}); make the bundle again")
+    return golden
 
 
-def _read_texts(arrays: dict[str, Array]) -> GoldenTexts | None:
+def _read_texts(arrays: dict[str, Array], path: Path) -> GoldenTexts | None:
     if "texts" not in arrays:
         return None
-    texts = tuple(json.loads(arrays["texts"].tobytes()))
-    return GoldenTexts(texts, arrays["texts.tokens"], arrays["texts.embeddings"])
+    texts = parse_json(arrays["texts"].tobytes(), f"the array 'texts' in {path}", error=BundleError)
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise ValueError("the array 'texts' holds no list of texts")
+    return GoldenTexts(tuple(texts), arrays["texts.tokens"], arrays["texts.embeddings"])
+
+
+def _misshapen(golden: Golden) -> str:
+    """The first thing about the arrays that `write_golden` never writes; '' when there is none."""
+    count, rgb = len(golden.images), 3
+    if not count:
+        return "it has no image"
+    for index, image in enumerate(golden.images):
+        if image.dtype != np.uint8 or image.ndim != rgb or image.shape[2] != rgb or not image.size:
+            return f"image.{index} is {image.dtype} {image.shape}, not RGB pixels"
+    floats = [("tensors", golden.tensors, count, 4), ("outputs", golden.outputs, count, 0)]
+    if texts := golden.texts:
+        floats.append(("texts.embeddings", texts.embeddings, len(texts.texts), 2))
+        tokens = texts.tokens
+        if tokens.dtype.kind != "i" or tokens.ndim != len(("texts", "length")) or len(tokens) != len(texts.texts):
+            return f"texts.tokens is {tokens.dtype} {tokens.shape} for {len(texts.texts)} texts"
+    for name, array, length, axes in floats:
+        if array.dtype.kind != "f" or (axes and array.ndim != axes) or array.ndim < 2 or len(array) != length:
+            return f"{name} is {array.dtype} {array.shape} for {length} examples"
+        if not array.size or not np.isfinite(array).all():
+            return f"{name} holds numbers that are not finite, or none"
+    return ""
 
 
 def _check_outputs(expected: Array, found: Array, what: str, tolerance: float) -> None:
+    if found.shape != expected.shape:  # which the difference might broadcast
+        raise BundleError(
+            f"{what} give answers of shape {found.shape} here and of {expected.shape} when the bundle was made; "
+            "make the bundle again"
+        )
     error = float(np.abs(found - expected).max()) / max(float(np.abs(expected).max()), 1e-12)
     if not error <= tolerance:  # also refuses NaN
         raise BundleError(

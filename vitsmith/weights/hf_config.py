@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Annotated, Any
 
-from vitsmith.errors import WeightsError
-from vitsmith.models.config import ViTConfig
+from vitsmith.errors import WeightsError, shown
+from vitsmith.models.config import Depth, Eps, Hidden, ViTConfig, Width
 from vitsmith.models.configure import parse_config
-from vitsmith.specs import Labels, PositiveInt
+from vitsmith.specs import Labels, Number, Pixels
 from vitsmith.weights.fill import ArrayFile
 from vitsmith.weights.hf_names import prefix_of
 from vitsmith.weights.metadata import Metadata, class_names
 from vitsmith.weights.unsupported import check_channels, refuse_unsupported
 
-Size = PositiveInt | tuple[PositiveInt, PositiveInt]
+Size = Pixels | tuple[Pixels, Pixels]
 
 _GELUS = {"gelu": "erf", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
 
@@ -22,16 +22,17 @@ _GELUS = {"gelu": "erf", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
 class HFConfig(Metadata):
     """Fields and defaults of transformers' ViTConfig (models/vit/configuration_vit.py)."""
 
+    architectures: tuple[str, ...] = ()
     model_type: str = "vit"
-    hidden_size: PositiveInt = 768
-    num_hidden_layers: PositiveInt = 12
-    num_attention_heads: PositiveInt = 12
-    intermediate_size: PositiveInt = 3072
+    hidden_size: Width = 768
+    num_hidden_layers: Depth = 12
+    num_attention_heads: Width = 12
+    intermediate_size: Hidden = 3072
     hidden_act: str = "gelu"
-    layer_norm_eps: float = 1e-12
+    layer_norm_eps: Eps = 1e-12
     image_size: Size = 224
     patch_size: Size = 16
-    num_channels: int = 3
+    num_channels: Annotated[int, Number] = 3
     qkv_bias: bool = True
     pooler_act: str = "tanh"
     id2label: Any = None
@@ -45,6 +46,11 @@ def infer_hf_config(file: ArrayFile, metadata: HFConfig) -> ViTConfig:
     """
     if metadata.model_type != "vit":
         raise WeightsError(f"{file.path}: model_type {metadata.model_type!r} is not supported, only 'vit' is")
+    other = [name for name in metadata.architectures if not name.startswith("ViT")]
+    if other:
+        raise WeightsError(
+            f"{file.path}: architecture {shown(other[0])} in its config.json is not supported, only ViT is"
+        )
     refuse_unsupported(file)
     for field, supported in (("qkv_bias", True), ("num_channels", 3), ("pooler_act", "tanh")):
         if getattr(metadata, field) != supported:
@@ -74,6 +80,16 @@ def infer_hf_config(file: ArrayFile, metadata: HFConfig) -> ViTConfig:
         }
     )
     return config
+
+
+def unsaid(metadata: HFConfig) -> tuple[str, ...]:
+    """What no array shows and config.json leaves out, for the user to check."""
+    fields = ("num_attention_heads", "hidden_act", "layer_norm_eps")
+    left_out = [field for field in fields if field not in metadata.model_fields_set]
+    if not left_out:
+        return ()
+    taken = ", ".join(f"{field} {getattr(metadata, field)}" for field in left_out)
+    return (f"config.json does not say {', '.join(left_out)}: HF's defaults were taken ({taken})",)
 
 
 def hf_labels(metadata: HFConfig, source: str) -> Labels | None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from vitsmith.errors import WeightsError
 from vitsmith.models.config import show_size
-from vitsmith.specs import ImageSpec, PositiveInt, Triple
+from vitsmith.specs import Finite, ImageSpec, Number, Pixels, Triple
 from vitsmith.weights.metadata import Metadata
 
 # PIL.Image.Resampling, by number as in the file.
@@ -23,12 +25,12 @@ class HFPreprocessor(Metadata):
     image_processor_type: str = ""
     feature_extractor_type: str = ""
     do_resize: bool = True
-    size: PositiveInt | dict[str, PositiveInt] = 224
-    resample: int = 2
+    size: Pixels | dict[str, Pixels] = 224
+    resample: Annotated[int, Number] = 2
     do_center_crop: bool = False
-    crop_size: PositiveInt | dict[str, PositiveInt] | None = None
+    crop_size: Pixels | dict[str, Pixels] | None = None
     do_rescale: bool = True
-    rescale_factor: float = 1 / 255
+    rescale_factor: Annotated[Finite, Field(gt=0)] = 1 / 255
     do_normalize: bool = True
     image_mean: Triple = (0.5, 0.5, 0.5)
     image_std: Triple = (0.5, 0.5, 0.5)

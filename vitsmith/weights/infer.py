@@ -8,7 +8,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from vitsmith.errors import WeightsError
-from vitsmith.models.config import GROUPS, ResNetConfig, show_size
+from vitsmith.models.config import (
+    GROUPS,
+    BertConfig,
+    ImageModelConfig,
+    LiTConfig,
+    ModelConfig,
+    ResNetConfig,
+    ViTConfig,
+    show_size,
+)
 from vitsmith.models.configure import parse_config
 from vitsmith.weights.layouts import Shape
 
@@ -32,6 +41,36 @@ def infer_config(shapes: Shapes, *, image_size: tuple[int, int] | None = None, p
     raise WeightsError(f"these are not the arrays of a ViT, hybrid, Mixer or LiT (they begin with {shown})")
 
 
+def assumed(config: ModelConfig, *, image_size: bool, pooling: bool) -> tuple[str, ...]:
+    """What `infer_config` took for granted, for the user to check; with True for what it was told.
+
+    Position embeddings show how many patches there are, not how they lie; a head looks alike for every pooling.
+    """
+    tower = config.image if isinstance(config, LiTConfig) else config
+    told = []
+    if not image_size:
+        told.append(square_grid(tower))
+    if isinstance(tower, ViTConfig) and not pooling and not isinstance(config, LiTConfig):
+        told.append(f"pooling {tower.pooling!r} (pooling= says otherwise)")
+    if isinstance(config, LiTConfig):
+        lower = "in lower case" if isinstance(config.text, BertConfig) else "in their own case"
+        told.append(f"texts of {config.text.length} tokens {lower}")
+        if isinstance(config.text, BertConfig):
+            told.append(f"{config.text.heads} heads in BERT")
+    return (f"{ASSUMED}: {', '.join(told)}",) if told else ()
+
+
+ASSUMED = "assumed, as arrays do not tell"
+
+
+def square_grid(config: ImageModelConfig) -> str:
+    """What to say of a grid that was taken for a square."""
+    return (
+        f"a square grid of {show_size(config.grid)} patches for images of {show_size(config.image_size)} pixels "
+        "(image_size= says otherwise)"
+    )
+
+
 def _vit(shapes: Shapes, image_size: tuple[int, int] | None, pooling: str | None) -> dict[str, Any]:
     rows, columns, _, width = _get(shapes, "embedding/kernel", 4)
     heads, mlp_width = _encoder_sizes(shapes, "Transformer")
@@ -47,7 +86,7 @@ def _vit(shapes: Shapes, image_size: tuple[int, int] | None, pooling: str | None
     return {
         "family": "vit",
         "width": width,
-        "depth": _count(shapes, r"Transformer/encoderblock_(\d+)/"),
+        "depth": _count(shapes, r"Transformer/encoderblock_(\d{1,6})/"),
         "heads": heads,
         "mlp_width": mlp_width,
         "patch": (rows, columns),
@@ -62,8 +101,8 @@ def _vit(shapes: Shapes, image_size: tuple[int, int] | None, pooling: str | None
 
 def _resnet(shapes: Shapes) -> ResNetConfig:
     width = _get(shapes, "conv_root/kernel", 4)[-1]
-    count = _count(shapes, r"block(\d+)/", first=1)
-    stages = tuple(_count(shapes, rf"block{stage}/unit(\d+)/", first=1) for stage in range(1, count + 1))
+    count = _count(shapes, r"block(\d{1,6})/", first=1)
+    stages = tuple(_count(shapes, rf"block{stage}/unit(\d{{1,6}})/", first=1) for stage in range(1, count + 1))
     if 0 in stages:
         raise WeightsError(f"no array block{stages.index(0) + 1}/unit1/...: the file is incomplete")
     if width % GROUPS:
@@ -80,7 +119,7 @@ def _mixer(shapes: Shapes, image_size: tuple[int, int] | None) -> dict[str, Any]
     return {
         "family": "mixer",
         "width": width,
-        "depth": _count(shapes, r"MixerBlock_(\d+)/"),
+        "depth": _count(shapes, r"MixerBlock_(\d{1,6})/"),
         "tokens_mlp_width": tokens_mlp_width,
         "channels_mlp_width": _get(shapes, "MixerBlock_0/channel_mixing/Dense_0/kernel", 2)[1],
         "patch": (rows, columns),
@@ -103,7 +142,7 @@ def _bert(shapes: Shapes) -> dict[str, Any]:
     return {
         "kind": "bert",
         "width": width,
-        "depth": _count(shapes, rf"{layers}(\d+)/"),
+        "depth": _count(shapes, rf"{layers}(\d{{1,6}})/"),
         "heads": max(width // 64, 1),  # not in the arrays; all released BERTs have heads of 64
         "mlp_width": _get(shapes, f"{layers}0/mlp_block/mlp/dense_layer/kernel", 2)[1],
         "vocabulary": vocabulary,
@@ -119,7 +158,7 @@ def _text_transformer(shapes: Shapes) -> dict[str, Any]:
     return {
         "kind": "transformer",
         "width": width,
-        "depth": _count(shapes, r"Encoder_0/encoderblock_(\d+)/"),
+        "depth": _count(shapes, r"Encoder_0/encoderblock_(\d{1,6})/"),
         "heads": heads,
         "mlp_width": mlp_width,
         "vocabulary": vocabulary,
@@ -144,9 +183,15 @@ def _encoder_sizes(shapes: Shapes, prefix: str) -> tuple[int, int]:
 
 
 def _count(shapes: Shapes, pattern: str, first: int = 0) -> int:
-    """One more than the highest index that `pattern` finds; gaps are told later, as missing arrays."""
-    found = [int(match[1]) for name in shapes if (match := re.match(pattern, name))]
-    return max(found) + 1 - first if found else 0
+    """How many indices `pattern` finds, from `first` on. Raises WeightsError when there is a gap between them."""
+    found = {int(match[1]) for name in shapes if (match := re.match(pattern, name))}
+    if not found:
+        return 0
+    last = max(found)
+    if len(found) != last + 1 - first:  # before a model of that many blocks is built, to find most of it missing
+        example = next(name for name in shapes if (match := re.match(pattern, name)) and int(match[1]) == last)
+        raise WeightsError(f"the file has {example!r} but not all the blocks before it: the file is incomplete")
+    return last + 1 - first
 
 
 def _get(shapes: Shapes, name: str, axes: int) -> Shape:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
-from vitsmith.errors import WeightsError
-from vitsmith.models.build import Model, build
+from vitsmith.errors import ConfigError, WeightsError
+from vitsmith.models.build import Model
 from vitsmith.models.config import LiTConfig, ModelConfig
 from vitsmith.models.configure import change
 from vitsmith.models.presets import check_name
-from vitsmith.weights.fill import arrays_of, check_arrays, fill_model, require_finite_model
-from vitsmith.weights.infer import infer_config
+from vitsmith.weights.fill import arrays_of, load_model, require_finite_model
+from vitsmith.weights.infer import assumed, infer_config
 from vitsmith.weights.jax_names import jax_slots, naming_of
+from vitsmith.weights.layouts import Slot
 from vitsmith.weights.npz import NpzFile, write_npz
 
 HEAD = ("head/kernel", "head/bias")
+T = TypeVar("T")
 
 
 def load_npz(
@@ -30,30 +33,46 @@ def load_npz(
 
     Args:
         name: the architecture it is believed to be; another one in the file is a WeightsError.
-        image_size: (height, width); needed only for grids that are not square.
+        image_size: (height, width); needed where arrays do not tell and the grid is not square.
         pooling: 'unpooled' or 'token_unpooled', which the arrays do not tell.
         headless: leave the classifier out; the model then gives features.
 
     Raises WeightsError for anything missing, unexpected, misshapen or damaged, and for a head of zeros.
     """
+    return read_npz(path, name=name, image_size=image_size, pooling=pooling, headless=headless)[0]
+
+
+def read_npz(
+    path: str | os.PathLike[str],
+    *,
+    name: str | None = None,
+    image_size: tuple[int, int] | None = None,
+    pooling: str | None = None,
+    headless: bool = False,
+) -> tuple[Model, tuple[str, ...]]:
+    """As `load_npz`; also what had to be assumed because arrays do not tell it."""
     with NpzFile(path) as file:
-        config = infer_config(file.shapes, image_size=image_size, pooling=pooling)
+        image_size = _agreed("image_size", image_size, _told_size(file), file)
+        pooling = _agreed("pooling", pooling, file.told.get("pooling"), file)
+        try:
+            config = infer_config(file.shapes, image_size=image_size, pooling=pooling)
+        except (WeightsError, ConfigError) as error:
+            raise type(error)(f"{file.path}: {error}") from None
         if name is not None:
             check_name(config, name, str(path))
+        notes = assumed(config, image_size=image_size is not None, pooling=pooling is not None)
         unused: frozenset[str] = frozenset()
         if headless and not isinstance(config, LiTConfig):
             config, unused = change(config, classes=0), frozenset(HEAD)
-        model = build(config, fresh=False)
-        slots = jax_slots(config, naming_of(set(file.shapes)))
-        check_arrays(model, slots, file, unused=unused)
-        fill_model(model, slots, file)
+        model = load_model(config, jax_slots(config, naming_of(set(file.shapes))), file, unused=unused)
     check_head(model, str(path), headless=headless)
-    return model.eval()
+    return model, notes
 
 
 def save_npz(model: Model, path: str | os.PathLike[str]) -> None:
     """Writes the original's names, layouts and shapes: the JAX code and timm's `.npz` loader read it.
 
+    Where arrays would be taken for those of another image size or pooling, the comment of the archive says which it is.
     Raises WeightsError for a configuration that the original has no arrays for, NotFiniteError for weights that are
     NaN or infinite.
     """
@@ -62,7 +81,34 @@ def save_npz(model: Model, path: str | os.PathLike[str]) -> None:
     if reason:
         raise WeightsError(f"the original's .npz format cannot hold {reason}; save a bundle instead")
     require_finite_model(model, "the model")
-    write_npz(path, arrays_of(model, jax_slots(config)))
+    slots = jax_slots(config)
+    write_npz(path, arrays_of(model, slots), told=_untold(model, slots))
+
+
+def _untold(model: Model, slots: Mapping[str, Slot]) -> dict[str, Any]:
+    """What a reader would get wrong of this model, given only the arrays."""
+    tower = model.config.image if isinstance(model.config, LiTConfig) else model.config
+    ours = {"image_size": tower.image_size, "pooling": getattr(tower, "pooling", None)}
+    ours_of = dict(model.named_parameters())
+    shapes = {name: slot.foreign_shape(tuple(ours_of[slot.parameter].shape)) for name, slot in slots.items()}
+    try:
+        guessed = infer_config(shapes)
+    except WeightsError:
+        return {name: value for name, value in ours.items() if name == "image_size" or "unpooled" in str(value)}
+    guessed = guessed.image if isinstance(guessed, LiTConfig) else guessed
+    return {name: value for name, value in ours.items() if getattr(guessed, name, None) != value}
+
+
+def _told_size(file: NpzFile) -> tuple[int, int] | None:
+    told = file.told.get("image_size")
+    return (told[0], told[1]) if isinstance(told, list) and len(told) == 2 else None
+
+
+def _agreed(what: str, given: T | None, told: T | None, file: NpzFile) -> T | None:
+    """What the user says, or else the file. Raises WeightsError when they say different things."""
+    if given is not None and told is not None and given != told:
+        raise WeightsError(f"{file.path}: was written with {what} {told}, not {given}: leave {what} out")
+    return given if given is not None else told
 
 
 def check_head(model: Model, source: str, *, headless: bool, kernel: str = HEAD[0]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,6 +9,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from vitsmith.errors import WeightsError
+from vitsmith.json_text import read_json
+from vitsmith.specs import mistakes_in
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -38,13 +39,11 @@ M = TypeVar("M", bound=Metadata)
 def read_metadata(path: Path, kind: type[M]) -> M | None:
     """The file's fields, or None when there is no such file. Raises WeightsError, naming every wrong field."""
     try:
-        return kind.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        return kind.model_validate(read_json(path, error=WeightsError))
     except FileNotFoundError:
         return None
     except ValidationError as error:
-        raise WeightsError(f"{path}: {told(error)}") from None
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"{path}: not a readable JSON file ({error})") from None
+        raise WeightsError(f"{path}: {mistakes_in(error)}") from None
 
 
 def class_names(found: Any, where: str) -> tuple[str, ...] | None:
@@ -75,14 +74,3 @@ def miscounted(names: tuple[str, ...], classes: int) -> str:
     if len(names) == classes + 1 and names[0].strip().lower() in _BACKGROUND:
         return f"; the first, {names[0]!r}, is of TensorFlow's lists, which have one name more: leave it out"
     return ""
-
-
-def told(error: ValidationError) -> str:
-    """Every mistake in one line, as 'mean.2: Input should be a valid number (got 'x')'."""
-    mistakes = []
-    for mistake in error.errors():
-        where = ".".join(str(part) for part in mistake["loc"])
-        what = mistake["msg"].removeprefix("Value error, ")
-        got = "" if isinstance(mistake["input"], dict) else f" (got {mistake['input']!r})"
-        mistakes.append(f"{where}: {what}{got}" if where else what)
-    return "; ".join(mistakes)

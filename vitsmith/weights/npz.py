@@ -2,53 +2,51 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from vitsmith.errors import WeightsError
+from vitsmith.errors import WeightsError, shown
 from vitsmith.files import replacing
+from vitsmith.weights.archive import DAMAGE, open_archive
 from vitsmith.weights.layouts import Shape
 
-_DAMAGE = (
-    zipfile.BadZipFile,
-    zlib.error,
-    EOFError,
-    ValueError,
-    OSError,
-    RuntimeError,  # zipfile: a damaged flag says "encrypted" or "unknown compression"
-    tokenize.TokenError,  # NumPy: a damaged header
-)
+_DAMAGE = (*DAMAGE, tokenize.TokenError)  # the last is NumPy's for a damaged header
+
+
+_MARK = b"vitsmith "
+_COMMENT_END = 2048
+"""Bytes at the end of a file among which a comment of ours is."""
 
 
 class NpzFile:
     """An open `.npz`: names and shapes from the headers at once, arrays one by one on request.
+
+    `told` is what the writer said beside the arrays, see `write_npz`; {} in the files of others.
 
     Raises WeightsError for a file that is not an `.npz`, is truncated, or holds Python objects.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
+        self._zip = open_archive(self.path, ".npz file")
         try:
-            self._zip = zipfile.ZipFile(self.path)
-        except FileNotFoundError:
-            raise WeightsError(f"{self.path}: no such file") from None
-        except _DAMAGE as error:
-            raise WeightsError(f"{self.path}: not a complete .npz file ({error}); download or copy it again") from None
-        self.shapes: dict[str, Shape] = {}
-        for member in self._zip.namelist():
-            name = member.removesuffix(".npy")
-            self.shapes[name] = self._shape(name)
+            self.told = self._told()
+            self.shapes = self._shapes()
+        except BaseException:
+            self._zip.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -68,6 +66,26 @@ class NpzFile:
             raise WeightsError(f"{self.path}: array {name!r} is damaged ({error}); download the file again") from None
         with np.errstate(all="ignore"):  # what float32 cannot hold becomes infinite, and is refused by name
             return torch.from_numpy(np.asarray(array, np.float32))
+
+    def _told(self) -> dict[str, Any]:
+        """What `write_npz` was told to say beside the arrays; a comment of anybody else's says nothing."""
+        if told := _opened(self._zip.comment):
+            return told
+        with self.path.open("rb") as file:
+            file.seek(max(self.path.stat().st_size - _COMMENT_END, 0))
+            end = file.read()
+        if _MARK.strip() in end or b'"image_size"' in end:
+            raise WeightsError(f"{self.path}: the comment of the archive is damaged; copy the file again")
+        return {}
+
+    def _shapes(self) -> dict[str, Shape]:
+        shapes: dict[str, Shape] = {}
+        for member in self._zip.namelist():
+            name = member.removesuffix(".npy")
+            if name in shapes:
+                raise WeightsError(f"{self.path}: holds the array {shown(name)} twice; download or copy it again")
+            shapes[name] = self._shape(name)
+        return shapes
 
     def _open(self, name: str) -> IO[bytes]:
         return self._zip.open(self._member(name))
@@ -95,9 +113,32 @@ class NpzFile:
         return tuple(int(side) for side in shape)
 
 
-def write_npz(path: str | os.PathLike[str], arrays: Iterable[tuple[str, Tensor]]) -> None:
-    """Writes arrays one by one, uncompressed as `np.savez` does, and replaces `path` only when all are there."""
+def write_npz(
+    path: str | os.PathLike[str], arrays: Iterable[tuple[str, Tensor]], *, told: Mapping[str, Any] | None = None
+) -> None:
+    """Writes arrays one by one, uncompressed as `np.savez` does, and replaces `path` only when all are there.
+
+    `told` is JSON for what no array shows. It becomes the comment of the zip archive, which NumPy, and with it JAX's
+    and timm's readers, do not see.
+    """
     with replacing(path) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED, allowZip64=True) as container:
+        if told:
+            container.comment = _sealed(told)
         for name, array in arrays:
             with container.open(name + ".npy", "w", force_zip64=True) as stream:
                 np.lib.format.write_array(stream, array.detach().float().cpu().contiguous().numpy(), allow_pickle=False)
+
+
+def _sealed(told: Mapping[str, Any]) -> bytes:
+    """With a checksum: a comment is not covered by the archive's own."""
+    text = json.dumps(told, sort_keys=True).encode()
+    return b"%s%08x %s" % (_MARK, zlib.crc32(text), text)
+
+
+def _opened(comment: bytes) -> dict[str, Any] | None:
+    """What `_sealed` was given; None for anything else."""
+    checksum, _, text = comment.removeprefix(_MARK).partition(b" ")
+    if not comment.startswith(_MARK) or checksum != b"%08x" % zlib.crc32(text):
+        return None
+    told = json.loads(text)
+    return told if isinstance(told, dict) else None

@@ -18,7 +18,7 @@ from pydantic import Field
 
 from vitsmith.errors import InputError, UnknownNameError
 from vitsmith.models.presets import find_preset
-from vitsmith.specs import Frozen, PositiveInt
+from vitsmith.specs import Frozen
 
 
 class Checkpoint(Frozen):
@@ -28,8 +28,8 @@ class Checkpoint(Frozen):
     model: str = Field(description="canonical name of its architecture; the ViTs trained with GSAM are mean-pooled")
     url: str = Field(description="address of the .npz, percent-encoded ('+' in a path is %2B)")
     size_mib: float | None = Field(None, description="as the source prints it; those over 1,000 are good to 5 MiB")
-    resolution: PositiveInt = Field(description="side of the square images it was trained on, in pixels")
-    classes: PositiveInt | None = Field(None, description="width of its head; None for LiT, which has none")
+    resolution: int = Field(gt=0, description="side of the square images it was trained on, in pixels")
+    classes: int | None = Field(None, gt=0, description="width of its head; None for LiT, which has none")
     dataset: str = Field(description="what it was trained on last")
     accuracy: float | None = Field(None, description="ImageNet top-1 in %; zero-shot for LiT")
     vocabulary: str = Field("", description="address of the tokenizer's vocabulary, for LiT (vit_jax/models_lit.py)")

@@ -9,7 +9,9 @@ from vitsmith.errors import WeightsError
 from vitsmith.models.config import ImageModelConfig, ViTConfig, show_size
 from vitsmith.models.configure import parse_config
 from vitsmith.models.presets import VIT_SIZES
+from vitsmith.specs import ImageSpec
 from vitsmith.weights.fill import ArrayFile
+from vitsmith.weights.infer import ASSUMED, square_grid
 from vitsmith.weights.layouts import Shape
 from vitsmith.weights.timm_metadata import ModelArgs, TimmMetadata
 from vitsmith.weights.unsupported import check_channels, refuse_unsupported
@@ -23,6 +25,7 @@ _HEADS = {
     r"vit_giantopt_": 16,
     r"test_vit$": 2,
 }
+_HEADS_OF = {width: heads for width, _, heads, _ in VIT_SIZES.values()}
 _TANH_GELU = r"vit_base_patch32_siglip_|vit_giantopt_|vit_large_patch16_siglip_gap_512|vit_so400m_patch16_siglip_"
 
 _GELUS = {"gelu": "erf", "gelu_tanh": "tanh"}
@@ -104,6 +107,32 @@ def has_class_position(file: ArrayFile, config: ImageModelConfig) -> bool:
     return not isinstance(config, ViTConfig) or file.shapes[POSITIONS][1] != math.prod(config.grid)
 
 
+def timm_notes(
+    file: ArrayFile, config: ImageModelConfig, metadata: TimmMetadata | None, images: ImageSpec, *, image_size: bool
+) -> tuple[str, ...]:
+    """What was assumed, for the user to check; `image_size` is whether that was told."""
+    vit = config if isinstance(config, ViTConfig) else None
+    guessed = []
+    if vit and not (metadata and (_told_heads(metadata) or vit.width in _HEADS_OF)):
+        guessed.append(f"{vit.heads} heads")
+    if metadata is None:
+        guessed += ["GELU erf", *([f"pooling {vit.pooling!r}"] if vit else [])]
+    positions, prefix = (file.shapes[POSITIONS][1], vit.prefix) if vit else (math.prod(config.grid), 0)
+    if not (image_size or (metadata and metadata.fits(positions, config.patch, prefix))):
+        guessed.append(square_grid(config))
+    notes = [f"{ASSUMED}: {', '.join(guessed)}"] if guessed else []
+    if metadata is not None:
+        told = metadata.pretrained_cfg.model_fields_set
+        unsaid = [field for field in ("mean", "std", "crop_pct", "interpolation") if field not in told]
+        return (*notes, *([f"config.json does not say {', '.join(unsaid)}: timm's defaults were taken"] * bool(unsaid)))
+    preprocessing = (
+        "preprocessing was assumed, there is no config.json beside the weights: "
+        f"{images.interpolation}, crop {images.crop:g}, mean {images.mean[0]:g}, std {images.std[0]:g} "
+        "(DeiT and others have ImageNet's mean and std)"
+    )
+    return (preprocessing, *notes)
+
+
 def _check_arguments(arguments: ModelArgs, file: ArrayFile) -> None:
     for name in _UNSUPPORTED_ARGUMENTS:
         if value := getattr(arguments, name):
@@ -118,7 +147,7 @@ def _told_heads(metadata: TimmMetadata | None) -> int | None:
 
 
 def _usual_heads(width: int) -> int:
-    return {size[0]: size[2] for size in VIT_SIZES.values()}.get(width) or max(width // 64, 1)
+    return _HEADS_OF.get(width) or max(width // 64, 1)
 
 
 def _gelu(file: ArrayFile, metadata: TimmMetadata | None) -> str:
@@ -150,20 +179,20 @@ def _classes(file: ArrayFile, metadata: TimmMetadata | None) -> int:
 
 
 def _depth(file: ArrayFile) -> int:
-    """One more than the highest block; gaps are told later, as missing arrays."""
-    found = [int(match[1]) for name in file.shapes if (match := re.match(r"blocks\.(\d+)\.", name))]
-    return max(found, default=-1) + 1
+    """The number of blocks. Raises WeightsError when there is a gap between them."""
+    found = {int(match[1]) for name in file.shapes if (match := re.match(r"blocks\.(\d{1,6})\.", name))}
+    last = max(found, default=-1)
+    if len(found) != last + 1:
+        raise WeightsError(f"{file.path}: has block {last} but not all the blocks before it: the file is incomplete")
+    return last + 1
 
 
 def _image_size(
     file: ArrayFile, metadata: TimmMetadata | None, tokens: int, patch: list[int], prefix: int
 ) -> tuple[int, int]:
     """(height, width): what config.json says if that many patches fit `tokens`, else a square that does."""
-    if metadata:
-        height, width = metadata.image_size
-        patches = (height // patch[0]) * (width // patch[1])
-        if tokens in (patches, patches + prefix):
-            return height, width
+    if metadata and metadata.fits(tokens, patch, prefix):
+        return metadata.image_size
     patches = tokens - prefix
     side = math.isqrt(max(patches, 0))
     if side * side != patches or side == 0:

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import model_validator
 
 from vitsmith.errors import WeightsError
-from vitsmith.models.config import ImageModelConfig, ViTConfig
-from vitsmith.specs import ImageSpec, Labels, PositiveInt, Triple
+from vitsmith.models.config import Classes, ImageModelConfig, ViTConfig, Width
+from vitsmith.specs import Finite, ImageSpec, Labels, Pixels, Triple
 from vitsmith.weights.metadata import IMAGENET_MEAN, IMAGENET_STD, Metadata, class_names
 
 
 class PretrainedCfg(Metadata):
     """How the weights were evaluated. Defaults: timm/models/_pretrained.py and data/config.py."""
 
-    input_size: tuple[PositiveInt, PositiveInt, PositiveInt] = (3, 224, 224)
+    input_size: tuple[Pixels, Pixels, Pixels] = (3, 224, 224)
     mean: Triple = IMAGENET_MEAN
     std: Triple = IMAGENET_STD
-    crop_pct: float = 0.875
+    crop_pct: Finite = 0.875
     crop_mode: Literal["center", "squash", "border"] = "center"
     interpolation: Literal["bilinear", "bicubic", "lanczos"] = "bicubic"
     label_names: Any = None
@@ -27,8 +28,8 @@ class PretrainedCfg(Metadata):
 class ModelArgs(Metadata):
     """Arguments of the constructor that the arrays do not show."""
 
-    img_size: PositiveInt | tuple[PositiveInt, PositiveInt] | None = None
-    num_heads: PositiveInt | None = None
+    img_size: Pixels | tuple[Pixels, Pixels] | None = None
+    num_heads: Width | None = None
     global_pool: str | None = None
     act_layer: str | None = None
     norm_layer: Any = None
@@ -43,7 +44,7 @@ class TimmMetadata(Metadata):
     """timm's `config.json`, as models/_hub.py writes it; in old ones all fields were on one level."""
 
     architecture: str
-    num_classes: int | None = None
+    num_classes: Classes | None = None
     global_pool: str | None = None
     model_args: ModelArgs = ModelArgs()
     pretrained_cfg: PretrainedCfg
@@ -62,6 +63,12 @@ class TimmMetadata(Metadata):
         """(height, width) in pixels."""
         size = self.model_args.img_size or self.pretrained_cfg.input_size[1:]
         return (size, size) if isinstance(size, int) else size
+
+    def fits(self, tokens: int, patch: Sequence[int], prefix: int) -> bool:
+        """Whether images of `image_size` have `tokens` position embeddings, with or without those of the `prefix`."""
+        height, width = self.image_size
+        patches = (height // patch[0]) * (width // patch[1])
+        return tokens in (patches, patches + prefix)
 
     @property
     def pooling(self) -> str | None:
@@ -100,19 +107,3 @@ def timm_labels(metadata: TimmMetadata | None, source: str) -> Labels | None:
     found = metadata.pretrained_cfg.label_names if metadata else None
     names = class_names(found, f"{source}: in the config.json beside it, label_names")
     return None if names is None else Labels.as_found(names)
-
-
-def timm_notes(config: ImageModelConfig, metadata: TimmMetadata | None, images: ImageSpec) -> tuple[str, ...]:
-    """What was assumed, for the user to check."""
-    if metadata is not None:
-        told = metadata.pretrained_cfg.model_fields_set
-        assumed = [field for field in ("mean", "std", "crop_pct", "interpolation") if field not in told]
-        return (f"config.json does not say {', '.join(assumed)}: timm's defaults were taken",) if assumed else ()
-    preprocessing = (
-        "preprocessing was assumed, there is no config.json beside the weights: "
-        f"{images.interpolation}, crop {images.crop:g}, mean {images.mean[0]:g}, std {images.std[0]:g} "
-        "(DeiT and others have ImageNet's mean and std)"
-    )
-    if not isinstance(config, ViTConfig):
-        return (preprocessing,)
-    return preprocessing, f"assumed, as arrays do not tell: {config.heads} heads, GELU erf, pooling {config.pooling!r}"

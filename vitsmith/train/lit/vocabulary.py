@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from vitsmith.contents import read_words
 from vitsmith.data.tokenize import END, START, UNKNOWN, check_lines, fold_case
 from vitsmith.errors import ConfigError, InputError, MissingPackageError
 from vitsmith.train.lit.recipe import LEARNT, TextTowerSpec
@@ -59,7 +60,7 @@ def find_vocabulary(spec: TextTowerSpec, captions: Sequence[str]) -> tuple[Kind,
         return None
     if spec.vocabulary not in ("", LEARNT):
         vocabulary = read_vocabulary(spec.vocabulary)
-        return _KINDS[Path(spec.vocabulary).suffix], vocabulary
+        return _KINDS[Path(spec.vocabulary).suffix.lower()], vocabulary
     most = spec.pieces or _USUAL_PIECES
     vocabulary = learn_wordpiece(captions, most, lower_case=spec.lower_case is not False)
     learnt = vocabulary.count(b"\n")
@@ -74,13 +75,10 @@ def find_vocabulary(spec: TextTowerSpec, captions: Sequence[str]) -> tuple[Kind,
 def read_vocabulary(name: str) -> bytes:
     """The bytes of a vocabulary file. Raises InputError."""
     path = Path(name)
-    if path.suffix not in _KINDS:
+    if path.suffix.lower() not in _KINDS:
         raise InputError(
             f"the vocabulary {name!r} is neither a WordPiece .txt, nor a SentencePiece .model, nor {LEARNT!r}"
         )
-    try:
-        vocabulary = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"cannot read the vocabulary {name}: {error.strerror}; check text.vocabulary") from None
-    check_lines(_KINDS[path.suffix], vocabulary)
+    vocabulary = read_words(path, "a vocabulary")
+    check_lines(_KINDS[path.suffix.lower()], vocabulary)
     return vocabulary
