@@ -91,6 +91,14 @@ def test_rows_of_a_table_are_the_same_class(tmp_path: Path) -> None:
     assert splits.classes == (NFC, "dog") and splits.val.labels.tolist() == [0, 1]
 
 
+def test_paths_in_another_form_than_on_disk_are_told(tmp_path: Path, forms: tuple[str, str]) -> None:
+    images_in(tmp_path, forms[0], count=1)
+    listed(tmp_path, f"path,label\n{forms[1]}/c0.png,cat\n", "t.csv")
+    form = "NFC" if forms[0] == NFC else "NFD"
+    problem = told(lambda: open_labelled(str(tmp_path / "t.csv")), DatasetError)
+    assert f"the files are there, their names in Unicode's form {form}" in problem
+
+
 def test_labels_in_shards_are_the_same_class(tmp_path: Path, forms: tuple[str, str]) -> None:
     path = shard(tmp_path, [*forms, "dog"])
     samples = read_shards([path])

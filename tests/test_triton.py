@@ -54,7 +54,7 @@ def run_as_triton(folder: Path, batch: np.ndarray) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def bundle() -> Bundle:
-    return Bundle.of(tiny_model(CONFIGS["vit-token"]), labels=Labels(names=NAMES)).with_golden(pictures(2))
+    return Bundle.of(tiny_model(CONFIGS["vit-token"]), labels=Labels.as_found(NAMES)).with_golden(pictures(2))
 
 
 @pytest.fixture(scope="module")

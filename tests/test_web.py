@@ -323,6 +323,18 @@ def quantized(exported: Bundle, place: Path) -> Bundle:
     return with_program(dataclasses.replace(made, golden=golden), place / "int8-onnx", program)
 
 
+def test_classes_of_one_name_are_told_apart(
+    browser: Browser, address: str, place: Path, files: dict[str, Path], torch_bundle: Bundle
+) -> None:
+    twins = dataclasses.replace(torch_bundle, labels=Labels(names=("crane",) * 5))
+    export_web(twins, place / "twins")
+    (answer,) = answers(browser, address, "twins", [files["wide.png"]])
+    expected = Predictor(twins)([files["wide.png"]])[0].top(3)
+    assert [one["label"] for one in answer["top"]] == [label for label, _ in expected]
+    assert len({one["label"] for one in answer["top"]}) == 3
+    assert load(place / "twins").labels == twins.labels
+
+
 # --- LiT -------------------------------------------------------------------------------------------------------------
 
 

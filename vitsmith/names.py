@@ -61,6 +61,11 @@ def ambiguous_name(name: str, names: tuple[str, ...]) -> str:
     return f"{name!r} is the name of several classes ({numbers}): say which is meant, {' or '.join(shown)}"
 
 
+def same_names(names: Sequence[str], others: Sequence[str]) -> bool:
+    """Whether both name the same classes in the same order."""
+    return list(map(normal, names)) == list(map(normal, others))
+
+
 def repeated_names(names: Iterable[str]) -> list[str]:
     """Those that come more than once, each told once, in order."""
     counts = Counter(map(normal, names))

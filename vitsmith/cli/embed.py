@@ -115,19 +115,17 @@ def _sources(inputs: list[str], texts: str) -> list[Any]:
 
 def read_texts(file: str) -> list[str]:
     """One text a line, blank lines left out; - is standard input. Raises InputError."""
-    from vitsmith.data.label_file import split_lines
+    from vitsmith.data.label_file import decode_text, split_lines
     from vitsmith.errors import InputError
 
+    where = "standard input" if file == "-" else file
     try:
         data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-        lines = split_lines(data.decode("utf-8-sig"))
     except OSError as error:
         raise InputError(f"cannot read {file}: {error.strerror}; check the path and its permissions") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{file} is not UTF-8 text ({error.reason}): save it as UTF-8") from error
-    found = [line.strip() for line in lines if line.strip()]
+    found = [line.strip() for line in split_lines(decode_text(data, where)) if line.strip()]
     if not found:
-        raise InputError(f"{'standard input' if file == '-' else file} holds no texts: write one a line")
+        raise InputError(f"{where} holds no texts: write one a line")
     return found
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import unicodedata
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -29,6 +30,9 @@ _SPLIT_COLUMN = "split"
 _PERHAPS_SPLIT = ("subset", "partition", "set", "phase", "usage")  # when the first row has the name of a split there
 _LONGEST_LINE = 1 << 20  # characters; of a .csv the field is limited too, to csv.field_size_limit()
 _SEPARATORS = {".csv": ",;\t", ".tsv": "\t,;"}
+
+
+_OTHER_FORM = "the files are there, their names in Unicode's form"
 
 
 class Row(NamedTuple):
@@ -283,6 +287,8 @@ def _hint(table: Path, rows: list[Row], missing: list[str]) -> str:
     for change, told in (
         (lambda path: path.replace("\\", "/"), "write paths with / in place of \\"),
         (unquote, "write the paths as they are, without % codes"),
+        (partial(unicodedata.normalize, "NFD"), f"{_OTHER_FORM} NFD, as macOS writes them: rename them, or the rows"),
+        (partial(unicodedata.normalize, "NFC"), f"{_OTHER_FORM} NFC: rename them, or the rows"),
     ):
         if any(change(path) != path and os.path.isfile(table.parent / change(path)) for path in shown):  # noqa: PTH113
             return told
