@@ -106,7 +106,7 @@ def _opened(model: str, image_size: str) -> Bundle:
 def _material(subjects: list[Subject], images: list[str], data: str, split: str) -> Material:
     from vitsmith.benchmark.answers import reference_of, require_classes
     from vitsmith.benchmark.session import Material
-    from vitsmith.cli.predict import expand
+    from vitsmith.cli.images import expand
     from vitsmith.data.datasets import open_labelled
     from vitsmith.data.images import read_image
     from vitsmith.export.parts import gate_images

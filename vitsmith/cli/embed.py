@@ -13,8 +13,8 @@ import typer
 
 from vitsmith.cli.checkpoint import ImageSizeOption, open_model
 from vitsmith.cli.engine import EngineOption, PrecisionOption, tell_choice
+from vitsmith.cli.images import expand
 from vitsmith.cli.output import JsonOption, print_facts, print_json, progress, say
-from vitsmith.cli.predict import expand
 from vitsmith.cli.zeroshot import VocabularyOption
 
 if TYPE_CHECKING:

@@ -164,7 +164,7 @@ def _open(data: str, split: str) -> Any:
 
 
 def _read_images(arguments: list[str]) -> list[Pixels]:
-    from vitsmith.cli.predict import expand
+    from vitsmith.cli.images import expand
     from vitsmith.data.images import read_image
 
     return [read_image(source) for source in expand(arguments)]

@@ -139,7 +139,7 @@ def _ratio(needed: float) -> str:
 
 
 def _photos(bundle: Bundle, data: str, split: str, images: list[str], seed: int) -> Photos:
-    from vitsmith.cli.predict import expand
+    from vitsmith.cli.images import expand
     from vitsmith.compress.calibration import Amounts, labelled_photos, unlabelled_photos
     from vitsmith.compress.merge import sample_photos
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,10 +12,10 @@ import typer
 
 from vitsmith.cli.checkpoint import ImageSizeOption, open_model
 from vitsmith.cli.engine import EngineOption, PrecisionOption, tell_choice
+from vitsmith.cli.images import expand
 from vitsmith.cli.output import print_json_line, progress, say
 
 if TYPE_CHECKING:
-    from vitsmith.data.image_sources import ImageSource
     from vitsmith.predict import Prediction
     from vitsmith.stream import Failure
 
@@ -126,54 +125,3 @@ class Writer:
         import csv
 
         csv.writer(sys.stdout, lineterminator="\n").writerow(cells)
-
-
-def expand(arguments: list[str]) -> Iterator[ImageSource]:
-    """The images that arguments mean: files, all images under folders, matches of globs, standard input for '-'.
-
-    Raises InputError for a folder or glob without images. A missing file is passed on, to be reported with the rest.
-    """
-    import glob
-
-    from vitsmith.data.images import IMAGE_SUFFIXES
-    from vitsmith.errors import InputError
-
-    for argument in arguments:
-        path = Path(argument)
-        if argument == "-":
-            yield from _standard_input()
-        elif path.is_dir():
-            inside = [child for child in sorted(path.rglob("*")) if child.suffix.lower() in IMAGE_SUFFIXES]
-            if not inside:
-                raise InputError(f"{argument}: no images in this folder (known are {', '.join(IMAGE_SUFFIXES)})")
-            yield from inside
-        elif not path.exists() and glob.has_magic(argument):
-            matches = sorted(glob.glob(argument, recursive=True))  # noqa: PTH207 (Path.glob refuses absolute patterns)
-            if not matches:
-                raise InputError(f"{argument}: nothing matches this pattern")
-            yield from map(Path, matches)
-        else:
-            yield path
-
-
-def _standard_input() -> Iterator[ImageSource]:
-    """One image when the bytes are one, else one path a line."""
-    from vitsmith.data.label_file import split_lines
-    from vitsmith.errors import InputError
-
-    data = sys.stdin.buffer.read()
-    try:
-        lines = data.decode("utf-8-sig")
-        if "\0" in lines:
-            raise UnicodeDecodeError("utf-8", data[:1], 0, 1, "binary")
-    except UnicodeDecodeError:
-        yield data
-        return
-    paths = [
-        line if os.path.exists(line) else line.strip()  # noqa: PTH110 - Path.exists raises for a name that is too long
-        for line in split_lines(lines)
-        if line.strip()
-    ]
-    if not paths:
-        raise InputError("standard input is empty: give an image, or paths one a line")
-    yield from map(Path, paths)

@@ -159,7 +159,7 @@ def _share(stage: Stage) -> str:
 
 
 def _material(bundle: Bundle, data: str, images: list[str], seed: int) -> Material:
-    from vitsmith.cli.predict import expand
+    from vitsmith.cli.images import expand
     from vitsmith.compress.material import labelled_material, unlabelled_material
 
     if data:

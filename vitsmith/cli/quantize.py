@@ -128,7 +128,7 @@ class Bars:
 
 
 def _photos(bundle: Bundle, data: str, split: str, images: list[str], amounts: Amounts) -> Photos:
-    from vitsmith.cli.predict import expand
+    from vitsmith.cli.images import expand
     from vitsmith.compress.calibration import labelled_photos, unlabelled_photos
 
     sources = list(expand(images))

@@ -12,8 +12,9 @@ import typer
 
 from vitsmith.cli.checkpoint import ImageSizeOption, open_model
 from vitsmith.cli.engine import EngineOption, PrecisionOption, tell_choice
+from vitsmith.cli.images import expand
 from vitsmith.cli.output import progress, say
-from vitsmith.cli.predict import Style, Writer, expand, write_all
+from vitsmith.cli.predict import Style, Writer, write_all
 
 if TYPE_CHECKING:
     from vitsmith.weights.bundle import Bundle

@@ -9,6 +9,7 @@ What is listed may still be no image, or no file at all: reading it says what it
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -20,11 +21,24 @@ SYSTEM_FOLDERS = frozenset(
     ("__macosx", "@eadir", "#recycle", "@recycle", "$recycle.bin", "system volume information", "lost+found")
 )
 """In lower case: of macOS's archives, Synology, QNAP, Windows and Linux. They hold thumbnails and deleted files."""
+UNREAD_SUFFIXES = (
+    ".heic", ".heif", ".jxl", ".jp2", ".svg", ".psd", ".xcf", ".pdf",
+    ".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".rw2", ".raf", ".exr", ".dcm", ".mp4", ".mov",
+)  # fmt: skip
+"""Of files that hold pictures and are not read, whatever their content: `image_kinds.py` says what to do with each."""
 
 
 def list_images(folder: str | os.PathLike[str]) -> list[Path]:
     """The images in a folder and in all folders below it, sorted. None is opened; raises DatasetError."""
     return sorted(_walk(Path(folder)))
+
+
+def count_unread(folder: str | os.PathLike[str]) -> dict[str, int]:
+    """How many pictures of formats that are not read there are, by suffix: they would be missed in silence."""
+    found = Counter(
+        Path(name).suffix.lower() for _, names in _folders(Path(folder)) for name in names if not name.startswith(".")
+    )
+    return {suffix: found[suffix] for suffix in UNREAD_SUFFIXES if found[suffix]}
 
 
 def holds_images(folder: Path) -> bool:
@@ -63,9 +77,14 @@ def is_passed_over(name: str) -> bool:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
+    return (Path(here, name) for here, names in _folders(folder) for name in names if _is_image(name))
+
+
+def _folders(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """(folder, names of files) for it and all below."""
     for here, folders, names in os.walk(folder, onerror=_refuse):
         folders[:] = [name for name in folders if not is_passed_over(name)]
-        yield from (Path(here, name) for name in names if _is_image(name))
+        yield here, names
 
 
 def _is_image(name: str) -> bool:
