@@ -115,7 +115,7 @@ def test_bytes_of_another_encoding_are_refused() -> None:
 
 
 def test_one_text_is_not_a_list_of_letters() -> None:
-    with pytest.raises(InputError, match="tokenize a list of texts"):
+    with pytest.raises(InputError, match="texts are a list, not one text"):
         open_tokenizer("wordpiece")("a cat")
 
 

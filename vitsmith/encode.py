@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
 from vitsmith.data.image_sources import ImageSource, several
 from vitsmith.data.images import MAX_PIXELS
+from vitsmith.data.tokenize import list_texts
 from vitsmith.engines.base import open_engine, tolerance_of
 from vitsmith.errors import ImageError, InputError
 from vitsmith.models.config import LiTConfig
@@ -103,12 +104,17 @@ class Encoder:
             wrong = first_without_direction(vector[None]) is not None
             yield Failure(name, _directionless(name)) if wrong else (name, vector)
 
-    def texts(self, texts: Sequence[str]) -> Array:
+    def texts(self, texts: Iterable[str]) -> Array:
         """float32 (T, E), unit vectors in the order of `texts`, whose ends beyond the context go unread (see `cut`).
 
-        Raises InputError for a model without a text tower or vocabulary.
+        Raises InputError for a model without a text tower or vocabulary, and for a text of which the vocabulary knows
+        nothing: all such texts have one and the same vector. `tokens` takes them.
         """
-        return self.tokens(self.bundle.tokenizer(texts))
+        listed = list_texts(texts)
+        read = self.bundle.tokenizer.read(listed)
+        for at in np.flatnonzero(~read.known):
+            raise InputError(f"text {at + 1}: {self.bundle.tokenizer.why_unread(listed[at])}")
+        return self.tokens(read.tokens)
 
     def tokens(self, tokens: Array) -> Array:
         """float32 (T, E) for integer token ids (T, length).
@@ -141,9 +147,16 @@ class Encoder:
             raise InputError(_directionless(f"text {wrong}"))
         return embeddings
 
-    def cut(self, texts: Sequence[str]) -> list[int]:
+    def cut(self, texts: Iterable[str]) -> list[int]:
         """Positions of the texts that are longer than the model's context."""
         return self.bundle.tokenizer.cut(texts)
+
+    def unknown(self, texts: Iterable[str]) -> list[list[str]]:
+        """Of each text, the words that the vocabulary lacks: they all mean the same to the model."""
+        listed = list_texts(texts)
+        lacking = self.bundle.tokenizer.read(listed).unknown
+        words = self.bundle.tokenizer.unknown_words
+        return [words(text) if lacks else [] for text, lacks in zip(listed, lacking, strict=True)]
 
     def _unit(self, vectors: Array) -> Array:
         """LiT's are of length 1 already; the same 1e-8 keeps a vector of zeros from becoming NaN."""

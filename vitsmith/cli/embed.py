@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -67,6 +68,8 @@ def embed(
     encoder = Encoder(bundle, engine, batch_size=batch, precision=precision)
     tell_choice(encoder.engine)
     cut = tell_cut(encoder, sources) if texts else 0
+    if texts:
+        tell_unknown(encoder, sources)
     with IndexWriter(folder, space_of(encoder, kind, model, dtype.value)) as writer:
         before = writer.description.inputs
         try:
@@ -79,6 +82,8 @@ def embed(
     _report(index, out, before, cut, json)
     if failures := index.description.failures:
         again = "run the same command with --retry" if index.folder == out else f"delete {out} and run it again"
+        if texts:
+            raise InputError(f"{failures} of {len(sources)} texts have no word that the model knows, and were skipped")
         raise InputError(
             f"{failures} of {len(sources)} images could not be read and were skipped: mend them, and {again}"
         )
@@ -138,6 +143,15 @@ def tell_cut(encoder: Encoder, texts: Sequence[str]) -> int:
         say(f"longer than the {encoder.bundle.tokenizer.spec.length} tokens that the model reads, and cut: "
             f"{shown}{more}")  # fmt: skip
     return len(cut)
+
+
+def tell_unknown(encoder: Encoder, texts: Sequence[str]) -> None:
+    """Says which words the model cannot tell from each other, as its vocabulary has none of them."""
+    counts = Counter(word for unknown in encoder.unknown(texts) for word in unknown)
+    if counts:
+        shown = ", ".join(repr(word) for word, _ in counts.most_common(SHOWN))
+        more = f" and {len(counts) - SHOWN:,} more" if len(counts) > SHOWN else ""
+        say(f"not in the model's vocabulary, so taken for any other unknown word: {shown}{more}")
 
 
 def _build(encoder: Encoder, sources: list[Any], writer: IndexWriter, retry: bool) -> Index:

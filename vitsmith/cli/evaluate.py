@@ -156,6 +156,10 @@ def _evaluate_retrieval(
     print_table(
         ("recall", "queries", "at 1", "at 5", "at 10"), evaluation.rows(), right=("queries", "at 1", "at 5", "at 10")
     )
+    if evaluation.unknown:
+        say(
+            f"{evaluation.unknown:,} captions have no word that the model's vocabulary knows: it cannot tell them apart"
+        )
     say(f"scores written to {folder.folder}")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -77,7 +79,24 @@ def _words(queries: list[str]) -> list[str]:
     words = [line for query in queries for line in (read_texts("-") if query == "-" else [query.strip()])]
     if not all(words):
         raise InputError("a query is empty: say what to look for")
+    for word in words:
+        if _is_path(word):
+            raise InputError(
+                f"{word!r} is a path, not words: to look for what resembles an image, say  --image {shlex.quote(word)}"
+            )
     return words
+
+
+def _is_path(query: str) -> bool:
+    """'cat.jpg', './cat', 'https://...' and what is there; not 'black/white' or 'a dog in 4/4'."""
+    from vitsmith.data.images import IMAGE_SUFFIXES
+
+    if query.lower().endswith(IMAGE_SUFFIXES) or re.match(r"/|~/|\.\.?/|[a-z]+://", query):
+        return True
+    try:
+        return "/" in query and Path(query).exists()
+    except (OSError, ValueError):  # too long for a name
+        return False
 
 
 def _open_encoder(index: Index, model: str, image_size: str, engine: str, vocabulary: Path | None) -> Encoder:
@@ -99,11 +118,12 @@ def _open_encoder(index: Index, model: str, image_size: str, engine: str, vocabu
 def _vectors(encoder: Encoder, words: list[str], images: list[str]) -> Any:
     import numpy as np
 
-    from vitsmith.cli.embed import tell_cut
+    from vitsmith.cli.embed import tell_cut, tell_unknown
 
     vectors = []
     if words:
         tell_cut(encoder, words)
+        tell_unknown(encoder, words)
         vectors.append(encoder.texts(words))
     if images:
         vectors.append(encoder.images(images))

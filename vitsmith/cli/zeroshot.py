@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -105,6 +105,7 @@ def open_classifier(
             **options,
         )
     tell_cut(classifier.cut, classifier.encoder.bundle.tokenizer.spec.length)
+    tell_unknown(classifier.unknown)
     return classifier
 
 
@@ -114,6 +115,16 @@ def tell_cut(labels: Sequence[str], length: int) -> None:
         more = f" and {len(labels) - SHOWN} more" if len(labels) > SHOWN else ""
         shown = ", ".join(map(repr, labels[:SHOWN]))
         say(f"longer than the {length} tokens that the model reads, and cut in some prompt: {shown}{more}")
+
+
+def tell_unknown(words: Mapping[str, Sequence[str]]) -> None:
+    """Says which labels have words that the vocabulary lacks, by label."""
+    if words:
+        shown = ", ".join(
+            f"{' '.join(map(repr, unknown))} of {name!r}" for name, unknown in list(words.items())[:SHOWN]
+        )
+        more = f", and in {len(words) - SHOWN} more labels" if len(words) > SHOWN else ""
+        say(f"not in the model's vocabulary, so taken for any other unknown word: {shown}{more}")
 
 
 @contextmanager

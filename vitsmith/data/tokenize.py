@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 import string
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,8 @@ from vitsmith.specs import TextSpec
 
 START, UNKNOWN, END = "[CLS]", "[UNK]", "[SEP]"
 """Pieces that a WordPiece vocabulary must have; the last only where texts are padded with an end token."""
+
+_SPACE = "\u2581"  # SentencePiece's: where a word begins
 
 _LONGEST_WORD = 100  # characters, tensorflow_text's default; longer words are unknown
 
@@ -37,6 +39,19 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 """What Python makes of bytes on a command line that are not UTF-8."""
 
 _PUNCTUATION = str.maketrans("_", " ", string.punctuation.replace("_", ""))
+
+
+class Reading(NamedTuple):
+    """What became of T texts."""
+
+    tokens: NDArray[np.int32]
+    """(T, L): clipped, and padded as the specification says."""
+    cut: NDArray[np.bool_]
+    """(T,) which were longer than the context: their ends go unread."""
+    known: NDArray[np.bool_]
+    """(T,) which have a piece of the vocabulary in what is read. Others, as the empty text, all look the same."""
+    unknown: NDArray[np.bool_]
+    """(T,) which have something in what is read that the vocabulary lacks."""
 
 
 class Tokenizer:
@@ -64,36 +79,73 @@ class Tokenizer:
         """Pieces in the vocabulary."""
         return self._pieces.count
 
-    def __call__(self, texts: Sequence[str]) -> NDArray[np.int32]:
+    def __call__(self, texts: Iterable[str]) -> NDArray[np.int32]:
         """Token ids, int32 (T, L): clipped, and padded as the specification says."""
-        return self.read(texts)[0]
+        return self.read(texts).tokens
 
-    def cut(self, texts: Sequence[str]) -> list[int]:
+    def cut(self, texts: Iterable[str]) -> list[int]:
         """Positions of the texts that are longer than the model's context: their ends go unread."""
-        return np.flatnonzero(self.read(texts)[1]).tolist()
+        return np.flatnonzero(self.read(texts).cut).tolist()
 
-    def read(self, texts: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
-        """Token ids, int32 (T, L), and which of the texts were longer than the context, bool (T,)."""
-        rows = self._encode(texts)
+    def read(self, texts: Iterable[str]) -> Reading:
+        """Tokens of the texts, and what of them the model cannot read. Raises InputError for what is no text."""
+        rows = self._encode(list_texts(texts))
         length, zero = self.spec.length, self.spec.padding == "zero"
         tokens = np.full((len(rows), length), 0 if zero else self._pieces.end, np.int32)
-        for row, ids in zip(tokens, rows, strict=True):
+        known, unknown = np.zeros((2, len(rows)), np.bool_)
+        for at, (row, ids) in enumerate(zip(tokens, rows, strict=True)):
+            read = ids[: length - 1]
             if zero:
                 row[0] = self._pieces.start
-                row[1 : 1 + len(ids)] = ids[: length - 1]
+                row[1 : 1 + len(read)] = read
             else:  # the end token is always there, as it is what is pooled
-                row[: min(len(ids), length - 1)] = ids[: length - 1]
-        return tokens, np.fromiter((len(ids) > length - 1 for ids in rows), np.bool_, len(rows))
+                row[: len(read)] = read
+            known[at] = any(one not in self._pieces.empty for one in read)
+            unknown[at] = self._pieces.unknown in read
+        cut = np.fromiter((len(ids) > length - 1 for ids in rows), np.bool_, len(rows))
+        return Reading(tokens, cut, known, unknown)
+
+    def unknown_words(self, text: str) -> list[str]:
+        """What of a text the vocabulary lacks, but for punctuation: all of it becomes one and the same token."""
+        prepared = canonicalize(text) if self.spec.canonicalize else text
+        words = (word.strip() for word in self._pieces.unknown_words(prepared))
+        return list(dict.fromkeys(word for word in words if not _is_punctuation(word)))
+
+    def why_unread(self, text: str) -> str:
+        """Why nothing of `text` is in the vocabulary, as the end of a sentence, and what to do."""
+        if not text.strip():
+            return f"{text!r} is empty: write what is meant"
+        if not self.unknown_words(text):
+            return f"{text!r} has only punctuation, of which this model reads nothing: write what is meant"
+        return (
+            f"{text!r} has no word that this model's vocabulary knows, so it would be taken for any other unknown "
+            "word: use words like those that the model was trained on"
+        )
 
     def _encode(self, texts: Sequence[str]) -> list[list[int]]:
-        if isinstance(texts, str):
-            raise InputError(f"tokenize a list of texts, not one: [{texts!r}]")
         for text in texts:
             if not text.isascii() and _SURROGATES.search(text):
                 raise InputError(f"{text!r} is not Unicode text (bytes of another encoding?): give it in UTF-8")
         if self.spec.canonicalize:
             texts = [canonicalize(text) for text in texts]
         return self._pieces.encode(texts)
+
+
+def list_texts(texts: Iterable[str], what: str = "texts") -> list[str]:
+    """Texts of any sequence or generator, in order. Raises InputError, naming `what`, for anything else.
+
+    One text is refused, as its letters would be taken for texts; sets are, as their order means nothing.
+    """
+    if isinstance(texts, str):
+        raise InputError(f"{what} are a list, not one text: give [{texts!r}]")
+    if isinstance(texts, bytes | bytearray | Mapping | set | frozenset) or not isinstance(texts, Iterable):
+        raise InputError(f"{what} must be a list of strings, not {type(texts).__name__}")
+    listed = list(texts)
+    wrong = next((number for number, text in enumerate(listed) if not isinstance(text, str)), None)
+    if wrong is not None:
+        found = listed[wrong]
+        raise InputError(f"{what} must be strings, and number {wrong + 1} is {type(found).__name__} ({found!r:.60})")
+    return listed
 
 
 def count_pieces(spec: TextSpec, vocabulary: bytes) -> int:
@@ -126,9 +178,16 @@ class _Pieces(Protocol):
     count: int
     start: int
     end: int
+    unknown: int
+    """What stands for everything that the vocabulary lacks."""
+    empty: frozenset[int]
+    """Pieces that say nothing of the text: `unknown`, and a space."""
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """The pieces of each text, without start, end and padding."""
+
+    def unknown_words(self, text: str) -> list[str]:
+        """What of the text becomes `unknown`."""
 
 
 def _open_pieces(spec: TextSpec, vocabulary: bytes) -> _Pieces:
@@ -148,10 +207,21 @@ class _WordPiece:
             )
         self.start = self._vocabulary.get(START, 0)
         self.end = self._vocabulary.get(END, 0)
+        self.unknown = self._vocabulary[UNKNOWN]
+        self.empty = frozenset([self.unknown])
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        prepared = [_without_controls(fold_case(text) if self._lower_case else text) for text in texts]
+        prepared = [self._prepared(text) for text in texts]
         return [one.ids for one in self._tokenizer.encode_batch(prepared, add_special_tokens=False)]
+
+    def unknown_words(self, text: str) -> list[str]:
+        prepared = self._prepared(text)
+        found = self._tokenizer.encode(prepared, add_special_tokens=False)
+        places = [place for one, place in zip(found.ids, found.offsets, strict=True) if one == self.unknown]
+        return [prepared[begin:end] for begin, end in places]
+
+    def _prepared(self, text: str) -> str:
+        return _without_controls(fold_case(text) if self._lower_case else text)
 
     @cached_property
     def _tokenizer(self) -> Any:
@@ -184,11 +254,20 @@ class _SentencePiece:
         self.start, self.end = -1, int(self._processor.eos_id())
         if self.count == 0 or self.end < 0:
             raise InputError("the vocabulary is not a SentencePiece model with an end token: give the .model file")
+        self.unknown = int(self._processor.unk_id())
+        self.empty = frozenset([self.unknown, int(self._processor.piece_to_id(_SPACE))])
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        given = [text.lower() for text in texts] if self._lower_case else list(texts)
-        encoded: list[list[int]] = self._processor.encode(given)
+        encoded: list[list[int]] = self._processor.encode([self._prepared(text) for text in texts])
         return encoded
+
+    def unknown_words(self, text: str) -> list[str]:
+        prepared = self._prepared(text)
+        pieces = zip(self._processor.encode(prepared), self._processor.encode(prepared, out_type=str), strict=True)
+        return [piece.replace(_SPACE, " ") for one, piece in pieces if one == self.unknown]
+
+    def _prepared(self, text: str) -> str:
+        return text.lower() if self._lower_case else text
 
 
 def check_lines(tokenizer: str, vocabulary: bytes) -> None:
@@ -218,6 +297,10 @@ def _read_pieces(vocabulary: bytes) -> dict[str, int]:
     if len(pieces) < len(lines):
         raise InputError(f"the vocabulary has {len(lines) - len(pieces)} pieces twice: it is damaged")
     return pieces
+
+
+def _is_punctuation(word: str) -> bool:
+    return all(unicodedata.category(each).startswith("P") for each in word)
 
 
 def _without_controls(text: str) -> str:

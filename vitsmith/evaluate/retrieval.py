@@ -33,6 +33,8 @@ class RetrievalEvaluation:
     """Rows of the data."""
     cut: int
     """Captions longer than the model's context, whose ends it does not see."""
+    unknown: int
+    """Captions without a word that the model's vocabulary knows: to the model they are all the same."""
     seconds: float
     """Reading, preprocessing, inference and searching together."""
 
@@ -43,6 +45,7 @@ class RetrievalEvaluation:
             "texts": self.texts,
             "pairs": self.pairs,
             "cut": self.cut,
+            "unknown": self.unknown,
             "seconds": self.seconds,
             "recall": {
                 direction: {
@@ -95,13 +98,15 @@ def evaluate_retrieval(
     labels, texts = np.unique(samples.labels, return_inverse=True)
     captions = [samples.classes[label] for label in labels.tolist()]
     image_vectors = encoder.images(_counted(samples, distinct, rows, on_image))
-    found = recalls_of_pairs(image_vectors, encoder.texts(captions), np.stack([images, texts], axis=1))
+    read = encoder.bundle.tokenizer.read(captions)
+    found = recalls_of_pairs(image_vectors, encoder.tokens(read.tokens), np.stack([images, texts], axis=1))
     return RetrievalEvaluation(
         recalls=found,
         images=len(distinct),
         texts=len(captions),
         pairs=len(samples),
-        cut=len(encoder.cut(captions)),
+        cut=int(read.cut.sum()),
+        unknown=int((~read.known).sum()),
         seconds=time.perf_counter() - began,
     )
 

@@ -53,9 +53,10 @@ def build_index(
 ) -> Index:
     """Embeds what is not in the index yet, and gives the whole index.
 
-    `inputs` are images, or the texts themselves for an index of texts. Images that cannot be read are recorded and
-    passed over. What was done before is not read again, but for what could not be read, with `retry`; of this, what
-    can be read now comes behind all there was. Raises InputError when `inputs` are others than before.
+    `inputs` are images, or the texts themselves for an index of texts. Images that cannot be read, and texts that the
+    vocabulary knows nothing of, are recorded and passed over. What was done before is not read again, but for what
+    could not be read, with `retry`; of this, what can be read now comes behind all there was. Raises InputError when
+    `inputs` are others than before.
     """
     texts = writer.description.space.kind == "texts"
     wrong = next((number for number, text in enumerate(inputs) if not isinstance(text, str)), None) if texts else None
@@ -96,14 +97,21 @@ def _positions(wanted: Sequence[str], names: Sequence[str]) -> list[int]:
 def _named(answer: tuple[str, Array] | Failure, name: str) -> tuple[str, Array] | Failure:
     """The same, called `name`: the stream counts only what it is given, which may be the rest of a list."""
     if isinstance(answer, Failure):
+        if answer.source == name:
+            return answer
         return Failure(name, f"{name}: {answer.reason.removeprefix(f'{answer.source}: ')}")
     return name, answer[1]
 
 
-def _embed_texts(encoder: Encoder, texts: Sequence[str]) -> Iterator[tuple[str, Array]]:
+def _embed_texts(encoder: Encoder, texts: Sequence[str]) -> Iterator[tuple[str, Array] | Failure]:
+    """As `Encoder.stream` does for images: texts of which the vocabulary knows nothing are failures."""
+    tokenizer = encoder.bundle.tokenizer
     for at in range(0, len(texts), TEXT_BATCH):
         some = texts[at : at + TEXT_BATCH]
-        yield from zip(some, encoder.texts(some), strict=True)
+        read = tokenizer.read(some)
+        vectors = iter(encoder.tokens(read.tokens[read.known]))
+        for text, known in zip(some, read.known, strict=True):
+            yield (text, next(vectors)) if known else Failure(text, tokenizer.why_unread(text))
 
 
 def space_of(encoder: Encoder, kind: str, model: str, dtype: str) -> Space:

@@ -10,6 +10,7 @@ import numpy as np
 
 from vitsmith.data.image_sources import ImageSource, several
 from vitsmith.data.prompts import fill_templates, named_templates, read_templates
+from vitsmith.data.tokenize import Tokenizer, list_texts
 from vitsmith.encode import Encoder
 from vitsmith.errors import NOT_FINITE, InputError, NotFiniteError, UnknownNameError
 from vitsmith.finite import count_not_finite
@@ -39,16 +40,16 @@ class ZeroShotClassifier:
         on_remark: told that embeddings could not be kept on disk.
         options: as of `Encoder`, when the model is not one.
 
-    Raises InputError for a model without text tower or vocabulary, no labels, two of the same words, labels that become
-    the same tokens, and templates without a place for the label.
+    Raises InputError for a model without text tower or vocabulary, no labels, two of the same words, labels that the
+    vocabulary knows nothing of or that become the same tokens, and templates without a place for the label.
     """
 
     def __init__(
         self,
         model: Encoder | Bundle | str | os.PathLike[str],
-        labels: Words | Sequence[str],
+        labels: Words | Iterable[str],
         *,
-        templates: str | Sequence[str] | None = None,
+        templates: str | Iterable[str] | None = None,
         scores: ScoreKind = "single",
         cache: bool = True,
         on_labels: Callable[[int], None] = lambda _: None,
@@ -57,14 +58,13 @@ class ZeroShotClassifier:
     ) -> None:
         if scores not in get_args(ScoreKind):
             raise UnknownNameError("kind of scores", scores, get_args(ScoreKind))
-        if isinstance(labels, str):
-            raise InputError(f"labels are a list, not one text: [{labels!r}]")
         if isinstance(model, Encoder) and options:
             raise InputError(f"{', '.join(options)} belongs to the Encoder: give it there")
-        self.words = labels if isinstance(labels, Words) else check_words(list(labels), where="labels")
+        self.words = labels if isinstance(labels, Words) else check_words(list_texts(labels, "labels"), where="labels")
         self.encoder = model if isinstance(model, Encoder) else Encoder(model, **options)
         bundle = self.encoder.bundle
-        _ = bundle.tokenizer  # a model that cannot read is told before anything is computed
+        self.unknown = _check_known(bundle.tokenizer, self.words)
+        """What of the labels the vocabulary lacks, by label."""
         self.templates = _chosen(templates, bundle)
         self.scores = scores
         self.similarity = bundle.similarity
@@ -125,17 +125,30 @@ class ZeroShotClassifier:
         return probabilities
 
 
-def _chosen(templates: str | Sequence[str] | None, bundle: Bundle) -> tuple[str, ...]:
+def _chosen(templates: str | Iterable[str] | None, bundle: Bundle) -> tuple[str, ...]:
     if templates is None:
         brought = bundle.text.templates if bundle.text is not None else ()
         return brought or named_templates("lit")
     if isinstance(templates, str):
         return read_templates(templates)
-    if not templates:
+    listed = list_texts(templates, "templates")
+    if not listed:
         raise InputError("no templates were given: give at least one, as 'a photo of a {}.'")
-    if reason := wrong_templates(templates):
+    if reason := wrong_templates(listed):
         raise InputError(reason)
-    return tuple(templates)
+    return tuple(listed)
+
+
+def _check_known(tokenizer: Tokenizer, words: Words) -> dict[str, list[str]]:
+    """What of each label the vocabulary lacks, where it lacks something. Raises InputError where it lacks everything.
+
+    Prompts would hide that: of 'a photo of a zebra.' something is always known.
+    """
+    read = tokenizer.read(words.words)
+    for at in np.flatnonzero(~read.known):
+        raise InputError(f"the label {tokenizer.why_unread(words.words[at])}")
+    found = {words.names[at]: tokenizer.unknown_words(words.words[at]) for at in np.flatnonzero(read.unknown)}
+    return {name: unknown for name, unknown in found.items() if unknown}
 
 
 def _check_tokens(encoder: Encoder, words: Words, templates: Sequence[str]) -> tuple[str, ...]:
@@ -149,10 +162,10 @@ def _check_tokens(encoder: Encoder, words: Words, templates: Sequence[str]) -> t
     cut = []
     for index, (name, word) in enumerate(zip(names, words.words, strict=True)):
         prompts = fill_templates(templates, word)
-        tokens, longer = tokenizer.read(prompts)
-        if longer.any():
+        read = tokenizer.read(prompts)
+        if read.cut.any():
             cut.append(name)
-        if (twin := seen.setdefault(tokens.tobytes(), index)) != index:
+        if (twin := seen.setdefault(read.tokens.tobytes(), index)) != index:
             raise InputError(
                 f"the labels {names[twin]!r} and {name!r} become the same {tokenizer.spec.length} tokens, so the model "
                 "cannot tell them apart (case, unknown characters, or an end that was cut): change or drop one"

@@ -62,8 +62,9 @@ def read_captions(course: Course, towers: Towers) -> Tensor:
     chunks, cut, example = [], 0, ""
     for at in range(0, len(captions), _CHUNK):
         chunk = captions[at : at + _CHUNK]
-        tokens, too_long = tokenizer.read(chunk)
-        chunks.append(torch.from_numpy(tokens))
+        read = tokenizer.read(chunk)
+        too_long = read.cut
+        chunks.append(torch.from_numpy(read.tokens))
         if too_long.any():
             example = example or chunk[int(too_long.argmax())]
             cut += int(too_long.sum())
