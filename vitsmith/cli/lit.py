@@ -62,11 +62,14 @@ def lit(
 
 
 def _recipe_from(name: str, changes: dict[str, Any]) -> LitRecipe:
+    from vitsmith.train.idle import refuse_idle
     from vitsmith.train.lit.recipe import LitRecipe, without_fresh
-    from vitsmith.train.recipe_file import lay_over, parse_fields, read_recipe
+    from vitsmith.train.recipe_file import is_own, lay_over, parse_fields, read_recipe
 
     base = read_recipe(name, VERB)
-    return parse_fields(lay_over(without_fresh(base, changes), changes), LitRecipe)
+    recipe = parse_fields(lay_over(without_fresh(base, changes), changes), LitRecipe)
+    refuse_idle(recipe, base if is_own(name) else {}, changes)
+    return recipe
 
 
 def _begin(recipe: LitRecipe, out: Path | None, *, json: bool) -> None:

@@ -21,9 +21,13 @@ if TYPE_CHECKING:
 
 def recipe_from(name: str, given: dict[str, Any], settings: Sequence[str]) -> TrainRecipe:
     """The recipe called `name`, with the options that were given and then every --set laid over it."""
-    from vitsmith.train.recipe_file import lay_over, parse_recipe, parse_settings, read_recipe
+    from vitsmith.train.idle import refuse_idle
+    from vitsmith.train.recipe_file import is_own, lay_over, merge, parse_recipe, parse_settings, read_recipe
 
-    return parse_recipe(lay_over(read_recipe(name), without_empty(given), parse_settings(settings)))
+    base, changes = read_recipe(name), merge(without_empty(given), parse_settings(settings))
+    recipe = parse_recipe(lay_over(base, changes))
+    refuse_idle(recipe, base if is_own(name) else {}, changes)
+    return recipe
 
 
 def without_empty(given: dict[str, Any]) -> dict[str, Any]:

@@ -11,10 +11,10 @@ from typing import Annotated, Literal, NamedTuple, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from vitsmith.specs import Frozen
+from vitsmith.specs import Finite, Frozen, Number
 
-Share = Annotated[float, Field(gt=0, le=1)]
-Ratio = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(gt=0, le=1), Number]
+Ratio = Annotated[float, Field(ge=0.001, le=1000), Number]
 
 Grade = Literal["none", "light1", "light2", "medium1", "medium2", "strong1", "strong2"]
 
@@ -44,11 +44,9 @@ class AugmentSpec(Frozen):
         "scaled", description="JPEGs may be decoded at the least scale that still holds the crop in full; exact: never"
     )
     grade: Grade = Field("none", description="RandAugment and mixup as graded by AugReg (arXiv 2106.10270)")
-    mixup: float | None = Field(
-        None, ge=0, allow_inf_nan=False, description="alpha of mixup (arXiv 1710.09412); default: the grade's"
-    )
-    color: float = Field(0.0, ge=0, le=1, description="largest random change of brightness, contrast and saturation")
-    erasing: float = Field(0.0, ge=0, le=1, description="share of images of which a random box is erased")
+    mixup: Finite | None = Field(None, ge=0, description="alpha of mixup (arXiv 1710.09412); default: the grade's")
+    color: Finite = Field(0.0, ge=0, le=1, description="largest random change of brightness, contrast and saturation")
+    erasing: Finite = Field(0.0, ge=0, le=1, description="share of images of which a random box is erased")
 
     @property
     def mixup_alpha(self) -> float:

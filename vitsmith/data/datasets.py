@@ -17,7 +17,7 @@ from vitsmith.data.shards import find_shards, is_shards
 from vitsmith.data.splits import SPLIT_NAMES, split_of
 from vitsmith.data.table import TABLE_SUFFIXES, find_table
 from vitsmith.errors import DatasetError, suggestion
-from vitsmith.specs import Frozen
+from vitsmith.specs import Finite, Frozen
 
 BUILT_IN: dict[str, Callable[[], Splits]] = {"digits": open_digits, "shapes": labelled_shapes}
 Tell = Callable[[str], None]
@@ -35,12 +35,12 @@ class DataSpec(Frozen):
         "'hf:NAME' of Hugging Face, or 'digits' or 'shapes', which are built in"
     )
     val: str = Field("", description="images to be judged on, of any kind that path may be; default: path's own split")
-    val_fraction: float = Field(
+    val_fraction: Finite = Field(
         0.2, gt=0, lt=1, description="share of each class to hold out when there is no split of its own"
     )
     image_column: str = Field("", description="column of paths or images; default: 'path' or 'image'")
     label_column: str = Field("", description="column of class names; default: 'label'")
-    skip_unreadable: float = Field(
+    skip_unreadable: Finite = Field(
         0.01, ge=0, lt=1, description="share of images that may be unreadable: reported and replaced; more stop the run"
     )
 

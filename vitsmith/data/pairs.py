@@ -23,7 +23,7 @@ from vitsmith.data.shapes import captioned_shapes, unseen_shapes
 from vitsmith.data.shards import find_shards, is_shards
 from vitsmith.data.table import TABLE_SUFFIXES, find_table
 from vitsmith.errors import DatasetError
-from vitsmith.specs import Frozen
+from vitsmith.specs import Finite, Frozen
 
 SHAPES = "shapes"
 """What users call the drawn scenes."""
@@ -37,12 +37,12 @@ class PairSpec(Frozen):
         "'train-{00..15}.tar' with a .txt or .json beside each image, or 'shapes'"
     )
     val: str = Field("", description="pairs to be judged on, of any kind that path may be; default: path's own split")
-    val_fraction: float = Field(
+    val_fraction: Finite = Field(
         0.1, gt=0, lt=1, description="share of the images to hold out when there is no split of its own"
     )
     image_column: str = Field("", description="column of paths; default: 'path', 'image', 'file' or 'filename'")
     caption_column: str = Field("", description="column of captions; default: 'caption', 'text' or 'title'")
-    skip_unreadable: float = Field(
+    skip_unreadable: Finite = Field(
         0.01, ge=0, lt=1, description="share of images that may be unreadable: reported and replaced; more stop the run"
     )
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import torch
 from torch import nn
 
+from vitsmith.errors import ConfigError
 from vitsmith.models.config import LiTConfig, MixerConfig, ModelConfig, ViTConfig
 from vitsmith.models.configure import configure
+from vitsmith.models.cost import parameters
 from vitsmith.models.initializers import initialize
 from vitsmith.models.isolation import isolated
 from vitsmith.models.lit import LiT
@@ -46,8 +49,13 @@ def create_model(
 
 
 def build(config: ModelConfig, *, device: str | torch.device = "cpu", fresh: bool = True) -> Model:
-    """The model of a configuration; with `fresh=False` its arrays are allocated but hold nothing yet."""
+    """The model of a configuration; with `fresh=False` its arrays are allocated but hold nothing yet.
+
+    Raises ConfigError for weights that this machine's memory cannot hold, before any is taken.
+    """
     family = _FAMILIES[type(config)]
+    if torch.device(device).type == "cpu":
+        _check_memory(config)
     with isolated():
         with torch.device("meta"):
             model = family(config).float()  # whatever the default dtype
@@ -57,6 +65,18 @@ def build(config: ModelConfig, *, device: str | torch.device = "cpu", fresh: boo
                 initialize(model)
     assert isinstance(model, VisionTransformer | MlpMixer | LiT)
     return model
+
+
+def _check_memory(config: ModelConfig) -> None:
+    """Linux would promise the memory, and kill the process when it is used."""
+    if not hasattr(os, "sysconf"):  # Windows promises no memory that it does not have
+        return
+    needed, there = 4 * parameters(config), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > there:
+        raise ConfigError(
+            f"a model of {parameters(config):,} weights needs {needed / 2**30:,.0f} GiB and this machine has "
+            f"{there / 2**30:,.0f} GiB of memory: choose a smaller width or depth"
+        )
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -13,15 +13,33 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator, mo
 
 from vitsmith.data.augment import AugmentSpec
 from vitsmith.data.datasets import DataSpec
-from vitsmith.errors import ConfigError, InputError
+from vitsmith.errors import ConfigError, InputError, suggestion
+from vitsmith.models.config import MixerConfig, ViTConfig
 from vitsmith.models.configure import configure
-from vitsmith.specs import Frozen, PositiveInt
+from vitsmith.specs import Finite, Frozen, Number, Pixels, mistakes_in
 from vitsmith.train.schedule import Decay
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=0)]
-Share = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), Number]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False), Number]
+Share = Annotated[float, Field(ge=0, lt=1), Number]
+Steps = Annotated[int, Field(gt=0, le=1_000_000_000), Number]
+Count = Annotated[int, Field(ge=0, le=1_000_000_000), Number]
+Batch = Annotated[int, Field(gt=0, le=1_048_576), Number]
+Seed = Annotated[int, Field(ge=0, lt=2**63), Number]
+"""As torch takes them."""
+Threads = Annotated[int, Field(gt=0, le=1_024), Number]
+Passes = Annotated[float, Field(gt=0, le=1_000_000), Number]
+
+_ELSEWHERE = {
+    "image_size": "set model.image_size",
+    "classes": "the data decide",
+    "family": "model.name or model.init decides",
+    "name": "set model.name",
+    "device": "the launcher decides",
+}
+"""What must not be among the fields of a configuration to change, and where it belongs."""
+_ADAPTING = ("positions", "keep_representation")
+"""Arguments of `init_for_finetune` beside the fields of a configuration."""
 
 _TWO_CLASSES = 2  # the least any data set has; how many there really are does not change whether a model is possible
 
@@ -31,14 +49,15 @@ class ModelSpec(Frozen):
 
     init: str = Field("", description="checkpoint, bundle or published name to start from; empty: fresh weights")
     name: str = Field("", description="architecture; with init it may be left empty, or is what must be found")
-    image_size: PositiveInt | None = Field(None, description="pixels a side; default: the model's own")
+    init_size: tuple[Pixels, Pixels] | None = Field(
+        None, description="(height, width) of the images that init was trained on, where its arrays do not show them"
+    )
+    image_size: Pixels | None = Field(None, description="pixels a side; default: the model's own")
     config: dict[str, Any] = Field({}, description="fields of the model's configuration to change, as dropout=0.1")
     freeze: tuple[str, ...] = Field(
         (), description="patterns of parameters that are not trained: 'patches.*', or '*' for all but the head"
     )
-    head_bias: float = Field(
-        0.0, allow_inf_nan=False, description="bias of a fresh head; about -10 for sigmoid and thousands of classes"
-    )
+    head_bias: Finite = Field(0.0, description="bias of a fresh head; about -10 for sigmoid and thousands of classes")
     head_std: NotNegative = Field(
         0.0,
         description="deviation of a fresh head's weights; 0 is the original's, for trained encoders and long "
@@ -54,12 +73,23 @@ class ModelSpec(Frozen):
     def _possible(self) -> Self:
         if not self.name and not self.init:
             raise ValueError("name an architecture in model.name (--model), or a checkpoint in model.init (--init)")
+        if reason := self._wrong_fields():
+            raise ValueError(reason)
         if self.name and not self.init:
             try:
                 configure(self.name, classes=_TWO_CLASSES, image_size=self.image_size, **self.config)
             except InputError as error:
                 raise ValueError(str(error)) from error
         return self
+
+    def _wrong_fields(self) -> str:
+        """What is among the fields to change and does not belong there; of a checkpoint the family is not known yet."""
+        told = [f"config.{field}: {where}" for field, where in _ELSEWHERE.items() if field in self.config]
+        if self.init:
+            known = (*ViTConfig.model_fields, *MixerConfig.model_fields, *_ADAPTING)
+            unknown = [field for field in self.config if field not in (*known, *_ELSEWHERE)]
+            told += [f"config: unknown field {field!r}: {suggestion(field, known)}" for field in unknown]
+        return "; ".join(told)
 
 
 class OptimizerSpec(Frozen):
@@ -76,7 +106,7 @@ class OptimizerSpec(Frozen):
     weight_decay: NotNegative = Field(
         0.0, description="decoupled, a share of the learning rate; never on biases, norms, class token or positions"
     )
-    layer_decay: float = Field(
+    layer_decay: Finite = Field(
         1.0, gt=0, le=1, description="learning rate of each block as a share of the next one's; 0.65 to 0.75 after MAE"
     )
     clip: NotNegative = Field(1.0, description="longest joint gradient, longer ones are scaled down to it; 0: none")
@@ -94,12 +124,10 @@ class OptimizerSpec(Frozen):
 class ScheduleSpec(Frozen):
     """How long, and at which rate."""
 
-    steps: PositiveInt = Field(500, description="number of updates")
-    epochs: Positive | None = Field(None, description="passes over the training images, in place of steps")
+    steps: Steps = Field(500, description="number of updates")
+    epochs: Passes | None = Field(None, description="passes over the training images, in place of steps")
     warmup: Count = Field(100, description="updates over which the learning rate rises from 0")
-    warmup_epochs: Positive | None = Field(
-        None, description="the same in passes over the training images, in its place"
-    )
+    warmup_epochs: Passes | None = Field(None, description="the same in passes over the training images, in its place")
     decay: Decay = Field("cosine", description="how the learning rate falls: 'cosine' to 0, 'linear' to 1e-5")
 
     @model_validator(mode="after")
@@ -120,14 +148,14 @@ class ScheduleSpec(Frozen):
         try:
             return type(self).model_validate(self.model_dump() | changes)
         except ValidationError as error:
-            raise ConfigError(f"schedule: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
+            raise ConfigError(f"schedule: {mistakes_in(error)}") from None
 
 
 class BatchSpec(Frozen):
     """How many images an update sees, however many devices there are."""
 
-    size: PositiveInt = Field(512, description="images an update, over all devices together")
-    micro: PositiveInt | None = Field(
+    size: Batch = Field(512, description="images an update, over all devices together")
+    micro: Batch | None = Field(
         None, description="images computed at once on one device; default: as many as fit into memory"
     )
     checkpointing: Literal["auto", "on", "off"] = Field(
@@ -160,7 +188,7 @@ class DistillSpec(Frozen):
         "a second token and head do, from its probabilities or its answer (arXiv 2012.12877)",
     )
     temperature: Positive = Field(1.0, description="softens both sides of the comparison")
-    weight: float | None = Field(
+    weight: Finite | None = Field(
         None, ge=0, le=1, description="share of the teacher in the loss, the labels have the rest; default 1, deit: 0.5"
     )
 
@@ -168,12 +196,12 @@ class DistillSpec(Frozen):
 class CourseSpec(Frozen):
     """How any run is carried out. But for the seed, it changes rounding, and what dropout draws, and nothing else."""
 
-    seed: Count = Field(0, description="decides fresh weights, split, order, crops and dropout")
+    seed: Seed = Field(0, description="decides fresh weights, split, order, crops and dropout")
     precision: Literal["fp32", "bf16"] = Field("fp32", description="arithmetic of the model; weights stay float32")
-    workers: PositiveInt | None = Field(None, description="threads that read images; default: one a core, at most 16")
+    workers: Threads | None = Field(None, description="threads that read images; default: one a core, at most 16")
     eval_every: Count = Field(100, description="updates between evaluations; 0: only after the last")
     checkpoint_every: Count = Field(200, description="updates between checkpoints; 0: only when interrupted")
-    keep_checkpoints: PositiveInt = Field(2, description="checkpoints kept; older ones are deleted")
+    keep_checkpoints: Steps = Field(2, description="checkpoints kept; older ones are deleted")
 
 
 class RunSpec(CourseSpec):

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-import json
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from vitsmith.errors import ConfigError, InputError, UnknownNameError, suggestion
-from vitsmith.json_text import to_json
+from vitsmith.contents import read_words
+from vitsmith.errors import ConfigError, InputError, UnknownNameError, shown, suggestion
+from vitsmith.json_text import parse_json, read_json, to_json
+from vitsmith.regular_files import why_not_regular
 from vitsmith.train.recipe import TrainRecipe
 
 Fields = dict[str, Any]
+_LARGEST = 1 << 20
+"""Bytes of a recipe file."""
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 Recipe = TypeVar("Recipe", bound=BaseModel)
 
 
@@ -31,21 +37,30 @@ def read_recipe(name: str, verb: str = "") -> Fields:
     Raises UnknownNameError, and InputError for a file that cannot be read or is not TOML.
     """
     path = Path(name)
-    if path.suffix not in (".toml", ".json"):
+    if not is_own(name):
         if name not in recipe_names(verb):
             raise UnknownNameError("recipe", name, recipe_names(verb))
         text = (resources.files("vitsmith") / "recipes" / verb / f"{name}.toml").read_text(encoding="utf-8")
         return tomllib.loads(text)
+    if why_not_regular(path) or not path.exists():
+        raise InputError(f"cannot read the recipe {path}: {why_not_regular(path) or 'no such file'}")
     try:
-        text = path.read_text(encoding="utf-8")
-        fields = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
-    except OSError as error:
-        raise InputError(f"cannot read the recipe {path}: {error.strerror}") from error
-    except ValueError as error:  # TOMLDecodeError, JSONDecodeError and UnicodeDecodeError
-        raise InputError(f"{path} is not a recipe that can be read: {error}") from error
+        if path.suffix.lower() == ".json":
+            fields = read_json(path, finite=False)
+        else:
+            fields = tomllib.loads(read_words(path, "a recipe", largest=_LARGEST).decode("utf-8-sig"))
+    except RecursionError:
+        raise InputError(f"{path} is not a recipe that can be read: it is nested too deeply") from None
+    except ValueError as error:  # TOMLDecodeError and UnicodeDecodeError
+        raise InputError(f"{path} is not a recipe that can be read: {' '.join(str(error).split())[:200]}") from error
     if not isinstance(fields, dict):
         raise InputError(f"{path} is not a recipe: it must hold tables such as [optimizer]")
     return fields
+
+
+def is_own(name: str) -> bool:
+    """Whether a recipe is a file of the user's, not one that comes with vitsmith."""
+    return Path(name).suffix.lower() in (".toml", ".json")
 
 
 def parse_settings(settings: Iterable[str]) -> Fields:
@@ -61,10 +76,7 @@ def parse_settings(settings: Iterable[str]) -> Fields:
             wrong.append(setting)
             continue
         *sections, last = name.strip().split(".")
-        try:
-            value = json.loads(text)
-        except json.JSONDecodeError:
-            value = text.strip()
+        value = _parse_value(text)
         inner = fields
         for section in sections:
             inner = inner.setdefault(section, {})
@@ -74,6 +86,15 @@ def parse_settings(settings: Iterable[str]) -> Fields:
     if wrong:
         raise InputError(f"--set {', '.join(wrong)}: write section.field=value, for example --set optimizer.lr=0.01")
     return fields
+
+
+def _parse_value(text: str) -> Any:
+    """JSON where it can be, also numbers that JSON would write otherwise (.5, +1, 5.), and text otherwise."""
+    try:
+        return parse_json(text, "", finite=False)
+    except InputError:
+        bare = text.strip()
+        return float(bare) if _NUMBER.fullmatch(bare) else bare
 
 
 def merge(*layers: Mapping[str, Any]) -> Fields:
@@ -87,13 +108,18 @@ def merge(*layers: Mapping[str, Any]) -> Fields:
 
 
 def lay_over(base: Mapping[str, Any], *later: Mapping[str, Any]) -> Fields:
-    """A recipe's fields with changes laid over them; updates that are asked for replace the recipe's passes."""
-    changes = merge(*later)
-    schedule = changes.get("schedule", {})
+    """A recipe's fields with changes laid over them; updates that are asked for replace the recipe's passes, or passes
+    its updates."""
+    changes, below = deepcopy(merge(*later)), deepcopy(merge(base))
+    schedule, before = changes.get("schedule", {}), below.get("schedule", {})
     for updates, passes in (("steps", "epochs"), ("warmup", "warmup_epochs")):
+        if not isinstance(schedule, dict) or not isinstance(before, dict):
+            break
         if updates in schedule and passes not in schedule:
             schedule[passes] = None  # the recipe's, which would win
-    return merge(base, changes)
+        if schedule.get(passes) is not None:
+            before.pop(updates, None)  # the recipe's, which passes take the place of
+    return merge(below, changes)
 
 
 def parse_recipe(fields: Mapping[str, Any]) -> TrainRecipe:
@@ -143,11 +169,11 @@ def _explain(mistake: Any, kind: type[BaseModel]) -> str:
     if mistake["type"] == "extra_forbidden":
         return f"unknown field {name!r}: {suggestion(where[-1], _table(where[:-1], kind).model_fields)}"
     message = mistake["msg"].removeprefix("Value error, ")
-    if mistake["type"] == "missing":
+    if mistake["type"] == "missing" and isinstance(where[-1], str) and not where[-1].isdecimal():
         return f"{name} is missing: {_table(where[:-1], kind).model_fields[where[-1]].description}"
     if mistake["type"] == "value_error":
         return f"{name}: {message}"
-    return f"{name}: {message} (got {mistake['input']!r})"
+    return f"{name}: {message} (got {shown(mistake['input'])})"
 
 
 def _table(sections: Iterable[str], kind: type[BaseModel]) -> type[BaseModel]:

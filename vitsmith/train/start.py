@@ -33,7 +33,7 @@ def start(recipe: TrainRecipe, classes: int) -> Start:
     """
     spec = recipe.model
     if spec.init:
-        bundle = load(spec.init, name=spec.name or None, headless=True)
+        bundle = load(spec.init, name=spec.name or None, image_size=spec.init_size, headless=True)
         model, report = init_for_finetune(bundle, classes=classes, image_size=spec.image_size, **spec.config)
         _start_head(model, spec, recipe.run.seed)
         return Start(model, bundle.images.model_copy(update={"size": model.config.image_size}), report)
@@ -49,10 +49,13 @@ def start(recipe: TrainRecipe, classes: int) -> Start:
 
 
 def _start_head(model: ImageModel, spec: ModelSpec, seed: int) -> None:
-    """The head's bias, and its weights where they are not to be zero; all heads of a model with several alike."""
-    assert isinstance(model.head, nn.Linear)
-    nn.init.constant_(model.head.bias, spec.head_bias)
-    if spec.head_std:
-        generator = torch.Generator().manual_seed(seed)
-        with torch.no_grad():
-            model.head.weight.copy_(torch.randn(model.head.weight.shape, generator=generator) * spec.head_std)
+    """The bias of the head, and its weights where they are not to be zero; of a distillation head too."""
+    generator = torch.Generator().manual_seed(seed)
+    for head in (model.head, getattr(model, "distillation_head", None)):
+        if head is None:
+            continue
+        assert isinstance(head, nn.Linear)
+        nn.init.constant_(head.bias, spec.head_bias)
+        if spec.head_std:
+            with torch.no_grad():
+                head.weight.copy_(torch.randn(head.weight.shape, generator=generator) * spec.head_std)

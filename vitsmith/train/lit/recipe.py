@@ -11,10 +11,10 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from vitsmith.data.augment import AugmentSpec
 from vitsmith.data.pairs import PairSpec
-from vitsmith.models.config import indivisible_heads
+from vitsmith.models.config import Depth, Hidden, Length, Pieces, Width, indivisible_heads
 from vitsmith.models.presets import VIT_SIZES
-from vitsmith.specs import Frozen, PositiveInt
-from vitsmith.train.recipe import CourseSpec, OptimizerSpec, Positive, ScheduleSpec
+from vitsmith.specs import Finite, Frozen
+from vitsmith.train.recipe import Batch, CourseSpec, OptimizerSpec, Positive, ScheduleSpec, Steps
 
 LEARNT = "learnt"
 """What `text.vocabulary` says when the pieces are learnt from the captions."""
@@ -29,7 +29,7 @@ class ImageTowerSpec(Frozen):
         description="--image on the command line: a ViT or hybrid (a bundle, a checkpoint or a published name), or a "
         "LiT model, whose image tower is taken"
     )
-    batch: PositiveInt = Field(64, description="images embedded at once")
+    batch: Batch = Field(64, description="images embedded at once")
     kept: Literal["float32", "float16"] = Field("float32", description="how embeddings are kept on disk")
     store: str = Field(
         "", description="folder that keeps the embeddings for other runs; default: the run's, until it is done"
@@ -44,17 +44,17 @@ class TextTowerSpec(Frozen):
         None, description="BERT (first token pooled), the default, or a plain transformer (last token pooled)"
     )
     size: str = Field("", description="a released size: " + ", ".join(VIT_SIZES))
-    width: PositiveInt | None = Field(None, description="in place of the size's")
-    depth: PositiveInt | None = Field(None, description="blocks, in place of the size's")
-    heads: PositiveInt | None = Field(None, description="attention heads, in place of the size's")
-    mlp_width: PositiveInt | None = Field(None, description="in place of the size's; without a size 4 times the width")
-    length: PositiveInt | None = Field(None, description="tokens read of each caption; default 16")
+    width: Width | None = Field(None, description="in place of the size's")
+    depth: Depth | None = Field(None, description="blocks, in place of the size's")
+    heads: Width | None = Field(None, description="attention heads, in place of the size's")
+    mlp_width: Hidden | None = Field(None, description="in place of the size's; without a size 4 times the width")
+    length: Length | None = Field(None, description="tokens read of each caption; default 16")
     vocabulary: str = Field(
         "",
         description="a WordPiece .txt, a SentencePiece .model, or 'learnt' from the captions; default: that of init, "
         "else learnt",
     )
-    pieces: PositiveInt | None = Field(None, description="most pieces of a learnt vocabulary; default 8000")
+    pieces: Pieces | None = Field(None, description="most pieces of a learnt vocabulary; default 8000")
     lower_case: bool | None = Field(None, description="default: yes for WordPiece, no for SentencePiece")
     templates: str = Field(
         "",
@@ -96,7 +96,7 @@ class ContrastSpec(Frozen):
     )
     temperature: Positive = Field(10.0, description="to begin with: what cosines are multiplied with; it is learnt")
     max_temperature: Positive = Field(100.0, description="as far as it may rise (CLIP, arXiv 2103.00020 section 2.5)")
-    bias: float = Field(-10.0, allow_inf_nan=False, description="sigmoid: added to logits, to begin with; it is learnt")
+    bias: Finite = Field(-10.0, description="sigmoid: added to logits, to begin with; it is learnt")
     skip_equal: bool = Field(
         True, description="two images whose captions are the same tokens are not held against each other in a batch"
     )
@@ -111,17 +111,17 @@ class ContrastSpec(Frozen):
 class PairBatchSpec(Frozen):
     """How many pairs an update sees, however many devices there are."""
 
-    size: PositiveInt = Field(4096, description="pairs an update, over all devices together")
-    micro: PositiveInt | None = Field(
+    size: Batch = Field(4096, description="pairs an update, over all devices together")
+    micro: Batch | None = Field(
         None, description="captions computed at once on one device, the result is the same; default: what fits"
     )
-    block: PositiveInt = Field(1024, description="rows and columns of logits computed at once")
+    block: Batch = Field(1024, description="rows and columns of logits computed at once")
 
 
 class LitRunSpec(CourseSpec):
     """How a run of `lit` is carried out."""
 
-    judged_pairs: PositiveInt = Field(
+    judged_pairs: Steps = Field(
         5000, description="held-out pairs that recall is measured among, at most; of more, evenly taken ones"
     )
 
