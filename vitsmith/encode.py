@@ -11,6 +11,7 @@ import numpy as np
 from vitsmith.data.image_sources import ImageSource, several
 from vitsmith.data.images import MAX_PIXELS
 from vitsmith.data.tokenize import list_texts
+from vitsmith.data.unreadable import Unreadable
 from vitsmith.engines.base import open_engine, tolerance_of
 from vitsmith.errors import ImageError, InputError
 from vitsmith.models.config import LiTConfig
@@ -76,20 +77,16 @@ class Encoder:
         """Whether the model has a text tower."""
         return isinstance(self.bundle.config, LiTConfig)
 
-    def images(self, images: ImageSource | Iterable[ImageSource]) -> Array:
+    def images(self, images: ImageSource | Iterable[ImageSource], unreadable: Unreadable | None = None) -> Array:
         """float32 (N, E), unit vectors in the order of `images`.
 
-        Raises ImageError at an image that cannot be read or has no direction: whose feature is zero or not finite.
+        Raises ImageError at an image that cannot be read, unless `unreadable` notes it, or has no direction: whose
+        feature is zero or not finite.
         """
-        names, rows = [], []
-        for answer in self._stream.answers(several(images)):
-            if isinstance(answer, Failure):
-                raise ImageError(answer.reason)
-            names.append(answer[0])
-            rows.append(answer[1])
-        if not rows:
+        names, rows = self._stream.named_rows(several(images), unreadable)
+        if rows is None:
             return np.zeros((0, self.width), np.float32)
-        vectors = self._unit(np.stack(rows))
+        vectors = self._unit(rows)
         if (wrong := first_without_direction(vectors)) is not None:
             raise ImageError(_directionless(names[wrong]))
         return vectors
@@ -102,7 +99,7 @@ class Encoder:
                 continue
             name, vector = answer[0], self._unit(answer[1])
             wrong = first_without_direction(vector[None]) is not None
-            yield Failure(name, _directionless(name)) if wrong else (name, vector)
+            yield Failure(name, _directionless(name), unread=False) if wrong else (name, vector)
 
     def texts(self, texts: Iterable[str]) -> Array:
         """float32 (T, E), unit vectors in the order of `texts`, whose ends beyond the context go unread (see `cut`).

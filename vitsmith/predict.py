@@ -11,6 +11,7 @@ import numpy as np
 
 from vitsmith.data.image_sources import ImageSource, several
 from vitsmith.data.images import MAX_PIXELS
+from vitsmith.data.unreadable import Unreadable
 from vitsmith.engines.base import Engine, open_engine
 from vitsmith.errors import ImageError, InputError
 from vitsmith.models.config import LiTConfig
@@ -126,9 +127,9 @@ class Predictor:
                 name, logits = answer
                 yield Prediction(name, softmax(logits), self.bundle.labels)
 
-    def logits(self, images: Iterable[ImageSource]) -> Array:
-        """float32 (images, classes), in order. Raises ImageError at an unreadable one."""
-        rows = self.images.rows(images)
+    def logits(self, images: ImageSource | Iterable[ImageSource], unreadable: Unreadable | None = None) -> Array:
+        """float32 (images, classes), in order. Raises ImageError at an unreadable one, unless `unreadable` notes it."""
+        rows = self.images.rows(several(images), unreadable)
         return np.zeros((0, self.bundle.classes), np.float32) if rows is None else rows
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from vitsmith.data.image_sources import ImageSource, several
 from vitsmith.data.images import MAX_PIXELS
 from vitsmith.data.preprocess import load_image
+from vitsmith.data.unreadable import Unreadable
 from vitsmith.engines.base import Engine
 from vitsmith.engines.machine import available_cores
 from vitsmith.errors import NOT_FINITE, ImageError, InputError, NotFiniteError
@@ -34,6 +35,8 @@ class Failure:
 
     source: str
     reason: str
+    unread: bool = True
+    """False: it was read, and the answer to it is of no use."""
 
 
 class ImageStream:
@@ -73,19 +76,29 @@ class ImageStream:
                 row = tensor if isinstance(tensor, str) else next(rows)
                 if row is None:
                     row = f"{name}: the model's output for it is {NOT_FINITE}; use fp32, or another checkpoint"
-                yield Failure(name, row) if isinstance(row, str) else (name, row)
+                yield Failure(name, row, isinstance(tensor, str)) if isinstance(row, str) else (name, row)
 
-    def rows(self, images: Iterable[ImageSource]) -> Array | None:
+    def rows(self, images: Iterable[ImageSource], unreadable: Unreadable | None = None) -> Array | None:
         """All answers as one array, in order; None for no images.
 
-        Raises ImageError at an image that cannot be read, or whose answer is not finite.
+        Raises ImageError at an image that cannot be read, or whose answer is not finite. With `unreadable` the former
+        are noted there, and have no row.
         """
-        rows: list[Array] = []
-        for answer in self.answers(images):
-            if isinstance(answer, Failure):
+        return self.named_rows(images, unreadable)[1]
+
+    def named_rows(
+        self, images: Iterable[ImageSource], unreadable: Unreadable | None = None
+    ) -> tuple[list[str], Array | None]:
+        """What the images of `rows` are called, and the rows; errors as there."""
+        found: list[tuple[str, Array]] = []
+        for number, answer in enumerate(self.answers(images)):
+            if not isinstance(answer, Failure):
+                found.append(answer)
+            elif unreadable is None or not answer.unread:
                 raise ImageError(answer.reason)
-            rows.append(answer[1])
-        return np.stack(rows) if rows else None
+            else:
+                unreadable.add(number, answer.reason.removeprefix(f"image {number}: "))
+        return [name for name, _ in found], np.stack([row for _, row in found]) if found else None
 
     def _run(self, tensors: Sequence[Array]) -> Sequence[Array | None]:
         """The answer to each image; None for those that are not finite, which do not cost the others theirs."""

@@ -9,6 +9,7 @@ import typer
 
 from vitsmith.cli.checkpoint import ImageSizeOption, open_model
 from vitsmith.cli.engine import EngineOption, PrecisionOption, tell_choice
+from vitsmith.cli.images import SkipOption, tell_unreadable
 from vitsmith.cli.output import JsonOption, print_facts, print_json, print_table, progress, say
 from vitsmith.cli.zeroshot import TemplatesOption, VocabularyOption, open_classifier
 
@@ -45,6 +46,7 @@ def evaluate(
     ] = None,
     vocabulary: VocabularyOption = None,
     image_size: ImageSizeOption = "",
+    skip_unreadable: SkipOption = 0.01,
     record: Annotated[bool, typer.Option("--record", help="Write the scores into the bundle.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for scores and plots; default runs/evaluate/<name>.")] = None,
     json: JsonOption = False,
@@ -62,7 +64,9 @@ def evaluate(
     options = {"engine": engine, "batch_size": batch, "precision": precision}
     opening = {"image_size": image_size, "vocabulary": vocabulary}
     if retrieval:
-        _evaluate_retrieval(model, data, split, opening, options, record=record, out=out, json=json)
+        _evaluate_retrieval(
+            model, data, split, opening, options, skip_unreadable=skip_unreadable, record=record, out=out, json=json
+        )
         return
 
     from vitsmith.data.datasets import open_labelled
@@ -82,10 +86,17 @@ def evaluate(
     tell_choice(opened)
     with progress(unit="images") as bar:
         task = bar.add_task("evaluating", total=len(samples), note="")
-        evaluation = run(classifier, samples, on_image=lambda: bar.advance(task))
+        evaluation = run(
+            classifier,
+            samples,
+            skip_unreadable=skip_unreadable,
+            on_image=lambda: bar.advance(task),
+            tell=tell_unreadable,
+        )
     with Run("evaluate", model_name(model), out) as folder:
         scores = {"model": bundle.where, "data": name, "engine": opened.name, "precision": opened.precision, **how}
         scores |= {"seconds": evaluation.seconds, "classes": list(evaluation.classes), **evaluation.scores.to_dict()}
+        scores["left_out"] = list(evaluation.left_out)
         folder.write_json("scores.json", scores)
         if record:
             measured = name if precision in ("auto", "fp32") else f"{name}, {precision}"
@@ -126,6 +137,7 @@ def _evaluate_retrieval(
     opening: dict[str, Any],
     options: dict[str, Any],
     *,
+    skip_unreadable: float,
     record: bool,
     out: Path | None,
     json: bool,
@@ -141,7 +153,9 @@ def _evaluate_retrieval(
     tell_choice(encoder.engine)
     with progress(unit="images") as bar:
         task = bar.add_task("embedding", total=len(samples), note="")
-        evaluation = evaluate_retrieval(encoder, samples, on_image=lambda: bar.advance(task))
+        evaluation = evaluate_retrieval(
+            encoder, samples, skip_unreadable=skip_unreadable, on_image=lambda: bar.advance(task), tell=tell_unreadable
+        )
     with Run("evaluate", model_name(model), out) as folder:
         scores = {"model": encoder.bundle.where, "data": name, "engine": encoder.engine.name}
         scores |= {"precision": encoder.engine.precision, **evaluation.to_dict()}
@@ -170,6 +184,7 @@ def print_evaluation(evaluation: Evaluation) -> None:
     print_facts(
         [
             ("images", scores.images),
+            ("left out", f"{len(evaluation.left_out)} that could not be read" if evaluation.left_out else None),
             ("top-1", f"{scores.top1:.2%}  (95% interval {low:.2%} to {high:.2%})"),
             ("top-5", f"{scores.top5:.2%}" if len(evaluation.classes) > 5 else None),
             ("mean of classes", f"{scores.macro_recall:.2%}"),

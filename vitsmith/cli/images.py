@@ -6,12 +6,26 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from vitsmith.cli.output import say
 
+SkipOption = Annotated[
+    float,
+    typer.Option(
+        min=0, max=0.999, help="Share of images that may be unreadable: told and left out; more of them stop the work."
+    ),
+]
+
 if TYPE_CHECKING:
     from vitsmith.data.image_sources import ImageSource
+
+
+def tell_unreadable(complaint: str) -> None:
+    """Says that an image is left out, and why."""
+    say(f"left out: {complaint}")
 
 
 def expand(arguments: list[str]) -> Iterator[ImageSource]:

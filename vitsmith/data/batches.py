@@ -110,7 +110,7 @@ def training_batches(
         raise ConfigError(f"a batch of {batch} images cannot be shared evenly by {parts} processes: change one of them")
     if not len(samples):
         raise DatasetError("there are no images to train on")
-    unreadable = Unreadable(samples, skip_unreadable, on_unreadable)
+    unreadable = Unreadable(samples.names, skip_unreadable, on_unreadable)
 
     def read(draw: Draw, row: NDArray[np.uint8]) -> _Read:
         complaints = []
@@ -147,7 +147,7 @@ def evaluation_batches(
 
     Raises DatasetError as `training_batches`.
     """
-    unreadable = Unreadable(samples, skip_unreadable, on_unreadable)
+    unreadable = Unreadable(samples.names, skip_unreadable, on_unreadable)
 
     def read(draw: Draw, row: NDArray[np.float32]) -> _Read:
         try:

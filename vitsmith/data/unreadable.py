@@ -1,14 +1,27 @@
-"""What happens to image files that cannot be read: told once each, and too many of them stop the run."""
+"""What happens to image files that cannot be read: told once each, and too many of them stop the run.
+
+One rule for every verb that learns or judges: a share of the images may be unreadable. They are told by name and left
+out, or replaced in training; more of them stop the work, before it has begun where that is possible.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
-from vitsmith.data.samples import Samples
-from vitsmith.errors import DatasetError
+from vitsmith.data.image_sources import ImageSource
+from vitsmith.data.images import read_image
+from vitsmith.errors import DatasetError, ImageError
+
+SHARE = 0.01
+"""Of the images that may be unreadable when nobody says otherwise: of a hundred one, of fewer none."""
+OPTION = "skip_unreadable (--skip-unreadable)"
+"""What messages call the share outside training."""
 
 _SHOWN = 3
+_ANONYMOUS = ("image bytes", "image array", "image file", "image", "Pillow image")
 
 
 def most_unreadable(count: int, share: float) -> int:
@@ -17,18 +30,28 @@ def most_unreadable(count: int, share: float) -> int:
 
 
 class Unreadable:
-    """Files of one data set that could not be read, in the order in which they were come upon."""
+    """Files of one data set that could not be read, in the order in which they were come upon.
 
-    def __init__(self, samples: Samples, share: float, tell: Callable[[str], None]) -> None:
+    Args:
+        names: what each image is called.
+        share: of them that may be unreadable.
+        tell: called with what is wrong with each.
+        option: what users raise the share with.
+    """
+
+    def __init__(
+        self, names: Sequence[str], share: float, tell: Callable[[str], None], option: str = "data.skip_unreadable"
+    ) -> None:
         self.complaints: dict[int, str] = {}
-        self._samples = samples
+        self._names = names
         self._share = share
-        self._most = most_unreadable(len(samples), share)
+        self._most = most_unreadable(len(names), share)
         self._tell = tell
+        self._option = option
 
     def candidates(self, index: int) -> Iterator[int]:
         """`index` and those that take its place, the next of the set; when all of these fail it is too many."""
-        return ((index + step) % len(self._samples) for step in range(min(self._most + 1, len(self._samples))))
+        return ((index + step) % len(self._names) for step in range(min(self._most + 1, len(self._names))))
 
     def add(self, index: int, complaint: str) -> None:
         """Takes note of an unreadable file, of each only once.
@@ -43,19 +66,53 @@ class Unreadable:
         if len(self.complaints) > self._most:
             raise DatasetError(self._too_many())
 
+    def kept(self) -> list[int]:
+        """Positions of the others."""
+        return [index for index in range(len(self._names)) if index not in self.complaints]
+
     def _named(self, index: int, complaint: str) -> str:
         """A complaint about bytes or an array from inside a file begins without a name that tells anybody which."""
         what, separator, reason = complaint.partition(": ")
-        anonymous = separator and what in ("image bytes", "image array", "image", "Pillow image")
-        return f"{self._samples.names[index]}: {reason}" if anonymous else complaint
+        return f"{self._names[index]}: {reason}" if separator and what in _ANONYMOUS else complaint
 
     def _too_many(self) -> str:
         first = next(iter(self.complaints.values()))
         if not self._most:
-            return f"cannot use the image {first} (data.skip_unreadable lets a share of the images be unreadable)"
-        names = [self._samples.names[index] for index in self.complaints]
+            return f"cannot use the image {first} ({self._option} lets a share of the images be unreadable)"
+        names = [self._names[index] for index in self.complaints]
         shown = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
         return (
-            f"{len(names)} of {len(self._samples)} images cannot be read, and data.skip_unreadable = {self._share:g} "
-            f"allows {self._most} ({shown}; {first}): replace or remove them, or raise data.skip_unreadable"
+            f"{len(names)} of {len(self._names)} images cannot be read, and {self._option} = {self._share:g} "
+            f"allows {self._most} ({shown}; {first}): replace or remove them, or raise {self._option}"
         )
+
+
+def sift(
+    sources: Sequence[ImageSource],
+    names: Sequence[str],
+    *,
+    share: float = SHARE,
+    tell: Callable[[str], None],
+    option: str = OPTION,
+) -> list[int]:
+    """Positions of the images that can be read, in order. Each is decoded once, in threads, and told of if it cannot.
+
+    For the images of long work, which would find them one by one. Raises DatasetError for too many.
+    """
+    unreadable = Unreadable(names, share, tell, option)
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, 16), thread_name_prefix="vitsmith-sift") as pool:
+        try:
+            for index, reason in enumerate(pool.map(lambda index: _why_unreadable(sources, index), range(len(names)))):
+                if reason:
+                    unreadable.add(index, reason)
+        finally:
+            pool.shutdown(cancel_futures=True)
+    return unreadable.kept()
+
+
+def _why_unreadable(sources: Sequence[ImageSource], index: int) -> str:
+    try:
+        read_image(sources[index])
+    except ImageError as error:
+        return str(error)
+    return ""

@@ -12,6 +12,7 @@ import numpy as np
 
 from vitsmith.data.image_sources import ImageSource
 from vitsmith.data.samples import Samples
+from vitsmith.data.unreadable import OPTION, SHARE, Unreadable
 from vitsmith.engines.machine import describe_machine
 from vitsmith.errors import DatasetError
 from vitsmith.evaluate.scores import Scores, score_logits
@@ -34,8 +35,8 @@ class Named(Protocol):
 class Classifier(Named, Protocol):
     """What can be evaluated: a `Predictor`, or a `ZeroShotClassifier`."""
 
-    def logits(self, images: Iterable[ImageSource]) -> np.ndarray[Any, Any]:
-        """float32 (images, classes), in order."""
+    def logits(self, images: Iterable[ImageSource], unreadable: Unreadable | None = None) -> np.ndarray[Any, Any]:
+        """float32 (images, classes), in order, without those that could not be read and `unreadable` notes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,13 +45,15 @@ class Evaluation:
 
     scores: Scores
     logits: np.ndarray[Any, Any]
-    """float32 (images, classes), in the order of the samples."""
+    """float32 (images, classes), in the order of the samples, without those that were left out."""
     labels: np.ndarray[Any, Any]
     """int64 (images,), positions among the model's classes."""
     classes: tuple[str, ...]
     """Names of the model's classes, told apart where several have one."""
     seconds: float
     """Reading, preprocessing and inference together."""
+    left_out: tuple[str, ...] = ()
+    """What is wrong with each image that could not be read: they are not in the scores."""
 
     def measurements(self, data: str, engine: str) -> tuple[Measurement, ...]:
         """The scores as a bundle keeps them."""
@@ -66,17 +69,28 @@ class Evaluation:
         )
 
 
-def evaluate(classifier: Classifier, samples: Samples, *, on_image: Callable[[], None] | None = None) -> Evaluation:
+def evaluate(
+    classifier: Classifier,
+    samples: Samples,
+    *,
+    skip_unreadable: float = SHARE,
+    on_image: Callable[[], None] | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Evaluation:
     """Runs every image through the classifier. `on_image` is called as each is taken up.
 
-    Raises DatasetError when classes cannot be matched by name, or at an image that cannot be read.
+    Up to a share of `skip_unreadable` of the images may be unreadable: `tell` is called with what is wrong with each,
+    and they are left out. Raises DatasetError when classes cannot be matched by name, and at one too many of these.
     """
     labels = match_classes(classifier, samples)
     assert classifier.labels is not None
+    unreadable = Unreadable(samples.names, skip_unreadable, tell, OPTION)
     began = time.perf_counter()
-    logits = classifier.logits(_counted(samples, on_image))
+    logits = classifier.logits(_counted(samples, on_image), unreadable)
     seconds = time.perf_counter() - began
-    return Evaluation(score_logits(logits, labels), logits, labels, classifier.labels.shown, seconds)
+    labels = labels[unreadable.kept()]
+    left_out = tuple(unreadable.complaints.values())
+    return Evaluation(score_logits(logits, labels), logits, labels, classifier.labels.shown, seconds, left_out)
 
 
 def match_classes(model: Named, samples: Samples) -> np.ndarray[Any, Any]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from vitsmith.data.image_sources import ImageSource
 from vitsmith.data.samples import Samples
+from vitsmith.data.unreadable import OPTION, SHARE, Unreadable
 from vitsmith.encode import Encoder
 from vitsmith.engines.machine import describe_machine
 from vitsmith.errors import InputError
@@ -37,6 +38,8 @@ class RetrievalEvaluation:
     """Captions without a word that the model's vocabulary knows: to the model they are all the same."""
     seconds: float
     """Reading, preprocessing, inference and searching together."""
+    left_out: tuple[str, ...] = ()
+    """What is wrong with each image that could not be read: neither it nor its captions are in the scores."""
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, as JSON takes it; 'recall' by direction, each with its 95% interval."""
@@ -47,6 +50,7 @@ class RetrievalEvaluation:
             "cut": self.cut,
             "unknown": self.unknown,
             "seconds": self.seconds,
+            "left_out": list(self.left_out),
             "recall": {
                 direction: {
                     "queries": recall.queries,
@@ -79,7 +83,12 @@ class RetrievalEvaluation:
 
 
 def evaluate_retrieval(
-    encoder: Encoder, samples: Samples, *, on_image: Callable[[], None] | None = None
+    encoder: Encoder,
+    samples: Samples,
+    *,
+    skip_unreadable: float = SHARE,
+    on_image: Callable[[], None] | None = None,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> RetrievalEvaluation:
     """Recall at 1, 5 and 10 of captioned images.
 
@@ -87,7 +96,9 @@ def evaluate_retrieval(
     captions, rows of the same caption are several images that are right for it. `on_image` is called for each row.
 
     A query is right at k when any of its right answers is among the first k.
-    Raises InputError for a model without a text tower, and ImageError at an image that cannot be read.
+    Up to a share of `skip_unreadable` of the images may be unreadable: `tell` is called with what is wrong with each,
+    and they are left out with their captions. Raises InputError for a model without a text tower, and DatasetError at
+    one too many of these.
     """
     if not encoder.reads_text:
         raise InputError(f"{encoder.bundle.where} is a model of images alone: it cannot read captions; use a LiT model")
@@ -95,19 +106,24 @@ def evaluate_retrieval(
     first: dict[str, int] = {}
     rows = np.array([first.setdefault(name, row) for row, name in enumerate(samples.names)], np.int64)
     distinct, images = np.unique(rows, return_inverse=True)  # row of each image; image of each row
+    unreadable = Unreadable([samples.names[row] for row in distinct.tolist()], skip_unreadable, tell, OPTION)
+    image_vectors = encoder.images(_counted(samples, distinct, rows, on_image), unreadable)
+    if unreadable.complaints:
+        samples = samples.select(np.flatnonzero(np.isin(images, unreadable.kept())))
+        images = np.unique(images[np.isin(images, unreadable.kept())], return_inverse=True)[1]
     labels, texts = np.unique(samples.labels, return_inverse=True)
     captions = [samples.classes[label] for label in labels.tolist()]
-    image_vectors = encoder.images(_counted(samples, distinct, rows, on_image))
     read = encoder.bundle.tokenizer.read(captions)
     found = recalls_of_pairs(image_vectors, encoder.tokens(read.tokens), np.stack([images, texts], axis=1))
     return RetrievalEvaluation(
         recalls=found,
-        images=len(distinct),
+        images=len(image_vectors),
         texts=len(captions),
         pairs=len(samples),
         cut=int(read.cut.sum()),
         unknown=int((~read.known).sum()),
         seconds=time.perf_counter() - began,
+        left_out=tuple(unreadable.complaints.values()),
     )
 
 

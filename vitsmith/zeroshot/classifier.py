@@ -11,6 +11,7 @@ import numpy as np
 from vitsmith.data.image_sources import ImageSource, several
 from vitsmith.data.prompts import fill_templates, named_templates, read_templates
 from vitsmith.data.tokenize import Tokenizer, list_texts
+from vitsmith.data.unreadable import Unreadable
 from vitsmith.encode import Encoder
 from vitsmith.errors import NOT_FINITE, InputError, NotFiniteError, UnknownNameError
 from vitsmith.finite import count_not_finite
@@ -102,9 +103,12 @@ class ZeroShotClassifier:
                 name, embedding = answer
                 yield Prediction(name, self._score(embedding @ self.embeddings.T), labels)
 
-    def logits(self, images: Iterable[ImageSource]) -> Array:
-        """float32 (N, K): temperature times cosine, plus the bias if any. Raises ImageError at an unreadable one."""
-        return self._logits(self.encoder.images(images) @ self.embeddings.T)
+    def logits(self, images: ImageSource | Iterable[ImageSource], unreadable: Unreadable | None = None) -> Array:
+        """float32 (N, K): temperature times cosine, plus the bias if any.
+
+        Raises ImageError at an unreadable one, unless `unreadable` notes it.
+        """
+        return self._logits(self.encoder.images(images, unreadable) @ self.embeddings.T)
 
     def _logits(self, cosines: Array) -> Array:
         with np.errstate(over="ignore"):

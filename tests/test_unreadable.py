@@ -1,0 +1,121 @@
+"""Images that cannot be read: one rule for every verb that learns or judges."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from tests.tiny import VIT, pictures, tiny_lit, tiny_model
+from vitsmith import Bundle, ImageSpec, Labels, Predictor, save
+from vitsmith.cli.main import app
+from vitsmith.data.datasets import open_labelled
+from vitsmith.data.unreadable import sift
+from vitsmith.encode import Encoder
+from vitsmith.errors import DatasetError
+from vitsmith.evaluate.evaluation import evaluate
+from vitsmith.evaluate.retrieval import evaluate_retrieval
+
+CLASSES = ("ant", "bee", "cat", "dog", "eel")
+
+
+@pytest.fixture(scope="module")
+def bundle() -> Bundle:
+    images = ImageSpec.pillow((16, 24), resize="squash", interpolation="bilinear")
+    return Bundle.of(tiny_model(VIT), images=images, labels=Labels(names=CLASSES)).with_golden(pictures(2))
+
+
+@pytest.fixture
+def pets(tmp_path: Path) -> Path:
+    """100 images of five classes."""
+    for index, pixels in enumerate(pictures(100)):
+        place = tmp_path / "pets" / CLASSES[index % 5] / f"{index:03d}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(place)
+    return tmp_path / "pets"
+
+
+def spoil(pets: Path, *numbers: int) -> list[Path]:
+    spoilt = [pets / CLASSES[number % 5] / f"{number:03d}.png" for number in numbers]
+    for file in spoilt:
+        file.write_bytes(file.read_bytes()[:-20])
+    return spoilt
+
+
+def test_a_score_leaves_out_one_in_a_hundred_and_says_so(pets, bundle) -> None:
+    samples, _ = open_labelled(str(pets))
+    predictor = Predictor(bundle, "torch", threads=1)
+    whole = evaluate(predictor, samples)
+    assert whole.left_out == ()
+    (spoilt,) = spoil(pets, 42)
+    at = samples.names.index("cat/042.png")
+    told: list[str] = []
+    part = evaluate(predictor, samples, tell=told.append)
+    assert part.left_out == tuple(told)
+    assert len(told) == 1
+    assert told[0].startswith(f"{spoilt}: is cut off")
+    assert part.scores.images == 99
+    np.testing.assert_array_equal(part.labels, np.delete(whole.labels, at))
+    np.testing.assert_allclose(part.logits, np.delete(whole.logits, at, axis=0), atol=1e-5)
+    spoil(pets, 43)
+    with pytest.raises(DatasetError, match=r"2 of 100 images cannot be read, and skip_unreadable .* = 0\.01 allows 1"):
+        evaluate(predictor, samples)
+    assert evaluate(predictor, samples, skip_unreadable=0.02).scores.images == 98
+
+
+def test_recall_leaves_out_an_image_with_its_captions(tmp_path) -> None:
+    encoder = Encoder(tiny_lit(), "torch", threads=1)
+    rows = ["path,caption"]
+    for index, pixels in enumerate(pictures(10)):
+        Image.fromarray(pixels).save(tmp_path / f"{index}.png")
+        rows += [f"{index}.png,a photo of {word}" for word in ("a dog", "a cat")[: 1 + index % 2]]
+    (tmp_path / "t.csv").write_text("\n".join(rows))
+    from vitsmith.data.pairs import open_caption_samples
+
+    samples, _ = open_caption_samples(str(tmp_path / "t.csv"))
+    (tmp_path / "3.png").write_bytes(b"GIF89a")
+    with pytest.raises(DatasetError, match=r"cannot use the image .*3\.png"):
+        evaluate_retrieval(encoder, samples)
+    part = evaluate_retrieval(encoder, samples, skip_unreadable=0.2)
+    without = samples.select([row for row, name in enumerate(samples.names) if name != "3.png"])
+    expected = evaluate_retrieval(encoder, without)
+    assert (part.images, part.texts, part.pairs) == (expected.images, expected.texts, expected.pairs) == (9, 2, 13)
+    assert part.recalls == expected.recalls
+    assert len(part.left_out) == 1
+
+
+def test_the_verb_tells_leaves_out_and_stops(pets, bundle, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    save(bundle, tmp_path / "model")
+    spoil(pets, 7)
+    command = ["evaluate", str(tmp_path / "model"), "--data", str(pets), "--engine", "torch", "--json"]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    scores = json.loads(done.stdout)
+    assert scores["images"] == 99
+    assert len(scores["left_out"]) == 1
+    assert "left out: " in done.stderr
+    assert "007.png" in done.stderr
+    refused = CliRunner().invoke(app, [*command, "--skip-unreadable", "0"]).exception
+    assert isinstance(refused, DatasetError)
+    assert "cannot use the image" in str(refused)
+
+
+def test_sifting_reads_each_once_and_stops_at_one_too_many(pets) -> None:
+    samples, _ = open_labelled(str(pets))
+    told: list[str] = []
+    assert sift(samples.sources, samples.names, tell=told.append) == list(range(100))
+    (spoilt,) = spoil(pets, 10)
+    at = samples.names.index("ant/010.png")
+    assert sift(samples.sources, samples.names, tell=told.append) == [index for index in range(100) if index != at]
+    assert [complaint.partition(": ")[0] for complaint in told] == [str(spoilt)]
+    spoil(pets, 11, 12)
+    with pytest.raises(DatasetError, match="2 of 100 images cannot be read"):
+        sift(samples.sources, samples.names, tell=told.append)
+    anonymous = [b"", *[pictures(1)[0]] * 9]
+    assert sift(anonymous, [f"row {index}" for index in range(10)], share=0.1, tell=told.append) == list(range(1, 10))
+    assert told[-1] == "row 0: is empty (0 bytes); replace the image"
