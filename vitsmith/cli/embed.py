@@ -59,6 +59,7 @@ def embed(
     from vitsmith.encode import Encoder
     from vitsmith.errors import InputError, Interrupted
     from vitsmith.retrieval.build import space_of
+    from vitsmith.retrieval.changes import tell_changed
     from vitsmith.retrieval.writer import IndexWriter
 
     kind = "texts" if texts else "images"
@@ -71,15 +72,17 @@ def embed(
     if texts:
         tell_unknown(encoder, sources)
     with IndexWriter(folder, space_of(encoder, kind, model, dtype.value)) as writer:
-        before = writer.description.inputs
+        before, changed = writer.description.inputs, list[str]()
         try:
-            index = _build(encoder, sources, writer, retry)
+            index = _build(encoder, sources, writer, retry, changed)
             _finish(index, out)
         except KeyboardInterrupt:
             writer.commit()
             done = f"{writer.description.inputs:,} of {len(sources):,} {kind}"
             raise Interrupted(f"interrupted; {done} are in {folder}: the same command goes on from there") from None
-    _report(index, out, before, cut, json)
+    _report(index, out, before, cut, changed, json)
+    if changed:
+        say(tell_changed(changed, len(index), out))
     if failures := index.description.failures:
         again = "run the same command with --retry" if index.folder == out else f"delete {out} and run it again"
         if texts:
@@ -154,7 +157,8 @@ def tell_unknown(encoder: Encoder, texts: Sequence[str]) -> None:
         say(f"not in the model's vocabulary, so taken for any other unknown word: {shown}{more}")
 
 
-def _build(encoder: Encoder, sources: list[Any], writer: IndexWriter, retry: bool) -> Index:
+def _build(encoder: Encoder, sources: list[Any], writer: IndexWriter, retry: bool, changed: list[str]) -> Index:
+    """The whole index; `changed` gets the names of files that were changed since they were embedded."""
     from vitsmith.retrieval.build import build_index
 
     before = writer.description
@@ -169,7 +173,7 @@ def _build(encoder: Encoder, sources: list[Any], writer: IndexWriter, retry: boo
             if problem is not None:
                 say(f"skipped: {problem}")
 
-        return build_index(encoder, sources, writer, retry=retry, on_input=on_input)
+        return build_index(encoder, sources, writer, retry=retry, on_input=on_input, on_changed=changed.extend)
 
 
 def _finish(index: Index, out: Path) -> None:
@@ -183,7 +187,7 @@ def _finish(index: Index, out: Path) -> None:
         shutil.rmtree(index.folder)
 
 
-def _report(index: Index, out: Path, before: int, cut: int, json: bool) -> None:
+def _report(index: Index, out: Path, before: int, cut: int, changed: list[str], json: bool) -> None:
     space, description = index.space, index.description
     facts = {
         "out": str(out),
@@ -198,7 +202,7 @@ def _report(index: Index, out: Path, before: int, cut: int, json: bool) -> None:
         "precision": space.precision,
     }
     if json:
-        print_json(facts | {"cut": cut, "done_before": before})
+        print_json(facts | {"cut": cut, "done_before": before, "changed": len(changed)})
     else:
         went_on = f" ({before:,} were there before)" if before else ""
         print_facts(

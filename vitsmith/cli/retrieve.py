@@ -40,6 +40,9 @@ def retrieve(
         bool,
         typer.Option("--check", help="First compare the whole index with its SHA-256; without a query, only that."),
     ] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify/--no-verify", help="Compare vectors with their SHA-256 before they are searched.")
+    ] = True,
     unfinished: Annotated[bool, typer.Option("--unfinished", help="Search an index that is still being made.")] = False,
     engine: EngineOption = "auto",
     image_size: ImageSizeOption = "",
@@ -54,7 +57,7 @@ def retrieve(
     images = [str(path) for path in image or []]
     if not (words or images or build_approximate or check):
         raise InputError("give a query in words, or an image with --image FILE")
-    opened = open_index(index, unfinished=unfinished)
+    opened = open_index(index, unfinished=unfinished, verify=verify)
     if check:
         opened.check_hashes()
         say(f"{index}: {len(opened):,} vectors and their ids are as they were written")
@@ -70,6 +73,7 @@ def retrieve(
 
         found = search(opened, vectors, top)
     _print(opened, [*words, *images], found, json)
+    _tell_changed(opened, found)
 
 
 def _words(queries: list[str]) -> list[str]:
@@ -143,6 +147,19 @@ def _approximate(index: Index, anew: bool) -> ApproximateIndex:
             "ten of a sample of its own vectors"
         )
     return opened
+
+
+def _tell_changed(index: Index, found: Found) -> None:
+    """Says which of the answers are files that have changed: they were found by what they were before."""
+    from vitsmith.retrieval.changes import changed_files
+
+    answers = found.positions[found.positions >= 0].tolist()
+    if changed := changed_files(index, answers):
+        shown = ", ".join(map(repr, changed[:3])) + (", ..." if len(changed) > 3 else "")
+        say(
+            f"{len(changed):,} of the answers changed since they were embedded ({shown}) and were found by the image "
+            f"before: to embed all anew, delete {index.folder} and run  vitsmith embed  again"
+        )
 
 
 def _print(index: Index, queries: list[str], found: Found, json: bool) -> None:

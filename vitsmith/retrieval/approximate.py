@@ -7,6 +7,7 @@ nearest vectors may be missing. How many is measured when it is built, and writt
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 from pydantic import Field, ValidationError
 
 from vitsmith.errors import InputError, MissingPackageError
-from vitsmith.files import replacing, write_text
+from vitsmith.files import replacing, sha256, write_text
 from vitsmith.retrieval.index import Index
 from vitsmith.retrieval.search import Found, check_queries, exact_scores, search
 from vitsmith.specs import Frozen
@@ -43,6 +44,12 @@ class Facts(Frozen):
     centres: int
     probes: int = Field(description="neighbourhoods that are looked at for each query")
     recall: float = Field(description="share of the true first ten found for a sample of the index's own vectors")
+    seal: str = Field("", description="SHA-256 over approximate.faiss and all the above; older files have none")
+
+    def sealed(self, program: Path) -> Facts:
+        """The same with the seal that it has with `program`. Reads all of it."""
+        rest = self.model_dump_json(exclude={"seal"})
+        return self.model_copy(update={"seal": hashlib.sha256(f"{rest} {sha256(program)}".encode()).hexdigest()})
 
 
 class ApproximateIndex:
@@ -77,7 +84,7 @@ class ApproximateIndex:
 def open_approximate(index: Index) -> ApproximateIndex | None:
     """The approximate index beside `index`; None when there is none, or it was built before the index changed.
 
-    Raises MissingPackageError without faiss.
+    Raises MissingPackageError without faiss, and InputError for one that is damaged.
     """
     faiss = _faiss()
     path = index.folder / PROGRAM
@@ -86,9 +93,17 @@ def open_approximate(index: Index) -> ApproximateIndex | None:
         fits = (facts.format, facts.identity, facts.checksum, facts.size) == (
             _FORMAT, index.space.identity, index.description.checksum, path.stat().st_size,
         )  # fmt: skip
-        return ApproximateIndex(index, _read(faiss, path), facts) if fits else None
+        if not fits or not facts.seal:
+            return None
+        whole = facts.sealed(path) == facts
     except (OSError, ValidationError, UnicodeDecodeError):
         return None
+    if not whole:
+        raise InputError(
+            f"{path} or {FACTS} is damaged (its SHA-256 differs): make it anew with  "
+            f"vitsmith retrieve --index {index.folder} --build-approximate"
+        )
+    return ApproximateIndex(index, _read(faiss, path), facts)
 
 
 def build_approximate(index: Index, *, on_step: Callable[[str], None] | None = None) -> ApproximateIndex:
@@ -152,7 +167,8 @@ def _keep(faiss: Any, built: ApproximateIndex) -> ApproximateIndex:
     folder = built.index.folder
     with replacing(folder / PROGRAM) as partial:
         faiss.write_index(built._program, str(partial))
-    facts = built.facts.model_copy(update={"size": (folder / PROGRAM).stat().st_size})
+    file = folder / PROGRAM
+    facts = built.facts.model_copy(update={"size": file.stat().st_size}).sealed(file)
     write_text(folder / FACTS, facts.model_dump_json(indent=1) + "\n")
     return ApproximateIndex(built.index, _read(faiss, folder / PROGRAM), facts)
 
@@ -161,7 +177,7 @@ def _read(faiss: Any, path: Path) -> Any:
     """Mapped, so that only the neighbourhoods that are looked at are read."""
     try:
         return faiss.read_index(os.fspath(path), faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY)
-    except RuntimeError as error:
+    except Exception as error:  # faiss's own, MemoryError of sizes that are none
         raise InputError(f"{path} cannot be read ({' '.join(str(error).split())}): delete it, and build anew") from None
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections import Counter
+import warnings
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from vitsmith.data.image_sources import ImageSource, several
 from vitsmith.data.images import read_image
 from vitsmith.encode import TEXT_BATCH, Encoder
 from vitsmith.errors import ImageError, InputError
+from vitsmith.retrieval.changes import Seen, changed_files, look_at, tell_changed
 from vitsmith.retrieval.index import Dtype, Index, Kind, Space, identity_of
 from vitsmith.retrieval.writer import IndexWriter
 from vitsmith.stream import Failure
@@ -22,6 +25,8 @@ from vitsmith.stream import Failure
 Array = np.ndarray[Any, Any]
 Progress = Callable[[str | None], None]
 """Called for each input that is done, with what is wrong with it, if anything."""
+Changed = Callable[[Sequence[str]], None]
+"""Called with the names of files that are others than when they were embedded."""
 
 
 def write_index(
@@ -33,6 +38,7 @@ def write_index(
     dtype: Dtype = "float16",
     retry: bool = False,
     on_input: Progress | None = None,
+    on_changed: Changed | None = None,
 ) -> Index:
     """The index in `folder` with the embeddings of all `inputs`: begun, gone on with, or whole already.
 
@@ -40,7 +46,9 @@ def write_index(
     what IndexWriter and `build_index` do, and InputError for texts when the model cannot read them.
     """
     with IndexWriter(Path(folder), space_of(encoder, kind, encoder.bundle.where, dtype)) as writer:
-        return build_index(encoder, list(several(inputs)), writer, retry=retry, on_input=on_input)
+        return build_index(
+            encoder, list(several(inputs)), writer, retry=retry, on_input=on_input, on_changed=on_changed
+        )
 
 
 def build_index(
@@ -50,13 +58,16 @@ def build_index(
     *,
     retry: bool = False,
     on_input: Progress | None = None,
+    on_changed: Changed | None = None,
 ) -> Index:
     """Embeds what is not in the index yet, and gives the whole index.
 
     `inputs` are images, or the texts themselves for an index of texts. Images that cannot be read, and texts that the
     vocabulary knows nothing of, are recorded and passed over. What was done before is not read again, but for what
-    could not be read, with `retry`; of this, what can be read now comes behind all there was. Raises InputError when
-    `inputs` are others than before.
+    could not be read, with `retry`; of this, what can be read now comes behind all there was. Files that were changed
+    since they were embedded keep their old vectors: `on_changed` is given their names, else a warning tells.
+
+    Raises InputError when `inputs` are others than before.
     """
     texts = writer.description.space.kind == "texts"
     wrong = next((number for number, text in enumerate(inputs) if not isinstance(text, str)), None) if texts else None
@@ -64,15 +75,24 @@ def build_index(
         raise InputError(f"text {wrong} is {type(inputs[wrong]).__name__}, not a string: give the texts themselves")
     names = [name_of(source, number) for number, source in enumerate(inputs)]
     done = writer.done_of(names)
+    if done and (changed := changed_files(Index(writer.folder, writer.description))):
+        (on_changed or partial(_warn, writer))(changed)
 
     def embed(chosen: Sequence[int]) -> None:
         if chosen:
             writer.reopen()
         mine = [names[at] for at in chosen]
-        answers = _embed_texts(encoder, mine) if texts else encoder.stream(inputs[at] for at in chosen)
+        seen: deque[Seen | None] = deque()
+
+        def images() -> Iterator[ImageSource]:
+            for at in chosen:
+                seen.append(look_at(inputs[at]))  # before it is read: a change in between is told, and not missed
+                yield inputs[at]
+
+        answers = _embed_texts(encoder, mine) if texts else encoder.stream(images())
         for name, answer in zip(mine, answers, strict=True):
             row = _named(answer, name)
-            writer.add(row)
+            writer.add(row, seen.popleft() if seen else None)
             if on_input is not None:
                 on_input(row.reason if isinstance(row, Failure) else None)
 
@@ -81,6 +101,10 @@ def build_index(
             embed(_positions(writer.failed(), names[:done]))
     embed(range(done, len(inputs)))
     return writer.finish()
+
+
+def _warn(writer: IndexWriter, changed: Sequence[str]) -> None:
+    warnings.warn(tell_changed(changed, writer.description.count, writer.folder), stacklevel=4)
 
 
 def _positions(wanted: Sequence[str], names: Sequence[str]) -> list[int]:

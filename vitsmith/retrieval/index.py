@@ -5,6 +5,7 @@ index/
   part-000000.npy        vectors (rows, E), float16 or float32
   part-000000.ids.jsonl  the id of each row, a JSON string a line
   part-000000.failed.jsonl  inputs of this part that could not be read, where there were any
+  part-000000.seen.jsonl  of images that are files: what the file of each row was, see `changes`; not in older indexes
   approximate.faiss      a faster search that may miss some, with approximate.json; only when asked for
 
 A part exists once index.json names it. Letters: N vectors, E embedding width.
@@ -17,6 +18,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -26,6 +28,7 @@ from pydantic import Field, ValidationError
 from vitsmith.errors import InputError
 from vitsmith.files import sha256, write_text
 from vitsmith.json_text import to_json
+from vitsmith.retrieval.changes import Seen
 from vitsmith.specs import Frozen, PositiveInt
 
 if TYPE_CHECKING:
@@ -96,13 +99,17 @@ class Description(Frozen):
 
 
 class Index:
-    """An index to read. The vectors are mapped, not read: any number of them costs no memory."""
+    """An index to read. The vectors are mapped, not read: any number of them costs no memory.
 
-    def __init__(self, folder: Path, description: Description) -> None:
+    Before vectors of a part are first given out they are compared with their SHA-256, unless not to be verified.
+    """
+
+    def __init__(self, folder: Path, description: Description, *, verify: bool = True) -> None:
         self.folder, self.description = folder, description
         self.starts = np.cumsum([0, *(part.rows for part in description.parts)])
         """(parts + 1,) position of the first row of each part; the last is N."""
         self._mapped: dict[int, Array] = {}
+        self._verified = set[int]() if verify else set(range(len(description.parts)))
 
     def __len__(self) -> int:
         return self.description.count
@@ -112,7 +119,12 @@ class Index:
         return self.description.space
 
     def vectors(self, part: int) -> Array:
-        """(rows, E) of one part, mapped from the disk; not to be written."""
+        """(rows, E) of one part, mapped from the disk; not to be written. Raises InputError for a damaged one."""
+        self._verify(part)
+        return self.mapped(part)
+
+    def mapped(self, part: int) -> Array:
+        """The same, whatever it holds."""
         rows = self.description.parts[part].rows
         if not rows:  # nothing cannot be mapped
             return np.zeros((0, self.space.width), self.space.dtype)
@@ -160,6 +172,17 @@ class Index:
         """The ids of one part, in order."""
         return [json.loads(line) for line in _lines(self.folder / ids_name(part))]
 
+    def part_seen(self, part: int) -> list[Seen | None] | None:
+        """What the files of one part's rows were when they were embedded; None when that was not kept."""
+        if seen_name(part) not in self.description.parts[part].files:
+            return None
+        lines = map(json.loads, _lines(self.folder / seen_name(part)))
+        return [None if line is None else Seen(*line) for line in lines]
+
+    def written_at(self, part: int) -> int:
+        """When one part was written, in nanoseconds since 1970."""
+        return (self.folder / ids_name(part)).stat().st_mtime_ns
+
     def failed(self) -> Iterator[dict[str, str]]:
         """{'id', 'error'} of each input that could not be read, and not later either."""
         parts = self.description.parts
@@ -177,6 +200,24 @@ class Index:
         for part in self.description.parts:
             for name, expected in part.files.items():
                 _check_hash(self.folder / name, expected)
+        self._verified.update(range(len(self.description.parts)))
+
+    def verify(self, threads: int = 1) -> None:
+        """Compares all vectors with their SHA-256 that were not before. Raises InputError for damaged ones."""
+        left = [part for part in range(len(self.description.parts)) if part not in self._verified]
+        if len(left) > 1 and threads > 1:
+            with ThreadPoolExecutor(min(threads, len(left)), thread_name_prefix="verify") as pool:
+                list(pool.map(self._verify, left))
+        else:
+            for part in left:
+                self._verify(part)
+
+    def _verify(self, part: int) -> None:
+        if part in self._verified:
+            return
+        name = vectors_name(part)
+        _check_hash(self.folder / name, self.description.parts[part].files[name])
+        self._verified.add(part)
 
     def check_model(self, bundle: Bundle, model: str = "") -> None:
         """Raises InputError when `bundle`, which the user calls `model`, is another model than that of the index.
@@ -213,14 +254,19 @@ def failed_name(part: int) -> str:
     return f"part-{part:06d}.failed.jsonl"
 
 
+def seen_name(part: int) -> str:
+    return f"part-{part:06d}.seen.jsonl"
+
+
 _REMEDY = "copy the index again, or make it anew with  vitsmith embed"
 
 
-def open_index(folder: str | os.PathLike[str], *, unfinished: bool = False) -> Index:
-    """The index in `folder`. Ids and failures are compared with their hashes, vectors only with their shape.
+def open_index(folder: str | os.PathLike[str], *, unfinished: bool = False, verify: bool = True) -> Index:
+    """The index in `folder`. Ids and failures are compared with their hashes, vectors with their shape.
 
-    A search tells vectors that cannot be; `Index.check_hashes` compares all of them. Raises InputError for what is no
-    index or damaged, and, unless `unfinished`, for one that is still in the making.
+    Vectors are compared with their hashes, too, before they are first used; with `verify=False` they are not, and a
+    search only tells vectors that cannot be. Raises InputError for what is no index or damaged, and, unless
+    `unfinished`, for one that is still in the making.
     """
     folder = Path(folder)
     description = read_description(folder)
@@ -229,7 +275,7 @@ def open_index(folder: str | os.PathLike[str], *, unfinished: bool = False) -> I
             f"{folder} is unfinished ({description.count:,} vectors are there): resume with the  vitsmith embed "
             f"command that began it, --out {folder}, or search what is there with --unfinished"
         )
-    index = Index(folder, description)
+    index = Index(folder, description, verify=verify)
     for number, part in enumerate(description.parts):
         _check_part(index, number, part)
     return index
@@ -243,7 +289,7 @@ def _check_part(index: Index, number: int, part: Part) -> None:
         if name != vectors_name(number):  # which are many times larger
             _check_hash(index.folder / name, expected)
     try:
-        vectors = index.vectors(number)
+        vectors = index.mapped(number)
     except (OSError, ValueError, EOFError) as error:
         raise InputError(f"{index.folder / vectors_name(number)} cannot be read ({error}): {_REMEDY}") from None
     if vectors.shape != (part.rows, index.space.width) or vectors.dtype != index.space.dtype:
@@ -254,7 +300,11 @@ def _check_part(index: Index, number: int, part: Part) -> None:
 
 
 def _check_hash(path: Path, expected: str) -> None:
-    if sha256(path) != expected:
+    try:
+        found = sha256(path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): {_REMEDY}") from None
+    if found != expected:
         raise InputError(f"{path} is damaged (its SHA-256 differs): {_REMEDY}")
 
 

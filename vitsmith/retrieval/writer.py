@@ -19,6 +19,7 @@ import numpy as np
 from vitsmith.errors import InputError, OutputError
 from vitsmith.files import replacing, sha256
 from vitsmith.json_text import to_json
+from vitsmith.retrieval.changes import Seen
 from vitsmith.retrieval.index import (
     FORMAT,
     LONGEST,
@@ -33,6 +34,7 @@ from vitsmith.retrieval.index import (
     lengths_of,
     open_index,
     read_description,
+    seen_name,
     vectors_name,
     write_description,
 )
@@ -132,8 +134,8 @@ class IndexWriter:
         self.commit()
         self._retried = False  # but not after an exception: what was added is still to be written, as such a part
 
-    def add(self, row: Row) -> None:
-        """Takes up one input's vector (E,), or why there is none."""
+    def add(self, row: Row, seen: Seen | None = None) -> None:
+        """Takes up one input's vector (E,), or why there is none; `seen` is what its file was."""
         if isinstance(row, Failure):
             if self._retried:  # recorded already
                 return
@@ -144,6 +146,7 @@ class IndexWriter:
             self._names.append(name)
             self._vectors[len(self._ids)] = vector
             self._ids.append(name)
+            self._seen.append(seen)
         if len(self._names) >= self._part_rows or time.monotonic() - self._began >= self._part_seconds:
             self.commit()
 
@@ -161,6 +164,9 @@ class IndexWriter:
         if self._failed:
             _write_lines(self.folder / failed_name(number), self._failed)
             files.append(failed_name(number))
+        if any(self._seen):
+            _write_lines(self.folder / seen_name(number), self._seen)
+            files.append(seen_name(number))
         part = Part(
             rows=rows,
             inputs=len(self._names),
@@ -187,6 +193,7 @@ class IndexWriter:
         self._ids: list[str] = []
         self._names: list[str] = []
         self._failed: list[dict[str, str]] = []
+        self._seen: list[Seen | None] = []
         self._began = time.monotonic()
 
     def _clean(self) -> None:
