@@ -224,8 +224,11 @@ def test_class_names_of_shards(tmp_path: Path) -> None:
 def test_labels_in_words() -> None:
     assert read_words('cat, "a cat, indoors",dog, #1 mug').names == ("cat", "a cat, indoors", "dog", "#1 mug")
     assert read_words('5" disk').names == ('5" disk',)
+    assert read_words('"AC/DC"').names == ("AC/DC",) and read_words("AC/DC,cat").names == ("AC/DC", "cat")
+    assert "a label that looks like a path stands in quotes" in told(lambda: read_words("AC/DC"))
     assert "is no list" in told(lambda: read_words('cat, "dog'))
     assert "has a line break" in told(lambda: read_words("cat\ndog"))
+    assert "has a line break" in told(lambda: read_words("some/cat\ndog.txt"))
     assert "not Unicode text" in told(lambda: read_words("cat,\udce9"))
 
 

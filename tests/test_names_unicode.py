@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import csv
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests import training
 from tests.test_label_file import listed, shard, told
 from tests.tiny import VIT, pictures, tiny_lit, tiny_model
 from vitsmith.data.datasets import open_dataset, open_labelled
 from vitsmith.data.folder import read_class_folders
-from vitsmith.data.samples import Samples, label_positions, place_of, sort_classes
+from vitsmith.data.samples import Samples, Splits, label_positions, place_of, sort_classes
 from vitsmith.data.shards import read_shards
 from vitsmith.errors import DatasetError
 from vitsmith.evaluate.evaluation import match_classes
 from vitsmith.names import look_alikes, meant_name, normal, wrong_name
 from vitsmith.specs import Labels
 from vitsmith.train.distill import Teacher
+from vitsmith.train.run import train_to_bundle
 from vitsmith.weights.bundle import Bundle
 from vitsmith.weights.labels import with_labels
 from vitsmith.zeroshot.words import read_words, words_of
@@ -203,6 +206,14 @@ def test_look_alikes_of_one_data_set_are_found() -> None:
         ("Cat", "cat", "capitals and small letters"),
         ("dog", "dog ", "white space at its ends"),
     ]
+
+
+def test_training_tells_of_look_alikes() -> None:
+    data, said = training.splits(), list[str]()
+    renamed = [replace(part, classes=("Cat", "cat", "dog")) for part in (data.train, data.val)]
+    train_to_bundle(training.recipe(schedule={"steps": 2, "warmup": 0}), Splits(*renamed), None, on_start=said.append)
+    alike = [line for line in said if "differ only in" in line]
+    assert len(alike) == 1 and "'Cat' and 'cat' differ only in capitals and small letters" in alike[0]
 
 
 def test_what_no_class_can_be_called() -> None:

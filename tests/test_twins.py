@@ -271,3 +271,11 @@ def test_twins_of_the_data_cannot_be_told_apart_by_words() -> None:
         lambda: words_of(SHOWN), InputError
     )
     assert words_of(["model (2)", "model (3)"]).words == ("model (2)", "model (3)"), "other numbers than their own"
+
+
+def test_a_number_named_twice_is_refused(tmp_path: Path) -> None:
+    """Python's JSON keeps the last of two equal keys, and the names behind it would be another class's."""
+    path = written(tmp_path, hf_vit(), {**HF_CONFIG, "id2label": {str(index): "a" for index in range(5)}})
+    config = tmp_path / "config.json"
+    config.write_text(config.read_text().replace('"4": "a"', '"4": "a", "4": "b"'))
+    assert "has the key '4' twice" in refusal(path)

@@ -17,6 +17,8 @@ from vitsmith.specs import Labels
 _PATH = re.compile(r"[/\\]|\.\w{1,5}$")
 """What a path has and a label has not: a slash, or a suffix."""
 
+_IN_QUOTES = re.compile(r'\s*"')
+
 _NUMBERED = re.compile(r"(.+) \((\d+)\)")
 """What `tell_apart` makes of a name that several classes have."""
 
@@ -42,7 +44,7 @@ def read_words(given: str | Sequence[str]) -> Words:
 
     Several lists or files are put together in their order. A label with a comma stands in quotes, as in CSV: 'cat,
     "a cat, indoors"'. A file is what is one, and what has no comma and looks like a path ('animals.txt',
-    'lists/animals'); how it is read, `vitsmith.data.label_file` says.
+    'lists/animals') and has no quotes; how it is read, `vitsmith.data.label_file` says.
 
     Raises InputError for no labels, empty ones, two that nothing tells apart, or a file that cannot be read.
     """
@@ -98,7 +100,7 @@ def check_words(names: Sequence[str], words: Sequence[str] | None = None, *, whe
 
 
 def _is_list_file(given: str) -> bool:
-    return is_file(given) or ("," not in given and bool(_PATH.search(given)))
+    return is_file(given) or not (_IN_QUOTES.match(given) or "," in given or not _PATH.search(given))
 
 
 def _file_pairs(path: str) -> list[tuple[str, str]]:
@@ -111,10 +113,15 @@ def _parted(pairs: Sequence[tuple[str, str]]) -> tuple[list[str], list[str]]:
 
 def _read_pairs(given: str) -> list[tuple[str, str]]:
     """Names, and words for them."""
-    if _is_list_file(given):
-        return _file_pairs(given)
-    if "\n" in given or "\r" in given:
+    if ("\n" in given or "\r" in given) and not is_file(given):
         raise InputError("--labels has a line break: part labels by commas, or put them into a file, one a line")
+    if _is_list_file(given):
+        try:
+            return _file_pairs(given)
+        except InputError as error:
+            if is_file(given):
+                raise
+            raise InputError(f"{error}; a label that looks like a path stands in quotes, as '\"AC/DC\"'") from None
     try:
         row = next(csv.reader([given], skipinitialspace=True, strict=True), [])
     except csv.Error as error:
