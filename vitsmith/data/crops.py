@@ -21,11 +21,10 @@ from vitsmith.data.images import (
     MAX_PIXELS,
     check_size,
     decode_image,
-    jpeg_orientation,
     named_errors,
     reduction,
-    upright,
 )
+from vitsmith.data.orientation import jpeg_orientation, upright
 from vitsmith.data.preprocess import resize_image
 from vitsmith.specs import ImageSpec
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 import numpy as np
 import simplejpeg
@@ -18,6 +18,7 @@ from PIL import Image
 
 from vitsmith.data.image_kinds import is_heic, is_raw, name_kind
 from vitsmith.data.image_sources import ImageSource, name_source, read_bytes
+from vitsmith.data.orientation import jpeg_orientation, orientation_of, upright
 from vitsmith.data.wholeness import check_opened, check_rows, check_whole, no_half_pictures
 from vitsmith.errors import ImageError
 
@@ -39,7 +40,6 @@ _PILLOW_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")
 # in 8-bit levels, bilinear / bicubic, is 2.2 / 1.5 at 1x, 1.0 / 1.1 at 1.5x, 0.8 / 0.7 at 2x, 0.35 / 0.35 at 3x.
 _SCALED_DECODING_MARGIN = 2
 
-_ORIENTATION = 0x0112  # EXIF tag
 _JPEG = b"\xff\xd8\xff"
 _CANON_RAW = b"CR\2"  # in a TIFF's header
 
@@ -150,45 +150,6 @@ def reduction(size: tuple[int, int], needed: tuple[int, int] | None, *, margin: 
     return next((divisor for divisor in (8, 4, 2) if divisor <= room), 1)
 
 
-def jpeg_orientation(data: bytes) -> int:
-    """EXIF orientation, 1 (upright) to 8, from the marker segments (ITU-T T.81, B.1.1.4) before the first scan."""
-    at = 2
-    while data[at : at + 1] == b"\xff" and data[at + 1 : at + 2] not in (b"\xda", b""):
-        if data[at + 1] == 0xFF:  # a fill byte
-            at += 1
-            continue
-        end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-        if data[at + 1] == 0xE1 and data[at + 4 : at + 10] == b"Exif\0\0":
-            return _orientation(data[at + 4 : end])
-        at = end
-    return 1
-
-
-def _orientation(source: bytes | Image.Image) -> int:
-    """Orientation in an EXIF block or a Pillow image; 1 when it is absent or the EXIF is damaged, as in viewers."""
-    with suppress(Exception):
-        if isinstance(source, bytes):
-            exif = Image.Exif()
-            exif.load(source)
-        else:
-            exif = source.getexif()
-        orientation = exif.get(_ORIENTATION)
-        if isinstance(orientation, int) and 1 <= orientation <= 8:
-            return orientation
-    return 1
-
-
-def upright(pixels: Pixels, orientation: int) -> Pixels:
-    """Undo an EXIF orientation (EXIF 2.32, tag 0x0112): swap the axes, then mirror columns, then rows."""
-    if orientation in (5, 6, 7, 8):
-        pixels = pixels.transpose(1, 0, 2)
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    return pixels
-
-
 def _rgb_with_pillow(data: bytes, max_pixels: int) -> Pixels:
     check_whole(data)
     with no_half_pictures():
@@ -235,7 +196,7 @@ def _rgb_from_pillow(image: Image.Image, max_pixels: int) -> Pixels:
     if image.format == "TIFF" and is_raw(getattr(image, "tag_v2", {})):
         raise ImageError("is a camera's raw file, and what can be read of it is a thumbnail; export it as JPEG")
     image.load()
-    return upright(_rgb(image), _orientation(image))  # in this order: a PNG may hold its EXIF behind the pixels
+    return upright(_rgb(image), orientation_of(image))  # in this order: a PNG may hold its EXIF behind the pixels
 
 
 def _rgb(image: Image.Image) -> Pixels:

@@ -10,7 +10,7 @@ import threading
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 from PIL import Image, ImageFile
 
@@ -45,13 +45,25 @@ def no_half_pictures() -> Iterator[None]:
 
 
 def check_whole(data: bytes) -> None:
-    """Raises ImageError for a PNG with a wrong checksum or without its end, and for a WebP shorter than it says."""
+    """Raises ImageError for a PNG with a wrong checksum or without its end, for a WebP shorter than it says, and for a
+    TIFF whose directory of fields is not all there (Pillow goes on with the fields that are, and warns)."""
     if data.startswith(_PNG):
         _check_png(memoryview(data))
+    elif data.startswith((b"II*\0", b"MM\0*")):
+        _check_tiff(data)
     elif data.startswith(b"RIFF") and data[8:12] == b"WEBP":
         size = int.from_bytes(data[4:8], "little") + 8
         if size > len(data):
             raise ImageError(f"is cut off: {len(data):,} of {size:,} bytes are there; replace the image")
+
+
+def _check_tiff(data: bytes) -> None:
+    """TIFF 6.0, section 2: where the first directory is, how many fields of 12 bytes it has, and the next's place."""
+    order: Literal["little", "big"] = "little" if data.startswith(b"II") else "big"
+    at = int.from_bytes(data[4:8], order)
+    end = at + 2 + 12 * int.from_bytes(data[at : at + 2], order) + 4
+    if end > len(data):
+        raise ImageError(f"is cut off: the fields of this TIFF end at byte {end:,} of {len(data):,}; replace the image")
 
 
 def _check_png(data: memoryview) -> None:
