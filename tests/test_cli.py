@@ -156,7 +156,10 @@ def test_unreadable_images_are_reported_skipped_and_counted(capsys, folder, mode
     wrong = write_nonsense(folder)
     code, out, err = call(capsys, "predict", model, ".", "--csv")
     assert code == 2
-    assert err.splitlines()[-1] == f"vitsmith: {wrong} of {wrong + 2} images could not be read and were skipped"
+    assert (
+        err.splitlines()[-1]
+        == f"vitsmith: {wrong} of {wrong + 2} images could not be read or answered, and were skipped"
+    )
     assert len(err.splitlines()) == wrong + 1
     rows = {row["image"]: row for row in csv.DictReader(io.StringIO(out))}
     assert rows["1.png"]["label1"] in LABELS

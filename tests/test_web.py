@@ -363,6 +363,33 @@ def test_a_lit_page_chooses_among_words_or_compares_images(
     assert f"Cosine with wide.png\n{first @ second:.3f}\n" in shown(browser, 2)
 
 
+# --- heads -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("head", ["sigmoid", "regression"])
+def test_a_page_shows_what_the_head_means(
+    browser: Browser, address: str, place: Path, files: dict[str, Path], torch_bundle: Bundle, head: Any
+) -> None:
+    bundle = dataclasses.replace(torch_bundle, head=head)
+    export_web(bundle, place / head)
+    (answer,) = answers(browser, address, head, [files["wide.png"]])
+    expected = Predictor(bundle, "torch")([files["wide.png"]])[0]
+    kind = "value" if head == "regression" else "probability"
+    assert [one["label"] for one in answer["top"]] == [label for label, _ in expected.top(3)]
+    np.testing.assert_allclose([one[kind] for one in answer["top"]], [score for _, score in expected.top(3)], atol=1e-4)
+    opened(browser, f"{address}{head}/index.html")
+    browser.choose("#file", files["wide.png"])
+    text = shown(browser, 1)
+    label, score = expected.top(1)[0]
+    if head == "regression":
+        assert f"{label}\n" in text and "%" not in text.partition("Decoding")[0]
+        assert "none: 5 values" in browser.run("document.body.textContent")
+    else:
+        assert f"{label}\n{100 * score:.1f} %\n" in text
+        assert "5, each judged by itself" in browser.run("document.body.textContent")
+    assert not browser.complaints
+
+
 # --- the page --------------------------------------------------------------------------------------------------------
 
 

@@ -81,7 +81,7 @@ def test_independent_scores_of_softmax_models_are_cosines_and_say_so() -> None:
     bundle = tiny_lit("lit-bert")
     classifier = ZeroShotClassifier(bundle, LABELS, templates=TEMPLATES, scores="independent")
     assert classifier.score_meaning == "cosine"
-    found = [one.probabilities for one in classifier(PICTURES)]
+    found = [one.scores for one in classifier(PICTURES)]
     np.testing.assert_allclose(found, by_hand(bundle)[0], atol=1e-6)
 
 

@@ -15,7 +15,7 @@ from vitsmith.data.unreadable import Unreadable
 from vitsmith.engines.base import Engine, open_engine
 from vitsmith.errors import ImageError, InputError
 from vitsmith.models.config import LiTConfig
-from vitsmith.specs import Labels
+from vitsmith.specs import Head, Labels, Meaning
 from vitsmith.stream import Failure, ImageStream
 from vitsmith.weights.bundle import Bundle
 from vitsmith.weights.checkpoints import load
@@ -29,36 +29,68 @@ class Prediction:
 
     source: str
     """Path of the image, or its number when it had none."""
-    probabilities: Array = field(repr=False)
-    """float32 (classes,), the softmax of the logits."""
+    scores: Array = field(repr=False)
+    """float32 (classes,); `meaning` says what they are."""
     labels: Labels | None = field(repr=False, default=None)
+    meaning: Meaning = "probability"
+    """'probability'; 'cosine' with the words of a label; or 'value', of a regression."""
+    independent: bool = False
+    """Whether each class is judged by itself: probabilities do not add up to 1, and several classes may be there."""
 
     @property
-    def index(self) -> int:
-        """Number of the most probable class."""
-        return int(self.probabilities.argmax())
-
-    @property
-    def label(self) -> str:
-        """Name of the most probable class; 'crane (517)' where several classes have it."""
-        return self._name(self.index)
+    def probabilities(self) -> Array:
+        """float32 (classes,): the scores, where they are probabilities. Raises InputError for cosines and values."""
+        if self.meaning != "probability":
+            what = {"cosine": "cosines of an image and words", "value": "values of a regression"}[self.meaning]
+            raise InputError(f"{self.source}: its scores are {what} and no probabilities: use .scores or .top()")
+        return self.scores
 
     @property
     def probability(self) -> float:
-        """Probability of the most probable class."""
+        """Probability of the most probable class. Raises InputError where scores are no probabilities."""
         return float(self.probabilities.max())
 
+    @property
+    def index(self) -> int:
+        """Number of the class with the highest score. Raises InputError for values, of which none is the answer."""
+        if self.meaning == "value":
+            raise InputError(f"{self.source}: the model gives values and names no class: use .scores or .top()")
+        return int(self.scores.argmax())
+
+    @property
+    def label(self) -> str:
+        """Name of the class with the highest score; 'crane (517)' where several classes have it."""
+        return self._name(self.index)
+
+    @property
+    def score(self) -> float:
+        """The highest score. Raises InputError for values."""
+        return float(self.scores[self.index])
+
     def best(self, count: int = 5) -> list[int]:
-        """Numbers of the `count` most probable classes, best first."""
-        order: list[int] = np.argsort(-self.probabilities, kind="stable")[:count].tolist()
+        """Numbers of the `count` classes with the highest scores, best first; of values all, in their order."""
+        if self.meaning == "value":
+            return list(range(len(self.scores)))
+        order: list[int] = np.argsort(-self.scores, kind="stable")[:count].tolist()
         return order
 
     def top(self, count: int = 5) -> list[tuple[str, float]]:
-        """The `count` most probable (label, probability), best first."""
-        return [(self._name(index), float(self.probabilities[index])) for index in self.best(count)]
+        """(label, score) of the `count` classes with the highest scores, best first; of values all, in their order."""
+        return [(self._name(index), float(self.scores[index])) for index in self.best(count)]
+
+    def __str__(self) -> str:
+        answers = ", ".join(f"{label} {show_score(score, self.meaning)}" for label, score in self.top(1))
+        return f"{self.source}: {answers}{' (cosine)' if self.meaning == 'cosine' else ''}"
 
     def _name(self, index: int) -> str:
-        return self.labels.shown[index] if self.labels else f"class {index}"
+        if self.labels:
+            return self.labels.shown[index]
+        return f"value {index}" if self.meaning == "value" else f"class {index}"
+
+
+def show_score(score: float, meaning: Meaning) -> str:
+    """'97.1%', '0.312' for a cosine, '31.2' for a value."""
+    return {"probability": f"{score:.1%}", "cosine": f"{score:.3f}", "value": f"{score:.6g}"}[meaning]
 
 
 class Predictor:
@@ -74,7 +106,8 @@ class Predictor:
         precision: 'auto', the program's own and of weights fp32; 'fp32', or 'bf16' for torch and openvino.
         max_pixels: larger images are refused before they are decoded.
 
-    Raises InputError for a bundle without a classifier.
+    What the outputs mean is the bundle's `head`: softmax gives probabilities that add up to 1, sigmoid one for each
+    class by itself, and a regression values. Raises InputError for a bundle without a classifier.
     """
 
     def __init__(
@@ -95,6 +128,11 @@ class Predictor:
             raise InputError(f"{self.bundle.where} has no classifier, so it cannot name what it sees")
         if getattr(self.bundle.config, "pooling", "") in ("unpooled", "token_unpooled"):
             raise InputError(f"{self.bundle.where} gives logits for each patch, not one answer for an image")
+        if self.bundle.classes == 1 and self.bundle.head == "softmax":
+            raise InputError(
+                f"{self.bundle.where} has one class, and softmax gives it a probability of 1 for every image: if its "
+                "head is a sigmoid or a regression, say so, with dataclasses.replace(bundle, head='sigmoid')"
+            )
         if threads is not None and threads < 1:
             raise InputError(f"threads must be at least 1, got {threads}")
         if isinstance(engine, str):
@@ -114,6 +152,16 @@ class Predictor:
         """Names of the classes, where the bundle has them."""
         return self.bundle.labels
 
+    @property
+    def head(self) -> Head:
+        """What the outputs mean."""
+        return self.bundle.head
+
+    @property
+    def score_meaning(self) -> Meaning:
+        """What the scores of predictions are: 'probability' or 'value'."""
+        return "value" if self.head == "regression" else "probability"
+
     def __call__(self, images: ImageSource | Iterable[ImageSource]) -> list[Prediction]:
         """Predictions in the order of `images` (one image gives a list of one). Raises ImageError at a bad one."""
         return list(whole(self.stream(several(images))))
@@ -125,7 +173,8 @@ class Predictor:
                 yield answer
             else:
                 name, logits = answer
-                yield Prediction(name, softmax(logits), self.bundle.labels)
+                scores = scores_from_logits(logits, self.head)
+                yield Prediction(name, scores, self.labels, self.score_meaning, independent=self.head == "sigmoid")
 
     def logits(self, images: ImageSource | Iterable[ImageSource], unreadable: Unreadable | None = None) -> Array:
         """float32 (images, classes), in order. Raises ImageError at an unreadable one, unless `unreadable` notes it."""
@@ -139,6 +188,18 @@ def whole(results: Iterable[Prediction | Failure]) -> Iterator[Prediction]:
         if isinstance(result, Failure):
             raise ImageError(result.reason)
         yield result
+
+
+def scores_from_logits(logits: Array, head: Head) -> Array:
+    """(..., classes) outputs -> probabilities, or for a regression the values as they are."""
+    return logits if head == "regression" else sigmoid(logits) if head == "sigmoid" else softmax(logits)
+
+
+def sigmoid(logits: Array) -> Array:
+    """Logits -> probabilities, each by itself."""
+    with np.errstate(over="ignore"):  # exp of a large number is infinite, and the probability 0
+        probabilities: Array = 1 / (1 + np.exp(-logits))
+    return probabilities
 
 
 def softmax(logits: Array) -> Array:

@@ -216,6 +216,14 @@ class ProgramSpec(Frozen):
         return self.precision + (f", rest {self.rest}" if self.rest != "fp32" else "")
 
 
+Head = Literal["softmax", "sigmoid", "regression"]
+"""What the outputs of a model with a head mean: logits of classes that exclude each other; logits of classes each of
+which is there or not; or values, of which none is the first choice."""
+
+Meaning = Literal["probability", "cosine", "value"]
+"""What a score is."""
+
+
 class Similarity(Frozen):
     """What the cosine of an image and a text becomes before softmax or sigmoid: `temperature * cosine + bias`."""
 

@@ -13,7 +13,7 @@ from vitsmith.data.preprocess import preprocess
 from vitsmith.data.samples import Samples
 from vitsmith.engines.base import Engine
 from vitsmith.errors import GateError, InputError
-from vitsmith.evaluate.evaluation import Evaluation, evaluate, match_classes
+from vitsmith.evaluate.evaluation import Evaluation, evaluate, match_classes, refuse_regression
 from vitsmith.gate import Thresholds, agreement_of, lowest_cosine, relative_difference
 from vitsmith.models.config import LiTConfig
 from vitsmith.names import same_names
@@ -37,7 +37,7 @@ class Reference:
     outputs: Array
     labels: Labels | None
     classes: int
-    """Number of logits; 0 for embeddings and features, where no class is named."""
+    """Number of logits; 0 for embeddings, features and values, where no class is named."""
 
 
 @dataclass(frozen=True)
@@ -108,11 +108,13 @@ def require_classes(subjects: Sequence[Subject], samples: Samples) -> None:
             )
         if not bundle.classes or getattr(bundle.config, "pooling", "") in ("unpooled", "token_unpooled"):
             raise InputError(f"{bundle.where} gives no one class for an image: leave --data out")
+        refuse_regression(bundle, "top-1 accuracy")
         match_classes(bundle, samples)
 
 
 def _reference(name: str, images: Sequence[Array], outputs: Array, bundle: Bundle) -> Reference:
-    return Reference(name, tuple(images), outputs, bundle.labels, bundle.classes)
+    classes = 0 if bundle.head == "regression" else bundle.classes
+    return Reference(name, tuple(images), outputs, bundle.labels, classes)
 
 
 def _tensors(images: Sequence[Array], bundle: Bundle) -> Array:

@@ -95,6 +95,8 @@ def evaluate(
         )
     with Run("evaluate", model_name(model), out) as folder:
         scores = {"model": bundle.where, "data": name, "engine": opened.name, "precision": opened.precision, **how}
+        if classifier.head != "softmax":
+            scores["head"] = classifier.head
         scores |= {"seconds": evaluation.seconds, "classes": list(evaluation.classes), **evaluation.scores.to_dict()}
         scores["left_out"] = list(evaluation.left_out)
         folder.write_json("scores.json", scores)

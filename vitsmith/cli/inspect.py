@@ -60,7 +60,9 @@ def _inspect(source: str, size: int | tuple[int, int] | None) -> tuple[Bundle, s
 
 
 def _head(bundle: Bundle) -> str:
-    return f"{bundle.classes} classes" if bundle.classes else "none: gives features or embeddings"
+    from vitsmith.weights.card import describe_head
+
+    return describe_head(bundle)
 
 
 def _facts(bundle: Bundle, head: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from vitsmith.cli.output import print_json_line, progress, say
 
 if TYPE_CHECKING:
     from vitsmith.predict import Prediction
+    from vitsmith.specs import Head, Meaning
     from vitsmith.stream import Failure
 
 LABEL_WIDTH = 24
@@ -35,7 +36,7 @@ def predict(
     images: Annotated[
         list[str], typer.Argument(help="Files, folders, globs, or - for an image or a list of paths on standard input.")
     ],
-    top: Annotated[int, typer.Option(min=1, help="Answers for each image.")] = 1,
+    top: Annotated[int, typer.Option(min=1, help="Answers for each image; of a regression all are given.")] = 1,
     json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values with a header.")] = False,
     batch: Annotated[int, typer.Option(min=1, help="Images computed at once.")] = 16,
@@ -62,7 +63,11 @@ def predict(
         bundle.images = bundle.images.model_copy(update={"scaled_decoding": True})
     predictor = Predictor(bundle, engine, batch_size=batch, precision=precision)
     tell_choice(predictor.engine)
-    write_all(predictor.stream(sources), len(sources), Writer(style, top), doing="predicting", strict=strict)
+    if predictor.head == "sigmoid":
+        say("each class is judged by itself (sigmoid): several may be there, and probabilities do not add up to 1")
+    shown = bundle.classes if predictor.head == "regression" else top  # every value is an answer
+    writer = Writer(style, shown, meaning=predictor.score_meaning, head=predictor.head)
+    write_all(predictor.stream(sources), len(sources), writer, doing="predicting", strict=strict)
 
 
 def write_all(results: Iterable[Prediction | Failure], count: int, writer: Writer, *, doing: str, strict: bool) -> None:
@@ -85,14 +90,14 @@ def write_all(results: Iterable[Prediction | Failure], count: int, writer: Write
                 say(f"skipped: {result.reason}")
             writer.write(result)
     if failures:
-        raise InputError(f"{failures} of {count} images could not be read and were skipped")
+        raise InputError(f"{failures} of {count} images could not be read or answered, and were skipped")
 
 
 class Writer:
-    """Writes results one by one in the chosen style; `meaning` is what the scores are."""
+    """Writes results one by one in the chosen style; `meaning` is what the scores are, `head` what outputs mean."""
 
-    def __init__(self, style: Style, top: int, *, meaning: str = "probability") -> None:
-        self._style, self._top, self._meaning = style, top, meaning
+    def __init__(self, style: Style, top: int, *, meaning: Meaning = "probability", head: Head = "softmax") -> None:
+        self._style, self._top, self._meaning, self._head = style, top, meaning, head
         if style is Style.csv:
             answers = [f"{what}{rank}" for rank in range(1, top + 1) for what in ("label", meaning)]
             self._write_csv(["image", *answers, "error"])
@@ -109,17 +114,23 @@ class Writer:
         best = result.top(self._top)
         if self._style is Style.json:
             answers = [
-                {"label": label, "index": index, self._meaning: round(score, 6)}
+                {"label": label, "index": index, self._meaning: self._rounded(score)}
                 for index, (label, score) in zip(result.best(self._top), best, strict=True)
             ]
-            print_json_line({"image": result.source, "predictions": answers})
+            told = {} if self._head == "softmax" else {"head": self._head}
+            print_json_line({"image": result.source, **told, "predictions": answers})
         elif self._style is Style.csv:
-            cells = [cell for label, score in best for cell in (label, f"{score:.6f}")]
+            digits = ".9g" if self._meaning == "value" else ".6f"
+            cells = [cell for label, score in best for cell in (label, f"{score:{digits}}")]
             self._write_csv([result.source, *cells, *[""] * (2 * (self._top - len(best))), ""])
         else:
-            form = "6.1%" if self._meaning == "probability" else "6.3f"
+            form = {"probability": "6.1%", "cosine": "6.3f", "value": "10.6g"}[self._meaning]
             answers_shown = "  ".join(f"{label:<{LABEL_WIDTH}} {score:{form}}" for label, score in best)
             typer.echo(f"{answers_shown}  {result.source}")
+
+    def _rounded(self, score: float) -> float:
+        """Values as exact as float32 is: nobody knows how large they are."""
+        return float(f"{score:.9g}") if self._meaning == "value" else round(score, 6)
 
     def _write_csv(self, cells: list[str]) -> None:
         import csv

@@ -15,7 +15,7 @@ from vitsmith.data.datasets import open_dataset
 from vitsmith.data.image_sources import ImageSource
 from vitsmith.data.samples import Samples, Splits, place_of
 from vitsmith.errors import DatasetError, InputError
-from vitsmith.evaluate.evaluation import match_classes
+from vitsmith.evaluate.evaluation import match_classes, refuse_regression
 from vitsmith.models.config import LiTConfig, ViTConfig
 from vitsmith.predict import Predictor
 from vitsmith.specs import Labels
@@ -86,6 +86,7 @@ def check_prunable(bundle: Bundle) -> None:
         raise InputError(f"{bundle.where} matches images with texts: only classifiers are pruned, by what they answer")
     if not config.classes:
         raise InputError(f"{bundle.where} has no classifier: prune the model that was fine-tuned, by what it answers")
+    refuse_regression(bundle, "agreement of first choices")
     if isinstance(config, ViTConfig) and config.pooling.endswith("unpooled"):
         raise InputError(f"{bundle.where} gives logits for every token: prune models that give one answer an image")
     if isinstance(config, ViTConfig) and config.merge:

@@ -20,6 +20,7 @@ from vitsmith.data.preprocess import preprocess
 from vitsmith.engines.base import open_engine
 from vitsmith.engines.machine import describe_machine
 from vitsmith.errors import GateError, InputError
+from vitsmith.evaluate.evaluation import refuse_regression
 from vitsmith.evaluate.scores import score_logits
 from vitsmith.evaluate.speed import Race, Runner, Speedup, measure_speedup
 from vitsmith.models.build import build
@@ -56,6 +57,7 @@ def check_mergeable(bundle: Bundle) -> ViTConfig:
             f"{bundle.where} is an exported program (model.{bundle.program}): merge in the bundle it was made from, "
             "and export that"
         )
+    refuse_regression(bundle, "agreement of first choices")
     return image_tower(bundle.config, bundle.where)
 
 
@@ -202,7 +204,7 @@ def _judged(tower: ViTConfig, merged: Bundle, numbers: Numbers, photos: Photos, 
         agreement = mean_cosine(expected, found)
     top1 = None
     if photos.labels is not None:
-        before, after = (score_logits(logits, photos.labels).top1 for logits in (expected, found))
+        before, after = (score_logits(logits, photos.labels, merged.head).top1 for logits in (expected, found))
         top1 = (before, after)
     return Try(
         numbers=numbers,

@@ -145,7 +145,7 @@ def _bundle_of(model: ImageModel, original: Bundle) -> Bundle:
         vitsmith=__version__,
         notes=(*original.provenance.notes, f"pruned: {describe_sizes(model_config(original), model.config)}"),
     )
-    return Bundle.of(model, images=original.images, labels=original.labels, provenance=source)
+    return Bundle.of(model, images=original.images, labels=original.labels, head=original.head, provenance=source)
 
 
 def _described(found: Pruned) -> Bundle:
@@ -170,7 +170,7 @@ def _stage(name: str, bundle: Bundle, material: Material) -> Stage:
     answers = predict_logits(
         model.to(_device()), material.splits.val, bundle.images, batch=BATCH, skip_unreadable=SKIPPED
     )
-    scores = score_logits(answers.logits, answers.labels)
+    scores = score_logits(answers.logits, answers.labels, bundle.head)
     return Stage(name, scores, count_parameters(model), flops(bundle.config) / 1e9)
 
 

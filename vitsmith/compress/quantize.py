@@ -21,6 +21,7 @@ from vitsmith.data.images import read_image
 from vitsmith.engines.machine import describe_machine, int8_dot_products
 from vitsmith.errors import InputError, UnknownNameError
 from vitsmith.evaluate.accuracy import wilson_interval
+from vitsmith.evaluate.evaluation import refuse_regression
 from vitsmith.evaluate.speed import Race, measure_speedup
 from vitsmith.evaluate.timing import Pace
 from vitsmith.export.parts import GATE_INPUTS, Part, parts_of
@@ -155,6 +156,7 @@ def check_quantizable(bundle: Bundle, engine: str) -> None:
             f"{bundle.where} is an exported program (model.{bundle.program}, {bundle.program_spec.arithmetic}): "
             "quantise the torch bundle it was made from"
         )
+    refuse_regression(bundle, "agreement of first choices")
 
 
 def _write(result: Quantized, trials: ProgramTrials, folder: Path) -> Bundle:

@@ -55,6 +55,7 @@ def recovery_recipe(original: Bundle, data: str, *changes: Mapping[str, Any]) ->
         "data": {"path": data},
         "model": {"init": original.where},
         "distill": {"teacher": original.where},
+        "loss": {"kind": original.head},
         "optimizer": {"lr": LR * min(_LR_WIDTH / original.config.width, 1)},
     }
     fields = lay_over(FIELDS, given, *changes)
@@ -70,6 +71,8 @@ def recovery_recipe(original: Bundle, data: str, *changes: Mapping[str, Any]) ->
         )
     if recipe.distill is None or recipe.distill.kind != "soft":
         raise ConfigError("distill.kind: a pruned model learns by 'soft', with the head that it has")
+    if recipe.loss.kind != original.head:
+        raise ConfigError(f"loss.kind: a pruned model's head means what it did, {original.head}: leave it out")
     return recipe
 
 
@@ -93,7 +96,7 @@ def recover(
         precision=recipe.run.precision,
         remember=is_repeating(recipe.augment),
     )
-    loss = DistillLoss(teacher, recipe.distill)
+    loss = DistillLoss(teacher, recipe.distill, original.head)
     pruned.requires_grad_(True)
     learner = Learner.of(pruned, recipe, loss, devices, checkpointing=plan.checkpointing)
     training = Training(

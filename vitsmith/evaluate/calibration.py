@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from vitsmith.specs import Head
+
 BINS = 15  # as in Guo et al., "On Calibration of Modern Neural Networks", arXiv 1706.04599, section 2
 
 
@@ -28,6 +30,17 @@ def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     shifted = logits - logits.max(axis=1, keepdims=True).astype(np.float64)
     result: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     return result
+
+
+def log_sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """(N, K) logarithms of the probabilities of each class by itself, in double precision."""
+    result: NDArray[np.float64] = -np.logaddexp(0, -logits.astype(np.float64))
+    return result
+
+
+def log_probabilities(logits: NDArray[np.float32], head: Head) -> NDArray[np.float64]:
+    """(N, K) logarithms of what the model says each class's probability is, in double precision."""
+    return log_sigmoid(logits) if head == "sigmoid" else log_softmax(logits)
 
 
 def reliability_bins(

@@ -14,10 +14,10 @@ from vitsmith.data.image_sources import ImageSource
 from vitsmith.data.samples import Samples
 from vitsmith.data.unreadable import OPTION, SHARE, Unreadable
 from vitsmith.engines.machine import describe_machine
-from vitsmith.errors import DatasetError
+from vitsmith.errors import DatasetError, InputError
 from vitsmith.evaluate.scores import Scores, score_logits
 from vitsmith.names import ambiguous_name, meant_name, normal, positions_by_name
-from vitsmith.specs import Labels, Measurement
+from vitsmith.specs import Head, Labels, Measurement
 
 
 class Named(Protocol):
@@ -32,7 +32,19 @@ class Named(Protocol):
         """Names of the classes, in the order of the logits."""
 
 
-class Classifier(Named, Protocol):
+class Headed(Protocol):
+    """What says what its outputs mean: a bundle, or a classifier."""
+
+    @property
+    def where(self) -> str:
+        """What messages call it."""
+
+    @property
+    def head(self) -> Head:
+        """What the outputs mean."""
+
+
+class Classifier(Named, Headed, Protocol):
     """What can be evaluated: a `Predictor`, or a `ZeroShotClassifier`."""
 
     def logits(self, images: Iterable[ImageSource], unreadable: Unreadable | None = None) -> np.ndarray[Any, Any]:
@@ -80,8 +92,10 @@ def evaluate(
     """Runs every image through the classifier. `on_image` is called as each is taken up.
 
     Up to a share of `skip_unreadable` of the images may be unreadable: `tell` is called with what is wrong with each,
-    and they are left out. Raises DatasetError when classes cannot be matched by name, and at one too many of these.
+    and they are left out. Raises DatasetError when classes cannot be matched by name, and at one too many of these, and
+    InputError for a regression.
     """
+    refuse_regression(classifier, "top-1 accuracy")
     labels = match_classes(classifier, samples)
     assert classifier.labels is not None
     unreadable = Unreadable(samples.names, skip_unreadable, tell, OPTION)
@@ -90,7 +104,17 @@ def evaluate(
     seconds = time.perf_counter() - began
     labels = labels[unreadable.kept()]
     left_out = tuple(unreadable.complaints.values())
-    return Evaluation(score_logits(logits, labels), logits, labels, classifier.labels.shown, seconds, left_out)
+    scores = score_logits(logits, labels, classifier.head)
+    return Evaluation(scores, logits, labels, classifier.labels.shown, seconds, left_out)
+
+
+def refuse_regression(model: Headed, judge: str) -> None:
+    """Raises InputError for a model of values: none of them is a first choice, which `judge` would compare."""
+    if model.head == "regression":
+        raise InputError(
+            f"{model.where} gives values (a regression) and no classes, so there is no {judge} to judge it by: compare "
+            "its values yourself, with vitsmith.Predictor(model).logits(images)"
+        )
 
 
 def match_classes(model: Named, samples: Samples) -> np.ndarray[Any, Any]:

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from vitsmith.errors import InputError
 from vitsmith.evaluate.accuracy import confusion_matrix, ranks, wilson_interval
-from vitsmith.evaluate.calibration import ReliabilityBin, calibration_error, log_softmax, reliability_bins
+from vitsmith.evaluate.calibration import ReliabilityBin, calibration_error, log_probabilities, reliability_bins
+from vitsmith.specs import Head
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Scores:
     macro_recall: float
     """Mean accuracy of the classes that have images: each class counts the same."""
     nll: float
-    """Mean negative log-likelihood of the right class, in nats: the cross-entropy."""
+    """Mean negative log-likelihood of the labels, in nats: the cross-entropy; with sigmoid summed over the classes."""
     calibration_error: float
     """Expected calibration error over 15 bins."""
     per_class: tuple[ClassScore, ...]
@@ -67,32 +68,48 @@ class Scores:
         }
 
 
-def score_logits(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> Scores:
+def score_logits(logits: NDArray[np.float32], labels: NDArray[np.int64], head: Head = "softmax") -> Scores:
     """Scores from logits (N, K) and labels (N,), positions in 0..K-1.
+
+    `head` says how logits become probabilities: over all classes, or of each class by itself.
 
     Raises InputError for shapes that do not fit, labels out of range, no images, and logits that are not numbers.
     """
     _check(logits, labels)
+    if head == "regression":
+        raise InputError("the values of a regression have no first choice to score: compare them with the true values")
     count, classes = logits.shape
     rank = ranks(logits, labels)
     right = rank == 0
     confusion = confusion_matrix(logits.argmax(axis=1), labels, classes)
     per_class = tuple(ClassScore(count=int(row.sum()), correct=int(row[label])) for label, row in enumerate(confusion))
     recalls = [each.accuracy for each in per_class if each.accuracy is not None]
-    log_probabilities = log_softmax(logits)
-    bins = reliability_bins(np.exp(log_probabilities.max(axis=1)), right)
+    logs = log_probabilities(logits, head)
+    bins = reliability_bins(np.exp(logs.max(axis=1)), right)
     return Scores(
         images=count,
         top1=float(right.mean()),
         top1_interval=wilson_interval(int(right.sum()), count),
         top5=float((rank < 5).mean()),
         macro_recall=sum(recalls) / len(recalls),
-        nll=float(-np.take_along_axis(log_probabilities, labels[:, None], axis=1).mean()),
+        nll=_cross_entropy(logits, labels, logs, head),
         calibration_error=calibration_error(bins),
         per_class=per_class,
         reliability=bins,
         confusion=confusion,
     )
+
+
+def _cross_entropy(
+    logits: NDArray[np.float32], labels: NDArray[np.int64], logs: NDArray[np.float64], head: Head
+) -> float:
+    """What training minimises, mean over the images: with sigmoid each of the other classes is to be absent."""
+    right = np.take_along_axis(logs, labels[:, None], axis=1)[:, 0]
+    if head != "sigmoid":
+        return float(-right.mean())
+    absent = log_probabilities(-logits, head)  # log(1 - sigmoid(x)) = log sigmoid(-x)
+    others = absent.sum(axis=1) - np.take_along_axis(absent, labels[:, None], axis=1)[:, 0]
+    return float(-(right + others).mean())
 
 
 def _check(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> None:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from vitsmith.errors import MissingPackageError
+from vitsmith.evaluate.evaluation import refuse_regression
 from vitsmith.export.kernels import with_fixed_kernels
 from vitsmith.export.parts import Part
 from vitsmith.export.program import Gate, Layers, Target, export_program
@@ -49,6 +50,8 @@ def export_executorch(
     leaving nothing, when ExecuTorch gives other answers.
     """
     spec, gate = spec or ProgramSpec(), gate or Gate()
+    if spec.precision == "int8":
+        refuse_regression(bundle, "agreement of first choices")
     if spec.precision == "int8" and gate.thresholds is None:
         gate = replace(gate, thresholds=INT8)
 

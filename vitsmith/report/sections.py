@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vitsmith.evaluate.calibration import log_softmax
+from vitsmith.evaluate.calibration import log_probabilities
 from vitsmith.evaluate.evaluation import Evaluation
 from vitsmith.evaluate.scores import Scores
 from vitsmith.evaluate.speed import Cost
@@ -25,6 +25,7 @@ from vitsmith.report.plots import (
     draw_loss,
     draw_reliability,
 )
+from vitsmith.specs import Head
 from vitsmith.train.events import Evaluated, StepDone
 
 MOST_ROWS = 50
@@ -164,10 +165,10 @@ def surest_mistakes(logits: NDArray[np.float32], labels: NDArray[np.int64], coun
     return order
 
 
-def most_wrong(logits: NDArray[np.float32], labels: NDArray[np.int64], count: int) -> list[int]:
+def most_wrong(logits: NDArray[np.float32], labels: NDArray[np.int64], count: int, head: Head = "softmax") -> list[int]:
     """Positions of at most `count` wrongly classified images, the least probability of the true class first."""
     wrong = np.flatnonzero(logits.argmax(axis=1) != labels)
-    truth = np.take_along_axis(log_softmax(logits[wrong]), labels[wrong, None], axis=1)[:, 0]
+    truth = np.take_along_axis(log_probabilities(logits[wrong], head), labels[wrong, None], axis=1)[:, 0]
     order: list[int] = wrong[np.argsort(truth, kind="stable")][:count].tolist()
     return order
 

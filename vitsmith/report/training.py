@@ -17,7 +17,7 @@ import numpy as np
 from vitsmith.data.samples import Splits
 from vitsmith.engines.machine import describe_machine
 from vitsmith.errors import ImageError, MissingPackageError
-from vitsmith.evaluate.calibration import log_softmax
+from vitsmith.evaluate.calibration import log_probabilities
 from vitsmith.evaluate.evaluation import Evaluation
 from vitsmith.evaluate.scores import Scores, score_logits
 from vitsmith.files import replacing, write_text
@@ -122,7 +122,7 @@ def write_plots(run: TrainingRun, folder: Path) -> tuple[Path, ...]:
 
     Writes nothing without matplotlib. Raises OutputError.
     """
-    scores = score_logits(run.predicted.logits, run.predicted.labels)
+    scores = score_logits(run.predicted.logits, run.predicted.labels, run.recipe.loss.kind)
     few = len(run.splits.classes) <= MOST_CELLS
     try:
         figures = {
@@ -218,7 +218,7 @@ def _learning(run: TrainingRun) -> Section:
 
 def _accuracy(run: TrainingRun) -> Section:
     predicted, classes = run.predicted, run.splits.classes
-    scores = score_logits(predicted.logits, predicted.labels)
+    scores = score_logits(predicted.logits, predicted.labels, run.recipe.loss.kind)
     evaluation = Evaluation(scores, predicted.logits, predicted.labels, classes, run.evaluations[-1].seconds)
     try:
         return accuracy_section(evaluation)
@@ -240,7 +240,7 @@ def _evaluations_table(evaluations: Sequence[Evaluated]) -> Table:
 
 def _most_wrong_section(run: TrainingRun) -> Section:
     predicted = run.predicted
-    mistakes = most_wrong(predicted.logits, predicted.labels, len(predicted.labels))
+    mistakes = most_wrong(predicted.logits, predicted.labels, len(predicted.labels), run.recipe.loss.kind)
     if not mistakes:
         return Section("Most wrong images", text="It made no mistake on the held-out images.")
     samples = [sample for index in mistakes[:MOST_WRONG] if (sample := _sample(run, index)) is not None]
@@ -257,7 +257,7 @@ def _sample(run: TrainingRun, index: int) -> Sample | None:
     """A held-out image and what was said of it; None if it cannot be read any more."""
     predicted, val, names = run.predicted, run.splits.val, run.splits.classes
     position = int(predicted.indices[index])
-    probabilities = np.exp(log_softmax(predicted.logits[index : index + 1])[0])
+    probabilities = np.exp(log_probabilities(predicted.logits[index : index + 1], run.recipe.loss.kind)[0])
     answer, truth = int(probabilities.argmax()), int(predicted.labels[index])
     try:
         pixels = val.image(position)

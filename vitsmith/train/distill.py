@@ -33,15 +33,22 @@ def open_teacher(
 ) -> DistillLoss:
     """The loss of the recipe's distillation, with its teacher on `device`; `images` is the student's preprocessing.
 
-    Raises ConfigError for a teacher that is no classifier of whole images, DatasetError when it does not have exactly
+    Raises ConfigError for a teacher that is no classifier of whole images, or whose head means something else than the
+    recipe's loss (softmax or sigmoid), DatasetError when it does not have exactly
     `classes` by name, and what `load` raises.
     """
     assert recipe.distill is not None
     bundle = load(recipe.distill.teacher)
+    if bundle.head != recipe.loss.kind and bundle.head != "regression":
+        each = "judges each class by itself" if bundle.head == "sigmoid" else "takes classes to exclude each other"
+        raise ConfigError(
+            f"the teacher {bundle.where} {each} ({bundle.head}), and loss.kind is {recipe.loss.kind}: "
+            f"set loss.kind={bundle.head}"
+        )
     teacher = Teacher(
         bundle, classes, images, device, precision=recipe.run.precision, remember=is_repeating(recipe.augment)
     )
-    return DistillLoss(teacher, recipe.distill)
+    return DistillLoss(teacher, recipe.distill, recipe.loss.kind)
 
 
 def is_repeating(augment: AugmentSpec) -> bool:
@@ -131,6 +138,8 @@ def _check_classifier(bundle: Bundle) -> None:
     config = bundle.config
     if isinstance(config, LiTConfig) or not config.classes:
         raise ConfigError(f"the teacher {bundle.where} has no classifier: fine-tune it on this data first")
+    if bundle.head == "regression":
+        raise ConfigError(f"the teacher {bundle.where} gives values (a regression), not classes: take a classifier")
     if getattr(config, "pooling", "").endswith("unpooled"):
         raise ConfigError(f"the teacher {bundle.where} gives logits for every token: take one with 'token' or 'gap'")
 

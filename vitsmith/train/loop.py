@@ -128,7 +128,7 @@ class Training:
         ema = self.learner.ema
         with ema.swapped() if ema is not None else nullcontext():
             self._predicted = self._predict(self.splits.val, "held-out")
-        scores = score_logits(self._predicted.logits, self._predicted.labels)
+        scores = score_logits(self._predicted.logits, self._predicted.labels, self.recipe.loss.kind)
         return Evaluated(step, scores, time.perf_counter() - began)
 
     def _update(self, crops: Crops, step: int, clock: Clock) -> StepDone:
@@ -256,7 +256,7 @@ class Training:
                 raise
             self._report(Warned(self._done, f"the test images were not scored: {error}"))
             return None
-        return score_logits(answers.logits, answers.labels)
+        return score_logits(answers.logits, answers.labels, self.recipe.loss.kind)
 
 
 def check_model(model: ImageModel, splits: Splits) -> None:

@@ -10,7 +10,8 @@ images were mixed or labels smoothed.
 | deit-hard | (1 - w) CE(class head, labels) + w CE(second head, teacher's top) | arXiv 2012.12877, equation 3   |
 
 Both sides of KL are softened by T; gradients of it shrink by T^2, which the factor takes back, so that w and the
-learning rate mean the same at every temperature (arXiv 1503.02531 section 2).
+learning rate mean the same at every temperature (arXiv 1503.02531 section 2). Where each class is judged by itself
+(sigmoid), CE and KL are those of its presence, summed over the classes.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from torch import Tensor
 
 from vitsmith.data.batches import Batch
 from vitsmith.errors import ConfigError
+from vitsmith.specs import Head
 from vitsmith.train.recipe import DistillSpec
 
 Loss = Callable[[Tensor, Batch], Tensor]
@@ -57,16 +59,26 @@ def divergence(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     return temperature**2 * (theirs.exp() * (theirs - ours)).sum(dim=-1).mean()
 
 
+def independent_divergence(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """The same of classes that are judged each by itself: T^2 KL of presence or absence, summed over the classes."""
+    ours, theirs = logits.float() / temperature, teacher.float() / temperature
+    present = theirs.sigmoid()
+    kl = present * (F.logsigmoid(theirs) - F.logsigmoid(ours))
+    kl = kl + (1 - present) * (F.logsigmoid(-theirs) - F.logsigmoid(-ours))
+    return temperature**2 * kl.sum(dim=-1).mean()
+
+
 class DistillLoss:
     """The loss of a student whose teacher sees the same images: the same crops, mixed alike ("consistent").
 
-    `teacher` gives logits (B, K) for the student's images (B, 3, h, w), without gradients. Raises ConfigError for a
+    `teacher` gives logits (B, K) for the student's images (B, 3, h, w), without gradients; `head` says what they mean,
+    and what the student's will: with sigmoid, kind 'soft' compares each class by itself. Raises ConfigError for a
     share of the teacher that leaves one of two heads without anything to learn, and, when called, for a kind that needs
     a distillation token of a model without one.
     """
 
-    def __init__(self, teacher: Callable[[Tensor], Tensor], spec: DistillSpec) -> None:
-        self.teacher = teacher
+    def __init__(self, teacher: Callable[[Tensor], Tensor], spec: DistillSpec, head: Head = "softmax") -> None:
+        self.teacher, self._head = teacher, head
         self._kind, self._temperature, self._share = spec.kind, spec.temperature, teacher_share(spec)
 
     def __call__(self, output: Tensor, batch: Batch) -> Tensor:
@@ -78,10 +90,12 @@ class DistillLoss:
         if self._kind == "deit-hard":
             lesson = cross_entropy(taught, teacher.argmax(dim=-1))
         else:
-            lesson = divergence(taught, teacher, self._temperature)
+            compare = independent_divergence if self._head == "sigmoid" else divergence
+            lesson = compare(taught, teacher, self._temperature)
         if self._share == 1:
             return lesson
-        return (1 - self._share) * cross_entropy(labelled, batch.labels) + self._share * lesson
+        by_labels = sigmoid_loss(labelled, batch) if self._head == "sigmoid" else cross_entropy(labelled, batch.labels)
+        return (1 - self._share) * by_labels + self._share * lesson
 
 
 def teacher_share(spec: DistillSpec) -> float:

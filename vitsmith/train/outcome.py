@@ -25,6 +25,7 @@ def make_bundle(
         model,
         images=images,
         labels=Labels(names=splits.classes),
+        head=recipe.loss.kind,
         provenance=Provenance(
             source=f"vitsmith train on {recipe.data.path}, {recipe.schedule.steps} steps",
             format="trained",

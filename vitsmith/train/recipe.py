@@ -241,10 +241,12 @@ class TrainRecipe(Frozen):
 
     @field_validator("distill")
     @classmethod
-    def _teachers_exclude_classes(cls, distill: DistillSpec | None, info: ValidationInfo) -> DistillSpec | None:
+    def _heads_that_teach(cls, distill: DistillSpec | None, info: ValidationInfo) -> DistillSpec | None:
         loss = info.data.get("loss")
-        if distill is not None and loss is not None and loss.kind == "sigmoid":
-            raise ValueError("a teacher's probabilities are over classes that exclude each other: loss.kind = softmax")
+        if distill is not None and loss is not None and loss.kind == "sigmoid" and distill.kind != "soft":
+            raise ValueError(
+                f"{distill.kind} is for classes that exclude each other: with loss.kind = sigmoid take soft"
+            )
         return distill
 
     @field_validator("batch")

@@ -26,7 +26,7 @@ class Model {
   constructor(bundle, page, session, classes, threads) {
     Object.assign(this, { bundle, page, session, classes });
     this.spec = { ...bundle.images, pillow: page.pillow };
-    this.facts = { ...page, threads, parent: bundle.provenance.parent, date: bundle.provenance.date };
+    this.facts = { ...page, threads, head: bundle.head ?? 'softmax', parent: bundle.provenance.parent, date: bundle.provenance.date };
   }
 
   async check(golden) {
@@ -51,7 +51,10 @@ class Model {
     return outputs[this.session.outputNames[0]].data;
   }
 
-  /** {outputs, top, size, times}: `top` holds the best {label, probability}, null for a model without classes. */
+  /**
+   * {outputs, top, size, times}: `top` holds the best {label, probability}, of a regression every {label, value}, and is
+   * null for a model without a head.
+   */
   async answer(file, count = 5) {
     const times = [performance.now()];
     const picture = await readPicture(file);
@@ -60,6 +63,7 @@ class Model {
     times.push(performance.now());
     const outputs = await this.run(tensor);
     times.push(performance.now());
+    if (!outputs.every(Number.isFinite)) throw new Error("The model's output for this image is not finite. Take another image, or a model exported in fp32.");
     const [decode, prepare, run] = [1, 2, 3].map((i) => times[i] - times[i - 1]);
     const size = [picture.width, picture.height];
     return { outputs, top: this.best(outputs, count), size, times: { decode, prepare, run } };
@@ -67,7 +71,9 @@ class Model {
 
   best(outputs, count) {
     if (!this.page.classes) return null;
-    const probabilities = softmax(this.classes ? this.scores(outputs) : outputs);
+    if (this.bundle.head === 'regression') return Array.from(outputs, (value, i) => ({ label: this.nameOf(i), value }));
+    const logits = this.classes ? this.scores(outputs) : outputs;
+    const probabilities = this.bundle.head === 'sigmoid' ? logits.map(sigmoid) : softmax(logits);
     const order = Array.from(probabilities.keys()).sort((a, b) => probabilities[b] - probabilities[a] || a - b);
     return order.slice(0, count).map((i) => ({ label: this.nameOf(i), probability: probabilities[i] }));
   }
@@ -83,8 +89,12 @@ class Model {
 
   nameOf(index) {
     const names = this.page.words ?? this.page.names ?? this.bundle.labels?.names;
-    return names ? names[index] : `class ${index}`;
+    return names ? names[index] : `${this.bundle.head === 'regression' ? 'value' : 'class'} ${index}`;
   }
+}
+
+function sigmoid(logit) {
+  return 1 / (1 + Math.exp(-logit));
 }
 
 function softmax(logits) {

@@ -100,7 +100,9 @@ document.addEventListener('drop', (event) => {
 // --- answers out -----------------------------------------------------------------------------------------------------
 
 function showTop(top) {
-  $('answers').replaceChildren(...top.map(({ label, probability }) => bar(label, percent(probability), probability)));
+  const shown = ({ label, probability, value }) =>
+    probability === undefined ? bar(label, `${+value.toPrecision(6)}`, 0) : bar(label, percent(probability), probability);
+  $('answers').replaceChildren(...top.map(shown));
 }
 
 function showSimilarity(embedding) {
@@ -150,7 +152,7 @@ function showFacts() {
   const about = {
     Program: `${facts.precision}, ${megabytes(facts.bytes)} MB`,
     Input: facts.input,
-    Classes: facts.classes ? `${facts.classes}${facts.words ? ', given in words' : ''}` : `none: an embedding`,
+    Classes: describeClasses(facts),
     'Runs on': `onnxruntime-web ${facts.runtime}, WebAssembly with SIMD, ${threads}${slower}`,
     Checked: facts.checked ? 'a golden image gives the answers here that it gave where this was exported' : 'no golden image',
     'Made from': facts.parent,
@@ -202,6 +204,12 @@ function fail(message) {
 
 function megabytes(bytes) {
   return (bytes / 1e6).toFixed(bytes < 1e7 ? 1 : 0);
+}
+
+function describeClasses({ classes, words, head }) {
+  if (!classes) return 'none: an embedding';
+  if (head === 'regression') return `none: ${classes} value${classes > 1 ? 's' : ''}`;
+  return `${classes}${words ? ', given in words' : ''}${head === 'sigmoid' ? ', each judged by itself' : ''}`;
 }
 
 function percent(probability) {

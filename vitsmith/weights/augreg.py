@@ -27,7 +27,7 @@ from pydantic import BeforeValidator, Field, ValidationError
 
 from vitsmith.errors import DownloadError, InputError, UnknownNameError, WeightsError
 from vitsmith.models.presets import find_preset
-from vitsmith.specs import Frozen
+from vitsmith.specs import Frozen, Head
 from vitsmith.weights.cache import ORIGIN
 from vitsmith.weights.download import download
 from vitsmith.weights.published import find_checkpoint
@@ -104,6 +104,15 @@ _OPERATORS: dict[str, Callable[..., bool]] = {
     "<": operator.lt,
     ">": operator.gt,
 }
+
+
+def augreg_head(url: str) -> Head:
+    """What the outputs of an AugReg file mean: pre-training was by sigmoid, fine-tuning ('--' in the name) by softmax.
+
+    Source: `config.loss` in vit_i21k.py and vit_i1k.py of big_vision's configurations.
+    """
+    folder, _, name = url.rpartition("/")
+    return "sigmoid" if folder.endswith("/augreg") and "--" not in name else "softmax"
 
 
 def find_augreg(name: str, *, directory: Path | None = None, progress: bool = True) -> AugregFile:

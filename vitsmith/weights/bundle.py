@@ -8,17 +8,17 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 import numpy as np
 
 from vitsmith.data.prompts import named_templates
 from vitsmith.data.split_record import SplitRecord, read_split
 from vitsmith.data.tokenize import Tokenizer
-from vitsmith.errors import BundleError, InputError, NotFiniteError
+from vitsmith.errors import BundleError, InputError, NotFiniteError, UnknownNameError
 from vitsmith.finite import require_finite_outputs
 from vitsmith.models.config import BertConfig, LiTConfig, ModelConfig
-from vitsmith.specs import ImageSpec, Labels, Measurement, ProgramSpec, Provenance, Similarity, TextSpec
+from vitsmith.specs import Head, ImageSpec, Labels, Measurement, ProgramSpec, Provenance, Similarity, TextSpec
 from vitsmith.weights.golden import OUTPUT_TOLERANCE, Golden, Run, make_golden
 from vitsmith.weights.identity import hash_weights, name_space, state_of
 
@@ -50,6 +50,8 @@ class Bundle:
     folder: Path | None = None
     """Where its files are; None while it is only in memory."""
     golden: Golden | None = field(default=None, repr=False)
+    head: Head = "softmax"
+    """What its outputs mean; of models without a head, 'softmax'."""
     _model: Model | None = field(default=None, repr=False)
     _weights_hash: str = field(default="", repr=False)
     _hashed: tuple[int, int] | None = field(default=None, repr=False)
@@ -68,6 +70,10 @@ class Bundle:
             raise BundleError(
                 f"{self.where}: preprocessing gives {self.images.size} images, the model takes {self.config.image_size}"
             )
+        if self.head not in get_args(Head):
+            raise UnknownNameError("head", self.head, get_args(Head))
+        if self.head != "softmax" and not classes:
+            raise BundleError(f"{self.where}: the outputs of a model without a head are no {self.head} of anything")
         self._check_text()
 
     def _check_text(self) -> None:

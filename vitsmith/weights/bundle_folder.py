@@ -30,6 +30,7 @@ from vitsmith.models.config import LiTConfig, ModelConfig, show_size
 from vitsmith.models.isolation import isolated
 from vitsmith.specs import (
     AS_FOUND,
+    Head,
     ImageSpec,
     Labels,
     Measurement,
@@ -64,6 +65,8 @@ class Description(BaseModel):
     provenance: Provenance
     measurements: tuple[Measurement, ...]
     similarity: Similarity | None = None
+    head: Head | None = None
+    """What the outputs mean; absent for softmax."""
     weights: str = ""
     """Hash of the weights by value: names what embeddings mean, also of an exported program."""
     files: dict[str, str]
@@ -125,6 +128,7 @@ def read_bundle(folder: str | os.PathLike[str], *, verify: bool = True) -> Bundl
         measurements=description.measurements,
         program=description.program,
         program_spec=description.program_spec,
+        head=description.head or "softmax",
         folder=folder,
         golden=read_golden(folder / GOLDEN) if GOLDEN in description.files else None,
         _weights_hash=description.weights,
@@ -235,6 +239,10 @@ def _describe(bundle: Bundle, files: dict[str, str]) -> str:
         files=files,
     )
     fields = description.model_dump(mode="json")
+    if bundle.head != "softmax":
+        fields["head"] = bundle.head
+    else:
+        del fields["head"]
     fields["checksum"] = _checksum(fields)
     return to_json(fields, indent=2) + "\n"
 

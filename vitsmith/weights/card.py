@@ -26,10 +26,13 @@ def model_card(bundle: Bundle) -> str:
         lines.append(f"- Scores: {describe_similarity(bundle)}")
         if bundle.text.templates:
             lines.append(f"- Prompts for labels: {', '.join(map(repr, bundle.text.templates))}")
+    if bundle.head != "softmax":
+        lines.append(f"- Outputs: {describe_head(bundle)}")
     if bundle.labels:
         shown = ", ".join(bundle.labels.shown[:10])
-        lines.append(f"- Classes: {len(bundle.labels)} ({shown}{', ...' if len(bundle.labels) > 10 else ''})")
-    elif bundle.classes:
+        what = "Values" if bundle.head == "regression" else "Classes"
+        lines.append(f"- {what}: {len(bundle.labels)} ({shown}{', ...' if len(bundle.labels) > 10 else ''})")
+    elif bundle.classes and bundle.head != "regression":
         lines.append(f"- Classes: {bundle.classes}, without names")
     lines += ["", "## Origin", "", f"- Source: {provenance.source}"]
     facts = {"Format": provenance.format, "Made from": provenance.parent, "Date": provenance.date}
@@ -45,6 +48,16 @@ def model_card(bundle: Bundle) -> str:
             f"- {one.name}: {one.value:.4g}{one.unit and ' ' + one.unit}{interval}{context and f' ({context})'}"
         )
     return "\n".join(lines) + "\n"
+
+
+def describe_head(bundle: Bundle) -> str:
+    """What the outputs mean: '5 classes', '5 classes, each judged by itself (sigmoid)', '1 value (regression)'."""
+    if not bundle.classes:
+        return "none: gives features or embeddings"
+    count = f"{bundle.classes} {'value' if bundle.head == 'regression' else 'class'}"
+    count += "" if bundle.classes == 1 else "s" if bundle.head == "regression" else "es"
+    how = {"softmax": "", "sigmoid": ", each judged by itself (sigmoid)", "regression": " (regression)"}
+    return count + how[bundle.head]
 
 
 def describe_program(bundle: Bundle) -> str:

@@ -21,7 +21,7 @@ from vitsmith.models.isolation import isolated
 from vitsmith.models.presets import check_name, find_preset
 from vitsmith.specs import Provenance
 from vitsmith.weights.adapt import AdaptReport, adapt
-from vitsmith.weights.augreg import find_augreg
+from vitsmith.weights.augreg import augreg_head, find_augreg
 from vitsmith.weights.bundle import Bundle, vocabulary_suffix
 from vitsmith.weights.bundle_folder import is_bundle, read_bundle, write_bundle
 from vitsmith.weights.download import download
@@ -77,7 +77,9 @@ def load(
     foreign = load_foreign(path, name=name, image_size=size, headless=headless)
     named = _misnamed(path, "a .safetensors", ".safetensors") if found == "safetensors" else ()
     provenance = _provenance(str(path), foreign.format, (*foreign.notes, *named))
-    return Bundle.of(foreign.model, images=foreign.images, labels=foreign.labels, provenance=provenance)
+    return Bundle.of(
+        foreign.model, images=foreign.images, labels=foreign.labels, head=foreign.head, provenance=provenance
+    )
 
 
 def _content(path: Path) -> str:
@@ -118,6 +120,11 @@ def save(
         raise BundleError(f"{bundle.where} holds an exported program (model.{bundle.program}): copy its folder instead")
     if format == "npz":
         check_text_fits_npz(bundle)
+        if bundle.head != "softmax":
+            raise WeightsError(
+                f"the original's .npz format cannot say what the outputs mean ({bundle.head}), and would be read as "
+                "softmax; save a bundle instead"
+            )
         target = Path(path)
         target = target if target.suffix.lower() == ".npz" else target.with_name(target.name + ".npz")
         save_npz(bundle.model, target)
@@ -217,6 +224,7 @@ def _load_published(
     model = load_npz(path, name=name or architecture, image_size=image_size, pooling=pooling, headless=headless)
     return Bundle.of(
         model,
+        head="softmax" if headless else augreg_head(url),
         provenance=_provenance(url, "jax-npz", (note,) if note else ()),
         vocabulary=download(vocabulary).read_bytes() if vocabulary else None,
     )

@@ -19,9 +19,9 @@ from vitsmith.models.config import ImageModelConfig
 from vitsmith.models.configure import change
 from vitsmith.models.lit import LiT
 from vitsmith.models.presets import check_name
-from vitsmith.specs import ImageSpec, Labels, mistakes_in
+from vitsmith.specs import Head, ImageSpec, Labels, mistakes_in
 from vitsmith.weights.fill import ArrayFile, load_model
-from vitsmith.weights.hf_config import HFConfig, hf_labels, infer_hf_config, unsaid
+from vitsmith.weights.hf_config import HFConfig, hf_head, hf_labels, infer_hf_config, unsaid
 from vitsmith.weights.hf_images import HFPreprocessor, hf_images, hf_notes
 from vitsmith.weights.hf_names import hf_slots, naming_of, prefix_of
 from vitsmith.weights.jax_npz import check_head
@@ -47,6 +47,8 @@ class ForeignModel:
     labels: Labels | None
     format: Literal["timm", "hf"]
     notes: tuple[str, ...]
+    head: Head = "softmax"
+    """What its outputs mean."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,8 @@ class _Reading:
     images: ImageSpec
     labels: Callable[[], Labels | None]
     """Reads them, or raises WeightsError: who wants no classifier is not stopped by its labels."""
+    meaning: Callable[[], tuple[Head, tuple[str, ...]]]
+    """What the classifier's outputs mean, and notes on that; as `labels`."""
     notes: tuple[str, ...]
 
 
@@ -101,8 +105,9 @@ def load_foreign(
         assert not isinstance(model, LiT)
     check_head(model, str(file.path), headless=headless, kernel=f"{reading.head}.weight")
     labels = None if headless else _labels(reading, file)
-    notes = (*reading.notes, *_container_notes(file), *beside)
-    return ForeignModel(model, reading.images, labels, reading.format, notes)
+    head, told = ("softmax", ()) if headless or not config.classes else reading.meaning()
+    notes = (*reading.notes, *told, *_container_notes(file), *beside)
+    return ForeignModel(model, reading.images, labels, reading.format, notes, head)
 
 
 def _read_timm(file: ArrayFile, image_size: tuple[int, int] | None) -> _Reading:
@@ -117,7 +122,7 @@ def _read_timm(file: ArrayFile, image_size: tuple[int, int] | None) -> _Reading:
         images = timm_images(config, metadata, str(file.path))
     labels = partial(timm_labels, metadata, str(file.path))
     notes = timm_notes(file, config, metadata, images, image_size=image_size is not None)
-    return _Reading("timm", config, slots, "head", images, labels, notes)
+    return _Reading("timm", config, slots, "head", images, labels, lambda: ("softmax", ()), notes)
 
 
 def _read_hf(file: ArrayFile, image_size: tuple[int, int] | None) -> _Reading:
@@ -136,8 +141,9 @@ def _read_hf(file: ArrayFile, image_size: tuple[int, int] | None) -> _Reading:
     with _explained(file):
         images = hf_images(preprocessor, config.image_size, str(file.path))
     labels = partial(hf_labels, metadata, str(file.path))
+    meaning = partial(hf_head, metadata, config.classes, str(file.path))
     notes = (*unsaid(metadata), *hf_notes(preprocessor, config.image_size))
-    return _Reading("hf", config, slots, "classifier", images, labels, notes)
+    return _Reading("hf", config, slots, "classifier", images, labels, meaning, notes)
 
 
 def _labels(reading: _Reading, file: ArrayFile) -> Labels | None:

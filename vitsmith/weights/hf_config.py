@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from vitsmith.errors import WeightsError, shown
 from vitsmith.models.config import Depth, Eps, Hidden, ViTConfig, Width
 from vitsmith.models.configure import parse_config
-from vitsmith.specs import Labels, Number, Pixels
+from vitsmith.specs import Head, Labels, Number, Pixels
 from vitsmith.weights.fill import ArrayFile
 from vitsmith.weights.hf_names import prefix_of
 from vitsmith.weights.metadata import Metadata, class_names
@@ -16,6 +16,12 @@ from vitsmith.weights.unsupported import check_channels, refuse_unsupported
 
 Size = Pixels | tuple[Pixels, Pixels]
 
+_HEADS: dict[str, Head] = {
+    "single_label_classification": "softmax",
+    "multi_label_classification": "sigmoid",
+    "regression": "regression",
+}
+"""What a `problem_type` says of the outputs."""
 _GELUS = {"gelu": "erf", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
 
 
@@ -36,6 +42,7 @@ class HFConfig(Metadata):
     qkv_bias: bool = True
     pooler_act: str = "tanh"
     id2label: Any = None
+    problem_type: Any = None
 
 
 def infer_hf_config(file: ArrayFile, metadata: HFConfig) -> ViTConfig:
@@ -90,6 +97,20 @@ def unsaid(metadata: HFConfig) -> tuple[str, ...]:
         return ()
     taken = ", ".join(f"{field} {getattr(metadata, field)}" for field in left_out)
     return (f"config.json does not say {', '.join(left_out)}: HF's defaults were taken ({taken})",)
+
+
+def hf_head(metadata: HFConfig, classes: int, source: str) -> tuple[Head, tuple[str, ...]]:
+    """What the outputs mean, and a note where nobody said so and it follows from their number.
+
+    Without a problem type transformers trains one output by mean squared error, as a regression, and several by
+    cross-entropy (loss/loss_utils.py, `ForSequenceClassificationLoss`). Raises WeightsError for an unknown type.
+    """
+    kind = metadata.problem_type
+    if kind is None and classes == 1:
+        return "regression", ("config.json has no problem_type: its one output is a value (regression), as HF trains",)
+    if kind is not None and (not isinstance(kind, str) or kind not in _HEADS):
+        raise WeightsError(f"{source}: problem_type {kind!r} in config.json is unknown, known are {', '.join(_HEADS)}")
+    return "softmax" if kind is None else _HEADS[kind], ()
 
 
 def hf_labels(metadata: HFConfig, source: str) -> Labels | None:

@@ -15,8 +15,8 @@ from vitsmith.data.unreadable import Unreadable
 from vitsmith.encode import Encoder
 from vitsmith.errors import NOT_FINITE, InputError, NotFiniteError, UnknownNameError
 from vitsmith.finite import count_not_finite
-from vitsmith.predict import Prediction, softmax, whole
-from vitsmith.specs import Labels, wrong_templates
+from vitsmith.predict import Prediction, scores_from_logits, whole
+from vitsmith.specs import Head, Labels, Meaning, wrong_templates
 from vitsmith.stream import Failure
 from vitsmith.weights.bundle import Bundle
 from vitsmith.zeroshot.embeddings import class_embeddings
@@ -85,7 +85,12 @@ class ZeroShotClassifier:
         return self.words.labels
 
     @property
-    def score_meaning(self) -> str:
+    def head(self) -> Head:
+        """What `logits` mean: of labels that exclude each other, or of each by itself."""
+        return "sigmoid" if self.scores == "independent" and self.similarity.bias is not None else "softmax"
+
+    @property
+    def score_meaning(self) -> Meaning:
         """'probability', or 'cosine': a model trained with softmax has no zero to compare a single label with."""
         return "cosine" if self.scores == "independent" and self.similarity.bias is None else "probability"
 
@@ -95,13 +100,14 @@ class ZeroShotClassifier:
 
     def stream(self, images: Iterable[ImageSource]) -> Iterator[Prediction | Failure]:
         """Results in order, as their batches are done. Reads `images` only a little ahead: it may be endless."""
-        labels = self.labels
+        labels, meaning, independent = self.labels, self.score_meaning, self.scores == "independent"
         for answer in self.encoder.stream(images):
             if isinstance(answer, Failure):
                 yield answer
             else:
                 name, embedding = answer
-                yield Prediction(name, self._score(embedding @ self.embeddings.T), labels)
+                scores = self._score(embedding @ self.embeddings.T)
+                yield Prediction(name, scores, labels, meaning, independent=independent)
 
     def logits(self, images: ImageSource | Iterable[ImageSource], unreadable: Unreadable | None = None) -> Array:
         """float32 (N, K): temperature times cosine, plus the bias if any.
@@ -121,12 +127,7 @@ class ZeroShotClassifier:
         return logits
 
     def _score(self, cosines: Array) -> Array:
-        if self.scores == "single":
-            return softmax(self._logits(cosines))
-        if self.similarity.bias is None:
-            return cosines
-        probabilities: Array = 1 / (1 + np.exp(-self._logits(cosines)))
-        return probabilities
+        return cosines if self.score_meaning == "cosine" else scores_from_logits(self._logits(cosines), self.head)
 
 
 def _chosen(templates: str | Iterable[str] | None, bundle: Bundle) -> tuple[str, ...]:
