@@ -250,7 +250,7 @@ def _describe(bundle: Bundle, files: dict[str, str]) -> str:
 def _read_description(folder: Path) -> Description:
     path = folder / DESCRIPTION
     try:
-        fields: Any = read_json(path, error=BundleError, finite=False)
+        fields: Any = read_json(path, error=BundleError)
         if isinstance(fields, dict) and fields.get("format") != FORMAT:
             raise BundleError(
                 f"{path} has format {fields.get('format')}, this vitsmith reads {FORMAT}: use a matching version"
