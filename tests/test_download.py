@@ -34,6 +34,7 @@ from tests.unreliable_server import (
     whole,
     without_ranges,
 )
+from vitsmith import locks
 from vitsmith.errors import DownloadError, OutputError
 from vitsmith.weights import download as download_module
 from vitsmith.weights import partial
@@ -379,7 +380,7 @@ def test_who_waited_for_a_part_that_was_given_up_gets_a_new_one(tmp_path: Path) 
 def test_without_locks_each_process_has_a_part_of_its_own(
     server: Server, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(partial, "fcntl", None)
+    monkeypatch.setattr(locks, "_fcntl", None)
     with partial.claim(tmp_path / "model.npz") as part:
         assert part.path.name == f"model.npz.{os.getpid()}.part"
     server.answers.append(broken_after(1000))

@@ -219,7 +219,7 @@ def test_an_interrupted_command_goes_on(
     assert left == ({out, "vectors.txt"} if out.endswith("npy") else {out})
     if out != "index":
         code, _, err = call(capsys, *command)
-        assert code == 2 and f"{out} exists already: delete it" in err
+        assert code == 2 and f"{out} exists: choose another --out, or replace it with --force" in err
         # Killed between the writing of the file and the removal of the folder.
         call(capsys, *command[:-1], place)
         assert call(capsys, *command)[0] == 0 and not (folder / place).exists()

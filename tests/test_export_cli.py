@@ -57,8 +57,8 @@ def test_what_was_refused_leaves_no_folder_of_runs(capsys: Any, folder: Path, mo
         (["../program", "--to", "triton", "--data", "photos"], "passes no gate: leave --images and --data out"),
         (["../program", "--to", "triton", "--images", "0.png"], "passes no gate: leave --images and --data out"),
         (["../weights", "--to", "npz", "--labels", "cat"], "--labels are for the page of a LiT model, not for npz"),
-        (["../weights", "--to", "onnx", "--out", "file", "--force"], "file is a file; choose another"),
-        (["../weights", "--to", "onnx", "--out", "..", "--force"], "holds files that are no bundle"),
+        (["../weights", "--to", "onnx", "--out", "file", "--force"], "file exists, a file that export did not write"),
+        (["../weights", "--to", "onnx", "--out", "..", "--force"], ".. exists, a folder that export did not write"),
     ],
 )
 def test_what_would_be_passed_over_or_lost_is_told_before_work(
@@ -73,5 +73,5 @@ def test_what_would_be_passed_over_or_lost_is_told_before_work(
 @pytest.mark.parametrize("target", ["onnx", "web"])
 def test_a_program_does_not_replace_the_weights_it_is_made_of(target: str, capsys: Any, folder: Path) -> None:
     code, _, err = call(capsys, "export", "../weights", "--to", target, "--out", "../here/../weights", "--force")
-    assert code == 2 and "weights would be lost" in err
+    assert code == 2 and "a folder that export did not write" in err
     assert (folder.parent / "weights/model.safetensors").is_file()

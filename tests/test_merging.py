@@ -393,7 +393,7 @@ def test_a_merged_bundle_is_the_same_weights_with_another_configuration(tmp_path
     with pytest.raises(OutputError, match="--force"):
         check_place("merge", tmp_path / "run", force=False)
     check_place("merge", tmp_path / "run", force=True)
-    with pytest.raises(OutputError, match="no run of merge"):
+    with pytest.raises(OutputError, match="a folder that merge did not write"):
         check_place("merge", tmp_path, force=True)
 
 

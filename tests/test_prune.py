@@ -594,11 +594,12 @@ def test_only_runs_of_prune_are_replaced(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
     check_place("prune", tmp_path / "new", force=False)
+    for force in (False, True):
+        with pytest.raises(OutputError, match="mine exists, a folder that prune did not write: choose another --out"):
+            check_place("prune", tmp_path / "mine", force=force)
+    (tmp_path / "mine" / "prune.json").write_text("{}")
     with pytest.raises(OutputError, match="choose another --out, or replace it with --force"):
         check_place("prune", tmp_path / "mine", force=False)
-    with pytest.raises(OutputError, match="holds no run of prune and would be lost"):
-        check_place("prune", tmp_path / "mine", force=True)
-    (tmp_path / "mine" / "prune.json").write_text("{}")
     check_place("prune", tmp_path / "mine", force=True)
 
 

@@ -656,9 +656,9 @@ def test_wrong_use_is_told_and_leaves_no_folder(
 
 def test_a_place_that_holds_something_else_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").touch()
-    with pytest.raises(OutputError, match="holds no run of quantize and would be lost"):
+    with pytest.raises(OutputError, match="a folder that quantize did not write"):
         check_place("quantize", tmp_path, force=True)
-    with pytest.raises(OutputError, match="is a file"):
+    with pytest.raises(OutputError, match="a file that quantize did not write"):
         check_place("quantize", tmp_path / "thesis.tex", force=True)
 
 

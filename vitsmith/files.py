@@ -1,84 +1,189 @@
-"""Writing so that nothing half-written is ever seen: to a neighbour first, then one rename."""
+"""Writing so that nothing half-written is ever seen: into a workspace beside the place first, then one rename.
+
+Everything that is written follows the umask, whoever wrote it: safetensors makes its files 0600, tempfile its folders
+0700. A write that fails is an OutputError of one line, whichever library failed to write.
+"""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
+import stat
+import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from vitsmith.errors import OutputError
+from vitsmith.errors import OutputError, VitsmithError
+from vitsmith.locks import HeldError
+from vitsmith.regular_files import why_not_regular
+from vitsmith.workspace import Workspace
 
 PathLike = str | os.PathLike[str]
 
+LONGEST_NAME = 255
+"""Bytes of one name, as nearly every file system has it."""
 
-@contextmanager
-def replacing(path: PathLike) -> Iterator[Path]:
-    """Gives a temporary file beside `path` to write; on success it takes the place of `path`, else it vanishes."""
-    target = Path(path)
-    with _explained(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent)
-        os.close(handle)
-    partial = Path(name)
-    try:
-        with _explained(target):
-            yield partial
-            partial.chmod(0o666 & ~_umask())
-            partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
+_FULL = 2**26  # bytes: less is as good as nothing
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
+_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_scratch: list[Path] = []
 
 
 @contextmanager
-def replacing_folder(path: PathLike) -> Iterator[Path]:
-    """Gives a temporary folder beside `path` to fill; on success it takes the place of `path`, else it vanishes.
+def replacing(path: PathLike, *, durable: bool = True) -> Iterator[Path]:
+    """Gives a temporary file to write; on success it takes the place of `path`, else it vanishes.
 
-    An existing folder at `path` is replaced only once the new one is complete.
+    `durable`: it is on the disk itself before it takes that place, so that a power cut leaves the old or the new one.
+    Raises OutputError.
     """
-    target = Path(path)
-    with _explained(target):
+    target = _target(path)
+    with explained(target), ExitStack() as stack:
+        workspace = _workspace(target, stack)
+        mode = _new_file(workspace.new)
+        yield workspace.new
+        _open_up(workspace.new, mode)
+        _flush(workspace.new, target, durable=durable)
+        workspace.put_file()
+        _flush_folder(target, durable=durable)
+
+
+@contextmanager
+def replacing_folder(path: PathLike, *, durable: bool = True) -> Iterator[Path]:
+    """Gives a temporary folder to fill; on success it takes the place of `path`, else it vanishes.
+
+    An existing folder at `path` is replaced only once the new one is complete. `durable` as in `replacing`.
+    """
+    target = _target(path)
+    with explained(target), ExitStack() as stack:
         if target.exists() and not target.is_dir():
             raise OutputError(f"{target} is a file; choose another output folder")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
-    try:
-        with _explained(target):
-            yield partial
-            partial.chmod(0o777 & ~_umask())
-            _swap(partial, target)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        workspace = _workspace(target, stack)
+        workspace.new.mkdir()
+        mode = stat.S_IMODE(workspace.new.stat().st_mode)
+        yield workspace.new
+        for place, folders, names in os.walk(workspace.new):
+            for name in folders:
+                _open_up(Path(place, name), mode)
+            for name in names:
+                _open_up(Path(place, name), mode & 0o666)
+                _flush(Path(place, name), target, durable=durable)
+            _flush(Path(place), target, durable=durable)
+        workspace.put_folder()
+        _flush_folder(target, durable=durable)
+
+
+@contextmanager
+def claimed(path: PathLike) -> Iterator[None]:
+    """Keeps a place for this process while it works out what comes there: no other process may claim it meanwhile.
+
+    Raises OutputError, which says who has it, and when nothing could be written there. Folders above it that are made
+    for it vanish again while they stay empty.
+    """
+    target = _target(path)
+    with ExitStack() as stack:
+        with explained(target):
+            try:
+                _workspace(target, stack, alone=True)
+            except HeldError as held:
+                raise OutputError(
+                    f"{target} is being written by {held}: wait until it is done, or choose another --out"
+                ) from None
+        yield
 
 
 def check_writable(path: PathLike) -> None:
     """Raises OutputError, before any work is done, when `path` could not be written. Leaves nothing behind."""
-    target = Path(path)
-    with _explained(target):
+    target = _target(path)
+    with explained(target):
         place = next(parent for parent in target.absolute().parents if parent.exists())
         with tempfile.TemporaryFile(dir=place):
             pass
 
 
-def write_text(path: PathLike, text: str) -> None:
-    """Writes a whole text file, or leaves what was there."""
-    with replacing(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+@contextmanager
+def scratch(what: str) -> Iterator[Path]:
+    """A folder for temporary files, where the system keeps those; it vanishes. `what` it is for stands in its name.
+
+    Raises OutputError, which speaks of TMPDIR, when there is none or it is full.
+    """
+    try:
+        made = tempfile.mkdtemp(prefix=f"vitsmith-{what}-")
+    except OSError as error:
+        raise OutputError(
+            f"no folder for temporary files can be made ({error.strerror or error}): set TMPDIR to a folder that can "
+            "be written"
+        ) from error
+    place = Path(made)
+    _scratch.append(place)
+    try:
+        yield place
+    except VitsmithError:
+        raise
+    except Exception as error:
+        foreign = isinstance(error, OSError) and not _concerns(error, place)
+        reason = "" if foreign else why_not_written(error, place)
+        if not reason:
+            raise
+        raise OutputError(
+            f"cannot write temporary files in {place}: {reason}; free some space, or set TMPDIR to another folder"
+        ) from error
+    finally:
+        _scratch.remove(place)
+        shutil.rmtree(place, ignore_errors=True)
+
+
+@contextmanager
+def optional(what: str) -> Iterator[None]:
+    """For what comes beside a result that is on the disk already: its failure is one remark on standard error."""
+    try:
+        yield
+    except Exception as error:  # whatever a library that draws throws
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        with suppress(Exception):
+            if sys.stderr is not None:
+                print(f"{what} could not be made ({reason}); everything else is written", file=sys.stderr, flush=True)
+
+
+def write_text(path: PathLike, text: str, *, durable: bool = True) -> None:
+    """Writes a whole text file, or leaves what was there.
+
+    UTF-8, whatever the system's own is; of names that are not UTF-8 the bytes are escaped, as JSON does it.
+    """
+    with replacing(path, durable=durable) as partial:
+        partial.write_bytes(text.encode("utf-8", "backslashreplace"))
 
 
 def new_folder(path: PathLike) -> Path:
-    """Makes `path`, or `path-2`, `path-3` ... when it exists and is not empty. Raises OutputError."""
-    wanted = Path(path)
-    with _explained(wanted):
-        candidate, number = wanted, 1
-        while candidate.exists() and (not candidate.is_dir() or any(candidate.iterdir())):
-            number += 1
-            candidate = wanted.with_name(f"{wanted.name}-{number}")
-        candidate.mkdir(parents=True, exist_ok=True)
-        return candidate
+    """Makes `path`, or `path-2`, `path-3` ... when that exists: never a folder that another process made, too.
+
+    Raises OutputError.
+    """
+    wanted = _target(path)
+    with explained(wanted):
+        number = 1
+        while True:
+            candidate = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
+            try:
+                candidate.parent.mkdir(parents=True, exist_ok=True)
+                candidate.mkdir()
+                return candidate
+            except FileExistsError:
+                if not (candidate.parent.is_dir() and os.path.lexists(candidate)):
+                    raise  # a file where a folder above it should be
+                number += 1
+            except FileNotFoundError:  # another process has removed an empty folder above it
+                continue
+
+
+def remove_empty(folder: Path, *, above: int = 0) -> None:
+    """Removes a folder and so many above it, as long as they are empty."""
+    with suppress(OSError):  # the first that is not
+        for empty in (folder, *folder.parents[:above]):
+            empty.rmdir()
 
 
 def sha256(path: PathLike) -> str:
@@ -87,30 +192,125 @@ def sha256(path: PathLike) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _swap(partial: Path, target: Path) -> None:
-    if not target.exists():
-        partial.rename(target)
+def flush(path: PathLike) -> None:
+    """Brings a file, or the names in a folder, onto the disk itself. Windows flushes no folders. Raises OSError."""
+    if os.name == "nt" and Path(path).is_dir():
         return
-    old = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".old", dir=target.parent))
-    target.rename(old / "was")
+    handle = os.open(path, (os.O_RDWR if os.name == "nt" else os.O_RDONLY) | getattr(os, "O_BINARY", 0))
     try:
-        partial.rename(target)
-    except BaseException:
-        (old / "was").rename(target)
-        old.rmdir()
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP):  # a file system without it
+            raise
+    finally:
+        os.close(handle)
+
+
+def why_not_written(error: BaseException, place: Path) -> str:
+    """Why a write failed, in a few words, whichever library says so; '' for errors of another kind."""
+    text = " ".join(str(error).split())
+    if isinstance(error, OSError) and not isinstance(error, ConnectionError | TimeoutError):
+        about = error.filename and not _within(error.filename, place)
+        return (error.strerror or text or type(error).__name__) + (f": {error.filename}" if about else "")
+    chained: BaseException | None = error
+    while chained is not None:  # zipfile fails once more on its way out
+        if isinstance(chained, OSError) and chained.errno in _DISK:
+            return os.strerror(chained.errno)
+        chained = chained.__cause__ or chained.__context__
+    said = next((os.strerror(number) for number in _DISK if os.strerror(number).lower() in text.lower()), "")
+    if said or type(error).__name__ == "SafetensorError":
+        return said or text
+    with suppress(OSError):  # torch, OpenVINO and faiss say only that a write failed
+        if isinstance(error, Exception) and shutil.disk_usage(_existing(place)).free < _FULL:
+            return f"{os.strerror(errno.ENOSPC)} ({text[:200]})"
+    return ""
 
 
 @contextmanager
-def _explained(target: Path) -> Iterator[None]:
+def explained(target: Path) -> Iterator[None]:
+    """Failed writes become an OutputError; what the code inside raises of other kinds passes."""
     try:
         yield
-    except OSError as error:
-        raise OutputError(f"cannot write {target}: {error.strerror or error}; choose another place") from error
+    except (VitsmithError, HeldError):
+        raise
+    except Exception as error:
+        reason = why_not_written(error, target.parent)
+        if not reason:
+            raise
+        full = any(reason.startswith(os.strerror(number)) for number in _SPACE)
+        advice = "free some space, or choose another place" if full else "choose another place"
+        raise OutputError(f"cannot write {target}: {reason}; {advice}") from error
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _target(path: PathLike) -> Path:
+    """The place itself, where links lead. Raises OutputError for names that no file can have, pipes and devices."""
+    text = os.fspath(path)
+    if "\0" in text:
+        raise OutputError(f"{text!r} has a zero byte, which no name can have: choose another place")
+    target = Path(text)
+    for part in target.parts:
+        if (size := len(os.fsencode(part))) > LONGEST_NAME:
+            raise OutputError(
+                f"cannot write {part[:40]}...: this name has {size} bytes, and a name can have {LONGEST_NAME}; "
+                "choose a shorter one"
+            )
+    with explained(target):
+        if target.is_symlink():
+            target = Path(os.path.realpath(target))
+        told = why_not_regular(target)
+        if told and not target.is_dir():
+            raise OutputError(f"cannot write {target}: {told}; choose another place")
+    return target
+
+
+def _workspace(target: Path, stack: ExitStack, *, alone: bool = False) -> Workspace:
+    """One beside `target` until `stack` ends. Folders above it that are made for it vanish then if they are empty."""
+    for parent in reversed(target.absolute().parents):  # what is called back last goes first
+        if not parent.exists():
+            stack.callback(remove_empty, parent)
+    while True:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):  # another process has removed an empty folder above it
+            workspace = Workspace.beside(target, alone=alone)
+            break
+    stack.callback(workspace.remove)
+    return workspace
+
+
+def _new_file(path: Path) -> int:
+    """Makes an empty file; the mode that the umask gives it, or a folder's rules for access."""
+    handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+    try:
+        return stat.S_IMODE(os.fstat(handle).st_mode)
+    finally:
+        os.close(handle)
+
+
+def _open_up(path: Path, mode: int) -> None:
+    if not path.is_symlink() and stat.S_IMODE(path.stat().st_mode) != mode:
+        path.chmod(mode)
+
+
+def _flush(path: Path, target: Path, *, durable: bool) -> None:
+    if durable and not any(_within(target, place) for place in _scratch) and not path.is_symlink():
+        flush(path)
+
+
+def _flush_folder(target: Path, *, durable: bool) -> None:
+    """The new name of `target`, after the rename: where that fails it is there all the same."""
+    with suppress(OSError):
+        _flush(target.parent, target, durable=durable)
+
+
+def _concerns(error: OSError, place: Path) -> bool:
+    """Whether an error is about a file in a folder; where it does not say about which, whether the disk is at fault."""
+    return _within(error.filename, place) if error.filename else error.errno in _DISK
+
+
+def _within(path: PathLike | int, place: Path) -> bool:
+    return not isinstance(path, int) and Path(os.fsdecode(path)).absolute().is_relative_to(place.absolute())
+
+
+def _existing(place: Path) -> Path:
+    absolute = place.absolute()
+    return next(one for one in (absolute, *absolute.parents) if one.exists())

@@ -22,7 +22,7 @@ from vitsmith.evaluate.evaluation import Evaluation, evaluate
 from vitsmith.evaluate.speed import Cost, Speed, measure_speed
 from vitsmith.export.onnx import export_onnx
 from vitsmith.export.program import Gate
-from vitsmith.files import replacing, write_text
+from vitsmith.files import optional, replacing, write_text
 from vitsmith.gate import Thresholds, agreement_of
 from vitsmith.predict import Predictor
 from vitsmith.report.page import render
@@ -78,20 +78,25 @@ def check_packages() -> None:
         raise MissingPackageError(package, extra if {one for _, one in missing} == {extra} else "all")
 
 
-def quickstart(out: Path | None = None, *, seed: int = 0, listener: Listener = lambda _: None) -> Road:
-    """Goes the whole road, and writes `report.html` at its end into `out`, by default `runs/quickstart`.
+def quickstart(
+    out: Path | None = None, *, seed: int = 0, force: bool = False, listener: Listener = lambda _: None
+) -> Road:
+    """Goes the whole road, and writes `report.html` at its end into `out`; by default `runs/quickstart`, numbered.
 
-    An `out` that holds anything is left alone and a number is added. `listener` hears of every stage, what it came to,
-    and every update of the training. Raises MissingPackageError at once, GateError when the trained or the exported
-    model is worse than it must be or when they disagree, and OutputError.
+    An `out` that holds anything is refused, unless it is an earlier road and `force` says that it may be replaced.
+    `listener` hears of every stage, what it came to, and every update of the training.
+
+    Raises MissingPackageError at once, GateError when the trained or the exported model is worse than it must be or
+    when they disagree, and OutputError.
     """
     check_packages()
-    with Run("quickstart", "quickstart", out or Path("runs") / "quickstart") as run:
+    with Run("quickstart", "", out, force=force) as run:
         road = go_road(run, digits_recipe(seed), listener)
         listener(Stage(STAGES, "writing the report"))
         run.write_json("results.json", road.to_dict())
-        command = (run.folder / "command.txt").read_text(encoding="utf-8").strip()
-        write_text(road.report, render(make_report(road, command)))
+        with optional("the report"):
+            command = (run.folder / "command.txt").read_text(encoding="utf-8").strip()
+            write_text(road.report, render(make_report(road, command)))
     return road
 
 

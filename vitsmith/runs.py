@@ -1,19 +1,60 @@
-"""Where a verb leaves what it made: `runs/<verb>/<name>`, numbered when it exists, with the command that made it."""
+"""Where a verb leaves what it made: `runs/<verb>/<name>`, numbered when it exists, or `--out`; one rule for all verbs.
+
+An `--out` that holds anything is refused before any work. `--force` replaces what the same verb wrote there before,
+known by a file of its own, and nothing else.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import sys
-from collections.abc import Iterable, Iterator
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Any, Self, TypeVar
 
 from vitsmith.errors import InputError, OutputError
-from vitsmith.files import check_writable, new_folder, replacing_folder, write_text
+from vitsmith.files import (
+    check_writable,
+    claimed,
+    explained,
+    new_folder,
+    remove_empty,
+    replacing_folder,
+    write_text,
+)
 from vitsmith.json_text import to_json, with_nulls
+from vitsmith.locks import HeldError, Lock
+from vitsmith.workspace import Workspace
+
+COMMAND, METRICS, LOCK = "command.txt", "metrics.jsonl", ".lock"
+
+MARKS = {
+    "quickstart": "results.json",
+    "train": "recipe.json",
+    "distill": "recipe.json",
+    "lit": "recipe.json",
+    "evaluate": "scores.json",
+    "benchmark": "benchmark.json",
+    "quantize": "quantize.json",
+    "merge": "merge.json",
+    "prune": "prune.json",
+    "compress": "compress.json",
+}
+"""By verb, the file that its runs are known by."""
+
+_BEFORE = {COMMAND, LOCK, "recipe.json", "vocabulary.txt", "vocabulary.model"}
+"""What is written before the work begins: a run that is refused by then leaves nothing."""
+
+_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
+_LONGEST = 120
+
+IsEarlier = Callable[[Path], bool]
+Made = TypeVar("Made")
 
 
 def model_name(model: str) -> str:
@@ -22,64 +63,181 @@ def model_name(model: str) -> str:
     return path.resolve().parent.name if path.name in ("model", ".", "") else path.stem
 
 
-def check_place(verb: str, out: Path | None, *, force: bool) -> None:
-    """Raises OutputError, before any work, when a run could not be written to `out`, or would replace something.
+def default_place(verb: str, name: str) -> Path:
+    """`runs/<verb>/<name>`, the name as every file system takes it: Windows has no ':', no 'NUL', no dot at the end.
 
-    With `force` an earlier run of the same verb, known by its `<verb>.json`, may be replaced, and nothing else.
+    Without a name `runs/<verb>`.
+    """
+    if not name:
+        return Path("runs") / verb
+    clean = re.sub(r'[\x00-\x1f<>:"/\\|?*]', "_", name).strip().rstrip(".") or "run"
+    while len(clean.encode("utf-8", "surrogateescape")) > _LONGEST:
+        clean = clean[:-1]
+    return Path("runs") / verb / (f"_{clean}" if _RESERVED.match(clean) else clean)
+
+
+def check_place(verb: str, out: Path | None, *, force: bool, is_earlier: IsEarlier | None = None) -> None:
+    """Raises OutputError, before any work, when a verb could not write to `out`, or would replace something.
+
+    With `force` what the same verb wrote there before may be replaced, and nothing else: `is_earlier` says whether
+    that is what is there; by default a folder with the verb's own file (MARKS).
     """
     if out is None:
         return
-    if out.exists() and not out.is_dir():
-        raise OutputError(f"{out} is a file: choose another --out")
-    if out.exists() and any(out.iterdir()):
+    check_writable(out)
+    is_earlier = is_earlier or (lambda place: is_run_of(verb, place))
+    with explained(out):
+        if not out.is_file():
+            if not (out.is_dir() and any(out.iterdir())):
+                return
+            if (out / LOCK).exists():
+                _locked(out).release()  # says who writes it
+        if not is_earlier(out):
+            what = "file" if out.is_file() else "folder"
+            raise OutputError(f"{out} exists, a {what} that {verb} did not write: choose another --out")
         if not force:
             raise OutputError(f"{out} exists: choose another --out, or replace it with --force")
-        if not (out / f"{verb}.json").is_file():
-            raise OutputError(f"{out} holds no run of {verb} and would be lost: choose another --out")
-    check_writable(out)
+
+
+def is_run_of(verb: str, folder: Path) -> bool:
+    """Whether a folder is a run of a verb. Recipes tell the three verbs that train apart."""
+    mark = folder / MARKS[verb]
+    if MARKS[verb] != "recipe.json":
+        return mark.is_file()
+    try:
+        recipe = json.loads(mark.read_text(encoding="utf-8"))
+        kind = "lit" if "image" in recipe else "distill" if recipe.get("distill") else "train"
+    except (OSError, ValueError, TypeError, AttributeError):
+        return False
+    return kind == verb
+
+
+@contextmanager
+def place_of(
+    verb: str, name: str, out: Path | None, *, force: bool = False, is_earlier: IsEarlier | None = None
+) -> Iterator[Path]:
+    """Where something that appears whole is to be, kept for this process from before its work until it is there.
+
+    `out`, of which `check_place` makes sure, and which no other process may write meanwhile; or a new numbered folder
+    of `runs/<verb>`, which vanishes when nothing comes into it.
+    """
+    if out is not None:
+        with claimed(out):
+            check_place(verb, out, force=force, is_earlier=is_earlier)
+            yield out
+        return
+    folder = new_folder(default_place(verb, name))
+    try:
+        yield folder
+    finally:
+        remove_empty(folder, above=2)
 
 
 @contextmanager
 def whole_run(verb: str, name: str, out: Path | None = None) -> Iterator[tuple[Run, Path]]:
     """A run that appears whole or not at all, and where it will be: `out`, or a new folder under `runs/<verb>`.
 
-    What is at `out` is replaced.
+    What is at `out` is replaced: `place_of` makes sure before the work that it may be.
     """
-    target = out if out is not None else new_folder(Path("runs") / verb / name)
+    target = out if out is not None else new_folder(default_place(verb, name))
     try:
-        with replacing_folder(target) as partial, Run(verb, name, partial) as run:
+        with replacing_folder(target) as partial, Run.within(partial) as run:
             yield run, target
     except BaseException:
-        with suppress(OSError):  # the name that was taken, while there is nothing in it
-            target.rmdir()
+        remove_empty(target)  # the name that was taken, while there is nothing in it
         raise
 
 
-class Run:
-    """One run's folder and its log of metrics.
+def write_or_rescue(target: Path, write: Callable[[Path], Made]) -> Made:
+    """`write(target)`; when that place fails now, after all the work, it is written where temporary files are.
 
-    The folder is `out` when given, else `runs/<verb>/<name>`; an existing one that holds anything is left alone and
-    a number is added. Raises OutputError when the place cannot be written.
+    Raises OutputError in both cases, which says where what was made is.
+    """
+    try:
+        return write(target)
+    except OutputError as error:
+        try:
+            kept = Path(tempfile.mkdtemp(prefix="vitsmith-kept-")) / target.name
+            write(kept)
+        except Exception:  # that place is no better
+            raise error from None
+        raise OutputError(f"{error}. Nothing is lost: what was made is in {kept}, move it from there") from error
+
+
+class Run:
+    """One run's folder and its log of metrics, which one process at a time writes.
+
+    The folder is `out`, or a new one: `runs/<verb>/<name>` or, when that exists, `runs/<verb>/<name>-2` and so on. An
+    `out` that holds anything is refused; with `force` an earlier run of the same verb is replaced, once this one has
+    logged something. Raises OutputError when the place cannot be written.
     """
 
-    def __init__(self, verb: str, name: str, out: Path | None = None) -> None:
-        self.folder = new_folder(out if out is not None else Path("runs") / verb / name)
-        write_text(self.folder / "command.txt", shlex.join(["vitsmith", *sys.argv[1:]]) + "\n")
-        self._metrics: IO[str] | None = None
+    _metrics: IO[str] | None = None
+    _lock: Lock | None = None
+    _fresh = _own_parents = False
+    _earlier: tuple[Workspace, Path] | None = None
+
+    def __init__(self, verb: str, name: str, out: Path | None = None, *, force: bool = False) -> None:
+        if out is None:
+            self.folder = new_folder(default_place(verb, name))
+            self._own_parents = True
+            self._lock = _locked(self.folder)
+        else:
+            self.folder = out
+            with claimed(out):
+                check_place(verb, out, force=force)
+                if out.is_dir() and any(out.iterdir()):
+                    self._lock = self._take_over()
+                else:
+                    with explained(out):
+                        out.mkdir(parents=True, exist_ok=True)
+                    self._lock = _locked(out)
         self._fresh = True
-        self._own_parents = out is None
+        self._note_command()
+
+    def _take_over(self) -> Lock:
+        """An empty folder in the place of the earlier run, which is kept beside it until this one has begun."""
+        _locked(self.folder).release()  # nobody writes it
+        with explained(self.folder):
+            workspace = Workspace.beside(self.folder)
+            workspace.new.mkdir()
+            earlier = workspace.swap(workspace.new)
+            try:
+                if earlier is not None:
+                    _locked(earlier).release()  # nor has anybody begun to meanwhile
+                    self._earlier = workspace, earlier
+                else:
+                    workspace.remove()
+                return _locked(self.folder)
+            except OutputError:
+                if earlier is not None:
+                    workspace.swap(earlier)
+                workspace.remove()
+                raise
+
+    @classmethod
+    def within(cls, folder: Path) -> Self:
+        """A run in a folder that is made already and is nobody else's."""
+        run = cls.__new__(cls)
+        run.folder = folder
+        run._note_command()
+        return run
 
     @classmethod
     def reopen(cls, folder: Path) -> Self:
-        """The run in `folder`, to go on with. Raises OutputError when it cannot be written."""
+        """The run in `folder`, to go on with. Raises OutputError when it cannot be written, or is being written."""
         run = cls.__new__(cls)
         run.folder = folder
-        command = folder / "command.txt"
-        earlier = command.read_text(encoding="utf-8") if command.exists() else ""
-        write_text(command, earlier + shlex.join(["vitsmith", *sys.argv[1:]]) + "\n")
-        run._metrics = None
-        run._fresh = False
+        run._lock = _locked(folder)
+        run._note_command()
         return run
+
+    def _note_command(self) -> None:
+        command, earlier = self.folder / COMMAND, ""
+        with explained(command):
+            if command.exists():
+                earlier = command.read_text(encoding="utf-8", errors="replace")
+        write_text(command, earlier + shlex.join(["vitsmith", *sys.argv[1:]]) + "\n")
 
     def __enter__(self) -> Self:
         return self
@@ -87,38 +245,56 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._metrics is not None:
-            self._metrics.close()
-        elif self._fresh and isinstance(error, InputError):
-            self._vanish()
+        try:
+            if self._metrics is not None:
+                self._metrics.close()
+            elif self._fresh and isinstance(error, InputError):
+                self._vanish()
+            self._forget_earlier()
+        finally:
+            if self._lock is not None:
+                self._lock.release()
+            if self._fresh and isinstance(error, InputError):
+                remove_empty(self.folder, above=2 if self._own_parents else 0)
 
     def _vanish(self) -> None:
-        """A run that was refused before it began leaves no folder, unless somebody else put something into it."""
+        """A run that was refused before it began leaves nothing, unless there is anything in it that took work."""
         from vitsmith.data.split_record import SPLIT
 
-        for path in self.folder.iterdir():
-            if path.suffix in (".txt", ".json") or path.name == SPLIT:
-                path.unlink()
-        parents = self.folder.parents[:2] if self._own_parents else ()
-        with suppress(OSError):  # the first that is not empty
-            for folder in (self.folder, *parents):
-                folder.rmdir()
+        with suppress(OSError):
+            if {path.name for path in self.folder.iterdir()} <= {*_BEFORE, SPLIT}:
+                if self._earlier is not None:
+                    if self._lock is not None:
+                        self._lock.release()  # before it lies in a folder of another name
+                    workspace, earlier = self._earlier
+                    workspace.swap(earlier)
+                    return
+                for path in self.folder.iterdir():
+                    if path.name != LOCK:
+                        path.unlink()
+
+    def _forget_earlier(self) -> None:
+        """Removes the run that this one replaces."""
+        if self._earlier is not None:
+            self._earlier[0].remove()
+            self._earlier = None
 
     def log(self, **values: Any) -> None:
         """Appends one line to metrics.jsonl, at once on disk for whoever watches. NaN and infinity become null."""
         try:
             if self._metrics is None:
-                self._metrics = (self.folder / "metrics.jsonl").open("a", encoding="utf-8")
+                self._metrics = (self.folder / METRICS).open("a", encoding="utf-8")
+                self._forget_earlier()
             self._metrics.write(to_json(with_nulls(values), ascii_only=True) + "\n")
             self._metrics.flush()
         except OSError as error:
             raise OutputError(
-                f"cannot write {self.folder / 'metrics.jsonl'}: {error.strerror}; free some space"
+                f"cannot write {self.folder / 'metrics.jsonl'}: {error.strerror or error}; free some space"
             ) from error
 
     def rows(self) -> list[dict[str, Any]]:
         """What has been logged; a last line that was cut off is passed over."""
-        path = self.folder / "metrics.jsonl"
+        path = self.folder / METRICS
         if not path.exists():
             return []
         rows = []
@@ -130,12 +306,22 @@ class Run:
     def rewrite_rows(self, rows: Iterable[dict[str, Any]]) -> None:
         """Replaces the whole log; what comes later is appended to it."""
         assert self._metrics is None
-        write_text(
-            self.folder / "metrics.jsonl", "".join(to_json(with_nulls(row), ascii_only=True) + "\n" for row in rows)
-        )
+        text = "".join(to_json(with_nulls(row), ascii_only=True) + "\n" for row in rows)
+        write_text(self.folder / METRICS, text)
 
     def write_json(self, name: str, value: Any) -> Path:
         """Writes a JSON document into the folder. NaN and infinity become null."""
         path = self.folder / name
         write_text(path, to_json(with_nulls(value), indent=2) + "\n")
         return path
+
+
+def _locked(folder: Path) -> Lock:
+    """The lock of a run. Raises OutputError, which says who has it."""
+    with explained(folder):
+        try:
+            return Lock.take(folder / LOCK)
+        except HeldError as held:
+            raise OutputError(
+                f"{folder} is being written by {held}: wait until it ends, or stop it there first"
+            ) from None

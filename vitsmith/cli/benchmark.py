@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,6 +10,7 @@ import typer
 
 from vitsmith.cli.checkpoint import ImageSizeOption, open_model
 from vitsmith.cli.output import JsonOption, print_json, print_table, progress, say
+from vitsmith.cli.places import ForceOption, OutOption
 
 if TYPE_CHECKING:
     from vitsmith.benchmark.contenders import Contender, Subject
@@ -39,9 +41,8 @@ def benchmark(
     seconds: Annotated[float, typer.Option(min=0.01, help="Timed for each row, in five turns.")] = 5.0,
     record: Annotated[bool, typer.Option("--record", help="Write what was measured into the bundles.")] = False,
     image_size: ImageSizeOption = "",
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for numbers and plot; default runs/benchmark/<name>.")
-    ] = None,
+    out: OutOption = None,
+    force: ForceOption = False,
     json: JsonOption = False,
 ) -> None:
     """Latency, throughput, memory, size, parity and accuracy, all measured in turns in one run."""
@@ -49,30 +50,32 @@ def benchmark(
     from vitsmith.benchmark.session import Wishes
     from vitsmith.errors import InputError
     from vitsmith.evaluate.timing import Pace
-    from vitsmith.files import check_writable
+    from vitsmith.runs import model_name, place_of, write_or_rescue
 
     if split and not data:
         raise InputError("--split chooses a part of --data: give that too")
-    if out is not None:
-        check_writable(out / "benchmark.json")
-    subjects = _load(models, image_size, record)
-    chosen = [contenders_of(subject, engine or [], precision or []) for subject in subjects]
-    contenders = [one for its in chosen for one in its]
-    require_some(contenders, subjects, engine or [])
-    for subject, its in zip(subjects, chosen, strict=True):
-        if not its:
-            say(f"{subject.name} runs in none of the engines asked for, and has no row")
-    material = _material(subjects, images or [], data, split)
-    wishes = Wishes(tuple(sorted(set(batch or BATCHES))), threads, Pace(seconds))
-    result = _run(contenders, wishes, material)
-    folder = _write(result, models[0], out)
-    if record:
-        _record(result, subjects)
-    if json:
-        print_json(result.to_dict() | {"folder": str(folder)})
-    else:
-        _print(result)
-        say(f"numbers and plot are in {folder}")
+    with place_of("benchmark", model_name(models[0]), out, force=force) as place:
+        subjects = _load(models, image_size, record)
+        chosen = [contenders_of(subject, engine or [], precision or []) for subject in subjects]
+        contenders = [one for its in chosen for one in its]
+        require_some(contenders, subjects, engine or [])
+        for subject, its in zip(subjects, chosen, strict=True):
+            if not its:
+                say(f"{subject.name} runs in none of the engines asked for, and has no row")
+        material = _material(subjects, images or [], data, split)
+        wishes = Wishes(tuple(sorted(set(batch or BATCHES))), threads, Pace(seconds))
+        result = _run(contenders, wishes, material)
+        write_or_rescue(place, partial(_write, result))
+    _draw(result, place)
+    try:
+        if record:
+            _record(result, subjects)
+    finally:
+        if json:
+            print_json(result.to_dict() | {"folder": str(place)})
+        else:
+            _print(result)
+            say(f"numbers and plot are in {place}")
     if all(row.reason for row in result.rows):
         raise InputError(f"nothing could be measured: {result.rows[0].reason}")
 
@@ -82,11 +85,13 @@ def _load(models: list[str], image_size: str, record: bool) -> list[Subject]:
     from vitsmith.benchmark.contenders import Subject
     from vitsmith.errors import InputError
     from vitsmith.runs import model_name
-    from vitsmith.weights.bundle_folder import is_bundle
+    from vitsmith.weights.bundle_folder import check_recordable, is_bundle
 
     for model in models:
         if record and not is_bundle(model):
             raise InputError(f"--record writes into bundles, and {model} is none on disk: save it as one first")
+        if record:
+            check_recordable(model)
         if models.count(model) > 1:
             raise InputError(f"{model} is given twice: a model needs to be given once")
     names = [model_name(model) for model in models]
@@ -132,24 +137,29 @@ def _run(contenders: list[Contender], wishes: Wishes, material: Material) -> Ben
         return run_benchmark(contenders, wishes, material, step)
 
 
-def _write(result: Benchmark, model: str, out: Path | None) -> Path:
-    from vitsmith.errors import MissingPackageError
-    from vitsmith.files import replacing, write_text
-    from vitsmith.report.benchmark import draw_benchmark
-    from vitsmith.report.figure import png
-    from vitsmith.runs import Run, model_name
+def _write(result: Benchmark, place: Path) -> None:
+    from vitsmith.files import write_text
+    from vitsmith.runs import whole_run
 
-    with Run("benchmark", model_name(model), out) as run:
+    with whole_run("benchmark", place.name, place) as (run, _):
         run.write_json("benchmark.json", result.to_dict())
         write_text(run.folder / "benchmark.csv", result.to_csv())
+
+
+def _draw(result: Benchmark, place: Path) -> None:
+    from vitsmith.errors import MissingPackageError
+    from vitsmith.files import optional, replacing
+    from vitsmith.report.benchmark import draw_benchmark
+    from vitsmith.report.figure import png
+
+    with optional("the plot"):
         try:
             image = png(draw_benchmark(result))
         except MissingPackageError as error:
             say(f"no plot: {error}")
-        else:
-            with replacing(run.folder / "benchmark.png") as partial:
-                partial.write_bytes(image)
-    return run.folder
+            return
+        with replacing(place / "benchmark.png") as path:
+            path.write_bytes(image)
 
 
 def _record(result: Benchmark, subjects: list[Subject]) -> None:

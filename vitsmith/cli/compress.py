@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vitsmith.cli.checkpoint import ImageSizeOption, open_model
 from vitsmith.cli.output import JsonOption, print_facts, print_json, print_table, say
+from vitsmith.cli.places import ForceOption, OutOption
 
 if TYPE_CHECKING:
     from vitsmith.compress.found import Found
@@ -46,33 +48,31 @@ def compress(
     image_size: ImageSizeOption = "",
     labels: Annotated[Path | None, typer.Option(help="Names of the model's classes, one a line.")] = None,
     seed: Annotated[int, typer.Option(help="Decides the split and the distillation.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="Folder for everything; default runs/compress/<name>.")] = None,
+    out: OutOption = None,
+    force: ForceOption = False,
     json: JsonOption = False,
 ) -> None:
     """Search over resolution, pruning, merging and precision; write the program that meets the budget (else exit 3)."""
-    import tempfile
     from dataclasses import replace
 
     from vitsmith.compress.material import labelled_material, spread
     from vitsmith.compress.pareto import Budget
     from vitsmith.compress.search import search
     from vitsmith.compress.workshop import RealWorkshop
-    from vitsmith.files import check_writable
-    from vitsmith.runs import Run, model_name
+    from vitsmith.files import scratch
+    from vitsmith.runs import model_name, place_of, write_or_rescue
 
     budget = Budget(max_drop, _milliseconds(latency), memory, size)
     space = _space(over)
     chosen = choose or (Choose.cheapest if budget.is_bounded else Choose.knee)
-    bundle = open_model(model, image_size, labels=labels)
-    material = labelled_material(bundle, data, seed=seed)
-    material = replace(material, splits=replace(material.splits, val=spread(material.splits.val, most)))
-    check_writable((out or Path("runs") / "compress") / "compress.json")
-    workshop = RealWorkshop(bundle, material, data, max_drop=max_drop, steps=steps, seed=seed)
-    with tempfile.TemporaryDirectory(prefix="vitsmith-search-") as place:
-        found = search(bundle, material, space, budget, chosen.value, workshop, Path(place), say)
-        with Run("compress", model_name(model), out) as run:  # not before: whoever interrupts the search finds nothing
-            _write(found, run)
-    folder = run.folder
+    with place_of("compress", model_name(model), out, force=force) as folder, scratch("search") as programs:
+        bundle = open_model(model, image_size, labels=labels)
+        material = labelled_material(bundle, data, seed=seed)
+        material = replace(material, splits=replace(material.splits, val=spread(material.splits.val, most)))
+        workshop = RealWorkshop(bundle, material, data, max_drop=max_drop, steps=steps, seed=seed)
+        found = search(bundle, material, space, budget, chosen.value, workshop, programs, say)
+        write_or_rescue(folder, partial(_write, found))
+    _draw(found, folder)
     if json:
         print_json(found.to_dict() | {"folder": str(folder)})
     else:
@@ -90,22 +90,30 @@ def compress(
         )
 
 
-def _write(found: Found, run: Any) -> None:
-    from vitsmith.errors import MissingPackageError
+def _write(found: Found, place: Path) -> None:
     from vitsmith.export.program import copy_bundle
-    from vitsmith.files import replacing
+    from vitsmith.runs import whole_run
+
+    with whole_run("compress", place.name, place) as (run, _):
+        run.write_json("compress.json", found.to_dict())
+        if found.holds:
+            copy_bundle(found.verified_bundle(), run.folder / "model")
+
+
+def _draw(found: Found, place: Path) -> None:
+    from vitsmith.errors import MissingPackageError
+    from vitsmith.files import optional, replacing
     from vitsmith.report.figure import png
     from vitsmith.report.front import draw_front
 
-    run.write_json("compress.json", found.to_dict())
-    try:
-        image = png(draw_front(found))
-        with replacing(run.folder / "front.png") as partial:
-            partial.write_bytes(image)
-    except MissingPackageError as error:
-        say(f"no picture of the front: {error}")
-    if found.holds:
-        copy_bundle(found.verified_bundle(), run.folder / "model")
+    with optional("the picture of the front"):
+        try:
+            image = png(draw_front(found))
+        except MissingPackageError as error:
+            say(f"no picture of the front: {error}")
+            return
+        with replacing(place / "front.png") as path:
+            path.write_bytes(image)
 
 
 def _print(found: Found) -> None:

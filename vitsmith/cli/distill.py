@@ -7,7 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from vitsmith.cli.output import JsonOption
-from vitsmith.cli.train import DataOption, OutOption, SetOption
+from vitsmith.cli.places import ForceOption, OutOption
+from vitsmith.cli.train import DataOption, SetOption
 
 
 def distill(
@@ -25,6 +26,7 @@ def distill(
     seed: Annotated[int | None, typer.Option(min=0, help="Decides weights, split, order and crops.")] = None,
     set_: SetOption = None,
     out: OutOption = None,
+    force: ForceOption = False,
     json: JsonOption = False,
 ) -> None:
     """Train a student on a teacher's answers to the same augmented views."""
@@ -41,4 +43,4 @@ def distill(
     }
     if kind.startswith("deit"):
         given["model"]["config"] = {"distillation_token": True}
-    training.begin("distill", training.recipe_from(recipe, given, set_ or []), out, json=json)
+    training.begin("distill", training.recipe_from(recipe, given, set_ or []), out, force=force, json=json)

@@ -16,11 +16,12 @@ from vitsmith.cli.checkpoint import ImageSizeOption, open_model
 from vitsmith.cli.engine import EngineOption, PrecisionOption, tell_choice
 from vitsmith.cli.images import expand
 from vitsmith.cli.output import JsonOption, print_facts, print_json, progress, say
+from vitsmith.cli.places import ForceOption
 from vitsmith.cli.zeroshot import VocabularyOption
 
 if TYPE_CHECKING:
     from vitsmith.encode import Encoder
-    from vitsmith.retrieval.index import Index
+    from vitsmith.retrieval.index import Index, Space
     from vitsmith.retrieval.writer import IndexWriter
 
 SHOWN = 3  # of the texts that were cut
@@ -49,6 +50,7 @@ def embed(
     precision: PrecisionOption = "auto",
     image_size: ImageSizeOption = "",
     vocabulary: VocabularyOption = None,
+    force: ForceOption = False,
     retry: Annotated[bool, typer.Option("--retry", help="Try again what could not be read before.")] = False,
     json: JsonOption = False,
 ) -> None:
@@ -60,10 +62,11 @@ def embed(
     from vitsmith.errors import InputError, Interrupted
     from vitsmith.retrieval.build import space_of
     from vitsmith.retrieval.changes import tell_changed
-    from vitsmith.retrieval.writer import IndexWriter
+    from vitsmith.retrieval.single_file import write_single_file
+    from vitsmith.retrieval.writer import IndexWriter, remove_index
 
     kind = "texts" if texts else "images"
-    folder = _place(out)
+    folder = _place(out, force)
     sources = _sources(inputs or [], texts)
     bundle = open_model(model, image_size, headless=True, vocabulary=vocabulary)
     encoder = Encoder(bundle, engine, batch_size=batch, precision=precision)
@@ -71,15 +74,25 @@ def embed(
     cut = tell_cut(encoder, sources) if texts else 0
     if texts:
         tell_unknown(encoder, sources)
-    with IndexWriter(folder, space_of(encoder, kind, model, dtype.value)) as writer:
-        before, changed = writer.description.inputs, list[str]()
-        try:
-            index = _build(encoder, sources, writer, retry, changed)
-            _finish(index, out)
-        except KeyboardInterrupt:
-            writer.commit()
-            done = f"{writer.description.inputs:,} of {len(sources):,} {kind}"
-            raise Interrupted(f"interrupted; {done} are in {folder}: the same command goes on from there") from None
+    space = space_of(encoder, kind, model, dtype.value)
+    if force:
+        _remove_earlier(out)
+    changed: list[str] = []
+    if folder != out and out.exists() and (finished := _finished(folder, space, sources)):
+        index, before = finished, finished.description.inputs
+    else:
+        with IndexWriter(folder, space) as writer:
+            before = writer.description.inputs
+            try:
+                index = _build(encoder, sources, writer, retry, changed)
+                if folder != out:
+                    write_single_file(index, out)
+            except KeyboardInterrupt:
+                writer.commit()
+                done = f"{writer.description.inputs:,} of {len(sources):,} {kind}"
+                raise Interrupted(f"interrupted; {done} are in {folder}: the same command goes on from there") from None
+    if folder != out:
+        remove_index(folder)
     _report(index, out, before, cut, changed, json)
     if changed:
         say(tell_changed(changed, len(index), out))
@@ -92,22 +105,60 @@ def embed(
         )
 
 
-def _place(out: Path) -> Path:
-    """The folder of the index: `out`, or one beside a file that is made of it in the end."""
+def _place(out: Path, force: bool) -> Path:
+    """The folder of the index: `out`, or one beside a file that is made of it in the end.
+
+    Raises OutputError, before any work. An index is gone on with; a file is replaced with `force` alone.
+    """
     from vitsmith.errors import OutputError
     from vitsmith.files import check_writable
-    from vitsmith.retrieval.single_file import FORMATS, check_format, sidecar
+    from vitsmith.retrieval.single_file import FORMATS, check_format, is_embeddings, sidecar
+    from vitsmith.retrieval.writer import check_folder
 
     suffix = out.suffix.lower()
     check_writable(out)
     if out.is_dir() or (suffix not in FORMATS and suffix not in _NOT_FOLDERS):
+        check_writable(out / "index.json")
+        check_folder(out)
         return out
     check_format(out)
     folder = out.with_name(out.name + ".partial")
     for file in (out, sidecar(out)) if suffix == ".npy" else (out,):
-        if file.exists() and not folder.exists():  # with the folder there, it is half of what was being made
-            raise OutputError(f"{file} exists already: delete it, or choose another --out")
+        if not file.exists() or (folder.exists() and not force):  # with the folder, it is half of what was being made
+            continue
+        if not is_embeddings(file):
+            raise OutputError(f"{file} exists, a file that embed did not write: choose another --out")
+        if not force:
+            raise OutputError(f"{file} exists: choose another --out, or replace it with --force")
+    check_folder(folder)
     return folder
+
+
+def _remove_earlier(out: Path) -> None:
+    """Removes what embed wrote to `out` before; a file only once the new one takes its place."""
+    from vitsmith.retrieval.index import is_index
+    from vitsmith.retrieval.writer import remove_index
+
+    for folder in (out, out.with_name(out.name + ".partial")):
+        if is_index(folder):
+            remove_index(folder)
+
+
+def _finished(folder: Path, space: Space, sources: list[Any]) -> Index | None:
+    """The index of a file that is whole, where only the removal of the folder it was made from was cut off."""
+    from vitsmith.errors import InputError
+    from vitsmith.retrieval.build import name_of
+    from vitsmith.retrieval.index import Index, read_description
+    from vitsmith.retrieval.writer import inputs_done
+
+    try:
+        description = read_description(folder)
+        names = [name_of(source, number) for number, source in enumerate(sources)]
+        done = inputs_done(folder, description, names)
+    except InputError:
+        return None
+    whole = description.complete and done == len(names)
+    return Index(folder, description) if whole and description.space == space else None
 
 
 def _sources(inputs: list[str], texts: str) -> list[Any]:
@@ -174,17 +225,6 @@ def _build(encoder: Encoder, sources: list[Any], writer: IndexWriter, retry: boo
                 say(f"skipped: {problem}")
 
         return build_index(encoder, sources, writer, retry=retry, on_input=on_input, on_changed=changed.extend)
-
-
-def _finish(index: Index, out: Path) -> None:
-    """Makes the file of an index that is not wanted as a folder."""
-    import shutil
-
-    from vitsmith.retrieval.single_file import write_single_file
-
-    if index.folder != out:
-        write_single_file(index, out)
-        shutil.rmtree(index.folder)
 
 
 def _report(index: Index, out: Path, before: int, cut: int, changed: list[str], json: bool) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,11 +14,14 @@ from vitsmith.cli.checkpoint import ImageSizeOption, open_model
 from vitsmith.cli.engine import EngineOption, PrecisionOption, tell_choice
 from vitsmith.cli.images import SkipOption, tell_unreadable
 from vitsmith.cli.output import JsonOption, print_facts, print_json, print_table, progress, say
+from vitsmith.cli.places import ForceOption, OutOption
 from vitsmith.cli.zeroshot import TemplatesOption, VocabularyOption, open_classifier
 
 if TYPE_CHECKING:
     from vitsmith.data.samples import Samples
     from vitsmith.evaluate.evaluation import Evaluation
+    from vitsmith.specs import Measurement
+    from vitsmith.weights.bundle import Bundle
 
 WORST_CLASSES = 10
 
@@ -48,12 +54,14 @@ def evaluate(
     image_size: ImageSizeOption = "",
     skip_unreadable: SkipOption = 0.01,
     record: Annotated[bool, typer.Option("--record", help="Write the scores into the bundle.")] = False,
-    out: Annotated[Path | None, typer.Option(help="Folder for scores and plots; default runs/evaluate/<name>.")] = None,
+    out: OutOption = None,
+    force: ForceOption = False,
     json: JsonOption = False,
 ) -> None:
     """Top-1 with its confidence interval, top-5, accuracy of each class and calibration; or recall of pairs."""
     from vitsmith.errors import InputError
-    from vitsmith.weights.bundle_folder import is_bundle
+    from vitsmith.runs import model_name, place_of, write_or_rescue
+    from vitsmith.weights.bundle_folder import check_recordable, is_bundle, record_measurements
 
     if retrieval and (zeroshot or templates or labels):
         raise InputError("--retrieval compares images with captions: leave --zeroshot, --templates and --labels away")
@@ -61,25 +69,65 @@ def evaluate(
         raise InputError("--templates are for --zeroshot")
     if record and not is_bundle(model):
         raise InputError(f"--record writes scores into a bundle, and {model} is none on disk: save it as one first")
+    if record:
+        check_recordable(model)
     options = {"engine": engine, "batch_size": batch, "precision": precision}
     opening = {"image_size": image_size, "vocabulary": vocabulary}
-    if retrieval:
-        _evaluate_retrieval(
-            model, data, split, opening, options, skip_unreadable=skip_unreadable, record=record, out=out, json=json
-        )
-        return
+    with place_of("evaluate", model_name(model), out, force=force) as place:
+        if retrieval:
+            judged = _recall(model, data, split, opening, options, skip_unreadable)
+        else:
+            words = templates if zeroshot else None
+            judged = _accuracy(model, data, split, labels, words, opening, options, skip_unreadable)
+        write_or_rescue(place, partial(_write, judged.scores))
+    try:
+        if record:
+            record_measurements(judged.bundle, judged.measurements)
+    finally:
+        if json:
+            print_json(judged.scores)
+        else:
+            judged.show()
+            say(f"scores written to {place}")
 
+
+@dataclass(frozen=True, eq=False)
+class _Judged:
+    """What came out: scores for scores.json, measurements for the bundle, and how to show them."""
+
+    bundle: Bundle
+    scores: dict[str, Any]
+    measurements: Sequence[Measurement]
+    show: Callable[[], None]
+
+
+def _write(scores: dict[str, Any], place: Path) -> None:
+    from vitsmith.runs import whole_run
+
+    with whole_run("evaluate", place.name, place) as (run, _):
+        run.write_json("scores.json", scores)
+
+
+def _accuracy(
+    model: str,
+    data: str,
+    split: str,
+    labels: Path | None,
+    zeroshot: str | None,
+    opening: dict[str, Any],
+    options: dict[str, Any],
+    skip: float,
+) -> _Judged:
+    """Of a classifier, or with words: `zeroshot` are the templates then, '' for the model's own."""
     from vitsmith.data.datasets import open_labelled
     from vitsmith.evaluate.evaluation import evaluate as run
-    from vitsmith.runs import Run, model_name
-    from vitsmith.weights.bundle_folder import record_measurements
 
     samples, name = open_labelled(data, split, tell=say)
     how: dict[str, Any] = {}
-    if zeroshot:
-        classifier, how = _zeroshot(model, samples, templates, labels, opening, options)
+    if zeroshot is not None:
+        classifier, how = _zeroshot(model, samples, zeroshot, labels, opening, options)
         bundle, opened = classifier.encoder.bundle, classifier.encoder.engine
-        name += f", zero-shot with {templates}" if templates else ", zero-shot"
+        name += f", zero-shot with {zeroshot}" if zeroshot else ", zero-shot"
     else:
         classifier = _predictor(model, labels, opening, options)
         bundle, opened = classifier.bundle, classifier.engine
@@ -89,25 +137,22 @@ def evaluate(
         evaluation = run(
             classifier,
             samples,
-            skip_unreadable=skip_unreadable,
+            skip_unreadable=skip,
             on_image=lambda: bar.advance(task),
             tell=tell_unreadable,
         )
-    with Run("evaluate", model_name(model), out) as folder:
-        scores = {"model": bundle.where, "data": name, "engine": opened.name, "precision": opened.precision, **how}
-        if classifier.head != "softmax":
-            scores["head"] = classifier.head
-        scores |= {"seconds": evaluation.seconds, "classes": list(evaluation.classes), **evaluation.scores.to_dict()}
-        scores["left_out"] = list(evaluation.left_out)
-        folder.write_json("scores.json", scores)
-        if record:
-            measured = name if precision in ("auto", "fp32") else f"{name}, {precision}"
-            record_measurements(bundle, evaluation.measurements(measured, opened.name))
-    if json:
-        print_json(scores)
-    else:
-        print_evaluation(evaluation)
-        say(f"scores written to {folder.folder}")
+    scores = {"model": bundle.where, "data": name, "engine": opened.name, "precision": opened.precision, **how}
+    if classifier.head != "softmax":
+        scores["head"] = classifier.head
+    scores |= {"seconds": evaluation.seconds, "classes": list(evaluation.classes), **evaluation.scores.to_dict()}
+    scores["left_out"] = list(evaluation.left_out)
+    measurements = evaluation.measurements(_measured_on(name, options), opened.name)
+    return _Judged(bundle, scores, measurements, partial(print_evaluation, evaluation))
+
+
+def _measured_on(name: str, options: dict[str, Any]) -> str:
+    """What a measurement says it is of: the data and, where it is not the usual one, the precision."""
+    return name if options["precision"] in ("auto", "fp32") else f"{name}, {options['precision']}"
 
 
 def _predictor(model: str, labels: Path | None, opening: dict[str, Any], options: dict[str, Any]) -> Any:
@@ -132,23 +177,12 @@ def _zeroshot(
     return classifier, {"templates": list(classifier.templates), "cut": list(classifier.cut)}
 
 
-def _evaluate_retrieval(
-    model: str,
-    data: str,
-    split: str,
-    opening: dict[str, Any],
-    options: dict[str, Any],
-    *,
-    skip_unreadable: float,
-    record: bool,
-    out: Path | None,
-    json: bool,
-) -> None:
+def _recall(
+    model: str, data: str, split: str, opening: dict[str, Any], options: dict[str, Any], skip: float
+) -> _Judged:
     from vitsmith.data.pairs import open_caption_samples
     from vitsmith.encode import Encoder
     from vitsmith.evaluate.retrieval import evaluate_retrieval
-    from vitsmith.runs import Run, model_name
-    from vitsmith.weights.bundle_folder import record_measurements
 
     samples, name = open_caption_samples(data, split, tell=say)
     encoder = Encoder(open_model(model, **opening), **options)
@@ -156,27 +190,21 @@ def _evaluate_retrieval(
     with progress(unit="images") as bar:
         task = bar.add_task("embedding", total=len(samples), note="")
         evaluation = evaluate_retrieval(
-            encoder, samples, skip_unreadable=skip_unreadable, on_image=lambda: bar.advance(task), tell=tell_unreadable
+            encoder, samples, skip_unreadable=skip, on_image=lambda: bar.advance(task), tell=tell_unreadable
         )
-    with Run("evaluate", model_name(model), out) as folder:
-        scores = {"model": encoder.bundle.where, "data": name, "engine": encoder.engine.name}
-        scores |= {"precision": encoder.engine.precision, **evaluation.to_dict()}
-        folder.write_json("scores.json", scores)
-        if record:
-            asked = options["precision"]
-            measured = name if asked in ("auto", "fp32") else f"{name}, {asked}"
-            record_measurements(encoder.bundle, evaluation.measurements(measured))
-    if json:
-        print_json(scores)
-        return
-    print_table(
-        ("recall", "queries", "at 1", "at 5", "at 10"), evaluation.rows(), right=("queries", "at 1", "at 5", "at 10")
-    )
-    if evaluation.unknown:
-        say(
-            f"{evaluation.unknown:,} captions have no word that the model's vocabulary knows: it cannot tell them apart"
-        )
-    say(f"scores written to {folder.folder}")
+    scores = {"model": encoder.bundle.where, "data": name, "engine": encoder.engine.name}
+    scores |= {"precision": encoder.engine.precision, **evaluation.to_dict()}
+
+    def show() -> None:
+        shown = ("at 1", "at 5", "at 10")
+        print_table(("recall", "queries", *shown), evaluation.rows(), right=("queries", *shown))
+        if evaluation.unknown:
+            say(
+                f"{evaluation.unknown:,} captions have no word that the model's vocabulary knows: it cannot tell them "
+                "apart"
+            )
+
+    return _Judged(encoder.bundle, scores, evaluation.measurements(_measured_on(name, options)), show)
 
 
 def print_evaluation(evaluation: Evaluation) -> None:

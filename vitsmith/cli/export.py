@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +10,7 @@ import typer
 
 from vitsmith.cli.checkpoint import ImageSizeOption, open_model
 from vitsmith.cli.output import JsonOption, print_facts, print_json, say
+from vitsmith.cli.places import ForceOption, OutOption
 
 if TYPE_CHECKING:
     from vitsmith.data.images import Pixels
@@ -54,7 +53,7 @@ def export(
         bool, typer.Option("--pixels", help="The program takes uint8 pixels and normalises by itself.")
     ] = False,
     image_size: ImageSizeOption = "",
-    out: Annotated[Path | None, typer.Option(help="Where to write; default runs/export/<name>-<target>.")] = None,
+    out: OutOption = None,
     images: Annotated[
         list[str] | None, typer.Option(help="Files or folders of your images for the gate; may be repeated.")
     ] = None,
@@ -64,14 +63,14 @@ def export(
     labels: Annotated[
         list[str] | None, typer.Option(help="Of a LiT model for web: what the page chooses from, as for zeroshot.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace what is at --out.")] = False,
+    force: ForceOption = False,
     json: JsonOption = False,
 ) -> None:
     """Export a model. The result is compared with the original first; if it differs, nothing is written (exit 3)."""
     from vitsmith.errors import InputError
     from vitsmith.export.program import Gate
     from vitsmith.export.targets import check, export
-    from vitsmith.runs import model_name
+    from vitsmith.runs import default_place, model_name, place_of
     from vitsmith.specs import ProgramSpec
     from vitsmith.weights.checkpoints import save
     from vitsmith.zeroshot.words import read_words
@@ -82,18 +81,19 @@ def export(
         raise InputError(f"--labels are for the page of a LiT model, not for {to.value}")
     if split and not data:
         raise InputError("--split chooses a part of --data: give that too")
-    if out is not None:
-        out = out.with_name(f"{out.name}.npz") if to is To.npz and out.suffix != ".npz" else out
-        _check_out(out, to, force)
-    bundle = open_model(model, image_size)
-    spec = ProgramSpec(precision=precision.value, batch=batch, pixels=pixels)
-    check(bundle, to.value, spec)
-    if bundle.program != "torch" and (images or data):
-        raise InputError(f"{bundle.where} is taken as it is and passes no gate: leave --images and --data out")
-    gate = Gate(_read_images(images or []) or None, _open(data, split), max_drop)
+    if out is not None and to is To.npz and out.suffix != ".npz":
+        out = out.with_name(f"{out.name}.npz")
     name = f"{model_name(model)}-{to.value}" + ("" if precision is ExportPrecision.fp32 else f"-{precision.value}")
-    words = read_words(labels) if labels else None
-    with _target(out, name, "model" if to is not To.npz else f"{name}.npz") as target:
+    with place_of("export", name, out, force=force, is_earlier=lambda place: _is_export(place, to)) as place:
+        bundle = open_model(model, image_size)
+        spec = ProgramSpec(precision=precision.value, batch=batch, pixels=pixels)
+        check(bundle, to.value, spec)
+        if bundle.program != "torch" and (images or data):
+            raise InputError(f"{bundle.where} is taken as it is and passes no gate: leave --images and --data out")
+        gate = Gate(_read_images(images or []) or None, _open(data, split), max_drop)
+        words = read_words(labels) if labels else None
+        inside = f"{default_place('export', name).name}.npz" if to is To.npz else "model"
+        target = place if out is not None else place / inside
         facts: dict[str, Any] = {"written": str(target)}
         if to is To.npz:
             save(bundle, target, format="npz")
@@ -106,38 +106,22 @@ def export(
         print_facts(facts.items())
 
 
-def _check_out(out: Path, to: To, force: bool) -> None:
-    """Raises OutputError, before any work is done, for a place that nothing could be written to."""
-    from vitsmith.errors import OutputError
-    from vitsmith.files import check_writable
-    from vitsmith.weights.bundle_folder import is_bundle
+def _is_export(place: Path, to: To) -> bool:
+    """Whether this verb wrote what is there, as the same kind of thing."""
+    import json
+    from zipfile import is_zipfile
 
-    if out.exists() and not force:
-        raise OutputError(f"{out} exists: choose another --out, or replace it with --force")
-    if to is not To.npz and out.is_file():
-        raise OutputError(f"{out} is a file; choose another output folder")
-    if to is To.npz and out.is_dir():
-        raise OutputError(f"{out} is a folder; choose another output file")
-    if to not in (To.npz, To.triton) and out.is_dir() and any(out.iterdir()) and not is_bundle(out):
-        raise OutputError(f"{out} holds files that are no bundle and would be lost; choose another output folder")
-    check_writable(out)
+    from vitsmith.weights.bundle_folder import DESCRIPTION
 
-
-@contextmanager
-def _target(out: Path | None, name: str, inside: str) -> Iterator[Path]:
-    """Where to write: `out`, or `inside` a new folder of runs/export/, which vanishes when nothing comes into it."""
-    from vitsmith.files import new_folder
-
-    if out is not None:
-        yield out
-        return
-    folder = new_folder(Path("runs") / "export" / name)
+    if to is To.npz:
+        return place.is_file() and is_zipfile(place)
+    if to is To.triton:
+        return any(place.glob("*/config.pbtxt"))
     try:
-        yield folder / inside
-    finally:
-        with suppress(OSError):  # the first that is not empty
-            for empty in (folder, *folder.parents[:2]):
-                empty.rmdir()
+        made = json.loads((place / DESCRIPTION).read_text(encoding="utf-8"))["provenance"]["source"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return str(made).startswith("vitsmith export")
 
 
 def _facts(exported: Bundle, verdict: Verdict | None, target: Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vitsmith.cli.output import JsonOption, print_json, say
+from vitsmith.cli.places import ForceOption, OutOption
 
 if TYPE_CHECKING:
     from vitsmith.cli.training import Shown
@@ -35,7 +36,8 @@ def lit(
         list[str] | None, typer.Option("--set", help="Any field of the recipe, as text.length=32; may be repeated.")
     ] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with the run in this folder.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the run; default runs/lit/<data>-<image>.")] = None,
+    out: OutOption = None,
+    force: ForceOption = False,
     json: JsonOption = False,
 ) -> None:
     """Train a text tower to fit a locked image tower, and leave a LiT bundle with a report."""
@@ -54,11 +56,11 @@ def lit(
     }
     changes = merge(without_empty(given), parse_settings(set_ or []))
     if resume is not None:
-        if out is not None:
-            raise InputError(f"--out {out}: a run is resumed where it is, in {resume}; leave --out away")
+        if out is not None or force:
+            raise InputError(f"a run is resumed where it is, in {resume}: leave --out and --force away")
         _resume(resume, recipe, changes, json=json)
     else:
-        _begin(_recipe_from(recipe or VERB, changes), out, json=json)
+        _begin(_recipe_from(recipe or VERB, changes), out, force=force, json=json)
 
 
 def _recipe_from(name: str, changes: dict[str, Any]) -> LitRecipe:
@@ -72,17 +74,19 @@ def _recipe_from(name: str, changes: dict[str, Any]) -> LitRecipe:
     return recipe
 
 
-def _begin(recipe: LitRecipe, out: Path | None, *, json: bool) -> None:
+def _begin(recipe: LitRecipe, out: Path | None, *, force: bool, json: bool) -> None:
     from vitsmith.cli.training import found_devices
     from vitsmith.data.pairs import open_pairs
-    from vitsmith.runs import Run, model_name
+    from vitsmith.runs import Run, check_place, model_name
     from vitsmith.train.lit.run import lit_to_bundle, resolve_lit
 
     with found_devices() as devices:
+        if devices.main:
+            check_place(VERB, out, force=force)
         pairs = open_pairs(recipe.data, seed=recipe.run.seed, tell=say if devices.main else None)
         recipe = resolve_lit(recipe, len(pairs.train))
-        name = f"{Path(recipe.data.path).stem}-{model_name(recipe.image.init)}".replace("/", "_").replace(":", "_")
-        with Run(VERB, name, out) if devices.main else nullcontext() as run:
+        name = f"{Path(recipe.data.path).stem}-{model_name(recipe.image.init)}"
+        with Run(VERB, name, out, force=force) if devices.main else nullcontext() as run:
             with _shown(recipe, devices, run.folder if run else None, pairs) as shown:
                 trained = lit_to_bundle(
                     recipe, pairs, run, devices=devices, on_event=shown.on_event, on_start=shown.say
@@ -135,9 +139,13 @@ def _shown(recipe: LitRecipe, devices: Any, folder: Path | None, pairs: Any) -> 
 
 
 def _finish(trained: LitTrained, folder: Path, pairs: Any, *, json: bool) -> None:
-    from vitsmith.report.lit import write_lit_report
+    from vitsmith.files import optional
 
-    report = write_lit_report(trained, pairs, folder)
+    report = folder / "report.html"
+    with optional("the report"):
+        from vitsmith.report.lit import write_lit_report
+
+        write_lit_report(trained, pairs, folder)
     final, bundle = trained.result.final, trained.bundle.folder
     if json:
         result: dict[str, Any] = {
@@ -149,7 +157,7 @@ def _finish(trained: LitTrained, folder: Path, pairs: Any, *, json: bool) -> Non
         }
         if final.unseen is not None and final.unseen_interval is not None:
             result |= {"unseen_top1": final.unseen, "unseen_top1_interval": list(final.unseen_interval)}
-        print_json(result | {"report": str(report)})
+        print_json(result | {"report": str(report) if report.exists() else None})
         return
     for name, shares, interval in (
         ("image to text", final.image_to_text, final.image_interval),
@@ -160,7 +168,8 @@ def _finish(trained: LitTrained, folder: Path, pairs: Any, *, json: bool) -> Non
     if final.unseen is not None and final.unseen_interval is not None:
         typer.echo(f"unseen         zero-shot top-1 {final.unseen:.2%} (95% interval {_ends(final.unseen_interval)})")
     typer.echo(f"bundle  {bundle}")
-    typer.echo(f"report  {report}")
+    if report.exists():
+        typer.echo(f"report  {report}")
     typer.echo(f'next    vitsmith zeroshot {bundle} IMAGES --labels "cat,dog"')
     typer.echo(f"        vitsmith embed {bundle} IMAGES --out embeddings")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +11,7 @@ import typer
 
 from vitsmith.cli.checkpoint import ImageSizeOption, open_model
 from vitsmith.cli.output import JsonOption, print_facts, print_json, print_table, say
+from vitsmith.cli.places import ForceOption, OutOption
 
 if TYPE_CHECKING:
     from vitsmith.compress.calibration import Photos
@@ -53,37 +55,35 @@ def merge(
     labels: Annotated[Path | None, typer.Option(help="Names of the model's classes, one a line.")] = None,
     vocabulary: Annotated[Path | None, typer.Option(help="Of a LiT checkpoint: the tokenizer's file.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Decides which images search and which judge.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="Folder of the run; default runs/merge/<name>.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace the run at --out.")] = False,
+    out: OutOption = None,
+    force: ForceOption = False,
     json: JsonOption = False,
 ) -> None:
     """Merge tokens and compare. If answers change or no time is saved, nothing is written (exit 3)."""
     from vitsmith.compress.merge import check_mergeable
     from vitsmith.compress.merge import merge as run
-    from vitsmith.compress.merged import Demands, write_merged
+    from vitsmith.compress.merged import PICTURE, Demands, write_merged
     from vitsmith.compress.schedules import Wish
     from vitsmith.errors import InputError
-    from vitsmith.runs import check_place, model_name
+    from vitsmith.runs import model_name, place_of, write_or_rescue
 
     if data and images:
         raise InputError("--data and --images both say which images judge: give one of them")
     if split and not data:
         raise InputError("--split chooses a part of --data: give that too")
     wish = Wish(schedule.value, ratio, tokens)
-    check_place("merge", out, force=force)
-    bundle = open_model(model, image_size, labels=labels, vocabulary=vocabulary)
-    check_mergeable(bundle)
-    photos = _photos(bundle, data, split, images or [], seed)
-    for remark in photos.remarks:
-        say(remark)
-    merged = run(bundle, wish, photos, Demands(max_drop, min_agreement, min_speedup), say=say)
-    facts = merged.to_dict()
-    if not merged.failures:
-        picture = _picture(merged)
-        written = write_merged(merged, model_name(model), out, picture=picture)
-        assert written.folder is not None
-        facts["written"] = str(written.folder)
-        facts["picture"] = str(written.folder.parent / "merged.png") if picture is not None else None
+    with place_of("merge", model_name(model), out, force=force) as place:
+        bundle = open_model(model, image_size, labels=labels, vocabulary=vocabulary)
+        check_mergeable(bundle)
+        photos = _photos(bundle, data, split, images or [], seed)
+        for remark in photos.remarks:
+            say(remark)
+        merged = run(bundle, wish, photos, Demands(max_drop, min_agreement, min_speedup), say=say)
+        facts = merged.to_dict()
+        if not merged.failures:
+            written = write_or_rescue(place, partial(write_merged, merged, model_name(model)))
+            facts["written"] = str(written.folder)
+            facts["picture"] = _draw(merged, place / PICTURE)
     if json:
         print_json(facts)
     else:
@@ -152,17 +152,23 @@ def _photos(bundle: Bundle, data: str, split: str, images: list[str], seed: int)
     return sample_photos(bundle)
 
 
-def _picture(merged: Merged) -> bytes | None:
-    """The PNG of the first images that judge; None, and a remark, without matplotlib."""
+def _draw(merged: Merged, path: Path) -> str | None:
+    """Writes the picture of the first images that judge; None, and a remark, where it cannot be made."""
     from vitsmith.data.images import read_image
     from vitsmith.errors import MissingPackageError
+    from vitsmith.files import optional, replacing
     from vitsmith.report.figure import png
     from vitsmith.report.merging import draw_merging
 
     judges = merged.photos.judges
-    images = [read_image(judges[at]) for at in range(min(SHOWN, len(judges)))]
-    try:
-        return png(draw_merging(merged.bundle, images))
-    except MissingPackageError as error:
-        say(f"no picture of which patches merged: {error}")
-        return None
+    with optional("the picture of which patches merged"):
+        images = [read_image(judges[at]) for at in range(min(SHOWN, len(judges)))]
+        try:
+            picture = png(draw_merging(merged.bundle, images))
+        except MissingPackageError as error:
+            say(f"no picture of which patches merged: {error}")
+            return None
+        with replacing(path) as partial_path:
+            partial_path.write_bytes(picture)
+        return str(path)
+    return None

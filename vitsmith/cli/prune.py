@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any, Self
@@ -11,6 +12,7 @@ import typer
 
 from vitsmith.cli.checkpoint import ImageSizeOption, open_model
 from vitsmith.cli.output import JsonOption, print_facts, print_json, print_table, progress, say
+from vitsmith.cli.places import ForceOption, OutOption
 from vitsmith.cli.train import SetOption
 
 if TYPE_CHECKING:
@@ -53,8 +55,8 @@ def prune(
     labels: Annotated[Path | None, typer.Option(help="Names of the model's classes, one a line.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Decides split, order and crops.")] = 0,
     set_: SetOption = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the run; default runs/prune/<name>.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace the run at --out.")] = False,
+    out: OutOption = None,
+    force: ForceOption = False,
     json: JsonOption = False,
 ) -> None:
     """Leave out heads, hidden units and blocks, distil, compare. If too much is lost, nothing is written (exit 3)."""
@@ -63,31 +65,31 @@ def prune(
     from vitsmith.compress.pruned import Demands, model_config, write_pruned
     from vitsmith.compress.sizes import Pruning, plan_sizes
     from vitsmith.errors import InputError
-    from vitsmith.runs import check_place, model_name
+    from vitsmith.runs import model_name, place_of, write_or_rescue
 
     if bool(data) == bool(images):
         raise InputError("say what to prune by: labelled images with --data, or images without labels with --images")
-    check_place("prune", out, force=force)
-    bundle = open_model(model, image_size, labels=labels)
-    wanted = Pruning(heads, mlp_width, tokens_mlp_width, depth, keep, method.value, calibration)
-    check_prunable(bundle)
-    plan_sizes(model_config(bundle), wanted)  # mistakes are told before an image is read
-    material = _material(bundle, data, images or [], seed)
-    given: dict[str, dict[str, Any]] = {
-        "schedule": {"steps": steps},
-        "batch": {"size": batch},
-        "optimizer": {"lr": lr},
-        "run": {"seed": seed},
-    }
-    recipe = _recipe(bundle, data or "--images", given, set_ or [])
-    events: list[Event] = []
-    with Progress(steps, events) as listener:
-        demands = Demands(max_drop, min_speedup)
-        pruned = run(bundle, material, wanted, recipe, demands, on_event=listener, on_stage=say)
-    facts = pruned.to_dict()
-    if not pruned.failures:
-        written = write_pruned(pruned, model_name(model), out, events=events)
-        facts["written"] = str(written.folder)
+    with place_of("prune", model_name(model), out, force=force) as place:
+        bundle = open_model(model, image_size, labels=labels)
+        wanted = Pruning(heads, mlp_width, tokens_mlp_width, depth, keep, method.value, calibration)
+        check_prunable(bundle)
+        plan_sizes(model_config(bundle), wanted)  # mistakes are told before an image is read
+        material = _material(bundle, data, images or [], seed)
+        given: dict[str, dict[str, Any]] = {
+            "schedule": {"steps": steps},
+            "batch": {"size": batch},
+            "optimizer": {"lr": lr},
+            "run": {"seed": seed},
+        }
+        recipe = _recipe(bundle, data or "--images", given, set_ or [])
+        events: list[Event] = []
+        with Progress(steps, events) as listener:
+            demands = Demands(max_drop, min_speedup)
+            pruned = run(bundle, material, wanted, recipe, demands, on_event=listener, on_stage=say)
+        facts = pruned.to_dict()
+        if not pruned.failures:
+            written = write_or_rescue(place, partial(write_pruned, pruned, model_name(model), events=events))
+            facts["written"] = str(written.folder)
     if json:
         print_json(facts)
     else:

@@ -11,6 +11,7 @@ import typer
 
 from vitsmith.cli.checkpoint import ImageSizeOption, open_model
 from vitsmith.cli.output import JsonOption, print_facts, print_json, print_table, progress, say
+from vitsmith.cli.places import ForceOption, OutOption
 
 if TYPE_CHECKING:
     from vitsmith.compress.calibration import Amounts, Photos
@@ -57,29 +58,28 @@ def quantize(
     image_size: ImageSizeOption = "",
     labels: Annotated[Path | None, typer.Option(help="Names of the model's classes, one a line.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Decides which images calibrate and which judge.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="Folder of the run; default runs/quantize/<name>-<engine>.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace the run at --out.")] = False,
+    out: OutOption = None,
+    force: ForceOption = False,
     json: JsonOption = False,
 ) -> None:
     """Find an int8 program that answers as well and is faster on this machine, or say "keep float" (exit 3)."""
     from vitsmith.compress.calibration import Amounts
     from vitsmith.compress.ladder import Demands
     from vitsmith.compress.quantize import check_quantizable, quantize_to, usual_engine
-    from vitsmith.compress.quantized import RESULT, Settings, run_folder
+    from vitsmith.compress.quantized import RESULT, Settings
     from vitsmith.errors import InputError
-    from vitsmith.runs import check_place, model_name
+    from vitsmith.runs import model_name, place_of
 
     if not data and not images:
         raise InputError("int8 is calibrated on real images of your task: give --images FOLDER or --data DATA")
     if split and not data:
         raise InputError("--split chooses a part of --data: give that too")
-    check_place("quantize", out, force=force)
     name = usual_engine() if engine is IntegerEngine.auto else engine.value
-    bundle = open_model(model, image_size, labels=labels)
-    check_quantizable(bundle, name)
-    photos = _photos(bundle, data, split, images or [], Amounts(calibration, judges, seed))
     settings = Settings(name, Demands(max_drop, min_agreement, min_speedup, fastest), batch)
-    with run_folder(f"{model_name(model)}-{name}", out) as target:
+    with place_of("quantize", f"{model_name(model)}-{name}", out, force=force) as target:
+        bundle = open_model(model, image_size, labels=labels)
+        check_quantizable(bundle, name)
+        photos = _photos(bundle, data, split, images or [], Amounts(calibration, judges, seed))
         earlier = (target / RESULT).exists()
         with Bars() as bars:
             result = quantize_to(target, bundle, photos, settings, listener=bars)
@@ -141,10 +141,13 @@ def _draw(result: Quantized, target: Path) -> None:
     """The figure, where matplotlib is installed and the run was written."""
     from importlib.util import find_spec
 
-    if find_spec("matplotlib") and target.is_dir() and any(target.iterdir()):
-        from vitsmith.report.ladder import draw_ladder
+    from vitsmith.files import optional
 
-        draw_ladder(result, target / "ladder.png")
+    if find_spec("matplotlib") and target.is_dir() and any(target.iterdir()):
+        with optional("the figure"):
+            from vitsmith.report.ladder import draw_ladder
+
+            draw_ladder(result, target / "ladder.png")
 
 
 def _show(result: Quantized) -> None:

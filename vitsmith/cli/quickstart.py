@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from vitsmith.cli.output import JsonOption, print_json, print_table
+from vitsmith.cli.places import ForceOption, OutOption
 
 
 def quickstart(
-    out: Annotated[Path, typer.Option(help="Folder of the run; numbered when it exists.")] = Path("runs/quickstart"),
+    out: OutOption = None,
+    force: ForceOption = False,
     seed: Annotated[int, typer.Option(min=0, help="Decides fresh weights and the order of images.")] = 0,
     json: JsonOption = False,
 ) -> None:
@@ -22,7 +23,7 @@ def quickstart(
     from vitsmith.report.sections import costs_table
 
     with RoadProgress() as shown:
-        road = run(out, seed=seed, listener=shown.on_event)
+        road = run(out, seed=seed, force=force, listener=shown.on_event)
     if json:
         print_json(road.to_dict())
         return

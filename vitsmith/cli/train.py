@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from vitsmith.cli.output import JsonOption
+from vitsmith.cli.places import ForceOption, OutOption
 
 DataOption = Annotated[
     str, typer.Option(help="Folder of class folders, .csv, .jsonl, tar shards, 'hf:NAME' or 'digits'.")
@@ -15,7 +16,6 @@ DataOption = Annotated[
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="Any field of the recipe, as optimizer.lr=0.01; may be repeated.")
 ]
-OutOption = Annotated[Path | None, typer.Option(help="Folder of the run; default runs/<verb>/<data>-<model>.")]
 
 
 def train(
@@ -33,6 +33,7 @@ def train(
     set_: SetOption = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with the run in this folder.")] = None,
     out: OutOption = None,
+    force: ForceOption = False,
     json: JsonOption = False,
 ) -> None:
     """Train or fine-tune a model, as a recipe says, and leave a bundle with a report."""
@@ -48,8 +49,8 @@ def train(
         "run": {"seed": seed},
     }
     if resume is not None:
-        if out is not None:
-            raise InputError(f"--out {out}: a run is resumed where it is, in {resume}; leave --out away")
+        if out is not None or force:
+            raise InputError(f"a run is resumed where it is, in {resume}: leave --out and --force away")
         training.resume(resume, recipe, given, set_ or [], json=json)
         return
-    training.begin("train", training.recipe_from(recipe or "finetune", given, set_ or []), out, json=json)
+    training.begin("train", training.recipe_from(recipe or "finetune", given, set_ or []), out, force=force, json=json)

@@ -36,18 +36,20 @@ def without_empty(given: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in kept.items() if value not in (None, "", {})}
 
 
-def begin(verb: str, recipe: TrainRecipe, out: Path | None, *, json: bool) -> None:
+def begin(verb: str, recipe: TrainRecipe, out: Path | None, *, force: bool = False, json: bool = False) -> None:
     """A new run, from its data to what is printed at its end."""
     from vitsmith.data.datasets import open_dataset
-    from vitsmith.runs import Run, model_name
+    from vitsmith.runs import Run, check_place, model_name
     from vitsmith.train.run import resolve, train_to_bundle
 
     with found_devices() as devices:
+        if devices.main:
+            check_place(verb, out, force=force)
         splits = open_dataset(recipe.data, seed=recipe.run.seed, tell=say if devices.main else None)
         recipe = resolve(recipe, len(splits.train))
         begins_with = model_name(recipe.model.init) if recipe.model.init else recipe.model.name
-        name = f"{Path(recipe.data.path).stem}-{begins_with}".replace("/", "_").replace(":", "_")
-        with Run(verb, name, out) if devices.main else nullcontext() as run:
+        name = f"{Path(recipe.data.path).stem}-{begins_with}"
+        with Run(verb, name, out, force=force) if devices.main else nullcontext() as run:
             shown = Shown(recipe, devices, run.folder if run else None)
             if recipe.run.tensorboard:
                 shown.write_tensorboard(0)
@@ -162,9 +164,13 @@ def _describe(splits: Any) -> str:
 
 
 def _finish(trained: Trained, folder: Path, splits: Any, *, json: bool) -> None:
-    from vitsmith.report.training import write_report
+    from vitsmith.files import optional
 
-    report = write_report(trained, splits, folder)
+    report = folder / "report.html"
+    with optional("the report"):
+        from vitsmith.report.training import write_report
+
+        write_report(trained, splits, folder)
     scores, bundle, baseline = trained.result.final.scores, trained.bundle.folder, trained.baseline
     low, high = scores.top1_interval
     tested = trained.result.tested
@@ -174,7 +180,7 @@ def _finish(trained: Trained, folder: Path, splits: Any, *, json: bool) -> None:
             result |= {"linear_probe": baseline.linear, "knn": baseline.knn}
         if tested is not None:
             result |= {"test_top1": tested.top1, "test_top1_interval": list(tested.top1_interval)}
-        print_json(result | {"report": str(report)})
+        print_json(result | {"report": str(report) if report.exists() else None})
         return
     typer.echo(f"held-out top-1 {scores.top1:.2%} (95% interval {low:.2%} to {high:.2%})")
     if tested is not None:
@@ -184,6 +190,7 @@ def _finish(trained: Trained, folder: Path, splits: Any, *, json: bool) -> None:
         typer.echo(f"before          {baseline.linear:.2%} by a linear probe, {baseline.knn:.2%} by nearest neighbours")
         typer.echo(baseline.compare(scores.top1))
     typer.echo(f"bundle  {bundle}")
-    typer.echo(f"report  {report}")
+    if report.exists():
+        typer.echo(f"report  {report}")
     typer.echo(f"next    vitsmith predict {bundle} IMAGES")
     typer.echo(f"        vitsmith export {bundle} --to onnx")

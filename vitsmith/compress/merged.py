@@ -12,7 +12,6 @@ from vitsmith.compress.schedules import Numbers, describe
 from vitsmith.engines.machine import describe_machine
 from vitsmith.errors import GateError
 from vitsmith.evaluate.speed import Speedup
-from vitsmith.files import replacing
 from vitsmith.runs import whole_run
 from vitsmith.weights.bundle import Bundle
 from vitsmith.weights.bundle_folder import read_bundle, write_bundle
@@ -161,17 +160,14 @@ def _needed(share: float) -> float:
     return 1 / (1 - share) if share < 1 else float("inf")
 
 
-def write_merged(merged: Merged, name: str, out: Path | None = None, *, picture: bytes | None = None) -> Bundle:
+def write_merged(merged: Merged, name: str, out: Path | None = None) -> Bundle:
     """Writes a run of `merge`, by default into `runs/merge/<name>`, whole or not at all, and gives the bundle in it.
 
-    It holds the model, the numbers (merge.json), the picture and the command. What is at `out` is replaced. Raises
+    It holds the model, the numbers (merge.json) and the command. What is at `out` is replaced. Raises
     GateError when the gate said no, OutputError.
     """
     merged.require()
     with whole_run("merge", name, out) as (run, target):
         run.write_json(RESULT, merged.to_dict())
-        if picture is not None:
-            with replacing(run.folder / PICTURE) as path:
-                path.write_bytes(picture)
         write_bundle(merged.bundle, run.folder / MODEL)
     return read_bundle(target / MODEL, verify=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -26,9 +25,9 @@ from vitsmith.evaluate.speed import Race, measure_speedup
 from vitsmith.evaluate.timing import Pace
 from vitsmith.export.parts import GATE_INPUTS, Part, parts_of
 from vitsmith.export.program import Gate, Target, export_program
-from vitsmith.files import replacing_folder
+from vitsmith.files import scratch
 from vitsmith.models.config import LiTConfig
-from vitsmith.runs import Run
+from vitsmith.runs import whole_run, write_or_rescue
 from vitsmith.specs import Measurement, ProgramSpec
 from vitsmith.weights.bundle import Bundle
 from vitsmith.weights.bundle_folder import copy_programs, read_bundle, record_measurements
@@ -86,8 +85,8 @@ def quantize(
     if calibration_tensors is None:
         listener(Working("reading images that calibrate"))
         calibration_tensors = read_tensors(bundle, photos.calibration)
-    with tempfile.TemporaryDirectory(prefix="vitsmith-quantize-") as place:
-        files = Path(place) / "float"
+    with scratch("quantize") as place:
+        files = place / "float"
         files.mkdir()
         listener(Working("exporting the float program"))
         parts = parts_of(bundle, calibration_tensors[:GATE_INPUTS])
@@ -96,7 +95,7 @@ def quantize(
             PROGRAMS[settings.engine](parts, files),
             photos,
             calibration_tensors,
-            Path(place),
+            place,
             batch=settings.batch,
             race=race,
             listener=listener,
@@ -112,7 +111,7 @@ def quantize(
             result = replace(result, remarks=(*result.remarks, _ONE_CLASS))
         if climbed.chosen is None:
             return result
-        return replace(result, bundle=_write(result, trials, folder))
+        return replace(result, bundle=write_or_rescue(folder, partial(_write, result, trials)))
 
 
 def quantize_to(
@@ -123,7 +122,7 @@ def quantize_to(
     When float is to be kept, only the table is written, and not in the place of an earlier run.
     """
     try:
-        with replacing_folder(target) as partial, Run("quantize", target.name, partial) as run:
+        with whole_run("quantize", target.name, target) as (run, _):
             result = quantize(bundle, photos, run.folder / MODEL, settings, listener=listener)
             if result.bundle is None and (target / RESULT).exists():
                 raise _KeepsEarlier

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from vitsmith import __version__
@@ -14,7 +11,6 @@ from vitsmith.compress.calibration import Photos
 from vitsmith.compress.ladder import Attempt, Climb, Demands
 from vitsmith.engines.machine import describe_machine
 from vitsmith.errors import GateError
-from vitsmith.files import new_folder
 from vitsmith.weights.bundle import Bundle
 
 MODEL, RESULT = "model", "quantize.json"
@@ -95,14 +91,3 @@ class Quantized:
             "written": str(self.bundle.folder) if self.bundle else None,
             "remarks": list(self.remarks),
         }
-
-
-@contextmanager
-def run_folder(name: str, out: Path | None) -> Iterator[Path]:
-    """The folder of a run, by default a new one under `runs/quantize`; one of its own that stays empty vanishes."""
-    target = out if out is not None else new_folder(Path("runs") / "quantize" / name)
-    try:
-        yield target
-    finally:
-        with suppress(OSError):  # as long as there is nothing in it
-            target.rmdir()

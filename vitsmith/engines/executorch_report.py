@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from math import prod
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vitsmith.engines.graph_report import GraphReport, Node, report_of
+from vitsmith.files import scratch
 from vitsmith.weights.bundle import Bundle
 
 _INT8 = ("xnn_datatype_qint8", "xnn_datatype_quint8", "xnn_datatype_qcint8", "xnn_datatype_qdint8")
@@ -96,8 +96,8 @@ def _graph_of(data: bytes) -> Mapping[str, Any]:
     header = XNNHeader.from_bytes(data[: XNNHeader.EXPECTED_LENGTH])
     start = header.flatbuffer_offset
     schema = Path(next(iter(serialization.__path__))) / "schema.fbs"
-    with tempfile.TemporaryDirectory(prefix="vitsmith-xnnpack-") as place:
-        packed = Path(place) / "graph.bin"
+    with scratch("xnnpack") as place:
+        packed = place / "graph.bin"
         packed.write_bytes(data[start : start + header.flatbuffer_size])
         _flatc_decompile(place, str(schema), str(packed), ["--raw-binary"])
         text = packed.with_suffix(".json").read_text(encoding="utf-8")

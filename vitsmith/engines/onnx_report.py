@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Mapping, Sequence
 from math import prod
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 
 from vitsmith.engines.graph_report import GraphReport, Node, report_of
 from vitsmith.engines.onnx import open_session
+from vitsmith.files import scratch
 from vitsmith.weights.bundle import Bundle
 
 Array = np.ndarray[Any, Any]
@@ -27,8 +27,8 @@ _PRECISIONS = {"float": "fp32", "float16": "fp16", "bfloat16": "bf16", "uint8": 
 
 def report_on_onnx(path: Path, inputs: Array, bundle: Bundle) -> GraphReport:
     """The report, for which the program is opened a second time and run once on `inputs`."""
-    with tempfile.TemporaryDirectory(prefix="vitsmith-profile-") as place:
-        session = open_session(path, enable_profiling=True, profile_file_prefix=str(Path(place) / "profile"))
+    with scratch("profile") as place:
+        session = open_session(path, enable_profiling=True, profile_file_prefix=str(place / "profile"))
         session.run(None, {session.get_inputs()[0].name: inputs})
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
     ran = [e["args"] for e in events if e.get("cat") == "Node" and e["name"].endswith("_kernel_time")]

@@ -47,7 +47,8 @@ def recall(asked: dict[str, Any]) -> dict[str, Any] | None:
 def remember(asked: dict[str, Any], answer: dict[str, Any]) -> None:
     """Keeps an answer; where the cache cannot be written it is only found out again the next time."""
     with suppress(OutputError):
-        write_text(place_of(asked), to_json({"question": asked, "answer": answer}, indent=1, ascii_only=True) + "\n")
+        text = to_json({"question": asked, "answer": answer}, indent=1, ascii_only=True)
+        write_text(place_of(asked), text + "\n", durable=False)
 
 
 def place_of(asked: dict[str, Any]) -> Path:

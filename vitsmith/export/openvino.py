@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from vitsmith.engines.openvino_core import import_openvino, openvino_core
 from vitsmith.export.onnx import OPSET, as_computed, module_outputs, write_graph
 from vitsmith.export.parts import Part
 from vitsmith.export.program import Gate, Layers, Target, export_program
+from vitsmith.files import scratch
 from vitsmith.gate import Verdict
 from vitsmith.models.features import record
 from vitsmith.specs import ProgramSpec
@@ -54,8 +54,8 @@ def export_openvino(
 def write_openvino(part: Part, path: Path, spec: ProgramSpec) -> None:
     """Writes `path`, an .xml, and the .bin beside it, unchecked."""
     openvino = import_openvino()
-    with tempfile.TemporaryDirectory(prefix="vitsmith-openvino-", dir=path.parent) as place:
-        graph = Path(place) / "graph.onnx"
+    with scratch("openvino") as place:
+        graph = place / "graph.onnx"
         write_graph(part, graph, batch=spec.batch)
         openvino.save_model(openvino_from_onnx(graph), path, compress_to_fp16=spec.precision == "fp16")
 
@@ -101,7 +101,7 @@ def _module_tensors(part: Part, spec: ProgramSpec) -> dict[str, str]:
     """The name of the tensor that each module gives."""
     import onnx
 
-    with tempfile.TemporaryDirectory(prefix="vitsmith-openvino-") as place:
-        graph = Path(place) / "graph.onnx"
+    with scratch("openvino") as place:
+        graph = place / "graph.onnx"
         write_graph(part, graph, batch=spec.batch)
         return module_outputs(onnx.load(graph, load_external_data=False))

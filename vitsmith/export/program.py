@@ -7,7 +7,6 @@ it with and compared there; only a candidate that passes goes where it was asked
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from vitsmith.engines.base import Engine, open_engine
 from vitsmith.errors import BundleError, GateError, InputError, OutputError
 from vitsmith.evaluate.evaluation import evaluate, match_classes
 from vitsmith.export.parts import Part, gate_images, parts_of
+from vitsmith.files import scratch
 from vitsmith.gate import Thresholds, Verdict, agreement_of, compare, relative_difference
 from vitsmith.models.config import LiTConfig, merges
 from vitsmith.models.lit import LiT
@@ -103,11 +103,11 @@ def export_program(
     images = gate.images if gate.images is not None and len(gate.images) else gate_images(bundle)
     tensors = np.stack([preprocess(image, bundle.images) for image in images])
     parts = parts_of(bundle, tensors, pixels=target.spec.pixels)
-    with tempfile.TemporaryDirectory(prefix="vitsmith-export-") as place:
+    with scratch("export") as place:
         try:
             candidate = write_bundle(
                 _described(bundle, target, notes),
-                Path(place) / "candidate",
+                place / "candidate",
                 write_program=lambda files: target.write(parts, files),
             )
         except OutputError as error:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +21,7 @@ from vitsmith.engines.openvino_core import openvino_core
 from vitsmith.errors import InputError, MissingPackageError, OutputError
 from vitsmith.export.onnx import export_onnx
 from vitsmith.export.program import Gate, copy_bundle
-from vitsmith.files import replacing_folder
+from vitsmith.files import replacing_folder, scratch
 from vitsmith.gate import Verdict
 from vitsmith.models.config import LiTConfig
 from vitsmith.models.presets import name_of
@@ -89,8 +88,8 @@ def export_triton(
     models = _model_names(bundle, name)
     _check_folder(Path(folder), models)
     if bundle.program == "torch":
-        with tempfile.TemporaryDirectory(prefix="vitsmith-triton-") as place:
-            exported, verdict = export_onnx(bundle, Path(place) / "onnx", spec=spec, gate=gate)
+        with scratch("triton") as place:
+            exported, verdict = export_onnx(bundle, place / "onnx", spec=spec, gate=gate)
             return _write(exported, Path(folder), models, device), verdict
     described = bundle.provenance.model_copy(update={"parent": bundle.where})
     return _write(replace(bundle, provenance=described), Path(folder), models, device), None

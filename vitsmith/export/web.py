@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -20,6 +19,7 @@ from vitsmith.export.onnx import export_onnx
 from vitsmith.export.program import Gate
 from vitsmith.export.web_runtime import FILES as RUNTIME_FILES
 from vitsmith.export.web_runtime import VERSION, web_runtime
+from vitsmith.files import scratch
 from vitsmith.gate import Verdict
 from vitsmith.json_text import to_json
 from vitsmith.models.config import LiTConfig
@@ -78,8 +78,8 @@ def export_web(
     if bundle.program == "onnx":
         described = bundle.provenance.model_copy(update={"parent": bundle.where})
         return _write(replace(bundle, provenance=described), folder, files, _classes(bundle, labels, templates)), None
-    with tempfile.TemporaryDirectory(prefix="vitsmith-web-") as place:
-        exported, verdict = export_onnx(bundle, Path(place) / "onnx", spec=spec, gate=gate)
+    with scratch("web") as place:
+        exported, verdict = export_onnx(bundle, place / "onnx", spec=spec, gate=gate)
         return _write(exported, folder, files, _classes(exported, labels, templates)), verdict
 
 

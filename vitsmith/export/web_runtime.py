@@ -7,11 +7,10 @@ import hashlib
 import shutil
 import subprocess
 import tarfile
-import tempfile
 from pathlib import Path
 
 from vitsmith.errors import DownloadError, InputError
-from vitsmith.files import replacing
+from vitsmith.files import replacing, scratch
 from vitsmith.weights.cache import cache_folder
 
 VERSION = "1.30.0"
@@ -44,13 +43,13 @@ def _fetch(kept: Path) -> None:
     way = f"get it where npm is, by  npm pack {PACKAGE}  , and put it at {kept}"
     if npm is None:
         raise DownloadError(f"a page needs {PACKAGE}, and npm is not installed here: {way}")
-    with tempfile.TemporaryDirectory(prefix="vitsmith-npm-") as place:
-        command = [npm, "pack", PACKAGE, "--pack-destination", place, "--ignore-scripts", "--loglevel=error"]
+    with scratch("npm") as place:
+        command = [npm, "pack", PACKAGE, "--pack-destination", str(place), "--ignore-scripts", "--loglevel=error"]
         try:
             done = subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=NPM_SECONDS)
         except (OSError, subprocess.TimeoutExpired) as error:
             raise DownloadError(f"npm could not fetch {PACKAGE} ({error}); {way}") from None
-        found = Path(place) / ARCHIVE
+        found = place / ARCHIVE
         if done.returncode or not found.is_file():
             reason = next((line for line in done.stderr.splitlines() if line.strip()), f"exit {done.returncode}")
             raise DownloadError(f"npm could not fetch {PACKAGE} ({reason.strip()}); {way}")

@@ -20,7 +20,7 @@ from vitsmith.errors import ImageError, MissingPackageError
 from vitsmith.evaluate.calibration import log_probabilities
 from vitsmith.evaluate.evaluation import Evaluation
 from vitsmith.evaluate.scores import Scores, score_logits
-from vitsmith.files import replacing, write_text
+from vitsmith.files import optional, replacing, write_text
 from vitsmith.models.build import count_parameters
 from vitsmith.report.figure import png
 from vitsmith.report.page import Command, Headline, Report, Sample, Section, Table, render
@@ -95,9 +95,10 @@ def write_report(trained: Trained, splits: Splits, folder: Path) -> Path:
         adapted=trained.report,
         parameters=count_parameters(trained.bundle.model),
     )
-    write_plots(run, folder)
     page = folder / "report.html"
     write_text(page, render(make_training_report(run)))
+    with optional("the plots beside the report"):
+        write_plots(run, folder)
     return page
 
 

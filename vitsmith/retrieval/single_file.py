@@ -43,6 +43,20 @@ def check_format(path: Path) -> None:
         _pyarrow()
 
 
+def is_embeddings(path: Path) -> bool:
+    """Whether a file is of a kind that `write_single_file` makes; of the ids beside an .npy, whether that is there."""
+    if path.suffix.lower() == ".npz":
+        try:
+            with zipfile.ZipFile(path) as archive:
+                return {"embeddings.npy", "ids.npy"} <= set(archive.namelist())
+        except (OSError, zipfile.BadZipFile):
+            return False
+    if path.suffix.lower() == ".txt":
+        return path.with_suffix(".npy").exists()
+    with path.open("rb") as file:
+        return file.read(6).startswith((b"PAR1", b"\x93NUMPY"))
+
+
 def sidecar(path: Path) -> Path:
     """Where the ids of a `.npy` are."""
     return path.with_suffix(".txt")

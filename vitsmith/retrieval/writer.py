@@ -6,21 +6,23 @@ Vectors are written part by part, each whole or not at all, and index.json names
 from __future__ import annotations
 
 import hashlib
-import os
+import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import Any, Self
 
 import numpy as np
 
 from vitsmith.errors import InputError, OutputError
-from vitsmith.files import replacing, sha256
+from vitsmith.files import explained, replacing, sha256
 from vitsmith.json_text import to_json
+from vitsmith.locks import HeldError, Lock
 from vitsmith.retrieval.changes import Seen
 from vitsmith.retrieval.index import (
+    DESCRIPTION,
     FORMAT,
     LONGEST,
     Description,
@@ -39,11 +41,6 @@ from vitsmith.retrieval.index import (
     write_description,
 )
 from vitsmith.stream import Failure
-
-try:
-    import fcntl
-except ImportError:  # Windows, where two processes on one folder are not told apart
-    fcntl = None  # type: ignore[assignment]
 
 PART_ROWS = 16_384
 PART_SECONDS = 60.0
@@ -71,7 +68,7 @@ class IndexWriter:
         """
         self.folder = folder
         self._part_rows, self._part_seconds = part_rows, part_seconds
-        _check_folder(folder)
+        check_folder(folder)
         self._lock = _lock(folder)
         try:
             if is_index(folder):
@@ -81,7 +78,7 @@ class IndexWriter:
                 write_description(folder, self.description)
             self._clean()
         except BaseException:
-            self._lock.close()
+            self._lock.release()
             raise
         self._retried = False
         self._begin_part()
@@ -96,25 +93,14 @@ class IndexWriter:
             if not isinstance(error, InputError):  # a full disk, or vectors that are refused: do not try once more
                 self.commit()
         finally:
-            self._lock.close()
+            self._lock.release()
 
     def done_of(self, names: Sequence[str]) -> int:
         """How many of the inputs are in the index already: the first ones of `names`.
 
         Raises InputError unless these are the same as before, in the same order; there may be more behind them.
         """
-        at = 0
-        for number, part in enumerate(self.description.parts):
-            if part.retried:
-                continue
-            if _hash_names(names[at : at + part.inputs]) != part.names:
-                raise InputError(
-                    f"{self.folder} holds {self.description.inputs:,} inputs, and these are not the same ones in the "
-                    f"same order (they differ among {at + 1:,} to {at + part.inputs:,}, part {number}): give the same "
-                    "list, or a longer one that begins with it, or choose another --out"
-                )
-            at += part.inputs
-        return at
+        return inputs_done(self.folder, self.description, names)
 
     def reopen(self) -> None:
         """Says in index.json that more is to come, so that nobody takes it for whole."""
@@ -200,9 +186,36 @@ class IndexWriter:
         """Removes what a killed process left: half-written files, and whole ones that index.json does not name."""
         known = {name for part in self.description.parts for name in part.files}
         for path in self.folder.iterdir():
-            half_written = path.name.startswith(".") and path.name.endswith(".partial")
+            half_written = path.name.startswith(".") and path.name.endswith(".partial") and path.is_file()
             if half_written or (path.name.startswith("part-") and path.name not in known):
                 path.unlink(missing_ok=True)
+
+
+def inputs_done(folder: Path, description: Description, names: Sequence[str]) -> int:
+    """How many of `names` are in an index already. Raises InputError unless these begin with what it holds."""
+    at = 0
+    for number, part in enumerate(description.parts):
+        if part.retried:
+            continue
+        if _hash_names(names[at : at + part.inputs]) != part.names:
+            raise InputError(
+                f"{folder} holds {description.inputs:,} inputs, and these are not the same ones in the same order "
+                f"(they differ among {at + 1:,} to {at + part.inputs:,}, part {number}): give the same list, or a "
+                "longer one that begins with it, or choose another --out"
+            )
+        at += part.inputs
+    return at
+
+
+def remove_index(folder: Path) -> None:
+    """Removes an index, index.json last: until then it says what was there. Raises OutputError while it is written."""
+    _lock(folder).release()
+    with explained(folder):
+        for path in folder.iterdir():
+            if path.name != DESCRIPTION:
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        (folder / DESCRIPTION).unlink(missing_ok=True)
+        folder.rmdir()
 
 
 def _continued(folder: Path, space: Space) -> Description:
@@ -221,7 +234,8 @@ def _continued(folder: Path, space: Space) -> Description:
     return description
 
 
-def _check_folder(folder: Path) -> None:
+def check_folder(folder: Path) -> None:
+    """Raises OutputError for a file, and for a folder of other things than an index."""
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder} is a file; choose another output folder")
     if folder.is_dir() and not is_index(folder):
@@ -230,24 +244,16 @@ def _check_folder(folder: Path) -> None:
             raise OutputError(f"{folder} holds files that are no index ({foreign[0]}); choose another output folder")
 
 
-def _lock(folder: Path) -> IO[bytes]:
-    """Locks the folder until the handle is closed or the process ends, however it ends. Raises InputError."""
-    try:
+def _lock(folder: Path) -> Lock:
+    """Locks the folder until it is let go or the process ends, however it ends. Raises InputError."""
+    with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        handle = (folder / LOCK).open("ab")
-    except OSError as error:
-        raise OutputError(f"cannot write {folder}: {error.strerror}; choose another place") from error
-    if fcntl is not None:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            handle.close()
+            return Lock.take(folder / LOCK)
+        except HeldError as held:
             raise InputError(
-                f"{folder} is being written by another process: wait for it, or choose another --out"
+                f"{folder} is being written by another process: wait for it, or choose another --out ({held})"
             ) from None
-        except OSError:  # a file system without locks
-            pass
-    return handle
 
 
 def _check_vectors(vectors: Array, ids: Sequence[str]) -> None:
@@ -263,20 +269,11 @@ def _check_vectors(vectors: Array, ids: Sequence[str]) -> None:
 def _write_vectors(path: Path, vectors: Array) -> None:
     with replacing(path) as partial, partial.open("wb") as file:
         np.save(file, vectors, allow_pickle=False)
-        _flush(file)
 
 
 def _write_lines(path: Path, values: Iterable[Any]) -> None:
     with replacing(path) as partial, partial.open("wb") as file:
         file.writelines(to_json(value, ascii_only=True).encode("ascii") + b"\n" for value in values)
-        _flush(file)
-
-
-def _flush(file: IO[bytes]) -> None:
-    """Onto the disk itself, so that index.json never names what a power cut has taken."""
-    file.flush()
-    with suppress(OSError):
-        os.fsync(file.fileno())
 
 
 def _hash_names(names: Sequence[str]) -> str:

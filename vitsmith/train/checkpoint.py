@@ -10,7 +10,6 @@ moment leaves the checkpoints before it usable.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -82,10 +81,7 @@ class CheckpointWriter:
                 save_file(tensors, partial / TENSORS)
                 described = facts | {"step": step, "sha256": sha256(partial / TENSORS)}
                 (partial / FACTS).write_text(to_json(described, indent=2, ascii_only=True) + "\n", encoding="utf-8")
-                for name in (TENSORS, FACTS):
-                    _flush(partial / name)
-            _flush(self.folder)
-        except (SafetensorError, OutputError, OSError) as error:  # safetensors has its own error for a full disk
+        except OutputError as error:
             raise OutputError(
                 f"the checkpoint of step {step} could not be written: {error}; checkpoints written before it "
                 "are intact: free some space and go on with --resume"
@@ -130,12 +126,3 @@ def _complete(folder: Path) -> list[Path]:
 def step_of(folder: Path) -> int:
     """The number of updates in a checkpoint's name."""
     return int(folder.name.removeprefix("step-"))
-
-
-def _flush(path: Path) -> None:
-    """Onto the disk itself, so that a power cut cannot leave a name without its contents."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

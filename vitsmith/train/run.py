@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from vitsmith.errors import ConfigError
 from vitsmith.models.build import ImageModel, build
 from vitsmith.models.configure import parse_config
 from vitsmith.names import look_alikes
-from vitsmith.runs import Run
+from vitsmith.runs import Run, write_or_rescue
 from vitsmith.specs import ImageSpec
 from vitsmith.train.baseline import Baseline, measure_baseline
 from vitsmith.train.checkpoint import Checkpoint, CheckpointWriter, read_latest
@@ -199,7 +200,7 @@ def _carry_out(
         bundle = make_bundle(learner.whole_model(), beginning.images, recipe, splits, result)
         bundle = bundle.with_split(recorded.record)
         if run is not None and writer is not None:
-            bundle = write_bundle(bundle, run.folder / "model")
+            bundle = write_or_rescue(run.folder / "model", partial(write_bundle, bundle))
             writer.remove()
             forget_kept(run)
         devices.wait()

@@ -23,8 +23,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from vitsmith.data.split_record import SPLIT, write_split
 from vitsmith.errors import BundleError, OutputError
-from vitsmith.files import replacing_folder, sha256, write_text
+from vitsmith.files import check_writable, explained, optional, replacing_folder, sha256, write_text
 from vitsmith.json_text import read_json, to_json
+from vitsmith.locks import Lock
 from vitsmith.models.build import Model, build
 from vitsmith.models.config import LiTConfig, ModelConfig, show_size
 from vitsmith.models.isolation import isolated
@@ -44,10 +45,13 @@ from vitsmith.weights.bundle import Bundle, Program, vocabulary_suffix
 from vitsmith.weights.card import model_card
 from vitsmith.weights.fill import require_finite_model
 from vitsmith.weights.golden import read_golden, write_golden
+from vitsmith.workspace import mend
 
 FORMAT = 1
 _FLOATS = ("F64", "F32", "F16", "BF16")
 DESCRIPTION, GOLDEN, CARD, WEIGHTS = "bundle.json", "golden.safetensors", "README.md", "model.safetensors"
+LOCK = ".lock"
+"""There while a process records measurements."""
 
 
 class Description(BaseModel):
@@ -76,7 +80,13 @@ class Description(BaseModel):
 
 def is_bundle(path: str | os.PathLike[str]) -> bool:
     """Whether `path` is a folder with a bundle.json."""
-    return (Path(path) / DESCRIPTION).is_file()
+    place = Path(path)
+    try:
+        if not place.exists():
+            mend(place)
+        return (place / DESCRIPTION).is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
 
 
 def write_bundle(
@@ -96,11 +106,12 @@ def write_bundle(
             (partial / f"tokenizer{vocabulary_suffix(bundle.text)}").write_bytes(bundle.vocabulary)
         if bundle.golden is not None:
             write_golden(bundle.golden, partial / GOLDEN)
-        (partial / CARD).write_text(model_card(bundle), encoding="utf-8")
-        files = {name: sha256(partial / name) for name in _files(partial) if name != CARD}
+        files = {name: sha256(partial / name) for name in _files(partial)}
         if (record := bundle.split) is not None:
             write_split(record, partial / SPLIT)  # not among `files`: who deletes it still has a whole bundle
-        (partial / DESCRIPTION).write_text(_describe(bundle, files), encoding="utf-8")
+        write_text(partial / DESCRIPTION, _describe(bundle, files), durable=False)  # as all that is in there, later
+        with optional(f"the model card of {folder}"):
+            write_text(partial / CARD, model_card(bundle), durable=False)
     return read_bundle(folder, verify=False)
 
 
@@ -169,13 +180,24 @@ def _read_vocabulary(folder: Path, description: Description) -> bytes | None:
 
 
 def record_measurements(bundle: Bundle, measurements: Sequence[Measurement]) -> None:
-    """Adds measurements to the bundle on disk: its bundle.json and model card are replaced. Raises BundleError."""
-    if bundle.folder is None:
+    """Adds measurements to the bundle on disk: its bundle.json and model card are replaced.
+
+    Several processes may do so at once: each waits for the others, and nothing is lost. Raises BundleError, and
+    OutputError for a folder that cannot be written.
+    """
+    folder = bundle.folder
+    if folder is None:
         raise BundleError(f"{bundle.where} is not a bundle on disk, so nothing can be recorded in it; save it first")
-    measured = read_bundle(bundle.folder, verify=False).measured(*measurements)  # nothing else of what is in memory
-    files = _read_description(bundle.folder).files
-    write_text(bundle.folder / CARD, model_card(measured))
-    write_text(bundle.folder / DESCRIPTION, _describe(measured, files))
+    with explained(folder / DESCRIPTION), Lock.take(folder / LOCK, wait=True):
+        measured = read_bundle(folder, verify=False).measured(*measurements)  # nothing else of what is in memory
+        write_text(folder / DESCRIPTION, _describe(measured, _read_description(folder).files))
+        with optional(f"the model card of {folder}"):
+            write_text(folder / CARD, model_card(measured))
+
+
+def check_recordable(folder: str | os.PathLike[str]) -> None:
+    """Raises OutputError, before anything is measured, when nothing could be recorded in a bundle's folder."""
+    check_writable(Path(folder) / DESCRIPTION)
 
 
 @isolated()

@@ -127,10 +127,10 @@ def save(
             )
         target = Path(path)
         target = target if target.suffix.lower() == ".npz" else target.with_name(target.name + ".npz")
-        save_npz(bundle.model, target)
         if bundle.text is not None and bundle.vocabulary is not None:
             with replacing(target.with_suffix(vocabulary_suffix(bundle.text))) as partial:
                 partial.write_bytes(bundle.vocabulary)
+        save_npz(bundle.model, target)  # last, so that it is never there without its vocabulary
         return None
     if format != "bundle":
         raise UnknownNameError("format", format, ("bundle", "npz"))

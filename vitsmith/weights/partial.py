@@ -16,12 +16,8 @@ from typing import IO
 
 from pydantic import ValidationError
 
+from vitsmith.locks import is_at, lock
 from vitsmith.specs import Frozen
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
 
 class Version(Frozen):
@@ -81,19 +77,19 @@ class Partial:
 def claim(target: Path, *, talk: bool = False) -> Iterator[Partial]:
     """The partial file of `target`, for this process alone; waits (and says so, to talk) while another one has it.
 
-    Where files cannot be locked (Windows, some cluster file systems) it is one of this process's own, not kept.
+    Where files cannot be locked (some cluster file systems) it is one of this process's own, not kept.
     """
     shared = Partial(target.with_name(target.name + ".part"))
     while True:
         with shared.path.open("ab") as handle:
             if not _lock(handle, target.name, talk=talk):
                 break
-            if not _is_at(handle, shared.path):
+            if not is_at(handle, shared.path):
                 continue  # who had the lock has finished that file: the name is free for a new one
             try:
                 yield shared
             finally:
-                if _is_at(handle, shared.path) and not shared.size:
+                if is_at(handle, shared.path) and not shared.size:
                     shared.discard()
             return
     with suppress(OSError):
@@ -109,21 +105,9 @@ def claim(target: Path, *, talk: bool = False) -> Iterator[Partial]:
 
 def _lock(handle: IO[bytes], name: str, *, talk: bool) -> bool:
     """Whether the file is locked for us, after waiting for it; False where there are no locks."""
-    if fcntl is None:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    ours = lock(handle)
+    if ours is False:
         if talk:
             print(f"waiting for another process that is downloading {name}", file=sys.stderr)
-        fcntl.flock(handle, fcntl.LOCK_EX)
-    except OSError:  # Lustre without the flock option, some network file systems
-        return False
-    return True
-
-
-def _is_at(handle: IO[bytes], path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(handle.fileno()), path.stat())
-    except FileNotFoundError:
-        return False
+        ours = lock(handle, wait=True)
+    return bool(ours)

@@ -55,7 +55,7 @@ def class_embeddings(
         )
     if cache:
         try:
-            with replacing(path) as partial, partial.open("wb") as file:
+            with replacing(path, durable=False) as partial, partial.open("wb") as file:
                 np.save(file, embeddings)
         except OutputError as error:
             on_remark(f"label embeddings were not kept for the next time: {error}")

@@ -10,6 +10,7 @@ Every process computes every so many-th part and sees the files of all, so the f
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from contextlib import closing
@@ -160,12 +161,11 @@ class EmbeddingStore:
 
     def _join(self, whole: Path, parts: Path, count: int) -> None:
         """One file of all parts: a process may have only so many open."""
-        with replacing(whole) as partial:
-            joined = np.lib.format.open_memmap(partial, "w+", self._kept, (count, self._width))
-            for number, at in enumerate(range(0, count, PART)):
-                joined[at : at + PART] = np.load(_part(parts, number))
-            joined.flush()
-            del joined
+        header = {"descr": np.lib.format.dtype_to_descr(self._kept), "fortran_order": False}
+        with replacing(whole) as partial, partial.open("wb") as file:  # no memory map: on a full disk it is deadly
+            np.lib.format.write_array_header_1_0(file, header | {"shape": (count, self._width)})
+            for number in range(math.ceil(count / PART)):
+                file.write(np.load(_part(parts, number)).astype(self._kept, copy=False).tobytes())
         shutil.rmtree(parts)
 
 

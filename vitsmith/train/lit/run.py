@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from vitsmith.errors import ConfigError
 from vitsmith.files import replacing
 from vitsmith.models.config import LiTConfig
 from vitsmith.models.configure import parse_config
-from vitsmith.runs import Run
+from vitsmith.runs import Run, write_or_rescue
 from vitsmith.specs import TextSpec
 from vitsmith.train.checkpoint import Checkpoint, CheckpointWriter, latest_step, read_latest
 from vitsmith.train.devices import Devices, check_even, check_same_data, find_devices
@@ -150,8 +151,8 @@ def _begin(course: Course) -> LitTrained:
     found = find_vocabulary(course.recipe.text, course.pairs.train.classes) if devices.main else None
     towers = start(course.recipe, devices.gather(found)[0])
     if course.run is not None:
-        with replacing(_vocabulary_file(course.folder, towers.text)) as partial:
-            partial.write_bytes(towers.vocabulary)
+        with replacing(_vocabulary_file(course.folder, towers.text)) as path:
+            path.write_bytes(towers.vocabulary)
     if towers.told:
         course.tell(towers.told)
     return _carry_out(course, towers, None)
@@ -200,7 +201,7 @@ def _carry_out(course: Course, towers: Towers, checkpoint: Checkpoint | None) ->
             ).go(past)
         bundle = make_lit_bundle(towers, recipe, course.pairs.val, result).with_split(recorded.record)
         if run is not None and writer is not None:
-            bundle = write_bundle(bundle, run.folder / "model")
+            bundle = write_or_rescue(run.folder / "model", partial(write_bundle, bundle))
             writer.remove()
             forget_kept(run)
             if not recipe.image.store:

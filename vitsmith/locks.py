@@ -1,0 +1,123 @@
+"""Lock files: one process at a time, and the system lets go when that process ends, however it ends.
+
+POSIX has flock, Windows msvcrt.locking. Some network file systems have neither; there nobody is kept out.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shlex
+import socket
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+_POLL_SECONDS = 0.05
+_FAR = 1 << 30  # Windows locks bytes against reading too, so the locked one lies behind what a lock file says
+
+
+def _module(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        return None
+
+
+_fcntl, _msvcrt = _module("fcntl"), _module("msvcrt")
+
+
+class HeldError(Exception):
+    """Another process has the lock; the text says which, as far as is known."""
+
+
+class Lock:
+    """A lock file that this process holds until `release`, or until it ends."""
+
+    def __init__(self, path: Path, handle: IO[bytes]) -> None:
+        self._path, self._handle = path, handle
+
+    @classmethod
+    def take(cls, path: Path, *, wait: bool = False) -> Self:
+        """Makes the file and locks it; waits for whoever has it, or else raises HeldError. Raises OSError."""
+        while True:
+            handle = path.open("a+b")
+            try:
+                if lock(handle, wait=wait) is False:
+                    raise HeldError(_holder(handle))
+                if is_at(handle, path):  # else who had it has removed it: another process may have a new one
+                    handle.truncate(0)
+                    handle.write(_self_description().encode("utf-8", "backslashreplace"))
+                    handle.flush()
+                    return cls(path, handle)
+            except BaseException:
+                handle.close()
+                raise
+            handle.close()
+
+    def moved(self, path: Path) -> None:
+        """The folder that the file is in has another name now."""
+        self._path = path
+
+    def release(self, *, remove: bool = True) -> None:
+        """Removes the file unless it is to stay, and lets go. Does nothing the second time."""
+        if self._handle.closed:
+            return
+        if remove and _msvcrt is None:  # before anybody else can have it
+            with suppress(OSError):
+                self._path.unlink()
+        self._handle.close()
+        if remove and _msvcrt is not None:  # where no open file can be removed: neither ours nor another's
+            with suppress(OSError):
+                self._path.unlink()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+def lock(handle: IO[bytes], *, wait: bool = False) -> bool | None:
+    """Locks an open file until it is closed. True: it is ours; False: another process has it; None: no locks here."""
+    if _fcntl is None and _msvcrt is None:
+        return None
+    while True:
+        try:
+            if _fcntl is not None:
+                _fcntl.flock(handle, _fcntl.LOCK_EX | (0 if wait else _fcntl.LOCK_NB))
+            else:
+                handle.seek(_FAR)
+                _msvcrt.locking(handle.fileno(), _msvcrt.LK_NBLCK, 1)
+                handle.seek(0)
+            return True
+        except (BlockingIOError, PermissionError):
+            if not wait:
+                return False
+            time.sleep(_POLL_SECONDS)
+        except OSError:  # Lustre without the flock option, some network file systems
+            return None
+
+
+def is_at(handle: IO[bytes], path: Path) -> bool:
+    """Whether an open file is the one that `path` names."""
+    try:
+        return os.path.samestat(os.fstat(handle.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _self_description() -> str:
+    return f"process {os.getpid()} on {socket.gethostname()} ({shlex.join(['vitsmith', *sys.argv[1:]])[:200]})"
+
+
+def _holder(handle: IO[bytes]) -> str:
+    with suppress(OSError):
+        handle.seek(0)
+        return " ".join(handle.read(1000).decode("utf-8", "replace").split()) or "another process"
+    return "another process"
