@@ -134,12 +134,12 @@ def test_pipes_sockets_devices_links_and_folders_are_called_what_they_are(tmp_pa
         finally:
             place.unlink()
     for name, part in [
-        ("pipe.jpg", "it is a named pipe (FIFO), not a file"),
+        ("pipe.jpg", "cannot be read (it is a named pipe (FIFO), not a file); give an image file"),
         ("folder.jpg", "is a folder; give one image file"),
         ("dangling.jpg", "it is a link to a file that does not exist"),
         ("loop.jpg", "symbolic links"),
         ("zero.jpg", "it is a device, not a file"),
-        ("x" * 300 + ".jpg", "too long"),
+        ("x" * 300 + ".jpg", "cannot be read (File name too long); check the path"),
         ("a\0.jpg", "no file has such a name"),
         ("\udcff.jpg", "No such file"),
     ]:

@@ -54,6 +54,19 @@ def test_folders_of_any_usual_name_are_splits(tmp_path, train, held) -> None:
     assert len(open_labelled(str(tmp_path), held)[0]) == 4
 
 
+@pytest.mark.parametrize("names", [("train2017", "val2017"), ("seg_train", "seg_val"), ("my-train-set", "dev_1")])
+def test_folders_with_a_split_in_their_names_are_splits_when_all_hold_classes(tmp_path, names) -> None:
+    for name in names:
+        draw(tmp_path / name, TWO)
+    assert parts_of(tmp_path) == {"train": 4, "val": 4}
+    draw(tmp_path / "classes", {"bullet train": 2, "test tube": 2, "valid passport": 1})
+    assert parts_of(tmp_path / "classes") == {"": 5}
+    draw(tmp_path / "mixed" / names[0], TWO)
+    draw(tmp_path / "mixed" / names[1], TWO)
+    draw(tmp_path / "mixed" / "trian", TWO)
+    assert "has 'trian' beside the splits" in refusal(tmp_path / "mixed")
+
+
 @pytest.mark.parametrize("kind", ["table", "jsonl", "shards", "folders of shards"])
 def test_tables_and_shards_know_the_same_names(tmp_path, kind) -> None:
     from tests.test_shards import write_shards

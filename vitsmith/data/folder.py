@@ -22,7 +22,7 @@ import numpy as np
 from vitsmith.data.image_files import check_links, count_loose, holds_images, list_images, subfolders
 from vitsmith.data.images import IMAGE_SUFFIXES
 from vitsmith.data.samples import Samples, Source, list_classes
-from vitsmith.data.splits import list_names, split_of
+from vitsmith.data.splits import list_names, split_of, split_words
 from vitsmith.errors import DatasetError
 from vitsmith.names import normal, repeated_names
 
@@ -90,7 +90,7 @@ class _Splits(NamedTuple):
 
 def _find_splits(folder: Path, inside: Sequence[Path]) -> _Splits | None:
     """The folders that are splits; None when all of them are classes. Raises DatasetError when that is not clear."""
-    named = [place for place in inside if split_of(place.name)]
+    named = [place for place in inside if split_of(place.name)] or _named_by_a_word(inside)
     divided = [place for place in named if _holds_class_folders(place)]
     flat = [place for place in named if place not in divided and count_loose(place)]
     with_images = [place for place in inside if place not in named and holds_images(place)] if named else []
@@ -110,7 +110,7 @@ def _find_splits(folder: Path, inside: Sequence[Path]) -> _Splits | None:
 def _check_company(folder: Path, divided: Sequence[Path], others: Sequence[Path]) -> None:
     """Refuses folders with images beside splits, when they may be splits of another name or classes."""
     deep = [place for place in others if _holds_class_folders(place)]
-    if len({split_of(place.name) for place in divided}) > 1 and deep:
+    if len({_split(place) for place in divided}) > 1 and deep:
         raise DatasetError(
             f"{folder} has {_names(deep)} beside the splits {_names(divided)}, with class folders too: "
             "rename what is a split (train, val, test), and move away what is none"
@@ -126,15 +126,15 @@ def _check_company(folder: Path, divided: Sequence[Path], others: Sequence[Path]
 def _as_splits(
     folder: Path, named: Sequence[Path], divided: Sequence[Path], flat: Sequence[Path], others: Sequence[Path]
 ) -> _Splits:
-    for split in dict.fromkeys(split_of(place.name) for place in named):
-        same = [place for place in named if split_of(place.name) == split]
+    for split in dict.fromkeys(_split(place) for place in named):
+        same = [place for place in named if _split(place) == split]
         if len(same) > 1:
             raise DatasetError(
                 f"{folder} has {_names(same)}, which are names for one split ({split}): join, rename or remove one"
             )
     left_out = []
     for place in named:
-        if place in flat and split_of(place.name) != "test":
+        if place in flat and _split(place) != "test":
             raise DatasetError(
                 f"{place} holds images but no class folders, as the other splits do: put the images of each class into "
                 "a folder of its own"
@@ -145,7 +145,23 @@ def _as_splits(
             left_out.append(f"{place} has no class folders, so its images have no labels: it is left out")
     if others:
         left_out.append(f"passed over, as beside splits it is none: {', '.join(str(place) for place in others)}")
-    return _Splits({split_of(place.name): place for place in divided}, tuple(left_out))
+    return _Splits({_split(place): place for place in divided}, tuple(left_out))
+
+
+def _named_by_a_word(inside: Sequence[Path]) -> list[Path]:
+    """Folders called 'seg_train' and 'seg_test', or 'train2017' and 'val2017': several splits, with class folders all.
+
+    A class may have such a word in its name too: 'bullet train'.
+    """
+    named = [place for place in inside if _split(place)]
+    several = len({_split(place) for place in named}) > 1
+    return named if several and all(map(_holds_class_folders, named)) else []
+
+
+def _split(place: Path) -> str:
+    """What a folder's name means, or one word of it."""
+    words = {split_of(word) for word in split_words(place.name)}
+    return split_of(place.name) or (words.pop() if len(words) == 1 else "")
 
 
 def _check_depth(folder: Path, classes: Sequence[Path]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vitsmith.errors import ImageError
-from vitsmith.regular_files import read_regular
+from vitsmith.regular_files import NotRegularError, read_regular
 
 ImageSource = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | NDArray[np.generic] | Image.Image
 
@@ -72,13 +71,14 @@ def _read_path(path: str) -> bytes:
             return _read_path(home)
         raise _unreadable(error) from error
     except OSError as error:
-        if Path(path).is_dir():
+        if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises for a name that is too long
             raise ImageError("is a folder; give one image file") from error
         raise _unreadable(error) from error
 
 
 def _unreadable(error: OSError) -> ImageError:
-    return ImageError(f"cannot be read ({error.strerror}); check the path and its permissions")
+    remedy = "give an image file" if isinstance(error, NotRegularError) else "check the path and its permissions"
+    return ImageError(f"cannot be read ({error.strerror}); {remedy}")
 
 
 def _read_file(file: Any) -> bytes:
