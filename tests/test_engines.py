@@ -529,7 +529,7 @@ def test_a_program_that_kills_its_process_is_refused_and_that_is_remembered(
             open_engine(onnx, "openvino")
         with pytest.raises(InputError, match=r"SIGFPE: export the model with --to onnx and use that"):
             open_engine(programs("vit-token")["openvino"])
-    monkeypatch.setattr(probing.subprocess, "run", None)  # nothing is tried again
+    monkeypatch.setattr(probing, "run_child", None)  # nothing is tried again
     with pytest.raises(InputError, match=problem + r" \(remembered in .*cache/engines/.*\.json\)"):
         open_engine(onnx, "openvino")
 

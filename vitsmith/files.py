@@ -18,6 +18,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from vitsmith.errors import OutputError, VitsmithError
+from vitsmith.escapes import visible
 from vitsmith.locks import HeldError
 from vitsmith.regular_files import why_not_regular
 from vitsmith.workspace import Workspace
@@ -142,7 +143,7 @@ def optional(what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # whatever a library that draws throws
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        reason = visible(" ".join(str(error).split()))[:300] or type(error).__name__
         with suppress(Exception):
             if sys.stderr is not None:
                 print(f"{what} could not be made ({reason}); everything else is written", file=sys.stderr, flush=True)

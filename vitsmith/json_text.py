@@ -1,4 +1,4 @@
-"""JSON: read strictly, and whatever is wrong with it told in one line; written without NaN.
+"""JSON: read strictly, and whatever is wrong with it told in one line; written without NaN, safe in any place.
 
 Python's own reader takes `NaN`, keeps the last of two equal keys in silence, and ends in a RecursionError for text that
 is nested deeply.
@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from vitsmith.errors import NOT_FINITE, InputError, NotFiniteError
+from vitsmith.escapes import UNSEEN
 from vitsmith.regular_files import read_regular
 
 DEEPEST = 100
@@ -69,14 +70,21 @@ def parse_json(
 
 
 def to_json(value: Any, *, indent: int | None = None, ascii_only: bool = False, sort_keys: bool = False) -> str:
-    """JSON text of plain data. Raises NotFiniteError, saying where, for NaN and infinity: JSON has neither."""
+    """JSON text of plain data, in which every character is seen: the others are `\\u` escapes.
+
+    A byte of a file name that is no UTF-8 is written as its surrogate: `os.fsencode(json.loads(text))` is the name.
+    Raises NotFiniteError, saying where, for NaN and infinity: JSON has neither.
+    """
     try:
-        return json.dumps(value, indent=indent, ensure_ascii=ascii_only, sort_keys=sort_keys, allow_nan=False)
+        text = json.dumps(value, indent=indent, ensure_ascii=ascii_only, sort_keys=sort_keys, allow_nan=False)
     except ValueError as problem:
         if "Circular" in str(problem):
             raise
         place = _place_not_finite(value)
         raise NotFiniteError(f"{place} is {NOT_FINITE}, which JSON cannot hold: nothing was written") from None
+    if text.isascii():
+        return text
+    return UNSEEN.sub(lambda found: found[0] if found[0] == "\n" else json.dumps(found[0])[1:-1], text)
 
 
 def with_nulls(value: Any) -> Any:

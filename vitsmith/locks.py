@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import importlib
 import os
-import shlex
 import socket
-import sys
 import time
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
+
+from vitsmith.escapes import shortened, typed_command
 
 _POLL_SECONDS = 0.05
 _FAR = 1 << 30  # Windows locks bytes against reading too, so the locked one lies behind what a lock file says
@@ -113,7 +113,7 @@ def is_at(handle: IO[bytes], path: Path) -> bool:
 
 
 def _self_description() -> str:
-    return f"process {os.getpid()} on {socket.gethostname()} ({shlex.join(['vitsmith', *sys.argv[1:]])[:200]})"
+    return f"process {os.getpid()} on {socket.gethostname()} ({shortened(typed_command(), 200)})"
 
 
 def _holder(handle: IO[bytes]) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import BinaryIO
 
 PathLike = str | bytes | os.PathLike[str]
@@ -46,6 +48,22 @@ def open_regular(path: PathLike) -> BinaryIO:
     except BaseException:
         os.close(handle)
         raise
+
+
+@contextmanager
+def utf8_path(path: str | os.PathLike[str]) -> Iterator[str]:
+    """A path of an existing file for libraries that take none but in UTF-8; it may be opened while this lasts.
+
+    Only Linux has other names, and there a file that is open has a name of its own in /proc.
+    """
+    name = os.fspath(path)
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        with open_regular(name) as file:
+            yield f"/proc/self/fd/{file.fileno()}"
+    else:
+        yield name
 
 
 def why_not_regular(path: PathLike) -> str:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
-import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -18,6 +16,7 @@ from types import TracebackType
 from typing import IO, Any, Self, TypeVar
 
 from vitsmith.errors import InputError, OutputError
+from vitsmith.escapes import typed_command
 from vitsmith.files import (
     check_writable,
     claimed,
@@ -237,7 +236,7 @@ class Run:
         with explained(command):
             if command.exists():
                 earlier = command.read_text(encoding="utf-8", errors="replace")
-        write_text(command, earlier + shlex.join(["vitsmith", *sys.argv[1:]]) + "\n")
+        write_text(command, earlier + typed_command() + "\n")
 
     def __enter__(self) -> Self:
         return self

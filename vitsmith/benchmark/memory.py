@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from vitsmith.children import run_child
 from vitsmith.json_text import to_json
 
 COMMAND = (sys.executable, "-m", "vitsmith.benchmark.memory")
@@ -65,17 +66,14 @@ def measure_memory(task: Task, command: Sequence[str] = COMMAND) -> dict[int, Me
     home = str(Path(vitsmith.__file__).parent.parent)
     places = [home, *filter(None, [os.environ.get("PYTHONPATH")])]
     try:
-        done = subprocess.run(
+        done = run_child(
             [*command, to_json(asdict(task))],
-            capture_output=True,
-            text=True,
-            timeout=LONGEST,
+            seconds=LONGEST,
             env=os.environ | {"PYTHONPATH": os.pathsep.join(places)},
-            check=False,
         )
         output, ended = done.stdout, _ended(done.returncode, done.stderr)
     except subprocess.TimeoutExpired as late:
-        output, ended = _text(late.stdout), f"did not finish within {LONGEST} seconds"
+        output, ended = late.output or "", f"did not finish within {LONGEST} seconds"
     found: dict[int, Memory | Died] = {}
     for answer in _answers(output):
         if "error" in answer:
@@ -92,10 +90,6 @@ def _ended(code: int, complaints: str) -> str:
         return f"its process died with {signal.Signals(-code).name}"
     last = (complaints.strip().splitlines() or ["without a word"])[-1]
     return f"its process ended with exit code {code} ({last[:200]})"
-
-
-def _text(output: Any) -> str:
-    return output.decode(errors="replace") if isinstance(output, bytes) else output or ""
 
 
 def _answers(output: str) -> Iterator[dict[str, Any]]:

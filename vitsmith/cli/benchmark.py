@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vitsmith.cli.checkpoint import ImageSizeOption, open_model
-from vitsmith.cli.output import JsonOption, print_json, print_table, progress, say
+from vitsmith.cli.output import JsonOption, print_json, print_line, print_table, progress, say
 from vitsmith.cli.places import ForceOption, OutOption
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ def _print(result: Benchmark) -> None:
     right = [name for name in columns if name not in words]
     print_table(columns, [[cells[name] for name in columns] for cells in filled], right=right)
     for number, reason in enumerate(reasons, start=1):
-        typer.echo(f"({number}) {reason}")
+        print_line(f"({number}) {reason}")
     if result.reports:
         _print_reports(result, several)
     for remark in result.remarks:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from enum import StrEnum
@@ -17,6 +16,7 @@ from vitsmith.cli.engine import EngineOption, PrecisionOption, tell_choice
 from vitsmith.cli.images import expand
 from vitsmith.cli.output import JsonOption, print_facts, print_json, progress, say
 from vitsmith.cli.places import ForceOption
+from vitsmith.cli.streams import read_standard_input
 from vitsmith.cli.zeroshot import VocabularyOption
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ def read_texts(file: str) -> list[str]:
 
     where = "standard input" if file == "-" else file
     try:
-        data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        data = read_standard_input() if file == "-" else Path(file).read_bytes()
     except OSError as error:
         raise InputError(f"cannot read {file}: {error.strerror}; check the path and its permissions") from error
     found = [line.strip() for line in split_lines(decode_text(data, where)) if line.strip()]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vitsmith.cli.output import say
+from vitsmith.cli.streams import read_standard_input
 
 SkipOption = Annotated[
     float,
@@ -107,7 +107,7 @@ def _standard_input() -> Iterator[ImageSource]:
     from vitsmith.data.label_file import split_lines
     from vitsmith.errors import InputError
 
-    data = sys.stdin.buffer.read()
+    data = read_standard_input()
     if b"\0" in data:  # which no path can have, and every image file has
         yield data
         return

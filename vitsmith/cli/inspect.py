@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vitsmith.cli.checkpoint import ImageSizeOption, parse_size
-from vitsmith.cli.output import JsonOption, print_facts, print_json, print_table
+from vitsmith.cli.output import JsonOption, print_facts, print_json, print_line, print_table
 
 if TYPE_CHECKING:
     from vitsmith.weights.bundle import Bundle
@@ -34,7 +34,7 @@ def inspect(
     print_facts((name, value) for name, value in facts.items() if name not in ("labels", "measurements"))
     if bundle.labels:
         shown = ", ".join(bundle.labels.shown[:10])
-        typer.echo(f"labels: {shown}{', ...' if len(bundle.labels) > 10 else ''}")
+        print_line(f"labels: {shown}{', ...' if len(bundle.labels) > 10 else ''}")
     if bundle.measurements:
         rows = [
             (one.name, f"{one.value:.4g}{one.unit and ' ' + one.unit}", one.data, one.machine, one.date)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vitsmith.cli.output import JsonOption, print_json, say
+from vitsmith.cli.output import JsonOption, print_json, print_line, say
 from vitsmith.cli.places import ForceOption, OutOption
+from vitsmith.escapes import shell_quoted
 
 if TYPE_CHECKING:
     from vitsmith.cli.training import Shown
@@ -134,7 +135,7 @@ def _shown(recipe: LitRecipe, devices: Any, folder: Path | None, pairs: Any) -> 
         if folder is None or not any((folder / "embeddings").glob("*")):
             raise
         raise Interrupted(
-            f"interrupted; image embeddings are kept: go on with  vitsmith {VERB} --resume {folder}"
+            f"interrupted; image embeddings are kept: go on with  vitsmith {VERB} --resume {shell_quoted(str(folder))}"
         ) from None
 
 
@@ -164,14 +165,15 @@ def _finish(trained: LitTrained, folder: Path, pairs: Any, *, json: bool) -> Non
         ("text to image", final.text_to_image, final.text_interval),
     ):
         rest = ", ".join(f"@{k} {share:.2%}" for k, share in shares.items() if k != 1)
-        typer.echo(f"{name}  recall@1 {shares[1]:.2%} (95% interval {_ends(interval)}), {rest}")
+        print_line(f"{name}  recall@1 {shares[1]:.2%} (95% interval {_ends(interval)}), {rest}")
     if final.unseen is not None and final.unseen_interval is not None:
-        typer.echo(f"unseen         zero-shot top-1 {final.unseen:.2%} (95% interval {_ends(final.unseen_interval)})")
-    typer.echo(f"bundle  {bundle}")
+        print_line(f"unseen         zero-shot top-1 {final.unseen:.2%} (95% interval {_ends(final.unseen_interval)})")
+    typed = shell_quoted(str(bundle))
+    print_line(f"bundle  {bundle}")
     if report.exists():
-        typer.echo(f"report  {report}")
-    typer.echo(f'next    vitsmith zeroshot {bundle} IMAGES --labels "cat,dog"')
-    typer.echo(f"        vitsmith embed {bundle} IMAGES --out embeddings")
+        print_line(f"report  {report}")
+    print_line(f'next    vitsmith zeroshot {typed} IMAGES --labels "cat,dog"')
+    print_line(f"        vitsmith embed {typed} IMAGES --out embeddings")
 
 
 def _ends(interval: tuple[float, float]) -> str:

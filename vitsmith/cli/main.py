@@ -5,10 +5,10 @@ Exit codes: 0 done; 1 an unexpected fault; 2 wrong use, bad input or an interrup
 
 from __future__ import annotations
 
+import atexit
 import os
-import signal
 import sys
-from io import TextIOWrapper
+from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
@@ -20,17 +20,21 @@ from vitsmith.cli.embed import embed
 from vitsmith.cli.evaluate import evaluate
 from vitsmith.cli.export import export
 from vitsmith.cli.inspect import inspect
+from vitsmith.cli.interrupts import Interrupts
 from vitsmith.cli.lit import lit
 from vitsmith.cli.merge import merge
 from vitsmith.cli.models import models
+from vitsmith.cli.output import print_line
 from vitsmith.cli.predict import predict
 from vitsmith.cli.prune import prune
 from vitsmith.cli.quantize import quantize
 from vitsmith.cli.quickstart import quickstart
 from vitsmith.cli.retrieve import retrieve
+from vitsmith.cli.streams import ReaderGone, finish, prepare
 from vitsmith.cli.train import train
 from vitsmith.cli.zeroshot import zeroshot
-from vitsmith.errors import VitsmithError
+from vitsmith.errors import Interrupted, OutputError, VitsmithError
+from vitsmith.escapes import visible
 
 INTERRUPTED = 130  # what typer returns after Ctrl-C
 
@@ -55,29 +59,55 @@ ClickError: Any = typer.BadParameter.__mro__[2]
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line and exits. Every known failure is one line on standard error."""
-    for stream in (sys.stdout, sys.stderr):  # redirected on Windows, they would not take every character
-        if isinstance(stream, TextIOWrapper) and stream.encoding.lower() != "utf-8" and not stream.isatty():
-            stream.reconfigure(encoding="utf-8", errors=stream.errors)
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    prepare()
+    interrupts = Interrupts()
+    interrupts.watch()
+    try:
+        code = _carry_out(arguments, interrupts)
+    finally:
+        if arguments is None:  # the process is about to end, and the signals stay ours until it has
+            interrupts.leave()
+        else:
+            interrupts.let_go()
+    if arguments is None and interrupts.asked:
+        # Threads need not be waited for, and one more signal is not to meet an interpreter in pieces.
+        atexit._run_exitfuncs()
+        os._exit(code)
+    sys.exit(code)
+
+
+def _carry_out(arguments: list[str] | None, interrupts: Interrupts) -> int:
+    """The exit code. Results are written to the last byte before anything is said of how it ended."""
     try:
         code = app(args=arguments, standalone_mode=False, prog_name="vitsmith")
-        if code == INTERRUPTED:
-            fail("interrupted; nothing half-written was left, run the command again to start over", 2)
+        finish()
+        if code == INTERRUPTED or interrupts.asked:
+            return _interrupted()
+        return code if isinstance(code, int) else 0
+    except ReaderGone:
+        return 0
+    except Interrupted as error:
+        return fail(str(error), error.exit_code)
     except VitsmithError as error:
-        fail(str(error), error.exit_code)
+        return _interrupted() if interrupts.asked else fail(str(error), error.exit_code)
     except ClickError as error:
-        fail(f"{error.format_message()} (see  {_help_for(error)})", 2)
-    except BrokenPipeError:  # `vitsmith predict ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
-    sys.exit(code if isinstance(code, int) else 0)
+        return fail(f"{error.format_message()} (see  {_help_for(error)})", 2)
+    except (Exception, KeyboardInterrupt):
+        if not interrupts.asked:
+            raise
+        return _interrupted()  # whatever a library made of it
 
 
-def fail(message: str, code: int) -> None:
-    """One line on standard error, and out."""
-    print(f"vitsmith: {' '.join(message.split())}", file=sys.stderr)
-    sys.stderr.flush()
-    sys.exit(code)
+def _interrupted() -> int:
+    return fail("interrupted; nothing half-written was left, run the command again to start over", 2)
+
+
+def fail(message: str, code: int) -> int:
+    """One line on standard error, after all results; the exit code."""
+    with suppress(ReaderGone, OutputError):
+        finish()
+    print(f"vitsmith: {visible(' '.join(message.split()))}", file=sys.stderr, flush=True)
+    return code
 
 
 @app.callback(invoke_without_command=True)
@@ -88,7 +118,7 @@ def options(
     if version:
         from vitsmith import __version__
 
-        typer.echo(f"vitsmith {__version__}")
+        print_line(f"vitsmith {__version__}")
         raise typer.Exit
 
 

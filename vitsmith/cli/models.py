@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from vitsmith.cli.output import JsonOption, print_facts, print_json, print_table
+from vitsmith.cli.output import JsonOption, print_facts, print_json, print_line, print_table
 
 
 def models(
@@ -42,8 +42,8 @@ def models(
         for row in rows
     ]
     print_table(columns, cells, right=columns[2:5])
-    typer.echo("1,000 classes, 224 pixels; one multiply-add is two operations. LiT: image and text towers, zero-shot.")
-    typer.echo("More on one of them:  vitsmith models ViT-B_16")
+    print_line("1,000 classes, 224 pixels; one multiply-add is two operations. LiT: image and text towers, zero-shot.")
+    print_line("More on one of them:  vitsmith models ViT-B_16")
 
 
 def _describe(preset: Any, size: int | None) -> dict[str, Any]:
@@ -89,7 +89,7 @@ def _print_one(row: dict[str, Any], checkpoints: list[dict[str, Any]]) -> None:
         ]
     )
     if not checkpoints:
-        typer.echo("No published checkpoints.")
+        print_line("No published checkpoints.")
         return
     columns = ("checkpoint", "trained on", "pixels", "classes", "MiB", "ImageNet top-1")
     cells = [
@@ -104,4 +104,4 @@ def _print_one(row: dict[str, Any], checkpoints: list[dict[str, Any]]) -> None:
         for one in checkpoints
     ]
     print_table(columns, cells, right=columns[2:])
-    typer.echo(f"Load one:  vitsmith.load({checkpoints[0]['tag']!r})")
+    print_line(f"Load one:  vitsmith.load({checkpoints[0]['tag']!r})")

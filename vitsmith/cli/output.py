@@ -1,42 +1,66 @@
-"""What verbs say and how: results on standard output, progress and remarks on standard error."""
+"""What verbs say and how: results on standard output, progress and remarks on standard error.
+
+Every name and message goes through here, and is shown as it is: nothing in it is markup, and nothing moves the cursor.
+"""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from vitsmith.cli.streams import is_utf8
+from vitsmith.escapes import visible
 from vitsmith.json_text import to_json, with_nulls
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.progress import Progress
+    from rich.progress import Progress, Task
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
+def print_line(text: str = "") -> None:
+    """One line of results, flushed so that a reader sees it at once."""
+    print(visible(text), flush=True)
+
+
 def print_json(value: Any) -> None:
     """One JSON document; a number that is not finite is null in it."""
-    typer.echo(to_json(with_nulls(value), indent=2))
+    print(to_json(with_nulls(value), indent=2, ascii_only=not is_utf8()))
 
 
 def print_json_line(value: Any) -> None:
     """One line of JSON lines, flushed so that a reader sees it at once."""
-    typer.echo(to_json(with_nulls(value)))
+    print(to_json(with_nulls(value), ascii_only=not is_utf8()), flush=True)
+
+
+def print_csv_line(cells: Sequence[str]) -> None:
+    """One row of comma-separated values. A terminal is shown no control characters; a file or program gets them."""
+    import csv
+
+    shown = sys.stdout.isatty()
+    row = [visible(cell) if shown else _without_surrogates(cell) for cell in cells]
+    # A carriage return by itself needs quotes too, which Python's writer does not know.
+    quoting: Literal[0, 1] = csv.QUOTE_ALL if any("\r" in cell for cell in row) else csv.QUOTE_MINIMAL
+    csv.writer(sys.stdout, lineterminator="\n", quoting=quoting).writerow(row)
+    sys.stdout.flush()
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Sequence[str] = ()) -> None:
     """A plain table that fits any width; cells of the columns named in `right` are set to the right."""
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
-        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+        justify = "right" if column in right else "left"
+        table.add_column(Text(visible(column)), justify=justify, overflow="fold")  # type: ignore[arg-type]
     for row in rows:
-        table.add_row(*("" if cell is None else str(cell) for cell in row))
+        table.add_row(*(Text("" if cell is None else visible(str(cell))) for cell in row))
     _console(stderr=False).print(table)
 
 
@@ -45,29 +69,45 @@ def print_facts(facts: Iterable[tuple[str, Any]]) -> None:
     shown = [(name, str(value)) for name, value in facts if value not in (None, "")]
     width = max((len(name) for name, _ in shown), default=0)
     for name, value in shown:
-        typer.echo(f"{name:<{width}}  {value}")
+        print_line(f"{name:<{width}}  {value}")
 
 
 def say(message: str) -> None:
-    """A remark for the person at the terminal, on standard error."""
-    print(message, file=sys.stderr, flush=True)
+    """A remark for the person at the terminal, on standard error: one line."""
+    print(visible(message), file=sys.stderr, flush=True)
 
 
 def progress(*, unit: str) -> Progress:
     """A bar with count, rate and time left, shown only on a terminal and gone when done."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TimeRemainingColumn
+    from rich.text import Text
+
+    class PlainColumn(ProgressColumn):
+        """Text of a task as it is: rich's own column would read markup in names."""
+
+        def __init__(self, read: Callable[[Task], str]) -> None:
+            super().__init__()
+            self._read = read
+
+        def render(self, task: Task) -> Text:
+            return Text(visible(self._read(task)), no_wrap=True, overflow="ellipsis")
 
     return Progress(
-        TextColumn("{task.description}"),
+        PlainColumn(lambda task: task.description),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn(unit),
-        TextColumn("{task.fields[note]}"),
+        PlainColumn(lambda task: unit),
+        PlainColumn(lambda task: task.fields["note"]),
         TimeRemainingColumn(),
         console=_console(stderr=True),
         transient=True,
         disable=not sys.stderr.isatty(),
     )
+
+
+def _without_surrogates(cell: str) -> str:
+    """Only what no encoding can write is an escape."""
+    return cell if cell.isascii() else "".join(visible(one) if "\ud800" <= one <= "\udfff" else one for one in cell)
 
 
 def _console(*, stderr: bool) -> Console:

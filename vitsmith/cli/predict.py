@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
@@ -13,7 +12,7 @@ import typer
 from vitsmith.cli.checkpoint import ImageSizeOption, open_model
 from vitsmith.cli.engine import EngineOption, PrecisionOption, tell_choice
 from vitsmith.cli.images import expand
-from vitsmith.cli.output import print_json_line, progress, say
+from vitsmith.cli.output import print_csv_line, print_json_line, print_line, progress, say
 
 if TYPE_CHECKING:
     from vitsmith.predict import Prediction
@@ -100,7 +99,7 @@ class Writer:
         self._style, self._top, self._meaning, self._head = style, top, meaning, head
         if style is Style.csv:
             answers = [f"{what}{rank}" for rank in range(1, top + 1) for what in ("label", meaning)]
-            self._write_csv(["image", *answers, "error"])
+            print_csv_line(["image", *answers, "error"])
 
     def write(self, result: Prediction | Failure) -> None:
         from vitsmith.stream import Failure
@@ -109,7 +108,7 @@ class Writer:
             if self._style is Style.json:
                 print_json_line({"image": result.source, "error": result.reason})
             elif self._style is Style.csv:
-                self._write_csv([result.source, *[""] * (2 * self._top), result.reason])
+                print_csv_line([result.source, *[""] * (2 * self._top), result.reason])
             return
         best = result.top(self._top)
         if self._style is Style.json:
@@ -122,17 +121,12 @@ class Writer:
         elif self._style is Style.csv:
             digits = ".9g" if self._meaning == "value" else ".6f"
             cells = [cell for label, score in best for cell in (label, f"{score:{digits}}")]
-            self._write_csv([result.source, *cells, *[""] * (2 * (self._top - len(best))), ""])
+            print_csv_line([result.source, *cells, *[""] * (2 * (self._top - len(best))), ""])
         else:
             form = {"probability": "6.1%", "cosine": "6.3f", "value": "10.6g"}[self._meaning]
             answers_shown = "  ".join(f"{label:<{LABEL_WIDTH}} {score:{form}}" for label, score in best)
-            typer.echo(f"{answers_shown}  {result.source}")
+            print_line(f"{answers_shown}  {result.source}")
 
     def _rounded(self, score: float) -> float:
         """Values as exact as float32 is: nobody knows how large they are."""
         return float(f"{score:.9g}") if self._meaning == "value" else round(score, 6)
-
-    def _write_csv(self, cells: list[str]) -> None:
-        import csv
-
-        csv.writer(sys.stdout, lineterminator="\n").writerow(cells)

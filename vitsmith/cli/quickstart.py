@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from vitsmith.cli.output import JsonOption, print_json, print_table
+from vitsmith.cli.output import JsonOption, print_json, print_line, print_table
 from vitsmith.cli.places import ForceOption, OutOption
 
 
@@ -31,8 +31,11 @@ def quickstart(
     print_table(table.columns, table.rows, right=table.columns[1:])
     scores = road.evaluation.scores
     low, high = scores.top1_interval
-    typer.echo(f"held-out top-1  {scores.top1:.2%} of {scores.images} digits (95% interval {low:.2%} to {high:.2%})")
-    typer.echo(f"report          {road.report}")
-    typer.echo("\nWhat to try next")
+    print_line(f"held-out top-1  {scores.top1:.2%} of {scores.images} digits (95% interval {low:.2%} to {high:.2%})")
+    print_line(f"report          {road.report}")
+    print_line()
+    print_line("What to try next")
     for one in next_commands(road):
-        typer.echo(f"\n  {one.purpose}\n    {one.command}")
+        print_line()
+        print_line(f"  {one.purpose}")
+        print_line(f"    {one.command}")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,8 +10,9 @@ import typer
 
 from vitsmith.cli.checkpoint import ImageSizeOption, open_model
 from vitsmith.cli.engine import EngineOption
-from vitsmith.cli.output import print_json_line, say
+from vitsmith.cli.output import print_json_line, print_line, say
 from vitsmith.cli.zeroshot import VocabularyOption
+from vitsmith.escapes import shell_quoted
 
 if TYPE_CHECKING:
     from vitsmith.encode import Encoder
@@ -86,7 +85,7 @@ def _words(queries: list[str]) -> list[str]:
     for word in words:
         if _is_path(word):
             raise InputError(
-                f"{word!r} is a path, not words: to look for what resembles an image, say  --image {shlex.quote(word)}"
+                f"{word!r} is a path, not words: to look for what resembles an image, say  --image {shell_quoted(word)}"
             )
     return words
 
@@ -172,9 +171,8 @@ def _print(index: Index, queries: list[str], found: Found, json: bool) -> None:
             print_json_line({"query": query, "results": results})
             continue
         if len(queries) > 1:
-            typer.echo(f"{query}:")
+            print_line(f"{query}:")
         for score, name in answers:
-            typer.echo(f"{score:7.4f}  {name}")
+            print_line(f"{score:7.4f}  {name}")
         if len(queries) > 1 and number < len(queries) - 1:
-            typer.echo()
-    sys.stdout.flush()
+            print_line()

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from vitsmith.cli.output import print_json, say
+from vitsmith.cli.output import print_json, print_line, say
+from vitsmith.escapes import shell_quoted
 
 if TYPE_CHECKING:
     from vitsmith.train.devices import Devices
@@ -134,17 +135,13 @@ class Shown:
         if self._events is not None:
             self._events.close()
         saved = latest_step(self._folder) if self._folder is not None else None
+        again = f"vitsmith {self._verb} --resume {shell_quoted(str(self._folder))}"
         if isinstance(error, KeyboardInterrupt) and saved is not None:
-            raise Interrupted(
-                f"interrupted; go on from update {saved} with  vitsmith {self._verb} --resume {self._folder}"
-            ) from None
+            raise Interrupted(f"interrupted; go on from update {saved} with  {again}") from None
         if isinstance(error, Stopped):
             if not self._speaks:
                 raise typer.Exit(2)
-            raise Interrupted(
-                f"stopped after {error.step} updates, all of them saved; go on with  "
-                f"vitsmith {self._verb} --resume {self._folder}"
-            ) from None
+            raise Interrupted(f"stopped after {error.step} updates, all of them saved; go on with  {again}") from None
 
     def say(self, message: str) -> None:
         """A remark, in the main process."""
@@ -182,15 +179,16 @@ def _finish(trained: Trained, folder: Path, splits: Any, *, json: bool) -> None:
             result |= {"test_top1": tested.top1, "test_top1_interval": list(tested.top1_interval)}
         print_json(result | {"report": str(report) if report.exists() else None})
         return
-    typer.echo(f"held-out top-1 {scores.top1:.2%} (95% interval {low:.2%} to {high:.2%})")
+    print_line(f"held-out top-1 {scores.top1:.2%} (95% interval {low:.2%} to {high:.2%})")
     if tested is not None:
         low, high = tested.top1_interval
-        typer.echo(f"test top-1      {tested.top1:.2%} (95% interval {low:.2%} to {high:.2%})")
+        print_line(f"test top-1      {tested.top1:.2%} (95% interval {low:.2%} to {high:.2%})")
     if baseline is not None:
-        typer.echo(f"before          {baseline.linear:.2%} by a linear probe, {baseline.knn:.2%} by nearest neighbours")
-        typer.echo(baseline.compare(scores.top1))
-    typer.echo(f"bundle  {bundle}")
+        print_line(f"before          {baseline.linear:.2%} by a linear probe, {baseline.knn:.2%} by nearest neighbours")
+        print_line(baseline.compare(scores.top1))
+    typed = shell_quoted(str(bundle))
+    print_line(f"bundle  {bundle}")
     if report.exists():
-        typer.echo(f"report  {report}")
-    typer.echo(f"next    vitsmith predict {bundle} IMAGES")
-    typer.echo(f"        vitsmith export {bundle} --to onnx")
+        print_line(f"report  {report}")
+    print_line(f"next    vitsmith predict {typed} IMAGES")
+    print_line(f"        vitsmith export {typed} --to onnx")

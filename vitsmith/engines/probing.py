@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import vitsmith
+from vitsmith.children import run_child
 from vitsmith.engines.plan import Plan
 from vitsmith.errors import BundleError, InputError
 from vitsmith.json_text import to_json
@@ -50,13 +51,10 @@ def probe(path: Path, hint: str, batch: int | None, plans: Sequence[Plan]) -> Pr
     home = str(Path(vitsmith.__file__).parent.parent)
     places = [home, *filter(None, [os.environ.get("PYTHONPATH")])]
     try:
-        done = subprocess.run(
+        done = run_child(
             [*COMMAND, to_json(task, ascii_only=True)],
-            capture_output=True,
-            text=True,
-            timeout=LONGEST,
+            seconds=LONGEST,
             env=os.environ | {"PYTHONPATH": os.pathsep.join(places)},
-            check=False,
         )
     except subprocess.TimeoutExpired:
         return Probe(died=f"did not finish within {LONGEST} seconds")

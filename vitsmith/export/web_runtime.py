@@ -9,6 +9,7 @@ import subprocess
 import tarfile
 from pathlib import Path
 
+from vitsmith.children import run_child
 from vitsmith.errors import DownloadError, InputError
 from vitsmith.files import replacing, scratch
 from vitsmith.weights.cache import cache_folder
@@ -46,7 +47,7 @@ def _fetch(kept: Path) -> None:
     with scratch("npm") as place:
         command = [npm, "pack", PACKAGE, "--pack-destination", str(place), "--ignore-scripts", "--loglevel=error"]
         try:
-            done = subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=NPM_SECONDS)
+            done = run_child(command, seconds=NPM_SECONDS, cwd=Path(place))
         except (OSError, subprocess.TimeoutExpired) as error:
             raise DownloadError(f"npm could not fetch {PACKAGE} ({error}); {way}") from None
         found = place / ARCHIVE

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from vitsmith.benchmark.contenders import Contender
 from vitsmith.benchmark.rows import Benchmark, Row
-from vitsmith.report.figure import HEIGHT, LETTERS, LIGHT, WIDTH, Theme, dress, new_figure
+from vitsmith.escapes import visible
+from vitsmith.report.figure import HEIGHT, LETTERS, LIGHT, WIDTH, Theme, dress, new_figure, short_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -78,7 +79,9 @@ def _order(rows: Sequence[Row], batch: int) -> list[Contender]:
 
 def _labels(order: Sequence[Contender]) -> list[str]:
     several = len({one.subject for one in order}) > 1
-    return [f"{one.subject.name} · {one.engine} · {one.precision}" if several else _how(one) for one in order]
+    return [
+        f"{short_name(one.subject.name)} · {one.engine} · {one.precision}" if several else _how(one) for one in order
+    ]
 
 
 def _how(one: Contender) -> str:
@@ -90,4 +93,5 @@ def _number(value: float) -> str:
 
 
 def _short(reason: str) -> str:
+    reason = visible(reason)
     return reason if len(reason) <= LONGEST_REASON else f"{reason[: LONGEST_REASON - 1].rstrip()}…"

@@ -7,11 +7,13 @@ when it is needed.
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vitsmith.errors import MissingPackageError
+from vitsmith.escapes import shortened, visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,6 +23,8 @@ WIDTH, HEIGHT = 5.0, 4.0
 """Inches. Letters of 11 points are still 11 pixels high when the figure is squeezed to the 350 pixels of a phone."""
 DPI = 192  # two image pixels to one of the page, for sharp screens and paper
 LETTERS = 11  # points
+LONGEST_NAME = 24
+"""Columns of a class or model in a figure; longer ones are shown without their middle."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +62,25 @@ def picture(draw: Callable[[Theme], Figure], alt: str) -> Picture:
 
 
 def png(figure: Figure) -> bytes:
-    """The figure as a PNG file of 192 pixels an inch."""
+    """The figure as a PNG file of 192 pixels an inch. Texts are shown as they are: no mathematics is read in names.
+
+    A letter that no font here has is drawn as a box, and what does not fit overlaps: neither is an error.
+    """
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI)
+    with warnings.catch_warnings():
+        for harmless in (r"Glyph .* missing from", "constrained_layout not applied"):
+            warnings.filterwarnings("ignore", harmless, UserWarning)
+        figure.savefig(buffer, format="png", dpi=DPI)
     return buffer.getvalue()
+
+
+def short_name(name: str) -> str:
+    """A name that fits beside an axis: one line of at most 24 columns."""
+    return shortened(visible(name), LONGEST_NAME)
 
 
 def new_figure(theme: Theme) -> Figure:

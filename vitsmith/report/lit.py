@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import importlib.metadata
 import platform
-import shlex
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 from vitsmith.data.pairs import PairSplits
 from vitsmith.engines.machine import describe_machine
 from vitsmith.errors import MissingPackageError
+from vitsmith.escapes import shell_quoted
 from vitsmith.files import write_text
 from vitsmith.models.build import count_parameters
 from vitsmith.models.lit import LiT
@@ -152,7 +152,7 @@ def _interval(ends: tuple[float, float]) -> str:
 
 
 def _commands(folder: Path) -> tuple[Command, ...]:
-    bundle = shlex.quote(str(folder / "model"))
+    bundle = shell_quoted(str(folder / "model"))
     return (
         Command("Classify images with words:", f'vitsmith zeroshot {bundle} IMAGES --labels "cat,dog"'),
         Command("Make images searchable by text:", f"vitsmith embed {bundle} IMAGES --out embeddings"),

@@ -6,10 +6,11 @@ Whatever text comes in is escaped, and a content security policy forbids the pag
 from __future__ import annotations
 
 import base64
+import html
 from collections.abc import Iterable
 from dataclasses import dataclass
-from html import escape
 
+from vitsmith.escapes import visible
 from vitsmith.report.figure import HEIGHT, WIDTH, Picture
 from vitsmith.report.style import STYLE
 
@@ -112,7 +113,7 @@ def render(report: Report) -> str:
 <meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="{_POLICY}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escape(report.title)}</title>
+<title>{_text(report.title)}</title>
 <style>{STYLE}</style>
 </head>
 <body>
@@ -124,10 +125,15 @@ def render(report: Report) -> str:
 """
 
 
+def _text(text: str) -> str:
+    """Any text as HTML that shows just it."""
+    return html.escape(visible(text))
+
+
 def _tag(name: str, text: str, kind: str = "") -> str:
     """An element around text; nothing for no text."""
     attribute = f' class="{kind}"' if kind else ""
-    return f"<{name}{attribute}>{escape(text)}</{name}>" if text else ""
+    return f"<{name}{attribute}>{_text(text)}</{name}>" if text else ""
 
 
 def _lines(parts: Iterable[str]) -> str:
@@ -160,7 +166,7 @@ def _figure(figure: Figure) -> str:
     return (
         f"<figure>{_tag('b', figure.title)}<picture>"
         f'<source media="screen and (prefers-color-scheme: dark)" srcset="{_data_uri(shown.dark)}">'
-        f'<img src="{_data_uri(shown.light)}" alt="{escape(shown.alt)}" '
+        f'<img src="{_data_uri(shown.light)}" alt="{_text(shown.alt)}" '
         f'width="{WIDTH * _CSS_INCH:.0f}" height="{HEIGHT * _CSS_INCH:.0f}">'
         f"</picture>{_tag('figcaption', figure.caption)}</figure>"
     )
@@ -172,9 +178,9 @@ def _sample(sample: Sample) -> str:
         truth += f" ({show_probability(sample.truth_probability)})"
     return (
         f'<li class="{"right" if sample.right else "wrong"}">'
-        f'<img src="{_data_uri(sample.image)}" alt="{escape(f"image of class {sample.truth}")}">'
-        f'<span class="answer">{escape(sample.predicted)}</span> {show_probability(sample.probability)}<br>'
-        f'<span class="mark">{mark} {escape(truth)}</span>'
+        f'<img src="{_data_uri(sample.image)}" alt="{_text(f"image of class {sample.truth}")}">'
+        f'<span class="answer">{_text(sample.predicted)}</span> {show_probability(sample.probability)}<br>'
+        f'<span class="mark">{mark} {_text(truth)}</span>'
         f"{_tag('span', sample.source, 'source')}</li>"
     )
 
@@ -187,9 +193,9 @@ def show_probability(probability: float) -> str:
 
 
 def _table(table: Table) -> str:
-    head = "".join(f'<th scope="col">{escape(column)}</th>' for column in table.columns)
+    head = "".join(f'<th scope="col">{_text(column)}</th>' for column in table.columns)
     rows = (
-        f'<tr><th scope="row">{escape(first)}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in rest)}</tr>'
+        f'<tr><th scope="row">{_text(first)}</th>{"".join(f"<td>{_text(cell)}</td>" for cell in rest)}</tr>'
         for first, *rest in table.rows
     )
     return (

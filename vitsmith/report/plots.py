@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vitsmith.escapes import columns
 from vitsmith.evaluate.accuracy import wilson_interval
 from vitsmith.evaluate.calibration import ReliabilityBin
 from vitsmith.evaluate.scores import Scores
-from vitsmith.report.figure import HEIGHT, LETTERS, LIGHT, WIDTH, Theme, add_legend, dress, new_figure
+from vitsmith.report.figure import HEIGHT, LETTERS, LIGHT, WIDTH, Theme, add_legend, dress, new_figure, short_name
 from vitsmith.train.events import Evaluated, StepDone
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SMOOTHED = 25  # the smoothed loss averages this fraction of the run: short enough to show every turn
+ROOM = 14  # columns of a class's name that leave the matrix its room; longer names are set smaller
 MOST_COUNTS = 20  # classes up to which a confusion matrix has room for its numbers
 MOST_NAMES = 30  # ... and for the names of the classes
 MOST_CELLS = 100  # ... and up to which its cells can be told apart
@@ -67,8 +69,11 @@ def draw_confusion(scores: Scores, classes: Sequence[str], theme: Theme = LIGHT)
     if len(classes) <= MOST_COUNTS:
         _write_counts(axes, counts, image.to_rgba(shares))
     if len(classes) <= MOST_NAMES:
-        axes.set_xticks(range(len(classes)), classes, rotation=90 if max(map(len, classes)) > 2 else 0)
-        axes.set_yticks(range(len(classes)), classes)
+        names = [short_name(name) for name in classes]
+        longest = max(map(columns, names))
+        axes.tick_params(labelsize=(LETTERS - 1) * min(1, ROOM / longest))
+        axes.set_xticks(range(len(names)), names, rotation=90 if longest > 2 else 0)
+        axes.set_yticks(range(len(names)), names)
     return figure
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import importlib.metadata
 import platform
-import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 from vitsmith.data.images import read_image
 from vitsmith.data.samples import Splits
 from vitsmith.engines.machine import describe_machine
+from vitsmith.escapes import shell_quoted
 from vitsmith.evaluate.evaluation import Evaluation
 from vitsmith.evaluate.speed import Cost
 from vitsmith.gate import Thresholds, Verdict
@@ -113,7 +113,7 @@ def make_report(road: Road, command: str) -> Report:
 
 def next_commands(road: Road) -> tuple[Command, ...]:
     """What to try with the bundles, to be typed where the road was gone."""
-    exported, images = shlex.quote(road.exported.where), shlex.quote(str(road.images))
+    exported, images = shell_quoted(road.exported.where), shell_quoted(str(road.images))
     return (
         Command("Name the digits in image files:", f"vitsmith predict {exported} {images} --top 3"),
         Command(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import importlib.metadata
 import platform
-import shlex
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import numpy as np
 from vitsmith.data.samples import Splits
 from vitsmith.engines.machine import describe_machine
 from vitsmith.errors import ImageError, MissingPackageError
+from vitsmith.escapes import shell_quoted
 from vitsmith.evaluate.calibration import log_probabilities
 from vitsmith.evaluate.evaluation import Evaluation
 from vitsmith.evaluate.scores import Scores, score_logits
@@ -275,8 +275,8 @@ def _sample(run: TrainingRun, index: int) -> Sample | None:
 
 
 def _commands(run: TrainingRun) -> tuple[Command, ...]:
-    bundle = shlex.quote(str(run.folder / "model"))
-    data = shlex.quote(run.recipe.data.val or run.recipe.data.path)
+    bundle = shell_quoted(str(run.folder / "model"))
+    data = shell_quoted(run.recipe.data.val or run.recipe.data.path)
     return (
         Command("Name what images show:", f"vitsmith predict {bundle} IMAGES --top 3"),
         Command("Judge the model again:", f"vitsmith evaluate {bundle} --data {data}"),

@@ -24,6 +24,7 @@ from torch import Tensor
 from vitsmith.errors import InputError, OutputError
 from vitsmith.files import replacing_folder, sha256
 from vitsmith.json_text import to_json
+from vitsmith.regular_files import utf8_path
 
 FOLDER = "checkpoints"
 TENSORS, FACTS = "state.safetensors", "state.json"
@@ -107,7 +108,8 @@ def read_latest(run_folder: Path) -> Checkpoint:
         try:
             facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
             if sha256(folder / TENSORS) == facts["sha256"]:
-                return Checkpoint(int(facts["step"]), facts, load_file(folder / TENSORS))
+                with utf8_path(folder / TENSORS) as name:
+                    return Checkpoint(int(facts["step"]), facts, load_file(name))
         except (OSError, ValueError, KeyError, SafetensorError):
             pass
         damaged.append(folder.name)

@@ -98,7 +98,8 @@ def train_to_bundle(
     model, images, adapted = start(recipe, len(splits.classes))
     beginning = _Beginning(model, images, str(adapted) if adapted else "")
     if adapted is not None:
-        on_start(str(adapted))
+        for line in str(adapted).splitlines():
+            on_start(line)
     return _carry_out(recipe, splits, run, beginning, devices, on_event, on_start)
 
 

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
+
+ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name))
+"""What asks a process to end: Ctrl-C, `kill`, a terminal that is closed, Ctrl-Break on Windows."""
+
+_SAME = 0.3
+"""Seconds in which signals count as one: a terminal signals all of its processes, and a launcher passes it on."""
+_SAME_OF_TORCHRUN = 5.0  # it hears of the signal itself, and then ends its workers one by one
+
+_under_way: list[str] = []
 
 
 class StopRequest:
@@ -15,15 +26,32 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.asked = False
+        self.first = 0.0
+        """When, by `time.monotonic`."""
 
     def ask(self) -> None:
         """End after this update."""
-        self.asked = True
+        if not self.asked:
+            self.asked, self.first = True, time.monotonic()
+
+
+def heeded_signals() -> list[int]:
+    """Those of `ENDING` that this process is to obey.
+
+    Not those that it was told to ignore when it was started: `nohup` does so with SIGHUP, and a script with SIGINT for
+    what it starts by `command &`.
+    """
+    return [number for number in ENDING if signal.getsignal(number) not in (signal.SIG_IGN, None)]
+
+
+def is_same(first: float) -> bool:
+    """Whether a signal that comes now is still the one that came at `first`, passed on by somebody."""
+    return time.monotonic() - first < (_SAME_OF_TORCHRUN if "TORCHELASTIC_RUN_ID" in os.environ else _SAME)
 
 
 @contextmanager
 def stopping_gently() -> Iterator[StopRequest]:
-    """While this lasts, the first SIGINT or SIGTERM is remembered; the second raises KeyboardInterrupt at once.
+    """While this lasts, the first of the ending signals is remembered; the second raises KeyboardInterrupt at once.
 
     Signals can be handled in the main thread only; elsewhere nothing changes.
     """
@@ -33,13 +61,29 @@ def stopping_gently() -> Iterator[StopRequest]:
         return
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if request.asked:
+        if request.asked and not is_same(request.first):
             raise KeyboardInterrupt
         request.ask()
 
-    before: dict[int, Any] = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    before: dict[int, Any] = {number: signal.signal(number, handle) for number in heeded_signals()}
     try:
-        yield request
+        with finishing("the update under way, and saving it"):
+            yield request
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def finishing(what: str) -> Iterator[None]:
+    """While this lasts, an interruption waits for the end of `what`; whoever interrupts is told so."""
+    _under_way.append(what)
+    try:
+        yield
+    finally:
+        _under_way.remove(what)
+
+
+def under_way() -> str:
+    """What an interruption would finish now, in words."""
+    return _under_way[-1] if _under_way else "the step under way"

@@ -6,14 +6,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from vitsmith.errors import MissingPackageError
+from vitsmith.errors import MissingPackageError, OutputError
+from vitsmith.escapes import markdown
 from vitsmith.train.events import Evaluated, Event, StepDone, Warned
 
 
 class TensorBoard:
-    """A listener that writes into `folder`. Raises MissingPackageError without tensorboard; close it, or use `with`.
+    """A listener that writes into `folder`. Close it, or use `with`.
 
     `first_step`: where a resumed run goes on; TensorBoard then hides what was written before from that update on.
+    Raises MissingPackageError without tensorboard, and OutputError for a folder that it cannot write into.
     """
 
     def __init__(self, folder: Path, *, first_step: int = 0) -> None:
@@ -21,6 +23,13 @@ class TensorBoard:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             raise MissingPackageError("tensorboard", "tensorboard") from None
+        try:
+            str(folder).encode()
+        except UnicodeEncodeError:
+            raise OutputError(
+                f"TensorBoard cannot write into {folder}, whose name is not UTF-8: choose another --out, or leave "
+                "run.tensorboard off"
+            ) from None
         self._writer: Any = SummaryWriter(str(folder), purge_step=first_step or None)
 
     def __enter__(self) -> Self:
@@ -59,7 +68,7 @@ class TensorBoard:
             )
             self._writer.flush()
         elif isinstance(event, Warned):
-            self._writer.add_text("warnings", event.message, event.step)
+            self._writer.add_text("warnings", markdown(event.message), event.step)
 
     def close(self) -> None:
         """Writes what is still in memory."""

@@ -29,6 +29,7 @@ from vitsmith.locks import Lock
 from vitsmith.models.build import Model, build
 from vitsmith.models.config import LiTConfig, ModelConfig, show_size
 from vitsmith.models.isolation import isolated
+from vitsmith.regular_files import utf8_path
 from vitsmith.specs import (
     AS_FOUND,
     Head,
@@ -211,7 +212,7 @@ def read_weights(bundle: Bundle) -> Model:
     skeleton = build(bundle.config, device="meta")
     shapes = {name: tuple(parameter.shape) for name, parameter in skeleton.named_parameters()}
     try:
-        with safe_open(path, framework="pt") as file, torch.no_grad():
+        with utf8_path(path) as known, safe_open(known, framework="pt") as file, torch.no_grad():
             _check_shapes(file, shapes, path)  # before memory is taken for what bundle.json claims
             model = skeleton.to_empty(device="cpu")
             for name, parameter in model.named_parameters():

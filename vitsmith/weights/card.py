@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vitsmith.escapes import markdown
 from vitsmith.models.config import LiTConfig, ModelConfig, ViTConfig, show_size
 from vitsmith.models.presets import name_of
 from vitsmith.specs import ImageSpec
@@ -25,28 +26,27 @@ def model_card(bundle: Bundle) -> str:
         lines.append(f"- Text: {describe_text(bundle)}")
         lines.append(f"- Scores: {describe_similarity(bundle)}")
         if bundle.text.templates:
-            lines.append(f"- Prompts for labels: {', '.join(map(repr, bundle.text.templates))}")
+            lines.append(f"- Prompts for labels: {', '.join(markdown(repr(one)) for one in bundle.text.templates)}")
     if bundle.head != "softmax":
         lines.append(f"- Outputs: {describe_head(bundle)}")
     if bundle.labels:
-        shown = ", ".join(bundle.labels.shown[:10])
+        shown = ", ".join(markdown(name) for name in bundle.labels.shown[:10])
         what = "Values" if bundle.head == "regression" else "Classes"
         lines.append(f"- {what}: {len(bundle.labels)} ({shown}{', ...' if len(bundle.labels) > 10 else ''})")
     elif bundle.classes and bundle.head != "regression":
         lines.append(f"- Classes: {bundle.classes}, without names")
-    lines += ["", "## Origin", "", f"- Source: {provenance.source}"]
+    lines += ["", "## Origin", "", f"- Source: {markdown(provenance.source)}"]
     facts = {"Format": provenance.format, "Made from": provenance.parent, "Date": provenance.date}
-    lines += [f"- {what}: {value}" for what, value in facts.items() if value]
-    lines += [f"- Note: {note}" for note in provenance.notes]
+    lines += [f"- {what}: {markdown(value)}" for what, value in facts.items() if value]
+    lines += [f"- Note: {markdown(note)}" for note in provenance.notes]
     lines += ["", "## Measurements", ""]
     if not bundle.measurements:
         lines.append("None yet: `vitsmith evaluate` writes them.")
     for one in bundle.measurements:
         interval = f" [{one.low:.4g}, {one.high:.4g}]" if one.low is not None and one.high is not None else ""
-        context = ", ".join(part for part in (one.data, one.machine, one.date) if part)
-        lines.append(
-            f"- {one.name}: {one.value:.4g}{one.unit and ' ' + one.unit}{interval}{context and f' ({context})'}"
-        )
+        context = ", ".join(markdown(part) for part in (one.data, one.machine, one.date) if part)
+        value = f"{one.value:.4g} {markdown(one.unit)}" if one.unit else f"{one.value:.4g}"
+        lines.append(f"- {markdown(one.name)}: {value}{interval}{context and f' ({context})'}")
     return "\n".join(lines) + "\n"
 
 

@@ -13,6 +13,7 @@ from vitsmith.data.preprocess import preprocess
 from vitsmith.data.tokenize import Tokenizer
 from vitsmith.errors import BundleError
 from vitsmith.json_text import parse_json, to_json
+from vitsmith.regular_files import utf8_path
 from vitsmith.specs import ImageSpec
 
 Array = np.ndarray[Any, Any]
@@ -120,7 +121,8 @@ def read_golden(path: Path) -> Golden:
     from safetensors.numpy import load_file
 
     try:
-        arrays = load_file(path)
+        with utf8_path(path) as name:
+            arrays = load_file(name)
         count = sum(name.startswith("image.") for name in arrays)
         images = tuple(arrays[f"image.{index}"] for index in range(count))
         golden = Golden(images, arrays["tensors"], arrays["outputs"], _read_texts(arrays, path))

@@ -18,6 +18,7 @@ from torch import Tensor
 from vitsmith.contents import content_of
 from vitsmith.errors import WeightsError, shown
 from vitsmith.json_text import read_json
+from vitsmith.regular_files import utf8_path
 from vitsmith.weights.archive import open_archive, verify_stored
 from vitsmith.weights.layouts import Shape
 
@@ -145,7 +146,8 @@ def _open_safetensors(path: Path) -> Any:
     if found.kind not in ("safetensors", "text", "unknown", "empty"):
         raise WeightsError(f"{path} {found.told}")
     try:
-        return safe_open(path, framework="pt")
+        with utf8_path(path) as name:
+            return safe_open(name, framework="pt")
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{path}: not a complete .safetensors file ({error}); download or copy it again") from None
 
