@@ -17,11 +17,15 @@ from typer.testing import CliRunner, Result
 from tests.foreign_files import HF_CONFIG, TIMM_CONFIG, written
 from tests.foreign_reference import hf_vit, timm_mixer, timm_vit
 from tests.tiny import CONFIGS, MIXER, VIT, pictures, tiny_inputs, tiny_lit, tiny_model
+from tests.training import FIELDS
 from vitsmith import load, save
 from vitsmith.cli.main import app
 from vitsmith.errors import InputError, WeightsError
 from vitsmith.models.config import ModelConfig, ResNetConfig
 from vitsmith.models.configure import change
+from vitsmith.train.lit.towers import open_image_tower
+from vitsmith.train.recipe_file import merge, parse_recipe
+from vitsmith.train.start import start
 from vitsmith.weights.npz import NpzFile
 
 WIDE = change(VIT, image_size=(16, 64))  # 2 x 8 patches of 8 x 8 pixels: as many as 4 x 4
@@ -211,3 +215,12 @@ def test_a_size_that_cannot_be_is_refused(theirs: Path, size: str) -> None:
     refused = invoke("predict", "theirs.npz", "a.png", f"--image-size={size}")
     assert isinstance(refused.exception, InputError)
     assert "\n" not in str(refused.exception) and "image" in str(refused.exception)
+
+
+def test_runs_that_begin_with_a_checkpoint_ask_for_its_size(theirs: Path) -> None:
+    fields = {**FIELDS, "model": {"init": "theirs.npz", "init_size": [16, 64]}}
+    begun = start(parse_recipe(fields), 3).model
+    assert begun.config.image_size == (16, 64)
+    moved = start(parse_recipe(merge(fields, {"model": {"image_size": 32}})), 3)
+    assert moved.model.config.grid == (4, 4) and "grid 2x8 to 4x4" in moved.report.resized["positions.embedding"]
+    assert open_image_tower("theirs.npz", (16, 64)).model.config.grid == (2, 8)

@@ -27,6 +27,7 @@ from vitsmith.errors import ConfigError, InputError, Interrupted
 from vitsmith.models.lit import LiT
 from vitsmith.models.text import text_tower
 from vitsmith.runs import Run
+from vitsmith.train.lit.embeddings import is_intact, seal
 from vitsmith.train.lit.history import LitEvent
 from vitsmith.train.lit.judging import Gallery, Judged, judge
 from vitsmith.train.lit.material import bytes_a_caption
@@ -234,6 +235,49 @@ def test_other_data_and_another_tower_are_not_resumed(tower, data, tmp_path) -> 
     write_tower(copy, seed=1)
     with pytest.raises(ConfigError, match="is not the image tower that the run began with"):
         go_on(folder)
+
+
+def test_a_resumed_run_trusts_only_what_is_hashed(tower, data, tmp_path) -> None:
+    whole = carry_out(lit_recipe(tower, data), tmp_path / "whole")
+    folder = tmp_path / "run"
+    with pytest.raises(Stopped):
+        carry_out(lit_recipe(tower, data), folder, at(5, lambda: signal.raise_signal(signal.SIGINT)))
+    recipe, vocabulary = folder / "recipe.json", folder / "vocabulary.txt"
+    for place, edited, told in (
+        (
+            recipe,
+            recipe.read_text().replace('"lr": 0.01', '"lr": 0.02'),
+            r"optimizer\.lr: 0\.01 -> 0\.02\): give",
+        ),
+        (vocabulary, vocabulary.read_text() + "more\n", "is not the vocabulary that the run began with"),
+        (vocabulary, "", "is not the vocabulary of the run: it is empty"),
+    ):
+        before = place.read_text()
+        place.write_text(edited)
+        with pytest.raises(InputError, match=told):
+            go_on(folder)
+        place.write_text(before)
+    embeddings = folder / "embeddings" / "train.npy"
+    data_ = bytearray(embeddings.read_bytes())
+    data_[-40] ^= 0x40  # of a vector; the checksum stands behind them
+    embeddings.write_bytes(data_)
+    assert [one.loss for one in go_on(folder).result.history] == [one.loss for one in whole.result.history]
+
+
+def test_embeddings_on_disk_are_believed_only_whole(tmp_path) -> None:
+    vectors = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
+    path = tmp_path / "a.npy"
+    np.save(path, vectors)
+    assert is_intact(path)  # as they were written before there were checksums
+    seal(path)
+    assert is_intact(path) and np.array_equal(np.load(path, mmap_mode="r"), vectors)
+    whole = path.read_bytes()
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+        assert not is_intact(path), place
+    for length in (0, 5, 100, len(whole) - 30, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        assert not is_intact(path), length
 
 
 def test_two_processes_lose_what_one_does(tower, data, tmp_path) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from tests.training import FIELDS, command, logged, recipe, run, settings, splits, training, write_folder
 from vitsmith import files
@@ -278,3 +279,181 @@ def test_only_the_newest_are_kept_and_each_holds_everything(tmp_path) -> None:
         files.sha256(tmp_path / "checkpoints" / "step-000012" / "state.safetensors")
         == read_latest(tmp_path).facts["sha256"]
     )
+
+
+# --- what a resumed run trusts ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def halfway(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with a running mean that was interrupted after 9 of 12 updates, with checkpoints of 4 and 8."""
+    folder = tmp_path_factory.mktemp("halfway") / "run"
+    wanted = recipe(optimizer={"name": "adamw", "lr": 0.01, "ema": 0.9}, run={"checkpoint_every": 4})
+    with pytest.raises(KeyboardInterrupt), Run("train", "run", folder) as run_:
+        train_to_bundle(wanted, splits(), run_, on_event=interrupt_at(9))
+    return folder
+
+
+@pytest.fixture
+def broken(halfway: Path, tmp_path: Path) -> Path:
+    """A copy of it, for each test to break."""
+    return Path(shutil.copytree(halfway, tmp_path / "run"))
+
+
+def resumed(folder: Path) -> tuple[list[float], list[str]]:
+    """The losses of the whole run, and what was said before it went on."""
+    said: list[str] = []
+    with Run.reopen(folder) as run_:
+        return losses(resume_to_bundle(folder, splits(), run_, on_start=said.append).result), said
+
+
+def edit_json(path: Path, **fields: object) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+
+
+@pytest.fixture(scope="module")
+def right(halfway: Path, tmp_path_factory: pytest.TempPathFactory) -> list[float]:
+    return resumed(Path(shutil.copytree(halfway, tmp_path_factory.mktemp("right") / "run")))[0]
+
+
+def test_an_untouched_run_goes_on_without_a_word(broken: Path, right: list[float]) -> None:
+    found, said = resumed(broken)
+    assert found == right and said[0] == "going on after update 8 of 12"
+
+
+@pytest.mark.parametrize("old", [False, True])
+@pytest.mark.parametrize(("section", "field", "value"), [("optimizer", "lr", 0.02), ("batch", "size", 6)])
+def test_an_edited_recipe_is_refused_with_what_differs(
+    broken: Path, section: str, field: str, value: float, old: bool
+) -> None:
+    fields = json.loads((broken / "recipe.json").read_text())
+    before, fields[section][field] = fields[section][field], value
+    (broken / "recipe.json").write_text(json.dumps(fields))
+    if old:  # a checkpoint of before recipes were in them: it goes on, and says that it believes
+        for path in broken.glob("checkpoints/*/state.json"):
+            facts = json.loads(path.read_text())
+            path.write_text(json.dumps({name: facts[name] for name in facts if name not in ("recipe", "checksum")}))
+        assert "kept no checksum of its facts: they are believed" in resumed(broken)[1][0]
+        return
+    with pytest.raises(ConfigError, match=rf"{section}\.{field}: {before} -> {value}\): give it back what it had"):
+        resumed(broken)
+    assert not (broken / "model").exists()
+
+
+FACTS: tuple[dict[str, object], ...] = (
+    {"step": 6},
+    {"step": 10**20},
+    {"micro": 1},
+    {"devices": 2},
+    {"data": ""},
+    {"config": {}},
+)
+
+
+@pytest.mark.parametrize("facts", FACTS)
+def test_edited_facts_are_passed_over_and_told(broken: Path, right: list[float], facts: dict[str, object]) -> None:
+    edit_json(broken / "checkpoints" / "step-000008" / "state.json", **facts)
+    found, said = resumed(broken)
+    assert found == right
+    assert said[0] == "step-000008 is passed over: state.json was changed after it was written"
+    assert "going on after update 4 of 12" in said
+
+
+def test_when_no_checkpoint_is_whole_all_reasons_are_told(broken: Path) -> None:
+    edit_json(broken / "checkpoints" / "step-000008" / "state.json", step=6)
+    (broken / "checkpoints" / "step-000004" / "state.json").write_text("[" * 100_000)
+    with pytest.raises(InputError, match=r"step-000008: state\.json was changed .*; step-000004: .*nested"):
+        read_latest(broken)
+
+
+def test_a_checkpoint_under_another_name_is_passed_over(broken: Path, right: list[float]) -> None:
+    (broken / "checkpoints" / "step-000008").rename(broken / "checkpoints" / "step-000010")
+    (broken / "checkpoints" / "step-twelve").mkdir()
+    found, said = resumed(broken)
+    assert found == right and said[0] == "step-000010 is passed over: it is of update 8: the folder was renamed"
+
+
+@pytest.mark.parametrize("name", ["state.json", "state.safetensors"])
+def test_a_checkpoint_without_one_of_its_files_is_passed_over(broken: Path, right: list[float], name: str) -> None:
+    (broken / "checkpoints" / "step-000008" / name).unlink()
+    found, said = resumed(broken)
+    assert found == right and said[0] == f"step-000008 is passed over: {name} is missing"
+
+
+def test_a_checkpoint_of_another_run_is_refused(broken: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    with pytest.raises(KeyboardInterrupt), Run("train", "other", other) as run_:
+        train_to_bundle(recipe(run={"checkpoint_every": 4}), splits(), run_, on_event=interrupt_at(9))
+    shutil.rmtree(broken / "checkpoints")
+    shutil.copytree(other / "checkpoints", broken / "checkpoints")
+    with pytest.raises(ConfigError, match=r'optimizer\.name: "sgd" -> "adamw"; optimizer\.lr: 0\.2 -> 0\.01'):
+        resumed(broken)
+
+
+def rewritten(folder: Path, change) -> None:
+    """The newest checkpoint with other arrays, by somebody who knows its hashes."""
+    place = folder / "checkpoints" / "step-000008"
+    tensors = load_file(place / "state.safetensors")
+    change(tensors)
+    save_file(tensors, place / "state.safetensors")
+    facts = json.loads((place / "state.json").read_text())
+    facts["sha256"] = files.sha256(place / "state.safetensors")
+    facts["checksum"] = checkpoint_module._checksum(facts)
+    (place / "state.json").write_text(json.dumps(facts))
+
+
+ARRAYS = {
+    "no optimizer": (lambda t: [t.pop(name) for name in [*t] if name.startswith("optimizer.")], "missing"),
+    "no mean": (lambda t: [t.pop(name) for name in [*t] if name.startswith("ema.")], "missing"),
+    "no head": (lambda t: t.pop("model.head.weight"), "missing, the first is 'model.head.weight'"),
+    "half an optimizer": (lambda t: t.pop("optimizer.head.weight.exp_avg_sq"), "1 missing, the first is 'optimizer.h"),
+    "another shape": (lambda t: t.update({"model.head.weight": t["model.head.weight"][:1].clone()}), "another shape"),
+    "one too many": (lambda t: t.update({"model.more": torch.zeros(1)}), "1 unexpected, the first is 'model.more'"),
+}
+
+
+@pytest.mark.parametrize("case", ARRAYS)
+def test_arrays_that_are_not_the_runs_are_refused(broken: Path, case: str) -> None:
+    change, told = ARRAYS[case]
+    rewritten(broken, change)
+    with pytest.raises(InputError, match=r"the arrays of the checkpoint are not those of this run") as refused:
+        resumed(broken)
+    assert told in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda lines: lines[:2] + lines[4:], "of 8 updates and 0 unreadable lines"),
+        (lambda lines: ["5", "[]", "null", "{}", *lines], "unreadable lines"),
+        (lambda lines: [line.replace('"step": 3, "loss": ', '"step": 3, "loss": "x",') for line in lines], "7 of 8 up"),
+        (lambda lines: [], "0 of 8 updates and 0 unreadable lines"),
+    ],
+)
+def test_an_edited_log_changes_no_loss_and_is_told(broken: Path, right: list[float], change, told: str) -> None:
+    log = broken / "metrics.jsonl"
+    log.write_text("".join(f"{line}\n" for line in change(log.read_text().splitlines())))
+    found, said = resumed(broken)
+    assert found[-4:] == right[-4:]
+    assert any(told in remark for remark in said), said
+
+
+def test_another_teacher_is_refused(tmp_path: Path) -> None:
+    from tests.tiny import VIT, tiny_model
+    from vitsmith import Bundle, Labels, save
+    from vitsmith.models.configure import change
+
+    def teach(seed: int) -> None:
+        model = tiny_model(change(VIT, classes=3, image_size=(16, 16)), seed=seed)
+        save(Bundle.of(model, labels=Labels(names=("red", "green", "blue"))), tmp_path / "teacher")
+
+    teach(0)
+    folder = tmp_path / "run"
+    wanted = recipe(distill={"teacher": str(tmp_path / "teacher")}, run={"checkpoint_every": 4})
+    with pytest.raises(KeyboardInterrupt), Run("distill", "run", folder) as run_:
+        train_to_bundle(wanted, splits(), run_, on_event=interrupt_at(9))
+    teach(1)
+    with pytest.raises(ConfigError, match="is not the teacher that the run began with"):
+        resumed(folder)
+    teach(0)
+    assert len(resumed(folder)[0]) == 12

@@ -1,7 +1,8 @@
 """Checkpoints of a run: everything a later process needs to go on as if nothing had happened.
 
     <run>/checkpoints/step-000200/state.safetensors    weights, optimizer state, running mean
-                                  state.json           step, configuration, fingerprint of the data, hash of the tensors
+                                  state.json           step, recipe, configuration, fingerprint of the data, hash of
+                                                       the tensors, and a checksum of state.json itself
 
 A folder appears under its name only when both files are complete and on disk, so a process that is killed at any
 moment leaves the checkpoints before it usable.
@@ -9,11 +10,13 @@ moment leaves the checkpoints before it usable.
 
 from __future__ import annotations
 
-import json
+import hashlib
+import re
 import shutil
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +24,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from vitsmith.errors import InputError, OutputError
+from vitsmith.errors import InputError, OutputError, shown
 from vitsmith.files import replacing_folder, sha256
-from vitsmith.json_text import to_json
+from vitsmith.json_text import read_json, to_json
 from vitsmith.regular_files import utf8_path
 
 FOLDER = "checkpoints"
+_NAME = re.compile(r"step-\d{6,12}", re.ASCII)
 TENSORS, FACTS = "state.safetensors", "state.json"
 
 
@@ -37,6 +41,8 @@ class Checkpoint:
     step: int
     facts: dict[str, Any]
     tensors: dict[str, Tensor]
+    remarks: tuple[str, ...] = ()
+    """What a person should know of going on from it: newer ones that are damaged, facts without a checksum."""
 
 
 class CheckpointWriter:
@@ -81,6 +87,7 @@ class CheckpointWriter:
             with replacing_folder(target) as partial:
                 save_file(tensors, partial / TENSORS)
                 described = facts | {"step": step, "sha256": sha256(partial / TENSORS)}
+                described["checksum"] = _checksum(described)
                 (partial / FACTS).write_text(to_json(described, indent=2, ascii_only=True) + "\n", encoding="utf-8")
         except OutputError as error:
             raise OutputError(
@@ -98,30 +105,62 @@ def latest_step(run_folder: Path) -> int | None:
     return step_of(found[-1]) if found else None
 
 
-def read_latest(run_folder: Path) -> Checkpoint:
-    """The newest checkpoint of a run whose tensors are as they were written; one that is damaged is passed over.
+def read_latest(run_folder: Path, needs: Sequence[str] = ()) -> Checkpoint:
+    """The newest checkpoint of a run that is as it was written; one that is not is passed over, and told of.
 
-    Raises InputError when there is none.
+    `needs` are the facts that the caller will look at. Raises InputError when there is no checkpoint to go on from.
     """
-    damaged = []
+    damaged: dict[str, str] = {}
     for folder in reversed(_complete(run_folder / FOLDER)):
         try:
-            facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-            if sha256(folder / TENSORS) == facts["sha256"]:
-                with utf8_path(folder / TENSORS) as name:
-                    return Checkpoint(int(facts["step"]), facts, load_file(name))
-        except (OSError, ValueError, KeyError, SafetensorError):
-            pass
-        damaged.append(folder.name)
+            read = _read(folder, needs)
+        except InputError as error:
+            damaged[folder.name] = str(error)
+            continue
+        passed = tuple(f"{name} is passed over: {why}" for name, why in damaged.items())
+        return replace(read, remarks=(*passed, *read.remarks))
     if (run_folder / "model").exists():
         raise InputError(f"the run in {run_folder} is complete: its bundle is {run_folder / 'model'}")
     if damaged:
-        raise InputError(f"every checkpoint in {run_folder / FOLDER} is damaged ({', '.join(damaged)}): start anew")
+        told = "; ".join(f"{name}: {why}" for name, why in damaged.items())
+        raise InputError(f"every checkpoint in {run_folder / FOLDER} is damaged ({told}): start anew")
     raise InputError(f"there is no checkpoint in {run_folder} to resume from: give the folder of a run, or start anew")
 
 
+def _read(folder: Path, needs: Sequence[str]) -> Checkpoint:
+    """One checkpoint, checked. Raises InputError that says what is wrong."""
+    try:
+        facts = read_json(folder / FACTS, finite=False)
+        if not isinstance(facts, dict):
+            raise InputError(f"{FACTS} holds no facts")
+        missing = [name for name in ("step", "sha256", *needs) if name not in facts]
+        if missing:
+            raise InputError(f"{FACTS} does not say {', '.join(missing)}")
+        checked = "checksum" in facts
+        if checked and facts["checksum"] != _checksum(facts):
+            raise InputError(f"{FACTS} was changed after it was written")
+        step = facts["step"]
+        if not isinstance(step, int) or step != step_of(folder):
+            raise InputError(f"it is of update {shown(step)}: the folder was renamed")
+        if sha256(folder / TENSORS) != facts["sha256"]:
+            raise InputError(f"{TENSORS} is not as it was written")
+        with utf8_path(folder / TENSORS) as name:
+            tensors = load_file(name)
+    except FileNotFoundError as error:
+        raise InputError(f"{Path(error.filename or FACTS).name} is missing") from None
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{TENSORS} cannot be read ({error})") from None
+    old = () if checked else ("the checkpoint is of a vitsmith that kept no checksum of its facts: they are believed",)
+    return Checkpoint(step, facts, tensors, old)
+
+
+def _checksum(facts: Mapping[str, Any]) -> str:
+    rest = {name: value for name, value in facts.items() if name != "checksum"}
+    return hashlib.sha256(to_json(rest, sort_keys=True, ascii_only=True).encode()).hexdigest()
+
+
 def _complete(folder: Path) -> list[Path]:
-    found = [path for path in folder.glob("step-*") if path.is_dir()] if folder.is_dir() else []
+    found = [path for path in folder.glob("step-*") if path.is_dir() and _NAME.fullmatch(path.name)]
     return sorted(found, key=step_of)
 
 

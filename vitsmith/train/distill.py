@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vitsmith.data.augment import AugmentSpec
 from vitsmith.engines.base import open_engine
-from vitsmith.errors import ConfigError, DatasetError
+from vitsmith.errors import BundleError, ConfigError, DatasetError
 from vitsmith.models.config import LiTConfig
 from vitsmith.names import ambiguous_name, normal, positions_by_name
 from vitsmith.specs import ImageSpec
@@ -38,7 +38,7 @@ def open_teacher(
     `classes` by name, and what `load` raises.
     """
     assert recipe.distill is not None
-    bundle = load(recipe.distill.teacher)
+    bundle = load(recipe.distill.teacher, image_size=recipe.distill.teacher_size)
     if bundle.head != recipe.loss.kind and bundle.head != "regression":
         each = "judges each class by itself" if bundle.head == "sigmoid" else "takes classes to exclude each other"
         raise ConfigError(
@@ -79,6 +79,8 @@ class Teacher:
         remember: bool = False,
     ) -> None:
         _check_classifier(bundle)
+        self.identity = _identity(bundle)
+        """Names what it answers; '' of a program that does not say what it was made from."""
         self._columns = torch.tensor(_columns(bundle, classes), device=device)
         self._view = View(images, bundle.images, device)
         self._run = _torch_run(bundle, device, precision) if bundle.program == "torch" else _engine_run(bundle)
@@ -115,6 +117,13 @@ class View:
         if tuple(images.shape[2:]) != self._size:
             images = F.interpolate(images, self._size, mode="bilinear", antialias=True, align_corners=False)
         return images if self._same else images * self._scale + self._shift
+
+
+def _identity(bundle: Bundle) -> str:
+    try:
+        return bundle.identity
+    except BundleError:  # exported before bundles had a hash of their weights
+        return ""
 
 
 def _torch_run(bundle: Bundle, device: torch.device | str, precision: Precision) -> Run:

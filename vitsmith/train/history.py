@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -36,16 +37,50 @@ def past_from(rows: Iterable[Row], step: int) -> Past:
     """What happened in the first `step` updates. Of evaluations only the numbers are known, not the matrices."""
     history, evaluations, warnings = [], [], []
     for row in rows_until(rows, step):
-        fields = {name: value for name, value in row.items() if name != "event"}
+        values = {name: value for name, value in row.items() if name != "event"}
         match row["event"]:
             case "step":
-                history.append(StepDone(**fields))
+                history.append(StepDone(**values))
             case "evaluation":
-                at, seconds = fields.pop("step"), fields.pop("seconds")
-                evaluations.append(Evaluated(at, _scores_from(fields), seconds))
+                at, seconds = values.pop("step"), values.pop("seconds")
+                evaluations.append(Evaluated(at, _scores_from(values), seconds))
             case "warning":
-                warnings.append(Warned(**fields))
+                warnings.append(Warned(**values))
     return Past(step, tuple(history), tuple(evaluations), tuple(warnings))
+
+
+def usable_rows(rows: Iterable[Any], step: int, parse: Callable[[list[Row], int], object]) -> tuple[list[Row], str]:
+    """The lines of the first `step` updates that can be read back, and a remark on those that cannot; '' for none.
+
+    Nothing that is computed depends on them: what is missing is missing in plots and reports.
+    """
+    kept, updates = [], []
+    unreadable = 0
+    for row in rows:
+        try:
+            at = row.get("step", 0)
+            if not all(_is_plain(value) for name, value in row.items() if name in _NUMBERS):
+                raise ValueError("not a number")
+            parse([row], at)
+        except (KeyError, TypeError, ValueError, AttributeError):
+            unreadable += 1
+            continue
+        if at <= step:
+            kept.append(row)
+            updates += [at] if row["event"] == "step" else []
+    if unreadable or updates != list(range(1, step + 1)):
+        return kept, (
+            f"metrics.jsonl has {len(set(updates)):,} of {step:,} updates and {unreadable:,} unreadable lines; "
+            "the report will lack them, and nothing else changes"
+        )
+    return kept, ""
+
+
+_NUMBERS = {"step", *(field.name for field in fields(StepDone))}
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
 def _score_fields(scores: Scores) -> Row:

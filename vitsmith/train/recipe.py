@@ -182,6 +182,9 @@ class DistillSpec(Frozen):
     """A teacher, and how its answers are learnt from."""
 
     teacher: str = Field(description="bundle, checkpoint or published name with the same classes")
+    teacher_size: tuple[Pixels, Pixels] | None = Field(
+        None, description="(height, width) of the teacher's images, where the arrays of a checkpoint do not show them"
+    )
     kind: Literal["soft", "deit-soft", "deit-hard"] = Field(
         "soft",
         description="'soft': the head learns the teacher's probabilities (arXiv 2106.05237); 'deit-soft', 'deit-hard': "

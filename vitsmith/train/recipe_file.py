@@ -145,6 +145,19 @@ def check_same(old: BaseModel, new: BaseModel, folder: Path) -> None:
         )
 
 
+def check_begun_with(facts: Mapping[str, Any], recipe: BaseModel, folder: Path) -> None:
+    """Raises ConfigError that tells every difference between a run's recipe.json and what its checkpoint began with.
+
+    `facts` are the checkpoint's; one of an earlier vitsmith does not hold its recipe.
+    """
+    begun = facts.get("recipe")
+    if begun is not None and (told := differences(parse_fields(begun, type(recipe)), recipe)):
+        raise ConfigError(
+            f"recipe.json in {folder} is no longer the recipe that the run began with ({'; '.join(told)}): give it "
+            "back what it had, or start a new run"
+        )
+
+
 def differences(old: BaseModel, new: BaseModel) -> list[str]:
     """What differs, as 'optimizer.lr: 0.03 -> 0.01'."""
     before, after = _flat(old.model_dump(mode="json")), _flat(new.model_dump(mode="json"))

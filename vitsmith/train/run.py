@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -11,7 +10,8 @@ from typing import Any
 
 from vitsmith import __version__
 from vitsmith.data.samples import Splits
-from vitsmith.errors import ConfigError
+from vitsmith.errors import ConfigError, InputError
+from vitsmith.json_text import read_json
 from vitsmith.models.build import ImageModel, build
 from vitsmith.models.configure import parse_config
 from vitsmith.names import look_alikes
@@ -21,7 +21,7 @@ from vitsmith.train.baseline import Baseline, measure_baseline
 from vitsmith.train.checkpoint import Checkpoint, CheckpointWriter, read_latest
 from vitsmith.train.devices import Devices, check_batch, check_same_data, find_devices
 from vitsmith.train.events import Event, Listener, Warned, ignore
-from vitsmith.train.history import past_from, row_of, rows_until
+from vitsmith.train.history import past_from, row_of, usable_rows
 from vitsmith.train.learner import Learner
 from vitsmith.train.loop import Training
 from vitsmith.train.losses import Loss, classification_loss, sigmoid_loss
@@ -30,7 +30,7 @@ from vitsmith.train.outcome import make_bundle
 from vitsmith.train.peak import measured_peak_flops
 from vitsmith.train.plan import plan_run
 from vitsmith.train.recipe import TrainRecipe
-from vitsmith.train.recipe_file import check_same, merge, parse_recipe, read_recipe
+from vitsmith.train.recipe_file import check_begun_with, check_same, merge, parse_recipe, read_recipe
 from vitsmith.train.result import Past, TrainResult
 from vitsmith.train.split import forget_kept, record_split
 from vitsmith.train.start import start
@@ -39,6 +39,8 @@ from vitsmith.weights.bundle import Bundle
 from vitsmith.weights.bundle_folder import write_bundle
 
 RECIPE = "recipe.json"
+_NEEDED = ("data", "config", "images", "report", "devices", "micro", "checkpointing")
+"""What a checkpoint of any vitsmith says."""
 
 Say = Callable[[str], None]
 
@@ -118,7 +120,10 @@ def resume_to_bundle(
     """
     devices = devices or find_devices()
     recipe = recipe_of(folder)
-    checkpoint = read_latest(folder)
+    checkpoint = read_latest(folder, _NEEDED)
+    for remark in checkpoint.remarks:
+        on_start(remark)
+    check_begun_with(checkpoint.facts, recipe, folder)
     check_batch(recipe, devices)
     check_same_data(fingerprint(splits), devices)
     if fingerprint(splits) != checkpoint.facts["data"]:
@@ -168,7 +173,9 @@ def _carry_out(
     plan = plan_run(beginning.model.config, recipe, devices, beginning.checkpoint)
     on_start(plan.reason)
     learner = Learner.of(beginning.model, recipe, loss, devices, checkpointing=plan.checkpointing)
-    past = _past(run, learner, beginning.checkpoint, recipe.schedule.steps)
+    facts = _facts(recipe, loss, beginning, splits, devices, plan)
+    _check_same_teacher(facts, beginning.checkpoint, recipe)
+    past = _past(run, learner, beginning.checkpoint, recipe.schedule.steps, on_start)
 
     leaks = [Warned(0, told) for told in recorded.leaks]
     past = replace(past, warnings=(*past.warnings, *leaks))
@@ -194,7 +201,7 @@ def _carry_out(
                 plan.micro,
                 stop,
                 checkpoints=writer,
-                facts=_facts(beginning, splits, devices, plan),
+                facts=facts,
                 on_event=listen,
                 peak_flops=measured_peak_flops(devices.device, recipe.run.precision),
             ).go(past)
@@ -211,24 +218,30 @@ def _carry_out(
     return Trained(bundle, result, recipe, plan, baseline, beginning.report)
 
 
-def _past(run: Run | None, learner: Learner, checkpoint: Checkpoint | None, steps: int) -> Past:
+def _past(run: Run | None, learner: Learner, checkpoint: Checkpoint | None, steps: int, on_start: Say) -> Past:
     """Sets the learner back to the checkpoint; what was logged after it is forgotten, to be logged again."""
     if checkpoint is None:
         return Past()
     learner.load(checkpoint.tensors)
     if run is None:
         return Past(checkpoint.step)
-    rows = rows_until(run.rows(), checkpoint.step)
+    rows, remark = usable_rows(run.rows(), checkpoint.step, past_from)
+    if remark:
+        on_start(remark)
     if checkpoint.step == steps:  # the last evaluation comes after the last checkpoint, and is made again
         rows = [row for row in rows if (row["event"], row["step"]) != ("evaluation", steps)]
     run.rewrite_rows(rows)
     return past_from(rows, checkpoint.step)
 
 
-def _facts(beginning: _Beginning, splits: Splits, devices: Devices, plan: MemoryPlan) -> dict[str, Any]:
+def _facts(
+    recipe: TrainRecipe, loss: Loss, beginning: _Beginning, splits: Splits, devices: Devices, plan: MemoryPlan
+) -> dict[str, Any]:
     """What a later process needs to go on, beside the tensors and the recipe."""
     return {
         "vitsmith": __version__,
+        "recipe": recipe.model_dump(mode="json"),
+        "teacher": getattr(getattr(loss, "teacher", None), "identity", ""),
         "data": fingerprint(splits),
         "config": beginning.model.config.model_dump(mode="json"),
         "images": beginning.images.model_dump(mode="json"),
@@ -237,6 +250,18 @@ def _facts(beginning: _Beginning, splits: Splits, devices: Devices, plan: Memory
         "micro": plan.micro,
         "checkpointing": plan.checkpointing,
     }
+
+
+def _check_same_teacher(facts: dict[str, Any], checkpoint: Checkpoint | None, recipe: TrainRecipe) -> None:
+    """Raises ConfigError when a run that is resumed would learn from another teacher than before."""
+    if (
+        checkpoint is not None
+        and recipe.distill
+        and checkpoint.facts.get("teacher", facts["teacher"]) != facts["teacher"]
+    ):
+        raise ConfigError(
+            f"{recipe.distill.teacher} is not the teacher that the run began with: give it back, or start a new run"
+        )
 
 
 def fingerprint(splits: Splits) -> str:
@@ -253,6 +278,17 @@ def make_loss(recipe: TrainRecipe, splits: Splits, images: ImageSpec, devices: D
     return open_teacher(recipe, splits.classes, images, devices.device)
 
 
+def _kept_baseline(kept: Path, on_start: Say) -> Baseline | None:
+    """What was measured when the run began; reports do without it where the file is gone or was changed."""
+    try:
+        return Baseline(**read_json(kept))
+    except FileNotFoundError:
+        return None
+    except (InputError, TypeError):
+        on_start(f"{kept} cannot be read: the report goes without the scores from before training")
+        return None
+
+
 def _baseline(
     recipe: TrainRecipe, splits: Splits, run: Run | None, beginning: _Beginning, devices: Devices, on_start: Say
 ) -> Baseline | None:
@@ -261,7 +297,7 @@ def _baseline(
         return None
     kept = run.folder / "baseline.json"
     if beginning.checkpoint is not None:
-        return Baseline(**json.loads(kept.read_text(encoding="utf-8"))) if kept.exists() else None
+        return _kept_baseline(kept, on_start)
     model = beginning.model.to(devices.device)
     on_start("scoring a linear probe and nearest neighbours on the checkpoint's features")
     baseline = measure_baseline(model, splits, beginning.images, skip_unreadable=recipe.data.skip_unreadable)

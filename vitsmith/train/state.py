@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from vitsmith.errors import InputError
 from vitsmith.train.ema import Ema
+from vitsmith.train.optimizer import MomentumSGD
 
 
 @dataclass(eq=False)
@@ -41,7 +43,11 @@ class TrainingState:
         return tensors
 
     def load(self, tensors: dict[str, Tensor]) -> None:
-        """Sets everything to what `state` gave, whatever the number of processes was."""
+        """Sets everything to what `state` gave, whatever the number of processes was.
+
+        Raises InputError, and changes nothing, when an array is missing, misshapen or one too many.
+        """
+        self._check(tensors)
         weights = self.model.state_dict()
         for name, tensor in weights.items():
             _fill(tensor, tensors[f"model.{name}"])
@@ -56,6 +62,28 @@ class TrainingState:
             for name, tensor in own.items():
                 _fill(tensor, tensors[f"ema.{name}"])
             self.ema.load_state_dict(own)
+
+    def _check(self, tensors: dict[str, Tensor]) -> None:
+        """What is missing would be left as it is, and what is misshapen might be broadcast, in silence."""
+        expected = {f"model.{name}": tuple(tensor.shape) for name, tensor in self.model.state_dict().items()}
+        if self.ema is not None:
+            expected |= {f"ema.{name}": tuple(tensor.shape) for name, tensor in self.ema.state_dict().items()}
+        numbers = set()
+        kept = ("velocity",) if isinstance(self.optimizer, MomentumSGD) else ("exp_avg", "exp_avg_sq")
+        for name, parameter in self._named():
+            expected |= {f"optimizer.{name}.{key}": tuple(parameter.shape) for key in kept}
+            if not isinstance(self.optimizer, MomentumSGD):
+                numbers.add(f"optimizer.{name}.step")
+        missing = sorted((set(expected) | numbers) - set(tensors))
+        extra = sorted(set(tensors) - set(expected) - numbers)
+        wrong = [name for name, shape in expected.items() if name in tensors and tuple(tensors[name].shape) != shape]
+        told = [
+            f"{len(names)} {what}, the first is {names[0]!r}"
+            for names, what in ((missing, "missing"), (extra, "unexpected"), (wrong, "of another shape"))
+            if names
+        ]
+        if told:
+            raise InputError(f"the arrays of the checkpoint are not those of this run ({'; '.join(told)}): start anew")
 
     def _tensors(self) -> Iterator[tuple[str, Tensor]]:
         for name, tensor in self.model.state_dict().items():

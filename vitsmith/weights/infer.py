@@ -210,7 +210,10 @@ def _out_width(shapes: Shapes, name: str) -> int | None:
 def _square_side(patches: int) -> int:
     side = math.isqrt(max(patches, 0))
     if side * side != patches or side == 0:
-        raise WeightsError(f"{patches} patch positions do not form a square: say the size, image_size=(height, width)")
+        raise WeightsError(
+            f"{patches} patch positions do not form a square: say the size: --image-size 224x320, "
+            "image_size=(height, width)"
+        )
     return side
 
 

@@ -12,6 +12,9 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import struct
+import tokenize
+import zlib
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -35,6 +38,8 @@ Array = np.ndarray[Any, Any]
 Done = Callable[[str, int, int], None]
 """Which images, how many of them are embedded, and of how many."""
 
+_MARK = b"vitsmith"
+_SEAL = struct.Struct("<8sI")
 PART = 1024
 """Images in a part: what is lost at most when a run is killed."""
 
@@ -86,7 +91,7 @@ class EmbeddingStore:
         }
         whole, parts, described = (self.folder / f"{name}{end}" for end in (".npy", ".parts", ".json"))
         known = _read_key(described)
-        found = self._read(whole) if known == key else None
+        found = self._read(whole, len(samples)) if known == key else None
         self._devices.wait()  # all have looked at it before the main process changes it
         if found is not None:
             return found
@@ -109,11 +114,15 @@ class EmbeddingStore:
         made: Array = np.load(whole, mmap_mode="r")
         return made
 
-    def _read(self, whole: Path) -> Array | None:
-        """What an earlier run made, unless it could read fewer images than are asked for now."""
+    def _read(self, whole: Path, count: int) -> Array | None:
+        """What an earlier run made, unless it is damaged, or could read fewer images than are asked for now."""
         if not whole.exists():
             return None
+        if not is_intact(whole):
+            return None
         found: Array = np.load(whole, mmap_mode="r")
+        if found.shape != (count, self._width) or found.dtype != self._kept:
+            return None
         return None if np.isnan(found[:, 0]).sum() > most_unreadable(len(found), self._skip) else found
 
     def _clear(self, whole: Path, parts: Path, described: Path, key: dict[str, Any]) -> None:
@@ -131,10 +140,13 @@ class EmbeddingStore:
             if number % self._devices.count != self._devices.index:
                 continue
             place, stop = _part(parts, number), min(at + PART, len(samples))
-            if not place.exists() or np.isnan(np.load(place)[:, 0]).any():  # somebody may have mended an image
+            # Somebody may have mended an image since.
+            if not place.exists() or not is_intact(place) or np.isnan(np.load(place)[:, 0]).any():
                 rows = self._embed(samples.select(range(at, stop)), complaints)
-                with replacing(place) as partial, partial.open("wb") as stream:
-                    np.save(stream, rows)
+                with replacing(place) as partial:
+                    with partial.open("wb") as stream:
+                        np.save(stream, rows)
+                    seal(partial)
                 unreadable += int(np.isnan(rows[:, 0]).sum())
             if unreadable > most_unreadable(len(samples), self._skip):
                 break  # told together with what the others could not read
@@ -162,11 +174,46 @@ class EmbeddingStore:
     def _join(self, whole: Path, parts: Path, count: int) -> None:
         """One file of all parts: a process may have only so many open."""
         header = {"descr": np.lib.format.dtype_to_descr(self._kept), "fortran_order": False}
-        with replacing(whole) as partial, partial.open("wb") as file:  # no memory map: on a full disk it is deadly
-            np.lib.format.write_array_header_1_0(file, header | {"shape": (count, self._width)})
-            for number in range(math.ceil(count / PART)):
-                file.write(np.load(_part(parts, number)).astype(self._kept, copy=False).tobytes())
+        with replacing(whole) as partial:
+            with partial.open("wb") as file:  # no memory map: on a full disk it is deadly
+                np.lib.format.write_array_header_1_0(file, header | {"shape": (count, self._width)})
+                for number in range(math.ceil(count / PART)):
+                    file.write(np.load(_part(parts, number)).astype(self._kept, copy=False).tobytes())
+            seal(partial)
         shutil.rmtree(parts)
+
+
+def seal(path: Path) -> None:
+    """Appends a checksum to a .npy file, where NumPy does not look."""
+    checksum = _crc32(path, path.stat().st_size)
+    with path.open("ab") as file:
+        file.write(_SEAL.pack(_MARK, checksum))
+
+
+def is_intact(path: Path) -> bool:
+    """Whether a .npy file is as it was sealed. One of an earlier vitsmith, without a checksum, is believed."""
+    try:
+        with path.open("rb") as file:
+            version = np.lib.format.read_magic(file)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, _, dtype = read(file)
+            end = file.tell() + math.prod(shape) * dtype.itemsize
+            file.seek(min(end, path.stat().st_size))
+            rest = file.read(_SEAL.size + 1)
+    except (OSError, ValueError, EOFError, tokenize.TokenError):
+        return False
+    if path.stat().st_size == end:
+        return True
+    return len(rest) == _SEAL.size and _SEAL.unpack(rest) == (_MARK, _crc32(path, end))
+
+
+def _crc32(path: Path, size: int) -> int:
+    """Of the first `size` bytes."""
+    checksum = 0
+    with path.open("rb") as file:
+        while size > 0 and (piece := file.read(min(size, 1 << 20))):
+            checksum, size = zlib.crc32(piece, checksum), size - len(piece)
+    return checksum
 
 
 def _part(parts: Path, number: int) -> Path:

@@ -13,7 +13,7 @@ from vitsmith.data.augment import AugmentSpec
 from vitsmith.data.pairs import PairSpec
 from vitsmith.models.config import Depth, Hidden, Length, Pieces, Width, indivisible_heads
 from vitsmith.models.presets import VIT_SIZES
-from vitsmith.specs import Finite, Frozen
+from vitsmith.specs import Finite, Frozen, Pixels
 from vitsmith.train.recipe import Batch, CourseSpec, OptimizerSpec, Positive, ScheduleSpec, Steps
 
 LEARNT = "learnt"
@@ -28,6 +28,9 @@ class ImageTowerSpec(Frozen):
     init: str = Field(
         description="--image on the command line: a ViT or hybrid (a bundle, a checkpoint or a published name), or a "
         "LiT model, whose image tower is taken"
+    )
+    init_size: tuple[Pixels, Pixels] | None = Field(
+        None, description="(height, width) of its images, where the arrays of a checkpoint do not show them"
     )
     batch: Batch = Field(64, description="images embedded at once")
     kept: Literal["float32", "float16"] = Field("float32", description="how embeddings are kept on disk")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from dataclasses import dataclass
 from functools import partial
@@ -9,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from vitsmith import __version__
+from vitsmith.contents import read_words
 from vitsmith.data.pairs import PairSplits
-from vitsmith.errors import ConfigError
+from vitsmith.errors import ConfigError, InputError
 from vitsmith.files import replacing
 from vitsmith.models.config import LiTConfig
 from vitsmith.models.configure import parse_config
@@ -20,6 +22,7 @@ from vitsmith.train.checkpoint import Checkpoint, CheckpointWriter, latest_step,
 from vitsmith.train.devices import Devices, check_even, check_same_data, find_devices
 from vitsmith.train.ema import Ema
 from vitsmith.train.groups import parameter_groups
+from vitsmith.train.history import usable_rows
 from vitsmith.train.lit.history import (
     LitListener,
     LitPast,
@@ -35,13 +38,16 @@ from vitsmith.train.lit.recipe import LitRecipe
 from vitsmith.train.lit.towers import TextSide, Towers, rebuild, start
 from vitsmith.train.lit.vocabulary import find_vocabulary
 from vitsmith.train.optimizer import make_optimizer
-from vitsmith.train.recipe_file import parse_fields, read_recipe
+from vitsmith.train.recipe_file import check_begun_with, parse_fields, read_recipe
 from vitsmith.train.run import RECIPE
 from vitsmith.train.split import forget_kept, record_split
 from vitsmith.train.state import TrainingState
 from vitsmith.train.stop import stopping_gently
 from vitsmith.weights.bundle import Bundle, vocabulary_suffix
 from vitsmith.weights.bundle_folder import write_bundle
+
+_NEEDED = ("data", "config", "text", "tower", "told", "devices", "micro")
+"""What a checkpoint of any vitsmith says."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,15 +104,18 @@ def resume_lit(
         if run is not None:
             run.rewrite_rows([])
         return _begin(course)
-    checkpoint = read_latest(folder)
+    checkpoint = read_latest(folder, _NEEDED)
     facts = checkpoint.facts
+    for remark in checkpoint.remarks:
+        on_start(remark)
+    check_begun_with(facts, course.recipe, folder)
     if fingerprint(pairs) != facts["data"]:
         raise ConfigError(
             f"{course.recipe.data.path} is not the data that the run in {folder} began with (other names or captions): "
             "give it back what it had, or start a new run"
         )
     text = TextSpec.model_validate(facts["text"])
-    vocabulary = _vocabulary_file(folder, text).read_bytes()
+    vocabulary = _kept_vocabulary(folder, text, facts)
     config = parse_config(facts["config"])
     assert isinstance(config, LiTConfig)
     towers = rebuild(course.recipe, config, text, vocabulary, facts["tower"])
@@ -160,6 +169,15 @@ def _begin(course: Course) -> LitTrained:
 
 def _vocabulary_file(folder: Path, text: TextSpec) -> Path:
     return folder / f"vocabulary{vocabulary_suffix(text)}"
+
+
+def _kept_vocabulary(folder: Path, text: TextSpec, facts: dict[str, Any]) -> bytes:
+    """The pieces that the run began with. Raises InputError when the file is gone or another."""
+    place = _vocabulary_file(folder, text)
+    vocabulary = read_words(place, "the vocabulary of the run")
+    if facts.get("vocabulary", digest := hashlib.sha256(vocabulary).hexdigest()) != digest:
+        raise InputError(f"{place} is not the vocabulary that the run began with: give it back, or start a new run")
+    return vocabulary
 
 
 def _carry_out(course: Course, towers: Towers, checkpoint: Checkpoint | None) -> LitTrained:
@@ -220,7 +238,10 @@ def _past(course: Course, state: TrainingState, checkpoint: Checkpoint | None) -
     state.load(checkpoint.tensors)
     if course.run is None:
         return LitPast(checkpoint.step)
-    rows = lit_rows_until(course.run.rows(), checkpoint.step, course.recipe.schedule.steps)
+    usable, remark = usable_rows(course.run.rows(), checkpoint.step, lit_past_from)
+    if remark:
+        course.say(remark)
+    rows = lit_rows_until(usable, checkpoint.step, course.recipe.schedule.steps)
     course.run.rewrite_rows(rows)
     return lit_past_from(rows, checkpoint.step)
 
@@ -229,6 +250,8 @@ def _facts(course: Course, towers: Towers, micro: int) -> dict[str, Any]:
     """What a later process needs to go on, beside the tensors, the recipe and the vocabulary."""
     return {
         "vitsmith": __version__,
+        "recipe": course.recipe.model_dump(mode="json"),
+        "vocabulary": hashlib.sha256(towers.vocabulary).hexdigest(),
         "data": fingerprint(course.pairs),
         "config": towers.lit.config.model_dump(mode="json"),
         "text": towers.text.model_dump(mode="json"),

@@ -66,12 +66,12 @@ class TextSide(nn.Module):
         self.logit_bias = lit.logit_bias
 
 
-def open_image_tower(name: str) -> ImageTower:
+def open_image_tower(name: str, image_size: tuple[int, int] | None = None) -> ImageTower:
     """The image tower in a bundle, a checkpoint or a published model, in eval mode, without a classifier.
 
     Raises what `load` raises, and ConfigError for models that are no vision transformer with one feature an image.
     """
-    bundle = load(name, headless=True)
+    bundle = load(name, image_size=image_size, headless=True)
     model, config = bundle.model, bundle.config
     if isinstance(model, LiT) and isinstance(config, LiTConfig):
         model, config = model.image, config.image
@@ -91,7 +91,7 @@ def start(recipe: LitRecipe, found: tuple[Kind, bytes] | None) -> Towers:
     seed. Raises what `open_image_tower` raises, InputError for a vocabulary that is missing or does not fit,
     ConfigError for a text tower that cannot be.
     """
-    tower = open_image_tower(recipe.image.init)
+    tower = open_image_tower(recipe.image.init, recipe.image.init_size)
     width = tower.model.config.classes or tower.model.config.feature_width
     bias = recipe.loss.kind == "sigmoid"
     if found is None:
@@ -108,7 +108,7 @@ def rebuild(recipe: LitRecipe, config: LiTConfig, text: TextSpec, vocabulary: by
 
     Raises ConfigError when the image tower is no longer the one that the run began with.
     """
-    tower = open_image_tower(recipe.image.init)
+    tower = open_image_tower(recipe.image.init, recipe.image.init_size)
     if tower.identity != identity:
         raise ConfigError(
             f"{recipe.image.init} is not the image tower that the run began with: give it back, or start a new run"

@@ -79,6 +79,8 @@ def read_vocabulary(name: str) -> bytes:
         raise InputError(
             f"the vocabulary {name!r} is neither a WordPiece .txt, nor a SentencePiece .model, nor {LEARNT!r}"
         )
+    if not path.exists():
+        raise InputError(f"cannot read the vocabulary {name}: No such file; check text.vocabulary")
     vocabulary = read_words(path, "a vocabulary")
     check_lines(_KINDS[path.suffix.lower()], vocabulary)
     return vocabulary
