@@ -19,6 +19,7 @@ from pathlib import Path
 
 from vitsmith.errors import OutputError, VitsmithError
 from vitsmith.escapes import visible
+from vitsmith.failed_writes import DISK, explained, is_within, why_not_written
 from vitsmith.locks import HeldError
 from vitsmith.regular_files import why_not_regular
 from vitsmith.workspace import Workspace
@@ -28,9 +29,7 @@ PathLike = str | os.PathLike[str]
 LONGEST_NAME = 255
 """Bytes of one name, as nearly every file system has it."""
 
-_FULL = 2**26  # bytes: less is as good as nothing
-_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
-_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_WINDOWS = os.name == "nt"
 _scratch: list[Path] = []
 
 
@@ -195,9 +194,9 @@ def sha256(path: PathLike) -> str:
 
 def flush(path: PathLike) -> None:
     """Brings a file, or the names in a folder, onto the disk itself. Windows flushes no folders. Raises OSError."""
-    if os.name == "nt" and Path(path).is_dir():
+    if _WINDOWS and Path(path).is_dir():
         return
-    handle = os.open(path, (os.O_RDWR if os.name == "nt" else os.O_RDONLY) | getattr(os, "O_BINARY", 0))
+    handle = os.open(path, os.O_RDWR if _WINDOWS else os.O_RDONLY)
     try:
         os.fsync(handle)
     except OSError as error:
@@ -205,42 +204,6 @@ def flush(path: PathLike) -> None:
             raise
     finally:
         os.close(handle)
-
-
-def why_not_written(error: BaseException, place: Path) -> str:
-    """Why a write failed, in a few words, whichever library says so; '' for errors of another kind."""
-    text = " ".join(str(error).split())
-    if isinstance(error, OSError) and not isinstance(error, ConnectionError | TimeoutError):
-        about = error.filename and not _within(error.filename, place)
-        return (error.strerror or text or type(error).__name__) + (f": {error.filename}" if about else "")
-    chained: BaseException | None = error
-    while chained is not None:  # zipfile fails once more on its way out
-        if isinstance(chained, OSError) and chained.errno in _DISK:
-            return os.strerror(chained.errno)
-        chained = chained.__cause__ or chained.__context__
-    said = next((os.strerror(number) for number in _DISK if os.strerror(number).lower() in text.lower()), "")
-    if said or type(error).__name__ == "SafetensorError":
-        return said or text
-    with suppress(OSError):  # torch, OpenVINO and faiss say only that a write failed
-        if isinstance(error, Exception) and shutil.disk_usage(_existing(place)).free < _FULL:
-            return f"{os.strerror(errno.ENOSPC)} ({text[:200]})"
-    return ""
-
-
-@contextmanager
-def explained(target: Path) -> Iterator[None]:
-    """Failed writes become an OutputError; what the code inside raises of other kinds passes."""
-    try:
-        yield
-    except (VitsmithError, HeldError):
-        raise
-    except Exception as error:
-        reason = why_not_written(error, target.parent)
-        if not reason:
-            raise
-        full = any(reason.startswith(os.strerror(number)) for number in _SPACE)
-        advice = "free some space, or choose another place" if full else "choose another place"
-        raise OutputError(f"cannot write {target}: {reason}; {advice}") from error
 
 
 def _target(path: PathLike) -> Path:
@@ -293,7 +256,7 @@ def _open_up(path: Path, mode: int) -> None:
 
 
 def _flush(path: Path, target: Path, *, durable: bool) -> None:
-    if durable and not any(_within(target, place) for place in _scratch) and not path.is_symlink():
+    if durable and not any(is_within(target, place) for place in _scratch) and not path.is_symlink():
         flush(path)
 
 
@@ -305,13 +268,4 @@ def _flush_folder(target: Path, *, durable: bool) -> None:
 
 def _concerns(error: OSError, place: Path) -> bool:
     """Whether an error is about a file in a folder; where it does not say about which, whether the disk is at fault."""
-    return _within(error.filename, place) if error.filename else error.errno in _DISK
-
-
-def _within(path: PathLike | int, place: Path) -> bool:
-    return not isinstance(path, int) and Path(os.fsdecode(path)).absolute().is_relative_to(place.absolute())
-
-
-def _existing(place: Path) -> Path:
-    absolute = place.absolute()
-    return next(one for one in (absolute, *absolute.parents) if one.exists())
+    return is_within(error.filename, place) if error.filename else error.errno in DISK

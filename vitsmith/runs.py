@@ -17,10 +17,10 @@ from typing import IO, Any, Self, TypeVar
 
 from vitsmith.errors import InputError, OutputError
 from vitsmith.escapes import typed_command
+from vitsmith.failed_writes import explained
 from vitsmith.files import (
     check_writable,
     claimed,
-    explained,
     new_folder,
     remove_empty,
     replacing_folder,

@@ -104,13 +104,23 @@ def mend(target: Path) -> None:
         with suppress(OSError, ValueError):
             while (folder / "target").exists() and not target.exists():
                 try:
-                    with Lock.take(folder / LOCK):
-                        _mend(folder)
-                    break
+                    lock = Lock.take(folder / LOCK)
                 except HeldError:
                     if time.monotonic() > deadline:
                         return
                     time.sleep(0.01)
+                    continue
+                _mend_and_remove(folder, lock)
+
+
+def _mend_and_remove(folder: Path, lock: Lock) -> None:
+    """What a process left that is gone. Nothing is removed when its swap cannot be completed: raises OSError then."""
+    try:
+        _mend(folder)
+    except BaseException:
+        lock.release(remove=False)
+        raise
+    _remove(folder, lock)
 
 
 def _folder(target: Path, number: int) -> Path:
@@ -141,7 +151,7 @@ def _enter(target: Path, folder: Path) -> Workspace | None:
             _mend(folder)
             _empty(folder)
         except BaseException:
-            lock.release()
+            lock.release(remove=False)
             raise
         return Workspace(target, folder, lock)
 
@@ -201,7 +211,4 @@ def _clean(folder: Path) -> None:
         for path in left:
             with suppress(OSError, HeldError):  # in use, of another user, or gone
                 if path.is_dir() and (path / LOCK).exists():
-                    lock = Lock.take(path / LOCK)
-                    with suppress(OSError):
-                        _mend(path)
-                    _remove(path, lock)
+                    _mend_and_remove(path, Lock.take(path / LOCK))

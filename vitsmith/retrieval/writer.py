@@ -17,7 +17,8 @@ from typing import Any, Self
 import numpy as np
 
 from vitsmith.errors import InputError, OutputError
-from vitsmith.files import explained, replacing, sha256
+from vitsmith.failed_writes import explained
+from vitsmith.files import replacing, sha256
 from vitsmith.json_text import to_json
 from vitsmith.locks import HeldError, Lock
 from vitsmith.retrieval.changes import Seen

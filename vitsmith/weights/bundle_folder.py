@@ -23,7 +23,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from vitsmith.data.split_record import SPLIT, write_split
 from vitsmith.errors import BundleError, OutputError
-from vitsmith.files import check_writable, explained, optional, replacing_folder, sha256, write_text
+from vitsmith.failed_writes import explained
+from vitsmith.files import check_writable, optional, replacing_folder, sha256, write_text
 from vitsmith.json_text import read_json, to_json
 from vitsmith.locks import Lock
 from vitsmith.models.build import Model, build

@@ -189,7 +189,7 @@ def _load_bundle(
 
 def _exists(path: Path) -> bool:
     try:
-        return path.exists()
+        return path.exists() or is_bundle(path)  # which mends one that was being replaced when its process was killed
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
 
