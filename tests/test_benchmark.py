@@ -443,7 +443,7 @@ def test_the_json_has_its_fields_and_the_table_the_same_rows(pretended: Clock) -
     result = run_benchmark(contenders, Wishes((1,), 1, replace(PACE, clock=pretended)), Material())
     document = json.loads(json.dumps(result.to_dict()))
     assert set(document) == {
-        *("machine", "threads", "date", "versions", "reference", "images", "data", "peaks"),
+        *("machine", "threads", "date", "versions", "reference", "images", "data", "split", "peaks"),
         *("remarks", "rows", "engines"),
     }
     what = {"model", "program", "arithmetic", "engine", "precision", "batch", "reason", "size_mib", "gflops"}

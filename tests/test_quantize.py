@@ -641,7 +641,7 @@ def test_a_refusal_leaves_the_table_behind(digits: Bundle, tmp_path: Path, monke
         ([], "give --images FOLDER or --data DATA"),
         (["--images", "."], "no images"),
         (["--images", ".", "--split", "val"], "--split chooses a part of --data"),
-        (["--data", "digits", "--split", "train"], "--split train is what calibrates"),
+        (["--data", "digits", "--split", "train"], "--split train holds what calibrates"),
     ],
 )
 def test_wrong_use_is_told_and_leaves_no_folder(

@@ -90,6 +90,8 @@ class Benchmark:
     threads: int
     data: str = ""
     """The labelled images; '' without."""
+    split: Mapping[str, int] | None = None
+    """How many of them the models hold out, as `Judging.counts`; None where they do not say."""
     remarks: tuple[str, ...] = ()
     """What could not be found out although rows did not fail."""
     date: str = field(default_factory=lambda: datetime.date.today().isoformat())
@@ -105,6 +107,7 @@ class Benchmark:
             "reference": self.reference,
             "images": self.images,
             "data": self.data,
+            "split": None if self.split is None else dict(self.split),
             "peaks": {precision: asdict(peak) for precision, peak in self.peaks.items()},
             "remarks": list(self.remarks),
             "rows": [row.to_dict() for row in self.rows],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,6 +45,8 @@ class Material:
     samples: Samples | None = None
     data: str = ""
     """What to call the samples."""
+    split: Mapping[str, int] | None = None
+    """How many of them the models hold out; None where they do not say."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -231,6 +233,7 @@ def _benchmark(
         images=len(reference.images) if reference is not None else 0,
         threads=wishes.threads or available_cores(),
         data=material.data,
+        split=material.split,
         remarks=tuple(found.remarks),
     )
 

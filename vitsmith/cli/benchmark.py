@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vitsmith.cli.checkpoint import ImageSizeOption, open_model
+from vitsmith.cli.held_out import choose_images
 from vitsmith.cli.output import JsonOption, print_json, print_line, print_table, progress, say
 from vitsmith.cli.places import ForceOption, OutOption
 
@@ -33,7 +34,9 @@ def benchmark(
         list[int] | None, typer.Option(min=1, help="Images computed at once; may be repeated. Default: 1 and 8.")
     ] = None,
     data: Annotated[str, typer.Option(help="Labelled images, as for evaluate: the accuracy of each.")] = "",
-    split: Annotated[str, typer.Option(help="train, val or test of --data; default: the held-out part.")] = "",
+    split: Annotated[
+        str, typer.Option(help="train, val, test or all of --data; default: what no model was trained on.")
+    ] = "",
     images: Annotated[
         list[str] | None, typer.Option(help="Files or folders of images to compare answers on; may be repeated.")
     ] = None,
@@ -112,17 +115,20 @@ def _material(subjects: list[Subject], images: list[str], data: str, split: str)
     from vitsmith.benchmark.answers import reference_of, require_classes
     from vitsmith.benchmark.session import Material
     from vitsmith.cli.images import expand
-    from vitsmith.data.datasets import open_labelled
     from vitsmith.data.images import read_image
+    from vitsmith.evaluate.held_out import ask
     from vitsmith.export.parts import gate_images
 
-    samples, name = open_labelled(data, split, tell=say) if data else (None, "")
-    if samples is not None:
-        require_classes(subjects, samples)
+    judging = None
+    if data:
+        asked = ask(data, split, tell=say)
+        require_classes(subjects, asked.samples)
+        judging = choose_images([subject.bundle for subject in subjects], asked)
     if images and not any(subject.bundle.program == "torch" for subject in subjects):
         say("--images are compared with what torch weights answer, and no model here has any: they are not used")
     pixels = [read_image(source) for source in expand(images)] or gate_images(subjects[0].bundle)
-    return Material(reference_of(subjects, pixels), samples, name)
+    reference = reference_of(subjects, pixels)
+    return Material(reference, judging.samples, judging.counted, judging.counts) if judging else Material(reference)
 
 
 def _run(contenders: list[Contender], wishes: Wishes, material: Material) -> Benchmark:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vitsmith.cli.checkpoint import ImageSizeOption, open_model
+from vitsmith.cli.held_out import WithoutSplitOption, reading_bar
 from vitsmith.cli.output import JsonOption, print_facts, print_json, print_table, say
 from vitsmith.cli.places import ForceOption, OutOption
 
@@ -48,6 +49,7 @@ def compress(
     image_size: ImageSizeOption = "",
     labels: Annotated[Path | None, typer.Option(help="Names of the model's classes, one a line.")] = None,
     seed: Annotated[int, typer.Option(help="Decides the split and the distillation.")] = 0,
+    without_split: WithoutSplitOption = False,
     out: OutOption = None,
     force: ForceOption = False,
     json: JsonOption = False,
@@ -67,11 +69,14 @@ def compress(
     chosen = choose or (Choose.cheapest if budget.is_bounded else Choose.knee)
     with place_of("compress", model_name(model), out, force=force) as folder, scratch("search") as programs:
         bundle = open_model(model, image_size, labels=labels)
-        material = labelled_material(bundle, data, seed=seed)
+        with reading_bar() as on_images:
+            material = labelled_material(bundle, data, seed=seed, on_images=on_images)
+        for told in material.told:
+            say(told)
         material = replace(material, splits=replace(material.splits, val=spread(material.splits.val, most)))
         workshop = RealWorkshop(bundle, material, data, max_drop=max_drop, steps=steps, seed=seed)
         found = search(bundle, material, space, budget, chosen.value, workshop, programs, say)
-        write_or_rescue(folder, partial(_write, found))
+        write_or_rescue(folder, partial(_write, found, without_split))
     _draw(found, folder)
     if json:
         print_json(found.to_dict() | {"folder": str(folder)})
@@ -90,14 +95,15 @@ def compress(
         )
 
 
-def _write(found: Found, place: Path) -> None:
+def _write(found: Found, without_split: bool, place: Path) -> None:
     from vitsmith.export.program import copy_bundle
     from vitsmith.runs import whole_run
 
     with whole_run("compress", place.name, place) as (run, _):
         run.write_json("compress.json", found.to_dict())
         if found.holds:
-            copy_bundle(found.verified_bundle(), run.folder / "model")
+            made = found.verified_bundle()
+            copy_bundle(made.with_split(None) if without_split else made, run.folder / "model")
 
 
 def _draw(found: Found, place: Path) -> None:

@@ -12,6 +12,7 @@ import typer
 
 from vitsmith.cli.checkpoint import ImageSizeOption, open_model
 from vitsmith.cli.engine import EngineOption, PrecisionOption, tell_choice
+from vitsmith.cli.held_out import choose_images
 from vitsmith.cli.images import SkipOption, tell_unreadable
 from vitsmith.cli.output import JsonOption, print_facts, print_json, print_table, progress, say
 from vitsmith.cli.places import ForceOption, OutOption
@@ -35,7 +36,7 @@ def evaluate(
         ),
     ],
     split: Annotated[
-        str, typer.Option(help="train, val or test; default: the held-out part if there is one, else all.")
+        str, typer.Option(help="train, val, test or all; default: images that it was not trained on.")
     ] = "",
     zeroshot: Annotated[
         bool, typer.Option("--zeroshot", help="Classify with words: the data's class names, or those of --labels.")
@@ -119,18 +120,25 @@ def _accuracy(
     skip: float,
 ) -> _Judged:
     """Of a classifier, or with words: `zeroshot` are the templates then, '' for the model's own."""
-    from vitsmith.data.datasets import open_labelled
     from vitsmith.evaluate.evaluation import evaluate as run
+    from vitsmith.evaluate.evaluation import match_classes, refuse_regression
+    from vitsmith.evaluate.held_out import ask
 
-    samples, name = open_labelled(data, split, tell=say)
+    asked = ask(data, split, tell=say)
     how: dict[str, Any] = {}
+    manner = ""
     if zeroshot is not None:
-        classifier, how = _zeroshot(model, samples, zeroshot, labels, opening, options)
+        classifier, how = _zeroshot(model, asked.samples, zeroshot, labels, opening, options)
         bundle, opened = classifier.encoder.bundle, classifier.encoder.engine
-        name += f", zero-shot with {zeroshot}" if zeroshot else ", zero-shot"
+        manner = f", zero-shot with {zeroshot}" if zeroshot else ", zero-shot"
     else:
         classifier = _predictor(model, labels, opening, options)
         bundle, opened = classifier.bundle, classifier.engine
+    refuse_regression(classifier, "top-1 accuracy")
+    match_classes(classifier, asked.samples)  # before any image is read
+    judging = choose_images([bundle], asked)
+    samples, name = judging.samples, judging.counted + manner
+    how["split"] = judging.counts
     tell_choice(opened)
     with progress(unit="images") as bar:
         task = bar.add_task("evaluating", total=len(samples), note="")
@@ -180,20 +188,22 @@ def _zeroshot(
 def _recall(
     model: str, data: str, split: str, opening: dict[str, Any], options: dict[str, Any], skip: float
 ) -> _Judged:
-    from vitsmith.data.pairs import open_caption_samples
     from vitsmith.encode import Encoder
+    from vitsmith.evaluate.held_out import ask_pairs
     from vitsmith.evaluate.retrieval import evaluate_retrieval
 
-    samples, name = open_caption_samples(data, split, tell=say)
+    asked = ask_pairs(data, split, tell=say)
     encoder = Encoder(open_model(model, **opening), **options)
+    judging = choose_images([encoder.bundle], asked)
+    samples, name = judging.samples, judging.counted
     tell_choice(encoder.engine)
     with progress(unit="images") as bar:
         task = bar.add_task("embedding", total=len(samples), note="")
         evaluation = evaluate_retrieval(
             encoder, samples, skip_unreadable=skip, on_image=lambda: bar.advance(task), tell=tell_unreadable
         )
-    scores = {"model": encoder.bundle.where, "data": name, "engine": encoder.engine.name}
-    scores |= {"precision": encoder.engine.precision, **evaluation.to_dict()}
+    scores: dict[str, Any] = {"model": encoder.bundle.where, "data": name, "engine": encoder.engine.name}
+    scores |= {"precision": encoder.engine.precision, "split": judging.counts, **evaluation.to_dict()}
 
     def show() -> None:
         shown = ("at 1", "at 5", "at 10")

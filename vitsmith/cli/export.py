@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vitsmith.cli.checkpoint import ImageSizeOption, open_model
+from vitsmith.cli.held_out import WithoutSplitOption, choose_images
 from vitsmith.cli.output import JsonOption, print_facts, print_json, say
 from vitsmith.cli.places import ForceOption, OutOption
 
 if TYPE_CHECKING:
     from vitsmith.data.images import Pixels
+    from vitsmith.data.samples import Samples
     from vitsmith.gate import Verdict
     from vitsmith.weights.bundle import Bundle
 
@@ -58,11 +60,14 @@ def export(
         list[str] | None, typer.Option(help="Files or folders of your images for the gate; may be repeated.")
     ] = None,
     data: Annotated[str, typer.Option(help="Labelled images, as for evaluate: accuracy is part of the gate.")] = "",
-    split: Annotated[str, typer.Option(help="train, val or test of --data; default: the held-out part.")] = "",
+    split: Annotated[
+        str, typer.Option(help="train, val, test or all of --data; default: what it was not trained on.")
+    ] = "",
     max_drop: Annotated[float, typer.Option(min=0, help="Points of top-1 that may be lost on --data.")] = 0.5,
     labels: Annotated[
         list[str] | None, typer.Option(help="Of a LiT model for web: what the page chooses from, as for zeroshot.")
     ] = None,
+    without_split: WithoutSplitOption = False,
     force: ForceOption = False,
     json: JsonOption = False,
 ) -> None:
@@ -90,7 +95,8 @@ def export(
         check(bundle, to.value, spec)
         if bundle.program != "torch" and (images or data):
             raise InputError(f"{bundle.where} is taken as it is and passes no gate: leave --images and --data out")
-        gate = Gate(_read_images(images or []) or None, _open(data, split), max_drop)
+        gate = Gate(_read_images(images or []) or None, _open(bundle, data, split), max_drop)
+        bundle = _with_split(bundle, to, without_split)
         words = read_words(labels) if labels else None
         inside = f"{default_place('export', name).name}.npz" if to is To.npz else "model"
         target = place if out is not None else place / inside
@@ -138,13 +144,31 @@ def _facts(exported: Bundle, verdict: Verdict | None, target: Path) -> dict[str,
     }
 
 
-def _open(data: str, split: str) -> Any:
+def _open(bundle: Bundle, data: str, split: str) -> Samples | None:
     """Labelled images for the gate, or None."""
     if not data:
         return None
-    from vitsmith.data.datasets import open_labelled
+    from vitsmith.evaluate.evaluation import match_classes
+    from vitsmith.evaluate.held_out import ask
 
-    return open_labelled(data, split, tell=say)[0]
+    asked = ask(data, split, tell=say)
+    if bundle.labels is not None:
+        match_classes(bundle, asked.samples)  # before any image is read
+    return choose_images([bundle], asked).samples
+
+
+def _with_split(bundle: Bundle, to: To, without: bool) -> Bundle:
+    """The bundle, with the record of its images unless that is not wanted; what it means on a page is said."""
+    from vitsmith.data.split_record import SPLIT
+
+    if without:
+        return bundle.with_split(None)
+    if to is To.web and bundle.split is not None:
+        say(
+            f"{SPLIT} goes with the page: whoever has a picture can tell by it whether the model was trained on that; "
+            "--without-split leaves it out"
+        )
+    return bundle
 
 
 def _read_images(arguments: list[str]) -> list[Pixels]:

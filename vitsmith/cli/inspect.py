@@ -84,6 +84,7 @@ def _facts(bundle: Bundle, head: str) -> dict[str, Any]:
         "made from": provenance.parent,
         "date": provenance.date,
         "notes": "; ".join(provenance.notes),
+        "split": str(bundle.split) if bundle.split is not None else None,
         "labels": list(bundle.labels.names) if bundle.labels else None,
         "measurements": [one.model_dump() for one in bundle.measurements],
     }

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vitsmith.cli.checkpoint import ImageSizeOption, open_model
+from vitsmith.cli.held_out import WithoutSplitOption, reading_bar
 from vitsmith.cli.output import JsonOption, print_facts, print_json, print_table, say
 from vitsmith.cli.places import ForceOption, OutOption
 
@@ -55,6 +56,7 @@ def merge(
     labels: Annotated[Path | None, typer.Option(help="Names of the model's classes, one a line.")] = None,
     vocabulary: Annotated[Path | None, typer.Option(help="Of a LiT checkpoint: the tokenizer's file.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Decides which images search and which judge.")] = 0,
+    without_split: WithoutSplitOption = False,
     out: OutOption = None,
     force: ForceOption = False,
     json: JsonOption = False,
@@ -78,6 +80,8 @@ def merge(
         photos = _photos(bundle, data, split, images or [], seed)
         for remark in photos.remarks:
             say(remark)
+        if without_split:
+            bundle = bundle.with_split(None)
         merged = run(bundle, wish, photos, Demands(max_drop, min_agreement, min_speedup), say=say)
         facts = merged.to_dict()
         if not merged.failures:
@@ -145,7 +149,8 @@ def _photos(bundle: Bundle, data: str, split: str, images: list[str], seed: int)
 
     amounts = Amounts(seed=seed)
     if data:
-        return labelled_photos(bundle, data, split, amounts=amounts)
+        with reading_bar() as on_images:
+            return labelled_photos(bundle, data, split, amounts=amounts, on_images=on_images)
     if images:
         return unlabelled_photos(bundle, list(expand(images)), amounts=amounts)
     say("no images were given: sample photographs judge, which may be quite unlike yours; give --data or --images")

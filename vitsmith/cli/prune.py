@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 import typer
 
 from vitsmith.cli.checkpoint import ImageSizeOption, open_model
+from vitsmith.cli.held_out import WithoutSplitOption, reading_bar
 from vitsmith.cli.output import JsonOption, print_facts, print_json, print_table, progress, say
 from vitsmith.cli.places import ForceOption, OutOption
 from vitsmith.cli.train import SetOption
@@ -55,11 +56,14 @@ def prune(
     labels: Annotated[Path | None, typer.Option(help="Names of the model's classes, one a line.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Decides split, order and crops.")] = 0,
     set_: SetOption = None,
+    without_split: WithoutSplitOption = False,
     out: OutOption = None,
     force: ForceOption = False,
     json: JsonOption = False,
 ) -> None:
     """Leave out heads, hidden units and blocks, distil, compare. If too much is lost, nothing is written (exit 3)."""
+    from dataclasses import replace
+
     from vitsmith.compress.material import check_prunable
     from vitsmith.compress.prune import prune as run
     from vitsmith.compress.pruned import Demands, model_config, write_pruned
@@ -74,7 +78,6 @@ def prune(
         wanted = Pruning(heads, mlp_width, tokens_mlp_width, depth, keep, method.value, calibration)
         check_prunable(bundle)
         plan_sizes(model_config(bundle), wanted)  # mistakes are told before an image is read
-        material = _material(bundle, data, images or [], seed)
         given: dict[str, dict[str, Any]] = {
             "schedule": {"steps": steps},
             "batch": {"size": batch},
@@ -82,10 +85,15 @@ def prune(
             "run": {"seed": seed},
         }
         recipe = _recipe(bundle, data or "--images", given, set_ or [])
+        material = _material(bundle, data, images or [], seed)
+        for told in material.told:
+            say(told)
         events: list[Event] = []
         with Progress(steps, events) as listener:
             demands = Demands(max_drop, min_speedup)
             pruned = run(bundle, material, wanted, recipe, demands, on_event=listener, on_stage=say)
+        if without_split:
+            pruned = replace(pruned, bundle=pruned.bundle.with_split(None))
         facts = pruned.to_dict()
         if not pruned.failures:
             written = write_or_rescue(place, partial(write_pruned, pruned, model_name(model), events=events))
@@ -164,9 +172,10 @@ def _material(bundle: Bundle, data: str, images: list[str], seed: int) -> Materi
     from vitsmith.cli.images import expand
     from vitsmith.compress.material import labelled_material, unlabelled_material
 
-    if data:
-        return labelled_material(bundle, data, seed=seed)
-    return unlabelled_material(bundle, list(expand(images)), seed=seed)
+    with reading_bar() as on_images:
+        if data:
+            return labelled_material(bundle, data, seed=seed, on_images=on_images)
+        return unlabelled_material(bundle, list(expand(images)), seed=seed, on_images=on_images)
 
 
 def _recipe(bundle: Bundle, data: str, given: dict[str, dict[str, Any]], settings: list[str]) -> TrainRecipe | None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 import typer
 
 from vitsmith.cli.checkpoint import ImageSizeOption, open_model
+from vitsmith.cli.held_out import WithoutSplitOption, reading_bar
 from vitsmith.cli.output import JsonOption, print_facts, print_json, print_table, progress, say
 from vitsmith.cli.places import ForceOption, OutOption
 
@@ -58,6 +59,7 @@ def quantize(
     image_size: ImageSizeOption = "",
     labels: Annotated[Path | None, typer.Option(help="Names of the model's classes, one a line.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Decides which images calibrate and which judge.")] = 0,
+    without_split: WithoutSplitOption = False,
     out: OutOption = None,
     force: ForceOption = False,
     json: JsonOption = False,
@@ -80,6 +82,8 @@ def quantize(
         bundle = open_model(model, image_size, labels=labels)
         check_quantizable(bundle, name)
         photos = _photos(bundle, data, split, images or [], Amounts(calibration, judges, seed))
+        if without_split:
+            bundle = bundle.with_split(None)
         earlier = (target / RESULT).exists()
         with Bars() as bars:
             result = quantize_to(target, bundle, photos, settings, listener=bars)
@@ -133,7 +137,8 @@ def _photos(bundle: Bundle, data: str, split: str, images: list[str], amounts: A
 
     sources = list(expand(images))
     if data:
-        return labelled_photos(bundle, data, split, images=sources, amounts=amounts)
+        with reading_bar() as on_images:
+            return labelled_photos(bundle, data, split, images=sources, amounts=amounts, on_images=on_images)
     return unlabelled_photos(bundle, sources, amounts=amounts)
 
 

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vitsmith.data.datasets import open_dataset, open_labelled
+from vitsmith.compress.division import divide
 from vitsmith.data.image_sources import ImageSource
 from vitsmith.data.preprocess import load_image
 from vitsmith.data.samples import Lazy, Samples, place_of
-from vitsmith.data.splits import split_of
 from vitsmith.errors import DatasetError, InputError
 from vitsmith.evaluate.evaluation import match_classes
+from vitsmith.evaluate.held_out import OnImages, ask, choose, ignore
 from vitsmith.models.config import LiTConfig, ViTConfig
 from vitsmith.weights.bundle import Bundle
 
@@ -46,11 +46,13 @@ class Photos:
     """(judges,) positions among the model's classes; None: the model's own answers are the measure."""
     name: str
     """What reports call those that judge."""
+    told: tuple[str, ...] = ()
+    """Which of the model's images they are."""
 
     @property
     def remarks(self) -> tuple[str, ...]:
         """What a user should know about them."""
-        few = []
+        few = list(self.told)
         for what, count in (("calibrate", len(self.calibration)), ("judge", len(self.judges))):
             if count < FEW:
                 few.append(f"only {count} images {what}: with {FEW} and more the result is surer")
@@ -58,12 +60,18 @@ class Photos:
 
 
 def labelled_photos(
-    bundle: Bundle, data: str, split: str = "", *, images: Sequence[ImageSource] = (), amounts: Amounts = Amounts()
+    bundle: Bundle,
+    data: str,
+    split: str = "",
+    *,
+    images: Sequence[ImageSource] = (),
+    amounts: Amounts = Amounts(),
+    on_images: OnImages = ignore,
 ) -> Photos:
-    """A labelled data set whose held-out part judges (or `split`), and whose training part calibrates, or `images`.
+    """A labelled data set whose held-out images judge (or `split`), and whose training images calibrate, or `images`.
 
-    Raises DatasetError for classes that the model does not know, in either part, and for too few images; InputError
-    for a model without classes.
+    Which are which, and what `on_images` hears, as `divide` and `choose`. Raises DatasetError for classes that the
+    model does not know, in either part, and for too few images; InputError for a model without classes.
     """
     if isinstance(bundle.config, LiTConfig) or not bundle.classes:
         raise InputError(f"{bundle.where} has no classes of its own, so labelled data cannot judge it: give --images")
@@ -72,20 +80,18 @@ def labelled_photos(
             f"{bundle.where} gives logits for each patch, so labels of images cannot judge it: give --images"
         )
     if len(images):
-        judging, name = open_labelled(data, split)
-        calibration = _spread(images, amounts.calibration)
+        asked = ask(data, split)
+        match_classes(bundle, asked.samples)
+        calibration, judging = _spread(images, amounts.calibration), choose([bundle], asked, on_images=on_images)
     else:
-        splits = open_dataset(data, seed=amounts.seed)
-        match_classes(bundle, splits.train)
-        calibration = _chosen(splits.train, amounts.calibration, amounts.seed).sources
-        judging, name = (open_labelled(data, split)) if split else (splits.val, f"{data}, held-out images")
-        if split_of(split) == "train":
-            raise InputError("--split train is what calibrates: choose val or test, or calibrate with --images")
-    labels = match_classes(bundle, judging)
-    judges = Samples(judging.classes, judging.sources, judging.names, labels)
+        division = divide(bundle, data, seed=amounts.seed, split=split, on_images=on_images)
+        judging = division.judging
+        calibration = _chosen(division.teaching, amounts.calibration, amounts.seed).sources
+    labels = match_classes(bundle, judging.samples)
+    judges = Samples(judging.samples.classes, judging.samples.sources, judging.samples.names, labels)
     judges = _chosen(judges, amounts.judges, amounts.seed)
     _check_enough(len(calibration), len(judges), data)
-    return Photos(calibration, judges.sources, judges.labels, f"{len(judges)} of {name}")
+    return Photos(calibration, judges.sources, judges.labels, f"{len(judges)} of {judging.name}", judging.told)
 
 
 def unlabelled_photos(bundle: Bundle, images: Sequence[ImageSource], *, amounts: Amounts = Amounts()) -> Photos:

@@ -48,6 +48,8 @@ class Found:
     budget: Budget
     data: str = ""
     """What reports call the images."""
+    remarks: tuple[str, ...] = ()
+    """Which of the model's images they are."""
     candidates: list[Candidate] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
     chosen: Candidate | None = None
@@ -88,6 +90,7 @@ class Found:
             "original": self.original.where,
             "original_top1": self.original_top1,
             "data": self.data,
+            "remarks": list(self.remarks),
             "machine": describe_machine(),
             "date": datetime.date.today().isoformat(),
             "vitsmith": __version__,

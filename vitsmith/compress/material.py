@@ -10,12 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vitsmith.compress.division import divide, grown_record
 from vitsmith.data.batches import evaluation_batches
-from vitsmith.data.datasets import open_dataset
 from vitsmith.data.image_sources import ImageSource
 from vitsmith.data.samples import Samples, Splits, place_of
+from vitsmith.data.split_record import SplitRecord
 from vitsmith.errors import DatasetError, InputError
 from vitsmith.evaluate.evaluation import match_classes, refuse_regression
+from vitsmith.evaluate.held_out import OnImages, ignore
 from vitsmith.models.config import LiTConfig, ViTConfig
 from vitsmith.predict import Predictor
 from vitsmith.specs import Labels
@@ -41,24 +43,34 @@ class Material:
     """False: the labels are the model's own answers, and accuracy is agreement with them."""
     name: str
     """What reports call the images that judge."""
+    told: tuple[str, ...] = ()
+    """Which of the model's images these are."""
+    record: SplitRecord | None = None
+    """What a model that learned from `train` says of its images; None: what the bundle says."""
 
 
-def labelled_material(bundle: Bundle, data: str, *, seed: int = 0) -> Material:
-    """A data set with its own split, or one by `seed`. Its classes are matched with the model's by name.
+def labelled_material(bundle: Bundle, data: str, *, seed: int = 0, on_images: OnImages = ignore) -> Material:
+    """A data set, divided as `divide` says. Its classes are matched with the model's by name.
 
-    Raises DatasetError for classes that the model does not know and for too few images, and what `open_dataset` raises.
+    Raises DatasetError for classes that the model does not know and for too few images, and what `divide` raises.
     """
     check_prunable(bundle)
-    splits = open_dataset(data, seed=seed)
-    _check_enough(len(splits.train) + len(splits.val), data)
+    division = divide(bundle, data, seed=seed, on_images=on_images)
+    judging = division.judging
+    _check_enough(len(division.teaching) + len(judging.samples), data)
+    if not len(division.teaching):
+        raise DatasetError(f"{data} has no images to learn from that the model does not hold out: add some")
     train, val = (
         Samples(_class_names(bundle), part.sources, part.names, match_classes(bundle, part), part.blocks)
-        for part in (splits.train, splits.val)
+        for part in (division.teaching, judging.samples)
     )
-    return Material(Splits(train, val), True, f"{data}, {len(val)} held-out images")
+    record = division.record(bundle, on_images)
+    return Material(Splits(train, val), True, judging.counted, judging.told, record)
 
 
-def unlabelled_material(bundle: Bundle, sources: Sequence[ImageSource], *, seed: int = 0) -> Material:
+def unlabelled_material(
+    bundle: Bundle, sources: Sequence[ImageSource], *, seed: int = 0, on_images: OnImages = ignore
+) -> Material:
     """Images without labels: what the model says of each is taken for its class. A quarter is held out by `seed`.
 
     Raises DatasetError for too few images, ImageError for one that cannot be read.
@@ -71,11 +83,13 @@ def unlabelled_material(bundle: Bundle, sources: Sequence[ImageSource], *, seed:
     order = sorted(range(len(samples)), key=lambda index: place_of(names[index], seed))
     held = round(_HELD_OUT * len(order))
     val, train = samples.select(sorted(order[:held])), samples.select(sorted(order[held:]))
-    return Material(Splits(train, val), False, f"{held} images without labels")
+    record = grown_record(bundle, train, val, on_images=on_images)
+    return Material(Splits(train, val), False, f"{held} images without labels", record=record)
 
 
 def check_prunable(bundle: Bundle) -> None:
     """Raises InputError for what has nothing to prune or cannot be judged by its answers."""
+    bundle.check_split()
     config = bundle.config
     if bundle.program != "torch":
         raise InputError(

@@ -52,6 +52,7 @@ def merge_by(bundle: Bundle, ratio: float, kind: str = "constant") -> Bundle:
 
 def check_mergeable(bundle: Bundle) -> ViTConfig:
     """The configuration of the tower whose tokens merge. Raises InputError for models without one."""
+    bundle.check_split()
     if bundle.program != "torch":
         raise InputError(
             f"{bundle.where} is an exported program (model.{bundle.program}): merge in the bundle it was made from, "

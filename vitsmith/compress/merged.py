@@ -134,6 +134,7 @@ class Merged:
             "original": self.original.where,
             "kind": self.kind,
             "data": self.photos.name,
+            "remarks": list(self.photos.remarks),
             "labelled": self.photos.labels is not None,
             "measure": self.what,
             "tries": tries,

@@ -116,6 +116,7 @@ def prune(
     images = np.resize(pruned.golden.tensors, (BATCH, *pruned.golden.tensors.shape[1:]))
     before, after = (Runner(open_engine(one, "torch", precision="fp32")) for one in (bundle, pruned))
     speedup = measure(before, after, images)
+    pruned = pruned.with_split(material.record or bundle.split)
     found = Pruned(pruned, bundle, material, tuple(stages), speedup, demands or Demands(), recipe, notes)
     return replace(found, bundle=_described(found))
 
@@ -126,7 +127,9 @@ def recover_bundle(
     """The pruned bundle after `recover`, which says so."""
     assert isinstance(pruned.model, ImageModel)
     made = _bundle_of(recover(pruned.model, original, material, recipe, on_event=on_event), original)
-    return _noted(made, f"distilled from it for {recipe.schedule.steps} updates")
+    return _noted(
+        made.with_split(material.record or original.split), f"distilled from it for {recipe.schedule.steps} updates"
+    )
 
 
 def _noted(bundle: Bundle, what: str) -> Bundle:
@@ -145,7 +148,8 @@ def _bundle_of(model: ImageModel, original: Bundle) -> Bundle:
         vitsmith=__version__,
         notes=(*original.provenance.notes, f"pruned: {describe_sizes(model_config(original), model.config)}"),
     )
-    return Bundle.of(model, images=original.images, labels=original.labels, head=original.head, provenance=source)
+    made = Bundle.of(model, images=original.images, labels=original.labels, head=original.head, provenance=source)
+    return made.with_split(original.split)
 
 
 def _described(found: Pruned) -> Bundle:

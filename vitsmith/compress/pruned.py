@@ -114,7 +114,7 @@ class Pruned:
             "changed": describe_sizes(model_config(self.original), model_config(self.bundle)),
             "data": self.material.name,
             "labelled": self.material.labelled,
-            "notes": list(self.notes),
+            "notes": [*self.material.told, *self.notes],
             "stages": stages,
             "latency_ms": [before.latency_ms, after.latency_ms],
             "images_per_second": [before.images_per_second, after.images_per_second],

@@ -148,6 +148,7 @@ def usual_engine() -> str:
 
 def check_quantizable(bundle: Bundle, engine: str) -> None:
     """Raises UnknownNameError or InputError for what cannot be quantised."""
+    bundle.check_split()
     if engine not in PROGRAMS:
         raise UnknownNameError("engine", engine, PROGRAMS)
     if bundle.program != "torch":

@@ -48,6 +48,7 @@ def resize_bundle(bundle: Bundle, image_size: tuple[int, int], *, positions: Res
     )
     images = bundle.images.model_copy(update={"size": image_size})
     made = Bundle.of(resized, images=images, labels=bundle.labels, head=bundle.head, provenance=provenance)
+    made = made.with_split(bundle.split)
     with torch.no_grad():
         return made.with_golden(list(bundle.golden.images) if bundle.golden else sample_images(GOLDEN_IMAGES))
 

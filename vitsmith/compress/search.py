@@ -112,7 +112,7 @@ def search(
     holds says `Found.holds`. Raises DatasetError for too few images.
     """
     choosing, verifying = halves(material.splits.val)
-    found = Found(bundle, workshop.score(bundle, choosing), budget, material.name)
+    found = Found(bundle, workshop.score(bundle, choosing), budget, material.name, material.told)
     say(f"the original: {found.original_top1:.2%} on {len(choosing)} images that choose")
     bench = _Bench(found, workshop, choosing, folder, say)
     first, *others = space.precisions

@@ -11,7 +11,7 @@ from pydantic import Field
 from vitsmith.data.digits import open_digits
 from vitsmith.data.folder import find_folder
 from vitsmith.data.hub import HUB_PREFIX, find_hub
-from vitsmith.data.samples import Samples, Source, Splits, empty_classes, list_classes, stratified_split
+from vitsmith.data.samples import Samples, Source, Splits, empty_classes, join, list_classes, stratified_split
 from vitsmith.data.shapes import labelled_shapes, unseen_shapes
 from vitsmith.data.shards import find_shards, is_shards
 from vitsmith.data.splits import SPLIT_NAMES, split_of
@@ -22,6 +22,8 @@ from vitsmith.specs import Finite, Frozen
 BUILT_IN: dict[str, Callable[[], Splits]] = {"digits": open_digits, "shapes": labelled_shapes}
 Tell = Callable[[str], None]
 
+ALL = "all"
+"""What `--split` calls every image, of all splits."""
 UNSEEN = "shapes-unseen"
 """What users call the drawn things of combinations that training has not; to be judged on only."""
 
@@ -77,9 +79,9 @@ def open_dataset(
 def open_labelled(spec: DataSpec | str, split: str = "", *, tell: Tell | None = None) -> tuple[Samples, str]:
     """Images to judge a model on, and what to call them in reports.
 
-    `split` is 'train', 'val' or 'test', or another name for one of them (see splits.py). By default the held-out part,
-    'val' before 'test', of a data set that has one of its own, and otherwise every image. `tell` is called with what is
-    there and passed over. Raises DatasetError.
+    `split` is 'train', 'val' or 'test', or another name for one of them (see splits.py), or 'all'. By default the
+    held-out part, 'val' before 'test', of a data set that has one of its own, and otherwise every image. `tell` is
+    called with what is there and passed over. Raises DatasetError.
     """
     described = _described(spec)
     source = find_source(described.path if split or not described.val else described.val, described)
@@ -87,13 +89,16 @@ def open_labelled(spec: DataSpec | str, split: str = "", *, tell: Tell | None = 
 
 
 def open_part(source: Source, split: str = "") -> tuple[Samples, str]:
-    """One part of a data set, and what to call it in reports; which and errors as `open_labelled`."""
+    """One part of a data set, or all of it, and what to call it in reports; which and errors as `open_labelled`."""
+    if split == ALL:
+        parts = {name: read() for name, read in source.parts.items()}
+        return join(parts), f"{source.name}/{ALL}" if any(parts) else source.name
     if split and not split_of(split):
-        raise DatasetError(f"unknown split {split!r}: {suggestion(split, SPLIT_NAMES)}")
+        raise DatasetError(f"unknown split {split!r}: {suggestion(split, (*SPLIT_NAMES, ALL))}")
     chosen = split_of(split) if split else _usual_part(source)
     if chosen not in source.parts:
         there = ", ".join(filter(None, source.parts))
-        told = f"only {there}" if there else "none of its own: leave the split out to take every image"
+        told = f"only {there}" if there else f"none of its own: leave the split out, or take every image with {ALL!r}"
         raise DatasetError(f"{source.where} has no split {split!r}, {told}")
     return source.parts[chosen](), f"{source.name}/{chosen}" if chosen else source.name
 

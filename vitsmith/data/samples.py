@@ -170,6 +170,29 @@ def stratified_split(samples: Samples, *, seed: int, fraction: float) -> Splits:
     return Splits(train=samples.select(kept), val=samples.select(sorted(held_out)))
 
 
+def join(parts: Mapping[str, Samples]) -> Samples:
+    """All images of several parts, in their order; the name of each begins with that of its part."""
+    if len(parts) == 1:
+        return next(iter(parts.values()))
+    classes = tuple(dict.fromkeys(name for part in parts.values() for name in part.classes))
+    position = {name: index for index, name in enumerate(classes)}
+    ends = np.cumsum([len(part) for part in parts.values()])
+    sources = [part.sources for part in parts.values()]
+
+    def take(index: int) -> ImageSource:
+        which = int(np.searchsorted(ends, index, side="right"))
+        return sources[which][index - int(ends[which])]  # counted from the end of its part
+
+    return Samples(
+        classes,
+        Lazy(int(ends[-1]), take),
+        [f"{split}/{name}" for split, part in parts.items() for name in part.names],
+        np.concatenate(
+            [np.array([position[name] for name in part.classes], np.int64)[part.labels] for part in parts.values()]
+        ),
+    )
+
+
 def sort_classes(names: Iterable[str]) -> tuple[str, ...]:
     """Distinct names in a fixed order: numbers by value if all are, otherwise by character.
 

@@ -69,8 +69,14 @@ class SplitRecord:
         return cls(salt or secrets.token_bytes(_SALT_BYTES), _none(), _none(), _none(), _none(), complete)
 
     def adding(self, *, train: Digests, held_out: Digests) -> Self:
-        """The record of a model that went on from this one: it learned from more images, and was judged by others."""
-        return replace(self, train=np.union1d(self.train, train), held_out=np.union1d(self.held_out, held_out))
+        """The record of a model that went on from this one: it learned from more images, and was judged by others.
+
+        What it learned from is no longer held out, and what it had learned before does not come to be.
+        """
+        learned = np.union1d(self.train, train)
+        kept = np.setdiff1d(self.held_out, train)
+        judged = np.setdiff1d(held_out, np.union1d(np.union1d(learned, self.earlier), self.test))
+        return replace(self, train=learned, held_out=np.union1d(kept, judged), test=np.setdiff1d(self.test, train))
 
     def as_parent(self) -> Self:
         """Where the record of a model begins that is trained from this one: all that was learned is `earlier` now."""
@@ -91,6 +97,10 @@ class Contents(NamedTuple):
     digests: Digests
     readable: NDArray[np.bool_]
     """False where the bytes could not be read; the digest says nothing there."""
+
+    def at(self, indices: NDArray[np.intp]) -> Contents:
+        """Those of the samples at `indices`."""
+        return Contents(self.digests[indices], self.readable[indices])
 
 
 def read_contents(

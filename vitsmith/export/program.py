@@ -134,6 +134,7 @@ def copy_bundle(bundle: Bundle, folder: str | os.PathLike[str]) -> Bundle:
 
 def _prepared(bundle: Bundle, target: Target) -> tuple[Bundle, tuple[str, ...]]:
     """The torch bundle to export, with golden examples, and notes on what is different of it."""
+    bundle.check_split()
     if bundle.program != "torch":
         raise InputError(f"{bundle.where} is already exported (model.{bundle.program}); export the torch one")
     require_finite_model(bundle.model, bundle.where)

@@ -180,6 +180,10 @@ class Bundle:
                 self._split = None
         return self._split
 
+    def check_split(self) -> None:
+        """Raises BundleError for a damaged record: before work, where writing it would come at the end of hours."""
+        _ = self.split
+
     def with_split(self, record: SplitRecord | None) -> Self:
         """The same bundle with another record of its images, or without one."""
         return replace(self, _split=record)

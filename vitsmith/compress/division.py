@@ -1,0 +1,116 @@
+"""A labelled data set as images that teach or calibrate and images that judge.
+
+Which images judge is decided where it is for all verbs, in `evaluate/held_out.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitsmith.data.datasets import ALL, DataSpec, find_source, open_dataset, telling, training_part
+from vitsmith.data.samples import Samples, place_of
+from vitsmith.data.split_record import Contents, SplitRecord, distinct, read_contents
+from vitsmith.data.splits import split_of
+from vitsmith.errors import DatasetError, InputError
+from vitsmith.evaluate.evaluation import match_classes
+from vitsmith.evaluate.held_out import Asked, Judging, OnImages, Tell, ask, choose, ignore, is_divided, judging_of, look
+from vitsmith.weights.bundle import Bundle
+
+_FRACTION = 0.2  # of new images that judge, where others of them teach; as in training
+
+
+@dataclass(frozen=True, eq=False)
+class Division:
+    """None of the images is in both parts."""
+
+    teaching: Samples
+    judging: Judging
+    known: tuple[Contents, Contents] | None = None
+    """What is in both, where it was read already."""
+
+    def record(self, bundle: Bundle, on_images: OnImages = ignore) -> SplitRecord:
+        """The record of a model that goes on from `bundle`, learns from `teaching` and is judged by the others."""
+        return grown_record(bundle, self.teaching, self.judging.samples, self.known, on_images)
+
+
+def divide(
+    bundle: Bundle, data: str, *, seed: int, split: str = "", on_images: OnImages = ignore, tell: Tell | None = None
+) -> Division:
+    """What teaches or calibrates, and what judges.
+
+    A bundle with a record is judged by the images that were held out in its training, and by new ones, and learns from
+    those that it was trained on; where most are new, a fifth of them judge and the others teach, by a hash of their
+    names and `seed`. Of other bundles the split is that of `open_dataset`. With `split` that part judges.
+
+    `tell` and errors as `open_dataset` and `choose`; DatasetError for classes that the model does not know, InputError
+    for a split that holds what teaches.
+    """
+    if split == ALL or split_of(split) == "train":
+        raise InputError(f"--split {split} holds what calibrates or teaches: choose val or test")
+    source = telling(find_source(data, DataSpec(path=data)), tell)
+    divided = is_divided(source)
+    if bundle.split is not None and not divided and not split:
+        asked = Asked(training_part(source)(), data, "", divided=False)
+        match_classes(bundle, asked.samples)  # before an image is read
+        return _by_record(bundle, asked, seed, on_images)
+    splits = open_dataset(data, seed=seed)
+    asked = ask(data, split) if split else Asked(splits.val, data, "", divided)
+    for part in (splits.train, asked.samples):
+        match_classes(bundle, part)
+    judging = choose([bundle], asked, on_images=on_images)
+    if not split and not judging.what:
+        judging = replace(judging, what="held-out images")
+    if bundle.split is None:
+        return Division(splits.train, judging)
+    kept = ~look(splits.train, [bundle], on_images).held_out
+    return Division(splits.train.select(np.flatnonzero(kept)), judging)
+
+
+def grown_record(
+    bundle: Bundle,
+    teaching: Samples,
+    judging: Samples,
+    known: tuple[Contents, Contents] | None = None,
+    on_images: OnImages = ignore,
+) -> SplitRecord:
+    """The record of a model that goes on from `bundle` with more images; they are read unless they are `known`."""
+    began = bundle.split or SplitRecord.empty(complete=not bundle.trained_here)
+    if known is None:
+        taught, judged = (read_contents(part, began.salt, on_images=on_images) for part in (teaching, judging))
+    else:
+        taught, judged = known
+    return began.adding(train=distinct(taught), held_out=distinct(judged))
+
+
+def _by_record(bundle: Bundle, asked: Asked, seed: int, on_images: OnImages) -> Division:
+    """A data set without splits of its own, divided as the bundle's record says."""
+    samples = asked.samples
+    roles = look(samples, [bundle], on_images)
+    trained, new = int(roles.trained.sum()), roles.new
+    if trained >= new.sum():
+        teaches, told = roles.trained, f"{trained:,} that the model was trained on teach or calibrate"
+    else:  # hardly the data that it was trained on
+        teaches = roles.trained | (new & ~_some_of_each_class(samples, new, seed))
+        told = f"{int(teaches.sum()):,} others teach or calibrate"
+    if teaches.all():
+        raise DatasetError(
+            f"all {len(samples):,} images of {asked.name} are ones that the model was trained on, so that none is left "
+            "to judge by: add images that it has not seen"
+        )
+    teaching, rest = np.flatnonzero(teaches), np.flatnonzero(~teaches)
+    known = roles.contents.at(teaching), roles.contents.at(rest)
+    return Division(samples.select(teaching), judging_of(asked, roles, ~teaches, told, ()), known)
+
+
+def _some_of_each_class(samples: Samples, chosen: NDArray[np.bool_], seed: int) -> NDArray[np.bool_]:
+    """A fifth of the `chosen` images of each class, decided by their names and `seed`; of few at least one, not all."""
+    some = np.zeros(len(samples), np.bool_)
+    indices = np.flatnonzero(chosen)
+    order = indices[np.argsort(samples.labels[indices], kind="stable")]
+    for group in np.split(order, np.flatnonzero(np.diff(samples.labels[order])) + 1):
+        members = sorted(group.tolist(), key=lambda index: place_of(samples.names[index], seed))
+        some[members[: min(max(round(_FRACTION * len(members)), 1), len(members) - 1)]] = True
+    return some

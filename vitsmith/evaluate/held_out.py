@@ -1,0 +1,229 @@
+"""Which images of a data set judge a model: those it was not trained on. Every verb that judges by labels asks here.
+
+A bundle's record (`data/split_record.py`) tells the images apart by what is in them: *held out* (judged by in training,
+and not learned from), *trained on*, and *new*, on neither list. By default the held-out and the new ones are taken; a
+split that is asked for by name is taken as it is, with a warning where training images are in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitsmith.data.datasets import ALL, DataSpec, find_source, open_part, telling
+from vitsmith.data.pairs import PairSpec, find_pairs
+from vitsmith.data.samples import Samples, Source
+from vitsmith.data.split_record import Contents, Digests, SplitRecord, read_contents
+from vitsmith.errors import DatasetError
+from vitsmith.weights.bundle import Bundle
+
+Tell = Callable[[str], None]
+OnImages = Callable[[int], None]
+"""Hears how many more images were read to tell them apart."""
+
+
+def ignore(images: int) -> None:
+    """Hears nothing."""
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """What a user asked to evaluate on, before anybody looked which images the model knows."""
+
+    samples: Samples
+    name: str
+    """What reports call them."""
+    split: str
+    """As it was asked for; empty: nothing was said."""
+    divided: bool
+    """Whether the data set has splits of its own."""
+    unit: str = "images"
+    """What one of the samples is; 'pairs' of image and caption."""
+
+
+@dataclass(frozen=True, eq=False)
+class Judging:
+    """Images that judge."""
+
+    samples: Samples
+    data: str
+    """What reports call the data set."""
+    what: str
+    """Which images of it: 'held-out images'; empty where the name of the data set says it."""
+    told: tuple[str, ...] = ()
+    """What a user should know about them, in sentences."""
+    counts: dict[str, int] | None = None
+    """How many are 'held_out', 'new' and 'trained_on', how many training images are 'left_out', and how many held-out
+    images the data set lacks ('missing'). None: the model does not say which images it was trained on."""
+
+    @property
+    def name(self) -> str:
+        """'pets, held-out images'."""
+        return f"{self.data}, {self.what}" if self.what else self.data
+
+    @property
+    def counted(self) -> str:
+        """'pets, 291 held-out images', as training calls them."""
+        seen = self.counts is not None and self.counts["trained_on"]
+        return f"{self.data}, {len(self.samples):,} {self.what}" if self.what and not seen else self.name
+
+
+def ask(data: DataSpec | str, split: str = "", *, tell: Tell | None = None) -> Asked:
+    """Labelled images to evaluate on: `split` ('train', 'val', 'test' or 'all'), or by default the data set's own 'val'
+    or else 'test', or every image of one that is not divided. `tell` and errors as `open_labelled`."""
+    spec = DataSpec(path=data) if isinstance(data, str) else data
+    return _ask(find_source(spec.path if split or not spec.val else spec.val, spec), split, tell)
+
+
+def ask_pairs(data: PairSpec | str, split: str = "", *, tell: Tell | None = None) -> Asked:
+    """The same of captioned images."""
+    spec = PairSpec(path=data) if isinstance(data, str) else data
+    return replace(_ask(find_pairs(spec.path if split or not spec.val else spec.val, spec), split, tell), unit="pairs")
+
+
+def _ask(source: Source, split: str, tell: Tell | None) -> Asked:
+    samples, name = open_part(telling(source, tell), split)
+    return Asked(samples, name, split, is_divided(source))
+
+
+def is_divided(source: Source) -> bool:
+    """Whether a data set has images to judge by in a split of their own."""
+    return any(part in source.parts for part in ("val", "test"))
+
+
+def choose(bundles: Sequence[Bundle], asked: Asked, *, on_images: OnImages = ignore) -> Judging:
+    """The images that judge all of `bundles`: none was trained on any of them, unless a split was asked for by name.
+
+    Every image is read once for each bundle that has a record. Raises DatasetError when nothing is left to judge by,
+    and BundleError for a damaged record.
+    """
+    whose = "the model" if len(bundles) == 1 else "one of the models"
+    known = [bundle for bundle in bundles if bundle.split is not None]
+    silent = tuple(_silence(bundle, asked) for bundle in bundles if _might_leak(bundle, asked))
+    if not known:
+        return Judging(asked.samples, asked.name, "", silent)
+    roles = look(asked.samples, known, on_images)
+    if asked.split:
+        return _as_asked(asked, roles, whose, silent)
+    left_out = int(roles.trained.sum())
+    if left_out == len(asked.samples):
+        raise DatasetError(
+            f"all {left_out:,} {asked.unit} of {asked.name} are ones that {whose} was trained on, so that none is left "
+            "to judge by: give others (vitsmith evaluate --split all scores them all the same)"
+        )
+    told = f"{left_out:,} that {whose} was trained on are left out" if left_out else ""
+    return judging_of(asked, roles, ~roles.trained, told, silent)
+
+
+class Roles(NamedTuple):
+    """What the records say of the images, in the order of the samples."""
+
+    trained: NDArray[np.bool_]
+    held_out: NDArray[np.bool_]
+    missing: int
+    """Held-out images that are not there, of a data set that has others of them."""
+    notes: tuple[str, ...]
+    contents: Contents
+
+    @property
+    def new(self) -> NDArray[np.bool_]:
+        return ~(self.trained | self.held_out)
+
+
+def look(samples: Samples, bundles: Sequence[Bundle], on_images: OnImages = ignore) -> Roles:
+    """What the records of `bundles` say; all have one. Every image is read once for each of them.
+
+    An image that one of them was trained on is held out for none.
+    """
+    trained, held_out = np.zeros(len(samples), np.bool_), np.zeros(len(samples), np.bool_)
+    missing, notes = 0, list[str]()
+    for bundle in bundles:
+        record = bundle.split
+        assert record is not None
+        contents = read_contents(samples, record.salt, on_images=on_images)
+        mine = _look_up(record, contents)
+        trained |= mine.trained
+        held_out |= mine.held_out
+        missing += mine.missing
+        notes += [note if len(bundles) == 1 else f"{bundle.where}: {note}" for note in mine.notes]
+    return Roles(trained, held_out & ~trained, missing, tuple(notes), contents)
+
+
+def _look_up(record: SplitRecord, contents: Contents) -> Roles:
+    digests, readable = contents
+
+    def among(known: Digests) -> NDArray[np.bool_]:
+        return readable & np.isin(digests, known)
+
+    learned, kept, earlier = among(record.train), among(record.held_out) | among(record.test), among(record.earlier)
+    held_out = kept & ~learned  # also what only the model it began from had learned: that was told when it was trained
+    there = int(np.isin(record.held_out, digests).sum())
+    missing = len(record.held_out) - there if there else 0
+    notes = []
+    if twice := int((learned & kept).sum()):
+        notes.append(f"{twice:,} images were held out and trained on, under two names: they count as trained on")
+    if before := int((held_out & earlier).sum()):
+        notes.append(
+            f"{before:,} of the held-out images are among those that the model it began from was trained on: the score "
+            "is too good"
+        )
+    if missing:
+        notes.append(f"{missing:,} of the {len(record.held_out):,} images held out in training are not there")
+    if not record.complete:
+        notes.append("what the model it began from was trained on is not recorded: it may have known some of them")
+    return Roles(learned | (earlier & ~kept), held_out, missing, tuple(notes), contents)
+
+
+def judging_of(asked: Asked, roles: Roles, chosen: NDArray[np.bool_], others: str, more: tuple[str, ...]) -> Judging:
+    """The images that are `chosen`, none of which was trained on."""
+    held_out, new = int((roles.held_out & chosen).sum()), int((roles.new & chosen).sum())
+    kinds = [(held_out, "held-out"), (new, "new")]
+    what = " and ".join(kind for count, kind in kinds if count)
+    counted = " and ".join(f"{count:,} {kind}" for count, kind in kinds if count)
+    told = f"evaluating on {counted} {asked.unit} of {asked.name}{f'; {others}' if others else ''}"
+    whole = bool(chosen.all()) and (asked.divided or not held_out)  # its name says which images these are
+    counts = {
+        "held_out": held_out,
+        "new": new,
+        "trained_on": 0,
+        "left_out": int((~chosen).sum()),
+        "missing": roles.missing,
+    }
+    samples = asked.samples if chosen.all() else asked.samples.select(np.flatnonzero(chosen))
+    return Judging(samples, asked.name, "" if whole else f"{what} {asked.unit}", (told, *roles.notes, *more), counts)
+
+
+def _as_asked(asked: Asked, roles: Roles, whose: str, more: tuple[str, ...]) -> Judging:
+    """A split that was asked for by name, with a warning where training images are in it."""
+    count, trained = len(asked.samples), int(roles.trained.sum())
+    counts = {
+        "held_out": int(roles.held_out.sum()),
+        "new": int(roles.new.sum()),
+        "trained_on": trained,
+        "left_out": 0,
+        "missing": roles.missing,
+    }
+    if not trained:
+        return replace(judging_of(asked, roles, np.ones(count, np.bool_), "", more), what="")
+    told = (
+        f"warning: {trained:,} of the {count:,} {asked.unit} of {asked.name} are ones that {whose} was trained on: "
+        "the score tells how well it remembers them, not how good it is on others"
+    )
+    what = "training images" if trained == count else "training images among them"
+    return Judging(asked.samples, asked.name, what, (told, *roles.notes, *more), counts)
+
+
+def _might_leak(bundle: Bundle, asked: Asked) -> bool:
+    """Whether training images may be among those asked for, and nobody can tell."""
+    return bundle.split is None and bundle.trained_here and (asked.split == ALL or not (asked.split or asked.divided))
+
+
+def _silence(bundle: Bundle, asked: Asked) -> str:
+    return (
+        f"warning: {bundle.where} does not say which images it was trained on: they may be among the "
+        f"{len(asked.samples):,} of {asked.name}, and the score too good"
+    )
