@@ -16,10 +16,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from tests.tiny import CONFIGS, VIT, pictures, tiny_lit, tiny_model
-from vitsmith.benchmark import gemm, session
+from vitsmith.benchmark import session
 from vitsmith.benchmark.answers import reference_of
 from vitsmith.benchmark.contenders import Contender, Subject, contenders_of
-from vitsmith.benchmark.gemm import Peak, highest, measure_peaks, share_of_peak
 from vitsmith.benchmark.memory import Died, Memory, Task, measure_memory
 from vitsmith.benchmark.rows import NUMBERS
 from vitsmith.benchmark.session import Material, Wishes, openings_of, run_benchmark, steps_of
@@ -29,6 +28,8 @@ from vitsmith.data.preprocess import preprocess
 from vitsmith.data.samples import Samples
 from vitsmith.engines.registry import ENGINES
 from vitsmith.errors import BundleError, DatasetError, InputError, OutputError, UnknownNameError
+from vitsmith.evaluate import gemm
+from vitsmith.evaluate.gemm import Peak, highest, measure_peaks, raised, share_of_peak
 from vitsmith.evaluate.timing import Pace, Timing, time_in_turns
 from vitsmith.export.onnx import export_onnx
 from vitsmith.models.cost import flops, parameters
@@ -203,7 +204,7 @@ def test_the_peak_is_the_fastest_product(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_real_products_have_peaks() -> None:
     peaks = measure_peaks(sides=(64,), seconds=0.0)
-    assert set(peaks) == {"fp32", "bf16", "int8"}
+    assert set(peaks) == {"fp32", "bf16", "int8"} and not any(peak.seen for peak in peaks.values())
     assert all(peak.gflops >= peaks["fp32"].gflops > 0 for peak in peaks.values())
 
 
@@ -213,6 +214,18 @@ def test_a_share_is_of_the_same_precision() -> None:
     assert share_of_peak(100, "bf16", peaks) == 0.125
     assert share_of_peak(100, "int8", peaks) is None
     assert highest({"fp32": Peak(300, "first")}, peaks)["fp32"].how == "first"
+
+
+def test_a_model_that_is_faster_than_every_product_raises_the_peak() -> None:
+    peaks = {"fp32": Peak(100, "slow"), "bf16": Peak(100, "slow"), "int8": Peak(300, "x"), "cuda fp32": Peak(9, "g")}
+    same = raised(peaks, "fp32", 100, "a model")
+    assert same == peaks and raised(peaks, "int4", 1e6, "a model") == peaks
+    found = raised(peaks, "fp16", 239, "a model")  # on a CPU computed in float32
+    assert share_of_peak(239, "fp16", found) == 1 and share_of_peak(100, "fp32", found) == pytest.approx(100 / 239)
+    assert found["fp32"].seen and "faster than every product that was measured (slow: 100 GFLOP/s)" in found["fp32"].how
+    assert found["bf16"] == found["fp32"]  # what is narrower is at least as fast
+    assert found["int8"] == peaks["int8"] and found["cuda fp32"] == peaks["cuda fp32"]
+    assert raised(peaks, "cuda fp32", 50, "x")["fp32"] == peaks["fp32"]
 
 
 # --- memory ---------------------------------------------------------------------------------------------------------

@@ -11,13 +11,14 @@ from typing import Any
 
 from vitsmith.benchmark.answers import Parity
 from vitsmith.benchmark.contenders import MIB, Contender, Subject
-from vitsmith.benchmark.gemm import Peak, share_of_peak
 from vitsmith.benchmark.memory import Memory
 from vitsmith.engines.machine import describe_machine
 from vitsmith.engines.remembered import installed_version
 from vitsmith.evaluate.evaluation import Evaluation
+from vitsmith.evaluate.gemm import Peak, raised, share_of_peak
 from vitsmith.evaluate.timing import Timing
 from vitsmith.specs import Measurement
+from vitsmith.weights.measurements import accuracy, latency, peak_memory, size, throughput
 
 PACKAGES = ("vitsmith", "torch", "numpy", "onnxruntime", "openvino", "executorch", "nncf")
 
@@ -127,42 +128,25 @@ class Benchmark:
         return text.getvalue()
 
     def measurements(self, subject: Subject) -> tuple[Measurement, ...]:
-        """What belongs into the bundle of one of the models, under the names that `evaluate.speed` gives them."""
-        about = {"data": "inference alone", "machine": describe_machine(), "date": self.date}
-        found = [Measurement(name="size", value=subject.size_mib, unit="MiB", date=self.date)]
+        """What belongs into the bundle of one of the models."""
+        machine, date = describe_machine(), self.date
+        found = [size(subject.size_mib, date)]
         judged: set[str] = set()
         for row in self.rows:
             if row.contender.subject is not subject or row.timing is None:
                 continue
-            one = row.contender
+            one, batch = row.contender, row.batch
             engine = one.engine if one.is_own else f"{one.engine} {one.precision}"
-            how = "one image" if row.batch == 1 else f"batches of {row.batch}"
-            milliseconds = {share: row.timing.percentile_ms(share) for share in (50, 95)}
-            rate = row.timing.images_per_second
-            found += [
-                Measurement(name=f"latency_p50 ({engine}, {how})", value=milliseconds[50], unit="ms", **about),
-                Measurement(name=f"latency_p95 ({engine}, {how})", value=milliseconds[95], unit="ms", **about),
-                Measurement(name=f"images_per_second ({engine}, {how})", value=rate, unit="images/s", **about),
-            ]
+            for share in (50, 95):
+                found.append(latency(engine, batch, row.timing.percentile_ms(share), machine, share=share, date=date))
+            found.append(throughput(engine, batch, row.timing.images_per_second, machine, date))
             if row.memory is not None:
-                size = row.memory.bytes / MIB
-                found.append(Measurement(name=f"peak_memory ({engine}, {how})", value=size, unit="MiB", **about))
+                found.append(peak_memory(engine, batch, row.memory.bytes / MIB, machine, date))
             if row.evaluation is not None and one.precision not in judged:
                 judged.add(one.precision)
-                found.append(self._top1(row.evaluation, "" if one.is_own else f", {one.precision}"))
+                scores, data = row.evaluation.scores, self.data + ("" if one.is_own else f", {one.precision}")
+                found.append(accuracy(scores.top1, data, machine, interval=scores.top1_interval, date=date))
         return tuple(found)
-
-    def _top1(self, evaluation: Evaluation, how: str) -> Measurement:
-        low, high = evaluation.scores.top1_interval
-        return Measurement(
-            name="top1",
-            value=evaluation.scores.top1,
-            low=low,
-            high=high,
-            data=self.data + how,
-            machine=describe_machine(),
-            date=self.date,
-        )
 
 
 def with_ratios(rows: Sequence[Row], peaks: Mapping[str, Peak]) -> tuple[Row, ...]:
@@ -174,11 +158,26 @@ def with_ratios(rows: Sequence[Row], peaks: Mapping[str, Peak]) -> tuple[Row, ..
     for row in rows:
         if row.timing is not None:
             base = first.setdefault(row.batch, row.timing)
-            achieved = row.timing.images_per_second * row.contender.subject.gflops
-            share = share_of_peak(achieved, _peak_name(row.contender, peaks), peaks)
+            share = share_of_peak(_achieved(row), _peak_name(row.contender, peaks), peaks)
             row = replace(row, ratio=row.timing.times_as_fast_as(base), share=share)
         finished.append(row)
     return tuple(finished)
+
+
+def with_rates(peaks: Mapping[str, Peak], rows: Sequence[Row]) -> dict[str, Peak]:
+    """The same peaks, none lower than what a row reached: other work may have slowed down the products, not a model."""
+    found = dict(peaks)
+    for row in rows:
+        if row.timing is not None:
+            who = f"{row.contender.title}, batches of {row.batch}"
+            found = raised(found, _peak_name(row.contender, peaks), _achieved(row), who)
+    return found
+
+
+def _achieved(row: Row) -> float:
+    """10^9 operations a second."""
+    assert row.timing is not None
+    return row.timing.images_per_second * row.contender.subject.gflops
 
 
 def _peak_name(contender: Contender, peaks: Mapping[str, Peak]) -> str:

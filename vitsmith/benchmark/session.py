@@ -10,9 +10,8 @@ import torch
 
 from vitsmith.benchmark.answers import Parity, Reference, compare_with, evaluate_engine
 from vitsmith.benchmark.contenders import MIB, Contender
-from vitsmith.benchmark.gemm import Peak, highest, measure_peaks
 from vitsmith.benchmark.memory import Died, Memory, Task, described, measure_memory
-from vitsmith.benchmark.rows import Benchmark, Row, with_ratios
+from vitsmith.benchmark.rows import Benchmark, Row, with_rates, with_ratios
 from vitsmith.data.samples import Samples
 from vitsmith.engines.base import Engine, open_checked
 from vitsmith.engines.machine import available_cores
@@ -21,6 +20,7 @@ from vitsmith.engines.programs import sample_inputs
 from vitsmith.engines.registry import Settings
 from vitsmith.errors import ImageError
 from vitsmith.evaluate.evaluation import Evaluation
+from vitsmith.evaluate.gemm import Peak, highest, measure_peaks
 from vitsmith.evaluate.timing import Pace, Timing, time_in_turns
 from vitsmith.train.memory import available_memory, resident_memory
 
@@ -225,8 +225,15 @@ def _benchmark(
     contenders: Sequence[Contender], wishes: Wishes, material: Material, found: _Found, peaks: dict[str, Peak]
 ) -> Benchmark:
     reference = material.reference
+    rows = list(_rows(contenders, wishes.batches, found))
+    peaks = with_rates(peaks, rows)
+    low = [
+        f"the peak of {precision} was measured too low: it is {peak.how}"
+        for precision, peak in peaks.items()
+        if peak.seen
+    ]
     return Benchmark(
-        rows=with_ratios(list(_rows(contenders, wishes.batches, found)), peaks),
+        rows=with_ratios(rows, peaks),
         reports=tuple(found.reports.items()),
         peaks=peaks,
         reference=reference.name if reference is not None else "",
@@ -234,7 +241,7 @@ def _benchmark(
         threads=wishes.threads or available_cores(),
         data=material.data,
         split=material.split,
-        remarks=tuple(found.remarks),
+        remarks=(*found.remarks, *low),
     )
 
 

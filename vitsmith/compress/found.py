@@ -10,8 +10,8 @@ from vitsmith import __version__
 from vitsmith.compress.pareto import Budget, Point, front
 from vitsmith.engines.machine import describe_machine
 from vitsmith.errors import GateError
-from vitsmith.specs import Measurement
 from vitsmith.weights.bundle import Bundle
+from vitsmith.weights.measurements import accuracy, latency, peak_memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,11 +76,11 @@ class Found:
         """The choice, with what was measured of it: top-1 where it had no say in the choice."""
         assert self.chosen is not None and self.verified is not None
         chosen = self.chosen
-        about = {"machine": describe_machine(), "date": datetime.date.today().isoformat()}
+        machine = describe_machine()
         return chosen.bundle.measured(
-            Measurement(name="top1", value=self.verified[1], data=f"{self.data}, images without a say", **about),
-            Measurement(name=f"latency_p50 ({chosen.engine}, one image)", value=chosen.latency_ms, unit="ms", **about),
-            Measurement(name=f"peak memory ({chosen.engine}, one image)", value=chosen.memory_mib, unit="MiB", **about),
+            accuracy(self.verified[1], f"{self.data}, images without a say", machine),
+            latency(chosen.engine, 1, chosen.latency_ms, machine),
+            peak_memory(chosen.engine, 1, chosen.memory_mib, machine),
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -27,9 +27,10 @@ from vitsmith.models.build import build
 from vitsmith.models.config import LiTConfig, ViTConfig
 from vitsmith.models.configure import change
 from vitsmith.models.cost import flops
-from vitsmith.specs import Measurement, Provenance
+from vitsmith.specs import Provenance
 from vitsmith.stream import ImageStream
 from vitsmith.weights.bundle import Bundle
+from vitsmith.weights.measurements import accuracy
 
 Array = np.ndarray[Any, Any]
 Say = Callable[[str], None]
@@ -243,8 +244,8 @@ def _speedup(bundle: Bundle, merged: Bundle, measure: Race) -> Speedup:
 def _described(found: Merged) -> Bundle:
     """The bundle, which says how good it is."""
     last = found.tries[-1]
-    about = {"machine": describe_machine(), "date": datetime.date.today().isoformat()}
-    measurements = [Measurement(name=found.what, value=last.agreement, data=found.photos.name, **about)]
+    data, machine = found.photos.name, describe_machine()
+    measurements = [accuracy(last.agreement, data, machine, name=found.what)]
     if last.top1 is not None:
-        measurements.append(Measurement(name="top1", value=last.top1[1], data=found.photos.name, **about))
+        measurements.append(accuracy(last.top1[1], data, machine))
     return found.bundle.measured(*measurements)

@@ -28,12 +28,13 @@ from vitsmith.evaluate.speed import Cost, Race, Runner, measure_speedup
 from vitsmith.models.build import ImageModel, count_parameters
 from vitsmith.models.configure import change
 from vitsmith.models.cost import flops
-from vitsmith.specs import Measurement, Provenance
+from vitsmith.specs import Provenance
 from vitsmith.train.events import Event, Listener, ignore
 from vitsmith.train.recipe import TrainRecipe
 from vitsmith.train.run import resolve
 from vitsmith.train.validation import predict_logits
 from vitsmith.weights.bundle import Bundle
+from vitsmith.weights.measurements import accuracy
 
 Array = np.ndarray[Any, Any]
 Say = Callable[[str], None]
@@ -156,10 +157,9 @@ def _described(found: Pruned) -> Bundle:
     """The bundle of the last stage, which says where it comes from and how good it is."""
     last = found.stages[-1]
     bundle = found.bundle if found.recipe else _noted(found.bundle, "not trained since")
-    low, high = last.scores.top1_interval
     name = "top1" if found.material.labelled else "agreement"
-    about = {"machine": describe_machine(), "date": bundle.provenance.date}
-    top1 = Measurement(name=name, value=last.scores.top1, low=low, high=high, data=found.material.name, **about)
+    interval, machine = last.scores.top1_interval, describe_machine()
+    top1 = accuracy(last.scores.top1, found.material.name, machine, name=name, interval=interval)
     cost = Cost(last.name, "torch", last.mib, last.scores.top1, found.speedup.after)
     return bundle.measured(top1, *cost.measurements())
 

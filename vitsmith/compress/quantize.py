@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -31,6 +30,7 @@ from vitsmith.runs import whole_run, write_or_rescue
 from vitsmith.specs import Measurement, ProgramSpec
 from vitsmith.weights.bundle import Bundle
 from vitsmith.weights.bundle_folder import copy_programs, read_bundle, record_measurements
+from vitsmith.weights.measurements import accuracy
 
 Array = np.ndarray[Any, Any]
 
@@ -191,32 +191,16 @@ def _write(result: Quantized, trials: ProgramTrials, folder: Path) -> Bundle:
 def _measurements(result: Quantized, chosen: Attempt) -> list[Measurement]:
     judged, speedup, photos, engine = chosen.judged, chosen.speedup, result.photos, result.settings.engine
     assert judged is not None and speedup is not None
-    about = {"machine": describe_machine(), "date": datetime.date.today().isoformat()}
+    machine = describe_machine()
     embeds = isinstance(result.original.config, LiTConfig) or not result.original.classes
     what = "mean cosine" if embeds else "agreement"
     found = []
     if judged.top1 is not None:
         count = len(photos.judges)
-        low, high = wilson_interval(round(judged.top1 * count), count)
-        found.append(Measurement(name="top1", value=judged.top1, low=low, high=high, data=photos.name, **about))
-    return [
-        *found,
-        Measurement(name=f"{what} with the float model", value=judged.agreement, data=photos.name, **about),
-        Measurement(
-            name=f"images_per_second ({engine}, batches of {result.settings.batch})",
-            value=speedup.after.images_per_second,
-            unit="images/s",
-            data="inference alone",
-            **about,
-        ),
-        Measurement(
-            name=f"latency_p50 ({engine}, one image)",
-            value=speedup.after.latency_ms,
-            unit="ms",
-            data="inference alone",
-            **about,
-        ),
-    ]
+        interval = wilson_interval(round(judged.top1 * count), count)
+        found.append(accuracy(judged.top1, photos.name, machine, interval=interval))
+    with_float = accuracy(judged.agreement, photos.name, machine, name=f"{what} with the float model")
+    return [*found, with_float, *speedup.after.measurements(engine)]
 
 
 def _remarks(bundle: Bundle, photos: Photos, settings: Settings) -> tuple[str, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from vitsmith.errors import DatasetError, InputError
 from vitsmith.evaluate.scores import Scores, score_logits
 from vitsmith.names import ambiguous_name, meant_name, normal, positions_by_name
 from vitsmith.specs import Head, Labels, Measurement
+from vitsmith.weights.measurements import accuracy, evaluated_speed
 
 
 class Named(Protocol):
@@ -69,15 +69,12 @@ class Evaluation:
 
     def measurements(self, data: str, engine: str) -> tuple[Measurement, ...]:
         """The scores as a bundle keeps them."""
-        about = {"data": data, "machine": describe_machine(), "date": datetime.date.today().isoformat()}
-        low, high = self.scores.top1_interval
+        scores, machine = self.scores, describe_machine()
         return (
-            Measurement(name="top1", value=self.scores.top1, low=low, high=high, **about),
-            Measurement(name="top5", value=self.scores.top5, **about),
-            Measurement(name="calibration_error", value=self.scores.calibration_error, **about),
-            Measurement(
-                name=f"images_per_second ({engine})", value=self.scores.images / self.seconds, unit="images/s", **about
-            ),
+            accuracy(scores.top1, data, machine, interval=scores.top1_interval),
+            accuracy(scores.top5, data, machine, name="top5"),
+            accuracy(scores.calibration_error, data, machine, name="calibration_error"),
+            evaluated_speed(engine, scores.images / self.seconds, data, machine),
         )
 
 

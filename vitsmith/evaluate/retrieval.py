@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from vitsmith.errors import InputError
 from vitsmith.evaluate.accuracy import wilson_interval
 from vitsmith.retrieval.recall import Recall, Recalls, recalls_of_pairs
 from vitsmith.specs import Measurement
+from vitsmith.weights import measurements
 
 
 @dataclass(frozen=True)
@@ -62,14 +62,12 @@ class RetrievalEvaluation:
 
     def measurements(self, data: str) -> tuple[Measurement, ...]:
         """Recalls as a bundle keeps them: 'recall@5 (text to image)'."""
-        about = {"data": data, "machine": describe_machine(), "date": datetime.date.today().isoformat()}
-        found = []
-        for direction, recall in self._directions():
-            for k in recall.hits:
-                low, high = _interval(recall, k)
-                name = f"recall@{k} ({direction.replace('_', ' ')})"
-                found.append(Measurement(name=name, value=recall.at(k), low=low, high=high, **about))
-        return tuple(found)
+        machine = describe_machine()
+        return tuple(
+            measurements.recall(one.at(k), k, direction.replace("_", " "), data, machine, _interval(one, k))
+            for direction, one in self._directions()
+            for k in one.hits
+        )
 
     def rows(self) -> list[tuple[str, ...]]:
         """Cells of a table: direction, queries, and recall with its 95% interval at each k."""

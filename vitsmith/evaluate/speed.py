@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -14,6 +13,7 @@ from vitsmith.engines.base import Engine
 from vitsmith.engines.machine import describe_machine
 from vitsmith.evaluate.timing import Pace, Timing, time_in_turns
 from vitsmith.specs import Measurement
+from vitsmith.weights.measurements import latency, size, throughput
 
 Array = np.ndarray[Any, Any]
 
@@ -31,6 +31,14 @@ class Speed:
     """Median throughput in batches of `batch`."""
     batch: int
 
+    def measurements(self, engine: str) -> tuple[Measurement, ...]:
+        """As a bundle keeps them."""
+        machine = describe_machine()
+        return (
+            latency(engine, 1, self.latency_ms, machine),
+            throughput(engine, self.batch, self.images_per_second, machine),
+        )
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -46,14 +54,7 @@ class Cost:
 
     def measurements(self) -> tuple[Measurement, ...]:
         """Size and speed as a bundle keeps them."""
-        about = {"data": "inference alone", "machine": describe_machine(), "date": datetime.date.today().isoformat()}
-        speed = self.speed
-        throughput = f"images_per_second ({self.engine}, batches of {speed.batch})"
-        return (
-            Measurement(name="size", value=self.mib, unit="MiB", date=about["date"]),
-            Measurement(name=f"latency_p50 ({self.engine}, one image)", value=speed.latency_ms, unit="ms", **about),
-            Measurement(name=throughput, value=speed.images_per_second, unit="images/s", **about),
-        )
+        return (size(self.mib), *self.speed.measurements(self.engine))
 
 
 class Runner:

@@ -26,10 +26,11 @@ from vitsmith.gate import Thresholds, Verdict, agreement_of, compare, relative_d
 from vitsmith.models.config import LiTConfig, merges
 from vitsmith.models.lit import LiT
 from vitsmith.predict import Predictor
-from vitsmith.specs import Measurement, ProgramSpec
+from vitsmith.specs import ProgramSpec
 from vitsmith.weights.bundle import Bundle, Program
 from vitsmith.weights.bundle_folder import copy_programs, write_bundle
 from vitsmith.weights.fill import require_finite_model
+from vitsmith.weights.measurements import told_briefly
 
 Array = np.ndarray[Any, Any]
 Layers = Iterator[tuple[str, Array, Array]]
@@ -143,9 +144,7 @@ def _prepared(bundle: Bundle, target: Target) -> tuple[Bundle, tuple[str, ...]]:
         rounded = replace(bundle, images=bundle.images.model_copy(update={"quantize": "round"}), golden=None)
         notes = (_rounding(bundle, rounded),)
         bundle = rounded
-    if bundle.golden is None:
-        bundle = bundle.with_golden(sample_images(GOLDEN_IMAGES))
-    return bundle, notes
+    return bundle.with_true_golden(sample_images(GOLDEN_IMAGES)), notes
 
 
 def _rounding(bundle: Bundle, rounded: Bundle) -> str:
@@ -168,7 +167,7 @@ def _described(bundle: Bundle, target: Target, notes: tuple[str, ...]) -> Bundle
         update={
             "source": target.source,
             "parent": bundle.where,
-            "notes": (*bundle.provenance.notes, *target.notes, *notes),
+            "notes": (*bundle.provenance.notes, *target.notes, *notes, *_measured_before(bundle)),
         }
     )
     return replace(
@@ -177,16 +176,17 @@ def _described(bundle: Bundle, target: Target, notes: tuple[str, ...]) -> Bundle
         program_spec=target.spec,
         folder=None,
         provenance=provenance,
-        measurements=tuple(_before_export(one) for one in bundle.measurements if "second" not in one.name),
+        measurements=(),  # they are of other weights or of another program: this one has to be measured anew
         _model=None,
         _weights_hash=bundle.weights_hash,
         _similarity=bundle.similarity if isinstance(bundle.model, LiT) else None,
     )
 
 
-def _before_export(measurement: Measurement) -> Measurement:
-    """An accuracy that was measured on the program this one was made from says so."""
-    return measurement.model_copy(update={"data": f"{measurement.data}, before export"})
+def _measured_before(bundle: Bundle) -> tuple[str, ...]:
+    """What was measured of the answers of the model that this program is made from."""
+    told = told_briefly(bundle.still_measured())
+    return (f"measured before export: {told}",) if told else ()
 
 
 def _open(candidate: Bundle, bundle: Bundle) -> Engine:

@@ -60,7 +60,7 @@ class Training:
     """What is written beside a checkpoint's tensors."""
     on_event: Listener = ignore
     peak_flops: float | None = None
-    """Operations a second that one device can do at its best, for the share that is reached."""
+    """Operations a second that one device can do at its best, for the share that is reached; raised when more is."""
 
     def go(self, past: Past = _NOTHING) -> TrainResult:
         """Trains from after `past` to the end, and leaves the model in eval mode with the weights to keep.
@@ -142,6 +142,8 @@ class Training:
         share = None
         if self.peak_flops:
             reached = images_per_second * training_flops(self.learner.model.config)
+            # Other work may have slowed down the products that were measured: what was reached is possible.
+            self.peak_flops = max(self.peak_flops, reached / self.devices.count)
             share = reached / (self.devices.count * self.peak_flops)
         return StepDone(step + 1, loss_value, rate, norm_value, images_per_second, waiting, share)
 

@@ -13,6 +13,7 @@ from vitsmith.specs import ImageSpec, Labels, Measurement, Provenance
 from vitsmith.train.recipe import TrainRecipe
 from vitsmith.train.result import TrainResult
 from vitsmith.weights.bundle import Bundle
+from vitsmith.weights.measurements import accuracy, training_speed
 
 GOLDEN_IMAGES = 4
 
@@ -43,21 +44,17 @@ def make_bundle(
 def measurements(recipe: TrainRecipe, result: TrainResult) -> tuple[Measurement, ...]:
     """Scores on the held-out images, and the speed of training."""
     scores = result.final.scores
-    low, high = scores.top1_interval
-    about = {"machine": describe_machine(), "date": datetime.date.today().isoformat()}
+    machine = describe_machine()
     data = f"{recipe.data.path}, {scores.images} held-out images"
     speed = statistics.median(done.images_per_second for done in result.history)
     tested = []
     if result.tested is not None:
-        low_test, high_test = result.tested.top1_interval
         of_test = f"{recipe.data.path}, {result.tested.images} test images"
-        tested.append(
-            Measurement(name="top1", value=result.tested.top1, low=low_test, high=high_test, data=of_test, **about)
-        )
+        tested.append(accuracy(result.tested.top1, of_test, machine, interval=result.tested.top1_interval))
     return (
-        Measurement(name="top1", value=scores.top1, low=low, high=high, data=data, **about),
+        accuracy(scores.top1, data, machine, interval=scores.top1_interval),
         *tested,
-        Measurement(name="top5", value=scores.top5, data=data, **about),
-        Measurement(name="calibration_error", value=scores.calibration_error, data=data, **about),
-        Measurement(name="training speed", value=speed, unit="images/s", data=recipe.data.path, **about),
+        accuracy(scores.top5, data, machine, name="top5"),
+        accuracy(scores.calibration_error, data, machine, name="calibration_error"),
+        training_speed(speed, "images/s", recipe.data.path, machine),
     )

@@ -21,6 +21,7 @@ from vitsmith.models.config import BertConfig, LiTConfig, ModelConfig
 from vitsmith.specs import Head, ImageSpec, Labels, Measurement, ProgramSpec, Provenance, Similarity, TextSpec
 from vitsmith.weights.golden import OUTPUT_TOLERANCE, Golden, Run, make_golden
 from vitsmith.weights.identity import hash_weights, name_space, state_of
+from vitsmith.weights.measurements import is_cost, with_newer
 
 if TYPE_CHECKING:
     from vitsmith.models.build import Model
@@ -56,6 +57,8 @@ class Bundle:
     _weights_hash: str = field(default="", repr=False)
     _hashed: tuple[int, int] | None = field(default=None, repr=False)
     """What the model was when its hash was known; see `identity.state_of`."""
+    _as_read: tuple[dict[str, Any], tuple[Measurement, ...]] | None = field(default=None, repr=False)
+    """What decided its answers when it was read, and what had been measured of those."""
     _similarity: Similarity | None = field(default=None, repr=False)
     _tokenizer: Tokenizer | None = field(default=None, repr=False)
     _split: SplitRecord | Path | None = field(default=None, repr=False)
@@ -284,6 +287,21 @@ class Bundle:
             golden = golden.with_texts(self.tokenizer, self.run_texts_torch)
         return replace(self, golden=golden)
 
+    def with_true_golden(self, images: Sequence[Array]) -> Self:
+        """The same bundle with golden examples that are its torch model's.
+
+        They are made from `images` where it has none, and anew where its weights or preprocessing were changed since:
+        what is written must not refuse itself.
+        """
+        if self.golden is None:
+            return self.with_golden(images)
+        try:
+            self.check_golden(self.run_torch)
+            self.check_golden_texts(self.run_texts_torch)
+        except BundleError:
+            return self.with_golden(self.golden.images)
+        return self
+
     def check_golden(self, run: Run, *, tolerance: float = OUTPUT_TOLERANCE) -> None:
         """Raises BundleError unless preprocessing and `run` give the golden tensors and outputs."""
         if self.golden is not None:
@@ -295,11 +313,38 @@ class Bundle:
         if self.golden is not None and self.golden.texts is not None and self.vocabulary is not None:
             self.golden.texts.check(self.tokenizer, run, self.where, tolerance)
 
+    def as_read(self) -> Self:
+        """The same bundle, just read from disk, which remembers how it was: see `still_measured`."""
+        return replace(self, _as_read=(self._decisive(), self.measurements))
+
+    def still_measured(self) -> tuple[Measurement, ...]:
+        """Its measurements, without those that were true of what was read from disk and are not any more.
+
+        Other weights, preprocessing, labels or another head give other answers; another configuration or program costs
+        something else.
+        """
+        if self._as_read is None:
+            return self.measurements
+        then, old = self._as_read
+        now = self._decisive()
+        if then["weights"]:  # old bundles do not say it
+            now["weights"] = self.weights_hash
+        changed = {name for name in then if then[name] != now[name]}
+        return tuple(
+            one for one in self.measurements if one not in old or not changed & (_COSTLY if is_cost(one) else set(then))
+        )
+
+    def _decisive(self) -> dict[str, Any]:
+        names = ("config", "images", "text", "labels", "head", "program", "program_spec")
+        return {name: getattr(self, name) for name in names} | {"weights": self._weights_hash}
+
     def measured(self, *measurements: Measurement) -> Self:
-        """The same bundle with more measurements; a newer one of the same name and data takes the older one's place."""
-        new = {(one.name, one.data, one.machine) for one in measurements}
-        kept = [one for one in self.measurements if (one.name, one.data, one.machine) not in new]
-        return replace(self, measurements=(*kept, *measurements))
+        """The same bundle with more measurements; a newer one of the same thing takes the older one's place."""
+        return replace(self, measurements=with_newer(self.measurements, measurements))
+
+
+_COSTLY = {"config", "program", "program_spec"}
+"""What decides what a program costs; all else changes answers alone."""
 
 
 def original_text(config: LiTConfig) -> TextSpec:

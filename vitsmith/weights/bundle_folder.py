@@ -16,6 +16,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,7 @@ def write_bundle(
     folder = Path(folder)
     if folder.is_dir() and any(folder.iterdir()) and not is_bundle(folder):
         raise OutputError(f"{folder} holds files that are no bundle and would be lost; choose another output folder")
+    bundle = replace(bundle, measurements=bundle.still_measured())
     with replacing_folder(folder) as partial:
         (write_program or (lambda place: _write_weights(bundle.model, place / WEIGHTS)))(partial)
         if bundle.text is not None and bundle.vocabulary is not None:
@@ -131,7 +133,7 @@ def read_bundle(folder: str | os.PathLike[str], *, verify: bool = True) -> Bundl
                     f"{folder / name} is not the file this bundle was written with (its SHA-256 differs): "
                     "copy or export it again"
                 )
-    return Bundle(
+    bundle = Bundle(
         config=description.config,
         images=description.images,
         provenance=description.provenance,
@@ -148,6 +150,7 @@ def read_bundle(folder: str | os.PathLike[str], *, verify: bool = True) -> Bundl
         _similarity=description.similarity,
         _split=folder / SPLIT if (folder / SPLIT).exists() else None,
     )
+    return bundle.as_read()
 
 
 def is_program(name: str, *parts: str) -> bool:

@@ -134,9 +134,7 @@ def save(
         return None
     if format != "bundle":
         raise UnknownNameError("format", format, ("bundle", "npz"))
-    if bundle.golden is None:
-        bundle = bundle.with_golden(sample_images(GOLDEN_IMAGES))
-    return write_bundle(bundle, path)
+    return write_bundle(bundle.with_true_golden(sample_images(GOLDEN_IMAGES)), path)
 
 
 def init_for_finetune(

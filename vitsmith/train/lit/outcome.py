@@ -15,6 +15,7 @@ from vitsmith.train.lit.recipe import LitRecipe
 from vitsmith.train.lit.towers import Towers
 from vitsmith.train.outcome import GOLDEN_IMAGES
 from vitsmith.weights.bundle import Bundle
+from vitsmith.weights.measurements import accuracy, recall, training_speed
 
 
 def make_lit_bundle(towers: Towers, recipe: LitRecipe, held_out: Samples, result: LitResult) -> Bundle:
@@ -50,19 +51,19 @@ def make_lit_bundle(towers: Towers, recipe: LitRecipe, held_out: Samples, result
 def measurements(recipe: LitRecipe, result: LitResult) -> tuple[Measurement, ...]:
     """Recall on the held-out pairs, accuracy on the unseen, and the speed of training."""
     final = result.final
-    about = {"machine": describe_machine(), "date": datetime.date.today().isoformat()}
+    machine = describe_machine()
     data = f"{recipe.data.path}, {final.images} held-out images, {final.captions} captions"
     found = []
-    for name, shares, (low, high) in (
-        ("recall@1 image to text", final.image_to_text, final.image_interval),
-        ("recall@1 text to image", final.text_to_image, final.text_interval),
+    for direction, shares, interval in (
+        ("image to text", final.image_to_text, final.image_interval),
+        ("text to image", final.text_to_image, final.text_interval),
     ):
-        found.append(Measurement(name=name, value=shares[1], low=low, high=high, data=data, **about))
+        found.append(recall(shares[1], 1, direction, data, machine, interval))
     if final.unseen is not None and final.unseen_interval is not None:
-        low, high = final.unseen_interval
         unseen = f"{recipe.data.path}, {final.unseen_images} images of unseen combinations"
-        found.append(Measurement(name="zero-shot top1", value=final.unseen, low=low, high=high, data=unseen, **about))
+        interval = final.unseen_interval
+        found.append(accuracy(final.unseen, unseen, machine, name="zero-shot top1", interval=interval))
     if result.history:  # a process that only resumes beside the main one has none
         speed = statistics.median(done.images_per_second for done in result.history)
-        found.append(Measurement(name="training speed", value=speed, unit="pairs/s", data=recipe.data.path, **about))
+        found.append(training_speed(speed, "pairs/s", recipe.data.path, machine))
     return tuple(found)
