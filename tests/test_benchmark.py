@@ -37,7 +37,7 @@ from vitsmith.report.benchmark import draw_benchmark
 from vitsmith.report.figure import png
 from vitsmith.specs import Labels, ProgramSpec
 from vitsmith.weights.bundle import Bundle
-from vitsmith.weights.bundle_folder import read_bundle
+from vitsmith.weights.bundle_folder import read_bundle, write_bundle
 from vitsmith.weights.checkpoints import save
 
 CLASSES = Labels(names=("a", "b", "c", "d", "e"))
@@ -272,7 +272,7 @@ def test_a_real_engine_takes_memory_and_a_wrong_one_is_refused(folder: Path, tmp
     bundle = _subject().bundle
     assert bundle.golden is not None
     wrong = replace(bundle.golden, outputs=bundle.golden.outputs + 1)
-    save(replace(bundle, golden=wrong), tmp_path / "wrong")
+    write_bundle(replace(bundle, golden=wrong), tmp_path / "wrong")
     refused = measure_memory(replace(TASK, model=str(tmp_path / "wrong"), batches=(1,)))[1]
     assert isinstance(refused, Died) and "other answers here than when the bundle was made" in refused.reason
 
