@@ -148,6 +148,8 @@ def test_torch_files_load_whatever_they_are_called(tmp_path: Path, name: str, zi
     bundle = load(tmp_path / name)
     assert torch.equal(bundle.model.head.weight, timm_vit()["head.weight"])
     assert ("the file has no checksums" in " ".join(bundle.provenance.notes)) is not zipped
+    told = f"{name} holds a file of torch.save, whatever its name says" in bundle.provenance.notes
+    assert told is (name in ("weights", "weights.npz", "weights.safetensors"))
 
 
 @pytest.mark.parametrize("name", ["A.SAFETENSORS", "a", "a.npz", "a.bin"])

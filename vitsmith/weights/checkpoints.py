@@ -72,11 +72,10 @@ def load(
             return _load_bundle(path, name=name, image_size=size, headless=headless, verify=verify)
         case "npz":
             model, notes = read_npz(path, name=name, image_size=size, pooling=pooling, headless=headless)
-            provenance = _provenance(str(path), "jax-npz", (*notes, *_misnamed(path, "an .npz", ".npz")))
+            provenance = _provenance(str(path), "jax-npz", (*notes, *_misnamed(path, found)))
             return Bundle.of(model, provenance=provenance, vocabulary=find_vocabulary(model, path, vocabulary))
     foreign = load_foreign(path, name=name, image_size=size, headless=headless)
-    named = _misnamed(path, "a .safetensors", ".safetensors") if found == "safetensors" else ()
-    provenance = _provenance(str(path), foreign.format, (*foreign.notes, *named))
+    provenance = _provenance(str(path), foreign.format, (*foreign.notes, *_misnamed(path, found)))
     return Bundle.of(
         foreign.model, images=foreign.images, labels=foreign.labels, head=foreign.head, provenance=provenance
     )
@@ -203,9 +202,20 @@ def _size(image_size: int | tuple[int, int] | None) -> tuple[int, int] | None:
     return int(sides[0]), int(sides[1])
 
 
-def _misnamed(path: Path, what: str, suffix: str) -> tuple[str, ...]:
+_USUAL = {
+    "npz": ("an .npz file", (".npz",)),
+    "safetensors": ("a .safetensors file", (".safetensors",)),
+    "torch": ("a file of torch.save", (".pth", ".pt", ".bin", ".ckpt", ".tar")),
+}
+"""What messages call the kinds of weights, and what their names end with."""
+
+
+def _misnamed(path: Path, kind: str) -> tuple[str, ...]:
     """A note on weights that are called something else than what they are."""
-    return () if path.suffix.lower() == suffix else (f"{path.name} holds {what} file, whatever its name says",)
+    what, suffixes = _USUAL.get(kind, ("", ()))
+    if not what or path.suffix.lower() in suffixes:
+        return ()
+    return (f"{path.name} holds {what}, whatever its name says",)
 
 
 def _load_published(
