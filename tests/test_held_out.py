@@ -8,8 +8,10 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import unicodedata
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,12 +24,15 @@ from tests.training import FIELDS, coloured, write_folder
 from vitsmith import Bundle, Labels, load, save
 from vitsmith.benchmark.session import Wishes, run_benchmark
 from vitsmith.cli.benchmark import _load, _material
+from vitsmith.cli.compress import _write as write_found
 from vitsmith.compress.calibration import labelled_photos
 from vitsmith.compress.division import divide
 from vitsmith.compress.material import labelled_material, unlabelled_material
-from vitsmith.compress.merge import merge
-from vitsmith.compress.prune import prune
+from vitsmith.compress.merge import merge, merge_by
+from vitsmith.compress.prune import prune, prune_bundle
 from vitsmith.compress.quantize import quantize
+from vitsmith.compress.resolution import resize_bundle
+from vitsmith.compress.sizes import Pruning
 from vitsmith.data import datasets
 from vitsmith.data.datasets import open_dataset, open_labelled
 from vitsmith.data.samples import Samples, Splits
@@ -261,7 +266,8 @@ def test_splits_asked_for_by_name_are_taken_as_they_are_with_a_warning(
 
 
 def test_all_splits_together_keep_each_image_with_its_class(tmp_path: Path) -> None:
-    for split, names in (("train", ("ant", "bee")), ("test", ("bee", "cow"))):
+    decomposed = unicodedata.normalize("NFD", "bée")
+    for split, names in (("train", ("ant", "bée")), ("test", (decomposed, "cow"))):
         for number, name in enumerate(names):
             (tmp_path / "parts" / split / name).mkdir(parents=True)
             Image.new("RGB", (4, 4), (number, len(split), 0)).save(tmp_path / "parts" / split / name / "1.png")
@@ -269,8 +275,9 @@ def test_all_splits_together_keep_each_image_with_its_class(tmp_path: Path) -> N
     found = {samples.names[at]: samples.classes[samples.labels[at]] for at in range(len(samples))}
     assert name == "parts/all"
     assert found == {
-        "train/ant/1.png": "ant", "train/bee/1.png": "bee", "test/bee/1.png": "bee", "test/cow/1.png": "cow",
+        "train/ant/1.png": "ant", "train/bée/1.png": "bée", f"test/{decomposed}/1.png": "bée", "test/cow/1.png": "cow",
     }  # fmt: skip
+    assert samples.classes == ("ant", "bée", "cow")
     for at in range(len(samples)):
         split, label, _ = samples.names[at].split("/")
         assert samples.image(at)[0, 0].tolist()[1] == len(split)
@@ -449,6 +456,17 @@ def test_what_is_made_of_it_is_judged_by_the_same_images(
     assert code == 0, err
     assert not (Path(json.loads(out)["written"]) / SPLIT).exists()
     assert f"evaluating on {HELD} held-out images" in err  # the record judges, and is only not written
+
+
+def test_every_model_of_a_search_knows_its_images(bundle: Bundle, pets: Path, tmp_path: Path) -> None:
+    material = labelled_material(bundle, str(pets))
+    pruned, _ = prune_bundle(bundle, material.splits.train, Pruning(mlp_width=16))
+    for made in (resize_bundle(bundle, (8, 8)), merge_by(bundle, 1.2), pruned):
+        assert made.split is bundle.split is not None
+    found: Any = SimpleNamespace(holds=True, to_dict=dict, verified_bundle=lambda: bundle)
+    for without in (False, True):
+        write_found(found, without, tmp_path / str(without))
+        assert (tmp_path / str(without) / "model" / SPLIT).exists() is not without
 
 
 def test_benchmark_uses_the_same_images(bundle: Bundle, pets: Path, capsys: Any) -> None:

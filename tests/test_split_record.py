@@ -289,6 +289,7 @@ def test_copies_across_the_split_are_told_and_logged(tmp_path: Path) -> None:
     found = trained.bundle.split
     assert found is not None
     assert len(np.intersect1d(found.train, found.held_out)) == 1
+    assert warned.message in trained.bundle.provenance.notes  # it stands beside the score wherever that is shown
 
 
 def test_a_file_that_cannot_be_read_is_in_no_record(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from vitsmith.data.hub import HUB_PREFIX, find_hub
 from vitsmith.data.samples import Samples, Source, Splits, empty_classes, join, list_classes, stratified_split
 from vitsmith.data.shapes import labelled_shapes, unseen_shapes
 from vitsmith.data.shards import find_shards, is_shards
-from vitsmith.data.splits import SPLIT_NAMES, split_of
+from vitsmith.data.splits import SPLIT_NAMES, SPLITS, split_of
 from vitsmith.data.table import TABLE_SUFFIXES, find_table
 from vitsmith.errors import DatasetError, suggestion
 from vitsmith.specs import Finite, Frozen
@@ -91,7 +91,7 @@ def open_labelled(spec: DataSpec | str, split: str = "", *, tell: Tell | None = 
 def open_part(source: Source, split: str = "") -> tuple[Samples, str]:
     """One part of a data set, or all of it, and what to call it in reports; which and errors as `open_labelled`."""
     if split == ALL:
-        parts = {name: read() for name, read in source.parts.items()}
+        parts = {name: source.parts[name]() for name in ("", *SPLITS) if name in source.parts}
         return join(parts), f"{source.name}/{ALL}" if any(parts) else source.name
     if split and not split_of(split):
         raise DatasetError(f"unknown split {split!r}: {suggestion(split, (*SPLIT_NAMES, ALL))}")

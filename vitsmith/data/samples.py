@@ -174,8 +174,11 @@ def join(parts: Mapping[str, Samples]) -> Samples:
     """All images of several parts, in their order; the name of each begins with that of its part."""
     if len(parts) == 1:
         return next(iter(parts.values()))
-    classes = tuple(dict.fromkeys(name for part in parts.values() for name in part.classes))
-    position = {name: index for index, name in enumerate(classes)}
+    known: dict[str, str] = {}
+    for part in parts.values():
+        for name in part.classes:
+            known.setdefault(normal(name), name)  # as the first part writes it
+    position = {name: index for index, name in enumerate(known)}
     ends = np.cumsum([len(part) for part in parts.values()])
     sources = [part.sources for part in parts.values()]
 
@@ -184,11 +187,14 @@ def join(parts: Mapping[str, Samples]) -> Samples:
         return sources[which][index - int(ends[which])]  # counted from the end of its part
 
     return Samples(
-        classes,
+        tuple(known.values()),
         Lazy(int(ends[-1]), take),
         [f"{split}/{name}" for split, part in parts.items() for name in part.names],
         np.concatenate(
-            [np.array([position[name] for name in part.classes], np.int64)[part.labels] for part in parts.values()]
+            [
+                np.array([position[normal(name)] for name in part.classes], np.int64)[part.labels]
+                for part in parts.values()
+            ]
         ),
     )
 

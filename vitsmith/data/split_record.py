@@ -182,7 +182,7 @@ def read_split(path: Path) -> SplitRecord:
             raise ValueError("its checksum differs")
         salt = arrays["salt"].tobytes()
         parts = [arrays[name] for name in ("train", "held_out", "test", "earlier")]
-        if any(one.dtype != np.uint64 or one.ndim != 1 for one in parts):
+        if any(one.dtype != np.uint64 or one.ndim != 1 for one in parts) or len(salt) != _SALT_BYTES:
             raise ValueError("its arrays are of another kind")
         train, held_out, test, earlier = parts
         return SplitRecord(salt, train, held_out, test, earlier, complete=bool(arrays["complete"][0]))
@@ -190,6 +190,8 @@ def read_split(path: Path) -> SplitRecord:
         raise
     except (SafetensorError, KeyError, IndexError, OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
+        if isinstance(error, KeyError):
+            reason = f"it has no array {error}"
         raise BundleError(
             f"{path} is damaged ({reason}): copy it again, or delete it: the model works without, but nothing can tell "
             "then which images it was trained on"

@@ -177,7 +177,7 @@ def _carry_out(
     _check_same_teacher(facts, beginning.checkpoint, recipe)
     past = _past(run, learner, beginning.checkpoint, recipe.schedule.steps, on_start)
 
-    leaks = [Warned(0, told) for told in recorded.leaks]
+    leaks = [Warned(0, told) for told in recorded.leaks if not recorded.resumed]
     past = replace(past, warnings=(*past.warnings, *leaks))
     for leak in leaks:
         on_event(leak)
@@ -205,8 +205,7 @@ def _carry_out(
                 on_event=listen,
                 peak_flops=measured_peak_flops(devices.device, recipe.run.precision),
             ).go(past)
-        bundle = make_bundle(learner.whole_model(), beginning.images, recipe, splits, result)
-        bundle = bundle.with_split(recorded.record)
+        bundle = recorded.mark(make_bundle(learner.whole_model(), beginning.images, recipe, splits, result))
         if run is not None and writer is not None:
             bundle = write_or_rescue(run.folder / "model", partial(write_bundle, bundle))
             writer.remove()

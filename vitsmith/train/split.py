@@ -13,7 +13,6 @@ from vitsmith.data.samples import Samples
 from vitsmith.data.split_record import (
     SPLIT,
     Contents,
-    Digests,
     SplitRecord,
     distinct,
     read_contents,
@@ -24,6 +23,7 @@ from vitsmith.errors import BundleError
 from vitsmith.files import replacing
 from vitsmith.runs import Run
 from vitsmith.train.devices import Devices
+from vitsmith.weights.bundle import Bundle
 from vitsmith.weights.bundle_folder import is_bundle, read_bundle
 
 Say = Callable[[str], None]
@@ -37,8 +37,15 @@ class Recorded:
     """The record of a run, and held-out images that it should not be judged by."""
 
     record: SplitRecord
-    leaks: tuple[str, ...] = ()
-    """Sentences for the user; of a run that is resumed they were told before."""
+    leaks: tuple[str, ...]
+    """Why the score is too good, in sentences."""
+    resumed: bool = False
+    """Whether the user was told before."""
+
+    def mark(self, bundle: Bundle) -> Bundle:
+        """The bundle with the record, and with a note for whoever sees its score."""
+        about = bundle.provenance.model_copy(update={"notes": (*bundle.provenance.notes, *self.leaks)})
+        return replace(bundle, provenance=about).with_split(self.record)
 
 
 def record_split(
@@ -59,17 +66,18 @@ def record_split(
     kept = _kept(run) if resumed else None
     kept, salt = devices.gather((kept, began.salt))[0]  # the main process's: only it has a run
     if kept is not None:
-        return Recorded(kept)
+        return Recorded(kept, tuple(_leaks(kept, parents)), resumed=True)
     began = replace(began, salt=salt)
     total = sum(len(samples) for samples in parts.values() if samples is not None)
     reading = _Reading(total // devices.count, say)
-    contents = {name: _read(samples, salt, devices, reading) for name, samples in parts.items() if samples is not None}
-    found = {name: distinct(one) for name, one in contents.items()}
+    found = {
+        name: distinct(_read(samples, salt, devices, reading)) for name, samples in parts.items() if samples is not None
+    }
     record = replace(began, train=found["train"], held_out=found["held_out"], test=found.get("test", began.test))
     if run is not None:
         with replacing(run.folder / SPLIT) as partial:
             write_split(record, partial)
-    return Recorded(record, tuple(_leaks(record, contents, parents)))
+    return Recorded(record, tuple(_leaks(record, parents)))
 
 
 def forget_kept(run: Run) -> None:
@@ -87,7 +95,10 @@ def _begin(parents: Sequence[str], say: Say) -> SplitRecord:
             continue  # a published model, whose images are known from its paper
         if record is not None and (began is None or began.salt == record.salt):
             more = record.as_parent()
-            began = more if began is None else replace(began, earlier=np.union1d(began.earlier, more.earlier))
+            if began is not None:
+                earlier, complete = np.union1d(began.earlier, more.earlier), began.complete and more.complete
+                more = replace(more, earlier=earlier, complete=complete)
+            began = more
             continue
         say(f"which images {parent} was trained on is not recorded: held-out images may be among them")
         began = replace(began or SplitRecord.empty(), complete=False)
@@ -120,25 +131,18 @@ class _Reading:
             self._say(f"reading every image once, to record which are held out: {self._done:,} of {self._total:,}")
 
 
-def _leaks(record: SplitRecord, contents: Mapping[str, Contents], parents: Sequence[str]) -> list[str]:
+def _leaks(record: SplitRecord, parents: Sequence[str]) -> list[str]:
     told = []
     before_it = " or ".join(filter(None, parents))
-    for name, what in (("held_out", "held-out"), ("test", "test")):
-        if name not in contents:
-            continue
-        digests = contents[name].digests[contents[name].readable]
-        if twice := _count(digests, record.train):
+    for digests, what in ((record.held_out, "held-out"), (record.test, "test")):
+        if twice := len(np.intersect1d(digests, record.train)):
             told.append(
                 f"{twice:,} of the {len(digests):,} {what} images are training images too, the same files under other "
                 f"names: the {what} score is too good; remove the copies"
             )
-        if before := _count(digests, record.earlier):
+        if before := len(np.intersect1d(digests, record.earlier)):
             told.append(
                 f"{before:,} of the {len(digests):,} {what} images are among those that {before_it} was trained "
                 f"on: the {what} score is too good; hold out the images that it held out, or new ones"
             )
     return told
-
-
-def _count(digests: Digests, among: Digests) -> int:
-    return int(np.isin(digests, among).sum())

@@ -193,7 +193,7 @@ def _carry_out(course: Course, towers: Towers, checkpoint: Checkpoint | None) ->
         Ema(side, recipe.optimizer.ema) if recipe.optimizer.ema else None,
     )
     past = _past(course, state, checkpoint)
-    for leak in recorded.leaks:
+    for leak in () if recorded.resumed else recorded.leaks:
         course.tell(leak)
     tokens = read_captions(course, towers)
     source, held_out, unseen, complaints = embed_images(course, towers)
@@ -217,7 +217,7 @@ def _carry_out(course: Course, towers: Towers, checkpoint: Checkpoint | None) ->
                 facts=_facts(course, towers, micro),
                 on_event=course.on_event,
             ).go(past)
-        bundle = make_lit_bundle(towers, recipe, course.pairs.val, result).with_split(recorded.record)
+        bundle = recorded.mark(make_lit_bundle(towers, recipe, course.pairs.val, result))
         if run is not None and writer is not None:
             bundle = write_or_rescue(run.folder / "model", partial(write_bundle, bundle))
             writer.remove()
