@@ -163,7 +163,7 @@ def _milliseconds(text: str) -> float | None:
     if not text:
         return None
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s)", text.strip())
-    if not found or float(found[1]) <= 0:
+    if not found or not 0 < float(found[1]) < float("inf"):
         raise InputError(f"--latency {text!r} is no time: write it as 20ms or 0.02s")
     return float(found[1]) * (1000 if found[2] == "s" else 1)
 

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from vitsmith.cli.benchmark import benchmark
+from vitsmith.cli.command import Verb
 from vitsmith.cli.compress import compress
 from vitsmith.cli.distill import distill
 from vitsmith.cli.embed import embed
@@ -34,8 +35,10 @@ from vitsmith.cli.streams import ReaderGone, finish, prepare
 from vitsmith.cli.train import train
 from vitsmith.cli.zeroshot import zeroshot
 from vitsmith.errors import Interrupted, OutputError, VitsmithError
-from vitsmith.escapes import visible
+from vitsmith.escapes import shortened, visible
 
+LONGEST = 2_000
+"""Columns of a message: whoever gives an option a megabyte need not read it again."""
 INTERRUPTED = 130  # what typer returns after Ctrl-C
 
 app = typer.Typer(
@@ -51,7 +54,7 @@ VERBS = (
     export, quantize, merge, prune, compress, benchmark,
 )  # fmt: skip
 for verb in VERBS:
-    app.command()(verb)
+    app.command(cls=Verb)(verb)
 
 # Typer carries a Click of its own in newer versions; this is the base of its usage errors in all of them.
 ClickError: Any = typer.BadParameter.__mro__[2]
@@ -106,7 +109,8 @@ def fail(message: str, code: int) -> int:
     """One line on standard error, after all results; the exit code."""
     with suppress(ReaderGone, OutputError):
         finish()
-    print(f"vitsmith: {visible(' '.join(message.split()))}", file=sys.stderr, flush=True)
+    line = shortened(visible(" ".join(message.split())), LONGEST)
+    print(f"vitsmith: {line}", file=sys.stderr, flush=True)
     return code
 
 

@@ -14,7 +14,8 @@ from pydantic import BaseModel, ValidationError
 
 from vitsmith.contents import read_words
 from vitsmith.errors import ConfigError, InputError, UnknownNameError, shown, suggestion
-from vitsmith.json_text import parse_json, read_json, to_json
+from vitsmith.escapes import shortened
+from vitsmith.json_text import DEEPEST, parse_json, read_json, to_json
 from vitsmith.regular_files import why_not_regular
 from vitsmith.train.recipe import TrainRecipe
 
@@ -72,7 +73,7 @@ def parse_settings(settings: Iterable[str]) -> Fields:
     wrong = []
     for setting in settings:
         name, equals, text = setting.partition("=")
-        if not equals or not all(name.strip().split(".")):
+        if not equals or not all(name.strip().split(".")) or name.count(".") > DEEPEST:
             wrong.append(setting)
             continue
         *sections, last = name.strip().split(".")
@@ -82,9 +83,12 @@ def parse_settings(settings: Iterable[str]) -> Fields:
             inner = inner.setdefault(section, {})
             if not isinstance(inner, dict):
                 raise InputError(f"--set {setting}: {section!r} was set to a value, so it has no fields")
+        if last in inner:
+            raise InputError(f"--set {name.strip()} is given twice: give each field once")
         inner[last] = value
     if wrong:
-        raise InputError(f"--set {', '.join(wrong)}: write section.field=value, for example --set optimizer.lr=0.01")
+        told = ", ".join(shortened(setting, 60) for setting in wrong)
+        raise InputError(f"--set {told}: write section.field=value, for example --set optimizer.lr=0.01")
     return fields
 
 

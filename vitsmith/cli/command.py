@@ -1,0 +1,98 @@
+"""How every verb reads its command line: nothing is passed over in silence, and no number is beyond all sense.
+
+An option that takes one value and is given two, a value that is empty (as of a shell's variable that is not set), and
+an option in the place of another's value would all end in an answer to another question.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from typer.core import TyperCommand
+
+from vitsmith.errors import InputError, shown
+
+MOST: dict[str, float] = {
+    "batch": 65_536,
+    "image_size": 32_768,
+    "steps": 10**9,
+    "lr": 1e6,
+    "temperature": 1e6,
+    "seed": 2**63 - 1,
+    "top": 1_000_000,
+    "threads": 1_024,
+    "seconds": 86_400,
+    "max_drop": 100,
+    "min_agreement": 1,
+    "min_speedup": 1_000,
+    "skip_unreadable": 1,
+    "memory": 1e9,
+    "size": 1e9,
+    "most": 10**9,
+    "calibration": 10**6,
+    "judges": 10**9,
+    "ratio": 1e6,
+    "tokens": 10**6,
+    "keep": 1,
+    "heads": 10**6,
+    "mlp_width": 10**6,
+    "tokens_mlp_width": 10**6,
+    "depth": 10**6,
+}
+"""The largest value of each option that takes a number, whichever verb has it."""
+
+
+class Verb(TyperCommand):
+    """A verb that refuses what would otherwise be passed over. Raises InputError."""
+
+    def make_parser(self, ctx: Any) -> Any:
+        """The parser of options, whose findings are checked."""
+        parser = super().make_parser(ctx)
+        parse = parser.parse_args
+
+        def checked(args: list[str]) -> Any:
+            values, rest, order = parse(args=args)
+            if not (ctx.resilient_parsing or values.get("help")):
+                self._check(values, order)
+            return values, rest, order
+
+        parser.parse_args = checked  # type: ignore[method-assign]
+        return parser
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As the parent, and then numbers are checked."""
+        rest: list[str] = super().parse_args(ctx, args)
+        for name, value in ctx.params.items():
+            for one in value if isinstance(value, list | tuple) else (value,):
+                if isinstance(one, int | float) and not isinstance(one, bool):
+                    _check_number(name, one)
+        return rest
+
+    def _check(self, values: dict[str, Any], order: Sequence[Any]) -> None:
+        options = {opt for param in self.params for opt in (*param.opts, *param.secondary_opts)} | {"--help"}
+        for param in dict.fromkeys(order):
+            is_option = param.param_type_name == "option"
+            name = param.opts[0] if is_option else str(param.name).upper()
+            harmless = param.multiple or (getattr(param, "is_flag", False) and not param.secondary_opts)
+            if is_option and not harmless and order.count(param) > 1:
+                raise InputError(f"{name} is given {order.count(param)} times, and takes one value: give it once")
+            given = values[param.name]
+            for value in given if isinstance(given, list | tuple) else (given,):
+                if not isinstance(value, str):
+                    continue
+                if not value:
+                    raise InputError(f"{name} is given, but empty: leave it away, or say what it is to be")
+                if "\0" in value:
+                    raise InputError(f"{name} {shown(value)} has a NUL character, which no name or path can have")
+                if is_option and value in options:
+                    raise InputError(f"{name} needs a value, and {value} is an option: give the value first")
+
+
+def _check_number(name: str, value: float) -> None:
+    option = f"--{name.rstrip('_').replace('_', '-')}"
+    if not math.isfinite(value):
+        raise InputError(f"{option} {value} is no finite number: give one")
+    if abs(value) > MOST[name]:
+        raise InputError(f"{option} {value} is out of range: at most {MOST[name]:,}")
