@@ -41,6 +41,8 @@ def why_not_written(error: Exception, place: Path) -> str:
     """Why a write into a folder failed, in a few words; '' for errors of another kind."""
     if isinstance(error, ConnectionError | TimeoutError):
         return ""
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        return "a file is where a folder should be"
     if isinstance(error, OSError) and error.strerror:
         about = error.filename and not is_within(error.filename, place)
         return error.strerror + (f": {error.filename}" if about else "")

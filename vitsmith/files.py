@@ -29,6 +29,7 @@ PathLike = str | os.PathLike[str]
 LONGEST_NAME = 255
 """Bytes of one name, as nearly every file system has it."""
 
+_ATTEMPTS = 20
 _WINDOWS = os.name == "nt"
 _scratch: list[Path] = []
 
@@ -164,7 +165,7 @@ def new_folder(path: PathLike) -> Path:
     """
     wanted = _target(path)
     with explained(wanted):
-        number = 1
+        number, gone = 1, 0
         while True:
             candidate = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
             try:
@@ -176,7 +177,9 @@ def new_folder(path: PathLike) -> Path:
                     raise  # a file where a folder above it should be
                 number += 1
             except FileNotFoundError:  # another process has removed an empty folder above it
-                continue
+                gone += 1
+                if gone == _ATTEMPTS:
+                    raise
 
 
 def remove_empty(folder: Path, *, above: int = 0) -> None:
@@ -221,6 +224,8 @@ def _target(path: PathLike) -> Path:
     with explained(target):
         if target.is_symlink():
             target = Path(os.path.realpath(target))
+            if target.is_symlink():
+                raise OutputError(f"cannot write {path}: it is a link that leads in circles; choose another place")
         told = why_not_regular(target)
         if told and not target.is_dir():
             raise OutputError(f"cannot write {target}: {told}; choose another place")
@@ -232,11 +237,14 @@ def _workspace(target: Path, stack: ExitStack, *, alone: bool = False) -> Worksp
     for parent in reversed(target.absolute().parents):  # what is called back last goes first
         if not parent.exists():
             stack.callback(remove_empty, parent)
-    while True:
+    for attempt in range(_ATTEMPTS):
         target.parent.mkdir(parents=True, exist_ok=True)
-        with suppress(FileNotFoundError):  # another process has removed an empty folder above it
+        try:
             workspace = Workspace.beside(target, alone=alone)
             break
+        except FileNotFoundError:  # another process has removed an empty folder above it
+            if attempt == _ATTEMPTS - 1:  # or nothing can be made there, as in /proc
+                raise
     stack.callback(workspace.remove)
     return workspace
 

@@ -69,7 +69,7 @@ def default_place(verb: str, name: str) -> Path:
     """
     if not name:
         return Path("runs") / verb
-    clean = re.sub(r'[\x00-\x1f<>:"/\\|?*]', "_", name).strip().rstrip(".") or "run"
+    clean = re.sub(r'[\x00-\x1f<>:"/\\|?*]', "_", name).strip().rstrip(". ") or "run"
     while len(clean.encode("utf-8", "surrogateescape")) > _LONGEST:
         clean = clean[:-1]
     return Path("runs") / verb / (f"_{clean}" if _RESERVED.match(clean) else clean)
@@ -147,10 +147,10 @@ def whole_run(verb: str, name: str, out: Path | None = None) -> Iterator[tuple[R
         raise
 
 
-def write_or_rescue(target: Path, write: Callable[[Path], Made]) -> Made:
+def write_or_rescue(target: Path, write: Callable[[Path], Made], *, otherwise: str = "") -> Made:
     """`write(target)`; when that place fails now, after all the work, it is written where temporary files are.
 
-    Raises OutputError in both cases, which says where what was made is.
+    Raises OutputError in both cases, which says where what was made is; `otherwise`, what to do when it is nowhere.
     """
     try:
         return write(target)
@@ -159,7 +159,7 @@ def write_or_rescue(target: Path, write: Callable[[Path], Made]) -> Made:
             kept = Path(tempfile.mkdtemp(prefix="vitsmith-kept-")) / target.name
             write(kept)
         except Exception:  # that place is no better
-            raise error from None
+            raise (OutputError(f"{error}. {otherwise}") if otherwise else error) from None
         raise OutputError(f"{error}. Nothing is lost: what was made is in {kept}, move it from there") from error
 
 

@@ -27,6 +27,7 @@ LOCK = "vitsmith.lock"
 
 _LONGEST = 200  # bytes of a name that fits between '.' and '.partial': file systems take 255 in all
 _LOOKED_AT = 3  # workspaces of one place that a reader looks into: more than one only where several write at once
+_ATTEMPTS = 20
 _PATIENCE = 5.0  # seconds that a reader waits for a swap in steps, which takes far less
 
 
@@ -135,7 +136,7 @@ def _enter(target: Path, folder: Path) -> Workspace | None:
 
     Raises HeldError when its process lives.
     """
-    while True:
+    for _ in range(_ATTEMPTS):
         try:
             folder.mkdir()
         except FileExistsError:
@@ -144,9 +145,9 @@ def _enter(target: Path, folder: Path) -> Workspace | None:
         try:
             lock = Lock.take(folder / LOCK)
         except FileNotFoundError:  # who had it has just removed it
-            if folder.parent.is_dir():
-                continue
-            raise
+            if not folder.parent.is_dir():
+                raise
+            continue
         try:
             _mend(folder)
             _empty(folder)
@@ -154,6 +155,7 @@ def _enter(target: Path, folder: Path) -> Workspace | None:
             lock.release(remove=False)
             raise
         return Workspace(target, folder, lock)
+    return None
 
 
 def _is_workspace(folder: Path) -> bool:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -84,10 +83,13 @@ def measure_memory(task: Task, command: Sequence[str] = COMMAND) -> dict[int, Me
 
 
 def _ended(code: int, complaints: str) -> str:
-    if code == -signal.SIGKILL:
-        return "its process was killed (SIGKILL), as happens when memory runs out"
+    from vitsmith.engines.probing import signal_name
+
     if code < 0:
-        return f"its process died with {signal.Signals(-code).name}"
+        name = signal_name(-code)
+        if name == "SIGKILL":
+            return "its process was killed (SIGKILL), as happens when memory runs out"
+        return f"its process died with {name}"
     last = (complaints.strip().splitlines() or ["without a word"])[-1]
     return f"its process ended with exit code {code} ({last[:200]})"
 
@@ -111,10 +113,15 @@ def resident_peak() -> int:
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
     except (OSError, StopIteration):
+        pass
+    try:
         import resource
+    except ImportError:  # Windows
+        import psutil
 
-        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return most if sys.platform == "darwin" else most * 1024
+        return int(psutil.Process().memory_info().peak_wset)
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
 
 
 def measure_here(task: Task, bare: int, report: Callable[[dict[str, int]], None]) -> None:

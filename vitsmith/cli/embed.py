@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from vitsmith.retrieval.index import Index, Space
     from vitsmith.retrieval.writer import IndexWriter
 
+LARGEST_TEXTS = 1 << 40  # bytes: as many as there are
 SHOWN = 3  # of the texts that were cut
 _NOT_FOLDERS = (".arrow", ".csv", ".feather", ".h5", ".json", ".jsonl", ".pkl", ".pt", ".safetensors", ".tsv", ".txt")
 
@@ -176,10 +177,11 @@ def read_texts(file: str) -> list[str]:
     """One text a line, blank lines left out; - is standard input. Raises InputError."""
     from vitsmith.data.label_file import decode_text, split_lines
     from vitsmith.errors import InputError
+    from vitsmith.regular_files import read_regular
 
     where = "standard input" if file == "-" else file
     try:
-        data = read_standard_input() if file == "-" else Path(file).read_bytes()
+        data = read_standard_input() if file == "-" else read_regular(file, largest=LARGEST_TEXTS)
     except OSError as error:
         raise InputError(f"cannot read {file}: {error.strerror}; check the path and its permissions") from error
     found = [line.strip() for line in split_lines(decode_text(data, where)) if line.strip()]

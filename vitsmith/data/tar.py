@@ -6,6 +6,7 @@ import functools
 import os
 import re
 import tarfile
+import threading
 from pathlib import Path
 from typing import NamedTuple
 
@@ -114,7 +115,7 @@ def _labels(file: int, members: dict[str, _Member], label_key: str, labelling: L
     member = members[kind]
     if member.size > _LARGEST_LABEL:
         return [], f"has a .{kind} of {member.size:,} bytes"
-    data = os.pread(file, member.size, member.offset)
+    data = _read_at(file, member.size, member.offset, threading.Lock())  # nobody else reads this descriptor
     try:
         value = data.decode("utf-8-sig").strip() if kind == plain else parse_json(data, "")
     except (UnicodeDecodeError, InputError):
@@ -143,15 +144,28 @@ class OpenShard:
 
     def __init__(self, path: Path) -> None:
         self._file = -1
-        self._file = os.open(path, os.O_RDONLY)
+        self._file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        self._one_at_a_time = threading.Lock()
 
     def read(self, offset: int, size: int) -> bytes:
         """The bytes of a member; fewer when the file has become shorter. Safe in threads. Raises OSError."""
-        return os.pread(self._file, size, offset)
+        return _read_at(self._file, size, offset, self._one_at_a_time)
 
     def __del__(self) -> None:
         if self._file >= 0:
             os.close(self._file)
+
+
+def _read_at(file: int, size: int, offset: int, one_at_a_time: threading.Lock) -> bytes:
+    """os.pread, which Windows does not have."""
+    if hasattr(os, "pread"):
+        return os.pread(file, size, offset)
+    with one_at_a_time:
+        os.lseek(file, offset, os.SEEK_SET)
+        found = os.read(file, size)
+        while len(found) < size and (more := os.read(file, size - len(found))):
+            found += more
+        return found
 
 
 class ShardFiles:

@@ -59,7 +59,7 @@ def probe(path: Path, hint: str, batch: int | None, plans: Sequence[Plan]) -> Pr
     except subprocess.TimeoutExpired:
         return Probe(died=f"did not finish within {LONGEST} seconds")
     if done.returncode < 0:
-        name = _signal_name(-done.returncode)
+        name = signal_name(-done.returncode)
         return Probe(died=f"died with {name}", lasting=name in _FAULTS)
     try:
         answer = json.loads(done.stdout)
@@ -71,7 +71,8 @@ def probe(path: Path, hint: str, batch: int | None, plans: Sequence[Plan]) -> Pr
         return Probe(died=f"ended with exit code {done.returncode} ({last[:200]})")
 
 
-def _signal_name(number: int) -> str:
+def signal_name(number: int) -> str:
+    """'SIGSEGV' for 11."""
     try:
         return signal.Signals(number).name
     except ValueError:

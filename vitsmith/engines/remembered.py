@@ -36,7 +36,7 @@ def recall(asked: dict[str, Any]) -> dict[str, Any] | None:
     """What was remembered; None when nothing was, or nothing that can be read."""
     try:
         kept = json.loads(place_of(asked).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+    except (OSError, ValueError, RecursionError, OutputError):
         return None
     if not isinstance(kept, dict) or kept.get("question") != asked or not isinstance(kept.get("answer"), dict):
         return None

@@ -116,10 +116,10 @@ def available_memory(device: torch.device) -> int:
         return int((free + torch.cuda.memory_reserved(device)) * (1 - _RESERVE))
     resident = resident_memory()
     free = _field("/proc/meminfo", "MemAvailable:") * 1024
-    if not free:
-        import os
+    if not free:  # neither macOS nor Windows has /proc
+        import psutil
 
-        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") - resident
+        free = psutil.virtual_memory().available
     return int((min([free, *_group_free()]) + resident) * (1 - _RESERVE))
 
 
@@ -138,8 +138,13 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def resident_memory() -> int:
-    """Bytes of this process that lie in memory; 0 where the system does not say."""
-    return _field("/proc/self/status", "VmRSS:") * 1024
+    """Bytes of this process that lie in memory."""
+    held = _field("/proc/self/status", "VmRSS:") * 1024
+    if not held:
+        import psutil
+
+        held = psutil.Process().memory_info().rss
+    return held
 
 
 def give_back_freed_memory() -> bool:

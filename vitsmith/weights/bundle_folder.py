@@ -194,7 +194,14 @@ def record_measurements(bundle: Bundle, measurements: Sequence[Measurement]) -> 
     if folder is None:
         raise BundleError(f"{bundle.where} is not a bundle on disk, so nothing can be recorded in it; save it first")
     with explained(folder / DESCRIPTION), Lock.take(folder / LOCK, wait=True):
-        measured = read_bundle(folder, verify=False).measured(*measurements)  # nothing else of what is in memory
+        there = read_bundle(folder, verify=False)  # nothing else of what is in memory is written
+        if (there.program, there.program_spec, there._weights_hash) != (
+            bundle.program,
+            bundle.program_spec,
+            bundle._weights_hash,
+        ):
+            raise BundleError(f"{folder} was replaced by another model while this one was measured: measure it again")
+        measured = there.measured(*measurements)
         write_text(folder / DESCRIPTION, _describe(measured, _read_description(folder).files))
         with optional(f"the model card of {folder}"):
             write_text(folder / CARD, model_card(measured))

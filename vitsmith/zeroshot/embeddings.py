@@ -34,9 +34,9 @@ def class_embeddings(
     folder; `on_labels` is told how many labels are done, `on_remark` when they cannot be kept. A file there that is
     damaged is made again.
     """
-    path = _place(encoder, words, templates)
+    name = _name(encoder, words, templates)
     shape = (len(words), encoder.width)
-    if cache and (kept := _read(path, shape)) is not None:
+    if cache and (kept := _read(name, shape)) is not None:
         on_labels(len(words))
         return kept
     embeddings = np.empty(shape, np.float32)
@@ -55,7 +55,7 @@ def class_embeddings(
         )
     if cache:
         try:
-            with replacing(path, durable=False) as partial, partial.open("wb") as file:
+            with replacing(_place(name), durable=False) as partial, partial.open("wb") as file:
                 np.save(file, embeddings)
         except OutputError as error:
             on_remark(f"label embeddings were not kept for the next time: {error}")
@@ -67,7 +67,7 @@ def _groups(words: Sequence[str], size: int) -> Iterator[Sequence[str]]:
         yield words[at : at + size]
 
 
-def _place(encoder: Encoder, words: Sequence[str], templates: Sequence[str]) -> Path:
+def _name(encoder: Encoder, words: Sequence[str], templates: Sequence[str]) -> str:
     """Named by everything that decides the numbers: another model, precision, label or template is another file."""
     bundle = encoder.bundle
     made_from = {
@@ -76,13 +76,16 @@ def _place(encoder: Encoder, words: Sequence[str], templates: Sequence[str]) -> 
         "words": list(words),
         "templates": list(templates),
     }
-    name = hashlib.sha256(to_json(made_from, sort_keys=True, ascii_only=True).encode()).hexdigest()[:40]
+    return hashlib.sha256(to_json(made_from, sort_keys=True, ascii_only=True).encode()).hexdigest()[:40]
+
+
+def _place(name: str) -> Path:
     return cache_folder() / "class-embeddings" / f"{name}.npy"
 
 
-def _read(path: Path, shape: tuple[int, int]) -> Array | None:
+def _read(name: str, shape: tuple[int, int]) -> Array | None:
     try:
-        with path.open("rb") as file:
+        with _place(name).open("rb") as file:
             kept: Array = np.lib.format.read_array(file, allow_pickle=False)
         fits = kept.shape == shape and kept.dtype == np.float32
         unit = fits and bool(np.abs(np.linalg.norm(kept, axis=1) - 1).max() < 1e-3)

@@ -219,7 +219,11 @@ def _carry_out(course: Course, towers: Towers, checkpoint: Checkpoint | None) ->
             ).go(past)
         bundle = recorded.mark(make_lit_bundle(towers, recipe, course.pairs.val, result))
         if run is not None and writer is not None:
-            bundle = write_or_rescue(run.folder / "model", partial(write_bundle, bundle))
+            bundle = write_or_rescue(
+                run.folder / "model",
+                partial(write_bundle, bundle),
+                otherwise=f"All updates are saved: free some space and go on with --resume {run.folder}",
+            )
             writer.remove()
             forget_kept(run)
             if not recipe.image.store:
