@@ -539,7 +539,7 @@ def test_a_pruned_model_that_is_good_enough_is_written(taught: Bundle, colours: 
     assert told["stages"][2]["parameters"] == parameters(again.config) == count_parameters(again.model)
     assert (
         again.provenance.parent == taught.where
-        and "heads 4 -> 2; distilled from it for 25" in again.provenance.notes[0]
+        and "heads 4 -> 2; distilled from it for 25" in again.provenance.notes[-1]
     )
     kept = {one.name: one.value for one in again.measurements}
     assert kept["top1"] == done.stages[-1].scores.top1 == 1 and kept["latency_p50 (torch, one image)"] == 1.0
