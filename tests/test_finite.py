@@ -22,6 +22,9 @@ from tests.foreign_reference import hf_vit, timm_vit
 from tests.reference import fill
 from tests.test_cli import call
 from tests.tiny import CONFIGS, VIT, pictures, released_npz, small_cases, tiny_lit, tiny_model
+from tests.training import coloured, recipe, splits, training
+from vitsmith.compress import ladder, merged, pruned
+from vitsmith.compress.pareto import Budget
 from vitsmith.encode import Encoder
 from vitsmith.engines.base import open_engine
 from vitsmith.engines.programs import ProgramEngine
@@ -30,13 +33,18 @@ from vitsmith.export.onnx import export_onnx
 from vitsmith.export.program import Gate
 from vitsmith.export.targets import export
 from vitsmith.finite import count_not_finite, require_finite, rows_not_finite
-from vitsmith.gate import compare
+from vitsmith.gate import Thresholds, compare
 from vitsmith.json_text import to_json, with_nulls
 from vitsmith.models.config import LiTConfig
 from vitsmith.models.configure import change, parse_config
 from vitsmith.predict import softmax
 from vitsmith.runs import Run
-from vitsmith.specs import ProgramSpec, Similarity
+from vitsmith.specs import ImageSpec, Labels, ProgramSpec, Similarity
+from vitsmith.train.checkpoint import CheckpointWriter
+from vitsmith.train.devices import Devices
+from vitsmith.train.distill import Teacher
+from vitsmith.train.events import StepDone
+from vitsmith.train.lit.embeddings import EmbeddingStore
 from vitsmith.weights.bundle import Bundle
 from vitsmith.weights.bundle_folder import WEIGHTS
 from vitsmith.weights.tensors import SafetensorsFile, TorchFile
@@ -429,3 +437,87 @@ def test_the_log_of_a_run_has_nulls(tmp_path: Path) -> None:
         run.write_json("x.json", {"best": -math.inf})
     assert run.rows() == [{"event": "step", "loss": None, "norms": [1.0, None]}]
     assert json.loads((tmp_path / "run" / "x.json").read_text()) == {"best": None}
+
+
+# training
+
+
+@pytest.mark.parametrize("part", ["model", "optimizer", "ema"])
+def test_a_checkpoint_that_nobody_could_go_on_from_is_not_written(tmp_path: Path, part: str) -> None:
+    wanted = recipe(schedule={"steps": 4, "warmup": 0}, optimizer={"name": "adamw", "lr": 1e-3, "ema": 0.9})
+    run = training(wanted, checkpoints=(writer := CheckpointWriter(tmp_path, 2)))
+
+    def damage(event: object) -> None:
+        if isinstance(event, StepDone) and event.step == 4:
+            learner = run.learner
+            moments = next(iter(learner.optimizer.state.values()))
+            assert learner.ema is not None
+            averaged = [value for value in learner.ema.state_dict().values() if value.is_floating_point()]
+            values = {"model": learner.model.head.bias.data, "optimizer": moments["exp_avg"], "ema": averaged[0]}
+            values[part].fill_(math.nan)
+
+    run.on_event = damage
+    with pytest.raises(NotFiniteError, match=r"the run, after 4 updates, has weights .*; training diverged, .*lower"):
+        run.go()
+    writer.close()
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_a_run_whose_answers_are_no_numbers_says_that_it_diverged() -> None:
+    wanted = recipe(schedule={"steps": 1, "warmup": 0}, optimizer={"lr": 1e38})
+    with pytest.raises(InputError, match=r"training diverged by step 1 \(the model's answers are not finite"):
+        training(wanted).go()
+
+
+def test_a_teacher_without_numbers_is_refused() -> None:
+    classes = splits().classes
+    bundle = Bundle.of(tiny_model(change(VIT, classes=3, image_size=(16, 16))), labels=Labels(names=classes))
+    teacher = Teacher(bundle, classes, ImageSpec.original(16))
+    images = torch.zeros(2, 3, 16, 16)
+    assert teacher(images).isfinite().all()
+    images[1] = math.inf
+    with pytest.raises(NotFiniteError, match="the teacher created in memory gives answers that are not finite"):
+        teacher(images)
+
+
+def test_images_that_a_locked_tower_cannot_embed_are_named(tmp_path: Path) -> None:
+    tower = tiny_model(change(VIT, classes=0, image_size=(16, 16)))
+    tower.norm.weight.data.zero_()
+    tower.norm.bias.data.zero_()
+    store = EmbeddingStore(tmp_path, tower, vs.ImageSpec.original(16), "identity", Devices(torch.device("cpu")))
+    with pytest.raises(NotFiniteError, match=r"^0: the image tower's embedding of it is zero or not finite"):
+        store.open("train", coloured(3))
+
+
+# demands
+
+
+def test_a_demand_that_is_no_number_is_met_by_nothing() -> None:
+    for demand in (
+        lambda: Thresholds(relative=math.nan),
+        lambda: Thresholds(tie=math.nan),
+        lambda: Gate(max_drop=math.nan),
+        lambda: ladder.Demands(max_drop=math.nan),
+        lambda: merged.Demands(min_agreement=math.nan),
+        lambda: pruned.Demands(min_speedup=math.nan),
+        lambda: Budget(latency_ms=math.nan),
+        lambda: Budget(max_drop=math.nan),
+    ):
+        with pytest.raises(NotFiniteError, match="is not a number"):
+            demand()
+    assert Thresholds(relative=math.inf).relative == math.inf and Budget().max_drop == 1
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+@pytest.mark.parametrize(
+    "verb",
+    [
+        ["train", "--data", "x", "--lr"],
+        ["prune", "m", "--data", "x", "--keep"],
+        ["export", "m", "--to", "onnx", "--max-drop"],
+    ],
+    ids=lambda verb: verb[0],
+)
+def test_no_option_is_nan(capsys: pytest.CaptureFixture[str], verb: list[str], value: str) -> None:
+    code, out, err = call(capsys, *verb, value)
+    assert (code, out) == (2, "") and verb[-1] in err and err.count("\n") == 1

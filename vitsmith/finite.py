@@ -65,6 +65,16 @@ def require_finite_inputs(inputs: Array, where: str, *, what: str = "image") -> 
         raise NotFiniteError(f"{where} was given values that are {NOT_FINITE}, in {of}: give it numbers")
 
 
+def require_numbers(demands: Any) -> None:
+    """Raises NotFiniteError for a field of a dataclass that is NaN: every comparison with it is false, and none is met.
+
+    Infinity is a bound like any other: nothing is too much.
+    """
+    for name, value in vars(demands).items():
+        if isinstance(value, float) and math.isnan(value):
+            raise NotFiniteError(f"{name.replace('_', ' ')} is not a number (NaN), so nothing can be compared with it")
+
+
 def rows_not_finite(outputs: Array) -> list[int]:
     """Which rows of (batch, ...) have a value that is not finite."""
     finite = np.isfinite(outputs).reshape(len(outputs), -1).all(axis=1)

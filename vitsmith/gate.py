@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from vitsmith.errors import GateError, InputError
+from vitsmith.finite import require_numbers
 
 Array = np.ndarray[Any, Any]
 Run = Callable[[Array], Array]
@@ -30,6 +31,9 @@ class Thresholds:
     `relative`."""
     batches: tuple[int, ...] = (1, 2, 7)
     """Batch sizes that must work; a program frozen at one size fails here."""
+
+    def __post_init__(self) -> None:
+        require_numbers(self)
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,7 @@ def compare(
         cosine = min(cosine, lowest_cosine(wanted, found))
     if not relative <= thresholds.relative:
         failures.append(f"outputs differ by {relative:.2g} of the largest (allowed {thresholds.relative:g})")
-    if agreement < thresholds.agreement:
+    if not agreement >= thresholds.agreement:
         failures.append(f"top-1 agrees on {agreement:.1%} of the images (required {thresholds.agreement:.1%})")
     if not cosine >= thresholds.cosine:
         failures.append(f"the cosine of outputs falls to {cosine:.4f} (required {thresholds.cosine:g})")

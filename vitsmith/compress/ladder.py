@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol
 from vitsmith.compress.sites import describe_sites
 from vitsmith.errors import GateError
 from vitsmith.evaluate.speed import Speedup
+from vitsmith.finite import require_numbers
 
 STRENGTHS = (0.5, 0.75, 0.95)
 """SmoothQuant's, the paper's first and NNCF's last."""
@@ -100,6 +101,9 @@ class Demands:
     """Least images/s as a multiple of the fastest float program's."""
     fastest: bool = False
     """Go on to the end and take the fastest that meets the rest, in place of the first."""
+
+    def __post_init__(self) -> None:
+        require_numbers(self)
 
     def refuse_answers(self, judged: Judged, top1: float | None) -> str:
         """Why such answers are not good enough beside a float model of that accuracy; '' when they are."""

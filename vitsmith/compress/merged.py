@@ -12,6 +12,7 @@ from vitsmith.compress.schedules import Numbers, describe
 from vitsmith.engines.machine import describe_machine
 from vitsmith.errors import GateError
 from vitsmith.evaluate.speed import Speedup
+from vitsmith.finite import require_numbers
 from vitsmith.runs import whole_run
 from vitsmith.weights.bundle import Bundle
 from vitsmith.weights.bundle_folder import read_bundle, write_bundle
@@ -32,6 +33,9 @@ class Demands:
     min_speedup: float = 1.05
     """Least gain for one image or in batches of 16, whichever is larger; at just this it does not pay. Less than a
     twentieth is as likely noise."""
+
+    def __post_init__(self) -> None:
+        require_numbers(self)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
+from vitsmith.finite import require_numbers
+
 Choice = Literal["cheapest", "accurate", "knee"]
 
 
@@ -30,6 +32,9 @@ class Budget:
     latency_ms: float | None = None
     memory_mib: float | None = None
     size_mib: float | None = None
+
+    def __post_init__(self) -> None:
+        require_numbers(self)
 
     @property
     def is_bounded(self) -> bool:

@@ -13,6 +13,7 @@ from vitsmith.engines.machine import describe_machine
 from vitsmith.errors import GateError
 from vitsmith.evaluate.scores import Scores
 from vitsmith.evaluate.speed import Speedup
+from vitsmith.finite import require_numbers
 from vitsmith.models.config import ImageModelConfig, LiTConfig
 from vitsmith.runs import whole_run
 from vitsmith.train.events import Event
@@ -34,6 +35,9 @@ class Demands:
     """Points of top-1 that may be lost; without labels, of agreement with the original."""
     min_speedup: float = 1.05
     """Least images/s, in batches of 16, as a multiple of the original's."""
+
+    def __post_init__(self) -> None:
+        require_numbers(self)
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,6 +22,7 @@ from vitsmith.errors import BundleError, GateError, InputError, OutputError
 from vitsmith.evaluate.evaluation import evaluate, match_classes
 from vitsmith.export.parts import Part, gate_images, parts_of
 from vitsmith.files import scratch
+from vitsmith.finite import require_numbers
 from vitsmith.gate import Thresholds, Verdict, agreement_of, compare, relative_difference
 from vitsmith.models.config import LiTConfig, merges
 from vitsmith.models.lit import LiT
@@ -70,6 +71,9 @@ class Gate:
     """Percentage points of top-1."""
     thresholds: Thresholds | None = None
     """Default: those of the precision."""
+
+    def __post_init__(self) -> None:
+        require_numbers(self)
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from vitsmith.data.augment import AugmentSpec
 from vitsmith.engines.base import open_engine
-from vitsmith.errors import BundleError, ConfigError, DatasetError
+from vitsmith.errors import NOT_FINITE, BundleError, ConfigError, DatasetError, NotFiniteError
+from vitsmith.finite import count_not_finite
 from vitsmith.models.config import LiTConfig
 from vitsmith.names import ambiguous_name, normal, positions_by_name
 from vitsmith.specs import ImageSpec
@@ -79,6 +80,7 @@ class Teacher:
         remember: bool = False,
     ) -> None:
         _check_classifier(bundle)
+        self._where = bundle.where
         self.identity = _identity(bundle)
         """Names what it answers; '' of a program that does not say what it was made from."""
         self._columns = torch.tensor(_columns(bundle, classes), device=device)
@@ -96,7 +98,13 @@ class Teacher:
         return self._answer(images) if self._answers is None else self._answers.get(images, self._answer)
 
     def _answer(self, images: Tensor) -> Tensor:
-        return self._run(self._view(images)).float()[:, self._columns]
+        answers = self._run(self._view(images)).float()[:, self._columns]
+        if count_not_finite(answers):
+            raise NotFiniteError(
+                f"the teacher {self._where} gives answers that are {NOT_FINITE}: set run.precision to fp32, or take "
+                "another teacher"
+            )
+        return answers
 
 
 class View:

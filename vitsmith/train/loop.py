@@ -20,6 +20,7 @@ from vitsmith.data.device_augment import augment_on_device
 from vitsmith.data.samples import Samples, Splits
 from vitsmith.errors import ConfigError, DatasetError, InputError
 from vitsmith.evaluate.scores import Scores, score_logits
+from vitsmith.finite import count_not_finite
 from vitsmith.models.build import ImageModel
 from vitsmith.models.vit import VisionTransformer
 from vitsmith.specs import ImageSpec
@@ -37,7 +38,7 @@ from vitsmith.train.saving import Saving
 from vitsmith.train.step import apply_gradients, compute_gradients
 from vitsmith.train.stop import StopRequest
 from vitsmith.train.validation import Predicted, predict_logits
-from vitsmith.train.watches import Watches, diverged
+from vitsmith.train.watches import Watches, answers_diverged, diverged
 
 _EVALUATION_BATCH = 64
 _NOTHING = Past()
@@ -128,6 +129,8 @@ class Training:
         ema = self.learner.ema
         with ema.swapped() if ema is not None else nullcontext():
             self._predicted = self._predict(self.splits.val, "held-out")
+        if count_not_finite(self._predicted.logits):
+            raise InputError(answers_diverged(step, self.recipe))
         scores = score_logits(self._predicted.logits, self._predicted.labels, self.recipe.loss.kind)
         return Evaluated(step, scores, time.perf_counter() - began)
 

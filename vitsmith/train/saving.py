@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from torch import Tensor
+
+from vitsmith.errors import NotFiniteError
+from vitsmith.finite import require_finite
 from vitsmith.train.checkpoint import CheckpointWriter, step_of
 from vitsmith.train.devices import Devices
 from vitsmith.train.events import Saved
@@ -43,8 +47,12 @@ class Saving:
         return self._stopping or bool(self._every and done % self._every == 0)
 
     def save(self, done: int, facts: dict[str, Any]) -> None:
-        """Begins to write a checkpoint, once the one before it is complete. Raises OutputError for that one."""
+        """Begins to write a checkpoint, once the one before it is complete. Raises OutputError for that one.
+
+        Raises NotFiniteError for weights or optimizer state that are NaN or infinite: nobody could go on from there.
+        """
         tensors = self._state.state(keep=self._writer is not None)
+        self._require_finite(done, tensors)
         self._tell(wait=True)
         if self._writer is not None:
             self._writer.save(done, tensors, facts)
@@ -54,6 +62,17 @@ class Saving:
         self._tell(wait=self._stopping)
         if self._stopping:
             raise Stopped(done)
+
+    def _require_finite(self, done: int, tensors: Mapping[str, Tensor]) -> None:
+        """In all processes, though the tensors are in one: the others would wait for it."""
+        told = ""
+        try:
+            advice = "training diverged, and nothing of this was saved: lower optimizer.lr, or set optimizer.clip to 1"
+            require_finite(tensors.items(), f"the run, after {done} updates,", advice)
+        except NotFiniteError as error:
+            told = str(error)
+        if self._devices.any(bool(told)):
+            raise NotFiniteError(told or f"training diverged after {done} updates: the main process says how")
 
     def _tell(self, *, wait: bool) -> None:
         if self._writer is not None:

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from vitsmith.data.augment import GRADES
+from vitsmith.errors import NOT_FINITE
 from vitsmith.train.events import Evaluated, StepDone
 from vitsmith.train.recipe import AnyRecipe, TrainRecipe
 
@@ -39,12 +40,21 @@ _Finding = tuple[str, str]  # what kind of thing it is, and what to say
 
 def diverged(step: int, loss: float, norm: float, recipe: AnyRecipe) -> str:
     """What to say when loss or gradients of update number `step` (1 is the first) are no longer numbers."""
+    return f"training diverged at step {step} (loss {loss:g}, gradient norm {norm:g}): {_remedy(recipe)}"
+
+
+def answers_diverged(step: int, recipe: AnyRecipe) -> str:
+    """What to say when the model's answers on held-out data are no longer numbers after `step` updates."""
+    return f"training diverged by step {step} (the model's answers are {NOT_FINITE}): {_remedy(recipe)}"
+
+
+def _remedy(recipe: AnyRecipe) -> str:
     advice = [f"lower optimizer.lr (now {recipe.optimizer.lr:g})", f"raise schedule.warmup ({_warmup(recipe)})"]
     if not recipe.optimizer.clip:
         advice.append("set optimizer.clip to 1 (now 0: gradients are not clipped)")
     if recipe.run.precision == "bf16":
         advice.append("set run.precision to 'fp32' (now 'bf16')")
-    return f"training diverged at step {step} (loss {loss:g}, gradient norm {norm:g}): {_either(advice)}"
+    return _either(advice)
 
 
 class Watches:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from vitsmith.errors import WeightsError, shown
 from vitsmith.files import replacing
+from vitsmith.json_text import to_json
 from vitsmith.weights.archive import DAMAGE, open_archive
 from vitsmith.weights.layouts import Shape
 
@@ -131,7 +132,7 @@ def write_npz(
 
 def _sealed(told: Mapping[str, Any]) -> bytes:
     """With a checksum: a comment is not covered by the archive's own."""
-    text = json.dumps(told, sort_keys=True).encode()
+    text = to_json(told, sort_keys=True, ascii_only=True).encode()
     return b"%s%08x %s" % (_MARK, zlib.crc32(text), text)
 
 

@@ -23,10 +23,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from vitsmith.data.batches import evaluation_batches
+from vitsmith.data.batches import Held, evaluation_batches
 from vitsmith.data.samples import Samples
 from vitsmith.data.unreadable import most_unreadable
-from vitsmith.errors import DatasetError
+from vitsmith.encode import first_without_direction
+from vitsmith.errors import NOT_FINITE, DatasetError, NotFiniteError
 from vitsmith.files import replacing, write_text
 from vitsmith.json_text import to_json
 from vitsmith.models.lit import normalize
@@ -168,8 +169,18 @@ class EmbeddingStore:
             for held in batches:
                 if len(held.labels):
                     vectors = normalize(self._tower(held.images.to(self._devices.device)))
-                    rows[held.indices.numpy()] = vectors.cpu().numpy()
+                    rows[held.indices.numpy()] = self._checked(vectors.cpu().numpy(), held, samples)
         return rows
+
+    def _checked(self, vectors: Array, held: Held, samples: Samples) -> Array:
+        """The vectors; NaN among them would pass for images that cannot be read. Raises NotFiniteError."""
+        if (wrong := first_without_direction(vectors)) is not None:
+            name = samples.names[int(held.indices[wrong])]
+            raise NotFiniteError(
+                f"{name}: the image tower's embedding of it is zero or {NOT_FINITE}: take another tower, or leave the "
+                "image out"
+            )
+        return vectors
 
     def _join(self, whole: Path, parts: Path, count: int) -> None:
         """One file of all parts: a process may have only so many open."""

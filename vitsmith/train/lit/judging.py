@@ -94,7 +94,7 @@ def judge(encode: Encode, held_out: Gallery, unseen: Gallery | None, templates: 
     if unseen is not None:
         prompts = [prompt for label in unseen.texts for prompt in fill_templates(templates, label)]
         classes = encode(prompts).reshape(len(unseen.texts), len(templates), -1).mean(axis=1)  # a mean's length is one
-        classes /= np.linalg.norm(classes, axis=1, keepdims=True)  # factor for each class, which would count
+        classes /= np.linalg.norm(classes, axis=1, keepdims=True) + 1e-8  # factor for each class, which would count
         named, right = (unseen.images @ classes.T).argmax(axis=1), unseen.pairs[:, 1]
         top1 = float((named[unseen.pairs[:, 0]] == right).mean())
     return Judged(
