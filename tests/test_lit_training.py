@@ -89,8 +89,8 @@ def test_it_learns_and_leaves_a_bundle_that_says_so(tower, data, tmp_path) -> No
     right = [pairs.val.labels[best] == text for text, best in enumerate(scores.argmax(0).tolist())]
     assert np.mean(right) == pytest.approx(final.text_to_image[1])
     found = {one.name: one for one in bundle.measurements}
-    assert found["recall@1 image to text"].value == final.image_to_text[1]
-    assert found["recall@1 text to image"].low < found["recall@1 text to image"].value
+    assert found["recall@1 (image to text)"].value == final.image_to_text[1]
+    assert found["recall@1 (text to image)"].low < found["recall@1 (text to image)"].value
     assert bundle.provenance.parent == str(tower)
     assert bundle.similarity.bias is None and bundle.similarity.temperature != pytest.approx(10)
     assert bundle.golden is not None and bundle.golden.texts is not None
