@@ -17,6 +17,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import typer
+from PIL import Image
 from typer.testing import CliRunner
 
 from tests.tiny import CONFIGS, pictures, tiny_inputs, tiny_lit, tiny_model
@@ -456,9 +457,15 @@ def test_of_lit_the_image_tower_becomes_int8_and_texts_stay(tmp_path: Path) -> N
     assert cosine_of(expected, found) > 0.98 and np.abs(found - expected).max() > 1e-4
 
 
-def test_images_that_calibrate_do_not_judge() -> None:
+def write_pictures(folder: Path, count: int) -> list[str]:
+    for index, pixels in enumerate(pictures(count)):
+        Image.fromarray(pixels).save(folder / f"{index}.png")
+    return [str(folder / f"{index}.png") for index in range(count)]
+
+
+def test_images_that_calibrate_do_not_judge(tmp_path: Path) -> None:
     bundle = Bundle.of(tiny_model(CONFIGS["vit-token"]))
-    names = [f"photos/{index}.png" for index in range(50)]
+    names = write_pictures(tmp_path, 50)
     photos = unlabelled_photos(bundle, names, amounts=Amounts(calibration=20, judges=25))
     assert len(photos.calibration) == 20 and len(photos.judges) == 25 and photos.labels is None
     assert not set(photos.calibration) & set(photos.judges)
@@ -469,8 +476,8 @@ def test_images_that_calibrate_do_not_judge() -> None:
     assert len(unlabelled_photos(bundle, names).calibration) == 25
 
 
-def test_images_and_labelled_data_go_together(digits: Bundle) -> None:
-    own = [f"{index}.png" for index in range(40)]
+def test_images_and_labelled_data_go_together(digits: Bundle, tmp_path: Path) -> None:
+    own = write_pictures(tmp_path, 40)
     photos = labelled_photos(digits, "digits", images=own, amounts=Amounts(calibration=10))
     assert len(photos.calibration) == 10 and set(photos.calibration) < set(own)
     assert len(photos.judges) == 359 and photos.labels is not None

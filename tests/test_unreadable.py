@@ -12,7 +12,10 @@ from typer.testing import CliRunner
 
 from tests.tiny import VIT, pictures, tiny_lit, tiny_model
 from vitsmith import Bundle, ImageSpec, Labels, Predictor, save
+from vitsmith.cli.images import read_images, readable
 from vitsmith.cli.main import app
+from vitsmith.compress.calibration import labelled_photos, unlabelled_photos
+from vitsmith.compress.material import labelled_material, unlabelled_material
 from vitsmith.data.datasets import open_labelled
 from vitsmith.data.unreadable import sift
 from vitsmith.encode import Encoder
@@ -103,6 +106,51 @@ def test_the_verb_tells_leaves_out_and_stops(pets, bundle, tmp_path, monkeypatch
     refused = CliRunner().invoke(app, [*command, "--skip-unreadable", "0"]).exception
     assert isinstance(refused, DatasetError)
     assert "cannot use the image" in str(refused)
+
+
+def test_what_calibrates_and_judges_is_read_once_before_long_work(pets, bundle) -> None:
+    whole = labelled_photos(bundle, str(pets))
+    files = sorted(str(file) for file in pets.rglob("*.png"))
+    alone = unlabelled_photos(bundle, files)
+    judging, calibrating = Path(whole.judges[3]), Path(whole.calibration[7])
+    for file in (judging, calibrating):
+        file.write_bytes(b"GIF89a")
+    with pytest.raises(DatasetError, match=r"cannot use the image .* \(skip_unreadable \(--skip-unreadable\)"):
+        labelled_photos(bundle, str(pets))
+    part = labelled_photos(bundle, str(pets), skip_unreadable=0.1)
+    assert list(part.judges) == [file for file in whole.judges if Path(file) != judging]
+    assert list(part.calibration) == [file for file in whole.calibration if Path(file) != calibrating]
+    assert len(part.labels) == len(part.judges)
+    assert [remark.partition(": ")[2].partition(": ")[0] for remark in part.told] == [str(calibrating), str(judging)]
+    part = unlabelled_photos(bundle, files, skip_unreadable=0.1)
+    expected = [file for file in (*alone.calibration, *alone.judges) if Path(file) not in (judging, calibrating)]
+    assert [*part.calibration, *part.judges] == expected
+    assert len(part.told) == 2
+
+
+def test_what_prunes_and_judges_leaves_them_out_too(pets, bundle) -> None:
+    whole = labelled_material(bundle, str(pets))
+    judging = Path(whole.splits.val.sources[3])
+    judging.write_bytes(b"GIF89a")
+    part = labelled_material(bundle, str(pets), skip_unreadable=0.1)
+    assert list(part.splits.val.sources) == [file for file in whole.splits.val.sources if Path(file) != judging]
+    assert [str(judging) in told for told in part.told] == [True]
+    assert part.skip_unreadable == 0.1
+    files = sorted(str(file) for file in pets.rglob("*.png"))
+    alone = unlabelled_material(bundle, files)
+    names = [*alone.splits.train.names, *alone.splits.val.names]
+    assert sorted(names) == [file for file in files if Path(file) != judging]
+    assert len(alone.told) == 1
+
+
+def test_verbs_that_look_at_images_tell_of_those_that_they_cannot_read(pets, capsys) -> None:
+    (spoilt,) = spoil(pets, 10)
+    assert len(read_images([str(pets)], 0.01)) == 99
+    samples, _ = open_labelled(str(pets))
+    assert len(readable(samples, 0.01)) == 99
+    assert capsys.readouterr().err.count(f"left out: {spoilt}: is cut off") == 2
+    with pytest.raises(DatasetError):
+        read_images([str(pets)], 0)
 
 
 def test_sifting_reads_each_once_and_stops_at_one_too_many(pets) -> None:

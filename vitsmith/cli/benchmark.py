@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,6 +11,7 @@ import typer
 
 from vitsmith.cli.checkpoint import ImageSizeOption, open_model
 from vitsmith.cli.held_out import choose_images
+from vitsmith.cli.images import SkipOption, read_images, readable
 from vitsmith.cli.output import JsonOption, print_json, print_line, print_table, progress, say
 from vitsmith.cli.places import ForceOption, OutOption
 
@@ -40,6 +42,7 @@ def benchmark(
     images: Annotated[
         list[str] | None, typer.Option(help="Files or folders of images to compare answers on; may be repeated.")
     ] = None,
+    skip_unreadable: SkipOption = 0.01,
     threads: Annotated[int | None, typer.Option(min=1, help="Processor cores; default: all.")] = None,
     seconds: Annotated[float, typer.Option(min=0.01, help="Timed for each row, in five turns.")] = 5.0,
     record: Annotated[bool, typer.Option("--record", help="Write what was measured into the bundles.")] = False,
@@ -65,7 +68,7 @@ def benchmark(
         for subject, its in zip(subjects, chosen, strict=True):
             if not its:
                 say(f"{subject.name} runs in none of the engines asked for, and has no row")
-        material = _material(subjects, images or [], data, split)
+        material = _material(subjects, images or [], data, split, skip_unreadable)
         wishes = Wishes(tuple(sorted(set(batch or BATCHES))), threads, Pace(seconds))
         result = _run(contenders, wishes, material)
         write_or_rescue(place, partial(_write, result))
@@ -111,11 +114,9 @@ def _opened(model: str, image_size: str) -> Bundle:
     return open_model(model, "" if is_bundle(model) else image_size)
 
 
-def _material(subjects: list[Subject], images: list[str], data: str, split: str) -> Material:
+def _material(subjects: list[Subject], images: list[str], data: str, split: str, skip: float = 0.01) -> Material:
     from vitsmith.benchmark.answers import reference_of, require_classes
     from vitsmith.benchmark.session import Material
-    from vitsmith.cli.images import expand
-    from vitsmith.data.images import read_image
     from vitsmith.evaluate.held_out import ask
     from vitsmith.export.parts import gate_images
 
@@ -124,9 +125,10 @@ def _material(subjects: list[Subject], images: list[str], data: str, split: str)
         asked = ask(data, split, tell=say)
         require_classes(subjects, asked.samples)
         judging = choose_images([subject.bundle for subject in subjects], asked)
+        judging = replace(judging, samples=readable(judging.samples, skip))
     if images and not any(subject.bundle.program == "torch" for subject in subjects):
         say("--images are compared with what torch weights answer, and no model here has any: they are not used")
-    pixels = [read_image(source) for source in expand(images)] or gate_images(subjects[0].bundle)
+    pixels = read_images(images, skip) or gate_images(subjects[0].bundle)
     reference = reference_of(subjects, pixels)
     return Material(reference, judging.samples, judging.counted, judging.counts) if judging else Material(reference)
 

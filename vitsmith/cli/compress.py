@@ -11,6 +11,7 @@ import typer
 
 from vitsmith.cli.checkpoint import ImageSizeOption, open_model
 from vitsmith.cli.held_out import WithoutSplitOption, reading_bar
+from vitsmith.cli.images import SkipOption, tell_unreadable
 from vitsmith.cli.output import JsonOption, print_facts, print_json, print_table, say
 from vitsmith.cli.places import ForceOption, OutOption
 
@@ -49,6 +50,7 @@ def compress(
     image_size: ImageSizeOption = "",
     labels: Annotated[Path | None, typer.Option(help="Names of the model's classes, one a line.")] = None,
     seed: Annotated[int, typer.Option(help="Decides the split and the distillation.")] = 0,
+    skip_unreadable: SkipOption = 0.01,
     without_split: WithoutSplitOption = False,
     out: OutOption = None,
     force: ForceOption = False,
@@ -70,11 +72,11 @@ def compress(
     with place_of("compress", model_name(model), out, force=force) as folder, scratch("search") as programs:
         bundle = open_model(model, image_size, labels=labels)
         with reading_bar() as on_images:
-            material = labelled_material(bundle, data, seed=seed, on_images=on_images)
+            material = labelled_material(bundle, data, seed=seed, skip_unreadable=skip_unreadable, on_images=on_images)
         for told in material.told:
             say(told)
         material = replace(material, splits=replace(material.splits, val=spread(material.splits.val, most)))
-        workshop = RealWorkshop(bundle, material, data, max_drop=max_drop, steps=steps, seed=seed)
+        workshop = RealWorkshop(bundle, material, data, max_drop=max_drop, steps=steps, seed=seed, tell=tell_unreadable)
         found = search(bundle, material, space, budget, chosen.value, workshop, programs, say)
         write_or_rescue(folder, partial(_write, found, without_split))
     _draw(found, folder)

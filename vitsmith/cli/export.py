@@ -10,11 +10,11 @@ import typer
 
 from vitsmith.cli.checkpoint import ImageSizeOption, open_model
 from vitsmith.cli.held_out import WithoutSplitOption, choose_images
+from vitsmith.cli.images import SkipOption, read_images, readable
 from vitsmith.cli.output import JsonOption, print_facts, print_json, say
 from vitsmith.cli.places import ForceOption, OutOption
 
 if TYPE_CHECKING:
-    from vitsmith.data.images import Pixels
     from vitsmith.data.samples import Samples
     from vitsmith.gate import Verdict
     from vitsmith.weights.bundle import Bundle
@@ -64,6 +64,7 @@ def export(
         str, typer.Option(help="train, val, test or all of --data; default: what it was not trained on.")
     ] = "",
     max_drop: Annotated[float, typer.Option(min=0, help="Points of top-1 that may be lost on --data.")] = 0.5,
+    skip_unreadable: SkipOption = 0.01,
     labels: Annotated[
         list[str] | None, typer.Option(help="Of a LiT model for web: what the page chooses from, as for zeroshot.")
     ] = None,
@@ -95,7 +96,9 @@ def export(
         check(bundle, to.value, spec)
         if bundle.program != "torch" and (images or data):
             raise InputError(f"{bundle.where} is taken as it is and passes no gate: leave --images and --data out")
-        gate = Gate(_read_images(images or []) or None, _open(bundle, data, split), max_drop)
+        gate = Gate(
+            read_images(images or [], skip_unreadable) or None, _open(bundle, data, split, skip_unreadable), max_drop
+        )
         bundle = _with_split(bundle, to, without_split)
         words = read_words(labels) if labels else None
         inside = f"{default_place('export', name).name}.npz" if to is To.npz else "model"
@@ -144,7 +147,7 @@ def _facts(exported: Bundle, verdict: Verdict | None, target: Path) -> dict[str,
     }
 
 
-def _open(bundle: Bundle, data: str, split: str) -> Samples | None:
+def _open(bundle: Bundle, data: str, split: str, skip: float) -> Samples | None:
     """Labelled images for the gate, or None."""
     if not data:
         return None
@@ -154,7 +157,7 @@ def _open(bundle: Bundle, data: str, split: str) -> Samples | None:
     asked = ask(data, split, tell=say)
     if bundle.labels is not None:
         match_classes(bundle, asked.samples)  # before any image is read
-    return choose_images([bundle], asked).samples
+    return readable(choose_images([bundle], asked).samples, skip)
 
 
 def _with_split(bundle: Bundle, to: To, without: bool) -> Bundle:
@@ -169,10 +172,3 @@ def _with_split(bundle: Bundle, to: To, without: bool) -> Bundle:
             "--without-split leaves it out"
         )
     return bundle
-
-
-def _read_images(arguments: list[str]) -> list[Pixels]:
-    from vitsmith.cli.images import expand
-    from vitsmith.data.images import read_image
-
-    return [read_image(source) for source in expand(arguments)]

@@ -21,11 +21,31 @@ SkipOption = Annotated[
 
 if TYPE_CHECKING:
     from vitsmith.data.image_sources import ImageSource
+    from vitsmith.data.images import Pixels
+    from vitsmith.data.samples import Samples
 
 
 def tell_unreadable(complaint: str) -> None:
     """Says that an image is left out, and why."""
     say(f"left out: {complaint}")
+
+
+def read_images(arguments: list[str], share: float) -> list[Pixels]:
+    """Pixels of the images that arguments mean; up to a share of them may be unreadable, which is told."""
+    from vitsmith.data.image_sources import name_source
+    from vitsmith.data.unreadable import read_all
+
+    sources = list(expand(arguments))
+    names = [name_source(source) for source in sources]
+    return read_all(sources, names, share=share, tell=tell_unreadable)
+
+
+def readable(samples: Samples, share: float) -> Samples:
+    """Those that can be read, all decoded once before long work; up to a share may be unreadable, which is told."""
+    from vitsmith.data.unreadable import sift
+
+    kept = sift(samples.sources, samples.names, share=share, tell=tell_unreadable)
+    return samples if len(kept) == len(samples) else samples.select(kept)
 
 
 def expand(arguments: list[str]) -> Iterator[ImageSource]:

@@ -11,6 +11,7 @@ import typer
 
 from vitsmith.cli.checkpoint import ImageSizeOption, open_model
 from vitsmith.cli.held_out import WithoutSplitOption, reading_bar
+from vitsmith.cli.images import SkipOption, expand
 from vitsmith.cli.output import JsonOption, print_facts, print_json, print_table, say
 from vitsmith.cli.places import ForceOption, OutOption
 
@@ -56,6 +57,7 @@ def merge(
     labels: Annotated[Path | None, typer.Option(help="Names of the model's classes, one a line.")] = None,
     vocabulary: Annotated[Path | None, typer.Option(help="Of a LiT checkpoint: the tokenizer's file.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Decides which images search and which judge.")] = 0,
+    skip_unreadable: SkipOption = 0.01,
     without_split: WithoutSplitOption = False,
     out: OutOption = None,
     force: ForceOption = False,
@@ -77,7 +79,7 @@ def merge(
     with place_of("merge", model_name(model), out, force=force) as place:
         bundle = open_model(model, image_size, labels=labels, vocabulary=vocabulary)
         check_mergeable(bundle)
-        photos = _photos(bundle, data, split, images or [], seed)
+        photos = _photos(bundle, data, split, images or [], seed, skip_unreadable)
         for remark in photos.remarks:
             say(remark)
         if without_split:
@@ -142,17 +144,16 @@ def _ratio(needed: float) -> str:
     return f"{needed:.2f}" if needed != float("inf") else "any number: it takes longer than it could save"
 
 
-def _photos(bundle: Bundle, data: str, split: str, images: list[str], seed: int) -> Photos:
-    from vitsmith.cli.images import expand
+def _photos(bundle: Bundle, data: str, split: str, images: list[str], seed: int, skip: float) -> Photos:
     from vitsmith.compress.calibration import Amounts, labelled_photos, unlabelled_photos
     from vitsmith.compress.merge import sample_photos
 
-    amounts = Amounts(seed=seed)
+    how: dict[str, Any] = {"amounts": Amounts(seed=seed), "skip_unreadable": skip}
     if data:
         with reading_bar() as on_images:
-            return labelled_photos(bundle, data, split, amounts=amounts, on_images=on_images)
+            return labelled_photos(bundle, data, split, on_images=on_images, **how)
     if images:
-        return unlabelled_photos(bundle, list(expand(images)), amounts=amounts)
+        return unlabelled_photos(bundle, list(expand(images)), **how)
     say("no images were given: sample photographs judge, which may be quite unlike yours; give --data or --images")
     return sample_photos(bundle)
 

@@ -12,6 +12,7 @@ import typer
 
 from vitsmith.cli.checkpoint import ImageSizeOption, open_model
 from vitsmith.cli.held_out import WithoutSplitOption, reading_bar
+from vitsmith.cli.images import SkipOption, expand
 from vitsmith.cli.output import JsonOption, print_facts, print_json, print_table, progress, say
 from vitsmith.cli.places import ForceOption, OutOption
 from vitsmith.cli.train import SetOption
@@ -56,6 +57,7 @@ def prune(
     labels: Annotated[Path | None, typer.Option(help="Names of the model's classes, one a line.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Decides split, order and crops.")] = 0,
     set_: SetOption = None,
+    skip_unreadable: SkipOption = 0.01,
     without_split: WithoutSplitOption = False,
     out: OutOption = None,
     force: ForceOption = False,
@@ -83,9 +85,10 @@ def prune(
             "batch": {"size": batch},
             "optimizer": {"lr": lr},
             "run": {"seed": seed},
+            "data": {"skip_unreadable": skip_unreadable},
         }
         recipe = _recipe(bundle, data or "--images", given, set_ or [])
-        material = _material(bundle, data, images or [], seed)
+        material = _material(bundle, data, images or [], seed, skip_unreadable)
         for told in material.told:
             say(told)
         events: list[Event] = []
@@ -168,14 +171,14 @@ def _share(stage: Stage) -> str:
     return f"{stage.scores.top1:.2%} ({low:.1%} to {high:.1%})"
 
 
-def _material(bundle: Bundle, data: str, images: list[str], seed: int) -> Material:
-    from vitsmith.cli.images import expand
+def _material(bundle: Bundle, data: str, images: list[str], seed: int, skip: float) -> Material:
     from vitsmith.compress.material import labelled_material, unlabelled_material
 
+    how: dict[str, Any] = {"seed": seed, "skip_unreadable": skip}
     with reading_bar() as on_images:
         if data:
-            return labelled_material(bundle, data, seed=seed, on_images=on_images)
-        return unlabelled_material(bundle, list(expand(images)), seed=seed, on_images=on_images)
+            return labelled_material(bundle, data, on_images=on_images, **how)
+        return unlabelled_material(bundle, list(expand(images)), on_images=on_images, **how)
 
 
 def _recipe(bundle: Bundle, data: str, given: dict[str, dict[str, Any]], settings: list[str]) -> TrainRecipe | None:
@@ -186,7 +189,7 @@ def _recipe(bundle: Bundle, data: str, given: dict[str, dict[str, Any]], setting
     from vitsmith.train.recipe_file import parse_settings
 
     if not given["schedule"]["steps"]:
-        if settings or without_empty({**given, "schedule": {}, "run": {}}):
+        if settings or without_empty({**given, "schedule": {}, "run": {}, "data": {}}):
             raise InputError(
                 "--batch, --lr and --set are for the distillation, and --steps 0 has none: leave them away"
             )

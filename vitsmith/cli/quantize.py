@@ -11,6 +11,7 @@ import typer
 
 from vitsmith.cli.checkpoint import ImageSizeOption, open_model
 from vitsmith.cli.held_out import WithoutSplitOption, reading_bar
+from vitsmith.cli.images import SkipOption, expand
 from vitsmith.cli.output import JsonOption, print_facts, print_json, print_table, progress, say
 from vitsmith.cli.places import ForceOption, OutOption
 
@@ -57,6 +58,7 @@ def quantize(
     calibration: Annotated[int, typer.Option(min=1, max=300, help="Images that calibrate, at most.")] = 300,
     judges: Annotated[int, typer.Option(min=1, help="Images that judge, at most.")] = 1000,
     image_size: ImageSizeOption = "",
+    skip_unreadable: SkipOption = 0.01,
     labels: Annotated[Path | None, typer.Option(help="Names of the model's classes, one a line.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Decides which images calibrate and which judge.")] = 0,
     without_split: WithoutSplitOption = False,
@@ -81,7 +83,7 @@ def quantize(
     with place_of("quantize", f"{model_name(model)}-{name}", out, force=force) as target:
         bundle = open_model(model, image_size, labels=labels)
         check_quantizable(bundle, name)
-        photos = _photos(bundle, data, split, images or [], Amounts(calibration, judges, seed))
+        photos = _photos(bundle, data, split, images or [], Amounts(calibration, judges, seed), skip_unreadable)
         if without_split:
             bundle = bundle.with_split(None)
         earlier = (target / RESULT).exists()
@@ -131,15 +133,15 @@ class Bars:
             self._progress.advance(self._task)
 
 
-def _photos(bundle: Bundle, data: str, split: str, images: list[str], amounts: Amounts) -> Photos:
-    from vitsmith.cli.images import expand
+def _photos(bundle: Bundle, data: str, split: str, images: list[str], amounts: Amounts, skip: float) -> Photos:
     from vitsmith.compress.calibration import labelled_photos, unlabelled_photos
 
     sources = list(expand(images))
+    how: dict[str, Any] = {"amounts": amounts, "skip_unreadable": skip}
     if data:
         with reading_bar() as on_images:
-            return labelled_photos(bundle, data, split, images=sources, amounts=amounts, on_images=on_images)
-    return unlabelled_photos(bundle, sources, amounts=amounts)
+            return labelled_photos(bundle, data, split, images=sources, on_images=on_images, **how)
+    return unlabelled_photos(bundle, sources, **how)
 
 
 def _draw(result: Quantized, target: Path) -> None:

@@ -13,6 +13,7 @@ from vitsmith.compress.division import divide
 from vitsmith.data.image_sources import ImageSource
 from vitsmith.data.preprocess import load_image
 from vitsmith.data.samples import Lazy, Samples, place_of
+from vitsmith.data.unreadable import SHARE, sift
 from vitsmith.errors import DatasetError, InputError
 from vitsmith.evaluate.evaluation import match_classes
 from vitsmith.evaluate.held_out import OnImages, ask, choose, ignore
@@ -66,11 +67,13 @@ def labelled_photos(
     *,
     images: Sequence[ImageSource] = (),
     amounts: Amounts = Amounts(),
+    skip_unreadable: float = SHARE,
     on_images: OnImages = ignore,
 ) -> Photos:
     """A labelled data set whose held-out images judge (or `split`), and whose training images calibrate, or `images`.
 
-    Which are which, and what `on_images` hears, as `divide` and `choose`. Raises DatasetError for classes that the
+    Which are which, and what `on_images` hears, as `divide` and `choose`. Up to a share of `skip_unreadable` of either
+    may be unreadable: they are left out, and the remarks say so. Raises DatasetError for classes that the
     model does not know, in either part, and for too few images; InputError for a model without classes.
     """
     if isinstance(bundle.config, LiTConfig) or not bundle.classes:
@@ -87,28 +90,49 @@ def labelled_photos(
         division = divide(bundle, data, seed=amounts.seed, split=split, on_images=on_images)
         judging = division.judging
         calibration = _chosen(division.teaching, amounts.calibration, amounts.seed).sources
+    calibration, left_out = _readable(calibration, skip_unreadable)
     labels = match_classes(bundle, judging.samples)
     judges = Samples(judging.samples.classes, judging.samples.sources, judging.samples.names, labels)
-    judges = _chosen(judges, amounts.judges, amounts.seed)
+    judges = without_unreadable(_chosen(judges, amounts.judges, amounts.seed), skip_unreadable, left_out)
     _check_enough(len(calibration), len(judges), data)
-    return Photos(calibration, judges.sources, judges.labels, f"{len(judges)} of {judging.name}", judging.told)
+    name = f"{len(judges)} of {judging.name}"
+    return Photos(calibration, judges.sources, judges.labels, name, (*judging.told, *left_out))
 
 
-def unlabelled_photos(bundle: Bundle, images: Sequence[ImageSource], *, amounts: Amounts = Amounts()) -> Photos:
+def unlabelled_photos(
+    bundle: Bundle,
+    images: Sequence[ImageSource],
+    *,
+    amounts: Amounts = Amounts(),
+    skip_unreadable: float = SHARE,
+) -> Photos:
     """Images without labels: half of them calibrate, at most as many as asked for, and the others judge.
 
-    Which is which is decided by their names and `amounts.seed`. Raises DatasetError for too few.
+    Which is which is decided by their names and `amounts.seed`; `skip_unreadable` as for `labelled_photos`. Raises
+    DatasetError for too few.
     """
     order = sorted(range(len(images)), key=lambda index: place_of(_name(images[index], index), amounts.seed))
     count = min(amounts.calibration, len(images) // 2)
     calibrating, judging = sorted(order[:count]), sorted(order[count : count + amounts.judges])
-    _check_enough(len(calibrating), len(judging), "--images")
-    return Photos(
-        [images[index] for index in calibrating],
-        [images[index] for index in judging],
-        None,
-        f"{len(judging)} images without labels",
-    )
+    calibration, left_out = _readable([images[index] for index in calibrating], skip_unreadable)
+    judges, others = _readable([images[index] for index in judging], skip_unreadable)
+    _check_enough(len(calibration), len(judges), "--images")
+    name = f"{len(judges)} images without labels"
+    return Photos(calibration, judges, None, name, (*left_out, *others))
+
+
+def without_unreadable(samples: Samples, share: float, left_out: list[str]) -> Samples:
+    """Those that can be read; of the others `left_out` gets a remark each. Raises DatasetError for too many."""
+    kept = sift(samples.sources, samples.names, share=share, tell=lambda told: left_out.append(f"left out: {told}"))
+    return samples if len(kept) == len(samples) else samples.select(kept)
+
+
+def _readable(images: Sequence[ImageSource], share: float) -> tuple[Sequence[ImageSource], list[str]]:
+    """Those that can be read, and a remark on each of the others. Raises DatasetError for too many."""
+    left_out: list[str] = []
+    names = [_name(image, index) for index, image in enumerate(images)]
+    kept = sift(images, names, share=share, tell=lambda told: left_out.append(f"left out: {told}"))
+    return images if len(kept) == len(images) else [images[index] for index in kept], left_out
 
 
 def read_tensors(bundle: Bundle, sources: Sequence[ImageSource]) -> Array:

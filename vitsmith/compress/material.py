@@ -10,11 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vitsmith.compress.calibration import without_unreadable
 from vitsmith.compress.division import divide, grown_record
 from vitsmith.data.batches import evaluation_batches
 from vitsmith.data.image_sources import ImageSource
 from vitsmith.data.samples import Samples, Splits, place_of
 from vitsmith.data.split_record import SplitRecord
+from vitsmith.data.unreadable import OPTION, SHARE, Unreadable
 from vitsmith.errors import DatasetError, InputError
 from vitsmith.evaluate.evaluation import match_classes, refuse_regression
 from vitsmith.evaluate.held_out import OnImages, ignore
@@ -29,8 +31,6 @@ FEWEST = 20
 """Images that are needed: of fewer nobody can say what a model lost."""
 _HELD_OUT = 0.25  # of images without labels; there is no need to keep classes together
 _BATCH = 16
-SKIPPED = 0.01
-"""Share of images that may be unreadable, as in training."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,12 +45,18 @@ class Material:
     """What reports call the images that judge."""
     told: tuple[str, ...] = ()
     """Which of the model's images these are."""
+    skip_unreadable: float = SHARE
+    """Share of the images of either that may be unreadable; those of `val` are left out already."""
     record: SplitRecord | None = None
     """What a model that learned from `train` says of its images; None: what the bundle says."""
 
 
-def labelled_material(bundle: Bundle, data: str, *, seed: int = 0, on_images: OnImages = ignore) -> Material:
+def labelled_material(
+    bundle: Bundle, data: str, *, seed: int = 0, skip_unreadable: float = SHARE, on_images: OnImages = ignore
+) -> Material:
     """A data set, divided as `divide` says. Its classes are matched with the model's by name.
+
+    Up to a share of `skip_unreadable` of the images that judge may be unreadable: they are left out, and told of.
 
     Raises DatasetError for classes that the model does not know and for too few images, and what `divide` raises.
     """
@@ -65,26 +71,40 @@ def labelled_material(bundle: Bundle, data: str, *, seed: int = 0, on_images: On
         for part in (division.teaching, judging.samples)
     )
     record = division.record(bundle, on_images)
-    return Material(Splits(train, val), True, judging.counted, judging.told, record)
+    left_out: list[str] = []
+    val = without_unreadable(val, skip_unreadable, left_out)
+    return Material(Splits(train, val), True, judging.counted, (*judging.told, *left_out), skip_unreadable, record)
 
 
 def unlabelled_material(
-    bundle: Bundle, sources: Sequence[ImageSource], *, seed: int = 0, on_images: OnImages = ignore
+    bundle: Bundle,
+    sources: Sequence[ImageSource],
+    *,
+    seed: int = 0,
+    skip_unreadable: float = SHARE,
+    on_images: OnImages = ignore,
 ) -> Material:
     """Images without labels: what the model says of each is taken for its class. A quarter is held out by `seed`.
 
-    Raises DatasetError for too few images, ImageError for one that cannot be read.
+    Up to a share of `skip_unreadable` of them may be unreadable: they are left out, and told of. Raises DatasetError
+    for too few images.
     """
     check_prunable(bundle)
-    _check_enough(len(sources), "--images")
-    labels = Predictor(bundle, "torch", precision="fp32").logits(sources).argmax(axis=1).astype(np.int64)
+    left_out: list[str] = []
     names = [_name(source) or f"image {index}" for index, source in enumerate(sources)]
-    samples = Samples(_class_names(bundle), list(sources), names, labels)
+    unreadable = Unreadable(names, skip_unreadable, lambda told: left_out.append(f"left out: {told}"), OPTION)
+    logits = Predictor(bundle, "torch", precision="fp32").logits(sources, unreadable)
+    kept = unreadable.kept()
+    _check_enough(len(kept), "--images")
+    names, labels = [names[at] for at in kept], logits.argmax(axis=1).astype(np.int64)
+    samples = Samples(_class_names(bundle), [sources[at] for at in kept], names, labels)
     order = sorted(range(len(samples)), key=lambda index: place_of(names[index], seed))
     held = round(_HELD_OUT * len(order))
     val, train = samples.select(sorted(order[:held])), samples.select(sorted(order[held:]))
     record = grown_record(bundle, train, val, on_images=on_images)
-    return Material(Splits(train, val), False, f"{held} images without labels", record=record)
+    return Material(
+        Splits(train, val), False, f"{held} images without labels", tuple(left_out), skip_unreadable, record
+    )
 
 
 def check_prunable(bundle: Bundle) -> None:
@@ -122,11 +142,14 @@ def spread(samples: Samples, count: int) -> Samples:
 class Shown:
     """Images of a set as batches on a device, as often as they are asked for. `on_images` hears how many were seen."""
 
-    def __init__(self, samples: Samples, bundle: Bundle, device: torch.device, on_images: Count) -> None:
+    def __init__(
+        self, samples: Samples, bundle: Bundle, device: torch.device, on_images: Count, skip_unreadable: float = SHARE
+    ) -> None:
         self._samples, self._images, self._device, self._on_images = samples, bundle.images, device, on_images
+        self._skip = skip_unreadable
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        source = evaluation_batches(self._samples, self._images, batch=_BATCH, skip_unreadable=SKIPPED)
+        source = evaluation_batches(self._samples, self._images, batch=_BATCH, skip_unreadable=self._skip)
         with closing(source) as batches:
             for held in batches:
                 if len(held.labels):

@@ -14,12 +14,13 @@ import torch
 from vitsmith import __version__
 from vitsmith.compress.cut import keep_blocks, keep_parts, largest
 from vitsmith.compress.importance import PASSES, score_blocks, score_parts
-from vitsmith.compress.material import SKIPPED, Material, Shown, check_prunable, spread
+from vitsmith.compress.material import Material, Shown, check_prunable, spread
 from vitsmith.compress.pruned import BATCH, Demands, Pruned, Stage, model_config
 from vitsmith.compress.recovery import recover
 from vitsmith.compress.sizes import Pruning, describe_sizes, plan_sizes
 from vitsmith.data.images import Pixels
 from vitsmith.data.samples import Samples
+from vitsmith.data.unreadable import SHARE
 from vitsmith.engines.base import open_engine
 from vitsmith.engines.machine import describe_machine
 from vitsmith.errors import ImageError
@@ -51,7 +52,12 @@ class Looked:
 
 
 def prune_bundle(
-    bundle: Bundle, samples: Samples, pruning: Pruning, *, on_event: Callable[[Looked], None] = lambda _: None
+    bundle: Bundle,
+    samples: Samples,
+    pruning: Pruning,
+    *,
+    skip_unreadable: float = SHARE,
+    on_event: Callable[[Looked], None] = lambda _: None,
 ) -> tuple[Bundle, tuple[str, ...]]:
     """A smaller bundle in memory, with the weights of what is worth most on labelled `samples`, and remarks.
 
@@ -67,7 +73,7 @@ def prune_bundle(
     shallower = plan.config.depth < model.config.depth
     thinner = change(model.config, depth=plan.config.depth) != plan.config
     total = len(chosen) * (shallower + thinner * PASSES[pruning.method])
-    batches = Shown(chosen, bundle, device, lambda images: on_event(Looked(images, total)))
+    batches = Shown(chosen, bundle, device, lambda images: on_event(Looked(images, total)), skip_unreadable)
     smaller = model
     if shallower:
         scores = score_blocks(smaller.to(device), batches, pruning.method)
@@ -100,7 +106,7 @@ def prune(
     on_stage(
         f"choosing what to leave out by {min(len(train), pruning.calibration)} images, judging by {judging} others"
     )
-    pruned, notes = prune_bundle(bundle, train, pruning, on_event=on_event)
+    pruned, notes = prune_bundle(bundle, train, pruning, skip_unreadable=material.skip_unreadable, on_event=on_event)
     for note in notes:
         on_stage(note)
     stages = [_stage("original", bundle, material), _stage("pruned", pruned, material)]
@@ -172,7 +178,7 @@ def _stage(name: str, bundle: Bundle, material: Material) -> Stage:
     model = bundle.model
     assert isinstance(model, ImageModel)
     answers = predict_logits(
-        model.to(_device()), material.splits.val, bundle.images, batch=BATCH, skip_unreadable=SKIPPED
+        model.to(_device()), material.splits.val, bundle.images, batch=BATCH, skip_unreadable=SHARE
     )
     scores = score_logits(answers.logits, answers.labels, bundle.head)
     return Stage(name, scores, count_parameters(model), flops(bundle.config) / 1e9)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vitsmith.benchmark.memory import Died, Task, measure_memory
-from vitsmith.compress.calibration import Photos
+from vitsmith.compress.calibration import Photos, without_unreadable
 from vitsmith.compress.ladder import Demands
 from vitsmith.compress.material import Material, check_prunable, spread
 from vitsmith.compress.merge import merge_by
@@ -54,11 +54,16 @@ class RealWorkshop:
         max_drop: float,
         steps: int,
         seed: int,
+        tell: Callable[[str], None] = lambda _: None,
     ) -> None:
         check_prunable(bundle)
         self._bundle, self._material, self._data = bundle, material, data
         self._max_drop, self._steps, self._seed = max_drop, steps, seed
-        self._shown = spread(material.splits.train, CALIBRATION)
+        left_out: list[str] = []
+        shown = spread(material.splits.train, CALIBRATION)
+        self._shown = without_unreadable(shown, material.skip_unreadable, left_out)  # now, and not hours later
+        for told in left_out:
+            tell(told)
         self._pruned: dict[float, tuple[str, Bundle]] = {}
         self._reference: Callable[[], object] | None = None
         self._latency = 0.0

@@ -11,6 +11,9 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
+from numpy.typing import NDArray
+
 from vitsmith.data.image_sources import ImageSource
 from vitsmith.data.images import read_image
 from vitsmith.errors import DatasetError, ImageError
@@ -108,6 +111,20 @@ def sift(
         finally:
             pool.shutdown(cancel_futures=True)
     return unreadable.kept()
+
+
+def read_all(
+    sources: Sequence[ImageSource], names: Sequence[str], *, share: float = SHARE, tell: Callable[[str], None]
+) -> list[NDArray[np.uint8]]:
+    """RGB pixels of the images that can be read; errors as `sift`."""
+    unreadable = Unreadable(names, share, tell, OPTION)
+    pixels = []
+    for index, source in enumerate(sources):
+        try:
+            pixels.append(read_image(source))
+        except ImageError as error:
+            unreadable.add(index, str(error))
+    return pixels
 
 
 def _why_unreadable(sources: Sequence[ImageSource], index: int) -> str:
