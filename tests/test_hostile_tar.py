@@ -96,8 +96,9 @@ def told(tmp_path: Path, data: bytes) -> str:
         (SAMPLE + member("b.json", b'{"label": 1, "label": 2}') + member("b.png", PNG) + END, "a .json that cannot"),
         (SAMPLE + member("b.png", b"") + END, "has no .cls"),
         (b"x" * 4096, "is no readable tar file"),
+        (header("empty") * 10_001 + SAMPLE + END, "its first 10,000 members are empty"),
     ],
-    ids=range(25),
+    ids=range(26),
 )
 def test_a_hostile_header_is_one_line(tmp_path, data, part) -> None:
     assert part in told(tmp_path, data)

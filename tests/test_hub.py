@@ -129,3 +129,21 @@ def test_without_the_package_the_install_line_is_told(monkeypatch) -> None:
 def test_datasets_is_imported_only_when_it_is_used() -> None:
     code = "import sys, vitsmith.data.datasets; sys.exit('datasets' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_images_as_parquet_keeps_them_are_read_and_rows_without_one_told(tmp_path) -> None:
+    rows = {"image": [{"bytes": picture(number), "path": None} for number in range(4)], "label": [0, 1, 0, 1]}
+    datasets.Dataset.from_dict(rows).save_to_disk(str(tmp_path / "plain"))  # a struct, and no Image
+    samples, _ = open_labelled(f"hf:{tmp_path / 'plain'}")
+    np.testing.assert_array_equal(samples.image(2), np.asarray(Image.open(io.BytesIO(picture(2)))))
+    half = picture(3)
+    rows["image"][2:] = [None, {"bytes": half[:60] + bytes(len(half) - 60), "path": None}]
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("int64")})
+    datasets.Dataset.from_dict(rows, features=features).save_to_disk(str(tmp_path / "holes"))
+    samples, _ = open_labelled(f"hf:{tmp_path / 'holes'}")
+    with pytest.raises(ImageError, match="2: has no image in 'image'"):
+        samples.image(2)
+    with pytest.raises(ImageError, match="3: is damaged: the checksum of its IDAT chunk"):
+        samples.image(3)
+    with pytest.raises(DatasetError, match="unknown split"):
+        open_labelled(f"hf:{tmp_path / 'plain'}", "validation[:10%]")

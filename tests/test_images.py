@@ -114,6 +114,8 @@ def test_sampling_that_simplejpeg_refuses_is_left_to_pillow():
     with pytest.raises(ValueError, match="subsampling"):
         simplejpeg.decode_jpeg_header(bytes(odd))
     np.testing.assert_array_equal(read_image(bytes(odd)), np.full((16, 16, 3), 128))
+    for cut in (odd[:-2], odd[:-2] + bytes(500)):  # which Pillow would pad, or take for pixels
+        assert "is cut off: it is a JPEG without its end" in refusal(bytes(cut))
 
 
 @pytest.mark.parametrize("widen", [lambda grey: grey * 257, lambda grey: grey * 256], ids=["repeated", "shifted"])

@@ -22,6 +22,7 @@ _EXTENDED = (
 _PAX = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
 _LARGEST_EXTENDED = 1 << 20  # bytes; names and attributes of a file are some hundred
 _MOST_EXTENDED = 8  # in a row; a long name, a long link and a pax header are three
+_MOST_EMPTY = 10_000  # members before the first with anything in it; a million take a minute to pass over
 _RECORD = re.compile(rb"(\d{1,10}) ([^=\n]+)=", re.ASCII)
 
 
@@ -72,13 +73,16 @@ def read_headers(path: Path) -> Iterator[tarfile.TarInfo]:
     but the first.
     """
     with tarfile.open(path, "r:", tarinfo=Header) as tar:
-        at = 0
+        at, empty = 0, 0
         try:
             while (info := tar.next()) is not None:
                 tar.members = []  # type: ignore[attr-defined]  # else it keeps every header
                 if tar.offset <= at:
                     raise tarfile.ReadError(f"the header of {info.name!r} leads back to where it came from")
                 at = tar.offset
+                empty = empty + 1 if not info.size and empty >= 0 else -1  # -1: one was not
+                if empty > _MOST_EMPTY:
+                    raise tarfile.ReadError(f"its first {_MOST_EMPTY:,} members are empty")
                 yield info
         except (ValueError, IndexError, OverflowError, RecursionError) as error:  # of numbers and names in headers
             raise tarfile.ReadError(f"a header is damaged ({error})") from error

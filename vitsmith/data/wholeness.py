@@ -45,10 +45,17 @@ def no_half_pictures() -> Iterator[None]:
 
 
 def check_whole(data: bytes) -> None:
-    """Raises ImageError for a PNG with a wrong checksum or without its end, for a WebP shorter than it says, and for a
-    TIFF whose directory of fields is not all there (Pillow goes on with the fields that are, and warns)."""
+    """Raises ImageError for a PNG with a wrong checksum, a PNG or JPEG without its end, a WebP shorter than it says.
+
+    Also for a TIFF whose directory of fields is not all there: Pillow goes on with the fields that are, and warns.
+    """
     if data.startswith(_PNG):
         _check_png(memoryview(data))
+    elif data.startswith(b"\xff\xd8"):
+        # Those that libjpeg-turbo's checks were not made for: Pillow passes its warnings over. Within a scan 0xff is
+        # followed by 0 or a restart marker, so that this is no byte of the picture (ITU-T T.81, B.1.1.5).
+        if data.rfind(_END_OF_JPEG) < data.rfind(b"\xff\xda"):
+            raise ImageError("is cut off: it is a JPEG without its end; replace the image")
     elif data.startswith((b"II*\0", b"MM\0*")):
         _check_tiff(data)
     elif data.startswith(b"RIFF") and data[8:12] == b"WEBP":
