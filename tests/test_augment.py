@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import scipy.stats
-from pydantic import ValidationError
 
 from vitsmith.data.augment import AugmentSpec, sample_box
+from vitsmith.errors import ConfigError
 
 HEIGHT, WIDTH, DRAWS = 300, 400, 4000
 
@@ -77,5 +77,5 @@ def test_impossible_boxes_give_the_whole_image() -> None:
 
 
 def test_ranges_run_from_low_to_high() -> None:
-    with pytest.raises(ValidationError, match="area must go from low to high"):
+    with pytest.raises(ConfigError, match="area must go from low to high"):
         AugmentSpec(area=(0.9, 0.1))

@@ -90,7 +90,7 @@ def test_token_ids_that_the_tower_does_not_know_are_refused(wrong: int, tmp_path
 def test_what_is_asked_of_an_engine_must_be_possible(tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="unknown precision 'fp4'"):
         Encoder(tiny_lit(), precision="fp4")
-    with pytest.raises(InputError, match="threads must be at least 1"):
+    with pytest.raises(InputError, match="threads must be a whole number from 1 to"):
         Encoder(tiny_lit(), threads=0)
     exported, _ = export_onnx(tiny_lit().with_golden(PICTURES[:2]), tmp_path / "onnx")
     with pytest.raises(InputError, match="cannot run in bf16: onnx runs it in fp32; openvino runs it in fp32 or bf16"):

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
 import vitsmith as vs
@@ -28,7 +27,7 @@ from vitsmith.compress.pareto import Budget
 from vitsmith.encode import Encoder
 from vitsmith.engines.base import open_engine
 from vitsmith.engines.programs import ProgramEngine
-from vitsmith.errors import ImageError, InputError, NotFiniteError
+from vitsmith.errors import ConfigError, ImageError, InputError, NotFiniteError
 from vitsmith.export.onnx import export_onnx
 from vitsmith.export.program import Gate
 from vitsmith.export.targets import export
@@ -396,14 +395,14 @@ def test_no_description_holds_such_a_number(value: float) -> None:
         lambda: vs.Measurement(name="top1", value=value),
         lambda: vs.Measurement(name="top1", value=1, low=value),
     ):
-        with pytest.raises(ValidationError):
+        with pytest.raises(ConfigError):
             make()
     for config in (VIT, CONFIGS["mixer"], CONFIGS["lit-bert"]):
         fields = config.model_dump()
         (fields["text"] if isinstance(config, LiTConfig) else fields)["norm_eps"] = value
         with pytest.raises(InputError, match="norm_eps"):
             parse_config(fields)
-    with pytest.raises(ValidationError):
+    with pytest.raises(ConfigError):
         Similarity(temperature=0)
 
 

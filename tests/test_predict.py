@@ -212,7 +212,7 @@ def test_models_that_do_not_classify_images_are_refused(config: Any, problem: st
 
 def test_impossible_numbers_and_engines_are_refused(bundle: Bundle) -> None:
     for option in ("batch_size", "decoders", "threads"):
-        with pytest.raises(InputError, match=rf"{option.replace('_', ' ')} must be at least 1, got 0"):
+        with pytest.raises(InputError, match=rf"{option} must be a whole number from 1 to [0-9,]+, not 0"):
             Predictor(bundle, **{option: 0})
     with pytest.raises(UnknownNameError, match="unknown engine 'onxx': did you mean onnx"):
         Predictor(bundle, engine="onxx")

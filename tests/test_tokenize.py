@@ -7,11 +7,10 @@ from typing import Any, Literal
 
 import numpy as np
 import pytest
-from pydantic import ValidationError
 
 from tests.tiny import REFERENCE
 from vitsmith.data.tokenize import Tokenizer, canonicalize, fold_case
-from vitsmith.errors import InputError
+from vitsmith.errors import ConfigError, InputError
 from vitsmith.specs import TextSpec
 
 RECORDED = json.loads((REFERENCE / "text" / "tokens.json").read_text(encoding="utf-8"))
@@ -130,5 +129,5 @@ def test_the_specification_knows_what_belongs_together() -> None:
         ({"tokenizer": "wordpiece", "templates": ["a photo"]}, r"exactly one place for the label, \{\}"),
         ({"tokenizer": "wordpiece", "templates": ["{} {}"]}, "exactly one place"),
     ):
-        with pytest.raises(ValidationError, match=problem):
+        with pytest.raises(ConfigError, match=problem):
             TextSpec(**{"vocabulary": 10} | fields)

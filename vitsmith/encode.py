@@ -15,7 +15,7 @@ from vitsmith.data.unreadable import Unreadable
 from vitsmith.engines.base import open_engine, tolerance_of
 from vitsmith.errors import ImageError, InputError
 from vitsmith.models.config import LiTConfig
-from vitsmith.stream import Failure, ImageStream
+from vitsmith.stream import Failure, ImageStream, check_reading
 from vitsmith.weights.bundle import Bundle
 from vitsmith.weights.checkpoints import load, without_head
 
@@ -54,11 +54,10 @@ class Encoder:
         precision: str = "auto",
         max_pixels: int = MAX_PIXELS,
     ) -> None:
+        check_reading(batch_size, decoders, max_pixels)
         self.bundle = without_head(bundle) if isinstance(bundle, Bundle) else load(bundle, headless=True)
         if getattr(self.bundle.config, "pooling", "") in ("unpooled", "token_unpooled"):
             raise InputError(f"{self.bundle.where} gives a feature for each patch, not one for an image")
-        if threads is not None and threads < 1:
-            raise InputError(f"threads must be at least 1, got {threads}")
         self.engine = open_engine(self.bundle, engine, threads=threads, precision=precision)
         self._tolerance = tolerance_of(self.bundle, precision)
         self._stream = ImageStream(
@@ -121,6 +120,8 @@ class Encoder:
         text = self.bundle.text
         if text is None:
             raise InputError(f"{self.bundle.where} is a model of images alone: it cannot read text; use a LiT model")
+        if not isinstance(tokens, np.ndarray):
+            raise InputError(f"tokens must be a NumPy array of integers, not {type(tokens).__name__}")
         if tokens.ndim != 2 or tokens.shape[1] != text.length or tokens.dtype.kind not in "iu":
             raise InputError(
                 f"tokens must be integers of shape (texts, {text.length}), got {tokens.dtype} {tokens.shape}; "

@@ -38,6 +38,7 @@ class UnknownNameError(InputError):
     """A name that is not in a known list. `aliases` are other spellings of the known names, to find close ones by."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str], aliases: Mapping[str, str] | None = None) -> None:
+        name = name if isinstance(name, str) else shown(name)
         self.kind, self.name, self.known = kind, name, sorted(known)
         super().__init__(f"unknown {kind} {name!r}: {suggestion(name, self.known, aliases=aliases)}")
 
@@ -110,9 +111,10 @@ def suggestion(name: str, known: Iterable[str], *, aliases: Mapping[str, str] | 
 
 
 def shown(value: object, most: int = 60) -> str:
-    """A value as messages show it: its repr, cut where it is long."""
+    """A value as messages show it: its repr, in one line, and cut where it is long."""
     try:
         text = repr(value[: most + 1] if isinstance(value, str | bytes) else value)
     except RecursionError:
         return f"a deeply nested {type(value).__name__}"
+    text = " ".join(text.split())
     return text if len(text) <= most + 2 else f"{text[:most]}..."

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
+from vitsmith.arguments import whole_number
 from vitsmith.data.image_sources import ImageSource, several
 from vitsmith.data.images import MAX_PIXELS
 from vitsmith.data.unreadable import Unreadable
@@ -16,7 +17,7 @@ from vitsmith.engines.base import Engine, open_engine
 from vitsmith.errors import ImageError, InputError
 from vitsmith.models.config import LiTConfig
 from vitsmith.specs import Head, Labels, Meaning
-from vitsmith.stream import Failure, ImageStream
+from vitsmith.stream import Failure, ImageStream, check_reading
 from vitsmith.weights.bundle import Bundle
 from vitsmith.weights.checkpoints import load
 
@@ -71,6 +72,7 @@ class Prediction:
         """Numbers of the `count` classes with the highest scores, best first; of values all, in their order."""
         if self.meaning == "value":
             return list(range(len(self.scores)))
+        count = whole_number(count, "count", least=0)
         order: list[int] = np.argsort(-self.scores, kind="stable")[:count].tolist()
         return order
 
@@ -121,6 +123,7 @@ class Predictor:
         precision: str = "auto",
         max_pixels: int = MAX_PIXELS,
     ) -> None:
+        check_reading(batch_size, decoders, max_pixels)
         self.bundle = bundle if isinstance(bundle, Bundle) else load(bundle)
         if isinstance(self.bundle.config, LiTConfig):
             raise InputError(f"{self.bundle.where} matches images with words: use  vitsmith zeroshot  with labels")
@@ -133,11 +136,8 @@ class Predictor:
                 f"{self.bundle.where} has one class, and softmax gives it a probability of 1 for every image: if its "
                 "head is a sigmoid or a regression, say so, with dataclasses.replace(bundle, head='sigmoid')"
             )
-        if threads is not None and threads < 1:
-            raise InputError(f"threads must be at least 1, got {threads}")
-        if isinstance(engine, str):
-            engine = open_engine(self.bundle, engine, threads=threads, precision=precision)
-        self.engine = engine
+        opened = None if isinstance(engine, str) or not hasattr(engine, "run") else engine
+        self.engine = opened or open_engine(self.bundle, cast(str, engine), threads=threads, precision=precision)
         self.images = ImageStream(
             self.bundle.images, self.engine, batch_size=batch_size, decoders=decoders, max_pixels=max_pixels
         )

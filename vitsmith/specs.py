@@ -6,7 +6,7 @@ Nothing here imports torch, so that `inspect`, the serving front end and the tes
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from vitsmith.errors import shown
+from vitsmith.errors import ConfigError, shown
 from vitsmith.names import can_be_written, tell_apart, wrong_name
 
 
@@ -66,8 +66,28 @@ AS_FOUND = "as found"
 """Context of pydantic for what is read from files: names of classes that we would not make are kept."""
 
 
-class Frozen(BaseModel):
-    """A description: immutable; an unknown field is an error, and so is a number that is NaN or infinite."""
+if TYPE_CHECKING:
+    from pydantic._internal._model_construction import ModelMetaclass
+else:
+    ModelMetaclass = type(BaseModel)
+
+
+class _Constructed(ModelMetaclass):
+    def __call__(cls, *arguments: Any, **fields: Any) -> Any:  # noqa: N805 - of a metaclass
+        """What a caller constructs is refused in one line; what is validated from files keeps pydantic's own errors."""
+        try:
+            return super().__call__(*arguments, **fields)
+        except ValidationError as error:
+            raise ConfigError(f"{cls.__name__}: {mistakes_in(error)}") from None
+        except TypeError as error:  # fields that are not named
+            raise ConfigError(f"{cls.__name__}: {error}") from None
+
+
+class Frozen(BaseModel, metaclass=_Constructed):
+    """A description: immutable; an unknown field is an error, and so is a number that is NaN or infinite.
+
+    Raises ConfigError, with every mistake in one line, when it is constructed of anything else.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -301,4 +321,4 @@ class Measurement(Frozen):
 
 
 def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
-    return (size, size) if isinstance(size, int) else (size[0], size[1])
+    return tuple(size) if isinstance(size, Sequence) else (size, size)  # type: ignore[return-value]  # checked next

@@ -15,13 +15,15 @@ from typing import Any
 
 import numpy as np
 
+from vitsmith.arguments import MOST_AT_ONCE, MOST_THREADS, whole_number
 from vitsmith.data.image_sources import ImageSource, several
 from vitsmith.data.images import MAX_PIXELS
 from vitsmith.data.preprocess import load_image
 from vitsmith.data.unreadable import Unreadable
 from vitsmith.engines.base import Engine
 from vitsmith.engines.machine import available_cores
-from vitsmith.errors import NOT_FINITE, ImageError, InputError, NotFiniteError
+from vitsmith.errors import NOT_FINITE, ImageError, NotFiniteError
+from vitsmith.forks import require_own_process
 from vitsmith.specs import ImageSpec
 
 Array = np.ndarray[Any, Any]
@@ -59,9 +61,7 @@ class ImageStream:
         decoders: int | None = None,
         max_pixels: int = MAX_PIXELS,
     ) -> None:
-        for what, number in (("batch size", batch_size), ("decoders", decoders)):
-            if number is not None and number < 1:
-                raise InputError(f"{what} must be at least 1, got {number}")
+        check_reading(batch_size, decoders, max_pixels)
         self._spec, self._engine = spec, engine
         self.batch_size = batch_size
         self.decoders = decoders or available_cores()
@@ -125,8 +125,10 @@ class ImageStream:
     ) -> Iterator[tuple[str, Array | str]]:
         """(name, tensor or reason) in order, with two batches under way so that the engine never waits for one."""
         waiting: deque[Future[tuple[str, Array | str]]] = deque()
+        process = os.getpid()
         depth = 2 * self.batch_size + self.decoders
         while True:
+            require_own_process(process, "the stream of images")
             while len(waiting) < depth and (image := next(images, None)) is not None:
                 waiting.append(pool.submit(self._decode, *image))
             if not waiting:
@@ -140,6 +142,14 @@ class ImageStream:
             return name, load_image(source, self._spec, max_pixels=self.max_pixels)
         except ImageError as error:
             return name, str(error) if path else f"{name}: {error}"
+
+
+def check_reading(batch_size: int, decoders: int | None, max_pixels: int) -> None:
+    """Raises InputError for numbers that an ImageStream does not take."""
+    whole_number(batch_size, "batch_size", most=MOST_AT_ONCE)
+    whole_number(max_pixels, "max_pixels")
+    if decoders is not None:
+        whole_number(decoders, "decoders", most=MOST_THREADS)
 
 
 def _yield_to_engine() -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from vitsmith.data.image_sources import ImageSource
 from vitsmith.data.images import MAX_PIXELS, read_image
-from vitsmith.errors import ImageError
+from vitsmith.errors import ImageError, shown
 from vitsmith.specs import ImageSpec
 
 _FILTERS = {
@@ -51,6 +51,8 @@ def resize_image(image: NDArray[np.uint8], spec: ImageSpec) -> NDArray[np.uint8]
     Raises ImageError when `image` is not uint8 of shape (H, W, 3), or with `antialias` is so long and narrow (over
     about 100 to 1) that resizing it would take far more memory than it does itself.
     """
+    if not isinstance(image, np.ndarray):
+        raise ImageError(f"cannot preprocess {shown(image)}: give uint8 RGB, which read_image makes of any image")
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
         raise ImageError(
             f"cannot preprocess {image.dtype} of shape {image.shape}: give uint8 RGB of shape (height, width, 3), "

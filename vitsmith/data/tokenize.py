@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from vitsmith.errors import InputError, MissingPackageError
+from vitsmith.errors import InputError, MissingPackageError, shown
 from vitsmith.specs import TextSpec
 
 START, UNKNOWN, END = "[CLS]", "[UNK]", "[SEP]"
@@ -140,11 +140,14 @@ def list_texts(texts: Iterable[str], what: str = "texts") -> list[str]:
         raise InputError(f"{what} are a list, not one text: give [{texts!r}]")
     if isinstance(texts, bytes | bytearray | Mapping | set | frozenset) or not isinstance(texts, Iterable):
         raise InputError(f"{what} must be a list of strings, not {type(texts).__name__}")
-    listed = list(texts)
+    try:
+        listed = list(texts)
+    except TypeError as error:  # of an array without axes
+        raise InputError(f"{what} must be a list of strings, not {shown(texts)} ({error})") from None
     wrong = next((number for number, text in enumerate(listed) if not isinstance(text, str)), None)
     if wrong is not None:
         found = listed[wrong]
-        raise InputError(f"{what} must be strings, and number {wrong + 1} is {type(found).__name__} ({found!r:.60})")
+        raise InputError(f"{what} must be strings, and number {wrong + 1} is {type(found).__name__} ({shown(found)})")
     return listed
 
 

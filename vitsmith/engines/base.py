@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
 
+from vitsmith.arguments import MOST_THREADS, known_name, whole_number
 from vitsmith.data.photos import sample_images
 from vitsmith.engines.graph_report import GraphReport
+from vitsmith.engines.machine import available_cores
 from vitsmith.engines.plan import Goal
 from vitsmith.engines.registry import ENGINES, GPU_PRECISIONS, PRECISIONS, Settings, precisions_of, programs_of, runners
-from vitsmith.errors import BundleError, InputError, MissingPackageError, UnknownNameError
+from vitsmith.errors import BundleError, InputError, MissingPackageError
 from vitsmith.models.config import merges
 from vitsmith.weights.bundle import Bundle
 from vitsmith.weights.golden import OUTPUT_TOLERANCE
@@ -70,7 +73,7 @@ def open_engine(
         bundle: what is to run.
         engine: a name of ENGINES; 'auto' measures those that run this program, once on this machine, and takes the
             fastest.
-        threads: processor cores it uses; default all.
+        threads: processor cores it uses; default all, and more than there are is all, with a warning.
         precision: 'auto' is the program's own, of torch weights fp32. With another the golden answers may be off by
             what such arithmetic rounds.
         goal: 'throughput' of batches, or 'latency' of one image at a time.
@@ -79,9 +82,7 @@ def open_engine(
     for wrong answers.
     """
     _check_names(bundle, engine, precision, goal)
-    if threads is not None and threads < 1:
-        raise InputError(f"an engine needs at least one thread, not {threads}; leave threads out to take all cores")
-    settings = Settings(threads=threads, precision=precision, goal=goal)
+    settings = Settings(threads=_cores(threads), precision=precision, goal=goal)
     if engine != "auto":
         opened = open_checked(bundle, engine, settings)
         opened.why = "asked for by name"
@@ -114,13 +115,19 @@ def tolerance_of(bundle: Bundle, precision: str) -> float:
     return max(usual, 0.01 if own == asked == "fp32" else 0.3) if merges(bundle.config) else usual
 
 
+def _cores(threads: int | None) -> int | None:
+    if threads is None:
+        return None
+    wanted, cores = whole_number(threads, "threads", most=MOST_THREADS), available_cores()
+    if wanted > cores:
+        warnings.warn(f"{wanted} threads were asked for and there are {cores} cores: {cores} are used", stacklevel=4)
+    return min(wanted, cores)
+
+
 def _check_names(bundle: Bundle, engine: str, precision: str, goal: str) -> None:
-    if engine != "auto" and engine not in ENGINES:
-        raise UnknownNameError("engine", engine, ("auto", *ENGINES))
-    if precision not in PRECISIONS:
-        raise UnknownNameError("precision", precision, PRECISIONS)
-    if goal not in ("throughput", "latency"):
-        raise UnknownNameError("goal", goal, ("throughput", "latency"))
+    known_name(engine, "engine", ("auto", *ENGINES))
+    known_name(precision, "precision", PRECISIONS)
+    known_name(goal, "goal", ("throughput", "latency"))
     if engine == "auto":
         return
     able = runners(bundle.program)

@@ -7,7 +7,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from vitsmith.engines.graph_report import GraphReport
 from vitsmith.engines.programs import ProgramEngine, Runs
 from vitsmith.engines.registry import USUAL, Settings
 from vitsmith.errors import BundleError, MissingPackageError
+from vitsmith.forks import keep_in_children
 from vitsmith.weights.bundle import Bundle
 
 Array = np.ndarray[Any, Any]
@@ -55,6 +56,7 @@ class _Program:
         import torch
 
         self._method = open_method(path)
+        keep_in_children(self._method)
         facts = self._method.metadata.input_tensor_meta(0)
         shape = tuple(facts.sizes())
         kinds = {0: torch.uint8, 3: torch.int32, 4: torch.int64, 6: torch.float32}  # executorch.exir.scalar_type
@@ -109,16 +111,29 @@ def open_method(path: Path) -> Any:
     return method
 
 
+_hushing = threading.RLock()
+
+
 @contextmanager
 def _hushed() -> Iterator[None]:
     """Keeps the runtime from writing its log, which says what it tries and finds missing, to standard error."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    try:
-        with open(os.devnull, "w", encoding="utf-8") as nowhere:  # noqa: PTH123
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
+    with _hushing:  # of two threads at once, the second would keep the first one's silence for ever
+        try:
+            kept = os.dup(2)
+        except OSError:  # standard error is closed
+            yield
+            return
+        _flush()
+        try:
+            with open(os.devnull, "w", encoding="utf-8") as nowhere:  # noqa: PTH123
+                os.dup2(nowhere.fileno(), 2)
+            yield
+        finally:
+            _flush()
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+def _flush() -> None:
+    with suppress(OSError, ValueError, AttributeError):  # None where there is no standard error
         sys.stderr.flush()
-        os.dup2(kept, 2)
-        os.close(kept)

@@ -16,6 +16,7 @@ from vitsmith.engines.programs import ProgramEngine, Runs, is_small, sample_inpu
 from vitsmith.engines.registry import USUAL, Settings
 from vitsmith.engines.remembered import program_hash, question, recall, remember
 from vitsmith.errors import BundleError, MissingPackageError
+from vitsmith.forks import keep_in_children
 from vitsmith.weights.bundle import Bundle
 
 Array = np.ndarray[Any, Any]
@@ -34,6 +35,10 @@ class OnnxEngine(ProgramEngine):
     def _program(self) -> Runs:
         return self._images
 
+    @property
+    def _survives_forks(self) -> bool:
+        return self.plan.threads == 1
+
     def _open_texts(self, path: Path) -> Runs:
         return _Graph(path, self.plan, self._spec.batch)
 
@@ -49,6 +54,7 @@ class _Graph:
 
     def __init__(self, path: Path, plan: Plan, batch: int | None) -> None:
         self._session = open_session(path, threads=plan.threads, spinning=plan.spinning)
+        keep_in_children(self._session)
         self._input = self._session.get_inputs()[0]
         found = self._input.shape[0]
         check_batch(path, found if isinstance(found, int) else None, batch)

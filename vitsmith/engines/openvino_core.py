@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any
 
 from vitsmith.errors import MissingPackageError
+from vitsmith.forks import keep_in_children
 from vitsmith.telemetry import switch_off_openvino
 
 
@@ -36,4 +37,6 @@ def openvino_core() -> Any:
 
 @cache
 def _core() -> Any:
-    return import_openvino().Core()
+    core = import_openvino().Core()
+    keep_in_children(core)
+    return core

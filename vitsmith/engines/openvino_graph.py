@@ -16,6 +16,7 @@ from vitsmith.engines.chunks import check_batch, padded
 from vitsmith.engines.openvino_core import openvino_core
 from vitsmith.engines.plan import Plan
 from vitsmith.errors import BundleError
+from vitsmith.forks import keep_in_children
 
 Array = np.ndarray[Any, Any]
 
@@ -88,6 +89,8 @@ class _Requests:
         self._shape = tuple(compiled.output(0).shape)[1:]
         self._dtype = compiled.input(0).get_element_type().to_dtype()
         self._requests = [compiled.create_infer_request() for _ in range(streams)]
+        for native in (compiled, *self._requests):
+            keep_in_children(native)
 
     def run(self, inputs: Array, chunk: int) -> Array:
         # Only such arrays are shared with a request; others it copies, and frees the copy too early (2026.4).

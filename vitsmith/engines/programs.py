@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -11,6 +13,7 @@ import numpy as np
 from vitsmith.engines.pixels import pixels_from_tensors
 from vitsmith.errors import InputError
 from vitsmith.finite import require_finite_inputs, require_finite_outputs
+from vitsmith.forks import require_own_process
 from vitsmith.models.config import LiTConfig
 from vitsmith.models.cost import flops
 from vitsmith.models.inputs import check_images, check_pixels, check_tokens
@@ -52,11 +55,23 @@ class ProgramEngine(ABC):
         self._bundle, self._spec = bundle, bundle.program_spec
         self.precision = PRECISION_WORDS[self._spec.arithmetic]
         self._texts: Runs | None = None
+        self._process, self._opening = os.getpid(), threading.Lock()
 
     @property
     @abstractmethod
     def _program(self) -> Runs:
         """Of images."""
+
+    @property
+    def _survives_forks(self) -> bool:
+        """Whether it has no threads of its own."""
+        return False
+
+    def __reduce__(self) -> Any:
+        raise InputError(
+            f"{self._folder} is open in an engine, which cannot be sent to another process: send the path, and open it "
+            "there"
+        )
 
     @abstractmethod
     def _open_texts(self, path: Path) -> Runs:
@@ -66,6 +81,7 @@ class ProgramEngine(ABC):
         return self._folder / f"{part}.{SUFFIXES[self._bundle.program]}"
 
     def run(self, images: Array) -> Array:
+        self._check_process()
         check_images(images, self._bundle.images.size)
         tensors = images.astype(np.float32, copy=False)
         if self._spec.pixels or self._spec.precision == "int8":  # where NaN becomes some number in silence
@@ -76,18 +92,27 @@ class ProgramEngine(ABC):
     def run_pixels(self, pixels: Array) -> Array:
         if not self._spec.pixels:
             raise InputError(f"{self._folder} takes normalised images, not pixels: export the model with --pixels")
+        self._check_process()
         check_pixels(pixels, self._bundle.images.size)
         return require_finite_outputs(self._program.run(pixels), pixels, self._bundle.where)
 
     def run_texts(self, tokens: Array) -> Array:
-        if self._texts is None:
-            path = self._path("text")
-            if not path.exists():
-                raise InputError(f"{self._folder} is a model of images alone: it cannot read text; export a LiT model")
-            self._texts = self._open_texts(path)
+        self._check_process()
+        with self._opening:  # threads that ask at once wait for one of them
+            if self._texts is None:
+                path = self._path("text")
+                if not path.exists():
+                    raise InputError(
+                        f"{self._folder} is a model of images alone: it cannot read text; export a LiT model"
+                    )
+                self._texts = self._open_texts(path)
         if isinstance(self._bundle.config, LiTConfig):
             check_tokens(tokens, self._bundle.config.text.length)
         return require_finite_outputs(self._texts.run(tokens), tokens, self._bundle.where, what="text")
+
+    def _check_process(self) -> None:
+        if not self._survives_forks:
+            require_own_process(self._process, self._bundle.where)
 
 
 def require_folder(bundle: Bundle) -> Path:

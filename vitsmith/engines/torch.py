@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from vitsmith.engines.registry import GPU_PRECISIONS, USUAL, Settings
 from vitsmith.engines.torch_quantized import quantized_copy
 from vitsmith.errors import InputError
 from vitsmith.finite import require_finite_outputs
+from vitsmith.forks import require_own_process, torch_threads
 from vitsmith.layers.attention import Attention
 from vitsmith.models.isolation import isolated
 from vitsmith.models.lit import LiT
@@ -33,18 +35,30 @@ class TorchEngine:
 
     def __init__(self, bundle: Bundle, settings: Settings = USUAL) -> None:
         if settings.threads is not None:
-            torch.set_num_threads(settings.threads)
+            torch.set_num_threads(torch_threads(settings.threads))
         self.precision = {"fp32": "float32", "bf16": "bfloat16"}.get(settings.precision, settings.precision)
         self.why = ""
-        self._where = bundle.where
+        self._where, self._process = bundle.where, os.getpid()
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if self._device.type == "cuda" and torch.cuda._is_in_bad_fork():
+            require_own_process(os.getppid(), "the GPU")
         self._model = bundle.model.to(self._device)
         if settings.precision != "fp32":
             self._model = copy.deepcopy(self._model).bfloat16()
         if settings.precision in GPU_PRECISIONS:
             self._model = quantized_copy(self._model, settings.precision)
 
+    @property
+    def _survives_forks(self) -> bool:
+        """Whether a forked child may go on with it; on one core, see `forks`."""
+        return self._device.type == "cpu"
+
+    def _check_process(self) -> None:
+        if not self._survives_forks:
+            require_own_process(self._process, self._where)
+
     def run(self, images: Array) -> Array:
+        self._check_process()
         with isolated(inference=True):
             given = torch.from_numpy(images).to(self._device, next(self._model.parameters()).dtype)
             return require_finite_outputs(_numpy(self._images(given)), images, self._where)
@@ -55,6 +69,7 @@ class TorchEngine:
     def run_texts(self, tokens: Array) -> Array:
         if not isinstance(self._model, LiT):
             raise InputError(f"{self._where} is a model of images alone: it cannot read text; use a LiT model")
+        self._check_process()
         with isolated(inference=True):
             answers = _numpy(self._texts(torch.from_numpy(tokens).to(self._device)))
         return require_finite_outputs(answers, tokens, self._where, what="text")

@@ -36,6 +36,10 @@ class CompiledTorchEngine(TorchEngine):
         self._run_images = _compiled(model.encode_image if isinstance(model, LiT) else model)
         self._run_texts = _compiled(model.encode_text) if isinstance(model, LiT) else None
 
+    @property
+    def _survives_forks(self) -> bool:
+        return False  # its kernels begin as many threads as there were when they were compiled
+
     def _images(self, images: torch.Tensor) -> torch.Tensor:
         return _with_any_batch(self._run_images, images)
 

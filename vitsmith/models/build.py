@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from vitsmith.errors import ConfigError
+from vitsmith.errors import ConfigError, InputError, shown
 from vitsmith.models.config import LiTConfig, MixerConfig, ModelConfig, ViTConfig
 from vitsmith.models.configure import configure
 from vitsmith.models.cost import parameters
@@ -45,7 +45,13 @@ def create_model(
     Raises UnknownNameError for an unknown name and ConfigError for anything in the configuration, all at once.
     """
     config = configure(name, classes=classes, image_size=image_size, **overrides)
-    return build(config, device=device)
+    try:
+        place = torch.device(device)
+        torch.empty(1, device=place)
+    except (RuntimeError, AssertionError, TypeError, ValueError, NotImplementedError) as error:
+        reason = (str(error).strip().splitlines() or ["it is none"])[0]
+        raise InputError(f"device {shown(device)} cannot be used here ({reason}): give 'cpu'") from None
+    return build(config, device=place)
 
 
 def build(config: ModelConfig, *, device: str | torch.device = "cpu", fresh: bool = True) -> Model:

@@ -44,9 +44,11 @@ def change(config: Any, **changes: Any) -> Any:
     unknown = [field for field in changes if field not in known]
     told = [f"unknown option of a {config.family} model {field!r}: {suggestion(field, known)}" for field in unknown]
     changes = {field: value for field, value in changes.items() if field in known}
-    if changes.get("pooling") in ("gap", "unpooled") and "class_token" not in changes:
+    wanted = changes.get("pooling")
+    pooling = wanted if isinstance(wanted, str) else ""  # anything else is told below
+    if pooling in ("gap", "unpooled") and "class_token" not in changes:
         changes["class_token"] = False  # the original adds the class token only for the token kinds
-    elif changes.get("pooling") in ("token", "token_unpooled") and "class_token" not in changes:
+    elif pooling in ("token", "token_unpooled") and "class_token" not in changes:
         changes["class_token"] = True
     try:
         changed = parse_config({**config.model_dump(), **changes})

@@ -7,6 +7,8 @@ from contextlib import ExitStack, contextmanager
 
 import torch
 
+from vitsmith.forks import torch_threads
+
 _AUTOCAST = ("cpu", "cuda")
 
 
@@ -18,6 +20,7 @@ def isolated(*, inference: bool = False) -> Iterator[None]:
     for somebody who has `torch.inference_mode()` around everything. With it answers are computed. The default dtype is
     one for all threads and is left alone: our code names the dtypes it needs.
     """
+    torch_threads(torch.get_num_threads())
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(inference))
         for kind in _AUTOCAST:

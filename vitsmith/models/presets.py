@@ -6,6 +6,7 @@ import functools
 import re
 from dataclasses import dataclass
 
+from vitsmith.arguments import instance
 from vitsmith.errors import UnknownNameError, WeightsError
 from vitsmith.models.config import (
     BertConfig,
@@ -163,6 +164,7 @@ def find_preset(name: str) -> tuple[Preset, int | None]:
     'ViT-B_16', 'ViT-B/16', 'B/16', 'vit-b16' and 'vit_base_patch16_224' are one. Case only matters between
     g/14 and G/14. Raises UnknownNameError with the closest names.
     """
+    instance(name, str, "a model's name", "text such as 'ViT-B_16'")
     bare, size = _split_size(name)
     exact = {_squeeze(alias): preset for preset in presets().values() for alias in _aliases(preset.name)}
     folded: dict[str, set[str]] = {}

@@ -20,8 +20,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vitsmith.arguments import MOST_THREADS, whole_number
 from vitsmith.engines.machine import available_cores
-from vitsmith.errors import InputError
+from vitsmith.errors import InputError, shown
 from vitsmith.retrieval.index import LONGEST, Index, lengths_of
 
 Array = np.ndarray[Any, Any]
@@ -58,12 +59,10 @@ def search(index: Index, queries: Array, count: int = 10, *, threads: int | None
     vectors, or the vector of an answer is too long.
     """
     queries = check_queries(index, queries, count)
-    index.verify(threads or available_cores())
+    workers = available_cores() if threads is None else whole_number(threads, "threads", most=MOST_THREADS)
+    index.verify(workers)
     count = min(count, len(index))
-    found = [
-        _search(index, queries[at : at + _QUERIES], count, threads or available_cores())
-        for at in range(0, len(queries), _QUERIES)
-    ]
+    found = [_search(index, queries[at : at + _QUERIES], count, workers) for at in range(0, len(queries), _QUERIES)]
     if not found:
         return Found(np.zeros((0, count), np.float32), np.zeros((0, count), np.int64))
     positions = np.concatenate([one.positions for one in found])
@@ -75,7 +74,10 @@ def search(index: Index, queries: Array, count: int = 10, *, threads: int | None
 
 def check_queries(index: Index, queries: Array, count: int) -> Array:
     """`queries` as float32 (Q, E). Raises InputError."""
-    queries = np.ascontiguousarray(queries, np.float32)
+    try:
+        queries = np.ascontiguousarray(queries, np.float32)
+    except (TypeError, ValueError):
+        raise InputError(f"queries must be an array of numbers, not {shown(queries)}") from None
     if queries.ndim != 2 or queries.shape[1] != index.space.width:
         raise InputError(f"queries must be (queries, {index.space.width}), got {queries.shape}: use the index's model")
     if not np.isfinite(queries).all():
@@ -87,8 +89,7 @@ def check_queries(index: Index, queries: Array, count: int) -> Array:
             f"query {wrong[0] + 1} has length {lengths[wrong[0]]:.4g}, and scores are cosines only for unit vectors: "
             "divide it by its length"
         )
-    if count < 1:
-        raise InputError(f"at least 1 answer must be asked for, got {count}")
+    whole_number(count, "the number of answers")
     return queries
 
 

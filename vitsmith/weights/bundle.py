@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 import numpy as np
 
+from vitsmith.arguments import function, instance, known_name
+from vitsmith.data.image_sources import several
 from vitsmith.data.prompts import named_templates
 from vitsmith.data.split_record import SplitRecord, read_split
 from vitsmith.data.tokenize import Tokenizer
-from vitsmith.errors import BundleError, InputError, NotFiniteError, UnknownNameError
+from vitsmith.errors import BundleError, InputError, NotFiniteError
 from vitsmith.finite import require_finite_outputs
-from vitsmith.models.config import BertConfig, LiTConfig, ModelConfig
+from vitsmith.models.config import BertConfig, LiTConfig, MixerConfig, ModelConfig, ViTConfig
 from vitsmith.specs import Head, ImageSpec, Labels, Measurement, ProgramSpec, Provenance, Similarity, TextSpec
 from vitsmith.weights.golden import OUTPUT_TOLERANCE, Golden, Run, make_golden
 from vitsmith.weights.identity import hash_weights, name_space, state_of
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 Program = Literal["torch", "onnx", "openvino", "executorch"]
+
+_CONFIGS = ViTConfig | MixerConfig | LiTConfig
 
 
 @dataclass(eq=False)
@@ -66,6 +70,7 @@ class Bundle:
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     def __post_init__(self) -> None:
+        self._check_kinds()
         classes = self.classes
         if self.labels is not None and classes and len(self.labels) != classes:
             raise BundleError(f"{self.where}: {len(self.labels)} label names for {classes} classes")
@@ -73,11 +78,25 @@ class Bundle:
             raise BundleError(
                 f"{self.where}: preprocessing gives {self.images.size} images, the model takes {self.config.image_size}"
             )
-        if self.head not in get_args(Head):
-            raise UnknownNameError("head", self.head, get_args(Head))
         if self.head != "softmax" and not classes:
             raise BundleError(f"{self.where}: the outputs of a model without a head are no {self.head} of anything")
         self._check_text()
+
+    def _check_kinds(self) -> None:
+        """Raises InputError for fields that hold something else than they are for."""
+        instance(self.config, _CONFIGS, "config", "the configuration of a model")
+        instance(self.images, ImageSpec, "images", "an ImageSpec")
+        instance(self.provenance, Provenance, "provenance", "a Provenance")
+        instance(self.labels, (Labels, type(None)), "labels", "Labels(names=...), or None")
+        instance(self.text, (TextSpec, type(None)), "text", "a TextSpec, or None")
+        instance(self.vocabulary, (bytes, type(None)), "vocabulary", "the bytes of a tokenizer's file, or None")
+        instance(self.program_spec, ProgramSpec, "program_spec", "a ProgramSpec")
+        instance(self.folder, (Path, type(None)), "folder", "a pathlib.Path, or None")
+        instance(self.golden, (Golden, type(None)), "golden", "golden examples (see with_golden), or None")
+        known_name(self.program, "program", get_args(Program))
+        known_name(self.head, "head", get_args(Head))
+        for one in instance(self.measurements, tuple, "measurements", "a tuple of Measurement"):
+            instance(one, Measurement, "a measurement", "a Measurement")
 
     def _check_text(self) -> None:
         if not isinstance(self.config, LiTConfig):
@@ -96,9 +115,11 @@ class Bundle:
     @classmethod
     def of(cls, model: Model, *, images: ImageSpec | None = None, **fields: Any) -> Self:
         """A bundle in memory; preprocessing defaults to the original's for that family."""
+        instance(getattr(model, "config", None), _CONFIGS, "what a bundle is made of", "a model of vitsmith")
         config = model.config
         lit = isinstance(config, LiTConfig)
-        images = images or (ImageSpec.lit if lit else ImageSpec.original)(config.image_size)
+        if images is None:
+            images = (ImageSpec.lit if lit else ImageSpec.original)(config.image_size)
         if isinstance(config, LiTConfig) and "text" not in fields:
             fields["text"] = original_text(config)
         fields.setdefault("provenance", Provenance(source="created in memory"))
@@ -263,6 +284,7 @@ class Bundle:
         from vitsmith.models.isolation import isolated
         from vitsmith.models.lit import LiT
 
+        instance(tensors, np.ndarray, "tensors", "a NumPy array")
         with isolated(inference=True):
             images = torch.from_numpy(tensors).to(next(model.parameters()).device)
             outputs = model.encode_image(images) if isinstance(model, LiT) else model(images)
@@ -276,13 +298,20 @@ class Bundle:
 
         if not isinstance(model, LiT):
             raise InputError(f"{self.where} is a model of images alone: it cannot read text; use a LiT model")
+        instance(tokens, np.ndarray, "tokens", "a NumPy array")
         with isolated(inference=True):
             outputs = model.encode_text(torch.from_numpy(tokens).to(next(model.parameters()).device))
         return require_finite_outputs(outputs.float().cpu().numpy(), tokens, self.where, what="text")
 
     def with_golden(self, images: Sequence[Array]) -> Self:
         """The same bundle with golden examples made from uint8 RGB images, and texts, by its torch model."""
-        golden = make_golden(images, self.images, self.run_torch)
+        listed = [
+            instance(image, np.ndarray, "a golden image", "an array of uint8, as read_image gives it")
+            for image in several(images)
+        ]
+        if not listed:
+            raise InputError("golden examples need at least one image")
+        golden = make_golden(listed, self.images, self.run_torch)
         if self.text is not None and self.vocabulary is not None:
             golden = golden.with_texts(self.tokenizer, self.run_texts_torch)
         return replace(self, golden=golden)
@@ -304,12 +333,14 @@ class Bundle:
 
     def check_golden(self, run: Run, *, tolerance: float = OUTPUT_TOLERANCE) -> None:
         """Raises BundleError unless preprocessing and `run` give the golden tensors and outputs."""
+        function(run, "run")
         if self.golden is not None:
             self.golden.check_inputs(self.images, self.where)
             self.golden.check_outputs(run(self.golden.tensors), self.where, tolerance)
 
     def check_golden_texts(self, run: Run, *, tolerance: float = OUTPUT_TOLERANCE) -> None:
         """Raises BundleError unless tokenizer and `run`, (texts, length) -> (texts, E), give the golden answers."""
+        function(run, "run")
         if self.golden is not None and self.golden.texts is not None and self.vocabulary is not None:
             self.golden.texts.check(self.tokenizer, run, self.where, tolerance)
 
@@ -340,6 +371,8 @@ class Bundle:
 
     def measured(self, *measurements: Measurement) -> Self:
         """The same bundle with more measurements; a newer one of the same thing takes the older one's place."""
+        for one in measurements:
+            instance(one, Measurement, "a measurement", "a Measurement")
         return replace(self, measurements=with_newer(self.measurements, measurements))
 
 

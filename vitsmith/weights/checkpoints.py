@@ -9,11 +9,13 @@ from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal
 
+from vitsmith.arguments import flag, instance, known_name
+from vitsmith.arguments import path as argument_path
 from vitsmith.contents import content_of, not_weights
 from vitsmith.data.photos import sample_images
 from vitsmith.errors import BundleError, InputError, UnknownNameError, WeightsError, shown, suggestion
 from vitsmith.files import replacing
-from vitsmith.layers.positions import ResizeMethod
+from vitsmith.layers.positions import RESIZERS, ResizeMethod
 from vitsmith.models.build import ImageModel, Model, build
 from vitsmith.models.config import LiTConfig, show_size
 from vitsmith.models.configure import change
@@ -59,7 +61,12 @@ def load(
     Raises an InputError (WeightsError, BundleError, DownloadError, UnknownNameError) that says what is wrong:
     anything missing, unexpected or misshapen, and a head of zeros, is refused.
     """
-    size, path = _size(image_size), Path(source)
+    size, path = _size(image_size), _path(source)
+    headless, verify = flag(headless, "headless"), flag(verify, "verify")
+    if pooling is not None:
+        instance(pooling, str, "pooling", "'unpooled' or 'token_unpooled'")
+    if vocabulary is not None:
+        vocabulary = argument_path(vocabulary, "vocabulary")
     found = _content(path)
     if vocabulary is not None and found != "npz":
         raise InputError(f"a vocabulary is given to LiT checkpoints (.npz) on disk, and {path} is none: leave it out")
@@ -67,7 +74,7 @@ def load(
         raise InputError(f"a pooling is given to .npz checkpoints, and {path} is none: leave it out")
     match found:
         case "absent":
-            return _load_published(os.fspath(source), name=name, image_size=size, pooling=pooling, headless=headless)
+            return _load_published(os.fsdecode(source), name=name, image_size=size, pooling=pooling, headless=headless)
         case "bundle":
             return _load_bundle(path, name=name, image_size=size, headless=headless, verify=verify)
         case "npz":
@@ -79,6 +86,10 @@ def load(
     return Bundle.of(
         foreign.model, images=foreign.images, labels=foreign.labels, head=foreign.head, provenance=provenance
     )
+
+
+def _path(source: Any) -> Path:
+    return Path(os.fsdecode(instance(source, (str, os.PathLike), "what is loaded", "a path or a published name")))
 
 
 def _content(path: Path) -> str:
@@ -114,6 +125,8 @@ def save(
     gets some. Nothing half-written is left.
     Raises OutputError when the place cannot be written, WeightsError for what the format cannot hold.
     """
+    known_name(format, "format", ("bundle", "npz"))
+    target = argument_path(path, "path")
     bundle = what if isinstance(what, Bundle) else Bundle.of(what)
     if bundle.program != "torch":
         raise BundleError(f"{bundle.where} holds an exported program (model.{bundle.program}): copy its folder instead")
@@ -124,16 +137,13 @@ def save(
                 f"the original's .npz format cannot say what the outputs mean ({bundle.head}), and would be read as "
                 "softmax; save a bundle instead"
             )
-        target = Path(path)
         target = target if target.suffix.lower() == ".npz" else target.with_name(target.name + ".npz")
         if bundle.text is not None and bundle.vocabulary is not None:
             with replacing(target.with_suffix(vocabulary_suffix(bundle.text))) as partial:
                 partial.write_bytes(bundle.vocabulary)
         save_npz(bundle.model, target)  # last, so that it is never there without its vocabulary
         return None
-    if format != "bundle":
-        raise UnknownNameError("format", format, ("bundle", "npz"))
-    return write_bundle(bundle.with_true_golden(sample_images(GOLDEN_IMAGES)), path)
+    return write_bundle(bundle.with_true_golden(sample_images(GOLDEN_IMAGES)), target)
 
 
 def init_for_finetune(
@@ -153,12 +163,16 @@ def init_for_finetune(
     object is used up.
     """
     size = _size(image_size)
+    known_name(positions, "way to resize position embeddings", RESIZERS)
+    flag(keep_representation, "keep_representation")
     if isinstance(source, Bundle):
         model = source.model
     elif isinstance(source, str | os.PathLike):
         model = load(source, name=name, headless=True).model
     else:
-        model = source
+        model = instance(
+            source, Model, "what is fine-tuned", "a path, a published name, a bundle or a model of vitsmith"
+        )
     require_finite_model(model, source.where if isinstance(source, Bundle) else "the model")
     return adapt(
         model,

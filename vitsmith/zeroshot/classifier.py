@@ -8,12 +8,13 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from vitsmith.arguments import flag, function, known_name
 from vitsmith.data.image_sources import ImageSource, several
 from vitsmith.data.prompts import fill_templates, named_templates, read_templates
 from vitsmith.data.tokenize import Tokenizer, list_texts
 from vitsmith.data.unreadable import Unreadable
 from vitsmith.encode import Encoder
-from vitsmith.errors import NOT_FINITE, InputError, NotFiniteError, UnknownNameError
+from vitsmith.errors import NOT_FINITE, InputError, NotFiniteError
 from vitsmith.finite import count_not_finite
 from vitsmith.predict import Prediction, scores_from_logits, whole
 from vitsmith.specs import Head, Labels, Meaning, wrong_templates
@@ -57,8 +58,9 @@ class ZeroShotClassifier:
         on_remark: Callable[[str], None] = lambda _: None,
         **options: Any,
     ) -> None:
-        if scores not in get_args(ScoreKind):
-            raise UnknownNameError("kind of scores", scores, get_args(ScoreKind))
+        known_name(scores, "kind of scores", get_args(ScoreKind))
+        function(on_labels, "on_labels")
+        function(on_remark, "on_remark")
         if isinstance(model, Encoder) and options:
             raise InputError(f"{', '.join(options)} belongs to the Encoder: give it there")
         self.words = labels if isinstance(labels, Words) else check_words(list_texts(labels, "labels"), where="labels")
@@ -71,7 +73,12 @@ class ZeroShotClassifier:
         self.similarity = bundle.similarity
         self.cut = _check_tokens(self.encoder, self.words, self.templates)
         self.embeddings = class_embeddings(
-            self.encoder, self.words.words, self.templates, cache=cache, on_labels=on_labels, on_remark=on_remark
+            self.encoder,
+            self.words.words,
+            self.templates,
+            cache=flag(cache, "cache"),
+            on_labels=on_labels,
+            on_remark=on_remark,
         )
 
     @property

@@ -1,0 +1,72 @@
+"""What Python callers give, checked at the door: whole numbers, names from a list, flags."""
+
+from __future__ import annotations
+
+import operator
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from types import UnionType
+from typing import Any
+
+from vitsmith.errors import InputError, UnknownNameError, shown
+
+MOST_THREADS = 1024
+MOST_AT_ONCE = 65_536
+"""Images in one batch: more than any memory holds as tensors of 224 x 224."""
+
+
+def whole_number(value: Any, what: str, *, least: int = 1, most: int | None = None) -> int:
+    """`value` as an int; NumPy's integers are such, True, 2.0 and '2' are not. Raises InputError naming `what`."""
+    try:
+        number = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or number < least or (most is not None and number > most):
+        bounds = f"of at least {least:,}" if most is None else f"from {least:,} to {most:,}"
+        raise InputError(f"{what} must be a whole number {bounds}, not {shown(value)}")
+    return number
+
+
+def flag(value: Any, what: str) -> bool:
+    """True or False, and 1 or 0. Raises InputError: any other text or list would be taken for True."""
+    if type(value).__name__ not in ("bool", "bool_", "int") or value not in (0, 1):
+        raise InputError(f"{what} must be True or False, not {shown(value)}")
+    return bool(value)
+
+
+def instance(value: Any, kinds: type | tuple[type, ...] | UnionType, what: str, expected: str) -> Any:
+    """`value`, one of `kinds`. Raises InputError: '`what` must be `expected`, not ...'."""
+    if not isinstance(value, kinds):
+        raise InputError(f"{what} must be {expected}, not {shown(value)}")
+    return value
+
+
+def function(value: Any, what: str) -> Any:
+    """`value`, which can be called. Raises InputError."""
+    if not callable(value):
+        raise InputError(f"{what} must be a function, not {shown(value)}")
+    return value
+
+
+def path(value: Any, what: str) -> Path:
+    """A path of text or bytes. Raises InputError for anything else, and for what no file system takes."""
+    instance(value, (str, bytes, os.PathLike), what, "a path")
+    try:
+        text = os.fsdecode(value)
+        possible = bool(text) and b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        possible = False
+    if not possible:
+        raise InputError(f"{what} is {shown(value)}, which no file can be called: give a path")
+    return Path(text)
+
+
+def known_name(value: Any, what: str, known: Iterable[str]) -> str:
+    """`value`, one of `known`. Raises InputError for what is no text, UnknownNameError with what is close."""
+    listed = tuple(known)
+    if not isinstance(value, str):
+        raise InputError(f"{what} must be one of {', '.join(listed)}, not {shown(value)}")
+    if value not in listed:
+        raise UnknownNameError(what, value, listed)
+    return value
