@@ -25,7 +25,6 @@ from vitsmith.cli.interrupts import Interrupts
 from vitsmith.cli.lit import lit
 from vitsmith.cli.merge import merge
 from vitsmith.cli.models import models
-from vitsmith.cli.numbers import with_finite_numbers
 from vitsmith.cli.output import print_line
 from vitsmith.cli.predict import predict
 from vitsmith.cli.prune import prune
@@ -55,7 +54,7 @@ VERBS = (
     export, quantize, merge, prune, compress, benchmark,
 )  # fmt: skip
 for verb in VERBS:
-    app.command(cls=Verb)(with_finite_numbers(verb))
+    app.command(cls=Verb)(verb)
 
 # Typer carries a Click of its own in newer versions; this is the base of its usage errors in all of them.
 ClickError: Any = typer.BadParameter.__mro__[2]
