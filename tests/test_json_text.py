@@ -34,6 +34,8 @@ def test_a_file_gives_the_value_it_was_written_from(tmp_path) -> None:
         (b'{"a": 1', "line 1, column 8"),
         (b'"\xff"', "not UTF-8"),
         ('{"a": 1}'.encode("utf-16"), "not UTF-8"),
+        (r'{"a": "x\ud800y"}', "'\\ud800' in it is half a character"),
+        (r'{"\uDFFF": 1}', "'\\udfff' in it is half a character"),
     ],
 )
 def test_what_python_would_take_or_stumble_over_is_one_line(text, part) -> None:
@@ -52,6 +54,14 @@ def test_brackets_in_texts_and_side_by_side_are_no_levels() -> None:
     for _ in range(DEEPEST - 1):
         deepest = [deepest]
     assert parse_json(json.dumps(deepest), "x") == deepest
+
+
+def test_pairs_of_surrogates_and_bytes_of_file_names_are_kept() -> None:
+    assert parse_json(r'["\ud83d\ude00", "caf\udce9.png", "\\ud800"]', "x") == [
+        "\U0001f600",
+        "caf\udce9.png",
+        r"\ud800",
+    ]
 
 
 def test_numbers_that_are_not_finite_where_they_are_expected() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn
@@ -21,6 +22,8 @@ DEEPEST = 100
 """Levels of lists and objects within each other; files that people write have about ten."""
 LARGEST = 256 << 20
 """Bytes of a file; the largest tokenizers have some 40 MB."""
+
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def read_json(
@@ -46,6 +49,7 @@ def parse_json(
     """The value of JSON text, which `what` names in messages.
 
     Raises `error` for text that is no JSON or no UTF-8, a key that an object has twice, more than `DEEPEST` levels,
+    half a character (`\\ud800` without its other half; `\\udc80` to `\\udcff` are bytes of file names, see `to_json`),
     and numbers that are not finite (`NaN`, `Infinity`, 1e999), unless `finite` is False: JSON has none of them, though
     Python and JavaScript write them.
     """
@@ -66,6 +70,12 @@ def parse_json(
     # Every level has a bracket of its own, so that few brackets need no look at the value.
     if decoded.count("[") + decoded.count("{") > DEEPEST and _is_deep(value):
         raise error(f"{what} is no usable JSON: it is nested deeper than {DEEPEST} levels".lstrip())
+    if _SURROGATE.search(decoded):
+        try:
+            json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError as problem:
+            half = problem.object[problem.start]
+            raise error(f"{what} is no usable JSON: {half!r} in it is half a character".lstrip()) from None
     return value
 
 
