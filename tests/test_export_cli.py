@@ -58,7 +58,7 @@ def test_what_was_refused_leaves_no_folder_of_runs(capsys: Any, folder: Path, mo
         (["../program", "--to", "triton", "--images", "0.png"], "passes no gate: leave --images and --data out"),
         (["../weights", "--to", "npz", "--labels", "cat"], "--labels are for the page of a LiT model, not for npz"),
         (["../weights", "--to", "onnx", "--out", "file", "--force"], "file exists, a file that export did not write"),
-        (["../weights", "--to", "onnx", "--out", "..", "--force"], ".. exists, a folder that export did not write"),
+        (["../weights", "--to", "onnx", "--out", "..", "--force"], ".. is the folder that you are in, or one above it"),
     ],
 )
 def test_what_would_be_passed_over_or_lost_is_told_before_work(

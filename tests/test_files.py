@@ -644,3 +644,22 @@ def test_two_folders_swap_places_in_one_step(tmp_path: Path) -> None:
 def test_text_that_is_not_utf_8_is_escaped_as_json_does(tmp_path: Path) -> None:
     write_text(tmp_path / "x.json", json.dumps({"name": "caf\udce9"}, ensure_ascii=False))
     assert json.loads((tmp_path / "x.json").read_text(encoding="utf-8")) == {"name": "caf\udce9"}
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (
+            PermissionError(errno.EACCES, "Permission denied", "photos/x"),
+            "cannot use photos/x: Permission denied; check",
+        ),
+        (OSError(errno.ENAMETOOLONG, "File name too long", b"x"), "cannot use x: File name too long"),
+        (OSError(errno.ENOSPC, "No space left on device"), "cannot use a file: No space left on device"),
+        (FileNotFoundError(errno.ENOENT, "No such file", "x"), ""),  # may be a fault of ours
+        (BrokenPipeError(errno.EPIPE, "Broken pipe"), ""),
+        (PermissionError(errno.EACCES, "Permission denied", 3), ""),
+    ],
+)
+def test_trouble_with_a_file_that_nobody_expected_is_one_line(error: OSError, told: str) -> None:
+    found = failed_writes.why_unusable(error)
+    assert found.startswith(told) and bool(found) == bool(told)

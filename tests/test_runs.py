@@ -439,3 +439,39 @@ def test_without_a_home_everything_but_downloads_works(photos: Path) -> None:
     assert done.returncode == 0 and done.stdout.count("\n") == 3, done.stderr
     assert "were not kept for the next time: there is no home folder" in done.stderr
     assert "set VITSMITH_CACHE to a folder that can be written" in done.stderr
+
+
+@pytest.mark.parametrize("out", [".", "..", "../here", "/"])
+def test_the_folder_one_is_in_is_never_replaced(out: str, tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for verb in ("merge", "train", "export"):
+        code, _, err = call(capsys, verb, *WRITING[verb], "--out", out)
+        assert code == 2 and "is the folder that you are in, or one above it" in err
+    assert Path.cwd() == tmp_path / "here" and [path.name for path in tmp_path.iterdir()] == ["here"]
+
+
+def test_events_of_tensorboard_that_cannot_be_written_cost_one_remark(
+    folder: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("tensorboard")
+    write_folder(folder / "data")
+    monkeypatch.setattr("vitsmith.train.tensorboard.TensorBoard._write", broken)
+    changes = {**FIELDS, "data": {"path": str(folder / "data")}}
+    code, _, err = call(capsys, "train", *settings(changes), "--set", "run.tensorboard=true", "--out", "run")
+    assert code == 0 and err.count("TensorBoard's events could not be made") == 1
+    assert vs.load("run/model").classes == 3
+
+
+def test_an_error_of_the_system_is_one_line_wherever_it_comes_from(
+    folder: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(*_: Any, **__: Any) -> None:
+        raise PermissionError(13, "Permission denied", "somewhere/deep")
+
+    monkeypatch.setattr("vitsmith.weights.checkpoints.load", denied)
+    code, _, err = call(capsys, "inspect", "model")
+    assert (code, err.count("\n")) == (2, 1) and "cannot use somewhere/deep: Permission denied" in err
+    for verb in ("train", "lit"):
+        code, _, err = call(capsys, verb, "--resume", "x" * 300)
+        assert (code, err.count("\n")) == (2, 1) and "File name too long" in err

@@ -15,6 +15,7 @@ from vitsmith.locks import HeldError
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 """Errors that are a disk's fault, whatever was being done."""
 
+_NAMES = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR)
 _SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FULL = 2**26  # bytes: less is as good as nothing
 _WRITERS = ("iostream error", "inline_container.cc")
@@ -55,6 +56,14 @@ def why_not_written(error: Exception, place: Path) -> str:
     if isinstance(error, OSError) or foreign:
         return _no_space(place, text) or text[:300] or type(error).__name__
     return _no_space(place, text)
+
+
+def why_unusable(error: OSError) -> str:
+    """What is wrong with a file that nobody expected trouble of, its permissions, name or disk; '' for other errors."""
+    if error.errno not in (*DISK, *_NAMES) or isinstance(error.filename, int):
+        return ""
+    where = os.fsdecode(error.filename) if error.filename else "a file"
+    return f"cannot use {where}: {error.strerror}; check the path, its permissions, and the space that is left"
 
 
 def is_within(path: str | bytes | os.PathLike[str] | int, place: Path) -> bool:

@@ -59,6 +59,7 @@ def replacing_folder(path: PathLike, *, durable: bool = True) -> Iterator[Path]:
     An existing folder at `path` is replaced only once the new one is complete. `durable` as in `replacing`.
     """
     target = _target(path)
+    check_not_around(target)
     with explained(target), ExitStack() as stack:
         if target.exists() and not target.is_dir():
             raise OutputError(f"{target} is a file; choose another output folder")
@@ -85,6 +86,7 @@ def claimed(path: PathLike) -> Iterator[None]:
     for it vanish again while they stay empty.
     """
     target = _target(path)
+    check_not_around(target)
     with ExitStack() as stack:
         with explained(target):
             try:
@@ -100,7 +102,7 @@ def check_writable(path: PathLike) -> None:
     """Raises OutputError, before any work is done, when `path` could not be written. Leaves nothing behind."""
     target = _target(path)
     with explained(target):
-        place = next(parent for parent in target.absolute().parents if parent.exists())
+        place = next(parent for parent in (*target.absolute().parents, Path(target.anchor)) if parent.exists())
         with tempfile.TemporaryFile(dir=place):
             pass
 
@@ -122,6 +124,10 @@ def scratch(what: str) -> Iterator[Path]:
     _scratch.append(place)
     try:
         yield place
+    except OutputError as error:
+        if str(place) in str(error) and "TMPDIR" not in str(error):
+            raise OutputError(f"{error}; temporary files go to another folder when TMPDIR is set to it") from error
+        raise
     except VitsmithError:
         raise
     except Exception as error:
@@ -230,6 +236,13 @@ def _target(path: PathLike) -> Path:
         if told and not target.is_dir():
             raise OutputError(f"cannot write {target}: {told}; choose another place")
     return target
+
+
+def check_not_around(target: Path) -> None:
+    """Raises OutputError for the folder that this process is in: one that is replaced takes along who is in it."""
+    with suppress(OSError):  # a working folder that has gone
+        if Path.cwd().is_relative_to(os.path.realpath(target)):
+            raise OutputError(f"{target} is the folder that you are in, or one above it: choose another --out")
 
 
 def _workspace(target: Path, stack: ExitStack, *, alone: bool = False) -> Workspace:

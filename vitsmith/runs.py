@@ -19,6 +19,7 @@ from vitsmith.errors import InputError, OutputError
 from vitsmith.escapes import typed_command
 from vitsmith.failed_writes import explained
 from vitsmith.files import (
+    check_not_around,
     check_writable,
     claimed,
     new_folder,
@@ -83,6 +84,7 @@ def check_place(verb: str, out: Path | None, *, force: bool, is_earlier: IsEarli
     """
     if out is None:
         return
+    check_not_around(out)
     check_writable(out)
     is_earlier = is_earlier or (lambda place: is_run_of(verb, place))
     with explained(out):

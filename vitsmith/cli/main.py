@@ -36,6 +36,7 @@ from vitsmith.cli.train import train
 from vitsmith.cli.zeroshot import zeroshot
 from vitsmith.errors import Interrupted, OutputError, VitsmithError
 from vitsmith.escapes import shortened, visible
+from vitsmith.failed_writes import why_unusable
 
 LONGEST = 2_000
 """Columns of a message: whoever gives an option a megabyte need not read it again."""
@@ -95,10 +96,12 @@ def _carry_out(arguments: list[str] | None, interrupts: Interrupts) -> int:
         return _interrupted() if interrupts.asked else fail(str(error), error.exit_code)
     except ClickError as error:
         return fail(f"{error.format_message()} (see  {_help_for(error)})", 2)
-    except (Exception, KeyboardInterrupt):
-        if not interrupts.asked:
-            raise
-        return _interrupted()  # whatever a library made of it
+    except (Exception, KeyboardInterrupt) as error:
+        if interrupts.asked:
+            return _interrupted()  # whatever a library made of it
+        if isinstance(error, OSError) and (told := why_unusable(error)):
+            return fail(told, 2)
+        raise
 
 
 def _interrupted() -> int:

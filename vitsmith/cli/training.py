@@ -12,6 +12,7 @@ import typer
 
 from vitsmith.cli.output import print_json, print_line, say
 from vitsmith.escapes import shell_quoted
+from vitsmith.files import optional
 
 if TYPE_CHECKING:
     from vitsmith.train.devices import Devices
@@ -133,7 +134,8 @@ class Shown:
         if self._bar is not None:
             self._bar.stop()
         if self._events is not None:
-            self._events.close()
+            with optional("TensorBoard's events"):
+                self._events.close()
         saved = latest_step(self._folder) if self._folder is not None else None
         again = f"vitsmith {self._verb} --resume {shell_quoted(str(self._folder))}"
         if isinstance(error, KeyboardInterrupt) and saved is not None:
@@ -153,7 +155,10 @@ class Shown:
         if self._bar is not None:
             self._bar.on_event(event)
         if self._events is not None:
-            self._events(event)
+            events, self._events = self._events, None
+            with optional("TensorBoard's events"):
+                events(event)
+                self._events = events  # who has failed is not asked again
 
 
 def _describe(splits: Any) -> str:
@@ -161,8 +166,6 @@ def _describe(splits: Any) -> str:
 
 
 def _finish(trained: Trained, folder: Path, splits: Any, *, json: bool) -> None:
-    from vitsmith.files import optional
-
     report = folder / "report.html"
     with optional("the report"):
         from vitsmith.report.training import write_report

@@ -43,8 +43,12 @@ def read_recipe(name: str, verb: str = "") -> Fields:
             raise UnknownNameError("recipe", name, recipe_names(verb))
         text = (resources.files("vitsmith") / "recipes" / verb / f"{name}.toml").read_text(encoding="utf-8")
         return tomllib.loads(text)
-    if why_not_regular(path) or not path.exists():
-        raise InputError(f"cannot read the recipe {path}: {why_not_regular(path) or 'no such file'}")
+    try:
+        told = why_not_regular(path) or ("" if path.exists() else "no such file")
+    except OSError as error:  # a folder that may not be looked into, a name that is too long
+        told = error.strerror or "no such file"
+    if told:
+        raise InputError(f"cannot read the recipe {path}: {told}")
     try:
         if path.suffix.lower() == ".json":
             fields = read_json(path, finite=False)

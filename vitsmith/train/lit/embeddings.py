@@ -95,6 +95,8 @@ class EmbeddingStore:
         found = self._read(whole, len(samples)) if known == key else None
         self._devices.wait()  # all have looked at it before the main process changes it
         if found is not None:
+            if self._devices.main:
+                shutil.rmtree(parts, ignore_errors=True)  # of a process that was killed when it removed them
             return found
         if self._devices.main and (known != key or whole.exists()):
             self._clear(whole, parts, described, key)
