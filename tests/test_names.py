@@ -19,16 +19,21 @@ from rich.console import Console
 
 import vitsmith as vs
 from tests.page_checks import Page
+from tests.test_cli import call
 from tests.tiny import pictures
 from vitsmith.cli.output import print_csv_line, print_facts, print_json, print_line, print_table, progress, say
+from vitsmith.data.pairs import PairSplits
+from vitsmith.data.samples import Samples, check_names
+from vitsmith.errors import DatasetError
 from vitsmith.escapes import columns, markdown, shell_quoted, shortened, visible
 from vitsmith.evaluate.evaluation import Evaluation
 from vitsmith.evaluate.scores import score_logits
 from vitsmith.json_text import to_json
 from vitsmith.report.figure import png
 from vitsmith.report.page import Command, Report, Section, Table, render
-from vitsmith.report.plots import draw_class_accuracies, draw_confusion, draw_reliability
+from vitsmith.report.plots import draw_class_accuracies, draw_confusion, draw_curves, draw_held_out, draw_reliability
 from vitsmith.report.sections import accuracy_section, sample_of
+from vitsmith.train.events import StepDone
 from vitsmith.weights.card import model_card
 
 NAMES = (
@@ -261,3 +266,41 @@ def test_a_run_with_such_classes_and_places_comes_to_its_end(place: Path) -> Non
     assert took.stdout.split(b"\0")[-2] == out
     judged = vitsmith("evaluate", run / "model", "--data", "data", "--out", "scores")
     assert judged.returncode == 0 and b"from_$5_to_$10" in judged.stdout and b"[red]<b>" in judged.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        (os.fsdecode(b"caf\xe9"), "is not Unicode text"),
+        ("two\nlines", "has a line break or a NUL in it"),
+        ("nul\0", "has a line break or a NUL in it"),
+        (" ", "is empty"),
+    ],
+)
+def test_names_that_no_bundle_keeps_are_refused_where_the_data_are_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, told: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for index, pixels in enumerate(pictures(4)):
+        Image.fromarray(pixels).save(f"{index}.png")
+    rows = [{"path": f"{index}.png", "label": name if index % 2 else "dog"} for index in range(4)]
+    Path("data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    code, out, err = call(capsys, "train", "--data", "data.jsonl", "--model", "mu/16", "--image-size", "32")
+    assert (code, out, err.count("\n")) == (2, "", 1) or not name.strip()  # the table refuses an empty label by itself
+    assert code == 2 and (told in err or not name.strip())
+    assert not Path("runs").exists()
+    if not name.strip():
+        with pytest.raises(DatasetError, match=told):
+            check_names(("dog", name))
+
+
+def test_captions_that_are_no_text_are_refused_where_the_pairs_are_opened() -> None:
+    samples = Samples(("a", "caf\udce9"), pictures(2), ["0", "1"], np.arange(2))
+    with pytest.raises(DatasetError, match="is not Unicode text: write it in UTF-8"):
+        PairSplits(samples, samples)
+
+
+def test_figures_are_drawn_of_runs_without_evaluations_and_of_any_loss() -> None:
+    history = [StepDone(step, loss, 0.1, 1.0, 1.0) for step, loss in enumerate((3e38, 3e38, float("nan")), start=1)]
+    for figure in (draw_curves(history, []), draw_held_out([]), draw_reliability([])):
+        assert Image.open(io.BytesIO(png(figure))).format == "PNG"

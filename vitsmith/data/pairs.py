@@ -23,6 +23,7 @@ from vitsmith.data.shapes import captioned_shapes, unseen_shapes
 from vitsmith.data.shards import find_shards, is_shards
 from vitsmith.data.table import TABLE_SUFFIXES, find_table
 from vitsmith.errors import DatasetError
+from vitsmith.names import can_be_written
 from vitsmith.specs import Finite, Frozen
 
 SHAPES = "shapes"
@@ -55,6 +56,11 @@ class PairSplits:
     val: Samples
     unseen: Samples | None = None
     """Images of things never combined so in training; the classes are names, not captions. Only of 'shapes'."""
+
+    def __post_init__(self) -> None:
+        for caption in (*self.train.classes, *self.val.classes):
+            if not can_be_written(caption):
+                raise DatasetError(f"the caption {caption!r} is not Unicode text: write it in UTF-8")
 
 
 def open_pairs(spec: PairSpec | str, *, seed: int = 0, tell: Tell | None = None) -> PairSplits:

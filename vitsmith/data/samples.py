@@ -14,7 +14,7 @@ from vitsmith.data.image_sources import ImageSource
 from vitsmith.data.images import read_image
 from vitsmith.errors import DatasetError, ImageError
 from vitsmith.json_text import to_json
-from vitsmith.names import look_alikes, normal
+from vitsmith.names import look_alikes, normal, wrong_name
 
 _SHOWN = 5  # of a list of mistakes
 
@@ -126,6 +126,9 @@ class Splits:
     test: Samples | None = None
     """Kept for the very end; None where the data set has none beside `val`."""
 
+    def __post_init__(self) -> None:
+        check_names(self.classes)
+
     @property
     def classes(self) -> tuple[str, ...]:
         return self.train.classes
@@ -219,6 +222,15 @@ def label_positions(labels: Sequence[str], classes: Sequence[str]) -> NDArray[np
 def empty_classes(samples: Samples) -> list[str]:
     """Names of the classes without a single image."""
     return [name for name, count in zip(samples.classes, _counts(samples).tolist(), strict=True) if not count]
+
+
+def check_names(classes: Sequence[str]) -> None:
+    """Raises DatasetError for names that no bundle could keep: told before training, and not after it."""
+    wrong = [f"{name!r} {reason}" for name in classes if (reason := wrong_name(name))]
+    if wrong:
+        raise DatasetError(
+            f"the class {list_some(wrong, ', the class ')}: rename its folder, or write another name in the table"
+        )
 
 
 def list_classes(names: Sequence[str]) -> str:

@@ -72,8 +72,7 @@ def png(figure: Figure) -> bytes:
         text.set_parse_math(False)
     buffer = io.BytesIO()
     with warnings.catch_warnings():
-        for harmless in (r"Glyph .* missing from", "constrained_layout not applied"):
-            warnings.filterwarnings("ignore", harmless, UserWarning)
+        warnings.simplefilter("ignore")  # of glyphs, of layouts, of losses too large for an axis
         figure.savefig(buffer, format="png", dpi=DPI)
     return buffer.getvalue()
 

@@ -100,7 +100,7 @@ def draw_reliability(bins: Sequence[ReliabilityBin], theme: Theme = LIGHT) -> Fi
             for each in bins
             if each.confidence is not None and each.accuracy is not None
         ]
-    )
+    ).reshape(-1, 4)  # also where no bin has an image
     confidence, accuracy, low, high = points.T
     reach = np.clip([accuracy - low, high - accuracy], 0, None)  # rounding leaves -1e-15 where all are right
     above.plot([0, 100], [0, 100], color=theme.faint, linestyle="--", linewidth=1.5, label="perfect")
@@ -123,10 +123,11 @@ def draw_reliability(bins: Sequence[ReliabilityBin], theme: Theme = LIGHT) -> Fi
 
 def moving_average(values: NDArray[np.floating[Any]], window: int) -> NDArray[np.float64]:
     """Mean of each value and the `window` - 1 before it; of fewer at the beginning."""
-    sums = np.concatenate([[0.0], np.cumsum(values)])
-    ends = np.arange(1, len(values) + 1)
-    starts = np.maximum(ends - window, 0)
-    means: NDArray[np.float64] = (sums[ends] - sums[starts]) / (ends - starts)
+    with np.errstate(over="ignore", invalid="ignore"):  # a loss may be as large as it likes
+        sums = np.concatenate([[0.0], np.cumsum(values)])
+        ends = np.arange(1, len(values) + 1)
+        starts = np.maximum(ends - window, 0)
+        means: NDArray[np.float64] = (sums[ends] - sums[starts]) / (ends - starts)
     return means
 
 
@@ -150,6 +151,9 @@ def _plot_rate(axes: Axes, history: Sequence[StepDone], theme: Theme) -> None:
 
 
 def _plot_held_out(axes: Axes, evaluations: Sequence[Evaluated], theme: Theme) -> None:
+    if not evaluations:
+        axes.text(0.5, 0.5, "not evaluated", transform=axes.transAxes, ha="center", color=theme.faint)
+        return
     steps = [each.step for each in evaluations]
     top1 = np.array([100 * each.scores.top1 for each in evaluations])
     low, high = (
