@@ -475,3 +475,24 @@ def test_an_error_of_the_system_is_one_line_wherever_it_comes_from(
     for verb in ("train", "lit"):
         code, _, err = call(capsys, verb, "--resume", "x" * 300)
         assert (code, err.count("\n")) == (2, 1) and "File name too long" in err
+
+
+def test_a_disk_that_is_full_from_the_start_is_told_by_the_name_one_knows(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    earlier_run(Path("earlier"))
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OutputError, match=r"cannot write run/command\.txt: No space left"):
+        Run("train", "run", Path("run"))
+    with pytest.raises(OutputError, match=r"cannot write runs/train/run/command\.txt: No space left"):
+        Run("train", "run")
+    with pytest.raises(OutputError, match="No space left"):
+        Run("train", "run", Path("earlier"), force=True)
+    told = r"cannot write whole/command\.txt: No space left"
+    with pytest.raises(OutputError, match=told), whole_run("merge", "whole", Path("whole")):
+        pass
+    assert [path.name for path in folder.iterdir()] == ["earlier"]
+    assert "earlier" in Path("earlier/metrics.jsonl").read_text()

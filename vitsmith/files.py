@@ -66,7 +66,10 @@ def replacing_folder(path: PathLike, *, durable: bool = True) -> Iterator[Path]:
         workspace = _workspace(target, stack)
         workspace.new.mkdir()
         mode = stat.S_IMODE(workspace.new.stat().st_mode)
-        yield workspace.new
+        try:
+            yield workspace.new
+        except OutputError as error:  # of a file in it: named as the user knows it
+            raise OutputError(str(error).replace(str(workspace.new), str(target))) from error
         for place, folders, names in os.walk(workspace.new):
             for name in folders:
                 _open_up(Path(place, name), mode)

@@ -194,7 +194,11 @@ class Run:
                         out.mkdir(parents=True, exist_ok=True)
                     self._lock = _locked(out)
         self._fresh = True
-        self._note_command()
+        try:
+            self._note_command()
+        except OutputError as error:  # nobody gets to see this run, nor its exit
+            self.__exit__(OutputError, error, None)
+            raise
 
     def _take_over(self) -> Lock:
         """An empty folder in the place of the earlier run, which is kept beside it until this one has begun."""

@@ -18,7 +18,7 @@ import numpy as np
 
 from vitsmith.errors import InputError, OutputError
 from vitsmith.failed_writes import explained
-from vitsmith.files import replacing, sha256
+from vitsmith.files import remove_empty, replacing, sha256
 from vitsmith.json_text import to_json
 from vitsmith.locks import HeldError, Lock
 from vitsmith.retrieval.changes import Seen
@@ -80,6 +80,7 @@ class IndexWriter:
             self._clean()
         except BaseException:
             self._lock.release()
+            remove_empty(folder)
             raise
         self._retried = False
         self._begin_part()
