@@ -141,7 +141,9 @@ def test_an_interruption_leaves_no_bundle(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         road.quickstart(tmp_path, listener=interrupt)
     assert torch.get_num_threads() == threads
-    assert {path.name for path in tmp_path.rglob("*")} == {"command.txt", "recipe.json", "metrics.jsonl"}
+    assert {path.name for path in tmp_path.rglob("*")} == {
+        "command.txt", "recipe.json", "metrics.jsonl", "split.safetensors",
+    }  # fmt: skip
 
 
 def test_a_model_that_learned_nothing_is_refused() -> None:

@@ -149,7 +149,7 @@ def test_lit_becomes_two_models(tmp_path: Path) -> None:
     encoder, texts = Encoder(lit), ["a cat", "the red circle"]
     images = run_as_triton(tmp_path / "repository/pair-image", lit.golden.tensors)
     np.testing.assert_allclose(images, encoder.images(pictures(2)), atol=1e-5)
-    tokens, _ = lit.tokenizer.read(texts)
+    tokens = lit.tokenizer(texts)
     config = config_of(tmp_path / "repository/pair-text")
     assert config.default_model_filename == "text.onnx" and config.name == "pair-text"
     np.testing.assert_allclose(
