@@ -1,0 +1,44 @@
+"""Checks that benchmarks/robustness.py can take away (--without), to show that it would notice their absence."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable
+from typing import Any
+
+
+def remove(name: str) -> None:
+    """Takes one away from this process; '' takes none."""
+    if name:
+        CHECKS[name]()
+
+
+def _hashes_of_a_bundle() -> None:
+    from vitsmith.weights import checkpoints
+    from vitsmith.weights.bundle_folder import read_bundle
+
+    checkpoints.read_bundle = lambda path, *, verify=True: read_bundle(path, verify=False)  # type: ignore[assignment]
+
+
+def _checksum_of_bundle_json() -> None:
+    from vitsmith.weights import bundle_folder
+
+    bundle_folder._checksum = lambda fields: fields.get("checksum", "")
+
+
+def _golden_answers() -> None:
+    from vitsmith.weights.golden import Golden
+
+    Golden.check_outputs = lambda *_, **__: None  # type: ignore[method-assign]
+
+
+def _checksums_of_zip() -> None:
+    zipfile.ZipExtFile._update_crc = lambda *_: None  # type: ignore[attr-defined]
+
+
+CHECKS: dict[str, Callable[[], Any]] = {
+    "hashes of a bundle": _hashes_of_a_bundle,
+    "checksum of bundle.json": _checksum_of_bundle_json,
+    "golden answers": _golden_answers,
+    "checksums of .npz": _checksums_of_zip,
+}
