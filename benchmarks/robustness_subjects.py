@@ -140,7 +140,9 @@ def _change_bundle(folder: Path, random: Random) -> Change:
 
 
 def _predict_bundle(folder: Path) -> Answer:
-    return predictions(folder / "model")
+    loaded = vs.load(folder / "model")
+    told = (loaded.provenance, loaded.images, loaded.program_spec, loaded.measurements)
+    return [*predictions(folder / "model"), *map(repr, told)]
 
 
 def _seal(folder: Path) -> None:
@@ -156,6 +158,10 @@ def _seal(folder: Path) -> None:
     if isinstance(fields, dict):
         fields["checksum"] = _checksum(fields)
     path.write_text(json.dumps(fields), encoding="utf-8")
+
+
+def _predict_sealed(folder: Path) -> Answer:
+    return predictions(folder / "model")
 
 
 def _change_sealed(folder: Path, random: Random) -> Change:
@@ -535,8 +541,8 @@ SUBJECTS: dict[str, Subject] = {
     "bundle, OpenVINO": Subject(30, _exported("openvino"), _change_bundle, _predict_bundle),
     "bundle, ExecuTorch": Subject(20, _exported("executorch"), _change_bundle, _predict_bundle),
     "bundle, LiT": Subject(50, _lit_bundle, _change_bundle, _classify),
-    "bundle, other weights": Subject(40, _torch_bundle, _change_weights, _predict_bundle, tolerance=5e-3),
-    "bundle, other JSON or golden": Subject(70, _torch_bundle, _change_sealed, _predict_bundle),
+    "bundle, other weights": Subject(40, _torch_bundle, _change_weights, _predict_sealed, tolerance=5e-3),
+    "bundle, other JSON or golden": Subject(70, _torch_bundle, _change_sealed, _predict_sealed),
     "checkpoint .npz": Subject(90, _npz, _change_npz, _predict_npz),
     "checkpoint .pth": Subject(60, _pth, _change_pth, _predict_pth),
     "checkpoint, folder of timm": Subject(50, _timm_folder, _change_timm, _predict_timm),
