@@ -104,7 +104,9 @@ def test_one_image_or_a_row_of_them_in_every_form(predictor, tmp_path) -> None:
         np.testing.assert_allclose(predictor.logits(images), np.stack([expected] * 2), atol=1e-5)
 
 
-@pytest.mark.parametrize("images", [None, 3, float("nan"), {"a.jpg"}, {"a.jpg": 1}, object()], ids=lambda one: type(one).__name__)
+@pytest.mark.parametrize(
+    "images", [None, 3, float("nan"), {"a.jpg"}, {"a.jpg": 1}, object()], ids=lambda one: type(one).__name__
+)
 def test_what_is_no_row_of_images_is_refused(predictor, images) -> None:
     for call in (predictor, predictor.logits, lambda images: list(predictor.stream(images))):
         with pytest.raises(InputError, match="is no image and no list of them"):

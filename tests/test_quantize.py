@@ -43,7 +43,7 @@ from vitsmith.compress.sites import describe_sites, nodes_by_site, site_of
 from vitsmith.data.digits import open_digits
 from vitsmith.data.preprocess import preprocess
 from vitsmith.engines.base import open_engine
-from vitsmith.engines.machine import bf16_dot_products
+from vitsmith.engines.machine import bf16_dot_products, processor_flags
 from vitsmith.engines.openvino_core import openvino_core
 from vitsmith.engines.torch_quantized import quantized_copy
 from vitsmith.errors import (
@@ -368,7 +368,10 @@ def quantized(
 ) -> Any:
     folder = tmp_path_factory.mktemp(request.param) / "model"
     settings = Settings(request.param, Demands(fastest=False))
-    speeds = iter([1.5, 0.9, 2.0] if request.param == "openvino" and bf16_dot_products() else [0.9, 2.0])
+    # The first of three is of float in bfloat16: where that pays, the rest of int8 programs is computed in it. With AMX
+    # OpenVINO 2026.4 then answers this model wrongly (44 % as the original), which the gate refuses: float32 there.
+    bfloat16 = 0.9 if "amx_int8" in processor_flags() else 1.5
+    speeds = iter([bfloat16, 0.9, 2.0] if request.param == "openvino" and bf16_dot_products() else [0.9, 2.0])
     return quantize(digits, photos, folder, settings, race=lambda *_: slow(next(speeds)))
 
 
@@ -376,7 +379,7 @@ def test_digits_are_read_as_well_in_int8(quantized: Any, digits: Bundle) -> None
     engine = quantized.settings.engine
     assert [one.name for one in quantized.climb.attempts] == ["dynamic", "static min-max"]
     assert quantized.bundle.program == engine and quantized.bundle.program_spec.precision == "int8"
-    rest = "bf16" if engine == "openvino" and bf16_dot_products() else "fp32"
+    rest = "bf16" if engine == "openvino" and bf16_dot_products() and "amx_int8" not in processor_flags() else "fp32"
     assert quantized.bundle.program_spec.rest == rest == quantized.base_rest
     judging = open_digits().val
     before = evaluate(Predictor(digits), judging).scores.top1
