@@ -374,7 +374,7 @@ def test_outputs_that_are_no_numbers_agree_with_nothing():
     bundle = bundle_of()
     with torch.no_grad():
         bundle.model.head.bias[0] = float("nan")
-    with pytest.raises(GateError, match="outputs that are not finite numbers"):
+    with pytest.raises(InputError, match="output for it is not finite"):
         merge(bundle, Wish(ratio=1.2), photos(), measure=speeds(2))
 
 

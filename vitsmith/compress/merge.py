@@ -19,7 +19,7 @@ from vitsmith.data.photos import sample_images
 from vitsmith.data.preprocess import preprocess
 from vitsmith.engines.base import open_engine
 from vitsmith.engines.machine import describe_machine
-from vitsmith.errors import GateError, InputError
+from vitsmith.errors import InputError
 from vitsmith.evaluate.evaluation import refuse_regression
 from vitsmith.evaluate.scores import score_logits
 from vitsmith.evaluate.speed import Race, Runner, Speedup, measure_speedup
@@ -189,12 +189,10 @@ class _Torch:
 
 
 def _answers(bundle: Bundle, sources: Sequence[ImageSource]) -> Array:
-    """Outputs (images, width). Raises ImageError at an unreadable one, GateError for outputs that are no numbers."""
+    """Outputs (images, width). Raises ImageError at one that is unreadable, or whose outputs are not finite."""
     engine: Any = _Torch(bundle)
     rows = ImageStream(bundle.images, engine, batch_size=BATCH).rows(sources)
     assert rows is not None
-    if not np.isfinite(rows).all():  # every NaN would name the same class
-        raise GateError(f"{bundle.where} gives outputs that are not finite numbers: nothing was written")
     return rows
 
 
