@@ -195,7 +195,7 @@ def test_queries_that_cannot_be(tmp_path: Path) -> None:
         search(index, unit(1)[:, 1:])
     with pytest.raises(InputError, match="a query holds NaN or infinity"):
         search(index, unit(1) * np.nan)
-    with pytest.raises(InputError, match="at least 1 answer must be asked for, got 0"):
+    with pytest.raises(InputError, match="number of answers must be a whole number of at least 1, not 0"):
         search(index, unit(1), 0)
 
 
