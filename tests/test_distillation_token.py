@@ -66,7 +66,9 @@ def test_a_bundle_of_one_comes_back(tmp_path: Path) -> None:
     assert loaded.config == DISTILLED
     torch.testing.assert_close(loaded.model(IMAGES), model(IMAGES), rtol=0, atol=0)
     headless = load(tmp_path / "model", headless=True).model
-    torch.testing.assert_close(headless(IMAGES), model.features(IMAGES).pooled, rtol=0, atol=1e-6)  # another kernel may run
+    torch.testing.assert_close(
+        headless(IMAGES), model.features(IMAGES).pooled, rtol=0, atol=1e-6
+    )  # another kernel may run
 
 
 def test_a_plain_checkpoint_becomes_a_distilled_student() -> None:

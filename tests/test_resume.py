@@ -89,9 +89,10 @@ def test_the_first_ctrl_c_finishes_the_update_and_saves_it(tmp_path) -> None:
         str(folder),
         "--out",
         "run",
-        *settings(merge(FIELDS, {"data": {"path": str(folder)}})),
+        *settings(
+            merge(FIELDS, {"data": {"path": str(folder)}, "schedule": {"steps": 4000}, "run": {"eval_every": 0}})
+        ),
     ]
-    options += ["--set", "schedule.steps=4000", "--set", "run.eval_every=0"]
     process = subprocess.Popen(
         command(*options), cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )

@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 PathLike = str | bytes | os.PathLike[str]
 
+_MORE = 1 << 20  # bytes
 _KINDS = {
     stat.S_IFDIR: "it is a folder",
     stat.S_IFIFO: "it is a named pipe (FIFO), not a file",
@@ -80,7 +81,11 @@ def read_regular(path: PathLike, *, largest: int) -> bytes:
     """The bytes of a regular file of at most `largest`. Raises OSError as `open_regular`, and with EFBIG for more."""
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
-        data = file.read(largest + 1) if size <= largest else b""  # a file of /proc says that it has 0 bytes
+        # Python takes as much memory as it is asked to read, so it is asked for no more than there is; a file of /proc
+        # says that it has 0 bytes, and has more.
+        data = file.read(size + 1) if size <= largest else b""
+        while size < len(data) <= largest and (more := file.read(min(_MORE, largest + 1 - len(data)))):
+            data += more
         if size > largest or len(data) > largest:
             told = f"it has {max(size, len(data)):,} bytes, over the limit of {largest:,}"
             raise NotRegularError(errno.EFBIG, told, os.fsdecode(path))
