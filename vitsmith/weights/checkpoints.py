@@ -29,7 +29,7 @@ from vitsmith.weights.bundle_folder import is_bundle, read_bundle, write_bundle
 from vitsmith.weights.download import download
 from vitsmith.weights.fill import require_finite_model
 from vitsmith.weights.foreign import load_foreign, weights_among
-from vitsmith.weights.jax_npz import load_npz, read_npz, save_npz
+from vitsmith.weights.jax_npz import check_fits_npz, load_npz, read_npz, save_npz
 from vitsmith.weights.npz_text import check_text_fits_npz, find_vocabulary
 from vitsmith.weights.published import Checkpoint, checkpoints, checkpoints_of, find_checkpoint
 
@@ -137,6 +137,7 @@ def save(
                 f"the original's .npz format cannot say what the outputs mean ({bundle.head}), and would be read as "
                 "softmax; save a bundle instead"
             )
+        check_fits_npz(bundle.model)
         target = target if target.suffix.lower() == ".npz" else target.with_name(target.name + ".npz")
         if bundle.text is not None and bundle.vocabulary is not None:
             with replacing(target.with_suffix(vocabulary_suffix(bundle.text))) as partial:

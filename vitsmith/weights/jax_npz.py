@@ -76,13 +76,16 @@ def save_npz(model: Model, path: str | os.PathLike[str]) -> None:
     Raises WeightsError for a configuration that the original has no arrays for, NotFiniteError for weights that are
     NaN or infinite.
     """
-    config = model.config
-    reason = _not_in_original(config)
-    if reason:
+    check_fits_npz(model)
+    slots = jax_slots(model.config)
+    write_npz(path, arrays_of(model, slots), told=_untold(model, slots))
+
+
+def check_fits_npz(model: Model) -> None:
+    """Raises, before anything is written, what `save_npz` would."""
+    if reason := _not_in_original(model.config):
         raise WeightsError(f"the original's .npz format cannot hold {reason}; save a bundle instead")
     require_finite_model(model, "the model")
-    slots = jax_slots(config)
-    write_npz(path, arrays_of(model, slots), told=_untold(model, slots))
 
 
 def _untold(model: Model, slots: Mapping[str, Slot]) -> dict[str, Any]:
