@@ -313,7 +313,7 @@ def test_names_nobody_knows_are_refused(programs: Any) -> None:
         open_engine(bundle, goal="speed")  # type: ignore[arg-type]
     for name, threads in (("torch", 0), ("onnx", -1), ("openvino", 0)):
         made = programs("vit-token")[name]
-        with pytest.raises(InputError, match=f"at least one thread, not {threads}"):
+        with pytest.raises(InputError, match=f"a whole number from 1 to 1,024, not {threads}"):
             open_engine(made, name, threads=threads)
 
 
