@@ -118,7 +118,7 @@ def _read_timm(file: ArrayFile, image_size: tuple[int, int] | None) -> _Reading:
     with _explained(file):
         config = infer_timm_config(file, metadata, image_size=image_size)
     slots = timm_slots(config, class_position=has_class_position(file, config))
-    with _explained(file):
+    with _described(file):
         images = timm_images(config, metadata, str(file.path))
     labels = partial(timm_labels, metadata, str(file.path))
     notes = timm_notes(file, config, metadata, images, image_size=image_size is not None)
@@ -138,7 +138,7 @@ def _read_hf(file: ArrayFile, image_size: tuple[int, int] | None) -> _Reading:
             config = change(config, image_size=image_size)
     names = set(file.shapes)
     slots = hf_slots(config, naming_of(names), prefix_of(names))
-    with _explained(file):
+    with _described(file):
         images = hf_images(preprocessor, config.image_size, str(file.path))
     labels = partial(hf_labels, metadata, str(file.path))
     meaning = partial(hf_head, metadata, config.classes, str(file.path))
@@ -147,7 +147,7 @@ def _read_hf(file: ArrayFile, image_size: tuple[int, int] | None) -> _Reading:
 
 
 def _labels(reading: _Reading, file: ArrayFile) -> Labels | None:
-    with _explained(file):
+    with _described(file):
         labels = reading.labels()
     classes = reading.config.classes
     if labels and len(labels) != classes:
@@ -199,9 +199,19 @@ def _container_notes(file: SafetensorsFile | TorchFile) -> tuple[str, ...]:
 
 @contextmanager
 def _explained(file: ArrayFile) -> Iterator[None]:
+    """Mistakes in an architecture, which the arrays, the JSON files or the caller's `image_size` may have made."""
     try:
         yield
     except ConfigError as error:
         raise ConfigError(f"{file.path}: {error}") from None
     except ValidationError as error:
         raise WeightsError(f"{file.path}: the JSON files beside it do not fit: {mistakes_in(error)}") from None
+
+
+@contextmanager
+def _described(file: ArrayFile) -> Iterator[None]:
+    """Mistakes in preprocessing and labels, which only the JSON files describe."""
+    try:
+        yield
+    except ConfigError as error:
+        raise WeightsError(f"{file.path}: the JSON files beside it do not fit: {error}") from None
