@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from vitsmith.cli.images import expand
+from vitsmith.data.datasets import open_labelled
 from vitsmith.data.folder import read_class_folders
 from vitsmith.data.image_files import list_images
 from vitsmith.errors import DatasetError, InputError
@@ -131,3 +132,47 @@ def test_names_that_are_too_long_are_passed_on_to_be_reported() -> None:
     assert list(expand([long])) == [Path(long)]
     with pytest.raises(InputError, match="nothing matches"):
         list(expand(["*" + long]))
+
+
+def test_pictures_that_are_not_read_are_told_of_in_data_sets(tmp_path) -> None:
+    for name in (
+        "cat/a.jpg",
+        "cat/b.HEIC",
+        "cat/c",
+        "cat/notes.txt",
+        "dog/d.png",
+        "dog/e.heic",
+        "more/f.png",
+        "more/g.png",
+    ):
+        (tmp_path / "pets" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "pets" / name).touch()
+    (tmp_path / "pets" / "more").rename(tmp_path / "more")
+    (tmp_path / "pets" / "dog" / "linked").symlink_to(tmp_path / "more")
+    told: list[str] = []
+    samples, _ = open_labelled(str(tmp_path / "pets"), tell=told.append)
+    assert len(samples) == 2
+    assert told == [
+        f"passed over in {tmp_path / 'pets'}, as they are not supported: 2 .heic, 1 without a suffix",
+        f"links to folders inside the class folders of {tmp_path / 'pets'} are not followed: there are 1",
+    ]
+    (tmp_path / "pets" / "cat" / "a.jpg").unlink()
+    with pytest.raises(
+        DatasetError, match=r"no images for class 'cat', but 2 \.heic, 1 without a suffix, which are not"
+    ):
+        open_labelled(str(tmp_path / "pets"))
+
+
+def test_links_to_folders_are_told_of_where_a_folder_is_searched(tmp_path, capsys) -> None:
+    (tmp_path / "pets").mkdir()
+    (tmp_path / "pets" / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere").mkdir()
+    with pytest.raises(
+        InputError, match=r"no images .* but links to folders \(1\), which are not followed: give what they lead"
+    ):
+        list(expand([str(tmp_path / "pets")]))
+    Image.new("RGB", (2, 2)).save(tmp_path / "pets" / "a.png")
+    assert len(list(expand([str(tmp_path / "pets")]))) == 1
+    assert f"links to folders are not followed, of which {tmp_path / 'pets'} has 1" in " ".join(
+        capsys.readouterr().err.split()
+    )

@@ -256,3 +256,95 @@ def test_names_too_long_and_links_to_themselves_are_one_line(tmp_path) -> None:
     (tmp_path / "pets" / "cat" / "loop.png").symlink_to("loop.png")
     Image.new("RGB", (2, 2)).save(tmp_path / "pets" / "cat" / "\udce9.png")
     assert len(open_labelled(str(tmp_path / "pets"))[0]) == 6
+
+
+@pytest.mark.parametrize(
+    ("train", "others"),
+    [
+        ("seg_train/seg_train", ("seg_test/seg_test", "seg_pred/seg_pred/1.png")),
+        ("training_set/training_set", ("test_set/test_set",)),
+        ("train/Train", ("test/test",)),
+        ("Final_Training/Images", ("Final_Test/Images",)),
+    ],
+)
+def test_splits_unpacked_into_folders_of_their_own_names_are_splits(tmp_path, train, others) -> None:
+    for place in (train, *others):
+        if place.endswith(".png"):
+            (tmp_path / place).parent.mkdir(parents=True)
+            Image.new("RGB", (2, 2)).save(tmp_path / place)
+        else:
+            draw(tmp_path / place, TWO)
+    assert parts_of(tmp_path) == {"train": 4, "test": 4}
+    assert f"the classes of {(tmp_path / train).parent} are in {tmp_path / train}" in remarks_of(tmp_path)
+    assert ("passed over" in remarks_of(tmp_path)) == (len(others) == 2)
+    assert open_dataset(str(tmp_path)).classes == ("cat", "dog")
+
+
+def test_a_copy_of_the_splits_beside_them_is_passed_over(tmp_path) -> None:
+    for name in ("train", "test", "chest/train", "chest/test"):
+        draw(tmp_path / name, TWO)
+    assert parts_of(tmp_path) == {"train": 4, "test": 4}
+    assert f"passed over, as beside splits it is none: {tmp_path / 'chest'}" in remarks_of(tmp_path)
+
+
+@pytest.mark.parametrize("train", ["train", "signs_train", "1_train"])
+@pytest.mark.parametrize("test", ["", "images", "unknown", "0"])
+def test_a_test_split_without_labels_never_becomes_a_class(tmp_path, train, test) -> None:
+    held = train.replace("train", "test")
+    draw(tmp_path / train, TWO)
+    draw(tmp_path / held, {test: 3}) if test else draw(tmp_path, {held: 3})
+    assert parts_of(tmp_path) == {"train": 4}
+    assert "it is left out" in remarks_of(tmp_path)
+    assert open_dataset(str(tmp_path)).test is None
+
+
+def test_a_test_split_of_one_known_class_is_kept(tmp_path) -> None:
+    draw(tmp_path / "train", TWO)
+    draw(tmp_path / "test", {"cat": 2})
+    assert parts_of(tmp_path) == {"train": 4, "test": 2}
+
+
+@pytest.mark.parametrize("names", [("train", "test1"), ("cats_train", "cats_test"), ("train2017", "val2017")])
+def test_splits_without_class_folders_never_become_classes(tmp_path, names) -> None:
+    draw(tmp_path, dict.fromkeys(names, 3))
+    told = refusal(tmp_path)
+    assert "without class folders in them" in told
+    assert str(tmp_path / names[0] / "cat") in told
+
+
+def test_folds_are_no_classes_and_a_class_called_as_a_split_is_told(tmp_path) -> None:
+    for name in ("fold1", "fold2"):
+        draw(tmp_path / "folds" / name, TWO)
+    assert "folds are no classes" in refusal(tmp_path / "folds")
+    draw(tmp_path / "plain", {"fold 1": 2, "fold 2": 2})
+    assert parts_of(tmp_path / "plain") == {"": 4}
+    draw(tmp_path / "vehicles", {"bus": 2, "test": 2})
+    assert "'test' in" in remarks_of(tmp_path / "vehicles")
+    assert "is taken for a class: if it is a split, move it away" in remarks_of(tmp_path / "vehicles")
+
+
+def test_classes_that_are_divided_further_are_told(tmp_path) -> None:
+    for name in ("images", "masks"):
+        draw(tmp_path / "two" / name, TWO)
+    draw(tmp_path / "one" / "pets", TWO)
+    draw(tmp_path / "plain" / "cat", {"2019": 2, "2020": 2})
+    draw(tmp_path / "plain", {"dog": 2})
+    told: list[str] = []
+    open_dataset(str(tmp_path / "two"), tell=told.append)
+    way = f"move them up into {tmp_path / 'two'}"
+    assert told == [
+        f"the classes are 'images' and 'masks': if the folders inside ('cat' and 'dog') are the classes, {way}"
+    ]
+    with pytest.raises(DatasetError, match=r"has only one, 'pets'; .* give .*/one/pets$"):
+        open_dataset(str(tmp_path / "one"))
+    told.clear()
+    open_dataset(str(tmp_path / "plain"), tell=told.append)
+    assert told == []
+
+
+def test_splits_deeper_down_are_found_beside_a_folder_called_test(tmp_path) -> None:
+    for name in ("train", "valid"):
+        draw(tmp_path / "plants" / "plants" / name, TWO)
+    draw(tmp_path / "test", {"test": 3})
+    inner = tmp_path / "plants" / "plants"
+    assert f"the splits 'train' and 'valid' are in {inner}, not in {tmp_path}: give {inner}" in refusal(tmp_path)

@@ -65,17 +65,21 @@ def expand(arguments: list[str]) -> Iterator[ImageSource]:
 
 
 def _in_folder(folder: str) -> Iterator[Path]:
-    from vitsmith.data.image_files import count_unread, list_images
+    from vitsmith.data.image_files import survey, tell_unread
     from vitsmith.data.images import IMAGE_SUFFIXES
     from vitsmith.errors import InputError
 
-    inside = list_images(folder)
-    others = ", ".join(f"{count:,} {suffix}" for suffix, count in count_unread(folder).items())
+    inside, unread, links = survey(folder)
+    others = tell_unread({suffix: count for suffix, count in unread.items() if suffix})
     if not inside:
         instead = f", but {others}, which are not supported" if others else ""
+        if links:
+            instead += f", but links to folders ({links:,}), which are not followed: give what they lead to"
         raise InputError(f"{folder}: no images in this folder{instead} (known are {', '.join(IMAGE_SUFFIXES)})")
     if others:
         say(f"passed over in {folder}, as they are not supported: {others}")
+    if links:
+        say(f"links to folders are not followed, of which {folder} has {links:,}: give what they lead to as well")
     yield from inside
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from pydantic import Field
@@ -125,11 +127,19 @@ def find_source(path: str, spec: DataSpec) -> Source:
 
 
 def telling(source: Source, tell: Tell | None) -> Source:
-    """The same, once `tell` was called with each of its remarks."""
-    if tell is not None:
-        for remark in source.remarks:
-            tell(remark)
-    return source
+    """The same, once `tell` was called with each of its remarks; with those of a part it is when that is read."""
+    if tell is None:
+        return source
+    for remark in source.remarks:
+        tell(remark)
+    return replace(source, parts={split: partial(_read_and_tell, read, tell) for split, read in source.parts.items()})
+
+
+def _read_and_tell(read: Callable[[], Samples], tell: Tell) -> Samples:
+    samples = read()
+    for remark in samples.remarks:
+        tell(remark)
+    return samples
 
 
 def _described(spec: DataSpec | str) -> DataSpec:
@@ -162,5 +172,6 @@ def _check_training(train: Samples, where: str) -> Samples:
     if empty:
         raise DatasetError(f"{where} has no images to train on for {list_classes(empty)}: add some, or remove the name")
     if len(train.classes) < 2:
-        raise DatasetError(f"{where} needs images of at least 2 classes, and has only one, {train.classes[0]!r}")
+        told = "; ".join(("", *train.remarks))
+        raise DatasetError(f"{where} needs images of at least 2 classes, and has only one, {train.classes[0]!r}{told}")
     return train

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from vitsmith.data.images import IMAGE_SUFFIXES
 from vitsmith.errors import DatasetError
@@ -22,7 +22,7 @@ SYSTEM_FOLDERS = frozenset(
 )
 """In lower case: of macOS's archives, Synology, QNAP, Windows and Linux. They hold thumbnails and deleted files."""
 UNREAD_SUFFIXES = (
-    ".heic", ".heif", ".jxl", ".jp2", ".svg", ".psd", ".xcf", ".pdf",
+    ".heic", ".heif", ".jxl", ".jp2", ".svg", ".psd", ".xcf", ".pdf", ".tga", ".ico",
     ".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".rw2", ".raf", ".exr", ".dcm", ".mp4", ".mov",
 )  # fmt: skip
 """Of files that hold pictures and are not read, whatever their content: `image_kinds.py` says what to do with each."""
@@ -33,12 +33,36 @@ def list_images(folder: str | os.PathLike[str]) -> list[Path]:
     return sorted(_walk(Path(folder)))
 
 
-def count_unread(folder: str | os.PathLike[str]) -> dict[str, int]:
-    """How many pictures of formats that are not read there are, by suffix: they would be missed in silence."""
-    found = Counter(
-        Path(name).suffix.lower() for _, names in _folders(Path(folder)) for name in names if not name.startswith(".")
-    )
-    return {suffix: found[suffix] for suffix in UNREAD_SUFFIXES if found[suffix]}
+class Survey(NamedTuple):
+    """What is in a folder and in all below."""
+
+    images: list[Path]
+    """Sorted."""
+    unread: Counter[str]
+    """How many pictures of formats that are not read, by suffix, and files without a suffix, as ''."""
+    links: int
+    """How many links to folders, which are not followed."""
+
+
+def survey(folder: str | os.PathLike[str]) -> Survey:
+    """The images, as `list_images`, and what would be missed in silence. None is opened; raises DatasetError."""
+    images: list[Path] = []
+    unread = Counter[str]()
+    links = 0
+    for here, folders, names in _folders(Path(folder)):
+        links += sum(os.path.islink(os.path.join(here, inner)) for inner in folders)  # noqa: PTH114, PTH118
+        for name in names:
+            if _is_image(name):
+                images.append(Path(here, name))
+            elif not name.startswith("."):
+                unread[os.path.splitext(name)[1].lower()] += 1  # noqa: PTH122 - a million of them
+    kept = {suffix: unread[suffix] for suffix in (*UNREAD_SUFFIXES, "") if unread[suffix]}
+    return Survey(sorted(images), Counter(kept), links)
+
+
+def tell_unread(unread: Mapping[str, int]) -> str:
+    """'2 .heic, 1 without a suffix'; empty for none."""
+    return ", ".join(f"{count:,} {suffix or 'without a suffix'}" for suffix, count in unread.items())
 
 
 def holds_images(folder: Path) -> bool:
@@ -77,14 +101,14 @@ def is_passed_over(name: str) -> bool:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    return (Path(here, name) for here, names in _folders(folder) for name in names if _is_image(name))
+    return (Path(here, name) for here, _, names in _folders(folder) for name in names if _is_image(name))
 
 
-def _folders(folder: Path) -> Iterator[tuple[str, list[str]]]:
-    """(folder, names of files) for it and all below."""
+def _folders(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    """(folder, names of folders, names of files) for it and all below."""
     for here, folders, names in os.walk(folder, onerror=_refuse):
         folders[:] = [name for name in folders if not is_passed_over(name)]
-        yield here, names
+        yield here, folders, names
 
 
 def _is_image(name: str) -> bool:

@@ -58,6 +58,8 @@ class Samples:
     """(images,) positions in `classes`."""
     blocks: NDArray[np.int64] | None = None
     """(images,) number of the shard that each lies in; None where the order of reading does not matter."""
+    remarks: tuple[str, ...] = ()
+    """What a user should know, as of a `Source`: what was found when they were listed."""
 
     def __len__(self) -> int:
         return len(self.labels)
