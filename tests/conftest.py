@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
 
 import pytest
+
+from vitsmith.evaluate.timing import Pace, time_in_turns
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # one file of tests a core: threads of theirs would wait for each other
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -16,4 +21,18 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Nothing is remembered from one run of the tests to the next, and the user's cache stays as it is."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VITSMITH_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _short_races() -> Iterator[None]:
+    """Races between programs are run, and last a moment: no test asks who wins them."""
+
+    def time_shortly(runs: Any, batch: int, pace: Pace = Pace(), **options: Any) -> Any:
+        if pace.clock is time.perf_counter:
+            pace = replace(pace, seconds=min(pace.seconds, 0.06), turns=min(pace.turns, 3))
+        return time_in_turns(runs, batch, pace, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vitsmith.evaluate.speed.time_in_turns", time_shortly)
         yield
