@@ -42,7 +42,8 @@ import numpy as np
 import torch
 
 from vitsmith.engines.machine import describe_machine
-from vitsmith.retrieval.index import Index, Space, is_index, open_index
+from vitsmith.retrieval.description import Space, is_index
+from vitsmith.retrieval.index import Index, open_index
 from vitsmith.retrieval.search import search
 from vitsmith.retrieval.writer import PART_ROWS, IndexWriter
 

@@ -28,7 +28,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def _short_races() -> Iterator[None]:
     """Races between programs are run, and last a moment: no test asks who wins them."""
 
-    def time_shortly(runs: Any, batch: int, pace: Pace = Pace(), **options: Any) -> Any:
+    def time_shortly(runs: Any, batch: int, pace: Pace, **options: Any) -> Any:
         if pace.clock is time.perf_counter:
             pace = replace(pace, seconds=min(pace.seconds, 0.06), turns=min(pace.turns, 3))
         return time_in_turns(runs, batch, pace, **options)

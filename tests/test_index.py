@@ -25,7 +25,8 @@ from vitsmith.encode import Encoder
 from vitsmith.errors import InputError, OutputError
 from vitsmith.retrieval import single_file
 from vitsmith.retrieval.build import build_index, name_of, space_of, write_index
-from vitsmith.retrieval.index import Space, open_index
+from vitsmith.retrieval.description import Space
+from vitsmith.retrieval.index import open_index
 from vitsmith.retrieval.single_file import write_single_file
 from vitsmith.retrieval.writer import IndexWriter
 from vitsmith.stream import Failure

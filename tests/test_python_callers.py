@@ -16,7 +16,8 @@ from vitsmith.arguments import flag, known_name, whole_number
 from vitsmith.engines.base import open_engine
 from vitsmith.engines.machine import available_cores
 from vitsmith.errors import ConfigError, InputError, UnknownNameError
-from vitsmith.retrieval.index import Index, Space
+from vitsmith.retrieval.description import Space
+from vitsmith.retrieval.index import Index
 from vitsmith.retrieval.search import search
 from vitsmith.retrieval.writer import IndexWriter
 

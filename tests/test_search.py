@@ -14,7 +14,8 @@ import torch
 from vitsmith.errors import InputError, MissingPackageError
 from vitsmith.retrieval import search as search_file
 from vitsmith.retrieval.approximate import build_approximate, open_approximate
-from vitsmith.retrieval.index import Index, Space, open_index
+from vitsmith.retrieval.description import Space
+from vitsmith.retrieval.index import Index, open_index
 from vitsmith.retrieval.search import search
 from vitsmith.retrieval.writer import IndexWriter
 

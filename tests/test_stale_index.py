@@ -20,7 +20,8 @@ from vitsmith.errors import InputError
 from vitsmith.retrieval.approximate import build_approximate, open_approximate
 from vitsmith.retrieval.build import write_index
 from vitsmith.retrieval.changes import changed_files
-from vitsmith.retrieval.index import Index, Space, open_index, read_description, write_description
+from vitsmith.retrieval.description import Space, read_description, write_description
+from vitsmith.retrieval.index import Index, open_index
 from vitsmith.retrieval.search import search
 from vitsmith.retrieval.writer import IndexWriter
 

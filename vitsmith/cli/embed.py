@@ -21,7 +21,8 @@ from vitsmith.cli.zeroshot import VocabularyOption
 
 if TYPE_CHECKING:
     from vitsmith.encode import Encoder
-    from vitsmith.retrieval.index import Index, Space
+    from vitsmith.retrieval.description import Space
+    from vitsmith.retrieval.index import Index
     from vitsmith.retrieval.writer import IndexWriter
 
 LARGEST_TEXTS = 1 << 40  # bytes: as many as there are
@@ -137,7 +138,7 @@ def _place(out: Path, force: bool) -> Path:
 
 def _remove_earlier(out: Path) -> None:
     """Removes what embed wrote to `out` before; a file only once the new one takes its place."""
-    from vitsmith.retrieval.index import is_index
+    from vitsmith.retrieval.description import is_index
     from vitsmith.retrieval.writer import remove_index
 
     for folder in (out, out.with_name(out.name + ".partial")):
@@ -149,7 +150,8 @@ def _finished(folder: Path, space: Space, sources: list[Any]) -> Index | None:
     """The index of a file that is whole, where only the removal of the folder it was made from was cut off."""
     from vitsmith.errors import InputError
     from vitsmith.retrieval.build import name_of
-    from vitsmith.retrieval.index import Index, read_description
+    from vitsmith.retrieval.description import read_description
+    from vitsmith.retrieval.index import Index
     from vitsmith.retrieval.writer import inputs_done
 
     try:

@@ -18,7 +18,8 @@ from vitsmith.data.images import read_image
 from vitsmith.encode import TEXT_BATCH, Encoder
 from vitsmith.errors import ImageError, InputError
 from vitsmith.retrieval.changes import Seen, changed_files, look_at, tell_changed
-from vitsmith.retrieval.index import Dtype, Index, Kind, Space, identity_of
+from vitsmith.retrieval.description import Dtype, Kind, Space
+from vitsmith.retrieval.index import Index, identity_of
 from vitsmith.retrieval.writer import IndexWriter
 from vitsmith.stream import Failure
 

@@ -13,89 +13,39 @@ A part exists once index.json names it. Letters: N vectors, E embedding width.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import Field, ValidationError
 
 from vitsmith.errors import InputError
-from vitsmith.files import sha256, write_text
-from vitsmith.json_text import to_json
+from vitsmith.files import sha256
 from vitsmith.retrieval.changes import Seen
-from vitsmith.specs import Frozen, PositiveInt
+from vitsmith.retrieval.description import (
+    REMEDY,
+    Description,
+    Part,
+    Space,
+    check_same_model,
+    failed_name,
+    ids_name,
+    read_description,
+    seen_name,
+    vectors_name,
+)
 
 if TYPE_CHECKING:
     from vitsmith.weights.bundle import Bundle
-
-FORMAT = 1
-DESCRIPTION = "index.json"
 
 LONGEST = 1.01
 """No vector in an index is longer: a unit vector rounded to float16 is not, and the search counts on it."""
 
 Array = np.ndarray[Any, Any]
-Kind = Literal["images", "texts"]
-Dtype = Literal["float16", "float32"]
-
-
-class Space(Frozen):
-    """Whose embeddings they are, and how they are kept."""
-
-    kind: Kind
-    identity: str = Field(description="`identity_of` the model: only embeddings of the same model may be compared")
-    model: str = Field(description="what the user called the model: a path or a published name")
-    engine: str = Field("", description="engine that computed them")
-    precision: str = Field("fp32", description="arithmetic of that engine")
-    width: PositiveInt = Field(description="E")
-    dtype: Dtype = "float16"
-
-
-class Part(Frozen):
-    """Some rows that are on disk."""
-
-    rows: int = Field(ge=0)
-    inputs: PositiveInt = Field(description="images or texts that went into it, with those that could not be read")
-    names: str = Field(description="SHA-256 over what these inputs are called, in order")
-    files: dict[str, str] = Field(description="SHA-256 of each file")
-    retried: bool = Field(False, description="its inputs could not be read in an earlier part, and could be later")
-
-    @property
-    def failures(self) -> int:
-        """Inputs that could not be read."""
-        return self.inputs - self.rows
-
-
-class Description(Frozen):
-    """What index.json holds."""
-
-    format: int
-    space: Space
-    complete: bool
-    parts: tuple[Part, ...] = ()
-    checksum: str = ""
-    """SHA-256 of all the other fields."""
-
-    @property
-    def count(self) -> int:
-        """N."""
-        return sum(part.rows for part in self.parts)
-
-    @property
-    def failures(self) -> int:
-        """Inputs that could not be read and have no vector."""
-        return self.inputs - self.count
-
-    @property
-    def inputs(self) -> int:
-        """Images or texts that were taken up."""
-        return sum(part.inputs for part in self.parts if not part.retried)
 
 
 class Index:
@@ -156,7 +106,7 @@ class Index:
         """What to raise when the vector at `position` is none that was written."""
         part = int(np.searchsorted(self.starts, position, side="right")) - 1
         row = position - int(self.starts[part])
-        return InputError(f"{self.folder / vectors_name(part)} is damaged (row {row} is no unit vector): {_REMEDY}")
+        return InputError(f"{self.folder / vectors_name(part)} is damaged (row {row} is no unit vector): {REMEDY}")
 
     def ids(self, positions: Sequence[int] | Array) -> list[str]:
         """What lies at `positions`; only the parts they are in are read."""
@@ -242,25 +192,6 @@ def lengths_of(vectors: Array) -> Array:
     return lengths
 
 
-def vectors_name(part: int) -> str:
-    return f"part-{part:06d}.npy"
-
-
-def ids_name(part: int) -> str:
-    return f"part-{part:06d}.ids.jsonl"
-
-
-def failed_name(part: int) -> str:
-    return f"part-{part:06d}.failed.jsonl"
-
-
-def seen_name(part: int) -> str:
-    return f"part-{part:06d}.seen.jsonl"
-
-
-_REMEDY = "copy the index again, or make it anew with  vitsmith embed"
-
-
 def open_index(folder: str | os.PathLike[str], *, unfinished: bool = False, verify: bool = True) -> Index:
     """The index in `folder`. Ids and failures are compared with their hashes, vectors with their shape.
 
@@ -284,18 +215,18 @@ def open_index(folder: str | os.PathLike[str], *, unfinished: bool = False, veri
 def _check_part(index: Index, number: int, part: Part) -> None:
     missing = [name for name in part.files if not (index.folder / name).is_file()]
     if missing:
-        raise InputError(f"{index.folder}: {', '.join(missing)} is missing: {_REMEDY}")
+        raise InputError(f"{index.folder}: {', '.join(missing)} is missing: {REMEDY}")
     for name, expected in part.files.items():
         if name != vectors_name(number):  # which are many times larger
             _check_hash(index.folder / name, expected)
     try:
         vectors = index.mapped(number)
     except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{index.folder / vectors_name(number)} cannot be read ({error}): {_REMEDY}") from None
+        raise InputError(f"{index.folder / vectors_name(number)} cannot be read ({error}): {REMEDY}") from None
     if vectors.shape != (part.rows, index.space.width) or vectors.dtype != index.space.dtype:
         raise InputError(
             f"{index.folder / vectors_name(number)} holds {vectors.dtype} of {vectors.shape} and not "
-            f"{index.space.dtype} of {(part.rows, index.space.width)}: {_REMEDY}"
+            f"{index.space.dtype} of {(part.rows, index.space.width)}: {REMEDY}"
         )
 
 
@@ -303,57 +234,9 @@ def _check_hash(path: Path, expected: str) -> None:
     try:
         found = sha256(path)
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}): {_REMEDY}") from None
+        raise InputError(f"{path} cannot be read ({error.strerror}): {REMEDY}") from None
     if found != expected:
-        raise InputError(f"{path} is damaged (its SHA-256 differs): {_REMEDY}")
-
-
-def is_index(folder: str | os.PathLike[str]) -> bool:
-    """Whether `folder` has an index.json."""
-    return (Path(folder) / DESCRIPTION).is_file()
-
-
-def read_description(folder: Path) -> Description:
-    """What index.json says. Raises InputError."""
-    path = folder / DESCRIPTION
-    try:
-        fields: Any = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(fields, dict) or fields.get("format") != FORMAT:
-            found = fields.get("format") if isinstance(fields, dict) else None
-            raise InputError(f"{path} has format {found}, this vitsmith reads {FORMAT}: use a matching version")
-        if fields.get("checksum") != _checksum(fields):
-            raise InputError(f"{path} was changed after it was written (its checksum differs): {_REMEDY}")
-        return Description.model_validate(fields)
-    except (FileNotFoundError, NotADirectoryError):
-        raise InputError(
-            f"{folder} is no index (it has no {DESCRIPTION}): make one with  vitsmith embed MODEL IMAGES --out {folder}"
-        ) from None
-    except ValidationError as error:
-        raise InputError(f"{path} is damaged ({error.error_count()} mistakes): {_REMEDY}") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} is damaged ({error}): {_REMEDY}") from None
-
-
-def write_description(folder: Path, description: Description) -> None:
-    """Replaces index.json, in one step."""
-    fields = description.model_dump(mode="json")
-    fields["checksum"] = _checksum(fields)
-    write_text(folder / DESCRIPTION, to_json(fields, indent=1) + "\n")
-
-
-def check_same_model(folder: Path, space: Space, identity: str, model: str) -> None:
-    """Raises InputError, with both names, when an index's vectors are not those of the model called `model`."""
-    if space.identity != identity:
-        other = "another model or vocabulary" if space.kind == "texts" else "another model"
-        raise InputError(
-            f"{folder} was made by {other}: by {space.model} (identity {space.identity[:12]}), and this is "
-            f"{model} ({identity[:12]}); their embeddings cannot be compared: use that model, or embed anew"
-        )
-
-
-def _checksum(fields: dict[str, Any]) -> str:
-    rest = {name: value for name, value in fields.items() if name != "checksum"}
-    return hashlib.sha256(to_json(rest, sort_keys=True, ascii_only=True).encode()).hexdigest()
+        raise InputError(f"{path} is damaged (its SHA-256 differs): {REMEDY}")
 
 
 def _lines(path: Path) -> list[str]:
@@ -361,4 +244,4 @@ def _lines(path: Path) -> list[str]:
     try:
         return path.read_text(encoding="ascii").splitlines()
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read ({error}): {_REMEDY}") from None
+        raise InputError(f"{path} cannot be read ({error}): {REMEDY}") from None

@@ -22,25 +22,22 @@ from vitsmith.files import remove_empty, replacing, sha256
 from vitsmith.json_text import to_json
 from vitsmith.locks import HeldError, Lock
 from vitsmith.retrieval.changes import Seen
-from vitsmith.retrieval.index import (
+from vitsmith.retrieval.description import (
     DESCRIPTION,
     FORMAT,
-    LONGEST,
     Description,
-    Index,
     Part,
     Space,
     check_same_model,
     failed_name,
     ids_name,
     is_index,
-    lengths_of,
-    open_index,
     read_description,
     seen_name,
     vectors_name,
     write_description,
 )
+from vitsmith.retrieval.index import LONGEST, Index, lengths_of, open_index
 from vitsmith.stream import Failure
 
 PART_ROWS = 16_384

@@ -1,0 +1,143 @@
+"""What an index says of itself: index.json, and how its files are called."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+
+from vitsmith.errors import InputError
+from vitsmith.files import write_text
+from vitsmith.json_text import to_json
+from vitsmith.specs import Frozen, PositiveInt
+
+FORMAT = 1
+DESCRIPTION = "index.json"
+
+Kind = Literal["images", "texts"]
+Dtype = Literal["float16", "float32"]
+
+
+class Space(Frozen):
+    """Whose embeddings they are, and how they are kept."""
+
+    kind: Kind
+    identity: str = Field(description="`identity_of` the model: only embeddings of the same model may be compared")
+    model: str = Field(description="what the user called the model: a path or a published name")
+    engine: str = Field("", description="engine that computed them")
+    precision: str = Field("fp32", description="arithmetic of that engine")
+    width: PositiveInt = Field(description="E")
+    dtype: Dtype = "float16"
+
+
+class Part(Frozen):
+    """Some rows that are on disk."""
+
+    rows: int = Field(ge=0)
+    inputs: PositiveInt = Field(description="images or texts that went into it, with those that could not be read")
+    names: str = Field(description="SHA-256 over what these inputs are called, in order")
+    files: dict[str, str] = Field(description="SHA-256 of each file")
+    retried: bool = Field(False, description="its inputs could not be read in an earlier part, and could be later")
+
+    @property
+    def failures(self) -> int:
+        """Inputs that could not be read."""
+        return self.inputs - self.rows
+
+
+class Description(Frozen):
+    """What index.json holds."""
+
+    format: int
+    space: Space
+    complete: bool
+    parts: tuple[Part, ...] = ()
+    checksum: str = ""
+    """SHA-256 of all the other fields."""
+
+    @property
+    def count(self) -> int:
+        """N."""
+        return sum(part.rows for part in self.parts)
+
+    @property
+    def failures(self) -> int:
+        """Inputs that could not be read and have no vector."""
+        return self.inputs - self.count
+
+    @property
+    def inputs(self) -> int:
+        """Images or texts that were taken up."""
+        return sum(part.inputs for part in self.parts if not part.retried)
+
+
+def is_index(folder: str | os.PathLike[str]) -> bool:
+    """Whether `folder` has an index.json."""
+    return (Path(folder) / DESCRIPTION).is_file()
+
+
+def read_description(folder: Path) -> Description:
+    """What index.json says. Raises InputError."""
+    path = folder / DESCRIPTION
+    try:
+        fields: Any = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(fields, dict) or fields.get("format") != FORMAT:
+            found = fields.get("format") if isinstance(fields, dict) else None
+            raise InputError(f"{path} has format {found}, this vitsmith reads {FORMAT}: use a matching version")
+        if fields.get("checksum") != _checksum(fields):
+            raise InputError(f"{path} was changed after it was written (its checksum differs): {REMEDY}")
+        return Description.model_validate(fields)
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(
+            f"{folder} is no index (it has no {DESCRIPTION}): make one with  vitsmith embed MODEL IMAGES --out {folder}"
+        ) from None
+    except ValidationError as error:
+        raise InputError(f"{path} is damaged ({error.error_count()} mistakes): {REMEDY}") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is damaged ({error}): {REMEDY}") from None
+
+
+def write_description(folder: Path, description: Description) -> None:
+    """Replaces index.json, in one step."""
+    fields = description.model_dump(mode="json")
+    fields["checksum"] = _checksum(fields)
+    write_text(folder / DESCRIPTION, to_json(fields, indent=1) + "\n")
+
+
+def check_same_model(folder: Path, space: Space, identity: str, model: str) -> None:
+    """Raises InputError, with both names, when an index's vectors are not those of the model called `model`."""
+    if space.identity != identity:
+        other = "another model or vocabulary" if space.kind == "texts" else "another model"
+        raise InputError(
+            f"{folder} was made by {other}: by {space.model} (identity {space.identity[:12]}), and this is "
+            f"{model} ({identity[:12]}); their embeddings cannot be compared: use that model, or embed anew"
+        )
+
+
+def _checksum(fields: dict[str, Any]) -> str:
+    rest = {name: value for name, value in fields.items() if name != "checksum"}
+    return hashlib.sha256(to_json(rest, sort_keys=True, ascii_only=True).encode()).hexdigest()
+
+
+def vectors_name(part: int) -> str:
+    return f"part-{part:06d}.npy"
+
+
+def ids_name(part: int) -> str:
+    return f"part-{part:06d}.ids.jsonl"
+
+
+def failed_name(part: int) -> str:
+    return f"part-{part:06d}.failed.jsonl"
+
+
+def seen_name(part: int) -> str:
+    return f"part-{part:06d}.seen.jsonl"
+
+
+REMEDY = "copy the index again, or make it anew with  vitsmith embed"
+"""What to do with an index that is damaged."""
