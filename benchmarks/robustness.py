@@ -112,7 +112,8 @@ def carry_out(job: Job, place: Path, seed: int, seconds: float) -> tuple[str, st
 
 
 def _change(job: Job, place: Path, copy: Path, random: np.random.Generator) -> tuple[str, str]:
-    from robustness_subjects import SUBJECTS, same
+    from robustness_answers import same
+    from robustness_subjects import SUBJECTS
 
     import vitsmith as vs
 

@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from robustness_bundles import CLASSES, PHOTOS, bundle, lit
 from robustness_mutations import NUMBERS, TEXTS, Random
-from robustness_subjects import CLASSES, PHOTOS, bundle, lit
 
 import vitsmith as vs
 

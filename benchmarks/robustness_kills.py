@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from robustness_answers import Answer, same
+from robustness_bundles import bundle, model, predictions
 from robustness_commands import run_command
-from robustness_subjects import Answer, bundle, model, predictions, same, write_photos
+from robustness_data import write_photos
 
 import vitsmith as vs
 
