@@ -17,7 +17,7 @@ def _hashes_of_a_bundle() -> None:
     from vitsmith.weights import checkpoints
     from vitsmith.weights.bundle_folder import read_bundle
 
-    checkpoints.read_bundle = lambda path, *, verify=True: read_bundle(path, verify=False)  # type: ignore[assignment]
+    checkpoints.read_bundle = lambda path, *, verify=True: read_bundle(path, verify=False)  # type: ignore[assignment, attr-defined]
 
 
 def _checksum_of_bundle_json() -> None:
@@ -36,9 +36,49 @@ def _checksums_of_zip() -> None:
     zipfile.ZipExtFile._update_crc = lambda *_: None  # type: ignore[attr-defined]
 
 
+def _checksums_of_pth() -> None:
+    from vitsmith.weights import tensors
+
+    tensors.verify_stored = lambda *_: True  # type: ignore[attr-defined]
+
+
+def _checksums_of_png() -> None:
+    from vitsmith.data import wholeness
+
+    wholeness._check_png = lambda data: None
+
+
+def _hashes_of_an_index() -> None:
+    from vitsmith.retrieval import index
+
+    index._check_hash = lambda *_: None
+
+
+def _hashes_of_training_checkpoints() -> None:
+    from vitsmith.train import checkpoint
+
+    checkpoint.sha256 = lambda _: _Anything()  # type: ignore[assignment, attr-defined]
+
+
+class _Anything(str):
+    """A hash that is equal to every other."""
+
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    def __ne__(self, other: object) -> bool:
+        return False
+
+
 CHECKS: dict[str, Callable[[], Any]] = {
     "hashes of a bundle": _hashes_of_a_bundle,
     "checksum of bundle.json": _checksum_of_bundle_json,
     "golden answers": _golden_answers,
     "checksums of .npz": _checksums_of_zip,
+    "checksums of .pth": _checksums_of_pth,
+    "checksums of PNG": _checksums_of_png,
+    "hashes of an index": _hashes_of_an_index,
+    "hashes of training checkpoints": _hashes_of_training_checkpoints,
 }

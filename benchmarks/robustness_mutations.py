@@ -134,7 +134,7 @@ def change_folder(folder: Path, random: Random, *, spare: Sequence[str] = ()) ->
         chosen.write_bytes(second)
         other.write_bytes(first)
         return f"{chosen.name} and {other.name} exchanged", chosen.name
-    if dice < 0.35 and chosen.suffix == ".json":
+    if dice < 0.5 and chosen.suffix == ".json":
         return f"{chosen.name}: {change_json_file(chosen, random)}", chosen.name
     return change_file(chosen, random)[0], chosen.name
 
@@ -163,11 +163,22 @@ def change_value(document: Any, random: Random) -> tuple[Any, str]:
     if dice < 0.2 and isinstance(holder, dict):
         holder["strange"] = holder[key]
         return document, f"{path} also called 'strange'"
-    value = VALUES[int(random.integers(len(VALUES)))]
-    if dice < 0.5 and isinstance(holder[key], int | float) and not isinstance(holder[key], bool):
-        value = holder[key] + (1 if dice < 0.4 else -1)
+    value = _alike(holder[key], random) if dice < 0.6 else VALUES[int(random.integers(len(VALUES)))]
     holder[key] = value
     return document, f"{path} = {str(value)[:40]!r}"
+
+
+def _alike(value: Any, random: Random) -> Any:
+    """A value of the same kind, which a reader may well take for true."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int | float):
+        return value + random.choice((-1, 1)).item()
+    if isinstance(value, str):
+        return f"{value}s"
+    if isinstance(value, list):
+        return value[::-1]
+    return VALUES[int(random.integers(len(VALUES)))]
 
 
 def _spots(document: Any, path: str = "") -> Any:
