@@ -21,10 +21,9 @@ import vitsmith as vs
 from tests.test_cli import call
 from tests.tiny import CONFIGS, pictures, tiny_lit, tiny_model
 from tests.training import FIELDS, command, recipe, settings, splits, write_folder
-from vitsmith.cli import benchmark as benchmark_verb
-from vitsmith.cli import compress as compress_verb
-from vitsmith.cli import merge as merge_verb
+from vitsmith.cli.pictures import put_picture
 from vitsmith.errors import BundleError, InputError, OutputError
+from vitsmith.report.figure import LIGHT, new_figure
 from vitsmith.runs import MARKS, Run, check_place, default_place, place_of, whole_run, write_or_rescue
 from vitsmith.specs import Measurement
 from vitsmith.train.run import train_to_bundle
@@ -251,21 +250,12 @@ def test_a_report_that_fails_costs_one_remark(
     assert err.count("could not be made (Expected end of text, found '$'); everything else is written") == 1
 
 
-@pytest.mark.parametrize(
-    ("verb", "draws"),
-    [
-        (benchmark_verb, "vitsmith.report.benchmark.draw_benchmark"),
-        (compress_verb, "vitsmith.report.front.draw_front"),
-        (merge_verb, "vitsmith.report.merging.draw_merging"),
-    ],
-)
-def test_a_picture_that_fails_costs_one_remark(
-    verb: Any, draws: str, folder: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(draws, broken)
-    something = type("Merged", (), {"photos": type("Photos", (), {"judges": []}), "bundle": None})
-    assert verb._draw(something, Path("picture.png")) is None
-    assert "could not be made (Expected end of text" in capsys.readouterr().err
+def test_a_picture_that_fails_costs_one_remark(folder: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert put_picture(Path("x.png"), "the picture", broken) is False
+    assert "the picture could not be made (Expected end of text" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert put_picture(Path("x.png"), "the picture", lambda: new_figure(LIGHT)) is False
+    assert "the picture was not drawn: " in (told := capsys.readouterr().err) and "pip install" in told
     assert list(folder.iterdir()) == []
 
 

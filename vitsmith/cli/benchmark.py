@@ -13,6 +13,7 @@ from vitsmith.cli.checkpoint import ImageSizeOption, open_model
 from vitsmith.cli.held_out import choose_images
 from vitsmith.cli.images import SkipOption, read_images, readable
 from vitsmith.cli.output import JsonOption, print_json, print_line, print_table, progress, say
+from vitsmith.cli.pictures import put_picture
 from vitsmith.cli.places import ForceOption, OutOption
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def benchmark(
     from vitsmith.benchmark.session import Wishes
     from vitsmith.errors import InputError
     from vitsmith.evaluate.timing import Pace
+    from vitsmith.report.benchmark import draw_benchmark
     from vitsmith.runs import model_name, place_of, write_or_rescue
 
     if split and not data:
@@ -72,7 +74,7 @@ def benchmark(
         wishes = Wishes(tuple(sorted(set(batch or BATCHES))), threads, Pace(seconds))
         result = _run(contenders, wishes, material)
         write_or_rescue(place, partial(_write, result))
-    _draw(result, place)
+    put_picture(place / "benchmark.png", "the plot", lambda: draw_benchmark(result))
     try:
         if record:
             _record(result, subjects)
@@ -152,22 +154,6 @@ def _write(result: Benchmark, place: Path) -> None:
     with whole_run("benchmark", place.name, place) as (run, _):
         run.write_json("benchmark.json", result.to_dict())
         write_text(run.folder / "benchmark.csv", result.to_csv())
-
-
-def _draw(result: Benchmark, place: Path) -> None:
-    from vitsmith.errors import MissingPackageError
-    from vitsmith.files import optional, replacing
-    from vitsmith.report.benchmark import draw_benchmark
-    from vitsmith.report.figure import png
-
-    with optional("the plot"):
-        try:
-            image = png(draw_benchmark(result))
-        except MissingPackageError as error:
-            say(f"no plot: {error}")
-            return
-        with replacing(place / "benchmark.png") as path:
-            path.write_bytes(image)
 
 
 def _record(result: Benchmark, subjects: list[Subject]) -> None:

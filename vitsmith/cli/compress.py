@@ -13,6 +13,7 @@ from vitsmith.cli.checkpoint import ImageSizeOption, open_model
 from vitsmith.cli.held_out import WithoutSplitOption, reading_bar
 from vitsmith.cli.images import SkipOption, tell_unreadable
 from vitsmith.cli.output import JsonOption, print_facts, print_json, print_table, say
+from vitsmith.cli.pictures import put_picture
 from vitsmith.cli.places import ForceOption, OutOption
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def compress(
     from vitsmith.compress.search import search
     from vitsmith.compress.workshop import RealWorkshop
     from vitsmith.files import scratch
+    from vitsmith.report.front import draw_front
     from vitsmith.runs import model_name, place_of, write_or_rescue
 
     budget = Budget(max_drop, _milliseconds(latency), memory, size)
@@ -79,7 +81,7 @@ def compress(
         workshop = RealWorkshop(bundle, material, data, max_drop=max_drop, steps=steps, seed=seed, tell=tell_unreadable)
         found = search(bundle, material, space, budget, chosen.value, workshop, programs, say)
         write_or_rescue(folder, partial(_write, found, without_split))
-    _draw(found, folder)
+    put_picture(folder / "front.png", "the picture of the front", lambda: draw_front(found))
     if json:
         print_json(found.to_dict() | {"folder": str(folder)})
     else:
@@ -106,22 +108,6 @@ def _write(found: Found, without_split: bool, place: Path) -> None:
         if found.holds:
             made = found.verified_bundle()
             copy_bundle(made.with_split(None) if without_split else made, run.folder / "model")
-
-
-def _draw(found: Found, place: Path) -> None:
-    from vitsmith.errors import MissingPackageError
-    from vitsmith.files import optional, replacing
-    from vitsmith.report.figure import png
-    from vitsmith.report.front import draw_front
-
-    with optional("the picture of the front"):
-        try:
-            image = png(draw_front(found))
-        except MissingPackageError as error:
-            say(f"no picture of the front: {error}")
-            return
-        with replacing(place / "front.png") as path:
-            path.write_bytes(image)
 
 
 def _print(found: Found) -> None:

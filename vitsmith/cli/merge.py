@@ -13,9 +13,12 @@ from vitsmith.cli.checkpoint import ImageSizeOption, open_model
 from vitsmith.cli.held_out import WithoutSplitOption, reading_bar
 from vitsmith.cli.images import SkipOption, expand
 from vitsmith.cli.output import JsonOption, print_facts, print_json, print_table, say
+from vitsmith.cli.pictures import put_picture
 from vitsmith.cli.places import ForceOption, OutOption
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from vitsmith.compress.calibration import Photos
     from vitsmith.compress.merged import Merged
     from vitsmith.weights.bundle import Bundle
@@ -159,22 +162,13 @@ def _photos(bundle: Bundle, data: str, split: str, images: list[str], seed: int,
 
 
 def _draw(merged: Merged, path: Path) -> str | None:
-    """Writes the picture of the first images that judge; None, and a remark, where it cannot be made."""
+    """The picture of the first images that judge; None, and a remark, where it cannot be made."""
+
     from vitsmith.data.images import read_image
-    from vitsmith.errors import MissingPackageError
-    from vitsmith.files import optional, replacing
-    from vitsmith.report.figure import png
     from vitsmith.report.merging import draw_merging
 
-    judges = merged.photos.judges
-    with optional("the picture of which patches merged"):
-        images = [read_image(judges[at]) for at in range(min(SHOWN, len(judges)))]
-        try:
-            picture = png(draw_merging(merged.bundle, images))
-        except MissingPackageError as error:
-            say(f"no picture of which patches merged: {error}")
-            return None
-        with replacing(path) as partial_path:
-            partial_path.write_bytes(picture)
-        return str(path)
-    return None
+    def draw() -> Figure:
+        judges = merged.photos.judges
+        return draw_merging(merged.bundle, [read_image(judges[at]) for at in range(min(SHOWN, len(judges)))])
+
+    return str(path) if put_picture(path, "the picture of which patches merged", draw) else None

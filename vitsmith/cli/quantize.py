@@ -13,6 +13,7 @@ from vitsmith.cli.checkpoint import ImageSizeOption, open_model
 from vitsmith.cli.held_out import WithoutSplitOption, reading_bar
 from vitsmith.cli.images import SkipOption, expand
 from vitsmith.cli.output import JsonOption, print_facts, print_json, print_table, progress, say
+from vitsmith.cli.pictures import put_picture
 from vitsmith.cli.places import ForceOption, OutOption
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ def quantize(
     from vitsmith.compress.quantize import check_quantizable, quantize_to, usual_engine
     from vitsmith.compress.quantized import RESULT, Settings
     from vitsmith.errors import InputError
+    from vitsmith.report.ladder import draw_ladder
     from vitsmith.runs import model_name, place_of
 
     if not data and not images:
@@ -90,7 +92,7 @@ def quantize(
         with Bars() as bars:
             result = quantize_to(target, bundle, photos, settings, listener=bars)
         if result.bundle is not None or not earlier:
-            _draw(result, target)
+            put_picture(target / "ladder.png", "the picture of the climb", lambda: draw_ladder(result))
         else:
             say(f"the earlier run in {target} stays as it is")
     for remark in result.remarks:
@@ -142,19 +144,6 @@ def _photos(bundle: Bundle, data: str, split: str, images: list[str], amounts: A
         with reading_bar() as on_images:
             return labelled_photos(bundle, data, split, images=sources, on_images=on_images, **how)
     return unlabelled_photos(bundle, sources, **how)
-
-
-def _draw(result: Quantized, target: Path) -> None:
-    """The figure, where matplotlib is installed and the run was written."""
-    from importlib.util import find_spec
-
-    from vitsmith.files import optional
-
-    if find_spec("matplotlib") and target.is_dir() and any(target.iterdir()):
-        with optional("the figure"):
-            from vitsmith.report.ladder import draw_ladder
-
-            draw_ladder(result, target / "ladder.png")
 
 
 def _show(result: Quantized) -> None:

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vitsmith.compress.ladder import Attempt
 from vitsmith.compress.quantized import Quantized
-from vitsmith.files import replacing
-from vitsmith.report.figure import HEIGHT, LETTERS, LIGHT, WIDTH, Theme, dress, new_figure, png
+from vitsmith.report.figure import HEIGHT, LETTERS, LIGHT, WIDTH, Theme, dress, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
-def draw_ladder(result: Quantized, path: Path) -> None:
-    """Writes a PNG file. Raises OutputError, or MissingPackageError without matplotlib."""
-    with replacing(path) as partial:
-        partial.write_bytes(png(ladder_figure(result)))
-
-
-def ladder_figure(result: Quantized, theme: Theme = LIGHT) -> Figure:
+def draw_ladder(result: Quantized, theme: Theme = LIGHT) -> Figure:
     """A row a program, in the order of the climb: points lost on the left, times float's speed on the right.
 
     Dashed lines are the demands; the chosen program is in the second colour. Programs whose answers were refused were

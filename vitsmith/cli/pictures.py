@@ -1,0 +1,33 @@
+"""The picture that a verb puts beside its result: welcome, and never worth the result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vitsmith.cli.output import say
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def put_picture(path: Path, what: str, draw: Callable[[], Figure]) -> bool:
+    """Writes what `draw` makes as a PNG file; whether it is there. Where it is not, it was told why, and all goes on.
+
+    `what` is how to call it: "the picture of the front".
+    """
+    from vitsmith.errors import MissingPackageError
+    from vitsmith.files import optional, replacing
+    from vitsmith.report.figure import png
+
+    with optional(what):
+        try:
+            image = png(draw())
+        except MissingPackageError as error:
+            say(f"{what} was not drawn: {error}")
+            return False
+        with replacing(path) as partial:
+            partial.write_bytes(image)
+        return True
+    return False
