@@ -19,7 +19,7 @@ from vitsmith.compress.pareto import Budget, Point
 from vitsmith.compress.resolution import resize_bundle, smaller_sizes
 from vitsmith.compress.search import FEWEST, MOST_VARIANTS, Space, halves, search
 from vitsmith.data.samples import Samples, Splits
-from vitsmith.errors import ConfigError, DatasetError, GateError, InputError, MissingPackageError
+from vitsmith.errors import ConfigError, DatasetError, GateError, InputError, MissingPackageError, NotFiniteError
 from vitsmith.models.configure import change
 from vitsmith.weights.checkpoints import save
 
@@ -178,6 +178,23 @@ def test_a_choice_that_does_not_hold_on_other_images_is_refused() -> None:
     assert found.chosen is not None and not found.holds
     with pytest.raises(GateError, match=r"merge, int8 was chosen, but loses 5\.00 points \(allowed 1\)"):
         found.require()
+
+
+def test_answers_that_are_not_finite_cost_the_variant_and_not_the_search() -> None:
+    class Sometimes(Workshop):
+        def score(self, bundle: Bundle, judged: Samples) -> float:
+            name = self.names[id(bundle)]
+            if name in ("both", "original, int8") or (name == "merge, int8" and judged.names == verifying):
+                raise NotFiniteError(f"{name}: not finite")
+            return super().score(bundle, judged)
+
+    verifying = halves(material().splits.val)[1].names
+    found = run(Sometimes(Bundle.of(tiny_model(VIT)), GOOD), Budget(max_drop=1))
+    reasons = {one.title: one.reason for one in found.refused}
+    assert reasons["both"] == "both: not finite"
+    assert "original, int8: not finite" in reasons["as it is, int8"]
+    assert found.chosen is not None and found.chosen.title == "merge, int8"
+    assert found.verified == (0.90, 0.0) and not found.holds
 
 
 def test_nothing_within_the_budget_names_the_nearest() -> None:

@@ -23,13 +23,16 @@ from tests.test_cli import call
 from tests.tiny import CONFIGS, VIT, pictures, released_npz, small_cases, tiny_lit, tiny_model
 from tests.training import coloured, recipe, splits, training
 from vitsmith.compress import ladder, merged, pruned
+from vitsmith.compress.material import Material
 from vitsmith.compress.pareto import Budget
+from vitsmith.compress.prune import _stage
+from vitsmith.data.samples import Samples
 from vitsmith.encode import Encoder
 from vitsmith.engines.base import open_engine
 from vitsmith.engines.programs import ProgramEngine
-from vitsmith.errors import ConfigError, ImageError, InputError, NotFiniteError
+from vitsmith.errors import ConfigError, GateError, ImageError, InputError, NotFiniteError
 from vitsmith.export.onnx import export_onnx
-from vitsmith.export.program import Gate
+from vitsmith.export.program import Gate, _require_accuracy
 from vitsmith.export.targets import export
 from vitsmith.finite import count_not_finite, require_finite, rows_not_finite
 from vitsmith.gate import Thresholds, compare
@@ -301,9 +304,9 @@ def test_the_image_is_named_and_the_others_are_answered() -> None:
     assert found[1].reason == (  # type: ignore[union-attr]
         "image 1: the model's output for it is not finite (NaN or infinity); use fp32, or another checkpoint"
     )
-    with pytest.raises(ImageError, match="image 1: the model's output for it is not finite"):
+    with pytest.raises(NotFiniteError, match="image 1: the model's output for it is not finite"):
         predictor(images)
-    with pytest.raises(ImageError, match="image 1: the model's output for it is not finite"):
+    with pytest.raises(NotFiniteError, match="image 1: the model's output for it is not finite"):
         predictor.logits(images)
     assert predictor.logits([images[0], images[2]]).shape == (2, 5)
 
@@ -312,6 +315,23 @@ def test_a_candidate_that_is_not_finite_fails_at_the_gate() -> None:
     images = np.zeros((2, 3, 4, 4), np.float32)
     verdict = compare(lambda x: np.ones((len(x), 3)), lambda x: np.full((len(x), 3), np.nan), images)
     assert not verdict.passed and verdict.relative == math.inf
+
+
+def test_a_candidate_without_an_answer_to_one_image_fails_at_the_gate_of_export() -> None:
+    bundle = Bundle.of(tiny_model(VIT), labels=Labels(names=tuple("abcde")))
+    images = [np.full((20, 20, 3), value, np.uint8) for value in (0, 255)]
+    gate = Gate(samples=Samples(bundle.labels.names, images, ["0", "1"], np.array([0, 1])))  # type: ignore[union-attr]
+    with pytest.raises(GateError, match=r"export of created in memory was refused, nothing was written: image 1: .*"):
+        _require_accuracy(bundle, bundle, SometimesNaN(), gate)  # type: ignore[arg-type]
+
+
+def test_pruning_that_leaves_no_answers_is_refused_and_an_original_without_is_bad_input() -> None:
+    bundle = damaged(Bundle.of(tiny_model(change(VIT, classes=3)), labels=Labels(names=splits().classes)))
+    judged = Material(splits(), True, "drawn")
+    with pytest.raises(GateError, match=r"pruning of .* was refused, nothing was written: \d+ of \d+ images"):
+        _stage("pruned", bundle, judged)
+    with pytest.raises(NotFiniteError, match="images have logits that are not finite"):
+        _stage("original", bundle, judged)
 
 
 # embeddings

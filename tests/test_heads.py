@@ -15,7 +15,7 @@ from PIL import Image
 import vitsmith as vs
 from tests.foreign_files import HF_CONFIG
 from tests.foreign_files import written as foreign_written
-from tests.foreign_reference import hf_vit
+from tests.foreign_reference import hf_vit, timm_vit
 from tests.test_cli import call
 from tests.tiny import CONFIGS, MIXER, VIT, pictures, tiny_lit, tiny_model
 from tests.training import recipe, splits, training, write_folder
@@ -45,6 +45,7 @@ from vitsmith.train.recipe import DistillSpec
 from vitsmith.weights.augreg import augreg_head
 from vitsmith.weights.bundle_folder import write_bundle
 from vitsmith.weights.card import model_card
+from vitsmith.weights.jax_npz import save_npz
 from vitsmith.weights.labels import with_labels
 
 NAMES = ("ant", "bee", "cat", "dog", "eel")
@@ -378,15 +379,69 @@ def test_a_mixer_has_a_head_too(tmp_path: Path) -> None:
     assert Predictor(bundle, "torch")(PICTURES)[0].independent
 
 
+def many(classes: int, bias: float, *, depth: int = 1) -> Bundle:
+    """A head of so many classes whose biases are `bias` on average."""
+    bundle = Bundle.of(tiny_model(change(VIT, width=8, heads=1, depth=depth, image_size=(16, 16), classes=classes)))
+    bundle.model.head.bias.data += bias
+    return bundle
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "bias", "head", "told"),
+    [
+        ("B_16-i21k-300ep-lr_0.001-aug_medium1-wd_0.1-do_0.0-sd_0.0.npz", 200, 0, "sigmoid", "AugReg's pre-training"),
+        ("R26_S_32-i1k-300ep-lr_0.001-aug_none-wd_0.1-do_0.0-sd_0.0.npz", 200, 0, "sigmoid", "AugReg's pre-training"),
+        ("B_16-i21k-300ep-lr_0.001-aug_medium1-wd_0.1-do_0.0-sd_0.0--imagenet2012-steps_20k-lr_0.01-res_384.npz",
+         200, -9, "softmax", ""),
+        ("my.npz", 21_843, 0, "sigmoid", "21,843 classes of ImageNet-21k"),
+        ("my.npz", 1000, -6.5, "softmax", "biases of its head are -6.5 on average"),
+        ("my.npz", 1000, 0, "softmax", ""),
+        ("my.npz", 5, -9, "softmax", ""),
+    ],
+)  # fmt: skip
+def test_what_a_checkpoint_does_not_say_is_told(
+    capsys: Any, tmp_path: Path, photo: Path, name: str, classes: int, bias: float, head: Any, told: str
+) -> None:
+    save_npz(many(classes, bias).model, tmp_path / name)
+    bundle = vs.load(tmp_path / name)
+    assert bundle.head == head
+    notes = " ".join(bundle.provenance.notes)
+    assert told in notes and ("sigmoid" in notes) == bool(told)
+    assert vs.load(tmp_path / name, headless=True).head == "softmax"
+    vs.save(bundle, tmp_path / name, format="npz")  # it is read back as it was
+    if told:
+        code, _, err = call(capsys, "predict", tmp_path / name, photo)
+        assert code == 0 and told in " ".join(err.split())
+
+
+def test_an_npz_that_would_be_read_as_something_else_is_not_written(tmp_path: Path) -> None:
+    for bundle, name, told in (
+        (dataclasses.replace(many(300, 0), head="sigmoid"), "x.npz", r"\(sigmoid\), and would be read as softmax"),
+        (many(300, 0), "B_16-i21k-30ep-x.npz", r"\(softmax\), and would be read as sigmoid"),
+    ):
+        with pytest.raises(WeightsError, match=told):
+            vs.save(bundle, tmp_path / name, format="npz")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_timm_model_of_imagenet_21k_is_a_sigmoid(tmp_path: Path) -> None:
+    state = timm_vit()
+    generator = torch.Generator().manual_seed(0)
+    state["head.weight"] = torch.randn((21_843, state["head.weight"].shape[1]), generator=generator)
+    state["head.bias"] = torch.zeros(21_843)
+    bundle = vs.load(foreign_written(tmp_path, state, None))
+    assert bundle.head == "sigmoid" and "21,843 classes" in " ".join(bundle.provenance.notes)
+
+
 @pytest.mark.parametrize(
     ("url", "head"),
     [
         ("https://storage.googleapis.com/vit_models/augreg/B_16-i21k-300ep-sd_0.0.npz", "sigmoid"),
         ("https://storage.googleapis.com/vit_models/augreg/B_16-i1k-300ep-sd_0.0.npz", "sigmoid"),
         ("https://mirror/augreg/B_16-i21k-300ep-sd_0.0--imagenet2012-res_224.npz", "softmax"),
-        ("https://storage.googleapis.com/vit_models/imagenet21k/ViT-B_16.npz", "softmax"),
-        ("https://storage.googleapis.com/vit_models/sam/ViT-B_16.npz", "softmax"),
+        ("https://storage.googleapis.com/vit_models/imagenet21k/ViT-B_16.npz", None),
+        ("https://storage.googleapis.com/vit_models/sam/ViT-B_16.npz", None),
     ],
 )
-def test_augreg_was_pretrained_with_sigmoid(url: str, head: str) -> None:
+def test_augreg_was_pretrained_with_sigmoid(url: str, head: str | None) -> None:
     assert augreg_head(url) == head

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from tests.training import splits, write_folder
 from vitsmith import Bundle, ImageSpec, Labels, Measurement
 from vitsmith.compress.merge import merge_by
 from vitsmith.engines.machine import describe_machine
+from vitsmith.errors import BundleError
 from vitsmith.evaluate.speed import Cost, Speed
 from vitsmith.export.onnx import export_onnx
 from vitsmith.models.configure import change
@@ -171,6 +173,31 @@ def test_old_bundles_without_a_hash_of_weights_are_read(tmp_path: Path) -> None:
     fields["checksum"] = _checksum(fields)
     path.write_text(json.dumps(fields))
     assert names(vs.save(vs.load(tmp_path / "old"), tmp_path / "new")) == {one.name for one in EVERYTHING}
+
+
+@pytest.mark.parametrize("number", ["Infinity", "-Infinity", "NaN"])
+@pytest.mark.parametrize("field", ["value", "high"])
+def test_old_bundles_with_a_measurement_that_is_not_finite_are_read_without_it(
+    tmp_path: Path, capsys: Any, number: str, field: str
+) -> None:
+    vs.save(measured(), tmp_path / "old")
+    path = tmp_path / "old" / "bundle.json"
+    fields = json.loads(path.read_text())
+    del fields["checksum"]
+    fields["measurements"][1][field] = float(number)
+    fields["checksum"] = hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()  # as early versions
+    path.write_text(json.dumps(fields))
+    bad = EVERYTHING[1]
+    loaded = vs.load(tmp_path / "old")
+    assert names(loaded) == {one.name for one in EVERYTHING if one is not bad}
+    assert np.isfinite(vs.Predictor(loaded, "torch").logits(pictures(1))).all()
+    again = vs.save(loaded, tmp_path / "new")
+    assert again is not None and names(again) == names(loaded)
+    code, out, _ = call(capsys, "inspect", tmp_path / "new")
+    assert code == 0 and f"not finite (NaN or infinity): {bad.name}" in " ".join(out.split())
+    path.write_text(path.read_text().replace(number, "1.0"))
+    with pytest.raises(BundleError, match="was changed after it was written"):
+        vs.load(tmp_path / "old")
 
 
 def test_export_and_evaluate_by_the_command_line(capsys: Any, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from tests.test_cli import call
 from tests.tiny import CONFIGS, VIT, pictures, tiny_inputs, tiny_lit, tiny_model
 from vitsmith.compress.calibration import Photos
 from vitsmith.compress.groups import groups
-from vitsmith.compress.merge import check_mergeable, merge, merge_by, sample_photos
+from vitsmith.compress.merge import check_mergeable, merge, merge_by, merged_bundle, sample_photos
 from vitsmith.compress.merge_search import Goal, Losses, divergence, grow, measure_losses, search
 from vitsmith.compress.merged import Demands, Merged, Try, write_merged
 from vitsmith.compress.schedules import Wish, clipped, describe, fit, saved, spread
@@ -376,6 +377,18 @@ def test_outputs_that_are_no_numbers_agree_with_nothing():
         bundle.model.head.bias[0] = float("nan")
     with pytest.raises(InputError, match="output for it is not finite"):
         merge(bundle, Wish(ratio=1.2), photos(), measure=speeds(2))
+
+
+def test_a_merged_model_without_answers_is_refused_by_the_gate(monkeypatch):
+    def spoiled(bundle, numbers):
+        merged = Bundle.of(copy.deepcopy(merged_bundle(bundle, numbers).model))
+        merged.model.head.bias.data[0] = float("nan")
+        return merged
+
+    monkeypatch.setattr("vitsmith.compress.merge.merged_bundle", spoiled)
+    for wish in (Wish(ratio=1.2), Wish(kind="searched", ratio=1.2)):
+        with pytest.raises(GateError, match=r"merging of .* was refused, nothing was written: .* is not finite"):
+            merge(bundle_of(), wish, photos(), measure=speeds(2))
 
 
 def test_a_merged_bundle_is_the_same_weights_with_another_configuration(tmp_path):

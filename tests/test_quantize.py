@@ -59,6 +59,7 @@ from vitsmith.evaluate.evaluation import evaluate
 from vitsmith.evaluate.speed import Speed, Speedup
 from vitsmith.export.onnx import export_onnx
 from vitsmith.export.parts import parts_of
+from vitsmith.finite import require_finite_outputs
 from vitsmith.models.build import build
 from vitsmith.models.config import ViTConfig
 from vitsmith.models.configure import change
@@ -605,6 +606,21 @@ def test_a_float_program_that_differs_is_refused(
     monkeypatch.setattr("vitsmith.compress.onnx_int8.write_graph", spoiled)
     with pytest.raises(GateError, match=r"the float onnx program of .* was refused"):
         quantize(digits, photos, tmp_path / "model", Settings("onnx"), race=lambda *_: FAST)
+
+
+def test_int8_without_an_answer_to_some_image_is_a_row_with_its_reason(
+    digits: Bundle, photos: Photos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoiled(bundle: Bundle, *arguments: Any, **settings: Any) -> Any:
+        engine = open_engine(bundle, *arguments, **settings)
+        if bundle.program_spec.precision == "int8":
+            engine.run = lambda images: require_finite_outputs(np.full((len(images), 10), np.nan), images, "it")
+        return engine
+
+    monkeypatch.setattr("vitsmith.compress.trials.open_engine", spoiled)
+    result = quantize(digits, photos, tmp_path / "model", Settings("onnx"), race=lambda *_: FAST)
+    assert result.bundle is None and not (tmp_path / "model").exists()
+    assert all("gives answers that are not finite" in one.reason for one in result.climb.attempts)
 
 
 def cli(*arguments: str) -> Any:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from vitsmith.errors import GateError, InputError
+from vitsmith.errors import GateError, InputError, NotFiniteError
 from vitsmith.finite import require_numbers
 
 Array = np.ndarray[Any, Any]
@@ -100,6 +101,15 @@ def compare(
         failures.append(f"the cosine of outputs falls to {cosine:.4f} (required {thresholds.cosine:g})")
     first = _first_layer(layers, images[:2], thresholds.relative) if failures and layers else ""
     return Verdict(len(images), relative, agreement, cosine, tuple(failures), first)
+
+
+@contextmanager
+def judging(what: str) -> Iterator[None]:
+    """Around what is asked of a candidate alone: answers that are not finite raise GateError, which names `what`."""
+    try:
+        yield
+    except NotFiniteError as error:
+        raise GateError(f"{what} was refused, nothing was written: {error}") from None
 
 
 def relative_difference(expected: Array, found: Array) -> float:

@@ -79,14 +79,17 @@ def parse_json(
     return value
 
 
-def to_json(value: Any, *, indent: int | None = None, ascii_only: bool = False, sort_keys: bool = False) -> str:
+def to_json(
+    value: Any, *, indent: int | None = None, ascii_only: bool = False, sort_keys: bool = False, finite: bool = True
+) -> str:
     """JSON text of plain data, in which every character is seen: the others are `\\u` escapes.
 
     A byte of a file name that is no UTF-8 is written as its surrogate: `os.fsencode(json.loads(text))` is the name.
-    Raises NotFiniteError, saying where, for NaN and infinity: JSON has neither.
+    Raises NotFiniteError, saying where, for NaN and infinity, unless `finite` is False: JSON has neither, and such text
+    is for comparing with what was written before that was refused.
     """
     try:
-        text = json.dumps(value, indent=indent, ensure_ascii=ascii_only, sort_keys=sort_keys, allow_nan=False)
+        text = json.dumps(value, indent=indent, ensure_ascii=ascii_only, sort_keys=sort_keys, allow_nan=not finite)
     except ValueError as problem:
         if "Circular" in str(problem):
             raise

@@ -14,7 +14,7 @@ from vitsmith.data.image_sources import ImageSource, several
 from vitsmith.data.images import MAX_PIXELS
 from vitsmith.data.unreadable import Unreadable
 from vitsmith.engines.base import Engine, open_engine
-from vitsmith.errors import ImageError, InputError
+from vitsmith.errors import InputError
 from vitsmith.models.config import LiTConfig
 from vitsmith.specs import Head, Labels, Meaning
 from vitsmith.stream import Failure, ImageStream, check_reading
@@ -163,7 +163,7 @@ class Predictor:
         return "value" if self.head == "regression" else "probability"
 
     def __call__(self, images: ImageSource | Iterable[ImageSource]) -> list[Prediction]:
-        """Predictions in the order of `images` (one image gives a list of one). Raises ImageError at a bad one."""
+        """Predictions in the order of `images` (one image gives a list of one). Raises as `logits` does."""
         return list(whole(self.stream(several(images))))
 
     def stream(self, images: Iterable[ImageSource]) -> Iterator[Prediction | Failure]:
@@ -177,16 +177,20 @@ class Predictor:
                 yield Prediction(name, scores, self.labels, self.score_meaning, independent=self.head == "sigmoid")
 
     def logits(self, images: ImageSource | Iterable[ImageSource], unreadable: Unreadable | None = None) -> Array:
-        """float32 (images, classes), in order. Raises ImageError at an unreadable one, unless `unreadable` notes it."""
+        """float32 (images, classes), in order.
+
+        Raises ImageError at an unreadable one, unless `unreadable` notes it, and NotFiniteError at one whose outputs
+        are NaN or infinite.
+        """
         rows = self.images.rows(several(images), unreadable)
         return np.zeros((0, self.bundle.classes), np.float32) if rows is None else rows
 
 
 def whole(results: Iterable[Prediction | Failure]) -> Iterator[Prediction]:
-    """The same results; a Failure among them is raised as ImageError."""
+    """The same results; a Failure among them is raised as its `error`."""
     for result in results:
         if isinstance(result, Failure):
-            raise ImageError(result.reason)
+            raise result.error
         yield result
 
 

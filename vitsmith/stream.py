@@ -40,6 +40,11 @@ class Failure:
     unread: bool = True
     """False: it was read, and the answer to it is of no use."""
 
+    @property
+    def error(self) -> ImageError | NotFiniteError:
+        """What to raise for it: ImageError where the image is at fault, NotFiniteError where the model is."""
+        return ImageError(self.reason) if self.unread else NotFiniteError(self.reason)
+
 
 class ImageStream:
     """Reads images a little ahead of an engine and gives its answers in order.
@@ -81,8 +86,8 @@ class ImageStream:
     def rows(self, images: Iterable[ImageSource], unreadable: Unreadable | None = None) -> Array | None:
         """All answers as one array, in order; None for no images.
 
-        Raises ImageError at an image that cannot be read, or whose answer is not finite. With `unreadable` the former
-        are noted there, and have no row.
+        Raises ImageError at an image that cannot be read, which with `unreadable` is noted there and has no row, and
+        NotFiniteError at one whose answer is not finite: the model's fault.
         """
         return self.named_rows(images, unreadable)[1]
 
@@ -95,7 +100,7 @@ class ImageStream:
             if not isinstance(answer, Failure):
                 found.append(answer)
             elif unreadable is None or not answer.unread:
-                raise ImageError(answer.reason)
+                raise answer.error
             else:
                 unreadable.add(number, answer.reason.removeprefix(f"image {number}: "))
         return [name for name, _ in found], np.stack([row for _, row in found]) if found else None

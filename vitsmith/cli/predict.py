@@ -72,9 +72,9 @@ def predict(
 def write_all(results: Iterable[Prediction | Failure], count: int, writer: Writer, *, doing: str, strict: bool) -> None:
     """Writes the results of `count` images as they come, under a bar. Raises InputError in the end for unreadable ones.
 
-    With `strict` the first of them ends it, as an ImageError.
+    With `strict` the first of them ends it, as its `error`.
     """
-    from vitsmith.errors import ImageError, InputError
+    from vitsmith.errors import InputError
     from vitsmith.stream import Failure
 
     failures = 0
@@ -84,7 +84,7 @@ def write_all(results: Iterable[Prediction | Failure], count: int, writer: Write
             bar.advance(task)
             if isinstance(result, Failure):
                 if strict:
-                    raise ImageError(result.reason)
+                    raise result.error
                 failures += 1
                 say(f"skipped: {result.reason}")
             writer.write(result)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -23,6 +24,7 @@ from vitsmith.errors import InputError
 from vitsmith.evaluate.evaluation import refuse_regression
 from vitsmith.evaluate.scores import score_logits
 from vitsmith.evaluate.speed import Race, Runner, Speedup, measure_speedup
+from vitsmith.gate import judging
 from vitsmith.models.build import build
 from vitsmith.models.config import LiTConfig, ViTConfig
 from vitsmith.models.configure import change
@@ -132,14 +134,16 @@ def merge(
                 raise
             continue  # of several: less may be possible
         merged = merged_bundle(bundle, numbers)
-        tries.append(_judged(tower, merged, numbers, photos, expected))
+        with judging(_merging(bundle)):
+            tries.append(_judged(tower, merged, numbers, photos, expected))
         found = Merged(merged, bundle, wish.kind, photos, demands, tuple(tries), planner.compared)
         say(f"{tries[-1].ratio:.2f} times less arithmetic: {found.what} {tries[-1].agreement:.2%}")
         if not found.wrong:
             break
     if found.wrong:
         return found
-    merged = merged.with_golden(_steady_images(bundle, merged))
+    with judging(_merging(bundle)):
+        merged = merged.with_golden(_steady_images(bundle, merged))
     say("measuring the speed of both, in turns")
     found = replace(found, bundle=merged, speedup=_speedup(bundle, merged, measure))
     return replace(found, bundle=_described(found))
@@ -175,7 +179,8 @@ class _Planner:
         if numbers not in self._kept:
             merged = merged_bundle(self._bundle, numbers) if any(numbers) else self._bundle
             sources = [self._photos.calibration[at] for at in range(min(IMAGES, len(self._photos.calibration)))]
-            self._kept[numbers] = _answers(merged, sources)
+            with judging(_merging(self._bundle)) if any(numbers) else nullcontext():
+                self._kept[numbers] = _answers(merged, sources)
         return self._kept[numbers]
 
 
@@ -189,11 +194,16 @@ class _Torch:
 
 
 def _answers(bundle: Bundle, sources: Sequence[ImageSource]) -> Array:
-    """Outputs (images, width). Raises ImageError at one that is unreadable, or whose outputs are not finite."""
+    """Outputs (images, width). Raises ImageError at an unreadable one, NotFiniteError where they are not finite."""
     engine: Any = _Torch(bundle)
     rows = ImageStream(bundle.images, engine, batch_size=BATCH).rows(sources)
     assert rows is not None
     return rows
+
+
+def _merging(bundle: Bundle) -> str:
+    """What messages call it."""
+    return f"merging of {bundle.where}"
 
 
 def _judged(tower: ViTConfig, merged: Bundle, numbers: Numbers, photos: Photos, expected: Array) -> Try:

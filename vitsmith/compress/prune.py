@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,6 +26,7 @@ from vitsmith.engines.machine import describe_machine
 from vitsmith.errors import ImageError
 from vitsmith.evaluate.scores import score_logits
 from vitsmith.evaluate.speed import Cost, Race, Runner, measure_speedup
+from vitsmith.gate import judging
 from vitsmith.models.build import ImageModel, count_parameters
 from vitsmith.models.configure import change
 from vitsmith.models.cost import flops
@@ -180,7 +181,8 @@ def _stage(name: str, bundle: Bundle, material: Material) -> Stage:
     answers = predict_logits(
         model.to(_device()), material.splits.val, bundle.images, batch=BATCH, skip_unreadable=SHARE
     )
-    scores = score_logits(answers.logits, answers.labels, bundle.head)
+    with judging(f"pruning of {bundle.provenance.parent}") if name != "original" else nullcontext():
+        scores = score_logits(answers.logits, answers.labels, bundle.head)
     return Stage(name, scores, count_parameters(model), flops(bundle.config) / 1e9)
 
 

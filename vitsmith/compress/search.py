@@ -20,7 +20,8 @@ from vitsmith.compress.found import Candidate, Found, Refused
 from vitsmith.compress.material import Material
 from vitsmith.compress.pareto import Budget, Choice, Point, choose, dominates
 from vitsmith.data.samples import Samples, place_of
-from vitsmith.errors import DatasetError, GateError, InputError, MissingPackageError, OutputError
+from vitsmith.errors import DatasetError, GateError, InputError, MissingPackageError, NotFiniteError, OutputError
+from vitsmith.gate import judging
 from vitsmith.models.cost import flops
 from vitsmith.weights.bundle import Bundle
 
@@ -123,8 +124,17 @@ def search(
             bench.try_program(variant, precision)
     found.chosen = choose(found.candidates, found.original_top1, budget, choice)
     if found.chosen is not None:
-        found.verified = workshop.score(bundle, verifying), workshop.score(found.chosen.bundle, verifying)
+        found.verified = workshop.score(bundle, verifying), _verify(found.chosen, workshop, verifying, say)
     return found
+
+
+def _verify(chosen: Candidate, workshop: Workshop, verifying: Samples, say: Say) -> float:
+    """Top-1 of the choice on images that had no say; 0 where its answers are not finite, so that it does not hold."""
+    try:
+        return workshop.score(chosen.bundle, verifying)
+    except NotFiniteError as error:
+        say(f"{chosen.title}: {error}")
+        return 0.0
 
 
 def find_variants(found: Found, space: Space, workshop: Workshop, choosing: Samples, say: Say) -> list[Variant]:
@@ -148,7 +158,11 @@ def find_variants(found: Found, space: Space, workshop: Workshop, choosing: Samp
         if name in seen:  # of a small image two shares may be the same number of patches
             continue
         seen.add(name)
-        top1 = workshop.score(changed, choosing)
+        try:
+            top1 = workshop.score(changed, choosing)
+        except NotFiniteError as error:
+            found.refused.append(Refused(name, str(error)))
+            continue
         drop = 100 * (found.original_top1 - top1)
         say(f"{name}: {top1:.2%}, {flops(changed.config) / 1e9:.3g} GFLOPs")
         if drop > found.budget.max_drop + 1e-9:
@@ -177,13 +191,14 @@ class _Bench:
         try:
             program = self.workshop.compile(variant.bundle, precision, self.folder / str(self.count), self.choosing)
             engine, latency, memory, size = self.workshop.measure(program)
+            with judging(title):
+                top1 = self.workshop.score(program, self.choosing)
         except (MissingPackageError, OutputError):
             raise
         except (GateError, InputError) as error:
             self.found.refused.append(Refused(title, str(error)))
             self.say(f"{title}: {error}")
             return None
-        top1 = self.workshop.score(program, self.choosing)
         notes = program.provenance.notes
         made = Candidate(top1, latency, memory, size, variant.name, precision, engine, program, notes)
         self.found.candidates.append(made)

@@ -17,7 +17,7 @@ from vitsmith.compress.sensitivity import IMAGES, measure_sensitivity
 from vitsmith.data.image_sources import ImageSource
 from vitsmith.engines.base import Engine, open_engine
 from vitsmith.engines.plan import Goal
-from vitsmith.errors import InputError, MissingPackageError, OutputError, VitsmithError
+from vitsmith.errors import InputError, MissingPackageError, NotFiniteError, OutputError, VitsmithError
 from vitsmith.evaluate.speed import Race, Runner, Speedup
 from vitsmith.export.parts import GATE_INPUTS, Part, parts_of
 from vitsmith.export.program import MERGING, THRESHOLDS
@@ -212,9 +212,10 @@ class ProgramTrials:
         return Runner(opened("throughput"), lambda: opened("latency"))
 
     def _judge(self, runner: Runner, name: str) -> Judged:
-        found = self._answers(runner.throughput, name)
-        if not np.isfinite(found).all():
-            raise ProgramError("gives answers that are not finite")
+        try:
+            found = self._answers(runner.throughput, name)
+        except NotFiniteError as error:
+            raise ProgramError(f"gives answers that are not finite ({error})") from None
         cosine = _mean_cosine(self._expected, found)
         agreement = cosine if self._embeds else agreement_of(self._expected, found, Thresholds().relative)
         return Judged(agreement, cosine, self._accuracy(found))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vitsmith.errors import InputError
+from vitsmith.errors import NOT_FINITE, InputError, NotFiniteError
 from vitsmith.evaluate.accuracy import confusion_matrix, ranks, wilson_interval
 from vitsmith.evaluate.calibration import ReliabilityBin, calibration_error, log_probabilities, reliability_bins
 from vitsmith.specs import Head
@@ -127,7 +127,7 @@ def _check(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> None:
             f"{classes - 1}): use the model that belongs to these labels"
         )
     if not np.isfinite(logits).all():
-        raise InputError(
+        raise NotFiniteError(
             f"{np.count_nonzero(~np.isfinite(logits).all(axis=1))} of {count} images have logits that are "
-            "not finite numbers: check the model's precision"
+            f"{NOT_FINITE}: check the model's precision"
         )

@@ -23,7 +23,7 @@ from vitsmith.evaluate.evaluation import evaluate, match_classes
 from vitsmith.export.parts import Part, gate_images, parts_of
 from vitsmith.files import scratch
 from vitsmith.finite import require_numbers
-from vitsmith.gate import Thresholds, Verdict, agreement_of, compare, relative_difference
+from vitsmith.gate import Thresholds, Verdict, agreement_of, compare, judging, relative_difference
 from vitsmith.models.config import LiTConfig, merges
 from vitsmith.models.lit import LiT
 from vitsmith.predict import Predictor
@@ -236,7 +236,8 @@ def _require_accuracy(bundle: Bundle, candidate: Bundle, engine: Engine, gate: G
     """Raises GateError when the candidate is right less often than allowed."""
     assert gate.samples is not None
     before = evaluate(Predictor(bundle, "torch"), gate.samples).scores.top1
-    after = evaluate(Predictor(candidate, engine), gate.samples).scores.top1
+    with judging(f"the {candidate.program} export of {bundle.where}"):
+        after = evaluate(Predictor(candidate, engine), gate.samples).scores.top1
     if 100 * (before - after) > gate.max_drop + 1e-9:
         raise GateError(
             f"the {candidate.program} export of {bundle.where} was refused, nothing was written: on "
@@ -251,7 +252,8 @@ def _golden(bundle: Bundle, candidate: Bundle, engine: Engine) -> Any:
     assert golden is not None
     if candidate.program_spec.precision == "fp32":
         return golden
-    golden = replace(golden, outputs=engine.run(golden.tensors))
-    if golden.texts is not None:
-        golden = replace(golden, texts=replace(golden.texts, embeddings=engine.run_texts(golden.texts.tokens)))
+    with judging(f"the {candidate.program} export of {bundle.where}"):
+        golden = replace(golden, outputs=engine.run(golden.tensors))
+        if golden.texts is not None:
+            golden = replace(golden, texts=replace(golden.texts, embeddings=engine.run_texts(golden.texts.tokens)))
     return golden

@@ -42,6 +42,10 @@ DATASETS = {"i1k": "imagenet2012", "i21k": "imagenet21k", "i21k_30": "imagenet21
 Score = Annotated[float | None, BeforeValidator(lambda cell: None if cell in ("", "nan", "NaN") else cell)]
 
 
+_PRETRAINING = re.compile(r"(?:\d|[a-z])-(?:i1k|i21k)-\d+ep-")
+"""How the name of every file goes on behind its model: 'B_16-i21k-300ep-lr_0.001-...'."""
+
+
 class AugregRow(Frozen):
     """One row of the index, with the columns that choose; scores and accuracies are shares of 1."""
 
@@ -106,13 +110,14 @@ _OPERATORS: dict[str, Callable[..., bool]] = {
 }
 
 
-def augreg_head(url: str) -> Head:
-    """What the outputs of an AugReg file mean: pre-training was by sigmoid, fine-tuning ('--' in the name) by softmax.
+def augreg_head(name: str) -> Head | None:
+    """What the outputs of a file mean by its name, as AugReg's are called; None for any other name.
 
-    Source: `config.loss` in vit_i21k.py and vit_i1k.py of big_vision's configurations.
+    Pre-training was by sigmoid, fine-tuning ('--' in the name) by softmax. Source: `config.loss` in vit_i21k.py and
+    vit_i1k.py of big_vision's configurations.
     """
-    folder, _, name = url.rpartition("/")
-    return "sigmoid" if folder.endswith("/augreg") and "--" not in name else "softmax"
+    found = _PRETRAINING.search(name)
+    return None if found is None else "softmax" if "--" in name[found.end() :] else "sigmoid"
 
 
 def find_augreg(name: str, *, directory: Path | None = None, progress: bool = True) -> AugregFile:

@@ -48,6 +48,7 @@ from vitsmith.weights.bundle import Bundle, Program, vocabulary_suffix
 from vitsmith.weights.card import model_card
 from vitsmith.weights.fill import require_finite_model
 from vitsmith.weights.golden import read_golden, write_golden
+from vitsmith.weights.measurements import finite_measurements
 from vitsmith.workspace import mend
 
 FORMAT = 1
@@ -284,7 +285,7 @@ def _describe(bundle: Bundle, files: dict[str, str]) -> str:
 def _read_description(folder: Path) -> Description:
     path = folder / DESCRIPTION
     try:
-        fields: Any = read_json(path, error=BundleError)
+        fields: Any = read_json(path, error=BundleError, finite=False)
         if isinstance(fields, dict) and fields.get("format") != FORMAT:
             raise BundleError(
                 f"{path} has format {fields.get('format')}, this vitsmith reads {FORMAT}: use a matching version"
@@ -293,7 +294,7 @@ def _read_description(folder: Path) -> Description:
             raise BundleError(
                 f"{path} was changed after it was written (its checksum differs); export the bundle again"
             )
-        return Description.model_validate(fields, context=AS_FOUND)
+        return Description.model_validate(finite_measurements(fields), context=AS_FOUND)
     except FileNotFoundError:
         raise BundleError(f"{folder} is not a bundle: it has no {DESCRIPTION}") from None
     except ValidationError as error:
@@ -302,4 +303,4 @@ def _read_description(folder: Path) -> Description:
 
 def _checksum(fields: dict[str, Any]) -> str:
     rest = {name: value for name, value in fields.items() if name != "checksum"}
-    return hashlib.sha256(to_json(rest, sort_keys=True, ascii_only=True).encode()).hexdigest()
+    return hashlib.sha256(to_json(rest, sort_keys=True, ascii_only=True, finite=False).encode()).hexdigest()

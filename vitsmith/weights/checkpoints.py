@@ -23,12 +23,13 @@ from vitsmith.models.isolation import isolated
 from vitsmith.models.presets import check_name, find_preset
 from vitsmith.specs import Provenance
 from vitsmith.weights.adapt import AdaptReport, adapt
-from vitsmith.weights.augreg import augreg_head, find_augreg
+from vitsmith.weights.augreg import find_augreg
 from vitsmith.weights.bundle import Bundle, vocabulary_suffix
 from vitsmith.weights.bundle_folder import is_bundle, read_bundle, write_bundle
 from vitsmith.weights.download import download
 from vitsmith.weights.fill import require_finite_model
 from vitsmith.weights.foreign import load_foreign, weights_among
+from vitsmith.weights.heads import assumed_head
 from vitsmith.weights.jax_npz import check_fits_npz, load_npz, read_npz, save_npz
 from vitsmith.weights.npz_text import check_text_fits_npz, find_vocabulary
 from vitsmith.weights.published import Checkpoint, checkpoints, checkpoints_of, find_checkpoint
@@ -79,8 +80,10 @@ def load(
             return _load_bundle(path, name=name, image_size=size, headless=headless, verify=verify)
         case "npz":
             model, notes = read_npz(path, name=name, image_size=size, pooling=pooling, headless=headless)
-            provenance = _provenance(str(path), "jax-npz", (*notes, *_misnamed(path, found)))
-            return Bundle.of(model, provenance=provenance, vocabulary=find_vocabulary(model, path, vocabulary))
+            head, told = assumed_head(model, path.name)
+            provenance = _provenance(str(path), "jax-npz", (*notes, *told, *_misnamed(path, found)))
+            vocabulary_bytes = find_vocabulary(model, path, vocabulary)
+            return Bundle.of(model, head=head, provenance=provenance, vocabulary=vocabulary_bytes)
     foreign = load_foreign(path, name=name, image_size=size, headless=headless)
     provenance = _provenance(str(path), foreign.format, (*foreign.notes, *_misnamed(path, found)))
     return Bundle.of(
@@ -132,10 +135,11 @@ def save(
         raise BundleError(f"{bundle.where} holds an exported program (model.{bundle.program}): copy its folder instead")
     if format == "npz":
         check_text_fits_npz(bundle)
-        if bundle.head != "softmax":
+        read_as, _ = assumed_head(bundle.model, target.name)
+        if bundle.head != read_as:
             raise WeightsError(
                 f"the original's .npz format cannot say what the outputs mean ({bundle.head}), and would be read as "
-                "softmax; save a bundle instead"
+                f"{read_as}; save a bundle instead"
             )
         check_fits_npz(bundle.model)
         target = target if target.suffix.lower() == ".npz" else target.with_name(target.name + ".npz")
@@ -245,10 +249,11 @@ def _load_published(
         url, architecture, vocabulary = row.url, row.model, row.vocabulary
     path = download(url)
     model = load_npz(path, name=name or architecture, image_size=image_size, pooling=pooling, headless=headless)
+    head, told = assumed_head(model, url.rpartition("/")[2])
     return Bundle.of(
         model,
-        head="softmax" if headless else augreg_head(url),
-        provenance=_provenance(url, "jax-npz", (note,) if note else ()),
+        head=head,
+        provenance=_provenance(url, "jax-npz", (*((note,) if note else ()), *told)),
         vocabulary=download(vocabulary).read_bytes() if vocabulary else None,
     )
 

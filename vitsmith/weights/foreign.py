@@ -21,6 +21,7 @@ from vitsmith.models.lit import LiT
 from vitsmith.models.presets import check_name
 from vitsmith.specs import Head, ImageSpec, Labels, mistakes_in
 from vitsmith.weights.fill import ArrayFile, load_model
+from vitsmith.weights.heads import assumed_head
 from vitsmith.weights.hf_config import HFConfig, hf_head, hf_labels, infer_hf_config, unsaid
 from vitsmith.weights.hf_images import HFPreprocessor, hf_images, hf_notes
 from vitsmith.weights.hf_names import hf_slots, naming_of, prefix_of
@@ -62,7 +63,7 @@ class _Reading:
     images: ImageSpec
     labels: Callable[[], Labels | None]
     """Reads them, or raises WeightsError: who wants no classifier is not stopped by its labels."""
-    meaning: Callable[[], tuple[Head, tuple[str, ...]]]
+    meaning: Callable[[ImageModel], tuple[Head, tuple[str, ...]]]
     """What the classifier's outputs mean, and notes on that; as `labels`."""
     notes: tuple[str, ...]
 
@@ -105,7 +106,7 @@ def load_foreign(
         assert not isinstance(model, LiT)
     check_head(model, str(file.path), headless=headless, kernel=f"{reading.head}.weight")
     labels = None if headless else _labels(reading, file)
-    head, told = ("softmax", ()) if headless or not config.classes else reading.meaning()
+    head, told = ("softmax", ()) if headless or not config.classes else reading.meaning(model)
     notes = (*reading.notes, *told, *_container_notes(file), *beside)
     return ForeignModel(model, reading.images, labels, reading.format, notes, head)
 
@@ -122,7 +123,8 @@ def _read_timm(file: ArrayFile, image_size: tuple[int, int] | None) -> _Reading:
         images = timm_images(config, metadata, str(file.path))
     labels = partial(timm_labels, metadata, str(file.path))
     notes = timm_notes(file, config, metadata, images, image_size=image_size is not None)
-    return _Reading("timm", config, slots, "head", images, labels, lambda: ("softmax", ()), notes)
+    meaning = partial(assumed_head, name=file.path.name)
+    return _Reading("timm", config, slots, "head", images, labels, meaning, notes)
 
 
 def _read_hf(file: ArrayFile, image_size: tuple[int, int] | None) -> _Reading:
@@ -141,7 +143,10 @@ def _read_hf(file: ArrayFile, image_size: tuple[int, int] | None) -> _Reading:
     with _described(file):
         images = hf_images(preprocessor, config.image_size, str(file.path))
     labels = partial(hf_labels, metadata, str(file.path))
-    meaning = partial(hf_head, metadata, config.classes, str(file.path))
+
+    def meaning(_: ImageModel) -> tuple[Head, tuple[str, ...]]:
+        return hf_head(metadata, config.classes, str(file.path))
+
     notes = (*unsaid(metadata), *hf_notes(preprocessor, config.image_size))
     return _Reading("hf", config, slots, "classifier", images, labels, meaning, notes)
 

@@ -6,8 +6,11 @@ Every number that a verb records is made here, so that the same thing has the sa
 from __future__ import annotations
 
 import datetime
+import math
 from collections.abc import Iterable, Sequence
+from typing import Any
 
+from vitsmith.errors import NOT_FINITE
 from vitsmith.specs import Measurement
 
 ALONE = "inference alone"
@@ -97,6 +100,25 @@ def told_briefly(measurements: Sequence[Measurement]) -> str:
     return "; ".join(f"{one.name} {one.value:.4g}{f' ({one.data})' if one.data else ''}" for one in answers)
 
 
+def finite_measurements(fields: Any) -> Any:
+    """What bundle.json holds, without measurements that are NaN or infinite; a note of its provenance names them.
+
+    Early versions wrote such: they say nothing of the model, which is as good as it was.
+    """
+    try:
+        measurements, provenance = fields["measurements"], fields["provenance"]
+        left_out = [one for one in measurements if not all(map(_is_usable, one.values()))]
+        if not left_out:
+            return fields
+        names = ", ".join(f"{one['name']}{f' ({data})' if (data := one.get('data')) else ''}" for one in left_out)
+        note = f"left out of what was measured, as it is {NOT_FINITE}: {names}"
+        notes = [*provenance.get("notes", ()), note]
+    except (AttributeError, KeyError, TypeError):  # no bundle.json of ours, as is told next
+        return fields
+    kept = [one for one in measurements if one not in left_out]
+    return fields | {"measurements": kept, "provenance": provenance | {"notes": notes}}
+
+
 def _alone(what: str, engine: str, batch: int, value: float, unit: str, machine: str, date: str) -> Measurement:
     name = f"{what} ({engine}, {'one image' if batch == 1 else f'batches of {batch}'})"
     return Measurement(name=name, value=value, unit=unit, data=ALONE, machine=machine, date=date or today())
@@ -115,3 +137,7 @@ def _name(measurement: Measurement) -> str:
         if measurement.name.startswith(older):
             return newer + measurement.name.removeprefix(older)
     return measurement.name
+
+
+def _is_usable(value: Any) -> bool:
+    return not isinstance(value, float) or math.isfinite(value)
