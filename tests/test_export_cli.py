@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from tests.test_cli import call
 from tests.tiny import CONFIGS, pictures, tiny_model
-from vitsmith import Bundle, save
+from vitsmith import Bundle, Labels, load, save
 from vitsmith.export.onnx import export_onnx
 from vitsmith.export.program import THRESHOLDS, Gate
 from vitsmith.gate import Thresholds
@@ -75,3 +78,19 @@ def test_a_program_does_not_replace_the_weights_it_is_made_of(target: str, capsy
     code, _, err = call(capsys, "export", "../weights", "--to", target, "--out", "../here/../weights", "--force")
     assert code == 2 and "a folder that export did not write" in err
     assert (folder.parent / "weights/model.safetensors").is_file()
+
+
+def test_json_has_numbers_and_the_accuracy_that_was_asked_for(capsys: Any, folder: Path) -> None:
+    for label in ("0", "1"):
+        (folder / "photos" / label).mkdir(parents=True)
+        for index, picture in enumerate(pictures(2)):
+            Image.fromarray(picture).save(folder / "photos" / label / f"{index}.png")
+    labels = Labels(names=tuple(map(str, range(load("../weights").classes))))
+    save(replace(load("../weights"), labels=labels), "named")
+    code, out, _ = call(capsys, "export", "named", "--to", "onnx", "--data", "photos", "--out", "a", "--json")
+    told = json.loads(out)
+    assert code == 0 and told["written"] == "a" and told["gate"]["images"] == 14
+    assert 0 <= told["gate"]["difference"] < 1e-3 and told["gate"]["agreement"] == 1
+    assert told["gate"]["top1"] == told["gate"]["top1_before"]
+    code, out, _ = call(capsys, "export", "named", "--to", "onnx", "--data", "photos", "--out", "b")
+    assert code == 0 and f"top-1 on --data  {told['gate']['top1']:.2%} (before" in out

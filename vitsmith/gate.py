@@ -47,6 +47,8 @@ class Verdict:
     cosine: float
     failures: tuple[str, ...]
     first_layer: str = ""
+    top1: tuple[float, float] | None = None
+    """Of labelled images, where there were any: the share that the reference names rightly, and the candidate's."""
 
     @property
     def passed(self) -> bool:

@@ -58,6 +58,8 @@ class Stage:
     number: int
     """From 1 to STAGES."""
     title: str
+    updates: int | None = None
+    """How many updates of training it takes, if it trains."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,8 @@ def go_road(run: Run, recipe: TrainRecipe, listener: Listener) -> Road:
     """Everything but the report. Leaves `model`, `model-onnx` and `images` in the run's folder; raises GateError."""
     began = time.perf_counter()
     splits = open_dataset(recipe.data)
-    listener(Stage(1, f"training a small vision transformer on {len(splits.train):,} handwritten digits"))
+    title = f"training a small vision transformer on {len(splits.train):,} handwritten digits"
+    listener(Stage(1, title, recipe.schedule.steps))
     with _one_thread():
         trained = train_to_bundle(recipe, splits, run, on_event=listener)
 

@@ -61,6 +61,15 @@ class Verb(TyperCommand):
         parser.parse_args = checked  # type: ignore[method-assign]
         return parser
 
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """As the parent, with kinds of values so short that a terminal of 80 columns has room for what is said."""
+        for param in self.get_params(ctx):
+            if hasattr(param, "display_type_rich") and param.param_type_name == "option" and param.metavar is None:
+                param.metavar = (
+                    "" if getattr(param, "is_flag", False) else _short_kind(param.display_type_rich(ctx=ctx))
+                )
+        super().format_help(ctx, formatter)
+
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """As the parent, and then numbers are checked."""
         rest: list[str] = super().parse_args(ctx, args)
@@ -88,6 +97,13 @@ class Verb(TyperCommand):
                     raise InputError(f"{name} {shown(value)} has a NUL character, which no name or path can have")
                 if is_option and value in options:
                     raise InputError(f"{name} needs a value, and {value} is an option: give the value first")
+
+
+def _short_kind(kind: str) -> str:
+    """`<int>` for `<int range>`, `<str>` for `<list[str]>`, `<name>` for names, all of which the text beside it has."""
+    if "|" in kind:
+        return "<name>"
+    return kind.replace("list[", "").replace("]", "").replace(" range", "").lower()
 
 
 def _check_number(name: str, value: float) -> None:

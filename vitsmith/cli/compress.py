@@ -45,7 +45,12 @@ def compress(
         Choose | None,
         typer.Option(help="cheapest, accurate or knee; default cheapest within a budget, else the knee of the front."),
     ] = None,
-    over: Annotated[str, typer.Option(help="What is searched over.")] = KINDS,
+    over: Annotated[
+        str,
+        typer.Option(
+            help="Of resolution, pruning, merging and precision, what is searched over.", show_default="all four"
+        ),
+    ] = KINDS,
     steps: Annotated[int, typer.Option(min=0, help="Updates of distillation for each pruned model.")] = 300,
     most: Annotated[int, typer.Option(min=40, help="Held-out images that judge, at most.")] = 1000,
     image_size: ImageSizeOption = "",

@@ -43,7 +43,8 @@ class ExportPrecision(StrEnum):
 def export(
     model: Annotated[str, typer.Argument(help="A bundle, a checkpoint or a published name.")],
     to: Annotated[
-        To, typer.Option(help="A runtime's program, a web page, a Triton repository, or the original's .npz.")
+        To,
+        typer.Option(help="onnx, openvino or executorch (programs), web (a page), triton, or npz (the original's)."),
     ],
     precision: Annotated[
         ExportPrecision, typer.Option(help="fp32, fp16, bf16 or int8, as far as the target computes it.")
@@ -103,16 +104,17 @@ def export(
         words = read_words(labels) if labels else None
         inside = f"{default_place('export', name).name}.npz" if to is To.npz else "model"
         target = place if out is not None else place / inside
-        facts: dict[str, Any] = {"written": str(target)}
+        numbers: dict[str, Any] = {"written": str(target)}
         if to is To.npz:
             save(bundle, target, format="npz")
         else:
             say("exporting and checking; this takes a few seconds to a minute")
-            facts = _facts(*export(bundle, target, to.value, spec, gate, labels=words, name=model_name(model)), target)
+            made = export(bundle, target, to.value, spec, gate, labels=words, name=model_name(model))
+            numbers = _numbers(*made, target)
     if json:
-        print_json(facts)
+        print_json(numbers)
     else:
-        print_facts(facts.items())
+        print_facts(_facts(numbers).items())
 
 
 def _is_export(place: Path, to: To) -> bool:
@@ -133,18 +135,41 @@ def _is_export(place: Path, to: To) -> bool:
     return str(made).startswith("vitsmith export")
 
 
-def _facts(exported: Bundle, verdict: Verdict | None, target: Path) -> dict[str, Any]:
-    facts: dict[str, Any] = {"written": str(target)}
+def _numbers(exported: Bundle, verdict: Verdict | None, target: Path) -> dict[str, Any]:
+    """What JSON says: where it is, and what the gate found, if there was one."""
+    numbers: dict[str, Any] = {"written": str(target)}
     if exported.folder is not None and exported.folder != target:
-        facts["bundle"] = str(exported.folder)
+        numbers["bundle"] = str(exported.folder)
     if verdict is None:
-        return facts | {"checked on": "the program was taken as it is; it passed its gate when it was made"}
-    return facts | {
-        "checked on": f"{verdict.images} image{'s' * (verdict.images != 1)} in batches of 1, 2 and 7",
-        "difference": f"{verdict.relative:.2g} of the largest output",
-        "lowest cosine": f"{verdict.cosine:.6f}",
-        "top-1 agreement": f"{verdict.agreement:.1%}",
+        return numbers | {"gate": None}
+    found = {
+        "images": verdict.images,
+        "difference": verdict.relative,
+        "lowest_cosine": verdict.cosine,
+        "agreement": verdict.agreement,
     }
+    if verdict.top1 is not None:
+        found |= {"top1_before": verdict.top1[0], "top1": verdict.top1[1]}
+    return numbers | {"gate": found}
+
+
+def _facts(numbers: dict[str, Any]) -> dict[str, Any]:
+    """The same in words."""
+    facts: dict[str, Any] = {name: numbers[name] for name in ("written", "bundle") if name in numbers}
+    if "gate" not in numbers:
+        return facts
+    found = numbers["gate"]
+    if found is None:
+        return facts | {"checked on": "the program was taken as it is; it passed its gate when it was made"}
+    facts |= {
+        "checked on": f"{found['images']} image{'s' * (found['images'] != 1)} in batches of 1, 2 and 7",
+        "difference": f"{found['difference']:.2g} of the largest output",
+        "lowest cosine": f"{found['lowest_cosine']:.6f}",
+        "top-1 agreement": f"{found['agreement']:.1%}",
+    }
+    if "top1" in found:
+        facts["top-1 on --data"] = f"{found['top1']:.2%} (before {found['top1_before']:.2%})"
+    return facts
 
 
 def _open(bundle: Bundle, data: str, split: str, skip: float) -> Samples | None:

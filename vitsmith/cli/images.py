@@ -52,8 +52,8 @@ def expand(arguments: list[str]) -> Iterator[ImageSource]:
     """The images that arguments mean: files, all images under folders, matches of globs, standard input for '-'.
 
     A folder is searched as a data set is (`data/image_files.py`), and so is one that a pattern matches, unless the
-    pattern has `**`, which matches what is in it too. Raises InputError for a folder or pattern without images. A
-    missing file is passed on, to be reported with the rest.
+    pattern has `**`, which matches what is in it too. Raises InputError for a folder or pattern without images, and for
+    an address. A missing file is passed on, to be reported with the rest.
     """
     for argument in arguments:
         if argument == "-":
@@ -71,6 +71,8 @@ def _in_folder(folder: str) -> Iterator[Path]:
 
     inside, unread, links = survey(folder)
     others = tell_unread({suffix: count for suffix, count in unread.items() if suffix})
+    if not inside and os.path.lexists(os.path.join(folder, "bundle.json")):  # noqa: PTH118 - of any text
+        raise InputError(f"{folder} is a bundle, and holds no images: a model comes first, images behind it")
     if not inside:
         instead = f", but {others}, which are not supported" if others else ""
         if links:
@@ -88,6 +90,8 @@ def _matches(argument: str) -> Iterator[Path]:
 
     from vitsmith.errors import InputError
 
+    if argument.lower().startswith(("http://", "https://")) and not os.path.lexists(argument):
+        raise InputError(f"{argument} is an address: images are files here; download it first")
     if os.path.lexists(argument) or not glob.has_magic(argument):
         yield Path(argument)
         return

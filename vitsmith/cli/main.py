@@ -17,6 +17,7 @@ from vitsmith.cli.benchmark import benchmark
 from vitsmith.cli.command import Verb
 from vitsmith.cli.compress import compress
 from vitsmith.cli.distill import distill
+from vitsmith.cli.elsewhere import explain
 from vitsmith.cli.embed import embed
 from vitsmith.cli.evaluate import evaluate
 from vitsmith.cli.export import export
@@ -95,7 +96,7 @@ def _carry_out(arguments: list[str] | None, interrupts: Interrupts) -> int:
     except VitsmithError as error:
         return _interrupted() if interrupts.asked else fail(str(error), error.exit_code)
     except ClickError as error:
-        return fail(f"{error.format_message()} (see  {_help_for(error)})", 2)
+        return fail(f"{explain(error)} (see  {_help_for(error)})", 2)
     except (Exception, KeyboardInterrupt) as error:
         if interrupts.asked:
             return _interrupted()  # whatever a library made of it

@@ -92,14 +92,15 @@ def progress(*, unit: str) -> Progress:
         def render(self, task: Task) -> Text:
             return Text(visible(self._read(task)), no_wrap=True, overflow="ellipsis")
 
+    console = _console(stderr=True)
     return Progress(
         PlainColumn(lambda task: task.description),
-        BarColumn(),
+        BarColumn(bar_width=40 if console.width >= 120 else 10),
         MofNCompleteColumn(),
         PlainColumn(lambda task: unit),
-        PlainColumn(lambda task: task.fields["note"]),
         TimeRemainingColumn(),
-        console=_console(stderr=True),
+        PlainColumn(lambda task: task.fields["note"]),  # the last, as it is what a narrow terminal cuts
+        console=console,
         transient=True,
         disable=not sys.stderr.isatty(),
     )

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def retrieve(
     index: Annotated[Path, typer.Option(help="A folder made by  vitsmith embed.")],
     queries: Annotated[
-        list[str] | None, typer.Argument(metavar="QUERY...", help="What is looked for, in words; - for one a line.")
+        list[str] | None, typer.Argument(metavar="QUERY", help="What is looked for, in words; - for one a line.")
     ] = None,
     model: Annotated[str, typer.Option(help="The index's model; default: where it was when the index was made.")] = "",
     image: Annotated[list[Path] | None, typer.Option(help="Look for what resembles this image; several times.")] = None,

@@ -30,6 +30,8 @@ class RoadProgress:
         if isinstance(event, Stage):
             self._training.stop()
             say(f"[{event.number}/{STAGES}] {event.title}")
+            if event.updates is not None:
+                self._training.expect(event.updates)
         elif isinstance(event, Outcome):
             say(f"      {event.text}")
         else:

@@ -121,7 +121,7 @@ def export_program(
         engine = _open(candidate, bundle)
         verdict = _compare(bundle, engine, parts, tensors, target, gate, candidate.folder)
         if gate.samples is not None:
-            _require_accuracy(bundle, candidate, engine, gate)
+            verdict = replace(verdict, top1=_require_accuracy(bundle, candidate, engine, gate))
         final = replace(candidate, golden=_golden(bundle, candidate, engine))
         written = copy_bundle(final, folder)
     return written, verdict
@@ -232,8 +232,8 @@ def _compare(
     return max(verdicts, key=lambda verdict: verdict.relative)
 
 
-def _require_accuracy(bundle: Bundle, candidate: Bundle, engine: Engine, gate: Gate) -> None:
-    """Raises GateError when the candidate is right less often than allowed."""
+def _require_accuracy(bundle: Bundle, candidate: Bundle, engine: Engine, gate: Gate) -> tuple[float, float]:
+    """Top-1 of both. Raises GateError when the candidate is right less often than allowed."""
     assert gate.samples is not None
     before = evaluate(Predictor(bundle, "torch"), gate.samples).scores.top1
     with judging(f"the {candidate.program} export of {bundle.where}"):
@@ -244,6 +244,7 @@ def _require_accuracy(bundle: Bundle, candidate: Bundle, engine: Engine, gate: G
             f"{len(gate.samples)} labelled images top-1 falls from {before:.2%} to {after:.2%} "
             f"(allowed {gate.max_drop:g} points)"
         )
+    return before, after
 
 
 def _golden(bundle: Bundle, candidate: Bundle, engine: Engine) -> Any:

@@ -121,8 +121,8 @@ def next_commands(road: Road) -> tuple[Command, ...]:
         ),
         Command("See what a bundle knows about itself:", f"vitsmith inspect {exported}"),
         Command(
-            "Train on your own images, a folder with one sub-folder for each class:",
-            "vitsmith train --data FOLDER --model ViT-Ti_16 --image-size 96",
+            "Train on your own images, a folder with one sub-folder for each class (a checkpoint is downloaded once):",
+            "vitsmith train --data FOLDER --init augreg:Ti_16 --recipe finetune-small-data",
         ),
     )
 

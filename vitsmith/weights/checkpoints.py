@@ -110,6 +110,8 @@ def _content(path: Path) -> str:
             raise WeightsError(f"{path} {not_weights(found)}")
         return found.kind
     if not (path / "config.json").is_file():
+        if is_bundle(path / "model"):
+            raise WeightsError(f"{path} is a run, and its model is in it: give {path / 'model'}")
         there = weights_among(path)
         raise WeightsError(
             f"{path} is not something vitsmith can load: the folder has neither bundle.json (a bundle) nor config.json "

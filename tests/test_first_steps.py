@@ -1,0 +1,108 @@
+"""What somebody types who does not know the tool yet, and what they are told."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import typer
+from PIL import Image
+
+import vitsmith as vs
+from tests.documentation import ROOT, table_after
+from tests.test_cli import call
+from tests.tiny import pictures
+from vitsmith.cli import output
+from vitsmith.cli.elsewhere import SAME
+from vitsmith.cli.images import expand
+from vitsmith.cli.main import VERBS, app
+from vitsmith.cli.road import RoadProgress
+from vitsmith.errors import InputError, WeightsError
+from vitsmith.quickstart import Stage
+
+NAMES = [verb.__name__ for verb in VERBS]
+
+
+@pytest.mark.parametrize("verb", NAMES)
+def test_help_fits_eighty_columns_without_cutting_a_word(capsys, monkeypatch, verb) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    code, out, _ = call(capsys, verb, "--help")
+    command = typer.main.get_command(app).commands[verb]  # type: ignore[attr-defined]
+    options = {opt for param in command.params if param.param_type_name == "option" for opt in param.opts}
+    assert code == 0 and max(map(len, out.splitlines())) <= 80
+    assert "…" not in out and "<bool>" not in out and "|" not in out
+    assert options <= set(re.findall(r"--[a-z0-9-]+", out))
+
+
+def test_without_a_verb_it_is_said_that_one_is_needed(capsys) -> None:
+    code, out, err = call(capsys)
+    assert code == 2 and "quickstart" in out
+    assert err == "vitsmith: give one of these commands (see vitsmith --help)\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("train", "--epochs", "3"), "No such option: --epochs. Did you mean '--set schedule.epochs=10'?"),
+        (("predict", "m", "x.jpg", "--batch-size", "3"), "No such option: --batch-size. Did you mean '--batch'?"),
+        (("embed", "m", "x.jpg", "-o", "x"), "No such option: -o. Did you mean '--out'?"),
+        (("train", "--device", "cuda"), "torch takes a GPU when it sees one; CUDA_VISIBLE_DEVICES says which"),
+        (("train", "pets"), "Got unexpected extra argument(s) (pets): data are given with --data"),
+    ],
+)
+def test_options_of_other_tools_are_translated(capsys, arguments, told) -> None:
+    code, _, err = call(capsys, *arguments)
+    assert code == 2 and told in err and err.count("\n") == 1
+
+
+def test_what_a_verb_lacks_is_not_advised(capsys) -> None:
+    assert "schedule" not in call(capsys, "predict", "m", "x.jpg", "--epochs", "3")[2]
+
+
+def test_every_advice_is_an_option_that_there_is() -> None:
+    commands = typer.main.get_command(app).commands.values()  # type: ignore[attr-defined]
+    options = {opt for command in commands for param in command.params for opt in param.opts}
+    fields = {row[0].strip("`") for row in table_after(ROOT / "docs" / "train.md", "| field |")}
+    for ours, others in SAME.items():
+        option, *rest = ours.split()
+        assert option in options
+        assert not rest or rest[0].partition("=")[0] in fields
+        assert not options.intersection(others), "an option of ours is no mistake"
+
+
+def test_a_run_in_the_place_of_its_model_is_told_where_the_model_is(tmp_path) -> None:
+    vs.save(vs.create_model("mu/16", classes=2, image_size=32), tmp_path / "run" / "model")
+    with pytest.raises(WeightsError, match=re.escape(f"is a run, and its model is in it: give {tmp_path}/run/model")):
+        vs.load(tmp_path / "run")
+
+
+def test_a_model_in_the_place_of_images_is_told(tmp_path) -> None:
+    vs.save(vs.create_model("mu/16", classes=2, image_size=32), tmp_path / "model")
+    with pytest.raises(InputError, match="is a bundle, and holds no images: a model comes first, images behind it"):
+        list(expand([str(tmp_path / "model")]))
+
+
+def test_an_address_is_no_image(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="is an address: images are files here"):
+        list(expand(["https://example.com/a.jpg"]))
+    (tmp_path / "https:" / "example.com").mkdir(parents=True)
+    Image.fromarray(pictures(1)[0]).save("https:/example.com/a.png")
+    assert list(expand(["https://example.com/a.png"])) == [Path("https:/example.com/a.png")]
+
+
+def test_the_bar_of_the_quickstart_knows_how_long_it_is() -> None:
+    shown = RoadProgress()
+    shown.on_event(Stage(1, "training", 900))
+    assert shown._training._bar.tasks[0].total == 900
+
+
+@pytest.mark.parametrize(("columns", "bar"), [("80", 10), ("160", 40)])
+def test_a_narrow_terminal_has_a_short_bar_and_the_note_last(monkeypatch, columns, bar) -> None:
+    monkeypatch.setattr(output.sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", columns)
+    shown = output.progress(unit="steps")
+    assert shown.columns[1].bar_width == bar  # type: ignore[attr-defined]
+    task = shown.add_task("training", total=900, note="loss 2.3")
+    assert str(shown.columns[-1].render(shown.tasks[task])) == "loss 2.3"  # type: ignore[attr-defined]

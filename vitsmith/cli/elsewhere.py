@@ -1,0 +1,48 @@
+"""Options that other tools have, and what says the same here: for whoever types what the hands remember."""
+
+from __future__ import annotations
+
+from typing import Any
+
+SAME = {
+    "--batch": ("--batch-size", "--bs", "-b", "--batchsize"),
+    "--image-size": ("--img-size", "--imgsz", "--input-size", "--resolution"),
+    "--lr": ("--learning-rate", "--lr0", "--base-lr"),
+    "--steps": ("--iterations", "--iters", "--max-steps"),
+    "--data": ("--dataset", "--data-dir", "--data-path", "--train-dir"),
+    "--init": ("--weights", "--pretrained", "--checkpoint", "--finetune"),
+    "--model": ("--arch", "--architecture", "--model-name"),
+    "--out": ("--output", "--output-dir", "--out-dir", "--save-dir", "-o"),
+    "--force": ("--overwrite", "--exist-ok", "-f"),
+    "--to": ("--format", "--target"),
+    "--top": ("--topk", "--top-k", "-k"),
+    "--labels": ("--classes", "--class-names", "--names"),
+    "--set schedule.epochs=10": ("--epochs", "--num-epochs"),
+    "--set schedule.warmup_epochs=1": ("--warmup-epochs",),
+    "--set optimizer.weight_decay=0.05": ("--weight-decay", "--wd"),
+    "--set run.workers=4": ("--workers", "--num-workers", "-j"),
+    "--set run.precision=bf16": ("--amp", "--bf16", "--fp16", "--half"),
+}
+"""What is said here -> what others call it. A verb is told only what it has."""
+DEVICES = ("--device", "--devices", "--gpu", "--gpus", "--cuda", "--cpu")
+
+
+def explain(error: Any) -> str:
+    """The message of a usage error, with what to say in place of another tool's option."""
+    message = str(error.format_message()).replace("Value error, ", "")
+    command = getattr(getattr(error, "ctx", None), "command", None)
+    options = {opt for param in getattr(command, "params", ()) for opt in getattr(param, "opts", ())}
+    given = getattr(error, "option_name", None)
+    if not message:
+        return "give one of these commands"
+    if given in DEVICES:
+        return (
+            f"No such option: {given}: torch takes a GPU when it sees one; CUDA_VISIBLE_DEVICES says which it sees, "
+            "and none when it is empty"
+        )
+    for ours, others in SAME.items():
+        if given in others and ours.split()[0] in options:
+            return f"No such option: {given}. Did you mean '{ours}'?"
+    if message.startswith("Got unexpected extra argument") and "--data" in options:
+        return f"{message}: data are given with --data"
+    return message
