@@ -23,6 +23,7 @@ from tests.tiny import CONFIGS, pictures, tiny_lit, tiny_model
 from tests.training import FIELDS, command, recipe, settings, splits, write_folder
 from vitsmith.cli.pictures import put_picture
 from vitsmith.errors import BundleError, InputError, OutputError
+from vitsmith.files import claimed
 from vitsmith.report.figure import LIGHT, new_figure
 from vitsmith.runs import MARKS, Run, check_place, default_place, place_of, whole_run, write_or_rescue
 from vitsmith.specs import Measurement
@@ -204,28 +205,126 @@ def earlier_run(folder: Path) -> None:
         run.log(event="earlier")
 
 
-def test_an_earlier_run_is_there_until_the_new_one_has_begun(folder: Path) -> None:
+@pytest.mark.parametrize("error", [InputError("no such model"), KeyboardInterrupt(), RuntimeError("a fault")])
+def test_an_earlier_run_is_there_until_the_new_one_has_begun(error: BaseException, folder: Path) -> None:
     earlier_run(Path("run"))
-    with pytest.raises(InputError), Run("train", "run", Path("run"), force=True) as run:
+    with pytest.raises(type(error)), Run("train", "run", Path("run"), force=True) as run:
         run.write_json("recipe.json", {"new": 1})
-        raise InputError("no such model")
+        run.write_json("baseline.json", {})
+        (run.folder / "tensorboard").mkdir()
+        raise error
     assert "earlier" in Path("run/metrics.jsonl").read_text() and Path("run/recipe.json").read_text() == "{}\n"
     assert [path.name for path in folder.iterdir()] == ["run"]
     with Run("train", "run", Path("run"), force=True) as run:
         run.log(event="new")
         assert [path.name for path in folder.iterdir()] == ["run"]
     assert "earlier" not in Path("run/metrics.jsonl").read_text()
+    assert sorted(path.name for path in Path("run").iterdir()) == ["command.txt", "metrics.jsonl"]
 
 
-def test_a_refused_run_leaves_nothing_but_never_loses_what_took_work(folder: Path) -> None:
+KILLED = """
+import os, sys
+from pathlib import Path
+from vitsmith import files, swap
+from vitsmith.runs import Run
+
+files.flush = lambda path: None  # what is killed here is a process, not the machine
+place, how = sys.argv[1:]
+if how == "steps":
+    swap._system_call = lambda: None
+
+def run(until):
+    left = [until]
+
+    def count(event, arguments):
+        if event == "open" or event.startswith(("os.", "shutil.", "fcntl.", "ctypes.set_errno")):
+            left[0] -= 1
+            if left[0] < 0:
+                os._exit(9)
+
+    sys.addaudithook(count)
+    with Run("train", "run", Path(place, str(until), "run"), force=True) as run:
+        run.write_json("recipe.json", {"new": 1})
+        run.log(event="new")
+    os._exit(0)
+
+code, events = 9, 0
+while code == 9:
+    child = os.fork()
+    if not child:
+        run(events)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    events += 1
+print(events, code)
+"""
+MOST = 100
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="forks")
+@pytest.mark.parametrize("how", ["exchange", "steps"])
+def test_an_earlier_run_outlives_the_kill_of_one_that_had_not_begun(
+    how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A child for each file event; whoever writes there next finds the earlier run, or the new one once it began."""
+    places = [tmp_path / str(event) / "run" for event in range(MOST)]
+    for place in places:
+        place.mkdir(parents=True)
+        (place / "recipe.json").write_text("{}")
+        (place / "metrics.jsonl").write_text('{"event": "earlier"}')
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(tmp_path), how], capture_output=True, text=True, timeout=300
+    )
+    events, code = map(int, done.stdout.split())
+    assert code == 0 and 20 < events < MOST, done.stderr
+    seen = []
+    monkeypatch.setattr("vitsmith.workspace._cleaned", set())  # as in a process that looks for the first time
+    for place in places[:events]:
+        with claimed(place), pytest.raises(OutputError, match="replace it with --force"):
+            check_place("train", place, force=False)
+        log = place / "metrics.jsonl"
+        found = "".join(json.loads(line)["event"] for line in log.read_text().splitlines())
+        assert found in ("earlier", "new", ""), place  # '': the log was made, and nothing is in it yet
+        assert found == "earlier" or not (place / ".stand-in").exists()
+        assert [path.name for path in place.parent.iterdir()] == ["run"]
+        seen.append(found)
+    assert seen == sorted(seen, key=("earlier", "", "new").index) and {"earlier", "new"} <= set(seen)
+
+
+def test_what_a_run_leaves_that_was_killed_before_it_began_is_in_nobodys_way(folder: Path) -> None:
+    child = "import os, pathlib, vitsmith.runs as runs; runs.Run('train', 'x', pathlib.Path('run')); os._exit(9)"
+    subprocess.run(
+        [sys.executable, "-c", child], timeout=60, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    )
+    assert {path.name for path in Path("run").iterdir()} == {".lock", "command.txt"}
+    check_place("evaluate", Path("run"), force=False)
+    with Run("train", "run", Path("run")) as run:
+        run.log(event="new")
+    Path("mine").mkdir()
+    Path("mine/command.txt").write_text("years of work")
+    with pytest.raises(OutputError, match="a folder that train did not write"):
+        check_place("train", Path("mine"), force=True)
+
+
+def test_a_run_that_ended_before_it_began_leaves_nothing_but_never_loses_what_took_work(folder: Path) -> None:
+    for error in (InputError("no such model"), KeyboardInterrupt()):
+        with pytest.raises(type(error)), Run("train", "run") as run:
+            run.write_json("recipe.json", {})
+            raise error
+        assert list(folder.iterdir()) == []
     with pytest.raises(InputError), Run("train", "run") as run:
-        run.write_json("recipe.json", {})
-        raise InputError("no such model")
-    assert list(folder.iterdir()) == []
-    with pytest.raises(InputError), Run("train", "run") as run:
-        run.write_json("baseline.json", {})
+        (run.folder / "embeddings").mkdir()
         raise InputError("too large")
-    assert Path("runs/train/run/baseline.json").exists() and not Path("runs/train/run/.lock").exists()
+    assert Path("runs/train/run/embeddings").exists() and not Path("runs/train/run/.lock").exists()
+
+
+def test_a_quickstart_is_known_from_its_first_moment(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vitsmith.runs.typed_command", lambda: "vitsmith quickstart --out road")
+    with Run("quickstart", "", Path("road")) as run:
+        run.write_json("recipe.json", {})
+        run.log(event="step")
+    check_place("quickstart", Path("road"), force=True)
+    with pytest.raises(OutputError, match="a folder that train did not write"):
+        check_place("train", Path("road"), force=True)
 
 
 # --- nothing is lost -------------------------------------------------------------------------------------------------

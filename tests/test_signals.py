@@ -36,6 +36,7 @@ command_line.app = lambda **_: verb()
 command_line.main()
 """
 INTERRUPTED = "vitsmith: interrupted; nothing half-written was left, run the command again to start over"
+LATE = "vitsmith: interrupted when the result was written already: it is whole"
 STOPPING = "vitsmith: stopping after {}; once more leaves at once"
 LEFT = "vitsmith: left at once"
 
@@ -94,14 +95,14 @@ def test_what_is_done_in_python_ends_at_once_with_one_line() -> None:
 def test_signals_that_were_ignored_at_the_start_stay_ignored_and_sigterm_still_ends() -> None:
     """As `command &` does in a script with SIGINT, and nohup with SIGHUP."""
     code = "def verb():\n with stopping_gently() as stop:\n  ready()\n  while not stop.asked: time.sleep(0.01)"
-    for gentle in (code, "def verb(): ready(); time.sleep(600)"):
+    for gentle, told in ((code, LATE), ("def verb(): ready(); time.sleep(600)", INTERRUPTED)):
         with verb(gentle, ignored=(signal.SIGINT, signal.SIGHUP)) as process:
             process.send_signal(signal.SIGINT)
             process.send_signal(signal.SIGHUP)
             time.sleep(0.5)
             assert process.poll() is None
             process.send_signal(signal.SIGTERM)
-            assert ended(process) == (2, [INTERRUPTED])
+            assert ended(process) == (2, [told])
 
 
 SAVING = """
@@ -121,7 +122,7 @@ def test_a_run_is_saved_also_when_a_launcher_passes_the_signal_on() -> None:
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=60)
         assert (process.returncode, out) == (2, "ready saved\n")
-        assert err.splitlines() == [STOPPING.format("the update under way, and saving it"), INTERRUPTED]
+        assert err.splitlines() == [STOPPING.format("the update under way, and saving it"), LATE]
 
 
 def test_the_second_signal_leaves_a_run_that_is_saving() -> None:
@@ -161,6 +162,22 @@ def verb():
     with verb(code) as process:
         process.send_signal(signal.SIGINT)
         assert ended(process) == (2, [INTERRUPTED])
+
+
+def test_who_interrupts_what_comes_beside_a_result_is_told_that_it_is_there() -> None:
+    code = """
+from vitsmith.cli.output import beside, print_line
+def verb():
+    with beside("the report"):
+        ready()
+        time.sleep(600)
+    print_line("bundle  run/model")
+"""
+    with verb(code) as process:
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (2, "ready\nbundle  run/model\n")
+    assert err.splitlines() == ["the report could not be made (interrupted); everything else is written", LATE]
 
 
 def test_threads_do_not_hold_up_the_end() -> None:

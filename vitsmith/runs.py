@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self, TypeVar
 
-from vitsmith.errors import InputError, OutputError
+from vitsmith.errors import OutputError
 from vitsmith.escapes import typed_command
 from vitsmith.failed_writes import explained
 from vitsmith.files import (
@@ -29,7 +30,7 @@ from vitsmith.files import (
 )
 from vitsmith.json_text import to_json, with_nulls
 from vitsmith.locks import HeldError, Lock
-from vitsmith.workspace import Workspace
+from vitsmith.workspace import STAND_IN, Workspace, is_workspace
 
 COMMAND, METRICS, LOCK = "command.txt", "metrics.jsonl", ".lock"
 
@@ -47,8 +48,16 @@ MARKS = {
 }
 """By verb, the file that its runs are known by."""
 
-_BEFORE = {COMMAND, LOCK, "recipe.json", "vocabulary.txt", "vocabulary.model"}
-"""What is written before the work begins: a run that is refused by then leaves nothing."""
+_NOTHING = {COMMAND, LOCK, STAND_IN}
+_BEFORE = _NOTHING | {
+    "recipe.json",
+    "vocabulary.txt",
+    "vocabulary.model",
+    "baseline.json",
+    "tensorboard",
+    "split.safetensors",
+}
+"""What is written before the work begins: a run that ends by then leaves nothing."""
 
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
 _LONGEST = 120
@@ -89,10 +98,10 @@ def check_place(verb: str, out: Path | None, *, force: bool, is_earlier: IsEarli
     is_earlier = is_earlier or (lambda place: is_run_of(verb, place))
     with explained(out):
         if not out.is_file():
-            if not (out.is_dir() and any(out.iterdir())):
-                return
             if (out / LOCK).exists():
-                _locked(out).release()  # says who writes it
+                _locked(out).release(remove=False)  # says who writes it
+            if not (out.is_dir() and _holds_anything(out)):
+                return
         if not is_earlier(out):
             what = "file" if out.is_file() else "folder"
             raise OutputError(f"{out} exists, a {what} that {verb} did not write: choose another --out")
@@ -100,9 +109,17 @@ def check_place(verb: str, out: Path | None, *, force: bool, is_earlier: IsEarli
             raise OutputError(f"{out} exists: choose another --out, or replace it with --force")
 
 
+def _holds_anything(folder: Path) -> bool:
+    """Whether anything is in a folder, other than what a run leaves that was killed before it began."""
+    names = {path.name for path in folder.iterdir() if not is_workspace(path)}
+    return bool(names) and not (LOCK in names and names <= _NOTHING)
+
+
 def is_run_of(verb: str, folder: Path) -> bool:
     """Whether a folder is a run of a verb. Recipes tell the three verbs that train apart."""
-    mark = folder / MARKS[verb]
+    mark, road = folder / MARKS[verb], _is_road(folder)
+    if verb == "quickstart" or road:
+        return verb == "quickstart" and road
     if MARKS[verb] != "recipe.json":
         return mark.is_file()
     try:
@@ -111,6 +128,15 @@ def is_run_of(verb: str, folder: Path) -> bool:
     except (OSError, ValueError, TypeError, AttributeError):
         return False
     return kind == verb
+
+
+def _is_road(folder: Path) -> bool:
+    """Whether the quickstart wrote a folder, in which it trains too; one that was cut off is known by its command."""
+    if (folder / MARKS["quickstart"]).is_file():
+        return True
+    with suppress(OSError):
+        return (folder / COMMAND).read_text(encoding="utf-8", errors="replace").startswith("vitsmith quickstart")
+    return False
 
 
 @contextmanager
@@ -187,7 +213,7 @@ class Run:
             self.folder = out
             with claimed(out):
                 check_place(verb, out, force=force)
-                if out.is_dir() and any(out.iterdir()):
+                if out.is_dir() and _holds_anything(out):
                     self._lock = self._take_over()
                 else:
                     with explained(out):
@@ -196,8 +222,8 @@ class Run:
         self._fresh = True
         try:
             self._note_command()
-        except OutputError as error:  # nobody gets to see this run, nor its exit
-            self.__exit__(OutputError, error, None)
+        except BaseException as error:  # nobody gets to see this run, nor its exit
+            self.__exit__(type(error), error, None)
             raise
 
     def _take_over(self) -> Lock:
@@ -205,16 +231,17 @@ class Run:
         _locked(self.folder).release()  # nobody writes it
         with explained(self.folder):
             workspace = Workspace.beside(self.folder)
-            workspace.new.mkdir()
-            earlier = workspace.swap(workspace.new)
+            earlier = None
             try:
+                earlier = workspace.stand_in()
                 if earlier is not None:
                     _locked(earlier).release()  # nor has anybody begun to meanwhile
                     self._earlier = workspace, earlier
                 else:
+                    workspace.keep()
                     workspace.remove()
                 return _locked(self.folder)
-            except OutputError:
+            except BaseException:
                 if earlier is not None:
                     workspace.swap(earlier)
                 workspace.remove()
@@ -234,6 +261,8 @@ class Run:
         run = cls.__new__(cls)
         run.folder = folder
         run._lock = _locked(folder)
+        with explained(folder):
+            (folder / STAND_IN).unlink(missing_ok=True)
         run._note_command()
         return run
 
@@ -253,35 +282,39 @@ class Run:
         try:
             if self._metrics is not None:
                 self._metrics.close()
-            elif self._fresh and isinstance(error, InputError):
+            elif self._fresh and error is not None:
                 self._vanish()
             self._forget_earlier()
         finally:
             if self._lock is not None:
                 self._lock.release()
-            if self._fresh and isinstance(error, InputError):
+            if self._fresh and error is not None:
                 remove_empty(self.folder, above=2 if self._own_parents else 0)
 
     def _vanish(self) -> None:
-        """A run that was refused before it began leaves nothing, unless there is anything in it that took work."""
-        from vitsmith.data.split_record import SPLIT
-
+        """A run that ended before it began leaves nothing, unless there is anything in it that a later one can use."""
         with suppress(OSError):
-            if {path.name for path in self.folder.iterdir()} <= {*_BEFORE, SPLIT}:
+            if {path.name for path in self.folder.iterdir()} <= _BEFORE:
                 if self._earlier is not None:
                     if self._lock is not None:
                         self._lock.release()  # before it lies in a folder of another name
                     workspace, earlier = self._earlier
                     workspace.swap(earlier)
+                    workspace.remove()
+                    self._earlier = None
                     return
                 for path in self.folder.iterdir():
-                    if path.name != LOCK:
+                    if path.is_dir():
+                        shutil.rmtree(path)
+                    elif path.name != LOCK:
                         path.unlink()
 
     def _forget_earlier(self) -> None:
         """Removes the run that this one replaces."""
         if self._earlier is not None:
-            self._earlier[0].remove()
+            workspace, _ = self._earlier
+            workspace.keep()
+            workspace.remove()
             self._earlier = None
 
     def log(self, **values: Any) -> None:

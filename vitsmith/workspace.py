@@ -5,9 +5,11 @@
   new.*          what is being written
   whole          a folder that is complete
   old, target    where two folders cannot swap places in one step: the one that makes room, and the name of the place
+  earlier        the name of the place whose folder waits here, while an empty one with STAND_IN stands in for it
 
 A process that is killed leaves this folder. Whoever writes beside it next removes it; when the kill fell between the
-two renames of a swap in steps, whoever reads or writes the place next completes the swap first.
+two renames of a swap in steps, whoever reads or writes the place next completes the swap first. A folder that still
+waits here goes back to its place.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ from vitsmith.locks import HeldError, Lock
 from vitsmith.swap import exchange
 
 LOCK = "vitsmith.lock"
+STAND_IN = ".stand-in"
+"""In a folder that has the place of another for a trial."""
 
 _LONGEST = 200  # bytes of a name that fits between '.' and '.partial': file systems take 255 in all
 _LOOKED_AT = 3  # workspaces of one place that a reader looks into: more than one only where several write at once
@@ -92,6 +96,22 @@ class Workspace:
             note.unlink()
         return old
 
+    def stand_in(self) -> Path | None:
+        """An empty folder in the place; what was there waits in the workspace, where: its path, or None.
+
+        Until `keep` it goes back when this process is killed.
+        """
+        self.new.mkdir()
+        (self.new / STAND_IN).touch()
+        (self.folder / "earlier").write_bytes(os.fsencode(self.target.name))
+        return self.swap(self.new)
+
+    def keep(self) -> None:
+        """What stands in for a folder is there to stay."""
+        with suppress(OSError):
+            (self.target / STAND_IN).unlink()
+            (self.folder / "earlier").unlink()
+
     def remove(self) -> None:
         """Removes the folder with all that is left in it, the lock last. Does nothing the second time."""
         _remove(self.folder, self._lock)
@@ -140,7 +160,7 @@ def _enter(target: Path, folder: Path) -> Workspace | None:
         try:
             folder.mkdir()
         except FileExistsError:
-            if not _is_workspace(folder):
+            if not is_workspace(folder):
                 return None
         try:
             lock = Lock.take(folder / LOCK)
@@ -158,13 +178,15 @@ def _enter(target: Path, folder: Path) -> Workspace | None:
     return None
 
 
-def _is_workspace(folder: Path) -> bool:
-    """Never somebody's own folder: those have no lock of ours, and are not empty."""
-    return folder.is_dir() and ((folder / LOCK).exists() or not any(folder.iterdir()))
+def is_workspace(folder: Path) -> bool:
+    """Whether a folder is one, and not somebody's own: those have other names, or no lock of ours and are not empty."""
+    named = folder.name.startswith(".") and folder.name.endswith(".partial")
+    return named and folder.is_dir() and ((folder / LOCK).exists() or not any(folder.iterdir()))
 
 
 def _mend(folder: Path) -> None:
     """With the lock: completes what was begun, so that a whole folder is in the place."""
+    _put_back(folder)
     note = folder / "target"
     if not note.exists():
         return
@@ -174,6 +196,21 @@ def _mend(folder: Path) -> None:
             if kept.exists():
                 kept.rename(target)
                 break
+    note.unlink()
+
+
+def _put_back(folder: Path) -> None:
+    """A folder whose stand-in was never kept has its place again."""
+    note = folder / "earlier"
+    if not note.exists():
+        return
+    target = folder.with_name(os.fsdecode(note.read_bytes()))
+    waiting = [path for path in folder.iterdir() if path.is_dir() and not (path / STAND_IN).exists()]
+    if waiting and target.name:
+        if (target / STAND_IN).exists():
+            target.rename(folder / "stand-in")
+        if not target.exists():
+            waiting[0].rename(target)
     note.unlink()
 
 
@@ -212,5 +249,7 @@ def _clean(folder: Path) -> None:
         left = [Path(entry) for entry in entries if entry.name.startswith(".") and entry.name.endswith(".partial")]
         for path in left:
             with suppress(OSError, HeldError):  # in use, of another user, or gone
-                if path.is_dir() and (path / LOCK).exists():
+                if (path / LOCK).exists():
                     _mend_and_remove(path, Lock.take(path / LOCK))
+                else:
+                    path.rmdir()  # where it is empty: whoever has just made it makes it again

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vitsmith.cli.output import JsonOption, print_json, print_line, say
+from vitsmith.cli.output import JsonOption, beside, print_json, print_line, say
 from vitsmith.cli.places import ForceOption, OutOption
 from vitsmith.escapes import shell_quoted
 
@@ -140,10 +140,8 @@ def _shown(recipe: LitRecipe, devices: Any, folder: Path | None, pairs: Any) -> 
 
 
 def _finish(trained: LitTrained, folder: Path, pairs: Any, *, json: bool) -> None:
-    from vitsmith.files import optional
-
     report = folder / "report.html"
-    with optional("the report"):
+    with beside("the report"):
         from vitsmith.report.lit import write_lit_report
 
         write_lit_report(trained, pairs, folder)

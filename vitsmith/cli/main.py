@@ -86,8 +86,10 @@ def _carry_out(arguments: list[str] | None, interrupts: Interrupts) -> int:
     try:
         code = app(args=arguments, standalone_mode=False, prog_name="vitsmith")
         finish()
-        if code == INTERRUPTED or interrupts.asked:
+        if code == INTERRUPTED:
             return _interrupted()
+        if interrupts.asked:
+            return fail("interrupted when the result was written already: it is whole", 2)
         return code if isinstance(code, int) else 0
     except ReaderGone:
         return 0

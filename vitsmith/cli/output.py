@@ -6,7 +6,8 @@ Every name and message goes through here, and is shown as it is: nothing in it i
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -20,6 +21,19 @@ if TYPE_CHECKING:
     from rich.progress import Progress, Task
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+@contextmanager
+def beside(what: str) -> Iterator[None]:
+    """For what a verb makes after its result is written: when it fails or is interrupted, the result is still told."""
+    from vitsmith.errors import Interrupted
+    from vitsmith.files import optional
+
+    with optional(what):
+        try:
+            yield
+        except KeyboardInterrupt:
+            raise Interrupted("interrupted") from None
 
 
 def print_line(text: str = "") -> None:

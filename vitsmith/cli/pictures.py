@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vitsmith.cli.output import say
+from vitsmith.cli.output import beside, say
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -18,10 +18,10 @@ def put_picture(path: Path, what: str, draw: Callable[[], Figure]) -> bool:
     `what` is how to call it: "the picture of the front".
     """
     from vitsmith.errors import MissingPackageError
-    from vitsmith.files import optional, replacing
+    from vitsmith.files import replacing
     from vitsmith.report.figure import png
 
-    with optional(what):
+    with beside(what):
         try:
             image = png(draw())
         except MissingPackageError as error:

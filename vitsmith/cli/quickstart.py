@@ -18,12 +18,21 @@ def quickstart(
 ) -> None:
     """Train, evaluate, export, check and predict on real handwriting: offline, in under two minutes."""
     from vitsmith.cli.road import RoadProgress
+    from vitsmith.errors import Interrupted
+    from vitsmith.escapes import shell_quoted
     from vitsmith.quickstart import quickstart as run
     from vitsmith.report.road import next_commands
     from vitsmith.report.sections import costs_table
+    from vitsmith.train.result import Stopped
 
     with RoadProgress() as shown:
-        road = run(out, seed=seed, force=force, listener=shown.on_event)
+        try:
+            road = run(out, seed=seed, force=force, listener=shown.on_event)
+        except (KeyboardInterrupt, Stopped):
+            if out is None or not out.exists():
+                raise
+            again = f"--out {shell_quoted(str(out))} --seed {seed} --force"
+            raise Interrupted(f"interrupted; start over with  vitsmith quickstart {again}") from None
     if json:
         print_json(road.to_dict())
         return

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from vitsmith.cli.output import print_json, print_line, say
+from vitsmith.cli.output import beside, print_json, print_line, say
 from vitsmith.escapes import shell_quoted
 from vitsmith.files import optional
 
@@ -138,6 +138,8 @@ class Shown:
                 self._events.close()
         saved = latest_step(self._folder) if self._folder is not None else None
         again = f"vitsmith {self._verb} --resume {shell_quoted(str(self._folder))}"
+        if isinstance(error, KeyboardInterrupt) and self._folder is not None and (self._folder / "model").exists():
+            raise Interrupted(f"interrupted after the last update; the bundle is {self._folder / 'model'}") from None
         if isinstance(error, KeyboardInterrupt) and saved is not None:
             raise Interrupted(f"interrupted; go on from update {saved} with  {again}") from None
         if isinstance(error, Stopped):
@@ -167,7 +169,7 @@ def _describe(splits: Any) -> str:
 
 def _finish(trained: Trained, folder: Path, splits: Any, *, json: bool) -> None:
     report = folder / "report.html"
-    with optional("the report"):
+    with beside("the report"):
         from vitsmith.report.training import write_report
 
         write_report(trained, splits, folder)
