@@ -199,6 +199,28 @@ def test_damaged_weights_are_never_saved(tmp_path: Path, value: float) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("kind", ["half", "bfloat16", "double"])
+def test_weights_of_another_type_are_refused_in_one_line(tmp_path: Path, kind: str) -> None:
+    bundle, lit = Bundle.of(tiny_model(VIT)), tiny_lit()
+    getattr(bundle.model.head, kind)()  # a part is enough
+    getattr(lit.model, kind)()
+    name = kind if kind == "bfloat16" else {"half": "float16", "double": "float64"}[kind]
+    for action in (
+        lambda: vs.save(bundle, tmp_path / "model"),
+        lambda: vs.Predictor(bundle, "torch"),
+        lambda: bundle.run_torch(np.zeros((1, 3, *VIT.image_size), np.float32)),
+        lambda: vs.Encoder(lit),
+        lambda: lit.run_texts_torch(np.ones((2, 6), np.int32)),
+        lambda: vs.save(lit, tmp_path / "lit"),
+    ):
+        with pytest.raises(InputError, match=rf"^created in memory has weights in {name}, .*\.float\(\)"):
+            action()
+    assert list(tmp_path.iterdir()) == []
+    bundle.model.float()
+    doubles = np.zeros((1, 3, *VIT.image_size))
+    np.testing.assert_array_equal(bundle.run_torch(doubles), bundle.run_torch(doubles.astype(np.float32)))
+
+
 # answers
 
 

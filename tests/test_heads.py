@@ -205,6 +205,19 @@ def test_a_cosine_is_no_probability() -> None:
     assert "%" in str(single)
 
 
+def test_one_label_alone_has_no_probability(tmp_path: Path, capsys: Any, photo: Path) -> None:
+    with pytest.raises(InputError, match="one label, 'cat', would get a probability of 1 for every image"):
+        vs.ZeroShotClassifier(tiny_lit(), ["cat"], cache=False)
+    assert -1 <= vs.ZeroShotClassifier(tiny_lit(), ["cat"], scores="independent", cache=False)(PICTURES)[0].score <= 1
+    vs.save(tiny_lit(), tmp_path / "lit")
+    code, out, err = call(capsys, "zeroshot", tmp_path / "lit", photo, "--labels", "cat", "--no-cache")
+    assert (code, out) == (2, "") and "--scores independent" in err
+    code, out, _ = call(
+        capsys, "zeroshot", tmp_path / "lit", photo, "--labels", "cat", "--no-cache", "--scores", "independent"
+    )
+    assert code == 0 and "%" not in out
+
+
 def test_probabilities_of_one_class_are_refused() -> None:
     one = Bundle.of(tiny_model(change(VIT, classes=1)))
     with pytest.raises(InputError, match=r"has one class, and softmax gives it a probability of 1 for every image"):

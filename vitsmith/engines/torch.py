@@ -20,6 +20,7 @@ from vitsmith.layers.attention import Attention
 from vitsmith.models.isolation import isolated
 from vitsmith.models.lit import LiT
 from vitsmith.weights.bundle import Bundle
+from vitsmith.weights.fill import require_float32
 
 Array = np.ndarray[Any, Any]
 
@@ -42,6 +43,7 @@ class TorchEngine:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         if self._device.type == "cuda" and torch.cuda._is_in_bad_fork():
             require_own_process(os.getppid(), "the GPU")
+        require_float32(bundle.model, bundle.where)
         self._model = bundle.model.to(self._device)
         if settings.precision != "fp32":
             self._model = copy.deepcopy(self._model).bfloat16()

@@ -283,10 +283,12 @@ class Bundle:
 
         from vitsmith.models.isolation import isolated
         from vitsmith.models.lit import LiT
+        from vitsmith.weights.fill import require_float32
 
         instance(tensors, np.ndarray, "tensors", "a NumPy array")
+        require_float32(model, self.where)
         with isolated(inference=True):
-            images = torch.from_numpy(tensors).to(next(model.parameters()).device)
+            images = torch.from_numpy(tensors).to(next(model.parameters()).device, torch.float32)
             outputs = model.encode_image(images) if isinstance(model, LiT) else model(images)
         return require_finite_outputs(outputs.float().cpu().numpy(), tensors, self.where)
 
@@ -295,10 +297,12 @@ class Bundle:
 
         from vitsmith.models.isolation import isolated
         from vitsmith.models.lit import LiT
+        from vitsmith.weights.fill import require_float32
 
         if not isinstance(model, LiT):
             raise InputError(f"{self.where} is a model of images alone: it cannot read text; use a LiT model")
         instance(tokens, np.ndarray, "tokens", "a NumPy array")
+        require_float32(model, self.where)
         with isolated(inference=True):
             outputs = model.encode_text(torch.from_numpy(tokens).to(next(model.parameters()).device))
         return require_finite_outputs(outputs.float().cpu().numpy(), tokens, self.where, what="text")

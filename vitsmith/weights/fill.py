@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from vitsmith.errors import WeightsError
+from vitsmith.errors import InputError, WeightsError
 from vitsmith.finite import require_finite
 from vitsmith.models.build import Model, build
 from vitsmith.models.config import ModelConfig, show_size
@@ -27,6 +27,16 @@ class ArrayFile(Protocol):
 
 
 OTHER_WEIGHTS = "no answer of such a model means anything: take another copy, or an earlier checkpoint"
+
+
+def require_float32(model: Model, where: str) -> None:
+    """Raises InputError for weights of another type, as `model.half()` makes them: bundles compute in float32."""
+    others = {str(one.dtype).removeprefix("torch.") for one in model.parameters() if one.dtype != torch.float32}
+    if others:
+        raise InputError(
+            f"{where} has weights in {' and '.join(sorted(others))}, and bundles hold float32: call .float() on the "
+            "model; engines compute in other precisions by themselves (precision='bf16')"
+        )
 
 
 def require_finite_model(model: nn.Module, where: str) -> None:

@@ -42,8 +42,9 @@ class ZeroShotClassifier:
         on_remark: told that embeddings could not be kept on disk.
         options: as of `Encoder`, when the model is not one.
 
-    Raises InputError for a model without text tower or vocabulary, no labels, two of the same words, labels that the
-    vocabulary knows nothing of or that become the same tokens, and templates without a place for the label.
+    Raises InputError for a model without text tower or vocabulary, no labels, a single one where they exclude each
+    other, two of the same words, labels that the vocabulary knows nothing of or that become the same tokens, and
+    templates without a place for the label.
     """
 
     def __init__(
@@ -70,6 +71,11 @@ class ZeroShotClassifier:
         """What of the labels the vocabulary lacks, by label."""
         self.templates = _chosen(templates, bundle)
         self.scores = scores
+        if scores == "single" and len(self.words) == 1:
+            raise InputError(
+                f"one label, {self.words.labels.shown[0]!r}, would get a probability of 1 for every image: give at "
+                "least two, or scores='independent' (--scores independent), which says how near the image is to it"
+            )
         self.similarity = bundle.similarity
         self.cut = _check_tokens(self.encoder, self.words, self.templates)
         self.embeddings = class_embeddings(
