@@ -23,6 +23,7 @@ from vitsmith.benchmark.memory import Died, Memory, Task, measure_memory
 from vitsmith.benchmark.rows import NUMBERS
 from vitsmith.benchmark.session import Material, Wishes, openings_of, run_benchmark, steps_of
 from vitsmith.cli.benchmark import benchmark
+from vitsmith.cli.data import labelled
 from vitsmith.cli.main import INTERRUPTED
 from vitsmith.data.preprocess import preprocess
 from vitsmith.data.samples import Samples
@@ -390,9 +391,9 @@ def test_images_that_cannot_be_used_are_told_of(tmp_path: Path, capsys: Any) -> 
     from vitsmith.cli.benchmark import _material
 
     Image.fromarray(pictures(1)[0]).save(tmp_path / "one.png")
-    _material([_subject(program="onnx")], [str(tmp_path / "one.png")], "", "")
+    _material([_subject(program="onnx")], [str(tmp_path / "one.png")], labelled(""), "")
     assert "they are not used" in capsys.readouterr().err
-    _material([_subject()], [str(tmp_path / "one.png")], "", "")
+    _material([_subject()], [str(tmp_path / "one.png")], labelled(""), "")
     assert "not used" not in capsys.readouterr().err
 
 

@@ -34,13 +34,14 @@ from vitsmith.compress.quantize import quantize
 from vitsmith.compress.resolution import resize_bundle
 from vitsmith.compress.sizes import Pruning
 from vitsmith.data import datasets
-from vitsmith.data.datasets import open_dataset, open_labelled
+from vitsmith.data.datasets import DataSpec, open_dataset, open_labelled
 from vitsmith.data.samples import Samples, Splits
 from vitsmith.data.shapes import labelled_shapes
 from vitsmith.data.split_record import SPLIT, SplitRecord, digest_of, distinct, read_contents
 from vitsmith.errors import DatasetError, InputError
 from vitsmith.evaluate.held_out import ask, ask_pairs, choose
 from vitsmith.evaluate.speed import Speed, Speedup
+from vitsmith.report.training import write_report
 from vitsmith.runs import Run
 from vitsmith.specs import Provenance
 from vitsmith.train.recipe_file import parse_recipe
@@ -470,7 +471,7 @@ def test_every_model_of_a_search_knows_its_images(bundle: Bundle, pets: Path, tm
 
 
 def test_benchmark_uses_the_same_images(bundle: Bundle, pets: Path, capsys: Any) -> None:
-    material = _material(_load([str(bundle.folder)], "", False), [], str(pets), "")
+    material = _material(_load([str(bundle.folder)], "", False), [], DataSpec(path=str(pets)), "")
     assert material.data == f"pets, {HELD} held-out images"
     assert material.samples is not None and contents(material.samples) == held_out_of(pets)
     found = run_benchmark([], Wishes(), replace(material, reference=None)).to_dict()
@@ -515,3 +516,36 @@ def test_telling_images_apart_needs_no_torch(bundle: Bundle) -> None:
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_a_table_whose_columns_have_names_of_their_own_is_judged_as_it_was_trained(tmp_path, capsys) -> None:
+    pets = write_pets(tmp_path / "pets")
+    table = write_table(pets, tmp_path / "pets.csv")
+    table.write_text(table.read_text().replace("path,label", "id,breed"))
+    data = {"path": str(table), "image_column": "id", "label_column": "breed", "val_fraction": 0.25}
+    wanted = parse_recipe(FIELDS | {"data": data, "schedule": {"steps": 1, "warmup": 0}, "run": {"eval_every": 0}})
+    with Run("train", "pets", tmp_path / "run") as run:
+        trained = train_to_bundle(wanted, open_dataset(wanted.data), run)
+    splits = open_dataset(wanted.data)
+    report = (write_report(trained, splits, run.folder)).read_text()
+    assert f"--data {table} --image-column id --label-column breed" in report
+    columns = ["--image-column", "id", "--label-column", "breed"]
+    model, out = run.folder / "model", tmp_path / "scores"
+    code, scores, _ = call(capsys, "evaluate", model, "--data", table, *columns, "--json", "--out", out)
+    assert (code, json.loads(scores)["images"]) == (0, HELD)
+    labelled = DataSpec(path=str(table), image_column="id", label_column="breed")
+    assert len(labelled_photos(trained.bundle, labelled).judges) == HELD
+    assert len(labelled_material(trained.bundle, labelled).splits.val) == HELD
+    code, _, told = call(capsys, "export", model, "--to", "onnx", "--label-column", "breed")
+    assert (code, "are of --data: give that too" in told) == (2, True)
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_what_is_passed_over_is_told_by_every_verb_that_divides(pets, bundle, tmp_path, recorded) -> None:
+    shutil.copytree(pets, tmp_path / "pets")
+    (tmp_path / "pets" / "red" / "one.HEIC").touch()
+    judged = bundle if recorded else bundle.with_split(None)
+    for verb in (labelled_photos, labelled_material):
+        told: list[str] = []
+        verb(judged, str(tmp_path / "pets"), tell=told.append)
+        assert told == [f"passed over in {tmp_path / 'pets'}, as they are not supported: 1 .heic"]

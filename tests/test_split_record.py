@@ -383,3 +383,27 @@ def test_processes_share_the_reading_and_have_one_record(tmp_path: Path) -> None
     assert same(one, other)
     assert set(one.train.tolist()) == files_of(splits.train, one.salt)
     assert set(one.held_out.tolist()) == files_of(splits.val, one.salt)
+
+
+def test_what_a_teacher_was_trained_on_is_told(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "colours", 24)
+    teacher = trained_on(folder, tmp_path / "teacher").bundle
+    assert teacher.folder is not None
+    taught = {"distill": {"teacher": str(teacher.folder)}, "model": {"init": str(teacher.folder), "image_size": 16}}
+    again = trained_on(folder, tmp_path / "again", **taught, run={"baseline": False})
+    assert again.result.warnings == ()  # the same seed: the teacher held out the same images
+    alone = {"distill": {"teacher": str(teacher.folder)}}
+    other = trained_on(folder, tmp_path / "other", **alone, run={"baseline": False, "seed": 5})
+    assert other.bundle.split is not None
+    assert not len(other.bundle.split.earlier)  # the student itself has not seen them
+    (warned,) = other.result.warnings
+    assert f"held-out images are among those that the teacher {teacher.folder} was trained on" in warned.message
+    assert warned.message in other.bundle.provenance.notes
+    (teacher.folder / SPLIT).unlink()
+    told: list[str] = []
+    splits = folder_splits(folder)
+    parts = {"train": splits.train, "held_out": splits.val}
+    record_split(parts, [""], None, Devices(torch.device("cpu")), told.append, teacher=str(teacher.folder))
+    assert told == [
+        f"which images the teacher {teacher.folder} was trained on is not recorded: held-out images may be among them"
+    ]

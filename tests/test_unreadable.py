@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ from vitsmith.cli.images import read_images, readable
 from vitsmith.cli.main import app
 from vitsmith.compress.calibration import labelled_photos, unlabelled_photos
 from vitsmith.compress.material import labelled_material, unlabelled_material
+from vitsmith.compress.prune import prune
+from vitsmith.compress.sizes import Pruning
 from vitsmith.data.datasets import open_labelled
 from vitsmith.data.unreadable import sift
 from vitsmith.encode import Encoder
@@ -141,6 +144,27 @@ def test_what_prunes_and_judges_leaves_them_out_too(pets, bundle) -> None:
     names = [*alone.splits.train.names, *alone.splits.val.names]
     assert sorted(names) == [file for file in files if Path(file) != judging]
     assert len(alone.told) == 1
+
+
+def test_images_that_decide_what_is_pruned_are_told_of_before_any_is_looked_at(pets, bundle) -> None:
+    material = labelled_material(bundle, str(pets), skip_unreadable=0.1)
+    file = Path(material.splits.train.sources[3])
+    file.write_bytes(b"GIF89a")
+    heard: list[object] = []
+    with pytest.raises(LookedError):
+        prune(bundle, material, Pruning(depth=1), None, on_stage=heard.append, on_event=_stop)
+    assert [str(file) in told for told in heard] == [False, True]
+    strict = replace(material, skip_unreadable=0.0)
+    with pytest.raises(DatasetError, match="cannot use the image"):
+        prune(bundle, strict, Pruning(depth=1), None, on_event=_stop)
+
+
+class LookedError(Exception):
+    pass
+
+
+def _stop(_: object) -> None:
+    raise LookedError
 
 
 def test_verbs_that_look_at_images_tell_of_those_that_they_cannot_read(pets, capsys) -> None:

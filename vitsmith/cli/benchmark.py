@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vitsmith.cli.checkpoint import ImageSizeOption, open_model
+from vitsmith.cli.data import ImageColumnOption, LabelColumnOption, labelled
 from vitsmith.cli.held_out import choose_images
 from vitsmith.cli.images import SkipOption, read_images, readable
 from vitsmith.cli.output import JsonOption, print_json, print_line, print_table, progress, say
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from vitsmith.benchmark.contenders import Contender, Subject
     from vitsmith.benchmark.rows import Benchmark, Row
     from vitsmith.benchmark.session import Material, Wishes
+    from vitsmith.data.datasets import DataSpec
     from vitsmith.weights.bundle import Bundle
 
 BATCHES = (1, 8)
@@ -40,6 +42,8 @@ def benchmark(
     split: Annotated[
         str, typer.Option(help="train, val, test or all of --data; default: what no model was trained on.")
     ] = "",
+    image_column: ImageColumnOption = "",
+    label_column: LabelColumnOption = "",
     images: Annotated[
         list[str] | None, typer.Option(help="Files or folders of images to compare answers on; may be repeated.")
     ] = None,
@@ -62,6 +66,7 @@ def benchmark(
 
     if split and not data:
         raise InputError("--split chooses a part of --data: give that too")
+    described = labelled(data, image_column, label_column)
     with place_of("benchmark", model_name(models[0]), out, force=force) as place:
         subjects = _load(models, image_size, record)
         chosen = [contenders_of(subject, engine or [], precision or []) for subject in subjects]
@@ -70,7 +75,7 @@ def benchmark(
         for subject, its in zip(subjects, chosen, strict=True):
             if not its:
                 say(f"{subject.name} runs in none of the engines asked for, and has no row")
-        material = _material(subjects, images or [], data, split, skip_unreadable)
+        material = _material(subjects, images or [], described, split, skip_unreadable)
         wishes = Wishes(tuple(sorted(set(batch or BATCHES))), threads, Pace(seconds))
         result = _run(contenders, wishes, material)
         write_or_rescue(place, partial(_write, result))
@@ -116,14 +121,14 @@ def _opened(model: str, image_size: str) -> Bundle:
     return open_model(model, "" if is_bundle(model) else image_size)
 
 
-def _material(subjects: list[Subject], images: list[str], data: str, split: str, skip: float = 0.01) -> Material:
+def _material(subjects: list[Subject], images: list[str], data: DataSpec, split: str, skip: float = 0.01) -> Material:
     from vitsmith.benchmark.answers import reference_of, require_classes
     from vitsmith.benchmark.session import Material
     from vitsmith.evaluate.held_out import ask
     from vitsmith.export.parts import gate_images
 
     judging = None
-    if data:
+    if data.path:
         asked = ask(data, split, tell=say)
         require_classes(subjects, asked.samples)
         judging = choose_images([subject.bundle for subject in subjects], asked)

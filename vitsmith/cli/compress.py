@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vitsmith.cli.checkpoint import ImageSizeOption, open_model
+from vitsmith.cli.data import ImageColumnOption, LabelColumnOption, labelled
 from vitsmith.cli.held_out import WithoutSplitOption, reading_bar
 from vitsmith.cli.images import SkipOption, tell_unreadable
 from vitsmith.cli.output import JsonOption, print_facts, print_json, print_table, say
@@ -37,6 +38,8 @@ def compress(
         str,
         typer.Option(help="Labelled images, as for train: one part calibrates and teaches, the held-out part judges."),
     ],
+    image_column: ImageColumnOption = "",
+    label_column: LabelColumnOption = "",
     latency: Annotated[str, typer.Option(help="Longest time for one image, as '20ms' or '0.02s'.")] = "",
     memory: Annotated[float | None, typer.Option(min=1, help="Most memory at its peak, in MiB.")] = None,
     size: Annotated[float | None, typer.Option(min=0.01, help="Largest program, in MiB.")] = None,
@@ -75,11 +78,14 @@ def compress(
 
     budget = Budget(max_drop, _milliseconds(latency), memory, size)
     space = _space(over)
+    described = labelled(data, image_column, label_column)
     chosen = choose or (Choose.cheapest if budget.is_bounded else Choose.knee)
     with place_of("compress", model_name(model), out, force=force) as folder, scratch("search") as programs:
         bundle = open_model(model, image_size, labels=labels)
         with reading_bar() as on_images:
-            material = labelled_material(bundle, data, seed=seed, skip_unreadable=skip_unreadable, on_images=on_images)
+            material = labelled_material(
+                bundle, described, seed=seed, skip_unreadable=skip_unreadable, on_images=on_images, tell=say
+            )
         for told in material.told:
             say(told)
         material = replace(material, splits=replace(material.splits, val=spread(material.splits.val, most)))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vitsmith.cli.checkpoint import ImageSizeOption, open_model
+from vitsmith.cli.data import ImageColumnOption, LabelColumnOption, labelled
 from vitsmith.cli.engine import EngineOption, PrecisionOption, tell_choice
 from vitsmith.cli.held_out import choose_images
 from vitsmith.cli.images import SkipOption, tell_unreadable
@@ -19,6 +20,7 @@ from vitsmith.cli.places import ForceOption, OutOption
 from vitsmith.cli.zeroshot import TemplatesOption, VocabularyOption, open_classifier
 
 if TYPE_CHECKING:
+    from vitsmith.data.datasets import DataSpec
     from vitsmith.data.samples import Samples
     from vitsmith.evaluate.evaluation import Evaluation
     from vitsmith.specs import Measurement
@@ -38,6 +40,8 @@ def evaluate(
     split: Annotated[
         str, typer.Option(help="train, val, test or all; default: images that it was not trained on.")
     ] = "",
+    image_column: ImageColumnOption = "",
+    label_column: LabelColumnOption = "",
     zeroshot: Annotated[
         bool, typer.Option("--zeroshot", help="Classify with words: the data's class names, or those of --labels.")
     ] = False,
@@ -73,13 +77,14 @@ def evaluate(
     if record:
         check_recordable(model)
     options = {"engine": engine, "batch_size": batch, "precision": precision}
+    described = labelled(data, image_column, label_column)
     opening = {"image_size": image_size, "vocabulary": vocabulary}
     with place_of("evaluate", model_name(model), out, force=force) as place:
         if retrieval:
-            judged = _recall(model, data, split, opening, options, skip_unreadable)
+            judged = _recall(model, described, split, opening, options, skip_unreadable)
         else:
             words = templates if zeroshot else None
-            judged = _accuracy(model, data, split, labels, words, opening, options, skip_unreadable)
+            judged = _accuracy(model, described, split, labels, words, opening, options, skip_unreadable)
         write_or_rescue(place, partial(_write, judged.scores))
     try:
         if record:
@@ -111,7 +116,7 @@ def _write(scores: dict[str, Any], place: Path) -> None:
 
 def _accuracy(
     model: str,
-    data: str,
+    data: DataSpec,
     split: str,
     labels: Path | None,
     zeroshot: str | None,
@@ -186,13 +191,15 @@ def _zeroshot(
 
 
 def _recall(
-    model: str, data: str, split: str, opening: dict[str, Any], options: dict[str, Any], skip: float
+    model: str, data: DataSpec, split: str, opening: dict[str, Any], options: dict[str, Any], skip: float
 ) -> _Judged:
+    from vitsmith.data.pairs import PairSpec
     from vitsmith.encode import Encoder
     from vitsmith.evaluate.held_out import ask_pairs
     from vitsmith.evaluate.retrieval import evaluate_retrieval
 
-    asked = ask_pairs(data, split, tell=say)
+    pairs = PairSpec(path=data.path, image_column=data.image_column, caption_column=data.label_column)
+    asked = ask_pairs(pairs, split, tell=say)
     encoder = Encoder(open_model(model, **opening), **options)
     judging = choose_images([encoder.bundle], asked)
     samples, name = judging.samples, judging.counted

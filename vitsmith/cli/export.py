@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vitsmith.cli.checkpoint import ImageSizeOption, open_model
+from vitsmith.cli.data import ImageColumnOption, LabelColumnOption, labelled
 from vitsmith.cli.held_out import WithoutSplitOption, choose_images
 from vitsmith.cli.images import SkipOption, read_images, readable
 from vitsmith.cli.output import JsonOption, print_facts, print_json, say
 from vitsmith.cli.places import ForceOption, OutOption
 
 if TYPE_CHECKING:
+    from vitsmith.data.datasets import DataSpec
     from vitsmith.data.samples import Samples
     from vitsmith.gate import Verdict
     from vitsmith.weights.bundle import Bundle
@@ -64,6 +66,8 @@ def export(
     split: Annotated[
         str, typer.Option(help="train, val, test or all of --data; default: what it was not trained on.")
     ] = "",
+    image_column: ImageColumnOption = "",
+    label_column: LabelColumnOption = "",
     max_drop: Annotated[float, typer.Option(min=0, help="Points of top-1 that may be lost on --data.")] = 0.5,
     skip_unreadable: SkipOption = 0.01,
     labels: Annotated[
@@ -88,6 +92,7 @@ def export(
         raise InputError(f"--labels are for the page of a LiT model, not for {to.value}")
     if split and not data:
         raise InputError("--split chooses a part of --data: give that too")
+    described = labelled(data, image_column, label_column)
     if out is not None and to is To.npz and out.suffix != ".npz":
         out = out.with_name(f"{out.name}.npz")
     name = f"{model_name(model)}-{to.value}" + ("" if precision is ExportPrecision.fp32 else f"-{precision.value}")
@@ -98,7 +103,9 @@ def export(
         if bundle.program != "torch" and (images or data):
             raise InputError(f"{bundle.where} is taken as it is and passes no gate: leave --images and --data out")
         gate = Gate(
-            read_images(images or [], skip_unreadable) or None, _open(bundle, data, split, skip_unreadable), max_drop
+            read_images(images or [], skip_unreadable) or None,
+            _open(bundle, described, split, skip_unreadable),
+            max_drop,
         )
         bundle = _with_split(bundle, to, without_split)
         words = read_words(labels) if labels else None
@@ -172,9 +179,9 @@ def _facts(numbers: dict[str, Any]) -> dict[str, Any]:
     return facts
 
 
-def _open(bundle: Bundle, data: str, split: str, skip: float) -> Samples | None:
+def _open(bundle: Bundle, data: DataSpec, split: str, skip: float) -> Samples | None:
     """Labelled images for the gate, or None."""
-    if not data:
+    if not data.path:
         return None
     from vitsmith.evaluate.evaluation import match_classes
     from vitsmith.evaluate.held_out import ask

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vitsmith.cli.checkpoint import ImageSizeOption, open_model
+from vitsmith.cli.data import ImageColumnOption, LabelColumnOption, labelled
 from vitsmith.cli.held_out import WithoutSplitOption, reading_bar
 from vitsmith.cli.images import SkipOption, expand
 from vitsmith.cli.output import JsonOption, print_facts, print_json, print_table, say
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from vitsmith.compress.calibration import Photos
     from vitsmith.compress.merged import Merged
+    from vitsmith.data.datasets import DataSpec
     from vitsmith.weights.bundle import Bundle
 
 SHOWN = 4
@@ -46,6 +48,8 @@ def merge(
     tokens: Annotated[int | None, typer.Option(help="In its place, tokens left after the last block.")] = None,
     data: Annotated[str, typer.Option(help="Labelled images, as for evaluate: accuracy decides.")] = "",
     split: Annotated[str, typer.Option(help="val or test of --data; default: the held-out part.")] = "",
+    image_column: ImageColumnOption = "",
+    label_column: LabelColumnOption = "",
     images: Annotated[
         list[str] | None, typer.Option(help="In place of --data, images without labels; may be repeated.")
     ] = None,
@@ -78,11 +82,12 @@ def merge(
         raise InputError("--data and --images both say which images judge: give one of them")
     if split and not data:
         raise InputError("--split chooses a part of --data: give that too")
+    described = labelled(data, image_column, label_column)
     wish = Wish(schedule.value, ratio, tokens)
     with place_of("merge", model_name(model), out, force=force) as place:
         bundle = open_model(model, image_size, labels=labels, vocabulary=vocabulary)
         check_mergeable(bundle)
-        photos = _photos(bundle, data, split, images or [], seed, skip_unreadable)
+        photos = _photos(bundle, described, split, images or [], seed, skip_unreadable)
         for remark in photos.remarks:
             say(remark)
         if without_split:
@@ -147,14 +152,14 @@ def _ratio(needed: float) -> str:
     return f"{needed:.2f}" if needed != float("inf") else "any number: it takes longer than it could save"
 
 
-def _photos(bundle: Bundle, data: str, split: str, images: list[str], seed: int, skip: float) -> Photos:
+def _photos(bundle: Bundle, data: DataSpec, split: str, images: list[str], seed: int, skip: float) -> Photos:
     from vitsmith.compress.calibration import Amounts, labelled_photos, unlabelled_photos
     from vitsmith.compress.merge import sample_photos
 
     how: dict[str, Any] = {"amounts": Amounts(seed=seed), "skip_unreadable": skip}
-    if data:
+    if data.path:
         with reading_bar() as on_images:
-            return labelled_photos(bundle, data, split, on_images=on_images, **how)
+            return labelled_photos(bundle, data, split, on_images=on_images, tell=say, **how)
     if images:
         return unlabelled_photos(bundle, list(expand(images)), **how)
     say("no images were given: sample photographs judge, which may be quite unlike yours; give --data or --images")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 import typer
 
 from vitsmith.cli.checkpoint import ImageSizeOption, open_model
+from vitsmith.cli.data import ImageColumnOption, LabelColumnOption, labelled
 from vitsmith.cli.held_out import WithoutSplitOption, reading_bar
 from vitsmith.cli.images import SkipOption, expand
 from vitsmith.cli.output import JsonOption, print_facts, print_json, print_table, progress, say
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from vitsmith.compress.material import Material
     from vitsmith.compress.prune import Looked
     from vitsmith.compress.pruned import Pruned, Stage
+    from vitsmith.data.datasets import DataSpec
     from vitsmith.train.events import Event
     from vitsmith.train.recipe import TrainRecipe
     from vitsmith.weights.bundle import Bundle
@@ -36,6 +38,8 @@ class How(StrEnum):
 def prune(
     model: Annotated[str, typer.Argument(help="A trained classifier: bundle of torch weights, or checkpoint.")],
     data: Annotated[str, typer.Option(help="Labelled images: a folder, table, shards, hf:NAME or 'digits'.")] = "",
+    image_column: ImageColumnOption = "",
+    label_column: LabelColumnOption = "",
     images: Annotated[
         list[str] | None, typer.Option(help="In place of --data, images without labels; may be repeated.")
     ] = None,
@@ -75,6 +79,7 @@ def prune(
 
     if bool(data) == bool(images):
         raise InputError("say what to prune by: labelled images with --data, or images without labels with --images")
+    described = labelled(data, image_column, label_column)
     with place_of("prune", model_name(model), out, force=force) as place:
         bundle = open_model(model, image_size, labels=labels)
         wanted = Pruning(heads, mlp_width, tokens_mlp_width, depth, keep, method.value, calibration)
@@ -88,7 +93,7 @@ def prune(
             "data": {"skip_unreadable": skip_unreadable},
         }
         recipe = _recipe(bundle, data or "--images", given, set_ or [])
-        material = _material(bundle, data, images or [], seed, skip_unreadable)
+        material = _material(bundle, described, images or [], seed, skip_unreadable)
         for told in material.told:
             say(told)
         events: list[Event] = []
@@ -171,13 +176,13 @@ def _share(stage: Stage) -> str:
     return f"{stage.scores.top1:.2%} ({low:.1%} to {high:.1%})"
 
 
-def _material(bundle: Bundle, data: str, images: list[str], seed: int, skip: float) -> Material:
+def _material(bundle: Bundle, data: DataSpec, images: list[str], seed: int, skip: float) -> Material:
     from vitsmith.compress.material import labelled_material, unlabelled_material
 
     how: dict[str, Any] = {"seed": seed, "skip_unreadable": skip}
     with reading_bar() as on_images:
-        if data:
-            return labelled_material(bundle, data, on_images=on_images, **how)
+        if data.path:
+            return labelled_material(bundle, data, on_images=on_images, tell=say, **how)
         return unlabelled_material(bundle, list(expand(images)), on_images=on_images, **how)
 
 

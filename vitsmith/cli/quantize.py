@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 import typer
 
 from vitsmith.cli.checkpoint import ImageSizeOption, open_model
+from vitsmith.cli.data import ImageColumnOption, LabelColumnOption, labelled
 from vitsmith.cli.held_out import WithoutSplitOption, reading_bar
 from vitsmith.cli.images import SkipOption, expand
 from vitsmith.cli.output import JsonOption, print_facts, print_json, print_table, progress, say
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from vitsmith.compress.ladder import Attempt
     from vitsmith.compress.quantized import Quantized
     from vitsmith.compress.trials import Step, Working
+    from vitsmith.data.datasets import DataSpec
     from vitsmith.weights.bundle import Bundle
 
 
@@ -42,6 +44,8 @@ def quantize(
         typer.Option(help="Files or folders of your images; with --data they calibrate. May be repeated."),
     ] = None,
     split: Annotated[str, typer.Option(help="val or test of --data, which judges; default: the held-out part.")] = "",
+    image_column: ImageColumnOption = "",
+    label_column: LabelColumnOption = "",
     engine: Annotated[
         IntegerEngine, typer.Option(help="openvino or onnx; auto: openvino where it is installed.")
     ] = IntegerEngine.auto,
@@ -80,12 +84,13 @@ def quantize(
         raise InputError("int8 is calibrated on real images of your task: give --images FOLDER or --data DATA")
     if split and not data:
         raise InputError("--split chooses a part of --data: give that too")
+    described = labelled(data, image_column, label_column)
     name = usual_engine() if engine is IntegerEngine.auto else engine.value
     settings = Settings(name, Demands(max_drop, min_agreement, min_speedup, fastest), batch)
     with place_of("quantize", f"{model_name(model)}-{name}", out, force=force) as target:
         bundle = open_model(model, image_size, labels=labels)
         check_quantizable(bundle, name)
-        photos = _photos(bundle, data, split, images or [], Amounts(calibration, judges, seed), skip_unreadable)
+        photos = _photos(bundle, described, split, images or [], Amounts(calibration, judges, seed), skip_unreadable)
         if without_split:
             bundle = bundle.with_split(None)
         earlier = (target / RESULT).exists()
@@ -135,14 +140,14 @@ class Bars:
             self._progress.advance(self._task)
 
 
-def _photos(bundle: Bundle, data: str, split: str, images: list[str], amounts: Amounts, skip: float) -> Photos:
+def _photos(bundle: Bundle, data: DataSpec, split: str, images: list[str], amounts: Amounts, skip: float) -> Photos:
     from vitsmith.compress.calibration import labelled_photos, unlabelled_photos
 
     sources = list(expand(images))
     how: dict[str, Any] = {"amounts": amounts, "skip_unreadable": skip}
-    if data:
+    if data.path:
         with reading_bar() as on_images:
-            return labelled_photos(bundle, data, split, images=sources, on_images=on_images, **how)
+            return labelled_photos(bundle, data, split, images=sources, on_images=on_images, tell=say, **how)
     return unlabelled_photos(bundle, sources, **how)
 
 

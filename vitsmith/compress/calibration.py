@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitsmith.compress.division import divide
+from vitsmith.data.datasets import DataSpec
 from vitsmith.data.image_sources import ImageSource
 from vitsmith.data.preprocess import load_image
 from vitsmith.data.samples import Lazy, Samples, place_of
 from vitsmith.data.unreadable import SHARE, sift
 from vitsmith.errors import DatasetError, InputError
 from vitsmith.evaluate.evaluation import match_classes
-from vitsmith.evaluate.held_out import OnImages, ask, choose, ignore
+from vitsmith.evaluate.held_out import OnImages, Tell, ask, choose, ignore
 from vitsmith.models.config import LiTConfig, ViTConfig
 from vitsmith.weights.bundle import Bundle
 
@@ -62,18 +63,19 @@ class Photos:
 
 def labelled_photos(
     bundle: Bundle,
-    data: str,
+    data: DataSpec | str,
     split: str = "",
     *,
     images: Sequence[ImageSource] = (),
     amounts: Amounts = Amounts(),
     skip_unreadable: float = SHARE,
     on_images: OnImages = ignore,
+    tell: Tell | None = None,
 ) -> Photos:
     """A labelled data set whose held-out images judge (or `split`), and whose training images calibrate, or `images`.
 
-    Which are which, and what `on_images` hears, as `divide` and `choose`. Up to a share of `skip_unreadable` of either
-    may be unreadable: they are left out, and the remarks say so. Raises DatasetError for classes that the
+    Which are which, and what `on_images` and `tell` hear, as `divide` and `choose`. Up to a share of `skip_unreadable`
+    of either may be unreadable: they are left out, and the remarks say so. Raises DatasetError for classes that the
     model does not know, in either part, and for too few images; InputError for a model without classes.
     """
     if isinstance(bundle.config, LiTConfig) or not bundle.classes:
@@ -83,18 +85,18 @@ def labelled_photos(
             f"{bundle.where} gives logits for each patch, so labels of images cannot judge it: give --images"
         )
     if len(images):
-        asked = ask(data, split)
+        asked = ask(data, split, tell=tell)
         match_classes(bundle, asked.samples)
         calibration, judging = _spread(images, amounts.calibration), choose([bundle], asked, on_images=on_images)
     else:
-        division = divide(bundle, data, seed=amounts.seed, split=split, on_images=on_images)
+        division = divide(bundle, data, seed=amounts.seed, split=split, on_images=on_images, tell=tell)
         judging = division.judging
         calibration = _chosen(division.teaching, amounts.calibration, amounts.seed).sources
     calibration, left_out = _readable(calibration, skip_unreadable)
     labels = match_classes(bundle, judging.samples)
     judges = Samples(judging.samples.classes, judging.samples.sources, judging.samples.names, labels)
     judges = without_unreadable(_chosen(judges, amounts.judges, amounts.seed), skip_unreadable, left_out)
-    _check_enough(len(calibration), len(judges), data)
+    _check_enough(len(calibration), len(judges), data if isinstance(data, str) else data.path)
     name = f"{len(judges)} of {judging.name}"
     return Photos(calibration, judges.sources, judges.labels, name, (*judging.told, *left_out))
 

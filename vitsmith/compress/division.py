@@ -37,7 +37,13 @@ class Division:
 
 
 def divide(
-    bundle: Bundle, data: str, *, seed: int, split: str = "", on_images: OnImages = ignore, tell: Tell | None = None
+    bundle: Bundle,
+    data: DataSpec | str,
+    *,
+    seed: int,
+    split: str = "",
+    on_images: OnImages = ignore,
+    tell: Tell | None = None,
 ) -> Division:
     """What teaches or calibrates, and what judges.
 
@@ -50,14 +56,15 @@ def divide(
     """
     if split == ALL or split_of(split) == "train":
         raise InputError(f"--split {split} holds what calibrates or teaches: choose val or test")
-    source = telling(find_source(data, DataSpec(path=data)), tell)
+    described = DataSpec(path=data) if isinstance(data, str) else data
+    source = find_source(described.path, described)
     divided = is_divided(source)
     if bundle.split is not None and not divided and not split:
-        asked = Asked(training_part(source)(), data, "", divided=False)
+        asked = Asked(training_part(telling(source, tell))(), described.path, "", divided=False)
         match_classes(bundle, asked.samples)  # before an image is read
         return _by_record(bundle, asked, seed, on_images)
-    splits = open_dataset(data, seed=seed)
-    asked = ask(data, split) if split else Asked(splits.val, data, "", divided)
+    splits = open_dataset(described, seed=seed, tell=tell)
+    asked = ask(described, split) if split else Asked(splits.val, described.path, "", divided)
     for part in (splits.train, asked.samples):
         match_classes(bundle, part)
     judging = choose([bundle], asked, on_images=on_images)

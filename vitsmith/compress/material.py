@@ -13,13 +13,14 @@ from torch import Tensor
 from vitsmith.compress.calibration import without_unreadable
 from vitsmith.compress.division import divide, grown_record
 from vitsmith.data.batches import evaluation_batches
+from vitsmith.data.datasets import DataSpec
 from vitsmith.data.image_sources import ImageSource
 from vitsmith.data.samples import Samples, Splits, place_of
 from vitsmith.data.split_record import SplitRecord
 from vitsmith.data.unreadable import OPTION, SHARE, Unreadable
 from vitsmith.errors import DatasetError, InputError
 from vitsmith.evaluate.evaluation import match_classes, refuse_regression
-from vitsmith.evaluate.held_out import OnImages, ignore
+from vitsmith.evaluate.held_out import OnImages, Tell, ignore
 from vitsmith.models.config import LiTConfig, ViTConfig
 from vitsmith.predict import Predictor
 from vitsmith.specs import Labels
@@ -52,7 +53,13 @@ class Material:
 
 
 def labelled_material(
-    bundle: Bundle, data: str, *, seed: int = 0, skip_unreadable: float = SHARE, on_images: OnImages = ignore
+    bundle: Bundle,
+    data: DataSpec | str,
+    *,
+    seed: int = 0,
+    skip_unreadable: float = SHARE,
+    on_images: OnImages = ignore,
+    tell: Tell | None = None,
 ) -> Material:
     """A data set, divided as `divide` says. Its classes are matched with the model's by name.
 
@@ -61,11 +68,12 @@ def labelled_material(
     Raises DatasetError for classes that the model does not know and for too few images, and what `divide` raises.
     """
     check_prunable(bundle)
-    division = divide(bundle, data, seed=seed, on_images=on_images)
+    division = divide(bundle, data, seed=seed, on_images=on_images, tell=tell)
     judging = division.judging
-    _check_enough(len(division.teaching) + len(judging.samples), data)
+    where = data if isinstance(data, str) else data.path
+    _check_enough(len(division.teaching) + len(judging.samples), where)
     if not len(division.teaching):
-        raise DatasetError(f"{data} has no images to learn from that the model does not hold out: add some")
+        raise DatasetError(f"{where} has no images to learn from that the model does not hold out: add some")
     train, val = (
         Samples(_class_names(bundle), part.sources, part.names, match_classes(bundle, part), part.blocks)
         for part in (division.teaching, judging.samples)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from vitsmith import __version__
+from vitsmith.compress.calibration import without_unreadable
 from vitsmith.compress.cut import keep_blocks, keep_parts, largest
 from vitsmith.compress.importance import PASSES, score_blocks, score_parts
 from vitsmith.compress.material import Material, Shown, check_prunable, spread
@@ -107,7 +108,11 @@ def prune(
     on_stage(
         f"choosing what to leave out by {min(len(train), pruning.calibration)} images, judging by {judging} others"
     )
-    pruned, notes = prune_bundle(bundle, train, pruning, skip_unreadable=material.skip_unreadable, on_event=on_event)
+    left_out: list[str] = []
+    chosen = without_unreadable(spread(train, pruning.calibration), material.skip_unreadable, left_out)
+    for told in left_out:  # of the images that teach as well, as far as they decide
+        on_stage(told)
+    pruned, notes = prune_bundle(bundle, chosen, pruning, skip_unreadable=material.skip_unreadable, on_event=on_event)
     for note in notes:
         on_stage(note)
     stages = [_stage("original", bundle, material), _stage("pruned", pruned, material)]

@@ -277,6 +277,8 @@ def _sample(run: TrainingRun, index: int) -> Sample | None:
 def _commands(run: TrainingRun) -> tuple[Command, ...]:
     bundle = shell_quoted(str(run.folder / "model"))
     data = shell_quoted(run.recipe.data.val or run.recipe.data.path)
+    for option, column in (("image", run.recipe.data.image_column), ("label", run.recipe.data.label_column)):
+        data += f" --{option}-column {shell_quoted(column)}" if column else ""
     return (
         Command("Name what images show:", f"vitsmith predict {bundle} IMAGES --top 3"),
         Command("Judge the model again:", f"vitsmith evaluate {bundle} --data {data}"),

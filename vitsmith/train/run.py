@@ -165,9 +165,9 @@ def _carry_out(
     on_start: Say,
 ) -> Trained:
     parts = {"train": splits.train, "held_out": splits.val, "test": splits.test}
-    recorded = record_split(
-        parts, [recipe.model.init], run, devices, on_start, resumed=beginning.checkpoint is not None
-    )
+    teacher = recipe.distill.teacher if recipe.distill else ""
+    resumed = beginning.checkpoint is not None
+    recorded = record_split(parts, [recipe.model.init], run, devices, on_start, teacher=teacher, resumed=resumed)
     loss = make_loss(recipe, splits, beginning.images, devices)
     baseline = _baseline(recipe, splits, run, beginning, devices, on_start)
     plan = plan_run(beginning.model.config, recipe, devices, beginning.checkpoint)

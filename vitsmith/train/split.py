@@ -13,6 +13,7 @@ from vitsmith.data.samples import Samples
 from vitsmith.data.split_record import (
     SPLIT,
     Contents,
+    Digests,
     SplitRecord,
     distinct,
     read_contents,
@@ -55,18 +56,21 @@ def record_split(
     devices: Devices,
     say: Say,
     *,
+    teacher: str = "",
     resumed: bool = False,
 ) -> Recorded:
     """Reads every image of `parts` ('train', 'held_out', perhaps 'test') once, each process its share.
 
-    `parents` are what the model begins from. The record is kept in the run's folder until it lies in the bundle, so
+    `parents` are what the model begins from; what the `teacher` of a distillation was trained on is no part of the
+    record, and told where it is held out here. The record is kept in the run's folder until it lies in the bundle, so
     that a resumed run has the very same one. Raises BundleError for a parent whose record is damaged.
     """
+    taught = _leaks_of_teacher(teacher, parts, devices, say)
     began = _begin(parents, say)
     kept = _kept(run) if resumed else None
     kept, salt = devices.gather((kept, began.salt))[0]  # the main process's: only it has a run
     if kept is not None:
-        return Recorded(kept, tuple(_leaks(kept, parents)), resumed=True)
+        return Recorded(kept, (*_leaks(kept, parents), *taught), resumed=True)
     began = replace(began, salt=salt)
     total = sum(len(samples) for samples in parts.values() if samples is not None)
     reading = _Reading(total // devices.count, say)
@@ -77,7 +81,7 @@ def record_split(
     if run is not None:
         with replacing(run.folder / SPLIT) as partial:
             write_split(record, partial)
-    return Recorded(record, tuple(_leaks(record, parents)))
+    return Recorded(record, (*_leaks(record, parents), *taught))
 
 
 def forget_kept(run: Run) -> None:
@@ -131,6 +135,23 @@ class _Reading:
             self._say(f"reading every image once, to record which are held out: {self._done:,} of {self._total:,}")
 
 
+def _leaks_of_teacher(teacher: str, parts: Mapping[str, Samples | None], devices: Devices, say: Say) -> tuple[str, ...]:
+    """On images to judge by that a teacher knows, in sentences. They are read once more, with its own salt."""
+    bundle = read_bundle(teacher, verify=False) if teacher and is_bundle(teacher) else None
+    if bundle is None or (bundle.split is None and not bundle.trained_here):
+        return ()
+    record = bundle.split
+    if record is None:
+        say(f"which images the teacher {teacher} was trained on is not recorded: held-out images may be among them")
+        return ()
+    told = []
+    for part, what in (("held_out", "held-out"), ("test", "test")):
+        if (samples := parts.get(part)) is not None:
+            digests = distinct(_read(samples, record.salt, devices, _Reading(len(samples) // devices.count, say)))
+            told += _leak(digests, record.as_parent().earlier, what, f"the teacher {teacher}")
+    return tuple(told)
+
+
 def _leaks(record: SplitRecord, parents: Sequence[str]) -> list[str]:
     told = []
     before_it = " or ".join(filter(None, parents))
@@ -140,9 +161,15 @@ def _leaks(record: SplitRecord, parents: Sequence[str]) -> list[str]:
                 f"{twice:,} of the {len(digests):,} {what} images are training images too, the same files under other "
                 f"names: the {what} score is too good; remove the copies"
             )
-        if before := len(np.intersect1d(digests, record.earlier)):
-            told.append(
-                f"{before:,} of the {len(digests):,} {what} images are among those that {before_it} was trained "
-                f"on: the {what} score is too good; hold out the images that it held out, or new ones"
-            )
+        told += _leak(digests, record.earlier, what, before_it)
     return told
+
+
+def _leak(digests: Digests, known: Digests, what: str, whose: str) -> list[str]:
+    before = len(np.intersect1d(digests, known))
+    if not before:
+        return []
+    return [
+        f"{before:,} of the {len(digests):,} {what} images are among those that {whose} was trained on: the {what} "
+        "score is too good; hold out the images that it held out, or new ones"
+    ]
