@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 import typer
 from PIL import Image
 
@@ -19,6 +21,7 @@ from vitsmith.cli.images import expand
 from vitsmith.cli.main import VERBS, app
 from vitsmith.cli.road import RoadProgress
 from vitsmith.errors import InputError, WeightsError
+from vitsmith.evaluate.speed import Speed, Speedup
 from vitsmith.quickstart import Stage
 
 NAMES = [verb.__name__ for verb in VERBS]
@@ -106,3 +109,40 @@ def test_a_narrow_terminal_has_a_short_bar_and_the_note_last(monkeypatch, column
     assert shown.columns[1].bar_width == bar  # type: ignore[attr-defined]
     task = shown.add_task("training", total=900, note="loss 2.3")
     assert str(shown.columns[-1].render(shown.tasks[task])) == "loss 2.3"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        (
+            "google/vit-base-patch16-224",
+            "fetch it:  hf download google/vit-base-patch16-224 --local-dir vit-base-patch16",
+        ),
+        ("runs/modl", None),
+        ("google/vit.npz", None),
+        ("./google/vit", None),
+    ],
+)
+def test_a_name_of_hugging_face_is_told_how_to_be_fetched(tmp_path, monkeypatch, name, told) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    with pytest.raises(InputError, match="no such file or folder") as raised:
+        vs.load(name)
+    assert (told in str(raised.value)) if told else str(raised.value).endswith("no such file or folder")
+
+
+def test_what_python_shows_of_a_prediction_has_the_answer() -> None:
+    scores = np.array([0.25, 0.75], np.float32)
+    shown = repr([vs.Prediction("a.jpg", scores, vs.Labels(names=("cat", "dog")))])
+    assert shown == "[<Prediction a.jpg: dog 75.0%>]"
+
+
+def test_what_is_saved_in_the_place_of_a_model_is_named(tmp_path) -> None:
+    with pytest.raises(InputError, match=r"must be a model of vitsmith, not .*Linear"):
+        vs.save(torch.nn.Linear(2, 2), tmp_path / "model")
+
+
+def test_ratios_that_are_not_those_beside_them_are_explained() -> None:
+    before, after = Speed(3.16, 714.4, 16), Speed(2.04, 1819.6, 16)
+    assert "the machine was busy" in Speedup(before, after, 2.46, 1.80).remark
+    assert Speedup(before, after, 1.55, 2.50).remark == ""

@@ -18,6 +18,7 @@ import vitsmith as vs
 from tests.pretended import twice_as_fast
 from tests.test_cli import call
 from tests.tiny import CONFIGS, VIT, pictures, tiny_inputs, tiny_lit, tiny_model
+from vitsmith.cli.merge import _from
 from vitsmith.compress.calibration import Photos
 from vitsmith.compress.groups import groups
 from vitsmith.compress.merge import check_mergeable, merge, merge_by, merged_bundle, sample_photos
@@ -618,3 +619,7 @@ def test_the_command_refuses_with_3_and_writes_nothing(folder, capsys):
     )
     assert code == 3 and "merging does not pay here" in err and "sample photographs" in err
     assert "tokens left" in out and not (folder / "runs").exists()
+
+
+def test_break_even_is_said_so_that_it_need_not_be_read_twice() -> None:
+    assert _from(1.614) == "from 1.61 times less arithmetic" and _from(float("inf")) == "never"

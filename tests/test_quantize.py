@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from typer.testing import CliRunner
 
 from tests.tiny import CONFIGS, pictures, tiny_inputs, tiny_lit, tiny_model
 from vitsmith import Bundle, Labels
+from vitsmith.cli.quantize import _of_float
 from vitsmith.cli.quantize import quantize as verb
 from vitsmith.compress.calibration import Amounts, Photos, labelled_photos, read_tensors, unlabelled_photos
 from vitsmith.compress.ladder import (
@@ -729,3 +731,14 @@ def test_saved_checkpoints_are_quantised_too(digits: Bundle, tmp_path: Path) -> 
     )
     assert done.exit_code == 0, done.exception
     assert read_bundle(tmp_path / "run" / "model").labels == digits.labels
+
+
+def test_float_in_bf16_is_spoken_of_only_where_it_was_timed() -> None:
+    def attempt(rest: str, speedup: Speedup | None) -> Any:
+        return SimpleNamespace(name="float", rest=rest, speedup=speedup)
+
+    timed = Speedup(Speed(2, 10, 8), Speed(1, 20, 8), 2, 2)
+    both: Any = SimpleNamespace(attempts=[attempt("fp32", None), attempt("bf16", timed)])
+    assert _of_float(both) == " (that of float in bf16: beside float in fp32)"
+    neither: Any = SimpleNamespace(attempts=[attempt("fp32", None), attempt("bf16", None)])
+    assert _of_float(neither) == ""

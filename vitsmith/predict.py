@@ -84,6 +84,9 @@ class Prediction:
         answers = ", ".join(f"{label} {show_score(score, self.meaning)}" for label, score in self.top(1))
         return f"{self.source}: {answers}{' (cosine)' if self.meaning == 'cosine' else ''}"
 
+    def __repr__(self) -> str:
+        return f"<Prediction {self}>"
+
     def _name(self, index: int) -> str:
         if self.labels:
             return self.labels.shown[index]

@@ -140,16 +140,16 @@ def _speed(merged: Merged) -> list[tuple[str, str]]:
             f"batches of {after.batch}",
             f"{before.images_per_second:.1f} -> {after.images_per_second:.1f} images/s ({speedup.batches:.2f}x)",
         ),
+        ("remark", speedup.remark),
         (
             "break-even",
-            f"merging saves time where the arithmetic is divided by more than {_ratio(single)} (one image), "
-            f"{_ratio(batches)} (batches)",
+            f"merging pays {_from(single)} for one image, {_from(batches)} in batches",
         ),
     ]
 
 
-def _ratio(needed: float) -> str:
-    return f"{needed:.2f}" if needed != float("inf") else "any number: it takes longer than it could save"
+def _from(needed: float) -> str:
+    return f"from {needed:.2f} times less arithmetic" if needed != float("inf") else "never"
 
 
 def _photos(bundle: Bundle, data: DataSpec, split: str, images: list[str], seed: int, skip: float) -> Photos:

@@ -166,6 +166,7 @@ def print_pruned(pruned: Pruned, facts: dict[str, Any]) -> None:
                 f"batches of {after.batch}",
                 f"{before.images_per_second:.1f} -> {after.images_per_second:.1f} images/s ({many:.2f} times as fast)",
             ),
+            ("remark", speedup.remark),
             ("bundle", facts.get("written")),
         ]
     )

@@ -173,7 +173,7 @@ def _show(result: Quantized) -> None:
     print_table(columns, rows, right=columns[2:7])
     facts = {
         "judged on": result.photos.name,
-        "speeds are beside": f"float in {result.base_rest}, {result.settings.engine} (of float in bf16: beside fp32)",
+        "speeds are beside": f"float in {result.base_rest}, {result.settings.engine}{_of_float(result)}",
     }
     if result.top1 is not None:
         facts["the original's top-1"] = f"{result.top1:.2%}"
@@ -182,3 +182,9 @@ def _show(result: Quantized) -> None:
     if result.bundle is not None:
         facts["written"] = str(result.bundle.folder)
     print_facts(facts.items())
+
+
+def _of_float(result: Quantized) -> str:
+    """What the float program that is not in fp32 is timed beside, when there is one."""
+    others = [one.rest for one in result.attempts if one.name == "float" and one.rest != "fp32" and one.speedup]
+    return f" (that of float in {others[0]}: beside float in fp32)" if others else ""

@@ -75,6 +75,10 @@ class Runner:
         return self._open_latency() if self._open_latency else self.throughput
 
 
+UNEVEN = 0.1
+"""Share by which a ratio may differ from that of the medians before it is explained."""
+
+
 @dataclass(frozen=True)
 class Speedup:
     """Two programs beside each other, timed in turns.
@@ -89,6 +93,17 @@ class Speedup:
     """How many times faster one image by itself is."""
     batches: float
     """How many times more images a second come out of batches."""
+
+    @property
+    def remark(self) -> str:
+        """Why the ratios are not those of the medians beside them, where a reader would see it; else nothing."""
+        of_medians = (
+            self.before.latency_ms / self.after.latency_ms,
+            self.after.images_per_second / self.before.images_per_second,
+        )
+        if all(abs(ratio / of - 1) < UNEVEN for ratio, of in zip((self.single, self.batches), of_medians, strict=True)):
+            return ""
+        return "the machine was busy: ratios are counted turn by turn, and are surer than the medians beside them"
 
 
 Race = Callable[[Runner, Runner, Array], Speedup]

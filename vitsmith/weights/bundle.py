@@ -115,7 +115,8 @@ class Bundle:
     @classmethod
     def of(cls, model: Model, *, images: ImageSpec | None = None, **fields: Any) -> Self:
         """A bundle in memory; preprocessing defaults to the original's for that family."""
-        instance(getattr(model, "config", None), _CONFIGS, "what a bundle is made of", "a model of vitsmith")
+        if not isinstance(getattr(model, "config", None), _CONFIGS):
+            instance(model, _CONFIGS, "what a bundle is made of", "a model of vitsmith")
         config = model.config
         lit = isinstance(config, LiTConfig)
         if images is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import re
 from collections.abc import Sequence
 from numbers import Integral
 from pathlib import Path
@@ -260,13 +261,21 @@ def _load_published(
     )
 
 
+def _of_hub(source: str) -> str:
+    """What to do about a name that is not here and looks like one of Hugging Face, as 'google/vit-base-patch16-224'."""
+    owner, _, name = source.partition("/")
+    if not re.fullmatch(r"[\w.-]+/[\w-]+", source) or source.startswith(".") or _exists(Path(owner)):
+        return ""
+    return f"; if it is a name of Hugging Face, fetch it:  hf download {source} --local-dir {name}"
+
+
 def _published(source: str) -> Checkpoint:
     """The published checkpoint of a tag. Raises InputError for a missing file or an unknown name."""
     try:
         checkpoint = find_checkpoint(source)
     except UnknownNameError:
         if Path(source).suffix or set("/\\") & set(source.strip("./")) or source.startswith((".", "~", "/")):
-            raise InputError(f"{source}: no such file or folder") from None
+            raise InputError(f"{source}: no such file or folder{_of_hub(source)}") from None
         preset = _preset_name(source)
         if preset is None:
             tags = [row.tag for row in checkpoints()]
