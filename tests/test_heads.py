@@ -185,6 +185,18 @@ def test_values_are_values_and_no_class_is_named() -> None:
     assert unnamed.top()[2][0] == "value 2"
 
 
+@pytest.mark.parametrize("head", ["softmax", "sigmoid"])
+def test_classes_whose_probabilities_round_to_the_same_are_in_the_order_of_their_logits(head: Any) -> None:
+    bundle = bundle_of(head)
+    bundle.model.head.weight.data.zero_()
+    bundle.model.head.bias.data[:] = torch.tensor([20.0, -300, 300, 25, -200])
+    (answer,) = Predictor(bundle, "torch")(PICTURES[:1])
+    assert (answer.label, answer.index, answer.best()) == ("cat", 2, [2, 3, 0, 4, 1])
+    assert answer.score == answer.probability == 1
+    if head == "sigmoid":
+        assert [score for _, score in answer.top(4)] == [1, 1, 1, 0]
+
+
 def test_a_cosine_is_no_probability() -> None:
     classifier = vs.ZeroShotClassifier(tiny_lit(), ["cat", "dog"], scores="independent", cache=False)
     one = classifier(PICTURES)[0]

@@ -74,7 +74,7 @@ class Model {
     if (this.bundle.head === 'regression') return Array.from(outputs, (value, i) => ({ label: this.nameOf(i), value }));
     const logits = this.classes ? this.scores(outputs) : outputs;
     const probabilities = this.bundle.head === 'sigmoid' ? logits.map(sigmoid) : softmax(logits);
-    const order = Array.from(probabilities.keys()).sort((a, b) => probabilities[b] - probabilities[a] || a - b);
+    const order = Array.from(probabilities.keys()).sort((a, b) => logits[b] - logits[a] || a - b);
     return order.slice(0, count).map((i) => ({ label: this.nameOf(i), probability: probabilities[i] }));
   }
 

@@ -119,8 +119,8 @@ class ZeroShotClassifier:
                 yield answer
             else:
                 name, embedding = answer
-                scores = self._score(embedding @ self.embeddings.T)
-                yield Prediction(name, scores, labels, meaning, independent=independent)
+                cosines = embedding @ self.embeddings.T  # of which every score is a growing function
+                yield Prediction(name, self._score(cosines), labels, meaning, independent=independent, logits=cosines)
 
     def logits(self, images: ImageSource | Iterable[ImageSource], unreadable: Unreadable | None = None) -> Array:
         """float32 (N, K): temperature times cosine, plus the bias if any.
