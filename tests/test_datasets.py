@@ -121,7 +121,7 @@ def test_a_class_that_was_not_trained_is_refused(tmp_path) -> None:
 
 def test_a_file_and_loose_images_are_no_data_set(tmp_path) -> None:
     (tmp_path / "pets.zip").write_bytes(b"PK")
-    with pytest.raises(DatasetError, match=r"pets\.zip is a file: unpack it"):
+    with pytest.raises(DatasetError, match=r"pets\.zip is an archive: unpack it"):
         open_dataset(str(tmp_path / "pets.zip"))
     (tmp_path / "loose").mkdir()
     Image.new("RGB", (2, 2)).save(tmp_path / "loose" / "cat.png")

@@ -128,3 +128,63 @@ def test_rows_that_cannot_be_read_are_told_with_their_lines(tmp_path) -> None:
     assert 'a quote (") before it never closes' in told(tmp_path / "quote.csv")
     (tmp_path / "none.csv").write_text("path,label\n")
     assert "lists no images" in told(tmp_path / "none.csv")
+
+
+@pytest.mark.parametrize("names", [("file_name", "label"), ("filepaths", "labels"), ("Image_Path", "class_name")])
+def test_columns_as_published_tables_call_them_are_found(tmp_path, names) -> None:
+    write_images(tmp_path)
+    samples, _ = open_labelled(str(write_csv(tmp_path / "pets.csv", [*names], ROWS)))
+    assert (samples.names, samples.classes) == ([path for path, _ in ROWS], ("cat", "dog"))
+
+
+@pytest.mark.parametrize("column", ["dataset", "Data Set", "mode"])
+def test_a_column_of_splits_is_read_under_its_usual_names(tmp_path, column) -> None:
+    write_images(tmp_path)
+    rows = [(*row, split) for row, split in zip(ROWS, ("train", "train", "test", "test"), strict=True)]
+    splits = open_dataset(str(write_csv(tmp_path / "pets.csv", ["path", "label", column], rows)))
+    assert (splits.train.names, splits.val.names) == (["a.png", "more/b.png"], ["c, d.png", "e.png"])
+
+
+@pytest.mark.parametrize(
+    ("column", "values"), [("is_valid", "TFTF"), ("fold", "0101"), ("kfold", "0011"), ("x", ["dev"] * 4)]
+)
+def test_a_column_that_divides_the_images_and_is_not_read_is_told(tmp_path, column, values) -> None:
+    write_images(tmp_path)
+    rows = [(*row, value) for row, value in zip(ROWS, values, strict=True)]
+    table = write_csv(tmp_path / "pets.csv", ["path", "label", column], rows)
+    heard: list[str] = []
+    open_labelled(str(table), tell=heard.append)
+    assert [f"the column {column!r} of {table} is not read" in remark for remark in heard] == [True]
+    heard.clear()
+    open_labelled(str(write_csv(table, ["path", "label", "width"], rows)), tell=heard.append)
+    assert heard == ([] if column != "x" else [heard[0]])
+
+
+def test_paths_as_windows_writes_them_are_found_under_the_same_names(tmp_path) -> None:
+    write_images(tmp_path)
+    rows = [(path.replace("/", "\\"), label) for path, label in ROWS]
+    samples, _ = open_labelled(str(write_csv(tmp_path / "pets.csv", ["path", "label"], rows)))
+    assert samples.names == [path for path, _ in ROWS]
+    write_images(tmp_path, [("more\\b.png", "cat")])  # a file that is really called so
+    samples, _ = open_labelled(str(tmp_path / "pets.csv"))
+    assert samples.names[1] == "more\\b.png"
+
+
+def test_empty_columns_of_a_spreadsheet_are_passed_over(tmp_path) -> None:
+    write_images(tmp_path)
+    rows = [(*row, "", "") for row in ROWS]
+    assert len(open_labelled(str(write_csv(tmp_path / "pets.csv", ["path", "label", "", ""], rows)))[0]) == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "way"),
+    [
+        ("pets.zip", "an archive: unpack it"),
+        ("pets.parquet", "as hf:"),
+        ("pets.xlsx", "a table as .csv"),
+        ("a.txt", ".csv"),
+    ],
+)
+def test_a_file_of_another_kind_is_told_what_to_do_with(tmp_path, name, way) -> None:
+    (tmp_path / name).write_bytes(b"PK")
+    assert way in told(tmp_path / name)

@@ -79,9 +79,17 @@ def subfolders(folder: Path) -> list[Path]:
     """Folders and links to folders directly inside one, sorted, without those passed over. Raises DatasetError."""
     if not os.path.isdir(folder):  # noqa: PTH112 - Path.is_dir raises for a name that is too long
         there = os.path.lexists(folder)
-        told = "is a file: unpack it and give the folder" if there else "does not exist: check the path"
+        told = _no_folder(folder) if there else "does not exist: check the path"
         raise DatasetError(f"the data set {folder} {told}")
     return sorted(folder / entry.name for entry in _entries(folder) if not is_passed_over(entry.name) and _leads(entry))
+
+
+def _no_folder(file: Path) -> str:
+    if file.suffix.lower() in (".zip", ".7z", ".rar", ".gz", ".bz2", ".xz", ".zst"):
+        return "is an archive: unpack it and give the folder"
+    if file.suffix.lower() in (".parquet", ".arrow"):
+        return f"is a file of Hugging Face: give its folder, as hf:{file.parent}"
+    return "is a file of no kind that is read: give a folder of class folders, or a table as .csv, .tsv or .jsonl"
 
 
 def check_links(folder: Path) -> None:

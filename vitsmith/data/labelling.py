@@ -24,7 +24,9 @@ class Labelling(NamedTuple):
     """Whether an image may have more than one, on rows of their own or in a list."""
 
 
-CLASSES = Labelling("class name", "label", "label_column", ("label", "class"), "cls", ("label",), several=False)
+CLASSES = Labelling(
+    "class name", "label", "label_column", ("label", "class", "labels", "class_name"), "cls", ("label",), several=False
+)
 CAPTIONS = Labelling(
     "caption", "caption", "caption_column", ("caption", "text", "title"), "txt", ("caption", "text"), several=True
 )

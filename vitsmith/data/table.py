@@ -9,41 +9,27 @@ from __future__ import annotations
 import csv
 import io
 import os
-import unicodedata
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import unquote
 
 from vitsmith.data.labelling import CLASSES, Labelling
 from vitsmith.data.samples import Samples, Source, label_positions, list_some, sort_classes
 from vitsmith.data.splits import split_of
+from vitsmith.data.table_files import Row, check_files, with_slashes
 from vitsmith.errors import DatasetError
 from vitsmith.json_text import parse_json
 from vitsmith.regular_files import open_regular
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
 
-_IMAGE_COLUMNS = ("path", "image", "file", "filename")
+_IMAGE_COLUMNS = ("path", "image", "file", "filename", "file_name", "filepath", "filepaths", "file_path", "image_path")
 _SPLIT_COLUMN = "split"
-_PERHAPS_SPLIT = ("subset", "partition", "set", "phase", "usage")  # when the first row has the name of a split there
+_PERHAPS_SPLIT = ("subset", "partition", "set", "phase", "usage", "dataset", "data set", "data_set", "mode")
+"""When the first row has the name of a split there."""
 _LONGEST_LINE = 1 << 20  # characters; of a .csv the field is limited too, to csv.field_size_limit()
 _SEPARATORS = {".csv": ",;\t", ".tsv": "\t,;"}
-
-
-_OTHER_FORM = "the files are there, their names in Unicode's form"
-
-
-class Row(NamedTuple):
-    """One image with one label, as its line says."""
-
-    line: int
-    """Where it ends in the file, counted from 1."""
-    path: str
-    label: str
-    split: str
-    """'train', 'val' or 'test'; empty in a table without such a column."""
 
 
 class _RowError(Exception):
@@ -57,6 +43,8 @@ class _Columns(NamedTuple):
     label: str
     split: str
     """Empty: there is none."""
+    unread: tuple[str, ...]
+    """Columns that seem to divide the images too."""
 
 
 def find_table(
@@ -64,23 +52,28 @@ def find_table(
 ) -> Source:
     """The images that a table lists, in the splits that its column 'split' names, if it has one.
 
-    Without `image_column` the first of 'path', 'image', 'file', 'filename' is taken, and without `label_column` the
-    first of the usual ones, 'label' and 'class' for classes. No image is opened. Where images may have several labels,
-    each is a sample of its own.
+    Without `image_column` the first of 'path', 'image', 'file', 'filename' and the like is taken, and without
+    `label_column` the first of the usual ones, 'label' and 'class' for classes. No image is opened. Where images may
+    have several labels, each is a sample of its own.
 
     Raises DatasetError, with the number of the line, for a table that cannot be read, columns that are not there, rows
     without path or label, unknown splits, images listed twice though they may have one label only, or in two splits,
     and files that do not exist (all of them counted).
     """
     table = Path(path)
-    rows = _read_rows(table, image_column, label_column, labelling)
+    rows, unread = _read_rows(table, image_column, label_column, labelling)
     if not rows:
         raise DatasetError(f"{table} lists no images: give it a row for each")
-    _check_files(table, rows, labelling)
+    rows = with_slashes(table, rows)
+    check_files(table, rows, labelling)
     parts: dict[str, Callable[[], Samples]] = {}
     for split in dict.fromkeys(row.split for row in rows):
         parts[split] = partial(_samples, table.parent, [row for row in rows if row.split == split])
-    return Source(table.stem, str(table), parts)
+    remarks = [
+        f"the column {name!r} of {table} is not read: a column 'split' says which images judge, as train, val or test"
+        for name in unread
+    ]
+    return Source(table.stem, str(table), parts, tuple(remarks))
 
 
 def _samples(folder: Path, rows: list[Row]) -> Samples:
@@ -93,7 +86,10 @@ def _samples(folder: Path, rows: list[Row]) -> Samples:
     )
 
 
-def _read_rows(table: Path, image_column: str, label_column: str, labelling: Labelling) -> list[Row]:
+def _read_rows(
+    table: Path, image_column: str, label_column: str, labelling: Labelling
+) -> tuple[list[Row], tuple[str, ...]]:
+    """The rows, and the columns that seem to divide them and are not read."""
     lines = _json_lines if table.suffix.lower() in (".jsonl", ".ndjson") else _csv_lines
     rows: list[Row] = []
     mistakes: list[str] = []
@@ -116,7 +112,7 @@ def _read_rows(table: Path, image_column: str, label_column: str, labelling: Lab
         raise DatasetError(f"cannot read {table}: {error.strerror}; check the path and its permissions") from error
     if mistakes:
         raise DatasetError(f"{table}: {list_some(mistakes)}")
-    return rows
+    return rows, columns.unread if columns else ()
 
 
 def _short_lines(file: io.TextIOWrapper) -> Iterator[str]:
@@ -146,7 +142,7 @@ def _csv_lines(file: Iterator[str], suffix: str) -> Iterator[tuple[int, dict[str
                 continue
             if header is None:
                 header = [field.strip() for field in fields]
-                twice = [name for at, name in enumerate(header) if name in header[:at]]
+                twice = [name for at, name in enumerate(header) if name and name in header[:at]]
                 if twice:
                     raise _RowError(f"its header names the column {twice[0]!r} twice: rename or remove one")
             elif len(fields) != len(header):
@@ -193,7 +189,7 @@ def _columns(
         name = _find(first, (asked,) if asked else usual)
         chosen.append(name)
         if not name:
-            wanted = repr(asked) if asked else " or ".join(map(repr, usual))
+            wanted = repr(asked) if asked else " or ".join(map(repr, usual[:4]))
             mistakes.append(f"has no column {wanted} of {kind}: name it in the header, or say which with {option}")
     if mistakes:
         listed = ", ".join(map(repr, list(first)[:20]))
@@ -202,7 +198,18 @@ def _columns(
     perhaps = _find(first, _PERHAPS_SPLIT)
     if not split and perhaps not in chosen and isinstance(first.get(perhaps), str) and split_of(first[perhaps]):
         split = perhaps
-    return _Columns(chosen[0], chosen[1], split)
+    unread = tuple(name for name, value in first.items() if name not in (*chosen, split) and _divides(name, value))
+    return _Columns(chosen[0], chosen[1], split, unread)
+
+
+def _divides(name: str, value: object) -> bool:
+    """Whether a column seems to say which images judge: 'is_valid', 'fold', or whose first value is 'train'."""
+    plain = name.strip().lower()
+    return bool(
+        plain.removeprefix("k") in ("fold", "folds")
+        or split_of(plain.removeprefix("is_"))
+        or (isinstance(value, str) and split_of(value))
+    )
 
 
 def _find(found: dict[str, Any], wanted: tuple[str, ...]) -> str:
@@ -248,52 +255,3 @@ def _split(fields: dict[str, Any], columns: _Columns, spellings: dict[str, str])
             f"has the split {written!r}, and others {first!r}: both are names for {split}, write one of them"
         )
     return split
-
-
-def _check_files(table: Path, rows: list[Row], labelling: Labelling) -> None:
-    seen: dict[str, Row] = {}
-    repeated: list[str] = []
-    missing: list[str] = []
-    for row in rows:
-        file = os.path.normpath(os.path.join(table.parent, row.path))  # noqa: PTH118 - a million of them
-        first = seen.setdefault(file, row)
-        if first is not row and labelling.several and first.split == row.split:
-            continue
-        if first is not row:
-            fields = ("split",) if labelling.several else ("label", "split")
-            differs = next((f" with another {what}" for what in fields if _differ(first, row, what)), "")
-            repeated.append(f"{row.path} (lines {first.line} and {row.line}{differs})")
-        elif not os.path.isfile(file):  # noqa: PTH113
-            told = ", a folder" if os.path.isdir(file) else ", no file" if os.path.lexists(file) else ""  # noqa: PTH112
-            missing.append(f"{row.path} (line {row.line}{told})")
-    mistakes = []
-    if missing:
-        mistakes.append(
-            f"lists {len(missing):,} of {len(seen) + len(repeated):,} images that do not exist in {table.parent}: "
-            f"{list_some(missing, ', ')}; {_hint(table, rows, missing)}"
-        )
-    if repeated:
-        remedy = "keep an image in one split" if labelling.several else "keep one line of each"
-        mistakes.append(f"lists {len(repeated):,} images twice: {list_some(repeated, ', ')}; {remedy}")
-    if mistakes:
-        raise DatasetError(f"{table} {'; and it '.join(mistakes)}")
-
-
-def _hint(table: Path, rows: list[Row], missing: list[str]) -> str:
-    """Why the paths of a table may not be found."""
-    shown = [row.path for row in rows if f"{row.path} (line {row.line})" in missing[:20]]
-    if any("://" in path for path in shown):
-        return "addresses are not fetched: download the images first"
-    for change, told in (
-        (lambda path: path.replace("\\", "/"), "write paths with / in place of \\"),
-        (unquote, "write the paths as they are, without % codes"),
-        (partial(unicodedata.normalize, "NFD"), f"{_OTHER_FORM} NFD, as macOS writes them: rename them, or the rows"),
-        (partial(unicodedata.normalize, "NFC"), f"{_OTHER_FORM} NFC: rename them, or the rows"),
-    ):
-        if any(change(path) != path and os.path.isfile(table.parent / change(path)) for path in shown):  # noqa: PTH113
-            return told
-    return "paths are relative to the table's folder"
-
-
-def _differ(one: Row, other: Row, field: str) -> bool:
-    return bool(getattr(one, field) != getattr(other, field))
