@@ -290,6 +290,14 @@ def test_what_is_no_failed_write_is_not_called_one(error: Exception, tmp_path: P
         raise error
 
 
+def test_a_copy_that_finds_a_full_disk_is_told_of_the_place_and_not_of_the_original(tmp_path: Path) -> None:
+    target = tmp_path / "folder"
+    with pytest.raises(OutputError) as caught, scratch("test") as place, replacing_folder(target) as partial:
+        raise OSError(errno.ENOSPC, "No space left on device", str(place / "made"), None, str(partial / "made"))
+    told = "No space left on device; free some space, or choose another place"
+    assert str(caught.value) == f"cannot write {target}: {told}"
+
+
 def test_an_error_behind_an_error_is_found(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="No space left on device"), replacing(tmp_path / "file"):
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -188,11 +189,16 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(tmp_path, mon
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with pytest.raises(OutputError, match=r"No space left on device.*go on with --resume"):
+    told = rf"No space left on device.*that of step \d is intact: .* --resume {re.escape(str(tmp_path))}"
+    with pytest.raises(OutputError, match=told):
         training(wanted, on_event=fill_the_disk, checkpoints=writer).go()
     writer.close()
     assert read_latest(tmp_path).step in (3, 6, 9)
     assert [path.name for path in (tmp_path / "checkpoints").iterdir() if ".partial" in path.name] == []
+    writer = CheckpointWriter(tmp_path / "other", 2)
+    with pytest.raises(OutputError, match=r"step 3 .* there is none before it to go on from: .* start over"):
+        training(wanted, checkpoints=writer).go()
+    writer.close()
 
 
 def test_a_damaged_checkpoint_is_passed_over(tmp_path) -> None:

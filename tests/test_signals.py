@@ -180,6 +180,14 @@ def verb():
     assert err.splitlines() == ["the report could not be made (interrupted); everything else is written", LATE]
 
 
+def test_what_goes_wrong_in_saving_is_told_also_after_an_interruption() -> None:
+    code = SAVING.replace('    ready("saved")', '    raise OutputError("cannot write it: No space left on device")')
+    with verb(f"from vitsmith.errors import OutputError\n{code}") as process:
+        process.send_signal(signal.SIGINT)
+        code, lines = ended(process)
+    assert code == 2 and lines[-1] == "vitsmith: cannot write it: No space left on device"
+
+
 def test_threads_do_not_hold_up_the_end() -> None:
     wait = "threading.Thread(target=threading.Event().wait).start()"
     with verb(f"def verb(): {wait}; ready(); time.sleep(600)") as process:

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from vitsmith.errors import OutputError, VitsmithError
 from vitsmith.locks import HeldError
@@ -45,8 +46,8 @@ def why_not_written(error: Exception, place: Path) -> str:
     if isinstance(error, FileExistsError | NotADirectoryError):
         return "a file is where a folder should be"
     if isinstance(error, OSError) and error.strerror:
-        about = error.filename and not is_within(error.filename, place)
-        return error.strerror + (f": {error.filename}" if about else "")
+        about = written_to(error)
+        return error.strerror + (f": {about}" if about and not is_within(about, place) else "")
     text = " ".join(str(error).split())
     if said := _disk_error(error, text):
         return said
@@ -64,6 +65,11 @@ def why_unusable(error: OSError) -> str:
         return ""
     where = os.fsdecode(error.filename) if error.filename else "a file"
     return f"cannot use {where}: {error.strerror}; check the path, its permissions, and the space that is left"
+
+
+def written_to(error: OSError) -> Any:
+    """The file that an error is about; when a copy finds a full disk, the copy's and not the original's."""
+    return error.filename2 if error.errno in _SPACE and error.filename2 else error.filename
 
 
 def is_within(path: str | bytes | os.PathLike[str] | int, place: Path) -> bool:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from vitsmith.errors import OutputError, VitsmithError
 from vitsmith.escapes import visible
-from vitsmith.failed_writes import DISK, explained, is_within, why_not_written
+from vitsmith.failed_writes import DISK, explained, is_within, why_not_written, written_to
 from vitsmith.locks import HeldError
 from vitsmith.regular_files import why_not_regular
 from vitsmith.workspace import Workspace
@@ -292,4 +292,5 @@ def _flush_folder(target: Path, *, durable: bool) -> None:
 
 def _concerns(error: OSError, place: Path) -> bool:
     """Whether an error is about a file in a folder; where it does not say about which, whether the disk is at fault."""
-    return is_within(error.filename, place) if error.filename else error.errno in DISK
+    about = written_to(error)
+    return is_within(about, place) if about else error.errno in DISK

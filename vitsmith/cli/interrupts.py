@@ -37,7 +37,8 @@ class Interrupts:
     def __init__(self) -> None:
         self.asked = 0
         """Number of the first signal; 0 before."""
-        self._raised = self._leaving = False
+        self.raised = self._leaving = False
+        """Whether what was under way was broken off by it, and not asked to end."""
         self._first = 0.0
         self._echoes = 0
         self._before: dict[int, Any] = {}
@@ -75,9 +76,9 @@ class Interrupts:
                 self._waker.send(bytes([_END]))
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if not (self._raised or self._leaving):
+        if not (self.raised or self._leaving):
             self.asked = self.asked or number
-            self._raised = True
+            self.raised = True
             raise KeyboardInterrupt
 
     def _on_unraisable(self, what: Any) -> None:
@@ -119,7 +120,7 @@ class Interrupts:
 
     def _raise_again(self) -> None:
         time.sleep(0.05)  # what swallowed it has ended by then
-        self._raised, self._echoes = False, self._echoes + 1
+        self.raised, self._echoes = False, self._echoes + 1
         if hasattr(signal, "pthread_kill"):  # which also ends a call that waits
             signal.pthread_kill(threading.main_thread().ident or 0, self.asked)
         else:

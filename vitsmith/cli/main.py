@@ -96,7 +96,7 @@ def _carry_out(arguments: list[str] | None, interrupts: Interrupts) -> int:
     except Interrupted as error:
         return fail(str(error), error.exit_code)
     except VitsmithError as error:
-        return _interrupted() if interrupts.asked else fail(str(error), error.exit_code)
+        return _interrupted() if interrupts.raised else fail(str(error), error.exit_code)
     except ClickError as error:
         return fail(f"{explain(error)} (see  {_help_for(error)})", 2)
     except (Exception, KeyboardInterrupt) as error:

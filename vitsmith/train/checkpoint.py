@@ -25,6 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from vitsmith.errors import InputError, OutputError, shown
+from vitsmith.escapes import shell_quoted
 from vitsmith.files import replacing_folder, sha256
 from vitsmith.json_text import read_json, to_json
 from vitsmith.regular_files import utf8_path
@@ -90,10 +91,12 @@ class CheckpointWriter:
                 described["checksum"] = _checksum(described)
                 (partial / FACTS).write_text(to_json(described, indent=2, ascii_only=True) + "\n", encoding="utf-8")
         except OutputError as error:
-            raise OutputError(
-                f"the checkpoint of step {step} could not be written: {error}; checkpoints written before it "
-                "are intact: free some space and go on with --resume"
-            ) from error
+            before = latest_step(self.folder.parent)
+            again = "there is none before it to go on from: free some space and start over"
+            if before is not None:
+                typed = shell_quoted(str(self.folder.parent))
+                again = f"that of step {before} is intact: free some space and go on with --resume {typed}"
+            raise OutputError(f"the checkpoint of step {step} could not be written: {error}; {again}") from error
         for old in _complete(self.folder)[: -self._keep]:
             shutil.rmtree(old, ignore_errors=True)
         return target

@@ -11,6 +11,7 @@ from typing import Any
 from vitsmith import __version__
 from vitsmith.data.samples import Splits
 from vitsmith.errors import ConfigError, InputError
+from vitsmith.escapes import shell_quoted
 from vitsmith.json_text import read_json
 from vitsmith.models.build import ImageModel, build
 from vitsmith.models.configure import parse_config
@@ -207,10 +208,11 @@ def _carry_out(
             ).go(past)
         bundle = recorded.mark(make_bundle(learner.whole_model(), beginning.images, recipe, splits, result))
         if run is not None and writer is not None:
+            typed = shell_quoted(str(run.folder))
             bundle = write_or_rescue(
                 run.folder / "model",
                 partial(write_bundle, bundle),
-                otherwise=f"All updates are saved: free some space and go on with --resume {run.folder}",
+                otherwise=f"All updates are saved: free some space and go on with --resume {typed}",
             )
             writer.remove()
             forget_kept(run)

@@ -13,6 +13,7 @@ from vitsmith import __version__
 from vitsmith.contents import read_words
 from vitsmith.data.pairs import PairSplits
 from vitsmith.errors import ConfigError, InputError
+from vitsmith.escapes import shell_quoted
 from vitsmith.files import replacing
 from vitsmith.models.config import LiTConfig
 from vitsmith.models.configure import parse_config
@@ -219,10 +220,11 @@ def _carry_out(course: Course, towers: Towers, checkpoint: Checkpoint | None) ->
             ).go(past)
         bundle = recorded.mark(make_lit_bundle(towers, recipe, course.pairs.val, result))
         if run is not None and writer is not None:
+            typed = shell_quoted(str(run.folder))
             bundle = write_or_rescue(
                 run.folder / "model",
                 partial(write_bundle, bundle),
-                otherwise=f"All updates are saved: free some space and go on with --resume {run.folder}",
+                otherwise=f"All updates are saved: free some space and go on with --resume {typed}",
             )
             writer.remove()
             forget_kept(run)
