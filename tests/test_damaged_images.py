@@ -211,3 +211,27 @@ def test_the_thumbnail_of_a_raw_file_is_not_taken_for_the_picture(extra) -> None
     )
     data = tiff(tags | extra | {273: (4, start + 12)}, bytes(range(16)))
     assert "is a camera's raw file" in refusal(data)
+
+
+@pytest.mark.parametrize("rows", [60, 120])
+def test_any_changed_byte_of_a_deflated_tiff_is_found(rows) -> None:
+    noise = Image.fromarray(np.random.default_rng(3).integers(0, 256, (10, 10, 3), np.uint8))
+    whole = np.asarray(noise.resize((160, 120), Image.Resampling.BICUBIC))  # of what shrinks libtiff reads no checksum
+    buffer = io.BytesIO()
+    Image.fromarray(whole).save(buffer, "TIFF", compression="tiff_adobe_deflate", tiffinfo={278: rows})
+    data = buffer.getvalue()
+    tags = Image.open(io.BytesIO(data)).tag_v2
+    assert len(tags[273]) == 120 // rows
+    np.testing.assert_array_equal(read_image(data), whole)
+    for start, size in zip(tags[273], tags[279], strict=True):
+        for at in range(start, start + size, size // 20):
+            changed = data[:at] + bytes([data[at] ^ 16]) + data[at + 1 :]
+            with pytest.raises(ImageError, match=r"damaged TIFF|decode"):
+                read_image(changed)
+
+
+def test_zeros_behind_the_end_of_a_webp_are_no_damage() -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (20, 10), "red").save(buffer, "WEBP")
+    data = buffer.getvalue()
+    np.testing.assert_array_equal(read_image(data + bytes(4096)), read_image(data))

@@ -17,7 +17,9 @@ from PIL import Image, ImageFile
 from vitsmith.errors import ImageError
 
 _PNG = b"\x89PNG\r\n\x1a\n"
+_DEFLATE_IN_TIFF = (8, 32946)
 _JPEG_IN_TIFF = 7
+_BITS, _REVERSED = 266, 2  # TIFF 6.0: FillOrder
 _END_OF_JPEG = b"\xff\xd9"
 _COMPRESSION, _STRIPS, _STRIP_BYTES, _TILES, _TILE_BYTES = 259, 273, 279, 324, 325  # TIFF 6.0, tags
 
@@ -140,18 +142,36 @@ def _inflated(data: memoryview, most: int) -> int:
 def check_opened(image: Image.Image, data: bytes) -> None:
     """Raises ImageError for damage that only shows once the header is read.
 
-    A JPEG-compressed TIFF of which a part does not end as a JPEG does: libjpeg fills in grey and warns, and libtiff
-    passes the warning on to nobody. A WebP or AVIF that ends in zeros, as a download does that was not written to its
-    end: their decoders take them for pixels. Compressed pixels of one colour may end in some zeros too, so that more
-    have to be there than such pictures have (3,462 for 36 million white pixels, the most that was found).
+    A deflated TIFF with a wrong checksum. A JPEG-compressed TIFF of which a part does not end as a JPEG does: libjpeg
+    fills in grey and warns, and libtiff passes the warning on to nobody. A WebP or AVIF that ends in zeros, as a
+    download does that was not written to its end: their decoders take them for pixels. Compressed pixels of one colour
+    may end in some zeros too, so that more have to be there than such pictures have (3,462 for 36 million white pixels,
+    the most that was found).
     """
     tags: Any = getattr(image, "tag_v2", {})
+    if image.format == "TIFF" and tags.get(_COMPRESSION) in _DEFLATE_IN_TIFF and tags.get(_BITS) != _REVERSED:
+        _check_deflated(image, tags, data)
     if image.format == "TIFF" and tags.get(_COMPRESSION) == _JPEG_IN_TIFF:
         for places, sizes in ((_STRIPS, _STRIP_BYTES), (_TILES, _TILE_BYTES)):
             for at, size in zip(tags.get(places, ()), tags.get(sizes, ()), strict=False):
                 if _END_OF_JPEG not in data[at : at + size][-16:]:
                     raise ImageError("is a damaged TIFF: a part of its JPEG data has no end; replace the image")
     if image.format in ("WEBP", "AVIF"):
-        zeros = len(data) - len(data.rstrip(b"\0"))
+        whole = data[: int.from_bytes(data[4:8], "little") + 8] if image.format == "WEBP" else data
+        zeros = len(whole) - len(whole.rstrip(b"\0"))  # what stands behind a WebP's end is none of it
         if zeros > 64 + image.width * image.height // 4000:
             raise ImageError(f"is damaged: its last {zeros:,} bytes are zeros; replace the image")
+
+
+def _check_deflated(image: Image.Image, tags: Any, data: bytes) -> None:
+    """Raises ImageError for a part of a deflated TIFF with a wrong checksum, which libtiff does not read."""
+    left = 16 * image.width * image.height + (1 << 24)  # of more than any pixels take nothing is said
+    for places, sizes in ((_STRIPS, _STRIP_BYTES), (_TILES, _TILE_BYTES)):
+        for at, size in zip(tags.get(places, ()), tags.get(sizes, ()), strict=False):
+            inflate, rest = zlib.decompressobj(), data[at : at + size]
+            try:
+                while rest and left > 0 and not inflate.eof:
+                    left -= len(inflate.decompress(rest, 1 << 20))
+                    rest = inflate.unconsumed_tail
+            except zlib.error as error:
+                raise ImageError(f"is a damaged TIFF: {error}; replace the image") from error
