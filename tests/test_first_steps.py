@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -146,3 +147,15 @@ def test_ratios_that_are_not_those_beside_them_are_explained() -> None:
     before, after = Speed(3.16, 714.4, 16), Speed(2.04, 1819.6, 16)
     assert "the machine was busy" in Speedup(before, after, 2.46, 1.80).remark
     assert Speedup(before, after, 1.55, 2.50).remark == ""
+
+
+def test_inspect_tells_one_machine_once_and_several_beside_their_numbers(tmp_path, capsys) -> None:
+    bundle = vs.Bundle.of(vs.create_model("mu/16", classes=2, image_size=32), labels=vs.Labels(names=("cat", "dog")))
+    top1 = vs.Measurement(name="top1", value=0.9, data="pets", machine="mill", date="2026-01-02", low=0.85, high=0.95)
+    vs.save(replace(bundle, measurements=(top1, top1.model_copy(update={"name": "top5"}))), tmp_path / "one")
+    _, out, _ = call(capsys, "inspect", tmp_path / "one")
+    assert out.count("mill") == 1 and "measured on  mill" in out and "0.9 [0.85, 0.95]" in out and "cat, dog" in out
+    other = top1.model_copy(update={"name": "top5", "machine": "forge"})
+    vs.save(replace(bundle, measurements=(top1, other)), tmp_path / "two")
+    rows = call(capsys, "inspect", tmp_path / "two")[1].splitlines()
+    assert [row.split()[-2] for row in rows if "pets" in row] == ["mill", "forge"]

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vitsmith.cli.checkpoint import ImageSizeOption, parse_size
-from vitsmith.cli.output import JsonOption, print_facts, print_json, print_line, print_table
+from vitsmith.cli.output import JsonOption, print_facts, print_json, print_table
 
 if TYPE_CHECKING:
+    from vitsmith.specs import Measurement
     from vitsmith.weights.bundle import Bundle
 
 
@@ -31,18 +32,26 @@ def inspect(
         extra = {"arrays": {name: list(shape) for name, shape in shapes.items()}} if arrays else {}
         print_json({**facts, "config": bundle.config.model_dump(mode="json"), **extra})
         return
-    print_facts((name, value) for name, value in facts.items() if name not in ("labels", "measurements"))
+    shown = [(name, value) for name, value in facts.items() if name not in ("labels", "measurements")]
     if bundle.labels:
-        shown = ", ".join(bundle.labels.shown[:10])
-        print_line(f"labels: {shown}{', ...' if len(bundle.labels) > 10 else ''}")
+        first = ", ".join(bundle.labels.shown[:10])
+        shown.append(("labels", f"{first}{', ...' if len(bundle.labels) > 10 else ''}"))
+    machines = {one.machine for one in bundle.measurements}
+    apart = len(machines) > 1
+    if machines and not apart:
+        shown.append(("measured on", machines.pop()))
+    print_facts(shown)
     if bundle.measurements:
-        rows = [
-            (one.name, f"{one.value:.4g}{one.unit and ' ' + one.unit}", one.data, one.machine, one.date)
-            for one in bundle.measurements
-        ]
-        print_table(("measured", "value", "data", "machine", "date"), rows)
+        columns = ("measured", "value", "data", *(["machine"] if apart else []), "date")
+        print_table(columns, [_measured(one, apart) for one in bundle.measurements])
     if arrays:
         print_table(("array", "shape"), [(name, "x".join(map(str, shape))) for name, shape in shapes.items()])
+
+
+def _measured(one: Measurement, with_machine: bool) -> tuple[str, ...]:
+    interval = f" [{one.low:.4g}, {one.high:.4g}]" if one.low is not None and one.high is not None else ""
+    value = f"{one.value:.4g}{interval}{one.unit and ' ' + one.unit}"
+    return (one.name, value, one.data, *([one.machine] if with_machine else []), one.date)
 
 
 def _inspect(source: str, size: int | tuple[int, int] | None) -> tuple[Bundle, str]:
