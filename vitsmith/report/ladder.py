@@ -34,8 +34,9 @@ def draw_ladder(result: Quantized, theme: Theme = LIGHT) -> Figure:
     _draw_bars(right, result, times, "{:.2f}x", theme)
     right.axvline(demands.min_speedup, color=theme.faint, linestyle="--", linewidth=1)
     what = "points of top-1 lost" if labelled else "images answered otherwise (%)"
-    dress(left, theme, x=what, grid=False)
-    dress(right, theme, x=f"times the speed of float in {result.base_rest}", grid=False)
+    taken = "" if result.climb.chosen is None else "; the program taken is in the other colour"
+    dress(left, theme, x=f"{what}\ndashed: allowed{taken}", grid=False)
+    dress(right, theme, x=f"times the speed of float in {result.base_rest}\ndashed: demanded", grid=False)
     return figure
 
 

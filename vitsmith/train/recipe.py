@@ -133,7 +133,10 @@ class ScheduleSpec(Frozen):
     @model_validator(mode="after")
     def _warm_up_is_shorter(self) -> Self:
         if self.epochs is None and self.warmup_epochs is None and self.warmup >= self.steps:
-            raise ValueError(f"warmup of {self.warmup} must be shorter than the run of {self.steps} steps")
+            raise ValueError(
+                f"warmup of {self.warmup} must be shorter than the run of {self.steps} steps: make it shorter "
+                f"too, by schedule.warmup={self.steps // 10} (--set on the command line) or schedule.warmup_epochs"
+            )
         return self
 
     def in_updates(self, images: int, batch: int) -> Self:
