@@ -363,7 +363,8 @@ def test_pixels_without_a_white_are_refused(mode):
     ("content", "complaint"),
     [
         (b"", "is empty (0 bytes)"),
-        (b"hello world, this is text", "is not an image that is supported (it begins with b'hello wo')"),
+        (b"hello world, this is text", "is not an image but text that says 'hello world, this is text'"),
+        (b"/annex/objects/SHA256E-s346M--a.jpg\n", "is a git-annex pointer, not the file it stands for"),
         (b'<?xml version="1.0"?><svg/>', "is an SVG drawing, not pixels"),
         (b"\n<!DOCTYPE html><title>404</title>", "is an HTML page"),
         (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "is a HEIC image, which is not supported"),

@@ -52,6 +52,8 @@ def tarred() -> bytes:
 
 FOREIGN: dict[str, tuple[bytes, str]] = {
     "lfs": (LFS, "a Git LFS pointer"),
+    "lfs of old": (b"version https://hawser.github.com/spec/v1\noid sha256:ab\n", "a Git LFS pointer"),
+    "annex": (b"/annex/objects/SHA256E-s34--ab.pth\n", "a git-annex pointer"),
     "html": (HTML, "an HTML page"),
     "html after a mark": (b"\xef\xbb\xbf" + HTML, "an HTML page"),
     "xml": (b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', "an XML document"),
@@ -216,3 +218,17 @@ def test_a_vocabulary_that_is_something_else_is_named(tmp_path: Path, case: str)
 def test_paths_that_are_not_there_are_no_names_of_models(source: str) -> None:
     with pytest.raises(InputError, match=r"no such file or folder|name too long|File name too long"):
         load(source)
+
+
+@pytest.mark.parametrize(
+    "said", ["Entry not found", "404: Not Found", "../../blobs/0a1b2c", "https://example.org/B_16.npz"]
+)
+@pytest.mark.parametrize("name", ["model.safetensors", "B_16.npz", "weights.pth"])
+def test_what_a_server_or_a_copied_link_says_in_the_place_of_weights_is_shown(
+    tmp_path: Path, said: str, name: str
+) -> None:
+    (tmp_path / name).write_text(f"{said}\n")
+    with pytest.raises(WeightsError) as refused:
+        load(tmp_path / name)
+    assert str(refused.value).startswith(f"{tmp_path / name} is text that says {said!r}, not weights")
+    assert content_of(tmp_path / name).kind == "text"

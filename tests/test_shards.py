@@ -227,3 +227,10 @@ def test_patterns_are_those_of_a_shell(tmp_path) -> None:
     assert "no shard" in told(tmp_path / "none-*.tar")
     assert "names a shard twice" in told(tmp_path / "pets-{0001,0001}.tar")
     assert "download them first" in told("https://example.org/a-{0..3}.tar")
+
+
+def test_a_tar_of_class_folders_is_told_to_be_unpacked(tmp_path) -> None:
+    write_tar(tmp_path / "pets.tar", {"pets/cat/0.png": picture(0), "pets/dog/0.png": picture(1)})
+    assert "if its folders are the classes, unpack it and give the folder" in told(tmp_path / "pets.tar")
+    write_tar(tmp_path / "half.tar", {"a/0.png": picture(0), "a/1.png": picture(1), "a/1.cls": b"1"})
+    assert "unpack it" not in told(tmp_path / "half.tar")

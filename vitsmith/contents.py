@@ -50,6 +50,12 @@ SAFETENSORS = Content("safetensors", "a .safetensors file")
 NPZ = Content("npz", "an .npz of NumPy")
 TORCH = Content("torch", "a file of torch.save")
 INDEX = Content("index", "an index of .safetensors files")
+_ANNEX = Content(
+    "annex",
+    "a git-annex pointer, not the file it stands for",
+    "run  git annex get  in its folder, or download the file itself",
+)
+_SHORT = 100  # bytes
 _TEXT = Content("text", "text")
 
 _MAGIC = (
@@ -102,6 +108,8 @@ def content_of(path: Path) -> Content:
         return INDEX
     if found is None and path.name.endswith(".json"):
         return _JSON
+    if found is None and (said := short_text(head, size)):
+        found = Content("text", f"text that says {said!r}")
     return found or _BY_SUFFIX.get(path.suffix.lower()) or (_TEXT if _is_text(head) else _UNKNOWN)
 
 
@@ -131,8 +139,10 @@ def mistaken_text(head: bytes) -> Content | None:
         return _EMPTY
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip()[:512]
     lower = start.lower()
-    if start.startswith(b"version https://git-lfs"):
+    if start.startswith((b"version https://git-lfs", b"version https://hawser")):
         return _LFS
+    if start.startswith(b"/annex/objects/"):
+        return _ANNEX
     if lower.startswith((b"<!doctype html", b"<html", b"<head", b"<!doctype")):
         return _HTML
     if start.startswith(b"<?xml"):
@@ -195,6 +205,12 @@ def _suited(head: bytes) -> Content | None:
     if first.endswith(b".npy"):
         return NPZ
     return TORCH if first.endswith(b"/data.pkl") else None
+
+
+def short_text(head: bytes, size: int) -> str:
+    """What a file of a line says, as 'Entry not found' of a server; empty for others. `head` is how it begins."""
+    text = head.removeprefix(b"\xef\xbb\xbf").decode("ascii", "replace").strip()
+    return text if size <= _SHORT and text.isprintable() and text.isascii() else ""
 
 
 def _is_text(head: bytes) -> bool:

@@ -79,6 +79,8 @@ def _load(spec: str) -> Mapping[Any, Any]:
     name = spec.removeprefix(HUB_PREFIX)
     if not name:
         raise DatasetError(f"{spec} names no data set: write hf:NAME, hf:NAME:CONFIG or hf:./FOLDER")
+    if name.startswith((".", "/", "~")) and not Path(name).is_dir():
+        raise DatasetError(f"there is no folder {name} (of {spec}): check the path")
     try:
         if Path(name).is_dir():
             saved = any((Path(name) / file).is_file() for file in ("dataset_dict.json", "state.json"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vitsmith.contents import mistaken_text
+from vitsmith.contents import mistaken_text, short_text
 
 _SAVE = "save it as PNG or JPEG"
 _DEVELOP = "a camera's raw file, which has to be developed"
@@ -86,6 +86,8 @@ def name_kind(data: bytes) -> str:
             return f"is {what}; {remedy}"
     if not data[:4096].strip(b"\0"):
         return "begins with nothing but zeros, as a file that was not written whole; copy or download it again"
+    if said := short_text(data[:4096], len(data)):
+        return f"is not an image but text that says {said!r}; replace it"
     return f"is not an image that is supported (it begins with {data[:8]!r})"
 
 

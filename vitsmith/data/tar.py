@@ -70,9 +70,10 @@ def scan_shard(path: Path, label_key: str = "", labelling: Labelling = CLASSES) 
         raise DatasetError(f"{path} is no readable tar file ({reason}): write or download it again") from error
     if mistakes:
         told = f"{len(mistakes):,} of its {len(samples):,} samples cannot be used ({list_some(mistakes, ', ')})"
-        raise DatasetError(
-            f"{path}: {told}: a sample is an image and a .{labelling.member} or .json with its {labelling.short}"
-        )
+        told += f": a sample is an image and a .{labelling.member} or .json with its {labelling.short}"
+        if not entries and not labelling.several and all("/" in key for key in samples):
+            told += "; if its folders are the classes, unpack it and give the folder"
+        raise DatasetError(f"{path}: {told}")
     if not entries:
         raise DatasetError(f"{path} holds no images: leave it out")
     return entries
