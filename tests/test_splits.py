@@ -193,6 +193,13 @@ def test_one_of_several_splits_given_directly_is_told_of_the_others(tmp_path) ->
     assert len(splits.train) + len(splits.val) == 4
     assert told == [f"{tmp_path / 'Training'} stands beside 'valid', which are not used: give {tmp_path} to use them"]
     assert remarks_of(tmp_path / "valid") == ""
+    told.clear()
+    given = DataSpec(path=str(tmp_path / "Training"), val=str(tmp_path / "valid"))
+    assert (len(open_dataset(given, tell=told.append).val), told) == (4, [])
+    other = draw(tmp_path / "elsewhere" / "other", TWO).rename(tmp_path.parent / f"{tmp_path.name}-other")
+    (tmp_path / "elsewhere").rmdir()
+    open_dataset(DataSpec(path=str(tmp_path), val=str(other)), tell=told.append)
+    assert f"the split 'val' of {tmp_path} is not used: what judges is {other}" in told
 
 
 def test_images_beside_class_folders_are_counted_aloud(tmp_path) -> None:

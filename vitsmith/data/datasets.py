@@ -71,6 +71,8 @@ def open_dataset(
     if not described.val and not brought:
         return stratified_split(train, seed=seed, fraction=described.val_fraction)
     if described.val:
+        if tell is not None and "val" in brought:
+            tell(f"the split 'val' of {source.where} is not used: what judges is {described.val}")
         val = _held_out(telling(find_source(described.val, described), tell), "", train.classes)
     else:
         val = _held_out(source, brought[0], train.classes)
@@ -123,7 +125,7 @@ def find_source(path: str, spec: DataSpec) -> Source:
         )
     if Path(path).suffix.lower() in TABLE_SUFFIXES and not Path(path).is_dir():
         return find_table(path, image_column=spec.image_column, label_column=spec.label_column)
-    return find_folder(path)
+    return find_folder(path, alone=not spec.val)
 
 
 def telling(source: Source, tell: Tell | None) -> Source:

@@ -32,12 +32,13 @@ from vitsmith.names import normal, repeated_names
 _FOLD = re.compile(r"(k?folds?|cv)[\s_-]*\d+", re.IGNORECASE)
 
 
-def find_folder(path: str | os.PathLike[str]) -> Source:
+def find_folder(path: str | os.PathLike[str], *, alone: bool = True) -> Source:
     """The splits in a folder, or the folder itself when it has none.
 
     Folders called as splits are splits when they hold class folders. One that holds its images directly, beside other
     folders with images, is a class: `train` among `bus` and `car`. What could be either is refused. Folders beside
-    splits that hold no class folders are passed over, which the remarks say. Raises DatasetError.
+    splits that hold no class folders are passed over, which the remarks say; and that the folder is one of several
+    splits, where it is all that was given (`alone`). Raises DatasetError.
     """
     folder = Path(path)
     name = folder.name or folder.resolve().name
@@ -46,7 +47,9 @@ def find_folder(path: str | os.PathLike[str]) -> Source:
     splits = find_splits(folder, inside)
     if splits is None:
         check_depth(folder, inside)
-        remarks = (*_loose(folder), *_classes_called_as_splits(folder, inside), *_beside(folder))
+        remarks = (*_loose(folder), *_classes_called_as_splits(folder, inside))
+        if alone:
+            remarks += _beside(folder)
         return Source(name, str(folder), {"": partial(read_class_folders, folder)}, remarks)
     remarks = tuple(note for place in (folder, *splits.parts.values()) for note in _loose(place))
     parts = {split: partial(read_class_folders, place) for split, place in splits.parts.items()}
