@@ -385,6 +385,21 @@ def test_a_result_that_finds_no_place_any_more_is_kept_elsewhere(
     assert json.loads(kept.read_text()) == {"hours": 5}
 
 
+def test_a_search_that_found_nothing_costs_no_model_that_was_found(folder: Path, capsys: Any) -> None:
+    from vitsmith.cli.compress import _keep
+
+    nothing: Any = type("Nothing", (), {"holds": False, "to_dict": lambda self: {"candidates": 40}})()
+    Path("small/model").mkdir(parents=True)
+    Path("small/compress.json").write_text("{}")
+    assert _keep(nothing, Path("small"), "pets", False) == Path("runs/compress/pets")
+    assert "the earlier run in small stays as it is" in capsys.readouterr().err
+    assert Path("small/model").is_dir() and Path("small/compress.json").read_text() == "{}"
+    assert json.loads(Path("runs/compress/pets/compress.json").read_text()) == {"candidates": 40}
+    Path("small/model").rmdir()
+    assert _keep(nothing, Path("small"), "pets", False) == Path("small")
+    assert json.loads(Path("small/compress.json").read_text()) == {"candidates": 40}
+
+
 def test_a_full_disk_at_the_end_costs_no_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from vitsmith.train import run as train_run
 

@@ -74,7 +74,7 @@ def compress(
     from vitsmith.compress.workshop import RealWorkshop
     from vitsmith.files import scratch
     from vitsmith.report.front import draw_front
-    from vitsmith.runs import model_name, place_of, write_or_rescue
+    from vitsmith.runs import model_name, place_of
 
     budget = Budget(max_drop, _milliseconds(latency), memory, size)
     space = _space(over)
@@ -91,7 +91,7 @@ def compress(
         material = replace(material, splits=replace(material.splits, val=spread(material.splits.val, most)))
         workshop = RealWorkshop(bundle, material, data, max_drop=max_drop, steps=steps, seed=seed, tell=tell_unreadable)
         found = search(bundle, material, space, budget, chosen.value, workshop, programs, say)
-        write_or_rescue(folder, partial(_write, found, without_split))
+        folder = _keep(found, folder, model_name(model), without_split)
     put_picture(folder / "front.png", "the picture of the front", lambda: draw_front(found))
     if json:
         print_json(found.to_dict() | {"folder": str(folder)})
@@ -108,6 +108,18 @@ def compress(
                 ("verified", f"{found.verified[1]:.2%}, the original {found.verified[0]:.2%}, on images without a say"),
             ]
         )
+
+
+def _keep(found: Found, folder: Path, name: str, without_split: bool) -> Path:
+    """Writes the search, and says where: one that found nothing never takes the place of a model found earlier."""
+    from vitsmith.files import new_folder
+    from vitsmith.runs import default_place, write_or_rescue
+
+    if not found.holds and (folder / "model").is_dir():
+        say(f"the earlier run in {folder} stays as it is: it has a model, and this one has none")
+        folder = new_folder(default_place("compress", name))
+    write_or_rescue(folder, partial(_write, found, without_split))
+    return folder
 
 
 def _write(found: Found, without_split: bool, place: Path) -> None:
