@@ -229,6 +229,9 @@ def test_what_does_not_fit_is_told_in_the_same_words_by_every_engine(engine: str
     ):
         with pytest.raises(InputError, match=told):
             run(np.zeros(shape, np.float32))
+    for kind in (np.uint8, np.int64, bool, np.complex64):  # pixels that nobody normalised
+        with pytest.raises(InputError, match="must be normalised floating-point numbers, got "):
+            run(np.ones((2, 3, height, width), kind))
     images = tiny_inputs(bundle.config, 2)[0].numpy()
     assert_close(run(images.astype(np.float64)), run(images))
 

@@ -16,6 +16,7 @@ from vitsmith.models.config import ModelConfig
 from vitsmith.models.configure import change
 from vitsmith.models.lit import normalize
 from vitsmith.models.presets import presets
+from vitsmith.weights.bundle import Bundle
 
 
 @pytest.mark.parametrize("contract", CONTRACTS, ids=lambda contract: contract.__name__)
@@ -95,6 +96,13 @@ def test_attention_weights_on_request_leave_the_fused_path_alone() -> None:
 def test_images_of_another_shape_are_refused_at_the_door(name: str, shape: tuple[int, ...], hint: str) -> None:
     with pytest.raises(InputError, match=r"must have shape \(batch, 3, 16, 24\), got .*; .*" + hint):
         tiny_model(CONFIGS[name])(torch.zeros(shape))
+
+
+def test_pixels_that_nobody_normalised_are_refused_at_the_door() -> None:
+    bundle, pixels = Bundle.of(tiny_model(CONFIGS["vit-token"])), torch.full((2, 3, 16, 24), 200, dtype=torch.uint8)
+    for run in (bundle.model, lambda images: bundle.run_torch(images.numpy())):
+        with pytest.raises(InputError, match="must be normalised floating-point numbers, got uint8: give pixels to"):
+            run(pixels)
 
 
 @pytest.mark.parametrize("tokens", [torch.ones(2, 5).long(), torch.ones(6).long(), torch.ones(2, 6)])

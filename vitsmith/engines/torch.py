@@ -17,6 +17,7 @@ from vitsmith.errors import InputError
 from vitsmith.finite import require_finite_outputs
 from vitsmith.forks import require_own_process, torch_threads
 from vitsmith.layers.attention import Attention
+from vitsmith.models.inputs import check_images
 from vitsmith.models.isolation import isolated
 from vitsmith.models.lit import LiT
 from vitsmith.weights.bundle import Bundle
@@ -39,7 +40,7 @@ class TorchEngine:
             torch.set_num_threads(torch_threads(settings.threads))
         self.precision = {"fp32": "float32", "bf16": "bfloat16"}.get(settings.precision, settings.precision)
         self.why = ""
-        self._where, self._process = bundle.where, os.getpid()
+        self._where, self._size, self._process = bundle.where, bundle.images.size, os.getpid()
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         if self._device.type == "cuda" and torch.cuda._is_in_bad_fork():
             require_own_process(os.getppid(), "the GPU")
@@ -61,6 +62,7 @@ class TorchEngine:
 
     def run(self, images: Array) -> Array:
         self._check_process()
+        check_images(images, self._size)
         with isolated(inference=True):
             given = torch.from_numpy(images).to(self._device, next(self._model.parameters()).dtype)
             return require_finite_outputs(_numpy(self._images(given)), images, self._where)

@@ -20,10 +20,18 @@ class Shaped(Protocol):
 
 
 def check_images(images: Shaped, image_size: tuple[int, int]) -> None:
-    """Raises InputError unless `images` is (batch, 3, height, width) of the model's own size."""
+    """Raises InputError unless `images` is (batch, 3, height, width) of the model's own size, in floating point.
+
+    Pixels that nobody normalised would have an answer too, and a wrong one.
+    """
     shape = tuple(images.shape)
     if images.ndim == 4 and shape[1] == 3 and shape[2:] == image_size:
-        return
+        if "float" in _kind(images):
+            return
+        raise InputError(
+            f"images must be normalised floating-point numbers, got {_kind(images)}: give pixels to vitsmith.Predictor "
+            "or vitsmith.Encoder, which do what the bundle says"
+        )
     got = show_size(shape)
     expected = f"images must have shape (batch, 3, {image_size[0]}, {image_size[1]}), got {got}"
     if images.ndim == 4 and shape[-1] == 3:

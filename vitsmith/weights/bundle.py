@@ -20,6 +20,7 @@ from vitsmith.data.tokenize import Tokenizer
 from vitsmith.errors import BundleError, InputError, NotFiniteError
 from vitsmith.finite import require_finite_outputs
 from vitsmith.models.config import BertConfig, LiTConfig, MixerConfig, ModelConfig, ViTConfig
+from vitsmith.models.inputs import check_images
 from vitsmith.specs import Head, ImageSpec, Labels, Measurement, ProgramSpec, Provenance, Similarity, TextSpec
 from vitsmith.weights.golden import OUTPUT_TOLERANCE, Golden, Run, make_golden
 from vitsmith.weights.identity import hash_weights, name_space, state_of
@@ -288,6 +289,7 @@ class Bundle:
 
         instance(tensors, np.ndarray, "tensors", "a NumPy array")
         require_float32(model, self.where)
+        check_images(tensors, self.config.image_size)
         with isolated(inference=True):
             images = torch.from_numpy(tensors).to(next(model.parameters()).device, torch.float32)
             outputs = model.encode_image(images) if isinstance(model, LiT) else model(images)
