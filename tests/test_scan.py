@@ -14,6 +14,7 @@ from vitsmith.data.datasets import open_labelled
 from vitsmith.data.folder import read_class_folders
 from vitsmith.data.image_files import list_images
 from vitsmith.errors import DatasetError, InputError
+from vitsmith.runs import COMMAND
 
 IMAGES = (
     "B.JPG",
@@ -161,6 +162,15 @@ def test_pictures_that_are_not_read_are_told_of_in_data_sets(tmp_path) -> None:
         DatasetError, match=r"no images for class 'cat', but 2 \.heic, 1 without a suffix, which are not"
     ):
         open_labelled(str(tmp_path / "pets"))
+
+
+def test_runs_of_ours_inside_a_data_set_are_no_class(tmp_path) -> None:
+    for name in ("cat/a.png", "dog/b.png", "runs/quantize/pets/ladder.png"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+    assert read_class_folders(tmp_path).classes == ("cat", "dog", "runs")  # as in baseball
+    (tmp_path / "runs" / "quantize" / "pets" / COMMAND).touch()
+    assert open_labelled(str(tmp_path))[0].classes == ("cat", "dog")
 
 
 def test_links_to_folders_are_told_of_where_a_folder_is_searched(tmp_path, capsys) -> None:

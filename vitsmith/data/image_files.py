@@ -76,12 +76,21 @@ def count_loose(folder: Path) -> int:
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """Folders and links to folders directly inside one, sorted, without those passed over. Raises DatasetError."""
+    """Folders and links to folders directly inside one, sorted, without those passed over. Raises DatasetError.
+
+    Also passed over is `runs` with what vitsmith wrote there.
+    """
     if not os.path.isdir(folder):  # noqa: PTH112 - Path.is_dir raises for a name that is too long
         there = os.path.lexists(folder)
         told = _no_folder(folder) if there else "does not exist: check the path"
         raise DatasetError(f"the data set {folder} {told}")
-    return sorted(folder / entry.name for entry in _entries(folder) if not is_passed_over(entry.name) and _leads(entry))
+    inside = (folder / entry.name for entry in _entries(folder) if not is_passed_over(entry.name) and _leads(entry))
+    return sorted(place for place in inside if not _holds_runs(place))
+
+
+def _holds_runs(folder: Path) -> bool:
+    """Whether these are results of ours, of somebody who worked inside the data set."""
+    return folder.name == "runs" and any(next(folder.glob(f"{runs}/command.txt"), None) for runs in ("*", "*/*"))
 
 
 def _no_folder(file: Path) -> str:
