@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import numpy as np
 
 from vitsmith.engines.chunks import check_batch, padded, run_in_chunks
 from vitsmith.engines.graph_report import GraphReport
+from vitsmith.engines.ports import Port, check_kind, check_ports
 from vitsmith.engines.programs import ProgramEngine, Runs
 from vitsmith.engines.registry import USUAL, Settings
 from vitsmith.errors import BundleError, MissingPackageError
@@ -22,6 +23,10 @@ from vitsmith.forks import keep_in_children
 from vitsmith.weights.bundle import Bundle
 
 Array = np.ndarray[Any, Any]
+
+
+_KINDS = {0: "u", 3: "i", 4: "i", 6: "f"}
+"""NumPy's kinds of the types that programs of bundles have, by executorch.exir.scalar_type."""
 
 
 class ExecutorchEngine(ProgramEngine):
@@ -57,10 +62,14 @@ class _Program:
 
         self._method = open_method(path)
         keep_in_children(self._method)
-        facts = self._method.metadata.input_tensor_meta(0)
-        shape = tuple(facts.sizes())
-        kinds = {0: torch.uint8, 3: torch.int32, 4: torch.int64, 6: torch.float32}  # executorch.exir.scalar_type
-        self._dtype = kinds[facts.dtype()]
+        facts = self._method.metadata
+        with _hushed():  # what is no tensor it tells there
+            inputs = _ports(facts.num_inputs(), facts.input_tensor_meta)
+            outputs = _ports(facts.num_outputs(), facts.output_tensor_meta)
+        check_ports(path, inputs, outputs)
+        taken = facts.input_tensor_meta(0)
+        shape, self._path, self._kind = tuple(taken.sizes()), path, inputs[0].kind
+        self._dtype = {0: torch.uint8, 3: torch.int32, 4: torch.int64, 6: torch.float32}[taken.dtype()]
         self._largest, self._frozen = shape[0], batch
         self._torch, self._lock = torch, threading.Lock()
         if self._largest == 1 and batch is None:
@@ -71,6 +80,7 @@ class _Program:
             raise BundleError(f"{path} does not run here: export it again, or use another target")
 
     def run(self, inputs: Array) -> Array:
+        check_kind(self._path, inputs, self._kind)
         with self._lock:  # a method has one set of buffers
             if self._frozen is not None or not len(inputs):
                 return run_in_chunks(self._execute, inputs, self._frozen or 1)
@@ -91,6 +101,18 @@ class _Program:
         except RuntimeError:
             return False
         return True
+
+
+def _ports(count: int, facts: Callable[[int], Any]) -> list[Port]:
+    """Of a program: `facts` tells of a tensor by its number."""
+    ports = []
+    for number in range(count):
+        try:
+            tensor = facts(number)
+            ports.append(Port(_KINDS.get(tensor.dtype(), ""), len(tensor.sizes())))
+        except (IndexError, RuntimeError):  # a number, or nothing
+            ports.append(Port("", 0))
+    return ports
 
 
 def open_method(path: Path) -> Any:

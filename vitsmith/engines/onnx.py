@@ -12,6 +12,7 @@ from vitsmith.engines.chunks import check_batch, run_in_chunks
 from vitsmith.engines.graph_report import GraphReport
 from vitsmith.engines.machine import available_cores
 from vitsmith.engines.plan import Plan, race
+from vitsmith.engines.ports import Port, check_ports
 from vitsmith.engines.programs import ProgramEngine, Runs, is_small, sample_inputs
 from vitsmith.engines.registry import USUAL, Settings
 from vitsmith.engines.remembered import program_hash, question, recall, remember
@@ -55,6 +56,9 @@ class _Graph:
     def __init__(self, path: Path, plan: Plan, batch: int | None) -> None:
         self._session = open_session(path, threads=plan.threads, spinning=plan.spinning)
         keep_in_children(self._session)
+        check_ports(
+            path, *(list(map(_port, ports)) for ports in (self._session.get_inputs(), self._session.get_outputs()))
+        )
         self._input = self._session.get_inputs()[0]
         found = self._input.shape[0]
         check_batch(path, found if isinstance(found, int) else None, batch)
@@ -68,6 +72,13 @@ class _Graph:
     def _run(self, inputs: Array) -> Array:
         outputs: Array = self._session.run(None, {self._input.name: inputs})[0]
         return outputs.astype(np.float32, copy=False)
+
+
+def _port(node: Any) -> Port:
+    """From an onnxruntime NodeArg, whose type is as 'tensor(float16)'."""
+    name = node.type.removeprefix("tensor(").removesuffix(")")
+    kinds = {"float": "f", "float16": "f", "double": "f", "uint8": "u", "int32": "i", "int64": "i", "bool": "b"}
+    return Port(kinds.get(name, ""), len(node.shape))
 
 
 def _settled(bundle: Bundle, path: Path, settings: Settings) -> tuple[Plan, _Graph]:

@@ -15,6 +15,7 @@ import numpy as np
 from vitsmith.engines.chunks import check_batch, padded
 from vitsmith.engines.openvino_core import openvino_core
 from vitsmith.engines.plan import Plan
+from vitsmith.engines.ports import Port, check_kind, check_ports
 from vitsmith.errors import BundleError
 from vitsmith.forks import keep_in_children
 
@@ -53,6 +54,7 @@ class OpenVinoGraph:
 
     def run(self, inputs: Array) -> Array:
         """(batch, ...) -> float32 (batch, ...)."""
+        check_kind(self._path, inputs, self._requests.kind)
         with self._lock:
             chunk = self.plan.chunk
             rest = len(inputs) % chunk
@@ -92,6 +94,11 @@ class _Requests:
         for native in (compiled, *self._requests):
             keep_in_children(native)
 
+    @property
+    def kind(self) -> str:
+        """Of the numbers it takes."""
+        return str(self._dtype.kind)
+
     def run(self, inputs: Array, chunk: int) -> Array:
         # Only such arrays are shared with a request; others it copies, and frees the copy too early (2026.4).
         inputs = np.require(inputs, self._dtype, ["C_CONTIGUOUS", "WRITEABLE", "ALIGNED"])
@@ -125,12 +132,15 @@ def compile_graph(path: Path, hint: str, plan: Plan, *, batch: int | None = None
 
     try:
         model = core.read_model(str(path))
+        check_ports(path, list(map(_port, model.inputs)), list(map(_port, model.outputs)))
         shape = model.input(0).get_partial_shape()
         found = None if shape[0].is_dynamic else shape[0].get_length()
         check_batch(path, found, batch)
         if found is None:
             shape[0] = plan.chunk
             model.reshape({model.input(0): shape})
+        if model.input(0).get_partial_shape().is_dynamic or model.output(0).get_partial_shape().is_dynamic:
+            raise BundleError(f"{path} takes images of any size, and programs of bundles take one: export it again")
         return core.compile_model(
             model,
             "CPU",
@@ -145,3 +155,11 @@ def compile_graph(path: Path, hint: str, plan: Plan, *, batch: int | None = None
     except RuntimeError as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise BundleError(f"{path} cannot be opened by openvino ({lines[-1] if lines else error})") from None
+
+
+def _port(node: Any) -> Port:
+    """From an openvino.Output."""
+    shape = node.get_partial_shape()
+    kinds = {"f32": "f", "f16": "f", "u8": "u", "i32": "i", "i64": "i", "boolean": "b"}  # bf16 is read as float16 is
+    kind = kinds.get(node.get_element_type().get_type_name(), "")
+    return Port(kind, 0 if shape.rank.is_dynamic else len(shape))

@@ -11,7 +11,9 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from vitsmith.engines.pixels import pixels_from_tensors
-from vitsmith.errors import InputError
+from vitsmith.engines.ports import check_outputs
+from vitsmith.errors import BundleError, InputError, VitsmithError
+from vitsmith.escapes import shortened
 from vitsmith.finite import require_finite_inputs, require_finite_outputs
 from vitsmith.forks import require_own_process
 from vitsmith.models.config import LiTConfig
@@ -48,6 +50,7 @@ class Runs(Protocol):
 class ProgramEngine(ABC):
     """What engines of exported programs have in common: pixels, and a text program that is opened on first use."""
 
+    name: str
     why = ""
 
     def __init__(self, bundle: Bundle) -> None:
@@ -87,14 +90,14 @@ class ProgramEngine(ABC):
         if self._spec.pixels or self._spec.precision == "int8":  # where NaN becomes some number in silence
             require_finite_inputs(tensors, self._bundle.where)
         inputs = pixels_from_tensors(tensors, self._bundle.images) if self._spec.pixels else tensors
-        return require_finite_outputs(self._program.run(inputs), tensors, self._bundle.where)
+        return self._answers(self._program, inputs, tensors)
 
     def run_pixels(self, pixels: Array) -> Array:
         if not self._spec.pixels:
             raise InputError(f"{self._folder} takes normalised images, not pixels: export the model with --pixels")
         self._check_process()
         check_pixels(pixels, self._bundle.images.size)
-        return require_finite_outputs(self._program.run(pixels), pixels, self._bundle.where)
+        return self._answers(self._program, pixels, pixels)
 
     def run_texts(self, tokens: Array) -> Array:
         self._check_process()
@@ -108,11 +111,31 @@ class ProgramEngine(ABC):
                 self._texts = self._open_texts(path)
         if isinstance(self._bundle.config, LiTConfig):
             check_tokens(tokens, self._bundle.config.text.length)
-        return require_finite_outputs(self._texts.run(tokens), tokens, self._bundle.where, what="text")
+        return self._answers(self._texts, tokens, tokens, what="text")
+
+    def _answers(self, program: Runs, inputs: Array, given: Array, *, what: str = "image") -> Array:
+        """What a program gives for `inputs`, made of what was `given`. Raises BundleError, NotFiniteError."""
+        where = self._bundle.where
+        try:
+            outputs = program.run(inputs)
+        except VitsmithError:
+            raise
+        except Exception as error:  # the runtimes' own have no common base
+            raise BundleError(f"{where}: {self.name} {_failed(error)}") from error
+        classes = self._bundle.classes
+        return require_finite_outputs(check_outputs(where, inputs, outputs, classes), given, where, what=what)
 
     def _check_process(self) -> None:
         if not self._survives_forks:
             require_own_process(self._process, self._bundle.where)
+
+
+def _failed(error: Exception) -> str:
+    """What is told of a runtime's failure."""
+    reason = shortened(" ".join(str(error).split()), 300) or type(error).__name__
+    if isinstance(error, MemoryError) or "alloc" in reason:
+        return f"failed ({reason}): where memory is short, give it fewer images at once"
+    return f"cannot run its program ({reason}): export it again"
 
 
 def require_folder(bundle: Bundle) -> Path:
