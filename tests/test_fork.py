@@ -18,6 +18,7 @@ import vitsmith as vs
 from tests.tiny import VIT, pictures, tiny_lit, tiny_model
 from vitsmith.engines.base import open_engine
 from vitsmith.errors import InputError
+from vitsmith.export.executorch import export_executorch
 from vitsmith.export.onnx import export_onnx
 from vitsmith.models.configure import change
 
@@ -161,6 +162,36 @@ def test_eight_threads_share_an_encoder(tmp_path: Path, engine: str) -> None:
         found = np.concatenate(list(pool.map(lambda text: encoder.texts([text]), texts)))
     np.testing.assert_allclose(found, encoder.texts(texts), atol=1e-5)
     assert len(opened) == (engine != "torch")
+
+
+@pytest.fixture(scope="module")
+def executorch_place(places: dict[str, Path]) -> Path:
+    made = places["torch"].with_name("executorch")
+    export_executorch(vs.load(places["torch"]), made)
+    return made
+
+
+def test_eight_threads_share_executorch(executorch_place: Path) -> None:
+    predictor = vs.Predictor(executorch_place, "executorch", batch_size=3)
+    images = pictures(8 * 4, side=60)
+    alone = predictor.logits(images)
+    with ThreadPoolExecutor(8) as pool:
+        found = pool.map(predictor.logits, [images[at : at + 4] for at in range(0, 32, 4)])
+        np.testing.assert_allclose(np.concatenate(list(found)), alone, atol=1e-5)
+
+
+def test_executorch_in_a_child(executorch_place: Path) -> None:
+    """What the parent has open is refused, what the child opens works."""
+    work = f"assert refused(); {ANEW}"
+    refused = (
+        "def refused():\n"
+        "    try:\n"
+        "        predictor.logits(images)\n"
+        "    except InputError as error:\n"
+        "        return 'open the model in each process after the fork' in str(error)\n"
+    )
+    said, ended = forked(executorch_place, "executorch", 1, work, before=refused)
+    assert said.startswith("right") and ended == "ended 0"
 
 
 def test_eight_threads_open_engines_at_once(places: dict[str, Path]) -> None:
