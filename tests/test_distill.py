@@ -193,7 +193,7 @@ def misled() -> Splits:
 
 def reference_losses(wanted: TrainRecipe, teacher: Bundle, rates: list[float], temperature: float) -> Iterator[float]:
     """What a student's first updates must come to, with torch's own divergence, clipping and SGD."""
-    model, images, _ = start(wanted, 3)
+    model, images, *_ = start(wanted, 3)
     optimizer = torch.optim.SGD(model.parameters(), momentum=wanted.optimizer.momentum)
     crops = training_batches(misled().train, images, wanted.augment, batch=wanted.batch.size, seed=wanted.run.seed)
     for rate in rates:

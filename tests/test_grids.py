@@ -224,3 +224,18 @@ def test_runs_that_begin_with_a_checkpoint_ask_for_its_size(theirs: Path) -> Non
     moved = start(parse_recipe(merge(fields, {"model": {"image_size": 32}})), 3)
     assert moved.model.config.grid == (4, 4) and "grid 2x8 to 4x4" in moved.report.resized["positions.embedding"]
     assert open_image_tower("theirs.npz", (16, 64)).model.config.grid == (2, 8)
+
+
+def test_runs_that_begin_with_a_checkpoint_tell_what_they_assume_of_it(theirs: Path) -> None:
+    square = "note: assumed, as arrays do not tell: a square grid of 4x4 patches"
+    begun = start(parse_recipe({**FIELDS, "model": {"init": "theirs.npz"}}), 3)
+    assert square in begun.notes[0] and square in open_image_tower("theirs.npz").notes[0]
+    asked = start(parse_recipe({**FIELDS, "model": {"init": "theirs.npz", "init_size": [16, 64]}}), 3)
+    assert not any("square" in note for note in asked.notes)
+    for label in ("cat", "dog"):
+        (theirs / "pets" / label).mkdir(parents=True)
+        for index, picture in enumerate(pictures(5)):
+            Image.fromarray(picture).save(theirs / "pets" / label / f"{index}.png")
+    quick = ("--steps", "1", "--batch", "2", "--set", "schedule.warmup=0", "--set", "run.baseline=false")
+    ran = invoke("train", "--data", "pets", "--init", "theirs.npz", "--out", "run", *quick)
+    assert ran.exit_code == 0 and square in ran.stderr

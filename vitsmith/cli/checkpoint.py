@@ -27,13 +27,12 @@ def open_model(model: str, image_size: str = "", *, labels: Path | None = None, 
 
     `options` are those of `load`. Raises InputError as it does, and for a size that cannot be read.
     """
-    from vitsmith.weights.checkpoints import load
+    from vitsmith.weights.checkpoints import assumed, load
     from vitsmith.weights.labels import with_labels
 
     bundle = load(model, image_size=parse_size(image_size), **options)
-    if bundle.folder is None:
-        for note in bundle.provenance.notes:
-            say(f"note: {note}")
+    for note in assumed(bundle):
+        say(note)
     return with_labels(bundle, labels)
 
 

@@ -24,15 +24,21 @@ from vitsmith.train.losses import DistillLoss
 from vitsmith.train.precision import Precision
 from vitsmith.train.recipe import TrainRecipe
 from vitsmith.weights.bundle import Bundle
-from vitsmith.weights.checkpoints import load
+from vitsmith.weights.checkpoints import assumed, load
 
 Run = Callable[[Tensor], Tensor]
 
 
 def open_teacher(
-    recipe: TrainRecipe, classes: Sequence[str], images: ImageSpec, device: torch.device | str
+    recipe: TrainRecipe,
+    classes: Sequence[str],
+    images: ImageSpec,
+    device: torch.device | str,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> DistillLoss:
     """The loss of the recipe's distillation, with its teacher on `device`; `images` is the student's preprocessing.
+
+    `tell` hears what had to be assumed of the teacher.
 
     Raises ConfigError for a teacher that is no classifier of whole images, or whose head means something else than the
     recipe's loss (softmax or sigmoid), DatasetError when it does not have exactly
@@ -40,6 +46,8 @@ def open_teacher(
     """
     assert recipe.distill is not None
     bundle = load(recipe.distill.teacher, image_size=recipe.distill.teacher_size)
+    for note in assumed(bundle):
+        tell(f"teacher: {note}")
     if bundle.head != recipe.loss.kind and bundle.head != "regression":
         each = "judges each class by itself" if bundle.head == "sigmoid" else "takes classes to exclude each other"
         raise ConfigError(

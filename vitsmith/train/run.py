@@ -98,11 +98,10 @@ def train_to_bundle(
         on_start(f"classes {one!r} and {other!r} differ only in {difference}: make them one if they are the same")
     if run is not None:
         run.write_json(RECIPE, recipe.model_dump(mode="json"))
-    model, images, adapted = start(recipe, len(splits.classes))
+    model, images, adapted, notes = start(recipe, len(splits.classes))
     beginning = _Beginning(model, images, str(adapted) if adapted else "")
-    if adapted is not None:
-        for line in str(adapted).splitlines():
-            on_start(line)
+    for line in (*notes, *(str(adapted).splitlines() if adapted is not None else ())):
+        on_start(line)
     return _carry_out(recipe, splits, run, beginning, devices, on_event, on_start)
 
 
@@ -169,7 +168,7 @@ def _carry_out(
     teacher = recipe.distill.teacher if recipe.distill else ""
     resumed = beginning.checkpoint is not None
     recorded = record_split(parts, [recipe.model.init], run, devices, on_start, teacher=teacher, resumed=resumed)
-    loss = make_loss(recipe, splits, beginning.images, devices)
+    loss = make_loss(recipe, splits, beginning.images, devices, on_start)
     baseline = _baseline(recipe, splits, run, beginning, devices, on_start)
     plan = plan_run(beginning.model.config, recipe, devices, beginning.checkpoint)
     on_start(plan.reason)
@@ -274,13 +273,13 @@ def fingerprint(splits: Splits) -> str:
     return "".join(part.fingerprint() for part in (splits.train, splits.val, splits.test) if part is not None)
 
 
-def make_loss(recipe: TrainRecipe, splits: Splits, images: ImageSpec, devices: Devices) -> Loss:
+def make_loss(recipe: TrainRecipe, splits: Splits, images: ImageSpec, devices: Devices, tell: Say) -> Loss:
     """What is minimised: cross-entropy with the labels, or with what a teacher says."""
     if recipe.distill is None:
         return classification_loss if recipe.loss.kind == "softmax" else sigmoid_loss
     from vitsmith.train.distill import open_teacher
 
-    return open_teacher(recipe, splits.classes, images, devices.device)
+    return open_teacher(recipe, splits.classes, images, devices.device, tell)
 
 
 def _kept_baseline(kept: Path, on_start: Say) -> Baseline | None:

@@ -13,7 +13,7 @@ from vitsmith.models.vit import VisionTransformer
 from vitsmith.specs import ImageSpec
 from vitsmith.train.recipe import ModelSpec, TrainRecipe
 from vitsmith.weights.adapt import AdaptReport
-from vitsmith.weights.checkpoints import init_for_finetune, load
+from vitsmith.weights.checkpoints import assumed, init_for_finetune, load
 
 
 class Start(NamedTuple):
@@ -23,6 +23,8 @@ class Start(NamedTuple):
     images: ImageSpec
     report: AdaptReport | None
     """What became of the checkpoint's arrays; None for fresh weights."""
+    notes: tuple[str, ...] = ()
+    """What had to be assumed of the checkpoint."""
 
 
 def start(recipe: TrainRecipe, classes: int) -> Start:
@@ -36,7 +38,7 @@ def start(recipe: TrainRecipe, classes: int) -> Start:
         bundle = load(spec.init, name=spec.name or None, image_size=spec.init_size, headless=True)
         model, report = init_for_finetune(bundle, classes=classes, image_size=spec.image_size, **spec.config)
         _start_head(model, spec, recipe.run.seed)
-        return Start(model, bundle.images.model_copy(update={"size": model.config.image_size}), report)
+        return Start(model, bundle.images.model_copy(update={"size": model.config.image_size}), report, assumed(bundle))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.run.seed)
         fresh = create_model(spec.name, classes=classes, image_size=spec.image_size, **spec.config)

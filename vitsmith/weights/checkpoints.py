@@ -93,6 +93,11 @@ def load(
     )
 
 
+def assumed(bundle: Bundle) -> tuple[str, ...]:
+    """What had to be assumed of a checkpoint, a remark each; nothing of a bundle, which says all."""
+    return tuple(f"note: {note}" for note in bundle.provenance.notes) if bundle.folder is None else ()
+
+
 def _path(source: Any) -> Path:
     return Path(os.fsdecode(instance(source, (str, os.PathLike), "what is loaded", "a path or a published name")))
 

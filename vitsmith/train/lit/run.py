@@ -163,8 +163,9 @@ def _begin(course: Course) -> LitTrained:
     if course.run is not None:
         with replacing(_vocabulary_file(course.folder, towers.text)) as path:
             path.write_bytes(towers.vocabulary)
-    if towers.told:
-        course.tell(towers.told)
+    for line in (*towers.notes, towers.told):
+        if line:
+            course.tell(line)
     return _carry_out(course, towers, None)
 
 

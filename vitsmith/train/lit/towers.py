@@ -20,7 +20,7 @@ from vitsmith.specs import ImageSpec, TextSpec
 from vitsmith.train.lit.recipe import ContrastSpec, LitRecipe, TextTowerSpec
 from vitsmith.train.lit.vocabulary import Kind, read_vocabulary
 from vitsmith.weights.bundle import Bundle
-from vitsmith.weights.checkpoints import load
+from vitsmith.weights.checkpoints import assumed, load
 from vitsmith.weights.identity import hash_weights, name_space
 
 _LENGTH = 16  # tokens of each caption, as the released models
@@ -35,6 +35,8 @@ class ImageTower:
     images: ImageSpec
     identity: str
     """Names the space that its embeddings lie in."""
+    notes: tuple[str, ...] = ()
+    """What had to be assumed of its checkpoint."""
 
 
 @dataclass(eq=False)
@@ -49,6 +51,8 @@ class Towers:
     """Of the image tower."""
     told: str = ""
     """What became of weights that were given; empty for a fresh text tower."""
+    notes: tuple[str, ...] = ()
+    """What had to be assumed of the image tower's checkpoint."""
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -81,7 +85,9 @@ def open_image_tower(name: str, image_size: tuple[int, int] | None = None) -> Im
         )
     if config.pooling.endswith("unpooled"):
         raise ConfigError(f"{name} gives a feature for each patch, not one for an image: give a tower that pools")
-    return ImageTower(model.eval(), bundle.images, name_space(hash_weights(model), config, bundle.images, None))
+    return ImageTower(
+        model.eval(), bundle.images, name_space(hash_weights(model), config, bundle.images, None), assumed(bundle)
+    )
 
 
 def start(recipe: LitRecipe, found: tuple[Kind, bytes] | None) -> Towers:
@@ -100,7 +106,7 @@ def start(recipe: LitRecipe, found: tuple[Kind, bytes] | None) -> Towers:
     lit = _build(LiTConfig(image=tower.model.config, text=config, bias=bias), recipe.run.seed)
     lit.image.load_state_dict(tower.model.state_dict())
     _set_numbers(lit, recipe.loss)
-    return Towers(lit, tower.images, text, vocabulary, tower.identity)
+    return Towers(lit, tower.images, text, vocabulary, tower.identity, notes=tower.notes)
 
 
 def rebuild(recipe: LitRecipe, config: LiTConfig, text: TextSpec, vocabulary: bytes, identity: str) -> Towers:
@@ -194,7 +200,7 @@ def _continued(recipe: LitRecipe, tower: ImageTower, width: int, bias: bool) -> 
             lit.log_temperature.copy_(source.log_temperature)
             if lit.logit_bias is not None and source.logit_bias is not None:
                 lit.logit_bias.copy_(source.logit_bias)
-    return Towers(lit, tower.images, text, vocabulary, tower.identity, told)
+    return Towers(lit, tower.images, text, vocabulary, tower.identity, told, tower.notes)
 
 
 def _vocabulary_of(bundle: Bundle, spec: TextTowerSpec) -> bytes:
