@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from importlib import resources
+from typing import Any
 
 import pytest
 from pydantic import BaseModel
@@ -128,3 +129,17 @@ def test_files_are_recipes_too(tmp_path) -> None:
         read_recipe(str(tmp_path / "none.toml"))
     with pytest.raises(UnknownNameError, match="did you mean finetune"):
         read_recipe("fine-tune")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"lr": 0.1}, "unknown field 'lr': did you mean optimizer.lr?"),
+        ({"optimizer": {"epochs": 3}}, "unknown field 'optimizer.epochs': did you mean schedule.epochs?"),
+        ({"optimizer": {"lrr": 3}}, "unknown field 'optimizer.lrr': did you mean lr?"),
+        ({"model": {"name": "ViT-mu_16", "freeze": "head"}}, 'model.freeze: give a list, as ["head"]'),
+    ],
+)
+def test_a_field_in_the_wrong_place_is_told_its_own(wrong: dict[str, Any], told: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(told)):
+        parse_recipe({"data": {"path": "digits"}, "model": {"name": "ViT-mu_16"}, **wrong})

@@ -312,7 +312,8 @@ def test_bad_input_is_one_line(arguments: list[str], problem: str, place: Path) 
 
 
 def test_predict_sends_lit_models_to_zeroshot(place: Path) -> None:
-    assert "use  vitsmith zeroshot" in str(run("predict", "lit", "photos").exception)
+    told = str(run("predict", "lit", "photos").exception)
+    assert "use  vitsmith zeroshot" in told and "vitsmith evaluate --zeroshot  on labelled images" in told
 
 
 def test_recording_adds_scores_and_changes_nothing_else(place: Path) -> None:

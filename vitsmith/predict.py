@@ -135,7 +135,10 @@ class Predictor:
         check_reading(batch_size, decoders, max_pixels)
         self.bundle = bundle if isinstance(bundle, Bundle) else load(bundle)
         if isinstance(self.bundle.config, LiTConfig):
-            raise InputError(f"{self.bundle.where} matches images with words: use  vitsmith zeroshot  with labels")
+            raise InputError(
+                f"{self.bundle.where} matches images with words: use  vitsmith zeroshot  "
+                "with labels, or  vitsmith evaluate --zeroshot  on labelled images"
+            )
         if not self.bundle.classes:
             raise InputError(f"{self.bundle.where} has no classifier, so it cannot name what it sees")
         if getattr(self.bundle.config, "pooling", "") in ("unpooled", "token_unpooled"):

@@ -126,8 +126,8 @@ def _vectors(encoder: Encoder, words: list[str], images: list[str]) -> Any:
     vectors = []
     if words:
         tell_cut(encoder, words)
+        vectors.append(encoder.texts(words))  # refuses what has no known word, which need not be told twice
         tell_unknown(encoder, words)
-        vectors.append(encoder.texts(words))
     if images:
         vectors.append(encoder.images(images))
     return np.concatenate(vectors)

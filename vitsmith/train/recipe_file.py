@@ -184,17 +184,31 @@ def _flat(fields: Mapping[str, Any], prefix: str = "") -> Fields:
     return flat
 
 
+_SHORT = 60  # what is so long is hardly one name of a list
+
+
 def _explain(mistake: Any, kind: type[BaseModel]) -> str:
     where = [str(part) for part in mistake["loc"]]
     name = ".".join(where)
     if mistake["type"] == "extra_forbidden":
+        if elsewhere := _in_sections(where[-1], kind):
+            return f"unknown field {name!r}: did you mean {' or '.join(elsewhere)}?"
         return f"unknown field {name!r}: {suggestion(where[-1], _table(where[:-1], kind).model_fields)}"
     message = mistake["msg"].removeprefix("Value error, ")
     if mistake["type"] == "missing" and isinstance(where[-1], str) and not where[-1].isdecimal():
         return f"{name} is missing: {_table(where[:-1], kind).model_fields[where[-1]].description}"
+    given = mistake["input"]
+    if mistake["type"] == "tuple_type" and isinstance(given, str) and len(given) < _SHORT:
+        return f"{name}: give a list, as [{to_json(given)}]"
     if mistake["type"] == "value_error":
         return f"{name}: {message}"
     return f"{name}: {message} (got {shown(mistake['input'])})"
+
+
+def _in_sections(field: str, kind: type[BaseModel]) -> list[str]:
+    """Where a field is that was looked for without its section, or in another."""
+    sections = {name: _table([name], kind) for name in kind.model_fields}
+    return [f"{name}.{field}" for name, section in sections.items() if field in section.model_fields]
 
 
 def _table(sections: Iterable[str], kind: type[BaseModel]) -> type[BaseModel]:
