@@ -23,11 +23,12 @@ from vitsmith import files
 from vitsmith.errors import ConfigError, InputError, OutputError
 from vitsmith.runs import Run
 from vitsmith.train import checkpoint as checkpoint_module
+from vitsmith.train import loop as loop_module
 from vitsmith.train.checkpoint import CheckpointWriter, read_latest
 from vitsmith.train.events import Evaluated, Saved, StepDone
 from vitsmith.train.recipe_file import merge
 from vitsmith.train.run import check_unchanged, resume_to_bundle, train_to_bundle
-from vitsmith.train.stop import StopRequest
+from vitsmith.train.stop import StopRequest, stopping_gently, under_way
 
 HARD = {
     "model": {"config": {"dropout": 0.1, "stochastic_depth": 0.1}},
@@ -145,6 +146,21 @@ for attempt in range(12):
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
 """
+
+
+def test_who_stops_an_evaluation_is_told_that_it_is_what_ends_first(monkeypatch) -> None:
+    said = []
+    predict = loop_module.predict_logits
+
+    def stopped_meanwhile(*arguments, **named):
+        said.append(under_way())
+        return predict(*arguments, **named)
+
+    monkeypatch.setattr(loop_module, "predict_logits", stopped_meanwhile)
+    with stopping_gently() as stop:
+        training(recipe(), stop=stop).go()
+        assert said == ["the evaluation under way, and saving the updates before it"] * 2
+        assert under_way() == "the update under way, and saving it"
 
 
 def test_a_kill_at_any_moment_leaves_a_usable_checkpoint(tmp_path) -> None:

@@ -92,6 +92,16 @@ def test_what_the_verb_wrote_itself_is_replaced_only_when_asked(verb: str, folde
             check_place(other, Path("run"), force=True)
 
 
+@pytest.mark.parametrize(("verb", "resumes"), [("train", "train"), ("distill", "train"), ("lit", "lit")])
+def test_a_run_that_has_not_ended_can_be_gone_on_with(verb: str, resumes: str, folder: Path) -> None:
+    Path("my run/checkpoints/step-000900").mkdir(parents=True)
+    text = {"distill": '{"distill": {"teacher": "x"}}', "lit": '{"image": {}}'}.get(verb, "{}")
+    Path("my run/recipe.json").write_text(text)
+    with pytest.raises(OutputError, match=f"go on with  vitsmith {resumes} --resume 'my run' , choose another"):
+        check_place(verb, Path("my run"), force=False)
+    check_place(verb, Path("my run"), force=True)
+
+
 _EXPORTED = json.dumps({"provenance": {"source": "vitsmith export --to onnx (opset 20)"}})
 
 

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import IO, Any, Self, TypeVar
 
 from vitsmith.errors import OutputError
-from vitsmith.escapes import typed_command
+from vitsmith.escapes import shell_quoted, typed_command
 from vitsmith.failed_writes import explained
 from vitsmith.files import (
     check_not_around,
@@ -106,6 +106,12 @@ def check_place(verb: str, out: Path | None, *, force: bool, is_earlier: IsEarli
             what = "file" if out.is_file() else "folder"
             raise OutputError(f"{out} exists, a {what} that {verb} did not write: choose another --out")
         if not force:
+            if MARKS.get(verb) == "recipe.json" and any((out / "checkpoints").glob("step-*")):
+                again = f"vitsmith {'lit' if verb == 'lit' else 'train'} --resume {shell_quoted(str(out))}"
+                raise OutputError(
+                    f"{out} is a run that has not ended: go on with  {again} , choose another --out, or replace it "
+                    "with --force"
+                )
             raise OutputError(f"{out} exists: choose another --out, or replace it with --force")
 
 

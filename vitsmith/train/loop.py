@@ -36,7 +36,7 @@ from vitsmith.train.recipe import TrainRecipe
 from vitsmith.train.result import Past, TrainResult
 from vitsmith.train.saving import Saving
 from vitsmith.train.step import apply_gradients, compute_gradients
-from vitsmith.train.stop import StopRequest
+from vitsmith.train.stop import EVALUATION, StopRequest, finishing
 from vitsmith.train.validation import Predicted, predict_logits
 from vitsmith.train.watches import Watches, answers_diverged, diverged
 
@@ -127,7 +127,7 @@ class Training:
         """Scores on the held-out images, each process taking its share; with a running mean, of that."""
         began = time.perf_counter()
         ema = self.learner.ema
-        with ema.swapped() if ema is not None else nullcontext():
+        with finishing(EVALUATION), ema.swapped() if ema is not None else nullcontext():
             self._predicted = self._predict(self.splits.val, "held-out")
         if count_not_finite(self._predicted.logits):
             raise InputError(answers_diverged(step, self.recipe))

@@ -18,6 +18,8 @@ _SAME = 0.3
 """Seconds in which signals count as one: a terminal signals all of its processes, and a launcher passes it on."""
 _SAME_OF_TORCHRUN = 5.0  # it hears of the signal itself, and then ends its workers one by one
 
+EVALUATION = "the evaluation under way, and saving the updates before it"
+
 _under_way: list[str] = []
 
 

@@ -27,7 +27,7 @@ from vitsmith.train.memory import is_out_of_memory
 from vitsmith.train.saving import Saving
 from vitsmith.train.state import TrainingState
 from vitsmith.train.step import apply_gradients
-from vitsmith.train.stop import StopRequest
+from vitsmith.train.stop import EVALUATION, StopRequest, finishing
 from vitsmith.train.watches import diverged
 
 _TEXTS = 256  # encoded at once to be judged
@@ -94,7 +94,7 @@ class LitTraining:
         found: Judged | None = None
         if self.devices.main:
             ema = self.state.ema
-            with ema.swapped() if ema is not None else nullcontext():
+            with finishing(EVALUATION), ema.swapped() if ema is not None else nullcontext():
                 found = judge(self._encode, self.held_out, self.unseen, self.towers.text.templates, step)
         judged = self.devices.gather(found)[0]
         assert judged is not None
