@@ -170,6 +170,18 @@ def test_paths_as_windows_writes_them_are_found_under_the_same_names(tmp_path) -
     assert samples.names[1] == "more\\b.png"
 
 
+def test_columns_of_what_has_none_are_refused(tmp_path) -> None:
+    for label, name in (("cat", "a.png"), ("dog", "b.png")):
+        write_images(tmp_path / "pets" / label, [(name, label)])
+    for path in (str(tmp_path / "pets"), "digits"):
+        with pytest.raises(DatasetError, match="is no table and has no columns"):
+            open_labelled(DataSpec(path=path, label_column="breed"))
+    write_images(tmp_path)
+    table = write_csv(tmp_path / "pets.csv", ["path", "breed"], ROWS)
+    given = DataSpec(path=str(table), label_column="breed", val=str(tmp_path / "pets"))
+    assert len(open_dataset(given).val) == 2
+
+
 def test_empty_columns_of_a_spreadsheet_are_passed_over(tmp_path) -> None:
     write_images(tmp_path)
     rows = [(*row, "", "") for row in ROWS]

@@ -109,6 +109,8 @@ def open_part(source: Source, split: str = "") -> tuple[Samples, str]:
 
 def find_source(path: str, spec: DataSpec) -> Source:
     """The data set at `path`, of whichever kind it looks like, with the columns that `spec` names."""
+    if path in BUILT_IN or path == UNSEEN:
+        _refuse_columns(path, spec)
     if path in BUILT_IN:
         splits = BUILT_IN[path]()
         return Source(path, path, {"train": lambda: splits.train, "val": lambda: splits.val})
@@ -125,7 +127,14 @@ def find_source(path: str, spec: DataSpec) -> Source:
         )
     if Path(path).suffix.lower() in TABLE_SUFFIXES and not Path(path).is_dir():
         return find_table(path, image_column=spec.image_column, label_column=spec.label_column)
+    _refuse_columns(path, spec)
     return find_folder(path, alone=not spec.val)
+
+
+def _refuse_columns(path: str, spec: DataSpec) -> None:
+    """Raises DatasetError for columns of what has none. `spec.val` may be such beside a table."""
+    if path == spec.path and (spec.image_column or spec.label_column):
+        raise DatasetError(f"{path} is no table and has no columns: leave image_column and label_column out")
 
 
 def telling(source: Source, tell: Tell | None) -> Source:
