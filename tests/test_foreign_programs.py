@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,13 @@ def test_an_executorch_program_that_is_none_of_ours_is_told(tmp_path: Path) -> N
         (tmp_path / "model.pte").write_bytes(program.buffer)
         with pytest.raises(BundleError, match=told):
             open_engine(bundle("executorch", tmp_path), "executorch")
+    if sys.platform == "linux":  # others have no names that are not UTF-8
+        place = tmp_path / "caf\udce9"
+        place.mkdir()
+        program = to_edge(torch.export.export(Other(mean), (images,))).to_executorch()
+        (place / "model.pte").write_bytes(program.buffer)
+        with pytest.raises(BundleError, match="was exported for a batch of exactly 1"):  # it was opened
+            open_engine(bundle("executorch", place), "executorch")
 
 
 @pytest.mark.parametrize(
@@ -147,3 +155,23 @@ def test_a_program_that_fails_at_work_is_one_line(
     monkeypatch.setattr(engine._images, "run", fail)
     with pytest.raises(BundleError, match=told):
         engine.run(np.zeros((1, 3, 16, 24), np.float32))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_folder_whose_name_is_not_utf8_is_opened_by_onnxruntime(beside: bool, tmp_path: Path) -> None:
+    """Also where weights lie beside the graph."""
+    import onnx
+
+    place = tmp_path / "caf\udce9"
+    place.mkdir()
+    foreign_graph(tmp_path / "model.onnx")
+    made = onnx.load(tmp_path / "model.onnx")
+    if beside:
+        onnx.external_data_helper.set_external_data(made.graph.initializer[0], "model.onnx.data")
+    onnx.save(made, tmp_path / "model.onnx")
+    for file in tmp_path.glob("model.onnx*"):
+        file.rename(place / file.name)
+    assert (place / "model.onnx.data").exists() == beside
+    engine = open_engine(bundle("onnx", place), "onnx")
+    assert engine.run(np.zeros((2, 3, 16, 24), np.float32)).shape == (2, 5)

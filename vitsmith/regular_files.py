@@ -55,16 +55,29 @@ def open_regular(path: PathLike) -> BinaryIO:
 def utf8_path(path: str | os.PathLike[str]) -> Iterator[str]:
     """A path of an existing file for libraries that take none but in UTF-8; it may be opened while this lasts.
 
-    Only Linux has other names, and there a file that is open has a name of its own in /proc.
+    Only Linux has other names, and there a file or folder that is open has a name of its own in /proc. Where the file's
+    own name is UTF-8, what lies beside it is found by that name of the folder too.
     """
     name = os.fspath(path)
+    if _is_utf8(name):
+        yield name
+    elif _is_utf8(last := os.path.basename(name)):  # noqa: PTH119
+        folder = os.open(os.path.dirname(name) or ".", os.O_RDONLY)  # noqa: PTH120
+        try:
+            yield f"/proc/self/fd/{folder}/{last}"
+        finally:
+            os.close(folder)
+    else:
+        with open_regular(name) as file:
+            yield f"/proc/self/fd/{file.fileno()}"
+
+
+def _is_utf8(name: str) -> bool:
     try:
         name.encode()
     except UnicodeEncodeError:
-        with open_regular(name) as file:
-            yield f"/proc/self/fd/{file.fileno()}"
-    else:
-        yield name
+        return False
+    return True
 
 
 def why_not_regular(path: PathLike) -> str:

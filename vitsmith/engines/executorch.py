@@ -20,6 +20,7 @@ from vitsmith.engines.programs import ProgramEngine, Runs
 from vitsmith.engines.registry import USUAL, Settings
 from vitsmith.errors import BundleError, MissingPackageError
 from vitsmith.forks import keep_in_children
+from vitsmith.regular_files import utf8_path
 from vitsmith.weights.bundle import Bundle
 
 Array = np.ndarray[Any, Any]
@@ -126,8 +127,8 @@ def open_method(path: Path) -> Any:
     except ImportError:
         raise MissingPackageError("executorch", "executorch") from None
     try:
-        with _hushed():
-            method = runtime.load_program(path).load_method("forward")
+        with _hushed(), utf8_path(path) as name:
+            method = runtime.load_program(name).load_method("forward")
     except (RuntimeError, OSError, KeyError) as error:
         raise BundleError(f"{path} cannot be opened by executorch ({error}); export it again") from None
     return method

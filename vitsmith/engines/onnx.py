@@ -18,6 +18,7 @@ from vitsmith.engines.registry import USUAL, Settings
 from vitsmith.engines.remembered import program_hash, question, recall, remember
 from vitsmith.errors import BundleError, MissingPackageError
 from vitsmith.forks import keep_in_children
+from vitsmith.regular_files import utf8_path
 from vitsmith.weights.bundle import Bundle
 
 Array = np.ndarray[Any, Any]
@@ -124,7 +125,8 @@ def open_session(path: Path, *, threads: int | None = None, spinning: bool = Fal
     for name, value in options.items():
         setattr(chosen, name, value)
     try:
-        return onnxruntime.InferenceSession(str(path), chosen, providers=["CPUExecutionProvider"])
+        with utf8_path(path) as name:
+            return onnxruntime.InferenceSession(name, chosen, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own exceptions have no common base
         reason = str(error).strip().splitlines()[0]
         raise BundleError(f"{path} cannot be opened by onnxruntime ({reason}); export it again") from None
