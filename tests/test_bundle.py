@@ -218,10 +218,11 @@ def test_descriptions_that_contradict_the_model_are_refused() -> None:
 
 
 def test_what_is_no_bundle_says_so(tmp_path: Path, folder: Path) -> None:
+    (folder.parent / "empty").mkdir()
     with pytest.raises(BundleError, match=r"is not a bundle: it has no bundle\.json"):
         read_bundle(tmp_path)
     with pytest.raises(WeightsError, match=r"neither bundle\.json .* nor config\.json"):
-        load(tmp_path)
+        load(folder.parent / "empty")
     with pytest.raises(WeightsError, match="is not Mixer-B_16"):
         load(folder, name="Mixer-B/16")
 
