@@ -260,6 +260,8 @@ def run(options: argparse.Namespace) -> Tally:
                     verdict, what = worker.do(job)
                     with lock:
                         tally.add(job, verdict, what)
+                        if verdict in FAULTS:
+                            print(tally.faults[-1][:1000], file=sys.stderr, flush=True)
                         done = total - queue.qsize()
                         if done % 200 == 0:
                             print(f"{done:,} of {total:,}; {len(tally.faults)} faults", file=sys.stderr, flush=True)
