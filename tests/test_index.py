@@ -326,6 +326,15 @@ def test_damage_is_told(tmp_path: Path) -> None:
     damaged("part-000001.npy", None, r"part-000001\.npy is missing")
     damaged("part-000001.npy", good["part-000001.npy"][:-5], "cannot be read")
     damaged("part-000001.npy", b"", "cannot be read")
+    header = good["part-000001.npy"][10:74]
+    for text_of_header in (
+        "{'descr': (",
+        "-" * 8000 + "1",
+        "{'descr': '<f2', 'fortran_order': False, 'shape': (10**99, 4)}",
+    ):
+        written = text_of_header.encode().ljust(len(header))
+        data = b"\x93NUMPY\x01\x00" + len(written).to_bytes(2, "little") + written + good["part-000001.npy"][74:]
+        damaged("part-000001.npy", data, r"part-000001\.npy (cannot be read|is damaged|holds)")
     damaged("part-000001.npy", good["part-000001.npy"][:-1] + b"!", r"part-000001\.npy is damaged", opens=True)
     for data in (b'"x"\n' * 4, b'"0"\n', b""):
         damaged("part-000000.ids.jsonl", data, r"part-000000\.ids\.jsonl is damaged \(its SHA-256 differs\): copy the")

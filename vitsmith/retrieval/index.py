@@ -38,6 +38,7 @@ from vitsmith.retrieval.description import (
     seen_name,
     vectors_name,
 )
+from vitsmith.weights.archive import NPY_DAMAGE
 
 if TYPE_CHECKING:
     from vitsmith.weights.bundle import Bundle
@@ -221,7 +222,7 @@ def _check_part(index: Index, number: int, part: Part) -> None:
             _check_hash(index.folder / name, expected)
     try:
         vectors = index.mapped(number)
-    except (OSError, ValueError, EOFError) as error:
+    except NPY_DAMAGE as error:
         raise InputError(f"{index.folder / vectors_name(number)} cannot be read ({error}): {REMEDY}") from None
     if vectors.shape != (part.rows, index.space.width) or vectors.dtype != index.space.dtype:
         raise InputError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -14,8 +15,11 @@ _LARGEST_RATIO = 50
 _ALWAYS_ALLOWED = 64 << 20
 _CHUNK = 1 << 20
 
-DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError, RuntimeError, NotImplementedError)
-"""What zipfile raises for damaged bytes: a changed flag says "encrypted" or "unknown compression"."""
+NPY_DAMAGE = (OSError, ValueError, EOFError, tokenize.TokenError, OverflowError, RecursionError)
+"""What NumPy raises for a damaged `.npy` file: it reads the header as Python, and computes with any shape in it."""
+
+DAMAGE = (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, *NPY_DAMAGE)
+"""What zipfile and NumPy raise for damaged bytes: a changed flag says "encrypted" or "unknown compression"."""
 
 
 def open_archive(path: Path, what: str) -> zipfile.ZipFile:

@@ -58,7 +58,7 @@ def load(
         pooling: 'unpooled' or 'token_unpooled' for such `.npz` files, whose arrays look like 'gap' or 'token'.
         headless: leave the classifier out and give features; allows files whose head is absent or all zeros.
         verify: compare the hashes of a bundle's files. Without it a damaged program can take the whole process down:
-            ExecuTorch checks its own files, but not all of them (of 40 damaged at random, one ended in SIGSEGV).
+            ExecuTorch checks its own files, but not all of them (of 80 damaged at random, one ended in SIGSEGV).
         vocabulary: the tokenizer's file of a LiT `.npz` (.txt or .model); by default the one beside it of its name.
 
     Raises an InputError (WeightsError, BundleError, DownloadError, UnknownNameError) that says what is wrong:

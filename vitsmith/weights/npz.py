@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping
@@ -22,9 +21,6 @@ from vitsmith.files import replacing
 from vitsmith.json_text import to_json
 from vitsmith.weights.archive import DAMAGE, open_archive
 from vitsmith.weights.layouts import Shape
-
-_DAMAGE = (*DAMAGE, tokenize.TokenError)  # the last is NumPy's for a damaged header
-
 
 _MARK = b"vitsmith "
 _COMMENT_END = 2048
@@ -63,7 +59,7 @@ class NpzFile:
             with self._open(name) as stream:
                 array = np.lib.format.read_array(stream, allow_pickle=False)
                 stream.read()  # to the end, so that the checksum is compared
-        except _DAMAGE as error:
+        except DAMAGE as error:
             raise WeightsError(f"{self.path}: array {name!r} is damaged ({error}); download the file again") from None
         with np.errstate(all="ignore"):  # what float32 cannot hold becomes infinite, and is refused by name
             return torch.from_numpy(np.asarray(array, np.float32))
@@ -103,7 +99,7 @@ class NpzFile:
                 )
                 shape, _, dtype = read_header(stream)
                 size = self._member(name).file_size - stream.tell()
-        except _DAMAGE as error:
+        except DAMAGE as error:
             raise WeightsError(f"{self.path}: {name!r} is not an array, or damaged ({error}); copy it again") from None
         if dtype.hasobject:
             raise WeightsError(f"{self.path}: array {name!r} holds pickled Python objects; refused, they can run code")

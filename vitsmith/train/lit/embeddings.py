@@ -13,7 +13,6 @@ import json
 import math
 import shutil
 import struct
-import tokenize
 import zlib
 from collections.abc import Callable
 from contextlib import closing
@@ -34,6 +33,7 @@ from vitsmith.models.lit import normalize
 from vitsmith.models.vit import VisionTransformer
 from vitsmith.specs import ImageSpec
 from vitsmith.train.devices import Devices
+from vitsmith.weights.archive import NPY_DAMAGE
 
 Array = np.ndarray[Any, Any]
 Done = Callable[[str, int, int], None]
@@ -213,7 +213,7 @@ def is_intact(path: Path) -> bool:
             end = file.tell() + math.prod(shape) * dtype.itemsize
             file.seek(min(end, path.stat().st_size))
             rest = file.read(_SEAL.size + 1)
-    except (OSError, ValueError, EOFError, tokenize.TokenError):
+    except NPY_DAMAGE:
         return False
     if path.stat().st_size == end:
         return True
