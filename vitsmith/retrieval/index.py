@@ -38,7 +38,7 @@ from vitsmith.retrieval.description import (
     seen_name,
     vectors_name,
 )
-from vitsmith.weights.archive import NPY_DAMAGE
+from vitsmith.weights.archive import LONGEST_HEADER, NPY_DAMAGE
 
 if TYPE_CHECKING:
     from vitsmith.weights.bundle import Bundle
@@ -82,7 +82,7 @@ class Index:
         if part not in self._mapped:
             # Copy on write: torch warns of arrays that cannot be written, and nothing here writes.
             path = self.folder / vectors_name(part)
-            self._mapped[part] = np.load(path, mmap_mode="c", allow_pickle=False)
+            self._mapped[part] = np.load(path, mmap_mode="c", allow_pickle=False, max_header_size=LONGEST_HEADER)
         return self._mapped[part]
 
     def rows(self, positions: Sequence[int] | Array) -> Array:

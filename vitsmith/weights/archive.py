@@ -15,6 +15,9 @@ _LARGEST_RATIO = 50
 _ALWAYS_ALLOWED = 64 << 20
 _CHUNK = 1 << 20
 
+LONGEST_HEADER = 4096
+"""Bytes of the header of a `.npy` file. NumPy reads it as Python: of a longer one it could run out of stack."""
+
 NPY_DAMAGE = (OSError, ValueError, EOFError, tokenize.TokenError, OverflowError, RecursionError)
 """What NumPy raises for a damaged `.npy` file: it reads the header as Python, and computes with any shape in it."""
 

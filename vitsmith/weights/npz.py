@@ -19,7 +19,7 @@ from torch import Tensor
 from vitsmith.errors import WeightsError, shown
 from vitsmith.files import replacing
 from vitsmith.json_text import to_json
-from vitsmith.weights.archive import DAMAGE, open_archive
+from vitsmith.weights.archive import DAMAGE, LONGEST_HEADER, open_archive
 from vitsmith.weights.layouts import Shape
 
 _MARK = b"vitsmith "
@@ -57,7 +57,7 @@ class NpzFile:
         """One array as float32. Its checksum in the container is verified."""
         try:
             with self._open(name) as stream:
-                array = np.lib.format.read_array(stream, allow_pickle=False)
+                array = np.lib.format.read_array(stream, allow_pickle=False, max_header_size=LONGEST_HEADER)
                 stream.read()  # to the end, so that the checksum is compared
         except DAMAGE as error:
             raise WeightsError(f"{self.path}: array {name!r} is damaged ({error}); download the file again") from None
@@ -97,7 +97,7 @@ class NpzFile:
                 read_header = (
                     np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
                 )
-                shape, _, dtype = read_header(stream)
+                shape, _, dtype = read_header(stream, max_header_size=LONGEST_HEADER)
                 size = self._member(name).file_size - stream.tell()
         except DAMAGE as error:
             raise WeightsError(f"{self.path}: {name!r} is not an array, or damaged ({error}); copy it again") from None

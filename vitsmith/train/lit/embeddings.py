@@ -33,7 +33,7 @@ from vitsmith.models.lit import normalize
 from vitsmith.models.vit import VisionTransformer
 from vitsmith.specs import ImageSpec
 from vitsmith.train.devices import Devices
-from vitsmith.weights.archive import NPY_DAMAGE
+from vitsmith.weights.archive import LONGEST_HEADER, NPY_DAMAGE
 
 Array = np.ndarray[Any, Any]
 Done = Callable[[str, int, int], None]
@@ -209,7 +209,7 @@ def is_intact(path: Path) -> bool:
         with path.open("rb") as file:
             version = np.lib.format.read_magic(file)
             read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape, _, dtype = read(file)
+            shape, _, dtype = read(file, max_header_size=LONGEST_HEADER)
             end = file.tell() + math.prod(shape) * dtype.itemsize
             file.seek(min(end, path.stat().st_size))
             rest = file.read(_SEAL.size + 1)
