@@ -105,6 +105,13 @@ def test_signals_that_were_ignored_at_the_start_stay_ignored_and_sigterm_still_e
             assert ended(process) == (2, [told])
 
 
+def test_a_signal_at_the_very_end_is_told_of() -> None:
+    """The thread that watches for signals may not have had its turn."""
+    code = "def verb():\n sys.setswitchinterval(60)\n with stopping_gently():\n  ready()\n  os.kill(os.getpid(), 15)"
+    with verb(code) as process:
+        assert ended(process) == (2, [LATE])
+
+
 SAVING = """
 def verb():
     with stopping_gently() as stop:

@@ -28,7 +28,7 @@ GRACE = 2.0
 """Seconds that threads have to end once everything is said and done."""
 _AT_ONCE = 0.5
 """Seconds in which what ends by itself need not be announced."""
-_END, _AGAIN = 0, 255  # no signals have these numbers
+_END, _SETTLED, _AGAIN = 0, 254, 255  # no signals have these numbers
 
 
 class Interrupts:
@@ -41,6 +41,7 @@ class Interrupts:
         """Whether what was under way was broken off by it, and not asked to end."""
         self._first = 0.0
         self._echoes = 0
+        self._settled = threading.Event()
         self._before: dict[int, Any] = {}
         self._wakeup_before = -1
         self._woken, self._waker = socket.socketpair()
@@ -67,6 +68,15 @@ class Interrupts:
                 signal.signal(number, handler)
         self._before = {}
         sys.unraisablehook = self._unraisable
+
+    def heard(self) -> bool:
+        """Whether a signal has come by now: the thread may not have had its turn since."""
+        if self._before:
+            self._settled.clear()
+            with suppress(OSError):
+                self._waker.send(bytes([_SETTLED]))
+                self._settled.wait(GRACE)
+        return bool(self.asked)
 
     def leave(self) -> None:
         """All is said: who interrupts from now on leaves at once, and threads do not hold up the end of who has."""
@@ -103,6 +113,8 @@ class Interrupts:
                 continue
             if number == _AGAIN:
                 self._raise_again()
+            elif number == _SETTLED:
+                self._settled.set()
             elif number == _END:
                 due = self._leave_quietly
                 self._woken.settimeout(GRACE)

@@ -88,7 +88,7 @@ def _carry_out(arguments: list[str] | None, interrupts: Interrupts) -> int:
         finish()
         if code == INTERRUPTED:
             return _interrupted()
-        if interrupts.asked:
+        if interrupts.heard():
             return fail("interrupted when the result was written already: it is whole", 2)
         return code if isinstance(code, int) else 0
     except ReaderGone:
@@ -100,7 +100,7 @@ def _carry_out(arguments: list[str] | None, interrupts: Interrupts) -> int:
     except ClickError as error:
         return fail(f"{explain(error)} (see  {_help_for(error)})", 2)
     except (Exception, KeyboardInterrupt) as error:
-        if interrupts.asked:
+        if interrupts.heard():
             return _interrupted()  # whatever a library made of it
         if isinstance(error, OSError) and (told := why_unusable(error)):
             return fail(told, 2)
