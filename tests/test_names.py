@@ -116,6 +116,21 @@ def test_the_terminal_shows_names_as_they_are(capsys: pytest.CaptureFixture[str]
         assert json.loads(capsys.readouterr().out) == {"name": name}
 
 
+@pytest.mark.parametrize("width", [160, 60, 30])
+def test_no_number_of_a_table_is_folded_however_narrow(
+    width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vitsmith.cli.output._console", lambda *, stderr: Console(width=width, highlight=False))
+    numbers = [f"number {at}" for at in range(6)]
+    rows = [(f"a rather long name {row}", "onnxruntime", *(f"{row}{at}.345678" for at in range(6))) for row in (1, 2)]
+    print_table(("model", "engine", *numbers), rows, right=numbers, keys=2)
+    lines = capsys.readouterr().out.splitlines()
+    assert all(len(line) <= width for line in lines)
+    found = [word for line in lines for word in line.split() if word.endswith(".345678")]
+    assert sorted(found) == sorted(cell for row in rows for cell in row[2:])
+    assert all(any(name in line for line in lines) for name in numbers)
+
+
 def test_csv_holds_names_as_they_are_but_for_bytes_that_are_no_text(capsys: pytest.CaptureFixture[str]) -> None:
     names = [name for name in (*NAMES, *UNSEEN) if name != "\x00"]
     for name in names:

@@ -176,7 +176,8 @@ def _print(result: Benchmark) -> None:
     columns = [name for name in filled[0] if any(cells[name] for cells in filled)]
     words = ("model", "engine", "precision", "failed")
     right = [name for name in columns if name not in words]
-    print_table(columns, [[cells[name] for name in columns] for cells in filled], right=right)
+    table = [[cells[name] for name in columns] for cells in filled]
+    print_table(columns, table, right=right, keys=columns.index("batch") + 1)
     for number, reason in enumerate(reasons, start=1):
         print_line(f"({number}) {reason}")
     if result.reports:
@@ -227,7 +228,7 @@ def _print_reports(result: Benchmark, several: bool) -> None:
     ]
     columns = (*(("model",) if several else ()), "engine", "precision")
     graph = ("nodes", "FLOPs optimised", "attention", "products", "remarks")
-    print_table((*columns, *graph), rows, right=("nodes", "FLOPs optimised"))
+    print_table((*columns, *graph), rows, right=("nodes", "FLOPs optimised"), keys=len(columns))
 
 
 def _reported(report: dict[str, Any]) -> tuple[str, ...]:

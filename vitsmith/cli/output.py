@@ -19,6 +19,10 @@ from vitsmith.json_text import to_json, with_nulls
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, Task
+    from rich.table import Table
+
+LEAST_WORD = 10
+"""Columns of a terminal that a name in a table has at least, where it is so long."""
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
@@ -63,19 +67,61 @@ def print_csv_line(cells: Sequence[str]) -> None:
     sys.stdout.flush()
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Sequence[str] = ()) -> None:
-    """A plain table that fits any width; cells of the columns named in `right` are set to the right."""
+def print_table(
+    columns: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Sequence[str] = (), keys: int = 1
+) -> None:
+    """A plain table that fits any width; cells of the columns named in `right` are numbers, and set to the right.
+
+    Words are folded where it is narrow. Numbers are not: columns that do not fit follow in tables of their own, each
+    with the first `keys` columns again. Where not even one does, each row is a block of lines.
+    """
+    from rich.cells import cell_len
+
+    console = _console(stderr=False)
+    titles = [visible(name) for name in columns]
+    cells = [["" if cell is None else visible(str(cell)) for cell in row] for row in rows]
+    longest = [max(map(cell_len, (title, *(row[at] for row in cells)))) for at, title in enumerate(titles)]
+    least = [size if name in right else min(size, LEAST_WORD) for name, size in zip(columns, longest, strict=True)]
+    first = list(range(keys))
+
+    def fits(*more: int) -> bool:
+        return 1 + sum(least[at] + len(" | ") for at in (*first, *more)) <= console.width
+
+    if not all(map(fits, range(keys, len(columns)))):
+        for row in cells:
+            print_line()
+            print_facts(zip(columns, row, strict=True))
+        return
+    rest: list[int] = []
+    for at in range(keys, len(columns)):
+        if rest and not fits(*rest, at):
+            console.print(_table(titles, cells, least, [*first, *rest], columns, right))
+            rest = []
+        rest.append(at)
+    console.print(_table(titles, cells, least, [*first, *rest], columns, right))
+
+
+def _table(
+    titles: list[str],
+    cells: list[list[str]],
+    least: list[int],
+    chosen: list[int],
+    columns: Sequence[str],
+    right: Sequence[str],
+) -> Table:
+    """The columns at `chosen`, each at least as wide as `least` says."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        justify = "right" if column in right else "left"
-        table.add_column(Text(visible(column)), justify=justify, overflow="fold")  # type: ignore[arg-type]
-    for row in rows:
-        table.add_row(*(Text("" if cell is None else visible(str(cell))) for cell in row))
-    _console(stderr=False).print(table)
+    for at in chosen:
+        number = columns[at] in right
+        justify: Literal["left", "right"] = "right" if number else "left"
+        table.add_column(Text(titles[at]), justify=justify, overflow="fold", min_width=least[at], no_wrap=number)
+    for row in cells:
+        table.add_row(*(Text(row[at]) for at in chosen))
+    return table
 
 
 def print_facts(facts: Iterable[tuple[str, Any]]) -> None:
