@@ -72,6 +72,9 @@ def benchmark(
         chosen = [contenders_of(subject, engine or [], precision or []) for subject in subjects]
         contenders = [one for its in chosen for one in its]
         require_some(contenders, subjects, engine or [])
+        for name in dict.fromkeys(engine or []):
+            if all(one.engine != name for one in contenders):
+                say(f"no model here runs in {name}, which has no row: give a model that was exported for it")
         for subject, its in zip(subjects, chosen, strict=True):
             if not its:
                 say(f"{subject.name} runs in none of the engines asked for, and has no row")
@@ -143,6 +146,8 @@ def _material(subjects: list[Subject], images: list[str], data: DataSpec, split:
 def _run(contenders: list[Contender], wishes: Wishes, material: Material) -> Benchmark:
     from vitsmith.benchmark.session import run_benchmark, steps_of
 
+    rows, seconds = len(contenders) * len(wishes.batches), wishes.pace.seconds
+    say(f"measuring {rows} rows, {seconds:g} s each, after each program is opened and, where it must be, compiled")
     with progress(unit="steps") as bar:
         task = bar.add_task("measuring", total=steps_of(contenders, wishes), note="")
 
