@@ -25,7 +25,7 @@ from vitsmith import Bundle, Labels, load, save
 from vitsmith.benchmark.session import Wishes, run_benchmark
 from vitsmith.cli.benchmark import _load, _material
 from vitsmith.cli.compress import _write as write_found
-from vitsmith.compress.calibration import labelled_photos
+from vitsmith.compress.calibration import labelled_photos, unlabelled_photos
 from vitsmith.compress.division import divide
 from vitsmith.compress.material import labelled_material, unlabelled_material
 from vitsmith.compress.merge import merge, merge_by
@@ -457,6 +457,15 @@ def test_what_is_made_of_it_is_judged_by_the_same_images(
     assert code == 0, err
     assert not (Path(json.loads(out)["written"]) / SPLIT).exists()
     assert f"evaluating on {HELD} held-out images" in err  # the record judges, and is only not written
+
+
+def test_images_without_labels_that_it_was_trained_on_are_told(bundle: Bundle, pets: Path, tmp_path: Path) -> None:
+    photos = unlabelled_photos(bundle, sorted(pets.rglob("*.png")))
+    assert bundle.split is not None
+    known = sum(digest_of(image, bundle.split.salt) in bundle.split.train for image in photos.judges)
+    assert known > 0 and any(f"was trained on {known} of the images that judge" in one for one in photos.remarks)
+    write_others(tmp_path / "new", COUNT)
+    assert "trained on" not in "".join(unlabelled_photos(bundle, sorted((tmp_path / "new").rglob("*.png"))).remarks)
 
 
 def test_every_model_of_a_search_knows_its_images(bundle: Bundle, pets: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from vitsmith.data.samples import Lazy, Samples, place_of
 from vitsmith.data.unreadable import SHARE, sift
 from vitsmith.errors import DatasetError, InputError
 from vitsmith.evaluate.evaluation import match_classes
-from vitsmith.evaluate.held_out import OnImages, Tell, ask, choose, ignore
+from vitsmith.evaluate.held_out import OnImages, Tell, ask, choose, ignore, known_among
 from vitsmith.models.config import LiTConfig, ViTConfig
 from vitsmith.weights.bundle import Bundle
 
@@ -112,6 +112,8 @@ def unlabelled_photos(
 
     Which is which is decided by their names and `amounts.seed`; `skip_unreadable` as for `labelled_photos`. Raises
     DatasetError for too few.
+
+    The remarks tell how many of those that judge `bundle` was trained on, where that is known.
     """
     order = sorted(range(len(images)), key=lambda index: place_of(_name(images[index], index), amounts.seed))
     count = min(amounts.calibration, len(images) // 2)
@@ -120,7 +122,9 @@ def unlabelled_photos(
     judges, others = _readable([images[index] for index in judging], skip_unreadable)
     _check_enough(len(calibration), len(judges), "--images")
     name = f"{len(judges)} images without labels"
-    return Photos(calibration, judges, None, name, (*left_out, *others))
+    known = known_among(bundle, judges)
+    told = [f"{bundle.where} was trained on {known} of the images that judge, where answers are surer: give others"]
+    return Photos(calibration, judges, None, name, (*left_out, *others, *told[: bool(known)]))
 
 
 def without_unreadable(samples: Samples, share: float, left_out: list[str]) -> Samples:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitsmith.data.datasets import ALL, DataSpec, find_source, open_part, telling
+from vitsmith.data.image_sources import ImageSource
 from vitsmith.data.pairs import PairSpec, find_pairs
 from vitsmith.data.samples import Samples, Source
 from vitsmith.data.split_record import Contents, Digests, SplitRecord, read_contents
@@ -151,6 +152,15 @@ def look(samples: Samples, bundles: Sequence[Bundle], on_images: OnImages = igno
         missing += mine.missing
         notes += [note if len(bundles) == 1 else f"{bundle.where}: {note}" for note in mine.notes]
     return Roles(trained, held_out & ~trained, missing, tuple(notes), contents)
+
+
+def known_among(bundle: Bundle, sources: Sequence[ImageSource]) -> int:
+    """How many of some images the bundle was trained on; 0 where that is not known. Every image is read once."""
+    if bundle.split is None:
+        return 0
+    names = tuple(f"image {at}" for at in range(len(sources)))
+    samples = Samples((), sources, names, np.zeros(len(sources), np.int64))
+    return int(look(samples, [bundle]).trained.sum())
 
 
 def _look_up(record: SplitRecord, contents: Contents) -> Roles:
