@@ -232,7 +232,8 @@ def jobs_of(changes: int, commands: int, kills: int, only: str, first: int) -> I
     counts = {name: max(round(changes * subject.share / total), 1) for name, subject in SUBJECTS.items()}
     counts = counts if changes else {}
     counts[COMMANDS] = commands
-    counts |= {f"kill: {name}": -(-kills // len(OPERATIONS)) for name in OPERATIONS}
+    each, rest = divmod(kills, len(OPERATIONS))
+    counts |= {f"kill: {name}": each + (at < rest) for at, name in enumerate(OPERATIONS)}
     for name, count in counts.items():
         if not only or name == only:
             yield from (Job(name, number) for number in range(first, first + count))
