@@ -95,6 +95,14 @@ def test_what_a_child_opens_works_and_it_ends(places: dict[str, Path], engine: s
     assert said.startswith("right") and ended == "ended 0"
 
 
+def test_openvino_is_refused_where_threads_of_closed_programs_are_missing(places: dict[str, Path]) -> None:
+    """It would wait for them for ever; one that is closed while others are open leaves threads behind, too."""
+    closed = "vs.Predictor(place, engine, threads=threads).logits(images)\nimport gc\ngc.collect()\n"
+    said, ended = forked(places["openvino"], "openvino", 2, ANEW, before=closed)
+    assert said.startswith("refused ") and ended == "ended 0"
+    assert "forked from one that had closed programs of OpenVINO" in said and "get_context('spawn')" in said
+
+
 @pytest.mark.parametrize(("engine", "threads"), [("onnx", 2), ("openvino", 1), ("openvino", 2)])
 def test_an_engine_with_threads_is_refused_in_a_child(places: dict[str, Path], engine: str, threads: int) -> None:
     said, ended = forked(places[engine], engine, threads, SAME)

@@ -321,7 +321,9 @@ def test_damage_is_told(tmp_path: Path) -> None:
 
     text = good["index.json"].decode()
     damaged("index.json", text.replace("ours", "hers").encode(), "was changed after it was written")
-    damaged("index.json", text[:100].encode(), "is damaged")
+    damaged("index.json", text[:100].encode(), "no JSON.*; the index is damaged: copy the index again")
+    damaged("index.json", b"[" * 100_000, "nested deeper than 100 levels; the index is damaged")
+    damaged("index.json", b"[]", "has format None")
     damaged("index.json", json.dumps(json.loads(text) | {"format": 9}).encode(), "has format 9, this vitsmith reads 1")
     damaged("part-000001.npy", None, r"part-000001\.npy is missing")
     damaged("part-000001.npy", good["part-000001.npy"][:-5], "cannot be read")

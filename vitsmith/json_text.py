@@ -43,6 +43,14 @@ def read_json(
     return parse_json(data, os.fsdecode(path), error=error, finite=finite)
 
 
+def json_or_none(path: str | os.PathLike[str]) -> Any:
+    """The value in a JSON file that need not be there, nor be any good; None for all of those."""
+    try:
+        return read_json(path)
+    except (OSError, InputError):
+        return None
+
+
 def parse_json(
     text: str | bytes | bytearray, what: str, *, error: type[InputError] = InputError, finite: bool = True
 ) -> Any:

@@ -6,7 +6,6 @@ known by a file of its own, and nothing else.
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import tempfile
@@ -16,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self, TypeVar
 
-from vitsmith.errors import OutputError
+from vitsmith.errors import InputError, OutputError
 from vitsmith.escapes import shell_quoted, typed_command
 from vitsmith.failed_writes import explained
 from vitsmith.files import (
@@ -28,7 +27,7 @@ from vitsmith.files import (
     replacing_folder,
     write_text,
 )
-from vitsmith.json_text import to_json, with_nulls
+from vitsmith.json_text import json_or_none, parse_json, to_json, with_nulls
 from vitsmith.locks import HeldError, Lock
 from vitsmith.workspace import STAND_IN, Workspace, is_workspace
 
@@ -128,12 +127,10 @@ def is_run_of(verb: str, folder: Path) -> bool:
         return verb == "quickstart" and road
     if MARKS[verb] != "recipe.json":
         return mark.is_file()
-    try:
-        recipe = json.loads(mark.read_text(encoding="utf-8"))
-        kind = "lit" if "image" in recipe else "distill" if recipe.get("distill") else "train"
-    except (OSError, ValueError, TypeError, AttributeError):
+    recipe = json_or_none(mark)
+    if not isinstance(recipe, dict):
         return False
-    return kind == verb
+    return verb == ("lit" if "image" in recipe else "distill" if recipe.get("distill") else "train")
 
 
 def _is_road(folder: Path) -> bool:
@@ -343,8 +340,8 @@ class Run:
             return []
         rows = []
         for line in path.read_text(encoding="utf-8").splitlines():
-            with suppress(json.JSONDecodeError):
-                rows.append(json.loads(line))
+            with suppress(InputError):
+                rows.append(parse_json(line, "the line", finite=False))
         return rows
 
     def rewrite_rows(self, rows: Iterable[dict[str, Any]]) -> None:

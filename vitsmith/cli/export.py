@@ -126,9 +126,9 @@ def export(
 
 def _is_export(place: Path, to: To) -> bool:
     """Whether this verb wrote what is there, as the same kind of thing."""
-    import json
     from zipfile import is_zipfile
 
+    from vitsmith.json_text import json_or_none
     from vitsmith.weights.bundle_folder import DESCRIPTION
 
     if to is To.npz:
@@ -136,8 +136,8 @@ def _is_export(place: Path, to: To) -> bool:
     if to is To.triton:
         return any(place.glob("*/config.pbtxt"))
     try:
-        made = json.loads((place / DESCRIPTION).read_text(encoding="utf-8"))["provenance"]["source"]
-    except (OSError, ValueError, KeyError, TypeError):
+        made = json_or_none(place / DESCRIPTION)["provenance"]["source"]
+    except (KeyError, TypeError):
         return False
     return str(made).startswith("vitsmith export")
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from vitsmith.errors import MissingPackageError
+from vitsmith.errors import InputError, MissingPackageError
 from vitsmith.forks import keep_in_children
 from vitsmith.telemetry import switch_off_openvino
 
@@ -40,3 +43,45 @@ def _core() -> Any:
     core = import_openvino().Core()
     keep_in_children(core)
     return core
+
+
+_open: dict[str, weakref.WeakSet[Any]] = {}
+"""Programs that are open, by what they were compiled with."""
+_most: dict[str, int] = {}
+"""How many of them were open at once, at most."""
+_forsaken = False
+"""Whether threads of closed programs were left behind in the process that this one was forked from."""
+
+
+def compile_program(model: Any, settings: Mapping[str, Any]) -> Any:
+    """An openvino.CompiledModel for the processor. Raises what OpenVINO raises, and InputError after some forks.
+
+    OpenVINO 2026.4 keeps the threads of a program that is closed for the next one that is compiled alike. A forked
+    child has the record of such threads without the threads, and would wait for them for ever.
+    """
+    if _forsaken:
+        raise InputError(
+            f"this is process {os.getpid()}, forked from one that had closed programs of OpenVINO, whose threads are "
+            "not here: open the model before the fork's parent closes any, use another engine, or start processes with "
+            "multiprocessing.get_context('spawn')"
+        )
+    compiled = openvino_core().compile_model(model, "CPU", dict(settings))
+    kind = str(sorted(settings.items()))
+    programs = _open.setdefault(kind, weakref.WeakSet())
+    programs.add(compiled)
+    _most[kind] = max(_most.get(kind, 0), len(programs))
+    return compiled
+
+
+def others_compile() -> None:
+    """A library is about to compile programs of its own, and to close them."""
+    _most["of others"] = 1
+
+
+def _after_fork() -> None:
+    global _forsaken
+    _forsaken = _forsaken or any(most > len(_open.get(kind, ())) for kind, most in _most.items())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from vitsmith.engines.chunks import check_batch, padded
-from vitsmith.engines.openvino_core import openvino_core
+from vitsmith.engines.openvino_core import compile_program, openvino_core
 from vitsmith.engines.plan import Plan
 from vitsmith.engines.ports import Port, check_kind, check_ports
 from vitsmith.errors import BundleError
@@ -141,9 +141,8 @@ def compile_graph(path: Path, hint: str, plan: Plan, *, batch: int | None = None
             model.reshape({model.input(0): shape})
         if model.input(0).get_partial_shape().is_dynamic or model.output(0).get_partial_shape().is_dynamic:
             raise BundleError(f"{path} takes images of any size, and programs of bundles take one: export it again")
-        return core.compile_model(
+        return compile_program(
             model,
-            "CPU",
             {
                 "INFERENCE_PRECISION_HINT": hint,
                 "NUM_STREAMS": plan.streams,

@@ -7,7 +7,6 @@ damaged or of another machine, program or package is as if it were not there.
 from __future__ import annotations
 
 import hashlib
-import json
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 from vitsmith.engines.machine import describe_machine, processor_flags
 from vitsmith.errors import OutputError
 from vitsmith.files import sha256, write_text
-from vitsmith.json_text import to_json
+from vitsmith.json_text import json_or_none, to_json
 from vitsmith.weights.bundle import Bundle
 from vitsmith.weights.bundle_folder import is_program
 from vitsmith.weights.cache import cache_folder
@@ -35,8 +34,8 @@ def question(what: str, program: str, packages: tuple[str, ...], **more: Any) ->
 def recall(asked: dict[str, Any]) -> dict[str, Any] | None:
     """What was remembered; None when nothing was, or nothing that can be read."""
     try:
-        kept = json.loads(place_of(asked).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError, OutputError):
+        kept = json_or_none(place_of(asked))
+    except OutputError:  # there is no cache
         return None
     if not isinstance(kept, dict) or kept.get("question") != asked or not isinstance(kept.get("answer"), dict):
         return None
@@ -60,9 +59,8 @@ def place_of(asked: dict[str, Any]) -> Path:
 def program_hash(bundle: Bundle) -> str:
     """A name for the files of an exported program, equal for equal files wherever they lie."""
     assert bundle.folder is not None
-    files: Any = None
-    with suppress(OSError, ValueError, AttributeError):
-        files = json.loads((bundle.folder / DESCRIPTION).read_text(encoding="utf-8")).get("files")
+    described = json_or_none(bundle.folder / DESCRIPTION)
+    files = described.get("files") if isinstance(described, dict) else None
     if not isinstance(files, dict):
         files = {path.name: sha256(path) for path in bundle.folder.iterdir() if path.is_file()}
     programs = {name: digest for name, digest in files.items() if is_program(name)}

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from vitsmith.engines.openvino import HINTS
-from vitsmith.engines.openvino_core import import_openvino, openvino_core
+from vitsmith.engines.openvino_core import compile_program, import_openvino, openvino_core
 from vitsmith.export.onnx import OPSET, as_computed, module_outputs, write_graph
 from vitsmith.export.parts import Part
 from vitsmith.export.program import Gate, Layers, Target, export_program
@@ -89,7 +89,7 @@ def layer_outputs(part: Part, path: Path, batch: Array, spec: ProgramSpec) -> La
     results = {name: model.add_outputs(tensors[name])[0].get_any_name() for name in names}
     computed = spec.precision.upper() in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     hint = {"INFERENCE_PRECISION_HINT": HINTS[spec.precision if computed else "fp32"]}
-    compiled = core.compile_model(model, "CPU", hint)
+    compiled = compile_program(model, hint)
     given = compiled([np.ascontiguousarray(batch)])
     found = {name: np.array(given[port]) for port in compiled.outputs for name in port.get_names()}
     for name in names:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +11,7 @@ from pydantic import Field, ValidationError
 
 from vitsmith.errors import InputError
 from vitsmith.files import write_text
-from vitsmith.json_text import to_json
+from vitsmith.json_text import read_json, to_json
 from vitsmith.specs import Frozen, PositiveInt
 
 FORMAT = 1
@@ -84,21 +83,24 @@ def read_description(folder: Path) -> Description:
     """What index.json says. Raises InputError."""
     path = folder / DESCRIPTION
     try:
-        fields: Any = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(fields, dict) or fields.get("format") != FORMAT:
-            found = fields.get("format") if isinstance(fields, dict) else None
-            raise InputError(f"{path} has format {found}, this vitsmith reads {FORMAT}: use a matching version")
-        if fields.get("checksum") != _checksum(fields):
-            raise InputError(f"{path} was changed after it was written (its checksum differs): {REMEDY}")
-        return Description.model_validate(fields)
-    except (FileNotFoundError, NotADirectoryError):
+        fields = read_json(path) if folder.is_dir() else None
+    except FileNotFoundError:
+        fields = None
+    except InputError as error:
+        raise InputError(f"{error}; the index is damaged: {REMEDY}") from None
+    if fields is None:
         raise InputError(
             f"{folder} is no index (it has no {DESCRIPTION}): make one with  vitsmith embed MODEL IMAGES --out {folder}"
-        ) from None
+        )
+    if not isinstance(fields, dict) or fields.get("format") != FORMAT:
+        found = fields.get("format") if isinstance(fields, dict) else None
+        raise InputError(f"{path} has format {found}, this vitsmith reads {FORMAT}: use a matching version")
+    if fields.get("checksum") != _checksum(fields):
+        raise InputError(f"{path} was changed after it was written (its checksum differs): {REMEDY}")
+    try:
+        return Description.model_validate(fields)
     except ValidationError as error:
         raise InputError(f"{path} is damaged ({error.error_count()} mistakes): {REMEDY}") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} is damaged ({error}): {REMEDY}") from None
 
 
 def write_description(folder: Path, description: Description) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vitsmith.errors import WeightsError, shown
+from vitsmith.errors import InputError, WeightsError, shown
 from vitsmith.files import replacing
-from vitsmith.json_text import to_json
+from vitsmith.json_text import parse_json, to_json
 from vitsmith.weights.archive import DAMAGE, LONGEST_HEADER, open_archive
 from vitsmith.weights.layouts import Shape
 
@@ -137,5 +137,7 @@ def _opened(comment: bytes) -> dict[str, Any] | None:
     checksum, _, text = comment.removeprefix(_MARK).partition(b" ")
     if not comment.startswith(_MARK) or checksum != b"%08x" % zlib.crc32(text):
         return None
-    told = json.loads(text)
-    return told if isinstance(told, dict) else None
+    with suppress(InputError):
+        told = parse_json(text, "the comment")
+        return told if isinstance(told, dict) else None
+    return None

@@ -9,7 +9,6 @@ Every process computes every so many-th part and sees the files of all, so the f
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 import struct
@@ -28,7 +27,7 @@ from vitsmith.data.unreadable import most_unreadable
 from vitsmith.encode import first_without_direction
 from vitsmith.errors import NOT_FINITE, DatasetError, NotFiniteError
 from vitsmith.files import replacing, write_text
-from vitsmith.json_text import to_json
+from vitsmith.json_text import json_or_none, to_json
 from vitsmith.models.lit import normalize
 from vitsmith.models.vit import VisionTransformer
 from vitsmith.specs import ImageSpec
@@ -91,7 +90,7 @@ class EmbeddingStore:
             "type": self._kept.name,
         }
         whole, parts, described = (self.folder / f"{name}{end}" for end in (".npy", ".parts", ".json"))
-        known = _read_key(described)
+        known = json_or_none(described)
         found = self._read(whole, len(samples)) if known == key else None
         self._devices.wait()  # all have looked at it before the main process changes it
         if found is not None:
@@ -231,10 +230,3 @@ def _crc32(path: Path, size: int) -> int:
 
 def _part(parts: Path, number: int) -> Path:
     return parts / f"{number:06d}.npy"
-
-
-def _read_key(described: Path) -> Any:
-    try:
-        return json.loads(described.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
