@@ -22,7 +22,7 @@ from vitsmith.escapes import visible
 from vitsmith.failed_writes import DISK, explained, is_within, why_not_written, written_to
 from vitsmith.locks import HeldError
 from vitsmith.regular_files import why_not_regular
-from vitsmith.workspace import Workspace
+from vitsmith.workspace import Workspace, clean
 
 PathLike = str | os.PathLike[str]
 
@@ -102,8 +102,12 @@ def claimed(path: PathLike) -> Iterator[None]:
 
 
 def check_writable(path: PathLike) -> None:
-    """Raises OutputError, before any work is done, when `path` could not be written. Leaves nothing behind."""
+    """Raises OutputError, before any work is done, when `path` could not be written. Leaves nothing behind.
+
+    What killed processes left beside it is removed, also where nothing is written in the end: all may be done already.
+    """
     target = _target(path)
+    clean(target.parent)
     with explained(target):
         place = next(parent for parent in (*target.absolute().parents, Path(target.anchor)) if parent.exists())
         with tempfile.TemporaryFile(dir=place):

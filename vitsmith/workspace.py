@@ -47,7 +47,7 @@ class Workspace:
     @classmethod
     def beside(cls, target: Path, *, alone: bool = False) -> Workspace:
         """A new one. With `alone` only one process at a time has it: raises HeldError, whose text says which."""
-        _clean(target.parent)
+        clean(target.parent)
         number = 1
         while True:
             try:
@@ -239,7 +239,7 @@ def _remove(folder: Path, lock: Lock) -> None:
 _cleaned: set[tuple[int, Path]] = set()
 
 
-def _clean(folder: Path) -> None:
+def clean(folder: Path) -> None:
     """Removes what killed processes left in a folder; looked for once in each process."""
     key = os.getpid(), folder.absolute()
     if key in _cleaned:
