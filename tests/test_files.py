@@ -176,7 +176,7 @@ def test_only_what_the_dead_left_is_removed(tmp_path: Path) -> None:
     child.wait()
     child.stdout.close()
     workspace._cleaned.clear()
-    check_writable(tmp_path / "other")  # whatever comes of it
+    files.check_writable(tmp_path / "other")  # whatever comes of it
     assert sorted(hidden(tmp_path)) == [".model.123abc.partial", ".notes.partial"]
     assert (mine / "thesis.txt").read_text() == "years of work"
 
