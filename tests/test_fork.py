@@ -17,6 +17,7 @@ import pytest
 import vitsmith as vs
 from tests.tiny import VIT, pictures, tiny_lit, tiny_model
 from vitsmith.engines.base import open_engine
+from vitsmith.engines.openvino_core import ThreadsLostError
 from vitsmith.errors import InputError
 from vitsmith.export.executorch import export_executorch
 from vitsmith.export.onnx import export_onnx
@@ -101,6 +102,7 @@ def test_openvino_is_refused_where_threads_of_closed_programs_are_missing(places
     said, ended = forked(places["openvino"], "openvino", 2, ANEW, before=closed)
     assert said.startswith("refused ") and ended == "ended 0"
     assert "forked from one that had closed programs of OpenVINO" in said and "get_context('spawn')" in said
+    assert not ThreadsLostError.lasting, "or `auto` would never take it again"
 
 
 @pytest.mark.parametrize(("engine", "threads"), [("onnx", 2), ("openvino", 1), ("openvino", 2)])

@@ -53,14 +53,21 @@ _forsaken = False
 """Whether threads of closed programs were left behind in the process that this one was forked from."""
 
 
+class ThreadsLostError(InputError):
+    """OpenVINO cannot be used in this process, and may well be in others."""
+
+    lasting = False
+    """Not to be remembered of the program; see `engines/choice.py`."""
+
+
 def compile_program(model: Any, settings: Mapping[str, Any]) -> Any:
-    """An openvino.CompiledModel for the processor. Raises what OpenVINO raises, and InputError after some forks.
+    """An openvino.CompiledModel for the processor. Raises what OpenVINO raises, and ThreadsLostError after some forks.
 
     OpenVINO 2026.4 keeps the threads of a program that is closed for the next one that is compiled alike. A forked
     child has the record of such threads without the threads, and would wait for them for ever.
     """
     if _forsaken:
-        raise InputError(
+        raise ThreadsLostError(
             f"this is process {os.getpid()}, forked from one that had closed programs of OpenVINO, whose threads are "
             "not here: open the model before the fork's parent closes any, use another engine, or start processes with "
             "multiprocessing.get_context('spawn')"
