@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from tests.tiny import CONFIGS, VIT, pictures, tiny_inputs, tiny_model
 from vitsmith import Bundle, ImageSpec, Labels, Measurement, Provenance, load, save
+from vitsmith.engines.base import open_engine
 from vitsmith.errors import BundleError, InputError, NotFiniteError, OutputError, UnknownNameError, WeightsError
 from vitsmith.models.build import build
 from vitsmith.weights.bundle_folder import read_bundle, record_measurements
@@ -195,6 +196,19 @@ def test_other_preprocessing_fails_the_golden_check(images: ImageSpec, folder: P
     bundle = dataclasses.replace(load(folder), images=images)
     with pytest.raises(BundleError, match=r"golden image 0 is preprocessed differently here"):
         _ = bundle.model
+
+
+def test_a_bundle_whose_folder_has_gone_says_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder.parent)
+    loaded = load(folder.name)
+    exported = dataclasses.replace(loaded, program="onnx")
+    monkeypatch.chdir("/")
+    for use in (lambda: loaded.model, lambda: open_engine(exported, "onnx"), lambda: open_engine(exported, "openvino")):
+        with pytest.raises(BundleError, match=f"^{folder.name} is not there any more: .* the working folder"):
+            use()
+    gone = dataclasses.replace(loaded, folder=folder.with_name("gone"))
+    with pytest.raises(BundleError, match="gone is not there any more: it was moved or deleted; load the bundle"):
+        _ = gone.model
 
 
 def test_weights_of_another_model_are_refused(folder: Path) -> None:

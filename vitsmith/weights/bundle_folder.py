@@ -213,6 +213,16 @@ def check_recordable(folder: str | os.PathLike[str]) -> None:
     check_writable(Path(folder) / DESCRIPTION)
 
 
+def check_there(folder: Path) -> None:
+    """Raises BundleError when the folder of a bundle that was loaded has gone since, seen from where we are now."""
+    if folder.is_dir():
+        return
+    how = "it was moved or deleted"
+    if not folder.is_absolute():
+        how += ", or the working folder, which its path begins from, is another now"
+    raise BundleError(f"{folder} is not there any more: {how}; load the bundle from its place")
+
+
 @isolated()
 def read_weights(bundle: Bundle) -> Model:
     """The torch model of a bundle on disk, in eval mode; memory is the model's own. Raises BundleError."""
@@ -220,6 +230,7 @@ def read_weights(bundle: Bundle) -> Model:
     from safetensors import SafetensorError, safe_open
 
     assert bundle.folder is not None
+    check_there(bundle.folder)
     path = bundle.folder / WEIGHTS
     skeleton = build(bundle.config, device="meta")
     shapes = {name: tuple(parameter.shape) for name, parameter in skeleton.named_parameters()}
