@@ -464,6 +464,9 @@ def test_images_without_labels_that_it_was_trained_on_are_told(bundle: Bundle, p
     assert bundle.split is not None
     known = sum(digest_of(image, bundle.split.salt) in bundle.split.train for image in photos.judges)
     assert known > 0 and any(f"was trained on {known} of the images that judge" in one for one in photos.remarks)
+    material = unlabelled_material(bundle, sorted(pets.rglob("*.png")))
+    known = sum(digest_of(image, bundle.split.salt) in bundle.split.train for image in material.splits.val.sources)
+    assert known > 0 and any(f"was trained on {known} of the images that judge" in one for one in material.told)
     write_others(tmp_path / "new", COUNT)
     assert "trained on" not in "".join(unlabelled_photos(bundle, sorted((tmp_path / "new").rglob("*.png"))).remarks)
 

@@ -37,8 +37,9 @@ class Prediction:
     """'probability'; 'cosine' with the words of a label; or 'value', of a regression."""
     independent: bool = False
     """Whether each class is judged by itself: probabilities do not add up to 1, and several classes may be there."""
-    logits: Array | None = field(repr=False, default=None)
-    """float32 (classes,): what scores were made of, where that decides the order: many probabilities round to 1."""
+    ranked_by: Array | None = field(repr=False, default=None)
+    """(classes,) logits, or cosines with the words of labels, which order the classes: many probabilities round to 1.
+    None: the scores do."""
 
     @property
     def probabilities(self) -> Array:
@@ -58,7 +59,7 @@ class Prediction:
         """Number of the class with the highest score. Raises InputError for values, of which none is the answer."""
         if self.meaning == "value":
             raise InputError(f"{self.source}: the model gives values and names no class: use .scores or .top()")
-        return int(self._decisive.argmax())
+        return int(self._ranks.argmax())
 
     @property
     def label(self) -> str:
@@ -75,7 +76,7 @@ class Prediction:
         if self.meaning == "value":
             return list(range(len(self.scores)))
         count = whole_number(count, "count", least=0)
-        order: list[int] = np.argsort(-self._decisive, kind="stable")[:count].tolist()
+        order: list[int] = np.argsort(-self._ranks, kind="stable")[:count].tolist()
         return order
 
     def top(self, count: int = 5) -> list[tuple[str, float]]:
@@ -83,8 +84,8 @@ class Prediction:
         return [(self._name(index), float(self.scores[index])) for index in self.best(count)]
 
     @property
-    def _decisive(self) -> Array:
-        return self.scores if self.logits is None else self.logits
+    def _ranks(self) -> Array:
+        return self.scores if self.ranked_by is None else self.ranked_by
 
     def __str__(self) -> str:
         answers = ", ".join(f"{label} {show_score(score, self.meaning)}" for label, score in self.top(1))
@@ -186,7 +187,8 @@ class Predictor:
             else:
                 name, logits = answer
                 scores, independent = scores_from_logits(logits, self.head), self.head == "sigmoid"
-                yield Prediction(name, scores, self.labels, self.score_meaning, independent=independent, logits=logits)
+                meaning = self.score_meaning
+                yield Prediction(name, scores, self.labels, meaning, independent=independent, ranked_by=logits)
 
     def logits(self, images: ImageSource | Iterable[ImageSource], unreadable: Unreadable | None = None) -> Array:
         """float32 (images, classes), in order.

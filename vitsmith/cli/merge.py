@@ -168,7 +168,6 @@ def _photos(bundle: Bundle, data: DataSpec, split: str, images: list[str], seed:
 
 def _draw(merged: Merged, path: Path) -> str | None:
     """The picture of the first images that judge; None, and a remark, where it cannot be made."""
-
     from vitsmith.data.images import read_image
     from vitsmith.report.merging import draw_merging
 

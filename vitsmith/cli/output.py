@@ -81,7 +81,8 @@ def print_table(
     titles = [visible(name) for name in columns]
     cells = [["" if cell is None else visible(str(cell)) for cell in row] for row in rows]
     longest = [max(map(cell_len, (title, *(row[at] for row in cells)))) for at, title in enumerate(titles)]
-    least = [size if name in right else min(size, LEAST_WORD) for name, size in zip(columns, longest, strict=True)]
+    numbers = {at for at, name in enumerate(columns) if name in right}
+    least = [size if at in numbers else min(size, LEAST_WORD) for at, size in enumerate(longest)]
     first = list(range(keys))
 
     def fits(*more: int) -> bool:
@@ -95,28 +96,27 @@ def print_table(
     rest: list[int] = []
     for at in range(keys, len(columns)):
         if rest and not fits(*rest, at):
-            console.print(_table(titles, cells, least, [*first, *rest], columns, right))
+            console.print(_table(titles, cells, least, numbers, [*first, *rest]))
             rest = []
         rest.append(at)
-    console.print(_table(titles, cells, least, [*first, *rest], columns, right))
+    console.print(_table(titles, cells, least, numbers, [*first, *rest]))
 
 
 def _table(
     titles: list[str],
     cells: list[list[str]],
     least: list[int],
+    numbers: set[int],
     chosen: list[int],
-    columns: Sequence[str],
-    right: Sequence[str],
 ) -> Table:
-    """The columns at `chosen`, each at least as wide as `least` says."""
+    """The columns at `chosen`, each at least as wide as `least` says; those at `numbers` are not folded."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for at in chosen:
-        number = columns[at] in right
+        number = at in numbers
         justify: Literal["left", "right"] = "right" if number else "left"
         table.add_column(Text(titles[at]), justify=justify, overflow="fold", min_width=least[at], no_wrap=number)
     for row in cells:

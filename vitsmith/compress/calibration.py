@@ -122,9 +122,14 @@ def unlabelled_photos(
     judges, others = _readable([images[index] for index in judging], skip_unreadable)
     _check_enough(len(calibration), len(judges), "--images")
     name = f"{len(judges)} images without labels"
+    return Photos(calibration, judges, None, name, (*left_out, *others, *told_of_known(bundle, judges)))
+
+
+def told_of_known(bundle: Bundle, judges: Sequence[ImageSource]) -> tuple[str, ...]:
+    """A remark on those of the images without labels that `bundle` was trained on, when there are any."""
     known = known_among(bundle, judges)
-    told = [f"{bundle.where} was trained on {known} of the images that judge, where answers are surer: give others"]
-    return Photos(calibration, judges, None, name, (*left_out, *others, *told[: bool(known)]))
+    told = f"{bundle.where} was trained on {known} of the images that judge, where answers are surer: give others"
+    return (told,) if known else ()
 
 
 def without_unreadable(samples: Samples, share: float, left_out: list[str]) -> Samples:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vitsmith.compress.calibration import without_unreadable
+from vitsmith.compress.calibration import told_of_known, without_unreadable
 from vitsmith.compress.division import divide, grown_record
 from vitsmith.data.batches import evaluation_batches
 from vitsmith.data.datasets import DataSpec
@@ -110,9 +110,8 @@ def unlabelled_material(
     held = round(_HELD_OUT * len(order))
     val, train = samples.select(sorted(order[:held])), samples.select(sorted(order[held:]))
     record = grown_record(bundle, train, val, on_images=on_images)
-    return Material(
-        Splits(train, val), False, f"{held} images without labels", tuple(left_out), skip_unreadable, record
-    )
+    told = (*left_out, *told_of_known(bundle, val.sources))
+    return Material(Splits(train, val), False, f"{held} images without labels", told, skip_unreadable, record)
 
 
 def check_prunable(bundle: Bundle) -> None:

@@ -12,7 +12,7 @@ from vitsmith.compress.ladder import Rung
 from vitsmith.compress.sites import HEADS, matching_nodes, nodes_by_site
 from vitsmith.compress.static import AT_ONCE, Scheme, import_nncf, quantize_static
 from vitsmith.engines.machine import bf16_dot_products
-from vitsmith.engines.openvino_core import import_openvino, openvino_core
+from vitsmith.engines.openvino_core import import_openvino, openvino_core, others_compile
 from vitsmith.export.onnx import write_graph
 from vitsmith.export.openvino import openvino_from_onnx
 from vitsmith.export.parts import Part
@@ -68,6 +68,7 @@ class OpenVinoPrograms:
             model = self._compress_weights(kept)
         else:
             inputs = [tensors[at : at + AT_ONCE] for at in range(0, len(tensors), AT_ONCE)]
+            others_compile()  # NNCF runs the program to find its ranges
             model = quantize_static(self._read(), inputs, Scheme(rung.smooth, kept))
         self._save(model, place / "model.xml")
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from vitsmith.engines.machine import int8_dot_products
-from vitsmith.engines.openvino_core import others_compile
 from vitsmith.errors import MissingPackageError
 from vitsmith.quiet import quiet
 from vitsmith.telemetry import switch_off_openvino
@@ -42,7 +41,6 @@ def quantize_static(model: Any, inputs: Sequence[Any], scheme: Scheme) -> Any:
         strength = -1.0 if scheme.smooth is None else scheme.smooth
         # Without such instructions products of two int8 are added up in int16, and weights of 8 bits overflow it.
         overflow = OverflowFix.ENABLE if int8_dot_products() is False else OverflowFix.DISABLE
-        others_compile()
         return nncf.quantize(
             model,
             nncf.Dataset(list(inputs)),

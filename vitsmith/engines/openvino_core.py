@@ -49,7 +49,7 @@ _open: dict[str, weakref.WeakSet[Any]] = {}
 """Programs that are open, by what they were compiled with."""
 _most: dict[str, int] = {}
 """How many of them were open at once, at most."""
-_forsaken = False
+_threads_lost = False
 """Whether threads of closed programs were left behind in the process that this one was forked from."""
 
 
@@ -66,11 +66,11 @@ def compile_program(model: Any, settings: Mapping[str, Any]) -> Any:
     OpenVINO 2026.4 keeps the threads of a program that is closed for the next one that is compiled alike. A forked
     child has the record of such threads without the threads, and would wait for them for ever.
     """
-    if _forsaken:
+    if _threads_lost:
         raise ThreadsLostError(
             f"this is process {os.getpid()}, forked from one that had closed programs of OpenVINO, whose threads are "
-            "not here: open the model before the fork's parent closes any, use another engine, or start processes with "
-            "multiprocessing.get_context('spawn')"
+            "not here: use another engine, keep every OpenVINO model of the parent open until it has forked, or start "
+            "processes with multiprocessing.get_context('spawn')"
         )
     compiled = openvino_core().compile_model(model, "CPU", dict(settings))
     kind = str(sorted(settings.items()))
@@ -86,8 +86,8 @@ def others_compile() -> None:
 
 
 def _after_fork() -> None:
-    global _forsaken
-    _forsaken = _forsaken or any(most > len(_open.get(kind, ())) for kind, most in _most.items())
+    global _threads_lost
+    _threads_lost = _threads_lost or any(most > len(_open.get(kind, ())) for kind, most in _most.items())
 
 
 if hasattr(os, "register_at_fork"):

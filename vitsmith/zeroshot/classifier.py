@@ -120,7 +120,8 @@ class ZeroShotClassifier:
             else:
                 name, embedding = answer
                 cosines = embedding @ self.embeddings.T  # of which every score is a growing function
-                yield Prediction(name, self._score(cosines), labels, meaning, independent=independent, logits=cosines)
+                scores = self._score(cosines)
+                yield Prediction(name, scores, labels, meaning, independent=independent, ranked_by=cosines)
 
     def logits(self, images: ImageSource | Iterable[ImageSource], unreadable: Unreadable | None = None) -> Array:
         """float32 (N, K): temperature times cosine, plus the bias if any.
