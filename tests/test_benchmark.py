@@ -23,7 +23,7 @@ from vitsmith.benchmark.memory import Died, Memory, Task, measure_memory
 from vitsmith.benchmark.rows import NUMBERS
 from vitsmith.benchmark.session import Material, Wishes, openings_of, run_benchmark, steps_of
 from vitsmith.cli.benchmark import benchmark
-from vitsmith.cli.data import labelled
+from vitsmith.cli.inputs import labelled
 from vitsmith.cli.main import INTERRUPTED
 from vitsmith.data.preprocess import preprocess
 from vitsmith.data.samples import Samples
@@ -582,7 +582,7 @@ def test_a_batch_of_none_is_refused(folder: Path) -> None:
 
 def test_only_bundles_are_written_into(tmp_path: Path) -> None:
     save(Bundle.of(tiny_model(VIT)), tmp_path / "x.npz", format="npz")
-    with pytest.raises(InputError, match=r"--record writes into bundles, and .*x.npz is none on disk"):
+    with pytest.raises(InputError, match=r"--record writes into a bundle, and .*x.npz is none on disk"):
         _invoke(tmp_path / "x.npz", "--record")
 
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from tests.tiny import VIT, pictures, tiny_lit, tiny_model
 from vitsmith import Bundle, ImageSpec, Labels, Predictor, save
-from vitsmith.cli.images import read_images, readable
+from vitsmith.cli.inputs import read_images, readable
 from vitsmith.cli.main import app
 from vitsmith.compress.calibration import labelled_photos, unlabelled_photos
 from vitsmith.compress.material import labelled_material, unlabelled_material

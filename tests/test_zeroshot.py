@@ -329,7 +329,7 @@ def test_recording_adds_scores_and_changes_nothing_else(place: Path) -> None:
     data = {one.data for one in load("lit").measurements if one.name == "top1"}
     assert data == {"photos, zero-shot", "photos, zero-shot with simple", "photos, zero-shot, bf16"}
     refused = run("evaluate", "somewhere.npz", "--data", "photos", "--record")
-    assert "--record writes scores into a bundle, and somewhere.npz is none" in str(refused.exception)
+    assert "--record writes into a bundle, and somewhere.npz is none" in str(refused.exception)
 
 
 def test_evaluate_zeroshot_matches_labels_by_name(place: Path) -> None:

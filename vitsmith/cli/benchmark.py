@@ -9,13 +9,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vitsmith.cli.checkpoint import ImageSizeOption, open_model
-from vitsmith.cli.data import ImageColumnOption, LabelColumnOption, labelled
-from vitsmith.cli.held_out import choose_images
-from vitsmith.cli.images import SkipOption, read_images, readable
-from vitsmith.cli.output import JsonOption, print_json, print_line, print_table, progress, say
+from vitsmith.cli.inputs import check_recordable, choose_images, labelled, open_model, read_images, readable
+from vitsmith.cli.options import (
+    ForceOption,
+    ImageColumnOption,
+    ImageSizeOption,
+    JsonOption,
+    LabelColumnOption,
+    OutOption,
+    RecordOption,
+    SkipOption,
+    data_option,
+    images_option,
+    split_option,
+)
+from vitsmith.cli.output import print_json, print_line, print_table, progress, say
 from vitsmith.cli.pictures import put_picture
-from vitsmith.cli.places import ForceOption, OutOption
 
 if TYPE_CHECKING:
     from vitsmith.benchmark.contenders import Contender, Subject
@@ -38,51 +47,58 @@ def benchmark(
     batch: Annotated[
         list[int] | None, typer.Option(min=1, help="Images computed at once; may be repeated. Default: 1 and 8.")
     ] = None,
-    data: Annotated[str, typer.Option(help="Labelled images, as for evaluate: the accuracy of each.")] = "",
-    split: Annotated[
-        str, typer.Option(help="train, val, test or all of --data; default: what no model was trained on.")
-    ] = "",
+    data: Annotated[str, data_option("the accuracy of each")] = "",
+    split: Annotated[str, split_option("train, val, test or all", "what no model was trained on")] = "",
     image_column: ImageColumnOption = "",
     label_column: LabelColumnOption = "",
-    images: Annotated[
-        list[str] | None, typer.Option(help="Files or folders of images to compare answers on; may be repeated.")
-    ] = None,
+    images: Annotated[list[str] | None, images_option("to compare answers on")] = None,
     skip_unreadable: SkipOption = 0.01,
     threads: Annotated[int | None, typer.Option(min=1, help="Processor cores; default: all.")] = None,
     seconds: Annotated[float, typer.Option(min=0.01, help="Timed for each row, in five turns.")] = 5.0,
-    record: Annotated[bool, typer.Option("--record", help="Write what was measured into the bundles.")] = False,
+    record: RecordOption = False,
     image_size: ImageSizeOption = "",
     out: OutOption = None,
     force: ForceOption = False,
     json: JsonOption = False,
 ) -> None:
     """Latency, throughput, memory, size, parity and accuracy, all measured in turns in one run."""
-    from vitsmith.benchmark.contenders import contenders_of, require_some
     from vitsmith.benchmark.session import Wishes
-    from vitsmith.errors import InputError
     from vitsmith.evaluate.timing import Pace
     from vitsmith.report.benchmark import draw_benchmark
     from vitsmith.runs import model_name, place_of, write_or_rescue
 
-    if split and not data:
-        raise InputError("--split chooses a part of --data: give that too")
-    described = labelled(data, image_column, label_column)
+    described = labelled(data, image_column, label_column, split)
     with place_of("benchmark", model_name(models[0]), out, force=force) as place:
         subjects = _load(models, image_size, record)
-        chosen = [contenders_of(subject, engine or [], precision or []) for subject in subjects]
-        contenders = [one for its in chosen for one in its]
-        require_some(contenders, subjects, engine or [])
-        for name in dict.fromkeys(engine or []):
-            if all(one.engine != name for one in contenders):
-                say(f"no model here runs in {name}, which has no row: give a model that was exported for it")
-        for subject, its in zip(subjects, chosen, strict=True):
-            if not its:
-                say(f"{subject.name} runs in none of the engines asked for, and has no row")
+        contenders = _contenders(subjects, engine or [], precision or [])
         material = _material(subjects, images or [], described, split, skip_unreadable)
         wishes = Wishes(tuple(sorted(set(batch or BATCHES))), threads, Pace(seconds))
         result = _run(contenders, wishes, material)
         write_or_rescue(place, partial(_write, result))
     put_picture(place / "benchmark.png", "the plot", lambda: draw_benchmark(result))
+    _tell(result, subjects, place, record=record, json=json)
+
+
+def _contenders(subjects: list[Subject], engines: list[str], precisions: list[str]) -> list[Contender]:
+    """What is to be measured; says which model or engine that was asked for has no row."""
+    from vitsmith.benchmark.contenders import contenders_of, require_some
+
+    chosen = [contenders_of(subject, engines, precisions) for subject in subjects]
+    contenders = [one for its in chosen for one in its]
+    require_some(contenders, subjects, engines)
+    for name in dict.fromkeys(engines):
+        if all(one.engine != name for one in contenders):
+            say(f"no model here runs in {name}, which has no row: give a model that was exported for it")
+    for subject, its in zip(subjects, chosen, strict=True):
+        if not its:
+            say(f"{subject.name} runs in none of the engines asked for, and has no row")
+    return contenders
+
+
+def _tell(result: Benchmark, subjects: list[Subject], place: Path, *, record: bool, json: bool) -> None:
+    """Prints the rows, also when they cannot be written into the bundles. Raises InputError when there is none."""
+    from vitsmith.errors import InputError
+
     try:
         if record:
             _record(result, subjects)
@@ -101,11 +117,8 @@ def _load(models: list[str], image_size: str, record: bool) -> list[Subject]:
     from vitsmith.benchmark.contenders import Subject
     from vitsmith.errors import InputError
     from vitsmith.runs import model_name
-    from vitsmith.weights.bundle_folder import check_recordable, is_bundle
 
     for model in models:
-        if record and not is_bundle(model):
-            raise InputError(f"--record writes into bundles, and {model} is none on disk: save it as one first")
         if record:
             check_recordable(model)
         if models.count(model) > 1:

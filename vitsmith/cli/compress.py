@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -9,17 +10,31 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vitsmith.cli.checkpoint import ImageSizeOption, open_model
-from vitsmith.cli.data import ImageColumnOption, LabelColumnOption, labelled
-from vitsmith.cli.held_out import WithoutSplitOption, reading_bar
-from vitsmith.cli.images import SkipOption, tell_unreadable
-from vitsmith.cli.output import JsonOption, print_facts, print_json, print_table, say
+from vitsmith.cli.inputs import labelled, open_model, reading_bar, tell_unreadable
+from vitsmith.cli.options import (
+    ForceOption,
+    ImageColumnOption,
+    ImageSizeOption,
+    JsonOption,
+    LabelColumnOption,
+    LabelsOption,
+    OutOption,
+    SkipOption,
+    TorchModelArgument,
+    WithoutSplitOption,
+    data_option,
+    max_drop_option,
+    seed_option,
+)
+from vitsmith.cli.output import print_facts, print_json, print_table, say
 from vitsmith.cli.pictures import put_picture
-from vitsmith.cli.places import ForceOption, OutOption
 
 if TYPE_CHECKING:
     from vitsmith.compress.found import Found
+    from vitsmith.compress.material import Material
     from vitsmith.compress.search import Space
+    from vitsmith.data.datasets import DataSpec
+    from vitsmith.weights.bundle import Bundle
 
 KINDS = "resolution,pruning,merging,precision"
 
@@ -33,17 +48,14 @@ class Choose(StrEnum):
 
 
 def compress(
-    model: Annotated[str, typer.Argument(help="A bundle of torch weights, a checkpoint or a published name.")],
-    data: Annotated[
-        str,
-        typer.Option(help="Labelled images, as for train: one part calibrates and teaches, the held-out part judges."),
-    ],
+    model: TorchModelArgument,
+    data: Annotated[str, data_option("one part calibrates and teaches, the held-out part judges")],
     image_column: ImageColumnOption = "",
     label_column: LabelColumnOption = "",
     latency: Annotated[str, typer.Option(help="Longest time for one image, as '20ms' or '0.02s'.")] = "",
     memory: Annotated[float | None, typer.Option(min=1, help="Most memory at its peak, in MiB.")] = None,
     size: Annotated[float | None, typer.Option(min=0.01, help="Largest program, in MiB.")] = None,
-    max_drop: Annotated[float, typer.Option(min=0, help="Points of top-1 that may be lost.")] = 1.0,
+    max_drop: Annotated[float, max_drop_option()] = 1.0,
     choose: Annotated[
         Choose | None,
         typer.Option(help="cheapest, accurate or knee; default cheapest within a budget, else the knee of the front."),
@@ -57,8 +69,8 @@ def compress(
     steps: Annotated[int, typer.Option(min=0, help="Updates of distillation for each pruned model.")] = 300,
     most: Annotated[int, typer.Option(min=40, help="Held-out images that judge, at most.")] = 1000,
     image_size: ImageSizeOption = "",
-    labels: Annotated[Path | None, typer.Option(help="Names of the model's classes, one a line.")] = None,
-    seed: Annotated[int, typer.Option(help="Decides the split and the distillation.")] = 0,
+    labels: LabelsOption = None,
+    seed: Annotated[int, seed_option("the split and the distillation")] = 0,
     skip_unreadable: SkipOption = 0.01,
     without_split: WithoutSplitOption = False,
     out: OutOption = None,
@@ -66,9 +78,6 @@ def compress(
     json: JsonOption = False,
 ) -> None:
     """Search over resolution, pruning, merging and precision; write the program that meets the budget (else exit 3)."""
-    from dataclasses import replace
-
-    from vitsmith.compress.material import labelled_material, spread
     from vitsmith.compress.pareto import Budget
     from vitsmith.compress.search import search
     from vitsmith.compress.workshop import RealWorkshop
@@ -82,13 +91,7 @@ def compress(
     chosen = choose or (Choose.cheapest if budget.is_bounded else Choose.knee)
     with place_of("compress", model_name(model), out, force=force) as folder, scratch("search") as programs:
         bundle = open_model(model, image_size, labels=labels)
-        with reading_bar() as on_images:
-            material = labelled_material(
-                bundle, described, seed=seed, skip_unreadable=skip_unreadable, on_images=on_images, tell=say
-            )
-        for told in material.told:
-            say(told)
-        material = replace(material, splits=replace(material.splits, val=spread(material.splits.val, most)))
+        material = _material(bundle, described, most, seed, skip_unreadable)
         workshop = RealWorkshop(bundle, material, data, max_drop=max_drop, steps=steps, seed=seed, tell=tell_unreadable)
         found = search(bundle, material, space, budget, chosen.value, workshop, programs, say)
         folder = _keep(found, folder, model_name(model), without_split)
@@ -100,14 +103,29 @@ def compress(
         say(f"table, plot and numbers are in {folder}")
     found.require()
     if not json:
-        assert found.chosen is not None and found.verified is not None
-        print_facts(
-            [
-                ("written", folder / "model"),
-                ("chosen", f"{found.chosen.title} ({found.chosen.engine})"),
-                ("verified", f"{found.verified[1]:.2%}, the original {found.verified[0]:.2%}, on images without a say"),
-            ]
-        )
+        _print_chosen(found, folder)
+
+
+def _material(bundle: Bundle, data: DataSpec, most: int, seed: int, skip: float) -> Material:
+    """Images that calibrate and teach, and at most `most` that judge."""
+    from vitsmith.compress.material import labelled_material, spread
+
+    with reading_bar() as on_images:
+        material = labelled_material(bundle, data, seed=seed, skip_unreadable=skip, on_images=on_images, tell=say)
+    for told in material.told:
+        say(told)
+    return replace(material, splits=replace(material.splits, val=spread(material.splits.val, most)))
+
+
+def _print_chosen(found: Found, folder: Path) -> None:
+    assert found.chosen is not None and found.verified is not None
+    print_facts(
+        [
+            ("written", folder / "model"),
+            ("chosen", f"{found.chosen.title} ({found.chosen.engine})"),
+            ("verified", f"{found.verified[1]:.2%}, the original {found.verified[0]:.2%}, on images without a say"),
+        ]
+    )
 
 
 def _keep(found: Found, folder: Path, name: str, without_split: bool) -> Path:

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vitsmith.cli.checkpoint import ImageSizeOption, open_model
-from vitsmith.cli.engine import EngineOption, PrecisionOption, tell_choice
 from vitsmith.cli.images import expand
-from vitsmith.cli.output import JsonOption, print_facts, print_json, progress, say
-from vitsmith.cli.places import ForceOption
-from vitsmith.cli.streams import read_standard_input
-from vitsmith.cli.zeroshot import VocabularyOption
+from vitsmith.cli.inputs import open_model, tell_choice
+from vitsmith.cli.options import (
+    BatchOption,
+    EngineOption,
+    ForceOption,
+    ImageSizeOption,
+    JsonOption,
+    ModelArgument,
+    PrecisionOption,
+    VocabularyOption,
+)
+from vitsmith.cli.output import print_facts, print_json, progress, say
+from vitsmith.cli.texts import read_texts, tell_cut, tell_unknown
 
 if TYPE_CHECKING:
     from vitsmith.encode import Encoder
@@ -25,8 +30,6 @@ if TYPE_CHECKING:
     from vitsmith.retrieval.index import Index
     from vitsmith.retrieval.writer import IndexWriter
 
-LARGEST_TEXTS = 1 << 40  # bytes: as many as there are
-SHOWN = 3  # of the texts that were cut
 _NOT_FOLDERS = (".arrow", ".csv", ".feather", ".h5", ".json", ".jsonl", ".pkl", ".pt", ".safetensors", ".tsv", ".txt")
 
 
@@ -38,7 +41,7 @@ class Dtype(StrEnum):
 
 
 def embed(
-    model: Annotated[str, typer.Argument(help="A bundle, weights or a published name.")],
+    model: ModelArgument,
     out: Annotated[Path, typer.Option(help="A folder to search in (see retrieve), or a .npz, .npy or .parquet file.")],
     inputs: Annotated[
         list[str] | None, typer.Argument(help="Images: files, folders, globs, or - for standard input.")
@@ -47,7 +50,7 @@ def embed(
         str, typer.Option(help="Embed texts, and no images: a file with one a line, or - for standard input.")
     ] = "",
     dtype: Annotated[Dtype, typer.Option(help="float16, or float32 for twice the size.")] = Dtype.float16,
-    batch: Annotated[int, typer.Option(min=1, help="Images computed at once.")] = 32,
+    batch: BatchOption = 32,
     engine: EngineOption = "auto",
     precision: PrecisionOption = "auto",
     image_size: ImageSizeOption = "",
@@ -61,13 +64,8 @@ def embed(
     Unreadable images are reported, skipped, and make the exit code 2; once they are mended, --retry adds them.
     """
     from vitsmith.encode import Encoder
-    from vitsmith.errors import InputError, Interrupted
     from vitsmith.retrieval.build import space_of
-    from vitsmith.retrieval.changes import tell_changed
-    from vitsmith.retrieval.single_file import write_single_file
-    from vitsmith.retrieval.writer import IndexWriter, remove_index
 
-    kind = "texts" if texts else "images"
     folder = _place(out, force)
     sources = _sources(inputs or [], texts)
     bundle = open_model(model, image_size, headless=True, vocabulary=vocabulary)
@@ -76,10 +74,30 @@ def embed(
     cut = tell_cut(encoder, sources) if texts else 0
     if texts:
         tell_unknown(encoder, sources)
-    space = space_of(encoder, kind, model, dtype.value)
+    space = space_of(encoder, "texts" if texts else "images", model, dtype.value)
     if force:
         _remove_earlier(out)
     changed: list[str] = []
+    index, before = _index(encoder, sources, space, folder, out, retry=retry, changed=changed)
+    _report(index, out, before, cut, changed, json)
+    _tell_left_out(index, out, sources, changed)
+
+
+def _index(
+    encoder: Encoder,
+    sources: list[Any],
+    space: Space,
+    folder: Path,
+    out: Path,
+    *,
+    retry: bool,
+    changed: list[str],
+) -> tuple[Index, int]:
+    """The index in `folder`, or the file `out` made of it, and how many inputs it had before."""
+    from vitsmith.errors import Interrupted
+    from vitsmith.retrieval.single_file import write_single_file
+    from vitsmith.retrieval.writer import IndexWriter, remove_index
+
     if folder != out and out.exists() and (finished := _finished(folder, space, sources)):
         index, before = finished, finished.description.inputs
     else:
@@ -91,17 +109,25 @@ def embed(
                     write_single_file(index, out)
             except KeyboardInterrupt:
                 writer.commit()
-                done = f"{writer.description.inputs:,} of {len(sources):,} {kind}"
+                done = f"{writer.description.inputs:,} of {len(sources):,} {space.kind}"
                 raise Interrupted(f"interrupted; {done} are in {folder}: the same command goes on from there") from None
     if folder != out:
         remove_index(folder)
-    _report(index, out, before, cut, changed, json)
+    return index, before
+
+
+def _tell_left_out(index: Index, out: Path, sources: list[Any], changed: list[str]) -> None:
+    """Says what was changed since it was embedded. Raises InputError for what could not be embedded."""
+    from vitsmith.errors import InputError
+    from vitsmith.retrieval.changes import tell_changed
+
     if changed:
         say(tell_changed(changed, len(index), out))
-    if failures := index.description.failures:
+    failures = index.description.failures
+    if failures and index.space.kind == "texts":
+        raise InputError(f"{failures} of {len(sources)} texts have no word that the model knows, and were skipped")
+    if failures:
         again = "run the same command with --retry" if index.folder == out else f"delete {out} and run it again"
-        if texts:
-            raise InputError(f"{failures} of {len(sources)} texts have no word that the model knows, and were skipped")
         raise InputError(
             f"{failures} of {len(sources)} images could not be read and were skipped: mend them, and {again}"
         )
@@ -173,43 +199,6 @@ def _sources(inputs: list[str], texts: str) -> list[Any]:
         return read_texts(texts)
     # As text: a million Paths take several times the memory.
     return [os.fspath(source) if isinstance(source, Path) else source for source in expand(inputs)]
-
-
-def read_texts(file: str) -> list[str]:
-    """One text a line, blank lines left out; - is standard input. Raises InputError."""
-    from vitsmith.data.label_file import decode_text, split_lines
-    from vitsmith.errors import InputError
-    from vitsmith.regular_files import read_regular
-
-    where = "standard input" if file == "-" else file
-    try:
-        data = read_standard_input() if file == "-" else read_regular(file, largest=LARGEST_TEXTS)
-    except OSError as error:
-        raise InputError(f"cannot read {file}: {error.strerror}; check the path and its permissions") from error
-    found = [line.strip() for line in split_lines(decode_text(data, where)) if line.strip()]
-    if not found:
-        raise InputError(f"{where} holds no texts: write one a line")
-    return found
-
-
-def tell_cut(encoder: Encoder, texts: Sequence[str]) -> int:
-    """Says which texts are longer than the model reads; how many."""
-    cut = encoder.cut(texts)
-    if cut:
-        shown = ", ".join(repr(texts[at]) for at in cut[:SHOWN])
-        more = f" and {len(cut) - SHOWN:,} more" if len(cut) > SHOWN else ""
-        say(f"longer than the {encoder.bundle.tokenizer.spec.length} tokens that the model reads, and cut: "
-            f"{shown}{more}")  # fmt: skip
-    return len(cut)
-
-
-def tell_unknown(encoder: Encoder, texts: Sequence[str]) -> None:
-    """Says which words the model cannot tell from each other, as its vocabulary has none of them."""
-    counts = Counter(word for unknown in encoder.unknown(texts) for word in unknown)
-    if counts:
-        shown = ", ".join(repr(word) for word, _ in counts.most_common(SHOWN))
-        more = f" and {len(counts) - SHOWN:,} more" if len(counts) > SHOWN else ""
-        say(f"not in the model's vocabulary, so taken for any other unknown word: {shown}{more}")
 
 
 def _build(encoder: Encoder, sources: list[Any], writer: IndexWriter, retry: bool, changed: list[str]) -> Index:

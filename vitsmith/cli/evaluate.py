@@ -10,14 +10,26 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vitsmith.cli.checkpoint import ImageSizeOption, open_model
-from vitsmith.cli.data import ImageColumnOption, LabelColumnOption, labelled
-from vitsmith.cli.engine import EngineOption, PrecisionOption, tell_choice
-from vitsmith.cli.held_out import choose_images
-from vitsmith.cli.images import SkipOption, tell_unreadable
-from vitsmith.cli.output import JsonOption, print_facts, print_json, print_table, progress, say
-from vitsmith.cli.places import ForceOption, OutOption
-from vitsmith.cli.zeroshot import TemplatesOption, VocabularyOption, open_classifier
+from vitsmith.cli.inputs import check_recordable, choose_images, labelled, open_model, tell_choice, tell_unreadable
+from vitsmith.cli.options import (
+    BatchOption,
+    EngineOption,
+    ForceOption,
+    ImageColumnOption,
+    ImageSizeOption,
+    JsonOption,
+    LabelColumnOption,
+    ModelArgument,
+    OutOption,
+    PrecisionOption,
+    RecordOption,
+    SkipOption,
+    TemplatesOption,
+    VocabularyOption,
+    split_option,
+)
+from vitsmith.cli.output import print_facts, print_json, print_table, progress, say
+from vitsmith.cli.texts import open_classifier
 
 if TYPE_CHECKING:
     from vitsmith.data.datasets import DataSpec
@@ -30,16 +42,14 @@ WORST_CLASSES = 10
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="A bundle, weights or a published name.")],
+    model: ModelArgument,
     data: Annotated[
         str,
         typer.Option(
             help="A folder of class folders (or with val/ or test/ inside), .csv, .jsonl, shards or 'digits'."
         ),
     ],
-    split: Annotated[
-        str, typer.Option(help="train, val, test or all; default: images that it was not trained on.")
-    ] = "",
+    split: Annotated[str, split_option("train, val, test or all", "images that it was not trained on")] = "",
     image_column: ImageColumnOption = "",
     label_column: LabelColumnOption = "",
     zeroshot: Annotated[
@@ -49,7 +59,7 @@ def evaluate(
     retrieval: Annotated[
         bool, typer.Option("--retrieval", help="The data are captioned images: recall of each from the other.")
     ] = False,
-    batch: Annotated[int, typer.Option(min=1, help="Images computed at once.")] = 32,
+    batch: BatchOption = 32,
     engine: EngineOption = "auto",
     precision: PrecisionOption = "auto",
     labels: Annotated[
@@ -58,7 +68,7 @@ def evaluate(
     vocabulary: VocabularyOption = None,
     image_size: ImageSizeOption = "",
     skip_unreadable: SkipOption = 0.01,
-    record: Annotated[bool, typer.Option("--record", help="Write the scores into the bundle.")] = False,
+    record: RecordOption = False,
     out: OutOption = None,
     force: ForceOption = False,
     json: JsonOption = False,
@@ -66,14 +76,11 @@ def evaluate(
     """Top-1 with its confidence interval, top-5, accuracy of each class and calibration; or recall of pairs."""
     from vitsmith.errors import InputError
     from vitsmith.runs import model_name, place_of, write_or_rescue
-    from vitsmith.weights.bundle_folder import check_recordable, is_bundle, record_measurements
 
     if retrieval and (zeroshot or templates or labels):
         raise InputError("--retrieval compares images with captions: leave --zeroshot, --templates and --labels away")
     if templates and not zeroshot:
         raise InputError("--templates are for --zeroshot")
-    if record and not is_bundle(model):
-        raise InputError(f"--record writes scores into a bundle, and {model} is none on disk: save it as one first")
     if record:
         check_recordable(model)
     options = {"engine": engine, "batch_size": batch, "precision": precision}
@@ -86,6 +93,13 @@ def evaluate(
             words = templates if zeroshot else None
             judged = _accuracy(model, described, split, labels, words, opening, options, skip_unreadable)
         write_or_rescue(place, partial(_write, judged.scores))
+    _tell(judged, place, record=record, json=json)
+
+
+def _tell(judged: _Judged, place: Path, *, record: bool, json: bool) -> None:
+    """Prints the scores, also when they cannot be written into the bundle."""
+    from vitsmith.weights.bundle_folder import record_measurements
+
     try:
         if record:
             record_measurements(judged.bundle, judged.measurements)

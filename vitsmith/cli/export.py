@@ -8,17 +8,30 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vitsmith.cli.checkpoint import ImageSizeOption, open_model
-from vitsmith.cli.data import ImageColumnOption, LabelColumnOption, labelled
-from vitsmith.cli.held_out import WithoutSplitOption, choose_images
-from vitsmith.cli.images import SkipOption, read_images, readable
-from vitsmith.cli.output import JsonOption, print_facts, print_json, say
-from vitsmith.cli.places import ForceOption, OutOption
+from vitsmith.cli.inputs import choose_images, labelled, open_model, read_images, readable
+from vitsmith.cli.options import (
+    ForceOption,
+    ImageColumnOption,
+    ImageSizeOption,
+    JsonOption,
+    LabelColumnOption,
+    ModelArgument,
+    OutOption,
+    SkipOption,
+    WithoutSplitOption,
+    data_option,
+    images_option,
+    max_drop_option,
+    split_option,
+)
+from vitsmith.cli.output import print_facts, print_json, say
 
 if TYPE_CHECKING:
     from vitsmith.data.datasets import DataSpec
     from vitsmith.data.samples import Samples
+    from vitsmith.export.program import Gate
     from vitsmith.gate import Verdict
+    from vitsmith.specs import ProgramSpec
     from vitsmith.weights.bundle import Bundle
 
 
@@ -43,7 +56,7 @@ class ExportPrecision(StrEnum):
 
 
 def export(
-    model: Annotated[str, typer.Argument(help="A bundle, a checkpoint or a published name.")],
+    model: ModelArgument,
     to: Annotated[
         To,
         typer.Option(help="onnx, openvino or executorch (programs), web (a page), triton, or npz (the original's)."),
@@ -59,16 +72,12 @@ def export(
     ] = False,
     image_size: ImageSizeOption = "",
     out: OutOption = None,
-    images: Annotated[
-        list[str] | None, typer.Option(help="Files or folders of your images for the gate; may be repeated.")
-    ] = None,
-    data: Annotated[str, typer.Option(help="Labelled images, as for evaluate: accuracy is part of the gate.")] = "",
-    split: Annotated[
-        str, typer.Option(help="train, val, test or all of --data; default: what it was not trained on.")
-    ] = "",
+    images: Annotated[list[str] | None, images_option("for the gate")] = None,
+    data: Annotated[str, data_option("accuracy is part of the gate")] = "",
+    split: Annotated[str, split_option("train, val, test or all", "what it was not trained on")] = "",
     image_column: ImageColumnOption = "",
     label_column: LabelColumnOption = "",
-    max_drop: Annotated[float, typer.Option(min=0, help="Points of top-1 that may be lost on --data.")] = 0.5,
+    max_drop: Annotated[float, max_drop_option()] = 0.5,
     skip_unreadable: SkipOption = 0.01,
     labels: Annotated[
         list[str] | None, typer.Option(help="Of a LiT model for web: what the page chooses from, as for zeroshot.")
@@ -78,21 +87,13 @@ def export(
     json: JsonOption = False,
 ) -> None:
     """Export a model. The result is compared with the original first; if it differs, nothing is written (exit 3)."""
-    from vitsmith.errors import InputError
     from vitsmith.export.program import Gate
-    from vitsmith.export.targets import check, export
-    from vitsmith.runs import default_place, model_name, place_of
+    from vitsmith.export.targets import check
+    from vitsmith.runs import model_name, place_of
     from vitsmith.specs import ProgramSpec
-    from vitsmith.weights.checkpoints import save
-    from vitsmith.zeroshot.words import read_words
 
-    if to is To.npz and (images or data):
-        raise InputError("an .npz holds the same weights and passes no gate: leave --images and --data out")
-    if labels and to is not To.web:
-        raise InputError(f"--labels are for the page of a LiT model, not for {to.value}")
-    if split and not data:
-        raise InputError("--split chooses a part of --data: give that too")
-    described = labelled(data, image_column, label_column)
+    _check_options(to, gated=bool(images or data), labels=bool(labels))
+    described = labelled(data, image_column, label_column, split)
     if out is not None and to is To.npz and out.suffix != ".npz":
         out = out.with_name(f"{out.name}.npz")
     name = f"{model_name(model)}-{to.value}" + ("" if precision is ExportPrecision.fp32 else f"-{precision.value}")
@@ -100,28 +101,58 @@ def export(
         bundle = open_model(model, image_size)
         spec = ProgramSpec(precision=precision.value, batch=batch, pixels=pixels)
         check(bundle, to.value, spec)
-        if bundle.program != "torch" and (images or data):
-            raise InputError(f"{bundle.where} is taken as it is and passes no gate: leave --images and --data out")
+        _check_gated(bundle, gated=bool(images or data))
         gate = Gate(
             read_images(images or [], skip_unreadable) or None,
             _open(bundle, described, split, skip_unreadable),
             max_drop,
         )
-        bundle = _with_split(bundle, to, without_split)
-        words = read_words(labels) if labels else None
-        inside = f"{default_place('export', name).name}.npz" if to is To.npz else "model"
-        target = place if out is not None else place / inside
-        numbers: dict[str, Any] = {"written": str(target)}
-        if to is To.npz:
-            save(bundle, target, format="npz")
-        else:
-            say("exporting and checking; this takes a few seconds to a minute")
-            made = export(bundle, target, to.value, spec, gate, labels=words, name=model_name(model))
-            numbers = _numbers(*made, target)
+        target = place if out is not None else place / _inside(name, to)
+        numbers = _write(_with_split(bundle, to, without_split), to, spec, gate, labels, target, model_name(model))
     if json:
         print_json(numbers)
     else:
         print_facts(_facts(numbers).items())
+
+
+def _check_options(to: To, *, gated: bool, labels: bool) -> None:
+    """Raises InputError for options that a target has no use for."""
+    from vitsmith.errors import InputError
+
+    if to is To.npz and gated:
+        raise InputError("an .npz holds the same weights and passes no gate: leave --images and --data out")
+    if labels and to is not To.web:
+        raise InputError(f"--labels are for the page of a LiT model, not for {to.value}")
+
+
+def _check_gated(bundle: Bundle, *, gated: bool) -> None:
+    from vitsmith.errors import InputError
+
+    if bundle.program != "torch" and gated:
+        raise InputError(f"{bundle.where} is taken as it is and passes no gate: leave --images and --data out")
+
+
+def _inside(name: str, to: To) -> str:
+    """What an export is called in a run folder."""
+    from vitsmith.runs import default_place
+
+    return f"{default_place('export', name).name}.npz" if to is To.npz else "model"
+
+
+def _write(
+    bundle: Bundle, to: To, spec: ProgramSpec, gate: Gate, labels: list[str] | None, target: Path, name: str
+) -> dict[str, Any]:
+    """Writes the export, and says what JSON says of it."""
+    from vitsmith.export.targets import export
+    from vitsmith.weights.checkpoints import save
+    from vitsmith.zeroshot.words import read_words
+
+    words = read_words(labels) if labels else None
+    if to is To.npz:
+        save(bundle, target, format="npz")
+        return {"written": str(target)}
+    say("exporting and checking; this takes a few seconds to a minute")
+    return _numbers(*export(bundle, target, to.value, spec, gate, labels=words, name=name), target)
 
 
 def _is_export(place: Path, to: To) -> bool:

@@ -5,47 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from vitsmith.cli.output import say
 from vitsmith.cli.streams import read_standard_input
 
-SkipOption = Annotated[
-    float,
-    typer.Option(
-        min=0, max=0.999, help="Share of images that may be unreadable: told and left out; more of them stop the work."
-    ),
-]
-
 if TYPE_CHECKING:
     from vitsmith.data.image_sources import ImageSource
-    from vitsmith.data.images import Pixels
-    from vitsmith.data.samples import Samples
-
-
-def tell_unreadable(complaint: str) -> None:
-    """Says that an image is left out, and why."""
-    say(f"left out: {complaint}")
-
-
-def read_images(arguments: list[str], share: float) -> list[Pixels]:
-    """Pixels of the images that arguments mean; up to a share of them may be unreadable, which is told."""
-    from vitsmith.data.image_sources import name_source
-    from vitsmith.data.unreadable import read_all
-
-    sources = list(expand(arguments))
-    names = [name_source(source) for source in sources]
-    return read_all(sources, names, share=share, tell=tell_unreadable)
-
-
-def readable(samples: Samples, share: float) -> Samples:
-    """Those that can be read, all decoded once before long work; up to a share may be unreadable, which is told."""
-    from vitsmith.data.unreadable import sift
-
-    kept = sift(samples.sources, samples.names, share=share, tell=tell_unreadable)
-    return samples if len(kept) == len(samples) else samples.select(kept)
 
 
 def expand(arguments: list[str]) -> Iterator[ImageSource]:

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vitsmith.cli.checkpoint import ImageSizeOption, parse_size
-from vitsmith.cli.output import JsonOption, print_facts, print_json, print_table
+from vitsmith.cli.inputs import parse_size
+from vitsmith.cli.options import ImageSizeOption, JsonOption
+from vitsmith.cli.output import print_facts, print_json, print_table
 
 if TYPE_CHECKING:
     from vitsmith.specs import Measurement

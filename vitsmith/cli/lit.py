@@ -9,8 +9,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vitsmith.cli.output import JsonOption, beside, print_json, print_line, say
-from vitsmith.cli.places import ForceOption, OutOption
+from vitsmith.cli.options import (
+    ForceOption,
+    JsonOption,
+    OutOption,
+    RateOption,
+    RecipeOption,
+    ResumeOption,
+    SetOption,
+    StepsOption,
+    UpdateBatchOption,
+    seed_option,
+)
+from vitsmith.cli.output import beside, print_json, print_line, say
 from vitsmith.escapes import shell_quoted
 
 if TYPE_CHECKING:
@@ -24,41 +35,30 @@ VERB = "lit"
 def lit(
     data: Annotated[str, typer.Option(help="Table with captions, tar shards, or 'shapes', which is built in.")] = "",
     image: Annotated[str, typer.Option(help="Image tower: a ViT, hybrid or LiT; it is not changed.")] = "",
-    recipe: Annotated[str, typer.Option(help="A recipe's name or .toml file; see docs/lit.md; default lit.")] = "",
+    recipe: RecipeOption = "",
     text: Annotated[str, typer.Option(help="LiT model whose text tower to start from.")] = "",
     vocabulary: Annotated[
         str, typer.Option(help="WordPiece .txt or SentencePiece .model; default: learnt from the captions.")
     ] = "",
-    steps: Annotated[int | None, typer.Option(min=1, help="Updates; default: the recipe's.")] = None,
-    batch: Annotated[int | None, typer.Option(min=1, help="Pairs an update; default: the recipe's.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Highest learning rate; default: the recipe's.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Decides weights, split and order.")] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Any field of the recipe, as text.length=32; may be repeated.")
-    ] = None,
-    resume: Annotated[Path | None, typer.Option(help="Go on with the run in this folder.")] = None,
+    steps: StepsOption = None,
+    batch: UpdateBatchOption = None,
+    lr: RateOption = None,
+    seed: Annotated[int | None, seed_option("weights, split and order")] = None,
+    set_: SetOption = None,
+    resume: ResumeOption = None,
     out: OutOption = None,
     force: ForceOption = False,
     json: JsonOption = False,
 ) -> None:
     """Train a text tower to fit a locked image tower, and leave a LiT bundle with a report."""
-    from vitsmith.cli.training import without_empty
-    from vitsmith.errors import InputError
+    from vitsmith.cli import training
     from vitsmith.train.recipe_file import merge, parse_settings
 
-    given = {
-        "data": {"path": data},
-        "image": {"init": image},
-        "text": {"init": text, "vocabulary": vocabulary},
-        "schedule": {"steps": steps},
-        "batch": {"size": batch},
-        "optimizer": {"lr": lr},
-        "run": {"seed": seed},
-    }
-    changes = merge(without_empty(given), parse_settings(set_ or []))
+    given = training.given_options(data=data, steps=steps, batch=batch, lr=lr, seed=seed)
+    given |= {"image": {"init": image}, "text": {"init": text, "vocabulary": vocabulary}}
+    changes = merge(training.without_empty(given), parse_settings(set_ or []))
     if resume is not None:
-        if out is not None or force:
-            raise InputError(f"a run is resumed where it is, in {resume}: leave --out and --force away")
+        training.check_resumed_in_place(resume, out, force=force)
         _resume(resume, recipe, changes, json=json)
     else:
         _begin(_recipe_from(recipe or VERB, changes), out, force=force, json=json)

@@ -9,13 +9,29 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vitsmith.cli.checkpoint import ImageSizeOption, open_model
-from vitsmith.cli.data import ImageColumnOption, LabelColumnOption, labelled
-from vitsmith.cli.held_out import WithoutSplitOption, reading_bar
-from vitsmith.cli.images import SkipOption, expand
-from vitsmith.cli.output import JsonOption, print_facts, print_json, print_table, say
+from vitsmith.cli.images import expand
+from vitsmith.cli.inputs import labelled, open_model, reading_bar
+from vitsmith.cli.options import (
+    ForceOption,
+    ImageColumnOption,
+    ImageSizeOption,
+    JsonOption,
+    LabelColumnOption,
+    LabelsOption,
+    OutOption,
+    SkipOption,
+    VocabularyOption,
+    WithoutSplitOption,
+    data_option,
+    images_option,
+    max_drop_option,
+    min_agreement_option,
+    min_speedup_option,
+    seed_option,
+    split_option,
+)
+from vitsmith.cli.output import print_facts, print_json, print_table, say
 from vitsmith.cli.pictures import put_picture
-from vitsmith.cli.places import ForceOption, OutOption
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -46,24 +62,18 @@ def merge(
         float | None, typer.Option(help="What the arithmetic is divided by; default: the most that passes, to 2.")
     ] = None,
     tokens: Annotated[int | None, typer.Option(help="In its place, tokens left after the last block.")] = None,
-    data: Annotated[str, typer.Option(help="Labelled images, as for evaluate: accuracy decides.")] = "",
-    split: Annotated[str, typer.Option(help="val or test of --data; default: the held-out part.")] = "",
+    data: Annotated[str, data_option("accuracy decides")] = "",
+    split: Annotated[str, split_option("val or test", "the held-out part")] = "",
     image_column: ImageColumnOption = "",
     label_column: LabelColumnOption = "",
-    images: Annotated[
-        list[str] | None, typer.Option(help="In place of --data, images without labels; may be repeated.")
-    ] = None,
-    max_drop: Annotated[float, typer.Option(min=0, help="Points of top-1 that may be lost on --data.")] = 1.0,
-    min_agreement: Annotated[
-        float, typer.Option(min=0, max=1, help="Without labels, least share of images answered as before.")
-    ] = 0.98,
-    min_speedup: Annotated[
-        float, typer.Option(min=0, help="It must be faster than this, for one image or in batches of 16.")
-    ] = 1.05,
+    images: Annotated[list[str] | None, images_option("in place of --data")] = None,
+    max_drop: Annotated[float, max_drop_option()] = 1.0,
+    min_agreement: Annotated[float, min_agreement_option()] = 0.98,
+    min_speedup: Annotated[float, min_speedup_option("for one image or in batches of 16")] = 1.05,
     image_size: ImageSizeOption = "",
-    labels: Annotated[Path | None, typer.Option(help="Names of the model's classes, one a line.")] = None,
-    vocabulary: Annotated[Path | None, typer.Option(help="Of a LiT checkpoint: the tokenizer's file.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Decides which images search and which judge.")] = 0,
+    labels: LabelsOption = None,
+    vocabulary: VocabularyOption = None,
+    seed: Annotated[int, seed_option("which images search and which judge")] = 0,
     skip_unreadable: SkipOption = 0.01,
     without_split: WithoutSplitOption = False,
     out: OutOption = None,
@@ -73,16 +83,14 @@ def merge(
     """Merge tokens and compare. If answers change or no time is saved, nothing is written (exit 3)."""
     from vitsmith.compress.merge import check_mergeable
     from vitsmith.compress.merge import merge as run
-    from vitsmith.compress.merged import PICTURE, Demands, write_merged
+    from vitsmith.compress.merged import Demands
     from vitsmith.compress.schedules import Wish
     from vitsmith.errors import InputError
-    from vitsmith.runs import model_name, place_of, write_or_rescue
+    from vitsmith.runs import model_name, place_of
 
     if data and images:
         raise InputError("--data and --images both say which images judge: give one of them")
-    if split and not data:
-        raise InputError("--split chooses a part of --data: give that too")
-    described = labelled(data, image_column, label_column)
+    described = labelled(data, image_column, label_column, split)
     wish = Wish(schedule.value, ratio, tokens)
     with place_of("merge", model_name(model), out, force=force) as place:
         bundle = open_model(model, image_size, labels=labels, vocabulary=vocabulary)
@@ -93,16 +101,23 @@ def merge(
         if without_split:
             bundle = bundle.with_split(None)
         merged = run(bundle, wish, photos, Demands(max_drop, min_agreement, min_speedup), say=say)
-        facts = merged.to_dict()
-        if not merged.failures:
-            written = write_or_rescue(place, partial(write_merged, merged, model_name(model)))
-            facts["written"] = str(written.folder)
-            facts["picture"] = _draw(merged, place / PICTURE)
+        facts = merged.to_dict() | _write(merged, model_name(model), place)
     if json:
         print_json(facts)
     else:
         print_merged(merged, facts)
     merged.require()
+
+
+def _write(merged: Merged, name: str, place: Path) -> dict[str, Any]:
+    """Writes what passed its gate, with its picture; where they are."""
+    from vitsmith.compress.merged import PICTURE, write_merged
+    from vitsmith.runs import write_or_rescue
+
+    if merged.failures:
+        return {}
+    written = write_or_rescue(place, partial(write_merged, merged, name))
+    return {"written": str(written.folder), "picture": _draw(merged, place / PICTURE)}
 
 
 def print_merged(merged: Merged, facts: dict[str, Any]) -> None:

@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from vitsmith.cli.output import JsonOption, print_facts, print_json, print_line, print_table
+from vitsmith.cli.options import JsonOption
+from vitsmith.cli.output import print_facts, print_json, print_line, print_table
 
 
 def models(

@@ -8,9 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any, Literal
-
-import typer
+from typing import TYPE_CHECKING, Any, Literal
 
 from vitsmith.cli.streams import is_utf8
 from vitsmith.escapes import visible
@@ -23,8 +21,6 @@ if TYPE_CHECKING:
 
 LEAST_WORD = 10
 """Columns of a terminal that a name in a table has at least, where it is so long."""
-
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
 @contextmanager

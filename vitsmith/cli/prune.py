@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -10,18 +11,34 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 
-from vitsmith.cli.checkpoint import ImageSizeOption, open_model
-from vitsmith.cli.data import ImageColumnOption, LabelColumnOption, labelled
-from vitsmith.cli.held_out import WithoutSplitOption, reading_bar
-from vitsmith.cli.images import SkipOption, expand
-from vitsmith.cli.output import JsonOption, print_facts, print_json, print_table, progress, say
-from vitsmith.cli.places import ForceOption, OutOption
-from vitsmith.cli.train import SetOption
+from vitsmith.cli.images import expand
+from vitsmith.cli.inputs import labelled, open_model, reading_bar
+from vitsmith.cli.options import (
+    ForceOption,
+    ImageColumnOption,
+    ImageSizeOption,
+    JsonOption,
+    LabelColumnOption,
+    LabelsOption,
+    OutOption,
+    RateOption,
+    SetOption,
+    SkipOption,
+    WithoutSplitOption,
+    calibration_option,
+    data_option,
+    images_option,
+    max_drop_option,
+    min_speedup_option,
+    seed_option,
+)
+from vitsmith.cli.output import print_facts, print_json, print_table, progress, say
 
 if TYPE_CHECKING:
     from vitsmith.compress.material import Material
     from vitsmith.compress.prune import Looked
-    from vitsmith.compress.pruned import Pruned, Stage
+    from vitsmith.compress.pruned import Demands, Pruned, Stage
+    from vitsmith.compress.sizes import Pruning
     from vitsmith.data.datasets import DataSpec
     from vitsmith.train.events import Event
     from vitsmith.train.recipe import TrainRecipe
@@ -37,29 +54,29 @@ class How(StrEnum):
 
 def prune(
     model: Annotated[str, typer.Argument(help="A trained classifier: bundle of torch weights, or checkpoint.")],
-    data: Annotated[str, typer.Option(help="Labelled images: a folder, table, shards, hf:NAME or 'digits'.")] = "",
+    data: Annotated[str, data_option("they decide, teach and judge")] = "",
     image_column: ImageColumnOption = "",
     label_column: LabelColumnOption = "",
-    images: Annotated[
-        list[str] | None, typer.Option(help="In place of --data, images without labels; may be repeated.")
-    ] = None,
+    images: Annotated[list[str] | None, images_option("in place of --data")] = None,
     heads: Annotated[int | None, typer.Option(help="Heads that each block is left with.")] = None,
     mlp_width: Annotated[int | None, typer.Option(help="Hidden units that each MLP is left with.")] = None,
-    tokens_mlp_width: Annotated[int | None, typer.Option(help="Of a Mixer: those of the MLPs across tokens.")] = None,
+    tokens_mlp_width: Annotated[
+        int | None, typer.Option(help="Mixer only: hidden units kept in each token-mixing MLP.")
+    ] = None,
     depth: Annotated[int | None, typer.Option(help="Blocks that are left.")] = None,
     keep: Annotated[
         float | None, typer.Option(help="Share of the FLOPs that may be left; chooses evenly what is not said above.")
     ] = None,
     method: Annotated[How, typer.Option(help="Importance by taylor (of the loss) or by activation.")] = How.taylor,
-    calibration: Annotated[int, typer.Option(min=1, help="Images that decide what is left out.")] = 256,
+    calibration: Annotated[int, calibration_option("decide what is left out")] = 256,
     steps: Annotated[int, typer.Option(min=0, help="Updates of the distillation; 0: none.")] = 300,
     batch: Annotated[int | None, typer.Option(min=1, help="Images an update; default: 64.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Highest learning rate; default: by the model's width.")] = None,
-    max_drop: Annotated[float, typer.Option(min=0, help="Points of top-1 (or agreement) it may lose.")] = 1.0,
-    min_speedup: Annotated[float, typer.Option(min=0, help="Least gain in images/s, in batches of 16.")] = 1.05,
+    lr: RateOption = None,
+    max_drop: Annotated[float, max_drop_option("(or of agreement, without labels)")] = 1.0,
+    min_speedup: Annotated[float, min_speedup_option("in batches of 16")] = 1.05,
     image_size: ImageSizeOption = "",
-    labels: Annotated[Path | None, typer.Option(help="Names of the model's classes, one a line.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Decides split, order and crops.")] = 0,
+    labels: LabelsOption = None,
+    seed: Annotated[int, seed_option("split, order and crops")] = 0,
     set_: SetOption = None,
     skip_unreadable: SkipOption = 0.01,
     without_split: WithoutSplitOption = False,
@@ -68,14 +85,12 @@ def prune(
     json: JsonOption = False,
 ) -> None:
     """Leave out heads, hidden units and blocks, distil, compare. If too much is lost, nothing is written (exit 3)."""
-    from dataclasses import replace
-
+    from vitsmith.cli.training import given_options
     from vitsmith.compress.material import check_prunable
-    from vitsmith.compress.prune import prune as run
-    from vitsmith.compress.pruned import Demands, model_config, write_pruned
+    from vitsmith.compress.pruned import Demands, model_config
     from vitsmith.compress.sizes import Pruning, plan_sizes
     from vitsmith.errors import InputError
-    from vitsmith.runs import model_name, place_of, write_or_rescue
+    from vitsmith.runs import model_name, place_of
 
     if bool(data) == bool(images):
         raise InputError("say what to prune by: labelled images with --data, or images without labels with --images")
@@ -85,32 +100,52 @@ def prune(
         wanted = Pruning(heads, mlp_width, tokens_mlp_width, depth, keep, method.value, calibration)
         check_prunable(bundle)
         plan_sizes(model_config(bundle), wanted)  # mistakes are told before an image is read
-        given: dict[str, dict[str, Any]] = {
-            "schedule": {"steps": steps},
-            "batch": {"size": batch},
-            "optimizer": {"lr": lr},
-            "run": {"seed": seed},
-            "data": {"skip_unreadable": skip_unreadable},
-        }
+        given = given_options(data="", steps=steps, batch=batch, lr=lr, seed=seed)
+        given["data"] = {"skip_unreadable": skip_unreadable}
         recipe = _recipe(bundle, data or "--images", given, set_ or [])
         material = _material(bundle, described, images or [], seed, skip_unreadable)
-        for told in material.told:
-            say(told)
-        events: list[Event] = []
-        with Progress(steps, events) as listener:
-            demands = Demands(max_drop, min_speedup)
-            pruned = run(bundle, material, wanted, recipe, demands, on_event=listener, on_stage=say)
-        if without_split:
-            pruned = replace(pruned, bundle=pruned.bundle.with_split(None))
-        facts = pruned.to_dict()
-        if not pruned.failures:
-            written = write_or_rescue(place, partial(write_pruned, pruned, model_name(model), events=events))
-            facts["written"] = str(written.folder)
+        demands = Demands(max_drop, min_speedup)
+        pruned, events = _prune(bundle, material, wanted, recipe, demands, steps=steps, without_split=without_split)
+        facts = pruned.to_dict() | _write(pruned, model_name(model), events, place)
     if json:
         print_json(facts)
     else:
         print_pruned(pruned, facts)
     pruned.require()
+
+
+def _prune(
+    bundle: Bundle,
+    material: Material,
+    wanted: Pruning,
+    recipe: TrainRecipe | None,
+    demands: Demands,
+    *,
+    steps: int,
+    without_split: bool,
+) -> tuple[Pruned, list[Event]]:
+    """The smaller model, under bars, and what its distillation reported."""
+    from vitsmith.compress.prune import prune as run
+
+    for told in material.told:
+        say(told)
+    events: list[Event] = []
+    with Progress(steps, events) as listener:
+        pruned = run(bundle, material, wanted, recipe, demands, on_event=listener, on_stage=say)
+    if without_split:
+        pruned = replace(pruned, bundle=pruned.bundle.with_split(None))
+    return pruned, events
+
+
+def _write(pruned: Pruned, name: str, events: list[Event], place: Path) -> dict[str, Any]:
+    """Writes what passed its gate; where it is."""
+    from vitsmith.compress.pruned import write_pruned
+    from vitsmith.runs import write_or_rescue
+
+    if pruned.failures:
+        return {}
+    written = write_or_rescue(place, partial(write_pruned, pruned, name, events=events))
+    return {"written": str(written.folder)}
 
 
 class Progress:

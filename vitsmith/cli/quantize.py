@@ -9,18 +9,35 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 
-from vitsmith.cli.checkpoint import ImageSizeOption, open_model
-from vitsmith.cli.data import ImageColumnOption, LabelColumnOption, labelled
-from vitsmith.cli.held_out import WithoutSplitOption, reading_bar
-from vitsmith.cli.images import SkipOption, expand
-from vitsmith.cli.output import JsonOption, print_facts, print_json, print_table, progress, say
+from vitsmith.cli.images import expand
+from vitsmith.cli.inputs import labelled, open_model, reading_bar
+from vitsmith.cli.options import (
+    ForceOption,
+    ImageColumnOption,
+    ImageSizeOption,
+    JsonOption,
+    LabelColumnOption,
+    LabelsOption,
+    OutOption,
+    SkipOption,
+    TorchModelArgument,
+    WithoutSplitOption,
+    calibration_option,
+    data_option,
+    images_option,
+    max_drop_option,
+    min_agreement_option,
+    min_speedup_option,
+    seed_option,
+    split_option,
+)
+from vitsmith.cli.output import print_facts, print_json, print_table, progress, say
 from vitsmith.cli.pictures import put_picture
-from vitsmith.cli.places import ForceOption, OutOption
 
 if TYPE_CHECKING:
     from vitsmith.compress.calibration import Amounts, Photos
     from vitsmith.compress.ladder import Attempt
-    from vitsmith.compress.quantized import Quantized
+    from vitsmith.compress.quantized import Quantized, Settings
     from vitsmith.compress.trials import Step, Working
     from vitsmith.data.datasets import DataSpec
     from vitsmith.weights.bundle import Bundle
@@ -35,37 +52,28 @@ class IntegerEngine(StrEnum):
 
 
 def quantize(
-    model: Annotated[str, typer.Argument(help="A bundle of torch weights, a checkpoint or a published name.")],
-    data: Annotated[
-        str, typer.Option(help="Labelled images: training images calibrate, held-out ones judge by accuracy.")
-    ] = "",
-    images: Annotated[
-        list[str] | None,
-        typer.Option(help="Files or folders of your images; with --data they calibrate. May be repeated."),
-    ] = None,
-    split: Annotated[str, typer.Option(help="val or test of --data, which judges; default: the held-out part.")] = "",
+    model: TorchModelArgument,
+    data: Annotated[str, data_option("training images calibrate, held-out ones judge by accuracy")] = "",
+    images: Annotated[list[str] | None, images_option("which calibrate with --data, and judge too without")] = None,
+    split: Annotated[str, split_option("val or test", "the held-out part, which judges")] = "",
     image_column: ImageColumnOption = "",
     label_column: LabelColumnOption = "",
     engine: Annotated[
         IntegerEngine, typer.Option(help="openvino or onnx; auto: openvino where it is installed.")
     ] = IntegerEngine.auto,
-    max_drop: Annotated[float, typer.Option(min=0, help="With --data: points of top-1 that may be lost.")] = 0.5,
-    min_agreement: Annotated[
-        float, typer.Option(min=0, max=1, help="Without: least share of images with the same answer.")
-    ] = 0.99,
-    min_speedup: Annotated[
-        float, typer.Option(min=0, help="Least images/s, as a multiple of the fastest float program's.")
-    ] = 1.2,
+    max_drop: Annotated[float, max_drop_option()] = 0.5,
+    min_agreement: Annotated[float, min_agreement_option()] = 0.99,
+    min_speedup: Annotated[float, min_speedup_option("images/s, beside the fastest float program")] = 1.2,
     fastest: Annotated[
         bool, typer.Option("--fastest", help="Try all, take the fastest that meets the demands, not the first.")
     ] = False,
     batch: Annotated[int, typer.Option(min=1, help="Images at once where speed is measured.")] = 8,
-    calibration: Annotated[int, typer.Option(min=1, max=300, help="Images that calibrate, at most.")] = 300,
+    calibration: Annotated[int, calibration_option("calibrate, at most", most=300)] = 300,
     judges: Annotated[int, typer.Option(min=1, help="Images that judge, at most.")] = 1000,
     image_size: ImageSizeOption = "",
     skip_unreadable: SkipOption = 0.01,
-    labels: Annotated[Path | None, typer.Option(help="Names of the model's classes, one a line.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Decides which images calibrate and which judge.")] = 0,
+    labels: LabelsOption = None,
+    seed: Annotated[int, seed_option("which images calibrate and which judge")] = 0,
     without_split: WithoutSplitOption = False,
     out: OutOption = None,
     force: ForceOption = False,
@@ -74,32 +82,21 @@ def quantize(
     """Find an int8 program that answers as well and is faster on this machine, or say "keep float" (exit 3)."""
     from vitsmith.compress.calibration import Amounts
     from vitsmith.compress.ladder import Demands
-    from vitsmith.compress.quantize import check_quantizable, quantize_to, usual_engine
-    from vitsmith.compress.quantized import RESULT, Settings
+    from vitsmith.compress.quantize import check_quantizable, usual_engine
+    from vitsmith.compress.quantized import Settings
     from vitsmith.errors import InputError
-    from vitsmith.report.ladder import draw_ladder
     from vitsmith.runs import model_name, place_of
 
     if not data and not images:
         raise InputError("int8 is calibrated on real images of your task: give --images FOLDER or --data DATA")
-    if split and not data:
-        raise InputError("--split chooses a part of --data: give that too")
-    described = labelled(data, image_column, label_column)
+    described = labelled(data, image_column, label_column, split)
     name = usual_engine() if engine is IntegerEngine.auto else engine.value
     settings = Settings(name, Demands(max_drop, min_agreement, min_speedup, fastest), batch)
     with place_of("quantize", f"{model_name(model)}-{name}", out, force=force) as target:
         bundle = open_model(model, image_size, labels=labels)
         check_quantizable(bundle, name)
         photos = _photos(bundle, described, split, images or [], Amounts(calibration, judges, seed), skip_unreadable)
-        if without_split:
-            bundle = bundle.with_split(None)
-        earlier = (target / RESULT).exists()
-        with Bars() as bars:
-            result = quantize_to(target, bundle, photos, settings, listener=bars)
-        if result.bundle is not None or not earlier:
-            put_picture(target / "ladder.png", "the picture of the climb", lambda: draw_ladder(result))
-        else:
-            say(f"the earlier run in {target} stays as it is")
+        result = _quantize(target, bundle.with_split(None) if without_split else bundle, photos, settings)
     for remark in result.remarks:
         say(remark)
     if json:
@@ -107,6 +104,22 @@ def quantize(
     else:
         _show(result)
     result.require()
+
+
+def _quantize(target: Path, bundle: Bundle, photos: Photos, settings: Settings) -> Quantized:
+    """The climb under bars, and its picture beside what it came to."""
+    from vitsmith.compress.quantize import quantize_to
+    from vitsmith.compress.quantized import RESULT
+    from vitsmith.report.ladder import draw_ladder
+
+    earlier = (target / RESULT).exists()
+    with Bars() as bars:
+        result = quantize_to(target, bundle, photos, settings, listener=bars)
+    if result.bundle is not None or not earlier:
+        put_picture(target / "ladder.png", "the picture of the climb", lambda: draw_ladder(result))
+    else:
+        say(f"the earlier run in {target} stays as it is")
+    return result
 
 
 class Bars:

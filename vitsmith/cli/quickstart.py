@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
-from vitsmith.cli.output import JsonOption, print_json, print_line, print_table
-from vitsmith.cli.places import ForceOption, OutOption
+from vitsmith.cli.options import ForceOption, JsonOption, OutOption, seed_option
+from vitsmith.cli.output import print_json, print_line, print_table
 
 
 def quickstart(
     out: OutOption = None,
     force: ForceOption = False,
-    seed: Annotated[int, typer.Option(min=0, help="Decides fresh weights and the order of images.")] = 0,
+    seed: Annotated[int, seed_option("fresh weights and the order of images")] = 0,
     json: JsonOption = False,
 ) -> None:
     """Train, evaluate, export, check and predict on real handwriting: offline, in under two minutes."""

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vitsmith.cli.checkpoint import ImageSizeOption, open_model
-from vitsmith.cli.engine import EngineOption
+from vitsmith.cli.inputs import open_model
+from vitsmith.cli.options import EngineOption, ImageSizeOption, JsonLinesOption, VocabularyOption
 from vitsmith.cli.output import print_json_line, print_line, say
-from vitsmith.cli.zeroshot import VocabularyOption
+from vitsmith.cli.texts import read_texts, tell_cut, tell_unknown
 from vitsmith.escapes import shell_quoted
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def retrieve(
     engine: EngineOption = "auto",
     image_size: ImageSizeOption = "",
     vocabulary: VocabularyOption = None,
-    json: Annotated[bool, typer.Option("--json", help="One JSON object a line, one for each query.")] = False,
+    json: JsonLinesOption = False,
 ) -> None:
     """The nearest images or texts of an index, best first, with the cosine of each."""
     from vitsmith.errors import InputError
@@ -76,7 +76,6 @@ def retrieve(
 
 
 def _words(queries: list[str]) -> list[str]:
-    from vitsmith.cli.embed import read_texts
     from vitsmith.errors import InputError
 
     words = [line for query in queries for line in (read_texts("-") if query == "-" else [query.strip()])]
@@ -120,8 +119,6 @@ def _open_encoder(index: Index, model: str, image_size: str, engine: str, vocabu
 
 def _vectors(encoder: Encoder, words: list[str], images: list[str]) -> Any:
     import numpy as np
-
-    from vitsmith.cli.embed import tell_cut, tell_unknown
 
     vectors = []
     if words:

@@ -20,6 +20,27 @@ if TYPE_CHECKING:
     from vitsmith.train.run import Trained
     from vitsmith.train.tensorboard import TensorBoard
 
+Given = dict[str, dict[str, Any]]
+
+
+def given_options(*, data: str, steps: int | None, batch: int | None, lr: float | None, seed: int | None) -> Given:
+    """What every training verb is told by options, as fields of a recipe; what was not given is empty."""
+    return {
+        "data": {"path": data},
+        "schedule": {"steps": steps},
+        "batch": {"size": batch},
+        "optimizer": {"lr": lr},
+        "run": {"seed": seed},
+    }
+
+
+def check_resumed_in_place(folder: Path, out: Path | None, *, force: bool) -> None:
+    """Raises InputError when a run that is resumed is given another place."""
+    from vitsmith.errors import InputError
+
+    if out is not None or force:
+        raise InputError(f"a run is resumed where it is, in {folder}: leave --out and --force away")
+
 
 def recipe_from(name: str, given: dict[str, Any], settings: Sequence[str]) -> TrainRecipe:
     """The recipe called `name`, with the options that were given and then every --set laid over it."""

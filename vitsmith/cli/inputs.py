@@ -1,0 +1,116 @@
+"""What MODEL, DATA and IMAGES mean on a command line, the same for every verb; what is assumed of them is said."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vitsmith.cli.images import expand
+from vitsmith.cli.output import progress, say
+
+if TYPE_CHECKING:
+    from vitsmith.data.datasets import DataSpec
+    from vitsmith.data.images import Pixels
+    from vitsmith.data.samples import Samples
+    from vitsmith.engines.base import Engine
+    from vitsmith.evaluate.held_out import Asked, Judging
+    from vitsmith.weights.bundle import Bundle
+
+
+def open_model(model: str, image_size: str = "", *, labels: Path | None = None, **options: Any) -> Bundle:
+    """The bundle that a verb was given, or what `load` makes of a checkpoint; tells what had to be assumed of one.
+
+    `options` are those of `load`. Raises InputError as it does, and for a size that cannot be read.
+    """
+    from vitsmith.weights.checkpoints import assumed, load
+    from vitsmith.weights.labels import with_labels
+
+    bundle = load(model, image_size=parse_size(image_size), **options)
+    for note in assumed(bundle):
+        say(note)
+    return with_labels(bundle, labels)
+
+
+def parse_size(text: str) -> int | tuple[int, int] | None:
+    """'384' -> 384, '224x320' -> (224, 320), '' -> None. Raises InputError."""
+    from vitsmith.errors import InputError, shown
+
+    if not text:
+        return None
+    match = re.fullmatch(r"(\d{1,6})(?:[x,](\d{1,6}))?", text.strip(), re.ASCII)
+    if match is None:
+        raise InputError(f"--image-size {shown(text)}: give pixels, as 384 or 224x320 (height x width)")
+    return int(match[1]) if match[2] is None else (int(match[1]), int(match[2]))
+
+
+def tell_choice(engine: Engine) -> None:
+    """Says why 'auto' took this one, where there was something to measure."""
+    if "measured" in engine.why:
+        say(f"engine: {engine.why}")
+
+
+def check_recordable(model: str) -> None:
+    """Raises InputError when `--record` could not write into `model`."""
+    from vitsmith.errors import InputError
+    from vitsmith.weights.bundle_folder import check_recordable, is_bundle
+
+    if not is_bundle(model):
+        raise InputError(f"--record writes into a bundle, and {model} is none on disk: save it as one first")
+    check_recordable(model)
+
+
+def labelled(data: str, image_column: str = "", label_column: str = "", split: str = "") -> DataSpec:
+    """What `--data` and its columns describe. Raises InputError for columns, or a split, of no data."""
+    from vitsmith.data.datasets import DataSpec
+    from vitsmith.errors import InputError
+
+    if not data and split:
+        raise InputError("--split chooses a part of --data: give that too")
+    if not data and (image_column or label_column):
+        raise InputError("--image-column and --label-column are of --data: give that too")
+    return DataSpec(path=data, image_column=image_column, label_column=label_column)
+
+
+def choose_images(bundles: Sequence[Bundle], asked: Asked) -> Judging:
+    """The images that judge `bundles`. Raises DatasetError when none is left."""
+    from vitsmith.evaluate.held_out import choose
+
+    with reading_bar() as on_images:
+        judging = choose(bundles, asked, on_images=on_images)
+    for told in judging.told:
+        say(told)
+    return judging
+
+
+@contextmanager
+def reading_bar() -> Iterator[Callable[[int], None]]:
+    """A bar for images that are read once, to tell which the model knows."""
+    with progress(unit="images") as bar:
+        task = bar.add_task("telling held-out images from others", total=None, note="")
+        yield lambda images: bar.advance(task, images)
+
+
+def read_images(arguments: list[str], share: float) -> list[Pixels]:
+    """Pixels of the images that arguments mean; up to a share of them may be unreadable, which is told."""
+    from vitsmith.data.image_sources import name_source
+    from vitsmith.data.unreadable import read_all
+
+    sources = list(expand(arguments))
+    names = [name_source(source) for source in sources]
+    return read_all(sources, names, share=share, tell=tell_unreadable)
+
+
+def readable(samples: Samples, share: float) -> Samples:
+    """Those that can be read, all decoded once before long work; up to a share may be unreadable, which is told."""
+    from vitsmith.data.unreadable import sift
+
+    kept = sift(samples.sources, samples.names, share=share, tell=tell_unreadable)
+    return samples if len(kept) == len(samples) else samples.select(kept)
+
+
+def tell_unreadable(complaint: str) -> None:
+    """Says that an image is left out, and why."""
+    say(f"left out: {complaint}")

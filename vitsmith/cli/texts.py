@@ -1,0 +1,111 @@
+"""Texts and labels of a command line: read, and what the model cannot read of them is told."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from vitsmith.cli.output import progress, say
+from vitsmith.cli.streams import read_standard_input
+
+if TYPE_CHECKING:
+    from vitsmith.encode import Encoder
+    from vitsmith.weights.bundle import Bundle
+    from vitsmith.zeroshot.classifier import ZeroShotClassifier
+    from vitsmith.zeroshot.words import Words
+
+LARGEST_TEXTS = 1 << 40  # bytes: as many as there are
+SHOWN = 3  # of the texts that were cut
+LABELS_SHOWN = 5  # of the labels that were cut
+
+
+def read_texts(file: str) -> list[str]:
+    """One text a line, blank lines left out; - is standard input. Raises InputError."""
+    from vitsmith.data.label_file import decode_text, split_lines
+    from vitsmith.errors import InputError
+    from vitsmith.regular_files import read_regular
+
+    where = "standard input" if file == "-" else file
+    try:
+        data = read_standard_input() if file == "-" else read_regular(file, largest=LARGEST_TEXTS)
+    except OSError as error:
+        raise InputError(f"cannot read {file}: {error.strerror}; check the path and its permissions") from error
+    found = [line.strip() for line in split_lines(decode_text(data, where)) if line.strip()]
+    if not found:
+        raise InputError(f"{where} holds no texts: write one a line")
+    return found
+
+
+def tell_cut(encoder: Encoder, texts: Sequence[str]) -> int:
+    """Says which texts are longer than the model reads; how many."""
+    cut = encoder.cut(texts)
+    if cut:
+        shown = ", ".join(repr(texts[at]) for at in cut[:SHOWN])
+        more = f" and {len(cut) - SHOWN:,} more" if len(cut) > SHOWN else ""
+        say(f"longer than the {encoder.bundle.tokenizer.spec.length} tokens that the model reads, and cut: "
+            f"{shown}{more}")  # fmt: skip
+    return len(cut)
+
+
+def tell_unknown(encoder: Encoder, texts: Sequence[str]) -> None:
+    """Says which words the model cannot tell from each other, as its vocabulary has none of them."""
+    counts = Counter(word for unknown in encoder.unknown(texts) for word in unknown)
+    if counts:
+        shown = ", ".join(repr(word) for word, _ in counts.most_common(SHOWN))
+        more = f" and {len(counts) - SHOWN:,} more" if len(counts) > SHOWN else ""
+        say(f"not in the model's vocabulary, so taken for any other unknown word: {shown}{more}")
+
+
+def open_classifier(
+    bundle: Bundle,
+    words: Words,
+    templates: str,
+    *,
+    options: dict[str, Any],
+    scores: Any = "single",
+    cache: bool = True,
+) -> ZeroShotClassifier:
+    """The classifier of a command line, with a bar while labels are embedded and a word on labels that were cut."""
+    from vitsmith.zeroshot.classifier import ZeroShotClassifier
+
+    with _labels_bar(len(words)) as on_labels:
+        classifier = ZeroShotClassifier(
+            bundle,
+            words,
+            templates=templates or None,
+            scores=scores,
+            cache=cache,
+            on_labels=on_labels,
+            on_remark=say,
+            **options,
+        )
+    _tell_cut_labels(classifier.cut, classifier.encoder.bundle.tokenizer.spec.length)
+    _tell_unknown_labels(classifier.unknown)
+    return classifier
+
+
+def _tell_cut_labels(labels: Sequence[str], length: int) -> None:
+    """Says which labels have prompts whose ends go unread."""
+    if labels:
+        more = f" and {len(labels) - LABELS_SHOWN} more" if len(labels) > LABELS_SHOWN else ""
+        shown = ", ".join(map(repr, labels[:LABELS_SHOWN]))
+        say(f"longer than the {length} tokens that the model reads, and cut in some prompt: {shown}{more}")
+
+
+def _tell_unknown_labels(words: Mapping[str, Sequence[str]]) -> None:
+    """Says which labels have words that the vocabulary lacks, by label."""
+    if words:
+        shown = ", ".join(
+            f"{' '.join(map(repr, unknown))} of {name!r}" for name, unknown in list(words.items())[:LABELS_SHOWN]
+        )
+        more = f", and in {len(words) - LABELS_SHOWN} more labels" if len(words) > LABELS_SHOWN else ""
+        say(f"not in the model's vocabulary, so taken for any other unknown word: {shown}{more}")
+
+
+@contextmanager
+def _labels_bar(count: int) -> Iterator[Any]:
+    with progress(unit="labels") as bar:
+        task = bar.add_task("embedding labels", total=count, note="")
+        yield lambda done: bar.update(task, completed=done)
