@@ -65,7 +65,7 @@ def make_bundles(folder: Path) -> dict[str, Bundle]:
     bundles = {}
     for name, scaled in (("exact decoding", False), ("scaled decoding", True)):
         spec = vs.ImageSpec.pillow(224, resize="squash", scaled_decoding=scaled)
-        bundle = Bundle.of(model, images=spec).with_golden(sample_images(2))
+        bundle = Bundle.of(model, preprocessing=spec).with_golden(sample_images(2))
         saved = vs.save(bundle, folder / name / "torch")
         assert saved is not None
         bundles[f"torch, {name}"] = saved
@@ -74,8 +74,8 @@ def make_bundles(folder: Path) -> dict[str, Bundle]:
 
 
 def decode_only(predictor: Predictor, paths: list[Path]) -> list[np.ndarray]:
-    with ThreadPoolExecutor(predictor.images.decoders) as pool:
-        return list(pool.map(lambda path: load_image(path, predictor.bundle.images), paths))
+    with ThreadPoolExecutor(predictor.image_stream.decoders) as pool:
+        return list(pool.map(lambda path: load_image(path, predictor.bundle.preprocessing), paths))
 
 
 def model_only(predictor: Predictor, tensors: list[np.ndarray]) -> None:

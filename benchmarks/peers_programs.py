@@ -94,7 +94,7 @@ def openers(question: Question) -> Iterator[tuple[str, bool, Any]]:
 def size_of(bundle: Bundle) -> str:
     """Ti, S or B."""
     config = bundle.config
-    if isinstance(config, ViTConfig) and config.patch == (16, 16) and bundle.images.size == (224, 224):
+    if isinstance(config, ViTConfig) and config.patch == (16, 16) and bundle.preprocessing.size == (224, 224):
         for size in TIMM:
             if VIT_SIZES[size] == (config.width, config.depth, config.heads, config.mlp_width):
                 return size

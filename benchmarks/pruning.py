@@ -47,7 +47,7 @@ FRESH_RATES = (0.002, 0.004, 0.008)
 
 def top1(model: ImageModel, bundle: Bundle, material: Material) -> float:
     """Percent of the held-out images."""
-    answers = predict_logits(model, material.splits.val, bundle.images)
+    answers = predict_logits(model, material.splits.val, bundle.preprocessing)
     return 100 * float((answers.logits.argmax(axis=1) == answers.labels).mean())
 
 

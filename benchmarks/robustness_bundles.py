@@ -88,7 +88,7 @@ def _change_bundle(folder: Path, random: Random) -> Change:
 
 def _predict_bundle(folder: Path) -> Answer:
     loaded = vs.load(folder / "model")
-    told = (loaded.provenance, loaded.images, loaded.program_spec, loaded.measurements)
+    told = (loaded.provenance, loaded.preprocessing, loaded.program_spec, loaded.measurements)
     return [*predictions(folder / "model"), *map(repr, told)]
 
 

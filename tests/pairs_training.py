@@ -41,7 +41,7 @@ def write_tower(folder: Path, name: str = "vit-gap", *, seed: int = 0) -> Path:
     config = CONFIGS[name]
     if config.family != "lit":
         config = change(config, image_size=(16, 16))
-    save(Bundle.of(tiny_model(config, seed=seed), images=ImageSpec.original(config.image_size)), folder)
+    save(Bundle.of(tiny_model(config, seed=seed), preprocessing=ImageSpec.original(config.image_size)), folder)
     return folder
 
 

@@ -340,7 +340,7 @@ def test_what_works_has_numbers_and_what_fails_its_reason(pretended: Clock) -> N
     assert (slow["times_as_fast"], fast["times_as_fast"]) == (1, pytest.approx(2.5))
     assert slow["share_of_peak"] == pytest.approx(100 * flops(VIT) / 1e9 / 10)
     assert slow["memory_mib"] == 4 and slow["size_mib"] == subject.size_mib
-    outputs = subject.bundle.run_torch(np.stack([preprocess(one, subject.bundle.images) for one in pictures(3)]))
+    outputs = subject.bundle.run_torch(np.stack([preprocess(one, subject.bundle.preprocessing) for one in pictures(3)]))
     assert slow["difference"] == 0 and slow["agreement"] == 1
     assert fast["difference"] == pytest.approx(0.5 / np.abs(outputs).max(), rel=1e-4)
 
@@ -363,7 +363,7 @@ def test_a_model_with_other_labels_or_wrong_answers(pretended: Clock) -> None:
     material = Material(reference_of(subjects, pictures(5)))
     result = run_benchmark(contenders, Wishes((2,), None, replace(PACE, clock=pretended)), material)
     rows = {row.contender.subject.name: row for row in result.rows}
-    tensors = np.stack([preprocess(one, first.bundle.images) for one in pictures(5)])
+    tensors = np.stack([preprocess(one, first.bundle.preprocessing) for one in pictures(5)])
     expected, found = first.bundle.run_torch(tensors), second.bundle.run_torch(tensors)
     parity = rows["second"].parity
     assert parity is not None
@@ -400,7 +400,9 @@ def test_images_that_cannot_be_used_are_told_of(tmp_path: Path, capsys: Any) -> 
 def test_accuracy_is_that_of_the_answers(pretended: Clock) -> None:
     subject = _subject()
     images = pictures(10, seed=3)
-    answers = subject.bundle.run_torch(np.stack([preprocess(one, subject.bundle.images) for one in images])).argmax(1)
+    answers = subject.bundle.run_torch(
+        np.stack([preprocess(one, subject.bundle.preprocessing) for one in images])
+    ).argmax(1)
     labels = answers.copy()
     labels[:3] = (labels[:3] + 1) % 5
     samples = Samples(CLASSES.names, images, [str(index) for index in range(10)], labels)

@@ -28,7 +28,7 @@ TOP1 = Measurement(name="top1", value=0.912, data="pets, test", machine="a lapto
 def bundle() -> Bundle:
     made = Bundle.of(
         tiny_model(VIT),
-        images=ImageSpec.pillow((16, 24), mean=(0.4, 0.5, 0.6), resize="squash"),
+        preprocessing=ImageSpec.pillow((16, 24), mean=(0.4, 0.5, 0.6), resize="squash"),
         labels=Labels(names=("Käse", "日本", "a b", '"quoted"', "five")),
         provenance=Provenance(source="a test", parent="B_16.npz", notes=("seeded noise",)),
         measurements=(TOP1, Measurement(name="latency", value=1.25e300, unit="ms")),
@@ -59,7 +59,7 @@ def test_a_bundle_comes_back_as_it_was(bundle: Bundle, folder: Path) -> None:
         "README.md", "bundle.json", "golden.safetensors", "model.safetensors",
     ]  # fmt: skip
     loaded = load(folder)
-    for field in ("config", "images", "labels", "text", "provenance", "measurements", "program"):
+    for field in ("config", "preprocessing", "labels", "text", "provenance", "measurements", "program"):
         assert getattr(loaded, field) == getattr(bundle, field)
     assert loaded.folder == folder and not loaded.model.training
     images = tiny_inputs(VIT, 2)[0]
@@ -74,7 +74,7 @@ def test_a_model_alone_becomes_a_bundle_of_its_family(name: str, tmp_path: Path)
     loaded = load(tmp_path / "model")
     lit = name.startswith("lit")
     assert saved.folder == tmp_path / "model" and loaded.config == CONFIGS[name] and len(loaded.golden.images) == 2
-    assert loaded.images == (ImageSpec.lit((16, 24)) if lit else ImageSpec.original(CONFIGS[name].image_size))
+    assert loaded.preprocessing == (ImageSpec.lit((16, 24)) if lit else ImageSpec.original(CONFIGS[name].image_size))
     assert (loaded.text is not None) == lit
     torch.testing.assert_close(loaded.model(*inputs), model(*inputs), rtol=0, atol=0)
 
@@ -193,7 +193,7 @@ def test_other_weights_fail_the_golden_check_every_time(folder: Path) -> None:
     ids=["resize", "mean"],
 )
 def test_other_preprocessing_fails_the_golden_check(images: ImageSpec, folder: Path) -> None:
-    bundle = dataclasses.replace(load(folder), images=images)
+    bundle = dataclasses.replace(load(folder), preprocessing=images)
     with pytest.raises(BundleError, match=r"golden image 0 is preprocessed differently here"):
         _ = bundle.model
 
@@ -228,7 +228,7 @@ def test_descriptions_that_contradict_the_model_are_refused() -> None:
     with pytest.raises(BundleError, match="3 label names for 5 classes"):
         Bundle.of(tiny_model(VIT), labels=Labels(names=("a", "b", "c")))
     with pytest.raises(BundleError, match=r"preprocessing gives \(24, 16\) images, the model takes \(16, 24\)"):
-        Bundle.of(tiny_model(VIT), images=ImageSpec.original((24, 16)))
+        Bundle.of(tiny_model(VIT), preprocessing=ImageSpec.original((24, 16)))
 
 
 def test_what_is_no_bundle_says_so(tmp_path: Path, folder: Path) -> None:
@@ -299,7 +299,7 @@ def test_save_gives_npz_on_request_and_refuses_other_formats(tmp_path: Path) -> 
     assert save(model, tmp_path / "weights", format="npz") is None
     loaded = load(tmp_path / "weights.npz", image_size=(16, 24))
     torch.testing.assert_close(loaded.model.head.weight, model.head.weight)
-    assert loaded.provenance.format == "jax-npz" and loaded.images == ImageSpec.original((16, 24))
+    assert loaded.provenance.format == "jax-npz" and loaded.preprocessing == ImageSpec.original((16, 24))
     with pytest.raises(UnknownNameError, match="unknown format 'pickle'"):
         save(model, tmp_path / "weights", format="pickle")
     with pytest.raises(InputError, match="no such file or folder"):

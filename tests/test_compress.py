@@ -270,7 +270,7 @@ def test_a_resized_model_is_the_one_with_resized_positions() -> None:
     config = change(VIT, image_size=(32, 48))
     bundle = Bundle.of(tiny_model(config))
     resized = resize_bundle(bundle, (24, 40))
-    assert resized.images.size == (24, 40) and resized.config.grid == (3, 5) and resized.golden is not None
+    assert resized.preprocessing.size == (24, 40) and resized.config.grid == (3, 5) and resized.golden is not None
     before, after = (dict(one.model.named_parameters()) for one in (bundle, resized))
     old, new = (one["positions.embedding"].detach().numpy()[0] for one in (before, after))
     np.testing.assert_array_equal(new[0], old[0])

@@ -42,7 +42,7 @@ WHOLE = {"area": (1.0, 1.0), "flip": False}
 
 
 def bundle_of(config: ModelConfig = VIT, images: ImageSpec = STUDENT, names: tuple[str, ...] | None = NAMES) -> Bundle:
-    return Bundle.of(tiny_model(config), images=images, labels=Labels(names=names) if names else None)
+    return Bundle.of(tiny_model(config), preprocessing=images, labels=Labels(names=names) if names else None)
 
 
 def batch(count: int = 4, spec: ImageSpec = STUDENT) -> torch.Tensor:

@@ -22,7 +22,7 @@ PICTURES = pictures(5)
 
 
 def tensors(bundle: Bundle) -> torch.Tensor:
-    return torch.from_numpy(np.stack([preprocess(picture, bundle.images) for picture in PICTURES]))
+    return torch.from_numpy(np.stack([preprocess(picture, bundle.preprocessing) for picture in PICTURES]))
 
 
 @pytest.mark.parametrize("config", [VIT, MIXER, change(VIT, representation=20), change(VIT, classes=0)])

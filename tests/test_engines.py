@@ -219,7 +219,7 @@ def test_arrays_of_any_kind_are_read_alike(programs: Any) -> None:
 def test_what_does_not_fit_is_told_in_the_same_words_by_every_engine(engine: str, programs: Any) -> None:
     """OpenVINO waits for ever when it is given channels last."""
     bundle = programs("vit-token")["torch" if engine == "torch" else "onnx"]
-    height, width = bundle.images.size
+    height, width = bundle.preprocessing.size
     run = open_engine(bundle, engine).run
     for shape, told in (
         ((2, 3, height + 16, width), "create or load the model with image_size"),
@@ -238,7 +238,7 @@ def test_what_does_not_fit_is_told_in_the_same_words_by_every_engine(engine: str
 
 def test_pixels_and_tokens_that_do_not_fit_are_told(programs: Any, tmp_path: Path) -> None:
     bundle = programs("vit-token")["torch"]
-    height, width = bundle.images.size
+    height, width = bundle.preprocessing.size
     engine = open_engine(onnx_bundle(bundle, tmp_path / "pixels", ProgramSpec(pixels=True)), "onnx")
     for wrong in (np.zeros((2, height, width, 3), np.float32), np.zeros((2, height + 1, width, 3), np.uint8)):
         with pytest.raises(InputError, match=rf"pixels must be uint8 of shape \(batch, {height}, {width}, 3\), got"):
@@ -440,7 +440,7 @@ def test_chunks_are_made_up_and_cut() -> None:
 
 def test_programs_of_pixels_take_both(programs: Any, tmp_path: Path) -> None:
     images = ImageSpec.pillow(VIT.image_size, resize="squash", interpolation="bilinear", mean=(0.4, 0.5, 0.6))
-    bundle = Bundle.of(tiny_model(VIT), images=images).with_golden(pictures(2))
+    bundle = Bundle.of(tiny_model(VIT), preprocessing=images).with_golden(pictures(2))
     exported = onnx_bundle(bundle, tmp_path / "pixels", ProgramSpec(pixels=True))
     pixels = np.random.default_rng(0).integers(0, 256, (5, *VIT.image_size, 3), np.uint8)
     tensors = np.stack([normalize(one, images) for one in pixels])

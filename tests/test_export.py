@@ -95,7 +95,7 @@ def test_the_exported_bundle_keeps_what_belongs_to_the_model(exports: Any) -> No
     assert sorted(path.name for path in exported.folder.iterdir()) == [
         "README.md", "bundle.json", "golden.safetensors", "model.onnx",
     ]  # fmt: skip
-    assert loaded.program == "onnx" and loaded.labels == bundle.labels and loaded.images == bundle.images
+    assert loaded.program == "onnx" and loaded.labels == bundle.labels and loaded.preprocessing == bundle.preprocessing
     assert np.array_equal(loaded.golden.outputs, bundle.golden.outputs)
     assert loaded.provenance.parent == bundle.where
     assert loaded.measurements == ()

@@ -44,8 +44,8 @@ def test_pixels_give_what_normalised_images_give(name: str) -> None:
 
 
 def test_the_normalisation_is_in_the_patch_embedding_and_nowhere_else(tmp_path: Path) -> None:
-    bundle = Bundle.of(tiny_model(CONFIGS["vit-token"]), images=spec_of((16, 24), **UNEVEN))
-    tensors = np.stack([preprocess(picture, bundle.images) for picture in pictures(2)])
+    bundle = Bundle.of(tiny_model(CONFIGS["vit-token"]), preprocessing=spec_of((16, 24), **UNEVEN))
+    tensors = np.stack([preprocess(picture, bundle.preprocessing) for picture in pictures(2)])
     kinds = []
     for pixels in (False, True):
         (part,) = parts_of(bundle, tensors, pixels=pixels)
@@ -68,14 +68,16 @@ def test_pixels_come_back_from_tensors_exactly(fields: dict[str, Any]) -> None:
 @pytest.mark.parametrize("name", ["vit-token", "hybrid-stages", "mixer", "lit-bert"])
 def test_an_exported_program_of_pixels_is_used_like_any_other(name: str, tmp_path: Path) -> None:
     bundle = tiny_lit(name) if name.startswith("lit") else Bundle.of(tiny_model(CONFIGS[name]))
-    bundle = dataclasses.replace(bundle, images=bundle.images.model_copy(update={"quantize": "round", **UNEVEN}))
+    bundle = dataclasses.replace(
+        bundle, preprocessing=bundle.preprocessing.model_copy(update={"quantize": "round", **UNEVEN})
+    )
     exported, verdict = export_onnx(bundle, tmp_path / "pixels", spec=ProgramSpec(pixels=True))
-    assert exported.program_spec.pixels and verdict.relative < 1e-5 and exported.images == bundle.images
+    assert exported.program_spec.pixels and verdict.relative < 1e-5 and exported.preprocessing == bundle.preprocessing
     from vitsmith.engines.base import open_engine
 
     engine = open_engine(exported, "onnx")
     for batch in (1, 2, 7):
-        tensors = np.stack([preprocess(picture, bundle.images) for picture in pictures(batch, seed=batch)])
+        tensors = np.stack([preprocess(picture, bundle.preprocessing) for picture in pictures(batch, seed=batch)])
         expected = bundle.run_torch(tensors)
         np.testing.assert_allclose(engine.run(tensors), expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
@@ -84,9 +86,9 @@ def test_what_rounding_costs_is_noted_and_refused_where_it_changes_answers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundle = Bundle.of(tiny_model(CONFIGS["vit-token"]))
-    assert bundle.images.quantize == "none"
+    assert bundle.preprocessing.quantize == "none"
     exported, _ = export_onnx(bundle, tmp_path / "pixels", spec=ProgramSpec(pixels=True))
-    assert exported.images.quantize == "round"
+    assert exported.preprocessing.quantize == "round"
     (note,) = exported.provenance.notes
     assert note.startswith("resized pixels are rounded to uint8, which moved outputs by up to ")
     monkeypatch.setattr("vitsmith.export.program.agreement_of", lambda *_: 0.9)

@@ -80,7 +80,7 @@ def test_views_of_any_stride_are_read() -> None:
 @pytest.fixture(scope="module")
 def predictor() -> Predictor:
     images = ImageSpec.pillow((16, 24), resize="squash", interpolation="bilinear")
-    bundle = Bundle.of(tiny_model(VIT), images=images, labels=Labels(names=list("abcde")))
+    bundle = Bundle.of(tiny_model(VIT), preprocessing=images, labels=Labels(names=list("abcde")))
     return Predictor(bundle, "torch", threads=1, decoders=1)
 
 

@@ -102,7 +102,7 @@ def test_a_bundle_is_read_run_and_written_as_ever(
     np.testing.assert_array_equal(vs.Encoder(vs.load(folder), "torch").images(pictures(1)), features)
     bundle.model.requires_grad_(True)  # and it can be trained afterwards
     tower = bundle.model.image if isinstance(bundle.config, LiTConfig) else bundle.model
-    tower(torch.zeros(1, 3, *bundle.images.size)).sum().backward()
+    tower(torch.zeros(1, 3, *bundle.preprocessing.size)).sum().backward()
 
 
 @pytest.mark.parametrize("surrounding", SURROUNDINGS)

@@ -138,7 +138,7 @@ def test_a_bundle_that_is_saved_again_keeps_what_is_still_true(tmp_path: Path) -
     assert names(vs.save(changed, tmp_path / "weights")) == COSTS
     for name, fields in {
         "labels": {"labels": Labels(names=("a", "b", "c"))},
-        "images": {"images": ImageSpec.pillow(VIT.image_size, resize="squash")},
+        "images": {"preprocessing": ImageSpec.pillow(VIT.image_size, resize="squash")},
         "head": {"head": "sigmoid"},
     }.items():
         other = dataclasses.replace(vs.load(tmp_path / "first"), golden=None, **fields)

@@ -440,7 +440,7 @@ def test_golden_images_are_those_whose_merging_is_clear():
     found = merge(bundle, Wish(ratio=1.6), photos(), Demands(min_agreement=0), measure=speeds(2)).bundle
 
     def moved(images: list[np.ndarray]) -> np.ndarray:
-        tensors = torch.tensor(np.stack([preprocess(image, bundle.images) for image in images]))
+        tensors = torch.tensor(np.stack([preprocess(image, bundle.preprocessing) for image in images]))
         rounded = tensors.bfloat16().float()
         with torch.inference_mode():
             return (found.model(rounded) - found.model(tensors)).abs().amax(dim=-1).numpy()

@@ -160,7 +160,7 @@ def test_a_model_knows_a_class_in_either_form(tmp_path: Path, forms: tuple[str, 
     assert named.labels is not None and named.labels.names[4] == forms[0], "the stored name stays as it was"
     assert match_classes(named, samples_of("dog", forms[1])).tolist() == [0, 4]
     classes = [forms[1], *REST]
-    assert Teacher(named, classes, named.images)._columns.tolist() == [4, 0, 1, 2, 3]
+    assert Teacher(named, classes, named.preprocessing)._columns.tolist() == [4, 0, 1, 2, 3]
     assert named.labels.shown[4] == forms[0]
 
 

@@ -33,7 +33,7 @@ PICTURES = pictures(11)
 @pytest.fixture(scope="module")
 def bundle() -> Bundle:
     images = ImageSpec.pillow((16, 24), resize="squash", interpolation="bilinear")
-    return Bundle.of(tiny_model(VIT), images=images, labels=Labels(names=NAMES)).with_golden(PICTURES[:2])
+    return Bundle.of(tiny_model(VIT), preprocessing=images, labels=Labels(names=NAMES)).with_golden(PICTURES[:2])
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def exported(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Bundle
 
 def expected_probabilities(bundle: Bundle) -> np.ndarray:
     """Straight through the model, one picture at a time."""
-    tensors = [torch.from_numpy(preprocess(picture, bundle.images))[None] for picture in PICTURES]
+    tensors = [torch.from_numpy(preprocess(picture, bundle.preprocessing))[None] for picture in PICTURES]
     with torch.inference_mode():
         return torch.cat([bundle.model(tensor) for tensor in tensors]).softmax(dim=-1).numpy()
 
@@ -224,6 +224,6 @@ def test_other_golden_answers_are_refused(program: str, request: pytest.FixtureR
     answers = dataclasses.replace(good.golden, outputs=good.golden.outputs * np.float32(1.1))
     with pytest.raises(BundleError, match="golden images give other answers here"):
         Predictor(dataclasses.replace(good, golden=answers))
-    other = good.images.model_copy(update={"interpolation": "bicubic"})
+    other = good.preprocessing.model_copy(update={"interpolation": "bicubic"})
     with pytest.raises(BundleError, match="golden image 0 is preprocessed differently here"):
-        Predictor(dataclasses.replace(good, images=other))
+        Predictor(dataclasses.replace(good, preprocessing=other))

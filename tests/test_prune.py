@@ -335,7 +335,7 @@ def test_a_bundle_becomes_a_smaller_one(name: str) -> None:
     bundle = bundle_of(name)
     width = {"tokens_mlp_width": 6} if name == "mixer" else {"heads": 2}
     pruned, notes = prune_bundle(bundle, samples_of(bundle.config), Pruning(mlp_width=24, depth=1, **width))
-    assert (pruned.images, pruned.labels, notes) == (bundle.images, bundle.labels, ())
+    assert (pruned.preprocessing, pruned.labels, notes) == (bundle.preprocessing, bundle.labels, ())
     assert pruned.config.depth == 1 and flops(pruned.config) < flops(bundle.config)
     assert pruned.run_torch(tiny_inputs(bundle.config, 2)[0].numpy()).shape == (2, 5)
     assert bundle.model.config == bundle.config  # the original is still what it was
@@ -423,7 +423,7 @@ def test_images_without_labels_have_the_models_own_answers() -> None:
 def vs_preprocess(image: np.ndarray, bundle: Bundle) -> np.ndarray:
     from vitsmith.data.preprocess import preprocess
 
-    return preprocess(image, bundle.images)
+    return preprocess(image, bundle.preprocessing)
 
 
 def test_calibration_images_come_from_all_over_the_set() -> None:
@@ -466,7 +466,7 @@ def test_a_pruned_model_learns_from_the_original(taught: Bundle, colours: Materi
 
     before = distance(pruned.run_torch)
     model = recover(pruned.model, original, colours, short(original, schedule={"steps": 40}))
-    after = distance(Bundle.of(model, images=original.images).run_torch)
+    after = distance(Bundle.of(model, preprocessing=original.preprocessing).run_torch)
     assert after < before / 3
     for name, weight in original.model.state_dict().items():
         assert torch.equal(weight, weights[name])

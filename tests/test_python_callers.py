@@ -128,7 +128,7 @@ def test_descriptions_of_anything(bundle: vs.Bundle) -> None:
         refused_or_right(lambda value=value: vs.Bundle.of(value))
         refused_or_right(lambda value=value: bundle.with_golden(value))
         refused_or_right(lambda value=value: bundle.measured(value))
-    parts = {"config": bundle.config, "images": bundle.images, "provenance": bundle.provenance}
+    parts = {"config": bundle.config, "preprocessing": bundle.preprocessing, "provenance": bundle.provenance}
     for option in [
         *parts,
         *["labels", "text", "vocabulary", "measurements", "program", "program_spec", "folder", "golden", "head"],

@@ -103,7 +103,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
         model.positions.embedding.normal_()
     bundle = Bundle.of(model, labels=Labels(names=tuple(map(str, range(10)))))
     train = open_digits().train
-    images = torch.from_numpy(np.stack([preprocess(image, bundle.images) for image in train.sources]))
+    images = torch.from_numpy(np.stack([preprocess(image, bundle.preprocessing) for image in train.sources]))
     labels = torch.from_numpy(train.labels)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     for _ in range(300):

@@ -102,11 +102,11 @@ def test_the_same_model_has_one_identity_in_every_file(name: str, tmp_path: Path
 def test_other_weights_or_preprocessing_are_another_identity() -> None:
     lit = tiny_lit()
     spec = ImageSpec.lit(lit.config.image_size, crop=True)
-    fast = lit.images.model_copy(update={"scaled_decoding": True})
-    others = [tiny_lit(seed=1), dataclasses.replace(lit, images=spec), tiny_lit("lit-bias")]
+    fast = lit.preprocessing.model_copy(update={"scaled_decoding": True})
+    others = [tiny_lit(seed=1), dataclasses.replace(lit, preprocessing=spec), tiny_lit("lit-bias")]
     cased = dataclasses.replace(lit, text=lit.text.model_copy(update={"lower_case": False}))
     assert len({bundle.identity for bundle in [lit, cased, *others]}) == 5
-    assert dataclasses.replace(lit, images=fast).identity == lit.identity
+    assert dataclasses.replace(lit, preprocessing=fast).identity == lit.identity
     prompts = lit.text.model_copy(update={"templates": ("{}",)})
     assert dataclasses.replace(lit, text=prompts).identity == lit.identity
 

@@ -236,17 +236,17 @@ def test_pruning_matches_a_model_of_twins_with_itself(tmp_path: Path) -> None:
     bundle = twins()
     material = labelled_material(bundle, str(tmp_path))
     assert material.splits.classes == SHOWN and set(material.splits.train.labels.tolist()) == {0, 3}
-    teacher = Teacher(bundle, material.splits.classes, bundle.images)
+    teacher = Teacher(bundle, material.splits.classes, bundle.preprocessing)
     assert teacher._columns.tolist() == [0, 1, 2, 3, 4]
 
 
 def test_a_teacher_with_twins_is_matched_by_their_numbers() -> None:
     bundle = twins()
-    problem = told(lambda: Teacher(bundle, ["ant", "crane", "bee", "eel", "dog"], bundle.images), DatasetError)
+    problem = told(lambda: Teacher(bundle, ["ant", "crane", "bee", "eel", "dog"], bundle.preprocessing), DatasetError)
     assert "'crane' is the name of several classes (1 and 3)" in problem
     classes = ["crane (3)", "ant", "bee", "crane (1)", "eel"]
-    assert Teacher(bundle, classes, bundle.images)._columns.tolist() == [3, 0, 2, 1, 4]
-    problem = told(lambda: Teacher(bundle, classes[:4], bundle.images), DatasetError)
+    assert Teacher(bundle, classes, bundle.preprocessing)._columns.tolist() == [3, 0, 2, 1, 4]
+    problem = told(lambda: Teacher(bundle, classes[:4], bundle.preprocessing), DatasetError)
     assert "1 that the data does not have, the first is 'eel'" in problem
 
 

@@ -32,7 +32,7 @@ CLASSES = ("ant", "bee", "cat", "dog", "eel")
 @pytest.fixture(scope="module")
 def bundle() -> Bundle:
     images = ImageSpec.pillow((16, 24), resize="squash", interpolation="bilinear")
-    return Bundle.of(tiny_model(VIT), images=images, labels=Labels(names=CLASSES)).with_golden(pictures(2))
+    return Bundle.of(tiny_model(VIT), preprocessing=images, labels=Labels(names=CLASSES)).with_golden(pictures(2))
 
 
 @pytest.fixture

@@ -238,7 +238,7 @@ def test_a_browser_gives_our_logits(
     exact = ["wide.png", "grey.png", "turned.png", "profile.png"]
     found = answers(browser, address, "vit", [files[name] for name in [*exact, "clear.png", "turned.jpg"]])
     expected = torch_bundle.run_torch(
-        np.stack([load_image(files[name], page.images) for name in [*exact, "clear.png", "turned.jpg"]])
+        np.stack([load_image(files[name], page.preprocessing) for name in [*exact, "clear.png", "turned.jpg"]])
     )
     largest = np.abs(expected).max()
     for name, answer, logits in zip(exact, found, expected, strict=False):
@@ -285,7 +285,7 @@ def test_a_program_that_is_there_is_taken_as_it_is(
     kind: str, browser: Browser, address: str, place: Path, page: Bundle, torch_bundle: Bundle, files: dict[str, Path]
 ) -> None:
     if kind == "pillow":  # other preprocessing, and no names
-        other = dataclasses.replace(page, images=ImageSpec.pillow((16, 24), crop=0.8), golden=None, labels=None)
+        other = dataclasses.replace(page, preprocessing=ImageSpec.pillow((16, 24), crop=0.8), golden=None, labels=None)
         exported = with_program(other, place / "pillow-onnx", page.folder / "model.onnx")
     elif kind in ("pixels", "fp16"):
         spec = ProgramSpec(pixels=True) if kind == "pixels" else ProgramSpec(precision="fp16")

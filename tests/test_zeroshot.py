@@ -48,7 +48,9 @@ def by_hand(bundle: Bundle, labels: tuple[str, ...] = LABELS, templates: tuple[s
                 rows.append(row / row.norm())
             mean = sum(rows) / len(rows)
             classes.append(mean / mean.norm())
-        images = [model.image(torch.from_numpy(preprocess(p, bundle.images))[None].double())[0] for p in PICTURES]
+        images = [
+            model.image(torch.from_numpy(preprocess(p, bundle.preprocessing))[None].double())[0] for p in PICTURES
+        ]
         cosines = torch.stack([torch.stack([i @ c / i.norm() for c in classes]) for i in images]).numpy()
     bundle.model.float()
     bias = 0.0 if model.logit_bias is None else model.logit_bias.item()

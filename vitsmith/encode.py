@@ -61,7 +61,7 @@ class Encoder:
         self.engine = open_engine(self.bundle, engine, threads=threads, precision=precision)
         self._tolerance = tolerance_of(self.bundle, precision)
         self._stream = ImageStream(
-            self.bundle.images, self.engine, batch_size=batch_size, decoders=decoders, max_pixels=max_pixels
+            self.bundle.preprocessing, self.engine, batch_size=batch_size, decoders=decoders, max_pixels=max_pixels
         )
         self._texts_checked = False
 

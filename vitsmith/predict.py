@@ -151,8 +151,8 @@ class Predictor:
             )
         opened = None if isinstance(engine, str) or not hasattr(engine, "run") else engine
         self.engine = opened or open_engine(self.bundle, cast(str, engine), threads=threads, precision=precision)
-        self.images = ImageStream(
-            self.bundle.images, self.engine, batch_size=batch_size, decoders=decoders, max_pixels=max_pixels
+        self.image_stream = ImageStream(
+            self.bundle.preprocessing, self.engine, batch_size=batch_size, decoders=decoders, max_pixels=max_pixels
         )
 
     @property
@@ -181,7 +181,7 @@ class Predictor:
 
     def stream(self, images: Iterable[ImageSource]) -> Iterator[Prediction | Failure]:
         """Results in order, as their batches are done. Reads `images` only a little ahead: it may be endless."""
-        for answer in self.images.answers(images):
+        for answer in self.image_stream.answers(images):
             if isinstance(answer, Failure):
                 yield answer
             else:
@@ -196,7 +196,7 @@ class Predictor:
         Raises ImageError at an unreadable one, unless `unreadable` notes it, and NotFiniteError at one whose outputs
         are NaN or infinite.
         """
-        rows = self.images.rows(several(images), unreadable)
+        rows = self.image_stream.rows(several(images), unreadable)
         return np.zeros((0, self.bundle.classes), np.float32) if rows is None else rows
 
 

@@ -203,7 +203,7 @@ def measure(
     predictors: tuple[Predictor, Predictor], evaluations: tuple[Evaluation, Evaluation], samples: Samples
 ) -> tuple[Cost, Cost]:
     """Measures size and speed of both bundles, and writes them with the scores into each."""
-    tensors = np.stack([load_image(source, predictors[0].bundle.images) for source in samples.sources[:BATCH]])
+    tensors = np.stack([load_image(source, predictors[0].bundle.preprocessing) for source in samples.sources[:BATCH]])
     speeds = measure_speed([predictor.engine for predictor in predictors], tensors)
     first, second = map(_cost, predictors, evaluations, speeds)
     data = f"digits, {len(samples)} held-out images"

@@ -118,7 +118,7 @@ def _reference(name: str, images: Sequence[Array], outputs: Array, bundle: Bundl
 
 
 def _tensors(images: Sequence[Array], bundle: Bundle) -> Array:
-    return np.stack([preprocess(image, bundle.images) for image in images])
+    return np.stack([preprocess(image, bundle.preprocessing) for image in images])
 
 
 def _run(run: Any, tensors: Array) -> Array:

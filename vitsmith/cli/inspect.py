@@ -87,7 +87,7 @@ def _facts(bundle: Bundle, head: str) -> dict[str, Any]:
         "parameters": f"{parameters(bundle.config):,}",
         "operations": f"{flops(bundle.config) / 1e9:.3g} GFLOPs an image",
         "head": head,
-        "images": describe_images(bundle.images),
+        "images": describe_images(bundle.preprocessing),
         "text": describe_text(bundle) if reads else None,
         "scores": describe_similarity(bundle) if reads else None,
         "source": provenance.source,

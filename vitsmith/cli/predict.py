@@ -49,7 +49,7 @@ def predict(
     sources = list(expand(images))
     bundle = open_model(model, image_size, labels=labels)
     if scaled_decoding:
-        bundle.images = bundle.images.model_copy(update={"scaled_decoding": True})
+        bundle.preprocessing = bundle.preprocessing.model_copy(update={"scaled_decoding": True})
     predictor = Predictor(bundle, engine, batch_size=batch, precision=precision)
     tell_choice(predictor.engine)
     if predictor.head == "sigmoid":

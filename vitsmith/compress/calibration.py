@@ -148,7 +148,7 @@ def _readable(images: Sequence[ImageSource], share: float) -> tuple[Sequence[Ima
 
 def read_tensors(bundle: Bundle, sources: Sequence[ImageSource]) -> Array:
     """float32 (images, 3, height, width) through the bundle's own preprocessing. Raises ImageError."""
-    return np.stack([load_image(source, bundle.images) for source in sources])
+    return np.stack([load_image(source, bundle.preprocessing) for source in sources])
 
 
 def _chosen(samples: Samples, count: int, seed: int) -> Samples:

@@ -152,7 +152,7 @@ class Shown:
     def __init__(
         self, samples: Samples, bundle: Bundle, device: torch.device, on_images: Count, skip_unreadable: float = SHARE
     ) -> None:
-        self._samples, self._images, self._device, self._on_images = samples, bundle.images, device, on_images
+        self._samples, self._images, self._device, self._on_images = samples, bundle.preprocessing, device, on_images
         self._skip = skip_unreadable
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:

@@ -196,7 +196,7 @@ class _Torch:
 def _answers(bundle: Bundle, sources: Sequence[ImageSource]) -> Array:
     """Outputs (images, width). Raises ImageError at an unreadable one, NotFiniteError where they are not finite."""
     engine: Any = _Torch(bundle)
-    rows = ImageStream(bundle.images, engine, batch_size=BATCH).rows(sources)
+    rows = ImageStream(bundle.preprocessing, engine, batch_size=BATCH).rows(sources)
     assert rows is not None
     return rows
 
@@ -234,7 +234,7 @@ def _steady_images(bundle: Bundle, merged: Bundle) -> list[Array]:
     """
     golden = list(bundle.golden.images) if bundle.golden else []
     images = golden + sample_images(CANDIDATES)
-    tensors = np.stack([preprocess(image, bundle.images) for image in images])
+    tensors = np.stack([preprocess(image, bundle.preprocessing) for image in images])
     expected, random = merged.run_torch(tensors), np.random.default_rng(0)
     moved = np.zeros(len(images))
     for _ in range(3):
@@ -244,7 +244,7 @@ def _steady_images(bundle: Bundle, merged: Bundle) -> list[Array]:
 
 
 def _speedup(bundle: Bundle, merged: Bundle, measure: Race) -> Speedup:
-    tensors = np.stack([preprocess(image, bundle.images) for image in sample_images(4)])
+    tensors = np.stack([preprocess(image, bundle.preprocessing) for image in sample_images(4)])
     before, after = (Runner(open_engine(one, "torch", precision="fp32")) for one in (bundle, merged))
     return measure(before, after, np.resize(tensors, (BATCH, *tensors.shape[1:])))
 

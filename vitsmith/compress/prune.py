@@ -161,7 +161,9 @@ def _bundle_of(model: ImageModel, original: Bundle) -> Bundle:
         vitsmith=__version__,
         notes=(*original.provenance.notes, f"pruned: {describe_sizes(model_config(original), model.config)}"),
     )
-    made = Bundle.of(model, images=original.images, labels=original.labels, head=original.head, provenance=source)
+    made = Bundle.of(
+        model, preprocessing=original.preprocessing, labels=original.labels, head=original.head, provenance=source
+    )
     return made.with_split(original.split)
 
 
@@ -184,7 +186,7 @@ def _stage(name: str, bundle: Bundle, material: Material) -> Stage:
     model = bundle.model
     assert isinstance(model, ImageModel)
     answers = predict_logits(
-        model.to(_device()), material.splits.val, bundle.images, batch=BATCH, skip_unreadable=SHARE
+        model.to(_device()), material.splits.val, bundle.preprocessing, batch=BATCH, skip_unreadable=SHARE
     )
     with judging(f"pruning of {bundle.provenance.parent}") if name != "original" else nullcontext():
         scores = score_logits(answers.logits, answers.labels, bundle.head)

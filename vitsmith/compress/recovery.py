@@ -91,7 +91,7 @@ def recover(
     teacher = Teacher(
         with_names(original),
         material.splits.classes,
-        original.images,
+        original.preprocessing,
         device,
         precision=recipe.run.precision,
         remember=is_repeating(recipe.augment),
@@ -100,7 +100,7 @@ def recover(
     pruned.requires_grad_(True)
     learner = Learner.of(pruned, recipe, loss, devices, checkpointing=plan.checkpointing)
     training = Training(
-        learner, material.splits, recipe, original.images, devices, plan.micro, StopRequest(), on_event=on_event
+        learner, material.splits, recipe, original.preprocessing, devices, plan.micro, StopRequest(), on_event=on_event
     )
     training.go()
     return learner.whole_model()

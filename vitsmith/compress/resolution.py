@@ -27,7 +27,7 @@ def resize_bundle(bundle: Bundle, image_size: tuple[int, int], *, positions: Res
     model = bundle.model
     old = model.config
     if not isinstance(old, ViTConfig):
-        raise ConfigError(f"{bundle.where} is bound to its resolution {show_size(bundle.images.size)}")
+        raise ConfigError(f"{bundle.where} is bound to its resolution {show_size(bundle.preprocessing.size)}")
     new = change(old, image_size=image_size)
     assert isinstance(new, ViTConfig)
     resized = build(new, device="meta")
@@ -46,8 +46,8 @@ def resize_bundle(bundle: Bundle, image_size: tuple[int, int], *, positions: Res
             "notes": (*bundle.provenance.notes, note),
         }
     )
-    images = bundle.images.model_copy(update={"size": image_size})
-    made = Bundle.of(resized, images=images, labels=bundle.labels, head=bundle.head, provenance=provenance)
+    images = bundle.preprocessing.model_copy(update={"size": image_size})
+    made = Bundle.of(resized, preprocessing=images, labels=bundle.labels, head=bundle.head, provenance=provenance)
     made = made.with_split(bundle.split)
     with torch.no_grad():
         return made.with_golden(list(bundle.golden.images) if bundle.golden else sample_images(GOLDEN_IMAGES))

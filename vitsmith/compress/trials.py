@@ -224,7 +224,7 @@ class ProgramTrials:
         """Its outputs on the images that judge, in order."""
         judges = self._photos.judges
         self._listener(Working(f"{name}: judged", len(judges)))
-        rows = ImageStream(self._bundle.images, engine, batch_size=_BATCH).rows(self._counted(judges))
+        rows = ImageStream(self._bundle.preprocessing, engine, batch_size=_BATCH).rows(self._counted(judges))
         assert rows is not None
         return rows
 

@@ -82,7 +82,7 @@ class RealWorkshop:
             sizes = smaller_sizes(bundle, (resolution,))
             if not sizes:
                 raise InputError(
-                    f"{bundle.where} cannot be resized to {resolution:g} of {show_size(bundle.images.size)}"
+                    f"{bundle.where} cannot be resized to {resolution:g} of {show_size(bundle.preprocessing.size)}"
                 )
             bundle = resize_bundle(bundle, sizes[0])
             names.append(f"at {show_size(sizes[0])}")
@@ -107,7 +107,7 @@ class RealWorkshop:
         """(engine, latency of one image in ms, peak memory in MiB, size in MiB)."""
         assert bundle.folder is not None
         engine = open_engine(bundle, bundle.program, goal="latency")
-        image = preprocess(self._shown.image(0), bundle.images)[None]
+        image = preprocess(self._shown.image(0), bundle.preprocessing)[None]
 
         def run() -> object:
             return engine.run(image)

@@ -86,18 +86,18 @@ class ProgramEngine(ABC):
 
     def run(self, images: Array) -> Array:
         self._check_process()
-        check_images(images, self._bundle.images.size)
+        check_images(images, self._bundle.preprocessing.size)
         tensors = images.astype(np.float32, copy=False)
         if self._spec.pixels or self._spec.precision == "int8":  # where NaN becomes some number in silence
             require_finite_inputs(tensors, self._bundle.where)
-        inputs = pixels_from_tensors(tensors, self._bundle.images) if self._spec.pixels else tensors
+        inputs = pixels_from_tensors(tensors, self._bundle.preprocessing) if self._spec.pixels else tensors
         return self._answers(self._program, inputs, tensors)
 
     def run_pixels(self, pixels: Array) -> Array:
         if not self._spec.pixels:
             raise InputError(f"{self._folder} takes normalised images, not pixels: export the model with --pixels")
         self._check_process()
-        check_pixels(pixels, self._bundle.images.size)
+        check_pixels(pixels, self._bundle.preprocessing.size)
         return self._answers(self._program, pixels, pixels)
 
     def run_texts(self, tokens: Array) -> Array:
@@ -156,10 +156,10 @@ def sample_tensors(bundle: Bundle, batch: int) -> Array:
     """float32 (batch, 3, height, width): the golden images, repeated, or noise for a bundle without."""
     if bundle.golden is not None:
         return np.resize(bundle.golden.tensors, (batch, *bundle.golden.tensors.shape[1:]))
-    return np.random.default_rng(0).uniform(-1, 1, (batch, 3, *bundle.images.size)).astype(np.float32)
+    return np.random.default_rng(0).uniform(-1, 1, (batch, 3, *bundle.preprocessing.size)).astype(np.float32)
 
 
 def sample_inputs(bundle: Bundle, batch: int) -> Array:
     """Inputs as the image program takes them: tensors or pixels."""
     tensors = sample_tensors(bundle, batch)
-    return pixels_from_tensors(tensors, bundle.images) if bundle.program_spec.pixels else tensors
+    return pixels_from_tensors(tensors, bundle.preprocessing) if bundle.program_spec.pixels else tensors

@@ -40,7 +40,7 @@ class TorchEngine:
             torch.set_num_threads(torch_threads(settings.threads))
         self.precision = {"fp32": "float32", "bf16": "bfloat16"}.get(settings.precision, settings.precision)
         self.why = ""
-        self._where, self._size, self._process = bundle.where, bundle.images.size, os.getpid()
+        self._where, self._size, self._process = bundle.where, bundle.preprocessing.size, os.getpid()
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         if self._device.type == "cuda" and torch.cuda._is_in_bad_fork():
             require_own_process(os.getppid(), "the GPU")

@@ -59,9 +59,9 @@ def parts_of(bundle: Bundle, tensors: Array, *, pixels: bool = False) -> list[Pa
     parts = [Part("model", tower, tensors, "images", output)]
     if pixels:
         seen: nn.Module = model.image if isinstance(model, LiT) else model
-        folded: nn.Module = FromPixels(seen, bundle.images)
+        folded: nn.Module = FromPixels(seen, bundle.preprocessing)
         folded = _UnitTower(folded) if isinstance(model, LiT) else folded
-        parts = [Part("model", folded, pixels_from_tensors(tensors, bundle.images), "pixels", output)]
+        parts = [Part("model", folded, pixels_from_tensors(tensors, bundle.preprocessing), "pixels", output)]
     if isinstance(model, LiT):
         parts.append(Part("text", _UnitTower(model.text), gate_tokens(bundle), "tokens", output))
     return parts

@@ -106,7 +106,7 @@ def export_program(
     if gate.samples is not None:
         match_classes(bundle, gate.samples)  # before any work
     images = gate.images if gate.images is not None and len(gate.images) else gate_images(bundle)
-    tensors = np.stack([preprocess(image, bundle.images) for image in images])
+    tensors = np.stack([preprocess(image, bundle.preprocessing) for image in images])
     parts = parts_of(bundle, tensors, pixels=target.spec.pixels)
     with scratch("export") as place:
         try:
@@ -144,8 +144,10 @@ def _prepared(bundle: Bundle, target: Target) -> tuple[Bundle, tuple[str, ...]]:
         raise InputError(f"{bundle.where} is already exported (model.{bundle.program}); export the torch one")
     require_finite_model(bundle.model, bundle.where)
     notes: tuple[str, ...] = ()
-    if target.spec.pixels and bundle.images.quantize == "none":
-        rounded = replace(bundle, images=bundle.images.model_copy(update={"quantize": "round"}), golden=None)
+    if target.spec.pixels and bundle.preprocessing.quantize == "none":
+        rounded = replace(
+            bundle, preprocessing=bundle.preprocessing.model_copy(update={"quantize": "round"}), golden=None
+        )
         notes = (_rounding(bundle, rounded),)
         bundle = rounded
     return bundle.with_true_golden(sample_images(GOLDEN_IMAGES)), notes
@@ -155,7 +157,7 @@ def _rounding(bundle: Bundle, rounded: Bundle) -> str:
     """What it changes that resized pixels are rounded to uint8. Raises GateError when it changes answers."""
     images = gate_images(bundle)
     before, after = (
-        one.run_torch(np.stack([preprocess(image, one.images) for image in images])) for one in (bundle, rounded)
+        one.run_torch(np.stack([preprocess(image, one.preprocessing) for image in images])) for one in (bundle, rounded)
     )
     difference = relative_difference(before, after)
     if agreement_of(before, after, max(difference, 1e-3)) < 1:

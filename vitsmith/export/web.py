@@ -167,7 +167,7 @@ def _facts(bundle: Bundle, size: int, classes: Classes | None) -> dict[str, Any]
         "title": title(bundle.config),
         "precision": bundle.program_spec.arithmetic,
         "bytes": size,
-        "input": describe_images(bundle.images),
+        "input": describe_images(bundle.preprocessing),
         "classes": len(classes.labels) if classes else bundle.classes,
         "words": list(classes.labels) if classes else None,
         "tolerance": tolerance_of(bundle, "auto"),

@@ -27,10 +27,10 @@ SIDE = 2.6
 
 def draw_merging(bundle: Bundle, images: Sequence[Pixels], theme: Theme = LIGHT) -> Figure:
     """One row an image (uint8 RGB of any size): as the model sees it, and in its groups of patches."""
-    tensors = np.stack([preprocess(image, bundle.images) for image in images])
+    tensors = np.stack([preprocess(image, bundle.preprocessing) for image in images])
     found = groups(bundle.model, torch.from_numpy(tensors)).numpy()
-    shown = pixels_from_tensors(tensors, bundle.images)
-    height, width = bundle.images.size
+    shown = pixels_from_tensors(tensors, bundle.preprocessing)
+    height, width = bundle.preprocessing.size
     figure = new_figure(theme)
     figure.set_size_inches(2 * SIDE * width / height + 0.2, SIDE * len(images) + 0.35)
     rows: Any = figure.subplots(len(images), 2, squeeze=False)

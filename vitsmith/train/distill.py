@@ -92,7 +92,7 @@ class Teacher:
         self.identity = _identity(bundle)
         """Names what it answers; '' of a program that does not say what it was made from."""
         self._columns = torch.tensor(_columns(bundle, classes), device=device)
-        self._view = View(images, bundle.images, device)
+        self._view = View(images, bundle.preprocessing, device)
         self._run = _torch_run(bundle, device, precision) if bundle.program == "torch" else _engine_run(bundle)
         self._answers = Answers(images.size, device) if remember else None
 

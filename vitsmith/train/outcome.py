@@ -28,7 +28,7 @@ def make_bundle(
     """The bundle of a trained model; its golden examples are held-out images."""
     bundle = Bundle.of(
         model,
-        images=images,
+        preprocessing=images,
         labels=Labels(names=splits.classes),
         head=recipe.loss.kind,
         provenance=Provenance(

@@ -38,7 +38,9 @@ def start(recipe: TrainRecipe, classes: int) -> Start:
         bundle = load(spec.init, name=spec.name or None, image_size=spec.init_size, headless=True)
         model, report = init_for_finetune(bundle, classes=classes, image_size=spec.image_size, **spec.config)
         _start_head(model, spec, recipe.run.seed)
-        return Start(model, bundle.images.model_copy(update={"size": model.config.image_size}), report, assumed(bundle))
+        return Start(
+            model, bundle.preprocessing.model_copy(update={"size": model.config.image_size}), report, assumed(bundle)
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.run.seed)
         fresh = create_model(spec.name, classes=classes, image_size=spec.image_size, **spec.config)

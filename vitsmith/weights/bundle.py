@@ -45,7 +45,7 @@ class Bundle:
     """
 
     config: ModelConfig
-    images: ImageSpec
+    preprocessing: ImageSpec
     provenance: Provenance
     labels: Labels | None = None
     text: TextSpec | None = None
@@ -75,9 +75,10 @@ class Bundle:
         classes = self.classes
         if self.labels is not None and classes and len(self.labels) != classes:
             raise BundleError(f"{self.where}: {len(self.labels)} label names for {classes} classes")
-        if self.images.size != self.config.image_size:
+        if self.preprocessing.size != self.config.image_size:
             raise BundleError(
-                f"{self.where}: preprocessing gives {self.images.size} images, the model takes {self.config.image_size}"
+                f"{self.where}: preprocessing gives {self.preprocessing.size} images, "
+                f"the model takes {self.config.image_size}"
             )
         if self.head != "softmax" and not classes:
             raise BundleError(f"{self.where}: the outputs of a model without a head are no {self.head} of anything")
@@ -86,7 +87,7 @@ class Bundle:
     def _check_kinds(self) -> None:
         """Raises InputError for fields that hold something else than they are for."""
         instance(self.config, _CONFIGS, "config", "the configuration of a model")
-        instance(self.images, ImageSpec, "images", "an ImageSpec")
+        instance(self.preprocessing, ImageSpec, "preprocessing", "an ImageSpec")
         instance(self.provenance, Provenance, "provenance", "a Provenance")
         instance(self.labels, (Labels, type(None)), "labels", "Labels(names=...), or None")
         instance(self.text, (TextSpec, type(None)), "text", "a TextSpec, or None")
@@ -114,18 +115,23 @@ class Bundle:
             raise BundleError(f"{self.where}: the text specification says {'; '.join(wrong)}")
 
     @classmethod
-    def of(cls, model: Model, *, images: ImageSpec | None = None, **fields: Any) -> Self:
+    def of(cls, model: Model, *, preprocessing: ImageSpec | None = None, **fields: Any) -> Self:
         """A bundle in memory; preprocessing defaults to the original's for that family."""
         if not isinstance(getattr(model, "config", None), _CONFIGS):
             instance(model, _CONFIGS, "what a bundle is made of", "a model of vitsmith")
         config = model.config
         lit = isinstance(config, LiTConfig)
-        if images is None:
-            images = (ImageSpec.lit if lit else ImageSpec.original)(config.image_size)
+        if preprocessing is None:
+            preprocessing = (ImageSpec.lit if lit else ImageSpec.original)(config.image_size)
         if isinstance(config, LiTConfig) and "text" not in fields:
             fields["text"] = original_text(config)
         fields.setdefault("provenance", Provenance(source="created in memory"))
-        return cls(config=config, images=images, _model=model.eval(), **fields)
+        return cls(config=config, preprocessing=preprocessing, _model=model.eval(), **fields)
+
+    @property
+    def images(self) -> ImageSpec:
+        """What `preprocessing` was called in version 0.1. Raises AttributeError, also where it is set."""
+        raise AttributeError("Bundle.images is called Bundle.preprocessing now")
 
     @property
     def where(self) -> str:
@@ -146,7 +152,7 @@ class Bundle:
 
     @property
     def model(self) -> Model:
-        """The torch module in eval mode: (batch, 3, height, width) float32 in the range of `images` -> logits.
+        """The torch module in eval mode: (batch, 3, height, width) float32 in the range of `preprocessing` -> logits.
 
         Read on first use, when the golden examples are also checked; threads that ask at once wait for one of them.
         Raises BundleError for an exported bundle, NotFiniteError for weights or answers that are NaN or infinite.
@@ -261,7 +267,7 @@ class Bundle:
 
         Embeddings of bundles with the same identity may be compared, others may not.
         """
-        return name_space(self.weights_hash, self.config, self.images, self.text)
+        return name_space(self.weights_hash, self.config, self.preprocessing, self.text)
 
     @property
     def text_identity(self) -> str:
@@ -318,7 +324,7 @@ class Bundle:
         ]
         if not listed:
             raise InputError("golden examples need at least one image")
-        golden = make_golden(listed, self.images, self.run_torch)
+        golden = make_golden(listed, self.preprocessing, self.run_torch)
         if self.text is not None and self.vocabulary is not None:
             golden = golden.with_texts(self.tokenizer, self.run_texts_torch)
         return replace(self, golden=golden)
@@ -342,7 +348,7 @@ class Bundle:
         """Raises BundleError unless preprocessing and `run` give the golden tensors and outputs."""
         function(run, "run")
         if self.golden is not None:
-            self.golden.check_inputs(self.images, self.where)
+            self.golden.check_inputs(self.preprocessing, self.where)
             self.golden.check_outputs(run(self.golden.tensors), self.where, tolerance)
 
     def check_golden_texts(self, run: Run, *, tolerance: float = OUTPUT_TOLERANCE) -> None:
@@ -373,7 +379,7 @@ class Bundle:
         )
 
     def _decisive(self) -> dict[str, Any]:
-        names = ("config", "images", "text", "labels", "head", "program", "program_spec")
+        names = ("config", "preprocessing", "text", "labels", "head", "program", "program_spec")
         return {name: getattr(self, name) for name in names} | {"weights": self._weights_hash}
 
     def measured(self, *measurements: Measurement) -> Self:

@@ -136,7 +136,7 @@ def read_bundle(folder: str | os.PathLike[str], *, verify: bool = True) -> Bundl
                 )
     bundle = Bundle(
         config=description.config,
-        images=description.images,
+        preprocessing=description.images,
         provenance=description.provenance,
         labels=description.labels,
         text=description.text,
@@ -275,7 +275,7 @@ def _describe(bundle: Bundle, files: dict[str, str]) -> str:
         program=bundle.program,
         program_spec=bundle.program_spec,
         config=bundle.config,
-        images=bundle.images,
+        images=bundle.preprocessing,
         text=bundle.text,
         labels=bundle.labels,
         provenance=bundle.provenance,

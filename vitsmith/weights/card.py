@@ -20,7 +20,7 @@ def model_card(bundle: Bundle) -> str:
         "## Model",
         "",
         f"- Program: {describe_program(bundle)}",
-        f"- Input: {describe_images(bundle.images)}",
+        f"- Input: {describe_images(bundle.preprocessing)}",
     ]
     if bundle.text is not None:
         lines.append(f"- Text: {describe_text(bundle)}")

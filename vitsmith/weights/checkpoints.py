@@ -89,7 +89,7 @@ def load(
     foreign = load_foreign(path, name=name, image_size=size, headless=headless)
     provenance = _provenance(str(path), foreign.format, (*foreign.notes, *_misnamed(path, found)))
     return Bundle.of(
-        foreign.model, images=foreign.images, labels=foreign.labels, head=foreign.head, provenance=provenance
+        foreign.model, preprocessing=foreign.images, labels=foreign.labels, head=foreign.head, provenance=provenance
     )
 
 
@@ -318,7 +318,7 @@ def without_head(bundle: Bundle) -> Bundle:
         arrays = dict(bundle.model.named_parameters())
         model.load_state_dict({key: arrays[key].data for key, _ in model.named_parameters()}, assign=True)
     provenance = bundle.provenance.model_copy(update={"source": bundle.where})
-    return Bundle.of(model, images=bundle.images, provenance=provenance)
+    return Bundle.of(model, preprocessing=bundle.preprocessing, provenance=provenance)
 
 
 def _provenance(source: str, format: str, notes: tuple[str, ...] = ()) -> Provenance:

@@ -24,7 +24,7 @@ def make_lit_bundle(towers: Towers, recipe: LitRecipe, held_out: Samples, result
     notes = (f"image tower locked, from {recipe.image.init}", *((towers.told,) if towers.told else ()))
     bundle = Bundle.of(
         lit,
-        images=towers.images,
+        preprocessing=towers.images,
         text=towers.text,
         vocabulary=towers.vocabulary,
         provenance=Provenance(

@@ -86,7 +86,10 @@ def open_image_tower(name: str, image_size: tuple[int, int] | None = None) -> Im
     if config.pooling.endswith("unpooled"):
         raise ConfigError(f"{name} gives a feature for each patch, not one for an image: give a tower that pools")
     return ImageTower(
-        model.eval(), bundle.images, name_space(hash_weights(model), config, bundle.images, None), assumed(bundle)
+        model.eval(),
+        bundle.preprocessing,
+        name_space(hash_weights(model), config, bundle.preprocessing, None),
+        assumed(bundle),
     )
 
 
@@ -194,7 +197,7 @@ def _continued(recipe: LitRecipe, tower: ImageTower, width: int, bias: bool) -> 
     told = f"text tower from {recipe.text.init}"
     if not same:
         told += f"; its projection is fresh, as it met images in a width of {before} and this image tower has {width}"
-    elif name_space(hash_weights(source.image), source.image.config, bundle.images, None) == tower.identity:
+    elif name_space(hash_weights(source.image), source.image.config, bundle.preprocessing, None) == tower.identity:
         told += ", trained for this very image tower; its temperature goes on"
         with torch.no_grad():
             lit.log_temperature.copy_(source.log_temperature)
