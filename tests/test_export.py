@@ -23,7 +23,7 @@ from vitsmith.export import onnx as export_module
 from vitsmith.export.onnx import export_onnx, layer_outputs, write_graph
 from vitsmith.export.parts import parts_of
 from vitsmith.export.program import Gate
-from vitsmith.gate import Thresholds, first_difference
+from vitsmith.gate import Requirements, first_difference
 from vitsmith.models.configure import change
 
 FAMILIES = ["vit-token", "vit-timm", "hybrid-stages", "mixer"]
@@ -190,7 +190,7 @@ def test_the_callers_images_and_thresholds_count(exports: Any, tmp_path: Path, m
     _, verdict = export_onnx(bundle, tmp_path / "mine", gate=Gate(images=pictures(3)))
     assert verdict.images == 3
     with pytest.raises(GateError, match=r"allowed 1e-12"):
-        strict = Gate(images=pictures(3), thresholds=Thresholds(relative=1e-12))
+        strict = Gate(images=pictures(3), requirements=Requirements(relative=1e-12))
         export_onnx(bundle, tmp_path / "strict", gate=strict)
     assert not (tmp_path / "strict").exists()
 

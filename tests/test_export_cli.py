@@ -15,8 +15,8 @@ from tests.test_cli import call
 from tests.tiny import CONFIGS, pictures, tiny_model
 from vitsmith import Bundle, Labels, load, save
 from vitsmith.export.onnx import export_onnx
-from vitsmith.export.program import THRESHOLDS, Gate
-from vitsmith.gate import Thresholds
+from vitsmith.export.program import REQUIRED, Gate
+from vitsmith.gate import Requirements
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def test_an_npz_is_where_it_says_and_replaces_nothing_unasked(capsys: Any, folde
 
 
 def test_what_was_refused_leaves_no_folder_of_runs(capsys: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(THRESHOLDS, "fp32", Thresholds(cosine=2))
+    monkeypatch.setitem(REQUIRED, "fp32", Requirements(cosine=2))
     code, _, err = call(capsys, "export", "../weights", "--to", "onnx")
     assert code == 3 and "nothing was written" in err
     assert not list(folder.iterdir())
@@ -58,6 +58,10 @@ def test_what_was_refused_leaves_no_folder_of_runs(capsys: Any, folder: Path, mo
     ("arguments", "words"),
     [
         (["../program", "--to", "triton", "--data", "photos"], "passes no gate: leave --images and --data out"),
+        (
+            ["../weights", "--to", "onnx", "--strict-gate"],
+            "a strict gate counts right answers: give it labelled images",
+        ),
         (["../program", "--to", "triton", "--images", "0.png"], "passes no gate: leave --images and --data out"),
         (["../weights", "--to", "npz", "--labels", "cat"], "--labels are for the page of a LiT model, not for npz"),
         (["../weights", "--to", "onnx", "--out", "file", "--force"], "file exists, a file that export did not write"),
@@ -92,5 +96,13 @@ def test_json_has_numbers_and_the_accuracy_that_was_asked_for(capsys: Any, folde
     assert code == 0 and told["written"] == "a" and told["gate"]["images"] == 14
     assert 0 <= told["gate"]["difference"] < 1e-3 and told["gate"]["agreement"] == 1
     assert told["gate"]["top1"] == told["gate"]["top1_before"]
-    code, out, _ = call(capsys, "export", "named", "--to", "onnx", "--data", "photos", "--out", "b")
+    assert told["gate"]["labelled_images"] == 4 and told["gate"]["drop_points"] == 0
+    assert told["gate"]["drop_interval"] == pytest.approx([-48.99, 48.99], abs=0.01)
+    code, out, err = call(capsys, "export", "named", "--to", "onnx", "--data", "photos", "--out", "b")
     assert code == 0 and f"top-1 on --data  {told['gate']['top1']:.2%} (before" in out
+    assert "drop of top-1    0.00 points (95% interval -48.99 to 48.99) on 4 images" in out
+    assert "4 images are too few to tell whether top-1 drops by more than 0.5 points" in err
+    assert told["gate"]["doubts"][0] in err and "about 770 images would be enough" in err
+    code, _, err = call(capsys, "export", "named", "--to", "onnx", "--data", "photos", "--out", "c", "--strict-gate")
+    assert code == 3 and "was refused, nothing was written: 4 images are too few to tell" in err
+    assert not Path("c").exists()

@@ -32,10 +32,10 @@ from vitsmith.engines.base import open_engine
 from vitsmith.engines.programs import ProgramEngine
 from vitsmith.errors import ConfigError, GateError, ImageError, InputError, NotFiniteError
 from vitsmith.export.onnx import export_onnx
-from vitsmith.export.program import Gate, _require_accuracy
+from vitsmith.export.program import Gate, _with_accuracy
 from vitsmith.export.targets import export
 from vitsmith.finite import count_not_finite, require_finite, rows_not_finite
-from vitsmith.gate import Thresholds, compare
+from vitsmith.gate import Requirements, Verdict, compare
 from vitsmith.json_text import to_json, with_nulls
 from vitsmith.models.config import LiTConfig
 from vitsmith.models.configure import change, parse_config
@@ -342,9 +342,10 @@ def test_a_candidate_that_is_not_finite_fails_at_the_gate() -> None:
 def test_a_candidate_without_an_answer_to_one_image_fails_at_the_gate_of_export() -> None:
     bundle = Bundle.of(tiny_model(VIT), labels=Labels(names=tuple("abcde")))
     images = [np.full((20, 20, 3), value, np.uint8) for value in (0, 255)]
-    gate = Gate(samples=Samples(bundle.labels.names, images, ["0", "1"], np.array([0, 1])))  # type: ignore[union-attr]
+    samples = Samples(bundle.labels.names, images, ["0", "1"], np.array([0, 1]))  # type: ignore[union-attr]
+    passed, required = Verdict(2, 0.0, 1.0, 1.0, ()), Requirements(accuracy_drop=100)
     with pytest.raises(GateError, match=r"export of created in memory was refused, nothing was written: image 1: .*"):
-        _require_accuracy(bundle, bundle, SometimesNaN(), gate)  # type: ignore[arg-type]
+        _with_accuracy(passed, bundle, bundle, SometimesNaN(), samples, required)  # type: ignore[arg-type]
 
 
 def test_pruning_that_leaves_no_answers_is_refused_and_an_original_without_is_bad_input() -> None:
@@ -535,9 +536,9 @@ def test_images_that_a_locked_tower_cannot_embed_are_named(tmp_path: Path) -> No
 
 def test_a_demand_that_is_no_number_is_met_by_nothing() -> None:
     for demand in (
-        lambda: Thresholds(relative=math.nan),
-        lambda: Thresholds(tie=math.nan),
-        lambda: Gate(max_drop=math.nan),
+        lambda: Requirements(relative=math.nan),
+        lambda: Requirements(tie=math.nan),
+        lambda: Requirements(accuracy_drop=math.nan),
         lambda: ladder.Demands(max_drop=math.nan),
         lambda: merged.Demands(min_agreement=math.nan),
         lambda: pruned.Demands(min_speedup=math.nan),
@@ -546,7 +547,7 @@ def test_a_demand_that_is_no_number_is_met_by_nothing() -> None:
     ):
         with pytest.raises(NotFiniteError, match="is not a number"):
             demand()
-    assert Thresholds(relative=math.inf).relative == math.inf and Budget().max_drop == 1
+    assert Requirements(relative=math.inf).relative == math.inf and Budget().max_drop == 1
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf"])

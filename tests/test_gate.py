@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from vitsmith.errors import GateError, InputError
-from vitsmith.gate import Thresholds, agreement_of, compare, first_difference, relative_difference
+from vitsmith.gate import (
+    SAME_ANSWERS,
+    Requirements,
+    agreement_of,
+    compare,
+    first_difference,
+    relative_difference,
+)
 
 Array = np.ndarray[Any, Any]
 IMAGES = np.random.default_rng(0).normal(size=(9, 3, 4, 4)).astype(np.float32)
@@ -81,19 +89,19 @@ def test_what_differs_is_refused(candidate: Callable[[Array], Array], problem: s
 
 
 def test_a_broken_reference_is_no_yardstick() -> None:
-    assert not compare(scaled(float("nan")), reference, IMAGES, Thresholds(agreement=0.0)).passed
+    assert not compare(scaled(float("nan")), reference, IMAGES, replace(SAME_ANSWERS, agreement=0.0)).passed
 
 
 def test_nothing_to_compare_is_an_error_and_no_pass() -> None:
     with pytest.raises(InputError, match="nothing to compare"):
         compare(reference, reference, IMAGES[:0])
     with pytest.raises(InputError, match="nothing to compare"):
-        compare(reference, reference, IMAGES, Thresholds(batches=()))
+        compare(reference, reference, IMAGES, Requirements(batches=()))
 
 
-def test_thresholds_are_the_callers() -> None:
-    assert compare(reference, scaled(1.01), IMAGES, Thresholds(relative=0.02)).passed
-    lenient = Thresholds(relative=10.0, agreement=0.5, batches=(3,))
+def test_requirements_are_the_callers() -> None:
+    assert compare(reference, scaled(1.01), IMAGES, Requirements(relative=0.02)).passed
+    lenient = Requirements(relative=10.0, agreement=0.5, batches=(3,))
     assert compare(reference, frozen_at(3), IMAGES, lenient).passed
 
 

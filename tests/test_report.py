@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,7 +15,7 @@ from vitsmith.evaluate.accuracy import wilson_interval
 from vitsmith.evaluate.evaluation import Evaluation
 from vitsmith.evaluate.scores import score_logits
 from vitsmith.evaluate.speed import Cost, Speed
-from vitsmith.gate import Thresholds, Verdict
+from vitsmith.gate import SAME_ANSWERS, Paired, Verdict
 from vitsmith.report.figure import DARK, DPI, HEIGHT, LIGHT, WIDTH, Theme, new_figure, png
 from vitsmith.report.page import Command, Headline, Report, Section, render, show_probability
 from vitsmith.report.plots import draw_confusion, draw_held_out, draw_loss, draw_reliability, moving_average
@@ -234,8 +235,10 @@ def test_costs_and_gate_become_tables() -> None:
         Cost("model", "torch", 0.571, 0.9861, Speed(1.634, 1413.2, 32)),
         Cost("model-onnx", "onnx", 0.764, 0.9861, Speed(0.184, 12072.4, 32)),
     ]
-    verdict = Verdict(images=56, relative=4.3e-7, agreement=1.0, cosine=1.0, failures=())
-    sections = (costs_section(costs, "How it was timed."), gate_section("The export", verdict, Thresholds()))
+    doubts = ("360 images are too few",)
+    verdict = Verdict(56, 4.3e-7, 1.0, 1.0, (), accuracy=Paired(360, lost=0, gained=0, both=350), doubts=doubts)
+    required = replace(SAME_ANSWERS, accuracy_drop=0.5)
+    sections = (costs_section(costs, "How it was timed."), gate_section("The export", verdict, required))
     page = Page(render(report(sections=sections)))
     assert page.cells[:3] == [
         ["bundle", "size, MiB", "top-1", "one image, ms", "images/s, batch 32"],
@@ -246,8 +249,9 @@ def test_costs_and_gate_become_tables() -> None:
         ["largest difference of any output", "4.3e-07", "1e-03"],
         ["images with the same first choice", "100.0%", "100.0%"],
         ["batch sizes that run", "1, 2, 7", "1, 2, 7"],
+        ["drop of top-1 on 360 labelled images, in points", "0.00 (95% interval -1.06 to 1.06)", "0.5"],
     ]
-    assert "The export passed: 56 images" in page.text
+    assert "The export passed: 56 images" in page.text and "Note: 360 images are too few." in page.text
 
 
 def test_a_sample_says_in_words_whether_it_is_right() -> None:

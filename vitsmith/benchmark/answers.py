@@ -14,7 +14,7 @@ from vitsmith.data.samples import Samples
 from vitsmith.engines.base import Engine
 from vitsmith.errors import GateError, InputError
 from vitsmith.evaluate.evaluation import Evaluation, evaluate, match_classes, refuse_regression
-from vitsmith.gate import Thresholds, agreement_of, lowest_cosine, relative_difference
+from vitsmith.gate import agreement_of, lowest_cosine, relative_difference
 from vitsmith.models.config import LiTConfig
 from vitsmith.names import same_names
 from vitsmith.predict import Predictor
@@ -88,7 +88,7 @@ def compare_with(reference: Reference, engine: Engine, bundle: Bundle) -> Parity
     return Parity(
         difference=relative_difference(expected, outputs),
         cosine=lowest_cosine(expected, outputs),
-        agreement=agreement_of(expected, outputs, Thresholds().relative) if reference.classes else None,
+        agreement=agreement_of(expected, outputs) if reference.classes else None,
     )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vitsmith.cli.inputs import choose_images, labelled, open_model, read_images, readable
+from vitsmith.cli.inputs import choose_images, labelled, open_model, read_images, readable, require_labels
 from vitsmith.cli.options import (
     ForceOption,
     ImageColumnOption,
@@ -18,13 +18,14 @@ from vitsmith.cli.options import (
     ModelArgument,
     OutOption,
     SkipOption,
+    StrictGateOption,
     WithoutSplitOption,
     data_option,
     images_option,
     max_drop_option,
     split_option,
 )
-from vitsmith.cli.output import print_facts, print_json, say
+from vitsmith.cli.output import drop_told, print_facts, print_json, say
 
 if TYPE_CHECKING:
     from vitsmith.data.datasets import DataSpec
@@ -78,6 +79,7 @@ def export(
     image_column: ImageColumnOption = "",
     label_column: LabelColumnOption = "",
     max_drop: Annotated[float, max_drop_option()] = 0.5,
+    strict_gate: StrictGateOption = False,
     skip_unreadable: SkipOption = 0.01,
     labels: Annotated[
         list[str] | None, typer.Option(help="Of a LiT model for web: what the page chooses from, as for zeroshot.")
@@ -89,10 +91,12 @@ def export(
     """Export a model. The result is compared with the original first; if it differs, nothing is written (exit 3)."""
     from vitsmith.export.program import Gate
     from vitsmith.export.targets import check
+    from vitsmith.gate import Requirements
     from vitsmith.runs import model_name, place_of
     from vitsmith.specs import ProgramSpec
 
     _check_options(to, gated=bool(images or data), labels=bool(labels))
+    require_labels(strict_gate, data)
     described = labelled(data, image_column, label_column, split)
     if out is not None and to is To.npz and out.suffix != ".npz":
         out = out.with_name(f"{out.name}.npz")
@@ -105,7 +109,7 @@ def export(
         gate = Gate(
             read_images(images or [], skip_unreadable) or None,
             _open(bundle, described, split, skip_unreadable),
-            max_drop,
+            Requirements(accuracy_drop=max_drop, strict=strict_gate),
         )
         target = place if out is not None else place / _inside(name, to)
         numbers = _write(_with_split(bundle, to, without_split), to, spec, gate, labels, target, model_name(model))
@@ -174,21 +178,15 @@ def _is_export(place: Path, to: To) -> bool:
 
 
 def _numbers(exported: Bundle, verdict: Verdict | None, target: Path) -> dict[str, Any]:
-    """What JSON says: where it is, and what the gate found, if there was one."""
+    """What JSON says: where it is, and what the gate found, if there was one. Its doubts are told."""
     numbers: dict[str, Any] = {"written": str(target)}
     if exported.folder is not None and exported.folder != target:
         numbers["bundle"] = str(exported.folder)
     if verdict is None:
         return numbers | {"gate": None}
-    found = {
-        "images": verdict.images,
-        "difference": verdict.relative,
-        "lowest_cosine": verdict.cosine,
-        "agreement": verdict.agreement,
-    }
-    if verdict.top1 is not None:
-        found |= {"top1_before": verdict.top1[0], "top1": verdict.top1[1]}
-    return numbers | {"gate": found}
+    for doubt in verdict.doubts:
+        say(doubt)
+    return numbers | {"gate": verdict.to_dict()}
 
 
 def _facts(numbers: dict[str, Any]) -> dict[str, Any]:
@@ -207,6 +205,7 @@ def _facts(numbers: dict[str, Any]) -> dict[str, Any]:
     }
     if "top1" in found:
         facts["top-1 on --data"] = f"{found['top1']:.2%} (before {found['top1_before']:.2%})"
+        facts["drop of top-1"] = drop_told(found)
     return facts
 
 

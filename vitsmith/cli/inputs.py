@@ -74,6 +74,13 @@ def labelled(data: str, image_column: str = "", label_column: str = "", split: s
     return DataSpec(path=data, image_column=image_column, label_column=label_column)
 
 
+def require_labels(strict: bool, data: str) -> None:
+    """Raises InputError for a strict gate without labelled images, before any work."""
+    from vitsmith.gate import Requirements
+
+    Requirements(strict=strict).of_answers(labelled=bool(data), classes=True)
+
+
 def choose_images(bundles: Sequence[Bundle], asked: Asked) -> Judging:
     """The images that judge `bundles`. Raises DatasetError when none is left."""
     from vitsmith.evaluate.held_out import choose

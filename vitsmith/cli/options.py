@@ -77,6 +77,14 @@ def max_drop_option(where: str = "on --data") -> Any:
     return typer.Option("--max-drop", min=0, help=f"Points of top-1 that may be lost {where}.")
 
 
+StrictGateOption = Annotated[
+    bool,
+    typer.Option(
+        "--strict-gate", help="Refuse also when the labelled images are too few to tell whether --max-drop is kept."
+    ),
+]
+
+
 def min_agreement_option() -> Any:
     """`--min-agreement`: the share of images that keep their answer."""
     return typer.Option(

@@ -12,7 +12,7 @@ import numpy as np
 
 from vitsmith import __version__
 from vitsmith.compress.calibration import Photos
-from vitsmith.compress.merge_search import IMAGES, Goal, Losses, mean_cosine, measure_losses, search
+from vitsmith.compress.merge_search import IMAGES, Goal, Losses, measure_losses, search
 from vitsmith.compress.merged import BATCH, Demands, Merged, Try
 from vitsmith.compress.schedules import RATIOS, Numbers, Wish, describe, fit, image_tower, saved
 from vitsmith.data.image_sources import ImageSource
@@ -24,7 +24,7 @@ from vitsmith.errors import InputError
 from vitsmith.evaluate.evaluation import refuse_regression
 from vitsmith.evaluate.scores import score_logits
 from vitsmith.evaluate.speed import Race, Runner, Speedup, measure_speedup
-from vitsmith.gate import judging
+from vitsmith.gate import judging, mean_cosine
 from vitsmith.models.build import build
 from vitsmith.models.config import LiTConfig, ViTConfig
 from vitsmith.models.configure import change

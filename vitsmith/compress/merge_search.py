@@ -17,6 +17,7 @@ import numpy as np
 from vitsmith.compress.schedules import Numbers, clipped, fit, merging_blocks, saved
 from vitsmith.errors import InputError
 from vitsmith.evaluate.calibration import log_softmax
+from vitsmith.gate import mean_cosine
 from vitsmith.models.config import ViTConfig
 
 Array = np.ndarray[Any, Any]
@@ -48,12 +49,6 @@ def divergence(expected: Array, found: Array, *, classes: bool) -> float:
         before, after = log_softmax(expected), log_softmax(found)
         return float((np.exp(before) * (before - after)).sum(axis=-1).mean())
     return 1 - mean_cosine(expected, found)
-
-
-def mean_cosine(expected: Array, found: Array) -> float:
-    """Mean cosine of each row (n, width) with its counterpart."""
-    lengths = np.linalg.norm(expected, axis=-1) * np.linalg.norm(found, axis=-1)
-    return float(((expected * found).sum(axis=-1) / np.maximum(lengths, 1e-30)).mean())
 
 
 @dataclass(frozen=True, eq=False)

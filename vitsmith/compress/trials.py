@@ -20,8 +20,8 @@ from vitsmith.engines.plan import Goal
 from vitsmith.errors import InputError, MissingPackageError, NotFiniteError, OutputError, VitsmithError
 from vitsmith.evaluate.speed import Race, Runner, Speedup
 from vitsmith.export.parts import GATE_INPUTS, Part, parts_of
-from vitsmith.export.program import MERGING, THRESHOLDS
-from vitsmith.gate import Thresholds, agreement_of, compare
+from vitsmith.export.program import REQUIRED, REQUIRED_MERGING
+from vitsmith.gate import agreement_of, compare, mean_cosine
 from vitsmith.models.config import LiTConfig, merges
 from vitsmith.models.lit import LiT
 from vitsmith.specs import ProgramSpec
@@ -121,7 +121,7 @@ class ProgramTrials:
         spec = ProgramSpec()
         floats = self._write(spec, lambda files: copy_programs(self._programs.folder, files, "model"))
         runner = self._open(floats, "fp32")
-        allowed = (MERGING if merges(self._bundle.config) else THRESHOLDS)["fp32"]
+        allowed = (REQUIRED_MERGING if merges(self._bundle.config) else REQUIRED)["fp32"]
         gate = compare(self._bundle.run_torch, runner.throughput.run, self._tensors[:GATE_INPUTS], allowed)
         gate.require(f"the float {self._programs.program} program of {self._bundle.where}")
         attempts = [Attempt("float", None, "fp32", _mib(floats), self._judge(runner, "float fp32"))]
@@ -216,8 +216,8 @@ class ProgramTrials:
             found = self._answers(runner.throughput, name)
         except NotFiniteError as error:
             raise ProgramError(f"gives answers that are not finite ({error})") from None
-        cosine = _mean_cosine(self._expected, found)
-        agreement = cosine if self._embeds else agreement_of(self._expected, found, Thresholds().relative)
+        cosine = mean_cosine(self._expected, found)
+        agreement = cosine if self._embeds else agreement_of(self._expected, found)
         return Judged(agreement, cosine, self._accuracy(found))
 
     def _answers(self, engine: Engine, name: str) -> Array:
@@ -250,13 +250,6 @@ class ProgramTrials:
                     f"cannot write {self._place}: {_first_line(error)}; free some space, or set TMPDIR to another place"
                 ) from error
             raise ProgramError(f"cannot be made ({_first_line(error)})") from error
-
-
-def _mean_cosine(expected: Array, found: Array) -> float:
-    """Of all rows with their counterparts."""
-    expected, found = expected.astype(np.float64), found.astype(np.float64)
-    lengths = np.linalg.norm(expected, axis=-1) * np.linalg.norm(found, axis=-1)
-    return float(np.mean((expected * found).sum(axis=-1) / np.maximum(lengths, 1e-30)))
 
 
 def _mib(bundle: Bundle) -> float:

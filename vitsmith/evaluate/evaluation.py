@@ -14,7 +14,9 @@ from vitsmith.data.samples import Samples
 from vitsmith.data.unreadable import OPTION, SHARE, Unreadable
 from vitsmith.engines.machine import describe_machine
 from vitsmith.errors import DatasetError, InputError
+from vitsmith.evaluate.accuracy import ranks
 from vitsmith.evaluate.scores import Scores, score_logits
+from vitsmith.gate import Paired
 from vitsmith.names import ambiguous_name, meant_name, normal, positions_by_name
 from vitsmith.specs import Head, Labels, Measurement
 from vitsmith.weights.measurements import accuracy, evaluated_speed
@@ -67,6 +69,11 @@ class Evaluation:
     left_out: tuple[str, ...] = ()
     """What is wrong with each image that could not be read: they are not in the scores."""
 
+    @property
+    def right(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """(images,) whether the first choice is right, in the order of `labels`."""
+        return ranks(self.logits, self.labels) == 0
+
     def measurements(self, data: str, engine: str) -> tuple[Measurement, ...]:
         """The scores as a bundle keeps them."""
         scores, machine = self.scores, describe_machine()
@@ -103,6 +110,16 @@ def evaluate(
     left_out = tuple(unreadable.complaints.values())
     scores = score_logits(logits, labels, classifier.head)
     return Evaluation(scores, logits, labels, classifier.labels.shown, seconds, left_out)
+
+
+def compare_accuracy(reference: Evaluation, candidate: Evaluation) -> Paired:
+    """How both answer the same images. Raises InputError when the images are not the same."""
+    if reference.left_out != candidate.left_out or not np.array_equal(reference.labels, candidate.labels):
+        raise InputError(
+            "two models are compared image by image, and these have not answered the same images: "
+            "evaluate both on the same data"
+        )
+    return Paired.of(reference.right, candidate.right)
 
 
 def refuse_regression(model: Headed, judge: str) -> None:

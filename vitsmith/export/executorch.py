@@ -19,7 +19,7 @@ from vitsmith.evaluate.evaluation import refuse_regression
 from vitsmith.export.kernels import with_fixed_kernels
 from vitsmith.export.parts import Part
 from vitsmith.export.program import Gate, Layers, Target, export_program
-from vitsmith.gate import Thresholds, Verdict
+from vitsmith.gate import Requirements, Verdict
 from vitsmith.layers.attention import Attention
 from vitsmith.models.features import record
 from vitsmith.quiet import quiet
@@ -32,7 +32,7 @@ LARGEST_BATCH = 8
 """Of a program for any batch. Its memory is planned for the largest, and a phone sees few images at once; the engine
 cuts what is larger."""
 
-INT8 = Thresholds(relative=np.inf, agreement=0.99, cosine=0.98, tie=0.02)
+INT8 = Requirements(agreement=0.99, cosine=0.98, tie=0.02)
 """What int8 may change here: answers that agree, but for classes that were as good as equal."""
 
 
@@ -52,8 +52,7 @@ def export_executorch(
     spec, gate = spec or ProgramSpec(), gate or Gate()
     if spec.precision == "int8":
         refuse_regression(bundle, "agreement of first choices")
-    if spec.precision == "int8" and gate.thresholds is None:
-        gate = replace(gate, thresholds=INT8)
+        gate = replace(gate, requirements=INT8.with_changes(gate.requirements))
 
     def write(parts: Sequence[Part], place: Path) -> None:
         for part in parts:

@@ -15,7 +15,7 @@ from vitsmith.engines.machine import describe_machine
 from vitsmith.escapes import shell_quoted
 from vitsmith.evaluate.evaluation import Evaluation
 from vitsmith.evaluate.speed import Cost
-from vitsmith.gate import Thresholds, Verdict
+from vitsmith.gate import SAME_ANSWERS, Verdict
 from vitsmith.models.cost import parameters
 from vitsmith.predict import Prediction, softmax
 from vitsmith.report.page import Command, Headline, Report, Section
@@ -85,7 +85,7 @@ class Road:
             "images": scores.images,
             "top1": scores.top1,
             "top1_interval": list(scores.top1_interval),
-            "gate": {"images": verdict.images, "relative": verdict.relative, "agreement": verdict.agreement},
+            "gate": verdict.to_dict() | {"relative": verdict.relative},
             "files": {str(file.path): file.prediction.label for file in self.files},
             "costs": [asdict(cost) for cost in self.costs],
             "seconds": self.seconds,
@@ -104,7 +104,7 @@ def make_report(road: Road, command: str) -> Report:
             _files_section(road.files),
             _mistakes_section(road.evaluation, road.splits),
             costs_section(road.costs, _TIMING),
-            gate_section("The ONNX export", road.verdict, Thresholds()),
+            gate_section("The ONNX export", road.verdict, SAME_ANSWERS),
         ),
         commands=next_commands(road),
         facts=_facts(road, command),

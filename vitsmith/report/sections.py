@@ -14,7 +14,7 @@ from vitsmith.evaluate.calibration import log_probabilities
 from vitsmith.evaluate.evaluation import Evaluation
 from vitsmith.evaluate.scores import Scores
 from vitsmith.evaluate.speed import Cost
-from vitsmith.gate import Thresholds, Verdict
+from vitsmith.gate import Requirements, Verdict
 from vitsmith.report.figure import picture
 from vitsmith.report.page import Figure, Sample, Section, Table
 from vitsmith.report.plots import (
@@ -127,16 +127,26 @@ def costs_table(costs: Sequence[Cost]) -> Table:
     return Table(columns, rows)
 
 
-def gate_section(what: str, verdict: Verdict, thresholds: Thresholds) -> Section:
-    """What the gate compared, and what it allows. A program that does not pass is never written."""
-    rows = (
-        ("largest difference of any output", f"{verdict.relative:.1e}", f"{thresholds.relative:.0e}"),
-        ("images with the same first choice", f"{verdict.agreement:.1%}", f"{thresholds.agreement:.1%}"),
-        ("batch sizes that run", *2 * (", ".join(map(str, thresholds.batches)),)),
-    )
+def gate_section(what: str, verdict: Verdict, required: Requirements) -> Section:
+    """What the gate compared, and what it requires. A program that does not pass is never written."""
+    rows = [
+        ("largest difference of any output", f"{verdict.relative:.1e}", _bound(required.relative, ".0e")),
+        ("images with the same first choice", f"{verdict.agreement:.1%}", _bound(required.agreement, ".1%")),
+        ("batch sizes that run", *2 * (", ".join(map(str, required.batches)),)),
+    ]
+    if verdict.accuracy is not None:
+        low, high = verdict.accuracy.interval
+        found = f"{verdict.accuracy.drop:.2f} (95% interval {low:.2f} to {high:.2f})"
+        name = f"drop of top-1 on {verdict.accuracy.images:,} labelled images, in points"
+        rows.append((name, found, _bound(required.accuracy_drop, "g")))
     text = f"{what} {'passed' if verdict.passed else 'failed'}: {verdict.images} images went through both programs."
+    text = " ".join((text, *(f"Note: {doubt}." for doubt in verdict.doubts)))
     caption = "The difference is a share of the largest output of the original."
-    return Section("The gate", text=text, table=Table(("check", "found", "demanded"), rows, caption))
+    return Section("The gate", text=text, table=Table(("check", "found", "required"), tuple(rows), caption))
+
+
+def _bound(bound: float | None, style: str) -> str:
+    return "not asked" if bound is None else format(bound, style)
 
 
 def sample_of(

@@ -1,4 +1,4 @@
-"""The gate: after every transformation the new program is compared with the one it came from, and fails closed."""
+"""Outputs of a new program beside those of the one it came from, in batches of several sizes. It fails closed."""
 
 from __future__ import annotations
 
@@ -10,31 +10,19 @@ from typing import Any
 import numpy as np
 
 from vitsmith.errors import GateError, InputError, NotFiniteError
-from vitsmith.finite import require_numbers
+from vitsmith.gate.paired import Paired
+from vitsmith.gate.requirements import Measured, Requirements, failures, require
 
 Array = np.ndarray[Any, Any]
 Run = Callable[[Array], Array]
 Layers = Callable[[Array], Iterable[tuple[str, Array, Array]]]
 
 
-@dataclass(frozen=True)
-class Thresholds:
-    """What a transformation may change."""
-
-    relative: float = 1e-3
-    """Largest difference of any output, as a share of the largest reference output."""
-    agreement: float = 1.0
-    """Share of images on which both name the same class."""
-    cosine: float = 0.9999
-    """Lowest cosine between the reference's output of an image and the candidate's."""
-    tie: float | None = None
-    """Classes whose reference outputs differ by no more, as a share of the largest, count as the same; default
-    `relative`."""
-    batches: tuple[int, ...] = (1, 2, 7)
-    """Batch sizes that must work; a program frozen at one size fails here."""
-
-    def __post_init__(self) -> None:
-        require_numbers(self)
+TIE = 1e-3
+"""Classes whose reference outputs differ by no more, as a share of the largest, count as the same where nothing else is
+said."""
+SAME_ANSWERS = Requirements(relative=TIE, agreement=1.0, cosine=0.9999)
+"""What a program in the reference's own precision keeps."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +35,15 @@ class Verdict:
     cosine: float
     failures: tuple[str, ...]
     first_layer: str = ""
-    top1: tuple[float, float] | None = None
-    """Of labelled images, where there were any: the share that the reference names rightly, and the candidate's."""
+    accuracy: Paired | None = None
+    """Of both on the same labelled images, where there were any."""
+    doubts: tuple[str, ...] = ()
+    """What the labelled images are too few to tell."""
+
+    @property
+    def top1(self) -> tuple[float, float] | None:
+        """Of labelled images: the share that the reference names rightly, and the candidate's."""
+        return None if self.accuracy is None else (self.accuracy.before, self.accuracy.after)
 
     @property
     def passed(self) -> bool:
@@ -56,53 +51,62 @@ class Verdict:
 
     def require(self, what: str) -> None:
         """Raises GateError, naming the first layer that differs, unless the verdict is a pass."""
-        if self.failures:
-            layer = f"; the first layer that differs is {self.first_layer}" if self.first_layer else ""
-            raise GateError(f"{what} was refused, nothing was written: {'; '.join(self.failures)}{layer}")
+        layer = f"the first layer that differs is {self.first_layer}" if self.first_layer else ""
+        require(what, self.failures, layer)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, ready for JSON."""
+        found: dict[str, Any] = {
+            "images": self.images,
+            "difference": self.relative,
+            "lowest_cosine": self.cosine,
+            "agreement": self.agreement,
+        }
+        if self.accuracy is not None:
+            found |= {"top1_before": self.accuracy.before, "top1": self.accuracy.after, **self.accuracy.to_dict()}
+            found["doubts"] = list(self.doubts)
+        return found
 
 
 def compare(
     reference: Run,
     candidate: Run,
     images: Array,
-    thresholds: Thresholds | None = None,
+    requirements: Requirements | None = None,
     *,
     layers: Layers | None = None,
 ) -> Verdict:
     """Runs both on float32 (n, 3, height, width) images, in batches of every size asked for.
 
+    Of the requirements (default SAME_ANSWERS) those about outputs count: difference, agreement and the lowest cosine.
     `layers`, called only after a failure, gives (name, reference, candidate) layer by layer for a batch.
     A candidate that raises counts as failed, as does any output that is not finite. Raises InputError when there is
     nothing to compare: no images or no batch sizes.
     """
-    thresholds = thresholds or Thresholds()
-    if not len(images) or not thresholds.batches:
+    requirements = (requirements or SAME_ANSWERS).only("relative", "agreement", "cosine")
+    if not len(images) or not requirements.batches:
         raise InputError("the gate has nothing to compare: give it at least one image and one batch size")
     expected = np.concatenate([reference(image) for image in _batches(images, 1)])
-    tie = thresholds.relative if thresholds.tie is None else thresholds.tie
-    relative, agreement, cosine, failures = 0.0, 1.0, 1.0, []
-    for size in thresholds.batches:
+    tie = next(one for one in (requirements.tie, requirements.relative, TIE) if one is not None)
+    relative, agreement, cosine, problems = 0.0, 1.0, 1.0, []
+    for size in requirements.batches:
         batches = _batches(_at_least(images, size), size)
         wanted = _at_least(expected, size)[: len(batches) * size]
         try:
             found = np.concatenate([candidate(batch) for batch in batches])
         except Exception as error:  # whatever a foreign runtime throws
-            failures.append(f"batches of {size} do not run ({_first_line(error)})")
+            problems.append(f"batches of {size} do not run ({_first_line(error)})")
             continue
         if found.shape != wanted.shape:
-            failures.append(f"batches of {size} give shape {found.shape}, expected {wanted.shape}")
+            problems.append(f"batches of {size} give shape {found.shape}, expected {wanted.shape}")
             continue
         relative = max(relative, relative_difference(wanted, found))
         agreement = min(agreement, agreement_of(wanted, found, tie))
         cosine = min(cosine, lowest_cosine(wanted, found))
-    if not relative <= thresholds.relative:
-        failures.append(f"outputs differ by {relative:.2g} of the largest (allowed {thresholds.relative:g})")
-    if not agreement >= thresholds.agreement:
-        failures.append(f"top-1 agrees on {agreement:.1%} of the images (required {thresholds.agreement:.1%})")
-    if not cosine >= thresholds.cosine:
-        failures.append(f"the cosine of outputs falls to {cosine:.4f} (required {thresholds.cosine:g})")
-    first = _first_layer(layers, images[:2], thresholds.relative) if failures and layers else ""
-    return Verdict(len(images), relative, agreement, cosine, tuple(failures), first)
+    reasons = (*problems, *failures(Measured(relative=relative, agreement=agreement, cosine=cosine), requirements))
+    allowed = np.inf if requirements.relative is None else requirements.relative
+    first = _first_layer(layers, images[:2], allowed) if reasons and layers else ""
+    return Verdict(len(images), relative, agreement, cosine, reasons, first)
 
 
 @contextmanager
@@ -131,7 +135,14 @@ def lowest_cosine(expected: Array, found: Array) -> float:
     return lowest if np.isfinite(lowest) else -1.0
 
 
-def agreement_of(expected: Array, found: Array, tolerance: float) -> float:
+def mean_cosine(expected: Array, found: Array) -> float:
+    """The mean cosine of all rows with their counterparts."""
+    expected, found = expected.astype(np.float64), found.astype(np.float64)
+    lengths = np.linalg.norm(expected, axis=-1) * np.linalg.norm(found, axis=-1)
+    return float(np.mean((expected * found).sum(axis=-1) / np.maximum(lengths, 1e-30)))
+
+
+def agreement_of(expected: Array, found: Array, tolerance: float = TIE) -> float:
     """Share of rows with the same best class; a tie of the reference within the tolerance counts as the same."""
     best = expected.max(axis=-1)
     chosen = np.take_along_axis(expected, found.argmax(axis=-1)[..., None], axis=-1)[..., 0]

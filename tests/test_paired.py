@@ -1,0 +1,110 @@
+"""The drop of accuracy between two models on the same images, and its interval."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from vitsmith.errors import InputError
+from vitsmith.evaluate.evaluation import Evaluation, compare_accuracy
+from vitsmith.evaluate.scores import score_logits
+from vitsmith.gate import Paired
+from vitsmith.gate.paired import tango_interval
+
+
+@pytest.mark.parametrize(
+    ("lost", "gained", "images", "low", "high"),
+    [
+        (1, 7, 21, -0.517, -0.026),  # Bentur et al. 2009, in Fagerland, Lydersen and Laake 2014
+        (6, 16, 161, -0.1240, -0.0054),  # Cavo et al. 2012, in the tests of the R package contingencytables
+    ],
+)
+def test_published_intervals(lost: int, gained: int, images: int, low: float, high: float) -> None:
+    assert tango_interval(lost, gained, images) == (pytest.approx(low, abs=5e-4), pytest.approx(high, abs=5e-4))
+    assert tango_interval(gained, lost, images) == (pytest.approx(-high, abs=5e-4), pytest.approx(-low, abs=5e-4))
+
+
+def score_by_search(difference: float, lost: int, gained: int, images: int) -> float:
+    """The score statistic, with the most likely share of gained images found by trying very many."""
+    least, most = max(0.0, -difference), (1 - difference) / 2
+    shares = np.linspace(least, most, 400_001)[1:-1]
+    same = images - lost - gained
+    likelihood = (
+        gained * np.log(shares) + lost * np.log(shares + difference) + same * np.log(1 - 2 * shares - difference)
+    )
+    share = float(shares[likelihood.argmax()])
+    return (lost - gained - images * difference) / math.sqrt(images * (2 * share + difference * (1 - difference)))
+
+
+@pytest.mark.parametrize("counts", [(12, 2, 50), (3, 8, 200), (40, 20, 160), (9, 9, 1000)])
+def test_the_ends_are_where_a_score_test_just_rejects(counts: tuple[int, int, int]) -> None:
+    low, high = tango_interval(*counts)
+    assert score_by_search(low, *counts) == pytest.approx(1.96, abs=2e-3)
+    assert score_by_search(high, *counts) == pytest.approx(-1.96, abs=2e-3)
+
+
+def test_where_no_answer_differs_or_all_do() -> None:
+    squared = 1.959963984540054**2
+    assert tango_interval(0, 0, 200) == pytest.approx((-squared / (200 + squared), squared / (200 + squared)))
+    low, high = tango_interval(10, 0, 10)
+    assert 0.4 < low < 0.5 and high == pytest.approx(1)
+
+
+def test_outcomes_are_counted_image_by_image() -> None:
+    reference = np.array([True, True, True, False, False, True])
+    candidate = np.array([True, False, False, True, False, True])
+    found = Paired.of(reference, candidate)
+    assert found == Paired(6, lost=2, gained=1, both=2)
+    assert (found.before, found.after) == (4 / 6, 3 / 6) and found.drop == pytest.approx(100 / 6)
+    low, high = found.interval
+    assert low < 0 < found.drop < high
+    assert found.to_dict()["drop_interval"] == [low, high] and found.to_dict()["labelled_images"] == 6
+
+
+@pytest.mark.parametrize("candidate", [np.ones(3, bool), np.ones((2, 1), bool)])
+def test_other_images_cannot_be_compared(candidate: np.ndarray) -> None:
+    with pytest.raises(InputError, match="give both the same images"):
+        Paired.of(np.ones(2, bool), candidate)
+
+
+@pytest.mark.parametrize("counts", [(0, 0, 0, 0), (2, 1, 1, 1), (2, -1, 1, 1)])
+def test_outcomes_that_cannot_be_are_refused(counts: tuple[int, int, int, int]) -> None:
+    with pytest.raises(InputError, match="cannot be"):
+        Paired(*counts)
+
+
+def test_when_images_tell() -> None:
+    assert Paired(200, 0, 0, 190).is_open(0.5) and not Paired(200, 0, 0, 190).is_open(2)
+    assert not Paired(200, 30, 2, 160).is_open(0.5), "it is clear that too much was lost"
+    assert not Paired(200, 2, 30, 160).is_open(0.5), "it is clear that nothing was lost"
+    assert not Paired(20, 20, 0, 0).is_open(100), "everything is allowed"
+
+
+@pytest.mark.parametrize(
+    ("found", "allowed"), [(Paired(200, 0, 0, 190), 0.5), (Paired(200, 3, 2, 180), 1), (Paired(200, 5, 2, 180), 0.2)]
+)
+def test_as_many_images_as_are_told_would_tell(found: Paired, allowed: float) -> None:
+    enough = found.images_to_tell(allowed)
+    assert enough is not None and enough > found.images and enough == float(f"{enough:.2g}")
+    for count, tells in ((enough, True), (0.85 * enough, False)):
+        low, high = tango_interval(found.lost * count / 200, found.gained * count / 200, count)
+        assert (not low <= allowed / 100 < high) is tells
+
+
+def test_no_number_of_images_tells_what_is_just_allowed() -> None:
+    assert Paired(200, 3, 1, 180).images_to_tell(1.0) is None
+    assert Paired(200, 0, 0, 180).images_to_tell(0.0) is None
+
+
+def evaluation(labels: list[int], left_out: tuple[str, ...] = ()) -> Evaluation:
+    logits, kept = np.eye(3, dtype=np.float32)[[0, 1, 2]], np.array(labels)
+    return Evaluation(score_logits(logits, kept), logits, kept, ("a", "b", "c"), 1.0, left_out)
+
+
+def test_evaluations_are_compared_on_the_same_images_alone() -> None:
+    assert compare_accuracy(evaluation([0, 1, 1]), evaluation([0, 1, 1])) == Paired(3, 0, 0, 2)
+    for other in (evaluation([0, 1, 2]), evaluation([0, 1, 1], ("cat.jpg is half a picture",))):
+        with pytest.raises(InputError, match="have not answered the same images"):
+            compare_accuracy(evaluation([0, 1, 1]), other)

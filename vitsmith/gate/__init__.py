@@ -1,0 +1,35 @@
+"""The gate: what a changed model must keep and give, what was measured of it, and whether that is enough."""
+
+from vitsmith.gate.compare import (
+    SAME_ANSWERS,
+    TIE,
+    Verdict,
+    agreement_of,
+    compare,
+    first_difference,
+    judging,
+    lowest_cosine,
+    mean_cosine,
+    relative_difference,
+)
+from vitsmith.gate.paired import Paired
+from vitsmith.gate.requirements import Measured, Requirements, doubts, failures, require
+
+__all__ = [
+    "SAME_ANSWERS",
+    "TIE",
+    "Measured",
+    "Paired",
+    "Requirements",
+    "Verdict",
+    "agreement_of",
+    "compare",
+    "doubts",
+    "failures",
+    "first_difference",
+    "judging",
+    "lowest_cosine",
+    "mean_cosine",
+    "relative_difference",
+    "require",
+]

@@ -1,0 +1,261 @@
+"""What a changed model must keep and give, what was measured of it, and the one comparison of the two."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+from vitsmith.errors import GateError, InputError
+from vitsmith.finite import require_numbers
+from vitsmith.gate.paired import Paired
+
+_ROUNDING = 1e-9  # percentage points: 100 * (0.95 - 0.94) is more than 1, as computers count
+
+
+@dataclass(frozen=True)
+class Requirements:
+    """What a changed model must keep, and what it must give for that. None: not asked."""
+
+    relative: float | None = None
+    """Largest difference of any output, as a share of the largest reference output."""
+    agreement: float | None = None
+    """Least share of images, 0 to 1, on which both name the same class."""
+    cosine: float | None = None
+    """Least cosine between the two outputs of any image."""
+    mean_cosine: float | None = None
+    """Least mean cosine over the images."""
+    accuracy_drop: float | None = None
+    """Most percentage points of top-1 that may be lost, both models on the same labelled images."""
+    top1: float | None = None
+    """Least share of labelled images, 0 to 1, that are named rightly."""
+    speedup: float | None = None
+    """Least throughput in batches, as a multiple of the original's."""
+    any_speedup: float | None = None
+    """The larger of the speed-ups for one image and in batches must be more than this."""
+    latency_ms: float | None = None
+    """Most time for one image, in milliseconds."""
+    memory_mib: float | None = None
+    """Most memory at the peak, in MiB."""
+    size_mib: float | None = None
+    """Most size of the program's files, in MiB."""
+    tie: float | None = None
+    """Classes whose reference outputs differ by no more, as a share of the largest, count as the same; default
+    `relative`."""
+    batches: tuple[int, ...] = (1, 2, 7)
+    """Batch sizes that must work; a program frozen at one size fails here."""
+    strict: bool = False
+    """Refuse also when the labelled images are too few to tell whether `accuracy_drop` is kept."""
+
+    def __post_init__(self) -> None:
+        require_numbers(self)
+        if any(size < 1 for size in self.batches):
+            raise InputError(f"batch sizes are whole numbers from 1, and not {self.batches}")
+
+    def only(self, *names: str) -> Requirements:
+        """The same without all bounds but these."""
+        return replace(self, **{name: None for name in _BOUNDS if name not in names})  # type: ignore[arg-type]
+
+    def of_answers(self, *, labelled: bool, classes: bool) -> Requirements:
+        """What decides about answers: with labels accuracy, without them agreement, without classes the mean cosine.
+
+        Of a model without classes `agreement` is the least mean cosine. Raises InputError for a strict gate without
+        labels.
+        """
+        if self.strict and not labelled:
+            raise InputError("a strict gate counts right answers: give it labelled images (--data)")
+        if labelled:
+            return self.only("accuracy_drop")
+        if classes:
+            return self.only("agreement")
+        return replace(self.only(), mean_cosine=self.agreement)
+
+    def with_changes(self, changes: Requirements | None) -> Requirements:
+        """These, with what `changes` asks in their place: its bounds, its tie, its batch sizes where not the usual."""
+        if changes is None:
+            return self
+        bounds = {name: value for name in (*_BOUNDS, "tie") if (value := getattr(changes, name)) is not None}
+        batches = changes.batches if changes.batches != Requirements.batches else self.batches
+        return replace(self, **bounds, batches=batches, strict=self.strict or changes.strict)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured of a changed model, beside the one it comes from. None: not measured."""
+
+    relative: float | None = None
+    agreement: float | None = None
+    cosine: float | None = None
+    mean_cosine: float | None = None
+    accuracy: Paired | None = None
+    """Of both models on the same labelled images."""
+    top1: float | None = None
+    speedup: float | None = None
+    """In batches of `batch`."""
+    single_speedup: float | None = None
+    """For one image."""
+    batch: int | None = None
+    latency_ms: float | None = None
+    memory_mib: float | None = None
+    size_mib: float | None = None
+
+
+@dataclass(frozen=True)
+class _Bound:
+    """How one field of `Requirements` is compared."""
+
+    what: str
+    """What messages call the quantity."""
+    value: Callable[[Measured], float | None]
+    holds: Callable[[float, float], bool]
+    """(measured, bound); written so that NaN never holds."""
+    words: Callable[[Measured, float, float], str]
+    """(measured, value, bound): why it is refused."""
+
+
+def _most(value: float, bound: float) -> bool:
+    return value <= bound
+
+
+def _least(value: float, bound: float) -> bool:
+    return value >= bound
+
+
+def _larger(measured: Measured) -> float | None:
+    one, many = measured.single_speedup, measured.speedup
+    if one is None or many is None:
+        return None
+    return math.nan if math.isnan(one) or math.isnan(many) else max(one, many)
+
+
+def _in_batches(measured: Measured) -> str:
+    return f"{measured.speedup:.2f} times as fast in batches" + (f" of {measured.batch}" if measured.batch else "")
+
+
+_BOUNDS: dict[str, _Bound] = {
+    "relative": _Bound(
+        "the difference of outputs",
+        lambda one: one.relative,
+        _most,
+        lambda _, value, bound: f"outputs differ by {value:.2g} of the largest (allowed {bound:g})",
+    ),
+    "agreement": _Bound(
+        "the agreement of top-1",
+        lambda one: one.agreement,
+        _least,
+        lambda _, value, bound: f"top-1 agrees on {value:.1%} of the images (required {bound:.1%})",
+    ),
+    "cosine": _Bound(
+        "the lowest cosine of outputs",
+        lambda one: one.cosine,
+        _least,
+        lambda _, value, bound: f"the cosine of outputs falls to {value:.4f} (required {bound:g})",
+    ),
+    "mean_cosine": _Bound(
+        "the mean cosine of outputs",
+        lambda one: one.mean_cosine,
+        _least,
+        lambda _, value, bound: f"the mean cosine of outputs is {value:.4f} (required {bound:g})",
+    ),
+    "accuracy_drop": _Bound(
+        "the drop of top-1",
+        lambda one: None if one.accuracy is None else one.accuracy.drop,
+        lambda value, bound: value <= bound + _ROUNDING,
+        lambda one, _, bound: f"{_told_drop(one.accuracy, bound)}",
+    ),
+    "top1": _Bound(
+        "top-1",
+        lambda one: one.top1,
+        _least,
+        lambda _, value, bound: f"top-1 is {value:.1%} (required {bound:.1%})",
+    ),
+    "speedup": _Bound(
+        "the speed-up in batches",
+        lambda one: one.speedup,
+        _least,
+        lambda one, _, bound: f"{_in_batches(one)} (required {bound:g})",
+    ),
+    "any_speedup": _Bound(
+        "the speed-up",
+        _larger,
+        lambda value, bound: value > bound,
+        lambda one, _, bound: (
+            f"{one.single_speedup:.2f} times as fast for one image, {_in_batches(one)} "
+            f"(required more than {bound:g} for either)"
+        ),
+    ),
+    "latency_ms": _Bound(
+        "the latency",
+        lambda one: one.latency_ms,
+        _most,
+        lambda _, value, bound: f"one image takes {value:.3g} ms (allowed {bound:g})",
+    ),
+    "memory_mib": _Bound(
+        "the peak memory",
+        lambda one: one.memory_mib,
+        _most,
+        lambda _, value, bound: f"memory peaks at {value:.3g} MiB (allowed {bound:g})",
+    ),
+    "size_mib": _Bound(
+        "the size",
+        lambda one: one.size_mib,
+        _most,
+        lambda _, value, bound: f"the files take {value:.3g} MiB (allowed {bound:g})",
+    ),
+}
+
+
+def failures(measured: Measured, requirements: Requirements) -> tuple[str, ...]:
+    """Why what was measured is not enough, a reason for each bound that is not kept; () when it is.
+
+    A bound of what was not measured is not kept, nor is one of what is NaN. Outputs that are not finite are refused
+    whatever is asked. With `strict`, what `doubts` says is a reason too.
+    """
+    reasons = []
+    for name, rule in _BOUNDS.items():
+        bound, value = getattr(requirements, name), rule.value(measured)
+        if bound is None:
+            if name == "relative" and value is not None and not math.isfinite(value):
+                reasons.append("outputs are not finite (NaN or infinity)")
+        elif value is None:
+            reasons.append(f"{rule.what} was not measured (bound {bound:g})")
+        elif not rule.holds(value, bound):
+            reasons.append(rule.words(measured, value, bound))
+    return (*reasons, *(doubts(measured, requirements) if requirements.strict else ()))
+
+
+def doubts(measured: Measured, requirements: Requirements) -> tuple[str, ...]:
+    """What the labelled images are too few to tell, with how many would be enough; () when they tell.
+
+    They are too few when the 95% interval of the drop holds drops that are allowed and drops that are not. The drop
+    itself decides all the same, unless the requirements are strict.
+    """
+    paired, allowed = measured.accuracy, requirements.accuracy_drop
+    if paired is None or allowed is None or not paired.is_open(allowed):
+        return ()
+    enough = paired.images_to_tell(allowed)
+    low, high = paired.interval
+    told = (
+        f"{paired.images:,} images are too few to tell whether {paired.measure} drops by more than {allowed:g} points"
+    )
+    told += f": the drop is {paired.drop:.2f}, its 95% interval {low:.2f} to {high:.2f}"
+    if (worth := 100 / paired.images) > allowed > 0:
+        told += f", and one image is worth {worth:.2g} point{'' if worth == 1 else 's'}"
+    if enough is None:
+        return (f"{told}; no number of images would tell, so near is it to what is allowed",)
+    return (f"{told}; about {enough:,} images would be enough",)
+
+
+def require(what: str, reasons: Iterable[str], advice: str = "") -> None:
+    """Raises GateError, which says that `what` was refused and why, unless there are no reasons."""
+    if told := "; ".join(filter(None, (*reasons, advice))) if (reasons := tuple(reasons)) else "":
+        raise GateError(f"{what} was refused, nothing was written: {told}")
+
+
+def _told_drop(paired: Paired | None, allowed: float) -> str:
+    assert paired is not None
+    low, high = paired.interval
+    return (
+        f"{paired.measure} drops by {paired.drop:.2f} points, 95% interval {low:.2f} to {high:.2f}, on "
+        f"{paired.images:,} images (allowed {allowed:g})"
+    )
