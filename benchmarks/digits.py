@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 import torch
 
-from vitsmith.engines.machine import describe_machine
+from vitsmith.machine import describe_machine
 
 
 class Trained(NamedTuple):

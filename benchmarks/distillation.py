@@ -46,7 +46,7 @@ import torch
 from vitsmith import __version__
 from vitsmith.data.digits import open_digits
 from vitsmith.data.samples import Samples, Splits, stratified_split
-from vitsmith.engines.machine import describe_machine
+from vitsmith.machine import describe_machine
 from vitsmith.runs import Run
 from vitsmith.train.recipe_file import merge, parse_recipe, read_recipe
 from vitsmith.train.run import train_to_bundle

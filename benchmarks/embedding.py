@@ -38,7 +38,7 @@ from timm_reads_our_npz import stand_in_for_torchvision
 from torch import Tensor, nn
 from train_step import spread
 
-from vitsmith.engines.machine import describe_machine
+from vitsmith.machine import describe_machine
 from vitsmith.models.config import BertConfig, LiTConfig, TextConfig, TextTransformerConfig
 from vitsmith.models.initializers import initialize
 from vitsmith.models.lit import LiT

@@ -41,7 +41,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_image
 
 from vitsmith.data.datasets import open_dataset
-from vitsmith.engines.machine import describe_machine
+from vitsmith.machine import describe_machine
 from vitsmith.runs import Run
 from vitsmith.train.recipe_file import merge, parse_recipe, read_recipe
 from vitsmith.train.run import Trained, train_to_bundle

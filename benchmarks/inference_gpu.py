@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from train_step_gpu import PEAKS, product_speed, seconds
 
 import vitsmith as vs
-from vitsmith.engines.machine import describe_machine
+from vitsmith.machine import describe_machine
 from vitsmith.models.config import ViTConfig
 from vitsmith.models.cost import flops
 

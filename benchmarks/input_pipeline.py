@@ -52,7 +52,7 @@ from vitsmith.data.batches import Crops, training_batches
 from vitsmith.data.crops import read_crop, read_part
 from vitsmith.data.device_augment import augment_on_device
 from vitsmith.data.samples import Samples
-from vitsmith.engines.machine import describe_machine
+from vitsmith.machine import describe_machine
 from vitsmith.specs import ImageSpec
 
 WORKERS = 2

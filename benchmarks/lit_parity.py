@@ -37,7 +37,7 @@ import torch
 from torch import nn
 
 import vitsmith as vs
-from vitsmith.engines.machine import describe_machine
+from vitsmith.machine import describe_machine
 
 ROOT = Path(__file__).resolve().parents[1]
 MODELS = ("LiT-B16B", "LiT-L16L", "LiT-L16S", "LiT-L16Ti")

@@ -62,7 +62,7 @@ def main() -> None:
     out = parser.parse_args().out
     import torch
 
-    from vitsmith.engines.machine import describe_machine
+    from vitsmith.machine import describe_machine
 
     lines = [
         "# Memory of loading a released .npz",

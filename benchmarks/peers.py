@@ -44,9 +44,9 @@ from peers_programs import BASE, Array, Question, Run, openers, read_material, s
 from timm_reads_our_npz import stand_in_for_torchvision
 
 import vitsmith as vs
-from vitsmith.engines.machine import describe_machine
 from vitsmith.evaluate.timing import Pace, Timing, time_in_turns
 from vitsmith.gate import relative_difference
+from vitsmith.machine import describe_machine
 
 
 @dataclass

@@ -32,7 +32,7 @@ from vitsmith.compress.prune import prune_bundle
 from vitsmith.compress.recovery import recover, recovery_recipe
 from vitsmith.compress.sizes import Pruning, describe_sizes, plan_sizes
 from vitsmith.data.datasets import open_dataset
-from vitsmith.engines.machine import describe_machine
+from vitsmith.machine import describe_machine
 from vitsmith.models.build import ImageModel, build
 from vitsmith.models.cost import flops
 from vitsmith.runs import Run

@@ -38,7 +38,7 @@ import vitsmith as vs
 from vitsmith.compress.calibration import Photos, labelled_photos, read_tensors
 from vitsmith.compress.ladder import Attempt, Demands
 from vitsmith.compress.quantize import Quantized, Settings, quantize
-from vitsmith.engines.machine import describe_machine
+from vitsmith.machine import describe_machine
 from vitsmith.quickstart import digits_recipe
 from vitsmith.train.recipe_file import merge
 from vitsmith.weights.bundle import Bundle

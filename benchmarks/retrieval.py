@@ -41,7 +41,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from vitsmith.engines.machine import describe_machine
+from vitsmith.machine import describe_machine
 from vitsmith.retrieval.description import Space, is_index
 from vitsmith.retrieval.index import Index, open_index
 from vitsmith.retrieval.search import search

@@ -303,7 +303,7 @@ def main() -> None:
     if options.worker:
         work()
         return
-    from vitsmith.engines.machine import describe_machine
+    from vitsmith.machine import describe_machine
 
     began = time.perf_counter()
     tally = run(options)

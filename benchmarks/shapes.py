@@ -30,7 +30,7 @@ from typing import NamedTuple
 import torch
 
 from vitsmith.data import shapes
-from vitsmith.engines.machine import describe_machine
+from vitsmith.machine import describe_machine
 
 
 class Stage(NamedTuple):

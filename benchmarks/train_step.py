@@ -38,7 +38,7 @@ from timm_reads_our_npz import stand_in_for_torchvision
 from torch import Tensor, nn
 
 import vitsmith as vs
-from vitsmith.engines.machine import describe_machine
+from vitsmith.machine import describe_machine
 from vitsmith.train.precision import computing_in
 
 BATCH = 16

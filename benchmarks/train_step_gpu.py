@@ -32,7 +32,7 @@ import torch
 import torch.nn.functional as F
 
 import vitsmith as vs
-from vitsmith.engines.machine import describe_machine
+from vitsmith.machine import describe_machine
 from vitsmith.models.configure import configure
 from vitsmith.models.cost import flops
 from vitsmith.train.learner import recompute_blocks

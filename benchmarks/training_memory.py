@@ -90,7 +90,7 @@ def main() -> None:
         return
     import torch
 
-    from vitsmith.engines.machine import describe_machine
+    from vitsmith.machine import describe_machine
 
     lines = [
         "# Predicted and measured memory of training",

@@ -234,8 +234,8 @@ def test_a_model_that_is_faster_than_every_product_raises_the_peak() -> None:
 
 def test_the_peak_of_a_process_stays_when_the_memory_is_given_back() -> None:
     program = (
-        "import numpy as np\nfrom vitsmith.benchmark.memory import resident_peak\nbefore = resident_peak()\n"
-        "array = np.ones(20_000_000)\ndel array\nprint(resident_peak() - before)"
+        "import numpy as np\nfrom vitsmith.machine import peak_memory\nbefore = peak_memory()\n"
+        "array = np.ones(20_000_000)\ndel array\nprint(peak_memory() - before)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert 155e6 < int(done.stdout) < 180e6  # 8 bytes each
@@ -459,7 +459,7 @@ def test_the_json_has_its_fields_and_the_table_the_same_rows(pretended: Clock) -
     result = run_benchmark(contenders, Wishes((1,), 1, replace(PACE, clock=pretended)), Material())
     document = json.loads(json.dumps(result.to_dict()))
     assert set(document) == {
-        *("machine", "threads", "date", "versions", "reference", "images", "data", "split", "peaks"),
+        *("machine", "threads", "load_before", "date", "versions", "reference", "images", "data", "split", "peaks"),
         *("remarks", "rows", "engines"),
     }
     what = {"model", "program", "arithmetic", "engine", "precision", "batch", "reason", "size_mib", "gflops"}

@@ -18,13 +18,12 @@ import pytest
 import torch
 
 from tests.tiny import CONFIGS, MIXER, VIT, pictures, tiny_inputs, tiny_lit, tiny_model
-from vitsmith import Bundle, ImageSpec
+from vitsmith import Bundle, ImageSpec, machine
 from vitsmith.data.preprocess import normalize
-from vitsmith.engines import choice, machine, openvino, probing, registry
+from vitsmith.engines import choice, openvino, probing, registry
 from vitsmith.engines.base import open_engine
 from vitsmith.engines.chunks import run_in_chunks
 from vitsmith.engines.graph_report import Node, report_of
-from vitsmith.engines.machine import bf16_dot_products, int8_dot_products, processor_flags
 from vitsmith.engines.openvino_core import openvino_core
 from vitsmith.engines.openvino_graph import OpenVinoGraph
 from vitsmith.engines.plan import Plan, default_plan, plans, race
@@ -719,7 +718,7 @@ def test_an_answer_to_another_question_is_not_believed(own_cache: Path, monkeypa
     other = question("y", "program", ("numpy",))
     shutil.copy(place_of(asked), place_of(other))
     assert recall(other) is None
-    monkeypatch.setattr(machine, "_cpuinfo", lambda: ("Another CPU", frozenset({"avx2"})))
+    monkeypatch.setattr(machine, "_processor", lambda: ("Another CPU", frozenset({"avx2"})))
     assert recall(question("x", "program", ("numpy",))) is None
 
 
@@ -769,7 +768,7 @@ def test_weights_stored_in_fewer_bits_do_not_count_as_arithmetic(programs: Any, 
 
 
 def test_the_report_of_bfloat16_says_so(programs: Any) -> None:
-    if not bf16_dot_products():
+    if not machine.bf16_dot_products():
         pytest.skip("this processor has no bfloat16")
     report = open_engine(programs("vit-token")["openvino"], precision="bf16").report()
     assert report.precision == {"bf16": 1.0} and report.attention == (2, 2)
@@ -804,51 +803,6 @@ def test_a_report_adds_up(monkeypatch: pytest.MonkeyPatch) -> None:
         "this processor has no int8 dot products (VNNI, AMX, asimddp): the float program may be faster",
     )
     assert "no product is computed in int8" in report_of("some", nodes[1:], 2, bundle).remarks
-
-
-@pytest.mark.parametrize(
-    ("text", "int8", "bf16"),
-    [
-        ("model name\t: Old\nflags\t\t: fpu avx2\n\nflags\t\t: avx512_vnni\n", False, False),
-        ("model name\t: New\nflags\t\t: fpu avx_vnni avx512_bf16\n", True, True),
-        ("processor\t: 0\nFeatures\t: fp asimd asimddp\n", True, False),
-        ("nothing\n", None, None),
-        (None, None, None),
-    ],
-)
-def test_what_the_processor_can_is_read_from_its_flags(
-    text: str | None, int8: bool | None, bf16: bool | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if text is not None:
-        (tmp_path / "cpuinfo").write_text(text)
-    monkeypatch.setattr(machine, "CPUINFO", tmp_path / "cpuinfo")
-    machine._cpuinfo.cache_clear()
-    try:
-        assert (int8_dot_products(), bf16_dot_products()) == (int8, bf16)
-        assert ("fpu" in processor_flags()) == (text is not None and "fpu" in text)
-        assert machine.describe_machine().endswith("cores")
-    finally:
-        monkeypatch.undo()
-        machine._cpuinfo.cache_clear()
-
-
-@pytest.mark.parametrize(
-    ("text", "name"),
-    [
-        ("cpu family\t: 25\nmodel\t\t: 17\nmodel name\t: AMD EPYC\n", "AMD EPYC (family 25, model 17)"),
-        ("cpu family\t: 6\nmodel\t\t: 143\nmodel name\t: Intel(R) Xeon(R) 8488C\n", "Intel(R) Xeon(R) 8488C"),
-    ],
-)
-def test_processors_that_hide_their_number_are_told_apart(
-    text: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "cpuinfo").write_text(text)
-    monkeypatch.setattr(machine, "CPUINFO", tmp_path / "cpuinfo")
-    machine._cpuinfo.cache_clear()
-    try:
-        assert machine.describe_machine().startswith(f"{name}, ")
-    finally:
-        machine._cpuinfo.cache_clear()
 
 
 def test_the_child_is_light() -> None:

@@ -18,10 +18,10 @@ from tests.tiny import VIT, pictures, tiny_model
 from tests.training import splits, write_folder
 from vitsmith import Bundle, ImageSpec, Labels, Measurement
 from vitsmith.compress.merge import merge_by
-from vitsmith.engines.machine import describe_machine
 from vitsmith.errors import BundleError
 from vitsmith.evaluate.speed import Cost, Speed
 from vitsmith.export.onnx import export_onnx
+from vitsmith.machine import describe_machine
 from vitsmith.models.configure import change
 from vitsmith.weights import measurements
 from vitsmith.weights.bundle_folder import record_measurements

@@ -12,38 +12,18 @@ import sys
 import tarfile
 import threading
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
-import psutil
 import pytest
-import torch
 
 from vitsmith.benchmark import memory as benchmark_memory
-from vitsmith.data import batches, tar
+from vitsmith.data import tar
 from vitsmith.data.tar import OpenShard, ShardFiles, scan_shard
-from vitsmith.engines import machine
 from vitsmith.engines.probing import signal_name
 from vitsmith.engines.remembered import recall, remember
 from vitsmith.errors import OutputError
-from vitsmith.models import build
 from vitsmith.stream import _yield_to_engine
-from vitsmith.train import memory
 from vitsmith.weights import cache
-
-
-@pytest.fixture
-def without_proc(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No file of /proc can be read."""
-    real = Path.read_text
-
-    def read_text(path: Path, *arguments: Any, **named: Any) -> str:
-        if str(path).startswith(("/proc", "/sys")):
-            raise FileNotFoundError(2, "No such file or directory", str(path))
-        return real(path, *arguments, **named)
-
-    monkeypatch.setattr(Path, "read_text", read_text)
 
 
 def test_shards_are_read_without_pread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,45 +69,10 @@ def test_a_shard_is_opened_for_its_bytes(tmp_path: Path, monkeypatch: pytest.Mon
     assert flags == [os.O_RDONLY | 1 << 30]
 
 
-@pytest.mark.usefixtures("without_proc")
-def test_memory_is_known_without_proc(monkeypatch: pytest.MonkeyPatch) -> None:
-    rss = psutil.Process().memory_info().rss
-    assert memory.resident_memory() == pytest.approx(rss, rel=0.2)
-    there = SimpleNamespace(available=5 << 30)
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: there)
-    monkeypatch.setattr(memory, "_group_free", list)
-    found = memory.available_memory(torch.device("cpu"))
-    assert found == pytest.approx(((5 << 30) + rss) * (1 - memory._RESERVE), rel=0.1)
-    assert benchmark_memory.resident_peak() >= 0.9 * rss  # macOS: by getrusage
-    monkeypatch.setitem(sys.modules, "resource", None)  # Windows has none
-    info = SimpleNamespace(memory_info=lambda: SimpleNamespace(peak_wset=123))
-    monkeypatch.setattr(psutil, "Process", lambda: info)
-    assert benchmark_memory.resident_peak() == 123
-
-
-def test_the_processor_is_described_without_proc(monkeypatch: pytest.MonkeyPatch) -> None:
-    machine._cpuinfo.cache_clear()
-    monkeypatch.setattr(machine, "CPUINFO", Path("nowhere/cpuinfo"))
-    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
-    try:
-        assert machine.describe_machine().endswith(f", {os.cpu_count()} cores")
-        assert machine.processor_flags() == frozenset() and machine.int8_dot_products() is None
-    finally:
-        machine._cpuinfo.cache_clear()
-    assert batches._cores() == os.cpu_count()
-
-
 def test_decoders_keep_their_priority_where_it_belongs_to_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
     monkeypatch.setattr(os, "setpriority", lambda *_: pytest.fail("of the whole process"))
     _yield_to_engine()
-
-
-def test_a_model_is_built_where_nothing_says_how_much_memory_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    from tests.tiny import CONFIGS
-
-    monkeypatch.delattr(os, "sysconf", raising=False)
-    assert build.build(CONFIGS["vit-token"]).config == CONFIGS["vit-token"]
 
 
 def test_signals_that_a_system_does_not_have_are_numbers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,8 +14,8 @@ import vitsmith as vs
 from tests.tiny import VIT, pictures, tiny_lit, tiny_model
 from vitsmith.arguments import flag, known_name, whole_number
 from vitsmith.engines.base import open_engine
-from vitsmith.engines.machine import available_cores
 from vitsmith.errors import ConfigError, InputError, UnknownNameError
+from vitsmith.machine import available_cores
 from vitsmith.retrieval.description import Space
 from vitsmith.retrieval.index import Index
 from vitsmith.retrieval.search import search

@@ -45,7 +45,6 @@ from vitsmith.compress.sites import describe_sites, nodes_by_site, site_of
 from vitsmith.data.digits import open_digits
 from vitsmith.data.preprocess import preprocess
 from vitsmith.engines.base import open_engine
-from vitsmith.engines.machine import bf16_dot_products, processor_flags
 from vitsmith.engines.openvino_core import openvino_core
 from vitsmith.engines.torch_quantized import quantized_copy
 from vitsmith.errors import (
@@ -62,6 +61,7 @@ from vitsmith.evaluate.speed import Speed, Speedup
 from vitsmith.export.onnx import export_onnx
 from vitsmith.export.parts import parts_of
 from vitsmith.finite import require_finite_outputs
+from vitsmith.machine import bf16_dot_products, processor_flags
 from vitsmith.models.build import build
 from vitsmith.models.config import ViTConfig
 from vitsmith.models.configure import change

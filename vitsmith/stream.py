@@ -21,9 +21,9 @@ from vitsmith.data.images import MAX_PIXELS
 from vitsmith.data.preprocess import load_image
 from vitsmith.data.unreadable import Unreadable
 from vitsmith.engines.base import Engine
-from vitsmith.engines.machine import available_cores
 from vitsmith.errors import NOT_FINITE, ImageError, NotFiniteError
 from vitsmith.forks import require_own_process
+from vitsmith.machine import available_cores
 from vitsmith.specs import ImageSpec
 
 Array = np.ndarray[Any, Any]

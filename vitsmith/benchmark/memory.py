@@ -19,6 +19,7 @@ from typing import Any
 
 from vitsmith.children import run_child
 from vitsmith.json_text import to_json
+from vitsmith.machine import peak_memory
 
 COMMAND = (sys.executable, "-m", "vitsmith.benchmark.memory")
 LONGEST = 1800
@@ -104,26 +105,6 @@ def _answers(output: str) -> Iterator[dict[str, Any]]:
             yield answer
 
 
-def resident_peak() -> int:
-    """The most memory this process has held so far, in bytes.
-
-    Linux: VmHWM, because ru_maxrss begins with what the process held that started this one.
-    """
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
-    except (OSError, StopIteration):
-        pass
-    try:
-        import resource
-    except ImportError:  # Windows
-        import psutil
-
-        return int(psutil.Process().memory_info().peak_wset)
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else most * 1024
-
-
 def measure_here(task: Task, bare: int, report: Callable[[dict[str, int]], None]) -> None:
     """Loads, opens and runs in this process; `bare` bytes are not counted. Raises what any of it raises."""
     from vitsmith.engines.base import open_checked
@@ -139,7 +120,7 @@ def measure_here(task: Task, bare: int, report: Callable[[dict[str, int]], None]
         inputs = sample_inputs(bundle, batch)
         for _ in range(2):  # some keep what the first call has shown them
             engine.run_pixels(inputs) if bundle.program_spec.pixels else engine.run(inputs)
-        report({"batch": batch, "peak": resident_peak() - bare, "device_peak": _device_peak()})
+        report({"batch": batch, "peak": peak_memory() - bare, "device_peak": _device_peak()})
 
 
 def _device_peak() -> int:
@@ -149,7 +130,7 @@ def _device_peak() -> int:
 
 def main(text: str) -> None:
     """Does what the module's text says."""
-    bare = resident_peak()
+    bare = peak_memory()
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # whatever a library prints is not the answer
 

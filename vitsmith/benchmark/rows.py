@@ -12,11 +12,11 @@ from typing import Any
 from vitsmith.benchmark.answers import Parity
 from vitsmith.benchmark.contenders import MIB, Contender, Subject
 from vitsmith.benchmark.memory import Memory
-from vitsmith.engines.machine import describe_machine
 from vitsmith.engines.remembered import installed_version
 from vitsmith.evaluate.evaluation import Evaluation
 from vitsmith.evaluate.gemm import Peak, raised, share_of_peak
 from vitsmith.evaluate.timing import Timing
+from vitsmith.machine import describe_machine
 from vitsmith.specs import Measurement
 from vitsmith.weights.measurements import accuracy, latency, peak_memory, size, throughput
 
@@ -93,6 +93,8 @@ class Benchmark:
     """The labelled images; '' without."""
     split: Mapping[str, int] | None = None
     """How many of them the models hold out, as `Judging.counts`; None where they do not say."""
+    load: float = 0.0
+    """How many processes of the machine wanted a core in the minute before."""
     remarks: tuple[str, ...] = ()
     """What could not be found out although rows did not fail."""
     date: str = field(default_factory=lambda: datetime.date.today().isoformat())
@@ -103,6 +105,7 @@ class Benchmark:
         return {
             "machine": describe_machine(),
             "threads": self.threads,
+            "load_before": round(self.load, 2),
             "date": self.date,
             "versions": {package: version for package, version in versions.items() if version},
             "reference": self.reference,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -14,7 +14,6 @@ from vitsmith.benchmark.memory import Died, Memory, Task, described, measure_mem
 from vitsmith.benchmark.rows import Benchmark, Row, with_rates, with_ratios
 from vitsmith.data.samples import Samples
 from vitsmith.engines.base import Engine, open_checked
-from vitsmith.engines.machine import available_cores
 from vitsmith.engines.plan import Goal
 from vitsmith.engines.programs import sample_inputs
 from vitsmith.engines.registry import Settings
@@ -22,7 +21,10 @@ from vitsmith.errors import ImageError
 from vitsmith.evaluate.evaluation import Evaluation
 from vitsmith.evaluate.gemm import Peak, highest, measure_peaks
 from vitsmith.evaluate.timing import Pace, Timing, time_in_turns
-from vitsmith.train.memory import available_memory, resident_memory
+from vitsmith.machine import available_cores, free_memory, load_average
+
+_TAKEN = 0.9
+"""Of the free memory: the rest is left to the rest of the machine."""
 
 Step = Callable[[str], None]
 
@@ -101,7 +103,7 @@ def run_benchmark(
     Each contender is first loaded, opened and run in a child process, which gives its peak memory: one that does not
     live through that is not opened here. Then, batch by batch, all are timed in turns. `step` is told what comes next.
     """
-    found = _Found()
+    found, load = _Found(), load_average()
     if wishes.threads is not None:
         torch.set_num_threads(wishes.threads)
     step("peak of the machine")
@@ -119,7 +121,7 @@ def run_benchmark(
             del engines[opening]
     step("peak of the machine")
     peaks = highest(peaks, _peaks())
-    return _benchmark(contenders, wishes, material, found, peaks)
+    return replace(_benchmark(contenders, wishes, material, found, peaks), load=load)
 
 
 def _peaks() -> dict[str, Peak]:
@@ -155,7 +157,7 @@ def _open(
         if batch not in opening.batches or opening in engines or (one, batch) in found.reasons:
             continue
         step(f"{one.title}: opening")
-        needed, there = found.memory[one, batch].bytes, available_memory(torch.device("cpu")) - resident_memory()
+        needed, there = found.memory[one, batch].bytes, _TAKEN * free_memory()
         if needed > there:
             how = f"--engine {one.engine} --precision {one.precision}"
             reason = f"needs {needed / MIB:.0f} MiB and {there / MIB:.0f} are left: measure it alone, with {how}"

@@ -208,6 +208,7 @@ def _print(result: Benchmark) -> None:
         say(f"differences are from {result.reference}, on {result.images} images")
     cores = "1 thread" if result.threads == 1 else f"{result.threads} threads"
     say(f"{cores}; inference alone: neither reading nor preprocessing of images")
+    say(f"load of this machine in the minute before: {result.load:.1f}")
 
 
 def _cells(row: Row, several: bool, reasons: list[str]) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from typing import Any
 
 from vitsmith import __version__
 from vitsmith.compress.pareto import Budget, Point, front
-from vitsmith.engines.machine import describe_machine
 from vitsmith.errors import GateError
+from vitsmith.machine import describe_machine
 from vitsmith.weights.bundle import Bundle
 from vitsmith.weights.measurements import accuracy, latency, peak_memory
 

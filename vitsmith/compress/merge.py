@@ -19,12 +19,12 @@ from vitsmith.data.image_sources import ImageSource
 from vitsmith.data.photos import sample_images
 from vitsmith.data.preprocess import preprocess
 from vitsmith.engines.base import open_engine
-from vitsmith.engines.machine import describe_machine
 from vitsmith.errors import InputError
 from vitsmith.evaluate.evaluation import refuse_regression
 from vitsmith.evaluate.scores import score_logits
 from vitsmith.evaluate.speed import Race, Runner, Speedup, measure_speedup
 from vitsmith.gate import judging, mean_cosine
+from vitsmith.machine import describe_machine
 from vitsmith.models.build import build
 from vitsmith.models.config import LiTConfig, ViTConfig
 from vitsmith.models.configure import change

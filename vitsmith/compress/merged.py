@@ -9,10 +9,10 @@ from typing import Any
 
 from vitsmith.compress.calibration import Photos
 from vitsmith.compress.schedules import Numbers, describe
-from vitsmith.engines.machine import describe_machine
 from vitsmith.errors import GateError
 from vitsmith.evaluate.speed import Speedup
 from vitsmith.finite import require_numbers
+from vitsmith.machine import describe_machine
 from vitsmith.runs import whole_run
 from vitsmith.weights.bundle import Bundle
 from vitsmith.weights.bundle_folder import read_bundle, write_bundle

@@ -11,10 +11,10 @@ import numpy as np
 from vitsmith.compress.ladder import Rung
 from vitsmith.compress.sites import nodes_by_site
 from vitsmith.compress.static import AT_ONCE, Scheme, quantize_static
-from vitsmith.engines.machine import int8_dot_products
 from vitsmith.errors import MissingPackageError
 from vitsmith.export.onnx import LARGEST_SINGLE_FILE, write_graph
 from vitsmith.export.parts import Part
+from vitsmith.machine import int8_dot_products
 from vitsmith.quiet import quiet
 from vitsmith.weights.bundle import Program
 

@@ -11,11 +11,11 @@ import numpy as np
 from vitsmith.compress.ladder import Rung
 from vitsmith.compress.sites import HEADS, matching_nodes, nodes_by_site
 from vitsmith.compress.static import AT_ONCE, Scheme, import_nncf, quantize_static
-from vitsmith.engines.machine import bf16_dot_products
 from vitsmith.engines.openvino_core import import_openvino, openvino_core, others_compile
 from vitsmith.export.onnx import write_graph
 from vitsmith.export.openvino import openvino_from_onnx
 from vitsmith.export.parts import Part
+from vitsmith.machine import bf16_dot_products
 from vitsmith.quiet import quiet
 from vitsmith.weights.bundle import Program
 

@@ -23,11 +23,11 @@ from vitsmith.data.images import Pixels
 from vitsmith.data.samples import Samples
 from vitsmith.data.unreadable import SHARE
 from vitsmith.engines.base import open_engine
-from vitsmith.engines.machine import describe_machine
 from vitsmith.errors import ImageError
 from vitsmith.evaluate.scores import score_logits
 from vitsmith.evaluate.speed import Cost, Race, Runner, measure_speedup
 from vitsmith.gate import judging
+from vitsmith.machine import describe_machine
 from vitsmith.models.build import ImageModel, count_parameters
 from vitsmith.models.configure import change
 from vitsmith.models.cost import flops

@@ -9,11 +9,11 @@ from typing import Any
 
 from vitsmith.compress.material import Material
 from vitsmith.compress.sizes import describe_sizes
-from vitsmith.engines.machine import describe_machine
 from vitsmith.errors import GateError
 from vitsmith.evaluate.scores import Scores
 from vitsmith.evaluate.speed import Speedup
 from vitsmith.finite import require_numbers
+from vitsmith.machine import describe_machine
 from vitsmith.models.config import ImageModelConfig, LiTConfig
 from vitsmith.runs import whole_run
 from vitsmith.train.events import Event

@@ -16,7 +16,6 @@ from vitsmith.compress.ladder import Attempt, climb
 from vitsmith.compress.quantized import MODEL, RESULT, Quantized, Settings
 from vitsmith.compress.trials import Listener, Programs, ProgramTrials, Working
 from vitsmith.data.images import read_image
-from vitsmith.engines.machine import describe_machine, int8_dot_products
 from vitsmith.errors import InputError, UnknownNameError
 from vitsmith.evaluate.accuracy import wilson_interval
 from vitsmith.evaluate.evaluation import refuse_regression
@@ -25,6 +24,7 @@ from vitsmith.evaluate.timing import Pace
 from vitsmith.export.parts import GATE_INPUTS, Part, parts_of
 from vitsmith.export.program import Gate, Target, export_program
 from vitsmith.files import scratch
+from vitsmith.machine import describe_machine, int8_dot_products
 from vitsmith.models.config import LiTConfig
 from vitsmith.runs import whole_run, write_or_rescue
 from vitsmith.specs import Measurement, ProgramSpec

@@ -9,8 +9,8 @@ from typing import Any
 from vitsmith import __version__
 from vitsmith.compress.calibration import Photos
 from vitsmith.compress.ladder import Attempt, Climb, Demands
-from vitsmith.engines.machine import describe_machine
 from vitsmith.errors import GateError
+from vitsmith.machine import describe_machine
 from vitsmith.weights.bundle import Bundle
 
 MODEL, RESULT = "model", "quantize.json"

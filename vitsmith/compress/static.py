@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vitsmith.engines.machine import int8_dot_products
 from vitsmith.errors import MissingPackageError
+from vitsmith.machine import int8_dot_products
 from vitsmith.quiet import quiet
 from vitsmith.telemetry import switch_off_openvino
 

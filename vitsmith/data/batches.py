@@ -7,7 +7,6 @@ work. Letters: B images of a batch in this process, h, w the model's input, K cl
 from __future__ import annotations
 
 import itertools
-import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +25,7 @@ from vitsmith.data.preprocess import load_image
 from vitsmith.data.samples import Samples
 from vitsmith.data.unreadable import Unreadable
 from vitsmith.errors import ConfigError, DatasetError, ImageError
+from vitsmith.machine import available_cores
 from vitsmith.specs import ImageSpec
 
 _BATCHES_AHEAD = 2
@@ -225,7 +225,7 @@ def _load_ahead(
     dtype: type[Pixel],
     threads: int | None,
 ) -> Generator[_Loading[Pixel]]:
-    workers = threads or min(_cores(), _MOST_THREADS)
+    workers = threads or min(available_cores(), _MOST_THREADS)
     loading: deque[_Loading[Pixel]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="vitsmith-images")
     try:
@@ -238,11 +238,6 @@ def _load_ahead(
             yield loading.popleft()
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _cores() -> int:
-    """Processors that this process may use; a job's share of a large machine may be a few."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _Loading(Generic[Pixel]):

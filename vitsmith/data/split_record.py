@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from vitsmith.data.image_sources import ImageSource, read_bytes
 from vitsmith.data.samples import Samples
 from vitsmith.errors import BundleError, ImageError
+from vitsmith.machine import available_cores
 from vitsmith.regular_files import read_regular
 
 Digests = NDArray[np.uint64]
@@ -131,7 +132,7 @@ def read_contents(
                 continue
         return len(chunk)
 
-    threads = min(os.cpu_count() or 1, _MOST_THREADS)
+    threads = min(available_cores(), _MOST_THREADS)
     pool = ThreadPoolExecutor(threads, thread_name_prefix="vitsmith-contents")
     chunks, waiting = iter(range(first, end, _CHUNK)), deque[Future[int]]()
     try:

@@ -7,7 +7,6 @@ out, or replaced in training; more of them stop the work, before it has begun wh
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from vitsmith.data.image_sources import ImageSource
 from vitsmith.data.images import read_image
 from vitsmith.errors import DatasetError, ImageError
+from vitsmith.machine import available_cores
 
 SHARE = 0.01
 """Of the images that may be unreadable when nobody says otherwise: of a hundred one, of fewer none."""
@@ -103,7 +103,7 @@ def sift(
     For the images of long work, which would find them one by one. Raises DatasetError for too many.
     """
     unreadable = Unreadable(names, share, tell, option)
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, 16), thread_name_prefix="vitsmith-sift") as pool:
+    with ThreadPoolExecutor(min(available_cores(), 16), thread_name_prefix="vitsmith-sift") as pool:
         try:
             for index, reason in enumerate(pool.map(lambda index: _why_unreadable(sources, index), range(len(names)))):
                 if reason:

@@ -11,10 +11,10 @@ import numpy as np
 from vitsmith.arguments import MOST_THREADS, known_name, whole_number
 from vitsmith.data.photos import sample_images
 from vitsmith.engines.graph_report import GraphReport
-from vitsmith.engines.machine import available_cores
 from vitsmith.engines.plan import Goal
 from vitsmith.engines.registry import ENGINES, GPU_PRECISIONS, PRECISIONS, Settings, precisions_of, programs_of, runners
 from vitsmith.errors import BundleError, InputError, MissingPackageError
+from vitsmith.machine import available_cores
 from vitsmith.models.config import merges
 from vitsmith.weights.bundle import Bundle
 from vitsmith.weights.golden import OUTPUT_TOLERANCE

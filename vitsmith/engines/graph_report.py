@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from vitsmith.engines.machine import int8_dot_products
+from vitsmith.machine import int8_dot_products
 from vitsmith.models.config import LiTConfig, ModelConfig, ViTConfig
 from vitsmith.specs import ProgramSpec
 from vitsmith.weights.bundle import Bundle

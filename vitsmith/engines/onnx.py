@@ -10,7 +10,6 @@ import numpy as np
 
 from vitsmith.engines.chunks import check_batch, run_in_chunks
 from vitsmith.engines.graph_report import GraphReport
-from vitsmith.engines.machine import available_cores
 from vitsmith.engines.plan import Plan, race
 from vitsmith.engines.ports import Port, check_ports
 from vitsmith.engines.programs import ProgramEngine, Runs, is_small, sample_inputs
@@ -18,6 +17,7 @@ from vitsmith.engines.registry import USUAL, Settings
 from vitsmith.engines.remembered import program_hash, question, recall, remember
 from vitsmith.errors import BundleError, MissingPackageError
 from vitsmith.forks import keep_in_children
+from vitsmith.machine import available_cores
 from vitsmith.regular_files import utf8_path
 from vitsmith.weights.bundle import Bundle
 

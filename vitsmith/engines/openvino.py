@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from vitsmith.engines.graph_report import GraphReport
-from vitsmith.engines.machine import available_cores
 from vitsmith.engines.openvino_core import openvino_core
 from vitsmith.engines.openvino_graph import OpenVinoGraph
 from vitsmith.engines.plan import Plan, default_plan, plans
@@ -16,6 +15,7 @@ from vitsmith.engines.probing import EngineDied, probe
 from vitsmith.engines.programs import PRECISION_WORDS, ProgramEngine, Runs, is_small
 from vitsmith.engines.registry import USUAL, Settings
 from vitsmith.engines.remembered import place_of, program_hash, question, recall, remember
+from vitsmith.machine import available_cores
 from vitsmith.weights.bundle import Bundle
 
 Array = np.ndarray[Any, Any]

@@ -128,7 +128,7 @@ class _Requests:
 def compile_graph(path: Path, hint: str, plan: Plan, *, batch: int | None = None) -> Any:
     """An openvino.CompiledModel for chunks of `plan.chunk`. Raises BundleError or MissingPackageError."""
     core = openvino_core()
-    from vitsmith.engines.machine import available_cores
+    from vitsmith.machine import available_cores
 
     try:
         model = core.read_model(str(path))

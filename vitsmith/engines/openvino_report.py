@@ -7,7 +7,7 @@ from math import prod
 from typing import Any
 
 from vitsmith.engines.graph_report import GraphReport, Node, report_of
-from vitsmith.engines.machine import int8_dot_products
+from vitsmith.machine import int8_dot_products
 from vitsmith.weights.bundle import Bundle
 
 _FUSED_ATTENTION = {"ScaledDotProductAttention", "MHA"}

@@ -12,10 +12,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from vitsmith.engines.machine import describe_machine, processor_flags
 from vitsmith.errors import OutputError
 from vitsmith.files import sha256, write_text
 from vitsmith.json_text import json_or_none, to_json
+from vitsmith.machine import describe_machine, processor_flags
 from vitsmith.weights.bundle import Bundle
 from vitsmith.weights.bundle_folder import is_program
 from vitsmith.weights.cache import cache_folder

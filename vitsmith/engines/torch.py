@@ -10,15 +10,15 @@ import numpy as np
 import torch
 
 from vitsmith.engines.graph_report import GraphReport, attentions
-from vitsmith.engines.machine import bf16_dot_products
 from vitsmith.engines.registry import GPU_PRECISIONS, USUAL, Settings
 from vitsmith.engines.torch_quantized import quantized_copy
 from vitsmith.errors import InputError
 from vitsmith.finite import require_finite_outputs
 from vitsmith.forks import require_own_process, torch_threads
 from vitsmith.layers.attention import Attention
+from vitsmith.machine import bf16_dot_products
 from vitsmith.models.inputs import check_images
-from vitsmith.models.isolation import isolated
+from vitsmith.models.isolation import isolated, keep_to_quota
 from vitsmith.models.lit import LiT
 from vitsmith.weights.bundle import Bundle
 from vitsmith.weights.fill import require_float32
@@ -36,7 +36,9 @@ class TorchEngine:
     name = "torch"
 
     def __init__(self, bundle: Bundle, settings: Settings = USUAL) -> None:
-        if settings.threads is not None:
+        if settings.threads is None:
+            keep_to_quota()
+        else:
             torch.set_num_threads(torch_threads(settings.threads))
         self.precision = {"fp32": "float32", "bf16": "bfloat16"}.get(settings.precision, settings.precision)
         self.why = ""

@@ -12,11 +12,11 @@ import numpy as np
 from vitsmith.data.image_sources import ImageSource
 from vitsmith.data.samples import Samples
 from vitsmith.data.unreadable import OPTION, SHARE, Unreadable
-from vitsmith.engines.machine import describe_machine
 from vitsmith.errors import DatasetError, InputError
 from vitsmith.evaluate.accuracy import ranks
 from vitsmith.evaluate.scores import Scores, score_logits
 from vitsmith.gate import Paired
+from vitsmith.machine import describe_machine
 from vitsmith.names import ambiguous_name, meant_name, normal, positions_by_name
 from vitsmith.specs import Head, Labels, Measurement
 from vitsmith.weights.measurements import accuracy, evaluated_speed

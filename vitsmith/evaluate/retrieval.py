@@ -13,9 +13,9 @@ from vitsmith.data.image_sources import ImageSource
 from vitsmith.data.samples import Samples
 from vitsmith.data.unreadable import OPTION, SHARE, Unreadable
 from vitsmith.encode import Encoder
-from vitsmith.engines.machine import describe_machine
 from vitsmith.errors import InputError
 from vitsmith.evaluate.accuracy import wilson_interval
+from vitsmith.machine import describe_machine
 from vitsmith.retrieval.recall import Recall, Recalls, recalls_of_pairs
 from vitsmith.specs import Measurement
 from vitsmith.weights import measurements

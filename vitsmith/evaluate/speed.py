@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from vitsmith.engines.base import Engine
-from vitsmith.engines.machine import describe_machine
 from vitsmith.evaluate.timing import Pace, Timing, time_in_turns
+from vitsmith.machine import describe_machine
 from vitsmith.specs import Measurement
 from vitsmith.weights.measurements import latency, size, throughput
 

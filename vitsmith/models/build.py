@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import torch
 from torch import nn
 
 from vitsmith.errors import ConfigError, InputError, shown
+from vitsmith.machine import total_memory
 from vitsmith.models.config import LiTConfig, MixerConfig, ModelConfig, ViTConfig
 from vitsmith.models.configure import configure
 from vitsmith.models.cost import parameters
@@ -75,12 +75,10 @@ def build(config: ModelConfig, *, device: str | torch.device = "cpu", fresh: boo
 
 def _check_memory(config: ModelConfig) -> None:
     """Linux would promise the memory, and kill the process when it is used."""
-    if not hasattr(os, "sysconf"):  # Windows promises no memory that it does not have
-        return
-    needed, there = 4 * parameters(config), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    needed, there = 4 * parameters(config), total_memory()
     if needed > there:
         raise ConfigError(
-            f"a model of {parameters(config):,} weights needs {needed / 2**30:,.0f} GiB and this machine has "
+            f"a model of {parameters(config):,} weights needs {needed / 2**30:,.0f} GiB and this process may have "
             f"{there / 2**30:,.0f} GiB of memory: choose a smaller width or depth"
         )
 

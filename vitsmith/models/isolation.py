@@ -8,8 +8,16 @@ from contextlib import ExitStack, contextmanager
 import torch
 
 from vitsmith.forks import torch_threads
+from vitsmith.machine import available_cores
 
 _AUTOCAST = ("cpu", "cuda")
+
+
+def keep_to_quota() -> None:
+    """torch computes with no more threads than this process has cores: it does not know of a container's quota."""
+    cores = available_cores()
+    if torch.get_num_threads() > cores:
+        torch.set_num_threads(cores)
 
 
 @contextmanager

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vitsmith.data.pairs import PairSplits
-from vitsmith.engines.machine import describe_machine
 from vitsmith.errors import MissingPackageError
 from vitsmith.escapes import shell_quoted
 from vitsmith.files import write_text
+from vitsmith.machine import describe_machine
 from vitsmith.models.build import count_parameters
 from vitsmith.models.lit import LiT
 from vitsmith.report.figure import LIGHT, Theme, add_legend, dress, new_figure, picture

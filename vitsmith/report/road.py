@@ -11,11 +11,11 @@ from typing import Any
 
 from vitsmith.data.images import read_image
 from vitsmith.data.samples import Splits
-from vitsmith.engines.machine import describe_machine
 from vitsmith.escapes import shell_quoted
 from vitsmith.evaluate.evaluation import Evaluation
 from vitsmith.evaluate.speed import Cost
 from vitsmith.gate import SAME_ANSWERS, Verdict
+from vitsmith.machine import describe_machine
 from vitsmith.models.cost import parameters
 from vitsmith.predict import Prediction, softmax
 from vitsmith.report.page import Command, Headline, Report, Section

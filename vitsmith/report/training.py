@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 
 from vitsmith.data.samples import Splits
-from vitsmith.engines.machine import describe_machine
 from vitsmith.errors import ImageError, MissingPackageError
 from vitsmith.escapes import shell_quoted
 from vitsmith.evaluate.calibration import log_probabilities
 from vitsmith.evaluate.evaluation import Evaluation
 from vitsmith.evaluate.scores import Scores, score_logits
 from vitsmith.files import optional, replacing, write_text
+from vitsmith.machine import describe_machine
 from vitsmith.models.build import count_parameters
 from vitsmith.report.figure import png
 from vitsmith.report.page import Command, Headline, Report, Sample, Section, Table, render

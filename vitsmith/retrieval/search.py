@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from vitsmith.arguments import MOST_THREADS, whole_number
-from vitsmith.engines.machine import available_cores
 from vitsmith.errors import InputError, shown
+from vitsmith.machine import available_cores
 from vitsmith.retrieval.index import LONGEST, Index, lengths_of
 
 Array = np.ndarray[Any, Any]

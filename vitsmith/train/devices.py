@@ -20,6 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from vitsmith.errors import ConfigError, DatasetError
 from vitsmith.layers.block import Block
+from vitsmith.models.isolation import keep_to_quota
 from vitsmith.models.mixer import MixerBlock
 from vitsmith.train.recipe import TrainRecipe
 
@@ -87,6 +88,7 @@ def find_devices() -> Devices:
     """
     cpu = not torch.cuda.is_available() or os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("true", "1")
     if "LOCAL_RANK" not in os.environ:
+        keep_to_quota()
         return Devices(torch.device("cpu" if cpu else "cuda"))
     from accelerate import PartialState
 

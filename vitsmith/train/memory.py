@@ -9,11 +9,11 @@ from __future__ import annotations
 import ctypes
 import platform
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
 from vitsmith.errors import InputError
+from vitsmith.machine import free_memory, resident_memory
 from vitsmith.models.config import ModelConfig
 from vitsmith.train.activations import Footprint, trace_update
 from vitsmith.train.recipe import TrainRecipe
@@ -109,18 +109,12 @@ def plan_memory(
 def available_memory(device: torch.device) -> int:
     """Bytes that this process may come to hold, what it holds already included, less a reserve.
 
-    CUDA: free memory, and what torch keeps. CPU: the less of the machine's and the control group's (v1 and v2).
+    CUDA: free memory, and what torch keeps. CPU: the less of the machine's and its control groups'.
     """
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return int((free + torch.cuda.memory_reserved(device)) * (1 - _RESERVE))
-    resident = resident_memory()
-    free = _field("/proc/meminfo", "MemAvailable:") * 1024
-    if not free:  # neither macOS nor Windows has /proc
-        import psutil
-
-        free = psutil.virtual_memory().available
-    return int((min([free, *_group_free()]) + resident) * (1 - _RESERVE))
+    return int((free_memory() + resident_memory()) * (1 - _RESERVE))
 
 
 def next_smaller(recipe: TrainRecipe, micro: int, *, devices: int = 1) -> int | None:
@@ -135,16 +129,6 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     told = str(error)
     return isinstance(error, RuntimeError) and ("can't allocate memory" in told or "out of memory" in told)
-
-
-def resident_memory() -> int:
-    """Bytes of this process that lie in memory."""
-    held = _field("/proc/self/status", "VmRSS:") * 1024
-    if not held:
-        import psutil
-
-        held = psutil.Process().memory_info().rss
-    return held
 
 
 def give_back_freed_memory() -> bool:
@@ -246,27 +230,3 @@ def _refusal(plan: MemoryPlan, recipe: TrainRecipe, config: ModelConfig) -> str:
 
 def _gib(size: int) -> str:
     return f"{size / GIB:.1f}"
-
-
-def _group_free() -> list[int]:
-    """What the control group still allows, in bytes; [] without a limit. Cached file pages count as free."""
-    for place, limit, used, cached in (
-        ("/sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
-        ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
-    ):
-        try:
-            most = int((Path(place) / limit).read_text())
-            now = int((Path(place) / used).read_text())
-        except (OSError, ValueError):  # no such group, or 'max'
-            continue
-        return [max(most - now + _field(f"{place}/memory.stat", cached), 0)]
-    return []
-
-
-def _field(path: str, name: str) -> int:
-    """The number behind a name in a file of the kernel's; 0 when it is not there."""
-    try:
-        lines = Path(path).read_text().splitlines()
-    except OSError:
-        return 0
-    return next((int(words[1]) for words in map(str.split, lines) if words and words[0] == name), 0)

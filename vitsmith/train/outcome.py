@@ -10,8 +10,8 @@ from vitsmith import __version__
 from vitsmith.data.images import Pixels
 from vitsmith.data.photos import sample_images
 from vitsmith.data.samples import Splits
-from vitsmith.engines.machine import describe_machine
 from vitsmith.errors import ImageError
+from vitsmith.machine import describe_machine
 from vitsmith.models.build import ImageModel
 from vitsmith.specs import ImageSpec, Labels, Measurement, Provenance
 from vitsmith.train.recipe import TrainRecipe

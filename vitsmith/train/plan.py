@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from vitsmith.errors import InputError
+from vitsmith.machine import resident_memory
 from vitsmith.models.config import ModelConfig
 from vitsmith.train.checkpoint import Checkpoint
 from vitsmith.train.devices import Devices, is_sharded
@@ -13,7 +14,6 @@ from vitsmith.train.memory import (
     available_memory,
     give_back_freed_memory,
     plan_memory,
-    resident_memory,
 )
 from vitsmith.train.recipe import TrainRecipe
 

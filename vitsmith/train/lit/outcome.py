@@ -7,8 +7,8 @@ import statistics
 
 from vitsmith import __version__
 from vitsmith.data.samples import Samples
-from vitsmith.engines.machine import describe_machine
 from vitsmith.errors import ImageError
+from vitsmith.machine import describe_machine
 from vitsmith.specs import Measurement, Provenance
 from vitsmith.train.lit.history import LitResult
 from vitsmith.train.lit.recipe import LitRecipe
