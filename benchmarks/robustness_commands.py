@@ -29,7 +29,7 @@ SHORT = {
     "distill": _TWO_STEPS,
     "lit": _TWO_STEPS,
     "quantize": ("--calibration", "8", "--judges", "8"),
-    "benchmark": ("--seconds", "0.01", "--batch", "1", "--engine", "torch"),
+    "benchmark": ("--seconds", "0.01", "--batch-size", "1", "--engine", "torch"),
     "prune": ("--steps", "1"),
     "compress": ("--steps", "0", "--over", "pruning"),
 }

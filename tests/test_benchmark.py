@@ -489,7 +489,7 @@ def _invoke(*arguments: str | Path) -> Any:
 def test_a_bundle_and_its_export_side_by_side(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VITSMITH_CACHE", str(tmp_path / "cache"))
     models = (folder / "pets", folder / "pets-onnx")
-    how = ("--engine", "torch", "--engine", "onnx", "--precision", "fp32", "--batch", 2, "--threads", 1)
+    how = ("--engine", "torch", "--engine", "onnx", "--precision", "fp32", "--batch-size", 2, "--threads", 1)
     done = _invoke(*models, *how, "--seconds", 0.05, "--record", "--json", "--out", tmp_path / "out")
     document = json.loads(done.stdout)
     assert json.loads((tmp_path / "out" / "benchmark.json").read_text()) == {
@@ -579,7 +579,7 @@ def test_wrong_use_is_told_before_anything_is_measured(
 
 def test_a_batch_of_none_is_refused(folder: Path) -> None:
     with pytest.raises(Exception, match=r"(greater than or equal to|range x>=) ?1"):
-        _invoke(folder / "pets", "--batch", 0)
+        _invoke(folder / "pets", "--batch-size", 0)
 
 
 def test_only_bundles_are_written_into(tmp_path: Path) -> None:

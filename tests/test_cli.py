@@ -236,7 +236,7 @@ def test_places_that_cannot_be_written_are_told_before_work(capsys, folder, mode
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_training_leaves_no_half_bundle(folder, ending) -> None:
-    command = "train --data digits --model mu/16 --image-size 32 --steps 100000 --batch 8 --set schedule.warmup=1"
+    command = "train --data digits --model mu/16 --image-size 32 --steps 100000 --batch-size 8 --set schedule.warmup=1"
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
         [sys.executable, "-m", "vitsmith", *command.split()], stderr=subprocess.PIPE, text=True, env=environment
@@ -257,7 +257,7 @@ def test_interrupted_training_leaves_no_half_bundle(folder, ending) -> None:
 
 def test_predictions_fit_in_a_pipe_that_closes(folder, model) -> None:
     write_photos(folder, 3)
-    command = f"{sys.executable} -m vitsmith predict {model} . --json --batch 1 | head -n 1"
+    command = f"{sys.executable} -m vitsmith predict {model} . --json --batch-size 1 | head -n 1"
     done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
     assert "0.png" in done.stdout
     assert done.stderr == ""

@@ -17,7 +17,7 @@ from tests.documentation import ROOT, table_after
 from tests.test_cli import call
 from tests.tiny import pictures
 from vitsmith.cli import output
-from vitsmith.cli.elsewhere import SAME
+from vitsmith.cli.elsewhere import RENAMED, SAME
 from vitsmith.cli.images import expand
 from vitsmith.cli.main import VERBS, app
 from vitsmith.cli.road import RoadProgress
@@ -49,7 +49,11 @@ def test_without_a_verb_it_is_said_that_one_is_needed(capsys) -> None:
     ("arguments", "told"),
     [
         (("train", "--epochs", "3"), "No such option: --epochs. Did you mean '--set schedule.epochs=10'?"),
-        (("predict", "m", "x.jpg", "--batch-size", "3"), "No such option: --batch-size. Did you mean '--batch'?"),
+        (("predict", "m", "x.jpg", "--bs", "3"), "No such option: --bs. Did you mean '--batch-size'?"),
+        (
+            ("export", "m", "--to", "onnx", "--batch-size", "3"),
+            "such option: --batch-size. Did you mean '--fixed-batch'?",
+        ),
         (("embed", "m", "x.jpg", "-o", "x"), "No such option: -o. Did you mean '--out'?"),
         (("train", "--device", "cuda"), "torch takes a GPU when it sees one; CUDA_VISIBLE_DEVICES says which"),
         (("train", "pets"), "Got unexpected extra argument(s) (pets): data are given with --data"),
@@ -60,19 +64,43 @@ def test_options_of_other_tools_are_translated(capsys, arguments, told) -> None:
     assert code == 2 and told in err and err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("predict", "m", "x.jpg", "--batch", "3"), "--batch is now --batch-size"),
+        (("benchmark", "m", "--batch=3"), "--batch is now --batch-size"),
+        (("export", "m", "--to", "onnx", "--batch", "3"), "--batch is now --fixed-batch"),
+    ],
+)
+def test_words_of_before_are_told_what_they_are_now(capsys, arguments, told) -> None:
+    verb = arguments[0]
+    assert call(capsys, *arguments) == (2, "", f"vitsmith: {told} (see vitsmith {verb} --help)\n")
+
+
+def test_every_word_of_before_is_gone_and_every_word_of_now_is_there() -> None:
+    commands = typer.main.get_command(app).commands.values()  # type: ignore[attr-defined]
+    verbs = [{opt for param in command.params for opt in param.opts} for command in commands]
+    for before, now in RENAMED.items():
+        words = [word.split()[0].rstrip(":") for word in now]
+        for options in verbs:
+            assert not (before in options and options.intersection(words)), "one verb has both"
+        assert all(any(word in options for options in verbs) for word in words)
+
+
 def test_what_a_verb_lacks_is_not_advised(capsys) -> None:
     assert "schedule" not in call(capsys, "predict", "m", "x.jpg", "--epochs", "3")[2]
 
 
 def test_every_advice_is_an_option_that_there_is() -> None:
     commands = typer.main.get_command(app).commands.values()  # type: ignore[attr-defined]
-    options = {opt for command in commands for param in command.params for opt in param.opts}
+    verbs = [{opt for param in command.params for opt in param.opts} for command in commands]
+    options = set().union(*verbs)
     fields = {row[0].strip("`") for row in table_after(ROOT / "docs" / "train.md", "| field |")}
     for ours, others in SAME.items():
         option, *rest = ours.split()
         assert option in options
         assert not rest or rest[0].partition("=")[0] in fields
-        assert not options.intersection(others), "an option of ours is no mistake"
+        assert not any(option in its and its.intersection(others) for its in verbs), "an option of ours is no mistake"
 
 
 def test_a_run_in_the_place_of_its_model_is_told_where_the_model_is(tmp_path) -> None:

@@ -258,7 +258,18 @@ def test_file_names_of_any_bytes_are_in_every_output(place: Path) -> None:
 
 def test_a_run_with_such_classes_and_places_comes_to_its_end(place: Path) -> None:
     pytest.importorskip("tensorboard")
-    options = ["--model", "mu/16", "--image-size", "32", "--steps", "2", "--batch", "4", "--set", "schedule.warmup=1"]
+    options = [
+        "--model",
+        "mu/16",
+        "--image-size",
+        "32",
+        "--steps",
+        "2",
+        "--batch-size",
+        "4",
+        "--set",
+        "schedule.warmup=1",
+    ]
     out = b"run \xe9\n$5" if sys.platform == "linux" else b"run $5"
     events = ["--set", "run.tensorboard=true"]
     if sys.platform == "linux":

@@ -614,7 +614,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-QUICK = ("--batch", 8, "--set", "batch.micro=8")
+QUICK = ("--batch-size", 8, "--set", "batch.micro=8")
 
 
 def test_prune_by_the_command_line(taught: Bundle, place: Path, capsys: Any) -> None:

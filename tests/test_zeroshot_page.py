@@ -18,8 +18,8 @@ from vitsmith.retrieval.index import open_index
 
 PAGE = ROOT / "docs" / "zeroshot.md"
 SHORT = {
-    "train": ["--steps", "4", "--batch", "8", "--set", "schedule.warmup=1", "--set", "run.eval_every=0"],
-    "lit": ["--steps", "4", "--batch", "64", "--set", "schedule.warmup=1"],
+    "train": ["--steps", "4", "--batch-size", "8", "--set", "schedule.warmup=1", "--set", "run.eval_every=0"],
+    "lit": ["--steps", "4", "--batch-size", "64", "--set", "schedule.warmup=1"],
 }
 
 

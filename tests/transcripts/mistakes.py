@@ -34,7 +34,8 @@ predict model photos --top three
 predict model photos --top 1 --top 2
 predict model photos --top
 predict model photos --labels ''
-predict model photos --batch 1000000
+predict model photos --batch 8
+predict model photos --batch-size 1000000
 predict model photos --json --csv
 predict model photos --image-size big
 predict model photos --image-size 32
@@ -65,7 +66,7 @@ train --data colours --imgsz 224
 train --data colours --weights model
 train --data colours --device cuda
 train --data colours --workers 4
-train --data colours --batch-size 8
+train --data colours --bs 8
 export model --format onnx
 export model --to onnx --half
 predict model photos --weights model

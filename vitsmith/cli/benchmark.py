@@ -44,7 +44,7 @@ def benchmark(
     precision: Annotated[
         list[str] | None, typer.Option(help="A precision; may be repeated. Default: all that an engine has.")
     ] = None,
-    batch: Annotated[
+    batch_size: Annotated[
         list[int] | None, typer.Option(min=1, help="Images computed at once; may be repeated. Default: 1 and 8.")
     ] = None,
     data: Annotated[str, data_option("the accuracy of each")] = "",
@@ -72,7 +72,7 @@ def benchmark(
         subjects = _load(models, image_size, record)
         contenders = _contenders(subjects, engine or [], precision or [])
         material = _material(subjects, images or [], described, split, skip_unreadable)
-        wishes = Wishes(tuple(sorted(set(batch or BATCHES))), threads, Pace(seconds))
+        wishes = Wishes(tuple(sorted(set(batch_size or BATCHES))), threads, Pace(seconds))
         result = _run(contenders, wishes, material)
         write_or_rescue(place, partial(_write, result))
     put_picture(place / "benchmark.png", "the plot", lambda: draw_benchmark(result))

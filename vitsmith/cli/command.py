@@ -15,7 +15,8 @@ from typer.core import TyperCommand
 from vitsmith.errors import InputError, shown
 
 MOST: dict[str, float] = {
-    "batch": 65_536,
+    "batch_size": 65_536,
+    "fixed_batch": 65_536,
     "image_size": 32_768,
     "steps": 10**9,
     "lr": 1e6,

@@ -16,7 +16,7 @@ from vitsmith.cli.options import (
     SetOption,
     StepsOption,
     TrainDataOption,
-    UpdateBatchOption,
+    UpdateSizeOption,
     seed_option,
 )
 
@@ -31,7 +31,7 @@ def distill(
     recipe: RecipeOption = "distill",
     image_size: PixelsOption = None,
     steps: StepsOption = None,
-    batch: UpdateBatchOption = None,
+    batch_size: UpdateSizeOption = None,
     lr: RateOption = None,
     seed: Annotated[int | None, seed_option("weights, split, order and crops")] = None,
     set_: SetOption = None,
@@ -42,7 +42,7 @@ def distill(
     """Train a student on a teacher's answers to the same augmented views."""
     from vitsmith.cli import training
 
-    given = training.given_options(data=data, steps=steps, batch=batch, lr=lr, seed=seed)
+    given = training.given_options(data=data, steps=steps, batch_size=batch_size, lr=lr, seed=seed)
     given["model"] = {"name": model, "init": init, "image_size": image_size}
     given["distill"] = {"teacher": teacher, "kind": kind, "temperature": temperature}
     if kind.startswith("deit"):

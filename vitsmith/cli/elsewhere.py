@@ -1,11 +1,16 @@
-"""Options that other tools have, and what says the same here: for whoever types what the hands remember."""
+"""Words that were ours before, and words of other tools: refused, with what says the same here."""
 
 from __future__ import annotations
 
 from typing import Any
 
+RENAMED: dict[str, tuple[str, ...]] = {
+    "--batch": ("--batch-size", "--fixed-batch"),
+}
+"""What we said before -> what we say now, the first of them that a verb has."""
 SAME = {
-    "--batch": ("--batch-size", "--bs", "-b", "--batchsize"),
+    "--batch-size": ("--bs", "-b", "--batchsize"),
+    "--fixed-batch": ("--batch-size", "--batchsize", "--static-batch"),
     "--image-size": ("--img-size", "--imgsz", "--input-size", "--resolution"),
     "--lr": ("--learning-rate", "--lr0", "--base-lr"),
     "--steps": ("--iterations", "--iters", "--max-steps"),
@@ -32,7 +37,7 @@ def explain(error: Any) -> str:
     message = str(error.format_message()).replace("Value error, ", "")
     command = getattr(getattr(error, "ctx", None), "command", None)
     options = {opt for param in getattr(command, "params", ()) for opt in getattr(param, "opts", ())}
-    given = getattr(error, "option_name", None)
+    given = getattr(error, "option_name", "")
     if not message:
         return "give one of these commands"
     if given in DEVICES:
@@ -40,6 +45,9 @@ def explain(error: Any) -> str:
             f"No such option: {given}: torch takes a GPU when it sees one; CUDA_VISIBLE_DEVICES says which it sees, "
             "and none when it is empty"
         )
+    for now in RENAMED.get(given, ()):
+        if now.split()[0].rstrip(":") in options:
+            return f"{given} is now {now}"
     for ours, others in SAME.items():
         if given in others and ours.split()[0] in options:
             return f"No such option: {given}. Did you mean '{ours}'?"

@@ -12,7 +12,7 @@ import typer
 from vitsmith.cli.images import expand
 from vitsmith.cli.inputs import open_model, tell_choice
 from vitsmith.cli.options import (
-    BatchOption,
+    BatchSizeOption,
     EngineOption,
     ForceOption,
     ImageSizeOption,
@@ -50,7 +50,7 @@ def embed(
         str, typer.Option(help="Embed texts, and no images: a file with one a line, or - for standard input.")
     ] = "",
     dtype: Annotated[Dtype, typer.Option(help="float16, or float32 for twice the size.")] = Dtype.float16,
-    batch: BatchOption = 32,
+    batch_size: BatchSizeOption = 32,
     engine: EngineOption = "auto",
     precision: PrecisionOption = "auto",
     image_size: ImageSizeOption = "",
@@ -69,7 +69,7 @@ def embed(
     folder = _place(out, force)
     sources = _sources(inputs or [], texts)
     bundle = open_model(model, image_size, headless=True, vocabulary=vocabulary)
-    encoder = Encoder(bundle, engine, batch_size=batch, precision=precision)
+    encoder = Encoder(bundle, engine, batch_size=batch_size, precision=precision)
     tell_choice(encoder.engine)
     cut = tell_cut(encoder, sources) if texts else 0
     if texts:

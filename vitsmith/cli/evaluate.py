@@ -12,7 +12,7 @@ import typer
 
 from vitsmith.cli.inputs import check_recordable, choose_images, labelled, open_model, tell_choice, tell_unreadable
 from vitsmith.cli.options import (
-    BatchOption,
+    BatchSizeOption,
     EngineOption,
     ForceOption,
     ImageColumnOption,
@@ -59,7 +59,7 @@ def evaluate(
     retrieval: Annotated[
         bool, typer.Option("--retrieval", help="The data are captioned images: recall of each from the other.")
     ] = False,
-    batch: BatchOption = 32,
+    batch_size: BatchSizeOption = 32,
     engine: EngineOption = "auto",
     precision: PrecisionOption = "auto",
     labels: Annotated[
@@ -83,7 +83,7 @@ def evaluate(
         raise InputError("--templates are for --zeroshot")
     if record:
         check_recordable(model)
-    options = {"engine": engine, "batch_size": batch, "precision": precision}
+    options = {"engine": engine, "batch_size": batch_size, "precision": precision}
     described = labelled(data, image_column, label_column)
     opening = {"image_size": image_size, "vocabulary": vocabulary}
     with place_of("evaluate", model_name(model), out, force=force) as place:

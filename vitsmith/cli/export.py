@@ -65,7 +65,7 @@ def export(
     precision: Annotated[
         ExportPrecision, typer.Option(help="fp32, fp16, bf16 or int8, as far as the target computes it.")
     ] = ExportPrecision.fp32,
-    batch: Annotated[
+    fixed_batch: Annotated[
         int | None, typer.Option(min=1, help="The one batch size of the program; default: any batch.")
     ] = None,
     pixels: Annotated[
@@ -103,7 +103,7 @@ def export(
     name = f"{model_name(model)}-{to.value}" + ("" if precision is ExportPrecision.fp32 else f"-{precision.value}")
     with place_of("export", name, out, force=force, is_earlier=lambda place: _is_export(place, to)) as place:
         bundle = open_model(model, image_size)
-        spec = ProgramSpec(precision=precision.value, batch=batch, pixels=pixels)
+        spec = ProgramSpec(precision=precision.value, batch=fixed_batch, pixels=pixels)
         check(bundle, to.value, spec)
         _check_gated(bundle, gated=bool(images or data))
         gate = Gate(

@@ -18,7 +18,7 @@ from vitsmith.cli.options import (
     ResumeOption,
     SetOption,
     StepsOption,
-    UpdateBatchOption,
+    UpdateSizeOption,
     seed_option,
 )
 from vitsmith.cli.output import beside, print_json, print_line, say
@@ -41,7 +41,7 @@ def lit(
         str, typer.Option(help="WordPiece .txt or SentencePiece .model; default: learnt from the captions.")
     ] = "",
     steps: StepsOption = None,
-    batch: UpdateBatchOption = None,
+    batch_size: UpdateSizeOption = None,
     lr: RateOption = None,
     seed: Annotated[int | None, seed_option("weights, split and order")] = None,
     set_: SetOption = None,
@@ -54,7 +54,7 @@ def lit(
     from vitsmith.cli import training
     from vitsmith.train.recipe_file import merge, parse_settings
 
-    given = training.given_options(data=data, steps=steps, batch=batch, lr=lr, seed=seed)
+    given = training.given_options(data=data, steps=steps, batch_size=batch_size, lr=lr, seed=seed)
     given |= {"image": {"init": image}, "text": {"init": text, "vocabulary": vocabulary}}
     changes = merge(training.without_empty(given), parse_settings(set_ or []))
     if resume is not None:

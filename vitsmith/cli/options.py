@@ -30,7 +30,7 @@ EngineOption = Annotated[str, typer.Option(help="auto, torch, torch-compiled, on
 PrecisionOption = Annotated[
     str, typer.Option(help="auto (the program's own; of weights fp32), fp32, or bf16 for torch and openvino.")
 ]
-BatchOption = Annotated[int, typer.Option(min=1, help="Images computed at once.")]
+BatchSizeOption = Annotated[int, typer.Option(min=1, help="Images computed at once.")]
 
 # Images and labelled data
 
@@ -110,8 +110,8 @@ TrainDataOption = Annotated[
 RecipeOption = Annotated[str, typer.Option(help="A recipe's name or .toml file; default: the verb's own.")]
 PixelsOption = Annotated[int | None, typer.Option("--image-size", min=1, help="Pixels a side; default: the recipe's.")]
 StepsOption = Annotated[int | None, typer.Option(min=1, help="Updates; default: the recipe's.")]
-UpdateBatchOption = Annotated[
-    int | None, typer.Option("--batch", min=1, help="Images, or pairs, an update; default: the recipe's.")
+UpdateSizeOption = Annotated[
+    int | None, typer.Option("--batch-size", min=1, help="Images, or pairs, an update; default: the recipe's.")
 ]
 RateOption = Annotated[float | None, typer.Option("--lr", help="Highest learning rate; default: the recipe's.")]
 SetOption = Annotated[

@@ -10,7 +10,7 @@ from vitsmith.cli.answers import Writer, style_of, write_all
 from vitsmith.cli.images import expand
 from vitsmith.cli.inputs import open_model, tell_choice
 from vitsmith.cli.options import (
-    BatchOption,
+    BatchSizeOption,
     CsvOption,
     EngineOption,
     ImagesArgument,
@@ -31,7 +31,7 @@ def predict(
     top: TopOption = 1,
     json: JsonLinesOption = False,
     csv: CsvOption = False,
-    batch: BatchOption = 16,
+    batch_size: BatchSizeOption = 16,
     engine: EngineOption = "auto",
     precision: PrecisionOption = "auto",
     strict: StrictOption = False,
@@ -50,7 +50,7 @@ def predict(
     bundle = open_model(model, image_size, labels=labels)
     if scaled_decoding:
         bundle.preprocessing = bundle.preprocessing.model_copy(update={"scaled_decoding": True})
-    predictor = Predictor(bundle, engine, batch_size=batch, precision=precision)
+    predictor = Predictor(bundle, engine, batch_size=batch_size, precision=precision)
     tell_choice(predictor.engine)
     if predictor.head == "sigmoid":
         say("each class is judged by itself (sigmoid): several may be there, and probabilities do not add up to 1")

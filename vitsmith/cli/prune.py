@@ -70,7 +70,7 @@ def prune(
     method: Annotated[How, typer.Option(help="Importance by taylor (of the loss) or by activation.")] = How.taylor,
     calibration: Annotated[int, calibration_option("decide what is left out")] = 256,
     steps: Annotated[int, typer.Option(min=0, help="Updates of the distillation; 0: none.")] = 300,
-    batch: Annotated[int | None, typer.Option(min=1, help="Images an update; default: 64.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Images an update; default: 64.")] = None,
     lr: RateOption = None,
     max_drop: Annotated[float, max_drop_option("(or of agreement, without labels)")] = 1.0,
     min_speedup: Annotated[float, min_speedup_option("in batches of 16")] = 1.05,
@@ -100,7 +100,7 @@ def prune(
         wanted = Pruning(heads, mlp_width, tokens_mlp_width, depth, keep, method.value, calibration)
         check_prunable(bundle)
         plan_sizes(model_config(bundle), wanted)  # mistakes are told before an image is read
-        given = given_options(data="", steps=steps, batch=batch, lr=lr, seed=seed)
+        given = given_options(data="", steps=steps, batch_size=batch_size, lr=lr, seed=seed)
         given["data"] = {"skip_unreadable": skip_unreadable}
         recipe = _recipe(bundle, data or "--images", given, set_ or [])
         material = _material(bundle, described, images or [], seed, skip_unreadable)
@@ -232,7 +232,7 @@ def _recipe(bundle: Bundle, data: str, given: dict[str, dict[str, Any]], setting
     if not given["schedule"]["steps"]:
         if settings or without_empty({**given, "schedule": {}, "run": {}, "data": {}}):
             raise InputError(
-                "--batch, --lr and --set are for the distillation, and --steps 0 has none: leave them away"
+                "--batch-size, --lr and --set are for the distillation, and --steps 0 has none: leave them away"
             )
         return None
     return recovery_recipe(bundle, data, without_empty(given), parse_settings(settings))

@@ -67,7 +67,7 @@ def quantize(
     fastest: Annotated[
         bool, typer.Option("--fastest", help="Try all, take the fastest that meets the demands, not the first.")
     ] = False,
-    batch: Annotated[int, typer.Option(min=1, help="Images at once where speed is measured.")] = 8,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images at once where speed is measured.")] = 8,
     calibration: Annotated[int, calibration_option("calibrate, at most", most=300)] = 300,
     judges: Annotated[int, typer.Option(min=1, help="Images that judge, at most.")] = 1000,
     image_size: ImageSizeOption = "",
@@ -91,7 +91,7 @@ def quantize(
         raise InputError("int8 is calibrated on real images of your task: give --images FOLDER or --data DATA")
     described = labelled(data, image_column, label_column, split)
     name = usual_engine() if engine is IntegerEngine.auto else engine.value
-    settings = Settings(name, Demands(max_drop, min_agreement, min_speedup, fastest), batch)
+    settings = Settings(name, Demands(max_drop, min_agreement, min_speedup, fastest), batch_size)
     with place_of("quantize", f"{model_name(model)}-{name}", out, force=force) as target:
         bundle = open_model(model, image_size, labels=labels)
         check_quantizable(bundle, name)

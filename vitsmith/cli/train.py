@@ -17,7 +17,7 @@ from vitsmith.cli.options import (
     SetOption,
     StepsOption,
     TrainDataOption,
-    UpdateBatchOption,
+    UpdateSizeOption,
     seed_option,
 )
 
@@ -29,7 +29,7 @@ def train(
     init: Annotated[str, typer.Option(help="Checkpoint, bundle or published name to fine-tune.")] = "",
     image_size: PixelsOption = None,
     steps: StepsOption = None,
-    batch: UpdateBatchOption = None,
+    batch_size: UpdateSizeOption = None,
     lr: RateOption = None,
     seed: Annotated[int | None, seed_option("weights, split, order and crops")] = None,
     set_: SetOption = None,
@@ -41,7 +41,7 @@ def train(
     """Train or fine-tune a model, as a recipe says, and leave a bundle with a report."""
     from vitsmith.cli import training
 
-    given = training.given_options(data=data, steps=steps, batch=batch, lr=lr, seed=seed)
+    given = training.given_options(data=data, steps=steps, batch_size=batch_size, lr=lr, seed=seed)
     given["model"] = {"name": model, "init": init, "image_size": image_size}
     if resume is not None:
         training.check_resumed_in_place(resume, out, force=force)

@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 Given = dict[str, dict[str, Any]]
 
 
-def given_options(*, data: str, steps: int | None, batch: int | None, lr: float | None, seed: int | None) -> Given:
+def given_options(*, data: str, steps: int | None, batch_size: int | None, lr: float | None, seed: int | None) -> Given:
     """What every training verb is told by options, as fields of a recipe; what was not given is empty."""
     return {
         "data": {"path": data},
         "schedule": {"steps": steps},
-        "batch": {"size": batch},
+        "batch": {"size": batch_size},
         "optimizer": {"lr": lr},
         "run": {"seed": seed},
     }

@@ -11,7 +11,7 @@ from vitsmith.cli.answers import Writer, style_of, write_all
 from vitsmith.cli.images import expand
 from vitsmith.cli.inputs import open_model, tell_choice
 from vitsmith.cli.options import (
-    BatchOption,
+    BatchSizeOption,
     CsvOption,
     EngineOption,
     ImagesArgument,
@@ -47,7 +47,7 @@ def zeroshot(
     top: TopOption = 1,
     json: JsonLinesOption = False,
     csv: CsvOption = False,
-    batch: BatchOption = 16,
+    batch_size: BatchSizeOption = 16,
     engine: EngineOption = "auto",
     precision: PrecisionOption = "auto",
     vocabulary: VocabularyOption = None,
@@ -61,7 +61,7 @@ def zeroshot(
     style = style_of(json=json, csv=csv)
     words = read_words(labels)
     sources = list(expand(images))
-    options = {"engine": engine, "batch_size": batch, "precision": precision}
+    options = {"engine": engine, "batch_size": batch_size, "precision": precision}
     bundle = open_model(model, image_size, vocabulary=vocabulary)
     classifier = open_classifier(bundle, words, templates, scores=scores.value, cache=cache, options=options)
     tell_choice(classifier.encoder.engine)

@@ -32,7 +32,7 @@ def check(bundle: Bundle, target: str, spec: ProgramSpec) -> None:
     if spec.precision not in PRECISIONS[target]:
         raise InputError(_why_not(target, spec.precision))
     if target == "npz" and spec != ProgramSpec():
-        raise InputError("an .npz holds weights and no program: --batch and --pixels are for the other targets")
+        raise InputError("an .npz holds weights and no program: --fixed-batch and --pixels are for the other targets")
     exported = bundle.program != "torch"
     if exported and not (target in ONNX_INSIDE and bundle.program in _accepted(target)):
         raise InputError(
@@ -41,7 +41,7 @@ def check(bundle: Bundle, target: str, spec: ProgramSpec) -> None:
     if exported and spec not in (ProgramSpec(), bundle.program_spec):
         raise InputError(
             f"{bundle.where} is already a program ({bundle.program_spec.arithmetic}): it is taken as it is, so leave "
-            "--precision, --batch and --pixels out"
+            "--precision, --fixed-batch and --pixels out"
         )
 
 

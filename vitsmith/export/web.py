@@ -87,7 +87,9 @@ def _check(bundle: Bundle, spec: ProgramSpec, labels: Words | Sequence[str] | No
     if bundle.program not in ("torch", "onnx"):
         raise InputError(f"{bundle.where} is already exported (model.{bundle.program}); export the torch one to web")
     if spec.batch not in (None, 1):
-        raise InputError(f"a page answers one image at a time, not {spec.batch}: export it with --batch 1 or without")
+        raise InputError(
+            f"a page answers one image at a time, not {spec.batch}: export it with --fixed-batch 1 or without"
+        )
     if getattr(bundle.config, "pooling", "") in ("unpooled", "token_unpooled"):
         raise InputError(f"{bundle.where} gives logits for each patch, not one answer for an image: no page shows them")
     if labels is not None and not isinstance(bundle.config, LiTConfig):
