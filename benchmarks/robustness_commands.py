@@ -28,7 +28,7 @@ SHORT = {
     "train": (*_TWO_STEPS, "--model", "ViT-mu_16", "--image-size", "16"),
     "distill": _TWO_STEPS,
     "lit": _TWO_STEPS,
-    "quantize": ("--calibration", "8", "--judges", "8"),
+    "quantize": ("--calibration", "8", "--limit", "8"),
     "benchmark": ("--seconds", "0.01", "--batch-size", "1", "--engine", "torch"),
     "prune": ("--steps", "1"),
     "compress": ("--steps", "0", "--over", "pruning"),

@@ -70,6 +70,8 @@ def test_options_of_other_tools_are_translated(capsys, arguments, told) -> None:
         (("predict", "m", "x.jpg", "--batch", "3"), "--batch is now --batch-size"),
         (("benchmark", "m", "--batch=3"), "--batch is now --batch-size"),
         (("export", "m", "--to", "onnx", "--batch", "3"), "--batch is now --fixed-batch"),
+        (("quantize", "m", "--data", "d", "--judges", "3"), "--judges is now --limit"),
+        (("compress", "m", "--data", "d", "--most", "3"), "--most is now --limit"),
     ],
 )
 def test_words_of_before_are_told_what_they_are_now(capsys, arguments, told) -> None:

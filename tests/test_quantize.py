@@ -635,7 +635,7 @@ def test_the_verb_writes_a_run_and_does_not_replace_one_by_chance(
     digits: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    given = [str(digits.folder), "--data", "digits", "--engine", "onnx", "--calibration", "8", "--judges", "50"]
+    given = [str(digits.folder), "--data", "digits", "--engine", "onnx", "--calibration", "8", "--limit", "50"]
     done = cli(*given, "--min-speedup", "0.001", "--json")
     assert done.exit_code == 0, done.exception
     run = next((tmp_path / "runs" / "quantize").iterdir())
@@ -656,7 +656,7 @@ def test_the_verb_writes_a_run_and_does_not_replace_one_by_chance(
 
 def test_a_refusal_leaves_the_table_behind(digits: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    given = [str(digits.folder), "--data", "digits", "--engine", "onnx", "--calibration", "8", "--judges", "50"]
+    given = [str(digits.folder), "--data", "digits", "--engine", "onnx", "--calibration", "8", "--limit", "50"]
     done = cli(*given, "--min-speedup", "1000", "--out", "refused")
     assert isinstance(done.exception, GateError)
     facts = json.loads((tmp_path / "refused" / "quantize.json").read_text())
@@ -727,7 +727,7 @@ def test_saved_checkpoints_are_quantised_too(digits: Bundle, tmp_path: Path) -> 
     done = cli(
         str(tmp_path / "digits.npz"),
         *("--data", "digits", "--labels", str(tmp_path / "names.txt"), "--engine", "onnx", "--calibration", "8"),
-        *("--judges", "20", "--min-speedup", "0.001", "--out", str(tmp_path / "run")),
+        *("--limit", "20", "--min-speedup", "0.001", "--out", str(tmp_path / "run")),
     )
     assert done.exit_code == 0, done.exception
     assert read_bundle(tmp_path / "run" / "model").labels == digits.labels

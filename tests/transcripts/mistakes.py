@@ -55,6 +55,7 @@ lit --data pairs/pairs.csv
 distill --teacher model --data colours
 merge model --ratio 1.2 --tokens 3
 compress model --data colours --latency 20
+compress model --data colours --most 8
 compress model --data many --over speed
 retrieve --index nowhere 'a cat'
 

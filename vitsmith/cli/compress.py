@@ -23,6 +23,7 @@ from vitsmith.cli.options import (
     TorchModelArgument,
     WithoutSplitOption,
     data_option,
+    limit_option,
     max_drop_option,
     seed_option,
 )
@@ -67,7 +68,7 @@ def compress(
         ),
     ] = KINDS,
     steps: Annotated[int, typer.Option(min=0, help="Updates of distillation for each pruned model.")] = 300,
-    most: Annotated[int, typer.Option(min=40, help="Held-out images that judge, at most.")] = 1000,
+    limit: Annotated[int, limit_option(40)] = 1000,
     image_size: ImageSizeOption = "",
     labels: LabelsOption = None,
     seed: Annotated[int, seed_option("the split and the distillation")] = 0,
@@ -91,7 +92,7 @@ def compress(
     chosen = choose or (Choose.cheapest if budget.is_bounded else Choose.knee)
     with place_of("compress", model_name(model), out, force=force) as folder, scratch("search") as programs:
         bundle = open_model(model, image_size, labels=labels)
-        material = _material(bundle, described, most, seed, skip_unreadable)
+        material = _material(bundle, described, limit, seed, skip_unreadable)
         workshop = RealWorkshop(bundle, material, data, max_drop=max_drop, steps=steps, seed=seed, tell=tell_unreadable)
         found = search(bundle, material, space, budget, chosen.value, workshop, programs, say)
         folder = _keep(found, folder, model_name(model), without_split)
@@ -106,15 +107,15 @@ def compress(
         _print_chosen(found, folder)
 
 
-def _material(bundle: Bundle, data: DataSpec, most: int, seed: int, skip: float) -> Material:
-    """Images that calibrate and teach, and at most `most` that judge."""
+def _material(bundle: Bundle, data: DataSpec, limit: int, seed: int, skip: float) -> Material:
+    """Images that calibrate and teach, and at most `limit` that judge."""
     from vitsmith.compress.material import labelled_material, spread
 
     with reading_bar() as on_images:
         material = labelled_material(bundle, data, seed=seed, skip_unreadable=skip, on_images=on_images, tell=say)
     for told in material.told:
         say(told)
-    return replace(material, splits=replace(material.splits, val=spread(material.splits.val, most)))
+    return replace(material, splits=replace(material.splits, val=spread(material.splits.val, limit)))
 
 
 def _print_chosen(found: Found, folder: Path) -> None:

@@ -6,6 +6,8 @@ from typing import Any
 
 RENAMED: dict[str, tuple[str, ...]] = {
     "--batch": ("--batch-size", "--fixed-batch"),
+    "--judges": ("--limit",),
+    "--most": ("--limit",),
 }
 """What we said before -> what we say now, the first of them that a verb has."""
 SAME = {
@@ -20,6 +22,7 @@ SAME = {
     "--out": ("--output", "--output-dir", "--out-dir", "--save-dir", "-o"),
     "--force": ("--overwrite", "--exist-ok", "-f"),
     "--to": ("--format", "--target"),
+    "--limit": ("--max-samples", "--max-images", "--num-samples"),
     "--top": ("--topk", "--top-k", "-k"),
     "--labels": ("--classes", "--class-names", "--names"),
     "--set schedule.epochs=10": ("--epochs", "--num-epochs"),

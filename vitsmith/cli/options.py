@@ -97,6 +97,11 @@ def min_speedup_option(measured: str) -> Any:
     return typer.Option("--min-speedup", min=0, help=f"Least times as fast, {measured}.")
 
 
+def limit_option(least: int = 1) -> Any:
+    """`--limit`: how many images judge, at most."""
+    return typer.Option("--limit", min=least, help="Evaluation images used, at most.")
+
+
 def calibration_option(what: str, most: int | None = None) -> Any:
     """`--calibration`: how many images; `what` they do."""
     return typer.Option("--calibration", min=1, max=most, help=f"Images that {what}.")

@@ -25,6 +25,7 @@ from vitsmith.cli.options import (
     calibration_option,
     data_option,
     images_option,
+    limit_option,
     max_drop_option,
     min_agreement_option,
     min_speedup_option,
@@ -69,7 +70,7 @@ def quantize(
     ] = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Images at once where speed is measured.")] = 8,
     calibration: Annotated[int, calibration_option("calibrate, at most", most=300)] = 300,
-    judges: Annotated[int, typer.Option(min=1, help="Images that judge, at most.")] = 1000,
+    limit: Annotated[int, limit_option()] = 1000,
     image_size: ImageSizeOption = "",
     skip_unreadable: SkipOption = 0.01,
     labels: LabelsOption = None,
@@ -95,7 +96,7 @@ def quantize(
     with place_of("quantize", f"{model_name(model)}-{name}", out, force=force) as target:
         bundle = open_model(model, image_size, labels=labels)
         check_quantizable(bundle, name)
-        photos = _photos(bundle, described, split, images or [], Amounts(calibration, judges, seed), skip_unreadable)
+        photos = _photos(bundle, described, split, images or [], Amounts(calibration, limit, seed), skip_unreadable)
         result = _quantize(target, bundle.with_split(None) if without_split else bundle, photos, settings)
     for remark in result.remarks:
         say(remark)
