@@ -70,6 +70,10 @@ def test_options_of_other_tools_are_translated(capsys, arguments, told) -> None:
         (("predict", "m", "x.jpg", "--batch", "3"), "--batch is now --batch-size"),
         (("benchmark", "m", "--batch=3"), "--batch is now --batch-size"),
         (("export", "m", "--to", "onnx", "--batch", "3"), "--batch is now --fixed-batch"),
+        (
+            ("merge", "m", "--ratio", "2"),
+            "--ratio is now --keep: the share of the FLOPs that is left, so --ratio 2 is --keep 0.5",
+        ),
         (("quantize", "m", "--data", "d", "--judges", "3"), "--judges is now --limit"),
         (("compress", "m", "--data", "d", "--most", "3"), "--most is now --limit"),
     ],

@@ -598,7 +598,7 @@ def folder(tmp_path, monkeypatch) -> Path:
 
 def test_the_command_writes_model_numbers_and_picture(folder, capsys):
     pytest.importorskip("matplotlib")
-    options = ("--images", "photos", "--ratio", "1.2", "--min-agreement", "0", "--min-speedup", "0")
+    options = ("--images", "photos", "--keep", "0.83", "--min-agreement", "0", "--min-speedup", "0")
     code, out, err = call(capsys, "merge", "pets/model", *options)
     assert code == 0, err
     assert "tokens left" in out and "one image" in out and "break-even" in out
@@ -615,11 +615,11 @@ def test_the_command_writes_model_numbers_and_picture(folder, capsys):
 
 def test_the_command_refuses_with_3_and_writes_nothing(folder, capsys):
     code, out, err = call(
-        capsys, "merge", "pets/model", "--ratio", "1.2", "--min-agreement", "0", "--min-speedup", "99"
+        capsys, "merge", "pets/model", "--keep", "0.83", "--min-agreement", "0", "--min-speedup", "99"
     )
     assert code == 3 and "merging does not pay here" in err and "sample photographs" in err
     assert "tokens left" in out and not (folder / "runs").exists()
 
 
 def test_break_even_is_said_so_that_it_need_not_be_read_twice() -> None:
-    assert _from(1.614) == "from 1.61 times less arithmetic" and _from(float("inf")) == "never"
+    assert _from(1.614) == "when at most 62% of the FLOPs are left" and _from(float("inf")) == "never"

@@ -33,7 +33,6 @@ MOST: dict[str, float] = {
     "size": 1e9,
     "calibration": 10**6,
     "limit": 10**9,
-    "ratio": 1e6,
     "tokens": 10**6,
     "keep": 1,
     "heads": 10**6,

@@ -24,6 +24,7 @@ from vitsmith.cli.options import (
     WithoutSplitOption,
     data_option,
     images_option,
+    keep_option,
     max_drop_option,
     min_agreement_option,
     min_speedup_option,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
     from vitsmith.compress.calibration import Photos
     from vitsmith.compress.merged import Merged
+    from vitsmith.compress.schedules import Wish
     from vitsmith.data.datasets import DataSpec
     from vitsmith.weights.bundle import Bundle
 
@@ -58,10 +60,8 @@ def merge(
     schedule: Annotated[
         Schedule, typer.Option(help="constant, decreasing, or searched by what each block loses.")
     ] = Schedule.constant,
-    ratio: Annotated[
-        float | None, typer.Option(help="What the arithmetic is divided by; default: the most that passes, to 2.")
-    ] = None,
-    tokens: Annotated[int | None, typer.Option(help="In its place, tokens left after the last block.")] = None,
+    keep: Annotated[float | None, keep_option("the smallest that passes, from 0.5 up")] = None,
+    tokens: Annotated[int | None, typer.Option(help="In place of --keep: tokens left after the last block.")] = None,
     data: Annotated[str, data_option("accuracy decides")] = "",
     split: Annotated[str, split_option("val or test", "the held-out part")] = "",
     image_column: ImageColumnOption = "",
@@ -84,14 +84,13 @@ def merge(
     from vitsmith.compress.merge import check_mergeable
     from vitsmith.compress.merge import merge as run
     from vitsmith.compress.merged import Demands
-    from vitsmith.compress.schedules import Wish
     from vitsmith.errors import InputError
     from vitsmith.runs import model_name, place_of
 
     if data and images:
         raise InputError("--data and --images both say which images judge: give one of them")
     described = labelled(data, image_column, label_column, split)
-    wish = Wish(schedule.value, ratio, tokens)
+    wish = _wish(schedule, keep, tokens)
     with place_of("merge", model_name(model), out, force=force) as place:
         bundle = open_model(model, image_size, labels=labels, vocabulary=vocabulary)
         check_mergeable(bundle)
@@ -109,6 +108,18 @@ def merge(
     merged.require()
 
 
+def _wish(schedule: Schedule, keep: float | None, tokens: int | None) -> Wish:
+    """What the options ask for. Raises InputError where they ask for two things, or for nothing to be left out."""
+    from vitsmith.compress.schedules import Wish
+    from vitsmith.errors import InputError
+
+    if keep is not None and tokens is not None:
+        raise InputError("--keep and --tokens both say how much is merged: give one of them")
+    if keep is not None and not 0 < keep < 1:
+        raise InputError(f"--keep is the share of the FLOPs that is left, between 0 and 1, got {keep:g}")
+    return Wish(schedule.value, None if keep is None else 1 / keep, tokens)
+
+
 def _write(merged: Merged, name: str, place: Path) -> dict[str, Any]:
     """Writes what passed its gate, with its picture; where they are."""
     from vitsmith.compress.merged import PICTURE, write_merged
@@ -124,14 +135,14 @@ def print_merged(merged: Merged, facts: dict[str, Any]) -> None:
     """A line for each schedule that was tried, the speed before and after, and where the result is."""
     from vitsmith.compress.schedules import describe
 
-    columns = ["merged by each block", "tokens left", "GFLOPs", "arithmetic", merged.what]
+    columns = ["merged by each block", "tokens left", "GFLOPs", "FLOPs left", merged.what]
     labelled = merged.photos.labels is not None
     rows = [
         (
             describe(one.numbers),
             one.tokens,
             f"{one.gflops:.3g}",
-            f"1 / {one.ratio:.2f}",
+            f"{1 / one.ratio:.0%}",
             f"{one.agreement:.2%}",
             *((f"{one.top1[0]:.2%} -> {one.top1[1]:.2%}",) if one.top1 else ()),
         )
@@ -164,7 +175,7 @@ def _speed(merged: Merged) -> list[tuple[str, str]]:
 
 
 def _from(needed: float) -> str:
-    return f"from {needed:.2f} times less arithmetic" if needed != float("inf") else "never"
+    return f"when at most {1 / needed:.0%} of the FLOPs are left" if needed != float("inf") else "never"
 
 
 def _photos(bundle: Bundle, data: DataSpec, split: str, images: list[str], seed: int, skip: float) -> Photos:

@@ -69,6 +69,11 @@ def split_option(choice: str, usual: str) -> Any:
     return typer.Option("--split", help=f"{choice} of --data; default: {usual}.")
 
 
+def keep_option(usual: str) -> Any:
+    """`--keep`: the share of a model's arithmetic (FLOPs) that is left; `usual` is what holds without it."""
+    return typer.Option("--keep", help=f"Share of the FLOPs that is left, as 0.7; default: {usual}.")
+
+
 # Demands
 
 

@@ -28,6 +28,7 @@ from vitsmith.cli.options import (
     calibration_option,
     data_option,
     images_option,
+    keep_option,
     max_drop_option,
     min_speedup_option,
     seed_option,
@@ -64,9 +65,7 @@ def prune(
         int | None, typer.Option(help="Mixer only: hidden units kept in each token-mixing MLP.")
     ] = None,
     depth: Annotated[int | None, typer.Option(help="Blocks that are left.")] = None,
-    keep: Annotated[
-        float | None, typer.Option(help="Share of the FLOPs that may be left; chooses evenly what is not said above.")
-    ] = None,
+    keep: Annotated[float | None, keep_option("what the sizes above come to")] = None,
     method: Annotated[How, typer.Option(help="Importance by taylor (of the loss) or by activation.")] = How.taylor,
     calibration: Annotated[int, calibration_option("decide what is left out")] = 256,
     steps: Annotated[int, typer.Option(min=0, help="Updates of the distillation; 0: none.")] = 300,

@@ -137,7 +137,7 @@ def merge(
         with judging(_merging(bundle)):
             tries.append(_judged(tower, merged, numbers, photos, expected))
         found = Merged(merged, bundle, wish.kind, photos, demands, tuple(tries), planner.compared)
-        say(f"{tries[-1].ratio:.2f} times less arithmetic: {found.what} {tries[-1].agreement:.2%}")
+        say(f"{1 / tries[-1].ratio:.0%} of the FLOPs left: {found.what} {tries[-1].agreement:.2%}")
         if not found.wrong:
             break
     if found.wrong:

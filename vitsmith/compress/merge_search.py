@@ -111,7 +111,7 @@ def grow(tower: ViTConfig, losses: Losses, goal: Goal) -> Numbers:
             if price < best:
                 best, chosen = price, longer
         if chosen == numbers:
-            raise InputError(f"no schedule merges so much: {1 / work:.2f} times less arithmetic is the most")
+            raise InputError(f"no schedule merges so much: {work:.0%} of the FLOPs is the least that can be left")
         numbers = chosen
     return numbers
 

@@ -38,9 +38,9 @@ class Wish:
         if self.kind not in KINDS:
             raise UnknownNameError("schedule", self.kind, KINDS)
         if self.ratio is not None and self.tokens is not None:
-            raise InputError("--ratio and --tokens both say how much is merged: give one of them")
+            raise InputError("ratio and tokens both say how much is merged: give one of them")
         if self.ratio is not None and not self.ratio > 1:
-            raise InputError(f"--ratio is what the arithmetic is divided by and must be above 1, got {self.ratio:g}")
+            raise InputError(f"ratio is what the arithmetic is divided by and must be above 1, got {self.ratio:g}")
 
 
 def image_tower(config: Any, where: str) -> ViTConfig:

@@ -70,7 +70,7 @@ def plan_sizes(config: ImageModelConfig, pruning: Pruning) -> Plan:
         if not 1 <= size <= there:
             mistakes.append(f"{_option(field)} must be from 1 to {there}, what there is, got {size}")
     if pruning.keep is not None and not 0 < pruning.keep < 1:
-        mistakes.append(f"--keep is the share of the arithmetic that is left, between 0 and 1, got {pruning.keep:g}")
+        mistakes.append(f"--keep is the share of the FLOPs that is left, between 0 and 1, got {pruning.keep:g}")
     if mistakes:
         raise InputError("; ".join(mistakes))
     notes = []
