@@ -1,0 +1,197 @@
+"""What version 0.1.0 wrote is read for ever: bundles of every program, indexes and runs that were interrupted.
+
+The files are in tests/reference/format1, with what they answered when they were written (see its README).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+import vitsmith as vs
+from tests.tiny import REFERENCE
+from vitsmith.data.datasets import open_dataset
+from vitsmith.data.pairs import open_pairs
+from vitsmith.data.split_record import digest_of
+from vitsmith.retrieval.index import open_index
+from vitsmith.retrieval.search import search
+from vitsmith.runs import Run
+from vitsmith.train.lit.run import lit_recipe_of, resume_lit
+from vitsmith.train.run import recipe_of, resume_to_bundle
+
+FORMAT1 = REFERENCE / "format1"
+COMMITS = ("c1ddcc2", "24f72d5")
+SAID = {commit: json.loads((FORMAT1 / commit / "answers.json").read_text(encoding="utf-8")) for commit in COMMITS}
+BUNDLES = [f"{commit}/{name}" for commit in COMMITS for name in SAID[commit]["bundles"]]
+OF_TORCH = [place for place in BUNDLES if SAID[place[:7]]["bundles"][place[8:]]["program"] == "torch"]
+
+IMAGES = [FORMAT1 / f"images/val/{name}/{number:02d}.png" for number in (9, 10) for name in ("red", "green", "blue")]
+TEXTS = ["a red photo", "a photo of a blue square", "Something green", "red", "a small cat"]
+
+TOLERANCE = {"torch": 1e-5, "onnx": 1e-4, "openvino": 1e-3, "executorch": 1e-4}
+"""Of answers, relative to the largest: another processor sums in another order."""
+ROUNDED = {"fp16": 0.01, "int8": 0.05}
+PACKAGES = {"torch": "torch", "onnx": "onnxruntime", "openvino": "openvino", "executorch": "executorch"}
+
+
+def listed() -> dict[str, str]:
+    """Names and SHA-256 of all the files, as they were written."""
+    lines = (FORMAT1 / "SHA256SUMS").read_text(encoding="utf-8").splitlines()
+    return {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
+
+
+def found() -> dict[str, str]:
+    """The same of what is there now, but for the script that wrote them."""
+    files = [path for path in FORMAT1.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")]
+    hashed = {path.relative_to(FORMAT1).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    del hashed["SHA256SUMS"]
+    return hashed
+
+
+@pytest.fixture(scope="module", autouse=True)
+def untouched() -> Iterator[None]:
+    """Records: no test writes there."""
+    yield
+    assert found() == listed()
+
+
+@pytest.fixture(scope="module")
+def arrays() -> dict[str, dict[str, Any]]:
+    return {commit: load_file(FORMAT1 / commit / "answers.safetensors") for commit in COMMITS}
+
+
+def read(place: str) -> tuple[vs.Bundle, dict[str, Any]]:
+    """The bundle at 'commit/name', and what was recorded of it. Skips where its engine is not installed."""
+    commit, name = place.split("/")
+    said = SAID[commit]["bundles"][name]
+    pytest.importorskip(PACKAGES[said["program"]])
+    return vs.load(FORMAT1 / place), said
+
+
+def assert_close(ours: Any, recorded: Any, tolerance: float) -> None:
+    assert ours.shape == recorded.shape
+    np.testing.assert_allclose(ours, recorded, rtol=0, atol=tolerance * np.abs(recorded).max())
+
+
+def test_the_files_are_those_that_were_written() -> None:
+    assert found() == listed()
+    assert len(listed()) > 200
+
+
+@pytest.mark.parametrize("place", BUNDLES)
+def test_a_bundle_says_what_it_said(place: str) -> None:
+    bundle, said = read(place)
+    assert bundle.program == said["program"]
+    assert bundle.program_spec.model_dump(mode="json") == said["program_spec"]
+    assert (bundle.weights_hash, bundle.identity) == (said["weights_hash"], said["identity"])
+    assert (bundle.classes, bundle.head) == (said["classes"], said["head"])
+    assert (list(bundle.labels.names) if bundle.labels else None) == said["labels"]
+    assert bundle.provenance.model_dump(mode="json") == said["provenance"]
+    assert [one.model_dump(mode="json") for one in bundle.measurements] == said["measurements"]
+    assert bundle.golden is not None and len(bundle.golden.images) == said["golden"]
+    if bundle.text is not None:
+        assert bundle.similarity.model_dump(mode="json") == said["similarity"]
+        assert list(bundle.text.templates) == said["templates"]
+    if "text_identity" in said:
+        assert bundle.text_identity == said["text_identity"]
+
+
+@pytest.mark.parametrize("place", BUNDLES)
+def test_a_bundle_answers_what_it_answered(place: str, arrays: dict[str, dict[str, Any]]) -> None:
+    """Engines compare the golden answers before."""
+    bundle, said = read(place)
+    commit, name = place.split("/")
+    then = {key.removeprefix(f"{name}/"): array for key, array in arrays[commit].items() if key.startswith(f"{name}/")}
+    tolerance = ROUNDED.get(bundle.program_spec.precision, TOLERANCE[bundle.program])
+    assert "logits" in then or "embeddings" in then
+    if "logits" in then:
+        predictor = vs.Predictor(bundle, bundle.program)
+        assert_close(predictor.logits(IMAGES), then["logits"], tolerance)
+        if bundle.head != "regression":
+            assert [one.label for one in predictor(IMAGES)] == said["top"]
+    if "embeddings" in then:
+        encoder = vs.Encoder(bundle, bundle.program)
+        assert encoder.bundle.identity == said["embedding_identity"]
+        assert_close(encoder.images(IMAGES), then["embeddings"], tolerance)
+        if "texts" in then:
+            np.testing.assert_array_equal(bundle.tokenizer(TEXTS), then["tokens"])
+            assert_close(encoder.texts(TEXTS), then["texts"], tolerance)
+
+
+@pytest.mark.parametrize("place", OF_TORCH)
+def test_a_bundle_that_is_written_again_is_the_same(
+    place: str, tmp_path: Path, arrays: dict[str, dict[str, Any]]
+) -> None:
+    bundle, said = read(place)
+    vs.save(bundle, tmp_path / "again")
+    again = vs.load(tmp_path / "again")
+    by_value = vs.Bundle.of(
+        again.model, preprocessing=again.preprocessing, **({"text": again.text} if again.text else {})
+    )
+    for one in (again, by_value):
+        assert (one.weights_hash, one.identity) == (said["weights_hash"], said["identity"])
+    if "text_identity" in said:
+        assert again.text_identity == said["text_identity"]
+    assert (again.labels, again.head, again.provenance) == (bundle.labels, bundle.head, bundle.provenance)
+    assert again.measurements == bundle.measurements
+    assert str(again.split) == str(bundle.split)
+    commit, name = place.split("/")
+    assert_close(vs.Encoder(again, "torch").images(IMAGES), arrays[commit][f"{name}/embeddings"], 1e-5)
+
+
+def test_the_record_of_the_split_knows_the_images(arrays: dict[str, dict[str, Any]]) -> None:
+    for name in ("trained", "pruned", "trained-int8", "trained-openvino-fp16"):
+        split = vs.load(FORMAT1 / "24f72d5" / name).split
+        assert split is not None
+        for part in ("train", "held_out", "test", "earlier"):
+            np.testing.assert_array_equal(getattr(split, part), arrays["24f72d5"][f"{name}/split/{part}"])
+        for folder, part in (("train", split.train), ("val", split.held_out)):
+            digests = {digest_of(path, split.salt) for path in FORMAT1.glob(f"images/{folder}/*/*.png")}
+            assert digests == set(part)
+    assert vs.load(FORMAT1 / "c1ddcc2" / "trained").split is None  # bundles had none then
+
+
+@pytest.mark.parametrize("name", ["index-images", "index-texts"])
+@pytest.mark.parametrize("commit", COMMITS)
+def test_an_index_answers_what_it_answered(commit: str, name: str, arrays: dict[str, dict[str, Any]]) -> None:
+    index, said, then = open_index(FORMAT1 / commit / name), SAID[commit]["indexes"][name], arrays[commit]
+    assert index.space.model_dump(mode="json") == said["space"]
+    assert index.ids(list(range(len(index)))) == said["ids"]
+    index.check_hashes()
+    encoder = vs.Encoder(FORMAT1 / commit / "lit", "torch")
+    index.check_model(encoder.bundle)
+    nearest = search(index, encoder.texts(TEXTS), 4)
+    np.testing.assert_array_equal(nearest.positions, then[f"{name}/positions"])
+    np.testing.assert_allclose(nearest.scores, then[f"{name}/scores"], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["stopped", "stopped-lit"])
+@pytest.mark.parametrize("commit", COMMITS)
+def test_an_interrupted_run_goes_on_to_the_same_losses(
+    commit: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arrays: dict[str, dict[str, Any]]
+) -> None:
+    for part in ("images", "pairs.csv", f"{commit}/{name}", f"{commit}/vit-headless"):  # as the recipe names them
+        copy = shutil.copytree if (FORMAT1 / part).is_dir() else shutil.copyfile
+        copy(FORMAT1 / part, tmp_path / part)
+    monkeypatch.chdir(tmp_path)
+    folder = Path(commit, name)
+    assert [path.name for path in (folder / "checkpoints").iterdir()] == ["step-000008"]
+    with Run.reopen(folder) as run:
+        if name == "stopped":
+            recipe = recipe_of(folder)
+            trained: Any = resume_to_bundle(folder, open_dataset(recipe.data, seed=recipe.run.seed), run)
+        else:
+            wanted = lit_recipe_of(folder)
+            trained = resume_lit(folder, open_pairs(wanted.data, seed=wanted.run.seed), run)
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    losses = {str(row["step"]): row["loss"] for row in rows if row["event"] == "step"}
+    assert losses == pytest.approx(SAID[commit]["resumed"][name], rel=1e-6)
+    assert_close(vs.Encoder(trained.bundle, "torch").images(IMAGES), arrays[commit][f"{name}/embeddings"], 1e-5)
