@@ -39,7 +39,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from vitsmith.machine import describe_machine
 from vitsmith.retrieval.description import Space, is_index
@@ -187,7 +186,7 @@ def describe(
         f"# Searching {len(index):,} vectors of {WIDTH} numbers",
         "",
         f"`{command}`, {datetime.date.today()}, {describe_machine()}, Python {platform.python_version()}, "
-        f"torch {torch.__version__}, NumPy {np.__version__}. Median (lowest to highest) of {options.rounds} rounds in "
+        f"NumPy {np.__version__}. Median (lowest to highest) of {options.rounds} rounds in "
         f"turns; the first {COUNT} answers.",
         "",
         "| one query | ms | first query of a process, ms | peak MiB | own MiB |",

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from vitsmith.errors import InputError, MissingPackageError
 from vitsmith.retrieval import search as search_file
@@ -142,35 +141,49 @@ def test_scores_in_float32_are_within_the_bound() -> None:
         naive = np.zeros((2000, 4), np.float32)
         for column in range(width):  # one term after the other: the worst order
             naive += vectors[:, column : column + 1] * queries[:, column]
-        for scores in (naive, (torch.from_numpy(vectors) @ torch.from_numpy(queries.T)).numpy()):
+        for scores in (naive, vectors @ queries.T):
             assert np.abs(scores - exact).max() < search_file._rounding(queries).min()
 
 
-def test_less_precise_products_are_allowed_for(tmp_path: Path) -> None:
-    before = torch.get_float32_matmul_precision()
-    try:
-        torch.set_float32_matmul_precision("medium")
-        vectors, queries = unit(500), unit(3, seed=1)
-        assert search_file._rounding(queries).min() > 2 * 2**-8
-        found = search(write(tmp_path / "index", vectors), queries, 10)
-        np.testing.assert_array_equal(found.positions, brute_force(vectors.astype(np.float16), queries, 10)[1])
-    finally:
-        torch.set_float32_matmul_precision(before)
+def test_every_float16_is_converted_exactly() -> None:
+    every = np.arange(2**16, dtype=np.uint16).view(np.float16).reshape(-1, 64)
+    block = np.empty((2000, 64), np.float32)
+    found = search_file.as_float32(every, block)
+    wanted = every.astype(np.float32)
+    finite = np.isfinite(wanted)
+    np.testing.assert_array_equal(found[finite].view(np.int32), wanted[finite].view(np.int32))
+    assert np.isnan(found[~finite]).all()
+    sound = unit(1000).astype(np.float16)
+    np.testing.assert_array_equal(search_file.as_float32(sound, np.empty((1000, WIDTH), np.float32)), sound)
 
 
-def test_threads_of_torch_are_left_as_they_were(tmp_path: Path) -> None:
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_a_number_that_is_none_is_told_also_where_the_query_is_zero(tmp_path: Path, value: float) -> None:
     index = write(tmp_path / "index", unit(200))
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(3)
-        search(index, unit(1), threads=2)
-        seen = [torch.get_num_threads()]
-        thread = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
-        thread.start()
-        thread.join()
-        assert seen == [3, 3]
-    finally:
-        torch.set_num_threads(before)
+    vectors = np.load(tmp_path / "index" / "part-000000.npy")
+    vectors[50, 3] = value
+    np.save(tmp_path / "index" / "part-000000.npy", vectors)
+    query = np.eye(1, WIDTH, dtype=np.float32)
+    with pytest.raises(InputError, match=r"vector"):
+        search(open_index(tmp_path / "index", verify=False), query, 1)
+    assert len(index) == 200
+
+
+def test_threads_that_multiply_are_left_as_they_were(tmp_path: Path) -> None:
+    def threads() -> list[int]:
+        return [one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"]
+
+    index = write(tmp_path / "index", unit(200))
+    with threadpool_limits(limits=2, user_api="blas"):
+        before, during = threads(), []
+        limited = search_file._nearest_of
+        search_file._nearest_of = lambda *given: (during.append(threads()), limited(*given))[1]
+        try:
+            search(index, unit(1), threads=2)
+        finally:
+            search_file._nearest_of = limited
+        assert threads() == before and set(before) == {2}
+        assert {count for counts in during for count in counts} == {1}
 
 
 def test_an_index_that_is_empty_or_has_empty_parts(tmp_path: Path) -> None:

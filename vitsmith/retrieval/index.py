@@ -80,9 +80,8 @@ class Index:
         if not rows:  # nothing cannot be mapped
             return np.zeros((0, self.space.width), self.space.dtype)
         if part not in self._mapped:
-            # Copy on write: torch warns of arrays that cannot be written, and nothing here writes.
             path = self.folder / vectors_name(part)
-            self._mapped[part] = np.load(path, mmap_mode="c", allow_pickle=False, max_header_size=LONGEST_HEADER)
+            self._mapped[part] = np.load(path, mmap_mode="r", allow_pickle=False, max_header_size=LONGEST_HEADER)
         return self._mapped[part]
 
     def rows(self, positions: Sequence[int] | Array) -> Array:
