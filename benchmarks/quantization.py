@@ -36,7 +36,7 @@ from finetune_photos import GROUP_A, GROUP_B, QUIET, train, write_crops
 
 import vitsmith as vs
 from vitsmith.compress.calibration import Photos, labelled_photos, read_tensors
-from vitsmith.compress.ladder import Attempt, Demands
+from vitsmith.compress.ladder import Attempt
 from vitsmith.compress.quantize import Quantized, Settings, quantize
 from vitsmith.machine import describe_machine
 from vitsmith.quickstart import digits_recipe
@@ -99,15 +99,13 @@ def table(found: Quantized) -> list[str]:
 
 
 def compare(bundle: Bundle, photos: Photos, engine: str, place: Path) -> list[str]:
-    demands = Demands(fastest=True)
+    settings = Settings(engine, fastest=True)
     lines = [f"### {engine}", ""]
     began = time.perf_counter()
-    good = quantize(bundle, photos, place / f"{engine}-good", Settings(engine, demands))
+    good = quantize(bundle, photos, place / f"{engine}-good", settings)
     lines += [*table(good), f"{time.perf_counter() - began:.0f} s.", ""]
     tensors = BROKEN * read_tensors(bundle, photos.calibration)
-    broken = quantize(
-        bundle, photos, place / f"{engine}-broken", Settings(engine, demands), calibration_tensors=tensors
-    )
+    broken = quantize(bundle, photos, place / f"{engine}-broken", settings, calibration_tensors=tensors)
     caught = [one for one in broken.climb.attempts if one.rung and one.rung.kind == "static"]
     wrong = [one for one in caught if one.reason and one.speedup is None]
     lines += [f"Calibrated wrongly: {len(wrong)} of {len(caught)} static programs refused for their answers.", ""]

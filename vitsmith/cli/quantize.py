@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 import typer
 
 from vitsmith.cli.images import expand
-from vitsmith.cli.inputs import labelled, open_model, reading_bar
+from vitsmith.cli.inputs import labelled, open_model, reading_bar, require_labels
 from vitsmith.cli.options import (
     ForceOption,
     ImageColumnOption,
@@ -20,6 +20,7 @@ from vitsmith.cli.options import (
     LabelsOption,
     OutOption,
     SkipOption,
+    StrictGateOption,
     TorchModelArgument,
     WithoutSplitOption,
     calibration_option,
@@ -63,10 +64,11 @@ def quantize(
         IntegerEngine, typer.Option(help="openvino or onnx; auto: openvino where it is installed.")
     ] = IntegerEngine.auto,
     max_drop: Annotated[float, max_drop_option()] = 0.5,
+    strict_gate: StrictGateOption = False,
     min_agreement: Annotated[float, min_agreement_option()] = 0.99,
     min_speedup: Annotated[float, min_speedup_option("images/s, beside the fastest float program")] = 1.2,
     fastest: Annotated[
-        bool, typer.Option("--fastest", help="Try all, take the fastest that meets the demands, not the first.")
+        bool, typer.Option("--fastest", help="Try all, take the fastest that keeps what is required, not the first.")
     ] = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Images at once where speed is measured.")] = 8,
     calibration: Annotated[int, calibration_option("calibrate, at most", most=300)] = 300,
@@ -82,23 +84,25 @@ def quantize(
 ) -> None:
     """Find an int8 program that answers as well and is faster on this machine, or say "keep float" (exit 3)."""
     from vitsmith.compress.calibration import Amounts
-    from vitsmith.compress.ladder import Demands
     from vitsmith.compress.quantize import check_quantizable, usual_engine
     from vitsmith.compress.quantized import Settings
     from vitsmith.errors import InputError
+    from vitsmith.gate import Requirements
     from vitsmith.runs import model_name, place_of
 
     if not data and not images:
         raise InputError("int8 is calibrated on real images of your task: give --images FOLDER or --data DATA")
+    require_labels(strict_gate, data)
     described = labelled(data, image_column, label_column, split)
     name = usual_engine() if engine is IntegerEngine.auto else engine.value
-    settings = Settings(name, Demands(max_drop, min_agreement, min_speedup, fastest), batch_size)
+    required = Requirements(accuracy_drop=max_drop, agreement=min_agreement, speedup=min_speedup, strict=strict_gate)
+    settings = Settings(name, required, fastest, batch_size)
     with place_of("quantize", f"{model_name(model)}-{name}", out, force=force) as target:
         bundle = open_model(model, image_size, labels=labels)
         check_quantizable(bundle, name)
         photos = _photos(bundle, described, split, images or [], Amounts(calibration, limit, seed), skip_unreadable)
         result = _quantize(target, bundle.with_split(None) if without_split else bundle, photos, settings)
-    for remark in result.remarks:
+    for remark in (*result.remarks, *result.doubts):
         say(remark)
     if json:
         print_json(result.to_dict())
@@ -145,7 +149,7 @@ class Bars:
 
         if isinstance(event, Attempt):
             if event.rung:
-                say(f"{event.name}, rest in {event.rest}: {event.reason or 'meets the demands'}")
+                say(f"{event.name}, rest in {event.rest}: {event.reason or 'keeps what is required'}")
         elif isinstance(event, Working):
             if self._task is not None:
                 self._progress.remove_task(self._task)
@@ -166,8 +170,10 @@ def _photos(bundle: Bundle, data: DataSpec, split: str, images: list[str], amoun
 
 
 def _show(result: Quantized) -> None:
-    what = "top-1" if result.photos.labels is not None else "agreement"
-    columns = ("program", "rest", what, "cosine", f"speed, {result.settings.batch} images", "one image", "size", "")
+    labelled = result.photos.labels is not None
+    kept_columns = ("top-1", "points lost (95% interval)") if labelled else ("agreement",)
+    speeds = (f"speed, {result.settings.batch} images", "one image")
+    columns = ("program", "rest", *kept_columns, "cosine", *speeds, "size", "")
     rows = []
     for one in result.attempts:
         judged, speedup = one.judged, one.speedup
@@ -177,6 +183,7 @@ def _show(result: Quantized) -> None:
                 one.name,
                 one.rest,
                 None if kept is None else f"{kept:.2%}",
+                *((_lost(one),) if labelled else ()),
                 judged and f"{judged.cosine:.4f}",
                 speedup and f"{speedup.batches:.2f}x",
                 speedup and f"{speedup.single:.2f}x",
@@ -184,7 +191,7 @@ def _show(result: Quantized) -> None:
                 "taken" if one is result.climb.chosen else one.reason,
             )
         )
-    print_table(columns, rows, right=columns[2:7])
+    print_table(columns, rows, right=columns[2:-1])
     facts = {
         "judged on": result.photos.name,
         "speeds are beside": f"float in {result.base_rest}, {result.settings.engine}{_of_float(result)}",
@@ -196,6 +203,13 @@ def _show(result: Quantized) -> None:
     if result.bundle is not None:
         facts["written"] = str(result.bundle.folder)
     print_facts(facts.items())
+
+
+def _lost(attempt: Attempt) -> str | None:
+    if attempt.judged is None or attempt.judged.accuracy is None:
+        return None
+    low, high = attempt.judged.accuracy.interval
+    return f"{attempt.judged.accuracy.drop:.2f} ({low:.2f} to {high:.2f})"
 
 
 def _of_float(result: Quantized) -> str:

@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 from vitsmith.compress.sites import describe_sites
 from vitsmith.errors import GateError
 from vitsmith.evaluate.speed import Speedup
-from vitsmith.finite import require_numbers
+from vitsmith.gate import Measured, Paired, Requirements, doubts, failures
 
 STRENGTHS = (0.5, 0.75, 0.95)
 """SmoothQuant's, the paper's first and NNCF's last."""
@@ -51,8 +51,33 @@ class Judged:
     """Share of images with the same best class; of models that give embeddings, their mean cosine."""
     cosine: float
     """Mean cosine of the outputs."""
-    top1: float | None = None
-    """With labels."""
+    accuracy: Paired | None = None
+    """With labels: of the torch model and of this."""
+    embeds: bool = False
+    """The model has no classes: `agreement` is the mean cosine."""
+
+    @property
+    def top1(self) -> float | None:
+        """Share of images that are named rightly, with labels."""
+        return None if self.accuracy is None else self.accuracy.after
+
+    @property
+    def measured(self) -> Measured:
+        """What decides: with labels accuracy, else agreement, of embeddings their mean cosine."""
+        if self.accuracy is not None:
+            return Measured(accuracy=self.accuracy)
+        return Measured(mean_cosine=self.agreement) if self.embeds else Measured(agreement=self.agreement)
+
+    def failures(self, required: Requirements) -> tuple[str, ...]:
+        """Why such answers are not good enough; () when they are."""
+        return failures(self.measured, self._of_answers(required))
+
+    def doubts(self, required: Requirements) -> tuple[str, ...]:
+        """What the labelled images are too few to tell."""
+        return doubts(self.measured, self._of_answers(required))
+
+    def _of_answers(self, required: Requirements) -> Requirements:
+        return required.of_answers(labelled=self.accuracy is not None, classes=not self.embeds)
 
 
 @dataclass(frozen=True)
@@ -68,7 +93,7 @@ class Attempt:
     judged: Judged | None = None
     speedup: Speedup | None = None
     reason: str = ""
-    """Why not; '' for one that meets the demands."""
+    """Why not; '' for one that keeps what is required."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON."""
@@ -81,6 +106,7 @@ class Attempt:
             "top1": judged.top1 if judged else None,
             "agreement": judged.agreement if judged else None,
             "cosine": judged.cosine if judged else None,
+            **(judged.accuracy.to_dict() if judged and judged.accuracy else {}),
             "speedup": speedup.batches if speedup else None,
             "speedup_one_image": speedup.single if speedup else None,
             "images_per_second": speedup.after.images_per_second if speedup else None,
@@ -89,36 +115,8 @@ class Attempt:
         }
 
 
-@dataclass(frozen=True)
-class Demands:
-    """What an int8 program must keep, and what it must give for that."""
-
-    max_drop: float = 0.5
-    """With labels: points of top-1 that may be lost."""
-    min_agreement: float = 0.99
-    """Without: least share of images with the same answer."""
-    min_speedup: float = 1.2
-    """Least images/s as a multiple of the fastest float program's."""
-    fastest: bool = False
-    """Go on to the end and take the fastest that meets the rest, in place of the first."""
-
-    def __post_init__(self) -> None:
-        require_numbers(self)
-
-    def refuse_answers(self, judged: Judged, top1: float | None) -> str:
-        """Why such answers are not good enough beside a float model of that accuracy; '' when they are."""
-        if top1 is not None and judged.top1 is not None:
-            drop = 100 * (top1 - judged.top1)
-            return f"loses {drop:.2f} points (allowed {self.max_drop:g})" if drop > self.max_drop + 1e-9 else ""
-        if judged.agreement >= self.min_agreement:
-            return ""
-        return f"agrees on {judged.agreement:.1%} (required {self.min_agreement:.1%})"
-
-    def refuse_speed(self, speedup: Speedup) -> str:
-        """Why such a program is not fast enough; '' when it is."""
-        if speedup.batches >= self.min_speedup:
-            return ""
-        return f"{speedup.batches:.2f} times float's speed (required {self.min_speedup:g})"
+REQUIRED = Requirements(accuracy_drop=0.5, agreement=0.99, speedup=1.2)
+"""Of an int8 program: accuracy where there are labels, else agreement; the speed beside the fastest float program."""
 
 
 class Trials(Protocol):
@@ -159,8 +157,14 @@ class Climb:
     """Places, the most sensitive first; () when it was not needed."""
 
 
-def climb(trials: Trials, demands: Demands, on_attempt: Callable[[Attempt], None] = lambda _: None) -> Climb:
-    """Tries the rungs in their order up to the first that meets the demands.
+def climb(
+    trials: Trials,
+    required: Requirements,
+    on_attempt: Callable[[Attempt], None] = lambda _: None,
+    *,
+    fastest: bool = False,
+) -> Climb:
+    """Tries the rungs in their order up to the first that keeps what is required; with `fastest` all, for the fastest.
 
     When a static one answers well enough and is too slow, the climb ends: those above leave more in float, and none is
     faster. When all answer too badly, the most faithful is tried once more with the rest in float32.
@@ -168,10 +172,10 @@ def climb(trials: Trials, demands: Demands, on_attempt: Callable[[Attempt], None
     attempts: list[Attempt] = []
 
     def ends_with(rung: Rung, rest: str) -> bool:
-        attempts.append(_try(trials, demands, rung, rest))
+        attempts.append(_try(trials, required, rung, rest))
         on_attempt(attempts[-1])
         if not attempts[-1].reason:
-            return not demands.fastest
+            return not fastest
         return rung.kind == "static" and attempts[-1].speedup is not None
 
     best_rest, *other_rests = trials.rests
@@ -203,22 +207,23 @@ def float_choices(ranking: Sequence[str]) -> list[tuple[str, ...]]:
     return choices
 
 
-def _try(trials: Trials, demands: Demands, rung: Rung, rest: str) -> Attempt:
+def _try(trials: Trials, required: Requirements, rung: Rung, rest: str) -> Attempt:
     blank = Attempt(rung.name, rung, rest)
     try:
         blank = replace(blank, mib=trials.make(rung, rest))
-        blank = replace(blank, judged=trials.judge())
-        assert blank.judged is not None
-        if reason := demands.refuse_answers(blank.judged, trials.top1):
-            return replace(blank, reason=reason)
+        judged = trials.judge()
+        blank = replace(blank, judged=judged)
+        if reasons := judged.failures(required):
+            return replace(blank, reason="; ".join(reasons))
         speedup = trials.race()
     except ProgramError as error:
         return replace(blank, reason=str(error))
-    return replace(blank, speedup=speedup, reason=demands.refuse_speed(speedup))
+    measured = Measured(speedup=speedup.batches, batch=speedup.after.batch)
+    return replace(blank, speedup=speedup, reason="; ".join(failures(measured, required.only("speedup"))))
 
 
 def _fastest(attempts: Sequence[Attempt]) -> Attempt | None:
-    """Of those that meet the demands; of several as fast, within what measuring can tell, the most faithful."""
+    """Of those that keep what is required; of several as fast, within what measuring can tell, the most faithful."""
     good = [(one, one.speedup.batches, one.judged.cosine) for one in attempts if one.speedup and one.judged]
     good = [row for row in good if not row[0].reason]
     best = max((speed for _, speed, _ in good), default=0.0)

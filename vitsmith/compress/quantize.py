@@ -72,7 +72,7 @@ def quantize(
         bundle: torch weights of an image model or a LiT, of which the image tower becomes int8.
         photos: images that calibrate and judge.
         folder: where the bundle goes.
-        settings: engine and demands.
+        settings: engine and requirements.
         calibration_tensors: what calibrates in place of `photos.calibration`, already preprocessed.
         race: how speed is compared.
         listener: hears what is going on.
@@ -82,6 +82,7 @@ def quantize(
     """
     settings = settings or Settings()
     check_quantizable(bundle, settings.engine)
+    settings.required.of_answers(labelled=photos.labels is not None, classes=bundle.classes > 0)  # before any work
     if calibration_tensors is None:
         listener(Working("reading images that calibrate"))
         calibration_tensors = read_tensors(bundle, photos.calibration)
@@ -100,10 +101,10 @@ def quantize(
             race=race,
             listener=listener,
         )
-        floats = tuple(trials.try_float(settings.demands))
+        floats = tuple(trials.try_float(settings.required))
         for attempt in floats:
             listener(attempt)
-        climbed = climb(trials, settings.demands, listener)
+        climbed = climb(trials, settings.required, listener, fastest=settings.fastest)
         result = Quantized(
             bundle, settings, photos, trials.top1, floats, climbed, None, _remarks(bundle, photos, settings)
         )

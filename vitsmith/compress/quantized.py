@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import datetime
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from vitsmith import __version__
 from vitsmith.compress.calibration import Photos
-from vitsmith.compress.ladder import Attempt, Climb, Demands
+from vitsmith.compress.ladder import REQUIRED, Attempt, Climb
 from vitsmith.errors import GateError
+from vitsmith.gate import Requirements
 from vitsmith.machine import describe_machine
 from vitsmith.weights.bundle import Bundle
 
@@ -21,7 +22,9 @@ class Settings:
     """What is wanted."""
 
     engine: str = "openvino"
-    demands: Demands = field(default_factory=Demands)
+    required: Requirements = REQUIRED
+    fastest: bool = False
+    """Go on to the end and take the fastest that keeps what is required, in place of the first."""
     batch: int = 8
     """Images at once where speed is measured."""
 
@@ -46,6 +49,18 @@ class Quantized:
         return (*self.floats, *self.climb.attempts)
 
     @property
+    def doubts(self) -> tuple[str, ...]:
+        """What the labelled images are too few to tell of the program taken, else of the one that lost least.
+
+        () of a strict gate: there they are reasons.
+        """
+        judged = [one.judged for one in self.climb.attempts if one.judged and one.judged.accuracy]
+        chosen = self.climb.chosen and self.climb.chosen.judged
+        told = chosen or min(judged, key=lambda one: one.accuracy.drop if one.accuracy else 0.0, default=None)
+        required = self.settings.required
+        return () if told is None or required.strict else told.doubts(required)
+
+    @property
     def base_rest(self) -> str:
         """'bf16' or 'fp32': what the float program computes in that int8 was compared with."""
         faster = [one.rest for one in self.floats if not one.reason and one.speedup and one.speedup.batches > 1]
@@ -59,13 +74,13 @@ class Quantized:
             why = f"{len(answers)} answered otherwise" if answers else ""
             slow = f"{len(tried) - len(answers)} too slow" if len(tried) > len(answers) else ""
             raise GateError(
-                f"keep float: none of {len(tried)} int8 programs of {self.original.where} meets the demands "
+                f"keep float: none of {len(tried)} int8 programs of {self.original.where} keeps what is required "
                 f"({', '.join(filter(None, (why, slow)))}); nothing was written but the table"
             )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON."""
-        demands = self.settings.demands
+        required = self.settings.required
         chosen = self.climb.chosen
         return {
             "original": self.original.where,
@@ -79,9 +94,10 @@ class Quantized:
             "batch": self.settings.batch,
             "speedups_are_beside": f"float in {self.base_rest}",
             "demands": {
-                "max_drop": demands.max_drop,
-                "min_agreement": demands.min_agreement,
-                "min_speedup": demands.min_speedup,
+                "max_drop": required.accuracy_drop,
+                "min_agreement": required.agreement,
+                "min_speedup": required.speedup,
+                "strict_gate": required.strict,
             },
             "top1": self.top1,
             "ranking": list(self.climb.ranking),
@@ -90,4 +106,5 @@ class Quantized:
             "rest": chosen.rest if chosen else None,
             "written": str(self.bundle.folder) if self.bundle else None,
             "remarks": list(self.remarks),
+            "doubts": list(self.doubts),
         }

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vitsmith.compress.calibration import Photos
-from vitsmith.compress.ladder import Attempt, Demands, Judged, ProgramError, Rung
+from vitsmith.compress.ladder import Attempt, Judged, ProgramError, Rung
 from vitsmith.compress.sensitivity import IMAGES, measure_sensitivity
 from vitsmith.data.image_sources import ImageSource
 from vitsmith.engines.base import Engine, open_engine
@@ -21,7 +22,7 @@ from vitsmith.errors import InputError, MissingPackageError, NotFiniteError, Out
 from vitsmith.evaluate.speed import Race, Runner, Speedup
 from vitsmith.export.parts import GATE_INPUTS, Part, parts_of
 from vitsmith.export.program import REQUIRED, REQUIRED_MERGING
-from vitsmith.gate import agreement_of, compare, mean_cosine
+from vitsmith.gate import Paired, Requirements, agreement_of, compare, mean_cosine
 from vitsmith.models.config import LiTConfig, merges
 from vitsmith.models.lit import LiT
 from vitsmith.specs import ProgramSpec
@@ -102,7 +103,8 @@ class ProgramTrials:
         self._runner: Runner | None = None
         self._base: Runner | None = None
         self._expected = self._answers(open_engine(bundle, "torch", precision="fp32"), "the original")
-        self.top1 = self._accuracy(self._expected)
+        self._right = self._named_rightly(self._expected)
+        self.top1 = None if self._right is None else float(self._right.mean())
         self.says_one_thing = not self._embeds and len(np.unique(self._expected.argmax(axis=-1))) == 1
         """Whether all images that judge are of one class to the original: then agreement says little."""
 
@@ -112,7 +114,7 @@ class ProgramTrials:
         assert self._made is not None and self._made.folder is not None
         return self._made.folder
 
-    def try_float(self, demands: Demands) -> list[Attempt]:
+    def try_float(self, required: Requirements) -> list[Attempt]:
         """The float programs: in fp32, and in bf16 where that is at hand. The faster good one is what int8 must beat.
 
         Raises GateError when the fp32 program does not answer as the torch model does.
@@ -128,10 +130,10 @@ class ProgramTrials:
         self._base = runner
         if "bf16" not in self.rests:
             return attempts
-        attempts.append(self._try_bf16(demands, floats))
+        attempts.append(self._try_bf16(required, floats))
         return attempts
 
-    def _try_bf16(self, demands: Demands, floats: Bundle) -> Attempt:
+    def _try_bf16(self, required: Requirements, floats: Bundle) -> Attempt:
         attempt = Attempt("float", None, "bf16", _mib(floats))
         assert self._base is not None
         try:
@@ -141,7 +143,7 @@ class ProgramTrials:
             self.rests = ("fp32",)
             return replace(attempt, reason=str(error))
         speedup = self._race(self._base, runner, self._images)
-        reason = demands.refuse_answers(judged, self.top1)
+        reason = "; ".join(judged.failures(replace(required, strict=False)))  # int8 must beat it where it may be right
         if reason:
             self.rests = ("fp32",)  # where bf16 alone is too coarse, it is beside int8 too
         elif speedup.batches > 1:
@@ -218,7 +220,9 @@ class ProgramTrials:
             raise ProgramError(f"gives answers that are not finite ({error})") from None
         cosine = mean_cosine(self._expected, found)
         agreement = cosine if self._embeds else agreement_of(self._expected, found)
-        return Judged(agreement, cosine, self._accuracy(found))
+        right = self._named_rightly(found)
+        accuracy = None if self._right is None or right is None else Paired.of(self._right, right)
+        return Judged(agreement, cosine, accuracy, self._embeds)
 
     def _answers(self, engine: Engine, name: str) -> Array:
         """Its outputs on the images that judge, in order."""
@@ -233,9 +237,9 @@ class ProgramTrials:
             self._listener(Step())
             yield source
 
-    def _accuracy(self, outputs: Array) -> float | None:
+    def _named_rightly(self, outputs: Array) -> NDArray[np.bool_] | None:
         labels = self._photos.labels
-        return None if labels is None else float(np.mean(outputs.argmax(axis=-1) == labels))
+        return None if labels is None else outputs.argmax(axis=-1) == labels
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

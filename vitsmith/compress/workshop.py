@@ -7,7 +7,6 @@ from pathlib import Path
 
 from vitsmith.benchmark.memory import Died, Task, measure_memory
 from vitsmith.compress.calibration import Photos, without_unreadable
-from vitsmith.compress.ladder import Demands
 from vitsmith.compress.material import Material, check_prunable, spread
 from vitsmith.compress.merge import merge_by
 from vitsmith.compress.prune import prune_bundle, recover_bundle
@@ -25,6 +24,7 @@ from vitsmith.evaluate.evaluation import evaluate
 from vitsmith.evaluate.timing import Pace, time_in_turns
 from vitsmith.export.program import Gate
 from vitsmith.export.targets import export
+from vitsmith.gate import Requirements
 from vitsmith.models.config import show_size
 from vitsmith.predict import Predictor
 from vitsmith.specs import ProgramSpec
@@ -140,8 +140,8 @@ class RealWorkshop:
         photos = Photos(
             self._shown.sources, choosing.sources, choosing.labels, f"{self._material.name}, those that choose"
         )
-        demands = Demands(max_drop=self._max_drop, min_speedup=1.0)
-        quantized = quantize(bundle, photos, folder, Settings(self.program, demands, batch=1))
+        required = Requirements(accuracy_drop=self._max_drop, speedup=1.0)
+        quantized = quantize(bundle, photos, folder, Settings(self.program, required, batch=1))
         quantized.require()
         assert quantized.bundle is not None
         return quantized.bundle

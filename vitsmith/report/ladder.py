@@ -16,27 +16,30 @@ if TYPE_CHECKING:
 def draw_ladder(result: Quantized, theme: Theme = LIGHT) -> Figure:
     """A row a program, in the order of the climb: points lost on the left, times float's speed on the right.
 
-    Dashed lines are the demands; the chosen program is in the second colour. Programs whose answers were refused were
-    not timed.
+    Dashed lines are what is required; the chosen program is in the second colour. Programs whose answers were refused
+    were not timed.
     """
     attempts = result.climb.attempts
     figure = new_figure(theme)
     figure.set_size_inches(2 * WIDTH, max(0.42 * len(attempts) + 1.2, 0.5 * HEIGHT))
     left, right = figure.subplots(1, 2, sharey=True)
     labelled = result.top1 is not None
-    demands = result.settings.demands
+    required = result.settings.required
     _draw_bars(left, result, [_lost(one, result.top1) for one in attempts], "{:.2f}", theme)
-    allowed = demands.max_drop if labelled else 100 * (1 - demands.min_agreement)
-    left.axvline(allowed, color=theme.faint, linestyle="--", linewidth=1)
+    share = required.agreement
+    allowed = required.accuracy_drop if labelled else None if share is None else 100 * (1 - share)
+    if allowed is not None:
+        left.axvline(allowed, color=theme.faint, linestyle="--", linewidth=1)
     left.set_yticks(range(len(attempts)), [f"{one.name}" for one in attempts])
     left.invert_yaxis()
     times = [one.speedup.batches if one.speedup else None for one in attempts]
     _draw_bars(right, result, times, "{:.2f}x", theme)
-    right.axvline(demands.min_speedup, color=theme.faint, linestyle="--", linewidth=1)
+    if required.speedup is not None:
+        right.axvline(required.speedup, color=theme.faint, linestyle="--", linewidth=1)
     what = "points of top-1 lost" if labelled else "images answered otherwise (%)"
     taken = "" if result.climb.chosen is None else "; the program taken is in the other colour"
     dress(left, theme, x=f"{what}\ndashed: allowed{taken}", grid=False)
-    dress(right, theme, x=f"times the speed of float in {result.base_rest}\ndashed: demanded", grid=False)
+    dress(right, theme, x=f"times the speed of float in {result.base_rest}\ndashed: required", grid=False)
     return figure
 
 
