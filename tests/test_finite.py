@@ -22,7 +22,6 @@ from tests.reference import fill
 from tests.test_cli import call
 from tests.tiny import CONFIGS, VIT, pictures, released_npz, small_cases, tiny_lit, tiny_model
 from tests.training import coloured, recipe, splits, training
-from vitsmith.compress import merged, pruned
 from vitsmith.compress.material import Material
 from vitsmith.compress.pareto import Budget
 from vitsmith.compress.prune import _stage
@@ -539,8 +538,8 @@ def test_a_demand_that_is_no_number_is_met_by_nothing() -> None:
         lambda: Requirements(relative=math.nan),
         lambda: Requirements(tie=math.nan),
         lambda: Requirements(accuracy_drop=math.nan),
-        lambda: merged.Demands(min_agreement=math.nan),
-        lambda: pruned.Demands(min_speedup=math.nan),
+        lambda: Requirements(agreement=math.nan),
+        lambda: Requirements(speedup=math.nan),
         lambda: Budget(latency_ms=math.nan),
         lambda: Budget(max_drop=math.nan),
     ):

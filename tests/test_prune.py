@@ -24,12 +24,13 @@ from vitsmith.compress.cut import keep_blocks, keep_parts, largest
 from vitsmith.compress.importance import PLACES, score_blocks, score_parts
 from vitsmith.compress.material import Material, labelled_material, spread, unlabelled_material
 from vitsmith.compress.prune import Looked, prune, prune_bundle
-from vitsmith.compress.pruned import Demands, write_pruned
+from vitsmith.compress.pruned import REQUIRED, write_pruned
 from vitsmith.compress.recovery import recover, recovery_recipe
 from vitsmith.compress.sizes import Pruning, plan_sizes, step_of
 from vitsmith.data.samples import Samples
 from vitsmith.errors import ConfigError, DatasetError, GateError, InputError, OutputError
 from vitsmith.evaluate.speed import Speed, Speedup
+from vitsmith.gate import Requirements
 from vitsmith.models.build import ImageModel, count_parameters
 from vitsmith.models.config import ModelConfig
 from vitsmith.models.configure import change, configure
@@ -547,31 +548,43 @@ def test_a_pruned_model_that_is_good_enough_is_written(taught: Bundle, colours: 
 
 
 @pytest.mark.parametrize(
-    ("pruning", "speedup", "demands", "told"),
+    ("pruning", "speedup", "required", "told"),
     [
         (
             Pruning(mlp_width=48),
             SLOWER,
-            Demands(),
-            r"1\.01 times as many images a second in batches of 16 \(required 1\.05",
+            REQUIRED,
+            r"1\.01 times as fast in batches of 16 \(required 1\.05",
         ),
         (
             Pruning(heads=1, mlp_width=16, depth=1),
             FASTER,
-            Demands(0.0),
-            r"lost \d+\.\d\d points of top-1 \(allowed 0\)",
+            replace(REQUIRED, accuracy_drop=0.0),
+            r"top-1 drops by \d+\.\d\d points, 95% interval .* \(allowed 0\)",
         ),
     ],
 )
 def test_what_falls_short_is_refused_and_not_written(
-    taught: Bundle, tmp_path: Path, pruning: Pruning, speedup: Speedup, demands: Demands, told: str
+    taught: Bundle, tmp_path: Path, pruning: Pruning, speedup: Speedup, required: Requirements, told: str
 ) -> None:
     noisy = Material(splits(), True, "colours")
-    done = prune(taught, noisy, pruning, None, demands, measure=measured(speedup))
+    done = prune(taught, noisy, pruning, None, required, measure=measured(speedup))
     assert [stage.name for stage in done.stages] == ["original", "pruned"]
     with pytest.raises(GateError, match=f"was refused, nothing was written: .*{told}"):
         write_pruned(done, "colours", tmp_path / "run")
     assert not (tmp_path / "run").exists() and done.to_dict()["failures"]
+
+
+def test_few_images_tell_little_and_a_strict_gate_says_no(taught: Bundle, colours: Material) -> None:
+    done = prune(taught, colours, Pruning(mlp_width=48), None, measure=measured(FASTER))
+    count = len(colours.splits.val)
+    assert not done.failures and done.accuracy.images == count == done.to_dict()["drop"]["labelled_images"]
+    assert done.doubts[0].startswith(f"{count} images are too few to tell whether top-1 drops by more than 1 points")
+    strict = replace(done, required=replace(REQUIRED, strict=True))
+    with pytest.raises(GateError, match=f"refused, nothing was written: {count} images are too few to tell"):
+        strict.require()
+    unlabelled = replace(done, material=replace(colours, labelled=False))
+    assert "whether agreement with the original drops" in unlabelled.doubts[0]
 
 
 def test_nothing_is_left_of_a_run_that_cannot_be_written(

@@ -163,7 +163,7 @@ def test_the_climb_stops_at_the_first_that_meets_the_demands() -> None:
     )
     assert [one.name for one in heard] == ["dynamic", "static min-max", "SmoothQuant 0.5", "SmoothQuant 0.75"]
     assert [one.reason for one in heard] == [
-        "1.19 times as fast in batches of 8 (required 1.2)",
+        "it runs 1.19 times as fast in batches of 8 (required 1.2)",
         "top-1 agrees on 50.0% of the images (required 99.0%)",
         "top-1 agrees on 50.0% of the images (required 99.0%)",
         "",
@@ -439,7 +439,9 @@ def test_the_table_tells_all(quantized: Any) -> None:
     assert [one["program"] for one in facts["attempts"]][-2:] == ["dynamic", "static min-max"]
     assert facts["chosen"] == "static min-max" and facts["judged_on"] == "359 of digits, held-out images"
     dynamic = facts["attempts"][-2]
-    assert dynamic["speedup"] == 0.9 and dynamic["reason"] == "0.90 times as fast in batches of 8 (required 1.2)"
+    assert (
+        dynamic["speedup"] == 0.9 and dynamic["reason"] == "it runs 0.90 times as fast in batches of 8 (required 1.2)"
+    )
     assert facts["attempts"][0]["top1"] == pytest.approx(facts["top1"]) and facts["labelled"]
     assert facts["attempts"][-1]["labelled_images"] == 359 and len(facts["attempts"][-1]["drop_interval"]) == 2
     assert any("24 images calibrate" in remark for remark in facts["remarks"])
@@ -462,7 +464,7 @@ def test_a_broken_calibration_is_refused(
         race=lambda *_: slow(0.9),  # the dynamic one, which needs no calibration
     )
     dynamic, *broken = result.climb.attempts
-    assert dynamic.reason.startswith("0.90 times") and dynamic.judged.top1 > 0.9
+    assert dynamic.reason.startswith("it runs 0.90 times") and dynamic.judged.top1 > 0.9
     assert (
         all(one.reason.startswith("top-1 drops by ") and one.judged.top1 < 0.5 for one in broken) and len(broken) >= 2
     )

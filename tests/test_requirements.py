@@ -45,7 +45,7 @@ FEW = Paired(200, lost=1, gained=0, both=180)
             {"speedup": 1.2},
             {"speedup": 1.2},
             {"speedup": 1.19, "batch": 8},
-            "1.19 times as fast in batches of 8 (required 1.2)",
+            "it runs 1.19 times as fast in batches of 8 (required 1.2)",
         ),
         ({"latency_ms": 20}, {"latency_ms": 20}, {"latency_ms": 21}, "one image takes 21 ms (allowed 20)"),
         ({"memory_mib": 20}, {"memory_mib": 20}, {"memory_mib": 21}, "memory peaks at 21 MiB (allowed 20)"),
@@ -54,7 +54,7 @@ FEW = Paired(200, lost=1, gained=0, both=180)
             {"any_speedup": 1.05},
             {"single_speedup": 0.9, "speedup": 1.06},
             {"single_speedup": 1.05, "speedup": 1.0, "batch": 16},
-            "1.05 times as fast for one image, 1.00 times as fast in batches of 16 "
+            "it runs 1.05 times as fast for one image, 1.00 in batches of 16 "
             "(required more than 1.05 for either)",
         ),
         (

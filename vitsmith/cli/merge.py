@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vitsmith.cli.images import expand
-from vitsmith.cli.inputs import labelled, open_model, reading_bar
+from vitsmith.cli.inputs import labelled, open_model, reading_bar, require_labels
 from vitsmith.cli.options import (
     ForceOption,
     ImageColumnOption,
@@ -20,6 +20,7 @@ from vitsmith.cli.options import (
     LabelsOption,
     OutOption,
     SkipOption,
+    StrictGateOption,
     VocabularyOption,
     WithoutSplitOption,
     data_option,
@@ -31,7 +32,7 @@ from vitsmith.cli.options import (
     seed_option,
     split_option,
 )
-from vitsmith.cli.output import print_facts, print_json, print_table, say
+from vitsmith.cli.output import drop_told, print_facts, print_json, print_table, say
 from vitsmith.cli.pictures import put_picture
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ def merge(
     label_column: LabelColumnOption = "",
     images: Annotated[list[str] | None, images_option("in place of --data")] = None,
     max_drop: Annotated[float, max_drop_option()] = 1.0,
+    strict_gate: StrictGateOption = False,
     min_agreement: Annotated[float, min_agreement_option()] = 0.98,
     min_speedup: Annotated[float, min_speedup_option("for one image or in batches of 16")] = 1.05,
     image_size: ImageSizeOption = "",
@@ -83,13 +85,17 @@ def merge(
     """Merge tokens and compare. If answers change or no time is saved, nothing is written (exit 3)."""
     from vitsmith.compress.merge import check_mergeable
     from vitsmith.compress.merge import merge as run
-    from vitsmith.compress.merged import Demands
     from vitsmith.errors import InputError
+    from vitsmith.gate import Requirements
     from vitsmith.runs import model_name, place_of
 
     if data and images:
         raise InputError("--data and --images both say which images judge: give one of them")
+    require_labels(strict_gate, data)
     described = labelled(data, image_column, label_column, split)
+    required = Requirements(
+        accuracy_drop=max_drop, agreement=min_agreement, any_speedup=min_speedup, strict=strict_gate
+    )
     wish = _wish(schedule, keep, tokens)
     with place_of("merge", model_name(model), out, force=force) as place:
         bundle = open_model(model, image_size, labels=labels, vocabulary=vocabulary)
@@ -99,8 +105,10 @@ def merge(
             say(remark)
         if without_split:
             bundle = bundle.with_split(None)
-        merged = run(bundle, wish, photos, Demands(max_drop, min_agreement, min_speedup), say=say)
+        merged = run(bundle, wish, photos, required, say=say)
         facts = merged.to_dict() | _write(merged, model_name(model), place)
+    for doubt in merged.doubts:
+        say(doubt)
     if json:
         print_json(facts)
     else:
@@ -144,11 +152,15 @@ def print_merged(merged: Merged, facts: dict[str, Any]) -> None:
             f"{one.gflops:.3g}",
             f"{1 / one.ratio:.0%}",
             f"{one.agreement:.2%}",
-            *((f"{one.top1[0]:.2%} -> {one.top1[1]:.2%}",) if one.top1 else ()),
+            *(
+                (f"{one.accuracy.before:.2%} -> {one.accuracy.after:.2%}", drop_told(one.accuracy.to_dict()))
+                if one.accuracy
+                else ()
+            ),
         )
         for one in merged.tries
     ]
-    columns += ["top-1"] if labelled else []
+    columns += ["top-1", "drop of top-1"] if labelled else []
     print_table(columns, rows, right=columns[1:])
     places = [("bundle", facts.get("written")), ("picture", facts.get("picture"))]
     print_facts([("judged on", facts["data"]), *_speed(merged), *places])

@@ -24,6 +24,7 @@ from vitsmith.cli.options import (
     RateOption,
     SetOption,
     SkipOption,
+    StrictGateOption,
     WithoutSplitOption,
     calibration_option,
     data_option,
@@ -33,14 +34,15 @@ from vitsmith.cli.options import (
     min_speedup_option,
     seed_option,
 )
-from vitsmith.cli.output import print_facts, print_json, print_table, progress, say
+from vitsmith.cli.output import drop_told, print_facts, print_json, print_table, progress, say
 
 if TYPE_CHECKING:
     from vitsmith.compress.material import Material
     from vitsmith.compress.prune import Looked
-    from vitsmith.compress.pruned import Demands, Pruned, Stage
+    from vitsmith.compress.pruned import Pruned, Stage
     from vitsmith.compress.sizes import Pruning
     from vitsmith.data.datasets import DataSpec
+    from vitsmith.gate import Requirements
     from vitsmith.train.events import Event
     from vitsmith.train.recipe import TrainRecipe
     from vitsmith.weights.bundle import Bundle
@@ -72,6 +74,7 @@ def prune(
     batch_size: Annotated[int | None, typer.Option(min=1, help="Images an update; default: 64.")] = None,
     lr: RateOption = None,
     max_drop: Annotated[float, max_drop_option("(or of agreement, without labels)")] = 1.0,
+    strict_gate: StrictGateOption = False,
     min_speedup: Annotated[float, min_speedup_option("in batches of 16")] = 1.05,
     image_size: ImageSizeOption = "",
     labels: LabelsOption = None,
@@ -86,9 +89,10 @@ def prune(
     """Leave out heads, hidden units and blocks, distil, compare. If too much is lost, nothing is written (exit 3)."""
     from vitsmith.cli.training import given_options
     from vitsmith.compress.material import check_prunable
-    from vitsmith.compress.pruned import Demands, model_config
+    from vitsmith.compress.pruned import model_config
     from vitsmith.compress.sizes import Pruning, plan_sizes
     from vitsmith.errors import InputError
+    from vitsmith.gate import Requirements
     from vitsmith.runs import model_name, place_of
 
     if bool(data) == bool(images):
@@ -103,9 +107,11 @@ def prune(
         given["data"] = {"skip_unreadable": skip_unreadable}
         recipe = _recipe(bundle, data or "--images", given, set_ or [])
         material = _material(bundle, described, images or [], seed, skip_unreadable)
-        demands = Demands(max_drop, min_speedup)
-        pruned, events = _prune(bundle, material, wanted, recipe, demands, steps=steps, without_split=without_split)
+        required = Requirements(accuracy_drop=max_drop, speedup=min_speedup, strict=strict_gate)
+        pruned, events = _prune(bundle, material, wanted, recipe, required, steps=steps, without_split=without_split)
         facts = pruned.to_dict() | _write(pruned, model_name(model), events, place)
+    for doubt in pruned.doubts:
+        say(doubt)
     if json:
         print_json(facts)
     else:
@@ -118,7 +124,7 @@ def _prune(
     material: Material,
     wanted: Pruning,
     recipe: TrainRecipe | None,
-    demands: Demands,
+    required: Requirements,
     *,
     steps: int,
     without_split: bool,
@@ -130,7 +136,7 @@ def _prune(
         say(told)
     events: list[Event] = []
     with Progress(steps, events) as listener:
-        pruned = run(bundle, material, wanted, recipe, demands, on_event=listener, on_stage=say)
+        pruned = run(bundle, material, wanted, recipe, required, on_event=listener, on_stage=say)
     if without_split:
         pruned = replace(pruned, bundle=pruned.bundle.with_split(None))
     return pruned, events
@@ -195,6 +201,7 @@ def print_pruned(pruned: Pruned, facts: dict[str, Any]) -> None:
         [
             ("changed", facts["changed"]),
             ("judged on", facts["data"]),
+            (f"drop of {what}", drop_told(facts["drop"])),
             ("one image", f"{before.latency_ms:.2f} ms -> {after.latency_ms:.2f} ms ({single:.2f} times as fast)"),
             (
                 f"batches of {after.batch}",

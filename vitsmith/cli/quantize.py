@@ -188,10 +188,12 @@ def _show(result: Quantized) -> None:
                 speedup and f"{speedup.batches:.2f}x",
                 speedup and f"{speedup.single:.2f}x",
                 None if one.mib is None else f"{one.mib:.1f} MiB",
-                "taken" if one is result.climb.chosen else one.reason,
+                "taken" if one is result.climb.chosen else one.reason and "refused",
             )
         )
     print_table(columns, rows, right=columns[2:-1])
+    if reasons := [(one.name, one.rest, one.reason) for one in result.attempts if one.reason]:
+        print_table(("refused", "rest", "why"), reasons)
     facts = {
         "judged on": result.photos.name,
         "speeds are beside": f"float in {result.base_rest}, {result.settings.engine}{_of_float(result)}",

@@ -13,17 +13,17 @@ import numpy as np
 from vitsmith import __version__
 from vitsmith.compress.calibration import Photos
 from vitsmith.compress.merge_search import IMAGES, Goal, Losses, measure_losses, search
-from vitsmith.compress.merged import BATCH, Demands, Merged, Try
+from vitsmith.compress.merged import BATCH, REQUIRED, Merged, Try
 from vitsmith.compress.schedules import RATIOS, Numbers, Wish, describe, fit, image_tower, saved
 from vitsmith.data.image_sources import ImageSource
 from vitsmith.data.photos import sample_images
 from vitsmith.data.preprocess import preprocess
 from vitsmith.engines.base import open_engine
 from vitsmith.errors import InputError
+from vitsmith.evaluate.accuracy import right_answers
 from vitsmith.evaluate.evaluation import refuse_regression
-from vitsmith.evaluate.scores import score_logits
 from vitsmith.evaluate.speed import Race, Runner, Speedup, measure_speedup
-from vitsmith.gate import judging, mean_cosine
+from vitsmith.gate import Paired, Requirements, judging, mean_cosine
 from vitsmith.machine import describe_machine
 from vitsmith.models.build import build
 from vitsmith.models.config import LiTConfig, ViTConfig
@@ -108,7 +108,7 @@ def merge(
     bundle: Bundle,
     wish: Wish,
     photos: Photos,
-    demands: Demands | None = None,
+    required: Requirements = REQUIRED,
     *,
     measure: Race = measure_speedup,
     say: Say = lambda _: None,
@@ -119,9 +119,9 @@ def merge(
     turns. A result that falls short is told by `Merged.require`. Raises InputError for what cannot be merged so.
     """
     tower = check_mergeable(bundle)
-    demands = demands or Demands()
     if bundle.classes == 0 and photos.labels is not None:
         raise InputError(f"{bundle.where} has no classes of its own, so labels cannot judge it: give --images")
+    required.of_answers(labelled=photos.labels is not None, classes=bundle.classes > 0)  # before any work
     say(f"judging by {photos.name}")
     expected = _answers(bundle, photos.judges)
     planner = _Planner(bundle, tower, wish, photos, say)
@@ -136,7 +136,7 @@ def merge(
         merged = merged_bundle(bundle, numbers)
         with judging(_merging(bundle)):
             tries.append(_judged(tower, merged, numbers, photos, expected))
-        found = Merged(merged, bundle, wish.kind, photos, demands, tuple(tries), planner.compared)
+        found = Merged(merged, bundle, wish.kind, photos, required, tuple(tries), planner.compared)
         say(f"{1 / tries[-1].ratio:.0%} of the FLOPs left: {found.what} {tries[-1].agreement:.2%}")
         if not found.wrong:
             break
@@ -212,17 +212,17 @@ def _judged(tower: ViTConfig, merged: Bundle, numbers: Numbers, photos: Photos, 
         agreement = float((expected.argmax(axis=-1) == found.argmax(axis=-1)).mean())
     else:
         agreement = mean_cosine(expected, found)
-    top1 = None
+    paired = None
     if photos.labels is not None:
-        before, after = (score_logits(logits, photos.labels, merged.head).top1 for logits in (expected, found))
-        top1 = (before, after)
+        before, after = (right_answers(logits, photos.labels) for logits in (expected, found))
+        paired = Paired.of(before, after)
     return Try(
         numbers=numbers,
         tokens=tower.tokens - sum(numbers),
         gflops=flops(tower) / saved(tower, numbers) / 1e9,
         ratio=saved(tower, numbers),
         agreement=agreement,
-        top1=top1,
+        accuracy=paired,
     )
 
 

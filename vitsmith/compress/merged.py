@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from math import isinf
 from pathlib import Path
 from typing import Any
 
 from vitsmith.compress.calibration import Photos
 from vitsmith.compress.schedules import Numbers, describe
-from vitsmith.errors import GateError
 from vitsmith.evaluate.speed import Speedup
-from vitsmith.finite import require_numbers
+from vitsmith.gate import Measured, Paired, Requirements, doubts, failures, require
 from vitsmith.machine import describe_machine
 from vitsmith.runs import whole_run
 from vitsmith.weights.bundle import Bundle
@@ -22,20 +21,9 @@ BATCH = 16
 """Of the throughput that is measured."""
 
 
-@dataclass(frozen=True)
-class Demands:
-    """What a merged model must keep, and what it must give for that."""
-
-    max_drop: float = 1.0
-    """Points of top-1 that may be lost, where images have labels."""
-    min_agreement: float = 0.98
-    """Without labels: share of images answered as before; of models without classes the mean cosine of embeddings."""
-    min_speedup: float = 1.05
-    """Least gain for one image or in batches of 16, whichever is larger; at just this it does not pay. Less than a
-    twentieth is as likely noise."""
-
-    def __post_init__(self) -> None:
-        require_numbers(self)
+REQUIRED = Requirements(accuracy_drop=1.0, agreement=0.98, any_speedup=1.05)
+"""Of a merged model: accuracy where there are labels, else agreement. A gain of less than a twentieth is as likely
+noise."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +38,32 @@ class Try:
     ratio: float
     """What the arithmetic is divided by."""
     agreement: float
-    top1: tuple[float, float] | None
+    accuracy: Paired | None
     """Of the original and of this, where images have labels."""
+
+    @property
+    def top1(self) -> tuple[float, float] | None:
+        """Of the original and of this."""
+        return None if self.accuracy is None else (self.accuracy.before, self.accuracy.after)
 
     @property
     def lost(self) -> float | None:
         """Points of top-1."""
-        return None if self.top1 is None else 100 * (self.top1[0] - self.top1[1])
+        return None if self.accuracy is None else self.accuracy.drop
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, ready for JSON."""
+        return {
+            "numbers": self.numbers,
+            "tokens": self.tokens,
+            "gflops": self.gflops,
+            "ratio": self.ratio,
+            "agreement": self.agreement,
+            "top1": self.top1,
+            "schedule": describe(self.numbers),
+            "lost": self.lost,
+            **(self.accuracy.to_dict() if self.accuracy else {}),
+        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +74,7 @@ class Merged:
     original: Bundle
     kind: str
     photos: Photos
-    demands: Demands
+    required: Requirements
     tries: tuple[Try, ...]
     """The last is that of `bundle`."""
     compared: tuple[tuple[str, Numbers, float], ...] = ()
@@ -94,46 +101,48 @@ class Merged:
         return "top-1 agreement" if self.bundle.classes else "mean cosine"
 
     @property
-    def wrong(self) -> str:
-        """Why the answers are not good enough; '' when they are."""
-        last, demands = self.tries[-1], self.demands
-        if last.lost is not None:
-            if last.lost <= demands.max_drop + 1e-9:
-                return ""
-            return f"it lost {last.lost:.2f} points of top-1 (allowed {demands.max_drop:g})"
-        if last.agreement >= demands.min_agreement:
-            return ""
-        return f"{self.what} is {last.agreement:.2%} (required {demands.min_agreement:.2%})"
+    def wrong(self) -> tuple[str, ...]:
+        """Why the answers are not good enough; () when they are."""
+        return failures(self._answers, self._of_answers)
 
     @property
-    def slow(self) -> str:
-        """Why it does not pay; '' when it does or nothing was timed."""
+    def slow(self) -> tuple[str, ...]:
+        """Why it does not pay; () when it does or nothing was timed."""
+        if self.speedup is None:
+            return ()
         speedup = self.speedup
-        if speedup is None or max(speedup.single, speedup.batches) > self.demands.min_speedup:
-            return ""
-        return (
-            f"merging does not pay here: {speedup.single:.2f}x for one image, {speedup.batches:.2f}x in batches "
-            f"of {speedup.after.batch} (required more than {self.demands.min_speedup:g}x of either)"
-        )
+        measured = Measured(single_speedup=speedup.single, speedup=speedup.batches, batch=speedup.after.batch)
+        return failures(measured, self.required.only("any_speedup"))
 
     @property
     def failures(self) -> tuple[str, ...]:
         """Why the gate says no; () when it says yes."""
-        return tuple(reason for reason in (self.wrong, self.slow) if reason)
+        return (*self.wrong, *self.slow)
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """What the labelled images are too few to tell; () of a strict gate, where that is a reason."""
+        return () if self.required.strict else doubts(self._answers, self._of_answers)
+
+    @property
+    def _answers(self) -> Measured:
+        last = self.tries[-1]
+        if last.accuracy is not None:
+            return Measured(accuracy=last.accuracy)
+        return Measured(agreement=last.agreement) if self.bundle.classes else Measured(mean_cosine=last.agreement)
+
+    @property
+    def _of_answers(self) -> Requirements:
+        return self.required.of_answers(labelled=self.tries[-1].accuracy is not None, classes=self.bundle.classes > 0)
 
     def require(self) -> None:
         """Raises GateError when the gate said no."""
-        if self.failures:
-            what = (
-                "merge less, try --schedule searched, or fine-tune with merging" if self.wrong else "keep it as it is"
-            )
-            raise GateError(
-                f"merging of {self.original.where} was refused, nothing was written: {'; '.join(self.failures)}; {what}"
-            )
+        less = "merge less, try --schedule searched, or fine-tune with merging"
+        advice = less if self.wrong else "merging does not pay here: keep the model as it is"
+        require(f"merging of {self.original.where}", self.failures, advice)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON."""
-        tries = [asdict(one) | {"schedule": describe(one.numbers), "lost": one.lost} for one in self.tries]
         facts: dict[str, Any] = {
             "original": self.original.where,
             "kind": self.kind,
@@ -141,11 +150,17 @@ class Merged:
             "remarks": list(self.photos.remarks),
             "labelled": self.photos.labels is not None,
             "measure": self.what,
-            "tries": tries,
+            "tries": [one.to_dict() for one in self.tries],
             "compared": [{"kind": kind, "numbers": list(one), "divergence": far} for kind, one, far in self.compared],
-            "demands": asdict(self.demands),
+            "demands": {
+                "max_drop": self.required.accuracy_drop,
+                "min_agreement": self.required.agreement,
+                "min_speedup": self.required.any_speedup,
+                "strict_gate": self.required.strict,
+            },
             "machine": describe_machine(),
             "failures": list(self.failures),
+            "doubts": list(self.doubts),
         }
         if self.speedup is not None:
             single, batches = self.break_even

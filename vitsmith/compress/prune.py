@@ -16,7 +16,7 @@ from vitsmith.compress.calibration import without_unreadable
 from vitsmith.compress.cut import keep_blocks, keep_parts, largest
 from vitsmith.compress.importance import PASSES, score_blocks, score_parts
 from vitsmith.compress.material import Material, Shown, check_prunable, spread
-from vitsmith.compress.pruned import BATCH, Demands, Pruned, Stage, model_config
+from vitsmith.compress.pruned import BATCH, REQUIRED, Pruned, Stage, model_config
 from vitsmith.compress.recovery import recover
 from vitsmith.compress.sizes import Pruning, describe_sizes, plan_sizes
 from vitsmith.data.images import Pixels
@@ -24,9 +24,10 @@ from vitsmith.data.samples import Samples
 from vitsmith.data.unreadable import SHARE
 from vitsmith.engines.base import open_engine
 from vitsmith.errors import ImageError
+from vitsmith.evaluate.accuracy import right_answers
 from vitsmith.evaluate.scores import score_logits
 from vitsmith.evaluate.speed import Cost, Race, Runner, measure_speedup
-from vitsmith.gate import judging
+from vitsmith.gate import Requirements, judging
 from vitsmith.machine import describe_machine
 from vitsmith.models.build import ImageModel, count_parameters
 from vitsmith.models.configure import change
@@ -90,7 +91,7 @@ def prune(
     material: Material,
     pruning: Pruning,
     recipe: TrainRecipe | None,
-    demands: Demands | None = None,
+    required: Requirements = REQUIRED,
     *,
     measure: Race = measure_speedup,
     on_event: Callable[[Event | Looked], None] = lambda _: None,
@@ -130,7 +131,7 @@ def prune(
     before, after = (Runner(open_engine(one, "torch", precision="fp32")) for one in (bundle, pruned))
     speedup = measure(before, after, images)
     pruned = pruned.with_split(material.record or bundle.split)
-    found = Pruned(pruned, bundle, material, tuple(stages), speedup, demands or Demands(), recipe, notes)
+    found = Pruned(pruned, bundle, material, tuple(stages), speedup, required, recipe, notes)
     return replace(found, bundle=_described(found))
 
 
@@ -190,7 +191,8 @@ def _stage(name: str, bundle: Bundle, material: Material) -> Stage:
     )
     with judging(f"pruning of {bundle.provenance.parent}") if name != "original" else nullcontext():
         scores = score_logits(answers.logits, answers.labels, bundle.head)
-    return Stage(name, scores, count_parameters(model), flops(bundle.config) / 1e9)
+    right = right_answers(answers.logits, answers.labels)
+    return Stage(name, scores, right, count_parameters(model), flops(bundle.config) / 1e9)
 
 
 def _golden_images(samples: Samples) -> list[Pixels]:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from vitsmith.compress.material import Material
 from vitsmith.compress.sizes import describe_sizes
-from vitsmith.errors import GateError
 from vitsmith.evaluate.scores import Scores
 from vitsmith.evaluate.speed import Speedup
-from vitsmith.finite import require_numbers
+from vitsmith.gate import Measured, Paired, Requirements, doubts, failures, require
 from vitsmith.machine import describe_machine
 from vitsmith.models.config import ImageModelConfig, LiTConfig
 from vitsmith.runs import whole_run
@@ -27,17 +30,8 @@ BATCH = 16
 """Of the throughput that is measured."""
 
 
-@dataclass(frozen=True)
-class Demands:
-    """What a pruned model must keep, and what it must give for that."""
-
-    max_drop: float = 1.0
-    """Points of top-1 that may be lost; without labels, of agreement with the original."""
-    min_speedup: float = 1.05
-    """Least images/s, in batches of 16, as a multiple of the original's."""
-
-    def __post_init__(self) -> None:
-        require_numbers(self)
+REQUIRED = Requirements(accuracy_drop=1.0, speedup=1.05)
+"""Of a pruned model. Without labels the drop is one of agreement with the original."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +40,8 @@ class Stage:
 
     name: str
     scores: Scores
+    right: NDArray[np.bool_]
+    """Which of the images that can be read it names rightly, in order."""
     parameters: int
     gflops: float
 
@@ -66,38 +62,39 @@ class Pruned:
     """The original, right after pruning, and after distillation unless there was none."""
     speedup: Speedup
     """Of the last over the original."""
-    demands: Demands
+    required: Requirements
     recipe: TrainRecipe | None = None
     """Of the distillation."""
     notes: tuple[str, ...] = ()
 
+    @cached_property
+    def accuracy(self) -> Paired:
+        """How the original and the last answer the same images. Raises InputError where these are not the same."""
+        measure = "top-1" if self.material.labelled else "agreement with the original"
+        return Paired.of(self.stages[0].right, self.stages[-1].right, measure)
+
     @property
     def lost(self) -> float:
         """Points of top-1, or of agreement, that the last has less than the original."""
-        return 100 * (self.stages[0].scores.top1 - self.stages[-1].scores.top1)
+        return self.accuracy.drop
 
     @property
     def failures(self) -> tuple[str, ...]:
         """Why the gate says no; () when it says yes."""
-        demands, what = self.demands, "top-1" if self.material.labelled else "agreement with the original"
-        failures = []
-        if not self.lost <= demands.max_drop + 1e-9:
-            failures.append(f"it lost {self.lost:.2f} points of {what} (allowed {demands.max_drop:g})")
-        speedup = self.speedup.batches
-        if not speedup >= demands.min_speedup:
-            failures.append(
-                f"it computes {speedup:.2f} times as many images a second in batches of {BATCH} "
-                f"(required {demands.min_speedup:g})"
-            )
-        return tuple(failures)
+        return failures(self._measured, self.required)
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """What the images are too few to tell; () of a strict gate, where that is a reason."""
+        return () if self.required.strict else doubts(self._measured, self.required)
+
+    @property
+    def _measured(self) -> Measured:
+        return Measured(accuracy=self.accuracy, speedup=self.speedup.batches, batch=BATCH)
 
     def require(self) -> None:
         """Raises GateError when the gate says no."""
-        if self.failures:
-            raise GateError(
-                f"pruning of {self.original.where} was refused, nothing was written: {'; '.join(self.failures)}; "
-                "prune less, or distil longer with --steps"
-            )
+        require(f"pruning of {self.original.where}", self.failures, "prune less, or distil longer with --steps")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON."""
@@ -125,8 +122,14 @@ class Pruned:
             "batch": after.batch,
             "speedups": [self.speedup.single, self.speedup.batches],
             "machine": describe_machine(),
-            "demands": vars(self.demands),
+            "demands": {
+                "max_drop": self.required.accuracy_drop,
+                "min_speedup": self.required.speedup,
+                "strict_gate": self.required.strict,
+            },
+            "drop": self.accuracy.to_dict(),
             "failures": list(self.failures),
+            "doubts": list(self.doubts),
         }
 
 

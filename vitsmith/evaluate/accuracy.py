@@ -17,6 +17,12 @@ def ranks(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.
     return np.count_nonzero((logits > right) | ((logits == right) & earlier), axis=1).astype(np.int64)
 
 
+def right_answers(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """(N,) whether the first choice is the right one; of equals the lower class leads."""
+    right: NDArray[np.bool_] = ranks(logits, labels) == 0
+    return right
+
+
 def confusion_matrix(predicted: NDArray[np.int64], labels: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
     """(K, K) counts: row, the true class; column, the predicted one."""
     counts = np.bincount(labels * classes + predicted, minlength=classes * classes)

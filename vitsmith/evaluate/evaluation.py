@@ -13,7 +13,7 @@ from vitsmith.data.image_sources import ImageSource
 from vitsmith.data.samples import Samples
 from vitsmith.data.unreadable import OPTION, SHARE, Unreadable
 from vitsmith.errors import DatasetError, InputError
-from vitsmith.evaluate.accuracy import ranks
+from vitsmith.evaluate.accuracy import right_answers
 from vitsmith.evaluate.scores import Scores, score_logits
 from vitsmith.gate import Paired
 from vitsmith.machine import describe_machine
@@ -72,7 +72,7 @@ class Evaluation:
     @property
     def right(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """(images,) whether the first choice is right, in the order of `labels`."""
-        return ranks(self.logits, self.labels) == 0
+        return right_answers(self.logits, self.labels)
 
     def measurements(self, data: str, engine: str) -> tuple[Measurement, ...]:
         """The scores as a bundle keeps them."""

@@ -128,8 +128,8 @@ def _larger(measured: Measured) -> float | None:
     return math.nan if math.isnan(one) or math.isnan(many) else max(one, many)
 
 
-def _in_batches(measured: Measured) -> str:
-    return f"{measured.speedup:.2f} times as fast in batches" + (f" of {measured.batch}" if measured.batch else "")
+def _batches(measured: Measured) -> str:
+    return f"batches of {measured.batch}" if measured.batch else "batches"
 
 
 _BOUNDS: dict[str, _Bound] = {
@@ -173,14 +173,14 @@ _BOUNDS: dict[str, _Bound] = {
         "the speed-up in batches",
         lambda one: one.speedup,
         _least,
-        lambda one, _, bound: f"{_in_batches(one)} (required {bound:g})",
+        lambda one, value, bound: f"it runs {value:.2f} times as fast in {_batches(one)} (required {bound:g})",
     ),
     "any_speedup": _Bound(
         "the speed-up",
         _larger,
         lambda value, bound: value > bound,
         lambda one, _, bound: (
-            f"{one.single_speedup:.2f} times as fast for one image, {_in_batches(one)} "
+            f"it runs {one.single_speedup:.2f} times as fast for one image, {one.speedup:.2f} in {_batches(one)} "
             f"(required more than {bound:g} for either)"
         ),
     ),
