@@ -12,6 +12,8 @@ from pydantic import ValidationError
 from tests.test_cli import call
 from vitsmith.cli.command import MOST
 from vitsmith.cli.main import VERBS, app
+from vitsmith.cli.quantities import mebibytes, milliseconds
+from vitsmith.errors import InputError
 from vitsmith.train.recipe import TrainRecipe
 
 GROUP: Any = typer.main.get_command(app)
@@ -141,10 +143,21 @@ def test_settings_of_any_kind_are_one_line(
     assert list(folder.iterdir()) == []
 
 
-@pytest.mark.parametrize("latency", ["9" * 400 + "ms", "0ms", "nanms", "-1ms", "1", "20 ms later"])
-def test_a_latency_is_a_time(capsys: pytest.CaptureFixture[str], latency: str) -> None:
-    code, out, err = call(capsys, "compress", "nowhere", "--data", "digits", "--latency", latency)
-    assert (code, out) == (2, "") and err.startswith("vitsmith: --latency ") and err.count("\n") == 1
+@pytest.mark.parametrize("option", ["--latency", "--memory", "--size"])
+@pytest.mark.parametrize("amount", ["9" * 400 + "ms", "0ms", "nanms", "-1ms", "1", "20 ms later", "3 parsecs", "0MB"])
+def test_a_limit_is_a_number_with_a_unit(capsys: pytest.CaptureFixture[str], option: str, amount: str) -> None:
+    code, out, err = call(capsys, "compress", "nowhere", "--data", "digits", option, amount)
+    assert (code, out) == (2, "") and err.startswith(f"vitsmith: {option} ") and err.count("\n") == 1
+
+
+def test_limits_are_what_their_units_say_and_a_number_alone_is_told_the_two_spellings() -> None:
+    assert [milliseconds("--latency", text) for text in ("20ms", "0.02s", "20 MS", "")] == [20, 20, 20, None]
+    sizes = {"300MiB": 300, "1gib": 1024, "1MB": 1e6 / 2**20, "1.5GB": 1.5e9 / 2**20, "512KiB": 0.5, "": None}
+    assert {text: mebibytes("--size", text) for text in sizes} == sizes
+    with pytest.raises(InputError, match=r"^--memory 300 has no unit: write 300MB or 300MiB$"):
+        mebibytes("--memory", "300")
+    with pytest.raises(InputError, match=r"unknown unit, known are ms, s$"):
+        milliseconds("--latency", "20MB")
 
 
 def test_options_reach_as_far_as_recipes() -> None:

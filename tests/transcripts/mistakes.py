@@ -57,6 +57,8 @@ merge model --ratio 1.2
 merge model --keep 0.8 --tokens 3
 merge model --keep 1.2
 compress model --data colours --latency 20
+compress model --data colours --memory 300
+compress model --data colours --size 90Mb5
 compress model --data colours --most 8
 compress model --data many --over speed
 retrieve --index nowhere 'a cat'

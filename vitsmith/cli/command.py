@@ -29,8 +29,6 @@ MOST: dict[str, float] = {
     "min_agreement": 1,
     "min_speedup": 1_000,
     "skip_unreadable": 1,
-    "memory": 1e9,
-    "size": 1e9,
     "calibration": 10**6,
     "limit": 10**9,
     "tokens": 10**6,

@@ -29,6 +29,7 @@ from vitsmith.cli.options import (
 )
 from vitsmith.cli.output import print_facts, print_json, print_table, say
 from vitsmith.cli.pictures import put_picture
+from vitsmith.cli.quantities import mebibytes, milliseconds
 
 if TYPE_CHECKING:
     from vitsmith.compress.found import Found
@@ -53,9 +54,9 @@ def compress(
     data: Annotated[str, data_option("one part calibrates and teaches, the held-out part judges")],
     image_column: ImageColumnOption = "",
     label_column: LabelColumnOption = "",
-    latency: Annotated[str, typer.Option(help="Longest time for one image, as '20ms' or '0.02s'.")] = "",
-    memory: Annotated[float | None, typer.Option(min=1, help="Most memory at its peak, in MiB.")] = None,
-    size: Annotated[float | None, typer.Option(min=0.01, help="Largest program, in MiB.")] = None,
+    latency: Annotated[str, typer.Option(help="Longest time for one image, as 20ms or 0.02s.")] = "",
+    memory: Annotated[str, typer.Option(help="Most memory at its peak, as 300MiB or 300MB.")] = "",
+    size: Annotated[str, typer.Option(help="Largest program, as 90MB or 90MiB.")] = "",
     max_drop: Annotated[float, max_drop_option()] = 1.0,
     choose: Annotated[
         Choose | None,
@@ -86,7 +87,8 @@ def compress(
     from vitsmith.report.front import draw_front
     from vitsmith.runs import model_name, place_of
 
-    budget = Budget(max_drop, _milliseconds(latency), memory, size)
+    within = milliseconds("--latency", latency), mebibytes("--memory", memory), mebibytes("--size", size)
+    budget = Budget(max_drop, *within)
     space = _space(over)
     described = labelled(data, image_column, label_column)
     chosen = choose or (Choose.cheapest if budget.is_bounded else Choose.knee)
@@ -182,20 +184,6 @@ def _print(found: Found) -> None:
     print_table(columns, rows, right=("top-1", "ms", "memory MiB", "size MiB"))
     for one in found.refused:
         say(f"left out: {one.title}: {one.reason}")
-
-
-def _milliseconds(text: str) -> float | None:
-    """'20ms', '0.02s' or '' to milliseconds. Raises InputError."""
-    import re
-
-    from vitsmith.errors import InputError
-
-    if not text:
-        return None
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s)", text.strip())
-    if not found or not 0 < float(found[1]) < float("inf"):
-        raise InputError(f"--latency {text!r} is no time: write it as 20ms or 0.02s")
-    return float(found[1]) * (1000 if found[2] == "s" else 1)
 
 
 def _space(over: str) -> Space:
