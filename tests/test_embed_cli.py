@@ -74,11 +74,16 @@ def test_embedded_images_are_found_by_words(models: Path, folder: Path, capsys: 
 
 def test_an_image_finds_itself_and_texts(models: Path, folder: Path, capsys: Any) -> None:
     call(capsys, "embed", models / "vit", "photos", "--out", "of-vit", "--dtype", "float32")
-    code, out, _ = call(capsys, "retrieve", "--image", "photos/3.png", "--index", "of-vit", "--top", 1)
+    code, out, _ = call(capsys, "retrieve", "--images", "photos/3.png", "--index", "of-vit", "--top", 1)
     assert code == 0 and out.split() == ["1.0000", "photos/3.png"]
+    _, out, _ = call(capsys, "retrieve", "--images", "photos/[13].png", "--index", "of-vit", "--top", 1, "--json")
+    assert [(one["query"], one["results"][0]["id"]) for one in read_lines(out)] == [
+        ("photos/1.png",) * 2,
+        ("photos/3.png",) * 2,
+    ]
     call(capsys, "embed", models / "lit", "--texts", "texts.txt", "--out", "captions")
     code, out, _ = call(
-        capsys, "retrieve", "a cat", "--image", "photos/3.png", "--index", "captions", "--json", "--top", 4
+        capsys, "retrieve", "a cat", "--images", "photos/3.png", "--index", "captions", "--json", "--top", 4
     )
     answers = read_lines(out)
     assert code == 0 and [answer["query"] for answer in answers] == ["a cat", "photos/3.png"]
@@ -240,7 +245,7 @@ def test_another_model_is_refused(models: Path, folder: Path, capsys: Any) -> No
     for command in (
         ("embed", models / "lit2", "photos", "--out", "index"),
         ("retrieve", "a cat", "--index", "index", "--model", models / "lit2"),
-        ("retrieve", "--image", "photos/1.png", "--index", "index", "--model", models / "vit"),
+        ("retrieve", "--images", "photos/1.png", "--index", "index", "--model", models / "vit"),
     ):
         code, out, err = call(capsys, *command)
         assert (code, out) == (2, "") and "index was made by another model" in err
@@ -257,7 +262,7 @@ def test_another_vocabulary_is_refused_for_an_index_of_texts(models: Path, folde
     vs.save(dataclasses.replace(bundle, vocabulary=words), folder / "other")
     call(capsys, "embed", models / "lit", "photos", "--out", "index")
     call(capsys, "embed", models / "lit", "--texts", "texts.txt", "--out", "captions")
-    image = ("--image", "photos/1.png")
+    image = ("--images", "photos/1.png")
     for command in (
         ("embed", "other", "--texts", "texts.txt", "--out", "captions"),
         ("retrieve", "a cat", "--index", "captions", "--model", "other"),
@@ -292,11 +297,11 @@ def test_a_model_that_was_moved_is_asked_for(models: Path, folder: Path, capsys:
         (("embed", "{lit}", "--texts", "photos/1.png", "--out", "x"), "photos/1.png is not UTF-8 text"),
         (("embed", "{lit}", "photos", "--out", "x.csv"), "give a folder, or one of .npz, .npy, .parquet"),
         (("embed", "{lit}", "photos", "--out", "photos"), "photos holds files that are no index"),
-        (("retrieve", "--index", "x"), "give a query in words, or an image with --image FILE"),
+        (("retrieve", "--index", "x"), "give a query in words, or images with --images FILE"),
         (("retrieve", " ", "--index", "x"), "a query is empty"),
         (("retrieve", "a cat", "--index", "photos"), "photos is no index (it has no index.json)"),
         (("retrieve", "a cat", "--index", "of-vit"), "is a model of images alone: it cannot read text"),
-        (("retrieve", "--image", "none.png", "--index", "of-vit"), "none.png: cannot be read"),
+        (("retrieve", "--images", "none.png", "--index", "of-vit"), "none.png: cannot be read"),
     ],
 )
 def test_wrong_use_is_one_line(

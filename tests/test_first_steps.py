@@ -74,6 +74,7 @@ def test_options_of_other_tools_are_translated(capsys, arguments, told) -> None:
             ("merge", "m", "--ratio", "2"),
             "--ratio is now --keep: the share of the FLOPs that is left, so --ratio 2 is --keep 0.5",
         ),
+        (("retrieve", "--index", "i", "--image", "x.jpg"), "--image is now --images"),
         (("quantize", "m", "--data", "d", "--judges", "3"), "--judges is now --limit"),
         (("compress", "m", "--data", "d", "--most", "3"), "--most is now --limit"),
     ],

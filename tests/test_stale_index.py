@@ -74,11 +74,11 @@ def test_photos_replaced_in_place_are_told(photos: list[str], capsys: Any) -> No
     assert "delete index and run  vitsmith embed  again" in err
     code, out, _ = call(capsys, "embed", "model", "photos", "--out", "index", "--json")
     assert code == 0 and json.loads(out)["changed"] == 2
-    code, _, err = call(capsys, "retrieve", "--image", photos[0], "--index", "index")
+    code, _, err = call(capsys, "retrieve", "--images", photos[0], "--index", "index")
     assert code == 0 and "2 of the answers changed since they were embedded ('photos/2.bmp', 'photos/5.bmp')" in err
     shutil.rmtree("index")
     assert "changed" not in call(capsys, "embed", "model", "photos", "--out", "index")[2]
-    assert "changed" not in call(capsys, "retrieve", "--image", photos[0], "--index", "index")[2]
+    assert "changed" not in call(capsys, "retrieve", "--images", photos[0], "--index", "index")[2]
 
 
 def test_python_callers_are_warned(photos: list[str]) -> None:

@@ -149,7 +149,7 @@ def test_the_verbs_say_so(place: Path, capsys: Any) -> None:
 def test_a_path_is_not_read_as_words(place: Path, capsys: Any, query: str) -> None:
     assert call(capsys, "embed", "lit", "photos", "--out", "index")[0] == 0
     code, out, err = call(capsys, "retrieve", query, "--index", "index")
-    assert (code, out) == (2, "") and f"{query!r} is a path, not words" in err and "--image" in err
+    assert (code, out) == (2, "") and f"{query!r} is a path, not words" in err and "--images" in err
 
 
 def test_words_with_a_slash_are_words(place: Path, capsys: Any) -> None:

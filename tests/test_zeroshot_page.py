@@ -56,7 +56,7 @@ def test_the_worked_example_runs(here: Path) -> None:
     names = [re.split(r"  +", line)[0] for line in first.splitlines()]
     assert [re.split(r"  +", line)[0] for line in second.splitlines()] == names  # the exported towers say the same
     assert len(open_index(here / "things-index")) == 3 * len(HELD_OUT)
-    by_image = next(text for arguments, text in said if arguments[0] == "retrieve" and "--image" in arguments)
+    by_image = next(text for arguments, text in said if arguments[0] == "retrieve" and "--images" in arguments)
     score, nearest = by_image.splitlines()[0].split()
     assert float(score) > 0.999 and nearest == "things/red_star/0.png"  # itself, kept in float16
     assert json.loads((here / "shapes-onnx" / "bundle.json").read_text())["program"] == "onnx"

@@ -62,6 +62,7 @@ compress model --data colours --size 90Mb5
 compress model --data colours --most 8
 compress model --data many --over speed
 retrieve --index nowhere 'a cat'
+retrieve --index nowhere --image photos
 
 # words of other tools
 

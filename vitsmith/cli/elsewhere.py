@@ -7,6 +7,7 @@ from typing import Any
 RENAMED: dict[str, tuple[str, ...]] = {
     "--batch": ("--batch-size", "--fixed-batch"),
     "--ratio": ("--keep: the share of the FLOPs that is left, so --ratio 2 is --keep 0.5",),
+    "--image": ("--images",),
     "--judges": ("--limit",),
     "--most": ("--limit",),
 }

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vitsmith.cli.images import expand
 from vitsmith.cli.inputs import open_model
-from vitsmith.cli.options import EngineOption, ImageSizeOption, JsonLinesOption, VocabularyOption
+from vitsmith.cli.options import EngineOption, ImageSizeOption, JsonLinesOption, VocabularyOption, images_option
 from vitsmith.cli.output import print_json_line, print_line, say
 from vitsmith.cli.texts import read_texts, tell_cut, tell_unknown
 from vitsmith.escapes import shell_quoted
 
 if TYPE_CHECKING:
+    from vitsmith.data.image_sources import ImageSource
     from vitsmith.encode import Encoder
     from vitsmith.retrieval.approximate import ApproximateIndex
     from vitsmith.retrieval.index import Index
@@ -27,7 +29,7 @@ def retrieve(
         list[str] | None, typer.Argument(metavar="QUERY", help="What is looked for, in words; - for one a line.")
     ] = None,
     model: Annotated[str, typer.Option(help="The index's model; default: where it was when the index was made.")] = "",
-    image: Annotated[list[Path] | None, typer.Option(help="Look for what resembles this image; several times.")] = None,
+    images: Annotated[list[str] | None, images_option("to look for what resembles each")] = None,
     top: Annotated[int, typer.Option(min=1, help="Answers for each query.")] = 10,
     approximate: Annotated[
         bool, typer.Option("--approximate", help="Faster in large indexes, but may miss some; built when missing.")
@@ -49,29 +51,30 @@ def retrieve(
     json: JsonLinesOption = False,
 ) -> None:
     """The nearest images or texts of an index, best first, with the cosine of each."""
+    from vitsmith.data.image_sources import name_source
     from vitsmith.errors import InputError
     from vitsmith.retrieval.index import open_index
 
     words = _words(queries or [])
-    images = [str(path) for path in image or []]
-    if not (words or images or build_approximate or check):
-        raise InputError("give a query in words, or an image with --image FILE")
+    sources = list(expand(images or []))
+    if not (words or sources or build_approximate or check):
+        raise InputError("give a query in words, or images with --images FILE")
     opened = open_index(index, unfinished=unfinished, verify=verify)
     if check:
         opened.check_hashes()
         say(f"{index}: {len(opened):,} vectors and their ids are as they were written")
     program = _approximate(opened, build_approximate) if approximate or build_approximate else None
-    if not (words or images):
+    if not (words or sources):
         return
     encoder = _open_encoder(opened, model, image_size, engine, vocabulary)
-    vectors = _vectors(encoder, words, images)
+    vectors = _vectors(encoder, words, sources)
     if program is not None and approximate:
         found = program.search(vectors, top)
     else:
         from vitsmith.retrieval.search import search
 
         found = search(opened, vectors, top)
-    _print(opened, [*words, *images], found, json)
+    _print(opened, [*words, *map(name_source, sources)], found, json)
     _tell_changed(opened, found)
 
 
@@ -84,7 +87,7 @@ def _words(queries: list[str]) -> list[str]:
     for word in words:
         if _is_path(word):
             raise InputError(
-                f"{word!r} is a path, not words: to look for what resembles an image, say  --image {shell_quoted(word)}"
+                f"{word!r} is a path, not words: to look for what resembles it, say  --images {shell_quoted(word)}"
             )
     return words
 
@@ -117,7 +120,7 @@ def _open_encoder(index: Index, model: str, image_size: str, engine: str, vocabu
     return encoder
 
 
-def _vectors(encoder: Encoder, words: list[str], images: list[str]) -> Any:
+def _vectors(encoder: Encoder, words: list[str], sources: list[ImageSource]) -> Any:
     import numpy as np
 
     vectors = []
@@ -125,8 +128,8 @@ def _vectors(encoder: Encoder, words: list[str], images: list[str]) -> Any:
         tell_cut(encoder, words)
         vectors.append(encoder.texts(words))  # refuses what has no known word, which need not be told twice
         tell_unknown(encoder, words)
-    if images:
-        vectors.append(encoder.images(images))
+    if sources:
+        vectors.append(encoder.images(sources))
     return np.concatenate(vectors)
 
 
