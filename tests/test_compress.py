@@ -314,7 +314,7 @@ def test_an_interruption_leaves_nothing_and_labels_can_be_given(
     monkeypatch.setattr("vitsmith.compress.search.search", interrupt)
     there = {path.name for path in tmp_path.iterdir()}
     code, out, err = call(capsys, "compress", "unnamed", "--data", "digits")
-    assert code == 2 and "give --labels FILE" in err
-    code, out, err = call(capsys, "compress", "unnamed", "--data", "digits", "--labels", "names.txt")
+    assert code == 2 and "give --labels-file FILE" in err
+    code, out, err = call(capsys, "compress", "unnamed", "--data", "digits", "--labels-file", "names.txt")
     assert (code, out) == (2, "") and "interrupted" in err and seen == [tuple(map(str, range(10)))]
     assert {path.name for path in tmp_path.iterdir()} == there

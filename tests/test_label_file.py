@@ -293,3 +293,34 @@ def test_paths_on_standard_input(tmp_path: Path) -> None:
 
 def test_parse_entries_names_where_it_reads() -> None:
     assert told(lambda: parse_entries('"', "here")).startswith("here, line 1: the quote")
+
+
+@pytest.mark.parametrize("verb", ["predict", "zeroshot", "evaluate", "export"])
+def test_words_are_labels_and_a_file_is_a_file_of_labels(
+    verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x.png").touch()
+    names = listed(tmp_path, "ant\nbee\n").name
+    rest = {"evaluate": ["--data", "digits"], "export": ["--to", "web"]}.get(verb, ["x.png"])
+
+    def refused(*labels: str) -> str:
+        result = CliRunner().invoke(app, [verb, "nowhere", *rest, *labels], standalone_mode=False)
+        assert isinstance(result.exception, InputError)
+        return str(result.exception)
+
+    assert refused("--labels", names) == f"--labels '{names}' is a file: give it with --labels-file"
+    assert "a label that looks like a path stands in quotes" in refused("--labels", "AC/DC")
+    assert "both say the labels" in refused("--labels", "ant", "--labels-file", names)
+    assert "'nowhere' is neither a file" in refused("--labels", "ant,bee")
+
+
+def test_names_of_classes_are_words_or_a_file(tmp_path: Path) -> None:
+    save(tiny_model(VIT), tmp_path / "model")
+    Image.fromarray(pictures(1)[0]).save(tmp_path / "a.png")
+    file = listed(tmp_path, "\n".join(NAMES))
+    arguments = ["predict", str(tmp_path / "model"), str(tmp_path / "a.png"), "--top", "2", "--json"]
+    words = CliRunner().invoke(app, [*arguments, "--labels", ",".join(NAMES)])
+    listed_ones = CliRunner().invoke(app, [*arguments, "--labels-file", str(file)])
+    assert words.exit_code == 0 and words.stdout == listed_ones.stdout and any(name in words.stdout for name in NAMES)
+    assert "--labels names 3 classes" in str(CliRunner().invoke(app, [*arguments, "--labels", "a,b,c"]).exception)

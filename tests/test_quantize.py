@@ -757,7 +757,7 @@ def test_saved_checkpoints_are_quantised_too(digits: Bundle, tmp_path: Path) -> 
     (tmp_path / "names.txt").write_text("\n".join(map(str, range(10))))
     done = cli(
         str(tmp_path / "digits.npz"),
-        *("--data", "digits", "--labels", str(tmp_path / "names.txt"), "--engine", "onnx", "--calibration", "8"),
+        *("--data", "digits", "--labels-file", str(tmp_path / "names.txt"), "--engine", "onnx", "--calibration", "8"),
         *("--limit", "20", "--min-speedup", "0.001", "--out", str(tmp_path / "run")),
     )
     assert done.exit_code == 0, done.exception

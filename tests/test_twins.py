@@ -198,7 +198,7 @@ def test_labels_of_a_file_may_come_twice(tmp_path: Path) -> None:
     save(Bundle.of(tiny_model(VIT)), tmp_path / "model")
     Image.fromarray(pictures(1)[0]).save(tmp_path / "a.png")
     file = listed(tmp_path, "\n".join(TWINS))
-    base = ["predict", str(tmp_path / "model"), str(tmp_path / "a.png"), "--top", "5", "--labels", str(file)]
+    base = ["predict", str(tmp_path / "model"), str(tmp_path / "a.png"), "--top", "5", "--labels-file", str(file)]
     done = CliRunner().invoke(app, base)
     assert done.exit_code == 0 and all(name in done.stdout for name in SHOWN)
 
@@ -266,7 +266,7 @@ def test_twins_in_words_need_other_words(tmp_path: Path) -> None:
 
 
 def test_twins_of_the_data_cannot_be_told_apart_by_words() -> None:
-    assert "several classes called 'crane', which words cannot tell apart: give --labels FILE" in told(
+    assert "several classes called 'crane', which words cannot tell apart: give --labels-file FILE" in told(
         lambda: words_of(SHOWN), InputError
     )
     assert words_of(["model (2)", "model (3)"]).words == ("model (2)", "model (3)"), "other numbers than their own"

@@ -324,7 +324,7 @@ def test_recording_adds_scores_and_changes_nothing_else(place: Path) -> None:
     (place / "letters" / "b").mkdir()
     for index, pixels in enumerate(PICTURES):
         Image.fromarray(pixels).save(place / "letters" / "ab"[index % 2] / f"{index}.png")
-    assert run("evaluate", "vit", "--data", "letters", "--labels", "names.txt", "--record").exception is None
+    assert run("evaluate", "vit", "--data", "letters", "--labels-file", "names.txt", "--record").exception is None
     assert load("vit").labels.names == tuple("abcde") and load("vit").measurements
     for arguments in ([], ["--templates", "simple"], ["--precision", "bf16"]):
         assert run("evaluate", "lit", "--data", "photos", "--zeroshot", "--record", *arguments).exception is None
@@ -342,10 +342,10 @@ def test_evaluate_zeroshot_matches_labels_by_name(place: Path) -> None:
     assert scores["top1"] == sum(right) / 5 and len(scores["top1_interval"]) == 2 and scores["images"] == 5
     assert scores["data"] == "photos, zero-shot" and scores["templates"] == list(named_templates("lit"))
     (place / "names.txt").write_text("dog\nred_circle\tred circle\ncat\tcat\n")
-    listed = run("evaluate", "lit", "--data", "photos", "--zeroshot", "--labels", "names.txt", "--json")
+    listed = run("evaluate", "lit", "--data", "photos", "--zeroshot", "--labels-file", "names.txt", "--json")
     assert json.loads(listed.stdout)["classes"] == ["dog", "red_circle", "cat"]
     (place / "names.txt").write_text("dog\ncat\n")
-    refused = run("evaluate", "lit", "--data", "photos", "--zeroshot", "--labels", "names.txt")
+    refused = run("evaluate", "lit", "--data", "photos", "--zeroshot", "--labels-file", "names.txt")
     assert "the model does not know 1 of the data's 2 classes, the first is 'red_circle'" in str(refused.exception)
     assert "--templates are for --zeroshot" in str(
         run("evaluate", "lit", "--data", "photos", "--templates", "clip").exception

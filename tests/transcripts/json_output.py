@@ -38,7 +38,7 @@ inspect model
 inspect lit
 inspect model.npz --arrays
 evaluate model --data colours --engine torch
-evaluate lit --data colours --zeroshot --labels words.txt --engine torch
+evaluate lit --data colours --zeroshot --labels-file words.txt --engine torch
 evaluate lit --data pairs/pairs.csv --retrieval --engine torch
 predict model photos --top 2 --engine torch
 zeroshot lit photos --labels cat,dog --top 2 --engine torch

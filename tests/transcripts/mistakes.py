@@ -105,6 +105,10 @@ embed model --texts texts.txt --out index
 zeroshot model photos --labels cat,dog
 zeroshot lit photos --labels zebra
 zeroshot lit photos --labels nowhere.txt
+zeroshot lit photos --labels words.txt
+zeroshot lit photos --labels-file nowhere.txt
+zeroshot lit photos
+quantize model --data colours --labels cat,dog
 export model --to onnx --out taken
 embed model photos --out taken
 predict lit photos

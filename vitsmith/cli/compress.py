@@ -17,7 +17,7 @@ from vitsmith.cli.options import (
     ImageSizeOption,
     JsonOption,
     LabelColumnOption,
-    LabelsOption,
+    LabelsFileOption,
     OutOption,
     SkipOption,
     TorchModelArgument,
@@ -71,7 +71,7 @@ def compress(
     steps: Annotated[int, typer.Option(min=0, help="Updates of distillation for each pruned model.")] = 300,
     limit: Annotated[int, limit_option(40)] = 1000,
     image_size: ImageSizeOption = "",
-    labels: LabelsOption = None,
+    labels_file: LabelsFileOption = None,
     seed: Annotated[int, seed_option("the split and the distillation")] = 0,
     skip_unreadable: SkipOption = 0.01,
     without_split: WithoutSplitOption = False,
@@ -93,7 +93,7 @@ def compress(
     described = labelled(data, image_column, label_column)
     chosen = choose or (Choose.cheapest if budget.is_bounded else Choose.knee)
     with place_of("compress", model_name(model), out, force=force) as folder, scratch("search") as programs:
-        bundle = open_model(model, image_size, labels=labels)
+        bundle = open_model(model, image_size, labels=labels_file)
         material = _material(bundle, described, limit, seed, skip_unreadable)
         workshop = RealWorkshop(bundle, material, data, max_drop=max_drop, steps=steps, seed=seed, tell=tell_unreadable)
         found = search(bundle, material, space, budget, chosen.value, workshop, programs, say)

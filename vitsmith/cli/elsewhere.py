@@ -8,6 +8,7 @@ RENAMED: dict[str, tuple[str, ...]] = {
     "--batch": ("--batch-size", "--fixed-batch"),
     "--ratio": ("--keep: the share of the FLOPs that is left, so --ratio 2 is --keep 0.5",),
     "--image": ("--images",),
+    "--labels": ("--labels-file",),
     "--judges": ("--limit",),
     "--most": ("--limit",),
 }
@@ -26,6 +27,7 @@ SAME = {
     "--to": ("--format", "--target"),
     "--limit": ("--max-samples", "--max-images", "--num-samples"),
     "--top": ("--topk", "--top-k", "-k"),
+    "--labels-file": ("--label-file", "--class-map", "--labels-path"),
     "--labels": ("--classes", "--class-names", "--names"),
     "--set schedule.epochs=10": ("--epochs", "--num-epochs"),
     "--set schedule.warmup_epochs=1": ("--warmup-epochs",),

@@ -19,6 +19,8 @@ from vitsmith.cli.options import (
     ImageSizeOption,
     JsonOption,
     LabelColumnOption,
+    LabelsFileOption,
+    LabelsOption,
     ModelArgument,
     OutOption,
     PrecisionOption,
@@ -29,7 +31,7 @@ from vitsmith.cli.options import (
     split_option,
 )
 from vitsmith.cli.output import print_facts, print_json, print_table, progress, say
-from vitsmith.cli.texts import open_classifier
+from vitsmith.cli.texts import Names, class_names, open_classifier
 
 if TYPE_CHECKING:
     from vitsmith.data.datasets import DataSpec
@@ -53,7 +55,7 @@ def evaluate(
     image_column: ImageColumnOption = "",
     label_column: LabelColumnOption = "",
     zeroshot: Annotated[
-        bool, typer.Option("--zeroshot", help="Classify with words: the data's class names, or those of --labels.")
+        bool, typer.Option("--zeroshot", help="Classify with words: the data's class names, or those given.")
     ] = False,
     templates: TemplatesOption = "",
     retrieval: Annotated[
@@ -62,9 +64,8 @@ def evaluate(
     batch_size: BatchSizeOption = 32,
     engine: EngineOption = "auto",
     precision: PrecisionOption = "auto",
-    labels: Annotated[
-        Path | None, typer.Option(help="Names of the classes, one a line; with --zeroshot words may follow a tab.")
-    ] = None,
+    labels: LabelsOption = None,
+    labels_file: LabelsFileOption = None,
     vocabulary: VocabularyOption = None,
     image_size: ImageSizeOption = "",
     skip_unreadable: SkipOption = 0.01,
@@ -77,13 +78,14 @@ def evaluate(
     from vitsmith.errors import InputError
     from vitsmith.runs import model_name, place_of, write_or_rescue
 
-    if retrieval and (zeroshot or templates or labels):
-        raise InputError("--retrieval compares images with captions: leave --zeroshot, --templates and --labels away")
+    if retrieval and (zeroshot or templates or labels or labels_file):
+        raise InputError("--retrieval compares images with captions: leave --zeroshot, --templates and labels away")
     if templates and not zeroshot:
         raise InputError("--templates are for --zeroshot")
     if record:
         check_recordable(model)
     options = {"engine": engine, "batch_size": batch_size, "precision": precision}
+    names = class_names(labels, labels_file)
     described = labelled(data, image_column, label_column)
     opening = {"image_size": image_size, "vocabulary": vocabulary}
     with place_of("evaluate", model_name(model), out, force=force) as place:
@@ -91,7 +93,7 @@ def evaluate(
             judged = _recall(model, described, split, opening, options, skip_unreadable)
         else:
             words = templates if zeroshot else None
-            judged = _accuracy(model, described, split, labels, words, opening, options, skip_unreadable)
+            judged = _accuracy(model, described, split, names, words, opening, options, skip_unreadable)
         write_or_rescue(place, partial(_write, judged.scores))
     _tell(judged, place, record=record, json=json)
 
@@ -132,7 +134,7 @@ def _accuracy(
     model: str,
     data: DataSpec,
     split: str,
-    labels: Path | None,
+    labels: Names | None,
     zeroshot: str | None,
     opening: dict[str, Any],
     options: dict[str, Any],
@@ -182,7 +184,7 @@ def _measured_on(name: str, options: dict[str, Any]) -> str:
     return name if options["precision"] in ("auto", "fp32") else f"{name}, {options['precision']}"
 
 
-def _predictor(model: str, labels: Path | None, opening: dict[str, Any], options: dict[str, Any]) -> Any:
+def _predictor(model: str, labels: Names | None, opening: dict[str, Any], options: dict[str, Any]) -> Any:
     from vitsmith.predict import Predictor
 
     return Predictor(open_model(model, labels=labels, **opening), **options)
@@ -192,14 +194,17 @@ def _zeroshot(
     model: str,
     samples: Samples,
     templates: str,
-    labels: Path | None,
+    labels: Names | None,
     opening: dict[str, Any],
     options: dict[str, Any],
 ) -> tuple[Any, dict[str, Any]]:
     """The classifier, and what a score needs to say of it. Without labels the classes are the data's own."""
-    from vitsmith.zeroshot.words import read_word_file, words_of
+    from vitsmith.zeroshot.words import check_words, read_word_file, words_of
 
-    words = read_word_file(str(labels)) if labels is not None else words_of(samples.classes)
+    if labels is None:
+        words = words_of(samples.classes)
+    else:
+        words = read_word_file(str(labels)) if isinstance(labels, Path) else check_words(labels, where="--labels")
     classifier = open_classifier(open_model(model, **opening), words, templates, options=options)
     return classifier, {"templates": list(classifier.templates), "cut": list(classifier.cut)}
 

@@ -26,6 +26,7 @@ from vitsmith.cli.options import (
     split_option,
 )
 from vitsmith.cli.output import drop_told, print_facts, print_json, say
+from vitsmith.cli.texts import read_labels
 
 if TYPE_CHECKING:
     from vitsmith.data.datasets import DataSpec
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from vitsmith.gate import Verdict
     from vitsmith.specs import ProgramSpec
     from vitsmith.weights.bundle import Bundle
+    from vitsmith.zeroshot.words import Words
 
 
 class To(StrEnum):
@@ -82,8 +84,9 @@ def export(
     strict_gate: StrictGateOption = False,
     skip_unreadable: SkipOption = 0.01,
     labels: Annotated[
-        list[str] | None, typer.Option(help="Of a LiT model for web: what the page chooses from, as for zeroshot.")
+        list[str] | None, typer.Option(help="LiT model for web only: what the page chooses from, as for zeroshot.")
     ] = None,
+    labels_file: Annotated[Path | None, typer.Option(help="In place of --labels: a file with one a line.")] = None,
     without_split: WithoutSplitOption = False,
     force: ForceOption = False,
     json: JsonOption = False,
@@ -95,8 +98,9 @@ def export(
     from vitsmith.runs import model_name, place_of
     from vitsmith.specs import ProgramSpec
 
-    _check_options(to, gated=bool(images or data), labels=bool(labels))
+    _check_options(to, gated=bool(images or data), labels=bool(labels or labels_file))
     require_labels(strict_gate, data)
+    words = read_labels(labels, labels_file)
     described = labelled(data, image_column, label_column, split)
     if out is not None and to is To.npz and out.suffix != ".npz":
         out = out.with_name(f"{out.name}.npz")
@@ -112,7 +116,7 @@ def export(
             Requirements(accuracy_drop=max_drop, strict=strict_gate),
         )
         target = place if out is not None else place / _inside(name, to)
-        numbers = _write(_with_split(bundle, to, without_split), to, spec, gate, labels, target, model_name(model))
+        numbers = _write(_with_split(bundle, to, without_split), to, spec, gate, words, target, model_name(model))
     if json:
         print_json(numbers)
     else:
@@ -144,14 +148,12 @@ def _inside(name: str, to: To) -> str:
 
 
 def _write(
-    bundle: Bundle, to: To, spec: ProgramSpec, gate: Gate, labels: list[str] | None, target: Path, name: str
+    bundle: Bundle, to: To, spec: ProgramSpec, gate: Gate, words: Words | None, target: Path, name: str
 ) -> dict[str, Any]:
     """Writes the export, and says what JSON says of it."""
     from vitsmith.export.targets import export
     from vitsmith.weights.checkpoints import save
-    from vitsmith.zeroshot.words import read_words
 
-    words = read_words(labels) if labels else None
     if to is To.npz:
         save(bundle, target, format="npz")
         return {"written": str(target)}

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from vitsmith.weights.bundle import Bundle
 
 
-def open_model(model: str, image_size: str = "", *, labels: Path | None = None, **options: Any) -> Bundle:
+def open_model(
+    model: str, image_size: str = "", *, labels: Path | Sequence[str] | None = None, **options: Any
+) -> Bundle:
     """The bundle that a verb was given, or what `load` makes of a checkpoint; tells what had to be assumed of one.
 
     `options` are those of `load`. Raises InputError as it does, and for a size that cannot be read.

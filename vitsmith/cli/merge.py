@@ -17,7 +17,7 @@ from vitsmith.cli.options import (
     ImageSizeOption,
     JsonOption,
     LabelColumnOption,
-    LabelsOption,
+    LabelsFileOption,
     OutOption,
     SkipOption,
     StrictGateOption,
@@ -73,7 +73,7 @@ def merge(
     min_agreement: Annotated[float, min_agreement_option()] = 0.98,
     min_speedup: Annotated[float, min_speedup_option("for one image or in batches of 16")] = 1.05,
     image_size: ImageSizeOption = "",
-    labels: LabelsOption = None,
+    labels_file: LabelsFileOption = None,
     vocabulary: VocabularyOption = None,
     seed: Annotated[int, seed_option("which images search and which judge")] = 0,
     skip_unreadable: SkipOption = 0.01,
@@ -98,7 +98,7 @@ def merge(
     )
     wish = _wish(schedule, keep, tokens)
     with place_of("merge", model_name(model), out, force=force) as place:
-        bundle = open_model(model, image_size, labels=labels, vocabulary=vocabulary)
+        bundle = open_model(model, image_size, labels=labels_file, vocabulary=vocabulary)
         check_mergeable(bundle)
         photos = _photos(bundle, described, split, images or [], seed, skip_unreadable)
         for remark in photos.remarks:

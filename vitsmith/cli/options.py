@@ -21,7 +21,12 @@ ImageSizeOption = Annotated[
 VocabularyOption = Annotated[
     Path | None, typer.Option(help="Tokenizer file of a LiT .npz, when it is not beside it under the same name.")
 ]
-LabelsOption = Annotated[Path | None, typer.Option(help="Names of the model's classes, one a line in order.")]
+LabelsOption = Annotated[
+    list[str] | None, typer.Option(help="Names of the classes in order, parted by commas; may be repeated.")
+]
+LabelsFileOption = Annotated[
+    Path | None, typer.Option(help="A file with the names of the classes, one a line in order.")
+]
 TemplatesOption = Annotated[
     str,
     typer.Option(help="clip, lit, simple, a file with one a line, or one like 'a photo of a {}.'; default: its own."),

@@ -16,6 +16,7 @@ from vitsmith.cli.options import (
     ImagesArgument,
     ImageSizeOption,
     JsonLinesOption,
+    LabelsFileOption,
     LabelsOption,
     ModelArgument,
     PrecisionOption,
@@ -23,6 +24,7 @@ from vitsmith.cli.options import (
     TopOption,
 )
 from vitsmith.cli.output import say
+from vitsmith.cli.texts import class_names
 
 
 def predict(
@@ -37,6 +39,7 @@ def predict(
     strict: StrictOption = False,
     image_size: ImageSizeOption = "",
     labels: LabelsOption = None,
+    labels_file: LabelsFileOption = None,
     scaled_decoding: Annotated[
         bool,
         typer.Option("--scaled-decoding", help="Decode large JPEGs at a fraction of their size: faster, approximate."),
@@ -46,8 +49,9 @@ def predict(
     from vitsmith.predict import Predictor
 
     style = style_of(json=json, csv=csv)
+    named = class_names(labels, labels_file)
     sources = list(expand(images))
-    bundle = open_model(model, image_size, labels=labels)
+    bundle = open_model(model, image_size, labels=named)
     if scaled_decoding:
         bundle.preprocessing = bundle.preprocessing.model_copy(update={"scaled_decoding": True})
     predictor = Predictor(bundle, engine, batch_size=batch_size, precision=precision)

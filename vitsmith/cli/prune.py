@@ -19,7 +19,7 @@ from vitsmith.cli.options import (
     ImageSizeOption,
     JsonOption,
     LabelColumnOption,
-    LabelsOption,
+    LabelsFileOption,
     OutOption,
     RateOption,
     SetOption,
@@ -77,7 +77,7 @@ def prune(
     strict_gate: StrictGateOption = False,
     min_speedup: Annotated[float, min_speedup_option("in batches of 16")] = 1.05,
     image_size: ImageSizeOption = "",
-    labels: LabelsOption = None,
+    labels_file: LabelsFileOption = None,
     seed: Annotated[int, seed_option("split, order and crops")] = 0,
     set_: SetOption = None,
     skip_unreadable: SkipOption = 0.01,
@@ -99,7 +99,7 @@ def prune(
         raise InputError("say what to prune by: labelled images with --data, or images without labels with --images")
     described = labelled(data, image_column, label_column)
     with place_of("prune", model_name(model), out, force=force) as place:
-        bundle = open_model(model, image_size, labels=labels)
+        bundle = open_model(model, image_size, labels=labels_file)
         wanted = Pruning(heads, mlp_width, tokens_mlp_width, depth, keep, method.value, calibration)
         check_prunable(bundle)
         plan_sizes(model_config(bundle), wanted)  # mistakes are told before an image is read

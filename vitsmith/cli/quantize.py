@@ -17,7 +17,7 @@ from vitsmith.cli.options import (
     ImageSizeOption,
     JsonOption,
     LabelColumnOption,
-    LabelsOption,
+    LabelsFileOption,
     OutOption,
     SkipOption,
     StrictGateOption,
@@ -75,7 +75,7 @@ def quantize(
     limit: Annotated[int, limit_option()] = 1000,
     image_size: ImageSizeOption = "",
     skip_unreadable: SkipOption = 0.01,
-    labels: LabelsOption = None,
+    labels_file: LabelsFileOption = None,
     seed: Annotated[int, seed_option("which images calibrate and which judge")] = 0,
     without_split: WithoutSplitOption = False,
     out: OutOption = None,
@@ -98,7 +98,7 @@ def quantize(
     required = Requirements(accuracy_drop=max_drop, agreement=min_agreement, speedup=min_speedup, strict=strict_gate)
     settings = Settings(name, required, fastest, batch_size)
     with place_of("quantize", f"{model_name(model)}-{name}", out, force=force) as target:
-        bundle = open_model(model, image_size, labels=labels)
+        bundle = open_model(model, image_size, labels=labels_file)
         check_quantizable(bundle, name)
         photos = _photos(bundle, described, split, images or [], Amounts(calibration, limit, seed), skip_unreadable)
         result = _quantize(target, bundle.with_split(None) if without_split else bundle, photos, settings)

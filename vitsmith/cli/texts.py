@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitsmith.cli.output import progress, say
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from vitsmith.zeroshot.classifier import ZeroShotClassifier
     from vitsmith.zeroshot.words import Words
 
+Names = Path | tuple[str, ...]
+"""Names of classes: a file with one a line, or the names themselves."""
 LARGEST_TEXTS = 1 << 40  # bytes: as many as there are
 SHOWN = 3  # of the texts that were cut
 LABELS_SHOWN = 5  # of the labels that were cut
@@ -36,6 +39,42 @@ def read_texts(file: str) -> list[str]:
     if not found:
         raise InputError(f"{where} holds no texts: write one a line")
     return found
+
+
+def read_labels(labels: Sequence[str] | None, file: Path | None) -> Words | None:
+    """What `--labels` says, words parted by commas, or the file of `--labels-file`, one a line; None for neither.
+
+    Raises InputError for both, and for a file where words are wanted.
+    """
+    from vitsmith.zeroshot.words import read_word_file, read_words
+
+    _check_labels(labels, file)
+    return read_word_file(str(file)) if file is not None else read_words(labels) if labels else None
+
+
+def class_names(labels: Sequence[str] | None, file: Path | None) -> Names | None:
+    """The same where the order counts, as names of a model's classes; the file is not read yet."""
+    from vitsmith.zeroshot.words import read_words
+
+    _check_labels(labels, file)
+    return file if file is not None else read_words(labels).names if labels else None
+
+
+def _check_labels(labels: Sequence[str] | None, file: Path | None) -> None:
+    from vitsmith.data.prompts import is_file
+    from vitsmith.errors import InputError, shown
+    from vitsmith.zeroshot.words import is_list_file
+
+    if labels and file is not None:
+        raise InputError("--labels and --labels-file both say the labels: give one of them")
+    for one in labels or ():
+        if is_file(one):
+            raise InputError(f"--labels {shown(one)} is a file: give it with --labels-file")
+        if is_list_file(one) and "\n" not in one and "\r" not in one:
+            raise InputError(
+                f"--labels {shown(one)} looks like a path: a file is given with --labels-file, and a label that looks "
+                "like a path stands in quotes, as '\"AC/DC\"'"
+            )
 
 
 def tell_cut(encoder: Encoder, texts: Sequence[str]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -24,7 +25,7 @@ from vitsmith.cli.options import (
     VocabularyOption,
 )
 from vitsmith.cli.output import say
-from vitsmith.cli.texts import open_classifier
+from vitsmith.cli.texts import open_classifier, read_labels
 
 
 class Scores(StrEnum):
@@ -38,8 +39,11 @@ def zeroshot(
     model: Annotated[str, typer.Argument(help="A LiT bundle, checkpoint or published name.")],
     images: ImagesArgument,
     labels: Annotated[
-        list[str], typer.Option(help="Labels parted by commas, or a file with one a line; may be repeated.")
-    ],
+        list[str] | None, typer.Option(help="What to choose from: words parted by commas; may be repeated.")
+    ] = None,
+    labels_file: Annotated[
+        Path | None, typer.Option(help="In place of --labels: a file with one a line; after a tab words for prompts.")
+    ] = None,
     templates: TemplatesOption = "",
     scores: Annotated[
         Scores, typer.Option(help="single: labels exclude each other; independent: each by itself.")
@@ -56,10 +60,12 @@ def zeroshot(
     strict: StrictOption = False,
 ) -> None:
     """Classify images with words. Unreadable images are reported, skipped, and make the exit code 2."""
-    from vitsmith.zeroshot.words import read_words
+    from vitsmith.errors import InputError
 
     style = style_of(json=json, csv=csv)
-    words = read_words(labels)
+    words = read_labels(labels, labels_file)
+    if words is None:
+        raise InputError("say what to choose from:  --labels 'cat, dog' , or --labels-file FILE with one a line")
     sources = list(expand(images))
     options = {"engine": engine, "batch_size": batch_size, "precision": precision}
     bundle = open_model(model, image_size, vocabulary=vocabulary)

@@ -1,7 +1,8 @@
-"""Label names from a file, for checkpoints that come without."""
+"""Label names for checkpoints that come without."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,16 +13,16 @@ from vitsmith.weights.bundle import Bundle
 from vitsmith.weights.metadata import miscounted
 
 
-def with_labels(bundle: Bundle, path: Path | None) -> Bundle:
-    """The bundle with the names in `path`, one a line in the order of the logits; unchanged for None.
+def with_labels(bundle: Bundle, given: Path | Sequence[str] | None) -> Bundle:
+    """The bundle with the names given, or in a file one a line, in the order of the logits; unchanged for None.
 
     Several classes may have one name. Raises InputError for a file that is no such list, see
     `vitsmith.data.label_file`, and for another number of names than classes.
     """
-    if path is None:
+    if given is None:
         return bundle
-    names = read_class_names(path)
+    where, names = (given, read_class_names(given)) if isinstance(given, Path) else ("--labels", tuple(given))
     if len(names) != bundle.classes:
         hint = miscounted(names, bundle.classes)
-        raise InputError(f"{path} names {len(names)} classes, the model has {bundle.classes}{hint}")
+        raise InputError(f"{where} names {len(names)} classes, the model has {bundle.classes}{hint}")
     return replace(bundle, labels=Labels(names=names))

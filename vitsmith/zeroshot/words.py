@@ -50,7 +50,7 @@ def read_words(given: str | Sequence[str]) -> Words:
     """
     several = [given] if isinstance(given, str) else list(given)
     pairs = [pair for one in several for pair in _read_pairs(one)]
-    where = several[0] if len(several) == 1 and _is_list_file(several[0]) else "--labels"
+    where = several[0] if len(several) == 1 and is_list_file(several[0]) else "--labels"
     return check_words(*_parted(pairs), where=where)
 
 
@@ -69,8 +69,8 @@ def words_of(classes: Iterable[str]) -> Words:
     bare = [part[1] for index, part in enumerate(parts) if part is not None and int(part[2]) == index]
     if twins := repeated_names(bare):
         raise InputError(
-            f"the data has several classes called {twins[0]!r}, which words cannot tell apart: give --labels FILE, "
-            "where each line has the name of a class and, behind a tab, words for it"
+            f"the data has several classes called {twins[0]!r}, which words cannot tell apart: give "
+            "--labels-file FILE, where each line has the name of a class and, behind a tab, words for it"
         )
     return check_words(names, [name.replace("_", " ") for name in names], where="the data")
 
@@ -99,7 +99,8 @@ def check_words(names: Sequence[str], words: Sequence[str] | None = None, *, whe
     return Words(trimmed, shown)
 
 
-def _is_list_file(given: str) -> bool:
+def is_list_file(given: str) -> bool:
+    """Whether labels are meant as the name of a file: it is there, or looks like a path and stands in no quotes."""
     return is_file(given) or not (_IN_QUOTES.match(given) or "," in given or not _PATH.search(given))
 
 
@@ -115,7 +116,7 @@ def _read_pairs(given: str) -> list[tuple[str, str]]:
     """Names, and words for them."""
     if ("\n" in given or "\r" in given) and not is_file(given):
         raise InputError("--labels has a line break: part labels by commas, or put them into a file, one a line")
-    if _is_list_file(given):
+    if is_list_file(given):
         try:
             return _file_pairs(given)
         except InputError as error:
