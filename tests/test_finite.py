@@ -23,7 +23,6 @@ from tests.test_cli import call
 from tests.tiny import CONFIGS, VIT, pictures, released_npz, small_cases, tiny_lit, tiny_model
 from tests.training import coloured, recipe, splits, training
 from vitsmith.compress.material import Material
-from vitsmith.compress.pareto import Budget
 from vitsmith.compress.prune import _stage
 from vitsmith.data.samples import Samples
 from vitsmith.encode import Encoder
@@ -540,12 +539,11 @@ def test_a_demand_that_is_no_number_is_met_by_nothing() -> None:
         lambda: Requirements(accuracy_drop=math.nan),
         lambda: Requirements(agreement=math.nan),
         lambda: Requirements(speedup=math.nan),
-        lambda: Budget(latency_ms=math.nan),
-        lambda: Budget(max_drop=math.nan),
+        lambda: Requirements(latency_ms=math.nan),
     ):
         with pytest.raises(NotFiniteError, match="is not a number"):
             demand()
-    assert Requirements(relative=math.inf).relative == math.inf and Budget().max_drop == 1
+    assert Requirements(relative=math.inf).relative == math.inf
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf"])

@@ -1,4 +1,4 @@
-"""Which programs are worth having: the front against brute force, the knee and budgets on cases worked out by hand."""
+"""Which programs are worth having: the front against brute force, knee and choice on cases worked out by hand."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vitsmith.compress.pareto import Budget, Point, choose, dominates, front, knee
+from vitsmith.compress.pareto import Point, choose, dominates, front, knee
 
 FLOAT = Point(0.90, 100, 400, 340)
 INT8 = Point(0.895, 30, 150, 86)
@@ -68,30 +68,16 @@ def test_the_knee_of_equals_is_the_fastest() -> None:
 
 
 @pytest.mark.parametrize(
-    ("budget", "choice", "expected"),
+    ("fitting", "choice", "expected"),
     [
-        (Budget(max_drop=1), "cheapest", INT8),
-        (Budget(max_drop=1), "accurate", FLOAT),
-        (Budget(max_drop=5, latency_ms=25), "cheapest", SMALL),
-        (Budget(max_drop=50, latency_ms=25), "cheapest", SMALLEST),
-        (Budget(max_drop=50, latency_ms=25), "accurate", SMALL),
-        (Budget(max_drop=50, memory_mib=115), "accurate", SMALLEST),
-        (Budget(max_drop=50, size_mib=80), "accurate", SMALL),
-        (Budget(max_drop=1, latency_ms=25), "cheapest", None),
-        (Budget(max_drop=50), "knee", SMALL),
+        ([FLOAT, INT8], "cheapest", INT8),
+        ([FLOAT, INT8], "accurate", FLOAT),
+        ([SMALL, SMALLEST], "cheapest", SMALLEST),
+        ([SMALL, SMALLEST], "accurate", SMALL),
+        (POINTS, "knee", SMALL),
+        ([], "cheapest", None),
+        ([], "knee", None),
     ],
 )
-def test_what_is_taken(budget: Budget, choice: str, expected: Point | None) -> None:
-    assert choose(POINTS, FLOAT.top1, budget, choice) == expected
-
-
-def test_why_a_point_does_not_fit() -> None:
-    budget = Budget(max_drop=1, latency_ms=10, memory_mib=100, size_mib=50)
-    assert budget.is_bounded and not Budget().is_bounded
-    assert budget.objections(SMALL, 0.9) == [
-        "loses 4.00 points (allowed 1)",
-        "takes 20 ms (allowed 10)",
-        "needs 120 MiB of memory (allowed 100)",
-        "is 80 MiB large (allowed 50)",
-    ]
-    assert Budget(max_drop=4.5).objections(SMALL, 0.9) == []
+def test_what_is_taken(fitting: list[Point], choice: str, expected: Point | None) -> None:
+    assert choose(fitting, choice) == expected

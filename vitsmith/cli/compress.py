@@ -20,6 +20,7 @@ from vitsmith.cli.options import (
     LabelsFileOption,
     OutOption,
     SkipOption,
+    StrictGateOption,
     TorchModelArgument,
     WithoutSplitOption,
     data_option,
@@ -27,7 +28,7 @@ from vitsmith.cli.options import (
     max_drop_option,
     seed_option,
 )
-from vitsmith.cli.output import print_facts, print_json, print_table, say
+from vitsmith.cli.output import drop_told, lost_told, print_facts, print_json, print_table, say
 from vitsmith.cli.pictures import put_picture
 from vitsmith.cli.quantities import mebibytes, milliseconds
 
@@ -58,6 +59,7 @@ def compress(
     memory: Annotated[str, typer.Option(help="Most memory at its peak, as 300MiB or 300MB.")] = "",
     size: Annotated[str, typer.Option(help="Largest program, as 90MB or 90MiB.")] = "",
     max_drop: Annotated[float, max_drop_option()] = 1.0,
+    strict_gate: StrictGateOption = False,
     choose: Annotated[
         Choose | None,
         typer.Option(help="cheapest, accurate or knee; default cheapest within a budget, else the knee of the front."),
@@ -80,25 +82,33 @@ def compress(
     json: JsonOption = False,
 ) -> None:
     """Search over resolution, pruning, merging and precision; write the program that meets the budget (else exit 3)."""
-    from vitsmith.compress.pareto import Budget
     from vitsmith.compress.search import search
     from vitsmith.compress.workshop import RealWorkshop
     from vitsmith.files import scratch
+    from vitsmith.gate import Requirements
     from vitsmith.report.front import draw_front
     from vitsmith.runs import model_name, place_of
 
-    within = milliseconds("--latency", latency), mebibytes("--memory", memory), mebibytes("--size", size)
-    budget = Budget(max_drop, *within)
+    required = Requirements(
+        accuracy_drop=max_drop,
+        latency_ms=milliseconds("--latency", latency),
+        memory_mib=mebibytes("--memory", memory),
+        size_mib=mebibytes("--size", size),
+        strict=strict_gate,
+    )
+    bounded = bool(latency or memory or size)
     space = _space(over)
     described = labelled(data, image_column, label_column)
-    chosen = choose or (Choose.cheapest if budget.is_bounded else Choose.knee)
+    chosen = choose or (Choose.cheapest if bounded else Choose.knee)
     with place_of("compress", model_name(model), out, force=force) as folder, scratch("search") as programs:
         bundle = open_model(model, image_size, labels=labels_file)
         material = _material(bundle, described, limit, seed, skip_unreadable)
         workshop = RealWorkshop(bundle, material, data, max_drop=max_drop, steps=steps, seed=seed, tell=tell_unreadable)
-        found = search(bundle, material, space, budget, chosen.value, workshop, programs, say)
+        found = search(bundle, material, space, required, chosen.value, workshop, programs, say)
         folder = _keep(found, folder, model_name(model), without_split)
     put_picture(folder / "front.png", "the picture of the front", lambda: draw_front(found))
+    for doubt in found.doubts:
+        say(doubt)
     if json:
         print_json(found.to_dict() | {"folder": str(folder)})
     else:
@@ -126,7 +136,11 @@ def _print_chosen(found: Found, folder: Path) -> None:
         [
             ("written", folder / "model"),
             ("chosen", f"{found.chosen.title} ({found.chosen.engine})"),
-            ("verified", f"{found.verified[1]:.2%}, the original {found.verified[0]:.2%}, on images without a say"),
+            (
+                "verified",
+                f"{found.verified.after:.2%}, the original {found.verified.before:.2%}, on images without a say",
+            ),
+            ("drop of top-1", drop_told(found.verified.to_dict())),
         ]
     )
 
@@ -156,32 +170,26 @@ def _write(found: Found, without_split: bool, place: Path) -> None:
 
 def _print(found: Found) -> None:
     on_front = found.front
+    candidates = sorted(found.candidates, key=lambda one: one.latency_ms)
     rows = [
         (
             one.name,
             one.precision,
             one.engine,
             f"{one.top1:.2%}",
+            lost_told(one.accuracy),
             f"{one.latency_ms:.3g}",
             f"{one.memory_mib:.0f}",
             f"{one.size_mib:.3g}",
             "chosen" if one is found.chosen else "front" if one in on_front else "",
-            "; ".join(found.budget.objections(one, found.original_top1)),
         )
-        for one in sorted(found.candidates, key=lambda one: one.latency_ms)
+        for one in candidates
     ]
-    columns = (
-        "model",
-        "precision",
-        "engine",
-        "top-1",
-        "ms",
-        "memory MiB",
-        "size MiB",
-        "verdict",
-        "not within the budget",
-    )
-    print_table(columns, rows, right=("top-1", "ms", "memory MiB", "size MiB"))
+    numbers = ("top-1", "points lost (95% interval)", "ms", "memory MiB", "size MiB")
+    print_table(("model", "precision", "engine", *numbers, "verdict"), rows, right=numbers)
+    outside = [(one.name, one.precision, "; ".join(why)) for one in candidates if (why := found.objections(one))]
+    if outside:
+        print_table(("not within the budget", "precision", "why"), outside)
     for one in found.refused:
         say(f"left out: {one.title}: {one.reason}")
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress, Task
     from rich.table import Table
 
+    from vitsmith.gate import Paired
+
 LEAST_WORD = 10
 """Columns of a terminal that a name in a table has at least, where it is so long."""
 
@@ -133,6 +135,12 @@ def drop_told(paired: dict[str, Any]) -> str:
     low, high = paired["drop_interval"]
     images = f"{paired['labelled_images']:,} images"
     return f"{paired['drop_points']:.2f} points (95% interval {low:.2f} to {high:.2f}) on {images}"
+
+
+def lost_told(paired: Paired) -> str:
+    """'0.20 (-0.31 to 0.80)': points lost and their 95% interval, for a cell of a table."""
+    low, high = paired.interval
+    return f"{paired.drop:.2f} ({low:.2f} to {high:.2f})"
 
 
 def say(message: str) -> None:

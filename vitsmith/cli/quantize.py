@@ -33,7 +33,7 @@ from vitsmith.cli.options import (
     seed_option,
     split_option,
 )
-from vitsmith.cli.output import print_facts, print_json, print_table, progress, say
+from vitsmith.cli.output import lost_told, print_facts, print_json, print_table, progress, say
 from vitsmith.cli.pictures import put_picture
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ def _show(result: Quantized) -> None:
                 one.name,
                 one.rest,
                 None if kept is None else f"{kept:.2%}",
-                *((_lost(one),) if labelled else ()),
+                *((judged and judged.accuracy and lost_told(judged.accuracy),) if labelled else ()),
                 judged and f"{judged.cosine:.4f}",
                 speedup and f"{speedup.batches:.2f}x",
                 speedup and f"{speedup.single:.2f}x",
@@ -205,13 +205,6 @@ def _show(result: Quantized) -> None:
     if result.bundle is not None:
         facts["written"] = str(result.bundle.folder)
     print_facts(facts.items())
-
-
-def _lost(attempt: Attempt) -> str | None:
-    if attempt.judged is None or attempt.judged.accuracy is None:
-        return None
-    low, high = attempt.judged.accuracy.interval
-    return f"{attempt.judged.accuracy.drop:.2f} ({low:.2f} to {high:.2f})"
 
 
 def _of_float(result: Quantized) -> str:

@@ -6,9 +6,13 @@ import datetime
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from vitsmith import __version__
-from vitsmith.compress.pareto import Budget, Point, front
+from vitsmith.compress.pareto import Point, front
 from vitsmith.errors import GateError
+from vitsmith.gate import Measured, Paired, Requirements, doubts, failures
 from vitsmith.machine import describe_machine
 from vitsmith.weights.bundle import Bundle
 from vitsmith.weights.measurements import accuracy, latency, peak_memory
@@ -23,11 +27,19 @@ class Candidate(Point):
     precision: str
     engine: str
     bundle: Bundle
+    accuracy: Paired
+    """Of the original and of this, on the images that choose."""
     notes: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
         return f"{self.name}, {self.precision}"
+
+    @property
+    def measured(self) -> Measured:
+        return Measured(
+            accuracy=self.accuracy, latency_ms=self.latency_ms, memory_mib=self.memory_mib, size_mib=self.size_mib
+        )
 
 
 @dataclass(frozen=True)
@@ -43,9 +55,10 @@ class Found:
     """What a search came to."""
 
     original: Bundle
-    original_top1: float
-    """On the images that choose."""
-    budget: Budget
+    original_right: NDArray[np.bool_]
+    """(images,) which of the images that choose it names rightly."""
+    required: Requirements
+    """Of accuracy, latency, memory and size."""
     data: str = ""
     """What reports call the images."""
     remarks: tuple[str, ...] = ()
@@ -53,8 +66,13 @@ class Found:
     candidates: list[Candidate] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
     chosen: Candidate | None = None
-    verified: tuple[float, float] | None = None
-    """Top-1 of the original and of the choice on the images that had no say."""
+    verified: Paired | None = None
+    """The original and the choice on the verification images, which were not used to choose."""
+
+    @property
+    def original_top1(self) -> float:
+        """Of the original, on the images that choose."""
+        return float(self.original_right.mean())
 
     @property
     def front(self) -> list[Candidate]:
@@ -65,12 +83,26 @@ class Found:
     def lost(self) -> float:
         """Points of top-1 that the choice has less than the original where it was verified."""
         assert self.verified is not None
-        return 100 * (self.verified[0] - self.verified[1])
+        return self.verified.drop
+
+    def objections(self, candidate: Candidate) -> tuple[str, ...]:
+        """Why a candidate does not keep what is required; () when it does."""
+        return failures(candidate.measured, self.required)
+
+    @property
+    def not_verified(self) -> tuple[str, ...]:
+        """Why the choice does not hold on the verification images; () when it does."""
+        return failures(Measured(accuracy=self.verified), self.required.only("accuracy_drop"))
 
     @property
     def holds(self) -> bool:
         """Whether something was chosen, and is as right as it must be where it was verified."""
-        return self.chosen is not None and self.lost <= self.budget.max_drop + 1e-9
+        return self.chosen is not None and not self.not_verified
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """What the verification images are too few to tell; () of a strict gate, where that is a reason."""
+        return () if self.required.strict else doubts(Measured(accuracy=self.verified), self.required)
 
     def verified_bundle(self) -> Bundle:
         """The choice, with what was measured of it: top-1 where it had no say in the choice."""
@@ -78,7 +110,7 @@ class Found:
         chosen = self.chosen
         machine = describe_machine()
         return chosen.bundle.measured(
-            accuracy(self.verified[1], f"{self.data}, images without a say", machine),
+            accuracy(self.verified.after, f"{self.data}, images without a say", machine),
             latency(chosen.engine, 1, chosen.latency_ms, machine),
             peak_memory(chosen.engine, 1, chosen.memory_mib, machine),
         )
@@ -94,19 +126,26 @@ class Found:
             "machine": describe_machine(),
             "date": datetime.date.today().isoformat(),
             "vitsmith": __version__,
-            "budget": vars(self.budget),
+            "budget": {
+                "max_drop": self.required.accuracy_drop,
+                "latency_ms": self.required.latency_ms,
+                "memory_mib": self.required.memory_mib,
+                "size_mib": self.required.size_mib,
+                "strict_gate": self.required.strict,
+            },
             "candidates": [
                 {
                     "name": one.name,
                     "precision": one.precision,
                     "engine": one.engine,
                     "top1": one.top1,
+                    **one.accuracy.to_dict(),
                     "latency_ms": one.latency_ms,
                     "memory_mib": one.memory_mib,
                     "size_mib": one.size_mib,
                     "front": one in on_front,
                     "chosen": one is self.chosen,
-                    "objections": self.budget.objections(one, self.original_top1),
+                    "objections": list(self.objections(one)),
                     "notes": list(one.notes),
                 }
                 for one in self.candidates
@@ -114,26 +153,24 @@ class Found:
             "refused": [vars(one) for one in self.refused],
             "verified": None
             if self.verified is None
-            else {"original_top1": self.verified[0], "top1": self.verified[1], "lost_points": self.lost},
+            else {
+                "original_top1": self.verified.before,
+                "top1": self.verified.after,
+                "lost_points": self.lost,
+                **self.verified.to_dict(),
+            },
+            "doubts": list(self.doubts),
         }
 
     def require(self) -> None:
-        """Raises GateError when nothing meets the budget, or the choice does not hold where it is verified."""
+        """Raises GateError when nothing keeps what is required, or the choice does not hold where it is verified."""
         if self.chosen is None:
-            nearest = min(
-                self.candidates,
-                key=lambda one: len(self.budget.objections(one, self.original_top1)),
-                default=None,
-            )
-            near = ""
-            if nearest is not None:
-                near = f"; the nearest is {nearest.title}: " + ", ".join(
-                    self.budget.objections(nearest, self.original_top1)
-                )
+            nearest = min(self.candidates, key=lambda one: len(self.objections(one)), default=None)
+            near = "" if nearest is None else f"; the nearest is {nearest.title}: {'; '.join(self.objections(nearest))}"
             raise GateError(f"nothing that was tried meets the budget, nothing was written{near}")
         if not self.holds:
             raise GateError(
-                f"{self.chosen.title} was chosen, but loses {self.lost:.2f} points (allowed "
-                f"{self.budget.max_drop:g}) on the images that had no say in it: nothing was written; allow less with "
-                "--max-drop, so that the choice has some room, or give more images"
+                f"{self.chosen.title} was chosen, but does not hold on the verification images, which were not used to "
+                f"choose: {'; '.join(self.not_verified)}; nothing was written; allow less with --max-drop, so that the "
+                "choice has some room, or give more images"
             )

@@ -1,4 +1,4 @@
-"""Which of several programs are worth having: the Pareto front, its knee, and the one that meets a budget."""
+"""Which of several programs are worth having: the Pareto front, its knee, and the one to take."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
-
-from vitsmith.finite import require_numbers
 
 Choice = Literal["cheapest", "accurate", "knee"]
 
@@ -21,38 +19,6 @@ class Point:
     latency_ms: float
     memory_mib: float
     size_mib: float
-
-
-@dataclass(frozen=True)
-class Budget:
-    """What a program may cost and lose; None: any."""
-
-    max_drop: float = 1.0
-    """Percentage points of top-1, from the original's."""
-    latency_ms: float | None = None
-    memory_mib: float | None = None
-    size_mib: float | None = None
-
-    def __post_init__(self) -> None:
-        require_numbers(self)
-
-    @property
-    def is_bounded(self) -> bool:
-        """Whether anything but accuracy is bounded."""
-        return not (self.latency_ms is None and self.memory_mib is None and self.size_mib is None)
-
-    def objections(self, point: Point, original_top1: float) -> list[str]:
-        """Why the point does not fit, in words; [] when it does."""
-        drop = 100 * (original_top1 - point.top1)
-        said = [f"loses {drop:.2f} points (allowed {self.max_drop:g})"] if drop > self.max_drop + 1e-9 else []
-        for what, value, most, unit in (
-            ("takes", point.latency_ms, self.latency_ms, "ms"),
-            ("needs", point.memory_mib, self.memory_mib, "MiB of memory"),
-            ("is", point.size_mib, self.size_mib, "MiB large"),
-        ):
-            if most is not None and value > most:
-                said.append(f"{what} {value:.3g} {unit} (allowed {most:g})")
-        return said
 
 
 P = TypeVar("P", bound=Point)
@@ -99,12 +65,11 @@ def knee(points: Sequence[P]) -> P:
     return bend if above(bend) > 1e-9 else best
 
 
-def choose(points: Sequence[P], original_top1: float, budget: Budget, choice: Choice) -> P | None:
-    """The point to take of those that fit the budget; None when none does.
+def choose(fitting: Sequence[P], choice: Choice) -> P | None:
+    """The point to take of those that keep what is required; None of none.
 
     'cheapest' is the fastest, 'accurate' the one that loses least (of equals the faster), 'knee' see there.
     """
-    fitting = [point for point in points if not budget.objections(point, original_top1)]
     if not fitting:
         return None
     if choice == "knee":

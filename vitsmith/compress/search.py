@@ -3,25 +3,26 @@
 Rounds, each smaller than the one before. *Variants* are torch models: pruned, resized, merged, and what these give
 together; those that are right enough in float32 become programs, *candidates*, which are measured on this machine. Of
 what no other beats there, in accuracy and latency, programs in the coarser precisions are made, each through the gate
-of its own verb. The *choice* is made from all candidates, and verified on images that had no say in it.
+of its own verb. The *choice* is made from all candidates, and verified on images that were not used to choose.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vitsmith.compress.found import Candidate, Found, Refused
 from vitsmith.compress.material import Material
-from vitsmith.compress.pareto import Budget, Choice, Point, choose, dominates
+from vitsmith.compress.pareto import Choice, Point, choose, dominates
 from vitsmith.data.samples import Samples, place_of
 from vitsmith.errors import DatasetError, GateError, InputError, MissingPackageError, NotFiniteError, OutputError
-from vitsmith.gate import judging
+from vitsmith.gate import Measured, Paired, Requirements, failures, judging
 from vitsmith.models.cost import flops
 from vitsmith.weights.bundle import Bundle
 
@@ -53,11 +54,10 @@ class Space:
 
 @dataclass(frozen=True, eq=False)
 class Variant:
-    """A torch model, and how good it is in float32 on the images that choose."""
+    """A torch model that answers well enough in float32."""
 
     name: str
     bundle: Bundle
-    top1: float
 
     @property
     def gflops(self) -> float:
@@ -72,8 +72,8 @@ class Workshop(Protocol):
     ) -> tuple[str, Bundle]:
         """(name, torch bundle) of a variant. Raises InputError for what cannot be done to this model."""
 
-    def score(self, bundle: Bundle, samples: Samples) -> float:
-        """Top-1, 0 to 1, of a bundle on labelled images, whatever its program."""
+    def right_answers(self, bundle: Bundle, samples: Samples) -> NDArray[np.bool_]:
+        """(images,) which of labelled images a bundle names rightly, whatever its program; those that can be read."""
 
     def compile(self, bundle: Bundle, precision: str, folder: Path, choosing: Samples) -> Bundle:
         """A program of a torch bundle, written into a folder; int8 is judged by images that choose.
@@ -101,7 +101,7 @@ def search(
     bundle: Bundle,
     material: Material,
     space: Space,
-    budget: Budget,
+    required: Requirements,
     choice: Choice,
     workshop: Workshop,
     folder: Path,
@@ -109,11 +109,11 @@ def search(
 ) -> Found:
     """Searches, chooses and verifies. Programs are written into sub-folders of `folder`, which the caller clears away.
 
-    `say` hears of every variant and candidate. `Found.chosen` is None when nothing meets the budget; whether the choice
-    holds says `Found.holds`. Raises DatasetError for too few images.
+    `say` hears of every variant and candidate. `Found.chosen` is None when nothing keeps what is required; whether the
+    choice holds says `Found.holds`. Raises DatasetError for too few images.
     """
     choosing, verifying = halves(material.splits.val)
-    found = Found(bundle, workshop.score(bundle, choosing), budget, material.name, material.told)
+    found = Found(bundle, workshop.right_answers(bundle, choosing), required, material.name, material.told)
     say(f"the original: {found.original_top1:.2%} on {len(choosing)} images that choose")
     bench = _Bench(found, workshop, choosing, folder, say)
     first, *others = space.precisions
@@ -122,27 +122,29 @@ def search(
     for variant in _worth_having(variants, floats, found):
         for precision in others:
             bench.try_program(variant, precision)
-    found.chosen = choose(found.candidates, found.original_top1, budget, choice)
+    found.chosen = choose([one for one in found.candidates if not found.objections(one)], choice)
     if found.chosen is not None:
-        found.verified = workshop.score(bundle, verifying), _verify(found.chosen, workshop, verifying, say)
+        found.verified = _verify(found.chosen, bundle, workshop, verifying, say)
     return found
 
 
-def _verify(chosen: Candidate, workshop: Workshop, verifying: Samples, say: Say) -> float:
-    """Top-1 of the choice on images that had no say; 0 where its answers are not finite, so that it does not hold."""
+def _verify(chosen: Candidate, original: Bundle, workshop: Workshop, verifying: Samples, say: Say) -> Paired:
+    """Both on images that were not used to choose; where the choice's answers are not finite, none of them is right."""
+    before = workshop.right_answers(original, verifying)
     try:
-        return workshop.score(chosen.bundle, verifying)
+        return Paired.of(before, workshop.right_answers(chosen.bundle, verifying))
     except NotFiniteError as error:
         say(f"{chosen.title}: {error}")
-        return 0.0
+        return Paired.of(before, np.zeros_like(before))
 
 
 def find_variants(found: Found, space: Space, workshop: Workshop, choosing: Samples, say: Say) -> list[Variant]:
-    """The original, and all torch models of the space that lose no more in float32 than the budget allows.
+    """The original, and all torch models of the space that lose no more in float32 than is allowed.
 
     What loses more will not win it back in a coarser precision.
     """
-    variants = [Variant("as it is", found.original, found.original_top1)]
+    variants = [Variant("as it is", found.original)]
+    required = replace(found.required.only("accuracy_drop"), strict=False)  # programs are judged strictly, below
     seen: set[str] = {""}
     for keep, resolution, merge in space.combinations():
         wish = _wish(keep, resolution, merge)
@@ -159,17 +161,15 @@ def find_variants(found: Found, space: Space, workshop: Workshop, choosing: Samp
             continue
         seen.add(name)
         try:
-            top1 = workshop.score(changed, choosing)
+            accuracy = Paired.of(found.original_right, workshop.right_answers(changed, choosing))
         except NotFiniteError as error:
             found.refused.append(Refused(name, str(error)))
             continue
-        drop = 100 * (found.original_top1 - top1)
-        say(f"{name}: {top1:.2%}, {flops(changed.config) / 1e9:.3g} GFLOPs")
-        if drop > found.budget.max_drop + 1e-9:
-            reason = f"loses {drop:.2f} points in float32 (allowed {found.budget.max_drop:g})"
-            found.refused.append(Refused(name, reason))
+        say(f"{name}: {accuracy.after:.2%}, {flops(changed.config) / 1e9:.3g} GFLOPs")
+        if reasons := failures(Measured(accuracy=accuracy), required):
+            found.refused.append(Refused(name, f"in float32 {'; '.join(reasons)}"))
         else:
-            variants.append(Variant(name, changed, top1))
+            variants.append(Variant(name, changed))
     return variants
 
 
@@ -192,7 +192,8 @@ class _Bench:
             program = self.workshop.compile(variant.bundle, precision, self.folder / str(self.count), self.choosing)
             engine, latency, memory, size = self.workshop.measure(program)
             with judging(title):
-                top1 = self.workshop.score(program, self.choosing)
+                right = self.workshop.right_answers(program, self.choosing)
+            accuracy = Paired.of(self.found.original_right, right)
         except (MissingPackageError, OutputError):
             raise
         except (GateError, InputError) as error:
@@ -200,9 +201,10 @@ class _Bench:
             self.say(f"{title}: {error}")
             return None
         notes = program.provenance.notes
-        made = Candidate(top1, latency, memory, size, variant.name, precision, engine, program, notes)
+        costs = latency, memory, size
+        made = Candidate(accuracy.after, *costs, variant.name, precision, engine, program, accuracy, notes)
         self.found.candidates.append(made)
-        self.say(f"{title}: {top1:.2%}, {latency:.3g} ms, {memory:.0f} MiB of memory, {size:.3g} MiB")
+        self.say(f"{title}: {made.top1:.2%}, {latency:.3g} ms, {memory:.0f} MiB of memory, {size:.3g} MiB")
         return made
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from vitsmith.benchmark.memory import Died, Task, measure_memory
 from vitsmith.compress.calibration import Photos, without_unreadable
 from vitsmith.compress.material import Material, check_prunable, spread
@@ -91,9 +94,9 @@ class RealWorkshop:
             names.append(f"merged {merge:g}x")
         return ", ".join(names), bundle
 
-    def score(self, bundle: Bundle, samples: Samples) -> float:
-        """Top-1, 0 to 1; torch weights in float32, programs in their own precision."""
-        return evaluate(Predictor(bundle, bundle.program), samples).scores.top1
+    def right_answers(self, bundle: Bundle, samples: Samples) -> NDArray[np.bool_]:
+        """(images,) which it names rightly; torch weights in float32, programs in their own precision."""
+        return evaluate(Predictor(bundle, bundle.program), samples).right
 
     def compile(self, bundle: Bundle, precision: str, folder: Path, choosing: Samples) -> Bundle:
         """A program through the gate of `export` or `quantize`."""

@@ -64,19 +64,21 @@ def _draw_line(axes: Axes, found: Found, theme: Theme) -> None:
 
 
 def _draw_bounds(axes: Axes, found: Found, theme: Theme) -> None:
-    least = 100 * found.original_top1 - found.budget.max_drop
-    axes.axhline(least, color=theme.second, linestyle="--", linewidth=1, zorder=1)
-    axes.annotate(
-        f"{found.budget.max_drop:g} point{'' if found.budget.max_drop == 1 else 's'} below the original",
-        (0.01, least),
-        xycoords=("axes fraction", "data"),
-        xytext=(0, 3),
-        textcoords="offset points",
-        color=theme.second,
-        fontsize=LETTERS - 2,
-    )
-    if found.budget.latency_ms is not None:
-        axes.axvline(found.budget.latency_ms, color=theme.second, linestyle="--", linewidth=1, zorder=1)
+    allowed, latency = found.required.accuracy_drop, found.required.latency_ms
+    if allowed is not None:
+        least = 100 * found.original_top1 - allowed
+        axes.axhline(least, color=theme.second, linestyle="--", linewidth=1, zorder=1)
+        axes.annotate(
+            f"{allowed:g} point{'' if allowed == 1 else 's'} below the original",
+            (0.01, least),
+            xycoords=("axes fraction", "data"),
+            xytext=(0, 3),
+            textcoords="offset points",
+            color=theme.second,
+            fontsize=LETTERS - 2,
+        )
+    if latency is not None:
+        axes.axvline(latency, color=theme.second, linestyle="--", linewidth=1, zorder=1)
 
 
 def _draw_choice(axes: Axes, chosen: Candidate, theme: Theme) -> None:
