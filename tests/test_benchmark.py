@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -29,14 +30,15 @@ from vitsmith.data.preprocess import preprocess
 from vitsmith.data.samples import Samples
 from vitsmith.engines.registry import ENGINES
 from vitsmith.errors import BundleError, DatasetError, InputError, OutputError, UnknownNameError
-from vitsmith.evaluate import gemm
-from vitsmith.evaluate.gemm import Peak, highest, measure_peaks, raised, share_of_peak
+from vitsmith.evaluate.peaks import Peak, highest, numpy_peaks, raised, share_of_peak
 from vitsmith.evaluate.timing import Pace, Timing, time_in_turns
 from vitsmith.export.onnx import export_onnx
 from vitsmith.models.cost import flops, parameters
 from vitsmith.report.benchmark import draw_benchmark
 from vitsmith.report.figure import png
 from vitsmith.specs import Labels, ProgramSpec
+from vitsmith.train import gemm
+from vitsmith.train.gemm import measure_peaks
 from vitsmith.weights.bundle import Bundle
 from vitsmith.weights.bundle_folder import read_bundle, write_bundle
 from vitsmith.weights.checkpoints import save
@@ -203,6 +205,15 @@ def test_the_peak_is_the_fastest_product(monkeypatch: pytest.MonkeyPatch) -> Non
     assert measure_peaks(sides=(100, 200))["fp32"].how == "fp32 products of side 100, kernel"
 
 
+def test_without_torch_numpy_measures_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "find_spec", lambda name: None)
+    monkeypatch.setattr(session, "numpy_peaks", lambda threads: numpy_peaks(threads, seconds=0.0, sides=(64, 32)))
+    peaks = session._peaks(1)
+    assert set(peaks) == {"fp32"} and peaks["fp32"].gflops > 0
+    assert re.fullmatch(r"fp32 products of side (64|32), NumPy", peaks["fp32"].how)
+    assert share_of_peak(1.0, "int8", peaks) is None
+
+
 def test_real_products_have_peaks() -> None:
     peaks = measure_peaks(sides=(64,), seconds=0.0)
     assert set(peaks) == {"fp32", "bf16", "int8"} and not any(peak.seen for peak in peaks.values())
@@ -320,7 +331,7 @@ def pretended(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
     monkeypatch.setattr(session, "measure_memory", memory)
     monkeypatch.setattr(session, "open_checked", open_one)
-    monkeypatch.setattr(session, "measure_peaks", lambda device: {"fp32": Peak(10.0, "pretended")})
+    monkeypatch.setattr(session, "_peaks", lambda threads: {"fp32": Peak(10.0, "pretended")})
     return clock
 
 

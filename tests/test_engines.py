@@ -816,7 +816,7 @@ def test_precisions_of_gpus_are_refused_without_one_and_quantise_with_one(monkey
     bundle = Bundle.of(tiny_model(CONFIGS["vit-token"]))
     with pytest.raises(InputError, match=r"cannot run in int8-weights: .*int8-weights needs an NVIDIA GPU"):
         open_engine(bundle, "torch", precision="int8-weights")
-    monkeypatch.setattr("vitsmith.engines.registry.has_gpu", lambda: True)
+    monkeypatch.setattr("vitsmith.needs_torch.has_gpu", lambda: True)
     engine = open_engine(bundle, "torch", precision="int8-weights")
     images = tiny_inputs(bundle.config, 3)[0].numpy()
     expected, found = bundle.run_torch(images), engine.run(images)

@@ -7,11 +7,11 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests.training import recipe, training
-from vitsmith.evaluate.gemm import measure_peaks
 from vitsmith.models.build import build
 from vitsmith.models.configure import configure
 from vitsmith.report.training import _arithmetic
 from vitsmith.train.events import StepDone
+from vitsmith.train.gemm import measure_peaks
 from vitsmith.train.peak import measured_peak_flops, training_flops
 
 

@@ -19,7 +19,7 @@ from tests.transcripts.world import furnish
 from vitsmith.benchmark.memory import Memory
 from vitsmith.compress.workshop import RealWorkshop
 from vitsmith.evaluate.evaluation import evaluate
-from vitsmith.evaluate.gemm import Peak
+from vitsmith.evaluate.peaks import Peak
 from vitsmith.train.digits import digits_recipe
 from vitsmith.train.recipe import TrainRecipe
 from vitsmith.train.recipe_file import merge, parse_recipe

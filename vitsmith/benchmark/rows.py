@@ -14,7 +14,7 @@ from vitsmith.benchmark.contenders import MIB, Contender, Subject
 from vitsmith.benchmark.memory import Memory
 from vitsmith.engines.remembered import installed_version
 from vitsmith.evaluate.evaluation import Evaluation
-from vitsmith.evaluate.gemm import Peak, raised, share_of_peak
+from vitsmith.evaluate.peaks import Peak, raised, share_of_peak
 from vitsmith.evaluate.timing import Timing
 from vitsmith.machine import describe_machine
 from vitsmith.specs import Measurement

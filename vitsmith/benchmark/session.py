@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from typing import Any
 
-import torch
-
+from vitsmith import needs_torch
 from vitsmith.benchmark.answers import Parity, Reference, compare_with, evaluate_engine
 from vitsmith.benchmark.contenders import MIB, Contender
 from vitsmith.benchmark.memory import Died, Memory, Task, described, measure_memory
@@ -19,7 +19,7 @@ from vitsmith.engines.programs import sample_inputs
 from vitsmith.engines.registry import Settings
 from vitsmith.errors import ImageError
 from vitsmith.evaluate.evaluation import Evaluation
-from vitsmith.evaluate.gemm import Peak, highest, measure_peaks
+from vitsmith.evaluate.peaks import Peak, highest, numpy_peaks
 from vitsmith.evaluate.timing import Pace, Timing, time_in_turns
 from vitsmith.machine import available_cores, free_memory, load_average
 
@@ -104,10 +104,8 @@ def run_benchmark(
     live through that is not opened here. Then, batch by batch, all are timed in turns. `step` is told what comes next.
     """
     found, load = _Found(), load_average()
-    if wishes.threads is not None:
-        torch.set_num_threads(wishes.threads)
     step("peak of the machine")
-    peaks = _peaks()
+    peaks = _peaks(wishes.threads)
     openings = openings_of(contenders, wishes.batches)
     for opening in openings:
         step(f"{opening.contender.title}: memory")
@@ -120,16 +118,13 @@ def run_benchmark(
         for opening in [one for one in engines if batch >= one.batches[-1]]:
             del engines[opening]
     step("peak of the machine")
-    peaks = highest(peaks, _peaks())
+    peaks = highest(peaks, _peaks(wishes.threads))
     return replace(_benchmark(contenders, wishes, material, found, peaks), load=load)
 
 
-def _peaks() -> dict[str, Peak]:
-    """Of the processor, and under 'cuda fp32' and so on of a GPU, where torch weights run."""
-    peaks = measure_peaks(device="cpu")
-    if torch.cuda.is_available():
-        peaks |= {f"cuda {precision}": peak for precision, peak in measure_peaks(device="cuda").items()}
-    return peaks
+def _peaks(threads: int | None) -> dict[str, Peak]:
+    """Of the processor, and of a GPU where torch weights run; without torch of float32 alone, by NumPy."""
+    return needs_torch.measure_peaks(threads) if find_spec("torch") is not None else numpy_peaks(threads)
 
 
 def _measure_memory(opening: Opening, wishes: Wishes, found: _Found) -> None:

@@ -140,8 +140,8 @@ def _opened(model: str, image_size: str) -> Bundle:
 def _material(subjects: list[Subject], images: list[str], data: DataSpec, split: str, skip: float = 0.01) -> Material:
     from vitsmith.benchmark.answers import reference_of, require_classes
     from vitsmith.benchmark.session import Material
+    from vitsmith.engines.programs import gate_images
     from vitsmith.evaluate.held_out import ask
-    from vitsmith.export.parts import gate_images
 
     judging = None
     if data.path:

@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from vitsmith.data.photos import sample_images
 from vitsmith.engines.pixels import pixels_from_tensors
 from vitsmith.engines.ports import check_outputs
 from vitsmith.errors import BundleError, InputError, VitsmithError
@@ -32,6 +33,9 @@ PRECISION_WORDS = {
     "int8, rest bf16": "int8, rest bfloat16",
 }
 """What an engine calls a program's arithmetic."""
+
+GATE_INPUTS = 14
+"""Images that answers are compared on where none are given."""
 
 SMALL_FLOPS = 10**8
 """Floating-point operations of an image below which nothing is compared: a core does a thousand such images a second,
@@ -157,6 +161,12 @@ def sample_tensors(bundle: Bundle, batch: int) -> Array:
     if bundle.golden is not None:
         return np.resize(bundle.golden.tensors, (batch, *bundle.golden.tensors.shape[1:]))
     return np.random.default_rng(0).uniform(-1, 1, (batch, 3, *bundle.preprocessing.size)).astype(np.float32)
+
+
+def gate_images(bundle: Bundle) -> list[Array]:
+    """uint8 RGB images to compare answers on: the golden ones, made up to GATE_INPUTS with sample photographs."""
+    golden = list(bundle.golden.images) if bundle.golden else []
+    return golden + sample_images(max(GATE_INPUTS - len(golden), 0))
 
 
 def sample_inputs(bundle: Bundle, batch: int) -> Array:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from vitsmith import needs_torch
 from vitsmith.engines.plan import Goal
 from vitsmith.specs import ProgramSpec
 from vitsmith.weights.bundle import Bundle, Program
@@ -53,18 +54,6 @@ class Kind:
         return find_spec(self.package) is not None
 
 
-def _torch(bundle: Bundle, settings: Settings) -> Engine:
-    from vitsmith.engines.torch import TorchEngine
-
-    return TorchEngine(bundle, settings)
-
-
-def _torch_compiled(bundle: Bundle, settings: Settings) -> Engine:
-    from vitsmith.engines.torch_compiled import CompiledTorchEngine
-
-    return CompiledTorchEngine(bundle, settings)
-
-
 def _onnx(bundle: Bundle, settings: Settings) -> Engine:
     from vitsmith.engines.onnx import OnnxEngine
 
@@ -75,12 +64,6 @@ def _openvino(bundle: Bundle, settings: Settings) -> Engine:
     from vitsmith.engines.openvino import OpenVinoEngine
 
     return OpenVinoEngine(bundle, settings)
-
-
-def _executorch(bundle: Bundle, settings: Settings) -> Engine:
-    from vitsmith.engines.executorch import ExecutorchEngine
-
-    return ExecutorchEngine(bundle, settings)
 
 
 def _own(spec: ProgramSpec) -> tuple[str, ...]:
@@ -94,22 +77,17 @@ def _float_or_bf16(spec: ProgramSpec) -> tuple[str, ...]:
 
 
 def _of_torch(spec: ProgramSpec) -> tuple[str, ...]:
-    return (*_float_or_bf16(spec), *(GPU_PRECISIONS if has_gpu() else ()))
-
-
-def has_gpu() -> bool:
-    """Whether torch has an NVIDIA GPU here."""
-    import torch
-
-    return torch.cuda.is_available()
+    return (*_float_or_bf16(spec), *(GPU_PRECISIONS if needs_torch.has_gpu() else ()))
 
 
 ENGINES: dict[str, Kind] = {
-    "torch": Kind(("torch",), _of_torch, "torch", "", _torch),
-    "torch-compiled": Kind(("torch",), _of_torch, "torch", "", _torch_compiled, compiles_at_every_start=True),
+    "torch": Kind(("torch",), _of_torch, "torch", "torch", needs_torch.open_torch),
+    "torch-compiled": Kind(
+        ("torch",), _of_torch, "torch", "torch", needs_torch.open_torch_compiled, compiles_at_every_start=True
+    ),
     "onnx": Kind(("onnx",), _own, "onnxruntime", "onnx", _onnx),
     "openvino": Kind(("openvino", "onnx"), _float_or_bf16, "openvino", "openvino", _openvino),
-    "executorch": Kind(("executorch",), _own, "executorch", "executorch", _executorch),
+    "executorch": Kind(("executorch",), _own, "executorch", "executorch", needs_torch.open_executorch),
 }
 """Engine by name. OpenVINO reads ONNX files itself."""
 

@@ -10,16 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vitsmith.data.photos import sample_images
 from vitsmith.engines.pixels import pixels_from_tensors
+from vitsmith.engines.programs import GATE_INPUTS
 from vitsmith.models.lit import LiT, normalize
 from vitsmith.models.vit import VisionTransformer
 from vitsmith.specs import ImageSpec
 from vitsmith.weights.bundle import Bundle
 
 Array = np.ndarray[Any, Any]
-
-GATE_INPUTS = 14
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,12 +111,6 @@ def _with_folded_patches(model: nn.Module, scale: Tensor, shift: Tensor) -> nn.M
         projection.bias.copy_(projection.bias.double() + (kernel * shift).sum(dim=(1, 2, 3)))
         projection.weight.copy_(kernel * scale)
     return folded
-
-
-def gate_images(bundle: Bundle) -> list[Array]:
-    """The bundle's golden images, made up to a useful number with sample photographs."""
-    golden = list(bundle.golden.images) if bundle.golden else []
-    return golden + sample_images(max(GATE_INPUTS - len(golden), 0))
 
 
 def gate_tokens(bundle: Bundle) -> Array:

@@ -18,9 +18,10 @@ from vitsmith.data.photos import sample_images
 from vitsmith.data.preprocess import preprocess
 from vitsmith.data.samples import Samples
 from vitsmith.engines.base import Engine, open_engine
+from vitsmith.engines.programs import gate_images
 from vitsmith.errors import BundleError, GateError, InputError, OutputError
 from vitsmith.evaluate.evaluation import compare_accuracy, evaluate, match_classes
-from vitsmith.export.parts import Part, gate_images, parts_of
+from vitsmith.export.parts import Part, parts_of
 from vitsmith.files import scratch
 from vitsmith.gate import (
     SAME_ANSWERS,

@@ -7,9 +7,9 @@ from typing import Literal
 
 import torch
 
-from vitsmith.evaluate.gemm import measure_peaks
 from vitsmith.models.config import ModelConfig
 from vitsmith.models.cost import flops
+from vitsmith.train.gemm import measure_peaks
 
 _SECONDS = 0.05
 """Repeats of each kernel and size: a run begins with this, and what it reaches itself counts too (`Peak`)."""

@@ -1,13 +1,14 @@
-"""What the machine can do at most: the fastest square matrix products, by precision."""
+"""The fastest square matrix products of torch, by precision: what training and torch's engines can do at most."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator
 
 import torch
 from torch import Tensor
+
+from vitsmith.evaluate.peaks import Peak, higher
 
 SIDES = {"cpu": (512, 1024, 2048, 4096), "cuda": (2048, 4096, 8192)}
 ENOUGH = 0.005
@@ -16,22 +17,6 @@ LONGEST = 0.3
 """Seconds above which a kernel is not tried on larger ones: without the instructions int8 is that slow."""
 SECONDS = 0.2
 """Repeats of each kernel and side."""
-
-STANDS_FOR = {"fp16": "fp32"}
-"""Precisions that a CPU computes in another."""
-
-
-@dataclass(frozen=True)
-class Peak:
-    """The most that was seen."""
-
-    gflops: float
-    """10^9 operations a second; a multiply-add counts as two."""
-    how: str
-    """'bf16 products of side 1024, torch.mm'; or what was faster than every product."""
-    seen: bool = False
-    """Whether a model was faster than every product: then the products were measured too low."""
-
 
 Product = Callable[[], object]
 
@@ -50,7 +35,7 @@ def measure_peaks(
     computes a narrower type more slowly than float32: then float32's peak stands for it, and `how` says so.
 
     Other work on the machine makes a peak too low. So whoever compares a rate with it counts that rate too: see
-    `raised`.
+    `evaluate.peaks.raised`.
     """
     peaks: dict[str, Peak] = {}
     slow: set[tuple[str, str]] = set()
@@ -66,40 +51,22 @@ def measure_peaks(
             if precision == "fp32":
                 fastest = min(fastest, took)
             found = Peak(2 * side**3 / took / 1e9, f"{precision} products of side {side}, {name}")
-            peaks[precision] = _higher(peaks.get(precision), found)
+            peaks[precision] = higher(peaks.get(precision), found)
         if fastest > ENOUGH:
             break
     for narrow in precisions:
-        peaks[narrow] = _higher(peaks.get(narrow), peaks["fp32"])
+        peaks[narrow] = higher(peaks.get(narrow), peaks["fp32"])
     return peaks
 
 
-def highest(first: Mapping[str, Peak], second: Mapping[str, Peak]) -> dict[str, Peak]:
-    """Of two measurements the higher one, by precision."""
-    return {precision: _higher(first.get(precision), peak) for precision, peak in second.items()}
-
-
-def raised(peaks: Mapping[str, Peak], precision: str, gflops_per_second: float, who: str) -> dict[str, Peak]:
-    """The same peaks, of which none is lower than what was seen: `who` computed so much in `precision`."""
-    name = _known(precision, peaks)
-    if name is None or gflops_per_second <= peaks[name].gflops:
-        return dict(peaks)
-    how = f"{who}, faster than every product that was measured ({peaks[name].how}: {peaks[name].gflops:.3g} GFLOP/s)"
-    seen = Peak(gflops_per_second, how, seen=True)
-    narrower = [other for other in peaks if name.endswith("fp32") and other.startswith(name.removesuffix("fp32"))]
-    narrower = [other for other in narrower if "cuda" in name or "cuda" not in other]
-    return {**peaks, **{one: _higher(peaks[one], seen) for one in (name, *narrower)}}
-
-
-def share_of_peak(gflops_per_second: float, precision: str, peaks: Mapping[str, Peak]) -> float | None:
-    """Which part of the peak of a precision this is; fp16 is computed in float32 on CPUs, and compared with that."""
-    name = _known(precision, peaks)
-    return gflops_per_second / peaks[name].gflops if name is not None else None
-
-
-def _known(precision: str, peaks: Mapping[str, Peak]) -> str | None:
-    """The precision whose peak counts for `precision`; None where there is none."""
-    return next((name for name in (precision, STANDS_FOR.get(precision, "")) if name in peaks), None)
+def measure_machine(threads: int | None = None) -> dict[str, Peak]:
+    """Peaks of the processor, and under 'cuda fp32' and so on of a GPU. torch goes on with `threads`."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+    peaks = measure_peaks(device="cpu")
+    if torch.cuda.is_available():
+        peaks |= {f"cuda {precision}": peak for precision, peak in measure_peaks(device="cuda").items()}
+    return peaks
 
 
 def _products(side: int, device: str) -> Iterator[tuple[str, str, Product]]:
@@ -160,7 +127,3 @@ def _best(product: Product, device: str, seconds: float) -> float | None:
 def _wait(device: str) -> None:
     if device == "cuda":
         torch.cuda.synchronize()
-
-
-def _higher(first: Peak | None, second: Peak) -> Peak:
-    return second if first is None or second.gflops > first.gflops else first
