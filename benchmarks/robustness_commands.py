@@ -25,7 +25,7 @@ import vitsmith as vs
 
 _TWO_STEPS = ("--set", "schedule.steps=2", "--set", "schedule.warmup=0", "--set", "batch.size=4")
 SHORT = {
-    "train": (*_TWO_STEPS, "--model", "ViT-mu_16", "--image-size", "16"),
+    "train": (*_TWO_STEPS, "--arch", "ViT-mu_16", "--image-size", "16"),
     "distill": _TWO_STEPS,
     "lit": _TWO_STEPS,
     "quantize": ("--calibration", "8", "--limit", "8"),

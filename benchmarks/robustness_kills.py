@@ -151,7 +151,7 @@ def _old_npz(folder: Path) -> None:
 
 
 TRAIN = (
-    "train", "--data", "pets", "--model", "ViT-mu_16", "--image-size", "16", "--out", "run",
+    "train", "--data", "pets", "--arch", "ViT-mu_16", "--image-size", "16", "--out", "run",
     "--set", "schedule.steps=6", "--set", "schedule.warmup=1", "--set", "batch.size=4",
     "--set", "run.checkpoint_every=2",
     "--set", "run.eval_every=3", "--set", "data.val_fraction=0.4", "--set", "optimizer.lr=0.01",

@@ -76,7 +76,7 @@ def row(seed: int, held_out: int | None, place: Path) -> str:
     tower = run(held_out, "train", "--recipe", "shapes-tower", "--seed", str(seed), "--out", str(place / "tower"))
     lit = run(
         held_out,
-        *("lit", "--recipe", "lit-shapes", "--image", str(place / "tower" / "model"), "--seed", str(seed)),
+        *("lit", "--recipe", "lit-shapes", "--model", str(place / "tower" / "model"), "--seed", str(seed)),
         *("--out", str(place / "lit")),
     )
     scored = run(held_out, "evaluate", str(place / "lit" / "model"), "--data", "shapes-unseen", "--zeroshot", "--out",

@@ -94,10 +94,10 @@ def write_nonsense(folder: Path) -> int:
         (["train"], "--data"),
         (["inspect", "nowhere.npz"], "nowhere.npz: no such file"),
         (["predict", "ViT-Ti_16", "x.jpg"], "ViT-Ti_16"),
-        (["train", "--data", "nowhere", "--model", "mu/16"], "nowhere"),
-        (["train", "--data", "digits", "--model", "mu/16", "--set", "dropout"], "section.field=value"),
-        (["train", "--data", "digits", "--model", "mu/16", "--lr", "-1", "--set", "batch.mikro=3"], "mikro"),
-        (["train", "--recipe", "finetun", "--data", "digits", "--model", "mu/16"], "did you mean finetune"),
+        (["train", "--data", "nowhere", "--arch", "mu/16"], "nowhere"),
+        (["train", "--data", "digits", "--arch", "mu/16", "--set", "dropout"], "section.field=value"),
+        (["train", "--data", "digits", "--arch", "mu/16", "--lr", "-1", "--set", "batch.mikro=3"], "mikro"),
+        (["train", "--recipe", "finetun", "--data", "digits", "--arch", "mu/16"], "did you mean finetune"),
         (["train", "--resume", "nowhere"], "nowhere"),
     ],
 )
@@ -111,9 +111,9 @@ def test_wrong_use_is_one_line_and_exit_code_2(capsys, folder, arguments, told) 
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["distill", "--teacher", "nowhere", "--data", "digits", "--model", "mu/16", "--image-size", "32"],
-        ["train", "--init", "nowhere", "--data", "digits"],
-        ["train", "--data", "digits", "--model", "mu/16", "--image-size", "32", "--set", 'model.freeze=["blokcs.*"]'],
+        ["distill", "--teacher", "nowhere", "--data", "digits", "--arch", "mu/16", "--image-size", "32"],
+        ["train", "--model", "nowhere", "--data", "digits"],
+        ["train", "--data", "digits", "--arch", "mu/16", "--image-size", "32", "--set", 'model.freeze=["blokcs.*"]'],
     ],
 )
 def test_what_is_refused_before_the_first_update_leaves_nothing(capsys, folder, arguments) -> None:
@@ -228,7 +228,7 @@ def test_places_that_cannot_be_written_are_told_before_work(capsys, folder, mode
     Path("file").write_text("in the way")
     for arguments in (
         ["export", model, "--to", "npz", "--out", "file/model.npz"],
-        ["train", "--data", "digits", "--model", "mu/16", "--out", "file/run"],
+        ["train", "--data", "digits", "--arch", "mu/16", "--out", "file/run"],
     ):
         code, _, err = call(capsys, *arguments)
         assert code == 2 and "cannot write" in err and err.count("\n") == 1
@@ -236,7 +236,7 @@ def test_places_that_cannot_be_written_are_told_before_work(capsys, folder, mode
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_training_leaves_no_half_bundle(folder, ending) -> None:
-    command = "train --data digits --model mu/16 --image-size 32 --steps 100000 --batch-size 8 --set schedule.warmup=1"
+    command = "train --data digits --arch mu/16 --image-size 32 --steps 100000 --batch-size 8 --set schedule.warmup=1"
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
         [sys.executable, "-m", "vitsmith", *command.split()], stderr=subprocess.PIPE, text=True, env=environment

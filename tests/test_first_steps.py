@@ -75,6 +75,9 @@ def test_options_of_other_tools_are_translated(capsys, arguments, told) -> None:
             "--ratio is now --keep: the share of the FLOPs that is left, so --ratio 2 is --keep 0.5",
         ),
         (("retrieve", "--index", "i", "--image", "x.jpg"), "--image is now --images"),
+        (("train", "--data", "d", "--init", "m"), "--init is now --model"),
+        (("lit", "--data", "d", "--image", "m"), "--image is now --model"),
+        (("lit", "--data", "d", "--text", "m"), "--text is now --text-model"),
         (("quantize", "m", "--data", "d", "--judges", "3"), "--judges is now --limit"),
         (("compress", "m", "--data", "d", "--most", "3"), "--most is now --limit"),
     ],
@@ -82,6 +85,14 @@ def test_options_of_other_tools_are_translated(capsys, arguments, told) -> None:
 def test_words_of_before_are_told_what_they_are_now(capsys, arguments, told) -> None:
     verb = arguments[0]
     assert call(capsys, *arguments) == (2, "", f"vitsmith: {told} (see vitsmith {verb} --help)\n")
+
+
+@pytest.mark.parametrize("verb", ["train", "distill"])
+@pytest.mark.parametrize("name", ["ViT-B_16", "mu/16", "vit_base_patch16_224"])
+def test_an_architecture_in_the_place_of_weights_is_told(capsys, verb, name) -> None:
+    teacher = ("--teacher", "nowhere") if verb == "distill" else ()
+    code, out, err = call(capsys, verb, *teacher, "--data", "digits", "--model", name)
+    assert (code, out) == (2, "") and f"is an architecture without weights: --arch {name} starts from fresh ones" in err
 
 
 def test_every_word_of_now_is_in_a_verb_that_lacks_the_word_of_before() -> None:

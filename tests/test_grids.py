@@ -237,5 +237,5 @@ def test_runs_that_begin_with_a_checkpoint_tell_what_they_assume_of_it(theirs: P
         for index, picture in enumerate(pictures(5)):
             Image.fromarray(picture).save(theirs / "pets" / label / f"{index}.png")
     quick = ("--steps", "1", "--batch-size", "2", "--set", "schedule.warmup=0", "--set", "run.baseline=false")
-    ran = invoke("train", "--data", "pets", "--init", "theirs.npz", "--out", "run", *quick)
+    ran = invoke("train", "--data", "pets", "--model", "theirs.npz", "--out", "run", *quick)
     assert ran.exit_code == 0 and square in ran.stderr

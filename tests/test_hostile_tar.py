@@ -216,7 +216,7 @@ def test_tables_of_other_separators_are_read(tmp_path, text) -> None:
 
 def test_a_tar_that_would_loop_ends_also_from_the_command_line(tmp_path) -> None:
     (tmp_path / "x.tar").write_bytes(SAMPLE + header("b.png", -512) + END)
-    command = [sys.executable, "-m", "vitsmith", "train", "--data", str(tmp_path / "x.tar"), "--model", "Ti_16"]
+    command = [sys.executable, "-m", "vitsmith", "train", "--data", str(tmp_path / "x.tar"), "--arch", "Ti_16"]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2
     assert "gives a negative size" in done.stderr

@@ -76,7 +76,7 @@ def test_all_mistakes_of_a_recipe_are_told_at_once() -> None:
         parse_fields(wrong, LitRecipe)
     for part in (
         "unknown field 'data.caption': did you mean caption_column",
-        "image.init is missing: --image on the command line",
+        "image.init is missing: --model on the command line",
         "width 768 is not a multiple of heads 7",
         "a mixture of two images has no caption: set augment.mixup=0",
         "sharpness is for image models",

@@ -468,7 +468,7 @@ def test_a_text_tower_to_start_from_takes_the_place_of_the_recipes(tower, data, 
     from vitsmith.weights.checkpoints import save
 
     save(tiny_lit(), tmp_path / "words")
-    options = ["--data", str(data), "--image", str(tower), "--text", str(tmp_path / "words"), "--batch-size", "8"]
+    options = ["--data", str(data), "--model", str(tower), "--text-model", str(tmp_path / "words"), "--batch-size", "8"]
     done = command(*options, "--steps", "3", "--set", "schedule.warmup=1", "--out", str(tmp_path / "run"))
     assert done.exit_code == 0, done.exception
     assert load(tmp_path / "run" / "model").config.text == CONFIGS["lit-bert"].text

@@ -259,7 +259,7 @@ def test_file_names_of_any_bytes_are_in_every_output(place: Path) -> None:
 def test_a_run_with_such_classes_and_places_comes_to_its_end(place: Path) -> None:
     pytest.importorskip("tensorboard")
     options = [
-        "--model",
+        "--arch",
         "mu/16",
         "--image-size",
         "32",
@@ -311,7 +311,7 @@ def test_names_that_no_bundle_keeps_are_refused_where_the_data_are_opened(
         Image.fromarray(pixels).save(f"{index}.png")
     rows = [{"path": f"{index}.png", "label": name if index % 2 else "dog"} for index in range(4)]
     Path("data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    code, out, err = call(capsys, "train", "--data", "data.jsonl", "--model", "mu/16", "--image-size", "32")
+    code, out, err = call(capsys, "train", "--data", "data.jsonl", "--arch", "mu/16", "--image-size", "32")
     assert (code, out, err.count("\n")) == (2, "", 1) or not name.strip()  # the table refuses an empty label by itself
     assert code == 2 and (told in err or not name.strip())
     assert not Path("runs").exists()

@@ -71,7 +71,7 @@ def test_no_number_out_of_all_range_is_taken(capsys: pytest.CaptureFixture[str],
 )
 def test_what_is_no_number_is_one_short_line(capsys: pytest.CaptureFixture[str], folder: Path, value: str) -> None:
     for option in ("--lr", "--seed"):
-        code, out, err = call(capsys, "train", "--data", "digits", "--model", "mu/16", option, value)
+        code, out, err = call(capsys, "train", "--data", "digits", "--arch", "mu/16", option, value)
         assert (code, out, err.count("\n")) == (2, "", 1)
         assert option in err and len(err) < 2_200
     assert list(folder.iterdir()) == []
@@ -137,7 +137,7 @@ def test_settings_of_any_kind_are_one_line(
     capsys: pytest.CaptureFixture[str], folder: Path, settings: list[str], told: str
 ) -> None:
     options = [part for setting in settings for part in ("--set", setting)]
-    code, out, err = call(capsys, "train", "--data", "digits", "--model", "mu/16", *options)
+    code, out, err = call(capsys, "train", "--data", "digits", "--arch", "mu/16", *options)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert told in err and len(err) < 2_200
     assert list(folder.iterdir()) == []

@@ -151,7 +151,7 @@ def test_what_is_no_recipe_is_called_what_it_is(tmp_path: Path) -> None:
 def test_nothing_is_left_of_a_run_whose_values_are_wrong(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "data")
     wrong = ("--set", "optimizer.betas=[0.9]", "--set", "schedule.steps=0", "--set", "model.config.depth=1000000")
-    done = run("train", "--data", str(folder), "--model", "ViT-mu_16", *wrong, cwd=tmp_path)
+    done = run("train", "--data", str(folder), "--arch", "ViT-mu_16", *wrong, cwd=tmp_path)
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert all(name in done.stderr for name in ("optimizer.betas", "schedule.steps", "depth"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]

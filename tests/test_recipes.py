@@ -48,7 +48,7 @@ def test_these_come_with_vitsmith() -> None:
 def test_each_is_complete_and_its_header_says_what_to_expect(name) -> None:
     complete(name)
     header = (resources.files("vitsmith") / "recipes" / f"{name}.toml").read_text().split("\n[")[0]
-    assert re.search(rf"vitsmith (train|distill).*({name}|--teacher|--init)", header)
+    assert re.search(rf"vitsmith (train|distill).*({name}|--teacher|--model)", header)
     assert "Cost:" in header and "Expected" in header
 
 

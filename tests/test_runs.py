@@ -32,9 +32,9 @@ from vitsmith.weights.bundle_folder import record_measurements
 
 WRITING = {
     "quickstart": [],
-    "train": ["--data", "nowhere", "--model", "mu/16", "--image-size", "32"],
-    "distill": ["--teacher", "nowhere", "--data", "nowhere", "--model", "mu/16", "--image-size", "32"],
-    "lit": ["--data", "nowhere", "--image", "nowhere"],
+    "train": ["--data", "nowhere", "--arch", "mu/16", "--image-size", "32"],
+    "distill": ["--teacher", "nowhere", "--data", "nowhere", "--arch", "mu/16", "--image-size", "32"],
+    "lit": ["--data", "nowhere", "--model", "nowhere"],
     "evaluate": ["nowhere", "--data", "nowhere"],
     "benchmark": ["nowhere"],
     "export": ["nowhere", "--to", "onnx"],

@@ -47,9 +47,9 @@ evaluate model photos
 train
 train pets
 train --data colours --lr nan
-train --data colours --model mu/16 --set lr=1
-train --data colours --model mu/16 --set optimizer.lr=fast --set model.depht=2
-train --data colours --model mu/16 --recipe finetun
+train --data colours --arch mu/16 --set lr=1
+train --data colours --arch mu/16 --set optimizer.lr=fast --set model.depht=2
+train --data colours --arch mu/16 --recipe finetun
 train --resume nowhere
 lit --data pairs/pairs.csv
 distill --teacher model --data colours
@@ -70,6 +70,9 @@ val model
 train --data colours --epochs 3
 train --data colours --imgsz 224
 train --data colours --weights model
+train --data colours --init model
+train --data colours --model ViT-B_16
+lit --data pairs/pairs.csv --image model
 train --data colours --device cuda
 train --data colours --workers 4
 train --data colours --bs 8
@@ -100,7 +103,7 @@ evaluate model --data empty
 evaluate model --data photos
 evaluate unnamed --data colours
 evaluate model --data many --split test
-train --data empty --model mu/16
+train --data empty --arch mu/16
 embed model --texts texts.txt --out index
 zeroshot model photos --labels cat,dog
 zeroshot lit photos --labels zebra

@@ -24,8 +24,8 @@ from vitsmith.cli.options import (
 def distill(
     teacher: Annotated[str, typer.Option(help="Bundle or checkpoint that knows the classes of the data.")],
     data: TrainDataOption,
-    model: Annotated[str, typer.Option(help="Architecture of the student, see `vitsmith models`.")] = "",
-    init: Annotated[str, typer.Option(help="Checkpoint or bundle that the student starts from.")] = "",
+    model: Annotated[str, typer.Option(help="Bundle, weights or published name that the student starts from.")] = "",
+    arch: Annotated[str, typer.Option(help="Architecture of a student with fresh weights (vitsmith models).")] = "",
     kind: Annotated[str, typer.Option(help="soft, deit-soft or deit-hard; default: the recipe's.")] = "",
     temperature: Annotated[float | None, typer.Option(help="Softens the answers; default: the recipe's.")] = None,
     recipe: RecipeOption = "distill",
@@ -42,8 +42,9 @@ def distill(
     """Train a student on a teacher's answers to the same augmented views."""
     from vitsmith.cli import training
 
+    training.check_has_weights(model)
     given = training.given_options(data=data, steps=steps, batch_size=batch_size, lr=lr, seed=seed)
-    given["model"] = {"name": model, "init": init, "image_size": image_size}
+    given["model"] = {"name": arch, "init": model, "image_size": image_size}
     given["distill"] = {"teacher": teacher, "kind": kind, "temperature": temperature}
     if kind.startswith("deit"):
         given["model"]["config"] = {"distillation_token": True}

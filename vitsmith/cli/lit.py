@@ -34,9 +34,9 @@ VERB = "lit"
 
 def lit(
     data: Annotated[str, typer.Option(help="Table with captions, tar shards, or 'shapes', which is built in.")] = "",
-    image: Annotated[str, typer.Option(help="Image tower: a ViT, hybrid or LiT; it is not changed.")] = "",
+    model: Annotated[str, typer.Option(help="Image tower: a ViT, hybrid or LiT; it is not changed.")] = "",
     recipe: RecipeOption = "",
-    text: Annotated[str, typer.Option(help="LiT model whose text tower to start from.")] = "",
+    text_model: Annotated[str, typer.Option(help="LiT model whose text tower to start from.")] = "",
     vocabulary: Annotated[
         str, typer.Option(help="WordPiece .txt or SentencePiece .model; default: learnt from the captions.")
     ] = "",
@@ -55,7 +55,7 @@ def lit(
     from vitsmith.train.recipe_file import merge, parse_settings
 
     given = training.given_options(data=data, steps=steps, batch_size=batch_size, lr=lr, seed=seed)
-    given |= {"image": {"init": image}, "text": {"init": text, "vocabulary": vocabulary}}
+    given |= {"image": {"init": model}, "text": {"init": text_model, "vocabulary": vocabulary}}
     changes = merge(training.without_empty(given), parse_settings(set_ or []))
     if resume is not None:
         training.check_resumed_in_place(resume, out, force=force)

@@ -25,8 +25,10 @@ from vitsmith.cli.options import (
 def train(
     data: TrainDataOption = "",
     recipe: RecipeOption = "",
-    model: Annotated[str, typer.Option(help="Architecture, see `vitsmith models`; with --init it is checked.")] = "",
-    init: Annotated[str, typer.Option(help="Checkpoint, bundle or published name to fine-tune.")] = "",
+    model: Annotated[str, typer.Option(help="Bundle, weights or published name to fine-tune.")] = "",
+    arch: Annotated[
+        str, typer.Option(help="Architecture with fresh weights, see `vitsmith models`; with --model it is checked.")
+    ] = "",
     image_size: PixelsOption = None,
     steps: StepsOption = None,
     batch_size: UpdateSizeOption = None,
@@ -41,8 +43,9 @@ def train(
     """Train or fine-tune a model, as a recipe says, and leave a bundle with a report."""
     from vitsmith.cli import training
 
+    training.check_has_weights(model)
     given = training.given_options(data=data, steps=steps, batch_size=batch_size, lr=lr, seed=seed)
-    given["model"] = {"name": model, "init": init, "image_size": image_size}
+    given["model"] = {"name": arch, "init": model, "image_size": image_size}
     if resume is not None:
         training.check_resumed_in_place(resume, out, force=force)
         training.resume(resume, recipe, given, set_ or [], json=json)

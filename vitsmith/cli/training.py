@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -32,6 +33,28 @@ def given_options(*, data: str, steps: int | None, batch_size: int | None, lr: f
         "optimizer": {"lr": lr},
         "run": {"seed": seed},
     }
+
+
+def check_has_weights(model: str) -> None:
+    """Raises InputError for `--model` that is an architecture, of which `--arch` makes fresh weights."""
+    from vitsmith.errors import InputError, UnknownNameError
+    from vitsmith.models.presets import find_preset
+    from vitsmith.weights.published import find_checkpoint
+
+    if not model or os.path.lexists(model):
+        return
+    try:
+        preset, _ = find_preset(model)
+    except UnknownNameError:
+        return
+    try:
+        find_checkpoint(model)
+    except InputError:
+        raise InputError(
+            f"--model {shell_quoted(model)} is an architecture without weights: --arch {shell_quoted(model)} starts "
+            f"from fresh ones; to start from trained ones give a bundle, a file or a name of  vitsmith models "
+            f"{preset.name}"
+        ) from None
 
 
 def check_resumed_in_place(folder: Path, out: Path | None, *, force: bool) -> None:

@@ -26,7 +26,7 @@ class ImageTowerSpec(Frozen):
     """The image tower, which stays as it is."""
 
     init: str = Field(
-        description="--image on the command line: a ViT or hybrid (a bundle, a checkpoint or a published name), or a "
+        description="--model on the command line: a ViT or hybrid (a bundle, a checkpoint or a published name), or a "
         "LiT model, whose image tower is taken"
     )
     init_size: tuple[Pixels, Pixels] | None = Field(
