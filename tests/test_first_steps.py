@@ -56,7 +56,10 @@ def test_without_a_verb_it_is_said_that_one_is_needed(capsys) -> None:
         ),
         (("embed", "m", "x.jpg", "-o", "x"), "No such option: -o. Did you mean '--out'?"),
         (("train", "--device", "cuda"), "torch takes a GPU when it sees one; CUDA_VISIBLE_DEVICES says which"),
-        (("train", "pets"), "Got unexpected extra argument(s) (pets): data are given with --data"),
+        (
+            ("evaluate", "m", "pets", "--data", "x"),
+            "Got unexpected extra argument(s) (pets): data are given with --data",
+        ),
     ],
 )
 def test_options_of_other_tools_are_translated(capsys, arguments, told) -> None:
@@ -85,6 +88,18 @@ def test_options_of_other_tools_are_translated(capsys, arguments, told) -> None:
 def test_words_of_before_are_told_what_they_are_now(capsys, arguments, told) -> None:
     verb = arguments[0]
     assert call(capsys, *arguments) == (2, "", f"vitsmith: {told} (see vitsmith {verb} --help)\n")
+
+
+@pytest.mark.parametrize("verb", ["train", "lit", "distill"])
+def test_data_to_learn_from_stand_behind_the_verb_or_behind_the_option_and_not_in_both_places(capsys, verb) -> None:
+    rest = {"train": ("--arch", "mu/16"), "lit": ("--model", "m"), "distill": ("--teacher", "m", "--arch", "mu/16")}[
+        verb
+    ]
+    by_place, by_option = (call(capsys, verb, *data, *rest) for data in (("nowhere",), ("--data", "nowhere")))
+    assert by_place == by_option and by_place[0] == 2 and "nowhere" in by_place[2]
+    code, out, err = call(capsys, verb, "here", "--data", "there", *rest)
+    assert (code, out) == (2, "") and "the data are given twice, as 'here' and as --data 'there'" in err
+    assert "unexpected extra argument" in call(capsys, verb, "here", "there", *rest)[2]
 
 
 @pytest.mark.parametrize("verb", ["train", "distill"])

@@ -95,7 +95,7 @@ def test_all_mistakes_are_told_at_once_with_what_was_meant() -> None:
     with pytest.raises(ConfigError) as told:
         parse_recipe(wrong)
     for part in (
-        "data.path is missing: --data on the command line: a folder",
+        "data.path is missing: DATA on the command line: a folder",
         "unknown model 'ViT-mu_17': did you mean ViT-mu_16",
         "unknown field 'optimizer.lrr': did you mean lr",
         "optimizer.clip: Input should be greater than or equal to 0 (got -1)",

@@ -43,7 +43,7 @@ def make_run(*, classes: int = 4, steps: int = 40, evaluations: int = 4, **chang
     run: dict[str, object] = {
         "recipe": TrainRecipe.model_validate(fields),
         "folder": Path("runs/train/my pets"),
-        "command": "vitsmith train --data pets",
+        "command": "vitsmith train pets",
         "splits": Splits(samples(labels[:60], classes), held_out),
         "history": [StepDone(at, 2 / at, 0.1 * (steps - at), 1.0, 100.0) for at in range(1, steps + 1)],
         "evaluations": [Evaluated(steps * at // evaluations, scores, 2.0) for at in range(1, evaluations + 1)],

@@ -46,6 +46,8 @@ evaluate model
 evaluate model photos
 train
 train pets
+train pets --data colours
+evaluate model pets
 train --data colours --lr nan
 train --data colours --arch mu/16 --set lr=1
 train --data colours --arch mu/16 --set optimizer.lr=fast --set model.depht=2

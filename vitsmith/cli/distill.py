@@ -6,7 +6,10 @@ from typing import Annotated
 
 import typer
 
+from vitsmith.cli.inputs import either_data
 from vitsmith.cli.options import (
+    DATA_SETS,
+    DataAgainOption,
     ForceOption,
     JsonOption,
     OutOption,
@@ -15,15 +18,15 @@ from vitsmith.cli.options import (
     RecipeOption,
     SetOption,
     StepsOption,
-    TrainDataOption,
     UpdateSizeOption,
+    data_argument,
     seed_option,
 )
 
 
 def distill(
     teacher: Annotated[str, typer.Option(help="Bundle or checkpoint that knows the classes of the data.")],
-    data: TrainDataOption,
+    data: Annotated[str, data_argument(DATA_SETS)] = "",
     model: Annotated[str, typer.Option(help="Bundle, weights or published name that the student starts from.")] = "",
     arch: Annotated[str, typer.Option(help="Architecture of a student with fresh weights (vitsmith models).")] = "",
     kind: Annotated[str, typer.Option(help="soft, deit-soft or deit-hard; default: the recipe's.")] = "",
@@ -35,6 +38,7 @@ def distill(
     lr: RateOption = None,
     seed: Annotated[int | None, seed_option("weights, split, order and crops")] = None,
     set_: SetOption = None,
+    data_: DataAgainOption = "",
     out: OutOption = None,
     force: ForceOption = False,
     json: JsonOption = False,
@@ -43,7 +47,7 @@ def distill(
     from vitsmith.cli import training
 
     training.check_has_weights(model)
-    given = training.given_options(data=data, steps=steps, batch_size=batch_size, lr=lr, seed=seed)
+    given = training.given_options(data=either_data(data, data_), steps=steps, batch_size=batch_size, lr=lr, seed=seed)
     given["model"] = {"name": arch, "init": model, "image_size": image_size}
     given["distill"] = {"teacher": teacher, "kind": kind, "temperature": temperature}
     if kind.startswith("deit"):

@@ -60,6 +60,6 @@ def explain(error: Any) -> str:
     for ours, others in SAME.items():
         if given in others and ours.split()[0] in options:
             return f"No such option: {given}. Did you mean '{ours}'?"
-    if message.startswith("Got unexpected extra argument") and "--data" in options:
+    if message.startswith("Got unexpected extra argument") and options >= {"--data"} and "data" not in options:
         return f"{message}: data are given with --data"
     return message

@@ -64,6 +64,15 @@ def check_recordable(model: str) -> None:
     check_recordable(model)
 
 
+def either_data(data: str, option: str) -> str:
+    """DATA, which may be given behind the verb or with `--data`. Raises InputError for both."""
+    from vitsmith.errors import InputError, shown
+
+    if data and option:
+        raise InputError(f"the data are given twice, as {shown(data)} and as --data {shown(option)}: give them once")
+    return data or option
+
+
 def labelled(data: str, image_column: str = "", label_column: str = "", split: str = "") -> DataSpec:
     """What `--data` and its columns describe. Raises InputError for columns, or a split, of no data."""
     from vitsmith.data.datasets import DataSpec

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vitsmith.cli.inputs import either_data
 from vitsmith.cli.options import (
+    DataAgainOption,
     ForceOption,
     JsonOption,
     OutOption,
@@ -19,6 +21,7 @@ from vitsmith.cli.options import (
     SetOption,
     StepsOption,
     UpdateSizeOption,
+    data_argument,
     seed_option,
 )
 from vitsmith.cli.output import beside, print_json, print_line, say
@@ -33,7 +36,7 @@ VERB = "lit"
 
 
 def lit(
-    data: Annotated[str, typer.Option(help="Table with captions, tar shards, or 'shapes', which is built in.")] = "",
+    data: Annotated[str, data_argument("table with captions, tar shards, or 'shapes', which is built in")] = "",
     model: Annotated[str, typer.Option(help="Image tower: a ViT, hybrid or LiT; it is not changed.")] = "",
     recipe: RecipeOption = "",
     text_model: Annotated[str, typer.Option(help="LiT model whose text tower to start from.")] = "",
@@ -45,6 +48,7 @@ def lit(
     lr: RateOption = None,
     seed: Annotated[int | None, seed_option("weights, split and order")] = None,
     set_: SetOption = None,
+    data_: DataAgainOption = "",
     resume: ResumeOption = None,
     out: OutOption = None,
     force: ForceOption = False,
@@ -54,7 +58,7 @@ def lit(
     from vitsmith.cli import training
     from vitsmith.train.recipe_file import merge, parse_settings
 
-    given = training.given_options(data=data, steps=steps, batch_size=batch_size, lr=lr, seed=seed)
+    given = training.given_options(data=either_data(data, data_), steps=steps, batch_size=batch_size, lr=lr, seed=seed)
     given |= {"image": {"init": model}, "text": {"init": text_model, "vocabulary": vocabulary}}
     changes = merge(training.without_empty(given), parse_settings(set_ or []))
     if resume is not None:

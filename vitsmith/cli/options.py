@@ -59,6 +59,14 @@ WithoutSplitOption = Annotated[
 ]
 
 
+DATA_SETS = "folder of class folders, .csv, .jsonl, tar shards, hf:OWNER/NAME or 'digits'"
+
+
+def data_argument(kinds: str) -> Any:
+    """DATA of the verbs that learn from it; `kinds` is what it may be."""
+    return typer.Argument(metavar="[DATA]", help=f"What to learn from: {kinds}. May be in the recipe.")
+
+
 def data_option(use: str) -> Any:
     """`--data`: a labelled data set; `use` is what its images are for."""
     return typer.Option("--data", help=f"Labelled images, as for evaluate: {use}.")
@@ -119,9 +127,7 @@ def calibration_option(what: str, most: int | None = None) -> Any:
 
 # Training
 
-TrainDataOption = Annotated[
-    str, typer.Option("--data", help="Folder of class folders, .csv, .jsonl, tar shards, 'hf:NAME' or 'digits'.")
-]
+DataAgainOption = Annotated[str, typer.Option("--data", help="DATA, as an option.")]
 RecipeOption = Annotated[str, typer.Option(help="A recipe's name or .toml file; default: the verb's own.")]
 PixelsOption = Annotated[int | None, typer.Option("--image-size", min=1, help="Pixels a side; default: the recipe's.")]
 StepsOption = Annotated[int | None, typer.Option(min=1, help="Updates; default: the recipe's.")]

@@ -6,7 +6,10 @@ from typing import Annotated
 
 import typer
 
+from vitsmith.cli.inputs import either_data
 from vitsmith.cli.options import (
+    DATA_SETS,
+    DataAgainOption,
     ForceOption,
     JsonOption,
     OutOption,
@@ -16,14 +19,14 @@ from vitsmith.cli.options import (
     ResumeOption,
     SetOption,
     StepsOption,
-    TrainDataOption,
     UpdateSizeOption,
+    data_argument,
     seed_option,
 )
 
 
 def train(
-    data: TrainDataOption = "",
+    data: Annotated[str, data_argument(DATA_SETS)] = "",
     recipe: RecipeOption = "",
     model: Annotated[str, typer.Option(help="Bundle, weights or published name to fine-tune.")] = "",
     arch: Annotated[
@@ -35,6 +38,7 @@ def train(
     lr: RateOption = None,
     seed: Annotated[int | None, seed_option("weights, split, order and crops")] = None,
     set_: SetOption = None,
+    data_: DataAgainOption = "",
     resume: ResumeOption = None,
     out: OutOption = None,
     force: ForceOption = False,
@@ -44,7 +48,7 @@ def train(
     from vitsmith.cli import training
 
     training.check_has_weights(model)
-    given = training.given_options(data=data, steps=steps, batch_size=batch_size, lr=lr, seed=seed)
+    given = training.given_options(data=either_data(data, data_), steps=steps, batch_size=batch_size, lr=lr, seed=seed)
     given["model"] = {"name": arch, "init": model, "image_size": image_size}
     if resume is not None:
         training.check_resumed_in_place(resume, out, force=force)

@@ -34,7 +34,7 @@ class DataSpec(Frozen):
     """Where images and labels are, and how they are split."""
 
     path: str = Field(
-        description="--data on the command line: a folder of class folders, a .csv or .jsonl file, tar shards as "
+        description="DATA on the command line: a folder of class folders, a .csv or .jsonl file, tar shards as "
         "'train-{00..15}.tar', "
         "'hf:NAME' of Hugging Face, or 'digits' or 'shapes', which are built in"
     )

@@ -34,7 +34,7 @@ class PairSpec(Frozen):
     """Where images and captions are, and how they are split."""
 
     path: str = Field(
-        description="--data on the command line: a .csv, .tsv or .jsonl file with a column of captions, tar shards as "
+        description="DATA on the command line: a .csv, .tsv or .jsonl file with a column of captions, tar shards as "
         "'train-{00..15}.tar' with a .txt or .json beside each image, or 'shapes'"
     )
     val: str = Field("", description="pairs to be judged on, of any kind that path may be; default: path's own split")

@@ -122,7 +122,7 @@ def next_commands(road: Road) -> tuple[Command, ...]:
         Command("See what a bundle knows about itself:", f"vitsmith inspect {exported}"),
         Command(
             "Train on your own images, a folder with one sub-folder for each class (a checkpoint is downloaded once):",
-            "vitsmith train --data FOLDER --model augreg:Ti_16 --recipe finetune-small-data",
+            "vitsmith train FOLDER --model augreg:Ti_16 --recipe finetune-small-data",
         ),
     )
 
