@@ -39,6 +39,7 @@ class Encoder:
         threads: cores the engine uses; default all.
         precision: 'auto', the program's own and of weights fp32; 'fp32', or 'bf16' for torch and openvino.
         max_pixels: larger images are refused before they are decoded.
+        num_images: how many are to come, where that is known: for many 'auto' measures the engines.
 
     Raises InputError for a model that gives a feature for each patch, and for an exported classifier.
     """
@@ -53,12 +54,13 @@ class Encoder:
         threads: int | None = None,
         precision: str = "auto",
         max_pixels: int = MAX_PIXELS,
+        num_images: int | None = None,
     ) -> None:
         check_reading(batch_size, decoders, max_pixels)
         self.bundle = without_head(bundle) if isinstance(bundle, Bundle) else load(bundle, headless=True)
         if getattr(self.bundle.config, "pooling", "") in ("unpooled", "token_unpooled"):
             raise InputError(f"{self.bundle.where} gives a feature for each patch, not one for an image")
-        self.engine = open_engine(self.bundle, engine, threads=threads, precision=precision)
+        self.engine = open_engine(self.bundle, engine, threads=threads, precision=precision, num_images=num_images)
         self._tolerance = tolerance_of(self.bundle, precision)
         self._stream = ImageStream(
             self.bundle.preprocessing, self.engine, batch_size=batch_size, decoders=decoders, max_pixels=max_pixels

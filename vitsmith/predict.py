@@ -117,6 +117,7 @@ class Predictor:
         threads: cores the engine uses; default all.
         precision: 'auto', the program's own and of weights fp32; 'fp32', or 'bf16' for torch and openvino.
         max_pixels: larger images are refused before they are decoded.
+        num_images: how many are to come, where that is known: for many 'auto' measures the engines.
 
     What the outputs mean is the bundle's `head`: softmax gives probabilities that add up to 1, sigmoid one for each
     class by itself, and a regression values. Raises InputError for a bundle without a classifier.
@@ -132,6 +133,7 @@ class Predictor:
         threads: int | None = None,
         precision: str = "auto",
         max_pixels: int = MAX_PIXELS,
+        num_images: int | None = None,
     ) -> None:
         check_reading(batch_size, decoders, max_pixels)
         self.bundle = bundle if isinstance(bundle, Bundle) else load(bundle)
@@ -150,7 +152,9 @@ class Predictor:
                 "head is a sigmoid or a regression, say so, with dataclasses.replace(bundle, head='sigmoid')"
             )
         opened = None if isinstance(engine, str) or not hasattr(engine, "run") else engine
-        self.engine = opened or open_engine(self.bundle, cast(str, engine), threads=threads, precision=precision)
+        self.engine = opened or open_engine(
+            self.bundle, cast(str, engine), threads=threads, precision=precision, num_images=num_images
+        )
         self.image_stream = ImageStream(
             self.bundle.preprocessing, self.engine, batch_size=batch_size, decoders=decoders, max_pixels=max_pixels
         )

@@ -69,7 +69,8 @@ def embed(
     folder = _place(out, force)
     sources = _sources(inputs or [], texts)
     bundle = open_model(model, image_size, headless=True, vocabulary=vocabulary)
-    encoder = Encoder(bundle, engine, batch_size=batch_size, precision=precision)
+    count = 0 if texts else len(sources)
+    encoder = Encoder(bundle, engine, batch_size=batch_size, precision=precision, num_images=count)
     tell_choice(encoder.engine)
     cut = tell_cut(encoder, sources) if texts else 0
     if texts:

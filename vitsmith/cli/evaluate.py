@@ -153,7 +153,7 @@ def _accuracy(
         bundle, opened = classifier.encoder.bundle, classifier.encoder.engine
         manner = f", zero-shot with {zeroshot}" if zeroshot else ", zero-shot"
     else:
-        classifier = _predictor(model, labels, opening, options)
+        classifier = _predictor(model, labels, len(asked.samples), opening, options)
         bundle, opened = classifier.bundle, classifier.engine
     refuse_regression(classifier, "top-1 accuracy")
     match_classes(classifier, asked.samples)  # before any image is read
@@ -184,10 +184,12 @@ def _measured_on(name: str, options: dict[str, Any]) -> str:
     return name if options["precision"] in ("auto", "fp32") else f"{name}, {options['precision']}"
 
 
-def _predictor(model: str, labels: Names | None, opening: dict[str, Any], options: dict[str, Any]) -> Any:
+def _predictor(
+    model: str, labels: Names | None, num_images: int, opening: dict[str, Any], options: dict[str, Any]
+) -> Any:
     from vitsmith.predict import Predictor
 
-    return Predictor(open_model(model, labels=labels, **opening), **options)
+    return Predictor(open_model(model, labels=labels, **opening), **options, num_images=num_images)
 
 
 def _zeroshot(
@@ -205,7 +207,9 @@ def _zeroshot(
         words = words_of(samples.classes)
     else:
         words = read_word_file(str(labels)) if isinstance(labels, Path) else check_words(labels, where="--labels")
-    classifier = open_classifier(open_model(model, **opening), words, templates, options=options)
+    classifier = open_classifier(
+        open_model(model, **opening), words, templates, options=options | {"num_images": len(samples)}
+    )
     return classifier, {"templates": list(classifier.templates), "cut": list(classifier.cut)}
 
 
@@ -219,7 +223,7 @@ def _recall(
 
     pairs = PairSpec(path=data.path, image_column=data.image_column, caption_column=data.label_column)
     asked = ask_pairs(pairs, split, tell=say)
-    encoder = Encoder(open_model(model, **opening), **options)
+    encoder = Encoder(open_model(model, **opening), **options, num_images=len(asked.samples))
     judging = choose_images([encoder.bundle], asked)
     samples, name = judging.samples, judging.counted
     tell_choice(encoder.engine)

@@ -54,7 +54,7 @@ def predict(
     bundle = open_model(model, image_size, labels=named)
     if scaled_decoding:
         bundle.preprocessing = bundle.preprocessing.model_copy(update={"scaled_decoding": True})
-    predictor = Predictor(bundle, engine, batch_size=batch_size, precision=precision)
+    predictor = Predictor(bundle, engine, batch_size=batch_size, precision=precision, num_images=len(sources))
     tell_choice(predictor.engine)
     if predictor.head == "sigmoid":
         say("each class is judged by itself (sigmoid): several may be there, and probabilities do not add up to 1")

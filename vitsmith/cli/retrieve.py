@@ -115,7 +115,7 @@ def _open_encoder(index: Index, model: str, image_size: str, engine: str, vocabu
         if model:
             raise
         raise InputError(f"the model of {index.folder}: {error} (or say where it is with --model)") from error
-    encoder = Encoder(bundle, engine)
+    encoder = Encoder(bundle, engine, num_images=1)
     index.check_model(encoder.bundle, model or index.space.model)
     return encoder
 

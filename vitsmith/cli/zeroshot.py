@@ -67,7 +67,7 @@ def zeroshot(
     if words is None:
         raise InputError("say what to choose from:  --labels 'cat, dog' , or --labels-file FILE with one a line")
     sources = list(expand(images))
-    options = {"engine": engine, "batch_size": batch_size, "precision": precision}
+    options = {"engine": engine, "batch_size": batch_size, "precision": precision, "num_images": len(sources)}
     bundle = open_model(model, image_size, vocabulary=vocabulary)
     classifier = open_classifier(bundle, words, templates, scores=scores.value, cache=cache, options=options)
     tell_choice(classifier.encoder.engine)

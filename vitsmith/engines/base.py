@@ -66,22 +66,26 @@ def open_engine(
     threads: int | None = None,
     precision: str = "auto",
     goal: Goal = "throughput",
+    num_images: int | None = None,
 ) -> Engine:
     """An engine for `bundle` whose golden answers have been checked on this machine.
 
     Args:
         bundle: what is to run.
-        engine: a name of ENGINES; 'auto' measures those that run this program, once on this machine, and takes the
-            fastest.
+        engine: a name of ENGINES; 'auto' takes the fastest of those that run this program: measured once on this
+            machine, when `num_images` are so many that it is worth it, and else the program's own.
         threads: processor cores it uses; default all, and more than there are is all, with a warning.
         precision: 'auto' is the program's own, of torch weights fp32. With another the golden answers may be off by
             what such arithmetic rounds.
         goal: 'throughput' of batches, or 'latency' of one image at a time.
+        num_images: how many images are to come; None: not known, and nothing is measured.
 
     Raises UnknownNameError, MissingPackageError, InputError for an engine that cannot run this bundle so, BundleError
     for wrong answers.
     """
     _check_names(bundle, engine, precision, goal)
+    if num_images is not None:
+        num_images = whole_number(num_images, "num_images", least=0)
     settings = Settings(threads=_cores(threads), precision=precision, goal=goal)
     if engine != "auto":
         opened = open_checked(bundle, engine, settings)
@@ -90,7 +94,7 @@ def open_engine(
     names = _candidates(bundle, precision)
     from vitsmith.engines.choice import open_best
 
-    return open_best(bundle, names, replace(settings, measure=True), open_checked)
+    return open_best(bundle, names, settings, open_checked, num_images)
 
 
 def open_checked(bundle: Bundle, name: str, settings: Settings) -> Engine:

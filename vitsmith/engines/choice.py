@@ -1,12 +1,17 @@
-"""`engine="auto"`: the engines that run a program are timed in turns, and the fastest of a machine is remembered."""
+"""`engine="auto"`: the engines that run a program are timed in turns, and the fastest of a machine is remembered.
+
+That costs seconds, and the first use of a model should not wait for them: it is done only where so many images are to
+come that it is expected to save more time than it takes.
+"""
 
 from __future__ import annotations
 
 import datetime
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from vitsmith.engines.plan import GOAL_BATCH, race
+from vitsmith.engines.plan import GOAL_BATCH, RACE_SECONDS, race
 from vitsmith.engines.programs import is_small, sample_tensors
 from vitsmith.engines.registry import ENGINES, Settings
 from vitsmith.engines.remembered import program_hash, question, recall, remember
@@ -18,15 +23,27 @@ if TYPE_CHECKING:
 
 Open = Callable[[Bundle, str, Settings], "Engine"]
 
+FEWEST = 100
+"""Images below which nothing is measured, however slow the model."""
+_OPENING = 6.0
+"""Seconds that one more engine is expected to take before its race: a child process tries the program, and some plans
+are compiled and timed."""
+_SAVED = 0.3
+"""Share of the time that the fastest engine is expected to save; in docs/engines.md it is 15%."""
 
-def open_best(bundle: Bundle, names: Sequence[str], settings: Settings, open_one: Open) -> Engine:
+
+def open_best(
+    bundle: Bundle, names: Sequence[str], settings: Settings, open_one: Open, num_images: int | None = None
+) -> Engine:
     """The fastest of the engines `names` whose golden answers hold; of several that differ little, any.
 
-    `open_one` opens an engine and checks it. Without anything to compare, or for models so small that it does not
-    matter, the first is taken.
+    `open_one` opens an engine and checks it. `num_images` are to come; None: nobody knows. Without anything to compare,
+    for models so small that it does not matter, and for so few images that measuring would cost more than it saves, the
+    first is taken, or the one that was found to be the fastest before.
     """
+    many = num_images is not None and num_images >= FEWEST
     if len(names) == 1 or is_small(bundle) or bundle.folder is None:
-        opened = open_one(bundle, names[0], settings)
+        opened = open_one(bundle, names[0], replace(settings, measure=many))
         opened.why = (
             f"{names[0]}: the only engine installed here that runs this"
             + ("" if settings.precision == "auto" else f" in {settings.precision}")
@@ -43,7 +60,39 @@ def open_best(bundle: Bundle, names: Sequence[str], settings: Settings, open_one
         precision=settings.precision,
         goal=settings.goal,
     )
-    return _remembered(bundle, asked, names, settings, open_one) or _raced(bundle, asked, names, settings, open_one)
+    usual = replace(settings, measure=False)
+    if (known := _remembered(bundle, asked, names, usual, open_one)) is not None:
+        return known
+    if (own := _unraced(bundle, names, usual, open_one, num_images)) is not None:
+        return own
+    return _raced(bundle, asked, names, replace(settings, measure=True), open_one)
+
+
+def _unraced(
+    bundle: Bundle, names: Sequence[str], settings: Settings, open_one: Open, num_images: int | None
+) -> Engine | None:
+    """The first engine, and why the others are not tried; None where they are to be."""
+    try:
+        opened = open_one(bundle, names[0], settings)
+    except InputError:
+        return None  # perhaps another one runs it
+    others = f"{', '.join(names[1:])} not tried"
+    if num_images is None or num_images < FEWEST:
+        many = "an unknown number of" if num_images is None else f"fewer than {FEWEST}"
+        opened.why = f"{names[0]}: {others} for {many} images"
+        return opened
+    batch = GOAL_BATCH[settings.goal]
+    images = sample_tensors(bundle, batch)
+    (rate,) = race([lambda: opened.run(images)], batch, seconds=0.2)
+    saved = _SAVED * num_images / rate
+    cost = len(names[1:]) * (_OPENING + RACE_SECONDS) + RACE_SECONDS
+    if saved > cost:
+        return None
+    opened.why = (
+        f"{names[0]}: {others}, which takes about {cost:.0f} s and could save about {saved:.1f} s on {num_images:,} "
+        f"images ({rate:.1f} images/s)"
+    )
+    return opened
 
 
 def _remembered(

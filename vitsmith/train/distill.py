@@ -142,6 +142,10 @@ def _identity(bundle: Bundle) -> str:
         return ""
 
 
+_ASKED = 10_000
+"""Images that a run asks its teacher about, at least: so many that the fastest engine is worth looking for."""
+
+
 def _torch_run(bundle: Bundle, device: torch.device | str, precision: Precision) -> Run:
     kind = torch.device(device).type
     model = bundle.model.to(device).requires_grad_(False)
@@ -155,7 +159,7 @@ def _torch_run(bundle: Bundle, device: torch.device | str, precision: Precision)
 
 def _engine_run(bundle: Bundle) -> Run:
     """Exported programs run where their engine does, in their own precision."""
-    engine = open_engine(bundle)
+    engine = open_engine(bundle, num_images=_ASKED)
     return lambda images: torch.from_numpy(engine.run(images.cpu().numpy())).to(images.device)
 
 
