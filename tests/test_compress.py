@@ -217,6 +217,11 @@ def test_answers_that_are_not_finite_cost_the_variant_and_not_the_search() -> No
     assert found.verified == Paired(1000, lost=900, gained=0, both=0) and not found.holds
 
 
+def test_what_a_search_does_not_measure_cannot_be_required() -> None:
+    with pytest.raises(InputError, match="compress does not measure speedup"):
+        run(workshop(), Requirements(speedup=2))
+
+
 def test_nothing_within_the_budget_names_the_nearest() -> None:
     found = run(workshop(), Requirements(accuracy_drop=1, latency_ms=5))
     assert found.chosen is None and found.verified is None

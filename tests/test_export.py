@@ -193,6 +193,12 @@ def test_the_callers_images_and_thresholds_count(exports: Any, tmp_path: Path, m
         strict = Gate(images=pictures(3), requirements=Requirements(relative=1e-12))
         export_onnx(bundle, tmp_path / "strict", gate=strict)
     assert not (tmp_path / "strict").exists()
+    for asked, problem in (
+        (Requirements(speedup=2), "does not measure speedup"),
+        (Requirements(strict=True), "--data"),
+    ):
+        with pytest.raises(InputError, match=problem):
+            export_onnx(bundle, tmp_path / "strict", gate=Gate(requirements=asked))
 
 
 def test_a_place_that_cannot_be_written_loses_nothing(exports: Any, tmp_path: Path, monkeypatch: Any) -> None:

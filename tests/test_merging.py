@@ -449,6 +449,8 @@ def test_sixteen_images_tell_little_and_a_strict_gate_says_no():
     strict = merge(bundle, Wish(ratio=1.1), few, replace(required, strict=True), measure=speeds(2))
     with pytest.raises(GateError, match="refused, nothing was written: 16 images are too few to tell"):
         strict.require()
+    with pytest.raises(InputError, match="merge does not measure size_mib"):
+        merge(bundle, Wish(ratio=1.1), few, replace(required, size_mib=1), measure=speeds(2))
     with pytest.raises(InputError, match="a strict gate counts right answers: give it labelled images"):
         merge(bundle, Wish(ratio=1.1), photos(), replace(required, strict=True), measure=speeds(2))
 

@@ -583,6 +583,8 @@ def test_few_images_tell_little_and_a_strict_gate_says_no(taught: Bundle, colour
     strict = replace(done, required=replace(REQUIRED, strict=True))
     with pytest.raises(GateError, match=f"refused, nothing was written: {count} images are too few to tell"):
         strict.require()
+    with pytest.raises(InputError, match="prune does not measure agreement"):
+        prune(taught, colours, Pruning(mlp_width=48), None, replace(REQUIRED, agreement=1), measure=measured(FASTER))
     unlabelled = replace(done, material=replace(colours, labelled=False))
     assert "whether agreement with the original drops" in unlabelled.doubts[0]
 

@@ -556,6 +556,8 @@ def test_an_exported_bundle_and_an_unknown_engine_are_refused(digits: Bundle, ph
         quantize(exported, photos, tmp_path / "model", Settings("onnx"))
     with pytest.raises(UnknownNameError, match="unknown engine 'torch'"):
         quantize(digits, photos, tmp_path / "model", Settings("torch"))
+    with pytest.raises(InputError, match="quantize does not measure latency_ms"):
+        quantize(digits, photos, tmp_path / "model", Settings("onnx", dataclasses.replace(REQUIRED, latency_ms=1)))
 
 
 @pytest.mark.parametrize(

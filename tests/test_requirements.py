@@ -137,6 +137,14 @@ def test_what_is_asked_is_laid_over_what_is_usual() -> None:
     assert usual.only("cosine") == Requirements(cosine=0.9, tie=0.5)
 
 
+def test_bounds_of_what_is_not_measured_are_refused_and_not_passed_over() -> None:
+    Requirements(accuracy_drop=1, strict=True).check_measured("prune", "accuracy_drop", "speedup")
+    with pytest.raises(
+        InputError, match="prune does not measure cosine, latency_ms: it takes bounds of accuracy_drop, "
+    ):
+        Requirements(latency_ms=3, cosine=0.9).check_measured("prune", "accuracy_drop", "speedup")
+
+
 @pytest.mark.parametrize("batches", [(0,), (1, -2)])
 def test_batches_that_cannot_be_are_refused(batches: tuple[int, ...]) -> None:
     with pytest.raises(InputError, match="batch sizes are whole numbers from 1"):

@@ -102,6 +102,7 @@ def prune(
     `on_stage` hears what is going on. Raises InputError for what cannot be pruned so, and what `recover` raises; a
     model that falls short is told by `Pruned.require`.
     """
+    required.check_measured("prune", "accuracy_drop", "speedup")
     train = material.splits.train
     recipe = resolve(recipe, len(train)) if recipe is not None else None
     what = "top-1" if material.labelled else "agreement"

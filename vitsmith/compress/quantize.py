@@ -83,6 +83,7 @@ def quantize(
     """
     settings = settings or Settings()
     check_quantizable(bundle, settings.engine)
+    settings.required.check_measured("quantize", "accuracy_drop", "agreement", "speedup")
     settings.required.of_answers(labelled=photos.labels is not None, classes=bundle.classes > 0)  # before any work
     if calibration_tensors is None:
         listener(Working("reading images that calibrate"))

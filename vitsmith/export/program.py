@@ -111,6 +111,8 @@ def export_program(
     already exported, for labelled images of a model that has no classes, and for a strict gate without labelled images.
     """
     gate = gate or Gate()
+    if gate.requirements is not None:
+        gate.requirements.check_measured("export", "relative", "agreement", "cosine", "accuracy_drop")
     of_accuracy = _required(bundle, target, gate).of_answers(labelled=gate.samples is not None, classes=True)
     bundle, notes = _prepared(bundle, target)
     if gate.samples is not None and (isinstance(bundle.config, LiTConfig) or not bundle.classes):

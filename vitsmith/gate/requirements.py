@@ -56,6 +56,12 @@ class Requirements:
         """The same without all bounds but these."""
         return replace(self, **{name: None for name in _BOUNDS if name not in names})  # type: ignore[arg-type]
 
+    def check_measured(self, verb: str, *names: str) -> None:
+        """Raises InputError for a bound on what `verb` does not measure: it would be passed over."""
+        others = [name for name in _BOUNDS if name not in names and getattr(self, name) is not None]
+        if others:
+            raise InputError(f"{verb} does not measure {', '.join(others)}: it takes bounds of {', '.join(names)}")
+
     def of_answers(self, *, labelled: bool, classes: bool) -> Requirements:
         """What decides about answers: with labels accuracy, without them agreement, without classes the mean cosine.
 

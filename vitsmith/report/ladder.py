@@ -25,7 +25,7 @@ def draw_ladder(result: Quantized, theme: Theme = LIGHT) -> Figure:
     left, right = figure.subplots(1, 2, sharey=True)
     labelled = result.top1 is not None
     required = result.settings.required
-    _draw_bars(left, result, [_lost(one, result.top1) for one in attempts], "{:.2f}", theme)
+    _draw_bars(left, result, [_lost(one) for one in attempts], "{:.2f}", theme)
     share = required.agreement
     allowed = required.accuracy_drop if labelled else None if share is None else 100 * (1 - share)
     if allowed is not None:
@@ -43,12 +43,11 @@ def draw_ladder(result: Quantized, theme: Theme = LIGHT) -> Figure:
     return figure
 
 
-def _lost(one: Attempt, top1: float | None) -> float | None:
+def _lost(one: Attempt) -> float | None:
     if one.judged is None:
         return None
-    if top1 is None or one.judged.top1 is None:
-        return 100 * (1 - one.judged.agreement)
-    return 100 * (top1 - one.judged.top1)
+    paired = one.judged.accuracy
+    return 100 * (1 - one.judged.agreement) if paired is None else paired.drop
 
 
 def _draw_bars(axes: Axes, result: Quantized, values: list[float | None], style: str, theme: Theme) -> None:
