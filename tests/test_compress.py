@@ -190,7 +190,7 @@ def test_a_strict_gate_takes_what_the_images_can_tell_and_verifies_it_so() -> No
     made = {**GOOD, "merge, int8": 0.893}
     found = run(Workshop(Bundle.of(tiny_model(VIT)), made), lenient)
     assert found.chosen is not None and found.chosen.title == "merge, int8" and found.holds
-    assert found.doubts[0].startswith("1,000 images are too few to tell whether top-1 drops by more than 1 points")
+    assert found.doubts[0].startswith("1,000 images are too few to tell whether top-1 drops by more than 1 point")
     assert found.to_dict()["doubts"] == list(found.doubts)
     sure = run(Workshop(Bundle.of(tiny_model(VIT)), made), strict)
     assert sure.chosen is not None and sure.chosen.title == "as it is, int8" and sure.holds and not sure.doubts

@@ -579,7 +579,7 @@ def test_few_images_tell_little_and_a_strict_gate_says_no(taught: Bundle, colour
     done = prune(taught, colours, Pruning(mlp_width=48), None, measure=measured(FASTER))
     count = len(colours.splits.val)
     assert not done.failures and done.accuracy.images == count == done.to_dict()["drop"]["labelled_images"]
-    assert done.doubts[0].startswith(f"{count} images are too few to tell whether top-1 drops by more than 1 points")
+    assert done.doubts[0].startswith(f"{count} images are too few to tell whether top-1 drops by more than 1 point")
     strict = replace(done, required=replace(REQUIRED, strict=True))
     with pytest.raises(GateError, match=f"refused, nothing was written: {count} images are too few to tell"):
         strict.require()

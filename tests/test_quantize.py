@@ -261,6 +261,8 @@ def test_few_images_are_told_of_and_refused_when_that_is_asked() -> None:
         if required.strict:
             assert found.chosen is None and "100 images are too few to tell" in found.attempts[0].reason
             assert result.doubts == ()
+            with pytest.raises(GateError, match=r"\(9 refused for their answers\).*; 100 images are too few to tell"):
+                dataclasses.replace(result, original=Bundle.of(tiny_model(CONFIGS["mixer"]))).require()
         else:
             assert (found.chosen is None) is (answers is worse)
             assert result.doubts == answers.doubts(required) != ()

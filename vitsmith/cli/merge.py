@@ -32,7 +32,7 @@ from vitsmith.cli.options import (
     seed_option,
     split_option,
 )
-from vitsmith.cli.output import drop_told, print_facts, print_json, print_table, say
+from vitsmith.cli.output import lost_told, print_facts, print_json, print_table, say
 from vitsmith.cli.pictures import put_picture
 
 if TYPE_CHECKING:
@@ -153,14 +153,14 @@ def print_merged(merged: Merged, facts: dict[str, Any]) -> None:
             f"{1 / one.ratio:.0%}",
             f"{one.agreement:.2%}",
             *(
-                (f"{one.accuracy.before:.2%} -> {one.accuracy.after:.2%}", drop_told(one.accuracy.to_dict()))
+                (f"{one.accuracy.before:.2%} -> {one.accuracy.after:.2%}", lost_told(one.accuracy))
                 if one.accuracy
                 else ()
             ),
         )
         for one in merged.tries
     ]
-    columns += ["top-1", "drop of top-1"] if labelled else []
+    columns += ["top-1", "points lost (95% interval)"] if labelled else []
     print_table(columns, rows, right=columns[1:])
     places = [("bundle", facts.get("written")), ("picture", facts.get("picture"))]
     print_facts([("judged on", facts["data"]), *_speed(merged), *places])

@@ -50,15 +50,16 @@ class Quantized:
 
     @property
     def doubts(self) -> tuple[str, ...]:
-        """What the labelled images are too few to tell of the program taken, else of the one that lost least.
+        """What the labelled images are too few to tell; () of a strict gate, where that is a reason."""
+        return () if self.settings.required.strict else self._doubts
 
-        () of a strict gate: there they are reasons.
-        """
+    @property
+    def _doubts(self) -> tuple[str, ...]:
+        """Of the program taken, else of the one that lost least."""
         judged = [one.judged for one in self.climb.attempts if one.judged and one.judged.accuracy]
         chosen = self.climb.chosen and self.climb.chosen.judged
         told = chosen or min(judged, key=lambda one: one.accuracy.drop if one.accuracy else 0.0, default=None)
-        required = self.settings.required
-        return () if told is None or required.strict else told.doubts(required)
+        return () if told is None else told.doubts(self.settings.required)
 
     @property
     def base_rest(self) -> str:
@@ -71,11 +72,12 @@ class Quantized:
         if self.bundle is None:
             tried = self.climb.attempts
             answers = [one for one in tried if one.speedup is None]
-            why = f"{len(answers)} answered otherwise" if answers else ""
+            why = f"{len(answers)} refused for their answers" if answers else ""
             slow = f"{len(tried) - len(answers)} too slow" if len(tried) > len(answers) else ""
             raise GateError(
                 f"keep float: none of {len(tried)} int8 programs of {self.original.where} keeps what is required "
                 f"({', '.join(filter(None, (why, slow)))}); nothing was written but the table"
+                + "".join(f"; {doubt}" for doubt in self._doubts if self.settings.required.strict)
             )
 
     def to_dict(self) -> dict[str, Any]:

@@ -242,11 +242,11 @@ def doubts(measured: Measured, requirements: Requirements) -> tuple[str, ...]:
     enough = paired.images_to_tell(allowed)
     low, high = paired.interval
     told = (
-        f"{paired.images:,} images are too few to tell whether {paired.measure} drops by more than {allowed:g} points"
+        f"{paired.images:,} images are too few to tell whether {paired.measure} drops by more than {_points(allowed)}"
     )
     told += f": the drop is {paired.drop:.2f}, its 95% interval {low:.2f} to {high:.2f}"
     if (worth := 100 / paired.images) > allowed > 0:
-        told += f", and one image is worth {worth:.2g} point{'' if worth == 1 else 's'}"
+        told += f", and one image is worth {_points(worth)}"
     if enough is None:
         return (f"{told}; no number of images would tell, so near is it to what is allowed",)
     return (f"{told}; about {enough:,} images would be enough",)
@@ -256,6 +256,10 @@ def require(what: str, reasons: Iterable[str], advice: str = "") -> None:
     """Raises GateError, which says that `what` was refused and why, unless there are no reasons."""
     if told := "; ".join(filter(None, (*reasons, advice))) if (reasons := tuple(reasons)) else "":
         raise GateError(f"{what} was refused, nothing was written: {told}")
+
+
+def _points(number: float) -> str:
+    return f"{number:.3g} point{'' if number == 1 else 's'}"
 
 
 def _told_drop(paired: Paired | None, allowed: float) -> str:
