@@ -146,7 +146,7 @@ def _short_road(seed: int) -> TrainRecipe:
 def _quick() -> Iterator[None]:
     """Stand-ins for what takes long, and for what is measured of the machine."""
     replaced = {
-        "vitsmith.benchmark.session._peaks": lambda: {"fp32": Peak(1.0, "pretended")},
+        "vitsmith.benchmark.session._peaks": lambda threads: {"fp32": Peak(1.0, "pretended")},
         "vitsmith.benchmark.session.measure_memory": lambda task: {batch: Memory(2**20) for batch in task.batches},
         "vitsmith.benchmark.rows.PACKAGES": ("vitsmith", "torch"),
         "vitsmith.compress.workshop.RealWorkshop": _QuickWorkshop,
