@@ -34,7 +34,7 @@ SHORT = {
     "compress": ("--steps", "0", "--over", "pruning"),
 }
 """What keeps a verb short when nothing else is wrong."""
-LONG = ("quickstart", "compress", "quantize", "prune", "merge", "lit")
+LONG = ("quickstart", "compress", "quantize", "prune", "merge-tokens", "lit")
 """Verbs that are given one more hostile option, as a sound run of them takes minutes."""
 
 
@@ -122,7 +122,8 @@ SOUND = {
     "model": ("model", "lit", "model.npz"),
     "images": ("photos", "photos/a.png"),
     "data": ("pets", "pets.csv", "digits"),
-    "labels": ("names.txt", "cat,dog"),
+    "labels": ("cat,dog", "names.txt"),
+    "labels_file": ("names.txt",),
     "index": ("index",),
     "query": ("a cat", "photos/a.png"),
 }

@@ -37,7 +37,7 @@ GUIDE = ROOT / "docs" / "add_a_model.md"
 RECIPES = ROOT / "vitsmith" / "recipes"
 VERBS = (
     "quickstart", "models", "inspect", "train", "distill", "evaluate", "predict", "zeroshot", "embed", "retrieve",
-    "lit", "export", "quantize", "merge", "prune", "compress", "benchmark",
+    "lit", "export", "quantize", "merge-tokens", "prune", "compress", "benchmark",
 )  # fmt: skip
 SETUP = ("pip install '.[all]' && vitsmith quickstart", "pip install '.[test]' && pytest")
 

@@ -17,7 +17,7 @@ from tests.documentation import ROOT, table_after
 from tests.test_cli import call
 from tests.tiny import pictures
 from vitsmith.cli import output
-from vitsmith.cli.elsewhere import RENAMED, SAME
+from vitsmith.cli.elsewhere import RENAMED, SAME, VERBS_RENAMED
 from vitsmith.cli.images import expand
 from vitsmith.cli.main import VERBS, app
 from vitsmith.cli.road import RoadProgress
@@ -25,7 +25,7 @@ from vitsmith.errors import InputError, WeightsError
 from vitsmith.evaluate.speed import Speed, Speedup
 from vitsmith.quickstart import Stage
 
-NAMES = [verb.__name__ for verb in VERBS]
+NAMES = [verb.__name__.replace("_", "-") for verb in VERBS]
 
 
 @pytest.mark.parametrize("verb", NAMES)
@@ -74,7 +74,7 @@ def test_options_of_other_tools_are_translated(capsys, arguments, told) -> None:
         (("benchmark", "m", "--batch=3"), "--batch is now --batch-size"),
         (("export", "m", "--to", "onnx", "--batch", "3"), "--batch is now --fixed-batch"),
         (
-            ("merge", "m", "--ratio", "2"),
+            ("merge-tokens", "m", "--ratio", "2"),
             "--ratio is now --keep: the share of the FLOPs that is left, so --ratio 2 is --keep 0.5",
         ),
         (("retrieve", "--index", "i", "--image", "x.jpg"), "--image is now --images"),
@@ -88,6 +88,12 @@ def test_options_of_other_tools_are_translated(capsys, arguments, told) -> None:
 def test_words_of_before_are_told_what_they_are_now(capsys, arguments, told) -> None:
     verb = arguments[0]
     assert call(capsys, *arguments) == (2, "", f"vitsmith: {told} (see vitsmith {verb} --help)\n")
+
+
+def test_verbs_of_before_are_told_what_they_are_now(capsys) -> None:
+    told = "vitsmith: vitsmith merge is now vitsmith merge-tokens (see vitsmith --help)\n"
+    assert call(capsys, "merge", "model", "--data", "pets") == (2, "", told)
+    assert set(VERBS_RENAMED).isdisjoint(NAMES) and set(VERBS_RENAMED.values()) <= set(NAMES)
 
 
 @pytest.mark.parametrize("verb", ["train", "lit", "distill"])

@@ -167,7 +167,7 @@ def test_a_bundle_says_its_own_size(tmp_path: Path) -> None:
 # --- the command line ------------------------------------------------------------------------------------------------
 
 VERBS = (
-    "inspect", "predict", "evaluate", "zeroshot", "embed", "retrieve", "export", "quantize", "merge", "prune",
+    "inspect", "predict", "evaluate", "zeroshot", "embed", "retrieve", "export", "quantize", "merge-tokens", "prune",
     "compress", "benchmark",
 )  # fmt: skip
 

@@ -307,10 +307,11 @@ def test_a_bundle_without_a_record_says_that_it_cannot_tell(trained: Trained, pe
 def test_a_damaged_record_is_one_line_and_deleting_it_helps(trained: Trained, pets: Path, capsys: Any) -> None:
     model = Path(shutil.copytree(str(trained.bundle.folder), "model"))
     (model / SPLIT).write_bytes(b"\0" * 100)
-    for verb in (["evaluate"], ["merge", "--keep", "0.91"], ["prune", "--depth", "1"], ["quantize"], ["benchmark"]):
+    merging = ["merge-tokens", "--keep", "0.91"]
+    for verb in (["evaluate"], merging, ["prune", "--depth", "1"], ["quantize"], ["benchmark"]):
         code, _, err = call(capsys, *verb, model, "--data", pets)
         assert code == 2 and "split.safetensors is damaged" in err and "delete it" in err, verb
-    for verb in (["export", "--to", "onnx"], ["merge", "--keep", "0.91", "--images", pets], ["inspect"]):
+    for verb in (["export", "--to", "onnx"], [*merging, "--images", pets], ["inspect"]):
         code, _, err = call(capsys, *verb, model)
         assert code == 2 and "delete it" in err, verb
     assert call(capsys, "predict", model, pets / "red")[0] == 0
@@ -421,7 +422,7 @@ def test_several_models_are_judged_by_what_none_was_trained_on(bundle: Bundle, p
 FASTER = Speedup(Speed(2.0, 100.0, 16), Speed(1.0, 250.0, 16), 2.0, 2.5)
 SMALLER = {
     "export": ["export", "--to", "onnx"],
-    "merge": ["merge", "--keep", "0.83", "--max-drop", "100", "--min-speedup", "0.001"],
+    "merge-tokens": ["merge-tokens", "--keep", "0.83", "--max-drop", "100", "--min-speedup", "0.001"],
     "prune": ["prune", "--mlp-width", "16", "--steps", "0", "--max-drop", "100", "--min-speedup", "0.001"],
     "quantize": ["quantize", "--engine", "onnx", "--max-drop", "100", "--min-speedup", "0.001"],
 }

@@ -18,7 +18,7 @@ import vitsmith as vs
 from tests.pretended import twice_as_fast
 from tests.test_cli import call
 from tests.tiny import CONFIGS, VIT, pictures, tiny_inputs, tiny_lit, tiny_model
-from vitsmith.cli.merge import _from
+from vitsmith.cli.merge_tokens import _from
 from vitsmith.compress.calibration import Photos
 from vitsmith.compress.groups import groups
 from vitsmith.compress.merge import check_mergeable, merge, merge_by, merged_bundle, sample_photos
@@ -406,10 +406,10 @@ def test_a_merged_bundle_is_the_same_weights_with_another_configuration(tmp_path
     facts = json.loads((tmp_path / "run" / "merge.json").read_text())
     assert facts["speed"]["speedups"] == pytest.approx([1.1, 1.3]) and facts["tries"][0]["numbers"][-1] == 0
     with pytest.raises(OutputError, match="--force"):
-        check_place("merge", tmp_path / "run", force=False)
-    check_place("merge", tmp_path / "run", force=True)
-    with pytest.raises(OutputError, match="a folder that merge did not write"):
-        check_place("merge", tmp_path, force=True)
+        check_place("merge-tokens", tmp_path / "run", force=False)
+    check_place("merge-tokens", tmp_path / "run", force=True)
+    with pytest.raises(OutputError, match="a folder that merge-tokens did not write"):
+        check_place("merge-tokens", tmp_path, force=True)
 
 
 def test_agreement_and_accuracy_are_counted():
@@ -620,23 +620,23 @@ def folder(tmp_path, monkeypatch) -> Path:
 def test_the_command_writes_model_numbers_and_picture(folder, capsys):
     pytest.importorskip("matplotlib")
     options = ("--images", "photos", "--keep", "0.83", "--min-agreement", "0", "--min-speedup", "0")
-    code, out, err = call(capsys, "merge", "pets/model", *options)
+    code, out, err = call(capsys, "merge-tokens", "pets/model", *options)
     assert code == 0, err
     assert "tokens left" in out and "one image" in out and "break-even" in out
-    run = folder / "runs" / "merge" / "pets"
+    run = folder / "runs" / "merge-tokens" / "pets"
     assert sorted(path.name for path in run.iterdir()) == ["command.txt", "merge.json", "merged.png", "model"]
     assert sum(vs.load(run / "model").config.merge) > 0
     with Image.open(run / "merged.png") as picture:
         assert picture.width > 500
-    code, out, err = call(capsys, "merge", "pets/model", *options, "--tokens", "20")
+    code, out, err = call(capsys, "merge-tokens", "pets/model", *options, "--tokens", "20")
     assert code == 2 and "give one of them" in err
-    code, out, err = call(capsys, "merge", "pets/model", *options, "--json", "--out", "else")
+    code, out, err = call(capsys, "merge-tokens", "pets/model", *options, "--json", "--out", "else")
     assert code == 0 and json.loads(out)["tries"][0]["tokens"] < 31
 
 
 def test_the_command_refuses_with_3_and_writes_nothing(folder, capsys):
     code, out, err = call(
-        capsys, "merge", "pets/model", "--keep", "0.83", "--min-agreement", "0", "--min-speedup", "99"
+        capsys, "merge-tokens", "pets/model", "--keep", "0.83", "--min-agreement", "0", "--min-speedup", "99"
     )
     assert code == 3 and "merging does not pay here" in err and "sample photographs" in err
     assert "tokens left" in out and not (folder / "runs").exists()

@@ -21,7 +21,7 @@ COMMANDS = {name: GROUP.commands[name] for name in sorted(GROUP.commands)}
 OPTIONS = [(verb, param) for verb, command in COMMANDS.items() for param in command.params if param.opts[0][0] == "-"]
 
 
-HINTS = {verb.__name__: get_type_hints(verb) for verb in VERBS}
+HINTS = {verb.__name__.replace("_", "-"): get_type_hints(verb) for verb in VERBS}
 
 
 def kind(verb: str, param: Any) -> str:

@@ -39,7 +39,7 @@ WRITING = {
     "benchmark": ["nowhere"],
     "export": ["nowhere", "--to", "onnx"],
     "quantize": ["nowhere", "--images", "nowhere"],
-    "merge": ["nowhere", "--images", "nowhere"],
+    "merge-tokens": ["nowhere", "--images", "nowhere"],
     "prune": ["nowhere", "--images", "nowhere"],
     "compress": ["nowhere", "--data", "nowhere"],
 }
@@ -108,13 +108,13 @@ _EXPORTED = json.dumps({"provenance": {"source": "vitsmith export --to onnx (ops
 def test_without_out_places_are_numbered(folder: Path) -> None:
     names = []
     for _ in range(3):
-        with place_of("merge", "pets", None) as place, whole_run("merge", "pets", place) as (run, _):
+        with place_of("merge-tokens", "pets", None) as place, whole_run("merge-tokens", "pets", place) as (run, _):
             run.write_json("merge.json", {})
         names.append(str(place))
-    assert names == ["runs/merge/pets", "runs/merge/pets-2", "runs/merge/pets-3"]
-    with pytest.raises(InputError), place_of("merge", "pets", None):
+    assert names == ["runs/merge-tokens/pets", "runs/merge-tokens/pets-2", "runs/merge-tokens/pets-3"]
+    with pytest.raises(InputError), place_of("merge-tokens", "pets", None):
         raise InputError("no")
-    assert sorted(path.name for path in Path("runs/merge").iterdir()) == ["pets", "pets-2", "pets-3"]
+    assert sorted(path.name for path in Path("runs/merge-tokens").iterdir()) == ["pets", "pets-2", "pets-3"]
 
 
 @pytest.mark.parametrize(
@@ -559,7 +559,7 @@ def test_without_a_home_everything_but_downloads_works(photos: Path) -> None:
 def test_the_folder_one_is_in_is_never_replaced(out: str, tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    for verb in ("merge", "train", "export"):
+    for verb in ("merge-tokens", "train", "export"):
         code, _, err = call(capsys, verb, *WRITING[verb], "--out", out)
         assert code == 2 and "is the folder that you are in, or one above it" in err
     assert Path.cwd() == tmp_path / "here" and [path.name for path in tmp_path.iterdir()] == ["here"]
@@ -606,7 +606,7 @@ def test_a_disk_that_is_full_from_the_start_is_told_by_the_name_one_knows(
     with pytest.raises(OutputError, match="No space left"):
         Run("train", "run", Path("earlier"), force=True)
     told = r"cannot write whole/command\.txt: No space left"
-    with pytest.raises(OutputError, match=told), whole_run("merge", "whole", Path("whole")):
+    with pytest.raises(OutputError, match=told), whole_run("merge-tokens", "whole", Path("whole")):
         pass
     assert [path.name for path in folder.iterdir()] == ["earlier"]
     assert "earlier" in Path("earlier/metrics.jsonl").read_text()

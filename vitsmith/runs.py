@@ -41,7 +41,7 @@ MARKS = {
     "evaluate": "scores.json",
     "benchmark": "benchmark.json",
     "quantize": "quantize.json",
-    "merge": "merge.json",
+    "merge-tokens": "merge.json",
     "prune": "prune.json",
     "compress": "compress.json",
 }

@@ -48,8 +48,8 @@ retrieve 'a cat' dog --index index --top 2 --engine torch
 export model --to npz --out written.npz
 export model --to onnx --images photos --out onnx
 inspect onnx
-merge model --images colours --keep 0.83 --min-agreement 0 --min-speedup 0
-merge model --images colours --keep 0.83 --min-agreement 0 --min-speedup 99
+merge-tokens model --images colours --keep 0.83 --min-agreement 0 --min-speedup 0
+merge-tokens model --images colours --keep 0.83 --min-agreement 0 --min-speedup 99
 prune model --data colours --mlp-width 32 --steps 0 --max-drop 100 --min-speedup 0.001
 prune model --data colours --mlp-width 32 --steps 0 --max-drop 100 --min-speedup 99
 quantize model --data colours --engine onnx --calibration 8 --max-drop 100 --min-agreement 0 --min-speedup 0.001

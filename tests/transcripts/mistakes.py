@@ -55,9 +55,10 @@ train --data colours --arch mu/16 --recipe finetun
 train --resume nowhere
 lit --data pairs/pairs.csv
 distill --teacher model --data colours
-merge model --ratio 1.2
-merge model --keep 0.8 --tokens 3
-merge model --keep 1.2
+merge model
+merge-tokens model --ratio 1.2
+merge-tokens model --keep 0.8 --tokens 3
+merge-tokens model --keep 1.2
 compress model --data colours --latency 20
 compress model --data colours --memory 300
 compress model --data colours --size 90Mb5
@@ -146,7 +147,7 @@ predict model photos --engine torch --precision int8
 
 # gates
 
-merge model --images colours --keep 0.83 --min-agreement 0 --min-speedup 99
+merge-tokens model --images colours --keep 0.83 --min-agreement 0 --min-speedup 99
 prune model --data colours --mlp-width 32 --steps 0 --max-drop 100 --min-speedup 99
 """
 """A line each; a package in brackets is not installed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 RENAMED: dict[str, tuple[str, ...]] = {
@@ -15,6 +16,8 @@ RENAMED: dict[str, tuple[str, ...]] = {
     "--most": ("--limit",),
 }
 """What we said before -> what we say now, the first of them that a verb has."""
+VERBS_RENAMED = {"merge": "merge-tokens"}
+"""The same of verbs."""
 SAME = {
     "--batch-size": ("--bs", "-b", "--batchsize"),
     "--fixed-batch": ("--batch-size", "--batchsize", "--static-batch"),
@@ -49,6 +52,8 @@ def explain(error: Any) -> str:
     given = getattr(error, "option_name", "")
     if not message:
         return "give one of these commands"
+    if verb := re.match(r"No such command '(.*?)'", message):
+        return _explain_verb(verb[1], message)
     if given in DEVICES:
         return (
             f"No such option: {given}: torch takes a GPU when it sees one; CUDA_VISIBLE_DEVICES says which it sees, "
@@ -62,4 +67,10 @@ def explain(error: Any) -> str:
             return f"No such option: {given}. Did you mean '{ours}'?"
     if message.startswith("Got unexpected extra argument") and options >= {"--data"} and "data" not in options:
         return f"{message}: data are given with --data"
+    return message
+
+
+def _explain_verb(given: str, message: str) -> str:
+    if given in VERBS_RENAMED:
+        return f"vitsmith {given} is now  vitsmith {VERBS_RENAMED[given]}"
     return message

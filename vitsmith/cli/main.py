@@ -24,7 +24,7 @@ from vitsmith.cli.export import export
 from vitsmith.cli.inspect import inspect
 from vitsmith.cli.interrupts import Interrupts
 from vitsmith.cli.lit import lit
-from vitsmith.cli.merge import merge
+from vitsmith.cli.merge_tokens import merge_tokens
 from vitsmith.cli.models import models
 from vitsmith.cli.output import print_line
 from vitsmith.cli.predict import predict
@@ -53,7 +53,7 @@ app = typer.Typer(
 )
 VERBS = (
     quickstart, models, inspect, train, distill, lit, evaluate, predict, zeroshot, embed, retrieve,
-    export, quantize, merge, prune, compress, benchmark,
+    export, quantize, merge_tokens, prune, compress, benchmark,
 )  # fmt: skip
 for verb in VERBS:
     app.command(cls=Verb)(verb)

@@ -81,7 +81,7 @@ def merged_bundle(bundle: Bundle, numbers: Numbers) -> Bundle:
         golden=None,
         measurements=(),
         provenance=Provenance(
-            source=f"vitsmith merge {bundle.where}",
+            source=f"vitsmith merge-tokens {bundle.where}",
             format="merged",
             parent=bundle.where,
             date=datetime.date.today().isoformat(),

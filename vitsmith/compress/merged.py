@@ -181,13 +181,13 @@ def _needed(share: float) -> float:
 
 
 def write_merged(merged: Merged, name: str, out: Path | None = None) -> Bundle:
-    """Writes a run of `merge`, by default into `runs/merge/<name>`, whole or not at all, and gives the bundle in it.
+    """Writes a run, by default into `runs/merge-tokens/<name>`, whole or not at all, and gives the bundle in it.
 
     It holds the model, the numbers (merge.json) and the command. What is at `out` is replaced. Raises
     GateError when the gate said no, OutputError.
     """
     merged.require()
-    with whole_run("merge", name, out) as (run, target):
+    with whole_run("merge-tokens", name, out) as (run, target):
         run.write_json(RESULT, merged.to_dict())
         write_bundle(merged.bundle, run.folder / MODEL)
     return read_bundle(target / MODEL, verify=False)

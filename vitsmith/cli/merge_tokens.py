@@ -1,4 +1,4 @@
-"""`vitsmith merge`: tokens that are alike become one, behind the gate."""
+"""`vitsmith merge-tokens`: tokens that are alike become one, behind the gate."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Schedule(StrEnum):
     searched = "searched"
 
 
-def merge(
+def merge_tokens(
     model: Annotated[str, typer.Argument(help="A ViT, hybrid or LiT: bundle of torch weights, or checkpoint.")],
     schedule: Annotated[
         Schedule, typer.Option(help="constant, decreasing, or searched by what each block loses.")
@@ -97,7 +97,7 @@ def merge(
         accuracy_drop=max_drop, agreement=min_agreement, any_speedup=min_speedup, strict=strict_gate
     )
     wish = _wish(schedule, keep, tokens)
-    with place_of("merge", model_name(model), out, force=force) as place:
+    with place_of("merge-tokens", model_name(model), out, force=force) as place:
         bundle = open_model(model, image_size, labels=labels_file, vocabulary=vocabulary)
         check_mergeable(bundle)
         photos = _photos(bundle, described, split, images or [], seed, skip_unreadable)
