@@ -117,8 +117,8 @@ def tango_interval(lost: float, gained: float, images: float) -> tuple[float, fl
     """95% confidence interval of (lost - gained) / images, a difference of paired proportions, -1 to 1.
 
     The score interval of T. Tango, Statistics in Medicine 17 (1998), 891-908: all differences that a score test does
-    not reject, with the other parameter at its most likely. It holds with few images too, and when no answer differs
-    (M. W. Fagerland, S. Lydersen and P. Laake, Statistics in Medicine 33 (2014), 2850-2875, recommend it).
+    not reject, with the other parameter at its most likely. It has a width even when no answer differs. Where
+    tests/test_paired.py counts it, at 40 images, it holds the true difference in 94% of the draws or more.
     """
 
     def score(difference: float) -> float:
