@@ -281,3 +281,24 @@ def test_scaled_decoding_is_asked_for_by_name(capsys, folder, model) -> None:
         rows.append(json.loads(out)["predictions"][0])
     assert rows[0]["label"] == rows[1]["label"]
     assert rows[0]["probability"] != rows[1]["probability"]
+
+
+@pytest.mark.parametrize(("module", "package", "extra"), [("torch.nn", "torch", "torch"), ("onnx", "onnx", "export")])
+def test_a_package_that_many_files_begin_with_is_told_with_its_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, module: str, package: str, extra: str
+) -> None:
+    def missing(**_: object) -> None:
+        raise ModuleNotFoundError(f"No module named {module!r}", name=module)
+
+    monkeypatch.setattr("vitsmith.cli.main.app", missing)
+    line = f"vitsmith: this needs {package}, which is not installed: run  pip install 'vitsmith[{extra}]'\n"
+    assert call(capsys, "train") == (2, "", line)
+
+
+def test_a_module_of_our_own_that_is_missing_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(**_: object) -> None:
+        raise ModuleNotFoundError("No module named 'vitsmith.nothing'", name="vitsmith.nothing")
+
+    monkeypatch.setattr("vitsmith.cli.main.app", missing)
+    with pytest.raises(ModuleNotFoundError):
+        main(["train"])

@@ -124,7 +124,7 @@ def test_without_the_package_the_install_line_is_told(monkeypatch) -> None:
 
     imported = builtins.__import__
     monkeypatch.setattr(builtins, "__import__", refuse)
-    with pytest.raises(MissingPackageError, match=r"pip install 'vitsmith\[hub\]'"):
+    with pytest.raises(MissingPackageError, match=r"pip install 'vitsmith\[datasets\]'"):
         open_dataset("hf:beans")
 
 

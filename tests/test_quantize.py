@@ -569,7 +569,7 @@ def test_a_missing_package_is_told_with_its_line(
     engine: str, package: str, digits: Bundle, photos: Photos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    extra = "onnx" if engine == "onnx" else "openvino"
+    extra = "openvino" if package == "openvino" else "export"
     with pytest.raises(MissingPackageError, match=rf"needs {package}, .* pip install 'vitsmith\[{extra}\]'"):
         quantize(digits, photos, tmp_path / "model", Settings(engine))
     assert not (tmp_path / "model").exists()

@@ -42,9 +42,10 @@ GATE_IMAGES = 56  # a whole number of batches of 1, 2 and 7
 IMAGES_PER_CLASS = 2
 PACKAGES = {
     "sklearn": ("scikit-learn", "digits"),
-    "onnx": ("onnx", "onnx"),
-    "onnxruntime": ("onnxruntime", "onnx"),
-    "onnxscript": ("onnxscript", "onnx"),
+    "torch": ("torch", "torch"),
+    "onnx": ("onnx", "export"),
+    "onnxruntime": ("onnxruntime", "export"),
+    "onnxscript": ("onnxscript", "export"),
     "matplotlib": ("matplotlib", "plots"),
 }
 """Module -> package and the extra it comes with."""

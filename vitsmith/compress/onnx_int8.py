@@ -91,7 +91,7 @@ def import_onnxruntime() -> Any:
     try:
         import onnxruntime
     except ImportError:
-        raise MissingPackageError("onnxruntime", "onnx") from None
+        raise MissingPackageError("onnxruntime", "export") from None
     return onnxruntime
 
 

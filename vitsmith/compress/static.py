@@ -62,5 +62,5 @@ def import_nncf() -> Any:
     try:
         import nncf
     except ImportError:
-        raise MissingPackageError("nncf", "openvino") from None
+        raise MissingPackageError("nncf", "export") from None
     return nncf

@@ -75,7 +75,7 @@ def _load(spec: str) -> Mapping[Any, Any]:
     try:
         import datasets
     except ImportError:
-        raise MissingPackageError("datasets", "hub") from None
+        raise MissingPackageError("datasets", "datasets") from None
     name = spec.removeprefix(HUB_PREFIX)
     if not name:
         raise DatasetError(f"{spec} names no data set: write hf:NAME, hf:NAME:CONFIG or hf:./FOLDER")

@@ -56,7 +56,7 @@ def half_from_float(
         import onnx_ir
         from onnxruntime.transformers.float16 import convert_float_to_float16
     except ImportError:
-        raise MissingPackageError("onnxruntime", "onnx") from None
+        raise MissingPackageError("onnxruntime", "export") from None
     model = onnx.load(path_in)
     floats = _float_nodes(model.graph, keep)
     _require_weights(model.graph, floats)

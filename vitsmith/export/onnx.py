@@ -72,7 +72,7 @@ def write_graph(part: Part, path: Path, *, batch: int | None = None) -> None:
     try:
         import onnxscript  # noqa: F401  (torch.onnx needs it and says so only in a traceback)
     except ImportError:
-        raise MissingPackageError("onnxscript", "onnx") from None
+        raise MissingPackageError("onnxscript", "export") from None
     example = torch.from_numpy(np.resize(part.inputs, (batch or 2, *part.inputs.shape[1:])))
     dynamic = ({0: torch.export.Dim("batch", min=1, max=65536)},) if batch is None else None
     with quiet():

@@ -150,7 +150,7 @@ def _tensors(program: Path) -> tuple[Tensor, Tensor]:
     try:
         import onnx
     except ImportError:
-        raise MissingPackageError("onnx", "onnx") from None
+        raise MissingPackageError("onnx", "export") from None
     graph = onnx.load(program, load_external_data=False).graph
     return _onnx_tensor(graph.input[0]), _onnx_tensor(graph.output[0])
 
