@@ -24,7 +24,7 @@ from vitsmith import load, save
 from vitsmith.errors import BundleError, ConfigError, InputError, WeightsError
 from vitsmith.models.config import BertConfig, MixerConfig, ViTConfig
 from vitsmith.models.configure import configure
-from vitsmith.weights.bundle_folder import _checksum
+from vitsmith.weights.description import checksum
 from vitsmith.weights.npz import NpzFile
 from vitsmith.weights.tensors import SafetensorsFile, TorchFile
 
@@ -46,7 +46,7 @@ def set_checksum(folder: Path, change: Callable[[dict[str, Any]], None]) -> None
     for name in fields["files"]:
         fields["files"][name] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
     change(fields)
-    path.write_text(json.dumps(fields | {"checksum": _checksum(fields)}), encoding="utf-8")
+    path.write_text(json.dumps(fields | {"checksum": checksum(fields)}), encoding="utf-8")
 
 
 # --- torch.save ------------------------------------------------------------------------------------------------------
@@ -344,7 +344,7 @@ def test_wild_numbers_of_a_bundle_are_refused(tmp_path: Path, field: str) -> Non
     def change(fields: dict[str, Any]) -> None:
         fields["config"][field] = WILD[field]
         if field == "image_size":
-            fields["images"]["size"] = WILD[field]
+            fields["preprocessing"]["size"] = WILD[field]
 
     set_checksum(tmp_path / "a", change)
     assert "bundle.json is damaged" in refusal(lambda: load(tmp_path / "a"), BundleError)

@@ -31,7 +31,7 @@ FAMILIES = ["vit-token", "vit-timm", "hybrid-stages", "mixer"]
 
 def tiny_bundle(name: str) -> Bundle:
     names = Labels(names=("a", "b", "c", "d", "e"))
-    measured = (Measurement(name="top1", value=0.9, data="pets"), Measurement(name="images_per_second", value=50))
+    measured = (Measurement(metric="top1", value=0.9, data="pets"), Measurement(metric="images_per_second", value=50))
     bundle = Bundle.of(tiny_model(CONFIGS[name]), labels=names, measurements=measured)
     return bundle.with_golden(pictures(2))
 

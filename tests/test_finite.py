@@ -433,8 +433,8 @@ def test_no_description_holds_such_a_number(value: float) -> None:
         lambda: vs.ImageSpec(size=(2, 2), resize="shorter", crop=value),
         lambda: Similarity(temperature=value),
         lambda: Similarity(temperature=1, bias=value),
-        lambda: vs.Measurement(name="top1", value=value),
-        lambda: vs.Measurement(name="top1", value=1, low=value),
+        lambda: vs.Measurement(metric="top1", value=value),
+        lambda: vs.Measurement(metric="top1", value=1, low=value),
     ):
         with pytest.raises(ConfigError):
             make()

@@ -216,7 +216,7 @@ def test_ratios_that_are_not_those_beside_them_are_explained() -> None:
 
 def test_inspect_tells_one_machine_once_and_several_beside_their_numbers(tmp_path, capsys) -> None:
     bundle = vs.Bundle.of(vs.create_model("mu/16", classes=2, image_size=32), labels=vs.Labels(names=("cat", "dog")))
-    top1 = vs.Measurement(name="top1", value=0.9, data="pets", machine="mill", date="2026-01-02", low=0.85, high=0.95)
+    top1 = vs.Measurement(metric="top1", value=0.9, data="pets", machine="mill", date="2026-01-02", low=0.85, high=0.95)
     vs.save(replace(bundle, measurements=(top1, top1.model_copy(update={"name": "top5"}))), tmp_path / "one")
     _, out, _ = call(capsys, "inspect", tmp_path / "one")
     assert out.count("mill") == 1 and "measured on  mill" in out and "0.9 [0.85, 0.95]" in out and "cat, dog" in out

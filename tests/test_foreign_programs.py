@@ -16,7 +16,7 @@ from vitsmith import Bundle, ImageSpec
 from vitsmith.engines import openvino, probing
 from vitsmith.engines.base import open_engine
 from vitsmith.errors import BundleError
-from vitsmith.specs import Provenance
+from vitsmith.records import Provenance
 
 
 def bundle(program: Any, folder: Path) -> Bundle:

@@ -64,15 +64,14 @@ def described(folder: Path) -> dict[str, Any]:
 # where it is kept
 
 
-def test_a_bundle_keeps_its_head_and_softmax_is_not_written(tmp_path: Path) -> None:
+def test_a_bundle_keeps_its_head(tmp_path: Path) -> None:
     for head in ("softmax", "sigmoid", "regression"):
         vs.save(bundle_of(head), tmp_path / head)
         assert vs.load(tmp_path / head).head == head
-        assert described(tmp_path / head).get("head", "softmax") == head
-    assert "head" not in described(tmp_path / "softmax")
+        assert described(tmp_path / head)["head"] == head
     identities = {vs.load(tmp_path / head).identity for head in ("softmax", "sigmoid", "regression")}
     assert len(identities) == 1  # the weights and what they embed are the same
-    assert vs.load(tmp_path / "sigmoid", headless=True).head == "softmax"
+    assert vs.load(tmp_path / "sigmoid", headless=True).head == "none"
 
 
 def test_a_head_that_cannot_be_is_refused() -> None:
@@ -114,7 +113,7 @@ def test_what_is_made_from_a_bundle_has_its_head(tmp_path: Path, head: Any) -> N
 def test_the_problem_type_of_hf_is_the_head(tmp_path: Path, fields: dict[str, Any], head: str) -> None:
     path = foreign_written(tmp_path, hf_vit(), HF_CONFIG | fields)
     assert vs.load(path).head == head
-    assert vs.load(path, headless=True).head == "softmax"
+    assert vs.load(path, headless=True).head == "none"
 
 
 def test_one_output_of_hf_is_a_value_unless_it_says_otherwise(tmp_path: Path) -> None:
@@ -432,7 +431,7 @@ def test_what_a_checkpoint_does_not_say_is_told(
     assert bundle.head == head
     notes = " ".join(bundle.provenance.notes)
     assert told in notes and ("sigmoid" in notes) == bool(told)
-    assert vs.load(tmp_path / name, headless=True).head == "softmax"
+    assert vs.load(tmp_path / name, headless=True).head == "none"
     vs.save(bundle, tmp_path / name, format="npz")  # it is read back as it was
     if told:
         code, _, err = call(capsys, "predict", tmp_path / name, photo)

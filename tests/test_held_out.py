@@ -41,9 +41,9 @@ from vitsmith.data.split_record import SPLIT, SplitRecord, digest_of, distinct, 
 from vitsmith.errors import DatasetError, InputError
 from vitsmith.evaluate.held_out import ask, ask_pairs, choose
 from vitsmith.evaluate.speed import Speed, Speedup
+from vitsmith.records import Provenance
 from vitsmith.report.training import write_report
 from vitsmith.runs import Run
-from vitsmith.specs import Provenance
 from vitsmith.train.recipe_file import parse_recipe
 from vitsmith.train.run import Trained, train_to_bundle
 
@@ -300,7 +300,7 @@ def test_a_bundle_without_a_record_says_that_it_cannot_tell(trained: Trained, pe
     write_folder(Path("parts/val"), 6)
     assert choose([load(model)], ask("parts")).told == ()
     foreign = load(model)
-    foreign.provenance = Provenance(source="B_16.npz", format="jax-npz")
+    foreign.provenance = Provenance(source="B_16.npz", kind="jax-npz")
     assert choose([foreign], ask(str(pets))).told == ()
 
 
@@ -391,7 +391,7 @@ def test_a_model_of_which_nothing_is_known_is_divided_as_before_and_remembers_it
     assert material.told == () and material.name == f"{pets}, {len(expected.val)} held-out images"
     assert material.record is not None and material.record.complete
     assert (len(material.record.train), len(material.record.held_out)) == (len(expected.train), len(expected.val))
-    ours = Bundle.of(made.model, labels=made.labels, provenance=Provenance(source="vitsmith train", format="trained"))
+    ours = Bundle.of(made.model, labels=made.labels, provenance=Provenance(source="vitsmith train", kind="trained"))
     unsure = labelled_material(ours, str(pets), seed=4)
     assert unsure.record is not None and not unsure.record.complete
     assert "does not say which images it was trained on" in unsure.told[0]

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,10 +17,10 @@ import torch
 
 import vitsmith as vs
 from tests.tiny import CONFIGS, VIT, pictures, tiny_lit, tiny_model
+from vitsmith import needs_torch
 from vitsmith.models.config import LiTConfig
-from vitsmith.weights import bundle_folder
 from vitsmith.weights.bundle import Bundle
-from vitsmith.weights.identity import hash_weights
+from vitsmith.weights.torch_model import hash_weights
 
 NAMES = ["vit-token", "hybrid-stages", "mixer", "lit-bert"]
 
@@ -137,13 +138,13 @@ def test_weights_that_do_not_count_their_changes_are_hashed_anew() -> None:
 def test_threads_that_ask_at_once_get_one_checked_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle = vs.save(Bundle.of(tiny_model(VIT)), tmp_path / "model")
     assert bundle is not None
-    read, reads, together = bundle_folder.read_weights, [], threading.Barrier(8)
+    read, reads, together = needs_torch.read_weights, [], threading.Barrier(8)
 
-    def counted(one: Bundle) -> object:
-        reads.append(one)
-        return read(one)
+    def counted(*of: Any) -> object:
+        reads.append(of)
+        return read(*of)
 
-    monkeypatch.setattr(bundle_folder, "read_weights", counted)
+    monkeypatch.setattr(needs_torch, "read_weights", counted)
 
     def ask(_: int) -> object:
         together.wait()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,11 @@ from tests.tiny import VIT, pictures, tiny_model
 from tests.training import splits, write_folder
 from vitsmith import Bundle, ImageSpec, Labels, Measurement
 from vitsmith.compress.merge import merge_by
-from vitsmith.errors import BundleError
 from vitsmith.evaluate.speed import Cost, Speed
 from vitsmith.export.onnx import export_onnx
 from vitsmith.machine import describe_machine
 from vitsmith.models.configure import change
+from vitsmith.specs import ProgramSpec
 from vitsmith.weights import measurements
 from vitsmith.weights.bundle_folder import record_measurements
 
@@ -31,16 +30,16 @@ LABELS = Labels(names=splits().classes)
 
 EVERYTHING = (
     measurements.accuracy(0.9, "pets, 200 held-out images", MACHINE, interval=(0.85, 0.94)),
-    measurements.accuracy(0.02, "pets, 200 held-out images", MACHINE, name="calibration_error"),
+    measurements.accuracy(0.02, "pets, 200 held-out images", MACHINE, metric="calibration_error"),
     measurements.size(12.5),
     measurements.latency("torch", 1, 4.2, MACHINE),
-    measurements.latency("torch", 8, 20.0, MACHINE, share=95),
+    measurements.latency("torch", 8, 20.0, MACHINE, percentile=95),
     measurements.throughput("torch", 8, 300.0, MACHINE),
     measurements.peak_memory("torch", 1, 400.0, MACHINE),
     measurements.evaluated_speed("torch", 120.0, "pets, 200 held-out images", MACHINE),
-    measurements.training_speed(80.0, "images/s", "pets", MACHINE),
+    measurements.training_speed(80.0, "images", "pets", MACHINE),
 )
-COSTS = {one.name for one in EVERYTHING[2:]}
+COSTS = {one.metric for one in EVERYTHING[2:]}
 
 
 def measured() -> Bundle:
@@ -48,11 +47,11 @@ def measured() -> Bundle:
 
 
 def names(bundle: Bundle) -> set[str]:
-    return {one.name for one in bundle.measurements}
+    return {one.metric for one in bundle.measurements}
 
 
 def test_names_are_what_bundles_have_had() -> None:
-    assert [one.name for one in EVERYTHING] == [
+    assert [one.title for one in EVERYTHING] == [
         "top1",
         "calibration_error",
         "size",
@@ -60,55 +59,52 @@ def test_names_are_what_bundles_have_had() -> None:
         "latency_p95 (torch, batches of 8)",
         "images_per_second (torch, batches of 8)",
         "peak_memory (torch, one image)",
-        "images_per_second (torch)",
-        "training speed",
+        "end_to_end_images_per_second (torch)",
+        "training_images_per_second",
     ]
     assert [measurements.is_cost(one) for one in EVERYTHING] == [False, False] + [True] * 7
-    recall = measurements.recall(0.5, 5, "text to image", "x", MACHINE, (0.4, 0.6))
-    assert (recall.name, recall.low, recall.high, recall.data) == ("recall@5 (text to image)", 0.4, 0.6, "x")
+    recall = measurements.recall(0.5, 5, "text_to_image", "x", MACHINE, (0.4, 0.6))
+    assert (recall.metric, recall.low, recall.high, recall.data) == ("text_to_image_recall@5", 0.4, 0.6, "x")
 
 
 @pytest.mark.parametrize(
-    ("older", "newer"),
+    "newer",
     [
-        # as `compress` wrote it, and as `benchmark` did
-        ({"name": "peak memory (onnx, one image)"}, measurements.peak_memory("onnx", 1, 2.0, MACHINE)),
-        ({"name": "peak_memory (onnx, one image)"}, measurements.peak_memory("onnx", 1, 2.0, MACHINE)),
-        ({"name": "latency_p50 (onnx, one image)"}, measurements.latency("onnx", 1, 2.0, MACHINE)),
-        (
-            {"name": "images_per_second (onnx, batches of 8)", "data": "inference alone"},
-            measurements.throughput("onnx", 8, 2.0, MACHINE),
-        ),
-        (
-            {"name": "recall@1 image to text", "data": "shapes"},
-            measurements.recall(2.0, 1, "image to text", "shapes", MACHINE, (1, 3)),
-        ),
-        ({"name": "top1", "data": "pets"}, measurements.accuracy(2.0, "pets", MACHINE)),
+        measurements.peak_memory("onnx", 1, 2.0, MACHINE, precision="fp32"),
+        measurements.latency("onnx", 1, 2.0, MACHINE, precision="fp32"),
+        measurements.throughput("onnx", 8, 2.0, MACHINE, precision="fp32"),
+        measurements.recall(2.0, 1, "image_to_text", "shapes", MACHINE, (1, 3), precision="fp32"),
+        measurements.accuracy(2.0, "pets", MACHINE, precision="fp32"),
     ],
 )
-def test_a_newer_value_replaces_the_older_on_the_same_data_and_machine(
-    tmp_path: Path, older: dict[str, Any], newer: Measurement
-) -> None:
-    old = Measurement(value=1.0, machine=MACHINE, **older)
+def test_a_newer_value_replaces_the_older_on_the_same_data_and_machine(tmp_path: Path, newer: Measurement) -> None:
+    old = newer.model_copy(update={"value": 1.0, "date": "2026-01-02"})
     vs.save(dataclasses.replace(measured(), measurements=(old,)), tmp_path / "model")
     bundle = vs.load(tmp_path / "model")
-    assert bundle.measurements == (old,)  # old names are read as they are
+    assert bundle.measurements == (old,)
     record_measurements(bundle, [newer])
     assert vs.load(tmp_path / "model").measurements == (newer,)
-    elsewhere = old.model_copy(update={"machine": "another"})
-    assert measurements.with_newer([elsewhere], [newer]) == (elsewhere, newer)
-    other = old.model_copy(update={"data": "other data"})
-    assert measurements.with_newer([other], [newer]) == (other, newer)
+    for other in ({"machine": "another"}, {"data": "other data"}, {"precision": "bf16"}, {"batch": 16}):
+        elsewhere = old.model_copy(update=other)
+        assert measurements.with_newer([elsewhere], [newer]) == (elsewhere, newer)
+    by_another = old.model_copy(update={"engine": "another"})
+    kept = measurements.with_newer([by_another], [newer])
+    assert kept == ((by_another, newer) if measurements.is_cost(newer) else (newer,))
+
+
+def test_what_does_not_say_its_precision_is_of_the_programs_own() -> None:
+    assert {one.precision for one in measured().measurements} == {"fp32"}
+    half = dataclasses.replace(measured(), program="onnx", program_spec=ProgramSpec(precision="fp16"))
+    assert half.measured(measurements.size(3.0)).measurements[-1].precision == "fp16"
 
 
 def test_evaluation_and_benchmark_and_quickstart_use_the_same_names() -> None:
     cost = Cost("x", "onnx", 1.5, 0.9, Speed(3.0, 90.0, 16))
-    assert [one.name for one in cost.measurements()] == [
+    assert [one.title for one in cost.measurements()] == [
         "size",
         "latency_p50 (onnx, one image)",
         "images_per_second (onnx, batches of 16)",
     ]
-    assert {one.data for one in cost.measurements()[1:]} == {"inference alone"}
     twice = measurements.with_newer(cost.measurements(), cost.measurements())
     assert len(twice) == 3
 
@@ -129,7 +125,7 @@ def test_an_exported_program_has_no_measurements_of_another(tmp_path: Path) -> N
 
 def test_a_bundle_that_is_saved_again_keeps_what_is_still_true(tmp_path: Path) -> None:
     vs.save(measured(), tmp_path / "first")
-    everything = {one.name for one in EVERYTHING}
+    everything = {one.metric for one in EVERYTHING}
     again = vs.save(vs.load(tmp_path / "first"), tmp_path / "again")
     assert names(again) == everything
     changed = vs.load(tmp_path / "first")
@@ -145,7 +141,7 @@ def test_a_bundle_that_is_saved_again_keeps_what_is_still_true(tmp_path: Path) -
         assert names(vs.save(other, tmp_path / name)) == COSTS
         newer = other.measured(measurements.accuracy(0.5, "pets, 200 held-out images", MACHINE))
         kept = vs.save(newer, tmp_path / f"{name}-newer")
-        assert [one.value for one in kept.measurements if one.name == "top1"] == [0.5]
+        assert [one.value for one in kept.measurements if one.metric == "top1"] == [0.5]
 
 
 def test_a_bundle_whose_weights_were_changed_does_not_refuse_itself(tmp_path: Path) -> None:
@@ -163,43 +159,6 @@ def test_a_bundle_whose_weights_were_changed_does_not_refuse_itself(tmp_path: Pa
     np.testing.assert_allclose(exported.golden.outputs, again.golden.outputs, atol=1e-4)  # type: ignore[union-attr]
 
 
-def test_old_bundles_without_a_hash_of_weights_are_read(tmp_path: Path) -> None:
-    vs.save(measured(), tmp_path / "old")
-    path = tmp_path / "old" / "bundle.json"
-    fields = json.loads(path.read_text())
-    fields["weights"] = ""
-    from vitsmith.weights.bundle_folder import _checksum
-
-    fields["checksum"] = _checksum(fields)
-    path.write_text(json.dumps(fields))
-    assert names(vs.save(vs.load(tmp_path / "old"), tmp_path / "new")) == {one.name for one in EVERYTHING}
-
-
-@pytest.mark.parametrize("number", ["Infinity", "-Infinity", "NaN"])
-@pytest.mark.parametrize("field", ["value", "high"])
-def test_old_bundles_with_a_measurement_that_is_not_finite_are_read_without_it(
-    tmp_path: Path, capsys: Any, number: str, field: str
-) -> None:
-    vs.save(measured(), tmp_path / "old")
-    path = tmp_path / "old" / "bundle.json"
-    fields = json.loads(path.read_text())
-    del fields["checksum"]
-    fields["measurements"][1][field] = float(number)
-    fields["checksum"] = hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()  # as early versions
-    path.write_text(json.dumps(fields))
-    bad = EVERYTHING[1]
-    loaded = vs.load(tmp_path / "old")
-    assert names(loaded) == {one.name for one in EVERYTHING if one is not bad}
-    assert np.isfinite(vs.Predictor(loaded, "torch").logits(pictures(1))).all()
-    again = vs.save(loaded, tmp_path / "new")
-    assert again is not None and names(again) == names(loaded)
-    code, out, _ = call(capsys, "inspect", tmp_path / "new")
-    assert code == 0 and f"not finite (NaN or infinity): {bad.name}" in " ".join(out.split())
-    path.write_text(path.read_text().replace(number, "1.0"))
-    with pytest.raises(BundleError, match="was changed after it was written"):
-        vs.load(tmp_path / "old")
-
-
 def test_export_and_evaluate_by_the_command_line(capsys: Any, tmp_path: Path) -> None:
     data = write_folder(tmp_path / "data", 12)
     vs.save(measured(), tmp_path / "model")
@@ -209,4 +168,5 @@ def test_export_and_evaluate_by_the_command_line(capsys: Any, tmp_path: Path) ->
     assert code == 0 and shown["measurements"] == [] and "measured before export: top1 0.9" in shown["notes"]
     arguments = ["evaluate", tmp_path / "onnx", "--data", data, "--record", "--out", tmp_path / "run"]
     assert call(capsys, *arguments)[0] == 0
-    assert {one.name for one in vs.load(tmp_path / "onnx").measurements} >= {"top1", "images_per_second (onnx)"}
+    recorded = names(vs.load(tmp_path / "onnx"))
+    assert recorded >= {"top1", "end_to_end_images_per_second"}

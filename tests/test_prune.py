@@ -542,7 +542,7 @@ def test_a_pruned_model_that_is_good_enough_is_written(taught: Bundle, colours: 
         again.provenance.parent == taught.where
         and "heads 4 -> 2; distilled from it for 25" in again.provenance.notes[-1]
     )
-    kept = {one.name: one.value for one in again.measurements}
+    kept = {one.metric: one.value for one in again.measurements}
     assert kept["top1"] == done.stages[-1].scores.top1 == 1 and kept["latency_p50 (torch, one image)"] == 1.0
     assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 25 + 1
 
@@ -665,7 +665,7 @@ def test_prune_without_labels(taught: Bundle, place: Path, capsys: Any) -> None:
     )
     assert code == 0, err
     assert "agreement" in out and "12 images without labels" in out and "top-1" not in out
-    assert {one.name for one in vs.load("runs/prune/colours/model").measurements} >= {"agreement", "size"}
+    assert {one.metric for one in vs.load("runs/prune/colours/model").measurements} >= {"agreement", "size"}
 
 
 def test_a_refusal_shows_the_numbers_and_leaves_nothing(taught: Bundle, place: Path, capsys: Any) -> None:

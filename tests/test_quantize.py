@@ -420,7 +420,7 @@ def test_the_bundle_says_what_it_is(quantized: Any, digits: Bundle) -> None:
     bundle = read_bundle(quantized.bundle.folder)
     assert "int8: static min-max, calibrated on 24 images" in bundle.provenance.notes
     assert bundle.identity == digits.identity and bundle.labels == digits.labels
-    (top1,) = [one for one in bundle.measurements if one.name == "top1"]
+    (top1,) = [one for one in bundle.measurements if one.metric == "top1"]
     assert top1.value == quantized.climb.chosen.judged.top1 and top1.low < top1.value < top1.high
     assert any(one.name.startswith("images_per_second") and one.value == 100 for one in bundle.measurements)
     size = sum(path.stat().st_size for path in bundle.folder.glob("model.*")) / 2**20
@@ -487,7 +487,7 @@ def test_of_lit_the_image_tower_becomes_int8_and_texts_stay(tmp_path: Path) -> N
     )
     assert result.bundle is not None and "the text tower stays in fp32" in result.bundle.provenance.notes
     assert any("embeddings" in remark for remark in result.remarks)
-    assert "mean cosine with the float model" in [one.name for one in read_bundle(tmp_path / "model").measurements]
+    assert "mean_cosine" in [one.metric for one in read_bundle(tmp_path / "model").measurements]
     engine = open_engine(read_bundle(tmp_path / "model"), "onnx")
     tokens = tiny_inputs(bundle.config, 3)[1].numpy().astype(np.int32)
     np.testing.assert_allclose(engine.run_texts(tokens), bundle.run_texts_torch(tokens), rtol=0, atol=1e-5)

@@ -24,9 +24,9 @@ from tests.training import FIELDS, command, recipe, settings, splits, write_fold
 from vitsmith.cli.pictures import put_picture
 from vitsmith.errors import BundleError, InputError, OutputError
 from vitsmith.files import claimed
+from vitsmith.records import Measurement
 from vitsmith.report.figure import LIGHT, new_figure
 from vitsmith.runs import MARKS, Run, check_place, default_place, place_of, whole_run, write_or_rescue
-from vitsmith.specs import Measurement
 from vitsmith.train.run import train_to_bundle
 from vitsmith.weights.bundle_folder import record_measurements
 
@@ -183,7 +183,7 @@ def test_measurements_recorded_at_once_are_all_there(bundle: vs.Bundle, tmp_path
 
     def record(number: int) -> None:
         together.wait()
-        record_measurements(saved, [Measurement(name=f"number {number}", value=number, data="x")])
+        record_measurements(saved, [Measurement(metric=f"number {number}", value=number, data="x")])
 
     threads = [threading.Thread(target=record, args=(number,)) for number in range(8)]
     for thread in threads:
@@ -191,7 +191,7 @@ def test_measurements_recorded_at_once_are_all_there(bundle: vs.Bundle, tmp_path
     for thread in threads:
         thread.join()
     found = vs.load(tmp_path / "model").measurements
-    assert sorted(one.name for one in found) == [f"number {number}" for number in range(8)]
+    assert sorted(one.metric for one in found) == [f"number {number}" for number in range(8)]
     card = (tmp_path / "model" / "README.md").read_text()
     assert all(f"number {number}" in card for number in range(8))
     assert not (tmp_path / "model" / ".lock").exists()
@@ -202,7 +202,7 @@ def test_measurements_of_a_bundle_that_was_replaced_meanwhile_are_refused(bundle
     assert measured is not None
     vs.save(vs.Bundle.of(tiny_model(CONFIGS["vit-token"], seed=1)), tmp_path / "model")
     with pytest.raises(BundleError, match="was replaced by another model"):
-        record_measurements(measured, [Measurement(name="top1", value=1.0, data="x")])
+        record_measurements(measured, [Measurement(metric="top1", value=1.0, data="x")])
     assert vs.load(tmp_path / "model").measurements == ()
 
 

@@ -150,7 +150,7 @@ def test_nothing_stale_survives_a_change() -> None:
 def test_a_saved_bundle_knows_its_identity_without_its_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     identity = save(tiny_lit(), tmp_path / "model").identity
     loaded = load(tmp_path / "model")
-    monkeypatch.setattr("vitsmith.weights.bundle.hash_weights", lambda _: pytest.fail("hashed again"))
+    monkeypatch.setattr("vitsmith.needs_torch.hash_weights", lambda _: pytest.fail("hashed again"))
     assert loaded.identity == identity
     _ = loaded.model
     assert loaded.identity == identity
@@ -264,7 +264,7 @@ def test_a_published_lit_is_downloaded_with_its_vocabulary(tmp_path: Path, monke
 
 def test_bundles_of_former_versions_are_read(tmp_path: Path) -> None:
     """Descriptions written before the text side was part of them have fewer fields."""
-    from vitsmith.weights.bundle_folder import DESCRIPTION, _checksum
+    from vitsmith.weights.description import DESCRIPTION, checksum
 
     save(Bundle.of(tiny_model(CONFIGS["lit-transformer"])), tmp_path / "model")
     path = tmp_path / "model" / DESCRIPTION
@@ -273,7 +273,7 @@ def test_bundles_of_former_versions_are_read(tmp_path: Path) -> None:
         del fields[name]
     fields["text"] = {"tokenizer": "sentencepiece", "length": 6, "vocabulary": 50, "lower_case": True}
     del fields["config"]["bias"]
-    fields["checksum"] = _checksum(fields)
+    fields["checksum"] = checksum(fields)
     path.write_text(json.dumps(fields))
     old = load(tmp_path / "model")
     assert isinstance(old.config, LiTConfig) and old.text.pooling == "last" and not old.config.bias

@@ -328,8 +328,12 @@ def test_recording_adds_scores_and_changes_nothing_else(place: Path) -> None:
     assert load("vit").labels.names == tuple("abcde") and load("vit").measurements
     for arguments in ([], ["--templates", "simple"], ["--precision", "bf16"]):
         assert run("evaluate", "lit", "--data", "photos", "--zeroshot", "--record", *arguments).exception is None
-    data = {one.data for one in load("lit").measurements if one.name == "top1"}
-    assert data == {"photos, zero-shot", "photos, zero-shot with simple", "photos, zero-shot, bf16"}
+    data = {(one.data, one.precision) for one in load("lit").measurements if one.metric == "top1"}
+    assert data == {
+        ("photos, zero-shot", "fp32"),
+        ("photos, zero-shot with simple", "fp32"),
+        ("photos, zero-shot", "bf16"),
+    }
     refused = run("evaluate", "somewhere.npz", "--data", "photos", "--record")
     assert "--record writes into a bundle, and somewhere.npz is none" in str(refused.exception)
 

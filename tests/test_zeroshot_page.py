@@ -59,4 +59,4 @@ def test_the_worked_example_runs(here: Path) -> None:
     by_image = next(text for arguments, text in said if arguments[0] == "retrieve" and "--images" in arguments)
     score, nearest = by_image.splitlines()[0].split()
     assert float(score) > 0.999 and nearest == "things/red_star/0.png"  # itself, kept in float16
-    assert json.loads((here / "shapes-onnx" / "bundle.json").read_text())["program"] == "onnx"
+    assert json.loads((here / "shapes-onnx" / "bundle.json").read_text())["programs"][0]["program"] == "onnx"

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from vitsmith.errors import GateError, InputError, VitsmithError
     from vitsmith.models.build import create_model
     from vitsmith.predict import Prediction, Predictor
-    from vitsmith.specs import ImageSpec, Labels, Measurement, Provenance, TextSpec
+    from vitsmith.records import Measurement, Provenance
+    from vitsmith.specs import ImageSpec, Labels, TextSpec
     from vitsmith.weights.bundle import Bundle
     from vitsmith.weights.checkpoints import init_for_finetune, load, save
     from vitsmith.zeroshot.classifier import ZeroShotClassifier
@@ -36,10 +37,10 @@ _HOMES = {
     "ImageSpec": "vitsmith.specs",
     "InputError": "vitsmith.errors",
     "Labels": "vitsmith.specs",
-    "Measurement": "vitsmith.specs",
+    "Measurement": "vitsmith.records",
     "Prediction": "vitsmith.predict",
     "Predictor": "vitsmith.predict",
-    "Provenance": "vitsmith.specs",
+    "Provenance": "vitsmith.records",
     "TextSpec": "vitsmith.specs",
     "VitsmithError": "vitsmith.errors",
     "ZeroShotClassifier": "vitsmith.zeroshot.classifier",

@@ -8,7 +8,10 @@ imports and no others.
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from vitsmith.errors import MissingPackageError
 
@@ -16,7 +19,12 @@ if TYPE_CHECKING:
     from vitsmith.engines.base import Engine
     from vitsmith.engines.registry import Settings
     from vitsmith.evaluate.peaks import Peak
+    from vitsmith.models.build import Model
+    from vitsmith.models.config import ModelConfig
+    from vitsmith.specs import Similarity
     from vitsmith.weights.bundle import Bundle
+
+Array = np.ndarray[Any, Any]
 
 
 def require_torch() -> None:
@@ -65,3 +73,51 @@ def measure_peaks(threads: int | None) -> dict[str, Peak]:
     from vitsmith.train import gemm
 
     return gemm.measure_machine(threads)
+
+
+def read_weights(path: Path, config: ModelConfig) -> Model:
+    """The torch model in a bundle's `model.safetensors`. See `weights.torch_model.read_weights`."""
+    require_torch()
+    from vitsmith.weights import torch_model
+
+    return torch_model.read_weights(path, config)
+
+
+def write_weights(model: Model, path: Path) -> None:
+    """Writes them. See `weights.torch_model.write_weights`."""
+    require_torch()
+    from vitsmith.weights import torch_model
+
+    torch_model.write_weights(model, path)
+
+
+def run_images(model: Model, tensors: Array, where: str) -> Array:
+    """Outputs of a torch model for images. See `weights.torch_model.run_images`."""
+    require_torch()
+    from vitsmith.weights import torch_model
+
+    return torch_model.run_images(model, tensors, where)
+
+
+def run_texts(model: Model, tokens: Array, where: str) -> Array:
+    """Embeddings of texts by a torch model. See `weights.torch_model.run_texts`."""
+    require_torch()
+    from vitsmith.weights import torch_model
+
+    return torch_model.run_texts(model, tokens, where)
+
+
+def similarity_of(model: Model, where: str) -> Similarity:
+    """Temperature and bias of a LiT model. See `weights.torch_model.similarity_of`."""
+    require_torch()
+    from vitsmith.weights import torch_model
+
+    return torch_model.similarity_of(model, where)
+
+
+def hash_weights(model: Model) -> str:
+    """A name for the values of all weights. See `weights.torch_model.hash_weights`."""
+    require_torch()
+    from vitsmith.weights import torch_model
+
+    return torch_model.hash_weights(model)

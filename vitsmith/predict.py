@@ -14,9 +14,10 @@ from vitsmith.data.image_sources import ImageSource, several
 from vitsmith.data.images import MAX_PIXELS
 from vitsmith.data.unreadable import Unreadable
 from vitsmith.engines.base import Engine, open_engine
+from vitsmith.engines.registry import fitting
 from vitsmith.errors import InputError
 from vitsmith.models.config import LiTConfig
-from vitsmith.specs import Head, Labels, Meaning
+from vitsmith.specs import Calibration, Head, Labels, Meaning
 from vitsmith.stream import Failure, ImageStream, check_reading
 from vitsmith.weights.bundle import Bundle
 from vitsmith.weights.checkpoints import load
@@ -40,6 +41,18 @@ class Prediction:
     ranked_by: Array | None = field(repr=False, default=None)
     """(classes,) logits, or cosines with the words of labels, which order the classes: many probabilities round to 1.
     None: the scores do."""
+    thresholds: tuple[float, ...] = field(repr=False, default=())
+    """Of a sigmoid head with a calibration: the probability from which on each class is there. (): 0.5 for all."""
+
+    @property
+    def present(self) -> list[str]:
+        """Of a sigmoid head: names of the classes that are there, whose probabilities reach their thresholds (0.5 where
+        the bundle has none), the most probable first. Raises InputError for other heads."""
+        if not self.independent or self.meaning != "probability":
+            raise InputError(f"{self.source}: which classes are there is for models that judge each class by itself")
+        least = np.asarray(self.thresholds or 0.5)
+        there = np.broadcast_to(self.scores >= least, self.scores.shape)
+        return [self._name(index) for index in self.best(len(self.scores)) if there[index]]
 
     @property
     def probabilities(self) -> Array:
@@ -120,7 +133,8 @@ class Predictor:
         num_images: how many are to come, where that is known: for many 'auto' measures the engines.
 
     What the outputs mean is the bundle's `head`: softmax gives probabilities that add up to 1, sigmoid one for each
-    class by itself, and a regression values. Raises InputError for a bundle without a classifier.
+    class by itself, and a regression values. The bundle's calibration is applied. Raises InputError for a bundle
+    without a classifier.
     """
 
     def __init__(
@@ -152,6 +166,8 @@ class Predictor:
                 "head is a sigmoid or a regression, say so, with dataclasses.replace(bundle, head='sigmoid')"
             )
         opened = None if isinstance(engine, str) or not hasattr(engine, "run") else engine
+        if opened is None:
+            self.bundle = fitting(self.bundle, cast(str, engine), precision)
         self.engine = opened or open_engine(
             self.bundle, cast(str, engine), threads=threads, precision=precision, num_images=num_images
         )
@@ -189,19 +205,33 @@ class Predictor:
             if isinstance(answer, Failure):
                 yield answer
             else:
-                name, logits = answer
+                name, logits = answer[0], answer[1] / np.float32(self._calibration.temperature)
                 scores, independent = scores_from_logits(logits, self.head), self.head == "sigmoid"
                 meaning = self.score_meaning
-                yield Prediction(name, scores, self.labels, meaning, independent=independent, ranked_by=logits)
+                yield Prediction(
+                    name,
+                    scores,
+                    self.labels,
+                    meaning,
+                    independent=independent,
+                    ranked_by=logits,
+                    thresholds=self._calibration.thresholds,
+                )
 
     def logits(self, images: ImageSource | Iterable[ImageSource], unreadable: Unreadable | None = None) -> Array:
-        """float32 (images, classes), in order.
+        """float32 (images, classes), in order, divided by the temperature of the bundle's calibration.
 
         Raises ImageError at an unreadable one, unless `unreadable` notes it, and NotFiniteError at one whose outputs
         are NaN or infinite.
         """
         rows = self.image_stream.rows(several(images), unreadable)
-        return np.zeros((0, self.bundle.classes), np.float32) if rows is None else rows
+        if rows is None:
+            return np.zeros((0, self.bundle.classes), np.float32)
+        return rows / np.float32(self._calibration.temperature)
+
+    @property
+    def _calibration(self) -> Calibration:
+        return self.bundle.calibration or Calibration()
 
 
 def whole(results: Iterable[Prediction | Failure]) -> Iterator[Prediction]:

@@ -6,90 +6,13 @@ Nothing here imports torch, so that `inspect`, the serving front end and the tes
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from vitsmith.errors import ConfigError, shown
+from vitsmith.errors import BundleError
+from vitsmith.fields import AS_FOUND, Finite, Frozen, Pixels, PositiveInt, Share, Triple
 from vitsmith.names import can_be_written, tell_apart, wrong_name
-
-
-def _number(value: Any) -> Any:
-    """Pydantic would read True as 1 and '12' as 12."""
-    if isinstance(value, bool | str | bytes):
-        raise ValueError(f"must be a number, not {shown(value)}")
-    return value
-
-
-Number = BeforeValidator(_number)
-"""For fields that take numbers and nothing that merely looks like one."""
-PositiveInt = Annotated[int, Field(gt=0), Number]
-Pixels = Annotated[int, Field(gt=0, le=32_768), Number]
-"""A side of an image; the limit is far beyond what attention over patches can hold."""
-Finite = Annotated[float, Field(allow_inf_nan=False), Number]
-Triple = tuple[Finite, Finite, Finite]
-
-_MOST_TOLD = 10
-
-
-def mistakes_in(error: ValidationError, *, skip: int = 0) -> str:
-    """Every mistake in one line, as "mean.2: Input should be a valid number (got 'x')"; of very many the first ten.
-
-    `skip` leaves out so many parts at the beginning of each place.
-    """
-    told = []
-    for mistake in error.errors()[:_MOST_TOLD]:
-        where = ".".join(_part(part) for part in mistake["loc"][skip:])
-        what = mistake["msg"].removeprefix("Value error, ")
-        plain = mistake["type"] == "value_error" or isinstance(mistake["input"], dict)
-        got = "" if plain else f" (got {shown(mistake['input'])})"
-        told.append(f"{where}: {what}{got}" if where else what)
-    if (left := error.error_count() - _MOST_TOLD) > 0:
-        told.append(f"and {left} more")
-    return "; ".join(told)
-
-
-def _part(part: int | str) -> str:
-    return str(part) if isinstance(part, int) or part.isidentifier() else shown(part)
-
-
-AS_FOUND = "as found"
-"""Context of pydantic for what is read from files: names of classes that we would not make are kept."""
-
-
-if TYPE_CHECKING:
-    from pydantic._internal._model_construction import ModelMetaclass
-else:
-    ModelMetaclass = type(BaseModel)
-
-
-class _Constructed(ModelMetaclass):
-    def __call__(cls, *arguments: Any, **fields: Any) -> Any:  # noqa: N805 - of a metaclass
-        """What a caller constructs is refused in one line; what is validated from files keeps pydantic's own errors."""
-        try:
-            return super().__call__(*arguments, **fields)
-        except ValidationError as error:
-            raise ConfigError(f"{cls.__name__}: {mistakes_in(error)}") from None
-        except TypeError as error:  # fields that are not named
-            raise ConfigError(f"{cls.__name__}: {error}") from None
-
-
-class Frozen(BaseModel, metaclass=_Constructed):
-    """A description: immutable; an unknown field is an error, and so is a number that is NaN or infinite.
-
-    Raises ConfigError, with every mistake in one line, when it is constructed of anything else.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class ImageSpec(Frozen):
@@ -210,6 +133,10 @@ class TextSpec(Frozen):
         return self
 
 
+Program = Literal["torch", "onnx", "openvino", "executorch"]
+"""What the file of a model is for: weights of torch models, or a program for a runtime."""
+
+
 class ProgramSpec(Frozen):
     """What a compiled program computes in and what it takes; of torch weights, the defaults."""
 
@@ -236,9 +163,30 @@ class ProgramSpec(Frozen):
         return self.precision + (f", rest {self.rest}" if self.rest != "fp32" else "")
 
 
-Head = Literal["softmax", "sigmoid", "regression"]
-"""What the outputs of a model with a head mean: logits of classes that exclude each other; logits of classes each of
-which is there or not; or values, of which none is the first choice."""
+class StoredProgram(Frozen):
+    """One of the programs in a bundle's folder."""
+
+    program: Program
+    spec: ProgramSpec = ProgramSpec()
+    folder: str = Field("", pattern=r"^(programs/[A-Za-z0-9][A-Za-z0-9._-]{0,63})?$")
+    """Where its files are: '' is the bundle's own folder."""
+
+    @property
+    def title(self) -> str:
+        """'torch', or 'openvino, int8, rest bf16, batches of 1, uint8 pixels in'."""
+        spec = self.spec
+        told = [self.program, "" if self.program == "torch" else spec.arithmetic]
+        told += [f"batches of {spec.batch}" if spec.batch else "", "uint8 pixels in" if spec.pixels else ""]
+        return ", ".join(part for part in told if part)
+
+    def is_(self, program: Program, spec: ProgramSpec) -> bool:
+        """Whether it is the program of this format and specification."""
+        return (self.program, self.spec) == (program, spec)
+
+
+Head = Literal["softmax", "sigmoid", "regression", "none"]
+"""What the outputs of a model mean: logits of classes that exclude each other; logits of classes each of which is there
+or not; values, of which none is the first choice; or features and embeddings, of a model without a head."""
 
 Meaning = Literal["probability", "cosine", "value"]
 """What a score is."""
@@ -249,6 +197,27 @@ class Similarity(Frozen):
 
     temperature: Finite = Field(gt=0, description="0 would make all scores equal")
     bias: Finite | None = Field(None, description="of models trained with the sigmoid loss (arXiv 2303.15343)")
+
+
+class Calibration(Frozen):
+    """What makes probabilities believable, found on images that the model was not trained on."""
+
+    temperature: Finite = Field(
+        1.0, gt=0, description="logits are divided by it before softmax or sigmoid (arXiv 1706.04599)"
+    )
+    thresholds: tuple[Share, ...] = Field(
+        (), description="of a sigmoid: the probability from which on each class is said to be there; () is 0.5 for all"
+    )
+    data: str = Field("", description="images that it was found on")
+
+    def check(self, head: str, classes: int, where: str) -> None:
+        """Raises BundleError unless it fits a model with this head and so many classes."""
+        if head not in ("softmax", "sigmoid"):
+            raise BundleError(f"{where}: a calibration is of probabilities, and the head is {head!r}: leave it out")
+        if self.thresholds and head != "sigmoid":
+            raise BundleError(f"{where}: thresholds are for a sigmoid head, and this one is {head!r}: leave them out")
+        if self.thresholds and len(self.thresholds) != classes:
+            raise BundleError(f"{where}: {len(self.thresholds)} thresholds for {classes} classes: give one for each")
 
 
 PLACE = "{}"
@@ -293,31 +262,6 @@ class Labels(Frozen):
 
     def __len__(self) -> int:
         return len(self.names)
-
-
-class Provenance(Frozen):
-    """Where a model came from."""
-
-    source: str = Field(description="file, URL or command it was made from")
-    format: str = Field("", description="format of the source: jax-npz, timm, hf, bundle, trained")
-    sha256: str = Field("", description="hash of the source file, when it was a file and was hashed")
-    parent: str = Field("", description="what the source itself was made from: a checkpoint, a bundle")
-    date: str = Field("", description="ISO 8601 date on which this was made")
-    vitsmith: str = Field("", description="version that wrote it")
-    notes: tuple[str, ...] = ()
-
-
-class Measurement(Frozen):
-    """One number, and how it was come by."""
-
-    name: str = Field(description="what: top1, latency_ms, images_per_second ...")
-    value: float
-    unit: str = ""
-    data: str = Field("", description="data set and split it was measured on")
-    machine: str = ""
-    date: str = ""
-    low: float | None = Field(None, description="lower end of the 95% confidence interval")
-    high: float | None = Field(None, description="upper end of the 95% confidence interval")
 
 
 def _pair(size: int | tuple[int, int]) -> tuple[int, int]:

@@ -14,7 +14,8 @@ from tests.pairs_training import write_pairs
 from tests.tiny import VIT, pictures, tiny_lit, tiny_model
 from tests.training import write_folder
 from vitsmith.models.configure import change
-from vitsmith.weights.bundle_folder import _checksum, write_bundle
+from vitsmith.weights.bundle_folder import write_bundle
+from vitsmith.weights.description import checksum
 
 COLOURS = ("blue", "green", "red")
 TEXTS = ("a photo of a cat", "a red circle", "the small dog")
@@ -50,7 +51,7 @@ def declare(source: Path, to: Path, **fields: object) -> None:
     """A copy of a bundle whose `bundle.json` says something else, with the checksum of what it says."""
     _copy(source, to)
     described = json.loads((to / "bundle.json").read_text(encoding="utf-8")) | fields
-    described["checksum"] = _checksum(described)
+    described["checksum"] = checksum(described)
     (to / "bundle.json").write_text(json.dumps(described, indent=2), encoding="utf-8")
 
 

@@ -17,7 +17,7 @@ from vitsmith.evaluate.evaluation import Evaluation
 from vitsmith.evaluate.peaks import Peak, raised, share_of_peak
 from vitsmith.evaluate.timing import Timing
 from vitsmith.machine import describe_machine
-from vitsmith.specs import Measurement
+from vitsmith.records import Measurement
 from vitsmith.weights.measurements import accuracy, latency, peak_memory, size, throughput
 
 PACKAGES = ("vitsmith", "torch", "numpy", "onnxruntime", "openvino", "executorch", "nncf")
@@ -139,16 +139,17 @@ class Benchmark:
             if row.contender.subject is not subject or row.timing is None:
                 continue
             one, batch = row.contender, row.batch
-            engine = one.engine if one.is_own else f"{one.engine} {one.precision}"
-            for share in (50, 95):
-                found.append(latency(engine, batch, row.timing.percentile_ms(share), machine, share=share, date=date))
-            found.append(throughput(engine, batch, row.timing.images_per_second, machine, date))
+            ran: dict[str, Any] = {"precision": one.precision, "date": date}
+            for percent in (50, 95):
+                value = row.timing.percentile_ms(percent)
+                found.append(latency(one.engine, batch, value, machine, percentile=percent, **ran))
+            found.append(throughput(one.engine, batch, row.timing.images_per_second, machine, **ran))
             if row.memory is not None:
-                found.append(peak_memory(engine, batch, row.memory.bytes / MIB, machine, date))
+                found.append(peak_memory(one.engine, batch, row.memory.bytes / MIB, machine, **ran))
             if row.evaluation is not None and one.precision not in judged:
                 judged.add(one.precision)
-                scores, data = row.evaluation.scores, self.data + ("" if one.is_own else f", {one.precision}")
-                found.append(accuracy(scores.top1, data, machine, interval=scores.top1_interval, date=date))
+                scores = row.evaluation.scores
+                found.append(accuracy(scores.top1, self.data, machine, interval=scores.top1_interval, **ran))
         return tuple(found)
 
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from vitsmith.data.datasets import DataSpec
     from vitsmith.data.samples import Samples
     from vitsmith.evaluate.evaluation import Evaluation
-    from vitsmith.specs import Measurement
+    from vitsmith.records import Measurement
     from vitsmith.weights.bundle import Bundle
 
 WORST_CLASSES = 10
@@ -175,13 +175,13 @@ def _accuracy(
         scores["head"] = classifier.head
     scores |= {"seconds": evaluation.seconds, "classes": list(evaluation.classes), **evaluation.scores.to_dict()}
     scores["left_out"] = list(evaluation.left_out)
-    measurements = evaluation.measurements(_measured_on(name, options), opened.name)
+    measurements = evaluation.measurements(name, opened.name, _precision(options))
     return _Judged(bundle, scores, measurements, partial(print_evaluation, evaluation))
 
 
-def _measured_on(name: str, options: dict[str, Any]) -> str:
-    """What a measurement says it is of: the data and, where it is not the usual one, the precision."""
-    return name if options["precision"] in ("auto", "fp32") else f"{name}, {options['precision']}"
+def _precision(options: dict[str, Any]) -> str:
+    """As a measurement says it: '' is the program's own."""
+    return "" if options["precision"] == "auto" else str(options["precision"])
 
 
 def _predictor(
@@ -244,7 +244,8 @@ def _recall(
                 "apart"
             )
 
-    return _Judged(encoder.bundle, scores, evaluation.measurements(_measured_on(name, options)), show)
+    measurements = evaluation.measurements(name, encoder.engine.name, _precision(options))
+    return _Judged(encoder.bundle, scores, measurements, show)
 
 
 def print_evaluation(evaluation: Evaluation) -> None:

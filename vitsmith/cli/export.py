@@ -166,7 +166,7 @@ def _is_export(place: Path, to: To) -> bool:
     from zipfile import is_zipfile
 
     from vitsmith.json_text import json_or_none
-    from vitsmith.weights.bundle_folder import DESCRIPTION
+    from vitsmith.weights.description import DESCRIPTION
 
     if to is To.npz:
         return place.is_file() and is_zipfile(place)

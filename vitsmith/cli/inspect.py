@@ -8,10 +8,10 @@ import typer
 
 from vitsmith.cli.inputs import parse_size
 from vitsmith.cli.options import ImageSizeOption, JsonOption
-from vitsmith.cli.output import print_facts, print_json, print_table
+from vitsmith.cli.output import print_facts, print_json, print_table, say
 
 if TYPE_CHECKING:
-    from vitsmith.specs import Measurement
+    from vitsmith.records import Measurement
     from vitsmith.weights.bundle import Bundle
 
 
@@ -19,11 +19,17 @@ def inspect(
     source: Annotated[str, typer.Argument(help="A bundle folder, or weights: .npz, .safetensors, .pth.")],
     arrays: Annotated[bool, typer.Option("--arrays", help="List every array with its shape.")] = False,
     image_size: ImageSizeOption = "",
+    upgrade: Annotated[
+        bool,
+        typer.Option("--upgrade", help="Rewrite a bundle of an earlier version, in its place, in today's format."),
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Show what is inside a bundle or a checkpoint, and check that it is whole."""
     from vitsmith.engines.base import open_engine
 
+    if upgrade:
+        _upgrade(source)
     bundle, head = _inspect(source, parse_size(image_size))
     if bundle.folder is not None:
         open_engine(bundle)  # checks the golden examples too
@@ -43,7 +49,7 @@ def inspect(
         shown.append(("measured on", machines.pop()))
     print_facts(shown)
     if bundle.measurements:
-        columns = ("measured", "value", "data", *(["machine"] if apart else []), "date")
+        columns = ("measured", "value", "engine", "batch", "data", *(["machine"] if apart else []), "date")
         print_table(columns, [_measured(one, apart) for one in bundle.measurements])
     if arrays:
         print_table(("array", "shape"), [(name, "x".join(map(str, shape))) for name, shape in shapes.items()])
@@ -52,7 +58,19 @@ def inspect(
 def _measured(one: Measurement, with_machine: bool) -> tuple[str, ...]:
     interval = f" [{one.low:.4g}, {one.high:.4g}]" if one.low is not None and one.high is not None else ""
     value = f"{one.value:.4g}{interval}{one.unit and ' ' + one.unit}"
-    return (one.name, value, one.data, *([one.machine] if with_machine else []), one.date)
+    ran, batch = f"{one.engine} {one.precision}".strip(), "" if one.batch is None else str(one.batch)
+    return (one.metric, value, ran, batch, one.data, *([one.machine] if with_machine else []), one.date)
+
+
+def _upgrade(source: str) -> None:
+    """Rewrites a bundle of an earlier format, and says so. Raises InputError for what is no bundle."""
+    from vitsmith.errors import InputError
+    from vitsmith.weights.bundle_folder import is_bundle, upgrade_bundle
+
+    if not is_bundle(source):
+        raise InputError(f"--upgrade rewrites bundles, and {source} is none: save what vitsmith.load makes of it")
+    told = "is in format 2 now: version 0.1 cannot read it any more" if upgrade_bundle(source) else "is in format 2"
+    say(f"{source} {told}")
 
 
 def _inspect(source: str, size: int | tuple[int, int] | None) -> tuple[Bundle, str]:
@@ -77,7 +95,15 @@ def _head(bundle: Bundle) -> str:
 
 def _facts(bundle: Bundle, head: str) -> dict[str, Any]:
     from vitsmith.models.cost import flops, parameters
-    from vitsmith.weights.card import describe_images, describe_program, describe_similarity, describe_text, title
+    from vitsmith.weights.card import (
+        describe_calibration,
+        describe_images,
+        describe_program,
+        describe_similarity,
+        describe_text,
+        published_as,
+        title,
+    )
 
     provenance = bundle.provenance
     reads = bundle.text is not None
@@ -90,8 +116,12 @@ def _facts(bundle: Bundle, head: str) -> dict[str, Any]:
         "images": describe_images(bundle.preprocessing),
         "text": describe_text(bundle) if reads else None,
         "scores": describe_similarity(bundle) if reads else None,
+        "programs": [one.title for one in bundle.programs] if len(bundle.programs) > 1 else None,
+        "calibration": describe_calibration(bundle.calibration) if bundle.calibration is not None else None,
         "source": provenance.source,
         "made from": provenance.parent,
+        "published as": published_as(provenance) or None,
+        "licence": provenance.license or None,
         "date": provenance.date,
         "notes": "; ".join(provenance.notes),
         "split": str(bundle.split) if bundle.split is not None else None,

@@ -110,7 +110,7 @@ class Found:
         chosen = self.chosen
         machine = describe_machine()
         return chosen.bundle.measured(
-            accuracy(self.verified.after, f"{self.data}, images without a say", machine),
+            accuracy(self.verified.after, f"{self.data}, verification split, not used for selection", machine),
             latency(chosen.engine, 1, chosen.latency_ms, machine),
             peak_memory(chosen.engine, 1, chosen.memory_mib, machine),
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -10,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from vitsmith import __version__
 from vitsmith.compress.calibration import Photos
 from vitsmith.compress.merge_search import IMAGES, Goal, Losses, measure_losses, search
 from vitsmith.compress.merged import BATCH, REQUIRED, Merged, Try
@@ -29,7 +27,6 @@ from vitsmith.models.build import build
 from vitsmith.models.config import LiTConfig, ViTConfig
 from vitsmith.models.configure import change
 from vitsmith.models.cost import flops
-from vitsmith.specs import Provenance
 from vitsmith.stream import ImageStream
 from vitsmith.weights.bundle import Bundle
 from vitsmith.weights.measurements import accuracy
@@ -73,25 +70,8 @@ def merged_bundle(bundle: Bundle, numbers: Numbers) -> Bundle:
     config = change(bundle.config, image=merging.model_dump()) if lit else merging
     model = build(config, fresh=False)
     model.load_state_dict({name: array.detach().cpu() for name, array in bundle.model.state_dict().items()})
-    left = tower.tokens - sum(numbers)
-    return replace(
-        bundle,
-        config=config,
-        folder=None,
-        golden=None,
-        measurements=(),
-        provenance=Provenance(
-            source=f"vitsmith merge-tokens {bundle.where}",
-            format="merged",
-            parent=bundle.where,
-            date=datetime.date.today().isoformat(),
-            vitsmith=__version__,
-            notes=(*bundle.provenance.notes, f"tokens merged: {describe(numbers)}; {left} of {tower.tokens} are left"),
-        ),
-        _model=model.eval(),
-        _weights_hash="",
-        _hashed=None,
-    )
+    note = f"tokens merged: {describe(numbers)}; {tower.tokens - sum(numbers)} of {tower.tokens} are left"
+    return bundle.derive(model, note, by=f"vitsmith merge-tokens {bundle.where}", kind="merged")
 
 
 def sample_photos(bundle: Bundle) -> Photos:
@@ -254,7 +234,8 @@ def _described(found: Merged) -> Bundle:
     """The bundle, which says how good it is."""
     last = found.tries[-1]
     data, machine = found.photos.name, describe_machine()
-    measurements = [accuracy(last.agreement, data, machine, name=found.what)]
+    metric = "agreement" if found.bundle.classes else "mean_cosine"
+    measurements = [accuracy(last.agreement, data, machine, metric=metric)]
     if last.top1 is not None:
         measurements.append(accuracy(last.top1[1], data, machine))
     return found.bundle.measured(*measurements)

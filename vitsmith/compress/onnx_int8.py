@@ -16,7 +16,7 @@ from vitsmith.export.onnx import LARGEST_SINGLE_FILE, write_graph
 from vitsmith.export.parts import Part
 from vitsmith.machine import int8_dot_products
 from vitsmith.quiet import quiet
-from vitsmith.weights.bundle import Program
+from vitsmith.specs import Program
 
 Array = np.ndarray[Any, Any]
 

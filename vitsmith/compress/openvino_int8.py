@@ -17,7 +17,7 @@ from vitsmith.export.openvino import openvino_from_onnx
 from vitsmith.export.parts import Part
 from vitsmith.machine import bf16_dot_products
 from vitsmith.quiet import quiet
-from vitsmith.weights.bundle import Program
+from vitsmith.specs import Program
 
 Array = np.ndarray[Any, Any]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
@@ -11,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from vitsmith import __version__
 from vitsmith.compress.calibration import without_unreadable
 from vitsmith.compress.cut import keep_blocks, keep_parts, largest
 from vitsmith.compress.importance import PASSES, score_blocks, score_parts
@@ -32,7 +30,6 @@ from vitsmith.machine import describe_machine
 from vitsmith.models.build import ImageModel, count_parameters
 from vitsmith.models.configure import change
 from vitsmith.models.cost import flops
-from vitsmith.specs import Provenance
 from vitsmith.train.events import Event, Listener, ignore
 from vitsmith.train.recipe import TrainRecipe
 from vitsmith.train.run import resolve
@@ -150,23 +147,13 @@ def recover_bundle(
 def _noted(bundle: Bundle, what: str) -> Bundle:
     """The bundle with more in the note on how it was pruned."""
     *notes, pruned = bundle.provenance.notes
-    return replace(bundle, provenance=bundle.provenance.model_copy(update={"notes": (*notes, f"{pruned}; {what}")}))
+    return bundle.with_provenance(notes=(*notes, f"{pruned}; {what}"))
 
 
 def _bundle_of(model: ImageModel, original: Bundle) -> Bundle:
     """A bundle that reads images and names classes as the original does, and says what it was cut from."""
-    source = Provenance(
-        source=f"vitsmith prune {original.where}",
-        format="pruned",
-        parent=original.where,
-        date=datetime.date.today().isoformat(),
-        vitsmith=__version__,
-        notes=(*original.provenance.notes, f"pruned: {describe_sizes(model_config(original), model.config)}"),
-    )
-    made = Bundle.of(
-        model, preprocessing=original.preprocessing, labels=original.labels, head=original.head, provenance=source
-    )
-    return made.with_split(original.split)
+    note = f"pruned: {describe_sizes(model_config(original), model.config)}"
+    return original.derive(model, note, by=f"vitsmith prune {original.where}", kind="pruned")
 
 
 def _described(found: Pruned) -> Bundle:
@@ -175,7 +162,7 @@ def _described(found: Pruned) -> Bundle:
     bundle = found.bundle if found.recipe else _noted(found.bundle, "not trained since")
     name = "top1" if found.material.labelled else "agreement"
     interval, machine = last.scores.top1_interval, describe_machine()
-    top1 = accuracy(last.scores.top1, found.material.name, machine, name=name, interval=interval)
+    top1 = accuracy(last.scores.top1, found.material.name, machine, metric=name, interval=interval)
     cost = Cost(last.name, "torch", last.mib, last.scores.top1, found.speedup.after)
     return bundle.measured(top1, *cost.measurements())
 

@@ -27,8 +27,9 @@ from vitsmith.export.program import Gate, Target, export_program
 from vitsmith.files import scratch
 from vitsmith.machine import describe_machine, int8_dot_products
 from vitsmith.models.config import LiTConfig
+from vitsmith.records import Measurement
 from vitsmith.runs import whole_run, write_or_rescue
-from vitsmith.specs import Measurement, ProgramSpec
+from vitsmith.specs import ProgramSpec
 from vitsmith.weights.bundle import Bundle
 from vitsmith.weights.bundle_folder import copy_programs, read_bundle, record_measurements
 from vitsmith.weights.measurements import accuracy
@@ -196,13 +197,13 @@ def _measurements(result: Quantized, chosen: Attempt) -> list[Measurement]:
     assert judged is not None and speedup is not None
     machine = describe_machine()
     embeds = isinstance(result.original.config, LiTConfig) or not result.original.classes
-    what = "mean cosine" if embeds else "agreement"
+    what = "mean_cosine" if embeds else "agreement"
     found = []
     if judged.top1 is not None:
         count = len(photos.judges)
         interval = wilson_interval(round(judged.top1 * count), count)
         found.append(accuracy(judged.top1, photos.name, machine, interval=interval))
-    with_float = accuracy(judged.agreement, photos.name, machine, name=f"{what} with the float model")
+    with_float = accuracy(judged.agreement, photos.name, machine, metric=what)
     return [*found, with_float, *speedup.after.measurements(engine)]
 
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import datetime
-
 import torch
 
-from vitsmith import __version__
 from vitsmith.data.photos import sample_images
 from vitsmith.errors import ConfigError
 from vitsmith.layers.positions import ResizeMethod, resize_positions
@@ -36,19 +33,8 @@ def resize_bundle(bundle: Bundle, image_size: tuple[int, int], *, positions: Res
     arrays[name] = resize_positions(arrays[name], old.grid, new.grid, prefix=old.prefix, method=positions)
     resized.load_state_dict({name: array.clone() for name, array in arrays.items()}, assign=True)
     note = f"resized from {show_size(old.image_size)} to {show_size(image_size)} without fine-tuning"
-    provenance = bundle.provenance.model_copy(
-        update={
-            "source": "vitsmith compress",
-            "sha256": "",  # is of the file that the parent was read from
-            "parent": bundle.where,
-            "date": datetime.date.today().isoformat(),
-            "vitsmith": __version__,
-            "notes": (*bundle.provenance.notes, note),
-        }
-    )
     images = bundle.preprocessing.model_copy(update={"size": image_size})
-    made = Bundle.of(resized, preprocessing=images, labels=bundle.labels, head=bundle.head, provenance=provenance)
-    made = made.with_split(bundle.split)
+    made = bundle.derive(resized, note, by="vitsmith compress", preprocessing=images)
     with torch.no_grad():
         return made.with_golden(list(bundle.golden.images) if bundle.golden else sample_images(GOLDEN_IMAGES))
 

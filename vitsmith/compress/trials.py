@@ -25,10 +25,9 @@ from vitsmith.export.parts import Part, parts_of
 from vitsmith.export.program import REQUIRED, REQUIRED_MERGING
 from vitsmith.gate import Paired, Requirements, agreement_of, compare, mean_cosine
 from vitsmith.models.config import LiTConfig, merges
-from vitsmith.models.lit import LiT
-from vitsmith.specs import ProgramSpec
+from vitsmith.specs import Program, ProgramSpec
 from vitsmith.stream import ImageStream
-from vitsmith.weights.bundle import Bundle, Program
+from vitsmith.weights.bundle import Bundle
 from vitsmith.weights.bundle_folder import copy_programs, program_mib, write_bundle
 
 Array = np.ndarray[Any, Any]
@@ -112,8 +111,8 @@ class ProgramTrials:
     @property
     def folder(self) -> Path:
         """Where the program lies that was made last."""
-        assert self._made is not None and self._made.folder is not None
-        return self._made.folder
+        assert self._made is not None
+        return self._made.place
 
     def try_float(self, required: Requirements) -> list[Attempt]:
         """The float programs: in fp32, and in bf16 where that is at hand. The faster good one is what int8 must beat.
@@ -190,17 +189,8 @@ class ProgramTrials:
 
     def _write(self, spec: ProgramSpec, write: Callable[[Path], None]) -> Bundle:
         """A bundle without golden answers: what is on trial is judged by nothing but its answers here."""
-        bundle = self._bundle
-        described = replace(
-            bundle,
-            program=self._programs.program,
-            program_spec=spec,
-            folder=None,
-            golden=None,
-            _model=None,
-            _weights_hash=bundle.weights_hash,
-            _similarity=bundle.similarity if isinstance(bundle.model, LiT) else None,
-        )
+        described = self._bundle.as_program(self._programs.program, spec, by="vitsmith quantize")
+        described = replace(described, golden=None)
         return write_bundle(described, self._place / spec.precision, write_program=write)
 
     def _open(self, candidate: Bundle, precision: str) -> Runner:
@@ -258,8 +248,7 @@ class ProgramTrials:
 
 
 def _mib(bundle: Bundle) -> float:
-    assert bundle.folder is not None
-    return program_mib(bundle.folder, "model")
+    return program_mib(bundle.place, "model")
 
 
 def _first_line(error: Exception) -> str:

@@ -125,7 +125,7 @@ class RealWorkshop:
         memory = measure_memory(task)[1]
         if isinstance(memory, Died):
             raise GateError(f"its memory cannot be measured: {memory.reason}")
-        return engine.name, latency, memory.bytes / 2**20, program_mib(bundle.folder)
+        return engine.name, latency, memory.bytes / 2**20, program_mib(bundle.place)
 
     def _prune(self, keep: float) -> tuple[str, Bundle]:
         """Pruned and distilled, once for each share."""

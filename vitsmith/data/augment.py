@@ -11,7 +11,7 @@ from typing import Annotated, Literal, NamedTuple, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from vitsmith.specs import Finite, Frozen, Number
+from vitsmith.fields import Finite, Frozen, Number
 
 Share = Annotated[float, Field(gt=0, le=1), Number]
 Ratio = Annotated[float, Field(ge=0.001, le=1000), Number]

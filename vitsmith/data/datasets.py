@@ -19,7 +19,7 @@ from vitsmith.data.shards import find_shards, is_shards
 from vitsmith.data.splits import SPLIT_NAMES, SPLITS, split_of
 from vitsmith.data.table import TABLE_SUFFIXES, find_table
 from vitsmith.errors import DatasetError, suggestion
-from vitsmith.specs import Finite, Frozen
+from vitsmith.fields import Finite, Frozen
 
 BUILT_IN: dict[str, Callable[[], Splits]] = {"digits": open_digits, "shapes": labelled_shapes}
 Tell = Callable[[str], None]

@@ -23,8 +23,8 @@ from vitsmith.data.shapes import captioned_shapes, unseen_shapes
 from vitsmith.data.shards import find_shards, is_shards
 from vitsmith.data.table import TABLE_SUFFIXES, find_table
 from vitsmith.errors import DatasetError
+from vitsmith.fields import Finite, Frozen
 from vitsmith.names import can_be_written
-from vitsmith.specs import Finite, Frozen
 
 SHAPES = "shapes"
 """What users call the drawn scenes."""

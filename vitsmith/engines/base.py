@@ -12,7 +12,16 @@ from vitsmith.arguments import MOST_THREADS, known_name, whole_number
 from vitsmith.data.photos import sample_images
 from vitsmith.engines.graph_report import GraphReport
 from vitsmith.engines.plan import Goal
-from vitsmith.engines.registry import ENGINES, GPU_PRECISIONS, PRECISIONS, Settings, precisions_of, programs_of, runners
+from vitsmith.engines.registry import (
+    ENGINES,
+    GPU_PRECISIONS,
+    PRECISIONS,
+    Settings,
+    fitting,
+    precisions_of,
+    programs_of,
+    runners,
+)
 from vitsmith.errors import BundleError, InputError, MissingPackageError
 from vitsmith.machine import available_cores
 from vitsmith.models.config import merges
@@ -71,7 +80,7 @@ def open_engine(
     """An engine for `bundle` whose golden answers have been checked on this machine.
 
     Args:
-        bundle: what is to run.
+        bundle: what is to run; of several programs in its folder the first that fits.
         engine: a name of ENGINES; 'auto' takes the fastest of those that run this program: measured once on this
             machine, when `num_images` are so many that it is worth it, and else the program's own.
         threads: processor cores it uses; default all, and more than there are is all, with a warning.
@@ -83,11 +92,13 @@ def open_engine(
     Raises UnknownNameError, MissingPackageError, InputError for an engine that cannot run this bundle so, BundleError
     for wrong answers.
     """
-    _check_names(bundle, engine, precision, goal)
+    _check_names(engine, precision, goal)
     if num_images is not None:
         num_images = whole_number(num_images, "num_images", least=0)
+    bundle = fitting(bundle, engine, precision)
     settings = Settings(threads=_cores(threads), precision=precision, goal=goal)
     if engine != "auto":
+        _check_runs(bundle, engine, precision)
         opened = open_checked(bundle, engine, settings)
         opened.why = "asked for by name"
         return opened
@@ -128,12 +139,14 @@ def _cores(threads: int | None) -> int | None:
     return min(wanted, cores)
 
 
-def _check_names(bundle: Bundle, engine: str, precision: str, goal: str) -> None:
+def _check_names(engine: str, precision: str, goal: str) -> None:
     known_name(engine, "engine", ("auto", *ENGINES))
     known_name(precision, "precision", PRECISIONS)
     known_name(goal, "goal", ("throughput", "latency"))
-    if engine == "auto":
-        return
+
+
+def _check_runs(bundle: Bundle, engine: str, precision: str) -> None:
+    """Raises InputError unless the engine runs the bundle in that precision."""
     able = runners(bundle.program)
     if engine not in able:
         others = f"; it also runs in {', '.join(map(repr, able[1:]))}" if able[1:] and bundle.program != "torch" else ""

@@ -21,7 +21,6 @@ from vitsmith.models.config import LiTConfig
 from vitsmith.models.cost import flops
 from vitsmith.models.inputs import check_images, check_pixels, check_tokens
 from vitsmith.weights.bundle import Bundle
-from vitsmith.weights.bundle_folder import check_there
 
 Array = np.ndarray[Any, Any]
 
@@ -145,10 +144,7 @@ def _failed(error: Exception) -> str:
 
 def require_folder(bundle: Bundle) -> Path:
     """Where the programs are. Raises InputError."""
-    if bundle.folder is None:
-        raise InputError(f"{bundle.where}: an exported bundle lives in a folder; load it from there")
-    check_there(bundle.folder)
-    return bundle.folder
+    return bundle.place
 
 
 def is_small(bundle: Bundle) -> bool:

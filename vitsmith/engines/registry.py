@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from vitsmith import needs_torch
 from vitsmith.engines.plan import Goal
-from vitsmith.specs import ProgramSpec
-from vitsmith.weights.bundle import Bundle, Program
+from vitsmith.specs import Program, ProgramSpec
+from vitsmith.weights.bundle import Bundle
 
 if TYPE_CHECKING:
     from vitsmith.engines.base import Engine
@@ -106,3 +106,14 @@ def programs_of(engine: str) -> tuple[Program, ...]:
 def precisions_of(bundle: Bundle, engine: str) -> tuple[str, ...]:
     """What an engine can run this bundle in, the program's own first."""
     return ENGINES[engine].precisions(bundle.program_spec)
+
+
+def fitting(bundle: Bundle, engine: str = "auto", precision: str = "auto") -> Bundle:
+    """The bundle with the first of its programs that `engine` runs here in `precision`; as it is where none does."""
+    for stored in bundle.programs if len(bundle.programs) > 1 else ():
+        able = [name for name in runners(stored.program) if engine in ("auto", name)]
+        if any(
+            ENGINES[name].installed and precision in ("auto", *ENGINES[name].precisions(stored.spec)) for name in able
+        ):
+            return bundle.using(stored)
+    return bundle

@@ -18,7 +18,8 @@ from vitsmith.evaluate.scores import Scores, score_logits
 from vitsmith.gate import Paired
 from vitsmith.machine import describe_machine
 from vitsmith.names import ambiguous_name, meant_name, normal, positions_by_name
-from vitsmith.specs import Head, Labels, Measurement
+from vitsmith.records import Measurement
+from vitsmith.specs import Head, Labels
 from vitsmith.weights.measurements import accuracy, evaluated_speed
 
 
@@ -74,14 +75,15 @@ class Evaluation:
         """(images,) whether the first choice is right, in the order of `labels`."""
         return right_answers(self.logits, self.labels)
 
-    def measurements(self, data: str, engine: str) -> tuple[Measurement, ...]:
-        """The scores as a bundle keeps them."""
+    def measurements(self, data: str, engine: str, precision: str = "") -> tuple[Measurement, ...]:
+        """The scores as a bundle keeps them; `precision` '' is the program's own."""
         scores, machine = self.scores, describe_machine()
+        ran: dict[str, Any] = {"engine": engine, "precision": precision}
         return (
-            accuracy(scores.top1, data, machine, interval=scores.top1_interval),
-            accuracy(scores.top5, data, machine, name="top5"),
-            accuracy(scores.calibration_error, data, machine, name="calibration_error"),
-            evaluated_speed(engine, scores.images / self.seconds, data, machine),
+            accuracy(scores.top1, data, machine, interval=scores.top1_interval, **ran),
+            accuracy(scores.top5, data, machine, metric="top5", **ran),
+            accuracy(scores.calibration_error, data, machine, metric="calibration_error", **ran),
+            evaluated_speed(engine, scores.images / self.seconds, data, machine, precision=precision),
         )
 
 

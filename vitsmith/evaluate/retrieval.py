@@ -16,8 +16,8 @@ from vitsmith.encode import Encoder
 from vitsmith.errors import InputError
 from vitsmith.evaluate.accuracy import wilson_interval
 from vitsmith.machine import describe_machine
+from vitsmith.records import Measurement
 from vitsmith.retrieval.recall import Recall, Recalls, recalls_of_pairs
-from vitsmith.specs import Measurement
 from vitsmith.weights import measurements
 
 
@@ -60,11 +60,12 @@ class RetrievalEvaluation:
             },
         }
 
-    def measurements(self, data: str) -> tuple[Measurement, ...]:
-        """Recalls as a bundle keeps them: 'recall@5 (text to image)'."""
+    def measurements(self, data: str, engine: str = "", precision: str = "") -> tuple[Measurement, ...]:
+        """Recalls as a bundle keeps them: 'text_to_image_recall@5'."""
         machine = describe_machine()
+        ran: dict[str, Any] = {"engine": engine, "precision": precision}
         return tuple(
-            measurements.recall(one.at(k), k, direction.replace("_", " "), data, machine, _interval(one, k))
+            measurements.recall(one.at(k), k, direction, data, machine, _interval(one, k), **ran)
             for direction, one in self._directions()
             for k in one.hits
         )

@@ -12,7 +12,7 @@ import numpy as np
 from vitsmith.engines.base import Engine
 from vitsmith.evaluate.timing import Pace, Timing, time_in_turns
 from vitsmith.machine import describe_machine
-from vitsmith.specs import Measurement
+from vitsmith.records import Measurement
 from vitsmith.weights.measurements import latency, size, throughput
 
 Array = np.ndarray[Any, Any]

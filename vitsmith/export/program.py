@@ -38,10 +38,9 @@ from vitsmith.gate import (
     require,
 )
 from vitsmith.models.config import LiTConfig, merges
-from vitsmith.models.lit import LiT
 from vitsmith.predict import Predictor
-from vitsmith.specs import ProgramSpec
-from vitsmith.weights.bundle import Bundle, Program
+from vitsmith.specs import Program, ProgramSpec
+from vitsmith.weights.bundle import Bundle
 from vitsmith.weights.bundle_folder import copy_programs, write_bundle
 from vitsmith.weights.fill import require_finite_model
 from vitsmith.weights.measurements import told_briefly
@@ -131,9 +130,8 @@ def export_program(
             )
         except OutputError as error:
             raise OutputError(f"a program is checked in a temporary folder: {error}, by setting TMPDIR") from error
-        assert candidate.folder is not None
         engine = _open(candidate, bundle)
-        verdict = _compare(bundle, engine, parts, tensors, target, gate, candidate.folder)
+        verdict = _compare(bundle, engine, parts, tensors, target, gate, candidate.place)
         if gate.samples is not None:
             verdict = _with_accuracy(verdict, bundle, candidate, engine, gate.samples, of_accuracy)
         final = replace(candidate, golden=_golden(bundle, candidate, engine))
@@ -146,8 +144,7 @@ def copy_bundle(bundle: Bundle, folder: str | os.PathLike[str]) -> Bundle:
 
     What of it was changed in memory (golden answers, measurements, provenance) is written as it is there.
     """
-    source = bundle.folder
-    assert source is not None
+    source = bundle.place
     return write_bundle(bundle, folder, write_program=lambda files: copy_programs(source, files))
 
 
@@ -184,24 +181,8 @@ def _rounding(bundle: Bundle, rounded: Bundle) -> str:
 
 
 def _described(bundle: Bundle, target: Target, notes: tuple[str, ...]) -> Bundle:
-    provenance = bundle.provenance.model_copy(
-        update={
-            "source": target.source,
-            "parent": bundle.where,
-            "notes": (*bundle.provenance.notes, *target.notes, *notes, *_measured_before(bundle)),
-        }
-    )
-    return replace(
-        bundle,
-        program=target.program,
-        program_spec=target.spec,
-        folder=None,
-        provenance=provenance,
-        measurements=(),  # they are of other weights or of another program: this one has to be measured anew
-        _model=None,
-        _weights_hash=bundle.weights_hash,
-        _similarity=bundle.similarity if isinstance(bundle.model, LiT) else None,
-    )
+    told = (*target.notes, *notes, *_measured_before(bundle))
+    return bundle.as_program(target.program, target.spec, *told, by=target.source)
 
 
 def _measured_before(bundle: Bundle) -> tuple[str, ...]:

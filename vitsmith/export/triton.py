@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -91,8 +91,7 @@ def export_triton(
         with scratch("triton") as place:
             exported, verdict = export_onnx(bundle, place / "onnx", spec=spec, gate=gate)
             return _write(exported, Path(folder), models, device), verdict
-    described = bundle.provenance.model_copy(update={"parent": bundle.where})
-    return _write(replace(bundle, provenance=described), Path(folder), models, device), None
+    return _write(bundle.with_provenance(parent=bundle.where), Path(folder), models, device), None
 
 
 def _model_names(bundle: Bundle, name: str) -> list[str]:
@@ -118,16 +117,14 @@ def _check_folder(folder: Path, models: Sequence[str]) -> None:
 
 def _write(bundle: Bundle, folder: Path, models: Sequence[str], device: Device) -> Bundle:
     """The repository of a program on disk."""
-    source = bundle.folder
-    assert source is not None
+    source = bundle.place
     suffix = _SUFFIXES[bundle.program]
-    described = bundle.provenance.model_copy(update={"source": "vitsmith export --to triton"})
     with replacing_folder(folder) as partial:
         for model, part in zip(models, ("model", "text"), strict=False):
             version = partial / model / "1"
             version.mkdir(parents=True)
             if part == "model":
-                copy_bundle(replace(bundle, provenance=described), version)
+                copy_bundle(bundle.with_provenance(source="vitsmith export --to triton"), version)
             else:
                 for path in source.glob(f"{part}.*"):
                     shutil.copyfile(path, version / path.name)

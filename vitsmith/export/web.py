@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -76,8 +76,8 @@ def export_web(
     _check(bundle, spec, labels)
     files = web_runtime(runtime)
     if bundle.program == "onnx":
-        described = bundle.provenance.model_copy(update={"parent": bundle.where})
-        return _write(replace(bundle, provenance=described), folder, files, _classes(bundle, labels, templates)), None
+        source = bundle.with_provenance(parent=bundle.where)
+        return _write(source, folder, files, _classes(bundle, labels, templates)), None
     with scratch("web") as place:
         exported, verdict = export_onnx(bundle, place / "onnx", spec=spec, gate=gate)
         return _write(exported, folder, files, _classes(exported, labels, templates)), verdict
@@ -113,8 +113,7 @@ def _classes(
 def _weights_size(bundle: Bundle, spec: ProgramSpec) -> int:
     """Bytes of what a page must load: the image program."""
     if bundle.program == "onnx":
-        assert bundle.folder is not None
-        return sum(path.stat().st_size for path in _programs(bundle.folder) if path.name.startswith("model."))
+        return sum(path.stat().st_size for path in _programs(bundle.place) if path.name.startswith("model."))
     tower = bundle.model.image if isinstance(bundle.model, LiT) else bundle.model
     return sum(parameter.numel() for parameter in tower.parameters()) * (2 if spec.precision == "fp16" else 4)
 
@@ -127,8 +126,7 @@ def _write(
     bundle: Bundle, folder: str | os.PathLike[str], runtime: dict[str, bytes], classes: Classes | None
 ) -> Bundle:
     """Page, runtime and program into one folder. `bundle` is an ONNX program on disk."""
-    source = bundle.folder
-    assert source is not None
+    source = bundle.place
     programs = _programs(source)
 
     def write_program(place: Path) -> None:
@@ -146,8 +144,8 @@ def _write(
         facts = to_json(_facts(bundle, (place / PROGRAM).stat().st_size, classes), indent=2)
         (place / "page.json").write_text(facts + "\n", encoding="utf-8")
 
-    made = bundle.provenance.model_copy(update={"source": f"vitsmith export --to web (onnxruntime-web {VERSION})"})
-    return write_bundle(replace(bundle, provenance=made), folder, write_program=write_program)
+    made = bundle.with_provenance(source=f"vitsmith export --to web (onnxruntime-web {VERSION})")
+    return write_bundle(made, folder, write_program=write_program)
 
 
 def _copy_whole(path: Path, target: Path) -> None:

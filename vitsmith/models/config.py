@@ -11,7 +11,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from vitsmith.specs import Finite, Frozen, Number, Pixels
+from vitsmith.fields import Finite, Frozen, Number, Pixels
 
 Rate = Annotated[float, Field(ge=0, lt=1), Number]
 Pair = tuple[Pixels, Pixels]

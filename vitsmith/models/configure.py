@@ -8,9 +8,9 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from vitsmith.errors import ConfigError, suggestion
+from vitsmith.fields import mistakes_in
 from vitsmith.models.config import LiTConfig, ModelConfig
 from vitsmith.models.presets import find_preset
-from vitsmith.specs import mistakes_in
 
 _ANY_CONFIG: TypeAdapter[Any] = TypeAdapter(ModelConfig)
 

@@ -17,10 +17,10 @@ import numpy as np
 from pydantic import Field, ValidationError
 
 from vitsmith.errors import InputError, MissingPackageError
+from vitsmith.fields import Frozen
 from vitsmith.files import replacing, sha256, write_text
 from vitsmith.retrieval.index import Index
 from vitsmith.retrieval.search import Found, check_queries, exact_scores, search
-from vitsmith.specs import Frozen
 
 PROGRAM, FACTS = "approximate.faiss", "approximate.json"
 

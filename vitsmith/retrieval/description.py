@@ -10,9 +10,9 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from vitsmith.errors import InputError
+from vitsmith.fields import Frozen, PositiveInt
 from vitsmith.files import write_text
 from vitsmith.json_text import read_json, to_json
-from vitsmith.specs import Frozen, PositiveInt
 
 FORMAT = 1
 DESCRIPTION = "index.json"

@@ -13,7 +13,8 @@ from vitsmith.data.samples import Splits
 from vitsmith.errors import ImageError
 from vitsmith.machine import describe_machine
 from vitsmith.models.build import ImageModel
-from vitsmith.specs import ImageSpec, Labels, Measurement, Provenance
+from vitsmith.records import Measurement, Provenance
+from vitsmith.specs import ImageSpec, Labels
 from vitsmith.train.recipe import TrainRecipe
 from vitsmith.train.result import TrainResult
 from vitsmith.weights.bundle import Bundle
@@ -33,7 +34,7 @@ def make_bundle(
         head=recipe.loss.kind,
         provenance=Provenance(
             source=f"vitsmith train on {recipe.data.path}, {recipe.schedule.steps} steps",
-            format="trained",
+            kind="trained",
             parent=recipe.model.init,
             date=datetime.date.today().isoformat(),
             vitsmith=__version__,
@@ -66,7 +67,7 @@ def measurements(recipe: TrainRecipe, result: TrainResult) -> tuple[Measurement,
     return (
         accuracy(scores.top1, data, machine, interval=scores.top1_interval),
         *tested,
-        accuracy(scores.top5, data, machine, name="top5"),
-        accuracy(scores.calibration_error, data, machine, name="calibration_error"),
-        training_speed(speed, "images/s", recipe.data.path, machine),
+        accuracy(scores.top5, data, machine, metric="top5"),
+        accuracy(scores.calibration_error, data, machine, metric="calibration_error"),
+        training_speed(speed, "images", recipe.data.path, machine),
     )

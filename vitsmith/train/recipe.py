@@ -14,9 +14,9 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator, mo
 from vitsmith.data.augment import AugmentSpec
 from vitsmith.data.datasets import DataSpec
 from vitsmith.errors import ConfigError, InputError, suggestion
+from vitsmith.fields import Finite, Frozen, Number, Pixels, mistakes_in
 from vitsmith.models.config import MixerConfig, ViTConfig
 from vitsmith.models.configure import configure
-from vitsmith.specs import Finite, Frozen, Number, Pixels, mistakes_in
 from vitsmith.train.schedule import Decay
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), Number]

@@ -45,8 +45,7 @@ class Recorded:
 
     def mark(self, bundle: Bundle) -> Bundle:
         """The bundle with the record, and with a note for whoever sees its score."""
-        about = bundle.provenance.model_copy(update={"notes": (*bundle.provenance.notes, *self.leaks)})
-        return replace(bundle, provenance=about).with_split(self.record)
+        return bundle.noted(*self.leaks).with_split(self.record)
 
 
 def record_split(

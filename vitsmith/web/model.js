@@ -25,8 +25,8 @@ export async function openModel(onBytes = () => {}) {
 class Model {
   constructor(bundle, page, session, classes, threads) {
     Object.assign(this, { bundle, page, session, classes });
-    this.spec = { ...bundle.images, pillow: page.pillow };
-    this.facts = { ...page, threads, head: bundle.head ?? 'softmax', parent: bundle.provenance.parent, date: bundle.provenance.date };
+    this.spec = { ...bundle.preprocessing, pillow: page.pillow };
+    this.facts = { ...page, threads, head: bundle.head, parent: bundle.provenance.parent, date: bundle.provenance.date };
   }
 
   async check(golden) {
@@ -40,7 +40,7 @@ class Model {
   tensorOf(picture) {
     const resized = resizeImage(picture, this.spec);
     const size = this.spec.size;
-    if (this.bundle.program_spec.pixels) return new ort.Tensor('uint8', resized.data, [1, ...size, 3]);
+    if (this.bundle.programs[0].spec.pixels) return new ort.Tensor('uint8', resized.data, [1, ...size, 3]);
     return new ort.Tensor('float32', normalize(resized, this.spec), [1, 3, ...size]);
   }
 
@@ -72,7 +72,8 @@ class Model {
   best(outputs, count) {
     if (!this.page.classes) return null;
     if (this.bundle.head === 'regression') return Array.from(outputs, (value, i) => ({ label: this.nameOf(i), value }));
-    const logits = this.classes ? this.scores(outputs) : outputs;
+    const temperature = this.bundle.calibration?.temperature ?? 1;
+    const logits = this.classes ? this.scores(outputs) : outputs.map((value) => value / temperature);
     const probabilities = this.bundle.head === 'sigmoid' ? logits.map(sigmoid) : softmax(logits);
     const order = Array.from(probabilities.keys()).sort((a, b) => logits[b] - logits[a] || a - b);
     return order.slice(0, count).map((i) => ({ label: this.nameOf(i), probability: probabilities[i] }));

@@ -26,8 +26,9 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, ValidationError
 
 from vitsmith.errors import DownloadError, InputError, UnknownNameError, WeightsError
+from vitsmith.fields import Frozen
 from vitsmith.models.presets import find_preset
-from vitsmith.specs import Frozen, Head
+from vitsmith.specs import Head
 from vitsmith.weights.cache import ORIGIN
 from vitsmith.weights.download import download
 from vitsmith.weights.published import find_checkpoint

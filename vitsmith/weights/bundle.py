@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
 import hashlib
-import math
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -12,25 +12,34 @@ from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 import numpy as np
 
+from vitsmith import __version__, needs_torch
 from vitsmith.arguments import function, instance, known_name
 from vitsmith.data.image_sources import several
 from vitsmith.data.prompts import named_templates
 from vitsmith.data.split_record import SplitRecord, read_split
 from vitsmith.data.tokenize import Tokenizer
-from vitsmith.errors import BundleError, InputError, NotFiniteError
-from vitsmith.finite import require_finite_outputs
+from vitsmith.errors import BundleError, InputError
 from vitsmith.models.config import BertConfig, LiTConfig, MixerConfig, ModelConfig, ViTConfig
-from vitsmith.models.inputs import check_images
-from vitsmith.specs import Head, ImageSpec, Labels, Measurement, ProgramSpec, Provenance, Similarity, TextSpec
-from vitsmith.weights.golden import OUTPUT_TOLERANCE, Golden, Run, make_golden
-from vitsmith.weights.identity import hash_weights, name_space, state_of
+from vitsmith.records import Measurement, Provenance
+from vitsmith.specs import (
+    Calibration,
+    Head,
+    ImageSpec,
+    Labels,
+    Program,
+    ProgramSpec,
+    Similarity,
+    StoredProgram,
+    TextSpec,
+)
+from vitsmith.weights.golden import OUTPUT_TOLERANCE, Golden, Run, make_golden, read_golden
+from vitsmith.weights.identity import name_space, state_of
 from vitsmith.weights.measurements import is_cost, with_newer
 
 if TYPE_CHECKING:
     from vitsmith.models.build import Model
 
 Array = np.ndarray[Any, Any]
-Program = Literal["torch", "onnx", "openvino", "executorch"]
 
 _CONFIGS = ViTConfig | MixerConfig | LiTConfig
 
@@ -40,12 +49,13 @@ class Bundle:
     """A model with its preprocessing, label names, origin and measurements.
 
     `program` says what its file is for: 'torch' for weights of our own models, else the format of an exported program,
-    and `program_spec` what that computes in. Of LiT, `text` and `vocabulary` are the text side: how texts become
-    tokens, and the bytes of the tokenizer's file.
+    and `program_spec` what that computes in. A folder may hold more programs of the same model: see `programs`. Of LiT,
+    `text` and `vocabulary` are the text side: how texts become tokens, and the bytes of the tokenizer's file.
     """
 
     config: ModelConfig
     preprocessing: ImageSpec
+    """How images become the model's input."""
     provenance: Provenance
     labels: Labels | None = None
     text: TextSpec | None = None
@@ -57,7 +67,11 @@ class Bundle:
     """Where its files are; None while it is only in memory."""
     golden: Golden | None = field(default=None, repr=False)
     head: Head = "softmax"
-    """What its outputs mean; of models without a head, 'softmax'."""
+    """What its outputs mean; of a model without classes 'none', whatever is said."""
+    calibration: Calibration | None = None
+    """What makes its probabilities believable; None: they are as the model gives them."""
+    programs: tuple[StoredProgram, ...] = field(default=(), repr=False)
+    """All programs in its folder, the usual one first; () while it is only in memory."""
     _model: Model | None = field(default=None, repr=False)
     _weights_hash: str = field(default="", repr=False)
     _hashed: tuple[int, int] | None = field(default=None, repr=False)
@@ -73,6 +87,8 @@ class Bundle:
     def __post_init__(self) -> None:
         self._check_kinds()
         classes = self.classes
+        if self.head == "softmax" and not classes:
+            self.head = "none"
         if self.labels is not None and classes and len(self.labels) != classes:
             raise BundleError(f"{self.where}: {len(self.labels)} label names for {classes} classes")
         if self.preprocessing.size != self.config.image_size:
@@ -80,8 +96,13 @@ class Bundle:
                 f"{self.where}: preprocessing gives {self.preprocessing.size} images, "
                 f"the model takes {self.config.image_size}"
             )
-        if self.head != "softmax" and not classes:
+        if self.head != "none" and not classes:
             raise BundleError(f"{self.where}: the outputs of a model without a head are no {self.head} of anything")
+        if self.head == "none" and classes:
+            raise BundleError(f"{self.where}: the head is 'none', and the model has {classes} classes")
+        if self.calibration is not None:
+            self.calibration.check(self.head, classes, self.where)
+        self.measurements = tuple(self._with_precision(one) for one in self.measurements)
         self._check_text()
 
     def _check_kinds(self) -> None:
@@ -93,6 +114,9 @@ class Bundle:
         instance(self.text, (TextSpec, type(None)), "text", "a TextSpec, or None")
         instance(self.vocabulary, (bytes, type(None)), "vocabulary", "the bytes of a tokenizer's file, or None")
         instance(self.program_spec, ProgramSpec, "program_spec", "a ProgramSpec")
+        instance(self.calibration, (Calibration, type(None)), "calibration", "a Calibration, or None")
+        for one in instance(self.programs, tuple, "programs", "a tuple of StoredProgram"):
+            instance(one, StoredProgram, "a program", "a StoredProgram")
         instance(self.folder, (Path, type(None)), "folder", "a pathlib.Path, or None")
         instance(self.golden, (Golden, type(None)), "golden", "golden examples (see with_golden), or None")
         known_name(self.program, "program", get_args(Program))
@@ -128,10 +152,116 @@ class Bundle:
         fields.setdefault("provenance", Provenance(source="created in memory"))
         return cls(config=config, preprocessing=preprocessing, _model=model.eval(), **fields)
 
+    def _with_precision(self, one: Measurement) -> Measurement:
+        """Measured in the program's own precision, where it does not say in which."""
+        return one if one.precision else one.model_copy(update={"precision": self.program_spec.precision})
+
     @property
     def images(self) -> ImageSpec:
         """What `preprocessing` was called in version 0.1. Raises AttributeError, also where it is set."""
         raise AttributeError("Bundle.images is called Bundle.preprocessing now")
+
+    @classmethod
+    def from_disk(
+        cls, folder: Path, *, weights_hash: str, similarity: Similarity | None, split: Path | None, **fields: Any
+    ) -> Self:
+        """A bundle whose files are in `folder`: nothing of its weights is read before it is needed.
+
+        `weights_hash` and `similarity` are what its description says of them, `split` the file of its record. It
+        remembers how it was: see `still_measured`.
+        """
+        bundle = cls(folder=folder, _weights_hash=weights_hash, _similarity=similarity, _split=split, **fields)
+        bundle._as_read = bundle._decisive(), bundle.measurements
+        return bundle
+
+    def derive(
+        self,
+        model: Model,
+        note: str = "",
+        *,
+        by: str,
+        kind: str = "",
+        preprocessing: ImageSpec | None = None,
+        headless: bool = False,
+    ) -> Self:
+        """What was made of this bundle's weights: `model`, which reads images and texts and names classes as this does.
+
+        It has this bundle's licence, origin, notes and record of images. What is true of this model alone it has not:
+        measurements, golden examples, calibration. `by` is the command, `note` what was done, `kind` what it is now, by
+        default what this is; `headless` leaves out the classes. Raises BundleError for a model that does not fit.
+        """
+        return type(self).of(
+            model,
+            preprocessing=preprocessing or self.preprocessing,
+            labels=None if headless else self.labels,
+            head="none" if headless else self.head,
+            text=self.text,
+            vocabulary=self.vocabulary,
+            provenance=self._successor(by, kind or self.provenance.kind, note),
+            _split=self._split,
+        )
+
+    def as_program(self, program: Program, spec: ProgramSpec, *notes: str, by: str) -> Self:
+        """This bundle as an exported program, whose files are yet to be written: without its torch model.
+
+        Embeddings keep their identity. Nothing that was measured of the weights is true of the program. `by` is the
+        command that makes it.
+        """
+        return replace(
+            self,
+            program=program,
+            program_spec=spec,
+            folder=None,
+            programs=(),
+            provenance=self._successor(by, self.provenance.kind, *notes),
+            measurements=(),
+            _model=None,
+            _weights_hash=self.weights_hash,
+            _hashed=None,
+            _as_read=None,
+            _similarity=self.similarity if isinstance(self.config, LiTConfig) else None,
+        )
+
+    def using(self, stored: StoredProgram) -> Self:
+        """The same bundle with another of its `programs`, and with the golden answers of that one.
+
+        Raises BundleError for one that is not in its folder.
+        """
+        if stored.is_(self.program, self.program_spec):
+            return self
+        if self.folder is None or stored not in self.programs:
+            raise BundleError(f"{self.where} holds no program {stored.title}")
+        golden = self.folder / stored.folder / GOLDEN
+        return replace(
+            self,
+            program=stored.program,
+            program_spec=stored.spec,
+            golden=read_golden(golden) if golden.is_file() else None,
+            _model=None,
+            _hashed=None,
+        )
+
+    def _successor(self, by: str, kind: str, *notes: str) -> Provenance:
+        """The provenance of what is made from this bundle."""
+        return self.provenance.model_copy(
+            update={
+                "source": by,
+                "kind": kind,
+                "sha256": "",  # is of the file that this one was read from
+                "parent": self.where,
+                "date": datetime.date.today().isoformat(),
+                "vitsmith": __version__,
+                "notes": (*self.provenance.notes, *(note for note in notes if note)),
+            }
+        )
+
+    def with_provenance(self, **changes: Any) -> Self:
+        """The same bundle with other fields of its provenance."""
+        return replace(self, provenance=Provenance(**(self.provenance.model_dump() | changes)))
+
+    def noted(self, *notes: str) -> Self:
+        """The same bundle with more notes."""
+        return self.with_provenance(notes=(*self.provenance.notes, *notes))
 
     @property
     def where(self) -> str:
@@ -172,12 +302,23 @@ class Bundle:
                 f"{self.where} holds an exported program (model.{self.program}), not torch weights: "
                 "use vitsmith.Predictor(bundle)"
             )
-        from vitsmith.weights.bundle_folder import read_weights
-
-        model = read_weights(self)
-        self.check_golden(lambda tensors: self._run_images(model, tensors))
-        self.check_golden_texts(lambda tokens: self._run_texts(model, tokens))
+        model = needs_torch.read_weights(self.place / WEIGHTS, self.config)
+        self.check_golden(lambda tensors: needs_torch.run_images(model, tensors, self.where))
+        self.check_golden_texts(lambda tokens: needs_torch.run_texts(model, tokens, self.where))
         return model
+
+    @property
+    def place(self) -> Path:
+        """The folder of its program: `folder`, or one within. Raises BundleError where that is not there any more."""
+        if self.folder is None:
+            raise InputError(f"{self.where}: an exported bundle lives in a folder; load it from there")
+        if not self.folder.is_dir():
+            how = "it was moved or deleted"
+            if not self.folder.is_absolute():
+                how += ", or the working folder, which its path begins from, is another now"
+            raise BundleError(f"{self.folder} is not there any more: {how}; load the bundle from its place")
+        mine = next((one for one in self.programs if one.is_(self.program, self.program_spec)), None)
+        return self.folder / mine.folder if mine is not None else self.folder
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -223,26 +364,16 @@ class Bundle:
     @property
     def trained_here(self) -> bool:
         """Whether vitsmith trained it, so that only a record, and no paper, could say on which images."""
-        return self.provenance.format in ("trained", "pruned", "merged")
+        return self.provenance.kind in ("trained", "pruned", "merged")
 
     @property
     def similarity(self) -> Similarity:
         """Temperature and bias of a LiT model. Raises InputError for others, and for 0 and infinity."""
-        from vitsmith.models.lit import LiT
-
         if not isinstance(self.config, LiTConfig):
             raise InputError(f"{self.where} is a model of images alone: it matches no texts; use a LiT model")
         if self._model is None and self._similarity is not None:
             return self._similarity
-        assert isinstance(self.model, LiT)
-        bias = self.model.logit_bias
-        temperature = self.model.temperature.item()
-        if not 0 < temperature < math.inf:
-            raise NotFiniteError(
-                f"{self.where}: its temperature, e to the {self.model.log_temperature.item():.4g}, is {temperature}, "
-                "so its scores mean nothing: take another checkpoint"
-            )
-        return Similarity(temperature=temperature, bias=None if bias is None else bias.item())
+        return needs_torch.similarity_of(self.model, self.where)
 
     @property
     def weights_hash(self) -> str:
@@ -258,7 +389,12 @@ class Bundle:
             return self._weights_hash  # as it was written
         state = state_of(self.model)
         if not self._weights_hash or state is None or self._hashed != state:
-            self._weights_hash, self._hashed = hash_weights(self.model), state
+            self._weights_hash, self._hashed = needs_torch.hash_weights(self.model), state
+        return self._weights_hash
+
+    @property
+    def recorded_hash(self) -> str:
+        """The hash of the weights as it was written or last computed, without looking at them; '' where not known."""
         return self._weights_hash
 
     @property
@@ -280,41 +416,13 @@ class Bundle:
 
         Raises NotFiniteError for answers that are NaN or infinite.
         """
-        return self._run_images(self.model, tensors)
+        instance(tensors, np.ndarray, "tensors", "a NumPy array")
+        return needs_torch.run_images(self.model, tensors, self.where)
 
     def run_texts_torch(self, tokens: Array) -> Array:
         """Token ids (texts, length) -> float32 (texts, E), unit vectors. Raises InputError without a text tower."""
-        return self._run_texts(self.model, tokens)
-
-    def _run_images(self, model: Model, tensors: Array) -> Array:
-        import torch
-
-        from vitsmith.models.isolation import isolated
-        from vitsmith.models.lit import LiT
-        from vitsmith.weights.fill import require_float32
-
-        instance(tensors, np.ndarray, "tensors", "a NumPy array")
-        require_float32(model, self.where)
-        check_images(tensors, self.config.image_size)
-        with isolated(inference=True):
-            images = torch.from_numpy(tensors).to(next(model.parameters()).device, torch.float32)
-            outputs = model.encode_image(images) if isinstance(model, LiT) else model(images)
-        return require_finite_outputs(outputs.float().cpu().numpy(), tensors, self.where)
-
-    def _run_texts(self, model: Model, tokens: Array) -> Array:
-        import torch
-
-        from vitsmith.models.isolation import isolated
-        from vitsmith.models.lit import LiT
-        from vitsmith.weights.fill import require_float32
-
-        if not isinstance(model, LiT):
-            raise InputError(f"{self.where} is a model of images alone: it cannot read text; use a LiT model")
         instance(tokens, np.ndarray, "tokens", "a NumPy array")
-        require_float32(model, self.where)
-        with isolated(inference=True):
-            outputs = model.encode_text(torch.from_numpy(tokens).to(next(model.parameters()).device))
-        return require_finite_outputs(outputs.float().cpu().numpy(), tokens, self.where, what="text")
+        return needs_torch.run_texts(self.model, tokens, self.where)
 
     def with_golden(self, images: Sequence[Array]) -> Self:
         """The same bundle with golden examples made from uint8 RGB images, and texts, by its torch model."""
@@ -357,10 +465,6 @@ class Bundle:
         if self.golden is not None and self.golden.texts is not None and self.vocabulary is not None:
             self.golden.texts.check(self.tokenizer, run, self.where, tolerance)
 
-    def as_read(self) -> Self:
-        """The same bundle, just read from disk, which remembers how it was: see `still_measured`."""
-        return replace(self, _as_read=(self._decisive(), self.measurements))
-
     def still_measured(self) -> tuple[Measurement, ...]:
         """Its measurements, without those that were true of what was read from disk and are not any more.
 
@@ -371,24 +475,26 @@ class Bundle:
             return self.measurements
         then, old = self._as_read
         now = self._decisive()
-        if then["weights"]:  # old bundles do not say it
-            now["weights"] = self.weights_hash
+        now["weights"] = self.weights_hash if then["weights"] else ""  # old bundles do not say it
         changed = {name for name in then if then[name] != now[name]}
         return tuple(
             one for one in self.measurements if one not in old or not changed & (_COSTLY if is_cost(one) else set(then))
         )
 
     def _decisive(self) -> dict[str, Any]:
-        names = ("config", "preprocessing", "text", "labels", "head", "program", "program_spec")
+        names = ("config", "preprocessing", "text", "labels", "head", "calibration", "program", "program_spec")
         return {name: getattr(self, name) for name in names} | {"weights": self._weights_hash}
 
     def measured(self, *measurements: Measurement) -> Self:
         """The same bundle with more measurements; a newer one of the same thing takes the older one's place."""
         for one in measurements:
             instance(one, Measurement, "a measurement", "a Measurement")
-        return replace(self, measurements=with_newer(self.measurements, measurements))
+        newer = [self._with_precision(one) for one in measurements]
+        return replace(self, measurements=with_newer(self.measurements, newer))
 
 
+GOLDEN, WEIGHTS = "golden.safetensors", "model.safetensors"
+"""The files of golden examples and of torch weights in a bundle's folder."""
 _COSTLY = {"config", "program", "program_spec"}
 """What decides what a program costs; all else changes answers alone."""
 

@@ -6,80 +6,38 @@ model/
   text.*               the text tower of an exported LiT
   tokenizer.txt        or tokenizer.model: the vocabulary of a LiT
   golden.safetensors   images, their tensors and their outputs; of LiT also texts
+  programs/NAME/       another program of the same model, with golden examples of its own
   split.safetensors    which images it was trained on and which were held out, as salted digests; may be deleted
   README.md            the model card, written from bundle.json
 """
 
 from __future__ import annotations
 
-import hashlib
+import itertools
 import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
+from vitsmith import needs_torch
 from vitsmith.data.split_record import SPLIT, write_split
-from vitsmith.errors import BundleError, OutputError
+from vitsmith.errors import BundleError, InputError, OutputError
 from vitsmith.failed_writes import explained
 from vitsmith.files import check_writable, optional, replacing_folder, sha256, write_text
-from vitsmith.json_text import read_json, to_json
 from vitsmith.locks import Lock
-from vitsmith.models.build import Model, build
-from vitsmith.models.config import LiTConfig, ModelConfig, show_size
-from vitsmith.models.isolation import isolated
-from vitsmith.regular_files import utf8_path
-from vitsmith.specs import (
-    AS_FOUND,
-    Head,
-    ImageSpec,
-    Labels,
-    Measurement,
-    ProgramSpec,
-    Provenance,
-    Similarity,
-    TextSpec,
-    mistakes_in,
-)
-from vitsmith.weights.bundle import Bundle, Program, vocabulary_suffix
+from vitsmith.models.config import LiTConfig
+from vitsmith.records import Measurement
+from vitsmith.specs import StoredProgram
+from vitsmith.weights.bundle import GOLDEN, WEIGHTS, Bundle, vocabulary_suffix
 from vitsmith.weights.card import model_card
-from vitsmith.weights.fill import require_finite_model
+from vitsmith.weights.description import DESCRIPTION, FORMAT, Description, read_description, write_description
 from vitsmith.weights.golden import read_golden, write_golden
-from vitsmith.weights.measurements import finite_measurements
 from vitsmith.workspace import mend
 
-FORMAT = 1
-_FLOATS = ("F64", "F32", "F16", "BF16")
-DESCRIPTION, GOLDEN, CARD, WEIGHTS = "bundle.json", "golden.safetensors", "README.md", "model.safetensors"
+CARD, PAGE = "README.md", "page.json"
 LOCK = ".lock"
 """There while a process records measurements."""
-
-
-class Description(BaseModel):
-    """What bundle.json holds."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    format: int
-    program: Program
-    program_spec: ProgramSpec = ProgramSpec()
-    config: ModelConfig
-    images: ImageSpec
-    text: TextSpec | None
-    labels: Labels | None
-    provenance: Provenance
-    measurements: tuple[Measurement, ...]
-    similarity: Similarity | None = None
-    head: Head | None = None
-    """What the outputs mean; absent for softmax."""
-    weights: str = ""
-    """Hash of the weights by value: names what embeddings mean, also of an exported program."""
-    files: dict[str, str]
-    checksum: str = ""
-    """SHA-256 of all the other fields, so that a changed label or mean is noticed too."""
 
 
 def is_bundle(path: str | os.PathLike[str]) -> bool:
@@ -106,24 +64,66 @@ def write_bundle(
         raise OutputError(f"{folder} holds files that are no bundle and would be lost; choose another output folder")
     bundle = replace(bundle, measurements=bundle.still_measured())
     with replacing_folder(folder) as partial:
-        (write_program or (lambda place: _write_weights(bundle.model, place / WEIGHTS)))(partial)
+        (write_program or (lambda place: needs_torch.write_weights(bundle.model, place / WEIGHTS)))(partial)
         if bundle.text is not None and bundle.vocabulary is not None:
             (partial / f"tokenizer{vocabulary_suffix(bundle.text)}").write_bytes(bundle.vocabulary)
         if bundle.golden is not None:
             write_golden(bundle.golden, partial / GOLDEN)
-        files = {name: sha256(partial / name) for name in _files(partial)}
-        if (record := bundle.split) is not None:
-            write_split(record, partial / SPLIT)  # not among `files`: who deletes it still has a whole bundle
-        write_text(partial / DESCRIPTION, _describe(bundle, files), durable=False)  # as all that is in there, later
-        with optional(f"the model card of {folder}"):
-            write_text(partial / CARD, model_card(bundle), durable=False)
+        _finish(bundle, partial, (StoredProgram(program=bundle.program, spec=bundle.program_spec),))
     return read_bundle(folder, verify=False)
 
 
+def add_program(bundle: Bundle, other: Bundle) -> Bundle:
+    """Copies the program of another bundle of the same model into the folder of `bundle`, and returns what is there.
+
+    From then on `load` gives the usual program, and `Bundle.using` the others. The folder is replaced as a whole.
+    Raises InputError for a program of other weights or preprocessing, and for one that is there already.
+    """
+    if bundle.folder is None or other.folder is None:
+        raise InputError("programs are put together from bundles on disk: save both first")
+    if bundle.identity != other.identity or bundle.labels != other.labels or bundle.head != other.head:
+        raise InputError(
+            f"{other.folder} is another model than {bundle.folder} (other weights, preprocessing, labels or head): a "
+            "bundle holds programs of one model"
+        )
+    there = next((one for one in bundle.programs if one.is_(other.program, other.program_spec)), None)
+    if there is not None:
+        raise InputError(f"{bundle.folder} holds this program already ({there.title})")
+    source, own = other.place, bundle.folder
+    kind = f"{other.program}-{other.program_spec.arithmetic}".replace(", ", "-").replace(" ", "-")
+    taken = {one.folder for one in bundle.programs}
+    names = (f"programs/{kind}{'' if number == 1 else f'-{number}'}" for number in itertools.count(1))
+    free = next(name for name in names if name not in taken)
+    joined = replace(bundle, measurements=other.measurements).measured(*bundle.measurements)
+    with replacing_folder(own) as partial:
+        for name in _files(own):
+            if name not in (DESCRIPTION, CARD, LOCK):
+                (partial / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(own / name, partial / name)
+        (partial / free).mkdir(parents=True)
+        copy_programs(source, partial / free)
+        if other.golden is not None:
+            write_golden(other.golden, partial / free / GOLDEN)
+        new = StoredProgram(program=other.program, spec=other.program_spec, folder=free)
+        _finish(joined, partial, (*bundle.programs, new))
+    return read_bundle(own, verify=False)
+
+
+def _finish(bundle: Bundle, folder: Path, programs: tuple[StoredProgram, ...]) -> None:
+    """Writes what describes the files in a folder."""
+    files = {name: sha256(folder / name) for name in _files(folder) if name not in (CARD, SPLIT)}
+    if (record := bundle.split) is not None:
+        write_split(record, folder / SPLIT)  # not among `files`: who deletes it still has a whole bundle
+    description = describe(replace(bundle, programs=programs), files)
+    write_text(folder / DESCRIPTION, write_description(description), durable=False)  # as all that is in there, later
+    with optional(f"the model card of {folder}"):
+        write_text(folder / CARD, model_card(bundle), durable=False)
+
+
 def read_bundle(folder: str | os.PathLike[str], *, verify: bool = True) -> Bundle:
-    """The bundle in `folder`; with `verify` every file's hash is compared. Raises BundleError."""
+    """The bundle in `folder`, of format 1 or 2; with `verify` every file's hash is compared. Raises BundleError."""
     folder = Path(folder)
-    description = _read_description(folder)
+    description, _ = read_description(folder)
     missing = sorted(set(description.files) - set(_files(folder)))
     if missing:
         raise BundleError(f"{folder}: {', '.join(missing)} is missing; copy the whole folder again")
@@ -134,24 +134,59 @@ def read_bundle(folder: str | os.PathLike[str], *, verify: bool = True) -> Bundl
                     f"{folder / name} is not the file this bundle was written with (its SHA-256 differs): "
                     "copy or export it again"
                 )
-    bundle = Bundle(
+    usual = description.programs[0]
+    return Bundle.from_disk(
+        folder,
         config=description.config,
-        preprocessing=description.images,
+        preprocessing=description.preprocessing,
         provenance=description.provenance,
         labels=description.labels,
         text=description.text,
         vocabulary=_read_vocabulary(folder, description),
         measurements=description.measurements,
-        program=description.program,
-        program_spec=description.program_spec,
-        head=description.head or "softmax",
-        folder=folder,
+        program=usual.program,
+        program_spec=usual.spec,
+        programs=description.programs,
+        head=description.head,
+        calibration=description.calibration,
         golden=read_golden(folder / GOLDEN) if GOLDEN in description.files else None,
-        _weights_hash=description.weights,
-        _similarity=description.similarity,
-        _split=folder / SPLIT if (folder / SPLIT).exists() else None,
+        weights_hash=description.weights,
+        similarity=description.similarity,
+        split=folder / SPLIT if (folder / SPLIT).exists() else None,
     )
-    return bundle.as_read()
+
+
+def upgrade_bundle(folder: str | os.PathLike[str]) -> bool:
+    """Rewrites a bundle.json of an earlier format in today's, and its model card; the other files stay as they are.
+
+    Gives whether there was anything to do. Raises BundleError for a damaged bundle, InputError for an exported page,
+    whose scripts read the format that they were exported with.
+    """
+    folder = Path(folder)
+    _, found = read_description(folder)
+    if found == FORMAT:
+        return False
+    _refuse_page(folder)
+    with explained(folder / DESCRIPTION), Lock.take(folder / LOCK, wait=True):
+        bundle = read_bundle(folder)
+        _rewrite(bundle, folder)
+    return True
+
+
+def _refuse_page(folder: Path) -> None:
+    if (folder / PAGE).is_file():
+        raise InputError(
+            f"{folder} is a page of an earlier version, whose scripts read the earlier format: export it again with  "
+            "vitsmith export --to web"
+        )
+
+
+def _rewrite(bundle: Bundle, folder: Path) -> None:
+    """Writes bundle.json and the model card of a bundle whose other files stay."""
+    files = read_description(folder)[0].files
+    write_text(folder / DESCRIPTION, write_description(describe(bundle, files)))
+    with optional(f"the model card of {folder}"):
+        write_text(folder / CARD, model_card(bundle))
 
 
 def is_program(name: str, *parts: str) -> bool:
@@ -195,17 +230,12 @@ def record_measurements(bundle: Bundle, measurements: Sequence[Measurement]) -> 
     if folder is None:
         raise BundleError(f"{bundle.where} is not a bundle on disk, so nothing can be recorded in it; save it first")
     with explained(folder / DESCRIPTION), Lock.take(folder / LOCK, wait=True):
+        if read_description(folder)[1] != FORMAT:
+            _refuse_page(folder)
         there = read_bundle(folder, verify=False)  # nothing else of what is in memory is written
-        if (there.program, there.program_spec, there._weights_hash) != (
-            bundle.program,
-            bundle.program_spec,
-            bundle._weights_hash,
-        ):
+        if (there.recorded_hash, there.programs) != (bundle.recorded_hash, bundle.programs):
             raise BundleError(f"{folder} was replaced by another model while this one was measured: measure it again")
-        measured = there.measured(*measurements)
-        write_text(folder / DESCRIPTION, _describe(measured, _read_description(folder).files))
-        with optional(f"the model card of {folder}"):
-            write_text(folder / CARD, model_card(measured))
+        _rewrite(there.measured(*measurements), folder)
 
 
 def check_recordable(folder: str | os.PathLike[str]) -> None:
@@ -213,105 +243,20 @@ def check_recordable(folder: str | os.PathLike[str]) -> None:
     check_writable(Path(folder) / DESCRIPTION)
 
 
-def check_there(folder: Path) -> None:
-    """Raises BundleError when the folder of a bundle that was loaded has gone since, seen from where we are now."""
-    if folder.is_dir():
-        return
-    how = "it was moved or deleted"
-    if not folder.is_absolute():
-        how += ", or the working folder, which its path begins from, is another now"
-    raise BundleError(f"{folder} is not there any more: {how}; load the bundle from its place")
-
-
-@isolated()
-def read_weights(bundle: Bundle) -> Model:
-    """The torch model of a bundle on disk, in eval mode; memory is the model's own. Raises BundleError."""
-    import torch
-    from safetensors import SafetensorError, safe_open
-
-    assert bundle.folder is not None
-    check_there(bundle.folder)
-    path = bundle.folder / WEIGHTS
-    skeleton = build(bundle.config, device="meta")
-    shapes = {name: tuple(parameter.shape) for name, parameter in skeleton.named_parameters()}
-    try:
-        with utf8_path(path) as known, safe_open(known, framework="pt") as file, torch.no_grad():
-            _check_shapes(file, shapes, path)  # before memory is taken for what bundle.json claims
-            model = skeleton.to_empty(device="cpu")
-            for name, parameter in model.named_parameters():
-                parameter.copy_(file.get_tensor(name))
-    except (SafetensorError, OSError, RuntimeError) as error:
-        raise BundleError(f"{path} cannot be read ({error}); copy the bundle again") from None
-    require_finite_model(model, str(path))
-    return model.eval()
-
-
-def _check_shapes(file: Any, shapes: dict[str, tuple[int, ...]], path: Path) -> None:
-    """Raises BundleError unless an open safetensors file has the arrays of these names and shapes, and no others."""
-    if differing := sorted(set(file.keys()) ^ set(shapes)):
-        raise BundleError(f"{path}: arrays do not fit bundle.json: {', '.join(differing[:5])}")
-    for name, expected in shapes.items():
-        entry = file.get_slice(name)
-        found = tuple(entry.get_shape())
-        if found != expected:  # which copy_ might broadcast
-            raise BundleError(f"{path}: {name} is {show_size(found)}, expected {show_size(expected)}")
-        if entry.get_dtype() not in _FLOATS:
-            raise BundleError(f"{path}: {name} has type {entry.get_dtype()}, weights are floating point")
-
-
-@isolated()
-def _write_weights(model: Model, path: Path) -> None:
-    from safetensors.torch import save_file
-
-    require_finite_model(model, "the model")
-    arrays = {name: parameter.detach().cpu().contiguous() for name, parameter in model.named_parameters()}
-    save_file(arrays, path, metadata={"format": "pt"})
-
-
-def _describe(bundle: Bundle, files: dict[str, str]) -> str:
-    """The text of bundle.json."""
-    description = Description(
+def describe(bundle: Bundle, files: dict[str, str]) -> Description:
+    """What bundle.json is to say of a bundle with these files."""
+    return Description(
         format=FORMAT,
-        program=bundle.program,
-        program_spec=bundle.program_spec,
         config=bundle.config,
-        images=bundle.preprocessing,
+        preprocessing=bundle.preprocessing,
         text=bundle.text,
+        head=bundle.head,
         labels=bundle.labels,
+        calibration=bundle.calibration,
         provenance=bundle.provenance,
         measurements=bundle.measurements,
         similarity=bundle.similarity if isinstance(bundle.config, LiTConfig) else None,
-        weights=bundle._weights_hash if bundle.program != "torch" else bundle.weights_hash,
+        programs=bundle.programs,
+        weights=bundle.recorded_hash if bundle.program != "torch" else bundle.weights_hash,
         files=files,
     )
-    fields = description.model_dump(mode="json")
-    if bundle.head != "softmax":
-        fields["head"] = bundle.head
-    else:
-        del fields["head"]
-    fields["checksum"] = _checksum(fields)
-    return to_json(fields, indent=2) + "\n"
-
-
-def _read_description(folder: Path) -> Description:
-    path = folder / DESCRIPTION
-    try:
-        fields: Any = read_json(path, error=BundleError, finite=False)
-        if isinstance(fields, dict) and fields.get("format") != FORMAT:
-            raise BundleError(
-                f"{path} has format {fields.get('format')}, this vitsmith reads {FORMAT}: use a matching version"
-            )
-        if isinstance(fields, dict) and fields.get("checksum") != _checksum(fields):
-            raise BundleError(
-                f"{path} was changed after it was written (its checksum differs); export the bundle again"
-            )
-        return Description.model_validate(finite_measurements(fields), context=AS_FOUND)
-    except FileNotFoundError:
-        raise BundleError(f"{folder} is not a bundle: it has no {DESCRIPTION}") from None
-    except ValidationError as error:
-        raise BundleError(f"{path} is damaged ({mistakes_in(error)}); copy the bundle again") from None
-
-
-def _checksum(fields: dict[str, Any]) -> str:
-    rest = {name: value for name, value in fields.items() if name != "checksum"}
-    return hashlib.sha256(to_json(rest, sort_keys=True, ascii_only=True, finite=False).encode()).hexdigest()

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from vitsmith.escapes import markdown
 from vitsmith.models.config import LiTConfig, ModelConfig, ViTConfig, show_size
 from vitsmith.models.presets import name_of
-from vitsmith.specs import ImageSpec
-from vitsmith.weights.bundle import Bundle
+from vitsmith.records import Provenance
+from vitsmith.specs import Calibration, ImageSpec, StoredProgram
+
+if TYPE_CHECKING:
+    from vitsmith.weights.bundle import Bundle
 
 
 def model_card(bundle: Bundle) -> str:
@@ -27,8 +32,12 @@ def model_card(bundle: Bundle) -> str:
         lines.append(f"- Scores: {describe_similarity(bundle)}")
         if bundle.text.templates:
             lines.append(f"- Prompts for labels: {', '.join(markdown(repr(one)) for one in bundle.text.templates)}")
-    if bundle.head != "softmax":
+    if bundle.head in ("sigmoid", "regression"):
         lines.append(f"- Outputs: {describe_head(bundle)}")
+    if bundle.calibration is not None:
+        lines.append(f"- Calibration: {describe_calibration(bundle.calibration)}")
+    if len(bundle.programs) > 1:
+        lines.append(f"- Programs: {'; '.join(one.title for one in bundle.programs)}")
     if bundle.labels:
         shown = ", ".join(markdown(name) for name in bundle.labels.shown[:10])
         what = "Values" if bundle.head == "regression" else "Classes"
@@ -36,7 +45,8 @@ def model_card(bundle: Bundle) -> str:
     elif bundle.classes and bundle.head != "regression":
         lines.append(f"- Classes: {bundle.classes}, without names")
     lines += ["", "## Origin", "", f"- Source: {markdown(provenance.source)}"]
-    facts = {"Format": provenance.format, "Made from": provenance.parent, "Date": provenance.date}
+    facts = {"Kind": provenance.kind, "Made from": provenance.parent, "Date": provenance.date}
+    facts |= {"Published as": published_as(provenance), "Licence": provenance.license}
     lines += [f"- {what}: {markdown(value)}" for what, value in facts.items() if value]
     lines += [f"- Note: {markdown(note)}" for note in provenance.notes]
     lines += ["", "## Measurements", ""]
@@ -46,8 +56,13 @@ def model_card(bundle: Bundle) -> str:
         interval = f" [{one.low:.4g}, {one.high:.4g}]" if one.low is not None and one.high is not None else ""
         context = ", ".join(markdown(part) for part in (one.data, one.machine, one.date) if part)
         value = f"{one.value:.4g} {markdown(one.unit)}" if one.unit else f"{one.value:.4g}"
-        lines.append(f"- {markdown(one.name)}: {value}{interval}{context and f' ({context})'}")
+        lines.append(f"- {markdown(one.title)}: {value}{interval}{context and f' ({context})'}")
     return "\n".join(lines) + "\n"
+
+
+def published_as(provenance: Provenance) -> str:
+    """'hf:timm/vit_tiny@4b0f1c2', the repository and commit that it began with; '' where that is not known."""
+    return provenance.origin + (f"@{provenance.revision}" if provenance.revision else "")
 
 
 def describe_head(bundle: Bundle) -> str:
@@ -56,16 +71,12 @@ def describe_head(bundle: Bundle) -> str:
         return "none: gives features or embeddings"
     count = f"{bundle.classes} {'value' if bundle.head == 'regression' else 'class'}"
     count += "" if bundle.classes == 1 else "s" if bundle.head == "regression" else "es"
-    how = {"softmax": "", "sigmoid": ", each judged by itself (sigmoid)", "regression": " (regression)"}
-    return count + how[bundle.head]
+    return count + {"sigmoid": ", each judged by itself (sigmoid)", "regression": " (regression)"}.get(bundle.head, "")
 
 
 def describe_program(bundle: Bundle) -> str:
     """'torch', or 'openvino, int8, rest bf16, batches of 1, uint8 pixels in'."""
-    spec = bundle.program_spec
-    told = [bundle.program, "" if bundle.program == "torch" else spec.arithmetic]
-    told += [f"batches of {spec.batch}" if spec.batch else "", "uint8 pixels in" if spec.pixels else ""]
-    return ", ".join(part for part in told if part)
+    return StoredProgram(program=bundle.program, spec=bundle.program_spec).title
 
 
 def _usage(bundle: Bundle) -> list[str]:
@@ -113,6 +124,13 @@ def describe_similarity(bundle: Bundle) -> str:
     if similarity.bias is None:
         return f"softmax of {similarity.temperature:.4g} x cosine over the labels"
     return f"sigmoid of {similarity.temperature:.4g} x cosine {similarity.bias:+.4g}, for each label"
+
+
+def describe_calibration(calibration: Calibration) -> str:
+    """'logits divided by 1.3 (found on pets)'."""
+    told = [f"logits divided by {calibration.temperature:.4g}"]
+    told += [f"{len(calibration.thresholds)} thresholds"] if calibration.thresholds else []
+    return ", ".join(told) + (f" (found on {markdown(calibration.data)})" if calibration.data else "")
 
 
 def describe_images(spec: ImageSpec) -> str:

@@ -22,7 +22,7 @@ from vitsmith.models.config import LiTConfig, show_size
 from vitsmith.models.configure import change
 from vitsmith.models.isolation import isolated
 from vitsmith.models.presets import check_name, find_preset
-from vitsmith.specs import Provenance
+from vitsmith.records import Provenance
 from vitsmith.weights.adapt import AdaptReport, adapt
 from vitsmith.weights.augreg import find_augreg
 from vitsmith.weights.bundle import Bundle, vocabulary_suffix
@@ -145,7 +145,7 @@ def save(
     if format == "npz":
         check_text_fits_npz(bundle)
         read_as, _ = assumed_head(bundle.model, target.name)
-        if bundle.head != read_as:
+        if bundle.head not in (read_as, "none"):
             raise WeightsError(
                 f"the original's .npz format cannot say what the outputs mean ({bundle.head}), and would be read as "
                 f"{read_as}; save a bundle instead"
@@ -317,13 +317,12 @@ def without_head(bundle: Bundle) -> Bundle:
         model = build(config, device="meta")
         arrays = dict(bundle.model.named_parameters())
         model.load_state_dict({key: arrays[key].data for key, _ in model.named_parameters()}, assign=True)
-    provenance = bundle.provenance.model_copy(update={"source": bundle.where})
-    return Bundle.of(model, preprocessing=bundle.preprocessing, provenance=provenance)
+    return bundle.derive(model, by=bundle.where, headless=True).with_split(None)
 
 
-def _provenance(source: str, format: str, notes: tuple[str, ...] = ()) -> Provenance:
+def _provenance(source: str, kind: str, notes: tuple[str, ...] = ()) -> Provenance:
     from vitsmith import __version__
 
     return Provenance(
-        source=source, format=format, date=datetime.date.today().isoformat(), vitsmith=__version__, notes=notes
+        source=source, kind=kind, date=datetime.date.today().isoformat(), vitsmith=__version__, notes=notes
     )

@@ -14,12 +14,13 @@ from pydantic import ValidationError
 
 from vitsmith.contents import content_of, not_weights
 from vitsmith.errors import ConfigError, WeightsError
+from vitsmith.fields import mistakes_in
 from vitsmith.models.build import ImageModel
 from vitsmith.models.config import ImageModelConfig
 from vitsmith.models.configure import change
 from vitsmith.models.lit import LiT
 from vitsmith.models.presets import check_name
-from vitsmith.specs import Head, ImageSpec, Labels, mistakes_in
+from vitsmith.specs import Head, ImageSpec, Labels
 from vitsmith.weights.fill import ArrayFile, load_model
 from vitsmith.weights.heads import assumed_head
 from vitsmith.weights.hf_config import HFConfig, hf_head, hf_labels, infer_hf_config, unsaid

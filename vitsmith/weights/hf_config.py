@@ -6,9 +6,10 @@ import re
 from typing import Annotated, Any
 
 from vitsmith.errors import WeightsError, shown
+from vitsmith.fields import Number, Pixels
 from vitsmith.models.config import Depth, Eps, Hidden, ViTConfig, Width
 from vitsmith.models.configure import parse_config
-from vitsmith.specs import Head, Labels, Number, Pixels
+from vitsmith.specs import Head, Labels
 from vitsmith.weights.fill import ArrayFile
 from vitsmith.weights.hf_names import prefix_of
 from vitsmith.weights.metadata import Metadata, class_names

@@ -8,8 +8,9 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from vitsmith.errors import WeightsError
+from vitsmith.fields import Finite, Number, Pixels, Triple
 from vitsmith.models.config import show_size
-from vitsmith.specs import Finite, ImageSpec, Number, Pixels, Triple
+from vitsmith.specs import ImageSpec
 from vitsmith.weights.metadata import Metadata
 
 # PIL.Image.Resampling, by number as in the file.

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
+from vitsmith.fields import Frozen
 from vitsmith.json_text import to_json
-from vitsmith.models.config import LiTConfig, ModelConfig
+from vitsmith.models.config import ModelConfig
 from vitsmith.specs import ImageSpec, TextSpec
 
 if TYPE_CHECKING:
@@ -23,37 +24,68 @@ def state_of(model: nn.Module) -> tuple[int, int] | None:
     return id(model), sum(parameter._version for parameter in model.parameters())
 
 
-def hash_weights(model: nn.Module) -> str:
-    """SHA-256 over the names, shapes and values of all parameters, whatever file and device they are on."""
-    import torch
+_SIZES = ("width", "depth", "heads", "mlp_width")
+_FIRST: dict[str, tuple[str, ...]] = {
+    "ViTConfig": (
+        *("family", *_SIZES, "patch", "image_size", "classes", "pooling", "class_token", "distillation_token"),
+        *("representation", "resnet", "gelu", "norm_eps", "norm_after_pooling"),
+        *("dropout", "attention_dropout", "stochastic_depth"),
+    ),
+    "ResNetConfig": ("stages", "width_factor"),
+    "MixerConfig": (
+        *("family", "width", "depth", "tokens_mlp_width", "channels_mlp_width", "patch", "image_size", "classes"),
+        *("gelu", "norm_eps", "dropout", "stochastic_depth"),
+    ),
+    "BertConfig": (*("kind", *_SIZES, "vocabulary", "positions", "segments", "length", "classes", "gelu", "norm_eps"),),
+    "TextTransformerConfig": ("kind", *_SIZES, "vocabulary", "length", "classes", "gelu", "norm_eps"),
+    "LiTConfig": ("family", "image", "text", "bias"),
+    "ImageSpec": ("size", "resize", "crop", "interpolation", "antialias", "quantize", "mean", "std", "scaled_decoding"),
+    "TextSpec": ("tokenizer", "length", "vocabulary", "lower_case", "canonicalize", "padding", "pooling", "templates"),
+}
+"""The fields of each description that are always written down and, where they have a meaning, always hashed.
 
-    digest = hashlib.sha256()
-    for name, parameter in sorted(model.named_parameters()):
-        digest.update(f"{name} {parameter.dtype} {tuple(parameter.shape)}\n".encode())
-        digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+A field that came later counts only where it is not at its default. So a new part of a model, or a new way to
+preprocess, changes no identity that was given before it, and who does not use it writes files that older versions read.
+"""
+_WITHOUT_MEANING = {"dropout", "attention_dropout", "stochastic_depth", "scaled_decoding", "templates"}
+"""Fields that do not change what a vector means: nothing depends on dropout once a model is trained, prompt templates
+are words, and fast decoding is an approximation of the same."""
 
 
-_TRAINING = {"dropout", "attention_dropout", "stochastic_depth"}
-"""Fields of configurations that nothing depends on once a model is trained."""
+def canonical(described: Frozen) -> dict[str, Any]:
+    """A configuration or specification as plain data for JSON, whatever fields later versions have added."""
+    first = _FIRST[type(described).__name__]
+    plain = described.model_dump(mode="json")
+    fields: dict[str, Any] = {}
+    for name, field in type(described).model_fields.items():
+        value = getattr(described, name)
+        if name in first or value != field.default:
+            fields[name] = canonical(value) if isinstance(value, Frozen) else plain[name]
+    return fields
 
-_LATER: dict[str, Any] = {"merge": (), "head_width": None}
-"""Fields that configurations did not have from the start; where unused they do not change a name given before."""
+
+def _meaning(described: Frozen) -> dict[str, Any]:
+    """The part of `canonical` that decides what a vector means."""
+
+    def kept(fields: dict[str, Any]) -> dict[str, Any]:
+        return {
+            name: kept(value) if isinstance(value, dict) else value
+            for name, value in fields.items()
+            if name not in _WITHOUT_MEANING
+        }
+
+    return kept(canonical(described))
 
 
-def name_space(weights: str, config: ModelConfig, images: ImageSpec, text: TextSpec | None) -> str:
+def name_space(weights: str, config: ModelConfig, preprocessing: ImageSpec, text: TextSpec | None) -> str:
     """A short hash of everything that decides embeddings: weights, configuration and preprocessing.
 
-    Prompt templates and fast decoding do not change what a vector means. Whether a vocabulary is at hand does not
-    either, of images: see `Bundle.text_identity`.
+    Whether a vocabulary is at hand does not change it, of images: see `Bundle.text_identity`.
     """
-    tower = config.image if isinstance(config, LiTConfig) else config
-    later = {name for name, usual in _LATER.items() if getattr(tower, name, usual) == usual}
-    left_out: Any = {"image": _TRAINING | later} if isinstance(config, LiTConfig) else _TRAINING | later
     described = {
         "weights": weights,
-        "config": config.model_dump(mode="json", exclude=left_out),
-        "images": images.model_dump(mode="json", exclude={"scaled_decoding"}),
-        "text": text.model_dump(mode="json", exclude={"templates"}) if text is not None else None,
+        "config": _meaning(config),
+        "images": _meaning(preprocessing),
+        "text": _meaning(text) if text is not None else None,
     }
     return hashlib.sha256(to_json(described, sort_keys=True, ascii_only=True).encode()).hexdigest()[:32]

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from vitsmith.errors import WeightsError
+from vitsmith.fields import mistakes_in
 from vitsmith.json_text import read_json
-from vitsmith.specs import mistakes_in
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

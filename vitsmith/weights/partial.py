@@ -16,8 +16,8 @@ from typing import IO
 
 from pydantic import ValidationError
 
+from vitsmith.fields import Frozen
 from vitsmith.locks import is_at, lock
-from vitsmith.specs import Frozen
 
 
 class Version(Frozen):

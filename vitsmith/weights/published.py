@@ -17,8 +17,8 @@ from urllib.parse import unquote, urlsplit
 from pydantic import Field
 
 from vitsmith.errors import InputError, UnknownNameError
+from vitsmith.fields import Frozen
 from vitsmith.models.presets import find_preset
-from vitsmith.specs import Frozen
 
 
 class Checkpoint(Frozen):

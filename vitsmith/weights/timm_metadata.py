@@ -8,8 +8,9 @@ from typing import Any, Literal
 from pydantic import model_validator
 
 from vitsmith.errors import WeightsError
+from vitsmith.fields import Finite, Pixels, Triple
 from vitsmith.models.config import Classes, ImageModelConfig, ViTConfig, Width
-from vitsmith.specs import Finite, ImageSpec, Labels, Pixels, Triple
+from vitsmith.specs import ImageSpec, Labels
 from vitsmith.weights.metadata import IMAGENET_MEAN, IMAGENET_STD, Metadata, class_names
 
 

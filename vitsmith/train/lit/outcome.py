@@ -9,7 +9,7 @@ from vitsmith import __version__
 from vitsmith.data.samples import Samples
 from vitsmith.errors import ImageError
 from vitsmith.machine import describe_machine
-from vitsmith.specs import Measurement, Provenance
+from vitsmith.records import Measurement, Provenance
 from vitsmith.train.lit.history import LitResult
 from vitsmith.train.lit.recipe import LitRecipe
 from vitsmith.train.lit.towers import Towers
@@ -29,7 +29,7 @@ def make_lit_bundle(towers: Towers, recipe: LitRecipe, held_out: Samples, result
         vocabulary=towers.vocabulary,
         provenance=Provenance(
             source=f"vitsmith lit on {recipe.data.path}, {recipe.schedule.steps} steps",
-            format="trained",
+            kind="trained",
             parent=recipe.image.init,
             date=datetime.date.today().isoformat(),
             vitsmith=__version__,
@@ -55,15 +55,15 @@ def measurements(recipe: LitRecipe, result: LitResult) -> tuple[Measurement, ...
     data = f"{recipe.data.path}, {final.images} held-out images, {final.captions} captions"
     found = []
     for direction, shares, interval in (
-        ("image to text", final.image_to_text, final.image_interval),
-        ("text to image", final.text_to_image, final.text_interval),
+        ("image_to_text", final.image_to_text, final.image_interval),
+        ("text_to_image", final.text_to_image, final.text_interval),
     ):
         found.append(recall(shares[1], 1, direction, data, machine, interval))
     if final.unseen is not None and final.unseen_interval is not None:
         unseen = f"{recipe.data.path}, {final.unseen_images} images of unseen combinations"
         interval = final.unseen_interval
-        found.append(accuracy(final.unseen, unseen, machine, name="zero-shot top1", interval=interval))
+        found.append(accuracy(final.unseen, unseen, machine, metric="zero_shot_top1", interval=interval))
     if result.history:  # a process that only resumes beside the main one has none
         speed = statistics.median(done.images_per_second for done in result.history)
-        found.append(training_speed(speed, "pairs/s", recipe.data.path, machine))
+        found.append(training_speed(speed, "pairs", recipe.data.path, machine))
     return tuple(found)

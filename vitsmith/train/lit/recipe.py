@@ -11,9 +11,9 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from vitsmith.data.augment import AugmentSpec
 from vitsmith.data.pairs import PairSpec
+from vitsmith.fields import Finite, Frozen, Pixels
 from vitsmith.models.config import Depth, Hidden, Length, Pieces, Width, indivisible_heads
 from vitsmith.models.presets import VIT_SIZES
-from vitsmith.specs import Finite, Frozen, Pixels
 from vitsmith.train.recipe import Batch, CourseSpec, OptimizerSpec, Positive, ScheduleSpec, Steps
 
 LEARNT = "learnt"

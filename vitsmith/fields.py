@@ -1,0 +1,79 @@
+"""What descriptions are made of: checked numbers, and frozen fields whose mistakes are told in one line."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from vitsmith.errors import ConfigError, shown
+
+
+def _number(value: Any) -> Any:
+    """Pydantic would read True as 1 and '12' as 12."""
+    if isinstance(value, bool | str | bytes):
+        raise ValueError(f"must be a number, not {shown(value)}")
+    return value
+
+
+Number = BeforeValidator(_number)
+"""For fields that take numbers and nothing that merely looks like one."""
+PositiveInt = Annotated[int, Field(gt=0), Number]
+Pixels = Annotated[int, Field(gt=0, le=32_768), Number]
+"""A side of an image; the limit is far beyond what attention over patches can hold."""
+Finite = Annotated[float, Field(allow_inf_nan=False), Number]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), Number]
+Triple = tuple[Finite, Finite, Finite]
+
+_MOST_TOLD = 10
+
+
+def mistakes_in(error: ValidationError, *, skip: int = 0) -> str:
+    """Every mistake in one line, as "mean.2: Input should be a valid number (got 'x')"; of very many the first ten.
+
+    `skip` leaves out so many parts at the beginning of each place.
+    """
+    told = []
+    for mistake in error.errors()[:_MOST_TOLD]:
+        where = ".".join(_part(part) for part in mistake["loc"][skip:])
+        what = mistake["msg"].removeprefix("Value error, ")
+        plain = mistake["type"] == "value_error" or isinstance(mistake["input"], dict)
+        got = "" if plain else f" (got {shown(mistake['input'])})"
+        told.append(f"{where}: {what}{got}" if where else what)
+    if (left := error.error_count() - _MOST_TOLD) > 0:
+        told.append(f"and {left} more")
+    return "; ".join(told)
+
+
+def _part(part: int | str) -> str:
+    return str(part) if isinstance(part, int) or part.isidentifier() else shown(part)
+
+
+AS_FOUND = "as found"
+"""Context of pydantic for what is read from files: names of classes that we would not make are kept."""
+
+
+if TYPE_CHECKING:
+    from pydantic._internal._model_construction import ModelMetaclass
+else:
+    ModelMetaclass = type(BaseModel)
+
+
+class _Constructed(ModelMetaclass):
+    def __call__(cls, *arguments: Any, **fields: Any) -> Any:  # noqa: N805 - of a metaclass
+        """What a caller constructs is refused in one line; what is validated from files keeps pydantic's own errors."""
+        try:
+            return super().__call__(*arguments, **fields)
+        except ValidationError as error:
+            raise ConfigError(f"{cls.__name__}: {mistakes_in(error)}") from None
+        except TypeError as error:  # fields that are not named
+            raise ConfigError(f"{cls.__name__}: {error}") from None
+
+
+class Frozen(BaseModel, metaclass=_Constructed):
+    """A description: immutable; an unknown field is an error, and so is a number that is NaN or infinite.
+
+    Raises ConfigError, with every mistake in one line, when it is constructed of anything else.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

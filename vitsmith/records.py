@@ -1,0 +1,52 @@
+"""What is written down of a model: where it came from, and what was measured of it."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from vitsmith.fields import Frozen, PositiveInt
+
+
+class Provenance(Frozen):
+    """Where a model came from."""
+
+    source: str = Field(description="file, URL or command it was made from")
+    kind: str = Field(
+        "",
+        description="what the source is: 'jax-npz', 'timm' or 'hf' for weights of others, 'trained', 'pruned', "
+        "'merged', 'resized' for what vitsmith made",
+    )
+    sha256: str = Field("", description="hash of the source file, when it was a file and was hashed")
+    parent: str = Field("", description="what the source itself was made from: a checkpoint, a bundle")
+    origin: str = Field(
+        "", description="repository or URL that published the weights all this began with, 'hf:OWNER/NAME'"
+    )
+    revision: str = Field("", description="commit of `origin`")
+    license: str = Field("", description="licence of the weights: an SPDX identifier where there is one; '': not known")
+    date: str = Field("", description="ISO 8601 date on which this was made")
+    vitsmith: str = Field("", description="version that wrote it")
+    notes: tuple[str, ...] = ()
+
+
+class Measurement(Frozen):
+    """One number, and how it was come by."""
+
+    metric: str = Field(min_length=1, description="what: top1, latency_p50, images_per_second, peak_memory ...")
+    value: float
+    unit: str = Field("", description="ms, MiB, images/s ...; '' for a share of 1")
+    engine: str = Field("", description="what ran it: torch, onnx, openvino ...; '' where that does not matter")
+    precision: str = Field("", description="what it computed in: fp32, bf16, int8 ...; '': the program's own")
+    batch: PositiveInt | None = Field(None, description="images computed at once; None where that does not matter")
+    data: str = Field("", description="data set and split it was measured on")
+    machine: str = ""
+    date: str = ""
+    low: float | None = Field(None, description="lower end of the 95% confidence interval")
+    high: float | None = Field(None, description="upper end of the 95% confidence interval")
+
+    @property
+    def title(self) -> str:
+        """What to call it for a reader: 'top1', 'latency_p50 (onnx fp32, one image)'."""
+        ran = f"{self.engine} {self.precision}".strip() if self.engine else ""
+        batch = "" if self.batch is None else "one image" if self.batch == 1 else f"batches of {self.batch}"
+        how = ", ".join(part for part in (ran, batch) if part)
+        return f"{self.metric} ({how})" if how else self.metric
