@@ -291,7 +291,7 @@ def test_a_package_that_many_files_begin_with_is_told_with_its_line(
         raise ModuleNotFoundError(f"No module named {module!r}", name=module)
 
     monkeypatch.setattr("vitsmith.cli.main.app", missing)
-    line = f"vitsmith: this needs {package}, which is not installed: run  pip install 'vitsmith[{extra}]'\n"
+    line = f"vitsmith: this needs {package}, which is not installed: run pip install 'vitsmith[{extra}]'\n"
     assert call(capsys, "train") == (2, "", line)
 
 
