@@ -197,6 +197,22 @@ def test_a_name_of_hugging_face_is_told_how_to_be_fetched(tmp_path, monkeypatch,
     assert (told in str(raised.value)) if told else str(raised.value).endswith("no such file or folder")
 
 
+@pytest.mark.parametrize("prefix", ["hf:", "hf-hub:"])
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("timm/vit_base.dinov3", "fetched first:  hf download timm/vit_base.dinov3 --local-dir vit_base.dinov3 "),
+        ("timm/vit_base@v2", "hf download timm/vit_base --revision v2 --local-dir vit_base "),
+        ("./vit_base", "a folder on this machine is given as it is: ./vit_base"),
+        ("", "names no model: write hf:OWNER/NAME"),
+    ],
+)
+def test_a_model_of_hugging_face_is_refused_with_how_to_fetch_it(tmp_path, monkeypatch, prefix, name, told) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=re.escape(told)):
+        vs.load(prefix + name)
+
+
 def test_what_python_shows_of_a_prediction_has_the_answer() -> None:
     scores = np.array([0.25, 0.75], np.float32)
     shown = repr([vs.Prediction("a.jpg", scores, vs.Labels(names=("cat", "dog")))])

@@ -101,6 +101,8 @@ def test_mistakes_are_one_line(tmp_path) -> None:
         open_dataset("hf:")
     with pytest.raises(DatasetError, match=r"there is no folder \./nowhere"):
         open_dataset("hf:./nowhere")
+    with pytest.raises(DatasetError, match=r"there is no folder \./nowhere"):
+        open_dataset("hf-hub:./nowhere")
     (tmp_path / "nothing").mkdir()
     with pytest.raises(DatasetError, match="cannot load hf:") as error:
         open_dataset(f"hf:{tmp_path / 'nothing'}")

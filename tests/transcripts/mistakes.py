@@ -95,6 +95,8 @@ predict model empty
 predict model words.txt
 predict model words.txt --strict
 predict ViT-B_17 photos
+predict hf:google/vit-base-patch16-224 photos
+predict hf-hub:timm/vit_base_patch16_224@main photos
 predict vit_bas_patch16_224 photos
 predict run photos
 models B/17

@@ -12,7 +12,8 @@ from pydantic import Field
 
 from vitsmith.data.digits import open_digits
 from vitsmith.data.folder import find_folder
-from vitsmith.data.hub import HUB_PREFIX, find_hub
+from vitsmith.data.hub import find_hub
+from vitsmith.data.hub_names import hub_name
 from vitsmith.data.samples import Samples, Source, Splits, empty_classes, join, list_classes, stratified_split
 from vitsmith.data.shapes import labelled_shapes, unseen_shapes
 from vitsmith.data.shards import find_shards, is_shards
@@ -36,7 +37,7 @@ class DataSpec(Frozen):
     path: str = Field(
         description="DATA on the command line: a folder of class folders, a .csv or .jsonl file, tar shards as "
         "'train-{00..15}.tar', "
-        "'hf:NAME' of Hugging Face, or 'digits' or 'shapes', which are built in"
+        "'hf:OWNER/NAME' of Hugging Face, or 'digits' or 'shapes', which are built in"
     )
     val: str = Field("", description="images to be judged on, of any kind that path may be; default: path's own split")
     val_fraction: Finite = Field(
@@ -116,7 +117,7 @@ def find_source(path: str, spec: DataSpec) -> Source:
         return Source(path, path, {"train": lambda: splits.train, "val": lambda: splits.val})
     if path == UNSEEN:
         return Source(path, path, {"": unseen_shapes})
-    if path.startswith(HUB_PREFIX):
+    if hub_name(path) is not None:
         return find_hub(path, image_column=spec.image_column, label_column=spec.label_column)
     if is_shards(path):
         return find_shards(path, label_key=spec.label_column)

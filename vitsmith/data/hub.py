@@ -13,13 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vitsmith.data.hub_names import hub_name
 from vitsmith.data.image_sources import ImageSource
 from vitsmith.data.samples import Lazy, Samples, Source, label_positions, sort_classes
 from vitsmith.data.splits import list_names, split_of
 from vitsmith.errors import DatasetError, ImageError, MissingPackageError
 from vitsmith.names import normal, repeated_names
-
-HUB_PREFIX = "hf:"
 
 _LABEL_COLUMNS = ("label", "labels", "class")
 
@@ -53,7 +52,7 @@ def find_hub(spec: str, *, image_column: str = "", label_column: str = "") -> So
             parts[split] = partial(_samples, data, *columns, f"{spec}/{split}" if split else spec)
         else:
             remarks.append(f"the split 'test' of {spec} comes without its labels: it is left out")
-    name = spec.removeprefix(HUB_PREFIX).rstrip("/").rsplit("/", 1)[-1].replace(":", "-")
+    name = _name(spec).rstrip("/").rsplit("/", 1)[-1].replace(":", "-")
     return Source(name, spec, parts, tuple(remarks))
 
 
@@ -71,14 +70,19 @@ def _named_splits(found: Mapping[Any, Any], spec: str) -> dict[str, Any]:
     return chosen
 
 
+def _name(spec: str) -> str:
+    """What stands behind the prefix."""
+    return hub_name(spec) or ""
+
+
 def _load(spec: str) -> Mapping[Any, Any]:
     try:
         import datasets
     except ImportError:
         raise MissingPackageError("datasets", "datasets") from None
-    name = spec.removeprefix(HUB_PREFIX)
+    name = _name(spec)
     if not name:
-        raise DatasetError(f"{spec} names no data set: write hf:NAME, hf:NAME:CONFIG or hf:./FOLDER")
+        raise DatasetError(f"{spec} names no data set: write hf:OWNER/NAME, hf:OWNER/NAME:CONFIG or hf:./FOLDER")
     if name.startswith((".", "/", "~")) and not Path(name).is_dir():
         raise DatasetError(f"there is no folder {name} (of {spec}): check the path")
     try:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from vitsmith.arguments import flag, instance, known_name
 from vitsmith.arguments import path as argument_path
 from vitsmith.contents import content_of, not_weights
+from vitsmith.data.hub_names import how_to_fetch, hub_name
 from vitsmith.data.photos import sample_images
 from vitsmith.errors import BundleError, InputError, UnknownNameError, WeightsError, shown, suggestion
 from vitsmith.files import replacing
@@ -269,10 +270,10 @@ def _load_published(
 
 def _of_hub(source: str) -> str:
     """What to do about a name that is not here and looks like one of Hugging Face, as 'google/vit-base-patch16-224'."""
-    owner, _, name = source.partition("/")
+    owner = source.partition("/")[0]
     if not re.fullmatch(r"[\w.-]+/[\w-]+", source) or source.startswith(".") or _exists(Path(owner)):
         return ""
-    return f"; if it is a name of Hugging Face, fetch it:  hf download {source} --local-dir {name}"
+    return f"; if it is a name of Hugging Face, fetch it:  {how_to_fetch(source)}"
 
 
 def _published(source: str) -> Checkpoint:
@@ -280,6 +281,8 @@ def _published(source: str) -> Checkpoint:
     try:
         checkpoint = find_checkpoint(source)
     except UnknownNameError:
+        if (name := hub_name(source)) is not None:
+            raise InputError(_of_the_hub(source, name)) from None
         if Path(source).suffix or set("/\\") & set(source.strip("./")) or source.startswith((".", "~", "/")):
             raise InputError(f"{source}: no such file or folder{_of_hub(source)}") from None
         preset = _preset_name(source)
@@ -294,6 +297,14 @@ def _published(source: str) -> Checkpoint:
             f"{source!r} is an architecture, not a file of weights: create_model() gives fresh ones; {known}"
         ) from None
     return checkpoint
+
+
+def _of_the_hub(source: str, name: str) -> str:
+    if not name.strip("/"):
+        return f"{source} names no model: write hf:OWNER/NAME"
+    if name.startswith((".", "/", "~")):
+        return f"{source}: a folder on this machine is given as it is: {name}"
+    return f"{source}: models of Hugging Face are fetched first:  {how_to_fetch(name)}  , then give that folder"
 
 
 def _preset_name(source: str) -> str | None:
