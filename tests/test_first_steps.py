@@ -17,7 +17,7 @@ from tests.documentation import ROOT, table_after
 from tests.test_cli import call
 from tests.tiny import pictures
 from vitsmith.cli import output
-from vitsmith.cli.elsewhere import RENAMED, SAME, VERBS_RENAMED
+from vitsmith.cli.elsewhere import RENAMED, SAME, VERBS_ELSEWHERE, VERBS_RENAMED
 from vitsmith.cli.images import expand
 from vitsmith.cli.main import VERBS, app
 from vitsmith.cli.road import RoadProgress
@@ -122,6 +122,43 @@ def test_every_word_of_now_is_in_a_verb_that_lacks_the_word_of_before() -> None:
     for before, now in RENAMED.items():
         for word in now:
             assert any(word.split()[0].rstrip(":") in options and before not in options for options in verbs)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("val", "model"), "No such command 'val'. Did you mean vitsmith evaluate ?"),
+        (("test", "model"), "Did you mean vitsmith evaluate ?"),
+        (("detect", "model"), "Did you mean vitsmith predict ?"),
+        (("info", "model"), "Did you mean vitsmith inspect ?"),
+        (("bench", "model"), "Did you mean vitsmith benchmark ?"),
+        (("mode=train", "data=pets"), "A verb comes first, as in vitsmith train pets"),
+        (("train", "pets", "--opt", "adamw"), "Did you mean '--set optimizer.name=adamw'?"),
+        (("predict", "m", "x.jpg", "--format", "json"), "Did you mean '--json'?"),
+        (("predict", "m", "--source", "x.jpg"), "--source: IMAGES needs none, and stands behind the verb"),
+        (("predict", "x.jpg", "--weights", "m"), "--weights: MODEL needs none, and stands behind the verb"),
+        (("train", "data=pets", "model=m"), "'data=pets' is not how options are written here: write --data pets"),
+        (("train", "pets", "imgsz=64"), "'imgsz=64' is not how options are written here: write --image-size 64"),
+        (("train", "pets", "epochs=3"), "written here: write --set schedule.epochs=10"),
+        (("predict", "model=m", "source=x.jpg"), "'model=m' is not how options are written here: write m by itself"),
+        (("export", "model=m", "format=onnx"), "'model=m' is not how options are written here: write m by itself"),
+        (("predict", "m", "task=detect"), "'task=detect' is not how options are written here"),
+    ],
+)
+def test_words_of_other_tools_are_refused_with_ours(capsys, arguments, told) -> None:
+    code, out, err = call(capsys, *arguments)
+    assert (code, out, err.count("\n")) == (2, "", 1) and told in err
+
+
+def test_a_file_may_be_called_as_a_pair(capsys, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("model=m").touch()
+    assert "is not how options" not in call(capsys, "predict", "model=m", "batch=x.jpg")[2].partition("batch")[0]
+
+
+def test_verbs_of_other_tools_are_not_ours() -> None:
+    assert set(VERBS_ELSEWHERE) <= set(NAMES)
+    assert set(NAMES).isdisjoint(word for others in VERBS_ELSEWHERE.values() for word in others)
 
 
 def test_what_a_verb_lacks_is_not_advised(capsys) -> None:

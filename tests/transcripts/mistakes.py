@@ -70,6 +70,11 @@ retrieve --index nowhere --image photos
 # words of other tools
 
 val model
+detect model photos
+train data=colours model=model epochs=3
+train colours imgsz=64
+predict model=model source=photos
+predict model --source photos
 train --data colours --epochs 3
 train --data colours --imgsz 224
 train --data colours --weights model

@@ -12,6 +12,7 @@ from typing import Any
 
 from typer.core import TyperCommand
 
+from vitsmith.cli.elsewhere import explain_pair
 from vitsmith.errors import InputError, shown
 
 MOST: dict[str, float] = {
@@ -53,6 +54,7 @@ class Verb(TyperCommand):
             values, rest, order = parse(args=args)
             if not (ctx.resilient_parsing or values.get("help")):
                 self._check(values, order)
+                self._check_pairs(rest)
             return values, rest, order
 
         parser.parse_args = checked  # type: ignore[method-assign]
@@ -76,6 +78,12 @@ class Verb(TyperCommand):
                     _check_number(name, one)
         return rest
 
+    def _check_pairs(self, given: Sequence[str]) -> None:
+        options = {opt for param in self.params for opt in param.opts}
+        for one in given:
+            if told := explain_pair(one, options):
+                raise InputError(told)
+
     def _check(self, values: dict[str, Any], order: Sequence[Any]) -> None:
         options = {opt for param in self.params for opt in (*param.opts, *param.secondary_opts)} | {"--help"}
         for param in dict.fromkeys(order):
@@ -92,6 +100,8 @@ class Verb(TyperCommand):
                     raise InputError(f"{name} is given, but empty: leave it away, or say what it is to be")
                 if "\0" in value:
                     raise InputError(f"{name} {shown(value)} has a NUL character, which no name or path can have")
+                if not is_option:
+                    self._check_pairs([value])
                 if is_option and value in options:
                     raise InputError(f"{name} needs a value, and {value} is an option: give the value first")
 

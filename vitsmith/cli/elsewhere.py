@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Any
+
+from vitsmith.errors import shown
 
 RENAMED: dict[str, tuple[str, ...]] = {
     "--batch": ("--batch-size", "--fixed-batch"),
@@ -18,29 +21,57 @@ RENAMED: dict[str, tuple[str, ...]] = {
 """What we said before -> what we say now, the first of them that a verb has."""
 VERBS_RENAMED = {"merge": "merge-tokens"}
 """The same of verbs."""
+VERBS_ELSEWHERE = {
+    "evaluate": ("val", "validate", "test", "eval", "score"),
+    "inspect": ("info", "show", "describe", "summary"),
+    "benchmark": ("bench", "profile"),
+    "predict": ("classify", "infer", "inference", "detect", "segment", "pose", "obb", "track", "run"),
+    "train": ("fit", "finetune", "fine-tune", "tune"),
+    "export": ("convert", "onnx"),
+    "models": ("list", "zoo"),
+    "retrieve": ("search", "query"),
+    "embed": ("encode", "features"),
+    "merge-tokens": ("tome",),
+}
+"""Our verb -> what other tools call it."""
 SAME = {
     "--batch-size": ("--bs", "-b", "--batchsize"),
     "--fixed-batch": ("--batch-size", "--batchsize", "--static-batch"),
-    "--image-size": ("--img-size", "--imgsz", "--input-size", "--resolution"),
-    "--lr": ("--learning-rate", "--lr0", "--base-lr"),
-    "--steps": ("--iterations", "--iters", "--max-steps"),
-    "--data": ("--dataset", "--data-dir", "--data-path", "--train-dir"),
-    "--model": ("--weights", "--pretrained", "--checkpoint", "--finetune"),
+    "--image-size": ("--img-size", "--imgsz", "--img", "--input-size", "--resolution", "--crop-size"),
+    "--lr": ("--learning-rate", "--lr0", "--base-lr", "--blr"),
+    "--steps": ("--iterations", "--iters", "--max-steps", "--num-steps"),
+    "--data": ("--dataset", "--data-dir", "--data-path", "--train-dir", "--source", "--root"),
+    "--model": ("--weights", "--pretrained", "--checkpoint", "--finetune", "--initial-checkpoint", "--ckpt"),
     "--arch": ("--architecture", "--model-name"),
-    "--out": ("--output", "--output-dir", "--out-dir", "--save-dir", "-o"),
+    "--out": ("--output", "--output-dir", "--out-dir", "--save-dir", "--project", "--results-file", "-o"),
     "--force": ("--overwrite", "--exist-ok", "-f"),
     "--to": ("--format", "--target"),
+    "--json": ("--format", "--save-json", "--output-format"),
     "--limit": ("--max-samples", "--max-images", "--num-samples"),
     "--top": ("--topk", "--top-k", "-k"),
     "--labels-file": ("--label-file", "--class-map", "--labels-path"),
     "--labels": ("--classes", "--class-names", "--names"),
-    "--set schedule.epochs=10": ("--epochs", "--num-epochs"),
+    "--set schedule.epochs=10": ("--epochs", "--num-epochs", "-e"),
     "--set schedule.warmup_epochs=1": ("--warmup-epochs",),
+    "--set optimizer.name=adamw": ("--opt", "--optimizer"),
     "--set optimizer.weight_decay=0.05": ("--weight-decay", "--wd"),
+    "--set optimizer.layer_decay=0.75": ("--layer-decay",),
+    "--set optimizer.clip=1.0": ("--clip-grad", "--max-grad-norm"),
+    "--set optimizer.ema=0.9999": ("--model-ema", "--model-ema-decay", "--ema"),
+    "--set loss.smoothing=0.1": ("--smoothing", "--label-smoothing"),
+    "--set augment.mixup=0.2": ("--mixup",),
+    "--set augment.grade=medium1": ("--aa", "--auto-augment"),
     "--set run.workers=4": ("--workers", "--num-workers", "-j"),
     "--set run.precision=bf16": ("--amp", "--bf16", "--fp16", "--half"),
 }
 """What is said here -> what others call it. A verb is told only what it has."""
+PLACES = {
+    "model": ("--model", *SAME["--model"]),
+    "models": ("--model", "--models", *SAME["--model"]),
+    "images": ("--images", "--image", "--input", "--source"),
+    "inputs": ("--images", "--image", "--input", "--source"),
+}
+"""What stands behind the verb here, without an option -> the options that others have for it."""
 DEVICES = ("--device", "--devices", "--gpu", "--gpus", "--cuda", "--cpu")
 
 
@@ -65,12 +96,40 @@ def explain(error: Any) -> str:
     for ours, others in SAME.items():
         if given in others and ours.split()[0] in options:
             return f"No such option: {given}. Did you mean '{ours}'?"
+    for name, others in PLACES.items():
+        if given in others and name in options:
+            return f"No such option: {given}: {name.upper()} needs none, and stands behind the verb"
     if message.startswith("Got unexpected extra argument") and options >= {"--data"} and "data" not in options:
         return f"{message}: data are given with --data"
     return message
 
 
+def explain_pair(given: str, options: set[str]) -> str:
+    """What to say in place of 'imgsz=224', as Ultralytics writes options; '' for what is no such pair."""
+    pair = re.fullmatch(r"([a-z][a-z0-9_]*)=(.*)", given, re.DOTALL)
+    if pair is None or os.path.lexists(given):
+        return ""
+    option = f"--{pair[1].replace('_', '-')}"
+    told = f"{shown(given)} is not how options are written here"
+    if option in options:
+        return f"{told}: write  {option} {pair[2]}"
+    for name, others in PLACES.items():
+        if name in options and (option == f"--{name}" or option in others):
+            return f"{told}: write  {pair[2]}  by itself"
+    for ours, others in (*RENAMED.items(), *SAME.items()):
+        words = (ours, *others)
+        if option in words:
+            known = next((word for word in words if word.split()[0].rstrip(":") in options), "")
+            return f"{told}: write  {known if '=' in known else f'{known} {pair[2]}'}" if known else told
+    return told if option in ("--task", "--mode", *DEVICES) else ""
+
+
 def _explain_verb(given: str, message: str) -> str:
     if given in VERBS_RENAMED:
         return f"vitsmith {given} is now  vitsmith {VERBS_RENAMED[given]}"
+    for ours, others in VERBS_ELSEWHERE.items():
+        if given.lower() in others:
+            return f"No such command '{given}'. Did you mean  vitsmith {ours} ?"
+    if "=" in given:
+        return f"{message} A verb comes first, as in  vitsmith train pets --model augreg:B_16"
     return message
