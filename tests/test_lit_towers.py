@@ -25,7 +25,8 @@ from vitsmith.train.lit.recipe import LitRecipe
 from vitsmith.train.lit.towers import Towers, open_image_tower, start
 from vitsmith.train.lit.vocabulary import find_vocabulary, learn_wordpiece
 from vitsmith.train.recipe_file import merge, parse_fields, read_recipe, recipe_names
-from vitsmith.weights.checkpoints import load, save
+from vitsmith.weights.checkpoints import save
+from vitsmith.weights.load import load
 
 CAPTIONS = ["a red bird on a Tree", "Two birds, one blue", "a tree", "the reddest of reds"]
 ALONE = Devices(torch.device("cpu"))

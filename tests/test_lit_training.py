@@ -34,7 +34,7 @@ from vitsmith.train.lit.material import bytes_a_caption
 from vitsmith.train.lit.run import LitTrained, lit_recipe_of, lit_to_bundle, resume_lit
 from vitsmith.train.lit.towers import open_image_tower
 from vitsmith.train.result import Stopped
-from vitsmith.weights.checkpoints import load
+from vitsmith.weights.load import load
 
 
 @pytest.fixture(scope="module")

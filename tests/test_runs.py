@@ -583,7 +583,7 @@ def test_an_error_of_the_system_is_one_line_wherever_it_comes_from(
     def denied(*_: Any, **__: Any) -> None:
         raise PermissionError(13, "Permission denied", "somewhere/deep")
 
-    monkeypatch.setattr("vitsmith.weights.checkpoints.load", denied)
+    monkeypatch.setattr("vitsmith.weights.load.load", denied)
     code, _, err = call(capsys, "inspect", "model")
     assert (code, err.count("\n")) == (2, 1) and "cannot use somewhere/deep: Permission denied" in err
     for verb in ("train", "lit"):

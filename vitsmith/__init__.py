@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from vitsmith.records import Measurement, Provenance
     from vitsmith.specs import ImageSpec, Labels, TextSpec
     from vitsmith.weights.bundle import Bundle
-    from vitsmith.weights.checkpoints import init_for_finetune, load, save
+    from vitsmith.weights.checkpoints import init_for_finetune, save
+    from vitsmith.weights.load import load
     from vitsmith.zeroshot.classifier import ZeroShotClassifier
 
 __version__ = "0.1.0"
@@ -46,7 +47,7 @@ _HOMES = {
     "ZeroShotClassifier": "vitsmith.zeroshot.classifier",
     "create_model": "vitsmith.models.build",
     "init_for_finetune": "vitsmith.weights.checkpoints",
-    "load": "vitsmith.weights.checkpoints",
+    "load": "vitsmith.weights.load",
     "save": "vitsmith.weights.checkpoints",
 }
 

@@ -18,7 +18,7 @@ from vitsmith.errors import ImageError, InputError
 from vitsmith.models.config import LiTConfig
 from vitsmith.stream import Failure, ImageStream, check_reading
 from vitsmith.weights.bundle import Bundle
-from vitsmith.weights.checkpoints import load, without_head
+from vitsmith.weights.load import load, without_head
 
 Array = np.ndarray[Any, Any]
 

@@ -75,6 +75,38 @@ def measure_peaks(threads: int | None) -> dict[str, Peak]:
     return gemm.measure_machine(threads)
 
 
+def load_published(source: str, **wishes: Any) -> Bundle:
+    """Published weights, downloaded. See `weights.checkpoints.load_published`."""
+    require_torch()
+    from vitsmith.weights import checkpoints
+
+    return checkpoints.load_published(source, **wishes)
+
+
+def load_released(path: Path, **wishes: Any) -> Bundle:
+    """A `.npz` of the original. See `weights.checkpoints.load_released`."""
+    require_torch()
+    from vitsmith.weights import checkpoints
+
+    return checkpoints.load_released(path, **wishes)
+
+
+def load_weights(path: Path, kind: str, **wishes: Any) -> Bundle:
+    """Weights of timm or HF. See `weights.checkpoints.load_weights`."""
+    require_torch()
+    from vitsmith.weights import checkpoints
+
+    return checkpoints.load_weights(path, kind, **wishes)
+
+
+def without_head(bundle: Bundle) -> Bundle:
+    """A classifier's weights, giving features. See `weights.checkpoints.without_head`."""
+    require_torch()
+    from vitsmith.weights import checkpoints
+
+    return checkpoints.without_head(bundle)
+
+
 def read_weights(path: Path, config: ModelConfig) -> Model:
     """The torch model in a bundle's `model.safetensors`. See `weights.torch_model.read_weights`."""
     require_torch()

@@ -20,7 +20,7 @@ from vitsmith.models.config import LiTConfig
 from vitsmith.specs import Calibration, Head, Labels, Meaning
 from vitsmith.stream import Failure, ImageStream, check_reading
 from vitsmith.weights.bundle import Bundle
-from vitsmith.weights.checkpoints import load
+from vitsmith.weights.load import load
 
 Array = np.ndarray[Any, Any]
 

@@ -110,7 +110,7 @@ def measure_here(task: Task, bare: int, report: Callable[[dict[str, int]], None]
     from vitsmith.engines.base import open_checked
     from vitsmith.engines.programs import sample_inputs
     from vitsmith.engines.registry import Settings
-    from vitsmith.weights.checkpoints import load
+    from vitsmith.weights.load import load
 
     bundle = load(task.model, image_size=task.image_size)
     goal: Any = task.goal

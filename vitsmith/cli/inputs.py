@@ -27,8 +27,8 @@ def open_model(
 
     `options` are those of `load`. Raises InputError as it does, and for a size that cannot be read.
     """
-    from vitsmith.weights.checkpoints import assumed, load
     from vitsmith.weights.labels import with_labels
+    from vitsmith.weights.load import assumed, load
 
     bundle = load(model, image_size=parse_size(image_size), **options)
     for note in assumed(bundle):

@@ -76,7 +76,7 @@ def _upgrade(source: str) -> None:
 def _inspect(source: str, size: int | tuple[int, int] | None) -> tuple[Bundle, str]:
     """Also a checkpoint whose head cannot be used for prediction; that is said instead."""
     from vitsmith.errors import WeightsError
-    from vitsmith.weights.checkpoints import load
+    from vitsmith.weights.load import load
 
     try:
         bundle = load(source, image_size=size)

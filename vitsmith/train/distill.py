@@ -24,7 +24,7 @@ from vitsmith.train.losses import DistillLoss
 from vitsmith.train.precision import Precision
 from vitsmith.train.recipe import TrainRecipe
 from vitsmith.weights.bundle import Bundle
-from vitsmith.weights.checkpoints import assumed, load
+from vitsmith.weights.load import assumed, load
 
 Run = Callable[[Tensor], Tensor]
 

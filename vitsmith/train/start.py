@@ -13,7 +13,8 @@ from vitsmith.models.vit import VisionTransformer
 from vitsmith.specs import ImageSpec
 from vitsmith.train.recipe import ModelSpec, TrainRecipe
 from vitsmith.weights.adapt import AdaptReport
-from vitsmith.weights.checkpoints import assumed, init_for_finetune, load
+from vitsmith.weights.checkpoints import init_for_finetune
+from vitsmith.weights.load import assumed, load
 
 
 class Start(NamedTuple):

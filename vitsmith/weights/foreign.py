@@ -22,6 +22,7 @@ from vitsmith.models.lit import LiT
 from vitsmith.models.presets import check_name
 from vitsmith.specs import Head, ImageSpec, Labels
 from vitsmith.weights.fill import ArrayFile, load_model
+from vitsmith.weights.folders import weights_in
 from vitsmith.weights.heads import assumed_head
 from vitsmith.weights.hf_config import HFConfig, hf_head, hf_labels, infer_hf_config, unsaid
 from vitsmith.weights.hf_images import HFPreprocessor, hf_images, hf_notes
@@ -29,14 +30,11 @@ from vitsmith.weights.hf_names import hf_slots, naming_of, prefix_of
 from vitsmith.weights.jax_npz import check_head
 from vitsmith.weights.layouts import Slot
 from vitsmith.weights.metadata import miscounted, read_metadata
-from vitsmith.weights.tensors import INDEX_SUFFIX, SafetensorsFile, TorchFile, is_index
+from vitsmith.weights.tensors import SafetensorsFile, TorchFile, is_index
 from vitsmith.weights.timm_config import PATCHES, STEM, has_class_position, infer_timm_config, timm_notes
 from vitsmith.weights.timm_metadata import TimmMetadata, timm_images, timm_labels
 from vitsmith.weights.timm_names import timm_slots
 
-# What timm's `save_for_hf` and HF's `save_pretrained` write, the safest first.
-FOLDER_FILES = ("model.safetensors", f"model{INDEX_SUFFIX}", "pytorch_model.bin")
-WEIGHTS_SUFFIXES = (".safetensors", ".npz", ".pth", ".pt", ".bin", ".ckpt", ".h5", ".msgpack", ".onnx", ".gguf", ".tar")
 HF_PATCHES = "embeddings.patch_embeddings.projection.weight"
 
 
@@ -92,7 +90,7 @@ def load_foreign(
     """
     place, beside = Path(path), tuple[str, ...]()
     if place.is_dir():
-        place, beside = _weights_in(place)
+        place, beside = weights_in(place)
     with _open(place) as file:
         reading = _read_hf(file, image_size) if _is_hf(file) else _read_timm(file, image_size)
         if name is not None:
@@ -164,23 +162,6 @@ def _labels(reading: _Reading, file: ArrayFile) -> Labels | None:
 
 def _is_hf(file: ArrayFile) -> bool:
     return any(name.endswith(HF_PATCHES) for name in file.shapes)
-
-
-def weights_among(folder: Path) -> str:
-    """The first few files of a folder that are called as weights are."""
-    names = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in WEIGHTS_SUFFIXES)
-    return f"{', '.join(names[:4])}{', ...' if len(names) > 4 else ''}"
-
-
-def _weights_in(folder: Path) -> tuple[Path, tuple[str, ...]]:
-    """The file of weights in a folder, and a note of those beside it that were not read."""
-    there = [name for name in FOLDER_FILES if (folder / name).is_file()]
-    if not there:
-        others = weights_among(folder)
-        hint = f"it has {others}: give a file of weights that is whole" if others else "copy the weights there"
-        raise WeightsError(f"{folder}: none of {', '.join(FOLDER_FILES)} is in this folder; {hint}")
-    rest = ", ".join(there[1:])
-    return folder / there[0], (f"{there[0]} was read, {rest} beside it was not",) if rest else ()
 
 
 def _open(path: Path) -> SafetensorsFile | TorchFile:

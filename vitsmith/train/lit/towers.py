@@ -20,8 +20,8 @@ from vitsmith.specs import ImageSpec, TextSpec
 from vitsmith.train.lit.recipe import ContrastSpec, LitRecipe, TextTowerSpec
 from vitsmith.train.lit.vocabulary import Kind, read_vocabulary
 from vitsmith.weights.bundle import Bundle
-from vitsmith.weights.checkpoints import assumed, load
 from vitsmith.weights.identity import name_space
+from vitsmith.weights.load import assumed, load
 from vitsmith.weights.torch_model import hash_weights
 
 _LENGTH = 16  # tokens of each caption, as the released models

@@ -1,0 +1,145 @@
+"""`load`: whatever the user has becomes a bundle. A bundle is read without torch, and weights are not."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from numbers import Integral
+from pathlib import Path
+from typing import Any
+
+from vitsmith import needs_torch
+from vitsmith.arguments import flag, instance
+from vitsmith.arguments import path as argument_path
+from vitsmith.contents import content_of, not_weights
+from vitsmith.errors import BundleError, InputError, WeightsError, shown
+from vitsmith.models.config import LiTConfig, show_size
+from vitsmith.models.presets import check_name
+from vitsmith.weights.bundle import Bundle
+from vitsmith.weights.bundle_folder import is_bundle, read_bundle
+from vitsmith.weights.folders import weights_among
+
+
+def load(
+    source: str | os.PathLike[str],
+    *,
+    name: str | None = None,
+    image_size: int | tuple[int, int] | None = None,
+    pooling: str | None = None,
+    headless: bool = False,
+    verify: bool = True,
+    vocabulary: str | os.PathLike[str] | None = None,
+) -> Bundle:
+    """A bundle for inference from a bundle folder, a released `.npz`, weights of timm or HF, or a published name.
+
+    Args:
+        source: a path, or a published tag (`vitsmith models NAME` lists them) or 'augreg:B_16', which are downloaded.
+        name: the architecture it is believed to be; the arrays are checked against it.
+        image_size: pixels, for checkpoints only. Arrays do not tell how patches lie: where nothing else does, a square
+            is assumed, which `provenance.notes` says, and a number of patches that makes no square is refused.
+        pooling: 'unpooled' or 'token_unpooled' for such `.npz` files, whose arrays look like 'gap' or 'token'.
+        headless: leave the classifier out and give features; allows files whose head is absent or all zeros.
+        verify: compare the hashes of a bundle's files. Without it a damaged program can take the whole process down:
+            ExecuTorch checks its own files, but not all of them (of 80 damaged at random, one ended in SIGSEGV).
+        vocabulary: the tokenizer's file of a LiT `.npz` (.txt or .model); by default the one beside it of its name.
+
+    Raises an InputError (WeightsError, BundleError, DownloadError, UnknownNameError) that says what is wrong:
+    anything missing, unexpected or misshapen, and a head of zeros, is refused.
+    """
+    size, path = size_of(image_size), _path(source)
+    headless, verify = flag(headless, "headless"), flag(verify, "verify")
+    if pooling is not None:
+        instance(pooling, str, "pooling", "'unpooled' or 'token_unpooled'")
+    if vocabulary is not None:
+        vocabulary = argument_path(vocabulary, "vocabulary")
+    found = _content(path)
+    if vocabulary is not None and found != "npz":
+        raise InputError(f"a vocabulary is given to LiT checkpoints (.npz) on disk, and {path} is none: leave it out")
+    if pooling is not None and found not in ("npz", "absent"):
+        raise InputError(f"a pooling is given to .npz checkpoints, and {path} is none: leave it out")
+    if found == "bundle":
+        return _load_bundle(path, name=name, image_size=size, headless=headless, verify=verify)
+    wishes: dict[str, Any] = {"name": name, "image_size": size, "headless": headless}
+    if found == "absent":
+        return needs_torch.load_published(os.fsdecode(source), pooling=pooling, **wishes)
+    if found == "npz":
+        return needs_torch.load_released(path, pooling=pooling, vocabulary=vocabulary, **wishes)
+    return needs_torch.load_weights(path, found, **wishes)
+
+
+def assumed(bundle: Bundle) -> tuple[str, ...]:
+    """What had to be assumed of a checkpoint, a remark each; nothing of a bundle, which says all."""
+    return tuple(f"note: {note}" for note in bundle.provenance.notes) if bundle.folder is None else ()
+
+
+def without_head(bundle: Bundle) -> Bundle:
+    """The same weights, giving features; a LiT model as it is. Raises BundleError for an exported classifier."""
+    if isinstance(bundle.config, LiTConfig) or not bundle.classes:
+        return bundle
+    if bundle.program != "torch":
+        raise BundleError(
+            f"{bundle.where} is an exported classifier, without the features before its head: "
+            "give the bundle it was exported from"
+        )
+    return needs_torch.without_head(bundle)
+
+
+def _load_bundle(
+    path: Path, *, name: str | None, image_size: tuple[int, int] | None, headless: bool, verify: bool
+) -> Bundle:
+    bundle = read_bundle(path, verify=verify)
+    if image_size not in (None, bundle.config.image_size):
+        raise InputError(
+            f"{path} takes images of {show_size(bundle.config.image_size)} pixels, as its bundle.json says: leave out "
+            f"image_size ({show_size(image_size)}), which is for checkpoints that do not say it"
+        )
+    if name is not None:
+        check_name(bundle.config, name, str(path))
+    return without_head(bundle) if headless else bundle
+
+
+def _path(source: Any) -> Path:
+    return Path(os.fsdecode(instance(source, (str, os.PathLike), "what is loaded", "a path or a published name")))
+
+
+def _content(path: Path) -> str:
+    """What to read at `path`: 'absent', 'bundle', 'npz', 'safetensors', 'torch', 'index' or 'folder'.
+
+    The bytes decide, not the name. Raises InputError for anything else, saying what it is.
+    """
+    if not exists(path):
+        return "absent"
+    if is_bundle(path):
+        return "bundle"
+    if not path.is_dir():
+        found = content_of(path)
+        if found.kind not in ("npz", "safetensors", "torch", "index"):
+            raise WeightsError(f"{path} {not_weights(found)}")
+        return found.kind
+    if not (path / "config.json").is_file():
+        if is_bundle(path / "model"):
+            raise WeightsError(f"{path} is a run, and its model is in it: give {path / 'model'}")
+        there = weights_among(path)
+        raise WeightsError(
+            f"{path} is not something vitsmith can load: the folder has neither bundle.json (a bundle) nor config.json "
+            f"(a timm or HF model){f'; give one of its files: {there}' if there else ''}"
+        )
+    return "folder"
+
+
+def exists(path: Path) -> bool:
+    try:
+        return path.exists() or is_bundle(path)  # which mends one that was being replaced when its process was killed
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from None
+
+
+def size_of(image_size: int | tuple[int, int] | None) -> tuple[int, int] | None:
+    """(height, width) of a number or a pair of them. Raises InputError for anything else."""
+    if image_size is None:
+        return None
+    sides = image_size if isinstance(image_size, Sequence) else (image_size, image_size)
+    whole = all(isinstance(side, Integral) and not isinstance(side, bool) and int(side) >= 1 for side in sides)
+    if not whole or len(sides) != 2:
+        raise InputError(f"image_size {shown(image_size)}: give pixels, as 224 or (height, width)")
+    return int(sides[0]), int(sides[1])
