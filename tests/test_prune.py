@@ -585,6 +585,8 @@ def test_few_images_tell_little_and_a_strict_gate_says_no(taught: Bundle, colour
         strict.require()
     with pytest.raises(InputError, match="prune does not measure agreement"):
         prune(taught, colours, Pruning(mlp_width=48), None, replace(REQUIRED, agreement=1), measure=measured(FASTER))
+    with pytest.raises(InputError, match="judged by accuracy_drop, and it is not asked"):
+        prune(taught, colours, Pruning(mlp_width=48), None, Requirements(speedup=1), measure=measured(FASTER))
     unlabelled = replace(done, material=replace(colours, labelled=False))
     assert "whether agreement with the original drops" in unlabelled.doubts[0]
 

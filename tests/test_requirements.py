@@ -128,6 +128,19 @@ def test_labels_decide_where_there_are_some() -> None:
         Requirements(agreement=0.99, strict=True).of_answers(labelled=False, classes=True)
 
 
+@pytest.mark.parametrize(
+    ("asked", "labelled", "told"),
+    [
+        (Requirements(agreement=0.99), True, "images with labels are judged by accuracy_drop, and it is not asked"),
+        (Requirements(accuracy_drop=1), False, "images without labels are judged by agreement, and it is not asked"),
+    ],
+)
+def test_what_decides_must_be_asked(asked: Requirements, labelled: bool, told: str) -> None:
+    for classes in (True, False):
+        with pytest.raises(InputError, match=told):
+            asked.of_answers(labelled=labelled, classes=classes)
+
+
 def test_what_is_asked_is_laid_over_what_is_usual() -> None:
     usual = Requirements(relative=0.1, cosine=0.9, tie=0.5)
     assert usual.with_changes(None) == usual and usual.with_changes(Requirements()) == usual

@@ -89,7 +89,7 @@ def require_labels(strict: bool, data: str) -> None:
     """Raises InputError for a strict gate without labelled images, before any work."""
     from vitsmith.gate import Requirements
 
-    Requirements(strict=strict).of_answers(labelled=bool(data), classes=True)
+    Requirements(strict=strict).check_labels(bool(data))
 
 
 def choose_images(bundles: Sequence[Bundle], asked: Asked) -> Judging:

@@ -100,6 +100,7 @@ def prune(
     model that falls short is told by `Pruned.require`.
     """
     required.check_measured("prune", "accuracy_drop", "speedup")
+    required.of_answers(labelled=True, classes=True)  # without labels the original's answers are the labels
     train = material.splits.train
     recipe = resolve(recipe, len(train)) if recipe is not None else None
     what = "top-1" if material.labelled else "agreement"

@@ -113,6 +113,7 @@ def search(
     choice holds says `Found.holds`. Raises DatasetError for too few images.
     """
     required.check_measured("compress", "accuracy_drop", "latency_ms", "memory_mib", "size_mib")
+    required.of_answers(labelled=True, classes=True)
     choosing, verifying = halves(material.splits.val)
     found = Found(bundle, workshop.right_answers(bundle, choosing), required, material.name, material.told)
     say(f"the original: {found.original_top1:.2%} on {len(choosing)} images that choose")

@@ -112,7 +112,8 @@ def export_program(
     gate = gate or Gate()
     if gate.requirements is not None:
         gate.requirements.check_measured("export", "relative", "agreement", "cosine", "accuracy_drop")
-    of_accuracy = _required(bundle, target, gate).of_answers(labelled=gate.samples is not None, classes=True)
+    required = _required(bundle, target, gate)
+    required.check_labels(gate.samples is not None)
     bundle, notes = _prepared(bundle, target)
     if gate.samples is not None and (isinstance(bundle.config, LiTConfig) or not bundle.classes):
         raise InputError(f"{bundle.where} has no classes of its own, so labelled data cannot judge it: give --images")
@@ -133,7 +134,7 @@ def export_program(
         engine = _open(candidate, bundle)
         verdict = _compare(bundle, engine, parts, tensors, target, gate, candidate.place)
         if gate.samples is not None:
-            verdict = _with_accuracy(verdict, bundle, candidate, engine, gate.samples, of_accuracy)
+            verdict = _with_accuracy(verdict, bundle, candidate, engine, gate.samples, required.only("accuracy_drop"))
         final = replace(candidate, golden=_golden(bundle, candidate, engine))
         written = copy_bundle(final, folder)
     return written, verdict

@@ -66,15 +66,19 @@ class Requirements:
         """What decides about answers: with labels accuracy, without them agreement, without classes the mean cosine.
 
         Of a model without classes `agreement` is the least mean cosine. Raises InputError for a strict gate without
-        labels.
+        labels, and where what decides is not asked: then any answers would do.
         """
+        self.check_labels(labelled)
+        decides = "accuracy_drop" if labelled else "agreement"
+        if getattr(self, decides) is None:
+            images = "images with labels" if labelled else "images without labels"
+            raise InputError(f"{images} are judged by {decides}, and it is not asked: say how much is allowed")
+        return self.only(decides) if labelled or classes else replace(self.only(), mean_cosine=self.agreement)
+
+    def check_labels(self, labelled: bool) -> None:
+        """Raises InputError for a strict gate without labelled images."""
         if self.strict and not labelled:
             raise InputError("a strict gate counts right answers: give it labelled images (--data)")
-        if labelled:
-            return self.only("accuracy_drop")
-        if classes:
-            return self.only("agreement")
-        return replace(self.only(), mean_cosine=self.agreement)
 
     def with_changes(self, changes: Requirements | None) -> Requirements:
         """These, with what `changes` asks in their place: its bounds, its tie, its batch sizes where not the usual."""
