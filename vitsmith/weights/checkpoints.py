@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import datetime
 import os
-import re
 from pathlib import Path
 from typing import Any, Literal
 
 from vitsmith.arguments import flag, instance, known_name
 from vitsmith.arguments import path as argument_path
-from vitsmith.data.hub_names import how_to_fetch, hub_name
 from vitsmith.data.photos import sample_images
-from vitsmith.errors import BundleError, InputError, UnknownNameError, WeightsError, suggestion
+from vitsmith.errors import BundleError, WeightsError
 from vitsmith.files import replacing
 from vitsmith.layers.positions import RESIZERS, ResizeMethod
 from vitsmith.models.build import ImageModel, Model, build
 from vitsmith.models.configure import change
 from vitsmith.models.isolation import isolated
-from vitsmith.models.presets import find_preset
 from vitsmith.records import Provenance
 from vitsmith.weights.adapt import AdaptReport, adapt
 from vitsmith.weights.augreg import find_augreg
@@ -29,9 +26,9 @@ from vitsmith.weights.fill import require_finite_model
 from vitsmith.weights.foreign import load_foreign
 from vitsmith.weights.heads import assumed_head
 from vitsmith.weights.jax_npz import check_fits_npz, load_npz, read_npz, save_npz
-from vitsmith.weights.load import exists, load, size_of
+from vitsmith.weights.load import load, size_of
 from vitsmith.weights.npz_text import check_text_fits_npz, find_vocabulary
-from vitsmith.weights.published import Checkpoint, checkpoints, checkpoints_of, find_checkpoint
+from vitsmith.weights.sources import published_as
 
 GOLDEN_IMAGES = 2
 
@@ -159,7 +156,7 @@ def load_published(
         file = find_augreg(source)
         url, architecture, note = file.url, file.model, file.note
     else:
-        row = _published(source)
+        row = published_as(source)
         url, architecture, vocabulary = row.url, row.model, row.vocabulary
     path = download(url)
     model = load_npz(path, name=name or architecture, image_size=image_size, pooling=pooling, headless=headless)
@@ -170,52 +167,6 @@ def load_published(
         provenance=_provenance(url, "jax-npz", (*((note,) if note else ()), *told)),
         vocabulary=download(vocabulary).read_bytes() if vocabulary else None,
     )
-
-
-def _of_hub(source: str) -> str:
-    """What to do about a name that is not here and looks like one of Hugging Face, as 'google/vit-base-patch16-224'."""
-    owner = source.partition("/")[0]
-    if not re.fullmatch(r"[\w.-]+/[\w-]+", source) or source.startswith(".") or exists(Path(owner)):
-        return ""
-    return f"; if it is a name of Hugging Face, fetch it:  {how_to_fetch(source)}"
-
-
-def _published(source: str) -> Checkpoint:
-    """The published checkpoint of a tag. Raises InputError for a missing file or an unknown name."""
-    try:
-        checkpoint = find_checkpoint(source)
-    except UnknownNameError:
-        if (name := hub_name(source)) is not None:
-            raise InputError(_of_the_hub(source, name)) from None
-        if Path(source).suffix or set("/\\") & set(source.strip("./")) or source.startswith((".", "~", "/")):
-            raise InputError(f"{source}: no such file or folder{_of_hub(source)}") from None
-        preset = _preset_name(source)
-        if preset is None:
-            tags = [row.tag for row in checkpoints()]
-            raise InputError(
-                f"{source!r} is neither a file, a folder nor a published checkpoint: {suggestion(source, tags)}"
-            ) from None
-        rows = [row.tag for row in checkpoints_of(preset)]
-        known = f"its published checkpoints: {', '.join(rows[:6])}" if rows else "it has no published checkpoint"
-        raise InputError(
-            f"{source!r} is an architecture, not a file of weights: create_model() gives fresh ones; {known}"
-        ) from None
-    return checkpoint
-
-
-def _of_the_hub(source: str, name: str) -> str:
-    if not name.strip("/"):
-        return f"{source} names no model: write hf:OWNER/NAME"
-    if name.startswith((".", "/", "~")):
-        return f"{source}: a folder on this machine is given as it is: {name}"
-    return f"{source}: models of Hugging Face are fetched first:  {how_to_fetch(name)}  , then give that folder"
-
-
-def _preset_name(source: str) -> str | None:
-    try:
-        return find_preset(source)[0].name
-    except UnknownNameError:
-        return None
 
 
 def without_head(bundle: Bundle) -> Bundle:

@@ -18,6 +18,7 @@ from vitsmith.models.presets import check_name
 from vitsmith.weights.bundle import Bundle
 from vitsmith.weights.bundle_folder import is_bundle, read_bundle
 from vitsmith.weights.folders import weights_among
+from vitsmith.weights.sources import published_as
 
 
 def load(
@@ -61,6 +62,8 @@ def load(
         return _load_bundle(path, name=name, image_size=size, headless=headless, verify=verify)
     wishes: dict[str, Any] = {"name": name, "image_size": size, "headless": headless}
     if found == "absent":
+        if not os.fsdecode(source).startswith("augreg:"):
+            published_as(os.fsdecode(source))  # a mistake is told also where there is no torch
         return needs_torch.load_published(os.fsdecode(source), pooling=pooling, **wishes)
     if found == "npz":
         return needs_torch.load_released(path, pooling=pooling, vocabulary=vocabulary, **wishes)

@@ -1,0 +1,58 @@
+"""What is meant by a model that is no file: a published tag, an architecture, a name of Hugging Face, or a mistake."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from vitsmith.data.hub_names import how_to_fetch, hub_name
+from vitsmith.errors import InputError, UnknownNameError, suggestion
+from vitsmith.models.presets import find_preset
+from vitsmith.weights.published import Checkpoint, checkpoints, checkpoints_of, find_checkpoint
+
+
+def _of_hub(source: str) -> str:
+    """What to do about a name that is not here and looks like one of Hugging Face, as 'google/vit-base-patch16-224'."""
+    owner = source.partition("/")[0]
+    if not re.fullmatch(r"[\w.-]+/[\w-]+", source) or source.startswith(".") or os.path.exists(owner):  # noqa: PTH110 - of any text
+        return ""
+    return f"; if it is a name of Hugging Face, fetch it:  {how_to_fetch(source)}"
+
+
+def published_as(source: str) -> Checkpoint:
+    """The published checkpoint of a tag. Raises InputError for a missing file or an unknown name."""
+    try:
+        checkpoint = find_checkpoint(source)
+    except UnknownNameError:
+        if (name := hub_name(source)) is not None:
+            raise InputError(_of_the_hub(source, name)) from None
+        if Path(source).suffix or set("/\\") & set(source.strip("./")) or source.startswith((".", "~", "/")):
+            raise InputError(f"{source}: no such file or folder{_of_hub(source)}") from None
+        preset = _preset_name(source)
+        if preset is None:
+            tags = [row.tag for row in checkpoints()]
+            raise InputError(
+                f"{source!r} is neither a file, a folder nor a published checkpoint: {suggestion(source, tags)}"
+            ) from None
+        rows = [row.tag for row in checkpoints_of(preset)]
+        known = f"its published checkpoints: {', '.join(rows[:6])}" if rows else "it has no published checkpoint"
+        raise InputError(
+            f"{source!r} is an architecture, not a file of weights: create_model() gives fresh ones; {known}"
+        ) from None
+    return checkpoint
+
+
+def _of_the_hub(source: str, name: str) -> str:
+    if not name.strip("/"):
+        return f"{source} names no model: write hf:OWNER/NAME"
+    if name.startswith((".", "/", "~")):
+        return f"{source}: a folder on this machine is given as it is: {name}"
+    return f"{source}: models of Hugging Face are fetched first:  {how_to_fetch(name)}  , then give that folder"
+
+
+def _preset_name(source: str) -> str | None:
+    try:
+        return find_preset(source)[0].name
+    except UnknownNameError:
+        return None
