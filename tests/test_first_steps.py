@@ -19,11 +19,14 @@ from tests.tiny import pictures
 from vitsmith.cli import output
 from vitsmith.cli.elsewhere import RENAMED, SAME, VERBS_ELSEWHERE, VERBS_RENAMED
 from vitsmith.cli.images import expand
+from vitsmith.cli.inputs import check_recordable
 from vitsmith.cli.main import VERBS, app
 from vitsmith.cli.road import RoadProgress
-from vitsmith.errors import InputError, WeightsError
+from vitsmith.errors import BundleError, InputError, WeightsError
 from vitsmith.evaluate.speed import Speed, Speedup
 from vitsmith.quickstart import Stage
+from vitsmith.runs import model_name
+from vitsmith.weights.bundle_folder import add_program, write_bundle
 
 NAMES = [verb.__name__.replace("_", "-") for verb in VERBS]
 
@@ -177,10 +180,52 @@ def test_every_advice_is_an_option_that_there_is() -> None:
         assert not any(option in its and its.intersection(others) for its in verbs), "an option of ours is no mistake"
 
 
-def test_a_run_in_the_place_of_its_model_is_told_where_the_model_is(tmp_path) -> None:
-    vs.save(vs.create_model("mu/16", classes=2, image_size=32), tmp_path / "run" / "model")
-    with pytest.raises(WeightsError, match=re.escape(f"is a run, and its model is in it: give {tmp_path}/run/model")):
-        vs.load(tmp_path / "run")
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run folder with a bundle of torch weights."""
+    labels = vs.Labels(names=("cat", "dog"))
+    saved = vs.Bundle.of(vs.create_model("mu/16", classes=2, image_size=32), labels=labels)
+    vs.save(saved, tmp_path / "pets" / "model")
+    return tmp_path / "pets"
+
+
+@pytest.mark.parametrize("inside", [".", "model", "model/model.safetensors"])
+def test_a_run_and_a_file_of_its_bundle_are_the_bundle(run, inside, capsys) -> None:
+    assert vs.load(run / inside).folder == run / "model"
+    assert model_name(str(run / inside)) == "pets"
+    assert call(capsys, "inspect", run / inside)[0] == 0
+    check_recordable(str(run / inside))
+
+
+def test_a_file_is_the_bundle_with_its_program(run, tmp_path) -> None:
+    bundle = vs.load(run)
+    write = lambda place: (place / "model.onnx").write_bytes(b"not run")  # noqa: E731
+    exported = write_bundle(replace(bundle, program="onnx"), tmp_path / "exported", write_program=write)
+    add_program(bundle, exported)
+    (inside,) = (run / "model" / "programs").glob("*/model.onnx")
+    assert [vs.load(file).program for file in (run / "model" / "model.safetensors", inside)] == ["torch", "onnx"]
+    assert vs.load(tmp_path / "exported" / "model.onnx").program == "onnx"
+
+
+def test_a_file_that_is_not_of_the_bundle_beside_it_is_refused(run) -> None:
+    (run / "model" / "model.onnx").write_bytes(b"somebody's")
+    with pytest.raises(BundleError, match=re.escape("model.onnx is not a file of the bundle in")):
+        vs.load(run / "model" / "model.onnx")
+    with pytest.raises(WeightsError, match="golden"):
+        vs.load(run / "model" / "golden.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "what"),
+    [
+        ("model.onnx", b"\x08\x08\x12\x07pytorch", "an ONNX program"),
+        ("model.xml", b'<?xml version="1.0"?>\n<net name="model" version="11">', "an OpenVINO program"),
+    ],
+)
+def test_a_program_without_its_bundle_is_refused_with_what_to_do(tmp_path, name, content, what) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(WeightsError, match=rf"is {what}.*give the folder that  vitsmith export  wrote"):
+        vs.load(tmp_path / name)
 
 
 def test_a_model_in_the_place_of_images_is_told(tmp_path) -> None:

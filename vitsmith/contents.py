@@ -40,6 +40,11 @@ _LFS = Content(
     "run  git lfs pull  in its folder, or download the file itself",
 )
 _HTML = Content("html", "an HTML page", _DOWNLOAD)
+_PROGRAM = (
+    "nothing beside it (bundle.json) says how it reads images and what its classes are called; give the folder that  "
+    "vitsmith export  wrote, or export the model with it"
+)
+_OPENVINO = Content("xml", "an OpenVINO program (.xml)", _PROGRAM)
 _XML = Content("xml", "an XML document, as servers send for errors", _DOWNLOAD)
 _JSON = Content("json", "a JSON document", _DOWNLOAD)
 _EMPTY = Content("empty", "empty", "download or copy it again")
@@ -78,7 +83,7 @@ _MAGIC = (
 )
 _MAGIC_AT = (
     (4, b"TFL3", Content("tflite", "a TensorFlow Lite program (.tflite)")),
-    (4, b"ET", Content("pte", "an ExecuTorch program (.pte)", "give the bundle folder that it belongs to")),
+    (4, b"ET", Content("pte", "an ExecuTorch program (.pte)", _PROGRAM)),
     (257, b"ustar", Content("tar", "a tar archive", _UNPACK)),
     (-8, struct.pack("<Q", 0xDB4775248B80FB57), Content("tf", "the index of a TensorFlow checkpoint")),
 )
@@ -87,7 +92,7 @@ _MAGIC_AT = (
 _BY_SUFFIX = {
     ".msgpack": Content("msgpack", "a msgpack file of Flax"),
     ".pb": Content("pb", "a TensorFlow graph (.pb)"),
-    ".onnx": Content("onnx", "an ONNX program", "give the bundle folder that it belongs to"),
+    ".onnx": Content("onnx", "an ONNX program", _PROGRAM),
 }
 
 
@@ -145,6 +150,8 @@ def mistaken_text(head: bytes) -> Content | None:
         return _ANNEX
     if lower.startswith((b"<!doctype html", b"<html", b"<head", b"<!doctype")):
         return _HTML
+    if start.startswith(b"<?xml") and b"<net " in head:
+        return _OPENVINO
     if start.startswith(b"<?xml"):
         return _HTML if b"<html" in lower else _XML
     if lower.startswith(b"<error>"):

@@ -66,8 +66,10 @@ Made = TypeVar("Made")
 
 
 def model_name(model: str) -> str:
-    """What to call a run after a model: 'pets' for runs/train/pets/model, 'B_16' for B_16.npz."""
+    """What to call a run after a model: 'pets' for runs/train/pets/model or a file in it, 'B_16' for B_16.npz."""
     path = Path(model)
+    if path.name.startswith("model.") and (path.parent / "bundle.json").is_file():
+        path = path.parent
     return path.resolve().parent.name if path.name in ("model", ".", "") else path.stem
 
 

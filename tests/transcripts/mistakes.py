@@ -103,7 +103,7 @@ predict ViT-B_17 photos
 predict hf:google/vit-base-patch16-224 photos
 predict hf-hub:timm/vit_base_patch16_224@main photos
 predict vit_bas_patch16_224 photos
-predict run photos
+inspect run/model/README.md
 models B/17
 inspect words.txt
 inspect empty

@@ -132,9 +132,9 @@ def _load(models: list[str], image_size: str, record: bool) -> list[Subject]:
 
 def _opened(model: str, image_size: str) -> Bundle:
     """A size is for the checkpoints among the models: bundles have their own."""
-    from vitsmith.weights.bundle_folder import is_bundle
+    from vitsmith.weights.bundle_paths import find_bundle
 
-    return open_model(model, "" if is_bundle(model) else image_size)
+    return open_model(model, "" if find_bundle(model) else image_size)
 
 
 def _material(subjects: list[Subject], images: list[str], data: DataSpec, split: str, skip: float = 0.01) -> Material:

@@ -57,11 +57,13 @@ def tell_choice(engine: Engine) -> None:
 def check_recordable(model: str) -> None:
     """Raises InputError when `--record` could not write into `model`."""
     from vitsmith.errors import InputError
-    from vitsmith.weights.bundle_folder import check_recordable, is_bundle
+    from vitsmith.weights.bundle_folder import check_recordable
+    from vitsmith.weights.bundle_paths import find_bundle
 
-    if not is_bundle(model):
+    folder = find_bundle(model)
+    if folder is None:
         raise InputError(f"--record writes into a bundle, and {model} is none on disk: save it as one first")
-    check_recordable(model)
+    check_recordable(folder)
 
 
 def either_data(data: str, option: str) -> str:

@@ -65,12 +65,14 @@ def _measured(one: Measurement, with_machine: bool) -> tuple[str, ...]:
 def _upgrade(source: str) -> None:
     """Rewrites a bundle of an earlier format, and says so. Raises InputError for what is no bundle."""
     from vitsmith.errors import InputError
-    from vitsmith.weights.bundle_folder import is_bundle, upgrade_bundle
+    from vitsmith.weights.bundle_folder import upgrade_bundle
+    from vitsmith.weights.bundle_paths import find_bundle
 
-    if not is_bundle(source):
+    folder = find_bundle(source)
+    if folder is None:
         raise InputError(f"--upgrade rewrites bundles, and {source} is none: save what vitsmith.load makes of it")
-    told = "is in format 2 now: version 0.1 cannot read it any more" if upgrade_bundle(source) else "is in format 2"
-    say(f"{source} {told}")
+    told = "is in format 2 now: version 0.1 cannot read it any more" if upgrade_bundle(folder) else "is in format 2"
+    say(f"{folder} {told}")
 
 
 def _inspect(source: str, size: int | tuple[int, int] | None) -> tuple[Bundle, str]:

@@ -25,7 +25,8 @@ from vitsmith.files import replacing
 from vitsmith.runs import Run
 from vitsmith.train.devices import Devices
 from vitsmith.weights.bundle import Bundle
-from vitsmith.weights.bundle_folder import is_bundle, read_bundle
+from vitsmith.weights.bundle_folder import read_bundle
+from vitsmith.weights.bundle_paths import find_bundle
 
 Say = Callable[[str], None]
 
@@ -91,7 +92,7 @@ def forget_kept(run: Run) -> None:
 def _begin(parents: Sequence[str], say: Say) -> SplitRecord:
     """What the first of `parents` learned is `earlier`. Digests of another salt cannot stand beside its own."""
     began: SplitRecord | None = None
-    for parent in filter(is_bundle, filter(None, parents)):
+    for parent in filter(None, map(find_bundle, filter(None, parents))):
         bundle = read_bundle(parent, verify=False)
         record = bundle.split
         if record is None and not bundle.trained_here:
@@ -136,7 +137,8 @@ class _Reading:
 
 def _leaks_of_teacher(teacher: str, parts: Mapping[str, Samples | None], devices: Devices, say: Say) -> tuple[str, ...]:
     """On images to judge by that a teacher knows, in sentences. They are read once more, with its own salt."""
-    bundle = read_bundle(teacher, verify=False) if teacher and is_bundle(teacher) else None
+    folder = find_bundle(teacher) if teacher else None
+    bundle = read_bundle(folder, verify=False) if folder is not None else None
     if bundle is None or (bundle.split is None and not bundle.trained_here):
         return ()
     record = bundle.split

@@ -17,6 +17,7 @@ from vitsmith.models.config import LiTConfig, show_size
 from vitsmith.models.presets import check_name
 from vitsmith.weights.bundle import Bundle
 from vitsmith.weights.bundle_folder import is_bundle, read_bundle
+from vitsmith.weights.bundle_paths import find_bundle, using_file
 from vitsmith.weights.folders import weights_among
 from vitsmith.weights.sources import published_as
 
@@ -34,7 +35,8 @@ def load(
     """A bundle for inference from a bundle folder, a released `.npz`, weights of timm or HF, or a published name.
 
     Args:
-        source: a path, or a published tag (`vitsmith models NAME` lists them) or 'augreg:B_16', which are downloaded.
+        source: a path (of a bundle also that of the run it is in, or of a file of its program); or a published tag
+            (`vitsmith models NAME` lists them) or 'augreg:B_16', which are downloaded.
         name: the architecture it is believed to be; the arrays are checked against it.
         image_size: pixels, for checkpoints only. Arrays do not tell how patches lie: where nothing else does, a square
             is assumed, which `provenance.notes` says, and a number of patches that makes no square is refused.
@@ -53,13 +55,15 @@ def load(
         instance(pooling, str, "pooling", "'unpooled' or 'token_unpooled'")
     if vocabulary is not None:
         vocabulary = argument_path(vocabulary, "vocabulary")
-    found = _content(path)
+    folder = find_bundle(path)
+    found = "bundle" if folder is not None else _content(path)
     if vocabulary is not None and found != "npz":
         raise InputError(f"a vocabulary is given to LiT checkpoints (.npz) on disk, and {path} is none: leave it out")
     if pooling is not None and found not in ("npz", "absent"):
         raise InputError(f"a pooling is given to .npz checkpoints, and {path} is none: leave it out")
-    if found == "bundle":
-        return _load_bundle(path, name=name, image_size=size, headless=headless, verify=verify)
+    if folder is not None:
+        bundle = using_file(_load_bundle(folder, name=name, image_size=size, verify=verify), path)
+        return without_head(bundle) if headless else bundle
     wishes: dict[str, Any] = {"name": name, "image_size": size, "headless": headless}
     if found == "absent":
         if not os.fsdecode(source).startswith("augreg:"):
@@ -87,9 +91,7 @@ def without_head(bundle: Bundle) -> Bundle:
     return needs_torch.without_head(bundle)
 
 
-def _load_bundle(
-    path: Path, *, name: str | None, image_size: tuple[int, int] | None, headless: bool, verify: bool
-) -> Bundle:
+def _load_bundle(path: Path, *, name: str | None, image_size: tuple[int, int] | None, verify: bool) -> Bundle:
     bundle = read_bundle(path, verify=verify)
     if image_size not in (None, bundle.config.image_size):
         raise InputError(
@@ -98,7 +100,7 @@ def _load_bundle(
         )
     if name is not None:
         check_name(bundle.config, name, str(path))
-    return without_head(bundle) if headless else bundle
+    return bundle
 
 
 def _path(source: Any) -> Path:
@@ -106,22 +108,18 @@ def _path(source: Any) -> Path:
 
 
 def _content(path: Path) -> str:
-    """What to read at `path`: 'absent', 'bundle', 'npz', 'safetensors', 'torch', 'index' or 'folder'.
+    """What to read at `path`, which is no bundle: 'absent', 'npz', 'safetensors', 'torch', 'index' or 'folder'.
 
     The bytes decide, not the name. Raises InputError for anything else, saying what it is.
     """
     if not exists(path):
         return "absent"
-    if is_bundle(path):
-        return "bundle"
     if not path.is_dir():
         found = content_of(path)
         if found.kind not in ("npz", "safetensors", "torch", "index"):
             raise WeightsError(f"{path} {not_weights(found)}")
         return found.kind
     if not (path / "config.json").is_file():
-        if is_bundle(path / "model"):
-            raise WeightsError(f"{path} is a run, and its model is in it: give {path / 'model'}")
         there = weights_among(path)
         raise WeightsError(
             f"{path} is not something vitsmith can load: the folder has neither bundle.json (a bundle) nor config.json "
