@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -90,6 +91,15 @@ def test_an_image_finds_itself_and_texts(models: Path, folder: Path, capsys: Any
     encoder = Encoder(models / "lit")
     scores = (encoder.images("photos/3.png") @ encoder.texts(TEXTS).T)[0]
     assert [result["id"] for result in answers[1]["results"]] == [TEXTS[at] for at in np.argsort(-scores)]
+
+
+def test_the_images_of_a_data_set_are_embedded_as_those_of_its_folder(models: Path, folder: Path, capsys: Any) -> None:
+    for place in ("one", "two"):
+        (folder / "pets" / place).mkdir(parents=True)
+        shutil.copy(folder / "photos" / "1.png", folder / "pets" / place / "1.png")
+    for how, out in ((("pets",), "by-folder"), (("--data", "pets"), "by-data")):
+        assert call(capsys, "embed", models / "vit", *how, "--out", out)[0] == 0
+    assert list(open_index("by-data").ids([0, 1])) == list(open_index("by-folder").ids([0, 1]))
 
 
 def test_standard_input(models: Path, folder: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -290,6 +300,10 @@ def test_a_model_that_was_moved_is_asked_for(models: Path, folder: Path, capsys:
     ("arguments", "message"),
     [
         (("embed", "{vit}", "--texts", "texts.txt", "--out", "x"), "is a model of images alone: it cannot read text"),
+        (
+            ("embed", "{lit}", "--data", "digits", "--out", "x"),
+            "images of digits are no files, which an index names",
+        ),
         (("embed", "{lit}", "--out", "x"), "give images, or texts with --texts FILE, and not both"),
         (("embed", "{lit}", "photos", "--texts", "texts.txt", "--out", "x"), "and not both"),
         (("embed", "{lit}", "--texts", "none.txt", "--out", "x"), "cannot read none.txt"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 from tests.tiny import CONFIGS, VIT, pictures, tiny_lit, tiny_model
 from vitsmith import Bundle, Labels, load, save
 from vitsmith.cli.main import app
+from vitsmith.data.datasets import open_labelled
 from vitsmith.data.preprocess import preprocess
 from vitsmith.data.prompts import fill_templates, named_templates, read_templates, template_sets
 from vitsmith.encode import Encoder
@@ -286,6 +288,23 @@ def test_zeroshot_over_a_folder(place: Path) -> None:
     assert "scores are cosines, not probabilities" in told.stderr
     table = run("zeroshot", "lit", "photos", "--labels", labels)
     assert table.stdout.count("%") == 5 and "photos/cat/0.png" in table.stdout
+
+
+def test_a_data_set_stands_in_the_place_of_images(place: Path) -> None:
+    by_data = run("zeroshot", "lit", "--data", "photos", "--labels", "cat,dog", "--json").stdout
+    assert by_data == run("zeroshot", "lit", "photos", "--labels", "cat,dog", "--json").stdout and len(by_data) > 99
+    both, none = run("predict", "vit", "photos", "--data", "photos"), run("predict", "vit")
+    assert "say which images" in str(both.exception) and "say which images" in str(none.exception)
+
+
+def test_images_without_a_path_are_called_as_in_their_data_set(place: Path) -> None:
+    with tarfile.open("photos.tar", "w") as shard:
+        for number, path in enumerate(sorted(Path("photos").rglob("*.png"))):
+            shard.add(path, f"{number}.png")
+            (place / "label.cls").write_text(str(number % 2))
+            shard.add(place / "label.cls", f"{number}.cls")
+    lines = run("predict", "vit", "--data", "photos.tar", "--json").stdout.splitlines()
+    assert [json.loads(line)["image"] for line in lines] == list(open_labelled("photos.tar", "all")[0].names)
 
 
 def test_zeroshot_reports_what_it_cannot_read_and_what_was_cut(place: Path) -> None:

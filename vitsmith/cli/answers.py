@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,20 @@ def style_of(*, json: bool, csv: bool) -> Style:
     if json and csv:
         raise InputError("--json and --csv exclude each other; choose one")
     return Style.json if json else Style.csv if csv else Style.table
+
+
+def renamed(results: Iterable[Prediction | Failure], names: Sequence[str] | None) -> Iterator[Prediction | Failure]:
+    """The results under these names, for images in a table or archive, which have no path; as they are for None."""
+    from vitsmith.stream import Failure
+
+    if names is None:
+        yield from results
+        return
+    for result, name in zip(results, names, strict=True):
+        if isinstance(result, Failure):
+            yield replace(result, source=name, reason=f"{name}: {result.reason.removeprefix(f'{result.source}: ')}")
+        else:
+            yield replace(result, source=name)
 
 
 def write_all(results: Iterable[Prediction | Failure], count: int, writer: Writer, *, doing: str, strict: bool) -> None:

@@ -93,12 +93,12 @@ def explain(error: Any) -> str:
     for now in RENAMED.get(given, ()):
         if now.split()[0].rstrip(":") in options:
             return f"{given} is now {now}"
+    for name, others in PLACES.items():
+        if given in others and name in options:
+            return f"No such option: {given}: {name.upper()} stands behind the verb, without an option"
     for ours, others in SAME.items():
         if given in others and ours.split()[0] in options:
             return f"No such option: {given}. Did you mean '{ours}'?"
-    for name, others in PLACES.items():
-        if given in others and name in options:
-            return f"No such option: {given}: {name.upper()} needs none, and stands behind the verb"
     if message.startswith("Got unexpected extra argument") and options >= {"--data"} and "data" not in options:
         return f"{message}: data are given with --data"
     return message

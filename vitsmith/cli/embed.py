@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vitsmith.cli.images import expand
-from vitsmith.cli.inputs import open_model, tell_choice
+from vitsmith.cli.inputs import images_of, open_model, tell_choice
 from vitsmith.cli.options import (
     BatchSizeOption,
+    DataInsteadOption,
     EngineOption,
     ForceOption,
     ImageSizeOption,
@@ -46,6 +46,7 @@ def embed(
     inputs: Annotated[
         list[str] | None, typer.Argument(help="Images: files, folders, globs, or - for standard input.")
     ] = None,
+    data: DataInsteadOption = "",
     texts: Annotated[
         str, typer.Option(help="Embed texts, and no images: a file with one a line, or - for standard input.")
     ] = "",
@@ -67,7 +68,7 @@ def embed(
     from vitsmith.retrieval.build import space_of
 
     folder = _place(out, force)
-    sources = _sources(inputs or [], texts)
+    sources = _sources(inputs or [], data, texts)
     bundle = open_model(model, image_size, headless=True, vocabulary=vocabulary)
     count = 0 if texts else len(sources)
     encoder = Encoder(bundle, engine, batch_size=batch_size, precision=precision, num_images=count)
@@ -191,15 +192,19 @@ def _finished(folder: Path, space: Space, sources: list[Any]) -> Index | None:
     return Index(folder, description) if whole and description.space == space else None
 
 
-def _sources(inputs: list[str], texts: str) -> list[Any]:
+def _sources(inputs: list[str], data: str, texts: str) -> list[Any]:
+    from vitsmith.data.samples import Lazy
     from vitsmith.errors import InputError
 
-    if bool(inputs) == bool(texts):
+    if bool(inputs or data) == bool(texts):
         raise InputError("give images, or texts with --texts FILE, and not both")
     if texts:
         return read_texts(texts)
+    sources, _ = images_of(inputs, data)
+    if data and (isinstance(sources, Lazy) or not isinstance(sources[0], str | os.PathLike)):
+        raise InputError(f"the images of {data} are no files, which an index names: unpack them, and give the folder")
     # As text: a million Paths take several times the memory.
-    return [os.fspath(source) if isinstance(source, Path) else source for source in expand(inputs)]
+    return [os.fspath(source) if isinstance(source, Path) else source for source in sources]
 
 
 def _build(encoder: Encoder, sources: list[Any], writer: IndexWriter, retry: bool, changed: list[str]) -> Index:

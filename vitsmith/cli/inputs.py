@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from vitsmith.cli.output import progress, say
 
 if TYPE_CHECKING:
     from vitsmith.data.datasets import DataSpec
+    from vitsmith.data.image_sources import ImageSource
     from vitsmith.data.images import Pixels
     from vitsmith.data.samples import Samples
     from vitsmith.engines.base import Engine
@@ -92,6 +94,21 @@ def require_labels(strict: bool, data: str) -> None:
     from vitsmith.gate import Requirements
 
     Requirements(strict=strict).check_labels(bool(data))
+
+
+def images_of(images: list[str], data: str) -> tuple[Sequence[ImageSource], Sequence[str] | None]:
+    """The images that stand behind the model, or those of `--data` with what they are called. Raises InputError."""
+    from vitsmith.errors import InputError
+
+    if bool(images) == bool(data):
+        raise InputError("say which images: files, folders or globs behind the model, or a data set with --data DATA")
+    if not data:
+        return list(expand(images)), None
+    from vitsmith.data.datasets import open_labelled
+
+    samples, _ = open_labelled(data, "all", tell=say)
+    whole = all(isinstance(source, str | os.PathLike) for source in samples.sources[:1])
+    return samples.sources, None if whole else samples.names
 
 
 def choose_images(bundles: Sequence[Bundle], asked: Asked) -> Judging:

@@ -40,7 +40,11 @@ BatchSizeOption = Annotated[int, typer.Option(min=1, help="Images computed at on
 # Images and labelled data
 
 ImagesArgument = Annotated[
-    list[str], typer.Argument(help="Files, folders, globs, or - for an image or a list of paths on standard input.")
+    list[str] | None,
+    typer.Argument(help="Files, folders, globs, or - for an image or a list of paths on standard input."),
+]
+DataInsteadOption = Annotated[
+    str, typer.Option("--data", help="In place of IMAGES: every image of a labelled data set, whatever its label.")
 ]
 ImageColumnOption = Annotated[
     str, typer.Option(help="Column of --data with paths or images, where it has no usual name.")

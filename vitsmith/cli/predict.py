@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
-from vitsmith.cli.answers import Writer, style_of, write_all
-from vitsmith.cli.images import expand
-from vitsmith.cli.inputs import open_model, tell_choice
+from vitsmith.cli.answers import Writer, renamed, style_of, write_all
+from vitsmith.cli.inputs import images_of, open_model, tell_choice
 from vitsmith.cli.options import (
     BatchSizeOption,
     CsvOption,
+    DataInsteadOption,
     EngineOption,
     ImagesArgument,
     ImageSizeOption,
@@ -29,7 +29,8 @@ from vitsmith.cli.texts import class_names
 
 def predict(
     model: ModelArgument,
-    images: ImagesArgument,
+    images: ImagesArgument = None,
+    data: DataInsteadOption = "",
     top: TopOption = 1,
     json: JsonLinesOption = False,
     csv: CsvOption = False,
@@ -50,7 +51,7 @@ def predict(
 
     style = style_of(json=json, csv=csv)
     named = class_names(labels, labels_file)
-    sources = list(expand(images))
+    sources, names = images_of(images or [], data)
     bundle = open_model(model, image_size, labels=named)
     if scaled_decoding:
         bundle.preprocessing = bundle.preprocessing.model_copy(update={"scaled_decoding": True})
@@ -60,4 +61,4 @@ def predict(
         say("each class is judged by itself (sigmoid): several may be there, and probabilities do not add up to 1")
     shown = bundle.classes if predictor.head == "regression" else top  # every value is an answer
     writer = Writer(style, shown, meaning=predictor.score_meaning, head=predictor.head)
-    write_all(predictor.stream(sources), len(sources), writer, doing="predicting", strict=strict)
+    write_all(renamed(predictor.stream(sources), names), len(sources), writer, doing="predicting", strict=strict)

@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
-from vitsmith.cli.answers import Writer, style_of, write_all
-from vitsmith.cli.images import expand
-from vitsmith.cli.inputs import open_model, tell_choice
+from vitsmith.cli.answers import Writer, renamed, style_of, write_all
+from vitsmith.cli.inputs import images_of, open_model, tell_choice
 from vitsmith.cli.options import (
     BatchSizeOption,
     CsvOption,
+    DataInsteadOption,
     EngineOption,
     ImagesArgument,
     ImageSizeOption,
@@ -37,7 +37,8 @@ class Scores(StrEnum):
 
 def zeroshot(
     model: Annotated[str, typer.Argument(help="A LiT bundle, checkpoint or published name.")],
-    images: ImagesArgument,
+    images: ImagesArgument = None,
+    data: DataInsteadOption = "",
     labels: Annotated[
         list[str] | None, typer.Option(help="What to choose from: words parted by commas; may be repeated.")
     ] = None,
@@ -66,7 +67,7 @@ def zeroshot(
     words = read_labels(labels, labels_file)
     if words is None:
         raise InputError("say what to choose from:  --labels 'cat, dog' , or --labels-file FILE with one a line")
-    sources = list(expand(images))
+    sources, names = images_of(images or [], data)
     options = {"engine": engine, "batch_size": batch_size, "precision": precision, "num_images": len(sources)}
     bundle = open_model(model, image_size, vocabulary=vocabulary)
     classifier = open_classifier(bundle, words, templates, scores=scores.value, cache=cache, options=options)
@@ -76,4 +77,4 @@ def zeroshot(
             "scores are cosines, not probabilities: the model was trained with softmax, which has no zero for one label"
         )
     writer = Writer(style, top, meaning=classifier.score_meaning)
-    write_all(classifier.stream(sources), len(sources), writer, doing="classifying", strict=strict)
+    write_all(renamed(classifier.stream(sources), names), len(sources), writer, doing="classifying", strict=strict)
