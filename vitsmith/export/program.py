@@ -175,8 +175,8 @@ def _rounding(bundle: Bundle, rounded: Bundle) -> str:
     agreement = agreement_of(before, after, max(difference, TIE))
     if reasons := failures(Measured(agreement=agreement), Requirements(agreement=1.0)):
         raise GateError(
-            f"{bundle.where} takes resized pixels as they are, and rounding them to uint8 changes its answers "
-            f"({'; '.join(reasons)}): export it without --pixels"
+            f"{bundle.where} takes resized pixels as they are, and rounding them to uint8 changes its answers: "
+            f"{'; '.join(reasons)}; export it without --pixels"
         )
     return f"resized pixels are rounded to uint8, which moved outputs by up to {difference:.2g} of the largest"
 
