@@ -1,6 +1,6 @@
 """How fast are our programs beside timm, transformers, and plain conversions to onnxruntime, OpenVINO and NNCF?
 
-    pip install 'vitsmith[onnx,openvino,digits]' scikit-image transformers && pip install --no-deps timm
+    pip install 'vitsmith[export,digits]' scikit-image transformers && pip install --no-deps timm
     python benchmarks/photos_model.py --model B --out runs/photos-B
     vitsmith quantize runs/photos-B/bundle --data runs/photos-B/photos --fastest --out runs/photos-B/int8
     python benchmarks/peers.py runs/photos-B/bundle --data runs/photos-B/photos --bundle int8=runs/photos-B/int8/model

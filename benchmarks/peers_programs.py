@@ -17,7 +17,8 @@ import vitsmith as vs
 from vitsmith.compress.calibration import Amounts, labelled_photos, read_tensors
 from vitsmith.engines.base import open_checked
 from vitsmith.engines.programs import is_small
-from vitsmith.engines.registry import Settings, precisions_of, runners
+from vitsmith.engines.registry import precisions_of, runners
+from vitsmith.engines.settings import Settings
 from vitsmith.export.program import Gate
 from vitsmith.export.targets import export
 from vitsmith.models.build import build

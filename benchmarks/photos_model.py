@@ -1,6 +1,6 @@
 """A ViT trained on crops of 20 photos: weights that mean something, where none can be downloaded.
 
-    pip install 'vitsmith[digits]' scikit-image
+    pip install 'vitsmith[torch,digits]' scikit-image
     python benchmarks/photos_model.py --model Ti --out runs/photos-Ti
 
 Data: crops of the photos and textures that ship inside scikit-image and scikit-learn, in grey, 224 pixels; the class is

@@ -27,8 +27,8 @@ from vitsmith.engines.graph_report import Node, report_of
 from vitsmith.engines.openvino_core import openvino_core
 from vitsmith.engines.openvino_graph import OpenVinoGraph
 from vitsmith.engines.plan import Plan, default_plan, plans, race
-from vitsmith.engines.registry import Settings
 from vitsmith.engines.remembered import place_of, question, recall, remember
+from vitsmith.engines.settings import Settings
 from vitsmith.errors import BundleError, InputError, MissingPackageError, UnknownNameError
 from vitsmith.export.onnx import write_graph
 from vitsmith.export.parts import parts_of

@@ -17,7 +17,7 @@ from onnx import TensorProto, numpy_helper
 from tests.tiny import CONFIGS, pictures, tiny_inputs, tiny_lit, tiny_model
 from vitsmith import Bundle, load
 from vitsmith.engines.base import open_engine
-from vitsmith.engines.onnx import open_session
+from vitsmith.engines.onnx_session import open_session
 from vitsmith.engines.openvino_core import openvino_core
 from vitsmith.errors import GateError
 from vitsmith.export import executorch as executorch_module

@@ -16,7 +16,7 @@ import pytest
 from tests.tiny import CONFIGS, pictures, tiny_lit, tiny_model
 from vitsmith import Bundle, Labels, Predictor, load
 from vitsmith.encode import Encoder
-from vitsmith.engines.onnx import open_session
+from vitsmith.engines.onnx_session import open_session
 from vitsmith.errors import GateError, InputError, OutputError
 from vitsmith.export import onnx as export_module
 from vitsmith.export.triton import Served, Tensor, _model_names, config_text, export_triton

@@ -17,7 +17,7 @@ from vitsmith.errors import MissingPackageError
 
 if TYPE_CHECKING:
     from vitsmith.engines.base import Engine
-    from vitsmith.engines.registry import Settings
+    from vitsmith.engines.settings import Settings
     from vitsmith.evaluate.peaks import Peak
     from vitsmith.models.build import Model
     from vitsmith.models.config import ModelConfig

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from vitsmith.engines.plan import Goal
-from vitsmith.engines.registry import ENGINES, PRECISIONS, precisions_of, runners
+from vitsmith.engines.registry import ENGINES, precisions_of, runners
+from vitsmith.engines.settings import PRECISIONS
 from vitsmith.errors import InputError, MissingPackageError, UnknownNameError
 from vitsmith.models.config import LiTConfig
 from vitsmith.models.cost import flops, parameters

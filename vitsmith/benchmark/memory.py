@@ -109,7 +109,7 @@ def measure_here(task: Task, bare: int, report: Callable[[dict[str, int]], None]
     """Loads, opens and runs in this process; `bare` bytes are not counted. Raises what any of it raises."""
     from vitsmith.engines.base import open_checked
     from vitsmith.engines.programs import sample_inputs
-    from vitsmith.engines.registry import Settings
+    from vitsmith.engines.settings import Settings
     from vitsmith.weights.load import load
 
     bundle = load(task.model, image_size=task.image_size)

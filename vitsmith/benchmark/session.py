@@ -16,7 +16,7 @@ from vitsmith.data.samples import Samples
 from vitsmith.engines.base import Engine, open_checked
 from vitsmith.engines.plan import Goal
 from vitsmith.engines.programs import sample_inputs
-from vitsmith.engines.registry import Settings
+from vitsmith.engines.settings import Settings
 from vitsmith.errors import ImageError
 from vitsmith.evaluate.evaluation import Evaluation
 from vitsmith.evaluate.peaks import Peak, highest, numpy_peaks

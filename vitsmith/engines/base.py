@@ -12,16 +12,8 @@ from vitsmith.arguments import MOST_THREADS, known_name, whole_number
 from vitsmith.data.photos import sample_images
 from vitsmith.engines.graph_report import GraphReport
 from vitsmith.engines.plan import Goal
-from vitsmith.engines.registry import (
-    ENGINES,
-    GPU_PRECISIONS,
-    PRECISIONS,
-    Settings,
-    fitting,
-    precisions_of,
-    programs_of,
-    runners,
-)
+from vitsmith.engines.registry import ENGINES, fitting, precisions_of, programs_of, runners
+from vitsmith.engines.settings import GPU_PRECISIONS, PRECISIONS, Settings
 from vitsmith.errors import BundleError, InputError, MissingPackageError
 from vitsmith.machine import available_cores
 from vitsmith.models.config import merges

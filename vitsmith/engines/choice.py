@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from vitsmith.engines.plan import GOAL_BATCH, RACE_SECONDS, race
 from vitsmith.engines.programs import is_small, sample_tensors
-from vitsmith.engines.registry import ENGINES, Settings
+from vitsmith.engines.registry import ENGINES
 from vitsmith.engines.remembered import program_hash, question, recall, remember
+from vitsmith.engines.settings import Settings
 from vitsmith.errors import InputError
 from vitsmith.weights.bundle import Bundle
 

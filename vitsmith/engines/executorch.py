@@ -17,7 +17,7 @@ from vitsmith.engines.chunks import check_batch, padded, run_in_chunks
 from vitsmith.engines.graph_report import GraphReport
 from vitsmith.engines.ports import Port, check_kind, check_ports
 from vitsmith.engines.programs import ProgramEngine, Runs
-from vitsmith.engines.registry import USUAL, Settings
+from vitsmith.engines.settings import USUAL, Settings
 from vitsmith.errors import BundleError, MissingPackageError
 from vitsmith.forks import keep_in_children
 from vitsmith.regular_files import utf8_path

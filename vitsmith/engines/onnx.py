@@ -10,15 +10,14 @@ import numpy as np
 
 from vitsmith.engines.chunks import check_batch, run_in_chunks
 from vitsmith.engines.graph_report import GraphReport
+from vitsmith.engines.onnx_session import open_session
 from vitsmith.engines.plan import Plan, race
 from vitsmith.engines.ports import Port, check_ports
 from vitsmith.engines.programs import ProgramEngine, Runs, is_small, sample_inputs
-from vitsmith.engines.registry import USUAL, Settings
 from vitsmith.engines.remembered import program_hash, question, recall, remember
-from vitsmith.errors import BundleError, MissingPackageError
+from vitsmith.engines.settings import USUAL, Settings
 from vitsmith.forks import keep_in_children
 from vitsmith.machine import available_cores
-from vitsmith.regular_files import utf8_path
 from vitsmith.weights.bundle import Bundle
 
 Array = np.ndarray[Any, Any]
@@ -106,27 +105,3 @@ def _settled(bundle: Bundle, path: Path, settings: Settings) -> tuple[Plan, _Gra
     best = rates.index(max(rates))
     remember(asked, {"plan": choices[best].to_dict(), "rates": rates})
     return choices[best], graphs[best]
-
-
-def open_session(path: Path, *, threads: int | None = None, spinning: bool = False, **options: Any) -> Any:
-    """An onnxruntime InferenceSession. `options` are set on its SessionOptions.
-
-    Raises MissingPackageError or BundleError.
-    """
-    try:
-        import onnxruntime
-    except ImportError:
-        raise MissingPackageError("onnxruntime", "onnx") from None
-    chosen = onnxruntime.SessionOptions()
-    chosen.log_severity_level = 3
-    chosen.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
-    if threads is not None:
-        chosen.intra_op_num_threads = threads
-    for name, value in options.items():
-        setattr(chosen, name, value)
-    try:
-        with utf8_path(path) as name:
-            return onnxruntime.InferenceSession(name, chosen, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's own exceptions have no common base
-        reason = str(error).strip().splitlines()[0]
-        raise BundleError(f"{path} cannot be opened by onnxruntime ({reason}); export it again") from None

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from vitsmith.engines.graph_report import GraphReport, Node, report_of
-from vitsmith.engines.onnx import open_session
+from vitsmith.engines.onnx_session import open_session
 from vitsmith.files import scratch
 from vitsmith.weights.bundle import Bundle
 

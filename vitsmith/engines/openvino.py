@@ -13,8 +13,8 @@ from vitsmith.engines.openvino_graph import OpenVinoGraph
 from vitsmith.engines.plan import Plan, default_plan, plans
 from vitsmith.engines.probing import EngineDied, probe
 from vitsmith.engines.programs import PRECISION_WORDS, ProgramEngine, Runs, is_small
-from vitsmith.engines.registry import USUAL, Settings
 from vitsmith.engines.remembered import place_of, program_hash, question, recall, remember
+from vitsmith.engines.settings import USUAL, Settings
 from vitsmith.machine import available_cores
 from vitsmith.weights.bundle import Bundle
 

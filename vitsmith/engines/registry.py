@@ -8,31 +8,12 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from vitsmith import needs_torch
-from vitsmith.engines.plan import Goal
+from vitsmith.engines.settings import GPU_PRECISIONS, Settings
 from vitsmith.specs import Program, ProgramSpec
 from vitsmith.weights.bundle import Bundle
 
 if TYPE_CHECKING:
     from vitsmith.engines.base import Engine
-
-PRECISIONS = ("auto", "fp32", "fp16", "bf16", "int8", "int8-weights", "fp8")
-GPU_PRECISIONS = ("int8-weights", "fp8")
-"""What torch makes of its weights on a GPU, through torchao: see `torch_quantized`."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How an engine is to run."""
-
-    threads: int | None = None
-    """Processor cores; None: all that this process may use."""
-    precision: str = "fp32"
-    goal: Goal = "throughput"
-    measure: bool = False
-    """Whether its plan may be found by measuring; else a remembered one or the usual one is taken."""
-
-
-USUAL = Settings()
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from vitsmith.engines.graph_report import GraphReport, attentions
-from vitsmith.engines.registry import GPU_PRECISIONS, USUAL, Settings
+from vitsmith.engines.settings import GPU_PRECISIONS, USUAL, Settings
 from vitsmith.engines.torch_quantized import quantized_copy
 from vitsmith.errors import InputError
 from vitsmith.finite import require_finite_outputs

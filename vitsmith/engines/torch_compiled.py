@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from vitsmith.engines.registry import USUAL, Settings
+from vitsmith.engines.settings import USUAL, Settings
 from vitsmith.engines.torch import TorchEngine
 from vitsmith.errors import InputError
 from vitsmith.models.lit import LiT

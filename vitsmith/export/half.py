@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from vitsmith.engines.onnx import open_session
+from vitsmith.engines.onnx_session import open_session
 from vitsmith.errors import GateError, MissingPackageError
 from vitsmith.quiet import quiet
 

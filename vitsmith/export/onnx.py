@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from vitsmith.engines.onnx import open_session
+from vitsmith.engines.onnx_session import open_session
 from vitsmith.errors import MissingPackageError
 from vitsmith.export.parts import Part
 from vitsmith.export.program import Gate, Layers, Target, export_program
