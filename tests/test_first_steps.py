@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from tests.test_cli import call
 from tests.tiny import pictures
 from vitsmith.cli import output
 from vitsmith.cli.elsewhere import RENAMED, SAME, VERBS_ELSEWHERE, VERBS_RENAMED
+from vitsmith.cli.examples import EXAMPLES
 from vitsmith.cli.images import expand
 from vitsmith.cli.inputs import check_recordable
 from vitsmith.cli.main import VERBS, app
@@ -42,10 +45,76 @@ def test_help_fits_eighty_columns_without_cutting_a_word(capsys, monkeypatch, ve
     assert options <= set(re.findall(r"--[a-z0-9-]+", out))
 
 
-def test_without_a_verb_it_is_said_that_one_is_needed(capsys) -> None:
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder, and us in it."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def commands_told(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """What `vitsmith` alone says can be typed."""
     code, out, err = call(capsys)
-    assert code == 2 and "quickstart" in out
-    assert err == "vitsmith: give one of these commands (see vitsmith --help)\n"
+    assert (code, err) == (0, "")
+    return [re.split(r"  +", line.strip())[0] for line in out.splitlines() if line.startswith("  vitsmith ")]
+
+
+def test_alone_it_says_how_to_begin(capsys, here) -> None:
+    told = commands_told(capsys)
+    assert told[0] == "vitsmith quickstart" and told[1].startswith("vitsmith train FOLDER --model ")
+
+
+def test_alone_beside_a_run_it_says_what_is_usual_next_with_its_path(capsys, here) -> None:
+    bundle = vs.Bundle.of(vs.create_model("mu/16", classes=2, image_size=32))
+    vs.save(bundle, here / "runs" / "train" / "my pets" / "model")
+    told = commands_told(capsys)
+    assert told[0] == "vitsmith predict 'runs/train/my pets' IMAGES" and told[-1].startswith("vitsmith benchmark ")
+    assert "vitsmith export 'runs/train/my pets' --to onnx" in told
+    later = here / "runs" / "train" / "later"
+    (later / "checkpoints" / "step-00000001").mkdir(parents=True)
+    (later / "recipe.json").write_text("{}")
+    os.utime(later / "checkpoints", (2**32, 2**32))
+    assert commands_told(capsys) == ["vitsmith train --resume runs/train/later"]
+
+
+def test_alone_beside_an_exported_bundle_it_does_not_say_to_export(capsys, here) -> None:
+    vs.save(vs.Bundle.of(vs.create_model("mu/16", classes=2, image_size=32)), here / "pets-onnx")
+    (here / "pets-onnx" / "model.safetensors").rename(here / "pets-onnx" / "model.onnx")
+    assert [line.split()[1:3] for line in commands_told(capsys)] == [
+        [verb, "pets-onnx"] for verb in ("predict", "evaluate", "benchmark")
+    ]
+
+
+@pytest.mark.parametrize("verb", NAMES)
+def test_the_help_of_a_verb_ends_with_a_command_that_is_understood(capsys, verb) -> None:
+    _, out, _ = call(capsys, verb, "--help")
+    group = typer.main.get_command(app)
+    for example in EXAMPLES[verb]:
+        assert example in out and len(example) < 79
+        name, given, *rest = shlex.split(example)
+        command = group.commands[given]  # type: ignore[attr-defined]
+        assert (name, given) == ("vitsmith", verb)
+        command.make_context(verb, rest, parent=group.make_context("vitsmith", [], resilient_parsing=True))
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("vitsmith merge", ["merge-tokens"]),
+        ("vitsmith predict m x.jpg --engine o", ["onnx", "openvino"]),
+        ("vitsmith predict m x.jpg --precision b", ["bf16"]),
+        ("vitsmith evaluate ViT-B_16.s", ["ViT-B_16.sam"]),
+        ("vitsmith train pets --arch LiT-B16B_", ["LiT-B16B_2"]),
+        ("vitsmith train pets --recipe aug", ["augreg-finetune"]),
+        ("vitsmith predict photos/", []),
+    ],
+)
+def test_a_shell_completes_the_names_that_there_are(capsys, monkeypatch, line, offered) -> None:
+    monkeypatch.setenv("_VITSMITH_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", line)
+    monkeypatch.setenv("COMP_CWORD", str(line.count(" ")))
+    code, out, err = call(capsys)
+    assert (code, out.split(), err) == (0, offered, "")
 
 
 @pytest.mark.parametrize(

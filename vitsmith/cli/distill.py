@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from vitsmith.cli.completion import architectures, models
 from vitsmith.cli.inputs import either_data
 from vitsmith.cli.options import (
     DATA_SETS,
@@ -27,8 +28,15 @@ from vitsmith.cli.options import (
 def distill(
     teacher: Annotated[str, typer.Option(help="Bundle or checkpoint that knows the classes of the data.")],
     data: Annotated[str, data_argument(DATA_SETS)] = "",
-    model: Annotated[str, typer.Option(help="Bundle, weights or published name that the student starts from.")] = "",
-    arch: Annotated[str, typer.Option(help="Architecture of a student with fresh weights (vitsmith models).")] = "",
+    model: Annotated[
+        str, typer.Option(help="Bundle, weights or published name that the student starts from.", autocompletion=models)
+    ] = "",
+    arch: Annotated[
+        str,
+        typer.Option(
+            help="Architecture of a student with fresh weights (vitsmith models).", autocompletion=architectures
+        ),
+    ] = "",
     kind: Annotated[str, typer.Option(help="soft, deit-soft or deit-hard; default: the recipe's.")] = "",
     temperature: Annotated[float | None, typer.Option(help="Softens the answers; default: the recipe's.")] = None,
     recipe: RecipeOption = "distill",

@@ -81,8 +81,6 @@ def explain(error: Any) -> str:
     command = getattr(getattr(error, "ctx", None), "command", None)
     options = {opt for param in getattr(command, "params", ()) for opt in getattr(param, "opts", ())}
     given = getattr(error, "option_name", "")
-    if not message:
-        return "give one of these commands"
     if verb := re.match(r"No such command '(.*?)'", message):
         return _explain_verb(verb[1], message)
     if given in DEVICES:

@@ -9,6 +9,7 @@ import atexit
 import os
 import sys
 from contextlib import suppress
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -20,6 +21,7 @@ from vitsmith.cli.distill import distill
 from vitsmith.cli.elsewhere import explain
 from vitsmith.cli.embed import embed
 from vitsmith.cli.evaluate import evaluate
+from vitsmith.cli.examples import epilog
 from vitsmith.cli.export import export
 from vitsmith.cli.inspect import inspect
 from vitsmith.cli.interrupts import Interrupts
@@ -46,8 +48,6 @@ INTERRUPTED = 130  # what typer returns after Ctrl-C
 app = typer.Typer(
     name="vitsmith",
     help="Vision transformers from architecture to deployment.",
-    no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -56,7 +56,7 @@ VERBS = (
     export, quantize, merge_tokens, prune, compress, benchmark,
 )  # fmt: skip
 for verb in VERBS:
-    app.command(cls=Verb)(verb)
+    app.command(cls=Verb, epilog=epilog(verb.__name__.replace("_", "-")))(verb)
 
 EXTRAS = {"torch": "torch", "scipy": "torch", "accelerate": "torch", "onnx": "export", "onnxscript": "export"}
 """Packages that the work of many files begins with, and the extra they come with."""
@@ -128,6 +128,7 @@ def fail(message: str, code: int) -> int:
 
 @app.callback(invoke_without_command=True)
 def options(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version and stop.", is_eager=True)] = False,
 ) -> None:
     """Vision transformers from architecture to deployment."""
@@ -136,6 +137,21 @@ def options(
 
         print_line(f"vitsmith {__version__}")
         raise typer.Exit
+    if context.invoked_subcommand is None:
+        _print_next_steps()
+
+
+def _print_next_steps() -> None:
+    from vitsmith.cli.next_steps import next_steps
+
+    about, steps = next_steps(Path())
+    print_line(f"{about} What is usual next:")
+    print_line()
+    width = max(len(command) for command, _ in steps)
+    for command, what in steps:
+        print_line(f"  {command:<{width}}  {what}")
+    print_line()
+    print_line("All verbs:  vitsmith --help")
 
 
 def _help_for(error: Any) -> str:

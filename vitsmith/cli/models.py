@@ -6,12 +6,16 @@ from typing import Annotated, Any
 
 import typer
 
+from vitsmith.cli.completion import architectures
 from vitsmith.cli.options import JsonOption
 from vitsmith.cli.output import print_facts, print_json, print_line, print_table
 
 
 def models(
-    name: Annotated[str, typer.Argument(help="One architecture, in any spelling; default: all of them.")] = "",
+    name: Annotated[
+        str,
+        typer.Argument(help="One architecture, in any spelling; default: all of them.", autocompletion=architectures),
+    ] = "",
     json: JsonOption = False,
 ) -> None:
     """List the architectures, or one with its published checkpoints."""

@@ -10,10 +10,14 @@ from typing import Annotated, Any
 
 import typer
 
+from vitsmith.cli.completion import engines, models, precisions, recipes
+
 # The model, and what runs it
 
-ModelArgument = Annotated[str, typer.Argument(help="A bundle, weights or a published name.")]
-TorchModelArgument = Annotated[str, typer.Argument(help="A bundle of torch weights, a checkpoint or a published name.")]
+ModelArgument = Annotated[str, typer.Argument(help="A bundle, weights or a published name.", autocompletion=models)]
+TorchModelArgument = Annotated[
+    str, typer.Argument(help="A bundle of torch weights, a checkpoint or a published name.", autocompletion=models)
+]
 ImageSizeOption = Annotated[
     str,
     typer.Option(help="Of a checkpoint whose arrays do not show it: pixels, as 384, or as 224x320 (height x width)."),
@@ -31,9 +35,15 @@ TemplatesOption = Annotated[
     str,
     typer.Option(help="clip, lit, simple, a file with one a line, or one like 'a photo of a {}.'; default: its own."),
 ]
-EngineOption = Annotated[str, typer.Option(help="auto, torch, torch-compiled, onnx, openvino or executorch.")]
+EngineOption = Annotated[
+    str, typer.Option(help="auto, torch, torch-compiled, onnx, openvino or executorch.", autocompletion=engines)
+]
 PrecisionOption = Annotated[
-    str, typer.Option(help="auto (the program's own; of weights fp32), fp32, or bf16 for torch and openvino.")
+    str,
+    typer.Option(
+        help="auto (the program's own; of weights fp32), fp32, or bf16 for torch and openvino.",
+        autocompletion=precisions,
+    ),
 ]
 BatchSizeOption = Annotated[int, typer.Option(min=1, help="Images computed at once.")]
 
@@ -132,7 +142,9 @@ def calibration_option(what: str, most: int | None = None) -> Any:
 # Training
 
 DataAgainOption = Annotated[str, typer.Option("--data", help="DATA, as an option.")]
-RecipeOption = Annotated[str, typer.Option(help="A recipe's name or .toml file; default: the verb's own.")]
+RecipeOption = Annotated[
+    str, typer.Option(help="A recipe's name or .toml file; default: the verb's own.", autocompletion=recipes)
+]
 PixelsOption = Annotated[int | None, typer.Option("--image-size", min=1, help="Pixels a side; default: the recipe's.")]
 StepsOption = Annotated[int | None, typer.Option(min=1, help="Updates; default: the recipe's.")]
 UpdateSizeOption = Annotated[

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from vitsmith.cli.completion import architectures, models
 from vitsmith.cli.inputs import either_data
 from vitsmith.cli.options import (
     DATA_SETS,
@@ -28,9 +29,15 @@ from vitsmith.cli.options import (
 def train(
     data: Annotated[str, data_argument(DATA_SETS)] = "",
     recipe: RecipeOption = "",
-    model: Annotated[str, typer.Option(help="Bundle, weights or published name to fine-tune.")] = "",
+    model: Annotated[
+        str, typer.Option(help="Bundle, weights or published name to fine-tune.", autocompletion=models)
+    ] = "",
     arch: Annotated[
-        str, typer.Option(help="Architecture with fresh weights, see `vitsmith models`; with --model it is checked.")
+        str,
+        typer.Option(
+            help="Architecture with fresh weights, see `vitsmith models`; with --model it is checked.",
+            autocompletion=architectures,
+        ),
     ] = "",
     image_size: PixelsOption = None,
     steps: StepsOption = None,
