@@ -34,7 +34,7 @@ from PIL import Image
 import vitsmith as vs
 from vitsmith.data.photos import sample_images
 from vitsmith.data.preprocess import load_image
-from vitsmith.export.onnx import export_onnx
+from vitsmith.exporters.onnx import export_onnx
 from vitsmith.machine import describe_machine
 from vitsmith.predict import Predictor
 from vitsmith.weights.bundle import Bundle

@@ -44,7 +44,7 @@ from peers_programs import BASE, Array, Question, Run, openers, read_material, s
 from timm_reads_our_npz import stand_in_for_torchvision
 
 import vitsmith as vs
-from vitsmith.evaluate.timing import Pace, Timing, time_in_turns
+from vitsmith.evaluation.timing import Pace, Timing, time_in_turns
 from vitsmith.gate import relative_difference
 from vitsmith.machine import describe_machine
 

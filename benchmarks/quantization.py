@@ -40,7 +40,7 @@ from vitsmith.compress.ladder import Attempt
 from vitsmith.compress.quantize import Quantized, Settings, quantize
 from vitsmith.machine import describe_machine
 from vitsmith.quickstart import digits_recipe
-from vitsmith.train.recipe_file import merge
+from vitsmith.training.recipe_file import merge
 from vitsmith.weights.bundle import Bundle
 
 BROKEN = 0.02

@@ -71,9 +71,9 @@ def _torch_bundle(folder: Path) -> None:
 
 def _exported(target: str) -> Callable[[Path], None]:
     def make(folder: Path) -> None:
-        from vitsmith.export.executorch import export_executorch
-        from vitsmith.export.onnx import export_onnx
-        from vitsmith.export.openvino import export_openvino
+        from vitsmith.exporters.executorch import export_executorch
+        from vitsmith.exporters.onnx import export_onnx
+        from vitsmith.exporters.openvino import export_openvino
 
         export = {"onnx": export_onnx, "openvino": export_openvino, "executorch": export_executorch}[target]
         export(bundle(), folder / "model")

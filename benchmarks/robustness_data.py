@@ -233,7 +233,7 @@ def _change_recipe(folder: Path, random: Random) -> Change:
 
 
 def _read_recipe(folder: Path) -> Answer:
-    from vitsmith.train.recipe_file import parse_recipe, read_recipe
+    from vitsmith.training.recipe_file import parse_recipe, read_recipe
 
     return [parse_recipe(read_recipe(str(folder / "x.toml"))).model_dump_json()]
 

@@ -122,7 +122,7 @@ def _run(command: tuple[str, ...], folder: Path, number: int) -> tuple[str, str]
 
 
 def _old_export(folder: Path) -> None:
-    from vitsmith.export.onnx import export_onnx
+    from vitsmith.exporters.onnx import export_onnx
 
     vs.save(bundle(), folder / "model")
     export_onnx(bundle(seed=1), folder / "exported")

@@ -39,12 +39,12 @@ def child(name: str, micro: int, precision: str, optimizer: str, checkpointing: 
     from vitsmith.data.batches import Batch
     from vitsmith.models.build import build
     from vitsmith.models.configure import configure
-    from vitsmith.train.devices import Devices
-    from vitsmith.train.learner import Learner
-    from vitsmith.train.losses import classification_loss
-    from vitsmith.train.memory import give_back_freed_memory, plan_memory
-    from vitsmith.train.recipe import DataSpec, TrainRecipe
-    from vitsmith.train.step import apply_gradients, compute_gradients
+    from vitsmith.training.devices import Devices
+    from vitsmith.training.learner import Learner
+    from vitsmith.training.losses import classification_loss
+    from vitsmith.training.memory import give_back_freed_memory, plan_memory
+    from vitsmith.training.recipe import DataSpec, TrainRecipe
+    from vitsmith.training.step import apply_gradients, compute_gradients
 
     if compact:
         give_back_freed_memory()

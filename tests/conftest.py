@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from vitsmith.evaluate.timing import Pace, time_in_turns
+from vitsmith.evaluation.timing import Pace, time_in_turns
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # one file of tests a core: threads of theirs would wait for each other
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -34,5 +34,5 @@ def _short_races() -> Iterator[None]:
         return time_in_turns(runs, batch, pace, **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("vitsmith.evaluate.speed.time_in_turns", time_shortly)
+        patch.setattr("vitsmith.evaluation.speed.time_in_turns", time_shortly)
         yield

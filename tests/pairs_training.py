@@ -13,8 +13,8 @@ from PIL import Image
 from tests.tiny import CONFIGS, tiny_model
 from vitsmith.models.configure import change
 from vitsmith.specs import ImageSpec
-from vitsmith.train.lit.recipe import LitRecipe
-from vitsmith.train.recipe_file import merge, parse_fields
+from vitsmith.training.lit.recipe import LitRecipe
+from vitsmith.training.recipe_file import merge, parse_fields
 from vitsmith.weights.bundle import Bundle
 from vitsmith.weights.checkpoints import save
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from vitsmith.evaluate.timing import Pace, Timing
+from vitsmith.evaluation.timing import Pace, Timing
 
 
 def twice_as_fast(runs: Mapping[Any, Any], batch: int, pace: Pace) -> tuple[dict[Any, Timing], dict[Any, Exception]]:

@@ -14,12 +14,12 @@ from vitsmith.data.digits import open_digits
 from vitsmith.data.preprocess import preprocess
 from vitsmith.data.samples import Samples, Splits
 from vitsmith.errors import ConfigError, DatasetError, InputError
-from vitsmith.evaluate.accuracy import wilson_interval
+from vitsmith.evaluation.accuracy import wilson_interval
 from vitsmith.models.configure import change
 from vitsmith.models.vit import VisionTransformer
 from vitsmith.specs import ImageSpec
-from vitsmith.train import baseline as subject
-from vitsmith.train.baseline import fit_linear, measure_baseline, probe, stratified_order, vote
+from vitsmith.training import baseline as subject
+from vitsmith.training.baseline import fit_linear, measure_baseline, probe, stratified_order, vote
 
 CONFIG = change(VIT, image_size=(32, 32), classes=10)
 

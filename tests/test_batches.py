@@ -20,7 +20,7 @@ from vitsmith.data.preprocess import preprocess
 from vitsmith.data.samples import Samples
 from vitsmith.errors import ConfigError, DatasetError
 from vitsmith.specs import ImageSpec
-from vitsmith.train.validation import predict_logits
+from vitsmith.training.validation import predict_logits
 
 COUNT = 7
 SPEC = ImageSpec.pillow(6, resize="squash")

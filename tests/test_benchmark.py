@@ -30,15 +30,15 @@ from vitsmith.data.preprocess import preprocess
 from vitsmith.data.samples import Samples
 from vitsmith.engines.registry import ENGINES
 from vitsmith.errors import BundleError, DatasetError, InputError, OutputError, UnknownNameError
-from vitsmith.evaluate.peaks import Peak, highest, numpy_peaks, raised, share_of_peak
-from vitsmith.evaluate.timing import Pace, Timing, time_in_turns
-from vitsmith.export.onnx import export_onnx
+from vitsmith.evaluation.peaks import Peak, highest, numpy_peaks, raised, share_of_peak
+from vitsmith.evaluation.timing import Pace, Timing, time_in_turns
+from vitsmith.exporters.onnx import export_onnx
 from vitsmith.models.cost import flops, parameters
 from vitsmith.report.benchmark import draw_benchmark
 from vitsmith.report.figure import png
 from vitsmith.specs import Labels, ProgramSpec
-from vitsmith.train import gemm
-from vitsmith.train.gemm import measure_peaks
+from vitsmith.training import gemm
+from vitsmith.training.gemm import measure_peaks
 from vitsmith.weights.bundle import Bundle
 from vitsmith.weights.bundle_folder import read_bundle, write_bundle
 from vitsmith.weights.checkpoints import save
@@ -524,7 +524,7 @@ def test_a_bundle_and_its_export_side_by_side(folder: Path, tmp_path: Path, monk
 def test_the_table_says_what_failed_and_what_engines_did(
     folder: Path, pretended: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vitsmith.evaluate.timing.Pace", lambda seconds: replace(PACE, clock=pretended))
+    monkeypatch.setattr("vitsmith.evaluation.timing.Pace", lambda seconds: replace(PACE, clock=pretended))
     done = _invoke(folder / "pets", "--engine", "torch", "--engine", "onnx", "--out", tmp_path / "out")
     assert "no model here runs in onnx, which has no row" in done.stderr
     assert "measuring 4 rows, 1 s each" in done.stderr

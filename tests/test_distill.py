@@ -20,19 +20,19 @@ from vitsmith.data.device_augment import augment_on_device
 from vitsmith.data.preprocess import normalize, preprocess
 from vitsmith.data.samples import Splits
 from vitsmith.errors import ConfigError, DatasetError
-from vitsmith.export.onnx import export_onnx
+from vitsmith.exporters.onnx import export_onnx
 from vitsmith.models.config import ModelConfig
 from vitsmith.models.configure import change
 from vitsmith.runs import Run
 from vitsmith.specs import ImageSpec, Labels
-from vitsmith.train import distill
-from vitsmith.train.answers import Answers
-from vitsmith.train.distill import Teacher, View, is_repeating, open_teacher
-from vitsmith.train.losses import DistillLoss, divergence
-from vitsmith.train.recipe import TrainRecipe
-from vitsmith.train.recipe_file import parse_recipe
-from vitsmith.train.run import Trained, train_to_bundle
-from vitsmith.train.start import start
+from vitsmith.training import distill
+from vitsmith.training.answers import Answers
+from vitsmith.training.distill import Teacher, View, is_repeating, open_teacher
+from vitsmith.training.losses import DistillLoss, divergence
+from vitsmith.training.recipe import TrainRecipe
+from vitsmith.training.recipe_file import parse_recipe
+from vitsmith.training.run import Trained, train_to_bundle
+from vitsmith.training.start import start
 from vitsmith.weights.bundle import Bundle
 
 NAMES = ("ant", "bee", "cat", "dog", "eel")

@@ -27,8 +27,8 @@ from tests.documentation import PAGES, ROOT, anchors, apply, blocks, commands, l
 from tests.tiny import layout_of, pictures, released_npz, small_cases, tiny_lit
 from vitsmith import save
 from vitsmith.cli.main import app
-from vitsmith.train.recipe import TrainRecipe
-from vitsmith.train.recipe_file import recipe_names
+from vitsmith.training.recipe import TrainRecipe
+from vitsmith.training.recipe_file import recipe_names
 from vitsmith.weights.cache import cached_path
 from vitsmith.weights.published import find_checkpoint
 

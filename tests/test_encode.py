@@ -14,7 +14,7 @@ from vitsmith import Bundle, Encoder, load, save
 from vitsmith.data.preprocess import preprocess
 from vitsmith.engines.torch import TorchEngine
 from vitsmith.errors import BundleError, ImageError, InputError, UnknownNameError
-from vitsmith.export.onnx import export_onnx
+from vitsmith.exporters.onnx import export_onnx
 from vitsmith.models.configure import change
 from vitsmith.stream import Failure
 

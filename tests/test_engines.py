@@ -30,8 +30,8 @@ from vitsmith.engines.plan import Plan, default_plan, plans, race
 from vitsmith.engines.remembered import place_of, question, recall, remember
 from vitsmith.engines.settings import Settings
 from vitsmith.errors import BundleError, InputError, MissingPackageError, UnknownNameError
-from vitsmith.export.onnx import write_graph
-from vitsmith.export.parts import parts_of
+from vitsmith.exporters.onnx import write_graph
+from vitsmith.exporters.parts import parts_of
 from vitsmith.models.configure import change
 from vitsmith.models.cost import flops
 from vitsmith.specs import ProgramSpec

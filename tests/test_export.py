@@ -19,10 +19,10 @@ from vitsmith import Bundle, Labels, Measurement, load
 from vitsmith.encode import Encoder
 from vitsmith.engines.base import open_engine
 from vitsmith.errors import BundleError, GateError, InputError, OutputError, UnknownNameError
-from vitsmith.export import onnx as export_module
-from vitsmith.export.onnx import export_onnx, layer_outputs, write_graph
-from vitsmith.export.parts import parts_of
-from vitsmith.export.program import Gate
+from vitsmith.exporters import onnx as export_module
+from vitsmith.exporters.onnx import export_onnx, layer_outputs, write_graph
+from vitsmith.exporters.parts import parts_of
+from vitsmith.exporters.program import Gate
 from vitsmith.gate import Requirements, first_difference
 from vitsmith.models.configure import change
 

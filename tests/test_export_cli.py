@@ -14,8 +14,8 @@ from PIL import Image
 from tests.test_cli import call
 from tests.tiny import CONFIGS, pictures, tiny_model
 from vitsmith import Bundle, Labels, load, save
-from vitsmith.export.onnx import export_onnx
-from vitsmith.export.program import REQUIRED, Gate
+from vitsmith.exporters.onnx import export_onnx
+from vitsmith.exporters.program import REQUIRED, Gate
 from vitsmith.gate import Requirements
 
 

@@ -17,8 +17,8 @@ from vitsmith import Bundle, ImageSpec
 from vitsmith.data.preprocess import preprocess, resize_image
 from vitsmith.engines.pixels import pixels_from_tensors
 from vitsmith.errors import GateError
-from vitsmith.export.onnx import export_onnx, write_graph
-from vitsmith.export.parts import FromPixels, parts_of
+from vitsmith.exporters.onnx import export_onnx, write_graph
+from vitsmith.exporters.parts import FromPixels, parts_of
 from vitsmith.models.configure import change
 from vitsmith.specs import ProgramSpec
 
@@ -91,7 +91,7 @@ def test_what_rounding_costs_is_noted_and_refused_where_it_changes_answers(
     assert exported.preprocessing.quantize == "round"
     (note,) = exported.provenance.notes
     assert note.startswith("resized pixels are rounded to uint8, which moved outputs by up to ")
-    monkeypatch.setattr("vitsmith.export.program.agreement_of", lambda *_: 0.9)
+    monkeypatch.setattr("vitsmith.exporters.program.agreement_of", lambda *_: 0.9)
     with pytest.raises(GateError, match=r"changes its answers: top-1 agrees on 90\.0% .*; export it without --pixels"):
         export_onnx(bundle, tmp_path / "refused", spec=ProgramSpec(pixels=True))
     assert not (tmp_path / "refused").exists()

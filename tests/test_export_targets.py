@@ -20,17 +20,17 @@ from vitsmith.engines.base import open_engine
 from vitsmith.engines.onnx_session import open_session
 from vitsmith.engines.openvino_core import openvino_core
 from vitsmith.errors import GateError
-from vitsmith.export import executorch as executorch_module
-from vitsmith.export import half as half_module
-from vitsmith.export import onnx as onnx_module
-from vitsmith.export import openvino as openvino_module
-from vitsmith.export.executorch import LARGEST_BATCH, export_executorch
-from vitsmith.export.half import half_from_float
-from vitsmith.export.kernels import with_fixed_kernels
-from vitsmith.export.onnx import write_graph
-from vitsmith.export.openvino import export_openvino
-from vitsmith.export.parts import Part, parts_of
-from vitsmith.export.program import Gate
+from vitsmith.exporters import executorch as executorch_module
+from vitsmith.exporters import half as half_module
+from vitsmith.exporters import onnx as onnx_module
+from vitsmith.exporters import openvino as openvino_module
+from vitsmith.exporters.executorch import LARGEST_BATCH, export_executorch
+from vitsmith.exporters.half import half_from_float
+from vitsmith.exporters.kernels import with_fixed_kernels
+from vitsmith.exporters.onnx import write_graph
+from vitsmith.exporters.openvino import export_openvino
+from vitsmith.exporters.parts import Part, parts_of
+from vitsmith.exporters.program import Gate
 from vitsmith.gate import first_difference, lowest_cosine, relative_difference
 from vitsmith.models.config import LiTConfig, ModelConfig, ResNetConfig
 from vitsmith.models.configure import change

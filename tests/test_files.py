@@ -474,7 +474,7 @@ MASKED = """
     from tests.tiny import CONFIGS, tiny_lit, tiny_model
     from vitsmith.files import replacing_folder
     from vitsmith.runs import Run
-    from vitsmith.train.checkpoint import CheckpointWriter
+    from vitsmith.training.checkpoint import CheckpointWriter
 
     for mask in sys.argv[2:]:
         os.umask(int(mask, 8))

@@ -29,9 +29,9 @@ from vitsmith.encode import Encoder
 from vitsmith.engines.base import open_engine
 from vitsmith.engines.programs import ProgramEngine
 from vitsmith.errors import ConfigError, GateError, ImageError, InputError, NotFiniteError
-from vitsmith.export.onnx import export_onnx
-from vitsmith.export.program import Gate, _with_accuracy
-from vitsmith.export.targets import export
+from vitsmith.exporters.onnx import export_onnx
+from vitsmith.exporters.program import Gate, _with_accuracy
+from vitsmith.exporters.targets import export
 from vitsmith.finite import count_not_finite, require_finite, rows_not_finite
 from vitsmith.gate import Requirements, Verdict, compare
 from vitsmith.json_text import to_json, with_nulls
@@ -40,11 +40,11 @@ from vitsmith.models.configure import change, parse_config
 from vitsmith.predict import softmax
 from vitsmith.runs import Run
 from vitsmith.specs import ImageSpec, Labels, ProgramSpec, Similarity
-from vitsmith.train.checkpoint import CheckpointWriter
-from vitsmith.train.devices import Devices
-from vitsmith.train.distill import Teacher
-from vitsmith.train.events import StepDone
-from vitsmith.train.lit.embeddings import EmbeddingStore
+from vitsmith.training.checkpoint import CheckpointWriter
+from vitsmith.training.devices import Devices
+from vitsmith.training.distill import Teacher
+from vitsmith.training.events import StepDone
+from vitsmith.training.lit.embeddings import EmbeddingStore
 from vitsmith.weights.bundle import Bundle
 from vitsmith.weights.bundle_folder import WEIGHTS
 from vitsmith.weights.tensors import SafetensorsFile, TorchFile

@@ -26,7 +26,7 @@ from vitsmith.cli.inputs import check_recordable
 from vitsmith.cli.main import VERBS, app
 from vitsmith.cli.road import RoadProgress
 from vitsmith.errors import BundleError, InputError, WeightsError
-from vitsmith.evaluate.speed import Speed, Speedup
+from vitsmith.evaluation.speed import Speed, Speedup
 from vitsmith.quickstart import Stage
 from vitsmith.runs import model_name
 from vitsmith.weights.bundle_folder import add_program, write_bundle

@@ -19,8 +19,8 @@ from tests.tiny import VIT, pictures, tiny_lit, tiny_model
 from vitsmith.engines.base import open_engine
 from vitsmith.engines.openvino_core import ThreadsLostError
 from vitsmith.errors import InputError
-from vitsmith.export.executorch import export_executorch
-from vitsmith.export.onnx import export_onnx
+from vitsmith.exporters.executorch import export_executorch
+from vitsmith.exporters.onnx import export_onnx
 from vitsmith.models.configure import change
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")

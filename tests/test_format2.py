@@ -17,8 +17,8 @@ from tests.test_cli import call
 from tests.tiny import CONFIGS, REFERENCE, VIT, pictures, tiny_lit, tiny_model
 from vitsmith import Bundle, Labels, Predictor, Provenance
 from vitsmith.errors import BundleError, ConfigError, InputError
-from vitsmith.export.onnx import export_onnx
-from vitsmith.export.web import PAGE
+from vitsmith.exporters.onnx import export_onnx
+from vitsmith.exporters.web import PAGE
 from vitsmith.models.config import ViTConfig
 from vitsmith.models.configure import change
 from vitsmith.specs import Calibration, ProgramSpec, StoredProgram

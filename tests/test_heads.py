@@ -29,19 +29,19 @@ from vitsmith.compress.resolution import resize_bundle
 from vitsmith.data.batches import Batch
 from vitsmith.engines.base import open_engine
 from vitsmith.errors import BundleError, ConfigError, InputError, UnknownNameError, WeightsError
-from vitsmith.evaluate.calibration import log_probabilities
-from vitsmith.evaluate.evaluation import evaluate
-from vitsmith.evaluate.scores import score_logits
-from vitsmith.export.executorch import export_executorch
-from vitsmith.export.onnx import export_onnx
+from vitsmith.evaluation.calibration import log_probabilities
+from vitsmith.evaluation.evaluation import evaluate
+from vitsmith.evaluation.scores import score_logits
+from vitsmith.exporters.executorch import export_executorch
+from vitsmith.exporters.onnx import export_onnx
 from vitsmith.models.configure import change
 from vitsmith.predict import Prediction, scores_from_logits
 from vitsmith.report.sections import most_wrong
 from vitsmith.specs import ProgramSpec
-from vitsmith.train.distill import open_teacher
-from vitsmith.train.losses import DistillLoss
-from vitsmith.train.outcome import make_bundle
-from vitsmith.train.recipe import DistillSpec
+from vitsmith.training.distill import open_teacher
+from vitsmith.training.losses import DistillLoss
+from vitsmith.training.outcome import make_bundle
+from vitsmith.training.recipe import DistillSpec
 from vitsmith.weights.augreg import augreg_head
 from vitsmith.weights.bundle_folder import write_bundle
 from vitsmith.weights.card import model_card

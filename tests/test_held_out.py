@@ -39,13 +39,13 @@ from vitsmith.data.samples import Samples, Splits
 from vitsmith.data.shapes import labelled_shapes
 from vitsmith.data.split_record import SPLIT, SplitRecord, digest_of, distinct, read_contents
 from vitsmith.errors import DatasetError, InputError
-from vitsmith.evaluate.held_out import ask, ask_pairs, choose
-from vitsmith.evaluate.speed import Speed, Speedup
+from vitsmith.evaluation.held_out import ask, ask_pairs, choose
+from vitsmith.evaluation.speed import Speed, Speedup
 from vitsmith.records import Provenance
 from vitsmith.report.training import write_report
 from vitsmith.runs import Run
-from vitsmith.train.recipe_file import parse_recipe
-from vitsmith.train.run import Trained, train_to_bundle
+from vitsmith.training.recipe_file import parse_recipe
+from vitsmith.training.run import Trained, train_to_bundle
 
 COUNT, HELD = 48, 12
 NAMES = ("blue", "green", "red")
@@ -525,7 +525,7 @@ def test_captioned_images_are_told_apart_too(pets: Path, tmp_path: Path) -> None
 
 def test_telling_images_apart_needs_no_torch(bundle: Bundle) -> None:
     code = (
-        "import sys; import vitsmith.evaluate.held_out; from vitsmith.weights.bundle import Bundle; "
+        "import sys; import vitsmith.evaluation.held_out; from vitsmith.weights.bundle import Bundle; "
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -18,13 +18,13 @@ from vitsmith.data.tokenize import Tokenizer
 from vitsmith.errors import ConfigError, DatasetError, InputError, UnknownNameError
 from vitsmith.models.lit import LiT
 from vitsmith.specs import TextSpec
-from vitsmith.train.devices import Devices
-from vitsmith.train.lit import embeddings as embeddings_module
-from vitsmith.train.lit.embeddings import EmbeddingStore
-from vitsmith.train.lit.recipe import LitRecipe
-from vitsmith.train.lit.towers import Towers, open_image_tower, start
-from vitsmith.train.lit.vocabulary import find_vocabulary, learn_wordpiece
-from vitsmith.train.recipe_file import merge, parse_fields, read_recipe, recipe_names
+from vitsmith.training.devices import Devices
+from vitsmith.training.lit import embeddings as embeddings_module
+from vitsmith.training.lit.embeddings import EmbeddingStore
+from vitsmith.training.lit.recipe import LitRecipe
+from vitsmith.training.lit.towers import Towers, open_image_tower, start
+from vitsmith.training.lit.vocabulary import find_vocabulary, learn_wordpiece
+from vitsmith.training.recipe_file import merge, parse_fields, read_recipe, recipe_names
 from vitsmith.weights.checkpoints import save
 from vitsmith.weights.load import load
 

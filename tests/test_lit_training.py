@@ -27,13 +27,13 @@ from vitsmith.errors import ConfigError, InputError, Interrupted
 from vitsmith.models.lit import LiT
 from vitsmith.models.text import text_tower
 from vitsmith.runs import Run
-from vitsmith.train.lit.embeddings import is_intact, seal
-from vitsmith.train.lit.history import LitEvent
-from vitsmith.train.lit.judging import Gallery, Judged, judge
-from vitsmith.train.lit.material import bytes_a_caption
-from vitsmith.train.lit.run import LitTrained, lit_recipe_of, lit_to_bundle, resume_lit
-from vitsmith.train.lit.towers import open_image_tower
-from vitsmith.train.result import Stopped
+from vitsmith.training.lit.embeddings import is_intact, seal
+from vitsmith.training.lit.history import LitEvent
+from vitsmith.training.lit.judging import Gallery, Judged, judge
+from vitsmith.training.lit.material import bytes_a_caption
+from vitsmith.training.lit.run import LitTrained, lit_recipe_of, lit_to_bundle, resume_lit
+from vitsmith.training.lit.towers import open_image_tower
+from vitsmith.training.result import Stopped
 from vitsmith.weights.load import load
 
 
@@ -452,7 +452,7 @@ def test_the_command_resumes_and_refuses_changes(tower, data, tmp_path) -> None:
 
 
 def test_an_interrupted_command_says_how_to_go_on(tower, data, tmp_path, monkeypatch) -> None:
-    from vitsmith.train.lit import loop
+    from vitsmith.training.lit import loop
 
     def interrupt(*_, **__):
         raise KeyboardInterrupt

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 
 from vitsmith.data.batches import Batch
 from vitsmith.errors import ConfigError
-from vitsmith.train.losses import DistillLoss, classification_loss, cross_entropy, divergence, teacher_share
-from vitsmith.train.recipe import DistillSpec
+from vitsmith.training.losses import DistillLoss, classification_loss, cross_entropy, divergence, teacher_share
+from vitsmith.training.recipe import DistillSpec
 
 GENERATOR = torch.Generator().manual_seed(3)
 LOGITS, TEACHER = 4 * torch.randn(2, 6, 5, generator=GENERATOR)

@@ -17,8 +17,8 @@ from tests.tiny import VIT, pictures, tiny_model
 from tests.training import splits, write_folder
 from vitsmith import Bundle, ImageSpec, Labels, Measurement
 from vitsmith.compress.merge import merge_by
-from vitsmith.evaluate.speed import Cost, Speed
-from vitsmith.export.onnx import export_onnx
+from vitsmith.evaluation.speed import Cost, Speed
+from vitsmith.exporters.onnx import export_onnx
 from vitsmith.machine import describe_machine
 from vitsmith.models.configure import change
 from vitsmith.specs import ProgramSpec

@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from vitsmith.errors import InputError
 from vitsmith.models.build import build
 from vitsmith.models.configure import configure
-from vitsmith.train import memory
-from vitsmith.train.activations import trace_update
-from vitsmith.train.memory import available_memory, is_out_of_memory, next_smaller, plan_memory
-from vitsmith.train.recipe import DataSpec, TrainRecipe
+from vitsmith.training import memory
+from vitsmith.training.activations import trace_update
+from vitsmith.training.memory import available_memory, is_out_of_memory, next_smaller, plan_memory
+from vitsmith.training.recipe import DataSpec, TrainRecipe
 
 CPU = torch.device("cpu")
 CONFIG = configure("ViT-Ti/16", image_size=32, classes=5, depth=2)

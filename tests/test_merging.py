@@ -30,8 +30,8 @@ from vitsmith.data.preprocess import preprocess
 from vitsmith.engines.base import open_engine
 from vitsmith.engines.openvino_core import openvino_core
 from vitsmith.errors import GateError, InputError, OutputError, UnknownNameError
-from vitsmith.evaluate.speed import Speed, Speedup
-from vitsmith.export.onnx import export_onnx
+from vitsmith.evaluation.speed import Speed, Speedup
+from vitsmith.exporters.onnx import export_onnx
 from vitsmith.layers.merging import MergingBlock, match, regroup
 from vitsmith.layers.merging import merge as merge_tokens
 from vitsmith.models.configure import change, configure
@@ -546,7 +546,7 @@ def test_onnxruntime_and_openvino_merge_alike(exported, batch):
 
 def test_executorch_merges_alike(tmp_path):
     pytest.importorskip("executorch")
-    from vitsmith.export.executorch import export_executorch
+    from vitsmith.exporters.executorch import export_executorch
 
     bundle = Bundle.of(tiny_model(change(LARGER, merge=(5, 4, 0))))
     export_executorch(bundle, tmp_path / "model")  # its gate compares batches of 1, 2 and 7
@@ -609,7 +609,7 @@ def test_the_picture_is_drawn():
 def folder(tmp_path, monkeypatch) -> Path:
     """A folder with a bundle and pictures, to work in."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("vitsmith.evaluate.speed.time_in_turns", twice_as_fast)
+    monkeypatch.setattr("vitsmith.evaluation.speed.time_in_turns", twice_as_fast)
     vs.save(bundle_of().with_golden(pictures(1)), tmp_path / "pets" / "model")
     (tmp_path / "photos").mkdir()
     for number, picture in enumerate(pictures(20)):

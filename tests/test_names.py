@@ -26,14 +26,14 @@ from vitsmith.data.pairs import PairSplits
 from vitsmith.data.samples import Samples, check_names
 from vitsmith.errors import DatasetError
 from vitsmith.escapes import columns, markdown, shell_quoted, shortened, visible
-from vitsmith.evaluate.evaluation import Evaluation
-from vitsmith.evaluate.scores import score_logits
+from vitsmith.evaluation.evaluation import Evaluation
+from vitsmith.evaluation.scores import score_logits
 from vitsmith.json_text import to_json
 from vitsmith.report.figure import png
 from vitsmith.report.page import Command, Report, Section, Table, render
 from vitsmith.report.plots import draw_class_accuracies, draw_confusion, draw_curves, draw_held_out, draw_reliability
 from vitsmith.report.sections import accuracy_section, sample_of
-from vitsmith.train.events import StepDone
+from vitsmith.training.events import StepDone
 from vitsmith.weights.card import model_card
 
 NAMES = (

@@ -19,11 +19,11 @@ from vitsmith.data.folder import read_class_folders
 from vitsmith.data.samples import Samples, Splits, label_positions, place_of, sort_classes
 from vitsmith.data.shards import read_shards
 from vitsmith.errors import DatasetError
-from vitsmith.evaluate.evaluation import match_classes
+from vitsmith.evaluation.evaluation import match_classes
 from vitsmith.names import look_alikes, meant_name, normal, wrong_name
 from vitsmith.specs import Labels
-from vitsmith.train.distill import Teacher
-from vitsmith.train.run import train_to_bundle
+from vitsmith.training.distill import Teacher
+from vitsmith.training.run import train_to_bundle
 from vitsmith.weights.bundle import Bundle
 from vitsmith.weights.labels import with_labels
 from vitsmith.zeroshot.words import read_words, words_of

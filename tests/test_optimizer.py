@@ -13,8 +13,8 @@ import pytest
 import torch
 from torch import nn
 
-from vitsmith.train.optimizer import MomentumSGD, clip_by_global_norm, make_optimizer
-from vitsmith.train.recipe import OptimizerSpec
+from vitsmith.training.optimizer import MomentumSGD, clip_by_global_norm, make_optimizer
+from vitsmith.training.recipe import OptimizerSpec
 
 
 def bfloat16(values: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ from vitsmith.cli.command import MOST
 from vitsmith.cli.main import VERBS, app
 from vitsmith.cli.quantities import mebibytes, milliseconds
 from vitsmith.errors import InputError
-from vitsmith.train.recipe import TrainRecipe
+from vitsmith.training.recipe import TrainRecipe
 
 GROUP: Any = typer.main.get_command(app)
 COMMANDS = {name: GROUP.commands[name] for name in sorted(GROUP.commands)}

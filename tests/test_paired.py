@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from vitsmith.errors import InputError
-from vitsmith.evaluate.evaluation import Evaluation, compare_accuracy
-from vitsmith.evaluate.scores import score_logits
+from vitsmith.evaluation.evaluation import Evaluation, compare_accuracy
+from vitsmith.evaluation.scores import score_logits
 from vitsmith.gate import Paired
 from vitsmith.gate.paired import tango_interval
 

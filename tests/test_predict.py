@@ -21,7 +21,7 @@ from tests.tiny import CONFIGS, VIT, pictures, tiny_model
 from vitsmith import Bundle, ImageSpec, Labels, Predictor, save
 from vitsmith.data.preprocess import preprocess
 from vitsmith.errors import BundleError, ImageError, InputError, UnknownNameError
-from vitsmith.export.onnx import export_onnx
+from vitsmith.exporters.onnx import export_onnx
 from vitsmith.models.configure import change
 from vitsmith.predict import Prediction, softmax
 from vitsmith.stream import Failure

@@ -13,7 +13,7 @@ import pytest
 import vitsmith as vs
 from tests import offline
 from tests.tiny import VIT, tiny_model
-from vitsmith.export.onnx import export_onnx
+from vitsmith.exporters.onnx import export_onnx
 from vitsmith.models.configure import change
 from vitsmith.telemetry import SWITCHES
 

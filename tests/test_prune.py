@@ -29,7 +29,7 @@ from vitsmith.compress.recovery import recover, recovery_recipe
 from vitsmith.compress.sizes import Pruning, plan_sizes, step_of
 from vitsmith.data.samples import Samples
 from vitsmith.errors import ConfigError, DatasetError, GateError, InputError, OutputError
-from vitsmith.evaluate.speed import Speed, Speedup
+from vitsmith.evaluation.speed import Speed, Speedup
 from vitsmith.gate import Requirements
 from vitsmith.models.build import ImageModel, count_parameters
 from vitsmith.models.config import ModelConfig
@@ -38,7 +38,7 @@ from vitsmith.models.cost import flops, parameters
 from vitsmith.predict import Predictor
 from vitsmith.runs import Run, check_place
 from vitsmith.specs import Labels
-from vitsmith.train.run import train_to_bundle
+from vitsmith.training.run import train_to_bundle
 from vitsmith.weights.bundle import Bundle
 
 NAMES = ("ant", "bee", "cat", "dog", "eel")
@@ -352,7 +352,7 @@ def test_what_was_known_of_the_original_is_known_of_what_is_left() -> None:
 
 def test_a_pruned_bundle_is_exported_like_any_other(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
-    from vitsmith.export.onnx import export_onnx
+    from vitsmith.exporters.onnx import export_onnx
 
     bundle = bundle_of()
     pruned, _ = prune_bundle(bundle, samples_of(bundle.config), Pruning(heads=3, mlp_width=24))
@@ -626,7 +626,7 @@ def test_only_runs_of_prune_are_replaced(tmp_path: Path) -> None:
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("vitsmith.evaluate.speed.time_in_turns", twice_as_fast)
+    monkeypatch.setattr("vitsmith.evaluation.speed.time_in_turns", twice_as_fast)
     write_folder(tmp_path / "colours")
     return tmp_path
 
@@ -684,7 +684,7 @@ def test_an_interruption_leaves_nothing(
     def interrupt(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("vitsmith.train.loop.Training.evaluate", interrupt)  # after the last update
+    monkeypatch.setattr("vitsmith.training.loop.Training.evaluate", interrupt)  # after the last update
     code, out, err = call(
         capsys, "prune", taught.where, "--data", "colours", "--heads", 2, "--steps", 2, "--out", "there", *QUICK
     )

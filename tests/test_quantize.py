@@ -56,10 +56,10 @@ from vitsmith.errors import (
     UnknownNameError,
     VitsmithError,
 )
-from vitsmith.evaluate.evaluation import evaluate
-from vitsmith.evaluate.speed import Speed, Speedup
-from vitsmith.export.onnx import export_onnx
-from vitsmith.export.parts import parts_of
+from vitsmith.evaluation.evaluation import evaluate
+from vitsmith.evaluation.speed import Speed, Speedup
+from vitsmith.exporters.onnx import export_onnx
+from vitsmith.exporters.parts import parts_of
 from vitsmith.finite import require_finite_outputs
 from vitsmith.gate import Paired
 from vitsmith.machine import bf16_dot_products, processor_flags
@@ -358,7 +358,7 @@ def test_what_is_int8_is_int8_and_what_is_float_is_float(
     floats.mkdir()
     programs = PROGRAMS[engine](parts_of(bundle, images), floats)
     graph = tmp_path / "graph.onnx"
-    from vitsmith.export.onnx import write_graph
+    from vitsmith.exporters.onnx import write_graph
 
     write_graph(parts_of(bundle, images)[0], graph)
     expected = bundle.run_torch(images)
@@ -589,7 +589,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(
 
 def test_models_that_merge_are_allowed_what_their_export_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another order of adding up may merge another of two equal pairs: 0.4 % of the largest output is no failure."""
-    from vitsmith.export import onnx as exporter
+    from vitsmith.exporters import onnx as exporter
 
     whole = exporter.write_graph
 
@@ -628,7 +628,7 @@ def test_images_of_one_class_are_told_of(tmp_path: Path) -> None:
 def test_a_float_program_that_differs_is_refused(
     digits: Bundle, photos: Photos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vitsmith.export import onnx as exporter
+    from vitsmith.exporters import onnx as exporter
 
     whole = exporter.write_graph
 

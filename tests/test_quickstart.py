@@ -20,11 +20,11 @@ from vitsmith.data.digits import open_digits
 from vitsmith.data.images import read_image
 from vitsmith.data.samples import Samples
 from vitsmith.errors import GateError, MissingPackageError
-from vitsmith.evaluate.evaluation import Evaluation
-from vitsmith.evaluate.scores import score_logits
+from vitsmith.evaluation.evaluation import Evaluation
+from vitsmith.evaluation.scores import score_logits
 from vitsmith.predict import Prediction
 from vitsmith.specs import Labels
-from vitsmith.train.events import StepDone
+from vitsmith.training.events import StepDone
 
 RUN = Path("runs/quickstart")
 

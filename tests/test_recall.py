@@ -12,8 +12,8 @@ from vitsmith import Bundle
 from vitsmith.data.samples import Samples
 from vitsmith.encode import Encoder
 from vitsmith.errors import InputError
-from vitsmith.evaluate.accuracy import wilson_interval
-from vitsmith.evaluate.retrieval import evaluate_retrieval
+from vitsmith.evaluation.accuracy import wilson_interval
+from vitsmith.evaluation.retrieval import evaluate_retrieval
 from vitsmith.retrieval import recall
 from vitsmith.retrieval.recall import KS, recalls, recalls_of_pairs
 

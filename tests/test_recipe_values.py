@@ -13,11 +13,11 @@ from pydantic import BaseModel
 from tests.training import FIELDS, recipe, run, write_folder
 from vitsmith.cli.training import recipe_from
 from vitsmith.errors import ConfigError, InputError
-from vitsmith.train.idle import refuse_idle
-from vitsmith.train.lit.recipe import LitRecipe
-from vitsmith.train.recipe import TrainRecipe
-from vitsmith.train.recipe_file import lay_over, merge, parse_fields, parse_recipe, parse_settings, read_recipe
-from vitsmith.train.start import start
+from vitsmith.training.idle import refuse_idle
+from vitsmith.training.lit.recipe import LitRecipe
+from vitsmith.training.recipe import TrainRecipe
+from vitsmith.training.recipe_file import lay_over, merge, parse_fields, parse_recipe, parse_settings, read_recipe
+from vitsmith.training.start import start
 
 LIT: dict[str, Any] = {"data": {"path": "pairs.csv"}, "image": {"init": "B_16.npz"}, "text": {"size": "mu"}}
 NAN, INF = float("nan"), float("inf")

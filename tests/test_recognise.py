@@ -23,7 +23,7 @@ from tests.tiny import VIT, tiny_lit, tiny_model
 from vitsmith import load, save
 from vitsmith.contents import content_of, not_weights
 from vitsmith.errors import InputError, WeightsError
-from vitsmith.train.lit.vocabulary import read_vocabulary
+from vitsmith.training.lit.vocabulary import read_vocabulary
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 346293852\n"
 HTML = b"\n <!DOCTYPE html>\n<html><head><title>Sign in</title></head></html>"

@@ -11,10 +11,10 @@ from PIL import Image
 
 from tests.page_checks import Page
 from vitsmith.errors import MissingPackageError
-from vitsmith.evaluate.accuracy import wilson_interval
-from vitsmith.evaluate.evaluation import Evaluation
-from vitsmith.evaluate.scores import score_logits
-from vitsmith.evaluate.speed import Cost, Speed
+from vitsmith.evaluation.accuracy import wilson_interval
+from vitsmith.evaluation.evaluation import Evaluation
+from vitsmith.evaluation.scores import score_logits
+from vitsmith.evaluation.speed import Cost, Speed
 from vitsmith.gate import SAME_ANSWERS, Paired, Verdict
 from vitsmith.report.figure import DARK, DPI, HEIGHT, LIGHT, WIDTH, Theme, new_figure, png
 from vitsmith.report.page import Command, Headline, Report, Section, render, show_probability
@@ -27,7 +27,7 @@ from vitsmith.report.sections import (
     sample_of,
     surest_mistakes,
 )
-from vitsmith.train.events import Evaluated, StepDone
+from vitsmith.training.events import Evaluated, StepDone
 
 HOSTILE = "<script>alert('1')</script> & \"x\" <b>"
 SIZE = (round(WIDTH * DPI), round(HEIGHT * DPI))

@@ -22,13 +22,13 @@ from tests.training import FIELDS, command, logged, recipe, run, settings, split
 from vitsmith import files
 from vitsmith.errors import ConfigError, InputError, OutputError
 from vitsmith.runs import Run
-from vitsmith.train import checkpoint as checkpoint_module
-from vitsmith.train import loop as loop_module
-from vitsmith.train.checkpoint import CheckpointWriter, read_latest
-from vitsmith.train.events import Evaluated, Saved, StepDone
-from vitsmith.train.recipe_file import merge
-from vitsmith.train.run import check_unchanged, resume_to_bundle, train_to_bundle
-from vitsmith.train.stop import StopRequest, stopping_gently, under_way
+from vitsmith.training import checkpoint as checkpoint_module
+from vitsmith.training import loop as loop_module
+from vitsmith.training.checkpoint import CheckpointWriter, read_latest
+from vitsmith.training.events import Evaluated, Saved, StepDone
+from vitsmith.training.recipe_file import merge
+from vitsmith.training.run import check_unchanged, resume_to_bundle, train_to_bundle
+from vitsmith.training.stop import StopRequest, stopping_gently, under_way
 
 HARD = {
     "model": {"config": {"dropout": 0.1, "stochastic_depth": 0.1}},
@@ -130,7 +130,7 @@ _KILLED = """
 import os, signal, sys, time
 from pathlib import Path
 import torch
-from vitsmith.train.checkpoint import CheckpointWriter
+from vitsmith.training.checkpoint import CheckpointWriter
 torch.set_num_threads(1)
 for attempt in range(12):
     reader, answers = os.pipe()

@@ -27,7 +27,7 @@ from vitsmith.files import claimed
 from vitsmith.records import Measurement
 from vitsmith.report.figure import LIGHT, new_figure
 from vitsmith.runs import MARKS, Run, check_place, default_place, place_of, whole_run, write_or_rescue
-from vitsmith.train.run import train_to_bundle
+from vitsmith.training.run import train_to_bundle
 from vitsmith.weights.bundle_folder import record_measurements
 
 WRITING = {
@@ -411,7 +411,7 @@ def test_a_search_that_found_nothing_costs_no_model_that_was_found(folder: Path,
 
 
 def test_a_full_disk_at_the_end_costs_no_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from vitsmith.train import run as train_run
+    from vitsmith.training import run as train_run
 
     real = train_run.write_bundle
     (tmp_path / "tmp").mkdir()
@@ -570,7 +570,7 @@ def test_events_of_tensorboard_that_cannot_be_written_cost_one_remark(
 ) -> None:
     pytest.importorskip("tensorboard")
     write_folder(folder / "data")
-    monkeypatch.setattr("vitsmith.train.tensorboard.TensorBoard._write", broken)
+    monkeypatch.setattr("vitsmith.training.tensorboard.TensorBoard._write", broken)
     changes = {**FIELDS, "data": {"path": str(folder / "data")}}
     code, _, err = call(capsys, "train", *settings(changes), "--set", "run.tensorboard=true", "--out", "run")
     assert code == 0 and err.count("TensorBoard's events could not be made") == 1

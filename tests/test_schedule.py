@@ -8,7 +8,7 @@ import re
 import pytest
 
 from tests.tiny import REFERENCE
-from vitsmith.train.schedule import learning_rate
+from vitsmith.training.schedule import learning_rate
 
 RECORDED = json.loads((REFERENCE / "recipes" / "learning_rate.json").read_text())
 

@@ -9,8 +9,8 @@ import scipy.stats
 import sklearn.metrics
 
 from vitsmith.errors import InputError
-from vitsmith.evaluate.accuracy import wilson_interval
-from vitsmith.evaluate.scores import score_logits
+from vitsmith.evaluation.accuracy import wilson_interval
+from vitsmith.evaluation.scores import score_logits
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from vitsmith.children import run_child
-from vitsmith.train.stop import ENDING, finishing, stopping_gently, under_way
+from vitsmith.training.stop import ENDING, finishing, stopping_gently, under_way
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 
@@ -22,7 +22,7 @@ START = """
 import hashlib, os, signal, subprocess, sys, threading, time
 from vitsmith.cli import main as command_line
 from vitsmith.children import run_child
-from vitsmith.train.stop import finishing, stopping_gently
+from vitsmith.training.stop import finishing, stopping_gently
 
 def ready(*words):
     print("ready", *words, flush=True)

@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from vitsmith.evaluate.speed import PACE, Cost, Runner, Speed, measure_speed, measure_speedup
-from vitsmith.evaluate.timing import Pace
+from vitsmith.evaluation.speed import PACE, Cost, Runner, Speed, measure_speed, measure_speedup
+from vitsmith.evaluation.timing import Pace
 
 
 class Clock:

@@ -27,10 +27,10 @@ from vitsmith.data.samples import Lazy, Samples, Splits
 from vitsmith.data.split_record import SPLIT, SplitRecord, digest_of, distinct, read_contents, read_split, write_split
 from vitsmith.errors import BundleError, InputError
 from vitsmith.runs import Run
-from vitsmith.train.devices import Devices
-from vitsmith.train.recipe_file import parse_recipe
-from vitsmith.train.run import Trained, train_to_bundle
-from vitsmith.train.split import record_split
+from vitsmith.training.devices import Devices
+from vitsmith.training.recipe_file import parse_recipe
+from vitsmith.training.run import Trained, train_to_bundle
+from vitsmith.training.split import record_split
 
 SALT = bytes(range(16))
 

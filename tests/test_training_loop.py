@@ -14,11 +14,11 @@ from vitsmith.data.samples import Samples, Splits
 from vitsmith.errors import ConfigError, DatasetError, InputError
 from vitsmith.runs import Run
 from vitsmith.specs import ImageSpec
-from vitsmith.train import loop
-from vitsmith.train.events import Evaluated, StepDone, Warned
-from vitsmith.train.recipe_file import merge
-from vitsmith.train.run import resolve, train_to_bundle
-from vitsmith.train.start import start
+from vitsmith.training import loop
+from vitsmith.training.events import Evaluated, StepDone, Warned
+from vitsmith.training.recipe_file import merge
+from vitsmith.training.run import resolve, train_to_bundle
+from vitsmith.training.start import start
 
 
 def test_same_seed_gives_the_same_losses_and_it_learns() -> None:

@@ -18,8 +18,8 @@ from vitsmith import Bundle, Labels, Predictor, load
 from vitsmith.encode import Encoder
 from vitsmith.engines.onnx_session import open_session
 from vitsmith.errors import GateError, InputError, OutputError
-from vitsmith.export import onnx as export_module
-from vitsmith.export.triton import Served, Tensor, _model_names, config_text, export_triton
+from vitsmith.exporters import onnx as export_module
+from vitsmith.exporters.triton import Served, Tensor, _model_names, config_text, export_triton
 from vitsmith.models.presets import presets
 from vitsmith.specs import ProgramSpec
 from vitsmith.weights.bundle_folder import write_bundle

@@ -21,12 +21,12 @@ from vitsmith.compress.material import labelled_material
 from vitsmith.data.samples import Samples
 from vitsmith.data.shards import read_shards
 from vitsmith.errors import DatasetError, InputError
-from vitsmith.evaluate.evaluation import evaluate, match_classes
-from vitsmith.export.web import _facts
+from vitsmith.evaluation.evaluation import evaluate, match_classes
+from vitsmith.exporters.web import _facts
 from vitsmith.names import ambiguous_name, positions_by_name, tell_apart
 from vitsmith.predict import Predictor
 from vitsmith.specs import Labels
-from vitsmith.train.distill import Teacher
+from vitsmith.training.distill import Teacher
 from vitsmith.weights.bundle import Bundle
 from vitsmith.weights.card import model_card
 from vitsmith.weights.checkpoints import save

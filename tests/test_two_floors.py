@@ -16,7 +16,7 @@ from PIL import Image
 
 import vitsmith as vs
 from tests.tiny import CONFIGS, pictures, tiny_lit, tiny_model
-from vitsmith.export.onnx import export_onnx
+from vitsmith.exporters.onnx import export_onnx
 
 ROOT = Path(__file__).parents[1]
 ABSENT = ("torch", "sklearn", "scipy", "accelerate", "onnx", "openvino")

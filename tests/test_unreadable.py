@@ -23,8 +23,8 @@ from vitsmith.data.datasets import open_labelled
 from vitsmith.data.unreadable import sift
 from vitsmith.encode import Encoder
 from vitsmith.errors import DatasetError
-from vitsmith.evaluate.evaluation import evaluate
-from vitsmith.evaluate.retrieval import evaluate_retrieval
+from vitsmith.evaluation.evaluation import evaluate
+from vitsmith.evaluation.retrieval import evaluate_retrieval
 
 CLASSES = ("ant", "bee", "cat", "dog", "eel")
 

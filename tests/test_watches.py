@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vitsmith.evaluate.scores import Scores, score_logits
-from vitsmith.train.events import Evaluated, StepDone
-from vitsmith.train.recipe import TrainRecipe
-from vitsmith.train.recipe_file import merge
-from vitsmith.train.watches import Watches, diverged
+from vitsmith.evaluation.scores import Scores, score_logits
+from vitsmith.training.events import Evaluated, StepDone
+from vitsmith.training.recipe import TrainRecipe
+from vitsmith.training.recipe_file import merge
+from vitsmith.training.watches import Watches, diverged
 
 RUNS = json.loads((Path(__file__).parent / "reference" / "digits_runs.json").read_text())["runs"]
 

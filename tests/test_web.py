@@ -26,10 +26,10 @@ from vitsmith.data.preprocess import load_image, preprocess
 from vitsmith.encode import Encoder
 from vitsmith.engines.base import open_engine
 from vitsmith.errors import BundleError, DownloadError, GateError, InputError
-from vitsmith.export import onnx as export_module
-from vitsmith.export import web, web_runtime
-from vitsmith.export.onnx import export_onnx
-from vitsmith.export.web import export_web
+from vitsmith.exporters import onnx as export_module
+from vitsmith.exporters import web, web_runtime
+from vitsmith.exporters.onnx import export_onnx
+from vitsmith.exporters.web import export_web
 from vitsmith.specs import ProgramSpec
 from vitsmith.weights.bundle_folder import write_bundle
 from vitsmith.weights.golden import write_golden

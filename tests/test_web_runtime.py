@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from vitsmith.errors import DownloadError, InputError
-from vitsmith.export import web_runtime
+from vitsmith.exporters import web_runtime
 
 
 @pytest.fixture

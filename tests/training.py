@@ -15,16 +15,16 @@ from PIL import Image
 
 from vitsmith.data.samples import Samples, Splits
 from vitsmith.specs import ImageSpec
-from vitsmith.train.checkpoint import CheckpointWriter
-from vitsmith.train.devices import Devices
-from vitsmith.train.events import Listener, ignore
-from vitsmith.train.learner import Learner
-from vitsmith.train.loop import Training
-from vitsmith.train.losses import classification_loss
-from vitsmith.train.recipe import TrainRecipe
-from vitsmith.train.recipe_file import merge, parse_recipe
-from vitsmith.train.start import start
-from vitsmith.train.stop import StopRequest
+from vitsmith.training.checkpoint import CheckpointWriter
+from vitsmith.training.devices import Devices
+from vitsmith.training.events import Listener, ignore
+from vitsmith.training.learner import Learner
+from vitsmith.training.loop import Training
+from vitsmith.training.losses import classification_loss
+from vitsmith.training.recipe import TrainRecipe
+from vitsmith.training.recipe_file import merge, parse_recipe
+from vitsmith.training.start import start
+from vitsmith.training.stop import StopRequest
 
 SPEC = ImageSpec.original(16)
 FIELDS: dict[str, Any] = {

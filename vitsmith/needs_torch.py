@@ -18,7 +18,7 @@ from vitsmith.errors import MissingPackageError
 if TYPE_CHECKING:
     from vitsmith.engines.base import Engine
     from vitsmith.engines.settings import Settings
-    from vitsmith.evaluate.peaks import Peak
+    from vitsmith.evaluation.peaks import Peak
     from vitsmith.models.build import Model
     from vitsmith.models.config import ModelConfig
     from vitsmith.specs import Similarity
@@ -70,7 +70,7 @@ def has_gpu() -> bool:
 def measure_peaks(threads: int | None) -> dict[str, Peak]:
     """The most the processor and the GPU can do, by torch, with so many threads. See `train.gemm.measure_machine`."""
     require_torch()
-    from vitsmith.train import gemm
+    from vitsmith.training import gemm
 
     return gemm.measure_machine(threads)
 

@@ -18,20 +18,20 @@ from vitsmith.data.images import Pixels
 from vitsmith.data.preprocess import load_image
 from vitsmith.data.samples import Samples
 from vitsmith.errors import GateError, MissingPackageError
-from vitsmith.evaluate.evaluation import Evaluation, compare_accuracy, evaluate
-from vitsmith.evaluate.speed import Cost, Speed, measure_speed
-from vitsmith.export.onnx import export_onnx
-from vitsmith.export.program import Gate
+from vitsmith.evaluation.evaluation import Evaluation, compare_accuracy, evaluate
+from vitsmith.evaluation.speed import Cost, Speed, measure_speed
+from vitsmith.exporters.onnx import export_onnx
+from vitsmith.exporters.program import Gate
 from vitsmith.files import optional, replacing, write_text
 from vitsmith.gate import Measured, Requirements, agreement_of, failures
 from vitsmith.predict import Predictor
 from vitsmith.report.page import render
 from vitsmith.report.road import ImageFile, Road, make_report
 from vitsmith.runs import Run
-from vitsmith.train.digits import digits_recipe
-from vitsmith.train.events import Event
-from vitsmith.train.recipe import TrainRecipe
-from vitsmith.train.run import train_to_bundle
+from vitsmith.training.digits import digits_recipe
+from vitsmith.training.events import Event
+from vitsmith.training.recipe import TrainRecipe
+from vitsmith.training.run import train_to_bundle
 from vitsmith.weights.bundle_folder import program_mib, record_measurements
 from vitsmith.weights.load import load
 

@@ -54,7 +54,7 @@ def surroundings() -> Iterator[Path]:
         os.chdir(folder)
         try:
             with (
-                mock.patch("vitsmith.evaluate.speed.time_in_turns", twice_as_fast),
+                mock.patch("vitsmith.evaluation.speed.time_in_turns", twice_as_fast),
                 mock.patch("typer.rich_utils.FORCE_TERMINAL", None),
                 mock.patch("typer.rich_utils.MAX_WIDTH", None),
             ):

@@ -18,11 +18,11 @@ from tests.transcripts.calling import call, normalised, surroundings
 from tests.transcripts.world import furnish
 from vitsmith.benchmark.memory import Memory
 from vitsmith.compress.workshop import RealWorkshop
-from vitsmith.evaluate.evaluation import evaluate
-from vitsmith.evaluate.peaks import Peak
-from vitsmith.train.digits import digits_recipe
-from vitsmith.train.recipe import TrainRecipe
-from vitsmith.train.recipe_file import merge, parse_recipe
+from vitsmith.evaluation.evaluation import evaluate
+from vitsmith.evaluation.peaks import Peak
+from vitsmith.training.digits import digits_recipe
+from vitsmith.training.recipe import TrainRecipe
+from vitsmith.training.recipe_file import merge, parse_recipe
 
 SHORT = {"schedule": {"steps": 4, "warmup": 1}}
 RECIPE = shlex.join(training.settings(merge(training.FIELDS, SHORT)))

@@ -13,7 +13,7 @@ from vitsmith.data.preprocess import preprocess
 from vitsmith.data.samples import Samples
 from vitsmith.engines.base import Engine
 from vitsmith.errors import GateError, InputError
-from vitsmith.evaluate.evaluation import Evaluation, evaluate, match_classes, refuse_regression
+from vitsmith.evaluation.evaluation import Evaluation, evaluate, match_classes, refuse_regression
 from vitsmith.gate import agreement_of, lowest_cosine, relative_difference
 from vitsmith.models.config import LiTConfig
 from vitsmith.names import same_names

@@ -13,9 +13,9 @@ from vitsmith.benchmark.answers import Parity
 from vitsmith.benchmark.contenders import MIB, Contender, Subject
 from vitsmith.benchmark.memory import Memory
 from vitsmith.engines.remembered import installed_version
-from vitsmith.evaluate.evaluation import Evaluation
-from vitsmith.evaluate.peaks import Peak, raised, share_of_peak
-from vitsmith.evaluate.timing import Timing
+from vitsmith.evaluation.evaluation import Evaluation
+from vitsmith.evaluation.peaks import Peak, raised, share_of_peak
+from vitsmith.evaluation.timing import Timing
 from vitsmith.machine import describe_machine
 from vitsmith.records import Measurement
 from vitsmith.weights.measurements import accuracy, latency, peak_memory, size, throughput

@@ -18,9 +18,9 @@ from vitsmith.engines.plan import Goal
 from vitsmith.engines.programs import sample_inputs
 from vitsmith.engines.settings import Settings
 from vitsmith.errors import ImageError
-from vitsmith.evaluate.evaluation import Evaluation
-from vitsmith.evaluate.peaks import Peak, highest, numpy_peaks
-from vitsmith.evaluate.timing import Pace, Timing, time_in_turns
+from vitsmith.evaluation.evaluation import Evaluation
+from vitsmith.evaluation.peaks import Peak, highest, numpy_peaks
+from vitsmith.evaluation.timing import Pace, Timing, time_in_turns
 from vitsmith.machine import available_cores, free_memory, load_average
 
 _TAKEN = 0.9

@@ -63,7 +63,7 @@ def benchmark(
 ) -> None:
     """Latency, throughput, memory, size, parity and accuracy, all measured in turns in one run."""
     from vitsmith.benchmark.session import Wishes
-    from vitsmith.evaluate.timing import Pace
+    from vitsmith.evaluation.timing import Pace
     from vitsmith.report.benchmark import draw_benchmark
     from vitsmith.runs import model_name, place_of, write_or_rescue
 
@@ -141,7 +141,7 @@ def _material(subjects: list[Subject], images: list[str], data: DataSpec, split:
     from vitsmith.benchmark.answers import reference_of, require_classes
     from vitsmith.benchmark.session import Material
     from vitsmith.engines.programs import gate_images
-    from vitsmith.evaluate.held_out import ask
+    from vitsmith.evaluation.held_out import ask
 
     judging = None
     if data.path:

@@ -33,7 +33,7 @@ def architectures(incomplete: str) -> list[str]:
 
 def recipes(incomplete: str) -> list[str]:
     """Recipes that come with vitsmith, those of `lit` too."""
-    from vitsmith.train.recipe_file import recipe_names
+    from vitsmith.training.recipe_file import recipe_names
 
     return _beginning(incomplete, (*recipe_names(), *recipe_names("lit")))
 

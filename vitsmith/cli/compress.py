@@ -158,7 +158,7 @@ def _keep(found: Found, folder: Path, name: str, without_split: bool) -> Path:
 
 
 def _write(found: Found, without_split: bool, place: Path) -> None:
-    from vitsmith.export.program import copy_bundle
+    from vitsmith.exporters.program import copy_bundle
     from vitsmith.runs import whole_run
 
     with whole_run("compress", place.name, place) as (run, _):

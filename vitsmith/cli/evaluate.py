@@ -36,7 +36,7 @@ from vitsmith.cli.texts import Names, class_names, open_classifier
 if TYPE_CHECKING:
     from vitsmith.data.datasets import DataSpec
     from vitsmith.data.samples import Samples
-    from vitsmith.evaluate.evaluation import Evaluation
+    from vitsmith.evaluation.evaluation import Evaluation
     from vitsmith.records import Measurement
     from vitsmith.weights.bundle import Bundle
 
@@ -141,9 +141,9 @@ def _accuracy(
     skip: float,
 ) -> _Judged:
     """Of a classifier, or with words: `zeroshot` are the templates then, '' for the model's own."""
-    from vitsmith.evaluate.evaluation import evaluate as run
-    from vitsmith.evaluate.evaluation import match_classes, refuse_regression
-    from vitsmith.evaluate.held_out import ask
+    from vitsmith.evaluation.evaluation import evaluate as run
+    from vitsmith.evaluation.evaluation import match_classes, refuse_regression
+    from vitsmith.evaluation.held_out import ask
 
     asked = ask(data, split, tell=say)
     how: dict[str, Any] = {}
@@ -218,8 +218,8 @@ def _recall(
 ) -> _Judged:
     from vitsmith.data.pairs import PairSpec
     from vitsmith.encode import Encoder
-    from vitsmith.evaluate.held_out import ask_pairs
-    from vitsmith.evaluate.retrieval import evaluate_retrieval
+    from vitsmith.evaluation.held_out import ask_pairs
+    from vitsmith.evaluation.retrieval import evaluate_retrieval
 
     pairs = PairSpec(path=data.path, image_column=data.image_column, caption_column=data.label_column)
     asked = ask_pairs(pairs, split, tell=say)

@@ -31,7 +31,7 @@ from vitsmith.cli.texts import read_labels
 if TYPE_CHECKING:
     from vitsmith.data.datasets import DataSpec
     from vitsmith.data.samples import Samples
-    from vitsmith.export.program import Gate
+    from vitsmith.exporters.program import Gate
     from vitsmith.gate import Verdict
     from vitsmith.specs import ProgramSpec
     from vitsmith.weights.bundle import Bundle
@@ -92,8 +92,8 @@ def export(
     json: JsonOption = False,
 ) -> None:
     """Export a model. The result is compared with the original first; if it differs, nothing is written (exit 3)."""
-    from vitsmith.export.program import Gate
-    from vitsmith.export.targets import check
+    from vitsmith.exporters.program import Gate
+    from vitsmith.exporters.targets import check
     from vitsmith.gate import Requirements
     from vitsmith.runs import model_name, place_of
     from vitsmith.specs import ProgramSpec
@@ -151,7 +151,7 @@ def _write(
     bundle: Bundle, to: To, spec: ProgramSpec, gate: Gate, words: Words | None, target: Path, name: str
 ) -> dict[str, Any]:
     """Writes the export, and says what JSON says of it."""
-    from vitsmith.export.targets import export
+    from vitsmith.exporters.targets import export
     from vitsmith.weights.checkpoints import save
 
     if to is To.npz:
@@ -215,8 +215,8 @@ def _open(bundle: Bundle, data: DataSpec, split: str, skip: float) -> Samples | 
     """Labelled images for the gate, or None."""
     if not data.path:
         return None
-    from vitsmith.evaluate.evaluation import match_classes
-    from vitsmith.evaluate.held_out import ask
+    from vitsmith.evaluation.evaluation import match_classes
+    from vitsmith.evaluation.held_out import ask
 
     asked = ask(data, split, tell=say)
     if bundle.labels is not None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from vitsmith.data.images import Pixels
     from vitsmith.data.samples import Samples
     from vitsmith.engines.base import Engine
-    from vitsmith.evaluate.held_out import Asked, Judging
+    from vitsmith.evaluation.held_out import Asked, Judging
     from vitsmith.weights.bundle import Bundle
 
 
@@ -113,7 +113,7 @@ def images_of(images: list[str], data: str) -> tuple[Sequence[ImageSource], Sequ
 
 def choose_images(bundles: Sequence[Bundle], asked: Asked) -> Judging:
     """The images that judge `bundles`. Raises DatasetError when none is left."""
-    from vitsmith.evaluate.held_out import choose
+    from vitsmith.evaluation.held_out import choose
 
     with reading_bar() as on_images:
         judging = choose(bundles, asked, on_images=on_images)

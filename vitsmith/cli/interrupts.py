@@ -21,7 +21,7 @@ from types import FrameType
 from typing import Any
 
 from vitsmith.children import end_children
-from vitsmith.train.stop import heeded_signals, is_same, under_way
+from vitsmith.training.stop import heeded_signals, is_same, under_way
 
 EXIT_CODE = 2
 GRACE = 2.0

@@ -29,8 +29,8 @@ from vitsmith.escapes import shell_quoted
 
 if TYPE_CHECKING:
     from vitsmith.cli.training import Shown
-    from vitsmith.train.lit.recipe import LitRecipe
-    from vitsmith.train.lit.run import LitTrained
+    from vitsmith.training.lit.recipe import LitRecipe
+    from vitsmith.training.lit.run import LitTrained
 
 VERB = "lit"
 
@@ -56,7 +56,7 @@ def lit(
 ) -> None:
     """Train a text tower to fit a locked image tower, and leave a LiT bundle with a report."""
     from vitsmith.cli import training
-    from vitsmith.train.recipe_file import merge, parse_settings
+    from vitsmith.training.recipe_file import merge, parse_settings
 
     given = training.given_options(data=either_data(data, data_), steps=steps, batch_size=batch_size, lr=lr, seed=seed)
     given |= {"image": {"init": model}, "text": {"init": text_model, "vocabulary": vocabulary}}
@@ -69,9 +69,9 @@ def lit(
 
 
 def _recipe_from(name: str, changes: dict[str, Any]) -> LitRecipe:
-    from vitsmith.train.idle import refuse_idle
-    from vitsmith.train.lit.recipe import LitRecipe, without_fresh
-    from vitsmith.train.recipe_file import is_own, lay_over, parse_fields, read_recipe
+    from vitsmith.training.idle import refuse_idle
+    from vitsmith.training.lit.recipe import LitRecipe, without_fresh
+    from vitsmith.training.recipe_file import is_own, lay_over, parse_fields, read_recipe
 
     base = read_recipe(name, VERB)
     recipe = parse_fields(lay_over(without_fresh(base, changes), changes), LitRecipe)
@@ -83,7 +83,7 @@ def _begin(recipe: LitRecipe, out: Path | None, *, force: bool, json: bool) -> N
     from vitsmith.cli.training import found_devices
     from vitsmith.data.pairs import open_pairs
     from vitsmith.runs import Run, check_place, model_name
-    from vitsmith.train.lit.run import lit_to_bundle, resolve_lit
+    from vitsmith.training.lit.run import lit_to_bundle, resolve_lit
 
     with found_devices() as devices:
         if devices.main:
@@ -104,9 +104,9 @@ def _resume(folder: Path, name: str, changes: dict[str, Any], *, json: bool) -> 
     from vitsmith.cli.training import found_devices
     from vitsmith.data.pairs import open_pairs
     from vitsmith.runs import Run
-    from vitsmith.train.lit.recipe import LitRecipe
-    from vitsmith.train.lit.run import lit_recipe_of, resume_lit
-    from vitsmith.train.recipe_file import check_same, merge, parse_fields, read_recipe
+    from vitsmith.training.lit.recipe import LitRecipe
+    from vitsmith.training.lit.run import lit_recipe_of, resume_lit
+    from vitsmith.training.recipe_file import check_same, merge, parse_fields, read_recipe
 
     recipe = lit_recipe_of(folder)
     named = read_recipe(name, VERB) if name else {}

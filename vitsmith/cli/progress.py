@@ -6,9 +6,9 @@ from types import TracebackType
 from typing import Self
 
 from vitsmith.cli.output import progress, say
-from vitsmith.train.events import Evaluated, Event, Saved, StepDone, Warned
-from vitsmith.train.lit.history import Embedded, LitEvent
-from vitsmith.train.lit.judging import Judged
+from vitsmith.training.events import Evaluated, Event, Saved, StepDone, Warned
+from vitsmith.training.lit.history import Embedded, LitEvent
+from vitsmith.training.lit.judging import Judged
 
 
 class TrainingProgress:

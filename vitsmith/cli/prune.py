@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     from vitsmith.compress.sizes import Pruning
     from vitsmith.data.datasets import DataSpec
     from vitsmith.gate import Requirements
-    from vitsmith.train.events import Event
-    from vitsmith.train.recipe import TrainRecipe
+    from vitsmith.training.events import Event
+    from vitsmith.training.recipe import TrainRecipe
     from vitsmith.weights.bundle import Bundle
 
 
@@ -233,7 +233,7 @@ def _recipe(bundle: Bundle, data: str, given: dict[str, dict[str, Any]], setting
     from vitsmith.cli.training import without_empty
     from vitsmith.compress.recovery import recovery_recipe
     from vitsmith.errors import InputError
-    from vitsmith.train.recipe_file import parse_settings
+    from vitsmith.training.recipe_file import parse_settings
 
     if not given["schedule"]["steps"]:
         if settings or without_empty({**given, "schedule": {}, "run": {}, "data": {}}):

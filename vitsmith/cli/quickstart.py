@@ -21,7 +21,7 @@ def quickstart(
     from vitsmith.quickstart import quickstart as run
     from vitsmith.report.road import next_commands
     from vitsmith.report.sections import costs_table
-    from vitsmith.train.result import Stopped
+    from vitsmith.training.result import Stopped
 
     with RoadProgress() as shown:
         try:

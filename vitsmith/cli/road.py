@@ -8,7 +8,7 @@ from typing import Self
 from vitsmith.cli.output import say
 from vitsmith.cli.progress import TrainingProgress
 from vitsmith.quickstart import STAGES, Outcome, Stage
-from vitsmith.train.events import Event
+from vitsmith.training.events import Event
 
 
 class RoadProgress:

@@ -16,10 +16,10 @@ from vitsmith.escapes import shell_quoted
 from vitsmith.files import optional
 
 if TYPE_CHECKING:
-    from vitsmith.train.devices import Devices
-    from vitsmith.train.recipe import AnyRecipe, TrainRecipe
-    from vitsmith.train.run import Trained
-    from vitsmith.train.tensorboard import TensorBoard
+    from vitsmith.training.devices import Devices
+    from vitsmith.training.recipe import AnyRecipe, TrainRecipe
+    from vitsmith.training.run import Trained
+    from vitsmith.training.tensorboard import TensorBoard
 
 Given = dict[str, dict[str, Any]]
 
@@ -67,8 +67,8 @@ def check_resumed_in_place(folder: Path, out: Path | None, *, force: bool) -> No
 
 def recipe_from(name: str, given: dict[str, Any], settings: Sequence[str]) -> TrainRecipe:
     """The recipe called `name`, with the options that were given and then every --set laid over it."""
-    from vitsmith.train.idle import refuse_idle
-    from vitsmith.train.recipe_file import is_own, lay_over, merge, parse_recipe, parse_settings, read_recipe
+    from vitsmith.training.idle import refuse_idle
+    from vitsmith.training.recipe_file import is_own, lay_over, merge, parse_recipe, parse_settings, read_recipe
 
     base, changes = read_recipe(name), merge(without_empty(given), parse_settings(settings))
     recipe = parse_recipe(lay_over(base, changes))
@@ -86,7 +86,7 @@ def begin(verb: str, recipe: TrainRecipe, out: Path | None, *, force: bool = Fal
     """A new run, from its data to what is printed at its end."""
     from vitsmith.data.datasets import open_dataset
     from vitsmith.runs import Run, check_place, model_name
-    from vitsmith.train.run import resolve, train_to_bundle
+    from vitsmith.training.run import resolve, train_to_bundle
 
     with found_devices() as devices:
         if devices.main:
@@ -112,9 +112,9 @@ def resume(folder: Path, name: str, changes: dict[str, Any], settings: Sequence[
     """Goes on with the run in `folder`; a recipe or settings beside it must be those it began with."""
     from vitsmith.data.datasets import open_dataset
     from vitsmith.runs import Run
-    from vitsmith.train.checkpoint import latest_step
-    from vitsmith.train.recipe_file import merge, parse_settings, read_recipe
-    from vitsmith.train.run import check_unchanged, recipe_of, resume_to_bundle
+    from vitsmith.training.checkpoint import latest_step
+    from vitsmith.training.recipe_file import merge, parse_settings, read_recipe
+    from vitsmith.training.run import check_unchanged, recipe_of, resume_to_bundle
 
     named = read_recipe(name) if name else {}
     check_unchanged(folder, merge(named, without_empty(changes), parse_settings(settings)))
@@ -138,7 +138,7 @@ def resume(folder: Path, name: str, changes: dict[str, Any], settings: Sequence[
 @contextmanager
 def found_devices() -> Iterator[Devices]:
     """This process among all of them, whose connection is closed at the end."""
-    from vitsmith.train.devices import find_devices, leave_devices
+    from vitsmith.training.devices import find_devices, leave_devices
 
     try:
         yield find_devices()
@@ -160,7 +160,7 @@ class Shown:
     def write_tensorboard(self, first_step: int) -> None:
         """Also writes events for TensorBoard, from update number `first_step` on."""
         if self._speaks and self._folder is not None:
-            from vitsmith.train.tensorboard import TensorBoard
+            from vitsmith.training.tensorboard import TensorBoard
 
             self._events = TensorBoard(self._folder / "tensorboard", first_step=first_step)
 
@@ -172,8 +172,8 @@ class Shown:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         from vitsmith.errors import Interrupted
-        from vitsmith.train.checkpoint import latest_step
-        from vitsmith.train.result import Stopped
+        from vitsmith.training.checkpoint import latest_step
+        from vitsmith.training.result import Stopped
 
         if self._bar is not None:
             self._bar.stop()

@@ -16,8 +16,8 @@ from vitsmith.data.preprocess import load_image
 from vitsmith.data.samples import Lazy, Samples, place_of
 from vitsmith.data.unreadable import SHARE, sift
 from vitsmith.errors import DatasetError, InputError
-from vitsmith.evaluate.evaluation import match_classes
-from vitsmith.evaluate.held_out import OnImages, Tell, ask, choose, ignore, known_among
+from vitsmith.evaluation.evaluation import match_classes
+from vitsmith.evaluation.held_out import OnImages, Tell, ask, choose, ignore, known_among
 from vitsmith.models.config import LiTConfig, ViTConfig
 from vitsmith.weights.bundle import Bundle
 

@@ -1,6 +1,6 @@
 """A labelled data set as images that teach or calibrate and images that judge.
 
-Which images judge is decided where it is for all verbs, in `evaluate/held_out.py`.
+Which images judge is decided where it is for all verbs, in `evaluation/held_out.py`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,19 @@ from vitsmith.data.samples import Samples, place_of
 from vitsmith.data.split_record import Contents, SplitRecord, distinct, read_contents
 from vitsmith.data.splits import split_of
 from vitsmith.errors import DatasetError, InputError
-from vitsmith.evaluate.evaluation import match_classes
-from vitsmith.evaluate.held_out import Asked, Judging, OnImages, Tell, ask, choose, ignore, is_divided, judging_of, look
+from vitsmith.evaluation.evaluation import match_classes
+from vitsmith.evaluation.held_out import (
+    Asked,
+    Judging,
+    OnImages,
+    Tell,
+    ask,
+    choose,
+    ignore,
+    is_divided,
+    judging_of,
+    look,
+)
 from vitsmith.weights.bundle import Bundle
 
 _FRACTION = 0.2  # of new images that judge, where others of them teach; as in training

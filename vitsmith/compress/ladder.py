@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol
 
 from vitsmith.compress.sites import describe_sites
 from vitsmith.errors import GateError
-from vitsmith.evaluate.speed import Speedup
+from vitsmith.evaluation.speed import Speedup
 from vitsmith.gate import Measured, Paired, Requirements, doubts, failures
 
 STRENGTHS = (0.5, 0.75, 0.95)

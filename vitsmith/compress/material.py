@@ -19,8 +19,8 @@ from vitsmith.data.samples import Samples, Splits, place_of
 from vitsmith.data.split_record import SplitRecord
 from vitsmith.data.unreadable import OPTION, SHARE, Unreadable
 from vitsmith.errors import DatasetError, InputError
-from vitsmith.evaluate.evaluation import match_classes, refuse_regression
-from vitsmith.evaluate.held_out import OnImages, Tell, ignore
+from vitsmith.evaluation.evaluation import match_classes, refuse_regression
+from vitsmith.evaluation.held_out import OnImages, Tell, ignore
 from vitsmith.models.config import LiTConfig, ViTConfig
 from vitsmith.predict import Predictor
 from vitsmith.specs import Labels

@@ -18,9 +18,9 @@ from vitsmith.data.photos import sample_images
 from vitsmith.data.preprocess import preprocess
 from vitsmith.engines.base import open_engine
 from vitsmith.errors import InputError
-from vitsmith.evaluate.accuracy import right_answers
-from vitsmith.evaluate.evaluation import refuse_regression
-from vitsmith.evaluate.speed import Race, Runner, Speedup, measure_speedup
+from vitsmith.evaluation.accuracy import right_answers
+from vitsmith.evaluation.evaluation import refuse_regression
+from vitsmith.evaluation.speed import Race, Runner, Speedup, measure_speedup
 from vitsmith.gate import Paired, Requirements, judging, mean_cosine
 from vitsmith.machine import describe_machine
 from vitsmith.models.build import build

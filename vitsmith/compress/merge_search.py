@@ -16,7 +16,7 @@ import numpy as np
 
 from vitsmith.compress.schedules import Numbers, clipped, fit, merging_blocks, saved
 from vitsmith.errors import InputError
-from vitsmith.evaluate.calibration import log_softmax
+from vitsmith.evaluation.calibration import log_softmax
 from vitsmith.gate import mean_cosine
 from vitsmith.models.config import ViTConfig
 

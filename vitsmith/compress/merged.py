@@ -9,7 +9,7 @@ from typing import Any
 
 from vitsmith.compress.calibration import Photos
 from vitsmith.compress.schedules import Numbers, describe
-from vitsmith.evaluate.speed import Speedup
+from vitsmith.evaluation.speed import Speedup
 from vitsmith.gate import Measured, Paired, Requirements, doubts, failures, require
 from vitsmith.machine import describe_machine
 from vitsmith.runs import whole_run

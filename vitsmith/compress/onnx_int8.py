@@ -12,8 +12,8 @@ from vitsmith.compress.ladder import Rung
 from vitsmith.compress.sites import nodes_by_site
 from vitsmith.compress.static import AT_ONCE, Scheme, quantize_static
 from vitsmith.errors import MissingPackageError
-from vitsmith.export.onnx import LARGEST_SINGLE_FILE, write_graph
-from vitsmith.export.parts import Part
+from vitsmith.exporters.onnx import LARGEST_SINGLE_FILE, write_graph
+from vitsmith.exporters.parts import Part
 from vitsmith.machine import int8_dot_products
 from vitsmith.quiet import quiet
 from vitsmith.specs import Program

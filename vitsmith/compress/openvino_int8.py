@@ -12,9 +12,9 @@ from vitsmith.compress.ladder import Rung
 from vitsmith.compress.sites import HEADS, matching_nodes, nodes_by_site
 from vitsmith.compress.static import AT_ONCE, Scheme, import_nncf, quantize_static
 from vitsmith.engines.openvino_core import import_openvino, openvino_core, others_compile
-from vitsmith.export.onnx import write_graph
-from vitsmith.export.openvino import openvino_from_onnx
-from vitsmith.export.parts import Part
+from vitsmith.exporters.onnx import write_graph
+from vitsmith.exporters.openvino import openvino_from_onnx
+from vitsmith.exporters.parts import Part
 from vitsmith.machine import bf16_dot_products
 from vitsmith.quiet import quiet
 from vitsmith.specs import Program

@@ -22,18 +22,18 @@ from vitsmith.data.samples import Samples
 from vitsmith.data.unreadable import SHARE
 from vitsmith.engines.base import open_engine
 from vitsmith.errors import ImageError
-from vitsmith.evaluate.accuracy import right_answers
-from vitsmith.evaluate.scores import score_logits
-from vitsmith.evaluate.speed import Cost, Race, Runner, measure_speedup
+from vitsmith.evaluation.accuracy import right_answers
+from vitsmith.evaluation.scores import score_logits
+from vitsmith.evaluation.speed import Cost, Race, Runner, measure_speedup
 from vitsmith.gate import Requirements, judging
 from vitsmith.machine import describe_machine
 from vitsmith.models.build import ImageModel, count_parameters
 from vitsmith.models.configure import change
 from vitsmith.models.cost import flops
-from vitsmith.train.events import Event, Listener, ignore
-from vitsmith.train.recipe import TrainRecipe
-from vitsmith.train.run import resolve
-from vitsmith.train.validation import predict_logits
+from vitsmith.training.events import Event, Listener, ignore
+from vitsmith.training.recipe import TrainRecipe
+from vitsmith.training.run import resolve
+from vitsmith.training.validation import predict_logits
 from vitsmith.weights.bundle import Bundle
 from vitsmith.weights.measurements import accuracy
 

@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 
 from vitsmith.compress.material import Material
 from vitsmith.compress.sizes import describe_sizes
-from vitsmith.evaluate.scores import Scores
-from vitsmith.evaluate.speed import Speedup
+from vitsmith.evaluation.scores import Scores
+from vitsmith.evaluation.speed import Speedup
 from vitsmith.gate import Measured, Paired, Requirements, doubts, failures, require
 from vitsmith.machine import describe_machine
 from vitsmith.models.config import ImageModelConfig, LiTConfig
 from vitsmith.runs import whole_run
-from vitsmith.train.events import Event
-from vitsmith.train.history import row_of
-from vitsmith.train.recipe import TrainRecipe
+from vitsmith.training.events import Event
+from vitsmith.training.history import row_of
+from vitsmith.training.recipe import TrainRecipe
 from vitsmith.weights.bundle import Bundle
 from vitsmith.weights.bundle_folder import read_bundle, write_bundle
 

@@ -18,12 +18,12 @@ from vitsmith.compress.trials import Listener, Programs, ProgramTrials, Working
 from vitsmith.data.images import read_image
 from vitsmith.engines.programs import GATE_INPUTS
 from vitsmith.errors import InputError, UnknownNameError
-from vitsmith.evaluate.accuracy import wilson_interval
-from vitsmith.evaluate.evaluation import refuse_regression
-from vitsmith.evaluate.speed import Race, measure_speedup
-from vitsmith.evaluate.timing import Pace
-from vitsmith.export.parts import Part, parts_of
-from vitsmith.export.program import Gate, Target, export_program
+from vitsmith.evaluation.accuracy import wilson_interval
+from vitsmith.evaluation.evaluation import refuse_regression
+from vitsmith.evaluation.speed import Race, measure_speedup
+from vitsmith.evaluation.timing import Pace
+from vitsmith.exporters.parts import Part, parts_of
+from vitsmith.exporters.program import Gate, Target, export_program
 from vitsmith.files import scratch
 from vitsmith.machine import describe_machine, int8_dot_products
 from vitsmith.models.config import LiTConfig

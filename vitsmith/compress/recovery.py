@@ -14,16 +14,16 @@ from vitsmith.compress.material import Material, with_names
 from vitsmith.errors import ConfigError
 from vitsmith.models.build import ImageModel
 from vitsmith.models.config import LiTConfig
-from vitsmith.train.devices import Devices
-from vitsmith.train.distill import Teacher, is_repeating
-from vitsmith.train.events import Listener, ignore
-from vitsmith.train.learner import Learner
-from vitsmith.train.loop import Training
-from vitsmith.train.losses import DistillLoss
-from vitsmith.train.plan import plan_run
-from vitsmith.train.recipe import ModelSpec, TrainRecipe
-from vitsmith.train.recipe_file import lay_over, parse_recipe
-from vitsmith.train.stop import StopRequest
+from vitsmith.training.devices import Devices
+from vitsmith.training.distill import Teacher, is_repeating
+from vitsmith.training.events import Listener, ignore
+from vitsmith.training.learner import Learner
+from vitsmith.training.loop import Training
+from vitsmith.training.losses import DistillLoss
+from vitsmith.training.plan import plan_run
+from vitsmith.training.recipe import ModelSpec, TrainRecipe
+from vitsmith.training.recipe_file import lay_over, parse_recipe
+from vitsmith.training.stop import StopRequest
 from vitsmith.weights.bundle import Bundle
 
 STEPS = 300

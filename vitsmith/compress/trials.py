@@ -20,9 +20,9 @@ from vitsmith.engines.base import Engine, open_engine
 from vitsmith.engines.plan import Goal
 from vitsmith.engines.programs import GATE_INPUTS
 from vitsmith.errors import InputError, MissingPackageError, NotFiniteError, OutputError, VitsmithError
-from vitsmith.evaluate.speed import Race, Runner, Speedup
-from vitsmith.export.parts import Part, parts_of
-from vitsmith.export.program import REQUIRED, REQUIRED_MERGING
+from vitsmith.evaluation.speed import Race, Runner, Speedup
+from vitsmith.exporters.parts import Part, parts_of
+from vitsmith.exporters.program import REQUIRED, REQUIRED_MERGING
 from vitsmith.gate import Paired, Requirements, agreement_of, compare, mean_cosine
 from vitsmith.models.config import LiTConfig, merges
 from vitsmith.specs import Program, ProgramSpec

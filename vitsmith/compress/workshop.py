@@ -23,10 +23,10 @@ from vitsmith.data.preprocess import preprocess
 from vitsmith.data.samples import Samples
 from vitsmith.engines.base import open_engine
 from vitsmith.errors import GateError, InputError
-from vitsmith.evaluate.evaluation import evaluate
-from vitsmith.evaluate.timing import Pace, time_in_turns
-from vitsmith.export.program import Gate
-from vitsmith.export.targets import export
+from vitsmith.evaluation.evaluation import evaluate
+from vitsmith.evaluation.timing import Pace, time_in_turns
+from vitsmith.exporters.program import Gate
+from vitsmith.exporters.targets import export
 from vitsmith.gate import Requirements
 from vitsmith.models.config import show_size
 from vitsmith.predict import Predictor

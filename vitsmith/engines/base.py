@@ -114,7 +114,7 @@ def open_checked(bundle: Bundle, name: str, settings: Settings) -> Engine:
 def tolerance_of(bundle: Bundle, precision: str) -> float:
     """How far the answers of `bundle` may be off when it runs in `precision` ('auto': its program's own).
 
-    Where tokens merge, rounding may merge another pair: see `vitsmith.export.program.REQUIRED_MERGING`.
+    Where tokens merge, rounding may merge another pair: see `vitsmith.exporters.program.REQUIRED_MERGING`.
     """
     own = bundle.program_spec.precision
     asked = own if precision == "auto" else precision

@@ -21,9 +21,9 @@ from vitsmith.report.figure import LIGHT, Theme, add_legend, dress, new_figure, 
 from vitsmith.report.page import Command, Figure, Headline, Report, Section, Table, render
 from vitsmith.report.plots import draw_loss
 from vitsmith.report.training import VERSIONS, flat_fields, show_duration
-from vitsmith.train.lit.history import LitResult
-from vitsmith.train.lit.judging import Judged
-from vitsmith.train.lit.run import LitTrained
+from vitsmith.training.lit.history import LitResult
+from vitsmith.training.lit.judging import Judged
+from vitsmith.training.lit.run import LitTrained
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing

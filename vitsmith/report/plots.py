@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitsmith.escapes import columns
-from vitsmith.evaluate.accuracy import wilson_interval
-from vitsmith.evaluate.calibration import ReliabilityBin
-from vitsmith.evaluate.scores import Scores
+from vitsmith.evaluation.accuracy import wilson_interval
+from vitsmith.evaluation.calibration import ReliabilityBin
+from vitsmith.evaluation.scores import Scores
 from vitsmith.report.figure import HEIGHT, LETTERS, LIGHT, WIDTH, Theme, add_legend, dress, new_figure, short_name
-from vitsmith.train.events import Evaluated, StepDone
+from vitsmith.training.events import Evaluated, StepDone
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,8 +12,8 @@ from typing import Any
 from vitsmith.data.images import read_image
 from vitsmith.data.samples import Splits
 from vitsmith.escapes import shell_quoted
-from vitsmith.evaluate.evaluation import Evaluation
-from vitsmith.evaluate.speed import Cost
+from vitsmith.evaluation.evaluation import Evaluation
+from vitsmith.evaluation.speed import Cost
 from vitsmith.gate import SAME_ANSWERS, Verdict
 from vitsmith.machine import describe_machine
 from vitsmith.models.cost import parameters
@@ -27,7 +27,7 @@ from vitsmith.report.sections import (
     sample_of,
     surest_mistakes,
 )
-from vitsmith.train.run import Trained
+from vitsmith.training.run import Trained
 from vitsmith.weights.bundle import Bundle
 
 MOST_MISTAKES = 12

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vitsmith.evaluate.calibration import log_probabilities
-from vitsmith.evaluate.evaluation import Evaluation
-from vitsmith.evaluate.scores import Scores
-from vitsmith.evaluate.speed import Cost
+from vitsmith.evaluation.calibration import log_probabilities
+from vitsmith.evaluation.evaluation import Evaluation
+from vitsmith.evaluation.scores import Scores
+from vitsmith.evaluation.speed import Cost
 from vitsmith.gate import Requirements, Verdict
 from vitsmith.report.figure import picture
 from vitsmith.report.page import Figure, Sample, Section, Table
@@ -26,7 +26,7 @@ from vitsmith.report.plots import (
     draw_reliability,
 )
 from vitsmith.specs import Head
-from vitsmith.train.events import Evaluated, StepDone
+from vitsmith.training.events import Evaluated, StepDone
 
 MOST_ROWS = 50
 """Classes up to which a table lists them all."""

@@ -16,9 +16,9 @@ import numpy as np
 from vitsmith.data.samples import Splits
 from vitsmith.errors import ImageError, MissingPackageError
 from vitsmith.escapes import shell_quoted
-from vitsmith.evaluate.calibration import log_probabilities
-from vitsmith.evaluate.evaluation import Evaluation
-from vitsmith.evaluate.scores import Scores, score_logits
+from vitsmith.evaluation.calibration import log_probabilities
+from vitsmith.evaluation.evaluation import Evaluation
+from vitsmith.evaluation.scores import Scores, score_logits
 from vitsmith.files import optional, replacing, write_text
 from vitsmith.machine import describe_machine
 from vitsmith.models.build import count_parameters
@@ -26,11 +26,11 @@ from vitsmith.report.figure import png
 from vitsmith.report.page import Command, Headline, Report, Sample, Section, Table, render
 from vitsmith.report.plots import MOST_CELLS, draw_class_accuracies, draw_confusion, draw_curves, draw_reliability
 from vitsmith.report.sections import accuracy_section, classes_table, learning_section, most_wrong, sample_of
-from vitsmith.train.baseline import Baseline
-from vitsmith.train.events import Evaluated, StepDone, Warned
-from vitsmith.train.recipe import TrainRecipe
-from vitsmith.train.run import Trained
-from vitsmith.train.validation import Predicted
+from vitsmith.training.baseline import Baseline
+from vitsmith.training.events import Evaluated, StepDone, Warned
+from vitsmith.training.recipe import TrainRecipe
+from vitsmith.training.run import Trained
+from vitsmith.training.validation import Predicted
 
 MOST_WRONG = 24
 VERSIONS = ("vitsmith", "torch", "numpy", "pillow")

@@ -1,0 +1,146 @@
+"""How well texts find their images and images their texts, with how sure the figures are."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from vitsmith.data.image_sources import ImageSource
+from vitsmith.data.samples import Samples
+from vitsmith.data.unreadable import OPTION, SHARE, Unreadable
+from vitsmith.encode import Encoder
+from vitsmith.errors import InputError
+from vitsmith.evaluation.accuracy import wilson_interval
+from vitsmith.machine import describe_machine
+from vitsmith.records import Measurement
+from vitsmith.retrieval.recall import Recall, Recalls, recalls_of_pairs
+from vitsmith.weights import measurements
+
+
+@dataclass(frozen=True)
+class RetrievalEvaluation:
+    """Recall of one model on captioned images, in both directions."""
+
+    recalls: Recalls
+    images: int
+    """Distinct images."""
+    texts: int
+    """Distinct captions."""
+    pairs: int
+    """Rows of the data."""
+    cut: int
+    """Captions longer than the model's context, whose ends it does not see."""
+    unknown: int
+    """Captions without a word that the model's vocabulary knows: to the model they are all the same."""
+    seconds: float
+    """Reading, preprocessing, inference and searching together."""
+    left_out: tuple[str, ...] = ()
+    """What is wrong with each image that could not be read: neither it nor its captions are in the scores."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, as JSON takes it; 'recall' by direction, each with its 95% interval."""
+        return {
+            "images": self.images,
+            "texts": self.texts,
+            "pairs": self.pairs,
+            "cut": self.cut,
+            "unknown": self.unknown,
+            "seconds": self.seconds,
+            "left_out": list(self.left_out),
+            "recall": {
+                direction: {
+                    "queries": recall.queries,
+                    **{str(k): {"value": recall.at(k), "interval": list(_interval(recall, k))} for k in recall.hits},
+                }
+                for direction, recall in self._directions()
+            },
+        }
+
+    def measurements(self, data: str, engine: str = "", precision: str = "") -> tuple[Measurement, ...]:
+        """Recalls as a bundle keeps them: 'text_to_image_recall@5'."""
+        machine = describe_machine()
+        ran: dict[str, Any] = {"engine": engine, "precision": precision}
+        return tuple(
+            measurements.recall(one.at(k), k, direction, data, machine, _interval(one, k), **ran)
+            for direction, one in self._directions()
+            for k in one.hits
+        )
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """Cells of a table: direction, queries, and recall with its 95% interval at each k."""
+        return [
+            (direction.replace("_", " "), f"{recall.queries:,}", *(_shown(recall, k) for k in recall.hits))
+            for direction, recall in self._directions()
+        ]
+
+    def _directions(self) -> tuple[tuple[str, Recall], ...]:
+        return ("text_to_image", self.recalls.text_to_image), ("image_to_text", self.recalls.image_to_text)
+
+
+def evaluate_retrieval(
+    encoder: Encoder,
+    samples: Samples,
+    *,
+    skip_unreadable: float = SHARE,
+    on_image: Callable[[], None] | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+) -> RetrievalEvaluation:
+    """Recall at 1, 5 and 10 of captioned images.
+
+    `samples` has a row for each pair: its class is the caption. Rows of the same name are one image with several right
+    captions, rows of the same caption are several images that are right for it. `on_image` is called for each row.
+
+    A query is right at k when any of its right answers is among the first k.
+    Up to a share of `skip_unreadable` of the images may be unreadable: `tell` is called with what is wrong with each,
+    and they are left out with their captions. Raises InputError for a model without a text tower, and DatasetError at
+    one too many of these.
+    """
+    if not encoder.reads_text:
+        raise InputError(f"{encoder.bundle.where} is a model of images alone: it cannot read captions; use a LiT model")
+    began = time.perf_counter()
+    first: dict[str, int] = {}
+    rows = np.array([first.setdefault(name, row) for row, name in enumerate(samples.names)], np.int64)
+    distinct, images = np.unique(rows, return_inverse=True)  # row of each image; image of each row
+    unreadable = Unreadable([samples.names[row] for row in distinct.tolist()], skip_unreadable, tell, OPTION)
+    image_vectors = encoder.images(_counted(samples, distinct, rows, on_image), unreadable)
+    if unreadable.complaints:
+        samples = samples.select(np.flatnonzero(np.isin(images, unreadable.kept())))
+        images = np.unique(images[np.isin(images, unreadable.kept())], return_inverse=True)[1]
+    labels, texts = np.unique(samples.labels, return_inverse=True)
+    captions = [samples.classes[label] for label in labels.tolist()]
+    read = encoder.bundle.tokenizer.read(captions)
+    found = recalls_of_pairs(image_vectors, encoder.tokens(read.tokens), np.stack([images, texts], axis=1))
+    return RetrievalEvaluation(
+        recalls=found,
+        images=len(image_vectors),
+        texts=len(captions),
+        pairs=len(samples),
+        cut=int(read.cut.sum()),
+        unknown=int((~read.known).sum()),
+        seconds=time.perf_counter() - began,
+        left_out=tuple(unreadable.complaints.values()),
+    )
+
+
+def _counted(
+    samples: Samples, distinct: np.ndarray[Any, Any], rows: np.ndarray[Any, Any], on_image: Callable[[], None] | None
+) -> Iterator[ImageSource]:
+    """Each image once; the bar moves by all rows that it has."""
+    counts = np.bincount(rows, minlength=len(rows))
+    for row in distinct.tolist():
+        for _ in range(int(counts[row]) if on_image is not None else 0):
+            on_image()  # type: ignore[misc]
+        yield samples.sources[row]
+
+
+def _interval(recall: Recall, k: int) -> tuple[float, float]:
+    return wilson_interval(recall.hits[k], recall.queries)
+
+
+def _shown(recall: Recall, k: int) -> str:
+    low, high = _interval(recall, k)
+    return f"{recall.at(k):.1%} ({low:.1%} to {high:.1%})"

@@ -1,0 +1,162 @@
+"""ExecuTorch programs for phones: model.pte, with all that XNNPACK can compute handed to it."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vitsmith.errors import MissingPackageError
+from vitsmith.evaluation.evaluation import refuse_regression
+from vitsmith.exporters.kernels import with_fixed_kernels
+from vitsmith.exporters.parts import Part
+from vitsmith.exporters.program import Gate, Layers, Target, export_program
+from vitsmith.gate import Requirements, Verdict
+from vitsmith.layers.attention import Attention
+from vitsmith.models.features import record
+from vitsmith.quiet import quiet
+from vitsmith.specs import ProgramSpec
+from vitsmith.weights.bundle import Bundle
+
+Array = np.ndarray[Any, Any]
+
+LARGEST_BATCH = 8
+"""Of a program for any batch. Its memory is planned for the largest, and a phone sees few images at once; the engine
+cuts what is larger."""
+
+INT8 = Requirements(agreement=0.99, cosine=0.98, tie=0.02)
+"""What int8 may change here: answers that agree, but for classes that were as good as equal."""
+
+
+def export_executorch(
+    bundle: Bundle,
+    folder: str | os.PathLike[str],
+    *,
+    spec: ProgramSpec | None = None,
+    gate: Gate | None = None,
+) -> tuple[Bundle, Verdict]:
+    """Writes a bundle whose program is model.pte, of LiT also text.pte.
+
+    In int8 the weights of linear layers are rounded to int8 for each output, and what comes in, for each token while
+    the program runs, so that nothing has to be calibrated; convolutions and all else stay float32. Raises GateError,
+    leaving nothing, when ExecuTorch gives other answers.
+    """
+    spec, gate = spec or ProgramSpec(), gate or Gate()
+    if spec.precision == "int8":
+        refuse_regression(bundle, "agreement of first choices")
+        gate = replace(gate, requirements=INT8.with_changes(gate.requirements))
+
+    def write(parts: Sequence[Part], place: Path) -> None:
+        for part in parts:
+            write_executorch(part, place / f"{part.name}.pte", spec)
+
+    def layers(part: Part, place: Path, batch: Array) -> Layers:
+        return layer_outputs(part, place / f"layers-{part.name}.pte", batch, spec)
+
+    target = Target("executorch", spec, "vitsmith export --to executorch (XNNPACK)", write, layers)
+    return export_program(bundle, folder, target, gate)
+
+
+def write_executorch(part: Part, path: Path, spec: ProgramSpec) -> None:
+    """Writes a program for batches up to LARGEST_BATCH, or of exactly `spec.batch`, unchecked."""
+    example = np.resize(part.inputs, (spec.batch or 2, *part.inputs.shape[1:]))
+    with path.open("wb") as file:
+        lower(part.module, torch.from_numpy(example), spec).write_to_file(file)
+
+
+def lower(module: nn.Module, example: Tensor, spec: ProgramSpec) -> Any:
+    """An ExecutorchProgramManager for a module of one input, traced with `example`."""
+    with quiet():
+        try:
+            from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+            from executorch.exir import to_edge_transform_and_lower
+        except ImportError:
+            raise MissingPackageError("executorch", "executorch") from None
+        module = with_fixed_kernels(module)
+        if any(parameter.device.type != "cpu" for parameter in module.parameters()):
+            module = copy.deepcopy(module).cpu()
+        dynamic = ({0: torch.export.Dim("batch", min=1, max=LARGEST_BATCH)},) if spec.batch is None else None
+        with _attending_explicitly(module):
+            traced = torch.export.export(module, (example,), dynamic_shapes=dynamic, strict=False)
+            if spec.precision == "int8":
+                rounded = _quantized(traced.module(), example)
+                traced = torch.export.export(rounded, (example,), dynamic_shapes=dynamic, strict=False)
+        return to_edge_transform_and_lower(traced, partitioner=[XnnpackPartitioner()]).to_executorch()
+
+
+def _quantized(traced: Any, example: Tensor) -> Any:
+    """A traced module whose linear layers are int8: weights for each output, inputs for each token as they come."""
+    from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
+        XNNPACKQuantizer,
+        get_symmetric_quantization_config,
+    )
+    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+
+    quantizer = XNNPACKQuantizer()
+    linear = torch.ops.aten.linear.default  # convolutions in int8 lose pixels, and those of a hybrid do not run
+    quantizer.set_operator_type(linear, get_symmetric_quantization_config(is_per_channel=True, is_dynamic=True))
+    prepared = prepare_pt2e(traced, quantizer)
+    prepared(example)  # it is the weights' ranges that are read here
+    return convert_pt2e(prepared)
+
+
+def layer_outputs(part: Part, path: Path, batch: Array, spec: ProgramSpec) -> Layers:
+    """(layer, torch output, ExecuTorch output) in the order in which they end, for a batch like the part's inputs.
+
+    A program shows nothing of its inside: another is made in `path`, in the same way, that gives what each module gave.
+    """
+    example = np.resize(batch, (spec.batch or 2, *batch.shape[1:]))
+    weighted = [name for name, one in part.module.named_modules() if name and any(True for _ in one.parameters())]
+    with record(part.module, ["*"]) as recorded:
+        part.run_torch(example)
+    seen = {name: output for name, output in recorded.items() if name in weighted}  # others may run more than once
+    distinct = {id(output): name for name, output in reversed(seen.items())}  # of modules around one another the inner
+    names = [name for name, output in seen.items() if distinct[id(output)] == name]
+    watched = _Watched(part.module, names)
+    with path.open("wb") as file:
+        lower(watched, torch.from_numpy(example), spec).write_to_file(file)
+    try:
+        with quiet():
+            from executorch.runtime import Runtime
+
+            method = Runtime.get().load_program(path).load_method("forward")
+        found = method.execute([torch.from_numpy(example)])
+        for name, output in zip(names, found, strict=True):
+            yield name, seen[name].float().cpu().numpy(), output.float().numpy()
+    finally:
+        path.unlink()
+
+
+class _Watched(nn.Module):
+    """Gives what the named modules within gave."""
+
+    def __init__(self, module: nn.Module, names: Sequence[str]) -> None:
+        super().__init__()
+        self.module, self.names = module, names
+
+    def forward(self, inputs: Tensor) -> tuple[Tensor, ...]:
+        with record(self.module, self.names) as seen:
+            self.module(inputs)
+        return tuple(seen[name] for name in self.names)
+
+
+@contextmanager
+def _attending_explicitly(module: nn.Module) -> Iterator[None]:
+    """Attention as products and a softmax: of the fused operation ExecuTorch makes one that also minds rows without
+    a single visible token, half of it outside XNNPACK."""
+    changed = [one for one in module.modules() if isinstance(one, Attention) and not one.explicit]
+    for one in changed:
+        one.explicit = True
+    try:
+        yield
+    finally:
+        for one in changed:
+            one.explicit = False

@@ -1,0 +1,222 @@
+"""A model repository for NVIDIA's Triton Inference Server, whose version folder is a bundle.
+
+out/
+  ViT-B_16/              of LiT: LiT-B16B_2-image/ and LiT-B16B_2-text/
+    config.pbtxt
+    labels.txt           where the classes have names
+    1/                   the bundle; of LiT's text model the program alone
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from vitsmith.engines.openvino_core import openvino_core
+from vitsmith.errors import InputError, MissingPackageError, OutputError
+from vitsmith.exporters.onnx import export_onnx
+from vitsmith.exporters.program import Gate, copy_bundle
+from vitsmith.files import replacing_folder, scratch
+from vitsmith.gate import Verdict
+from vitsmith.models.config import LiTConfig
+from vitsmith.models.presets import name_of
+from vitsmith.specs import ProgramSpec
+from vitsmith.weights.bundle import Bundle
+from vitsmith.weights.bundle_folder import read_bundle
+
+Device = Literal["auto", "cpu", "gpu"]
+
+MAX_BATCH = 32
+PREFERRED_BATCHES = (8, 16, 32)
+QUEUE_MICROSECONDS = 2000
+"""How long a request may wait for others: little beside the milliseconds that a batch takes."""
+
+_TYPES = {"FLOAT": "TYPE_FP32", "FLOAT16": "TYPE_FP16", "UINT8": "TYPE_UINT8", "INT32": "TYPE_INT32"}
+_OPENVINO_TYPES = {"f32": "TYPE_FP32", "f16": "TYPE_FP16", "u8": "TYPE_UINT8", "i32": "TYPE_INT32"}
+_SUFFIXES = {"onnx": ".onnx", "openvino": ".xml"}
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """An input or output of a program. `dims` with the batch axis, -1 where it is free."""
+
+    name: str
+    data_type: str
+    dims: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Served:
+    """One model of a repository."""
+
+    name: str
+    file: str
+    """Its program in the version folder."""
+    inputs: Tensor
+    outputs: Tensor
+
+
+def export_triton(
+    bundle: Bundle,
+    folder: str | os.PathLike[str],
+    *,
+    spec: ProgramSpec | None = None,
+    gate: Gate | None = None,
+    name: str = "",
+    device: Device = "auto",
+) -> tuple[Bundle, Verdict | None]:
+    """Writes a repository around a bundle's program and returns the bundle in it; see the head of this file.
+
+    Args:
+        bundle: torch weights, which become an ONNX program behind the gate of `export_onnx`, or an ONNX or OpenVINO
+            program, which is taken as it is; the verdict is None then.
+        folder: the repository. Models in it that would not be written again are never lost.
+        spec: what a program made from weights is to compute in and take; default fp32.
+        gate: of `export_onnx`.
+        name: of the model; by default the architecture's.
+        device: where Triton runs it; 'auto' leaves that to Triton, but int8 and OpenVINO programs are for processors.
+
+    Raises InputError for another program, OutputError for a folder that holds something else, GateError.
+    """
+    if bundle.program not in ("torch", *_SUFFIXES):
+        raise InputError(f"{bundle.where} is already exported (model.{bundle.program}); export the torch one to triton")
+    models = _model_names(bundle, name)
+    _check_folder(Path(folder), models)
+    if bundle.program == "torch":
+        with scratch("triton") as place:
+            exported, verdict = export_onnx(bundle, place / "onnx", spec=spec, gate=gate)
+            return _write(exported, Path(folder), models, device), verdict
+    return _write(bundle.with_provenance(parent=bundle.where), Path(folder), models, device), None
+
+
+def _model_names(bundle: Bundle, name: str) -> list[str]:
+    """Names of the image model and, of LiT, the text model, as paths and URLs take them."""
+    if re.search(r"[^\w.+-]", name) or name.startswith("."):
+        raise InputError(f"{name!r} cannot name a model in Triton: use letters, digits, '-', '_' and '.'")
+    base = name or (name_of(bundle.config) or bundle.config.family).replace("+", "-")
+    return [f"{base}-image", f"{base}-text"] if isinstance(bundle.config, LiTConfig) else [base]
+
+
+def _check_folder(folder: Path, models: Sequence[str]) -> None:
+    """Raises OutputError when replacing `folder` would lose something."""
+    others = sorted(
+        path.name
+        for path in (folder.iterdir() if folder.is_dir() else ())
+        if path.name not in models or not (path / "config.pbtxt").is_file()
+    )
+    versions = (path for model in models for path in (folder / model).glob("[0-9]*") if path.name != "1")
+    others += sorted(path.relative_to(folder).as_posix() for path in versions)
+    if others:
+        raise OutputError(f"{folder} holds {', '.join(others[:3])}, which would be lost; choose another output folder")
+
+
+def _write(bundle: Bundle, folder: Path, models: Sequence[str], device: Device) -> Bundle:
+    """The repository of a program on disk."""
+    source = bundle.place
+    suffix = _SUFFIXES[bundle.program]
+    with replacing_folder(folder) as partial:
+        for model, part in zip(models, ("model", "text"), strict=False):
+            version = partial / model / "1"
+            version.mkdir(parents=True)
+            if part == "model":
+                copy_bundle(bundle.with_provenance(source="vitsmith export --to triton"), version)
+            else:
+                for path in source.glob(f"{part}.*"):
+                    shutil.copyfile(path, version / path.name)
+            program = source / f"{part}{suffix}"
+            served = Served(model, program.name, *_tensors(program))
+            labelled = part == "model" and bundle.labels is not None and bundle.program_spec.batch in (None, 1)
+            text = config_text(served, bundle.program_spec, device, labelled=labelled)
+            (partial / model / "config.pbtxt").write_text(text, encoding="utf-8")
+            if labelled and bundle.labels is not None:
+                lines = [" ".join(label.split()) for label in bundle.labels.shown]
+                (partial / model / "labels.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return read_bundle(folder / models[0] / "1", verify=False)
+
+
+def _tensors(program: Path) -> tuple[Tensor, Tensor]:
+    """The one input and the one output, as the program itself has them."""
+    if program.suffix == ".xml":
+        model = openvino_core().read_model(program)
+        return _openvino_tensor(model.input(0)), _openvino_tensor(model.output(0))
+    try:
+        import onnx
+    except ImportError:
+        raise MissingPackageError("onnx", "export") from None
+    graph = onnx.load(program, load_external_data=False).graph
+    return _onnx_tensor(graph.input[0]), _onnx_tensor(graph.output[0])
+
+
+def _onnx_tensor(value: Any) -> Tensor:
+    import onnx
+
+    kind = value.type.tensor_type
+    dims = tuple(one.dim_value if one.HasField("dim_value") else -1 for one in kind.shape.dim)
+    return Tensor(value.name, _TYPES[onnx.TensorProto.DataType.Name(kind.elem_type)], dims)
+
+
+def _openvino_tensor(port: Any) -> Tensor:
+    dims = tuple(-1 if one.is_dynamic else one.get_length() for one in port.get_partial_shape())
+    return Tensor(port.get_any_name(), _OPENVINO_TYPES[port.get_element_type().get_type_name()], dims)
+
+
+def config_text(served: Served, spec: ProgramSpec, device: Device = "auto", *, labelled: bool = False) -> str:
+    """The text of config.pbtxt.
+
+    Triton puts requests together for ONNX programs that take any batch. Its OpenVINO backend would freeze the batch at
+    the largest and refuse all others (src/openvino.cc: ov::set_batch), so there the batch axis is one like the others.
+    """
+    openvino = served.file.endswith(".xml")
+    batched = not openvino and spec.batch is None
+    leave = 1 if batched else 0
+    warm = tuple(1 if one == -1 else one for one in served.inputs.dims[leave:])
+    kind = "KIND_CPU" if openvino or spec.precision == "int8" else f"KIND_{device.upper()}"
+    label = ' label_filename: "labels.txt"' if labelled else ""
+    lines = [
+        f'name: "{served.name}"',
+        f'backend: "{"openvino" if openvino else "onnxruntime"}"',
+        f'default_model_filename: "{served.file}"',
+        f"max_batch_size: {MAX_BATCH if batched else 0}",
+        f"input [ {{ {_field(served.inputs, leave)} }} ]",
+        f"output [ {{ {_field(served.outputs, leave)}{label} }} ]",
+        f"instance_group [ {{ count: 1 kind: {kind} }} ]",
+    ]
+    if batched:
+        lines += [
+            "dynamic_batching {",
+            f"  preferred_batch_size: [ {', '.join(map(str, PREFERRED_BATCHES))} ]",
+            f"  max_queue_delay_microseconds: {QUEUE_MICROSECONDS}",
+            "}",
+        ]
+    for key, value in _parameters(spec, openvino=openvino).items():
+        lines.append(f'parameters {{ key: "{key}" value {{ string_value: "{value}" }} }}')
+    zeros = f"data_type: {served.inputs.data_type} dims: {_dims(warm)} zero_data: true"
+    lines += [
+        "model_warmup [ {",
+        '  name: "first"',
+        "  batch_size: 1",
+        f'  inputs {{ key: "{served.inputs.name}" value {{ {zeros} }} }}',
+        "} ]",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _field(tensor: Tensor, leave: int) -> str:
+    return f'name: "{tensor.name}" data_type: {tensor.data_type} dims: {_dims(tensor.dims[leave:])}'
+
+
+def _dims(dims: Sequence[int]) -> str:
+    return f"[ {', '.join(map(str, dims))} ]"
+
+
+def _parameters(spec: ProgramSpec, *, openvino: bool) -> dict[str, str]:
+    """Of the backends: onnxruntime with 0 takes a thread for each core; OpenVINO is told what it may compute in."""
+    if not openvino:
+        return {"intra_op_thread_count": "0"}
+    bf16 = "bf16" in (spec.precision, spec.rest)
+    return {"PERFORMANCE_HINT": "THROUGHPUT"} | ({"HINT_BF16": "YES"} if bf16 else {})

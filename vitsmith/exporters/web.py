@@ -1,0 +1,176 @@
+"""A folder that is a bundle and a page: served by anything, it runs the model in the reader's browser."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL
+
+from vitsmith.engines.base import tolerance_of
+from vitsmith.errors import InputError
+from vitsmith.exporters.onnx import export_onnx
+from vitsmith.exporters.program import Gate
+from vitsmith.exporters.web_runtime import FILES as RUNTIME_FILES
+from vitsmith.exporters.web_runtime import VERSION, web_runtime
+from vitsmith.files import scratch
+from vitsmith.gate import Verdict
+from vitsmith.json_text import to_json
+from vitsmith.models.config import LiTConfig
+from vitsmith.models.lit import LiT
+from vitsmith.specs import ProgramSpec
+from vitsmith.weights.bundle import Bundle
+from vitsmith.weights.bundle_folder import write_bundle
+from vitsmith.weights.card import describe_images, title
+from vitsmith.zeroshot.classifier import ZeroShotClassifier
+from vitsmith.zeroshot.words import Words
+
+Array = np.ndarray[Any, Any]
+
+PAGE = ("index.html", "style.css", "page.js", "worker.js", "model.js", "decode.js", "preprocess.js", "golden.js")
+"""The page's own files, in `vitsmith/web/`."""
+
+PROGRAM = "model.onnx"
+LARGEST_PROGRAM = 1_800_000_000
+"""Bytes: WebAssembly addresses 4 GiB, and while a model is opened it lies there nearly twice."""
+
+
+@dataclass(frozen=True, eq=False)
+class Classes:
+    """Of a LiT model on a page: its labels, and what the text tower makes of them, (labels, E) unit vectors."""
+
+    labels: tuple[str, ...]
+    embeddings: Array
+
+
+def export_web(
+    bundle: Bundle,
+    folder: str | os.PathLike[str],
+    *,
+    spec: ProgramSpec | None = None,
+    gate: Gate | None = None,
+    labels: Words | Sequence[str] | None = None,
+    templates: str | Sequence[str] | None = None,
+    runtime: Path | None = None,
+) -> tuple[Bundle, Verdict | None]:
+    """Writes a page around a bundle's ONNX program; of a bundle that is one already the verdict is None.
+
+    Args:
+        bundle: torch weights, which pass the gate of `export_onnx`, or an ONNX program, which is taken as it is.
+        folder: where to; the folder is a bundle as well.
+        spec: what a program made from weights is to compute in and take; default fp32.
+        gate: of `export_onnx`.
+        labels: of a LiT model, what the page chooses from; without them it tells how alike two images are.
+        templates: prompts for `labels`, as of `ZeroShotClassifier`.
+        runtime: onnxruntime-web's archive as `npm pack` writes it; by default the cache's, or npm is asked.
+
+    Raises InputError for a model or program that is nothing for a page, DownloadError without the runtime, GateError.
+    """
+    spec = bundle.program_spec if bundle.program == "onnx" else spec or ProgramSpec()
+    _check(bundle, spec, labels)
+    files = web_runtime(runtime)
+    if bundle.program == "onnx":
+        source = bundle.with_provenance(parent=bundle.where)
+        return _write(source, folder, files, _classes(bundle, labels, templates)), None
+    with scratch("web") as place:
+        exported, verdict = export_onnx(bundle, place / "onnx", spec=spec, gate=gate)
+        return _write(exported, folder, files, _classes(exported, labels, templates)), verdict
+
+
+def _check(bundle: Bundle, spec: ProgramSpec, labels: Words | Sequence[str] | None) -> None:
+    if bundle.program not in ("torch", "onnx"):
+        raise InputError(f"{bundle.where} is already exported (model.{bundle.program}); export the torch one to web")
+    if spec.batch not in (None, 1):
+        raise InputError(
+            f"a page answers one image at a time, not {spec.batch}: export it with --fixed-batch 1 or without"
+        )
+    if getattr(bundle.config, "pooling", "") in ("unpooled", "token_unpooled"):
+        raise InputError(f"{bundle.where} gives logits for each patch, not one answer for an image: no page shows them")
+    if labels is not None and not isinstance(bundle.config, LiTConfig):
+        raise InputError(f"{bundle.where} has classes of its own: labels in words are for LiT models")
+    if (size := _weights_size(bundle, spec)) > LARGEST_PROGRAM:
+        raise InputError(
+            f"{bundle.where} has {size / 1e9:.1f} GB of weights, more than a browser holds: take a smaller model, "
+            "--precision fp16, or int8 from  vitsmith quantize"
+        )
+
+
+def _classes(
+    bundle: Bundle, labels: Words | Sequence[str] | None, templates: str | Sequence[str] | None
+) -> Classes | None:
+    if labels is None:
+        return None
+    classifier = ZeroShotClassifier(bundle, labels, templates=templates, engine="onnx")
+    return Classes(classifier.labels.shown, np.ascontiguousarray(classifier.embeddings, np.float32))
+
+
+def _weights_size(bundle: Bundle, spec: ProgramSpec) -> int:
+    """Bytes of what a page must load: the image program."""
+    if bundle.program == "onnx":
+        return sum(path.stat().st_size for path in _programs(bundle.place) if path.name.startswith("model."))
+    tower = bundle.model.image if isinstance(bundle.model, LiT) else bundle.model
+    return sum(parameter.numel() for parameter in tower.parameters()) * (2 if spec.precision == "fp16" else 4)
+
+
+def _programs(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.name.startswith(("model.onnx", "text.onnx")))
+
+
+def _write(
+    bundle: Bundle, folder: str | os.PathLike[str], runtime: dict[str, bytes], classes: Classes | None
+) -> Bundle:
+    """Page, runtime and program into one folder. `bundle` is an ONNX program on disk."""
+    source = bundle.place
+    programs = _programs(source)
+
+    def write_program(place: Path) -> None:
+        for path in programs:
+            if path.suffix == ".onnx":
+                _copy_whole(path, place / path.name)
+        page = resources.files("vitsmith") / "web"
+        for name in PAGE:
+            (place / name).write_bytes((page / name).read_bytes())
+        (place / "ort").mkdir()
+        for name in RUNTIME_FILES:
+            (place / "ort" / name).write_bytes(runtime[name])
+        if classes is not None:
+            (place / "classes.bin").write_bytes(classes.embeddings.astype("<f4").tobytes())
+        facts = to_json(_facts(bundle, (place / PROGRAM).stat().st_size, classes), indent=2)
+        (place / "page.json").write_text(facts + "\n", encoding="utf-8")
+
+    made = bundle.with_provenance(source=f"vitsmith export --to web (onnxruntime-web {VERSION})")
+    return write_bundle(made, folder, write_program=write_program)
+
+
+def _copy_whole(path: Path, target: Path) -> None:
+    """Copies a graph; weights that lie beside it go into it, because the page fetches one file."""
+    if not path.with_name(f"{path.name}.data").exists():
+        shutil.copyfile(path, target)
+        return
+    import onnx
+
+    onnx.save(onnx.load(path), target)
+
+
+def _facts(bundle: Bundle, size: int, classes: Classes | None) -> dict[str, Any]:
+    """What the page is told beside bundle.json; of a bundle whose classes share names, what tells them apart."""
+    labels = bundle.labels
+    names = {"names": list(labels.shown)} if labels is not None and labels.shown != labels.names else {}
+    return {
+        **names,
+        "title": title(bundle.config),
+        "precision": bundle.program_spec.arithmetic,
+        "bytes": size,
+        "input": describe_images(bundle.preprocessing),
+        "classes": len(classes.labels) if classes else bundle.classes,
+        "words": list(classes.labels) if classes else None,
+        "tolerance": tolerance_of(bundle, "auto"),
+        "runtime": VERSION,
+        "pillow": int(PIL.__version__.split(".")[0]),  # its order of passes; see preprocess.js
+    }

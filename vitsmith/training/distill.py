@@ -1,0 +1,198 @@
+"""The teacher of a distillation: a bundle that answers for the student's images, each as its own preprocessing wants.
+
+Teacher and student see the very same view of an image, crop, mirror image and mixture included ("consistent teaching",
+arXiv 2106.05237). Where a view never changes, the answer is remembered. B batch, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vitsmith.data.augment import AugmentSpec
+from vitsmith.engines.base import open_engine
+from vitsmith.errors import NOT_FINITE, BundleError, ConfigError, DatasetError, NotFiniteError
+from vitsmith.finite import count_not_finite
+from vitsmith.models.config import LiTConfig
+from vitsmith.names import ambiguous_name, normal, positions_by_name
+from vitsmith.specs import ImageSpec
+from vitsmith.training.answers import Answers
+from vitsmith.training.losses import DistillLoss
+from vitsmith.training.precision import Precision
+from vitsmith.training.recipe import TrainRecipe
+from vitsmith.weights.bundle import Bundle
+from vitsmith.weights.load import assumed, load
+
+Run = Callable[[Tensor], Tensor]
+
+
+def open_teacher(
+    recipe: TrainRecipe,
+    classes: Sequence[str],
+    images: ImageSpec,
+    device: torch.device | str,
+    tell: Callable[[str], None] = lambda _: None,
+) -> DistillLoss:
+    """The loss of the recipe's distillation, with its teacher on `device`; `images` is the student's preprocessing.
+
+    `tell` hears what had to be assumed of the teacher.
+
+    Raises ConfigError for a teacher that is no classifier of whole images, or whose head means something else than the
+    recipe's loss (softmax or sigmoid), DatasetError when it does not have exactly
+    `classes` by name, and what `load` raises.
+    """
+    assert recipe.distill is not None
+    bundle = load(recipe.distill.teacher, image_size=recipe.distill.teacher_size)
+    for note in assumed(bundle):
+        tell(f"teacher: {note}")
+    if bundle.head != recipe.loss.kind and bundle.head != "regression":
+        each = "judges each class by itself" if bundle.head == "sigmoid" else "takes classes to exclude each other"
+        raise ConfigError(
+            f"the teacher {bundle.where} {each} ({bundle.head}), and loss.kind is {recipe.loss.kind}: "
+            f"set loss.kind={bundle.head}"
+        )
+    teacher = Teacher(
+        bundle, classes, images, device, precision=recipe.run.precision, remember=is_repeating(recipe.augment)
+    )
+    return DistillLoss(teacher, recipe.distill, recipe.loss.kind)
+
+
+def is_repeating(augment: AugmentSpec) -> bool:
+    """Whether every pass over the data shows the very same tensors."""
+    return (
+        augment.area == (1, 1)
+        and not augment.flip
+        and augment.grade == "none"
+        and not (augment.mixup_alpha or augment.color or augment.erasing)
+    )
+
+
+class Teacher:
+    """Images (B, 3, h, w), normalised for the student, to the teacher's float32 logits (B, K), without gradients.
+
+    The logits are in the order of `classes`, the student's. Images are renormalised, and resized (bilinear,
+    antialiased) when the teacher takes another size, as they are: the teacher sees no more detail than the student.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        classes: Sequence[str],
+        images: ImageSpec,
+        device: torch.device | str = "cpu",
+        *,
+        precision: Precision = "fp32",
+        remember: bool = False,
+    ) -> None:
+        _check_classifier(bundle)
+        self._where = bundle.where
+        self.identity = _identity(bundle)
+        """Names what it answers; '' of a program that does not say what it was made from."""
+        self._columns = torch.tensor(_columns(bundle, classes), device=device)
+        self._view = View(images, bundle.preprocessing, device)
+        self._run = _torch_run(bundle, device, precision) if bundle.program == "torch" else _engine_run(bundle)
+        self._answers = Answers(images.size, device) if remember else None
+
+    @property
+    def cached_share(self) -> float:
+        """Of the images asked so far, the share whose answers were remembered; 0 where augmentation changes them."""
+        return self._answers.share if self._answers is not None else 0.0
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> Tensor:
+        return self._answer(images) if self._answers is None else self._answers.get(images, self._answer)
+
+    def _answer(self, images: Tensor) -> Tensor:
+        answers = self._run(self._view(images)).float()[:, self._columns]
+        if count_not_finite(answers):
+            raise NotFiniteError(
+                f"the teacher {self._where} gives answers that are {NOT_FINITE}: set run.precision to fp32, or take "
+                "another teacher"
+            )
+        return answers
+
+
+class View:
+    """Tensors as one ImageSpec normalises them to those of another, at its size."""
+
+    def __init__(self, given: ImageSpec, wanted: ImageSpec, device: torch.device | str) -> None:
+        given_mean, given_std, mean, std = (
+            torch.tensor(values, dtype=torch.float64)[:, None, None]
+            for values in (given.mean, given.std, wanted.mean, wanted.std)
+        )
+        # ((x * given_std + given_mean) - mean) / std, as one multiplication and one addition
+        self._scale = (given_std / std).float().to(device)
+        self._shift = ((given_mean - mean) / std).float().to(device)
+        self._same = (given.mean, given.std) == (wanted.mean, wanted.std)
+        self._size = wanted.size
+
+    def __call__(self, images: Tensor) -> Tensor:
+        if tuple(images.shape[2:]) != self._size:
+            images = F.interpolate(images, self._size, mode="bilinear", antialias=True, align_corners=False)
+        return images if self._same else images * self._scale + self._shift
+
+
+def _identity(bundle: Bundle) -> str:
+    try:
+        return bundle.identity
+    except BundleError:  # exported before bundles had a hash of their weights
+        return ""
+
+
+_ASKED = 10_000
+"""Images that a run asks its teacher about, at least: so many that the fastest engine is worth looking for."""
+
+
+def _torch_run(bundle: Bundle, device: torch.device | str, precision: Precision) -> Run:
+    kind = torch.device(device).type
+    model = bundle.model.to(device).requires_grad_(False)
+
+    def run(images: Tensor) -> Tensor:
+        with torch.autocast(kind, torch.bfloat16, enabled=precision == "bf16"):
+            return model(images)
+
+    return run
+
+
+def _engine_run(bundle: Bundle) -> Run:
+    """Exported programs run where their engine does, in their own precision."""
+    engine = open_engine(bundle, num_images=_ASKED)
+    return lambda images: torch.from_numpy(engine.run(images.cpu().numpy())).to(images.device)
+
+
+def _check_classifier(bundle: Bundle) -> None:
+    config = bundle.config
+    if isinstance(config, LiTConfig) or not config.classes:
+        raise ConfigError(f"the teacher {bundle.where} has no classifier: fine-tune it on this data first")
+    if bundle.head == "regression":
+        raise ConfigError(f"the teacher {bundle.where} gives values (a regression), not classes: take a classifier")
+    if getattr(config, "pooling", "").endswith("unpooled"):
+        raise ConfigError(f"the teacher {bundle.where} gives logits for every token: take one with 'token' or 'gap'")
+
+
+def _columns(bundle: Bundle, classes: Sequence[str]) -> list[int]:
+    """Where the teacher's logits of `classes` are."""
+    if bundle.labels is None:
+        raise DatasetError(
+            f"the teacher {bundle.where} does not name its {bundle.classes} classes, so they cannot be matched with "
+            "the data's: fine-tune it on this data first, or save it as a bundle with labels"
+        )
+    positions, shown = positions_by_name(bundle.labels.names), bundle.labels.shown
+    if unclear := next(filter(None, (ambiguous_name(name, bundle.labels.names) for name in classes)), ""):
+        raise DatasetError(f"the teacher {bundle.where} cannot be matched with the data: {unclear}")
+    missing = [name for name in classes if normal(name) not in positions]
+    found = [positions[normal(name)][0] for name in classes if normal(name) in positions]
+    extra = [shown[index] for index in sorted(set(range(len(shown))) - set(found))]
+    if missing or extra:
+        told = [
+            f"{len(names)} {what}, the first is {names[0]!r}"
+            for names, what in ((missing, "of the data that it does not know"), (extra, "that the data does not have"))
+            if names
+        ]
+        raise DatasetError(
+            f"the teacher {bundle.where} has other classes: {'; '.join(told)}. Fine-tune it on this data first"
+        )
+    return found

@@ -1,0 +1,87 @@
+"""What happened in a run of `lit`, and its events as lines of metrics.jsonl."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from vitsmith.training.events import Saved, StepDone, Warned
+from vitsmith.training.history import Row, past_from, row_of, rows_until
+from vitsmith.training.lit.judging import Judged
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """So many of the training, held-out or unseen images have been embedded by the locked tower."""
+
+    which: str
+    done: int
+    of: int
+    step: int = 0
+
+
+LitEvent = StepDone | Judged | Warned | Saved | Embedded
+LitListener = Callable[[LitEvent], None]
+
+_EVENT = "judged"
+
+
+def ignore(event: LitEvent) -> None:
+    """A listener that does not listen."""
+
+
+@dataclass(frozen=True)
+class LitPast:
+    """What happened before this process went on with the run."""
+
+    step: int = 0
+    """How many updates are done."""
+    history: tuple[StepDone, ...] = ()
+    judged: tuple[Judged, ...] = ()
+    warnings: tuple[Warned, ...] = ()
+
+
+@dataclass(frozen=True)
+class LitResult:
+    """All that happened in a run. The model holds the weights of the last update, or their running mean."""
+
+    history: tuple[StepDone, ...]
+    judged: tuple[Judged, ...]
+    warnings: tuple[Warned, ...]
+
+    @property
+    def final(self) -> Judged:
+        return self.judged[-1]
+
+
+def lit_row_of(event: LitEvent) -> Row:
+    """One line: the field `event` says which kind it is."""
+    match event:
+        case Judged():
+            return {"event": _EVENT, **asdict(event)}
+        case Embedded():
+            return {"event": "embedded", **asdict(event)}
+        case _:
+            return row_of(event)
+
+
+def lit_rows_until(rows: Iterable[Row], step: int, steps: int) -> list[Row]:
+    """The lines of the first `step` updates. The last judgement comes after the last checkpoint, and is made again."""
+    kept = rows_until(rows, step)
+    return [row for row in kept if step < steps or (row["event"], row.get("step")) != (_EVENT, steps)]
+
+
+def lit_past_from(rows: Iterable[Row], step: int) -> LitPast:
+    """What happened in the first `step` updates."""
+    rows = list(rows)
+    before = past_from(rows, step)
+    judged = tuple(_judged_from(row) for row in rows_until(rows, step) if row["event"] == _EVENT)
+    return LitPast(step, before.history, judged, before.warnings)
+
+
+def _judged_from(row: dict[str, Any]) -> Judged:
+    fields = {name: value for name, value in row.items() if name != "event"}
+    for name in ("image_to_text", "text_to_image"):  # JSON knows no keys but text
+        fields[name] = {int(k): share for k, share in fields[name].items()}
+    return Judged(**fields)

@@ -1,0 +1,109 @@
+"""How well a text tower fits: recall among held-out pairs, and classification of things never named in training."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from vitsmith.data.prompts import fill_templates
+from vitsmith.data.samples import Samples
+from vitsmith.evaluation.accuracy import wilson_interval
+from vitsmith.retrieval.recall import recalls_of_pairs
+
+Array = np.ndarray[Any, Any]
+Encode = Callable[[Sequence[str]], Array]
+"""Texts to float32 unit vectors (T, E)."""
+
+KS = (1, 5)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What the text tower was worth after `step` updates. Shares are between 0 and 1."""
+
+    step: int
+    images: int
+    """Held-out images."""
+    captions: int
+    """Distinct captions among theirs."""
+    image_to_text: dict[int, float]
+    """k -> share of the images that have their caption among the first k."""
+    text_to_image: dict[int, float]
+    """k -> share of the captions that have one of their images among the first k."""
+    seconds: float
+    unseen: float | None = None
+    """Top-1 accuracy on images of what was never combined so in training; None where the data has none."""
+    unseen_images: int = 0
+
+    @property
+    def image_interval(self) -> tuple[float, float]:
+        """95% confidence interval of `image_to_text` at 1 (Wilson)."""
+        return wilson_interval(round(self.image_to_text[1] * self.images), self.images)
+
+    @property
+    def text_interval(self) -> tuple[float, float]:
+        """95% confidence interval of `text_to_image` at 1 (Wilson)."""
+        return wilson_interval(round(self.text_to_image[1] * self.captions), self.captions)
+
+    @property
+    def unseen_interval(self) -> tuple[float, float] | None:
+        """95% confidence interval of `unseen` (Wilson)."""
+        if self.unseen is None:
+            return None
+        return wilson_interval(round(self.unseen * self.unseen_images), self.unseen_images)
+
+
+@dataclass(frozen=True, eq=False)
+class Gallery:
+    """Images to be judged on, as embeddings, and what may be said of them."""
+
+    images: Array
+    """float32 (N, E) unit vectors of distinct images."""
+    pairs: Array
+    """(P, 2) which image and which of `texts` belong together: an image may have several captions."""
+    texts: tuple[str, ...]
+
+    @classmethod
+    def of(cls, samples: Samples, embeddings: Array, most: int | None = None) -> Gallery:
+        """The images that could be read, or `most` of them, evenly taken. Their texts are all classes that they show,
+        or, where nothing is left out, all classes: what is told apart stays the same."""
+        rows = np.flatnonzero(np.isfinite(embeddings[:, 0]))
+        numbers: dict[str, int] = {}
+        owners = np.array([numbers.setdefault(samples.names[row], len(numbers)) for row in rows.tolist()], np.intp)
+        if most is not None and len(numbers) > most:
+            chosen = np.linspace(0, len(numbers) - 1, most).round().astype(np.intp)
+            rows, owners = rows[np.isin(owners, chosen)], owners[np.isin(owners, chosen)]
+        _, first, images = np.unique(owners, return_index=True, return_inverse=True)
+        labels, texts = samples.labels[rows], samples.classes
+        if most is not None:
+            used, labels = np.unique(labels, return_inverse=True)
+            texts = tuple(samples.classes[label] for label in used.tolist())
+        return cls(np.asarray(embeddings[rows[first]], np.float32), np.stack([images, labels], axis=1), texts)
+
+
+def judge(encode: Encode, held_out: Gallery, unseen: Gallery | None, templates: Sequence[str], step: int) -> Judged:
+    """Recall among the held-out pairs, where images with the same caption are all right, and top-1 on the unseen."""
+    began = time.perf_counter()
+    texts = encode(held_out.texts)
+    found = recalls_of_pairs(held_out.images, texts, held_out.pairs, ks=KS)
+    top1 = None
+    if unseen is not None:
+        prompts = [prompt for label in unseen.texts for prompt in fill_templates(templates, label)]
+        classes = encode(prompts).reshape(len(unseen.texts), len(templates), -1).mean(axis=1)  # a mean's length is one
+        classes /= np.linalg.norm(classes, axis=1, keepdims=True) + 1e-8  # factor for each class, which would count
+        named, right = (unseen.images @ classes.T).argmax(axis=1), unseen.pairs[:, 1]
+        top1 = float((named[unseen.pairs[:, 0]] == right).mean())
+    return Judged(
+        step,
+        len(held_out.images),
+        len(held_out.texts),
+        {k: found.image_to_text.at(k) for k in KS},
+        {k: found.text_to_image.at(k) for k in KS},
+        time.perf_counter() - began,
+        top1,
+        0 if unseen is None else len(unseen.images),
+    )

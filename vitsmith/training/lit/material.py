@@ -1,0 +1,132 @@
+"""What a run of `lit` learns from and is judged on: captions as tokens, images as embeddings, and how both are cut."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vitsmith.data.pairs import PairSplits
+from vitsmith.errors import InputError
+from vitsmith.models.config import BertConfig, TextConfig
+from vitsmith.runs import Run
+from vitsmith.training.complaints import Complaints
+from vitsmith.training.devices import Devices
+from vitsmith.training.events import Warned
+from vitsmith.training.lit.batches import KeptPairs, PairSource, VariedPairs
+from vitsmith.training.lit.embeddings import EmbeddingStore
+from vitsmith.training.lit.history import Embedded, LitEvent, LitListener, lit_row_of
+from vitsmith.training.lit.judging import Gallery
+from vitsmith.training.lit.recipe import LitRecipe
+from vitsmith.training.lit.towers import Towers
+from vitsmith.training.memory import available_memory
+
+Say = Callable[[str], None]
+
+_CHUNK = 8192  # captions tokenized at once
+_SHARE = 4  # of the memory that is free: this part for the activations of the text tower
+
+
+@dataclass(eq=False)
+class Course:
+    """One run in this process: what all of its parts need."""
+
+    recipe: LitRecipe
+    pairs: PairSplits
+    run: Run | None
+    devices: Devices
+    folder: Path
+    """Of the run; known to all processes."""
+    listener: LitListener
+    say: Say
+    told: list[str]
+
+    def on_event(self, event: LitEvent) -> None:
+        """Logs what happened, and passes it on."""
+        if self.run is not None:
+            self.run.log(**lit_row_of(event))
+        self.listener(event)
+
+    def tell(self, message: str) -> None:
+        """Says something that the report repeats."""
+        self.told.append(message)
+        self.say(message)
+
+
+def read_captions(course: Course, towers: Towers) -> Tensor:
+    """(captions, L) int32 of every caption in training; says how many are cut."""
+    captions, tokenizer = course.pairs.train.classes, towers.tokenizer
+    chunks, cut, example = [], 0, ""
+    for at in range(0, len(captions), _CHUNK):
+        chunk = captions[at : at + _CHUNK]
+        read = tokenizer.read(chunk)
+        too_long = read.cut
+        chunks.append(torch.from_numpy(read.tokens))
+        if too_long.any():
+            example = example or chunk[int(too_long.argmax())]
+            cut += int(too_long.sum())
+    if cut:
+        course.tell(
+            f"{cut:,} of {len(captions):,} captions are longer than the {towers.text.length} tokens that are read, and "
+            f"cut, such as {example!r}: text.length is where to change that"
+        )
+    return torch.cat(chunks)
+
+
+def embed_images(course: Course, towers: Towers) -> tuple[PairSource, Gallery, Gallery | None, Complaints]:
+    """Where pairs come from, and what to be judged on: embedded here, but for images that are varied in training."""
+    recipe, devices, pairs = course.recipe, course.devices, course.pairs
+    store = EmbeddingStore(
+        Path(recipe.image.store) if recipe.image.store else course.folder,
+        towers.lit.image,
+        towers.images,
+        towers.identity,
+        devices,
+        kept=recipe.image.kept,
+        batch=recipe.image.batch,
+        skip_unreadable=recipe.data.skip_unreadable,
+        threads=recipe.run.workers,
+    )
+
+    def on_done(which: str, done: int, of: int) -> None:
+        if devices.main:
+            course.on_event(Embedded(which, done, of))
+
+    held_out = Gallery.of(pairs.val, store.open("held-out", pairs.val, on_done), recipe.run.judged_pairs)
+    unseen = None
+    if pairs.unseen is not None:
+        unseen = Gallery.of(pairs.unseen, store.open("unseen", pairs.unseen, on_done))
+    complaints = Complaints({"train": pairs.train}, recipe.data.skip_unreadable)
+    source: PairSource
+    if recipe.augment is None:
+        source = KeptPairs(pairs.train, store.open("train", pairs.train, on_done), recipe, devices)
+    else:
+        found = complaints.of("train")
+        source = VariedPairs(pairs.train, towers.lit.image, towers.images, recipe, devices, found)
+    for which, told in store.complaints.items():
+        for complaint in told if devices.main else ():
+            course.on_event(Warned(0, f"unreadable {which} image left out: {complaint}"))
+        if told:
+            course.told.append(f"{len(told):,} {which} images cannot be read and are left out, such as {told[0]}")
+    if not len(held_out.images):
+        raise InputError(f"no held-out image of {recipe.data.path} could be read: replace them")
+    return source, held_out, unseen, complaints
+
+
+def captions_at_once(recipe: LitRecipe, tower: TextConfig, devices: Devices) -> int:
+    """Captions at once: as the recipe says, or what a quarter of the free memory of the scarcest device holds."""
+    share = recipe.batch.size // devices.count
+    if recipe.batch.micro:
+        return min(recipe.batch.micro, share)
+    fits = available_memory(devices.device) // _SHARE // bytes_a_caption(tower)
+    return max(min([share, *devices.gather(fits)]), 1)
+
+
+def bytes_a_caption(tower: TextConfig) -> int:
+    """About twice what the tower keeps of a caption for the backward pass: its gradients lie beside it."""
+    width = 12 * tower.width + 3 * tower.mlp_width
+    attention = tower.heads * tower.length * (2 if isinstance(tower, BertConfig) else 1)
+    return 4 * tower.length * tower.depth * (width + attention)

@@ -1,0 +1,73 @@
+"""What a run leaves: its weights as a bundle that says where they come from and how good they are."""
+
+from __future__ import annotations
+
+import datetime
+import statistics
+from contextlib import suppress
+
+from vitsmith import __version__
+from vitsmith.data.images import Pixels
+from vitsmith.data.photos import sample_images
+from vitsmith.data.samples import Splits
+from vitsmith.errors import ImageError
+from vitsmith.machine import describe_machine
+from vitsmith.models.build import ImageModel
+from vitsmith.records import Measurement, Provenance
+from vitsmith.specs import ImageSpec, Labels
+from vitsmith.training.recipe import TrainRecipe
+from vitsmith.training.result import TrainResult
+from vitsmith.weights.bundle import Bundle
+from vitsmith.weights.measurements import accuracy, training_speed
+
+GOLDEN_IMAGES = 4
+
+
+def make_bundle(
+    model: ImageModel, images: ImageSpec, recipe: TrainRecipe, splits: Splits, result: TrainResult
+) -> Bundle:
+    """The bundle of a trained model; its golden examples are held-out images."""
+    bundle = Bundle.of(
+        model,
+        preprocessing=images,
+        labels=Labels(names=splits.classes),
+        head=recipe.loss.kind,
+        provenance=Provenance(
+            source=f"vitsmith train on {recipe.data.path}, {recipe.schedule.steps} steps",
+            kind="trained",
+            parent=recipe.model.init,
+            date=datetime.date.today().isoformat(),
+            vitsmith=__version__,
+        ),
+        measurements=measurements(recipe, result),
+    )
+    return bundle.with_golden(_golden_images(splits, result) or sample_images(GOLDEN_IMAGES))
+
+
+def _golden_images(splits: Splits, result: TrainResult) -> list[Pixels]:
+    """Held-out images from all over the set; those that have gone since they were scored cost the run nothing."""
+    readable = result.predicted.indices.tolist()
+    found = []
+    for index in readable[:: max(len(readable) // GOLDEN_IMAGES, 1)][:GOLDEN_IMAGES]:
+        with suppress(ImageError):
+            found.append(splits.val.image(index))
+    return found
+
+
+def measurements(recipe: TrainRecipe, result: TrainResult) -> tuple[Measurement, ...]:
+    """Scores on the held-out images, and the speed of training."""
+    scores = result.final.scores
+    machine = describe_machine()
+    data = f"{recipe.data.path}, {scores.images} held-out images"
+    speed = statistics.median(done.images_per_second for done in result.history)
+    tested = []
+    if result.tested is not None:
+        of_test = f"{recipe.data.path}, {result.tested.images} test images"
+        tested.append(accuracy(result.tested.top1, of_test, machine, interval=result.tested.top1_interval))
+    return (
+        accuracy(scores.top1, data, machine, interval=scores.top1_interval),
+        *tested,
+        accuracy(scores.top5, data, machine, metric="top5"),
+        accuracy(scores.calibration_error, data, machine, metric="calibration_error"),
+        training_speed(speed, "images", recipe.data.path, machine),
+    )

@@ -1,0 +1,176 @@
+"""Which images a run learns from and is judged by, written down for whoever judges the model later."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from vitsmith.data.samples import Samples
+from vitsmith.data.split_record import (
+    SPLIT,
+    Contents,
+    Digests,
+    SplitRecord,
+    distinct,
+    read_contents,
+    read_split,
+    write_split,
+)
+from vitsmith.errors import BundleError
+from vitsmith.files import replacing
+from vitsmith.runs import Run
+from vitsmith.training.devices import Devices
+from vitsmith.weights.bundle import Bundle
+from vitsmith.weights.bundle_folder import read_bundle
+from vitsmith.weights.bundle_paths import find_bundle
+
+Say = Callable[[str], None]
+
+_QUIET = 2.0  # seconds of reading before anything is said
+_EVERY = 30.0  # seconds between reports after that
+
+
+@dataclass(frozen=True, eq=False)
+class Recorded:
+    """The record of a run, and held-out images that it should not be judged by."""
+
+    record: SplitRecord
+    leaks: tuple[str, ...]
+    """Why the score is too good, in sentences."""
+    resumed: bool = False
+    """Whether the user was told before."""
+
+    def mark(self, bundle: Bundle) -> Bundle:
+        """The bundle with the record, and with a note for whoever sees its score."""
+        return bundle.noted(*self.leaks).with_split(self.record)
+
+
+def record_split(
+    parts: Mapping[str, Samples | None],
+    parents: Sequence[str],
+    run: Run | None,
+    devices: Devices,
+    say: Say,
+    *,
+    teacher: str = "",
+    resumed: bool = False,
+) -> Recorded:
+    """Reads every image of `parts` ('train', 'held_out', perhaps 'test') once, each process its share.
+
+    `parents` are what the model begins from; what the `teacher` of a distillation was trained on is no part of the
+    record, and told where it is held out here. The record is kept in the run's folder until it lies in the bundle, so
+    that a resumed run has the very same one. Raises BundleError for a parent whose record is damaged.
+    """
+    taught = _leaks_of_teacher(teacher, parts, devices, say)
+    began = _begin(parents, say)
+    kept = _kept(run) if resumed else None
+    kept, salt = devices.gather((kept, began.salt))[0]  # the main process's: only it has a run
+    if kept is not None:
+        return Recorded(kept, (*_leaks(kept, parents), *taught), resumed=True)
+    began = replace(began, salt=salt)
+    total = sum(len(samples) for samples in parts.values() if samples is not None)
+    reading = _Reading(total // devices.count, say)
+    found = {
+        name: distinct(_read(samples, salt, devices, reading)) for name, samples in parts.items() if samples is not None
+    }
+    record = replace(began, train=found["train"], held_out=found["held_out"], test=found.get("test", began.test))
+    if run is not None:
+        with replacing(run.folder / SPLIT) as partial:
+            write_split(record, partial)
+    return Recorded(record, (*_leaks(record, parents), *taught))
+
+
+def forget_kept(run: Run) -> None:
+    """Removes what `record_split` kept in the run's folder: the bundle has it now."""
+    (run.folder / SPLIT).unlink(missing_ok=True)
+
+
+def _begin(parents: Sequence[str], say: Say) -> SplitRecord:
+    """What the first of `parents` learned is `earlier`. Digests of another salt cannot stand beside its own."""
+    began: SplitRecord | None = None
+    for parent in filter(None, map(find_bundle, filter(None, parents))):
+        bundle = read_bundle(parent, verify=False)
+        record = bundle.split
+        if record is None and not bundle.trained_here:
+            continue  # a published model, whose images are known from its paper
+        if record is not None and (began is None or began.salt == record.salt):
+            more = record.as_parent()
+            if began is not None:
+                earlier, complete = np.union1d(began.earlier, more.earlier), began.complete and more.complete
+                more = replace(more, earlier=earlier, complete=complete)
+            began = more
+            continue
+        say(f"which images {parent} was trained on is not recorded: held-out images may be among them")
+        began = replace(began or SplitRecord.empty(), complete=False)
+    return began or SplitRecord.empty()
+
+
+def _kept(run: Run | None) -> SplitRecord | None:
+    if run is not None:
+        with suppress(BundleError, FileNotFoundError):
+            return read_split(run.folder / SPLIT)
+    return None
+
+
+def _read(samples: Samples, salt: bytes, devices: Devices, reading: _Reading) -> Contents:
+    mine = read_contents(samples, salt, part=devices.index, parts=devices.count, on_images=reading)
+    return Contents(*map(np.concatenate, zip(*devices.gather(mine), strict=True)))
+
+
+class _Reading:
+    """Says how far the reading is, if it takes long."""
+
+    def __init__(self, total: int, say: Say) -> None:
+        self._total, self._say, self._done = total, say, 0
+        self._next = time.monotonic() + _QUIET
+
+    def __call__(self, images: int) -> None:
+        self._done += images
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + _EVERY
+            self._say(f"reading every image once, to record which are held out: {self._done:,} of {self._total:,}")
+
+
+def _leaks_of_teacher(teacher: str, parts: Mapping[str, Samples | None], devices: Devices, say: Say) -> tuple[str, ...]:
+    """On images to judge by that a teacher knows, in sentences. They are read once more, with its own salt."""
+    folder = find_bundle(teacher) if teacher else None
+    bundle = read_bundle(folder, verify=False) if folder is not None else None
+    if bundle is None or (bundle.split is None and not bundle.trained_here):
+        return ()
+    record = bundle.split
+    if record is None:
+        say(f"which images the teacher {teacher} was trained on is not recorded: held-out images may be among them")
+        return ()
+    told = []
+    for part, what in (("held_out", "held-out"), ("test", "test")):
+        if (samples := parts.get(part)) is not None:
+            digests = distinct(_read(samples, record.salt, devices, _Reading(len(samples) // devices.count, say)))
+            told += _leak(digests, record.as_parent().earlier, what, f"the teacher {teacher}")
+    return tuple(told)
+
+
+def _leaks(record: SplitRecord, parents: Sequence[str]) -> list[str]:
+    told = []
+    before_it = " or ".join(filter(None, parents))
+    for digests, what in ((record.held_out, "held-out"), (record.test, "test")):
+        if twice := len(np.intersect1d(digests, record.train)):
+            told.append(
+                f"{twice:,} of the {len(digests):,} {what} images are training images too, the same files under other "
+                f"names: the {what} score is too good; remove the copies"
+            )
+        told += _leak(digests, record.earlier, what, before_it)
+    return told
+
+
+def _leak(digests: Digests, known: Digests, what: str, whose: str) -> list[str]:
+    before = len(np.intersect1d(digests, known))
+    if not before:
+        return []
+    return [
+        f"{before:,} of the {len(digests):,} {what} images are among those that {whose} was trained on: the {what} "
+        "score is too good; hold out the images that it held out, or new ones"
+    ]

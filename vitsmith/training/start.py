@@ -1,0 +1,66 @@
+"""What a run starts from: fresh weights or a checkpoint, and the preprocessing that belongs to it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from vitsmith.errors import ConfigError
+from vitsmith.models.build import ImageModel, create_model
+from vitsmith.models.vit import VisionTransformer
+from vitsmith.specs import ImageSpec
+from vitsmith.training.recipe import ModelSpec, TrainRecipe
+from vitsmith.weights.adapt import AdaptReport
+from vitsmith.weights.checkpoints import init_for_finetune
+from vitsmith.weights.load import assumed, load
+
+
+class Start(NamedTuple):
+    """A model ready to be trained."""
+
+    model: ImageModel
+    images: ImageSpec
+    report: AdaptReport | None
+    """What became of the checkpoint's arrays; None for fresh weights."""
+    notes: tuple[str, ...] = ()
+    """What had to be assumed of the checkpoint."""
+
+
+def start(recipe: TrainRecipe, classes: int) -> Start:
+    """The recipe's model for `classes` classes, in training mode, its head at zero or as `model.head_std` says.
+
+    Fresh weights are decided by the recipe's seed and use the original's preprocessing; a checkpoint keeps its own, at
+    the recipe's size. Raises what `init_for_finetune` and `create_model` raise.
+    """
+    spec = recipe.model
+    if spec.init:
+        bundle = load(spec.init, name=spec.name or None, image_size=spec.init_size, headless=True)
+        model, report = init_for_finetune(bundle, classes=classes, image_size=spec.image_size, **spec.config)
+        _start_head(model, spec, recipe.run.seed)
+        return Start(
+            model, bundle.preprocessing.model_copy(update={"size": model.config.image_size}), report, assumed(bundle)
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.run.seed)
+        fresh = create_model(spec.name, classes=classes, image_size=spec.image_size, **spec.config)
+        if isinstance(fresh, VisionTransformer):
+            nn.init.normal_(fresh.positions.embedding, std=spec.position_std)
+    if not isinstance(fresh, ImageModel):
+        raise ConfigError(f"{spec.name} matches images with texts: train an image model")
+    _start_head(fresh, spec, recipe.run.seed)
+    return Start(fresh, ImageSpec.original(fresh.config.image_size), None)
+
+
+def _start_head(model: ImageModel, spec: ModelSpec, seed: int) -> None:
+    """The bias of the head, and its weights where they are not to be zero; of a distillation head too."""
+    generator = torch.Generator().manual_seed(seed)
+    for head in (model.head, getattr(model, "distillation_head", None)):
+        if head is None:
+            continue
+        assert isinstance(head, nn.Linear)
+        nn.init.constant_(head.bias, spec.head_bias)
+        if spec.head_std:
+            with torch.no_grad():
+                head.weight.copy_(torch.randn(head.weight.shape, generator=generator) * spec.head_std)
