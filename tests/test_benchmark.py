@@ -421,10 +421,10 @@ def test_accuracy_is_that_of_the_answers(pretended: Clock) -> None:
     contenders = contenders_of(subject, ["torch"], ["fp32"])
     result = run_benchmark(contenders, Wishes((1,), None, replace(PACE, clock=pretended)), material)
     assert result.rows[0].to_dict()["top1"] == pytest.approx(0.7)
-    recorded = {one.name: one for one in result.measurements(subject)}
+    recorded = {one.metric: one for one in result.measurements(subject)}
     assert recorded["top1"].value == pytest.approx(0.7) and recorded["top1"].data == "made up"
-    assert recorded["latency_p50 (torch, one image)"].value == pytest.approx(10)
-    assert recorded["peak_memory (torch, one image)"].value == 1
+    assert recorded["latency_p50"].value == pytest.approx(10)
+    assert recorded["peak_memory"].value == 1
 
 
 def test_embeddings_have_a_distance_and_name_no_class(pretended: Clock) -> None:
@@ -517,8 +517,8 @@ def test_a_bundle_and_its_export_side_by_side(folder: Path, tmp_path: Path, monk
     assert document["reference"] == "pets, torch, fp32" and document["images"] == 14
     assert [one["engine"] for one in document["engines"]] == ["torch", "onnx"]
     assert {"benchmark.csv", "benchmark.png", "command.txt"} <= {path.name for path in (tmp_path / "out").iterdir()}
-    recorded = {one.name: one.value for one in read_bundle(folder / "pets-onnx").measurements}
-    assert recorded["latency_p50 (onnx, batches of 2)"] == document["rows"][1]["p50_ms"]
+    recorded = {one.title: one.value for one in read_bundle(folder / "pets-onnx").measurements}
+    assert recorded["latency_p50 (onnx fp32, batches of 2)"] == document["rows"][1]["p50_ms"]
 
 
 def test_the_table_says_what_failed_and_what_engines_did(

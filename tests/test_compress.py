@@ -257,9 +257,9 @@ def test_numbers_as_plain_data() -> None:
     chosen = [one for one in told["candidates"] if one["chosen"]]
     assert [(one["name"], one["precision"], one["latency_ms"]) for one in chosen] == [("merge", "int8", 28)]
     assert told["data"] == "drawn" and told["machine"] and told["date"]
-    kept = {one.name: (one.value, one.data) for one in found.verified_bundle().measurements}
-    assert kept["top1"] == (0.896, "drawn, images without a say")
-    assert kept["latency_p50 (openvino, one image)"][0] == 28
+    kept = {one.metric: (one.value, one.data) for one in found.verified_bundle().measurements}
+    assert kept["top1"] == (0.896, "drawn, verification split, not used for selection")
+    assert kept["latency_p50"][0] == 28
     assert told["verified"] == {
         "original_top1": 0.9,
         "top1": 0.896,

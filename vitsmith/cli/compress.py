@@ -138,7 +138,7 @@ def _print_chosen(found: Found, folder: Path) -> None:
             ("chosen", f"{found.chosen.title} ({found.chosen.engine})"),
             (
                 "verified",
-                f"{found.verified.after:.2%}, the original {found.verified.before:.2%}, on images without a say",
+                f"{found.verified.after:.2%}, the original {found.verified.before:.2%}, on the verification split",
             ),
             ("drop of top-1", drop_told(found.verified.to_dict())),
         ]
