@@ -13,6 +13,7 @@ from vitsmith.data.photos import sample_images
 from vitsmith.engines.graph_report import GraphReport
 from vitsmith.engines.plan import Goal
 from vitsmith.engines.registry import ENGINES, fitting, precisions_of, programs_of, runners
+from vitsmith.engines.remembered import code_state, program_hash, question, recall, remember
 from vitsmith.engines.settings import GPU_PRECISIONS, PRECISIONS, Settings
 from vitsmith.errors import BundleError, InputError, MissingPackageError
 from vitsmith.machine import available_cores
@@ -107,8 +108,36 @@ def open_checked(bundle: Bundle, name: str, settings: Settings) -> Engine:
         raise MissingPackageError(kind.package, kind.extra)
     precision = settings.precision if settings.precision != "auto" else precisions_of(bundle, name)[0]
     opened = kind.open(bundle, replace(settings, precision=precision))
-    _check(bundle, opened, precision)
+    asked = _golden_question(bundle, name, replace(settings, precision=precision))
+    if asked is None or recall(asked) != _HELD:
+        _check(bundle, opened, precision)
+        if asked is not None:
+            remember(asked, _HELD)
     return opened
+
+
+_HELD = {"golden answers": "held"}
+
+
+def _golden_question(bundle: Bundle, name: str, settings: Settings) -> dict[str, Any] | None:
+    """What decides whether a program gives its golden answers here; None where they are compared at every start.
+
+    They are where files were not compared with their hashes, and of torch weights, which nobody opens for one image.
+    """
+    if not bundle.verified or bundle.golden is None or bundle.folder is None or bundle.program == "torch":
+        return None
+    return question(
+        "golden answers",
+        program_hash(bundle),
+        (ENGINES[name].package, "numpy", "pillow", "simplejpeg", "vitsmith"),
+        engine=name,
+        precision=settings.precision,
+        threads=settings.threads,
+        goal=settings.goal,
+        preprocessing=bundle.preprocessing.model_dump(mode="json"),
+        golden=bundle.golden.digest,
+        code=code_state(),
+    )
 
 
 def tolerance_of(bundle: Bundle, precision: str) -> float:

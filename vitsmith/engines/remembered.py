@@ -6,7 +6,9 @@ damaged or of another machine, program or package is as if it were not there.
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import os
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -63,7 +65,13 @@ def program_hash(bundle: Bundle) -> str:
     files = described.get("files") if isinstance(described, dict) else None
     if not isinstance(files, dict):
         files = {path.name: sha256(path) for path in bundle.folder.iterdir() if path.is_file()}
-    programs = {name: digest for name, digest in files.items() if is_program(name)}
+    own = bundle.place.relative_to(bundle.folder).as_posix()
+    here = "" if own == "." else f"{own}/"
+    programs = {
+        name.removeprefix(here): digest
+        for name, digest in files.items()
+        if name.startswith(here) and is_program(name.removeprefix(here))
+    }
     return hashlib.sha256(to_json(programs, sort_keys=True, ascii_only=True).encode()).hexdigest()[:32]
 
 
@@ -73,3 +81,16 @@ def installed_version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return ""
+
+
+@functools.cache
+def code_state() -> str:
+    """Changes when the code that preprocesses images and runs programs is edited, also without a new version."""
+    package = Path(__file__).parents[1]
+    state = [
+        (entry.name, entry.stat().st_size, entry.stat().st_mtime_ns)
+        for folder in ("data", "engines")
+        for entry in os.scandir(package / folder)
+        if entry.name.endswith(".py")
+    ]
+    return hashlib.sha256(repr(sorted(state)).encode()).hexdigest()[:16]

@@ -72,6 +72,8 @@ class Bundle:
     """What makes its probabilities believable; None: they are as the model gives them."""
     programs: tuple[StoredProgram, ...] = field(default=(), repr=False)
     """All programs in its folder, the usual one first; () while it is only in memory."""
+    verified: bool = field(default=False, repr=False)
+    """Whether its files were compared with their hashes when it was loaded."""
     _model: Model | None = field(default=None, repr=False)
     _weights_hash: str = field(default="", repr=False)
     _hashed: tuple[int, int] | None = field(default=None, repr=False)
@@ -163,7 +165,14 @@ class Bundle:
 
     @classmethod
     def from_disk(
-        cls, folder: Path, *, weights_hash: str, similarity: Similarity | None, split: Path | None, **fields: Any
+        cls,
+        folder: Path,
+        *,
+        weights_hash: str,
+        similarity: Similarity | None,
+        split: Path | None,
+        verified: bool,
+        **fields: Any,
     ) -> Self:
         """A bundle whose files are in `folder`: nothing of its weights is read before it is needed.
 
@@ -171,6 +180,7 @@ class Bundle:
         remembers how it was: see `still_measured`.
         """
         bundle = cls(folder=folder, _weights_hash=weights_hash, _similarity=similarity, _split=split, **fields)
+        bundle.verified = verified
         bundle._as_read = bundle._decisive(), bundle.measurements
         return bundle
 

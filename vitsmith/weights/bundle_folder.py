@@ -33,6 +33,7 @@ from vitsmith.weights.bundle import GOLDEN, WEIGHTS, Bundle, vocabulary_suffix
 from vitsmith.weights.card import model_card
 from vitsmith.weights.description import DESCRIPTION, FORMAT, Description, read_description, write_description
 from vitsmith.weights.golden import read_golden, write_golden
+from vitsmith.weights.hashes import hashes_of
 from vitsmith.workspace import mend
 
 CARD, PAGE = "README.md", "page.json"
@@ -121,15 +122,19 @@ def _finish(bundle: Bundle, folder: Path, programs: tuple[StoredProgram, ...]) -
 
 
 def read_bundle(folder: str | os.PathLike[str], *, verify: bool = True) -> Bundle:
-    """The bundle in `folder`, of format 1 or 2; with `verify` every file's hash is compared. Raises BundleError."""
+    """The bundle in `folder`, of format 1 or 2; with `verify` every file's hash is compared. Raises BundleError.
+
+    Hashes of large files are remembered between starts: see `weights.hashes`.
+    """
     folder = Path(folder)
     description, _ = read_description(folder)
     missing = sorted(set(description.files) - set(_files(folder)))
     if missing:
         raise BundleError(f"{folder}: {', '.join(missing)} is missing; copy the whole folder again")
     if verify:
+        found = hashes_of(folder, description.files)
         for name, expected in description.files.items():
-            if sha256(folder / name) != expected:
+            if found[name] != expected:
                 raise BundleError(
                     f"{folder / name} is not the file this bundle was written with (its SHA-256 differs): "
                     "copy or export it again"
@@ -153,6 +158,7 @@ def read_bundle(folder: str | os.PathLike[str], *, verify: bool = True) -> Bundl
         weights_hash=description.weights,
         similarity=description.similarity,
         split=folder / SPLIT if (folder / SPLIT).exists() else None,
+        verified=verify,
     )
 
 

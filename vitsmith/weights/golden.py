@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -67,6 +68,15 @@ class Golden:
     """float32 (examples, ...): logits, or features of a model without head."""
     texts: GoldenTexts | None = None
     """Of models with a text tower."""
+
+    @property
+    def digest(self) -> str:
+        """A hash of the images, what becomes of them, and what the model made of that."""
+        found = hashlib.sha256()
+        for array in (*self.images, self.tensors, self.outputs):
+            found.update(f"{array.dtype} {array.shape}\n".encode())
+            found.update(np.ascontiguousarray(array).data)
+        return found.hexdigest()
 
     def with_texts(self, tokenizer: Tokenizer, run: Run) -> Golden:
         """The same with golden texts, through `run`: int32 (texts, length) -> embeddings."""
