@@ -182,8 +182,8 @@ def test_a_file_that_is_read_otherwise_than_its_pixels_is_refused(tmp_path: Path
 @pytest.mark.parametrize(
     ("absent", "told"),
     [
-        (["onnxruntime"], r"needs onnxruntime, .*'vitsmith\[onnx\]'"),
-        (["onnx", "onnxscript"], r"needs onnx, .*'vitsmith\[onnx\]'"),
+        (["onnxruntime"], r"needs onnxruntime, .*'vitsmith\[export\]'"),
+        (["onnx", "onnxscript"], r"needs onnx, .*'vitsmith\[export\]'"),
         (["matplotlib"], r"needs matplotlib, .*'vitsmith\[plots\]'"),
         (["sklearn", "matplotlib"], r"needs scikit-learn, .*'vitsmith\[all\]'"),
     ],

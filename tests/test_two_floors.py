@@ -36,8 +36,13 @@ for arguments in json.loads(sys.argv[1]):
         except BaseException as error:
             code = repr(error)
     told.append([code, out.getvalue(), err.getvalue()])
+import vitsmith
+try:
+    made = vitsmith.create_model.__name__
+except vitsmith.InputError as error:
+    made = str(error)
 there = [name for name in json.loads(sys.argv[2]) if importlib.util.find_spec(name)]
-print(json.dumps({"told": told, "there": there}))
+print(json.dumps({"told": told, "there": there, "made": made}))
 """
 
 
@@ -123,15 +128,19 @@ def test_exported_bundles_run_where_torch_is_not_installed(place: Path) -> None:
         "torch": [
             ["predict", "vit-torch", "pets"],
             ["train", "pets", "--model", "vit-torch"],
+        ],
+        "export": [
             ["export", "vit-torch", "--to", "onnx"],
             ["quantize", "vit-torch", "--data", "pets"],
         ],
+        "all": [["quickstart"]],
         "openvino": [["predict", "vit", "pets", "--engine", "openvino"]],
         "text": words[:2],
     }
     lines = [line for its in refused.values() for line in its]
     found = _run(place, images + lines)
     assert found["there"] == []
+    assert found["made"] == "this needs torch, which is not installed: run  pip install 'vitsmith[torch]'"
     told = found["told"]
     _require_done(images, told[: len(images)])
     extras = [extra for extra, its in refused.items() for _ in its]

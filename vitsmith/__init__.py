@@ -77,7 +77,12 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'vitsmith' has no attribute {name!r}")
     import importlib
 
-    value = getattr(importlib.import_module(_HOMES[name]), name)
+    try:
+        value = getattr(importlib.import_module(_HOMES[name]), name)
+    except ModuleNotFoundError as error:
+        from vitsmith.errors import missing_package
+
+        raise missing_package(error) or error from None
     globals()[name] = value
     return value
 

@@ -86,6 +86,16 @@ class MissingPackageError(InputError):
         super().__init__(f"this needs {package}, which is not installed: run  pip install 'vitsmith[{extra}]'")
 
 
+EXTRAS = {"torch": "torch", "scipy": "torch", "accelerate": "torch", "onnx": "export", "onnxscript": "export"}
+"""Packages that many files begin with, and the extra that each comes with."""
+
+
+def missing_package(error: BaseException) -> MissingPackageError | None:
+    """What to say of a failed import of one of EXTRAS; None for any other error."""
+    package = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    return MissingPackageError(package, EXTRAS[package]) if package in EXTRAS else None
+
+
 class Interrupted(InputError):  # noqa: N818
     """Ended by Ctrl-C or SIGTERM after everything was saved; the message says how to go on."""
 

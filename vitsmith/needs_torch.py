@@ -11,11 +11,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from vitsmith.errors import MissingPackageError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from vitsmith.engines.base import Engine
     from vitsmith.engines.settings import Settings
     from vitsmith.evaluation.peaks import Peak
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from vitsmith.specs import Similarity
     from vitsmith.weights.bundle import Bundle
 
-Array = np.ndarray[Any, Any]
+    Array = np.ndarray[Any, Any]
 
 
-def require_torch() -> None:
-    """Raises MissingPackageError, which says what to install, where there is no torch."""
+def require_torch(extra: str = "torch") -> None:
+    """Raises MissingPackageError, which says to install `extra`, where there is no torch."""
     if find_spec("torch") is None:
-        raise MissingPackageError("torch", "torch")
+        raise MissingPackageError("torch", extra)
 
 
 def open_torch(bundle: Bundle, settings: Settings) -> Engine:
@@ -51,8 +51,7 @@ def open_torch_compiled(bundle: Bundle, settings: Settings) -> Engine:
 
 def open_executorch(bundle: Bundle, settings: Settings) -> Engine:
     """The engine `executorch`, whose runtime takes torch's tensors. See `engines.executorch.ExecutorchEngine`."""
-    if find_spec("torch") is None:
-        raise MissingPackageError("torch", "executorch")
+    require_torch("executorch")
     from vitsmith.engines.executorch import ExecutorchEngine
 
     return ExecutorchEngine(bundle, settings)

@@ -31,6 +31,7 @@ from vitsmith.cli.options import (
 from vitsmith.cli.output import drop_told, lost_told, print_facts, print_json, print_table, say
 from vitsmith.cli.pictures import put_picture
 from vitsmith.cli.quantities import mebibytes, milliseconds
+from vitsmith.needs_torch import require_torch
 
 if TYPE_CHECKING:
     from vitsmith.compress.found import Found
@@ -82,6 +83,7 @@ def compress(
     json: JsonOption = False,
 ) -> None:
     """Search over resolution, pruning, merging and precision; write the program that meets the budget (else exit 3)."""
+    require_torch("export")
     from vitsmith.compress.search import search
     from vitsmith.compress.workshop import RealWorkshop
     from vitsmith.files import scratch

@@ -27,6 +27,7 @@ from vitsmith.cli.options import (
 )
 from vitsmith.cli.output import drop_told, print_facts, print_json, say
 from vitsmith.cli.texts import read_labels
+from vitsmith.needs_torch import require_torch
 
 if TYPE_CHECKING:
     from vitsmith.data.datasets import DataSpec
@@ -92,6 +93,7 @@ def export(
     json: JsonOption = False,
 ) -> None:
     """Export a model. The result is compared with the original first; if it differs, nothing is written (exit 3)."""
+    require_torch("export")
     from vitsmith.exporters.program import Gate
     from vitsmith.exporters.targets import check
     from vitsmith.gate import Requirements

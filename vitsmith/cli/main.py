@@ -37,7 +37,7 @@ from vitsmith.cli.retrieve import retrieve
 from vitsmith.cli.streams import ReaderGone, finish, prepare
 from vitsmith.cli.train import train
 from vitsmith.cli.zeroshot import zeroshot
-from vitsmith.errors import Interrupted, MissingPackageError, OutputError, VitsmithError
+from vitsmith.errors import Interrupted, OutputError, VitsmithError, missing_package
 from vitsmith.escapes import shortened, visible
 from vitsmith.failed_writes import why_unusable
 
@@ -57,9 +57,6 @@ VERBS = (
 )  # fmt: skip
 for verb in VERBS:
     app.command(cls=Verb, epilog=epilog(verb.__name__.replace("_", "-")))(verb)
-
-EXTRAS = {"torch": "torch", "scipy": "torch", "accelerate": "torch", "onnx": "export", "onnxscript": "export"}
-"""Packages that the work of many files begins with, and the extra they come with."""
 
 # Typer carries a Click of its own in newer versions; this is the base of its usage errors in all of them.
 ClickError: Any = typer.BadParameter.__mro__[2]
@@ -107,9 +104,8 @@ def _carry_out(arguments: list[str] | None, interrupts: Interrupts) -> int:
             return _interrupted()  # whatever a library made of it
         if isinstance(error, OSError) and (told := why_unusable(error)):
             return fail(told, 2)
-        package = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
-        if package in EXTRAS:
-            return fail(str(MissingPackageError(package, EXTRAS[package])), 2)
+        if (missing := missing_package(error)) is not None:
+            return fail(str(missing), missing.exit_code)
         raise
 
 

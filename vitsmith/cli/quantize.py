@@ -35,6 +35,7 @@ from vitsmith.cli.options import (
 )
 from vitsmith.cli.output import lost_told, print_facts, print_json, print_table, progress, say
 from vitsmith.cli.pictures import put_picture
+from vitsmith.needs_torch import require_torch
 
 if TYPE_CHECKING:
     from vitsmith.compress.calibration import Amounts, Photos
@@ -83,6 +84,7 @@ def quantize(
     json: JsonOption = False,
 ) -> None:
     """Find an int8 program that answers as well and is faster on this machine, or say "keep float" (exit 3)."""
+    require_torch("export")
     from vitsmith.compress.calibration import Amounts
     from vitsmith.compress.quantize import check_quantizable, usual_engine
     from vitsmith.compress.quantized import Settings

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from vitsmith.cli.options import ForceOption, JsonOption, OutOption, seed_option
 from vitsmith.cli.output import print_json, print_line, print_table
+from vitsmith.needs_torch import require_torch
 
 
 def quickstart(
@@ -15,6 +16,7 @@ def quickstart(
     json: JsonOption = False,
 ) -> None:
     """Train, evaluate, export, check and predict on real handwriting: offline, in under two minutes."""
+    require_torch("all")
     from vitsmith.cli.road import RoadProgress
     from vitsmith.errors import Interrupted
     from vitsmith.escapes import shell_quoted
