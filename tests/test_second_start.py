@@ -19,7 +19,7 @@ from vitsmith import Bundle
 from vitsmith.engines import base
 from vitsmith.engines.onnx import OnnxEngine
 from vitsmith.errors import BundleError
-from vitsmith.export.onnx import export_onnx
+from vitsmith.exporters.onnx import export_onnx
 from vitsmith.weights import hashes
 from vitsmith.weights.hashes import forget, hashes_of
 
