@@ -595,7 +595,7 @@ def test_a_batch_of_none_is_refused(folder: Path) -> None:
 
 def test_only_bundles_are_written_into(tmp_path: Path) -> None:
     save(Bundle.of(tiny_model(VIT)), tmp_path / "x.npz", format="npz")
-    with pytest.raises(InputError, match=r"--record writes into a bundle, and .*x.npz is none on disk"):
+    with pytest.raises(InputError, match=r"--record writes into a bundle, and .*x.npz is not a bundle on disk"):
         _invoke(tmp_path / "x.npz", "--record")
 
 

@@ -91,7 +91,7 @@ def write_nonsense(folder: Path) -> int:
         (["trian"], "Did you mean 'train'?"),
         (["predict", "--tpo", "3"], "--top"),
         (["models", "ViT-B/17"], "did you mean ViT-B_16"),
-        (["train"], "--data"),
+        (["train"], "DATA on the command line"),
         (["inspect", "nowhere.npz"], "nowhere.npz: no such file"),
         (["predict", "ViT-Ti_16", "x.jpg"], "ViT-Ti_16"),
         (["train", "--data", "nowhere", "--arch", "mu/16"], "nowhere"),

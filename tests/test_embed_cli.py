@@ -125,7 +125,7 @@ def test_unreadable_images_are_skipped_and_make_the_exit_code_2(models: Path, fo
     assert "skipped: photos/2.png: is not an image" in err and "1 of 7 images could not be read" in err
     code, out, err = call(capsys, "embed", models / "lit", "photos", "--out", "index", "--json")
     assert (code, json.loads(out)["done_before"]) == (2, 7) and "skipped: photos" not in err
-    assert "mend them, and run the same command with --retry" in err
+    assert "repair them, and run the same command with --retry" in err
     code, _, err = call(capsys, "embed", models / "lit", "photos", "--out", "vectors.npz")
     assert code == 2 and "1 of 7 images" in err and len(np.load("vectors.npz")["ids"]) == 6
     assert "mend them, and delete vectors.npz and run it again" in err
@@ -292,7 +292,7 @@ def test_a_model_that_was_moved_is_asked_for(models: Path, folder: Path, capsys:
     call(capsys, "embed", "copy", "photos", "--out", "index")
     (folder / "copy").rename(folder / "moved")
     code, _, err = call(capsys, "retrieve", "a cat", "--index", "index")
-    assert code == 2 and "the model of index:" in err and "say where it is with --model" in err
+    assert code == 2 and "the model of index:" in err and "give its place with --model" in err
     assert call(capsys, "retrieve", "a cat", "--index", "index", "--model", "moved")[0] == 0
 
 
@@ -311,7 +311,7 @@ def test_a_model_that_was_moved_is_asked_for(models: Path, folder: Path, capsys:
         (("embed", "{lit}", "--texts", "photos/1.png", "--out", "x"), "photos/1.png is not UTF-8 text"),
         (("embed", "{lit}", "photos", "--out", "x.csv"), "give a folder, or one of .npz, .npy, .parquet"),
         (("embed", "{lit}", "photos", "--out", "photos"), "photos holds files that are no index"),
-        (("retrieve", "--index", "x"), "give a query in words, or images with --images FILE"),
+        (("retrieve", "--index", "x"), "give a query as text, or images with --images FILE"),
         (("retrieve", " ", "--index", "x"), "a query is empty"),
         (("retrieve", "a cat", "--index", "photos"), "photos is no index (it has no index.json)"),
         (("retrieve", "a cat", "--index", "of-vit"), "is a model of images alone: it cannot read text"),
@@ -343,4 +343,4 @@ def test_approximate(models: Path, folder: Path, capsys: Any) -> None:
     Image.fromarray(pictures(8)[7]).save(folder / "photos" / "7.png")
     call(capsys, "embed", models / "lit", "photos", "--out", "index")
     _, _, err = call(capsys, "retrieve", "a cat", "--index", "index", "--approximate")
-    assert "building the approximate index: none is there that fits" in err
+    assert "building the approximate index: there is none that fits" in err

@@ -299,13 +299,13 @@ def test_a_program_without_its_bundle_is_refused_with_what_to_do(tmp_path, name,
 
 def test_a_model_in_the_place_of_images_is_told(tmp_path) -> None:
     vs.save(vs.create_model("mu/16", classes=2, image_size=32), tmp_path / "model")
-    with pytest.raises(InputError, match="is a bundle, and holds no images: a model comes first, images behind it"):
+    with pytest.raises(InputError, match="is a bundle and holds no images: give the model first, then the images"):
         list(expand([str(tmp_path / "model")]))
 
 
 def test_an_address_is_no_image(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match="is an address: images are files here"):
+    with pytest.raises(InputError, match="is a web address, and images are files here"):
         list(expand(["https://example.com/a.jpg"]))
     (tmp_path / "https:" / "example.com").mkdir(parents=True)
     Image.fromarray(pictures(1)[0]).save("https:/example.com/a.png")

@@ -312,7 +312,7 @@ def test_words_are_labels_and_a_file_is_a_file_of_labels(
 
     assert refused("--labels", names) == f"--labels '{names}' is a file: give it with --labels-file"
     assert "a label that looks like a path stands in quotes" in refused("--labels", "AC/DC")
-    assert "both say the labels" in refused("--labels", "ant", "--labels-file", names)
+    assert "both give the labels" in refused("--labels", "ant", "--labels-file", names)
     assert "'nowhere' is neither a file" in refused("--labels", "ant,bee")
 
 

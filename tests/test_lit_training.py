@@ -445,7 +445,7 @@ def test_the_command_resumes_and_refuses_changes(tower, data, tmp_path) -> None:
     refused = command("--resume", str(folder), "--lr", "0.5")
     assert isinstance(refused.exception, ConfigError)
     assert "cannot go on with another recipe (optimizer.lr: 0.01 -> 0.5)" in str(refused.exception)
-    assert "leave --out and --force away" in str(command("--resume", str(folder), "--out", "elsewhere").exception)
+    assert "leave --out and --force out" in str(command("--resume", str(folder), "--out", "elsewhere").exception)
     done = command("--resume", str(folder), "--lr", "0.01", "--json")
     assert done.exit_code == 0 and json.loads(done.stdout)["images"] == 12
     assert "going on after update 5 of 12" in done.stderr

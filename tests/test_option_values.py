@@ -89,7 +89,7 @@ def test_a_value_that_is_given_twice_is_repeatable_or_refused(capsys: pytest.Cap
 @pytest.mark.parametrize(
     ("value", "told"),
     [
-        ("", "{} is given, but empty: leave it away, or say what it is to be"),
+        ("", "{} is given, but empty: leave it out, or give it a value"),
         ("--help", "{} needs a value, and --help is an option: give the value first"),
         ("a\0b", "{} 'a\\x00b' has a NUL character, which no name or path can have"),
     ],

@@ -695,13 +695,13 @@ def test_an_interruption_leaves_nothing(
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ((), "labelled images with --data, or images without labels with --images"),
-        (("--data", "colours", "--images", "colours"), "say what to prune by"),
+        ((), "give labelled ones with --data, or images without labels with --images"),
+        (("--data", "colours", "--images", "colours"), "pruning needs images"),
         (("--data", "colours"), "nothing is to be pruned"),
         (("--data", "colours", "--heads", 5), "--heads must be from 1 to 4"),
         (("--data", "colours", "--mlp-width", 0), "--mlp-width must be from 1 to 64"),
         (("--data", "nowhere", "--heads", 2), "nowhere"),
-        (("--data", "colours", "--heads", 2, "--steps", 0, "--lr", 0.1), "--steps 0 has none: leave them away"),
+        (("--data", "colours", "--heads", 2, "--steps", 0, "--lr", 0.1), "--steps 0 has none: leave them out"),
         (("--data", "colours", "--heads", 2, "--set", "optimizer.lrr=1"), "did you mean lr"),
         (("--images", "colours", "--images", "nowhere.png", "--heads", 2), "nowhere.png"),
     ],

@@ -100,7 +100,7 @@ def test_pictures_of_other_formats_are_not_missed_in_silence(tmp_path, capsys) -
         list(expand([str(tmp_path)]))
     (tmp_path / "d.png").write_bytes(b"x")
     assert list(expand([str(tmp_path)])) == [tmp_path / "d.png"]
-    assert "passed over" in capsys.readouterr().err
+    assert "skipped in" in capsys.readouterr().err
 
 
 def test_a_folder_that_may_not_be_read_is_one_line(tmp_path, monkeypatch) -> None:

@@ -133,9 +133,9 @@ def test_the_verbs_say_so(place: Path, capsys: Any) -> None:
         code, out, err = call(capsys, "zeroshot", "lit", "photos", "--labels", f"cat, {query}")
         assert (code, out) == (2, "") and f"the label {query!r} has no word that" in err
     code, out, err = call(capsys, "retrieve", "the zebra", "--index", "index", "--top", "1")
-    assert code == 0 and out and "not in the model's vocabulary, so taken for any other unknown word: 'zebra'" in err
+    assert code == 0 and out and "not in the model's vocabulary, and read as the unknown word: 'zebra'" in err
     code, out, err = call(capsys, "zeroshot", "lit", "photos", "--labels", "cat, red zebra")
-    assert code == 0 and out and "taken for any other unknown word: 'zebra' of 'red zebra'" in err
+    assert code == 0 and out and "read as the unknown word: 'zebra' of 'red zebra'" in err
     Path("texts.txt").write_text("a cat\nzebra\nthe zebra\n", encoding="utf-8")
     code, out, err = call(capsys, "embed", "lit", "--texts", "texts.txt", "--out", "captions", "--json")
     assert code == 2 and json.loads(out)["count"] == 2 and json.loads(out)["failures"] == 1

@@ -37,31 +37,33 @@ BATCHES = (1, 8)
 
 
 def benchmark(
-    models: Annotated[list[str], typer.Argument(help="Bundles, checkpoints or published names: all in one table.")],
+    models: Annotated[
+        list[str], typer.Argument(help="Bundles, run folders, weights files or published names, compared in one table.")
+    ],
     engine: Annotated[
-        list[str] | None, typer.Option(help="An engine; may be repeated. Default: all that are installed.")
+        list[str] | None, typer.Option(help="Engine; may be repeated. Default: all that are installed.")
     ] = None,
     precision: Annotated[
-        list[str] | None, typer.Option(help="A precision; may be repeated. Default: all that an engine has.")
+        list[str] | None, typer.Option(help="Precision; may be repeated. Default: all that the engine has.")
     ] = None,
     batch_size: Annotated[
-        list[int] | None, typer.Option(min=1, help="Images computed at once; may be repeated. Default: 1 and 8.")
+        list[int] | None, typer.Option(min=1, help="Images per batch; may be repeated. Default: 1 and 8.")
     ] = None,
-    data: Annotated[str, data_option("the accuracy of each")] = "",
-    split: Annotated[str, split_option("train, val, test or all", "what no model was trained on")] = "",
+    data: Annotated[str, data_option("accuracy is measured on it")] = "",
+    split: Annotated[str, split_option("train, val, test or all", "images no model was trained on")] = "",
     image_column: ImageColumnOption = "",
     label_column: LabelColumnOption = "",
     images: Annotated[list[str] | None, images_option("to compare answers on")] = None,
     skip_unreadable: SkipOption = 0.01,
-    threads: Annotated[int | None, typer.Option(min=1, help="Processor cores; default: all.")] = None,
-    seconds: Annotated[float, typer.Option(min=0.01, help="Timed for each row, in five turns.")] = 5.0,
+    threads: Annotated[int | None, typer.Option(min=1, help="Processor threads; default: all cores.")] = None,
+    seconds: Annotated[float, typer.Option(min=0.01, help="Seconds of measurement per row, in five turns.")] = 5.0,
     record: RecordOption = False,
     image_size: ImageSizeOption = "",
     out: OutOption = None,
     force: ForceOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Latency, throughput, memory, size, parity and accuracy, all measured in turns in one run."""
+    """Measure latency, throughput, memory, size, difference and accuracy, in turns, in one run."""
     from vitsmith.benchmark.session import Wishes
     from vitsmith.evaluation.timing import Pace
     from vitsmith.report.benchmark import draw_benchmark
@@ -91,7 +93,7 @@ def _contenders(subjects: list[Subject], engines: list[str], precisions: list[st
             say(f"no model here runs in {name}, which has no row: give a model that was exported for it")
     for subject, its in zip(subjects, chosen, strict=True):
         if not its:
-            say(f"{subject.name} runs in none of the engines asked for, and has no row")
+            say(f"{subject.name} runs in none of the chosen engines, and has no row")
     return contenders
 
 

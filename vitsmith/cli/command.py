@@ -97,7 +97,7 @@ class Verb(TyperCommand):
                 if not isinstance(value, str):
                     continue
                 if not value:
-                    raise InputError(f"{name} is given, but empty: leave it away, or say what it is to be")
+                    raise InputError(f"{name} is given, but empty: leave it out, or give it a value")
                 if "\0" in value:
                     raise InputError(f"{name} {shown(value)} has a NUL character, which no name or path can have")
                 if not is_option:

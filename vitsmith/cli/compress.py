@@ -53,23 +53,23 @@ class Choose(StrEnum):
 
 def compress(
     model: TorchModelArgument,
-    data: Annotated[str, data_option("one part calibrates and teaches, the held-out part judges")],
+    data: Annotated[str, data_option("training images calibrate and distil, held-out images evaluate")],
     image_column: ImageColumnOption = "",
     label_column: LabelColumnOption = "",
-    latency: Annotated[str, typer.Option(help="Longest time for one image, as 20ms or 0.02s.")] = "",
-    memory: Annotated[str, typer.Option(help="Most memory at its peak, as 300MiB or 300MB.")] = "",
+    latency: Annotated[str, typer.Option(help="Longest latency of one image, as 20ms or 0.02s.")] = "",
+    memory: Annotated[str, typer.Option(help="Largest peak memory, as 300MiB or 300MB.")] = "",
     size: Annotated[str, typer.Option(help="Largest program, as 90MB or 90MiB.")] = "",
     max_drop: Annotated[float, max_drop_option()] = 1.0,
     strict_gate: StrictGateOption = False,
     choose: Annotated[
         Choose | None,
-        typer.Option(help="cheapest, accurate or knee; default cheapest within a budget, else the knee of the front."),
+        typer.Option(
+            help="cheapest, accurate or knee; default: cheapest within a budget, else the knee of the Pareto front."
+        ),
     ] = None,
     over: Annotated[
         str,
-        typer.Option(
-            help="Of resolution, pruning, merging and precision, what is searched over.", show_default="all four"
-        ),
+        typer.Option(help="What to search over: resolution, pruning, merging, precision.", show_default="all four"),
     ] = KINDS,
     steps: Annotated[int, typer.Option(min=0, help="Updates of distillation for each pruned model.")] = 300,
     limit: Annotated[int, limit_option(40)] = 1000,
@@ -108,7 +108,7 @@ def compress(
         workshop = RealWorkshop(bundle, material, data, max_drop=max_drop, steps=steps, seed=seed, tell=tell_unreadable)
         found = search(bundle, material, space, required, chosen.value, workshop, programs, say)
         folder = _keep(found, folder, model_name(model), without_split)
-    put_picture(folder / "front.png", "the picture of the front", lambda: draw_front(found))
+    put_picture(folder / "front.png", "the plot of the front", lambda: draw_front(found))
     for doubt in found.doubts:
         say(doubt)
     if json:
@@ -140,7 +140,8 @@ def _print_chosen(found: Found, folder: Path) -> None:
             ("chosen", f"{found.chosen.title} ({found.chosen.engine})"),
             (
                 "verified",
-                f"{found.verified.after:.2%}, the original {found.verified.before:.2%}, on the verification split",
+                f"{found.verified.after:.2%}, the original {found.verified.before:.2%}, on the verification split, "
+                "not used for selection",
             ),
             ("drop of top-1", drop_told(found.verified.to_dict())),
         ]
@@ -193,7 +194,7 @@ def _print(found: Found) -> None:
     if outside:
         print_table(("not within the budget", "precision", "why"), outside)
     for one in found.refused:
-        say(f"left out: {one.title}: {one.reason}")
+        say(f"not measured: {one.title}: {one.reason}")
 
 
 def _space(over: str) -> Space:

@@ -26,7 +26,9 @@ from vitsmith.cli.options import (
 
 
 def distill(
-    teacher: Annotated[str, typer.Option(help="Bundle or checkpoint that knows the classes of the data.")],
+    teacher: Annotated[
+        str, typer.Option(help="Bundle, run folder or weights file trained on the classes of the data.")
+    ],
     data: Annotated[str, data_argument(DATA_SETS)] = "",
     model: Annotated[
         str, typer.Option(help="Bundle, weights or published name that the student starts from.", autocompletion=models)
@@ -37,8 +39,10 @@ def distill(
             help="Architecture of a student with fresh weights (vitsmith models).", autocompletion=architectures
         ),
     ] = "",
-    kind: Annotated[str, typer.Option(help="soft, deit-soft or deit-hard; default: the recipe's.")] = "",
-    temperature: Annotated[float | None, typer.Option(help="Softens the answers; default: the recipe's.")] = None,
+    kind: Annotated[
+        str, typer.Option(help="Distillation: Distillation: soft, deit-soft or deit-hard; default: the recipe's.")
+    ] = "",
+    temperature: Annotated[float | None, typer.Option(help="Softmax temperature; default: the recipe's.")] = None,
     recipe: RecipeOption = "distill",
     image_size: PixelsOption = None,
     steps: StepsOption = None,
@@ -51,7 +55,7 @@ def distill(
     force: ForceOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Train a student on a teacher's answers to the same augmented views."""
+    """Train a small model on the answers of a large one; write a bundle and a report."""
     from vitsmith.cli import training
 
     training.check_has_weights(model)

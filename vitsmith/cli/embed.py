@@ -42,25 +42,25 @@ class Dtype(StrEnum):
 
 def embed(
     model: ModelArgument,
-    out: Annotated[Path, typer.Option(help="A folder to search in (see retrieve), or a .npz, .npy or .parquet file.")],
+    out: Annotated[Path, typer.Option(help="Index folder (for retrieve), or a .npz, .npy or .parquet file.")],
     inputs: Annotated[
-        list[str] | None, typer.Argument(help="Images: files, folders, globs, or - for standard input.")
+        list[str] | None, typer.Argument(help="Image files, folders or globs; - reads standard input.")
     ] = None,
     data: DataInsteadOption = "",
     texts: Annotated[
-        str, typer.Option(help="Embed texts, and no images: a file with one a line, or - for standard input.")
+        str, typer.Option(help="Embed texts instead of images: a file with one a line; - reads standard input.")
     ] = "",
-    dtype: Annotated[Dtype, typer.Option(help="float16, or float32 for twice the size.")] = Dtype.float16,
+    dtype: Annotated[Dtype, typer.Option(help="float16, or float32 (twice the size).")] = Dtype.float16,
     batch_size: BatchSizeOption = 32,
     engine: EngineOption = "auto",
     precision: PrecisionOption = "auto",
     image_size: ImageSizeOption = "",
     vocabulary: VocabularyOption = None,
     force: ForceOption = False,
-    retry: Annotated[bool, typer.Option("--retry", help="Try again what could not be read before.")] = False,
+    retry: Annotated[bool, typer.Option("--retry", help="Try images again that could not be read before.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Vectors of length 1 for images or texts. Interrupted or killed, the same command goes on where it stopped.
+    """Write unit vectors of images or texts. After an interruption, the same command continues where it stopped.
 
     Unreadable images are reported, skipped, and make the exit code 2; once they are mended, --retry adds them.
     """
@@ -131,7 +131,7 @@ def _tell_left_out(index: Index, out: Path, sources: list[Any], changed: list[st
     if failures:
         again = "run the same command with --retry" if index.folder == out else f"delete {out} and run it again"
         raise InputError(
-            f"{failures} of {len(sources)} images could not be read and were skipped: mend them, and {again}"
+            f"{failures} of {len(sources)} images could not be read and were skipped: repair them, and {again}"
         )
 
 

@@ -48,18 +48,19 @@ def evaluate(
     data: Annotated[
         str,
         typer.Option(
-            help="A folder of class folders (or with val/ or test/ inside), .csv, .jsonl, shards or 'digits'."
+            help="Labelled data set: a folder of class folders (or with val/ or test/ inside), .csv, .jsonl, "
+            "tar shards, hf:OWNER/NAME or 'digits'."
         ),
     ],
-    split: Annotated[str, split_option("train, val, test or all", "images that it was not trained on")] = "",
+    split: Annotated[str, split_option("train, val, test or all", "images the model was not trained on")] = "",
     image_column: ImageColumnOption = "",
     label_column: LabelColumnOption = "",
     zeroshot: Annotated[
-        bool, typer.Option("--zeroshot", help="Classify with words: the data's class names, or those given.")
+        bool, typer.Option("--zeroshot", help="Classify by text, with the class names of the data or those given.")
     ] = False,
     templates: TemplatesOption = "",
     retrieval: Annotated[
-        bool, typer.Option("--retrieval", help="The data are captioned images: recall of each from the other.")
+        bool, typer.Option("--retrieval", help="The data are images with captions: measure recall in both directions.")
     ] = False,
     batch_size: BatchSizeOption = 32,
     engine: EngineOption = "auto",
@@ -74,12 +75,12 @@ def evaluate(
     force: ForceOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Top-1 with its confidence interval, top-5, accuracy of each class and calibration; or recall of pairs."""
+    """Measure accuracy (top-1 with its interval, top-5, per class) and calibration, or recall of image-text pairs."""
     from vitsmith.errors import InputError
     from vitsmith.runs import model_name, place_of, write_or_rescue
 
     if retrieval and (zeroshot or templates or labels or labels_file):
-        raise InputError("--retrieval compares images with captions: leave --zeroshot, --templates and labels away")
+        raise InputError("--retrieval compares images with captions: leave --zeroshot, --templates and labels out")
     if templates and not zeroshot:
         raise InputError("--templates are for --zeroshot")
     if record:

@@ -63,36 +63,36 @@ def export(
     model: ModelArgument,
     to: Annotated[
         To,
-        typer.Option(help="onnx, openvino or executorch (programs), web (a page), triton, or npz (the original's)."),
+        typer.Option(help="Target: onnx, openvino, executorch, web (a page), triton, or npz (Google's format)."),
     ],
     precision: Annotated[
-        ExportPrecision, typer.Option(help="fp32, fp16, bf16 or int8, as far as the target computes it.")
+        ExportPrecision, typer.Option(help="Precision: fp32, fp16, bf16 or int8, if the target supports it.")
     ] = ExportPrecision.fp32,
     fixed_batch: Annotated[
-        int | None, typer.Option(min=1, help="The one batch size of the program; default: any batch.")
+        int | None, typer.Option(min=1, help="Fixed batch size of the program; default: any.")
     ] = None,
     pixels: Annotated[
-        bool, typer.Option("--pixels", help="The program takes uint8 pixels and normalises by itself.")
+        bool, typer.Option("--pixels", help="The program takes uint8 pixels and normalises them itself.")
     ] = False,
     image_size: ImageSizeOption = "",
     out: OutOption = None,
     images: Annotated[list[str] | None, images_option("for the gate")] = None,
-    data: Annotated[str, data_option("accuracy is part of the gate")] = "",
-    split: Annotated[str, split_option("train, val, test or all", "what it was not trained on")] = "",
+    data: Annotated[str, data_option("the gate compares accuracy on it")] = "",
+    split: Annotated[str, split_option("train, val, test or all", "images the model was not trained on")] = "",
     image_column: ImageColumnOption = "",
     label_column: LabelColumnOption = "",
     max_drop: Annotated[float, max_drop_option()] = 0.5,
     strict_gate: StrictGateOption = False,
     skip_unreadable: SkipOption = 0.01,
     labels: Annotated[
-        list[str] | None, typer.Option(help="LiT model for web only: what the page chooses from, as for zeroshot.")
+        list[str] | None, typer.Option(help="LiT model for web only: labels of the page, separated by commas.")
     ] = None,
-    labels_file: Annotated[Path | None, typer.Option(help="In place of --labels: a file with one a line.")] = None,
+    labels_file: Annotated[Path | None, typer.Option(help="File with one label a line, in place of --labels.")] = None,
     without_split: WithoutSplitOption = False,
     force: ForceOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Export a model. The result is compared with the original first; if it differs, nothing is written (exit 3)."""
+    """Export a model and compare it with the original. If it differs, nothing is written (exit 3)."""
     require_torch("export")
     from vitsmith.exporters.program import Gate
     from vitsmith.exporters.targets import check
@@ -130,7 +130,7 @@ def _check_options(to: To, *, gated: bool, labels: bool) -> None:
     from vitsmith.errors import InputError
 
     if to is To.npz and gated:
-        raise InputError("an .npz holds the same weights and passes no gate: leave --images and --data out")
+        raise InputError("an .npz holds the same weights, so there is no gate: leave --images and --data out")
     if labels and to is not To.web:
         raise InputError(f"--labels are for the page of a LiT model, not for {to.value}")
 
@@ -139,7 +139,7 @@ def _check_gated(bundle: Bundle, *, gated: bool) -> None:
     from vitsmith.errors import InputError
 
     if bundle.program != "torch" and gated:
-        raise InputError(f"{bundle.where} is taken as it is and passes no gate: leave --images and --data out")
+        raise InputError(f"{bundle.where} is copied as it is, without a gate: leave --images and --data out")
 
 
 def _inside(name: str, to: To) -> str:
@@ -200,7 +200,7 @@ def _facts(numbers: dict[str, Any]) -> dict[str, Any]:
         return facts
     found = numbers["gate"]
     if found is None:
-        return facts | {"checked on": "the program was taken as it is; it passed its gate when it was made"}
+        return facts | {"checked on": "the program was copied as it is; it passed its gate when it was made"}
     facts |= {
         "checked on": f"{found['images']} image{'s' * (found['images'] != 1)} in batches of 1, 2 and 7",
         "difference": f"{found['difference']:.2g} of the largest output",
@@ -234,7 +234,7 @@ def _with_split(bundle: Bundle, to: To, without: bool) -> Bundle:
         return bundle.with_split(None)
     if to is To.web and bundle.split is not None:
         say(
-            f"{SPLIT} goes with the page: whoever has a picture can tell by it whether the model was trained on that; "
-            "--without-split leaves it out"
+            f"{SPLIT} goes with the page: anyone who has an image can find out by it whether the model "
+            "was trained on that image; --without-split leaves it out"
         )
     return bundle

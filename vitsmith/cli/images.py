@@ -38,14 +38,14 @@ def _in_folder(folder: str) -> Iterator[Path]:
     inside, unread, links = survey(folder)
     others = tell_unread({suffix: count for suffix, count in unread.items() if suffix})
     if not inside and os.path.lexists(os.path.join(folder, "bundle.json")):  # noqa: PTH118 - of any text
-        raise InputError(f"{folder} is a bundle, and holds no images: a model comes first, images behind it")
+        raise InputError(f"{folder} is a bundle and holds no images: give the model first, then the images")
     if not inside:
         instead = f", but {others}, which are not supported" if others else ""
         if links:
             instead += f", but links to folders ({links:,}), which are not followed: give what they lead to"
         raise InputError(f"{folder}: no images in this folder{instead} (known are {', '.join(IMAGE_SUFFIXES)})")
     if others:
-        say(f"passed over in {folder}, as they are not supported: {others}")
+        say(f"skipped in {folder}, as not supported: {others}")
     if links:
         say(f"links to folders are not followed, of which {folder} has {links:,}: give what they lead to as well")
     yield from inside
@@ -57,7 +57,7 @@ def _matches(argument: str) -> Iterator[Path]:
     from vitsmith.errors import InputError
 
     if argument.lower().startswith(("http://", "https://")) and not os.path.lexists(argument):
-        raise InputError(f"{argument} is an address: images are files here; download it first")
+        raise InputError(f"{argument} is a web address, and images are files here: download it first")
     if os.path.lexists(argument) or not glob.has_magic(argument):
         yield Path(argument)
         return

@@ -64,7 +64,7 @@ def check_recordable(model: str) -> None:
 
     folder = find_bundle(model)
     if folder is None:
-        raise InputError(f"--record writes into a bundle, and {model} is none on disk: save it as one first")
+        raise InputError(f"--record writes into a bundle, and {model} is not a bundle on disk: save it as one first")
     check_recordable(folder)
 
 
@@ -101,7 +101,9 @@ def images_of(images: list[str], data: str) -> tuple[Sequence[ImageSource], Sequ
     from vitsmith.errors import InputError
 
     if bool(images) == bool(data):
-        raise InputError("say which images: files, folders or globs behind the model, or a data set with --data DATA")
+        raise InputError(
+            "no images are given, or twice: give files or folders after the model, or a data set with --data DATA"
+        )
     if not data:
         return list(expand(images)), None
     from vitsmith.data.datasets import open_labelled
@@ -126,7 +128,7 @@ def choose_images(bundles: Sequence[Bundle], asked: Asked) -> Judging:
 def reading_bar() -> Iterator[Callable[[int], None]]:
     """A bar for images that are read once, to tell which the model knows."""
     with progress(unit="images") as bar:
-        task = bar.add_task("telling held-out images from others", total=None, note="")
+        task = bar.add_task("finding held-out images", total=None, note="")
         yield lambda images: bar.advance(task, images)
 
 

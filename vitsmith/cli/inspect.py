@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 
 def inspect(
-    source: Annotated[str, typer.Argument(help="A bundle folder, or weights: .npz, .safetensors, .pth.")],
+    source: Annotated[str, typer.Argument(help="Bundle, run folder or weights file (.npz, .safetensors, .pth).")],
     arrays: Annotated[bool, typer.Option("--arrays", help="List every array with its shape.")] = False,
     image_size: ImageSizeOption = "",
     upgrade: Annotated[
         bool,
-        typer.Option("--upgrade", help="Rewrite a bundle of an earlier version, in its place, in today's format."),
+        typer.Option("--upgrade", help="Rewrite a bundle of an earlier version in today's format, in place."),
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Show what is inside a bundle or a checkpoint, and check that it is whole."""
+    """Show what is in a bundle or weights file, and check that it is whole."""
     from dataclasses import replace
 
     from vitsmith.engines.base import open_engine

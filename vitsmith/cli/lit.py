@@ -37,9 +37,11 @@ VERB = "lit"
 
 def lit(
     data: Annotated[str, data_argument("table with captions, tar shards, or 'shapes', which is built in")] = "",
-    model: Annotated[str, typer.Option(help="Image tower: a ViT, hybrid or LiT; it is not changed.")] = "",
+    model: Annotated[str, typer.Option(help="Image tower: a ViT, hybrid or LiT model; it stays frozen.")] = "",
     recipe: RecipeOption = "",
-    text_model: Annotated[str, typer.Option(help="LiT model whose text tower to start from.")] = "",
+    text_model: Annotated[
+        str, typer.Option(help="LiT model whose text tower is the start; default: fresh weights.")
+    ] = "",
     vocabulary: Annotated[
         str, typer.Option(help="WordPiece .txt or SentencePiece .model; default: learnt from the captions.")
     ] = "",
@@ -54,7 +56,7 @@ def lit(
     force: ForceOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Train a text tower to fit a locked image tower, and leave a LiT bundle with a report."""
+    """Train a text tower for a frozen image tower from captions; write a LiT bundle and a report."""
     from vitsmith.cli import training
     from vitsmith.training.recipe_file import merge, parse_settings
 

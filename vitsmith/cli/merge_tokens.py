@@ -57,13 +57,15 @@ class Schedule(StrEnum):
 
 
 def merge_tokens(
-    model: Annotated[str, typer.Argument(help="A ViT, hybrid or LiT: bundle of torch weights, or checkpoint.")],
+    model: Annotated[
+        str, typer.Argument(help="ViT, hybrid or LiT with torch weights: bundle, run folder or weights file.")
+    ],
     schedule: Annotated[
-        Schedule, typer.Option(help="constant, decreasing, or searched by what each block loses.")
+        Schedule, typer.Option(help="Merges per block: constant, decreasing, or searched by the loss of each block.")
     ] = Schedule.constant,
-    keep: Annotated[float | None, keep_option("the smallest that passes, from 0.5 up")] = None,
-    tokens: Annotated[int | None, typer.Option(help="In place of --keep: tokens left after the last block.")] = None,
-    data: Annotated[str, data_option("accuracy decides")] = "",
+    keep: Annotated[float | None, keep_option("the smallest that passes the gate, from 0.5 up")] = None,
+    tokens: Annotated[int | None, typer.Option(help="Tokens left after the last block, in place of --keep.")] = None,
+    data: Annotated[str, data_option("accuracy on it decides")] = "",
     split: Annotated[str, split_option("val or test", "the held-out part")] = "",
     image_column: ImageColumnOption = "",
     label_column: LabelColumnOption = "",
@@ -75,14 +77,14 @@ def merge_tokens(
     image_size: ImageSizeOption = "",
     labels_file: LabelsFileOption = None,
     vocabulary: VocabularyOption = None,
-    seed: Annotated[int, seed_option("which images search and which judge")] = 0,
+    seed: Annotated[int, seed_option("the choice of search and evaluation images")] = 0,
     skip_unreadable: SkipOption = 0.01,
     without_split: WithoutSplitOption = False,
     out: OutOption = None,
     force: ForceOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Merge tokens and compare. If answers change or no time is saved, nothing is written (exit 3)."""
+    """Merge similar tokens and compare. If answers change or no time is saved, nothing is written (exit 3)."""
     from vitsmith.compress.merge import check_mergeable
     from vitsmith.compress.merge import merge as run
     from vitsmith.errors import InputError
@@ -90,7 +92,7 @@ def merge_tokens(
     from vitsmith.runs import model_name, place_of
 
     if data and images:
-        raise InputError("--data and --images both say which images judge: give one of them")
+        raise InputError("--data and --images both name the evaluation images: give one of them")
     require_labels(strict_gate, data)
     described = labelled(data, image_column, label_column, split)
     required = Requirements(
@@ -163,7 +165,7 @@ def print_merged(merged: Merged, facts: dict[str, Any]) -> None:
     columns += ["top-1", "points lost (95% interval)"] if labelled else []
     print_table(columns, rows, right=columns[1:])
     places = [("bundle", facts.get("written")), ("picture", facts.get("picture"))]
-    print_facts([("judged on", facts["data"]), *_speed(merged), *places])
+    print_facts([("evaluated on", facts["data"]), *_speed(merged), *places])
 
 
 def _speed(merged: Merged) -> list[tuple[str, str]]:
@@ -200,7 +202,7 @@ def _photos(bundle: Bundle, data: DataSpec, split: str, images: list[str], seed:
             return labelled_photos(bundle, data, split, on_images=on_images, tell=say, **how)
     if images:
         return unlabelled_photos(bundle, list(expand(images)), **how)
-    say("no images were given: sample photographs judge, which may be quite unlike yours; give --data or --images")
+    say("no images are given: the gate uses sample photographs, which may be unlike yours; give --data or --images")
     return sample_photos(bundle)
 
 

@@ -14,11 +14,11 @@ from vitsmith.cli.output import print_facts, print_json, print_line, print_table
 def models(
     name: Annotated[
         str,
-        typer.Argument(help="One architecture, in any spelling; default: all of them.", autocompletion=architectures),
+        typer.Argument(help="Architecture, in any spelling; default: list all.", autocompletion=architectures),
     ] = "",
     json: JsonOption = False,
 ) -> None:
-    """List the architectures, or one with its published checkpoints."""
+    """List the architectures, or one of them with its published weights."""
     from vitsmith.models.presets import find_preset, presets
 
     if name:

@@ -14,62 +14,76 @@ from vitsmith.cli.completion import engines, models, precisions, recipes
 
 # The model, and what runs it
 
-ModelArgument = Annotated[str, typer.Argument(help="A bundle, weights or a published name.", autocompletion=models)]
+ModelArgument = Annotated[
+    str, typer.Argument(help="Bundle, run folder, weights file or published name.", autocompletion=models)
+]
 TorchModelArgument = Annotated[
-    str, typer.Argument(help="A bundle of torch weights, a checkpoint or a published name.", autocompletion=models)
+    str, typer.Argument(help="Bundle or run with torch weights, weights file or published name.", autocompletion=models)
 ]
 ImageSizeOption = Annotated[
     str,
-    typer.Option(help="Of a checkpoint whose arrays do not show it: pixels, as 384, or as 224x320 (height x width)."),
+    typer.Option(
+        help="Image size in pixels, as 384 or 224x320 (height x width), for weights files that do not say it."
+    ),
 ]
 VocabularyOption = Annotated[
-    Path | None, typer.Option(help="Tokenizer file of a LiT .npz, when it is not beside it under the same name.")
+    Path | None, typer.Option(help="Tokenizer file of a LiT .npz, if it is not beside it under the same name.")
 ]
 LabelsOption = Annotated[
-    list[str] | None, typer.Option(help="Names of the classes in order, parted by commas; may be repeated.")
+    list[str] | None,
+    typer.Option(help="Class names in the order of the outputs, separated by commas; may be repeated."),
 ]
 LabelsFileOption = Annotated[
-    Path | None, typer.Option(help="A file with the names of the classes, one a line in order.")
+    Path | None, typer.Option(help="Text file with one class name a line, in the order of the outputs.")
 ]
 TemplatesOption = Annotated[
     str,
-    typer.Option(help="clip, lit, simple, a file with one a line, or one like 'a photo of a {}.'; default: its own."),
+    typer.Option(
+        help="Prompts: clip, lit, simple, a file with one a line, or 'a photo of a {}.'; default: the model's own."
+    ),
 ]
 EngineOption = Annotated[
-    str, typer.Option(help="auto, torch, torch-compiled, onnx, openvino or executorch.", autocompletion=engines)
+    str,
+    typer.Option(
+        help="Engine: Engine: auto, torch, torch-compiled, onnx, openvino or executorch.", autocompletion=engines
+    ),
 ]
 PrecisionOption = Annotated[
     str,
     typer.Option(
-        help="auto (the program's own; of weights fp32), fp32, or bf16 for torch and openvino.",
+        help="Precision: fp32, bf16 (torch and openvino), or auto (the program's; for weights fp32).",
         autocompletion=precisions,
     ),
 ]
-BatchSizeOption = Annotated[int, typer.Option(min=1, help="Images computed at once.")]
+BatchSizeOption = Annotated[int, typer.Option(min=1, help="Images per batch.")]
 
 # Images and labelled data
 
 ImagesArgument = Annotated[
     list[str] | None,
-    typer.Argument(help="Files, folders, globs, or - for an image or a list of paths on standard input."),
+    typer.Argument(help="Image files, folders or globs; - reads an image, or paths one a line, from standard input."),
 ]
 DataInsteadOption = Annotated[
-    str, typer.Option("--data", help="In place of IMAGES: every image of a labelled data set, whatever its label.")
+    str, typer.Option("--data", help="Labelled data set to use in place of IMAGES; its labels are ignored.")
 ]
 ImageColumnOption = Annotated[
-    str, typer.Option(help="Column of --data with paths or images, where it has no usual name.")
+    str, typer.Option(help="Column of --data with images or their paths; default: the one with a usual name.")
 ]
-LabelColumnOption = Annotated[str, typer.Option(help="Column of --data with labels, where it has no usual name.")]
+LabelColumnOption = Annotated[
+    str, typer.Option(help="Column of --data with labels; default: the one with a usual name.")
+]
 SkipOption = Annotated[
     float,
     typer.Option(
-        min=0, max=0.999, help="Share of images that may be unreadable: told and left out; more of them stop the work."
+        min=0,
+        max=0.999,
+        help="Largest share of unreadable images: they are reported and skipped; if there are more, the command stops.",
     ),
 ]
 StrictOption = Annotated[bool, typer.Option("--strict", help="Stop at the first image that cannot be read.")]
 WithoutSplitOption = Annotated[
     bool,
-    typer.Option("--without-split", help="Do not write down which images it was trained on and which were held out."),
+    typer.Option("--without-split", help="Do not store which images were used for training and which were held out."),
 ]
 
 
@@ -78,27 +92,27 @@ DATA_SETS = "folder of class folders, .csv, .jsonl, tar shards, hf:OWNER/NAME or
 
 def data_argument(kinds: str) -> Any:
     """DATA of the verbs that learn from it; `kinds` is what it may be."""
-    return typer.Argument(metavar="[DATA]", help=f"What to learn from: {kinds}. May be in the recipe.")
+    return typer.Argument(metavar="[DATA]", help=f"Training data: {kinds}. A recipe may name it instead.")
 
 
 def data_option(use: str) -> Any:
     """`--data`: a labelled data set; `use` is what its images are for."""
-    return typer.Option("--data", help=f"Labelled images, as for evaluate: {use}.")
+    return typer.Option("--data", help=f"Labelled data set: {use}.")
 
 
 def images_option(use: str) -> Any:
     """`--images`: images without labels; `use` is what they are for."""
-    return typer.Option("--images", help=f"Files or folders of images, {use}; may be repeated.")
+    return typer.Option("--images", help=f"Images without labels (files, folders, globs) {use}; may be repeated.")
 
 
 def split_option(choice: str, usual: str) -> Any:
     """`--split`: a part of `--data`; `choice` is what there is, `usual` what is taken without it."""
-    return typer.Option("--split", help=f"{choice} of --data; default: {usual}.")
+    return typer.Option("--split", help=f"Part of --data to evaluate on: {choice}; default: {usual}.")
 
 
 def keep_option(usual: str) -> Any:
     """`--keep`: the share of a model's arithmetic (FLOPs) that is left; `usual` is what holds without it."""
-    return typer.Option("--keep", help=f"Share of the FLOPs that is left, as 0.7; default: {usual}.")
+    return typer.Option("--keep", help=f"Share of the FLOPs to keep, as 0.7; default: {usual}.")
 
 
 # Demands
@@ -106,13 +120,13 @@ def keep_option(usual: str) -> Any:
 
 def max_drop_option(where: str = "on --data") -> Any:
     """`--max-drop`: points of top-1 accuracy."""
-    return typer.Option("--max-drop", min=0, help=f"Points of top-1 that may be lost {where}.")
+    return typer.Option("--max-drop", min=0, help=f"Largest drop of top-1 accuracy in points {where}.")
 
 
 StrictGateOption = Annotated[
     bool,
     typer.Option(
-        "--strict-gate", help="Refuse also when the labelled images are too few to tell whether --max-drop is kept."
+        "--strict-gate", help="Also refuse if the labelled images are too few to tell whether --max-drop is kept."
     ),
 ]
 
@@ -120,58 +134,62 @@ StrictGateOption = Annotated[
 def min_agreement_option() -> Any:
     """`--min-agreement`: the share of images that keep their answer."""
     return typer.Option(
-        "--min-agreement", min=0, max=1, help="Without labels: least share of images answered as before."
+        "--min-agreement", min=0, max=1, help="Without labels: smallest share of images with the same answer as before."
     )
 
 
 def min_speedup_option(measured: str) -> Any:
     """`--min-speedup`: times as fast; `measured` is how."""
-    return typer.Option("--min-speedup", min=0, help=f"Least times as fast, {measured}.")
+    return typer.Option("--min-speedup", min=0, help=f"Smallest speed-up {measured}.")
 
 
 def limit_option(least: int = 1) -> Any:
     """`--limit`: how many images judge, at most."""
-    return typer.Option("--limit", min=least, help="Evaluation images used, at most.")
+    return typer.Option("--limit", min=least, help="Largest number of evaluation images.")
 
 
 def calibration_option(what: str, most: int | None = None) -> Any:
     """`--calibration`: how many images; `what` they do."""
-    return typer.Option("--calibration", min=1, max=most, help=f"Images that {what}.")
+    return typer.Option("--calibration", min=1, max=most, help=f"{what}.")
 
 
 # Training
 
-DataAgainOption = Annotated[str, typer.Option("--data", help="DATA, as an option.")]
+DataAgainOption = Annotated[str, typer.Option("--data", help="The same as DATA.")]
 RecipeOption = Annotated[
-    str, typer.Option(help="A recipe's name or .toml file; default: the verb's own.", autocompletion=recipes)
+    str, typer.Option(help="Name of a recipe, or a .toml file; default: the verb's own.", autocompletion=recipes)
 ]
-PixelsOption = Annotated[int | None, typer.Option("--image-size", min=1, help="Pixels a side; default: the recipe's.")]
-StepsOption = Annotated[int | None, typer.Option(min=1, help="Updates; default: the recipe's.")]
+PixelsOption = Annotated[
+    int | None, typer.Option("--image-size", min=1, help="Image size in pixels; default: the recipe's.")
+]
+StepsOption = Annotated[int | None, typer.Option(min=1, help="Number of updates; default: the recipe's.")]
 UpdateSizeOption = Annotated[
-    int | None, typer.Option("--batch-size", min=1, help="Images, or pairs, an update; default: the recipe's.")
+    int | None, typer.Option("--batch-size", min=1, help="Images (or pairs) per update; default: the recipe's.")
 ]
-RateOption = Annotated[float | None, typer.Option("--lr", help="Highest learning rate; default: the recipe's.")]
+RateOption = Annotated[float | None, typer.Option("--lr", help="Peak learning rate; default: the recipe's.")]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="Any field of the recipe, as optimizer.lr=0.01; may be repeated.")
 ]
-ResumeOption = Annotated[Path | None, typer.Option(help="Go on with the run in this folder.")]
+ResumeOption = Annotated[Path | None, typer.Option(help="Continue the run in this folder.")]
 
 
 def seed_option(decides: str) -> Any:
     """`--seed`; `decides` is what it decides."""
-    return typer.Option("--seed", min=0, help=f"Decides {decides}.")
+    return typer.Option("--seed", min=0, help=f"Random seed of {decides}.")
 
 
 # What comes out, and where
 
-TopOption = Annotated[int, typer.Option(min=1, help="Answers for each image; of a regression all are given.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-JsonLinesOption = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
-CsvOption = Annotated[bool, typer.Option("--csv", help="Comma-separated values with a header.")]
-RecordOption = Annotated[bool, typer.Option("--record", help="Write what was measured into the bundle.")]
+TopOption = Annotated[
+    int, typer.Option(min=1, help="Answers per image, best first; regression models print all values.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+JsonLinesOption = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
+CsvOption = Annotated[bool, typer.Option("--csv", help="Print comma-separated values with a header.")]
+RecordOption = Annotated[bool, typer.Option("--record", help="Store the measurements in the bundle.")]
 OutOption = Annotated[
-    Path | None, typer.Option(help="Where to write, a place that holds nothing yet; default: a new folder under runs/.")
+    Path | None, typer.Option(help="Where to write: a new or empty place; default: a new folder under runs/.")
 ]
 ForceOption = Annotated[
-    bool, typer.Option("--force", help="Replace what the same verb wrote to --out before, and nothing else.")
+    bool, typer.Option("--force", help="Replace an earlier result of the same verb in --out, and nothing else.")
 ]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def put_picture(path: Path, what: str, draw: Callable[[], Figure]) -> bool:
     """Writes what `draw` makes as a PNG file; whether it is there. Where it is not, it was told why, and all goes on.
 
-    `what` is how to call it: "the picture of the front".
+    `what` is how to call it: "the plot of the front".
     """
     from vitsmith.errors import MissingPackageError
     from vitsmith.files import replacing

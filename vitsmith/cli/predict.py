@@ -46,7 +46,7 @@ def predict(
         typer.Option("--scaled-decoding", help="Decode large JPEGs at a fraction of their size: faster, approximate."),
     ] = False,
 ) -> None:
-    """Classify images. Unreadable ones are reported, skipped, and make the exit code 2."""
+    """Classify images. Unreadable images are reported and skipped, and the exit code is then 2."""
     from vitsmith.predict import Predictor
 
     style = style_of(json=json, csv=csv)
@@ -58,7 +58,7 @@ def predict(
     predictor = Predictor(bundle, engine, batch_size=batch_size, precision=precision, num_images=len(sources))
     tell_choice(predictor.engine)
     if predictor.head == "sigmoid":
-        say("each class is judged by itself (sigmoid): several may be there, and probabilities do not add up to 1")
+        say("each class is scored by itself (sigmoid): several may be present, and probabilities do not add up to 1")
     shown = bundle.classes if predictor.head == "regression" else top  # every value is an answer
     writer = Writer(style, shown, meaning=predictor.score_meaning, head=predictor.head)
     write_all(renamed(predictor.stream(sources), names), len(sources), writer, doing="predicting", strict=strict)

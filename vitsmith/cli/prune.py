@@ -56,24 +56,28 @@ class How(StrEnum):
 
 
 def prune(
-    model: Annotated[str, typer.Argument(help="A trained classifier: bundle of torch weights, or checkpoint.")],
-    data: Annotated[str, data_option("they decide, teach and judge")] = "",
+    model: Annotated[
+        str, typer.Argument(help="Trained classifier with torch weights: bundle, run folder or weights file.")
+    ],
+    data: Annotated[str, data_option("used to rank what is removed, to distil and to evaluate")] = "",
     image_column: ImageColumnOption = "",
     label_column: LabelColumnOption = "",
     images: Annotated[list[str] | None, images_option("in place of --data")] = None,
-    heads: Annotated[int | None, typer.Option(help="Heads that each block is left with.")] = None,
-    mlp_width: Annotated[int | None, typer.Option(help="Hidden units that each MLP is left with.")] = None,
+    heads: Annotated[int | None, typer.Option(help="Attention heads kept in each block.")] = None,
+    mlp_width: Annotated[int | None, typer.Option(help="Hidden units kept in each MLP.")] = None,
     tokens_mlp_width: Annotated[
         int | None, typer.Option(help="Mixer only: hidden units kept in each token-mixing MLP.")
     ] = None,
-    depth: Annotated[int | None, typer.Option(help="Blocks that are left.")] = None,
-    keep: Annotated[float | None, keep_option("what the sizes above come to")] = None,
-    method: Annotated[How, typer.Option(help="Importance by taylor (of the loss) or by activation.")] = How.taylor,
-    calibration: Annotated[int, calibration_option("decide what is left out")] = 256,
-    steps: Annotated[int, typer.Option(min=0, help="Updates of the distillation; 0: none.")] = 300,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Images an update; default: 64.")] = None,
+    depth: Annotated[int | None, typer.Option(help="Blocks kept.")] = None,
+    keep: Annotated[float | None, keep_option("what the sizes above give")] = None,
+    method: Annotated[
+        How, typer.Option(help="Measure of importance: taylor (change of the loss) or activation.")
+    ] = How.taylor,
+    calibration: Annotated[int, calibration_option("Number of images that rank what is removed")] = 256,
+    steps: Annotated[int, typer.Option(min=0, help="Updates of distillation after pruning; 0: none.")] = 300,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Images per update; default: 64.")] = None,
     lr: RateOption = None,
-    max_drop: Annotated[float, max_drop_option("(or of agreement, without labels)")] = 1.0,
+    max_drop: Annotated[float, max_drop_option("(without labels: of agreement)")] = 1.0,
     strict_gate: StrictGateOption = False,
     min_speedup: Annotated[float, min_speedup_option("in batches of 16")] = 1.05,
     image_size: ImageSizeOption = "",
@@ -86,7 +90,7 @@ def prune(
     force: ForceOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Leave out heads, hidden units and blocks, distil, compare. If too much is lost, nothing is written (exit 3)."""
+    """Remove heads, hidden units and blocks, distil, compare. If too much is lost, nothing is written (exit 3)."""
     from vitsmith.cli.training import given_options
     from vitsmith.compress.material import check_prunable
     from vitsmith.compress.pruned import model_config
@@ -96,7 +100,7 @@ def prune(
     from vitsmith.runs import model_name, place_of
 
     if bool(data) == bool(images):
-        raise InputError("say what to prune by: labelled images with --data, or images without labels with --images")
+        raise InputError("pruning needs images: give labelled ones with --data, or images without labels with --images")
     described = labelled(data, image_column, label_column)
     with place_of("prune", model_name(model), out, force=force) as place:
         bundle = open_model(model, image_size, labels=labels_file)
@@ -200,7 +204,7 @@ def print_pruned(pruned: Pruned, facts: dict[str, Any]) -> None:
     print_facts(
         [
             ("changed", facts["changed"]),
-            ("judged on", facts["data"]),
+            ("evaluated on", facts["data"]),
             (f"drop of {what}", drop_told(facts["drop"])),
             ("one image", f"{before.latency_ms:.2f} ms -> {after.latency_ms:.2f} ms ({single:.2f} times as fast)"),
             (
@@ -238,7 +242,7 @@ def _recipe(bundle: Bundle, data: str, given: dict[str, dict[str, Any]], setting
     if not given["schedule"]["steps"]:
         if settings or without_empty({**given, "schedule": {}, "run": {}, "data": {}}):
             raise InputError(
-                "--batch-size, --lr and --set are for the distillation, and --steps 0 has none: leave them away"
+                "--batch-size, --lr and --set are for the distillation, and --steps 0 has none: leave them out"
             )
         return None
     return recovery_recipe(bundle, data, without_empty(given), parse_settings(settings))

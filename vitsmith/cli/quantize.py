@@ -56,28 +56,28 @@ class IntegerEngine(StrEnum):
 
 def quantize(
     model: TorchModelArgument,
-    data: Annotated[str, data_option("training images calibrate, held-out ones judge by accuracy")] = "",
-    images: Annotated[list[str] | None, images_option("which calibrate with --data, and judge too without")] = None,
-    split: Annotated[str, split_option("val or test", "the held-out part, which judges")] = "",
+    data: Annotated[str, data_option("training images calibrate, held-out images evaluate")] = "",
+    images: Annotated[list[str] | None, images_option("for calibration; without --data also for evaluation")] = None,
+    split: Annotated[str, split_option("val or test", "the held-out part")] = "",
     image_column: ImageColumnOption = "",
     label_column: LabelColumnOption = "",
     engine: Annotated[
-        IntegerEngine, typer.Option(help="openvino or onnx; auto: openvino where it is installed.")
+        IntegerEngine, typer.Option(help="Engine of the int8 program; auto: openvino if it is installed, else onnx.")
     ] = IntegerEngine.auto,
     max_drop: Annotated[float, max_drop_option()] = 0.5,
     strict_gate: StrictGateOption = False,
     min_agreement: Annotated[float, min_agreement_option()] = 0.99,
-    min_speedup: Annotated[float, min_speedup_option("images/s, beside the fastest float program")] = 1.2,
+    min_speedup: Annotated[float, min_speedup_option("in images/s over the fastest float program")] = 1.2,
     fastest: Annotated[
-        bool, typer.Option("--fastest", help="Try all, take the fastest that keeps what is required, not the first.")
+        bool, typer.Option("--fastest", help="Try all programs and take the fastest that passes, not the first.")
     ] = False,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images at once where speed is measured.")] = 8,
-    calibration: Annotated[int, calibration_option("calibrate, at most", most=300)] = 300,
+    batch_size: Annotated[int, typer.Option(min=1, help="Batch size for the speed measurement.")] = 8,
+    calibration: Annotated[int, calibration_option("Largest number of calibration images", most=300)] = 300,
     limit: Annotated[int, limit_option()] = 1000,
     image_size: ImageSizeOption = "",
     skip_unreadable: SkipOption = 0.01,
     labels_file: LabelsFileOption = None,
-    seed: Annotated[int, seed_option("which images calibrate and which judge")] = 0,
+    seed: Annotated[int, seed_option("the choice of calibration and evaluation images")] = 0,
     without_split: WithoutSplitOption = False,
     out: OutOption = None,
     force: ForceOption = False,
@@ -123,7 +123,7 @@ def _quantize(target: Path, bundle: Bundle, photos: Photos, settings: Settings) 
     with Bars() as bars:
         result = quantize_to(target, bundle, photos, settings, listener=bars)
     if result.bundle is not None or not earlier:
-        put_picture(target / "ladder.png", "the picture of the climb", lambda: draw_ladder(result))
+        put_picture(target / "ladder.png", "the plot of the int8 programs", lambda: draw_ladder(result))
     else:
         say(f"the earlier run in {target} stays as it is")
     return result
@@ -197,7 +197,7 @@ def _show(result: Quantized) -> None:
     if reasons := [(one.name, one.rest, one.reason) for one in result.attempts if one.reason]:
         print_table(("refused", "rest", "why"), reasons)
     facts = {
-        "judged on": result.photos.name,
+        "evaluated on": result.photos.name,
         "speeds are beside": f"float in {result.base_rest}, {result.settings.engine}{_of_float(result)}",
     }
     if result.top1 is not None:

@@ -24,33 +24,35 @@ if TYPE_CHECKING:
 
 
 def retrieve(
-    index: Annotated[Path, typer.Option(help="A folder made by  vitsmith embed.")],
+    index: Annotated[Path, typer.Option(help="Index folder made by  vitsmith embed.")],
     queries: Annotated[
-        list[str] | None, typer.Argument(metavar="QUERY", help="What is looked for, in words; - for one a line.")
+        list[str] | None,
+        typer.Argument(metavar="QUERY", help="Texts to search for; - reads one a line from standard input."),
     ] = None,
-    model: Annotated[str, typer.Option(help="The index's model; default: where it was when the index was made.")] = "",
-    images: Annotated[list[str] | None, images_option("to look for what resembles each")] = None,
-    top: Annotated[int, typer.Option(min=1, help="Answers for each query.")] = 10,
+    model: Annotated[str, typer.Option(help="Model of the index; default: its path when the index was made.")] = "",
+    images: Annotated[list[str] | None, images_option("as queries")] = None,
+    top: Annotated[int, typer.Option(min=1, help="Answers per query, best first.")] = 10,
     approximate: Annotated[
-        bool, typer.Option("--approximate", help="Faster in large indexes, but may miss some; built when missing.")
+        bool,
+        typer.Option("--approximate", help="Faster in large indexes, but may miss some answers; built if missing."),
     ] = False,
     build_approximate: Annotated[
-        bool, typer.Option("--build-approximate", help="Build what --approximate needs, anew.")
+        bool, typer.Option("--build-approximate", help="Build the approximate index again.")
     ] = False,
     check: Annotated[
         bool,
-        typer.Option("--check", help="First compare the whole index with its SHA-256; without a query, only that."),
+        typer.Option("--check", help="Check the whole index by its SHA-256 first; without a query, only that."),
     ] = False,
     verify: Annotated[
-        bool, typer.Option("--verify/--no-verify", help="Compare vectors with their SHA-256 before they are searched.")
+        bool, typer.Option("--verify/--no-verify", help="Check vectors by their SHA-256 before searching.")
     ] = True,
-    unfinished: Annotated[bool, typer.Option("--unfinished", help="Search an index that is still being made.")] = False,
+    unfinished: Annotated[bool, typer.Option("--unfinished", help="Search an index that is not complete.")] = False,
     engine: EngineOption = "auto",
     image_size: ImageSizeOption = "",
     vocabulary: VocabularyOption = None,
     json: JsonLinesOption = False,
 ) -> None:
-    """The nearest images or texts of an index, best first, with the cosine of each."""
+    """Search an index by text or image: the nearest entries, best first, with their cosines."""
     from vitsmith.data.image_sources import name_source
     from vitsmith.errors import InputError
     from vitsmith.retrieval.index import open_index
@@ -58,7 +60,7 @@ def retrieve(
     words = _words(queries or [])
     sources = list(expand(images or []))
     if not (words or sources or build_approximate or check):
-        raise InputError("give a query in words, or images with --images FILE")
+        raise InputError("give a query as text, or images with --images FILE")
     opened = open_index(index, unfinished=unfinished, verify=verify)
     if check:
         opened.check_hashes()
@@ -83,11 +85,11 @@ def _words(queries: list[str]) -> list[str]:
 
     words = [line for query in queries for line in (read_texts("-") if query == "-" else [query.strip()])]
     if not all(words):
-        raise InputError("a query is empty: say what to look for")
+        raise InputError("a query is empty: give a text to search for")
     for word in words:
         if _is_path(word):
             raise InputError(
-                f"{word!r} is a path, not words: to look for what resembles it, say  --images {shell_quoted(word)}"
+                f"{word!r} is a path, not words: to search by an image, write  --images {shell_quoted(word)}"
             )
     return words
 
@@ -114,7 +116,7 @@ def _open_encoder(index: Index, model: str, image_size: str, engine: str, vocabu
     except InputError as error:
         if model:
             raise
-        raise InputError(f"the model of {index.folder}: {error} (or say where it is with --model)") from error
+        raise InputError(f"the model of {index.folder}: {error} (or give its place with --model)") from error
     encoder = Encoder(bundle, engine, num_images=1)
     index.check_model(encoder.bundle, model or index.space.model)
     return encoder
@@ -138,7 +140,7 @@ def _approximate(index: Index, anew: bool) -> ApproximateIndex:
 
     opened = None if anew else open_approximate(index)
     if opened is None:
-        say("building the approximate index" if anew else "building the approximate index: none is there that fits")
+        say("building the approximate index" if anew else "building the approximate index: there is none that fits")
         opened = build_approximate(index, on_step=lambda step: say(f"  {step}"))
         facts = opened.facts
         say(

@@ -66,7 +66,7 @@ def _check_labels(labels: Sequence[str] | None, file: Path | None) -> None:
     from vitsmith.zeroshot.words import is_list_file
 
     if labels and file is not None:
-        raise InputError("--labels and --labels-file both say the labels: give one of them")
+        raise InputError("--labels and --labels-file both give the labels: give one of them")
     for one in labels or ():
         if is_file(one):
             raise InputError(f"--labels {shown(one)} is a file: give it with --labels-file")
@@ -94,7 +94,7 @@ def tell_unknown(encoder: Encoder, texts: Sequence[str]) -> None:
     if counts:
         shown = ", ".join(repr(word) for word, _ in counts.most_common(SHOWN))
         more = f" and {len(counts) - SHOWN:,} more" if len(counts) > SHOWN else ""
-        say(f"not in the model's vocabulary, so taken for any other unknown word: {shown}{more}")
+        say(f"not in the model's vocabulary, and read as the unknown word: {shown}{more}")
 
 
 def open_classifier(
@@ -140,7 +140,7 @@ def _tell_unknown_labels(words: Mapping[str, Sequence[str]]) -> None:
             f"{' '.join(map(repr, unknown))} of {name!r}" for name, unknown in list(words.items())[:LABELS_SHOWN]
         )
         more = f", and in {len(words) - LABELS_SHOWN} more labels" if len(words) > LABELS_SHOWN else ""
-        say(f"not in the model's vocabulary, so taken for any other unknown word: {shown}{more}")
+        say(f"not in the model's vocabulary, and read as the unknown word: {shown}{more}")
 
 
 @contextmanager

@@ -35,7 +35,7 @@ def train(
     arch: Annotated[
         str,
         typer.Option(
-            help="Architecture with fresh weights, see `vitsmith models`; with --model it is checked.",
+            help="Architecture with fresh weights (vitsmith models); with --model: what that must be.",
             autocompletion=architectures,
         ),
     ] = "",
@@ -51,7 +51,7 @@ def train(
     force: ForceOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Train or fine-tune a model, as a recipe says, and leave a bundle with a report."""
+    """Train or fine-tune a model by a recipe; write a bundle and a report."""
     from vitsmith.cli import training
 
     training.check_has_weights(model)

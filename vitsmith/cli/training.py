@@ -62,7 +62,7 @@ def check_resumed_in_place(folder: Path, out: Path | None, *, force: bool) -> No
     from vitsmith.errors import InputError
 
     if out is not None or force:
-        raise InputError(f"a run is resumed where it is, in {folder}: leave --out and --force away")
+        raise InputError(f"a run is resumed where it is, in {folder}: leave --out and --force out")
 
 
 def recipe_from(name: str, given: dict[str, Any], settings: Sequence[str]) -> TrainRecipe:

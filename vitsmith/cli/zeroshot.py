@@ -36,18 +36,21 @@ class Scores(StrEnum):
 
 
 def zeroshot(
-    model: Annotated[str, typer.Argument(help="A LiT bundle, checkpoint or published name.")],
+    model: Annotated[str, typer.Argument(help="LiT model: bundle, run folder, weights file or published name.")],
     images: ImagesArgument = None,
     data: DataInsteadOption = "",
     labels: Annotated[
-        list[str] | None, typer.Option(help="What to choose from: words parted by commas; may be repeated.")
+        list[str] | None, typer.Option(help="Labels to choose from, separated by commas; may be repeated.")
     ] = None,
     labels_file: Annotated[
-        Path | None, typer.Option(help="In place of --labels: a file with one a line; after a tab words for prompts.")
+        Path | None,
+        typer.Option(
+            help="File with one label a line, in place of --labels; words for the prompts may follow after a tab."
+        ),
     ] = None,
     templates: TemplatesOption = "",
     scores: Annotated[
-        Scores, typer.Option(help="single: labels exclude each other; independent: each by itself.")
+        Scores, typer.Option(help="single: exactly one label fits; independent: each label is scored by itself.")
     ] = Scores.single,
     top: TopOption = 1,
     json: JsonLinesOption = False,
@@ -57,16 +60,16 @@ def zeroshot(
     precision: PrecisionOption = "auto",
     vocabulary: VocabularyOption = None,
     image_size: ImageSizeOption = "",
-    cache: Annotated[bool, typer.Option(help="Keep the embeddings of labels on disk for the next time.")] = True,
+    cache: Annotated[bool, typer.Option(help="Keep the embeddings of labels on disk for the next run.")] = True,
     strict: StrictOption = False,
 ) -> None:
-    """Classify images with words. Unreadable images are reported, skipped, and make the exit code 2."""
+    """Classify images by text labels. Unreadable images are reported and skipped, and the exit code is then 2."""
     from vitsmith.errors import InputError
 
     style = style_of(json=json, csv=csv)
     words = read_labels(labels, labels_file)
     if words is None:
-        raise InputError("say what to choose from:  --labels 'cat, dog' , or --labels-file FILE with one a line")
+        raise InputError("no labels are given: write  --labels 'cat, dog' , or --labels-file FILE with one a line")
     sources, names = images_of(images or [], data)
     options = {"engine": engine, "batch_size": batch_size, "precision": precision, "num_images": len(sources)}
     bundle = open_model(model, image_size, vocabulary=vocabulary)
@@ -74,7 +77,8 @@ def zeroshot(
     tell_choice(classifier.encoder.engine)
     if classifier.score_meaning == "cosine":
         say(
-            "scores are cosines, not probabilities: the model was trained with softmax, which has no zero for one label"
+            "scores are cosines, not probabilities: the model was trained with softmax and has no probability for a "
+            "single label"
         )
     writer = Writer(style, top, meaning=classifier.score_meaning)
     write_all(renamed(classifier.stream(sources), names), len(sources), writer, doing="classifying", strict=strict)

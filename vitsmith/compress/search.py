@@ -216,7 +216,9 @@ def _from_all_over(variants: Sequence[Variant], most: int, found: Found) -> list
     others = sorted(others, key=lambda one: -one.gflops)
     places = {round(place) for place in np.linspace(len(others) - 1, 0, most - 1)} if others else set()
     found.refused += [
-        Refused(one.name, "there are others like it") for at, one in enumerate(others) if at not in places
+        Refused(one.name, f"skipped: at most {most} variants are measured")
+        for at, one in enumerate(others)
+        if at not in places
     ]
     return [original, *(one for at, one in enumerate(others) if at in places)]
 
