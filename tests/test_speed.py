@@ -117,7 +117,7 @@ def test_what_an_engine_raises_is_raised(broken: Runner) -> None:
 
 def test_a_cost_becomes_measurements_with_units() -> None:
     cost = Cost("model", "onnx", 0.75, 0.98, Speed(latency_ms=1.5, images_per_second=800, batch=32))
-    found = {(one.name, one.value, one.unit) for one in cost.measurements()}
+    found = {(one.title, one.value, one.unit) for one in cost.measurements()}
     assert found == {
         ("size", 0.75, "MiB"),
         ("latency_p50 (onnx, one image)", 1.5, "ms"),
