@@ -38,7 +38,10 @@ BATCHES = (1, 8)
 
 def benchmark(
     models: Annotated[
-        list[str], typer.Argument(help="Bundles, run folders, weights files or published names, compared in one table.")
+        list[str],
+        typer.Argument(
+            metavar="MODELS", help="Bundles, run folders, weights files or published names, compared in one table."
+        ),
     ],
     engine: Annotated[
         list[str] | None, typer.Option(help="Engine; may be repeated. Default: all that are installed.")

@@ -53,7 +53,9 @@ class Choose(StrEnum):
 
 def compress(
     model: TorchModelArgument,
-    data: Annotated[str, data_option("training images calibrate and distil, held-out images evaluate")],
+    data: Annotated[
+        str, data_option("training images for calibration and distillation, held-out images for evaluation")
+    ],
     image_column: ImageColumnOption = "",
     label_column: LabelColumnOption = "",
     latency: Annotated[str, typer.Option(help="Longest latency of one image, as 20ms or 0.02s.")] = "",
@@ -122,7 +124,7 @@ def compress(
 
 
 def _material(bundle: Bundle, data: DataSpec, limit: int, seed: int, skip: float) -> Material:
-    """Images that calibrate and teach, and at most `limit` that judge."""
+    """Images for calibration and distillation, and at most `limit` for evaluation."""
     from vitsmith.compress.material import labelled_material, spread
 
     with reading_bar() as on_images:

@@ -31,7 +31,11 @@ def distill(
     ],
     data: Annotated[str, data_argument(DATA_SETS)] = "",
     model: Annotated[
-        str, typer.Option(help="Bundle, weights or published name that the student starts from.", autocompletion=models)
+        str,
+        typer.Option(
+            help="Weights that the student starts from: bundle, run folder, weights file or published name.",
+            autocompletion=models,
+        ),
     ] = "",
     arch: Annotated[
         str,
@@ -39,9 +43,7 @@ def distill(
             help="Architecture of a student with fresh weights (vitsmith models).", autocompletion=architectures
         ),
     ] = "",
-    kind: Annotated[
-        str, typer.Option(help="Distillation: Distillation: soft, deit-soft or deit-hard; default: the recipe's.")
-    ] = "",
+    kind: Annotated[str, typer.Option(help="Distillation: soft, deit-soft or deit-hard; default: the recipe's.")] = "",
     temperature: Annotated[float | None, typer.Option(help="Softmax temperature; default: the recipe's.")] = None,
     recipe: RecipeOption = "distill",
     image_size: PixelsOption = None,

@@ -44,7 +44,8 @@ def embed(
     model: ModelArgument,
     out: Annotated[Path, typer.Option(help="Index folder (for retrieve), or a .npz, .npy or .parquet file.")],
     inputs: Annotated[
-        list[str] | None, typer.Argument(help="Image files, folders or globs; - reads standard input.")
+        list[str] | None,
+        typer.Argument(metavar="IMAGES", help="Image files, folders or globs; - reads standard input."),
     ] = None,
     data: DataInsteadOption = "",
     texts: Annotated[

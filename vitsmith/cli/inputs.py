@@ -114,7 +114,7 @@ def images_of(images: list[str], data: str) -> tuple[Sequence[ImageSource], Sequ
 
 
 def choose_images(bundles: Sequence[Bundle], asked: Asked) -> Judging:
-    """The images that judge `bundles`. Raises DatasetError when none is left."""
+    """The images that evaluate `bundles`. Raises DatasetError when none is left."""
     from vitsmith.evaluation.held_out import choose
 
     with reading_bar() as on_images:

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 
 def inspect(
-    source: Annotated[str, typer.Argument(help="Bundle, run folder or weights file (.npz, .safetensors, .pth).")],
+    source: Annotated[
+        str, typer.Argument(metavar="MODEL", help="Bundle, run folder or weights file (.npz, .safetensors, .pth).")
+    ],
     arrays: Annotated[bool, typer.Option("--arrays", help="List every array with its shape.")] = False,
     image_size: ImageSizeOption = "",
     upgrade: Annotated[

@@ -58,7 +58,10 @@ class Schedule(StrEnum):
 
 def merge_tokens(
     model: Annotated[
-        str, typer.Argument(help="ViT, hybrid or LiT with torch weights: bundle, run folder or weights file.")
+        str,
+        typer.Argument(
+            metavar="MODEL", help="ViT, hybrid or LiT with torch weights: bundle, run folder or weights file."
+        ),
     ],
     schedule: Annotated[
         Schedule, typer.Option(help="Merges per block: constant, decreasing, or searched by the loss of each block.")
@@ -207,7 +210,7 @@ def _photos(bundle: Bundle, data: DataSpec, split: str, images: list[str], seed:
 
 
 def _draw(merged: Merged, path: Path) -> str | None:
-    """The picture of the first images that judge; None, and a remark, where it cannot be made."""
+    """The picture of the first evaluation images; None, and a remark, where it cannot be made."""
     from vitsmith.data.images import read_image
     from vitsmith.report.merging import draw_merging
 

@@ -14,7 +14,11 @@ from vitsmith.cli.output import print_facts, print_json, print_line, print_table
 def models(
     name: Annotated[
         str,
-        typer.Argument(help="Architecture, in any spelling; default: list all.", autocompletion=architectures),
+        typer.Argument(
+            metavar="ARCHITECTURE",
+            help="Architecture, in any spelling; default: list all.",
+            autocompletion=architectures,
+        ),
     ] = "",
     json: JsonOption = False,
 ) -> None:

@@ -15,10 +15,14 @@ from vitsmith.cli.completion import engines, models, precisions, recipes
 # The model, and what runs it
 
 ModelArgument = Annotated[
-    str, typer.Argument(help="Bundle, run folder, weights file or published name.", autocompletion=models)
+    str,
+    typer.Argument(metavar="MODEL", help="Bundle, run folder, weights file or published name.", autocompletion=models),
 ]
 TorchModelArgument = Annotated[
-    str, typer.Argument(help="Bundle or run with torch weights, weights file or published name.", autocompletion=models)
+    str,
+    typer.Argument(
+        metavar="MODEL", help="Bundle or run with torch weights, weights file or published name.", autocompletion=models
+    ),
 ]
 ImageSizeOption = Annotated[
     str,
@@ -44,9 +48,7 @@ TemplatesOption = Annotated[
 ]
 EngineOption = Annotated[
     str,
-    typer.Option(
-        help="Engine: Engine: auto, torch, torch-compiled, onnx, openvino or executorch.", autocompletion=engines
-    ),
+    typer.Option(help="Engine: auto, torch, torch-compiled, onnx, openvino or executorch.", autocompletion=engines),
 ]
 PrecisionOption = Annotated[
     str,
@@ -61,7 +63,10 @@ BatchSizeOption = Annotated[int, typer.Option(min=1, help="Images per batch.")]
 
 ImagesArgument = Annotated[
     list[str] | None,
-    typer.Argument(help="Image files, folders or globs; - reads an image, or paths one a line, from standard input."),
+    typer.Argument(
+        metavar="IMAGES",
+        help="Image files, folders or globs; - reads an image, or paths one a line, from standard input.",
+    ),
 ]
 DataInsteadOption = Annotated[
     str, typer.Option("--data", help="Labelled data set to use in place of IMAGES; its labels are ignored.")
@@ -92,7 +97,7 @@ DATA_SETS = "folder of class folders, .csv, .jsonl, tar shards, hf:OWNER/NAME or
 
 def data_argument(kinds: str) -> Any:
     """DATA of the verbs that learn from it; `kinds` is what it may be."""
-    return typer.Argument(metavar="[DATA]", help=f"Training data: {kinds}. A recipe may name it instead.")
+    return typer.Argument(metavar="DATA", help=f"Training data: {kinds}. A recipe may name it instead.")
 
 
 def data_option(use: str) -> Any:
@@ -144,7 +149,7 @@ def min_speedup_option(measured: str) -> Any:
 
 
 def limit_option(least: int = 1) -> Any:
-    """`--limit`: how many images judge, at most."""
+    """`--limit`: how many evaluation images, at most."""
     return typer.Option("--limit", min=least, help="Largest number of evaluation images.")
 
 

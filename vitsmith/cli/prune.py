@@ -57,7 +57,10 @@ class How(StrEnum):
 
 def prune(
     model: Annotated[
-        str, typer.Argument(help="Trained classifier with torch weights: bundle, run folder or weights file.")
+        str,
+        typer.Argument(
+            metavar="MODEL", help="Trained classifier with torch weights: bundle, run folder or weights file."
+        ),
     ],
     data: Annotated[str, data_option("used to rank what is removed, to distil and to evaluate")] = "",
     image_column: ImageColumnOption = "",

@@ -56,7 +56,7 @@ class IntegerEngine(StrEnum):
 
 def quantize(
     model: TorchModelArgument,
-    data: Annotated[str, data_option("training images calibrate, held-out images evaluate")] = "",
+    data: Annotated[str, data_option("training images for calibration, held-out images for evaluation")] = "",
     images: Annotated[list[str] | None, images_option("for calibration; without --data also for evaluation")] = None,
     split: Annotated[str, split_option("val or test", "the held-out part")] = "",
     image_column: ImageColumnOption = "",

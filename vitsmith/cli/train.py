@@ -30,7 +30,8 @@ def train(
     data: Annotated[str, data_argument(DATA_SETS)] = "",
     recipe: RecipeOption = "",
     model: Annotated[
-        str, typer.Option(help="Bundle, weights or published name to fine-tune.", autocompletion=models)
+        str,
+        typer.Option(help="Bundle, run folder, weights file or published name to fine-tune.", autocompletion=models),
     ] = "",
     arch: Annotated[
         str,

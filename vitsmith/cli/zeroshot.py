@@ -29,14 +29,16 @@ from vitsmith.cli.texts import open_classifier, read_labels
 
 
 class Scores(StrEnum):
-    """How labels are judged."""
+    """How labels are scored."""
 
     single = "single"
     independent = "independent"
 
 
 def zeroshot(
-    model: Annotated[str, typer.Argument(help="LiT model: bundle, run folder, weights file or published name.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="LiT model: bundle, run folder, weights file or published name.")
+    ],
     images: ImagesArgument = None,
     data: DataInsteadOption = "",
     labels: Annotated[
