@@ -100,12 +100,11 @@ def parameters_of(verb: Callable[..., Any]) -> tuple[Parameter, ...]:
 
 def command_line(random: Random) -> list[str]:
     """One command line; the same for the same state of `random`."""
-    from vitsmith.cli.main import VERBS
+    from vitsmith.cli.verbs import VERBS, function_of
 
-    verb = VERBS[int(random.integers(len(VERBS)))]
-    name = verb.__name__.rstrip("_").replace("_", "-")
+    name = VERBS[int(random.integers(len(VERBS)))]
     arguments = [name]
-    for parameter in parameters_of(verb):
+    for parameter in parameters_of(function_of(name)):
         if random.uniform() > (0.97 if parameter.needed else 0.06):
             continue
         if parameter.option:

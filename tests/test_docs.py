@@ -181,7 +181,7 @@ def test_options_of_former_days_are_nowhere_spoken_of(word: str) -> None:
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_verb_has_a_page_with_all_its_options_and_their_defaults(verb: str) -> None:
-    command = typer.main.get_command(app).commands[verb]  # type: ignore[attr-defined]
+    command = typer.main.get_command(app).get_command(None, verb)  # type: ignore[attr-defined]
     options = [parameter for parameter in command.params if parameter.param_type_name == "option"]
     expected = {
         " / ".join([*option.opts, *option.secondary_opts]): _shown_default(option)

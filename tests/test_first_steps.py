@@ -23,22 +23,23 @@ from vitsmith.cli.elsewhere import RENAMED, SAME, VERBS_ELSEWHERE, VERBS_RENAMED
 from vitsmith.cli.examples import EXAMPLES
 from vitsmith.cli.images import expand
 from vitsmith.cli.inputs import check_recordable
-from vitsmith.cli.main import VERBS, app
+from vitsmith.cli.main import app
 from vitsmith.cli.road import RoadProgress
+from vitsmith.cli.verbs import VERBS
 from vitsmith.errors import BundleError, InputError, WeightsError
 from vitsmith.evaluation.speed import Speed, Speedup
 from vitsmith.quickstart import Stage
 from vitsmith.runs import model_name
 from vitsmith.weights.bundle_folder import add_program, write_bundle
 
-NAMES = [verb.__name__.replace("_", "-") for verb in VERBS]
+NAMES = list(VERBS)
 
 
 @pytest.mark.parametrize("verb", NAMES)
 def test_help_fits_eighty_columns_without_cutting_a_word(capsys, monkeypatch, verb) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     code, out, _ = call(capsys, verb, "--help")
-    command = typer.main.get_command(app).commands[verb]  # type: ignore[attr-defined]
+    command = typer.main.get_command(app).get_command(None, verb)  # type: ignore[attr-defined]
     options = {opt for param in command.params if param.param_type_name == "option" for opt in param.opts}
     assert code == 0 and max(map(len, out.splitlines())) <= 80
     assert "…" not in out and "<bool>" not in out and "|" not in out
@@ -92,7 +93,7 @@ def test_the_help_of_a_verb_ends_with_a_command_that_is_understood(capsys, verb)
     for example in EXAMPLES[verb]:
         assert example in out and len(example) < 79
         name, given, *rest = shlex.split(example)
-        command = group.commands[given]  # type: ignore[attr-defined]
+        command = group.get_command(None, given)  # type: ignore[attr-defined]
         assert (name, given) == ("vitsmith", verb)
         command.make_context(verb, rest, parent=group.make_context("vitsmith", [], resilient_parsing=True))
 
@@ -189,7 +190,8 @@ def test_an_architecture_in_the_place_of_weights_is_told(capsys, verb, name) -> 
 
 
 def test_every_word_of_now_is_in_a_verb_that_lacks_the_word_of_before() -> None:
-    commands = typer.main.get_command(app).commands.values()  # type: ignore[attr-defined]
+    group = typer.main.get_command(app)
+    commands = [group.get_command(None, verb) for verb in VERBS]  # type: ignore[attr-defined]
     verbs = [{opt for param in command.params for opt in param.opts} for command in commands]
     for before, now in RENAMED.items():
         for word in now:
@@ -238,7 +240,8 @@ def test_what_a_verb_lacks_is_not_advised(capsys) -> None:
 
 
 def test_every_advice_is_an_option_that_there_is() -> None:
-    commands = typer.main.get_command(app).commands.values()  # type: ignore[attr-defined]
+    group = typer.main.get_command(app)
+    commands = [group.get_command(None, verb) for verb in VERBS]  # type: ignore[attr-defined]
     verbs = [{opt for param in command.params for opt in param.opts} for command in commands]
     options = set().union(*verbs)
     fields = {row[0].strip("`") for row in table_after(ROOT / "docs" / "train.md", "| field |")}

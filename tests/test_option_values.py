@@ -11,17 +11,18 @@ from pydantic import ValidationError
 
 from tests.test_cli import call
 from vitsmith.cli.command import MOST
-from vitsmith.cli.main import VERBS, app
+from vitsmith.cli.main import app
 from vitsmith.cli.quantities import mebibytes, milliseconds
+from vitsmith.cli.verbs import VERBS, function_of
 from vitsmith.errors import InputError
 from vitsmith.training.recipe import TrainRecipe
 
 GROUP: Any = typer.main.get_command(app)
-COMMANDS = {name: GROUP.commands[name] for name in sorted(GROUP.commands)}
+COMMANDS = {name: GROUP.get_command(None, name) for name in sorted(VERBS)}
 OPTIONS = [(verb, param) for verb, command in COMMANDS.items() for param in command.params if param.opts[0][0] == "-"]
 
 
-HINTS = {verb.__name__.replace("_", "-"): get_type_hints(verb) for verb in VERBS}
+HINTS = {verb: get_type_hints(function_of(verb)) for verb in VERBS}
 
 
 def kind(verb: str, param: Any) -> str:

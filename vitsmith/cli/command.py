@@ -62,11 +62,7 @@ class Verb(TyperCommand):
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """As the parent, with kinds of values so short that a terminal of 80 columns has room for what is said."""
-        for param in self.get_params(ctx):
-            if hasattr(param, "display_type_rich") and param.param_type_name == "option" and param.metavar is None:
-                param.metavar = (
-                    "" if getattr(param, "is_flag", False) else _short_kind(param.display_type_rich(ctx=ctx))
-                )
+        shorten_kinds(self, ctx)
         super().format_help(ctx, formatter)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -104,6 +100,13 @@ class Verb(TyperCommand):
                     self._check_pairs([value])
                 if is_option and value in options:
                     raise InputError(f"{name} needs a value, and {value} is an option: give the value first")
+
+
+def shorten_kinds(command: Any, ctx: Any) -> None:
+    """Makes the kinds of a command's options short; a switch has none."""
+    for param in command.get_params(ctx):
+        if hasattr(param, "display_type_rich") and param.param_type_name == "option" and param.metavar is None:
+            param.metavar = "" if getattr(param, "is_flag", False) else _short_kind(param.display_type_rich(ctx=ctx))
 
 
 def _short_kind(kind: str) -> str:

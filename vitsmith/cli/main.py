@@ -14,29 +14,11 @@ from typing import Annotated, Any
 
 import typer
 
-from vitsmith.cli.benchmark import benchmark
-from vitsmith.cli.command import Verb
-from vitsmith.cli.compress import compress
-from vitsmith.cli.distill import distill
 from vitsmith.cli.elsewhere import explain
-from vitsmith.cli.embed import embed
-from vitsmith.cli.evaluate import evaluate
-from vitsmith.cli.examples import epilog
-from vitsmith.cli.export import export
-from vitsmith.cli.inspect import inspect
 from vitsmith.cli.interrupts import Interrupts
-from vitsmith.cli.lit import lit
-from vitsmith.cli.merge_tokens import merge_tokens
-from vitsmith.cli.models import models
 from vitsmith.cli.output import print_line
-from vitsmith.cli.predict import predict
-from vitsmith.cli.prune import prune
-from vitsmith.cli.quantize import quantize
-from vitsmith.cli.quickstart import quickstart
-from vitsmith.cli.retrieve import retrieve
 from vitsmith.cli.streams import ReaderGone, finish, prepare
-from vitsmith.cli.train import train
-from vitsmith.cli.zeroshot import zeroshot
+from vitsmith.cli.verbs import Verbs
 from vitsmith.errors import Interrupted, OutputError, VitsmithError, missing_package
 from vitsmith.escapes import shortened, visible
 from vitsmith.failed_writes import why_unusable
@@ -47,16 +29,11 @@ INTERRUPTED = 130  # what typer returns after Ctrl-C
 
 app = typer.Typer(
     name="vitsmith",
+    cls=Verbs,
     help="Vision transformers from architecture to deployment.",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-VERBS = (
-    quickstart, models, inspect, train, distill, lit, evaluate, predict, zeroshot, embed, retrieve,
-    export, quantize, merge_tokens, prune, compress, benchmark,
-)  # fmt: skip
-for verb in VERBS:
-    app.command(cls=Verb, epilog=epilog(verb.__name__.replace("_", "-")))(verb)
 
 # Typer carries a Click of its own in newer versions; this is the base of its usage errors in all of them.
 ClickError: Any = typer.BadParameter.__mro__[2]

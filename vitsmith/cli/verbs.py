@@ -1,0 +1,54 @@
+"""Which verbs there are. Each is imported, and its options are made, when it is asked for: that is most of a start."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from vitsmith.cli.command import Verb, shorten_kinds
+from vitsmith.cli.examples import epilog
+
+VERBS = (
+    *("quickstart", "models", "inspect", "train", "distill", "lit", "evaluate", "predict", "zeroshot", "embed"),
+    *("retrieve", "export", "quantize", "merge-tokens", "prune", "compress", "benchmark"),
+)
+"""In the order of `vitsmith --help`. `merge-tokens` is the function `merge_tokens` in `cli/merge_tokens.py`."""
+
+
+def function_of(verb: str) -> Callable[..., None]:
+    """What carries a verb out; its parameters are the options."""
+    name = verb.replace("-", "_")
+    found: Callable[..., None] = getattr(import_module(f"vitsmith.cli.{name}"), name)
+    return found
+
+
+class Verbs(TyperGroup):
+    """The commands of `vitsmith`."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """All of them, whether they were made or not."""
+        return list(VERBS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The verb of that name; None for another, when all are made, so that the closest can be named."""
+        if cmd_name in VERBS:
+            return self._made(cmd_name)
+        for name in VERBS:
+            self._made(name)
+        return super().get_command(ctx, cmd_name)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """As the parent, with kinds of values as the verbs show them."""
+        shorten_kinds(self, ctx)
+        super().format_help(ctx, formatter)
+
+    def _made(self, name: str) -> Any:
+        if name not in self.commands:
+            alone = typer.Typer(add_completion=False)
+            alone.command(name, cls=Verb, epilog=epilog(name))(function_of(name))
+            self.commands[name] = typer.main.get_command(alone)
+        return self.commands[name]
