@@ -315,7 +315,8 @@ def test_an_address_is_no_image(tmp_path, monkeypatch) -> None:
     assert list(expand(["https://example.com/a.png"])) == [Path("https:/example.com/a.png")]
 
 
-def test_the_bar_of_the_quickstart_knows_how_long_it_is() -> None:
+def test_the_bar_of_the_quickstart_knows_how_long_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     shown = RoadProgress()
     shown.on_event(Stage(1, "training", 900))
     assert shown._training._bar.tasks[0].total == 900

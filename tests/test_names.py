@@ -140,7 +140,8 @@ def test_csv_holds_names_as_they_are_but_for_bytes_that_are_no_text(capsys: pyte
     assert [row[0] for row in rows] == expected
 
 
-def test_progress_reads_no_markup_in_descriptions_and_notes() -> None:
+def test_progress_reads_no_markup_in_descriptions_and_notes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     for name, shown in {**{name: name for name in NAMES[:-1]}, **UNSEEN}.items():
         bar = progress(unit=name)
         bar.add_task(name, total=3, note=name)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 from vitsmith.cli.streams import is_utf8
 from vitsmith.escapes import visible
@@ -148,8 +148,23 @@ def say(message: str) -> None:
     print(visible(message), file=sys.stderr, flush=True)
 
 
+class _NoBar:
+    """What is called like a bar where nobody sees one: rich need not be imported."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def __getattr__(self, name: str) -> Callable[..., int]:
+        return lambda *_, **__: 0
+
+
 def progress(*, unit: str) -> Progress:
     """A bar with count, rate and time left, shown only on a terminal and gone when done."""
+    if not sys.stderr.isatty():
+        return cast("Progress", _NoBar())
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TimeRemainingColumn
     from rich.text import Text
 
@@ -173,7 +188,6 @@ def progress(*, unit: str) -> Progress:
         PlainColumn(lambda task: task.fields["note"]),  # the last, as it is what a narrow terminal cuts
         console=console,
         transient=True,
-        disable=not sys.stderr.isatty(),
     )
 
 
