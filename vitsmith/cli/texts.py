@@ -42,7 +42,7 @@ def read_texts(file: str) -> list[str]:
 
 
 def read_labels(labels: Sequence[str] | None, file: Path | None) -> Words | None:
-    """What `--labels` says, words parted by commas, or the file of `--labels-file`, one a line; None for neither.
+    """What `--labels` says, words separated by commas, or the file of `--labels-file`, one a line; None for neither.
 
     Raises InputError for both, and for a file where words are wanted.
     """
