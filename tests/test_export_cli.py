@@ -57,12 +57,12 @@ def test_what_was_refused_leaves_no_folder_of_runs(capsys: Any, folder: Path, mo
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["../program", "--to", "triton", "--data", "photos"], "passes no gate: leave --images and --data out"),
+        (["../program", "--to", "triton", "--data", "photos"], "without a gate: leave --images and --data out"),
         (
             ["../weights", "--to", "onnx", "--strict-gate"],
             "a strict gate counts right answers: give it labelled images",
         ),
-        (["../program", "--to", "triton", "--images", "0.png"], "passes no gate: leave --images and --data out"),
+        (["../program", "--to", "triton", "--images", "0.png"], "without a gate: leave --images and --data out"),
         (["../weights", "--to", "npz", "--labels", "cat"], "--labels are for the page of a LiT model, not for npz"),
         (["../weights", "--to", "onnx", "--out", "file", "--force"], "file exists, a file that export did not write"),
         (["../weights", "--to", "onnx", "--out", "..", "--force"], ".. is the folder that you are in, or one above it"),
