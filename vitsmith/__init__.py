@@ -17,11 +17,16 @@ from vitsmith.telemetry import switch_off
 
 if TYPE_CHECKING:
     from vitsmith.encode import Encoder
+    from vitsmith.engines.base import open_engine
     from vitsmith.errors import GateError, InputError, VitsmithError
     from vitsmith.models.build import create_model
     from vitsmith.predict import Prediction, Predictor
     from vitsmith.records import Measurement, Provenance
+    from vitsmith.retrieval.index import open_index
     from vitsmith.specs import ImageSpec, Labels, TextSpec
+    from vitsmith.verbs.evaluation import evaluate
+    from vitsmith.verbs.int8 import quantize
+    from vitsmith.verbs.program import export
     from vitsmith.weights.bundle import Bundle
     from vitsmith.weights.checkpoints import init_for_finetune, save
     from vitsmith.weights.load import load
@@ -46,8 +51,13 @@ _HOMES = {
     "VitsmithError": "vitsmith.errors",
     "ZeroShotClassifier": "vitsmith.zeroshot.classifier",
     "create_model": "vitsmith.models.build",
+    "evaluate": "vitsmith.verbs.evaluation",
+    "export": "vitsmith.verbs.program",
     "init_for_finetune": "vitsmith.weights.checkpoints",
     "load": "vitsmith.weights.load",
+    "open_engine": "vitsmith.engines.base",
+    "open_index": "vitsmith.retrieval.index",
+    "quantize": "vitsmith.verbs.int8",
     "save": "vitsmith.weights.checkpoints",
 }
 
@@ -66,8 +76,13 @@ __all__ = [
     "VitsmithError",
     "ZeroShotClassifier",
     "create_model",
+    "evaluate",
+    "export",
     "init_for_finetune",
     "load",
+    "open_engine",
+    "open_index",
+    "quantize",
     "save",
 ]
 

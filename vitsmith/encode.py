@@ -18,7 +18,7 @@ from vitsmith.errors import ImageError, InputError
 from vitsmith.models.config import LiTConfig
 from vitsmith.stream import Failure, ImageStream, check_reading
 from vitsmith.weights.bundle import Bundle
-from vitsmith.weights.load import load, without_head
+from vitsmith.weights.load import load
 
 Array = np.ndarray[Any, Any]
 
@@ -58,7 +58,7 @@ class Encoder:
         num_images: int | None = None,
     ) -> None:
         check_reading(batch_size, decoders, max_pixels)
-        self.bundle = without_head(bundle) if isinstance(bundle, Bundle) else load(bundle, headless=True)
+        self.bundle = load(bundle, headless=True)
         if getattr(self.bundle.config, "pooling", "") in ("unpooled", "token_unpooled"):
             raise InputError(f"{self.bundle.where} gives a feature for each patch, not one for an image")
         self.bundle = fitting(self.bundle, engine, precision)
@@ -74,6 +74,11 @@ class Encoder:
         """E."""
         config = self.bundle.config
         return config.embedding_width if isinstance(config, LiTConfig) else config.feature_width
+
+    def __repr__(self) -> str:
+        reads = "images and texts" if self.reads_text else "images"
+        ran = f"{self.engine.name} in {self.engine.precision}"
+        return f"<Encoder of {reads} to {self.width} numbers, {self.bundle!r}, {ran}>"
 
     @property
     def reads_text(self) -> bool:

@@ -150,7 +150,7 @@ class Predictor:
         num_images: int | None = None,
     ) -> None:
         check_reading(batch_size, decoders, max_pixels)
-        self.bundle = bundle if isinstance(bundle, Bundle) else load(bundle)
+        self.bundle = load(bundle)
         if isinstance(self.bundle.config, LiTConfig):
             raise InputError(
                 f"{self.bundle.where} matches images with words: use  vitsmith zeroshot  "
@@ -174,6 +174,9 @@ class Predictor:
         self.image_stream = ImageStream(
             self.bundle.preprocessing, self.engine, batch_size=batch_size, decoders=decoders, max_pixels=max_pixels
         )
+
+    def __repr__(self) -> str:
+        return f"<Predictor {self.bundle!r}, {self.engine.name} in {self.engine.precision}>"
 
     @property
     def where(self) -> str:

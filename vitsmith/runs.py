@@ -231,6 +231,9 @@ class Run:
             self.__exit__(type(error), error, None)
             raise
 
+    def __repr__(self) -> str:
+        return f"<Run {self.folder}>"
+
     def _take_over(self) -> Lock:
         """An empty folder in the place of the earlier run, which is kept beside it until this one has begun."""
         _locked(self.folder).release()  # nobody writes it

@@ -263,6 +263,14 @@ class Labels(Frozen):
     def __len__(self) -> int:
         return len(self.names)
 
+    def __repr__(self) -> str:
+        """'<Labels 37: 'abyssinian', 'beagle', 'bengal', ...>'."""
+        first = [repr(name if len(name) <= 40 else f"{name[:40]}...") for name in self.names[:3]]
+        return f"<Labels {len(self):,}: {', '.join(first + ['...'] * (len(self) > 3))}>"
+
+    def __str__(self) -> str:
+        return repr(self)
+
 
 def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
     return tuple(size) if isinstance(size, Sequence) else (size, size)  # type: ignore[return-value]  # checked next

@@ -29,7 +29,7 @@ class Settings:
     """Images at once where speed is measured."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Quantized:
     """What the climb came to. `bundle` is the int8 one on disk; None: keep float."""
 
@@ -42,6 +42,17 @@ class Quantized:
     climb: Climb
     bundle: Bundle | None
     remarks: tuple[str, ...]
+
+    def __str__(self) -> str:
+        chosen = self.climb.chosen
+        what = "keep float" if chosen is None else f"{chosen.name}, rest in {chosen.rest}"
+        if chosen is not None and chosen.speedup is not None:
+            what += f", {chosen.speedup.batches:.2f}x as fast"
+        where = f", {self.bundle.folder}" if self.bundle is not None else ""
+        return f"{what}, judged on {self.photos.name}{where}"
+
+    def __repr__(self) -> str:
+        return f"<Quantized {self}>"
 
     @property
     def attempts(self) -> tuple[Attempt, ...]:

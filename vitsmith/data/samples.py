@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar, overload
@@ -117,6 +118,26 @@ class Samples:
             digest.update(normal(name).encode("utf-8", "surrogateescape") + b"\0")
         digest.update(self.labels.astype("<i8").tobytes())
         return digest.hexdigest()
+
+
+def samples_of(pairs: Iterable[tuple[ImageSource, str]]) -> Samples:
+    """Samples of images and the names of their classes. Raises DatasetError for anything else, and for none."""
+    if not isinstance(pairs, Iterable) or isinstance(pairs, Mapping | bytes):
+        raise DatasetError(f"{type(pairs).__name__} is no data set: give a path, or pairs of an image and its class")
+    listed = list(pairs)
+    for number, pair in enumerate(listed):
+        if not isinstance(pair, tuple | list) or len(pair) != 2 or not isinstance(pair[1], str):
+            raise DatasetError(f"item {number} of the data is not a pair of an image and the name of its class")
+    if not listed:
+        raise DatasetError("the data holds no images: give pairs of an image and the name of its class")
+    classes = tuple(sorted({label for _, label in listed}))
+    position = {name: at for at, name in enumerate(classes)}
+    sources = [source for source, _ in listed]
+    names = [
+        os.fsdecode(source) if isinstance(source, str | os.PathLike) else f"image {number}"
+        for number, source in enumerate(sources)
+    ]
+    return Samples(classes, sources, names, np.array([position[label] for _, label in listed], np.int64))
 
 
 @dataclass(frozen=True, eq=False)

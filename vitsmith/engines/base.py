@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from dataclasses import replace
 from typing import Any, Protocol
@@ -20,6 +21,7 @@ from vitsmith.machine import available_cores
 from vitsmith.models.config import merges
 from vitsmith.weights.bundle import Bundle
 from vitsmith.weights.golden import OUTPUT_TOLERANCE
+from vitsmith.weights.load import load
 
 Array = np.ndarray[Any, Any]
 
@@ -62,7 +64,7 @@ class Engine(Protocol):
 
 
 def open_engine(
-    bundle: Bundle,
+    bundle: Bundle | str | os.PathLike[str],
     engine: str = "auto",
     *,
     threads: int | None = None,
@@ -73,7 +75,8 @@ def open_engine(
     """An engine for `bundle` whose golden answers have been checked on this machine.
 
     Args:
-        bundle: what is to run; of several programs in its folder the first that fits.
+        bundle: what is to run, or anything `vitsmith.load` takes; of several programs in its folder the first that
+            fits.
         engine: a name of ENGINES; 'auto' takes the fastest of those that run this program: measured once on this
             machine, when `num_images` are so many that it is worth it, and else the program's own.
         threads: processor cores it uses; default all, and more than there are is all, with a warning.
@@ -88,7 +91,7 @@ def open_engine(
     _check_names(engine, precision, goal)
     if num_images is not None:
         num_images = whole_number(num_images, "num_images", least=0)
-    bundle = fitting(bundle, engine, precision)
+    bundle = fitting(load(bundle), engine, precision)
     settings = Settings(threads=_cores(threads), precision=precision, goal=goal)
     if engine != "auto":
         _check_runs(bundle, engine, precision)

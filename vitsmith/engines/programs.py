@@ -13,6 +13,7 @@ import numpy as np
 from vitsmith.data.photos import sample_images
 from vitsmith.engines.pixels import pixels_from_tensors
 from vitsmith.engines.ports import check_outputs
+from vitsmith.engines.settings import shown_engine
 from vitsmith.errors import BundleError, InputError, VitsmithError
 from vitsmith.escapes import shortened
 from vitsmith.finite import require_finite_inputs, require_finite_outputs
@@ -63,6 +64,9 @@ class ProgramEngine(ABC):
         self.precision = PRECISION_WORDS[self._spec.arithmetic]
         self._texts: Runs | None = None
         self._process, self._opening = os.getpid(), threading.Lock()
+
+    def __repr__(self) -> str:
+        return shown_engine(self.name, self.precision, str(self._folder), self.why)
 
     @property
     @abstractmethod

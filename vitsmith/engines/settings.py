@@ -11,6 +11,11 @@ GPU_PRECISIONS = ("int8-weights", "fp8")
 """What torch makes of its weights on a GPU, through torchao: see `torch_quantized`."""
 
 
+def shown_engine(name: str, precision: str, where: str, why: str) -> str:
+    """How an opened engine shows itself: '<Engine onnx, float32, of runs/export/pets: asked for by name>'."""
+    return f"<Engine {name}, {precision}, of {where}{f': {why}' if why else ''}>"
+
+
 @dataclass(frozen=True)
 class Settings:
     """How an engine is to run."""

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from vitsmith.engines.graph_report import GraphReport, attentions
-from vitsmith.engines.settings import GPU_PRECISIONS, USUAL, Settings
+from vitsmith.engines.settings import GPU_PRECISIONS, USUAL, Settings, shown_engine
 from vitsmith.engines.torch_quantized import quantized_copy
 from vitsmith.errors import InputError
 from vitsmith.finite import require_finite_outputs
@@ -61,6 +61,9 @@ class TorchEngine:
     def _check_process(self) -> None:
         if not self._survives_forks:
             require_own_process(self._process, self._where)
+
+    def __repr__(self) -> str:
+        return shown_engine(self.name, self.precision, self._where, self.why)
 
     def run(self, images: Array) -> Array:
         self._check_process()

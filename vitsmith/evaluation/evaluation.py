@@ -54,7 +54,7 @@ class Classifier(Named, Headed, Protocol):
         """float32 (images, classes), in order, without those that could not be read and `unreadable` notes."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Evaluation:
     """Scores of one bundle on one data set, with what they were computed from."""
 
@@ -69,6 +69,18 @@ class Evaluation:
     """Reading, preprocessing and inference together."""
     left_out: tuple[str, ...] = ()
     """What is wrong with each image that could not be read: they are not in the scores."""
+    model: str = ""
+    """What was evaluated, where it is known."""
+    data: str = ""
+    """On which images, as 'pets, held-out images'."""
+    told: tuple[str, ...] = ()
+    """What to know about these images: which they are, and whether the model was trained on any."""
+
+    def __str__(self) -> str:
+        return f"{self.scores}{f' of {self.data}' if self.data else ''}"
+
+    def __repr__(self) -> str:
+        return f"<Evaluation {self}>"
 
     @property
     def right(self) -> np.ndarray[Any, np.dtype[np.bool_]]:

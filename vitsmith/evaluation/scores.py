@@ -29,7 +29,7 @@ class ClassScore:
         return self.correct / self.count if self.count else None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Scores:
     """Scores on N images of K classes. Shares are between 0 and 1."""
 
@@ -50,6 +50,14 @@ class Scores:
     reliability: tuple[ReliabilityBin, ...]
     confusion: NDArray[np.int64]
     """(K, K) counts: row, the true class; column, the predicted one."""
+
+    def __str__(self) -> str:
+        low, high = self.top1_interval
+        images = f"{self.images:,} image{'s' * (self.images != 1)}"
+        return f"top-1 {self.top1:.2%} (95% interval {low:.2%} to {high:.2%}) on {images}"
+
+    def __repr__(self) -> str:
+        return f"<Scores {self}>"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON."""

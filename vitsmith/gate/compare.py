@@ -25,7 +25,7 @@ SAME_ANSWERS = Requirements(relative=TIE, agreement=1.0, cosine=0.9999)
 """What a program in the reference's own precision keeps."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Verdict:
     """What the gate found."""
 
@@ -39,6 +39,14 @@ class Verdict:
     """Of both on the same labelled images, where there were any."""
     doubts: tuple[str, ...] = ()
     """What the labelled images are too few to tell."""
+
+    def __str__(self) -> str:
+        images = f"{self.images:,} image{'s' * (self.images != 1)}"
+        found = f"top-1 agreement {self.agreement:.1%}, difference {self.relative:.2g}, cosine {self.cosine:.6f}"
+        return f"{'passed' if self.passed else 'failed: ' + '; '.join(self.failures)}, {found} on {images}"
+
+    def __repr__(self) -> str:
+        return f"<Verdict {self}>"
 
     @property
     def top1(self) -> tuple[float, float] | None:

@@ -65,6 +65,11 @@ class Index:
     def __len__(self) -> int:
         return self.description.count
 
+    def __repr__(self) -> str:
+        space, unfinished = self.space, "" if self.description.complete else ", unfinished"
+        rows = f"{len(self):,} {space.kind} by {space.model}, {space.width} numbers in {space.dtype}"
+        return f"<Index of {rows}, {self.folder}{unfinished}>"
+
     @property
     def space(self) -> Space:
         return self.description.space

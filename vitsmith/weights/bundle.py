@@ -32,11 +32,13 @@ from vitsmith.specs import (
     StoredProgram,
     TextSpec,
 )
+from vitsmith.weights.card import describe_outputs, title
 from vitsmith.weights.golden import OUTPUT_TOLERANCE, Golden, Run, make_golden, read_golden
 from vitsmith.weights.identity import name_space, state_of
 from vitsmith.weights.measurements import is_cost, with_newer
 
 if TYPE_CHECKING:
+    from vitsmith.gate import Verdict
     from vitsmith.models.build import Model
 
 Array = np.ndarray[Any, Any]
@@ -44,7 +46,7 @@ Array = np.ndarray[Any, Any]
 _CONFIGS = ViTConfig | MixerConfig | LiTConfig
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Bundle:
     """A model with its preprocessing, label names, origin and measurements.
 
@@ -72,6 +74,8 @@ class Bundle:
     """What makes its probabilities believable; None: they are as the model gives them."""
     programs: tuple[StoredProgram, ...] = field(default=(), repr=False)
     """All programs in its folder, the usual one first; () while it is only in memory."""
+    verdict: Verdict | None = field(default=None, init=False, repr=False)
+    """What the gate found when this program was made, here and now; None of a bundle that was read."""
     verified: bool = field(default=False, repr=False)
     """Whether its files were compared with their hashes when it was loaded."""
     _model: Model | None = field(default=None, repr=False)
@@ -106,6 +110,11 @@ class Bundle:
             self.calibration.check(self.head, classes, self.where)
         self.measurements = tuple(self._with_precision(one) for one in self.measurements)
         self._check_text()
+
+    def __repr__(self) -> str:
+        """'<Bundle ViT-B_16 at 224x224, onnx, int8, 37 classes, runs/export/pets>'."""
+        program = StoredProgram(program=self.program, spec=self.program_spec).title
+        return f"<Bundle {title(self.config)}, {program}, {describe_outputs(self.head, self.classes)}, {self.where}>"
 
     def _check_kinds(self) -> None:
         """Raises InputError for fields that hold something else than they are for."""

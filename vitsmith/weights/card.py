@@ -8,7 +8,7 @@ from vitsmith.escapes import markdown
 from vitsmith.models.config import LiTConfig, ModelConfig, ViTConfig, show_size
 from vitsmith.models.presets import name_of
 from vitsmith.records import Provenance
-from vitsmith.specs import Calibration, ImageSpec, StoredProgram
+from vitsmith.specs import Calibration, Head, ImageSpec, StoredProgram
 
 if TYPE_CHECKING:
     from vitsmith.weights.bundle import Bundle
@@ -69,9 +69,17 @@ def describe_head(bundle: Bundle) -> str:
     """What the outputs mean: '5 classes', '5 classes, each judged by itself (sigmoid)', '1 value (regression)'."""
     if not bundle.classes:
         return "none: gives features or embeddings"
-    count = f"{bundle.classes} {'value' if bundle.head == 'regression' else 'class'}"
-    count += "" if bundle.classes == 1 else "s" if bundle.head == "regression" else "es"
-    return count + {"sigmoid": ", each judged by itself (sigmoid)", "regression": " (regression)"}.get(bundle.head, "")
+    more = {"sigmoid": ", each judged by itself (sigmoid)", "regression": " (regression)"}
+    return describe_outputs(bundle.head, bundle.classes) + more.get(bundle.head, "")
+
+
+def describe_outputs(head: Head, classes: int) -> str:
+    """'5 classes', '1 value', 'no classes'."""
+    if not classes:
+        return "no classes"
+    if head == "regression":
+        return f"{classes:,} value{'s' * (classes != 1)}"
+    return f"{classes:,} class{'es' * (classes != 1)}"
 
 
 def describe_program(bundle: Bundle) -> str:

@@ -23,7 +23,7 @@ from vitsmith.weights.sources import published_as
 
 
 def load(
-    source: str | os.PathLike[str],
+    source: Bundle | str | os.PathLike[str],
     *,
     name: str | None = None,
     image_size: int | tuple[int, int] | None = None,
@@ -35,8 +35,8 @@ def load(
     """A bundle for inference from a bundle folder, a released `.npz`, weights of timm or HF, or a published name.
 
     Args:
-        source: a path (of a bundle also that of the run it is in, or of a file of its program); or a published tag
-            (`vitsmith models NAME` lists them) or 'augreg:B_16', which are downloaded.
+        source: a bundle, which is given back; a path (of a bundle also that of the run it is in, or of a file of its
+            program); or a published tag (`vitsmith models NAME` lists them) or 'augreg:B_16', which are downloaded.
         name: the architecture it is believed to be; the arrays are checked against it.
         image_size: pixels, for checkpoints only. Arrays do not tell how patches lie: where nothing else does, a square
             is assumed, which `provenance.notes` says, and a number of patches that makes no square is refused.
@@ -49,12 +49,18 @@ def load(
     Raises an InputError (WeightsError, BundleError, DownloadError, UnknownNameError) that says what is wrong:
     anything missing, unexpected or misshapen, and a head of zeros, is refused.
     """
-    size, path = size_of(image_size), _path(source)
+    size = size_of(image_size)
     headless, verify = flag(headless, "headless"), flag(verify, "verify")
     if pooling is not None:
         instance(pooling, str, "pooling", "'unpooled' or 'token_unpooled'")
     if vocabulary is not None:
         vocabulary = argument_path(vocabulary, "vocabulary")
+    if isinstance(source, Bundle):
+        if pooling is not None or vocabulary is not None:
+            raise InputError("pooling and vocabulary are given to .npz checkpoints, not to bundles: leave them out")
+        bundle = _checked(source, source.where, name=name, image_size=size)
+        return without_head(bundle) if headless else bundle
+    path = _path(source)
     folder = find_bundle(path)
     found = "bundle" if folder is not None else _content(path)
     if vocabulary is not None and found != "npz":
@@ -92,19 +98,25 @@ def without_head(bundle: Bundle) -> Bundle:
 
 
 def _load_bundle(path: Path, *, name: str | None, image_size: tuple[int, int] | None, verify: bool) -> Bundle:
-    bundle = read_bundle(path, verify=verify)
+    return _checked(read_bundle(path, verify=verify), str(path), name=name, image_size=image_size)
+
+
+def _checked(bundle: Bundle, where: str, *, name: str | None, image_size: tuple[int, int] | None) -> Bundle:
+    """The bundle. Raises InputError when it is not what it is believed to be."""
     if image_size not in (None, bundle.config.image_size):
         raise InputError(
-            f"{path} takes images of {show_size(bundle.config.image_size)} pixels, as its bundle.json says: leave out "
+            f"{where} takes images of {show_size(bundle.config.image_size)} pixels, as its bundle.json says: leave out "
             f"image_size ({show_size(image_size)}), which is for checkpoints that do not say it"
         )
     if name is not None:
-        check_name(bundle.config, name, str(path))
+        check_name(bundle.config, name, where)
     return bundle
 
 
 def _path(source: Any) -> Path:
-    return Path(os.fsdecode(instance(source, (str, os.PathLike), "what is loaded", "a path or a published name")))
+    return Path(
+        os.fsdecode(instance(source, (str, os.PathLike), "what is loaded", "a bundle, a path or a published name"))
+    )
 
 
 def _content(path: Path) -> str:

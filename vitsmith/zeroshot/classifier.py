@@ -87,6 +87,10 @@ class ZeroShotClassifier:
             on_remark=on_remark,
         )
 
+    def __repr__(self) -> str:
+        engine = self.encoder.engine
+        return f"<ZeroShotClassifier {self.labels!r}, {self.encoder.bundle!r}, {engine.name} in {engine.precision}>"
+
     @property
     def where(self) -> str:
         """What messages call the model."""

@@ -1,0 +1,57 @@
+"""`vitsmith.evaluate`."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import Any, cast
+
+from vitsmith.data.unreadable import SHARE
+from vitsmith.evaluation.evaluation import Classifier, Evaluation, match_classes, refuse_regression
+from vitsmith.evaluation.evaluation import evaluate as evaluate_classifier
+from vitsmith.predict import Predictor
+from vitsmith.verbs.inputs import Data, Model, Tell, asked_of, choosing, left_out, warn
+from vitsmith.weights.bundle import Bundle
+
+
+def evaluate(
+    model: Model | Classifier,
+    data: Data,
+    *,
+    split: str = "",
+    engine: str = "auto",
+    precision: str = "auto",
+    batch_size: int = 32,
+    skip_unreadable: float = SHARE,
+    tell: Tell = warn,
+) -> Evaluation:
+    """How good a model is on labelled images: top-1 with its interval, top-5, each class, calibration.
+
+    Args:
+        model: a classifier as a bundle, or anything `vitsmith.load` takes; or an opened `Predictor` or
+            `ZeroShotClassifier`, which keeps its own engine, precision and batch size.
+        data: a path of class folders, a table or shards, 'digits', a `DataSpec`, samples, or pairs of an image and the
+            name of its class. Classes are matched by name.
+        split: 'train', 'val', 'test' or 'all' of a data set; default: the images that the model was not trained on.
+        engine: as of `Predictor`, and so are `precision` and `batch_size`.
+        skip_unreadable: share of images that may be unreadable. They are left out of the scores.
+        tell: hears which images judge and which are left out; by default only warnings are shown.
+
+    Raises InputError, DatasetError and ImageError as the verb does.
+    """
+    asked = asked_of(data, split, tell)
+    opened: Classifier | None = None if isinstance(model, Bundle | str | os.PathLike) else model
+    if opened is not None and not (hasattr(opened, "logits") and hasattr(opened, "labels")):
+        opened = Predictor(cast(Any, model))  # which says what a model is
+    classifier = opened or Predictor(
+        cast(Model, model), engine, precision=precision, batch_size=batch_size, num_images=len(asked.samples)
+    )
+    refuse_regression(classifier, "top-1 accuracy")
+    match_classes(classifier, asked.samples)  # before any image is read
+    judging = choosing(tell)([_bundle_of(classifier)], asked)
+    found = evaluate_classifier(classifier, judging.samples, skip_unreadable=skip_unreadable, tell=left_out(tell))
+    return replace(found, model=classifier.where, data=judging.name, told=judging.told)
+
+
+def _bundle_of(classifier: Any) -> Bundle:
+    return cast(Bundle, classifier.encoder.bundle if hasattr(classifier, "encoder") else classifier.bundle)

@@ -1,0 +1,72 @@
+"""What verbs are given: a model, a data set; which of its images judge; and who hears what is to be told."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+
+from vitsmith.arguments import path
+from vitsmith.data.datasets import DataSpec
+from vitsmith.data.image_sources import ImageSource
+from vitsmith.data.samples import Samples, samples_of
+from vitsmith.errors import InputError
+from vitsmith.evaluation.held_out import Asked, Judging, ask, choose
+from vitsmith.models.presets import name_of
+from vitsmith.runs import model_name
+from vitsmith.weights.bundle import Bundle
+
+Model = Bundle | str | os.PathLike[str]
+"""A bundle, or anything `vitsmith.load` takes."""
+Data = str | os.PathLike[str] | DataSpec | Samples | Iterable[tuple[ImageSource, str]]
+"""A labelled data set: its path, a description of it, samples, or pairs of an image and the name of its class."""
+Tell = Callable[[str], None]
+Choose = Callable[[Sequence[Bundle], Asked], Judging]
+"""Which of the images that were asked for judge: see `held_out.choose`."""
+
+
+def warn(told: str) -> None:
+    """What a verb says of its images and of itself: only warnings are shown, as such."""
+    if told.startswith("warning: "):
+        warnings.warn(told.removeprefix("warning: "), stacklevel=3)
+
+
+def run_name(model: Model) -> str:
+    """What a run of a model is called: after its file or folder, of a bundle in memory after its architecture."""
+    if isinstance(model, Bundle):
+        return model_name(str(model.folder)) if model.folder else name_of(model.config) or model.config.family
+    return model_name(os.fsdecode(path(model, "the model")))
+
+
+def is_data(data: Data) -> bool:
+    return bool(data.path) if isinstance(data, DataSpec) else not isinstance(data, str) or bool(data)
+
+
+def described_data(data: str | os.PathLike[str] | DataSpec) -> DataSpec:
+    return data if isinstance(data, DataSpec) else DataSpec(path=os.fsdecode(data))
+
+
+def asked_of(data: Data, split: str, tell: Tell) -> Asked:
+    """The data set, or the samples themselves. Raises InputError for a split of samples, which have none."""
+    if isinstance(data, str | os.PathLike | DataSpec):
+        return ask(described_data(data), split, tell=tell)
+    if split:
+        raise InputError(f"split {split!r} is a part of a data set on disk: of samples give those that are to judge")
+    samples = data if isinstance(data, Samples) else samples_of(data)
+    return Asked(samples, f"{len(samples):,} samples", "", divided=False)
+
+
+def choosing(tell: Tell) -> Choose:
+    """`held_out.choose`, of which `tell` hears what a user should know."""
+
+    def chosen(bundles: Sequence[Bundle], asked: Asked) -> Judging:
+        judging = choose(bundles, asked)
+        for told in judging.told:
+            tell(told)
+        return judging
+
+    return chosen
+
+
+def left_out(tell: Tell) -> Tell:
+    return lambda complaint: tell(f"left out: {complaint}")

@@ -1,0 +1,195 @@
+"""`vitsmith.export`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vitsmith.arguments import known_name
+from vitsmith.arguments import path as argument_path
+from vitsmith.data.image_sources import ImageSource, name_source, several
+from vitsmith.data.samples import Samples
+from vitsmith.data.unreadable import SHARE, read_all, sift
+from vitsmith.errors import InputError
+from vitsmith.evaluation.evaluation import match_classes
+from vitsmith.evaluation.held_out import Asked
+from vitsmith.gate import Requirements
+from vitsmith.json_text import json_or_none
+from vitsmith.needs_torch import require_torch
+from vitsmith.runs import default_place, place_of
+from vitsmith.specs import ProgramSpec
+from vitsmith.verbs.inputs import Choose, Data, Model, Tell, asked_of, choosing, is_data, left_out, run_name, warn
+from vitsmith.weights.bundle import Bundle
+from vitsmith.weights.description import DESCRIPTION
+from vitsmith.weights.load import assumed, load
+
+if TYPE_CHECKING:
+    from vitsmith.zeroshot.words import Words
+
+
+def export(
+    bundle: Model,
+    target: str,
+    out: str | os.PathLike[str] | None = None,
+    *,
+    precision: str = "fp32",
+    fixed_batch: int | None = None,
+    pixels: bool = False,
+    images: ImageSource | Iterable[ImageSource] = (),
+    data: Data = "",
+    split: str = "",
+    max_drop: float = 0.5,
+    strict_gate: bool = False,
+    skip_unreadable: float = SHARE,
+    labels: Words | Sequence[str] | None = None,
+    without_split: bool = False,
+    force: bool = False,
+    tell: Tell = warn,
+) -> Bundle:
+    """A program for another runtime, behind the gate: the bundle that was written, whose `verdict` is the gate's.
+
+    Args:
+        bundle: torch weights; for 'web' and 'triton' also a program that they take, which is not compared again.
+        target: 'onnx', 'openvino', 'executorch', 'web', 'triton', or 'npz' (weights alone, which pass no gate).
+        out: the folder, or of 'npz' the file; default a new one below runs/export.
+        precision: what the program computes in: 'fp32', 'fp16', 'bf16' or 'int8', as far as the target does.
+        fixed_batch: the one batch size of the program; default any.
+        pixels: the program takes uint8 pixels and normalises by itself.
+        images: what both programs are compared on; default golden images and sample photographs.
+        data: labelled images: accuracy is part of the gate then. `split` as of `evaluate`.
+        max_drop: percentage points of top-1 that may be lost on `data`.
+        strict_gate: refuse also where the images are too few to tell.
+        skip_unreadable: share of the images that may be unreadable.
+        labels: of a LiT model for 'web': what the page chooses from.
+        without_split: do not keep the record of the images it was trained on.
+        force: replace an earlier export at `out`.
+        tell: hears what a user should know; by default only warnings are shown.
+
+    Raises GateError, and leaves nothing, when the program gives other answers; InputError, OutputError,
+    MissingPackageError.
+    """
+    spec = ProgramSpec.model_validate({"precision": precision, "batch": fixed_batch, "pixels": pixels})
+    written, place = export_to(
+        bundle, target, out, spec,
+        images=images, data=data, split=split,
+        required=Requirements(accuracy_drop=max_drop, strict=strict_gate),
+        skip_unreadable=skip_unreadable, labels=labels, without_split=without_split, force=force, tell=tell,
+    )  # fmt: skip
+    return load(place) if written is None else written
+
+
+def export_to(
+    bundle: Model,
+    target: str,
+    out: str | os.PathLike[str] | None,
+    spec: ProgramSpec,
+    *,
+    required: Requirements,
+    images: ImageSource | Iterable[ImageSource] = (),
+    data: Data = "",
+    split: str = "",
+    skip_unreadable: float = SHARE,
+    labels: Words | Sequence[str] | None = None,
+    image_size: int | tuple[int, int] | None = None,
+    without_split: bool = False,
+    force: bool = False,
+    tell: Tell = warn,
+    choose: Choose | None = None,
+) -> tuple[Bundle | None, Path]:
+    """`export`, and what the verb says: the bundle (None of an .npz, which is not read again) and what was written.
+
+    `image_size` is of a checkpoint that does not say it; `choose` says which of `data` judge, by default those that the
+    model was not trained on.
+    """
+    require_torch("export")
+    from vitsmith.exporters.program import Gate
+    from vitsmith.exporters.targets import TARGETS, check
+    from vitsmith.exporters.targets import export as export_program
+    from vitsmith.weights.checkpoints import save
+    from vitsmith.zeroshot.words import Words, check_words
+
+    known_name(target, "target", TARGETS)
+    sources, gated = list(several(images)), is_data(data)
+    _check_use(target, gated=bool(sources) or gated, labels=labels is not None, split=bool(split) and not gated)
+    required.check_labels(gated)
+    words = labels if labels is None or isinstance(labels, Words) else check_words(list(labels), where="labels")
+    to = None if out is None else argument_path(out, "out")
+    if to is not None and target == "npz" and to.suffix != ".npz":
+        to = to.with_name(f"{to.name}.npz")
+    called = run_name(bundle)
+    name = f"{called}-{target}" + ("" if spec.precision == "fp32" else f"-{spec.precision}")
+    with place_of("export", name, to, force=force, is_earlier=lambda place: _is_export(place, target)) as place:
+        original = load(bundle, image_size=image_size)
+        for note in assumed(original):
+            tell(note)
+        check(original, target, spec)
+        if original.program != "torch" and (sources or gated):
+            raise InputError(f"{original.where} is copied as it is, without a gate: leave --images and --data out")
+        gate = Gate(
+            read_all(sources, [name_source(one) for one in sources], share=skip_unreadable, tell=left_out(tell))
+            or None,
+            _labelled(original, asked_of(data, split, tell), skip_unreadable, tell, choose) if gated else None,
+            required,
+        )
+        inside = f"{default_place('export', name).name}.npz" if target == "npz" else "model"
+        folder = place if to is not None else place / inside
+        original = _with_split(original, target, without_split, tell)
+        if target == "npz":
+            save(original, folder, format="npz")
+            return None, folder
+        tell("exporting and checking; this takes a few seconds to a minute")
+        written, verdict = export_program(original, folder, target, spec, gate, labels=words, name=called)
+        for doubt in verdict.doubts if verdict is not None else ():
+            tell(doubt)
+        written.verdict = verdict
+        return written, folder
+
+
+def _labelled(bundle: Bundle, asked: Asked, share: float, tell: Tell, choose: Choose | None) -> Samples:
+    """Labelled images for the gate that can be read, none of which the bundle was trained on."""
+    if bundle.labels is not None:
+        match_classes(bundle, asked.samples)  # before any image is read
+    samples = (choose or choosing(tell))([bundle], asked).samples
+    kept = sift(samples.sources, samples.names, share=share, tell=left_out(tell))
+    return samples if len(kept) == len(samples) else samples.select(kept)
+
+
+def _check_use(target: str, *, gated: bool, labels: bool, split: bool) -> None:
+    """Raises InputError for options that a target has no use for."""
+    if target == "npz" and gated:
+        raise InputError("an .npz holds the same weights, so there is no gate: leave --images and --data out")
+    if labels and target != "web":
+        raise InputError(f"--labels are for the page of a LiT model, not for {target}")
+    if split:
+        raise InputError("--split chooses a part of --data: give that too")
+
+
+def _is_export(place: Path, target: str) -> bool:
+    """Whether an export wrote what is there, as the same kind of thing."""
+    from zipfile import is_zipfile
+
+    if target == "npz":
+        return place.is_file() and is_zipfile(place)
+    if target == "triton":
+        return any(place.glob("*/config.pbtxt"))
+    try:
+        made = json_or_none(place / DESCRIPTION)["provenance"]["source"]
+    except (KeyError, TypeError):
+        return False
+    return str(made).startswith("vitsmith export")
+
+
+def _with_split(bundle: Bundle, target: str, without: bool, tell: Tell) -> Bundle:
+    """The bundle, with the record of its images unless that is not wanted; what it means on a page is told."""
+    from vitsmith.data.split_record import SPLIT
+
+    if without:
+        return bundle.with_split(None)
+    if target == "web" and bundle.split is not None:
+        tell(
+            f"{SPLIT} goes with the page: anyone who has an image can find out by it whether the model "
+            "was trained on that image; --without-split leaves it out"
+        )
+    return bundle
