@@ -71,6 +71,9 @@ def test_alone_beside_a_run_it_says_what_is_usual_next_with_its_path(capsys, her
     told = commands_told(capsys)
     assert told[0] == "vitsmith predict 'runs/train/my pets' IMAGES" and told[-1].startswith("vitsmith benchmark ")
     assert "vitsmith export 'runs/train/my pets' --to onnx" in told
+    vs.save(bundle, here / "runs" / "quickstart" / "model")
+    os.utime(here / "runs" / "quickstart" / "model" / "bundle.json", (2**31, 2**31))
+    assert commands_told(capsys)[0] == "vitsmith predict runs/quickstart IMAGES"
     later = here / "runs" / "train" / "later"
     (later / "checkpoints" / "step-00000001").mkdir(parents=True)
     (later / "recipe.json").write_text("{}")

@@ -44,7 +44,7 @@ def _with_model(here: Path, bundle: str) -> list[Step]:
 
 def _newest_bundle(here: Path) -> str | None:
     """The run or bundle below a folder that was written last, as a path to type."""
-    places = ("bundle.json", "*/bundle.json", "runs/*/*/model/bundle.json")
+    places = ("bundle.json", "*/bundle.json", "runs/*/model/bundle.json", "runs/*/*/model/bundle.json")
     found = [path for place in places for path in here.glob(place)]
     if not found:
         return None
