@@ -2,7 +2,8 @@
 
 Both run in a fresh environment that holds `vitsmith[onnx]` and nothing else, in turns, as whole processes: CPU time and
 peak memory of each as the system counts them (wait4). The bundle is ViT-Ti_16 with 1,000 classes, exported here to ONNX
-in fp32; the picture is a sample photograph. The first start, which compares hashes and golden answers, is told by itself.
+in fp32; the picture is a sample photograph. The first start, which compares hashes and golden answers, is told by
+itself.
 
     python benchmarks/slim_start.py [--rounds 15] [--out benchmarks/results/NAME.md]
 """
@@ -125,8 +126,7 @@ def report(place: Path, rounds: int) -> str:
         f"| `vitsmith predict BUNDLE cat.jpg` | {' | '.join(describe(by_us))} |",
         f"| the same, the very first time | {first[0]:.2f} | {first[1]:.0f} | {first[2]:.2f} |",
         "",
-        f"Ours takes {ratios[0]:.2f} times the CPU time and {ratios[1]:.2f} times the memory (medians of the ratios in a",
-        "turn).",
+        f"Ours takes {ratios[0]:.2f} times the CPU time and {ratios[1]:.2f} times the memory (medians of the turns).",
         f"The environment takes {size_mib(place / 'venv'):.0f} MiB on disk, pip and setuptools included.",
     ]
     return "\n".join(lines) + "\n"

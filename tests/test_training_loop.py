@@ -186,7 +186,10 @@ def test_fine_tuning_starts_from_a_bundle_and_keeps_its_preprocessing(tmp_path) 
 
 
 def test_a_baseline_is_measured_before_fine_tuning(tmp_path) -> None:
-    vs.save(vs.create_model("mu/16", classes=5, image_size=16), tmp_path / "source")
+    published = {"license": "apache-2.0", "origin": "hf:timm/vit", "revision": "4b0f1c2"}
+    model = vs.create_model("mu/16", classes=5, image_size=16)
+    provenance = vs.Provenance(source="a test", **published)
+    vs.save(vs.Bundle.of(model, provenance=provenance), tmp_path / "source")
     fields = merge({}, {"init": str(tmp_path / "source"), "name": "", "image_size": 16})
     wanted = recipe(model=fields)
     wanted = wanted.model_copy(update={"model": wanted.model.model_copy(update={"config": {}})})
@@ -196,3 +199,4 @@ def test_a_baseline_is_measured_before_fine_tuning(tmp_path) -> None:
     assert trained.baseline is not None
     assert json.loads((tmp_path / "run" / "baseline.json").read_text())["linear"] == trained.baseline.linear
     assert any("linear probe" in message for message in told)
+    assert trained.bundle.provenance.publication == published  # whoever made the weights, and their licence

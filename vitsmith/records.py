@@ -27,6 +27,11 @@ class Provenance(Frozen):
     vitsmith: str = Field("", description="version that wrote it")
     notes: tuple[str, ...] = ()
 
+    @property
+    def publication(self) -> dict[str, str]:
+        """Fields that whatever is trained from these weights has too: who published them, and their licence."""
+        return {"origin": self.origin, "revision": self.revision, "license": self.license}
+
 
 class Measurement(Frozen):
     """One number, and how it was come by."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import statistics
+from collections.abc import Mapping
 from contextlib import suppress
 
 from vitsmith import __version__
@@ -24,9 +25,17 @@ GOLDEN_IMAGES = 4
 
 
 def make_bundle(
-    model: ImageModel, images: ImageSpec, recipe: TrainRecipe, splits: Splits, result: TrainResult
+    model: ImageModel,
+    images: ImageSpec,
+    recipe: TrainRecipe,
+    splits: Splits,
+    result: TrainResult,
+    publication: Mapping[str, str],
 ) -> Bundle:
-    """The bundle of a trained model; its golden examples are held-out images."""
+    """The bundle of a trained model; its golden examples are held-out images.
+
+    `publication` is that of what it began from, whose licence it has too.
+    """
     bundle = Bundle.of(
         model,
         preprocessing=images,
@@ -38,6 +47,7 @@ def make_bundle(
             parent=recipe.model.init,
             date=datetime.date.today().isoformat(),
             vitsmith=__version__,
+            **publication,
         ),
         measurements=measurements(recipe, result),
     )

@@ -69,7 +69,8 @@ class _Beginning:
 
     model: ImageModel
     images: ImageSpec
-    report: str = ""
+    report: str
+    publication: dict[str, str]
     checkpoint: Checkpoint | None = None
 
 
@@ -98,8 +99,8 @@ def train_to_bundle(
         on_start(f"classes {one!r} and {other!r} differ only in {difference}: make them one if they are the same")
     if run is not None:
         run.write_json(RECIPE, recipe.model_dump(mode="json"))
-    model, images, adapted, notes = start(recipe, len(splits.classes))
-    beginning = _Beginning(model, images, str(adapted) if adapted else "")
+    model, images, adapted, notes, publication = start(recipe, len(splits.classes))
+    beginning = _Beginning(model, images, str(adapted) if adapted else "", publication)
     for line in (*notes, *(str(adapted).splitlines() if adapted is not None else ())):
         on_start(line)
     return _carry_out(recipe, splits, run, beginning, devices, on_event, on_start)
@@ -134,7 +135,9 @@ def resume_to_bundle(
     model = build(parse_config(checkpoint.facts["config"]), fresh=False)
     assert isinstance(model, ImageModel)
     images = ImageSpec.model_validate(checkpoint.facts["images"])
-    beginning = _Beginning(model, images, checkpoint.facts["report"], checkpoint)
+    beginning = _Beginning(
+        model, images, checkpoint.facts["report"], checkpoint.facts.get("publication", {}), checkpoint
+    )
     on_start(f"going on after update {checkpoint.step} of {recipe.schedule.steps}")
     return _carry_out(recipe, splits, run, beginning, devices, on_event, on_start)
 
@@ -205,7 +208,8 @@ def _carry_out(
                 on_event=listen,
                 peak_flops=measured_peak_flops(devices.device, recipe.run.precision),
             ).go(past)
-        bundle = recorded.mark(make_bundle(learner.whole_model(), beginning.images, recipe, splits, result))
+        trained = make_bundle(learner.whole_model(), beginning.images, recipe, splits, result, beginning.publication)
+        bundle = recorded.mark(trained)
         if run is not None and writer is not None:
             typed = shell_quoted(str(run.folder))
             bundle = write_or_rescue(
@@ -250,6 +254,7 @@ def _facts(
         "config": beginning.model.config.model_dump(mode="json"),
         "images": beginning.images.model_dump(mode="json"),
         "report": beginning.report,
+        "publication": beginning.publication,
         "devices": devices.count,
         "micro": plan.micro,
         "checkpointing": plan.checkpointing,

@@ -26,6 +26,8 @@ class Start(NamedTuple):
     """What became of the checkpoint's arrays; None for fresh weights."""
     notes: tuple[str, ...] = ()
     """What had to be assumed of the checkpoint."""
+    publication: dict[str, str] = {}
+    """Who published the checkpoint, and its licence: see `Provenance.publication`."""
 
 
 def start(recipe: TrainRecipe, classes: int) -> Start:
@@ -39,9 +41,8 @@ def start(recipe: TrainRecipe, classes: int) -> Start:
         bundle = load(spec.init, name=spec.name or None, image_size=spec.init_size, headless=True)
         model, report = init_for_finetune(bundle, classes=classes, image_size=spec.image_size, **spec.config)
         _start_head(model, spec, recipe.run.seed)
-        return Start(
-            model, bundle.preprocessing.model_copy(update={"size": model.config.image_size}), report, assumed(bundle)
-        )
+        images = bundle.preprocessing.model_copy(update={"size": model.config.image_size})
+        return Start(model, images, report, assumed(bundle), bundle.provenance.publication)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.run.seed)
         fresh = create_model(spec.name, classes=classes, image_size=spec.image_size, **spec.config)

@@ -34,6 +34,7 @@ def make_lit_bundle(towers: Towers, recipe: LitRecipe, held_out: Samples, result
             date=datetime.date.today().isoformat(),
             vitsmith=__version__,
             notes=notes,
+            **(towers.origin.publication if towers.origin is not None else {}),
         ),
         measurements=measurements(recipe, result),
     )

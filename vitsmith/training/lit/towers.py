@@ -16,6 +16,7 @@ from vitsmith.models.build import build
 from vitsmith.models.config import BertConfig, LiTConfig, TextConfig, TextTransformerConfig, ViTConfig
 from vitsmith.models.lit import LiT
 from vitsmith.models.vit import VisionTransformer
+from vitsmith.records import Provenance
 from vitsmith.specs import ImageSpec, TextSpec
 from vitsmith.training.lit.recipe import ContrastSpec, LitRecipe, TextTowerSpec
 from vitsmith.training.lit.vocabulary import Kind, read_vocabulary
@@ -38,6 +39,8 @@ class ImageTower:
     """Names the space that its embeddings lie in."""
     notes: tuple[str, ...] = ()
     """What had to be assumed of its checkpoint."""
+    origin: Provenance | None = None
+    """Where its checkpoint came from."""
 
 
 @dataclass(eq=False)
@@ -54,6 +57,8 @@ class Towers:
     """What became of weights that were given; empty for a fresh text tower."""
     notes: tuple[str, ...] = ()
     """What had to be assumed of the image tower's checkpoint."""
+    origin: Provenance | None = None
+    """Where the image tower's checkpoint came from."""
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -91,6 +96,7 @@ def open_image_tower(name: str, image_size: tuple[int, int] | None = None) -> Im
         bundle.preprocessing,
         name_space(hash_weights(model), config, bundle.preprocessing, None),
         assumed(bundle),
+        bundle.provenance,
     )
 
 
@@ -110,7 +116,7 @@ def start(recipe: LitRecipe, found: tuple[Kind, bytes] | None) -> Towers:
     lit = _build(LiTConfig(image=tower.model.config, text=config, bias=bias), recipe.run.seed)
     lit.image.load_state_dict(tower.model.state_dict())
     _set_numbers(lit, recipe.loss)
-    return Towers(lit, tower.images, text, vocabulary, tower.identity, notes=tower.notes)
+    return Towers(lit, tower.images, text, vocabulary, tower.identity, notes=tower.notes, origin=tower.origin)
 
 
 def rebuild(recipe: LitRecipe, config: LiTConfig, text: TextSpec, vocabulary: bytes, identity: str) -> Towers:
@@ -125,7 +131,7 @@ def rebuild(recipe: LitRecipe, config: LiTConfig, text: TextSpec, vocabulary: by
         )
     lit = _build(config, recipe.run.seed)
     lit.image.load_state_dict(tower.model.state_dict())
-    return Towers(lit, tower.images, text, vocabulary, identity)
+    return Towers(lit, tower.images, text, vocabulary, identity, origin=tower.origin)
 
 
 def _build(config: LiTConfig, seed: int) -> LiT:
@@ -204,7 +210,7 @@ def _continued(recipe: LitRecipe, tower: ImageTower, width: int, bias: bool) -> 
             lit.log_temperature.copy_(source.log_temperature)
             if lit.logit_bias is not None and source.logit_bias is not None:
                 lit.logit_bias.copy_(source.logit_bias)
-    return Towers(lit, tower.images, text, vocabulary, tower.identity, told, tower.notes)
+    return Towers(lit, tower.images, text, vocabulary, tower.identity, told, tower.notes, tower.origin)
 
 
 def _vocabulary_of(bundle: Bundle, spec: TextTowerSpec) -> bytes:
