@@ -470,7 +470,7 @@ def test_the_json_has_its_fields_and_the_table_the_same_rows(pretended: Clock) -
     result = run_benchmark(contenders, Wishes((1,), 1, replace(PACE, clock=pretended)), Material())
     document = json.loads(json.dumps(result.to_dict()))
     assert set(document) == {
-        *("machine", "threads", "load_before", "date", "versions", "reference", "images", "data", "split", "peaks"),
+        *("machine", "threads", "load_before", "date", "versions", "reference", "num_images", "data", "split", "peaks"),
         *("remarks", "rows", "engines"),
     }
     what = {"model", "program", "arithmetic", "engine", "precision", "batch", "reason", "size_mib", "gflops"}
@@ -514,7 +514,7 @@ def test_a_bundle_and_its_export_side_by_side(folder: Path, tmp_path: Path, monk
         assert row["calls"] >= 5 and row["p95_ms"] >= row["p50_ms"] > 0 and row["memory_mib"] > 20
         assert row["images_per_second"] == pytest.approx(2000 / row["p50_ms"])
         assert row["difference"] < 1e-4 and row["agreement"] == 1 and 0 < row["share_of_peak"] < 1
-    assert document["reference"] == "pets, torch, fp32" and document["images"] == 14
+    assert document["reference"] == "pets, torch, fp32" and document["num_images"] == 14
     assert [one["engine"] for one in document["engines"]] == ["torch", "onnx"]
     assert {"benchmark.csv", "benchmark.png", "command.txt"} <= {path.name for path in (tmp_path / "out").iterdir()}
     recorded = {one.title: one.value for one in read_bundle(folder / "pets-onnx").measurements}

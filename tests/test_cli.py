@@ -194,7 +194,7 @@ def test_evaluate_matches_folders_by_name(capsys, folder, model) -> None:
     code, out, _ = call(capsys, "evaluate", model, "--data", "data", "--json")
     right = sum(label == ("fox" if index % 2 else "cat") for index, label in enumerate(predicted))
     scores = json.loads(out)
-    assert (code, scores["images"]) == (0, 6)
+    assert (code, scores["num_images"]) == (0, 6)
     assert scores["top1"] == pytest.approx(right / 6)
     assert json.loads((folder / "runs/evaluate/pets/scores.json").read_text())["top1"] == scores["top1"]
     (folder / "data" / "fox").rename(folder / "data" / "wolf")

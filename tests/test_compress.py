@@ -268,7 +268,7 @@ def test_numbers_as_plain_data() -> None:
     }
     both = next(one for one in told["candidates"] if (one["name"], one["precision"]) == ("both", "int8"))
     assert both["objections"][0].startswith("top-1 drops by 6.00 points") and both["front"]
-    assert both["drop_points"] == 6 and both["labelled_images"] == 1000
+    assert both["drop_points"] == 6 and both["num_labelled_images"] == 1000
 
 
 def test_many_variants_are_thinned_from_all_over() -> None:

@@ -45,7 +45,7 @@ def exports(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[B
         if name not in made:
             bundle = tiny_bundle(name)
             exported, verdict = export_onnx(bundle, tmp_path_factory.mktemp("exports") / name)
-            assert verdict.passed and verdict.images == 14 and verdict.agreement == 1.0 and verdict.relative < 1e-5
+            assert verdict.passed and verdict.num_images == 14 and verdict.agreement == 1.0 and verdict.relative < 1e-5
             made[name] = bundle, exported
         return made[name]
 
@@ -188,7 +188,7 @@ def test_the_callers_images_and_thresholds_count(exports: Any, tmp_path: Path, m
     bundle, exported = exports("vit-token")
     sabotage(monkeypatch, exported.folder / "model.onnx", lambda graph: None)
     _, verdict = export_onnx(bundle, tmp_path / "mine", gate=Gate(images=pictures(3)))
-    assert verdict.images == 3
+    assert verdict.num_images == 3
     with pytest.raises(GateError, match=r"allowed 1e-12"):
         strict = Gate(images=pictures(3), requirements=Requirements(relative=1e-12))
         export_onnx(bundle, tmp_path / "strict", gate=strict)

@@ -93,10 +93,10 @@ def test_json_has_numbers_and_the_accuracy_that_was_asked_for(capsys: Any, folde
     save(replace(load("../weights"), labels=labels), "named")
     code, out, _ = call(capsys, "export", "named", "--to", "onnx", "--data", "photos", "--out", "a", "--json")
     told = json.loads(out)
-    assert code == 0 and told["written"] == "a" and told["gate"]["images"] == 14
+    assert code == 0 and told["written"] == "a" and told["gate"]["num_images"] == 14
     assert 0 <= told["gate"]["difference"] < 1e-3 and told["gate"]["agreement"] == 1
     assert told["gate"]["top1"] == told["gate"]["top1_before"]
-    assert told["gate"]["labelled_images"] == 4 and told["gate"]["drop_points"] == 0
+    assert told["gate"]["num_labelled_images"] == 4 and told["gate"]["drop_points"] == 0
     assert told["gate"]["drop_interval"] == pytest.approx([-48.99, 48.99], abs=0.01)
     code, out, err = call(capsys, "export", "named", "--to", "onnx", "--data", "photos", "--out", "b")
     assert code == 0 and f"top-1 on --data  {told['gate']['top1']:.2%} (before" in out

@@ -40,7 +40,7 @@ def seen_batches(candidate: Callable[[Array], Array], count: int = 9) -> list[in
 
 def test_what_is_the_same_passes() -> None:
     verdict = compare(reference, lambda images: reference(images) * np.float32(1.0001), IMAGES)
-    assert verdict.passed and verdict.images == 9 and verdict.agreement == 1.0
+    assert verdict.passed and verdict.num_images == 9 and verdict.agreement == 1.0
     assert verdict.relative == pytest.approx(1e-4, rel=0.01)
     verdict.require("the export")
 

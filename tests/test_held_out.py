@@ -157,11 +157,11 @@ def test_evaluate_gives_the_score_that_training_gave(
     made = trained_on(data, tmp_path / "run", steps=2, val=val)
     final = made.result.final.scores
     scores, err = evaluated(capsys, tmp_path / "run" / "model", val or data)
-    assert scores["images"] == final.images
+    assert scores["num_images"] == final.num_images
     assert scores["top1"] == final.top1
     assert scores["confusion"] == final.confusion.tolist()
-    assert scores["split"]["held_out"] == final.images and scores["split"]["new"] == 0
-    assert f"evaluating on {final.images:,} held-out images of " in err
+    assert scores["split"]["held_out"] == final.num_images and scores["split"]["new"] == 0
+    assert f"evaluating on {final.num_images:,} held-out images of " in err
 
 
 def test_what_is_left_out_is_said_everywhere(trained: Trained, pets: Path, capsys: Any) -> None:
@@ -182,7 +182,7 @@ def test_what_is_left_out_is_said_everywhere(trained: Trained, pets: Path, capsy
 
 def test_all_images_are_scored_only_when_asked_for_with_a_warning(trained: Trained, pets: Path, capsys: Any) -> None:
     scores, err = evaluated(capsys, trained.bundle.folder, pets, "--split", "all")
-    assert scores["images"] == COUNT
+    assert scores["num_images"] == COUNT
     assert f"warning: {COUNT - HELD} of the {COUNT} images of pets are ones that the model was trained on" in err
     assert scores["data"] == "pets, training images among them"
     assert scores["split"]["trained_on"] == COUNT - HELD
@@ -294,7 +294,7 @@ def test_a_bundle_without_a_record_says_that_it_cannot_tell(trained: Trained, pe
     model = shutil.copytree(str(trained.bundle.folder), "model")
     (Path(model) / SPLIT).unlink()
     scores, err = evaluated(capsys, model, pets)
-    assert scores["images"] == COUNT and scores["split"] is None
+    assert scores["num_images"] == COUNT and scores["split"] is None
     assert "warning: model does not say which images it was trained on: they may be among the 48 of pets" in err
     write_folder(Path("parts/train"), 9)
     write_folder(Path("parts/val"), 6)
@@ -450,7 +450,7 @@ def test_what_is_made_of_it_is_judged_by_the_same_images(
     code, out, err = call(capsys, "evaluate", facts["written"], "--data", pets, "--engine", engine, "--json")
     assert code == 0, err
     scores = json.loads(out)
-    assert scores["images"] == HELD and scores["split"]["left_out"] == COUNT - HELD
+    assert scores["num_images"] == HELD and scores["split"]["left_out"] == COUNT - HELD
     if verb == "export":
         assert scores["confusion"] == trained.result.final.scores.confusion.tolist()
     again = [*SMALLER[verb], bundle.folder, "--data", pets, "--out", "bare", "--without-split", "--json"]
@@ -545,7 +545,7 @@ def test_a_table_whose_columns_have_names_of_their_own_is_judged_as_it_was_train
     columns = ["--image-column", "id", "--label-column", "breed"]
     model, out = run.folder / "model", tmp_path / "scores"
     code, scores, _ = call(capsys, "evaluate", model, "--data", table, *columns, "--json", "--out", out)
-    assert (code, json.loads(scores)["images"]) == (0, HELD)
+    assert (code, json.loads(scores)["num_images"]) == (0, HELD)
     labelled = DataSpec(path=str(table), image_column="id", label_column="breed")
     assert len(labelled_photos(trained.bundle, labelled).judges) == HELD
     assert len(labelled_material(trained.bundle, labelled).splits.val) == HELD

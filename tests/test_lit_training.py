@@ -349,7 +349,7 @@ def test_unseen_combinations_are_told_among_all_names() -> None:
     means = np.stack([(unit[f"a {name}"] + unit[f"{name}!"]) / 2 for name in "xyz"])
     cosines = images @ (means / np.linalg.norm(means, axis=1, keepdims=True)).T
     assert judged.unseen == np.mean(cosines.argmax(1) == labels)
-    assert 0 < judged.unseen < 1 and judged.step == 7 and judged.unseen_images == 40
+    assert 0 < judged.unseen < 1 and judged.step == 7 and judged.num_unseen_images == 40
     cosines = images @ np.stack([unit["one"], unit["two"]]).T
     assert judged.image_to_text[1] == np.mean(cosines.argmax(1) == labels)
     assert judged.text_to_image[1] == np.mean([labels[cosines[:, text].argmax()] == text for text in (0, 1)])
@@ -383,7 +383,11 @@ def test_an_image_with_several_captions_is_one_image_to_be_judged_on() -> None:
     gallery = Gallery.of(samples, embeddings.astype(np.float32), 500)
     assert len(gallery.images) == 5 and len(gallery.texts) == 10 and len(gallery.pairs) == 10
     judged = judge(lambda asked: texts[[int(text[-2:]) for text in asked]], gallery, None, (), 1)
-    assert judged.image_to_text[1] == judged.text_to_image[1] == 1.0 and judged.images == 5 and judged.captions == 10
+    assert (
+        judged.image_to_text[1] == judged.text_to_image[1] == 1.0
+        and judged.num_images == 5
+        and judged.num_captions == 10
+    )
     fewer = Gallery.of(samples, embeddings.astype(np.float32), 3)
     assert (
         len(fewer.images) == 3
@@ -447,7 +451,7 @@ def test_the_command_resumes_and_refuses_changes(tower, data, tmp_path) -> None:
     assert "cannot go on with another recipe (optimizer.lr: 0.01 -> 0.5)" in str(refused.exception)
     assert "leave --out and --force out" in str(command("--resume", str(folder), "--out", "elsewhere").exception)
     done = command("--resume", str(folder), "--lr", "0.01", "--json")
-    assert done.exit_code == 0 and json.loads(done.stdout)["images"] == 12
+    assert done.exit_code == 0 and json.loads(done.stdout)["num_images"] == 12
     assert "going on after update 5 of 12" in done.stderr
 
 

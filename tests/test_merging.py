@@ -442,10 +442,10 @@ def test_sixteen_images_tell_little_and_a_strict_gate_says_no():
     labels = vs.Predictor(bundle, "torch").logits(photos().judges).argmax(axis=1)
     few, required = replace(photos(), labels=labels), replace(REQUIRED, accuracy_drop=10)
     found = merge(bundle, Wish(ratio=1.1), few, required, measure=speeds(2))
-    assert not found.failures and found.tries[-1].accuracy.images == 16
+    assert not found.failures and found.tries[-1].accuracy.num_images == 16
     assert found.doubts[0].startswith("16 images are too few to tell whether top-1 drops by more than 10 points")
     told = found.to_dict()
-    assert told["doubts"] == list(found.doubts) and told["tries"][-1]["labelled_images"] == 16
+    assert told["doubts"] == list(found.doubts) and told["tries"][-1]["num_labelled_images"] == 16
     strict = merge(bundle, Wish(ratio=1.1), few, replace(required, strict=True), measure=speeds(2))
     with pytest.raises(GateError, match="refused, nothing was written: 16 images are too few to tell"):
         strict.require()

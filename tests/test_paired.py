@@ -68,7 +68,7 @@ def test_outcomes_are_counted_image_by_image() -> None:
     assert (found.before, found.after) == (4 / 6, 3 / 6) and found.drop == pytest.approx(100 / 6)
     low, high = found.interval
     assert low < 0 < found.drop < high
-    assert found.to_dict()["drop_interval"] == [low, high] and found.to_dict()["labelled_images"] == 6
+    assert found.to_dict()["drop_interval"] == [low, high] and found.to_dict()["num_labelled_images"] == 6
 
 
 @pytest.mark.parametrize("candidate", [np.ones(3, bool), np.ones((2, 1), bool)])
@@ -95,7 +95,7 @@ def test_when_images_tell() -> None:
 )
 def test_as_many_images_as_are_told_would_tell(found: Paired, allowed: float) -> None:
     enough = found.images_to_tell(allowed)
-    assert enough is not None and enough > found.images and enough == float(f"{enough:.2g}")
+    assert enough is not None and enough > found.num_images and enough == float(f"{enough:.2g}")
     for count, tells in ((enough, True), (0.85 * enough, False)):
         low, high = tango_interval(found.lost * count / 200, found.gained * count / 200, count)
         assert (not low <= allowed / 100 < high) is tells

@@ -50,7 +50,7 @@ def test_two_processes_lose_what_one_does(single, tmp_path, parallel) -> None:
         np.testing.assert_allclose(
             logged(tmp_path / "run", event, field), logged(single / "run", event, field), rtol=1e-5
         )
-    assert json.loads(done.stdout)["images"] == 9  # every held-out image, once
+    assert json.loads(done.stdout)["num_images"] == 9  # every held-out image, once
     assert logged(tmp_path / "run", "step", "step") == list(range(1, 13))  # the main process alone writes
 
 

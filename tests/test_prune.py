@@ -527,7 +527,7 @@ def test_a_pruned_model_that_is_good_enough_is_written(taught: Bundle, colours: 
         done, "colours", tmp_path / "run", events=[event for event in events if not isinstance(event, Looked)]
     )
     looked = [event for event in events if isinstance(event, Looked)]
-    assert {event.total for event in looked} == {36 * 3} and sum(event.images for event in looked) == 36 * 3
+    assert {event.total for event in looked} == {36 * 3} and sum(event.num_images for event in looked) == 36 * 3
     files = {path.name for path in (tmp_path / "run").iterdir()}
     assert files == {"command.txt", "metrics.jsonl", "model", "prune.json", "recipe.json"}
     again = vs.load(written.where)
@@ -578,7 +578,7 @@ def test_what_falls_short_is_refused_and_not_written(
 def test_few_images_tell_little_and_a_strict_gate_says_no(taught: Bundle, colours: Material) -> None:
     done = prune(taught, colours, Pruning(mlp_width=48), None, measure=measured(FASTER))
     count = len(colours.splits.val)
-    assert not done.failures and done.accuracy.images == count == done.to_dict()["drop"]["labelled_images"]
+    assert not done.failures and done.accuracy.num_images == count == done.to_dict()["drop"]["num_labelled_images"]
     assert done.doubts[0].startswith(f"{count} images are too few to tell whether top-1 drops by more than 1 point")
     strict = replace(done, required=replace(REQUIRED, strict=True))
     with pytest.raises(GateError, match=f"refused, nothing was written: {count} images are too few to tell"):

@@ -76,7 +76,7 @@ def test_most_held_out_digits_are_read_by_both_bundles(inside: Done) -> None:
     )
     assert right / len(held_out) == pytest.approx(inside.results["top1"])
     assert right / len(held_out) >= 0.96
-    assert inside.results["images"] == len(held_out) == 359
+    assert inside.results["num_images"] == len(held_out) == 359
 
 
 def test_image_files_are_lossless_and_get_the_same_answers(inside: Done) -> None:

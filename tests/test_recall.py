@@ -129,15 +129,15 @@ def test_a_model_on_captioned_images_is_as_by_hand(monkeypatch: pytest.MonkeyPat
     assert (found.recalls.image_to_text.queries, found.recalls.image_to_text.hits) == expected
     expected = by_hand(texts, images, answers_of([(text, image) for image, text in renumbered]))
     assert (found.recalls.text_to_image.queries, found.recalls.text_to_image.hits) == expected
-    assert (found.images, found.texts, found.pairs, found.cut, len(seen)) == (11, 4, 13, 1, 13)
+    assert (found.num_images, found.num_texts, found.num_pairs, found.cut, len(seen)) == (11, 4, 13, 1, 13)
 
     said = found.to_dict()
     json.dumps(said)
     one = said["recall"]["image_to_text"]["1"]
     assert one["value"] == found.recalls.image_to_text.at(1) and said["recall"]["text_to_image"]["queries"] == 4
     assert one["interval"] == list(wilson_interval(found.recalls.image_to_text.hits[1], 11))
-    names = [measurement.name for measurement in found.measurements("pairs.csv")]
-    assert names[:2] == ["recall@1 (text to image)", "recall@5 (text to image)"] and len(names) == 6
+    names = [measurement.metric for measurement in found.measurements("pairs.csv")]
+    assert names[:2] == ["text_to_image_recall@1", "text_to_image_recall@5"] and len(names) == 6
     rows = found.rows()
     assert [row[:2] for row in rows] == [("text to image", "4"), ("image to text", "11")]
     low, high = one["interval"]

@@ -102,7 +102,7 @@ def test_the_verb_tells_leaves_out_and_stops(pets, bundle, tmp_path, monkeypatch
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 0, done.output
     scores = json.loads(done.stdout)
-    assert scores["images"] == 99
+    assert scores["num_images"] == 99
     assert len(scores["left_out"]) == 1
     assert "left out: " in done.stderr
     assert "007.png" in done.stderr

@@ -67,7 +67,7 @@ def test_export_gives_the_bundle_and_its_verdict(bundle: vs.Bundle, here: Path) 
     exported = vs.export("pets", "onnx", images=pictures(3))
     assert exported.program == "onnx" and exported.folder == Path("runs/export/pets-onnx/model")
     verdict = exported.verdict
-    assert verdict is not None and verdict.passed and verdict.agreement == 1 and verdict.images == 3
+    assert verdict is not None and verdict.passed and verdict.agreement == 1 and verdict.num_images == 3
     assert vs.load("runs/export/pets-onnx").verdict is None
     pictured = pictures(2)
     ours, theirs = vs.Predictor(bundle)(pictured), vs.Predictor(exported)(pictured)

@@ -362,7 +362,7 @@ def test_evaluate_zeroshot_matches_labels_by_name(place: Path) -> None:
     classifier = ZeroShotClassifier("lit", words_of(["cat", "red_circle"]))
     paths = sorted(Path("photos").rglob("*.png"))
     right = [path.parent.name == one.label for path, one in zip(paths, classifier(paths), strict=True)]
-    assert scores["top1"] == sum(right) / 5 and len(scores["top1_interval"]) == 2 and scores["images"] == 5
+    assert scores["top1"] == sum(right) / 5 and len(scores["top1_interval"]) == 2 and scores["num_images"] == 5
     assert scores["data"] == "photos, zero-shot" and scores["templates"] == list(named_templates("lit"))
     (place / "names.txt").write_text("dog\nred_circle\tred circle\ncat\tcat\n")
     listed = run("evaluate", "lit", "--data", "photos", "--zeroshot", "--labels-file", "names.txt", "--json")

@@ -86,7 +86,7 @@ class Benchmark:
     peaks: Mapping[str, Peak]
     reference: str
     """What answers were compared with; '' when with nothing."""
-    images: int
+    num_images: int
     """How many were compared."""
     threads: int
     data: str = ""
@@ -109,7 +109,7 @@ class Benchmark:
             "date": self.date,
             "versions": {package: version for package, version in versions.items() if version},
             "reference": self.reference,
-            "images": self.images,
+            "num_images": self.num_images,
             "data": self.data,
             "split": None if self.split is None else dict(self.split),
             "peaks": {precision: asdict(peak) for precision, peak in self.peaks.items()},

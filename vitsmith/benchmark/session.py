@@ -234,7 +234,7 @@ def _benchmark(
         reports=tuple(found.reports.items()),
         peaks=peaks,
         reference=reference.name if reference is not None else "",
-        images=len(reference.images) if reference is not None else 0,
+        num_images=len(reference.images) if reference is not None else 0,
         threads=wishes.threads or available_cores(),
         data=material.data,
         split=material.split,

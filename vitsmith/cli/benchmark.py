@@ -210,7 +210,7 @@ def _print(result: Benchmark) -> None:
     peaks = ", ".join(f"{name} {peak.gflops:.0f} ({peak.how})" for name, peak in result.peaks.items())
     say(f"peak of this machine in GFLOP/s: {peaks}")
     if result.reference:
-        say(f"differences are from {result.reference}, on {result.images} images")
+        say(f"differences are from {result.reference}, on {result.num_images} images")
     cores = "1 thread" if result.threads == 1 else f"{result.threads} threads"
     say(f"{cores}; inference alone: neither reading nor preprocessing of images")
     say(f"load of this machine in the minute before: {result.load:.1f}")

@@ -255,14 +255,14 @@ def print_evaluation(evaluation: Evaluation) -> None:
     low, high = scores.top1_interval
     print_facts(
         [
-            ("images", scores.images),
+            ("images", scores.num_images),
             ("left out", f"{len(evaluation.left_out)} that could not be read" if evaluation.left_out else None),
             ("top-1", f"{scores.top1:.2%}  (95% interval {low:.2%} to {high:.2%})"),
             ("top-5", f"{scores.top5:.2%}" if len(evaluation.classes) > 5 else None),
             ("mean of classes", f"{scores.macro_recall:.2%}"),
             ("calibration error", f"{scores.calibration_error:.2%}"),
             ("cross-entropy", f"{scores.nll:.4f}"),
-            ("speed", f"{scores.images / evaluation.seconds:.1f} images/s, reading included"),
+            ("speed", f"{scores.num_images / evaluation.seconds:.1f} images/s, reading included"),
         ]
     )
     rows = [

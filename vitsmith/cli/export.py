@@ -136,7 +136,7 @@ def _facts(numbers: dict[str, Any]) -> dict[str, Any]:
     if found is None:
         return facts | {"checked on": "the program was copied as it is; it passed its gate when it was made"}
     facts |= {
-        "checked on": f"{found['images']} image{'s' * (found['images'] != 1)} in batches of 1, 2 and 7",
+        "checked on": f"{found['num_images']} image{'s' * (found['num_images'] != 1)} in batches of 1, 2 and 7",
         "difference": f"{found['difference']:.2g} of the largest output",
         "lowest cosine": f"{found['lowest_cosine']:.6f}",
         "top-1 agreement": f"{found['agreement']:.1%}",

@@ -157,8 +157,8 @@ def _finish(trained: LitTrained, folder: Path, pairs: Any, *, json: bool) -> Non
             "bundle": str(bundle),
             "image_to_text": {f"recall@{k}": share for k, share in final.image_to_text.items()},
             "text_to_image": {f"recall@{k}": share for k, share in final.text_to_image.items()},
-            "images": final.images,
-            "captions": final.captions,
+            "num_images": final.num_images,
+            "num_captions": final.num_captions,
         }
         if final.unseen is not None and final.unseen_interval is not None:
             result |= {"unseen_top1": final.unseen, "unseen_top1_interval": list(final.unseen_interval)}

@@ -133,7 +133,7 @@ def print_facts(facts: Iterable[tuple[str, Any]]) -> None:
 def drop_told(paired: dict[str, Any]) -> str:
     """Plain data of a `gate.Paired` in words: '0.20 points (95% interval -0.31 to 0.80) on 1,000 images'."""
     low, high = paired["drop_interval"]
-    images = f"{paired['labelled_images']:,} images"
+    images = f"{paired['num_labelled_images']:,} images"
     return f"{paired['drop_points']:.2f} points (95% interval {low:.2f} to {high:.2f}) on {images}"
 
 

@@ -184,7 +184,7 @@ class Progress:
 
         if isinstance(event, Looked):
             self._looking.start()
-            self._looking.update(self._looked, total=event.total, advance=event.images)
+            self._looking.update(self._looked, total=event.total, advance=event.num_images)
             return
         if not self._events:
             self._looking.stop()

@@ -40,7 +40,9 @@ def quickstart(
     print_table(table.columns, table.rows, right=table.columns[1:])
     scores = road.evaluation.scores
     low, high = scores.top1_interval
-    print_line(f"held-out top-1  {scores.top1:.2%} of {scores.images} digits (95% interval {low:.2%} to {high:.2%})")
+    print_line(
+        f"held-out top-1  {scores.top1:.2%} of {scores.num_images} digits (95% interval {low:.2%} to {high:.2%})"
+    )
     print_line(f"report          {road.report}")
     print_line()
     print_line("What to try next")

@@ -221,7 +221,12 @@ def _finish(trained: Trained, folder: Path, splits: Any, *, json: bool) -> None:
     low, high = scores.top1_interval
     tested = trained.result.tested
     if json:
-        result = {"bundle": str(bundle), "top1": scores.top1, "top1_interval": [low, high], "images": scores.images}
+        result = {
+            "bundle": str(bundle),
+            "top1": scores.top1,
+            "top1_interval": [low, high],
+            "num_images": scores.num_images,
+        }
         if baseline is not None:
             result |= {"linear_probe": baseline.linear, "knn": baseline.knn}
         if tested is not None:

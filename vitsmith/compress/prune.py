@@ -47,7 +47,7 @@ GOLDEN_IMAGES = 4
 class Looked:
     """So many more images have been looked at, of the `total` that decide what is left out; some count twice."""
 
-    images: int
+    num_images: int
     total: int
 
 

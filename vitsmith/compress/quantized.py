@@ -102,7 +102,7 @@ class Quantized:
             "date": datetime.date.today().isoformat(),
             "vitsmith": __version__,
             "judged_on": self.photos.name,
-            "calibration_images": len(self.photos.calibration),
+            "num_calibration_images": len(self.photos.calibration),
             "labelled": self.photos.labels is not None,
             "batch": self.settings.batch,
             "speedups_are_beside": f"float in {self.base_rest}",

@@ -95,7 +95,7 @@ class Evaluation:
             accuracy(scores.top1, data, machine, interval=scores.top1_interval, **ran),
             accuracy(scores.top5, data, machine, metric="top5", **ran),
             accuracy(scores.calibration_error, data, machine, metric="calibration_error", **ran),
-            evaluated_speed(engine, scores.images / self.seconds, data, machine, precision=precision),
+            evaluated_speed(engine, scores.num_images / self.seconds, data, machine, precision=precision),
         )
 
 

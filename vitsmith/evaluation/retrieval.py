@@ -26,11 +26,11 @@ class RetrievalEvaluation:
     """Recall of one model on captioned images, in both directions."""
 
     recalls: Recalls
-    images: int
+    num_images: int
     """Distinct images."""
-    texts: int
+    num_texts: int
     """Distinct captions."""
-    pairs: int
+    num_pairs: int
     """Rows of the data."""
     cut: int
     """Captions longer than the model's context, whose ends it does not see."""
@@ -44,9 +44,9 @@ class RetrievalEvaluation:
     def to_dict(self) -> dict[str, Any]:
         """Everything, as JSON takes it; 'recall' by direction, each with its 95% interval."""
         return {
-            "images": self.images,
-            "texts": self.texts,
-            "pairs": self.pairs,
+            "num_images": self.num_images,
+            "num_texts": self.num_texts,
+            "num_pairs": self.num_pairs,
             "cut": self.cut,
             "unknown": self.unknown,
             "seconds": self.seconds,
@@ -116,9 +116,9 @@ def evaluate_retrieval(
     found = recalls_of_pairs(image_vectors, encoder.tokens(read.tokens), np.stack([images, texts], axis=1))
     return RetrievalEvaluation(
         recalls=found,
-        images=len(image_vectors),
-        texts=len(captions),
-        pairs=len(samples),
+        num_images=len(image_vectors),
+        num_texts=len(captions),
+        num_pairs=len(samples),
         cut=int(read.cut.sum()),
         unknown=int((~read.known).sum()),
         seconds=time.perf_counter() - began,

@@ -33,7 +33,7 @@ class ClassScore:
 class Scores:
     """Scores on N images of K classes. Shares are between 0 and 1."""
 
-    images: int
+    num_images: int
     top1: float
     top1_interval: tuple[float, float]
     """95% confidence interval (Wilson)."""
@@ -53,7 +53,7 @@ class Scores:
 
     def __str__(self) -> str:
         low, high = self.top1_interval
-        images = f"{self.images:,} image{'s' * (self.images != 1)}"
+        images = f"{self.num_images:,} image{'s' * (self.num_images != 1)}"
         return f"top-1 {self.top1:.2%} (95% interval {low:.2%} to {high:.2%}) on {images}"
 
     def __repr__(self) -> str:
@@ -63,7 +63,7 @@ class Scores:
         """Plain data, ready for JSON."""
         classes = [{"count": each.count, "correct": each.correct, "accuracy": each.accuracy} for each in self.per_class]
         return {
-            "images": self.images,
+            "num_images": self.num_images,
             "top1": self.top1,
             "top1_interval": list(self.top1_interval),
             "top5": self.top5,
@@ -95,7 +95,7 @@ def score_logits(logits: NDArray[np.float32], labels: NDArray[np.int64], head: H
     logs = log_probabilities(logits, head)
     bins = reliability_bins(np.exp(logs.max(axis=1)), right)
     return Scores(
-        images=count,
+        num_images=count,
         top1=float(right.mean()),
         top1_interval=wilson_interval(int(right.sum()), count),
         top5=float((rank < 5).mean()),

@@ -29,7 +29,7 @@ SAME_ANSWERS = Requirements(relative=TIE, agreement=1.0, cosine=0.9999)
 class Verdict:
     """What the gate found."""
 
-    images: int
+    num_images: int
     relative: float
     agreement: float
     cosine: float
@@ -41,7 +41,7 @@ class Verdict:
     """What the labelled images are too few to tell."""
 
     def __str__(self) -> str:
-        images = f"{self.images:,} image{'s' * (self.images != 1)}"
+        images = f"{self.num_images:,} image{'s' * (self.num_images != 1)}"
         found = f"top-1 agreement {self.agreement:.1%}, difference {self.relative:.2g}, cosine {self.cosine:.6f}"
         return f"{'passed' if self.passed else 'failed: ' + '; '.join(self.failures)}, {found} on {images}"
 
@@ -65,7 +65,7 @@ class Verdict:
     def to_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON."""
         found: dict[str, Any] = {
-            "images": self.images,
+            "num_images": self.num_images,
             "difference": self.relative,
             "lowest_cosine": self.cosine,
             "agreement": self.agreement,

@@ -24,7 +24,7 @@ _MOST_IMAGES = 10_000_000  # beyond this no number of images is told: nobody has
 class Paired:
     """How two models answered the same labelled images, the reference and the candidate."""
 
-    images: int
+    num_images: int
     lost: int
     """Images that only the reference names rightly."""
     gained: int
@@ -36,8 +36,8 @@ class Paired:
 
     def __post_init__(self) -> None:
         counts = (self.lost, self.gained, self.both)
-        if self.images < 1 or min(counts) < 0 or sum(counts) > self.images:
-            raise InputError(f"{counts} outcomes of {self.images} images cannot be: give at least one image")
+        if self.num_images < 1 or min(counts) < 0 or sum(counts) > self.num_images:
+            raise InputError(f"{counts} outcomes of {self.num_images} images cannot be: give at least one image")
 
     @classmethod
     def of(cls, reference: NDArray[np.bool_], candidate: NDArray[np.bool_], measure: str = "top-1") -> Paired:
@@ -56,22 +56,22 @@ class Paired:
     @property
     def before(self) -> float:
         """Share of images, 0 to 1, that the reference names rightly."""
-        return (self.both + self.lost) / self.images
+        return (self.both + self.lost) / self.num_images
 
     @property
     def after(self) -> float:
         """Share of images, 0 to 1, that the candidate names rightly."""
-        return (self.both + self.gained) / self.images
+        return (self.both + self.gained) / self.num_images
 
     @property
     def drop(self) -> float:
         """Percentage points that the candidate has less; negative when it has more."""
-        return 100 * (self.lost - self.gained) / self.images
+        return 100 * (self.lost - self.gained) / self.num_images
 
     @cached_property
     def interval(self) -> tuple[float, float]:
         """95% confidence interval of `drop`, in percentage points."""
-        low, high = tango_interval(self.lost, self.gained, self.images)
+        low, high = tango_interval(self.lost, self.gained, self.num_images)
         return 100 * low, 100 * high
 
     def is_open(self, allowed: float) -> bool:
@@ -86,11 +86,11 @@ class Paired:
         """
 
         def tells(count: float) -> bool:
-            share = count / self.images
+            share = count / self.num_images
             low, high = tango_interval(self.lost * share, self.gained * share, count)
             return not low <= allowed / 100 < high
 
-        enough = float(self.images)
+        enough = float(self.num_images)
         while not tells(enough):
             enough *= 2
             if enough > _MOST_IMAGES:
@@ -105,7 +105,7 @@ class Paired:
     def to_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON; drop and interval in percentage points."""
         return {
-            "labelled_images": self.images,
+            "num_labelled_images": self.num_images,
             "only_before_right": self.lost,
             "only_after_right": self.gained,
             "drop_points": self.drop,

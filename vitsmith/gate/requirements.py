@@ -245,11 +245,9 @@ def doubts(measured: Measured, requirements: Requirements) -> tuple[str, ...]:
         return ()
     enough = paired.images_to_tell(allowed)
     low, high = paired.interval
-    told = (
-        f"{paired.images:,} images are too few to tell whether {paired.measure} drops by more than {_points(allowed)}"
-    )
-    told += f": the drop is {paired.drop:.2f}, its 95% interval {low:.2f} to {high:.2f}"
-    if (worth := 100 / paired.images) > allowed > 0:
+    told = f"{paired.num_images:,} images are too few to tell whether {paired.measure} drops by more than "
+    told += f"{_points(allowed)}: the drop is {paired.drop:.2f}, its 95% interval {low:.2f} to {high:.2f}"
+    if (worth := 100 / paired.num_images) > allowed > 0:
         told += f", and one image is worth {_points(worth)}"
     if enough is None:
         return (f"{told}; no number of images would tell, so near is it to what is allowed",)
@@ -271,5 +269,5 @@ def _told_drop(paired: Paired | None, allowed: float) -> str:
     low, high = paired.interval
     return (
         f"{paired.measure} drops by {paired.drop:.2f} points, 95% interval {low:.2f} to {high:.2f}, on "
-        f"{paired.images:,} images (allowed {allowed:g})"
+        f"{paired.num_images:,} images (allowed {allowed:g})"
     )

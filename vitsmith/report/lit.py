@@ -90,7 +90,7 @@ def _learning(result: LitResult) -> Section:
                 f"Recall at 1 at {len(result.judged)} points of the training, at the end "
                 f"{final.image_to_text[1]:.1%} from image to text and {final.text_to_image[1]:.1%} from text to image.",
             ),
-            f"Among {final.images:,} images and {final.captions:,} captions that nothing is learnt from.",
+            f"Among {final.num_images:,} images and {final.num_captions:,} captions that nothing is learnt from.",
         )
     except MissingPackageError as error:
         return Section("How it learned", text=f"Figures are left out: {error}", table=_judged_table(result.judged))
@@ -119,11 +119,11 @@ def _summary(trained: LitTrained, pairs: PairSplits) -> str:
     text = (
         f"A text tower of {count_parameters(model.text):,} weights learned to fit the locked image tower of "
         f"{recipe.image.init}, in {len(trained.result.history):,} updates of {recipe.batch.size:,} pairs, from "
-        f"{len(pairs.train):,} images with {len(pairs.train.classes):,} captions. Of {final.images:,} held-out images "
-        f"{final.image_to_text[1]:.1%} find their caption first among {final.captions:,}."
+        f"{len(pairs.train):,} images with {len(pairs.train.classes):,} captions. Of {final.num_images:,} held-out "
+        f"images {final.image_to_text[1]:.1%} find their caption first among {final.num_captions:,}."
     )
     if final.unseen is not None:
-        text += f" Of {final.unseen_images:,} images of unseen combinations it names {final.unseen:.1%} rightly."
+        text += f" Of {final.num_unseen_images:,} images of unseen combinations it names {final.unseen:.1%} rightly."
     return text
 
 
@@ -131,7 +131,7 @@ def _headlines(trained: LitTrained) -> tuple[Headline, ...]:
     final, history = trained.result.final, trained.result.history
     headlines = []
     if final.unseen is not None and final.unseen_interval is not None:
-        note = f"of {final.unseen_images:,} images; {_interval(final.unseen_interval)}"
+        note = f"of {final.num_unseen_images:,} images; {_interval(final.unseen_interval)}"
         headlines.append(Headline(f"{final.unseen:.1%}", "unseen combinations, zero-shot", note))
     headlines += [
         Headline(f"{final.image_to_text[1]:.1%}", "image to text, recall@1", _interval(final.image_interval)),

@@ -82,7 +82,7 @@ class Road:
         return {
             "report": str(self.report),
             "bundles": [self.trained.bundle.where, self.exported.where],
-            "images": scores.images,
+            "num_images": scores.num_images,
             "top1": scores.top1,
             "top1_interval": list(scores.top1_interval),
             "gate": verdict.to_dict() | {"relative": verdict.relative},
@@ -132,7 +132,7 @@ def _summary(road: Road) -> str:
     right = sum(each.correct for each in scores.per_class)
     return (
         f"A small vision transformer of {parameters(config):,} weights learned from nothing, on this machine, with "
-        f"{len(road.splits.train):,} scanned digits. Of {scores.images} others, which it had never seen, it reads "
+        f"{len(road.splits.train):,} scanned digits. Of {scores.num_images} others, which it had never seen, it reads "
         f"{right} rightly. It was exported to ONNX, compared with the original, loaded again from disk and tried on "
         f"image files; all of it took {road.seconds:.0f} seconds. The people who wrote the held-out digits also wrote "
         "some that it learned from: this says how well it knows these hands, not handwriting at large."
@@ -142,7 +142,7 @@ def _summary(road: Road) -> str:
 def _headlines(road: Road) -> tuple[Headline, ...]:
     scores, cost = road.evaluation.scores, road.costs[1]
     low, high = scores.top1_interval
-    interval = f"of {scores.images} images; 95% interval {low:.1%} to {high:.1%}"
+    interval = f"of {scores.num_images} images; 95% interval {low:.1%} to {high:.1%}"
     return (
         Headline(f"{scores.top1:.1%}", "held-out accuracy", interval),
         Headline(f"{scores.calibration_error:.1%}", "calibration error", "by how much probabilities are off"),

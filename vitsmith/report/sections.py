@@ -66,7 +66,7 @@ def learning_section(result: Learned) -> Section:
             f"Held-out top-1 accuracy at {len(result.evaluations)} points of the training, "
             f"{final.scores.top1:.1%} at the end.",
         ),
-        f"The model never learns from these {final.scores.images:,} images.",
+        f"The model never learns from these {final.scores.num_images:,} images.",
     )
     return Section("How it learned", figures=(loss, accuracy))
 
@@ -137,9 +137,9 @@ def gate_section(what: str, verdict: Verdict, required: Requirements) -> Section
     if verdict.accuracy is not None:
         low, high = verdict.accuracy.interval
         found = f"{verdict.accuracy.drop:.2f} (95% interval {low:.2f} to {high:.2f})"
-        name = f"drop of top-1 on {verdict.accuracy.images:,} labelled images, in points"
+        name = f"drop of top-1 on {verdict.accuracy.num_images:,} labelled images, in points"
         rows.append((name, found, _bound(required.accuracy_drop, "g")))
-    text = f"{what} {'passed' if verdict.passed else 'failed'}: {verdict.images} images went through both programs."
+    text = f"{what} {'passed' if verdict.passed else 'failed'}: {verdict.num_images} images went through both programs."
     text = " ".join((text, *(f"Note: {doubt}." for doubt in verdict.doubts)))
     caption = "The difference is a share of the largest output of the original."
     return Section("The gate", text=text, table=Table(("check", "found", "required"), tuple(rows), caption))
@@ -199,7 +199,7 @@ def _confusion_figure(scores: Scores, classes: Sequence[str]) -> Figure:
         "Confusion matrix",
         picture(
             lambda theme: draw_confusion(scores, classes, theme),
-            f"Confusion matrix of {len(classes)} classes: {right} of {scores.images} images on the diagonal.",
+            f"Confusion matrix of {len(classes)} classes: {right} of {scores.num_images} images on the diagonal.",
         ),
         "Each row is a true class; what lies beside the diagonal was taken for another one.",
     )

@@ -157,7 +157,7 @@ def _summary(run: TrainingRun) -> str:
     origin = f"from {recipe.model.init}" if recipe.model.init else "from nothing"
     text = (
         f"{what}{size} learned {origin}, in {len(run.history):,} updates of {recipe.batch.size} images, from "
-        f"{len(splits.train):,} images of {len(splits.classes):,} classes. Of {scores.images:,} held-out images it "
+        f"{len(splits.train):,} images of {len(splits.classes):,} classes. Of {scores.num_images:,} held-out images it "
         f"names {right:,} rightly."
     )
     if run.baseline is not None:
@@ -172,7 +172,9 @@ def _headlines(run: TrainingRun) -> tuple[Headline, ...]:
     scores = run.scores
     headlines = [
         Headline(
-            f"{scores.top1:.1%}", "held-out accuracy", f"of {scores.images:,} images; {_interval(scores.top1_interval)}"
+            f"{scores.top1:.1%}",
+            "held-out accuracy",
+            f"of {scores.num_images:,} images; {_interval(scores.top1_interval)}",
         )
     ]
     if run.baseline is not None:

@@ -84,11 +84,13 @@ def _is_plain(value: Any) -> bool:
 
 
 def _score_fields(scores: Scores) -> Row:
-    names = ("images", "top1", "top1_interval", "top5", "macro_recall", "nll", "calibration_error")
+    names = ("num_images", "top1", "top1_interval", "top5", "macro_recall", "nll", "calibration_error")
     return {name: getattr(scores, name) for name in names}
 
 
 def _scores_from(fields: Row) -> Scores:
     low, high = fields.pop("top1_interval")
+    if "images" in fields:  # as version 0.1 wrote it
+        fields["num_images"] = fields.pop("images")
     nothing = np.zeros((0, 0), np.int64)
     return Scores(**fields, top1_interval=(low, high), per_class=(), reliability=(), confusion=nothing)

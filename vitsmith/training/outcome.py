@@ -68,11 +68,11 @@ def measurements(recipe: TrainRecipe, result: TrainResult) -> tuple[Measurement,
     """Scores on the held-out images, and the speed of training."""
     scores = result.final.scores
     machine = describe_machine()
-    data = f"{recipe.data.path}, {scores.images} held-out images"
+    data = f"{recipe.data.path}, {scores.num_images} held-out images"
     speed = statistics.median(done.images_per_second for done in result.history)
     tested = []
     if result.tested is not None:
-        of_test = f"{recipe.data.path}, {result.tested.images} test images"
+        of_test = f"{recipe.data.path}, {result.tested.num_images} test images"
         tested.append(accuracy(result.tested.top1, of_test, machine, interval=result.tested.top1_interval))
     return (
         accuracy(scores.top1, data, machine, interval=scores.top1_interval),

@@ -193,9 +193,9 @@ class Watches:
         share = counts[only].sum() / counts.sum()
         yield (
             "one class",
-            f"at step {evaluated.step} all {evaluated.scores.images} held-out images are taken for class {name}, which "
-            f"{share:.1%} of them are: try optimizer.lr (now {self._recipe.optimizer.lr:g}) 3 times higher or lower, "
-            "or check the labels and how many images a class has",
+            f"at step {evaluated.step} all {evaluated.scores.num_images} held-out images are taken for class {name}, "
+            f"which {share:.1%} of them are: try optimizer.lr (now {self._recipe.optimizer.lr:g}) 3 times higher or "
+            "lower, or check the labels and how many images a class has",
         )
 
     def _overfitting(self, evaluated: Evaluated) -> Iterator[_Finding]:

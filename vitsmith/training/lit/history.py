@@ -25,6 +25,8 @@ LitEvent = StepDone | Judged | Warned | Saved | Embedded
 LitListener = Callable[[LitEvent], None]
 
 _EVENT = "judged"
+_RENAMED = {"images": "num_images", "captions": "num_captions", "unseen_images": "num_unseen_images"}
+"""What version 0.1 called the counts."""
 
 
 def ignore(event: LitEvent) -> None:
@@ -81,7 +83,7 @@ def lit_past_from(rows: Iterable[Row], step: int) -> LitPast:
 
 
 def _judged_from(row: dict[str, Any]) -> Judged:
-    fields = {name: value for name, value in row.items() if name != "event"}
+    fields = {_RENAMED.get(name, name): value for name, value in row.items() if name != "event"}
     for name in ("image_to_text", "text_to_image"):  # JSON knows no keys but text
         fields[name] = {int(k): share for k, share in fields[name].items()}
     return Judged(**fields)

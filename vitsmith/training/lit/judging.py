@@ -26,9 +26,9 @@ class Judged:
     """What the text tower was worth after `step` updates. Shares are between 0 and 1."""
 
     step: int
-    images: int
+    num_images: int
     """Held-out images."""
-    captions: int
+    num_captions: int
     """Distinct captions among theirs."""
     image_to_text: dict[int, float]
     """k -> share of the images that have their caption among the first k."""
@@ -37,24 +37,24 @@ class Judged:
     seconds: float
     unseen: float | None = None
     """Top-1 accuracy on images of what was never combined so in training; None where the data has none."""
-    unseen_images: int = 0
+    num_unseen_images: int = 0
 
     @property
     def image_interval(self) -> tuple[float, float]:
         """95% confidence interval of `image_to_text` at 1 (Wilson)."""
-        return wilson_interval(round(self.image_to_text[1] * self.images), self.images)
+        return wilson_interval(round(self.image_to_text[1] * self.num_images), self.num_images)
 
     @property
     def text_interval(self) -> tuple[float, float]:
         """95% confidence interval of `text_to_image` at 1 (Wilson)."""
-        return wilson_interval(round(self.text_to_image[1] * self.captions), self.captions)
+        return wilson_interval(round(self.text_to_image[1] * self.num_captions), self.num_captions)
 
     @property
     def unseen_interval(self) -> tuple[float, float] | None:
         """95% confidence interval of `unseen` (Wilson)."""
         if self.unseen is None:
             return None
-        return wilson_interval(round(self.unseen * self.unseen_images), self.unseen_images)
+        return wilson_interval(round(self.unseen * self.num_unseen_images), self.num_unseen_images)
 
 
 @dataclass(frozen=True, eq=False)

@@ -53,7 +53,7 @@ def measurements(recipe: LitRecipe, result: LitResult) -> tuple[Measurement, ...
     """Recall on the held-out pairs, accuracy on the unseen, and the speed of training."""
     final = result.final
     machine = describe_machine()
-    data = f"{recipe.data.path}, {final.images} held-out images, {final.captions} captions"
+    data = f"{recipe.data.path}, {final.num_images} held-out images, {final.num_captions} captions"
     found = []
     for direction, shares, interval in (
         ("image_to_text", final.image_to_text, final.image_interval),
@@ -61,7 +61,7 @@ def measurements(recipe: LitRecipe, result: LitResult) -> tuple[Measurement, ...
     ):
         found.append(recall(shares[1], 1, direction, data, machine, interval))
     if final.unseen is not None and final.unseen_interval is not None:
-        unseen = f"{recipe.data.path}, {final.unseen_images} images of unseen combinations"
+        unseen = f"{recipe.data.path}, {final.num_unseen_images} images of unseen combinations"
         interval = final.unseen_interval
         found.append(accuracy(final.unseen, unseen, machine, metric="zero_shot_top1", interval=interval))
     if result.history:  # a process that only resumes beside the main one has none
