@@ -18,6 +18,7 @@ from tests.tiny import VIT, tiny_model
 from vitsmith import Bundle, ImageSpec, Labels, Predictor
 from vitsmith.data import image_sources
 from vitsmith.data.images import read_image
+from vitsmith.data.split_record import digest_of
 from vitsmith.errors import ImageError, InputError
 
 PNG = encoded(PHOTO, "PNG")
@@ -53,7 +54,13 @@ def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch) -> None:
         (7, "int is no image"),
         ({"a.jpg"}, "set is no image"),
         ({"image": "a.jpg"}, "dict is no image"),
-        (torch.zeros(3, 4, 5), "torch.Tensor is no image; give it as an array of uint8, of (3, height, width) as  ten"),
+        (torch.zeros(3, 4, 3), "may have its channels first or last"),
+        (torch.zeros(5, 4, 6), "float32 of shape (5, 4, 6), is not an image: give uint8 from 0 to 255, or floating"),
+        (torch.zeros(3), "is not an image"),
+        (torch.zeros(3, 4, 5, dtype=torch.int32), "int32 of shape (3, 4, 5), is not an image"),
+        (torch.full((3, 4, 5), 255.0), "values from 255 to 255: floating point is read as 0 to 1"),
+        (torch.full((3, 4, 5), -0.1), "before they are normalised"),
+        (torch.full((3, 4, 5), float("nan")), "values from nan to nan"),
         (np.float32(1), "numpy.float32 is no image"),
         (np.full((4, 5, 3), 0.5), "(255 * array).round().astype(numpy.uint8)"),
         (np.zeros((4, 5, 3), np.uint16), "(array >> 8).astype(numpy.uint8)"),
@@ -66,6 +73,40 @@ def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch) -> None:
 )
 def test_what_is_no_image_is_described(source, part) -> None:
     assert part in refusal(source)
+
+
+def test_tensors_are_read_with_their_channels_on_either_side() -> None:
+    first = torch.from_numpy(PHOTO.copy()).permute(2, 0, 1)
+    for tensor in (
+        first,
+        first.permute(1, 2, 0),
+        first / 255,
+        first.double() / 255,
+        first.float().div(255).requires_grad_(),
+    ):
+        np.testing.assert_array_equal(read_image(tensor), PHOTO)
+    np.testing.assert_array_equal(read_image(first[:1]), np.repeat(PHOTO[:, :, :1], 3, axis=2))
+    np.testing.assert_array_equal(read_image(first[0]), np.repeat(PHOTO[:, :, :1], 3, axis=2))
+    rounded = read_image((first / 255).bfloat16()).astype(int)
+    assert 0 < np.abs(rounded - PHOTO).max() <= 1
+
+
+def test_tensors_need_no_torch() -> None:
+    class Tensor:
+        """As JAX has them."""
+
+        device, dtype, shape = "tpu", np.dtype(np.uint8), PHOTO.shape
+
+        def __array__(self, dtype: object = None, copy: object = None) -> np.ndarray:
+            return PHOTO
+
+    np.testing.assert_array_equal(read_image(Tensor()), PHOTO)
+
+
+def test_an_image_has_one_digest_in_whatever_its_bytes_lie() -> None:
+    for source in (bytearray(PNG), memoryview(PNG), io.BytesIO(PNG)):
+        assert digest_of(source, b"salt") == digest_of(PNG, b"salt")
+    assert digest_of(torch.from_numpy(PHOTO.copy()).permute(2, 0, 1), b"salt") == digest_of(PHOTO, b"salt")
 
 
 def test_views_of_any_stride_are_read() -> None:
@@ -91,6 +132,8 @@ def test_one_image_or_a_row_of_them_in_every_form(predictor, tmp_path) -> None:
     fixed = PHOTO.copy()
     fixed.flags.writeable = False
     one = [path, Path(path), PNG, bytearray(PNG), memoryview(PNG), io.BytesIO(PNG), PHOTO, fixed, PHOTO[::-1][::-1]]
+    tensor = torch.from_numpy(PHOTO.copy()).permute(2, 0, 1)
+    one += [tensor, tensor / 255]
     for images in (*one, Image.open(path)):
         np.testing.assert_array_equal(predictor.logits(images), expected[None])
         assert len(predictor(images)) == len(list(predictor.stream(images))) == 1
@@ -100,7 +143,14 @@ def test_one_image_or_a_row_of_them_in_every_form(predictor, tmp_path) -> None:
             yield path
 
     assert next(iter(predictor.stream(endless()))).source == path
-    for images in ([path, PNG], (path, PNG), iter([path, PNG]), np.array([path, path]), np.stack([PHOTO, PHOTO])):
+    for images in (
+        [path, PNG],
+        (path, PNG),
+        iter([path, PNG]),
+        np.array([path, path]),
+        np.stack([PHOTO, PHOTO]),
+        torch.stack([tensor] * 2),
+    ):
         np.testing.assert_allclose(predictor.logits(images), np.stack([expected] * 2), atol=1e-5)
 
 
@@ -114,7 +164,7 @@ def test_what_is_no_row_of_images_is_refused(predictor, images) -> None:
 
 
 def test_an_entry_that_is_no_image_is_told_by_its_number(predictor) -> None:
-    for entry in (None, 3, [[1, 2], [3, 4]], torch.zeros(3, 4, 4)):
+    for entry in (None, 3, [[1, 2], [3, 4]]):
         with pytest.raises(ImageError, match=r"^image 1: image: .* is no image"):
             predictor([PHOTO, entry])
 

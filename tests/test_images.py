@@ -430,7 +430,8 @@ def test_arrays_of_other_kinds_are_described(array, hint):
 
 def test_other_objects_are_refused():
     assert refusal(["a.jpg"]) == (
-        "image: list is no image; give a path, the bytes of a file, an open file, a uint8 array or a Pillow image"
+        "image: list is no image; give a path, the bytes of a file, an open file, a uint8 array, a tensor or a Pillow "
+        "image"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -169,7 +170,7 @@ def _class_names(bundle: Bundle) -> tuple[str, ...]:
 
 
 def _name(source: ImageSource) -> str | None:
-    return None if isinstance(source, bytes | np.ndarray) else str(source)
+    return os.fsdecode(source) if isinstance(source, str | os.PathLike) else None
 
 
 def _check_enough(count: int, where: str) -> None:

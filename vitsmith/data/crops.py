@@ -12,11 +12,10 @@ import simplejpeg
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from PIL import Image
 
 from vitsmith.data import jpeg
 from vitsmith.data.augment import AugmentSpec, Box, sample_box
-from vitsmith.data.image_sources import ImageSource, read_bytes
+from vitsmith.data.image_sources import ImageSource, is_encoded, read_bytes
 from vitsmith.data.images import (
     MAX_PIXELS,
     check_size,
@@ -70,7 +69,7 @@ def read_part(
     picture, by half of one at most. Errors as `read_image`.
     """
     with named_errors(source):
-        data = source if isinstance(source, np.ndarray | Image.Image) else read_bytes(source)
+        data = read_bytes(source) if is_encoded(source) else source
         if isinstance(data, bytes) and (size := _upright_size(data, max_pixels)):
             box = sample_box(*size, augment, random)
             part = _decode_box(data, size, box, needed)

@@ -5,21 +5,34 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from vitsmith.data.image_tensors import is_tensor
 from vitsmith.errors import ImageError
 from vitsmith.regular_files import NotRegularError, read_regular
 
-ImageSource = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | NDArray[np.generic] | Image.Image
+
+class Tensor(Protocol):
+    """A tensor of torch, JAX and others: see `image_tensors` for what is an image of one."""
+
+    @property
+    def device(self) -> Any: ...
+
+    def __array__(self, dtype: Any = None) -> NDArray[Any]: ...
+
+
+ImageSource = (
+    str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | NDArray[np.generic] | Image.Image | Tensor
+)
 
 LARGEST = 1 << 30
 """Bytes of a file: as many as 178 million pixels of three times 16 bits, without compression, take."""
 
-_GIVE = "give a path, the bytes of a file, an open file, a uint8 array or a Pillow image"
+_GIVE = "give a path, the bytes of a file, an open file, a uint8 array, a tensor or a Pillow image"
 
 
 def several(images: Any) -> Iterable[ImageSource]:
@@ -29,11 +42,18 @@ def several(images: Any) -> Iterable[ImageSource]:
     """
     if isinstance(images, np.ndarray):
         return list(images) if images.ndim >= 4 or (images.dtype.kind in "USO" and images.ndim == 1) else [images]
+    if is_tensor(images):
+        return list(images) if len(images.shape) >= 4 else [images]
     if isinstance(images, str | os.PathLike | bytes | bytearray | memoryview | Image.Image) or _is_file(images):
         return [images]
     if isinstance(images, Mapping | AbstractSet) or not isinstance(images, Iterable):
         raise ImageError(f"{_kind(images)} is no image and no list of them: {_GIVE}, or a list of these")
     return images
+
+
+def is_encoded(source: object) -> bool:
+    """Whether a source is a file, or the bytes of one, and not pixels."""
+    return isinstance(source, str | os.PathLike | bytes | bytearray | memoryview) or _is_file(source)
 
 
 def read_bytes(source: Any) -> bytes:
@@ -60,6 +80,8 @@ def name_source(source: object) -> str:
         return os.fsdecode(name) if isinstance(name, str | bytes) and name else "image file"
     if isinstance(source, bytes | bytearray | memoryview):
         return "image bytes"
+    if is_tensor(source):
+        return "image tensor"
     return "image array" if isinstance(source, np.ndarray) else "image"
 
 
@@ -106,8 +128,6 @@ def _kind(source: object) -> str:
 
 
 def _hint(source: object) -> str:
-    if hasattr(source, "permute") and hasattr(source, "numpy"):
-        return "give it as an array of uint8, of (3, height, width) as  tensor.permute(1, 2, 0).numpy()"
     if hasattr(source, "__array__"):
         return "give it as an array of NumPy, of uint8 and (height, width, 3)"
     return _GIVE

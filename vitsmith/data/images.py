@@ -18,6 +18,7 @@ from PIL import Image
 
 from vitsmith.data.image_kinds import is_heic, is_raw, name_kind
 from vitsmith.data.image_sources import ImageSource, name_source, read_bytes
+from vitsmith.data.image_tensors import array_from_tensor, is_tensor
 from vitsmith.data.orientation import jpeg_orientation, orientation_of, upright
 from vitsmith.data.wholeness import check_opened, check_rows, check_whole, no_half_pictures
 from vitsmith.errors import ImageError
@@ -75,7 +76,9 @@ def read_image(
 
 def decode_image(source: ImageSource, needed: tuple[int, int] | None, max_pixels: int) -> Pixels:
     """`read_image` without the name of the source in its errors: for use inside `named_errors`."""
-    if isinstance(source, np.ndarray):
+    if is_tensor(source):
+        pixels = _rgb_from_array(array_from_tensor(source))
+    elif isinstance(source, np.ndarray):
         pixels = _rgb_from_array(source)
     elif isinstance(source, Image.Image):
         pixels = _rgb_of_pillow_image(source, max_pixels)

@@ -71,7 +71,7 @@ class Samples:
         try:
             return read_image(source)
         except ImageError as error:
-            if not isinstance(source, bytes | np.ndarray):
+            if isinstance(source, str | os.PathLike):
                 raise
             _, _, reason = str(error).partition(": ")  # behind 'image bytes', which tells nobody which
             raise ImageError(f"{self.names[index]}: {reason}") from error.__cause__

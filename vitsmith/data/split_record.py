@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import os
 import secrets
 import threading
 from collections import deque
@@ -25,7 +24,8 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from vitsmith.data.image_sources import ImageSource, read_bytes
+from vitsmith.data.image_sources import ImageSource, is_encoded, read_bytes
+from vitsmith.data.image_tensors import array_from_tensor, is_tensor
 from vitsmith.data.samples import Samples
 from vitsmith.errors import BundleError, ImageError
 from vitsmith.machine import available_cores
@@ -148,10 +148,10 @@ def read_contents(
 
 def digest_of(source: ImageSource, salt: bytes) -> np.uint64:
     """The digest of one image. Raises ImageError for a file that cannot be read."""
-    if isinstance(source, str | os.PathLike | bytes):
+    if is_encoded(source):
         digest = hashlib.blake2b(read_bytes(source), digest_size=8, key=salt, person=b"file")
     else:
-        pixels = np.ascontiguousarray(source)
+        pixels = np.ascontiguousarray(array_from_tensor(source) if is_tensor(source) else source)
         digest = hashlib.blake2b(digest_size=8, key=salt, person=b"pixels")
         digest.update(f"{pixels.dtype.str} {pixels.shape} ".encode())
         digest.update(pixels.data)
