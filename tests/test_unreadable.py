@@ -64,13 +64,13 @@ def test_a_score_leaves_out_one_in_a_hundred_and_says_so(pets, bundle) -> None:
     assert part.left_out == tuple(told)
     assert len(told) == 1
     assert told[0].startswith(f"{spoilt}: is cut off")
-    assert part.scores.images == 99
+    assert part.scores.num_images == 99
     np.testing.assert_array_equal(part.labels, np.delete(whole.labels, at))
     np.testing.assert_allclose(part.logits, np.delete(whole.logits, at, axis=0), atol=1e-5)
     spoil(pets, 43)
     with pytest.raises(DatasetError, match=r"2 of 100 images cannot be read, and skip_unreadable .* = 0\.01 allows 1"):
         evaluate(predictor, samples)
-    assert evaluate(predictor, samples, skip_unreadable=0.02).scores.images == 98
+    assert evaluate(predictor, samples, skip_unreadable=0.02).scores.num_images == 98
 
 
 def test_recall_leaves_out_an_image_with_its_captions(tmp_path) -> None:
@@ -89,7 +89,11 @@ def test_recall_leaves_out_an_image_with_its_captions(tmp_path) -> None:
     part = evaluate_retrieval(encoder, samples, skip_unreadable=0.2)
     without = samples.select([row for row, name in enumerate(samples.names) if name != "3.png"])
     expected = evaluate_retrieval(encoder, without)
-    assert (part.images, part.texts, part.pairs) == (expected.images, expected.texts, expected.pairs) == (9, 2, 13)
+    assert (
+        (part.num_images, part.num_texts, part.num_pairs)
+        == (expected.num_images, expected.num_texts, expected.num_pairs)
+        == (9, 2, 13)
+    )
     assert part.recalls == expected.recalls
     assert len(part.left_out) == 1
 
