@@ -354,7 +354,7 @@ def test_predict_shows_what_the_head_means(capsys: Any, tmp_path: Path, photo: P
     for head in ("softmax", "sigmoid", "regression"):
         vs.save(bundle_of(head), tmp_path / head)
     _, out, err = call(capsys, "predict", tmp_path / "sigmoid", photo, "--top", 5)
-    assert "judged by itself (sigmoid)" in err and "%" in out
+    assert "scored by itself (sigmoid)" in err and "%" in out
     _, out, _ = call(capsys, "predict", tmp_path / "sigmoid", photo, "--json", "--top", 5)
     row = json.loads(out)
     assert row["head"] == "sigmoid"
@@ -377,7 +377,7 @@ def test_predict_shows_what_the_head_means(capsys: Any, tmp_path: Path, photo: P
 
 def test_inspect_and_card_say_what_the_head_means(capsys: Any, tmp_path: Path) -> None:
     for head, told in (
-        ("sigmoid", "5 classes, each judged by itself (sigmoid)"),
+        ("sigmoid", "5 classes, each scored by itself (sigmoid)"),
         ("regression", "5 values (regression)"),
     ):
         vs.save(bundle_of(head), tmp_path / head)

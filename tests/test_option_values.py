@@ -104,6 +104,12 @@ def test_a_value_that_is_none_is_refused(
     assert list(folder.iterdir()) == []
 
 
+def test_a_value_may_be_called_as_an_argument_is(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    code, _, err = call(capsys, "train", "--data", "data", "--arch", "mu/16", "--image-size", "32", "--out", "model")
+    assert code == 2 and "the data set 'data' does not exist" in err
+    assert "needs a value" not in call(capsys, "quantize", "nowhere", "--images", "images", "--out", "model")[2]
+
+
 def test_switches_that_contradict_each_other_are_refused_and_repeated_ones_are_not(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -81,7 +81,8 @@ class Verb(TyperCommand):
                 raise InputError(told)
 
     def _check(self, values: dict[str, Any], order: Sequence[Any]) -> None:
-        options = {opt for param in self.params for opt in (*param.opts, *param.secondary_opts)} | {"--help"}
+        words = {opt for param in self.params for opt in (*param.opts, *param.secondary_opts)} | {"--help"}
+        options = {word for word in words if word.startswith("-")}  # an argument's word is its name
         for param in dict.fromkeys(order):
             is_option = param.param_type_name == "option"
             name = param.opts[0] if is_option else str(param.name).upper()
