@@ -8,18 +8,17 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from vitsmith import __version__, needs_torch
-from vitsmith.arguments import function, instance, known_name
+from vitsmith.arguments import function, instance
 from vitsmith.data.image_sources import several
-from vitsmith.data.prompts import named_templates
 from vitsmith.data.split_record import SplitRecord, read_split
 from vitsmith.data.tokenize import Tokenizer
 from vitsmith.errors import BundleError, InputError
-from vitsmith.models.config import BertConfig, LiTConfig, MixerConfig, ModelConfig, ViTConfig
+from vitsmith.models.config import LiTConfig, ModelConfig
 from vitsmith.records import Measurement, Provenance
 from vitsmith.specs import (
     Calibration,
@@ -32,18 +31,18 @@ from vitsmith.specs import (
     StoredProgram,
     TextSpec,
 )
+from vitsmith.weights.bundle_checks import CONFIGS, check_kinds, check_parts
 from vitsmith.weights.card import describe_outputs, title
 from vitsmith.weights.golden import OUTPUT_TOLERANCE, Golden, Run, make_golden, read_golden
 from vitsmith.weights.identity import name_space, state_of
-from vitsmith.weights.measurements import is_cost, with_newer
+from vitsmith.weights.measurements import still_true, with_newer
+from vitsmith.weights.text_side import original_text, vocabulary_suffix
 
 if TYPE_CHECKING:
     from vitsmith.gate import Verdict
     from vitsmith.models.build import Model
 
 Array = np.ndarray[Any, Any]
-
-_CONFIGS = ViTConfig | MixerConfig | LiTConfig
 
 
 @dataclass(eq=False, repr=False)
@@ -91,69 +90,22 @@ class Bundle:
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self._check_kinds()
-        classes = self.classes
-        if self.head == "softmax" and not classes:
+        check_kinds(self)
+        if self.head == "softmax" and not self.classes:
             self.head = "none"
-        if self.labels is not None and classes and len(self.labels) != classes:
-            raise BundleError(f"{self.where}: {len(self.labels)} label names for {classes} classes")
-        if self.preprocessing.size != self.config.image_size:
-            raise BundleError(
-                f"{self.where}: preprocessing gives {self.preprocessing.size} images, "
-                f"the model takes {self.config.image_size}"
-            )
-        if self.head != "none" and not classes:
-            raise BundleError(f"{self.where}: the outputs of a model without a head are no {self.head} of anything")
-        if self.head == "none" and classes:
-            raise BundleError(f"{self.where}: the head is 'none', and the model has {classes} classes")
-        if self.calibration is not None:
-            self.calibration.check(self.head, classes, self.where)
         self.measurements = tuple(self._with_precision(one) for one in self.measurements)
-        self._check_text()
+        check_parts(self)
 
     def __repr__(self) -> str:
         """'<Bundle ViT-B_16 at 224x224, onnx, int8, 37 classes, runs/export/pets>'."""
         program = StoredProgram(program=self.program, spec=self.program_spec).title
         return f"<Bundle {title(self.config)}, {program}, {describe_outputs(self.head, self.classes)}, {self.where}>"
 
-    def _check_kinds(self) -> None:
-        """Raises InputError for fields that hold something else than they are for."""
-        instance(self.config, _CONFIGS, "config", "the configuration of a model")
-        instance(self.preprocessing, ImageSpec, "preprocessing", "an ImageSpec")
-        instance(self.provenance, Provenance, "provenance", "a Provenance")
-        instance(self.labels, (Labels, type(None)), "labels", "Labels(names=...), or None")
-        instance(self.text, (TextSpec, type(None)), "text", "a TextSpec, or None")
-        instance(self.vocabulary, (bytes, type(None)), "vocabulary", "the bytes of a tokenizer's file, or None")
-        instance(self.program_spec, ProgramSpec, "program_spec", "a ProgramSpec")
-        instance(self.calibration, (Calibration, type(None)), "calibration", "a Calibration, or None")
-        for one in instance(self.programs, tuple, "programs", "a tuple of StoredProgram"):
-            instance(one, StoredProgram, "a program", "a StoredProgram")
-        instance(self.folder, (Path, type(None)), "folder", "a pathlib.Path, or None")
-        instance(self.golden, (Golden, type(None)), "golden", "golden examples (see with_golden), or None")
-        known_name(self.program, "program", get_args(Program))
-        known_name(self.head, "head", get_args(Head))
-        for one in instance(self.measurements, tuple, "measurements", "a tuple of Measurement"):
-            instance(one, Measurement, "a measurement", "a Measurement")
-
-    def _check_text(self) -> None:
-        if not isinstance(self.config, LiTConfig):
-            if self.text is not None:
-                raise BundleError(f"{self.where}: a text specification beside a model without a text tower")
-            return
-        if self.text is None:
-            raise BundleError(f"{self.where}: a LiT model needs a text specification: how its texts become tokens")
-        tower = self.config.text
-        pooling = "first" if isinstance(tower, BertConfig) else "last"
-        ours = {"length": self.text.length, "vocabulary": self.text.vocabulary, "pooling": self.text.pooling}
-        its = {"length": tower.length, "vocabulary": tower.vocabulary, "pooling": pooling}
-        if wrong := [f"{name} {ours[name]}, the text tower has {its[name]}" for name in its if ours[name] != its[name]]:
-            raise BundleError(f"{self.where}: the text specification says {'; '.join(wrong)}")
-
     @classmethod
     def of(cls, model: Model, *, preprocessing: ImageSpec | None = None, **fields: Any) -> Self:
         """A bundle in memory; preprocessing defaults to the original's for that family."""
-        if not isinstance(getattr(model, "config", None), _CONFIGS):
-            instance(model, _CONFIGS, "what a bundle is made of", "a model of vitsmith")
+        if not isinstance(getattr(model, "config", None), CONFIGS):
+            instance(model, CONFIGS, "what a bundle is made of", "a model of vitsmith")
         config = model.config
         lit = isinstance(config, LiTConfig)
         if preprocessing is None:
@@ -493,12 +445,9 @@ class Bundle:
         if self._as_read is None:
             return self.measurements
         then, old = self._as_read
-        now = self._decisive()
-        now["weights"] = self.weights_hash if then["weights"] else ""  # old bundles do not say it
+        now = self._decisive() | {"weights": self.weights_hash if then["weights"] else ""}  # old bundles do not say it
         changed = {name for name in then if then[name] != now[name]}
-        return tuple(
-            one for one in self.measurements if one not in old or not changed & (_COSTLY if is_cost(one) else set(then))
-        )
+        return still_true(self.measurements, old, changed)
 
     def _decisive(self) -> dict[str, Any]:
         names = ("config", "preprocessing", "text", "labels", "head", "calibration", "program", "program_spec")
@@ -514,23 +463,3 @@ class Bundle:
 
 GOLDEN, WEIGHTS = "golden.safetensors", "model.safetensors"
 """The files of golden examples and of torch weights in a bundle's folder."""
-_COSTLY = {"config", "program", "program_spec"}
-"""What decides what a program costs; all else changes answers alone."""
-
-
-def original_text(config: LiTConfig) -> TextSpec:
-    """How the original reads text for such a tower (get_tokenizer in vit_jax/preprocess.py), with its prompts."""
-    kind: Literal["wordpiece", "sentencepiece"] = (
-        "wordpiece" if isinstance(config.text, BertConfig) else "sentencepiece"
-    )
-    return TextSpec(  # type: ignore[call-arg]  # what is left out follows from the kind
-        tokenizer=kind,
-        length=config.text.length,
-        vocabulary=config.text.vocabulary,
-        templates=named_templates("lit"),
-    )
-
-
-def vocabulary_suffix(text: TextSpec) -> str:
-    """What the tokenizer's file ends with, as published: '.txt' or '.model'."""
-    return ".txt" if text.tokenizer == "wordpiece" else ".model"

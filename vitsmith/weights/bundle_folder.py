@@ -29,11 +29,12 @@ from vitsmith.locks import Lock
 from vitsmith.models.config import LiTConfig
 from vitsmith.records import Measurement
 from vitsmith.specs import StoredProgram
-from vitsmith.weights.bundle import GOLDEN, WEIGHTS, Bundle, vocabulary_suffix
+from vitsmith.weights.bundle import GOLDEN, WEIGHTS, Bundle
 from vitsmith.weights.card import model_card
 from vitsmith.weights.description import DESCRIPTION, FORMAT, Description, read_description, write_description
 from vitsmith.weights.golden import read_golden, write_golden
 from vitsmith.weights.hashes import hashes_of
+from vitsmith.weights.text_side import vocabulary_suffix
 from vitsmith.workspace import mend
 
 CARD, PAGE = "README.md", "page.json"

@@ -19,7 +19,7 @@ from vitsmith.models.isolation import isolated
 from vitsmith.records import Provenance
 from vitsmith.weights.adapt import AdaptReport, adapt
 from vitsmith.weights.augreg import find_augreg
-from vitsmith.weights.bundle import Bundle, vocabulary_suffix
+from vitsmith.weights.bundle import Bundle
 from vitsmith.weights.bundle_folder import write_bundle
 from vitsmith.weights.download import download
 from vitsmith.weights.fill import require_finite_model
@@ -29,6 +29,7 @@ from vitsmith.weights.jax_npz import check_fits_npz, load_npz, read_npz, save_np
 from vitsmith.weights.load import load, size_of
 from vitsmith.weights.npz_text import check_text_fits_npz, find_vocabulary
 from vitsmith.weights.sources import published_as
+from vitsmith.weights.text_side import vocabulary_suffix
 
 GOLDEN_IMAGES = 2
 

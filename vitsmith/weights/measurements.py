@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
 
 from vitsmith.records import Measurement
 
@@ -156,6 +157,17 @@ def with_newer(measurements: Sequence[Measurement], newer: Iterable[Measurement]
 def is_cost(measurement: Measurement) -> bool:
     """Whether it says what a program costs in time and memory, and not what it answers."""
     return measurement.metric in COSTS
+
+
+def still_true(
+    measurements: Sequence[Measurement], old: Sequence[Measurement], changed: AbstractSet[str]
+) -> tuple[Measurement, ...]:
+    """Those that hold although these parts of the bundle are others now than when the `old` ones were measured.
+
+    Another configuration or program costs something else; all else changes answers alone.
+    """
+    costly = changed & {"config", "program", "program_spec"}
+    return tuple(one for one in measurements if one not in old or not (costly if is_cost(one) else changed))
 
 
 def told_briefly(measurements: Sequence[Measurement]) -> str:

@@ -10,7 +10,8 @@ from vitsmith.data.tokenize import check_lines
 from vitsmith.errors import InputError, WeightsError
 from vitsmith.models.build import Model
 from vitsmith.models.config import BertConfig, LiTConfig
-from vitsmith.weights.bundle import Bundle, original_text, vocabulary_suffix
+from vitsmith.weights.bundle import Bundle
+from vitsmith.weights.text_side import original_text, vocabulary_suffix
 
 
 def find_vocabulary(model: Model, path: Path, given: str | os.PathLike[str] | None) -> bytes | None:

@@ -44,8 +44,9 @@ from vitsmith.training.run import RECIPE
 from vitsmith.training.split import forget_kept, record_split
 from vitsmith.training.state import TrainingState
 from vitsmith.training.stop import stopping_gently
-from vitsmith.weights.bundle import Bundle, vocabulary_suffix
+from vitsmith.weights.bundle import Bundle
 from vitsmith.weights.bundle_folder import write_bundle
+from vitsmith.weights.text_side import vocabulary_suffix
 
 _NEEDED = ("data", "config", "text", "tower", "told", "devices", "micro")
 """What a checkpoint of any vitsmith says."""
