@@ -14,6 +14,7 @@ import pytest
 import torch
 from onnx import numpy_helper
 
+import vitsmith
 from tests.tiny import CONFIGS, pictures, tiny_inputs, tiny_lit, tiny_model
 from vitsmith import Bundle, Labels, Measurement, load
 from vitsmith.encode import Encoder
@@ -87,6 +88,12 @@ def test_the_graph_is_what_engines_want(exports: Any) -> None:
     batch = graph.graph.input[0].type.tensor_type.shape.dim[0]
     assert graph.graph.input[0].name == "images" and batch.dim_param and not batch.dim_value
     assert graph.graph.output[0].name == "logits"
+
+
+def test_the_graph_names_no_place_of_the_machine_that_made_it(exports: Any) -> None:
+    data = (exports("vit-token")[1].folder / "model.onnx").read_bytes()
+    places = (Path(vitsmith.__file__).parent, Path(torch.__file__).parent, Path.home())
+    assert [place for place in places if str(place).encode() in data] == [] and b"stack_trace" not in data
 
 
 def test_the_exported_bundle_keeps_what_belongs_to_the_model(exports: Any) -> None:

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from vitsmith.models.build import create_model
     from vitsmith.predict import Prediction, Predictor
     from vitsmith.records import Measurement, Provenance
+    from vitsmith.retrieval.build import write_index
     from vitsmith.retrieval.index import open_index
+    from vitsmith.retrieval.search import search
     from vitsmith.specs import ImageSpec, Labels, TextSpec
     from vitsmith.verbs.evaluation import evaluate
     from vitsmith.verbs.int8 import quantize
@@ -59,6 +61,8 @@ _HOMES = {
     "open_index": "vitsmith.retrieval.index",
     "quantize": "vitsmith.verbs.int8",
     "save": "vitsmith.weights.checkpoints",
+    "search": "vitsmith.retrieval.search",
+    "write_index": "vitsmith.retrieval.build",
 }
 
 __all__ = [
@@ -84,6 +88,8 @@ __all__ = [
     "open_index",
     "quantize",
     "save",
+    "search",
+    "write_index",
 ]
 
 

@@ -87,7 +87,17 @@ def write_graph(part: Part, path: Path, *, batch: int | None = None) -> None:
             verbose=False,
         )
         assert program is not None
+        _forget_places(program.model)
         program.save(path, external_data=part.bytes > LARGEST_SINGLE_FILE)
+
+
+def _forget_places(model: Any) -> None:
+    """Drops what the exporter notes of the lines of Python that made each node: it names folders of this machine."""
+    from onnxscript import ir
+
+    for graph in (model.graph, *model.functions.values()):
+        for node in ir.traversal.RecursiveGraphIterator(graph):
+            node.metadata_props.pop("pkg.torch.onnx.stack_trace", None)
 
 
 def layer_outputs(part: Part, path: Path, batch: Array) -> Iterator[tuple[str, Array, Array]]:
