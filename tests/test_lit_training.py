@@ -88,9 +88,9 @@ def test_it_learns_and_leaves_a_bundle_that_says_so(tower, data, tmp_path) -> No
     assert np.mean(scores.argmax(1) == pairs.val.labels) == pytest.approx(final.image_to_text[1])
     right = [pairs.val.labels[best] == text for text, best in enumerate(scores.argmax(0).tolist())]
     assert np.mean(right) == pytest.approx(final.text_to_image[1])
-    found = {one.name: one for one in bundle.measurements}
-    assert found["recall@1 (image to text)"].value == final.image_to_text[1]
-    assert found["recall@1 (text to image)"].low < found["recall@1 (text to image)"].value
+    found = {one.metric: one for one in bundle.measurements}
+    assert found["image_to_text_recall@1"].value == final.image_to_text[1]
+    assert found["text_to_image_recall@1"].low < found["text_to_image_recall@1"].value
     assert bundle.provenance.parent == str(tower)
     assert bundle.similarity.bias is None and bundle.similarity.temperature != pytest.approx(10)
     assert bundle.golden is not None and bundle.golden.texts is not None

@@ -386,7 +386,7 @@ def test_a_page_shows_what_the_head_means(
         assert "none: 5 values" in browser.run("document.body.textContent")
     else:
         assert f"{label}\n{100 * score:.1f} %\n" in text
-        assert "5, each judged by itself" in browser.run("document.body.textContent")
+        assert "5, each scored by itself" in browser.run("document.body.textContent")
     assert not browser.complaints
 
 

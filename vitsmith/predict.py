@@ -37,7 +37,7 @@ class Prediction:
     meaning: Meaning = "probability"
     """'probability'; 'cosine' with the words of a label; or 'value', of a regression."""
     independent: bool = False
-    """Whether each class is judged by itself: probabilities do not add up to 1, and several classes may be there."""
+    """Whether each class is scored by itself: probabilities do not add up to 1, and several classes may be there."""
     ranked_by: Array | None = field(repr=False, default=None)
     """(classes,) logits, or cosines with the words of labels, which order the classes: many probabilities round to 1.
     None: the scores do."""

@@ -10,7 +10,7 @@ images were mixed or labels smoothed.
 | deit-hard | (1 - w) CE(class head, labels) + w CE(second head, teacher's top) | arXiv 2012.12877, equation 3   |
 
 Both sides of KL are softened by T; gradients of it shrink by T^2, which the factor takes back, so that w and the
-learning rate mean the same at every temperature (arXiv 1503.02531 section 2). Where each class is judged by itself
+learning rate mean the same at every temperature (arXiv 1503.02531 section 2). Where each class is scored by itself
 (sigmoid), CE and KL are those of its presence, summed over the classes.
 """
 

@@ -209,7 +209,7 @@ function megabytes(bytes) {
 function describeClasses({ classes, words, head }) {
   if (!classes) return 'none: an embedding';
   if (head === 'regression') return `none: ${classes} value${classes > 1 ? 's' : ''}`;
-  return `${classes}${words ? ', given in words' : ''}${head === 'sigmoid' ? ', each judged by itself' : ''}`;
+  return `${classes}${words ? ', given in words' : ''}${head === 'sigmoid' ? ', each scored by itself' : ''}`;
 }
 
 function percent(probability) {

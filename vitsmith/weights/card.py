@@ -66,10 +66,10 @@ def published_as(provenance: Provenance) -> str:
 
 
 def describe_head(bundle: Bundle) -> str:
-    """What the outputs mean: '5 classes', '5 classes, each judged by itself (sigmoid)', '1 value (regression)'."""
+    """What the outputs mean: '5 classes', '5 classes, each scored by itself (sigmoid)', '1 value (regression)'."""
     if not bundle.classes:
         return "none: gives features or embeddings"
-    more = {"sigmoid": ", each judged by itself (sigmoid)", "regression": " (regression)"}
+    more = {"sigmoid": ", each scored by itself (sigmoid)", "regression": " (regression)"}
     return describe_outputs(bundle.head, bundle.classes) + more.get(bundle.head, "")
 
 

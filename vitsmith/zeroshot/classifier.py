@@ -36,7 +36,7 @@ class ZeroShotClassifier:
         templates: a set's name ('clip', 'lit', 'simple'), a file, one template, or several; by default those that the
             model brings.
         scores: 'single': the labels exclude each other, and the scores of an image are probabilities that add up to 1.
-            'independent': each label is judged by itself; see `score_meaning`.
+            'independent': each label is scored by itself; see `score_meaning`.
         cache: keep class embeddings on disk and use them again.
         on_labels: told how many labels have been embedded.
         on_remark: told that embeddings could not be kept on disk.
