@@ -154,6 +154,19 @@ def test_an_index_is_opened(here: Path) -> None:
         vs.open_index("nowhere")
 
 
+def test_what_is_no_path_is_one_line(bundle: vs.Bundle, here: Path) -> None:
+    junk: Any = 3
+    for call in (
+        lambda: vs.open_index(junk), lambda: vs.write_index(vs.Encoder(bundle), pictures(1), junk),
+        lambda: vs.export(junk, "onnx"), lambda: vs.export(bundle, "onnx", junk), lambda: vs.open_engine(junk),
+        lambda: vs.quantize(bundle, junk), lambda: vs.evaluate(junk, [(pictures(1)[0], "ant")]),
+    ):  # fmt: skip
+        with pytest.raises(vs.InputError, match=r"must be a .*path.*, not 3$"):
+            call()
+    with pytest.raises(vs.InputError, match="'fp32', 'fp16', 'bf16' or 'int8'"):
+        vs.export(bundle, "onnx", precision="fp64")
+
+
 def test_they_are_functions_whatever_was_imported_and_need_no_torch_to_be_named() -> None:
     code = (
         "import sys, vitsmith as vs, vitsmith.verbs.program, vitsmith.evaluation.scores\n"

@@ -26,7 +26,7 @@ def is_tensor(source: object) -> TypeGuard[Any]:
 def array_from_tensor(tensor: Any) -> NDArray[np.uint8]:
     """uint8 (height, width, 1, 3 or 4), or (height, width) of a grey one. Raises ImageError for what may be misread."""
     array = _on_cpu(tensor)
-    told = f"a tensor, {str(tensor.dtype).removeprefix('torch.')} of shape {tuple(array.shape)},"
+    told = f"{str(tensor.dtype).removeprefix('torch.')} of shape {tuple(array.shape)}"
     if array.ndim not in (2, 3) or not array.size:
         raise ImageError(f"{told} is not an image: {_WANTED}")
     if array.ndim == 3:

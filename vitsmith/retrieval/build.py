@@ -8,11 +8,11 @@ import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from vitsmith.arguments import path
 from vitsmith.data.image_sources import ImageSource, several
 from vitsmith.data.images import read_image
 from vitsmith.encode import TEXT_BATCH, Encoder
@@ -46,7 +46,7 @@ def write_index(
     `inputs` are images, or with kind 'texts' the texts themselves; one or several. `retry`: see `build_index`. Raises
     what IndexWriter and `build_index` do, and InputError for texts when the model cannot read them.
     """
-    with IndexWriter(Path(folder), space_of(encoder, kind, encoder.bundle.where, dtype)) as writer:
+    with IndexWriter(path(folder, "an index"), space_of(encoder, kind, encoder.bundle.where, dtype)) as writer:
         return build_index(
             encoder, list(several(inputs)), writer, retry=retry, on_input=on_input, on_changed=on_changed
         )

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vitsmith.arguments import path
 from vitsmith.errors import InputError
 from vitsmith.files import sha256
 from vitsmith.retrieval.changes import Seen
@@ -204,7 +205,7 @@ def open_index(folder: str | os.PathLike[str], *, unfinished: bool = False, veri
     search only tells vectors that cannot be. Raises InputError for what is no index or damaged, and, unless
     `unfinished`, for one that is still in the making.
     """
-    folder = Path(folder)
+    folder = path(folder, "an index")
     description = read_description(folder)
     if not (description.complete or unfinished):
         raise InputError(

@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 
-from vitsmith.arguments import path
+from vitsmith.arguments import instance
 from vitsmith.data.datasets import DataSpec
 from vitsmith.data.image_sources import ImageSource
 from vitsmith.data.samples import Samples, samples_of
@@ -15,6 +15,7 @@ from vitsmith.evaluation.held_out import Asked, Judging, ask, choose
 from vitsmith.models.presets import name_of
 from vitsmith.runs import model_name
 from vitsmith.weights.bundle import Bundle
+from vitsmith.weights.load import LOADABLE
 
 Model = Bundle | str | os.PathLike[str]
 """A bundle, or anything `vitsmith.load` takes."""
@@ -35,7 +36,7 @@ def run_name(model: Model) -> str:
     """What a run of a model is called: after its file or folder, of a bundle in memory after its architecture."""
     if isinstance(model, Bundle):
         return model_name(str(model.folder)) if model.folder else name_of(model.config) or model.config.family
-    return model_name(os.fsdecode(path(model, "the model")))
+    return model_name(os.fsdecode(instance(model, (str, os.PathLike), "what is loaded", LOADABLE)))
 
 
 def is_data(data: Data) -> bool:
@@ -43,7 +44,10 @@ def is_data(data: Data) -> bool:
 
 
 def described_data(data: str | os.PathLike[str] | DataSpec) -> DataSpec:
-    return data if isinstance(data, DataSpec) else DataSpec(path=os.fsdecode(data))
+    """Raises InputError for anything but a path or a description."""
+    if isinstance(data, DataSpec):
+        return data
+    return DataSpec(path=os.fsdecode(instance(data, (str, os.PathLike), "data", "a path or a DataSpec")))
 
 
 def asked_of(data: Data, split: str, tell: Tell) -> Asked:

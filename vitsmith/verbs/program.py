@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from vitsmith.arguments import known_name
 from vitsmith.arguments import path as argument_path
@@ -70,7 +70,7 @@ def export(
     Raises GateError, and leaves nothing, when the program gives other answers; InputError, OutputError,
     MissingPackageError.
     """
-    spec = ProgramSpec.model_validate({"precision": precision, "batch": fixed_batch, "pixels": pixels})
+    spec = ProgramSpec(precision=cast(Any, precision), batch=fixed_batch, pixels=pixels)
     written, place = export_to(
         bundle, target, out, spec,
         images=images, data=data, split=split,

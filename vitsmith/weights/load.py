@@ -21,6 +21,8 @@ from vitsmith.weights.bundle_paths import find_bundle, using_file
 from vitsmith.weights.folders import weights_among
 from vitsmith.weights.sources import published_as
 
+LOADABLE = "a bundle, a path or a published name"
+
 
 def load(
     source: Bundle | str | os.PathLike[str],
@@ -114,9 +116,7 @@ def _checked(bundle: Bundle, where: str, *, name: str | None, image_size: tuple[
 
 
 def _path(source: Any) -> Path:
-    return Path(
-        os.fsdecode(instance(source, (str, os.PathLike), "what is loaded", "a bundle, a path or a published name"))
-    )
+    return Path(os.fsdecode(instance(source, (str, os.PathLike), "what is loaded", LOADABLE)))
 
 
 def _content(path: Path) -> str:
