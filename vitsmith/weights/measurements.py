@@ -37,48 +37,21 @@ def latency(
     date: str = "",
 ) -> Measurement:
     """Milliseconds that `percentile` percent of the calls on a batch did not take longer than."""
-    return Measurement(
-        metric=f"latency_p{percentile}",
-        value=milliseconds,
-        unit="ms",
-        engine=engine,
-        precision=precision,
-        batch=batch,
-        machine=machine,
-        date=date or today(),
-    )
+    return _alone(f"latency_p{percentile}", "ms", engine, batch, milliseconds, machine, precision, date)
 
 
 def throughput(
     engine: str, batch: int, rate: float, machine: str, *, precision: str = "", date: str = ""
 ) -> Measurement:
     """Images a second in batches."""
-    return Measurement(
-        metric="images_per_second",
-        value=rate,
-        unit="images/s",
-        engine=engine,
-        precision=precision,
-        batch=batch,
-        machine=machine,
-        date=date or today(),
-    )
+    return _alone("images_per_second", "images/s", engine, batch, rate, machine, precision, date)
 
 
 def peak_memory(
     engine: str, batch: int, mib: float, machine: str, *, precision: str = "", date: str = ""
 ) -> Measurement:
     """What a process that loads the model, opens the engine and runs a batch takes at its peak, above a bare Python."""
-    return Measurement(
-        metric="peak_memory",
-        value=mib,
-        unit="MiB",
-        engine=engine,
-        precision=precision,
-        batch=batch,
-        machine=machine,
-        date=date or today(),
-    )
+    return _alone("peak_memory", "MiB", engine, batch, mib, machine, precision, date)
 
 
 def accuracy(
@@ -174,6 +147,22 @@ def told_briefly(measurements: Sequence[Measurement]) -> str:
     """What was measured of answers, for a note: 'top1 0.917 (pets, 200 held-out images)'; '' where nothing was."""
     answers = [one for one in measurements if not is_cost(one)]
     return "; ".join(f"{one.metric} {one.value:.4g}{f' ({one.data})' if one.data else ''}" for one in answers)
+
+
+def _alone(
+    metric: str, unit: str, engine: str, batch: int, value: float, machine: str, precision: str, date: str
+) -> Measurement:
+    """Of inference alone, on batches of a size."""
+    return Measurement(
+        metric=metric,
+        value=value,
+        unit=unit,
+        engine=engine,
+        precision=precision,
+        batch=batch,
+        machine=machine,
+        date=date or today(),
+    )
 
 
 def _key(measurement: Measurement) -> tuple[str, str, str, int | None, str, str]:
