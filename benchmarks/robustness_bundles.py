@@ -94,7 +94,7 @@ def _predict_bundle(folder: Path) -> Answer:
 
 def _seal(folder: Path) -> None:
     """Makes the hashes of a bundle anew, so that it seems to have been written like this."""
-    from vitsmith.weights.bundle_folder import _checksum
+    from vitsmith.weights.description import checksum
 
     path = folder / "bundle.json"
     fields = json.loads(path.read_text(encoding="utf-8"))
@@ -103,7 +103,7 @@ def _seal(folder: Path) -> None:
             if isinstance(name, str) and "\0" not in name and (folder / name).is_file():
                 fields["files"][name] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
     if isinstance(fields, dict):
-        fields["checksum"] = _checksum(fields)
+        fields["checksum"] = checksum(fields)
     path.write_text(json.dumps(fields), encoding="utf-8")
 
 

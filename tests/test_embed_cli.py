@@ -128,7 +128,7 @@ def test_unreadable_images_are_skipped_and_make_the_exit_code_2(models: Path, fo
     assert "repair them, and run the same command with --retry" in err
     code, _, err = call(capsys, "embed", models / "lit", "photos", "--out", "vectors.npz")
     assert code == 2 and "1 of 7 images" in err and len(np.load("vectors.npz")["ids"]) == 6
-    assert "mend them, and delete vectors.npz and run it again" in err
+    assert "repair them, and delete vectors.npz and run it again" in err
 
 
 def test_mended_images_are_added_with_retry(models: Path, folder: Path, capsys: Any) -> None:
