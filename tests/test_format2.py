@@ -16,14 +16,15 @@ import vitsmith as vs
 from tests.test_cli import call
 from tests.tiny import CONFIGS, REFERENCE, VIT, pictures, tiny_lit, tiny_model
 from vitsmith import Bundle, Labels, Predictor, Provenance
-from vitsmith.errors import BundleError, ConfigError, InputError
+from vitsmith.errors import BundleError, ConfigError, InputError, OutputError
 from vitsmith.exporters.onnx import export_onnx
 from vitsmith.exporters.web import PAGE
 from vitsmith.models.config import ViTConfig
 from vitsmith.models.configure import change
 from vitsmith.specs import Calibration, ProgramSpec, StoredProgram
 from vitsmith.weights import measurements
-from vitsmith.weights.bundle_folder import add_program, record_measurements, upgrade_bundle, write_bundle
+from vitsmith.weights.bundle_folder import record_measurements, upgrade_bundle, write_bundle
+from vitsmith.weights.bundle_programs import add_program
 from vitsmith.weights.description import DESCRIPTION, checksum, read_description
 from vitsmith.weights.identity import canonical
 
@@ -318,3 +319,38 @@ def test_a_bundle_of_format_1_without_a_hash_of_its_weights_is_read(tmp_path: Pa
     assert old.identity == vs.load(FORMAT1 / "24f72d5" / "trained").identity
     saved = vs.save(old, tmp_path / "new")
     assert saved is not None and saved.measurements == old.measurements
+
+
+def test_a_program_that_was_chosen_is_the_one_that_runs(several: Path, tmp_path: Path) -> None:
+    half = vs.load(several / "programs" / "onnx-fp16" / "model.onnx")
+    assert half.program_spec.precision == "fp16"
+    for engine in ("auto", "onnx"):
+        assert Predictor(half, engine).bundle.place == several / "programs" / "onnx-fp16"
+    assert Predictor(half, "torch").bundle.program == "torch"  # no other of its programs runs in torch
+    assert Predictor(vs.load(several), "openvino").bundle.place == several / "programs" / "onnx-fp32"
+
+
+def test_what_does_not_say_its_precision_is_recorded_in_that_of_its_program(several: Path, tmp_path: Path) -> None:
+    shutil.copytree(several, tmp_path / "model")
+    record_measurements(vs.load(tmp_path / "model"), [measurements.accuracy(0.9, "pets", "a laptop", engine="torch")])
+    half = Predictor(tmp_path / "model", precision="fp16").bundle
+    record_measurements(half, [measurements.accuracy(0.8, "pets", "a laptop", engine="onnx")])
+    kept = {one.precision: one.value for one in vs.load(tmp_path / "model").measurements if one.metric == "top1"}
+    assert kept == {"fp32": 0.9, "fp16": 0.8}
+
+
+def test_programs_are_added_to_whole_files_only_and_never_lost(several: Path, tmp_path: Path) -> None:
+    shutil.copytree(several, tmp_path / "model")
+    whole = vs.load(tmp_path / "model")
+    with pytest.raises(OutputError, match=r"holds 3 programs \(torch; onnx, fp32; onnx, fp16\), which would be lost"):
+        vs.save(whole, tmp_path / "model")
+    int8 = ProgramSpec(precision="fp32", batch=2)
+    other, _ = export_onnx(vs.load(several), tmp_path / "fixed", spec=int8)
+    calibrated = dataclasses.replace(other, calibration=Calibration(temperature=2))
+    with pytest.raises(InputError, match=r"\(other calibration\)"):
+        add_program(whole, calibrated)
+    golden = tmp_path / "model" / "golden.safetensors"
+    golden.write_bytes(golden.read_bytes()[:-1] + b"x")
+    with pytest.raises(BundleError, match=r"golden\.safetensors is not the file this bundle was written with"):
+        add_program(whole, other)
+    assert len(described(tmp_path / "model")["programs"]) == 3

@@ -103,8 +103,11 @@ def test_too_few_images_are_told_with_how_many_would_do() -> None:
         "100 images are too few to tell whether top-1 drops by more than 0.5 points: the drop is 0.00, its 95% "
         "interval -3.70 to 3.70, and one image is worth 1 point; about 770 images would be enough",
     )
-    assert "one image is" not in doubts(Measured(accuracy=Paired(200, 0, 0, 190)), required)[0]
-    assert "no number of images would tell" in doubts(Measured(accuracy=FEW), required)[0]
+    assert "one image is worth 0.5 points;" in doubts(Measured(accuracy=Paired(200, 0, 0, 190)), required)[0]
+    assert "one image is" not in doubts(Measured(accuracy=Paired(400, 0, 0, 390)), required)[0]
+    (near,) = doubts(Measured(accuracy=FEW), required)
+    assert "images do not tell whether" in near and near.endswith("more images may not tell either: allow more or less")
+    assert "too few" not in near
     assert doubts(Measured(accuracy=Paired(5000, 5, 5, 4000)), required) == ()
     assert doubts(Measured(accuracy=FEW), Requirements()) == doubts(Measured(), required) == ()
 

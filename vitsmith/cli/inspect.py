@@ -32,11 +32,12 @@ def inspect(
     from dataclasses import replace
 
     from vitsmith.engines.base import open_engine
+    from vitsmith.weights.bundle_paths import find_bundle
     from vitsmith.weights.hashes import forget
 
     if upgrade:
         _upgrade(source)
-    forget(Path(source))
+    forget(find_bundle(source) or Path(source))
     bundle, head = _inspect(source, parse_size(image_size))
     if bundle.folder is not None:
         open_engine(replace(bundle, verified=False))  # compares the golden answers, whatever is remembered

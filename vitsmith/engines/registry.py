@@ -90,8 +90,15 @@ def precisions_of(bundle: Bundle, engine: str) -> tuple[str, ...]:
 
 
 def fitting(bundle: Bundle, engine: str = "auto", precision: str = "auto") -> Bundle:
-    """The bundle with the first of its programs that `engine` runs here in `precision`; as it is where none does."""
-    for stored in bundle.programs if len(bundle.programs) > 1 else ():
+    """The bundle with a program that `engine` runs here in `precision`; as it is where none of its programs does.
+
+    A program that somebody chose stays, where it runs so; else those made for the named engine come first.
+    """
+    if len(bundle.programs) < 2:
+        return bundle
+    chosen = next((one for one in bundle.programs[1:] if one.is_(bundle.program, bundle.program_spec)), None)
+    by_engine = sorted(bundle.programs, key=lambda one: one.program != engine)
+    for stored in (*((chosen,) if chosen else ()), *by_engine):
         able = [name for name in runners(stored.program) if engine in ("auto", name)]
         if any(
             ENGINES[name].installed and precision in ("auto", *ENGINES[name].precisions(stored.spec)) for name in able

@@ -245,12 +245,14 @@ def doubts(measured: Measured, requirements: Requirements) -> tuple[str, ...]:
         return ()
     enough = paired.images_to_tell(allowed)
     low, high = paired.interval
-    told = f"{paired.num_images:,} images are too few to tell whether {paired.measure} drops by more than "
-    told += f"{_points(allowed)}: the drop is {paired.drop:.2f}, its 95% interval {low:.2f} to {high:.2f}"
-    if (worth := 100 / paired.num_images) > allowed > 0:
-        told += f", and one image is worth {_points(worth)}"
+    found = f"the drop is {paired.drop:.2f}, its 95% interval {low:.2f} to {high:.2f}"
+    if (worth := 100 / paired.num_images) >= allowed > 0:
+        found += f", and one image is worth {_points(worth)}"
+    whether = f"whether {paired.measure} drops by more than {_points(allowed)}"
     if enough is None:
-        return (f"{told}; no number of images would tell, so near is it to what is allowed",)
+        advice = "the drop is as large as what is allowed, so that more images may not tell either: allow more or less"
+        return (f"{paired.num_images:,} images do not tell {whether}: {found}; {advice}",)
+    told = f"{paired.num_images:,} images are too few to tell {whether}: {found}"
     return (f"{told}; about {enough:,} images would be enough",)
 
 

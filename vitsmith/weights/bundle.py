@@ -93,7 +93,7 @@ class Bundle:
         check_kinds(self)
         if self.head == "softmax" and not self.classes:
             self.head = "none"
-        self.measurements = tuple(self._with_precision(one) for one in self.measurements)
+        self.measurements = tuple(self.with_own_precision(one) for one in self.measurements)
         check_parts(self)
 
     def __repr__(self) -> str:
@@ -115,7 +115,7 @@ class Bundle:
         fields.setdefault("provenance", Provenance(source="created in memory"))
         return cls(config=config, preprocessing=preprocessing, _model=model.eval(), **fields)
 
-    def _with_precision(self, one: Measurement) -> Measurement:
+    def with_own_precision(self, one: Measurement) -> Measurement:
         """Measured in the program's own precision, where it does not say in which."""
         return one if one.precision else one.model_copy(update={"precision": self.program_spec.precision})
 
@@ -245,8 +245,8 @@ class Bundle:
         return 0 if isinstance(self.config, LiTConfig) else self.config.classes
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the lock, which belongs to this process."""
-        return {name: value for name, value in vars(self).items() if name != "_lock"}
+        """Without the lock, which belongs to this process, and as one whose files nobody has compared elsewhere."""
+        return {name: value for name, value in vars(self).items() if name != "_lock"} | {"verified": False}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state, _lock=threading.Lock())
@@ -457,7 +457,7 @@ class Bundle:
         """The same bundle with more measurements; a newer one of the same thing takes the older one's place."""
         for one in measurements:
             instance(one, Measurement, "a measurement", "a Measurement")
-        newer = [self._with_precision(one) for one in measurements]
+        newer = [self.with_own_precision(one) for one in measurements]
         return replace(self, measurements=with_newer(self.measurements, newer))
 
 

@@ -13,7 +13,6 @@ model/
 
 from __future__ import annotations
 
-import itertools
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -64,6 +63,7 @@ def write_bundle(
     folder = Path(folder)
     if folder.is_dir() and any(folder.iterdir()) and not is_bundle(folder):
         raise OutputError(f"{folder} holds files that are no bundle and would be lost; choose another output folder")
+    _refuse_to_lose_programs(folder)
     bundle = replace(bundle, measurements=bundle.still_measured())
     with replacing_folder(folder) as partial:
         (write_program or (lambda place: needs_torch.write_weights(bundle.model, place / WEIGHTS)))(partial)
@@ -71,49 +71,24 @@ def write_bundle(
             (partial / f"tokenizer{vocabulary_suffix(bundle.text)}").write_bytes(bundle.vocabulary)
         if bundle.golden is not None:
             write_golden(bundle.golden, partial / GOLDEN)
-        _finish(bundle, partial, (StoredProgram(program=bundle.program, spec=bundle.program_spec),))
+        files = {name: sha256(partial / name) for name in _files(partial)}
+        finish_folder(bundle, partial, (StoredProgram(program=bundle.program, spec=bundle.program_spec),), files)
     return read_bundle(folder, verify=False)
 
 
-def add_program(bundle: Bundle, other: Bundle) -> Bundle:
-    """Copies the program of another bundle of the same model into the folder of `bundle`, and returns what is there.
-
-    From then on `load` gives the usual program, and `Bundle.using` the others. The folder is replaced as a whole.
-    Raises InputError for a program of other weights or preprocessing, and for one that is there already.
-    """
-    if bundle.folder is None or other.folder is None:
-        raise InputError("programs are put together from bundles on disk: save both first")
-    if bundle.identity != other.identity or bundle.labels != other.labels or bundle.head != other.head:
-        raise InputError(
-            f"{other.folder} is another model than {bundle.folder} (other weights, preprocessing, labels or head): a "
-            "bundle holds programs of one model"
-        )
-    there = next((one for one in bundle.programs if one.is_(other.program, other.program_spec)), None)
-    if there is not None:
-        raise InputError(f"{bundle.folder} holds this program already ({there.title})")
-    source, own = other.place, bundle.folder
-    kind = f"{other.program}-{other.program_spec.arithmetic}".replace(", ", "-").replace(" ", "-")
-    taken = {one.folder for one in bundle.programs}
-    names = (f"programs/{kind}{'' if number == 1 else f'-{number}'}" for number in itertools.count(1))
-    free = next(name for name in names if name not in taken)
-    joined = replace(bundle, measurements=other.measurements).measured(*bundle.measurements)
-    with replacing_folder(own) as partial:
-        for name in _files(own):
-            if name not in (DESCRIPTION, CARD, LOCK):
-                (partial / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(own / name, partial / name)
-        (partial / free).mkdir(parents=True)
-        copy_programs(source, partial / free)
-        if other.golden is not None:
-            write_golden(other.golden, partial / free / GOLDEN)
-        new = StoredProgram(program=other.program, spec=other.program_spec, folder=free)
-        _finish(joined, partial, (*bundle.programs, new))
-    return read_bundle(own, verify=False)
+def _refuse_to_lose_programs(folder: Path) -> None:
+    """Raises OutputError for a bundle of several programs, of which the one that is written would leave one."""
+    try:
+        programs = read_description(folder)[0].programs if is_bundle(folder) else ()
+    except BundleError:  # damaged: to be replaced
+        return
+    if len(programs) > 1:
+        listed = "; ".join(one.title for one in programs)
+        raise OutputError(f"{folder} holds {len(programs)} programs ({listed}), which would be lost: write elsewhere")
 
 
-def _finish(bundle: Bundle, folder: Path, programs: tuple[StoredProgram, ...]) -> None:
-    """Writes what describes the files in a folder."""
-    files = {name: sha256(folder / name) for name in _files(folder) if name not in (CARD, SPLIT)}
+def finish_folder(bundle: Bundle, folder: Path, programs: tuple[StoredProgram, ...], files: dict[str, str]) -> None:
+    """Writes what describes the files in a folder, whose hashes are `files`."""
     if (record := bundle.split) is not None:
         write_split(record, folder / SPLIT)  # not among `files`: who deletes it still has a whole bundle
     description = describe(replace(bundle, programs=programs), files)
@@ -242,7 +217,8 @@ def record_measurements(bundle: Bundle, measurements: Sequence[Measurement]) -> 
         there = read_bundle(folder, verify=False)  # nothing else of what is in memory is written
         if (there.recorded_hash, there.programs) != (bundle.recorded_hash, bundle.programs):
             raise BundleError(f"{folder} was replaced by another model while this one was measured: measure it again")
-        _rewrite(there.measured(*measurements), folder)
+        # In the precision of the program that was measured, which need not be the usual one.
+        _rewrite(there.measured(*map(bundle.with_own_precision, measurements)), folder)
 
 
 def check_recordable(folder: str | os.PathLike[str]) -> None:
