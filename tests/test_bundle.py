@@ -89,7 +89,10 @@ def test_a_bundle_gives_features_without_its_head(folder: Path) -> None:
 def test_measurements_are_added_and_newer_ones_take_the_place_of_older(bundle: Bundle, folder: Path) -> None:
     newer = TOP1.model_copy(update={"value": 0.95})
     record_measurements(load(folder), [newer])
-    assert load(folder).measurements == (bundle.measurements[1], newer.model_copy(update={"precision": "fp32"}))
+    assert load(folder).measurements == (
+        bundle.measurements[1],
+        newer.model_copy(update={"program": "torch", "precision": "fp32"}),
+    )
     assert "- top1: 0.95 [0.9, 0.92] (pets, test, a laptop)" in (folder / "README.md").read_text(encoding="utf-8")
     with pytest.raises(BundleError, match="not a bundle on disk"):
         record_measurements(bundle, [newer])

@@ -89,8 +89,8 @@ METRICS |= {f"recall@{k} (image to text)": f"image_to_text_recall@{k}" for k in 
 METRICS |= {f"recall@{k} (text to image)": f"text_to_image_recall@{k}" for k in (1, 5, 10)}
 
 
-def as_fields(said: dict[str, Any], own: str) -> dict[str, Any]:
-    """A measurement that was written with a name in prose, as it is read now; `own` is its program's precision."""
+def as_fields(said: dict[str, Any], own: dict[str, str]) -> dict[str, Any]:
+    """A measurement that was written with a name in prose, as it is read now; `own` is its program."""
     name, data, unit = said["name"], said["data"], said["unit"]
     engine, batch = "", None
     if match := RAN.fullmatch(name):
@@ -101,9 +101,9 @@ def as_fields(said: dict[str, Any], own: str) -> dict[str, Any]:
         data = "" if data == "inference alone" else data
     if (name, unit) == ("training speed", "pairs/s"):
         name = "training_pairs_per_second"
-    precision = "fp32" if data.endswith(", before export") else own
-    told = {"metric": METRICS.get(name, name), "engine": engine, "precision": precision, "batch": batch, "data": data}
-    return {key: value for key, value in said.items() if key != "name"} | told
+    ran = {"program": "torch", "precision": "fp32"} if data.endswith(", before export") else own
+    told = {"metric": METRICS.get(name, name), "engine": engine, "batch": batch, "data": data}
+    return {key: value for key, value in said.items() if key != "name"} | told | ran
 
 
 def assert_close(ours: Any, recorded: Any, tolerance: float) -> None:
@@ -128,7 +128,7 @@ def test_a_bundle_says_what_it_said(place: str) -> None:
     assert provenance.pop("kind") == said["provenance"]["format"]
     assert provenance.pop("license") == provenance.pop("origin") == provenance.pop("revision") == ""
     assert provenance == {name: value for name, value in said["provenance"].items() if name != "format"}
-    own = bundle.program_spec.precision
+    own = {"program": bundle.program, "precision": bundle.program_spec.arithmetic}
     assert [one.model_dump(mode="json") for one in bundle.measurements] == [
         as_fields(one, own) for one in said["measurements"]
     ]

@@ -11,18 +11,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import vitsmith as vs
 from tests.test_cli import call
 from tests.tiny import CONFIGS, REFERENCE, VIT, pictures, tiny_lit, tiny_model
-from vitsmith import Bundle, Labels, Predictor, Provenance
+from vitsmith import Bundle, Labels, Predictor, Provenance, records, specs
+from vitsmith.engines import registry
 from vitsmith.errors import BundleError, ConfigError, InputError, OutputError
 from vitsmith.exporters.onnx import export_onnx
 from vitsmith.exporters.web import PAGE
+from vitsmith.models import config
 from vitsmith.models.config import ViTConfig
 from vitsmith.models.configure import change
 from vitsmith.specs import Calibration, ProgramSpec, StoredProgram
-from vitsmith.weights import measurements
+from vitsmith.weights import identity, measurements, upgrade
 from vitsmith.weights.bundle_folder import record_measurements, upgrade_bundle, write_bundle
 from vitsmith.weights.bundle_programs import add_program
 from vitsmith.weights.description import DESCRIPTION, checksum, read_description
@@ -237,8 +240,8 @@ def test_a_part_that_came_later_is_written_only_where_it_is_used() -> None:
     assert canonical(Later(**fields)) == canonical(VIT)  # type: ignore[arg-type]
     assert canonical(Later(**fields, registers=4)) == canonical(VIT) | {"registers": 4}  # type: ignore[arg-type]
     assert {"merge", "head_width"}.isdisjoint(canonical(VIT)) and "dropout" in canonical(VIT)
-    for config in CONFIGS.values():
-        assert type(config)(**canonical(config)) == config
+    for one in CONFIGS.values():
+        assert type(one)(**canonical(one)) == one
 
 
 # --- from format 1 ---------------------------------------------------------------------------------------------------
@@ -354,3 +357,71 @@ def test_programs_are_added_to_whole_files_only_and_never_lost(several: Path, tm
     with pytest.raises(BundleError, match=r"golden\.safetensors is not the file this bundle was written with"):
         add_program(whole, other)
     assert len(described(tmp_path / "model")["programs"]) == 3
+
+
+def test_measurements_of_several_programs_are_kept_apart(several: Path, tmp_path: Path) -> None:
+    shutil.copytree(several, tmp_path / "model")
+    for number, stored in enumerate(vs.load(tmp_path / "model").programs):
+        one = vs.load(tmp_path / "model").using(stored)
+        record_measurements(one, [measurements.size(10.0 + number), measurements.accuracy(0.5, "pets", "a laptop")])
+    kept = vs.load(tmp_path / "model").measurements
+    sizes = {(one.program, one.precision): one.value for one in kept if one.metric == "size"}
+    assert sizes == {("torch", "fp32"): 10, ("onnx", "fp32"): 11, ("onnx", "fp16"): 12}
+    assert sum(one.metric == "top1" for one in kept) == 3
+
+
+def test_what_was_measured_with_other_parts_is_not_recorded(tmp_path: Path) -> None:
+    bundle = vs.save(labelled(), tmp_path / "model")
+    assert bundle is not None
+    top1 = measurements.accuracy(0.5, "pets", "a laptop")
+    other = Labels(names=tuple(reversed(NAMES)))
+    mean = bundle.preprocessing.model_copy(update={"mean": (0.1, 0.5, 0.5)})
+    for fields, told in (({"labels": other}, "labels"), ({"preprocessing": mean}, "preprocessing")):
+        with pytest.raises(InputError, match=f"as other {told} were used: save the bundle with them first"):
+            record_measurements(dataclasses.replace(bundle, golden=None, **fields), [top1])
+    changed = vs.load(tmp_path / "model")
+    with torch.no_grad():
+        changed.model.get_parameter("head.bias").add_(1)
+    with pytest.raises(InputError, match="as other weights were used"):
+        record_measurements(changed, [top1])
+    assert vs.load(tmp_path / "model").measurements == ()
+    nameless = vs.save(Bundle.of(tiny_model(VIT)).with_golden(pictures(2)), tmp_path / "nameless")
+    assert nameless is not None
+    record_measurements(dataclasses.replace(nameless, labels=other), [top1])  # it has no names of its own
+
+
+def test_every_description_leaves_out_what_came_later_and_is_not_used() -> None:
+    for name, first in identity._FIRST.items():
+        kind = getattr(specs, name, None) or getattr(records, name, None) or getattr(config, name)
+        fields = kind.model_fields
+        assert set(first) <= set(fields)
+        assert all(not fields[later].is_required() for later in set(fields) - set(first)), name
+    one = measurements.size(3.0)
+    assert set(canonical(one)) == set(type(one).model_fields)
+
+
+def test_inspect_tells_facts_of_a_program_whose_engine_is_not_installed(
+    capsys: Any, several: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = registry.find_spec
+    monkeypatch.setattr(registry, "find_spec", lambda name: None if name in ("onnxruntime", "openvino") else real(name))
+    code, out, err = call(capsys, "inspect", several)
+    assert code == 0 and "5 classes" in out and "onnx, fp16" in out
+    for title in ("onnx, fp32", "onnx, fp16"):
+        assert f"the golden answers of {title} were not compared" in " ".join(err.split())
+    assert "golden answers of torch" not in err and "pip install 'vitsmith[onnx]'" in " ".join(err.split())
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ("pets, zero-shot", {"metric": "zero_shot_top1", "data": "pets"}),
+        ("pets, val, zero-shot with simple", {"metric": "zero_shot_top1", "data": "pets, val, templates simple"}),
+        ("pets, zero-shot, bf16", {"metric": "zero_shot_top1", "data": "pets", "precision": "bf16"}),
+        ("pets, bf16", {"metric": "top1", "data": "pets", "precision": "bf16"}),
+        ("pets, 200 held-out images", {"metric": "top1", "data": "pets, 200 held-out images"}),
+    ],
+)
+def test_what_format_1_said_of_accuracy_in_its_data_is_fields_now(data: str, expected: dict[str, Any]) -> None:
+    (found,) = upgrade.from_format_1({"measurements": [{"name": "top1", "value": 0.5, "data": data}]})["measurements"]
+    assert found == {"value": 0.5, **expected}

@@ -37,7 +37,7 @@ EVERYTHING = (
     measurements.throughput("torch", 8, 300.0, MACHINE),
     measurements.peak_memory("torch", 1, 400.0, MACHINE),
     measurements.evaluated_speed("torch", 120.0, "pets, 200 held-out images", MACHINE),
-    measurements.training_speed(80.0, "images", "pets", MACHINE),
+    measurements.training_speed(80.0, "images", "pets", MACHINE, "fp32"),
 )
 COSTS = {one.metric for one in EVERYTHING[2:]}
 
@@ -78,13 +78,20 @@ def test_names_are_what_bundles_have_had() -> None:
     ],
 )
 def test_a_newer_value_replaces_the_older_on_the_same_data_and_machine(tmp_path: Path, newer: Measurement) -> None:
+    newer = newer.model_copy(update={"program": "torch"})
     old = newer.model_copy(update={"value": 1.0, "date": "2026-01-02"})
     vs.save(dataclasses.replace(measured(), measurements=(old,)), tmp_path / "model")
     bundle = vs.load(tmp_path / "model")
     assert bundle.measurements == (old,)
     record_measurements(bundle, [newer])
     assert vs.load(tmp_path / "model").measurements == (newer,)
-    for other in ({"machine": "another"}, {"data": "other data"}, {"precision": "bf16"}, {"batch": 16}):
+    for other in (
+        {"machine": "another"},
+        {"data": "other data"},
+        {"precision": "bf16"},
+        {"batch": 16},
+        {"program": "onnx"},
+    ):
         elsewhere = old.model_copy(update=other)
         assert measurements.with_newer([elsewhere], [newer]) == (elsewhere, newer)
     by_another = old.model_copy(update={"engine": "another"})

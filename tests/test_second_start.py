@@ -18,6 +18,7 @@ from tests.tiny import VIT, pictures, tiny_model
 from vitsmith import Bundle
 from vitsmith.engines import base
 from vitsmith.engines.onnx import OnnxEngine
+from vitsmith.engines.remembered import installed_version
 from vitsmith.errors import BundleError
 from vitsmith.exporters.onnx import export_onnx
 from vitsmith.weights import hashes
@@ -154,6 +155,30 @@ def test_a_wrong_answer_is_not_remembered_as_right(folder: Path, monkeypatch: py
     for _ in range(2):
         with pytest.raises(BundleError, match="give other answers here"):
             base.open_engine(vs.load(folder), "onnx")
+
+
+def test_a_file_that_changed_after_it_was_loaded_is_not_taken_for_the_one_that_held(
+    folder: Path, ran: list[int]
+) -> None:
+    bundle = vs.load(folder)
+    base.open_engine(bundle, "onnx")
+    program = (folder / "model.onnx").read_bytes()
+    time.sleep(0.02)
+    (folder / "model.onnx").write_bytes(program + b"")  # the same bytes: it is read again, and still holds
+    base.open_engine(bundle, "onnx")
+    assert ran == [2]
+    (folder / "model.onnx").write_bytes(program.replace(b"pytorch", b"pytorcH", 1))
+    base.open_engine(bundle, "onnx")
+    assert ran == [2, 2]
+
+
+def test_the_version_of_a_package_that_another_brings_is_when_it_was_written(tmp_path: Path, monkeypatch: Any) -> None:
+    (tmp_path / "runtime_of_another.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    first = installed_version("runtime_of_another")
+    os.utime(tmp_path / "runtime_of_another.py", (1, 1))
+    assert first != installed_version("runtime_of_another") == "of 1000000000"
+    assert installed_version("not_there_at_all") == ""
 
 
 def test_inspect_compares_everything_anew(folder: Path, hashed: list[str], ran: list[int], capsys: Any) -> None:

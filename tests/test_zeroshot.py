@@ -347,12 +347,8 @@ def test_recording_adds_scores_and_changes_nothing_else(place: Path) -> None:
     assert load("vit").labels.names == tuple("abcde") and load("vit").measurements
     for arguments in ([], ["--templates", "simple"], ["--precision", "bf16"]):
         assert run("evaluate", "lit", "--data", "photos", "--zeroshot", "--record", *arguments).exception is None
-    data = {(one.data, one.precision) for one in load("lit").measurements if one.metric == "top1"}
-    assert data == {
-        ("photos, zero-shot", "fp32"),
-        ("photos, zero-shot with simple", "fp32"),
-        ("photos, zero-shot", "bf16"),
-    }
+    data = {(one.data, one.precision) for one in load("lit").measurements if one.metric == "zero_shot_top1"}
+    assert data == {("photos", "fp32"), ("photos, templates simple", "fp32"), ("photos", "bf16")}
     refused = run("evaluate", "somewhere.npz", "--data", "photos", "--record")
     assert "--record writes into a bundle, and somewhere.npz is not a bundle" in str(refused.exception)
 

@@ -40,7 +40,8 @@ class Measurement(Frozen):
     value: float
     unit: str = Field("", description="ms, MiB, images/s ...; '' for a share of 1")
     engine: str = Field("", description="what ran it: torch, onnx, openvino ...; '' where that does not matter")
-    precision: str = Field("", description="what it computed in: fp32, bf16, int8 ...; '': the program's own")
+    program: str = Field("", description="what was run: torch weights, or an exported onnx, openvino ... program")
+    precision: str = Field("", description="what it computed in: fp32, bf16, 'int8, rest bf16' ...; '': its own")
     batch: PositiveInt | None = Field(None, description="images computed at once; None where that does not matter")
     data: str = Field("", description="data set and split it was measured on")
     machine: str = ""

@@ -36,10 +36,9 @@ class Subject:
     @property
     def size_mib(self) -> float:
         """Its program or weights on disk, without golden examples and vocabulary; in memory: float32 weights."""
-        folder = self.bundle.folder
-        if folder is None:
+        if self.bundle.folder is None:
             return 4 * parameters(self.bundle.config) / MIB
-        return program_mib(folder)
+        return program_mib(self.bundle.place)
 
 
 @dataclass(frozen=True, eq=False)

@@ -139,7 +139,7 @@ class Benchmark:
             if row.contender.subject is not subject or row.timing is None:
                 continue
             one, batch = row.contender, row.batch
-            ran: dict[str, Any] = {"precision": one.precision, "date": date}
+            ran: dict[str, Any] = {"precision": "" if one.is_own else one.precision, "date": date}
             for percent in (50, 95):
                 value = row.timing.percentile_ms(percent)
                 found.append(latency(one.engine, batch, value, machine, percentile=percent, **ran))

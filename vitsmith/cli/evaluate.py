@@ -142,6 +142,7 @@ def _accuracy(
     skip: float,
 ) -> _Judged:
     """Of a classifier, or with words: `zeroshot` are the templates then, '' for the model's own."""
+    from vitsmith.engines.base import precision_of
     from vitsmith.evaluation.evaluation import evaluate as run
     from vitsmith.evaluation.evaluation import match_classes, refuse_regression
     from vitsmith.evaluation.held_out import ask
@@ -176,13 +177,9 @@ def _accuracy(
         scores["head"] = classifier.head
     scores |= {"seconds": evaluation.seconds, "classes": list(evaluation.classes), **evaluation.scores.to_dict()}
     scores["left_out"] = list(evaluation.left_out)
-    measurements = evaluation.measurements(name, opened.name, _precision(options))
+    on = judging.counted + (f", templates {zeroshot}" if zeroshot else "")
+    measurements = evaluation.measurements(on, opened.name, precision_of(opened), zero_shot=zeroshot is not None)
     return _Judged(bundle, scores, measurements, partial(print_evaluation, evaluation))
-
-
-def _precision(options: dict[str, Any]) -> str:
-    """As a measurement says it: '' is the program's own."""
-    return "" if options["precision"] == "auto" else str(options["precision"])
 
 
 def _predictor(
@@ -219,6 +216,7 @@ def _recall(
 ) -> _Judged:
     from vitsmith.data.pairs import PairSpec
     from vitsmith.encode import Encoder
+    from vitsmith.engines.base import precision_of
     from vitsmith.evaluation.held_out import ask_pairs
     from vitsmith.evaluation.retrieval import evaluate_retrieval
 
@@ -245,7 +243,7 @@ def _recall(
                 "apart"
             )
 
-    measurements = evaluation.measurements(name, encoder.engine.name, _precision(options))
+    measurements = evaluation.measurements(name, encoder.engine.name, precision_of(encoder.engine))
     return _Judged(encoder.bundle, scores, measurements, show)
 
 

@@ -13,6 +13,7 @@ from vitsmith.cli.output import print_facts, print_json, print_table, say
 
 if TYPE_CHECKING:
     from vitsmith.records import Measurement
+    from vitsmith.specs import StoredProgram
     from vitsmith.weights.bundle import Bundle
 
 
@@ -29,9 +30,6 @@ def inspect(
     json: JsonOption = False,
 ) -> None:
     """Show what is in a bundle or weights file, and check that it is whole."""
-    from dataclasses import replace
-
-    from vitsmith.engines.base import open_engine
     from vitsmith.weights.bundle_paths import find_bundle
     from vitsmith.weights.hashes import forget
 
@@ -39,8 +37,8 @@ def inspect(
         _upgrade(source)
     forget(find_bundle(source) or Path(source))
     bundle, head = _inspect(source, parse_size(image_size))
-    if bundle.folder is not None:
-        open_engine(replace(bundle, verified=False))  # compares the golden answers, whatever is remembered
+    for stored in bundle.programs:
+        _compare_golden(bundle.using(stored), stored)
     facts = _facts(bundle, head)
     shapes = _shapes(bundle) if arrays else {}
     if json:
@@ -68,6 +66,22 @@ def _measured(one: Measurement, with_machine: bool) -> tuple[str, ...]:
     value = f"{one.value:.4g}{interval}{one.unit and ' ' + one.unit}"
     ran, batch = f"{one.engine} {one.precision}".strip(), "" if one.batch is None else str(one.batch)
     return (one.metric, value, ran, batch, one.data, *([one.machine] if with_machine else []), one.date)
+
+
+def _compare_golden(bundle: Bundle, stored: StoredProgram) -> None:
+    """Runs the golden images and texts of one program, whatever is remembered; says so where its engine is not here."""
+    from dataclasses import replace
+
+    from vitsmith.engines.base import open_engine, tolerance_of
+    from vitsmith.errors import MissingPackageError
+
+    alone = replace(bundle, verified=False, programs=(stored,))
+    try:
+        opened = open_engine(alone)
+        if alone.text is not None:
+            alone.check_golden_texts(opened.run_texts, tolerance=tolerance_of(alone, "auto"))
+    except MissingPackageError as error:
+        say(f"the golden answers of {stored.title} were not compared: {error}")
 
 
 def _upgrade(source: str) -> None:

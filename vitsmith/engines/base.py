@@ -13,8 +13,9 @@ from vitsmith.arguments import MOST_THREADS, known_name, whole_number
 from vitsmith.data.photos import sample_images
 from vitsmith.engines.graph_report import GraphReport
 from vitsmith.engines.plan import Goal
+from vitsmith.engines.programs import PRECISION_WORDS
 from vitsmith.engines.registry import ENGINES, fitting, precisions_of, programs_of, runners
-from vitsmith.engines.remembered import code_state, program_hash, question, recall, remember
+from vitsmith.engines.remembered import code_state, program_hash, question, recall, remember, unchanged
 from vitsmith.engines.settings import GPU_PRECISIONS, PRECISIONS, Settings
 from vitsmith.errors import BundleError, InputError, MissingPackageError
 from vitsmith.machine import available_cores
@@ -129,6 +130,8 @@ def _golden_question(bundle: Bundle, name: str, settings: Settings) -> dict[str,
     """
     if not bundle.verified or bundle.golden is None or bundle.folder is None or bundle.program == "torch":
         return None
+    if not unchanged(bundle):  # since it was loaded
+        return None
     return question(
         "golden answers",
         program_hash(bundle),
@@ -141,6 +144,11 @@ def _golden_question(bundle: Bundle, name: str, settings: Settings) -> dict[str,
         golden=bundle.golden.digest,
         code=code_state(),
     )
+
+
+def precision_of(engine: Engine) -> str:
+    """What an engine computes in, as measurements say it: 'bf16' for 'bfloat16', 'int8, rest bf16'."""
+    return next((short for short, words in PRECISION_WORDS.items() if words == engine.precision), engine.precision)
 
 
 def tolerance_of(bundle: Bundle, precision: str) -> float:

@@ -44,7 +44,9 @@ def open_best(
     """
     many = num_images is not None and num_images >= FEWEST
     if len(names) == 1 or is_small(bundle) or bundle.folder is None:
-        opened = open_one(bundle, names[0], replace(settings, measure=many))
+        opened = open_one(bundle, names[0], replace(settings, measure=False))
+        if many and not is_small(bundle) and _saved(bundle, opened, settings, num_images or 0)[0] > RACE_SECONDS:
+            opened = open_one(bundle, names[0], replace(settings, measure=True))  # how its batches are best cut
         opened.why = (
             f"{names[0]}: the only engine installed here that runs this"
             + ("" if settings.precision == "auto" else f" in {settings.precision}")
@@ -82,10 +84,7 @@ def _unraced(
         many = "an unknown number of" if num_images is None else f"fewer than {FEWEST}"
         opened.why = f"{names[0]}: {others} for {many} images"
         return opened
-    batch = GOAL_BATCH[settings.goal]
-    images = sample_tensors(bundle, batch)
-    (rate,) = race([lambda: opened.run(images)], batch, seconds=0.2)
-    saved = _SAVED * num_images / rate
+    saved, rate = _saved(bundle, opened, settings, num_images)
     cost = len(names[1:]) * (_OPENING + RACE_SECONDS) + RACE_SECONDS
     if saved > cost:
         return None
@@ -94,6 +93,14 @@ def _unraced(
         f"images ({rate:.1f} images/s)"
     )
     return opened
+
+
+def _saved(bundle: Bundle, opened: Engine, settings: Settings, num_images: int) -> tuple[float, float]:
+    """(seconds that measuring is expected to save, images a second of the engine as it is)."""
+    batch = GOAL_BATCH[settings.goal]
+    images = sample_tensors(bundle, batch)
+    (rate,) = race([lambda: opened.run(images)], batch, seconds=0.2)
+    return _SAVED * num_images / rate, rate
 
 
 def _remembered(

@@ -11,6 +11,7 @@ import hashlib
 import os
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from vitsmith.machine import describe_machine, processor_flags
 from vitsmith.weights.bundle import Bundle
 from vitsmith.weights.bundle_folder import is_program
 from vitsmith.weights.cache import cache_folder
+from vitsmith.weights.hashes import hashes_of
 
 DESCRIPTION = "bundle.json"
 
@@ -60,6 +62,17 @@ def place_of(asked: dict[str, Any]) -> Path:
 
 def program_hash(bundle: Bundle) -> str:
     """A name for the files of an exported program, equal for equal files wherever they lie."""
+    return hashlib.sha256(to_json(_program_files(bundle), sort_keys=True, ascii_only=True).encode()).hexdigest()[:32]
+
+
+def unchanged(bundle: Bundle) -> bool:
+    """Whether the files of its program are still those that bundle.json names; large ones are looked at, not read."""
+    files = _program_files(bundle)
+    return hashes_of(bundle.place, files) == files
+
+
+def _program_files(bundle: Bundle) -> dict[str, str]:
+    """SHA-256 of the files of the bundle's own program, by name."""
     assert bundle.folder is not None
     described = json_or_none(bundle.folder / DESCRIPTION)
     files = described.get("files") if isinstance(described, dict) else None
@@ -67,20 +80,23 @@ def program_hash(bundle: Bundle) -> str:
         files = {path.name: sha256(path) for path in bundle.folder.iterdir() if path.is_file()}
     own = bundle.place.relative_to(bundle.folder).as_posix()
     here = "" if own == "." else f"{own}/"
-    programs = {
+    return {
         name.removeprefix(here): digest
         for name, digest in files.items()
         if name.startswith(here) and is_program(name.removeprefix(here))
     }
-    return hashlib.sha256(to_json(programs, sort_keys=True, ascii_only=True).encode()).hexdigest()[:32]
 
 
 def installed_version(package: str) -> str:
-    """Of a Python package; '' when it is not installed. The package itself is not imported."""
+    """Of a Python package, which is not imported; '' when it is not installed.
+
+    Of one that another distribution brings (onnxruntime-gpu brings onnxruntime), when its files were written.
+    """
     try:
         return version(package)
     except PackageNotFoundError:
-        return ""
+        found = find_spec(package)
+        return "" if found is None or found.origin is None else f"of {Path(found.origin).stat().st_mtime_ns}"
 
 
 @functools.cache

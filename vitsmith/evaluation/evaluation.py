@@ -87,14 +87,17 @@ class Evaluation:
         """(images,) whether the first choice is right, in the order of `labels`."""
         return right_answers(self.logits, self.labels)
 
-    def measurements(self, data: str, engine: str, precision: str = "") -> tuple[Measurement, ...]:
-        """The scores as a bundle keeps them; `precision` '' is the program's own."""
+    def measurements(
+        self, data: str, engine: str, precision: str = "", *, zero_shot: bool = False
+    ) -> tuple[Measurement, ...]:
+        """The scores as a bundle keeps them; `precision` '' is the program's own, 'zero_shot_top1' is that of words."""
+        prefix = "zero_shot_" if zero_shot else ""
         scores, machine = self.scores, describe_machine()
         ran: dict[str, Any] = {"engine": engine, "precision": precision}
         return (
-            accuracy(scores.top1, data, machine, interval=scores.top1_interval, **ran),
-            accuracy(scores.top5, data, machine, metric="top5", **ran),
-            accuracy(scores.calibration_error, data, machine, metric="calibration_error", **ran),
+            accuracy(scores.top1, data, machine, metric=f"{prefix}top1", interval=scores.top1_interval, **ran),
+            accuracy(scores.top5, data, machine, metric=f"{prefix}top5", **ran),
+            accuracy(scores.calibration_error, data, machine, metric=f"{prefix}calibration_error", **ran),
             evaluated_speed(engine, scores.num_images / self.seconds, data, machine, precision=precision),
         )
 

@@ -79,5 +79,5 @@ def measurements(recipe: TrainRecipe, result: TrainResult) -> tuple[Measurement,
         *tested,
         accuracy(scores.top5, data, machine, metric="top5"),
         accuracy(scores.calibration_error, data, machine, metric="calibration_error"),
-        training_speed(speed, "images", recipe.data.path, machine),
+        training_speed(speed, "images", recipe.data.path, machine, recipe.run.precision),
     )

@@ -93,7 +93,7 @@ class Bundle:
         check_kinds(self)
         if self.head == "softmax" and not self.classes:
             self.head = "none"
-        self.measurements = tuple(self.with_own_precision(one) for one in self.measurements)
+        self.measurements = tuple(self.as_measured(one) for one in self.measurements)
         check_parts(self)
 
     def __repr__(self) -> str:
@@ -115,9 +115,10 @@ class Bundle:
         fields.setdefault("provenance", Provenance(source="created in memory"))
         return cls(config=config, preprocessing=preprocessing, _model=model.eval(), **fields)
 
-    def with_own_precision(self, one: Measurement) -> Measurement:
-        """Measured in the program's own precision, where it does not say in which."""
-        return one if one.precision else one.model_copy(update={"precision": self.program_spec.precision})
+    def as_measured(self, one: Measurement) -> Measurement:
+        """A measurement that says of which program it is and in which precision: by default of this one, in its own."""
+        own = {"program": self.program, "precision": self.program_spec.arithmetic}
+        return one.model_copy(update={name: value for name, value in own.items() if not getattr(one, name)})
 
     @property
     def images(self) -> ImageSpec:
@@ -449,6 +450,12 @@ class Bundle:
         changed = {name for name in then if then[name] != now[name]}
         return still_true(self.measurements, old, changed)
 
+    def differences_from(self, other: Bundle) -> list[str]:
+        """What of it gives other answers than `other`, whichever of their programs runs: 'labels', 'weights' ..."""
+        mine, its = self._decisive(), other._decisive()
+        mine["weights"] = self.weights_hash if self._model is not None else self._weights_hash
+        return [name for name in mine if name not in ("program", "program_spec") and mine[name] != its[name]]
+
     def _decisive(self) -> dict[str, Any]:
         names = ("config", "preprocessing", "text", "labels", "head", "calibration", "program", "program_spec")
         return {name: getattr(self, name) for name in names} | {"weights": self._weights_hash}
@@ -457,7 +464,7 @@ class Bundle:
         """The same bundle with more measurements; a newer one of the same thing takes the older one's place."""
         for one in measurements:
             instance(one, Measurement, "a measurement", "a Measurement")
-        newer = [self.with_own_precision(one) for one in measurements]
+        newer = [self.as_measured(one) for one in measurements]
         return replace(self, measurements=with_newer(self.measurements, newer))
 
 

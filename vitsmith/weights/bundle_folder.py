@@ -150,8 +150,8 @@ def upgrade_bundle(folder: str | os.PathLike[str]) -> bool:
         return False
     _refuse_page(folder)
     with explained(folder / DESCRIPTION), Lock.take(folder / LOCK, wait=True):
-        bundle = read_bundle(folder)
-        _rewrite(bundle, folder)
+        files = read_description(folder)[0].files
+        _rewrite(read_bundle(folder), folder, files)
     return True
 
 
@@ -163,9 +163,12 @@ def _refuse_page(folder: Path) -> None:
         )
 
 
-def _rewrite(bundle: Bundle, folder: Path) -> None:
-    """Writes bundle.json and the model card of a bundle whose other files stay."""
-    files = read_description(folder)[0].files
+def _rewrite(bundle: Bundle, folder: Path, files: dict[str, str]) -> None:
+    """Writes bundle.json and the model card of a bundle whose other files stay.
+
+    `files` are their hashes as they were before the bundle was read: if somebody replaced the folder since, they do not
+    fit, and it is refused.
+    """
     write_text(folder / DESCRIPTION, write_description(describe(bundle, files)))
     with optional(f"the model card of {folder}"):
         write_text(folder / CARD, model_card(bundle))
@@ -214,11 +217,17 @@ def record_measurements(bundle: Bundle, measurements: Sequence[Measurement]) -> 
     with explained(folder / DESCRIPTION), Lock.take(folder / LOCK, wait=True):
         if read_description(folder)[1] != FORMAT:
             _refuse_page(folder)
+        files = read_description(folder)[0].files
         there = read_bundle(folder, verify=False)  # nothing else of what is in memory is written
         if (there.recorded_hash, there.programs) != (bundle.recorded_hash, bundle.programs):
             raise BundleError(f"{folder} was replaced by another model while this one was measured: measure it again")
-        # In the precision of the program that was measured, which need not be the usual one.
-        _rewrite(there.measured(*map(bundle.with_own_precision, measurements)), folder)
+        differing = [what for what in bundle.differences_from(there) if what != "labels" or there.labels is not None]
+        if differing:
+            used = ", ".join(differing)
+            raise InputError(
+                f"what was measured is not true of {folder}, as other {used} were used: save the bundle with them first"
+            )
+        _rewrite(there.measured(*map(bundle.as_measured, measurements)), folder, files)
 
 
 def check_recordable(folder: str | os.PathLike[str]) -> None:

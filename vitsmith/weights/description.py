@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from vitsmith import __version__
 from vitsmith.errors import BundleError
-from vitsmith.fields import AS_FOUND, mistakes_in
+from vitsmith.fields import AS_FOUND, Frozen, mistakes_in
 from vitsmith.json_text import read_json, to_json
 from vitsmith.models.config import ModelConfig
 from vitsmith.records import Measurement, Provenance
@@ -24,6 +24,10 @@ from vitsmith.weights.upgrade import from_format_1
 
 FORMAT = 2
 DESCRIPTION = "bundle.json"
+
+
+_PARTS = {"text", "labels", "calibration", "similarity"}
+"""What is written also where there is none; later parts are left out then."""
 
 
 class Description(BaseModel):
@@ -75,12 +79,17 @@ def read_description(folder: Path) -> tuple[Description, int]:
 
 def write_description(description: Description) -> str:
     """The text of bundle.json."""
-    fields = description.model_dump(mode="json")
-    fields["config"] = canonical(description.config)
-    fields["preprocessing"] = canonical(description.preprocessing)
-    fields["text"] = canonical(description.text) if description.text is not None else None
+    parts = {name: getattr(description, name) for name in Description.model_fields}
+    fields = {name: _plain(part) for name, part in parts.items() if name in _PARTS or part is not None}
     fields["checksum"] = checksum(fields)
     return to_json(fields, indent=2) + "\n"
+
+
+def _plain(part: Any) -> Any:
+    """A part as JSON has it."""
+    if isinstance(part, Frozen):
+        return canonical(part)
+    return [_plain(one) for one in part] if isinstance(part, tuple) else part
 
 
 def checksum(fields: dict[str, Any]) -> str:

@@ -40,6 +40,18 @@ _FIRST: dict[str, tuple[str, ...]] = {
     "TextTransformerConfig": ("kind", *_SIZES, "vocabulary", "length", "classes", "gelu", "norm_eps"),
     "LiTConfig": ("family", "image", "text", "bias"),
     "ImageSpec": ("size", "resize", "crop", "interpolation", "antialias", "quantize", "mean", "std", "scaled_decoding"),
+    "ProgramSpec": ("precision", "rest", "batch", "pixels"),
+    "StoredProgram": ("program", "spec", "folder"),
+    "Labels": ("names",),
+    "Similarity": ("temperature", "bias"),
+    "Calibration": ("temperature", "thresholds", "data"),
+    "Provenance": (
+        *("source", "kind", "sha256", "parent", "origin", "revision", "license", "date", "vitsmith", "notes"),
+    ),
+    "Measurement": (
+        *("metric", "value", "unit", "engine", "program", "precision", "batch", "data", "machine", "date", "low"),
+        "high",
+    ),
     "TextSpec": ("tokenizer", "length", "vocabulary", "lower_case", "canonicalize", "padding", "pooling", "templates"),
 }
 """The fields of each description that are always written down and, where they have a meaning, always hashed.
@@ -53,7 +65,7 @@ are words, and fast decoding is an approximation of the same."""
 
 
 def canonical(described: Frozen) -> dict[str, Any]:
-    """A configuration or specification as plain data for JSON, whatever fields later versions have added."""
+    """A description as plain data for JSON, whatever fields later versions have added."""
     first = _FIRST[type(described).__name__]
     plain = described.model_dump(mode="json")
     fields: dict[str, Any] = {}

@@ -110,10 +110,17 @@ def evaluated_speed(engine: str, rate: float, data: str, machine: str, *, precis
     )
 
 
-def training_speed(value: float, what: str, data: str, machine: str) -> Measurement:
-    """Of the median update; `what` is 'images' or 'pairs'."""
-    metric = f"training_{what}_per_second"
-    return Measurement(metric=metric, value=value, unit=f"{what}/s", data=data, machine=machine, date=today())
+def training_speed(value: float, what: str, data: str, machine: str, precision: str) -> Measurement:
+    """Of the median update; `what` is 'images' or 'pairs', `precision` what the run computed in."""
+    return Measurement(
+        metric=f"training_{what}_per_second",
+        value=value,
+        unit=f"{what}/s",
+        precision=precision,
+        data=data,
+        machine=machine,
+        date=today(),
+    )
 
 
 def today() -> str:
@@ -165,8 +172,8 @@ def _alone(
     )
 
 
-def _key(measurement: Measurement) -> tuple[str, str, str, int | None, str, str]:
-    """Equal for measurements of the same thing. Which engine gave an answer does not make it another answer."""
+def _key(measurement: Measurement) -> tuple[str, str, str, str, int | None, str, str]:
+    """Equal for measurements of the same thing. Which engine ran a program does not make its answers others."""
     one = measurement
     engine = one.engine if is_cost(one) else ""
-    return one.metric, engine, one.precision, one.batch, one.data, one.machine
+    return one.metric, engine, one.program, one.precision, one.batch, one.data, one.machine

@@ -43,7 +43,7 @@ def from_format_1(fields: dict[str, Any]) -> dict[str, Any]:
         "head": usual if head in (None, "softmax") else head,
         "programs": [program],
         "provenance": _provenance(fields.get("provenance"), _not_finite(fields.get("measurements"))),
-        "measurements": _measurements(fields.get("measurements"), program["spec"]),
+        "measurements": _measurements(fields.get("measurements")),
     }
 
 
@@ -67,38 +67,47 @@ def _is_usable(value: Any) -> bool:
     return not isinstance(value, float) or math.isfinite(value)
 
 
-def _measurements(measurements: Any, spec: Any) -> Any:
+def _measurements(measurements: Any) -> Any:
     if not isinstance(measurements, list):
         return measurements
-    own = spec.get("precision", "fp32") if isinstance(spec, dict) else "fp32"
     left_out = _not_finite(measurements)
     return [
-        _measurement(one, own) if isinstance(one, dict) and isinstance(one.get("name"), str) else one
+        _measurement(one) if isinstance(one, dict) and isinstance(one.get("name"), str) else one
         for one in measurements
         if one not in left_out
     ]
 
 
-def _measurement(fields: dict[str, Any], own: str) -> dict[str, Any]:
-    """One measurement of format 1, whose name says it all, as fields."""
+def _measurement(fields: dict[str, Any]) -> dict[str, Any]:
+    """One measurement of format 1, whose name says it all, as fields; program and precision are its program's own."""
     rest = {name: value for name, value in fields.items() if name != "name"}
     name, data = fields["name"].replace("peak memory (", "peak_memory (", 1), rest.get("data", "")
     if isinstance(data, str) and data.endswith(", before export"):
-        own = "fp32"  # of the weights, which exports of early versions took over
+        rest |= {"program": "torch", "precision": "fp32"}  # of the weights: early exports took it over
     if match := re.fullmatch(r"recall@(\d+) \(?(image to text|text to image)\)?", name):
-        return rest | {"metric": f"{match[2].replace(' ', '_')}_recall@{match[1]}", "precision": own}
+        return rest | {"metric": f"{match[2].replace(' ', '_')}_recall@{match[1]}"}
     title, _, how = name.partition(" (")
     if title in COSTS and how:
         engine, precision, batch = _how(how.removesuffix(")"))
         metric = "end_to_end_images_per_second" if title == "images_per_second" and batch is None else title
         data = "" if data == _ALONE else data
-        return rest | {"metric": metric, "engine": engine, "precision": precision or own, "batch": batch, "data": data}
+        return rest | {"metric": metric, "engine": engine, "precision": precision, "batch": batch, "data": data}
     if name == "training speed" and rest.get("unit") == "pairs/s":
-        return rest | {"metric": "training_pairs_per_second", "precision": own}
-    data, _, precision = data.rpartition(", ") if isinstance(data, str) else (data, "", "")
-    if precision not in _PRECISIONS:
-        data, precision = rest.get("data", ""), own
-    return rest | {"metric": _METRICS.get(name, name), "precision": precision, "data": data}
+        return rest | {"metric": "training_pairs_per_second"}
+    return rest | {"metric": _METRICS.get(name, name)} | (_of_data(name, data) if isinstance(data, str) else {})
+
+
+def _of_data(name: str, data: str) -> dict[str, Any]:
+    """What the data of an accuracy said beside the data: 'pets, zero-shot with simple, bf16'."""
+    found: dict[str, Any] = {}
+    plain, _, precision = data.rpartition(", ")
+    if precision in _PRECISIONS:
+        data = plain
+        found = {"precision": precision, "data": data}
+    if match := re.fullmatch(r"(.*), zero-shot(?: with (.+))?", data):
+        templates = f", templates {match[2]}" if match[2] else ""
+        found |= {"metric": f"zero_shot_{name}", "data": match[1] + templates}
+    return found
 
 
 def _how(text: str) -> tuple[str, str, int | None]:

@@ -66,5 +66,5 @@ def measurements(recipe: LitRecipe, result: LitResult) -> tuple[Measurement, ...
         found.append(accuracy(final.unseen, unseen, machine, metric="zero_shot_top1", interval=interval))
     if result.history:  # a process that only resumes beside the main one has none
         speed = statistics.median(done.images_per_second for done in result.history)
-        found.append(training_speed(speed, "pairs", recipe.data.path, machine))
+        found.append(training_speed(speed, "pairs", recipe.data.path, machine, recipe.run.precision))
     return tuple(found)
