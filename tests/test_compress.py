@@ -196,8 +196,9 @@ def test_a_strict_gate_takes_what_the_images_can_tell_and_verifies_it_so() -> No
     assert sure.chosen is not None and sure.chosen.title == "as it is, int8" and sure.holds and not sure.doubts
     verified = run(workshop(verified=lambda name: 0.9 if name == "original" else 0.893), strict)
     assert verified.chosen is not None and not verified.holds
-    with pytest.raises(GateError, match=r"verification images, .* 1,000 images are too few to tell"):
+    with pytest.raises(GateError, match=r"verification images, .* 1,000 images are too few to tell") as refused:
         verified.require()
+    assert "--max-drop" not in str(refused.value)
 
 
 def test_answers_that_are_not_finite_cost_the_variant_and_not_the_search() -> None:
@@ -231,6 +232,24 @@ def test_nothing_within_the_budget_names_the_nearest() -> None:
         GateError, match=r"nothing that was tried meets the budget, .*nearest is .*one image takes .* ms"
     ):
         found.require()
+
+
+def test_where_strictness_alone_refuses_that_is_told() -> None:
+    made = Workshop(Bundle.of(tiny_model(VIT)), {name: 0.893 if "int8" in name else 0.9 for name in GOOD})
+    found = run(made, Requirements(accuracy_drop=1, latency_ms=30, strict=True))
+    assert found.chosen is None
+    with pytest.raises(
+        GateError, match=r"^the images for selection, .* strict gate, .* 1,000 images are too few"
+    ) as no:
+        found.require()
+    assert "budget" not in str(no.value) and "nearest is both, int8" in str(no.value)
+
+
+def test_images_that_could_not_satisfy_a_strict_gate_are_told_before_work() -> None:
+    made = workshop()
+    with pytest.raises(InputError, match=r"1,000 images for selection, half of .* at least 3,838 are needed"):
+        run(made, Requirements(accuracy_drop=0.1, strict=True))
+    assert made.scored == []
 
 
 def test_just_what_is_allowed_is_allowed() -> None:

@@ -48,7 +48,7 @@ def test_an_npz_is_where_it_says_and_replaces_nothing_unasked(capsys: Any, folde
 
 
 def test_what_was_refused_leaves_no_folder_of_runs(capsys: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(REQUIRED, "fp32", Requirements(cosine=2))
+    monkeypatch.setitem(REQUIRED, "fp32", Requirements(relative=0))
     code, _, err = call(capsys, "export", "../weights", "--to", "onnx")
     assert code == 3 and "nothing was written" in err
     assert not list(folder.iterdir())
@@ -57,12 +57,35 @@ def test_what_was_refused_leaves_no_folder_of_runs(capsys: Any, folder: Path, mo
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["../program", "--to", "triton", "--data", "photos"], "without a gate: leave --images and --data out"),
+        (
+            ["../program", "--to", "triton", "--data", "photos"],
+            "without a gate: leave --images, --data, --max-drop and",
+        ),
+        (
+            ["../program", "--to", "triton", "--strict-gate"],
+            "copied as it is, without a gate: leave --images, --data, ",
+        ),
+        (
+            ["../program", "--to", "triton", "--max-drop", "1"],
+            "copied as it is, without a gate: leave --images, --data, ",
+        ),
+        (
+            ["../weights", "--to", "npz", "--strict-gate"],
+            "there is no gate: leave --images, --data, --max-drop and --str",
+        ),
+        (
+            ["../weights", "--to", "npz", "--max-drop", "1"],
+            "there is no gate: leave --images, --data, --max-drop and --st",
+        ),
+        (["../weights", "--to", "onnx", "--max-drop", "1"], "--max-drop is judged on labelled images: give some with"),
         (
             ["../weights", "--to", "onnx", "--strict-gate"],
             "a strict gate counts right answers: give it labelled images",
         ),
-        (["../program", "--to", "triton", "--images", "0.png"], "without a gate: leave --images and --data out"),
+        (
+            ["../program", "--to", "triton", "--images", "0.png"],
+            "without a gate: leave --images, --data, --max-drop and",
+        ),
         (["../weights", "--to", "npz", "--labels", "cat"], "--labels are for the page of a LiT model, not for npz"),
         (["../weights", "--to", "onnx", "--out", "file", "--force"], "file exists, a file that export did not write"),
         (["../weights", "--to", "onnx", "--out", "..", "--force"], ".. is the folder that you are in, or one above it"),
@@ -84,7 +107,9 @@ def test_a_program_does_not_replace_the_weights_it_is_made_of(target: str, capsy
     assert (folder.parent / "weights/model.safetensors").is_file()
 
 
-def test_json_has_numbers_and_the_accuracy_that_was_asked_for(capsys: Any, folder: Path) -> None:
+def test_json_has_numbers_and_the_accuracy_that_was_asked_for(
+    capsys: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for label in ("0", "1"):
         (folder / "photos" / label).mkdir(parents=True)
         for index, picture in enumerate(pictures(2)):
@@ -103,6 +128,11 @@ def test_json_has_numbers_and_the_accuracy_that_was_asked_for(capsys: Any, folde
     assert "drop of top-1    0.00 points (95% interval -48.99 to 48.99) on 4 images" in out
     assert "4 images are too few to tell whether top-1 drops by more than 0.5 points" in err
     assert told["gate"]["doubts"][0] in err and "about 770 images would be enough" in err
-    code, _, err = call(capsys, "export", "named", "--to", "onnx", "--data", "photos", "--out", "c", "--strict-gate")
+    strict = ("export", "named", "--to", "onnx", "--data", "photos", "--out", "c", "--strict-gate")
+    code, _, err = call(capsys, *strict)
+    assert code == 2 and "4 evaluation images cannot tell whether accuracy drops by more than 0.5 points" in err
+    assert "even if no answer changes, at least 765 are needed" in err
+    monkeypatch.setattr(Requirements, "check_tells", lambda *_: None)
+    code, _, err = call(capsys, *strict)
     assert code == 3 and "was refused, nothing was written: 4 images are too few to tell" in err
     assert not Path("c").exists()

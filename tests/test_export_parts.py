@@ -19,6 +19,7 @@ from vitsmith.engines.pixels import pixels_from_tensors
 from vitsmith.errors import GateError
 from vitsmith.exporters.onnx import export_onnx, write_graph
 from vitsmith.exporters.parts import FromPixels, parts_of
+from vitsmith.exporters.program import _rounding
 from vitsmith.models.configure import change
 from vitsmith.specs import ProgramSpec
 
@@ -91,10 +92,31 @@ def test_what_rounding_costs_is_noted_and_refused_where_it_changes_answers(
     assert exported.preprocessing.quantize == "round"
     (note,) = exported.provenance.notes
     assert note.startswith("resized pixels are rounded to uint8, which moved outputs by up to ")
-    monkeypatch.setattr("vitsmith.exporters.program.agreement_of", lambda *_: 0.9)
-    with pytest.raises(GateError, match=r"changes its answers: top-1 agrees on 90\.0% .*; export it without --pixels"):
+
+    def changed_by_rounding(one: Bundle, tensors: np.ndarray) -> np.ndarray:
+        outputs = np.tile(np.float32([1, 0.9, 0, 0, 0]), (len(tensors), 1))
+        if one.preprocessing.quantize == "round":
+            outputs[0] = [0.9, 1, 0, 0, 0]  # no more than outputs move anyhow, and yet another class
+        return outputs
+
+    monkeypatch.setattr(Bundle, "run_torch", changed_by_rounding)
+    with pytest.raises(GateError, match=r"changes its answers: top-1 agrees on 92\.9% .*; export it without --pixels"):
         export_onnx(bundle, tmp_path / "refused", spec=ProgramSpec(pixels=True))
     assert not (tmp_path / "refused").exists()
+
+
+def test_of_embeddings_rounding_must_keep_the_direction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = Bundle.of(tiny_model(change(CONFIGS["vit-token"], classes=0)))
+    assert _rounding(bundle, bundle).endswith("by up to 0 of the largest")
+
+    def turned(one: Bundle, tensors: np.ndarray) -> np.ndarray:
+        return np.tile(np.float32([1, 0.2 if one.preprocessing.quantize == "round" else 0.1]), (len(tensors), 1))
+
+    monkeypatch.setattr(Bundle, "run_torch", turned)
+    with pytest.raises(
+        GateError, match=r"the cosine of outputs falls to 0\.9952 \(required 0\.9999\); export it without"
+    ):
+        export_onnx(bundle, tmp_path / "refused", spec=ProgramSpec(pixels=True))
 
 
 @pytest.mark.parametrize("name", ["vit-token", "vit-distilled", "hybrid-stages", "vit-gap", "vit-unpooled"])

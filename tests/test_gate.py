@@ -120,6 +120,23 @@ def test_the_first_layer_that_differs_is_named_only_after_a_failure() -> None:
     assert first_difference([("a", one, one[:1])], 0.1) == "a (shape (1, 3) instead of (2, 3))"
 
 
+def test_a_layer_is_named_where_no_difference_of_outputs_is_asked() -> None:
+    one = np.ones((2, 3))
+    for differing, told in (
+        (one * 1.5, "head (relative difference 0.5)"),
+        (one * np.nan, "head (relative difference inf)"),
+    ):
+        verdict = compare(
+            reference,
+            scaled(-1),
+            IMAGES,
+            Requirements(agreement=1.0),
+            layers=lambda _, differing=differing: [("patches", one, one), ("head", one, differing)],
+        )
+        assert verdict.first_layer == told
+    assert first_difference([("head", one, one * np.nan)], np.inf) == "head (relative difference inf)"
+
+
 def test_layers_that_do_not_run_do_not_hide_the_verdict() -> None:
     def layers(_: Array) -> Any:
         raise RuntimeError("no such tensor")

@@ -428,7 +428,7 @@ def test_agreement_and_accuracy_are_counted():
 def test_the_gate_says_no_to_other_answers(tmp_path):
     found = merge(wavering(), Wish(ratio=1.6), photos(), replace(REQUIRED, agreement=1.0), measure=speeds(2))
     assert found.speedup is None and not found.slow
-    with pytest.raises(GateError, match=r"top-1 agrees on \d.* \(required 100\.0%\)"):
+    with pytest.raises(GateError, match=r"top-1 agrees on \d.* \(required 100\.0%\); merge less, try"):
         write_merged(found, "x", tmp_path / "run")
     assert not (tmp_path / "run").exists()
     labelled = replace(photos(), labels=vs.Predictor(wavering(), "torch").logits(photos().judges).argmax(axis=1))
@@ -441,14 +441,17 @@ def test_sixteen_images_tell_little_and_a_strict_gate_says_no():
     bundle = bundle_of()
     labels = vs.Predictor(bundle, "torch").logits(photos().judges).argmax(axis=1)
     few, required = replace(photos(), labels=labels), replace(REQUIRED, accuracy_drop=10)
+    assert len(few.judges) == 16
     found = merge(bundle, Wish(ratio=1.1), few, required, measure=speeds(2))
     assert not found.failures and found.tries[-1].accuracy.num_images == 16
     assert found.doubts[0].startswith("16 images are too few to tell whether top-1 drops by more than 10 points")
     told = found.to_dict()
     assert told["doubts"] == list(found.doubts) and told["tries"][-1]["num_labelled_images"] == 16
-    strict = merge(bundle, Wish(ratio=1.1), few, replace(required, strict=True), measure=speeds(2))
-    with pytest.raises(GateError, match="refused, nothing was written: 16 images are too few to tell"):
+    strict = replace(found, required=replace(required, strict=True))
+    with pytest.raises(GateError, match=r"nothing was written: 16 images are too few to tell .* enough$"):
         strict.require()
+    with pytest.raises(InputError, match=r"16 evaluation images cannot tell .* at least 35 are needed"):
+        merge(bundle, Wish(ratio=1.1), few, strict.required, measure=speeds(2))
     with pytest.raises(InputError, match="merge does not measure size_mib"):
         merge(bundle, Wish(ratio=1.1), few, replace(required, size_mib=1), measure=speeds(2))
     with pytest.raises(InputError, match="a strict gate counts right answers: give it labelled images"):
@@ -640,6 +643,17 @@ def test_the_command_refuses_with_3_and_writes_nothing(folder, capsys):
     )
     assert code == 3 and "merging does not pay here" in err and "sample photographs" in err
     assert "tokens left" in out and not (folder / "runs").exists()
+
+
+@pytest.mark.parametrize("verb", ["merge-tokens", "quantize"])
+def test_bounds_that_would_do_nothing_are_refused(verb: str, folder, capsys) -> None:
+    for options, told in (
+        (("--images", "photos", "--max-drop", "1"), "--max-drop is judged on labelled images: give some with --data"),
+        (("--data", "photos", "--min-agreement", "0.9"), "--min-agreement is for images without labels: on --data"),
+    ):
+        code, out, err = call(capsys, verb, "pets/model", *options)
+        assert (code, out) == (2, "") and told in err and err.count("\n") == 1
+    assert not (folder / "runs").exists()
 
 
 def test_break_even_is_said_so_that_it_need_not_be_read_twice() -> None:

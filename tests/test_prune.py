@@ -404,6 +404,10 @@ def test_data_of_other_classes_and_too_little_of_it_are_refused(tmp_path: Path) 
         labelled_material(bundle_of(), str(write_photos(tmp_path / "b", 8, ("eel", "bee"))))
     with pytest.raises(DatasetError, match="does not name its classes"):
         labelled_material(replace(bundle_of(), labels=None), str(write_photos(tmp_path / "c", 24)))
+    write_photos(tmp_path / "d" / "train", 20)
+    write_photos(tmp_path / "d" / "val", 7)
+    with pytest.raises(DatasetError, match="7 images are too few to judge by, give at least 8 that do not teach"):
+        labelled_material(bundle_of(), str(tmp_path / "d"))
 
 
 def test_images_without_labels_have_the_models_own_answers() -> None:
@@ -417,6 +421,8 @@ def test_images_without_labels_have_the_models_own_answers() -> None:
             assert own[int(name.split()[1])] == label
     names = [set(part.names) for part in (material.splits.train, material.splits.val)]
     assert not names[0] & names[1]
+    few = unlabelled_material(bundle, images[:20]).splits
+    assert (len(few.train), len(few.val)) == (12, 8)
     with pytest.raises(DatasetError, match="too few"):
         unlabelled_material(bundle, images[:19])
 
@@ -554,13 +560,13 @@ def test_a_pruned_model_that_is_good_enough_is_written(taught: Bundle, colours: 
             Pruning(mlp_width=48),
             SLOWER,
             REQUIRED,
-            r"1\.01 times as fast in batches of 16 \(required 1\.05",
+            r"1\.01 times as fast in batches of 16 \(required 1\.05\); prune more, or keep the model as it is$",
         ),
         (
             Pruning(heads=1, mlp_width=16, depth=1),
             FASTER,
             replace(REQUIRED, accuracy_drop=0.0),
-            r"top-1 drops by \d+\.\d\d points, 95% interval .* \(allowed 0\)",
+            r"top-1 drops by \d+\.\d\d points, 95% interval .* \(allowed 0\); prune less, or distil longer",
         ),
     ],
 )
@@ -581,8 +587,11 @@ def test_few_images_tell_little_and_a_strict_gate_says_no(taught: Bundle, colour
     assert not done.failures and done.accuracy.num_images == count == done.to_dict()["drop"]["num_labelled_images"]
     assert done.doubts[0].startswith(f"{count} images are too few to tell whether top-1 drops by more than 1 point")
     strict = replace(done, required=replace(REQUIRED, strict=True))
-    with pytest.raises(GateError, match=f"refused, nothing was written: {count} images are too few to tell"):
+    told = f"refused, nothing was written: {count} images are too few to tell .* would be enough$"
+    with pytest.raises(GateError, match=told):
         strict.require()
+    with pytest.raises(InputError, match=f"{count} evaluation images cannot tell .* at least 381 are needed"):
+        prune(taught, colours, Pruning(mlp_width=48), None, strict.required, measure=measured(FASTER))
     with pytest.raises(InputError, match="prune does not measure agreement"):
         prune(taught, colours, Pruning(mlp_width=48), None, replace(REQUIRED, agreement=1), measure=measured(FASTER))
     with pytest.raises(InputError, match="judged by accuracy_drop, and it is not asked"):

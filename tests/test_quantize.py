@@ -268,6 +268,37 @@ def test_few_images_are_told_of_and_refused_when_that_is_asked() -> None:
             assert result.doubts == answers.doubts(required) != ()
 
 
+def test_what_could_not_be_made_is_not_counted_as_refused_for_its_answers() -> None:
+    class Broken(Shelf):
+        def make(self, rung: Rung, rest: str) -> float:
+            if rung.kind == "dynamic":
+                raise ProgramError("cannot be made")
+            return super().make(rung, rest)
+
+        def race(self) -> Speedup:
+            if self.rung.smooth == 0.5:
+                raise ProgramError("does not run")
+            return slow(1.0) if self.rung.smooth else super().race()
+
+    def answers(rung: Rung, rest: str) -> Judged:
+        return GOOD if rung.smooth else Judged(0.5, 0.5)
+
+    found = climb(Broken(answers), REQUIRED)
+    assert len(found.attempts) == 4
+    original = Bundle.of(tiny_model(CONFIGS["mixer"]))
+    result = Quantized(original, Settings("onnx"), None, None, (), found, None, ())  # type: ignore[arg-type]
+    with pytest.raises(GateError, match=r"of 4 .*\(1 refused for their answers, 1 too slow, 2 not made or run\)"):
+        result.require()
+
+
+def test_images_that_could_not_satisfy_a_strict_gate_are_told_before_work(tmp_path: Path) -> None:
+    bundle = Bundle.of(tiny_model(CONFIGS["vit-token"]))
+    photos = Photos([], pictures(9), np.zeros(9, np.int64), "pictures")
+    required = dataclasses.replace(REQUIRED, strict=True)
+    with pytest.raises(InputError, match=r"9 evaluation images cannot tell .* at least 765 are needed"):
+        quantize(bundle, photos, tmp_path / "model", Settings("onnx", required))
+
+
 def test_at_most_half_of_the_blocks_stay_in_float() -> None:
     assert float_choices(["blocks.1", "blocks.0"]) == [("blocks.1",)]
     assert float_choices(["patches"]) == [("patches",)]

@@ -165,3 +165,45 @@ def test_bounds_of_what_is_not_measured_are_refused_and_not_passed_over() -> Non
 def test_batches_that_cannot_be_are_refused(batches: tuple[int, ...]) -> None:
     with pytest.raises(InputError, match="batch sizes are whole numbers from 1"):
         Requirements(batches=batches)
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"agreement": 99}, "agreement is 0 to 1, not 99"),
+        ({"top1": -0.1}, "top1 is 0 to 1, not -0.1"),
+        ({"cosine": 2}, "cosine is -1 to 1, not 2"),
+        ({"mean_cosine": -2}, "mean_cosine is -1 to 1, not -2"),
+        ({"accuracy_drop": -1}, "accuracy_drop is at least 0, not -1"),
+        ({"speedup": -2}, "speedup is at least 0, not -2"),
+        ({"latency_ms": -2}, "latency_ms is at least 0, not -2"),
+        ({"tie": -0.1}, "tie is at least 0, not -0.1"),
+    ],
+)
+def test_bounds_that_cannot_be_are_refused(asked: dict[str, float], told: str) -> None:
+    with pytest.raises(InputError, match=f"^{told}$"):
+        Requirements(**asked)  # type: ignore[arg-type]
+
+
+def test_bounds_at_their_ends_are_taken() -> None:
+    ends = Requirements(agreement=1, top1=0, cosine=-1, mean_cosine=1, accuracy_drop=0, speedup=0, relative=math.inf)
+    assert (ends.agreement, ends.cosine, ends.accuracy_drop) == (1, -1, 0)
+
+
+@pytest.mark.parametrize(("allowed", "enough"), [(0.5, 765), (1, 381), (10, 35)])
+def test_images_that_could_not_tell_are_refused_before_work(allowed: float, enough: int) -> None:
+    strict = Requirements(accuracy_drop=allowed, strict=True)
+    strict.check_tells(enough)
+    assert failures(Measured(accuracy=Paired(enough, 0, 0, enough)), strict) == ()
+    assert failures(Measured(accuracy=Paired(enough - 1, 0, 0, enough - 1)), strict) != ()
+    with pytest.raises(
+        InputError, match=f"^{enough - 1} images that choose cannot .* at least {enough} are needed; give"
+    ):
+        strict.check_tells(enough - 1, "images that choose")
+    Requirements(accuracy_drop=allowed).check_tells(1)
+
+
+def test_a_strict_gate_that_allows_nothing_is_never_passed() -> None:
+    with pytest.raises(InputError, match="no number of images is enough; allow some points with --max-drop"):
+        Requirements(accuracy_drop=0, strict=True).check_tells(10**6)
+    assert failures(Measured(accuracy=Paired(10**6, 0, 0, 10**6)), Requirements(accuracy_drop=0, strict=True)) != ()

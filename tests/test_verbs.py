@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from PIL import Image
 
 import vitsmith as vs
 from tests.tiny import VIT, pictures, tiny_lit, tiny_model
-from vitsmith.compress.ladder import Climb
+from vitsmith.compress.ladder import REQUIRED, Climb
 from vitsmith.compress.quantized import Quantized
 
 NAMES = ("ant", "bee", "cow", "dog", "eel")
@@ -138,11 +139,13 @@ def test_quantize_is_the_run_of_the_verb(bundle: vs.Bundle, here: Path, monkeypa
         vs.quantize(bundle, images=pictures(20), engine="onxx")
     with pytest.raises(vs.InputError, match="too few"):
         vs.quantize(bundle, images=pictures(4), engine="onnx")
+    with pytest.raises(vs.InputError, match="--max-drop is judged on labelled images"):
+        vs.quantize(bundle, images=pictures(20), engine="onnx", max_drop=0.5)
     assert not (here / "runs").exists()
     with monkeypatch.context() as patch:  # the climb itself is tests/test_quantize.py's
         patch.setattr("vitsmith.compress.quantize.quantize_to", keep_float)
         found = vs.quantize(bundle, images=pictures(20), engine="onnx", min_speedup=3, limit=9, out="run")
-    assert found.settings.engine == "onnx" and found.settings.required.speedup == 3
+    assert found.settings.engine == "onnx" and found.settings.required == replace(REQUIRED, speedup=3)
     assert (len(found.photos.calibration), len(found.photos.judges)) == (10, 9)
     assert repr(found) == "<Quantized keep float, judged on 9 images without labels>"
     with pytest.raises(vs.GateError, match="keep float"):

@@ -52,7 +52,7 @@ merge-tokens model --images colours --keep 0.83 --min-agreement 0 --min-speedup 
 merge-tokens model --images colours --keep 0.83 --min-agreement 0 --min-speedup 99
 prune model --data colours --mlp-width 32 --steps 0 --max-drop 100 --min-speedup 0.001
 prune model --data colours --mlp-width 32 --steps 0 --max-drop 100 --min-speedup 99
-quantize model --data colours --engine onnx --calibration 8 --max-drop 100 --min-agreement 0 --min-speedup 0.001
+quantize model --data colours --engine onnx --calibration 8 --max-drop 100 --min-speedup 0.001
 compress model --data many --over merging --steps 0 --max-drop 100
 benchmark model --engine torch --precision fp32 --batch-size 1 --images photos --threads 1 --seconds 0.05
 train {RECIPE} --out run

@@ -75,7 +75,7 @@ def export(
     split: Annotated[str, split_option("train, val, test or all", "images the model was not trained on")] = "",
     image_column: ImageColumnOption = "",
     label_column: LabelColumnOption = "",
-    max_drop: Annotated[float, max_drop_option()] = 0.5,
+    max_drop: Annotated[float | None, max_drop_option("on --data; default: 0.5")] = None,
     strict_gate: StrictGateOption = False,
     skip_unreadable: SkipOption = 0.01,
     labels: Annotated[

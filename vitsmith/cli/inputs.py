@@ -89,13 +89,6 @@ def labelled(data: str, image_column: str = "", label_column: str = "", split: s
     return DataSpec(path=data, image_column=image_column, label_column=label_column)
 
 
-def require_labels(strict: bool, data: str) -> None:
-    """Raises InputError for a strict gate without labelled images, before any work."""
-    from vitsmith.gate import Requirements
-
-    Requirements(strict=strict).check_labels(bool(data))
-
-
 def images_of(images: list[str], data: str) -> tuple[Sequence[ImageSource], Sequence[str] | None]:
     """The images that stand behind the model, or those of `--data` with what they are called. Raises InputError."""
     from vitsmith.errors import InputError

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vitsmith.cli.images import expand
-from vitsmith.cli.inputs import labelled, open_model, reading_bar, require_labels
+from vitsmith.cli.inputs import labelled, open_model, reading_bar
 from vitsmith.cli.options import (
     ForceOption,
     ImageColumnOption,
@@ -73,9 +73,9 @@ def merge_tokens(
     image_column: ImageColumnOption = "",
     label_column: LabelColumnOption = "",
     images: Annotated[list[str] | None, images_option("in place of --data")] = None,
-    max_drop: Annotated[float, max_drop_option()] = 1.0,
+    max_drop: Annotated[float | None, max_drop_option("on --data; default: 1.0")] = None,
     strict_gate: StrictGateOption = False,
-    min_agreement: Annotated[float, min_agreement_option()] = 0.98,
+    min_agreement: Annotated[float | None, min_agreement_option(0.98)] = None,
     min_speedup: Annotated[float, min_speedup_option("for one image or in batches of 16")] = 1.05,
     image_size: ImageSizeOption = "",
     labels_file: LabelsFileOption = None,
@@ -90,17 +90,17 @@ def merge_tokens(
     """Merge similar tokens and compare. If answers change or no time is saved, nothing is written (exit 3)."""
     from vitsmith.compress.merge import check_mergeable
     from vitsmith.compress.merge import merge as run
+    from vitsmith.compress.merged import REQUIRED
     from vitsmith.errors import InputError
     from vitsmith.gate import Requirements
     from vitsmith.runs import model_name, place_of
+    from vitsmith.verbs.inputs import check_bounds
 
     if data and images:
         raise InputError("--data and --images both name the evaluation images: give one of them")
-    require_labels(strict_gate, data)
+    asked = Requirements(accuracy_drop=max_drop, agreement=min_agreement, any_speedup=min_speedup, strict=strict_gate)
+    check_bounds(asked, bool(data))
     described = labelled(data, image_column, label_column, split)
-    required = Requirements(
-        accuracy_drop=max_drop, agreement=min_agreement, any_speedup=min_speedup, strict=strict_gate
-    )
     wish = _wish(schedule, keep, tokens)
     with place_of("merge-tokens", model_name(model), out, force=force) as place:
         bundle = open_model(model, image_size, labels=labels_file, vocabulary=vocabulary)
@@ -110,7 +110,7 @@ def merge_tokens(
             say(remark)
         if without_split:
             bundle = bundle.with_split(None)
-        merged = run(bundle, wish, photos, required, say=say)
+        merged = run(bundle, wish, photos, REQUIRED.with_changes(asked), say=say)
         facts = merged.to_dict() | _write(merged, model_name(model), place)
     for doubt in merged.doubts:
         say(doubt)

@@ -124,7 +124,7 @@ def keep_option(usual: str) -> Any:
 
 
 def max_drop_option(where: str = "on --data") -> Any:
-    """`--max-drop`: points of top-1 accuracy."""
+    """`--max-drop`: points of top-1 accuracy; `where`, and what holds without it if its default is None."""
     return typer.Option("--max-drop", min=0, help=f"Largest drop of top-1 accuracy in points {where}.")
 
 
@@ -136,11 +136,10 @@ StrictGateOption = Annotated[
 ]
 
 
-def min_agreement_option() -> Any:
-    """`--min-agreement`: the share of images that keep their answer."""
-    return typer.Option(
-        "--min-agreement", min=0, max=1, help="Without labels: smallest share of images with the same answer as before."
-    )
+def min_agreement_option(usual: float) -> Any:
+    """`--min-agreement`: the share of images that keep their answer; `usual` is what holds without it."""
+    told = f"Without labels: smallest share of images with the same answer as before; default: {usual}."
+    return typer.Option("--min-agreement", min=0, max=1, help=told)
 
 
 def min_speedup_option(measured: str) -> Any:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 import typer
 
 from vitsmith.cli.images import expand
-from vitsmith.cli.inputs import labelled, open_model, reading_bar, require_labels
+from vitsmith.cli.inputs import labelled, open_model, reading_bar
 from vitsmith.cli.options import (
     ForceOption,
     ImageColumnOption,
@@ -64,9 +64,9 @@ def quantize(
     engine: Annotated[
         IntegerEngine, typer.Option(help="Engine of the int8 program; auto: openvino if it is installed, else onnx.")
     ] = IntegerEngine.auto,
-    max_drop: Annotated[float, max_drop_option()] = 0.5,
+    max_drop: Annotated[float | None, max_drop_option("on --data; default: 0.5")] = None,
     strict_gate: StrictGateOption = False,
-    min_agreement: Annotated[float, min_agreement_option()] = 0.99,
+    min_agreement: Annotated[float | None, min_agreement_option(0.99)] = None,
     min_speedup: Annotated[float, min_speedup_option("in images/s over the fastest float program")] = 1.2,
     fastest: Annotated[
         bool, typer.Option("--fastest", help="Try all programs and take the fastest that passes, not the first.")
@@ -86,19 +86,21 @@ def quantize(
     """Find an int8 program that answers as well and is faster on this machine, or say "keep float" (exit 3)."""
     require_torch("export")
     from vitsmith.compress.calibration import Amounts
+    from vitsmith.compress.ladder import REQUIRED
     from vitsmith.compress.quantize import check_quantizable, usual_engine
     from vitsmith.compress.quantized import Settings
     from vitsmith.errors import InputError
     from vitsmith.gate import Requirements
     from vitsmith.runs import model_name, place_of
+    from vitsmith.verbs.inputs import check_bounds
 
     if not data and not images:
         raise InputError("int8 is calibrated on real images of your task: give --images FOLDER or --data DATA")
-    require_labels(strict_gate, data)
+    asked = Requirements(accuracy_drop=max_drop, agreement=min_agreement, speedup=min_speedup, strict=strict_gate)
+    check_bounds(asked, bool(data))
     described = labelled(data, image_column, label_column, split)
     name = usual_engine() if engine is IntegerEngine.auto else engine.value
-    required = Requirements(accuracy_drop=max_drop, agreement=min_agreement, speedup=min_speedup, strict=strict_gate)
-    settings = Settings(name, required, fastest, batch_size)
+    settings = Settings(name, REQUIRED.with_changes(asked), fastest, batch_size)
     with place_of("quantize", f"{model_name(model)}-{name}", out, force=force) as target:
         bundle = open_model(model, image_size, labels=labels_file)
         check_quantizable(bundle, name)

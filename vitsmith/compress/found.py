@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -165,12 +165,18 @@ class Found:
     def require(self) -> None:
         """Raises GateError when nothing keeps what is required, or the choice does not hold where it is verified."""
         if self.chosen is None:
-            nearest = min(self.candidates, key=lambda one: len(self.objections(one)), default=None)
-            near = "" if nearest is None else f"; the nearest is {nearest.title}: {'; '.join(self.objections(nearest))}"
-            raise GateError(f"nothing that was tried meets the budget, nothing was written{near}")
+            told = "nothing that was tried meets the budget"
+            lenient = replace(self.required, strict=False)
+            near = [one for one in self.candidates if not failures(one.measured, lenient)]
+            if near:
+                told = "the images for selection, half of the held-out ones, do not satisfy the strict gate"
+            nearest = min(near or self.candidates, key=lambda one: len(self.objections(one)), default=None)
+            why = "" if nearest is None else f"; the nearest is {nearest.title}: {'; '.join(self.objections(nearest))}"
+            raise GateError(f"{told}, nothing was written{why}")
         if not self.holds:
+            wrong = failures(Measured(accuracy=self.verified), Requirements(accuracy_drop=self.required.accuracy_drop))
+            advice = "; allow less with --max-drop, so that the choice has some room, or give more images"
             raise GateError(
                 f"{self.chosen.title} was chosen, but does not hold on the verification images, which were not used to "
-                f"choose: {'; '.join(self.not_verified)}; nothing was written; allow less with --max-drop, so that the "
-                "choice has some room, or give more images"
+                f"choose: {'; '.join(self.not_verified)}; nothing was written{advice if wrong else ''}"
             )

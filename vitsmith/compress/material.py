@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vitsmith.compress.calibration import FEWEST as FEWEST_JUDGES
 from vitsmith.compress.calibration import told_of_known, without_unreadable
 from vitsmith.compress.division import divide, grown_record
 from vitsmith.data.batches import evaluation_batches
@@ -82,6 +83,10 @@ def labelled_material(
     record = division.record(bundle, on_images)
     left_out: list[str] = []
     val = without_unreadable(val, skip_unreadable, left_out)
+    if len(val) < FEWEST_JUDGES:
+        raise DatasetError(
+            f"{where}: {len(val)} images are too few to judge by, give at least {FEWEST_JUDGES} that do not teach"
+        )
     return Material(Splits(train, val), True, judging.counted, (*judging.told, *left_out), skip_unreadable, record)
 
 
@@ -93,7 +98,8 @@ def unlabelled_material(
     skip_unreadable: float = SHARE,
     on_images: OnImages = ignore,
 ) -> Material:
-    """Images without labels: what the model says of each is taken for its class. A quarter is held out by `seed`.
+    """Images without labels: what the model says of each is taken for its class. A quarter, of few images
+    8, is held out by `seed`.
 
     Up to a share of `skip_unreadable` of them may be unreadable: they are left out, and told of. Raises DatasetError
     for too few images.
@@ -108,7 +114,7 @@ def unlabelled_material(
     names, labels = [names[at] for at in kept], logits.argmax(axis=1).astype(np.int64)
     samples = Samples(_class_names(bundle), [sources[at] for at in kept], names, labels)
     order = sorted(range(len(samples)), key=lambda index: place_of(names[index], seed))
-    held = round(_HELD_OUT * len(order))
+    held = max(round(_HELD_OUT * len(order)), FEWEST_JUDGES)
     val, train = samples.select(sorted(order[:held])), samples.select(sorted(order[held:]))
     record = grown_record(bundle, train, val, on_images=on_images)
     told = (*left_out, *told_of_known(bundle, val.sources))

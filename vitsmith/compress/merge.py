@@ -103,6 +103,7 @@ def merge(
         raise InputError(f"{bundle.where} has no classes of its own, so labels cannot judge it: give --images")
     required.check_measured("merge", "accuracy_drop", "agreement", "any_speedup")
     required.of_answers(labelled=photos.labels is not None, classes=bundle.classes > 0)  # before any work
+    required.check_tells(len(photos.judges))
     say(f"judging by {photos.name}")
     expected = _answers(bundle, photos.judges)
     planner = _Planner(bundle, tower, wish, photos, say)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isinf
 from pathlib import Path
 from typing import Any
@@ -137,9 +137,16 @@ class Merged:
 
     def require(self) -> None:
         """Raises GateError when the gate said no."""
-        less = "merge less, try --schedule searched, or fine-tune with merging"
-        advice = less if self.wrong else "merging does not pay here: keep the model as it is"
-        require(f"merging of {self.original.where}", self.failures, advice)
+        require(f"merging of {self.original.where}", self.failures, self._advice)
+
+    @property
+    def _advice(self) -> str:
+        """What helps against `failures`; '' where these say themselves how many images would."""
+        if self.slow:
+            return "merging does not pay here: keep the model as it is"
+        if failures(self._answers, replace(self._of_answers, strict=False)):
+            return "merge less, try --schedule searched, or fine-tune with merging"
+        return ""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON."""

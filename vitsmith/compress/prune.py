@@ -101,6 +101,7 @@ def prune(
     """
     required.check_measured("prune", "accuracy_drop", "speedup")
     required.of_answers(labelled=True, classes=True)  # without labels the original's answers are the labels
+    required.check_tells(len(material.splits.val))
     train = material.splits.train
     recipe = resolve(recipe, len(train)) if recipe is not None else None
     what = "top-1" if material.labelled else "agreement"

@@ -86,6 +86,7 @@ def quantize(
     check_quantizable(bundle, settings.engine)
     settings.required.check_measured("quantize", "accuracy_drop", "agreement", "speedup")
     settings.required.of_answers(labelled=photos.labels is not None, classes=bundle.classes > 0)  # before any work
+    settings.required.check_tells(len(photos.judges))
     if calibration_tensors is None:
         listener(Working("reading images that calibrate"))
         calibration_tensors = read_tensors(bundle, photos.calibration)

@@ -82,12 +82,17 @@ class Quantized:
         """Raises GateError when float is to be kept."""
         if self.bundle is None:
             tried = self.climb.attempts
-            answers = [one for one in tried if one.speedup is None]
-            why = f"{len(answers)} refused for their answers" if answers else ""
-            slow = f"{len(tried) - len(answers)} too slow" if len(tried) > len(answers) else ""
+            slow = sum(one.speedup is not None for one in tried)
+            wrong = sum(one.judged is not None and bool(one.judged.failures(self.settings.required)) for one in tried)
+            counts = {
+                "refused for their answers": wrong,
+                "too slow": slow,
+                "not made or run": len(tried) - wrong - slow,
+            }
+            why = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
             raise GateError(
                 f"keep float: none of {len(tried)} int8 programs of {self.original.where} keeps what is required "
-                f"({', '.join(filter(None, (why, slow)))}); nothing was written but the table"
+                f"({why}); nothing was written but the table"
                 + "".join(f"; {doubt}" for doubt in self._doubts if self.settings.required.strict)
             )
 

@@ -115,6 +115,7 @@ def search(
     required.check_measured("compress", "accuracy_drop", "latency_ms", "memory_mib", "size_mib")
     required.of_answers(labelled=True, classes=True)
     choosing, verifying = halves(material.splits.val)
+    required.check_tells(len(choosing), "images for selection, half of the held-out ones,")
     found = Found(bundle, workshop.right_answers(bundle, choosing), required, material.name, material.told)
     say(f"the original: {found.original_top1:.2%} on {len(choosing)} images that choose")
     bench = _Bench(found, workshop, choosing, folder, say)

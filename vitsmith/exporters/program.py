@@ -34,6 +34,7 @@ from vitsmith.gate import (
     doubts,
     failures,
     judging,
+    lowest_cosine,
     relative_difference,
     require,
 )
@@ -114,6 +115,8 @@ def export_program(
         gate.requirements.check_measured("export", "relative", "agreement", "cosine", "accuracy_drop")
     required = _required(bundle, target, gate)
     required.check_labels(gate.samples is not None)
+    if gate.samples is not None:
+        required.check_tells(len(gate.samples))
     bundle, notes = _prepared(bundle, target)
     if gate.samples is not None and (isinstance(bundle.config, LiTConfig) or not bundle.classes):
         raise InputError(f"{bundle.where} has no classes of its own, so labelled data cannot judge it: give --images")
@@ -172,8 +175,11 @@ def _rounding(bundle: Bundle, rounded: Bundle) -> str:
         one.run_torch(np.stack([preprocess(image, one.preprocessing) for image in images])) for one in (bundle, rounded)
     )
     difference = relative_difference(before, after)
-    agreement = agreement_of(before, after, max(difference, TIE))
-    if reasons := failures(Measured(agreement=agreement), Requirements(agreement=1.0)):
+    if isinstance(bundle.config, LiTConfig) or not bundle.classes:
+        measured, required = Measured(cosine=lowest_cosine(before, after)), SAME_ANSWERS.only("cosine")
+    else:
+        measured, required = Measured(agreement=agreement_of(before, after, TIE)), SAME_ANSWERS.only("agreement")
+    if reasons := failures(measured, required):
         raise GateError(
             f"{bundle.where} takes resized pixels as they are, and rounding them to uint8 changes its answers: "
             f"{'; '.join(reasons)}; export it without --pixels"

@@ -112,7 +112,7 @@ def compare(
         agreement = min(agreement, agreement_of(wanted, found, tie))
         cosine = min(cosine, lowest_cosine(wanted, found))
     reasons = (*problems, *failures(Measured(relative=relative, agreement=agreement, cosine=cosine), requirements))
-    allowed = np.inf if requirements.relative is None else requirements.relative
+    allowed = TIE if requirements.relative is None else requirements.relative
     first = _first_layer(layers, images[:2], allowed) if reasons and layers else ""
     return Verdict(len(images), relative, agreement, cosine, reasons, first)
 
@@ -158,12 +158,15 @@ def agreement_of(expected: Array, found: Array, tolerance: float = TIE) -> float
 
 
 def first_difference(layers: Iterable[tuple[str, Array, Array]], tolerance: float) -> str:
-    """Name of the first layer whose outputs differ by more than the tolerance, with by how much; '' if none does."""
+    """Name of the first layer whose outputs differ by more than the tolerance, with by how much; '' if none does.
+
+    Outputs that are not finite differ, whatever the tolerance.
+    """
     for name, expected, found in layers:
         if expected.shape != found.shape:
             return f"{name} (shape {found.shape} instead of {expected.shape})"
         difference = relative_difference(expected, found)
-        if not difference <= tolerance:
+        if not np.isfinite(difference) or difference > tolerance:
             return f"{name} (relative difference {difference:.2g})"
     return ""
 

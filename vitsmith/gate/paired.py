@@ -142,5 +142,16 @@ def tango_interval(lost: float, gained: float, images: float) -> tuple[float, fl
     return crossing(-1.0, found, _95_PERCENT), crossing(found, 1.0, -_95_PERCENT)
 
 
+def fewest_images(allowed: float) -> int | None:
+    """How many images tell that top-1 drops by no more than `allowed` percentage points, if no answer changes.
+
+    None where no number does: no drop is allowed. The end of the interval of N such images is z^2 / (N + z^2).
+    """
+    share = allowed / 100
+    if share <= 0:
+        return None
+    return max(math.ceil(_95_PERCENT**2 * (1 - share) / share), 1)
+
+
 def _count(right: NDArray[np.bool_]) -> str:
     return f"{len(right):,} images" if right.ndim == 1 else f"an array {right.shape}"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from vitsmith.errors import GateError, InputError
 from vitsmith.finite import require_numbers
-from vitsmith.gate.paired import Paired
+from vitsmith.gate.paired import Paired, fewest_images
 
 _ROUNDING = 1e-9  # percentage points: 100 * (0.95 - 0.94) is more than 1, as computers count
 
@@ -51,6 +52,12 @@ class Requirements:
         require_numbers(self)
         if any(size < 1 for size in self.batches):
             raise InputError(f"batch sizes are whole numbers from 1, and not {self.batches}")
+        for name in (*_BOUNDS, "tie"):
+            bound, (least, most) = getattr(self, name), _RANGES.get(name, (0, math.inf))
+            if bound is not None and not least <= bound <= most:
+                raise InputError(
+                    f"{name} is {'at least 0' if most == math.inf else f'{least} to {most}'}, not {bound:g}"
+                )
 
     def only(self, *names: str) -> Requirements:
         """The same without all bounds but these."""
@@ -79,6 +86,21 @@ class Requirements:
         """Raises InputError for a strict gate without labelled images."""
         if self.strict and not labelled:
             raise InputError("a strict gate counts right answers: give it labelled images (--data)")
+
+    def check_tells(self, num_images: int, what: str = "evaluation images") -> None:
+        """Raises InputError for a strict gate that so many labelled images cannot pass, even if no answer changes."""
+        if not self.strict or self.accuracy_drop is None:
+            return
+        enough = fewest_images(self.accuracy_drop)
+        if enough is None:
+            need, advice = "no number of images is enough", "allow some points with --max-drop"
+        else:
+            need, advice = f"at least {enough:,} are needed", "give more, allow more with --max-drop"
+        if enough is None or num_images < enough:
+            raise InputError(
+                f"{num_images:,} {what} cannot tell whether accuracy drops by more than {_points(self.accuracy_drop)}, "
+                f"as a strict gate asks: even if no answer changes, {need}; {advice}, or leave --strict-gate out"
+            )
 
     def with_changes(self, changes: Requirements | None) -> Requirements:
         """These, with what `changes` asks in their place: its bounds, its tie, its batch sizes where not the usual."""
@@ -123,12 +145,7 @@ class _Bound:
     """(measured, value, bound): why it is refused."""
 
 
-def _most(value: float, bound: float) -> bool:
-    return value <= bound
-
-
-def _least(value: float, bound: float) -> bool:
-    return value >= bound
+_most, _least = operator.le, operator.ge  # of (measured, bound)
 
 
 def _larger(measured: Measured) -> float | None:
@@ -215,6 +232,10 @@ _BOUNDS: dict[str, _Bound] = {
 }
 
 
+_RANGES = {"agreement": (0, 1), "top1": (0, 1), "cosine": (-1, 1), "mean_cosine": (-1, 1)}
+"""Least and most that a bound can be; of all others 0 is the least."""
+
+
 def failures(measured: Measured, requirements: Requirements) -> tuple[str, ...]:
     """Why what was measured is not enough, a reason for each bound that is not kept; () when it is.
 
@@ -258,8 +279,12 @@ def doubts(measured: Measured, requirements: Requirements) -> tuple[str, ...]:
 
 def require(what: str, reasons: Iterable[str], advice: str = "") -> None:
     """Raises GateError, which says that `what` was refused and why, unless there are no reasons."""
-    if told := "; ".join(filter(None, (*reasons, advice))) if (reasons := tuple(reasons)) else "":
-        raise GateError(f"{what} was refused, nothing was written: {told}")
+    told = list(reasons)
+    if not told:
+        return
+    if advice:
+        told.append(advice)
+    raise GateError(f"{what} was refused, nothing was written: {'; '.join(told)}")
 
 
 def _points(number: float) -> str:

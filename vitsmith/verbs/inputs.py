@@ -1,4 +1,4 @@
-"""What verbs are given: a model, a data set; which of its images judge; and who hears what is to be told."""
+"""What verbs are given: a model, a data set, bounds; which of its images judge; and who hears what is to be told."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from vitsmith.data.image_sources import ImageSource
 from vitsmith.data.samples import Samples, samples_of
 from vitsmith.errors import InputError
 from vitsmith.evaluation.held_out import Asked, Judging, ask, choose
+from vitsmith.gate import Requirements
 from vitsmith.models.presets import name_of
 from vitsmith.runs import model_name
 from vitsmith.weights.bundle import Bundle
@@ -58,6 +59,15 @@ def asked_of(data: Data, split: str, tell: Tell) -> Asked:
         raise InputError(f"split {split!r} is a part of a data set on disk: of samples give those that are to judge")
     samples = data if isinstance(data, Samples) else samples_of(data)
     return Asked(samples, f"{len(samples):,} samples", "", divided=False)
+
+
+def check_bounds(asked: Requirements, labelled: bool) -> None:
+    """Raises InputError for what a user asks that would do nothing, with labelled images or without."""
+    asked.check_labels(labelled)
+    if asked.accuracy_drop is not None and not labelled:
+        raise InputError("--max-drop is judged on labelled images: give some with --data, or leave it out")
+    if asked.agreement is not None and labelled:
+        raise InputError("--min-agreement is for images without labels: on --data accuracy decides, use --max-drop")
 
 
 def choosing(tell: Tell) -> Choose:

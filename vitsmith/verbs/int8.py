@@ -14,7 +14,7 @@ from vitsmith.errors import InputError
 from vitsmith.gate import Requirements
 from vitsmith.needs_torch import require_torch
 from vitsmith.runs import place_of
-from vitsmith.verbs.inputs import Model, Tell, described_data, run_name, warn
+from vitsmith.verbs.inputs import Model, Tell, check_bounds, described_data, run_name, warn
 from vitsmith.weights.load import load
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ def quantize(
     images: ImageSource | Iterable[ImageSource] = (),
     split: str = "",
     engine: str = "auto",
-    max_drop: float = 0.5,
-    min_agreement: float = 0.99,
+    max_drop: float | None = None,
+    min_agreement: float | None = None,
     min_speedup: float = 1.2,
     fastest: bool = False,
     batch_size: int = 8,
@@ -54,8 +54,8 @@ def quantize(
         images: images that calibrate with `data`, and judge too without it.
         split: 'val' or 'test', the part of `data` that judges; default the held-out images.
         engine: 'openvino', 'onnx', or 'auto': openvino where it is installed.
-        max_drop: percentage points of top-1 that may be lost, with `data`.
-        min_agreement: share of first choices that stay, without.
+        max_drop: with `data`, percentage points of top-1 that may be lost; default 0.5.
+        min_agreement: without, share of first choices that stay; default 0.99.
         min_speedup: images/s beside the fastest float program.
         fastest: try all programs and take the fastest that keeps what is required, not the first.
         batch_size: images at once where speed is measured.
@@ -72,6 +72,7 @@ def quantize(
     """
     require_torch("export")
     from vitsmith.compress.calibration import Amounts, labelled_photos, unlabelled_photos
+    from vitsmith.compress.ladder import REQUIRED
     from vitsmith.compress.quantize import check_quantizable, quantize_to, usual_engine
     from vitsmith.compress.quantized import Settings
 
@@ -80,10 +81,10 @@ def quantize(
         raise InputError("int8 is calibrated on real images of your task: give images, or labelled data")
     if split and not described.path:
         raise InputError("split chooses a part of data: give that too")
-    required = Requirements(accuracy_drop=max_drop, agreement=min_agreement, speedup=min_speedup, strict=strict_gate)
-    required.check_labels(bool(described.path))
+    asked = Requirements(accuracy_drop=max_drop, agreement=min_agreement, speedup=min_speedup, strict=strict_gate)
+    check_bounds(asked, bool(described.path))
     engine = usual_engine() if engine == "auto" else engine
-    settings = Settings(engine, required, fastest, batch_size)
+    settings = Settings(engine, REQUIRED.with_changes(asked), fastest, batch_size)
     to = None if out is None else argument_path(out, "out")
     with place_of("quantize", f"{run_name(bundle)}-{engine}", to, force=force) as target:
         original = load(bundle)

@@ -20,13 +20,27 @@ from vitsmith.json_text import json_or_none
 from vitsmith.needs_torch import require_torch
 from vitsmith.runs import default_place, place_of
 from vitsmith.specs import ProgramSpec
-from vitsmith.verbs.inputs import Choose, Data, Model, Tell, asked_of, choosing, is_data, left_out, run_name, warn
+from vitsmith.verbs.inputs import (
+    Choose,
+    Data,
+    Model,
+    Tell,
+    asked_of,
+    check_bounds,
+    choosing,
+    is_data,
+    left_out,
+    run_name,
+    warn,
+)
 from vitsmith.weights.bundle import Bundle
 from vitsmith.weights.description import DESCRIPTION
 from vitsmith.weights.load import assumed, load
 
 if TYPE_CHECKING:
     from vitsmith.zeroshot.words import Words
+
+_LEAVE_OUT = "leave --images, --data, --max-drop and --strict-gate out"
 
 
 def export(
@@ -40,7 +54,7 @@ def export(
     images: ImageSource | Iterable[ImageSource] = (),
     data: Data = "",
     split: str = "",
-    max_drop: float = 0.5,
+    max_drop: float | None = None,
     strict_gate: bool = False,
     skip_unreadable: float = SHARE,
     labels: Words | Sequence[str] | None = None,
@@ -59,7 +73,7 @@ def export(
         pixels: the program takes uint8 pixels and normalises by itself.
         images: what both programs are compared on; default golden images and sample photographs.
         data: labelled images: accuracy is part of the gate then. `split` as of `evaluate`.
-        max_drop: percentage points of top-1 that may be lost on `data`.
+        max_drop: percentage points of top-1 that may be lost on `data`; default 0.5.
         strict_gate: refuse also where the images are too few to tell.
         skip_unreadable: share of the images that may be unreadable.
         labels: of a LiT model for 'web': what the page chooses from.
@@ -112,8 +126,8 @@ def export_to(
 
     known_name(target, "target", TARGETS)
     sources, gated = list(several(images)), is_data(data)
-    _check_use(target, gated=bool(sources) or gated, labels=labels is not None, split=bool(split) and not gated)
-    required.check_labels(gated)
+    for_gate = bool(sources) or gated or required != Requirements()
+    _check_use(target, for_gate=for_gate, labels=labels is not None, split=bool(split) and not gated)
     words = labels if labels is None or isinstance(labels, Words) else check_words(list(labels), where="labels")
     to = None if out is None else argument_path(out, "out")
     if to is not None and target == "npz" and to.suffix != ".npz":
@@ -125,8 +139,9 @@ def export_to(
         for note in assumed(original):
             tell(note)
         check(original, target, spec)
-        if original.program != "torch" and (sources or gated):
-            raise InputError(f"{original.where} is copied as it is, without a gate: leave --images and --data out")
+        if original.program != "torch" and for_gate:
+            raise InputError(f"{original.where} is copied as it is, without a gate: {_LEAVE_OUT}")
+        check_bounds(required, gated)
         gate = Gate(
             read_all(sources, [name_source(one) for one in sources], share=skip_unreadable, tell=left_out(tell))
             or None,
@@ -156,10 +171,10 @@ def _labelled(bundle: Bundle, asked: Asked, share: float, tell: Tell, choose: Ch
     return samples if len(kept) == len(samples) else samples.select(kept)
 
 
-def _check_use(target: str, *, gated: bool, labels: bool, split: bool) -> None:
+def _check_use(target: str, *, for_gate: bool, labels: bool, split: bool) -> None:
     """Raises InputError for options that a target has no use for."""
-    if target == "npz" and gated:
-        raise InputError("an .npz holds the same weights, so there is no gate: leave --images and --data out")
+    if target == "npz" and for_gate:
+        raise InputError(f"an .npz holds the same weights, so there is no gate: {_LEAVE_OUT}")
     if labels and target != "web":
         raise InputError(f"--labels are for the page of a LiT model, not for {target}")
     if split:
