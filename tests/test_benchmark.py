@@ -599,6 +599,27 @@ def test_only_bundles_are_written_into(tmp_path: Path) -> None:
         _invoke(tmp_path / "x.npz", "--record")
 
 
+def test_a_file_names_the_classes_of_models_that_have_no_names(folder: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    bundle = read_bundle(folder / "pets")
+    save(replace(bundle, labels=None), tmp_path / "nameless")
+    names = ["cat", "dog", *map(str, range(bundle.classes - 2))]
+    (tmp_path / "names.txt").write_text("\n".join(names))
+    for at, name in enumerate(("cat", "dog")):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        Image.fromarray(pictures(2)[at]).save(tmp_path / "data" / name / "0.png")
+    with pytest.raises(DatasetError, match="give --labels-file FILE"):
+        _invoke("nameless", "--data", "data")
+    with pytest.raises(InputError, match="--labels-file names the classes for --data: give --data too"):
+        _invoke("nameless", "--labels-file", "names.txt")
+    with pytest.raises(InputError, match="every model here names its classes: leave --labels-file out"):
+        _invoke(folder / "pets", "--data", "data", "--labels-file", "names.txt")
+    how = ("--engine", "torch", "--precision", "fp32", "--batch-size", 1, "--threads", 1, "--seconds", 0.02, "--json")
+    monkeypatch.setattr(session, "measure_memory", lambda task, *_: {batch: Memory(1) for batch in task.batches})
+    done = _invoke("nameless", "--data", "data", "--labels-file", "names.txt", *how)
+    assert json.loads(done.stdout)["rows"][0]["top1"] is not None
+
+
 def test_lit_is_measured_by_its_image_tower_and_has_no_accuracy(tmp_path: Path) -> None:
     save(tiny_lit().with_golden(pictures(2)), tmp_path / "lit")
     with pytest.raises(InputError, match=r"matches images with words.*evaluate --zeroshot"):

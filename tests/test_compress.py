@@ -148,7 +148,7 @@ def test_what_is_slower_and_no_better_goes_no_further() -> None:
     assert [one.precision for one in found.candidates if one.name == "merge"] == ["fp32"]
     assert [one.precision for one in found.candidates if one.name == "resolution"] == ["fp32", "int8"]
     reasons = {one.title: one.reason for one in found.refused}
-    assert reasons["merge, coarser"] == "another is as accurate and faster in float32"
+    assert reasons["merge, coarser"] == "another variant is as accurate, and faster in float32"
 
 
 def test_measured_time_counts_and_not_arithmetic() -> None:

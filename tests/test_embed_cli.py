@@ -334,7 +334,7 @@ def test_approximate(models: Path, folder: Path, capsys: Any) -> None:
     pytest.importorskip("faiss")
     call(capsys, "embed", models / "lit", "photos", "--out", "index")
     code, out, err = call(capsys, "retrieve", "--index", "index", "--build-approximate")
-    assert (code, out) == (0, "") and "of the true first ten of a sample" in err
+    assert (code, out) == (0, "") and "of the true 10 nearest neighbours" in err
     _, exact, _ = call(capsys, "retrieve", "a cat", "--index", "index", "--top", 1, "--json")
     code, found, err = call(capsys, "retrieve", "a cat", "--index", "index", "--approximate", "--top", 7, "--json")
     known = json.loads(call(capsys, "retrieve", "a cat", "--index", "index", "--top", 7, "--json")[1])["results"]

@@ -87,6 +87,9 @@ def test_what_was_refused_leaves_no_folder_of_runs(capsys: Any, folder: Path, mo
             "without a gate: leave --images, --data, --max-drop and",
         ),
         (["../weights", "--to", "npz", "--labels", "cat"], "--labels are for the page of a LiT model, not for npz"),
+        (["../weights", "--to", "onnx", "--labels", "cat"], "--labels are for the page of a LiT model, not for onnx"),
+        (["../weights", "--to", "npz", "--labels-file", "file"], "an .npz has no class names: leave --labels-file out"),
+        (["../weights", "--to", "onnx", "--labels-file", "file"], "file names 1 classes, the model has 3"),
         (["../weights", "--to", "onnx", "--out", "file", "--force"], "file exists, a file that export did not write"),
         (["../weights", "--to", "onnx", "--out", "..", "--force"], ".. is the folder that you are in, or one above it"),
     ],
@@ -105,6 +108,21 @@ def test_a_program_does_not_replace_the_weights_it_is_made_of(target: str, capsy
     code, _, err = call(capsys, "export", "../weights", "--to", target, "--out", "../here/../weights", "--force")
     assert code == 2 and "a folder that export did not write" in err
     assert (folder.parent / "weights/model.safetensors").is_file()
+
+
+def test_a_file_names_the_classes_of_a_model_that_has_no_names(capsys: Any, folder: Path) -> None:
+    for label in ("cat", "dog"):
+        (folder / "photos" / label).mkdir(parents=True)
+        Image.fromarray(pictures(1)[0]).save(folder / "photos" / label / "0.png")
+    names = ["cat", "dog", *map(str, range(load("../weights").classes - 2))]
+    Path("names.txt").write_text("\n".join(names))
+    arguments = ("export", "../weights", "--to", "onnx", "--data", "photos", "--out", "a", "--json")
+    code, _, err = call(capsys, *arguments)
+    assert code == 2 and "give --labels-file FILE" in err
+    code, out, _ = call(capsys, *arguments, "--labels-file", "names.txt")
+    assert code == 0 and json.loads(out)["gate"]["num_labelled_images"] == 2
+    labels = load("a").labels
+    assert labels is not None and labels.names == tuple(names)
 
 
 def test_json_has_numbers_and_the_accuracy_that_was_asked_for(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,7 +31,8 @@ from vitsmith.errors import BundleError, InputError, WeightsError
 from vitsmith.evaluation.speed import Speed, Speedup
 from vitsmith.quickstart import Stage
 from vitsmith.runs import model_name
-from vitsmith.weights.bundle_folder import add_program, write_bundle
+from vitsmith.weights.bundle_folder import upgrade_bundle, write_bundle
+from vitsmith.weights.bundle_programs import add_program
 
 NAMES = list(VERBS)
 
@@ -89,6 +91,60 @@ def test_alone_beside_an_exported_bundle_it_does_not_say_to_export(capsys, here)
     ]
 
 
+FORMAT_1 = ROOT / "tests" / "reference" / "format1" / "24f72d5"
+
+
+@pytest.mark.parametrize("upgraded", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "offered"),
+    [
+        ("vit", ["predict", "evaluate --data", "export --to", "quantize --data", "benchmark"]),
+        ("regression", ["predict", "export --to", "benchmark"]),
+        ("vit-headless", ["embed --out", "export --to", "quantize --images", "benchmark"]),
+        (
+            "lit",
+            [
+                *("zeroshot --labels", "evaluate --zeroshot --data", "embed --out"),
+                *("export --to", "quantize --images", "benchmark"),
+            ],
+        ),
+        ("lit-onnx", ["zeroshot --labels", "evaluate --zeroshot --data", "embed --out", "benchmark"]),
+        ("lit-without-vocabulary", ["embed --out", "export --to", "quantize --images", "benchmark"]),
+    ],
+)
+def test_alone_it_offers_what_works_with_the_model(capsys, here, kind, offered, upgraded) -> None:
+    shutil.copytree(FORMAT_1 / kind, here / "m")
+    if upgraded:
+        upgrade_bundle(here / "m")
+    told = [" ".join(re.findall(r"(?<=vitsmith )\S+|--[a-z-]+", line)) for line in commands_told(capsys)]
+    assert told == offered
+
+
+def test_alone_it_asks_for_the_names_that_a_model_lacks(capsys, here) -> None:
+    vs.save(vs.Bundle.of(vs.create_model("mu/16", classes=2, image_size=32)), here / "m")
+    told = commands_told(capsys)
+    assert "vitsmith evaluate m --data DATA --labels-file FILE" in told
+    assert "vitsmith quantize m --data DATA --labels-file FILE" in told
+
+
+def test_alone_beside_an_index_it_offers_to_search(capsys, here) -> None:
+    shutil.copytree(FORMAT_1 / "index-images", here / "my photos")
+    told = commands_told(capsys)
+    assert told[0] == "vitsmith quickstart"
+    assert told[-1] == "vitsmith retrieve --images IMAGE --index 'my photos'"
+
+
+def test_alone_beside_a_damaged_bundle_it_offers_to_look_into_it(capsys, here) -> None:
+    (here / "m").mkdir()
+    (here / "m" / "bundle.json").write_text("{")
+    assert commands_told(capsys) == ["vitsmith inspect m"]
+
+
+def test_the_help_of_all_ends_with_commands(capsys) -> None:
+    out = call(capsys, "--help")[1]
+    assert [line.strip() for line in out.splitlines() if line.strip()][-2:] == list(EXAMPLES[""])
+
+
 @pytest.mark.parametrize("verb", NAMES)
 def test_the_help_of_a_verb_ends_with_a_command_that_is_understood(capsys, verb) -> None:
     _, out, _ = call(capsys, verb, "--help")
@@ -111,6 +167,10 @@ def test_the_help_of_a_verb_ends_with_a_command_that_is_understood(capsys, verb)
         ("vitsmith train pets --arch LiT-B16B_", ["LiT-B16B_2"]),
         ("vitsmith train pets --recipe aug", ["augreg-finetune"]),
         ("vitsmith predict photos/", []),
+        ("vitsmith predict ", []),
+        ("vitsmith prune ViT-B_16.s", ["ViT-B_16.sam"]),
+        ("vitsmith merge-tokens ViT-B_16.s", ["ViT-B_16.sam"]),
+        ("vitsmith zeroshot ViT-B_16.s", ["ViT-B_16.sam"]),
     ],
 )
 def test_a_shell_completes_the_names_that_there_are(capsys, monkeypatch, line, offered) -> None:
@@ -220,6 +280,24 @@ def test_every_word_of_now_is_in_a_verb_that_lacks_the_word_of_before() -> None:
         (("predict", "model=m", "source=x.jpg"), "'model=m' is not how options are written here: write m by itself"),
         (("export", "model=m", "format=onnx"), "'model=m' is not how options are written here: write m by itself"),
         (("predict", "m", "task=detect"), "'task=detect' is not how options are written here"),
+        (
+            ("merge-tokens", "m", "ratio=1.2"),
+            "write --keep: the share of the FLOPs that is left, so --ratio 2 is --keep 0.5\n",
+        ),
+        (("predict", "m", "epochs=3"), "written here: nothing is trained here; for training write vitsmith train DATA"),
+        (("export", "m", "--to", "onnx", "--half"), "No such option: --half: write --precision fp16 (see"),
+        (("predict", "m", "x.jpg", "--fp16"), "--fp16: write --precision bf16; float16 is for vitsmith export"),
+        (
+            ("quantize", "m", "--half"),
+            "--half: vitsmith export --precision fp16 makes a program in half precision (see",
+        ),
+        (("predict", "m", "x.jpg", "--conf", "1"), "--conf: there is no threshold: --top N shows the N best answers"),
+        (("evaluate", "m", "--data", "d", "--conf", "1"), "--conf: there is no threshold: no answer is left out"),
+        (("predict", "m", "x.jpg", "--epochs", "3"), "--epochs: nothing is trained here; for training write"),
+        (("compress", "m", "--data", "d", "--epochs", "3"), "--epochs: --steps says how many updates there are"),
+        (("predict", "m", "x.jpg", "--hull"), "No such option: --hull (see"),
+        (("predict", "m", "x.jpg", "--tpo", "3"), "No such option: --tpo (Possible options: --top) (see"),
+        (("evaluate", "m", "pets"), "evaluate needs --data: vitsmith evaluate MODEL --data DATA (see"),
     ],
 )
 def test_words_of_other_tools_are_refused_with_ours(capsys, arguments, told) -> None:
@@ -239,7 +317,7 @@ def test_verbs_of_other_tools_are_not_ours() -> None:
 
 
 def test_what_a_verb_lacks_is_not_advised(capsys) -> None:
-    assert "schedule" not in call(capsys, "predict", "m", "x.jpg", "--epochs", "3")[2]
+    assert "Did you mean" not in call(capsys, "predict", "m", "x.jpg", "--epochs", "3")[2]
 
 
 def test_every_advice_is_an_option_that_there_is() -> None:

@@ -117,7 +117,7 @@ def test_thresholds_say_which_classes_are_there() -> None:
         assert set(one.present) == {"ant", "doe"} and one.present[0] == max(["ant", "doe"], key=dict(one.top(5)).get)
     (usual,) = Predictor(labelled(head="sigmoid"), "torch")(pictures(1))
     assert usual.present == [name for name, score in usual.top(5) if score >= 0.5]
-    with pytest.raises(InputError, match="judge each class by itself"):
+    with pytest.raises(InputError, match="score each class by itself"):
         _ = Predictor(labelled(), "torch")(pictures(1))[0].present
 
 

@@ -290,7 +290,7 @@ def test_the_worst_mistakes_are_by_the_models_own_probability() -> None:
 @pytest.mark.parametrize("check", [check_prunable, check_mergeable, lambda bundle: check_quantizable(bundle, "onnx")])
 def test_verbs_that_compare_first_choices_refuse_values(check: Any) -> None:
     check(bundle_of("sigmoid"))
-    with pytest.raises(InputError, match="no agreement of first choices to judge it by"):
+    with pytest.raises(InputError, match="cannot be evaluated by agreement of first choices"):
         check(bundle_of("regression"))
 
 

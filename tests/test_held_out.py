@@ -238,7 +238,7 @@ def test_a_data_set_of_nothing_but_training_images_is_refused(bundle: Bundle, pe
         shutil.copy(str(source), place)
     with pytest.raises(DatasetError, match=f"all {COUNT - HELD} images of seen are ones that the model was trained on"):
         choose([bundle], ask("seen"))
-    with pytest.raises(DatasetError, match="none is left to judge by"):
+    with pytest.raises(DatasetError, match="none is left to evaluate on"):
         divide(bundle, "seen", seed=0)
     assert len(choose([bundle], ask("seen", "all")).samples) == COUNT - HELD
 
@@ -357,7 +357,7 @@ def test_whatever_the_seed_the_held_out_images_judge_and_the_others_teach(
     assert {int(digest_of(source, bytes(16))) for source in photos.judges} == held_out_of(pets)
     assert not {int(digest_of(source, bytes(16))) for source in photos.calibration} & held_out_of(pets)
     assert photos.name == f"{HELD} of {pets}, held-out images"
-    teach = f"{COUNT - HELD} that the model was trained on teach or calibrate"
+    teach = f"{COUNT - HELD} images that the model was trained on are for training or calibration"
     assert photos.remarks[0] == f"evaluating on {HELD} held-out images of {pets}; {teach}"
 
 
@@ -402,7 +402,7 @@ def test_a_model_of_which_nothing_is_known_is_divided_as_before_and_remembers_it
 
 def test_a_split_that_teaches_does_not_judge(bundle: Bundle) -> None:
     for split in ("train", "all"):
-        with pytest.raises(InputError, match=f"--split {split} holds what calibrates or teaches"):
+        with pytest.raises(InputError, match=f"--split {split} holds training or calibration images"):
             divide(bundle, "digits", seed=0, split=split)
 
 
@@ -464,10 +464,10 @@ def test_images_without_labels_that_it_was_trained_on_are_told(bundle: Bundle, p
     photos = unlabelled_photos(bundle, sorted(pets.rglob("*.png")))
     assert bundle.split is not None
     known = sum(digest_of(image, bundle.split.salt) in bundle.split.train for image in photos.judges)
-    assert known > 0 and any(f"was trained on {known} of the images that judge" in one for one in photos.remarks)
+    assert known > 0 and any(f"was trained on {known} of the evaluation images" in one for one in photos.remarks)
     material = unlabelled_material(bundle, sorted(pets.rglob("*.png")))
     known = sum(digest_of(image, bundle.split.salt) in bundle.split.train for image in material.splits.val.sources)
-    assert known > 0 and any(f"was trained on {known} of the images that judge" in one for one in material.told)
+    assert known > 0 and any(f"was trained on {known} of the evaluation images" in one for one in material.told)
     write_others(tmp_path / "new", COUNT)
     assert "trained on" not in "".join(unlabelled_photos(bundle, sorted((tmp_path / "new").rglob("*.png"))).remarks)
 
@@ -550,7 +550,7 @@ def test_a_table_whose_columns_have_names_of_their_own_is_judged_as_it_was_train
     assert len(labelled_photos(trained.bundle, labelled).judges) == HELD
     assert len(labelled_material(trained.bundle, labelled).splits.val) == HELD
     code, _, told = call(capsys, "export", model, "--to", "onnx", "--label-column", "breed")
-    assert (code, "are of --data: give that too" in told) == (2, True)
+    assert (code, "name columns of --data: give --data too" in told) == (2, True)
 
 
 @pytest.mark.parametrize("recorded", [True, False])
@@ -561,4 +561,4 @@ def test_what_is_passed_over_is_told_by_every_verb_that_divides(pets, bundle, tm
     for verb in (labelled_photos, labelled_material):
         told: list[str] = []
         verb(judged, str(tmp_path / "pets"), tell=told.append)
-        assert told == [f"passed over in {tmp_path / 'pets'}, as they are not supported: 1 .heic"]
+        assert told == [f"skipped in {tmp_path / 'pets'}, as these files are not supported: 1 .heic"]

@@ -127,7 +127,16 @@ def test_without_the_package_the_install_line_is_told(monkeypatch) -> None:
     imported = builtins.__import__
     monkeypatch.setattr(builtins, "__import__", refuse)
     with pytest.raises(MissingPackageError, match=r"pip install 'vitsmith\[datasets\]'"):
-        open_dataset("hf:beans")
+        open_dataset("hf:AI-Lab-Makerere/beans")
+
+
+@pytest.mark.parametrize("name", ["hf:pets", "hf-hub:pets:small"])
+def test_a_name_without_its_owner_is_refused_before_any_import(monkeypatch, name) -> None:
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(
+        DatasetError, match="lacks the owner of the data set: write hf:OWNER/NAME, or hf:OWNER/NAME:CONFIG"
+    ):
+        open_dataset(name)
 
 
 def test_datasets_is_imported_only_when_it_is_used() -> None:

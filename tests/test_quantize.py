@@ -539,6 +539,7 @@ def test_images_that_calibrate_do_not_judge(tmp_path: Path) -> None:
     photos = unlabelled_photos(bundle, names, amounts=Amounts(calibration=20, judges=25))
     assert len(photos.calibration) == 20 and len(photos.judges) == 25 and photos.labels is None
     assert not set(photos.calibration) & set(photos.judges)
+    assert photos.remarks[0] == "evaluating on 25 of the 30 evaluation images"
     again = unlabelled_photos(bundle, names[::-1], amounts=Amounts(calibration=20, judges=25))
     assert set(again.calibration) == set(photos.calibration), "names decide, not their order"
     other = unlabelled_photos(bundle, names, amounts=Amounts(calibration=20, judges=25, seed=1))
@@ -551,14 +552,17 @@ def test_images_and_labelled_data_go_together(digits: Bundle, tmp_path: Path) ->
     photos = labelled_photos(digits, "digits", images=own, amounts=Amounts(calibration=10))
     assert len(photos.calibration) == 10 and set(photos.calibration) < set(own)
     assert len(photos.judges) == 359 and photos.labels is not None
+    assert not any("of the" in remark for remark in photos.remarks)
+    capped = labelled_photos(digits, "digits", images=own, amounts=Amounts(calibration=10, judges=20))
+    assert len(capped.judges) == 20 and "evaluating on 20 of the 359 evaluation images" in capped.remarks
 
 
 def test_too_few_images_are_refused(digits: Bundle) -> None:
-    with pytest.raises(DatasetError, match="--images: 5 images are too few to calibrate with, give at least 8"):
+    with pytest.raises(DatasetError, match="--images: 5 calibration images are too few, give at least 8"):
         unlabelled_photos(digits, pictures(10))
-    with pytest.raises(DatasetError, match="digits: 7 images are too few to judge by"):
+    with pytest.raises(DatasetError, match="digits: 7 evaluation images are too few"):
         labelled_photos(digits, "digits", amounts=Amounts(judges=7))
-    assert unlabelled_photos(digits, pictures(16)).remarks[0].startswith("only 8 images calibrate")
+    assert unlabelled_photos(digits, pictures(16)).remarks[0].startswith("only 8 calibration images")
 
 
 def test_images_of_other_classes_are_refused(digits: Bundle) -> None:
@@ -573,8 +577,8 @@ def test_images_of_other_classes_are_refused(digits: Bundle) -> None:
 @pytest.mark.parametrize(
     ("name", "problem"),
     [
-        ("lit-bert", "has no classes of its own, so labelled data cannot judge it: give --images"),
-        ("vit-unpooled", "gives logits for each patch, so labels of images cannot judge it: give --images"),
+        ("lit-bert", "has no classes of its own, and cannot be evaluated on labelled data: give --images"),
+        ("vit-unpooled", "gives logits for each patch, and cannot be evaluated on labels of images: give --images"),
     ],
 )
 def test_models_that_labels_cannot_judge_are_refused(name: str, problem: str) -> None:
@@ -653,7 +657,7 @@ def test_images_of_one_class_are_told_of(tmp_path: Path) -> None:
         model.head.bias[0] += 100
     chosen = Photos(pictures(8), pictures(8, seed=1), None, "pictures")
     result = quantize(Bundle.of(model), chosen, tmp_path / "model", Settings("onnx"), race=lambda *_: FAST)
-    assert any("all images that judge with one class" in remark for remark in result.remarks)
+    assert any("one class for all evaluation images" in remark for remark in result.remarks)
 
 
 def test_a_float_program_that_differs_is_refused(

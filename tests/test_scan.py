@@ -154,7 +154,7 @@ def test_pictures_that_are_not_read_are_told_of_in_data_sets(tmp_path) -> None:
     samples, _ = open_labelled(str(tmp_path / "pets"), tell=told.append)
     assert len(samples) == 2
     assert told == [
-        f"passed over in {tmp_path / 'pets'}, as they are not supported: 2 .heic, 1 without a suffix",
+        f"skipped in {tmp_path / 'pets'}, as these files are not supported: 2 .heic, 1 without a suffix",
         f"links to folders inside the class folders of {tmp_path / 'pets'} are not followed: there are 1",
     ]
     (tmp_path / "pets" / "cat" / "a.jpg").unlink()

@@ -149,7 +149,7 @@ def test_folders_beside_splits_never_become_classes(tmp_path) -> None:
         (tmp_path / name).mkdir()
     draw(tmp_path, {"unlabelled": 3})
     assert parts_of(tmp_path) == {"train": 4, "val": 4}
-    assert "passed over" in remarks_of(tmp_path)
+    assert "skipped" in remarks_of(tmp_path)
     assert str(tmp_path / "annotations") in remarks_of(tmp_path)
     assert str(tmp_path / "unlabelled") in remarks_of(tmp_path)
     draw(tmp_path / "vaild", TWO)
@@ -199,14 +199,14 @@ def test_one_of_several_splits_given_directly_is_told_of_the_others(tmp_path) ->
     other = draw(tmp_path / "elsewhere" / "other", TWO).rename(tmp_path.parent / f"{tmp_path.name}-other")
     (tmp_path / "elsewhere").rmdir()
     open_dataset(DataSpec(path=str(tmp_path), val=str(other)), tell=told.append)
-    assert f"the split 'val' of {tmp_path} is not used: what judges is {other}" in told
+    assert f"the split 'val' of {tmp_path} is not used: the evaluation images are those of {other}" in told
 
 
 def test_images_beside_class_folders_are_counted_aloud(tmp_path) -> None:
     draw(tmp_path, TWO)
     for name in ("a.png", "b.JPG", ".hidden.png", "notes.txt"):
         (tmp_path / name).write_bytes(b"")
-    assert remarks_of(tmp_path) == f"2 images lie directly in {tmp_path}, in no class folder, and are passed over"
+    assert remarks_of(tmp_path) == f"2 images lie directly in {tmp_path}, in no class folder, and are skipped"
 
 
 def test_a_class_or_split_whose_link_leads_nowhere_is_not_missed_in_silence(tmp_path) -> None:
@@ -283,7 +283,7 @@ def test_splits_unpacked_into_folders_of_their_own_names_are_splits(tmp_path, tr
             draw(tmp_path / place, TWO)
     assert parts_of(tmp_path) == {"train": 4, "test": 4}
     assert f"the classes of {(tmp_path / train).parent} are in {tmp_path / train}" in remarks_of(tmp_path)
-    assert ("passed over" in remarks_of(tmp_path)) == (len(others) == 2)
+    assert ("skipped" in remarks_of(tmp_path)) == (len(others) == 2)
     assert open_dataset(str(tmp_path)).classes == ("cat", "dog")
 
 
@@ -291,7 +291,7 @@ def test_a_copy_of_the_splits_beside_them_is_passed_over(tmp_path) -> None:
     for name in ("train", "test", "chest/train", "chest/test"):
         draw(tmp_path / name, TWO)
     assert parts_of(tmp_path) == {"train": 4, "test": 4}
-    assert f"passed over, as beside splits it is none: {tmp_path / 'chest'}" in remarks_of(tmp_path)
+    assert f"skipped, no splits but beside splits: {tmp_path / 'chest'}" in remarks_of(tmp_path)
 
 
 @pytest.mark.parametrize("train", ["train", "signs_train", "1_train"])

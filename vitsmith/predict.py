@@ -49,7 +49,9 @@ class Prediction:
         """Of a sigmoid head: names of the classes that are there, whose probabilities reach their thresholds (0.5 where
         the bundle has none), the most probable first. Raises InputError for other heads."""
         if not self.independent or self.meaning != "probability":
-            raise InputError(f"{self.source}: which classes are there is for models that judge each class by itself")
+            raise InputError(
+                f"{self.source}: only models that score each class by itself (sigmoid) say which classes are present"
+            )
         least = np.asarray(self.thresholds or 0.5)
         there = np.broadcast_to(self.scores >= least, self.scores.shape)
         return [self._name(index) for index in self.best(len(self.scores)) if there[index]]

@@ -16,6 +16,7 @@ from vitsmith.cli.options import (
     ImageSizeOption,
     JsonOption,
     LabelColumnOption,
+    LabelsFileOption,
     OutOption,
     RecordOption,
     SkipOption,
@@ -62,19 +63,25 @@ def benchmark(
     seconds: Annotated[float, typer.Option(min=0.01, help="Seconds of measurement per row, in five turns.")] = 5.0,
     record: RecordOption = False,
     image_size: ImageSizeOption = "",
+    labels_file: LabelsFileOption = None,
     out: OutOption = None,
     force: ForceOption = False,
     json: JsonOption = False,
 ) -> None:
     """Measure latency, throughput, memory, size, difference and accuracy, in turns, in one run."""
     from vitsmith.benchmark.session import Wishes
+    from vitsmith.errors import InputError
     from vitsmith.evaluation.timing import Pace
     from vitsmith.report.benchmark import draw_benchmark
     from vitsmith.runs import model_name, place_of, write_or_rescue
 
+    if labels_file is not None and not data:
+        raise InputError("--labels-file names the classes for --data: give --data too")
     described = labelled(data, image_column, label_column, split)
     with place_of("benchmark", model_name(models[0]), out, force=force) as place:
         subjects = _load(models, image_size, record)
+        if labels_file is not None:
+            subjects = _named(subjects, labels_file)
         contenders = _contenders(subjects, engine or [], precision or [])
         material = _material(subjects, images or [], described, split, skip_unreadable)
         wishes = Wishes(tuple(sorted(set(batch_size or BATCHES))), threads, Pace(seconds))
@@ -132,6 +139,19 @@ def _load(models: list[str], image_size: str, record: bool) -> list[Subject]:
     return [
         Subject(name if names.count(name) == 1 else model, model, _opened(model, image_size))
         for name, model in zip(names, models, strict=True)
+    ]
+
+
+def _named(subjects: list[Subject], labels_file: Path) -> list[Subject]:
+    """The same, where those without class names have the names in a file. Raises InputError when all have theirs."""
+    from vitsmith.errors import InputError
+    from vitsmith.weights.labels import with_labels
+
+    if all(one.bundle.labels is not None for one in subjects):
+        raise InputError("every model here names its classes: leave --labels-file out")
+    return [
+        one if one.bundle.labels is not None else replace(one, bundle=with_labels(one.bundle, labels_file))
+        for one in subjects
     ]
 
 

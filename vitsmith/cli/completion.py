@@ -18,7 +18,9 @@ def precisions(incomplete: str) -> list[str]:
 
 
 def models(incomplete: str) -> list[str]:
-    """Published checkpoints."""
+    """Published checkpoints; nothing for an empty word, so that the shell offers files and folders."""
+    if not incomplete:
+        return []
     from vitsmith.weights.published import checkpoints
 
     return _beginning(incomplete, (row.tag for row in checkpoints()))

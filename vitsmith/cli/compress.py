@@ -66,7 +66,8 @@ def compress(
     choose: Annotated[
         Choose | None,
         typer.Option(
-            help="cheapest, accurate or knee; default: cheapest within a budget, else the knee of the Pareto front."
+            help="cheapest, accurate, or knee: the point of the Pareto front after which more speed costs much "
+            "accuracy; default: cheapest within a budget, else knee."
         ),
     ] = None,
     over: Annotated[

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import Any
 
 from vitsmith.errors import shown
@@ -65,6 +67,24 @@ SAME = {
     "--set run.precision=bf16": ("--amp", "--bf16", "--fp16", "--half"),
 }
 """What is said here -> what others call it. A verb is told only what it has."""
+_HALF = ("--half", "--fp16", "--amp")
+_EPOCHS = ("--epochs", "--num-epochs")
+ABSENT: tuple[tuple[tuple[str, ...], str, str], ...] = (
+    (_HALF, "--fixed-batch", "write --precision fp16"),
+    ((*_HALF, "--bf16"), "--precision", "write --precision bf16; float16 is for  vitsmith export --precision fp16"),
+    (_HALF, "", "vitsmith export --precision fp16  makes a program in half precision"),
+    (
+        ("--conf", "--conf-thres"),
+        "--top",
+        "there is no threshold: --top N shows the N best answers, each with its score",
+    ),
+    (("--conf", "--conf-thres"), "", "there is no threshold: no answer is left out for its score"),
+    (_EPOCHS, "--steps", "--steps says how many updates there are, and 0 means none"),
+    (_EPOCHS, "", "nothing is trained here; for training write  vitsmith train DATA --set schedule.epochs=10"),
+)
+"""Options of others, an option that a verb has ('': any verb), and what it is told then, the first that fits."""
+CLOSE = 0.75
+"""How alike an option is to what was typed, so that it is named, as `difflib` counts it."""
 PLACES = {
     "model": ("--model", *SAME["--model"]),
     "models": ("--model", "--models", *SAME["--model"]),
@@ -77,10 +97,12 @@ DEVICES = ("--device", "--devices", "--gpu", "--gpus", "--cuda", "--cpu")
 
 def explain(error: Any) -> str:
     """The message of a usage error, with what to say in place of another tool's option."""
-    message = str(error.format_message()).replace("Value error, ", "")
     command = getattr(getattr(error, "ctx", None), "command", None)
     options = {opt for param in getattr(command, "params", ()) for opt in getattr(param, "opts", ())}
     given = getattr(error, "option_name", "")
+    if possible := getattr(error, "possibilities", None):
+        error.possibilities = get_close_matches(given, possible, cutoff=CLOSE)
+    message = str(error.format_message()).replace("Value error, ", "")
     if verb := re.match(r"No such command '(.*?)'", message):
         return _explain_verb(verb[1], message)
     if given in DEVICES:
@@ -97,6 +119,11 @@ def explain(error: Any) -> str:
     for ours, others in SAME.items():
         if given in others and ours.split()[0] in options:
             return f"No such option: {given}. Did you mean '{ours}'?"
+    if told := _absent(given, options):
+        return f"No such option: {given}: {told}"
+    if message == "Missing option '--data'." and "model" in options:
+        verb = error.ctx.info_name
+        return f"{verb} needs --data:  vitsmith {verb} MODEL --data DATA"
     if message.startswith("Got unexpected extra argument") and options >= {"--data"} and "data" not in options:
         return f"{message}: data are given with --data"
     return message
@@ -116,10 +143,17 @@ def explain_pair(given: str, options: set[str]) -> str:
             return f"{told}: write  {pair[2]}  by itself"
     for ours, others in (*RENAMED.items(), *SAME.items()):
         words = (ours, *others)
-        if option in words:
-            known = next((word for word in words if word.split()[0].rstrip(":") in options), "")
-            return f"{told}: write  {known if '=' in known else f'{known} {pair[2]}'}" if known else told
-    return told if option in ("--task", "--mode", *DEVICES) else ""
+        if option in words and (known := next((word for word in words if word.split()[0].rstrip(":") in options), "")):
+            return f"{told}: write  {known if '=' in known or ':' in known else f'{known} {pair[2]}'}"
+    if why := _absent(option, options):
+        return f"{told}: {why}"
+    known_elsewhere = any(option in (ours, *others) for ours, others in (*RENAMED.items(), *SAME.items()))
+    return told if known_elsewhere or option in ("--task", "--mode", *DEVICES) else ""
+
+
+def _absent(given: str, options: Iterable[str]) -> str:
+    """What says the same as another tool's option in a verb that has none like it, or why there is none."""
+    return next((told for others, has, told in ABSENT if given in others and (not has or has in options)), "")
 
 
 def _explain_verb(given: str, message: str) -> str:

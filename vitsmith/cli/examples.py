@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 EXAMPLES: dict[str, tuple[str, ...]] = {
+    "": ("vitsmith train pets --model augreg:B_16", "vitsmith predict runs/train/pets-B_16 cat.jpg"),
     "quickstart": ("vitsmith quickstart",),
     "models": ("vitsmith models ViT-B_16",),
     "inspect": ("vitsmith inspect runs/train/pets-B_16",),
@@ -27,8 +28,9 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "compress": ("vitsmith compress runs/train/pets-B_16 --data pets --latency 20ms",),
     "benchmark": ("vitsmith benchmark runs/train/pets-B_16 --engine onnx --batch-size 8",),
 }
+"""A verb -> its examples; '' is `vitsmith` itself."""
 
 
-def epilog(verb: str) -> str:
+def epilog(verb: str = "") -> str:
     """The examples of a verb, a line each."""
     return "\n\n".join(["For example:", *EXAMPLES[verb]])

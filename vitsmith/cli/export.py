@@ -27,7 +27,7 @@ from vitsmith.cli.options import (
     split_option,
 )
 from vitsmith.cli.output import drop_told, print_facts, print_json, say
-from vitsmith.cli.texts import read_labels
+from vitsmith.cli.texts import check_labels, read_labels
 
 if TYPE_CHECKING:
     from vitsmith.weights.bundle import Bundle
@@ -81,7 +81,12 @@ def export(
     labels: Annotated[
         list[str] | None, typer.Option(help="LiT model for web only: labels of the page, separated by commas.")
     ] = None,
-    labels_file: Annotated[Path | None, typer.Option(help="File with one label a line, in place of --labels.")] = None,
+    labels_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="File with one name a line: class names in the order of the outputs, or the labels of a page."
+        ),
+    ] = None,
     without_split: WithoutSplitOption = False,
     force: ForceOption = False,
     json: JsonOption = False,
@@ -91,6 +96,7 @@ def export(
     from vitsmith.specs import ProgramSpec
     from vitsmith.verbs.program import export_to
 
+    check_labels(labels, labels_file)
     exported, target = export_to(
         model,
         to.value,
@@ -101,7 +107,8 @@ def export(
         data=labelled(data, image_column, label_column, split),
         split=split,
         skip_unreadable=skip_unreadable,
-        labels=read_labels(labels, labels_file),
+        labels=read_labels(labels, None),
+        labels_file=labels_file,
         image_size=parse_size(image_size),
         without_split=without_split,
         force=force,

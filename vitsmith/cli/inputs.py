@@ -83,9 +83,9 @@ def labelled(data: str, image_column: str = "", label_column: str = "", split: s
     from vitsmith.errors import InputError
 
     if not data and split:
-        raise InputError("--split chooses a part of --data: give that too")
+        raise InputError("--split chooses a part of --data: give --data too")
     if not data and (image_column or label_column):
-        raise InputError("--image-column and --label-column are of --data: give that too")
+        raise InputError("--image-column and --label-column name columns of --data: give --data too")
     return DataSpec(path=data, image_column=image_column, label_column=label_column)
 
 
@@ -94,9 +94,7 @@ def images_of(images: list[str], data: str) -> tuple[Sequence[ImageSource], Sequ
     from vitsmith.errors import InputError
 
     if bool(images) == bool(data):
-        raise InputError(
-            "no images are given, or twice: give files or folders after the model, or a data set with --data DATA"
-        )
+        raise InputError("give images once: files or folders after the model, or a data set with --data DATA")
     if not data:
         return list(expand(images)), None
     from vitsmith.data.datasets import open_labelled

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from vitsmith.cli.elsewhere import explain
+from vitsmith.cli.examples import epilog
 from vitsmith.cli.interrupts import Interrupts
 from vitsmith.cli.output import print_line
 from vitsmith.cli.streams import ReaderGone, finish, prepare
@@ -32,6 +33,7 @@ app = typer.Typer(
     cls=Verbs,
     help="Vision transformers from architecture to deployment.",
     pretty_exceptions_enable=False,
+    epilog=epilog(),
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 

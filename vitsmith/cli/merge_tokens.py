@@ -29,6 +29,7 @@ from vitsmith.cli.options import (
     max_drop_option,
     min_agreement_option,
     min_speedup_option,
+    model_argument,
     seed_option,
     split_option,
 )
@@ -57,12 +58,7 @@ class Schedule(StrEnum):
 
 
 def merge_tokens(
-    model: Annotated[
-        str,
-        typer.Argument(
-            metavar="MODEL", help="ViT, hybrid or LiT with torch weights: bundle, run folder or weights file."
-        ),
-    ],
+    model: Annotated[str, model_argument("ViT, hybrid or LiT with torch weights")],
     schedule: Annotated[
         Schedule, typer.Option(help="Merges per block: constant, decreasing, or searched by the loss of each block.")
     ] = Schedule.constant,

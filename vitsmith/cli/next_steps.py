@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from vitsmith.escapes import shell_quoted
 
@@ -22,35 +24,61 @@ def next_steps(here: Path) -> tuple[str, list[Step]]:
     if (run := _unfinished(here)) is not None:
         verb = "lit" if Path(run).parent.name == "lit" else "train"
         return f"{run} has not ended.", [(f"vitsmith {verb} --resume {shell_quoted(run)}", "go on with it")]
-    bundle = _newest_bundle(here)
-    if bundle is None:
-        return "There is no model here yet.", list(_START)
-    return f"{bundle} is a model.", _with_model(here, bundle)
+    folder = _newest(here, ("bundle.json", "*/bundle.json", "runs/*/model/bundle.json", "runs/*/*/model/bundle.json"))
+    index = _newest(here, ("index.json", "*/index.json", "runs/*/*/index.json"))
+    if folder is None:
+        about, steps = "There is no model here yet.", list(_START)
+    else:
+        is_run = folder.name == "model" and folder.parent != here
+        bundle = os.path.relpath(folder.parent if is_run else folder, here)
+        about, steps = f"{bundle} is a model.", _with_model(folder, shell_quoted(bundle))
+    if index is not None:
+        typed = os.path.relpath(index, here)
+        about += f" {typed} is an index."
+        retrieve = f"vitsmith retrieve --images IMAGE --index {shell_quoted(typed)}"
+        steps.append((retrieve, "the entries nearest to an image"))
+    return about, steps
 
 
-def _with_model(here: Path, bundle: str) -> list[Step]:
-    typed = shell_quoted(bundle)
-    steps = [
-        (f"vitsmith predict {typed} IMAGES", "the classes of images"),
-        (f"vitsmith evaluate {typed} --data DATA", "how good it is on labelled images"),
-    ]
-    if any((here / bundle / inside / "model.safetensors").is_file() for inside in (".", "model")):
-        steps += [
-            (f"vitsmith export {typed} --to onnx", "a program that needs no torch"),
-            (f"vitsmith quantize {typed} --data DATA", "int8, if it answers as well and is faster"),
-        ]
+def _with_model(folder: Path, typed: str) -> list[Step]:
+    """What works with the bundle in `folder`, by what its bundle.json says."""
+    from vitsmith.json_text import json_or_none
+
+    fields = json_or_none(folder / "bundle.json")
+    config = fields.get("config") if isinstance(fields, dict) else None
+    if not isinstance(config, dict):
+        return [(f"vitsmith inspect {typed}", "what is wrong with it")]
+    steps, calibrated_on = _answers(folder, fields, config, typed)
+    if (folder / "model.safetensors").is_file():
+        steps.append((f"vitsmith export {typed} --to onnx", "a program that needs no torch"))
+        if calibrated_on:
+            quantize = f"vitsmith quantize {typed} {calibrated_on}"
+            steps.append((quantize, "int8, if it answers as well and is faster"))
     return [*steps, (f"vitsmith benchmark {typed}", "how fast it is here, in every engine")]
 
 
-def _newest_bundle(here: Path) -> str | None:
-    """The run or bundle below a folder that was written last, as a path to type."""
-    places = ("bundle.json", "*/bundle.json", "runs/*/model/bundle.json", "runs/*/*/model/bundle.json")
+def _answers(folder: Path, fields: dict[str, Any], config: dict[str, Any], typed: str) -> tuple[list[Step], str]:
+    """The steps that show a model's answers, and how `quantize` is given images; '' where it is refused."""
+    embed = (f"vitsmith embed {typed} IMAGES --out INDEX", "an index of images, to search in")
+    predict = f"vitsmith predict {typed} IMAGES"
+    if config.get("family") == "lit":
+        zeroshot = f"vitsmith zeroshot {typed} IMAGES --labels 'cat, dog'"
+        evaluate = f"vitsmith evaluate {typed} --zeroshot --data DATA"
+        words = [(zeroshot, "which label fits an image"), (evaluate, "how good it is on labelled images")]
+        return [*(words if any(folder.glob("tokenizer.*")) else ()), embed], "--images IMAGES"
+    if not config.get("classes"):
+        return [embed], "--images IMAGES"
+    if fields.get("head") == "regression":
+        return [(predict, "the values of images")], ""
+    labelled = "--data DATA" if fields.get("labels") else "--data DATA --labels-file FILE"
+    evaluate = f"vitsmith evaluate {typed} {labelled}"
+    return [(predict, "the classes of images"), (evaluate, "how good it is on labelled images")], labelled
+
+
+def _newest(here: Path, places: Iterable[str]) -> Path | None:
+    """The folder of the file that was written last, of those at `places` below a folder."""
     found = [path for place in places for path in here.glob(place)]
-    if not found:
-        return None
-    folder = max(found, key=_written).parent
-    is_run = folder.name == "model" and folder.parent != here
-    return os.path.relpath(folder.parent if is_run else folder, here)
+    return max(found, key=_written).parent if found else None
 
 
 def _unfinished(here: Path) -> str | None:

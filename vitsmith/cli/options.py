@@ -14,16 +14,16 @@ from vitsmith.cli.completion import engines, models, precisions, recipes
 
 # The model, and what runs it
 
-ModelArgument = Annotated[
-    str,
-    typer.Argument(metavar="MODEL", help="Bundle, run folder, weights file or published name.", autocompletion=models),
-]
-TorchModelArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="MODEL", help="Bundle or run with torch weights, weights file or published name.", autocompletion=models
-    ),
-]
+
+def model_argument(kind: str = "") -> Any:
+    """MODEL, and what it may be; `kind` is which models the verb takes, where it does not take all."""
+    sources = "bundle, run folder, weights file or published name."
+    told = f"{kind}: {sources}" if kind else sources.capitalize()
+    return typer.Argument(metavar="MODEL", help=told, autocompletion=models)
+
+
+ModelArgument = Annotated[str, model_argument()]
+TorchModelArgument = Annotated[str, model_argument("Model with torch weights")]
 ImageSizeOption = Annotated[
     str,
     typer.Option(

@@ -32,6 +32,7 @@ from vitsmith.cli.options import (
     keep_option,
     max_drop_option,
     min_speedup_option,
+    model_argument,
     seed_option,
 )
 from vitsmith.cli.output import drop_told, print_facts, print_json, print_table, progress, say
@@ -56,12 +57,7 @@ class How(StrEnum):
 
 
 def prune(
-    model: Annotated[
-        str,
-        typer.Argument(
-            metavar="MODEL", help="Trained classifier with torch weights: bundle, run folder or weights file."
-        ),
-    ],
+    model: Annotated[str, model_argument("Trained classifier with torch weights")],
     data: Annotated[str, data_option("used to rank what is removed, to distil and to evaluate")] = "",
     image_column: ImageColumnOption = "",
     label_column: LabelColumnOption = "",
@@ -76,7 +72,7 @@ def prune(
     method: Annotated[
         How, typer.Option(help="Measure of importance: taylor (change of the loss) or activation.")
     ] = How.taylor,
-    calibration: Annotated[int, calibration_option("Number of images that rank what is removed")] = 256,
+    calibration: Annotated[int, calibration_option("Training images used to rank what is removed")] = 256,
     steps: Annotated[int, typer.Option(min=0, help="Updates of distillation after pruning; 0: none.")] = 300,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Images per update; default: 64.")] = None,
     lr: RateOption = None,
@@ -168,7 +164,7 @@ class Progress:
 
         self._training, self._events = TrainingProgress(steps), events
         self._looking = progress(unit="images")
-        self._looked = self._looking.add_task("looking", total=None, note="")
+        self._looked = self._looking.add_task("ranking what is removed", total=None, note="")
 
     def __enter__(self) -> Self:
         return self

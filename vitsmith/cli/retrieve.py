@@ -144,8 +144,8 @@ def _approximate(index: Index, anew: bool) -> ApproximateIndex:
         opened = build_approximate(index, on_step=lambda step: say(f"  {step}"))
         facts = opened.facts
         say(
-            f"looking at {facts.probes} of {facts.centres:,} neighbourhoods finds {facts.recall:.1%} of the true first "
-            "ten of a sample of its own vectors"
+            f"approximate search reads {facts.probes} of {facts.centres:,} clusters and finds {facts.recall:.1%} of "
+            "the true 10 nearest neighbours, measured on a sample of the index's own vectors"
         )
     return opened
 

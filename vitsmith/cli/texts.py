@@ -48,7 +48,7 @@ def read_labels(labels: Sequence[str] | None, file: Path | None) -> Words | None
     """
     from vitsmith.zeroshot.words import read_word_file, read_words
 
-    _check_labels(labels, file)
+    check_labels(labels, file)
     return read_word_file(str(file)) if file is not None else read_words(labels) if labels else None
 
 
@@ -56,11 +56,12 @@ def class_names(labels: Sequence[str] | None, file: Path | None) -> Names | None
     """The same where the order counts, as names of a model's classes; the file is not read yet."""
     from vitsmith.zeroshot.words import read_words
 
-    _check_labels(labels, file)
+    check_labels(labels, file)
     return file if file is not None else read_words(labels).names if labels else None
 
 
-def _check_labels(labels: Sequence[str] | None, file: Path | None) -> None:
+def check_labels(labels: Sequence[str] | None, file: Path | None) -> None:
+    """Raises InputError for `--labels` beside `--labels-file`, and for a file where words are wanted."""
     from vitsmith.data.prompts import is_file
     from vitsmith.errors import InputError, shown
     from vitsmith.zeroshot.words import is_list_file

@@ -36,7 +36,7 @@ def train(
     arch: Annotated[
         str,
         typer.Option(
-            help="Architecture with fresh weights (vitsmith models); with --model: what that must be.",
+            help="Architecture to train from random weights (vitsmith models); with --model: its architecture.",
             autocompletion=architectures,
         ),
     ] = "",

@@ -23,6 +23,7 @@ from vitsmith.cli.options import (
     TemplatesOption,
     TopOption,
     VocabularyOption,
+    model_argument,
 )
 from vitsmith.cli.output import say
 from vitsmith.cli.texts import open_classifier, read_labels
@@ -36,9 +37,7 @@ class Scores(StrEnum):
 
 
 def zeroshot(
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="LiT model: bundle, run folder, weights file or published name.")
-    ],
+    model: Annotated[str, model_argument("LiT model")],
     images: ImagesArgument = None,
     data: DataInsteadOption = "",
     labels: Annotated[

@@ -55,9 +55,9 @@ class Photos:
     def remarks(self) -> tuple[str, ...]:
         """What a user should know about them."""
         few = list(self.told)
-        for what, count in (("calibrate", len(self.calibration)), ("judge", len(self.judges))):
+        for what, count in (("calibration", len(self.calibration)), ("evaluation", len(self.judges))):
             if count < FEW:
-                few.append(f"only {count} images {what}: with {FEW} and more the result is surer")
+                few.append(f"only {count} {what} images: with {FEW} and more the result is surer")
         return tuple(few)
 
 
@@ -79,10 +79,12 @@ def labelled_photos(
     model does not know, in either part, and for too few images; InputError for a model without classes.
     """
     if isinstance(bundle.config, LiTConfig) or not bundle.classes:
-        raise InputError(f"{bundle.where} has no classes of its own, so labelled data cannot judge it: give --images")
+        raise InputError(
+            f"{bundle.where} has no classes of its own, and cannot be evaluated on labelled data: give --images"
+        )
     if isinstance(bundle.config, ViTConfig) and bundle.config.pooling.endswith("unpooled"):
         raise InputError(
-            f"{bundle.where} gives logits for each patch, so labels of images cannot judge it: give --images"
+            f"{bundle.where} gives logits for each patch, and cannot be evaluated on labels of images: give --images"
         )
     if len(images):
         asked = ask(data, split, tell=tell)
@@ -95,10 +97,11 @@ def labelled_photos(
     calibration, left_out = _readable(calibration, skip_unreadable)
     labels = match_classes(bundle, judging.samples)
     judges = Samples(judging.samples.classes, judging.samples.sources, judging.samples.names, labels)
+    capped = _told_of_cap(len(judges), amounts.judges)
     judges = without_unreadable(_chosen(judges, amounts.judges, amounts.seed), skip_unreadable, left_out)
     _check_enough(len(calibration), len(judges), data if isinstance(data, str) else data.path)
     name = f"{len(judges)} of {judging.name}"
-    return Photos(calibration, judges.sources, judges.labels, name, (*judging.told, *left_out))
+    return Photos(calibration, judges.sources, judges.labels, name, (*judging.told, *capped, *left_out))
 
 
 def unlabelled_photos(
@@ -122,13 +125,19 @@ def unlabelled_photos(
     judges, others = _readable([images[index] for index in judging], skip_unreadable)
     _check_enough(len(calibration), len(judges), "--images")
     name = f"{len(judges)} images without labels"
-    return Photos(calibration, judges, None, name, (*left_out, *others, *told_of_known(bundle, judges)))
+    capped = _told_of_cap(len(images) - count, amounts.judges)
+    return Photos(calibration, judges, None, name, (*capped, *left_out, *others, *told_of_known(bundle, judges)))
+
+
+def _told_of_cap(there: int, most: int) -> tuple[str, ...]:
+    """A remark on evaluation images of which some are not used."""
+    return (f"evaluating on {most:,} of the {there:,} evaluation images",) if there > most else ()
 
 
 def told_of_known(bundle: Bundle, judges: Sequence[ImageSource]) -> tuple[str, ...]:
     """A remark on those of the images without labels that `bundle` was trained on, when there are any."""
     known = known_among(bundle, judges)
-    told = f"{bundle.where} was trained on {known} of the images that judge, where answers are surer: give others"
+    told = f"{bundle.where} was trained on {known} of the evaluation images, where its answers are surer: give others"
     return (told,) if known else ()
 
 
@@ -173,8 +182,8 @@ def _name(source: ImageSource, index: int) -> str:
 
 def _check_enough(calibration: int, judges: int, where: str) -> None:
     if calibration < FEWEST:
-        raise DatasetError(f"{where}: {calibration} images are too few to calibrate with, give at least {FEWEST}")
+        raise DatasetError(f"{where}: {calibration} calibration images are too few, give at least {FEWEST}")
     if judges < FEWEST:
         raise DatasetError(
-            f"{where}: {judges} images are too few to judge by, give at least {FEWEST} that do not calibrate"
+            f"{where}: {judges} evaluation images are too few, give at least {FEWEST} beside the calibration images"
         )

@@ -66,7 +66,7 @@ def divide(
     for a split that holds what teaches.
     """
     if split == ALL or split_of(split) == "train":
-        raise InputError(f"--split {split} holds what calibrates or teaches: choose val or test")
+        raise InputError(f"--split {split} holds training or calibration images: choose val or test")
     described = DataSpec(path=data) if isinstance(data, str) else data
     source = find_source(described.path, described)
     divided = is_divided(source)
@@ -109,14 +109,15 @@ def _by_record(bundle: Bundle, asked: Asked, seed: int, on_images: OnImages) -> 
     roles = look(samples, [bundle], on_images)
     trained, new = int(roles.trained.sum()), roles.new
     if trained >= new.sum():
-        teaches, told = roles.trained, f"{trained:,} that the model was trained on teach or calibrate"
+        teaches = roles.trained
+        told = f"{trained:,} images that the model was trained on are for training or calibration"
     else:  # hardly the data that it was trained on
         teaches = roles.trained | (new & ~_some_of_each_class(samples, new, seed))
-        told = f"{int(teaches.sum()):,} others teach or calibrate"
+        told = f"{int(teaches.sum()):,} others are for training or calibration"
     if teaches.all():
         raise DatasetError(
-            f"all {len(samples):,} images of {asked.name} are ones that the model was trained on, so that none is left "
-            "to judge by: add images that it has not seen"
+            f"all {len(samples):,} images of {asked.name} were used to train the model, so no evaluation image is "
+            "left: add images that it has not seen"
         )
     teaching, rest = np.flatnonzero(teaches), np.flatnonzero(~teaches)
     known = roles.contents.at(teaching), roles.contents.at(rest)

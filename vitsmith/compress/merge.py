@@ -100,11 +100,11 @@ def merge(
     """
     tower = check_mergeable(bundle)
     if bundle.classes == 0 and photos.labels is not None:
-        raise InputError(f"{bundle.where} has no classes of its own, so labels cannot judge it: give --images")
+        raise InputError(f"{bundle.where} has no classes of its own, and cannot be evaluated on labels: give --images")
     required.check_measured("merge", "accuracy_drop", "agreement", "any_speedup")
     required.of_answers(labelled=photos.labels is not None, classes=bundle.classes > 0)  # before any work
     required.check_tells(len(photos.judges))
-    say(f"judging by {photos.name}")
+    say(f"evaluating on {photos.name}")
     expected = _answers(bundle, photos.judges)
     planner = _Planner(bundle, tower, wish, photos, say)
     tries: list[Try] = []
@@ -151,7 +151,7 @@ class _Planner:
         classes = self._bundle.classes > 0
         if self._losses is None:
             count = min(IMAGES, len(self._photos.calibration))
-            self._say(f"searching: what each block loses, by {count} images")
+            self._say(f"searching: measuring what each block loses, on {count} calibration images")
             self._losses = measure_losses(self._tower, self._outputs, classes=classes)
         numbers, compared = search(self._tower, self._losses, goal, self._outputs, classes=classes)
         self.compared = tuple(compared)

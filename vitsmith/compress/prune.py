@@ -106,9 +106,8 @@ def prune(
     recipe = resolve(recipe, len(train)) if recipe is not None else None
     what = "top-1" if material.labelled else "agreement"
     judging = len(material.splits.val)
-    on_stage(
-        f"choosing what to leave out by {min(len(train), pruning.calibration)} images, judging by {judging} others"
-    )
+    ranking = min(len(train), pruning.calibration)
+    on_stage(f"ranking what is removed on {ranking} training images, evaluating on {judging} others")
     left_out: list[str] = []
     chosen = without_unreadable(spread(train, pruning.calibration), material.skip_unreadable, left_out)
     for told in left_out:  # of the images that teach as well, as far as they decide

@@ -55,7 +55,9 @@ RACE: Race = partial(measure_speedup, pace=Pace(seconds=3.0, turns=9))
 """Longer than usual: a ladder is long, and its programs lie close together."""
 
 
-_ONE_CLASS = "the original answers all images that judge with one class: agreement says little, give images of several"
+_ONE_CLASS = (
+    "the original gives one class for all evaluation images: agreement says little, give images of several classes"
+)
 
 
 def quantize(
@@ -213,7 +215,7 @@ def _remarks(bundle: Bundle, photos: Photos, settings: Settings) -> tuple[str, .
     if isinstance(bundle.config, LiTConfig):
         remarks.append("only the image tower becomes int8; the text tower stays in fp32")
     if isinstance(bundle.config, LiTConfig) or not bundle.classes:
-        remarks.append("the model gives embeddings: their mean cosine with the original's stands for agreement")
+        remarks.append("the model gives embeddings: the mean cosine with the original's is used in place of agreement")
     if int8_dot_products() is False:
         remarks.append(f"this processor ({describe_machine()}) has no int8 dot products: int8 is rarely faster here")
     return tuple(remarks)

@@ -117,7 +117,7 @@ def search(
     choosing, verifying = halves(material.splits.val)
     required.check_tells(len(choosing), "images for selection, half of the held-out ones,")
     found = Found(bundle, workshop.right_answers(bundle, choosing), required, material.name, material.told)
-    say(f"the original: {found.original_top1:.2%} on {len(choosing)} images that choose")
+    say(f"the original: {found.original_top1:.2%} on {len(choosing)} evaluation images, used for selection")
     bench = _Bench(found, workshop, choosing, folder, say)
     first, *others = space.precisions
     variants = _from_all_over(find_variants(found, space, workshop, choosing, say), MOST_VARIANTS, found)
@@ -231,7 +231,9 @@ def _worth_having(variants: Sequence[Variant], floats: Sequence[Candidate], foun
     original, *others = variants
     for one in others:
         if one.name in points and one.name not in worth:
-            found.refused.append(Refused(f"{one.name}, coarser", "another is as accurate and faster in float32"))
+            found.refused.append(
+                Refused(f"{one.name}, coarser", "another variant is as accurate, and faster in float32")
+            )
     return [
         original,
         *_from_all_over([original, *(one for one in others if one.name in worth)], MOST_COARSER, found)[1:],

@@ -153,7 +153,7 @@ class ProgramTrials:
         return replace(attempt, judged=judged, speedup=speedup, reason=reason)
 
     def make(self, rung: Rung, rest: str) -> float:
-        self._listener(Working(f"{rung.name}: making it"))
+        self._listener(Working(f"{rung.name}: building the program"))
         with self._explained():
             spec = ProgramSpec(precision="int8", rest=rest)
             self._made = self._write(spec, lambda files: self._fill(rung, files))
@@ -168,13 +168,13 @@ class ProgramTrials:
 
     def race(self) -> Speedup:
         assert self._runner is not None and self._base is not None
-        self._listener(Working(f"{self._rung.name}: in turns with float"))
+        self._listener(Working(f"{self._rung.name}: measuring the speed beside float"))
         return self._race(self._base, self._runner, self._images)
 
     def rank(self, smooth: float | None) -> Sequence[str]:
         part = self._part()
         inputs = self._tensors[:IMAGES]
-        self._listener(Working("which places are sensitive", len(self.sites)))
+        self._listener(Working("measuring how sensitive each layer is", len(self.sites)))
         found = measure_sensitivity(
             part.module, part.run_torch, inputs, self.sites, smooth=smooth, on_site=lambda: self._listener(Step())
         )
@@ -218,7 +218,7 @@ class ProgramTrials:
     def _answers(self, engine: Engine, name: str) -> Array:
         """Its outputs on the images that judge, in order."""
         judges = self._photos.judges
-        self._listener(Working(f"{name}: judged", len(judges)))
+        self._listener(Working(f"{name}: evaluating", len(judges)))
         rows = ImageStream(self._bundle.preprocessing, engine, batch_size=_BATCH).rows(self._counted(judges))
         assert rows is not None
         return rows

@@ -57,7 +57,7 @@ class Batch(NamedTuple):
 
 
 class Held(NamedTuple):
-    """Images to be judged on, ready for the model."""
+    """Images to evaluate on, ready for the model."""
 
     images: Tensor
     """(B, 3, h, w) float32, normalised as the ImageSpec says."""

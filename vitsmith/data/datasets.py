@@ -28,7 +28,7 @@ Tell = Callable[[str], None]
 ALL = "all"
 """What `--split` calls every image, of all splits."""
 UNSEEN = "shapes-unseen"
-"""What users call the drawn things of combinations that training has not; to be judged on only."""
+"""What users call the drawn things of combinations that training has not; for evaluation only."""
 
 
 class DataSpec(Frozen):
@@ -39,7 +39,7 @@ class DataSpec(Frozen):
         "'train-{00..15}.tar', "
         "'hf:OWNER/NAME' of Hugging Face, or 'digits' or 'shapes', which are built in"
     )
-    val: str = Field("", description="images to be judged on, of any kind that path may be; default: path's own split")
+    val: str = Field("", description="images to evaluate on, of any kind that path may be; default: path's own split")
     val_fraction: Finite = Field(
         0.2, gt=0, lt=1, description="share of each class to hold out when there is no split of its own"
     )
@@ -55,7 +55,7 @@ def open_dataset(
 ) -> Splits:
     """What `spec` describes, or what is at the path given, ready to train on. No image is decoded.
 
-    Images to be judged on are, in this order: those of `spec.val`; the split 'val', or else 'test', that the data set
+    Images to evaluate on are, in this order: those of `spec.val`; the split 'val', or else 'test', that the data set
     brings; `val_fraction` of each class, chosen by `seed`. Their classes are matched with training's by name.
     'digits' and 'shapes' are always the built-in sets; a folder of that name is './digits'. `tell` is called with what
     is there and passed over.
@@ -73,7 +73,7 @@ def open_dataset(
         return stratified_split(train, seed=seed, fraction=described.val_fraction)
     if described.val:
         if tell is not None and "val" in brought:
-            tell(f"the split 'val' of {source.where} is not used: what judges is {described.val}")
+            tell(f"the split 'val' of {source.where} is not used: the evaluation images are those of {described.val}")
         val = _held_out(telling(find_source(described.val, described), tell), "", train.classes)
     else:
         val = _held_out(source, brought[0], train.classes)
@@ -159,7 +159,7 @@ def _described(spec: DataSpec | str) -> DataSpec:
 
 
 def training_part(source: Source) -> Callable[[], Samples]:
-    """How to read what is there to learn from. Raises DatasetError where all that is there is to be judged on."""
+    """How to read what is there to learn from. Raises DatasetError where all that is there is for evaluation."""
     for split in ("train", ""):
         if split in source.parts:
             return source.parts[split]

@@ -87,7 +87,7 @@ def read_class_folders(path: str | os.PathLike[str]) -> Samples:
     files = [file for one in found for file in one.images]
     remarks = list[str]()
     if unread:
-        remarks.append(f"passed over in {folder}, as they are not supported: {unread}")
+        remarks.append(f"skipped in {folder}, as these files are not supported: {unread}")
     if links := sum(one.links for one in found):
         remarks.append(f"links to folders inside the class folders of {folder} are not followed: there are {links:,}")
     return Samples(
@@ -128,7 +128,7 @@ def _folders_inside(place: Path, images: Sequence[Path]) -> list[str]:
 
 def _loose(folder: Path) -> tuple[str, ...]:
     count = count_loose(folder)
-    return (f"{count:,} images lie directly in {folder}, in no class folder, and are passed over",) if count else ()
+    return (f"{count:,} images lie directly in {folder}, in no class folder, and are skipped",) if count else ()
 
 
 def _classes_called_as_splits(folder: Path, classes: Sequence[Path]) -> tuple[str, ...]:

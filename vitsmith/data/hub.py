@@ -1,4 +1,4 @@
-"""A data set of Hugging Face `datasets`: 'hf:beans', 'hf:NAME:CONFIG', or 'hf:./folder' for one saved on disk.
+"""A data set of Hugging Face `datasets`: 'hf:OWNER/NAME', 'hf:OWNER/NAME:CONFIG', or 'hf:./folder' for one on disk.
 
 Images stay the bytes they are until they are asked for, and are decoded by our own reader, as all others.
 """
@@ -24,8 +24,9 @@ _LABEL_COLUMNS = ("label", "labels", "class")
 
 
 def find_hub(spec: str, *, image_column: str = "", label_column: str = "") -> Source:
-    """The splits of 'hf:NAME', 'hf:NAME:CONFIG' or 'hf:FOLDER'; a split whose labels are all kept secret is left out.
+    """The splits of 'hf:OWNER/NAME', 'hf:OWNER/NAME:CONFIG' or 'hf:FOLDER'.
 
+    A split whose labels are all kept secret is left out.
     Classes are the names of a ClassLabel, or else the distinct values of the label column as text. Without
     `image_column` and `label_column` the only column of that kind is taken.
 
@@ -76,15 +77,17 @@ def _name(spec: str) -> str:
 
 
 def _load(spec: str) -> Mapping[Any, Any]:
-    try:
-        import datasets
-    except ImportError:
-        raise MissingPackageError("datasets", "datasets") from None
     name = _name(spec)
     if not name:
         raise DatasetError(f"{spec} names no data set: write hf:OWNER/NAME, hf:OWNER/NAME:CONFIG or hf:./FOLDER")
     if name.startswith((".", "/", "~")) and not Path(name).is_dir():
         raise DatasetError(f"there is no folder {name} (of {spec}): check the path")
+    if "/" not in name.partition(":")[0] and not Path(name).is_dir():
+        raise DatasetError(f"{spec} lacks the owner of the data set: write hf:OWNER/NAME, or hf:OWNER/NAME:CONFIG")
+    try:
+        import datasets
+    except ImportError:
+        raise MissingPackageError("datasets", "datasets") from None
     try:
         if Path(name).is_dir():
             saved = any((Path(name) / file).is_file() for file in ("dataset_dict.json", "state.json"))

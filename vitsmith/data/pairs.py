@@ -37,7 +37,7 @@ class PairSpec(Frozen):
         description="DATA on the command line: a .csv, .tsv or .jsonl file with a column of captions, tar shards as "
         "'train-{00..15}.tar' with a .txt or .json beside each image, or 'shapes'"
     )
-    val: str = Field("", description="pairs to be judged on, of any kind that path may be; default: path's own split")
+    val: str = Field("", description="pairs to evaluate on, of any kind that path may be; default: path's own split")
     val_fraction: Finite = Field(
         0.1, gt=0, lt=1, description="share of the images to hold out when there is no split of its own"
     )
@@ -50,7 +50,7 @@ class PairSpec(Frozen):
 
 @dataclass(frozen=True, eq=False)
 class PairSplits:
-    """What to learn from, and what to be judged on. The classes of each are its own captions."""
+    """What to learn from, and what to evaluate on. The classes of each are its own captions."""
 
     train: Samples
     val: Samples
@@ -66,7 +66,7 @@ class PairSplits:
 def open_pairs(spec: PairSpec | str, *, seed: int = 0, tell: Tell | None = None) -> PairSplits:
     """What `spec` describes, or what is at the path given, ready to train on. No image is decoded.
 
-    Pairs to be judged on are, in this order: those of `spec.val`; the split 'val', or else 'test', that the data set
+    Pairs to evaluate on are, in this order: those of `spec.val`; the split 'val', or else 'test', that the data set
     brings; `val_fraction` of the images with all their captions, chosen by a hash of their names and `seed`.
     'shapes' is always the built-in set, which no seed changes; a folder of that name is './shapes'.
 
@@ -125,7 +125,7 @@ def _hold_out(samples: Samples, fraction: float, seed: int, where: str) -> tuple
     images = [posixpath.normpath(name) for name in samples.names]
     row = sorted(set(images), key=lambda name: place_of(name, seed))
     if len(row) < 2:
-        raise DatasetError(f"{where} has only one image, {row[0]}: add some, or there is nothing to be judged on")
+        raise DatasetError(f"{where} has only one image, {row[0]}: add some, or there is nothing to evaluate on")
     held_out = set(row[: min(max(round(fraction * len(row)), 1), len(row) - 1)])
     there = np.array([name in held_out for name in images])
     return _own_captions(samples, ~there), _own_captions(samples, there)

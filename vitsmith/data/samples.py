@@ -142,7 +142,7 @@ def samples_of(pairs: Iterable[tuple[ImageSource, str]]) -> Samples:
 
 @dataclass(frozen=True, eq=False)
 class Splits:
-    """What to learn from, and what to be judged on. All have the same classes in the same order."""
+    """What to learn from, and what to evaluate on. All have the same classes in the same order."""
 
     train: Samples
     val: Samples

@@ -92,7 +92,7 @@ def _as_splits(divided: Mapping[Path, Path], flat: Sequence[Path], others: Seque
         if at != place and at in parts.values():
             remarks.append(f"the classes of {place} are in {at}")
     if others:
-        remarks.append(f"passed over, as beside splits it is none: {', '.join(str(place) for place in others)}")
+        remarks.append(f"skipped, no splits but beside splits: {', '.join(str(place) for place in others)}")
     return FolderSplits(parts, tuple(remarks))
 
 

@@ -70,7 +70,7 @@ def find_table(
     for split in dict.fromkeys(row.split for row in rows):
         parts[split] = partial(_samples, table.parent, [row for row in rows if row.split == split])
     remarks = [
-        f"the column {name!r} of {table} is not read: a column 'split' says which images judge, as train, val or test"
+        f"the column {name!r} of {table} is not read: a column 'split' with train, val or test divides the images"
         for name in unread
     ]
     return Source(table.stem, str(table), parts, tuple(remarks))

@@ -143,7 +143,7 @@ def refuse_regression(model: Headed, judge: str) -> None:
     """Raises InputError for a model of values: none of them is a first choice, which `judge` would compare."""
     if model.head == "regression":
         raise InputError(
-            f"{model.where} gives values (a regression) and no classes, so there is no {judge} to judge it by: compare "
+            f"{model.where} gives values (a regression) and no classes, and cannot be evaluated by {judge}: compare "
             "its values yourself, with vitsmith.Predictor(model).logits(images)"
         )
 
@@ -168,7 +168,7 @@ def match_classes(model: Named, samples: Samples) -> np.ndarray[Any, Any]:
             f"the first is {unknown[0]!r}: {meant_name(unknown[0], names.shown)}"
         )
     if told := next(filter(None, (ambiguous_name(name, names.names) for name in samples.classes)), ""):
-        raise DatasetError(f"{model.where} cannot be judged on this data: {told}, as the name of the data's class")
+        raise DatasetError(f"{model.where} cannot be evaluated on this data: {told}, as the name of the data's class")
     return np.array([positions[normal(name)][0] for name in samples.classes], np.int64)[samples.labels]
 
 

@@ -113,8 +113,8 @@ def choose(bundles: Sequence[Bundle], asked: Asked, *, on_images: OnImages = ign
     left_out = int(roles.trained.sum())
     if left_out == len(asked.samples):
         raise DatasetError(
-            f"all {left_out:,} {asked.unit} of {asked.name} are ones that {whose} was trained on, so that none is left "
-            "to judge by: give others (vitsmith evaluate --split all scores them all the same)"
+            f"all {left_out:,} {asked.unit} of {asked.name} were used to train {whose}, so none is left to "
+            "evaluate on: give others (vitsmith evaluate --split all scores all of them)"
         )
     told = f"{left_out:,} that {whose} was trained on are left out" if left_out else ""
     return judging_of(asked, roles, ~roles.trained, told, silent)

@@ -49,7 +49,7 @@ def open_teacher(
     for note in assumed(bundle):
         tell(f"teacher: {note}")
     if bundle.head != recipe.loss.kind and bundle.head != "regression":
-        each = "judges each class by itself" if bundle.head == "sigmoid" else "takes classes to exclude each other"
+        each = "scores each class by itself" if bundle.head == "sigmoid" else "takes classes to exclude each other"
         raise ConfigError(
             f"the teacher {bundle.where} {each} ({bundle.head}), and loss.kind is {recipe.loss.kind}: "
             f"set loss.kind={bundle.head}"

@@ -56,7 +56,7 @@ def asked_of(data: Data, split: str, tell: Tell) -> Asked:
     if isinstance(data, str | os.PathLike | DataSpec):
         return ask(described_data(data), split, tell=tell)
     if split:
-        raise InputError(f"split {split!r} is a part of a data set on disk: of samples give those that are to judge")
+        raise InputError(f"split {split!r} is a part of a data set on disk: of samples give those to evaluate on")
     samples = data if isinstance(data, Samples) else samples_of(data)
     return Asked(samples, f"{len(samples):,} samples", "", divided=False)
 

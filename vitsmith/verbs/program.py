@@ -17,6 +17,7 @@ from vitsmith.evaluation.evaluation import match_classes
 from vitsmith.evaluation.held_out import Asked
 from vitsmith.gate import Requirements
 from vitsmith.json_text import json_or_none
+from vitsmith.models.config import LiTConfig
 from vitsmith.needs_torch import require_torch
 from vitsmith.runs import default_place, place_of
 from vitsmith.specs import ProgramSpec
@@ -35,6 +36,7 @@ from vitsmith.verbs.inputs import (
 )
 from vitsmith.weights.bundle import Bundle
 from vitsmith.weights.description import DESCRIPTION
+from vitsmith.weights.labels import with_labels
 from vitsmith.weights.load import assumed, load
 
 if TYPE_CHECKING:
@@ -106,6 +108,7 @@ def export_to(
     split: str = "",
     skip_unreadable: float = SHARE,
     labels: Words | Sequence[str] | None = None,
+    labels_file: Path | None = None,
     image_size: int | tuple[int, int] | None = None,
     without_split: bool = False,
     force: bool = False,
@@ -114,7 +117,8 @@ def export_to(
 ) -> tuple[Bundle | None, Path]:
     """`export`, and what the verb says: the bundle (None of an .npz, which is not read again) and what was written.
 
-    `image_size` is of a checkpoint that does not say it; `choose` says which of `data` judge, by default those that the
+    `labels_file` has `labels` a line each, or of a model with classes their names; `image_size` is of a checkpoint that
+    does not say it; `choose` says which of `data` judge, by default those that the
     model was not trained on.
     """
     require_torch("export")
@@ -122,12 +126,14 @@ def export_to(
     from vitsmith.exporters.targets import TARGETS, check
     from vitsmith.exporters.targets import export as export_program
     from vitsmith.weights.checkpoints import save
-    from vitsmith.zeroshot.words import Words, check_words
+    from vitsmith.zeroshot.words import Words, check_words, read_word_file
 
     known_name(target, "target", TARGETS)
     sources, gated = list(several(images)), is_data(data)
     for_gate = bool(sources) or gated or required != Requirements()
     _check_use(target, for_gate=for_gate, labels=labels is not None, split=bool(split) and not gated)
+    if labels_file is not None and target == "npz":
+        raise InputError("an .npz has no class names: leave --labels-file out")
     words = labels if labels is None or isinstance(labels, Words) else check_words(list(labels), where="labels")
     to = None if out is None else argument_path(out, "out")
     if to is not None and target == "npz" and to.suffix != ".npz":
@@ -138,6 +144,10 @@ def export_to(
         original = load(bundle, image_size=image_size)
         for note in assumed(original):
             tell(note)
+        if labels_file is not None and target == "web" and isinstance(original.config, LiTConfig):
+            words = read_word_file(str(labels_file))
+        else:
+            original = with_labels(original, labels_file)
         check(original, target, spec)
         if original.program != "torch" and for_gate:
             raise InputError(f"{original.where} is copied as it is, without a gate: {_LEAVE_OUT}")
@@ -178,7 +188,7 @@ def _check_use(target: str, *, for_gate: bool, labels: bool, split: bool) -> Non
     if labels and target != "web":
         raise InputError(f"--labels are for the page of a LiT model, not for {target}")
     if split:
-        raise InputError("--split chooses a part of --data: give that too")
+        raise InputError("--split chooses a part of --data: give --data too")
 
 
 def _is_export(place: Path, target: str) -> bool:
