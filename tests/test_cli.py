@@ -167,11 +167,36 @@ def test_unreadable_images_are_reported_skipped_and_counted(capsys, folder, mode
         assert reason in rows[name]["error"]
 
 
-def test_strict_stops_at_the_first_unreadable_image(capsys, folder, model) -> None:
+def test_a_share_of_the_images_may_be_unreadable_where_it_is_said(capsys, folder, model) -> None:
+    write_photos(folder, 2)
     write_nonsense(folder)
-    code, out, err = call(capsys, "predict", model, "words.png", "empty.jpg", "--strict")
+    code, out, err = call(capsys, "predict", model, "words.png", "empty.jpg", "--skip-unreadable", "0")
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert "words.png" in err
+    images = ("words.png", "0.png", "1.png", "empty.jpg")
+    code, out, err = call(capsys, "predict", model, *images, "--skip-unreadable", "0.25")
+    assert code == 2 and out.count("\n") == 2
+    assert "2 of 4 images cannot be read, --skip-unreadable 0.25 allows 1: replace or remove them" in err
+    code, out, err = call(capsys, "predict", model, *images, "--skip-unreadable", "0.5")
+    assert code == 0 and out.count("\n") == 2 and err.count("skipped: ") == 2
+
+
+def test_data_stand_in_the_place_of_images_by_split_and_column(capsys, folder, model) -> None:
+    write_photos(folder, 3)
+    table = ["file,breed,split", "0.png,cat,train", "1.png,cat,val", "2.png,cat,val"]
+    (folder / "table.csv").write_text("\n".join(table) + "\n")
+    columns = ("--image-column", "file", "--label-column", "breed")
+    direct = call(capsys, "predict", model, "./1.png", "./2.png")[1]
+    code, out, _ = call(capsys, "predict", model, "--data", "table.csv", "--split", "val", *columns)
+    assert code == 0 and out.replace("./", "") == direct.replace("./", "")
+    assert call(capsys, "predict", model, "--data", "table.csv", *columns)[1].count("\n") == 3
+    call(capsys, "embed", model, "--data", "table.csv", "--split", "val", *columns, "--out", "index")
+    for query in (("--images", "1.png", "--images", "2.png"), ("--data", "table.csv", "--split", "val", *columns)):
+        code, out, err = call(capsys, "retrieve", "--index", "index", *query, "--top", "1", "--json")
+        found = [json.loads(line) for line in out.splitlines()]
+        assert code == 0 and [[hit["id"] for hit in one["results"]] for one in found] == [["./1.png"], ["./2.png"]], err
+    code, _, err = call(capsys, "retrieve", "--index", "index", "--images", "1.png", "--split", "val")
+    assert code == 2 and "--split chooses a part of --data: give --data too" in err
 
 
 def test_standard_input_is_an_image_or_a_list_of_paths(folder, model) -> None:

@@ -82,7 +82,7 @@ def test_an_image_finds_itself_and_texts(models: Path, folder: Path, capsys: Any
         ("photos/1.png",) * 2,
         ("photos/3.png",) * 2,
     ]
-    call(capsys, "embed", models / "lit", "--texts", "texts.txt", "--out", "captions")
+    call(capsys, "embed", models / "lit", "--texts-file", "texts.txt", "--out", "captions")
     code, out, _ = call(
         capsys, "retrieve", "a cat", "--images", "photos/3.png", "--index", "captions", "--json", "--top", 4
     )
@@ -110,7 +110,7 @@ def test_standard_input(models: Path, folder: Path, capsys: Any, monkeypatch: py
     assert call(capsys, "embed", models / "lit", "-", "--out", "index")[0] == 0
     assert open_index("index").ids([0, 1]) == ["photos/5.png", "photos/1.png"]
     give("\n".join(TEXTS))
-    assert call(capsys, "embed", models / "lit", "--texts", "-", "--out", "captions")[0] == 0
+    assert call(capsys, "embed", models / "lit", "--texts-file", "-", "--out", "captions")[0] == 0
     assert open_index("captions").ids(range(4)) == list(TEXTS)
     give("a cat\n\na dog\n")
     _, out, _ = call(capsys, "retrieve", "-", "--index", "index", "--json")
@@ -243,7 +243,7 @@ def test_an_interrupted_command_goes_on(
 def test_texts_that_are_cut_are_named(models: Path, folder: Path, capsys: Any) -> None:
     long = [f"{word} " * 9 for word in ("cat", "dog", "red", "blue")]
     (folder / "texts.txt").write_text("\n".join([TEXTS[1], *long]))
-    code, out, err = call(capsys, "embed", models / "lit", "--texts", "texts.txt", "--out", "index", "--json")
+    code, out, err = call(capsys, "embed", models / "lit", "--texts-file", "texts.txt", "--out", "index", "--json")
     assert code == 0 and json.loads(out)["cut"] == 4
     assert "longer than the 6 tokens that the model reads, and cut: 'cat cat" in err and "and 1 more" in err
     _, _, err = call(capsys, "retrieve", long[0], "--index", "index")
@@ -271,10 +271,10 @@ def test_another_vocabulary_is_refused_for_an_index_of_texts(models: Path, folde
     words = bundle.vocabulary.replace(b"cat", b"cow")
     vs.save(dataclasses.replace(bundle, vocabulary=words), folder / "other")
     call(capsys, "embed", models / "lit", "photos", "--out", "index")
-    call(capsys, "embed", models / "lit", "--texts", "texts.txt", "--out", "captions")
+    call(capsys, "embed", models / "lit", "--texts-file", "texts.txt", "--out", "captions")
     image = ("--images", "photos/1.png")
     for command in (
-        ("embed", "other", "--texts", "texts.txt", "--out", "captions"),
+        ("embed", "other", "--texts-file", "texts.txt", "--out", "captions"),
         ("retrieve", "a cat", "--index", "captions", "--model", "other"),
         ("retrieve", *image, "--index", "captions", "--model", "other"),
     ):
@@ -299,16 +299,19 @@ def test_a_model_that_was_moved_is_asked_for(models: Path, folder: Path, capsys:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("embed", "{vit}", "--texts", "texts.txt", "--out", "x"), "is a model of images alone: it cannot read text"),
+        (
+            ("embed", "{vit}", "--texts-file", "texts.txt", "--out", "x"),
+            "is a model of images alone: it cannot read text",
+        ),
         (
             ("embed", "{lit}", "--data", "digits", "--out", "x"),
             "images of digits are no files, which an index names",
         ),
-        (("embed", "{lit}", "--out", "x"), "give images, or texts with --texts FILE, and not both"),
-        (("embed", "{lit}", "photos", "--texts", "texts.txt", "--out", "x"), "and not both"),
-        (("embed", "{lit}", "--texts", "none.txt", "--out", "x"), "cannot read none.txt"),
-        (("embed", "{lit}", "--texts", "empty.txt", "--out", "x"), "empty.txt holds no texts"),
-        (("embed", "{lit}", "--texts", "photos/1.png", "--out", "x"), "photos/1.png is not UTF-8 text"),
+        (("embed", "{lit}", "--out", "x"), "give images, or texts with --texts-file FILE, and not both"),
+        (("embed", "{lit}", "photos", "--texts-file", "texts.txt", "--out", "x"), "and not both"),
+        (("embed", "{lit}", "--texts-file", "none.txt", "--out", "x"), "cannot read none.txt"),
+        (("embed", "{lit}", "--texts-file", "empty.txt", "--out", "x"), "empty.txt holds no texts"),
+        (("embed", "{lit}", "--texts-file", "photos/1.png", "--out", "x"), "photos/1.png is not UTF-8 text"),
         (("embed", "{lit}", "photos", "--out", "x.csv"), "give a folder, or one of .npz, .npy, .parquet"),
         (("embed", "{lit}", "photos", "--out", "photos"), "photos holds files that are no index"),
         (("retrieve", "--index", "x"), "give a query as text, or images with --images FILE"),

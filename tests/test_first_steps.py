@@ -219,6 +219,8 @@ def test_options_of_other_tools_are_translated(capsys, arguments, told) -> None:
         (("lit", "--data", "d", "--text", "m"), "--text is now --text-model"),
         (("quantize", "m", "--data", "d", "--judges", "3"), "--judges is now --limit"),
         (("compress", "m", "--data", "d", "--most", "3"), "--most is now --limit"),
+        (("zeroshot", "m", "x.jpg", "--strict"), "--strict is now --skip-unreadable 0"),
+        (("embed", "m", "--texts", "x.txt", "--out", "x"), "--texts is now --texts-file"),
     ],
 )
 def test_words_of_before_are_told_what_they_are_now(capsys, arguments, told) -> None:

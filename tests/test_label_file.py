@@ -249,6 +249,9 @@ def test_zeroshot_takes_labels_more_than_once(tmp_path: Path, monkeypatch: pytes
     both = CliRunner().invoke(app, [*arguments, "--labels", "red", "--labels", "blue,cat", "--json"])
     one = CliRunner().invoke(app, [*arguments, "--labels", "red,blue,cat", "--json"])
     assert both.exit_code == 0 and both.stdout == one.stdout and both.stdout.count('"label"') == 3
+    listed(tmp_path, "# one\n{}\n", "prompts.txt")
+    from_file = [*arguments[:3], "--templates-file", str(tmp_path / "prompts.txt"), "--top", "3"]
+    assert CliRunner().invoke(app, [*from_file, "--labels", "red,blue,cat", "--json"]).stdout == one.stdout
 
 
 def test_templates(tmp_path: Path) -> None:

@@ -366,6 +366,6 @@ def test_evaluate_zeroshot_matches_labels_by_name(place: Path) -> None:
     (place / "names.txt").write_text("dog\ncat\n")
     refused = run("evaluate", "lit", "--data", "photos", "--zeroshot", "--labels-file", "names.txt")
     assert "the model does not know 1 of the data's 2 classes, the first is 'red_circle'" in str(refused.exception)
-    assert "--templates are for --zeroshot" in str(
+    assert "templates are for --zeroshot: give that too" in str(
         run("evaluate", "lit", "--data", "photos", "--templates", "clip").exception
     )

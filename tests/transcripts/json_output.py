@@ -43,7 +43,7 @@ evaluate lit --data pairs/pairs.csv --retrieval --engine torch
 predict model photos --top 2 --engine torch
 zeroshot lit photos --labels cat,dog --top 2 --engine torch
 embed lit photos --out index --engine torch
-embed lit --texts texts.txt --out captions --engine torch
+embed lit --texts-file texts.txt --out captions --engine torch
 retrieve 'a cat' dog --index index --top 2 --engine torch
 export model --to npz --out written.npz
 export model --to onnx --images photos --out onnx

@@ -66,6 +66,8 @@ compress model --data colours --most 8
 compress model --data many --over speed
 retrieve --index nowhere 'a cat'
 retrieve --index nowhere --image photos
+retrieve --index nowhere 'a cat' --split val
+predict model photos --image-column file
 
 # words of other tools
 
@@ -99,6 +101,7 @@ predict model nowhere.png
 predict model empty
 predict model words.txt
 predict model words.txt --strict
+predict model words.txt --skip-unreadable 0
 predict ViT-B_17 photos
 predict hf:google/vit-base-patch16-224 photos
 predict hf-hub:timm/vit_base_patch16_224@main photos
@@ -115,10 +118,12 @@ evaluate unnamed --data colours
 evaluate model --data many --split test
 train --data empty --arch mu/16
 embed model --texts texts.txt --out index
+embed model --texts-file texts.txt --out index
 zeroshot model photos --labels cat,dog
 zeroshot lit photos --labels zebra
 zeroshot lit photos --labels nowhere.txt
 zeroshot lit photos --labels words.txt
+zeroshot lit photos --labels cat,dog --templates texts.txt
 zeroshot lit photos --labels-file nowhere.txt
 zeroshot lit photos
 quantize model --data colours --labels cat,dog

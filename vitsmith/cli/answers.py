@@ -48,13 +48,24 @@ def renamed(results: Iterable[Prediction | Failure], names: Sequence[str] | None
             yield replace(result, source=name)
 
 
-def write_all(results: Iterable[Prediction | Failure], count: int, writer: Writer, *, doing: str, strict: bool) -> None:
-    """Writes the results of `count` images as they come, under a bar. Raises InputError in the end for unreadable ones.
+def write_all(
+    results: Iterable[Prediction | Failure],
+    count: int,
+    writer: Writer,
+    *,
+    doing: str,
+    skip_unreadable: float | None = None,
+) -> None:
+    """Writes the results of `count` images as they come, under a bar.
 
-    With `strict` the first of them ends it, as its `error`.
+    Up to this share of them may be unreadable; one more ends it, as DatasetError, or where none may be, as its own
+    error. None: all may be, and InputError is raised in the end.
     """
-    from vitsmith.errors import InputError
+    from vitsmith.data.unreadable import most_unreadable
+    from vitsmith.errors import DatasetError, InputError
     from vitsmith.stream import Failure
+
+    most = count if skip_unreadable is None else most_unreadable(count, skip_unreadable)
 
     failures = 0
     with progress(unit="images") as bar:
@@ -62,12 +73,17 @@ def write_all(results: Iterable[Prediction | Failure], count: int, writer: Write
         for result in results:
             bar.advance(task)
             if isinstance(result, Failure):
-                if strict:
+                if not most:
                     raise result.error
                 failures += 1
                 say(f"skipped: {result.reason}")
+                if failures > most:
+                    raise DatasetError(
+                        f"{failures} of {count} images cannot be read, --skip-unreadable {skip_unreadable:g} allows "
+                        f"{most}: replace or remove them, or raise --skip-unreadable"
+                    )
             writer.write(result)
-    if failures:
+    if failures and skip_unreadable is None:
         raise InputError(f"{failures} of {count} images could not be read or answered, and were skipped")
 
 

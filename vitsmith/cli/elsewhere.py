@@ -19,6 +19,8 @@ RENAMED: dict[str, tuple[str, ...]] = {
     "--labels": ("--labels-file",),
     "--judges": ("--limit",),
     "--most": ("--limit",),
+    "--strict": ("--skip-unreadable 0",),
+    "--texts": ("--texts-file",),
 }
 """What we said before -> what we say now, the first of them that a verb has."""
 VERBS_RENAMED = {"merge": "merge-tokens"}

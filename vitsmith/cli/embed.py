@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vitsmith.cli.inputs import images_of, open_model, tell_choice
+from vitsmith.cli.inputs import images_of, labelled, open_model, tell_choice
 from vitsmith.cli.options import (
     BatchSizeOption,
     DataInsteadOption,
     EngineOption,
     ForceOption,
+    ImageColumnOption,
     ImageSizeOption,
     JsonOption,
+    LabelColumnOption,
     ModelArgument,
+    PartOption,
     PrecisionOption,
     VocabularyOption,
 )
@@ -25,6 +28,7 @@ from vitsmith.cli.output import print_facts, print_json, progress, say
 from vitsmith.cli.texts import read_texts, tell_cut, tell_unknown
 
 if TYPE_CHECKING:
+    from vitsmith.data.datasets import DataSpec
     from vitsmith.encode import Encoder
     from vitsmith.retrieval.description import Space
     from vitsmith.retrieval.index import Index
@@ -48,7 +52,10 @@ def embed(
         typer.Argument(metavar="IMAGES", help="Image files, folders or globs; - reads standard input."),
     ] = None,
     data: DataInsteadOption = "",
-    texts: Annotated[
+    split: PartOption = "",
+    image_column: ImageColumnOption = "",
+    label_column: LabelColumnOption = "",
+    texts_file: Annotated[
         str, typer.Option(help="Embed texts instead of images: a file with one a line; - reads standard input.")
     ] = "",
     dtype: Annotated[Dtype, typer.Option(help="float16, or float32 (twice the size).")] = Dtype.float16,
@@ -69,7 +76,8 @@ def embed(
     from vitsmith.retrieval.build import space_of
 
     folder = _place(out, force)
-    sources = _sources(inputs or [], data, texts)
+    texts = bool(texts_file)
+    sources = _sources(inputs or [], labelled(data, image_column, label_column, split), split, texts_file)
     bundle = open_model(model, image_size, headless=True, vocabulary=vocabulary)
     count = 0 if texts else len(sources)
     encoder = Encoder(bundle, engine, batch_size=batch_size, precision=precision, num_images=count)
@@ -193,17 +201,19 @@ def _finished(folder: Path, space: Space, sources: list[Any]) -> Index | None:
     return Index(folder, description) if whole and description.space == space else None
 
 
-def _sources(inputs: list[str], data: str, texts: str) -> list[Any]:
+def _sources(inputs: list[str], data: DataSpec, split: str, texts_file: str) -> list[Any]:
     from vitsmith.data.samples import Lazy
     from vitsmith.errors import InputError
 
-    if bool(inputs or data) == bool(texts):
-        raise InputError("give images, or texts with --texts FILE, and not both")
-    if texts:
-        return read_texts(texts)
-    sources, _ = images_of(inputs, data)
-    if data and (isinstance(sources, Lazy) or not isinstance(sources[0], str | os.PathLike)):
-        raise InputError(f"the images of {data} are no files, which an index names: unpack them, and give the folder")
+    if bool(inputs or data.path) == bool(texts_file):
+        raise InputError("give images, or texts with --texts-file FILE, and not both")
+    if texts_file:
+        return read_texts(texts_file)
+    sources, _ = images_of(inputs, data, split)
+    if data.path and (isinstance(sources, Lazy) or not isinstance(sources[0], str | os.PathLike)):
+        raise InputError(
+            f"the images of {data.path} are no files, which an index names: unpack them, and give the folder"
+        )
     # As text: a million Paths take several times the memory.
     return [os.fspath(source) if isinstance(source, Path) else source for source in sources]
 

@@ -26,12 +26,13 @@ from vitsmith.cli.options import (
     PrecisionOption,
     RecordOption,
     SkipOption,
+    TemplatesFileOption,
     TemplatesOption,
     VocabularyOption,
     split_option,
 )
 from vitsmith.cli.output import print_facts, print_json, print_table, progress, say
-from vitsmith.cli.texts import Names, class_names, open_classifier
+from vitsmith.cli.texts import Names, class_names, open_classifier, read_prompts
 
 if TYPE_CHECKING:
     from vitsmith.data.datasets import DataSpec
@@ -59,6 +60,7 @@ def evaluate(
         bool, typer.Option("--zeroshot", help="Classify by text, with the class names of the data or those given.")
     ] = False,
     templates: TemplatesOption = "",
+    templates_file: TemplatesFileOption = None,
     retrieval: Annotated[
         bool, typer.Option("--retrieval", help="The data are images with captions: measure recall in both directions.")
     ] = False,
@@ -79,10 +81,11 @@ def evaluate(
     from vitsmith.errors import InputError
     from vitsmith.runs import model_name, place_of, write_or_rescue
 
-    if retrieval and (zeroshot or templates or labels or labels_file):
-        raise InputError("--retrieval compares images with captions: leave --zeroshot, --templates and labels out")
-    if templates and not zeroshot:
-        raise InputError("--templates are for --zeroshot")
+    prompts = read_prompts(templates, templates_file)
+    if retrieval and (zeroshot or prompts or labels or labels_file):
+        raise InputError("--retrieval compares images with captions: leave --zeroshot, templates and labels out")
+    if prompts and not zeroshot:
+        raise InputError("templates are for --zeroshot: give that too, or leave them out")
     if record:
         check_recordable(model)
     options = {"engine": engine, "batch_size": batch_size, "precision": precision}
@@ -93,7 +96,7 @@ def evaluate(
         if retrieval:
             judged = _recall(model, described, split, opening, options, skip_unreadable)
         else:
-            words = templates if zeroshot else None
+            words = _Prompts(templates or str(templates_file or ""), prompts) if zeroshot else None
             judged = _accuracy(model, described, split, names, words, opening, options, skip_unreadable)
         write_or_rescue(place, partial(_write, judged.scores))
     _tell(judged, place, record=record, json=json)
@@ -112,6 +115,14 @@ def _tell(judged: _Judged, place: Path, *, record: bool, json: bool) -> None:
         else:
             judged.show()
             say(f"scores written to {place}")
+
+
+@dataclass(frozen=True)
+class _Prompts:
+    """What templates are called, and what they are; '' and None for the model's own."""
+
+    name: str
+    templates: Sequence[str] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,12 +147,12 @@ def _accuracy(
     data: DataSpec,
     split: str,
     labels: Names | None,
-    zeroshot: str | None,
+    zeroshot: _Prompts | None,
     opening: dict[str, Any],
     options: dict[str, Any],
     skip: float,
 ) -> _Judged:
-    """Of a classifier, or with words: `zeroshot` are the templates then, '' for the model's own."""
+    """Of a classifier, or with words and the templates of `zeroshot`."""
     from vitsmith.engines.base import precision_of
     from vitsmith.evaluation.evaluation import evaluate as run
     from vitsmith.evaluation.evaluation import match_classes, refuse_regression
@@ -151,9 +162,9 @@ def _accuracy(
     how: dict[str, Any] = {}
     manner = ""
     if zeroshot is not None:
-        classifier, how = _zeroshot(model, asked.samples, zeroshot, labels, opening, options)
+        classifier, how = _zeroshot(model, asked.samples, zeroshot.templates, labels, opening, options)
         bundle, opened = classifier.encoder.bundle, classifier.encoder.engine
-        manner = f", zero-shot with {zeroshot}" if zeroshot else ", zero-shot"
+        manner = f", zero-shot with {zeroshot.name}" if zeroshot.name else ", zero-shot"
     else:
         classifier = _predictor(model, labels, len(asked.samples), opening, options)
         bundle, opened = classifier.bundle, classifier.engine
@@ -177,7 +188,7 @@ def _accuracy(
         scores["head"] = classifier.head
     scores |= {"seconds": evaluation.seconds, "classes": list(evaluation.classes), **evaluation.scores.to_dict()}
     scores["left_out"] = list(evaluation.left_out)
-    on = judging.counted + (f", templates {zeroshot}" if zeroshot else "")
+    on = judging.counted + (f", templates {zeroshot.name}" if zeroshot is not None and zeroshot.name else "")
     measurements = evaluation.measurements(on, opened.name, precision_of(opened), zero_shot=zeroshot is not None)
     return _Judged(bundle, scores, measurements, partial(print_evaluation, evaluation))
 
@@ -193,7 +204,7 @@ def _predictor(
 def _zeroshot(
     model: str,
     samples: Samples,
-    templates: str,
+    templates: Sequence[str] | None,
     labels: Names | None,
     opening: dict[str, Any],
     options: dict[str, Any],

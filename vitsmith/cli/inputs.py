@@ -85,21 +85,22 @@ def labelled(data: str, image_column: str = "", label_column: str = "", split: s
     if not data and split:
         raise InputError("--split chooses a part of --data: give --data too")
     if not data and (image_column or label_column):
-        raise InputError("--image-column and --label-column name columns of --data: give --data too")
+        given = "--image-column names a column" if image_column else "--label-column names a column"
+        raise InputError(f"{given} of --data: give --data too")
     return DataSpec(path=data, image_column=image_column, label_column=label_column)
 
 
-def images_of(images: list[str], data: str) -> tuple[Sequence[ImageSource], Sequence[str] | None]:
-    """The images that stand behind the model, or those of `--data` with what they are called. Raises InputError."""
+def images_of(images: list[str], data: DataSpec, split: str = "") -> tuple[Sequence[ImageSource], Sequence[str] | None]:
+    """Images that are given as such, or those of a part of `--data` with what they are called. Raises InputError."""
     from vitsmith.errors import InputError
 
-    if bool(images) == bool(data):
-        raise InputError("give images once: files or folders after the model, or a data set with --data DATA")
-    if not data:
+    if bool(images) == bool(data.path):
+        raise InputError("give images once: as files or folders, or as a data set with --data DATA")
+    if not data.path:
         return list(expand(images)), None
     from vitsmith.data.datasets import open_labelled
 
-    samples, _ = open_labelled(data, "all", tell=say)
+    samples, _ = open_labelled(data, split or "all", tell=say)
     whole = all(isinstance(source, str | os.PathLike) for source in samples.sources[:1])
     return samples.sources, None if whole else samples.names
 

@@ -41,11 +41,9 @@ LabelsFileOption = Annotated[
     Path | None, typer.Option(help="Text file with one class name a line, in the order of the outputs.")
 ]
 TemplatesOption = Annotated[
-    str,
-    typer.Option(
-        help="Prompts: clip, lit, simple, a file with one a line, or 'a photo of a {}.'; default: the model's own."
-    ),
+    str, typer.Option(help="Prompts: clip, lit, simple, or one as 'a photo of a {}.'; default: the model's own.")
 ]
+TemplatesFileOption = Annotated[Path | None, typer.Option(help="Text file with one prompt a line.")]
 EngineOption = Annotated[
     str,
     typer.Option(help="Engine: auto, torch, torch-compiled, onnx, openvino or executorch.", autocompletion=engines),
@@ -69,7 +67,10 @@ ImagesArgument = Annotated[
     ),
 ]
 DataInsteadOption = Annotated[
-    str, typer.Option("--data", help="Labelled data set to use in place of IMAGES; its labels are ignored.")
+    str, typer.Option("--data", help="Data set to use in place of IMAGES; its labels are ignored.")
+]
+PartOption = Annotated[
+    str, typer.Option("--split", help="Part of --data to use: train, val, test or all; default: all.")
 ]
 ImageColumnOption = Annotated[
     str, typer.Option(help="Column of --data with images or their paths; default: the one with a usual name.")
@@ -85,7 +86,16 @@ SkipOption = Annotated[
         help="Largest share of unreadable images: they are reported and skipped; if there are more, the command stops.",
     ),
 ]
-StrictOption = Annotated[bool, typer.Option("--strict", help="Stop at the first image that cannot be read.")]
+SkipAllOption = Annotated[
+    float | None,
+    typer.Option(
+        "--skip-unreadable",
+        min=0,
+        max=0.999,
+        help="Largest share of unreadable images: if there are more, the command stops; 0: at the first. "
+        "Default: all are skipped, and the exit code is 2.",
+    ),
+]
 WithoutSplitOption = Annotated[
     bool,
     typer.Option("--without-split", help="Do not store which images were used for training and which were held out."),
@@ -152,9 +162,9 @@ def limit_option(least: int = 1) -> Any:
     return typer.Option("--limit", min=least, help="Largest number of evaluation images.")
 
 
-def calibration_option(what: str, most: int | None = None) -> Any:
-    """`--calibration`: how many images; `what` they do."""
-    return typer.Option("--calibration", min=1, max=most, help=f"{what}.")
+def calibration_option(use: str, most: int | None = None) -> Any:
+    """`--calibration`: how many images, at most; `use` is what is found from them."""
+    return typer.Option("--calibration", min=1, max=most, help=f"Largest number of calibration images: {use}.")
 
 
 # Training

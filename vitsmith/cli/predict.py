@@ -7,20 +7,23 @@ from typing import Annotated
 import typer
 
 from vitsmith.cli.answers import Writer, renamed, style_of, write_all
-from vitsmith.cli.inputs import images_of, open_model, tell_choice
+from vitsmith.cli.inputs import images_of, labelled, open_model, tell_choice
 from vitsmith.cli.options import (
     BatchSizeOption,
     CsvOption,
     DataInsteadOption,
     EngineOption,
+    ImageColumnOption,
     ImagesArgument,
     ImageSizeOption,
     JsonLinesOption,
+    LabelColumnOption,
     LabelsFileOption,
     LabelsOption,
     ModelArgument,
+    PartOption,
     PrecisionOption,
-    StrictOption,
+    SkipAllOption,
     TopOption,
 )
 from vitsmith.cli.output import say
@@ -31,13 +34,16 @@ def predict(
     model: ModelArgument,
     images: ImagesArgument = None,
     data: DataInsteadOption = "",
+    split: PartOption = "",
+    image_column: ImageColumnOption = "",
+    label_column: LabelColumnOption = "",
     top: TopOption = 1,
     json: JsonLinesOption = False,
     csv: CsvOption = False,
     batch_size: BatchSizeOption = 16,
     engine: EngineOption = "auto",
     precision: PrecisionOption = "auto",
-    strict: StrictOption = False,
+    skip_unreadable: SkipAllOption = None,
     image_size: ImageSizeOption = "",
     labels: LabelsOption = None,
     labels_file: LabelsFileOption = None,
@@ -51,7 +57,8 @@ def predict(
 
     style = style_of(json=json, csv=csv)
     named = class_names(labels, labels_file)
-    sources, names = images_of(images or [], data)
+    described = labelled(data, image_column, label_column, split)
+    sources, names = images_of(images or [], described, split)
     bundle = open_model(model, image_size, labels=named)
     if scaled_decoding:
         bundle.preprocessing = bundle.preprocessing.model_copy(update={"scaled_decoding": True})
@@ -61,4 +68,5 @@ def predict(
         say("each class is scored by itself (sigmoid): several may be present, and probabilities do not add up to 1")
     shown = bundle.classes if predictor.head == "regression" else top  # every value is an answer
     writer = Writer(style, shown, meaning=predictor.score_meaning, head=predictor.head)
-    write_all(renamed(predictor.stream(sources), names), len(sources), writer, doing="predicting", strict=strict)
+    results = renamed(predictor.stream(sources), names)
+    write_all(results, len(sources), writer, doing="predicting", skip_unreadable=skip_unreadable)

@@ -72,7 +72,7 @@ def prune(
     method: Annotated[
         How, typer.Option(help="Measure of importance: taylor (change of the loss) or activation.")
     ] = How.taylor,
-    calibration: Annotated[int, calibration_option("Training images used to rank what is removed")] = 256,
+    calibration: Annotated[int, calibration_option("they rank what is removed")] = 256,
     steps: Annotated[int, typer.Option(min=0, help="Updates of distillation after pruning; 0: none.")] = 300,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Images per update; default: 64.")] = None,
     lr: RateOption = None,

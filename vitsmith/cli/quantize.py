@@ -72,7 +72,7 @@ def quantize(
         bool, typer.Option("--fastest", help="Try all programs and take the fastest that passes, not the first.")
     ] = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Batch size for the speed measurement.")] = 8,
-    calibration: Annotated[int, calibration_option("Largest number of calibration images", most=300)] = 300,
+    calibration: Annotated[int, calibration_option("they set the ranges of int8", most=300)] = 300,
     limit: Annotated[int, limit_option()] = 1000,
     image_size: ImageSizeOption = "",
     skip_unreadable: SkipOption = 0.01,

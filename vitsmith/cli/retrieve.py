@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vitsmith.cli.images import expand
-from vitsmith.cli.inputs import open_model
-from vitsmith.cli.options import EngineOption, ImageSizeOption, JsonLinesOption, VocabularyOption, images_option
+from vitsmith.cli.inputs import images_of, labelled, open_model
+from vitsmith.cli.options import (
+    EngineOption,
+    ImageColumnOption,
+    ImageSizeOption,
+    JsonLinesOption,
+    LabelColumnOption,
+    PartOption,
+    VocabularyOption,
+    images_option,
+)
 from vitsmith.cli.output import print_json_line, print_line, say
 from vitsmith.cli.texts import read_texts, tell_cut, tell_unknown
 from vitsmith.escapes import shell_quoted
 
 if TYPE_CHECKING:
+    from vitsmith.data.datasets import DataSpec
     from vitsmith.data.image_sources import ImageSource
     from vitsmith.encode import Encoder
     from vitsmith.retrieval.approximate import ApproximateIndex
@@ -31,6 +41,12 @@ def retrieve(
     ] = None,
     model: Annotated[str, typer.Option(help="Model of the index; default: its path when the index was made.")] = "",
     images: Annotated[list[str] | None, images_option("as queries")] = None,
+    data: Annotated[
+        str, typer.Option("--data", help="Data set whose images are the queries; its labels are ignored.")
+    ] = "",
+    split: PartOption = "",
+    image_column: ImageColumnOption = "",
+    label_column: LabelColumnOption = "",
     top: Annotated[int, typer.Option(min=1, help="Answers per query, best first.")] = 10,
     approximate: Annotated[
         bool,
@@ -53,14 +69,13 @@ def retrieve(
     json: JsonLinesOption = False,
 ) -> None:
     """Search an index by text or image: the nearest entries, best first, with their cosines."""
-    from vitsmith.data.image_sources import name_source
     from vitsmith.errors import InputError
     from vitsmith.retrieval.index import open_index
 
     words = _words(queries or [])
-    sources = list(expand(images or []))
+    sources, called = _query_images(images or [], labelled(data, image_column, label_column, split), split)
     if not (words or sources or build_approximate or check):
-        raise InputError("give a query as text, or images with --images FILE")
+        raise InputError("give a query as text, or images with --images FILE or --data DATA")
     opened = open_index(index, unfinished=unfinished, verify=verify)
     if check:
         opened.check_hashes()
@@ -76,7 +91,7 @@ def retrieve(
         from vitsmith.retrieval.search import search
 
         found = search(opened, vectors, top)
-    _print(opened, [*words, *map(name_source, sources)], found, json)
+    _print(opened, [*words, *called], found, json)
     _tell_changed(opened, found)
 
 
@@ -92,6 +107,16 @@ def _words(queries: list[str]) -> list[str]:
                 f"{word!r} is a path, not words: to search by an image, write  --images {shell_quoted(word)}"
             )
     return words
+
+
+def _query_images(images: list[str], data: DataSpec, split: str) -> tuple[Sequence[ImageSource], Sequence[str]]:
+    """The images to search by, and what they are called."""
+    from vitsmith.data.image_sources import name_source
+
+    if not (images or data.path):
+        return (), ()
+    sources, names = images_of(images, data, split)
+    return sources, [name_source(source) for source in sources] if names is None else names
 
 
 def _is_path(query: str) -> bool:
@@ -122,7 +147,7 @@ def _open_encoder(index: Index, model: str, image_size: str, engine: str, vocabu
     return encoder
 
 
-def _vectors(encoder: Encoder, words: list[str], sources: list[ImageSource]) -> Any:
+def _vectors(encoder: Encoder, words: list[str], sources: Sequence[ImageSource]) -> Any:
     import numpy as np
 
     vectors = []

@@ -78,6 +78,23 @@ def check_labels(labels: Sequence[str] | None, file: Path | None) -> None:
             )
 
 
+def read_prompts(templates: str, file: Path | None) -> Sequence[str] | None:
+    """What `--templates` says (a set by its name, or one prompt), or the file of `--templates-file`; None for neither.
+
+    Raises InputError for both, and for a file where a prompt is wanted.
+    """
+    from vitsmith.data.prompts import is_file, read_template_file, read_templates, template_sets
+    from vitsmith.errors import InputError, shown
+
+    if templates and file is not None:
+        raise InputError("--templates and --templates-file both give the prompts: give one of them")
+    if file is not None:
+        return read_template_file(str(file))
+    if templates and templates not in template_sets() and "{}" not in templates and is_file(templates):
+        raise InputError(f"--templates {shown(templates)} is a file: give it with --templates-file")
+    return read_templates(templates) if templates else None
+
+
 def tell_cut(encoder: Encoder, texts: Sequence[str]) -> int:
     """Says which texts are longer than the model reads; how many."""
     cut = encoder.cut(texts)
@@ -101,7 +118,7 @@ def tell_unknown(encoder: Encoder, texts: Sequence[str]) -> None:
 def open_classifier(
     bundle: Bundle,
     words: Words,
-    templates: str,
+    templates: Sequence[str] | None,
     *,
     options: dict[str, Any],
     scores: Any = "single",
@@ -114,7 +131,7 @@ def open_classifier(
         classifier = ZeroShotClassifier(
             bundle,
             words,
-            templates=templates or None,
+            templates=templates,
             scores=scores,
             cache=cache,
             on_labels=on_labels,

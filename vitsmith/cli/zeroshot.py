@@ -9,24 +9,28 @@ from typing import Annotated
 import typer
 
 from vitsmith.cli.answers import Writer, renamed, style_of, write_all
-from vitsmith.cli.inputs import images_of, open_model, tell_choice
+from vitsmith.cli.inputs import images_of, labelled, open_model, tell_choice
 from vitsmith.cli.options import (
     BatchSizeOption,
     CsvOption,
     DataInsteadOption,
     EngineOption,
+    ImageColumnOption,
     ImagesArgument,
     ImageSizeOption,
     JsonLinesOption,
+    LabelColumnOption,
+    PartOption,
     PrecisionOption,
-    StrictOption,
+    SkipAllOption,
+    TemplatesFileOption,
     TemplatesOption,
     TopOption,
     VocabularyOption,
     model_argument,
 )
 from vitsmith.cli.output import say
-from vitsmith.cli.texts import open_classifier, read_labels
+from vitsmith.cli.texts import open_classifier, read_labels, read_prompts
 
 
 class Scores(StrEnum):
@@ -40,6 +44,9 @@ def zeroshot(
     model: Annotated[str, model_argument("LiT model")],
     images: ImagesArgument = None,
     data: DataInsteadOption = "",
+    split: PartOption = "",
+    image_column: ImageColumnOption = "",
+    label_column: LabelColumnOption = "",
     labels: Annotated[
         list[str] | None, typer.Option(help="Labels to choose from, separated by commas; may be repeated.")
     ] = None,
@@ -50,6 +57,7 @@ def zeroshot(
         ),
     ] = None,
     templates: TemplatesOption = "",
+    templates_file: TemplatesFileOption = None,
     scores: Annotated[
         Scores, typer.Option(help="single: exactly one label fits; independent: each label is scored by itself.")
     ] = Scores.single,
@@ -62,7 +70,7 @@ def zeroshot(
     vocabulary: VocabularyOption = None,
     image_size: ImageSizeOption = "",
     cache: Annotated[bool, typer.Option(help="Keep the embeddings of labels on disk for the next run.")] = True,
-    strict: StrictOption = False,
+    skip_unreadable: SkipAllOption = None,
 ) -> None:
     """Classify images by text labels. Unreadable images are reported and skipped, and the exit code is then 2."""
     from vitsmith.errors import InputError
@@ -71,10 +79,12 @@ def zeroshot(
     words = read_labels(labels, labels_file)
     if words is None:
         raise InputError("no labels are given: write  --labels 'cat, dog' , or --labels-file FILE with one a line")
-    sources, names = images_of(images or [], data)
+    prompts = read_prompts(templates, templates_file)
+    described = labelled(data, image_column, label_column, split)
+    sources, names = images_of(images or [], described, split)
     options = {"engine": engine, "batch_size": batch_size, "precision": precision, "num_images": len(sources)}
     bundle = open_model(model, image_size, vocabulary=vocabulary)
-    classifier = open_classifier(bundle, words, templates, scores=scores.value, cache=cache, options=options)
+    classifier = open_classifier(bundle, words, prompts, scores=scores.value, cache=cache, options=options)
     tell_choice(classifier.encoder.engine)
     if classifier.score_meaning == "cosine":
         say(
@@ -82,4 +92,5 @@ def zeroshot(
             "single label"
         )
     writer = Writer(style, top, meaning=classifier.score_meaning)
-    write_all(renamed(classifier.stream(sources), names), len(sources), writer, doing="classifying", strict=strict)
+    results = renamed(classifier.stream(sources), names)
+    write_all(results, len(sources), writer, doing="classifying", skip_unreadable=skip_unreadable)

@@ -38,18 +38,24 @@ def read_templates(given: str) -> tuple[str, ...]:
     if given in template_sets():
         return named_templates(given)
     if PLACE in given:
-        templates: Sequence[str] = (given,)
-    elif is_file(given):
-        templates = parse_templates(read_text(given, "templates"), given)
-    else:
-        raise InputError(
-            f"{given!r} is neither a set of templates, nor a file, nor a template with {PLACE}: "
-            f"{suggestion(given, template_sets())}"
-        )
+        if reason := wrong_templates((given,)):
+            raise InputError(reason)
+        return (given,)
+    if is_file(given):
+        return read_template_file(given)
+    raise InputError(
+        f"{given!r} is neither a set of templates, nor a file, nor a template with {PLACE}: "
+        f"{suggestion(given, template_sets())}"
+    )
+
+
+def read_template_file(path: str) -> tuple[str, ...]:
+    """The templates in a file, one a line ('#' begins a remark). Raises InputError as `read_templates`."""
+    templates = parse_templates(read_text(path, "templates"), path)
     if not templates:
-        raise InputError(f"{given} holds no templates: write one a line, as 'a photo of a {PLACE}.'")
+        raise InputError(f"{path} holds no templates: write one a line, as 'a photo of a {PLACE}.'")
     if reason := wrong_templates(templates):
-        raise InputError(reason if given in templates else f"{given}: {reason}")
+        raise InputError(f"{path}: {reason}")
     return tuple(dict.fromkeys(templates))
 
 
