@@ -177,3 +177,47 @@ def test_they_are_functions_whatever_was_imported_and_need_no_torch_to_be_named(
         "assert 'torch' not in sys.modules and 'onnx' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_train_is_a_whole_run(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw(here / "pets", 4)
+    tiny = {"width": 16, "depth": 1, "heads": 2, "mlp_width": 16, "patch": [8, 8]}
+    settings = {"schedule.warmup": 1, "model": {"image_size": 16, "config": tiny}, "run.baseline": False}
+    events: list[Any] = []
+    trained = vs.train(
+        vs.DataSpec(path="pets", val_fraction=0.5), arch="mu/16", steps=2, batch_size=4, lr=0.02, seed=3,
+        settings=settings, on_event=events.append,
+    )  # fmt: skip
+    recipe = trained.recipe
+    assert (recipe.schedule.steps, recipe.batch.size, recipe.optimizer.lr, recipe.run.seed) == (2, 4, 0.02, 3)
+    assert recipe.data.val_fraction == 0.5 and trained.bundle.config.width == 16 and events
+    folder = trained.bundle.folder.parent  # type: ignore[union-attr]
+    assert folder.parent == Path("runs/train") and (folder / "report.html").exists()
+    assert vs.load(folder).labels == vs.Labels(names=NAMES)
+    with pytest.raises(vs.InputError, match=r"optimizer\.momentum changes nothing: optimizer\.name = adamw"):
+        vs.train("pets", arch="mu/16", settings={"optimizer.name": "adamw", "optimizer.momentum": 0.9})
+    with pytest.raises(vs.InputError, match=r"^`model` ViT-B_16 is an architecture without weights: `arch` ViT-B_16"):
+        vs.train("pets", "ViT-B_16")
+    with pytest.raises(vs.InputError, match="exists: choose another"):
+        vs.train("pets", arch="mu/16", out=folder)
+
+
+def test_lit_is_a_whole_run(here: Path) -> None:
+    vs.save(vs.Bundle.of(tiny_model(VIT), labels=vs.Labels(names=NAMES)), "tower")
+    files = sorted(draw(here / "pets", 4).rglob("*.png"))
+    rows = [f"{file},a {file.parent.name} number {file.stem}" for file in files]
+    (here / "captions.csv").write_text("\n".join(["path,caption", *rows]))
+    text = {"size": "", "width": 32, "depth": 1, "heads": 2}
+    settings = {"data.val_fraction": 0.3, "text": text, "schedule.warmup": 1}
+    trained = vs.lit("captions.csv", "tower", steps=2, batch_size=4, settings=settings)
+    assert trained.bundle.text is not None and trained.bundle.folder == Path("runs/lit/captions-tower/model")
+    with pytest.raises(vs.InputError, match=r"^recipe must be a path or a name, not 3"):
+        vs.lit("captions.csv", "tower", recipe=3)  # type: ignore[arg-type]
+
+
+def test_data_are_opened_by_their_name(here: Path) -> None:
+    draw(here / "pets")
+    samples = vs.open_data("pets")
+    assert samples.classes == NAMES and len(samples) == 10 and samples.image(0).shape[-1] == 3
+    with pytest.raises(vs.InputError, match="has no split 'test'"):
+        vs.open_data(here / "pets", "test")

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 from vitsmith.telemetry import switch_off
 
 if TYPE_CHECKING:
+    from vitsmith.data.datasets import DataSpec, open_data
+    from vitsmith.data.preprocess import load_image, preprocess
     from vitsmith.encode import Encoder
     from vitsmith.engines.base import open_engine
     from vitsmith.errors import GateError, InputError, VitsmithError
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from vitsmith.verbs.evaluation import evaluate
     from vitsmith.verbs.int8 import quantize
     from vitsmith.verbs.program import export
+    from vitsmith.verbs.training import lit, train
     from vitsmith.weights.bundle import Bundle
     from vitsmith.weights.checkpoints import init_for_finetune, save
     from vitsmith.weights.load import load
@@ -40,6 +43,7 @@ switch_off()  # before any library that reports is imported
 
 _HOMES = {
     "Bundle": "vitsmith.weights.bundle",
+    "DataSpec": "vitsmith.data.datasets",
     "Encoder": "vitsmith.encode",
     "GateError": "vitsmith.errors",
     "ImageSpec": "vitsmith.specs",
@@ -56,17 +60,23 @@ _HOMES = {
     "evaluate": "vitsmith.verbs.evaluation",
     "export": "vitsmith.verbs.program",
     "init_for_finetune": "vitsmith.weights.checkpoints",
+    "lit": "vitsmith.verbs.training",
     "load": "vitsmith.weights.load",
+    "load_image": "vitsmith.data.preprocess",
+    "open_data": "vitsmith.data.datasets",
     "open_engine": "vitsmith.engines.base",
     "open_index": "vitsmith.retrieval.index",
+    "preprocess": "vitsmith.data.preprocess",
     "quantize": "vitsmith.verbs.int8",
     "save": "vitsmith.weights.checkpoints",
     "search": "vitsmith.retrieval.search",
+    "train": "vitsmith.verbs.training",
     "write_index": "vitsmith.retrieval.build",
 }
 
 __all__ = [
     "Bundle",
+    "DataSpec",
     "Encoder",
     "GateError",
     "ImageSpec",
@@ -83,12 +93,17 @@ __all__ = [
     "evaluate",
     "export",
     "init_for_finetune",
+    "lit",
     "load",
+    "load_image",
+    "open_data",
     "open_engine",
     "open_index",
+    "preprocess",
     "quantize",
     "save",
     "search",
+    "train",
     "write_index",
 ]
 

@@ -59,9 +59,10 @@ def distill(
 ) -> None:
     """Train a small model on the answers of a large one; write a bundle and a report."""
     from vitsmith.cli import training
+    from vitsmith.verbs.training import check_has_weights, common_fields
 
-    training.check_has_weights(model)
-    given = training.given_options(data=either_data(data, data_), steps=steps, batch_size=batch_size, lr=lr, seed=seed)
+    check_has_weights(model)
+    given = common_fields(data=either_data(data, data_), steps=steps, batch_size=batch_size, lr=lr, seed=seed)
     given["model"] = {"name": arch, "init": model, "image_size": image_size}
     given["distill"] = {"teacher": teacher, "kind": kind, "temperature": temperature}
     if kind.startswith("deit"):

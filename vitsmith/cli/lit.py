@@ -59,26 +59,16 @@ def lit(
     """Train a text tower for a frozen image tower from captions; write a LiT bundle and a report."""
     from vitsmith.cli import training
     from vitsmith.training.recipe_file import merge, parse_settings
+    from vitsmith.verbs.training import common_fields, make_lit_recipe, without_empty
 
-    given = training.given_options(data=either_data(data, data_), steps=steps, batch_size=batch_size, lr=lr, seed=seed)
+    given = common_fields(data=either_data(data, data_), steps=steps, batch_size=batch_size, lr=lr, seed=seed)
     given |= {"image": {"init": model}, "text": {"init": text_model, "vocabulary": vocabulary}}
-    changes = merge(training.without_empty(given), parse_settings(set_ or []))
+    changes = merge(without_empty(given), parse_settings(set_ or []))
     if resume is not None:
         training.check_resumed_in_place(resume, out, force=force)
         _resume(resume, recipe, changes, json=json)
     else:
-        _begin(_recipe_from(recipe or VERB, changes), out, force=force, json=json)
-
-
-def _recipe_from(name: str, changes: dict[str, Any]) -> LitRecipe:
-    from vitsmith.training.idle import refuse_idle
-    from vitsmith.training.lit.recipe import LitRecipe, without_fresh
-    from vitsmith.training.recipe_file import is_own, lay_over, parse_fields, read_recipe
-
-    base = read_recipe(name, VERB)
-    recipe = parse_fields(lay_over(without_fresh(base, changes), changes), LitRecipe)
-    refuse_idle(recipe, base if is_own(name) else {}, changes)
-    return recipe
+        _begin(make_lit_recipe(recipe or VERB, changes), out, force=force, json=json)
 
 
 def _begin(recipe: LitRecipe, out: Path | None, *, force: bool, json: bool) -> None:

@@ -17,7 +17,7 @@ import typer
 from vitsmith.cli.elsewhere import explain
 from vitsmith.cli.examples import epilog
 from vitsmith.cli.interrupts import Interrupts
-from vitsmith.cli.output import print_line
+from vitsmith.cli.output import as_typed, print_line
 from vitsmith.cli.streams import ReaderGone, finish, prepare
 from vitsmith.cli.verbs import Verbs
 from vitsmith.errors import Interrupted, OutputError, VitsmithError, missing_package
@@ -96,7 +96,7 @@ def fail(message: str, code: int) -> int:
     """One line on standard error, after all results; the exit code."""
     with suppress(ReaderGone, OutputError):
         finish()
-    line = shortened(visible(" ".join(message.split())), LONGEST)
+    line = shortened(visible(" ".join(as_typed(message).split())), LONGEST)
     print(f"vitsmith: {line}", file=sys.stderr, flush=True)
     return code
 

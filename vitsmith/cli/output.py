@@ -5,6 +5,7 @@ Every name and message goes through here, and is shown as it is: nothing in it i
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from vitsmith.gate import Paired
 
+_ARGUMENT = re.compile(r"`([a-z]+(?:_[a-z]+)*)`")
 LEAST_WORD = 10
 """Columns of a terminal that a name in a table has at least, where it is so long."""
 
@@ -36,6 +38,11 @@ def beside(what: str) -> Iterator[None]:
             yield
         except KeyboardInterrupt:
             raise Interrupted("interrupted") from None
+
+
+def as_typed(message: str) -> str:
+    """A message, with the arguments of Python that it names (`max_drop`) as they are typed here (--max-drop)."""
+    return _ARGUMENT.sub(lambda named: f"--{named[1].replace('_', '-')}", message)
 
 
 def print_line(text: str = "") -> None:
@@ -145,7 +152,7 @@ def lost_told(paired: Paired) -> str:
 
 def say(message: str) -> None:
     """A remark for the person at the terminal, on standard error: one line."""
-    print(visible(message), file=sys.stderr, flush=True)
+    print(visible(as_typed(message)), file=sys.stderr, flush=True)
 
 
 class _NoBar:

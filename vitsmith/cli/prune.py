@@ -90,13 +90,13 @@ def prune(
     json: JsonOption = False,
 ) -> None:
     """Remove heads, hidden units and blocks, distil, compare. If too much is lost, nothing is written (exit 3)."""
-    from vitsmith.cli.training import given_options
     from vitsmith.compress.material import check_prunable
     from vitsmith.compress.pruned import model_config
     from vitsmith.compress.sizes import Pruning, plan_sizes
     from vitsmith.errors import InputError
     from vitsmith.gate import Requirements
     from vitsmith.runs import model_name, place_of
+    from vitsmith.verbs.training import common_fields
 
     if bool(data) == bool(images):
         raise InputError("pruning needs images: give labelled ones with --data, or images without labels with --images")
@@ -106,7 +106,7 @@ def prune(
         wanted = Pruning(heads, mlp_width, tokens_mlp_width, depth, keep, method.value, calibration)
         check_prunable(bundle)
         plan_sizes(model_config(bundle), wanted)  # mistakes are told before an image is read
-        given = given_options(data="", steps=steps, batch_size=batch_size, lr=lr, seed=seed)
+        given = common_fields(data="", steps=steps, batch_size=batch_size, lr=lr, seed=seed)
         given["data"] = {"skip_unreadable": skip_unreadable}
         recipe = _recipe(bundle, data or "--images", given, set_ or [])
         material = _material(bundle, described, images or [], seed, skip_unreadable)
@@ -233,10 +233,10 @@ def _material(bundle: Bundle, data: DataSpec, images: list[str], seed: int, skip
 
 def _recipe(bundle: Bundle, data: str, given: dict[str, dict[str, Any]], settings: list[str]) -> TrainRecipe | None:
     """How it is distilled; None for no updates."""
-    from vitsmith.cli.training import without_empty
     from vitsmith.compress.recovery import recovery_recipe
     from vitsmith.errors import InputError
     from vitsmith.training.recipe_file import parse_settings
+    from vitsmith.verbs.training import without_empty
 
     if not given["schedule"]["steps"]:
         if settings or without_empty({**given, "schedule": {}, "run": {}, "data": {}}):

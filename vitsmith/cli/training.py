@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -21,41 +20,6 @@ if TYPE_CHECKING:
     from vitsmith.training.run import Trained
     from vitsmith.training.tensorboard import TensorBoard
 
-Given = dict[str, dict[str, Any]]
-
-
-def given_options(*, data: str, steps: int | None, batch_size: int | None, lr: float | None, seed: int | None) -> Given:
-    """What every training verb is told by options, as fields of a recipe; what was not given is empty."""
-    return {
-        "data": {"path": data},
-        "schedule": {"steps": steps},
-        "batch": {"size": batch_size},
-        "optimizer": {"lr": lr},
-        "run": {"seed": seed},
-    }
-
-
-def check_has_weights(model: str) -> None:
-    """Raises InputError for `--model` that is an architecture, of which `--arch` makes fresh weights."""
-    from vitsmith.errors import InputError, UnknownNameError
-    from vitsmith.models.presets import find_preset
-    from vitsmith.weights.published import find_checkpoint
-
-    if not model or os.path.lexists(model):
-        return
-    try:
-        preset, _ = find_preset(model)
-    except UnknownNameError:
-        return
-    try:
-        find_checkpoint(model)
-    except InputError:
-        raise InputError(
-            f"--model {shell_quoted(model)} is an architecture without weights: --arch {shell_quoted(model)} starts "
-            f"from fresh ones; to start from trained ones give a bundle, a file or a name of  vitsmith models "
-            f"{preset.name}"
-        ) from None
-
 
 def check_resumed_in_place(folder: Path, out: Path | None, *, force: bool) -> None:
     """Raises InputError when a run that is resumed is given another place."""
@@ -67,19 +31,10 @@ def check_resumed_in_place(folder: Path, out: Path | None, *, force: bool) -> No
 
 def recipe_from(name: str, given: dict[str, Any], settings: Sequence[str]) -> TrainRecipe:
     """The recipe called `name`, with the options that were given and then every --set laid over it."""
-    from vitsmith.training.idle import refuse_idle
-    from vitsmith.training.recipe_file import is_own, lay_over, merge, parse_recipe, parse_settings, read_recipe
+    from vitsmith.training.recipe_file import merge, parse_settings
+    from vitsmith.verbs.training import make_recipe, without_empty
 
-    base, changes = read_recipe(name), merge(without_empty(given), parse_settings(settings))
-    recipe = parse_recipe(lay_over(base, changes))
-    refuse_idle(recipe, base if is_own(name) else {}, changes)
-    return recipe
-
-
-def without_empty(given: dict[str, Any]) -> dict[str, Any]:
-    """Options that were not given leave no trace: no empty text, no None, no empty table."""
-    kept = {name: without_empty(value) if isinstance(value, dict) else value for name, value in given.items()}
-    return {name: value for name, value in kept.items() if value not in (None, "", {})}
+    return make_recipe(name, merge(without_empty(given), parse_settings(settings)))
 
 
 def begin(verb: str, recipe: TrainRecipe, out: Path | None, *, force: bool = False, json: bool = False) -> None:
@@ -115,6 +70,7 @@ def resume(folder: Path, name: str, changes: dict[str, Any], settings: Sequence[
     from vitsmith.training.checkpoint import latest_step
     from vitsmith.training.recipe_file import merge, parse_settings, read_recipe
     from vitsmith.training.run import check_unchanged, recipe_of, resume_to_bundle
+    from vitsmith.verbs.training import without_empty
 
     named = read_recipe(name) if name else {}
     check_unchanged(folder, merge(named, without_empty(changes), parse_settings(settings)))

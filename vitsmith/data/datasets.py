@@ -81,6 +81,14 @@ def open_dataset(
     return Splits(train, val, _held_out(source, "test", train.classes) if beside else None)
 
 
+def open_data(data: str | os.PathLike[str] | DataSpec, split: str = "") -> Samples:
+    """The images of a data set, with their labels: `sources`, `names`, `classes`, `labels`, and `image(index)`.
+
+    `split` and errors as of `open_labelled`.
+    """
+    return open_labelled(data if isinstance(data, DataSpec) else os.fsdecode(data), split)[0]
+
+
 def open_labelled(spec: DataSpec | str, split: str = "", *, tell: Tell | None = None) -> tuple[Samples, str]:
     """Images to judge a model on, and what to call them in reports.
 

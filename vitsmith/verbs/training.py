@@ -1,0 +1,234 @@
+"""`vitsmith.train` and `vitsmith.lit`, and how a recipe is made of what was asked for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vitsmith.arguments import instance
+from vitsmith.arguments import path as argument_path
+from vitsmith.data.datasets import DataSpec, open_dataset
+from vitsmith.data.pairs import open_pairs
+from vitsmith.errors import InputError, UnknownNameError
+from vitsmith.escapes import shell_quoted
+from vitsmith.files import optional
+from vitsmith.models.presets import find_preset
+from vitsmith.needs_torch import require_torch
+from vitsmith.runs import Run, check_place, model_name
+from vitsmith.training.idle import refuse_idle
+from vitsmith.training.lit.recipe import LitRecipe, without_fresh
+from vitsmith.training.recipe import TrainRecipe
+from vitsmith.training.recipe_file import is_own, lay_over, merge, parse_fields, parse_recipe, read_recipe
+from vitsmith.verbs.inputs import Tell, described_data, warn
+from vitsmith.weights.published import find_checkpoint
+
+if TYPE_CHECKING:
+    from vitsmith.training.lit.run import LitTrained
+    from vitsmith.training.run import Trained
+
+Fields = dict[str, Any]
+Location = str | os.PathLike[str]
+
+
+def train(
+    data: Location | DataSpec = "",
+    model: Location = "",
+    *,
+    arch: str = "",
+    recipe: Location = "finetune",
+    image_size: int | None = None,
+    steps: int | None = None,
+    batch_size: int | None = None,
+    lr: float | None = None,
+    seed: int | None = None,
+    settings: Mapping[str, Any] | None = None,
+    out: Location | None = None,
+    force: bool = False,
+    tell: Tell = warn,
+    on_event: Callable[[Any], None] = lambda _: None,
+) -> Trained:
+    """Trains or fine-tunes a model by a recipe, as the verb does, and gives what came of it: `bundle` is the model.
+
+    Args:
+        data: a path of class folders, a table or shards, 'digits', or a `DataSpec`; a recipe may name it instead.
+        model: a bundle on disk, weights or a published name to start from. `arch`: an architecture; without `model` its
+            weights are fresh.
+        recipe: the name of a recipe, or a .toml file. `settings` are laid over it, by the names of its fields, as
+            {"optimizer.lr": 0.01, "schedule.epochs": 5}; the arguments above are fields that are often changed.
+        out: the run's folder; default a new one below runs/train.
+        force: replace an earlier run at `out`.
+        tell: hears what a user should know; by default only warnings are shown.
+        on_event: called with what metrics.jsonl has.
+
+    Raises InputError, ConfigError (with every mistake of the recipe), DatasetError, OutputError, MissingPackageError.
+    """
+    require_torch()
+    from vitsmith.training.devices import find_devices
+    from vitsmith.training.run import train_to_bundle
+
+    start = {"name": arch, "init": _text(model, "model"), "image_size": image_size}
+    check_has_weights(_text(model, "model"))
+    asked = _asked(data, settings, steps=steps, batch_size=batch_size, lr=lr, seed=seed)
+    chosen = make_recipe(recipe, merge(without_empty({"model": start}), asked))
+    devices = find_devices()
+    to = _place("train", out, force) if devices.main else None
+    splits = open_dataset(chosen.data, seed=chosen.run.seed, tell=tell)
+    name = f"{Path(chosen.data.path).stem}-{model_name(chosen.model.init) if chosen.model.init else chosen.model.name}"
+    with Run("train", name, to, force=force) if devices.main else nullcontext() as run:
+        folder = run.folder if run is not None else None
+        with _tensorboard(folder if chosen.run.tensorboard else None, on_event) as heard:
+            trained = train_to_bundle(chosen, splits, run, devices=devices, on_event=heard, on_start=tell)
+        if folder is not None:
+            with optional("the report"):
+                from vitsmith.report.training import write_report
+
+                write_report(trained, splits, folder)
+    return trained
+
+
+def lit(
+    data: Location = "",
+    model: Location = "",
+    *,
+    text_model: Location = "",
+    vocabulary: Location = "",
+    recipe: Location = "lit",
+    steps: int | None = None,
+    batch_size: int | None = None,
+    lr: float | None = None,
+    seed: int | None = None,
+    settings: Mapping[str, Any] | None = None,
+    out: Location | None = None,
+    force: bool = False,
+    tell: Tell = warn,
+    on_event: Callable[[Any], None] = lambda _: None,
+) -> LitTrained:
+    """Trains a text tower for a frozen image tower from captions; `bundle` is the LiT model that was written.
+
+    Args:
+        data: a table with captions, tar shards, or 'shapes', which is built in.
+        model: the image tower. `text_model`: a LiT model whose text tower is the start; default: fresh weights.
+        vocabulary: WordPiece .txt or SentencePiece .model; default: learnt from the captions.
+        settings: as of `train`, and so are all others.
+    """
+    require_torch()
+    from vitsmith.training.devices import find_devices
+    from vitsmith.training.lit.run import lit_to_bundle
+
+    asked = _asked(data, settings, steps=steps, batch_size=batch_size, lr=lr, seed=seed)
+    text = {"init": _text(text_model, "text_model"), "vocabulary": _text(vocabulary, "vocabulary")}
+    towers = {"image": {"init": _text(model, "model")}, "text": text}
+    chosen = make_lit_recipe(recipe, merge(without_empty(towers), asked))
+    devices = find_devices()
+    to = _place("lit", out, force) if devices.main else None
+    pairs = open_pairs(chosen.data, seed=chosen.run.seed, tell=tell)
+    name = f"{Path(chosen.data.path).stem}-{model_name(chosen.image.init)}"
+    with Run("lit", name, to, force=force) if devices.main else nullcontext() as run:
+        trained = lit_to_bundle(chosen, pairs, run, devices=devices, on_event=on_event, on_start=tell)
+        if run is not None:
+            with optional("the report"):
+                from vitsmith.report.lit import write_lit_report
+
+                write_lit_report(trained, pairs, run.folder)
+    return trained
+
+
+def make_recipe(name: Location, changes: Fields) -> TrainRecipe:
+    """The recipe called `name` with changes laid over it. Raises ConfigError, also for changes without effect."""
+    called = _text(name, "recipe")
+    base = read_recipe(called)
+    recipe = parse_recipe(lay_over(base, changes))
+    refuse_idle(recipe, base if is_own(called) else {}, changes)
+    return recipe
+
+
+def make_lit_recipe(name: Location, changes: Fields) -> LitRecipe:
+    """The same of a recipe of `lit`."""
+    called = _text(name, "recipe")
+    base = read_recipe(called, "lit")
+    recipe = parse_fields(lay_over(without_fresh(base, changes), changes), LitRecipe)
+    refuse_idle(recipe, base if is_own(called) else {}, changes)
+    return recipe
+
+
+def common_fields(
+    *, data: str, steps: int | None, batch_size: int | None, lr: float | None, seed: int | None
+) -> Fields:
+    """What every training verb is told, as fields of a recipe; what was not given is empty."""
+    return {
+        "data": {"path": data},
+        "schedule": {"steps": steps},
+        "batch": {"size": batch_size},
+        "optimizer": {"lr": lr},
+        "run": {"seed": seed},
+    }
+
+
+def without_empty(given: Mapping[str, Any]) -> Fields:
+    """What was not given leaves no trace: no empty text, no None, no empty table."""
+    kept = {name: without_empty(value) if isinstance(value, dict) else value for name, value in given.items()}
+    return {name: value for name, value in kept.items() if value not in (None, "", {})}
+
+
+def check_has_weights(model: str) -> None:
+    """Raises InputError for a model that is an architecture, of which `arch` makes fresh weights."""
+    if not model or os.path.lexists(model):
+        return
+    try:
+        preset, _ = find_preset(model)
+    except UnknownNameError:
+        return
+    try:
+        find_checkpoint(model)
+    except InputError:
+        raise InputError(
+            f"`model` {shell_quoted(model)} is an architecture without weights: `arch` {shell_quoted(model)} starts "
+            f"from fresh ones; to start from trained ones give a bundle, a file or a name of  vitsmith models "
+            f"{preset.name}"
+        ) from None
+
+
+def _asked(data: Location | DataSpec, settings: Mapping[str, Any] | None, **common: Any) -> Fields:
+    """Fields of a recipe: of the arguments that all verbs have, and of settings by their names."""
+    described = described_data(data)
+    fields = without_empty(common_fields(data=described.path, **common))
+    fields = merge(fields, without_empty({"data": described.model_dump(exclude_defaults=True)}))
+    for name, value in (settings or {}).items():
+        for part in reversed(name.split(".")):
+            value = {part: value}
+        fields = merge(fields, value)
+    return fields
+
+
+def _text(given: Location, what: str) -> str:
+    return os.fsdecode(instance(given, (str, os.PathLike), what, "a path or a name"))
+
+
+@contextmanager
+def _tensorboard(folder: Path | None, on_event: Callable[[Any], None]) -> Iterator[Callable[[Any], None]]:
+    """What hears of events, and with a folder writes them for TensorBoard too."""
+    if folder is None:
+        yield on_event
+        return
+    from vitsmith.training.tensorboard import TensorBoard
+
+    events = TensorBoard(folder / "tensorboard", first_step=0)
+
+    def heard(event: Any) -> None:
+        events(event)
+        on_event(event)
+
+    try:
+        yield heard
+    finally:
+        events.close()
+
+
+def _place(verb: str, out: Location | None, force: bool) -> Path | None:
+    """The run's folder as a path. Raises OutputError, before anything is read."""
+    place = None if out is None else argument_path(out, "out")
+    check_place(verb, place, force=force)
+    return place
