@@ -365,8 +365,8 @@ def test_measurements_of_several_programs_are_kept_apart(several: Path, tmp_path
         one = vs.load(tmp_path / "model").using(stored)
         record_measurements(one, [measurements.size(10.0 + number), measurements.accuracy(0.5, "pets", "a laptop")])
     kept = vs.load(tmp_path / "model").measurements
-    sizes = {(one.program, one.precision): one.value for one in kept if one.metric == "size"}
-    assert sizes == {("torch", "fp32"): 10, ("onnx", "fp32"): 11, ("onnx", "fp16"): 12}
+    sizes = {one.program: (one.precision, one.value) for one in kept if one.metric == "size"}
+    assert sizes == {"torch": ("fp32", 10), "onnx, fp32": ("fp32", 11), "onnx, fp16": ("fp16", 12)}
     assert sum(one.metric == "top1" for one in kept) == 3
 
 

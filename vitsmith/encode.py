@@ -12,8 +12,7 @@ from vitsmith.data.image_sources import ImageSource, several
 from vitsmith.data.images import MAX_PIXELS
 from vitsmith.data.tokenize import list_texts
 from vitsmith.data.unreadable import Unreadable
-from vitsmith.engines.base import open_engine, tolerance_of
-from vitsmith.engines.registry import fitting
+from vitsmith.engines.base import open_program, tolerance_of
 from vitsmith.errors import ImageError, InputError
 from vitsmith.models.config import LiTConfig
 from vitsmith.stream import Failure, ImageStream, check_reading
@@ -61,8 +60,9 @@ class Encoder:
         self.bundle = load(bundle, headless=True)
         if getattr(self.bundle.config, "pooling", "") in ("unpooled", "token_unpooled"):
             raise InputError(f"{self.bundle.where} gives a feature for each patch, not one for an image")
-        self.bundle = fitting(self.bundle, engine, precision)
-        self.engine = open_engine(self.bundle, engine, threads=threads, precision=precision, num_images=num_images)
+        self.bundle, self.engine = open_program(
+            self.bundle, engine, threads=threads, precision=precision, num_images=num_images
+        )
         self._tolerance = tolerance_of(self.bundle, precision)
         self._stream = ImageStream(
             self.bundle.preprocessing, self.engine, batch_size=batch_size, decoders=decoders, max_pixels=max_pixels

@@ -13,8 +13,7 @@ from vitsmith.arguments import whole_number
 from vitsmith.data.image_sources import ImageSource, several
 from vitsmith.data.images import MAX_PIXELS
 from vitsmith.data.unreadable import Unreadable
-from vitsmith.engines.base import Engine, open_engine
-from vitsmith.engines.registry import fitting
+from vitsmith.engines.base import Engine, open_program
 from vitsmith.errors import InputError
 from vitsmith.models.config import LiTConfig
 from vitsmith.specs import Calibration, Head, Labels, Meaning
@@ -169,10 +168,10 @@ class Predictor:
             )
         opened = None if isinstance(engine, str) or not hasattr(engine, "run") else engine
         if opened is None:
-            self.bundle = fitting(self.bundle, cast(str, engine), precision)
-        self.engine = opened or open_engine(
-            self.bundle, cast(str, engine), threads=threads, precision=precision, num_images=num_images
-        )
+            self.bundle, opened = open_program(
+                self.bundle, cast(str, engine), threads=threads, precision=precision, num_images=num_images
+            )
+        self.engine = opened
         self.image_stream = ImageStream(
             self.bundle.preprocessing, self.engine, batch_size=batch_size, decoders=decoders, max_pixels=max_pixels
         )

@@ -40,7 +40,7 @@ class Measurement(Frozen):
     value: float
     unit: str = Field("", description="ms, MiB, images/s ...; '' for a share of 1")
     engine: str = Field("", description="what ran it: torch, onnx, openvino ...; '' where that does not matter")
-    program: str = Field("", description="what was run: torch weights, or an exported onnx, openvino ... program")
+    program: str = Field("", description="what was run: 'torch', 'onnx, fp32', 'openvino, fp32, batches of 8' ...")
     precision: str = Field("", description="what it computed in: fp32, bf16, 'int8, rest bf16' ...; '': its own")
     batch: PositiveInt | None = Field(None, description="images computed at once; None where that does not matter")
     data: str = Field("", description="data set and split it was measured on")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -78,8 +79,9 @@ def open_engine(
     Args:
         bundle: what is to run, or anything `vitsmith.load` takes; of several programs in its folder the first that
             fits.
-        engine: a name of ENGINES; 'auto' takes the fastest of those that run this program: measured once on this
-            machine, when `num_images` are so many that it is worth it, and else the program's own.
+        engine: a name of ENGINES; 'auto' takes the fastest of those that run this program, or others in its folder of
+            the same precision: measured once on this machine, when `num_images` are so many that it is worth it, and
+            else the program's own.
         threads: processor cores it uses; default all, and more than there are is all, with a warning.
         precision: 'auto' is the program's own, of torch weights fp32. With another the golden answers may be off by
             what such arithmetic rounds.
@@ -89,20 +91,33 @@ def open_engine(
     Raises UnknownNameError, MissingPackageError, InputError for an engine that cannot run this bundle so, BundleError
     for wrong answers.
     """
+    return open_program(load(bundle), engine, threads=threads, precision=precision, goal=goal, num_images=num_images)[1]
+
+
+def open_program(
+    bundle: Bundle,
+    engine: str = "auto",
+    *,
+    threads: int | None = None,
+    precision: str = "auto",
+    goal: Goal = "throughput",
+    num_images: int | None = None,
+) -> tuple[Bundle, Engine]:
+    """The bundle with the one of its programs that runs, and its engine; all else as `open_engine`."""
     _check_names(engine, precision, goal)
     if num_images is not None:
         num_images = whole_number(num_images, "num_images", least=0)
-    bundle = fitting(load(bundle), engine, precision)
+    able = fitting(bundle, engine, precision)
     settings = Settings(threads=_cores(threads), precision=precision, goal=goal)
     if engine != "auto":
-        _check_runs(bundle, engine, precision)
-        opened = open_checked(bundle, engine, settings)
+        _check_runs(able[0], engine, precision)
+        opened = open_checked(able[0], engine, settings)
         opened.why = "asked for by name"
-        return opened
-    names = _candidates(bundle, precision)
-    from vitsmith.engines.choice import open_best
+        return able[0], opened
+    from vitsmith.engines.choice import Way, open_best
 
-    return open_best(bundle, names, settings, open_checked, num_images)
+    ways = [Way(one, name) for one in able for name in _candidates(one, precision) if _is_made_for(name, one, able)]
+    return open_best(ways, settings, open_checked, num_images)
 
 
 def open_checked(bundle: Bundle, name: str, settings: Settings) -> Engine:
@@ -187,6 +202,11 @@ def _check_runs(bundle: Bundle, engine: str, precision: str) -> None:
         raise InputError(f"{bundle.where} is a bundle for the {able[0]!r} engine, not {engine!r}{way}")
     if precision not in ("auto", *precisions_of(bundle, engine)):
         raise InputError(_wrong_precision(bundle, precision))
+
+
+def _is_made_for(engine: str, bundle: Bundle, able: Sequence[Bundle]) -> bool:
+    """Whether a program was made for an engine that runs it, or none of the others was."""
+    return bundle.program == engine or all(other.program != engine for other in able)
 
 
 def _candidates(bundle: Bundle, precision: str) -> list[str]:

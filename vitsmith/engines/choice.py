@@ -1,4 +1,4 @@
-"""`engine="auto"`: the engines that run a program are timed in turns, and the fastest of a machine is remembered.
+"""`engine="auto"`: the engines that run a bundle are timed in turns, and the fastest of a machine is remembered.
 
 That costs seconds, and the first use of a model should not wait for them: it is done only where so many images are to
 come that it is expected to save more time than it takes.
@@ -7,8 +7,9 @@ come that it is expected to save more time than it takes.
 from __future__ import annotations
 
 import datetime
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from vitsmith.engines.plan import GOAL_BATCH, RACE_SECONDS, race
@@ -33,66 +34,84 @@ _SAVED = 0.3
 """Share of the time that the fastest engine is expected to save; in docs/engines.md it is 15%."""
 
 
+@dataclass(frozen=True, eq=False)
+class Way:
+    """One engine with one of the programs of a bundle."""
+
+    bundle: Bundle
+    engine: str
+
+
 def open_best(
-    bundle: Bundle, names: Sequence[str], settings: Settings, open_one: Open, num_images: int | None = None
-) -> Engine:
-    """The fastest of the engines `names` whose golden answers hold; of several that differ little, any.
+    ways: Sequence[Way], settings: Settings, open_one: Open, num_images: int | None = None
+) -> tuple[Bundle, Engine]:
+    """The fastest of the ways whose golden answers hold, and the bundle as it runs; of several that differ little, any.
 
     `open_one` opens an engine and checks it. `num_images` are to come; None: nobody knows. Without anything to compare,
     for models so small that it does not matter, and for so few images that measuring would cost more than it saves, the
     first is taken, or the one that was found to be the fastest before.
     """
     many = num_images is not None and num_images >= FEWEST
-    if len(names) == 1 or is_small(bundle) or bundle.folder is None:
-        opened = open_one(bundle, names[0], replace(settings, measure=False))
-        if many and not is_small(bundle) and _saved(bundle, opened, settings, num_images or 0)[0] > RACE_SECONDS:
-            opened = open_one(bundle, names[0], replace(settings, measure=True))  # how its batches are best cut
+    named = _named(ways)
+    first, own = next(iter(named.items()))
+    small = is_small(own.bundle)
+    if len(named) == 1 or small or own.bundle.folder is None:
+        opened = open_one(own.bundle, own.engine, replace(settings, measure=False))
+        if many and not small and _saved(own.bundle, opened, settings, num_images or 0)[0] > RACE_SECONDS:
+            opened = open_one(own.bundle, own.engine, replace(settings, measure=True))  # how its batches are best cut
         opened.why = (
-            f"{names[0]}: the only engine installed here that runs this"
+            f"{first}: the only engine installed here that runs this"
             + ("" if settings.precision == "auto" else f" in {settings.precision}")
-            if len(names) == 1
-            else f"{names[0]}: the model is so small that others were not tried"
+            if len(named) == 1
+            else f"{first}: the model is so small that others were not tried"
         )
-        return opened
+        return own.bundle, opened
     asked = question(
         "fastest engine",
-        program_hash(bundle),
-        tuple(ENGINES[name].package for name in names),
-        engines=list(names),
+        " ".join(dict.fromkeys(program_hash(way.bundle) for way in ways)),
+        tuple(ENGINES[way.engine].package for way in ways),
+        engines=list(named),
         threads=settings.threads,
         precision=settings.precision,
         goal=settings.goal,
     )
     usual = replace(settings, measure=False)
-    if (known := _remembered(bundle, asked, names, usual, open_one)) is not None:
+    if (known := _remembered(asked, named, usual, open_one)) is not None:
         return known
-    if (own := _unraced(bundle, names, usual, open_one, num_images)) is not None:
-        return own
-    return _raced(bundle, asked, names, replace(settings, measure=True), open_one)
+    if (unraced := _unraced(named, usual, open_one, num_images)) is not None:
+        return unraced
+    return _raced(asked, named, replace(settings, measure=True), open_one)
+
+
+def _named(ways: Sequence[Way]) -> dict[str, Way]:
+    """The ways by name: of the engine, with the program where an engine has several."""
+    often = Counter(way.engine for way in ways)
+    return {way.engine if often[way.engine] == 1 else f"{way.engine} ({way.bundle.stored.title})": way for way in ways}
 
 
 def _unraced(
-    bundle: Bundle, names: Sequence[str], settings: Settings, open_one: Open, num_images: int | None
-) -> Engine | None:
-    """The first engine, and why the others are not tried; None where they are to be."""
+    ways: Mapping[str, Way], settings: Settings, open_one: Open, num_images: int | None
+) -> tuple[Bundle, Engine] | None:
+    """The first way, and why the others are not tried; None where they are to be."""
+    (first, own), *others = ways.items()
     try:
-        opened = open_one(bundle, names[0], settings)
+        opened = open_one(own.bundle, own.engine, settings)
     except InputError:
         return None  # perhaps another one runs it
-    others = f"{', '.join(names[1:])} not tried"
+    untried = f"{', '.join(name for name, _ in others)} not tried"
     if num_images is None or num_images < FEWEST:
         many = "an unknown number of" if num_images is None else f"fewer than {FEWEST}"
-        opened.why = f"{names[0]}: {others} for {many} images"
-        return opened
-    saved, rate = _saved(bundle, opened, settings, num_images)
-    cost = len(names[1:]) * (_OPENING + RACE_SECONDS) + RACE_SECONDS
+        opened.why = f"{first}: {untried} for {many} images"
+        return own.bundle, opened
+    saved, rate = _saved(own.bundle, opened, settings, num_images)
+    cost = len(others) * (_OPENING + RACE_SECONDS) + RACE_SECONDS
     if saved > cost:
         return None
     opened.why = (
-        f"{names[0]}: {others}, which takes about {cost:.0f} s and could save about {saved:.1f} s on {num_images:,} "
+        f"{first}: {untried}, which takes about {cost:.0f} s and could save about {saved:.1f} s on {num_images:,} "
         f"images ({rate:.1f} images/s)"
     )
-    return opened
+    return own.bundle, opened
 
 
 def _saved(bundle: Bundle, opened: Engine, settings: Settings, num_images: int) -> tuple[float, float]:
@@ -104,32 +123,33 @@ def _saved(bundle: Bundle, opened: Engine, settings: Settings, num_images: int) 
 
 
 def _remembered(
-    bundle: Bundle, asked: dict[str, Any], names: Sequence[str], settings: Settings, open_one: Open
-) -> Engine | None:
+    asked: dict[str, Any], ways: Mapping[str, Way], settings: Settings, open_one: Open
+) -> tuple[Bundle, Engine] | None:
     known = recall(asked) or {}
     name, why = known.get("engine"), known.get("why")
-    if not isinstance(name, str) or name not in names or not isinstance(why, str):
+    if not isinstance(name, str) or name not in ways or not isinstance(why, str):
         return None
+    way = ways[name]
     try:
-        opened = open_one(bundle, name, settings)
+        opened = open_one(way.bundle, way.engine, settings)
     except InputError:  # it went well when it was measured: find out anew
         return None
     opened.why = why
-    return opened
+    return way.bundle, opened
 
 
-def _raced(bundle: Bundle, asked: dict[str, Any], names: Sequence[str], settings: Settings, open_one: Open) -> Engine:
+def _raced(asked: dict[str, Any], ways: Mapping[str, Way], settings: Settings, open_one: Open) -> tuple[Bundle, Engine]:
     opened: dict[str, Engine] = {}
     refused: dict[str, InputError] = {}
-    for name in names:
+    for name, way in ways.items():
         try:
-            opened[name] = open_one(bundle, name, settings)
+            opened[name] = open_one(way.bundle, way.engine, settings)
         except InputError as error:
             refused[name] = error
     if not opened:
         raise next(iter(refused.values()))
     batch = GOAL_BATCH[settings.goal]
-    images = sample_tensors(bundle, batch)
+    images = sample_tensors(next(iter(ways.values())).bundle, batch)
     runs = [lambda engine=engine: engine.run(images) for engine in opened.values()]
     rates = dict(zip(opened, race(runs, batch), strict=True)) if len(opened) > 1 else dict.fromkeys(opened, 0.0)
     best = max(rates, key=lambda name: rates[name])
@@ -137,7 +157,7 @@ def _raced(bundle: Bundle, asked: dict[str, Any], names: Sequence[str], settings
     if all(getattr(error, "lasting", True) for error in refused.values()):  # else it may go well the next time
         remember(asked, {"engine": best, "why": why, "rates": rates})
     opened[best].why = why
-    return opened[best]
+    return ways[best].bundle, opened[best]
 
 
 def _why(best: str, rates: Mapping[str, float], refused: Mapping[str, Exception], batch: int) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from vitsmith import needs_torch
 from vitsmith.engines.settings import GPU_PRECISIONS, Settings
-from vitsmith.specs import Program, ProgramSpec
+from vitsmith.specs import Program, ProgramSpec, StoredProgram
 from vitsmith.weights.bundle import Bundle
 
 if TYPE_CHECKING:
@@ -89,19 +89,25 @@ def precisions_of(bundle: Bundle, engine: str) -> tuple[str, ...]:
     return ENGINES[engine].precisions(bundle.program_spec)
 
 
-def fitting(bundle: Bundle, engine: str = "auto", precision: str = "auto") -> Bundle:
-    """The bundle with a program that `engine` runs here in `precision`; as it is where none of its programs does.
+def fitting(bundle: Bundle, engine: str = "auto", precision: str = "auto") -> list[Bundle]:
+    """The bundle with each of its programs that `engine` runs here in `precision`; as it is where there is none.
 
-    A program that somebody chose stays, where it runs so; else those made for the named engine come first.
+    The first is the one to take where nothing is measured: the usual one, of a named engine the one made for it. No
+    other precision is chosen because it is faster: with 'auto' all are in that of the first. A program that somebody
+    chose is the only one, where it runs so, and so are weights that were changed in memory.
     """
-    if len(bundle.programs) < 2:
-        return bundle
-    chosen = next((one for one in bundle.programs[1:] if one.is_(bundle.program, bundle.program_spec)), None)
-    by_engine = sorted(bundle.programs, key=lambda one: one.program != engine)
-    for stored in (*((chosen,) if chosen else ()), *by_engine):
-        able = [name for name in runners(stored.program) if engine in ("auto", name)]
-        if any(
-            ENGINES[name].installed and precision in ("auto", *ENGINES[name].precisions(stored.spec)) for name in able
-        ):
-            return bundle.using(stored)
-    return bundle
+    if len(bundle.programs) < 2 or bundle.weights_changed:
+        return [bundle]
+    order = sorted(bundle.programs, key=lambda one: (one != bundle.stored or not one.folder, one.program != engine))
+    able = [one for one in order if any(_runs(name, one, engine, precision) for name in runners(one.program))]
+    if not able:
+        return [bundle]
+    if able[0].folder and able[0] == bundle.stored:
+        return [bundle]
+    return [bundle.using(one) for one in able if precision != "auto" or one.spec.arithmetic == able[0].spec.arithmetic]
+
+
+def _runs(name: str, stored: StoredProgram, engine: str, precision: str) -> bool:
+    """Whether the engine of that name is meant by `engine`, and runs a program here in a precision."""
+    kind = ENGINES[name]
+    return engine in ("auto", name) and kind.installed and precision in ("auto", *kind.precisions(stored.spec))

@@ -98,8 +98,8 @@ class Bundle:
 
     def __repr__(self) -> str:
         """'<Bundle ViT-B_16 at 224x224, onnx, int8, 37 classes, runs/export/pets>'."""
-        program = StoredProgram(program=self.program, spec=self.program_spec).title
-        return f"<Bundle {title(self.config)}, {program}, {describe_outputs(self.head, self.classes)}, {self.where}>"
+        outputs = describe_outputs(self.head, self.classes)
+        return f"<Bundle {title(self.config)}, {self.stored.title}, {outputs}, {self.where}>"
 
     @classmethod
     def of(cls, model: Model, *, preprocessing: ImageSpec | None = None, **fields: Any) -> Self:
@@ -117,7 +117,7 @@ class Bundle:
 
     def as_measured(self, one: Measurement) -> Measurement:
         """A measurement that says of which program it is and in which precision: by default of this one, in its own."""
-        own = {"program": self.program, "precision": self.program_spec.arithmetic}
+        own = {"program": self.stored.title, "precision": self.program_spec.arithmetic}
         return one.model_copy(update={name: value for name, value in own.items() if not getattr(one, name)})
 
     @property
@@ -197,10 +197,14 @@ class Bundle:
     def using(self, stored: StoredProgram) -> Self:
         """The same bundle with another of its `programs`, and with the golden answers of that one.
 
-        Raises BundleError for one that is not in its folder.
+        Raises BundleError for one that is not in its folder, and where its weights were changed since it was read.
         """
         if stored.is_(self.program, self.program_spec):
             return self
+        if self.weights_changed:
+            raise BundleError(
+                f"the weights of {self.where} were changed in memory: {stored.title} there has the old ones"
+            )
         if self.folder is None or stored not in self.programs:
             raise BundleError(f"{self.where} holds no program {stored.title}")
         golden = self.folder / stored.folder / GOLDEN
@@ -234,6 +238,12 @@ class Bundle:
     def noted(self, *notes: str) -> Self:
         """The same bundle with more notes."""
         return self.with_provenance(notes=(*self.provenance.notes, *notes))
+
+    @property
+    def stored(self) -> StoredProgram:
+        """Its own program, one of `programs` where it is on disk."""
+        mine = (one for one in self.programs if one.is_(self.program, self.program_spec))
+        return next(mine, StoredProgram(program=self.program, spec=self.program_spec))
 
     @property
     def where(self) -> str:
@@ -289,8 +299,7 @@ class Bundle:
             if not self.folder.is_absolute():
                 how += ", or the working folder, which its path begins from, is another now"
             raise BundleError(f"{self.folder} is not there any more: {how}; load the bundle from its place")
-        mine = next((one for one in self.programs if one.is_(self.program, self.program_spec)), None)
-        return self.folder / mine.folder if mine is not None else self.folder
+        return self.folder / self.stored.folder
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -363,6 +372,13 @@ class Bundle:
         if not self._weights_hash or state is None or self._hashed != state:
             self._weights_hash, self._hashed = needs_torch.hash_weights(self.model), state
         return self._weights_hash
+
+    @property
+    def weights_changed(self) -> bool:
+        """Whether its torch weights are others than when it was read, so that programs in its folder are of the old."""
+        if self._as_read is None or self._model is None:
+            return False
+        return self.weights_hash != self._as_read[0]["weights"] != ""
 
     @property
     def recorded_hash(self) -> str:

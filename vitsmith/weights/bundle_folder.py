@@ -148,22 +148,23 @@ def upgrade_bundle(folder: str | os.PathLike[str]) -> bool:
     _, found = read_description(folder)
     if found == FORMAT:
         return False
-    _refuse_page(folder)
+    refuse_old_page(folder)
     with explained(folder / DESCRIPTION), Lock.take(folder / LOCK, wait=True):
         files = read_description(folder)[0].files
-        _rewrite(read_bundle(folder), folder, files)
+        rewrite(read_bundle(folder), folder, files)
     return True
 
 
-def _refuse_page(folder: Path) -> None:
-    if (folder / PAGE).is_file():
+def refuse_old_page(folder: Path) -> None:
+    """Raises InputError for an exported page of an earlier format, which is not rewritten in today's."""
+    if (folder / PAGE).is_file() and read_description(folder)[1] != FORMAT:
         raise InputError(
             f"{folder} is a page of an earlier version, whose scripts read the earlier format: export it again with  "
             "vitsmith export --to web"
         )
 
 
-def _rewrite(bundle: Bundle, folder: Path, files: dict[str, str]) -> None:
+def rewrite(bundle: Bundle, folder: Path, files: dict[str, str]) -> None:
     """Writes bundle.json and the model card of a bundle whose other files stay.
 
     `files` are their hashes as they were before the bundle was read: if somebody replaced the folder since, they do not
@@ -215,11 +216,10 @@ def record_measurements(bundle: Bundle, measurements: Sequence[Measurement]) -> 
     if folder is None:
         raise BundleError(f"{bundle.where} is not a bundle on disk, so nothing can be recorded in it; save it first")
     with explained(folder / DESCRIPTION), Lock.take(folder / LOCK, wait=True):
-        if read_description(folder)[1] != FORMAT:
-            _refuse_page(folder)
+        refuse_old_page(folder)
         files = read_description(folder)[0].files
         there = read_bundle(folder, verify=False)  # nothing else of what is in memory is written
-        if (there.recorded_hash, there.programs) != (bundle.recorded_hash, bundle.programs):
+        if there.recorded_hash != bundle.recorded_hash or bundle.stored not in there.programs:
             raise BundleError(f"{folder} was replaced by another model while this one was measured: measure it again")
         differing = [what for what in bundle.differences_from(there) if what != "labels" or there.labels is not None]
         if differing:
@@ -227,7 +227,7 @@ def record_measurements(bundle: Bundle, measurements: Sequence[Measurement]) -> 
             raise InputError(
                 f"what was measured is not true of {folder}, as other {used} were used: save the bundle with them first"
             )
-        _rewrite(there.measured(*map(bundle.as_measured, measurements)), folder, files)
+        rewrite(there.measured(*map(bundle.as_measured, measurements)), folder, files)
 
 
 def check_recordable(folder: str | os.PathLike[str]) -> None:

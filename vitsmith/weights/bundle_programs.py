@@ -5,41 +5,58 @@ from __future__ import annotations
 import itertools
 import shutil
 from dataclasses import replace
-from pathlib import Path
 
-from vitsmith.data.split_record import SPLIT
 from vitsmith.errors import BundleError, InputError
 from vitsmith.failed_writes import explained
-from vitsmith.files import replacing_folder, sha256
+from vitsmith.files import check_writable, replacing_folder, sha256
 from vitsmith.locks import Lock
-from vitsmith.specs import StoredProgram
+from vitsmith.specs import Program, ProgramSpec, StoredProgram
 from vitsmith.weights.bundle import GOLDEN, Bundle
-from vitsmith.weights.bundle_folder import LOCK, copy_programs, finish_folder, read_bundle
+from vitsmith.weights.bundle_folder import LOCK, copy_programs, read_bundle, refuse_old_page, rewrite
 from vitsmith.weights.description import DESCRIPTION, read_description
 from vitsmith.weights.golden import write_golden
 
 
-def add_program(bundle: Bundle, other: Bundle) -> Bundle:
+def add_program(bundle: Bundle, other: Bundle, *, force: bool = False) -> Bundle:
     """Copies the program of another bundle of the same model into the folder of `bundle`, and returns what is there.
 
-    From then on `load` gives the usual program, and `Bundle.using` the others. The folder is replaced as a whole, and
-    the files of both are compared with their hashes before. Raises InputError for a program of another model, and for
-    one that is there already; BundleError for damaged files, and for a folder that is another by now.
+    From then on `load` gives the usual program, and `Bundle.using` the others. The files of both are compared with
+    their hashes first. The program is written into a folder of its own, then bundle.json is replaced: a process that is
+    killed leaves the bundle as it was. Processes that add at once wait for each other. A bundle of format 1 is in
+    format 2 then.
+
+    With `force` the program takes the place of one of the same format and specification that was added before. Raises
+    InputError for a program of another model, and for one that is there; BundleError for damaged files, and for a
+    folder that holds another model by now.
     """
     if bundle.folder is None or other.folder is None:
         raise InputError("programs are put together from bundles on disk: save both first")
-    _check_same_model(bundle, other)
-    if any(one.is_(other.program, other.program_spec) for one in bundle.programs):
-        added = StoredProgram(program=other.program, spec=other.program_spec)
-        raise InputError(f"{bundle.folder} holds this program already ({added.title})")
     own = bundle.folder
     with explained(own / DESCRIPTION), Lock.take(own / LOCK, wait=True):
+        files = dict(read_description(own)[0].files)
         there = read_bundle(own)
-        if (there.recorded_hash, there.programs) != (bundle.recorded_hash, bundle.programs):
+        if there.recorded_hash and there.recorded_hash != bundle.recorded_hash:
             raise BundleError(f"{own} was replaced by another model since it was loaded: load it again")
+        _check_same_model(there, other)
+        replaced = _replaced(there, other.program, other.program_spec, force=force)
         read_bundle(other.folder)  # whole
-        _write(replace(there, measurements=other.measurements).measured(*there.measurements), other, own)
+        _write(there, files, other, replaced)
     return read_bundle(own, verify=False)
+
+
+def check_addable(bundle: Bundle, program: Program, spec: ProgramSpec, *, force: bool = False) -> None:
+    """Raises InputError or OutputError, before any work, where such a program could not be added to a bundle."""
+    if bundle.folder is None:
+        raise InputError(
+            f"{bundle.where} is not a bundle on disk, so no program can be added to it: save it as one first"
+        )
+    there = read_bundle(bundle.folder, verify=False)
+    if differing := [what for what in bundle.differences_from(there) if what != "weights" or there.recorded_hash]:
+        raise InputError(
+            f"{bundle.folder} has other {', '.join(differing)} than this bundle in memory: save it first, then add"
+        )
+    _replaced(there, program, spec, force=force)
+    check_writable(bundle.folder / DESCRIPTION)
 
 
 def _check_same_model(bundle: Bundle, other: Bundle) -> None:
@@ -58,20 +75,42 @@ def _check_same_model(bundle: Bundle, other: Bundle) -> None:
         )
 
 
-def _write(joined: Bundle, other: Bundle, folder: Path) -> None:
-    """The folder anew: its files, which keep their hashes, and the program of `other` in a folder within."""
-    files = dict(read_description(folder)[0].files)
+def _replaced(there: Bundle, program: Program, spec: ProgramSpec, *, force: bool) -> StoredProgram | None:
+    """The program whose place a new one takes; None: there is none such yet. Raises InputError, and for an old page."""
+    assert there.folder is not None
+    refuse_old_page(there.folder)
+    found = next((one for one in there.programs if one.is_(program, spec)), None)
+    if found is None:
+        return None
+    if not found.folder:
+        raise InputError(f"{there.folder} is this program itself ({found.title}), to which others are added")
+    if not force:
+        raise InputError(f"{there.folder} holds this program already ({found.title}): replace it with --force")
+    return found
+
+
+def _write(there: Bundle, files: dict[str, str], other: Bundle, replaced: StoredProgram | None) -> None:
+    """The program of `other` in a folder that no program has, then bundle.json; `files` are the hashes of those there.
+
+    One that is replaced stays until then, and what was measured of it goes with it.
+    """
+    folder = there.folder
+    assert folder is not None
     kind = f"{other.program}-{other.program_spec.arithmetic}".replace(", ", "-").replace(" ", "-")
     names = (f"programs/{kind}{'' if number == 1 else f'-{number}'}" for number in itertools.count(1))
-    free = next(name for name in names if all(one.folder != name for one in joined.programs))
-    with replacing_folder(folder) as partial:
-        for name in (*files, *((SPLIT,) if (folder / SPLIT).exists() else ())):
-            (partial / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(folder / name, partial / name)
-        (partial / free).mkdir(parents=True)
-        copy_programs(other.place, partial / free)
+    free = next(name for name in names if all(one.folder != name for one in there.programs))
+    with replacing_folder(folder / free) as partial:
+        copy_programs(other.place, partial)
         if other.golden is not None:
-            write_golden(other.golden, partial / free / GOLDEN)
-        files |= {f"{free}/{path.name}": sha256(path) for path in (partial / free).iterdir()}
-        new = StoredProgram(program=other.program, spec=other.program_spec, folder=free)
-        finish_folder(joined, partial, (*joined.programs, new), files)
+            write_golden(other.golden, partial / GOLDEN)
+        added = {f"{free}/{path.name}": sha256(path) for path in partial.iterdir()}
+    kept = [one for one in there.programs if one != replaced]
+    measured = there.measurements
+    if replaced is not None:
+        files = {name: digest for name, digest in files.items() if not name.startswith(f"{replaced.folder}/")}
+        measured = tuple(one for one in measured if one.program != replaced.title)
+    new = StoredProgram(program=other.program, spec=other.program_spec, folder=free)
+    joined = replace(there, programs=(*kept, new), measurements=measured).measured(*other.measurements)
+    rewrite(joined, folder, files | added)
+    if replaced is not None:
+        shutil.rmtree(folder / replaced.folder, ignore_errors=True)

@@ -8,7 +8,7 @@ from vitsmith.escapes import markdown
 from vitsmith.models.config import LiTConfig, ModelConfig, ViTConfig, show_size
 from vitsmith.models.presets import name_of
 from vitsmith.records import Provenance
-from vitsmith.specs import Calibration, Head, ImageSpec, StoredProgram
+from vitsmith.specs import Calibration, Head, ImageSpec
 
 if TYPE_CHECKING:
     from vitsmith.weights.bundle import Bundle
@@ -84,7 +84,7 @@ def describe_outputs(head: Head, classes: int) -> str:
 
 def describe_program(bundle: Bundle) -> str:
     """'torch', or 'openvino, int8, rest bf16, batches of 1, uint8 pixels in'."""
-    return StoredProgram(program=bundle.program, spec=bundle.program_spec).title
+    return bundle.stored.title
 
 
 def _usage(bundle: Bundle) -> list[str]:

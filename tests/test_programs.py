@@ -1,0 +1,282 @@
+"""Bundles of several programs: how one is added, which one runs, and what is measured of each."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import vitsmith as vs
+from tests.test_engines import MANY, race_with
+from tests.test_format2 import FORMAT1, NAMES, labelled
+from tests.tiny import REFERENCE, VIT, pictures, tiny_model
+from vitsmith import Bundle, Labels, Predictor, open_engine
+from vitsmith.engines import choice, registry
+from vitsmith.errors import BundleError, InputError
+from vitsmith.exporters.onnx import export_onnx
+from vitsmith.exporters.openvino import export_openvino
+from vitsmith.specs import ProgramSpec
+from vitsmith.weights import measurements
+from vitsmith.weights.bundle_folder import record_measurements, write_bundle
+from vitsmith.weights.bundle_programs import add_program
+
+ROOT = REFERENCE.parent.parent
+posix = pytest.mark.skipif(os.name != "posix", reason="forks")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`plain`, torch weights; `model`, the same with two ONNX programs; `onnx`, `half` and `openvino` by themselves."""
+    place = tmp_path_factory.mktemp("programs")
+    bundle = vs.save(labelled(), place / "plain")
+    assert bundle is not None
+    export_onnx(bundle, place / "onnx")
+    export_onnx(bundle, place / "half", spec=ProgramSpec(precision="fp16"))
+    export_openvino(bundle, place / "openvino")
+    shutil.copytree(place / "plain", place / "model")
+    for name in ("onnx", "half"):
+        add_program(vs.load(place / "model"), vs.load(place / name))
+    return place
+
+
+@pytest.fixture
+def here(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of all of it, in which to work."""
+    shutil.copytree(made, tmp_path / "here")
+    monkeypatch.chdir(tmp_path / "here")
+    return tmp_path / "here"
+
+
+def titles(folder: Path | str) -> list[str]:
+    return [one.title for one in vs.load(folder).programs]
+
+
+def write_nothing(place: Path) -> None:
+    """A program that nobody runs."""
+    (place / "model.onnx").write_bytes(b"not run")
+
+
+# --- adding ----------------------------------------------------------------------------------------------------------
+
+
+def test_two_programs_are_added_at_the_same_time(here: Path) -> None:
+    start = threading.Barrier(2)
+    found: list[Any] = []
+
+    def add(bundle: Bundle, other: Bundle) -> None:
+        start.wait()
+        found.append(add_program(bundle, other))
+
+    both = [threading.Thread(target=add, args=(vs.load("plain"), vs.load(name))) for name in ("onnx", "openvino")]
+    for thread in both:
+        thread.start()
+    for thread in both:
+        thread.join()
+    assert len(found) == 2 and sorted(titles("plain")) == ["onnx, fp32", "openvino, fp32", "torch"]
+
+
+def test_what_is_measured_while_a_program_is_added_is_kept(here: Path) -> None:
+    measured = vs.load("plain")
+    add_program(vs.load("plain"), vs.load("onnx"))
+    record_measurements(measured, [measurements.size(2.0)])
+    assert [one.program for one in vs.load("plain").measurements] == ["torch"] and len(titles("plain")) == 2
+
+
+def test_other_files_in_the_folder_stay(here: Path) -> None:
+    Path("plain/notes.txt").write_text("mine")
+    before = Path("plain/model.safetensors").stat()
+    add_program(vs.load("plain"), vs.load("onnx"))
+    assert Path("plain/notes.txt").read_text() == "mine"
+    assert os.path.samestat(Path("plain/model.safetensors").stat(), before)  # large files are not copied
+
+
+def test_a_program_takes_the_place_of_another_of_its_kind_when_that_is_asked_for(here: Path) -> None:
+    for number, stored in enumerate(vs.load("model").programs):
+        record_measurements(vs.load("model").using(stored), [measurements.size(10.0 + number)])
+    old = vs.load("model").using(vs.load("model").programs[1])
+    with pytest.raises(InputError, match=r"holds this program already \(onnx, fp32\): replace it with --force"):
+        add_program(vs.load("model"), vs.load("onnx"))
+    add_program(vs.load("model"), vs.load("onnx"), force=True)
+    assert titles("model") == ["torch", "onnx, fp16", "onnx, fp32"]
+    assert {one.program: one.value for one in vs.load("model").measurements} == {"torch": 10, "onnx, fp16": 12}
+    assert sorted(path.name for path in Path("model/programs").iterdir()) == ["onnx-fp16", "onnx-fp32-2"]
+    with pytest.raises(BundleError, match="was replaced by another model while"):  # what it measured is gone
+        record_measurements(old, [measurements.size(3.0)])
+    with pytest.raises(InputError, match=r"is this program itself \(onnx, fp32\)"):
+        add_program(vs.load("onnx"), vs.load("model").using(vs.load("model").programs[2]), force=True)
+
+
+def test_a_folder_that_holds_another_model_by_now_is_refused(here: Path) -> None:
+    bundle = vs.load("plain")
+    shutil.rmtree("plain")
+    vs.save(Bundle.of(tiny_model(VIT, seed=1), labels=Labels(names=NAMES)), "plain")
+    with pytest.raises(BundleError, match="was replaced by another model since it was loaded"):
+        add_program(bundle, vs.load("onnx"))
+
+
+def test_a_bundle_of_format_1_is_in_format_2_with_a_program_more(tmp_path: Path) -> None:
+    shutil.copytree(FORMAT1 / "24f72d5" / "trained", tmp_path / "old")
+    before = vs.load(tmp_path / "old")
+    program = before.as_program("onnx", ProgramSpec(), by="a test")
+    add_program(before, write_bundle(program, tmp_path / "onnx", write_program=write_nothing))
+    after = vs.load(tmp_path / "old")
+    assert json.loads((tmp_path / "old/bundle.json").read_text())["format"] == 2
+    assert titles(tmp_path / "old") == ["torch", "onnx, fp32"]
+    assert (after.identity, after.measurements, after.labels) == (before.identity, before.measurements, before.labels)
+
+
+KILLED = """
+    import os, shutil, sys
+    from pathlib import Path
+    from vitsmith.weights.bundle_folder import read_bundle
+    from vitsmith.weights.bundle_programs import add_program
+
+    place, force, events, code = Path(sys.argv[1]), sys.argv[2] == "force", 0, 9
+    other, seen = read_bundle(place / "other"), []
+
+    def listed(bundle):
+        return ";".join(f"{one.title} in {one.folder}" for one in bundle.programs)
+
+    def run(bundle, until):
+        left = [until]
+
+        def count(event, arguments):
+            if event == "open" or event.startswith(("os.", "shutil.", "fcntl.", "ctypes.set_errno")):
+                left[0] -= 1
+                if left[0] == -1:
+                    os.kill(os.getpid(), 9)
+
+        sys.addaudithook(count)
+        add_program(bundle, other, force=force)
+        os._exit(0)
+
+    while code:
+        folder = place / str(events)
+        shutil.copytree(place / "model", folder)
+        bundle = read_bundle(folder)
+        child = os.fork()
+        if not child:
+            run(bundle, events)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        assert code in (0, -9), code
+        found = read_bundle(folder)  # whole, old or new
+        seen.append(listed(found))
+        if events % 10 == 0 and seen[-1] == seen[0]:  # and what was left is in nobody's way
+            seen.append(listed(add_program(found, other, force=force)))
+            assert not list(folder.rglob(".*")), list(folder.rglob(".*"))
+        shutil.rmtree(folder)
+        events += 3
+    print(events, *dict.fromkeys(seen), sep="\\n")
+"""
+
+
+@posix
+@pytest.mark.parametrize("how", ["add", "force"])
+def test_a_process_killed_while_it_adds_leaves_the_bundle_as_it_was_or_whole(how: str, tmp_path: Path) -> None:
+    """SIGKILL before each third event that Python audits: opening, renaming, making, locking, removing."""
+    bundle = vs.save(labelled(), tmp_path / "model")
+    assert bundle is not None
+    program = bundle.as_program("onnx", ProgramSpec(), by="a test")
+    other = write_bundle(program, tmp_path / "other", write_program=write_nothing)
+    if how == "force":
+        add_program(bundle, other)
+    arguments = [sys.executable, "-c", textwrap.dedent(KILLED), str(tmp_path), how]
+    done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    events, *seen = done.stdout.splitlines()
+    assert int(events) > 30
+    new = "onnx, fp32 in programs/onnx-fp32"
+    assert seen == ([f"torch in ;{new}", f"torch in ;{new}-2"] if how == "force" else ["torch in ", f"torch in ;{new}"])
+
+
+# --- which one runs --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def large(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As if the tiny model were worth measuring, and nothing had been measured."""
+    monkeypatch.setenv("VITSMITH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(choice, "is_small", lambda bundle: False)
+
+
+def test_auto_takes_the_fastest_program_of_the_folder(here: Path, large: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    add_program(vs.load("model"), vs.load("openvino"))
+    race_with(monkeypatch, choice, 10.0, 50.0, 20.0)
+    predictor = Predictor("model", num_images=MANY)
+    assert predictor.engine.name == "onnx" and predictor.bundle.place == Path("model/programs/onnx-fp32")
+    assert predictor.engine.why.startswith(
+        "onnx 50.0 images/s, openvino 20.0 images/s, torch 10.0 images/s (batches of"
+    )
+    monkeypatch.setattr(choice, "race", None)  # remembered
+    assert Predictor("model").bundle.program == "onnx"
+    np.testing.assert_allclose(
+        predictor.logits(pictures(3)), Predictor("plain", "torch").logits(pictures(3)), atol=1e-4
+    )
+
+
+def test_auto_takes_the_usual_program_for_few_images(here: Path, large: None) -> None:
+    opened = open_engine("model", num_images=3)
+    assert opened.why == "torch: onnx, openvino not tried for fewer than 100 images"
+
+
+def test_auto_never_takes_another_precision_because_it_is_faster(
+    here: Path, large: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    race_with(monkeypatch, choice, 1.0, 2.0, 3.0)  # torch, onnx, openvino, all of float32
+    assert Predictor("model", num_images=MANY).bundle.program_spec.precision == "fp32"
+    assert Predictor("model", precision="fp16", num_images=3).bundle.program_spec.precision == "fp16"
+
+
+def test_an_engine_with_two_programs_is_told_with_each(here: Path, large: None, monkeypatch: Any) -> None:
+    fixed, _ = export_onnx(vs.load("plain"), here / "fixed", spec=ProgramSpec(batch=2))
+    add_program(vs.load("model"), fixed)
+    add_program(vs.load("model"), vs.load("openvino"))
+    race_with(monkeypatch, choice, 1.0, 2.0, 4.0, 3.0)
+    predictor = Predictor("model", num_images=MANY)
+    assert predictor.bundle.program_spec.batch == 2
+    assert predictor.engine.why.startswith(
+        "onnx (onnx, fp32, batches of 2) 4.0 images/s, openvino 3.0 images/s, onnx (onnx, fp32) 2.0 images/s, torch 1.0"
+    )
+
+
+def test_auto_passes_over_programs_whose_engine_is_not_installed(
+    here: Path, large: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = registry.find_spec
+    monkeypatch.setattr(registry, "find_spec", lambda name: None if name in ("onnxruntime", "openvino") else real(name))
+    opened = open_engine("model", num_images=MANY)
+    assert opened.why == "torch: the only engine installed here that runs this"
+    monkeypatch.setattr(registry, "find_spec", lambda name: None if name == "torch" else real(name))
+    assert Predictor("model").bundle.program == "onnx"
+
+
+def test_auto_goes_on_without_a_damaged_program(here: Path, large: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = Path("model/programs/onnx-fp32/model.onnx")
+    program.write_bytes(program.read_bytes()[:1000])
+    with pytest.raises(BundleError, match=r"programs/onnx-fp32/model\.onnx is not the file"):
+        vs.load("model")
+    predictor = Predictor(vs.load("model", verify=False), num_images=MANY)
+    assert predictor.engine.name == "torch" and "onnx was refused" in predictor.engine.why
+
+
+def test_programs_are_not_of_weights_that_were_changed_in_memory(here: Path, large: None, monkeypatch: Any) -> None:
+    bundle = vs.load("model")
+    with torch.no_grad():
+        next(bundle.model.parameters()).mul_(1.5)
+    bundle = bundle.with_golden(pictures(2))
+    race_with(monkeypatch, choice, 1.0, 2.0, 3.0)
+    assert Predictor(bundle, num_images=MANY).engine.name == "torch"
+    with pytest.raises(InputError, match="is a bundle for the 'torch' engine, not 'onnx'"):
+        Predictor(bundle, "onnx")
+    with pytest.raises(BundleError, match="were changed in memory: onnx, fp32 there has the old ones"):
+        bundle.using(bundle.programs[1])
