@@ -16,7 +16,7 @@ from vitsmith.specs import ImageSpec
 from vitsmith.training.lit.recipe import LitRecipe
 from vitsmith.training.recipe_file import merge, parse_fields
 from vitsmith.weights.bundle import Bundle
-from vitsmith.weights.checkpoints import save
+from vitsmith.weights.save import save
 
 COLOURS = {
     "red": (220, 30, 30),

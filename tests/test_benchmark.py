@@ -41,7 +41,7 @@ from vitsmith.training import gemm
 from vitsmith.training.gemm import measure_peaks
 from vitsmith.weights.bundle import Bundle
 from vitsmith.weights.bundle_folder import read_bundle, write_bundle
-from vitsmith.weights.checkpoints import save
+from vitsmith.weights.save import save
 
 CLASSES = Labels(names=("a", "b", "c", "d", "e"))
 PACE = Pace(seconds=1.0, turns=4, warm=0.0)

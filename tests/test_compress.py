@@ -21,7 +21,7 @@ from vitsmith.data.samples import Samples, Splits
 from vitsmith.errors import ConfigError, DatasetError, GateError, InputError, MissingPackageError, NotFiniteError
 from vitsmith.gate import Paired, Requirements
 from vitsmith.models.configure import change
-from vitsmith.weights.checkpoints import save
+from vitsmith.weights.save import save
 
 SPACE = Space(resolutions=(0.7,), keeps=(), merges=(1.5,), precisions=("fp32", "int8"))
 VIT = CONFIGS["vit-token"]

@@ -98,6 +98,13 @@ def test_an_exported_teacher_answers_the_same(tmp_path: Path) -> None:
     torch.testing.assert_close(found, Teacher(saved, NAMES[::-1], STUDENT)(batch()), rtol=1e-4, atol=1e-5)
 
 
+def test_a_calibrated_teacher_gives_raw_logits(tmp_path: Path) -> None:
+    plain, images = bundle_of(), batch()
+    expected = Teacher(plain, NAMES, STUDENT)(images)
+    assert torch.equal(Teacher(plain.with_calibration(4.0), NAMES, STUDENT)(images), expected)
+    np.testing.assert_allclose(expected.numpy(), plain.run_torch(images.numpy()), rtol=1e-5)
+
+
 def test_classes_are_matched_by_name_or_refused() -> None:
     with pytest.raises(DatasetError, match="does not name its 5 classes"):
         Teacher(bundle_of(names=None), NAMES, STUDENT)

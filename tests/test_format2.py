@@ -77,11 +77,13 @@ def test_what_is_derived_has_nothing_that_was_true_of_the_original_alone() -> No
     made = bundle.derive(tiny_model(VIT, seed=1), "another seed", by="a test", kind="trained")
     assert (made.measurements, made.golden, made.calibration, made.folder) == ((), None, None, None)
     assert (made.labels, made.preprocessing, made.head) == (bundle.labels, bundle.preprocessing, bundle.head)
-    assert made.provenance.notes == (*bundle.provenance.notes, "another seed")
+    lost = f"not calibrated: temperature and thresholds were found on the answers of {bundle.where}"
+    assert made.provenance.notes == (*bundle.provenance.notes, lost, "another seed")
     assert (made.provenance.kind, made.provenance.parent) == ("trained", bundle.where) and made.provenance.date
     assert made.identity != bundle.identity
     features = bundle.derive(tiny_model(change(VIT, classes=0)), by="a test", headless=True)
     assert (features.labels, features.head, features.provenance.kind) == (None, "none", bundle.provenance.kind)
+    assert features.provenance.notes == ()  # features have no probabilities
     lit = tiny_lit()
     assert lit.derive(lit.model, by="a test").text_identity == lit.text_identity
     with pytest.raises(BundleError, match="5 label names for 3 classes"):
@@ -346,7 +348,7 @@ def test_programs_are_added_to_whole_files_only_and_never_lost(several: Path, tm
     shutil.copytree(several, tmp_path / "model")
     whole = vs.load(tmp_path / "model")
     with pytest.raises(OutputError, match=r"holds 3 programs \(torch; onnx, fp32; onnx, fp16\), which would be lost"):
-        vs.save(whole, tmp_path / "model")
+        write_bundle(whole, tmp_path / "model")
     int8 = ProgramSpec(precision="fp32", batch=2)
     other, _ = export_onnx(vs.load(several), tmp_path / "fixed", spec=int8)
     calibrated = dataclasses.replace(other, calibration=Calibration(temperature=2))

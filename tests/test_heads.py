@@ -358,6 +358,8 @@ def test_predict_shows_what_the_head_means(capsys: Any, tmp_path: Path, photo: P
     _, out, _ = call(capsys, "predict", tmp_path / "sigmoid", photo, "--json", "--top", 5)
     row = json.loads(out)
     assert row["head"] == "sigmoid"
+    likely = [one["label"] for one in row["predictions"] if logits[one["index"]] >= 0]
+    assert row["present"] == likely and 0 < len(likely) < 5
     for one in row["predictions"]:
         expected = 1 / (1 + np.exp(-logits[one["index"]]))
         assert one["probability"] == pytest.approx(expected, abs=2e-6)

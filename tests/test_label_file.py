@@ -21,9 +21,9 @@ from vitsmith.data.shards import read_shards
 from vitsmith.data.tokenize import Tokenizer, check_lines
 from vitsmith.errors import DatasetError, InputError
 from vitsmith.weights.bundle import Bundle
-from vitsmith.weights.checkpoints import save
 from vitsmith.weights.labels import with_labels
 from vitsmith.weights.load import load
+from vitsmith.weights.save import save
 from vitsmith.zeroshot.words import read_word_file, read_words
 
 NAMES = ("ant", "bee", "cat", "dog", "eel")

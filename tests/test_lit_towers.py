@@ -25,8 +25,8 @@ from vitsmith.training.lit.recipe import LitRecipe
 from vitsmith.training.lit.towers import Towers, open_image_tower, start
 from vitsmith.training.lit.vocabulary import find_vocabulary, learn_wordpiece
 from vitsmith.training.recipe_file import merge, parse_fields, read_recipe, recipe_names
-from vitsmith.weights.checkpoints import save
 from vitsmith.weights.load import load
+from vitsmith.weights.save import save
 
 CAPTIONS = ["a red bird on a Tree", "Two birds, one blue", "a tree", "the reddest of reds"]
 ALONE = Devices(torch.device("cpu"))

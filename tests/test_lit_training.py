@@ -469,7 +469,7 @@ def test_an_interrupted_command_says_how_to_go_on(tower, data, tmp_path, monkeyp
 
 
 def test_a_text_tower_to_start_from_takes_the_place_of_the_recipes(tower, data, tmp_path) -> None:
-    from vitsmith.weights.checkpoints import save
+    from vitsmith.weights.save import save
 
     save(tiny_lit(), tmp_path / "words")
     options = ["--data", str(data), "--model", str(tower), "--text-model", str(tmp_path / "words"), "--batch-size", "8"]

@@ -70,7 +70,7 @@ from vitsmith.predict import Predictor
 from vitsmith.runs import check_place
 from vitsmith.specs import ProgramSpec
 from vitsmith.weights.bundle_folder import read_bundle, write_bundle
-from vitsmith.weights.checkpoints import save
+from vitsmith.weights.save import save
 
 PROGRAMS = {"onnx": OnnxPrograms, "openvino": OpenVinoPrograms}
 GOOD, BAD = Judged(1.0, 0.999), Judged(0.5, 0.7)

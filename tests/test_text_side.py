@@ -161,8 +161,14 @@ def test_an_exported_bundle_without_a_hash_has_no_identity(tmp_path: Path) -> No
     old = dataclasses.replace(exported, _weights_hash="")
     with pytest.raises(BundleError, match="does not say which weights it was made from: export it again"):
         _ = old.identity
-    with pytest.raises(BundleError, match=r"holds an exported program .* copy its folder instead"):
-        save(exported, tmp_path / "copy")
+    with pytest.raises(BundleError, match=r"holds an exported program .* an \.npz holds weights"):
+        save(exported, tmp_path / "copy.npz", format="npz")
+    saved = save(exported.with_provenance(license="mit"), tmp_path / "copy")
+    assert saved.provenance.license == "mit" and saved.similarity == exported.similarity
+    assert saved.golden.texts.texts == exported.golden.texts.texts and (tmp_path / "copy" / "text.onnx").is_file()
+    assert saved.text_identity == exported.text_identity
+    with pytest.raises(InputError, match="were made with other vocabulary, and stay as they are"):
+        save(dataclasses.replace(exported, vocabulary=b"x"), tmp_path / "other")
 
 
 def test_an_export_has_golden_examples_whatever_it_came_from(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import onnx
 import pytest
 
 from tests.tiny import CONFIGS, pictures, tiny_lit, tiny_model
-from vitsmith import Bundle, Labels, Predictor, load
+from vitsmith import Bundle, Labels, Predictor, load, save
 from vitsmith.encode import Encoder
 from vitsmith.engines.onnx_session import open_session
 from vitsmith.errors import GateError, InputError, OutputError
@@ -119,6 +119,28 @@ def test_a_program_that_is_there_is_taken_as_it_is(made: tuple[Path, Bundle], tm
     config = config_of(tmp_path / "repository/pets-1.0")
     assert config.instance_group[0].kind == model_config_pb2.ModelInstanceGroup.KIND_CPU  # int8 is for processors
     assert not config.output[0].label_filename and not (tmp_path / "repository/pets-1.0/labels.txt").exists()
+
+
+def test_clients_are_told_what_the_outputs_mean(made: tuple[Path, Bundle], tmp_path: Path) -> None:
+    folder, exported = made
+    assert config_of(folder / "vit").parameters["head"].string_value == "softmax"
+    assert "temperature" not in config_of(folder / "vit").parameters
+    calibrated = dataclasses.replace(exported, head="sigmoid").with_calibration(1.7, (0.1, 0.25, 0.5, 0.75, 1))
+    again, _ = export_triton(calibrated, tmp_path / "repository")
+    assert again.calibration == calibrated.calibration
+    told = {key: one.string_value for key, one in config_of(tmp_path / "repository/vit").parameters.items()}
+    assert told == {
+        "intra_op_thread_count": "0",
+        "head": "sigmoid",
+        "temperature": "1.7",
+        "thresholds": "0.1,0.25,0.5,0.75,1",
+    }
+    (logits,) = run_as_triton(tmp_path / "repository/vit", exported.golden.tensors[:1])
+    probabilities = 1 / (1 + np.exp(-logits / float(told["temperature"])))
+    (expected,) = Predictor(again)(exported.golden.images[:1])
+    np.testing.assert_allclose(probabilities, expected.probabilities, rtol=1e-4)
+    with pytest.raises(InputError, match="save the bundle elsewhere, and export that to triton again"):
+        save(again.with_calibration(2.0), again.folder)
 
 
 @pytest.mark.parametrize("spec", [ProgramSpec(batch=4), ProgramSpec(pixels=True)])

@@ -29,10 +29,10 @@ from vitsmith.specs import Labels
 from vitsmith.training.distill import Teacher
 from vitsmith.weights.bundle import Bundle
 from vitsmith.weights.card import model_card
-from vitsmith.weights.checkpoints import save
 from vitsmith.weights.foreign import load_foreign
 from vitsmith.weights.load import load
 from vitsmith.weights.metadata import class_names
+from vitsmith.weights.save import save
 from vitsmith.zeroshot.classifier import ZeroShotClassifier
 from vitsmith.zeroshot.words import Words, check_words, words_of
 

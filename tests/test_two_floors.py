@@ -41,8 +41,9 @@ try:
     made = vitsmith.create_model.__name__
 except vitsmith.InputError as error:
     made = str(error)
+saved = vitsmith.save(vitsmith.load("vit").with_calibration(2.0), "calibrated").calibration.temperature
 there = [name for name in json.loads(sys.argv[2]) if importlib.util.find_spec(name)]
-print(json.dumps({"told": told, "there": there, "made": made}))
+print(json.dumps({"told": told, "there": there, "made": made, "saved": saved}))
 """
 
 
@@ -140,6 +141,7 @@ def test_exported_bundles_run_where_torch_is_not_installed(place: Path) -> None:
     lines = [line for its in refused.values() for line in its]
     found = _run(place, images + lines)
     assert found["there"] == []
+    assert found["saved"] == 2.0
     assert found["made"] == "this needs torch, which is not installed: run  pip install 'vitsmith[torch]'"
     told = found["told"]
     _require_done(images, told[: len(images)])

@@ -19,7 +19,7 @@ from PIL import Image
 
 from tests.browser import Browser, serving
 from tests.tiny import CONFIGS, pictures, tiny_lit, tiny_model
-from vitsmith import Bundle, ImageSpec, Labels, Predictor, load
+from vitsmith import Bundle, ImageSpec, Labels, Predictor, load, save
 from vitsmith.data.images import read_image
 from vitsmith.data.photos import sample_images
 from vitsmith.data.preprocess import load_image, preprocess
@@ -387,6 +387,38 @@ def test_a_page_shows_what_the_head_means(
     else:
         assert f"{label}\n{100 * score:.1f} %\n" in text
         assert "5, each scored by itself" in browser.run("document.body.textContent")
+    assert not browser.complaints
+
+
+def test_a_page_gives_calibrated_probabilities(
+    browser: Browser, address: str, place: Path, files: dict[str, Path], torch_bundle: Bundle, page: Bundle
+) -> None:
+    softmax = export_web(page.with_calibration(3.0, data="pets"), place / "calibrated")[0]
+    (answer,) = answers(browser, address, "calibrated", [files["wide.png"]])
+    (expected,) = Predictor(softmax)([files["wide.png"]])
+    (plain,) = Predictor(page)([files["wide.png"]])
+    assert expected.probability < plain.probability - 0.05
+    np.testing.assert_allclose(
+        [one["probability"] for one in answer["top"]], [score for _, score in expected.top(3)], atol=1e-4
+    )
+    assert all("present" not in one for one in answer["top"])
+    alone = dataclasses.replace(page, head="sigmoid", calibration=None)
+    export_web(alone, place / "thresholds")
+    order = expected.best(3)
+    (scores,) = (one.scores for one in Predictor(alone.with_calibration(2.0))([files["wide.png"]]))
+    limits = [0.0 if index == order[0] else scores[order[1]] if index == order[1] else 1.0 for index in range(5)]
+    limits[order[1]] = float(limits[order[1]]) + 0.01
+    save(load(place / "thresholds").with_calibration(2.0, limits), place / "thresholds")  # the page stays a page
+    (answer,) = answers(browser, address, "thresholds", [files["wide.png"]])
+    (expected,) = Predictor(place / "thresholds")([files["wide.png"]])
+    assert [one["present"] for one in answer["top"]] == [label in expected.present for label, _ in expected.top(3)]
+    assert [one["present"] for one in answer["top"]] == [True, False, False]
+    opened(browser, f"{address}thresholds/index.html")
+    browser.choose("#file", files["wide.png"])
+    shown(browser, 1)
+    classes = browser.run("Array.from(document.querySelectorAll('#answers li'), (row) => row.className)")
+    assert classes[:3] == ["", "absent", "absent"]
+    assert "logits divided by 2, 5 thresholds" in browser.run("document.body.textContent")
     assert not browser.complaints
 
 

@@ -33,8 +33,9 @@ if TYPE_CHECKING:
     from vitsmith.verbs.program import export
     from vitsmith.verbs.training import lit, train
     from vitsmith.weights.bundle import Bundle
-    from vitsmith.weights.checkpoints import init_for_finetune, save
+    from vitsmith.weights.checkpoints import init_for_finetune
     from vitsmith.weights.load import load
+    from vitsmith.weights.save import save
     from vitsmith.zeroshot.classifier import ZeroShotClassifier
 
 __version__ = "0.1.0"
@@ -68,7 +69,7 @@ _HOMES = {
     "open_index": "vitsmith.retrieval.index",
     "preprocess": "vitsmith.data.preprocess",
     "quantize": "vitsmith.verbs.int8",
-    "save": "vitsmith.weights.checkpoints",
+    "save": "vitsmith.weights.save",
     "search": "vitsmith.retrieval.search",
     "train": "vitsmith.verbs.training",
     "write_index": "vitsmith.retrieval.build",

@@ -67,35 +67,51 @@ def has_gpu() -> bool:
 
 
 def measure_peaks(threads: int | None) -> dict[str, Peak]:
-    """The most the processor and the GPU can do, by torch, with so many threads. See `train.gemm.measure_machine`."""
+    """The most the processor and the GPU can do, by torch, with so many threads. See `training.gemm`."""
     require_torch()
     from vitsmith.training import gemm
 
     return gemm.measure_machine(threads)
 
 
-def load_published(source: str, **wishes: Any) -> Bundle:
+def load_published(source: str, **options: Any) -> Bundle:
     """Published weights, downloaded. See `weights.checkpoints.load_published`."""
     require_torch()
     from vitsmith.weights import checkpoints
 
-    return checkpoints.load_published(source, **wishes)
+    return checkpoints.load_published(source, **options)
 
 
-def load_released(path: Path, **wishes: Any) -> Bundle:
+def load_released(path: Path, **options: Any) -> Bundle:
     """A `.npz` of the original. See `weights.checkpoints.load_released`."""
     require_torch()
     from vitsmith.weights import checkpoints
 
-    return checkpoints.load_released(path, **wishes)
+    return checkpoints.load_released(path, **options)
 
 
-def load_weights(path: Path, kind: str, **wishes: Any) -> Bundle:
+def load_weights(path: Path, kind: str, **options: Any) -> Bundle:
     """Weights of timm or HF. See `weights.checkpoints.load_weights`."""
     require_torch()
     from vitsmith.weights import checkpoints
 
-    return checkpoints.load_weights(path, kind, **wishes)
+    return checkpoints.load_weights(path, kind, **options)
+
+
+def save_as_bundle(bundle: Bundle, folder: Path) -> Bundle:
+    """A bundle of torch weights on disk. See `weights.checkpoints.save_as_bundle`."""
+    require_torch()
+    from vitsmith.weights import checkpoints
+
+    return checkpoints.save_as_bundle(bundle, folder)
+
+
+def save_as_npz(bundle: Bundle, target: Path) -> None:
+    """A `.npz` of the original. See `weights.checkpoints.save_as_npz`."""
+    require_torch()
+    from vitsmith.weights import checkpoints
+
+    checkpoints.save_as_npz(bundle, target)
 
 
 def without_head(bundle: Bundle) -> Bundle:

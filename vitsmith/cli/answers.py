@@ -111,7 +111,9 @@ class Writer:
                 {"label": label, "index": index, self._meaning: self._rounded(score)}
                 for index, (label, score) in zip(result.best(self._top), best, strict=True)
             ]
-            told = {} if self._head == "softmax" else {"head": self._head}
+            told: dict[str, object] = {} if self._head == "softmax" else {"head": self._head}
+            if self._head == "sigmoid":
+                told["present"] = result.present
             print_json_line({"image": result.source, **told, "predictions": answers})
         elif self._style is Style.csv:
             digits = ".9g" if self._meaning == "value" else ".6f"

@@ -122,10 +122,10 @@ def _facts(bundle: Bundle, head: str) -> dict[str, Any]:
     from vitsmith.weights.card import (
         describe_calibration,
         describe_images,
+        describe_origin,
         describe_program,
         describe_similarity,
         describe_text,
-        published_as,
         title,
     )
 
@@ -144,7 +144,7 @@ def _facts(bundle: Bundle, head: str) -> dict[str, Any]:
         "calibration": describe_calibration(bundle.calibration) if bundle.calibration is not None else None,
         "source": provenance.source,
         "made from": provenance.parent,
-        "published as": published_as(provenance) or None,
+        "published as": describe_origin(provenance) or None,
         "licence": provenance.license or None,
         "date": provenance.date,
         "notes": "; ".join(provenance.notes),

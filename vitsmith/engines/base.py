@@ -212,12 +212,12 @@ def _is_made_for(engine: str, bundle: Bundle, able: Sequence[Bundle]) -> bool:
 def _candidates(bundle: Bundle, precision: str) -> list[str]:
     """Engines for 'auto', the program's own first: installed, able, and not compiling anew at every start."""
     able = [name for name in runners(bundle.program) if not ENGINES[name].compiles_at_every_start]
-    fitting = [name for name in able if precision in ("auto", *precisions_of(bundle, name))]
-    if not fitting:
+    precise = [name for name in able if precision in ("auto", *precisions_of(bundle, name))]
+    if not precise:
         raise InputError(_wrong_precision(bundle, precision))
-    installed = [name for name in fitting if ENGINES[name].installed]
+    installed = [name for name in precise if ENGINES[name].installed]
     if not installed:
-        raise MissingPackageError(ENGINES[fitting[0]].package, ENGINES[fitting[0]].extra)
+        raise MissingPackageError(ENGINES[precise[0]].package, ENGINES[precise[0]].extra)
     return installed
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -131,12 +131,27 @@ def _write(bundle: Bundle, folder: Path, models: Sequence[str], device: Device) 
             program = source / f"{part}{suffix}"
             served = Served(model, program.name, *_tensors(program))
             labelled = part == "model" and bundle.labels is not None and bundle.program_spec.batch in (None, 1)
-            text = config_text(served, bundle.program_spec, device, labelled=labelled)
+            outputs = _outputs(bundle) if part == "model" else {}
+            text = config_text(served, bundle.program_spec, device, labelled=labelled, outputs=outputs)
             (partial / model / "config.pbtxt").write_text(text, encoding="utf-8")
             if labelled and bundle.labels is not None:
                 lines = [" ".join(label.split()) for label in bundle.labels.shown]
                 (partial / model / "labels.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return read_bundle(folder / models[0] / "1", verify=False)
+
+
+def _outputs(bundle: Bundle) -> dict[str, str]:
+    """What clients need to make probabilities of the outputs, which are logits: head, temperature, thresholds.
+
+    Parameters that a backend does not know are for clients, who read them at /v2/models/NAME/config.
+    """
+    if bundle.head == "none":
+        return {}
+    if (calibration := bundle.calibration) is None:
+        return {"head": bundle.head}
+    thresholds = ",".join(f"{one:.9g}" for one in calibration.thresholds)
+    found = {"head": bundle.head, "temperature": f"{calibration.temperature:.9g}"}
+    return found | ({"thresholds": thresholds} if thresholds else {})
 
 
 def _tensors(program: Path) -> tuple[Tensor, Tensor]:
@@ -165,8 +180,15 @@ def _openvino_tensor(port: Any) -> Tensor:
     return Tensor(port.get_any_name(), _OPENVINO_TYPES[port.get_element_type().get_type_name()], dims)
 
 
-def config_text(served: Served, spec: ProgramSpec, device: Device = "auto", *, labelled: bool = False) -> str:
-    """The text of config.pbtxt.
+def config_text(
+    served: Served,
+    spec: ProgramSpec,
+    device: Device = "auto",
+    *,
+    labelled: bool = False,
+    outputs: Mapping[str, str] | None = None,
+) -> str:
+    """The text of config.pbtxt; `outputs` are parameters that say what the outputs mean.
 
     Triton puts requests together for ONNX programs that take any batch. Its OpenVINO backend would freeze the batch at
     the largest and refuse all others (src/openvino.cc: ov::set_batch), so there the batch axis is one like the others.
@@ -193,7 +215,7 @@ def config_text(served: Served, spec: ProgramSpec, device: Device = "auto", *, l
             f"  max_queue_delay_microseconds: {QUEUE_MICROSECONDS}",
             "}",
         ]
-    for key, value in _parameters(spec, openvino=openvino).items():
+    for key, value in (_parameters(spec, openvino=openvino) | dict(outputs or {})).items():
         lines.append(f'parameters {{ key: "{key}" value {{ string_value: "{value}" }} }}')
     zeros = f"data_type: {served.inputs.data_type} dims: {_dims(warm)} zero_data: true"
     lines += [

@@ -73,8 +73,12 @@ def is_repeating(augment: AugmentSpec) -> bool:
 class Teacher:
     """Images (B, 3, h, w), normalised for the student, to the teacher's float32 logits (B, K), without gradients.
 
-    The logits are in the order of `classes`, the student's. Images are renormalised, and resized (bilinear,
-    antialiased) when the teacher takes another size, as they are: the teacher sees no more detail than the student.
+    The logits are in the order of `classes`, the student's, and raw, as in the papers: the temperature of the
+    distillation softens both models alike (arXiv 1503.02531, section 2), and one found for the teacher's probabilities
+    would soften it twice. Whether the bundle is calibrated makes no difference.
+
+    Images are renormalised, and resized (bilinear, antialiased) when the teacher takes another size, as they are: the
+    teacher sees no more detail than the student.
     """
 
     def __init__(

@@ -125,7 +125,7 @@ def export_to(
     from vitsmith.exporters.program import Gate
     from vitsmith.exporters.targets import TARGETS, check
     from vitsmith.exporters.targets import export as export_program
-    from vitsmith.weights.checkpoints import save
+    from vitsmith.weights.save import save
     from vitsmith.zeroshot.words import Words, check_words, read_word_file
 
     known_name(target, "target", TARGETS)

@@ -26,7 +26,8 @@ class Model {
   constructor(bundle, page, session, classes, threads) {
     Object.assign(this, { bundle, page, session, classes });
     this.spec = { ...bundle.preprocessing, pillow: page.pillow };
-    this.facts = { ...page, threads, head: bundle.head, parent: bundle.provenance.parent, date: bundle.provenance.date };
+    const { head, calibration, provenance } = bundle;
+    this.facts = { ...page, threads, head, calibration, parent: provenance.parent, date: provenance.date };
   }
 
   async check(golden) {
@@ -52,8 +53,8 @@ class Model {
   }
 
   /**
-   * {outputs, top, size, times}: `top` holds the best {label, probability}, of a regression every {label, value}, and is
-   * null for a model without a head.
+   * {outputs, top, size, times}: `top` holds the best {label, probability}, of a sigmoid also whether the class is
+   * `present`, of a regression every {label, value}, and is null for a model without a head.
    */
   async answer(file, count = 5) {
     const times = [performance.now()];
@@ -72,11 +73,15 @@ class Model {
   best(outputs, count) {
     if (!this.page.classes) return null;
     if (this.bundle.head === 'regression') return Array.from(outputs, (value, i) => ({ label: this.nameOf(i), value }));
-    const temperature = this.bundle.calibration?.temperature ?? 1;
+    const { temperature = 1, thresholds = [] } = this.bundle.calibration ?? {};
     const logits = this.classes ? this.scores(outputs) : outputs.map((value) => value / temperature);
-    const probabilities = this.bundle.head === 'sigmoid' ? logits.map(sigmoid) : softmax(logits);
+    const alone = this.bundle.head === 'sigmoid';
+    const probabilities = alone ? logits.map(sigmoid) : softmax(logits);
     const order = Array.from(probabilities.keys()).sort((a, b) => logits[b] - logits[a] || a - b);
-    return order.slice(0, count).map((i) => ({ label: this.nameOf(i), probability: probabilities[i] }));
+    return order.slice(0, count).map((i) => {
+      const answer = { label: this.nameOf(i), probability: probabilities[i] };
+      return alone ? { ...answer, present: probabilities[i] >= (thresholds[i] ?? 0.5) } : answer;
+    });
   }
 
   /** Of a LiT model: temperature times the cosine with each label's embedding, plus the bias. */

@@ -102,7 +102,16 @@ document.addEventListener('drop', (event) => {
 function showTop(top) {
   const shown = ({ label, probability, value }) =>
     probability === undefined ? bar(label, `${+value.toPrecision(6)}`, 0) : bar(label, percent(probability), probability);
-  $('answers').replaceChildren(...top.map(shown));
+  $('answers').replaceChildren(...top.map((answer) => marked(shown(answer), answer.present)));
+}
+
+/** Pale where a class that is scored by itself is not there; `present` is undefined where classes exclude each other. */
+function marked(row, present) {
+  if (present === false) {
+    row.className = 'absent';
+    row.title = 'below its threshold: not there';
+  }
+  return row;
 }
 
 function showSimilarity(embedding) {
@@ -153,6 +162,7 @@ function showFacts() {
     Program: `${facts.precision}, ${megabytes(facts.bytes)} MB`,
     Input: facts.input,
     Classes: describeClasses(facts),
+    Calibration: describeCalibration(facts.calibration),
     'Runs on': `onnxruntime-web ${facts.runtime}, WebAssembly with SIMD, ${threads}${slower}`,
     Checked: facts.checked ? 'a golden image gives the answers here that it gave where this was exported' : 'no golden image',
     'Made from': facts.parent,
@@ -209,7 +219,14 @@ function megabytes(bytes) {
 function describeClasses({ classes, words, head }) {
   if (!classes) return 'none: an embedding';
   if (head === 'regression') return `none: ${classes} value${classes > 1 ? 's' : ''}`;
-  return `${classes}${words ? ', given in words' : ''}${head === 'sigmoid' ? ', each scored by itself' : ''}`;
+  return `${classes}${words ? ', given in words' : ''}${head === 'sigmoid' ? ', each scored by itself: pale below its threshold' : ''}`;
+}
+
+function describeCalibration(calibration) {
+  if (!calibration) return '';
+  const { temperature, thresholds, data } = calibration;
+  const own = thresholds.length ? `, ${thresholds.length} thresholds` : '';
+  return `logits divided by ${+temperature.toPrecision(4)}${own}${data ? ` (found on ${data})` : ''}`;
 }
 
 function percent(probability) {

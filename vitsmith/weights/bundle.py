@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -159,9 +159,12 @@ class Bundle:
         """What was made of this bundle's weights: `model`, which reads images and texts and names classes as this does.
 
         It has this bundle's licence, origin, notes and record of images. What is true of this model alone it has not:
-        measurements, golden examples, calibration. `by` is the command, `note` what was done, `kind` what it is now, by
-        default what this is; `headless` leaves out the classes. Raises BundleError for a model that does not fit.
+        measurements, golden examples, and the calibration, whose temperature and thresholds fit the logits that they
+        were found on: a note says that it was left out. `by` is the command, `note` what was done, `kind` what it is
+        now, by default what this is; `headless` leaves out the classes. Raises BundleError for a model that does not
+        fit.
         """
+        uncalibrated = "" if self.calibration is None or headless else f"{_UNCALIBRATED} of {self.where}"
         return type(self).of(
             model,
             preprocessing=preprocessing or self.preprocessing,
@@ -169,16 +172,21 @@ class Bundle:
             head="none" if headless else self.head,
             text=self.text,
             vocabulary=self.vocabulary,
-            provenance=self._successor(by, kind or self.provenance.kind, note),
+            provenance=self._successor(by, kind or self.provenance.kind, uncalibrated, note),
             _split=self._split,
         )
 
     def as_program(self, program: Program, spec: ProgramSpec, *notes: str, by: str) -> Self:
         """This bundle as an exported program, whose files are yet to be written: without its torch model.
 
-        Embeddings keep their identity. Nothing that was measured of the weights is true of the program. `by` is the
-        command that makes it.
+        Embeddings keep their identity. Nothing that was measured of the weights is true of the program, but its
+        calibration is kept: the weights are the same, and so are the logits of fp32, fp16 and bf16 programs, as their
+        gate says. int8 moves logits by more. There it is still nearer than none at all, and programs of both kinds may
+        share a folder, which has one calibration; a note says that it was found before. `by` is the command that makes
+        the program.
         """
+        moved = self.calibration is not None and spec.precision == "int8"
+        notes = (*notes, _CALIBRATED_BEFORE) if moved else notes
         return replace(
             self,
             program=program,
@@ -230,6 +238,17 @@ class Bundle:
                 "notes": (*self.provenance.notes, *(note for note in notes if note)),
             }
         )
+
+    def with_calibration(self, temperature: float = 1.0, thresholds: Iterable[float] = (), *, data: str = "") -> Self:
+        """The same bundle with calibrated probabilities; `vitsmith.save` writes it, an exported one too.
+
+        Logits are divided by `temperature` before softmax or sigmoid. `thresholds`, of a sigmoid head, are the
+        probabilities from which on each class is said to be there: (): 0.5 for all. `data` names the images that they
+        were found on, which should not be those that it was trained on. Raises ConfigError for a temperature that is
+        not above 0 and for thresholds that are no probabilities, BundleError where head or classes do not fit.
+        """
+        found = Calibration(temperature=temperature, thresholds=tuple(thresholds), data=data)
+        return replace(self, calibration=found)
 
     def with_provenance(self, **changes: Any) -> Self:
         """The same bundle with other fields of its provenance."""
@@ -483,6 +502,9 @@ class Bundle:
         newer = [self.as_measured(one) for one in measurements]
         return replace(self, measurements=with_newer(self.measurements, newer))
 
+
+_UNCALIBRATED = "not calibrated: temperature and thresholds were found on the answers"
+_CALIBRATED_BEFORE = "the calibration was found before int8: vitsmith evaluate says how well it fits"
 
 GOLDEN, WEIGHTS = "golden.safetensors", "model.safetensors"
 """The files of golden examples and of torch weights in a bundle's folder."""

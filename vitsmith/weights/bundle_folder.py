@@ -61,9 +61,7 @@ def write_bundle(
     A bundle that is already there is replaced, anything else is not. Raises OutputError when the place cannot be used.
     """
     folder = Path(folder)
-    if folder.is_dir() and any(folder.iterdir()) and not is_bundle(folder):
-        raise OutputError(f"{folder} holds files that are no bundle and would be lost; choose another output folder")
-    _refuse_to_lose_programs(folder)
+    check_replaceable(folder)
     bundle = replace(bundle, measurements=bundle.still_measured())
     with replacing_folder(folder) as partial:
         (write_program or (lambda place: needs_torch.write_weights(bundle.model, place / WEIGHTS)))(partial)
@@ -76,8 +74,10 @@ def write_bundle(
     return read_bundle(folder, verify=False)
 
 
-def _refuse_to_lose_programs(folder: Path) -> None:
-    """Raises OutputError for a bundle of several programs, of which the one that is written would leave one."""
+def check_replaceable(folder: Path) -> None:
+    """Raises OutputError for files that are no bundle, and for a bundle of several programs: they would be lost."""
+    if folder.is_dir() and any(folder.iterdir()) and not is_bundle(folder):
+        raise OutputError(f"{folder} holds files that are no bundle and would be lost; choose another output folder")
     try:
         programs = read_description(folder)[0].programs if is_bundle(folder) else ()
     except BundleError:  # damaged: to be replaced

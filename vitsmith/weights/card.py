@@ -35,7 +35,7 @@ def model_card(bundle: Bundle) -> str:
     if bundle.head in ("sigmoid", "regression"):
         lines.append(f"- Outputs: {describe_head(bundle)}")
     if bundle.calibration is not None:
-        lines.append(f"- Calibration: {describe_calibration(bundle.calibration)}")
+        lines.append(f"- Calibration: {markdown(describe_calibration(bundle.calibration))}")
     if len(bundle.programs) > 1:
         lines.append(f"- Programs: {'; '.join(one.title for one in bundle.programs)}")
     if bundle.labels:
@@ -46,7 +46,7 @@ def model_card(bundle: Bundle) -> str:
         lines.append(f"- Classes: {bundle.classes}, without names")
     lines += ["", "## Origin", "", f"- Source: {markdown(provenance.source)}"]
     facts = {"Kind": provenance.kind, "Made from": provenance.parent, "Date": provenance.date}
-    facts |= {"Published as": published_as(provenance), "Licence": provenance.license}
+    facts |= {"Published as": describe_origin(provenance), "Licence": provenance.license}
     lines += [f"- {what}: {markdown(value)}" for what, value in facts.items() if value]
     lines += [f"- Note: {markdown(note)}" for note in provenance.notes]
     lines += ["", "## Measurements", ""]
@@ -60,7 +60,7 @@ def model_card(bundle: Bundle) -> str:
     return "\n".join(lines) + "\n"
 
 
-def published_as(provenance: Provenance) -> str:
+def describe_origin(provenance: Provenance) -> str:
     """'hf:timm/vit_tiny@4b0f1c2', the repository and commit that it began with; '' where that is not known."""
     return provenance.origin + (f"@{provenance.revision}" if provenance.revision else "")
 
@@ -138,7 +138,7 @@ def describe_calibration(calibration: Calibration) -> str:
     """'logits divided by 1.3 (found on pets)'."""
     told = [f"logits divided by {calibration.temperature:.4g}"]
     told += [f"{len(calibration.thresholds)} thresholds"] if calibration.thresholds else []
-    return ", ".join(told) + (f" (found on {markdown(calibration.data)})" if calibration.data else "")
+    return ", ".join(told) + (f" (found on {calibration.data})" if calibration.data else "")
 
 
 def describe_images(spec: ImageSpec) -> str:

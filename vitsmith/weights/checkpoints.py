@@ -5,12 +5,11 @@ from __future__ import annotations
 import datetime
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from vitsmith.arguments import flag, instance, known_name
-from vitsmith.arguments import path as argument_path
 from vitsmith.data.photos import sample_images
-from vitsmith.errors import BundleError, WeightsError
+from vitsmith.errors import WeightsError
 from vitsmith.files import replacing
 from vitsmith.layers.positions import RESIZERS, ResizeMethod
 from vitsmith.models.build import ImageModel, Model, build
@@ -28,43 +27,37 @@ from vitsmith.weights.heads import assumed_head
 from vitsmith.weights.jax_npz import check_fits_npz, load_npz, read_npz, save_npz
 from vitsmith.weights.load import load, size_of
 from vitsmith.weights.npz_text import check_text_fits_npz, find_vocabulary
-from vitsmith.weights.sources import published_as
+from vitsmith.weights.sources import published_checkpoint
 from vitsmith.weights.text_side import vocabulary_suffix
 
 GOLDEN_IMAGES = 2
 
 
-def save(
-    what: Bundle | Model, path: str | os.PathLike[str], *, format: Literal["bundle", "npz"] = "bundle"
-) -> Bundle | None:
-    """Writes a bundle folder (and returns the bundle in it), or one `.npz` with the original's names and layouts.
+def save_as_bundle(bundle: Bundle, folder: Path) -> Bundle:
+    """Writes a bundle of torch weights, with golden examples, and returns the one on disk. Raises OutputError."""
+    return write_bundle(bundle.with_true_golden(sample_images(GOLDEN_IMAGES)), folder)
 
-    The vocabulary of a LiT goes beside the `.npz` under the same name, as published (`.txt` or `.model`).
-    A model alone becomes a bundle with the original's preprocessing for its family; a bundle without golden examples
-    gets some. Nothing half-written is left.
-    Raises OutputError when the place cannot be written, WeightsError for what the format cannot hold.
-    """
-    known_name(format, "format", ("bundle", "npz"))
-    target = argument_path(path, "path")
-    bundle = what if isinstance(what, Bundle) else Bundle.of(what)
-    if bundle.program != "torch":
-        raise BundleError(f"{bundle.where} holds an exported program (model.{bundle.program}): copy its folder instead")
-    if format == "npz":
-        check_text_fits_npz(bundle)
-        read_as, _ = assumed_head(bundle.model, target.name)
-        if bundle.head not in (read_as, "none"):
-            raise WeightsError(
-                f"the original's .npz format cannot say what the outputs mean ({bundle.head}), and would be read as "
-                f"{read_as}; save a bundle instead"
-            )
-        check_fits_npz(bundle.model)
-        target = target if target.suffix.lower() == ".npz" else target.with_name(target.name + ".npz")
-        if bundle.text is not None and bundle.vocabulary is not None:
-            with replacing(target.with_suffix(vocabulary_suffix(bundle.text))) as partial:
-                partial.write_bytes(bundle.vocabulary)
-        save_npz(bundle.model, target)  # last, so that it is never there without its vocabulary
-        return None
-    return write_bundle(bundle.with_true_golden(sample_images(GOLDEN_IMAGES)), target)
+
+def save_as_npz(bundle: Bundle, target: Path) -> None:
+    """Writes an `.npz`, and the vocabulary of a LiT beside it. Raises WeightsError for what the format cannot hold."""
+    if bundle.calibration is not None:
+        raise WeightsError(
+            "the original's .npz format cannot hold a calibration, and probabilities would be others; save a bundle "
+            "instead, or leave it out: dataclasses.replace(bundle, calibration=None)"
+        )
+    check_text_fits_npz(bundle)
+    read_as, _ = assumed_head(bundle.model, target.name)
+    if bundle.head not in (read_as, "none"):
+        raise WeightsError(
+            f"the original's .npz format cannot say what the outputs mean ({bundle.head}), and would be read as "
+            f"{read_as}; save a bundle instead"
+        )
+    check_fits_npz(bundle.model)
+    target = target if target.suffix.lower() == ".npz" else target.with_name(target.name + ".npz")
+    if bundle.text is not None and bundle.vocabulary is not None:
+        with replacing(target.with_suffix(vocabulary_suffix(bundle.text))) as partial:
+            partial.write_bytes(bundle.vocabulary)
+    save_npz(bundle.model, target)  # last, so that it is never there without its vocabulary
 
 
 def init_for_finetune(
@@ -157,7 +150,7 @@ def load_published(
         file = find_augreg(source)
         url, architecture, note = file.url, file.model, file.note
     else:
-        row = published_as(source)
+        row = published_checkpoint(source)
         url, architecture, vocabulary = row.url, row.model, row.vocabulary
     path = download(url)
     model = load_npz(path, name=name or architecture, image_size=image_size, pooling=pooling, headless=headless)

@@ -19,7 +19,7 @@ from vitsmith.weights.bundle import Bundle
 from vitsmith.weights.bundle_folder import is_bundle, read_bundle
 from vitsmith.weights.bundle_paths import find_bundle, using_file
 from vitsmith.weights.folders import weights_among
-from vitsmith.weights.sources import published_as
+from vitsmith.weights.sources import published_checkpoint
 
 LOADABLE = "a bundle, a path or a published name"
 
@@ -72,14 +72,14 @@ def load(
     if folder is not None:
         bundle = using_file(_load_bundle(folder, name=name, image_size=size, verify=verify), path)
         return without_head(bundle) if headless else bundle
-    wishes: dict[str, Any] = {"name": name, "image_size": size, "headless": headless}
+    options: dict[str, Any] = {"name": name, "image_size": size, "headless": headless}
     if found == "absent":
         if not os.fsdecode(source).startswith("augreg:"):
-            published_as(os.fsdecode(source))  # a mistake is told also where there is no torch
-        return needs_torch.load_published(os.fsdecode(source), pooling=pooling, **wishes)
+            published_checkpoint(os.fsdecode(source))  # a mistake is told also where there is no torch
+        return needs_torch.load_published(os.fsdecode(source), pooling=pooling, **options)
     if found == "npz":
-        return needs_torch.load_released(path, pooling=pooling, vocabulary=vocabulary, **wishes)
-    return needs_torch.load_weights(path, found, **wishes)
+        return needs_torch.load_released(path, pooling=pooling, vocabulary=vocabulary, **options)
+    return needs_torch.load_weights(path, found, **options)
 
 
 def assumed(bundle: Bundle) -> tuple[str, ...]:

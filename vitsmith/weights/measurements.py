@@ -144,10 +144,18 @@ def still_true(
 ) -> tuple[Measurement, ...]:
     """Those that hold although these parts of the bundle are others now than when the `old` ones were measured.
 
-    Another configuration or program costs something else; all else changes answers alone.
+    Another configuration or program costs something else; all else changes answers alone. Another calibration changes
+    probabilities and not the order of the classes.
     """
     costly = changed & {"config", "program", "program_spec"}
-    return tuple(one for one in measurements if one not in old or not (costly if is_cost(one) else changed))
+    ranks = changed - {"calibration"}
+
+    def holds(one: Measurement) -> bool:
+        if is_cost(one):
+            return not costly
+        return not (changed if one.metric.endswith("calibration_error") else ranks)
+
+    return tuple(one for one in measurements if one not in old or holds(one))
 
 
 def told_briefly(measurements: Sequence[Measurement]) -> str:

@@ -20,7 +20,7 @@ def _of_hub(source: str) -> str:
     return f"; if it is a name of Hugging Face, fetch it:  {how_to_fetch(source)}"
 
 
-def published_as(source: str) -> Checkpoint:
+def published_checkpoint(source: str) -> Checkpoint:
     """The published checkpoint of a tag. Raises InputError for a missing file or an unknown name."""
     try:
         checkpoint = find_checkpoint(source)

@@ -1,0 +1,149 @@
+"""`save`: a bundle or a model becomes files. An exported bundle is written without torch."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from vitsmith import needs_torch
+from vitsmith.arguments import known_name
+from vitsmith.arguments import path as argument_path
+from vitsmith.data.split_record import SPLIT, SplitRecord, write_split
+from vitsmith.errors import BundleError, InputError
+from vitsmith.failed_writes import explained
+from vitsmith.files import replacing_folder
+from vitsmith.locks import Lock
+from vitsmith.weights.bundle import Bundle
+from vitsmith.weights.bundle_folder import (
+    LOCK,
+    PAGE,
+    check_replaceable,
+    finish_folder,
+    is_bundle,
+    read_bundle,
+    refuse_old_page,
+    rewrite,
+)
+from vitsmith.weights.description import read_description
+from vitsmith.weights.measurements import still_true
+
+if TYPE_CHECKING:
+    from vitsmith.models.build import Model
+
+TRITON = "config.pbtxt"
+"""Triton's description of a model, beside the folder of a version of it, which is a bundle."""
+_DESCRIBING = {"labels", "head", "calibration"}
+"""What may change while the files of a bundle stay as they are."""
+
+
+def save(
+    what: Bundle | Model, path: str | os.PathLike[str], *, format: Literal["bundle", "npz"] = "bundle"
+) -> Bundle | None:
+    """Writes a bundle folder (and returns the bundle in it), or one `.npz` with the original's names and layouts.
+
+    A model alone becomes a bundle with the original's preprocessing for its family; a bundle without golden examples
+    gets some. An exported bundle keeps its programs as they are: only what describes them may be changed, its labels,
+    head, calibration, provenance and measurements. So it is with torch weights that have other programs beside them.
+    The vocabulary of a LiT goes beside the `.npz` under the same name, as published (`.txt` or `.model`).
+    `path` may be the bundle's own folder. Nothing half-written is left.
+    Raises OutputError when the place cannot be written, WeightsError for what the format cannot hold, BundleError for
+    an exported program as `.npz`.
+    """
+    known_name(format, "format", ("bundle", "npz"))
+    target = argument_path(path, "path")
+    bundle = what if isinstance(what, Bundle) else Bundle.of(what)
+    if format == "npz":
+        if bundle.program != "torch":
+            raise BundleError(
+                f"{bundle.where} holds an exported program (model.{bundle.program}), and an .npz holds weights: save "
+                "the bundle that it was made from"
+            )
+        needs_torch.save_as_npz(bundle, target)
+        return None
+    if bundle.program != "torch" or (len(bundle.programs) > 1 and _is_described_anew(bundle)):
+        return _save_described(bundle, target)
+    return needs_torch.save_as_bundle(bundle, target)
+
+
+def _is_described_anew(bundle: Bundle) -> bool:
+    """Whether a bundle differs from the one on disk in what describes its programs at most: see `_save_described`."""
+    if bundle.folder is None or not is_bundle(bundle.folder):
+        return False
+    return not set(_changed(bundle, read_bundle(bundle.folder, verify=False))) - _DESCRIBING
+
+
+def _save_described(bundle: Bundle, target: Path) -> Bundle:
+    """Writes a bundle with the very files it has on disk to `target`, which may be its own, and returns what is there.
+
+    All its programs are kept, and so is the page of an exported one. What describes them is written as it is in memory:
+    labels, head, calibration, provenance, measurements. The files are compared with their hashes before. Raises
+    InputError where anything else was changed, and where files that do not belong to the bundle say the same: a page's
+    labels, a Triton configuration; BundleError for damaged files, OutputError for a place that cannot be used.
+    """
+    _ = bundle.place  # is there
+    own = bundle.folder
+    assert own is not None
+    in_place = is_bundle(target) and target.samefile(own)
+    if not in_place:
+        check_replaceable(target)
+    with explained(target), Lock.take(own / LOCK, wait=True) if in_place else nullcontext():
+        files = read_description(own)[0].files
+        there = read_bundle(own)
+        changed = _changed(bundle, there)
+        _check_described(bundle, there, target, changed)
+        true = still_true(bundle.measurements, there.measurements, set(changed))
+        written = replace(bundle, measurements=true)
+        if in_place:
+            _write_split(bundle.split, own)
+            rewrite(written, own, files)
+        else:
+            with replacing_folder(target) as partial:
+                _copy_files(own, partial, files)
+                finish_folder(written, partial, there.programs, files)
+    saved = read_bundle(target, verify=False)
+    return saved.using(next(one for one in saved.programs if one.is_(bundle.program, bundle.program_spec)))
+
+
+def _changed(bundle: Bundle, there: Bundle) -> list[str]:
+    """What gives other answers than the bundle on disk."""
+    return bundle.differences_from(there) + ["vocabulary"] * (bundle.vocabulary != there.vocabulary)
+
+
+def _check_described(bundle: Bundle, there: Bundle, target: Path, changed: list[str]) -> None:
+    """Raises as `_save_described` does."""
+    own = there.folder
+    assert own is not None
+    if (there.recorded_hash, there.programs) != (bundle.recorded_hash, bundle.programs):
+        raise BundleError(f"{own} was replaced by another model since it was loaded: load it again")
+    if wrong := [what for what in changed if what not in _DESCRIBING]:
+        raise InputError(
+            f"the programs of {own} were made with other {', '.join(wrong)}, and stay as they are: change that in the "
+            "bundle of torch weights, and export it again"
+        )
+    refuse_old_page(own)
+    if (own / PAGE).is_file() and set(changed) - {"calibration"}:
+        raise InputError(f"{own} is a page, made for its {', '.join(changed)}: export it again")
+    if (target.parent / TRITON).is_file():
+        raise InputError(
+            f"{target.parent / TRITON} says what {target} says of its outputs, and would not change with it: save the "
+            "bundle elsewhere, and export that to triton again"
+        )
+
+
+def _copy_files(folder: Path, target: Path, names: Iterable[str]) -> None:
+    for name in names:
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(folder / name, target / name)
+
+
+def _write_split(record: SplitRecord | None, folder: Path) -> None:
+    """In place of the record that is there."""
+    if record is not None:
+        write_split(record, folder / SPLIT)
+    else:
+        (folder / SPLIT).unlink(missing_ok=True)
