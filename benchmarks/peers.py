@@ -76,7 +76,7 @@ def answer(question: Question, pace: Pace) -> list[Row]:
         rows.append(row)
         try:
             row.run = opener()
-            outputs = run_all(row.run, question.material.judges, batch)
+            outputs = run_all(row.run, question.material.evaluation, batch)
             expected = outputs if expected is None else expected
             row.difference = relative_difference(expected, outputs)
             row.top1 = 100 * float(np.mean(outputs.argmax(axis=1) == question.material.labels))
@@ -133,7 +133,7 @@ def table(rows: list[Row], batch: int) -> list[str]:
     return lines
 
 
-def report(options: argparse.Namespace, size: str, judges: str, tables: list[str]) -> str:
+def report(options: argparse.Namespace, size: str, evaluation: str, tables: list[str]) -> str:
     packages = ("timm", "transformers", "onnxruntime", "openvino", "nncf", "vitsmith")
     return "\n".join(
         [
@@ -142,7 +142,7 @@ def report(options: argparse.Namespace, size: str, judges: str, tables: list[str
             f"`python benchmarks/peers.py {' '.join(sys.argv[1:])}`, {datetime.date.today()}, {describe_machine()}, "
             f"{options.threads} threads, Python {platform.python_version()}, torch {torch.__version__}, "
             f"{', '.join(f'{name} {version(name)}' for name in packages)}. Median (lowest to highest) of "
-            f"{options.rounds} rounds in turns. Top-1 and agreement on {judges}.",
+            f"{options.rounds} rounds in turns. Top-1 and agreement on {evaluation}.",
             *tables,
             "",
             *["    " + line if line else "" for line in (__doc__ or "").splitlines()[7:]],
@@ -173,7 +173,7 @@ def main() -> None:
     importlib.import_module("transformers.models.vit.modeling_vit")
     stand_in_for_torchvision()
     bundle = vs.load(options.weights)
-    size, material = size_of(bundle), read_material(bundle, options.data, options.judges)
+    size, material = size_of(bundle), read_material(bundle, options.data, options.evaluation)
     given = {name: vs.load(path) for name, _, path in (one.partition("=") for one in options.bundle)}
     pace = Pace(seconds=options.seconds * options.rounds, turns=options.rounds)
     tables: list[str] = []

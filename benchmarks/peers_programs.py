@@ -40,13 +40,13 @@ class Material:
     """float32 (images, 3, 224, 224), and what is true of them."""
 
     calibration: Array
-    judges: Array
+    evaluation: Array
     labels: Array
     name: str
 
     def batch(self, count: int) -> Array:
         """The first that judge, from the beginning again when there are too few."""
-        return np.ascontiguousarray(np.resize(self.judges, (count, *self.judges.shape[1:])))
+        return np.ascontiguousarray(np.resize(self.evaluation, (count, *self.evaluation.shape[1:])))
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,11 +62,11 @@ class Question:
     material: Material
 
 
-def read_material(bundle: Bundle, data: str, judges: int) -> Material:
+def read_material(bundle: Bundle, data: str, evaluation: int) -> Material:
     """The training images that `vitsmith quantize` would calibrate on, and test images, which it has not seen."""
-    photos = labelled_photos(bundle, data, "test", amounts=Amounts(judges=judges))
+    photos = labelled_photos(bundle, data, "test", amounts=Amounts(evaluation=evaluation))
     assert photos.labels is not None
-    tensors = (read_tensors(bundle, sources) for sources in (photos.calibration, photos.judges))
+    tensors = (read_tensors(bundle, sources) for sources in (photos.calibration, photos.evaluation))
     return Material(*tensors, photos.labels, photos.name)
 
 

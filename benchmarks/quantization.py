@@ -36,8 +36,8 @@ from finetune_photos import GROUP_A, GROUP_B, QUIET, train, write_crops
 
 import vitsmith as vs
 from vitsmith.compress.calibration import Photos, labelled_photos, read_tensors
-from vitsmith.compress.ladder import Attempt
 from vitsmith.compress.quantize import Quantized, Settings, quantize
+from vitsmith.compress.schemes import Attempt
 from vitsmith.machine import describe_machine
 from vitsmith.quickstart import digits_recipe
 from vitsmith.training.recipe_file import merge
@@ -87,7 +87,7 @@ def row(attempt: Attempt) -> str:
 
 
 def table(found: Quantized) -> list[str]:
-    chosen = found.climb.chosen
+    chosen = found.search.chosen
     return [
         "| program | rest | MiB | top-1 | agreement | mean cosine | times float, batch 8 | one image | |",
         "|---|---|---|---|---|---|---|---|---|",
@@ -106,7 +106,7 @@ def compare(bundle: Bundle, photos: Photos, engine: str, place: Path) -> list[st
     lines += [*table(good), f"{time.perf_counter() - began:.0f} s.", ""]
     tensors = BROKEN * read_tensors(bundle, photos.calibration)
     broken = quantize(bundle, photos, place / f"{engine}-broken", settings, calibration_tensors=tensors)
-    caught = [one for one in broken.climb.attempts if one.rung and one.rung.kind == "static"]
+    caught = [one for one in broken.search.attempts if one.scheme and one.scheme.kind == "static"]
     wrong = [one for one in caught if one.reason and one.speedup is None]
     lines += [f"Calibrated wrongly: {len(wrong)} of {len(caught)} static programs refused for their answers.", ""]
     lines += [*table(broken)]

@@ -22,7 +22,7 @@ from vitsmith.benchmark.answers import reference_of
 from vitsmith.benchmark.contenders import Contender, Subject, contenders_of
 from vitsmith.benchmark.memory import Died, Memory, Task, measure_memory
 from vitsmith.benchmark.rows import NUMBERS
-from vitsmith.benchmark.session import Material, Wishes, openings_of, run_benchmark, steps_of
+from vitsmith.benchmark.session import BenchmarkSettings, Material, openings_of, run_benchmark, steps_of
 from vitsmith.cli.benchmark import benchmark
 from vitsmith.cli.inputs import labelled
 from vitsmith.cli.main import INTERRUPTED
@@ -338,10 +338,10 @@ def pretended(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def test_what_works_has_numbers_and_what_fails_its_reason(pretended: Clock) -> None:
     subject = _subject()
     contenders = contenders_of(subject)
-    wishes = Wishes((1, 4, 8), None, replace(PACE, clock=pretended))
+    settings = BenchmarkSettings((1, 4, 8), None, replace(PACE, clock=pretended))
     material = Material(reference_of([subject], pictures(3)))
     told: list[str] = []
-    result = run_benchmark(contenders, wishes, material, told.append)
+    result = run_benchmark(contenders, settings, material, told.append)
     rows = {(row.contender.engine, row.contender.precision, row.batch): row.to_dict() for row in result.rows}
     assert list(rows) == [(one.engine, one.precision, batch) for batch in (1, 4, 8) for one in contenders]
 
@@ -361,7 +361,7 @@ def test_what_works_has_numbers_and_what_fails_its_reason(pretended: Clock) -> N
     reason = rows["torch-compiled", "bf16", 1]["reason"]
     assert reason.startswith(f"needs {2**40} MiB and ") and "--engine torch-compiled --precision bf16" in reason
     assert result.reports[0][1]["remarks"] == ["no report on the graph: NotImplementedError: nothing to see"]
-    assert len(told) <= steps_of(contenders, wishes)
+    assert len(told) <= steps_of(contenders, settings)
 
 
 def test_a_model_with_other_labels_or_wrong_answers(pretended: Clock) -> None:
@@ -372,7 +372,7 @@ def test_a_model_with_other_labels_or_wrong_answers(pretended: Clock) -> None:
     subjects = [first, second, third, broken]
     contenders = [one for subject in subjects for one in contenders_of(subject, ["torch"], ["fp32"])]
     material = Material(reference_of(subjects, pictures(5)))
-    result = run_benchmark(contenders, Wishes((2,), None, replace(PACE, clock=pretended)), material)
+    result = run_benchmark(contenders, BenchmarkSettings((2,), None, replace(PACE, clock=pretended)), material)
     rows = {row.contender.subject.name: row for row in result.rows}
     tensors = np.stack([preprocess(one, first.bundle.preprocessing) for one in pictures(5)])
     expected, found = first.bundle.run_torch(tensors), second.bundle.run_torch(tensors)
@@ -391,8 +391,10 @@ def test_outputs_that_are_no_numbers_are_a_reason_with_every_batch(
     broken = Pretender(plain.bundle, "onnx", pretended, 0.01, float("nan"), 99)
     monkeypatch.setattr(session, "open_checked", lambda *_: broken)
     material = Material(reference_of([plain], pictures(3)))
-    wishes = Wishes((1, 4), None, replace(PACE, clock=pretended))  # opened for single images, and for batches
-    result = run_benchmark(contenders_of(subject, ["onnx"], ["fp32"]), wishes, material)
+    settings = BenchmarkSettings(
+        (1, 4), None, replace(PACE, clock=pretended)
+    )  # opened for single images, and for batches
+    result = run_benchmark(contenders_of(subject, ["onnx"], ["fp32"]), settings, material)
     assert [row.batch for row in result.rows] == [1, 4]
     assert all("not finite numbers" in row.reason for row in result.rows)
     json.dumps(result.to_dict(), allow_nan=False)
@@ -419,7 +421,7 @@ def test_accuracy_is_that_of_the_answers(pretended: Clock) -> None:
     samples = Samples(CLASSES.names, images, [str(index) for index in range(10)], labels)
     material = Material(None, samples, "made up")
     contenders = contenders_of(subject, ["torch"], ["fp32"])
-    result = run_benchmark(contenders, Wishes((1,), None, replace(PACE, clock=pretended)), material)
+    result = run_benchmark(contenders, BenchmarkSettings((1,), None, replace(PACE, clock=pretended)), material)
     assert result.rows[0].to_dict()["top1"] == pytest.approx(0.7)
     recorded = {one.metric: one for one in result.measurements(subject)}
     assert recorded["top1"].value == pytest.approx(0.7) and recorded["top1"].data == "made up"
@@ -431,7 +433,7 @@ def test_embeddings_have_a_distance_and_name_no_class(pretended: Clock) -> None:
     subject = Subject("lit", "lit", tiny_lit())
     contenders = contenders_of(subject, ["torch", "torch-compiled"], ["fp32"])
     material = Material(reference_of([subject], pictures(3)))
-    rows = run_benchmark(contenders, Wishes((2,), None, replace(PACE, clock=pretended)), material).rows
+    rows = run_benchmark(contenders, BenchmarkSettings((2,), None, replace(PACE, clock=pretended)), material).rows
     parities = [row.parity for row in rows]
     assert parities[0] is not None and (parities[0].difference, parities[0].agreement) == (0, None)
     assert parities[1] is not None and parities[1].difference > 0.1 and parities[1].agreement is None
@@ -450,7 +452,7 @@ def test_a_program_that_takes_pixels_is_timed_with_pixels(pretended: Clock, monk
     opened = OfPixels(_subject().bundle, "onnx", pretended, 0.01, 0.0, 99)
     monkeypatch.setattr(session, "open_checked", lambda *_: opened)
     result = run_benchmark(
-        contenders_of(subject, ["onnx"]), Wishes((3,), None, replace(PACE, clock=pretended)), Material()
+        contenders_of(subject, ["onnx"]), BenchmarkSettings((3,), None, replace(PACE, clock=pretended)), Material()
     )
     assert set(seen) == {(np.dtype(np.uint8), (3, 16, 24, 3))}
     assert result.rows[0].to_dict()["images_per_second"] == pytest.approx(6)
@@ -467,7 +469,7 @@ def test_golden_answers_are_the_reference_where_there_are_no_torch_weights() -> 
 
 def test_the_json_has_its_fields_and_the_table_the_same_rows(pretended: Clock) -> None:
     contenders = contenders_of(_subject(), ["torch"])
-    result = run_benchmark(contenders, Wishes((1,), 1, replace(PACE, clock=pretended)), Material())
+    result = run_benchmark(contenders, BenchmarkSettings((1,), 1, replace(PACE, clock=pretended)), Material())
     document = json.loads(json.dumps(result.to_dict()))
     assert set(document) == {
         *("machine", "threads", "load_before", "date", "versions", "reference", "num_images", "data", "split", "peaks"),

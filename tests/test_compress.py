@@ -37,7 +37,7 @@ def material(count: int = 2000) -> Material:
 
 
 @dataclass
-class Workshop:
+class VariantMaker:
     """Accuracy by name; arithmetic by depth; latency by what is asked."""
 
     original: Bundle
@@ -89,16 +89,16 @@ GOOD = {
 }  # fmt: skip
 
 
-def run(workshop: Workshop, required: Requirements, choice: str = "cheapest", space: Space = SPACE) -> Found:
-    return search(workshop.original, material(), space, required, choice, workshop, Path("unused"))
+def run(variant_maker: VariantMaker, required: Requirements, choice: str = "cheapest", space: Space = SPACE) -> Found:
+    return search(variant_maker.original, material(), space, required, choice, variant_maker, Path("unused"))
 
 
-def workshop(**fields: Any) -> Workshop:
-    return Workshop(Bundle.of(tiny_model(VIT)), GOOD, **fields)
+def variant_maker(**fields: Any) -> VariantMaker:
+    return VariantMaker(Bundle.of(tiny_model(VIT)), GOOD, **fields)
 
 
 def test_the_cheapest_program_within_the_budget_is_taken_and_verified() -> None:
-    made = workshop()
+    made = variant_maker()
     found = run(made, Requirements(accuracy_drop=1, latency_ms=60))
     assert [one.title for one in found.candidates[:4]] == [
         "as it is, fp32", "merge, fp32", "resolution, fp32", "both, fp32"
@@ -126,12 +126,12 @@ def test_the_cheapest_program_within_the_budget_is_taken_and_verified() -> None:
     ],
 )
 def test_other_wishes(required: Requirements, choice: str, title: str | None) -> None:
-    found = run(workshop(), required, choice)
+    found = run(variant_maker(), required, choice)
     assert (found.chosen.title if found.chosen else None) == title
 
 
 def test_what_loses_too_much_in_float_is_not_compiled() -> None:
-    made = workshop()
+    made = variant_maker()
     made.accuracy = {**GOOD, "resolution": 0.7, "both": 0.6}
     found = run(made, Requirements(accuracy_drop=1))
     assert {one.name for one in found.candidates} == {"as it is", "merge"}
@@ -142,7 +142,7 @@ def test_what_loses_too_much_in_float_is_not_compiled() -> None:
 
 
 def test_what_is_slower_and_no_better_goes_no_further() -> None:
-    made = workshop()
+    made = variant_maker()
     made.accuracy = {**GOOD, "merge": 0.894}
     found = run(made, Requirements(accuracy_drop=1))
     assert [one.precision for one in found.candidates if one.name == "merge"] == ["fp32"]
@@ -153,7 +153,7 @@ def test_what_is_slower_and_no_better_goes_no_further() -> None:
 
 def test_measured_time_counts_and_not_arithmetic() -> None:
     """Merging may cost more than it saves."""
-    made = workshop()
+    made = variant_maker()
     made.measure = lambda bundle: ("onnx", 120.0 if "both" in made.names[id(bundle)] else 100.0, 1.0, 1.0)
     made.accuracy = {**GOOD, "both": 0.899}
     found = run(made, Requirements(accuracy_drop=1))
@@ -161,13 +161,13 @@ def test_measured_time_counts_and_not_arithmetic() -> None:
 
 
 def test_two_wishes_that_come_to_the_same_are_tried_once() -> None:
-    made = workshop()
+    made = variant_maker()
     found = run(made, Requirements(accuracy_drop=1), space=Space((0.7, 0.71), (), (), ("fp32",)))
     assert [one.title for one in found.candidates] == ["as it is, fp32", "resolution, fp32"]
 
 
 def test_what_cannot_be_or_is_refused_by_its_own_gate_is_told_and_passed_over() -> None:
-    found = run(workshop(fails=("resolution", "merge, int8")), Requirements(accuracy_drop=1))
+    found = run(variant_maker(fails=("resolution", "merge, int8")), Requirements(accuracy_drop=1))
     reasons = {one.title: one.reason for one in found.refused}
     assert reasons["0.7 of the resolution"] == "resolution cannot be"
     assert reasons["merge, int8"] == "merge, int8 says no"
@@ -175,7 +175,7 @@ def test_what_cannot_be_or_is_refused_by_its_own_gate_is_told_and_passed_over() 
 
 
 def test_a_choice_that_does_not_hold_on_other_images_is_refused() -> None:
-    found = run(workshop(verified=lambda name: 0.9 if name == "original" else 0.85), Requirements(accuracy_drop=1))
+    found = run(variant_maker(verified=lambda name: 0.9 if name == "original" else 0.85), Requirements(accuracy_drop=1))
     assert found.chosen is not None and not found.holds
     with pytest.raises(
         GateError,
@@ -188,13 +188,13 @@ def test_a_strict_gate_takes_what_the_images_can_tell_and_verifies_it_so() -> No
     """0.4 points of 1,000 images are told to be less than 1; 0.7 are not."""
     lenient, strict = Requirements(accuracy_drop=1), Requirements(accuracy_drop=1, strict=True)
     made = {**GOOD, "merge, int8": 0.893}
-    found = run(Workshop(Bundle.of(tiny_model(VIT)), made), lenient)
+    found = run(VariantMaker(Bundle.of(tiny_model(VIT)), made), lenient)
     assert found.chosen is not None and found.chosen.title == "merge, int8" and found.holds
     assert found.doubts[0].startswith("1,000 images are too few to tell whether top-1 drops by more than 1 point")
     assert found.to_dict()["doubts"] == list(found.doubts)
-    sure = run(Workshop(Bundle.of(tiny_model(VIT)), made), strict)
+    sure = run(VariantMaker(Bundle.of(tiny_model(VIT)), made), strict)
     assert sure.chosen is not None and sure.chosen.title == "as it is, int8" and sure.holds and not sure.doubts
-    verified = run(workshop(verified=lambda name: 0.9 if name == "original" else 0.893), strict)
+    verified = run(variant_maker(verified=lambda name: 0.9 if name == "original" else 0.893), strict)
     assert verified.chosen is not None and not verified.holds
     with pytest.raises(GateError, match=r"verification images, .* 1,000 images are too few to tell") as refused:
         verified.require()
@@ -202,7 +202,7 @@ def test_a_strict_gate_takes_what_the_images_can_tell_and_verifies_it_so() -> No
 
 
 def test_answers_that_are_not_finite_cost_the_variant_and_not_the_search() -> None:
-    class Sometimes(Workshop):
+    class Sometimes(VariantMaker):
         def right_answers(self, bundle: Bundle, judged: Samples) -> np.ndarray:
             name = self.names[id(bundle)]
             if name in ("both", "original, int8") or (name == "merge, int8" and judged.names == verifying):
@@ -220,13 +220,13 @@ def test_answers_that_are_not_finite_cost_the_variant_and_not_the_search() -> No
 
 def test_what_a_search_does_not_measure_cannot_be_required() -> None:
     with pytest.raises(InputError, match="compress does not measure speedup"):
-        run(workshop(), Requirements(accuracy_drop=1, speedup=2))
+        run(variant_maker(), Requirements(accuracy_drop=1, speedup=2))
     with pytest.raises(InputError, match="judged by accuracy_drop, and it is not asked"):
-        run(workshop(), Requirements(latency_ms=20))
+        run(variant_maker(), Requirements(latency_ms=20))
 
 
 def test_nothing_within_the_budget_names_the_nearest() -> None:
-    found = run(workshop(), Requirements(accuracy_drop=1, latency_ms=5))
+    found = run(variant_maker(), Requirements(accuracy_drop=1, latency_ms=5))
     assert found.chosen is None and found.verified is None
     with pytest.raises(
         GateError, match=r"nothing that was tried meets the budget, .*nearest is .*one image takes .* ms"
@@ -235,7 +235,7 @@ def test_nothing_within_the_budget_names_the_nearest() -> None:
 
 
 def test_where_strictness_alone_refuses_that_is_told() -> None:
-    made = Workshop(Bundle.of(tiny_model(VIT)), {name: 0.893 if "int8" in name else 0.9 for name in GOOD})
+    made = VariantMaker(Bundle.of(tiny_model(VIT)), {name: 0.893 if "int8" in name else 0.9 for name in GOOD})
     found = run(made, Requirements(accuracy_drop=1, latency_ms=30, strict=True))
     assert found.chosen is None
     with pytest.raises(
@@ -246,7 +246,7 @@ def test_where_strictness_alone_refuses_that_is_told() -> None:
 
 
 def test_images_that_could_not_satisfy_a_strict_gate_are_told_before_work() -> None:
-    made = workshop()
+    made = variant_maker()
     with pytest.raises(InputError, match=r"1,000 images for selection, half of .* at least 3,838 are needed"):
         run(made, Requirements(accuracy_drop=0.1, strict=True))
     assert made.scored == []
@@ -254,13 +254,13 @@ def test_images_that_could_not_satisfy_a_strict_gate_are_told_before_work() -> N
 
 def test_just_what_is_allowed_is_allowed() -> None:
     assert 100 * (0.95 - 0.94) > 1  # as computers count
-    made = workshop()
+    made = variant_maker()
     made.accuracy = {**GOOD, "original": 0.95, "merge": 0.94}
     assert "merge" in [one.name for one in run(made, Requirements(accuracy_drop=1)).candidates]
 
 
 def test_what_the_machine_lacks_ends_the_search() -> None:
-    made = workshop()
+    made = variant_maker()
 
     def missing(*_: Any) -> Bundle:
         raise MissingPackageError("onnxruntime", "onnx")
@@ -271,7 +271,7 @@ def test_what_the_machine_lacks_ends_the_search() -> None:
 
 
 def test_numbers_as_plain_data() -> None:
-    found = run(workshop(), Requirements(accuracy_drop=1, latency_ms=60))
+    found = run(variant_maker(), Requirements(accuracy_drop=1, latency_ms=60))
     told = found.to_dict()
     chosen = [one for one in told["candidates"] if one["chosen"]]
     assert [(one["name"], one["precision"], one["latency_ms"]) for one in chosen] == [("merge", "int8", 28)]
@@ -291,7 +291,7 @@ def test_numbers_as_plain_data() -> None:
 
 
 def test_many_variants_are_thinned_from_all_over() -> None:
-    made = workshop()
+    made = variant_maker()
     sizes = {step / 20: 48 - 2 * step for step in range(1, 14)}
 
     def change_one(bundle: Bundle, keep: Any, resolution: float, merge: Any) -> tuple[str, Bundle]:

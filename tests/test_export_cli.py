@@ -89,7 +89,7 @@ def test_what_was_refused_leaves_no_folder_of_runs(capsys: Any, folder: Path, mo
         (["../weights", "--to", "npz", "--labels", "cat"], "--labels are for the page of a LiT model, not for npz"),
         (["../weights", "--to", "onnx", "--labels", "cat"], "--labels are for the page of a LiT model, not for onnx"),
         (["../weights", "--to", "npz", "--labels-file", "file"], "an .npz has no class names: leave --labels-file out"),
-        (["../weights", "--to", "onnx", "--labels-file", "file"], "file names 1 classes, the model has 3"),
+        (["../weights", "--to", "onnx", "--labels-file", "file"], "file names 1 classes, the model has 5"),
         (["../weights", "--to", "onnx", "--out", "file", "--force"], "file exists, a file that export did not write"),
         (["../weights", "--to", "onnx", "--out", "..", "--force"], ".. is the folder that you are in, or one above it"),
     ],

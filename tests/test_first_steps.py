@@ -25,7 +25,7 @@ from vitsmith.cli.examples import EXAMPLES
 from vitsmith.cli.images import expand
 from vitsmith.cli.inputs import check_recordable
 from vitsmith.cli.main import app
-from vitsmith.cli.road import RoadProgress
+from vitsmith.cli.quickstart_progress import QuickstartProgress
 from vitsmith.cli.verbs import VERBS
 from vitsmith.errors import BundleError, InputError, WeightsError
 from vitsmith.evaluation.speed import Speed, Speedup
@@ -400,7 +400,7 @@ def test_an_address_is_no_image(tmp_path, monkeypatch) -> None:
 
 def test_the_bar_of_the_quickstart_knows_how_long_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
-    shown = RoadProgress()
+    shown = QuickstartProgress()
     shown.on_event(Stage(1, "training", 900))
     assert shown._training._bar.tasks[0].total == 900
 

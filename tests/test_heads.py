@@ -274,7 +274,7 @@ def test_evaluating_takes_the_head_of_the_model() -> None:
     assert found.scores.nll == score_logits(found.logits, found.labels, "sigmoid").nll
     values = dataclasses.replace(model, head="regression")
     with pytest.raises(
-        InputError, match=r"gives values \(a regression\) and no classes, so there is no top-1 accuracy"
+        InputError, match=r"gives values \(a regression\) and no classes, and cannot be evaluated by top-1 accuracy"
     ):
         evaluate(Predictor(values, "torch"), samples)
 

@@ -22,7 +22,7 @@ from tests.test_cli import call
 from tests.tiny import VIT, tiny_lit, tiny_model
 from tests.training import FIELDS, coloured, write_folder
 from vitsmith import Bundle, Labels, load, save
-from vitsmith.benchmark.session import Wishes, run_benchmark
+from vitsmith.benchmark.session import BenchmarkSettings, run_benchmark
 from vitsmith.cli.benchmark import _load, _material
 from vitsmith.cli.compress import _write as write_found
 from vitsmith.compress.calibration import labelled_photos, unlabelled_photos
@@ -198,9 +198,9 @@ def test_names_and_places_do_not_matter(bundle: Bundle, pets: Path, tmp_path: Pa
         place = tmp_path / "moved" / file.parent.name / "deeper" / f"renamed-{index:03d}.jpg"
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, place)
-    judging = choose([bundle], ask("moved"))
-    assert contents(judging.samples) == held_out_of(pets)
-    assert judging.name == "moved, held-out images"
+    evaluation_set = choose([bundle], ask("moved"))
+    assert contents(evaluation_set.samples) == held_out_of(pets)
+    assert evaluation_set.name == "moved, held-out images"
 
 
 def test_new_images_are_scored_and_counted_deleted_ones_are_told(bundle: Bundle, pets: Path, tmp_path: Path) -> None:
@@ -210,11 +210,17 @@ def test_new_images_are_scored_and_counted_deleted_ones_are_told(bundle: Bundle,
         Path(str(source)).unlink()
     for index in range(3):
         Image.fromarray(np.full((20, 20, 3), 50 * index, np.uint8)).save(tmp_path / "pets" / "red" / f"new{index}.png")
-    judging = choose([bundle], ask("pets"))
-    assert judging.counts == {"held_out": HELD - 2, "new": 3, "trained_on": 0, "left_out": COUNT - HELD, "missing": 2}
-    assert judging.counted == f"pets, {HELD + 1} held-out and new images"
-    assert f"evaluating on {HELD - 2} held-out and 3 new images of pets" in judging.told[0]
-    assert f"2 of the {HELD} images held out in training are not there" in judging.told
+    evaluation_set = choose([bundle], ask("pets"))
+    assert evaluation_set.counts == {
+        "held_out": HELD - 2,
+        "new": 3,
+        "trained_on": 0,
+        "left_out": COUNT - HELD,
+        "missing": 2,
+    }
+    assert evaluation_set.counted == f"pets, {HELD + 1} held-out and new images"
+    assert f"evaluating on {HELD - 2} held-out and 3 new images of pets" in evaluation_set.told[0]
+    assert f"2 of the {HELD} images held out in training are not there" in evaluation_set.told
 
 
 def test_a_picture_that_was_saved_again_is_new(bundle: Bundle, pets: Path, tmp_path: Path) -> None:
@@ -225,10 +231,10 @@ def test_a_picture_that_was_saved_again_is_new(bundle: Bundle, pets: Path, tmp_p
         picture.save(tmp_path / "again" / "red" / "a.bmp")
     for name in NAMES[:2]:
         Image.fromarray(coloured(1).image(0)).save(tmp_path / "again" / name / "a.webp")
-    judging = choose([bundle], ask("again"))
-    assert judging.counts is not None and judging.counts["new"] == 3
-    assert judging.told == ("evaluating on 3 new images of again",)
-    assert judging.name == "again"
+    evaluation_set = choose([bundle], ask("again"))
+    assert evaluation_set.counts is not None and evaluation_set.counts["new"] == 3
+    assert evaluation_set.told == ("evaluating on 3 new images of again",)
+    assert evaluation_set.name == "again"
 
 
 def test_a_data_set_of_nothing_but_training_images_is_refused(bundle: Bundle, pets: Path, tmp_path: Path) -> None:
@@ -236,7 +242,7 @@ def test_a_data_set_of_nothing_but_training_images_is_refused(bundle: Bundle, pe
         place = tmp_path / "seen" / Path(str(source)).parent.name
         place.mkdir(parents=True, exist_ok=True)
         shutil.copy(str(source), place)
-    with pytest.raises(DatasetError, match=f"all {COUNT - HELD} images of seen are ones that the model was trained on"):
+    with pytest.raises(DatasetError, match=f"all {COUNT - HELD} images of seen were used to train the model"):
         choose([bundle], ask("seen"))
     with pytest.raises(DatasetError, match="none is left to evaluate on"):
         divide(bundle, "seen", seed=0)
@@ -321,9 +327,9 @@ def test_images_under_both_lists_count_as_trained_on(bundle: Bundle, pets: Path,
     record = bundle.split
     assert record is not None
     both = replace(record, train=np.union1d(record.train, record.held_out[:2]))
-    judging = choose([bundle.with_split(both)], ask(str(pets)))
-    assert len(judging.samples) == HELD - 2
-    assert "2 images were held out and trained on, under two names: they count as trained on" in judging.told
+    evaluation_set = choose([bundle.with_split(both)], ask(str(pets)))
+    assert len(evaluation_set.samples) == HELD - 2
+    assert "2 images were held out and trained on, under two names: they count as trained on" in evaluation_set.told
 
 
 def test_what_the_model_began_from_had_learned_is_left_out_too(bundle: Bundle, pets: Path) -> None:
@@ -332,9 +338,15 @@ def test_what_the_model_began_from_had_learned_is_left_out_too(bundle: Bundle, p
     nothing = np.empty(0, np.uint64)
     earlier = np.union1d(record.train, record.held_out[:1])
     child = SplitRecord(record.salt, nothing, record.held_out[:4], nothing, earlier)
-    judging = choose([bundle.with_split(child)], ask(str(pets)))
-    assert judging.counts == {"held_out": 4, "new": HELD - 4, "trained_on": 0, "left_out": COUNT - HELD, "missing": 0}
-    assert any(told.startswith("1 of the held-out images are among those") for told in judging.told)
+    evaluation_set = choose([bundle.with_split(child)], ask(str(pets)))
+    assert evaluation_set.counts == {
+        "held_out": 4,
+        "new": HELD - 4,
+        "trained_on": 0,
+        "left_out": COUNT - HELD,
+        "missing": 0,
+    }
+    assert any(told.startswith("1 of the held-out images are among those") for told in evaluation_set.told)
     unknown = SplitRecord(record.salt, record.train, record.held_out, nothing, nothing, complete=False)
     assert any("is not recorded" in told for told in choose([bundle.with_split(unknown)], ask(str(pets))).told)
 
@@ -347,14 +359,14 @@ def test_whatever_the_seed_the_held_out_images_judge_and_the_others_teach(
     bundle: Bundle, pets: Path, seed: int
 ) -> None:
     division = divide(bundle, str(pets), seed=seed)
-    assert contents(division.judging.samples) == held_out_of(pets)
+    assert contents(division.evaluation_set.samples) == held_out_of(pets)
     assert contents(division.teaching) == contents(open_dataset(str(pets), seed=3, val_fraction=0.25).train)
-    assert division.judging.name == f"{pets}, held-out images"
+    assert division.evaluation_set.name == f"{pets}, held-out images"
     material = labelled_material(bundle, str(pets), seed=seed)
     assert contents(material.splits.val) == held_out_of(pets)
     assert material.name == f"{pets}, {HELD} held-out images"
     photos = labelled_photos(bundle, str(pets))
-    assert {int(digest_of(source, bytes(16))) for source in photos.judges} == held_out_of(pets)
+    assert {int(digest_of(source, bytes(16))) for source in photos.evaluation} == held_out_of(pets)
     assert not {int(digest_of(source, bytes(16))) for source in photos.calibration} & held_out_of(pets)
     assert photos.name == f"{HELD} of {pets}, held-out images"
     teach = f"{COUNT - HELD} images that the model was trained on are for training or calibration"
@@ -414,9 +426,9 @@ def test_several_models_are_judged_by_what_none_was_trained_on(bundle: Bundle, p
     digests = read_contents(samples, other_salt).digests
     nothing = np.empty(0, np.uint64)
     other = SplitRecord(other_salt, np.unique(digests[:24]), np.unique(digests[24:]), nothing, nothing)
-    judging = choose([bundle, bundle.with_split(other)], ask(str(pets)))
-    assert contents(judging.samples) == held_out_of(pets) & contents(samples.select(range(24, COUNT)))
-    assert "that one of the models was trained on are left out" in judging.told[0]
+    evaluation_set = choose([bundle, bundle.with_split(other)], ask(str(pets)))
+    assert contents(evaluation_set.samples) == held_out_of(pets) & contents(samples.select(range(24, COUNT)))
+    assert "that one of the models was trained on are left out" in evaluation_set.told[0]
 
 
 FASTER = Speedup(Speed(2.0, 100.0, 16), Speed(1.0, 250.0, 16), 2.0, 2.5)
@@ -440,7 +452,7 @@ def test_what_is_made_of_it_is_judged_by_the_same_images(
     if verb == "export":
         assert f"evaluating on {HELD} held-out images of pets" in err
     else:
-        assert "held-out images" in facts["judged_on" if verb == "quantize" else "data"]
+        assert "held-out images" in facts["data"]
         assert any(f"evaluating on {HELD} held-out images" in told for told in (facts.get("remarks") or facts["notes"]))
     made = load(facts["written"])
     assert made.split is not None and bundle.split is not None
@@ -463,7 +475,7 @@ def test_what_is_made_of_it_is_judged_by_the_same_images(
 def test_images_without_labels_that_it_was_trained_on_are_told(bundle: Bundle, pets: Path, tmp_path: Path) -> None:
     photos = unlabelled_photos(bundle, sorted(pets.rglob("*.png")))
     assert bundle.split is not None
-    known = sum(digest_of(image, bundle.split.salt) in bundle.split.train for image in photos.judges)
+    known = sum(digest_of(image, bundle.split.salt) in bundle.split.train for image in photos.evaluation)
     assert known > 0 and any(f"was trained on {known} of the evaluation images" in one for one in photos.remarks)
     material = unlabelled_material(bundle, sorted(pets.rglob("*.png")))
     known = sum(digest_of(image, bundle.split.salt) in bundle.split.train for image in material.splits.val.sources)
@@ -487,7 +499,7 @@ def test_benchmark_uses_the_same_images(bundle: Bundle, pets: Path, capsys: Any)
     material = _material(_load([str(bundle.folder)], "", False), [], DataSpec(path=str(pets)), "")
     assert material.data == f"pets, {HELD} held-out images"
     assert material.samples is not None and contents(material.samples) == held_out_of(pets)
-    found = run_benchmark([], Wishes(), replace(material, reference=None)).to_dict()
+    found = run_benchmark([], BenchmarkSettings(), replace(material, reference=None)).to_dict()
     assert found["data"] == material.data
     assert found["split"] == {"held_out": HELD, "new": 0, "trained_on": 0, "left_out": COUNT - HELD, "missing": 0}
     assert f"evaluating on {HELD} held-out images of pets" in capsys.readouterr().err
@@ -518,9 +530,13 @@ def test_captioned_images_are_told_apart_too(pets: Path, tmp_path: Path) -> None
     lit = tiny_lit()
     salt, nothing = bytes(range(16)), np.empty(0, np.uint64)
     train = np.unique(np.array([digest_of(file, salt) for file in files[:2]], np.uint64))
-    judging = choose([lit.with_split(SplitRecord(salt, train, nothing, nothing, nothing))], ask_pairs("captions.csv"))
-    assert judging.told == ("evaluating on 8 new pairs of captions; 4 that the model was trained on are left out",)
-    assert len(judging.samples) == 8
+    evaluation_set = choose(
+        [lit.with_split(SplitRecord(salt, train, nothing, nothing, nothing))], ask_pairs("captions.csv")
+    )
+    assert evaluation_set.told == (
+        "evaluating on 8 new pairs of captions; 4 that the model was trained on are left out",
+    )
+    assert len(evaluation_set.samples) == 8
 
 
 def test_telling_images_apart_needs_no_torch(bundle: Bundle) -> None:
@@ -547,7 +563,7 @@ def test_a_table_whose_columns_have_names_of_their_own_is_judged_as_it_was_train
     code, scores, _ = call(capsys, "evaluate", model, "--data", table, *columns, "--json", "--out", out)
     assert (code, json.loads(scores)["num_images"]) == (0, HELD)
     labelled = DataSpec(path=str(table), image_column="id", label_column="breed")
-    assert len(labelled_photos(trained.bundle, labelled).judges) == HELD
+    assert len(labelled_photos(trained.bundle, labelled).evaluation) == HELD
     assert len(labelled_material(trained.bundle, labelled).splits.val) == HELD
     code, _, told = call(capsys, "export", model, "--to", "onnx", "--label-column", "breed")
     assert (code, "name columns of --data: give --data too" in told) == (2, True)

@@ -28,8 +28,8 @@ from vitsmith.models.lit import LiT
 from vitsmith.models.text import text_tower
 from vitsmith.runs import Run
 from vitsmith.training.lit.embeddings import is_intact, seal
+from vitsmith.training.lit.evaluating import Gallery, LitEvaluation, evaluate
 from vitsmith.training.lit.history import LitEvent
-from vitsmith.training.lit.judging import Gallery, Judged, judge
 from vitsmith.training.lit.material import bytes_a_caption
 from vitsmith.training.lit.run import LitTrained, lit_recipe_of, lit_to_bundle, resume_lit
 from vitsmith.training.lit.towers import open_image_tower
@@ -179,7 +179,9 @@ def test_a_run_that_was_killed_ends_as_if_it_had_not(tower, data, tmp_path, chan
     halves = go_on(folder)
     assert losses(halves) == losses(whole)
     assert logged(folder, "step", "step") == list(range(1, 13))
-    assert [one.image_to_text for one in halves.result.judged] == [one.image_to_text for one in whole.result.judged]
+    assert [one.image_to_text for one in halves.result.evaluations] == [
+        one.image_to_text for one in whole.result.evaluations
+    ]
     weights = [(tmp_path / name / "model" / "model.safetensors").read_bytes() for name in ("whole", "halves")]
     assert weights[0] == weights[1]
     assert not (folder / "checkpoints").exists()
@@ -193,7 +195,7 @@ def test_ctrl_c_saves_and_a_last_judgement_is_made_again(tower, data, tmp_path) 
     assert [path.name for path in (folder / "checkpoints").iterdir()] == ["step-000005"]
 
     def kill(event: LitEvent) -> None:
-        if isinstance(event, Judged) and event.step == 12:
+        if isinstance(event, LitEvaluation) and event.step == 12:
             raise KeyboardInterrupt
 
     recipe = lit_recipe_of(folder)
@@ -345,14 +347,14 @@ def test_unseen_combinations_are_told_among_all_names() -> None:
     labels = np.arange(40) % 2
     pairs = np.stack([np.arange(40), labels], axis=1)
     held_out, unseen = Gallery(images, pairs, ("one", "two")), Gallery(images, pairs, ("x", "y", "z"))
-    judged = judge(lambda texts: np.stack([unit[text] for text in texts]), held_out, unseen, ("a {}", "{}!"), 7)
+    evaluations = evaluate(lambda texts: np.stack([unit[text] for text in texts]), held_out, unseen, ("a {}", "{}!"), 7)
     means = np.stack([(unit[f"a {name}"] + unit[f"{name}!"]) / 2 for name in "xyz"])
     cosines = images @ (means / np.linalg.norm(means, axis=1, keepdims=True)).T
-    assert judged.unseen == np.mean(cosines.argmax(1) == labels)
-    assert 0 < judged.unseen < 1 and judged.step == 7 and judged.num_unseen_images == 40
+    assert evaluations.unseen == np.mean(cosines.argmax(1) == labels)
+    assert 0 < evaluations.unseen < 1 and evaluations.step == 7 and evaluations.num_unseen_images == 40
     cosines = images @ np.stack([unit["one"], unit["two"]]).T
-    assert judged.image_to_text[1] == np.mean(cosines.argmax(1) == labels)
-    assert judged.text_to_image[1] == np.mean([labels[cosines[:, text].argmax()] == text for text in (0, 1)])
+    assert evaluations.image_to_text[1] == np.mean(cosines.argmax(1) == labels)
+    assert evaluations.text_to_image[1] == np.mean([labels[cosines[:, text].argmax()] == text for text in (0, 1)])
 
 
 def test_captions_that_read_alike_are_not_held_against_each_other(tower, data, tmp_path) -> None:
@@ -382,11 +384,11 @@ def test_an_image_with_several_captions_is_one_image_to_be_judged_on() -> None:
     samples = Samples(captions, [b""] * 12, names, labels)
     gallery = Gallery.of(samples, embeddings.astype(np.float32), 500)
     assert len(gallery.images) == 5 and len(gallery.texts) == 10 and len(gallery.pairs) == 10
-    judged = judge(lambda asked: texts[[int(text[-2:]) for text in asked]], gallery, None, (), 1)
+    evaluations = evaluate(lambda asked: texts[[int(text[-2:]) for text in asked]], gallery, None, (), 1)
     assert (
-        judged.image_to_text[1] == judged.text_to_image[1] == 1.0
-        and judged.num_images == 5
-        and judged.num_captions == 10
+        evaluations.image_to_text[1] == evaluations.text_to_image[1] == 1.0
+        and evaluations.num_images == 5
+        and evaluations.num_captions == 10
     )
     fewer = Gallery.of(samples, embeddings.astype(np.float32), 3)
     assert (

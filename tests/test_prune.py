@@ -390,11 +390,11 @@ def write_photos(folder: Path, count: int, names: tuple[str, ...] = NAMES) -> Pa
 
 
 def test_labels_are_matched_by_name_and_the_model_may_know_more(tmp_path: Path) -> None:
-    material = labelled_material(bundle_of(), str(write_photos(tmp_path, 24, ("eel", "bee"))))
+    material = labelled_material(bundle_of(), str(write_photos(tmp_path, 48, ("eel", "bee"))))
     assert material.labelled and material.splits.classes == NAMES
     train, val = material.splits.train, material.splits.val
     assert {Path(name).parts[0] for name, label in zip(train.names, train.labels, strict=True) if label == 4} == {"eel"}
-    assert set(train.labels) == set(val.labels) == {1, 4} and len(train) + len(val) == 24
+    assert set(train.labels) == set(val.labels) == {1, 4} and len(train) + len(val) == 48
 
 
 def test_data_of_other_classes_and_too_little_of_it_are_refused(tmp_path: Path) -> None:

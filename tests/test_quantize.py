@@ -26,20 +26,20 @@ from vitsmith import Bundle, Labels
 from vitsmith.cli.quantize import _of_float
 from vitsmith.cli.quantize import quantize as verb
 from vitsmith.compress.calibration import Amounts, Photos, labelled_photos, read_tensors, unlabelled_photos
-from vitsmith.compress.ladder import (
-    FIRST_RUNGS,
-    REQUIRED,
-    Attempt,
-    Judged,
-    ProgramError,
-    Rung,
-    climb,
-    float_choices,
-)
 from vitsmith.compress.onnx_int8 import OnnxPrograms
 from vitsmith.compress.openvino_int8 import OpenVinoPrograms
 from vitsmith.compress.quantize import quantize
 from vitsmith.compress.quantized import Quantized, Settings
+from vitsmith.compress.schemes import (
+    FIRST_SCHEMES,
+    REQUIRED,
+    Attempt,
+    Fidelity,
+    ProgramError,
+    Scheme,
+    float_choices,
+    search_schemes,
+)
 from vitsmith.compress.sensitivity import measure_sensitivity, round_inputs, round_weights
 from vitsmith.compress.sites import describe_sites, nodes_by_site, site_of
 from vitsmith.data.digits import open_digits
@@ -73,7 +73,7 @@ from vitsmith.weights.bundle_folder import read_bundle, write_bundle
 from vitsmith.weights.save import save
 
 PROGRAMS = {"onnx": OnnxPrograms, "openvino": OpenVinoPrograms}
-GOOD, BAD = Judged(1.0, 0.999), Judged(0.5, 0.7)
+GOOD, BAD = Fidelity(1.0, 0.999), Fidelity(0.5, 0.7)
 FAST = Speedup(Speed(20.0, 50.0, 8), Speed(10.0, 100.0, 8), 2.0, 2.0)
 
 
@@ -128,19 +128,19 @@ class Shelf:
     rests = ("bf16", "fp32")
     sites = ("patches", "blocks.0", "blocks.1", "blocks.2", "blocks.3", "blocks.4")
 
-    def __init__(self, answers: Any, speeds: Any = lambda rung: FAST) -> None:
+    def __init__(self, answers: Any, speeds: Any = lambda scheme: FAST) -> None:
         self.answers, self.speeds, self.ranked = answers, speeds, []
-        self.rung, self.rest = Rung("dynamic"), ""
+        self.scheme, self.rest = Scheme("dynamic"), ""
 
-    def make(self, rung: Rung, rest: str) -> float:
-        self.rung, self.rest = rung, rest
+    def make(self, scheme: Scheme, rest: str) -> float:
+        self.scheme, self.rest = scheme, rest
         return 1.0
 
-    def judge(self) -> Judged:
-        return self.answers(self.rung, self.rest)
+    def evaluate(self) -> Fidelity:
+        return self.answers(self.scheme, self.rest)
 
     def race(self) -> Speedup:
-        return self.speeds(self.rung)
+        return self.speeds(self.scheme)
 
     def rank(self, smooth: float | None) -> Sequence[str]:
         self.ranked.append(smooth)
@@ -153,10 +153,10 @@ def slow(batch: float) -> Speedup:
 
 def test_the_climb_stops_at_the_first_that_meets_the_demands() -> None:
     heard: list[Attempt] = []
-    found = climb(
+    found = search_schemes(
         Shelf(
-            lambda rung, rest: GOOD if rung.smooth in (None, 0.75) and rung != Rung("static") else BAD,
-            lambda rung: slow(1.19 if rung.kind == "dynamic" else 1.2),
+            lambda scheme, rest: GOOD if scheme.smooth in (None, 0.75) and scheme != Scheme("static") else BAD,
+            lambda scheme: slow(1.19 if scheme.kind == "dynamic" else 1.2),
         ),
         REQUIRED,
         heard.append,
@@ -174,16 +174,16 @@ def test_the_climb_stops_at_the_first_that_meets_the_demands() -> None:
 
 
 def test_a_static_program_that_is_too_slow_ends_the_climb() -> None:
-    found = climb(Shelf(lambda rung, rest: GOOD, lambda rung: slow(0.8)), REQUIRED)
+    found = search_schemes(Shelf(lambda scheme, rest: GOOD, lambda scheme: slow(0.8)), REQUIRED)
     assert [one.name for one in found.attempts] == ["dynamic", "static min-max"] and found.chosen is None
 
 
 def test_sensitive_places_stay_in_float_step_by_step_and_at_last_the_rest_is_float32() -> None:
     cosines = {None: 0.7, 0.5: 0.8, 0.75: 0.9, 0.95: 0.6}
-    shelf = Shelf(lambda rung, rest: Judged(0.9, cosines[rung.smooth] + 0.01 * len(rung.float_sites)))
-    found = climb(shelf, REQUIRED)
+    shelf = Shelf(lambda scheme, rest: Fidelity(0.9, cosines[scheme.smooth] + 0.01 * len(scheme.float_sites)))
+    found = search_schemes(shelf, REQUIRED)
     assert shelf.ranked == [0.75], "ranked under the strength that was most faithful"
-    assert [one.rung for one in found.attempts[:5]] == list(FIRST_RUNGS)
+    assert [one.scheme for one in found.attempts[:5]] == list(FIRST_SCHEMES)
     assert [(one.name, one.rest) for one in found.attempts[5:]] == [
         ("SmoothQuant 0.75, patches in float", "bf16"),
         ("SmoothQuant 0.75, patches, block 3 in float", "bf16"),
@@ -191,8 +191,8 @@ def test_sensitive_places_stay_in_float_step_by_step_and_at_last_the_rest_is_flo
         ("SmoothQuant 0.75, patches, blocks 0, 3 in float", "fp32"),
     ]
     assert found.chosen is None and found.ranking[0] == "blocks.3"
-    good = climb(
-        Shelf(lambda rung, rest: GOOD if "blocks.3" in rung.float_sites else Judged(0.9, cosines[rung.smooth])),
+    good = search_schemes(
+        Shelf(lambda scheme, rest: GOOD if "blocks.3" in scheme.float_sites else Fidelity(0.9, cosines[scheme.smooth])),
         REQUIRED,
     )
     assert good.chosen is not None and good.chosen.name == "SmoothQuant 0.75, patches, block 3 in float"
@@ -200,33 +200,36 @@ def test_sensitive_places_stay_in_float_step_by_step_and_at_last_the_rest_is_flo
 
 def test_the_fastest_of_all_is_taken_when_asked_for() -> None:
     speeds = {None: 1.5, 0.5: 1.9, 0.75: 2.2, 0.95: 2.1}
-    found = climb(
+    found = search_schemes(
         Shelf(
-            lambda rung, rest: BAD if rung.smooth == 0.75 else GOOD,
-            lambda rung: slow(3.0 if rung.kind == "dynamic" else speeds[rung.smooth]),
+            lambda scheme, rest: BAD if scheme.smooth == 0.75 else GOOD,
+            lambda scheme: slow(3.0 if scheme.kind == "dynamic" else speeds[scheme.smooth]),
         ),
         REQUIRED,
         fastest=True,
     )
-    assert len(found.attempts) == len(FIRST_RUNGS)
+    assert len(found.attempts) == len(FIRST_SCHEMES)
     assert found.chosen is not None and found.chosen.name == "dynamic"
     cosines = {None: 0.95, 0.5: 0.97, 0.75: 0.99, 0.95: 0.96}
-    as_fast = climb(
-        Shelf(lambda rung, rest: Judged(1.0, cosines[rung.smooth]), lambda rung: slow(2 + (rung.smooth or 0) / 20)),
+    as_fast = search_schemes(
+        Shelf(
+            lambda scheme, rest: Fidelity(1.0, cosines[scheme.smooth]),
+            lambda scheme: slow(2 + (scheme.smooth or 0) / 20),
+        ),
         REQUIRED,
         fastest=True,
     )
-    assert as_fast.chosen is not None and as_fast.chosen.rung == Rung("static", 0.75), "as fast, and more faithful"
+    assert as_fast.chosen is not None and as_fast.chosen.scheme == Scheme("static", 0.75), "as fast, and more faithful"
 
 
 def test_a_program_that_cannot_be_made_is_a_row_with_its_reason() -> None:
     class Broken(Shelf):
-        def make(self, rung: Rung, rest: str) -> float:
-            if rung.kind == "dynamic":
+        def make(self, scheme: Scheme, rest: str) -> float:
+            if scheme.kind == "dynamic":
                 raise ProgramError("cannot be made (no such operator)")
-            return super().make(rung, rest)
+            return super().make(scheme, rest)
 
-    found = climb(Broken(lambda rung, rest: GOOD), REQUIRED)
+    found = search_schemes(Broken(lambda scheme, rest: GOOD), REQUIRED)
     assert [(one.name, one.reason) for one in found.attempts] == [
         ("dynamic", "cannot be made (no such operator)"),
         ("static min-max", ""),
@@ -234,28 +237,28 @@ def test_a_program_that_cannot_be_made_is_a_row_with_its_reason() -> None:
 
 
 @pytest.mark.parametrize(
-    ("judged", "refused"),
+    ("fidelity", "refused"),
     [
-        (Judged(0.9, 0.9, Paired(1000, 5, 0, 790)), ""),
-        (Judged(1.0, 1.0, Paired(1000, 6, 0, 790)), "top-1 drops by 0.60 points"),
-        (Judged(1.0, 1.0, Paired(1000, 0, 10, 790)), ""),
-        (Judged(0.99, 0.2), ""),
-        (Judged(0.989, 1.0), "top-1 agrees on 98.9% of the images (required 99.0%)"),
-        (Judged(0.99, 0.99, embeds=True), ""),
-        (Judged(0.989, 0.989, embeds=True), "the mean cosine of outputs is 0.9890 (required 0.99)"),
+        (Fidelity(0.9, 0.9, Paired(1000, 5, 0, 790)), ""),
+        (Fidelity(1.0, 1.0, Paired(1000, 6, 0, 790)), "top-1 drops by 0.60 points"),
+        (Fidelity(1.0, 1.0, Paired(1000, 0, 10, 790)), ""),
+        (Fidelity(0.99, 0.2), ""),
+        (Fidelity(0.989, 1.0), "top-1 agrees on 98.9% of the images (required 99.0%)"),
+        (Fidelity(0.99, 0.99, embeds=True), ""),
+        (Fidelity(0.989, 0.989, embeds=True), "the mean cosine of outputs is 0.9890 (required 0.99)"),
     ],
 )
-def test_labels_decide_where_there_are_some(judged: Judged, refused: str) -> None:
-    reasons = judged.failures(REQUIRED)
+def test_labels_decide_where_there_are_some(fidelity: Fidelity, refused: str) -> None:
+    reasons = fidelity.failures(REQUIRED)
     assert len(reasons) == bool(refused) and "".join(reasons).startswith(refused)
 
 
 def test_few_images_are_told_of_and_refused_when_that_is_asked() -> None:
     """Of what is taken, or of what lost least; each program of a strict gate has it as its reason."""
-    unsure, worse = Judged(1.0, 1.0, Paired(100, 0, 0, 90)), Judged(1.0, 1.0, Paired(100, 5, 4, 80))
+    unsure, worse = Fidelity(1.0, 1.0, Paired(100, 0, 0, 90)), Fidelity(1.0, 1.0, Paired(100, 5, 4, 80))
     strict = dataclasses.replace(REQUIRED, strict=True)
     for required, answers in ((REQUIRED, unsure), (REQUIRED, worse), (strict, unsure)):
-        found = climb(Shelf(lambda rung, rest, answers=answers: answers), required)
+        found = search_schemes(Shelf(lambda scheme, rest, answers=answers: answers), required)
         settings = Settings("onnx", required)
         result = Quantized(None, settings, None, 0.9, (), found, None, ())  # type: ignore[arg-type]
         if required.strict:
@@ -270,20 +273,20 @@ def test_few_images_are_told_of_and_refused_when_that_is_asked() -> None:
 
 def test_what_could_not_be_made_is_not_counted_as_refused_for_its_answers() -> None:
     class Broken(Shelf):
-        def make(self, rung: Rung, rest: str) -> float:
-            if rung.kind == "dynamic":
+        def make(self, scheme: Scheme, rest: str) -> float:
+            if scheme.kind == "dynamic":
                 raise ProgramError("cannot be made")
-            return super().make(rung, rest)
+            return super().make(scheme, rest)
 
         def race(self) -> Speedup:
-            if self.rung.smooth == 0.5:
+            if self.scheme.smooth == 0.5:
                 raise ProgramError("does not run")
-            return slow(1.0) if self.rung.smooth else super().race()
+            return slow(1.0) if self.scheme.smooth else super().race()
 
-    def answers(rung: Rung, rest: str) -> Judged:
-        return GOOD if rung.smooth else Judged(0.5, 0.5)
+    def answers(scheme: Scheme, rest: str) -> Fidelity:
+        return GOOD if scheme.smooth else Fidelity(0.5, 0.5)
 
-    found = climb(Broken(answers), REQUIRED)
+    found = search_schemes(Broken(answers), REQUIRED)
     assert len(found.attempts) == 4
     original = Bundle.of(tiny_model(CONFIGS["mixer"]))
     result = Quantized(original, Settings("onnx"), None, None, (), found, None, ())  # type: ignore[arg-type]
@@ -394,15 +397,15 @@ def test_what_is_int8_is_int8_and_what_is_float_is_float(
     write_graph(parts_of(bundle, images)[0], graph)
     expected = bundle.run_torch(images)
     seen = {}
-    rungs = {"static": Rung("static", 0.5), "half": Rung("static", None, ("blocks.1",))}
+    schemes = {"static": Scheme("static", 0.5), "half": Scheme("static", None, ("blocks.1",))}
     if name == "vit-token":
-        rungs["dynamic"] = Rung("dynamic")
-    for label, rung in rungs.items():
+        schemes["dynamic"] = Scheme("dynamic")
+    for label, scheme in schemes.items():
         described = dataclasses.replace(bundle, program=engine, program_spec=ProgramSpec(precision="int8"), golden=None)
         made = write_bundle(
             dataclasses.replace(described, _weights_hash=bundle.weights_hash, _model=None),
             tmp_path / label,
-            write_program=lambda place, rung=rung: programs.write(rung, images, place),
+            write_program=lambda place, scheme=scheme: programs.write(scheme, images, place),
         )
         found = open_engine(made, engine).run(images)
         assert cosine_of(expected, found) > 0.98, label
@@ -435,16 +438,16 @@ def quantized(
 
 def test_digits_are_read_as_well_in_int8(quantized: Any, digits: Bundle) -> None:
     engine = quantized.settings.engine
-    assert [one.name for one in quantized.climb.attempts] == ["dynamic", "static min-max"]
+    assert [one.name for one in quantized.search.attempts] == ["dynamic", "static min-max"]
     assert quantized.bundle.program == engine and quantized.bundle.program_spec.precision == "int8"
     rest = "bf16" if engine == "openvino" and bf16_dot_products() and "amx_int8" not in processor_flags() else "fp32"
     assert quantized.bundle.program_spec.rest == rest == quantized.base_rest
-    judging = open_digits().val
-    before = evaluate(Predictor(digits), judging).scores.top1
-    after = evaluate(Predictor(quantized.bundle), judging).scores.top1
+    evaluation_set = open_digits().val
+    before = evaluate(Predictor(digits), evaluation_set).scores.top1
+    after = evaluate(Predictor(quantized.bundle), evaluation_set).scores.top1
     assert before > 0.9 and before - after <= 0.005 + 1e-9
     assert quantized.top1 == pytest.approx(before)
-    assert quantized.climb.chosen.judged.top1 == pytest.approx(after)
+    assert quantized.search.chosen.fidelity.top1 == pytest.approx(after)
 
 
 def test_the_bundle_says_what_it_is(quantized: Any, digits: Bundle) -> None:
@@ -452,10 +455,10 @@ def test_the_bundle_says_what_it_is(quantized: Any, digits: Bundle) -> None:
     assert "int8: static min-max, calibrated on 24 images" in bundle.provenance.notes
     assert bundle.identity == digits.identity and bundle.labels == digits.labels
     (top1,) = [one for one in bundle.measurements if one.metric == "top1"]
-    assert top1.value == quantized.climb.chosen.judged.top1 and top1.low < top1.value < top1.high
+    assert top1.value == quantized.search.chosen.fidelity.top1 and top1.low < top1.value < top1.high
     assert any(one.metric == "images_per_second" and one.value == 100 for one in bundle.measurements)
     size = sum(path.stat().st_size for path in bundle.folder.glob("model.*")) / 2**20
-    assert size == quantized.climb.chosen.mib < quantized.floats[0].mib
+    assert size == quantized.search.chosen.mib < quantized.floats[0].mib
 
 
 def test_golden_answers_are_those_of_the_int8_program(quantized: Any, digits: Bundle) -> None:
@@ -470,14 +473,14 @@ def test_golden_answers_are_those_of_the_int8_program(quantized: Any, digits: Bu
 def test_the_table_tells_all(quantized: Any) -> None:
     facts = json.loads(json.dumps(quantized.to_dict()))
     assert [one["program"] for one in facts["attempts"]][-2:] == ["dynamic", "static min-max"]
-    assert facts["chosen"] == "static min-max" and facts["judged_on"] == "359 of digits, held-out images"
+    assert facts["chosen"] == "static min-max" and facts["data"] == "359 of digits, held-out images"
     dynamic = facts["attempts"][-2]
     assert (
         dynamic["speedup"] == 0.9 and dynamic["reason"] == "it runs 0.90 times as fast in batches of 8 (required 1.2)"
     )
     assert facts["attempts"][0]["top1"] == pytest.approx(facts["top1"]) and facts["labelled"]
     assert facts["attempts"][-1]["num_labelled_images"] == 359 and len(facts["attempts"][-1]["drop_interval"]) == 2
-    assert any("24 images calibrate" in remark for remark in facts["remarks"])
+    assert any("only 24 calibration images" in remark for remark in facts["remarks"])
     quantized.require()
 
 
@@ -485,21 +488,21 @@ def test_a_broken_calibration_is_refused(
     digits: Bundle, photos: Photos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Pixels that were divided twice: all of the images end beyond the range that was found."""
-    monkeypatch.setattr("vitsmith.compress.ladder.FIRST_RUNGS", (FIRST_RUNGS[0], FIRST_RUNGS[1], FIRST_RUNGS[3]))
-    monkeypatch.setattr("vitsmith.compress.ladder.float_choices", lambda _: [])
+    monkeypatch.setattr("vitsmith.compress.schemes.FIRST_RUNGS", (FIRST_SCHEMES[0], FIRST_SCHEMES[1], FIRST_SCHEMES[3]))
+    monkeypatch.setattr("vitsmith.compress.schemes.float_choices", lambda _: [])
     wrong = read_tensors(digits, photos.calibration) * 0.02
     result = quantize(
         digits,
-        dataclasses.replace(photos, judges=photos.judges[:100], labels=photos.labels[:100]),
+        dataclasses.replace(photos, evaluation=photos.evaluation[:100], labels=photos.labels[:100]),
         tmp_path / "model",
         Settings("openvino"),
         calibration_tensors=wrong[:8],
         race=lambda *_: slow(0.9),  # the dynamic one, which needs no calibration
     )
-    dynamic, *broken = result.climb.attempts
-    assert dynamic.reason.startswith("it runs 0.90 times") and dynamic.judged.top1 > 0.9
+    dynamic, *broken = result.search.attempts
+    assert dynamic.reason.startswith("it runs 0.90 times") and dynamic.fidelity.top1 > 0.9
     assert (
-        all(one.reason.startswith("top-1 drops by ") and one.judged.top1 < 0.5 for one in broken) and len(broken) >= 2
+        all(one.reason.startswith("top-1 drops by ") and one.fidelity.top1 < 0.5 for one in broken) and len(broken) >= 2
     )
     assert result.bundle is None and not (tmp_path / "model").exists()
     with pytest.raises(GateError, match=r"keep float: none of \d+ int8 programs .* keeps what is required"):
@@ -536,13 +539,13 @@ def write_pictures(folder: Path, count: int) -> list[str]:
 def test_images_that_calibrate_do_not_judge(tmp_path: Path) -> None:
     bundle = Bundle.of(tiny_model(CONFIGS["vit-token"]))
     names = write_pictures(tmp_path, 50)
-    photos = unlabelled_photos(bundle, names, amounts=Amounts(calibration=20, judges=25))
-    assert len(photos.calibration) == 20 and len(photos.judges) == 25 and photos.labels is None
-    assert not set(photos.calibration) & set(photos.judges)
+    photos = unlabelled_photos(bundle, names, amounts=Amounts(calibration=20, evaluation=25))
+    assert len(photos.calibration) == 20 and len(photos.evaluation) == 25 and photos.labels is None
+    assert not set(photos.calibration) & set(photos.evaluation)
     assert photos.remarks[0] == "evaluating on 25 of the 30 evaluation images"
-    again = unlabelled_photos(bundle, names[::-1], amounts=Amounts(calibration=20, judges=25))
+    again = unlabelled_photos(bundle, names[::-1], amounts=Amounts(calibration=20, evaluation=25))
     assert set(again.calibration) == set(photos.calibration), "names decide, not their order"
-    other = unlabelled_photos(bundle, names, amounts=Amounts(calibration=20, judges=25, seed=1))
+    other = unlabelled_photos(bundle, names, amounts=Amounts(calibration=20, evaluation=25, seed=1))
     assert set(other.calibration) != set(photos.calibration)
     assert len(unlabelled_photos(bundle, names).calibration) == 25
 
@@ -551,17 +554,17 @@ def test_images_and_labelled_data_go_together(digits: Bundle, tmp_path: Path) ->
     own = write_pictures(tmp_path, 40)
     photos = labelled_photos(digits, "digits", images=own, amounts=Amounts(calibration=10))
     assert len(photos.calibration) == 10 and set(photos.calibration) < set(own)
-    assert len(photos.judges) == 359 and photos.labels is not None
+    assert len(photos.evaluation) == 359 and photos.labels is not None
     assert not any("of the" in remark for remark in photos.remarks)
-    capped = labelled_photos(digits, "digits", images=own, amounts=Amounts(calibration=10, judges=20))
-    assert len(capped.judges) == 20 and "evaluating on 20 of the 359 evaluation images" in capped.remarks
+    capped = labelled_photos(digits, "digits", images=own, amounts=Amounts(calibration=10, evaluation=20))
+    assert len(capped.evaluation) == 20 and "evaluating on 20 of the 359 evaluation images" in capped.remarks
 
 
 def test_too_few_images_are_refused(digits: Bundle) -> None:
     with pytest.raises(DatasetError, match="--images: 5 calibration images are too few, give at least 8"):
         unlabelled_photos(digits, pictures(10))
     with pytest.raises(DatasetError, match="digits: 7 evaluation images are too few"):
-        labelled_photos(digits, "digits", amounts=Amounts(judges=7))
+        labelled_photos(digits, "digits", amounts=Amounts(evaluation=7))
     assert unlabelled_photos(digits, pictures(16)).remarks[0].startswith("only 8 calibration images")
 
 
@@ -692,7 +695,7 @@ def test_int8_without_an_answer_to_some_image_is_a_row_with_its_reason(
     monkeypatch.setattr("vitsmith.compress.trials.open_engine", spoiled)
     result = quantize(digits, photos, tmp_path / "model", Settings("onnx"), race=lambda *_: FAST)
     assert result.bundle is None and not (tmp_path / "model").exists()
-    assert all("gives answers that are not finite" in one.reason for one in result.climb.attempts)
+    assert all("gives answers that are not finite" in one.reason for one in result.search.attempts)
 
 
 def cli(*arguments: str) -> Any:
@@ -739,7 +742,7 @@ def test_a_refusal_leaves_the_table_behind(digits: Bundle, tmp_path: Path, monke
         ([], "give --images FOLDER or --data DATA"),
         (["--images", "."], "no images"),
         (["--images", ".", "--split", "val"], "--split chooses a part of --data"),
-        (["--data", "digits", "--split", "train"], "--split train holds what calibrates"),
+        (["--data", "digits", "--split", "train"], "--split train holds training or calibration images"),
     ],
 )
 def test_wrong_use_is_told_and_leaves_no_folder(

@@ -14,7 +14,7 @@ from sklearn.datasets import load_digits
 
 import vitsmith
 from tests.page_checks import Page
-from vitsmith import quickstart as road
+from vitsmith import quickstart as steps
 from vitsmith.cli.main import main
 from vitsmith.data.digits import open_digits
 from vitsmith.data.images import read_image
@@ -139,7 +139,7 @@ def test_an_interruption_leaves_no_bundle(tmp_path: Path) -> None:
 
     threads = torch.get_num_threads()
     with pytest.raises(KeyboardInterrupt):
-        road.quickstart(tmp_path, listener=interrupt)
+        steps.quickstart(tmp_path, listener=interrupt)
     assert torch.get_num_threads() == threads
     assert {path.name for path in tmp_path.rglob("*")} == {
         "command.txt", "recipe.json", "metrics.jsonl", "split.safetensors",
@@ -151,7 +151,7 @@ def test_a_model_that_learned_nothing_is_refused() -> None:
     model = vitsmith.create_model("ViT-mu_16", classes=10, image_size=32)
     bundle = vitsmith.Bundle.of(model, labels=Labels(names=held_out.classes))
     with pytest.raises(GateError, match=r"reads the 40 held-out digits worse .* top-1 is \d+\.\d% \(required 96\.0%\)"):
-        road.evaluate_or_refuse(vitsmith.Predictor(bundle), held_out)
+        steps.evaluate_or_refuse(vitsmith.Predictor(bundle), held_out)
 
 
 def test_an_exported_model_that_answers_otherwise_is_refused() -> None:
@@ -163,9 +163,9 @@ def test_an_exported_model_that_answers_otherwise_is_refused() -> None:
     def scored(values: np.ndarray) -> Evaluation:
         return Evaluation(score_logits(values, labels), values, labels, tuple("abcd"), 1.0)
 
-    road.require_agreement(scored(logits), scored(logits + 1e-6))
+    steps.require_agreement(scored(logits), scored(logits + 1e-6))
     with pytest.raises(GateError, match=r"answers otherwise .* top-1 agrees on 90\.0% of the images"):
-        road.require_agreement(scored(logits), scored(other))
+        steps.require_agreement(scored(logits), scored(other))
 
 
 def test_a_file_that_is_read_otherwise_than_its_pixels_is_refused(tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_a_file_that_is_read_otherwise_than_its_pixels_is_refused(tmp_path: Path
     pixels = [np.zeros((8, 8, 3), np.uint8)] * 2
     samples = Samples(("a", "b"), pixels, ["set/1", "set/2"], np.array([0, 1]))
     with pytest.raises(GateError, match=r"1\.png is taken for 'b' and its pixels for 'a'"):
-        road.predict_files(predict, samples, tmp_path)  # type: ignore[arg-type]
+        steps.predict_files(predict, samples, tmp_path)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -194,5 +194,5 @@ def test_a_missing_package_is_told_before_any_work(
     for module in absent:
         monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(MissingPackageError, match=told):
-        road.quickstart(tmp_path / "run")
+        steps.quickstart(tmp_path / "run")
     assert not (tmp_path / "run").exists()

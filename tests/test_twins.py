@@ -232,7 +232,7 @@ def test_pruning_matches_a_model_of_twins_with_itself(tmp_path: Path) -> None:
     """Its teacher is the model itself: every class is matched with itself, also where names are the same."""
     for name in ("ant", "crane (3)"):
         (tmp_path / name).mkdir()
-        for number, picture in enumerate(pictures(15)):
+        for number, picture in enumerate(pictures(25)):
             Image.fromarray(picture).save(tmp_path / name / f"{number}.png")
     bundle = twins()
     material = labelled_material(bundle, str(tmp_path))

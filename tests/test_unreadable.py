@@ -119,34 +119,39 @@ def test_what_calibrates_and_judges_is_read_once_before_long_work(pets, bundle) 
     whole = labelled_photos(bundle, str(pets))
     files = sorted(str(file) for file in pets.rglob("*.png"))
     alone = unlabelled_photos(bundle, files)
-    judging, calibrating = Path(whole.judges[3]), Path(whole.calibration[7])
-    for file in (judging, calibrating):
+    evaluation_set, calibrating = Path(whole.evaluation[3]), Path(whole.calibration[7])
+    for file in (evaluation_set, calibrating):
         file.write_bytes(b"GIF89a")
     with pytest.raises(DatasetError, match=r"cannot use the image .* \(skip_unreadable \(--skip-unreadable\)"):
         labelled_photos(bundle, str(pets))
     part = labelled_photos(bundle, str(pets), skip_unreadable=0.1)
-    assert list(part.judges) == [file for file in whole.judges if Path(file) != judging]
+    assert list(part.evaluation) == [file for file in whole.evaluation if Path(file) != evaluation_set]
     assert list(part.calibration) == [file for file in whole.calibration if Path(file) != calibrating]
-    assert len(part.labels) == len(part.judges)
-    assert [remark.partition(": ")[2].partition(": ")[0] for remark in part.told] == [str(calibrating), str(judging)]
+    assert len(part.labels) == len(part.evaluation)
+    assert [remark.partition(": ")[2].partition(": ")[0] for remark in part.told] == [
+        str(calibrating),
+        str(evaluation_set),
+    ]
     part = unlabelled_photos(bundle, files, skip_unreadable=0.1)
-    expected = [file for file in (*alone.calibration, *alone.judges) if Path(file) not in (judging, calibrating)]
-    assert [*part.calibration, *part.judges] == expected
+    expected = [
+        file for file in (*alone.calibration, *alone.evaluation) if Path(file) not in (evaluation_set, calibrating)
+    ]
+    assert [*part.calibration, *part.evaluation] == expected
     assert len(part.told) == 2
 
 
 def test_what_prunes_and_judges_leaves_them_out_too(pets, bundle) -> None:
     whole = labelled_material(bundle, str(pets))
-    judging = Path(whole.splits.val.sources[3])
-    judging.write_bytes(b"GIF89a")
+    evaluation_set = Path(whole.splits.val.sources[3])
+    evaluation_set.write_bytes(b"GIF89a")
     part = labelled_material(bundle, str(pets), skip_unreadable=0.1)
-    assert list(part.splits.val.sources) == [file for file in whole.splits.val.sources if Path(file) != judging]
-    assert [str(judging) in told for told in part.told] == [True]
+    assert list(part.splits.val.sources) == [file for file in whole.splits.val.sources if Path(file) != evaluation_set]
+    assert [str(evaluation_set) in told for told in part.told] == [True]
     assert part.skip_unreadable == 0.1
     files = sorted(str(file) for file in pets.rglob("*.png"))
     alone = unlabelled_material(bundle, files)
     names = [*alone.splits.train.names, *alone.splits.val.names]
-    assert sorted(names) == [file for file in files if Path(file) != judging]
+    assert sorted(names) == [file for file in files if Path(file) != evaluation_set]
     assert len(alone.told) == 1
 
 

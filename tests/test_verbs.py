@@ -14,8 +14,8 @@ from PIL import Image
 
 import vitsmith as vs
 from tests.tiny import VIT, pictures, tiny_lit, tiny_model
-from vitsmith.compress.ladder import REQUIRED, Climb
 from vitsmith.compress.quantized import Quantized
+from vitsmith.compress.schemes import REQUIRED, SchemeSearch
 
 NAMES = ("ant", "bee", "cow", "dog", "eel")
 
@@ -42,7 +42,7 @@ def draw(folder: Path, count: int = 2) -> Path:
 def keep_float(target: Path, bundle: vs.Bundle, photos: Any, settings: Any, **_: Any) -> Quantized:
     """What a climb comes to in which no program is fast enough."""
     assert target == Path("run")
-    return Quantized(bundle, settings, photos, None, (), Climb((), None), None, ())
+    return Quantized(bundle, settings, photos, None, (), SchemeSearch((), None), None, ())
 
 
 def test_load_gives_a_bundle_back(bundle: vs.Bundle) -> None:
@@ -146,7 +146,7 @@ def test_quantize_is_the_run_of_the_verb(bundle: vs.Bundle, here: Path, monkeypa
         patch.setattr("vitsmith.compress.quantize.quantize_to", keep_float)
         found = vs.quantize(bundle, images=pictures(20), engine="onnx", min_speedup=3, limit=9, out="run")
     assert found.settings.engine == "onnx" and found.settings.required == replace(REQUIRED, speedup=3)
-    assert (len(found.photos.calibration), len(found.photos.judges)) == (10, 9)
+    assert (len(found.photos.calibration), len(found.photos.evaluation)) == (10, 9)
     assert repr(found) == "<Quantized keep float, judged on 9 images without labels>"
     with pytest.raises(vs.GateError, match="keep float"):
         found.require()

@@ -338,13 +338,18 @@ def test_predict_sends_lit_models_to_zeroshot(place: Path) -> None:
 
 
 def test_recording_adds_scores_and_changes_nothing_else(place: Path) -> None:
-    (place / "names.txt").write_text("e\nd\nc\nb\na\n")
+    (place / "names.txt").write_text("a\nb\nc\nd\ne\n")
+    (place / "others.txt").write_text("e\nd\nc\nb\na\n")
     (place / "letters" / "a").mkdir(parents=True)
     (place / "letters" / "b").mkdir()
     for index, pixels in enumerate(PICTURES):
         Image.fromarray(pixels).save(place / "letters" / "ab"[index % 2] / f"{index}.png")
     assert run("evaluate", "vit", "--data", "letters", "--labels-file", "names.txt", "--record").exception is None
     assert load("vit").labels.names == tuple("abcde") and load("vit").measurements
+    before = Path("vit", "bundle.json").read_bytes()
+    refused = run("evaluate", "vit", "--data", "letters", "--labels-file", "others.txt", "--record")
+    assert "was measured is not true of vit, as other labels were used" in str(refused.exception)
+    assert Path("vit", "bundle.json").read_bytes() == before
     for arguments in ([], ["--templates", "simple"], ["--precision", "bf16"]):
         assert run("evaluate", "lit", "--data", "photos", "--zeroshot", "--record", *arguments).exception is None
     data = {(one.data, one.precision) for one in load("lit").measurements if one.metric == "zero_shot_top1"}

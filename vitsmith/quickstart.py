@@ -26,7 +26,7 @@ from vitsmith.files import optional, replacing, write_text
 from vitsmith.gate import Measured, Requirements, agreement_of, failures
 from vitsmith.predict import Predictor
 from vitsmith.report.page import render
-from vitsmith.report.road import ImageFile, Road, make_report
+from vitsmith.report.quickstart import ImageFile, QuickstartResult, make_report
 from vitsmith.runs import Run
 from vitsmith.training.digits import digits_recipe
 from vitsmith.training.events import Event
@@ -83,7 +83,7 @@ def check_packages() -> None:
 
 def quickstart(
     out: Path | None = None, *, seed: int = 0, force: bool = False, listener: Listener = lambda _: None
-) -> Road:
+) -> QuickstartResult:
     """Goes the whole road, and writes `report.html` at its end into `out`; by default `runs/quickstart`, numbered.
 
     An `out` that holds anything is refused, unless it is an earlier road and `force` says that it may be replaced.
@@ -94,16 +94,16 @@ def quickstart(
     """
     check_packages()
     with Run("quickstart", "", out, force=force) as run:
-        road = go_road(run, digits_recipe(seed), listener)
+        result = run_stages(run, digits_recipe(seed), listener)
         listener(Stage(STAGES, "writing the report"))
-        run.write_json("results.json", road.to_dict())
+        run.write_json("results.json", result.to_dict())
         with optional("the report"):
             command = (run.folder / "command.txt").read_text(encoding="utf-8").strip()
-            write_text(road.report, render(make_report(road, command)))
-    return road
+            write_text(result.report, render(make_report(result, command)))
+    return result
 
 
-def go_road(run: Run, recipe: TrainRecipe, listener: Listener) -> Road:
+def run_stages(run: Run, recipe: TrainRecipe, listener: Listener) -> QuickstartResult:
     """Everything but the report. Leaves `model`, `model-onnx` and `images` in the run's folder; raises GateError."""
     began = time.perf_counter()
     splits = open_dataset(recipe.data)
@@ -134,7 +134,7 @@ def go_road(run: Run, recipe: TrainRecipe, listener: Listener) -> Road:
 
     listener(Stage(6, "measuring size and speed of both, in turns"))
     costs = measure((original, exported), (before, after), splits.val)
-    return Road(
+    return QuickstartResult(
         folder=run.folder,
         splits=splits,
         trained=trained,

@@ -124,9 +124,9 @@ def _holds_anything(folder: Path) -> bool:
 
 def is_run_of(verb: str, folder: Path) -> bool:
     """Whether a folder is a run of a verb. Recipes tell the three verbs that train apart."""
-    mark, road = folder / MARKS[verb], _is_road(folder)
-    if verb == "quickstart" or road:
-        return verb == "quickstart" and road
+    mark, quickstart = folder / MARKS[verb], _is_quickstart(folder)
+    if verb == "quickstart" or quickstart:
+        return verb == "quickstart" and quickstart
     if MARKS[verb] != "recipe.json":
         return mark.is_file()
     recipe = json_or_none(mark)
@@ -135,7 +135,7 @@ def is_run_of(verb: str, folder: Path) -> bool:
     return verb == ("lit" if "image" in recipe else "distill" if recipe.get("distill") else "train")
 
 
-def _is_road(folder: Path) -> bool:
+def _is_quickstart(folder: Path) -> bool:
     """Whether the quickstart wrote a folder, in which it trains too; one that was cut off is known by its command."""
     if (folder / MARKS["quickstart"]).is_file():
         return True

@@ -17,7 +17,7 @@ from tests.transcripts import Files
 from tests.transcripts.calling import call, normalised, surroundings
 from tests.transcripts.world import furnish
 from vitsmith.benchmark.memory import Memory
-from vitsmith.compress.workshop import RealWorkshop
+from vitsmith.compress.variant_maker import TorchVariantMaker
 from vitsmith.evaluation.evaluation import evaluate
 from vitsmith.evaluation.peaks import Peak
 from vitsmith.training.digits import digits_recipe
@@ -127,7 +127,7 @@ def _laid_out(commands: list[dict[str, Any]]) -> str:
     return re.sub(r"\[([^][{}]{,80})\]", lambda match: f"[{' '.join(match[1].split())}]", text) + "\n"
 
 
-class _QuickWorkshop(RealWorkshop):
+class _QuickVariantMaker(TorchVariantMaker):
     """Programs are bundles of torch weights, and fewer tokens take less time."""
 
     def compile(self, bundle: Any, precision: str, folder: Path, choosing: Any) -> Any:
@@ -137,7 +137,7 @@ class _QuickWorkshop(RealWorkshop):
         return "torch", 10.0 - sum(bundle.config.merge), 100.0, 1.0
 
 
-def _short_road(seed: int) -> TrainRecipe:
+def _short_recipe(seed: int) -> TrainRecipe:
     changes = {"schedule": {"steps": 2, "warmup": 1}, "batch": {"size": 8}, "run": {"baseline": False}}
     return parse_recipe(merge(digits_recipe(seed).model_dump(exclude_unset=True), changes))
 
@@ -149,8 +149,8 @@ def _quick() -> Iterator[None]:
         "vitsmith.benchmark.session._peaks": lambda threads: {"fp32": Peak(1.0, "pretended")},
         "vitsmith.benchmark.session.measure_memory": lambda task: {batch: Memory(2**20) for batch in task.batches},
         "vitsmith.benchmark.rows.PACKAGES": ("vitsmith", "torch"),
-        "vitsmith.compress.workshop.RealWorkshop": _QuickWorkshop,
-        "vitsmith.quickstart.digits_recipe": _short_road,
+        "vitsmith.compress.variant_maker.TorchVariantMaker": _QuickVariantMaker,
+        "vitsmith.quickstart.digits_recipe": _short_recipe,
         "vitsmith.quickstart.IMAGES_PER_CLASS": 1,
         "matplotlib.figure.Figure.savefig": lambda *_, **__: None,
         "vitsmith.quickstart.evaluate_or_refuse": evaluate,

@@ -92,7 +92,7 @@ class Benchmark:
     data: str = ""
     """The labelled images; '' without."""
     split: Mapping[str, int] | None = None
-    """How many of them the models hold out, as `Judging.counts`; None where they do not say."""
+    """How many of them the models hold out, as `EvaluationSet.counts`; None where they do not say."""
     load: float = 0.0
     """How many processes of the machine wanted a core in the minute before."""
     remarks: tuple[str, ...] = ()
@@ -134,7 +134,7 @@ class Benchmark:
         """What belongs into the bundle of one of the models."""
         machine, date = describe_machine(), self.date
         found = [size(subject.size_mib, date)]
-        judged: set[str] = set()
+        evaluated: set[str] = set()
         for row in self.rows:
             if row.contender.subject is not subject or row.timing is None:
                 continue
@@ -146,8 +146,8 @@ class Benchmark:
             found.append(throughput(one.engine, batch, row.timing.images_per_second, machine, **ran))
             if row.memory is not None:
                 found.append(peak_memory(one.engine, batch, row.memory.bytes / MIB, machine, **ran))
-            if row.evaluation is not None and one.precision not in judged:
-                judged.add(one.precision)
+            if row.evaluation is not None and one.precision not in evaluated:
+                evaluated.add(one.precision)
                 scores = row.evaluation.scores
                 found.append(accuracy(scores.top1, self.data, machine, interval=scores.top1_interval, **ran))
         return tuple(found)

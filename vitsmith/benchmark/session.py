@@ -30,7 +30,7 @@ Step = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Wishes:
+class BenchmarkSettings:
     """What is measured, and how long."""
 
     batches: tuple[int, ...] = (1, 8)
@@ -88,15 +88,15 @@ def openings_of(contenders: Sequence[Contender], batches: Sequence[int]) -> list
     return openings
 
 
-def steps_of(contenders: Sequence[Contender], wishes: Wishes) -> int:
+def steps_of(contenders: Sequence[Contender], settings: BenchmarkSettings) -> int:
     """How often `step` is called when nothing fails."""
-    openings = openings_of(contenders, wishes.batches)
-    turns = wishes.pace.turns * sum(len(one.batches) for one in openings)
+    openings = openings_of(contenders, settings.batches)
+    turns = settings.pace.turns * sum(len(one.batches) for one in openings)
     return 2 * len(openings) + turns + len({one.contender for one in openings}) + 2
 
 
 def run_benchmark(
-    contenders: Sequence[Contender], wishes: Wishes, material: Material, step: Step = lambda _: None
+    contenders: Sequence[Contender], settings: BenchmarkSettings, material: Material, step: Step = lambda _: None
 ) -> Benchmark:
     """Everything that was asked for; what fails is a row with its reason.
 
@@ -105,21 +105,21 @@ def run_benchmark(
     """
     found, load = _Found(), load_average()
     step("peak of the machine")
-    peaks = _peaks(wishes.threads)
-    openings = openings_of(contenders, wishes.batches)
+    peaks = _peaks(settings.threads)
+    openings = openings_of(contenders, settings.batches)
     for opening in openings:
         step(f"{opening.contender.title}: memory")
-        _measure_memory(opening, wishes, found)
+        _measure_memory(opening, settings, found)
     engines: dict[Opening, Engine] = {}
-    for batch in wishes.batches:
-        _open(openings, batch, engines, wishes, found, step)
-        _time(batch, engines, wishes, found, step)
-        _judge(engines, material, found, step)
+    for batch in settings.batches:
+        _open(openings, batch, engines, settings, found, step)
+        _time(batch, engines, settings, found, step)
+        _compare(engines, material, found, step)
         for opening in [one for one in engines if batch >= one.batches[-1]]:
             del engines[opening]
     step("peak of the machine")
-    peaks = highest(peaks, _peaks(wishes.threads))
-    return replace(_benchmark(contenders, wishes, material, found, peaks), load=load)
+    peaks = highest(peaks, _peaks(settings.threads))
+    return replace(_benchmark(contenders, settings, material, found, peaks), load=load)
 
 
 def _peaks(threads: int | None) -> dict[str, Peak]:
@@ -127,10 +127,10 @@ def _peaks(threads: int | None) -> dict[str, Peak]:
     return needs_torch.measure_peaks(threads) if find_spec("torch") is not None else numpy_peaks(threads)
 
 
-def _measure_memory(opening: Opening, wishes: Wishes, found: _Found) -> None:
+def _measure_memory(opening: Opening, settings: BenchmarkSettings, found: _Found) -> None:
     one = opening.contender
     size = one.subject.bundle.config.image_size
-    task = Task(one.subject.model, one.engine, one.precision, wishes.threads, opening.goal, opening.batches, size)
+    task = Task(one.subject.model, one.engine, one.precision, settings.threads, opening.goal, opening.batches, size)
     for batch, memory in measure_memory(task).items():
         if isinstance(memory, Died):
             found.fails(one, [batch], memory.reason)
@@ -142,7 +142,7 @@ def _open(
     openings: Sequence[Opening],
     batch: int,
     engines: dict[Opening, Engine],
-    wishes: Wishes,
+    settings: BenchmarkSettings,
     found: _Found,
     step: Step,
 ) -> None:
@@ -158,14 +158,14 @@ def _open(
             reason = f"needs {needed / MIB:.0f} MiB and {there / MIB:.0f} are left: measure it alone, with {how}"
             found.fails(one, opening.batches, reason)
             continue
-        settings = Settings(threads=wishes.threads, precision=one.precision, goal=opening.goal, measure=True)
+        engine_settings = Settings(threads=settings.threads, precision=one.precision, goal=opening.goal, measure=True)
         try:
-            engines[opening] = open_checked(one.subject.bundle, one.engine, settings)
+            engines[opening] = open_checked(one.subject.bundle, one.engine, engine_settings)
         except Exception as error:  # whatever a foreign runtime throws
             found.fails(one, opening.batches, described(error))
 
 
-def _time(batch: int, engines: dict[Opening, Engine], wishes: Wishes, found: _Found, step: Step) -> None:
+def _time(batch: int, engines: dict[Opening, Engine], settings: BenchmarkSettings, found: _Found, step: Step) -> None:
     runs = {
         opening.contender: _call(opening.contender, engine, batch)
         for opening, engine in engines.items()
@@ -175,7 +175,7 @@ def _time(batch: int, engines: dict[Opening, Engine], wishes: Wishes, found: _Fo
     def tell(contender: Contender) -> None:
         step(f"{contender.title}: batches of {batch}")
 
-    timings, failed = time_in_turns(runs, batch, wishes.pace, tell)
+    timings, failed = time_in_turns(runs, batch, settings.pace, tell)
     found.timings |= {(contender, batch): timing for contender, timing in timings.items()}
     for contender, error in failed.items():
         found.fails(contender, [batch], described(error))
@@ -188,7 +188,7 @@ def _call(contender: Contender, engine: Engine, batch: int) -> Callable[[], obje
     return (lambda: engine.run_pixels(inputs)) if bundle.program_spec.pixels else (lambda: engine.run(inputs))
 
 
-def _judge(engines: dict[Opening, Engine], material: Material, found: _Found, step: Step) -> None:
+def _compare(engines: dict[Opening, Engine], material: Material, found: _Found, step: Step) -> None:
     """Answers and graph of each contender, once."""
     for opening, engine in engines.items():
         one = opening.contender
@@ -219,10 +219,14 @@ def _report(engine: Engine) -> dict[str, Any]:
 
 
 def _benchmark(
-    contenders: Sequence[Contender], wishes: Wishes, material: Material, found: _Found, peaks: dict[str, Peak]
+    contenders: Sequence[Contender],
+    settings: BenchmarkSettings,
+    material: Material,
+    found: _Found,
+    peaks: dict[str, Peak],
 ) -> Benchmark:
     reference = material.reference
-    rows = list(_rows(contenders, wishes.batches, found))
+    rows = list(_rows(contenders, settings.batches, found))
     peaks = with_rates(peaks, rows)
     low = [
         f"the peak of {precision} was measured too low: it is {peak.how}"
@@ -235,7 +239,7 @@ def _benchmark(
         peaks=peaks,
         reference=reference.name if reference is not None else "",
         num_images=len(reference.images) if reference is not None else 0,
-        threads=wishes.threads or available_cores(),
+        threads=settings.threads or available_cores(),
         data=material.data,
         split=material.split,
         remarks=(*found.remarks, *low),

@@ -30,7 +30,7 @@ from vitsmith.cli.pictures import put_picture
 if TYPE_CHECKING:
     from vitsmith.benchmark.contenders import Contender, Subject
     from vitsmith.benchmark.rows import Benchmark, Row
-    from vitsmith.benchmark.session import Material, Wishes
+    from vitsmith.benchmark.session import BenchmarkSettings, Material
     from vitsmith.data.datasets import DataSpec
     from vitsmith.weights.bundle import Bundle
 
@@ -69,7 +69,7 @@ def benchmark(
     json: JsonOption = False,
 ) -> None:
     """Measure latency, throughput, memory, size, difference and accuracy, in turns, in one run."""
-    from vitsmith.benchmark.session import Wishes
+    from vitsmith.benchmark.session import BenchmarkSettings
     from vitsmith.errors import InputError
     from vitsmith.evaluation.timing import Pace
     from vitsmith.report.benchmark import draw_benchmark
@@ -84,8 +84,8 @@ def benchmark(
             subjects = _named(subjects, labels_file)
         contenders = _contenders(subjects, engine or [], precision or [])
         material = _material(subjects, images or [], described, split, skip_unreadable)
-        wishes = Wishes(tuple(sorted(set(batch_size or BATCHES))), threads, Pace(seconds))
-        result = _run(contenders, wishes, material)
+        settings = BenchmarkSettings(tuple(sorted(set(batch_size or BATCHES))), threads, Pace(seconds))
+        result = _run(contenders, settings, material)
         write_or_rescue(place, partial(_write, result))
     put_picture(place / "benchmark.png", "the plot", lambda: draw_benchmark(result))
     _tell(result, subjects, place, record=record, json=json)
@@ -168,31 +168,35 @@ def _material(subjects: list[Subject], images: list[str], data: DataSpec, split:
     from vitsmith.engines.programs import gate_images
     from vitsmith.evaluation.held_out import ask
 
-    judging = None
+    evaluation_set = None
     if data.path:
         asked = ask(data, split, tell=say)
         require_classes(subjects, asked.samples)
-        judging = choose_images([subject.bundle for subject in subjects], asked)
-        judging = replace(judging, samples=readable(judging.samples, skip))
+        evaluation_set = choose_images([subject.bundle for subject in subjects], asked)
+        evaluation_set = replace(evaluation_set, samples=readable(evaluation_set.samples, skip))
     if images and not any(subject.bundle.program == "torch" for subject in subjects):
         say("--images are compared with what torch weights answer, and no model here has any: they are not used")
     pixels = read_images(images, skip) or gate_images(subjects[0].bundle)
     reference = reference_of(subjects, pixels)
-    return Material(reference, judging.samples, judging.counted, judging.counts) if judging else Material(reference)
+    return (
+        Material(reference, evaluation_set.samples, evaluation_set.counted, evaluation_set.counts)
+        if evaluation_set
+        else Material(reference)
+    )
 
 
-def _run(contenders: list[Contender], wishes: Wishes, material: Material) -> Benchmark:
+def _run(contenders: list[Contender], settings: BenchmarkSettings, material: Material) -> Benchmark:
     from vitsmith.benchmark.session import run_benchmark, steps_of
 
-    rows, seconds = len(contenders) * len(wishes.batches), wishes.pace.seconds
+    rows, seconds = len(contenders) * len(settings.batches), settings.pace.seconds
     say(f"measuring {rows} rows, {seconds:g} s each, after each program is opened and, where it must be, compiled")
     with progress(unit="steps") as bar:
-        task = bar.add_task("measuring", total=steps_of(contenders, wishes), note="")
+        task = bar.add_task("measuring", total=steps_of(contenders, settings), note="")
 
         def step(what: str) -> None:
             bar.update(task, advance=1, note=what)
 
-        return run_benchmark(contenders, wishes, material, step)
+        return run_benchmark(contenders, settings, material, step)
 
 
 def _write(result: Benchmark, place: Path) -> None:

@@ -88,7 +88,7 @@ def compress(
     """Search over resolution, pruning, merging and precision; write the program that meets the budget (else exit 3)."""
     require_torch("export")
     from vitsmith.compress.search import search
-    from vitsmith.compress.workshop import RealWorkshop
+    from vitsmith.compress.variant_maker import TorchVariantMaker
     from vitsmith.files import scratch
     from vitsmith.gate import Requirements
     from vitsmith.report.front import draw_front
@@ -108,8 +108,10 @@ def compress(
     with place_of("compress", model_name(model), out, force=force) as folder, scratch("search") as programs:
         bundle = open_model(model, image_size, labels=labels_file)
         material = _material(bundle, described, limit, seed, skip_unreadable)
-        workshop = RealWorkshop(bundle, material, data, max_drop=max_drop, steps=steps, seed=seed, tell=tell_unreadable)
-        found = search(bundle, material, space, required, chosen.value, workshop, programs, say)
+        variant_maker = TorchVariantMaker(
+            bundle, material, data, max_drop=max_drop, steps=steps, seed=seed, tell=tell_unreadable
+        )
+        found = search(bundle, material, space, required, chosen.value, variant_maker, programs, say)
         folder = _keep(found, folder, model_name(model), without_split)
     put_picture(folder / "front.png", "the plot of the front", lambda: draw_front(found))
     for doubt in found.doubts:

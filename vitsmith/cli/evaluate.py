@@ -94,26 +94,26 @@ def evaluate(
     opening = {"image_size": image_size, "vocabulary": vocabulary}
     with place_of("evaluate", model_name(model), out, force=force) as place:
         if retrieval:
-            judged = _recall(model, described, split, opening, options, skip_unreadable)
+            scored = _recall(model, described, split, opening, options, skip_unreadable)
         else:
             words = _Prompts(templates or str(templates_file or ""), prompts) if zeroshot else None
-            judged = _accuracy(model, described, split, names, words, opening, options, skip_unreadable)
-        write_or_rescue(place, partial(_write, judged.scores))
-    _tell(judged, place, record=record, json=json)
+            scored = _accuracy(model, described, split, names, words, opening, options, skip_unreadable)
+        write_or_rescue(place, partial(_write, scored.scores))
+    _tell(scored, place, record=record, json=json)
 
 
-def _tell(judged: _Judged, place: Path, *, record: bool, json: bool) -> None:
+def _tell(scored: _Scored, place: Path, *, record: bool, json: bool) -> None:
     """Prints the scores, also when they cannot be written into the bundle."""
     from vitsmith.weights.bundle_folder import record_measurements
 
     try:
         if record:
-            record_measurements(judged.bundle, judged.measurements)
+            record_measurements(scored.bundle, scored.measurements)
     finally:
         if json:
-            print_json(judged.scores)
+            print_json(scored.scores)
         else:
-            judged.show()
+            scored.show()
             say(f"scores written to {place}")
 
 
@@ -126,7 +126,7 @@ class _Prompts:
 
 
 @dataclass(frozen=True, eq=False)
-class _Judged:
+class _Scored:
     """What came out: scores for scores.json, measurements for the bundle, and how to show them."""
 
     bundle: Bundle
@@ -151,7 +151,7 @@ def _accuracy(
     opening: dict[str, Any],
     options: dict[str, Any],
     skip: float,
-) -> _Judged:
+) -> _Scored:
     """Of a classifier, or with words and the templates of `zeroshot`."""
     from vitsmith.engines.base import precision_of
     from vitsmith.evaluation.evaluation import evaluate as run
@@ -170,9 +170,9 @@ def _accuracy(
         bundle, opened = classifier.bundle, classifier.engine
     refuse_regression(classifier, "top-1 accuracy")
     match_classes(classifier, asked.samples)  # before any image is read
-    judging = choose_images([bundle], asked)
-    samples, name = judging.samples, judging.counted + manner
-    how["split"] = judging.counts
+    evaluation_set = choose_images([bundle], asked)
+    samples, name = evaluation_set.samples, evaluation_set.counted + manner
+    how["split"] = evaluation_set.counts
     tell_choice(opened)
     with progress(unit="images") as bar:
         task = bar.add_task("evaluating", total=len(samples), note="")
@@ -188,9 +188,9 @@ def _accuracy(
         scores["head"] = classifier.head
     scores |= {"seconds": evaluation.seconds, "classes": list(evaluation.classes), **evaluation.scores.to_dict()}
     scores["left_out"] = list(evaluation.left_out)
-    on = judging.counted + (f", templates {zeroshot.name}" if zeroshot is not None and zeroshot.name else "")
+    on = evaluation_set.counted + (f", templates {zeroshot.name}" if zeroshot is not None and zeroshot.name else "")
     measurements = evaluation.measurements(on, opened.name, precision_of(opened), zero_shot=zeroshot is not None)
-    return _Judged(bundle, scores, measurements, partial(print_evaluation, evaluation))
+    return _Scored(bundle, scores, measurements, partial(print_evaluation, evaluation))
 
 
 def _predictor(
@@ -224,7 +224,7 @@ def _zeroshot(
 
 def _recall(
     model: str, data: DataSpec, split: str, opening: dict[str, Any], options: dict[str, Any], skip: float
-) -> _Judged:
+) -> _Scored:
     from vitsmith.data.pairs import PairSpec
     from vitsmith.encode import Encoder
     from vitsmith.engines.base import precision_of
@@ -234,8 +234,8 @@ def _recall(
     pairs = PairSpec(path=data.path, image_column=data.image_column, caption_column=data.label_column)
     asked = ask_pairs(pairs, split, tell=say)
     encoder = Encoder(open_model(model, **opening), **options, num_images=len(asked.samples))
-    judging = choose_images([encoder.bundle], asked)
-    samples, name = judging.samples, judging.counted
+    evaluation_set = choose_images([encoder.bundle], asked)
+    samples, name = evaluation_set.samples, evaluation_set.counted
     tell_choice(encoder.engine)
     with progress(unit="images") as bar:
         task = bar.add_task("embedding", total=len(samples), note="")
@@ -243,7 +243,7 @@ def _recall(
             encoder, samples, skip_unreadable=skip, on_image=lambda: bar.advance(task), tell=tell_unreadable
         )
     scores: dict[str, Any] = {"model": encoder.bundle.where, "data": name, "engine": encoder.engine.name}
-    scores |= {"precision": encoder.engine.precision, "split": judging.counts, **evaluation.to_dict()}
+    scores |= {"precision": encoder.engine.precision, "split": evaluation_set.counts, **evaluation.to_dict()}
 
     def show() -> None:
         shown = ("at 1", "at 5", "at 10")
@@ -255,7 +255,7 @@ def _recall(
             )
 
     measurements = evaluation.measurements(name, encoder.engine.name, precision_of(encoder.engine))
-    return _Judged(encoder.bundle, scores, measurements, show)
+    return _Scored(encoder.bundle, scores, measurements, show)
 
 
 def print_evaluation(evaluation: Evaluation) -> None:

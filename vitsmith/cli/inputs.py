@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from vitsmith.data.images import Pixels
     from vitsmith.data.samples import Samples
     from vitsmith.engines.base import Engine
-    from vitsmith.evaluation.held_out import Asked, Judging
+    from vitsmith.evaluation.held_out import Asked, EvaluationSet
     from vitsmith.weights.bundle import Bundle
 
 
@@ -105,15 +105,15 @@ def images_of(images: list[str], data: DataSpec, split: str = "") -> tuple[Seque
     return samples.sources, None if whole else samples.names
 
 
-def choose_images(bundles: Sequence[Bundle], asked: Asked) -> Judging:
+def choose_images(bundles: Sequence[Bundle], asked: Asked) -> EvaluationSet:
     """The images that evaluate `bundles`. Raises DatasetError when none is left."""
     from vitsmith.evaluation.held_out import choose
 
     with reading_bar() as on_images:
-        judging = choose(bundles, asked, on_images=on_images)
-    for told in judging.told:
+        evaluation_set = choose(bundles, asked, on_images=on_images)
+    for told in evaluation_set.told:
         say(told)
-    return judging
+    return evaluation_set
 
 
 @contextmanager

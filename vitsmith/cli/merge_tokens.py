@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from vitsmith.compress.calibration import Photos
     from vitsmith.compress.merged import Merged
-    from vitsmith.compress.schedules import Wish
+    from vitsmith.compress.schedules import MergeTarget
     from vitsmith.data.datasets import DataSpec
     from vitsmith.weights.bundle import Bundle
 
@@ -97,7 +97,7 @@ def merge_tokens(
     asked = Requirements(accuracy_drop=max_drop, agreement=min_agreement, any_speedup=min_speedup, strict=strict_gate)
     check_bounds(asked, bool(data))
     described = labelled(data, image_column, label_column, split)
-    wish = _wish(schedule, keep, tokens)
+    target = _merge_target(schedule, keep, tokens)
     with place_of("merge-tokens", model_name(model), out, force=force) as place:
         bundle = open_model(model, image_size, labels=labels_file, vocabulary=vocabulary)
         check_mergeable(bundle)
@@ -106,7 +106,7 @@ def merge_tokens(
             say(remark)
         if without_split:
             bundle = bundle.with_split(None)
-        merged = run(bundle, wish, photos, REQUIRED.with_changes(asked), say=say)
+        merged = run(bundle, target, photos, REQUIRED.with_changes(asked), tell=say)
         facts = merged.to_dict() | _write(merged, model_name(model), place)
     for doubt in merged.doubts:
         say(doubt)
@@ -117,16 +117,16 @@ def merge_tokens(
     merged.require()
 
 
-def _wish(schedule: Schedule, keep: float | None, tokens: int | None) -> Wish:
+def _merge_target(schedule: Schedule, keep: float | None, tokens: int | None) -> MergeTarget:
     """What the options ask for. Raises InputError where they ask for two things, or for nothing to be left out."""
-    from vitsmith.compress.schedules import Wish
+    from vitsmith.compress.schedules import MergeTarget
     from vitsmith.errors import InputError
 
     if keep is not None and tokens is not None:
         raise InputError("--keep and --tokens both say how much is merged: give one of them")
     if keep is not None and not 0 < keep < 1:
         raise InputError(f"--keep is the share of the FLOPs that is left, between 0 and 1, got {keep:g}")
-    return Wish(schedule.value, None if keep is None else 1 / keep, tokens)
+    return MergeTarget(schedule.value, None if keep is None else 1 / keep, tokens)
 
 
 def _write(merged: Merged, name: str, place: Path) -> dict[str, Any]:
@@ -211,7 +211,7 @@ def _draw(merged: Merged, path: Path) -> str | None:
     from vitsmith.report.merging import draw_merging
 
     def draw() -> Figure:
-        judges = merged.photos.judges
-        return draw_merging(merged.bundle, [read_image(judges[at]) for at in range(min(SHOWN, len(judges)))])
+        evaluation = merged.photos.evaluation
+        return draw_merging(merged.bundle, [read_image(evaluation[at]) for at in range(min(SHOWN, len(evaluation)))])
 
     return str(path) if put_picture(path, "the picture of which patches merged", draw) else None

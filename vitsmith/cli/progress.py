@@ -7,8 +7,8 @@ from typing import Self
 
 from vitsmith.cli.output import progress, say
 from vitsmith.training.events import Evaluated, Event, Saved, StepDone, Warned
+from vitsmith.training.lit.evaluating import LitEvaluation
 from vitsmith.training.lit.history import Embedded, LitEvent
-from vitsmith.training.lit.judging import Judged
 
 
 class TrainingProgress:
@@ -44,7 +44,7 @@ class TrainingProgress:
         match event:
             case Evaluated(step, scores):
                 say(f"step {step:>6}  held-out top-1 {scores.top1:.2%}  cross-entropy {scores.nll:.4f}")
-            case Judged():
+            case LitEvaluation():
                 unseen = f"  unseen top-1 {event.unseen:.2%}" if event.unseen is not None else ""
                 say(
                     f"step {event.step:>6}  recall@1 image to text {event.image_to_text[1]:.2%}, text to image "

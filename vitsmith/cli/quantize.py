@@ -39,8 +39,8 @@ from vitsmith.needs_torch import require_torch
 
 if TYPE_CHECKING:
     from vitsmith.compress.calibration import Amounts, Photos
-    from vitsmith.compress.ladder import Attempt
     from vitsmith.compress.quantized import Quantized, Settings
+    from vitsmith.compress.schemes import Attempt
     from vitsmith.compress.trials import Step, Working
     from vitsmith.data.datasets import DataSpec
     from vitsmith.weights.bundle import Bundle
@@ -86,9 +86,9 @@ def quantize(
     """Find an int8 program that answers as well and is faster on this machine, or say "keep float" (exit 3)."""
     require_torch("export")
     from vitsmith.compress.calibration import Amounts
-    from vitsmith.compress.ladder import REQUIRED
     from vitsmith.compress.quantize import check_quantizable, usual_engine
     from vitsmith.compress.quantized import Settings
+    from vitsmith.compress.schemes import REQUIRED
     from vitsmith.errors import InputError
     from vitsmith.gate import Requirements
     from vitsmith.runs import model_name, place_of
@@ -119,13 +119,13 @@ def _quantize(target: Path, bundle: Bundle, photos: Photos, settings: Settings) 
     """The climb under bars, and its picture beside what it came to."""
     from vitsmith.compress.quantize import quantize_to
     from vitsmith.compress.quantized import RESULT
-    from vitsmith.report.ladder import draw_ladder
+    from vitsmith.report.schemes import draw_schemes
 
     earlier = (target / RESULT).exists()
     with Bars() as bars:
         result = quantize_to(target, bundle, photos, settings, listener=bars)
     if result.bundle is not None or not earlier:
-        put_picture(target / "ladder.png", "the plot of the int8 programs", lambda: draw_ladder(result))
+        put_picture(target / "ladder.png", "the plot of the int8 programs", lambda: draw_schemes(result))
     else:
         say(f"the earlier run in {target} stays as it is")
     return result
@@ -148,11 +148,11 @@ class Bars:
         self._progress.stop()
 
     def __call__(self, event: Working | Step | Attempt) -> None:
-        from vitsmith.compress.ladder import Attempt
+        from vitsmith.compress.schemes import Attempt
         from vitsmith.compress.trials import Working
 
         if isinstance(event, Attempt):
-            if event.rung:
+            if event.scheme:
                 say(f"{event.name}, rest in {event.rest}: {event.reason or 'keeps what is required'}")
         elif isinstance(event, Working):
             if self._task is not None:
@@ -180,19 +180,19 @@ def _show(result: Quantized) -> None:
     columns = ("program", "rest", *kept_columns, "cosine", *speeds, "size", "")
     rows = []
     for one in result.attempts:
-        judged, speedup = one.judged, one.speedup
-        kept = (judged.agreement if judged.top1 is None else judged.top1) if judged else None
+        fidelity, speedup = one.fidelity, one.speedup
+        kept = (fidelity.agreement if fidelity.top1 is None else fidelity.top1) if fidelity else None
         rows.append(
             (
                 one.name,
                 one.rest,
                 None if kept is None else f"{kept:.2%}",
-                *((judged and judged.accuracy and lost_told(judged.accuracy),) if labelled else ()),
-                judged and f"{judged.cosine:.4f}",
+                *((fidelity and fidelity.accuracy and lost_told(fidelity.accuracy),) if labelled else ()),
+                fidelity and f"{fidelity.cosine:.4f}",
                 speedup and f"{speedup.batches:.2f}x",
                 speedup and f"{speedup.single:.2f}x",
                 None if one.mib is None else f"{one.mib:.1f} MiB",
-                "taken" if one is result.climb.chosen else one.reason and "refused",
+                "taken" if one is result.search.chosen else one.reason and "refused",
             )
         )
     print_table(columns, rows, right=columns[2:-1])
@@ -204,8 +204,8 @@ def _show(result: Quantized) -> None:
     }
     if result.top1 is not None:
         facts["the original's top-1"] = f"{result.top1:.2%}"
-    if result.climb.ranking:
-        facts["most sensitive first"] = ", ".join(result.climb.ranking)
+    if result.search.ranking:
+        facts["most sensitive first"] = ", ".join(result.search.ranking)
     if result.bundle is not None:
         facts["written"] = str(result.bundle.folder)
     print_facts(facts.items())

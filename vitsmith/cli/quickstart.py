@@ -17,36 +17,36 @@ def quickstart(
 ) -> None:
     """Train, evaluate, export, check and predict on real handwriting: offline, in under two minutes."""
     require_torch("all")
-    from vitsmith.cli.road import RoadProgress
+    from vitsmith.cli.quickstart_progress import QuickstartProgress
     from vitsmith.errors import Interrupted
     from vitsmith.escapes import shell_quoted
     from vitsmith.quickstart import quickstart as run
-    from vitsmith.report.road import next_commands
+    from vitsmith.report.quickstart import next_commands
     from vitsmith.report.sections import costs_table
     from vitsmith.training.result import Stopped
 
-    with RoadProgress() as shown:
+    with QuickstartProgress() as shown:
         try:
-            road = run(out, seed=seed, force=force, listener=shown.on_event)
+            result = run(out, seed=seed, force=force, listener=shown.on_event)
         except (KeyboardInterrupt, Stopped):
             if out is None or not out.exists():
                 raise
             again = f"--out {shell_quoted(str(out))} --seed {seed} --force"
             raise Interrupted(f"interrupted; start over with  vitsmith quickstart {again}") from None
     if json:
-        print_json(road.to_dict())
+        print_json(result.to_dict())
         return
-    table = costs_table(road.costs)
+    table = costs_table(result.costs)
     print_table(table.columns, table.rows, right=table.columns[1:])
-    scores = road.evaluation.scores
+    scores = result.evaluation.scores
     low, high = scores.top1_interval
     print_line(
         f"held-out top-1  {scores.top1:.2%} of {scores.num_images} digits (95% interval {low:.2%} to {high:.2%})"
     )
-    print_line(f"report          {road.report}")
+    print_line(f"report          {result.report}")
     print_line()
     print_line("What to try next")
-    for one in next_commands(road):
+    for one in next_commands(result):
         print_line()
         print_line(f"  {one.purpose}")
         print_line(f"    {one.command}")

@@ -34,7 +34,7 @@ class Amounts:
     """How many images are used, and by which chance."""
 
     calibration: int = 300
-    judges: int = 1000
+    evaluation: int = 1000
     seed: int = 0
 
 
@@ -43,7 +43,7 @@ class Photos:
     """Images for one quantisation. None of them is in both parts."""
 
     calibration: Sequence[ImageSource]
-    judges: Sequence[ImageSource]
+    evaluation: Sequence[ImageSource]
     labels: NDArray[np.int64] | None
     """(judges,) positions among the model's classes; None: the model's own answers are the measure."""
     name: str
@@ -55,7 +55,7 @@ class Photos:
     def remarks(self) -> tuple[str, ...]:
         """What a user should know about them."""
         few = list(self.told)
-        for what, count in (("calibration", len(self.calibration)), ("evaluation", len(self.judges))):
+        for what, count in (("calibration", len(self.calibration)), ("evaluation", len(self.evaluation))):
             if count < FEW:
                 few.append(f"only {count} {what} images: with {FEW} and more the result is surer")
         return tuple(few)
@@ -89,19 +89,21 @@ def labelled_photos(
     if len(images):
         asked = ask(data, split, tell=tell)
         match_classes(bundle, asked.samples)
-        calibration, judging = _spread(images, amounts.calibration), choose([bundle], asked, on_images=on_images)
+        calibration, evaluation_set = _spread(images, amounts.calibration), choose([bundle], asked, on_images=on_images)
     else:
         division = divide(bundle, data, seed=amounts.seed, split=split, on_images=on_images, tell=tell)
-        judging = division.judging
+        evaluation_set = division.evaluation_set
         calibration = _chosen(division.teaching, amounts.calibration, amounts.seed).sources
     calibration, left_out = _readable(calibration, skip_unreadable)
-    labels = match_classes(bundle, judging.samples)
-    judges = Samples(judging.samples.classes, judging.samples.sources, judging.samples.names, labels)
-    capped = _told_of_cap(len(judges), amounts.judges)
-    judges = without_unreadable(_chosen(judges, amounts.judges, amounts.seed), skip_unreadable, left_out)
-    _check_enough(len(calibration), len(judges), data if isinstance(data, str) else data.path)
-    name = f"{len(judges)} of {judging.name}"
-    return Photos(calibration, judges.sources, judges.labels, name, (*judging.told, *capped, *left_out))
+    labels = match_classes(bundle, evaluation_set.samples)
+    evaluation = Samples(
+        evaluation_set.samples.classes, evaluation_set.samples.sources, evaluation_set.samples.names, labels
+    )
+    capped = _told_of_cap(len(evaluation), amounts.evaluation)
+    evaluation = without_unreadable(_chosen(evaluation, amounts.evaluation, amounts.seed), skip_unreadable, left_out)
+    _check_enough(len(calibration), len(evaluation), data if isinstance(data, str) else data.path)
+    name = f"{len(evaluation)} of {evaluation_set.name}"
+    return Photos(calibration, evaluation.sources, evaluation.labels, name, (*evaluation_set.told, *capped, *left_out))
 
 
 def unlabelled_photos(
@@ -120,13 +122,15 @@ def unlabelled_photos(
     """
     order = sorted(range(len(images)), key=lambda index: place_of(_name(images[index], index), amounts.seed))
     count = min(amounts.calibration, len(images) // 2)
-    calibrating, judging = sorted(order[:count]), sorted(order[count : count + amounts.judges])
+    calibrating, evaluation_set = sorted(order[:count]), sorted(order[count : count + amounts.evaluation])
     calibration, left_out = _readable([images[index] for index in calibrating], skip_unreadable)
-    judges, others = _readable([images[index] for index in judging], skip_unreadable)
-    _check_enough(len(calibration), len(judges), "--images")
-    name = f"{len(judges)} images without labels"
-    capped = _told_of_cap(len(images) - count, amounts.judges)
-    return Photos(calibration, judges, None, name, (*capped, *left_out, *others, *told_of_known(bundle, judges)))
+    evaluation, others = _readable([images[index] for index in evaluation_set], skip_unreadable)
+    _check_enough(len(calibration), len(evaluation), "--images")
+    name = f"{len(evaluation)} images without labels"
+    capped = _told_of_cap(len(images) - count, amounts.evaluation)
+    return Photos(
+        calibration, evaluation, None, name, (*capped, *left_out, *others, *told_of_known(bundle, evaluation))
+    )
 
 
 def _told_of_cap(there: int, most: int) -> tuple[str, ...]:
@@ -134,9 +138,9 @@ def _told_of_cap(there: int, most: int) -> tuple[str, ...]:
     return (f"evaluating on {most:,} of the {there:,} evaluation images",) if there > most else ()
 
 
-def told_of_known(bundle: Bundle, judges: Sequence[ImageSource]) -> tuple[str, ...]:
+def told_of_known(bundle: Bundle, evaluation: Sequence[ImageSource]) -> tuple[str, ...]:
     """A remark on those of the images without labels that `bundle` was trained on, when there are any."""
-    known = known_among(bundle, judges)
+    known = known_among(bundle, evaluation)
     told = f"{bundle.where} was trained on {known} of the evaluation images, where its answers are surer: give others"
     return (told,) if known else ()
 
@@ -180,10 +184,10 @@ def _name(source: ImageSource, index: int) -> str:
     return str(source) if isinstance(source, str) or hasattr(source, "__fspath__") else f"image {index}"
 
 
-def _check_enough(calibration: int, judges: int, where: str) -> None:
+def _check_enough(calibration: int, evaluation: int, where: str) -> None:
     if calibration < FEWEST:
         raise DatasetError(f"{where}: {calibration} calibration images are too few, give at least {FEWEST}")
-    if judges < FEWEST:
+    if evaluation < FEWEST:
         raise DatasetError(
-            f"{where}: {judges} evaluation images are too few, give at least {FEWEST} beside the calibration images"
+            f"{where}: {evaluation} evaluation images are too few, give at least {FEWEST} beside the calibration images"
         )

@@ -18,14 +18,14 @@ from vitsmith.errors import DatasetError, InputError
 from vitsmith.evaluation.evaluation import match_classes
 from vitsmith.evaluation.held_out import (
     Asked,
-    Judging,
+    EvaluationSet,
     OnImages,
     Tell,
     ask,
     choose,
+    evaluation_set_of,
     ignore,
     is_divided,
-    judging_of,
     look,
 )
 from vitsmith.weights.bundle import Bundle
@@ -38,13 +38,13 @@ class Division:
     """None of the images is in both parts."""
 
     teaching: Samples
-    judging: Judging
+    evaluation_set: EvaluationSet
     known: tuple[Contents, Contents] | None = None
     """What is in both, where it was read already."""
 
     def record(self, bundle: Bundle, on_images: OnImages = ignore) -> SplitRecord:
         """The record of a model that goes on from `bundle`, learns from `teaching` and is judged by the others."""
-        return grown_record(bundle, self.teaching, self.judging.samples, self.known, on_images)
+        return grown_record(bundle, self.teaching, self.evaluation_set.samples, self.known, on_images)
 
 
 def divide(
@@ -78,29 +78,31 @@ def divide(
     asked = ask(described, split) if split else Asked(splits.val, described.path, "", divided)
     for part in (splits.train, asked.samples):
         match_classes(bundle, part)
-    judging = choose([bundle], asked, on_images=on_images)
-    if not split and not judging.what:
-        judging = replace(judging, what="held-out images")
+    evaluation_set = choose([bundle], asked, on_images=on_images)
+    if not split and not evaluation_set.what:
+        evaluation_set = replace(evaluation_set, what="held-out images")
     if bundle.split is None:
-        return Division(splits.train, judging)
+        return Division(splits.train, evaluation_set)
     kept = ~look(splits.train, [bundle], on_images).held_out
-    return Division(splits.train.select(np.flatnonzero(kept)), judging)
+    return Division(splits.train.select(np.flatnonzero(kept)), evaluation_set)
 
 
 def grown_record(
     bundle: Bundle,
     teaching: Samples,
-    judging: Samples,
+    evaluation_set: Samples,
     known: tuple[Contents, Contents] | None = None,
     on_images: OnImages = ignore,
 ) -> SplitRecord:
     """The record of a model that goes on from `bundle` with more images; they are read unless they are `known`."""
     began = bundle.split or SplitRecord.empty(complete=not bundle.trained_here)
     if known is None:
-        taught, judged = (read_contents(part, began.salt, on_images=on_images) for part in (teaching, judging))
+        taught, evaluated = (
+            read_contents(part, began.salt, on_images=on_images) for part in (teaching, evaluation_set)
+        )
     else:
-        taught, judged = known
-    return began.adding(train=distinct(taught), held_out=distinct(judged))
+        taught, evaluated = known
+    return began.adding(train=distinct(taught), held_out=distinct(evaluated))
 
 
 def _by_record(bundle: Bundle, asked: Asked, seed: int, on_images: OnImages) -> Division:
@@ -121,7 +123,7 @@ def _by_record(bundle: Bundle, asked: Asked, seed: int, on_images: OnImages) -> 
         )
     teaching, rest = np.flatnonzero(teaches), np.flatnonzero(~teaches)
     known = roles.contents.at(teaching), roles.contents.at(rest)
-    return Division(samples.select(teaching), judging_of(asked, roles, ~teaches, told, ()), known)
+    return Division(samples.select(teaching), evaluation_set_of(asked, roles, ~teaches, told, ()), known)
 
 
 def _some_of_each_class(samples: Samples, chosen: NDArray[np.bool_], seed: int) -> NDArray[np.bool_]:

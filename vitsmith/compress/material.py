@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vitsmith.compress.calibration import FEWEST as FEWEST_JUDGES
+from vitsmith.compress.calibration import FEWEST as FEWEST_EVALUATION
 from vitsmith.compress.calibration import told_of_known, without_unreadable
 from vitsmith.compress.division import divide, grown_record
 from vitsmith.data.batches import evaluation_batches
@@ -71,23 +71,25 @@ def labelled_material(
     """
     check_prunable(bundle)
     division = divide(bundle, data, seed=seed, on_images=on_images, tell=tell)
-    judging = division.judging
+    evaluation_set = division.evaluation_set
     where = data if isinstance(data, str) else data.path
-    _check_enough(len(division.teaching) + len(judging.samples), where)
+    _check_enough(len(division.teaching) + len(evaluation_set.samples), where)
     if not len(division.teaching):
         raise DatasetError(f"{where} has no images to learn from that the model does not hold out: add some")
     train, val = (
         Samples(_class_names(bundle), part.sources, part.names, match_classes(bundle, part), part.blocks)
-        for part in (division.teaching, judging.samples)
+        for part in (division.teaching, evaluation_set.samples)
     )
     record = division.record(bundle, on_images)
     left_out: list[str] = []
     val = without_unreadable(val, skip_unreadable, left_out)
-    if len(val) < FEWEST_JUDGES:
+    if len(val) < FEWEST_EVALUATION:
         raise DatasetError(
-            f"{where}: {len(val)} images are too few to judge by, give at least {FEWEST_JUDGES} that do not teach"
+            f"{where}: {len(val)} images are too few to judge by, give at least {FEWEST_EVALUATION} that do not teach"
         )
-    return Material(Splits(train, val), True, judging.counted, (*judging.told, *left_out), skip_unreadable, record)
+    return Material(
+        Splits(train, val), True, evaluation_set.counted, (*evaluation_set.told, *left_out), skip_unreadable, record
+    )
 
 
 def unlabelled_material(
@@ -114,7 +116,7 @@ def unlabelled_material(
     names, labels = [names[at] for at in kept], logits.argmax(axis=1).astype(np.int64)
     samples = Samples(_class_names(bundle), [sources[at] for at in kept], names, labels)
     order = sorted(range(len(samples)), key=lambda index: place_of(names[index], seed))
-    held = max(round(_HELD_OUT * len(order)), FEWEST_JUDGES)
+    held = max(round(_HELD_OUT * len(order)), FEWEST_EVALUATION)
     val, train = samples.select(sorted(order[:held])), samples.select(sorted(order[held:]))
     record = grown_record(bundle, train, val, on_images=on_images)
     told = (*left_out, *told_of_known(bundle, val.sources))

@@ -12,7 +12,7 @@ import numpy as np
 from vitsmith.compress.calibration import Photos
 from vitsmith.compress.merge_search import IMAGES, Goal, Losses, measure_losses, search
 from vitsmith.compress.merged import BATCH, REQUIRED, Merged, Try
-from vitsmith.compress.schedules import RATIOS, Numbers, Wish, describe, fit, image_tower, saved
+from vitsmith.compress.schedules import RATIOS, MergeTarget, Numbers, describe, fit, image_tower, saved
 from vitsmith.data.image_sources import ImageSource
 from vitsmith.data.photos import sample_images
 from vitsmith.data.preprocess import preprocess
@@ -21,7 +21,7 @@ from vitsmith.errors import InputError
 from vitsmith.evaluation.accuracy import right_answers
 from vitsmith.evaluation.evaluation import refuse_regression
 from vitsmith.evaluation.speed import Race, Runner, Speedup, measure_speedup
-from vitsmith.gate import Paired, Requirements, judging, mean_cosine
+from vitsmith.gate import Paired, Requirements, mean_cosine, refusing
 from vitsmith.machine import describe_machine
 from vitsmith.models.build import build
 from vitsmith.models.config import LiTConfig, ViTConfig
@@ -32,7 +32,7 @@ from vitsmith.weights.bundle import Bundle
 from vitsmith.weights.measurements import accuracy
 
 Array = np.ndarray[Any, Any]
-Say = Callable[[str], None]
+Tell = Callable[[str], None]
 
 SAMPLES = 32
 """Sample photographs that stand in for images of the user's own."""
@@ -80,18 +80,18 @@ def sample_photos(bundle: Bundle) -> Photos:
     samples = sample_images(2 * SAMPLES)
     # golden images are sample photographs too where nobody gave others
     photos = [photo for photo in samples if not any(np.array_equal(photo, one) for one in golden)]
-    judges = (golden + photos[SAMPLES:])[:SAMPLES]
-    return Photos(photos[:SAMPLES], judges, None, f"{len(judges)} golden and sample photographs")
+    evaluation = (golden + photos[SAMPLES:])[:SAMPLES]
+    return Photos(photos[:SAMPLES], evaluation, None, f"{len(evaluation)} golden and sample photographs")
 
 
 def merge(
     bundle: Bundle,
-    wish: Wish,
+    target: MergeTarget,
     photos: Photos,
     required: Requirements = REQUIRED,
     *,
     measure: Race = measure_speedup,
-    say: Say = lambda _: None,
+    tell: Tell = lambda _: None,
 ) -> Merged:
     """Merges as wished, compares with the original on the images that judge, and measures both; nothing is written.
 
@@ -103,10 +103,10 @@ def merge(
         raise InputError(f"{bundle.where} has no classes of its own, and cannot be evaluated on labels: give --images")
     required.check_measured("merge", "accuracy_drop", "agreement", "any_speedup")
     required.of_answers(labelled=photos.labels is not None, classes=bundle.classes > 0)  # before any work
-    required.check_tells(len(photos.judges))
-    say(f"evaluating on {photos.name}")
-    expected = _answers(bundle, photos.judges)
-    planner = _Planner(bundle, tower, wish, photos, say)
+    required.check_tells(len(photos.evaluation))
+    tell(f"evaluating on {photos.name}")
+    expected = _answers(bundle, photos.evaluation)
+    planner = _Planner(bundle, tower, target, photos, tell)
     tries: list[Try] = []
     for goal in planner.goals:
         try:
@@ -116,17 +116,17 @@ def merge(
                 raise
             continue  # of several: less may be possible
         merged = merged_bundle(bundle, numbers)
-        with judging(_merging(bundle)):
-            tries.append(_judged(tower, merged, numbers, photos, expected))
-        found = Merged(merged, bundle, wish.kind, photos, required, tuple(tries), planner.compared)
-        say(f"{1 / tries[-1].ratio:.0%} of the FLOPs left: {found.what} {tries[-1].agreement:.2%}")
+        with refusing(_merging(bundle)):
+            tries.append(_evaluated(tower, merged, numbers, photos, expected))
+        found = Merged(merged, bundle, target.kind, photos, required, tuple(tries), planner.compared)
+        tell(f"{1 / tries[-1].ratio:.0%} of the FLOPs left: {found.what} {tries[-1].agreement:.2%}")
         if not found.wrong:
             break
     if found.wrong:
         return found
-    with judging(_merging(bundle)):
+    with refusing(_merging(bundle)):
         merged = merged.with_golden(_steady_images(bundle, merged))
-    say("measuring the speed of both, in turns")
+    tell("measuring the speed of both, in turns")
     found = replace(found, bundle=merged, speedup=_speedup(bundle, merged, measure))
     return replace(found, bundle=_described(found))
 
@@ -134,24 +134,24 @@ def merge(
 class _Planner:
     """Makes schedules; what blocks lose is measured once."""
 
-    def __init__(self, bundle: Bundle, tower: ViTConfig, wish: Wish, photos: Photos, say: Say) -> None:
-        self._bundle, self._tower, self._wish, self._photos, self._say = bundle, tower, wish, photos, say
+    def __init__(self, bundle: Bundle, tower: ViTConfig, target: MergeTarget, photos: Photos, tell: Tell) -> None:
+        self._bundle, self._tower, self._merge_target, self._photos, self._tell = bundle, tower, target, photos, tell
         self._losses: Losses | None = None
         self._kept: dict[Numbers, Array] = {}
         self.compared: tuple[tuple[str, Numbers, float], ...] = ()
         """Of the last search: each kind of schedule with its divergence."""
-        asked = wish.ratio is not None or wish.tokens is not None
-        self.goals = [Goal(wish.ratio, wish.tokens)] if asked else [Goal(ratio) for ratio in RATIOS]
+        asked = target.ratio is not None or target.tokens is not None
+        self.goals = [Goal(target.ratio, target.tokens)] if asked else [Goal(ratio) for ratio in RATIOS]
 
     def plan(self, goal: Goal) -> Numbers:
-        if self._wish.kind != "searched":
-            return fit(self._tower, self._wish.kind, ratio=goal.ratio, tokens=goal.tokens)
+        if self._merge_target.kind != "searched":
+            return fit(self._tower, self._merge_target.kind, ratio=goal.ratio, tokens=goal.tokens)
         if goal.tokens is not None:
             fit(self._tower, "constant", tokens=goal.tokens)  # says what is wrong with a number of tokens
         classes = self._bundle.classes > 0
         if self._losses is None:
             count = min(IMAGES, len(self._photos.calibration))
-            self._say(f"searching: measuring what each block loses, on {count} calibration images")
+            self._tell(f"searching: measuring what each block loses, on {count} calibration images")
             self._losses = measure_losses(self._tower, self._outputs, classes=classes)
         numbers, compared = search(self._tower, self._losses, goal, self._outputs, classes=classes)
         self.compared = tuple(compared)
@@ -161,7 +161,7 @@ class _Planner:
         if numbers not in self._kept:
             merged = merged_bundle(self._bundle, numbers) if any(numbers) else self._bundle
             sources = [self._photos.calibration[at] for at in range(min(IMAGES, len(self._photos.calibration)))]
-            with judging(_merging(self._bundle)) if any(numbers) else nullcontext():
+            with refusing(_merging(self._bundle)) if any(numbers) else nullcontext():
                 self._kept[numbers] = _answers(merged, sources)
         return self._kept[numbers]
 
@@ -188,8 +188,8 @@ def _merging(bundle: Bundle) -> str:
     return f"merging of {bundle.where}"
 
 
-def _judged(tower: ViTConfig, merged: Bundle, numbers: Numbers, photos: Photos, expected: Array) -> Try:
-    found = _answers(merged, photos.judges)
+def _evaluated(tower: ViTConfig, merged: Bundle, numbers: Numbers, photos: Photos, expected: Array) -> Try:
+    found = _answers(merged, photos.evaluation)
     if merged.classes:
         agreement = float((expected.argmax(axis=-1) == found.argmax(axis=-1)).mean())
     else:

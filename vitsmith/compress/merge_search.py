@@ -128,17 +128,17 @@ def search(
             continue  # a plain schedule cannot merge as much as the search can
     expected = answers((0,) * tower.depth)
 
-    def judge(numbers: Numbers) -> float:
+    def loss_of(numbers: Numbers) -> float:
         return divergence(expected, answers(numbers), classes=classes)
 
-    judged = [(kind, one, judge(one)) for kind, one in found]
-    _, best, least = min(judged, key=lambda one: one[2])
-    best, least = polish(tower, best, least, goal, judge)
-    return best, [*judged, ("searched", best, least)]
+    compared = [(kind, one, loss_of(one)) for kind, one in found]
+    _, best, least = min(compared, key=lambda one: one[2])
+    best, least = polish(tower, best, least, goal, loss_of)
+    return best, [*compared, ("searched", best, least)]
 
 
 def polish(
-    tower: ViTConfig, best: Numbers, least: float, goal: Goal, judge: Callable[[Numbers], float]
+    tower: ViTConfig, best: Numbers, least: float, goal: Goal, loss_of: Callable[[Numbers], float]
 ) -> tuple[Numbers, float]:
     """A schedule no worse than `best`, whose divergence is `least`, and its divergence: MOVES of tokens from one block
     to another are tried, by a fixed chance, and kept where they help."""
@@ -156,7 +156,7 @@ def polish(
         if numbers in seen or not goal.met(tower, numbers):
             continue
         seen.add(numbers)
-        found = judge(numbers)
+        found = loss_of(numbers)
         if found < least:
             best, least = numbers, found
     return best, least

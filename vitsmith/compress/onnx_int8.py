@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from vitsmith.compress.ladder import Rung
+from vitsmith.compress.schemes import Scheme
 from vitsmith.compress.sites import nodes_by_site
-from vitsmith.compress.static import AT_ONCE, Scheme, quantize_static
+from vitsmith.compress.static import AT_ONCE, StaticScheme, quantize_static
 from vitsmith.errors import MissingPackageError
 from vitsmith.exporters.onnx import LARGEST_SINGLE_FILE, write_graph
 from vitsmith.exporters.parts import Part
@@ -51,11 +51,11 @@ class OnnxPrograms:
         """Places with something to quantise."""
         return tuple(site for site, nodes in self._sites.items() if set(nodes) & set(self._products))
 
-    def write(self, rung: Rung, tensors: Array, place: Path) -> None:
+    def write(self, scheme: Scheme, tensors: Array, place: Path) -> None:
         """Writes model.onnx in int8 into `place`; other parts stay as they are."""
-        kept = {node for site in rung.float_sites for node in self._sites.get(site, ())}
+        kept = {node for site in scheme.float_sites for node in self._sites.get(site, ())}
         quantised = [name for name in self._products if name not in kept]
-        if rung.kind == "dynamic":
+        if scheme.kind == "dynamic":
             self._write_dynamic(quantised, place / "model.onnx")
             return
         import onnx
@@ -63,7 +63,7 @@ class OnnxPrograms:
         others = tuple(node.name for node in self._graph.graph.node if node.name not in set(quantised))
         graph = onnx.load(self.folder / "model.onnx")
         inputs = [{self._input: tensors[at : at + AT_ONCE]} for at in range(0, len(tensors), AT_ONCE)]
-        result = quantize_static(graph, inputs, Scheme(rung.smooth, others))
+        result = quantize_static(graph, inputs, StaticScheme(scheme.smooth, others))
         large = sum(len(array.raw_data) for array in result.graph.initializer) > LARGEST_SINGLE_FILE
         onnx.save(
             result, place / "model.onnx", save_as_external_data=large, location="model.onnx.data" if large else None

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from vitsmith.compress.ladder import Rung
+from vitsmith.compress.schemes import Scheme
 from vitsmith.compress.sites import HEADS, matching_nodes, nodes_by_site
-from vitsmith.compress.static import AT_ONCE, Scheme, import_nncf, quantize_static
+from vitsmith.compress.static import AT_ONCE, StaticScheme, import_nncf, quantize_static
 from vitsmith.engines.openvino_core import import_openvino, openvino_core, others_compile
 from vitsmith.exporters.onnx import write_graph
 from vitsmith.exporters.openvino import openvino_from_onnx
@@ -60,16 +60,16 @@ class OpenVinoPrograms:
         there = [site for site, nodes in self._sites.items() if set(nodes) & self._products]
         return tuple(site for site in there if site not in HEADS)
 
-    def write(self, rung: Rung, tensors: Array, place: Path) -> None:
+    def write(self, scheme: Scheme, tensors: Array, place: Path) -> None:
         """Writes model.xml and model.bin in int8 into `place`; other parts stay as they are."""
-        in_float = [node for site in (*HEADS, *rung.float_sites) for node in self._sites.get(site, ())]
+        in_float = [node for site in (*HEADS, *scheme.float_sites) for node in self._sites.get(site, ())]
         kept = (*in_float, *self._matching)
-        if rung.kind == "dynamic":
+        if scheme.kind == "dynamic":
             model = self._compress_weights(kept)
         else:
             inputs = [tensors[at : at + AT_ONCE] for at in range(0, len(tensors), AT_ONCE)]
             others_compile()  # NNCF runs the program to find its ranges
-            model = quantize_static(self._read(), inputs, Scheme(rung.smooth, kept))
+            model = quantize_static(self._read(), inputs, StaticScheme(scheme.smooth, kept))
         self._save(model, place / "model.xml")
 
     def _compress_weights(self, kept: tuple[str, ...]) -> Any:

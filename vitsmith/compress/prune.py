@@ -25,7 +25,7 @@ from vitsmith.errors import ImageError
 from vitsmith.evaluation.accuracy import right_answers
 from vitsmith.evaluation.scores import score_logits
 from vitsmith.evaluation.speed import Cost, Race, Runner, measure_speedup
-from vitsmith.gate import Requirements, judging
+from vitsmith.gate import Requirements, refusing
 from vitsmith.machine import describe_machine
 from vitsmith.models.build import ImageModel, count_parameters
 from vitsmith.models.configure import change
@@ -38,7 +38,7 @@ from vitsmith.weights.bundle import Bundle
 from vitsmith.weights.measurements import accuracy
 
 Array = np.ndarray[Any, Any]
-Say = Callable[[str], None]
+Tell = Callable[[str], None]
 
 GOLDEN_IMAGES = 4
 
@@ -92,7 +92,7 @@ def prune(
     *,
     measure: Race = measure_speedup,
     on_event: Callable[[Event | Looked], None] = lambda _: None,
-    on_stage: Say = lambda _: None,
+    on_stage: Tell = lambda _: None,
 ) -> Pruned:
     """Prunes, distils by `recipe` unless it is None, and measures what was lost and won; nothing is written.
 
@@ -105,9 +105,9 @@ def prune(
     train = material.splits.train
     recipe = resolve(recipe, len(train)) if recipe is not None else None
     what = "top-1" if material.labelled else "agreement"
-    judging = len(material.splits.val)
+    evaluating = len(material.splits.val)
     ranking = min(len(train), pruning.calibration)
-    on_stage(f"ranking what is removed on {ranking} training images, evaluating on {judging} others")
+    on_stage(f"ranking what is removed on {ranking} training images, evaluating on {evaluating} others")
     left_out: list[str] = []
     chosen = without_unreadable(spread(train, pruning.calibration), material.skip_unreadable, left_out)
     for told in left_out:  # of the images that teach as well, as far as they decide
@@ -178,7 +178,7 @@ def _stage(name: str, bundle: Bundle, material: Material) -> Stage:
     answers = predict_logits(
         model.to(_device()), material.splits.val, bundle.preprocessing, batch=BATCH, skip_unreadable=SHARE
     )
-    with judging(f"pruning of {bundle.provenance.parent}") if name != "original" else nullcontext():
+    with refusing(f"pruning of {bundle.provenance.parent}") if name != "original" else nullcontext():
         scores = score_logits(answers.logits, answers.labels, bundle.head)
     right = right_answers(answers.logits, answers.labels)
     return Stage(name, scores, right, count_parameters(model), flops(bundle.config) / 1e9)

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from vitsmith.compress.calibration import Photos, read_tensors
-from vitsmith.compress.ladder import Attempt, climb
 from vitsmith.compress.quantized import MODEL, RESULT, Quantized, Settings
+from vitsmith.compress.schemes import Attempt, search_schemes
 from vitsmith.compress.trials import Listener, Programs, ProgramTrials, Working
 from vitsmith.data.images import read_image
 from vitsmith.engines.programs import GATE_INPUTS
@@ -88,7 +88,7 @@ def quantize(
     check_quantizable(bundle, settings.engine)
     settings.required.check_measured("quantize", "accuracy_drop", "agreement", "speedup")
     settings.required.of_answers(labelled=photos.labels is not None, classes=bundle.classes > 0)  # before any work
-    settings.required.check_tells(len(photos.judges))
+    settings.required.check_tells(len(photos.evaluation))
     if calibration_tensors is None:
         listener(Working("reading images that calibrate"))
         calibration_tensors = read_tensors(bundle, photos.calibration)
@@ -110,13 +110,13 @@ def quantize(
         floats = tuple(trials.try_float(settings.required))
         for attempt in floats:
             listener(attempt)
-        climbed = climb(trials, settings.required, listener, fastest=settings.fastest)
+        found = search_schemes(trials, settings.required, listener, fastest=settings.fastest)
         result = Quantized(
-            bundle, settings, photos, trials.top1, floats, climbed, None, _remarks(bundle, photos, settings)
+            bundle, settings, photos, trials.top1, floats, found, None, _remarks(bundle, photos, settings)
         )
         if trials.says_one_thing and photos.labels is None:
             result = replace(result, remarks=(*result.remarks, _ONE_CLASS))
-        if climbed.chosen is None:
+        if found.chosen is None:
             return result
         return replace(result, bundle=write_or_rescue(folder, partial(_write, result, trials)))
 
@@ -168,17 +168,17 @@ def check_quantizable(bundle: Bundle, engine: str) -> None:
 
 def _write(result: Quantized, trials: ProgramTrials, folder: Path) -> Bundle:
     """The chosen program as a bundle, with what was measured of it."""
-    chosen, bundle = result.climb.chosen, result.original
-    assert chosen is not None and chosen.rung is not None
-    if chosen is not result.climb.attempts[-1]:
-        trials.make(chosen.rung, chosen.rest)
+    chosen, bundle = result.search.chosen, result.original
+    assert chosen is not None and chosen.scheme is not None
+    if chosen is not result.search.attempts[-1]:
+        trials.make(chosen.scheme, chosen.rest)
     made = trials.folder
 
     def write(_parts: object, place: Path) -> None:
         copy_programs(made, place)
 
     notes = [f"int8: {chosen.name}"]
-    if chosen.rung.kind == "static":
+    if chosen.scheme.kind == "static":
         notes = [f"int8: {chosen.name}, calibrated on {len(result.photos.calibration)} images"]
     if isinstance(bundle.config, LiTConfig):
         notes.append("the text tower stays in fp32")
@@ -189,24 +189,24 @@ def _write(result: Quantized, trials: ProgramTrials, folder: Path) -> Bundle:
         write,
         notes=tuple(notes),
     )
-    images = [read_image(source) for source in result.photos.judges[:GATE_INPUTS]]
+    images = [read_image(source) for source in result.photos.evaluation[:GATE_INPUTS]]
     written, _ = export_program(bundle, folder, target, Gate(images=images))
     record_measurements(written, _measurements(result, chosen))
     return written
 
 
 def _measurements(result: Quantized, chosen: Attempt) -> list[Measurement]:
-    judged, speedup, photos, engine = chosen.judged, chosen.speedup, result.photos, result.settings.engine
-    assert judged is not None and speedup is not None
+    fidelity, speedup, photos, engine = chosen.fidelity, chosen.speedup, result.photos, result.settings.engine
+    assert fidelity is not None and speedup is not None
     machine = describe_machine()
     embeds = isinstance(result.original.config, LiTConfig) or not result.original.classes
     what = "mean_cosine" if embeds else "agreement"
     found = []
-    if judged.top1 is not None:
-        count = len(photos.judges)
-        interval = wilson_interval(round(judged.top1 * count), count)
-        found.append(accuracy(judged.top1, photos.name, machine, interval=interval))
-    with_float = accuracy(judged.agreement, photos.name, machine, metric=what)
+    if fidelity.top1 is not None:
+        count = len(photos.evaluation)
+        interval = wilson_interval(round(fidelity.top1 * count), count)
+        found.append(accuracy(fidelity.top1, photos.name, machine, interval=interval))
+    with_float = accuracy(fidelity.agreement, photos.name, machine, metric=what)
     return [*found, with_float, *speedup.after.measurements(engine)]
 
 

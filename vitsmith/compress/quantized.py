@@ -8,7 +8,7 @@ from typing import Any
 
 from vitsmith import __version__
 from vitsmith.compress.calibration import Photos
-from vitsmith.compress.ladder import REQUIRED, Attempt, Climb
+from vitsmith.compress.schemes import REQUIRED, Attempt, SchemeSearch
 from vitsmith.errors import GateError
 from vitsmith.gate import Requirements
 from vitsmith.machine import describe_machine
@@ -39,12 +39,12 @@ class Quantized:
     top1: float | None
     """Of the original, with labels."""
     floats: tuple[Attempt, ...]
-    climb: Climb
+    search: SchemeSearch
     bundle: Bundle | None
     remarks: tuple[str, ...]
 
     def __str__(self) -> str:
-        chosen = self.climb.chosen
+        chosen = self.search.chosen
         what = "keep float" if chosen is None else f"{chosen.name}, rest in {chosen.rest}"
         if chosen is not None and chosen.speedup is not None:
             what += f", {chosen.speedup.batches:.2f}x as fast"
@@ -57,7 +57,7 @@ class Quantized:
     @property
     def attempts(self) -> tuple[Attempt, ...]:
         """Float programs and rungs, in the order they were tried."""
-        return (*self.floats, *self.climb.attempts)
+        return (*self.floats, *self.search.attempts)
 
     @property
     def doubts(self) -> tuple[str, ...]:
@@ -67,9 +67,9 @@ class Quantized:
     @property
     def _doubts(self) -> tuple[str, ...]:
         """Of the program taken, else of the one that lost least."""
-        judged = [one.judged for one in self.climb.attempts if one.judged and one.judged.accuracy]
-        chosen = self.climb.chosen and self.climb.chosen.judged
-        told = chosen or min(judged, key=lambda one: one.accuracy.drop if one.accuracy else 0.0, default=None)
+        fidelity = [one.fidelity for one in self.search.attempts if one.fidelity and one.fidelity.accuracy]
+        chosen = self.search.chosen and self.search.chosen.fidelity
+        told = chosen or min(fidelity, key=lambda one: one.accuracy.drop if one.accuracy else 0.0, default=None)
         return () if told is None else told.doubts(self.settings.required)
 
     @property
@@ -81,9 +81,11 @@ class Quantized:
     def require(self) -> None:
         """Raises GateError when float is to be kept."""
         if self.bundle is None:
-            tried = self.climb.attempts
+            tried = self.search.attempts
             slow = sum(one.speedup is not None for one in tried)
-            wrong = sum(one.judged is not None and bool(one.judged.failures(self.settings.required)) for one in tried)
+            wrong = sum(
+                one.fidelity is not None and bool(one.fidelity.failures(self.settings.required)) for one in tried
+            )
             counts = {
                 "refused for their answers": wrong,
                 "too slow": slow,
@@ -99,14 +101,14 @@ class Quantized:
     def to_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON."""
         required = self.settings.required
-        chosen = self.climb.chosen
+        chosen = self.search.chosen
         return {
             "original": self.original.where,
             "engine": self.settings.engine,
             "machine": describe_machine(),
             "date": datetime.date.today().isoformat(),
             "vitsmith": __version__,
-            "judged_on": self.photos.name,
+            "data": self.photos.name,
             "num_calibration_images": len(self.photos.calibration),
             "labelled": self.photos.labels is not None,
             "batch": self.settings.batch,
@@ -118,7 +120,7 @@ class Quantized:
                 "strict_gate": required.strict,
             },
             "top1": self.top1,
-            "ranking": list(self.climb.ranking),
+            "ranking": list(self.search.ranking),
             "attempts": [one.to_dict() for one in self.attempts],
             "chosen": chosen.name if chosen else None,
             "rest": chosen.rest if chosen else None,

@@ -25,7 +25,7 @@ RATIOS = (2.0, 1.75, 1.5, 1.35, 1.2)
 
 
 @dataclass(frozen=True)
-class Wish:
+class MergeTarget:
     """How much is to be merged, and how it is spread over the blocks."""
 
     kind: str = "constant"

@@ -22,7 +22,7 @@ from vitsmith.compress.material import Material
 from vitsmith.compress.pareto import Choice, Point, choose, dominates
 from vitsmith.data.samples import Samples, place_of
 from vitsmith.errors import DatasetError, GateError, InputError, MissingPackageError, NotFiniteError, OutputError
-from vitsmith.gate import Measured, Paired, Requirements, failures, judging
+from vitsmith.gate import Measured, Paired, Requirements, failures, refusing
 from vitsmith.models.cost import flops
 from vitsmith.weights.bundle import Bundle
 
@@ -32,7 +32,7 @@ MOST_VARIANTS = 12
 """Torch models that programs are made of and measured, in the first precision."""
 MOST_COARSER = 6
 """Of these, the ones that are tried in the other precisions too."""
-Say = Callable[[str], None]
+Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,8 @@ class Variant:
         return flops(self.bundle.config) / 1e9
 
 
-class Workshop(Protocol):
-    """What the search has done for it; `vitsmith.compress.workshop` does it for real, tests without."""
+class VariantMaker(Protocol):
+    """What the search has done for it; `vitsmith.compress.variant_maker` does it for real, tests without."""
 
     def change(
         self, bundle: Bundle, keep: float | None, resolution: float | None, merge: float | None
@@ -103,9 +103,9 @@ def search(
     space: Space,
     required: Requirements,
     choice: Choice,
-    workshop: Workshop,
+    variant_maker: VariantMaker,
     folder: Path,
-    say: Say = lambda _: None,
+    tell: Tell = lambda _: None,
 ) -> Found:
     """Searches, chooses and verifies. Programs are written into sub-folders of `folder`, which the caller clears away.
 
@@ -116,32 +116,34 @@ def search(
     required.of_answers(labelled=True, classes=True)
     choosing, verifying = halves(material.splits.val)
     required.check_tells(len(choosing), "images for selection, half of the held-out ones,")
-    found = Found(bundle, workshop.right_answers(bundle, choosing), required, material.name, material.told)
-    say(f"the original: {found.original_top1:.2%} on {len(choosing)} evaluation images, used for selection")
-    bench = _Bench(found, workshop, choosing, folder, say)
+    found = Found(bundle, variant_maker.right_answers(bundle, choosing), required, material.name, material.told)
+    tell(f"the original: {found.original_top1:.2%} on {len(choosing)} evaluation images, used for selection")
+    bench = _Bench(found, variant_maker, choosing, folder, tell)
     first, *others = space.precisions
-    variants = _from_all_over(find_variants(found, space, workshop, choosing, say), MOST_VARIANTS, found)
+    variants = _from_all_over(find_variants(found, space, variant_maker, choosing, tell), MOST_VARIANTS, found)
     floats = [made for variant in variants if (made := bench.try_program(variant, first))]
     for variant in _worth_having(variants, floats, found):
         for precision in others:
             bench.try_program(variant, precision)
     found.chosen = choose([one for one in found.candidates if not found.objections(one)], choice)
     if found.chosen is not None:
-        found.verified = _verify(found.chosen, bundle, workshop, verifying, say)
+        found.verified = _verify(found.chosen, bundle, variant_maker, verifying, tell)
     return found
 
 
-def _verify(chosen: Candidate, original: Bundle, workshop: Workshop, verifying: Samples, say: Say) -> Paired:
+def _verify(chosen: Candidate, original: Bundle, variant_maker: VariantMaker, verifying: Samples, tell: Tell) -> Paired:
     """Both on images that were not used to choose; where the choice's answers are not finite, none of them is right."""
-    before = workshop.right_answers(original, verifying)
+    before = variant_maker.right_answers(original, verifying)
     try:
-        return Paired.of(before, workshop.right_answers(chosen.bundle, verifying))
+        return Paired.of(before, variant_maker.right_answers(chosen.bundle, verifying))
     except NotFiniteError as error:
-        say(f"{chosen.title}: {error}")
+        tell(f"{chosen.title}: {error}")
         return Paired.of(before, np.zeros_like(before))
 
 
-def find_variants(found: Found, space: Space, workshop: Workshop, choosing: Samples, say: Say) -> list[Variant]:
+def find_variants(
+    found: Found, space: Space, variant_maker: VariantMaker, choosing: Samples, tell: Tell
+) -> list[Variant]:
     """The original, and all torch models of the space that lose no more in float32 than is allowed.
 
     What loses more will not win it back in a coarser precision.
@@ -150,25 +152,25 @@ def find_variants(found: Found, space: Space, workshop: Workshop, choosing: Samp
     required = replace(found.required.only("accuracy_drop"), strict=False)  # programs are judged strictly, below
     seen: set[str] = {""}
     for keep, resolution, merge in space.combinations():
-        wish = _wish(keep, resolution, merge)
-        if not wish:
+        name = _variant_name(keep, resolution, merge)
+        if not name:
             continue
         try:
-            name, changed = workshop.change(found.original, keep, resolution, merge)
+            name, changed = variant_maker.change(found.original, keep, resolution, merge)
         except (MissingPackageError, OutputError):  # the machine's fault, which no other variant mends
             raise
         except InputError as error:
-            found.refused.append(Refused(wish, str(error)))
+            found.refused.append(Refused(name, str(error)))
             continue
         if name in seen:  # of a small image two shares may be the same number of patches
             continue
         seen.add(name)
         try:
-            accuracy = Paired.of(found.original_right, workshop.right_answers(changed, choosing))
+            accuracy = Paired.of(found.original_right, variant_maker.right_answers(changed, choosing))
         except NotFiniteError as error:
             found.refused.append(Refused(name, str(error)))
             continue
-        say(f"{name}: {accuracy.after:.2%}, {flops(changed.config) / 1e9:.3g} GFLOPs")
+        tell(f"{name}: {accuracy.after:.2%}, {flops(changed.config) / 1e9:.3g} GFLOPs")
         if reasons := failures(Measured(accuracy=accuracy), required):
             found.refused.append(Refused(name, f"in float32 {'; '.join(reasons)}"))
         else:
@@ -181,10 +183,10 @@ class _Bench:
     """Makes and measures programs, and keeps account of them."""
 
     found: Found
-    workshop: Workshop
+    variant_maker: VariantMaker
     choosing: Samples
     folder: Path
-    say: Say
+    tell: Tell
     count: int = 0
 
     def try_program(self, variant: Variant, precision: str) -> Candidate | None:
@@ -192,22 +194,24 @@ class _Bench:
         title = f"{variant.name}, {precision}"
         self.count += 1
         try:
-            program = self.workshop.compile(variant.bundle, precision, self.folder / str(self.count), self.choosing)
-            engine, latency, memory, size = self.workshop.measure(program)
-            with judging(title):
-                right = self.workshop.right_answers(program, self.choosing)
+            program = self.variant_maker.compile(
+                variant.bundle, precision, self.folder / str(self.count), self.choosing
+            )
+            engine, latency, memory, size = self.variant_maker.measure(program)
+            with refusing(title):
+                right = self.variant_maker.right_answers(program, self.choosing)
             accuracy = Paired.of(self.found.original_right, right)
         except (MissingPackageError, OutputError):
             raise
         except (GateError, InputError) as error:
             self.found.refused.append(Refused(title, str(error)))
-            self.say(f"{title}: {error}")
+            self.tell(f"{title}: {error}")
             return None
         notes = program.provenance.notes
         costs = latency, memory, size
         made = Candidate(accuracy.after, *costs, variant.name, precision, engine, program, accuracy, notes)
         self.found.candidates.append(made)
-        self.say(f"{title}: {made.top1:.2%}, {latency:.3g} ms, {memory:.0f} MiB of memory, {size:.3g} MiB")
+        self.tell(f"{title}: {made.top1:.2%}, {latency:.3g} ms, {memory:.0f} MiB of memory, {size:.3g} MiB")
         return made
 
 
@@ -240,7 +244,7 @@ def _worth_having(variants: Sequence[Variant], floats: Sequence[Candidate], foun
     ]
 
 
-def _wish(keep: float | None, resolution: float | None, merge: float | None) -> str:
+def _variant_name(keep: float | None, resolution: float | None, merge: float | None) -> str:
     told = [f"pruned to {keep:g}"] if keep else []
     told += [f"{resolution:g} of the resolution"] if resolution else []
     told += [f"merged {merge:g}x"] if merge else []

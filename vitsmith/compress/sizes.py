@@ -153,13 +153,13 @@ def _within(config: ImageModelConfig, fixed: dict[str, int], keep: float) -> dic
     least = math.inf
     for chosen in product(*(_candidates(config, field, fixed) for field in coarse)):
         sizes = dict(zip(coarse, chosen, strict=True))
-        ladder = _candidates(config, finest, fixed)
-        costs = [cost({**sizes, finest: ladder[0]}), cost({**sizes, finest: ladder[-1]})]
+        schemes = _candidates(config, finest, fixed)
+        costs = [cost({**sizes, finest: schemes[0]}), cost({**sizes, finest: schemes[-1]})]
         least = min(least, costs[0])
         if costs[0] > budget:
             continue
-        fitting = bisect_right(ladder, budget, key=lambda size, sizes=sizes: cost({**sizes, finest: size}))  # type: ignore[misc]
-        sizes[finest] = ladder[fitting - 1]
+        fitting = bisect_right(schemes, budget, key=lambda size, sizes=sizes: cost({**sizes, finest: size}))  # type: ignore[misc]
+        sizes[finest] = schemes[fitting - 1]
         shares = [math.log(sizes[field] / getattr(config, field)) for field in free]
         left = cost(sizes)
         unused = math.log(budget / left)

@@ -16,7 +16,7 @@ AT_ONCE = 8
 
 
 @dataclass(frozen=True)
-class Scheme:
+class StaticScheme:
     """How a graph is quantised."""
 
     smooth: float | None = None
@@ -25,7 +25,7 @@ class Scheme:
     """Names of nodes that stay in float."""
 
 
-def quantize_static(model: Any, inputs: Sequence[Any], scheme: Scheme) -> Any:
+def quantize_static(model: Any, inputs: Sequence[Any], scheme: StaticScheme) -> Any:
     """A quantised graph from an onnx.ModelProto or an openvino.Model; `inputs` are what one run of it takes, each.
 
     Weights are symmetric for each output channel, activations asymmetric for each tensor, from their least to their

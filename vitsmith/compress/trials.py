@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitsmith.compress.calibration import Photos
-from vitsmith.compress.ladder import Attempt, Judged, ProgramError, Rung
+from vitsmith.compress.schemes import Attempt, Fidelity, ProgramError, Scheme
 from vitsmith.compress.sensitivity import IMAGES, measure_sensitivity
 from vitsmith.data.image_sources import ImageSource
 from vitsmith.engines.base import Engine, open_engine
@@ -48,7 +48,7 @@ class Programs(Protocol):
     @property
     def sites(self) -> tuple[str, ...]: ...
 
-    def write(self, rung: Rung, tensors: Array, place: Path) -> None: ...
+    def write(self, scheme: Scheme, tensors: Array, place: Path) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class ProgramTrials:
         allowed = (REQUIRED_MERGING if merges(self._bundle.config) else REQUIRED)["fp32"]
         gate = compare(self._bundle.run_torch, runner.throughput.run, self._tensors[:GATE_INPUTS], allowed)
         gate.require(f"the float {self._programs.program} program of {self._bundle.where}")
-        attempts = [Attempt("float", None, "fp32", _mib(floats), self._judge(runner, "float fp32"))]
+        attempts = [Attempt("float", None, "fp32", _mib(floats), self._evaluate(runner, "float fp32"))]
         self._base = runner
         if "bf16" not in self.rests:
             return attempts
@@ -138,37 +138,39 @@ class ProgramTrials:
         assert self._base is not None
         try:
             runner = self._open(floats, "bf16")
-            judged = self._judge(runner, "float bf16")
+            fidelity = self._evaluate(runner, "float bf16")
         except ProgramError as error:
             self.rests = ("fp32",)
             return replace(attempt, reason=str(error))
         speedup = self._race(self._base, runner, self._images)
-        reason = "; ".join(judged.failures(replace(required, strict=False)))  # int8 must beat it where it may be right
+        reason = "; ".join(
+            fidelity.failures(replace(required, strict=False))
+        )  # int8 must beat it where it may be right
         if reason:
             self.rests = ("fp32",)  # where bf16 alone is too coarse, it is beside int8 too
         elif speedup.batches > 1:
             self._base = runner
         else:
             self.rests = ("fp32", "bf16")
-        return replace(attempt, judged=judged, speedup=speedup, reason=reason)
+        return replace(attempt, fidelity=fidelity, speedup=speedup, reason=reason)
 
-    def make(self, rung: Rung, rest: str) -> float:
-        self._listener(Working(f"{rung.name}: building the program"))
+    def make(self, scheme: Scheme, rest: str) -> float:
+        self._listener(Working(f"{scheme.name}: building the program"))
         with self._explained():
             spec = ProgramSpec(precision="int8", rest=rest)
-            self._made = self._write(spec, lambda files: self._fill(rung, files))
+            self._made = self._write(spec, lambda files: self._fill(scheme, files))
         self._runner = None
-        self._rung = rung
+        self._scheme = scheme
         return _mib(self._made)
 
-    def judge(self) -> Judged:
+    def evaluate(self) -> Fidelity:
         assert self._made is not None
         self._runner = self._open(self._made, "auto")
-        return self._judge(self._runner, self._rung.name)
+        return self._evaluate(self._runner, self._scheme.name)
 
     def race(self) -> Speedup:
         assert self._runner is not None and self._base is not None
-        self._listener(Working(f"{self._rung.name}: measuring the speed beside float"))
+        self._listener(Working(f"{self._scheme.name}: measuring the speed beside float"))
         return self._race(self._base, self._runner, self._images)
 
     def rank(self, smooth: float | None) -> Sequence[str]:
@@ -183,9 +185,9 @@ class ProgramTrials:
     def _part(self) -> Part:
         return parts_of(self._bundle, self._tensors[:GATE_INPUTS])[0]
 
-    def _fill(self, rung: Rung, files: Path) -> None:
+    def _fill(self, scheme: Scheme, files: Path) -> None:
         copy_programs(self._programs.folder, files, "text")
-        self._programs.write(rung, self._tensors, files)
+        self._programs.write(scheme, self._tensors, files)
 
     def _write(self, spec: ProgramSpec, write: Callable[[Path], None]) -> Bundle:
         """A bundle without golden answers: what is on trial is judged by nothing but its answers here."""
@@ -204,7 +206,7 @@ class ProgramTrials:
 
         return Runner(opened("throughput"), lambda: opened("latency"))
 
-    def _judge(self, runner: Runner, name: str) -> Judged:
+    def _evaluate(self, runner: Runner, name: str) -> Fidelity:
         try:
             found = self._answers(runner.throughput, name)
         except NotFiniteError as error:
@@ -213,13 +215,13 @@ class ProgramTrials:
         agreement = cosine if self._embeds else agreement_of(self._expected, found)
         right = self._named_rightly(found)
         accuracy = None if self._right is None or right is None else Paired.of(self._right, right)
-        return Judged(agreement, cosine, accuracy, self._embeds)
+        return Fidelity(agreement, cosine, accuracy, self._embeds)
 
     def _answers(self, engine: Engine, name: str) -> Array:
         """Its outputs on the images that judge, in order."""
-        judges = self._photos.judges
-        self._listener(Working(f"{name}: evaluating", len(judges)))
-        rows = ImageStream(self._bundle.preprocessing, engine, batch_size=_BATCH).rows(self._counted(judges))
+        evaluation = self._photos.evaluation
+        self._listener(Working(f"{name}: evaluating", len(evaluation)))
+        rows = ImageStream(self._bundle.preprocessing, engine, batch_size=_BATCH).rows(self._counted(evaluation))
         assert rows is not None
         return rows
 

@@ -76,8 +76,8 @@ class SplitRecord:
         """
         learned = np.union1d(self.train, train)
         kept = np.setdiff1d(self.held_out, train)
-        judged = np.setdiff1d(held_out, np.union1d(np.union1d(learned, self.earlier), self.test))
-        return replace(self, train=learned, held_out=np.union1d(kept, judged), test=np.setdiff1d(self.test, train))
+        evaluated = np.setdiff1d(held_out, np.union1d(np.union1d(learned, self.earlier), self.test))
+        return replace(self, train=learned, held_out=np.union1d(kept, evaluated), test=np.setdiff1d(self.test, train))
 
     def as_parent(self) -> Self:
         """Where the record of a model begins that is trained from this one: all that was learned is `earlier` now."""

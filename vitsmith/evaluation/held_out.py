@@ -47,7 +47,7 @@ class Asked:
 
 
 @dataclass(frozen=True, eq=False)
-class Judging:
+class EvaluationSet:
     """Images that judge."""
 
     samples: Samples
@@ -96,7 +96,7 @@ def is_divided(source: Source) -> bool:
     return any(part in source.parts for part in ("val", "test"))
 
 
-def choose(bundles: Sequence[Bundle], asked: Asked, *, on_images: OnImages = ignore) -> Judging:
+def choose(bundles: Sequence[Bundle], asked: Asked, *, on_images: OnImages = ignore) -> EvaluationSet:
     """The images that judge all of `bundles`: none was trained on any of them, unless a split was asked for by name.
 
     Every image is read once for each bundle that has a record. Raises DatasetError when nothing is left to judge by,
@@ -106,7 +106,7 @@ def choose(bundles: Sequence[Bundle], asked: Asked, *, on_images: OnImages = ign
     known = [bundle for bundle in bundles if bundle.split is not None]
     silent = tuple(_silence(bundle, asked) for bundle in bundles if _might_leak(bundle, asked))
     if not known:
-        return Judging(asked.samples, asked.name, "", silent)
+        return EvaluationSet(asked.samples, asked.name, "", silent)
     roles = look(asked.samples, known, on_images)
     if asked.split:
         return _as_asked(asked, roles, whose, silent)
@@ -117,7 +117,7 @@ def choose(bundles: Sequence[Bundle], asked: Asked, *, on_images: OnImages = ign
             "evaluate on: give others (vitsmith evaluate --split all scores all of them)"
         )
     told = f"{left_out:,} that {whose} was trained on are left out" if left_out else ""
-    return judging_of(asked, roles, ~roles.trained, told, silent)
+    return evaluation_set_of(asked, roles, ~roles.trained, told, silent)
 
 
 class Roles(NamedTuple):
@@ -188,7 +188,9 @@ def _look_up(record: SplitRecord, contents: Contents) -> Roles:
     return Roles(learned | (earlier & ~kept), held_out, missing, tuple(notes), contents)
 
 
-def judging_of(asked: Asked, roles: Roles, chosen: NDArray[np.bool_], others: str, more: tuple[str, ...]) -> Judging:
+def evaluation_set_of(
+    asked: Asked, roles: Roles, chosen: NDArray[np.bool_], others: str, more: tuple[str, ...]
+) -> EvaluationSet:
     """The images that are `chosen`, none of which was trained on."""
     held_out, new = int((roles.held_out & chosen).sum()), int((roles.new & chosen).sum())
     kinds = [(held_out, "held-out"), (new, "new")]
@@ -204,10 +206,12 @@ def judging_of(asked: Asked, roles: Roles, chosen: NDArray[np.bool_], others: st
         "missing": roles.missing,
     }
     samples = asked.samples if chosen.all() else asked.samples.select(np.flatnonzero(chosen))
-    return Judging(samples, asked.name, "" if whole else f"{what} {asked.unit}", (told, *roles.notes, *more), counts)
+    return EvaluationSet(
+        samples, asked.name, "" if whole else f"{what} {asked.unit}", (told, *roles.notes, *more), counts
+    )
 
 
-def _as_asked(asked: Asked, roles: Roles, whose: str, more: tuple[str, ...]) -> Judging:
+def _as_asked(asked: Asked, roles: Roles, whose: str, more: tuple[str, ...]) -> EvaluationSet:
     """A split that was asked for by name, with a warning where training images are in it."""
     count, trained = len(asked.samples), int(roles.trained.sum())
     counts = {
@@ -218,13 +222,13 @@ def _as_asked(asked: Asked, roles: Roles, whose: str, more: tuple[str, ...]) -> 
         "missing": roles.missing,
     }
     if not trained:
-        return replace(judging_of(asked, roles, np.ones(count, np.bool_), "", more), what="")
+        return replace(evaluation_set_of(asked, roles, np.ones(count, np.bool_), "", more), what="")
     told = (
         f"warning: {trained:,} of the {count:,} {asked.unit} of {asked.name} are ones that {whose} was trained on: "
         "the score tells how well it remembers them, not how good it is on others"
     )
     what = "training images" if trained == count else "training images among them"
-    return Judging(asked.samples, asked.name, what, (told, *roles.notes, *more), counts)
+    return EvaluationSet(asked.samples, asked.name, what, (told, *roles.notes, *more), counts)
 
 
 def _might_leak(bundle: Bundle, asked: Asked) -> bool:

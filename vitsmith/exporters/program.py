@@ -33,8 +33,8 @@ from vitsmith.gate import (
     compare,
     doubts,
     failures,
-    judging,
     lowest_cosine,
+    refusing,
     relative_difference,
     require,
 )
@@ -249,7 +249,7 @@ def _with_accuracy(
     """The verdict with how both answer labelled images. Raises GateError when accuracy drops by more than allowed."""
     what = f"the {candidate.program} export of {bundle.where}"
     before = evaluate(Predictor(bundle, "torch"), samples)
-    with judging(what):
+    with refusing(what):
         after = evaluate(Predictor(candidate, engine), samples)
     measured = Measured(accuracy=compare_accuracy(before, after))
     require(what, failures(measured, required))
@@ -262,7 +262,7 @@ def _golden(bundle: Bundle, candidate: Bundle, engine: Engine) -> Any:
     assert golden is not None
     if candidate.program_spec.precision == "fp32":
         return golden
-    with judging(f"the {candidate.program} export of {bundle.where}"):
+    with refusing(f"the {candidate.program} export of {bundle.where}"):
         golden = replace(golden, outputs=engine.run(golden.tensors))
         if golden.texts is not None:
             golden = replace(golden, texts=replace(golden.texts, embeddings=engine.run_texts(golden.texts.tokens)))

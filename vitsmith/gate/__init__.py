@@ -7,9 +7,9 @@ from vitsmith.gate.compare import (
     agreement_of,
     compare,
     first_difference,
-    judging,
     lowest_cosine,
     mean_cosine,
+    refusing,
     relative_difference,
 )
 from vitsmith.gate.paired import Paired
@@ -27,9 +27,9 @@ __all__ = [
     "doubts",
     "failures",
     "first_difference",
-    "judging",
     "lowest_cosine",
     "mean_cosine",
+    "refusing",
     "relative_difference",
     "require",
 ]

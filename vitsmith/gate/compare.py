@@ -118,7 +118,7 @@ def compare(
 
 
 @contextmanager
-def judging(what: str) -> Iterator[None]:
+def refusing(what: str) -> Iterator[None]:
     """Around what is asked of a candidate alone: answers that are not finite raise GateError, which names `what`."""
     try:
         yield

@@ -21,8 +21,8 @@ from vitsmith.report.figure import LIGHT, Theme, add_legend, dress, new_figure, 
 from vitsmith.report.page import Command, Figure, Headline, Report, Section, Table, render
 from vitsmith.report.plots import draw_loss
 from vitsmith.report.training import VERSIONS, flat_fields, show_duration
+from vitsmith.training.lit.evaluating import LitEvaluation
 from vitsmith.training.lit.history import LitResult
-from vitsmith.training.lit.judging import Judged
 from vitsmith.training.lit.run import LitTrained
 
 if TYPE_CHECKING:
@@ -54,14 +54,18 @@ def make_lit_report(trained: LitTrained, pairs: PairSplits, folder: Path, comman
     )
 
 
-def draw_judged(judged: Sequence[Judged], theme: Theme = LIGHT) -> Drawing:
+def draw_recall(evaluations: Sequence[LitEvaluation], theme: Theme = LIGHT) -> Drawing:
     """Recall at 1 in both directions over the updates, and accuracy on the unseen where there is one."""
     figure = new_figure(theme)
     axes = figure.subplots()
-    steps = [each.step for each in judged]
-    axes.plot(steps, [100 * each.image_to_text[1] for each in judged], color=theme.first, marker="o", label="to text")
-    axes.plot(steps, [100 * each.text_to_image[1] for each in judged], color=theme.second, marker="s", label="to image")
-    unseen = [(each.step, 100 * each.unseen) for each in judged if each.unseen is not None]
+    steps = [each.step for each in evaluations]
+    axes.plot(
+        steps, [100 * each.image_to_text[1] for each in evaluations], color=theme.first, marker="o", label="to text"
+    )
+    axes.plot(
+        steps, [100 * each.text_to_image[1] for each in evaluations], color=theme.second, marker="s", label="to image"
+    )
+    unseen = [(each.step, 100 * each.unseen) for each in evaluations if each.unseen is not None]
     if unseen:
         at, shares = zip(*unseen, strict=True)
         axes.plot(at, shares, color=theme.faint, marker="^", linestyle="--", label="unseen, top-1")
@@ -86,26 +90,26 @@ def _learning(result: LitResult) -> Section:
         recall = Figure(
             "Recall on held-out pairs",
             picture(
-                lambda theme: draw_judged(result.judged, theme),
-                f"Recall at 1 at {len(result.judged)} points of the training, at the end "
+                lambda theme: draw_recall(result.evaluations, theme),
+                f"Recall at 1 at {len(result.evaluations)} points of the training, at the end "
                 f"{final.image_to_text[1]:.1%} from image to text and {final.text_to_image[1]:.1%} from text to image.",
             ),
             f"Among {final.num_images:,} images and {final.num_captions:,} captions that nothing is learnt from.",
         )
     except MissingPackageError as error:
-        return Section("How it learned", text=f"Figures are left out: {error}", table=_judged_table(result.judged))
-    return Section("How it learned", figures=(loss, recall), table=_judged_table(result.judged))
+        return Section("How it learned", text=f"Figures are left out: {error}", table=_recall_table(result.evaluations))
+    return Section("How it learned", figures=(loss, recall), table=_recall_table(result.evaluations))
 
 
-def _judged_table(judged: Sequence[Judged]) -> Table:
+def _recall_table(evaluations: Sequence[LitEvaluation]) -> Table:
     """A row a judgement, at most the last twenty."""
     rows = []
-    for each in judged[-20:]:
+    for each in evaluations[-20:]:
         shares = (each.image_to_text[1], each.image_to_text[5], each.text_to_image[1], each.text_to_image[5])
         unseen = "" if each.unseen is None else f"{each.unseen:.1%}"
         rows.append((f"{each.step:,}", *(f"{share:.1%}" for share in shares), unseen))
     columns = ("update", "to text @1", "to text @5", "to image @1", "to image @5", "unseen top-1")
-    has_unseen = judged[-1].unseen is not None
+    has_unseen = evaluations[-1].unseen is not None
     return Table(
         columns if has_unseen else columns[:-1],
         tuple(row if has_unseen else row[:-1] for row in rows),
@@ -139,7 +143,7 @@ def _headlines(trained: LitTrained) -> tuple[Headline, ...]:
     ]
     rate = statistics.median(done.images_per_second for done in history)
     seconds = sum(trained.recipe.batch.size / done.images_per_second for done in history)
-    seconds += sum(each.seconds for each in trained.result.judged)
+    seconds += sum(each.seconds for each in trained.result.evaluations)
     headlines += [
         Headline(f"{rate:,.0f}", "pairs/s", "median over the updates"),
         Headline(show_duration(seconds), "training time", "with judgements, without embedding the images"),

@@ -48,9 +48,11 @@ def evaluate(
     )
     refuse_regression(classifier, "top-1 accuracy")
     match_classes(classifier, asked.samples)  # before any image is read
-    judging = choosing(tell)([_bundle_of(classifier)], asked)
-    found = evaluate_classifier(classifier, judging.samples, skip_unreadable=skip_unreadable, tell=left_out(tell))
-    return replace(found, model=classifier.where, data=judging.name, told=judging.told)
+    evaluation_set = choosing(tell)([_bundle_of(classifier)], asked)
+    found = evaluate_classifier(
+        classifier, evaluation_set.samples, skip_unreadable=skip_unreadable, tell=left_out(tell)
+    )
+    return replace(found, model=classifier.where, data=evaluation_set.name, told=evaluation_set.told)
 
 
 def _bundle_of(classifier: Any) -> Bundle:

@@ -11,7 +11,7 @@ from vitsmith.data.datasets import DataSpec
 from vitsmith.data.image_sources import ImageSource
 from vitsmith.data.samples import Samples, samples_of
 from vitsmith.errors import InputError
-from vitsmith.evaluation.held_out import Asked, Judging, ask, choose
+from vitsmith.evaluation.held_out import Asked, EvaluationSet, ask, choose
 from vitsmith.gate import Requirements
 from vitsmith.models.presets import name_of
 from vitsmith.runs import model_name
@@ -23,7 +23,7 @@ Model = Bundle | str | os.PathLike[str]
 Data = str | os.PathLike[str] | DataSpec | Samples | Iterable[tuple[ImageSource, str]]
 """A labelled data set: its path, a description of it, samples, or pairs of an image and the name of its class."""
 Tell = Callable[[str], None]
-Choose = Callable[[Sequence[Bundle], Asked], Judging]
+Choose = Callable[[Sequence[Bundle], Asked], EvaluationSet]
 """Which of the images that were asked for judge: see `held_out.choose`."""
 
 
@@ -73,11 +73,11 @@ def check_bounds(asked: Requirements, labelled: bool) -> None:
 def choosing(tell: Tell) -> Choose:
     """`held_out.choose`, of which `tell` hears what a user should know."""
 
-    def chosen(bundles: Sequence[Bundle], asked: Asked) -> Judging:
-        judging = choose(bundles, asked)
-        for told in judging.told:
+    def chosen(bundles: Sequence[Bundle], asked: Asked) -> EvaluationSet:
+        evaluation_set = choose(bundles, asked)
+        for told in evaluation_set.told:
             tell(told)
-        return judging
+        return evaluation_set
 
     return chosen
 

@@ -72,9 +72,9 @@ def quantize(
     """
     require_torch("export")
     from vitsmith.compress.calibration import Amounts, labelled_photos, unlabelled_photos
-    from vitsmith.compress.ladder import REQUIRED
     from vitsmith.compress.quantize import check_quantizable, quantize_to, usual_engine
     from vitsmith.compress.quantized import Settings
+    from vitsmith.compress.schemes import REQUIRED
 
     sources, described = list(several(images)), described_data(data)
     if not described.path and not sources:

@@ -8,7 +8,7 @@ from typing import Any
 
 from vitsmith.training.events import Saved, StepDone, Warned
 from vitsmith.training.history import Row, past_from, row_of, rows_until
-from vitsmith.training.lit.judging import Judged
+from vitsmith.training.lit.evaluating import LitEvaluation
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Embedded:
     step: int = 0
 
 
-LitEvent = StepDone | Judged | Warned | Saved | Embedded
+LitEvent = StepDone | LitEvaluation | Warned | Saved | Embedded
 LitListener = Callable[[LitEvent], None]
 
 _EVENT = "judged"
@@ -40,7 +40,7 @@ class LitPast:
     step: int = 0
     """How many updates are done."""
     history: tuple[StepDone, ...] = ()
-    judged: tuple[Judged, ...] = ()
+    evaluations: tuple[LitEvaluation, ...] = ()
     warnings: tuple[Warned, ...] = ()
 
 
@@ -49,18 +49,18 @@ class LitResult:
     """All that happened in a run. The model holds the weights of the last update, or their running mean."""
 
     history: tuple[StepDone, ...]
-    judged: tuple[Judged, ...]
+    evaluations: tuple[LitEvaluation, ...]
     warnings: tuple[Warned, ...]
 
     @property
-    def final(self) -> Judged:
-        return self.judged[-1]
+    def final(self) -> LitEvaluation:
+        return self.evaluations[-1]
 
 
 def lit_row_of(event: LitEvent) -> Row:
     """One line: the field `event` says which kind it is."""
     match event:
-        case Judged():
+        case LitEvaluation():
             return {"event": _EVENT, **asdict(event)}
         case Embedded():
             return {"event": "embedded", **asdict(event)}
@@ -78,12 +78,12 @@ def lit_past_from(rows: Iterable[Row], step: int) -> LitPast:
     """What happened in the first `step` updates."""
     rows = list(rows)
     before = past_from(rows, step)
-    judged = tuple(_judged_from(row) for row in rows_until(rows, step) if row["event"] == _EVENT)
-    return LitPast(step, before.history, judged, before.warnings)
+    evaluations = tuple(_evaluation_from(row) for row in rows_until(rows, step) if row["event"] == _EVENT)
+    return LitPast(step, before.history, evaluations, before.warnings)
 
 
-def _judged_from(row: dict[str, Any]) -> Judged:
+def _evaluation_from(row: dict[str, Any]) -> LitEvaluation:
     fields = {_RENAMED.get(name, name): value for name, value in row.items() if name != "event"}
     for name in ("image_to_text", "text_to_image"):  # JSON knows no keys but text
         fields[name] = {int(k): share for k, share in fields[name].items()}
-    return Judged(**fields)
+    return LitEvaluation(**fields)

@@ -18,8 +18,8 @@ from vitsmith.training.complaints import Complaints
 from vitsmith.training.devices import Devices
 from vitsmith.training.events import StepDone, Warned
 from vitsmith.training.lit.batches import Pairs, PairSource
+from vitsmith.training.lit.evaluating import Gallery, LitEvaluation, evaluate
 from vitsmith.training.lit.history import LitEvent, LitListener, LitPast, LitResult, ignore
-from vitsmith.training.lit.judging import Gallery, Judged, judge
 from vitsmith.training.lit.recipe import LitRecipe
 from vitsmith.training.lit.step import cap_temperature, compute_gradients
 from vitsmith.training.lit.towers import TextSide, Towers
@@ -67,7 +67,11 @@ class LitTraining:
         # Captions of the same tokens (other capitals, another end behind the last one read) cannot be told apart.
         self._alike = torch.unique(self.tokens, dim=0, return_inverse=True)[1]
         self._done = past.step
-        self._history, self._judged, self._warnings = list(past.history), list(past.judged), list(past.warnings)
+        self._history, self._evaluations, self._warnings = (
+            list(past.history),
+            list(past.evaluations),
+            list(past.warnings),
+        )
         self._saving = Saving(
             self.state,
             self.checkpoints,
@@ -87,23 +91,23 @@ class LitTraining:
         if self.state.ema is not None:
             self.state.ema.keep()
         self.state.model.eval()
-        return LitResult(tuple(self._history), tuple(self._judged), tuple(self._warnings))
+        return LitResult(tuple(self._history), tuple(self._evaluations), tuple(self._warnings))
 
-    def judge(self, step: int) -> Judged:
+    def evaluate(self, step: int) -> LitEvaluation:
         """What the text side is worth now; with a running mean, that. The main process works, all of them know."""
-        found: Judged | None = None
+        found: LitEvaluation | None = None
         if self.devices.main:
             ema = self.state.ema
             with finishing(EVALUATION), ema.swapped() if ema is not None else nullcontext():
-                found = judge(self._encode, self.held_out, self.unseen, self.towers.text.templates, step)
-        judged = self.devices.gather(found)[0]
-        assert judged is not None
-        return judged
+                found = evaluate(self._encode, self.held_out, self.unseen, self.towers.text.templates, step)
+        evaluations = self.devices.gather(found)[0]
+        assert evaluations is not None
+        return evaluations
 
     def _go_on(self, start: int) -> None:
         steps, every = self.recipe.schedule.steps, self.recipe.run.eval_every
         if start == steps:  # stopped or killed between the last update and the end of the run
-            self._report(self.judge(steps))
+            self._report(self.evaluate(steps))
             return
         with closing(self.source.batches(start)) as batches:
             clock = Clock()
@@ -117,7 +121,7 @@ class LitTraining:
                 clock.restart()
                 if done == steps or (every and done % every == 0):
                     self._share_complaints()
-                    self._report(self.judge(done))
+                    self._report(self.evaluate(done))
                     clock.restart()
                 if done < steps:
                     if self._saving.due(done):
@@ -159,8 +163,8 @@ class LitTraining:
         if isinstance(event, StepDone):
             self._history.append(event)
             self._done = event.step
-        elif isinstance(event, Judged):
-            self._judged.append(event)
+        elif isinstance(event, LitEvaluation):
+            self._evaluations.append(event)
         elif isinstance(event, Warned):
             self._warnings.append(event)
         self.on_event(event)

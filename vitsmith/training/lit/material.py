@@ -18,8 +18,8 @@ from vitsmith.training.devices import Devices
 from vitsmith.training.events import Warned
 from vitsmith.training.lit.batches import KeptPairs, PairSource, VariedPairs
 from vitsmith.training.lit.embeddings import EmbeddingStore
+from vitsmith.training.lit.evaluating import Gallery
 from vitsmith.training.lit.history import Embedded, LitEvent, LitListener, lit_row_of
-from vitsmith.training.lit.judging import Gallery
 from vitsmith.training.lit.recipe import LitRecipe
 from vitsmith.training.lit.towers import Towers
 from vitsmith.training.memory import available_memory

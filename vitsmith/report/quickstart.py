@@ -53,7 +53,7 @@ class ImageFile:
 
 
 @dataclass(frozen=True, eq=False)
-class Road:
+class QuickstartResult:
     """What came of it."""
 
     folder: Path
@@ -92,28 +92,28 @@ class Road:
         }
 
 
-def make_report(road: Road, command: str) -> Report:
+def make_report(result: QuickstartResult, command: str) -> Report:
     """The page. `command` is what was typed."""
     return Report(
         title="A vision transformer that reads handwritten digits",
-        summary=_summary(road),
-        headlines=_headlines(road),
+        summary=_summary(result),
+        headlines=_headlines(result),
         sections=(
-            learning_section(road.trained.result),
-            accuracy_section(road.evaluation),
-            _files_section(road.files),
-            _mistakes_section(road.evaluation, road.splits),
-            costs_section(road.costs, _TIMING),
-            gate_section("The ONNX export", road.verdict, SAME_ANSWERS),
+            learning_section(result.trained.result),
+            accuracy_section(result.evaluation),
+            _files_section(result.files),
+            _mistakes_section(result.evaluation, result.splits),
+            costs_section(result.costs, _TIMING),
+            gate_section("The ONNX export", result.verdict, SAME_ANSWERS),
         ),
-        commands=next_commands(road),
-        facts=_facts(road, command),
+        commands=next_commands(result),
+        facts=_facts(result, command),
     )
 
 
-def next_commands(road: Road) -> tuple[Command, ...]:
+def next_commands(result: QuickstartResult) -> tuple[Command, ...]:
     """What to try with the bundles, to be typed where the road was gone."""
-    exported, images = shell_quoted(road.exported.where), shell_quoted(str(road.images))
+    exported, images = shell_quoted(result.exported.where), shell_quoted(str(result.images))
     return (
         Command("Name the digits in image files:", f"vitsmith predict {exported} {images} --top 3"),
         Command(
@@ -127,20 +127,20 @@ def next_commands(road: Road) -> tuple[Command, ...]:
     )
 
 
-def _summary(road: Road) -> str:
-    scores, config = road.evaluation.scores, road.trained.bundle.config
+def _summary(result: QuickstartResult) -> str:
+    scores, config = result.evaluation.scores, result.trained.bundle.config
     right = sum(each.correct for each in scores.per_class)
     return (
         f"A small vision transformer of {parameters(config):,} weights learned from nothing, on this machine, with "
-        f"{len(road.splits.train):,} scanned digits. Of {scores.num_images} others, which it had never seen, it reads "
+        f"{len(result.splits.train):,} scanned digits. Of {scores.num_images} others, never seen before, it reads "
         f"{right} rightly. It was exported to ONNX, compared with the original, loaded again from disk and tried on "
-        f"image files; all of it took {road.seconds:.0f} seconds. The people who wrote the held-out digits also wrote "
+        f"image files; all of it took {result.seconds:.0f} seconds. Those who wrote the held-out digits also wrote "
         "some that it learned from: this says how well it knows these hands, not handwriting at large."
     )
 
 
-def _headlines(road: Road) -> tuple[Headline, ...]:
-    scores, cost = road.evaluation.scores, road.costs[1]
+def _headlines(result: QuickstartResult) -> tuple[Headline, ...]:
+    scores, cost = result.evaluation.scores, result.costs[1]
     low, high = scores.top1_interval
     interval = f"of {scores.num_images} images; 95% interval {low:.1%} to {high:.1%}"
     return (
@@ -193,11 +193,11 @@ def _mistakes_section(evaluation: Evaluation, splits: Splits) -> Section:
     return Section("Mistakes", text=text, samples=tuple(samples))
 
 
-def _facts(road: Road, command: str) -> tuple[tuple[str, str], ...]:
+def _facts(result: QuickstartResult, command: str) -> tuple[tuple[str, str], ...]:
     versions = ", ".join(f"{package} {importlib.metadata.version(package)}" for package in VERSIONS)
     return (
         ("command", command),
-        ("run folder", str(road.folder)),
+        ("run folder", str(result.folder)),
         ("date", datetime.date.today().isoformat()),
         ("machine", describe_machine()),
         ("system", f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"),

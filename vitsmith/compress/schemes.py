@@ -22,7 +22,7 @@ _AS_FAST = 0.95  # ratios of one program measured twice differ by some percent
 
 
 @dataclass(frozen=True)
-class Rung:
+class Scheme:
     """One way to make an int8 program."""
 
     kind: Literal["dynamic", "static"]
@@ -39,12 +39,12 @@ class Rung:
         return how + (f", {describe_sites(self.float_sites)} in float" if self.float_sites else "")
 
 
-FIRST_RUNGS = (Rung("dynamic"), Rung("static"), *(Rung("static", strength) for strength in STRENGTHS))
+FIRST_SCHEMES = (Scheme("dynamic"), Scheme("static"), *(Scheme("static", strength) for strength in STRENGTHS))
 """Everything in int8. Above them come those that leave the most sensitive places in float."""
 
 
 @dataclass(frozen=True)
-class Judged:
+class Fidelity:
     """Answers on the images that judge, beside those of the torch model."""
 
     agreement: float
@@ -85,28 +85,28 @@ class Attempt:
     """What one program came to."""
 
     name: str
-    rung: Rung | None
+    scheme: Scheme | None
     """None: a float program."""
     rest: str
     """What is not int8 is computed in: 'fp32' or 'bf16'."""
     mib: float | None = None
-    judged: Judged | None = None
+    fidelity: Fidelity | None = None
     speedup: Speedup | None = None
     reason: str = ""
     """Why not; '' for one that keeps what is required."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON."""
-        judged, speedup = self.judged, self.speedup
+        fidelity, speedup = self.fidelity, self.speedup
         return {
             "program": self.name,
             "rest": self.rest,
-            "float_sites": list(self.rung.float_sites) if self.rung else None,
+            "float_sites": list(self.scheme.float_sites) if self.scheme else None,
             "mib": self.mib,
-            "top1": judged.top1 if judged else None,
-            "agreement": judged.agreement if judged else None,
-            "cosine": judged.cosine if judged else None,
-            **(judged.accuracy.to_dict() if judged and judged.accuracy else {}),
+            "top1": fidelity.top1 if fidelity else None,
+            "agreement": fidelity.agreement if fidelity else None,
+            "cosine": fidelity.cosine if fidelity else None,
+            **(fidelity.accuracy.to_dict() if fidelity and fidelity.accuracy else {}),
             "speedup": speedup.batches if speedup else None,
             "speedup_one_image": speedup.single if speedup else None,
             "images_per_second": speedup.after.images_per_second if speedup else None,
@@ -129,10 +129,10 @@ class Trials(Protocol):
     sites: tuple[str, ...]
     """Places that may be left in float."""
 
-    def make(self, rung: Rung, rest: str) -> float:
+    def make(self, scheme: Scheme, rest: str) -> float:
         """Makes a program, which the next two are then about, and gives its size in MiB."""
 
-    def judge(self) -> Judged:
+    def evaluate(self) -> Fidelity:
         """What it answers."""
 
     def race(self) -> Speedup:
@@ -147,7 +147,7 @@ class ProgramError(GateError):
 
 
 @dataclass(frozen=True)
-class Climb:
+class SchemeSearch:
     """How far it went."""
 
     attempts: tuple[Attempt, ...]
@@ -157,13 +157,13 @@ class Climb:
     """Places, the most sensitive first; () when it was not needed."""
 
 
-def climb(
+def search_schemes(
     trials: Trials,
     required: Requirements,
     on_attempt: Callable[[Attempt], None] = lambda _: None,
     *,
     fastest: bool = False,
-) -> Climb:
+) -> SchemeSearch:
     """Tries the rungs in their order up to the first that keeps what is required; with `fastest` all, for the fastest.
 
     When a static one answers well enough and is too slow, the climb ends: those above leave more in float, and none is
@@ -171,25 +171,25 @@ def climb(
     """
     attempts: list[Attempt] = []
 
-    def ends_with(rung: Rung, rest: str) -> bool:
-        attempts.append(_try(trials, required, rung, rest))
+    def ends_with(scheme: Scheme, rest: str) -> bool:
+        attempts.append(_try(trials, required, scheme, rest))
         on_attempt(attempts[-1])
         if not attempts[-1].reason:
             return not fastest
-        return rung.kind == "static" and attempts[-1].speedup is not None
+        return scheme.kind == "static" and attempts[-1].speedup is not None
 
     best_rest, *other_rests = trials.rests
     ranking: tuple[str, ...] = ()
-    ended = any(ends_with(rung, best_rest) for rung in FIRST_RUNGS)
+    ended = any(ends_with(scheme, best_rest) for scheme in FIRST_SCHEMES)
     faithful = _most_faithful(attempts)
     if not ended and faithful and _fastest(attempts) is None:
         ranking = tuple(trials.rank(faithful.smooth))
-        rungs = [replace(faithful, float_sites=sites) for sites in float_choices(ranking)]
-        ended = any(ends_with(rung, best_rest) for rung in rungs)
+        schemes = [replace(faithful, float_sites=sites) for sites in float_choices(ranking)]
+        ended = any(ends_with(scheme, best_rest) for scheme in schemes)
         faithful = _most_faithful(attempts)
         if not ended and faithful and _fastest(attempts) is None:
             any(ends_with(faithful, rest) for rest in other_rests)
-    return Climb(tuple(attempts), _fastest(attempts), ranking)
+    return SchemeSearch(tuple(attempts), _fastest(attempts), ranking)
 
 
 def float_choices(ranking: Sequence[str]) -> list[tuple[str, ...]]:
@@ -207,13 +207,13 @@ def float_choices(ranking: Sequence[str]) -> list[tuple[str, ...]]:
     return choices
 
 
-def _try(trials: Trials, required: Requirements, rung: Rung, rest: str) -> Attempt:
-    blank = Attempt(rung.name, rung, rest)
+def _try(trials: Trials, required: Requirements, scheme: Scheme, rest: str) -> Attempt:
+    blank = Attempt(scheme.name, scheme, rest)
     try:
-        blank = replace(blank, mib=trials.make(rung, rest))
-        judged = trials.judge()
-        blank = replace(blank, judged=judged)
-        if reasons := judged.failures(required):
+        blank = replace(blank, mib=trials.make(scheme, rest))
+        fidelity = trials.evaluate()
+        blank = replace(blank, fidelity=fidelity)
+        if reasons := fidelity.failures(required):
             return replace(blank, reason="; ".join(reasons))
         speedup = trials.race()
     except ProgramError as error:
@@ -224,15 +224,15 @@ def _try(trials: Trials, required: Requirements, rung: Rung, rest: str) -> Attem
 
 def _fastest(attempts: Sequence[Attempt]) -> Attempt | None:
     """Of those that keep what is required; of several as fast, within what measuring can tell, the most faithful."""
-    good = [(one, one.speedup.batches, one.judged.cosine) for one in attempts if one.speedup and one.judged]
+    good = [(one, one.speedup.batches, one.fidelity.cosine) for one in attempts if one.speedup and one.fidelity]
     good = [row for row in good if not row[0].reason]
     best = max((speed for _, speed, _ in good), default=0.0)
     near = [(cosine, one) for one, speed, cosine in good if speed >= _AS_FAST * best]
     return max(near, key=lambda pair: pair[0])[1] if near else None
 
 
-def _most_faithful(attempts: Sequence[Attempt]) -> Rung | None:
+def _most_faithful(attempts: Sequence[Attempt]) -> Scheme | None:
     """The static rung whose outputs point most nearly where they should: a finer measure than answers."""
-    static = [one for one in attempts if one.judged and one.rung and one.rung.kind == "static"]
-    best = max(static, key=lambda one: one.judged.cosine if one.judged else 0.0, default=None)
-    return best.rung if best else None
+    static = [one for one in attempts if one.fidelity and one.scheme and one.scheme.kind == "static"]
+    best = max(static, key=lambda one: one.fidelity.cosine if one.fidelity else 0.0, default=None)
+    return best.scheme if best else None

@@ -11,7 +11,7 @@ from vitsmith.quickstart import STAGES, Outcome, Stage
 from vitsmith.training.events import Event
 
 
-class RoadProgress:
+class QuickstartProgress:
     """A numbered line a stage and one for what it came to; while the model learns, a bar."""
 
     def __init__(self) -> None:

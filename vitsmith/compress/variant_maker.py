@@ -40,8 +40,8 @@ GATE_IMAGES = 14
 PACE = Pace(seconds=2.0, turns=7)
 
 
-class RealWorkshop:
-    """The search's `Workshop` on this machine.
+class TorchVariantMaker:
+    """The search's `VariantMaker` on this machine.
 
     Programs are for OpenVINO where it is installed, else for onnxruntime. Latency is measured in turns with the
     original's float32 program, and told as that program's first latency over how many times faster this one is, so that

@@ -22,7 +22,7 @@ KS = (1, 5)
 
 
 @dataclass(frozen=True)
-class Judged:
+class LitEvaluation:
     """What the text tower was worth after `step` updates. Shares are between 0 and 1."""
 
     step: int
@@ -85,7 +85,9 @@ class Gallery:
         return cls(np.asarray(embeddings[rows[first]], np.float32), np.stack([images, labels], axis=1), texts)
 
 
-def judge(encode: Encode, held_out: Gallery, unseen: Gallery | None, templates: Sequence[str], step: int) -> Judged:
+def evaluate(
+    encode: Encode, held_out: Gallery, unseen: Gallery | None, templates: Sequence[str], step: int
+) -> LitEvaluation:
     """Recall among the held-out pairs, where images with the same caption are all right, and top-1 on the unseen."""
     began = time.perf_counter()
     texts = encode(held_out.texts)
@@ -97,7 +99,7 @@ def judge(encode: Encode, held_out: Gallery, unseen: Gallery | None, templates: 
         classes /= np.linalg.norm(classes, axis=1, keepdims=True) + 1e-8  # factor for each class, which would count
         named, right = (unseen.images @ classes.T).argmax(axis=1), unseen.pairs[:, 1]
         top1 = float((named[unseen.pairs[:, 0]] == right).mean())
-    return Judged(
+    return LitEvaluation(
         step,
         len(held_out.images),
         len(held_out.texts),

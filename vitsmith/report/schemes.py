@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vitsmith.compress.ladder import Attempt
 from vitsmith.compress.quantized import Quantized
+from vitsmith.compress.schemes import Attempt
 from vitsmith.report.figure import HEIGHT, LETTERS, LIGHT, WIDTH, Theme, dress, new_figure
 
 if TYPE_CHECKING:
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def draw_ladder(result: Quantized, theme: Theme = LIGHT) -> Figure:
+def draw_schemes(result: Quantized, theme: Theme = LIGHT) -> Figure:
     """A row a program, in the order of the climb: points lost on the left, times float's speed on the right.
 
     Dashed lines are what is required; the chosen program is in the second colour. Programs whose answers were refused
     were not timed.
     """
-    attempts = result.climb.attempts
+    attempts = result.search.attempts
     figure = new_figure(theme)
     figure.set_size_inches(2 * WIDTH, max(0.42 * len(attempts) + 1.2, 0.5 * HEIGHT))
     left, right = figure.subplots(1, 2, sharey=True)
@@ -37,22 +37,22 @@ def draw_ladder(result: Quantized, theme: Theme = LIGHT) -> Figure:
     if required.speedup is not None:
         right.axvline(required.speedup, color=theme.faint, linestyle="--", linewidth=1)
     what = "points of top-1 lost" if labelled else "images answered otherwise (%)"
-    taken = "" if result.climb.chosen is None else "; the program taken is in the other colour"
+    taken = "" if result.search.chosen is None else "; the program taken is in the other colour"
     dress(left, theme, x=f"{what}\ndashed: allowed{taken}", grid=False)
     dress(right, theme, x=f"times the speed of float in {result.base_rest}\ndashed: required", grid=False)
     return figure
 
 
 def _lost(one: Attempt) -> float | None:
-    if one.judged is None:
+    if one.fidelity is None:
         return None
-    paired = one.judged.accuracy
-    return 100 * (1 - one.judged.agreement) if paired is None else paired.drop
+    paired = one.fidelity.accuracy
+    return 100 * (1 - one.fidelity.agreement) if paired is None else paired.drop
 
 
 def _draw_bars(axes: Axes, result: Quantized, values: list[float | None], style: str, theme: Theme) -> None:
-    for row, (one, value) in enumerate(zip(result.climb.attempts, values, strict=True)):
-        colour = theme.second if one is result.climb.chosen else theme.first
+    for row, (one, value) in enumerate(zip(result.search.attempts, values, strict=True)):
+        colour = theme.second if one is result.search.chosen else theme.first
         axes.barh(row, value or 0.0, height=0.6, color=colour)
         axes.annotate(
             "not measured" if value is None else style.format(value),
