@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,14 +17,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import vitsmith as vs
+from tests.test_cli import call
 from tests.test_engines import MANY, race_with
 from tests.test_format2 import FORMAT1, NAMES, labelled
 from tests.tiny import REFERENCE, VIT, pictures, tiny_model
 from vitsmith import Bundle, Labels, Predictor, open_engine
 from vitsmith.engines import choice, registry
-from vitsmith.errors import BundleError, InputError
+from vitsmith.errors import BundleError, GateError, InputError
+from vitsmith.exporters import targets
 from vitsmith.exporters.onnx import export_onnx
 from vitsmith.exporters.openvino import export_openvino
 from vitsmith.specs import ProgramSpec
@@ -64,6 +69,11 @@ def titles(folder: Path | str) -> list[str]:
 def write_nothing(place: Path) -> None:
     """A program that nobody runs."""
     (place / "model.onnx").write_bytes(b"not run")
+
+
+def export_nothing(bundle: Bundle, folder: Path, target: str, spec: ProgramSpec, *_: Any, **__: Any) -> Any:
+    """In the place of `vitsmith.exporters.targets.export`."""
+    return write_bundle(bundle.as_program("onnx", spec, by="a test"), folder, write_program=write_nothing), None
 
 
 # --- adding ----------------------------------------------------------------------------------------------------------
@@ -197,6 +207,131 @@ def test_a_process_killed_while_it_adds_leaves_the_bundle_as_it_was_or_whole(how
     assert int(events) > 30
     new = "onnx, fp32 in programs/onnx-fp32"
     assert seen == ([f"torch in ;{new}", f"torch in ;{new}-2"] if how == "force" else ["torch in ", f"torch in ;{new}"])
+
+
+# --- vitsmith export --add -------------------------------------------------------------------------------------------
+
+
+def test_export_adds_a_program_to_the_bundle(here: Path, capsys: Any) -> None:
+    code, out, _ = call(capsys, "export", "model", "--to", "openvino", "--precision", "bf16", "--add", "--json")
+    told = json.loads(out)
+    assert code == 0 and (told["written"], told["bundle"]) == ("model/programs/openvino-bf16", "model")
+    assert told["gate"]["agreement"] == 1 and not Path("runs").exists()
+    assert titles("model") == ["torch", "onnx, fp32", "onnx, fp16", "openvino, bf16"]
+    for photo, picture in enumerate(pictures(2)):
+        Image.fromarray(picture).save(f"{photo}.png")
+    for engine in ("onnx", "openvino"):
+        code, out, _ = call(capsys, "predict", "model", "0.png", "1.png", "--engine", engine, "--json")
+        assert code == 0 and len(out.splitlines()) == 2
+
+
+def test_export_from_python_gives_the_bundle_with_the_added_program(here: Path, monkeypatch: Any) -> None:
+    added = vs.export(vs.load("plain"), "onnx", fixed_batch=2, add=True)
+    assert (added.folder, added.place) == (Path("plain"), Path("plain/programs/onnx-fp32"))
+    assert added.program_spec.batch == 2 and added.verdict is not None and added.verdict.agreement == 1
+    assert Predictor(added).engine.name == "onnx"
+    monkeypatch.setattr(targets, "export", export_nothing)
+    again = vs.export("plain", "onnx", fixed_batch=2, add=True, force=True)
+    assert again.place == Path("plain/programs/onnx-fp32-2") and not added.place.exists() and len(again.programs) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["model", "--to", "onnx"], "model holds this program already (onnx, fp32): replace it with --force"),
+        (
+            ["model", "--to", "openvino", "--out", "new"],
+            "--add keeps the program in the bundle's own folder: leave --out",
+        ),
+        (
+            ["model", "--to", "npz"],
+            "--add keeps programs for onnx, openvino and executorch in a bundle; what is made for",
+        ),
+        (["model", "--to", "web"], "is made for web is written elsewhere: leave --add out"),
+        (["model", "--to", "triton", "--force"], "is made for triton is written elsewhere: leave --add out"),
+        (
+            ["model", "--to", "openvino", "--labels-file", "names"],
+            "the programs of the bundle: leave --labels-file out",
+        ),
+        (["model", "--to", "openvino", "--without-split"], "the programs of the bundle: leave --without-split out"),
+        (["onnx", "--to", "openvino"], "onnx is already exported (model.onnx); export the torch one to openvino"),
+        (["model/programs/onnx-fp16/model.onnx", "--to", "openvino"], "model is already exported (model.onnx); export"),
+        (["B_16.npz", "--to", "onnx"], "and 'B_16.npz' is not a bundle on disk: save it as one first, or leave --add"),
+        (["ViT-B_16.augreg-i21k", "--to", "onnx"], "and 'ViT-B_16.augreg-i21k' is not a bundle on disk: save it"),
+        (["rounds", "--to", "onnx", "--pixels"], "which is another preprocessing: leave --pixels or --add out"),
+    ],
+)
+def test_what_cannot_be_added_is_told_before_work(
+    arguments: list[str], words: str, here: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(targets, "export", None)
+    if "rounds" in arguments:
+        spec = vs.load("plain").preprocessing.model_copy(update={"quantize": "none"})
+        vs.save(labelled(preprocessing=spec), "rounds")
+    shutil.copy("plain/model.safetensors", "B_16.npz")
+    before = sorted(here.rglob("*"))
+    code, _, err = call(capsys, "export", *arguments, "--add")
+    assert code == 2 and words in err and err.count("\n") == 1
+    assert sorted(here.rglob("*")) == before
+
+
+def test_a_bundle_that_was_changed_in_memory_gets_no_program(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(targets, "export", None)
+    bundle = vs.load("plain")
+    turned = dataclasses.replace(bundle, labels=Labels(names=NAMES[::-1]))
+    mean = bundle.preprocessing.model_copy(update={"mean": (0.1, 0.5, 0.5)})
+    for changed, what in ((turned, "labels"), (dataclasses.replace(bundle, preprocessing=mean), "preprocessing")):
+        with pytest.raises(InputError, match=f"plain has other {what} than this bundle in memory: save it first"):
+            vs.export(changed, "openvino", add=True)
+    with pytest.raises(InputError, match="is not a bundle on disk, so no program can be added to it"):
+        vs.export(labelled(), "openvino", add=True)
+    with torch.no_grad():
+        next(bundle.model.parameters()).mul_(1.5)
+    with pytest.raises(InputError, match="plain has other weights than this bundle in memory"):
+        vs.export(bundle, "openvino", add=True)
+
+
+def test_a_program_that_the_gate_refuses_is_not_added(here: Path, capsys: Any, monkeypatch: Any) -> None:
+    def refuse(*arguments: Any, **options: Any) -> Any:
+        export_nothing(*arguments, **options)
+        raise GateError("other answers")
+
+    monkeypatch.setattr(targets, "export", refuse)
+    before = {path: path.read_bytes() for path in Path("plain").rglob("*")}
+    code, _, err = call(capsys, "export", "plain", "--to", "onnx", "--add")
+    assert code == 3 and "other answers" in err
+    assert {path: path.read_bytes() for path in Path("plain").rglob("*")} == before
+
+
+def test_export_says_that_a_bundle_of_format_1_is_in_format_2(tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(targets, "export", export_nothing)
+    shutil.copytree(FORMAT1 / "24f72d5" / "trained", tmp_path / "old")
+    code, _, err = call(capsys, "export", tmp_path / "old", "--to", "onnx", "--add")
+    assert code == 0 and "old is in format 2 now: version 0.1 cannot read it any more" in " ".join(err.split())
+    assert titles(tmp_path / "old") == ["torch", "onnx, fp32"]
+
+
+def test_inspect_lists_each_program_with_its_size_its_golden_answers_and_what_was_measured(
+    here: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    half = vs.load("model").using(vs.load("model").programs[2])
+    record_measurements(half, [measurements.latency("onnx", 1, 2.5, "a laptop")])
+    code, out, _ = call(capsys, "inspect", "model")
+    assert code == 0
+    for line in (r"torch +0\.\d+ +held", r"onnx, fp32 +0\.\d+ +held", r"onnx, fp16 +0\.\d+ +held"):
+        assert re.search(line, out), out
+    assert re.search(r"latency_p50 +2\.5 ms +onnx, fp16 +onnx fp16", out)
+    assert "latency_p50 (onnx fp16, one image): 2.5 ms (of onnx, fp16, a laptop" in Path("model/README.md").read_text()
+    real = registry.find_spec
+    monkeypatch.setattr(registry, "find_spec", lambda name: None if name in ("onnxruntime", "openvino") else real(name))
+    programs = json.loads(call(capsys, "inspect", "model", "--json")[1])["programs"]
+    assert [(one["program"], one["golden_answers"]) for one in programs] == [
+        ("torch", "held"),
+        ("onnx, fp32", "not compared"),
+        ("onnx, fp16", "not compared"),
+    ]
+    size = Path("model/programs/onnx-fp16/model.onnx").stat().st_size
+    assert programs[2]["size_mib"] == size / 2**20 and programs[2]["folder"] == "programs/onnx-fp16"
 
 
 # --- which one runs --------------------------------------------------------------------------------------------------

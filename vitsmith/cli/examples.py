@@ -21,7 +21,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "vitsmith retrieve 'a red panda' --index photos-index",
         "vitsmith retrieve --images cat.jpg --index photos-index",
     ),
-    "export": ("vitsmith export runs/train/pets-B_16 --to onnx --data pets",),
+    "export": (
+        "vitsmith export runs/train/pets-B_16 --to onnx --data pets",
+        "vitsmith export runs/train/pets-B_16 --to openvino --add",
+    ),
     "quantize": ("vitsmith quantize runs/train/pets-B_16 --data pets",),
     "merge-tokens": ("vitsmith merge-tokens runs/train/pets-B_16 --data pets --keep 0.7",),
     "prune": ("vitsmith prune runs/train/pets-B_16 --data pets --keep 0.6",),

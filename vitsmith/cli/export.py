@@ -11,7 +11,6 @@ import typer
 from vitsmith.cli.images import expand
 from vitsmith.cli.inputs import choose_images, labelled, parse_size
 from vitsmith.cli.options import (
-    ForceOption,
     ImageColumnOption,
     ImageSizeOption,
     JsonOption,
@@ -70,6 +69,9 @@ def export(
     ] = False,
     image_size: ImageSizeOption = "",
     out: OutOption = None,
+    add: Annotated[
+        bool, typer.Option("--add", help="Keep the program in the bundle itself, beside its others.")
+    ] = False,
     images: Annotated[list[str] | None, images_option("for the gate")] = None,
     data: Annotated[str, data_option("the gate compares accuracy on it")] = "",
     split: Annotated[str, split_option("train, val, test or all", "images the model was not trained on")] = "",
@@ -88,7 +90,10 @@ def export(
         ),
     ] = None,
     without_split: WithoutSplitOption = False,
-    force: ForceOption = False,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Replace an earlier export in --out, or the same program of --add; nothing else."),
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Export a model and compare it with the original. If it differs, nothing is written (exit 3)."""
@@ -111,6 +116,7 @@ def export(
         labels_file=labels_file,
         image_size=parse_size(image_size),
         without_split=without_split,
+        add=add,
         force=force,
         tell=say,
         choose=choose_images,

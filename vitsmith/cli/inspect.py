@@ -37,15 +37,15 @@ def inspect(
         _upgrade(source)
     forget(find_bundle(source) or Path(source))
     bundle, head = _inspect(source, parse_size(image_size))
-    for stored in bundle.programs:
-        _compare_golden(bundle.using(stored), stored)
-    facts = _facts(bundle, head)
+    programs = [_program(bundle.using(stored), stored) for stored in bundle.programs]
+    several = len(programs) > 1
+    facts = _facts(bundle, head, programs if several else None)
     shapes = _shapes(bundle) if arrays else {}
     if json:
         extra = {"arrays": {name: list(shape) for name, shape in shapes.items()}} if arrays else {}
         print_json({**facts, "config": bundle.config.model_dump(mode="json"), **extra})
         return
-    shown = [(name, value) for name, value in facts.items() if name not in ("labels", "measurements")]
+    shown = [(name, value) for name, value in facts.items() if name not in ("labels", "measurements", "programs")]
     if bundle.labels:
         first = ", ".join(bundle.labels.shown[:10])
         shown.append(("labels", f"{first}{', ...' if len(bundle.labels) > 10 else ''}"))
@@ -54,22 +54,53 @@ def inspect(
     if machines and not apart:
         shown.append(("measured on", machines.pop()))
     print_facts(shown)
+    if several:
+        rows = [(one["program"], f"{one['size_mib']:.3g}", one["golden_answers"]) for one in programs]
+        print_table(("program", "size MiB", "golden answers"), rows, right=("size MiB",))
     if bundle.measurements:
-        columns = ("measured", "value", "engine", "batch", "data", *(["machine"] if apart else []), "date")
-        print_table(columns, [_measured(one, apart) for one in bundle.measurements])
+        left_out = {name for name, there in (("program", several), ("machine", apart)) if not there}
+        measured = [_measured(one) for one in bundle.measurements]
+        columns = [name for name in measured[0] if name not in left_out]
+        print_table(columns, [[cells[name] for name in columns] for cells in measured])
     if arrays:
         print_table(("array", "shape"), [(name, "x".join(map(str, shape))) for name, shape in shapes.items()])
 
 
-def _measured(one: Measurement, with_machine: bool) -> tuple[str, ...]:
+def _measured(one: Measurement) -> dict[str, str]:
+    """Cell by column."""
     interval = f" [{one.low:.4g}, {one.high:.4g}]" if one.low is not None and one.high is not None else ""
     value = f"{one.value:.4g}{interval}{one.unit and ' ' + one.unit}"
     ran, batch = f"{one.engine} {one.precision}".strip(), "" if one.batch is None else str(one.batch)
-    return (one.metric, value, ran, batch, one.data, *([one.machine] if with_machine else []), one.date)
+    return {
+        "measured": one.metric,
+        "value": value,
+        "program": one.program,
+        "engine": ran,
+        "batch": batch,
+        "data": one.data,
+        "machine": one.machine,
+        "date": one.date,
+    }
 
 
-def _compare_golden(bundle: Bundle, stored: StoredProgram) -> None:
-    """Runs the golden images and texts of one program, whatever is remembered; says so where its engine is not here."""
+def _program(bundle: Bundle, stored: StoredProgram) -> dict[str, Any]:
+    """What is told of one program of several."""
+    from vitsmith.weights.bundle_folder import program_mib
+
+    found = _compare_golden(bundle, stored)
+    return {
+        "program": stored.title,
+        "folder": stored.folder,
+        "size_mib": program_mib(bundle.place),
+        "golden_answers": found,
+    }
+
+
+def _compare_golden(bundle: Bundle, stored: StoredProgram) -> str:
+    """Runs the golden images and texts of one program, whatever is remembered; says so where its engine is not here.
+
+    Gives what came of it: 'held', 'not compared' or 'none'. Raises BundleError where they do not hold.
+    """
     from dataclasses import replace
 
     from vitsmith.engines.base import open_engine, tolerance_of
@@ -82,6 +113,8 @@ def _compare_golden(bundle: Bundle, stored: StoredProgram) -> None:
             alone.check_golden_texts(opened.run_texts, tolerance=tolerance_of(alone, "auto"))
     except MissingPackageError as error:
         say(f"the golden answers of {stored.title} were not compared: {error}")
+        return "not compared"
+    return "held" if bundle.golden is not None else "none"
 
 
 def _upgrade(source: str) -> None:
@@ -117,7 +150,7 @@ def _head(bundle: Bundle) -> str:
     return describe_head(bundle)
 
 
-def _facts(bundle: Bundle, head: str) -> dict[str, Any]:
+def _facts(bundle: Bundle, head: str, programs: list[dict[str, Any]] | None) -> dict[str, Any]:
     from vitsmith.models.cost import flops, parameters
     from vitsmith.weights.card import (
         describe_calibration,
@@ -140,7 +173,7 @@ def _facts(bundle: Bundle, head: str) -> dict[str, Any]:
         "images": describe_images(bundle.preprocessing),
         "text": describe_text(bundle) if reads else None,
         "scores": describe_similarity(bundle) if reads else None,
-        "programs": [one.title for one in bundle.programs] if len(bundle.programs) > 1 else None,
+        "programs": programs,
         "calibration": describe_calibration(bundle.calibration) if bundle.calibration is not None else None,
         "source": provenance.source,
         "made from": provenance.parent,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -15,12 +16,14 @@ from vitsmith.data.unreadable import SHARE, read_all, sift
 from vitsmith.errors import InputError
 from vitsmith.evaluation.evaluation import match_classes
 from vitsmith.evaluation.held_out import Asked
+from vitsmith.files import scratch
 from vitsmith.gate import Requirements
 from vitsmith.json_text import json_or_none
 from vitsmith.models.config import LiTConfig
 from vitsmith.needs_torch import require_torch
 from vitsmith.runs import default_place, place_of
 from vitsmith.specs import ProgramSpec
+from vitsmith.verbs.adding import add_exported, check_add, check_program
 from vitsmith.verbs.inputs import (
     Choose,
     Data,
@@ -61,6 +64,7 @@ def export(
     skip_unreadable: float = SHARE,
     labels: Words | Sequence[str] | None = None,
     without_split: bool = False,
+    add: bool = False,
     force: bool = False,
     tell: Tell = warn,
 ) -> Bundle:
@@ -80,7 +84,9 @@ def export(
         skip_unreadable: share of the images that may be unreadable.
         labels: of a LiT model for 'web': what the page chooses from.
         without_split: do not keep the record of the images it was trained on.
-        force: replace an earlier export at `out`.
+        add: keep the program in the folder of `bundle`, which is one on disk, beside what is there: the result is that
+            bundle with the new program.
+        force: replace an earlier export at `out`; with `add` the same program that was added before.
         tell: hears what a user should know; by default only warnings are shown.
 
     Raises GateError, and leaves nothing, when the program gives other answers; InputError, OutputError,
@@ -91,7 +97,7 @@ def export(
         bundle, target, out, spec,
         images=images, data=data, split=split,
         required=Requirements(accuracy_drop=max_drop, strict=strict_gate),
-        skip_unreadable=skip_unreadable, labels=labels, without_split=without_split, force=force, tell=tell,
+        skip_unreadable=skip_unreadable, labels=labels, without_split=without_split, add=add, force=force, tell=tell,
     )  # fmt: skip
     return load(place) if written is None else written
 
@@ -111,6 +117,7 @@ def export_to(
     labels_file: Path | None = None,
     image_size: int | tuple[int, int] | None = None,
     without_split: bool = False,
+    add: bool = False,
     force: bool = False,
     tell: Tell = warn,
     choose: Choose | None = None,
@@ -140,7 +147,12 @@ def export_to(
         to = to.with_name(f"{to.name}.npz")
     called = run_name(bundle)
     name = f"{called}-{target}" + ("" if spec.precision == "fp32" else f"-{spec.precision}")
-    with place_of("export", name, to, force=force, is_earlier=lambda place: _is_export(place, target)) as place:
+    if add:
+        check_add(bundle, target, out=to is not None, labels_file=labels_file is not None, without_split=without_split)
+        where: AbstractContextManager[Path] = scratch("program")
+    else:
+        where = place_of("export", name, to, force=force, is_earlier=lambda place: _is_export(place, target))
+    with where as place:
         original = load(bundle, image_size=image_size)
         for note in assumed(original):
             tell(note)
@@ -149,6 +161,8 @@ def export_to(
         else:
             original = with_labels(original, labels_file)
         check(original, target, spec)
+        if add:
+            check_program(original, cast(Any, target), spec, force=force)
         if original.program != "torch" and for_gate:
             raise InputError(f"{original.where} is copied as it is, without a gate: {_LEAVE_OUT}")
         check_bounds(required, gated)
@@ -168,6 +182,9 @@ def export_to(
         written, verdict = export_program(original, folder, target, spec, gate, labels=words, name=called)
         for doubt in verdict.doubts if verdict is not None else ():
             tell(doubt)
+        if add:
+            written = add_exported(original, written, tell, force=force)
+            folder = written.place
         written.verdict = verdict
         return written, folder
 

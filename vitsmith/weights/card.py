@@ -52,9 +52,11 @@ def model_card(bundle: Bundle) -> str:
     lines += ["", "## Measurements", ""]
     if not bundle.measurements:
         lines.append("None yet: `vitsmith evaluate` writes them.")
+    several = len(bundle.programs) > 1
     for one in bundle.measurements:
         interval = f" [{one.low:.4g}, {one.high:.4g}]" if one.low is not None and one.high is not None else ""
-        context = ", ".join(markdown(part) for part in (one.data, one.machine, one.date) if part)
+        parts = (f"of {one.program}" if several else "", one.data, one.machine, one.date)
+        context = ", ".join(markdown(part) for part in parts if part)
         value = f"{one.value:.4g} {markdown(one.unit)}" if one.unit else f"{one.value:.4g}"
         lines.append(f"- {markdown(one.title)}: {value}{interval}{context and f' ({context})'}")
     return "\n".join(lines) + "\n"
