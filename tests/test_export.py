@@ -252,7 +252,9 @@ def test_files_that_are_no_graph_are_refused(exports: Any, tmp_path: Path) -> No
 @pytest.fixture(scope="module", params=["lit-bert", "lit-transformer", "lit-bias"])
 def towers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Bundle, Bundle]:
     bundle = tiny_lit(request.param).with_golden(pictures(2))
-    return bundle, export_onnx(bundle, tmp_path_factory.mktemp("exports") / request.param)[0]
+    exported, verdict = export_onnx(bundle, tmp_path_factory.mktemp("exports") / request.param)
+    assert verdict.num_images > 8 and verdict.num_texts > 0 and verdict.embeddings, "of both towers"
+    return bundle, exported
 
 
 def test_both_towers_are_programs_of_their_own(towers: tuple[Bundle, Bundle]) -> None:

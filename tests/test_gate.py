@@ -45,6 +45,17 @@ def test_what_is_the_same_passes() -> None:
     verdict.require("the export")
 
 
+def test_embeddings_have_no_top1() -> None:
+    mixed = compare(reference, scaled(-1), IMAGES, Requirements(agreement=1.0), embeddings="texts")
+    assert mixed.failures == (
+        "the largest number stays where it is in 0.0% of the embeddings of texts (required 100.0%)",
+    )
+    assert "agreement" not in mixed.to_dict() and "top-1" not in str(mixed)
+    both = replace(mixed, failures=(), num_texts=4)
+    assert str(both).startswith("passed, difference ") and str(both).endswith(" on 9 images and 4 texts")
+    assert both.to_dict()["num_texts"] == 4
+
+
 def test_every_size_is_tried_and_few_images_are_repeated() -> None:
     assert seen_batches(reference) == [1] * 9 + [2] * 4 + [7]
     assert seen_batches(reference, count=3) == [1] * 3 + [2] + [7]

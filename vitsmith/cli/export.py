@@ -29,6 +29,7 @@ from vitsmith.cli.output import drop_told, print_facts, print_json, say
 from vitsmith.cli.texts import check_labels, read_labels
 
 if TYPE_CHECKING:
+    from vitsmith.gate import Verdict
     from vitsmith.weights.bundle import Bundle
 
 
@@ -125,7 +126,7 @@ def export(
     if json:
         print_json(numbers)
     else:
-        print_facts(_facts(numbers).items())
+        print_facts(_facts(numbers, exported.verdict if exported is not None else None).items())
 
 
 def _numbers(exported: Bundle | None, target: Path) -> dict[str, Any]:
@@ -140,20 +141,21 @@ def _numbers(exported: Bundle | None, target: Path) -> dict[str, Any]:
     return numbers | {"gate": exported.verdict.to_dict()}
 
 
-def _facts(numbers: dict[str, Any]) -> dict[str, Any]:
+def _facts(numbers: dict[str, Any], verdict: Verdict | None) -> dict[str, Any]:
     """The same in words."""
     facts: dict[str, Any] = {name: numbers[name] for name in ("written", "bundle") if name in numbers}
     if "gate" not in numbers:
         return facts
     found = numbers["gate"]
-    if found is None:
+    if found is None or verdict is None:
         return facts | {"checked on": "the program was copied as it is; it passed its gate when it was made"}
     facts |= {
-        "checked on": f"{found['num_images']} image{'s' * (found['num_images'] != 1)} in batches of 1, 2 and 7",
+        "checked on": f"{verdict.inputs} in batches of 1, 2 and 7",
         "difference": f"{found['difference']:.2g} of the largest output",
         "lowest cosine": f"{found['lowest_cosine']:.6f}",
-        "top-1 agreement": f"{found['agreement']:.1%}",
     }
+    if "agreement" in found:
+        facts["top-1 agreement"] = f"{found['agreement']:.1%}"
     if "top1" in found:
         facts["top-1 on --data"] = f"{found['top1']:.2%} (before {found['top1_before']:.2%})"
         facts["drop of top-1"] = drop_told(found)

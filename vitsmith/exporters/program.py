@@ -105,7 +105,7 @@ class Target:
 def export_program(
     bundle: Bundle, folder: str | os.PathLike[str], target: Target, gate: Gate | None = None
 ) -> tuple[Bundle, Verdict]:
-    """Writes a bundle for `target` and returns it with the gate's verdict, of LiT that of the worse tower.
+    """Writes a bundle for `target` and returns it with the gate's verdict, of LiT that of both towers.
 
     Raises GateError, leaving nothing, when the target's runtime gives other answers; InputError for a bundle that is
     already exported, for labelled images of a model that has no classes, and for a strict gate without labelled images.
@@ -217,8 +217,9 @@ def _compare(
     gate: Gate,
     folder: Path,
 ) -> Verdict:
-    """The verdict of the worst part. Raises GateError."""
-    verdicts = []
+    """The verdict of all parts together: of each number the worst. Raises GateError."""
+    verdicts = {}
+    headless = isinstance(bundle.config, LiTConfig) or not bundle.classes
     for part in parts:
         text = part.name == "text"
         inputs = part.inputs if text else tensors
@@ -230,10 +231,20 @@ def _compare(
             return target.layers(part, folder, batch if part.name == "text" else part.inputs[: len(batch)])
 
         required = _required(bundle, target, gate, text=text)
-        verdict = compare(reference, run, inputs, required, layers=layers if target.layers else None)
+        of = ("texts" if text else "images") if headless else ""
+        verdict = compare(reference, run, inputs, required, layers=layers if target.layers else None, embeddings=of)
         verdict.require(f"the {target.program} export of {bundle.where} ({part.name})")
-        verdicts.append(verdict)
-    return max(verdicts, key=lambda verdict: verdict.relative)
+        verdicts[part.name] = verdict
+    images, texts = verdicts["model"], verdicts.get("text")
+    if texts is None:
+        return images
+    return replace(
+        images,
+        relative=max(images.relative, texts.relative),
+        agreement=min(images.agreement, texts.agreement),
+        cosine=min(images.cosine, texts.cosine),
+        num_texts=texts.num_images,
+    )
 
 
 def _required(bundle: Bundle, target: Target, gate: Gate, *, text: bool = False) -> Requirements:

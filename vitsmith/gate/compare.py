@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -39,11 +39,15 @@ class Verdict:
     """Of both on the same labelled images, where there were any."""
     doubts: tuple[str, ...] = ()
     """What the labelled images are too few to tell."""
+    num_texts: int = 0
+    """Of a model that has a text tower."""
+    embeddings: bool = False
+    """Outputs are embeddings, which have no top-1: `agreement` is that of their largest number, and is not told."""
 
     def __str__(self) -> str:
-        images = f"{self.num_images:,} image{'s' * (self.num_images != 1)}"
-        found = f"top-1 agreement {self.agreement:.1%}, difference {self.relative:.2g}, cosine {self.cosine:.6f}"
-        return f"{'passed' if self.passed else 'failed: ' + '; '.join(self.failures)}, {found} on {images}"
+        found = "" if self.embeddings else f"top-1 agreement {self.agreement:.1%}, "
+        found += f"difference {self.relative:.2g}, cosine {self.cosine:.6f} on {self.inputs}"
+        return f"{'passed' if self.passed else 'failed: ' + '; '.join(self.failures)}, {found}"
 
     def __repr__(self) -> str:
         return f"<Verdict {self}>"
@@ -52,6 +56,12 @@ class Verdict:
     def top1(self) -> tuple[float, float] | None:
         """Of labelled images: the share that the reference names rightly, and the candidate's."""
         return None if self.accuracy is None else (self.accuracy.before, self.accuracy.after)
+
+    @property
+    def inputs(self) -> str:
+        """What was compared on, as "14 images and 8 texts"."""
+        images = f"{self.num_images:,} image{'s' * (self.num_images != 1)}"
+        return images + (f" and {self.num_texts:,} text{'s' * (self.num_texts != 1)}" if self.num_texts else "")
 
     @property
     def passed(self) -> bool:
@@ -64,12 +74,12 @@ class Verdict:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON."""
-        found: dict[str, Any] = {
-            "num_images": self.num_images,
-            "difference": self.relative,
-            "lowest_cosine": self.cosine,
-            "agreement": self.agreement,
-        }
+        found: dict[str, Any] = {"num_images": self.num_images}
+        if self.num_texts:
+            found["num_texts"] = self.num_texts
+        found |= {"difference": self.relative, "lowest_cosine": self.cosine}
+        if not self.embeddings:
+            found["agreement"] = self.agreement
         if self.accuracy is not None:
             found |= {"top1_before": self.accuracy.before, "top1": self.accuracy.after, **self.accuracy.to_dict()}
             found["doubts"] = list(self.doubts)
@@ -83,10 +93,12 @@ def compare(
     requirements: Requirements | None = None,
     *,
     layers: Layers | None = None,
+    embeddings: str = "",
 ) -> Verdict:
     """Runs both on float32 (n, 3, height, width) images, in batches of every size asked for.
 
     Of the requirements (default SAME_ANSWERS) those about outputs count: difference, agreement and the lowest cosine.
+    `embeddings` is what outputs that are no logits are embeddings of ('images', 'texts').
     `layers`, called only after a failure, gives (name, reference, candidate) layer by layer for a batch.
     A candidate that raises counts as failed, as does any output that is not finite. Raises InputError when there is
     nothing to compare: no images or no batch sizes.
@@ -111,10 +123,14 @@ def compare(
         relative = max(relative, relative_difference(wanted, found))
         agreement = min(agreement, agreement_of(wanted, found, tie))
         cosine = min(cosine, lowest_cosine(wanted, found))
-    reasons = (*problems, *failures(Measured(relative=relative, agreement=agreement, cosine=cosine), requirements))
+    measured = Measured(relative=relative, agreement=agreement, cosine=cosine)
+    if embeddings:
+        told = f"the largest number stays where it is in {{:.1%}} of the embeddings of {embeddings}"
+        measured = replace(measured, agrees=told)
+    reasons = (*problems, *failures(measured, requirements))
     allowed = TIE if requirements.relative is None else requirements.relative
     first = _first_layer(layers, images[:2], allowed) if reasons and layers else ""
-    return Verdict(len(images), relative, agreement, cosine, reasons, first)
+    return Verdict(len(images), relative, agreement, cosine, reasons, first, embeddings=bool(embeddings))
 
 
 @contextmanager

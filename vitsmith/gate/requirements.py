@@ -117,6 +117,7 @@ class Measured:
 
     relative: float | None = None
     agreement: float | None = None
+    agrees: str = "top-1 agrees on {:.1%} of the images"  # how agreement is told
     cosine: float | None = None
     mean_cosine: float | None = None
     accuracy: Paired | None = None
@@ -170,7 +171,7 @@ _BOUNDS: dict[str, _Bound] = {
         "the agreement of top-1",
         lambda one: one.agreement,
         _least,
-        lambda _, value, bound: f"top-1 agrees on {value:.1%} of the images (required {bound:.1%})",
+        lambda one, value, bound: f"{one.agrees.format(value)} (required {bound:.1%})",
     ),
     "cosine": _Bound(
         "the lowest cosine of outputs",
@@ -230,7 +231,6 @@ _BOUNDS: dict[str, _Bound] = {
         lambda _, value, bound: f"the files take {value:.3g} MiB (allowed {bound:g})",
     ),
 }
-
 
 _RANGES = {"agreement": (0, 1), "top1": (0, 1), "cosine": (-1, 1), "mean_cosine": (-1, 1)}
 """Least and most that a bound can be; of all others 0 is the least."""
