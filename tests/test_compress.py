@@ -280,9 +280,8 @@ def test_numbers_as_plain_data() -> None:
     assert kept["top1"] == (0.896, "drawn, verification split, not used for selection")
     assert kept["latency_p50"][0] == 28
     assert told["verified"] == {
-        "original_top1": 0.9,
+        "top1_before": 0.9,
         "top1": 0.896,
-        "lost_points": 0.4,
         **Paired(1000, 4, 0, 896).to_dict(),
     }
     both = next(one for one in told["candidates"] if (one["name"], one["precision"]) == ("both", "int8"))

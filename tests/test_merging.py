@@ -266,13 +266,13 @@ def test_a_schedule_is_told_shortly():
 
 
 @pytest.mark.parametrize(
-    ("wish", "said"),
+    ("target", "said"),
     [
         ({"ratio": 0.5}, "must be above 1, got 0.5"),
         ({"ratio": 1.5, "tokens": 20}, "give one of them"),
     ],
 )
-def test_wishes_that_cannot_be(target, said):
+def test_targets_that_cannot_be(target, said):
     with pytest.raises(InputError, match=said):
         MergeTarget(**target)
     with pytest.raises(UnknownNameError, match="constant"):

@@ -528,7 +528,7 @@ def test_a_pruned_model_that_is_good_enough_is_written(taught: Bundle, colours: 
     )
     assert asked == [((16, 3, 16, 16), [(16, 3), (16, 3)])]
     assert [stage.name for stage in done.stages] == ["original", "pruned", "distilled"]
-    assert (done.failures, done.speedup, done.lost) == ((), FASTER, 0)
+    assert (done.failures, done.speedup, done.accuracy.drop) == ((), FASTER, 0)
     written = write_pruned(
         done, "colours", tmp_path / "run", events=[event for event in events if not isinstance(event, Looked)]
     )
@@ -584,7 +584,7 @@ def test_what_falls_short_is_refused_and_not_written(
 def test_few_images_tell_little_and_a_strict_gate_says_no(taught: Bundle, colours: Material) -> None:
     done = prune(taught, colours, Pruning(mlp_width=48), None, measure=measured(FASTER))
     count = len(colours.splits.val)
-    assert not done.failures and done.accuracy.num_images == count == done.to_dict()["drop"]["num_labelled_images"]
+    assert not done.failures and done.accuracy.num_images == count == done.to_dict()["num_labelled_images"]
     assert done.doubts[0].startswith(f"{count} images are too few to tell whether top-1 drops by more than 1 point")
     strict = replace(done, required=replace(REQUIRED, strict=True))
     told = f"refused, nothing was written: {count} images are too few to tell .* would be enough$"
@@ -592,12 +592,27 @@ def test_few_images_tell_little_and_a_strict_gate_says_no(taught: Bundle, colour
         strict.require()
     with pytest.raises(InputError, match=f"{count} evaluation images cannot tell .* at least 381 are needed"):
         prune(taught, colours, Pruning(mlp_width=48), None, strict.required, measure=measured(FASTER))
-    with pytest.raises(InputError, match="prune does not measure agreement"):
-        prune(taught, colours, Pruning(mlp_width=48), None, replace(REQUIRED, agreement=1), measure=measured(FASTER))
+    with pytest.raises(InputError, match="prune does not measure cosine"):
+        prune(taught, colours, Pruning(mlp_width=48), None, replace(REQUIRED, cosine=1), measure=measured(FASTER))
     with pytest.raises(InputError, match="judged by accuracy_drop, and it is not asked"):
         prune(taught, colours, Pruning(mlp_width=48), None, Requirements(speedup=1), measure=measured(FASTER))
-    unlabelled = replace(done, material=replace(colours, labelled=False))
-    assert "whether agreement with the original drops" in unlabelled.doubts[0]
+
+
+def test_without_labels_the_answers_of_the_original_decide(taught: Bundle, colours: Material) -> None:
+    without = replace(colours, labelled=False)
+    done = prune(taught, without, Pruning(mlp_width=48), None, measure=measured(FASTER))
+    assert done.agreement == done.stages[-1].scores.top1 == done.to_dict()["agreement"]
+    right = done.stages[-1].right.copy()
+    right[:2] = False
+    done = replace(done, stages=(done.stages[0], replace(done.stages[-1], right=right)))
+    share = float(right.mean())
+    assert (done.accuracy, done.doubts) == (None, ())
+    assert not replace(done, required=replace(REQUIRED, agreement=share)).failures
+    told = replace(done, required=replace(REQUIRED, agreement=share + 0.001, accuracy_drop=100)).failures
+    assert len(told) == 1 and told[0].startswith(f"top-1 agrees on {share:.1%} of the images")
+    strict = replace(REQUIRED, strict=True)
+    with pytest.raises(InputError, match="a strict gate counts right answers: give it labelled images"):
+        prune(taught, without, Pruning(mlp_width=48), None, strict, measure=measured(FASTER))
 
 
 def test_nothing_is_left_of_a_run_that_cannot_be_written(

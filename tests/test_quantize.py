@@ -478,7 +478,7 @@ def test_the_table_tells_all(quantized: Any) -> None:
     assert (
         dynamic["speedup"] == 0.9 and dynamic["reason"] == "it runs 0.90 times as fast in batches of 8 (required 1.2)"
     )
-    assert facts["attempts"][0]["top1"] == pytest.approx(facts["top1"]) and facts["labelled"]
+    assert facts["attempts"][0]["top1"] == pytest.approx(facts["top1_before"]) and facts["labelled"]
     assert facts["attempts"][-1]["num_labelled_images"] == 359 and len(facts["attempts"][-1]["drop_interval"]) == 2
     assert any("only 24 calibration images" in remark for remark in facts["remarks"])
     quantized.require()

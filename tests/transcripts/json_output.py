@@ -74,7 +74,7 @@ VARYING = {
     "files": "<label>",
 }
 """Keys whose values depend on the machine, on the version of a library, or on answers -> what stands for them."""
-DECIDED = ("config", "demands", "budget")
+DECIDED = ("config", "requirements")
 """Keys below which numbers are not measured."""
 LONGEST = 4
 """Items of a list that are shown when all have the same keys."""

@@ -31,6 +31,7 @@ from vitsmith.cli.options import (
     images_option,
     keep_option,
     max_drop_option,
+    min_agreement_option,
     min_speedup_option,
     model_argument,
     seed_option,
@@ -76,8 +77,9 @@ def prune(
     steps: Annotated[int, typer.Option(min=0, help="Updates of distillation after pruning; 0: none.")] = 300,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Images per update; default: 64.")] = None,
     lr: RateOption = None,
-    max_drop: Annotated[float, max_drop_option("(without labels: of agreement)")] = 1.0,
+    max_drop: Annotated[float | None, max_drop_option("on --data; default: 1.0")] = None,
     strict_gate: StrictGateOption = False,
+    min_agreement: Annotated[float | None, min_agreement_option(0.99)] = None,
     min_speedup: Annotated[float, min_speedup_option("in batches of 16")] = 1.05,
     image_size: ImageSizeOption = "",
     labels_file: LabelsFileOption = None,
@@ -91,15 +93,18 @@ def prune(
 ) -> None:
     """Remove heads, hidden units and blocks, distil, compare. If too much is lost, nothing is written (exit 3)."""
     from vitsmith.compress.material import check_prunable
-    from vitsmith.compress.pruned import model_config
+    from vitsmith.compress.pruned import REQUIRED, model_config
     from vitsmith.compress.sizes import Pruning, plan_sizes
     from vitsmith.errors import InputError
     from vitsmith.gate import Requirements
     from vitsmith.runs import model_name, place_of
+    from vitsmith.verbs.inputs import check_bounds
     from vitsmith.verbs.training import common_fields
 
     if bool(data) == bool(images):
         raise InputError("pruning needs images: give labelled ones with --data, or images without labels with --images")
+    asked = Requirements(accuracy_drop=max_drop, agreement=min_agreement, speedup=min_speedup, strict=strict_gate)
+    check_bounds(asked, bool(data))
     described = labelled(data, image_column, label_column)
     with place_of("prune", model_name(model), out, force=force) as place:
         bundle = open_model(model, image_size, labels=labels_file)
@@ -110,7 +115,7 @@ def prune(
         given["data"] = {"skip_unreadable": skip_unreadable}
         recipe = _recipe(bundle, data or "--images", given, set_ or [])
         material = _material(bundle, described, images or [], seed, skip_unreadable)
-        required = Requirements(accuracy_drop=max_drop, speedup=min_speedup, strict=strict_gate)
+        required = REQUIRED.with_changes(asked)
         pruned, events = _prune(bundle, material, wanted, recipe, required, steps=steps, without_split=without_split)
         facts = pruned.to_dict() | _write(pruned, model_name(model), events, place)
     for doubt in pruned.doubts:
@@ -204,7 +209,7 @@ def print_pruned(pruned: Pruned, facts: dict[str, Any]) -> None:
         [
             ("changed", facts["changed"]),
             ("evaluated on", facts["data"]),
-            (f"drop of {what}", drop_told(facts["drop"])),
+            ("drop of top-1", drop_told(facts) if pruned.accuracy else None),
             ("one image", f"{before.latency_ms:.2f} ms -> {after.latency_ms:.2f} ms ({single:.2f} times as fast)"),
             (
                 f"batches of {after.batch}",

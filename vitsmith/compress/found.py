@@ -120,13 +120,13 @@ class Found:
         on_front = self.front
         return {
             "original": self.original.where,
-            "original_top1": self.original_top1,
+            "top1_before": self.original_top1,
             "data": self.data,
             "remarks": list(self.remarks),
             "machine": describe_machine(),
             "date": datetime.date.today().isoformat(),
             "vitsmith": __version__,
-            "budget": {
+            "requirements": {
                 "max_drop": self.required.accuracy_drop,
                 "latency_ms": self.required.latency_ms,
                 "memory_mib": self.required.memory_mib,
@@ -154,9 +154,8 @@ class Found:
             "verified": None
             if self.verified is None
             else {
-                "original_top1": self.verified.before,
+                "top1_before": self.verified.before,
                 "top1": self.verified.after,
-                "lost_points": self.lost,
                 **self.verified.to_dict(),
             },
             "doubts": list(self.doubts),

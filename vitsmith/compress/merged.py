@@ -57,11 +57,10 @@ class Try:
             "numbers": self.numbers,
             "tokens": self.tokens,
             "gflops": self.gflops,
-            "ratio": self.ratio,
+            "keep": 1 / self.ratio,
             "agreement": self.agreement,
-            "top1": self.top1,
             "schedule": describe(self.numbers),
-            "lost": self.lost,
+            **({"top1_before": self.top1[0], "top1": self.top1[1]} if self.top1 else {}),
             **(self.accuracy.to_dict() if self.accuracy else {}),
         }
 
@@ -159,7 +158,7 @@ class Merged:
             "measure": self.what,
             "tries": [one.to_dict() for one in self.tries],
             "compared": [{"kind": kind, "numbers": list(one), "divergence": far} for kind, one, far in self.compared],
-            "demands": {
+            "requirements": {
                 "max_drop": self.required.accuracy_drop,
                 "min_agreement": self.required.agreement,
                 "min_speedup": self.required.any_speedup,
@@ -177,7 +176,7 @@ class Merged:
                 "latency_ms": [self.speedup.before.latency_ms, self.speedup.after.latency_ms],
                 "images_per_second": [self.speedup.before.images_per_second, self.speedup.after.images_per_second],
                 "speedups": [self.speedup.single, self.speedup.batches],
-                "break_even": [None if isinf(ratio) else ratio for ratio in (single, batches)],
+                "break_even_keep": [None if isinf(ratio) else 1 / ratio for ratio in (single, batches)],
             }
         return facts
 

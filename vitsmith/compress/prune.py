@@ -99,8 +99,8 @@ def prune(
     `on_stage` hears what is going on. Raises InputError for what cannot be pruned so, and what `recover` raises; a
     model that falls short is told by `Pruned.require`.
     """
-    required.check_measured("prune", "accuracy_drop", "speedup")
-    required.of_answers(labelled=True, classes=True)  # without labels the original's answers are the labels
+    required.check_measured("prune", "accuracy_drop", "agreement", "speedup")
+    required.of_answers(labelled=material.labelled, classes=True)
     required.check_tells(len(material.splits.val))
     train = material.splits.train
     recipe = resolve(recipe, len(train)) if recipe is not None else None

@@ -30,8 +30,8 @@ BATCH = 16
 """Of the throughput that is measured."""
 
 
-REQUIRED = Requirements(accuracy_drop=1.0, speedup=1.05)
-"""Of a pruned model. Without labels the drop is one of agreement with the original."""
+REQUIRED = Requirements(accuracy_drop=1.0, agreement=0.99, speedup=1.05)
+"""Of a pruned model: accuracy where there are labels, else agreement."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,29 +68,38 @@ class Pruned:
     notes: tuple[str, ...] = ()
 
     @cached_property
-    def accuracy(self) -> Paired:
-        """How the original and the last answer the same images. Raises InputError where these are not the same."""
-        measure = "top-1" if self.material.labelled else "agreement with the original"
-        return Paired.of(self.stages[0].right, self.stages[-1].right, measure)
+    def accuracy(self) -> Paired | None:
+        """How the original and the last answer the same labelled images; None without labels.
+
+        Raises InputError where the images are not the same.
+        """
+        return Paired.of(self.stages[0].right, self.stages[-1].right) if self.material.labelled else None
 
     @property
-    def lost(self) -> float:
-        """Points of top-1, or of agreement, that the last has less than the original."""
-        return self.accuracy.drop
+    def agreement(self) -> float | None:
+        """Share of images without labels that the last answers as the original does; None of labelled ones."""
+        return None if self.material.labelled else float(self.stages[-1].right.mean())
 
     @property
     def failures(self) -> tuple[str, ...]:
         """Why the gate says no; () when it says yes."""
-        return failures(self._measured, self.required)
+        return failures(self._measured, self._of_all)
 
     @property
     def doubts(self) -> tuple[str, ...]:
         """What the images are too few to tell; () of a strict gate, where that is a reason."""
-        return () if self.required.strict else doubts(self._measured, self.required)
+        return () if self.required.strict else doubts(self._measured, self._of_all)
 
     @property
     def _measured(self) -> Measured:
-        return Measured(accuracy=self.accuracy, speedup=self.speedup.batches, batch=BATCH)
+        measured = Measured(speedup=self.speedup.batches, batch=BATCH)
+        return replace(measured, accuracy=self.accuracy, agreement=self.agreement)
+
+    @property
+    def _of_all(self) -> Requirements:
+        """What is required of the answers, by what decides here, and of the speed."""
+        answers = self.required.of_answers(labelled=self.material.labelled, classes=True)
+        return replace(answers, speedup=self.required.speedup)
 
     def require(self) -> None:
         """Raises GateError when the gate says no."""
@@ -99,8 +108,8 @@ class Pruned:
     @property
     def _advice(self) -> str:
         """What helps against `failures`; '' where these say themselves how many images would."""
-        lenient = replace(self.required, strict=False)
-        if failures(self._measured, lenient.only("accuracy_drop")):
+        lenient = replace(self._of_all, strict=False)
+        if failures(self._measured, lenient.only("accuracy_drop", "agreement")):
             return "prune less, or distil longer with --steps"
         if failures(self._measured, lenient.only("speedup")):
             return "prune more, or keep the model as it is"
@@ -132,12 +141,14 @@ class Pruned:
             "batch": after.batch,
             "speedups": [self.speedup.single, self.speedup.batches],
             "machine": describe_machine(),
-            "demands": {
+            "requirements": {
                 "max_drop": self.required.accuracy_drop,
+                "min_agreement": self.required.agreement,
                 "min_speedup": self.required.speedup,
                 "strict_gate": self.required.strict,
             },
-            "drop": self.accuracy.to_dict(),
+            "agreement": self.agreement,
+            **(self.accuracy.to_dict() if self.accuracy else {}),
             "failures": list(self.failures),
             "doubts": list(self.doubts),
         }

@@ -113,13 +113,13 @@ class Quantized:
             "labelled": self.photos.labels is not None,
             "batch": self.settings.batch,
             "speedups_are_beside": f"float in {self.base_rest}",
-            "demands": {
+            "requirements": {
                 "max_drop": required.accuracy_drop,
                 "min_agreement": required.agreement,
                 "min_speedup": required.speedup,
                 "strict_gate": required.strict,
             },
-            "top1": self.top1,
+            "top1_before": self.top1,
             "ranking": list(self.search.ranking),
             "attempts": [one.to_dict() for one in self.attempts],
             "chosen": chosen.name if chosen else None,
