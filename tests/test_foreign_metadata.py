@@ -17,6 +17,7 @@ from tests.foreign_reference import hf_vit, timm_vit
 from vitsmith.data.preprocess import preprocess
 from vitsmith.specs import ImageSpec
 from vitsmith.weights.foreign import ForeignModel, load_foreign
+from vitsmith.weights.load import load
 
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 NAMES = ["ant", "bee", "cat", "dog", "eel"]
@@ -69,6 +70,28 @@ def test_timm_preprocessing_is_what_config_json_says(tmp_path: Path) -> None:
     assert squash.images.resize == "squash"
     old = load_foreign(written(tmp_path, timm_vit(), {"architecture": "vit_test", "num_classes": 5, **cfg}))
     assert old.images == foreign.images and old.notes == (heads,)
+
+
+@pytest.mark.parametrize(
+    ("told", "published"),
+    [
+        ({"hf_hub_id": "timm/vit_test.in1k"}, {"origin": "hf:timm/vit_test.in1k"}),
+        ({"hf_hub_id": "me/pets@4b0f1c2"}, {"origin": "hf:me/pets", "revision": "4b0f1c2"}),
+        ({"hf_hub_id": "timm/", "tag": "in1k"}, {"origin": "hf:timm/vit_test.in1k"}),
+        ({"hf_hub_id": "/home/me/pets"}, {}),
+        ({"hf_hub_id": ["timm"], "license": 3, "tag": {}}, {}),
+        ({"license": "cc-by-nc-4.0", "tag": "mae"}, {"license": "cc-by-nc-4.0"}),
+        ({"license": "apache-2.0", "tag": "augreg_in21k"}, {"license": "apache-2.0"}),
+        ({"license": "apache-2.0", "tag": "laion2b_ft_in1k"}, {}),
+    ],
+)
+def test_who_published_timms_weights_and_their_licence(
+    tmp_path: Path, told: dict[str, object], published: dict[str, str]
+) -> None:
+    cfg = {"input_size": [3, 32, 32], **told}
+    folder = written(tmp_path, timm_vit(), {"architecture": "vit_test", "num_classes": 5, "pretrained_cfg": cfg}).parent
+    expected = {"origin": "", "revision": "", "license": ""} | published
+    assert load(folder).provenance.publication == expected
 
 
 def test_what_config_json_leaves_out_is_timms_default_and_noted(tmp_path: Path) -> None:

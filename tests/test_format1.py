@@ -127,6 +127,7 @@ def test_a_bundle_says_what_it_said(place: str) -> None:
     provenance = bundle.provenance.model_dump(mode="json")
     assert provenance.pop("kind") == said["provenance"]["format"]
     assert provenance.pop("license") == provenance.pop("origin") == provenance.pop("revision") == ""
+    assert provenance.pop("text") is None
     assert provenance == {name: value for name, value in said["provenance"].items() if name != "format"}
     own = {"program": bundle.stored.title, "precision": bundle.program_spec.arithmetic}
     assert [one.model_dump(mode="json") for one in bundle.measurements] == [

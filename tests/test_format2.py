@@ -19,11 +19,13 @@ from tests.tiny import CONFIGS, REFERENCE, VIT, pictures, tiny_lit, tiny_model
 from vitsmith import Bundle, Labels, Predictor, Provenance, records, specs
 from vitsmith.engines import registry
 from vitsmith.errors import BundleError, ConfigError, InputError, OutputError
+from vitsmith.escapes import markdown
 from vitsmith.exporters.onnx import export_onnx
 from vitsmith.exporters.web import PAGE
 from vitsmith.models import config
 from vitsmith.models.config import ViTConfig
 from vitsmith.models.configure import change
+from vitsmith.records import Publication
 from vitsmith.specs import Calibration, ProgramSpec, StoredProgram
 from vitsmith.weights import identity, measurements, upgrade
 from vitsmith.weights.bundle_folder import record_measurements, upgrade_bundle, write_bundle
@@ -70,6 +72,35 @@ def test_licence_and_origin_stay_with_whatever_is_made_of_a_bundle(tmp_path: Pat
     assert {one.provenance.sha256 for one in made} == {""}
     card = (tmp_path / "onnx" / "README.md").read_text(encoding="utf-8")
     assert "- Published as: hf:timm/vit_tiny@4b0f1c2" in card and "- Licence: apache-2.0" in card
+
+
+@pytest.mark.parametrize(
+    ("text", "origin", "terms"),
+    [
+        (None, "hf:timm/vit@4b0f1c2", "apache-2.0"),
+        (Publication(), "hf:timm/vit@4b0f1c2 (image tower)", "apache-2.0 (image tower)"),
+        (
+            Publication(origin="https://a.org/lit.npz"),
+            "hf:timm/vit@4b0f1c2 (image tower); https://a.org/lit.npz (text tower)",
+            "apache-2.0 (image tower); not known (text tower)",
+        ),
+    ],
+)
+def test_both_towers_of_a_lit_have_their_origin_and_licence(
+    capsys: Any, tmp_path: Path, text: Publication | None, origin: str, terms: str
+) -> None:
+    known = {"license": "apache-2.0", "origin": "hf:timm/vit", "revision": "4b0f1c2"}
+    vs.save(tiny_lit().with_provenance(text=text, **known), tmp_path / "model")
+    assert ("text" in described(tmp_path / "model")["provenance"]) is (text is not None)
+    loaded = vs.load(tmp_path / "model")
+    assert loaded.provenance.text == text and loaded.provenance.publication == known
+    assert loaded.provenance.text_publication == (Publication(**known) if text is None else text)
+    assert loaded.derive(loaded.model, by="a test").provenance.text == text
+    code, out, _ = call(capsys, "inspect", tmp_path / "model", "--json")
+    facts = json.loads(out)
+    assert code == 0 and (facts["published as"], facts["licence"]) == (origin, terms)
+    card = (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
+    assert f"- Published as: {markdown(origin)}\n" in card and f"- Licence: {markdown(terms)}\n" in card
 
 
 def test_what_is_derived_has_nothing_that_was_true_of_the_original_alone() -> None:

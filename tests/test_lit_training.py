@@ -26,15 +26,18 @@ from vitsmith.encode import Encoder
 from vitsmith.errors import ConfigError, InputError, Interrupted
 from vitsmith.models.lit import LiT
 from vitsmith.models.text import text_tower
+from vitsmith.records import Publication
 from vitsmith.runs import Run
 from vitsmith.training.lit.embeddings import is_intact, seal
 from vitsmith.training.lit.evaluating import Gallery, LitEvaluation, evaluate
 from vitsmith.training.lit.history import LitEvent
 from vitsmith.training.lit.material import bytes_a_caption
+from vitsmith.training.lit.recipe import TextTowerSpec
 from vitsmith.training.lit.run import LitTrained, lit_recipe_of, lit_to_bundle, resume_lit
 from vitsmith.training.lit.towers import open_image_tower
 from vitsmith.training.result import Stopped
 from vitsmith.weights.load import load
+from vitsmith.weights.save import save
 
 
 @pytest.fixture(scope="module")
@@ -185,6 +188,31 @@ def test_a_run_that_was_killed_ends_as_if_it_had_not(tower, data, tmp_path, chan
     weights = [(tmp_path / name / "model" / "model.safetensors").read_bytes() for name in ("whole", "halves")]
     assert weights[0] == weights[1]
     assert not (folder / "checkpoints").exists()
+
+
+def test_the_towers_of_a_run_keep_who_published_each(tower, data, tmp_path) -> None:
+    image = Publication(origin="hf:timm/vit", revision="4b0f1c2", license="apache-2.0")
+    text = Publication(origin="https://a.org/lit.npz", license="mit")
+    save(load(tower).with_provenance(**image.model_dump()), tmp_path / "tower")
+    save(tiny_lit().with_provenance(**text.model_dump()), tmp_path / "words")
+    fresh = lit_recipe(tmp_path / "tower", data, schedule={"steps": 3})
+    made = carry_out(fresh, tmp_path / "fresh").bundle.provenance
+    assert made.publication == image.model_dump() and made.text == Publication()  # nobody published this one
+
+    def kill() -> None:
+        raise KeyboardInterrupt
+
+    recipe = lit_recipe(tmp_path / "tower", data, run={"checkpoint_every": 2})
+    recipe = recipe.model_copy(update={"text": TextTowerSpec(init=str(tmp_path / "words"))})
+    with pytest.raises(KeyboardInterrupt):
+        carry_out(recipe, tmp_path / "run", at(3, kill))
+    shutil.rmtree(tmp_path / "words")
+    made = go_on(tmp_path / "run").bundle.provenance
+    assert made.publication == image.model_dump() and made.text == text
+    again = lit_recipe(tower, data, schedule={"steps": 3})
+    again = again.model_copy(update={"text": TextTowerSpec(init=str(tmp_path / "run" / "model"))})
+    made = carry_out(again, tmp_path / "again").bundle.provenance  # the text tower of a LiT from two places
+    assert made.publication == Publication().model_dump() and made.text == text
 
 
 def test_ctrl_c_saves_and_a_last_judgement_is_made_again(tower, data, tmp_path) -> None:
@@ -471,8 +499,6 @@ def test_an_interrupted_command_says_how_to_go_on(tower, data, tmp_path, monkeyp
 
 
 def test_a_text_tower_to_start_from_takes_the_place_of_the_recipes(tower, data, tmp_path) -> None:
-    from vitsmith.weights.save import save
-
     save(tiny_lit(), tmp_path / "words")
     options = ["--data", str(data), "--model", str(tower), "--text-model", str(tmp_path / "words"), "--batch-size", "8"]
     done = command(*options, "--steps", "3", "--set", "schedule.warmup=1", "--out", str(tmp_path / "run"))

@@ -265,7 +265,9 @@ def test_a_published_lit_is_downloaded_with_its_vocabulary(tmp_path: Path, monke
     with pytest.raises(InputError, match=r"LiT-B16B\.txt"):  # there is nothing to download it from
         load("LiT-B16B.lit")
     cached_path(row.vocabulary).write_bytes(VOCABULARY)
-    assert load("LiT-B16B.lit").vocabulary == VOCABULARY
+    bundle = load("LiT-B16B.lit")
+    assert bundle.vocabulary == VOCABULARY
+    assert bundle.provenance.publication == {"origin": row.url, "revision": "", "license": ""}
 
 
 def test_bundles_of_former_versions_are_read(tmp_path: Path) -> None:

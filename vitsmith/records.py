@@ -7,6 +7,17 @@ from pydantic import Field
 from vitsmith.fields import Frozen, PositiveInt
 
 
+class Publication(Frozen):
+    """Who published weights, and under which licence; all fields '' where that is not known, or where nobody did."""
+
+    origin: str = Field("", description="repository or URL: 'hf:OWNER/NAME', 'https://...'")
+    revision: str = Field("", description="commit of `origin`")
+    license: str = Field("", description="licence of the weights: an SPDX identifier where there is one; '': not known")
+
+
+NOT_KNOWN = Publication()
+
+
 class Provenance(Frozen):
     """Where a model came from."""
 
@@ -26,11 +37,21 @@ class Provenance(Frozen):
     date: str = Field("", description="ISO 8601 date on which this was made")
     vitsmith: str = Field("", description="version that wrote it")
     notes: tuple[str, ...] = ()
+    text: Publication | None = Field(
+        None,
+        description="of a LiT whose towers come from two places: who published its text tower, where `origin`, "
+        "`revision` and `license` are of its image tower",
+    )
 
     @property
     def publication(self) -> dict[str, str]:
         """Fields that whatever is trained from these weights has too: who published them, and their licence."""
         return {"origin": self.origin, "revision": self.revision, "license": self.license}
+
+    @property
+    def text_publication(self) -> Publication:
+        """That of a LiT's text tower."""
+        return self.text if self.text is not None else Publication(**self.publication)
 
 
 class Measurement(Frozen):

@@ -155,6 +155,7 @@ def _facts(bundle: Bundle, head: str, programs: list[dict[str, Any]] | None) -> 
     from vitsmith.weights.card import (
         describe_calibration,
         describe_images,
+        describe_license,
         describe_origin,
         describe_program,
         describe_similarity,
@@ -178,7 +179,7 @@ def _facts(bundle: Bundle, head: str, programs: list[dict[str, Any]] | None) -> 
         "source": provenance.source,
         "made from": provenance.parent,
         "published as": describe_origin(provenance) or None,
-        "licence": provenance.license or None,
+        "licence": describe_license(provenance) or None,
         "date": provenance.date,
         "notes": "; ".join(provenance.notes),
         "split": str(bundle.split) if bundle.split is not None else None,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from vitsmith.escapes import markdown
 from vitsmith.models.config import LiTConfig, ModelConfig, ViTConfig, show_size
 from vitsmith.models.presets import name_of
-from vitsmith.records import Provenance
+from vitsmith.records import NOT_KNOWN, Provenance, Publication
 from vitsmith.specs import Calibration, Head, ImageSpec
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def model_card(bundle: Bundle) -> str:
         lines.append(f"- Classes: {bundle.classes}, without names")
     lines += ["", "## Origin", "", f"- Source: {markdown(provenance.source)}"]
     facts = {"Kind": provenance.kind, "Made from": provenance.parent, "Date": provenance.date}
-    facts |= {"Published as": describe_origin(provenance), "Licence": provenance.license}
+    facts |= {"Published as": describe_origin(provenance), "Licence": describe_license(provenance)}
     lines += [f"- {what}: {markdown(value)}" for what, value in facts.items() if value]
     lines += [f"- Note: {markdown(note)}" for note in provenance.notes]
     lines += ["", "## Measurements", ""]
@@ -63,8 +64,27 @@ def model_card(bundle: Bundle) -> str:
 
 
 def describe_origin(provenance: Provenance) -> str:
-    """'hf:timm/vit_tiny@4b0f1c2', the repository and commit that it began with; '' where that is not known."""
-    return provenance.origin + (f"@{provenance.revision}" if provenance.revision else "")
+    """'hf:timm/vit_tiny@4b0f1c2', the repository and commit that it began with; '' where that is not known.
+
+    Of a LiT from two places 'hf:timm/vit_tiny (image tower); hf:google/lit (text tower)'.
+    """
+    return _of_towers(provenance, lambda one: one.origin + (f"@{one.revision}" if one.revision else ""))
+
+
+def describe_license(provenance: Provenance) -> str:
+    """'apache-2.0'; '' where it is not known. Of a LiT from two places 'apache-2.0 (image tower); mit (text tower)'."""
+    return _of_towers(provenance, lambda one: one.license)
+
+
+def _of_towers(provenance: Provenance, shown: Callable[[Publication], str]) -> str:
+    image = shown(Publication(**provenance.publication))
+    if provenance.text is None:
+        return image
+    towers = {"image tower": image}
+    if provenance.text != NOT_KNOWN:  # which nobody has published: it was trained here
+        towers["text tower"] = shown(provenance.text)
+    told = [f"{value or 'not known'} ({tower})" for tower, value in towers.items()]
+    return "; ".join(told) if any(towers.values()) else ""
 
 
 def describe_head(bundle: Bundle) -> str:

@@ -15,7 +15,7 @@ from vitsmith.layers.positions import RESIZERS, ResizeMethod
 from vitsmith.models.build import ImageModel, Model, build
 from vitsmith.models.configure import change
 from vitsmith.models.isolation import isolated
-from vitsmith.records import Provenance
+from vitsmith.records import NOT_KNOWN, Provenance, Publication
 from vitsmith.weights.adapt import AdaptReport, adapt
 from vitsmith.weights.augreg import find_augreg
 from vitsmith.weights.bundle import Bundle
@@ -135,7 +135,8 @@ def load_weights(
 ) -> Bundle:
     """A bundle of weights of timm or HF; `kind` is what `contents` says of the file. Raises WeightsError."""
     foreign = load_foreign(path, name=name, image_size=image_size, headless=headless)
-    provenance = _provenance(str(path), foreign.format, (*foreign.notes, *_misnamed(path, kind)))
+    notes = (*foreign.notes, *_misnamed(path, kind))
+    provenance = _provenance(str(path), foreign.format, notes, foreign.publication)
     return Bundle.of(
         foreign.model, preprocessing=foreign.images, labels=foreign.labels, head=foreign.head, provenance=provenance
     )
@@ -158,7 +159,7 @@ def load_published(
     return Bundle.of(
         model,
         head=head,
-        provenance=_provenance(url, "jax-npz", (*((note,) if note else ()), *told)),
+        provenance=_provenance(url, "jax-npz", (*((note,) if note else ()), *told), Publication(origin=url)),
         vocabulary=download(vocabulary).read_bytes() if vocabulary else None,
     )
 
@@ -173,9 +174,8 @@ def without_head(bundle: Bundle) -> Bundle:
     return bundle.derive(model, by=bundle.where, headless=True).with_split(None)
 
 
-def _provenance(source: str, kind: str, notes: tuple[str, ...] = ()) -> Provenance:
+def _provenance(source: str, kind: str, notes: tuple[str, ...] = (), published: Publication = NOT_KNOWN) -> Provenance:
     from vitsmith import __version__
 
-    return Provenance(
-        source=source, kind=kind, date=datetime.date.today().isoformat(), vitsmith=__version__, notes=notes
-    )
+    today = datetime.date.today().isoformat()
+    return Provenance(source=source, kind=kind, date=today, vitsmith=__version__, notes=notes, **published.model_dump())

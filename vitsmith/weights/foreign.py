@@ -20,6 +20,7 @@ from vitsmith.models.config import ImageModelConfig
 from vitsmith.models.configure import change
 from vitsmith.models.lit import LiT
 from vitsmith.models.presets import check_name
+from vitsmith.records import NOT_KNOWN, Publication
 from vitsmith.specs import Head, ImageSpec, Labels
 from vitsmith.weights.fill import ArrayFile, load_model
 from vitsmith.weights.folders import weights_in
@@ -32,7 +33,7 @@ from vitsmith.weights.layouts import Slot
 from vitsmith.weights.metadata import miscounted, read_metadata
 from vitsmith.weights.tensors import SafetensorsFile, TorchFile, is_index
 from vitsmith.weights.timm_config import PATCHES, STEM, has_class_position, infer_timm_config, timm_notes
-from vitsmith.weights.timm_metadata import TimmMetadata, timm_images, timm_labels
+from vitsmith.weights.timm_metadata import TimmMetadata, timm_images, timm_labels, timm_publication
 from vitsmith.weights.timm_names import timm_slots
 
 HF_PATCHES = "embeddings.patch_embeddings.projection.weight"
@@ -49,6 +50,8 @@ class ForeignModel:
     notes: tuple[str, ...]
     head: Head = "softmax"
     """What its outputs mean."""
+    publication: Publication = NOT_KNOWN
+    """Who published it, and its licence, where the JSON files say so."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,7 @@ class _Reading:
     meaning: Callable[[ImageModel], tuple[Head, tuple[str, ...]]]
     """What the classifier's outputs mean, and notes on that; as `labels`."""
     notes: tuple[str, ...]
+    publication: Publication = NOT_KNOWN
 
 
 def load_foreign(
@@ -107,7 +111,7 @@ def load_foreign(
     labels = None if headless else _labels(reading, file)
     head, told = ("softmax", ()) if headless or not config.classes else reading.meaning(model)
     notes = (*reading.notes, *told, *_container_notes(file), *beside)
-    return ForeignModel(model, reading.images, labels, reading.format, notes, head)
+    return ForeignModel(model, reading.images, labels, reading.format, notes, head, reading.publication)
 
 
 def _read_timm(file: ArrayFile, image_size: tuple[int, int] | None) -> _Reading:
@@ -123,7 +127,7 @@ def _read_timm(file: ArrayFile, image_size: tuple[int, int] | None) -> _Reading:
     labels = partial(timm_labels, metadata, str(file.path))
     notes = timm_notes(file, config, metadata, images, image_size=image_size is not None)
     meaning = partial(assumed_head, name=file.path.name)
-    return _Reading("timm", config, slots, "head", images, labels, meaning, notes)
+    return _Reading("timm", config, slots, "head", images, labels, meaning, notes, timm_publication(metadata))
 
 
 def _read_hf(file: ArrayFile, image_size: tuple[int, int] | None) -> _Reading:

@@ -48,6 +48,7 @@ _FIRST: dict[str, tuple[str, ...]] = {
     "Provenance": (
         *("source", "kind", "sha256", "parent", "origin", "revision", "license", "date", "vitsmith", "notes"),
     ),
+    "Publication": ("origin", "revision", "license"),
     "Measurement": (
         *("metric", "value", "unit", "engine", "program", "precision", "batch", "data", "machine", "date", "low"),
         "high",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -10,6 +11,7 @@ from pydantic import model_validator
 from vitsmith.errors import WeightsError
 from vitsmith.fields import Finite, Pixels, Triple
 from vitsmith.models.config import Classes, ImageModelConfig, ViTConfig, Width
+from vitsmith.records import NOT_KNOWN, Publication
 from vitsmith.specs import ImageSpec, Labels
 from vitsmith.weights.metadata import IMAGENET_MEAN, IMAGENET_STD, Metadata, class_names
 
@@ -24,6 +26,9 @@ class PretrainedCfg(Metadata):
     crop_mode: Literal["center", "squash", "border"] = "center"
     interpolation: Literal["bilinear", "bicubic", "lanczos"] = "bicubic"
     label_names: Any = None
+    tag: Any = None
+    hf_hub_id: Any = None
+    license: Any = None
 
 
 class ModelArgs(Metadata):
@@ -74,6 +79,30 @@ class TimmMetadata(Metadata):
     @property
     def pooling(self) -> str | None:
         return self.model_args.global_pool or self.global_pool
+
+
+_USUAL_LICENSE = "apache-2.0"
+_NOT_USUAL = ("openai", "laion", "datacomp")
+"""Tags of weights under another licence that timm says its usual one of (timm/models/vision_transformer.py)."""
+
+
+def timm_publication(metadata: TimmMetadata | None) -> Publication:
+    """Who published the weights, and their licence, as far as `config.json` says it.
+
+    'timm/' stands for 'timm/ARCHITECTURE.TAG' (timm/models/_registry.py), and 'OWNER/NAME@COMMIT' has a commit
+    (`hf_split` in _hub.py).
+    """
+    if metadata is None:
+        return NOT_KNOWN
+    told = metadata.pretrained_cfg
+    tag, name, terms = (one if isinstance(one, str) else "" for one in (told.tag, told.hf_hub_id, told.license))
+    if name == "timm/":
+        name += f"{metadata.architecture}.{tag}" if tag else metadata.architecture
+    name, _, revision = name.partition("@")
+    known = re.fullmatch(r"[\w.-]+/[\w.-]+", name) is not None
+    if terms == _USUAL_LICENSE and tag.startswith(_NOT_USUAL):
+        terms = ""
+    return Publication(origin=f"hf:{name}" if known else "", revision=revision if known else "", license=terms)
 
 
 def timm_images(config: ImageModelConfig, metadata: TimmMetadata | None, source: str) -> ImageSpec:

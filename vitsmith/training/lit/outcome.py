@@ -9,7 +9,7 @@ from vitsmith import __version__
 from vitsmith.data.samples import Samples
 from vitsmith.errors import ImageError
 from vitsmith.machine import describe_machine
-from vitsmith.records import Measurement, Provenance
+from vitsmith.records import Measurement, Provenance, Publication
 from vitsmith.training.lit.history import LitResult
 from vitsmith.training.lit.recipe import LitRecipe
 from vitsmith.training.lit.towers import Towers
@@ -21,6 +21,7 @@ from vitsmith.weights.measurements import accuracy, recall, training_speed
 def make_lit_bundle(towers: Towers, recipe: LitRecipe, held_out: Samples, result: LitResult) -> Bundle:
     """The bundle of trained towers; its golden examples are held-out images."""
     lit = towers.lit.cpu().requires_grad_()
+    image = towers.origin.publication if towers.origin is not None else {}
     notes = (f"image tower locked, from {recipe.image.init}", *((towers.told,) if towers.told else ()))
     bundle = Bundle.of(
         lit,
@@ -34,7 +35,8 @@ def make_lit_bundle(towers: Towers, recipe: LitRecipe, held_out: Samples, result
             date=datetime.date.today().isoformat(),
             vitsmith=__version__,
             notes=notes,
-            **(towers.origin.publication if towers.origin is not None else {}),
+            **image,
+            text=None if towers.text_origin == Publication(**image) else towers.text_origin,
         ),
         measurements=measurements(recipe, result),
     )

@@ -17,6 +17,7 @@ from vitsmith.escapes import shell_quoted
 from vitsmith.files import replacing
 from vitsmith.models.config import LiTConfig
 from vitsmith.models.configure import parse_config
+from vitsmith.records import Publication
 from vitsmith.runs import Run, write_or_rescue
 from vitsmith.specs import TextSpec
 from vitsmith.training.checkpoint import Checkpoint, CheckpointWriter, latest_step, read_latest
@@ -122,6 +123,7 @@ def resume_lit(
     assert isinstance(config, LiTConfig)
     towers = rebuild(course.recipe, config, text, vocabulary, facts["tower"])
     towers.told = facts["told"]
+    towers.text_origin = Publication(**facts.get("text_publication", {}))
     on_start(f"going on after update {checkpoint.step} of {course.recipe.schedule.steps}")
     return _carry_out(course, towers, checkpoint)
 
@@ -265,6 +267,7 @@ def _facts(course: Course, towers: Towers, micro: int) -> dict[str, Any]:
         "text": towers.text.model_dump(mode="json"),
         "tower": towers.identity,
         "told": towers.told,
+        "text_publication": towers.text_origin.model_dump(),
         "devices": course.devices.count,
         "micro": micro,
     }

@@ -16,7 +16,7 @@ from vitsmith.models.build import build
 from vitsmith.models.config import BertConfig, LiTConfig, TextConfig, TextTransformerConfig, ViTConfig
 from vitsmith.models.lit import LiT
 from vitsmith.models.vit import VisionTransformer
-from vitsmith.records import Provenance
+from vitsmith.records import NOT_KNOWN, Provenance, Publication
 from vitsmith.specs import ImageSpec, TextSpec
 from vitsmith.training.lit.recipe import ContrastSpec, LitRecipe, TextTowerSpec
 from vitsmith.training.lit.vocabulary import Kind, read_vocabulary
@@ -59,6 +59,8 @@ class Towers:
     """What had to be assumed of the image tower's checkpoint."""
     origin: Provenance | None = None
     """Where the image tower's checkpoint came from."""
+    text_origin: Publication = NOT_KNOWN
+    """Who published the text tower that training goes on with."""
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -210,7 +212,8 @@ def _continued(recipe: LitRecipe, tower: ImageTower, width: int, bias: bool) -> 
             lit.log_temperature.copy_(source.log_temperature)
             if lit.logit_bias is not None and source.logit_bias is not None:
                 lit.logit_bias.copy_(source.logit_bias)
-    return Towers(lit, tower.images, text, vocabulary, tower.identity, told, tower.notes, tower.origin)
+    published = bundle.provenance.text_publication
+    return Towers(lit, tower.images, text, vocabulary, tower.identity, told, tower.notes, tower.origin, published)
 
 
 def _vocabulary_of(bundle: Bundle, spec: TextTowerSpec) -> bytes:
