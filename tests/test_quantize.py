@@ -488,7 +488,9 @@ def test_a_broken_calibration_is_refused(
     digits: Bundle, photos: Photos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Pixels that were divided twice: all of the images end beyond the range that was found."""
-    monkeypatch.setattr("vitsmith.compress.schemes.FIRST_RUNGS", (FIRST_SCHEMES[0], FIRST_SCHEMES[1], FIRST_SCHEMES[3]))
+    monkeypatch.setattr(
+        "vitsmith.compress.schemes.FIRST_SCHEMES", (FIRST_SCHEMES[0], FIRST_SCHEMES[1], FIRST_SCHEMES[3])
+    )
     monkeypatch.setattr("vitsmith.compress.schemes.float_choices", lambda _: [])
     wrong = read_tensors(digits, photos.calibration) * 0.02
     result = quantize(
