@@ -475,7 +475,8 @@ def test_the_json_has_its_fields_and_the_table_the_same_rows(pretended: Clock) -
         *("machine", "threads", "load_before", "date", "versions", "reference", "num_images", "data", "split", "peaks"),
         *("remarks", "rows", "engines"),
     }
-    what = {"model", "program", "arithmetic", "engine", "precision", "batch", "reason", "size_mib", "gflops"}
+    what = {"model", "program", "arithmetic", "fixed_batch", "pixels", "engine", "precision"}
+    what |= {"batch", "reason", "size_mib", "gflops"}
     assert all(set(row) == what | set(NUMBERS) for row in document["rows"])
     assert document["threads"] == 1 and document["versions"]["torch"] and document["peaks"]["fp32"]["gflops"] == 10
     rows = list(csv.DictReader(io.StringIO(result.to_csv())))

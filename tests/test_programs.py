@@ -25,11 +25,17 @@ from tests.test_engines import MANY, race_with
 from tests.test_format2 import FORMAT1, NAMES, labelled
 from tests.tiny import REFERENCE, VIT, pictures, tiny_model
 from vitsmith import Bundle, Labels, Predictor, open_engine
+from vitsmith.benchmark import session
+from vitsmith.benchmark.contenders import contenders_of, require_some, subjects_of
+from vitsmith.benchmark.memory import Memory, Task
+from vitsmith.benchmark.rows import Benchmark, Row
 from vitsmith.engines import choice, registry
 from vitsmith.errors import BundleError, GateError, InputError
+from vitsmith.evaluation.peaks import Peak
 from vitsmith.exporters import targets
 from vitsmith.exporters.onnx import export_onnx
 from vitsmith.exporters.openvino import export_openvino
+from vitsmith.report.benchmark import draw_benchmark
 from vitsmith.specs import ProgramSpec
 from vitsmith.weights import measurements
 from vitsmith.weights.bundle_folder import record_measurements, write_bundle
@@ -415,3 +421,118 @@ def test_programs_are_not_of_weights_that_were_changed_in_memory(here: Path, lar
         Predictor(bundle, "onnx")
     with pytest.raises(BundleError, match="were changed in memory: onnx, fp32 there has the old ones"):
         bundle.using(bundle.programs[1])
+
+
+# --- vitsmith benchmark ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tasks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Task]:
+    """What child processes would have measured the memory of; the peak of the machine is made up."""
+    found: list[Task] = []
+
+    def measured(task: Task) -> dict[int, Memory]:
+        found.append(task)
+        return {batch: Memory(len(found) * 2**20) for batch in task.batches}
+
+    monkeypatch.setenv("VITSMITH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(session, "measure_memory", measured)
+    monkeypatch.setattr(session, "_peaks", lambda threads: {"fp32": Peak(10.0, "pretended")})
+    return found
+
+
+QUICK = ("--batch-size", 2, "--threads", 1, "--seconds", 0.05)
+EXPECTED = [("torch", "fp32", "torch"), ("onnx", "fp32", "onnx"), ("onnx", "fp16", "onnx")]
+
+
+def test_benchmark_measures_each_program_and_records_of_which(here: Path, tasks: list[Task], capsys: Any) -> None:
+    engines = ("--engine", "torch", "--engine", "onnx")
+    how = (*engines, "--precision", "fp32", "--precision", "fp16", *QUICK)
+    code, out, _ = call(capsys, "benchmark", "model", *how, "--record", "--json")
+    told = json.loads(out)
+    rows = told["rows"]
+    assert code == 0 and [(row["program"], row["arithmetic"], row["engine"]) for row in rows] == EXPECTED
+    assert {row["model"] for row in rows} == {"here"} and not any(row["reason"] for row in rows)
+    files = ("model.safetensors", "programs/onnx-fp32/model.onnx", "programs/onnx-fp16/model.onnx")
+    sizes = [(here / "model" / file).stat().st_size / 2**20 for file in files]
+    assert [row["size_mib"] for row in rows] == sizes and len(set(sizes)) == 3
+    assert rows[1]["difference"] < 1e-4 < rows[2]["difference"] and told["reference"] == "here (torch), torch, fp32"
+    assert [(one["program"], one["arithmetic"]) for one in told["engines"]] == [one[:2] for one in EXPECTED]
+    loaded = [vs.load(task.model).stored.title for task in tasks]
+    assert loaded == ["torch", "onnx, fp32", "onnx, fp16"]
+    kept = vs.load("model").measurements
+    assert {one.program: one.value for one in kept if one.metric == "size"} == dict(zip(loaded, sizes, strict=True))
+    assert {one.program: (one.engine, one.precision) for one in kept if one.metric == "latency_p50"} == {
+        "torch": ("torch", "fp32"),
+        "onnx, fp32": ("onnx", "fp32"),
+        "onnx, fp16": ("onnx", "fp16"),
+    }
+
+
+def test_the_table_and_the_plot_of_a_benchmark_name_the_program(here: Path, tasks: list[Task], capsys: Any) -> None:
+    code, out, err = call(capsys, "benchmark", "model", "--engine", "onnx", *QUICK)
+    header, _, *lines = (line for line in out.splitlines() if line.strip())
+    assert code == 0 and header.split()[:2] == ["program", "engine"] and "no row" not in err
+    assert sorted(line.split("  ")[0].strip() for line in lines[:2]) == ["onnx, fp16", "onnx, fp32"]
+    found = contenders_of(subjects_of("pets", "model", vs.load("model"))[2], ["onnx"])
+    row = Row(found[0], 1, reason="x")
+    labels = draw_benchmark(Benchmark((row,), (), {}, "", 0, 1)).axes[0].get_yticklabels()
+    assert [label.get_text() for label in labels] == ["onnx, fp16 · onnx · fp16"]
+
+
+def test_benchmark_measures_the_program_whose_file_was_given(here: Path, tasks: list[Task], capsys: Any) -> None:
+    code, out, _ = call(
+        capsys, "benchmark", "model/programs/onnx-fp16/model.onnx", "--engine", "onnx", *QUICK, "--json"
+    )
+    assert code == 0
+    assert [(row["model"], row["arithmetic"]) for row in json.loads(out)["rows"]] == [("here", "fp16")]
+
+
+def test_a_program_whose_engine_is_not_installed_has_a_row_with_its_reason(
+    here: Path, tasks: list[Task], capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_program(vs.load("plain"), vs.load("openvino"))
+    real = registry.find_spec
+    monkeypatch.setattr(registry, "find_spec", lambda name: None if name == "openvino" else real(name))
+    code, out, _ = call(
+        capsys,
+        "benchmark",
+        "plain",
+        "--precision",
+        "fp32",
+        "--engine",
+        "torch",
+        "--engine",
+        "openvino",
+        *QUICK,
+        "--json",
+    )
+    rows = json.loads(out)["rows"]
+    assert code == 0 and [(row["program"], bool(row["reason"])) for row in rows] == [
+        ("torch", False),
+        ("openvino", True),
+    ]
+    assert "pip install 'vitsmith[openvino]'" in rows[1]["reason"]
+
+
+def test_programs_that_do_not_run_in_a_precision_have_no_row(here: Path) -> None:
+    subjects = subjects_of("pets", "model", vs.load("model"))
+    found = [one for subject in subjects for one in contenders_of(subject, [], ["fp16"])]
+    assert [(one.title, one.refused) for one in found] == [
+        ("pets (onnx, fp16), onnx, fp16", ""),
+        ("pets (onnx, fp16), openvino, fp16", ""),
+    ]
+    with pytest.raises(
+        InputError, match=r"none of the models runs in int8: pets \(torch\) runs in torch, torch-compiled"
+    ):
+        require_some([one for subject in subjects for one in contenders_of(subject, [], ["int8"])], subjects, ["int8"])
+
+
+def test_fixed_batches_tell_programs_apart(here: Path) -> None:
+    spec = ProgramSpec(batch=2)
+    bundle = vs.load("plain").as_program("onnx", spec, by="a test")
+    add_program(vs.load("model"), write_bundle(bundle, here / "fixed", write_program=write_nothing))
+    last = subjects_of("pets", "model", vs.load("model"))[-1]
+    (contender,) = contenders_of(last, ["onnx"])
+    assert contender.title == "pets (onnx, fp32, batches of 2), onnx, fp32"
+    assert (contender.to_dict()["fixed_batch"], contender.to_dict()["pixels"]) == (2, False)

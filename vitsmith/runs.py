@@ -68,8 +68,9 @@ Made = TypeVar("Made")
 def model_name(model: str) -> str:
     """What to call a run after a model: 'pets' for runs/train/pets/model or a file in it, 'B_16' for B_16.npz."""
     path = Path(model)
-    if path.name.startswith("model.") and (path.parent / "bundle.json").is_file():
-        path = path.parent
+    if path.name.startswith("model."):
+        above = (path.parent, *path.parents[2:3])  # of the usual program, of one in programs/NAME
+        path = next((place for place in above if (place / "bundle.json").is_file()), path)
     return path.resolve().parent.name if path.name in ("model", ".", "") else path.stem
 
 

@@ -61,11 +61,11 @@ def reference_of(subjects: Sequence[Subject], images: Sequence[Array]) -> Refere
         bundle = subject.bundle
         if bundle.program == "torch" and images:
             inputs = _tensors(images, bundle)
-            return _reference(f"{subject.name}, torch, fp32", images, _run(bundle.run_torch, inputs), bundle)
+            return _reference(f"{subject.title}, torch, fp32", images, _run(bundle.run_torch, inputs), bundle)
     for subject in subjects:
         golden = subject.bundle.golden
         if golden is not None and subject.bundle.program_spec.precision == "fp32":
-            name = f"the golden answers of {subject.name}"
+            name = f"the golden answers of {subject.title}"
             return _reference(name, golden.images, golden.outputs, subject.bundle)
     return None
 

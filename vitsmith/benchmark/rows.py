@@ -42,12 +42,7 @@ class Row:
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain numbers; of a row that failed, what it is and why."""
         subject = self.contender.subject
-        row: dict[str, Any] = {
-            "model": subject.name,
-            "program": subject.bundle.program,
-            "arithmetic": subject.bundle.program_spec.arithmetic,
-            "engine": self.contender.engine,
-            "precision": self.contender.precision,
+        row: dict[str, Any] = self.contender.to_dict() | {
             "batch": self.batch,
             "reason": self.reason,
             "size_mib": subject.size_mib,
@@ -115,10 +110,7 @@ class Benchmark:
             "peaks": {precision: asdict(peak) for precision, peak in self.peaks.items()},
             "remarks": list(self.remarks),
             "rows": [row.to_dict() for row in self.rows],
-            "engines": [
-                {"model": one.subject.name, "engine": one.engine, "precision": one.precision} | report
-                for one, report in self.reports
-            ],
+            "engines": [one.to_dict() | report for one, report in self.reports],
         }
 
     def to_csv(self) -> str:

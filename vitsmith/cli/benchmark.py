@@ -97,13 +97,13 @@ def _contenders(subjects: list[Subject], engines: list[str], precisions: list[st
 
     chosen = [contenders_of(subject, engines, precisions) for subject in subjects]
     contenders = [one for its in chosen for one in its]
-    require_some(contenders, subjects, engines)
+    require_some(contenders, subjects, engines or precisions)
     for name in dict.fromkeys(engines):
         if all(one.engine != name for one in contenders):
             say(f"no model here runs in {name}, which has no row: give a model that was exported for it")
-    for subject, its in zip(subjects, chosen, strict=True):
-        if not its:
-            say(f"{subject.name} runs in none of the chosen engines, and has no row")
+    for name in dict.fromkeys(one.name for one in subjects):
+        if all(one.subject.name != name for one in contenders):
+            say(f"{name} runs in none of the chosen engines, and has no row")
     return contenders
 
 
@@ -125,8 +125,8 @@ def _tell(result: Benchmark, subjects: list[Subject], place: Path, *, record: bo
 
 
 def _load(models: list[str], image_size: str, record: bool) -> list[Subject]:
-    """Each model with a name of its own."""
-    from vitsmith.benchmark.contenders import Subject
+    """Each model with a name of its own, and of a bundle of several programs each of them."""
+    from vitsmith.benchmark.contenders import subjects_of
     from vitsmith.errors import InputError
     from vitsmith.runs import model_name
 
@@ -137,8 +137,9 @@ def _load(models: list[str], image_size: str, record: bool) -> list[Subject]:
             raise InputError(f"{model} is given twice: a model needs to be given once")
     names = [model_name(model) for model in models]
     return [
-        Subject(name if names.count(name) == 1 else model, model, _opened(model, image_size))
+        subject
         for name, model in zip(names, models, strict=True)
+        for subject in subjects_of(name if names.count(name) == 1 else model, model, _opened(model, image_size))
     ]
 
 
@@ -172,17 +173,15 @@ def _material(subjects: list[Subject], images: list[str], data: DataSpec, split:
     if data.path:
         asked = ask(data, split, tell=say)
         require_classes(subjects, asked.samples)
-        evaluation_set = choose_images([subject.bundle for subject in subjects], asked)
+        evaluation_set = choose_images(list({one.name: one.bundle for one in subjects}.values()), asked)
         evaluation_set = replace(evaluation_set, samples=readable(evaluation_set.samples, skip))
     if images and not any(subject.bundle.program == "torch" for subject in subjects):
         say("--images are compared with what torch weights answer, and no model here has any: they are not used")
     pixels = read_images(images, skip) or gate_images(subjects[0].bundle)
     reference = reference_of(subjects, pixels)
-    return (
-        Material(reference, evaluation_set.samples, evaluation_set.counted, evaluation_set.counts)
-        if evaluation_set
-        else Material(reference)
-    )
+    if evaluation_set is None:
+        return Material(reference)
+    return Material(reference, evaluation_set.samples, evaluation_set.counted, evaluation_set.counts)
 
 
 def _run(contenders: list[Contender], settings: BenchmarkSettings, material: Material) -> Benchmark:
@@ -216,12 +215,12 @@ def _record(result: Benchmark, subjects: list[Subject]) -> None:
 
 
 def _print(result: Benchmark) -> None:
-    several = len({row.contender.subject for row in result.rows}) > 1
+    several = len({row.contender.subject.name for row in result.rows}) > 1
     reasons = list(dict.fromkeys(row.reason for row in result.rows if row.reason))
     rows = sorted(result.rows, key=lambda row: (row.batch, -(row.timing.images_per_second if row.timing else 0)))
     filled = [_cells(row, several, reasons) for row in rows]
     columns = [name for name in filled[0] if any(cells[name] for cells in filled)]
-    words = ("model", "engine", "precision", "failed")
+    words = ("model", "program", "engine", "precision", "failed")
     right = [name for name in columns if name not in words]
     table = [[cells[name] for name in columns] for cells in filled]
     print_table(columns, table, right=right, keys=columns.index("batch") + 1)
@@ -249,6 +248,7 @@ def _cells(row: Row, several: bool, reasons: list[str]) -> dict[str, Any]:
 
     cells = (
         ("model", row.contender.subject.name if several else ""),
+        ("program", row.contender.subject.program),
         ("engine", row.contender.engine),
         ("precision", row.contender.precision),
         ("batch", row.batch),
@@ -270,11 +270,18 @@ def _cells(row: Row, several: bool, reasons: list[str]) -> dict[str, Any]:
 
 def _print_reports(result: Benchmark, several: bool) -> None:
     """What the engines did with the graphs."""
+    programs = any(one.subject.program for one, _ in result.reports)
     rows = [
-        (*((one.subject.name,) if several else ()), one.engine, one.precision, *_reported(report))
+        (
+            *[one.subject.name] * several,
+            *[one.subject.program] * programs,
+            one.engine,
+            one.precision,
+            *_reported(report),
+        )
         for one, report in result.reports
     ]
-    columns = (*(("model",) if several else ()), "engine", "precision")
+    columns = (*["model"] * several, *["program"] * programs, "engine", "precision")
     graph = ("nodes", "FLOPs optimised", "attention", "products", "remarks")
     print_table((*columns, *graph), rows, right=("nodes", "FLOPs optimised"), keys=len(columns))
 

@@ -78,14 +78,12 @@ def _order(rows: Sequence[Row], batch: int) -> list[Contender]:
 
 
 def _labels(order: Sequence[Contender]) -> list[str]:
-    several = len({one.subject for one in order}) > 1
-    return [
-        f"{short_name(one.subject.name)} · {one.engine} · {one.precision}" if several else _how(one) for one in order
-    ]
+    several = len({one.subject.name for one in order}) > 1
+    return [_label(one, short_name(one.subject.name) if several else "") for one in order]
 
 
-def _how(one: Contender) -> str:
-    return f"{one.engine} · {one.precision}"
+def _label(one: Contender, model: str) -> str:
+    return " · ".join(part for part in (model, one.subject.program, one.engine, one.precision) if part)
 
 
 def _number(value: float) -> str:
