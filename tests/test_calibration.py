@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import vitsmith as vs
+from tests.test_cli import call
 from tests.tiny import VIT, pictures, tiny_model
 from vitsmith import Bundle, Labels, Predictor
 from vitsmith.data.split_record import SplitRecord
@@ -153,6 +154,24 @@ def test_programs_of_the_same_weights_keep_it_and_int8_says_when_it_was_found(pr
     told = [note for note in program.provenance.notes if "calibration was found before int8" in note]
     assert len(told) == (precision == "int8")
     assert labelled().as_program("onnx", ProgramSpec(precision=precision), by="a test").provenance.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("verb", "told"),
+    [
+        (["quantize"], "the calibration is kept, and was found before int8"),
+        (["prune", "--depth", "1"], "the result is not calibrated"),
+        (["merge-tokens"], "the result is not calibrated"),
+    ],
+)
+def test_verbs_say_what_becomes_of_it(
+    capsys: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: list[str], told: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, bundle in (("plain", labelled()), ("calibrated", labelled().with_calibration(2.0))):
+        vs.save(bundle, name)
+        code, _, err = call(capsys, verb[0], name, *verb[1:], "--images", "nowhere")  # told before images are read
+        assert code == 2 and (told in " ".join(err.split())) is (name == "calibrated"), err
 
 
 def test_models_that_answer_otherwise_have_none_and_say_so() -> None:

@@ -38,6 +38,16 @@ def open_model(
     return with_labels(bundle, labels)
 
 
+def tell_calibration(bundle: Bundle, *, kept: bool) -> None:
+    """What becomes of a bundle's calibration in a changed model; nothing of a bundle that has none."""
+    if bundle.calibration is None:
+        return
+    if kept:
+        say("the calibration is kept, and was found before int8: vitsmith evaluate on the result says how well it fits")
+    else:
+        say("the result is not calibrated: temperature and thresholds are for the answers of the original")
+
+
 def parse_size(text: str) -> int | tuple[int, int] | None:
     """'384' -> 384, '224x320' -> (224, 320), '' -> None. Raises InputError."""
     from vitsmith.errors import InputError, shown

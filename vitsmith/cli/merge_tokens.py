@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vitsmith.cli.images import expand
-from vitsmith.cli.inputs import labelled, open_model, reading_bar
+from vitsmith.cli.inputs import labelled, open_model, reading_bar, tell_calibration
 from vitsmith.cli.options import (
     ForceOption,
     ImageColumnOption,
@@ -101,6 +101,7 @@ def merge_tokens(
     with place_of("merge-tokens", model_name(model), out, force=force) as place:
         bundle = open_model(model, image_size, labels=labels_file, vocabulary=vocabulary)
         check_mergeable(bundle)
+        tell_calibration(bundle, kept=False)
         photos = _photos(bundle, described, split, images or [], seed, skip_unreadable)
         for remark in photos.remarks:
             say(remark)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 import typer
 
 from vitsmith.cli.images import expand
-from vitsmith.cli.inputs import labelled, open_model, reading_bar
+from vitsmith.cli.inputs import labelled, open_model, reading_bar, tell_calibration
 from vitsmith.cli.options import (
     ForceOption,
     ImageColumnOption,
@@ -110,6 +110,7 @@ def prune(
         bundle = open_model(model, image_size, labels=labels_file)
         wanted = Pruning(heads, mlp_width, tokens_mlp_width, depth, keep, method.value, calibration)
         check_prunable(bundle)
+        tell_calibration(bundle, kept=False)
         plan_sizes(model_config(bundle), wanted)  # mistakes are told before an image is read
         given = common_fields(data="", steps=steps, batch_size=batch_size, lr=lr, seed=seed)
         given["data"] = {"skip_unreadable": skip_unreadable}

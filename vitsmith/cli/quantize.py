@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 import typer
 
 from vitsmith.cli.images import expand
-from vitsmith.cli.inputs import labelled, open_model, reading_bar
+from vitsmith.cli.inputs import labelled, open_model, reading_bar, tell_calibration
 from vitsmith.cli.options import (
     ForceOption,
     ImageColumnOption,
@@ -104,6 +104,7 @@ def quantize(
     with place_of("quantize", f"{model_name(model)}-{name}", out, force=force) as target:
         bundle = open_model(model, image_size, labels=labels_file)
         check_quantizable(bundle, name)
+        tell_calibration(bundle, kept=True)
         photos = _photos(bundle, described, split, images or [], Amounts(calibration, limit, seed), skip_unreadable)
         result = _quantize(target, bundle.with_split(None) if without_split else bundle, photos, settings)
     for remark in (*result.remarks, *result.doubts):
