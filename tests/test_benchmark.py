@@ -423,6 +423,7 @@ def test_accuracy_is_that_of_the_answers(pretended: Clock) -> None:
     contenders = contenders_of(subject, ["torch"], ["fp32"])
     result = run_benchmark(contenders, BenchmarkSettings((1,), None, replace(PACE, clock=pretended)), material)
     assert result.rows[0].to_dict()["top1"] == pytest.approx(0.7)
+    assert repr(result).startswith("<Benchmark 1 rows; most images/s: ") and "in batches of 1>" in repr(result)
     recorded = {one.metric: one for one in result.measurements(subject)}
     assert recorded["top1"].value == pytest.approx(0.7) and recorded["top1"].data == "made up"
     assert recorded["latency_p50"].value == pytest.approx(10)
@@ -611,7 +612,7 @@ def test_a_file_names_the_classes_of_models_that_have_no_names(folder: Path, tmp
     for at, name in enumerate(("cat", "dog")):
         (tmp_path / "data" / name).mkdir(parents=True)
         Image.fromarray(pictures(2)[at]).save(tmp_path / "data" / name / "0.png")
-    with pytest.raises(DatasetError, match="give --labels-file FILE"):
+    with pytest.raises(DatasetError, match="give `labels_file` FILE"):
         _invoke("nameless", "--data", "data")
     with pytest.raises(InputError, match="--labels-file names the classes for --data: give --data too"):
         _invoke("nameless", "--labels-file", "names.txt")

@@ -273,6 +273,8 @@ def test_what_the_machine_lacks_ends_the_search() -> None:
 def test_numbers_as_plain_data() -> None:
     found = run(variant_maker(), Requirements(accuracy_drop=1, latency_ms=60))
     told = found.to_dict()
+    assert repr(found).startswith("<Found merge, int8 (") and ": 28 ms, " in str(found)
+    assert "top-1 90.00% -> 89.60% (drop 0.40 points" in str(found) and str(found).endswith(", on drawn")
     chosen = [one for one in told["candidates"] if one["chosen"]]
     assert [(one["name"], one["precision"], one["latency_ms"]) for one in chosen] == [("merge", "int8", 28)]
     assert told["data"] == "drawn" and told["machine"] and told["date"]

@@ -448,7 +448,7 @@ def test_programs_of_pixels_take_both(programs: Any, tmp_path: Path) -> None:
         assert_close(opened.run_pixels(pixels), bundle.run_torch(tensors))
         assert_close(opened.run(tensors), bundle.run_torch(tensors))
     for program, engine in PAIRS:
-        with pytest.raises(InputError, match=r"take.* normalised images.*: export .*with --pixels"):
+        with pytest.raises(InputError, match=r"take.* normalised images.*: export .*with `pixels`"):
             open_engine(programs("vit-token")[program], engine).run_pixels(pixels)
 
 
@@ -529,7 +529,7 @@ def test_a_program_that_kills_its_process_is_refused_and_that_is_remembered(
         die_with(patch, "os.kill(os.getpid(), signal.SIGFPE)")
         with pytest.raises(InputError, match=problem + r": use engine 'onnx'$"):
             open_engine(onnx, "openvino")
-        with pytest.raises(InputError, match=r"SIGFPE: export the model with --to onnx and use that"):
+        with pytest.raises(InputError, match=r"SIGFPE: export the model to onnx and use that"):
             open_engine(programs("vit-token")["openvino"])
     monkeypatch.setattr(probing, "run_child", None)  # nothing is tried again
     with pytest.raises(InputError, match=problem + r" \(remembered in .*cache/engines/.*\.json\)"):

@@ -100,7 +100,7 @@ def test_what_rounding_costs_is_noted_and_refused_where_it_changes_answers(
         return outputs
 
     monkeypatch.setattr(Bundle, "run_torch", changed_by_rounding)
-    with pytest.raises(GateError, match=r"changes its answers: top-1 agrees on 92\.9% .*; export it without --pixels"):
+    with pytest.raises(GateError, match=r"changes its answers: top-1 agrees on 92\.9% .*; export it without `pixels`"):
         export_onnx(bundle, tmp_path / "refused", spec=ProgramSpec(pixels=True))
     assert not (tmp_path / "refused").exists()
 

@@ -414,7 +414,7 @@ def test_a_model_of_which_nothing_is_known_is_divided_as_before_and_remembers_it
 
 def test_a_split_that_teaches_does_not_judge(bundle: Bundle) -> None:
     for split in ("train", "all"):
-        with pytest.raises(InputError, match=f"--split {split} holds training or calibration images"):
+        with pytest.raises(InputError, match=f"`split` {split} holds training or calibration images"):
             divide(bundle, "digits", seed=0, split=split)
 
 
@@ -566,7 +566,7 @@ def test_a_table_whose_columns_have_names_of_their_own_is_judged_as_it_was_train
     assert len(labelled_photos(trained.bundle, labelled).evaluation) == HELD
     assert len(labelled_material(trained.bundle, labelled).splits.val) == HELD
     code, _, told = call(capsys, "export", model, "--to", "onnx", "--label-column", "breed")
-    assert (code, "name columns of --data: give --data too" in told) == (2, True)
+    assert (code, "of --data: give --data too" in told) == (2, True)
 
 
 @pytest.mark.parametrize("recorded", [True, False])

@@ -236,7 +236,7 @@ def test_labels_in_words() -> None:
 def test_labels_in_words_of_several_lists_are_put_together(tmp_path: Path) -> None:
     path = listed(tmp_path, "# pets\nred panda\n\ngiraffe\n")
     assert read_words(["cat,dog", str(path), "eel"]).names == ("cat", "dog", "red panda", "giraffe", "eel")
-    assert "--labels has labels twice ('cat')" in told(lambda: read_words(["cat", "dog,cat"]))
+    assert "`labels` has labels twice ('cat')" in told(lambda: read_words(["cat", "dog,cat"]))
     with_comma = listed(tmp_path, "ant\nbee\n", "a,b.txt")
     assert read_words(str(with_comma)).names == read_word_file(str(with_comma)).names == ("ant", "bee")
 
@@ -327,4 +327,4 @@ def test_names_of_classes_are_words_or_a_file(tmp_path: Path) -> None:
     words = CliRunner().invoke(app, [*arguments, "--labels", ",".join(NAMES)])
     listed_ones = CliRunner().invoke(app, [*arguments, "--labels-file", str(file)])
     assert words.exit_code == 0 and words.stdout == listed_ones.stdout and any(name in words.stdout for name in NAMES)
-    assert "--labels names 3 classes" in str(CliRunner().invoke(app, [*arguments, "--labels", "a,b,c"]).exception)
+    assert "`labels` names 3 classes" in str(CliRunner().invoke(app, [*arguments, "--labels", "a,b,c"]).exception)

@@ -405,7 +405,7 @@ def test_a_merged_bundle_is_the_same_weights_with_another_configuration(tmp_path
     np.testing.assert_allclose(written.run_torch(images.numpy()), model(images).detach().numpy(), atol=1e-6)
     facts = json.loads((tmp_path / "run" / "merge.json").read_text())
     assert facts["speed"]["speedups"] == pytest.approx([1.1, 1.3]) and facts["tries"][0]["numbers"][-1] == 0
-    with pytest.raises(OutputError, match="--force"):
+    with pytest.raises(OutputError, match="`force`"):
         check_place("merge-tokens", tmp_path / "run", force=False)
     check_place("merge-tokens", tmp_path / "run", force=True)
     with pytest.raises(OutputError, match="a folder that merge-tokens did not write"):
@@ -435,6 +435,8 @@ def test_the_gate_says_no_to_other_answers(tmp_path):
     with pytest.raises(GateError, match=r"top-1 agrees on \d.* \(required 100\.0%\); merge less, try"):
         write_merged(found, "x", tmp_path / "run")
     assert not (tmp_path / "run").exists()
+    assert str(found).startswith(f"{1 / found.tries[-1].ratio:.0%} of the FLOPs left, top-1 agreement ")
+    assert "; refused: top-1 agrees on " in repr(found) and repr(found).startswith("<Merged ")
     labelled = replace(photos(), labels=vs.Predictor(wavering(), "torch").logits(photos().evaluation).argmax(axis=1))
     found = merge(wavering(), MergeTarget(ratio=1.6), labelled, replace(REQUIRED, accuracy_drop=1), measure=speeds(2))
     with pytest.raises(GateError, match=r"top-1 drops by \d+\.\d+ points, 95% interval .* on 16 images \(allowed 1\)"):
@@ -518,7 +520,7 @@ def test_the_image_tower_of_lit_merges():
     assert found.bundle.golden is not None and found.bundle.golden.texts is not None
     before, after = (one.run_torch(tiny_inputs(config, 2)[0].numpy()) for one in (bundle, found.bundle))
     assert np.abs(before - after).max() > 0 and found.tries[0].agreement > 0.5
-    with pytest.raises(InputError, match="give --images"):
+    with pytest.raises(InputError, match="give `images`"):
         merge(bundle, MergeTarget(ratio=1.1), replace(photos(), labels=np.zeros(16, np.int64)))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -529,6 +530,7 @@ def test_a_pruned_model_that_is_good_enough_is_written(taught: Bundle, colours: 
     assert asked == [((16, 3, 16, 16), [(16, 3), (16, 3)])]
     assert [stage.name for stage in done.stages] == ["original", "pruned", "distilled"]
     assert (done.failures, done.speedup, done.accuracy.drop) == ((), FASTER, 0)
+    assert re.fullmatch(r"<Pruned .*; top-1 .* -> .* \(drop .*\) on colours, .* times as fast .*>", repr(done))
     written = write_pruned(
         done, "colours", tmp_path / "run", events=[event for event in events if not isinstance(event, Looked)]
     )
@@ -636,10 +638,10 @@ def test_only_runs_of_prune_are_replaced(tmp_path: Path) -> None:
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
     check_place("prune", tmp_path / "new", force=False)
     for force in (False, True):
-        with pytest.raises(OutputError, match="mine exists, a folder that prune did not write: choose another --out"):
+        with pytest.raises(OutputError, match="mine exists, a folder that prune did not write: choose another `out`"):
             check_place("prune", tmp_path / "mine", force=force)
     (tmp_path / "mine" / "prune.json").write_text("{}")
-    with pytest.raises(OutputError, match="choose another --out, or replace it with --force"):
+    with pytest.raises(OutputError, match="choose another `out`, or replace it with `force`"):
         check_place("prune", tmp_path / "mine", force=False)
     check_place("prune", tmp_path / "mine", force=True)
 
@@ -669,7 +671,7 @@ def test_prune_by_the_command_line(taught: Bundle, place: Path, capsys: Any) -> 
     code, out, _ = call(capsys, *arguments, "--out", "there", "--json")
     assert code == 0 and json.loads(out)["written"] == "there/model" and json.loads(out)["failures"] == []
     code, _, err = call(capsys, *arguments, "--out", "there")
-    assert code == 2 and "there exists: choose another --out" in err
+    assert code == 2 and "there exists: choose another `out`" in err
     code, _, _ = call(capsys, *arguments, "--out", "there", "--force", "--json")
     assert code == 0 and sorted(path.name for path in place.iterdir()) == ["colours", "runs", "there"]
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import vitsmith as vs
 from tests.tiny import VIT, pictures, tiny_lit, tiny_model
 from vitsmith.arguments import flag, known_name, whole_number
+from vitsmith.compress.schedules import fit
+from vitsmith.compress.sizes import Pruning, plan_sizes
 from vitsmith.engines.base import open_engine
 from vitsmith.errors import ConfigError, InputError, UnknownNameError
 from vitsmith.machine import available_cores
@@ -20,6 +25,7 @@ from vitsmith.retrieval.description import Space
 from vitsmith.retrieval.index import Index
 from vitsmith.retrieval.search import search
 from vitsmith.retrieval.writer import IndexWriter
+from vitsmith.zeroshot.words import read_words
 
 JUNK: list[Any] = [
     None, True, float("nan"), float("inf"), -1, 0, 2.5, 10**6, 10**30, "", "2", "x", "\0", b"x", [], (), {}, set(),
@@ -194,3 +200,57 @@ def test_searches_of_anything(tmp_path: Path) -> None:
         refused_or_right(lambda value=value: search(index, np.eye(3), value))
         refused_or_right(lambda value=value: search(index, np.eye(3), threads=value))
     assert search(index, np.eye(3).tolist(), 1).positions.tolist() == [[0], [1], [2]]  # type: ignore[arg-type]
+
+
+def _wrong_calls(bundle: Any, pets: str) -> dict[str, Callable[[], Any]]:
+    """Verbs called from Python with wrong input, each for another message."""
+    lit = tiny_lit()
+    program = replace(bundle, program="onnx")
+    return {
+        "export npz with bounds": lambda: vs.export(bundle, "npz", max_drop=1),
+        "export with a drop but no data": lambda: vs.export(bundle, "onnx", max_drop=1),
+        "export strictly without data": lambda: vs.export(bundle, "onnx", strict_gate=True),
+        "export with a split of nothing": lambda: vs.export(bundle, "onnx", split="val"),
+        "export with labels": lambda: vs.export(bundle, "onnx", labels=["cat"]),
+        "export int8": lambda: vs.export(bundle, "openvino", precision="int8"),
+        "export a lit by labelled data": lambda: vs.export(lit, "onnx", data=pets),
+        "export a program": lambda: vs.export(program, "openvino", images=[pets]),
+        "export to a taken place": lambda: vs.export(bundle, "onnx", pets),
+        "quantize without images": lambda: vs.quantize(bundle),
+        "quantize with a split of nothing": lambda: vs.quantize(bundle, images=[pets], split="val"),
+        "quantize by both bounds": lambda: vs.quantize(bundle, pets, min_agreement=0.9),
+        "quantize on training images": lambda: vs.quantize(bundle, pets, split="train"),
+        "quantize strictly on few": lambda: vs.quantize(bundle, pets, strict_gate=True),
+        "quantize a lit": lambda: vs.quantize(lit, pets),
+        "quantize on too few": lambda: vs.quantize(bundle, images=[pets]),
+        "evaluate a lit": lambda: vs.evaluate(lit, pets),
+        "evaluate without names": lambda: vs.evaluate(replace(bundle, labels=None), pets),
+        "evaluate on nothing": lambda: vs.evaluate(bundle, "nowhere"),
+        "train nothing": lambda: vs.train(pets),
+        "train an architecture": lambda: vs.train(pets, "ViT-B_16"),
+        "train into a taken place": lambda: vs.train(pets, arch="mu/16", out=pets),
+        "label words in lines": lambda: read_words("cat\ndog"),
+        "one label": lambda: vs.ZeroShotClassifier(lit, ["cat"]),
+        "prune by more than there is": lambda: plan_sizes(bundle.config, Pruning(heads=99, keep=2)),
+        "prune nothing": lambda: plan_sizes(bundle.config, Pruning()),
+        "prune what it has not": lambda: plan_sizes(bundle.config, Pruning(tokens_mlp_width=3)),
+        "merge too much": lambda: fit(bundle.config, "constant", tokens=10**6),
+    }
+
+
+def test_no_message_of_a_verb_in_python_has_an_option_of_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for number, pixels in enumerate(pictures(20)):
+        (tmp_path / "pets" / ("cat" if number % 2 else "dog")).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(tmp_path / "pets" / ("cat" if number % 2 else "dog") / f"{number}.png")
+    bundle = vs.Bundle.of(tiny_model(VIT), labels=vs.Labels(names=("cat", "dog", "eel", "fox", "gnu")))
+    told = {}
+    for what, wrong in _wrong_calls(bundle, "pets").items():
+        with pytest.raises(vs.VitsmithError) as refused:
+            wrong()
+        told[what] = str(refused.value)
+    whole_commands = re.compile(r"vitsmith [a-z-]+ [^,;:]*")
+    assert {what: one for what, one in told.items() if "--" in whole_commands.sub("", one)} == {}
+    assert sum("`" in one for one in told.values()) > 12, "arguments have their names"

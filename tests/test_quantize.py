@@ -563,7 +563,7 @@ def test_images_and_labelled_data_go_together(digits: Bundle, tmp_path: Path) ->
 
 
 def test_too_few_images_are_refused(digits: Bundle) -> None:
-    with pytest.raises(DatasetError, match="--images: 5 calibration images are too few, give at least 8"):
+    with pytest.raises(DatasetError, match="`images`: 5 calibration images are too few, give at least 8"):
         unlabelled_photos(digits, pictures(10))
     with pytest.raises(DatasetError, match="digits: 7 evaluation images are too few"):
         labelled_photos(digits, "digits", amounts=Amounts(evaluation=7))
@@ -720,7 +720,7 @@ def test_the_verb_writes_a_run_and_does_not_replace_one_by_chance(
     assert {path.name for path in run.iterdir()} == {"model", "quantize.json", "command.txt", "ladder.png"}
     assert read_bundle(run / "model").program_spec.precision == "int8"
     again = cli(*given, "--out", str(run))
-    assert isinstance(again.exception, OutputError) and "replace it with --force" in str(again.exception)
+    assert isinstance(again.exception, OutputError) and "replace it with `force`" in str(again.exception)
     drawn = (run / "ladder.png").read_bytes()
     kept = cli(*given, "--out", str(run), "--force", "--min-speedup", "1000")
     assert isinstance(kept.exception, GateError) and kept.exception.exit_code == 3

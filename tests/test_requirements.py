@@ -204,6 +204,6 @@ def test_images_that_could_not_tell_are_refused_before_work(allowed: float, enou
 
 
 def test_a_strict_gate_that_allows_nothing_is_never_passed() -> None:
-    with pytest.raises(InputError, match="no number of images is enough; allow some points with --max-drop"):
+    with pytest.raises(InputError, match="no number of images is enough; allow some points with `max_drop`"):
         Requirements(accuracy_drop=0, strict=True).check_tells(10**6)
     assert failures(Measured(accuracy=Paired(10**6, 0, 0, 10**6)), Requirements(accuracy_drop=0, strict=True)) != ()

@@ -289,7 +289,7 @@ def test_an_earlier_run_outlives_the_kill_of_one_that_had_not_begun(
     seen = []
     monkeypatch.setattr("vitsmith.workspace._cleaned", set())  # as in a process that looks for the first time
     for place in places[:events]:
-        with claimed(place), pytest.raises(OutputError, match="replace it with --force"):
+        with claimed(place), pytest.raises(OutputError, match="replace it with `force`"):
             check_place("train", place, force=False)
         log = place / "metrics.jsonl"
         found = "".join(json.loads(line)["event"] for line in log.read_text().splitlines())

@@ -267,7 +267,7 @@ def test_twins_in_words_need_other_words(tmp_path: Path) -> None:
 
 
 def test_twins_of_the_data_cannot_be_told_apart_by_words() -> None:
-    assert "several classes called 'crane', which words cannot tell apart: give --labels-file FILE" in told(
+    assert "several classes called 'crane', which words cannot tell apart: give `labels_file` FILE" in told(
         lambda: words_of(SHOWN), InputError
     )
     assert words_of(["model (2)", "model (3)"]).words == ("model (2)", "model (3)"), "other numbers than their own"

@@ -122,7 +122,7 @@ def test_what_calibrates_and_judges_is_read_once_before_long_work(pets, bundle) 
     evaluation_set, calibrating = Path(whole.evaluation[3]), Path(whole.calibration[7])
     for file in (evaluation_set, calibrating):
         file.write_bytes(b"GIF89a")
-    with pytest.raises(DatasetError, match=r"cannot use the image .* \(skip_unreadable \(--skip-unreadable\)"):
+    with pytest.raises(DatasetError, match=r"cannot use the image .* \(`skip_unreadable` lets"):
         labelled_photos(bundle, str(pets))
     part = labelled_photos(bundle, str(pets), skip_unreadable=0.1)
     assert list(part.evaluation) == [file for file in whole.evaluation if Path(file) != evaluation_set]

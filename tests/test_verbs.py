@@ -84,7 +84,7 @@ def test_export_refuses_as_the_verb_does(bundle: vs.Bundle, here: Path) -> None:
         vs.export(bundle, "onnx", precision="int8")
     (here / "full").mkdir()
     (here / "full" / "mine.txt").write_text("mine")
-    with pytest.raises(vs.InputError, match="choose another --out"):
+    with pytest.raises(vs.InputError, match="choose another `out`"):
         vs.export(bundle, "onnx", "full", force=True)
     assert sorted(path.name for path in here.iterdir()) == ["full"]
 
@@ -139,7 +139,7 @@ def test_quantize_is_the_run_of_the_verb(bundle: vs.Bundle, here: Path, monkeypa
         vs.quantize(bundle, images=pictures(20), engine="onxx")
     with pytest.raises(vs.InputError, match="too few"):
         vs.quantize(bundle, images=pictures(4), engine="onnx")
-    with pytest.raises(vs.InputError, match="--max-drop is judged on labelled images"):
+    with pytest.raises(vs.InputError, match="`max_drop` is judged on labelled images"):
         vs.quantize(bundle, images=pictures(20), engine="onnx", max_drop=0.5)
     assert not (here / "runs").exists()
     with monkeypatch.context() as patch:  # the climb itself is tests/test_quantize.py's
@@ -194,6 +194,7 @@ def test_train_is_a_whole_run(here: Path, monkeypatch: pytest.MonkeyPatch) -> No
     folder = trained.bundle.folder.parent  # type: ignore[union-attr]
     assert folder.parent == Path("runs/train") and (folder / "report.html").exists()
     assert vs.load(folder).labels == vs.Labels(names=NAMES)
+    assert repr(trained).startswith(f"<Trained {trained.bundle.folder}: 2 updates, held-out top-1 ")
     with pytest.raises(vs.InputError, match=r"optimizer\.momentum changes nothing: optimizer\.name = adamw"):
         vs.train("pets", arch="mu/16", settings={"optimizer.name": "adamw", "optimizer.momentum": 0.9})
     with pytest.raises(vs.InputError, match=r"^`model` ViT-B_16 is an architecture without weights: `arch` ViT-B_16"):
@@ -210,6 +211,7 @@ def test_lit_is_a_whole_run(here: Path) -> None:
     text = {"size": "", "width": 32, "depth": 1, "heads": 2}
     settings = {"data.val_fraction": 0.3, "text": text, "schedule.warmup": 1}
     trained = vs.lit("captions.csv", "tower", steps=2, batch_size=4, settings=settings)
+    assert "2 updates, held-out recall@1: image to text " in repr(trained)
     assert trained.bundle.text is not None and trained.bundle.folder == Path("runs/lit/captions-tower/model")
     with pytest.raises(vs.InputError, match=r"^recipe must be a path or a name, not 3"):
         vs.lit("captions.csv", "tower", recipe=3)  # type: ignore[arg-type]

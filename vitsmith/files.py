@@ -96,7 +96,7 @@ def claimed(path: PathLike) -> Iterator[None]:
                 _workspace(target, stack, alone=True)
             except HeldError as held:
                 raise OutputError(
-                    f"{target} is being written by {held}: wait until it is done, or choose another --out"
+                    f"{target} is being written by {held}: wait until it is done, or choose another place"
                 ) from None
         yield
 
@@ -249,7 +249,7 @@ def check_not_around(target: Path) -> None:
     """Raises OutputError for the folder that this process is in: one that is replaced takes along who is in it."""
     with suppress(OSError):  # a working folder that has gone
         if Path.cwd().is_relative_to(os.path.realpath(target)):
-            raise OutputError(f"{target} is the folder that you are in, or one above it: choose another --out")
+            raise OutputError(f"{target} is the folder that you are in, or one above it: choose another place")
 
 
 def _workspace(target: Path, stack: ExitStack, *, alone: bool = False) -> Workspace:

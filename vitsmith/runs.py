@@ -106,15 +106,15 @@ def check_place(verb: str, out: Path | None, *, force: bool, is_earlier: IsEarli
                 return
         if not is_earlier(out):
             what = "file" if out.is_file() else "folder"
-            raise OutputError(f"{out} exists, a {what} that {verb} did not write: choose another --out")
+            raise OutputError(f"{out} exists, a {what} that {verb} did not write: choose another `out`")
         if not force:
             if MARKS.get(verb) == "recipe.json" and any((out / "checkpoints").glob("step-*")):
                 again = f"vitsmith {'lit' if verb == 'lit' else 'train'} --resume {shell_quoted(str(out))}"
                 raise OutputError(
-                    f"{out} is a run that has not ended: go on with  {again} , choose another --out, or replace it "
-                    "with --force"
+                    f"{out} is a run that has not ended: go on with  {again} , choose another `out`, or replace it "
+                    "with `force`"
                 )
-            raise OutputError(f"{out} exists: choose another --out, or replace it with --force")
+            raise OutputError(f"{out} exists: choose another `out`, or replace it with `force`")
 
 
 def _holds_anything(folder: Path) -> bool:

@@ -103,11 +103,11 @@ def require_classes(subjects: Sequence[Subject], samples: Samples) -> None:
         bundle = subject.bundle
         if isinstance(bundle.config, LiTConfig):
             raise InputError(
-                f"{bundle.where} matches images with words, so --data says nothing of it here: "
+                f"{bundle.where} matches images with words, so `data` says nothing of it here: "
                 "leave it out and use  vitsmith evaluate --zeroshot"
             )
         if not bundle.classes or getattr(bundle.config, "pooling", "") in ("unpooled", "token_unpooled"):
-            raise InputError(f"{bundle.where} gives no one class for an image: leave --data out")
+            raise InputError(f"{bundle.where} gives no one class for an image: leave `data` out")
         refuse_regression(bundle, "top-1 accuracy")
         match_classes(bundle, samples)
 

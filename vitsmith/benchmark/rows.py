@@ -94,6 +94,19 @@ class Benchmark:
     """What could not be found out although rows did not fail."""
     date: str = field(default_factory=lambda: datetime.date.today().isoformat())
 
+    def __str__(self) -> str:
+        timed = [row for row in self.rows if row.timing is not None]
+        rows = f"{len(self.rows)} rows" + (f", {len(self.rows) - len(timed)} failed" * (len(timed) < len(self.rows)))
+        if not timed:
+            return rows
+        best = max(timed, key=lambda row: row.timing.images_per_second if row.timing else 0.0)
+        assert best.timing is not None
+        speed = f"{best.timing.images_per_second:.1f} images/s in batches of {best.batch}"
+        return f"{rows}; most images/s: {best.contender.title}, {speed}"
+
+    def __repr__(self) -> str:
+        return f"<Benchmark {self}>"
+
     def to_dict(self) -> dict[str, Any]:
         """For benchmark.json."""
         versions = {package: installed_version(package) for package in PACKAGES}

@@ -80,11 +80,11 @@ def labelled_photos(
     """
     if isinstance(bundle.config, LiTConfig) or not bundle.classes:
         raise InputError(
-            f"{bundle.where} has no classes of its own, and cannot be evaluated on labelled data: give --images"
+            f"{bundle.where} has no classes of its own, and cannot be evaluated on labelled data: give `images`"
         )
     if isinstance(bundle.config, ViTConfig) and bundle.config.pooling.endswith("unpooled"):
         raise InputError(
-            f"{bundle.where} gives logits for each patch, and cannot be evaluated on labels of images: give --images"
+            f"{bundle.where} gives logits for each patch, and cannot be evaluated on labels of images: give `images`"
         )
     if len(images):
         asked = ask(data, split, tell=tell)
@@ -125,7 +125,7 @@ def unlabelled_photos(
     calibrating, evaluation_set = sorted(order[:count]), sorted(order[count : count + amounts.evaluation])
     calibration, left_out = _readable([images[index] for index in calibrating], skip_unreadable)
     evaluation, others = _readable([images[index] for index in evaluation_set], skip_unreadable)
-    _check_enough(len(calibration), len(evaluation), "--images")
+    _check_enough(len(calibration), len(evaluation), "`images`")
     name = f"{len(evaluation)} images without labels"
     capped = _told_of_cap(len(images) - count, amounts.evaluation)
     return Photos(

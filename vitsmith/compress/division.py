@@ -66,7 +66,7 @@ def divide(
     for a split that holds what teaches.
     """
     if split == ALL or split_of(split) == "train":
-        raise InputError(f"--split {split} holds training or calibration images: choose val or test")
+        raise InputError(f"`split` {split} holds training or calibration images: choose val or test")
     described = DataSpec(path=data) if isinstance(data, str) else data
     source = find_source(described.path, described)
     divided = is_divided(source)

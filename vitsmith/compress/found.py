@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from vitsmith import __version__
 from vitsmith.compress.pareto import Point, front
 from vitsmith.errors import GateError
-from vitsmith.gate import Measured, Paired, Requirements, doubts, failures
+from vitsmith.gate import Measured, Paired, Requirements, doubts, failures, refusal
 from vitsmith.machine import describe_machine
 from vitsmith.weights.bundle import Bundle
 from vitsmith.weights.measurements import accuracy, latency, peak_memory
@@ -50,7 +50,7 @@ class Refused:
     reason: str
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Found:
     """What a search came to."""
 
@@ -68,6 +68,17 @@ class Found:
     chosen: Candidate | None = None
     verified: Paired | None = None
     """The original and the choice on the verification images, which were not used to choose."""
+
+    def __str__(self) -> str:
+        if self.chosen is None:
+            return f"nothing of {len(self.candidates)} programs keeps what is required, on {self.data}"
+        told = "" if self.verified is None else f", {self.verified}"
+        one = self.chosen
+        cost = f"{one.latency_ms:.3g} ms, {one.memory_mib:.0f} MiB of memory, {one.size_mib:.3g} MiB of files"
+        return f"{one.title} ({one.engine}): {cost}{told}, on {self.data}{refusal(self.not_verified)}"
+
+    def __repr__(self) -> str:
+        return f"<Found {self}>"
 
     @property
     def original_top1(self) -> float:
@@ -174,7 +185,7 @@ class Found:
             raise GateError(f"{told}, nothing was written{why}")
         if not self.holds:
             wrong = failures(Measured(accuracy=self.verified), Requirements(accuracy_drop=self.required.accuracy_drop))
-            advice = "; allow less with --max-drop, so that the choice has some room, or give more images"
+            advice = "; allow less with `max_drop`, so that the choice has some room, or give more images"
             raise GateError(
                 f"{self.chosen.title} was chosen, but does not hold on the verification images, which were not used to "
                 f"choose: {'; '.join(self.not_verified)}; nothing was written{advice if wrong else ''}"

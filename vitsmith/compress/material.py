@@ -112,7 +112,7 @@ def unlabelled_material(
     unreadable = Unreadable(names, skip_unreadable, lambda told: left_out.append(f"left out: {told}"), OPTION)
     logits = Predictor(bundle, "torch", precision="fp32").logits(sources, unreadable)
     kept = unreadable.kept()
-    _check_enough(len(kept), "--images")
+    _check_enough(len(kept), "`images`")
     names, labels = [names[at] for at in kept], logits.argmax(axis=1).astype(np.int64)
     samples = Samples(_class_names(bundle), [sources[at] for at in kept], names, labels)
     order = sorted(range(len(samples)), key=lambda index: place_of(names[index], seed))

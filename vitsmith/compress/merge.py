@@ -100,7 +100,7 @@ def merge(
     """
     tower = check_mergeable(bundle)
     if bundle.classes == 0 and photos.labels is not None:
-        raise InputError(f"{bundle.where} has no classes of its own, and cannot be evaluated on labels: give --images")
+        raise InputError(f"{bundle.where} has no classes of its own, and cannot be evaluated on labels: give `images`")
     required.check_measured("merge", "accuracy_drop", "agreement", "any_speedup")
     required.of_answers(labelled=photos.labels is not None, classes=bundle.classes > 0)  # before any work
     required.check_tells(len(photos.evaluation))

@@ -10,7 +10,7 @@ from typing import Any
 from vitsmith.compress.calibration import Photos
 from vitsmith.compress.schedules import Numbers, describe
 from vitsmith.evaluation.speed import Speedup
-from vitsmith.gate import Measured, Paired, Requirements, doubts, failures, require
+from vitsmith.gate import Measured, Paired, Requirements, doubts, failures, refusal, require
 from vitsmith.machine import describe_machine
 from vitsmith.runs import whole_run
 from vitsmith.weights.bundle import Bundle
@@ -65,7 +65,7 @@ class Try:
         }
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Merged:
     """What merging came to. `bundle` is in memory; look at `failures`, or call `require`, before it is used."""
 
@@ -80,6 +80,16 @@ class Merged:
     """Of a search: kinds of schedules, with how far they moved the answers."""
     speedup: Speedup | None = None
     """None where too many answers changed: then nothing was timed."""
+
+    def __str__(self) -> str:
+        last = self.tries[-1]
+        kept = f"{self.what} {last.agreement:.2%}" if last.accuracy is None else f"{last.accuracy}"
+        speed = "" if self.speedup is None else f", {self.speedup}"
+        cut = f"{1 / last.ratio:.0%} of the FLOPs left"
+        return f"{cut}, {kept} on {self.photos.name}{speed}{refusal(self.failures)}"
+
+    def __repr__(self) -> str:
+        return f"<Merged {self}>"
 
     @property
     def break_even(self) -> tuple[float, float]:
@@ -144,7 +154,7 @@ class Merged:
         if self.slow:
             return "merging does not pay here: keep the model as it is"
         if failures(self._answers, replace(self._of_answers, strict=False)):
-            return "merge less, try --schedule searched, or fine-tune with merging"
+            return "merge less, try `schedule` searched, or fine-tune with merging"
         return ""
 
     def to_dict(self) -> dict[str, Any]:

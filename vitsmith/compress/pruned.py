@@ -15,7 +15,7 @@ from vitsmith.compress.material import Material
 from vitsmith.compress.sizes import describe_sizes
 from vitsmith.evaluation.scores import Scores
 from vitsmith.evaluation.speed import Speedup
-from vitsmith.gate import Measured, Paired, Requirements, doubts, failures, require
+from vitsmith.gate import Measured, Paired, Requirements, doubts, failures, refusal, require
 from vitsmith.machine import describe_machine
 from vitsmith.models.config import ImageModelConfig, LiTConfig
 from vitsmith.runs import whole_run
@@ -51,7 +51,7 @@ class Stage:
         return self.parameters * 4 / 2**20
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Pruned:
     """What pruning came to. `bundle` is in memory; look at `failures`, or call `require`, before it is used."""
 
@@ -66,6 +66,14 @@ class Pruned:
     recipe: TrainRecipe | None = None
     """Of the distillation."""
     notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        changed = describe_sizes(model_config(self.original), model_config(self.bundle))
+        kept = f"{self.accuracy}" if self.accuracy is not None else f"top-1 agreement {self.agreement:.2%}"
+        return f"{changed}; {kept} on {self.material.name}, {self.speedup}{refusal(self.failures)}"
+
+    def __repr__(self) -> str:
+        return f"<Pruned {self}>"
 
     @cached_property
     def accuracy(self) -> Paired | None:
@@ -110,7 +118,7 @@ class Pruned:
         """What helps against `failures`; '' where these say themselves how many images would."""
         lenient = replace(self._of_all, strict=False)
         if failures(self._measured, lenient.only("accuracy_drop", "agreement")):
-            return "prune less, or distil longer with --steps"
+            return "prune less, or distil longer with `steps`"
         if failures(self._measured, lenient.only("speedup")):
             return "prune more, or keep the model as it is"
         return ""

@@ -91,7 +91,7 @@ def fit(tower: ViTConfig, kind: str, *, ratio: float | None = None, tokens: int 
     patches = tower.tokens - tower.prefix
     if tokens is not None:
         if not tower.prefix < tokens < tower.tokens:
-            raise InputError(f"--tokens must be between {tower.prefix + 1} and {tower.tokens - 1}, got {tokens}")
+            raise InputError(f"`tokens` must be between {tower.prefix + 1} and {tower.tokens - 1}, got {tokens}")
         numbers = spread(tower, kind, tower.tokens - tokens)
         if sum(numbers) < tower.tokens - tokens:
             least = tower.tokens - sum(numbers)

@@ -70,7 +70,7 @@ def plan_sizes(config: ImageModelConfig, pruning: Pruning) -> Plan:
         if not 1 <= size <= there:
             mistakes.append(f"{_option(field)} must be from 1 to {there}, what there is, got {size}")
     if pruning.keep is not None and not 0 < pruning.keep < 1:
-        mistakes.append(f"--keep is the share of the FLOPs that is left, between 0 and 1, got {pruning.keep:g}")
+        mistakes.append(f"`keep` is the share of the FLOPs that is left, between 0 and 1, got {pruning.keep:g}")
     if mistakes:
         raise InputError("; ".join(mistakes))
     notes = []
@@ -82,7 +82,7 @@ def plan_sizes(config: ImageModelConfig, pruning: Pruning) -> Plan:
         wanted = _within(config, wanted, pruning.keep)
     if all(size == getattr(config, field) for field, size in wanted.items()):
         there = ", ".join(f"{field} {getattr(config, field)}" for field in FIELDS[config.family])
-        raise InputError(f"nothing is to be pruned: the model has {there}; ask for less of one of them, or say --keep")
+        raise InputError(f"nothing is to be pruned: the model has {there}; ask for less of one of them, or say `keep`")
     return Plan(_resized(config, wanted), tuple(notes))
 
 
@@ -114,7 +114,7 @@ def _wanted(config: ImageModelConfig, pruning: Pruning) -> tuple[dict[str, int],
 
 
 def _option(field: str) -> str:
-    return "--mlp-width" if field == "channels_mlp_width" else f"--{field.replace('_', '-')}"
+    return "`mlp_width`" if field == "channels_mlp_width" else f"`{field}`"
 
 
 def _rounded(config: ImageModelConfig, field: str, size: int) -> int:
@@ -139,7 +139,7 @@ def _within(config: ImageModelConfig, fixed: dict[str, int], keep: float) -> dic
     fields = FIELDS[config.family]
     free = [field for field in fields if field not in fixed]
     if not free:
-        raise InputError(f"--keep chooses what was not said, and {', '.join(fields)} all were: leave one of them out")
+        raise InputError(f"`keep` chooses what was not said, and {', '.join(fields)} all were: leave one of them out")
     *coarse, finest = fields
     budget = keep * flops(config)
 
@@ -168,7 +168,7 @@ def _within(config: ImageModelConfig, fixed: dict[str, int], keep: float) -> dic
             best = rank, sizes
     if best is None:
         raise InputError(
-            f"--keep {keep:g} cannot be reached: the smallest that can be made of the model has "
+            f"`keep` {keep:g} cannot be reached: the smallest that can be made of the model has "
             f"{least / flops(config):.2f} of its arithmetic; take a smaller model"
         )
     return best[1]

@@ -20,7 +20,7 @@ from vitsmith.machine import available_cores
 
 SHARE = 0.01
 """Of the images that may be unreadable when nobody says otherwise: of a hundred one, of fewer none."""
-OPTION = "skip_unreadable (--skip-unreadable)"
+OPTION = "`skip_unreadable`"
 """What messages call the share outside training."""
 
 _SHOWN = 3

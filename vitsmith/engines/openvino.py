@@ -96,7 +96,5 @@ class OpenVinoEngine(ProgramEngine):
         return best
 
     def _died(self, path: Path, how: str, where: str = "") -> str:
-        instead = (
-            "use engine 'onnx'" if self._bundle.program == "onnx" else "export the model with --to onnx and use that"
-        )
+        instead = "use engine 'onnx'" if self._bundle.program == "onnx" else "export the model to onnx and use that"
         return f"{path}: openvino, tried in a process of its own, {how}{where}: {instead}"

@@ -102,7 +102,7 @@ class ProgramEngine(ABC):
 
     def run_pixels(self, pixels: Array) -> Array:
         if not self._spec.pixels:
-            raise InputError(f"{self._folder} takes normalised images, not pixels: export the model with --pixels")
+            raise InputError(f"{self._folder} takes normalised images, not pixels: export the model with `pixels`")
         self._check_process()
         check_pixels(pixels, self._bundle.preprocessing.size)
         return self._answers(self._program, pixels, pixels)

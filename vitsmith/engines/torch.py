@@ -73,7 +73,7 @@ class TorchEngine:
             return require_finite_outputs(_numpy(self._images(given)), images, self._where)
 
     def run_pixels(self, pixels: Array) -> Array:
-        raise InputError(f"{self._where} holds torch weights, which take normalised images: export with --pixels")
+        raise InputError(f"{self._where} holds torch weights, which take normalised images: export with `pixels`")
 
     def run_texts(self, tokens: Array) -> Array:
         if not isinstance(self._model, LiT):

@@ -158,7 +158,7 @@ def match_classes(model: Named, samples: Samples) -> np.ndarray[Any, Any]:
     if names is None:
         raise DatasetError(
             f"{model.where} does not name its classes, so the folders of the data cannot be matched with them: "
-            "give --labels-file FILE, one name a line in the order of the logits"
+            "give `labels_file` FILE, one name a line in the order of the logits"
         )
     positions = positions_by_name(names.names)
     unknown = [name for name in samples.classes if normal(name) not in positions]

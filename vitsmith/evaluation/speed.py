@@ -94,6 +94,9 @@ class Speedup:
     batches: float
     """How many times more images a second come out of batches."""
 
+    def __str__(self) -> str:
+        return f"{self.batches:.2f} times as fast in batches of {self.after.batch}, {self.single:.2f} for one image"
+
     @property
     def remark(self) -> str:
         """Why the ratios are not those of the medians beside them, where a reader would see it; else nothing."""

@@ -119,7 +119,7 @@ def export_program(
         required.check_tells(len(gate.samples))
     bundle, notes = _prepared(bundle, target)
     if gate.samples is not None and (isinstance(bundle.config, LiTConfig) or not bundle.classes):
-        raise InputError(f"{bundle.where} has no classes of its own, so labelled data cannot judge it: give --images")
+        raise InputError(f"{bundle.where} has no classes of its own, so labelled data cannot judge it: give `images`")
     if gate.samples is not None:
         match_classes(bundle, gate.samples)  # before any work
     images = gate.images if gate.images is not None and len(gate.images) else gate_images(bundle)
@@ -182,7 +182,7 @@ def _rounding(bundle: Bundle, rounded: Bundle) -> str:
     if reasons := failures(measured, required):
         raise GateError(
             f"{bundle.where} takes resized pixels as they are, and rounding them to uint8 changes its answers: "
-            f"{'; '.join(reasons)}; export it without --pixels"
+            f"{'; '.join(reasons)}; export it without `pixels`"
         )
     return f"resized pixels are rounded to uint8, which moved outputs by up to {difference:.2g} of the largest"
 

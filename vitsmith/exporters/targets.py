@@ -32,7 +32,7 @@ def check(bundle: Bundle, target: str, spec: ProgramSpec) -> None:
     if spec.precision not in PRECISIONS[target]:
         raise InputError(_why_not(target, spec.precision))
     if target == "npz" and spec != ProgramSpec():
-        raise InputError("an .npz holds weights and no program: --fixed-batch and --pixels are for the other targets")
+        raise InputError("an .npz holds weights and no program: `fixed_batch` and `pixels` are for the other targets")
     exported = bundle.program != "torch"
     if exported and not (target in ONNX_INSIDE and bundle.program in _accepted(target)):
         raise InputError(
@@ -41,7 +41,7 @@ def check(bundle: Bundle, target: str, spec: ProgramSpec) -> None:
     if exported and spec not in (ProgramSpec(), bundle.program_spec):
         raise InputError(
             f"{bundle.where} is already a program ({bundle.program_spec.arithmetic}): it is taken as it is, so leave "
-            "--precision, --fixed-batch and --pixels out"
+            "`precision`, `fixed_batch` and `pixels` out"
         )
 
 
@@ -56,7 +56,7 @@ def _why_not(target: str, precision: str) -> str:
             f", then  vitsmith export RESULT --to {target}" if target in ONNX_INSIDE else ""
         )
     if precision == "bf16":
-        return f"no runtime of {target} computes in bf16 on a CPU: take {there}, or --to openvino"
+        return f"no runtime of {target} computes in bf16 on a CPU: take {there}, or export to openvino"
     return f"{target} is written in {there}, not in {precision}"
 
 
@@ -79,7 +79,7 @@ def export(
     if bundle.program == "torch" and bundle.folder is not None and folder.exists() and folder.samefile(bundle.folder):
         raise OutputError(f"{folder} is the model itself, whose weights would be lost: choose another output folder")
     if labels is not None and target != "web":
-        raise InputError(f"--labels are for the page of a LiT model, not for {target}")
+        raise InputError(f"`labels` are for the page of a LiT model, not for {target}")
     if target == "onnx":
         from vitsmith.exporters.onnx import export_onnx
 

@@ -88,7 +88,7 @@ def _check(bundle: Bundle, spec: ProgramSpec, labels: Words | Sequence[str] | No
         raise InputError(f"{bundle.where} is already exported (model.{bundle.program}); export the torch one to web")
     if spec.batch not in (None, 1):
         raise InputError(
-            f"a page answers one image at a time, not {spec.batch}: export it with --fixed-batch 1 or without"
+            f"a page answers one image at a time, not {spec.batch}: export it with `fixed_batch` 1 or without"
         )
     if getattr(bundle.config, "pooling", "") in ("unpooled", "token_unpooled"):
         raise InputError(f"{bundle.where} gives logits for each patch, not one answer for an image: no page shows them")
@@ -97,7 +97,7 @@ def _check(bundle: Bundle, spec: ProgramSpec, labels: Words | Sequence[str] | No
     if (size := _weights_size(bundle, spec)) > LARGEST_PROGRAM:
         raise InputError(
             f"{bundle.where} has {size / 1e9:.1f} GB of weights, more than a browser holds: take a smaller model, "
-            "--precision fp16, or int8 from  vitsmith quantize"
+            "`precision` fp16, or int8 from  vitsmith quantize"
         )
 
 

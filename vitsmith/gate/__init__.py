@@ -9,6 +9,7 @@ from vitsmith.gate.compare import (
     first_difference,
     lowest_cosine,
     mean_cosine,
+    refusal,
     refusing,
     relative_difference,
 )
@@ -29,6 +30,7 @@ __all__ = [
     "first_difference",
     "lowest_cosine",
     "mean_cosine",
+    "refusal",
     "refusing",
     "relative_difference",
     "require",

@@ -133,6 +133,11 @@ def compare(
     return Verdict(len(images), relative, agreement, cosine, reasons, first, embeddings=bool(embeddings))
 
 
+def refusal(reasons: Sequence[str]) -> str:
+    """What an object that passed a gate, or did not, says of that behind its numbers: '' when it passed."""
+    return f"; refused: {'; '.join(reasons)}" if reasons else ""
+
+
 @contextmanager
 def refusing(what: str) -> Iterator[None]:
     """Around what is asked of a candidate alone: answers that are not finite raise GateError, which names `what`."""

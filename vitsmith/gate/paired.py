@@ -32,12 +32,17 @@ class Paired:
     both: int
     """Images that both name rightly."""
     measure: str = "top-1"
-    """What a right answer is counted for; 'agreement with the original' where that gave the labels."""
+    """What a right answer is counted for."""
 
     def __post_init__(self) -> None:
         counts = (self.lost, self.gained, self.both)
         if self.num_images < 1 or min(counts) < 0 or sum(counts) > self.num_images:
             raise InputError(f"{counts} outcomes of {self.num_images} images cannot be: give at least one image")
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        drop = f"drop {self.drop:.2f} points, 95% interval {low:.2f} to {high:.2f}"
+        return f"{self.measure} {self.before:.2%} -> {self.after:.2%} ({drop})"
 
     @classmethod
     def of(cls, reference: NDArray[np.bool_], candidate: NDArray[np.bool_], measure: str = "top-1") -> Paired:

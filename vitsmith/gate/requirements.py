@@ -85,7 +85,7 @@ class Requirements:
     def check_labels(self, labelled: bool) -> None:
         """Raises InputError for a strict gate without labelled images."""
         if self.strict and not labelled:
-            raise InputError("a strict gate counts right answers: give it labelled images (--data)")
+            raise InputError("a strict gate counts right answers: give it labelled images (`data`)")
 
     def check_tells(self, num_images: int, what: str = "evaluation images") -> None:
         """Raises InputError for a strict gate that so many labelled images cannot pass, even if no answer changes."""
@@ -93,13 +93,13 @@ class Requirements:
             return
         enough = fewest_images(self.accuracy_drop)
         if enough is None:
-            need, advice = "no number of images is enough", "allow some points with --max-drop"
+            need, advice = "no number of images is enough", "allow some points with `max_drop`"
         else:
-            need, advice = f"at least {enough:,} are needed", "give more, allow more with --max-drop"
+            need, advice = f"at least {enough:,} are needed", "give more, allow more with `max_drop`"
         if enough is None or num_images < enough:
             raise InputError(
                 f"{num_images:,} {what} cannot tell whether accuracy drops by more than {_points(self.accuracy_drop)}, "
-                f"as a strict gate asks: even if no answer changes, {need}; {advice}, or leave --strict-gate out"
+                f"as a strict gate asks: even if no answer changes, {need}; {advice}, or leave `strict_gate` out"
             )
 
     def with_changes(self, changes: Requirements | None) -> Requirements:

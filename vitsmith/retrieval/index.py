@@ -210,7 +210,7 @@ def open_index(folder: str | os.PathLike[str], *, unfinished: bool = False, veri
     if not (description.complete or unfinished):
         raise InputError(
             f"{folder} is unfinished ({description.count:,} vectors are there): resume with the  vitsmith embed "
-            f"command that began it, --out {folder}, or search what is there with --unfinished"
+            f"command that began it, `out` {folder}, or search what is there with `unfinished`"
         )
     index = Index(folder, description, verify=verify)
     for number, part in enumerate(description.parts):

@@ -200,7 +200,7 @@ def inputs_done(folder: Path, description: Description, names: Sequence[str]) ->
             raise InputError(
                 f"{folder} holds {description.inputs:,} inputs, and these are not the same ones in the same order "
                 f"(they differ among {at + 1:,} to {at + part.inputs:,}, part {number}): give the same list, or a "
-                "longer one that begins with it, or choose another --out"
+                "longer one that begins with it, or choose another `out`"
             )
         at += part.inputs
     return at
@@ -227,7 +227,7 @@ def _continued(folder: Path, space: Space) -> Description:
         elif getattr(have, what) != getattr(space, what):
             raise InputError(
                 f"{folder} has {what} {getattr(have, what)}, and it is to go on with {getattr(space, what)}: give the "
-                "same, or choose another --out"
+                "same, or choose another `out`"
             )
     open_index(folder, unfinished=True)
     return description
@@ -251,7 +251,7 @@ def _lock(folder: Path) -> Lock:
             return Lock.take(folder / LOCK)
         except HeldError as held:
             raise InputError(
-                f"{folder} is being written by another process: wait for it, or choose another --out ({held})"
+                f"{folder} is being written by another process: wait for it, or choose another `out` ({held})"
             ) from None
 
 

@@ -72,7 +72,7 @@ class ModelSpec(Frozen):
     @model_validator(mode="after")
     def _possible(self) -> Self:
         if not self.name and not self.init:
-            raise ValueError("name an architecture in model.name (--arch), or weights in model.init (--model)")
+            raise ValueError("name an architecture in model.name (`arch`), or weights in model.init (`model`)")
         if reason := self._wrong_fields():
             raise ValueError(reason)
         if self.name and not self.init:

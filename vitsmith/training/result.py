@@ -9,7 +9,7 @@ from vitsmith.training.events import Evaluated, StepDone, Warned
 from vitsmith.training.validation import Predicted
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class TrainResult:
     """What happened in a run. The model holds the weights of the last update, or their running mean."""
 
@@ -20,6 +20,13 @@ class TrainResult:
     """What the final model says of the held-out images."""
     tested: Scores | None = None
     """Scores of the final model on the test images, where the data set has some beside those held out."""
+
+    def __str__(self) -> str:
+        tested = "" if self.tested is None else f"; test {self.tested}"
+        return f"{len(self.history):,} updates, held-out {self.final.scores}{tested}"
+
+    def __repr__(self) -> str:
+        return f"<TrainResult {self}>"
 
     @property
     def final(self) -> Evaluated:

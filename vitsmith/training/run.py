@@ -49,7 +49,7 @@ _MOST_ALIKE = 5
 """Pairs of names that look alike which are told."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Trained:
     """What a run gives: the bundle on disk, and what happened on the way."""
 
@@ -61,6 +61,12 @@ class Trained:
     baseline: Baseline | None
     report: str
     """What became of the checkpoint's arrays; empty for fresh weights."""
+
+    def __str__(self) -> str:
+        return f"{self.bundle.folder}: {self.result}"
+
+    def __repr__(self) -> str:
+        return f"<Trained {self}>"
 
 
 @dataclass(eq=False)

@@ -27,7 +27,7 @@ class TensorBoard:
             str(folder).encode()
         except UnicodeEncodeError:
             raise OutputError(
-                f"TensorBoard cannot write into {folder}, whose name is not UTF-8: choose another --out, or leave "
+                f"TensorBoard cannot write into {folder}, whose name is not UTF-8: choose another `out`, or leave "
                 "run.tensorboard off"
             ) from None
         self._writer: Any = SummaryWriter(str(folder), purge_step=first_step or None)

@@ -65,9 +65,9 @@ def check_bounds(asked: Requirements, labelled: bool) -> None:
     """Raises InputError for what a user asks that would do nothing, with labelled images or without."""
     asked.check_labels(labelled)
     if asked.accuracy_drop is not None and not labelled:
-        raise InputError("--max-drop is judged on labelled images: give some with --data, or leave it out")
+        raise InputError("`max_drop` is judged on labelled images: give some with `data`, or leave it out")
     if asked.agreement is not None and labelled:
-        raise InputError("--min-agreement is for images without labels: on --data accuracy decides, use --max-drop")
+        raise InputError("`min_agreement` is for images without labels: on `data` accuracy decides, use `max_drop`")
 
 
 def choosing(tell: Tell) -> Choose:

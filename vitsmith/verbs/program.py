@@ -45,7 +45,7 @@ from vitsmith.weights.load import assumed, load
 if TYPE_CHECKING:
     from vitsmith.zeroshot.words import Words
 
-_LEAVE_OUT = "leave --images, --data, --max-drop and --strict-gate out"
+_LEAVE_OUT = "leave `images`, `data`, `max_drop` and `strict_gate` out"
 
 
 def export(
@@ -140,7 +140,7 @@ def export_to(
     for_gate = bool(sources) or gated or required != Requirements()
     _check_use(target, for_gate=for_gate, labels=labels is not None, split=bool(split) and not gated)
     if labels_file is not None and target == "npz":
-        raise InputError("an .npz has no class names: leave --labels-file out")
+        raise InputError("an .npz has no class names: leave `labels_file` out")
     words = labels if labels is None or isinstance(labels, Words) else check_words(list(labels), where="labels")
     to = None if out is None else argument_path(out, "out")
     if to is not None and target == "npz" and to.suffix != ".npz":
@@ -203,9 +203,9 @@ def _check_use(target: str, *, for_gate: bool, labels: bool, split: bool) -> Non
     if target == "npz" and for_gate:
         raise InputError(f"an .npz holds the same weights, so there is no gate: {_LEAVE_OUT}")
     if labels and target != "web":
-        raise InputError(f"--labels are for the page of a LiT model, not for {target}")
+        raise InputError(f"`labels` are for the page of a LiT model, not for {target}")
     if split:
-        raise InputError("--split chooses a part of --data: give --data too")
+        raise InputError("`split` chooses a part of `data`: give `data` too")
 
 
 def _is_export(place: Path, target: str) -> bool:
@@ -232,6 +232,6 @@ def _with_split(bundle: Bundle, target: str, without: bool, tell: Tell) -> Bundl
     if target == "web" and bundle.split is not None:
         tell(
             f"{SPLIT} goes with the page: anyone who has an image can find out by it whether the model "
-            "was trained on that image; --without-split leaves it out"
+            "was trained on that image; `without_split` leaves it out"
         )
     return bundle

@@ -211,8 +211,8 @@ def _square_side(patches: int) -> int:
     side = math.isqrt(max(patches, 0))
     if side * side != patches or side == 0:
         raise WeightsError(
-            f"{patches} patch positions do not form a square: say the size: --image-size 224x320, "
-            "image_size=(height, width)"
+            f"{patches} patch positions do not form a square: say the size with `image_size`, "
+            "as 224x320 (height x width)"
         )
     return side
 

@@ -21,7 +21,7 @@ def with_labels(bundle: Bundle, given: Path | Sequence[str] | None) -> Bundle:
     """
     if given is None:
         return bundle
-    where, names = (given, read_class_names(given)) if isinstance(given, Path) else ("--labels", tuple(given))
+    where, names = (given, read_class_names(given)) if isinstance(given, Path) else ("`labels`", tuple(given))
     if len(names) != bundle.classes:
         hint = miscounted(names, bundle.classes)
         raise InputError(f"{where} names {len(names)} classes, the model has {bundle.classes}{hint}")

@@ -198,7 +198,7 @@ def _image_size(
     if side * side != patches or side == 0:
         raise WeightsError(
             f"{file.path}: {patches} patches of {show_size(tuple(patch))} pixels do not form a square: "
-            "say the size: --image-size 224x320, image_size=(height, width)"
+            "say the size with `image_size`, as 224x320 (height x width)"
         )
     return side * patch[0], side * patch[1]
 

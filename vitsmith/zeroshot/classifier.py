@@ -74,7 +74,7 @@ class ZeroShotClassifier:
         if scores == "single" and len(self.words) == 1:
             raise InputError(
                 f"one label, {self.words.labels.shown[0]!r}, would get a probability of 1 for every image: give at "
-                "least two, or scores='independent' (--scores independent), which says how near the image is to it"
+                "least two, or `scores` independent, which says how near the image is to it"
             )
         self.similarity = bundle.similarity
         self.cut = _check_tokens(self.encoder, self.words, self.templates)

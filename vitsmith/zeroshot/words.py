@@ -50,7 +50,7 @@ def read_words(given: str | Sequence[str]) -> Words:
     """
     several = [given] if isinstance(given, str) else list(given)
     pairs = [pair for one in several for pair in _read_pairs(one)]
-    where = several[0] if len(several) == 1 and is_list_file(several[0]) else "--labels"
+    where = several[0] if len(several) == 1 and is_list_file(several[0]) else "`labels`"
     return check_words(*_parted(pairs), where=where)
 
 
@@ -70,7 +70,7 @@ def words_of(classes: Iterable[str]) -> Words:
     if twins := repeated_names(bare):
         raise InputError(
             f"the data has several classes called {twins[0]!r}, which words cannot tell apart: give "
-            "--labels-file FILE, where each line has the name of a class and, behind a tab, words for it"
+            "`labels_file` FILE, where each line has the name of a class and, behind a tab, words for it"
         )
     return check_words(names, [name.replace("_", " ") for name in names], where="the data")
 
@@ -115,7 +115,7 @@ def _parted(pairs: Sequence[tuple[str, str]]) -> tuple[list[str], list[str]]:
 def _read_pairs(given: str) -> list[tuple[str, str]]:
     """Names, and words for them."""
     if ("\n" in given or "\r" in given) and not is_file(given):
-        raise InputError("--labels has a line break: part labels by commas, or put them into a file, one a line")
+        raise InputError("`labels` has a line break: part labels by commas, or put them into a file, one a line")
     if is_list_file(given):
         try:
             return _file_pairs(given)
@@ -127,7 +127,7 @@ def _read_pairs(given: str) -> list[tuple[str, str]]:
         row = next(csv.reader([given], skipinitialspace=True, strict=True), [])
     except csv.Error as error:
         raise InputError(
-            f"--labels {given!r} is no list ({error}): part labels by commas, and put one that has a comma in quotes, "
+            f"`labels` {given!r} is no list ({error}): part labels by commas, and put one that has a comma in quotes, "
             "as 'cat, \"a cat, indoors\"'"
         ) from None
     return [(name, name) for name in row if name.strip()]

@@ -53,7 +53,7 @@ _NEEDED = ("data", "config", "text", "tower", "told", "devices", "micro")
 """What a checkpoint of any vitsmith says."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class LitTrained:
     """What a run gives: the bundle on disk, and what happened on the way."""
 
@@ -63,6 +63,12 @@ class LitTrained:
     """As it was carried out: passes over the data have become updates."""
     told: tuple[str, ...]
     """What was said before the first update: captions that were cut, and what became of given weights."""
+
+    def __str__(self) -> str:
+        return f"{self.bundle.folder}: {self.result}"
+
+    def __repr__(self) -> str:
+        return f"<LitTrained {self}>"
 
 
 def lit_to_bundle(
