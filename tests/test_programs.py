@@ -120,7 +120,7 @@ def test_a_program_takes_the_place_of_another_of_its_kind_when_that_is_asked_for
     for number, stored in enumerate(vs.load("model").programs):
         record_measurements(vs.load("model").using(stored), [measurements.size(10.0 + number)])
     old = vs.load("model").using(vs.load("model").programs[1])
-    with pytest.raises(InputError, match=r"holds this program already \(onnx, fp32\): replace it with --force"):
+    with pytest.raises(InputError, match=r"holds this program already \(onnx, fp32\): replace it with `force`"):
         add_program(vs.load("model"), vs.load("onnx"))
     add_program(vs.load("model"), vs.load("onnx"), force=True)
     assert titles("model") == ["torch", "onnx, fp16", "onnx, fp32"]

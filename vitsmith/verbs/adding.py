@@ -17,23 +17,23 @@ KEPT = ("onnx", "openvino", "executorch")
 
 
 def check_add(model: Model, target: str, *, out: bool, labels_file: bool, without_split: bool) -> None:
-    """Raises InputError, before anything is read, for what does not go with `--add`."""
+    """Raises InputError, before anything is read, for what does not go with `add`."""
     if target not in KEPT:
         raise InputError(
-            f"--add keeps programs for {', '.join(KEPT[:-1])} and {KEPT[-1]} in a bundle; what is made for {target} is "
-            "written elsewhere: leave --add out"
+            f"`add` keeps programs for {', '.join(KEPT[:-1])} and {KEPT[-1]} in a bundle; what is made for {target} is "
+            "written elsewhere: leave `add` out"
         )
     if out:
-        raise InputError("--add keeps the program in the bundle's own folder: leave --out out")
+        raise InputError("`add` keeps the program in the bundle's own folder: leave `out` out")
     unwanted = [
-        option for option, given in (("--labels-file", labels_file), ("--without-split", without_split)) if given
+        option for option, given in (("`labels_file`", labels_file), ("`without_split`", without_split)) if given
     ]
     if unwanted:
-        raise InputError(f"--add changes nothing but the programs of the bundle: leave {' and '.join(unwanted)} out")
+        raise InputError(f"`add` changes nothing but the programs of the bundle: leave {' and '.join(unwanted)} out")
     if not isinstance(model, Bundle) and find_bundle(model) is None:
         raise InputError(
-            f"--add keeps the program in a bundle's folder, and {shown(os.fsdecode(model))} is not a bundle on disk: "
-            "save it as one first, or leave --add out"
+            f"`add` keeps the program in a bundle's folder, and {shown(os.fsdecode(model))} is not a bundle on disk: "
+            "save it as one first, or leave `add` out"
         )
 
 
@@ -41,8 +41,8 @@ def check_program(bundle: Bundle, program: Program, spec: ProgramSpec, *, force:
     """Raises InputError or OutputError, before any work, where such a program could not be added to the bundle."""
     if spec.pixels and bundle.preprocessing.quantize == "none":
         raise InputError(
-            f"{bundle.where} takes resized pixels as they are, and a program made with --pixels has them rounded, "
-            "which is another preprocessing: leave --pixels or --add out"
+            f"{bundle.where} takes resized pixels as they are, and a program made with `pixels` has them rounded, "
+            "which is another preprocessing: leave `pixels` or `add` out"
         )
     check_addable(bundle, program, spec, force=force)
 

@@ -85,7 +85,7 @@ def _replaced(there: Bundle, program: Program, spec: ProgramSpec, *, force: bool
     if not found.folder:
         raise InputError(f"{there.folder} is this program itself ({found.title}), to which others are added")
     if not force:
-        raise InputError(f"{there.folder} holds this program already ({found.title}): replace it with --force")
+        raise InputError(f"{there.folder} holds this program already ({found.title}): replace it with `force`")
     return found
 
 
