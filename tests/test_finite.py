@@ -525,7 +525,7 @@ def test_images_that_a_locked_tower_cannot_embed_are_named(tmp_path: Path) -> No
     tower.norm.weight.data.zero_()
     tower.norm.bias.data.zero_()
     store = EmbeddingStore(tmp_path, tower, vs.ImageSpec.original(16), "identity", Devices(torch.device("cpu")))
-    with pytest.raises(NotFiniteError, match=r"^0: the image tower's embedding of it is zero or not finite"):
+    with pytest.raises(NotFiniteError, match=r"^0: its embedding by the image tower is zero or not finite"):
         store.open("train", coloured(3))
 
 

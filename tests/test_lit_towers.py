@@ -183,11 +183,11 @@ def test_a_text_tower_goes_on_with_its_weights(place) -> None:
     assert other.lit.temperature.item() == pytest.approx(10) and other.told.endswith("/words")
     assert other.text.templates == ("a {} picture",)
     own = begin(place, text=words, image={"init": str(place / "words")})
-    assert torch.equal(own.lit.log_temperature, source.log_temperature) and "this very image tower" in own.told
+    assert torch.equal(own.lit.log_temperature, source.log_temperature) and "this same image tower" in own.told
     assert torch.equal(own.lit.image.state_dict()["norm.weight"], source.image.state_dict()["norm.weight"])
     save(tiny_lit("lit-bert-projected"), place / "narrow")
     narrow = begin(place, text=FRESH | {"init": str(place / "narrow")})
-    assert "its projection is fresh, as it met images in a width of 24 and this image tower has 32" in narrow.told
+    assert "its projection is fresh, because it had a width of 24 and this image tower has 32" in narrow.told
     assert narrow.lit.text.head.weight.shape[0] == 32 and narrow.lit.text.head.weight.any()
     wide = begin(place, text=words, image={"init": str(place / "narrow")})  # an image tower with a projection keeps it
     assert wide.lit.config.image.classes == 24 == wide.lit.config.text.classes

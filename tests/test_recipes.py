@@ -100,7 +100,7 @@ def test_all_mistakes_are_told_at_once_with_what_was_meant() -> None:
         "unknown field 'optimizer.lrr': did you mean lr",
         "optimizer.clip: Input should be greater than or equal to 0 (got -1)",
         "a batch of 8 is no multiple of micro = 3",
-        "warmup of 99 must be shorter than the run of 10 steps: make it shorter too, by schedule.warmup=1 (--set",
+        "warmup of 99 must be shorter than the run of 10 steps: shorten it too, with schedule.warmup=1 (--set",
         "unknown field 'optimiser': did you mean optimizer",
     ):
         assert part in str(told.value)

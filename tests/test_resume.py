@@ -208,14 +208,14 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(tmp_path, mon
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    told = rf"No space left on device.*that of step \d is intact: .* --resume {re.escape(str(tmp_path))}"
+    told = rf"No space left on device.*the one of step \d is intact: .* --resume {re.escape(str(tmp_path))}"
     with pytest.raises(OutputError, match=told):
         training(wanted, on_event=fill_the_disk, checkpoints=writer).go()
     writer.close()
     assert read_latest(tmp_path).step in (3, 6, 9)
     assert [path.name for path in (tmp_path / "checkpoints").iterdir() if ".partial" in path.name] == []
     writer = CheckpointWriter(tmp_path / "other", 2)
-    with pytest.raises(OutputError, match=r"step 3 .* there is none before it to go on from: .* start over"):
+    with pytest.raises(OutputError, match=r"step 3 .* there is no earlier one to resume from: .* start over"):
         training(wanted, checkpoints=writer).go()
     writer.close()
 
@@ -359,9 +359,9 @@ def test_an_edited_recipe_is_refused_with_what_differs(
         for path in broken.glob("checkpoints/*/state.json"):
             facts = json.loads(path.read_text())
             path.write_text(json.dumps({name: facts[name] for name in facts if name not in ("recipe", "checksum")}))
-        assert "kept no checksum of its facts: they are believed" in resumed(broken)[1][0]
+        assert "without a checksum of state.json: it is trusted" in resumed(broken)[1][0]
         return
-    with pytest.raises(ConfigError, match=rf"{section}\.{field}: {before} -> {value}\): give it back what it had"):
+    with pytest.raises(ConfigError, match=rf"{section}\.{field}: {before} -> {value}\): restore its recipe"):
         resumed(broken)
     assert not (broken / "model").exists()
 
@@ -381,7 +381,7 @@ def test_edited_facts_are_passed_over_and_told(broken: Path, right: list[float],
     edit_json(broken / "checkpoints" / "step-000008" / "state.json", **facts)
     found, said = resumed(broken)
     assert found == right
-    assert said[0] == "step-000008 is passed over: state.json was changed after it was written"
+    assert said[0] == "step-000008 is skipped: state.json was changed after it was written"
     assert "going on after update 4 of 12" in said
 
 
@@ -396,14 +396,14 @@ def test_a_checkpoint_under_another_name_is_passed_over(broken: Path, right: lis
     (broken / "checkpoints" / "step-000008").rename(broken / "checkpoints" / "step-000010")
     (broken / "checkpoints" / "step-twelve").mkdir()
     found, said = resumed(broken)
-    assert found == right and said[0] == "step-000010 is passed over: it is of update 8: the folder was renamed"
+    assert found == right and said[0] == "step-000010 is skipped: it holds update 8: the folder was renamed"
 
 
 @pytest.mark.parametrize("name", ["state.json", "state.safetensors"])
 def test_a_checkpoint_without_one_of_its_files_is_passed_over(broken: Path, right: list[float], name: str) -> None:
     (broken / "checkpoints" / "step-000008" / name).unlink()
     found, said = resumed(broken)
-    assert found == right and said[0] == f"step-000008 is passed over: {name} is missing"
+    assert found == right and said[0] == f"step-000008 is skipped: {name} is missing"
 
 
 def test_a_checkpoint_of_another_run_is_refused(broken: Path, tmp_path: Path) -> None:

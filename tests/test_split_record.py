@@ -326,7 +326,7 @@ def test_a_checkpoint_that_was_trained_on_nobody_knows_what_is_told(tmp_path: Pa
     splits = folder_splits(folder)
     parts = {"train": splits.train, "held_out": splits.val}
     recorded = record_split(parts, [str(parent.folder)], None, Devices(torch.device("cpu")), told.append)
-    assert told == [f"which images {parent.folder} was trained on is not recorded: held-out images may be among them"]
+    assert told == [f"{parent.folder} does not record its training images: held-out images may be among them"]
     assert not recorded.record.complete
 
 
@@ -405,5 +405,5 @@ def test_what_a_teacher_was_trained_on_is_told(tmp_path: Path) -> None:
     parts = {"train": splits.train, "held_out": splits.val}
     record_split(parts, [""], None, Devices(torch.device("cpu")), told.append, teacher=str(teacher.folder))
     assert told == [
-        f"which images the teacher {teacher.folder} was trained on is not recorded: held-out images may be among them"
+        f"the teacher {teacher.folder} does not record its training images: held-out images may be among them"
     ]

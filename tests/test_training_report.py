@@ -78,7 +78,7 @@ def test_headlines_say_what_fine_tuning_bought() -> None:
         "95% interval 65.0% to 75.0%",
         "60.0%",
         "k-NN, before",
-        f"Fine-tuning bought {100 * (top1 - 0.7):.1f} points over a linear probe",
+        f"Fine-tuning gained {100 * (top1 - 0.7):.1f} points over a linear probe",
         "learned from Ti.npz, in 40 updates of 50 images, from 60 images of 4 classes",
         "model.init=Ti.npz",
     ):
@@ -88,16 +88,16 @@ def test_headlines_say_what_fine_tuning_bought() -> None:
 
 
 @pytest.mark.usefixtures("plain")
-@pytest.mark.parametrize(("linear", "said"), [(0.99, "points less than a linear probe"), (0.0, "bought")])
+@pytest.mark.parametrize(("linear", "said"), [(0.99, "points less than a linear probe"), (0.0, "gained")])
 def test_harm_is_told(linear: float, said: str) -> None:
     run = make_run(baseline=Baseline(linear, 0.5, (linear, linear), (0.4, 0.6), 1, 1, 1.0))
     assert said in make_training_report(run).summary
 
 
 @pytest.mark.usefixtures("plain")
-def test_an_accuracy_inside_the_interval_of_the_probe_bought_little() -> None:
+def test_an_accuracy_inside_the_interval_of_the_probe_gained_little() -> None:
     run = make_run(baseline=Baseline(0.8, 0.5, (0.0, 1.0), (0.4, 0.6), 1, 1, 1.0))
-    assert "bought little" in make_training_report(run).summary
+    assert "gained little" in make_training_report(run).summary
 
 
 @pytest.mark.usefixtures("plain")

@@ -69,7 +69,7 @@ def test_recorded_healthy_runs_are_left_in_peace(name: str) -> None:
     [
         ("too fast", ["the loss jumped to 5.24 at step 61", "lower optimizer.lr (now 2)"]),
         ("broken", ["the loss jumped", "the gradient norm was 2.23e+04 at step 46", "lower optimizer.lr (now 1)"]),
-        ("too slow", ["all 359 held-out images are taken for class", "try optimizer.lr (now 1e-05) 3 times higher"]),
+        ("too slow", ["all 359 held-out images are predicted as class", "try optimizer.lr (now 1e-05) 3 times higher"]),
     ],
 )
 def test_recorded_sick_runs_are_told(name: str, expected: list[str]) -> None:
@@ -128,7 +128,7 @@ def test_all_answers_alike_are_told_by_name() -> None:
     sick = scores([[0, 30], [0, 10]])
     assert watches.on_event(Evaluated(50, sick, 1.0)) == []  # still warming up
     (said,) = watches.on_event(Evaluated(100, sick, 1.0))
-    assert "all 40 held-out images are taken for class 'dog', which 25.0% of them are" in said
+    assert "all 40 held-out images are predicted as class 'dog', which 25.0% of them are" in said
     assert "optimizer.lr (now 0.03)" in said
     assert watch([Evaluated(100, scores([[1, 29], [0, 10]]), 1.0)]) == []
 
@@ -145,7 +145,7 @@ def test_no_learning_rate_is_told_but_not_at_the_end() -> None:
 def test_waiting_for_images_is_told_with_what_can_still_be_changed(decoding: str, named: bool) -> None:
     watches = Watches(recipe(augment={"decoding": decoding}, run={"workers": 2}))
     (said,) = watch([step(at, 1 / at, waiting=0.45) for at in range(1, 100)], watches)
-    assert "45% of the last 50 steps" in said and "run.workers (now 2)" in said and "tar shards" in said
+    assert "45% of the time of the last 50 steps" in said and "run.workers (now 2)" in said and "tar shards" in said
     assert ("augment.decoding to 'scaled'" in said) is named
     one_pause = [step(at, 1 / at, waiting=0.9 if at % 3 == 0 else 0.1) for at in range(1, 100)]
     assert watch(one_pause) == []

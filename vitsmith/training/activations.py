@@ -1,8 +1,8 @@
-"""What an update takes, moment by moment, found by carrying it out on tensors that have shapes but no memory.
+"""Traces the memory of an update, moment by moment, by running it on tensors that have shapes but no memory.
 
-The update is `train.step`'s own, run under torch's FakeTensorMode: every array it makes and drops is entered in a
-ledger, so nothing about the model, the optimizer or the precision has to be known here. What a kernel takes for itself
-and gives back before it returns is not seen.
+The update is that of `training/step.py`, run under torch's FakeTensorMode. A ledger records every array that is made
+and freed, so this module needs to know nothing about the model, the optimizer or the precision. Memory that a kernel
+takes and frees before it returns is not seen.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ class Footprint:
     optimizer: int
     mean: int
     block: int
-    """Weights of one block, about."""
+    """Bytes of the weights of one block, approximately."""
     fixed: NDArray[np.float64]
-    """At each moment, gradients, activations and temporary arrays that do not grow with the micro-batch ..."""
+    """(moments,) bytes of the gradients, activations and temporary arrays that do not grow with the micro-batch."""
     per_image: NDArray[np.float64]
-    """... and those that do, for each image."""
+    """(moments,) bytes that each image adds to them."""
     single: NDArray[np.bool_]
-    """Moments that an update of a single micro-batch has, too: others meet gradients of an earlier one."""
+    """(moments,) whether an update of a single micro-batch has the moment too; others need earlier gradients."""
     kept: tuple[float, float]
-    """What the forward pass keeps for the backward pass, in the same way."""
+    """Bytes that the forward pass keeps for the backward pass: the fixed part, and the part for each image."""
 
     def peak(self, micro: int, *, accumulate: int) -> int:
         """The highest moment: gradients, activations and temporary arrays together."""
@@ -131,7 +131,7 @@ class _Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._sizes: dict[int, int] = {}
 
     def ignore(self, tensors: Iterable[Any]) -> None:
-        """These are counted elsewhere."""
+        """Excludes tensors that are counted elsewhere."""
         for tensor in tensors:
             if isinstance(tensor, Tensor):
                 self._sizes[tensor.untyped_storage()._cdata] = 0
@@ -161,7 +161,7 @@ class _Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _take_shape(model: nn.Module) -> None:
-    """Puts parameters without memory, but on the CPU, in the place of those on 'meta': autocast goes by the device."""
+    """Replaces parameters on 'meta' by parameters on the CPU without memory: autocast depends on the device."""
     for module in model.modules():
         for name, parameter in module._parameters.items():
             if parameter is not None:

@@ -1,4 +1,4 @@
-"""A teacher's answers, remembered by the image itself, so that it does not matter who brings it and in what order."""
+"""A cache of a teacher's answers. Its key is the image's contents, so the order of the images does not matter."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class Answers:
 
     @property
     def share(self) -> float:
-        """Of all images asked for, those whose answer was known."""
+        """The share of the images asked for whose answer was in the cache."""
         return self._hits / self._asked if self._asked else 0.0
 
     def get(self, images: Tensor, answer: Callable[[Tensor], Tensor]) -> Tensor:
-        """Logits (B, K) of float32 images (B, 3, h, w); `answer` is asked for those not seen before."""
+        """Logits (B, K) of float32 images (B, 3, h, w); `answer` computes those not seen before."""
         keys = self._keys(images)
         first = {key: row for row, key in reversed(list(enumerate(keys)))}
         rows = sorted(row for key, row in first.items() if key not in self._known)

@@ -1,4 +1,4 @@
-"""What frozen features are worth before any fine-tuning: a linear probe and nearest neighbours, in seconds.
+"""Scores frozen features before any fine-tuning, with a linear probe and nearest neighbours, in seconds.
 
 N training images, M held-out ones, D features, K classes.
 """
@@ -30,7 +30,7 @@ STRENGTHS = (1.0, 1e-1, 1e-2, 1e-3, 1e-4)
 
 _BATCH = 32
 _HELD_OUT_END, _TRAINING_END = 0.25, 0.75  # shares of the time at which reading ends; the rest is for fitting
-_FOR_CHOOSING = 5  # of so many training images of a class one is kept aside to choose the regularisation
+_FOR_CHOOSING = 5  # one in so many training images of a class is kept aside to choose the regularisation
 _MOST_ITERATIONS = 100
 _LEAST_ITERATIONS = 5
 _QUERIES = 1024  # compared with all training features at once
@@ -47,29 +47,32 @@ class Baseline:
     linear_interval: Interval
     knn_interval: Interval
     train_images: int
-    """Images they learned from: as many as there was time for."""
+    """Training images used: as many as there was time for."""
     val_images: int
-    """Held-out images they were judged on."""
+    """Held-out images that they were scored on."""
     seconds: float
 
     def compare(self, top1: float) -> str:
-        """What fine-tuning to a held-out accuracy of `top1` bought, in words, with what to change if it bought none."""
+        """A sentence that compares `top1`, the held-out accuracy after fine-tuning, with the linear probe.
+
+        It says what to change if fine-tuning gained nothing.
+        """
         gain = 100 * (top1 - self.linear)
         low, high = self.linear_interval
-        before = f"a linear probe on the features it began with, which is {self.linear:.1%}"
+        before = f"a linear probe on the features before training ({self.linear:.1%})"
         if low <= top1 <= high:
-            return f"Fine-tuning bought little: it is within the interval of {before}."
+            return f"Fine-tuning gained little: its accuracy is within the interval of {before}."
         if gain > 0:
-            return f"Fine-tuning bought {gain:.1f} points over {before}."
+            return f"Fine-tuning gained {gain:.1f} points over {before}."
         return (
-            f"That is {-gain:.1f} points less than {before}: raise schedule.steps if the loss was still falling, lower "
+            f"This is {-gain:.1f} points less than {before}: raise schedule.steps if the loss was still falling, lower "
             "optimizer.lr if it jumped, or train the head alone with the recipe linear-probe."
         )
 
     def __str__(self) -> str:
         return (
-            f"before fine-tuning: linear probe {self.linear:.1%}, k-NN {self.knn:.1%} of {self.val_images:,} held-out "
-            f"images, learned from {self.train_images:,}; {self.seconds:.0f} s"
+            f"before fine-tuning: linear probe {self.linear:.1%}, k-NN {self.knn:.1%} on {self.val_images:,} held-out "
+            f"images, trained on {self.train_images:,}; {self.seconds:.0f} s"
         )
 
 
@@ -84,16 +87,16 @@ def measure_baseline(
 ) -> Baseline:
     """Scores a linear probe and k-NN on the pooled features of `model`, on its device, in about `seconds`.
 
-    Of both splits as many images are read as there is time for, in proportion to the classes and the same ones every
-    time. Nothing about the model or torch's random state changes. Up to a share of `skip_unreadable` of them may be
-    unreadable. `on_image` is called after each image.
+    It reads as many images of both splits as there is time for, in proportion to the classes and the same ones every
+    time. It changes neither the model nor torch's random state. Up to a share of `skip_unreadable` of the images may
+    be unreadable. `on_image` is called after each image.
 
     Raises ConfigError for unpooled models, DatasetError for an image that cannot be read, and InputError for features
     that are not numbers.
     """
     if getattr(model.config, "pooling", "").endswith("unpooled"):
         raise ConfigError(
-            "an unpooled model has features for every token: use pooling 'token' or 'gap', or no baseline"
+            "an unpooled model has features for every token: use pooling 'token' or 'gap', or set run.baseline to false"
         )
     began = time.perf_counter()
 
@@ -144,7 +147,7 @@ def probe(train: Tensor, labels: Tensor, queries: Tensor, classes: int, deadline
     After `deadline`, a time of `perf_counter`, fits are cut short.
     """
     mean, deviation = train.mean(dim=0), train.std(dim=0, correction=0)
-    deviation = torch.where(deviation > 1e-6 * deviation.max(), deviation, 1.0)  # what never changes says nothing
+    deviation = torch.where(deviation > 1e-6 * deviation.max(), deviation, 1.0)  # a constant feature says nothing
     train, queries = (train - mean) / deviation, (queries - mean) / deviation
     strength = _choose_strength(train, labels, classes, deadline)
     return fit_linear(train, labels, classes, strength, deadline=deadline)(queries).argmax(dim=1)
@@ -201,7 +204,7 @@ def stratified_order(labels: NDArray[np.int64], *, each_first: bool) -> NDArray[
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """The model in eval mode, and afterwards every part of it in the mode that it was in."""
+    """Puts the model in eval mode, and afterwards puts every part of it back in its own mode."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -214,7 +217,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 def _features(
     model: ImageModel, batches: Iterable[Held], deadline: float, on_image: Callable[[], None]
 ) -> tuple[Tensor, Tensor]:
-    """(N, D) float32 features and (N,) labels of the images read until `deadline`; of one batch at least."""
+    """(N, D) float32 features and (N,) labels of the images read until `deadline`, of at least one batch."""
     device = next(model.parameters()).device
     features, labels = [], []
     for batch in batches:

@@ -37,13 +37,13 @@ TENSORS, FACTS = "state.safetensors", "state.json"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What was saved."""
+    """The saved state of a run."""
 
     step: int
     facts: dict[str, Any]
     tensors: dict[str, Tensor]
     remarks: tuple[str, ...] = ()
-    """What a person should know of going on from it: newer ones that are damaged, facts without a checksum."""
+    """Notes for whoever resumes from it: newer checkpoints that are damaged, facts without a checksum."""
 
 
 class CheckpointWriter:
@@ -64,12 +64,12 @@ class CheckpointWriter:
         self._pending = self._thread.submit(self._write, step, tensors, facts)
 
     def wait(self) -> Path | None:
-        """Until the last checkpoint is on disk; its folder. Raises OutputError when it could not be written."""
+        """Waits until the last checkpoint is on disk; returns its folder. Raises OutputError if it was not written."""
         pending, self._pending = self._pending, None
         return pending.result() if pending else None
 
     def finished(self) -> Path | None:
-        """The folder of a checkpoint that has been completed since the last question."""
+        """The folder of a checkpoint that was completed since the last call; None if there is none."""
         return self.wait() if self._pending and self._pending.done() else None
 
     def close(self) -> None:
@@ -77,7 +77,7 @@ class CheckpointWriter:
         self._thread.shutdown()
 
     def remove(self) -> None:
-        """Deletes all checkpoints, once the run has its bundle: then it no longer matters whether the last is whole."""
+        """Deletes all checkpoints once the run has its bundle. Then a failed write of the last one does not matter."""
         with suppress(OutputError):
             self.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -92,10 +92,10 @@ class CheckpointWriter:
                 (partial / FACTS).write_text(to_json(described, indent=2, ascii_only=True) + "\n", encoding="utf-8")
         except OutputError as error:
             before = latest_step(self.folder.parent)
-            again = "there is none before it to go on from: free some space and start over"
+            again = "there is no earlier one to resume from: free some space and start over"
             if before is not None:
                 typed = shell_quoted(str(self.folder.parent))
-                again = f"that of step {before} is intact: free some space and go on with --resume {typed}"
+                again = f"the one of step {before} is intact: free some space and continue with --resume {typed}"
             raise OutputError(f"the checkpoint of step {step} could not be written: {error}; {again}") from error
         for old in _complete(self.folder)[: -self._keep]:
             shutil.rmtree(old, ignore_errors=True)
@@ -103,15 +103,15 @@ class CheckpointWriter:
 
 
 def latest_step(run_folder: Path) -> int | None:
-    """How many updates the newest checkpoint has, unread; None when there is none."""
+    """The number of updates in the newest checkpoint, which is not read; None when there is none."""
     found = _complete(run_folder / FOLDER)
     return step_of(found[-1]) if found else None
 
 
 def read_latest(run_folder: Path, needs: Sequence[str] = ()) -> Checkpoint:
-    """The newest checkpoint of a run that is as it was written; one that is not is passed over, and told of.
+    """Reads the newest checkpoint of a run that is intact. Damaged ones are skipped and named in its remarks.
 
-    `needs` are the facts that the caller will look at. Raises InputError when there is no checkpoint to go on from.
+    `needs` names the facts that it must have. Raises InputError when there is no checkpoint to resume from.
     """
     damaged: dict[str, str] = {}
     for folder in reversed(_complete(run_folder / FOLDER)):
@@ -120,7 +120,7 @@ def read_latest(run_folder: Path, needs: Sequence[str] = ()) -> Checkpoint:
         except InputError as error:
             damaged[folder.name] = str(error)
             continue
-        passed = tuple(f"{name} is passed over: {why}" for name, why in damaged.items())
+        passed = tuple(f"{name} is skipped: {why}" for name, why in damaged.items())
         return replace(read, remarks=(*passed, *read.remarks))
     if (run_folder / "model").exists():
         raise InputError(f"the run in {run_folder} is complete: its bundle is {run_folder / 'model'}")
@@ -144,7 +144,7 @@ def _read(folder: Path, needs: Sequence[str]) -> Checkpoint:
             raise InputError(f"{FACTS} was changed after it was written")
         step = facts["step"]
         if not isinstance(step, int) or step != step_of(folder):
-            raise InputError(f"it is of update {shown(step)}: the folder was renamed")
+            raise InputError(f"it holds update {shown(step)}: the folder was renamed")
         if sha256(folder / TENSORS) != facts["sha256"]:
             raise InputError(f"{TENSORS} is not as it was written")
         with utf8_path(folder / TENSORS) as name:
@@ -153,7 +153,7 @@ def _read(folder: Path, needs: Sequence[str]) -> Checkpoint:
         raise InputError(f"{Path(error.filename or FACTS).name} is missing") from None
     except (OSError, SafetensorError) as error:
         raise InputError(f"{TENSORS} cannot be read ({error})") from None
-    old = () if checked else ("the checkpoint is of a vitsmith that kept no checksum of its facts: they are believed",)
+    old = () if checked else (f"an older vitsmith wrote the checkpoint, without a checksum of {FACTS}: it is trusted",)
     return Checkpoint(step, facts, tensors, old)
 
 

@@ -1,4 +1,4 @@
-"""How long an update takes, and how much of that is waiting for images."""
+"""Measures how long an update takes, and how much of that is spent waiting for images."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from contextlib import contextmanager
 
 
 class Clock:
-    """Runs from one update to the next."""
+    """A stopwatch that runs from one update to the next."""
 
     def __init__(self) -> None:
         self.restart()
 
     def restart(self) -> None:
-        """The next update begins."""
+        """Starts the next update."""
         self._began, self._waited = time.perf_counter(), 0.0
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """What happens within is waiting."""
+        """Counts the time within the context as waiting."""
         began = time.perf_counter()
         yield
         self._waited += time.perf_counter() - began

@@ -1,4 +1,4 @@
-"""Unreadable images of all processes of a run together: told once each, and too many of them stop it."""
+"""Collects the unreadable images of all processes of a run: each is reported once, and too many stop the run."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from vitsmith.training.devices import Devices
 
 
 class Complaints:
-    """What each part of the data had that could not be read, as far as this process came upon it.
+    """The unreadable images of each part of the data.
 
-    A process that finds too many by itself stops at once (`data/unreadable.py`); here those of all are added up.
+    A process that finds too many by itself stops at once (`data/unreadable.py`); here those of all processes count.
     """
 
     def __init__(self, parts: Mapping[str, Samples | None], share: float) -> None:
@@ -23,20 +23,20 @@ class Complaints:
         self._told: set[str] = set()
 
     def of(self, which: str) -> set[str]:
-        """Where the complaints about a part go: 'train', 'held-out' ..."""
+        """The set of complaints about a part, to add to: 'train', 'held-out' ..."""
         return self._found[which]
 
     def share(self, devices: Devices) -> Iterator[str]:
-        """What is new, in words. All processes call it at the same moments, and take all of it.
+        """Yields a message for each new unreadable image. All processes call it at the same moments, and exhaust it.
 
-        Raises DatasetError, in all of them, when together they found more than may be unreadable.
+        Raises DatasetError in all processes when together they found more unreadable images than are allowed.
         """
         everywhere = devices.gather(self._found)
         for which, samples in self._samples.items():
             complaints = set().union(*(found[which] for found in everywhere))
             for complaint in sorted(complaints - self._told):
                 self._told.add(complaint)
-                yield f"unreadable {which} image passed over: {complaint}"
+                yield f"unreadable {which} image skipped: {complaint}"
             if samples is not None and len(complaints) > most_unreadable(len(samples), self._share):
                 raise DatasetError(
                     f"{len(complaints)} of {len(samples)} {which} images cannot be read, more than "

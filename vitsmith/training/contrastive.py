@@ -1,7 +1,7 @@
-"""Losses that tell which image and which text belong together, over the batch of all processes.
+"""Contrastive losses of images and texts, over the batch of all processes.
 
-Pair number i of a batch is image i and text i. Every image is held against every text, so there are B x B logits:
-they are computed in blocks, again for the backward pass, and never lie in memory at once.
+Pair number i of a batch is image i and text i. Every image is compared with every text, so there are B x B logits:
+they are computed in blocks, and again for the backward pass, so that they never lie in memory all at once.
 
 B pairs of all processes together, b pairs of this one, E embedding width. Logits are temperature * cosine (+ bias).
 """
@@ -23,7 +23,7 @@ from vitsmith.training.devices import Devices
 BLOCK = 1024
 """Rows and columns of logits computed at once: 4 MiB in float32."""
 
-_ALONE = Devices(torch.device("cpu"))  # one process: its device is never asked for
+_ALONE = Devices(torch.device("cpu"))  # one process; its device is not used
 _Side = tuple[Tensor, Tensor, Tensor | None]
 
 
@@ -36,14 +36,14 @@ def softmax_contrastive(
     devices: Devices = _ALONE,
     block: int = BLOCK,
 ) -> Tensor:
-    """Which text belongs to each image, and which image to each text: the mean of both cross-entropies, shape ().
+    """The mean cross-entropy of finding the text of each image and the image of each text, shape ().
 
     Args:
-        images: (b, E) unit vectors; where they need no gradient, as those of a locked tower, none is computed.
+        images: (b, E) unit vectors; no gradient is computed where they need none, as those of a locked tower.
         texts: (b, E) unit vectors.
         log_temperature: one number.
-        labels: (b,) integers. Different pairs of equal label, as two images with the same caption, are not held
-            against each other. Without them only a pair belongs together.
+        labels: (b,) integers. Pairs of equal label, such as two images with the same caption, are not negatives of
+            each other. Without labels all other pairs are negatives.
         devices: the processes that share the batch, each with as many pairs.
         block: rows and columns of logits computed at once.
 
@@ -51,7 +51,7 @@ def softmax_contrastive(
     DistributedDataParallel takes, is the gradient of one process that has the whole batch.
 
     Sources: CLIP, arXiv 2103.00020 figure 3, and LiT, arXiv 2111.07991 section 3. Raises InputError for shapes that do
-    not go together.
+    not match.
     """
     batch = _gather(images, texts, labels, devices)
     loss: Tensor = _Softmax.apply(images, texts, log_temperature, batch, block)  # type: ignore[no-untyped-call]
@@ -68,9 +68,9 @@ def sigmoid_contrastive(
     devices: Devices = _ALONE,
     block: int = BLOCK,
 ) -> Tensor:
-    """Whether each image and each text belong together, each by itself: -sum(log sigmoid(+-logit)) / B, shape ().
+    """The cross-entropy of each image with each text by itself: -sum(log sigmoid(+-logit)) / B, shape ().
 
-    `bias` is one number; about -10 to begin with, as nearly all of the B x B belong apart. Otherwise as
+    `bias` is one number, about -10 at the start, because nearly all of the B x B are negatives. Otherwise as
     `softmax_contrastive`. Source: SigLIP, arXiv 2303.15343 section 3.2.
     """
     batch = _gather(images, texts, labels, devices)
@@ -105,7 +105,7 @@ def backward_in_slices(
 
 
 class _Batch(NamedTuple):
-    """What all processes have together, and where this one's pairs lie in it."""
+    """The pairs of all processes, and where the pairs of this process lie among them."""
 
     images: Tensor
     """(B, E)"""
@@ -122,7 +122,7 @@ class _Batch(NamedTuple):
         return len(self.images)
 
     def own(self, rows: Tensor | None) -> Tensor | None:
-        """Those of this process's pairs."""
+        """The rows of this process's pairs."""
         share = self.pairs // self.devices.count
         return None if rows is None else rows[self.first : self.first + share]
 
@@ -149,8 +149,8 @@ class _Softmax(torch.autograd.Function):
     def forward(ctx: Any, images: Tensor, texts: Tensor, log_temperature: Tensor, batch: _Batch, block: int) -> Tensor:
         own, scale = batch.own(batch.images), log_temperature.exp()
         assert own is not None
-        rows = own.new_full((len(own),), -math.inf)  # log-sums over the texts of each image of this process
-        columns = own.new_full((batch.pairs,), -math.inf)  # ... and over its images of each text
+        rows = own.new_full((len(own),), -math.inf)  # for each image of this process, the log-sum over all texts
+        columns = own.new_full((batch.pairs,), -math.inf)  # for each text, the log-sum over its images
         for at, to, logits in _blocks(_images(batch, own=True), _texts(batch, own=False), scale, None, block):
             rows[at] = torch.logaddexp(rows[at], logits.logsumexp(1))
             columns[to] = torch.logaddexp(columns[to], logits.logsumexp(0))
@@ -169,7 +169,7 @@ class _Softmax(torch.autograd.Function):
         batch, scale = ctx.batch, log_temperature.exp()
 
         def weigh(logits: Tensor, at: slice, to: slice) -> Tensor:
-            """How much each image and text are thought to belong together, from both directions."""
+            """The predicted probability that each image and text are a pair, the mean of both directions."""
             by_row = (logits - rows[at, None]).exp_()
             return by_row.add_(logits.sub_(columns[to]).exp_()).mul_(0.5)
 
@@ -227,8 +227,8 @@ def _gradients(
 ) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
     """B times the loss's gradients at this process's texts and images, and its part of those at temperature and bias.
 
-    `weigh` turns a block of logits, in place if it likes, into the loss's derivative there but for the pairs
-    themselves, where it is 1 less. A process does what concerns its own texts, against the images of all.
+    `weigh` turns a block of logits, possibly in place, into the loss's derivative at them, without the -1 that the
+    derivative has at the pairs themselves. Each process handles its own texts, against the images of all.
     """
     own_images, own_texts = batch.own(batch.images), batch.own(batch.texts)
     assert own_images is not None and own_texts is not None
@@ -240,7 +240,7 @@ def _gradients(
         if bias is not None:
             weights += weight.sum()
     of_texts = (of_texts - own_images) * scale
-    # A logit is the temperature times a cosine: what the texts' gradients say along the texts, they say of its log.
+    # A logit is the temperature times a cosine, so the gradient at log(temperature) is the sum of gradient * text.
     at_temperature = (of_texts * own_texts).sum()
     of_images = None
     if ctx.needs_input_grad[0]:
@@ -273,7 +273,7 @@ def _side(batch: _Batch, vectors: Tensor, *, own: bool) -> _Side:
 def _blocks(
     images: _Side, texts: _Side, scale: Tensor, bias: Tensor | None, block: int
 ) -> Iterator[tuple[slice, slice, Tensor]]:
-    """Rows, columns and logits, block by block; what is not to be held against each other is minus infinity."""
+    """Yields rows, columns and logits, block by block; pairs that are not compared are minus infinity."""
     for first in range(0, len(images[0]), block):
         at = slice(first, min(first + block, len(images[0])))
         for second in range(0, len(texts[0]), block):

@@ -1,7 +1,7 @@
 """The processes and devices of a run: one, or as many as `torchrun` or `accelerate launch` started.
 
 accelerate reads the launcher's environment and connects the processes; DDP and FSDP2 are torch's own, because
-accelerate 1.15 shards on accelerators only and passes over the request, in silence, on CPUs.
+accelerate 1.15 shards on accelerators only and silently ignores the request on CPUs.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _NAMED = 4  # shortest useful part of a fingerprint that is shown
 
 @dataclass(frozen=True)
 class Devices:
-    """One process's place among all of them. `index` 0 is the one that writes files and speaks."""
+    """One process's place among all of them. The process with `index` 0 writes files and prints."""
 
     device: torch.device
     index: int = 0
@@ -46,7 +46,7 @@ class Devices:
         return self._reduce(value, divide=True)
 
     def rows(self, value: Tensor) -> Tensor:
-        """The rows of every process below each other, in order; each must give as many. No gradient goes through."""
+        """Concatenates the rows of all processes, in order; all must give as many. No gradient flows through it."""
         value = value.detach()
         if self.count == 1:
             return value
@@ -61,7 +61,7 @@ class Devices:
         return bool(self._reduce(torch.tensor(float(flag), device=self.device), divide=False) > 0)
 
     def gather(self, value: T) -> list[T]:
-        """The value of every process, in order, in every process."""
+        """Returns the values of all processes, in order, in every process."""
         if self.count == 1:
             return [value]
         gathered: list[Any] = [None] * self.count
@@ -69,7 +69,7 @@ class Devices:
         return gathered
 
     def wait(self) -> None:
-        """Until every process is here."""
+        """Waits until every process has called it."""
         if self.count > 1:
             torch.distributed.barrier()
 
@@ -93,7 +93,7 @@ def find_devices() -> Devices:
     from accelerate import PartialState
 
     state = PartialState(cpu=cpu)
-    # accelerate calls a process's processor 'cpu:0', which names no other place than 'cpu'.
+    # accelerate calls a process's CPU 'cpu:0', which is the same device as 'cpu'.
     return Devices(torch.device("cpu") if cpu else state.device, state.process_index, state.num_processes)
 
 
@@ -111,7 +111,7 @@ def is_sharded(recipe: TrainRecipe, devices: Devices) -> bool:
 
 
 def shard(model: nn.Module, devices: Devices, *, bf16: bool) -> None:
-    """FSDP2 in place: each block's weights lie in equal parts on all devices, and come together when it runs."""
+    """Applies FSDP2 in place: each block's weights lie in equal parts on all devices, and are gathered when it runs."""
     mesh = init_device_mesh(devices.device.type, (devices.count,))
     compute = torch.bfloat16 if bf16 else None
     inner = MixedPrecisionPolicy(param_dtype=compute, reduce_dtype=torch.float32)
@@ -129,7 +129,7 @@ def replicate(model: nn.Module, devices: Devices) -> nn.Module:
 
 @contextmanager
 def synchronising(forward: nn.Module, last: bool) -> Iterator[None]:
-    """Gradients go between processes in the last slice of a batch only; the others add up where they are."""
+    """Exchanges gradients between processes in the last slice of a batch only; until then each process adds its own."""
     if isinstance(forward, DistributedDataParallel) and not last:
         with forward.no_sync():
             yield

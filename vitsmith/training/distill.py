@@ -1,7 +1,7 @@
-"""The teacher of a distillation: a bundle that answers for the student's images, each as its own preprocessing wants.
+"""The teacher of a distillation: a bundle that answers for the student's images, normalised as it needs them.
 
-Teacher and student see the very same view of an image, crop, mirror image and mixture included ("consistent teaching",
-arXiv 2106.05237). Where a view never changes, the answer is remembered. B batch, K classes.
+Teacher and student see exactly the same view of an image, with its crop, flip and mixup ("consistent teaching",
+arXiv 2106.05237). Where a view never changes, the answer is cached. B batch, K classes.
 """
 
 from __future__ import annotations
@@ -38,20 +38,19 @@ def open_teacher(
 ) -> DistillLoss:
     """The loss of the recipe's distillation, with its teacher on `device`; `images` is the student's preprocessing.
 
-    `tell` hears what had to be assumed of the teacher.
+    `tell` receives what had to be assumed about the teacher.
 
-    Raises ConfigError for a teacher that is no classifier of whole images, or whose head means something else than the
-    recipe's loss (softmax or sigmoid), DatasetError when it does not have exactly
-    `classes` by name, and what `load` raises.
+    Raises ConfigError for a teacher that is no classifier of whole images, or whose head differs from the recipe's
+    loss (softmax or sigmoid), DatasetError when it does not have exactly `classes` by name, and what `load` raises.
     """
     assert recipe.distill is not None
     bundle = load(recipe.distill.teacher, image_size=recipe.distill.teacher_size)
     for note in assumed(bundle):
         tell(f"teacher: {note}")
     if bundle.head != recipe.loss.kind and bundle.head != "regression":
-        each = "scores each class by itself" if bundle.head == "sigmoid" else "takes classes to exclude each other"
+        each = "scores each class by itself" if bundle.head == "sigmoid" else "has classes that exclude each other"
         raise ConfigError(
-            f"the teacher {bundle.where} {each} ({bundle.head}), and loss.kind is {recipe.loss.kind}: "
+            f"the teacher {bundle.where} {each} ({bundle.head}), but loss.kind is {recipe.loss.kind}: "
             f"set loss.kind={bundle.head}"
         )
     teacher = Teacher(
@@ -61,7 +60,7 @@ def open_teacher(
 
 
 def is_repeating(augment: AugmentSpec) -> bool:
-    """Whether every pass over the data shows the very same tensors."""
+    """Whether every pass over the data gives exactly the same tensors."""
     return (
         augment.area == (1, 1)
         and not augment.flip
@@ -71,14 +70,14 @@ def is_repeating(augment: AugmentSpec) -> bool:
 
 
 class Teacher:
-    """Images (B, 3, h, w), normalised for the student, to the teacher's float32 logits (B, K), without gradients.
+    """Turns images (B, 3, h, w), normalised for the student, into the teacher's float32 logits (B, K), no gradients.
 
     The logits are in the order of `classes`, the student's, and raw, as in the papers: the temperature of the
-    distillation softens both models alike (arXiv 1503.02531, section 2), and one found for the teacher's probabilities
-    would soften it twice. Whether the bundle is calibrated makes no difference.
+    distillation softens both models alike (arXiv 1503.02531, section 2), and the teacher's own calibration would
+    soften the teacher twice. So a calibration in the bundle is not used.
 
-    Images are renormalised, and resized (bilinear, antialiased) when the teacher takes another size, as they are: the
-    teacher sees no more detail than the student.
+    Images are renormalised, and resized (bilinear, antialiased) when the teacher takes another size: the teacher sees
+    no more detail than the student.
     """
 
     def __init__(
@@ -94,7 +93,7 @@ class Teacher:
         _check_classifier(bundle)
         self._where = bundle.where
         self.identity = _identity(bundle)
-        """Names what it answers; '' of a program that does not say what it was made from."""
+        """The identity of the bundle; '' for a program that does not record what it was exported from."""
         self._columns = torch.tensor(_columns(bundle, classes), device=device)
         self._view = View(images, bundle.preprocessing, device)
         self._run = _torch_run(bundle, device, precision) if bundle.program == "torch" else _engine_run(bundle)
@@ -102,7 +101,7 @@ class Teacher:
 
     @property
     def cached_share(self) -> float:
-        """Of the images asked so far, the share whose answers were remembered; 0 where augmentation changes them."""
+        """The share of images so far whose answers were in the cache; 0 where augmentation changes the images."""
         return self._answers.share if self._answers is not None else 0.0
 
     @torch.no_grad()
@@ -120,7 +119,7 @@ class Teacher:
 
 
 class View:
-    """Tensors as one ImageSpec normalises them to those of another, at its size."""
+    """Turns tensors normalised by one ImageSpec into those of another, at its size."""
 
     def __init__(self, given: ImageSpec, wanted: ImageSpec, device: torch.device | str) -> None:
         given_mean, given_std, mean, std = (
@@ -147,7 +146,7 @@ def _identity(bundle: Bundle) -> str:
 
 
 _ASKED = 10_000
-"""Images that a run asks its teacher about, at least: so many that the fastest engine is worth looking for."""
+"""The least images that a run gives its teacher: enough for the search of the fastest engine to pay."""
 
 
 def _torch_run(bundle: Bundle, device: torch.device | str, precision: Precision) -> Run:
@@ -178,7 +177,7 @@ def _check_classifier(bundle: Bundle) -> None:
 
 
 def _columns(bundle: Bundle, classes: Sequence[str]) -> list[int]:
-    """Where the teacher's logits of `classes` are."""
+    """The positions of `classes` among the teacher's logits."""
     if bundle.labels is None:
         raise DatasetError(
             f"the teacher {bundle.where} does not name its {bundle.classes} classes, so they cannot be matched with "
@@ -192,8 +191,11 @@ def _columns(bundle: Bundle, classes: Sequence[str]) -> list[int]:
     extra = [shown[index] for index in sorted(set(range(len(shown))) - set(found))]
     if missing or extra:
         told = [
-            f"{len(names)} {what}, the first is {names[0]!r}"
-            for names, what in ((missing, "of the data that it does not know"), (extra, "that the data does not have"))
+            f"{verb} {len(names)} {what}, the first is {names[0]!r}"
+            for names, verb, what in (
+                (missing, "it does not know", "of the data's"),
+                (extra, "it knows", "that the data does not have"),
+            )
             if names
         ]
         raise DatasetError(

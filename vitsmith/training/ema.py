@@ -22,7 +22,7 @@ class Ema:
         self.model = model
         self.decay = decay
         self.updates = 0
-        _gather_anew(model)  # else a name may stand for a gathered copy, and not for the shard that is trained
+        _gather_anew(model)  # else a name may mean a gathered copy instead of the shard that is trained
         named = [*model.named_parameters(), *model.named_buffers()]
         self._weights = {name: tensor.detach() for name, tensor in named if tensor.is_floating_point()}
         self._means = {
@@ -40,7 +40,7 @@ class Ema:
 
     @contextmanager
     def swapped(self) -> Iterator[None]:
-        """Within, the model has the mean; after it, its own weights again, to the last bit."""
+        """Gives the model the mean within the context, and exactly its own weights again afterwards."""
         weights = local_shards([*self._weights.values()])
         copies = [weight.clone() for weight in weights]
         self.keep()
@@ -54,13 +54,13 @@ class Ema:
         self._write(local_shards([*self._means.values()]))
 
     def state_dict(self) -> dict[str, Tensor]:
-        """`updates`, and the mean of each weight under 'mean.' and its name; not copies."""
+        """Returns `updates`, and the mean of each weight under 'mean.<name>'. They are not copies."""
         updates = torch.tensor(self.updates)
         return {"updates": updates} | {f"mean.{name}": mean for name, mean in self._means.items()}
 
     @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Goes on from what `state_dict` gave. Raises KeyError when the names are not the model's."""
+        """Restores what `state_dict` returned. Raises KeyError when the names are not the model's."""
         expected = {"updates", *(f"mean.{name}" for name in self._means)}
         if expected != set(state):
             raise KeyError(f"a running mean of other weights: {sorted(expected ^ set(state))[:4]}")

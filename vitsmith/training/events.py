@@ -1,4 +1,4 @@
-"""What a training run reports while it goes on."""
+"""The events that a training run reports."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class StepDone:
     waiting: float = 0.0
     """Share of that time spent waiting for images."""
     peak_share: float | None = None
-    """Arithmetic done as a share of what the devices can do at their best, as far as was known; None where it is not.
+    """Arithmetic done as a share of the devices' highest rate known so far; None where no rate is known.
 
-    1 where an update was faster than all that had been seen before: then the peak had been measured too low."""
+    1 where an update was faster than all before it: then the peak had been measured too low."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Evaluated:
 
 @dataclass(frozen=True)
 class Warned:
-    """Something that a person should look at, and what to change."""
+    """What is wrong, and what to change."""
 
     step: int
     message: str
@@ -60,4 +60,4 @@ Listener = Callable[[Event], None]
 
 
 def ignore(event: Event) -> None:
-    """A listener that does not listen."""
+    """A listener that does nothing."""

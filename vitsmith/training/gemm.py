@@ -1,4 +1,4 @@
-"""The fastest square matrix products of torch, by precision: what training and torch's engines can do at most."""
+"""Measures torch's fastest square matrix products, by precision: the most that training and torch's engines can do."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from vitsmith.evaluation.peaks import Peak, higher
 
 SIDES = {"cpu": (512, 1024, 2048, 4096), "cuda": (2048, 4096, 8192)}
 ENOUGH = 0.005
-"""Seconds of a float32 product above which a larger one shows no more."""
+"""Seconds of a float32 product above which no larger one is tried."""
 LONGEST = 0.3
-"""Seconds above which a kernel is not tried on larger ones: without the instructions int8 is that slow."""
+"""Seconds of a product above which its kernel is not tried on larger ones: int8 is so slow without its instructions."""
 SECONDS = 0.2
-"""Repeats of each kernel and side."""
+"""Seconds of repeats for each kernel and side."""
 
 Product = Callable[[], object]
 
@@ -34,8 +34,8 @@ def measure_peaks(
     are faster on many processors (layers/linear.py) and which programs use. A processor without the instructions
     computes a narrower type more slowly than float32: then float32's peak stands for it, and `how` says so.
 
-    Other work on the machine makes a peak too low. So whoever compares a rate with it counts that rate too: see
-    `evaluate.peaks.raised`.
+    Other work on the machine makes a peak too low. So a higher rate that is measured later replaces it: see
+    `evaluation.peaks.raised`.
     """
     peaks: dict[str, Peak] = {}
     slow: set[tuple[str, str]] = set()
@@ -70,7 +70,7 @@ def measure_machine(threads: int | None = None) -> dict[str, Peak]:
 
 
 def _products(side: int, device: str) -> Iterator[tuple[str, str, Product]]:
-    """(precision, kernel, one product)."""
+    """Yields precision, kernel and a function that computes one product."""
     a, b = (torch.rand(side, side, device=device) for _ in range(2))
     yield "fp32", "torch.mm", lambda: torch.mm(a, b)
     if device == "cpu" and torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]

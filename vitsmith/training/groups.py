@@ -1,4 +1,4 @@
-"""Which parameters are trained, and at which share of the learning rate and with which weight decay each."""
+"""Decides which parameters are trained, and the share of the learning rate and the weight decay of each."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from vitsmith.training.recipe import OptimizerSpec
 
 _INPUTS = frozenset({"patches", "class_token", "distillation_token", "positions", "resnet"})
-"""First words of the names of what comes before the blocks."""
+"""First parts of the names of the parameters before the blocks."""
 
 _UNDECAYED = frozenset({"class_token", "distillation_token", "positions"})
 """Learned vectors, not maps: MAE's and DeiT's `no_weight_decay`."""
@@ -29,7 +29,7 @@ def freeze_parameters(model: nn.Module, patterns: Sequence[str]) -> None:
     Dropout and stochastic depth in frozen parts go on as everywhere.
 
     Raises:
-        ConfigError: patterns that match nothing, all of them told, or nothing left to train.
+        ConfigError: patterns that match nothing, which it lists, or nothing left to train.
     """
     parameters = dict(model.named_parameters())
     frozen: set[str] = set()

@@ -1,4 +1,4 @@
-"""Events of a run as lines of its metrics.jsonl, and back."""
+"""Converts events of a run to lines of its metrics.jsonl, and back."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def rows_until(rows: Iterable[Row], step: int) -> list[Row]:
 
 
 def past_from(rows: Iterable[Row], step: int) -> Past:
-    """What happened in the first `step` updates. Of evaluations only the numbers are known, not the matrices."""
+    """What happened in the first `step` updates. Evaluations have their numbers only, without the matrices."""
     history, evaluations, warnings = [], [], []
     for row in rows_until(rows, step):
         values = {name: value for name, value in row.items() if name != "event"}
@@ -52,7 +52,7 @@ def past_from(rows: Iterable[Row], step: int) -> Past:
 def usable_rows(rows: Iterable[Any], step: int, parse: Callable[[list[Row], int], object]) -> tuple[list[Row], str]:
     """The lines of the first `step` updates that can be read back, and a remark on those that cannot; '' for none.
 
-    Nothing that is computed depends on them: what is missing is missing in plots and reports.
+    Training does not depend on them: missing lines are missing in plots and reports only.
     """
     kept, updates = [], []
     unreadable = 0
@@ -71,7 +71,7 @@ def usable_rows(rows: Iterable[Any], step: int, parse: Callable[[list[Row], int]
     if unreadable or updates != list(range(1, step + 1)):
         return kept, (
             f"metrics.jsonl has {len(set(updates)):,} of {step:,} updates and {unreadable:,} unreadable lines; "
-            "the report will lack them, and nothing else changes"
+            "the report will lack what is missing, and nothing else changes"
         )
     return kept, ""
 

@@ -1,7 +1,7 @@
-"""Settings that would change nothing beside others: refused, because whoever makes them expects something of them.
+"""Refuses settings that have no effect beside others: whoever makes them expects an effect.
 
-Only what somebody says is looked at: a change on the command line, or what a recipe file of their own sets. The recipes
-that come with vitsmith may hold settings for when another is changed, and a run that is resumed keeps what it had.
+Only settings of the user are checked: changes on the command line, and what the user's own recipe file sets. The
+recipes that come with vitsmith may hold settings for when another is changed, and a resumed run keeps what it had.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ Fields = Mapping[str, Any]
 
 
 def refuse_idle(recipe: TrainRecipe | LitRecipe, own: Fields, changes: Fields) -> None:
-    """Raises ConfigError that tells every setting without effect.
+    """Raises ConfigError that lists every setting without effect.
 
     Args:
-        recipe: what came of all the layers.
-        own: the fields of a recipe file of the user's; {} for one that comes with vitsmith. A default in it is let be.
-        changes: what the command line says.
+        recipe: the recipe with all changes.
+        own: the fields of the user's recipe file; {} for one that comes with vitsmith. Its defaults are accepted.
+        changes: the changes on the command line.
     """
     told = []
     for name, why in _idle(recipe):
@@ -38,14 +38,14 @@ def refuse_idle(recipe: TrainRecipe | LitRecipe, own: Fields, changes: Fields) -
 
 
 def _idle(recipe: TrainRecipe | LitRecipe) -> Iterator[tuple[str, str]]:
-    """Fields that nothing would look at, and why."""
+    """Yields the fields without effect, and why they have none."""
     yield from _idle_optimizer(recipe.optimizer)
     schedule = recipe.schedule
     for updates, passes in (("steps", "epochs"), ("warmup", "warmup_epochs")):
         if getattr(schedule, passes) is not None:
-            yield f"schedule.{updates}", f"schedule.{passes} says how long"
+            yield f"schedule.{updates}", f"schedule.{passes} sets the length"
     if recipe.data.val:
-        yield "data.val_fraction", "data.val says what is held out"
+        yield "data.val_fraction", "data.val names the held-out images"
     if recipe.augment is not None and recipe.augment.area == (1, 1):
         yield "augment.aspect", "augment.area = [1, 1] takes the whole image"
     yield from _idle_training(recipe) if isinstance(recipe, TrainRecipe) else _idle_lit(recipe)
@@ -86,7 +86,7 @@ def _idle_lit(recipe: LitRecipe) -> Iterator[tuple[str, str]]:
     if text.vocabulary not in ("", LEARNT):
         yield "text.pieces", "text.vocabulary names a file"
     if text.size and text.width and text.depth and text.heads and text.mlp_width:
-        yield "text.size", "text.width, text.depth, text.heads and text.mlp_width say all of it"
+        yield "text.size", "text.width, text.depth, text.heads and text.mlp_width set all of it"
     if recipe.batch.micro is not None and recipe.batch.micro > recipe.batch.size:
         yield "batch.micro", f"a batch has only {recipe.batch.size}"
 

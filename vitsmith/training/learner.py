@@ -24,13 +24,13 @@ from vitsmith.training.state import TrainingState
 
 @dataclass(eq=False)
 class Learner(TrainingState):
-    """What an update works on."""
+    """The model, optimizer and loss of an update."""
 
     model: ImageModel
     forward: nn.Module
-    """The model, or what makes one model of the copies in all processes."""
+    """The model, or a wrapper that keeps the copies in all processes the same."""
     precision: Precision
-    """What `computing_in` is asked for."""
+    """The precision for `computing_in`."""
     loss: Loss
 
     @classmethod
@@ -66,7 +66,7 @@ class Learner(TrainingState):
 
 
 def recompute_blocks(model: nn.Module) -> None:
-    """Blocks forget their activations and compute them again for the backward pass (arXiv 1604.06174)."""
+    """Makes blocks drop their activations and compute them again for the backward pass (arXiv 1604.06174)."""
     for module in model.modules():
         if isinstance(module, Block | MixerBlock):
             module.forward = partial(checkpoint, module.forward, use_reentrant=False)  # type: ignore[method-assign]

@@ -1,6 +1,6 @@
-"""The training loop: batches in, updates, evaluations, checkpoints, and a report of each to whoever listens.
+"""The training loop: reads batches, makes updates, evaluations and checkpoints, and reports each to a listener.
 
-It prints nothing. It can begin at any update and end after any, and what it computes does not depend on where.
+It prints nothing. It can begin at any update and end after any; the results do not depend on where.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _NOTHING = Past()
 
 @dataclass(eq=False)
 class Training:
-    """One run in this process: what it works with. `go` carries it out."""
+    """One run in this process. `go` carries it out."""
 
     learner: Learner
     splits: Splits
@@ -58,10 +58,10 @@ class Training:
     stop: StopRequest
     checkpoints: CheckpointWriter | None = None
     facts: dict[str, Any] = field(default_factory=dict)
-    """What is written beside a checkpoint's tensors."""
+    """Facts to write beside a checkpoint's tensors."""
     on_event: Listener = ignore
     peak_flops: float | None = None
-    """Operations a second that one device can do at its best, for the share that is reached; raised when more is."""
+    """The highest rate of one device, in operations per second, for `peak_share`; raised when a run is faster."""
 
     def go(self, past: Past = _NOTHING) -> TrainResult:
         """Trains from after `past` to the end, and leaves the model in eval mode with the weights to keep.
@@ -124,7 +124,7 @@ class Training:
             self._watches.on_event(event)
 
     def evaluate(self, step: int) -> Evaluated:
-        """Scores on the held-out images, each process taking its share; with a running mean, of that."""
+        """Scores the model, or its running mean if it has one, on the held-out images; each process takes its share."""
         began = time.perf_counter()
         ema = self.learner.ema
         with finishing(EVALUATION), ema.swapped() if ema is not None else nullcontext():
@@ -145,7 +145,7 @@ class Training:
         share = None
         if self.peak_flops:
             reached = images_per_second * training_flops(self.learner.model.config)
-            # Other work may have slowed down the products that were measured: what was reached is possible.
+            # Other work may have slowed down the products that were measured: a rate that was reached is possible.
             self.peak_flops = max(self.peak_flops, reached / self.devices.count)
             share = reached / (self.devices.count * self.peak_flops)
         return StepDone(step + 1, loss_value, rate, norm_value, images_per_second, waiting, share)
@@ -194,7 +194,7 @@ class Training:
         )
 
     def _predict(self, samples: Samples, which: str) -> Predicted:
-        """What the model says of all samples; each process looks at its share."""
+        """The model's answers for all samples; each process computes its share."""
         devices = self.devices
         part = predict_logits(
             self.learner.model,
@@ -265,7 +265,7 @@ class Training:
 
 
 def check_model(model: ImageModel, splits: Splits) -> None:
-    """Raises ConfigError when model and data do not belong together."""
+    """Raises ConfigError when the model does not fit the data."""
     classes = len(splits.classes)
     if model.config.classes != classes:
         raise ConfigError(f"the model has {model.config.classes} classes and the data {classes}: make it for {classes}")
@@ -281,6 +281,6 @@ def _cut(crops: Crops, micro: int) -> Iterator[Crops]:
 
 @contextmanager
 def own_randomness(devices: Devices) -> Iterator[None]:
-    """Every update seeds torch's global generators; here they are given back as they were."""
+    """Restores torch's global generators afterwards: every update seeds them."""
     with torch.random.fork_rng(devices=[devices.device] if devices.device.type == "cuda" else []):
         yield

@@ -1,4 +1,4 @@
-"""What is minimised: cross-entropy with the labels, or with what a teacher says of the same images.
+"""The losses of training: cross-entropy with the labels, or with a teacher's answers for the same images.
 
 B batch, K classes, w the teacher's share, T the temperature. Labels are int64 (B,), or shares of classes (B, K) where
 images were mixed or labels smoothed.
@@ -9,7 +9,7 @@ images were mixed or labels smoothed.
 | deit-soft | (1 - w) CE(class head, labels) + w T^2 KL(teacher, second head)  | arXiv 2012.12877, equation 2   |
 | deit-hard | (1 - w) CE(class head, labels) + w CE(second head, teacher's top) | arXiv 2012.12877, equation 3   |
 
-Both sides of KL are softened by T; gradients of it shrink by T^2, which the factor takes back, so that w and the
+Both sides of KL are softened by T, which shrinks its gradients by T^2; the factor T^2 undoes that, so that w and the
 learning rate mean the same at every temperature (arXiv 1503.02531 section 2). Where each class is scored by itself
 (sigmoid), CE and KL are those of its presence, summed over the classes.
 """
@@ -27,13 +27,13 @@ from vitsmith.specs import Head
 from vitsmith.training.recipe import DistillSpec
 
 Loss = Callable[[Tensor, Batch], Tensor]
-"""From what a model in training mode gives, (B, K) or (B, 2, K), and the batch it was given, to a number."""
+"""Takes the output of a model in training mode, (B, K) or (B, 2, K), and its batch; returns the loss, shape ()."""
 
-_TWO_HEADS = 3  # axes of what a model with a distillation token gives
+_TWO_HEADS = 3  # axes of the output of a model with a distillation token
 
 
 def classification_loss(output: Tensor, batch: Batch) -> Tensor:
-    """Mean cross-entropy in float32; of two heads, of the mean of their logits, which is what they will answer."""
+    """Mean cross-entropy in float32. For two heads, that of the mean of their logits, which is the model's answer."""
     return cross_entropy(_answer(output), batch.labels)
 
 
@@ -60,7 +60,7 @@ def divergence(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
 
 
 def independent_divergence(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """The same of classes that are judged each by itself: T^2 KL of presence or absence, summed over the classes."""
+    """`divergence` for classes that are scored each by itself: T^2 KL of their presence, summed over the classes."""
     ours, theirs = logits.float() / temperature, teacher.float() / temperature
     present = theirs.sigmoid()
     kl = present * (F.logsigmoid(theirs) - F.logsigmoid(ours))
@@ -71,10 +71,10 @@ def independent_divergence(logits: Tensor, teacher: Tensor, temperature: float) 
 class DistillLoss:
     """The loss of a student whose teacher sees the same images: the same crops, mixed alike ("consistent").
 
-    `teacher` gives logits (B, K) for the student's images (B, 3, h, w), without gradients; `head` says what they mean,
-    and what the student's will: with sigmoid, kind 'soft' compares each class by itself. Raises ConfigError for a
-    share of the teacher that leaves one of two heads without anything to learn, and, when called, for a kind that needs
-    a distillation token of a model without one.
+    `teacher` gives logits (B, K) for the student's images (B, 3, h, w), without gradients; `head` says what the
+    logits of both mean: with sigmoid, kind 'soft' compares each class by itself. Raises ConfigError for a share of the
+    teacher that leaves one of two heads nothing to learn, and, when called, for a model without the distillation token
+    that the kind needs.
     """
 
     def __init__(self, teacher: Callable[[Tensor], Tensor], spec: DistillSpec, head: Head = "softmax") -> None:
@@ -99,7 +99,7 @@ class DistillLoss:
 
 
 def teacher_share(spec: DistillSpec) -> float:
-    """The teacher's share in the loss; where the recipe leaves it open 1 for 'soft' and a half for two heads.
+    """The teacher's share in the loss; by default 1 for 'soft' and a half for two heads.
 
     Raises ConfigError for 0 and 1 with two heads.
     """
@@ -109,7 +109,7 @@ def teacher_share(spec: DistillSpec) -> float:
     if spec.kind != "soft" and share in (0, 1):
         idle = "class head" if share == 1 else "distillation head"
         raise ConfigError(
-            f"distill.weight = {share:g} leaves the {idle} nothing to learn, and both answer together: "
+            f"distill.weight = {share:g} leaves the {idle} nothing to learn, and the answer is the mean of both heads: "
             f"set distill.weight between 0 and 1 for {spec.kind}, such as 0.5"
         )
     return share

@@ -1,7 +1,7 @@
-"""How large a micro-batch fits: peak memory is predicted before the first step, and the reason of the choice told.
+"""Chooses a micro-batch that fits: predicts peak memory before the first step, and gives the reason of the choice.
 
-All but a little is exact: `activations.py` carries the update out without memory. Beside it stand the process as it is,
-libraries that are loaded on first use, and what the allocator cannot fill again (benchmarks/training_memory.py).
+Nearly all of the prediction is exact: `activations.py` runs the update without memory. Added to it are the process as
+it is, libraries that are loaded on first use, and holes that the allocator leaves (benchmarks/training_memory.py).
 """
 
 from __future__ import annotations
@@ -24,39 +24,39 @@ ENOUGH_ON_CPU = 32
 """Images at once that keep a processor busy; larger micro-batches only take more memory."""
 
 _BUSY = 8
-"""Images at once below which checkpointing, a third more arithmetic, is thought better than a smaller micro-batch."""
+"""Images at once below which checkpointing, a third more arithmetic, is preferred to a smaller micro-batch."""
 
 _FIRST_USE = {"cpu": 85 * MIB, "cuda": 96 * MIB}
 """CPU: pages of torch, MKL and oneDNN that a first step touches, measured in benchmarks/training_memory.py. CUDA:
 cuBLAS's workspaces of 32 MiB on Hopper, one for each of two threads and cuBLASLt's (torch's CUDA semantics notes)."""
 
 _BATCHES_IN_MEMORY = 4  # data/batches.py: two ahead, one just being begun, one in use
-_RESERVE = 0.1  # of memory: for the rest of the machine; on a GPU for holes between cached blocks
+_RESERVE = 0.1  # share of memory for the rest of the machine; on a GPU for holes between cached blocks
 _M_MMAP_THRESHOLD = -3  # malloc.h
 _COMPACT_FROM = MIB
 _HOLES = 0.5
 """Holes in glibc's heap, as a share of what an update takes: the most that was measured (glibc 2.36, ViT-Ti/16,
 micro-batch 32, without checkpointing; benchmarks/results/training_memory*). None after `give_back_freed_memory`."""
 
-_compact: list[bool] = [False]  # whether this process's malloc was told so
+_compact: list[bool] = [False]  # whether this process's malloc returns freed arrays at once
 
 Parts = tuple[tuple[str, int], ...]
 
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """How the share of a batch is computed on each device, and what that will take."""
+    """How each device computes its share of a batch, and how much memory that takes."""
 
     micro: int
     """Images at once on one device."""
     accumulate: int
-    """How many micro-batches make an update's share."""
+    """Micro-batches on each device for one update."""
     checkpointing: bool
     predicted: int
-    """Bytes at the peak, on one device, of the whole process."""
+    """Peak bytes of the whole process, on one device."""
     available: int
     parts: Parts
-    """What `predicted` is made of: names and bytes."""
+    """Names and bytes of the parts of `predicted`."""
     reason: str
     """One line for people."""
 
@@ -75,7 +75,7 @@ def plan_memory(
 
     `batch.micro` and `batch.checkpointing` of the recipe are kept. Else the largest micro-batch without checkpointing
     is taken, on a CPU of at most ENOUGH_ON_CPU images; checkpointing only where less than _BUSY images would fit.
-    `available` is what `available_memory` says. `built` says that a model's weights already are in this process.
+    `available` is by default `available_memory(device)`. `built` says that this process already holds the weights.
 
     Before it plans checkpointing on a CPU it calls `give_back_freed_memory`: memory is short then.
 
@@ -107,9 +107,9 @@ def plan_memory(
 
 
 def available_memory(device: torch.device) -> int:
-    """Bytes that this process may come to hold, what it holds already included, less a reserve.
+    """Bytes that this process may hold in all, including what it holds already, less a reserve.
 
-    CUDA: free memory, and what torch keeps. CPU: the less of the machine's and its control groups'.
+    CUDA: free memory, and what torch has reserved. CPU: the lower of the machine's and its control groups' memory.
     """
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
@@ -145,7 +145,7 @@ def give_back_freed_memory() -> bool:
 
 
 def _sizes(local: int, recipe: TrainRecipe, device: torch.device) -> list[int]:
-    """Micro-batches to try, the most wanted first."""
+    """Micro-batches to try, the best first."""
     if recipe.batch.micro:
         return [recipe.batch.micro]
     sizes = sorted(_divisors(local, recipe), reverse=True)
@@ -224,7 +224,7 @@ def _refusal(plan: MemoryPlan, recipe: TrainRecipe, config: ModelConfig) -> str:
     most = max(plan.parts, key=lambda part: part[1])
     return (
         f"training needs {_gib(plan.predicted)} GiB even with {plan.micro} images at once, and {_gib(plan.available)} "
-        f"GiB are there; most of it are {most[0]} ({_gib(most[1])} GiB). What helps: {', '.join(helps)}"
+        f"GiB are available; the largest part is {most[0]} ({_gib(most[1])} GiB). What helps: {', '.join(helps)}"
     )
 
 

@@ -1,7 +1,7 @@
 """SGD with momentum, step for step as the original's, AdamW, and clipping; over whole weights or shards of them.
 
 The original is optax.chain(clip_by_global_norm, sgd(..., accumulator_dtype)). Weights in shards are FSDP2's DTensors:
-what happens number by number is done on the part that a process holds, and joint lengths are those of the whole.
+elementwise operations run on the part that a process holds, and norms are those of the whole.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ _FUSED_DEVICES = frozenset({"cpu", "cuda", "mps", "xpu"})
 class MomentumSGD(torch.optim.Optimizer):
     """velocity = gradient + momentum * velocity; parameter = parameter - lr * (velocity + weight_decay * parameter).
 
-    `velocity_dtype` is how the velocity is kept between updates: bfloat16 halves its memory. As in optax's `trace`, the
+    `velocity_dtype` is the type of the velocity between updates: bfloat16 halves its memory. As in optax's `trace`, the
     update itself uses the float32 sum from before it is rounded, while `momentum * velocity` is a product of two
     numbers of `velocity_dtype`: in bfloat16 a momentum of 0.9 is 0.8984375.
 
     The weight decay is decoupled (arXiv 1711.05101) and in torch's units, a share of the learning rate, as AdamW's.
     big_vision's `wd` (optax.py: add_decayed_weights after the learning rate, then the schedule) is a share of the
-    schedule alone: what is `wd` there is `weight_decay = wd / lr` here.
+    schedule alone: set `weight_decay = wd / lr` here.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class MomentumSGD(torch.optim.Optimizer):
         return loss
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """As every optimizer's, but the velocities keep their type: torch casts them to the parameter's."""
+        """Loads as any optimizer does, but the velocities keep their type: torch would cast them to the parameter's."""
         super().load_state_dict(state_dict)
         for state in self.state.values():
             state["velocity"] = state["velocity"].to(self.velocity_dtype)
@@ -97,7 +97,7 @@ def make_optimizer(groups: Sequence[dict[str, Any]], optimizer: OptimizerSpec) -
 
 @torch.no_grad()
 def clip_by_global_norm(parameters: Iterable[nn.Parameter], max_norm: float) -> Tensor:
-    """Scales all gradients to a joint length of `max_norm` when they are longer; returns the length from before.
+    """Scales all gradients to a global norm of `max_norm` if theirs is larger; returns the norm before scaling.
 
     A `max_norm` of 0 only measures. As optax, and unlike torch's `clip_grad_norm_`, without an epsilon in the
     division. Never waits for the device.
@@ -110,17 +110,17 @@ def clip_by_global_norm(parameters: Iterable[nn.Parameter], max_norm: float) -> 
 
 
 def joint_norm(tensors: Sequence[Tensor]) -> Tensor:
-    """Length of all tensors as one vector, shape (); of shards: of the whole, the same in every process."""
+    """The norm of all tensors as one vector, shape (). For shards it is the whole's, the same in every process."""
     return _whole(torch.linalg.vector_norm(torch.stack(torch._foreach_norm([*tensors]))))
 
 
 def joint_product(first: Sequence[Tensor], second: Sequence[Tensor]) -> Tensor:
-    """Inner product of two lists of tensors, each as one vector, shape (); of shards: of the whole."""
+    """The inner product of two lists of tensors, each as one vector, shape (). For shards it is the whole's."""
     return _whole(torch.stack([(a * b).sum() for a, b in zip(first, second, strict=True)]).sum())
 
 
 def local_shards(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """What this process holds of each tensor, sharing its memory: a part of a DTensor, all of any other."""
+    """The part of each tensor that this process holds, sharing its memory: all of a tensor that is no DTensor."""
     # Asked by its method: importing torch.distributed fails where torch is built without it.
     return [tensor.to_local() if hasattr(tensor, "to_local") else tensor for tensor in tensors]
 

@@ -1,4 +1,4 @@
-"""What a run leaves: its weights as a bundle that says where they come from and how good they are."""
+"""Makes the bundle of a finished run: its weights, where they come from, and how good they are."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def make_bundle(
 ) -> Bundle:
     """The bundle of a trained model; its golden examples are held-out images.
 
-    `publication` is that of what it began from, whose licence it has too.
+    `publication` is that of the checkpoint that the run began from; its licence also holds for the bundle.
     """
     bundle = Bundle.of(
         model,
@@ -55,7 +55,7 @@ def make_bundle(
 
 
 def _golden_images(splits: Splits, result: TrainResult) -> list[Pixels]:
-    """Held-out images from all over the set; those that have gone since they were scored cost the run nothing."""
+    """Held-out images, evenly chosen. An image that has become unreadable since it was scored is skipped."""
     readable = result.predicted.indices.tolist()
     found = []
     for index in readable[:: max(len(readable) // GOLDEN_IMAGES, 1)][:GOLDEN_IMAGES]:

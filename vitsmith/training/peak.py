@@ -1,4 +1,4 @@
-"""How much arithmetic training is, and how much the device could do: the share of one in the other."""
+"""The arithmetic of training, and the device's highest rate, to tell which share of it is reached."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from vitsmith.models.cost import flops
 from vitsmith.training.gemm import measure_peaks
 
 _SECONDS = 0.05
-"""Repeats of each kernel and size: a run begins with this, and what it reaches itself counts too (`Peak`)."""
+"""Seconds of repeats for each kernel and size: short, because every run begins with it and raises the peak later."""
 
 
 def training_flops(config: ModelConfig) -> int:
     """Model FLOPs of training on one image: a forward pass, and a backward pass of twice as much (arXiv 2204.02311 B).
 
-    What checkpointing computes again is not counted: it is no progress.
+    What checkpointing computes again is not counted.
     """
     return 3 * flops(config)
 
@@ -26,7 +26,7 @@ def training_flops(config: ModelConfig) -> int:
 def measured_peak_flops(device: torch.device, precision: Literal["fp32", "bf16"]) -> float:
     """Operations a second of the fastest square matrix products; measured once a process.
 
-    Other work on the device makes it too low: whoever reaches more than this has seen a higher peak.
+    Other work on the device makes it too low: a run that reaches more should count that as the peak.
     """
     return _measure(device.type, precision)
 

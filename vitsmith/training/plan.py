@@ -1,4 +1,4 @@
-"""One memory plan for all processes of a run: what fits on each of them."""
+"""Makes one memory plan for all processes of a run, which fits on each of them."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from vitsmith.training.recipe import TrainRecipe
 def plan_run(
     config: ModelConfig, recipe: TrainRecipe, devices: Devices, checkpoint: Checkpoint | None = None
 ) -> MemoryPlan:
-    """How the run fits into memory, the same in all processes.
+    """Plans how the run fits into memory, the same in all processes.
 
-    On as many devices as before a resumed run is cut as before, or it would round otherwise. Where memory is short
-    malloc is told to keep none, which costs time. Raises InputError, in all processes, when it does not fit.
+    A resumed run on as many devices as before keeps its micro-batch, because another one rounds differently. Where
+    memory is short, malloc is set to return freed memory at once, which costs time. Raises InputError, in all processes, when it does not fit.
     """
     if checkpoint is not None and checkpoint.facts["devices"] == devices.count:
         recipe = _cut_as(recipe, checkpoint.facts["micro"], checkpoint.facts["checkpointing"])

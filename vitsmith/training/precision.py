@@ -1,7 +1,7 @@
-"""In which arithmetic a model computes while its weights stay float32.
+"""Runs a model in float32 or bfloat16 while its weights stay float32.
 
 Casting each weight once an update and computing everything in bfloat16 is faster than `torch.autocast`, which casts
-activations to and fro before each operation (benchmarks/train_step.py). Layer norms, softmax and sums still add up in
+activations back and forth before each operation (benchmarks/train_step.py). Layer norms, softmax and sums still add up in
 float32 inside their kernels. Gradients go through the casts: they are added up in float32, in `.grad` of the weights.
 """
 
@@ -30,11 +30,11 @@ def computing_in(
 
     `forward(images)` returns float32 logits (in whatever structure the model returns), whose backward pass adds to
     the float32 `.grad` of the model's parameters. It must run within the context too: checkpointed activations are
-    computed again then. All slices share one cast of the weights. `call` is what is called when it is not `model`
-    itself but something around it, as DistributedDataParallel or a compiled one.
+    computed again then. All slices share one cast of the weights. `call` is a wrapper of `model`
+    to call in its place, such as DistributedDataParallel or a compiled model.
 
-    With 'fp32' nothing is cast. Models sharded by FSDP2 have its MixedPrecisionPolicy instead. Not for two contexts on
-    one model at a time; the optimizer, clipping and saving belong outside, where `model.parameters()` are the weights.
+    With 'fp32' nothing is cast. Models sharded by FSDP2 have its MixedPrecisionPolicy instead. Use one context at a
+    time on a model; the optimizer, clipping and saving belong outside, where `model.parameters()` are the weights.
     """
     inner = model if call is None else call
     if precision == "fp32":

@@ -1,7 +1,7 @@
 """A training run as one frozen description. The defaults are the original's fine-tuning of small data sets.
 
 Each section is a table of a recipe file (`vitsmith/recipes/*.toml`), each field can be set on the command line as
-`--set section.field=value`. What a recipe says is checked here, all of it, before anything is read or computed.
+`--set section.field=value`. The whole recipe is checked here, before anything is read or computed.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _ELSEWHERE = {
     "name": "set model.name",
     "device": "the launcher decides",
 }
-"""What must not be among the fields of a configuration to change, and where it belongs."""
+"""Fields that must not be in `model.config`, and where they belong."""
 _ADAPTING = ("positions", "keep_representation")
 """Arguments of `init_for_finetune` beside the fields of a configuration."""
 
@@ -48,12 +48,12 @@ class ModelSpec(Frozen):
     """What is trained, and where its weights come from."""
 
     init: str = Field("", description="checkpoint, bundle or published name to start from; empty: fresh weights")
-    name: str = Field("", description="architecture; with init it may be left empty, or is what must be found")
+    name: str = Field("", description="architecture; with init it may be empty, else init must be of this one")
     init_size: tuple[Pixels, Pixels] | None = Field(
         None, description="(height, width) of the images that init was trained on, where its arrays do not show them"
     )
     image_size: Pixels | None = Field(None, description="pixels a side; default: the model's own")
-    config: dict[str, Any] = Field({}, description="fields of the model's configuration to change, as dropout=0.1")
+    config: dict[str, Any] = Field({}, description="fields of the model's configuration to change, such as dropout=0.1")
     freeze: tuple[str, ...] = Field(
         (), description="patterns of parameters that are not trained: 'patches.*', or '*' for all but the head"
     )
@@ -66,7 +66,7 @@ class ModelSpec(Frozen):
     position_std: Positive = Field(
         0.02,
         description="deviation of fresh position embeddings; 0.02 is the original's, for long pre-training; "
-        "a small model on little data learns where things are far sooner with 1",
+        "a small model on little data learns positions far sooner with 1",
     )
 
     @model_validator(mode="after")
@@ -83,7 +83,7 @@ class ModelSpec(Frozen):
         return self
 
     def _wrong_fields(self) -> str:
-        """What is among the fields to change and does not belong there; of a checkpoint the family is not known yet."""
+        """The fields of `config` that do not belong there. The family of a checkpoint is not known yet."""
         told = [f"config.{field}: {where}" for field, where in _ELSEWHERE.items() if field in self.config]
         if self.init:
             known = (*ViTConfig.model_fields, *MixerConfig.model_fields, *_ADAPTING)
@@ -109,7 +109,7 @@ class OptimizerSpec(Frozen):
     layer_decay: Finite = Field(
         1.0, gt=0, le=1, description="learning rate of each block as a share of the next one's; 0.65 to 0.75 after MAE"
     )
-    clip: NotNegative = Field(1.0, description="longest joint gradient, longer ones are scaled down to it; 0: none")
+    clip: NotNegative = Field(1.0, description="largest global norm of the gradients, scaled down to it if larger; 0: none")
     sharpness: Literal["none", "sam", "gsam"] = Field(
         "none", description="seek flat minima (two gradients an update): SAM arXiv 2010.01412, GSAM arXiv 2203.08065"
     )
@@ -122,20 +122,20 @@ class OptimizerSpec(Frozen):
 
 
 class ScheduleSpec(Frozen):
-    """How long, and at which rate."""
+    """The length of a run, and its learning rates."""
 
     steps: Steps = Field(500, description="number of updates")
     epochs: Passes | None = Field(None, description="passes over the training images, in place of steps")
     warmup: Count = Field(100, description="updates over which the learning rate rises from 0")
-    warmup_epochs: Passes | None = Field(None, description="the same in passes over the training images, in its place")
+    warmup_epochs: Passes | None = Field(None, description="passes over the training images, in place of warmup")
     decay: Decay = Field("cosine", description="how the learning rate falls: 'cosine' to 0, 'linear' to 1e-5")
 
     @model_validator(mode="after")
     def _warm_up_is_shorter(self) -> Self:
         if self.epochs is None and self.warmup_epochs is None and self.warmup >= self.steps:
             raise ValueError(
-                f"warmup of {self.warmup} must be shorter than the run of {self.steps} steps: make it shorter "
-                f"too, by schedule.warmup={self.steps // 10} (--set on the command line) or schedule.warmup_epochs"
+                f"warmup of {self.warmup} must be shorter than the run of {self.steps} steps: shorten it "
+                f"too, with schedule.warmup={self.steps // 10} (--set on the command line) or schedule.warmup_epochs"
             )
         return self
 
@@ -155,7 +155,7 @@ class ScheduleSpec(Frozen):
 
 
 class BatchSpec(Frozen):
-    """How many images an update sees, however many devices there are."""
+    """The images of an update, on any number of devices."""
 
     size: Batch = Field(512, description="images an update, over all devices together")
     micro: Batch | None = Field(
@@ -173,7 +173,7 @@ class BatchSpec(Frozen):
 
 
 class LossSpec(Frozen):
-    """What is minimised."""
+    """The loss that is minimised."""
 
     kind: Literal["softmax", "sigmoid"] = Field(
         "softmax", description="cross-entropy over classes that exclude each other, or for each class by itself"
@@ -182,7 +182,7 @@ class LossSpec(Frozen):
 
 
 class DistillSpec(Frozen):
-    """A teacher, and how its answers are learnt from."""
+    """A teacher, and how the student learns from its answers."""
 
     teacher: str = Field(description="bundle, checkpoint or published name with the same classes")
     teacher_size: tuple[Pixels, Pixels] | None = Field(
@@ -200,7 +200,7 @@ class DistillSpec(Frozen):
 
 
 class CourseSpec(Frozen):
-    """How any run is carried out. But for the seed, it changes rounding, and what dropout draws, and nothing else."""
+    """How any run is carried out. Except for the seed, it changes only rounding and what dropout draws."""
 
     seed: Seed = Field(0, description="decides fresh weights, split, order, crops and dropout")
     precision: Literal["fp32", "bf16"] = Field("fp32", description="arithmetic of the model; weights stay float32")
@@ -222,7 +222,7 @@ class RunSpec(CourseSpec):
 
 
 class AnyRecipe(Protocol):
-    """What the recipes of all kinds of training have."""
+    """The sections that the recipes of all kinds of training have."""
 
     @property
     def optimizer(self) -> OptimizerSpec: ...
@@ -233,7 +233,7 @@ class AnyRecipe(Protocol):
 
 
 class TrainRecipe(Frozen):
-    """Everything that decides a training run, but for the images themselves."""
+    """Everything that decides a training run, except the images themselves."""
 
     data: DataSpec
     model: ModelSpec

@@ -1,4 +1,4 @@
-"""Recipes as TOML files, and the changes a command line makes to them. Every mistake is told, with what was meant."""
+"""Recipes as TOML files, and the changes a command line makes to them. Every mistake is reported, with the closest valid names."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def is_own(name: str) -> bool:
 def parse_settings(settings: Iterable[str]) -> Fields:
     """['optimizer.lr=0.01', 'model.init=B_16.npz'] -> {'optimizer': {'lr': 0.01}, 'model': {'init': 'B_16.npz'}}.
 
-    Values are JSON where they can be, and text otherwise. Raises InputError that tells every setting without '='.
+    Values are JSON where they can be, and text otherwise. Raises InputError that lists every setting without '='.
     """
     fields: Fields = {}
     wrong = []
@@ -106,7 +106,7 @@ def _parse_value(text: str) -> Any:
 
 
 def merge(*layers: Mapping[str, Any]) -> Fields:
-    """Tables laid over each other, field by field; what comes later wins."""
+    """Merges tables field by field; the later value wins."""
     merged: Fields = {}
     for layer in layers:
         for name, value in layer.items():
@@ -116,8 +116,8 @@ def merge(*layers: Mapping[str, Any]) -> Fields:
 
 
 def lay_over(base: Mapping[str, Any], *later: Mapping[str, Any]) -> Fields:
-    """A recipe's fields with changes laid over them; updates that are asked for replace the recipe's passes, or passes
-    its updates."""
+    """A recipe's fields with changes applied. Updates among the changes replace the recipe's passes, and passes its
+    updates."""
     changes, below = deepcopy(merge(*later)), deepcopy(merge(base))
     schedule, before = changes.get("schedule", {}), below.get("schedule", {})
     for updates, passes in (("steps", "epochs"), ("warmup", "warmup_epochs")):
@@ -136,7 +136,7 @@ def parse_recipe(fields: Mapping[str, Any]) -> TrainRecipe:
 
 
 def parse_fields(fields: Mapping[str, Any], kind: type[Recipe]) -> Recipe:
-    """A checked recipe from plain data. Raises ConfigError with every mistake, unknown names with what is close."""
+    """A checked recipe from plain data. Raises ConfigError that lists every mistake, with close names for unknown ones."""
     needed: Fields = {name: {} for name, field in kind.model_fields.items() if field.is_required()}
     try:
         return kind.model_validate(needed | dict(fields))
@@ -145,7 +145,7 @@ def parse_fields(fields: Mapping[str, Any], kind: type[Recipe]) -> Recipe:
 
 
 def check_same(old: BaseModel, new: BaseModel, folder: Path) -> None:
-    """Raises ConfigError that tells every difference between a run's recipe and the one it is to be resumed with."""
+    """Raises ConfigError that lists every difference between a run's recipe and the one to resume it with."""
     if told := differences(old, new):
         raise ConfigError(
             f"the run in {folder} cannot go on with another recipe ({'; '.join(told)}): resume it without these "
@@ -154,20 +154,20 @@ def check_same(old: BaseModel, new: BaseModel, folder: Path) -> None:
 
 
 def check_begun_with(facts: Mapping[str, Any], recipe: BaseModel, folder: Path) -> None:
-    """Raises ConfigError that tells every difference between a run's recipe.json and what its checkpoint began with.
+    """Raises ConfigError that lists every difference between a run's recipe.json and the recipe that it began with.
 
     `facts` are the checkpoint's; one of an earlier vitsmith does not hold its recipe.
     """
     begun = facts.get("recipe")
     if begun is not None and (told := differences(parse_fields(begun, type(recipe)), recipe)):
         raise ConfigError(
-            f"recipe.json in {folder} is no longer the recipe that the run began with ({'; '.join(told)}): give it "
-            "back what it had, or start a new run"
+            f"recipe.json in {folder} is no longer the recipe that the run began with ({'; '.join(told)}): "
+            "restore its recipe, or start a new run"
         )
 
 
 def differences(old: BaseModel, new: BaseModel) -> list[str]:
-    """What differs, as 'optimizer.lr: 0.03 -> 0.01'."""
+    """Lists what differs, as 'optimizer.lr: 0.03 -> 0.01'."""
     before, after = _flat(old.model_dump(mode="json")), _flat(new.model_dump(mode="json"))
     names = [*before, *(name for name in after if name not in before)]
     return [
@@ -184,7 +184,7 @@ def _flat(fields: Mapping[str, Any], prefix: str = "") -> Fields:
     return flat
 
 
-_SHORT = 60  # what is so long is hardly one name of a list
+_SHORT = 60  # a longer text is hardly one name of a list
 
 
 def _explain(mistake: Any, kind: type[BaseModel]) -> str:
@@ -206,7 +206,7 @@ def _explain(mistake: Any, kind: type[BaseModel]) -> str:
 
 
 def _in_sections(field: str, kind: type[BaseModel]) -> list[str]:
-    """Where a field is that was looked for without its section, or in another."""
+    """The full names of a field that was given without its section, or in a wrong one."""
     sections = {name: _table([name], kind) for name in kind.model_fields}
     return [f"{name}.{field}" for name, section in sections.items() if field in section.model_fields]
 

@@ -1,4 +1,4 @@
-"""What happened in a run: all of it, what was done before this process went on with it, or how far it came."""
+"""What happened in a run: all of it, the part before this process resumed it, or the part before it was stopped."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class TrainResult:
     evaluations: tuple[Evaluated, ...]
     warnings: tuple[Warned, ...]
     predicted: Predicted
-    """What the final model says of the held-out images."""
+    """The final model's answers for the held-out images."""
     tested: Scores | None = None
-    """Scores of the final model on the test images, where the data set has some beside those held out."""
+    """Scores of the final model on the test images; None where the data set has none."""
 
     def __str__(self) -> str:
         tested = "" if self.tested is None else f"; test {self.tested}"
@@ -34,13 +34,13 @@ class TrainResult:
 
     @property
     def best(self) -> Evaluated:
-        """The first of the highest top-1."""
+        """The evaluation with the highest top-1, the first of equal ones."""
         return max(self.evaluations, key=lambda evaluated: evaluated.scores.top1)
 
 
 @dataclass(frozen=True)
 class Past:
-    """What happened before this process went on with the run."""
+    """What happened before this process resumed the run."""
 
     step: int = 0
     """How many updates are done."""
@@ -50,7 +50,7 @@ class Past:
 
 
 class Stopped(Exception):  # noqa: N818
-    """The run was asked to end before its last update. What it had done is saved."""
+    """The run was asked to end before its last update. Its updates are saved."""
 
     def __init__(self, step: int) -> None:
         super().__init__(f"stopped after {step} updates")

@@ -41,26 +41,26 @@ from vitsmith.weights.bundle_folder import write_bundle
 
 RECIPE = "recipe.json"
 _NEEDED = ("data", "config", "images", "report", "devices", "micro", "checkpointing")
-"""What a checkpoint of any vitsmith says."""
+"""Facts that a checkpoint of any vitsmith has."""
 
 Say = Callable[[str], None]
 
 _MOST_ALIKE = 5
-"""Pairs of names that look alike which are told."""
+"""The most pairs of similar class names that are reported."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Trained:
-    """What a run gives: the bundle on disk, and what happened on the way."""
+    """The result of a run: the bundle on disk, and what happened on the way."""
 
     bundle: Bundle
     result: TrainResult
     recipe: TrainRecipe
-    """As it was carried out: passes over the data have become updates."""
+    """The recipe as it was carried out, with passes over the data turned into updates."""
     plan: MemoryPlan
     baseline: Baseline | None
     report: str
-    """What became of the checkpoint's arrays; empty for fresh weights."""
+    """How the checkpoint's arrays were adapted; empty for fresh weights."""
 
     def __str__(self) -> str:
         return f"{self.bundle.folder}: {self.result}"
@@ -91,7 +91,7 @@ def train_to_bundle(
 ) -> Trained:
     """Trains, logging every event to the run's metrics.jsonl, and writes `<run>/model` when all is done.
 
-    `on_start` is told what became of a checkpoint's arrays, the memory plan and the baseline. Golden examples are
+    `on_start` receives how a checkpoint's arrays were adapted, the memory plan and the baseline. Golden examples are
     held-out images; the bundle's record says which images were held out. With several processes all of them call it,
     and `run` is None in all but the main one.
 
@@ -102,7 +102,7 @@ def train_to_bundle(
     check_batch(recipe, devices)
     check_same_data(fingerprint(splits), devices)
     for one, other, difference in look_alikes(splits.classes)[:_MOST_ALIKE]:
-        on_start(f"classes {one!r} and {other!r} differ only in {difference}: make them one if they are the same")
+        on_start(f"classes {one!r} and {other!r} differ only in {difference}: merge them if they are the same")
     if run is not None:
         run.write_json(RECIPE, recipe.model_dump(mode="json"))
     model, images, adapted, notes, publication = start(recipe, len(splits.classes))
@@ -121,7 +121,7 @@ def resume_to_bundle(
     on_event: Listener = ignore,
     on_start: Say = lambda _: None,
 ) -> Trained:
-    """Goes on with the run in `folder` from its newest checkpoint, to the very losses it would have had.
+    """Resumes the run in `folder` from its newest checkpoint, with exactly the losses that it would have had.
 
     Raises InputError without a usable checkpoint, ConfigError for other data, and what `train_to_bundle` raises.
     """
@@ -136,7 +136,7 @@ def resume_to_bundle(
     if fingerprint(splits) != checkpoint.facts["data"]:
         raise ConfigError(
             f"{recipe.data.path} is not the data that the run in {folder} began with (other names, classes or labels): "
-            "give it back what it had, or start a new run"
+            "restore the data, or start a new run"
         )
     model = build(parse_config(checkpoint.facts["config"]), fresh=False)
     assert isinstance(model, ImageModel)
@@ -154,7 +154,7 @@ def recipe_of(folder: Path) -> TrainRecipe:
 
 
 def check_unchanged(folder: Path, changes: dict[str, Any]) -> None:
-    """Raises ConfigError that tells every difference between a run's recipe and the one it is to be resumed with."""
+    """Raises ConfigError that lists every difference between a run's recipe and the one to resume it with."""
     before = recipe_of(folder)
     check_same(before, parse_recipe(merge(before.model_dump(mode="json"), changes)), folder)
 
@@ -233,7 +233,7 @@ def _carry_out(
 
 
 def _past(run: Run | None, learner: Learner, checkpoint: Checkpoint | None, steps: int, on_start: Say) -> Past:
-    """Sets the learner back to the checkpoint; what was logged after it is forgotten, to be logged again."""
+    """Restores the learner from the checkpoint, and removes what was logged after it: it will be logged again."""
     if checkpoint is None:
         return Past()
     learner.load(checkpoint.tensors)
@@ -251,7 +251,7 @@ def _past(run: Run | None, learner: Learner, checkpoint: Checkpoint | None, step
 def _facts(
     recipe: TrainRecipe, loss: Loss, beginning: _Beginning, splits: Splits, devices: Devices, plan: MemoryPlan
 ) -> dict[str, Any]:
-    """What a later process needs to go on, beside the tensors and the recipe."""
+    """Facts that a later process needs to resume, besides the tensors."""
     return {
         "vitsmith": __version__,
         "recipe": recipe.model_dump(mode="json"),
@@ -275,17 +275,17 @@ def _check_same_teacher(facts: dict[str, Any], checkpoint: Checkpoint | None, re
         and checkpoint.facts.get("teacher", facts["teacher"]) != facts["teacher"]
     ):
         raise ConfigError(
-            f"{recipe.distill.teacher} is not the teacher that the run began with: give it back, or start a new run"
+            f"{recipe.distill.teacher} is not the teacher that the run began with: restore it, or start a new run"
         )
 
 
 def fingerprint(splits: Splits) -> str:
-    """The same wherever the same names, classes and labels are seen; pixels are not looked at."""
+    """A fingerprint of the names, classes and labels. Pixels do not count."""
     return "".join(part.fingerprint() for part in (splits.train, splits.val, splits.test) if part is not None)
 
 
 def make_loss(recipe: TrainRecipe, splits: Splits, images: ImageSpec, devices: Devices, tell: Say) -> Loss:
-    """What is minimised: cross-entropy with the labels, or with what a teacher says."""
+    """The loss: cross-entropy with the labels, or with a teacher's answers."""
     if recipe.distill is None:
         return classification_loss if recipe.loss.kind == "softmax" else sigmoid_loss
     from vitsmith.training.distill import open_teacher
@@ -294,20 +294,20 @@ def make_loss(recipe: TrainRecipe, splits: Splits, images: ImageSpec, devices: D
 
 
 def _kept_baseline(kept: Path, on_start: Say) -> Baseline | None:
-    """What was measured when the run began; reports do without it where the file is gone or was changed."""
+    """The baseline measured when the run began; None where its file is missing or damaged."""
     try:
         return Baseline(**read_json(kept))
     except FileNotFoundError:
         return None
     except (InputError, TypeError):
-        on_start(f"{kept} cannot be read: the report goes without the scores from before training")
+        on_start(f"{kept} cannot be read: the report will lack the scores from before training")
         return None
 
 
 def _baseline(
     recipe: TrainRecipe, splits: Splits, run: Run | None, beginning: _Beginning, devices: Devices, on_start: Say
 ) -> Baseline | None:
-    """What the checkpoint's features are worth before they are trained; nothing for fresh weights."""
+    """Scores the checkpoint's features before they are trained; None for fresh weights."""
     if run is None or not (recipe.run.baseline and recipe.model.init):
         return None
     kept = run.folder / "baseline.json"

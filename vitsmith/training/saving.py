@@ -1,4 +1,4 @@
-"""When a run is saved: at every so many updates, and when somebody asks it to end."""
+"""Saves a run: after every so many updates, and when it is asked to stop."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Saving:
         state: what is saved.
         writer: in the main process; None in the others, which only take part in gathering.
         every: updates between checkpoints; 0: only when asked to stop.
-        report: is told of each checkpoint once it is on disk.
+        report: is called for each checkpoint once it is on disk.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Saving:
     def save(self, done: int, facts: dict[str, Any]) -> None:
         """Begins to write a checkpoint, once the one before it is complete. Raises OutputError for that one.
 
-        Raises NotFiniteError for weights or optimizer state that are NaN or infinite: nobody could go on from there.
+        Raises NotFiniteError for weights or optimizer state that are NaN or infinite: such a run cannot be resumed.
         """
         tensors = self._state.state(keep=self._writer is not None)
         self._require_finite(done, tensors)
@@ -58,21 +58,21 @@ class Saving:
             self._writer.save(done, tensors, facts)
 
     def go_on(self, done: int) -> None:
-        """Tells of what is complete; raises Stopped when the run was asked to end, with everything on disk."""
+        """Reports complete checkpoints. Raises Stopped when the run was asked to stop, with everything on disk."""
         self._tell(wait=self._stopping)
         if self._stopping:
             raise Stopped(done)
 
     def _require_finite(self, done: int, tensors: Mapping[str, Tensor]) -> None:
-        """In all processes, though the tensors are in one: the others would wait for it."""
+        """Raises in all processes, though only one holds the tensors: the others would wait for it."""
         told = ""
         try:
-            advice = "training diverged, and nothing of this was saved: lower optimizer.lr, or set optimizer.clip to 1"
+            advice = "training diverged, and this state was not saved: lower optimizer.lr, or set optimizer.clip to 1"
             require_finite(tensors.items(), f"the run, after {done} updates,", advice)
         except NotFiniteError as error:
             told = str(error)
         if self._devices.any(bool(told)):
-            raise NotFiniteError(told or f"training diverged after {done} updates: the main process says how")
+            raise NotFiniteError(told or f"training diverged after {done} updates: see the main process's message")
 
     def _tell(self, *, wait: bool) -> None:
         if self._writer is not None:

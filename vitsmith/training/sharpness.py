@@ -3,8 +3,8 @@
 Both take the gradient, go a step of length rho uphill along it, and take the gradient there. Source: gsam.py of
 big_vision's gsam project (with `minimize_fp`, without `adaptive_perturbation`), and algorithm 1 of each paper.
 
-There every device goes uphill along the gradient of its own images, "m-sharpness" in the papers; here there is one
-direction for the whole batch, so that the number of devices and of micro-batches does not change what is learnt.
+In gsam.py every device goes uphill along the gradient of its own images, "m-sharpness" in the papers. Here the whole
+batch has one direction, so that the number of devices and of micro-batches does not change what is learnt.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from vitsmith.training.optimizer import joint_norm, joint_product, local_shards
 if TYPE_CHECKING:
     from vitsmith.training.recipe import OptimizerSpec
 
-_EPS = 1e-12  # gsam.py; the only thing that happens to a gradient of zero is that nobody goes anywhere
+_EPS = 1e-12  # gsam.py; with a gradient of zero the weights do not move
 
 
 def sharpened_gradients(
@@ -30,12 +30,12 @@ def sharpened_gradients(
     optimizer: OptimizerSpec,
     lr_share: float,
 ) -> Tensor:
-    """Leaves in `.grad` the gradients to update with, and the weights as they were, to the last bit.
+    """Fills `.grad` with the gradients to update with, and leaves the weights exactly as they were.
 
     `compute` runs forward and backward over the whole batch, fills `.grad` and returns the mean loss; it is called
     twice, may or may not clear the gradients first, and should draw the same dropout both times. `lr_share` is the
-    learning rate as a share of its highest: GSAM's rho goes with it from `rho_min` to `rho`. Returns the loss where
-    the weights are, not uphill.
+    learning rate as a share of its highest: GSAM's rho goes with it from `rho_min` to `rho`. Returns the loss at
+    the weights, not uphill.
     """
     loss = compute()
     parameters = [parameter for parameter in model.parameters() if parameter.grad is not None]
@@ -56,7 +56,7 @@ def sharpened_gradients(
 
 @contextmanager
 def _uphill(parameters: Sequence[nn.Parameter], gradients: Sequence[Tensor], rho: float) -> Iterator[None]:
-    """Within, the parameters are rho further along the joint gradient. Copies put them back: a sum would round."""
+    """Moves the parameters by rho along the joint gradient. Copies restore them afterwards: a sum would round."""
     with torch.no_grad():
         scale = rho / (joint_norm(gradients) + _EPS)
         weights = local_shards(parameters)

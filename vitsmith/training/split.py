@@ -1,4 +1,4 @@
-"""Which images a run learns from and is judged by, written down for whoever judges the model later."""
+"""Records which images a run trains on and is evaluated on, for later evaluations of the model."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from vitsmith.weights.bundle_paths import find_bundle
 
 Say = Callable[[str], None]
 
-_QUIET = 2.0  # seconds of reading before anything is said
+_QUIET = 2.0  # seconds of reading before the first report
 _EVERY = 30.0  # seconds between reports after that
 
 
 @dataclass(frozen=True, eq=False)
 class Recorded:
-    """The record of a run, and held-out images that it should not be judged by."""
+    """The record of a run, and warnings about held-out images that the model knows."""
 
     record: SplitRecord
     leaks: tuple[str, ...]
@@ -45,7 +45,7 @@ class Recorded:
     """Whether the user was told before."""
 
     def mark(self, bundle: Bundle) -> Bundle:
-        """The bundle with the record, and with a note for whoever sees its score."""
+        """The bundle with the record, and with the leaks as notes beside its score."""
         return bundle.noted(*self.leaks).with_split(self.record)
 
 
@@ -61,9 +61,9 @@ def record_split(
 ) -> Recorded:
     """Reads every image of `parts` ('train', 'held_out', perhaps 'test') once, each process its share.
 
-    `parents` are what the model begins from; what the `teacher` of a distillation was trained on is no part of the
-    record, and told where it is held out here. The record is kept in the run's folder until it lies in the bundle, so
-    that a resumed run has the very same one. Raises BundleError for a parent whose record is damaged.
+    `parents` are what the model begins from. The training images of a distillation's `teacher` are not recorded, but
+    reported where they are held out here. The record is kept in the run's folder until it lies in the bundle, so that
+    a resumed run has exactly the same one. Raises BundleError for a parent whose record is damaged.
     """
     taught = _leaks_of_teacher(teacher, parts, devices, say)
     began = _begin(parents, say)
@@ -90,7 +90,7 @@ def forget_kept(run: Run) -> None:
 
 
 def _begin(parents: Sequence[str], say: Say) -> SplitRecord:
-    """What the first of `parents` learned is `earlier`. Digests of another salt cannot stand beside its own."""
+    """A record with the training images of `parents` as `earlier`, as far as their digests share the first's salt."""
     began: SplitRecord | None = None
     for parent in filter(None, map(find_bundle, filter(None, parents))):
         bundle = read_bundle(parent, verify=False)
@@ -104,7 +104,7 @@ def _begin(parents: Sequence[str], say: Say) -> SplitRecord:
                 more = replace(more, earlier=earlier, complete=complete)
             began = more
             continue
-        say(f"which images {parent} was trained on is not recorded: held-out images may be among them")
+        say(f"{parent} does not record its training images: held-out images may be among them")
         began = replace(began or SplitRecord.empty(), complete=False)
     return began or SplitRecord.empty()
 
@@ -122,7 +122,7 @@ def _read(samples: Samples, salt: bytes, devices: Devices, reading: _Reading) ->
 
 
 class _Reading:
-    """Says how far the reading is, if it takes long."""
+    """Reports the progress of reading, if it takes long."""
 
     def __init__(self, total: int, say: Say) -> None:
         self._total, self._say, self._done = total, say, 0
@@ -136,14 +136,14 @@ class _Reading:
 
 
 def _leaks_of_teacher(teacher: str, parts: Mapping[str, Samples | None], devices: Devices, say: Say) -> tuple[str, ...]:
-    """On images to judge by that a teacher knows, in sentences. They are read once more, with its own salt."""
+    """Warnings about held-out and test images that the teacher knows. They are read once more, with its salt."""
     folder = find_bundle(teacher) if teacher else None
     bundle = read_bundle(folder, verify=False) if folder is not None else None
     if bundle is None or (bundle.split is None and not bundle.trained_here):
         return ()
     record = bundle.split
     if record is None:
-        say(f"which images the teacher {teacher} was trained on is not recorded: held-out images may be among them")
+        say(f"the teacher {teacher} does not record its training images: held-out images may be among them")
         return ()
     told = []
     for part, what in (("held_out", "held-out"), ("test", "test")):

@@ -1,4 +1,4 @@
-"""What a run starts from: fresh weights or a checkpoint, and the preprocessing that belongs to it."""
+"""Makes the model that a run starts from, with fresh weights or a checkpoint's, and its preprocessing."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Start(NamedTuple):
     model: ImageModel
     images: ImageSpec
     report: AdaptReport | None
-    """What became of the checkpoint's arrays; None for fresh weights."""
+    """How the checkpoint's arrays were adapted; None for fresh weights."""
     notes: tuple[str, ...] = ()
-    """What had to be assumed of the checkpoint."""
+    """What had to be assumed about the checkpoint."""
     publication: dict[str, str] = {}
     """Who published the checkpoint, and its licence: see `Provenance.publication`."""
 
@@ -33,8 +33,8 @@ class Start(NamedTuple):
 def start(recipe: TrainRecipe, classes: int) -> Start:
     """The recipe's model for `classes` classes, in training mode, its head at zero or as `model.head_std` says.
 
-    Fresh weights are decided by the recipe's seed and use the original's preprocessing; a checkpoint keeps its own, at
-    the recipe's size. Raises what `init_for_finetune` and `create_model` raise.
+    Fresh weights depend on the recipe's seed and use the original's preprocessing; a checkpoint keeps its own
+    preprocessing, at the recipe's size. Raises what `init_for_finetune` and `create_model` raise.
     """
     spec = recipe.model
     if spec.init:
@@ -55,7 +55,7 @@ def start(recipe: TrainRecipe, classes: int) -> Start:
 
 
 def _start_head(model: ImageModel, spec: ModelSpec, seed: int) -> None:
-    """The bias of the head, and its weights where they are not to be zero; of a distillation head too."""
+    """Sets the bias of the head, and its weights unless they stay zero; the same for a distillation head."""
     generator = torch.Generator().manual_seed(seed)
     for head in (model.head, getattr(model, "distillation_head", None)):
         if head is None:

@@ -1,4 +1,4 @@
-"""What changes from update to update in any training, how it is saved, and how it is set back."""
+"""The state that changes from update to update in any training, how it is saved and how it is restored."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class TrainingState:
 
     @property
     def parameters(self) -> list[nn.Parameter]:
-        """Those that are trained."""
+        """The parameters that are trained."""
         return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
 
     def state(self, *, keep: bool = True) -> dict[str, Tensor]:
@@ -64,7 +64,7 @@ class TrainingState:
             self.ema.load_state_dict(own)
 
     def _check(self, tensors: dict[str, Tensor]) -> None:
-        """What is missing would be left as it is, and what is misshapen might be broadcast, in silence."""
+        """Raises InputError: a missing array would silently change nothing, a misshapen one might be broadcast."""
         expected = {f"model.{name}": tuple(tensor.shape) for name, tensor in self.model.state_dict().items()}
         if self.ema is not None:
             expected |= {f"ema.{name}": tuple(tensor.shape) for name, tensor in self.ema.state_dict().items()}
@@ -110,7 +110,7 @@ def _fill(target: Tensor, whole: Tensor) -> None:
 
 
 def _like(target: Tensor, whole: Tensor) -> Tensor:
-    """`whole` where and as `target` is; a number, such as a count of updates, stays as it is."""
+    """`whole` on the device of `target` and sharded like it; a number, such as a count of updates, is only copied."""
     if whole.ndim == 0 and target.ndim > 0:
         return whole.to(target.device, copy=True)
     if isinstance(target, DTensor):

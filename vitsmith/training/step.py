@@ -1,4 +1,4 @@
-"""One update, whole: loss, accumulation, clipping, learning rate, optimizer, running mean."""
+"""One whole update: loss, accumulation, clipping, learning rate, optimizer, running mean."""
 
 from __future__ import annotations
 

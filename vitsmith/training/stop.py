@@ -12,7 +12,7 @@ from types import FrameType
 from typing import Any
 
 ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name))
-"""What asks a process to end: Ctrl-C, `kill`, a terminal that is closed, Ctrl-Break on Windows."""
+"""Signals that ask a process to end: Ctrl-C, `kill`, a terminal that is closed, Ctrl-Break on Windows."""
 
 _SAME = 0.3
 """Seconds in which signals count as one: a terminal signals all of its processes, and a launcher passes it on."""
@@ -29,31 +29,31 @@ class StopRequest:
     def __init__(self) -> None:
         self.asked = False
         self.first = 0.0
-        """When, by `time.monotonic`."""
+        """The time of the first request, by `time.monotonic`."""
 
     def ask(self) -> None:
-        """End after this update."""
+        """Asks the run to end after this update."""
         if not self.asked:
             self.asked, self.first = True, time.monotonic()
 
 
 def heeded_signals() -> list[int]:
-    """Those of `ENDING` that this process is to obey.
+    """The signals of `ENDING` that this process obeys.
 
-    Not those that it was told to ignore when it was started: `nohup` does so with SIGHUP, and a script with SIGINT for
-    what it starts by `command &`.
+    It does not obey those that were set to be ignored when it was started: `nohup` does that with SIGHUP, and a script
+    with SIGINT for what it starts by `command &`.
     """
     return [number for number in ENDING if signal.getsignal(number) not in (signal.SIG_IGN, None)]
 
 
 def is_same(first: float) -> bool:
-    """Whether a signal that comes now is still the one that came at `first`, passed on by somebody."""
+    """Whether a signal that comes now is still the one that came at `first`, passed on by a launcher."""
     return time.monotonic() - first < (_SAME_OF_TORCHRUN if "TORCHELASTIC_RUN_ID" in os.environ else _SAME)
 
 
 @contextmanager
 def stopping_gently() -> Iterator[StopRequest]:
-    """While this lasts, the first of the ending signals is remembered; the second raises KeyboardInterrupt at once.
+    """Within the context, the first of the ending signals is remembered; the second raises KeyboardInterrupt at once.
 
     Signals can be handled in the main thread only; elsewhere nothing changes.
     """
@@ -78,7 +78,7 @@ def stopping_gently() -> Iterator[StopRequest]:
 
 @contextmanager
 def finishing(what: str) -> Iterator[None]:
-    """While this lasts, an interruption waits for the end of `what`; whoever interrupts is told so."""
+    """Within the context, an interruption waits for the end of `what`, and the user is told so."""
     _under_way.append(what)
     try:
         yield
@@ -87,5 +87,5 @@ def finishing(what: str) -> Iterator[None]:
 
 
 def under_way() -> str:
-    """What an interruption would finish now, in words."""
+    """What an interruption would finish now, for messages."""
     return _under_way[-1] if _under_way else "the step under way"

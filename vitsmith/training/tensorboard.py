@@ -41,7 +41,7 @@ class TensorBoard:
         self.close()
 
     def __call__(self, event: Event) -> None:
-        """Takes what a run reports."""
+        """Writes an event of a run."""
         if isinstance(event, StepDone):
             self._write(
                 event.step,

@@ -1,4 +1,4 @@
-"""What a model in training says about the images it does not learn from."""
+"""Predicts the images that a model in training does not learn from."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Predicted(NamedTuple):
     labels: NDArray[np.int64]
     """(N,)"""
     indices: NDArray[np.int64]
-    """(N,) which of the samples they are."""
+    """(N,) their positions among the samples."""
 
 
 @torch.no_grad()
@@ -44,7 +44,7 @@ def predict_logits(
     """Logits of the images of slice number `part` of `parts`; the model is left in its mode.
 
     Each process calls the model equally often, with images of zeros when it has none left: a model in shards (FSDP)
-    needs all of them in every call. Unreadable images and errors as `evaluation_batches`.
+    needs all processes in every call. Unreadable images and errors are those of `evaluation_batches`.
     """
     device = next(model.parameters()).device
     training = model.training

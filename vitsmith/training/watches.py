@@ -1,7 +1,7 @@
-"""Watches over a run: what goes wrong without an error, said in words, with the setting to change and its value now.
+"""Warns about a run that goes wrong without an error, with the setting to change and its present value.
 
-They look at events only, so a finished run can be looked at again from its metrics. A watch that cries without need
-is soon ignored: each limit is far from what two healthy runs on digits do, which are recorded in the tests.
+Only events are looked at, so a finished run can be checked again from its metrics. Needless warnings are soon ignored:
+each limit is far from what two healthy runs on digits reach, which are recorded in the tests.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from vitsmith.training.recipe import AnyRecipe, TrainRecipe
 RECENT = 50
 """Updates that a new one is compared with."""
 AGAIN = 200
-"""Updates before the same thing is told again."""
+"""Updates before the same warning is repeated."""
 
 _ENOUGH = 20  # updates before a median means anything
 _SPIKE = 5  # deviations above the median. Digits, batches of 8 and 64: 3.4 at most where the loss rises by a third
@@ -35,16 +35,16 @@ _TWICE = 2  # evaluations in a row
 _END = 0.99  # of the run: float32 rounds the last rates of a long cosine to 0
 _WAITING = 0.3  # share of the time
 
-_Finding = tuple[str, str]  # what kind of thing it is, and what to say
+_Finding = tuple[str, str]  # its kind, and the message
 
 
 def diverged(step: int, loss: float, norm: float, recipe: AnyRecipe) -> str:
-    """What to say when loss or gradients of update number `step` (1 is the first) are no longer numbers."""
+    """The message when the loss or the gradients of update number `step` (1 is the first) are not finite."""
     return f"training diverged at step {step} (loss {loss:g}, gradient norm {norm:g}): {_remedy(recipe)}"
 
 
 def answers_diverged(step: int, recipe: AnyRecipe) -> str:
-    """What to say when the model's answers on held-out data are no longer numbers after `step` updates."""
+    """The message when the model's answers on held-out data are not finite after `step` updates."""
     return f"training diverged by step {step} (the model's answers are {NOT_FINITE}): {_remedy(recipe)}"
 
 
@@ -58,13 +58,13 @@ def _remedy(recipe: AnyRecipe) -> str:
 
 
 class Watches:
-    """Takes the events of one run in order, and says what a person should look at.
+    """Takes the events of one run in order, and returns warnings.
 
     Args:
-        recipe: what is run; `schedule.steps` is the number of updates, for one that counts epochs too.
+        recipe: the run's; `schedule.steps` is the number of updates, also where epochs are counted.
         classes: their names, in the order of the logits; without them a class is called by its number.
 
-    Of a resumed run give it the earlier events first and drop what it says of them. A thing is told once, and again
+    For a resumed run, give it the earlier events first and drop their messages. A warning is given once, and again
     after 200 updates if it still holds.
     """
 
@@ -90,7 +90,7 @@ class Watches:
     def _look_at_step(self, done: StepDone) -> Iterator[_Finding]:
         if not (math.isfinite(done.loss) and math.isfinite(done.gradient_norm)):
             yield "diverged", diverged(done.step, done.loss, done.gradient_norm, self._recipe)
-            return  # and no median of it
+            return  # it must not enter the medians
         if done.step == 1:
             self._first_loss = done.loss
         yield from self._loss_spike(done)
@@ -106,7 +106,7 @@ class Watches:
         yield from self._overfitting(evaluated)
 
     def _loss_spike(self, done: StepDone) -> Iterator[_Finding]:
-        """A loss far outside the recent ones, by half of what the run began with and more than one image explains."""
+        """A loss far above the recent ones: by more than half of the first loss, and more than one image explains."""
         if len(self._recent) < _ENOUGH:
             return
         losses = [each.loss for each in self._recent]
@@ -179,7 +179,7 @@ class Watches:
         advice.append("store the images smaller, no larger than the crops need")
         if not recipe.data.path.endswith(".tar"):
             advice.append("pack them into tar shards (data.path)")
-        yield "waiting", f"{share:.0%} of the last {RECENT} steps went by waiting for images: {_either(advice)}"
+        yield "waiting", f"{share:.0%} of the time of the last {RECENT} steps was spent waiting for images: {_either(advice)}"
 
     def _one_class(self, evaluated: Evaluated) -> Iterator[_Finding]:
         counts = evaluated.scores.confusion
@@ -193,7 +193,7 @@ class Watches:
         share = counts[only].sum() / counts.sum()
         yield (
             "one class",
-            f"at step {evaluated.step} all {evaluated.scores.num_images} held-out images are taken for class {name}, "
+            f"at step {evaluated.step} all {evaluated.scores.num_images} held-out images are predicted as class {name}, "
             f"which {share:.1%} of them are: try optimizer.lr (now {self._recipe.optimizer.lr:g}) 3 times higher or "
             "lower, or check the labels and how many images a class has",
         )
@@ -223,12 +223,12 @@ class Watches:
         yield (
             "overfitting",
             f"held-out accuracy fell from {best.scores.top1:.1%} at step {best.step} to {evaluated.scores.top1:.1%} at "
-            f"step {evaluated.step} while the training loss fell from {its_loss:.3g} to {loss:.3g}, which is learning "
-            f"by heart: {_either(advice)}",
+            f"step {evaluated.step} while the training loss fell from {its_loss:.3g} to {loss:.3g}, which is "
+            f"overfitting: {_either(advice)}",
         )
 
     def _calmer(self) -> list[str]:
-        """What makes updates smaller."""
+        """Advice that makes updates smaller."""
         optimizer = self._recipe.optimizer
         advice = [f"lower optimizer.lr (now {optimizer.lr:g})", f"raise schedule.warmup ({_warmup(self._recipe)})"]
         if not optimizer.clip:

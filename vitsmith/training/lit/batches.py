@@ -28,14 +28,14 @@ class Pairs(NamedTuple):
     images: Tensor
     """(b, E) float32 unit vectors."""
     labels: Tensor
-    """(b,) int64: which caption each has."""
+    """(b,) int64: the index of each image's caption."""
 
 
 class PairSource(Protocol):
-    """Where batches come from."""
+    """A source of batches."""
 
     def batches(self, start: int) -> Generator[Pairs]:
-        """Endless batches from number `start` on; close it."""
+        """Yields endless batches from number `start` on; close it after use."""
 
 
 class KeptPairs:
@@ -59,7 +59,7 @@ class KeptPairs:
 
 
 class VariedPairs:
-    """Pairs whose images are cropped and varied anew each time, and embedded by the locked tower."""
+    """Pairs whose images are augmented anew each time, and embedded by the locked tower."""
 
     def __init__(
         self,

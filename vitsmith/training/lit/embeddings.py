@@ -1,10 +1,10 @@
 """Embeddings of a locked tower's images, computed once: a memory-mapped .npy in the run's folder.
 
     <run>/embeddings/train.npy        (N, E) unit vectors; rows of NaN are images that cannot be read
-                     train.json       what they are of: image tower, data, type
-                     train.parts/     what is done of one that is still in the making, 1,024 images a file
+                     train.json       the image tower, data and type that they were made from
+                     train.parts/     finished parts of an unfinished train.npy, 1,024 images a file
 
-Every process computes every so many-th part and sees the files of all, so the folder must be one for all of them.
+The processes share the parts evenly and read the files of all, so all of them must see the same folder.
 """
 
 from __future__ import annotations
@@ -36,22 +36,22 @@ from vitsmith.weights.archive import LONGEST_HEADER, NPY_DAMAGE
 
 Array = np.ndarray[Any, Any]
 Done = Callable[[str, int, int], None]
-"""Which images, how many of them are embedded, and of how many."""
+"""Receives the name of the images, how many of them are embedded, and how many there are."""
 
 _MARK = b"vitsmith"
 _SEAL = struct.Struct("<8sI")
 PART = 1024
-"""Images in a part: what is lost at most when a run is killed."""
+"""Images in a part: the most that is lost when a run is killed."""
 
 
 class EmbeddingStore:
-    """The embeddings of one run, made where they are missing or of something else.
+    """The embeddings of one run, computed where they are missing or belong to another tower or other data.
 
     Args:
         folder: the run's; the same for all processes.
         tower: in eval mode, on the device of `devices`.
-        identity: of the tower and its preprocessing.
-        kept: 'float32' or 'float16'.
+        identity: that of the tower with its preprocessing.
+        kept: the type on disk, 'float32' or 'float16'.
         batch: images computed at once.
         skip_unreadable: share of the images that may be unreadable.
     """
@@ -74,13 +74,13 @@ class EmbeddingStore:
         self._kept, self._batch, self._skip, self._threads = np.dtype(kept), batch, skip_unreadable, threads
         self._width = tower.config.classes or tower.config.feature_width
         self.complaints: dict[str, list[str]] = {}
-        """What this run could not read of each set of images, in words."""
+        """The images of each set that this run could not read, with the reasons."""
 
     def open(self, name: str, samples: Samples, on_done: Done = lambda *_: None) -> Array:
         """(N, E) unit vectors of all images, in order, not loaded into memory. Rows of NaN could not be read.
 
-        All processes call it. What an earlier process had done of the very same is kept.
-        Raises DatasetError for more unreadable images than may be, OutputError for a full disk.
+        All processes call it. What an earlier process computed for the same tower and data is kept.
+        Raises DatasetError for more unreadable images than are allowed, OutputError for a full disk.
         """
         key = {
             "tower": self._identity,
@@ -95,7 +95,7 @@ class EmbeddingStore:
         self._devices.wait()  # all have looked at it before the main process changes it
         if found is not None:
             if self._devices.main:
-                shutil.rmtree(parts, ignore_errors=True)  # of a process that was killed when it removed them
+                shutil.rmtree(parts, ignore_errors=True)  # left by a process that was killed while it removed them
             return found
         if self._devices.main and (known != key or whole.exists()):
             self._clear(whole, parts, described, key)
@@ -117,7 +117,7 @@ class EmbeddingStore:
         return made
 
     def _read(self, whole: Path, count: int) -> Array | None:
-        """What an earlier run made, unless it is damaged, or could read fewer images than are asked for now."""
+        """The embeddings of an earlier run; None if damaged, or if more images are missing than are allowed now."""
         if not whole.exists():
             return None
         if not is_intact(whole):
@@ -128,13 +128,13 @@ class EmbeddingStore:
         return None if np.isnan(found[:, 0]).sum() > most_unreadable(len(found), self._skip) else found
 
     def _clear(self, whole: Path, parts: Path, described: Path, key: dict[str, Any]) -> None:
-        """What is there is of another tower or of other data, or lacks images."""
+        """Removes embeddings that are of another tower or of other data, or lack images."""
         whole.unlink(missing_ok=True)
         shutil.rmtree(parts, ignore_errors=True)
         write_text(described, to_json(key, indent=2, ascii_only=True) + "\n")
 
     def _make_parts(self, parts: Path, samples: Samples, name: str, on_done: Done) -> tuple[list[str], int]:
-        """Those of this process that are missing; what could not be read, and how many rows that is."""
+        """Makes the missing parts of this process; returns complaints about unreadable images, and their number."""
         complaints: list[str] = []
         unreadable = 0
         on_done(name, 0, len(samples))
@@ -151,7 +151,7 @@ class EmbeddingStore:
                     seal(partial)
                 unreadable += int(np.isnan(rows[:, 0]).sum())
             if unreadable > most_unreadable(len(samples), self._skip):
-                break  # told together with what the others could not read
+                break  # reported together with those of the other processes
             on_done(name, stop, len(samples))
         return complaints, unreadable
 
@@ -162,7 +162,7 @@ class EmbeddingStore:
             samples,
             self._images,
             batch=self._batch,
-            skip_unreadable=1.0,  # of a part all may be unreadable; of the whole it is looked at later
+            skip_unreadable=1.0,  # a whole part may be unreadable; the share of all images is checked later
             threads=self._threads,
             on_unreadable=complaints.append,
         )
@@ -174,20 +174,20 @@ class EmbeddingStore:
         return rows
 
     def _checked(self, vectors: Array, held: Held, samples: Samples) -> Array:
-        """The vectors; NaN among them would pass for images that cannot be read. Raises NotFiniteError."""
+        """Returns the vectors. Raises NotFiniteError for NaN, which would mark an image as unreadable."""
         if (wrong := first_without_direction(vectors)) is not None:
             name = samples.names[int(held.indices[wrong])]
             raise NotFiniteError(
-                f"{name}: the image tower's embedding of it is zero or {NOT_FINITE}: take another tower, or leave the "
+                f"{name}: its embedding by the image tower is zero or {NOT_FINITE}: take another tower, or leave the "
                 "image out"
             )
         return vectors
 
     def _join(self, whole: Path, parts: Path, count: int) -> None:
-        """One file of all parts: a process may have only so many open."""
+        """Joins all parts into one file, because a process may open only so many files."""
         header = {"descr": np.lib.format.dtype_to_descr(self._kept), "fortran_order": False}
         with replacing(whole) as partial:
-            with partial.open("wb") as file:  # no memory map: on a full disk it is deadly
+            with partial.open("wb") as file:  # no memory map: on a full disk it would kill the process
                 np.lib.format.write_array_header_1_0(file, header | {"shape": (count, self._width)})
                 for number in range(math.ceil(count / PART)):
                     file.write(np.load(_part(parts, number)).astype(self._kept, copy=False).tobytes())
@@ -203,7 +203,7 @@ def seal(path: Path) -> None:
 
 
 def is_intact(path: Path) -> bool:
-    """Whether a .npy file is as it was sealed. One of an earlier vitsmith, without a checksum, is believed."""
+    """Whether a .npy file is as it was sealed. A file of an earlier vitsmith, without a checksum, is trusted."""
     try:
         with path.open("rb") as file:
             version = np.lib.format.read_magic(file)
@@ -220,7 +220,7 @@ def is_intact(path: Path) -> bool:
 
 
 def _crc32(path: Path, size: int) -> int:
-    """Of the first `size` bytes."""
+    """The CRC-32 of the first `size` bytes."""
     checksum = 0
     with path.open("rb") as file:
         while size > 0 and (piece := file.read(min(size, 1 << 20))):

@@ -1,4 +1,4 @@
-"""How well a text tower fits: recall among held-out pairs, and classification of things never named in training."""
+"""Evaluates a text tower: recall among held-out pairs, and classification of things never named in training."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ KS = (1, 5)
 
 @dataclass(frozen=True)
 class LitEvaluation:
-    """What the text tower was worth after `step` updates. Shares are between 0 and 1."""
+    """Scores of the text tower after `step` updates. Shares are between 0 and 1."""
 
     step: int
     num_images: int
     """Held-out images."""
     num_captions: int
-    """Distinct captions among theirs."""
+    """Distinct captions of the held-out images."""
     image_to_text: dict[int, float]
     """k -> share of the images that have their caption among the first k."""
     text_to_image: dict[int, float]
     """k -> share of the captions that have one of their images among the first k."""
     seconds: float
     unseen: float | None = None
-    """Top-1 accuracy on images of what was never combined so in training; None where the data has none."""
+    """Top-1 accuracy on images of combinations that training never showed; None where the data has none."""
     num_unseen_images: int = 0
 
     @property
@@ -59,18 +59,20 @@ class LitEvaluation:
 
 @dataclass(frozen=True, eq=False)
 class Gallery:
-    """Images to be judged on, as embeddings, and what may be said of them."""
+    """Evaluation images as embeddings, and their texts."""
 
     images: Array
     """float32 (N, E) unit vectors of distinct images."""
     pairs: Array
-    """(P, 2) which image and which of `texts` belong together: an image may have several captions."""
+    """(P, 2) indices of an image and of one of its `texts`: an image may have several captions."""
     texts: tuple[str, ...]
 
     @classmethod
     def of(cls, samples: Samples, embeddings: Array, most: int | None = None) -> Gallery:
-        """The images that could be read, or `most` of them, evenly taken. Their texts are all classes that they show,
-        or, where nothing is left out, all classes: what is told apart stays the same."""
+        """The images that could be read. `texts` are all classes.
+
+        With `most`, at most so many images, evenly chosen; `texts` are then only the classes that they show.
+        """
         rows = np.flatnonzero(np.isfinite(embeddings[:, 0]))
         numbers: dict[str, int] = {}
         owners = np.array([numbers.setdefault(samples.names[row], len(numbers)) for row in rows.tolist()], np.intp)
@@ -88,15 +90,15 @@ class Gallery:
 def evaluate(
     encode: Encode, held_out: Gallery, unseen: Gallery | None, templates: Sequence[str], step: int
 ) -> LitEvaluation:
-    """Recall among the held-out pairs, where images with the same caption are all right, and top-1 on the unseen."""
+    """Recall among the held-out pairs, where all images of a caption are right, and top-1 on the unseen images."""
     began = time.perf_counter()
     texts = encode(held_out.texts)
     found = recalls_of_pairs(held_out.images, texts, held_out.pairs, ks=KS)
     top1 = None
     if unseen is not None:
         prompts = [prompt for label in unseen.texts for prompt in fill_templates(templates, label)]
-        classes = encode(prompts).reshape(len(unseen.texts), len(templates), -1).mean(axis=1)  # a mean's length is one
-        classes /= np.linalg.norm(classes, axis=1, keepdims=True) + 1e-8  # factor for each class, which would count
+        classes = encode(prompts).reshape(len(unseen.texts), len(templates), -1).mean(axis=1)  # the means differ in
+        classes /= np.linalg.norm(classes, axis=1, keepdims=True) + 1e-8  # length, which must not count
         named, right = (unseen.images @ classes.T).argmax(axis=1), unseen.pairs[:, 1]
         top1 = float((named[unseen.pairs[:, 0]] == right).mean())
     return LitEvaluation(

@@ -13,7 +13,7 @@ from vitsmith.training.lit.evaluating import LitEvaluation
 
 @dataclass(frozen=True)
 class Embedded:
-    """So many of the training, held-out or unseen images have been embedded by the locked tower."""
+    """How many of the training, held-out or unseen images the locked tower has embedded."""
 
     which: str
     done: int
@@ -26,16 +26,16 @@ LitListener = Callable[[LitEvent], None]
 
 _EVENT = "judged"
 _RENAMED = {"images": "num_images", "captions": "num_captions", "unseen_images": "num_unseen_images"}
-"""What version 0.1 called the counts."""
+"""The names of the counts in version 0.1, and now."""
 
 
 def ignore(event: LitEvent) -> None:
-    """A listener that does not listen."""
+    """A listener that does nothing."""
 
 
 @dataclass(frozen=True)
 class LitPast:
-    """What happened before this process went on with the run."""
+    """What happened before this process resumed the run."""
 
     step: int = 0
     """How many updates are done."""
@@ -77,7 +77,7 @@ def lit_row_of(event: LitEvent) -> Row:
 
 
 def lit_rows_until(rows: Iterable[Row], step: int, steps: int) -> list[Row]:
-    """The lines of the first `step` updates. The last judgement comes after the last checkpoint, and is made again."""
+    """The lines of the first `step` updates. The last evaluation comes after the last checkpoint, and is made again."""
     kept = rows_until(rows, step)
     return [row for row in kept if step < steps or (row["event"], row.get("step")) != (_EVENT, steps)]
 
@@ -92,6 +92,6 @@ def lit_past_from(rows: Iterable[Row], step: int) -> LitPast:
 
 def _evaluation_from(row: dict[str, Any]) -> LitEvaluation:
     fields = {_RENAMED.get(name, name): value for name, value in row.items() if name != "event"}
-    for name in ("image_to_text", "text_to_image"):  # JSON knows no keys but text
+    for name in ("image_to_text", "text_to_image"):  # keys in JSON are always text
         fields[name] = {int(k): share for k, share in fields[name].items()}
     return LitEvaluation(**fields)

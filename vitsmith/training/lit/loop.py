@@ -1,4 +1,4 @@
-"""The loop of `lit`: batches of pairs in, updates of the text side, judgements, checkpoints. It prints nothing."""
+"""The loop of `lit`: reads batches of pairs, makes updates, evaluations and checkpoints. It prints nothing."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ from vitsmith.training.step import apply_gradients
 from vitsmith.training.stop import EVALUATION, StopRequest, finishing
 from vitsmith.training.watches import diverged
 
-_TEXTS = 256  # encoded at once to be judged
+_TEXTS = 256  # encoded at once in an evaluation
 _NOTHING = LitPast()
 
 
 @dataclass(eq=False)
 class LitTraining:
-    """One run in this process: what it works with. `go` carries it out."""
+    """One run in this process. `go` carries it out."""
 
     towers: Towers
     state: TrainingState
-    """Of the towers' `TextSide`."""
+    """The state of the towers' `TextSide`."""
     source: PairSource
     tokens: torch.Tensor
-    """(captions, L) int32: of each caption that may come up."""
+    """(captions, L) int32: the tokens of each training caption."""
     held_out: Gallery
     unseen: Gallery | None
     recipe: LitRecipe
@@ -54,7 +54,7 @@ class LitTraining:
     complaints: Complaints
     checkpoints: CheckpointWriter | None = None
     facts: dict[str, Any] = field(default_factory=dict)
-    """What is written beside a checkpoint's tensors."""
+    """Facts to write beside a checkpoint's tensors."""
     on_event: LitListener = ignore
 
     def go(self, past: LitPast = _NOTHING) -> LitResult:
@@ -64,7 +64,7 @@ class LitTraining:
         too many images that cannot be read, OutputError when a checkpoint cannot be written, InputError when the loss
         is no longer a number.
         """
-        # Captions of the same tokens (other capitals, another end behind the last one read) cannot be told apart.
+        # Captions of the same tokens (they differ in capitals, or after the last token read) cannot be told apart.
         self._alike = torch.unique(self.tokens, dim=0, return_inverse=True)[1]
         self._done = past.step
         self._history, self._evaluations, self._warnings = (
@@ -94,7 +94,7 @@ class LitTraining:
         return LitResult(tuple(self._history), tuple(self._evaluations), tuple(self._warnings))
 
     def evaluate(self, step: int) -> LitEvaluation:
-        """What the text side is worth now; with a running mean, that. The main process works, all of them know."""
+        """Scores the text side, or its running mean if it has one: the main process does, all get the result."""
         found: LitEvaluation | None = None
         if self.devices.main:
             ema = self.state.ema

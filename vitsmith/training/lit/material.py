@@ -1,4 +1,4 @@
-"""What a run of `lit` learns from and is judged on: captions as tokens, images as embeddings, and how both are cut."""
+"""Prepares the data of a `lit` run: captions as tokens, images as embeddings, and how many are computed at once."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ from vitsmith.training.memory import available_memory
 Say = Callable[[str], None]
 
 _CHUNK = 8192  # captions tokenized at once
-_SHARE = 4  # of the memory that is free: this part for the activations of the text tower
+_SHARE = 4  # one part in so many of the free memory is for the activations of the text tower
 
 
 @dataclass(eq=False)
 class Course:
-    """One run in this process: what all of its parts need."""
+    """What all parts of one run in this process need."""
 
     recipe: LitRecipe
     pairs: PairSplits
     run: Run | None
     devices: Devices
     folder: Path
-    """Of the run; known to all processes."""
+    """The run's folder, known to all processes."""
     listener: LitListener
     say: Say
     told: list[str]
@@ -51,13 +51,13 @@ class Course:
         self.listener(event)
 
     def tell(self, message: str) -> None:
-        """Says something that the report repeats."""
+        """Prints a message that the report repeats."""
         self.told.append(message)
         self.say(message)
 
 
 def read_captions(course: Course, towers: Towers) -> Tensor:
-    """(captions, L) int32 of every caption in training; says how many are cut."""
+    """The tokens of every training caption, (captions, L) int32; tells the user how many captions are cut."""
     captions, tokenizer = course.pairs.train.classes, towers.tokenizer
     chunks, cut, example = [], 0, ""
     for at in range(0, len(captions), _CHUNK):
@@ -71,13 +71,13 @@ def read_captions(course: Course, towers: Towers) -> Tensor:
     if cut:
         course.tell(
             f"{cut:,} of {len(captions):,} captions are longer than the {towers.text.length} tokens that are read, and "
-            f"cut, such as {example!r}: text.length is where to change that"
+            f"are cut, such as {example!r}: raise text.length to read more"
         )
     return torch.cat(chunks)
 
 
 def embed_images(course: Course, towers: Towers) -> tuple[PairSource, Gallery, Gallery | None, Complaints]:
-    """Where pairs come from, and what to be judged on: embedded here, but for images that are varied in training."""
+    """The source of pairs, and the evaluation images. Images are embedded here, except augmented ones of training."""
     recipe, devices, pairs = course.recipe, course.devices, course.pairs
     store = EmbeddingStore(
         Path(recipe.image.store) if recipe.image.store else course.folder,
@@ -117,7 +117,7 @@ def embed_images(course: Course, towers: Towers) -> tuple[PairSource, Gallery, G
 
 
 def captions_at_once(recipe: LitRecipe, tower: TextConfig, devices: Devices) -> int:
-    """Captions at once: as the recipe says, or what a quarter of the free memory of the scarcest device holds."""
+    """Captions at once: as the recipe says, or as many as fit in a quarter of the scarcest device's free memory."""
     share = recipe.batch.size // devices.count
     if recipe.batch.micro:
         return min(recipe.batch.micro, share)
@@ -126,7 +126,7 @@ def captions_at_once(recipe: LitRecipe, tower: TextConfig, devices: Devices) -> 
 
 
 def bytes_a_caption(tower: TextConfig) -> int:
-    """About twice what the tower keeps of a caption for the backward pass: its gradients lie beside it."""
+    """Bytes of a caption: about twice what the tower keeps of it for the backward pass, as gradients need as much."""
     width = 12 * tower.width + 3 * tower.mlp_width
     attention = tower.heads * tower.length * (2 if isinstance(tower, BertConfig) else 1)
     return 4 * tower.length * tower.depth * (width + attention)

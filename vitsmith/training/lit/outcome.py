@@ -1,4 +1,4 @@
-"""What a run of `lit` leaves: a LiT bundle that says where it comes from and how good it is."""
+"""Makes the LiT bundle of a finished `lit` run: its weights, where they come from, and how good they are."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def make_lit_bundle(towers: Towers, recipe: LitRecipe, held_out: Samples, result
     for index in range(0, len(held_out), max(len(held_out) // GOLDEN_IMAGES, 1)):
         try:
             golden.append(held_out.image(index))
-        except ImageError:  # the run has told of it
+        except ImageError:  # the run has reported it
             continue
         if len(golden) == GOLDEN_IMAGES:
             break

@@ -17,13 +17,13 @@ from vitsmith.models.presets import VIT_SIZES
 from vitsmith.training.recipe import Batch, CourseSpec, OptimizerSpec, Positive, ScheduleSpec, Steps
 
 LEARNT = "learnt"
-"""What `text.vocabulary` says when the pieces are learnt from the captions."""
+"""The value of `text.vocabulary` when the pieces are learnt from the captions."""
 
 _OWN = ("kind", "size", "width", "depth", "heads", "mlp_width", "length", "lower_case", "pieces")
 
 
 class ImageTowerSpec(Frozen):
-    """The image tower, which stays as it is."""
+    """The image tower, which is not trained."""
 
     init: str = Field(
         description="--model on the command line: a ViT or hybrid (a bundle, a checkpoint or a published name), or a "
@@ -69,7 +69,7 @@ class TextTowerSpec(Frozen):
         if self.init:
             own = [name for name in _OWN if getattr(self, name) not in (None, "")]
             if own:
-                raise ValueError(f"init brings a tower that is complete: leave {', '.join(own)} out")
+                raise ValueError(f"the tower of init is complete: leave {', '.join(own)} out")
             if self.vocabulary == LEARNT:
                 raise ValueError("a tower from init knows its own pieces: leave vocabulary out, or give its file")
             return self
@@ -92,16 +92,16 @@ class TextTowerSpec(Frozen):
 
 
 class ContrastSpec(Frozen):
-    """What is minimised."""
+    """The loss that is minimised."""
 
     kind: Literal["softmax", "sigmoid"] = Field(
-        "softmax", description="each against all others of the batch (CLIP), or each pair by itself (SigLIP)"
+        "softmax", description="each pair against all others of the batch (CLIP), or each by itself (SigLIP)"
     )
-    temperature: Positive = Field(10.0, description="to begin with: what cosines are multiplied with; it is learnt")
-    max_temperature: Positive = Field(100.0, description="as far as it may rise (CLIP, arXiv 2103.00020 section 2.5)")
-    bias: Finite = Field(-10.0, description="sigmoid: added to logits, to begin with; it is learnt")
+    temperature: Positive = Field(10.0, description="factor of the cosines at the start; it is learnt")
+    max_temperature: Positive = Field(100.0, description="highest temperature (CLIP, arXiv 2103.00020 section 2.5)")
+    bias: Finite = Field(-10.0, description="sigmoid: added to the logits at the start; it is learnt")
     skip_equal: bool = Field(
-        True, description="two images whose captions are the same tokens are not held against each other in a batch"
+        True, description="two images whose captions have the same tokens are not negatives of each other"
     )
 
     @model_validator(mode="after")
@@ -112,7 +112,7 @@ class ContrastSpec(Frozen):
 
 
 class PairBatchSpec(Frozen):
-    """How many pairs an update sees, however many devices there are."""
+    """The pairs of an update, on any number of devices."""
 
     size: Batch = Field(4096, description="pairs an update, over all devices together")
     micro: Batch | None = Field(
@@ -125,12 +125,12 @@ class LitRunSpec(CourseSpec):
     """How a run of `lit` is carried out."""
 
     judged_pairs: Steps = Field(
-        5000, description="held-out pairs that recall is measured among, at most; of more, evenly taken ones"
+        5000, description="most held-out pairs to measure recall among; of more, so many are chosen evenly"
     )
 
 
 class LitRecipe(Frozen):
-    """Everything that decides a run, but for images and captions themselves."""
+    """Everything that decides a run, except the images and captions themselves."""
 
     data: PairSpec
     image: ImageTowerSpec
@@ -159,7 +159,7 @@ class LitRecipe(Frozen):
 
 
 def without_fresh(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """A recipe's fields without what it says of a fresh text tower, when the changes name one to start from."""
+    """A recipe's fields without those of a fresh text tower, if the changes name a tower to start from."""
     text = base.get("text")
     if not isinstance(text, dict) or not changes.get("text", {}).get("init"):
         return base

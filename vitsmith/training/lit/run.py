@@ -50,19 +50,19 @@ from vitsmith.weights.bundle_folder import write_bundle
 from vitsmith.weights.text_side import vocabulary_suffix
 
 _NEEDED = ("data", "config", "text", "tower", "told", "devices", "micro")
-"""What a checkpoint of any vitsmith says."""
+"""Facts that a checkpoint of any vitsmith has."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LitTrained:
-    """What a run gives: the bundle on disk, and what happened on the way."""
+    """The result of a run: the bundle on disk, and what happened on the way."""
 
     bundle: Bundle
     result: LitResult
     recipe: LitRecipe
-    """As it was carried out: passes over the data have become updates."""
+    """The recipe as it was carried out, with passes over the data turned into updates."""
     told: tuple[str, ...]
-    """What was said before the first update: captions that were cut, and what became of given weights."""
+    """Messages from before the first update: captions that were cut, and how given weights were used."""
 
     def __str__(self) -> str:
         return f"{self.bundle.folder}: {self.result}"
@@ -82,8 +82,8 @@ def lit_to_bundle(
 ) -> LitTrained:
     """Trains a text tower, logging every event to the run's metrics.jsonl, and writes `<run>/model` when all is done.
 
-    `on_start` is told what became of given weights, and of captions that are cut. With several processes all of them
-    call it, `run` is None in all but the main one, and the run's folder must be one that all of them see.
+    `on_start` receives how given weights are used, and which captions are cut. With several processes all of them
+    call it, `run` is None in all but the main one, and all of them must see the run's folder.
 
     Raises what `towers.start`, `EmbeddingStore.open` and `LitTraining.go` raise, and ConfigError for a batch that
     cannot be shared out or is larger than the data; whatever stops it, no part of a bundle is left.
@@ -103,9 +103,9 @@ def resume_lit(
     on_event: LitListener = ignore,
     on_start: Say = lambda _: None,
 ) -> LitTrained:
-    """Goes on with the run in `folder` from its newest checkpoint, to the very losses it would have had.
+    """Resumes the run in `folder` from its newest checkpoint, with exactly the losses that it would have had.
 
-    A run that had no checkpoint yet begins, with the image embeddings that it had made. Raises InputError for a run
+    A run without a checkpoint starts again, with the image embeddings that it had made. Raises InputError for a run
     that is complete, ConfigError for other data or another image tower, and what `lit_to_bundle` raises.
     """
     course = _course(lit_recipe_of(folder), pairs, run, devices, on_event, on_start)
@@ -121,7 +121,7 @@ def resume_lit(
     if fingerprint(pairs) != facts["data"]:
         raise ConfigError(
             f"{course.recipe.data.path} is not the data that the run in {folder} began with (other names or captions): "
-            "give it back what it had, or start a new run"
+            "restore the data, or start a new run"
         )
     text = TextSpec.model_validate(facts["text"])
     vocabulary = _kept_vocabulary(folder, text, facts)
@@ -150,7 +150,7 @@ def resolve_lit(recipe: LitRecipe, pairs: int) -> LitRecipe:
 
 
 def fingerprint(pairs: PairSplits) -> str:
-    """The same wherever the same names and captions are seen; pixels are not looked at."""
+    """A fingerprint of the names and captions. Pixels do not count."""
     return "".join(part.fingerprint() for part in (pairs.train, pairs.val, pairs.unseen) if part is not None)
 
 
@@ -165,7 +165,7 @@ def _course(
 
 
 def _begin(course: Course) -> LitTrained:
-    """From the first update on. Pieces are learnt by the main process: all must have the same."""
+    """Starts at the first update. The main process learns the vocabulary, because all must have the same."""
     devices = course.devices
     found = find_vocabulary(course.recipe.text, course.pairs.train.classes) if devices.main else None
     towers = start(course.recipe, devices.gather(found)[0])
@@ -183,11 +183,11 @@ def _vocabulary_file(folder: Path, text: TextSpec) -> Path:
 
 
 def _kept_vocabulary(folder: Path, text: TextSpec, facts: dict[str, Any]) -> bytes:
-    """The pieces that the run began with. Raises InputError when the file is gone or another."""
+    """The vocabulary that the run began with. Raises InputError when its file is missing or was changed."""
     place = _vocabulary_file(folder, text)
     vocabulary = read_words(place, "the vocabulary of the run")
     if facts.get("vocabulary", digest := hashlib.sha256(vocabulary).hexdigest()) != digest:
-        raise InputError(f"{place} is not the vocabulary that the run began with: give it back, or start a new run")
+        raise InputError(f"{place} is not the vocabulary that the run began with: restore it, or start a new run")
     return vocabulary
 
 
@@ -248,7 +248,7 @@ def _carry_out(course: Course, towers: Towers, checkpoint: Checkpoint | None) ->
 
 
 def _past(course: Course, state: TrainingState, checkpoint: Checkpoint | None) -> LitPast:
-    """Sets the state back to the checkpoint; what was logged after it is forgotten, to be logged again."""
+    """Restores the state from the checkpoint, and removes what was logged after it: it will be logged again."""
     if checkpoint is None:
         return LitPast()
     state.load(checkpoint.tensors)
@@ -263,7 +263,7 @@ def _past(course: Course, state: TrainingState, checkpoint: Checkpoint | None) -
 
 
 def _facts(course: Course, towers: Towers, micro: int) -> dict[str, Any]:
-    """What a later process needs to go on, beside the tensors, the recipe and the vocabulary."""
+    """Facts that a later process needs to resume, besides the tensors and the vocabulary's file."""
     return {
         "vitsmith": __version__,
         "recipe": course.recipe.model_dump(mode="json"),

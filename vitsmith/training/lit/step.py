@@ -1,4 +1,4 @@
-"""One update of a text tower, whole: both sides' embeddings, loss, gradients of all processes."""
+"""One whole update of a text tower: both sides' embeddings, loss, gradients of all processes."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def compute_gradients(
 
 
 def average_gradients(parameters: Sequence[nn.Parameter], devices: Devices) -> None:
-    """Puts the mean of all processes' gradients in the place of each, with one message for all of them."""
+    """Replaces each gradient by its mean over all processes, with one message for all of them."""
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     if devices.count == 1 or not gradients:
         return

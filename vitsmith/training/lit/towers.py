@@ -1,4 +1,4 @@
-"""What a run starts from: the locked image tower, and a text tower that meets it in the width of its features."""
+"""Makes the towers that a run starts from: the locked image tower, and a text tower with its embedding width."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ _SEGMENTS = 2
 
 @dataclass(eq=False)
 class ImageTower:
-    """The locked side."""
+    """The locked image tower."""
 
     model: VisionTransformer
     images: ImageSpec
     identity: str
-    """Names the space that its embeddings lie in."""
+    """The identity of the space that its embeddings lie in."""
     notes: tuple[str, ...] = ()
-    """What had to be assumed of its checkpoint."""
+    """What had to be assumed about its checkpoint."""
     origin: Provenance | None = None
     """Where its checkpoint came from."""
 
@@ -52,11 +52,11 @@ class Towers:
     text: TextSpec
     vocabulary: bytes
     identity: str
-    """Of the image tower."""
+    """The image tower's identity."""
     told: str = ""
-    """What became of weights that were given; empty for a fresh text tower."""
+    """How given weights were used; empty for a fresh text tower."""
     notes: tuple[str, ...] = ()
-    """What had to be assumed of the image tower's checkpoint."""
+    """What had to be assumed about the image tower's checkpoint."""
     origin: Provenance | None = None
     """Where the image tower's checkpoint came from."""
     text_origin: Publication = NOT_KNOWN
@@ -64,12 +64,12 @@ class Towers:
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """As the finished model will read texts."""
+        """The tokenizer of the finished model."""
         return Tokenizer(self.text, self.vocabulary)
 
 
 class TextSide(nn.Module):
-    """What is trained of a LiT model, sharing its parameters and their names: text tower, temperature and bias."""
+    """The part of a LiT model that is trained: text tower, temperature and bias, under the same parameter names."""
 
     def __init__(self, lit: LiT) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ class TextSide(nn.Module):
 def open_image_tower(name: str, image_size: tuple[int, int] | None = None) -> ImageTower:
     """The image tower in a bundle, a checkpoint or a published model, in eval mode, without a classifier.
 
-    Raises what `load` raises, and ConfigError for models that are no vision transformer with one feature an image.
+    Raises what `load` raises, and ConfigError for models other than vision transformers with one feature per image.
     """
     bundle = load(name, image_size=image_size, headless=True)
     model, config = bundle.model, bundle.config
@@ -105,9 +105,9 @@ def open_image_tower(name: str, image_size: tuple[int, int] | None = None) -> Im
 def start(recipe: LitRecipe, found: tuple[Kind, bytes] | None) -> Towers:
     """The recipe's towers; the image tower's parameters need no gradient.
 
-    `found` is the vocabulary of a fresh text tower, see `find_vocabulary`. Fresh weights are decided by the recipe's
+    `found` is the vocabulary of a fresh text tower, see `find_vocabulary`. Fresh weights depend on the recipe's
     seed. Raises what `open_image_tower` raises, InputError for a vocabulary that is missing or does not fit,
-    ConfigError for a text tower that cannot be.
+    ConfigError for an impossible text tower.
     """
     tower = open_image_tower(recipe.image.init, recipe.image.init_size)
     width = tower.model.config.classes or tower.model.config.feature_width
@@ -122,14 +122,14 @@ def start(recipe: LitRecipe, found: tuple[Kind, bytes] | None) -> Towers:
 
 
 def rebuild(recipe: LitRecipe, config: LiTConfig, text: TextSpec, vocabulary: bytes, identity: str) -> Towers:
-    """The towers of a run that is resumed; the text side holds nothing yet.
+    """The towers of a run that is resumed; the text side is not loaded yet.
 
     Raises ConfigError when the image tower is no longer the one that the run began with.
     """
     tower = open_image_tower(recipe.image.init, recipe.image.init_size)
     if tower.identity != identity:
         raise ConfigError(
-            f"{recipe.image.init} is not the image tower that the run began with: give it back, or start a new run"
+            f"{recipe.image.init} is not the image tower that the run began with: restore it, or start a new run"
         )
     lit = _build(config, recipe.run.seed)
     lit.image.load_state_dict(tower.model.state_dict())
@@ -205,9 +205,9 @@ def _continued(recipe: LitRecipe, tower: ImageTower, width: int, bias: bool) -> 
     _set_numbers(lit, recipe.loss)
     told = f"text tower from {recipe.text.init}"
     if not same:
-        told += f"; its projection is fresh, as it met images in a width of {before} and this image tower has {width}"
+        told += f"; its projection is fresh, because it had a width of {before} and this image tower has {width}"
     elif name_space(hash_weights(source.image), source.image.config, bundle.preprocessing, None) == tower.identity:
-        told += ", trained for this very image tower; its temperature goes on"
+        told += ", trained for this same image tower; its temperature is kept"
         with torch.no_grad():
             lit.log_temperature.copy_(source.log_temperature)
             if lit.logit_bias is not None and source.logit_bias is not None:

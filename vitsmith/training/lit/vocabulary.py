@@ -1,4 +1,4 @@
-"""The pieces that captions are read in: those of a file, or learnt from the captions themselves."""
+"""The vocabulary that captions are read with: that of a file, or one learnt from the captions."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def learn_wordpiece(captions: Sequence[str], pieces: int, *, lower_case: bool) -
     for caption in folded:
         for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(tokenizer.normalizer.normalize_str(caption)):
             inner.update(word[1:])
-    # Named here because the trainer numbers them as its hash table has them, and of equally frequent pairs it joins
-    # the one with the lower numbers: the same captions would give other pieces each time.
+    # Listed here because the trainer would number them in the order of its hash table. Of equally frequent pairs it
+    # joins the one with the lower numbers, so the same captions would give other pieces each time.
     known = [PADDING, UNKNOWN, START, END, *(f"##{letter}" for letter in sorted(inner))]
     trainer = trainers.WordPieceTrainer(vocab_size=pieces, special_tokens=known, show_progress=False)
     tokenizer.train_from_iterator(folded, trainer)
