@@ -108,7 +108,9 @@ def test_a_calibrated_teacher_gives_raw_logits(tmp_path: Path) -> None:
 def test_classes_are_matched_by_name_or_refused() -> None:
     with pytest.raises(DatasetError, match="does not name its 5 classes"):
         Teacher(bundle_of(names=None), NAMES, STUDENT)
-    with pytest.raises(DatasetError, match=r"it does not know 1 of the data's, the first is 'elk'; it knows 1 that .* 'eel'"):
+    with pytest.raises(
+        DatasetError, match=r"it does not know 1 of the data's, the first is 'elk'; it knows 1 that .* 'eel'"
+    ):
         Teacher(bundle_of(), (*NAMES[:4], "elk"), STUDENT)
     with pytest.raises(DatasetError, match="it knows 2 that the data does not have, the first is 'ant'"):
         Teacher(bundle_of(), NAMES[1:4], STUDENT)

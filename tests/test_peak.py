@@ -50,7 +50,7 @@ def done(rate, share):
 def test_the_report_compares_all_updates_with_the_highest_peak():
     assert _arithmetic([done(100, 0.25), done(120, 0.3), done(80, 0.2)]) == "25% of the measured peak"
     told = _arithmetic([done(100, 1.0), done(200, 1.0), done(50, 0.25), done(100, 0.5), done(100, 0.5)])
-    assert told == "50% of the fastest update's: the peak of the device was measured too low to compare with"
+    assert told == "50% of the fastest update: the device's measured peak was too low to compare with"
     assert _arithmetic([done(100, None)]) == _arithmetic([]) == ""
 
 

@@ -139,7 +139,7 @@ def test_of_many_classes_the_worst_are_listed_and_the_accuracies_drawn() -> None
     rows = [row for row in found.cells if row[0].startswith("breed")]
     assert [row[0] for row in rows] == [f"breed {each}" for each in worst]
     assert [row[3] for row in rows] == [f"{share[each]:.1%}" for each in worst]
-    assert "The 20 of 300 classes that fare worst" in found.text
+    assert "The 20 of 300 classes with the lowest accuracy" in found.text
     assert "Confusion matrix" not in found.text
     (axes,) = draw_class_accuracies(run.scores).axes
     heights = [bar.get_height() for bar in axes.patches]

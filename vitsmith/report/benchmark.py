@@ -1,4 +1,4 @@
-"""What a benchmark came to, as a picture: how long one image takes, and how many a second go through in batches."""
+"""Draws the result of a benchmark: the latency of one image, and the images per second in batches."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LINE = 0.34
-"""Inches of one contender."""
+"""Height of one contender's line, in inches."""
 LONGEST_REASON = 76
 """Letters of a reason that fit beside the bars."""
 
 
 def draw_benchmark(benchmark: Benchmark, theme: Theme = LIGHT) -> Figure:
-    """A line a contender and a panel a batch, at most two: the smallest and the largest.
+    """Draws a line for each contender, and a panel for the smallest and one for the largest batch.
 
-    Of one image the bar is the median latency, of batches the images a second of the median; the thin line goes to the
-    95th percentile. Fastest first in the last panel. A contender that failed has its reason where its bar would be.
+    For one image the bar is the median latency, for batches the images per second at the median; the thin line goes to
+    the 95th percentile. Fastest first in the last panel. A contender that failed has its reason in place of a bar.
     """
     batches = sorted({row.batch for row in benchmark.rows})
     shown = list(dict.fromkeys((batches[0], batches[-1])))
@@ -63,7 +63,7 @@ def _draw_panel(axes: Axes, rows: Sequence[Row], theme: Theme) -> None:
 
 
 def _value(row: Row, share: float) -> float | None:
-    """What the panel shows: milliseconds of one image, or images a second."""
+    """The value in the panel: milliseconds of one image, or images per second."""
     if row.timing is None:
         return None
     milliseconds = row.timing.percentile_ms(share)

@@ -1,4 +1,4 @@
-"""How every figure looks: by day and by night, for eyes of every kind, and legible on a phone.
+"""The look of every figure: light and dark, for colour-blind readers too, and legible on a phone.
 
 Nothing touches pyplot or matplotlib's global settings: a Figure is drawn, saved and forgotten. matplotlib is imported
 when it is needed.
@@ -53,7 +53,7 @@ class Picture:
     light: bytes
     dark: bytes
     alt: str
-    """What it shows, in words."""
+    """A text that says what the picture shows."""
 
 
 def picture(draw: Callable[[Theme], Figure], alt: str) -> Picture:
@@ -92,7 +92,7 @@ def new_figure(theme: Theme) -> Figure:
 
 
 def dress(axes: Axes, theme: Theme, *, x: str = "", y: str = "", grid: bool = True) -> None:
-    """Labels, and the theme's colours and letters on whatever was drawn."""
+    """Sets the labels, and the theme's colours and letters on what was drawn."""
     axes.set_facecolor(theme.paper)
     axes.set_xlabel(x, color=theme.ink, fontsize=LETTERS)
     axes.set_ylabel(y, color=theme.ink, fontsize=LETTERS)

@@ -1,4 +1,4 @@
-"""What a search came to, as a picture: accuracy against latency, with the front and the choice."""
+"""Draws the result of a search: accuracy against latency, with the front and the choice."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SMALLEST, LARGEST = 30.0, 260.0
 
 
 def draw_front(found: Found, theme: Theme = LIGHT) -> Figure:
-    """Latency of one image (logarithmic) against top-1, a mark a program: its shape the precision, its area the size.
+    """Draws latency of one image (logarithmic) against top-1. A mark's shape is the precision, its area the size.
 
     A line joins the front in accuracy and latency; a ring is around the choice; the budget's bounds are dashed.
     """
@@ -88,7 +88,7 @@ def _draw_choice(axes: Axes, chosen: Candidate, theme: Theme) -> None:
 
 
 def _tick_plainly(axes: Axes) -> None:
-    """Milliseconds as people write them, and not as powers of ten."""
+    """Writes milliseconds as plain numbers, not as powers of ten."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))

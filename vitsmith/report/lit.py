@@ -55,7 +55,7 @@ def make_lit_report(trained: LitTrained, pairs: PairSplits, folder: Path, comman
 
 
 def draw_recall(evaluations: Sequence[LitEvaluation], theme: Theme = LIGHT) -> Drawing:
-    """Recall at 1 in both directions over the updates, and accuracy on the unseen where there is one."""
+    """Draws recall@1 in both directions over the updates, and accuracy on unseen combinations where there is one."""
     figure = new_figure(theme)
     axes = figure.subplots()
     steps = [each.step for each in evaluations]
@@ -94,7 +94,7 @@ def _learning(result: LitResult) -> Section:
                 f"Recall at 1 at {len(result.evaluations)} points of the training, at the end "
                 f"{final.image_to_text[1]:.1%} from image to text and {final.text_to_image[1]:.1%} from text to image.",
             ),
-            f"Among {final.num_images:,} images and {final.num_captions:,} captions that nothing is learnt from.",
+            f"Among {final.num_images:,} images and {final.num_captions:,} captions that are not used for training.",
         )
     except MissingPackageError as error:
         return Section("How it learned", text=f"Figures are left out: {error}", table=_recall_table(result.evaluations))
@@ -102,7 +102,7 @@ def _learning(result: LitResult) -> Section:
 
 
 def _recall_table(evaluations: Sequence[LitEvaluation]) -> Table:
-    """A row a judgement, at most the last twenty."""
+    """A row for each evaluation, at most the last twenty."""
     rows = []
     for each in evaluations[-20:]:
         shares = (each.image_to_text[1], each.image_to_text[5], each.text_to_image[1], each.text_to_image[5])
@@ -123,11 +123,11 @@ def _summary(trained: LitTrained, pairs: PairSplits) -> str:
     text = (
         f"A text tower of {count_parameters(model.text):,} weights learned to fit the locked image tower of "
         f"{recipe.image.init}, in {len(trained.result.history):,} updates of {recipe.batch.size:,} pairs, from "
-        f"{len(pairs.train):,} images with {len(pairs.train.classes):,} captions. Of {final.num_images:,} held-out "
-        f"images {final.image_to_text[1]:.1%} find their caption first among {final.num_captions:,}."
+        f"{len(pairs.train):,} images with {len(pairs.train.classes):,} captions. For {final.image_to_text[1]:.1%} of "
+        f"{final.num_images:,} held-out images, the closest of {final.num_captions:,} captions is their own."
     )
     if final.unseen is not None:
-        text += f" Of {final.num_unseen_images:,} images of unseen combinations it names {final.unseen:.1%} rightly."
+        text += f" It classifies {final.unseen:.1%} of {final.num_unseen_images:,} images of unseen combinations right."
     return text
 
 
@@ -146,7 +146,7 @@ def _headlines(trained: LitTrained) -> tuple[Headline, ...]:
     seconds += sum(each.seconds for each in trained.result.evaluations)
     headlines += [
         Headline(f"{rate:,.0f}", "pairs/s", "median over the updates"),
-        Headline(show_duration(seconds), "training time", "with judgements, without embedding the images"),
+        Headline(show_duration(seconds), "training time", "with evaluations, without embedding the images"),
     ]
     return tuple(headlines)
 
@@ -165,13 +165,13 @@ def _commands(folder: Path) -> tuple[Command, ...]:
 
 def _facts(trained: LitTrained, pairs: PairSplits, folder: Path, command: str) -> tuple[tuple[str, str], ...]:
     changed = trained.recipe.model_dump(mode="json", exclude_defaults=True)
-    recipe = ", ".join(f"{name}={value}" for name, value in flat_fields(changed)) + "; the rest as by default"
+    recipe = ", ".join(f"{name}={value}" for name, value in flat_fields(changed)) + "; all else by default"
     similarity = trained.bundle.similarity
     learnt = f"temperature {similarity.temperature:.4g}"
     if similarity.bias is not None:
         learnt += f", bias {similarity.bias:.4g}"
     versions = ", ".join(f"{package} {importlib.metadata.version(package)}" for package in VERSIONS)
-    held = f"{len(pairs.train):,} to learn from, {len(pairs.val):,} held out"
+    held = f"{len(pairs.train):,} for training, {len(pairs.val):,} held out"
     facts = (
         ("command", command),
         ("run folder", str(folder)),

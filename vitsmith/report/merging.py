@@ -1,4 +1,4 @@
-"""Which patches became one token, as a picture: each image beside itself with merged patches painted in their mean."""
+"""Draws which patches were merged: each image, and beside it the image with merged patches in their mean colour."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SIDE = 2.6
 
 
 def draw_merging(bundle: Bundle, images: Sequence[Pixels], theme: Theme = LIGHT) -> Figure:
-    """One row an image (uint8 RGB of any size): as the model sees it, and in its groups of patches."""
+    """Draws a row for each image (uint8 RGB of any size): as the model sees it, and in its groups of patches."""
     tensors = np.stack([preprocess(image, bundle.preprocessing) for image in images])
     found = groups(bundle.model, torch.from_numpy(tensors)).numpy()
     shown = pixels_from_tensors(tensors, bundle.preprocessing)
@@ -47,7 +47,7 @@ def draw_merging(bundle: Bundle, images: Sequence[Pixels], theme: Theme = LIGHT)
 
 
 def painted(image: Pixels, found: Groups) -> Pixels:
-    """(height, width, 3) with every pixel in the mean colour of its group of patches; `found` is (rows, columns)."""
+    """The image (height, width, 3) with each pixel in its group's mean colour; `found` has groups (rows, columns)."""
     each = labels_of_pixels(found, image.shape[:2])
     numbers, flat = np.unique(each, return_inverse=True)
     counts = np.bincount(flat.ravel(), minlength=len(numbers))
@@ -66,7 +66,7 @@ def labels_of_pixels(found: Groups, size: tuple[int, ...]) -> Groups:
 
 
 def _outline(axes: Any, found: Groups, size: tuple[int, int], theme: Theme) -> None:
-    """Lines between neighbours of different groups."""
+    """Draws lines between neighbouring patches of different groups."""
     from matplotlib.collections import LineCollection
 
     height, width = size[0] / found.shape[0], size[1] / found.shape[1]

@@ -1,6 +1,6 @@
-"""One HTML file that holds everything: no script, no font, no picture from elsewhere. It knows nothing of models.
+"""Renders a report as one HTML file that loads nothing: no script, no font, no picture. It knows nothing of models.
 
-Whatever text comes in is escaped, and a content security policy forbids the page to load or run anything.
+All texts are escaped, and a content security policy forbids the page to load or run anything.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Headline:
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture with what it is called and how it is read."""
+    """A picture with its title, and a caption that says how to read it."""
 
     title: str
     picture: Picture
@@ -38,7 +38,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Table:
-    """The first column names the rows, the others are set to the right."""
+    """A table. The first column names the rows; the others are aligned to the right."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -47,7 +47,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Sample:
-    """One image and what the model said of it."""
+    """One image and the model's prediction for it."""
 
     image: bytes
     """A PNG file."""
@@ -56,7 +56,7 @@ class Sample:
     truth: str
     source: str
     truth_probability: float | None = None
-    """What the model gives the true class; shown when it is known and that is another one."""
+    """The model's probability of the true class; shown when it is known and the prediction is wrong."""
 
     @property
     def right(self) -> bool:
@@ -65,7 +65,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what is below it; what is empty is left out."""
+    """A heading and the parts below it; empty parts are left out."""
 
     title: str
     text: str = ""
@@ -73,12 +73,12 @@ class Section:
     table: Table | None = None
     samples: tuple[Sample, ...] = ()
     notes: tuple[str, ...] = ()
-    """Sentences below each other."""
+    """Sentences of a list."""
 
 
 @dataclass(frozen=True)
 class Command:
-    """Something to try."""
+    """A command to try next."""
 
     purpose: str
     command: str
@@ -126,12 +126,12 @@ def render(report: Report) -> str:
 
 
 def _text(text: str) -> str:
-    """Any text as HTML that shows just it."""
+    """The text, escaped for HTML."""
     return html.escape(visible(text))
 
 
 def _tag(name: str, text: str, kind: str = "") -> str:
-    """An element around text; nothing for no text."""
+    """An element around text; '' for an empty text."""
     attribute = f' class="{kind}"' if kind else ""
     return f"<{name}{attribute}>{_text(text)}</{name}>" if text else ""
 
@@ -186,7 +186,7 @@ def _sample(sample: Sample) -> str:
 
 
 def show_probability(probability: float) -> str:
-    """'97.2%'; never '100.0%' for what is not certain, nor '0.0%' for what is not impossible."""
+    """'97.2%'; '>99.9%' and '<0.1%' where rounding would give 100.0% or 0.0%."""
     if 0 < probability < 0.0005:
         return "<0.1%"
     return ">99.9%" if 0.9995 <= probability < 1 else f"{probability:.1%}"

@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-SMOOTHED = 25  # the smoothed loss averages this fraction of the run: short enough to show every turn
+SMOOTHED = 25  # the smoothed loss averages over 1/25 of the run: short enough to show every turn
 ROOM = 14  # columns of a class's name that leave the matrix its room; longer names are set smaller
 MOST_COUNTS = 20  # classes up to which a confusion matrix has room for its numbers
-MOST_NAMES = 30  # ... and for the names of the classes
-MOST_CELLS = 100  # ... and up to which its cells can be told apart
+MOST_NAMES = 30  # classes up to which it has room for their names
+MOST_CELLS = 100  # classes up to which its cells can be told apart
 
 
 def draw_loss(history: Sequence[StepDone], theme: Theme = LIGHT) -> Figure:
-    """Training loss over the updates, as it was and smoothed, and the learning rate below it."""
+    """Draws the training loss over the updates, raw and smoothed, and the learning rate below it."""
     figure = new_figure(theme)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     _plot_loss(above, history, theme)
@@ -36,7 +36,7 @@ def draw_loss(history: Sequence[StepDone], theme: Theme = LIGHT) -> Figure:
 
 
 def draw_held_out(evaluations: Sequence[Evaluated], theme: Theme = LIGHT) -> Figure:
-    """Held-out accuracy over the updates with its 95% confidence interval; the last value is written out."""
+    """Draws held-out accuracy over the updates with its 95% confidence interval, and writes the last value."""
     figure = new_figure(theme)
     axes = figure.subplots()
     _plot_held_out(axes, evaluations, theme)
@@ -45,7 +45,7 @@ def draw_held_out(evaluations: Sequence[Evaluated], theme: Theme = LIGHT) -> Fig
 
 
 def draw_curves(history: Sequence[StepDone], evaluations: Sequence[Evaluated], theme: Theme = LIGHT) -> Figure:
-    """Loss, held-out accuracy and learning rate below each other, over the same updates."""
+    """Draws loss, held-out accuracy and learning rate below each other, over the same updates."""
     figure = new_figure(theme)
     figure.set_size_inches(WIDTH, 2 * HEIGHT)
     loss, held_out, rate = figure.subplots(3, 1, sharex=True, height_ratios=(3, 3, 1))
@@ -57,7 +57,7 @@ def draw_curves(history: Sequence[StepDone], evaluations: Sequence[Evaluated], t
 
 
 def draw_confusion(scores: Scores, classes: Sequence[str], theme: Theme = LIGHT) -> Figure:
-    """Which class is taken for which: a row a true class, a column a predicted one; colour is the share of the row."""
+    """Draws the confusion matrix: rows are true classes, columns predicted ones; the colour is the share of the row."""
     figure = new_figure(theme)
     axes = figure.subplots()
     counts = scores.confusion
@@ -78,7 +78,7 @@ def draw_confusion(scores: Scores, classes: Sequence[str], theme: Theme = LIGHT)
 
 
 def draw_class_accuracies(scores: Scores, theme: Theme = LIGHT) -> Figure:
-    """How many classes have which accuracy: for more classes than a matrix can show."""
+    """Draws a histogram of the classes' accuracies, for more classes than a matrix can show."""
     figure = new_figure(theme)
     axes = figure.subplots()
     shares = [100 * each.accuracy for each in scores.per_class if each.accuracy is not None]
@@ -91,7 +91,7 @@ def draw_class_accuracies(scores: Scores, theme: Theme = LIGHT) -> Figure:
 
 
 def draw_reliability(bins: Sequence[ReliabilityBin], theme: Theme = LIGHT) -> Figure:
-    """Accuracy against confidence, bin by bin with 95% intervals, and below it how many images each bin has."""
+    """Draws accuracy against confidence, bin by bin with 95% intervals, and below it the images of each bin."""
     figure = new_figure(theme)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     points = np.array(
@@ -122,8 +122,8 @@ def draw_reliability(bins: Sequence[ReliabilityBin], theme: Theme = LIGHT) -> Fi
 
 
 def moving_average(values: NDArray[np.floating[Any]], window: int) -> NDArray[np.float64]:
-    """Mean of each value and the `window` - 1 before it; of fewer at the beginning."""
-    with np.errstate(over="ignore", invalid="ignore"):  # a loss may be as large as it likes
+    """The mean of each value and the `window` - 1 before it, or of fewer at the beginning."""
+    with np.errstate(over="ignore", invalid="ignore"):  # a loss may be of any size
         sums = np.concatenate([[0.0], np.cumsum(values)])
         ends = np.arange(1, len(values) + 1)
         starts = np.maximum(ends - window, 0)
@@ -174,7 +174,7 @@ def _plot_held_out(axes: Axes, evaluations: Sequence[Evaluated], theme: Theme) -
 
 
 def _write_counts(axes: Axes, counts: NDArray[np.int64], colours: NDArray[np.float64]) -> None:
-    """The numbers that are not zero, dark on light cells and light on dark ones."""
+    """Writes the numbers that are not zero, dark on light cells and light on dark ones."""
     for row, column in np.argwhere(counts).tolist():
         bright = float(colours[row, column, :3] @ (0.299, 0.587, 0.114)) > 0.5  # luma of ITU-R BT.601
         text = axes.text(column, row, str(counts[row, column]), color="black" if bright else "white")

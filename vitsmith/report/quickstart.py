@@ -1,4 +1,4 @@
-"""The page that tells of the whole road, from training to the exported bundle, and the results it is made from."""
+"""The page of a quickstart, from training to the exported bundle, and the results it is made from."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _TIMING = (
 
 @dataclass(frozen=True)
 class ImageFile:
-    """An image file, what it shows, and what the exported bundle says it shows."""
+    """An image file, its true class, and the exported bundle's prediction."""
 
     path: Path
     truth: str
@@ -54,22 +54,22 @@ class ImageFile:
 
 @dataclass(frozen=True, eq=False)
 class QuickstartResult:
-    """What came of it."""
+    """The results of a quickstart."""
 
     folder: Path
     splits: Splits
     trained: Trained
     exported: Bundle
     evaluation: Evaluation
-    """Of the exported bundle, on the held-out images."""
+    """The exported bundle's evaluation on the held-out images."""
     verdict: Verdict
     images: Path
     """The folder of `files`."""
     files: tuple[ImageFile, ...]
     costs: tuple[Cost, Cost]
-    """Of the trained bundle and the exported one."""
+    """The costs of the trained bundle and of the exported one."""
     seconds: float
-    """From opening the data to the last measurement."""
+    """Seconds from opening the data to the last measurement."""
 
     @property
     def report(self) -> Path:
@@ -93,7 +93,7 @@ class QuickstartResult:
 
 
 def make_report(result: QuickstartResult, command: str) -> Report:
-    """The page. `command` is what was typed."""
+    """The page. `command` is the command that was typed."""
     return Report(
         title="A vision transformer that reads handwritten digits",
         summary=_summary(result),
@@ -112,14 +112,14 @@ def make_report(result: QuickstartResult, command: str) -> Report:
 
 
 def next_commands(result: QuickstartResult) -> tuple[Command, ...]:
-    """What to try with the bundles, to be typed where the road was gone."""
+    """Commands to try with the bundles, to be typed in the folder where the quickstart ran."""
     exported, images = shell_quoted(result.exported.where), shell_quoted(str(result.images))
     return (
         Command("Name the digits in image files:", f"vitsmith predict {exported} {images} --top 3"),
         Command(
-            "Judge the exported model on the held-out digits again:", f"vitsmith evaluate {exported} --data digits"
+            "Evaluate the exported model on the held-out digits again:", f"vitsmith evaluate {exported} --data digits"
         ),
-        Command("See what a bundle knows about itself:", f"vitsmith inspect {exported}"),
+        Command("See what a bundle records about itself:", f"vitsmith inspect {exported}"),
         Command(
             "Train on your own images, a folder with one sub-folder for each class (a checkpoint is downloaded once):",
             "vitsmith train FOLDER --model augreg:Ti_16 --recipe finetune-small-data",
@@ -131,11 +131,11 @@ def _summary(result: QuickstartResult) -> str:
     scores, config = result.evaluation.scores, result.trained.bundle.config
     right = sum(each.correct for each in scores.per_class)
     return (
-        f"A small vision transformer of {parameters(config):,} weights learned from nothing, on this machine, with "
+        f"A small vision transformer of {parameters(config):,} weights was trained from nothing, on this machine, on "
         f"{len(result.splits.train):,} scanned digits. Of {scores.num_images} others, never seen before, it reads "
-        f"{right} rightly. It was exported to ONNX, compared with the original, loaded again from disk and tried on "
-        f"image files; all of it took {result.seconds:.0f} seconds. Those who wrote the held-out digits also wrote "
-        "some that it learned from: this says how well it knows these hands, not handwriting at large."
+        f"{right} right. It was exported to ONNX, compared with the original, loaded again from disk and tried on "
+        f"image files; all of it took {result.seconds:.0f} seconds. The writers of the held-out digits also wrote "
+        "training digits: the score shows how well it reads these writers, not other people's handwriting."
     )
 
 
@@ -168,7 +168,7 @@ def _files_section(files: tuple[ImageFile, ...]) -> Section:
 
 
 def _mistakes_section(evaluation: Evaluation, splits: Splits) -> Section:
-    """The mistakes it was surest of."""
+    """The mistakes with the highest probabilities."""
     mistakes = surest_mistakes(evaluation.logits, evaluation.labels, len(evaluation.labels))
     shown = mistakes[:MOST_MISTAKES]
     names = evaluation.classes
@@ -187,9 +187,9 @@ def _mistakes_section(evaluation: Evaluation, splits: Splits) -> Section:
     if not mistakes:
         text = "It made none on the held-out digits."
     elif len(shown) == len(mistakes):
-        text = f"All {len(mistakes)} on the held-out digits, those it was surest of first."
+        text = f"All {len(mistakes)} on the held-out digits, the highest probability first."
     else:
-        text = f"The {len(shown)} of {len(mistakes)} on the held-out digits that it was surest of."
+        text = f"The {len(shown)} of {len(mistakes)} on the held-out digits with the highest probabilities."
     return Section("Mistakes", text=text, samples=tuple(samples))
 
 

@@ -1,4 +1,4 @@
-"""What the climb of `quantize` came to, as a picture: what each program loses, and how fast it is."""
+"""Draws the search of `quantize`: the accuracy that each program loses, and its speed."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 def draw_schemes(result: Quantized, theme: Theme = LIGHT) -> Figure:
-    """A row a program, in the order of the climb: points lost on the left, times float's speed on the right.
+    """Draws a row for each program, in the order of the search: points lost on the left, speedup on the right.
 
-    Dashed lines are what is required; the chosen program is in the second colour. Programs whose answers were refused
+    Dashed lines are the requirements; the chosen program is in the second colour. Programs whose answers were refused
     were not timed.
     """
     attempts = result.search.attempts
@@ -36,8 +36,8 @@ def draw_schemes(result: Quantized, theme: Theme = LIGHT) -> Figure:
     _draw_bars(right, result, times, "{:.2f}x", theme)
     if required.speedup is not None:
         right.axvline(required.speedup, color=theme.faint, linestyle="--", linewidth=1)
-    what = "points of top-1 lost" if labelled else "images answered otherwise (%)"
-    taken = "" if result.search.chosen is None else "; the program taken is in the other colour"
+    what = "points of top-1 lost" if labelled else "images with another answer (%)"
+    taken = "" if result.search.chosen is None else "; the chosen program is in the other colour"
     dress(left, theme, x=f"{what}\ndashed: allowed{taken}", grid=False)
     dress(right, theme, x=f"times the speed of float in {result.base_rest}\ndashed: required", grid=False)
     return figure

@@ -1,4 +1,4 @@
-"""What was found, as sections of a page: each function takes results of one kind and says in words what they mean."""
+"""Sections of a report: each function takes results of one kind and says what they mean."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from vitsmith.training.events import Evaluated, StepDone
 MOST_ROWS = 50
 """Classes up to which a table lists them all."""
 WORST = 20
-"""Classes in the table where there are more."""
+"""Classes in the table when there are more than MOST_ROWS."""
 
 _LARGEST_SAMPLE = 192  # pixels: twice what the page shows, for sharp screens
 
@@ -46,7 +46,7 @@ class Learned(Protocol):
 
 
 def learning_section(result: Learned) -> Section:
-    """How the loss fell and the accuracy rose."""
+    """The section on loss and held-out accuracy during training."""
     final = result.evaluations[-1]
     first, last = result.history[0], result.history[-1]
     loss = Figure(
@@ -72,7 +72,7 @@ def learning_section(result: Learned) -> Section:
 
 
 def accuracy_section(evaluation: Evaluation) -> Section:
-    """Where the model is right, where it is wrong, and whether its probabilities can be believed."""
+    """The section on which classes the model confuses, and on how reliable its probabilities are."""
     scores, classes = evaluation.scores, evaluation.classes
     confusion = _confusion_figure(scores, classes)
     reliability = Figure(
@@ -82,36 +82,36 @@ def accuracy_section(evaluation: Evaluation) -> Section:
             f"Accuracy against confidence in {len(scores.reliability)} bins, calibration error "
             f"{scores.calibration_error:.1%}.",
         ),
-        "On the dashed line a probability means what it says. Below it the model is too sure of itself, "
-        f"above it too modest; on average it is off by {100 * scores.calibration_error:.1f} points.",
+        "On the dashed line, probability and accuracy agree. Below it the model is overconfident, above it "
+        f"underconfident; on average it is off by {100 * scores.calibration_error:.1f} points.",
     )
     table = classes_table(scores, classes)
     return Section("Where it is right and wrong", figures=(confusion, reliability), table=table)
 
 
 def classes_table(scores: Scores, classes: Sequence[str]) -> Table:
-    """A row a class; of more than 50 classes the 20 that fare worst."""
+    """A row for each class; with more than 50 classes, the 20 with the lowest accuracy."""
     taken = _taken_for(scores.confusion, classes)
     chosen, caption = list(range(len(classes))), "Each class by itself."
     if len(classes) > MOST_ROWS:
         shares = {index: each.accuracy for index, each in enumerate(scores.per_class) if each.accuracy is not None}
         chosen = sorted(shares, key=lambda index: (shares[index], -scores.per_class[index].count))[:WORST]
-        caption = f"The {len(chosen)} of {len(classes):,} classes that fare worst."
+        caption = f"The {len(chosen)} of {len(classes):,} classes with the lowest accuracy."
     rows = []
     for index in chosen:
         each = scores.per_class[index]
         accuracy = "" if each.accuracy is None else f"{each.accuracy:.1%}"
         rows.append((classes[index], str(each.count), str(each.correct), accuracy, taken[index]))
-    return Table(("class", "images", "right", "accuracy", "most often taken for"), tuple(rows), caption)
+    return Table(("class", "images", "right", "accuracy", "most often mistaken for"), tuple(rows), caption)
 
 
 def costs_section(costs: Sequence[Cost], how: str) -> Section:
-    """Size, speed and accuracy side by side; `how` says what was timed, and where."""
+    """The section on size, speed and accuracy; `how` says what was timed, and where."""
     return Section("Size, speed and accuracy", text=how, table=costs_table(costs))
 
 
 def costs_table(costs: Sequence[Cost]) -> Table:
-    """A row a bundle, all measured with the same batch."""
+    """A row for each bundle, all measured with the same batch."""
     batch = costs[0].speed.batch
     columns = ("bundle", "size, MiB", "top-1", "one image, ms", f"images/s, batch {batch}")
     rows = tuple(
@@ -128,7 +128,7 @@ def costs_table(costs: Sequence[Cost]) -> Table:
 
 
 def gate_section(what: str, verdict: Verdict, required: Requirements) -> Section:
-    """What the gate compared, and what it requires. A program that does not pass is never written."""
+    """The section on what the gate compared, and what it requires. A program that fails it is never written."""
     rows = [
         ("largest difference of any output", f"{verdict.relative:.1e}", _bound(required.relative, ".0e")),
         ("images with the same first choice", f"{verdict.agreement:.1%}", _bound(required.agreement, ".1%")),
@@ -146,7 +146,7 @@ def gate_section(what: str, verdict: Verdict, required: Requirements) -> Section
 
 
 def _bound(bound: float | None, style: str) -> str:
-    return "not asked" if bound is None else format(bound, style)
+    return "not required" if bound is None else format(bound, style)
 
 
 def sample_of(
@@ -184,16 +184,16 @@ def most_wrong(logits: NDArray[np.float32], labels: NDArray[np.int64], count: in
 
 
 def _confusion_figure(scores: Scores, classes: Sequence[str]) -> Figure:
-    """The confusion matrix, or for more classes than it can show how their accuracies are spread."""
+    """The confusion matrix, or, for more classes than it can show, a histogram of their accuracies."""
     right = sum(each.correct for each in scores.per_class)
     if len(classes) > MOST_CELLS:
         return Figure(
             "Accuracy of the classes",
             picture(
                 lambda theme: draw_class_accuracies(scores, theme),
-                f"How many of {len(classes):,} classes have which accuracy; their mean is {scores.macro_recall:.1%}.",
+                f"Histogram of the accuracies of {len(classes):,} classes; their mean is {scores.macro_recall:.1%}.",
             ),
-            "Each class counts once, however many images it has. The worst ones are listed below.",
+            "Each class counts once, whatever its number of images. The worst classes are listed below.",
         )
     return Figure(
         "Confusion matrix",
@@ -201,7 +201,7 @@ def _confusion_figure(scores: Scores, classes: Sequence[str]) -> Figure:
             lambda theme: draw_confusion(scores, classes, theme),
             f"Confusion matrix of {len(classes)} classes: {right} of {scores.num_images} images on the diagonal.",
         ),
-        "Each row is a true class; what lies beside the diagonal was taken for another one.",
+        "Each row is a true class; images beside the diagonal were mistaken for another class.",
     )
 
 

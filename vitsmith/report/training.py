@@ -41,28 +41,28 @@ _MOST_EVALUATIONS = 20  # rows of the table
 
 @dataclass(frozen=True, eq=False)
 class TrainingRun:
-    """What happened in a run, from its first update on even when it was resumed."""
+    """What happened in a run, from its first update on, even when it was resumed."""
 
     recipe: TrainRecipe
     folder: Path
     command: str
-    """What was typed."""
+    """The command that was typed."""
     splits: Splits
     history: Sequence[StepDone]
     evaluations: Sequence[Evaluated]
     warnings: Sequence[Warned]
     predicted: Predicted
-    """What the final model says of the held-out images."""
+    """The final model's answers for the held-out images."""
     baseline: Baseline | None = None
     plan: str = ""
-    """What decides how a batch is cut, in words."""
+    """The reason of the memory plan."""
     adapted: str = ""
-    """What became of a checkpoint's arrays."""
+    """How a checkpoint's arrays were adapted."""
     parameters: int | None = None
 
     @property
     def scores(self) -> Scores:
-        """Of the final model."""
+        """The scores of the final model."""
         return self.evaluations[-1].scores
 
     @property
@@ -72,7 +72,7 @@ class TrainingRun:
 
     @property
     def seconds(self) -> float:
-        """Updates and evaluations together, over all parts of a run that was resumed."""
+        """Seconds of all updates and evaluations, over all parts of a resumed run."""
         updates = sum(self.recipe.batch.size / done.images_per_second for done in self.history)
         return updates + sum(each.seconds for each in self.evaluations)
 
@@ -157,8 +157,8 @@ def _summary(run: TrainingRun) -> str:
     origin = f"from {recipe.model.init}" if recipe.model.init else "from nothing"
     text = (
         f"{what}{size} learned {origin}, in {len(run.history):,} updates of {recipe.batch.size} images, from "
-        f"{len(splits.train):,} images of {len(splits.classes):,} classes. Of {scores.num_images:,} held-out images it "
-        f"names {right:,} rightly."
+        f"{len(splits.train):,} images of {len(splits.classes):,} classes. It classifies "
+        f"{right:,} of {scores.num_images:,} held-out images right."
     )
     if run.baseline is not None:
         text += f" {run.baseline.compare(scores.top1)}"
@@ -185,13 +185,13 @@ def _headlines(run: TrainingRun) -> tuple[Headline, ...]:
             Headline(f"{run.baseline.knn:.1%}", "k-NN, before", f"{seen}; {_interval(knn)}"),
         ]
     else:
-        off = "by how much probabilities are off"
+        off = "mean error of its probabilities"
         headlines.append(Headline(f"{scores.calibration_error:.1%}", "calibration error", off))
     waiting = statistics.median(done.waiting for done in run.history)
     rate = run.images_per_second
     headlines += [
         Headline(
-            f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}", "images/s", f"{waiting:.0%} of it waiting for images"
+            f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}", "images/s", f"{waiting:.0%} of the time waiting for images"
         ),
         Headline(show_duration(run.seconds), "training time", "with evaluations"),
     ]
@@ -249,15 +249,15 @@ def _most_wrong_section(run: TrainingRun) -> Section:
     samples = [sample for index in mistakes[:MOST_WRONG] if (sample := _sample(run, index)) is not None]
     how_many = "All" if len(samples) == len(mistakes) else f"{len(samples)} of"
     text = (
-        f"{how_many} {len(mistakes):,} mistakes on the held-out images, those first whose true class it thought least "
-        "likely: look here for wrong labels. First what it says and how surely; below what the image is labelled, and "
-        "what it gave that."
+        f"{how_many} {len(mistakes):,} mistakes on the held-out images, the lowest probability of the true class "
+        "first: look here for wrong labels. Each image has its predicted class with its probability, and below it "
+        "the label with its probability."
     )
     return Section("Most wrong images", text=text, samples=tuple(samples))
 
 
 def _sample(run: TrainingRun, index: int) -> Sample | None:
-    """A held-out image and what was said of it; None if it cannot be read any more."""
+    """A held-out image and its prediction; None if the image cannot be read any more."""
     predicted, val, names = run.predicted, run.splits.val, run.splits.classes
     position = int(predicted.indices[index])
     probabilities = np.exp(log_probabilities(predicted.logits[index : index + 1], run.recipe.loss.kind)[0])
@@ -282,8 +282,8 @@ def _commands(run: TrainingRun) -> tuple[Command, ...]:
     for option, column in (("image", run.recipe.data.image_column), ("label", run.recipe.data.label_column)):
         data += f" --{option}-column {shell_quoted(column)}" if column else ""
     return (
-        Command("Name what images show:", f"vitsmith predict {bundle} IMAGES --top 3"),
-        Command("Judge the model again:", f"vitsmith evaluate {bundle} --data {data}"),
+        Command("Classify images:", f"vitsmith predict {bundle} IMAGES --top 3"),
+        Command("Evaluate the model again:", f"vitsmith evaluate {bundle} --data {data}"),
         Command("Export it, compared with the original:", f"vitsmith export {bundle} --to onnx"),
     )
 
@@ -295,8 +295,8 @@ def _facts(run: TrainingRun) -> tuple[tuple[str, str], ...]:
         ("command", run.command),
         ("run folder", str(run.folder)),
         ("date", datetime.date.today().isoformat()),
-        ("data", f"{run.recipe.data.path}: {len(run.splits.train):,} to learn from, {len(run.splits.val):,} held out"),
-        ("recipe", ", ".join(f"{name}={value}" for name, value in flat_fields(changed)) + "; the rest as by default"),
+        ("data", f"{run.recipe.data.path}: {len(run.splits.train):,} for training, {len(run.splits.val):,} held out"),
+        ("recipe", ", ".join(f"{name}={value}" for name, value in flat_fields(changed)) + "; all else by default"),
         ("checkpoint", "; ".join(" ".join(line.split()) for line in run.adapted.splitlines())),
         ("memory", run.plan),
         ("arithmetic", _arithmetic(run.history)),
@@ -316,7 +316,7 @@ def _arithmetic(history: Sequence[StepDone]) -> str:
     peak = max(rate / share for rate, share in known)  # in images a second; the last one known is the highest
     share = statistics.median(rate for rate, _ in known) / peak
     if any(share >= 1 for _, share in known):
-        return f"{share:.0%} of the fastest update's: the peak of the device was measured too low to compare with"
+        return f"{share:.0%} of the fastest update: the device's measured peak was too low to compare with"
     return f"{share:.0%} of the measured peak"
 
 

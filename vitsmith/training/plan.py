@@ -24,7 +24,9 @@ def plan_run(
     """Plans how the run fits into memory, the same in all processes.
 
     A resumed run on as many devices as before keeps its micro-batch, because another one rounds differently. Where
-    memory is short, malloc is set to return freed memory at once, which costs time. Raises InputError, in all processes, when it does not fit.
+    memory is short, malloc is set to return freed memory at once, which costs time.
+
+    Raises InputError, in all processes, when it does not fit.
     """
     if checkpoint is not None and checkpoint.facts["devices"] == devices.count:
         recipe = _cut_as(recipe, checkpoint.facts["micro"], checkpoint.facts["checkpointing"])

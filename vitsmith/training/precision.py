@@ -1,8 +1,8 @@
 """Runs a model in float32 or bfloat16 while its weights stay float32.
 
 Casting each weight once an update and computing everything in bfloat16 is faster than `torch.autocast`, which casts
-activations back and forth before each operation (benchmarks/train_step.py). Layer norms, softmax and sums still add up in
-float32 inside their kernels. Gradients go through the casts: they are added up in float32, in `.grad` of the weights.
+activations back and forth before each operation (benchmarks/train_step.py). Layer norms, softmax and sums still add up
+in float32 inside their kernels. Gradients go through the casts: they are added up in float32, in the weights' `.grad`.
 """
 
 from __future__ import annotations

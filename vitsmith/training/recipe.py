@@ -109,7 +109,9 @@ class OptimizerSpec(Frozen):
     layer_decay: Finite = Field(
         1.0, gt=0, le=1, description="learning rate of each block as a share of the next one's; 0.65 to 0.75 after MAE"
     )
-    clip: NotNegative = Field(1.0, description="largest global norm of the gradients, scaled down to it if larger; 0: none")
+    clip: NotNegative = Field(
+        1.0, description="largest global norm of the gradients, scaled down to it if larger; 0: none"
+    )
     sharpness: Literal["none", "sam", "gsam"] = Field(
         "none", description="seek flat minima (two gradients an update): SAM arXiv 2010.01412, GSAM arXiv 2203.08065"
     )

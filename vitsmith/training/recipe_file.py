@@ -1,4 +1,4 @@
-"""Recipes as TOML files, and the changes a command line makes to them. Every mistake is reported, with the closest valid names."""
+"""Recipes as TOML files, and the changes a command line makes to them. Mistakes are reported with close valid names."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def parse_recipe(fields: Mapping[str, Any]) -> TrainRecipe:
 
 
 def parse_fields(fields: Mapping[str, Any], kind: type[Recipe]) -> Recipe:
-    """A checked recipe from plain data. Raises ConfigError that lists every mistake, with close names for unknown ones."""
+    """A checked recipe from plain data. Raises ConfigError with every mistake, and close names for unknown ones."""
     needed: Fields = {name: {} for name, field in kind.model_fields.items() if field.is_required()}
     try:
         return kind.model_validate(needed | dict(fields))

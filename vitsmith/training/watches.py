@@ -179,7 +179,10 @@ class Watches:
         advice.append("store the images smaller, no larger than the crops need")
         if not recipe.data.path.endswith(".tar"):
             advice.append("pack them into tar shards (data.path)")
-        yield "waiting", f"{share:.0%} of the time of the last {RECENT} steps was spent waiting for images: {_either(advice)}"
+        yield (
+            "waiting",
+            f"{share:.0%} of the time of the last {RECENT} steps was spent waiting for images: {_either(advice)}",
+        )
 
     def _one_class(self, evaluated: Evaluated) -> Iterator[_Finding]:
         counts = evaluated.scores.confusion
@@ -193,9 +196,9 @@ class Watches:
         share = counts[only].sum() / counts.sum()
         yield (
             "one class",
-            f"at step {evaluated.step} all {evaluated.scores.num_images} held-out images are predicted as class {name}, "
-            f"which {share:.1%} of them are: try optimizer.lr (now {self._recipe.optimizer.lr:g}) 3 times higher or "
-            "lower, or check the labels and how many images a class has",
+            f"at step {evaluated.step} all {evaluated.scores.num_images} held-out images are predicted as class "
+            f"{name}, which {share:.1%} of them are: try optimizer.lr (now {self._recipe.optimizer.lr:g}) 3 times "
+            "higher or lower, or check the labels and how many images a class has",
         )
 
     def _overfitting(self, evaluated: Evaluated) -> Iterator[_Finding]:
