@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 import typer
 
 from vitsmith.cli.images import expand
-from vitsmith.cli.inputs import labelled, open_model, reading_bar, tell_calibration
+from vitsmith.cli.inputs import labelled, parse_size, reading_bar, tell_calibration
 from vitsmith.cli.options import (
     ForceOption,
     ImageColumnOption,
@@ -86,29 +86,29 @@ def quantize(
     """Find an int8 program that answers as well and is faster on this machine, or say "keep float" (exit 3)."""
     require_torch("export")
     from vitsmith.compress.calibration import Amounts
-    from vitsmith.compress.quantize import check_quantizable, usual_engine
-    from vitsmith.compress.quantized import Settings
-    from vitsmith.compress.schemes import REQUIRED
-    from vitsmith.errors import InputError
     from vitsmith.gate import Requirements
-    from vitsmith.runs import model_name, place_of
-    from vitsmith.verbs.inputs import check_bounds
+    from vitsmith.verbs.int8 import quantize_by
 
-    if not data and not images:
-        raise InputError("int8 is calibrated on real images of your task: give --images FOLDER or --data DATA")
-    asked = Requirements(accuracy_drop=max_drop, agreement=min_agreement, speedup=min_speedup, strict=strict_gate)
-    check_bounds(asked, bool(data))
     described = labelled(data, image_column, label_column, split)
-    name = usual_engine() if engine is IntegerEngine.auto else engine.value
-    settings = Settings(name, REQUIRED.with_changes(asked), fastest, batch_size)
-    with place_of("quantize", f"{model_name(model)}-{name}", out, force=force) as target:
-        bundle = open_model(model, image_size, labels=labels_file)
-        check_quantizable(bundle, name)
-        tell_calibration(bundle, kept=True)
-        photos = _photos(bundle, described, split, images or [], Amounts(calibration, limit, seed), skip_unreadable)
-        result = _quantize(target, bundle.with_split(None) if without_split else bundle, photos, settings)
-    for remark in (*result.remarks, *result.doubts):
-        say(remark)
+    amounts = Amounts(calibration, limit, seed)
+    result = quantize_by(
+        model,
+        described,
+        out,
+        Requirements(accuracy_drop=max_drop, agreement=min_agreement, speedup=min_speedup, strict=strict_gate),
+        engine=engine.value,
+        fastest=fastest,
+        batch_size=batch_size,
+        split=split,
+        has_images=bool(images),
+        photos_of=lambda bundle: _photos(bundle, described, split, images or [], amounts, skip_unreadable),
+        run=_quantize,
+        without_split=without_split,
+        force=force,
+        tell=say,
+        labels_file=labels_file,
+        image_size=parse_size(image_size),
+    )
     if json:
         print_json(result.to_dict())
     else:
@@ -166,6 +166,7 @@ class Bars:
 def _photos(bundle: Bundle, data: DataSpec, split: str, images: list[str], amounts: Amounts, skip: float) -> Photos:
     from vitsmith.compress.calibration import labelled_photos, unlabelled_photos
 
+    tell_calibration(bundle, kept=True)
     sources = list(expand(images))
     how: dict[str, Any] = {"amounts": amounts, "skip_unreadable": skip}
     if data.path:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitsmith.arguments import path as argument_path
@@ -15,10 +17,13 @@ from vitsmith.gate import Requirements
 from vitsmith.needs_torch import require_torch
 from vitsmith.runs import place_of
 from vitsmith.verbs.inputs import Model, Tell, check_bounds, described_data, run_name, warn
-from vitsmith.weights.load import load
+from vitsmith.weights.bundle import Bundle
+from vitsmith.weights.labels import with_labels
+from vitsmith.weights.load import assumed, load
 
 if TYPE_CHECKING:
-    from vitsmith.compress.quantized import Quantized
+    from vitsmith.compress.calibration import Photos
+    from vitsmith.compress.quantized import Quantized, Settings
     from vitsmith.compress.trials import Listener
 
 
@@ -72,31 +77,69 @@ def quantize(
     """
     require_torch("export")
     from vitsmith.compress.calibration import Amounts, labelled_photos, unlabelled_photos
-    from vitsmith.compress.quantize import check_quantizable, quantize_to, usual_engine
+    from vitsmith.compress.quantize import quantize_to
+
+    sources, described = list(several(images)), described_data(data)
+    how: dict[str, Any] = {"amounts": Amounts(calibration, limit, seed), "skip_unreadable": skip_unreadable}
+
+    def photos_of(original: Bundle) -> Photos:
+        if described.path:
+            return labelled_photos(original, described, split, images=sources, tell=tell, **how)
+        return unlabelled_photos(original, sources, **how)
+
+    return quantize_by(
+        bundle, described, out,
+        Requirements(accuracy_drop=max_drop, agreement=min_agreement, speedup=min_speedup, strict=strict_gate),
+        engine=engine, fastest=fastest, batch_size=batch_size, split=split, has_images=bool(sources),
+        photos_of=photos_of, run=partial(quantize_to, listener=listener),
+        without_split=without_split, force=force, tell=tell,
+    )  # fmt: skip
+
+
+def quantize_by(
+    bundle: Model,
+    data: DataSpec,
+    out: str | os.PathLike[str] | None,
+    asked: Requirements,
+    *,
+    engine: str,
+    fastest: bool,
+    batch_size: int,
+    split: str,
+    has_images: bool,
+    photos_of: Callable[[Bundle], Photos],
+    run: Callable[[Path, Bundle, Photos, Settings], Quantized],
+    without_split: bool,
+    force: bool,
+    tell: Tell,
+    labels_file: Path | None = None,
+    image_size: int | tuple[int, int] | None = None,
+) -> Quantized:
+    """The rules that `quantize` and the verb have in common, around what each shows of its work.
+
+    `photos_of` reads the images, `run` is `compress.quantize.quantize_to`; `labels_file` has the names of the classes,
+    and `image_size` is of a checkpoint that does not say it.
+    """
+    from vitsmith.compress.quantize import check_quantizable, usual_engine
     from vitsmith.compress.quantized import Settings
     from vitsmith.compress.schemes import REQUIRED
 
-    sources, described = list(several(images)), described_data(data)
-    if not described.path and not sources:
-        raise InputError("int8 is calibrated on real images of your task: give images, or labelled data")
-    if split and not described.path:
-        raise InputError("split chooses a part of data: give that too")
-    asked = Requirements(accuracy_drop=max_drop, agreement=min_agreement, speedup=min_speedup, strict=strict_gate)
-    check_bounds(asked, bool(described.path))
+    if not data.path and not has_images:
+        raise InputError("int8 is calibrated on real images of your task: give `images` FOLDER or `data` DATA")
+    if split and not data.path:
+        raise InputError("`split` chooses a part of `data`: give `data` too")
+    check_bounds(asked, bool(data.path))
     engine = usual_engine() if engine == "auto" else engine
     settings = Settings(engine, REQUIRED.with_changes(asked), fastest, batch_size)
     to = None if out is None else argument_path(out, "out")
     with place_of("quantize", f"{run_name(bundle)}-{engine}", to, force=force) as target:
-        original = load(bundle)
+        original = load(bundle, image_size=image_size)
+        for note in assumed(original):
+            tell(note)
+        original = with_labels(original, labels_file)
         check_quantizable(original, engine)
-        how: dict[str, Any] = {"amounts": Amounts(calibration, limit, seed), "skip_unreadable": skip_unreadable}
-        photos = (
-            labelled_photos(original, described, split, images=sources, tell=tell, **how)
-            if described.path
-            else unlabelled_photos(original, sources, **how)
-        )
-        original = original.with_split(None) if without_split else original
-        result = quantize_to(target, original, photos, settings, listener=listener)
+        photos = photos_of(original)
+        result = run(target, original.with_split(None) if without_split else original, photos, settings)
     for told in (*result.remarks, *result.doubts):
         tell(told)
     return result
