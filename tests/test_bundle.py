@@ -154,7 +154,7 @@ def edited(folder: Path, **fields: Any) -> None:
     ("fields", "problem"),
     [
         ({"format": 3}, r"has format 3, and vitsmith [\d.]+ reads formats 1 to 2: a newer version .*pip install -U"),
-        ({"format": None}, r"is no description of a bundle \(its format is None\)"),
+        ({"format": None}, r"does not describe a bundle \(its format is None\)"),
         ({"labels": None}, "was changed after it was written"),
         ({"surprise": 1}, "was changed after it was written"),
         ({"checksum": ""}, "was changed after it was written"),
@@ -207,10 +207,10 @@ def test_a_bundle_whose_folder_has_gone_says_so(folder: Path, monkeypatch: pytes
     exported = dataclasses.replace(loaded, program="onnx")
     monkeypatch.chdir("/")
     for use in (lambda: loaded.model, lambda: open_engine(exported, "onnx"), lambda: open_engine(exported, "openvino")):
-        with pytest.raises(BundleError, match=f"^{folder.name} is not there any more: .* the working folder"):
+        with pytest.raises(BundleError, match=f"^{folder.name} no longer exists: .* the working folder"):
             use()
     gone = dataclasses.replace(loaded, folder=folder.with_name("gone"))
-    with pytest.raises(BundleError, match="gone is not there any more: it was moved or deleted; load the bundle"):
+    with pytest.raises(BundleError, match="gone no longer exists: it was moved or deleted; load the bundle"):
         _ = gone.model
 
 

@@ -78,7 +78,7 @@ def test_a_plain_checkpoint_becomes_a_distilled_student() -> None:
     assert model.config.distillation_token and model.config.tokens == 2 + 8
     assert report.copied == {"distillation_token": "class_token"}
     assert report.reset == ["head.weight", "head.bias", "distillation_head.weight", "distillation_head.bias"]
-    told = "grid 2x3 to 4x2 (zoom), the distillation token's begins as the class token's"
+    told = "grid 2x3 to 4x2 (zoom), the distillation token's position begins as the class token's"
     assert report.resized == {"positions.embedding": told} and not report.unused
     positions, old = model.positions.embedding.detach(), before["positions.embedding"]
     assert torch.equal(positions[:, 0], old[:, 0]) and torch.equal(positions[:, 1], old[:, 0])

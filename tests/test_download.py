@@ -307,7 +307,7 @@ def test_a_chunked_answer_is_whole_or_continued(server: Server, url: str, tmp_pa
 
 def test_an_answer_of_unknown_length_is_refused(server: Server, url: str, tmp_path: Path) -> None:
     server.answers.extend([of_unknown_length] * 2)
-    with pytest.raises(DownloadError, match="does not say how long it is"):
+    with pytest.raises(DownloadError, match="does not say how long the file is"):
         download(url, directory=tmp_path)
     with pytest.raises(DownloadError, match="has 1,000 bytes, not the 600,000 expected"):
         download(url, directory=tmp_path, size=len(BYTES))

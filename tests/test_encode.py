@@ -73,7 +73,7 @@ def test_models_without_one_vector_for_an_image_are_refused(tmp_path: Path) -> N
         with pytest.raises(InputError, match="gives a feature for each patch"):
             Encoder(Bundle.of(tiny_model(CONFIGS[name])))
     exported, _ = export_onnx(Bundle.of(tiny_model(VIT)).with_golden(PICTURES[:2]), tmp_path / "onnx")
-    with pytest.raises(BundleError, match="is an exported classifier, without the features before its head"):
+    with pytest.raises(BundleError, match="exported classifier, which does not give the features before its head"):
         Encoder(exported)
     with pytest.raises(BundleError, match="is an exported classifier"):
         load(tmp_path / "onnx", headless=True)

@@ -524,7 +524,7 @@ def test_a_program_that_kills_its_process_is_refused_and_that_is_remembered(
     programs: Any, own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     onnx = programs("vit-token")["onnx"]
-    problem = r"model\.onnx: openvino, tried in a process of its own, died with SIGFPE"
+    problem = r"model\.onnx: openvino, tried in a child process, died with SIGFPE"
     with monkeypatch.context() as patch:
         die_with(patch, "os.kill(os.getpid(), signal.SIGFPE)")
         with pytest.raises(InputError, match=problem + r": use engine 'onnx'$"):
@@ -540,7 +540,7 @@ def test_a_program_that_kills_its_process_is_refused_and_that_is_remembered(
     ("code", "how"),
     [
         ("os.kill(os.getpid(), signal.SIGKILL)", "died with SIGKILL"),
-        ("sys.exit(3)", r"ended with exit code 3 \(without a word\)"),
+        ("sys.exit(3)", r"ended with exit code 3 \(no output\)"),
         ("print('no JSON'); print('first', file=sys.stderr); print('out of memory', file=sys.stderr)",
          r"ended with exit code 0 \(out of memory\)"),
     ],
@@ -661,7 +661,7 @@ def test_auto_measures_only_what_is_expected_to_save_more_than_it_costs(
     kept = open_engine(made["onnx"], num_images=1666)
     assert kept.name == "onnx"
     assert kept.why == (
-        "onnx: openvino not tried, which takes about 10 s and could save about 10.0 s on 1,666 images (50.0 images/s)"
+        "onnx: openvino not tried: that takes about 10 s and could save about 10.0 s on 1,666 images (50.0 images/s)"
     )
     race_with(monkeypatch, choice, 500.0, 1200.0)
     assert open_engine(made["onnx"], num_images=1667).name == "onnx"

@@ -232,9 +232,9 @@ def test_float16_graphs_with_weights_beside_them(tmp_path: Path, monkeypatch: py
     [
         (
             2e4,
-            r"fp16 was refused, nothing was written: blocks\.0\.mlp\.widen gives \d.*, and float16 ends at 65504; take",
+            r"nothing was written: blocks\.0\.mlp\.widen gives \d.*, and the largest float16 is 65504; use",
         ),
-        (1e8, r"fp16 was refused, nothing was written: the weight \S+ has \d.*e\+0\d, and float16 ends at 65504"),
+        (1e8, r"was refused, nothing was written: the weight \S+ has \d.*e\+0\d, and the largest float16 is 65504"),
     ],
 )
 def test_what_float16_cannot_hold_is_refused(factor: float, problem: str, tmp_path: Path) -> None:

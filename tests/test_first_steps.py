@@ -439,9 +439,9 @@ def test_a_name_of_hugging_face_is_told_how_to_be_fetched(tmp_path, monkeypatch,
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("timm/vit_base.dinov3", "fetched first:  hf download timm/vit_base.dinov3 --local-dir vit_base.dinov3 "),
+        ("timm/vit_base.dinov3", "Face first:  hf download timm/vit_base.dinov3 --local-dir vit_base.dinov3 "),
         ("timm/vit_base@v2", "hf download timm/vit_base --revision v2 --local-dir vit_base "),
-        ("./vit_base", "a folder on this machine is given as it is: ./vit_base"),
+        ("./vit_base", "give a folder on this machine without a prefix: ./vit_base"),
         ("", "names no model: write hf:OWNER/NAME"),
     ],
 )

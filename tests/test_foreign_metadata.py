@@ -63,7 +63,7 @@ def test_timm_preprocessing_is_what_config_json_says(tmp_path: Path) -> None:
     assert foreign.images == ImageSpec.pillow(
         32, crop=0.95, interpolation="bilinear", mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6)
     )
-    heads = "assumed, as arrays do not tell: 2 heads"
+    heads = "assumed, because arrays do not show it: 2 heads"
     assert foreign.notes == (heads,)
     assert load_timm(tmp_path, pretrained_cfg=cfg, model_args={"num_heads": 2}).notes == ()
     squash = load_timm(tmp_path, pretrained_cfg={**cfg, "crop_mode": "squash", "crop_pct": 1.0})
@@ -98,7 +98,7 @@ def test_what_config_json_leaves_out_is_timms_default_and_noted(tmp_path: Path) 
     foreign = load_timm(tmp_path, pretrained_cfg={"input_size": [3, 32, 32], "std": None})
     assert foreign.images == ImageSpec.pillow(32, crop=0.875, interpolation="bicubic", **IMAGENET)
     _, defaults = foreign.notes
-    assert defaults == "config.json does not say mean, std, crop_pct, interpolation: timm's defaults were taken"
+    assert defaults == "config.json does not have mean, std, crop_pct, interpolation: timm's defaults were used"
 
 
 def test_assumptions_without_config_json_are_noted(tmp_path: Path) -> None:
@@ -107,8 +107,8 @@ def test_assumptions_without_config_json_are_noted(tmp_path: Path) -> None:
     preprocessing, architecture = foreign.notes
     assert "preprocessing was assumed" in preprocessing and "DeiT" in preprocessing
     assert architecture == (
-        "assumed, as arrays do not tell: 2 heads, GELU erf, pooling 'token', a square grid of 4x4 patches for images "
-        "of 32x32 pixels (image_size= says otherwise)"
+        "assumed, because arrays do not show it: 2 heads, GELU erf, pooling 'token', a square grid of 4x4 patches for "
+        "images of 32x32 pixels (image_size= changes it)"
     )
     assert foreign.labels is None
     large = load_foreign(written(tmp_path, timm_vit(patches=30 * 30), name="large.pth"))
@@ -119,7 +119,7 @@ def test_averaged_weights_are_noted(tmp_path: Path) -> None:
     state = timm_vit()
     torch.save({"model": state, "model_ema": state}, tmp_path / "trained.pth")
     (tmp_path / "config.json").write_text(json.dumps(TIMM_CONFIG))
-    assert "'model_ema', were taken" in load_foreign(tmp_path / "trained.pth").notes[-1]
+    assert "'model_ema', were read" in load_foreign(tmp_path / "trained.pth").notes[-1]
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ def test_hf_crops_come_back_to_the_edge_that_was_told(tmp_path: Path) -> None:
 def test_another_size_in_the_preprocessor_is_noted(tmp_path: Path) -> None:
     foreign = load_hf(tmp_path, {"size": {"height": 224, "width": 224}})
     assert foreign.images.size == (32, 32)
-    assert foreign.notes == ("preprocessor_config.json says 224x224; the model's size, 32x32, was taken",)
+    assert foreign.notes == ("preprocessor_config.json says 224x224; the model's size, 32x32, was used",)
 
 
 @pytest.mark.parametrize(

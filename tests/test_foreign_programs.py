@@ -69,8 +69,8 @@ def foreign_graph(
 
 
 FOREIGN = [
-    ({"more_in": ["z"]}, "has 2 inputs, and programs of bundles have one"),
-    ({"more_out": ["z"]}, "has 2 outputs, and programs of bundles have one"),
+    ({"more_in": ["z"]}, "has 2 inputs, but programs of bundles have one"),
+    ({"more_out": ["z"]}, "has 2 outputs, but programs of bundles have one"),
     ({"taken": "UINT8"}, "uint8"),
     ({"taken": "INT64"}, "int64|token ids"),
     ({"taken": "BOOL"}, "takes booleans with 4 axes"),
@@ -137,8 +137,8 @@ def test_an_executorch_program_that_is_none_of_ours_is_told(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("error", "told"),
     [
-        (MemoryError(), r"onnx failed \(MemoryError\): where memory is short, give it fewer images at once"),
-        (RuntimeError("Failed to allocate\nmemory"), r"failed \(Failed to allocate memory\): where memory is short"),
+        (MemoryError(), r"onnx failed \(MemoryError\): if memory is short, give it fewer images at once"),
+        (RuntimeError("Failed to allocate\nmemory"), r"failed \(Failed to allocate memory\): if memory is short"),
         (ValueError("no"), r"onnx cannot run its program \(no\): export it again"),
     ],
 )

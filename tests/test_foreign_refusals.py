@@ -137,11 +137,11 @@ def test_the_name_is_checked(tmp_path: Path) -> None:
 
 def test_grids_we_cannot_tell(tmp_path: Path) -> None:
     path = written(tmp_path, timm_vit(patches=8))
-    assert "8 patches of 8x8 pixels do not form a square: say the size" in refusal(path)
+    assert "8 patches of 8x8 pixels do not form a square: give the size" in refusal(path)
     assert "expected 1x17x128" in refusal(path, image_size=(32, 32))
     assert "not a multiple of the patch" in refusal(path, ConfigError, image_size=(16, 31))
     path = written(tmp_path, timm_vit(patches=9, class_position=False))
-    assert "say the size" in refusal(path)  # 9 may be 3 x 3 patches, or a class token and 2 x 4
+    assert "give the size" in refusal(path)  # 9 may be 3 x 3 patches, or a class token and 2 x 4
     assert load_foreign(path, image_size=(24, 24)).images.size == (24, 24)
 
 

@@ -132,9 +132,7 @@ def test_a_stream_of_images_does_not_cross_a_fork(places: dict[str, Path]) -> No
 
 def test_processes_that_are_spawned_are_told_to_open_it_themselves(places: dict[str, Path]) -> None:
     predictor = vs.Predictor(places["onnx"], "onnx")
-    with pytest.raises(
-        InputError, match="is open in an engine, which cannot be sent to another process: send the path"
-    ):
+    with pytest.raises(InputError, match=r"an open engine of .* cannot be sent to another process: send the path"):
         pickle.dumps(predictor)
     again = pickle.loads(pickle.dumps(vs.Predictor(places["torch"], "torch")))  # torch's is only arrays
     images = pictures(2)

@@ -108,7 +108,7 @@ def test_what_is_derived_has_nothing_that_was_true_of_the_original_alone() -> No
     made = bundle.derive(tiny_model(VIT, seed=1), "another seed", by="a test", kind="trained")
     assert (made.measurements, made.golden, made.calibration, made.folder) == ((), None, None, None)
     assert (made.labels, made.preprocessing, made.head) == (bundle.labels, bundle.preprocessing, bundle.head)
-    lost = f"not calibrated: temperature and thresholds were found on the answers of {bundle.where}"
+    lost = f"not calibrated: temperature and thresholds were found for the logits of {bundle.where}"
     assert made.provenance.notes == (*bundle.provenance.notes, lost, "another seed")
     assert (made.provenance.kind, made.provenance.parent) == ("trained", bundle.where) and made.provenance.date
     assert made.identity != bundle.identity
@@ -123,7 +123,7 @@ def test_what_is_derived_has_nothing_that_was_true_of_the_original_alone() -> No
 
 def test_a_model_without_classes_has_no_head(tmp_path: Path) -> None:
     assert Bundle.of(tiny_model(change(VIT, classes=0))).head == tiny_lit().head == "none"
-    with pytest.raises(BundleError, match="the head is 'none', and the model has 5 classes"):
+    with pytest.raises(BundleError, match="the head is 'none', but the model has 5 classes"):
         Bundle.of(tiny_model(VIT), head="none")
 
 
@@ -227,9 +227,9 @@ def test_programs_of_other_models_are_not_put_together(several: Path, tmp_path: 
     other, _ = export_onnx(Bundle.of(tiny_model(VIT, seed=1)).with_golden(pictures(2)), tmp_path / "other")
     with pytest.raises(InputError, match="is another model than"):
         add_program(bundle, other)
-    with pytest.raises(InputError, match="holds this program already"):
+    with pytest.raises(InputError, match="already holds this program"):
         add_program(bundle, bundle.using(bundle.programs[1]))
-    with pytest.raises(InputError, match="save both first"):
+    with pytest.raises(InputError, match="save both bundles first"):
         add_program(labelled(), other)
     with pytest.raises(BundleError, match="holds no program openvino, fp32"):
         bundle.using(StoredProgram(program="openvino"))
@@ -260,7 +260,7 @@ def test_a_newer_format_and_fields_of_a_newer_version_are_refused_by_name(tmp_pa
 def test_a_format_that_is_none_is_refused(tmp_path: Path, value: Any) -> None:
     vs.save(labelled(), tmp_path / "model")
     rewrite(tmp_path / "model", lambda fields: fields.update(format=value))
-    with pytest.raises(BundleError, match="is no description of a bundle"):
+    with pytest.raises(BundleError, match="does not describe a bundle"):
         vs.load(tmp_path / "model")
 
 
@@ -410,12 +410,12 @@ def test_what_was_measured_with_other_parts_is_not_recorded(tmp_path: Path) -> N
     other = Labels(names=tuple(reversed(NAMES)))
     mean = bundle.preprocessing.model_copy(update={"mean": (0.1, 0.5, 0.5)})
     for fields, told in (({"labels": other}, "labels"), ({"preprocessing": mean}, "preprocessing")):
-        with pytest.raises(InputError, match=f"as other {told} were used: save the bundle with them first"):
+        with pytest.raises(InputError, match=f"other {told} were used; save the bundle with them first"):
             record_measurements(dataclasses.replace(bundle, golden=None, **fields), [top1])
     changed = vs.load(tmp_path / "model")
     with torch.no_grad():
         changed.model.get_parameter("head.bias").add_(1)
-    with pytest.raises(InputError, match="as other weights were used"):
+    with pytest.raises(InputError, match="other weights were used"):
         record_measurements(changed, [top1])
     assert vs.load(tmp_path / "model").measurements == ()
     nameless = vs.save(Bundle.of(tiny_model(VIT)).with_golden(pictures(2)), tmp_path / "nameless")

@@ -77,8 +77,8 @@ def test_a_grid_of_others_is_taken_for_a_square_and_told(tmp_path: Path) -> None
     assert square.config.grid == (4, 4)
     (note,) = square.provenance.notes
     assert note == (
-        "assumed, as arrays do not tell: a square grid of 4x4 patches for images of 32x32 pixels (image_size= says "
-        "otherwise), pooling 'token' (pooling= says otherwise)"
+        "assumed, because arrays do not show it: a square grid of 4x4 patches for images of 32x32 pixels "
+        "(image_size= changes it), pooling 'token' (pooling= changes it)"
     )
     asked = load(tmp_path / "theirs.npz", image_size=(16, 64), pooling="token")
     assert asked.config == WIDE and asked.provenance.notes == ()
@@ -118,7 +118,7 @@ def test_a_lone_file_of_timm_tells_what_it_assumes(tmp_path: Path, kind: str) ->
     state = timm_vit() if kind == "vit" else timm_mixer()
     save_file(state, tmp_path / "a.safetensors")
     *_, note = load(tmp_path / "a.safetensors").provenance.notes
-    assert "GELU erf" in note and "a square grid of " in note and "image_size= says otherwise" in note
+    assert "GELU erf" in note and "a square grid of " in note and "image_size= changes it" in note
     assert ("2 heads" in note and "pooling 'token'" in note) is (kind == "vit")
     rows, columns = load(tmp_path / "a.safetensors").config.grid
     patch = load(tmp_path / "a.safetensors").config.patch
@@ -138,7 +138,7 @@ def test_what_hf_leaves_out_is_told(tmp_path: Path) -> None:
     config = {name: value for name, value in HF_CONFIG.items() if name not in ("hidden_act", "layer_norm_eps")}
     written(tmp_path, hf_vit(), config)
     assert (
-        "config.json does not say hidden_act, layer_norm_eps: HF's defaults were taken (hidden_act gelu, "
+        "config.json does not have hidden_act, layer_norm_eps: HF's defaults were used (hidden_act gelu, "
         "layer_norm_eps 1e-12)"
     ) in load(tmp_path).provenance.notes
 
@@ -160,7 +160,7 @@ def test_a_bundle_says_its_own_size(tmp_path: Path) -> None:
     assert load(tmp_path / "bundle", image_size=(16, 64)).config == WIDE
     with pytest.raises(InputError, match=r"takes images of 16x64 pixels, as its bundle\.json says: leave"):
         load(tmp_path / "bundle", image_size=32)
-    with pytest.raises(InputError, match=r"a pooling is given to \.npz checkpoints, and .* is none"):
+    with pytest.raises(InputError, match=r"pooling is for \.npz checkpoints, and .* is not one"):
         load(tmp_path / "bundle", pooling="gap")
 
 
@@ -201,7 +201,7 @@ def test_a_size_that_was_asked_for_is_taken(theirs: Path) -> None:
     asked = invoke("predict", "theirs.npz", "a.png", "--json", "--image-size", "16x64")
     square = invoke("predict", "theirs.npz", "a.png", "--json")
     assert right.stdout == asked.stdout != square.stdout
-    assert "note: assumed, as arrays do not tell: a square grid of 4x4 patches" in square.stderr
+    assert "note: assumed, because arrays do not show it: a square grid of 4x4 patches" in square.stderr
     assert "square" not in asked.stderr and "square" not in right.stderr
     embedded = invoke("embed", "theirs.npz", "a.png", "--out", "a.npz", "--image-size", "16x64")
     assert embedded.exit_code == 0, embedded.stderr
@@ -227,7 +227,7 @@ def test_runs_that_begin_with_a_checkpoint_ask_for_its_size(theirs: Path) -> Non
 
 
 def test_runs_that_begin_with_a_checkpoint_tell_what_they_assume_of_it(theirs: Path) -> None:
-    square = "note: assumed, as arrays do not tell: a square grid of 4x4 patches"
+    square = "note: assumed, because arrays do not show it: a square grid of 4x4 patches"
     begun = start(parse_recipe({**FIELDS, "model": {"init": "theirs.npz"}}), 3)
     assert square in begun.notes[0] and square in open_image_tower("theirs.npz").notes[0]
     asked = start(parse_recipe({**FIELDS, "model": {"init": "theirs.npz", "init_size": [16, 64]}}), 3)

@@ -78,7 +78,7 @@ def test_a_head_that_cannot_be_is_refused() -> None:
     with pytest.raises(UnknownNameError, match="sigmoid"):
         bundle_of("sigmoyd")
     for model in (tiny_model(change(VIT, classes=0)), tiny_model(CONFIGS["lit-bert"])):
-        with pytest.raises(BundleError, match="without a head are no sigmoid"):
+        with pytest.raises(BundleError, match="the head is 'sigmoid', but the model has no classes"):
             Bundle.of(model, head="sigmoid")
 
 
@@ -415,8 +415,8 @@ def many(classes: int, bias: float, *, depth: int = 1) -> Bundle:
 @pytest.mark.parametrize(
     ("name", "classes", "bias", "head", "told"),
     [
-        ("B_16-i21k-300ep-lr_0.001-aug_medium1-wd_0.1-do_0.0-sd_0.0.npz", 200, 0, "sigmoid", "AugReg's pre-training"),
-        ("R26_S_32-i1k-300ep-lr_0.001-aug_none-wd_0.1-do_0.0-sd_0.0.npz", 200, 0, "sigmoid", "AugReg's pre-training"),
+        ("B_16-i21k-300ep-lr_0.001-aug_medium1-wd_0.1-do_0.0-sd_0.0.npz", 200, 0, "sigmoid", "AugReg pre-trained it"),
+        ("R26_S_32-i1k-300ep-lr_0.001-aug_none-wd_0.1-do_0.0-sd_0.0.npz", 200, 0, "sigmoid", "AugReg pre-trained it"),
         ("B_16-i21k-300ep-lr_0.001-aug_medium1-wd_0.1-do_0.0-sd_0.0--imagenet2012-steps_20k-lr_0.01-res_384.npz",
          200, -9, "softmax", ""),
         ("my.npz", 21_843, 0, "sigmoid", "21,843 classes of ImageNet-21k"),
@@ -442,8 +442,8 @@ def test_what_a_checkpoint_does_not_say_is_told(
 
 def test_an_npz_that_would_be_read_as_something_else_is_not_written(tmp_path: Path) -> None:
     for bundle, name, told in (
-        (dataclasses.replace(many(300, 0), head="sigmoid"), "x.npz", r"\(sigmoid\), and would be read as softmax"),
-        (many(300, 0), "B_16-i21k-30ep-x.npz", r"\(softmax\), and would be read as sigmoid"),
+        (dataclasses.replace(many(300, 0), head="sigmoid"), "x.npz", r"\(sigmoid\): they would be read as softmax"),
+        (many(300, 0), "B_16-i21k-30ep-x.npz", r"\(softmax\): they would be read as sigmoid"),
     ):
         with pytest.raises(WeightsError, match=told):
             vs.save(bundle, tmp_path / name, format="npz")

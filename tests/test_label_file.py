@@ -193,7 +193,7 @@ def test_labels_of_a_model(tmp_path: Path) -> None:
         lambda: with_labels(bundle, listed(tmp_path, "ant\n\nbee\ncat\ndog\neel"))
     )
     six = listed(tmp_path, "\n".join(("background", *NAMES)))
-    assert "names 6 classes, the model has 5; the first, 'background', is of TensorFlow's lists" in told(
+    assert "names 6 classes, the model has 5; the first, 'background', is from TensorFlow's lists" in told(
         lambda: with_labels(bundle, six)
     )
 

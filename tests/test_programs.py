@@ -120,7 +120,7 @@ def test_a_program_takes_the_place_of_another_of_its_kind_when_that_is_asked_for
     for number, stored in enumerate(vs.load("model").programs):
         record_measurements(vs.load("model").using(stored), [measurements.size(10.0 + number)])
     old = vs.load("model").using(vs.load("model").programs[1])
-    with pytest.raises(InputError, match=r"holds this program already \(onnx, fp32\): replace it with `force`"):
+    with pytest.raises(InputError, match=r"already holds this program \(onnx, fp32\): replace it with `force`"):
         add_program(vs.load("model"), vs.load("onnx"))
     add_program(vs.load("model"), vs.load("onnx"), force=True)
     assert titles("model") == ["torch", "onnx, fp16", "onnx, fp32"]
@@ -128,7 +128,7 @@ def test_a_program_takes_the_place_of_another_of_its_kind_when_that_is_asked_for
     assert sorted(path.name for path in Path("model/programs").iterdir()) == ["onnx-fp16", "onnx-fp32-2"]
     with pytest.raises(BundleError, match="was replaced by another model while"):  # what it measured is gone
         record_measurements(old, [measurements.size(3.0)])
-    with pytest.raises(InputError, match=r"is this program itself \(onnx, fp32\)"):
+    with pytest.raises(InputError, match=r"already is this program \(onnx, fp32\)"):
         add_program(vs.load("onnx"), vs.load("model").using(vs.load("model").programs[2]), force=True)
 
 
@@ -419,7 +419,7 @@ def test_programs_are_not_of_weights_that_were_changed_in_memory(here: Path, lar
     assert Predictor(bundle, num_images=MANY).engine.name == "torch"
     with pytest.raises(InputError, match="is a bundle for the 'torch' engine, not 'onnx'"):
         Predictor(bundle, "onnx")
-    with pytest.raises(BundleError, match="were changed in memory: onnx, fp32 there has the old ones"):
+    with pytest.raises(BundleError, match="were changed in memory, and its program onnx, fp32 has the old ones"):
         bundle.using(bundle.programs[1])
 
 

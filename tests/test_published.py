@@ -153,7 +153,7 @@ def test_a_name_of_nothing_or_of_several_is_refused_with_what_there_is() -> None
         find_checkpoint("ViT-B_16.imagenet22k")
     with pytest.raises(UnknownNameError, match="unknown checkpoint"):
         find_checkpoint("https://storage.googleapis.com/vit_models/sam/ViT-H_14.npz")
-    with pytest.raises(InputError, match=r"names 4 checkpoints; say which: ViT-B_16\.imagenet21k, .*ViT-B_16\.gsam$"):
+    with pytest.raises(InputError, match=r"names 4 checkpoints; choose one: ViT-B_16\.imagenet21k, .*ViT-B_16\.gsam$"):
         find_checkpoint("ViT-B_16")
     with pytest.raises(UnknownNameError):
         find_checkpoint("LiT-B16B_2.npz")  # a file on this machine, not a request for 700 MB

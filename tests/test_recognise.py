@@ -178,7 +178,7 @@ def test_folders_without_a_description_say_what_is_in_them(tmp_path: Path) -> No
     with pytest.raises(WeightsError, match=r"nor config\.json .*; give one of its files: part-1\.safetensors$"):
         load(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(TIMM_CONFIG))
-    with pytest.raises(WeightsError, match=r"it has part-1\.safetensors: give a file of weights that is whole"):
+    with pytest.raises(WeightsError, match=r"it has part-1\.safetensors: give one that holds all weights"):
         load(tmp_path)
     (tmp_path / "empty").mkdir()
     with pytest.raises(WeightsError, match=r"nor config\.json \(a timm or HF model\)$"):

@@ -79,7 +79,7 @@ def test_a_text_specification_of_another_tower_is_refused(change: dict[str, Any]
     bundle = tiny_lit()
     with pytest.raises(BundleError, match=problem):
         dataclasses.replace(bundle, text=bundle.text.model_copy(update=change))
-    with pytest.raises(BundleError, match="beside a model without a text tower"):
+    with pytest.raises(BundleError, match="but the model has no text tower"):
         Bundle.of(tiny_model(VIT), text=bundle.text)
     with pytest.raises(BundleError, match="a LiT model needs a text specification"):
         dataclasses.replace(bundle, text=None)
@@ -167,7 +167,7 @@ def test_an_exported_bundle_without_a_hash_has_no_identity(tmp_path: Path) -> No
     assert saved.provenance.license == "mit" and saved.similarity == exported.similarity
     assert saved.golden.texts.texts == exported.golden.texts.texts and (tmp_path / "copy" / "text.onnx").is_file()
     assert saved.text_identity == exported.text_identity
-    with pytest.raises(InputError, match="were made with other vocabulary, and stay as they are"):
+    with pytest.raises(InputError, match="were made with other vocabulary and cannot change"):
         save(dataclasses.replace(exported, vocabulary=b"x"), tmp_path / "other")
 
 
@@ -207,10 +207,10 @@ def test_the_vocabulary_is_found_beside_the_checkpoint(tmp_path: Path) -> None:
 def test_a_vocabulary_where_none_belongs_is_refused(tmp_path: Path) -> None:
     (tmp_path / "v.txt").write_bytes(VOCABULARY)
     vit = released_npz(tmp_path / "ViT.npz", small_cases()["small-vit-token"]["layout"])
-    with pytest.raises(InputError, match="is a model of images alone and has no use for a vocabulary"):
+    with pytest.raises(InputError, match="is a model of images alone, which takes no vocabulary"):
         load(vit, vocabulary=tmp_path / "v.txt")
     save(tiny_lit(), tmp_path / "model")
-    with pytest.raises(InputError, match="a vocabulary is given to LiT checkpoints"):
+    with pytest.raises(InputError, match="vocabulary is for LiT checkpoints"):
         load(tmp_path / "model", vocabulary=tmp_path / "v.txt")
 
 

@@ -114,7 +114,7 @@ def test_names_by_number_are_in_the_order_of_the_numbers(tmp_path: Path) -> None
         ("ant,bee", "is neither a list of names nor an object"),
         (
             {"0": "background", **{str(index): "a" for index in range(1, 6)}},
-            "has 5 classes, the config.json beside it names 6; the first, 'background', is of TensorFlow's lists",
+            "has 5 classes, the config.json beside it names 6; the first, 'background', is from TensorFlow's lists",
         ),
     ],
 )

@@ -324,7 +324,7 @@ def test_zeroshot_reports_what_it_cannot_read_and_what_was_cut(place: Path) -> N
         (["lit", "photos", "--labels", "cat", "--templates", "nothing"], "neither a set of templates"),
         (["lit", "none", "--labels", "cat", "--json", "--csv"], "exclude each other"),
         (["lit", "photos", "--labels", "cat", "--precision", "int3"], "unknown precision 'int3'"),
-        (["lit", "photos", "--labels", "cat", "--vocabulary", "v.txt"], "a vocabulary is given to LiT checkpoints"),
+        (["lit", "photos", "--labels", "cat", "--vocabulary", "v.txt"], "vocabulary is for LiT checkpoints"),
     ],
 )
 def test_bad_input_is_one_line(arguments: list[str], problem: str, place: Path) -> None:
@@ -348,7 +348,7 @@ def test_recording_adds_scores_and_changes_nothing_else(place: Path) -> None:
     assert load("vit").labels.names == tuple("abcde") and load("vit").measurements
     before = Path("vit", "bundle.json").read_bytes()
     refused = run("evaluate", "vit", "--data", "letters", "--labels-file", "others.txt", "--record")
-    assert "was measured is not true of vit, as other labels were used" in str(refused.exception)
+    assert "the measurements do not hold for vit: other labels were used" in str(refused.exception)
     assert Path("vit", "bundle.json").read_bytes() == before
     for arguments in ([], ["--templates", "simple"], ["--precision", "bf16"]):
         assert run("evaluate", "lit", "--data", "photos", "--zeroshot", "--record", *arguments).exception is None

@@ -1,1 +1,1 @@
-"""What runs a bundle: one small class an engine, behind one protocol."""
+"""Engines run bundles: one small class for each, behind one protocol."""

@@ -35,34 +35,34 @@ TOLERANCES: dict[str, float] = {
     "int8-weights": 0.1,
     "fp8": 0.2,
 }
-"""How far golden outputs may be off, as a share of the largest. In bfloat16, with the weights of
-tests/reference/fill.py, 0.005 to 0.016 were seen for ViTs, Mixers and both towers of LiT-B16B_2, and 0.12 for a hybrid,
-which would be refused. Programs in fp16, bf16 and int8 have golden outputs of their own: other processors round a few
-values the other way."""
+"""How far golden outputs may differ, as a share of the largest. In bfloat16, with the weights of
+tests/reference/fill.py, the difference was 0.005 to 0.016 for ViTs, Mixers and both towers of LiT-B16B_2, and 0.12 for
+a hybrid, which would be refused. Programs in fp16, bf16 and int8 have golden outputs of their own: other processors
+round a few values the other way."""
 
 SAMPLES = 2
 
 
 class Engine(Protocol):
-    """Runs one bundle. Made by a function of the bundle; checked with its golden examples."""
+    """Runs one bundle. `open_engine` opens it and checks its golden examples."""
 
     name: str
     precision: str
-    """What it computes in: 'float32', 'bfloat16', 'float16', 'int8', 'int8, rest bfloat16'."""
+    """The precision it computes in: 'float32', 'bfloat16', 'float16', 'int8', 'int8, rest bfloat16'."""
     why: str
-    """Why it was taken, in a sentence."""
+    """Why this engine was chosen, in a sentence."""
 
     def run(self, images: Array) -> Array:
         """float32 (batch, 3, height, width) in the range of the bundle's ImageSpec -> float32 outputs, any batch."""
 
     def run_pixels(self, pixels: Array) -> Array:
-        """uint8 (batch, height, width, 3) at the model's size -> outputs. InputError where programs take no pixels."""
+        """uint8 (batch, height, width, 3) at the model's size -> outputs. InputError if the program takes no pixels."""
 
     def run_texts(self, tokens: Array) -> Array:
         """int32 (batch, length) -> float32 (batch, E) unit vectors. Raises InputError without a text tower."""
 
     def report(self) -> GraphReport:
-        """What it did with the graph; may run it once."""
+        """How the engine runs the graph; may run it once."""
 
 
 def open_engine(
@@ -77,19 +77,19 @@ def open_engine(
     """An engine for `bundle` whose golden answers have been checked on this machine.
 
     Args:
-        bundle: what is to run, or anything `vitsmith.load` takes; of several programs in its folder the first that
-            fits.
-        engine: a name of ENGINES; 'auto' takes the fastest of those that run this program, or others in its folder of
-            the same precision: measured once on this machine, when `num_images` are so many that it is worth it, and
-            else the program's own.
-        threads: processor cores it uses; default all, and more than there are is all, with a warning.
-        precision: 'auto' is the program's own, of torch weights fp32. With another the golden answers may be off by
-            what such arithmetic rounds.
+        bundle: a bundle, or anything `vitsmith.load` takes; if its folder holds several programs, the first that fits
+            is run.
+        engine: a name of ENGINES. 'auto' takes the fastest engine for this program, or for others in its folder of the
+            same precision. That is measured once on this machine, if `num_images` is so large that measuring saves
+            time; else the program's own engine is taken.
+        threads: processor cores to use; default all. More than there are means all, with a warning.
+        precision: 'auto' is the program's own, and fp32 for torch weights. With another one the golden answers may
+            differ by its rounding.
         goal: 'throughput' of batches, or 'latency' of one image at a time.
-        num_images: how many images are to come; None: not known, and nothing is measured.
+        num_images: how many images will be run; None: unknown, and nothing is measured.
 
-    Raises UnknownNameError, MissingPackageError, InputError for an engine that cannot run this bundle so, BundleError
-    for wrong answers.
+    Raises UnknownNameError, MissingPackageError, InputError for an engine that cannot run this bundle in this way,
+    BundleError for wrong answers.
     """
     return open_program(load(bundle), engine, threads=threads, precision=precision, goal=goal, num_images=num_images)[1]
 
@@ -103,7 +103,7 @@ def open_program(
     goal: Goal = "throughput",
     num_images: int | None = None,
 ) -> tuple[Bundle, Engine]:
-    """The bundle with the one of its programs that runs, and its engine; all else as `open_engine`."""
+    """Returns the bundle with the program that is run, and its engine; arguments and errors as for `open_engine`."""
     _check_names(engine, precision, goal)
     if num_images is not None:
         num_images = whole_number(num_images, "num_images", least=0)
@@ -121,7 +121,7 @@ def open_program(
 
 
 def open_checked(bundle: Bundle, name: str, settings: Settings) -> Engine:
-    """The engine of that name, its golden answers checked."""
+    """Opens the engine of that name and checks its golden answers."""
     kind = ENGINES[name]
     if not kind.installed:
         raise MissingPackageError(kind.package, kind.extra)
@@ -139,9 +139,9 @@ _HELD = {"golden answers": "held"}
 
 
 def _golden_question(bundle: Bundle, name: str, settings: Settings) -> dict[str, Any] | None:
-    """What decides whether a program gives its golden answers here; None where they are compared at every start.
+    """Everything that decides whether a program gives its golden answers here; None: compare them at every start.
 
-    They are where files were not compared with their hashes, and of torch weights, which nobody opens for one image.
+    They are compared at every start for torch weights, and if the files were not compared with their hashes.
     """
     if not bundle.verified or bundle.golden is None or bundle.folder is None or bundle.program == "torch":
         return None
@@ -162,14 +162,14 @@ def _golden_question(bundle: Bundle, name: str, settings: Settings) -> dict[str,
 
 
 def precision_of(engine: Engine) -> str:
-    """What an engine computes in, as measurements say it: 'bf16' for 'bfloat16', 'int8, rest bf16'."""
+    """The precision of an engine, as measurements write it: 'bf16' for 'bfloat16', 'int8, rest bf16'."""
     return next((short for short, words in PRECISION_WORDS.items() if words == engine.precision), engine.precision)
 
 
 def tolerance_of(bundle: Bundle, precision: str) -> float:
-    """How far the answers of `bundle` may be off when it runs in `precision` ('auto': its program's own).
+    """How far the answers of `bundle` may differ when it runs in `precision` ('auto': its program's own).
 
-    Where tokens merge, rounding may merge another pair: see `vitsmith.exporters.program.REQUIRED_MERGING`.
+    If tokens are merged, rounding may merge another pair: see `vitsmith.exporters.program.REQUIRED_MERGING`.
     """
     own = bundle.program_spec.precision
     asked = own if precision == "auto" else precision
@@ -205,12 +205,12 @@ def _check_runs(bundle: Bundle, engine: str, precision: str) -> None:
 
 
 def _is_made_for(engine: str, bundle: Bundle, able: Sequence[Bundle]) -> bool:
-    """Whether a program was made for an engine that runs it, or none of the others was."""
+    """Whether a program was made for this engine, or no program of the bundle was."""
     return bundle.program == engine or all(other.program != engine for other in able)
 
 
 def _candidates(bundle: Bundle, precision: str) -> list[str]:
-    """Engines for 'auto', the program's own first: installed, able, and not compiling anew at every start."""
+    """Engines for 'auto', the program's own first: installed, able to run it, and without compiling at every start."""
     able = [name for name in runners(bundle.program) if not ENGINES[name].compiles_at_every_start]
     precise = [name for name in able if precision in ("auto", *precisions_of(bundle, name))]
     if not precise:
@@ -231,7 +231,7 @@ def _wrong_precision(bundle: Bundle, precision: str) -> str:
 
 
 def _check(bundle: Bundle, opened: Engine, precision: str) -> None:
-    """Golden answers; rounded arithmetic is also held against float32 where a bundle has none. Raises BundleError."""
+    """Checks golden answers; without any, compares rounded arithmetic of torch with float32. Raises BundleError."""
     own = precision == bundle.program_spec.precision
     if not own and bundle.golden is None and bundle.program == "torch":
         bundle = bundle.with_golden(sample_images(SAMPLES))

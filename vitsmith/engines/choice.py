@@ -1,7 +1,7 @@
-"""`engine="auto"`: the engines that run a bundle are timed in turns, and the fastest of a machine is remembered.
+"""`engine="auto"`: the engines that run a bundle are timed in turns, and the fastest is remembered.
 
-That costs seconds, and the first use of a model should not wait for them: it is done only where so many images are to
-come that it is expected to save more time than it takes.
+Timing takes seconds, for which the first use of a model should not wait. It is done only for so many images that it is
+expected to save more time than it takes.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 Open = Callable[[Bundle, str, Settings], "Engine"]
 
 FEWEST = 100
-"""Images below which nothing is measured, however slow the model."""
+"""For fewer images nothing is measured, however slow the model is."""
 _OPENING = 6.0
-"""Seconds that one more engine is expected to take before its race: a child process tries the program, and some plans
-are compiled and timed."""
+"""Expected seconds to open one more engine before it is timed: a child process tries the program, and some plans are
+compiled and timed."""
 _SAVED = 0.3
 """Share of the time that the fastest engine is expected to save; in docs/engines.md it is 15%."""
 
@@ -45,11 +45,11 @@ class Way:
 def open_best(
     ways: Sequence[Way], settings: Settings, open_one: Open, num_images: int | None = None
 ) -> tuple[Bundle, Engine]:
-    """The fastest of the ways whose golden answers hold, and the bundle as it runs; of several that differ little, any.
+    """Returns bundle and engine of the fastest of the ways whose golden answers hold.
 
-    `open_one` opens an engine and checks it. `num_images` are to come; None: nobody knows. Without anything to compare,
-    for models so small that it does not matter, and for so few images that measuring would cost more than it saves, the
-    first is taken, or the one that was found to be the fastest before.
+    `open_one` opens an engine and checks it. `num_images` is how many images will be run; None: unknown. Nothing is
+    measured if there is only one way, if the model is very small, or if measuring would cost more than it saves: then
+    the first way is taken, or the one that was found to be the fastest before.
     """
     many = num_images is not None and num_images >= FEWEST
     named = _named(ways)
@@ -84,7 +84,7 @@ def open_best(
 
 
 def _named(ways: Sequence[Way]) -> dict[str, Way]:
-    """The ways by name: of the engine, with the program where an engine has several."""
+    """The ways by name: that of the engine, with the program if an engine has several."""
     often = Counter(way.engine for way in ways)
     return {way.engine if often[way.engine] == 1 else f"{way.engine} ({way.bundle.stored.title})": way for way in ways}
 
@@ -92,7 +92,7 @@ def _named(ways: Sequence[Way]) -> dict[str, Way]:
 def _unraced(
     ways: Mapping[str, Way], settings: Settings, open_one: Open, num_images: int | None
 ) -> tuple[Bundle, Engine] | None:
-    """The first way, and why the others are not tried; None where they are to be."""
+    """Opens the first way, and says why the others are not tried; None if they should be tried."""
     (first, own), *others = ways.items()
     try:
         opened = open_one(own.bundle, own.engine, settings)
@@ -108,7 +108,7 @@ def _unraced(
     if saved > cost:
         return None
     opened.why = (
-        f"{first}: {untried}, which takes about {cost:.0f} s and could save about {saved:.1f} s on {num_images:,} "
+        f"{first}: {untried}: that takes about {cost:.0f} s and could save about {saved:.1f} s on {num_images:,} "
         f"images ({rate:.1f} images/s)"
     )
     return own.bundle, opened
@@ -132,7 +132,7 @@ def _remembered(
     way = ways[name]
     try:
         opened = open_one(way.bundle, way.engine, settings)
-    except InputError:  # it went well when it was measured: find out anew
+    except InputError:  # it ran when it was measured: measure again
         return None
     opened.why = why
     return way.bundle, opened
@@ -154,7 +154,7 @@ def _raced(asked: dict[str, Any], ways: Mapping[str, Way], settings: Settings, o
     rates = dict(zip(opened, race(runs, batch), strict=True)) if len(opened) > 1 else dict.fromkeys(opened, 0.0)
     best = max(rates, key=lambda name: rates[name])
     why = _why(best, rates, refused, batch)
-    if all(getattr(error, "lasting", True) for error in refused.values()):  # else it may go well the next time
+    if all(getattr(error, "lasting", True) for error in refused.values()):  # else it may run the next time
         remember(asked, {"engine": best, "why": why, "rates": rates})
     opened[best].why = why
     return ways[best].bundle, opened[best]

@@ -14,7 +14,7 @@ Array = np.ndarray[Any, Any]
 
 
 def run_in_chunks(run: Callable[[Array], Array], inputs: Array, size: int) -> Array:
-    """The outputs of `run` for inputs (batch, ...), given to it `size` at a time; the last are made up with repeats."""
+    """The outputs of `run` for inputs (batch, ...), given to it `size` at a time; repeats fill up the last."""
     if not len(inputs):
         return run(np.zeros((size, *inputs.shape[1:]), inputs.dtype))[:0]
     outputs = [run(padded(inputs[at : at + size], size)) for at in range(0, len(inputs), size)]
@@ -22,7 +22,7 @@ def run_in_chunks(run: Callable[[Array], Array], inputs: Array, size: int) -> Ar
 
 
 def padded(inputs: Array, size: int) -> Array:
-    """`size` inputs, in C order: those given, and the first of them as often as it takes."""
+    """`size` inputs, in C order: those given, then repeats of the first."""
     if len(inputs) == size:
         return np.ascontiguousarray(inputs)
     made_up = np.empty((size, *inputs.shape[1:]), inputs.dtype)  # np.concatenate may choose another order
@@ -31,7 +31,7 @@ def padded(inputs: Array, size: int) -> Array:
 
 
 def check_batch(path: Path, found: int | None, expected: int | None) -> None:
-    """Raises BundleError for a graph frozen at a batch that its bundle does not know of; None means any batch."""
+    """Raises BundleError for a graph with another fixed batch than its bundle says; None means any batch."""
     if found is None or found == expected:
         return
     if expected is None:

@@ -1,4 +1,4 @@
-"""ExecuTorch's runtime on the processor: what phones run, tried on this machine."""
+"""ExecuTorch's runtime on the processor: the runtime of phones, on this machine."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Array = np.ndarray[Any, Any]
 
 
 _KINDS = {0: "u", 3: "i", 4: "i", 6: "f"}
-"""NumPy's kinds of the types that programs of bundles have, by executorch.exir.scalar_type."""
+"""executorch.exir.scalar_type -> NumPy kind, for the types that programs of bundles have."""
 
 
 class ExecutorchEngine(ProgramEngine):
@@ -56,7 +56,7 @@ class ExecutorchEngine(ProgramEngine):
 
 
 class _Program:
-    """One program of one input and one output. Of any batch: up to the largest it was exported for at a time."""
+    """One program with one input and one output. If it takes any batch, it is given its largest batch at most."""
 
     def __init__(self, path: Path, batch: int | None) -> None:
         import torch
@@ -64,7 +64,7 @@ class _Program:
         self._method = open_method(path)
         keep_in_children(self._method)
         facts = self._method.metadata
-        with _hushed():  # what is no tensor it tells there
+        with _hushed():  # the runtime logs what is not a tensor
             inputs = _ports(facts.num_inputs(), facts.input_tensor_meta)
             outputs = _ports(facts.num_outputs(), facts.output_tensor_meta)
         check_ports(path, inputs, outputs)
@@ -94,7 +94,7 @@ class _Program:
         return outputs
 
     def _runs(self, shape: tuple[int, ...]) -> bool:
-        """Whether such a batch runs. The program tells the largest and not whether it is the only one: it is tried."""
+        """Whether such a batch runs. A program names its largest batch, not whether others run: so it is tried."""
         inputs = np.zeros(shape, np.float32)
         try:
             with _hushed():
@@ -105,13 +105,13 @@ class _Program:
 
 
 def _ports(count: int, facts: Callable[[int], Any]) -> list[Port]:
-    """Of a program: `facts` tells of a tensor by its number."""
+    """The ports of a program; `facts` describes a tensor by its number."""
     ports = []
     for number in range(count):
         try:
             tensor = facts(number)
             ports.append(Port(_KINDS.get(tensor.dtype(), ""), len(tensor.sizes())))
-        except (IndexError, RuntimeError):  # a number, or nothing
+        except (IndexError, RuntimeError):  # not a tensor
             ports.append(Port("", 0))
     return ports
 
@@ -139,8 +139,8 @@ _hushing = threading.RLock()
 
 @contextmanager
 def _hushed() -> Iterator[None]:
-    """Keeps the runtime from writing its log, which says what it tries and finds missing, to standard error."""
-    with _hushing:  # of two threads at once, the second would keep the first one's silence for ever
+    """Hides the log that the runtime writes to standard error."""
+    with _hushing:  # else a second thread would keep the silenced stream, and restore that for good
         try:
             kept = os.dup(2)
         except OSError:  # standard error is closed

@@ -34,7 +34,7 @@ def report_on_executorch(path: Path, bundle: Bundle) -> GraphReport:
 
 
 def _largest_batch(program: Any) -> int:
-    """The one that all sizes in the program are for."""
+    """The batch that all sizes in the program are for."""
     plan = program.execution_plan[0]
     sizes: Sequence[int] = plan.values[plan.inputs[0]].val.sizes
     return sizes[0]
@@ -76,7 +76,7 @@ def _delegated_flops(kind: str, about: Mapping[str, Any], tensors: Mapping[int, 
 
 
 def _portable_flops(kind: str, arguments: Sequence[int], values: Sequence[Any]) -> int:
-    """Of an operator that was not delegated: the sizes of its first two tensors tell."""
+    """FLOPs of an operator that was not delegated, from the sizes of its first two tensors."""
     if kind not in _PORTABLE_PRODUCTS:
         return 0
     sizes = [values[index].val.sizes for index in arguments if hasattr(values[index].val, "sizes")]

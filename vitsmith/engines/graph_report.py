@@ -1,4 +1,4 @@
-"""What an engine did with a model's graph: which kernels run it, in which precision, and whether attention is fused."""
+"""How an engine runs a model's graph: which kernels run it, in which precision, and whether attention is fused."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Node:
     kind: str
     """Its name in the engine: MatMul, FullyConnected, Subgraph ..."""
     precision: str = ""
-    """Of its arithmetic: fp32, fp16, bf16, int8."""
+    """Precision of its arithmetic: fp32, fp16, bf16, int8."""
     flops: int = 0
-    """Of matrix products and convolutions, for one run; of everything else 0, as in `models.cost`."""
+    """Floating-point operations of a product or convolution, for one run; 0 for anything else, as in `models.cost`."""
     optimised: bool = True
     """Whether a kernel of the engine's optimised backend runs it, and not a plain reference kernel."""
     attention: bool = False
@@ -36,17 +36,17 @@ class GraphReport:
     nodes: int
     """Operations that run."""
     delegated_nodes: float | None
-    """Share of them that the optimised backend runs; None where an engine has no such border."""
+    """Share of them that the optimised backend runs; None if the engine does not distinguish it."""
     delegated_flops: float | None
-    """Share of the floating-point operations of products and convolutions that it runs."""
+    """Share of the floating-point operations of products and convolutions that the optimised backend runs."""
     attention: tuple[int, int]
     """(fused attentions, attentions of the model)."""
     flops: int | None = None
-    """Floating-point operations of products and convolutions for one image; None where the engine shows none."""
+    """Floating-point operations of products and convolutions for one image; None if the engine shows none."""
     precision: Mapping[str, float] = field(default_factory=dict)
     """Share of the floating-point operations of products and convolutions by precision, largest first."""
     remarks: tuple[str, ...] = ()
-    """What is not as it should be, one line each."""
+    """What slows the model down, one line each."""
 
     @property
     def attention_text(self) -> str:
@@ -64,7 +64,7 @@ class GraphReport:
         return ", ".join(f"{name} {share:.0%}" for name, share in self.precision.items())
 
     def facts(self) -> list[tuple[str, str]]:
-        """(what, value) as tables show it; remarks are not among them."""
+        """(name, value) rows for a table, without the remarks."""
         delegated = [
             ("nodes on optimised kernels", self.delegated_nodes),
             ("FLOPs on optimised kernels", self.delegated_flops),
@@ -78,7 +78,7 @@ class GraphReport:
         ]
 
     def to_dict(self) -> dict[str, Any]:
-        """The same for JSON."""
+        """The report as data for JSON."""
         fused, there = self.attention
         return {
             "engine": self.engine,
@@ -96,7 +96,7 @@ class GraphReport:
 def report_of(
     engine: str, nodes: Sequence[Node], batch: int, bundle: Bundle, remarks: Iterable[str] = ()
 ) -> GraphReport:
-    """The report on the nodes of a graph for `batch` images, with the remarks that all engines' nodes are read for."""
+    """The report on the nodes of a graph for `batch` images, with the remarks that all engines share."""
     flops = sum(node.flops for node in nodes)
     by_precision: dict[str, int] = {}
     for node in nodes:
@@ -126,7 +126,7 @@ def report_of(
 
 
 def int8_remarks(spec: ProgramSpec, shares: Mapping[str, float]) -> list[str]:
-    """What is wrong with a quantised program here."""
+    """Remarks on a quantised program that does not pay off on this machine."""
     if spec.precision != "int8":
         return []
     remarks = []

@@ -75,7 +75,7 @@ class _Graph:
 
 
 def _port(node: Any) -> Port:
-    """From an onnxruntime NodeArg, whose type is as 'tensor(float16)'."""
+    """The port of an onnxruntime NodeArg, whose type is written as 'tensor(float16)'."""
     name = node.type.removeprefix("tensor(").removesuffix(")")
     kinds = {"float": "f", "float16": "f", "double": "f", "uint8": "u", "int32": "i", "int64": "i", "bool": "b"}
     return Port(kinds.get(name, ""), len(node.shape))
@@ -84,8 +84,8 @@ def _port(node: Any) -> Port:
 def _settled(bundle: Bundle, path: Path, settings: Settings) -> tuple[Plan, _Graph]:
     """The plan and the program opened with it.
 
-    Whether waiting threads spin is measured for single images. With batches beside decoding threads they must not:
-    spinning costs more there than waking up does (benchmarks/results/folder_prediction_amd-epyc_2026-11-23.md).
+    For single images it is measured whether waiting threads should spin. With batches, beside decoding threads, they
+    must not: spinning costs more than waking up (benchmarks/results/folder_prediction_amd-epyc_2026-11-23.md).
     """
     batch = bundle.program_spec.batch
     plan = Plan(batch or 1, 1, settings.threads or available_cores())

@@ -1,4 +1,4 @@
-"""What onnxruntime made of a graph, from its own profile of one run: after all fusions, with the shapes that ran."""
+"""How onnxruntime runs a graph, from its own profile of one run: after all fusions, with the real shapes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PRECISIONS = {"float": "fp32", "float16": "fp16", "bfloat16": "bf16", "uint8": 
 
 
 def report_on_onnx(path: Path, inputs: Array, bundle: Bundle) -> GraphReport:
-    """The report, for which the program is opened a second time and run once on `inputs`."""
+    """The report. The program is opened a second time for it, and run once on `inputs`."""
     with scratch("profile") as place:
         session = open_session(path, enable_profiling=True, profile_file_prefix=str(place / "profile"))
         session.run(None, {session.get_inputs()[0].name: inputs})
@@ -53,7 +53,7 @@ def _node(arguments: Mapping[str, Any]) -> Node:
 
 
 def _flops(kind: str, inputs: Sequence[Shape], outputs: Sequence[Shape]) -> int:
-    """Of products and convolutions; weights that were packed for the kernel are not among the inputs."""
+    """FLOPs of products and convolutions; weights that were packed for the kernel are not among the inputs."""
     if not inputs or not outputs:
         return 0
     first, out = inputs[0][1], outputs[0][1]

@@ -1,4 +1,4 @@
-"""OpenVINO on the processor: fixed shapes, several requests at once, and precision always said aloud."""
+"""OpenVINO on the processor: fixed shapes, several requests at once, and the precision always set."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from vitsmith.weights.bundle import Bundle
 Array = np.ndarray[Any, Any]
 
 HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
-"""INFERENCE_PRECISION_HINT: OpenVINO computes float programs in bfloat16 where the processor can, unless it is told."""
+"""INFERENCE_PRECISION_HINT. Without it, OpenVINO computes float programs in bfloat16 if the processor can."""
 
 
 class OpenVinoEngine(ProgramEngine):
@@ -46,7 +46,7 @@ class OpenVinoEngine(ProgramEngine):
 
     @property
     def plan(self) -> Plan:
-        """How images are computed."""
+        """The plan by which images are run."""
         return self._images.plan
 
     @property
@@ -69,7 +69,7 @@ class OpenVinoEngine(ProgramEngine):
         return OpenVinoGraph(path, self._hint, plan, batch=self._spec.batch)
 
     def _settle(self, path: Path, measure: bool) -> Plan:
-        """A plan for a program that has been seen to run here. Raises EngineDied when it has been seen to die."""
+        """Returns a plan for a program that is known to run here. Raises EngineDied if it is known to crash."""
         threads, goal, batch = self._settings.threads or available_cores(), self._settings.goal, self._spec.batch
         asked = question(
             f"openvino {path.stem}",
@@ -97,4 +97,4 @@ class OpenVinoEngine(ProgramEngine):
 
     def _died(self, path: Path, how: str, where: str = "") -> str:
         instead = "use engine 'onnx'" if self._bundle.program == "onnx" else "export the model to onnx and use that"
-        return f"{path}: openvino, tried in a process of its own, {how}{where}: {instead}"
+        return f"{path}: openvino, tried in a child process, {how}{where}: {instead}"

@@ -1,4 +1,4 @@
-"""OpenVINO, and the one Core that a process has of it."""
+"""Imports OpenVINO, and keeps the one Core of this process."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _lock = threading.Lock()
 
 
 def openvino_core() -> Any:
-    """The openvino.Core of this process, which is never let go. Raises MissingPackageError.
+    """The openvino.Core of this process, which is never released. Raises MissingPackageError.
 
-    OpenVINO 2026.4 gives the thread that first uses a Core another stack for signals. It takes that away with the last
-    Core, but from the thread which lets go of it: were it another one, the next Ctrl-C would kill the process without
-    a word.
+    OpenVINO 2026.4 gives the thread that first uses a Core another stack for signals. When the last Core is released,
+    it removes the stack of the thread that releases it. If that is another thread, the next Ctrl-C kills the process
+    without a message.
     """
-    with _lock:  # two threads at once would make two, and let go of one
+    with _lock:  # else two threads could make two, and release one
         return _core()
 
 
@@ -46,30 +46,30 @@ def _core() -> Any:
 
 
 _open: dict[str, weakref.WeakSet[Any]] = {}
-"""Programs that are open, by what they were compiled with."""
+"""Open programs, by the settings they were compiled with."""
 _most: dict[str, int] = {}
-"""How many of them were open at once, at most."""
+"""The largest number of them that were open at once."""
 _threads_lost = False
 """Whether threads of closed programs were left behind in the process that this one was forked from."""
 
 
 class ThreadsLostError(InputError):
-    """OpenVINO cannot be used in this process, and may well be in others."""
+    """OpenVINO cannot be used in this forked process; in others it can."""
 
     lasting = False
-    """Not to be remembered of the program; see `engines/choice.py`."""
+    """False: it is not remembered as a fault of the program; see `engines/choice.py`."""
 
 
 def compile_program(model: Any, settings: Mapping[str, Any]) -> Any:
-    """An openvino.CompiledModel for the processor. Raises what OpenVINO raises, and ThreadsLostError after some forks.
+    """An openvino.CompiledModel for the processor. Raises OpenVINO's errors, and ThreadsLostError after some forks.
 
-    OpenVINO 2026.4 keeps the threads of a program that is closed for the next one that is compiled alike. A forked
-    child has the record of such threads without the threads, and would wait for them for ever.
+    OpenVINO 2026.4 keeps the threads of a closed program for the next program with the same settings. A forked child
+    has the record of these threads, but not the threads, and would wait for them for ever.
     """
     if _threads_lost:
         raise ThreadsLostError(
-            f"this is process {os.getpid()}, forked from one that had closed programs of OpenVINO, whose threads are "
-            "not here: use another engine, keep every OpenVINO model of the parent open until it has forked, or start "
+            f"process {os.getpid()} was forked from one that had closed programs of OpenVINO, whose threads are not "
+            "here: use another engine, keep every OpenVINO model of the parent open until it has forked, or start "
             "processes with multiprocessing.get_context('spawn')"
         )
     compiled = openvino_core().compile_model(model, "CPU", dict(settings))
@@ -81,7 +81,7 @@ def compile_program(model: Any, settings: Mapping[str, Any]) -> Any:
 
 
 def others_compile() -> None:
-    """A library is about to compile programs of its own, and to close them."""
+    """Notes that another library is about to compile programs, and to close them."""
     _most["of others"] = 1
 
 

@@ -25,14 +25,15 @@ Array = np.ndarray[Any, Any]
 class OpenVinoGraph:
     """One program of one input and one output, for any batch.
 
-    A batch is cut into chunks of `plan.chunk`, computed `plan.streams` at a time. The last one is made up with repeats,
-    until the time wasted on those has grown to what compiling for single images costs; from then on rests run singly.
+    A batch is cut into chunks of `plan.chunk`, computed `plan.streams` at a time. The last chunk is filled up with
+    repeats. Once these have wasted more time than it takes to compile the program for single images, that is done, and
+    the images left over are run one by one.
 
     Args:
         path: model.xml or model.onnx.
-        hint: what OpenVINO computes floats in, 'f32', 'bf16' or 'f16': without, it takes bfloat16 where it can.
-        plan: how.
-        batch: the one batch that the program was made for; None: any.
+        hint: precision of float arithmetic, 'f32', 'bf16' or 'f16'. Without it OpenVINO takes bfloat16 if it can.
+        plan: size of chunks, streams and threads.
+        batch: the fixed batch of the program; None: any.
     """
 
     def __init__(
@@ -76,15 +77,15 @@ class OpenVinoGraph:
 
     @property
     def runs_singly(self) -> bool:
-        """Whether what is left over of a batch is computed one by one."""
+        """Whether the images left over of a batch are run one by one."""
         return self._single is not None
 
 
 class _Requests:
     """A compiled program with its requests.
 
-    They are not in an AsyncInferQueue: threads of that want the interpreter once more after all is done (2026.4), and a
-    process that ends, or lets go of the program, in that moment dies or waits for ever.
+    They are not in an AsyncInferQueue: its threads take the interpreter lock once more after all work is done (2026.4),
+    and a process that ends, or releases the program, at that moment crashes or waits for ever.
     """
 
     def __init__(self, compiled: Any, streams: int) -> None:
@@ -96,11 +97,11 @@ class _Requests:
 
     @property
     def kind(self) -> str:
-        """Of the numbers it takes."""
+        """NumPy's kind of the numbers it takes."""
         return str(self._dtype.kind)
 
     def run(self, inputs: Array, chunk: int) -> Array:
-        # Only such arrays are shared with a request; others it copies, and frees the copy too early (2026.4).
+        # Only such arrays are shared with a request; OpenVINO copies others, and frees the copy too early (2026.4).
         inputs = np.require(inputs, self._dtype, ["C_CONTIGUOUS", "WRITEABLE", "ALIGNED"])
         outputs = np.empty((len(inputs), *self._shape), np.float32)
         running: deque[tuple[Any, Array, Array]] = deque()
@@ -140,7 +141,7 @@ def compile_graph(path: Path, hint: str, plan: Plan, *, batch: int | None = None
             shape[0] = plan.chunk
             model.reshape({model.input(0): shape})
         if model.input(0).get_partial_shape().is_dynamic or model.output(0).get_partial_shape().is_dynamic:
-            raise BundleError(f"{path} takes images of any size, and programs of bundles take one: export it again")
+            raise BundleError(f"{path} takes images of any size, but programs of bundles take one: export it again")
         return compile_program(
             model,
             {
@@ -157,8 +158,8 @@ def compile_graph(path: Path, hint: str, plan: Plan, *, batch: int | None = None
 
 
 def _port(node: Any) -> Port:
-    """From an openvino.Output."""
+    """The port of an openvino.Output."""
     shape = node.get_partial_shape()
-    kinds = {"f32": "f", "f16": "f", "u8": "u", "i32": "i", "i64": "i", "boolean": "b"}  # bf16 is read as float16 is
+    kinds = {"f32": "f", "f16": "f", "u8": "u", "i32": "i", "i64": "i", "boolean": "b"}  # bf16 arrives as float16
     kind = kinds.get(node.get_element_type().get_type_name(), "")
     return Port(kind, 0 if shape.rank.is_dynamic else len(shape))

@@ -1,4 +1,4 @@
-"""What OpenVINO made of a graph, from the runtime model of the compiled program."""
+"""How OpenVINO runs a graph, from the runtime model of the compiled program."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Shape = tuple[int, ...]
 
 def report_on_openvino(compiled: Any, bundle: Bundle, remarks: Sequence[str] = ()) -> GraphReport:
     """The report on a compiled program."""
-    # Of products with int8 weights the plugin rounds the inputs as they come, in groups, and still calls them float.
+    # In products with int8 weights the plugin rounds the inputs at run time, in groups, and still calls them float.
     rounds = bool(compiled.get_property("DYNAMIC_QUANTIZATION_GROUP_SIZE")) and int8_dot_products() is not False
     found = (_node(operation, rounds) for operation in compiled.get_runtime_model().get_ordered_ops())
     nodes = [node for node in found if node is not None]
@@ -27,7 +27,7 @@ def report_on_openvino(compiled: Any, bundle: Bundle, remarks: Sequence[str] = (
 
 
 def _node(operation: Any, rounds: bool) -> Node | None:
-    """None for what is no work: constants, inputs and outputs. `rounds`: see above."""
+    """The node of an operation; None for constants, inputs and outputs. `rounds`: see `report_on_openvino`."""
     facts = operation.get_rt_info()
 
     def fact(name: str) -> str:
@@ -49,7 +49,7 @@ def _node(operation: Any, rounds: bool) -> Node | None:
 
 
 def _computed_in(operation: Any, rounds: bool) -> str:
-    """Type of the first input: the runtime's own word is that of weights where these are stored in fewer bits."""
+    """Type of the first input: `runtimePrecision` is that of the weights, which may be stored in fewer bits."""
     types = [str(port.get_element_type().get_type_name()) for port in operation.inputs()]
     if rounds and len(types) > 1 and types[1] in ("i8", "u8"):
         return types[1]

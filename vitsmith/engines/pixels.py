@@ -1,4 +1,4 @@
-"""Normalised tensors back to the pixels they were made of, for programs that normalise by themselves."""
+"""Converts normalised tensors back to pixels, for programs that normalise by themselves."""
 
 from __future__ import annotations
 

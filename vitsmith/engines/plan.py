@@ -1,4 +1,4 @@
-"""How an engine spreads its work over the processor, and how the better of several ways is found: by a short race."""
+"""Plans: how an engine spreads its work over the processor. A short race finds the fastest of several."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 Goal = Literal["throughput", "latency"]
 
 GOAL_BATCH: dict[str, int] = {"throughput": 8, "latency": 1}
-"""Images at once that a race is run with."""
+"""Images in a batch of a race, by goal."""
 
 RACE_SECONDS = 2.0
 TURNS = 6
@@ -27,15 +27,15 @@ class Plan:
     threads: int
     """Processor cores for all streams together."""
     spinning: bool = False
-    """Whether idle threads wait for work with a busy processor. (onnxruntime)"""
+    """Whether idle threads keep the processor busy while they wait for work (onnxruntime)."""
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """The plan as data for JSON."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, fields: Any) -> Self | None:
-        """What `to_dict` gave; None for anything else."""
+        """The plan that `to_dict` gave as data; None for anything else."""
         if not isinstance(fields, Mapping) or set(fields) != {"chunk", "streams", "threads", "spinning"}:
             return None
         numbers = [fields[name] for name in ("chunk", "streams", "threads")]
@@ -48,7 +48,7 @@ class Plan:
 
 
 def default_plan(goal: str, threads: int, *, batch: int | None = None) -> Plan:
-    """What is right most often; `batch` is the one that a program was frozen at."""
+    """The plan that is the best most often; `batch` is the fixed batch of a program."""
     return plans(goal, threads, batch=batch)[0]
 
 
@@ -77,7 +77,7 @@ def race(
     seconds: float = RACE_SECONDS,
     clock: Callable[[], float] = time.perf_counter,
 ) -> list[float]:
-    """Images a second of each of `runs`, which compute `images` of them: the best of some turns.
+    """Images a second of each of `runs`, which compute `images` images each: the best of several turns.
 
     They take turns, so that a busy moment does not favour one; no turn begins after `seconds`.
     """

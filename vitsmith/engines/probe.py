@@ -1,4 +1,4 @@
-"""The child process in which a program is compiled and run for the first time: if it dies, only it dies.
+"""The child process in which a program is compiled and run for the first time: a crash ends only this process.
 
     python -m vitsmith.engines.probe '{"path": "model.xml", "hint": "f32", "batch": null, "plans": [...]}'
 
@@ -24,7 +24,7 @@ from vitsmith.json_text import to_json
 Array = np.ndarray[Any, Any]
 
 TOGETHER = 2 << 30
-"""Bytes of weights, over all plans, up to which all are compiled at once and take turns."""
+"""Up to this many bytes of weights, over all plans, all plans are compiled at once and take turns."""
 
 
 def measure(path: Path, hint: str, batch: int | None, plans: list[Plan]) -> list[float]:
@@ -58,7 +58,7 @@ def _run(graph: OpenVinoGraph, inputs: Array) -> Callable[[], object]:
 
 
 def main(task: str) -> None:
-    """Does what the module's text says."""
+    """Runs one task, as the head of this file says."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # whatever a library prints is not the answer
     asked = json.loads(task)

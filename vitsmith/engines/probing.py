@@ -19,14 +19,14 @@ from vitsmith.json_text import to_json
 
 COMMAND = (sys.executable, "-m", "vitsmith.engines.probe")
 LONGEST = 900
-"""Seconds: the largest published models compile in less than two minutes on two cores."""
+"""Most seconds for a probe: the largest published models compile in less than two minutes on two cores."""
 
 _FAULTS = {"SIGFPE", "SIGILL", "SIGSEGV", "SIGBUS", "SIGABRT", "SIGTRAP"}
-"""What a broken kernel ends with. Others come from outside: a lack of memory, an impatient person."""
+"""Signals of a broken kernel. Others come from outside: too little memory, or a user who stops it."""
 
 
 class EngineDied(InputError):  # noqa: N818
-    """A program took the process down with it; `lasting` if it would again."""
+    """A program crashed its process; `lasting` says whether it would do so again."""
 
     def __init__(self, message: str, *, lasting: bool) -> None:
         super().__init__(message)
@@ -35,14 +35,14 @@ class EngineDied(InputError):  # noqa: N818
 
 @dataclass(frozen=True)
 class Probe:
-    """How it went."""
+    """The result of a probe."""
 
     rates: tuple[float, ...] = ()
     """Images a second of each plan."""
     died: str = ""
-    """How the child ended, when it did not answer."""
+    """How the child ended, if it did not answer."""
     lasting: bool = False
-    """Whether it would end so again."""
+    """Whether it would end in the same way again."""
 
 
 def probe(path: Path, hint: str, batch: int | None, plans: Sequence[Plan]) -> Probe:
@@ -67,7 +67,7 @@ def probe(path: Path, hint: str, batch: int | None, plans: Sequence[Plan]) -> Pr
             raise BundleError(answer["error"])
         return Probe(rates=tuple(map(float, answer["rates"])))
     except (ValueError, KeyError, TypeError):
-        last = (done.stderr.strip().splitlines() or ["without a word"])[-1]
+        last = (done.stderr.strip().splitlines() or ["no output"])[-1]
         return Probe(died=f"ended with exit code {done.returncode} ({last[:200]})")
 
 

@@ -1,4 +1,4 @@
-"""What the engines of exported programs have in common about their bundles."""
+"""The common part of the engines that run exported programs."""
 
 from __future__ import annotations
 
@@ -32,28 +32,28 @@ PRECISION_WORDS = {
     "int8": "int8",
     "int8, rest bf16": "int8, rest bfloat16",
 }
-"""What an engine calls a program's arithmetic."""
+"""Arithmetic of a program -> the name that an engine shows."""
 
 GATE_INPUTS = 14
-"""Images that answers are compared on where none are given."""
+"""Number of images that answers are compared on if none are given."""
 
 SMALL_FLOPS = 10**8
-"""Floating-point operations of an image below which nothing is compared: a core does a thousand such images a second,
-and what there is to gain is less than reading an image takes."""
+"""Models with fewer floating-point operations for an image are not measured: a core runs a thousand such images a
+second, and there is less to gain than it takes to read an image."""
 
 
 SUFFIXES = {"onnx": "onnx", "openvino": "xml", "executorch": "pte"}
-"""What the files of a program end with."""
+"""The suffix of the files of a program."""
 
 
 class Runs(Protocol):
-    """A program that is open, of one input and one output, for any batch."""
+    """An open program with one input and one output, for any batch."""
 
     def run(self, inputs: Array) -> Array: ...
 
 
 class ProgramEngine(ABC):
-    """What engines of exported programs have in common: pixels, and a text program that is opened on first use."""
+    """The base of the engines of exported programs: it handles pixels, and opens the text program on first use."""
 
     name: str
     why = ""
@@ -71,7 +71,7 @@ class ProgramEngine(ABC):
     @property
     @abstractmethod
     def _program(self) -> Runs:
-        """Of images."""
+        """The image program."""
 
     @property
     def _survives_forks(self) -> bool:
@@ -80,13 +80,12 @@ class ProgramEngine(ABC):
 
     def __reduce__(self) -> Any:
         raise InputError(
-            f"{self._folder} is open in an engine, which cannot be sent to another process: send the path, and open it "
-            "there"
+            f"an open engine of {self._folder} cannot be sent to another process: send the path, and open it there"
         )
 
     @abstractmethod
     def _open_texts(self, path: Path) -> Runs:
-        """The program of texts."""
+        """Opens the text program."""
 
     def _path(self, part: Literal["model", "text"]) -> Path:
         return self._folder / f"{part}.{SUFFIXES[self._bundle.program]}"
@@ -95,7 +94,7 @@ class ProgramEngine(ABC):
         self._check_process()
         check_images(images, self._bundle.preprocessing.size)
         tensors = images.astype(np.float32, copy=False)
-        if self._spec.pixels or self._spec.precision == "int8":  # where NaN becomes some number in silence
+        if self._spec.pixels or self._spec.precision == "int8":  # there NaN would become a number, unnoticed
             require_finite_inputs(tensors, self._bundle.where)
         inputs = pixels_from_tensors(tensors, self._bundle.preprocessing) if self._spec.pixels else tensors
         return self._answers(self._program, inputs, tensors)
@@ -109,7 +108,7 @@ class ProgramEngine(ABC):
 
     def run_texts(self, tokens: Array) -> Array:
         self._check_process()
-        with self._opening:  # threads that ask at once wait for one of them
+        with self._opening:  # one thread opens it, others wait
             if self._texts is None:
                 path = self._path("text")
                 if not path.exists():
@@ -122,7 +121,7 @@ class ProgramEngine(ABC):
         return self._answers(self._texts, tokens, tokens, what="text")
 
     def _answers(self, program: Runs, inputs: Array, given: Array, *, what: str = "image") -> Array:
-        """What a program gives for `inputs`, made of what was `given`. Raises BundleError, NotFiniteError."""
+        """The outputs of a program for `inputs`, which were made from `given`. Raises BundleError, NotFiniteError."""
         where = self._bundle.where
         try:
             outputs = program.run(inputs)
@@ -139,32 +138,32 @@ class ProgramEngine(ABC):
 
 
 def _failed(error: Exception) -> str:
-    """What is told of a runtime's failure."""
+    """The message for an error of a runtime."""
     reason = shortened(" ".join(str(error).split()), 300) or type(error).__name__
     if isinstance(error, MemoryError) or "alloc" in reason:
-        return f"failed ({reason}): where memory is short, give it fewer images at once"
+        return f"failed ({reason}): if memory is short, give it fewer images at once"
     return f"cannot run its program ({reason}): export it again"
 
 
 def require_folder(bundle: Bundle) -> Path:
-    """Where the programs are. Raises InputError."""
+    """The folder of the program. Raises InputError."""
     return bundle.place
 
 
 def is_small(bundle: Bundle) -> bool:
-    """Whether measuring is not worth its time."""
+    """Whether the model is too small to be worth measuring."""
     return flops(bundle.config) < SMALL_FLOPS
 
 
 def sample_tensors(bundle: Bundle, batch: int) -> Array:
-    """float32 (batch, 3, height, width): the golden images, repeated, or noise for a bundle without."""
+    """float32 (batch, 3, height, width): the golden images, repeated, or noise if there are none."""
     if bundle.golden is not None:
         return np.resize(bundle.golden.tensors, (batch, *bundle.golden.tensors.shape[1:]))
     return np.random.default_rng(0).uniform(-1, 1, (batch, 3, *bundle.preprocessing.size)).astype(np.float32)
 
 
 def gate_images(bundle: Bundle) -> list[Array]:
-    """uint8 RGB images to compare answers on: the golden ones, made up to GATE_INPUTS with sample photographs."""
+    """uint8 RGB images to compare answers on: the golden ones, filled up to GATE_INPUTS with sample photographs."""
     golden = list(bundle.golden.images) if bundle.golden else []
     return golden + sample_images(max(GATE_INPUTS - len(golden), 0))
 

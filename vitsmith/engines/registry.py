@@ -1,4 +1,4 @@
-"""The engines by name: what each runs, and how it is opened. None of their packages is imported before it is used."""
+"""The engines by name: what each runs, and how it is opened. Their packages are imported when they are used."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Kind:
     """One engine before it is opened."""
 
     programs: tuple[Program, ...]
-    """What it runs, what it is made for first."""
+    """The programs it runs, its own kind first."""
     precisions: Callable[[ProgramSpec], tuple[str, ...]]
-    """What it can run a program in, the program's own first."""
+    """The precisions it can run a program in, the program's own first."""
     package: str
     extra: str
     open: Callable[[Bundle, Settings], Engine]
@@ -31,7 +31,7 @@ class Kind:
 
     @property
     def installed(self) -> bool:
-        """Whether its package is there."""
+        """Whether its package is installed."""
         return find_spec(self.package) is not None
 
 
@@ -80,21 +80,21 @@ def runners(program: Program) -> list[str]:
 
 
 def programs_of(engine: str) -> tuple[Program, ...]:
-    """What an engine runs."""
+    """The programs that an engine runs, its own kind first."""
     return ENGINES[engine].programs
 
 
 def precisions_of(bundle: Bundle, engine: str) -> tuple[str, ...]:
-    """What an engine can run this bundle in, the program's own first."""
+    """The precisions that an engine can run this bundle in, the program's own first."""
     return ENGINES[engine].precisions(bundle.program_spec)
 
 
 def fitting(bundle: Bundle, engine: str = "auto", precision: str = "auto") -> list[Bundle]:
-    """The bundle with each of its programs that `engine` runs here in `precision`; as it is where there is none.
+    """The bundle with each of its programs that `engine` runs here in `precision`; unchanged if there is none.
 
-    The first is the one to take where nothing is measured: the usual one, of a named engine the one made for it. No
-    other precision is chosen because it is faster: with 'auto' all are in that of the first. A program that somebody
-    chose is the only one, where it runs so, and so are weights that were changed in memory.
+    The first is taken if nothing is measured: the usual program, or for a named engine the one made for it. A faster
+    precision is never chosen: with 'auto' all programs have that of the first. A program that the user chose is the
+    only one, if it runs so; and so are weights that were changed in memory.
     """
     if len(bundle.programs) < 2 or bundle.weights_changed:
         return [bundle]
@@ -108,6 +108,6 @@ def fitting(bundle: Bundle, engine: str = "auto", precision: str = "auto") -> li
 
 
 def _runs(name: str, stored: StoredProgram, engine: str, precision: str) -> bool:
-    """Whether the engine of that name is meant by `engine`, and runs a program here in a precision."""
+    """Whether `engine` is 'auto' or `name`, and the engine `name` runs a program here in a precision."""
     kind = ENGINES[name]
     return engine in ("auto", name) and kind.installed and precision in ("auto", *kind.precisions(stored.spec))

@@ -1,7 +1,7 @@
-"""What was found out about a program on this machine, kept in the cache folder so that it is found out once.
+"""Results about a program on this machine, kept in the cache folder so that they are found only once.
 
-One small JSON file for each question: it is written whole, so that two processes at once do no harm, and what is
-damaged or of another machine, program or package is as if it were not there.
+Each question has a small JSON file. It is written whole, so that two processes at once do no harm. A file that is
+damaged, or of another machine, program or package, is ignored.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ DESCRIPTION = "bundle.json"
 
 
 def question(what: str, program: str, packages: tuple[str, ...], **more: Any) -> dict[str, Any]:
-    """What an answer is an answer to: the program, this machine, the packages in their versions, and `more`."""
+    """The question that an answer belongs to: program, this machine, versions of packages, and `more`."""
     flags = hashlib.sha256(" ".join(sorted(processor_flags())).encode()).hexdigest()[:16]
     versions = {package: installed_version(package) for package in packages}
     machine = {"machine": describe_machine(), "flags": flags}
@@ -36,7 +36,7 @@ def question(what: str, program: str, packages: tuple[str, ...], **more: Any) ->
 
 
 def recall(asked: dict[str, Any]) -> dict[str, Any] | None:
-    """What was remembered; None when nothing was, or nothing that can be read."""
+    """The remembered answer; None if there is none, or if it cannot be read."""
     try:
         kept = json_or_none(place_of(asked))
     except OutputError:  # there is no cache
@@ -48,7 +48,7 @@ def recall(asked: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def remember(asked: dict[str, Any], answer: dict[str, Any]) -> None:
-    """Keeps an answer; where the cache cannot be written it is only found out again the next time."""
+    """Keeps an answer; if the cache cannot be written, it is found again the next time."""
     with suppress(OutputError):
         text = to_json({"question": asked, "answer": answer}, indent=1, ascii_only=True)
         write_text(place_of(asked), text + "\n", durable=False)
@@ -61,12 +61,12 @@ def place_of(asked: dict[str, Any]) -> Path:
 
 
 def program_hash(bundle: Bundle) -> str:
-    """A name for the files of an exported program, equal for equal files wherever they lie."""
+    """A hash of the files of an exported program, equal for equal files in any folder."""
     return hashlib.sha256(to_json(_program_files(bundle), sort_keys=True, ascii_only=True).encode()).hexdigest()[:32]
 
 
 def unchanged(bundle: Bundle) -> bool:
-    """Whether the files of its program are still those that bundle.json names; large ones are looked at, not read."""
+    """Whether the files of its program are still those that bundle.json names; large ones are not read again."""
     files = _program_files(bundle)
     return hashes_of(bundle.place, files) == files
 
@@ -88,9 +88,9 @@ def _program_files(bundle: Bundle) -> dict[str, str]:
 
 
 def installed_version(package: str) -> str:
-    """Of a Python package, which is not imported; '' when it is not installed.
+    """The version of a Python package, which is not imported; '' if it is not installed.
 
-    Of one that another distribution brings (onnxruntime-gpu brings onnxruntime), when its files were written.
+    For a package that another distribution brings (onnxruntime-gpu brings onnxruntime): when its files were written.
     """
     try:
         return version(package)
@@ -101,7 +101,7 @@ def installed_version(package: str) -> str:
 
 @functools.cache
 def code_state() -> str:
-    """Changes when the code that preprocesses images and runs programs is edited, also without a new version."""
+    """A hash that changes when the code that preprocesses images or runs programs is edited, even in one version."""
     package = Path(__file__).parents[1]
     state = [
         (entry.name, entry.stat().st_size, entry.stat().st_mtime_ns)

@@ -55,7 +55,7 @@ class TorchEngine:
 
     @property
     def _survives_forks(self) -> bool:
-        """Whether a forked child may go on with it; on one core, see `forks`."""
+        """Whether a forked child may use it (on one core: see `forks`)."""
         return self._device.type == "cpu"
 
     def _check_process(self) -> None:
@@ -84,7 +84,7 @@ class TorchEngine:
         return require_finite_outputs(answers, tokens, self._where, what="text")
 
     def report(self) -> GraphReport:
-        """PyTorch has no border between its own kernels and others; modules that compute count as nodes."""
+        """The report. PyTorch does not distinguish optimised kernels; the innermost modules count as nodes."""
         model = self._model.image if isinstance(self._model, LiT) else self._model
         leaves = sum(1 for module in model.modules() if next(module.children(), None) is None)
         layers = [module for module in model.modules() if isinstance(module, Attention)]
@@ -93,7 +93,7 @@ class TorchEngine:
             remarks.append("this processor has no bfloat16 products: float32 is faster")
         explicit = sum(layer.explicit for layer in layers)
         if explicit:
-            remarks.append(f"{explicit} attentions form their weights (explicit=True) and are not fused")
+            remarks.append(f"{explicit} attentions compute their weights (explicit=True) and are not fused")
         return GraphReport(
             engine=self.name,
             nodes=leaves,

@@ -38,7 +38,7 @@ class CompiledTorchEngine(TorchEngine):
 
     @property
     def _survives_forks(self) -> bool:
-        return False  # its kernels begin as many threads as there were when they were compiled
+        return False  # its kernels start as many threads as there were when they were compiled
 
     def _images(self, images: torch.Tensor) -> torch.Tensor:
         return _with_any_batch(self._run_images, images)
@@ -66,13 +66,13 @@ def _with_any_batch(run: Callable[[torch.Tensor], torch.Tensor], batch: torch.Te
 
 
 def _require_compiler() -> None:
-    """torch finds out only in the middle of compiling, and says so in a hundred lines."""
+    """Raises InputError without a C++ compiler: torch itself would fail later, with a hundred lines."""
     if torch.cuda.is_available():
         return
     named = os.environ.get("CXX")
     wanted = [named] if named else ["g++", "clang++", "c++"]
     if not any(shutil.which(name) for name in wanted):
         raise InputError(
-            f"torch-compiled needs a C++ compiler, and {' or '.join(wanted)} is not there: install one "
+            f"torch-compiled needs a C++ compiler, and {' or '.join(wanted)} is not installed: install one "
             "(apt-get install g++), or use engine 'torch'"
         )

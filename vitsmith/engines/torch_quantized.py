@@ -2,8 +2,8 @@
 
 'int8-weights' keeps weights in int8, one scale for each output channel, and computes in the model's own precision:
 half of bfloat16's memory and traffic, which pays off for single images. 'fp8' multiplies float8 (e4m3) by float8, with
-a scale for each row of both, activations' found while it runs: for large batches. Run either compiled (torch.compile),
-or the rounding costs more than it gains.
+a scale for each row of both (those of activations are found while it runs): for large batches. Compile both with
+torch.compile, else the rounding costs more than it gains.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def quantized_copy(model: Module, scheme: str) -> Module:
 
 
 def check_fp8(weight: torch.Tensor) -> None:
-    """Raises InputError unless `weight` is where products of float8 are and in what torchao takes for them."""
+    """Raises InputError unless `weight` is in bfloat16, on a GPU that multiplies float8."""
     if weight.device.type != "cuda":
         raise InputError(
             "fp8 is for an NVIDIA GPU (Ada, Hopper or later), and the model is not on one: use int8 or bf16"
@@ -62,7 +62,7 @@ def check_fp8(weight: torch.Tensor) -> None:
         name = torch.cuda.get_device_name(weight.device)
         raise InputError(f"{name} does not multiply fp8: Ada, Hopper and later GPUs do; use bf16 or int8-weights")
     if weight.dtype != torch.bfloat16:
-        raise InputError("fp8 with a scale a row takes models in bfloat16: convert it with .bfloat16() first")
+        raise InputError("fp8 needs a model in bfloat16: convert it with .bfloat16() first")
 
 
 def _in_blocks(module: nn.Module, name: str) -> bool:

@@ -1,4 +1,4 @@
-"""ExecuTorch programs for phones: model.pte, with all that XNNPACK can compute handed to it."""
+"""ExecuTorch programs for phones: model.pte, in which XNNPACK computes everything it can."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from vitsmith.weights.bundle import Bundle
 Array = np.ndarray[Any, Any]
 
 LARGEST_BATCH = 8
-"""Of a program for any batch. Its memory is planned for the largest, and a phone sees few images at once; the engine
-cuts what is larger."""
+"""Largest batch of a program for any batch. Memory is planned for it, and a phone sees few images at once; the engine
+splits larger batches."""
 
 INT8 = Requirements(agreement=0.99, cosine=0.98, tie=0.02)
-"""What int8 may change here: answers that agree, but for classes that were as good as equal."""
+"""Requirements of int8: the same answers, except where two classes were nearly equal."""
 
 
 def export_executorch(
@@ -43,11 +43,11 @@ def export_executorch(
     spec: ProgramSpec | None = None,
     gate: Gate | None = None,
 ) -> tuple[Bundle, Verdict]:
-    """Writes a bundle whose program is model.pte, of LiT also text.pte.
+    """Writes a bundle whose program is model.pte, for LiT also text.pte.
 
-    In int8 the weights of linear layers are rounded to int8 for each output, and what comes in, for each token while
-    the program runs, so that nothing has to be calibrated; convolutions and all else stay float32. Raises GateError,
-    leaving nothing, when ExecuTorch gives other answers.
+    In int8 the weights of linear layers are rounded beforehand, with a scale for each output, and their inputs while
+    the program runs, with a scale for each token: so nothing is calibrated. Convolutions and all else stay float32.
+    Raises GateError, and writes nothing, if ExecuTorch gives other answers.
     """
     spec, gate = spec or ProgramSpec(), gate or Gate()
     if spec.precision == "int8":
@@ -93,7 +93,7 @@ def lower(module: nn.Module, example: Tensor, spec: ProgramSpec) -> Any:
 
 
 def _quantized(traced: Any, example: Tensor) -> Any:
-    """A traced module whose linear layers are int8: weights for each output, inputs for each token as they come."""
+    """A traced module whose linear layers are int8: a scale for each output, and for each token at run time."""
     from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
         XNNPACKQuantizer,
         get_symmetric_quantization_config,
@@ -104,21 +104,21 @@ def _quantized(traced: Any, example: Tensor) -> Any:
     linear = torch.ops.aten.linear.default  # convolutions in int8 lose pixels, and those of a hybrid do not run
     quantizer.set_operator_type(linear, get_symmetric_quantization_config(is_per_channel=True, is_dynamic=True))
     prepared = prepare_pt2e(traced, quantizer)
-    prepared(example)  # it is the weights' ranges that are read here
+    prepared(example)  # reads the ranges of the weights
     return convert_pt2e(prepared)
 
 
 def layer_outputs(part: Part, path: Path, batch: Array, spec: ProgramSpec) -> Layers:
     """(layer, torch output, ExecuTorch output) in the order in which they end, for a batch like the part's inputs.
 
-    A program shows nothing of its inside: another is made in `path`, in the same way, that gives what each module gave.
+    A program does not show inner outputs: another one is made in `path`, in the same way, that gives them all.
     """
     example = np.resize(batch, (spec.batch or 2, *batch.shape[1:]))
     weighted = [name for name, one in part.module.named_modules() if name and any(True for _ in one.parameters())]
     with record(part.module, ["*"]) as recorded:
         part.run_torch(example)
     seen = {name: output for name, output in recorded.items() if name in weighted}  # others may run more than once
-    distinct = {id(output): name for name, output in reversed(seen.items())}  # of modules around one another the inner
+    distinct = {id(output): name for name, output in reversed(seen.items())}  # of nested modules the inner one
     names = [name for name, output in seen.items() if distinct[id(output)] == name]
     watched = _Watched(part.module, names)
     with path.open("wb") as file:
@@ -136,7 +136,7 @@ def layer_outputs(part: Part, path: Path, batch: Array, spec: ProgramSpec) -> La
 
 
 class _Watched(nn.Module):
-    """Gives what the named modules within gave."""
+    """A module that gives the outputs of the named modules inside it."""
 
     def __init__(self, module: nn.Module, names: Sequence[str]) -> None:
         super().__init__()
@@ -150,8 +150,8 @@ class _Watched(nn.Module):
 
 @contextmanager
 def _attending_explicitly(module: nn.Module) -> Iterator[None]:
-    """Attention as products and a softmax: of the fused operation ExecuTorch makes one that also minds rows without
-    a single visible token, half of it outside XNNPACK."""
+    """Runs attention as products and a softmax: ExecuTorch makes of the fused operation one that also handles rows
+    without a visible token, half of it outside XNNPACK."""
     changed = [one for one in module.modules() if isinstance(one, Attention) and not one.explicit]
     for one in changed:
         one.explicit = True

@@ -1,4 +1,4 @@
-"""ONNX graphs in float16: weights and products halved, what needs float32's range or digits left in it."""
+"""ONNX graphs in float16: operators that need the range or the digits of float32 stay in float32."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ KEPT = (
 in pieces, in float16, left 19% of an ImageNet model's top-1."""
 
 MASKING = ("Add", "Where", "Unsqueeze", "Expand")
-"""What stands between a mask and the softmax."""
+"""Operators between a mask and the softmax."""
 
 LARGEST = float(np.finfo(np.float16).max)
 MARGIN = 2.0
-"""How far below LARGEST must stay what is seen on a few images: others reach further."""
+"""Values on a few images must stay below LARGEST by this factor: other images reach further."""
 
 LARGEST_SINGLE_FILE = 1_800_000_000
 RANGE_INPUTS = 4
@@ -40,14 +40,14 @@ RANGE_INPUTS = 4
 def half_from_float(
     path_in: Path, path_out: Path, *, keep: Collection[str] = KEPT, inputs: Array | None = None
 ) -> None:
-    """Writes the graph of `path_in` in float16 to `path_out`; what it takes and gives stays as it is.
+    """Writes the graph of `path_in` in float16 to `path_out`; its inputs and outputs keep their types.
 
     Args:
         path_in: a float32 graph, with its weights inside or beside it.
         path_out: weights lie beside it when they are large.
         keep: operators that stay in float32.
-        inputs: of the graph. With them every tensor is computed in float32 first: runtimes that compute float16
-            programs in float32, as onnxruntime does on processors, hide that others would overflow.
+        inputs: inputs of the graph. With them every tensor is computed in float32 first, to find overflows: onnxruntime
+            hides them, because it computes float16 programs in float32 on processors.
 
     Raises GateError, naming the layer, for values that float16 cannot hold.
     """
@@ -72,13 +72,13 @@ def half_from_float(
             node_block_list=sorted(floats),
         )
     graph = onnx_ir.from_proto(model)
-    graph.graph.sort()  # it puts its casts at the end
+    graph.graph.sort()  # the converter puts its casts at the end
     large = sum(len(one.raw_data) for one in model.graph.initializer) > LARGEST_SINGLE_FILE
     onnx_ir.save(graph, path_out, external_data=f"{path_out.name}.data" if large else None)
 
 
 def _forget_types_of_weights(graph: Any) -> None:
-    """Drops what is said twice of weights: the converter would change it for those that it leaves in float32, too."""
+    """Drops the second note of the weights' types: the converter would change it even for weights left in float32."""
     weights = {one.name for one in graph.initializer}
     kept = [one for one in graph.value_info if one.name not in weights]
     del graph.value_info[:]
@@ -86,8 +86,8 @@ def _forget_types_of_weights(graph: Any) -> None:
 
 
 def _float_nodes(graph: Any, keep: Collection[str]) -> set[str]:
-    """Names of the nodes that stay in float32: operators of `keep`; what masks the scores of a softmax with numbers
-    larger than any; and what computes with weights alone, once, when the graph is opened."""
+    """Names of the nodes that stay in float32: operators of `keep`; those that mask the scores of a softmax with very
+    large numbers; and those that compute with weights alone, once, when the graph is opened."""
     names = {node.name for node in graph.node if node.op_type in keep}
     makers = {output: node for node in graph.node for output in node.output}
     waiting = [name for node in graph.node if node.op_type == "Softmax" for name in node.input]
@@ -105,7 +105,7 @@ def _float_nodes(graph: Any, keep: Collection[str]) -> set[str]:
 
 
 def _require_weights(graph: Any, floats: set[str]) -> None:
-    """Raises GateError for a weight that float16 cannot hold: the converter would cut it off in silence."""
+    """Raises GateError for a weight that float16 cannot hold: the converter would clip it silently."""
     from onnx import TensorProto, numpy_helper
 
     halved = {name for node in graph.node if node.name not in floats for name in node.input}
@@ -158,6 +158,6 @@ def _layer(node: Any) -> str:
 
 def _refusal(what: str) -> str:
     return (
-        f"fp16 was refused, nothing was written: {what}, and float16 ends at {LARGEST:.0f}; take fp32, or bf16 "
-        "where a target has it"
+        f"fp16 was refused, nothing was written: {what}, and the largest float16 is {LARGEST:.0f}; use fp32, or bf16 "
+        "if the target has it"
     )

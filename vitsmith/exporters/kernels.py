@@ -1,4 +1,4 @@
-"""Kernels that a module standardises at each call, standardised once and for all: weights like any others."""
+"""Kernels that a module standardises at each call become fixed weights, standardised once."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from vitsmith.layers.stdconv import StdConv2d, pad_same, standardize
 def with_fixed_kernels(module: nn.Module) -> nn.Module:
     """A copy that computes the same with fixed kernels; the module itself when it standardises none.
 
-    XNNPACK takes no kernels that are computed, float16 would standardise them in float16, and quantisation rounds
-    weights and not what is made of them.
+    XNNPACK takes no computed kernels, float16 would standardise them in float16, and quantisation rounds weights, not
+    what is computed from them.
     """
     names = [name for name, one in module.named_modules() if isinstance(one, StdConv2d)]
     if not names:
@@ -28,7 +28,7 @@ def with_fixed_kernels(module: nn.Module) -> nn.Module:
 
 
 class _FixedConv2d(nn.Conv2d):
-    """What a StdConv2d does, with its standardised kernels as weights."""
+    """A StdConv2d whose weights are its standardised kernels."""
 
     def __init__(self, before: StdConv2d) -> None:
         super().__init__(

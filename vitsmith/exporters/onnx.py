@@ -1,4 +1,4 @@
-"""ONNX graphs from torch modules, and what their layers give."""
+"""ONNX graphs from torch modules, and the outputs of their layers."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def export_onnx(
     """Writes a bundle whose program is model.onnx and returns it with the gate's verdict.
 
     A LiT model becomes two graphs that give unit vectors, model.onnx for images and text.onnx for token ids. Raises
-    GateError, leaving nothing, when onnxruntime gives other answers.
+    GateError, and writes nothing, if onnxruntime gives other answers.
     """
     spec = spec or ProgramSpec()
 
@@ -92,7 +92,7 @@ def write_graph(part: Part, path: Path, *, batch: int | None = None) -> None:
 
 
 def _forget_places(model: Any) -> None:
-    """Drops what the exporter notes of the lines of Python that made each node: it names folders of this machine."""
+    """Drops the exporter's notes on the lines of Python that made each node: they name folders of this machine."""
     from onnxscript import ir
 
     for graph in (model.graph, *model.functions.values()):
@@ -122,12 +122,12 @@ def layer_outputs(part: Part, path: Path, batch: Array) -> Iterator[tuple[str, A
 
 
 def as_computed(expected: Array, found: Array) -> Array:
-    """Of a last block a program computes only the tokens that the head sees, and a listened-to model all of them."""
+    """The torch output, without tokens that the program did not compute because the head does not use them."""
     return expected[:, : found.shape[1]] if expected.ndim == found.ndim == 3 else expected
 
 
 def module_outputs(graph: Any) -> dict[str, str]:
-    """Name of the tensor that each module gives, ordered by where the module ends in the graph."""
+    """Name of the output tensor of each module, in the order in which modules end in the graph."""
     outputs: dict[str, str] = {}
     for node in graph.graph.node:
         scopes = next((p.value for p in node.metadata_props if p.key == "pkg.torch.onnx.name_scopes"), "[]")

@@ -31,11 +31,11 @@ def export_openvino(
     spec: ProgramSpec | None = None,
     gate: Gate | None = None,
 ) -> tuple[Bundle, Verdict]:
-    """Writes a bundle whose program is model.xml with model.bin, of LiT also text.xml with text.bin.
+    """Writes a bundle whose program is model.xml with model.bin, for LiT also text.xml with text.bin.
 
     In fp16 the weights are halved on disk and in memory; OpenVINO computes with them in float32 on processors, and on
-    GPUs in float16 but for what it knows to be sensitive. In bf16 the weights stay float32: the engine tells OpenVINO
-    to compute in bfloat16. Raises GateError, leaving nothing, when OpenVINO gives other answers.
+    GPUs in float16, except for operations that it knows to be sensitive. In bf16 the weights stay float32: the engine
+    tells OpenVINO to compute in bfloat16. Raises GateError, and writes nothing, if OpenVINO gives other answers.
     """
     spec = spec or ProgramSpec()
     import_openvino()
@@ -61,7 +61,7 @@ def write_openvino(part: Part, path: Path, spec: ProgramSpec) -> None:
 
 
 def openvino_from_onnx(path: Path) -> Any:
-    """What openvino.convert_model makes of an ONNX file: that function also reports its use to its makers, online."""
+    """The model that openvino.convert_model makes of an ONNX file; that function also reports its use online."""
     model = openvino_core().read_model(path)
     from openvino._offline_transformations import apply_moc_transformations
 
@@ -72,8 +72,8 @@ def openvino_from_onnx(path: Path) -> Any:
 def layer_outputs(part: Part, path: Path, batch: Array, spec: ProgramSpec) -> Layers:
     """(layer, torch output, OpenVINO output) in the order of the graph, for a batch like the part's inputs.
 
-    Which tensor a module gives is known from the ONNX graph, which is made once more; conversion keeps names of
-    tensors, but for those inside what it fuses.
+    The output tensor of a module is found in the ONNX graph, which is made again; conversion keeps the names of
+    tensors, except inside fused operations.
     """
     core = openvino_core()
     model = core.read_model(path)
@@ -98,7 +98,7 @@ def layer_outputs(part: Part, path: Path, batch: Array, spec: ProgramSpec) -> La
 
 
 def _module_tensors(part: Part, spec: ProgramSpec) -> dict[str, str]:
-    """The name of the tensor that each module gives."""
+    """The name of the output tensor of each module."""
     import onnx
 
     with scratch("openvino") as place:

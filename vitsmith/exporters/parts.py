@@ -1,4 +1,4 @@
-"""What of a bundle becomes programs: one graph, or for LiT two, each with inputs to compare on."""
+"""The parts of a bundle that become programs: one graph, for LiT two, each with inputs to compare on."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class Part:
     """One graph of a bundle."""
 
     name: Literal["model", "text"]
-    """Its file's name without what the format adds."""
+    """The name of its file, without suffix."""
     module: nn.Module
     """Gives the output in eval mode."""
     inputs: Array
-    """What the gate compares on: float32 (n, 3, height, width), uint8 (n, height, width, 3), or int32 (n, length)."""
+    """Inputs for the gate: float32 (n, 3, height, width), uint8 (n, height, width, 3), or int32 (n, length)."""
     input_name: str
     output_name: str
 
@@ -79,8 +79,8 @@ class _UnitTower(nn.Module):
 class FromPixels(nn.Module):
     """A model that takes uint8 (batch, height, width, 3) and gives what `model` gives for the normalised images.
 
-    Patches do not overlap the border, so that `(pixel / 255 - mean) / std` can go into the kernel and bias of the patch
-    embedding, exactly but for rounding. The stem of a hybrid pads with zeros *after* normalising: there it stays a
+    Patches do not overlap the border, so `(pixel / 255 - mean) / std` goes into the kernel and bias of the patch
+    embedding, exactly except for rounding. The stem of a hybrid pads with zeros *after* normalising: there it stays a
     multiplication and an addition.
     """
 
@@ -99,7 +99,7 @@ class FromPixels(nn.Module):
 
 
 def _with_folded_patches(model: nn.Module, scale: Tensor, shift: Tensor) -> nn.Module:
-    """The same model (all other weights are shared), its patch embedding for pixels in 0..255."""
+    """The same model with a patch embedding for pixels in 0..255; all other weights are shared."""
     folded = copy.copy(model)
     folded._modules = dict(model._modules)
     patches = folded._modules["patches"] = copy.deepcopy(model.get_submodule("patches"))

@@ -1,7 +1,7 @@
-"""From a bundle of torch weights to a bundle for another runtime, behind the gate: the way that all targets go.
+"""From a bundle of torch weights to a bundle for another runtime, behind the gate: the same steps for all targets.
 
-The parts are written into a candidate bundle in a temporary folder. It is opened with the engine that users will open
-it with and compared there; only a candidate that passes goes where it was asked for.
+The parts are written into a candidate bundle in a temporary folder. It is opened with the engine that users will use,
+and compared there; only a candidate that passes is copied to the output folder.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ REQUIRED: dict[str, Requirements] = {
     "bf16": Requirements(relative=0.1, agreement=1.0, cosine=0.995),
     "int8": Requirements(cosine=0.5, tie=0.0),
 }
-"""What the gate allows by precision. Rounded arithmetic moves single outputs; their direction it must keep. int8 is
-judged by what it is for, the answers on real images: see `vitsmith.compress.quantize`."""
+"""Requirements of the gate by precision. Rounded arithmetic may move single outputs, but must keep their direction. The
+answers of int8 on real images are what counts: see `vitsmith.compress.quantize`."""
 
 
 REQUIRED_MERGING = {
@@ -67,9 +67,9 @@ REQUIRED_MERGING = {
     "bf16": Requirements(relative=0.5, agreement=0.9, cosine=0.97),
     "int8": REQUIRED["int8"],
 }
-"""The same for models that merge tokens. Where two pairs are alike to the last bits, another order of adding up merges
-the other one, and an output moves a little: of a fresh Ti/16 on 128 images two by 1.4e-3 between torch and onnxruntime,
-of a trained tower between float32 and bfloat16 one in a hundred by 0.14 (tests/test_merging.py has the models)."""
+"""The same for models that merge tokens. If two pairs of tokens are almost equally similar, another order of summation
+merges the other pair, and an output moves a little: between torch and onnxruntime by 1.4e-3 for 2 of 128 images (fresh
+Ti/16), between float32 and bfloat16 by 0.14 for 1 image in 100 (a trained tower; tests/test_merging.py has both)."""
 
 ACCURACY_DROP = 0.5
 """Percentage points of top-1 that may be lost on labelled images."""
@@ -77,14 +77,14 @@ ACCURACY_DROP = 0.5
 
 @dataclass(frozen=True, eq=False)
 class Gate:
-    """What a new program is compared on, and what is required of it."""
+    """The images that a new program is compared on, and what is required of it."""
 
     images: Sequence[Array] | None = None
     """uint8 RGB images, at best the user's own; default the bundle's golden images and sample photographs."""
     samples: Samples | None = None
     """Labelled images: on them both models are scored, and accuracy is compared."""
     requirements: Requirements | None = None
-    """What it asks takes the place of what is usual: the bounds of the precision, and ACCURACY_DROP."""
+    """Requirements in place of the usual ones: the bounds of the precision, and ACCURACY_DROP."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +94,7 @@ class Target:
     program: Program
     spec: ProgramSpec
     source: str
-    """What provenance says it was made by."""
+    """The command that provenance names as its source."""
     write: Callable[[Sequence[Part], Path], None]
     """Writes the files of all parts into a folder, unchecked."""
     layers: Callable[[Part, Path, Array], Layers] | None = None
@@ -105,9 +105,9 @@ class Target:
 def export_program(
     bundle: Bundle, folder: str | os.PathLike[str], target: Target, gate: Gate | None = None
 ) -> tuple[Bundle, Verdict]:
-    """Writes a bundle for `target` and returns it with the gate's verdict, of LiT that of both towers.
+    """Writes a bundle for `target` and returns it with the gate's verdict, for LiT that of both towers.
 
-    Raises GateError, leaving nothing, when the target's runtime gives other answers; InputError for a bundle that is
+    Raises GateError, and writes nothing, if the target's runtime gives other answers; InputError for a bundle that is
     already exported, for labelled images of a model that has no classes, and for a strict gate without labelled images.
     """
     gate = gate or Gate()
@@ -119,7 +119,7 @@ def export_program(
         required.check_tells(len(gate.samples))
     bundle, notes = _prepared(bundle, target)
     if gate.samples is not None and (isinstance(bundle.config, LiTConfig) or not bundle.classes):
-        raise InputError(f"{bundle.where} has no classes of its own, so labelled data cannot judge it: give `images`")
+        raise InputError(f"{bundle.where} has no classes, so labelled images cannot evaluate it: give `images`")
     if gate.samples is not None:
         match_classes(bundle, gate.samples)  # before any work
     images = gate.images if gate.images is not None and len(gate.images) else gate_images(bundle)
@@ -146,14 +146,14 @@ def export_program(
 def copy_bundle(bundle: Bundle, folder: str | os.PathLike[str]) -> Bundle:
     """Writes an exported bundle, whose program lies in `bundle.folder`, to another place, and returns the one there.
 
-    What of it was changed in memory (golden answers, measurements, provenance) is written as it is there.
+    Golden answers, measurements and provenance are written as they are in memory.
     """
     source = bundle.place
     return write_bundle(bundle, folder, write_program=lambda files: copy_programs(source, files))
 
 
 def _prepared(bundle: Bundle, target: Target) -> tuple[Bundle, tuple[str, ...]]:
-    """The torch bundle to export, with golden examples, and notes on what is different of it."""
+    """The torch bundle to export, with golden examples, and notes on what was changed in it."""
     bundle.check_split()
     if bundle.program != "torch":
         raise InputError(f"{bundle.where} is already exported (model.{bundle.program}); export the torch one")
@@ -169,7 +169,7 @@ def _prepared(bundle: Bundle, target: Target) -> tuple[Bundle, tuple[str, ...]]:
 
 
 def _rounding(bundle: Bundle, rounded: Bundle) -> str:
-    """What it changes that resized pixels are rounded to uint8. Raises GateError when it changes answers."""
+    """A note on what rounding resized pixels to uint8 changes. Raises GateError if it changes answers."""
     images = gate_images(bundle)
     before, after = (
         one.run_torch(np.stack([preprocess(image, one.preprocessing) for image in images])) for one in (bundle, rounded)
@@ -181,7 +181,7 @@ def _rounding(bundle: Bundle, rounded: Bundle) -> str:
         measured, required = Measured(agreement=agreement_of(before, after, TIE)), SAME_ANSWERS.only("agreement")
     if reasons := failures(measured, required):
         raise GateError(
-            f"{bundle.where} takes resized pixels as they are, and rounding them to uint8 changes its answers: "
+            f"{bundle.where} takes resized pixels unrounded, and rounding them to uint8 changes its answers: "
             f"{'; '.join(reasons)}; export it without `pixels`"
         )
     return f"resized pixels are rounded to uint8, which moved outputs by up to {difference:.2g} of the largest"
@@ -193,13 +193,13 @@ def _described(bundle: Bundle, target: Target, notes: tuple[str, ...]) -> Bundle
 
 
 def _measured_before(bundle: Bundle) -> tuple[str, ...]:
-    """What was measured of the answers of the model that this program is made from."""
+    """A note with the measurements of the answers of the model that this program is made from."""
     told = told_briefly(bundle.still_measured())
     return (f"measured before export: {told}",) if told else ()
 
 
 def _open(candidate: Bundle, bundle: Bundle) -> Engine:
-    """The engine that a user would run it with. Raises GateError for a program that it does not take."""
+    """The engine that a user would run it with. Raises GateError if it does not take the program."""
     try:
         return open_engine(replace(candidate, golden=None), candidate.program)
     except BundleError as error:
@@ -217,7 +217,7 @@ def _compare(
     gate: Gate,
     folder: Path,
 ) -> Verdict:
-    """The verdict of all parts together: of each number the worst. Raises GateError."""
+    """The verdict on all parts together: the worst of each number. Raises GateError."""
     verdicts = {}
     headless = isinstance(bundle.config, LiTConfig) or not bundle.classes
     for part in parts:
@@ -257,7 +257,7 @@ def _required(bundle: Bundle, target: Target, gate: Gate, *, text: bool = False)
 def _with_accuracy(
     verdict: Verdict, bundle: Bundle, candidate: Bundle, engine: Engine, samples: Samples, required: Requirements
 ) -> Verdict:
-    """The verdict with how both answer labelled images. Raises GateError when accuracy drops by more than allowed."""
+    """The verdict with the accuracy of both on labelled images. Raises GateError if it drops by more than allowed."""
     what = f"the {candidate.program} export of {bundle.where}"
     before = evaluate(Predictor(bundle, "torch"), samples)
     with refusing(what):
@@ -268,7 +268,7 @@ def _with_accuracy(
 
 
 def _golden(bundle: Bundle, candidate: Bundle, engine: Engine) -> Any:
-    """Golden answers: the float model's, or of a program that rounds its own, as it is to give them elsewhere too."""
+    """Golden answers: the float model's in fp32, else the program's own, which it must give on other machines too."""
     golden = bundle.golden
     assert golden is not None
     if candidate.program_spec.precision == "fp32":

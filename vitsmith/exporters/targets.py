@@ -1,4 +1,4 @@
-"""What can be exported to what: targets, precisions, and why some do not go together."""
+"""The targets of an export, their precisions, and why some combinations are refused."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ PRECISIONS: dict[str, tuple[str, ...]] = {
     "triton": ("fp32", "fp16"),
     "npz": ("fp32",),
 }
-"""By target. int8 for the others is made by `vitsmith quantize`, which measures what it costs."""
+"""Precisions by target. `vitsmith quantize` makes int8 for the others, and measures what it costs."""
 
 ONNX_INSIDE = ("web", "triton")
-"""Targets that are an ONNX program and files around it: they also take a bundle that is one already."""
+"""Targets that add files to an ONNX program: they also take a bundle that already is an ONNX program."""
 
 
 def check(bundle: Bundle, target: str, spec: ProgramSpec) -> None:
-    """Raises InputError for what cannot be: a precision that the target's runtime does not compute, another program."""
+    """Raises InputError for a precision that the target's runtime does not compute, and for another program."""
     if spec.precision not in PRECISIONS[target]:
         raise InputError(_why_not(target, spec.precision))
     if target == "npz" and spec != ProgramSpec():
-        raise InputError("an .npz holds weights and no program: `fixed_batch` and `pixels` are for the other targets")
+        raise InputError("an .npz holds weights, not a program: `fixed_batch` and `pixels` are for the other targets")
     exported = bundle.program != "torch"
     if exported and not (target in ONNX_INSIDE and bundle.program in _accepted(target)):
         raise InputError(
@@ -40,7 +40,7 @@ def check(bundle: Bundle, target: str, spec: ProgramSpec) -> None:
         )
     if exported and spec not in (ProgramSpec(), bundle.program_spec):
         raise InputError(
-            f"{bundle.where} is already a program ({bundle.program_spec.arithmetic}): it is taken as it is, so leave "
+            f"{bundle.where} is already a program ({bundle.program_spec.arithmetic}), which is not changed: leave "
             "`precision`, `fixed_batch` and `pixels` out"
         )
 
@@ -70,10 +70,10 @@ def export(
     labels: Words | None = None,
     name: str = "",
 ) -> tuple[Bundle, Verdict | None]:
-    """Exports to one of the targets that are programs; the verdict is None where a program was taken as it is.
+    """Exports to one of the targets that are programs; the verdict is None if a program was copied unchanged.
 
-    `labels` are of a LiT model on a page, `name` of a model in a Triton repository. Raises InputError for what does not
-    go together, GateError when the new program gives other answers, and MissingPackageError.
+    `labels` are for the page of a LiT model, `name` is that of a model in a Triton repository. Raises InputError for
+    options that do not fit each other, GateError if the new program gives other answers, and MissingPackageError.
     """
     check(bundle, target, spec)
     if bundle.program == "torch" and bundle.folder is not None and folder.exists() and folder.samefile(bundle.folder):
@@ -102,5 +102,5 @@ def export(
 
 
 def _or_its_own(spec: ProgramSpec, bundle: Bundle) -> ProgramSpec | None:
-    """None, for what it is, of a bundle that is a program already."""
+    """`spec` for torch weights; None for a program, which keeps its own."""
     return spec if bundle.program == "torch" else None

@@ -34,7 +34,7 @@ Device = Literal["auto", "cpu", "gpu"]
 MAX_BATCH = 32
 PREFERRED_BATCHES = (8, 16, 32)
 QUEUE_MICROSECONDS = 2000
-"""How long a request may wait for others: little beside the milliseconds that a batch takes."""
+"""How long a request may wait for others: little compared with the milliseconds that a batch takes."""
 
 _TYPES = {"FLOAT": "TYPE_FP32", "FLOAT16": "TYPE_FP16", "UINT8": "TYPE_UINT8", "INT32": "TYPE_INT32"}
 _OPENVINO_TYPES = {"f32": "TYPE_FP32", "f16": "TYPE_FP16", "u8": "TYPE_UINT8", "i32": "TYPE_INT32"}
@@ -43,7 +43,7 @@ _SUFFIXES = {"onnx": ".onnx", "openvino": ".xml"}
 
 @dataclass(frozen=True)
 class Tensor:
-    """An input or output of a program. `dims` with the batch axis, -1 where it is free."""
+    """An input or output of a program. `dims` includes the batch axis; -1 means any size."""
 
     name: str
     data_type: str
@@ -75,10 +75,10 @@ def export_triton(
     Args:
         bundle: torch weights, which become an ONNX program behind the gate of `export_onnx`, or an ONNX or OpenVINO
             program, which is taken as it is; the verdict is None then.
-        folder: the repository. Models in it that would not be written again are never lost.
-        spec: what a program made from weights is to compute in and take; default fp32.
-        gate: of `export_onnx`.
-        name: of the model; by default the architecture's.
+        folder: the repository. It is refused if other models in it would be lost.
+        spec: precision, batch and input of a program made from weights; default fp32.
+        gate: the gate of `export_onnx`.
+        name: name of the model; default: that of the architecture.
         device: where Triton runs it; 'auto' leaves that to Triton, but int8 and OpenVINO programs are for processors.
 
     Raises InputError for another program, OutputError for a folder that holds something else, GateError.
@@ -103,7 +103,7 @@ def _model_names(bundle: Bundle, name: str) -> list[str]:
 
 
 def _check_folder(folder: Path, models: Sequence[str]) -> None:
-    """Raises OutputError when replacing `folder` would lose something."""
+    """Raises OutputError if replacing `folder` would lose other files."""
     others = sorted(
         path.name
         for path in (folder.iterdir() if folder.is_dir() else ())
@@ -116,7 +116,7 @@ def _check_folder(folder: Path, models: Sequence[str]) -> None:
 
 
 def _write(bundle: Bundle, folder: Path, models: Sequence[str], device: Device) -> Bundle:
-    """The repository of a program on disk."""
+    """Writes the repository of a program on disk."""
     source = bundle.place
     suffix = _SUFFIXES[bundle.program]
     with replacing_folder(folder) as partial:
@@ -141,7 +141,7 @@ def _write(bundle: Bundle, folder: Path, models: Sequence[str], device: Device) 
 
 
 def _outputs(bundle: Bundle) -> dict[str, str]:
-    """What clients need to make probabilities of the outputs, which are logits: head, temperature, thresholds.
+    """The parameters that clients need to make probabilities of the logits: head, temperature, thresholds.
 
     Parameters that a backend does not know are for clients, who read them at /v2/models/NAME/config.
     """
@@ -237,7 +237,7 @@ def _dims(dims: Sequence[int]) -> str:
 
 
 def _parameters(spec: ProgramSpec, *, openvino: bool) -> dict[str, str]:
-    """Of the backends: onnxruntime with 0 takes a thread for each core; OpenVINO is told what it may compute in."""
+    """Parameters of the backends: 0 gives onnxruntime a thread for each core; OpenVINO may compute in bf16 or not."""
     if not openvino:
         return {"intra_op_thread_count": "0"}
     bf16 = "bf16" in (spec.precision, spec.rest)

@@ -38,12 +38,12 @@ PAGE = ("index.html", "style.css", "page.js", "worker.js", "model.js", "decode.j
 
 PROGRAM = "model.onnx"
 LARGEST_PROGRAM = 1_800_000_000
-"""Bytes: WebAssembly addresses 4 GiB, and while a model is opened it lies there nearly twice."""
+"""Bytes. WebAssembly addresses 4 GiB, and opening a model takes nearly twice its size."""
 
 
 @dataclass(frozen=True, eq=False)
 class Classes:
-    """Of a LiT model on a page: its labels, and what the text tower makes of them, (labels, E) unit vectors."""
+    """The labels of a LiT model on a page, and their text embeddings, (labels, E) unit vectors."""
 
     labels: tuple[str, ...]
     embeddings: Array
@@ -59,18 +59,18 @@ def export_web(
     templates: str | Sequence[str] | None = None,
     runtime: Path | None = None,
 ) -> tuple[Bundle, Verdict | None]:
-    """Writes a page around a bundle's ONNX program; of a bundle that is one already the verdict is None.
+    """Writes a page around a bundle's ONNX program; the verdict is None if the bundle already is one.
 
     Args:
         bundle: torch weights, which pass the gate of `export_onnx`, or an ONNX program, which is taken as it is.
-        folder: where to; the folder is a bundle as well.
-        spec: what a program made from weights is to compute in and take; default fp32.
-        gate: of `export_onnx`.
-        labels: of a LiT model, what the page chooses from; without them it tells how alike two images are.
-        templates: prompts for `labels`, as of `ZeroShotClassifier`.
-        runtime: onnxruntime-web's archive as `npm pack` writes it; by default the cache's, or npm is asked.
+        folder: the output folder, which is a bundle as well.
+        spec: precision, batch and input of a program made from weights; default fp32.
+        gate: the gate of `export_onnx`.
+        labels: LiT only: the classes that the page chooses from; without them it shows how similar two images are.
+        templates: prompts for `labels`, as for `ZeroShotClassifier`.
+        runtime: onnxruntime-web's archive as `npm pack` writes it; default: the one in the cache, or from npm.
 
-    Raises InputError for a model or program that is nothing for a page, DownloadError without the runtime, GateError.
+    Raises InputError for a model or program that a page cannot run, DownloadError without the runtime, GateError.
     """
     spec = bundle.program_spec if bundle.program == "onnx" else spec or ProgramSpec()
     _check(bundle, spec, labels)
@@ -125,7 +125,7 @@ def _programs(folder: Path) -> list[Path]:
 def _write(
     bundle: Bundle, folder: str | os.PathLike[str], runtime: dict[str, bytes], classes: Classes | None
 ) -> Bundle:
-    """Page, runtime and program into one folder. `bundle` is an ONNX program on disk."""
+    """Writes page, runtime and program into one folder. `bundle` is an ONNX program on disk."""
     source = bundle.place
     programs = _programs(source)
 
@@ -159,7 +159,7 @@ def _copy_whole(path: Path, target: Path) -> None:
 
 
 def _facts(bundle: Bundle, size: int, classes: Classes | None) -> dict[str, Any]:
-    """What the page is told beside bundle.json; of a bundle whose classes share names, what tells them apart."""
+    """Facts for the page that bundle.json does not have; if classes share names, also names that differ."""
     labels = bundle.labels
     names = {"names": list(labels.shown)} if labels is not None and labels.shown != labels.names else {}
     return {

@@ -1,4 +1,4 @@
-"""onnxruntime-web, the runtime of exported pages: fetched once from npm, checked, kept in the cache, never ours."""
+"""onnxruntime-web, the runtime of exported pages: fetched once from npm, checked, kept in the cache."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ARCHIVE = f"onnxruntime-web-{VERSION}.tgz"
 INTEGRITY = "sha512-q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="
 """As npm gives it (`npm view onnxruntime-web@1.30.0 dist.integrity`)."""
 FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
-"""What of `dist/` a page needs that computes in WebAssembly alone."""
+"""The files of `dist/` that a page needs to compute in WebAssembly."""
 
 NPM_SECONDS = 600
 
@@ -28,7 +28,7 @@ NPM_SECONDS = 600
 def web_runtime(archive: Path | None = None) -> dict[str, bytes]:
     """The contents of FILES: from `archive` (what `npm pack` writes), else from the cache, else from npm.
 
-    Raises InputError for an archive that is another one, DownloadError when it cannot be had.
+    Raises InputError for another archive, DownloadError if it cannot be fetched.
     """
     if archive is not None:
         return _unpacked(archive, f"give the file that  npm pack {PACKAGE}  writes")
@@ -41,7 +41,7 @@ def web_runtime(archive: Path | None = None) -> dict[str, bytes]:
 def _fetch(kept: Path) -> None:
     """Puts npm's archive into the cache."""
     npm = shutil.which("npm")
-    way = f"get it where npm is, by  npm pack {PACKAGE}  , and put it at {kept}"
+    way = f"run  npm pack {PACKAGE}  on a machine with npm, and put the file at {kept}"
     if npm is None:
         raise DownloadError(f"a page needs {PACKAGE}, and npm is not installed here: {way}")
     with scratch("npm") as place:
@@ -54,7 +54,7 @@ def _fetch(kept: Path) -> None:
         if done.returncode or not found.is_file():
             reason = next((line for line in done.stderr.splitlines() if line.strip()), f"exit {done.returncode}")
             raise DownloadError(f"npm could not fetch {PACKAGE} ({reason.strip()}); {way}")
-        _unpacked(found, "npm gave other bytes than were published; try again")
+        _unpacked(found, "npm gave other bytes than the published ones; try again")
         with replacing(kept) as partial:
             shutil.copyfile(found, partial)
 

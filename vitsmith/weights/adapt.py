@@ -19,12 +19,12 @@ from vitsmith.models.lit import LiT
 
 @dataclass
 class AdaptReport:
-    """What became of every array."""
+    """What happened to each array."""
 
     loaded: list[str] = field(default_factory=list)
     resized: dict[str, str] = field(default_factory=dict)
     copied: dict[str, str] = field(default_factory=dict)
-    """New arrays that begin as others do, by the name of those."""
+    """New arrays that start as copies: name of the array -> name of the original."""
     reset: list[str] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)
 
@@ -50,11 +50,11 @@ def adapt(
 ) -> tuple[ImageModel, AdaptReport]:
     """A model for `classes` new classes with the arrays of `source`, in training mode, and a report.
 
-    The arrays are moved, not copied: `source` must not be used afterwards. The head starts at zero. Of a LiT model
-    the image tower is taken. The representation layer (`pre_logits`) is dropped with the head, as the original
+    The arrays are moved, not copied: `source` must not be used afterwards. The head starts at zero. A LiT
+    model gives its image tower. The representation layer (`pre_logits`) is dropped with the head, as the original
     does by default, unless `keep_representation`. `overrides` are configuration fields such as dropout=0.1.
     `distillation_token=True` adds that token to a model without one: it and its position begin as the class token and
-    its position, so that its head sees trained features from the first update on. False takes it out.
+    its position, so that its head sees trained features from the first update on. False removes it.
     Raises ConfigError for what cannot be adapted, such as a Mixer at another resolution.
     """
     if positions not in RESIZERS:
@@ -111,10 +111,10 @@ def _adapted_positions(
         changes.append(f"grid {show_size(old.grid)} to {show_size(new.grid)} ({method})")
         embedding = resize_positions(embedding, old.grid, new.grid, prefix=old.prefix, method=method)
     if new.distillation_token and not old.distillation_token:
-        changes.append("the distillation token's begins as the class token's")
+        changes.append("the distillation token's position begins as the class token's")
         embedding = torch.cat([embedding[:, :1], embedding], dim=1)
     if old.distillation_token and not new.distillation_token:
-        changes.append("the distillation token's left out")
+        changes.append("the distillation token's position is left out")
         embedding = torch.cat([embedding[:, :1], embedding[:, 2:]], dim=1)
     if changes:
         report.resized[name] = ", ".join(changes)

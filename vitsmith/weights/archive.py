@@ -1,4 +1,4 @@
-"""The zip archives that `.npz` and `torch.save` are: opened with care, before anyone believes what they claim."""
+"""The zip archives of `.npz` and `torch.save`, checked when they are opened: they may claim anything."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from vitsmith.errors import WeightsError, shown
 
 _MOST_MEMBERS = 100_000
 _LARGEST_RATIO = 50
-"""Compressed weights are hardly smaller than weights: more than this is an archive made to fill a memory."""
+"""Unpacked bytes for each byte of the file, at most. Weights hardly compress: more is meant to fill the memory."""
 _ALWAYS_ALLOWED = 64 << 20
 _CHUNK = 1 << 20
 
 LONGEST_HEADER = 4096
-"""Bytes of the header of a `.npy` file. NumPy reads it as Python: of a longer one it could run out of stack."""
+"""Bytes of the header of a `.npy` file. NumPy parses it as Python, and a longer one could overflow the stack."""
 
 NPY_DAMAGE = (OSError, ValueError, EOFError, tokenize.TokenError, OverflowError, RecursionError)
-"""What NumPy raises for a damaged `.npy` file: it reads the header as Python, and computes with any shape in it."""
+"""Errors of NumPy for a damaged `.npy` file: it parses the header as Python, and computes with any shape in it."""
 
 DAMAGE = (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, *NPY_DAMAGE)
-"""What zipfile and NumPy raise for damaged bytes: a changed flag says "encrypted" or "unknown compression"."""
+"""Errors of zipfile and NumPy for damaged bytes: a changed flag means "encrypted" or "unknown compression"."""
 
 
 def open_archive(path: Path, what: str) -> zipfile.ZipFile:
@@ -60,13 +60,13 @@ def _check_claims(members: list[zipfile.ZipInfo], path: Path) -> None:
     if stored > size:
         raise WeightsError(f"{path}: claims {stored:,} bytes in a file of {size:,}; download or copy it again")
     if claimed > max(_ALWAYS_ALLOWED, _LARGEST_RATIO * size):
-        raise WeightsError(f"{path}: claims to unpack {size:,} bytes to {claimed:,}, which no weights do; refused")
+        raise WeightsError(f"{path}: claims to unpack {size:,} bytes to {claimed:,}, too many for weights; refused")
 
 
 def verify_stored(archive: zipfile.ZipFile, path: Path) -> bool:
-    """Reads every member of an archive of `torch.save` and compares its checksum; False when it was written without.
+    """Reads every member of an archive of `torch.save` and compares its checksum; False if it has none.
 
-    torch itself compares none where it maps a file into memory. Takes about the time of reading the file once.
+    torch does not compare checksums when it maps a file into memory. Takes about the time of reading the file once.
     Raises WeightsError for a member that is damaged, or compressed, which torch.save never does.
     """
     members = archive.infolist()

@@ -44,11 +44,11 @@ Score = Annotated[float | None, BeforeValidator(lambda cell: None if cell in (""
 
 
 _PRETRAINING = re.compile(r"(?:\d|[a-z])-(?:i1k|i21k)-\d+ep-")
-"""How the name of every file goes on behind its model: 'B_16-i21k-300ep-lr_0.001-...'."""
+"""What follows the model in the name of every file: 'B_16-i21k-300ep-lr_0.001-...'."""
 
 
 class AugregRow(Frozen):
-    """One row of the index, with the columns that choose; scores and accuracies are shares of 1."""
+    """One row of the index, with the columns a query may use; scores and accuracies are shares of 1."""
 
     name: str
     ds: str
@@ -112,7 +112,7 @@ _OPERATORS: dict[str, Callable[..., bool]] = {
 
 
 def augreg_head(name: str) -> Head | None:
-    """What the outputs of a file mean by its name, as AugReg's are called; None for any other name.
+    """What the outputs of an AugReg file mean, by its name; None for any other name.
 
     Pre-training was by sigmoid, fine-tuning ('--' in the name) by softmax. Source: `config.loss` in vit_i21k.py and
     vit_i1k.py of big_vision's configurations.
@@ -122,7 +122,7 @@ def augreg_head(name: str) -> Head | None:
 
 
 def find_augreg(name: str, *, directory: Path | None = None, progress: bool = True) -> AugregFile:
-    """The checkpoint that `name` means (see the top of this file), by the index, which is downloaded once.
+    """The checkpoint that `name` means (see the top of this file), found in the index, which is downloaded once.
 
     The name of a file needs no index. Without one, the recommended files are those of the original's README, and the
     note says so; anything else raises DownloadError. Raises UnknownNameError and InputError as `select` does.
@@ -154,17 +154,17 @@ def read_index(path: Path) -> list[AugregRow]:
             first = error.errors()[0]
             where = f"line {reader.line_num}, column {first['loc'][0]}"
             raise WeightsError(
-                f"{path} is damaged at {where}: {first['input']!r} ({first['msg']}); delete it to fetch it anew"
+                f"{path} is damaged at {where}: {first['input']!r} ({first['msg']}); delete it to fetch it again"
             ) from error
         except (UnicodeDecodeError, csv.Error) as error:
-            raise WeightsError(f"{path} is not a CSV file ({error}); delete it to fetch it anew") from error
+            raise WeightsError(f"{path} is not a CSV file ({error}); delete it to fetch it again") from error
 
 
 def select(rows: Sequence[AugregRow], query: str) -> AugregFile:
     """The file among `rows` that `query` means (see the top of this file; 'augreg:' may be left out).
 
     Raises UnknownNameError for a model, column or file that is not in the index, and InputError for a query that
-    cannot be read or that no row meets; both say what there is.
+    cannot be read or that no row meets; both list the choices.
     """
     model, rest = _split(query)
     name = augreg_name(model)
@@ -240,7 +240,7 @@ def _meeting(rows: Sequence[AugregRow], conditions: Sequence[_Condition]) -> Seq
             others = " and ".join(str(other) for other in conditions[: conditions.index(condition)])
             raise InputError(
                 f"no AugReg file of {rows[0].name} has {condition}{' with ' + others if others else ''}; "
-                f"there is {condition.column} {shown or 'nowhere'}"
+                f"its values of {condition.column} are {shown or 'not known'}"
             )
         rows = met
     return rows
@@ -270,7 +270,7 @@ def _fine_tuning(row: AugregRow, model: str) -> AugregFile:
 
 
 def _of_stem(model: str, stem: str) -> AugregFile:
-    """What a file's name says by itself: B_16-i21k-300ep-...[--imagenet2012-steps_20k-lr_0.03-res_384]."""
+    """The file that a name describes by itself: B_16-i21k-300ep-...[--imagenet2012-steps_20k-lr_0.03-res_384]."""
     pretraining, _, fine_tuning = stem.partition("--")
     if not fine_tuning:
         ds = pretraining.split("-")[1]

@@ -1,4 +1,4 @@
-"""A bundle: a model together with everything needed to use it rightly."""
+"""A bundle: a model together with everything needed to use it correctly."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ Array = np.ndarray[Any, Any]
 class Bundle:
     """A model with its preprocessing, label names, origin and measurements.
 
-    `program` says what its file is for: 'torch' for weights of our own models, else the format of an exported program,
-    and `program_spec` what that computes in. A folder may hold more programs of the same model: see `programs`. Of LiT,
-    `text` and `vocabulary` are the text side: how texts become tokens, and the bytes of the tokenizer's file.
+    `program` is 'torch' for weights of a torch model, else the format of an exported program; `program_spec` says which
+    precision, batch and input that has. A folder may hold several programs of the same model: see `programs`. Only LiT
+    models have `text`, the rules by which texts become tokens, and `vocabulary`, the bytes of the tokenizer's file.
     """
 
     config: ModelConfig
@@ -65,28 +65,28 @@ class Bundle:
     program: Program = "torch"
     program_spec: ProgramSpec = field(default_factory=ProgramSpec)
     folder: Path | None = None
-    """Where its files are; None while it is only in memory."""
+    """The folder with its files; None while it is only in memory."""
     golden: Golden | None = field(default=None, repr=False)
     head: Head = "softmax"
-    """What its outputs mean; of a model without classes 'none', whatever is said."""
+    """What the outputs mean; for a model without classes 'softmax' becomes 'none'."""
     calibration: Calibration | None = None
-    """What makes its probabilities believable; None: they are as the model gives them."""
+    """Temperature and thresholds of its probabilities; None: they are as the model gives them."""
     programs: tuple[StoredProgram, ...] = field(default=(), repr=False)
     """All programs in its folder, the usual one first; () while it is only in memory."""
     verdict: Verdict | None = field(default=None, init=False, repr=False)
-    """What the gate found when this program was made, here and now; None of a bundle that was read."""
+    """The verdict of the gate, if this process made the program; None for a bundle that was read from disk."""
     verified: bool = field(default=False, repr=False)
     """Whether its files were compared with their hashes when it was loaded."""
     _model: Model | None = field(default=None, repr=False)
     _weights_hash: str = field(default="", repr=False)
     _hashed: tuple[int, int] | None = field(default=None, repr=False)
-    """What the model was when its hash was known; see `identity.state_of`."""
+    """The state of the model when its hash was computed; see `identity.state_of`."""
     _as_read: tuple[dict[str, Any], tuple[Measurement, ...]] | None = field(default=None, repr=False)
-    """What decided its answers when it was read, and what had been measured of those."""
+    """The parts that decide its answers, and its measurements, as they were read from disk."""
     _similarity: Similarity | None = field(default=None, repr=False)
     _tokenizer: Tokenizer | None = field(default=None, repr=False)
     _split: SplitRecord | Path | None = field(default=None, repr=False)
-    """The record of its images, or the file to read it from."""
+    """The record of training and held-out images, or the file to read it from."""
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -116,13 +116,13 @@ class Bundle:
         return cls(config=config, preprocessing=preprocessing, _model=model.eval(), **fields)
 
     def as_measured(self, one: Measurement) -> Measurement:
-        """A measurement that says of which program it is and in which precision: by default of this one, in its own."""
+        """Returns the measurement with program and precision filled in: by default those of this bundle."""
         own = {"program": self.stored.title, "precision": self.program_spec.arithmetic}
         return one.model_copy(update={name: value for name, value in own.items() if not getattr(one, name)})
 
     @property
     def images(self) -> ImageSpec:
-        """What `preprocessing` was called in version 0.1. Raises AttributeError, also where it is set."""
+        """The name of `preprocessing` in version 0.1. Reading and setting it raise AttributeError."""
         raise AttributeError("Bundle.images is called Bundle.preprocessing now")
 
     @classmethod
@@ -136,10 +136,10 @@ class Bundle:
         verified: bool,
         **fields: Any,
     ) -> Self:
-        """A bundle whose files are in `folder`: nothing of its weights is read before it is needed.
+        """Returns a bundle whose files are in `folder`; its weights are read when they are first needed.
 
-        `weights_hash` and `similarity` are what its description says of them, `split` the file of its record. It
-        remembers how it was: see `still_measured`.
+        `weights_hash` and `similarity` come from bundle.json, `split` is the file of its record of images. The bundle
+        remembers how it was read: see `still_measured`.
         """
         bundle = cls(folder=folder, _weights_hash=weights_hash, _similarity=similarity, _split=split, **fields)
         bundle.verified = verified
@@ -156,13 +156,12 @@ class Bundle:
         preprocessing: ImageSpec | None = None,
         headless: bool = False,
     ) -> Self:
-        """What was made of this bundle's weights: `model`, which reads images and texts and names classes as this does.
+        """Returns a bundle of `model`, which was made from this bundle's weights and has the same inputs and classes.
 
-        It has this bundle's licence, origin, notes and record of images. What is true of this model alone it has not:
-        measurements, golden examples, and the calibration, whose temperature and thresholds fit the logits that they
-        were found on: a note says that it was left out. `by` is the command, `note` what was done, `kind` what it is
-        now, by default what this is; `headless` leaves out the classes. Raises BundleError for a model that does not
-        fit.
+        Licence, origin, notes and the record of images are kept. Measurements and golden examples are left out: they
+        are true of the old model only. So is the calibration, whose temperature and thresholds fit the old logits; a
+        note says so. `by` is the command, `note` what was done, `kind` the new kind (default: the same); `headless`
+        leaves out the classes. Raises BundleError for a model that does not fit.
         """
         uncalibrated = "" if self.calibration is None or headless else f"{_UNCALIBRATED} of {self.where}"
         return type(self).of(
@@ -177,13 +176,12 @@ class Bundle:
         )
 
     def as_program(self, program: Program, spec: ProgramSpec, *notes: str, by: str) -> Self:
-        """This bundle as an exported program, whose files are yet to be written: without its torch model.
+        """Returns this bundle as an exported program whose files are not written yet, without its torch model.
 
-        Embeddings keep their identity. Nothing that was measured of the weights is true of the program, but its
-        calibration is kept: the weights are the same, and so are the logits of fp32, fp16 and bf16 programs, as their
-        gate says. int8 moves logits by more. There it is still nearer than none at all, and programs of both kinds may
-        share a folder, which has one calibration; a note says that it was found before. `by` is the command that makes
-        the program.
+        Embeddings keep their identity. Measurements are left out: they are true of the weights only. The calibration is
+        kept, because the gate makes sure that fp32, fp16 and bf16 programs give the same logits. int8 moves logits by
+        more, but an old calibration is still better than none, and all programs in a folder share one: it is kept, and
+        a note says that it was found before int8. `by` is the command that makes the program.
         """
         moved = self.calibration is not None and spec.precision == "int8"
         notes = (*notes, _CALIBRATED_BEFORE) if moved else notes
@@ -203,15 +201,15 @@ class Bundle:
         )
 
     def using(self, stored: StoredProgram) -> Self:
-        """The same bundle with another of its `programs`, and with the golden answers of that one.
+        """Returns the bundle with another of its `programs`, and the golden answers of that program.
 
-        Raises BundleError for one that is not in its folder, and where its weights were changed since it was read.
+        Raises BundleError for a program that is not in its folder, and if the weights were changed after reading.
         """
         if stored.is_(self.program, self.program_spec):
             return self
         if self.weights_changed:
             raise BundleError(
-                f"the weights of {self.where} were changed in memory: {stored.title} there has the old ones"
+                f"the weights of {self.where} were changed in memory, and its program {stored.title} has the old ones"
             )
         if self.folder is None or stored not in self.programs:
             raise BundleError(f"{self.where} holds no program {stored.title}")
@@ -231,7 +229,7 @@ class Bundle:
             update={
                 "source": by,
                 "kind": kind,
-                "sha256": "",  # is of the file that this one was read from
+                "sha256": "",  # that of the file which this bundle was read from
                 "parent": self.where,
                 "date": datetime.date.today().isoformat(),
                 "vitsmith": __version__,
@@ -242,10 +240,10 @@ class Bundle:
     def with_calibration(self, temperature: float = 1.0, thresholds: Iterable[float] = (), *, data: str = "") -> Self:
         """The same bundle with calibrated probabilities; `vitsmith.save` writes it, an exported one too.
 
-        Logits are divided by `temperature` before softmax or sigmoid. `thresholds`, of a sigmoid head, are the
-        probabilities from which on each class is said to be there: (): 0.5 for all. `data` names the images that they
-        were found on, which should not be those that it was trained on. Raises ConfigError for a temperature that is
-        not above 0 and for thresholds that are no probabilities, BundleError where head or classes do not fit.
+        Logits are divided by `temperature` before softmax or sigmoid. `thresholds` are for a sigmoid head: a class is
+        present if its probability is at least its threshold; () means 0.5 for all classes. `data` names the images that
+        the calibration was found on, which should not be training images. Raises ConfigError for a temperature that is
+        not above 0 and for thresholds that are not probabilities, BundleError if head or classes do not fit.
         """
         found = Calibration(temperature=temperature, thresholds=tuple(thresholds), data=data)
         return replace(self, calibration=found)
@@ -260,13 +258,13 @@ class Bundle:
 
     @property
     def stored(self) -> StoredProgram:
-        """Its own program, one of `programs` where it is on disk."""
+        """Its own program; for a bundle on disk, one of `programs`."""
         mine = (one for one in self.programs if one.is_(self.program, self.program_spec))
         return next(mine, StoredProgram(program=self.program, spec=self.program_spec))
 
     @property
     def where(self) -> str:
-        """What messages call it: its folder, or its source."""
+        """Its name in messages: its folder, or its source."""
         return str(self.folder or self.provenance.source)
 
     @property
@@ -275,7 +273,7 @@ class Bundle:
         return 0 if isinstance(self.config, LiTConfig) else self.config.classes
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the lock, which belongs to this process, and as one whose files nobody has compared elsewhere."""
+        """Leaves out the lock, which belongs to this process, and marks the files as not verified."""
         return {name: value for name, value in vars(self).items() if name != "_lock"} | {"verified": False}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -285,7 +283,7 @@ class Bundle:
     def model(self) -> Model:
         """The torch module in eval mode: (batch, 3, height, width) float32 in the range of `preprocessing` -> logits.
 
-        Read on first use, when the golden examples are also checked; threads that ask at once wait for one of them.
+        It is read on first use, and its golden examples are checked then. One thread reads, others wait for it.
         Raises BundleError for an exported bundle, NotFiniteError for weights or answers that are NaN or infinite.
         """
         if self._model is None:
@@ -310,26 +308,26 @@ class Bundle:
 
     @property
     def place(self) -> Path:
-        """The folder of its program: `folder`, or one within. Raises BundleError where that is not there any more."""
+        """The folder of its program: `folder`, or one inside it. Raises BundleError if `folder` no longer exists."""
         if self.folder is None:
             raise InputError(f"{self.where}: an exported bundle lives in a folder; load it from there")
         if not self.folder.is_dir():
             how = "it was moved or deleted"
             if not self.folder.is_absolute():
-                how += ", or the working folder, which its path begins from, is another now"
-            raise BundleError(f"{self.folder} is not there any more: {how}; load the bundle from its place")
+                how += ", or the working folder was changed (the path is relative)"
+            raise BundleError(f"{self.folder} no longer exists: {how}; load the bundle from its new place")
         return self.folder / self.stored.folder
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """Texts to tokens as this model reads them. Raises InputError without a text tower or a vocabulary."""
+        """The tokenizer of this model. Raises InputError without a text tower or a vocabulary."""
         if self.text is None:
             raise InputError(f"{self.where} is a model of images alone: it cannot read text; use a LiT model")
         if self.vocabulary is None:
             suffix = vocabulary_suffix(self.text)
             raise InputError(
                 f"{self.where} has no vocabulary, so texts cannot be read: put the {suffix} file published with the "
-                f"checkpoint beside it under the same name, or say load(..., vocabulary='FILE{suffix}')"
+                f"checkpoint beside it under the same name, or call load(..., vocabulary='FILE{suffix}')"
             )
         kept = self._tokenizer
         if kept is None or kept.spec is not self.text or kept.vocabulary is not self.vocabulary:
@@ -341,10 +339,9 @@ class Bundle:
 
     @property
     def split(self) -> SplitRecord | None:
-        """Which images it was trained on and which were held out; None where that is not known.
+        """The record of training images and held-out images; None if it is not known.
 
-        Read on first use. What is made from a bundle with other weights for the same classes has its record too.
-        Raises BundleError for a damaged file.
+        It is read on first use. `derive` keeps it. Raises BundleError for a damaged file.
         """
         if isinstance(self._split, Path):
             try:
@@ -354,7 +351,7 @@ class Bundle:
         return self._split
 
     def check_split(self) -> None:
-        """Raises BundleError for a damaged record: before work, where writing it would come at the end of hours."""
+        """Raises BundleError for a damaged record. Call it before long work, at whose end the record is written."""
         _ = self.split
 
     def with_split(self, record: SplitRecord | None) -> Self:
@@ -363,12 +360,12 @@ class Bundle:
 
     @property
     def trained_here(self) -> bool:
-        """Whether vitsmith trained it, so that only a record, and no paper, could say on which images."""
+        """Whether vitsmith trained it: then only a record can say on which images, no publication does."""
         return self.provenance.kind in ("trained", "pruned", "merged")
 
     @property
     def similarity(self) -> Similarity:
-        """Temperature and bias of a LiT model. Raises InputError for others, and for 0 and infinity."""
+        """Temperature and bias of a LiT model. Raises InputError for others, and for temperatures of 0 or infinity."""
         if not isinstance(self.config, LiTConfig):
             raise InputError(f"{self.where} is a model of images alone: it matches no texts; use a LiT model")
         if self._model is None and self._similarity is not None:
@@ -377,9 +374,9 @@ class Bundle:
 
     @property
     def weights_hash(self) -> str:
-        """SHA-256 over the names and values of all weights; an exported program has that of what it came from.
+        """SHA-256 over the names and values of all weights; for an exported program, of the weights it was made from.
 
-        Raises BundleError for a program that was exported before bundles had it.
+        Raises BundleError for an old export whose bundle does not have it.
         """
         if self.program != "torch":
             if not self._weights_hash:
@@ -394,27 +391,27 @@ class Bundle:
 
     @property
     def weights_changed(self) -> bool:
-        """Whether its torch weights are others than when it was read, so that programs in its folder are of the old."""
+        """Whether its torch weights were changed after reading: then the programs in its folder have the old ones."""
         if self._as_read is None or self._model is None:
             return False
         return self.weights_hash != self._as_read[0]["weights"] != ""
 
     @property
     def recorded_hash(self) -> str:
-        """The hash of the weights as it was written or last computed, without looking at them; '' where not known."""
+        """The hash of the weights as it was written or last computed, without reading them; '' if it is not known."""
         return self._weights_hash
 
     @property
     def identity(self) -> str:
-        """A name for what its embeddings of images mean: equal for equal models, in whatever file or program they are.
+        """A hash that is equal for equal models, in whatever file or program they are stored.
 
-        Embeddings of bundles with the same identity may be compared, others may not.
+        Image embeddings may be compared only between bundles with the same identity.
         """
         return name_space(self.weights_hash, self.config, self.preprocessing, self.text)
 
     @property
     def text_identity(self) -> str:
-        """The same for its embeddings of texts, which the vocabulary decides too. Raises InputError without one."""
+        """The same for text embeddings, which also depend on the vocabulary. Raises InputError without a vocabulary."""
         vocabulary = hashlib.sha256(self.tokenizer.vocabulary).hexdigest()
         return hashlib.sha256(f"{self.identity} {vocabulary}".encode()).hexdigest()[:32]
 
@@ -445,10 +442,10 @@ class Bundle:
         return replace(self, golden=golden)
 
     def with_true_golden(self, images: Sequence[Array]) -> Self:
-        """The same bundle with golden examples that are its torch model's.
+        """Returns the bundle with golden examples that its torch model gives.
 
-        They are made from `images` where it has none, and anew where its weights or preprocessing were changed since:
-        what is written must not refuse itself.
+        They are made from `images` if it has none, and made again if its weights or preprocessing were changed: a
+        bundle that is written must pass its own check.
         """
         if self.golden is None:
             return self.with_golden(images)
@@ -473,20 +470,19 @@ class Bundle:
             self.golden.texts.check(self.tokenizer, run, self.where, tolerance)
 
     def still_measured(self) -> tuple[Measurement, ...]:
-        """Its measurements, without those that were true of what was read from disk and are not any more.
+        """Its measurements, without those that no longer hold because a part was changed after reading.
 
-        Other weights, preprocessing, labels or another head give other answers; another configuration or program costs
-        something else.
+        Weights, preprocessing, labels and head decide the answers; configuration and program also decide the costs.
         """
         if self._as_read is None:
             return self.measurements
         then, old = self._as_read
-        now = self._decisive() | {"weights": self.weights_hash if then["weights"] else ""}  # old bundles do not say it
+        now = self._decisive() | {"weights": self.weights_hash if then["weights"] else ""}  # old bundles do not have it
         changed = {name for name in then if then[name] != now[name]}
         return still_true(self.measurements, old, changed)
 
     def differences_from(self, other: Bundle) -> list[str]:
-        """What of it gives other answers than `other`, whichever of their programs runs: 'labels', 'weights' ..."""
+        """Its parts that give other answers than those of `other`, whichever program runs: 'labels', 'weights' ..."""
         mine, its = self._decisive(), other._decisive()
         mine["weights"] = self.weights_hash if self._model is not None else self._weights_hash
         return [name for name in mine if name not in ("program", "program_spec") and mine[name] != its[name]]
@@ -496,15 +492,15 @@ class Bundle:
         return {name: getattr(self, name) for name in names} | {"weights": self._weights_hash}
 
     def measured(self, *measurements: Measurement) -> Self:
-        """The same bundle with more measurements; a newer one of the same thing takes the older one's place."""
+        """The same bundle with more measurements; a newer one replaces an older one of the same thing."""
         for one in measurements:
             instance(one, Measurement, "a measurement", "a Measurement")
         newer = [self.as_measured(one) for one in measurements]
         return replace(self, measurements=with_newer(self.measurements, newer))
 
 
-_UNCALIBRATED = "not calibrated: temperature and thresholds were found on the answers"
-_CALIBRATED_BEFORE = "the calibration was found before int8: vitsmith evaluate says how well it fits"
+_UNCALIBRATED = "not calibrated: temperature and thresholds were found for the logits"
+_CALIBRATED_BEFORE = "the calibration was found before int8: vitsmith evaluate measures how well it fits"
 
 GOLDEN, WEIGHTS = "golden.safetensors", "model.safetensors"
 """The files of golden examples and of torch weights in a bundle's folder."""

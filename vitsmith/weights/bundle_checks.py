@@ -1,4 +1,4 @@
-"""What the parts of a bundle must be, each by itself and to each other, so that no wrong one comes to an answer."""
+"""Checks of the parts of a bundle: that each has the right type, and that they fit each other."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CONFIGS = ViTConfig | MixerConfig | LiTConfig
 
 
 def check_kinds(bundle: Bundle) -> None:
-    """Raises InputError for fields that hold something else than they are for."""
+    """Raises InputError for fields of the wrong type."""
     instance(bundle.config, CONFIGS, "config", "the configuration of a model")
     instance(bundle.preprocessing, ImageSpec, "preprocessing", "an ImageSpec")
     instance(bundle.provenance, Provenance, "provenance", "a Provenance")
@@ -49,9 +49,9 @@ def check_parts(bundle: Bundle) -> None:
             f"the model takes {bundle.config.image_size}"
         )
     if bundle.head != "none" and not classes:
-        raise BundleError(f"{where}: the outputs of a model without a head are no {bundle.head} of anything")
+        raise BundleError(f"{where}: the head is {bundle.head!r}, but the model has no classes")
     if bundle.head == "none" and classes:
-        raise BundleError(f"{where}: the head is 'none', and the model has {classes} classes")
+        raise BundleError(f"{where}: the head is 'none', but the model has {classes} classes")
     if bundle.calibration is not None:
         bundle.calibration.check(bundle.head, classes, where)
     _check_text(bundle)
@@ -60,7 +60,7 @@ def check_parts(bundle: Bundle) -> None:
 def _check_text(bundle: Bundle) -> None:
     if not isinstance(bundle.config, LiTConfig):
         if bundle.text is not None:
-            raise BundleError(f"{bundle.where}: a text specification beside a model without a text tower")
+            raise BundleError(f"{bundle.where}: a text specification, but the model has no text tower")
         return
     if bundle.text is None:
         raise BundleError(f"{bundle.where}: a LiT model needs a text specification: how its texts become tokens")

@@ -38,7 +38,7 @@ from vitsmith.workspace import mend
 
 CARD, PAGE = "README.md", "page.json"
 LOCK = ".lock"
-"""There while a process records measurements."""
+"""The lock file of a process that changes bundle.json."""
 
 
 def is_bundle(path: str | os.PathLike[str]) -> bool:
@@ -75,7 +75,7 @@ def write_bundle(
 
 
 def check_replaceable(folder: Path) -> None:
-    """Raises OutputError for files that are no bundle, and for a bundle of several programs: they would be lost."""
+    """Raises OutputError for files that are not a bundle, and for a bundle of several programs: they would be lost."""
     if folder.is_dir() and any(folder.iterdir()) and not is_bundle(folder):
         raise OutputError(f"{folder} holds files that are no bundle and would be lost; choose another output folder")
     try:
@@ -88,11 +88,11 @@ def check_replaceable(folder: Path) -> None:
 
 
 def finish_folder(bundle: Bundle, folder: Path, programs: tuple[StoredProgram, ...], files: dict[str, str]) -> None:
-    """Writes what describes the files in a folder, whose hashes are `files`."""
+    """Writes bundle.json, the record of images and the model card of a folder; `files` are the hashes of the others."""
     if (record := bundle.split) is not None:
-        write_split(record, folder / SPLIT)  # not among `files`: who deletes it still has a whole bundle
+        write_split(record, folder / SPLIT)  # not among `files`: a bundle is whole without it
     description = describe(replace(bundle, programs=programs), files)
-    write_text(folder / DESCRIPTION, write_description(description), durable=False)  # as all that is in there, later
+    write_text(folder / DESCRIPTION, write_description(description), durable=False)  # the whole folder is flushed later
     with optional(f"the model card of {folder}"):
         write_text(folder / CARD, model_card(bundle), durable=False)
 
@@ -139,10 +139,10 @@ def read_bundle(folder: str | os.PathLike[str], *, verify: bool = True) -> Bundl
 
 
 def upgrade_bundle(folder: str | os.PathLike[str]) -> bool:
-    """Rewrites a bundle.json of an earlier format in today's, and its model card; the other files stay as they are.
+    """Rewrites a bundle.json of an earlier format in the present one, and its model card; the other files stay.
 
-    Gives whether there was anything to do. Raises BundleError for a damaged bundle, InputError for an exported page,
-    whose scripts read the format that they were exported with.
+    Returns whether there was anything to rewrite. Raises BundleError for a damaged bundle, InputError for an exported
+    page, whose scripts read the format that they were exported with.
     """
     folder = Path(folder)
     _, found = read_description(folder)
@@ -156,7 +156,7 @@ def upgrade_bundle(folder: str | os.PathLike[str]) -> bool:
 
 
 def refuse_old_page(folder: Path) -> None:
-    """Raises InputError for an exported page of an earlier format, which is not rewritten in today's."""
+    """Raises InputError for an exported page of an earlier format, which cannot be rewritten."""
     if (folder / PAGE).is_file() and read_description(folder)[1] != FORMAT:
         raise InputError(
             f"{folder} is a page of an earlier version, whose scripts read the earlier format: export it again with  "
@@ -167,8 +167,8 @@ def refuse_old_page(folder: Path) -> None:
 def rewrite(bundle: Bundle, folder: Path, files: dict[str, str]) -> None:
     """Writes bundle.json and the model card of a bundle whose other files stay.
 
-    `files` are their hashes as they were before the bundle was read: if somebody replaced the folder since, they do not
-    fit, and it is refused.
+    `files` are their hashes from before the bundle was read: if somebody replaced the folder since then, they do not
+    match, and reading it again is refused.
     """
     write_text(folder / DESCRIPTION, write_description(describe(bundle, files)))
     with optional(f"the model card of {folder}"):
@@ -176,22 +176,22 @@ def rewrite(bundle: Bundle, folder: Path, files: dict[str, str]) -> None:
 
 
 def is_program(name: str, *parts: str) -> bool:
-    """Whether a file of a bundle is weights or a program's: 'model.xml', 'text.bin'. By default of both `parts`."""
+    """Whether a file name, such as 'text.bin', is that of weights or a program, for one of `parts` (default: both)."""
     return name.startswith(tuple(f"{part}." for part in parts or ("model", "text")))
 
 
 def program_files(folder: Path, *parts: str) -> list[Path]:
-    """The files of the weights or programs in a bundle's folder; `parts` as `is_program`."""
+    """The files of the weights or programs in a bundle's folder; `parts` as for `is_program`."""
     return sorted(path for path in folder.iterdir() if is_program(path.name, *parts) and path.is_file())
 
 
 def program_mib(folder: Path, *parts: str) -> float:
-    """Their size in MiB."""
+    """The size in MiB of the weights or programs in a bundle's folder."""
     return sum(path.stat().st_size for path in program_files(folder, *parts)) / 2**20
 
 
 def copy_programs(source: Path, target: Path, *parts: str) -> None:
-    """Copies them into another folder."""
+    """Copies the weights or programs in a bundle's folder into another folder."""
     for path in program_files(source, *parts):
         shutil.copyfile(path, target / path.name)
 
@@ -218,14 +218,14 @@ def record_measurements(bundle: Bundle, measurements: Sequence[Measurement]) -> 
     with explained(folder / DESCRIPTION), Lock.take(folder / LOCK, wait=True):
         refuse_old_page(folder)
         files = read_description(folder)[0].files
-        there = read_bundle(folder, verify=False)  # nothing else of what is in memory is written
+        there = read_bundle(folder, verify=False)  # of the bundle in memory, only its measurements are written
         if there.recorded_hash != bundle.recorded_hash or bundle.stored not in there.programs:
             raise BundleError(f"{folder} was replaced by another model while this one was measured: measure it again")
         differing = [what for what in bundle.differences_from(there) if what != "labels" or there.labels is not None]
         if differing:
             used = ", ".join(differing)
             raise InputError(
-                f"what was measured is not true of {folder}, as other {used} were used: save the bundle with them first"
+                f"the measurements do not hold for {folder}: other {used} were used; save the bundle with them first"
             )
         rewrite(there.measured(*map(bundle.as_measured, measurements)), folder, files)
 
@@ -236,7 +236,7 @@ def check_recordable(folder: str | os.PathLike[str]) -> None:
 
 
 def describe(bundle: Bundle, files: dict[str, str]) -> Description:
-    """What bundle.json is to say of a bundle with these files."""
+    """The contents of bundle.json for a bundle with these files."""
     return Description(
         format=FORMAT,
         config=bundle.config,

@@ -30,7 +30,7 @@ def find_bundle(path: str | os.PathLike[str]) -> Path | None:
 
 
 def using_file(bundle: Bundle, path: Path) -> Bundle:
-    """The bundle with the program that a file in its folder belongs to; as it is for a path that is no file.
+    """The bundle with the program that a file in its folder belongs to; unchanged for a path that is not a file.
 
     Raises BundleError for a file that the bundle was not written with.
     """
@@ -49,7 +49,7 @@ SUFFIXES = {
     "openvino": (".xml", ".bin"),
     "executorch": (".pte",),
 }
-"""What the files of each program end with."""
+"""The suffixes of the files of each program."""
 
 
 def _is_file(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""More than one program in a bundle's folder: of one model, each with golden answers of its own."""
+"""Several programs of one model in a bundle's folder, each with golden answers of its own."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ def add_program(bundle: Bundle, other: Bundle, *, force: bool = False) -> Bundle
 
     From then on `load` gives the usual program, and `Bundle.using` the others. The files of both are compared with
     their hashes first. The program is written into a folder of its own, then bundle.json is replaced: a process that is
-    killed leaves the bundle as it was. Processes that add at once wait for each other. A bundle of format 1 is in
-    format 2 then.
+    killed leaves the bundle as it was. Processes that add at once wait for each other. A bundle of format 1 is
+    rewritten in format 2.
 
-    With `force` the program takes the place of one of the same format and specification that was added before. Raises
-    InputError for a program of another model, and for one that is there; BundleError for damaged files, and for a
-    folder that holds another model by now.
+    With `force` the program replaces one of the same format and specification that was added before. Raises InputError
+    for a program of another model, and for a program that is there already; BundleError for damaged files, and if the
+    folder holds another model now.
     """
     if bundle.folder is None or other.folder is None:
-        raise InputError("programs are put together from bundles on disk: save both first")
+        raise InputError("a program is added from one bundle on disk to another: save both bundles first")
     own = bundle.folder
     with explained(own / DESCRIPTION), Lock.take(own / LOCK, wait=True):
         files = dict(read_description(own)[0].files)
@@ -39,7 +39,7 @@ def add_program(bundle: Bundle, other: Bundle, *, force: bool = False) -> Bundle
             raise BundleError(f"{own} was replaced by another model since it was loaded: load it again")
         _check_same_model(there, other)
         replaced = _replaced(there, other.program, other.program_spec, force=force)
-        read_bundle(other.folder)  # whole
+        read_bundle(other.folder)  # compares its hashes
         _write(there, files, other, replaced)
     return read_bundle(own, verify=False)
 
@@ -53,14 +53,15 @@ def check_addable(bundle: Bundle, program: Program, spec: ProgramSpec, *, force:
     there = read_bundle(bundle.folder, verify=False)
     if differing := [what for what in bundle.differences_from(there) if what != "weights" or there.recorded_hash]:
         raise InputError(
-            f"{bundle.folder} has other {', '.join(differing)} than this bundle in memory: save it first, then add"
+            f"{bundle.folder} has other {', '.join(differing)} than this bundle in memory: save the bundle first, then "
+            "add the program"
         )
     _replaced(there, program, spec, force=force)
     check_writable(bundle.folder / DESCRIPTION)
 
 
 def _check_same_model(bundle: Bundle, other: Bundle) -> None:
-    """Raises InputError, naming what differs."""
+    """Raises InputError, naming what differs, unless both are programs of the same model."""
     differing = {
         "weights or preprocessing": bundle.identity != other.identity,
         "labels": bundle.labels != other.labels,
@@ -76,23 +77,23 @@ def _check_same_model(bundle: Bundle, other: Bundle) -> None:
 
 
 def _replaced(there: Bundle, program: Program, spec: ProgramSpec, *, force: bool) -> StoredProgram | None:
-    """The program whose place a new one takes; None: there is none such yet. Raises InputError, and for an old page."""
+    """The program that a new one replaces, or None. Raises InputError if it may not, and for an old page."""
     assert there.folder is not None
     refuse_old_page(there.folder)
     found = next((one for one in there.programs if one.is_(program, spec)), None)
     if found is None:
         return None
     if not found.folder:
-        raise InputError(f"{there.folder} is this program itself ({found.title}), to which others are added")
+        raise InputError(f"{there.folder} already is this program ({found.title}): only others can be added to it")
     if not force:
-        raise InputError(f"{there.folder} holds this program already ({found.title}): replace it with `force`")
+        raise InputError(f"{there.folder} already holds this program ({found.title}): replace it with `force`")
     return found
 
 
 def _write(there: Bundle, files: dict[str, str], other: Bundle, replaced: StoredProgram | None) -> None:
-    """The program of `other` in a folder that no program has, then bundle.json; `files` are the hashes of those there.
+    """Writes the program of `other` into a new folder, then bundle.json; `files` are the hashes of the files there.
 
-    One that is replaced stays until then, and what was measured of it goes with it.
+    A replaced program stays until then; its measurements are removed with it.
     """
     folder = there.folder
     assert folder is not None

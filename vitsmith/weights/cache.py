@@ -1,4 +1,4 @@
-"""Where downloaded files are kept, and which server they are asked of."""
+"""Where downloaded files are kept, and which server they come from."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ def cache_folder() -> Path:
 
 
 def cached_path(url: str, *, directory: Path | None = None) -> Path:
-    """Where the file of `url` is kept: host and path below the cache folder, so that namesakes do not meet.
+    """The place of the file of `url` in the cache: by host and path, so that files of the same name do not collide.
 
-    The place is the same with and without a mirror. Raises DownloadError for an address that is not of a file.
+    The place is the same with and without a mirror. Raises DownloadError for an address that names no file.
     """
     parts = urlsplit(_checked(url, "address"))
     segments = [unquote(segment) for segment in parts.path.split("/")[1:]]
     unsafe = any(set(segment) & set("/\\:\0") or segment in ("", ".", "..") for segment in segments)
     if unsafe or not segments:
-        raise DownloadError(f"cannot download {url!r}: its path is not that of a file")
+        raise DownloadError(f"cannot download {url!r}: its path does not name a file")
     if parts.query:
         segments.insert(-1, "query-" + hashlib.sha256(parts.query.encode()).hexdigest()[:8])
     host = parts.netloc.lower().replace(":", "_")

@@ -1,4 +1,4 @@
-"""The model card: a bundle's README, written from what the bundle knows."""
+"""The model card: a bundle's README, written from bundle.json."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def model_card(bundle: Bundle) -> str:
-    """Markdown."""
+    """Returns the model card as Markdown."""
     provenance = bundle.provenance
     lines = [f"# {title(bundle.config)}", "", "Written by vitsmith from `bundle.json`.", ""]
     lines += ["## Use", "", "```python", "import vitsmith as vs", ""]
@@ -64,15 +64,15 @@ def model_card(bundle: Bundle) -> str:
 
 
 def describe_origin(provenance: Provenance) -> str:
-    """'hf:timm/vit_tiny@4b0f1c2', the repository and commit that it began with; '' where that is not known.
+    """'hf:timm/vit_tiny@4b0f1c2', the repository and commit it came from; '' if they are not known.
 
-    Of a LiT from two places 'hf:timm/vit_tiny (image tower); hf:google/lit (text tower)'.
+    For a LiT from two places 'hf:timm/vit_tiny (image tower); hf:google/lit (text tower)'.
     """
     return _of_towers(provenance, lambda one: one.origin + (f"@{one.revision}" if one.revision else ""))
 
 
 def describe_license(provenance: Provenance) -> str:
-    """'apache-2.0'; '' where it is not known. Of a LiT from two places 'apache-2.0 (image tower); mit (text tower)'."""
+    """'apache-2.0'; '' if it is not known. For a LiT from two places 'apache-2.0 (image tower); mit (text tower)'."""
     return _of_towers(provenance, lambda one: one.license)
 
 
@@ -81,7 +81,7 @@ def _of_towers(provenance: Provenance, shown: Callable[[Publication], str]) -> s
     if provenance.text is None:
         return image
     towers = {"image tower": image}
-    if provenance.text != NOT_KNOWN:  # which nobody has published: it was trained here
+    if provenance.text != NOT_KNOWN:  # else nobody published it: it was trained here
         towers["text tower"] = shown(provenance.text)
     told = [f"{value or 'not known'} ({tower})" for tower, value in towers.items()]
     return "; ".join(told) if any(towers.values()) else ""
@@ -141,7 +141,7 @@ def describe_text(bundle: Bundle) -> str:
     kind = "WordPiece" if text.tokenizer == "wordpiece" else "SentencePiece"
     rules = ["lower case" if text.lower_case else "case kept"] + ["no punctuation"] * text.canonicalize
     pads = "zeros" if text.padding == "zero" else "the end token"
-    there = "" if bundle.vocabulary is not None else ", which is not here"
+    there = "" if bundle.vocabulary is not None else " (the vocabulary is missing)"
     return (
         f"{kind} of {text.vocabulary:,} pieces{there}, {', '.join(rules)}, {text.length} tokens, padded with {pads}, "
         f"the {text.pooling} token pooled"
@@ -149,7 +149,7 @@ def describe_text(bundle: Bundle) -> str:
 
 
 def describe_similarity(bundle: Bundle) -> str:
-    """One line that says what becomes of a cosine."""
+    """One line that says how a cosine becomes a score."""
     similarity = bundle.similarity
     if similarity.bias is None:
         return f"softmax of {similarity.temperature:.4g} x cosine over the labels"

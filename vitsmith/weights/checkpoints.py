@@ -1,4 +1,4 @@
-"""Weights of others become bundles, and bundles become files; a trained model becomes one for new classes."""
+"""Reads weights of other formats as bundles, writes bundles, and prepares a trained model for new classes."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def save_as_npz(bundle: Bundle, target: Path) -> None:
     """Writes an `.npz`, and the vocabulary of a LiT beside it. Raises WeightsError for what the format cannot hold."""
     if bundle.calibration is not None:
         raise WeightsError(
-            "the original's .npz format cannot hold a calibration, and probabilities would be others; save a bundle "
-            "instead, or leave it out: dataclasses.replace(bundle, calibration=None)"
+            "the original's .npz format cannot hold a calibration, so probabilities would change; save a bundle "
+            "instead, or leave the calibration out: dataclasses.replace(bundle, calibration=None)"
         )
     check_text_fits_npz(bundle)
     read_as, _ = assumed_head(bundle.model, target.name)
     if bundle.head not in (read_as, "none"):
         raise WeightsError(
-            f"the original's .npz format cannot say what the outputs mean ({bundle.head}), and would be read as "
+            f"the original's .npz format cannot say what the outputs mean ({bundle.head}): they would be read as "
             f"{read_as}; save a bundle instead"
         )
     check_fits_npz(bundle.model)
@@ -74,7 +74,7 @@ def init_for_finetune(
 
     The head is reset to zeros. Position embeddings move to the grid of `image_size` (default: the source's own) by
     the original's zoom, or 'bicubic'. `overrides` are configuration fields such as dropout=0.1. A model given as an
-    object is used up.
+    object must not be used afterwards.
     """
     size = size_of(image_size)
     known_name(positions, "way to resize position embeddings", RESIZERS)
@@ -103,11 +103,11 @@ _USUAL = {
     "safetensors": ("a .safetensors file", (".safetensors",)),
     "torch": ("a file of torch.save", (".pth", ".pt", ".bin", ".ckpt", ".tar")),
 }
-"""What messages call the kinds of weights, and what their names end with."""
+"""The kinds of weights: name in messages, and usual suffixes."""
 
 
 def _misnamed(path: Path, kind: str) -> tuple[str, ...]:
-    """A note on weights that are called something else than what they are."""
+    """A note on a file whose suffix does not fit its contents."""
     what, suffixes = _USUAL.get(kind, ("", ()))
     if not what or path.suffix.lower() in suffixes:
         return ()
@@ -145,7 +145,7 @@ def load_weights(
 def load_published(
     source: str, *, name: str | None, image_size: tuple[int, int] | None, pooling: str | None, headless: bool
 ) -> Bundle:
-    """What is published under a tag or 'augreg:NAME', downloaded. Raises InputError for what is not."""
+    """Downloads the checkpoint of a tag or 'augreg:NAME' as a bundle. Raises InputError for an unknown name."""
     note = vocabulary = ""
     if source.startswith("augreg:"):
         file = find_augreg(source)
@@ -165,7 +165,7 @@ def load_published(
 
 
 def without_head(bundle: Bundle) -> Bundle:
-    """The weights of a classifier, giving features."""
+    """Returns a classifier without its head, which gives features."""
     config = change(bundle.config, classes=0)
     with isolated():
         model = build(config, device="meta")

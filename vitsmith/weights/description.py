@@ -27,11 +27,11 @@ DESCRIPTION = "bundle.json"
 
 
 _PARTS = {"text", "labels", "calibration", "similarity"}
-"""What is written also where there is none; later parts are left out then."""
+"""Fields that are written even if they are None; fields of later versions are left out then."""
 
 
 class Description(BaseModel):
-    """What bundle.json holds."""
+    """The contents of bundle.json."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -48,7 +48,7 @@ class Description(BaseModel):
     programs: tuple[StoredProgram, ...] = Field(min_length=1)
     """The usual one first."""
     weights: str = ""
-    """Hash of the weights by value: names what embeddings mean, also of an exported program."""
+    """Hash of the values of the weights; an exported program has that of the weights it was made from."""
     files: dict[str, str]
     """SHA-256 of each file but the model card and the record of images, by its path in the folder."""
     checksum: str = ""
@@ -56,9 +56,9 @@ class Description(BaseModel):
 
 
 def read_description(folder: Path) -> tuple[Description, int]:
-    """What a bundle's folder says of itself, and the format that it is written in.
+    """Reads bundle.json of a folder; also returns the format that it was written in.
 
-    Raises BundleError: for another format, fields that this version does not know, and what was changed since.
+    Raises BundleError for an unknown format, for unknown fields, and if the file was changed after it was written.
     """
     path = folder / DESCRIPTION
     try:
@@ -86,7 +86,7 @@ def write_description(description: Description) -> str:
 
 
 def _plain(part: Any) -> Any:
-    """A part as JSON has it."""
+    """A part as plain data for JSON."""
     if isinstance(part, Frozen):
         return canonical(part)
     return [_plain(one) for one in part] if isinstance(part, tuple) else part
@@ -102,7 +102,7 @@ def _check_format(fields: Any, path: Path) -> int:
     """The format of a description, 1 or 2. Raises BundleError for others."""
     found = fields.get("format") if isinstance(fields, dict) else None
     if isinstance(found, bool) or not isinstance(found, int) or found < 1:
-        raise BundleError(f"{path} is no description of a bundle (its format is {found!r}); copy the bundle again")
+        raise BundleError(f"{path} does not describe a bundle (its format is {found!r}); copy the bundle again")
     if found > FORMAT:
         raise BundleError(
             f"{path} has format {found}, and vitsmith {__version__} reads formats 1 to {FORMAT}: a newer version wrote "
@@ -118,7 +118,7 @@ def _writer(fields: dict[str, Any]) -> str:
 
 
 def _explained(error: ValidationError, fields: dict[str, Any], path: Path) -> str:
-    """What is wrong with a description whose checksum is right: what a newer version knows, or damage."""
+    """Says what is wrong with a description whose checksum is right: fields of a newer version, or damage."""
     mistakes = error.errors()
     unknown = [".".join(map(str, one["loc"])) for one in mistakes if one["type"] == "extra_forbidden"]
     if len(unknown) == len(mistakes):

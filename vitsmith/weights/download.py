@@ -39,14 +39,14 @@ HOPELESS = {
     ConnectionRefusedError: "the connection was refused",
     ssl.SSLCertVerificationError: "its certificate cannot be verified (a company's proxy? set SSL_CERT_FILE)",
 }
-"""Failures that waiting does not mend, unless bytes have already come."""
+"""Failures that another attempt does not cure, unless some bytes have already arrived."""
 
 Show = Callable[[int, int | None], None]
-"""Is told (bytes so far, bytes in all or None)."""
+"""Is called with (bytes so far, total bytes or None)."""
 
 
 class _BrokenError(Exception):
-    """This attempt failed; another may do better, unless it is `hopeless`."""
+    """This attempt failed; another may succeed, unless it is `hopeless`."""
 
     def __init__(self, why: str, *, hopeless: bool = False) -> None:
         super().__init__(why)
@@ -84,7 +84,7 @@ def download(
     progress: draw a bar when stderr is a terminal.
     The environment variable VITSMITH_MIRROR replaces https://storage.googleapis.com by another server.
     Raises DownloadError (why, and what to do) and OutputError (no space, or a folder that cannot be written). After a
-    failure or Ctrl-C the bytes that came are kept, when the server lets them be continued.
+    failure or Ctrl-C the received bytes are kept if the server lets a download be resumed.
     """
     job = _Job(source_of(url), cached_path(url, directory=directory), size, sha256.lower())
     talk = progress and sys.stderr.isatty()
@@ -98,7 +98,7 @@ def download(
                     _fetch(job, part, show)
                 _verify(job, part)
                 part.finish(job.target)
-    except OSError as error:  # of the disk: those of the network have become a DownloadError
+    except OSError as error:  # of the disk; errors of the network are DownloadErrors by now
         raise OutputError(
             f"cannot write {job.target}: {error.strerror or error}; set VITSMITH_CACHE to a folder that can be written"
         ) from error
@@ -172,7 +172,7 @@ def _open(job: _Job, part: Partial, headers: dict[str, str]) -> http.client.HTTP
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects, but never from https to anything else: nothing but https vouches for most of the files."""
+    """Follows redirects, but never from https to anything else: most files have no hash to check."""
 
     def redirect_request(
         self,
@@ -214,7 +214,7 @@ def _version(response: http.client.HTTPResponse) -> Version:
 
 
 def _continued(response: http.client.HTTPResponse, held: Version, start: int) -> Version | None:
-    """The version that a partial answer goes on with, where we stopped; None when it is another, or cannot be told."""
+    """The version that a partial answer continues, from where we stopped; None if it is another or unknown one."""
     given = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
     if given is None or int(given[1]) != start or _version(response).validator not in ("", held.validator):
         return None
@@ -225,12 +225,12 @@ def _continued(response: http.client.HTTPResponse, held: Version, start: int) ->
 
 
 def _check_answer(job: _Job, response: http.client.HTTPResponse, version: Version) -> None:
-    """Refuses an answer that is not the file as it is, or of which we could not tell that it is whole."""
+    """Refuses an answer that is encoded, has another size, or whose end could not be recognised."""
     encoding = response.headers.get("Content-Encoding", "identity")
     if encoding != "identity":
         raise job.refusal(f"the server sends it {encoding}-encoded, which was not asked for")
     if version.total is None and not response.chunked and job.size is None and not job.sha256:
-        raise job.refusal("the server does not say how long it is, so a truncated file would look whole")
+        raise job.refusal("the server does not say how long the file is, so a truncated file would look whole")
     if job.size is not None and version.total is not None and job.size != version.total:
         raise job.refusal(f"the server's file has {version.total:,} bytes, not the {job.size:,} expected")
 
@@ -240,7 +240,7 @@ def _check_space(job: _Job, version: Version, start: int) -> None:
     if needed > free:
         raise OutputError(
             f"no space for {job.target}: {needed / 2**20:,.1f} MiB needed, {free / 2**20:,.1f} MiB free; "
-            "make some, or set VITSMITH_CACHE to a folder on another disk"
+            "free some space, or set VITSMITH_CACHE to a folder on another disk"
         )
 
 
@@ -278,7 +278,7 @@ def _sha256(path: Path) -> str:
 
 @contextmanager
 def _bar(name: str, *, talk: bool) -> Iterator[Show]:
-    """A progress bar on stderr, to talk."""
+    """A progress bar on stderr if `talk`."""
     if not talk:
         yield lambda received, total: None
         return

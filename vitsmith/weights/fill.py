@@ -26,7 +26,7 @@ class ArrayFile(Protocol):
     def read(self, name: str) -> Tensor: ...
 
 
-OTHER_WEIGHTS = "no answer of such a model means anything: take another copy, or an earlier checkpoint"
+OTHER_WEIGHTS = "answers of such a model mean nothing: take another copy, or an earlier checkpoint"
 
 
 def require_float32(model: Model, where: str) -> None:
@@ -49,7 +49,7 @@ def require_finite_model(model: nn.Module, where: str) -> None:
 def load_model(config: ModelConfig, slots: Mapping[str, Slot], file: ArrayFile, *, unused: frozenset[str]) -> Model:
     """The model of `config` with the arrays of `file`, in eval mode.
 
-    Raises WeightsError as `check_arrays`, before memory is taken for what a wrong file claims.
+    Raises WeightsError as `check_arrays`, before memory is allocated for a wrong file.
     """
     model = build(config, device="meta")
     check_arrays(model, slots, file, unused=unused)

@@ -12,17 +12,17 @@ WEIGHTS_SUFFIXES = (".safetensors", ".npz", ".pth", ".pt", ".bin", ".ckpt", ".h5
 
 
 def weights_among(folder: Path) -> str:
-    """The first few files of a folder that are called as weights are."""
+    """The names of the first few files of a folder that have a suffix of weights."""
     names = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in WEIGHTS_SUFFIXES)
     return f"{', '.join(names[:4])}{', ...' if len(names) > 4 else ''}"
 
 
 def weights_in(folder: Path) -> tuple[Path, tuple[str, ...]]:
-    """The file of weights in a folder, and a note of those beside it that were not read. Raises WeightsError."""
+    """The file of weights in a folder, and a note on others that are not read. Raises WeightsError."""
     there = [name for name in FOLDER_FILES if (folder / name).is_file()]
     if not there:
         others = weights_among(folder)
-        hint = f"it has {others}: give a file of weights that is whole" if others else "copy the weights there"
+        hint = f"it has {others}: give one that holds all weights" if others else "copy the weights there"
         raise WeightsError(f"{folder}: none of {', '.join(FOLDER_FILES)} is in this folder; {hint}")
     rest = ", ".join(there[1:])
     return folder / there[0], (f"{there[0]} was read, {rest} beside it was not",) if rest else ()

@@ -1,4 +1,4 @@
-"""ViTs and Mixers of timm, and ViTs of HF transformers: weights, preprocessing and labels from where they put them."""
+"""Reads ViTs and Mixers of timm, and ViTs of HF transformers, with their preprocessing and labels."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ class ForeignModel:
     head: Head = "softmax"
     """What its outputs mean."""
     publication: Publication = NOT_KNOWN
-    """Who published it, and its licence, where the JSON files say so."""
+    """Its publisher and licence, if the JSON files have them."""
 
 
 @dataclass(frozen=True)
 class _Reading:
-    """What a file turned out to be. `head` is their name of the classifier."""
+    """What was found in a file. `head` is the classifier's name there."""
 
     format: Literal["timm", "hf"]
     config: ImageModelConfig
@@ -64,9 +64,9 @@ class _Reading:
     head: str
     images: ImageSpec
     labels: Callable[[], Labels | None]
-    """Reads them, or raises WeightsError: who wants no classifier is not stopped by its labels."""
+    """Reads the labels, or raises WeightsError. Not called if the classifier is left out."""
     meaning: Callable[[ImageModel], tuple[Head, tuple[str, ...]]]
-    """What the classifier's outputs mean, and notes on that; as `labels`."""
+    """Returns what the classifier's outputs mean, and notes on it. Not called if the classifier is left out."""
     notes: tuple[str, ...]
     publication: Publication = NOT_KNOWN
 
@@ -84,7 +84,7 @@ def load_foreign(
         path: a file of safetensors or of torch.save, whatever it is called, or a folder with such weights. A
             `config.json` (and HF's `preprocessor_config.json`) beside the weights is read: HF's must be there,
             without timm's the preprocessing is assumed.
-        name: the architecture it is believed to be; another one in the file is a WeightsError.
+        name: the expected architecture; another one in the file is a WeightsError.
         image_size: (height, width); needed only without a config.json, for grids that are not square and for timm's
             models that have no position for their class token.
         headless: leave the classifier out; the model then gives features.
@@ -182,15 +182,15 @@ def _open(path: Path) -> SafetensorsFile | TorchFile:
 def _container_notes(file: SafetensorsFile | TorchFile) -> tuple[str, ...]:
     notes = []
     if isinstance(file, TorchFile) and file.container.endswith("_ema"):
-        notes.append(f"the file may hold several sets of weights: the averaged ones, {file.container!r}, were taken")
+        notes.append(f"the file may hold several sets of weights: the averaged ones, {file.container!r}, were read")
     if isinstance(file, TorchFile) and not file.verified:
-        notes.append("the file has no checksums, so that damage to it would not show")
+        notes.append("the file has no checksums, so damage to it would go unnoticed")
     return tuple(notes)
 
 
 @contextmanager
 def _explained(file: ArrayFile) -> Iterator[None]:
-    """Mistakes in an architecture, which the arrays, the JSON files or the caller's `image_size` may have made."""
+    """Adds the file's name to mistakes in an architecture: in arrays, JSON files or the caller's `image_size`."""
     try:
         yield
     except ConfigError as error:
@@ -201,7 +201,7 @@ def _explained(file: ArrayFile) -> Iterator[None]:
 
 @contextmanager
 def _described(file: ArrayFile) -> Iterator[None]:
-    """Mistakes in preprocessing and labels, which only the JSON files describe."""
+    """Adds the file's name to mistakes in preprocessing and labels, which only the JSON files describe."""
     try:
         yield
     except ConfigError as error:

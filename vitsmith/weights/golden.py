@@ -1,4 +1,4 @@
-"""Golden examples: images with their input tensors and outputs, kept with a model to prove it still answers alike."""
+"""Golden examples: images with their input tensors and outputs, kept with a model to prove that its answers stay."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ OUTPUT_TOLERANCE = 2e-3
 """Outputs may move by this share of the largest: another processor adds in another order."""
 
 TEXTS = ("a photo of a cat.", "Two dogs on a beach, at sunset!", "naïve café", "")
-"""What golden texts are made of: case, punctuation, accents, and nothing at all."""
+"""The golden texts: with case, punctuation, accents, and one empty."""
 
 
 @dataclass(frozen=True)
 class GoldenTexts:
-    """Texts with what tokenizer and text tower made of them."""
+    """Texts with their tokens and embeddings."""
 
     texts: tuple[str, ...]
     tokens: Array
@@ -67,11 +67,11 @@ class Golden:
     outputs: Array
     """float32 (examples, ...): logits, or features of a model without head."""
     texts: GoldenTexts | None = None
-    """Of models with a text tower."""
+    """Golden texts of a model with a text tower; None for others."""
 
     @property
     def digest(self) -> str:
-        """A hash of the images, what becomes of them, and what the model made of that."""
+        """A hash of the images, their tensors and the outputs."""
         found = hashlib.sha256()
         for array in (*self.images, self.tensors, self.outputs):
             found.update(f"{array.dtype} {array.shape}\n".encode())
@@ -106,7 +106,7 @@ class Golden:
 
 
 def make_golden(images: Sequence[Array], spec: ImageSpec, run: Callable[[Array], Array]) -> Golden:
-    """Golden examples from uint8 images and what runs the model: (n, 3, h, w) -> outputs."""
+    """Returns golden examples of uint8 images; `run` runs the model, (n, 3, h, w) -> outputs."""
     tensors = np.stack([preprocess(image, spec) for image in images])
     return Golden(tuple(images), tensors, run(tensors).astype(np.float32))
 
@@ -153,7 +153,7 @@ def _read_texts(arrays: dict[str, Array], path: Path) -> GoldenTexts | None:
 
 
 def _misshapen(golden: Golden) -> str:
-    """The first thing about the arrays that `write_golden` never writes; '' when there is none."""
+    """The first mistake in the arrays, as `write_golden` never makes; '' if there is none."""
     count, rgb = len(golden.images), 3
     if not count:
         return "it has no image"
@@ -175,7 +175,7 @@ def _misshapen(golden: Golden) -> str:
 
 
 def _check_outputs(expected: Array, found: Array, what: str, tolerance: float) -> None:
-    if found.shape != expected.shape:  # which the difference might broadcast
+    if found.shape != expected.shape:  # else the subtraction might broadcast
         raise BundleError(
             f"{what} give answers of shape {found.shape} here and of {expected.shape} when the bundle was made; "
             "make the bundle again"

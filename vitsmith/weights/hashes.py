@@ -1,8 +1,8 @@
-"""SHA-256 of files, remembered between starts for as long as nothing of a file can have changed.
+"""SHA-256 of files, remembered between starts until a file may have changed.
 
-A file is the one that was hashed when its device, inode, size, time of change and ctime are the same. Whoever writes to
-a file changes its ctime, which no program can set back as it can the time of change. Bits that rot on a disk leave all
-of these as they are: `forget`, which `vitsmith inspect` does, has everything hashed anew.
+A file counts as unchanged if its device, inode, size, time of change and ctime are the same. Whoever writes to a file
+changes its ctime, which no program can set back as it can the time of change. Damage on the disk changes none of these:
+`forget`, which `vitsmith inspect` calls, makes all files be hashed again.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from vitsmith.json_text import json_or_none, to_json
 from vitsmith.weights.cache import cache_folder
 
 LARGE = 1 << 20
-"""Bytes from which on it pays to remember."""
+"""Size in bytes from which a hash is remembered."""
 _SETTLED = 2_000_000_000
-"""Nanoseconds that a ctime must lie back: clocks of file systems are coarse, and a file may be written to in the very
+"""Least age of a ctime, in nanoseconds: clocks of file systems are coarse, and a file may be written to in the same
 tick in which it was hashed."""
 _HAS_CTIME = os.name != "nt"
 """Whether st_ctime is the time of the last change of anything: on Windows it is that of creation."""
@@ -31,7 +31,7 @@ State = list[int]
 
 
 def hashes_of(folder: Path, names: Iterable[str]) -> dict[str, str]:
-    """SHA-256 of files in a folder, by name: remembered ones where nothing can have changed, else computed."""
+    """SHA-256 of files in a folder, by name: remembered for files that cannot have changed, else computed."""
     found: dict[str, str] = {}
     kept = _recall(folder)
     learned = {}
@@ -51,13 +51,13 @@ def hashes_of(folder: Path, names: Iterable[str]) -> dict[str, str]:
 
 
 def forget(folder: Path) -> None:
-    """Has the files of a folder hashed anew the next time."""
+    """Forgets the hashes of a folder's files, so that they are computed again the next time."""
     with suppress(OSError, OutputError):
         _place_of(folder).unlink()
 
 
 def _state(path: Path) -> State | None:
-    """What changes whenever a file is written to; None for files that are not worth remembering."""
+    """Numbers that change whenever a file is written to; None for files that are not remembered."""
     status = path.stat()
     if not _HAS_CTIME or status.st_size < LARGE:
         return None
@@ -70,7 +70,7 @@ def _place_of(folder: Path) -> Path:
 
 
 def _recall(folder: Path) -> dict[str, tuple[State, str]]:
-    """(state, hash) by name; nothing where nothing was remembered, or nothing that can be read."""
+    """(state, hash) by name; {} if nothing was remembered, or it cannot be read."""
     try:
         kept = json_or_none(_place_of(folder))
     except OutputError:  # there is no cache

@@ -1,4 +1,4 @@
-"""What the outputs of a checkpoint mean, where its format does not say: by the file's name and the head's arrays."""
+"""Finds what the outputs of a checkpoint mean if its format does not say: by the file's name and the head's arrays."""
 
 from __future__ import annotations
 
@@ -10,39 +10,39 @@ from vitsmith.specs import Head
 from vitsmith.weights.augreg import augreg_head
 
 IMAGENET_21K = 21_843
-"""Classes of ImageNet-21k as Google's models know it. Those with a head of so many were trained by a sigmoid loss:
+"""Classes of ImageNet-21k in Google's models. Those with so many classes were trained with a sigmoid loss:
 `config.loss` in vit_i21k.py and bit_i21k.py of big_vision's configurations."""
 MANY = 100
-"""Classes from which on the biases tell."""
+"""Number of classes from which the biases show the loss."""
 
 
 def assumed_head(model: Model, name: str) -> tuple[Head, tuple[str, ...]]:
-    """What its outputs most probably mean, and what the user should know of that. `name` is the file's.
+    """Returns what the outputs most probably mean, and notes for the user. `name` is the file's name.
 
-    A loss for each class by itself drives biases towards the odds of one class, about -log(classes). Softmax does not
-    see what all biases have in common, so that it stays where it began, at 0.
+    A sigmoid loss drives the biases towards the log odds of one class, about -log(classes). Softmax ignores a shift of
+    all biases together, so that their mean stays where it began, at 0.
     """
     classes = 0 if isinstance(model.config, LiTConfig) else model.config.classes
     known = augreg_head(name) if classes else "softmax"
     if known == "sigmoid":
-        return known, ("its name is that of AugReg's pre-training, which was by a sigmoid: each class is judged alone",)
+        return known, ("by its name AugReg pre-trained it with a sigmoid loss: each class is scored by itself",)
     if known is not None:
         return known, ()
     if classes == IMAGENET_21K:
         return "sigmoid", (
-            f"it has the {classes:,} classes of ImageNet-21k, on which pre-training was by a sigmoid: each class is "
-            f"judged alone; if yours was trained by softmax, {_say('softmax')}",
+            f"it has the {classes:,} classes of ImageNet-21k, where pre-training used a sigmoid loss: each class is "
+            f"scored by itself; if yours was trained with softmax, {_say('softmax')}",
         )
     if classes < MANY:
         return "softmax", ()
     mean = float(model.get_parameter("head.bias").detach().double().mean())
     if mean < -math.log(classes) / 2:
         return "softmax", (
-            f"read as softmax, though the biases of its head are {mean:.1f} on average, as training of each class by "
-            f"itself (sigmoid, binary cross-entropy) leaves them: if it was trained so, {_say('sigmoid')}",
+            f"read as softmax, but the biases of its head are {mean:.1f} on average, as after training with a sigmoid "
+            f"loss (binary cross-entropy): if it was trained so, {_say('sigmoid')}",
         )
     return "softmax", ()
 
 
 def _say(head: Head) -> str:
-    return f"say dataclasses.replace(bundle, head={head!r}), then vs.save"
+    return f"use dataclasses.replace(bundle, head={head!r}), then vs.save"

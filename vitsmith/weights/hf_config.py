@@ -22,7 +22,7 @@ _HEADS: dict[str, Head] = {
     "multi_label_classification": "sigmoid",
     "regression": "regression",
 }
-"""What a `problem_type` says of the outputs."""
+"""The meaning of the outputs for each `problem_type`."""
 _GELUS = {"gelu": "erf", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
 
 
@@ -91,24 +91,24 @@ def infer_hf_config(file: ArrayFile, metadata: HFConfig) -> ViTConfig:
 
 
 def unsaid(metadata: HFConfig) -> tuple[str, ...]:
-    """What no array shows and config.json leaves out, for the user to check."""
+    """Notes on what no array shows and config.json leaves out, for the user to check."""
     fields = ("num_attention_heads", "hidden_act", "layer_norm_eps")
     left_out = [field for field in fields if field not in metadata.model_fields_set]
     if not left_out:
         return ()
     taken = ", ".join(f"{field} {getattr(metadata, field)}" for field in left_out)
-    return (f"config.json does not say {', '.join(left_out)}: HF's defaults were taken ({taken})",)
+    return (f"config.json does not have {', '.join(left_out)}: HF's defaults were used ({taken})",)
 
 
 def hf_head(metadata: HFConfig, classes: int, source: str) -> tuple[Head, tuple[str, ...]]:
-    """What the outputs mean, and a note where nobody said so and it follows from their number.
+    """Returns what the outputs mean, and a note if only their number shows it.
 
     Without a problem type transformers trains one output by mean squared error, as a regression, and several by
     cross-entropy (loss/loss_utils.py, `ForSequenceClassificationLoss`). Raises WeightsError for an unknown type.
     """
     kind = metadata.problem_type
     if kind is None and classes == 1:
-        return "regression", ("config.json has no problem_type: its one output is a value (regression), as HF trains",)
+        return "regression", ("config.json has no problem_type: its one output is read as regression, as HF does",)
     if kind is not None and (not isinstance(kind, str) or kind not in _HEADS):
         raise WeightsError(f"{source}: problem_type {kind!r} in config.json is unknown, known are {', '.join(_HEADS)}")
     return "softmax" if kind is None else _HEADS[kind], ()

@@ -72,14 +72,14 @@ def hf_images(preprocessor: HFPreprocessor | None, image_size: tuple[int, int], 
 
 
 def hf_notes(preprocessor: HFPreprocessor | None, image_size: tuple[int, int]) -> tuple[str, ...]:
-    """What was assumed, for the user to check."""
+    """Notes on what was assumed, for the user to check."""
     if preprocessor is None:
         return ("preprocessing was assumed, there is no preprocessor_config.json: squash, bilinear, mean and std 0.5",)
     size = _sides(preprocessor.size)
     given = size.get("height", 0), size.get("width", 0)
     if "height" not in size or given == image_size:
         return ()
-    return (f"preprocessor_config.json says {show_size(given)}; the model's size, {show_size(image_size)}, was taken",)
+    return (f"preprocessor_config.json says {show_size(given)}; the model's size, {show_size(image_size)}, was used",)
 
 
 def _normalization(told: HFPreprocessor) -> tuple[Triple, Triple]:

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 def state_of(model: nn.Module) -> tuple[int, int] | None:
-    """Changes whenever another model is meant, or an optimizer or anyone else wrote to one of its weights.
+    """Numbers that change if it is another model, or if an optimizer or anything else wrote to one of its weights.
 
-    None where that cannot be known: tensors that were made under `torch.inference_mode()` do not count their changes.
+    None if that cannot be known: tensors that were made under `torch.inference_mode()` do not count their changes.
     """
     if any(parameter.is_inference() for parameter in model.parameters()):
         return None
@@ -57,8 +57,8 @@ _FIRST: dict[str, tuple[str, ...]] = {
 }
 """The fields of each description that are always written down and, where they have a meaning, always hashed.
 
-A field that came later counts only where it is not at its default. So a new part of a model, or a new way to
-preprocess, changes no identity that was given before it, and who does not use it writes files that older versions read.
+A field that came later counts only if it is not at its default. So a new part of a model, or a new way to preprocess,
+changes no earlier identity, and files that do not use it can be read by older versions.
 """
 _WITHOUT_MEANING = {"dropout", "attention_dropout", "stochastic_depth", "scaled_decoding", "templates"}
 """Fields that do not change what a vector means: nothing depends on dropout once a model is trained, prompt templates
@@ -93,7 +93,7 @@ def _meaning(described: Frozen) -> dict[str, Any]:
 def name_space(weights: str, config: ModelConfig, preprocessing: ImageSpec, text: TextSpec | None) -> str:
     """A short hash of everything that decides embeddings: weights, configuration and preprocessing.
 
-    Whether a vocabulary is at hand does not change it, of images: see `Bundle.text_identity`.
+    The vocabulary does not change it; for embeddings of texts see `Bundle.text_identity`.
     """
     described = {
         "weights": weights,

@@ -1,4 +1,4 @@
-"""From the shapes of released arrays to the configuration they belong to."""
+"""Finds the configuration that released arrays belong to, from their shapes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Shapes = Mapping[str, Shape]
 def infer_config(shapes: Shapes, *, image_size: tuple[int, int] | None = None, pooling: str | None = None) -> Any:
     """The configuration that arrays of these names and shapes belong to: a ModelConfig.
 
-    `image_size` is needed only where the arrays do not tell: position embeddings of a grid that is not square.
+    `image_size` is needed only if the arrays do not show it: for position embeddings of a grid that is not square.
     `pooling` says 'unpooled' or 'token_unpooled'; without it a class token means 'token' and none means 'gap',
     which have the same arrays. Raises WeightsError for arrays of no family we know, ConfigError for impossible sizes.
     """
@@ -42,16 +42,16 @@ def infer_config(shapes: Shapes, *, image_size: tuple[int, int] | None = None, p
 
 
 def assumed(config: ModelConfig, *, image_size: bool, pooling: bool) -> tuple[str, ...]:
-    """What `infer_config` took for granted, for the user to check; with True for what it was told.
+    """Notes on what `infer_config` assumed, for the user to check; pass True for what the caller gave it.
 
-    Position embeddings show how many patches there are, not how they lie; a head looks alike for every pooling.
+    Position embeddings show the number of patches, not the shape of their grid; a head is the same for every pooling.
     """
     tower = config.image if isinstance(config, LiTConfig) else config
     told = []
     if not image_size:
         told.append(square_grid(tower))
     if isinstance(tower, ViTConfig) and not pooling and not isinstance(config, LiTConfig):
-        told.append(f"pooling {tower.pooling!r} (pooling= says otherwise)")
+        told.append(f"pooling {tower.pooling!r} (pooling= changes it)")
     if isinstance(config, LiTConfig):
         lower = "in lower case" if isinstance(config.text, BertConfig) else "in their own case"
         told.append(f"texts of {config.text.length} tokens {lower}")
@@ -60,14 +60,14 @@ def assumed(config: ModelConfig, *, image_size: bool, pooling: bool) -> tuple[st
     return (f"{ASSUMED}: {', '.join(told)}",) if told else ()
 
 
-ASSUMED = "assumed, as arrays do not tell"
+ASSUMED = "assumed, because arrays do not show it"
 
 
 def square_grid(config: ImageModelConfig) -> str:
-    """What to say of a grid that was taken for a square."""
+    """The note on a grid that was assumed to be square."""
     return (
         f"a square grid of {show_size(config.grid)} patches for images of {show_size(config.image_size)} pixels "
-        "(image_size= says otherwise)"
+        "(image_size= changes it)"
     )
 
 
@@ -203,7 +203,7 @@ def _get(shapes: Shapes, name: str, axes: int) -> Shape:
 
 
 def _out_width(shapes: Shapes, name: str) -> int | None:
-    """Last axis of a kernel that need not be there."""
+    """The last axis of a kernel; None if it is absent."""
     return _get(shapes, name, 2)[-1] if name in shapes else None
 
 
@@ -211,7 +211,7 @@ def _square_side(patches: int) -> int:
     side = math.isqrt(max(patches, 0))
     if side * side != patches or side == 0:
         raise WeightsError(
-            f"{patches} patch positions do not form a square: say the size with `image_size`, "
+            f"{patches} patch positions do not form a square: give the size with `image_size`, "
             "as 224x320 (height x width)"
         )
     return side

@@ -32,9 +32,9 @@ def load_npz(
     """The model in a released file, its architecture worked out from the arrays, in eval mode.
 
     Args:
-        name: the architecture it is believed to be; another one in the file is a WeightsError.
-        image_size: (height, width); needed where arrays do not tell and the grid is not square.
-        pooling: 'unpooled' or 'token_unpooled', which the arrays do not tell.
+        name: the expected architecture; another one in the file is a WeightsError.
+        image_size: (height, width); needed if the grid is not square and the file does not say so.
+        pooling: 'unpooled' or 'token_unpooled', which the arrays do not show.
         headless: leave the classifier out; the model then gives features.
 
     Raises WeightsError for anything missing, unexpected, misshapen or damaged, and for a head of zeros.
@@ -50,7 +50,7 @@ def read_npz(
     pooling: str | None = None,
     headless: bool = False,
 ) -> tuple[Model, tuple[str, ...]]:
-    """As `load_npz`; also what had to be assumed because arrays do not tell it."""
+    """As `load_npz`; also returns notes on what was assumed because arrays do not show it."""
     with NpzFile(path) as file:
         image_size = _agreed("image_size", image_size, _told_size(file), file)
         pooling = _agreed("pooling", pooling, file.told.get("pooling"), file)
@@ -72,7 +72,7 @@ def read_npz(
 def save_npz(model: Model, path: str | os.PathLike[str]) -> None:
     """Writes the original's names, layouts and shapes: the JAX code and timm's `.npz` loader read it.
 
-    Where arrays would be taken for those of another image size or pooling, the comment of the archive says which it is.
+    If a reader of the arrays would assume another image size or pooling, the archive's comment says which it is.
     Raises WeightsError for a configuration that the original has no arrays for, NotFiniteError for weights that are
     NaN or infinite.
     """
@@ -82,14 +82,14 @@ def save_npz(model: Model, path: str | os.PathLike[str]) -> None:
 
 
 def check_fits_npz(model: Model) -> None:
-    """Raises, before anything is written, what `save_npz` would."""
+    """Raises the errors of `save_npz`, before anything is written."""
     if reason := _not_in_original(model.config):
         raise WeightsError(f"the original's .npz format cannot hold {reason}; save a bundle instead")
     require_finite_model(model, "the model")
 
 
 def _untold(model: Model, slots: Mapping[str, Slot]) -> dict[str, Any]:
-    """What a reader would get wrong of this model, given only the arrays."""
+    """The fields of this model that a reader of the arrays alone would get wrong."""
     tower = model.config.image if isinstance(model.config, LiTConfig) else model.config
     ours = {"image_size": tower.image_size, "pooling": getattr(tower, "pooling", None)}
     ours_of = dict(model.named_parameters())
@@ -108,7 +108,7 @@ def _told_size(file: NpzFile) -> tuple[int, int] | None:
 
 
 def _agreed(what: str, given: T | None, told: T | None, file: NpzFile) -> T | None:
-    """What the user says, or else the file. Raises WeightsError when they say different things."""
+    """The user's value, else that of the file. Raises WeightsError if they differ."""
     if given is not None and told is not None and given != told:
         raise WeightsError(f"{file.path}: was written with {what} {told}, not {given}: leave {what} out")
     return given if given is not None else told
@@ -133,7 +133,7 @@ def check_head(model: Model, source: str, *, headless: bool, kernel: str = HEAD[
 
 
 def _not_in_original(config: ModelConfig) -> str:
-    """What of a configuration the original cannot express, or ''."""
+    """The part of a configuration that the original cannot express, or ''."""
     if isinstance(config, LiTConfig) and config.bias:
         return "the bias of a sigmoid loss"
     towers: list[Any] = [config.image, config.text] if isinstance(config, LiTConfig) else [config]

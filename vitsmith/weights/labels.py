@@ -1,4 +1,4 @@
-"""Label names for checkpoints that come without."""
+"""Label names for checkpoints that have none."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from vitsmith.weights.metadata import miscounted
 
 
 def with_labels(bundle: Bundle, given: Path | Sequence[str] | None) -> Bundle:
-    """The bundle with the names given, or in a file one a line, in the order of the logits; unchanged for None.
+    """The bundle with the names given, or with those in a file, one a line, in the order of the logits.
 
-    Several classes may have one name. Raises InputError for a file that is no such list, see
-    `vitsmith.data.label_file`, and for another number of names than classes.
+    None leaves it unchanged. Several classes may have the same name. Raises InputError for a file that is no such list,
+    see `vitsmith.data.label_file`, and if the numbers of names and classes differ.
     """
     if given is None:
         return bundle

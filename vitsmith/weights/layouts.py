@@ -1,4 +1,4 @@
-"""How one array of JAX lies beside the same array in PyTorch. Each layout goes both ways, without arithmetic."""
+"""The layouts of the same array in JAX and in PyTorch. Each converts both ways, without arithmetic."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Shape = tuple[int, ...]
 
 
 class Layout(Protocol):
-    """Both directions give views where they can, so that nothing is copied but into its final place."""
+    """Both directions return views if possible, so that an array is copied only once, into its final place."""
 
     def foreign_shape(self, our_shape: Shape) -> Shape:
         """Shape of the foreign array for an array of ours of `our_shape`."""

@@ -1,4 +1,4 @@
-"""`load`: whatever the user has becomes a bundle. A bundle is read without torch, and weights are not."""
+"""`load`: makes a bundle of whatever the user has. Bundles are read without torch, other weights with it."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ def load(
     """A bundle for inference from a bundle folder, a released `.npz`, weights of timm or HF, or a published name.
 
     Args:
-        source: a bundle, which is given back; a path (of a bundle also that of the run it is in, or of a file of its
+        source: a bundle, which is returned; a path (for a bundle also that of the run it is in, or of a file of its
             program); or a published tag (`vitsmith models NAME` lists them) or 'augreg:B_16', which are downloaded.
-        name: the architecture it is believed to be; the arrays are checked against it.
-        image_size: pixels, for checkpoints only. Arrays do not tell how patches lie: where nothing else does, a square
-            is assumed, which `provenance.notes` says, and a number of patches that makes no square is refused.
+        name: the expected architecture; the arrays are checked against it.
+        image_size: pixels, for checkpoints only. Arrays do not show the shape of the patch grid: if nothing else does,
+            a square is assumed, `provenance.notes` says so, and a number of patches that makes no square is refused.
         pooling: 'unpooled' or 'token_unpooled' for such `.npz` files, whose arrays look like 'gap' or 'token'.
         headless: leave the classifier out and give features; allows files whose head is absent or all zeros.
-        verify: compare the hashes of a bundle's files. Without it a damaged program can take the whole process down:
-            ExecuTorch checks its own files, but not all of them (of 80 damaged at random, one ended in SIGSEGV).
-        vocabulary: the tokenizer's file of a LiT `.npz` (.txt or .model); by default the one beside it of its name.
+        verify: compare the hashes of a bundle's files. Without it a damaged program can crash the whole process:
+            ExecuTorch does not find all damage in its files (of 80 damaged at random, one ended in SIGSEGV).
+        vocabulary: the tokenizer's file of a LiT `.npz` (.txt or .model); default: the file beside it of that name.
 
     Raises an InputError (WeightsError, BundleError, DownloadError, UnknownNameError) that says what is wrong:
     anything missing, unexpected or misshapen, and a head of zeros, is refused.
@@ -59,23 +59,23 @@ def load(
         vocabulary = argument_path(vocabulary, "vocabulary")
     if isinstance(source, Bundle):
         if pooling is not None or vocabulary is not None:
-            raise InputError("pooling and vocabulary are given to .npz checkpoints, not to bundles: leave them out")
+            raise InputError("pooling and vocabulary are for .npz checkpoints, not for bundles: leave them out")
         bundle = _checked(source, source.where, name=name, image_size=size)
         return without_head(bundle) if headless else bundle
     path = _path(source)
     folder = find_bundle(path)
     found = "bundle" if folder is not None else _content(path)
     if vocabulary is not None and found != "npz":
-        raise InputError(f"a vocabulary is given to LiT checkpoints (.npz) on disk, and {path} is none: leave it out")
+        raise InputError(f"vocabulary is for LiT checkpoints (.npz) on disk, and {path} is not one: leave it out")
     if pooling is not None and found not in ("npz", "absent"):
-        raise InputError(f"a pooling is given to .npz checkpoints, and {path} is none: leave it out")
+        raise InputError(f"pooling is for .npz checkpoints, and {path} is not one: leave it out")
     if folder is not None:
         bundle = using_file(_load_bundle(folder, name=name, image_size=size, verify=verify), path)
         return without_head(bundle) if headless else bundle
     options: dict[str, Any] = {"name": name, "image_size": size, "headless": headless}
     if found == "absent":
         if not os.fsdecode(source).startswith("augreg:"):
-            published_checkpoint(os.fsdecode(source))  # a mistake is told also where there is no torch
+            published_checkpoint(os.fsdecode(source))  # raises for a mistake, also without torch
         return needs_torch.load_published(os.fsdecode(source), pooling=pooling, **options)
     if found == "npz":
         return needs_torch.load_released(path, pooling=pooling, vocabulary=vocabulary, **options)
@@ -83,17 +83,17 @@ def load(
 
 
 def assumed(bundle: Bundle) -> tuple[str, ...]:
-    """What had to be assumed of a checkpoint, a remark each; nothing of a bundle, which says all."""
+    """Remarks on what had to be assumed for a checkpoint; none for a bundle on disk."""
     return tuple(f"note: {note}" for note in bundle.provenance.notes) if bundle.folder is None else ()
 
 
 def without_head(bundle: Bundle) -> Bundle:
-    """The same weights, giving features; a LiT model as it is. Raises BundleError for an exported classifier."""
+    """The model without its head, giving features; LiT unchanged. Raises BundleError for an exported classifier."""
     if isinstance(bundle.config, LiTConfig) or not bundle.classes:
         return bundle
     if bundle.program != "torch":
         raise BundleError(
-            f"{bundle.where} is an exported classifier, without the features before its head: "
+            f"{bundle.where} is an exported classifier, which does not give the features before its head: "
             "give the bundle it was exported from"
         )
     return needs_torch.without_head(bundle)
@@ -104,7 +104,7 @@ def _load_bundle(path: Path, *, name: str | None, image_size: tuple[int, int] | 
 
 
 def _checked(bundle: Bundle, where: str, *, name: str | None, image_size: tuple[int, int] | None) -> Bundle:
-    """The bundle. Raises InputError when it is not what it is believed to be."""
+    """Returns the bundle. Raises InputError if its size or architecture is not the expected one."""
     if image_size not in (None, bundle.config.image_size):
         raise InputError(
             f"{where} takes images of {show_size(bundle.config.image_size)} pixels, as its bundle.json says: leave out "
@@ -120,7 +120,7 @@ def _path(source: Any) -> Path:
 
 
 def _content(path: Path) -> str:
-    """What to read at `path`, which is no bundle: 'absent', 'npz', 'safetensors', 'torch', 'index' or 'folder'.
+    """The kind of what is at `path`, which is no bundle: 'absent', 'npz', 'safetensors', 'torch', 'index' or 'folder'.
 
     The bytes decide, not the name. Raises InputError for anything else, saying what it is.
     """
@@ -142,7 +142,7 @@ def _content(path: Path) -> str:
 
 def exists(path: Path) -> bool:
     try:
-        return path.exists() or is_bundle(path)  # which mends one that was being replaced when its process was killed
+        return path.exists() or is_bundle(path)  # mends a bundle whose process was killed while it replaced it
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
 

@@ -1,4 +1,4 @@
-"""What measurements of a bundle are called, and which of two replaces the other.
+"""The names of measurements of a bundle, and which of two replaces the other.
 
 Every number that a verb records is made here, so that the same thing has the same name whoever measured it.
 """
@@ -22,7 +22,7 @@ Latency, images_per_second and peak_memory are of inference alone: neither readi
 
 
 def size(mib: float, date: str = "") -> Measurement:
-    """Of its weights or program on disk."""
+    """The size of the weights or program on disk, in MiB."""
     return Measurement(metric="size", value=mib, unit="MiB", date=date or today())
 
 
@@ -36,21 +36,21 @@ def latency(
     precision: str = "",
     date: str = "",
 ) -> Measurement:
-    """Milliseconds that `percentile` percent of the calls on a batch did not take longer than."""
+    """The latency of a batch in ms that `percentile` percent of the calls do not exceed."""
     return _alone(f"latency_p{percentile}", "ms", engine, batch, milliseconds, machine, precision, date)
 
 
 def throughput(
     engine: str, batch: int, rate: float, machine: str, *, precision: str = "", date: str = ""
 ) -> Measurement:
-    """Images a second in batches."""
+    """Images a second, in batches of `batch`."""
     return _alone("images_per_second", "images/s", engine, batch, rate, machine, precision, date)
 
 
 def peak_memory(
     engine: str, batch: int, mib: float, machine: str, *, precision: str = "", date: str = ""
 ) -> Measurement:
-    """What a process that loads the model, opens the engine and runs a batch takes at its peak, above a bare Python."""
+    """Peak MiB of a process that loads the model, opens the engine and runs a batch, above those of a bare Python."""
     return _alone("peak_memory", "MiB", engine, batch, mib, machine, precision, date)
 
 
@@ -65,7 +65,7 @@ def accuracy(
     interval: tuple[float, float] | None = None,
     date: str = "",
 ) -> Measurement:
-    """A share of 1: `metric` is 'top1', 'top5', 'agreement' ...; `interval` that of 95% confidence."""
+    """An accuracy, as a share of 1. `metric` is 'top1', 'top5', 'agreement' ...; `interval` has 95% confidence."""
     low, high = interval if interval is not None else (None, None)
     return Measurement(
         metric=metric,
@@ -111,7 +111,7 @@ def evaluated_speed(engine: str, rate: float, data: str, machine: str, *, precis
 
 
 def training_speed(value: float, what: str, data: str, machine: str, precision: str) -> Measurement:
-    """Of the median update; `what` is 'images' or 'pairs', `precision` what the run computed in."""
+    """The speed of the median update; `what` is 'images' or 'pairs', `precision` that of the run."""
     return Measurement(
         metric=f"training_{what}_per_second",
         value=value,
@@ -124,28 +124,28 @@ def training_speed(value: float, what: str, data: str, machine: str, precision: 
 
 
 def today() -> str:
-    """ISO 8601."""
+    """Today's date, as ISO 8601."""
     return datetime.date.today().isoformat()
 
 
 def with_newer(measurements: Sequence[Measurement], newer: Iterable[Measurement]) -> tuple[Measurement, ...]:
-    """All of both; of the same thing on the same data and machine the newer one."""
+    """All measurements of both; the newer of two of the same thing on the same data and machine."""
     added = {_key(one): one for one in newer}
     return (*(one for one in measurements if _key(one) not in added), *added.values())
 
 
 def is_cost(measurement: Measurement) -> bool:
-    """Whether it says what a program costs in time and memory, and not what it answers."""
+    """Whether it measures time or memory, and not answers."""
     return measurement.metric in COSTS
 
 
 def still_true(
     measurements: Sequence[Measurement], old: Sequence[Measurement], changed: AbstractSet[str]
 ) -> tuple[Measurement, ...]:
-    """Those that hold although these parts of the bundle are others now than when the `old` ones were measured.
+    """The measurements that still hold after the parts in `changed` were changed; `old` were measured before that.
 
-    Another configuration or program costs something else; all else changes answers alone. Another calibration changes
-    probabilities and not the order of the classes.
+    Configuration and program decide costs; all other parts decide answers only. A calibration changes probabilities,
+    but not the order of the classes.
     """
     costly = changed & {"config", "program", "program_spec"}
     ranks = changed - {"calibration"}
@@ -159,7 +159,7 @@ def still_true(
 
 
 def told_briefly(measurements: Sequence[Measurement]) -> str:
-    """What was measured of answers, for a note: 'top1 0.917 (pets, 200 held-out images)'; '' where nothing was."""
+    """The measurements of answers, for a note: 'top1 0.917 (pets, 200 held-out images)'; '' if there are none."""
     answers = [one for one in measurements if not is_cost(one)]
     return "; ".join(f"{one.metric} {one.value:.4g}{f' ({one.data})' if one.data else ''}" for one in answers)
 
@@ -167,7 +167,7 @@ def told_briefly(measurements: Sequence[Measurement]) -> str:
 def _alone(
     metric: str, unit: str, engine: str, batch: int, value: float, machine: str, precision: str, date: str
 ) -> Measurement:
-    """Of inference alone, on batches of a size."""
+    """A measurement of inference alone, on batches of one size."""
     return Measurement(
         metric=metric,
         value=value,
@@ -181,7 +181,7 @@ def _alone(
 
 
 def _key(measurement: Measurement) -> tuple[str, str, str, str, int | None, str, str]:
-    """Equal for measurements of the same thing. Which engine ran a program does not make its answers others."""
+    """Equal for measurements of the same thing. The engine counts for costs, not for answers."""
     one = measurement
     engine = one.engine if is_cost(one) else ""
     return one.metric, engine, one.program, one.precision, one.batch, one.data, one.machine

@@ -14,14 +14,14 @@ from vitsmith.json_text import read_json
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-"""Of the pixels of ImageNet, per channel; torchvision's, and so timm's and HF's, constants."""
+"""Mean and standard deviation of ImageNet's pixels, per channel: the constants of torchvision, timm and HF."""
 
 _NUMBER = re.compile("[0-9]{1,9}")
 _BACKGROUND = ("background", "dummy")
 
 
 class Metadata(BaseModel):
-    """The fields we act on: unknown ones are passed over, and null is the same as absent."""
+    """The fields we act on: unknown ones are ignored, and null is the same as absent."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=(), allow_inf_nan=False)
 
@@ -70,7 +70,7 @@ def class_names(found: Any, where: str) -> tuple[str, ...] | None:
 
 
 def miscounted(names: tuple[str, ...], classes: int) -> str:
-    """Why there may be another number of names than classes, for the end of a message; '' where nobody knows."""
+    """Why the numbers of names and classes may differ, for the end of a message; '' if unknown."""
     if len(names) == classes + 1 and names[0].strip().lower() in _BACKGROUND:
-        return f"; the first, {names[0]!r}, is of TensorFlow's lists, which have one name more: leave it out"
+        return f"; the first, {names[0]!r}, is from TensorFlow's lists, which have one name more: leave it out"
     return ""

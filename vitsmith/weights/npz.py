@@ -24,13 +24,13 @@ from vitsmith.weights.layouts import Shape
 
 _MARK = b"vitsmith "
 _COMMENT_END = 2048
-"""Bytes at the end of a file among which a comment of ours is."""
+"""Number of bytes at the end of a file that are searched for our comment."""
 
 
 class NpzFile:
     """An open `.npz`: names and shapes from the headers at once, arrays one by one on request.
 
-    `told` is what the writer said beside the arrays, see `write_npz`; {} in the files of others.
+    `told` is what the writer noted beside the arrays, see `write_npz`; {} for files of other programs.
 
     Raises WeightsError for a file that is not an `.npz`, is truncated, or holds Python objects.
     """
@@ -65,7 +65,7 @@ class NpzFile:
             return torch.from_numpy(np.asarray(array, np.float32))
 
     def _told(self) -> dict[str, Any]:
-        """What `write_npz` was told to say beside the arrays; a comment of anybody else's says nothing."""
+        """What `write_npz` noted beside the arrays; {} for a comment of another program."""
         if told := _opened(self._zip.comment):
             return told
         with self.path.open("rb") as file:
@@ -115,8 +115,8 @@ def write_npz(
 ) -> None:
     """Writes arrays one by one, uncompressed as `np.savez` does, and replaces `path` only when all are there.
 
-    `told` is JSON for what no array shows. It becomes the comment of the zip archive, which NumPy, and with it JAX's
-    and timm's readers, do not see.
+    `told` holds what no array shows, as JSON. It becomes the comment of the zip archive, which NumPy, and so the
+    readers of JAX and timm, do not see.
     """
     with replacing(path) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED, allowZip64=True) as container:
         if told:
@@ -127,13 +127,13 @@ def write_npz(
 
 
 def _sealed(told: Mapping[str, Any]) -> bytes:
-    """With a checksum: a comment is not covered by the archive's own."""
+    """The comment with a checksum: the archive's checksums do not cover it."""
     text = to_json(told, sort_keys=True, ascii_only=True).encode()
     return b"%s%08x %s" % (_MARK, zlib.crc32(text), text)
 
 
 def _opened(comment: bytes) -> dict[str, Any] | None:
-    """What `_sealed` was given; None for anything else."""
+    """The `told` that `_sealed` was given; None for anything else."""
     checksum, _, text = comment.removeprefix(_MARK).partition(b" ")
     if not comment.startswith(_MARK) or checksum != b"%08x" % zlib.crc32(text):
         return None

@@ -1,4 +1,4 @@
-"""The text side of LiT's `.npz`: the vocabulary that lies beside it, and what neither of them tells."""
+"""The text side of LiT's `.npz`: the vocabulary that lies beside it, and what neither of them shows."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from vitsmith.weights.text_side import original_text, vocabulary_suffix
 
 
 def find_vocabulary(model: Model, path: Path, given: str | os.PathLike[str] | None) -> bytes | None:
-    """The bytes of the tokenizer's file: the one given, or the one beside the checkpoint; None for models of images."""
+    """The bytes of the tokenizer's file: the one given, or the one beside the checkpoint; None for image models."""
     if not isinstance(model.config, LiTConfig):
         if given is not None:
-            raise InputError(f"{path} is a model of images alone and has no use for a vocabulary: leave it out")
+            raise InputError(f"{path} is a model of images alone, which takes no vocabulary: leave it out")
         return None
     place = Path(given) if given is not None else path.with_suffix(vocabulary_suffix(original_text(model.config)))
     if not place.exists():
@@ -31,9 +31,9 @@ def find_vocabulary(model: Model, path: Path, given: str | os.PathLike[str] | No
 
 
 def check_text_fits_npz(bundle: Bundle) -> None:
-    """Raises WeightsError for a text side that an `.npz` and its vocabulary do not tell: reading it would guess wrong.
+    """Raises WeightsError for rules of a text side that an `.npz` cannot hold: they would be read as others.
 
-    Prompt templates are lost: they decide no embedding.
+    Prompt templates are lost: they change no embedding.
     """
     if not isinstance(bundle.config, LiTConfig) or bundle.text is None:
         return

@@ -1,4 +1,4 @@
-"""A file that is still arriving: its bytes, which version of the server's file they are of, and whose it is to write.
+"""A partial download: its bytes, the version of the server's file they belong to, and which process writes it.
 
 `<name>.part` lies beside the place of `<name>`. `<name>.part.json` notes the version, so that the bytes of one version
 are never continued with those of another (If-Range, RFC 9110 section 13.1.5).
@@ -21,12 +21,12 @@ from vitsmith.locks import is_at, lock
 
 
 class Version(Frozen):
-    """Which version of the server's file some bytes are of."""
+    """The version of the server's file that some bytes belong to."""
 
     validator: str = ""
-    """A strong ETag or the Last-Modified date; '' when the server gives neither: then nothing can be resumed."""
+    """A strong ETag or the Last-Modified date; '' if the server gives neither: then nothing can be resumed."""
     total: int | None = None
-    """Bytes of the whole file, where the server says it."""
+    """Size of the whole file in bytes; None if the server does not say it."""
 
 
 @dataclass(frozen=True)
@@ -41,20 +41,20 @@ class Partial:
 
     @property
     def version(self) -> Version | None:
-        """The version that the bytes are of; None when they cannot be continued."""
+        """The version that the bytes belong to; None if they cannot be continued."""
         try:
             return Version.model_validate_json(self._note.read_text(encoding="utf-8"))
         except (FileNotFoundError, UnicodeDecodeError, ValidationError):
             return None
 
     def begin(self, version: Version) -> None:
-        """Empties the file for the bytes of `version`; before noting it, lest the note meet another version's bytes."""
+        """Empties the file, then notes `version`: so the note never stands beside bytes of another version."""
         self.forget()
         if version.validator:
             self._note.write_text(version.model_dump_json(), encoding="utf-8")
 
     def forget(self) -> None:
-        """Empties the file, so that the next attempt starts anew."""
+        """Empties the file, so that the next attempt starts from the beginning."""
         with self.path.open("r+b") as file:
             file.truncate()
         self._note.unlink(missing_ok=True)
@@ -75,9 +75,9 @@ class Partial:
 
 @contextmanager
 def claim(target: Path, *, talk: bool = False) -> Iterator[Partial]:
-    """The partial file of `target`, for this process alone; waits (and says so, to talk) while another one has it.
+    """The partial file of `target`, for this process alone. Waits while another process has it; says so if `talk`.
 
-    Where files cannot be locked (some cluster file systems) it is one of this process's own, not kept.
+    If files cannot be locked (some cluster file systems), this process gets a file of its own, which is not kept.
     """
     shared = Partial(target.with_name(target.name + ".part"))
     while True:
@@ -85,7 +85,7 @@ def claim(target: Path, *, talk: bool = False) -> Iterator[Partial]:
             if not _lock(handle, target.name, talk=talk):
                 break
             if not is_at(handle, shared.path):
-                continue  # who had the lock has finished that file: the name is free for a new one
+                continue  # the other process finished that file: the name is free for a new one
             try:
                 yield shared
             finally:
@@ -104,7 +104,7 @@ def claim(target: Path, *, talk: bool = False) -> Iterator[Partial]:
 
 
 def _lock(handle: IO[bytes], name: str, *, talk: bool) -> bool:
-    """Whether the file is locked for us, after waiting for it; False where there are no locks."""
+    """Locks the file, and waits for that; returns False if the file system has no locks."""
     ours = lock(handle)
     if ours is False:
         if talk:

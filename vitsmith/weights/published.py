@@ -1,4 +1,4 @@
-"""The published checkpoints of the original, as rows of data (published.csv): what exists, where, what is known of it.
+"""The published checkpoints of the original, as rows of data (published.csv): what exists, where, and its facts.
 
 A checkpoint is named `<model>.<tag>`: `ViT-B_16.imagenet21k`, `ViT-B_16.imagenet21k+imagenet2012` (384 pixels; `-224`
 is the other), `ViT-B_16.augreg-i21k`, `ViT-B_16.augreg-imagenet2012-384`, `ViT-B_16.sam`, `Mixer-B_16.gsam`,
@@ -62,7 +62,7 @@ def find_checkpoint(name: str) -> Checkpoint:
     if not found:
         raise UnknownNameError("checkpoint", name, [row.tag for row in checkpoints()])
     if len(found) > 1:
-        raise InputError(f"{name!r} names {len(found)} checkpoints; say which: {', '.join(row.tag for row in found)}")
+        raise InputError(f"{name!r} names {len(found)} checkpoints; choose one: {', '.join(row.tag for row in found)}")
     return found[0]
 
 

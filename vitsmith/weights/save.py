@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     from vitsmith.models.build import Model
 
 TRITON = "config.pbtxt"
-"""Triton's description of a model, beside the folder of a version of it, which is a bundle."""
+"""Triton's configuration of a model; the version folder beside it is a bundle."""
 _DESCRIBING = {"labels", "head", "calibration"}
-"""What may change while the files of a bundle stay as they are."""
+"""Parts that may change while the other files of a bundle stay as they are."""
 
 
 def save(
@@ -48,7 +48,7 @@ def save(
 
     A model alone becomes a bundle with the original's preprocessing for its family; a bundle without golden examples
     gets some. An exported bundle keeps its programs as they are: only what describes them may be changed, its labels,
-    head, calibration, provenance and measurements. So it is with torch weights that have other programs beside them.
+    head, calibration, provenance and measurements. The same holds for torch weights with other programs beside them.
     The vocabulary of a LiT goes beside the `.npz` under the same name, as published (`.txt` or `.model`).
     `path` may be the bundle's own folder. Nothing half-written is left.
     Raises OutputError when the place cannot be written, WeightsError for what the format cannot hold, BundleError for
@@ -71,21 +71,21 @@ def save(
 
 
 def _is_described_anew(bundle: Bundle) -> bool:
-    """Whether a bundle differs from the one on disk in what describes its programs at most: see `_save_described`."""
+    """Whether a bundle differs from the one on disk only in what describes its programs: see `_save_described`."""
     if bundle.folder is None or not is_bundle(bundle.folder):
         return False
     return not set(_changed(bundle, read_bundle(bundle.folder, verify=False))) - _DESCRIBING
 
 
 def _save_described(bundle: Bundle, target: Path) -> Bundle:
-    """Writes a bundle with the very files it has on disk to `target`, which may be its own, and returns what is there.
+    """Writes a bundle, with the files it has on disk, to `target`, which may be its own folder; returns the one there.
 
-    All its programs are kept, and so is the page of an exported one. What describes them is written as it is in memory:
-    labels, head, calibration, provenance, measurements. The files are compared with their hashes before. Raises
-    InputError where anything else was changed, and where files that do not belong to the bundle say the same: a page's
-    labels, a Triton configuration; BundleError for damaged files, OutputError for a place that cannot be used.
+    All its programs are kept, and so is an exported page. What describes them is written as it is in memory: labels,
+    head, calibration, provenance, measurements. The files are compared with their hashes first. Raises InputError if
+    anything else was changed, and if a file that is not rewritten repeats it: a page's labels, a Triton configuration;
+    BundleError for damaged files, OutputError for a place that cannot be used.
     """
-    _ = bundle.place  # is there
+    _ = bundle.place  # raises if it no longer exists
     own = bundle.folder
     assert own is not None
     in_place = is_bundle(target) and target.samefile(own)
@@ -110,7 +110,7 @@ def _save_described(bundle: Bundle, target: Path) -> Bundle:
 
 
 def _changed(bundle: Bundle, there: Bundle) -> list[str]:
-    """What gives other answers than the bundle on disk."""
+    """The parts that give other answers than the bundle on disk."""
     return bundle.differences_from(there) + ["vocabulary"] * (bundle.vocabulary != there.vocabulary)
 
 
@@ -122,15 +122,15 @@ def _check_described(bundle: Bundle, there: Bundle, target: Path, changed: list[
         raise BundleError(f"{own} was replaced by another model since it was loaded: load it again")
     if wrong := [what for what in changed if what not in _DESCRIBING]:
         raise InputError(
-            f"the programs of {own} were made with other {', '.join(wrong)}, and stay as they are: change that in the "
-            "bundle of torch weights, and export it again"
+            f"the programs of {own} were made with other {', '.join(wrong)} and cannot change: change the bundle of "
+            "torch weights, and export it again"
         )
     refuse_old_page(own)
     if (own / PAGE).is_file() and set(changed) - {"calibration"}:
-        raise InputError(f"{own} is a page, made for its {', '.join(changed)}: export it again")
+        raise InputError(f"{own} is a page, which was made with its old {', '.join(changed)}: export it again")
     if (target.parent / TRITON).is_file():
         raise InputError(
-            f"{target.parent / TRITON} says what {target} says of its outputs, and would not change with it: save the "
+            f"{target.parent / TRITON} repeats what {target} says about its outputs, and is not rewritten: save the "
             "bundle elsewhere, and export that to triton again"
         )
 
@@ -142,7 +142,7 @@ def _copy_files(folder: Path, target: Path, names: Iterable[str]) -> None:
 
 
 def _write_split(record: SplitRecord | None, folder: Path) -> None:
-    """In place of the record that is there."""
+    """Replaces the record in a folder; None removes it."""
     if record is not None:
         write_split(record, folder / SPLIT)
     else:

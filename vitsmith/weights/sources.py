@@ -1,4 +1,4 @@
-"""What is meant by a model that is no file: a published tag, an architecture, a name of Hugging Face, or a mistake."""
+"""Models that are no file: a published tag, an architecture, a name of Hugging Face, or a mistake."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vitsmith.weights.published import Checkpoint, checkpoints, checkpoints_of, 
 
 
 def _of_hub(source: str) -> str:
-    """What to do about a name that is not here and looks like one of Hugging Face, as 'google/vit-base-patch16-224'."""
+    """Advice on a name that looks like one of Hugging Face, as 'google/vit-base-patch16-224'; '' for others."""
     owner = source.partition("/")[0]
     if not re.fullmatch(r"[\w.-]+/[\w-]+", source) or source.startswith(".") or os.path.exists(owner):  # noqa: PTH110 - of any text
         return ""
@@ -47,8 +47,8 @@ def _of_the_hub(source: str, name: str) -> str:
     if not name.strip("/"):
         return f"{source} names no model: write hf:OWNER/NAME"
     if name.startswith((".", "/", "~")):
-        return f"{source}: a folder on this machine is given as it is: {name}"
-    return f"{source}: models of Hugging Face are fetched first:  {how_to_fetch(name)}  , then give that folder"
+        return f"{source}: give a folder on this machine without a prefix: {name}"
+    return f"{source}: fetch models of Hugging Face first:  {how_to_fetch(name)}  , then give that folder"
 
 
 def _preset_name(source: str) -> str | None:

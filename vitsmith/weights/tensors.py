@@ -23,7 +23,7 @@ from vitsmith.weights.archive import open_archive, verify_stored
 from vitsmith.weights.layouts import Shape
 
 INDEX_SUFFIX = ".safetensors.index.json"
-"""How the list of parts ends when HF has split a model into several `.safetensors`."""
+"""The suffix of the list of parts of a model that HF has split into several `.safetensors`."""
 
 _FLOATS = {"F64", "F32", "F16", "BF16"}
 
@@ -33,7 +33,7 @@ _CONTAINERS = ("state_dict_ema", "model_ema", "state_dict", "model")
 """Keys under which training scripts keep the weights, in timm's order (models/_helpers.py, `load_state_dict`)."""
 
 _WRAPPERS = ("_orig_mod.", "module.", "_orig_mod.")
-"""What torch.compile and DistributedDataParallel put before every name, in either order."""
+"""Prefixes that torch.compile and DistributedDataParallel put before every name, in either order."""
 
 
 class SafetensorsFile:
@@ -83,7 +83,7 @@ class TorchFile:
 
     Only tensors are ever unpickled (`weights_only=True`), and they stay on disk until they are read. `container` is
     the key the state dict was found under, or ''; `verified` whether the file has checksums, which were compared:
-    files of before torch 1.6 have none. Raises WeightsError for a file that is missing, damaged, no state
+    files older than torch 1.6 have none. Raises WeightsError for a file that is missing, damaged, no state
     dict, or holds other Python objects.
     """
 
@@ -135,7 +135,7 @@ def _parts(path: Path) -> dict[Path, set[str] | None]:
 
 
 def is_index(path: Path) -> bool:
-    """Whether `path` is called as the list of parts is."""
+    """Whether `path` has the name of a list of parts."""
     return path.name.lower().endswith(INDEX_SUFFIX)
 
 
@@ -153,7 +153,7 @@ def _open_safetensors(path: Path) -> Any:
 
 
 def _load(path: Path) -> tuple[Any, bool]:
-    """What the file holds, and whether checksums said that it is whole."""
+    """The contents of the file, and whether checksums showed that it is whole."""
     if not path.exists():
         raise WeightsError(f"{path}: no such file")
     found = content_of(path)
@@ -198,7 +198,7 @@ def _check_tensor(path: Path, name: str, array: Any) -> None:
     if array.dtype not in _TORCH_FLOATS or array.layout != torch.strided:
         raise WeightsError(_not_floating(path, name, str(array.dtype).removeprefix("torch.")))
     if array.device.type != "cpu" or array.numel() * array.element_size() > array.untyped_storage().nbytes():
-        raise WeightsError(f"{path}: array {shown(name)} claims {tuple(array.shape)}, more than the file holds of it")
+        raise WeightsError(f"{path}: array {shown(name)} claims {tuple(array.shape)}, more than the file holds")
 
 
 def _check_total(path: Path, arrays: Collection[Tensor]) -> None:

@@ -1,4 +1,4 @@
-"""How a LiT model reads texts: by the original's rules, with a vocabulary in a file of its own."""
+"""How a LiT model reads texts: the rules of the original, with a vocabulary in a file of its own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from vitsmith.specs import TextSpec
 
 
 def original_text(config: LiTConfig) -> TextSpec:
-    """How the original reads text for such a tower (get_tokenizer in vit_jax/preprocess.py), with its prompts."""
+    """The rules by which the original reads text for such a tower (get_tokenizer in vit_jax/preprocess.py)."""
     kind: Literal["wordpiece", "sentencepiece"] = (
         "wordpiece" if isinstance(config.text, BertConfig) else "sentencepiece"
     )
@@ -23,5 +23,5 @@ def original_text(config: LiTConfig) -> TextSpec:
 
 
 def vocabulary_suffix(text: TextSpec) -> str:
-    """What the tokenizer's file ends with, as published: '.txt' or '.model'."""
+    """The suffix of the tokenizer's file, as published: '.txt' or '.model'."""
     return ".txt" if text.tokenizer == "wordpiece" else ".model"

@@ -1,4 +1,4 @@
-"""From the shapes of timm's arrays, and the `config.json` beside them, to the configuration they belong to."""
+"""Finds the configuration that timm's arrays belong to, from their shapes and the `config.json` beside them."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def infer_timm_config(
     """The configuration of a timm ViT or Mixer.
 
     Args:
-        metadata: the `config.json` beside the file, or None. The arrays do not show the number of heads: when
-            `metadata` does not either, it is the preset's of that width, or width / 64.
+        metadata: the `config.json` beside the file, or None. The arrays do not show the number of heads: if
+            `metadata` does not either, it is that of the preset of this width, or width / 64.
         image_size: (height, width); without metadata it is needed for grids that are not square, and for models that
             have a class token but no position for it.
 
@@ -110,7 +110,7 @@ def has_class_position(file: ArrayFile, config: ImageModelConfig) -> bool:
 def timm_notes(
     file: ArrayFile, config: ImageModelConfig, metadata: TimmMetadata | None, images: ImageSpec, *, image_size: bool
 ) -> tuple[str, ...]:
-    """What was assumed, for the user to check; `image_size` is whether that was told."""
+    """Notes on what was assumed, for the user to check; `image_size` says whether the caller gave it."""
     vit = config if isinstance(config, ViTConfig) else None
     guessed = []
     if vit and not (metadata and (_told_heads(metadata) or vit.width in _HEADS_OF)):
@@ -124,7 +124,7 @@ def timm_notes(
     if metadata is not None:
         told = metadata.pretrained_cfg.model_fields_set
         unsaid = [field for field in ("mean", "std", "crop_pct", "interpolation") if field not in told]
-        return (*notes, *([f"config.json does not say {', '.join(unsaid)}: timm's defaults were taken"] * bool(unsaid)))
+        return (*notes, *([f"config.json does not have {', '.join(unsaid)}: timm's defaults were used"] * bool(unsaid)))
     preprocessing = (
         "preprocessing was assumed, there is no config.json beside the weights: "
         f"{images.interpolation}, crop {images.crop:g}, mean {images.mean[0]:g}, std {images.std[0]:g} "
@@ -174,7 +174,9 @@ def _classes(file: ArrayFile, metadata: TimmMetadata | None) -> int:
     classes = _get(file, "head.weight", 2)[0] if "head.weight" in file.shapes else 0
     told = metadata.num_classes if metadata else None
     if told is not None and told != classes:
-        raise WeightsError(f"{file.path}: has {classes} classes, the config.json beside it says {told}: is it its own?")
+        raise WeightsError(
+            f"{file.path}: has {classes} classes, the config.json beside it says {told}: does it belong to this file?"
+        )
     return classes
 
 
@@ -190,7 +192,7 @@ def _depth(file: ArrayFile) -> int:
 def _image_size(
     file: ArrayFile, metadata: TimmMetadata | None, tokens: int, patch: list[int], prefix: int
 ) -> tuple[int, int]:
-    """(height, width): what config.json says if that many patches fit `tokens`, else a square that does."""
+    """(height, width): that of config.json if its number of patches fits `tokens`, else a square that fits."""
     if metadata and metadata.fits(tokens, patch, prefix):
         return metadata.image_size
     patches = tokens - prefix
@@ -198,7 +200,7 @@ def _image_size(
     if side * side != patches or side == 0:
         raise WeightsError(
             f"{file.path}: {patches} patches of {show_size(tuple(patch))} pixels do not form a square: "
-            "say the size with `image_size`, as 224x320 (height x width)"
+            "give the size with `image_size`, as 224x320 (height x width)"
         )
     return side * patch[0], side * patch[1]
 

@@ -83,11 +83,11 @@ class TimmMetadata(Metadata):
 
 _USUAL_LICENSE = "apache-2.0"
 _NOT_USUAL = ("openai", "laion", "datacomp")
-"""Tags of weights under another licence that timm says its usual one of (timm/models/vision_transformer.py)."""
+"""Tags of weights that have another licence than the usual one timm states (timm/models/vision_transformer.py)."""
 
 
 def timm_publication(metadata: TimmMetadata | None) -> Publication:
-    """Who published the weights, and their licence, as far as `config.json` says it.
+    """Who published the weights, and their licence, as far as `config.json` has them.
 
     'timm/' stands for 'timm/ARCHITECTURE.TAG' (timm/models/_registry.py), and 'OWNER/NAME@COMMIT' has a commit
     (`hf_split` in _hub.py).
@@ -108,7 +108,7 @@ def timm_publication(metadata: TimmMetadata | None) -> Publication:
 def timm_images(config: ImageModelConfig, metadata: TimmMetadata | None, source: str) -> ImageSpec:
     """timm's evaluation preprocessing (data/transforms_factory.py, `transforms_imagenet_eval`).
 
-    Without metadata it is what most ViTs and Mixers of timm have: it may be wrong, and DeiT's is another.
+    Without metadata it is that of most timm ViTs and Mixers: it may be wrong (DeiT has another).
     Raises WeightsError for a crop mode that an ImageSpec cannot express.
     """
     if metadata is None:
@@ -133,7 +133,7 @@ def timm_images(config: ImageModelConfig, metadata: TimmMetadata | None, source:
 
 
 def timm_labels(metadata: TimmMetadata | None, source: str) -> Labels | None:
-    """The class names that `config.json` gives, in the order of the logits. Raises WeightsError for what is no such."""
+    """The class names that `config.json` gives, in the order of the logits. Raises WeightsError for anything else."""
     found = metadata.pretrained_cfg.label_names if metadata else None
     names = class_names(found, f"{source}: in the config.json beside it, label_names")
     return None if names is None else Labels.as_found(names)

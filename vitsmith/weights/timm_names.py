@@ -19,7 +19,7 @@ Slots = Iterator[tuple[str, Slot]]
 
 
 class PatchPositions:
-    """Of timm's `no_embed_class`: (1, patches, width) there, (1, 1 + patches, width) here, the class token's zero."""
+    """timm's `no_embed_class`: (1, patches, width) there, (1, 1 + patches, width) here, zero for the class token."""
 
     def foreign_shape(self, our_shape: Shape) -> Shape:
         return our_shape[0], our_shape[1] - 1, our_shape[2]

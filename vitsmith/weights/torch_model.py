@@ -39,7 +39,7 @@ def read_weights(path: Path, config: ModelConfig) -> Model:
     shapes = {name: tuple(parameter.shape) for name, parameter in skeleton.named_parameters()}
     try:
         with utf8_path(path) as known, safe_open(known, framework="pt") as file, torch.no_grad():
-            _check_shapes(file, shapes, path)  # before memory is taken for what bundle.json claims
+            _check_shapes(file, shapes, path)  # before memory is allocated for a wrong bundle.json
             model = skeleton.to_empty(device="cpu")
             for name, parameter in model.named_parameters():
                 parameter.copy_(file.get_tensor(name))
@@ -56,7 +56,7 @@ def _check_shapes(file: Any, shapes: dict[str, tuple[int, ...]], path: Path) -> 
     for name, expected in shapes.items():
         entry = file.get_slice(name)
         found = tuple(entry.get_shape())
-        if found != expected:  # which copy_ might broadcast
+        if found != expected:  # else copy_ might broadcast
             raise BundleError(f"{path}: {name} is {show_size(found)}, expected {show_size(expected)}")
         if entry.get_dtype() not in _FLOATS:
             raise BundleError(f"{path}: {name} has type {entry.get_dtype()}, weights are floating point")

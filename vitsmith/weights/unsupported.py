@@ -1,4 +1,4 @@
-"""What other libraries' ViTs and Mixers can have that ours do not, told by the names and shapes of their arrays."""
+"""Features of other libraries' ViTs and Mixers that ours do not have, recognised by names and shapes of arrays."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From bundle.json of format 1, as version 0.1 wrote it, to the fields of format 2.
+"""Converts bundle.json of format 1, as version 0.1 wrote it, to the fields of format 2.
 
 Format 1 named measurements in prose, 'latency_p50 (onnx, one image)', and had one program in a folder.
 """
@@ -26,10 +26,10 @@ _PRECISIONS = ("fp32", "fp16", "bf16", "int8", "int8-weights", "fp8")
 
 
 def from_format_1(fields: dict[str, Any]) -> dict[str, Any]:
-    """The fields of format 2 for those of a bundle.json of format 1; what is damaged stays, and is told by who reads.
+    """Returns the fields of format 2 for those of format 1. Damaged fields stay: whoever reads them reports them.
 
-    Measurements that are NaN or infinite are left out, which a note of its provenance says: early versions wrote such,
-    and they say nothing of the model.
+    Measurements that are NaN or infinite are left out, and a note in the provenance says so: early versions wrote them,
+    and they mean nothing.
     """
     kept = {name: value for name, value in fields.items() if name not in ("program", "program_spec", "images", "head")}
     config = fields.get("config")
@@ -53,7 +53,7 @@ def _provenance(fields: Any, left_out: list[dict[str, Any]]) -> Any:
     changed = {("kind" if name == "format" else name): value for name, value in fields.items()}
     if left_out:
         names = ", ".join(f"{one.get('name')}{f' ({data})' if (data := one.get('data')) else ''}" for one in left_out)
-        note = f"left out of what was measured, as it is {NOT_FINITE}: {names}"
+        note = f"measurements left out, because they are {NOT_FINITE}: {names}"
         changed["notes"] = [*fields.get("notes", ()), note]
     return changed
 
@@ -79,11 +79,11 @@ def _measurements(measurements: Any) -> Any:
 
 
 def _measurement(fields: dict[str, Any]) -> dict[str, Any]:
-    """One measurement of format 1, whose name says it all, as fields; program and precision are its program's own."""
+    """One measurement of format 1, whose name holds everything, as fields; `Bundle` adds program and precision."""
     rest = {name: value for name, value in fields.items() if name != "name"}
     name, data = fields["name"].replace("peak memory (", "peak_memory (", 1), rest.get("data", "")
     if isinstance(data, str) and data.endswith(", before export"):
-        rest |= {"program": "torch", "precision": "fp32"}  # of the weights: early exports took it over
+        rest |= {"program": "torch", "precision": "fp32"}  # measured on the weights: early exports copied it
     if match := re.fullmatch(r"recall@(\d+) \(?(image to text|text to image)\)?", name):
         return rest | {"metric": f"{match[2].replace(' ', '_')}_recall@{match[1]}"}
     title, _, how = name.partition(" (")
@@ -98,7 +98,7 @@ def _measurement(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def _of_data(name: str, data: str) -> dict[str, Any]:
-    """What the data of an accuracy said beside the data: 'pets, zero-shot with simple, bf16'."""
+    """Fields that `data` of an accuracy also held: 'pets, zero-shot with simple, bf16'."""
     found: dict[str, Any] = {}
     plain, _, precision = data.rpartition(", ")
     if precision in _PRECISIONS:
