@@ -160,7 +160,7 @@ def test_another_image_on_standard_input_is_another(
     for photo, code, said in (
         ("0.png", 0, "images      1\n"),
         ("0.png", 0, "1 (1 were there before)"),
-        ("1.png", 2, "not the same ones"),
+        ("1.png", 2, "not the same in the same order"),
     ):
         data = (folder / "photos" / photo).read_bytes()
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
@@ -178,7 +178,7 @@ def test_a_damaged_index_is_refused(models: Path, folder: Path, capsys: Any) -> 
     path.write_bytes(data)
     code, out, err = call(capsys, "retrieve", "a cat", "--index", "index", "--no-verify")
     assert (code, out) == (2, "")
-    assert "part-000000.npy is damaged (row 6 is no unit vector): copy the index again" in err
+    assert "part-000000.npy is damaged (row 6 is not a unit vector): copy the index again" in err
     data[-1] ^= 0x40
     data[-2] ^= 0x01  # the lowest bit of that number: as good a vector as before
     path.write_bytes(data)
@@ -313,10 +313,10 @@ def test_a_model_that_was_moved_is_asked_for(models: Path, folder: Path, capsys:
         (("embed", "{lit}", "--texts-file", "empty.txt", "--out", "x"), "empty.txt holds no texts"),
         (("embed", "{lit}", "--texts-file", "photos/1.png", "--out", "x"), "photos/1.png is not UTF-8 text"),
         (("embed", "{lit}", "photos", "--out", "x.csv"), "give a folder, or one of .npz, .npy, .parquet"),
-        (("embed", "{lit}", "photos", "--out", "photos"), "photos holds files that are no index"),
+        (("embed", "{lit}", "photos", "--out", "photos"), "photos holds other files than an index"),
         (("retrieve", "--index", "x"), "give a query as text, or images with --images FILE"),
         (("retrieve", " ", "--index", "x"), "a query is empty"),
-        (("retrieve", "a cat", "--index", "photos"), "photos is no index (it has no index.json)"),
+        (("retrieve", "a cat", "--index", "photos"), "photos is not an index (it has no index.json)"),
         (("retrieve", "a cat", "--index", "of-vit"), "is a model of images alone: it cannot read text"),
         (("retrieve", "--images", "none.png", "--index", "of-vit"), "none.png: cannot be read"),
     ],

@@ -368,7 +368,7 @@ def zero_head(bundle: Bundle) -> Bundle:
 
 def test_an_image_without_a_direction_is_named() -> None:
     encoder = Encoder(zero_head(Bundle.of(tiny_model(change(VIT, classes=0)))))
-    with pytest.raises(ImageError, match="image 0: the model's embedding of it is zero"):
+    with pytest.raises(ImageError, match="image 0: its embedding is zero"):
         encoder.images(pictures(2))
     assert [one.reason.split(":")[0] for one in encoder.stream(pictures(2))] == ["image 0", "image 1"]  # type: ignore
 
@@ -388,7 +388,7 @@ def test_a_text_without_a_direction_is_named() -> None:
     bundle.model.text.head.weight.data.zero_()
     bundle.model.text.head.bias.data.zero_()
     encoder = Encoder(bundle)
-    with pytest.raises(InputError, match="text 0: the model's embedding of it is zero"):
+    with pytest.raises(InputError, match="text 0: its embedding is zero"):
         encoder.texts(["a cat", "a dog"])
 
 

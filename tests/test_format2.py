@@ -157,7 +157,7 @@ def test_thresholds_say_which_classes_are_there() -> None:
 @pytest.mark.parametrize(
     ("fields", "problem"),
     [
-        ({"head": "regression", "calibration": Calibration(temperature=2)}, "a calibration is of probabilities"),
+        ({"head": "regression", "calibration": Calibration(temperature=2)}, "a calibration is for probabilities"),
         ({"calibration": Calibration(thresholds=(0.5,) * 5)}, "thresholds are for a sigmoid head"),
         ({"head": "sigmoid", "calibration": Calibration(thresholds=(0.5,))}, "1 thresholds for 5 classes"),
         ({"calibration": 2.0}, "calibration must be a Calibration, or None"),

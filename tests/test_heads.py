@@ -174,7 +174,7 @@ def test_values_are_values_and_no_class_is_named() -> None:
     assert one.meaning == "value" and not one.independent
     assert one.top(1) == list(zip(NAMES, values.tolist(), strict=True))  # all of them, in their order
     for name in ("probability", "probabilities"):
-        with pytest.raises(InputError, match=r"values of a regression and no probabilities: use \.scores"):
+        with pytest.raises(InputError, match=r"values of a regression, not probabilities: use \.scores"):
             getattr(one, name)
     for name in ("index", "label", "score"):
         with pytest.raises(InputError, match="names no class"):
@@ -201,7 +201,7 @@ def test_a_cosine_is_no_probability() -> None:
     one = classifier(PICTURES)[0]
     assert (one.meaning, one.independent, classifier.score_meaning) == ("cosine", True, "cosine")
     for name in ("probability", "probabilities"):
-        with pytest.raises(InputError, match=r"cosines of an image and words and no probabilities: use \.scores"):
+        with pytest.raises(InputError, match=r"cosines of an image and words, not probabilities: use \.scores"):
             getattr(one, name)
     assert one.score == one.scores.max() and one.top(1) == [(one.label, one.score)]
     assert str(one) == f"image 0: {one.label} {one.score:.3f} (cosine)"

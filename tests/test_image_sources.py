@@ -49,11 +49,11 @@ def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch) -> None:
 @pytest.mark.parametrize(
     ("source", "part"),
     [
-        (None, "NoneType is no image"),
-        (float("nan"), "float is no image"),
-        (7, "int is no image"),
-        ({"a.jpg"}, "set is no image"),
-        ({"image": "a.jpg"}, "dict is no image"),
+        (None, "NoneType is not an image"),
+        (float("nan"), "float is not an image"),
+        (7, "int is not an image"),
+        ({"a.jpg"}, "set is not an image"),
+        ({"image": "a.jpg"}, "dict is not an image"),
         (torch.zeros(3, 4, 3), "may have its channels first or last"),
         (torch.zeros(5, 4, 6), "float32 of shape (5, 4, 6) is not an image: give uint8 from 0 to 255, or floating"),
         (torch.zeros(3), "is not an image"),
@@ -61,7 +61,7 @@ def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch) -> None:
         (torch.full((3, 4, 5), 255.0), "values from 255 to 255: floating point is read as 0 to 1"),
         (torch.full((3, 4, 5), -0.1), "before they are normalised"),
         (torch.full((3, 4, 5), float("nan")), "values from nan to nan"),
-        (np.float32(1), "numpy.float32 is no image"),
+        (np.float32(1), "numpy.float32 is not an image"),
         (np.full((4, 5, 3), 0.5), "(255 * array).round().astype(numpy.uint8)"),
         (np.zeros((4, 5, 3), np.uint16), "(array >> 8).astype(numpy.uint8)"),
         (np.zeros((4, 5), object), "object of shape (4, 5) is not an image"),
@@ -158,13 +158,13 @@ def test_one_image_or_a_row_of_them_in_every_form(predictor, tmp_path) -> None:
 )
 def test_what_is_no_row_of_images_is_refused(predictor, images) -> None:
     for call in (predictor, predictor.logits, lambda images: list(predictor.stream(images))):
-        with pytest.raises(InputError, match="is no image and no list of them"):
+        with pytest.raises(InputError, match="is neither an image nor a list of images"):
             call(images)
 
 
 def test_an_entry_that_is_no_image_is_told_by_its_number(predictor) -> None:
     for entry in (None, 3, [[1, 2], [3, 4]]):
-        with pytest.raises(ImageError, match=r"^image 1: image: .* is no image"):
+        with pytest.raises(ImageError, match=r"^image 1: image: .* is not an image"):
             predictor([PHOTO, entry])
 
 
@@ -231,7 +231,7 @@ def test_a_file_over_the_limit_is_not_read(tmp_path, monkeypatch) -> None:
         (b"RIFF\0\0\0\0AVI LIST", "a video"),
         (b"\0\5\x16\7\0\2\0\0Mac OS X", "a companion file of macOS"),
         (b"PK\3\4", "a ZIP archive"),
-        (bytes(5000), "nothing but zeros"),
+        (bytes(5000), "begins with zeros only"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "Thumbs.db"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

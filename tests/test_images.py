@@ -342,7 +342,7 @@ def test_cut_off_files_are_refused(file_format):
 def test_animations_and_pages_are_refused(file_format):
     frames = [Image.fromarray(np.roll(PHOTO, shift, axis=1)) for shift in (0, 40, 80)]
     data = encoded(frames[0], file_format, save_all=True, append_images=frames[1:])
-    assert "(3 frames); save the one that is meant by itself" in refusal(data)
+    assert "(3 frames); save one of them as an image" in refusal(data)
 
 
 def test_the_previews_of_a_phone_are_no_animation():
@@ -430,8 +430,8 @@ def test_arrays_of_other_kinds_are_described(array, hint):
 
 def test_other_objects_are_refused():
     assert refusal(["a.jpg"]) == (
-        "image: list is no image; give a path, the bytes of a file, an open file, a uint8 array, a tensor or a Pillow "
-        "image"
+        "image: list is not an image; give a path, the bytes of a file, an open file, a uint8 array, a tensor or a "
+        "Pillow image"
     )
 
 

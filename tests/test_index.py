@@ -198,7 +198,7 @@ def test_another_list_is_refused_and_nothing_changed(tmp_path: Path, change: str
         "renamed": [*names[:9], "19"],
         "inserted": ["11", *names],
     }
-    with pytest.raises(InputError, match="holds 10 inputs, and these are not the same ones in the same order"):
+    with pytest.raises(InputError, match="holds 10 inputs, and these are not the same in the same order"):
         build(Source(unit(20)), others[change], tmp_path / "index")
     assert tree(tmp_path / "index") == before
 
@@ -279,17 +279,17 @@ def test_what_was_made_otherwise_is_not_gone_on_with(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=told):
         open_index(tmp_path / "index").check_model(cast("Bundle", SimpleNamespace(identity="b" * 32)), "theirs")
     for field, value in (("kind", "texts"), ("dtype", "float32"), ("precision", "bf16")):
-        with pytest.raises(InputError, match=f"has {field} .*, and it is to go on with {value}"):
+        with pytest.raises(InputError, match=f"has {field} .* and cannot be continued with {value}"):
             IndexWriter(tmp_path / "index", SPACE.model_copy(update={field: value}))
     captions = SPACE.model_copy(update={"kind": "texts", "identity": "c" * 32})  # as one model has them
-    with pytest.raises(InputError, match="has kind images, and it is to go on with texts"):
+    with pytest.raises(InputError, match="has kind images and cannot be continued with texts"):
         IndexWriter(tmp_path / "index", captions)
     assert tree(tmp_path / "index") == before
 
 
 def test_folders_of_other_things_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(OutputError, match=r"holds files that are no index \(notes\.txt\)"):
+    with pytest.raises(OutputError, match=r"holds other files than an index \(notes\.txt\)"):
         IndexWriter(tmp_path, SPACE)
     with pytest.raises(OutputError, match=r"notes\.txt is a file"):
         IndexWriter(tmp_path / "notes.txt", SPACE)
@@ -324,7 +324,9 @@ def test_damage_is_told(tmp_path: Path) -> None:
     damaged("index.json", text[:100].encode(), "no JSON.*; the index is damaged: copy the index again")
     damaged("index.json", b"[" * 100_000, "nested deeper than 100 levels; the index is damaged")
     damaged("index.json", b"[]", "has format None")
-    damaged("index.json", json.dumps(json.loads(text) | {"format": 9}).encode(), "has format 9, this vitsmith reads 1")
+    damaged(
+        "index.json", json.dumps(json.loads(text) | {"format": 9}).encode(), "has format 9, and this vitsmith reads 1"
+    )
     damaged("part-000001.npy", None, r"part-000001\.npy is missing")
     damaged("part-000001.npy", good["part-000001.npy"][:-5], "cannot be read")
     damaged("part-000001.npy", b"", "cannot be read")
@@ -404,7 +406,7 @@ def test_images_without_a_name_are_known_by_their_content(tmp_path: Path) -> Non
     assert name_of(Path("a", "b.jpg"), 7) == str(Path("a", "b.jpg"))
     encoder = Encoder(Bundle.of(tiny_model(VIT)))
     write_index(encoder, first, tmp_path / "index")  # one is a list of one
-    with pytest.raises(InputError, match="holds 1 inputs, and these are not the same ones"):
+    with pytest.raises(InputError, match="holds 1 inputs, and these are not the same in"):
         write_index(encoder, [second], tmp_path / "index")
     told: list[str | None] = []
     index = write_index(encoder, [first, b"no image", second], tmp_path / "index", on_input=told.append)

@@ -79,7 +79,7 @@ def test_quotes_are_those_of_csv(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("line", ['"cat', '"cat" dog', '"Weird Al" Yankovic', '"a""'])
 def test_a_quote_that_does_not_fit_is_told(tmp_path: Path, line: str) -> None:
-    assert "line 2: the quote" in told(lambda: read_class_names(listed(tmp_path, f"ant\n{line}\nbee\n")))
+    assert "line 2: its quotes do not match" in told(lambda: read_class_names(listed(tmp_path, f"ant\n{line}\nbee\n")))
 
 
 @pytest.mark.parametrize("line", ['""', '" "', "\twords of nothing"])
@@ -177,7 +177,9 @@ def test_other_encodings_are_told(tmp_path: Path) -> None:
     path = listed(tmp_path, "ant\nblé\n".encode("latin-1"))
     assert "is not UTF-8 text (byte 0xe9 in line 2; Latin-1 or Windows text?)" in told(lambda: read_class_names(path))
     path = listed(tmp_path, gzip.compress(b"ant\nbee\n"))
-    assert "is a gzip archive: give a text file with class names, one a line" in told(lambda: read_class_names(path))
+    assert "is a gzip archive: give a text file with class names, one on each line" in told(
+        lambda: read_class_names(path)
+    )
     assert "cannot read the class names in" in told(lambda: read_class_names(tmp_path))
     assert "No such file" in told(lambda: read_class_names(tmp_path / "none.txt"))
 
@@ -226,7 +228,7 @@ def test_labels_in_words() -> None:
     assert read_words('cat, "a cat, indoors",dog, #1 mug').names == ("cat", "a cat, indoors", "dog", "#1 mug")
     assert read_words('5" disk').names == ('5" disk',)
     assert read_words('"AC/DC"').names == ("AC/DC",) and read_words("AC/DC,cat").names == ("AC/DC", "cat")
-    assert "a label that looks like a path stands in quotes" in told(lambda: read_words("AC/DC"))
+    assert "put a label that looks like a path in quotes" in told(lambda: read_words("AC/DC"))
     assert "is no list" in told(lambda: read_words('cat, "dog'))
     assert "has a line break" in told(lambda: read_words("cat\ndog"))
     assert "has a line break" in told(lambda: read_words("some/cat\ndog.txt"))
@@ -236,7 +238,7 @@ def test_labels_in_words() -> None:
 def test_labels_in_words_of_several_lists_are_put_together(tmp_path: Path) -> None:
     path = listed(tmp_path, "# pets\nred panda\n\ngiraffe\n")
     assert read_words(["cat,dog", str(path), "eel"]).names == ("cat", "dog", "red panda", "giraffe", "eel")
-    assert "`labels` has labels twice ('cat')" in told(lambda: read_words(["cat", "dog,cat"]))
+    assert "`labels` has the same label twice ('cat')" in told(lambda: read_words(["cat", "dog,cat"]))
     with_comma = listed(tmp_path, "ant\nbee\n", "a,b.txt")
     assert read_words(str(with_comma)).names == read_word_file(str(with_comma)).names == ("ant", "bee")
 
@@ -296,7 +298,7 @@ def test_paths_on_standard_input(tmp_path: Path) -> None:
 
 
 def test_parse_entries_names_where_it_reads() -> None:
-    assert told(lambda: parse_entries('"', "here")).startswith("here, line 1: the quote")
+    assert told(lambda: parse_entries('"', "here")).startswith("here, line 1: its quotes do not match")
 
 
 @pytest.mark.parametrize("verb", ["predict", "zeroshot", "evaluate", "export"])
@@ -314,7 +316,7 @@ def test_words_are_labels_and_a_file_is_a_file_of_labels(
         return str(result.exception)
 
     assert refused("--labels", names) == f"--labels '{names}' is a file: give it with --labels-file"
-    assert "a label that looks like a path stands in quotes" in refused("--labels", "AC/DC")
+    assert "put a label that looks like a path in quotes" in refused("--labels", "AC/DC")
     assert "both give the labels" in refused("--labels", "ant", "--labels-file", names)
     assert "'nowhere' is neither a file" in refused("--labels", "ant,bee")
 

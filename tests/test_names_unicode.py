@@ -99,7 +99,7 @@ def test_paths_in_another_form_than_on_disk_are_told(tmp_path: Path, forms: tupl
     listed(tmp_path, f"path,label\n{forms[1]}/c0.png,cat\n", "t.csv")
     form = "NFC" if forms[0] == NFC else "NFD"
     problem = told(lambda: open_labelled(str(tmp_path / "t.csv")), DatasetError)
-    assert f"the files are there, their names in Unicode's form {form}" in problem
+    assert f"the files exist, with names in Unicode form {form}" in problem
 
 
 def test_labels_in_shards_are_the_same_class(tmp_path: Path, forms: tuple[str, str]) -> None:
@@ -180,10 +180,10 @@ def test_words_are_the_same_text_in_either_form(forms: tuple[str, str]) -> None:
     [
         ("Cat", ("cat", "dog"), "did you mean 'cat'? It differs in capitals and small letters"),
         ("cat ", ("cat", "dog"), "did you mean 'cat'? It differs in white space at its ends"),
-        ("cat\u200b", ("cat", "dog"), "did you mean 'cat'? It differs in characters that nobody sees"),
-        ("cat", ("cat\u200b", "dog"), r"did you mean 'cat\u200b'? It differs in characters that nobody sees"),
+        ("cat\u200b", ("cat", "dog"), "did you mean 'cat'? It differs in invisible characters"),
+        ("cat", ("cat\u200b", "dog"), r"did you mean 'cat\u200b'? It differs in invisible characters"),
         ("red panda", ("red_panda",), "did you mean 'red_panda'? It differs in spaces"),
-        ("\uff43at", ("cat",), "did you mean 'cat'? It differs in spaces, capitals or how letters are encoded"),
+        ("\uff43at", ("cat",), "did you mean 'cat'? It differs in spaces, capitals or the encoding of letters"),
         ("catt", ("cat", "dog"), "did you mean cat?"),
     ],
 )

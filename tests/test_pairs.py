@@ -202,7 +202,7 @@ def test_what_has_no_captions_is_refused(tmp_path) -> None:
     write_images(tmp_path, PAIRS)
     table = write_csv(tmp_path / "p.csv", ["path", "label"], PAIRS)
     message = told(table)
-    assert "no column 'caption' or 'text' or 'title' of captions: name it in the header, or say which" in message
+    assert "no column 'caption' or 'text' or 'title' of captions: name it in the header, or give its name" in message
     assert "with caption_column (its columns are 'path', 'label')" in message
     assert len(open_caption_samples(PairSpec(path=str(table), caption_column="label"))[0]) == 4
     write_csv(table, ["path", "caption"], [PAIRS[0], ("b.png", "  ")])
@@ -214,7 +214,7 @@ def test_what_has_no_captions_is_refused(tmp_path) -> None:
     assert "images twice" in told(write_csv(tmp_path / "l.csv", ["path", "label"], PAIRS), open_labelled)
     assert f"give the table in it, {tmp_path / 'l.csv'}" in told(tmp_path)
     assert "write a .csv with the columns 'path' and 'caption'" in told(tmp_path / "deep")
-    assert "is no table and no tar shards" in told(tmp_path / "a.png")
+    assert "is neither a table nor tar shards" in told(tmp_path / "a.png")
     assert "'nowhere' do not exist: check the path; give a table, tar shards or 'shapes'" in told("nowhere")
 
 

@@ -199,7 +199,7 @@ def test_decoders_work_where_priorities_may_not_be_changed(bundle: Bundle, monke
 @pytest.mark.parametrize(
     ("config", "problem"),
     [
-        (change(VIT, classes=0), "has no classifier, so it cannot name what it sees"),
+        (change(VIT, classes=0), "has no classifier, so it cannot name classes"),
         (CONFIGS["lit-bert"], "matches images with words: use  vitsmith zeroshot"),
         (CONFIGS["vit-unpooled"], "gives logits for each patch"),
         (CONFIGS["vit-token-unpooled"], "gives logits for each patch"),

@@ -175,7 +175,7 @@ def test_a_file_that_is_read_otherwise_than_its_pixels_is_refused(tmp_path: Path
 
     pixels = [np.zeros((8, 8, 3), np.uint8)] * 2
     samples = Samples(("a", "b"), pixels, ["set/1", "set/2"], np.array([0, 1]))
-    with pytest.raises(GateError, match=r"1\.png is taken for 'b' and its pixels for 'a'"):
+    with pytest.raises(GateError, match=r"1\.png is predicted as 'b', but its pixels in memory as 'a'"):
         steps.predict_files(predict, samples, tmp_path)  # type: ignore[arg-type]
 
 

@@ -85,9 +85,9 @@ def test_what_cannot_be_scored_is_refused() -> None:
     spoiled[2, 1] = np.nan
     with pytest.raises(InputError, match="hold NaN or infinity"):
         recalls(vectors, spoiled, numbers, numbers)
-    with pytest.raises(InputError, match=r"some of each, got \(4, 8\) and \(4, 7\)"):
+    with pytest.raises(InputError, match=r"neither empty, got \(4, 8\) and \(4, 7\)"):
         recalls(vectors, vectors[:, 1:], numbers, numbers)
-    with pytest.raises(InputError, match=r"some of each, got \(4, 8\) and \(0, 8\)"):
+    with pytest.raises(InputError, match=r"neither empty, got \(4, 8\) and \(0, 8\)"):
         recalls(vectors, vectors[:0], numbers, numbers[:0])
     with pytest.raises(InputError, match="a label for each of 4 images and 4 texts"):
         recalls(vectors, vectors, numbers[1:], numbers)

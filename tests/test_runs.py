@@ -389,7 +389,7 @@ def test_a_result_that_finds_no_place_any_more_is_kept_elsewhere(
         with whole_run("compress", target.name, target) as (run, _):
             run.write_json("compress.json", {"hours": 5})
 
-    with pytest.raises(OutputError, match=r"No space left on device\. Nothing is lost: what was made is in (.*), move"):
+    with pytest.raises(OutputError, match=r"No space left on device\. Nothing is lost: the output is in (.*), move"):
         write_or_rescue(place, write)
     kept = next(tmp_path.glob("vitsmith-kept-*/run/compress.json"))
     assert json.loads(kept.read_text()) == {"hours": 5}
@@ -423,7 +423,7 @@ def test_a_full_disk_at_the_end_costs_no_training(tmp_path: Path, monkeypatch: p
         return real(bundle, folder)
 
     monkeypatch.setattr(train_run, "write_bundle", write)
-    with pytest.raises(OutputError, match="what was made is in"), Run("train", "run", tmp_path / "run") as run:
+    with pytest.raises(OutputError, match="the output is in"), Run("train", "run", tmp_path / "run") as run:
         train_to_bundle(recipe(), splits(), run)
     kept = next((tmp_path / "tmp").glob("vitsmith-kept-*/model"))
     assert vs.load(kept).labels.names == ("red", "green", "blue")
@@ -514,7 +514,9 @@ def test_embed_replaces_only_what_it_wrote_and_only_when_asked(photos: Path, cap
     for out in ("index", "x.npz", "x.npy"):
         assert call(capsys, "embed", "lit", "photos", "--out", out)[0] == 0
         code, _, err = call(capsys, "embed", "lit", "photos/0.png", "--out", out)
-        assert code == 2 and ("not the same ones" in err or f"{out} exists: choose another --out, or replace" in err)
+        assert code == 2 and (
+            "not the same in the same order" in err or f"{out} exists: choose another --out, or replace" in err
+        )
         code, printed, err = call(capsys, "embed", "lit", "photos/0.png", "--out", out, "--force", "--json")
         assert code == 0 and json.loads(printed)["count"] == 1, err
     np.savez("mine.npz", years=np.zeros(3))
@@ -551,7 +553,7 @@ def test_without_a_home_everything_but_downloads_works(photos: Path) -> None:
 
     done = run("zeroshot", "lit", "photos", "--labels", "cat,dog")
     assert done.returncode == 0 and done.stdout.count("\n") == 3, done.stderr
-    assert "were not kept for the next time: there is no home folder" in done.stderr
+    assert "cannot keep the label embeddings for the next run: there is no home folder" in done.stderr
     assert "set VITSMITH_CACHE to a folder that can be written" in done.stderr
 
 

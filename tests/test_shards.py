@@ -113,7 +113,7 @@ def test_numbers_are_named_by_the_file_beside_the_shards(tmp_path) -> None:
     assert samples.classes == ("dog", "cat")
     assert samples.labels.tolist() == [0] + [0, 1] * 9  # more.tar comes first
     (tmp_path / "classes.txt").write_text("dog\n")
-    with pytest.raises(DatasetError, match=r"names 1 classes, and the shards have the labels 1 besides"):
+    with pytest.raises(DatasetError, match=r"names 1 classes, and the shards also have the labels 1: add"):
         open_labelled(str(tmp_path), "train")
     (tmp_path / "classes.txt").write_text("dog\ncat\nfox\n")
     with pytest.raises(DatasetError, match=r"no images to train on for class 'fox'"):
@@ -156,8 +156,8 @@ def test_every_damaged_shard_is_named_before_training(tmp_path) -> None:
     message = told(tmp_path)
     assert message.startswith("4 of 5 shards cannot be used")
     assert f"{shards[0]} is cut off inside 000005.png" in message
-    assert f"{shards[1]} is no readable tar file (it is cut off: it has no end mark" in message
-    assert f"{shards[2]} is no readable tar file (it is damaged" in message
+    assert f"{shards[1]} is not a readable tar file (it is cut off: it has no end mark" in message
+    assert f"{shards[2]} is not a readable tar file (it is damaged" in message
     assert f"{shards[3]} is empty" in message
     assert shards[4].name not in message
 
@@ -190,7 +190,7 @@ def test_samples_that_are_not_whole_are_told(tmp_path) -> None:
         assert f"is compressed ({name})" in told(write_tar(tmp_path / f"a.tar.{kind}", sample(0, 0), f"w:{kind}"))
     assert "holds no images" in told(write_tar(tmp_path / "b.tar", {"notes": b"x", "._0.png": b"x", "__m__.cls": b"1"}))
     (tmp_path / "c.tar").write_bytes(b"no tar at all" * 100)
-    assert "no readable tar file" in told(tmp_path / "c.tar")
+    assert "not a readable tar file" in told(tmp_path / "c.tar")
 
 
 def test_what_macos_and_folders_add_is_passed_over_and_long_names_are_read(tmp_path) -> None:

@@ -101,7 +101,7 @@ def test_hub_data_sets_know_them_too(tmp_path) -> None:
     datasets.DatasetDict({"training": rows, "dev": rows, "unsupervised": rows}).save_to_disk(tmp_path / "hub")
     source = find_source(f"hf:{tmp_path / 'hub'}", DataSpec(path="x"))
     assert set(source.parts) == {"train", "val"}
-    assert "'unsupervised', which is none of train, validation and test: it is left out" in source.remarks[0]
+    assert "'unsupervised', which is none of train, validation and test: it is skipped" in source.remarks[0]
     datasets.DatasetDict({"train": rows, "dev": rows, "validation": rows}).save_to_disk(tmp_path / "two")
     with pytest.raises(DatasetError, match=r"'dev' and 'validation', which are names for one split \(val\)"):
         find_source(f"hf:{tmp_path / 'two'}", DataSpec(path="x"))
@@ -160,7 +160,7 @@ def test_a_test_split_without_labels_is_left_out_and_told(tmp_path) -> None:
     draw(tmp_path / "train", TWO)
     draw(tmp_path, {"test": 3})
     assert parts_of(tmp_path) == {"train": 4}
-    assert "its images have no labels: it is left out" in remarks_of(tmp_path)
+    assert "its images have no labels: it is skipped" in remarks_of(tmp_path)
     draw(tmp_path, {"val": 3})
     assert "holds images but no class folders, as the other splits do" in refusal(tmp_path)
 
@@ -182,7 +182,7 @@ def test_splits_one_deeper_or_inside_classes_are_told(tmp_path) -> None:
     assert f"the splits 'train' and 'val' are in {pets / 'images'}, not in {pets}: give" in refusal(pets)
     for name in ("cat", "dog"):
         draw(tmp_path / "inside" / name, {"train": 2, "test": 2})
-    assert "the splits come first" in refusal(tmp_path / "inside")
+    assert "put the splits above the classes" in refusal(tmp_path / "inside")
 
 
 def test_one_of_several_splits_given_directly_is_told_of_the_others(tmp_path) -> None:
@@ -212,7 +212,7 @@ def test_images_beside_class_folders_are_counted_aloud(tmp_path) -> None:
 def test_a_class_or_split_whose_link_leads_nowhere_is_not_missed_in_silence(tmp_path) -> None:
     draw(tmp_path, TWO)
     (tmp_path / "fox").symlink_to(tmp_path / "elsewhere")
-    assert "fox is a link that leads nowhere" in refusal(tmp_path)
+    assert "fox is a broken link" in refusal(tmp_path)
     (tmp_path / "fox").unlink()
     (tmp_path / "fox").symlink_to(tmp_path / "cat")
     assert parts_of(tmp_path) == {"": 6}
@@ -229,14 +229,14 @@ def test_a_split_that_only_later_rows_have_is_not_dropped(tmp_path) -> None:
     draw(tmp_path, TWO)
     rows = [{"path": "cat/0.png", "label": "cat"}, {"path": "dog/0.png", "label": "dog", "split": "val"}]
     (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert "line 2: has 'split', which the first row has not" in refusal(tmp_path / "t.jsonl")
+    assert "line 2: has 'split', which the first row does not have" in refusal(tmp_path / "t.jsonl")
 
 
 def test_two_splits_are_not_joined_in_a_table(tmp_path) -> None:
     draw(tmp_path, TWO)
     start = "path,label,subset\ncat/0.png,cat,train\ncat/1.png,cat,"
     (tmp_path / "t.csv").write_text(f"{start}dev\ndog/0.png,dog,eval\n")
-    assert "line 4: has the split 'eval', and others 'dev': both are names for val" in refusal(tmp_path / "t.csv")
+    assert "line 4: has the split 'eval', and other rows 'dev': both are names for val" in refusal(tmp_path / "t.csv")
     (tmp_path / "t.csv").write_text(f"{start}val\ndog/0.png,dog,Validation\n")
     assert parts_of(tmp_path / "t.csv") == {"train": 1, "val": 2}
 
@@ -246,7 +246,7 @@ def test_shards_of_unknown_or_doubled_splits_are_refused(tmp_path) -> None:
 
     write_shards(tmp_path / "a" / "train", "x", 1)
     write_shards(tmp_path / "a" / "vaild", "x", 1)
-    assert "has shards in 'vaild', which is no name of a split" in refusal(tmp_path / "a")
+    assert "has shards in 'vaild', which is not the name of a split" in refusal(tmp_path / "a")
     write_shards(tmp_path / "b", "x-dev", 1)
     write_shards(tmp_path / "b", "x-valid", 1)
     assert "'dev' and 'valid' are names for one split (val)" in refusal(tmp_path / "b")
@@ -291,7 +291,7 @@ def test_a_copy_of_the_splits_beside_them_is_passed_over(tmp_path) -> None:
     for name in ("train", "test", "chest/train", "chest/test"):
         draw(tmp_path / name, TWO)
     assert parts_of(tmp_path) == {"train": 4, "test": 4}
-    assert f"skipped, no splits but beside splits: {tmp_path / 'chest'}" in remarks_of(tmp_path)
+    assert f"skipped, because they are not splits: {tmp_path / 'chest'}" in remarks_of(tmp_path)
 
 
 @pytest.mark.parametrize("train", ["train", "signs_train", "1_train"])
@@ -301,7 +301,7 @@ def test_a_test_split_without_labels_never_becomes_a_class(tmp_path, train, test
     draw(tmp_path / train, TWO)
     draw(tmp_path / held, {test: 3}) if test else draw(tmp_path, {held: 3})
     assert parts_of(tmp_path) == {"train": 4}
-    assert "it is left out" in remarks_of(tmp_path)
+    assert "it is skipped" in remarks_of(tmp_path)
     assert open_dataset(str(tmp_path)).test is None
 
 
@@ -322,12 +322,12 @@ def test_splits_without_class_folders_never_become_classes(tmp_path, names) -> N
 def test_folds_are_no_classes_and_a_class_called_as_a_split_is_told(tmp_path) -> None:
     for name in ("fold1", "fold2"):
         draw(tmp_path / "folds" / name, TWO)
-    assert "folds are no classes" in refusal(tmp_path / "folds")
+    assert "folds are not classes" in refusal(tmp_path / "folds")
     draw(tmp_path / "plain", {"fold 1": 2, "fold 2": 2})
     assert parts_of(tmp_path / "plain") == {"": 4}
     draw(tmp_path / "vehicles", {"bus": 2, "test": 2})
     assert "'test' in" in remarks_of(tmp_path / "vehicles")
-    assert "is taken for a class: if it is a split, move it away" in remarks_of(tmp_path / "vehicles")
+    assert "is taken as a class: if it is a split, move it away" in remarks_of(tmp_path / "vehicles")
 
 
 def test_classes_that_are_divided_further_are_told(tmp_path) -> None:

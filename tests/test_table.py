@@ -116,7 +116,12 @@ def test_rows_that_cannot_be_read_are_told_with_their_lines(tmp_path) -> None:
     lines = ['{"path": "a.png", "label": "x"}', "{oops", "[1]", '{"path": "b", "label": true}', '{"label": "x"}']
     table.write_text("\n".join(lines))
     message = told(table)
-    for expected in ("line 2: is no JSON", "line 3: is no JSON object", "line 4: has no class", "line 5: has no path"):
+    for expected in (
+        "line 2: is no JSON",
+        "line 3: is not a JSON object",
+        "line 4: has no class",
+        "line 5: has no path",
+    ):
         assert expected in message
     (tmp_path / "short.csv").write_text("path,label\na.png\nb.png, \n")
     message = told(tmp_path / "short.csv")
@@ -174,7 +179,7 @@ def test_columns_of_what_has_none_are_refused(tmp_path) -> None:
     for label, name in (("cat", "a.png"), ("dog", "b.png")):
         write_images(tmp_path / "pets" / label, [(name, label)])
     for path in (str(tmp_path / "pets"), "digits"):
-        with pytest.raises(DatasetError, match="is no table and has no columns"):
+        with pytest.raises(DatasetError, match="is not a table and has no columns"):
             open_labelled(DataSpec(path=path, label_column="breed"))
     write_images(tmp_path)
     table = write_csv(tmp_path / "pets.csv", ["path", "breed"], ROWS)

@@ -86,7 +86,7 @@ def test_case_folding_is_unicodes() -> None:
     [
         ("wordpiece", b"\xff\xfe\x00", "not a text file"),
         ("wordpiece", b"a\nb\n", r"has no \[UNK\] and no \[CLS\]: it is not that of a WordPiece"),
-        ("wordpiece", b"[UNK]\n[CLS]\na\na\n", "has 1 pieces twice"),
+        ("wordpiece", b"[UNK]\n[CLS]\na\na\n", "has 1 repeated pieces"),
         ("wordpiece", vocabulary("sentencepiece"), "not a text file|has no"),
         ("sentencepiece", vocabulary("wordpiece"), "not a SentencePiece model"),
         ("sentencepiece", b"", "not a SentencePiece model"),
@@ -98,7 +98,7 @@ def test_a_file_of_another_kind_is_refused(kind: Kind, given: bytes, problem: st
 
 
 def test_a_vocabulary_larger_than_the_tower_is_refused() -> None:
-    with pytest.raises(InputError, match="has 145 pieces and the text tower knows 100: give it the file"):
+    with pytest.raises(InputError, match="has 145 pieces and the text tower knows 100: give the file"):
         open_tokenizer("wordpiece", vocabulary=100)
 
 
@@ -114,7 +114,7 @@ def test_bytes_of_another_encoding_are_refused() -> None:
 
 
 def test_one_text_is_not_a_list_of_letters() -> None:
-    with pytest.raises(InputError, match="texts are a list, not one text"):
+    with pytest.raises(InputError, match="texts must be a list, not one text"):
         open_tokenizer("wordpiece")("a cat")
 
 

@@ -74,7 +74,7 @@ def test_a_name_is_found_by_itself_or_by_what_tells_it_apart() -> None:
     assert positions["ant"] == [0] and positions["crane"] == [1, 3] and positions["crane (3)"] == [3]
     assert ambiguous_name("ant", TWINS) == "" and ambiguous_name("crane (3)", TWINS) == ""
     assert ambiguous_name("crane", TWINS) == (
-        "'crane' is the name of several classes (1 and 3): say which is meant, 'crane (1)' or 'crane (3)'"
+        "'crane' is the name of several classes (1 and 3): write 'crane (1)' or 'crane (3)'"
     )
     assert positions_by_name(("x", "x", "x (1)"))["x (1)"] == [2], "a class of that very name comes first"
 
@@ -216,7 +216,7 @@ def test_a_page_shows_twins_apart() -> None:
 def test_data_says_which_twin_it_means() -> None:
     bundle = twins()
     problem = told(lambda: match_classes(bundle, samples_of("ant", "crane")), DatasetError)
-    assert "'crane' is the name of several classes (1 and 3): say which is meant, 'crane (1)' or 'crane (3)'" in problem
+    assert "'crane' is the name of several classes (1 and 3): write 'crane (1)' or 'crane (3)'" in problem
     assert match_classes(bundle, samples_of("crane (3)", "ant", "crane (1)")).tolist() == [3, 0, 1]
     assert match_classes(bundle, samples_of("ant", "eel")).tolist() == [0, 4], "other classes are not concerned"
     problem = told(lambda: match_classes(bundle, samples_of("crane (2)", "ant")), DatasetError)
@@ -259,7 +259,7 @@ def test_twins_in_words_need_other_words(tmp_path: Path) -> None:
     assert words.labels.shown == ("cat (0)", "cat (1)")
     classifier = ZeroShotClassifier(tiny_lit(), words, templates="{}", cache=False)
     assert {label for label, _ in classifier([pictures(1)[0]])[0].top(2)} == {"cat (0)", "cat (1)"}
-    assert "has labels twice ('cat')" in told(lambda: check_words(["cat", "dog", "cat"], where="here"))
+    assert "has the same label twice ('cat')" in told(lambda: check_words(["cat", "dog", "cat"], where="here"))
     # Other words to us, the same tokens to the model.
     same = Words(("cat", "cat"), ("cat", "Cat"))
     problem = told(lambda: ZeroShotClassifier(tiny_lit(), same, templates="{}", cache=False))

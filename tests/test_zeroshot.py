@@ -138,7 +138,7 @@ def test_a_cache_that_cannot_be_written_costs_a_remark_and_no_more(cache_here: P
     cache_here.parent.write_text("a file, not a folder")
     told: list[str] = []
     classifier = ZeroShotClassifier(tiny_lit(), LABELS, on_remark=told.append)
-    assert len(told) == 1 and told[0].startswith("label embeddings were not kept for the next time: cannot write")
+    assert len(told) == 1 and told[0].startswith("cannot keep the label embeddings for the next run: cannot write")
     assert np.array_equal(classifier.embeddings, ZeroShotClassifier(tiny_lit(), LABELS, cache=False).embeddings)
 
 
@@ -243,7 +243,7 @@ def test_models_that_cannot_read_are_refused() -> None:
         ZeroShotClassifier(Bundle.of(tiny_model(CONFIGS["lit-transformer"])), LABELS)
     with pytest.raises(UnknownNameError, match="unknown kind of scores 'both'"):
         ZeroShotClassifier(tiny_lit(), LABELS, scores="both")  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="labels are a list, not one text"):
+    with pytest.raises(InputError, match="labels must be a list, not one text"):
         ZeroShotClassifier(tiny_lit(), "cat,dog")
     encoder = Encoder(tiny_lit())
     with pytest.raises(InputError, match="batch_size belongs to the Encoder"):

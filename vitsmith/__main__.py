@@ -4,11 +4,11 @@ import sys
 
 
 def start() -> None:
-    """Runs the command line; who interrupts before it has been read is answered too."""
+    """Run the command line; an interrupt before it is read gives a message too."""
     try:
         from vitsmith.cli.main import main
     except KeyboardInterrupt:
-        print("vitsmith: interrupted; nothing was begun", file=sys.stderr)
+        print("vitsmith: interrupted before the work began", file=sys.stderr)
         sys.exit(2)
     main()
 

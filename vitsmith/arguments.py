@@ -1,4 +1,4 @@
-"""What Python callers give, checked at the door: whole numbers, names from a list, flags."""
+"""Check the arguments of Python callers: whole numbers, names from a list, flags."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from vitsmith.errors import InputError, UnknownNameError, shown
 
 MOST_THREADS = 1024
 MOST_AT_ONCE = 65_536
-"""Images in one batch: more than any memory holds as tensors of 224 x 224."""
+"""Largest batch, in images: more than any memory holds as tensors of 224 x 224."""
 
 
 def whole_number(value: Any, what: str, *, least: int = 1, most: int | None = None) -> int:
-    """`value` as an int; NumPy's integers are such, True, 2.0 and '2' are not. Raises InputError naming `what`."""
+    """`value` as an int, also from NumPy; not True, 2.0 or '2'. Raises InputError, which names `what`."""
     try:
         number = None if isinstance(value, bool) else operator.index(value)
     except TypeError:
@@ -29,7 +29,7 @@ def whole_number(value: Any, what: str, *, least: int = 1, most: int | None = No
 
 
 def flag(value: Any, what: str) -> bool:
-    """True or False, and 1 or 0. Raises InputError: any other text or list would be taken for True."""
+    """`value` as a bool, from True, False, 1 or 0. Raises InputError: any other text or list would count as True."""
     if type(value).__name__ not in ("bool", "bool_", "int") or value not in (0, 1):
         raise InputError(f"{what} must be True or False, not {shown(value)}")
     return bool(value)
@@ -50,7 +50,7 @@ def function(value: Any, what: str) -> Any:
 
 
 def path(value: Any, what: str) -> Path:
-    """A path of text or bytes. Raises InputError for anything else, and for what no file system takes."""
+    """A path from text or bytes. Raises InputError for anything else, and for names that no file system allows."""
     instance(value, (str, bytes, os.PathLike), what, "a path")
     try:
         text = os.fsdecode(value)
@@ -58,12 +58,12 @@ def path(value: Any, what: str) -> Path:
     except UnicodeEncodeError:
         possible = False
     if not possible:
-        raise InputError(f"{what} is {shown(value)}, which no file can be called: give a path")
+        raise InputError(f"{what} is {shown(value)}, which cannot be the name of a file: give a path")
     return Path(text)
 
 
 def known_name(value: Any, what: str, known: Iterable[str]) -> str:
-    """`value`, one of `known`. Raises InputError for what is no text, UnknownNameError with what is close."""
+    """`value`, one of `known`. Raises InputError if it is not text, UnknownNameError with similar names."""
     listed = tuple(known)
     if not isinstance(value, str):
         raise InputError(f"{what} must be one of {', '.join(listed)}, not {shown(value)}")

@@ -13,10 +13,10 @@ _running: set[subprocess.Popen[str]] = set()
 def run_child(
     command: Sequence[str], *, seconds: float, env: Mapping[str, str] | None = None, cwd: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Runs a command to its end and returns its code, output and complaints.
+    """Run a command to its end and return its exit code, output and error output.
 
-    It is killed when this process is interrupted, and after `seconds`, with a `subprocess.TimeoutExpired` that has what
-    it wrote until then. Raises OSError when it cannot be started.
+    It is killed when this process is interrupted, and after `seconds`; then a `subprocess.TimeoutExpired` holds its
+    output so far. Raises OSError when it cannot be started.
     """
     with subprocess.Popen(
         command,
@@ -43,7 +43,7 @@ def run_child(
 
 
 def end_children() -> None:
-    """Kills those that still run: this process is about to leave."""
+    """Kill the child processes that still run, before this process ends."""
     for child in tuple(_running):
         with suppress(OSError):
             child.kill()

@@ -1,7 +1,7 @@
-"""What a file holds, told by its first bytes and never by its name. No torch here.
+"""Recognise the content of a file by its first bytes, not by its name. No torch here.
 
-Every reader of weights, vocabularies, label files and indexes asks here, so that a page of HTML, a Git LFS pointer or
-an archive in the place of what was wanted is called what it is.
+Every reader of weights, vocabularies, label files and indexes uses this, so that messages name a page of HTML, a Git
+LFS pointer or an archive that was given by mistake.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from vitsmith.errors import InputError
 from vitsmith.regular_files import open_regular, read_regular
 
 _HEAD = 4096
-_DOWNLOAD = "the download brought no file: fetch it again, with the address of the file itself"
-_UNPACK = "unpack it, and give what is in it"
+_DOWNLOAD = "the download did not get the file: download it again, with the address of the file itself"
+_UNPACK = "unpack it, and give its content"
 
 
 @dataclass(frozen=True)
 class Content:
-    """What a file holds: `kind` for programs, `what` and `advice` for people."""
+    """The content of a file: `kind` for programs, `what` and `advice` for messages."""
 
     kind: str
     """'safetensors', 'npz', 'torch' (of torch.save, in either format), 'index' (of parts), 'text', or another."""
@@ -41,7 +41,7 @@ _LFS = Content(
 )
 _HTML = Content("html", "an HTML page", _DOWNLOAD)
 _PROGRAM = (
-    "nothing beside it (bundle.json) says how it reads images and what its classes are called; give the folder that  "
+    "no bundle.json beside it says how it reads images and what its classes are; give the folder that  "
     "vitsmith export  wrote, or export the model with it"
 )
 _OPENVINO = Content("xml", "an OpenVINO program (.xml)", _PROGRAM)
@@ -88,7 +88,7 @@ _MAGIC_AT = (
     (-8, struct.pack("<Q", 0xDB4775248B80FB57), Content("tf", "the index of a TensorFlow checkpoint")),
 )
 
-# What has no mark at its beginning and is known by its name only, once nothing else was recognised.
+# Formats without a mark at the beginning: they are recognised by their suffix when nothing else fits.
 _BY_SUFFIX = {
     ".msgpack": Content("msgpack", "a msgpack file of Flax"),
     ".pb": Content("pb", "a TensorFlow graph (.pb)"),
@@ -97,7 +97,7 @@ _BY_SUFFIX = {
 
 
 def content_of(path: Path) -> Content:
-    """What is in the file at `path`. Raises InputError when there is no file to read."""
+    """Recognise the content of the file at `path`. Raises InputError when it cannot be read."""
     try:
         with open_regular(path) as file:
             head = file.read(_HEAD)
@@ -125,9 +125,9 @@ def not_weights(content: Content) -> str:
 
 
 def read_words(path: Path, what: str, *, largest: int = 256 << 20) -> bytes:
-    """The bytes of a file of words, names or pieces, which messages call `what`. Raises InputError.
+    """The bytes of a file of words, names or pieces; `what` names it in messages. Raises InputError.
 
-    A SentencePiece model is not text, so that only what is known to be something else is refused.
+    A SentencePiece model is not text, so only files that are known to be something else are refused.
     """
     found = content_of(path)
     if found.kind not in ("text", "unknown"):
@@ -139,7 +139,7 @@ def read_words(path: Path, what: str, *, largest: int = 256 << 20) -> bytes:
 
 
 def mistaken_text(head: bytes) -> Content | None:
-    """What the beginning of a text file shows it to be instead of a list of names or words; None: nothing else."""
+    """What a text file is instead of a list of names or words, from its beginning; None when it may be such a list."""
     if not head:
         return _EMPTY
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip()[:512]
@@ -174,13 +174,13 @@ def _binary(head: bytes, tail: bytes, size: int) -> Content | None:
     if head[:1] == b"\x80" and head[1:2] in (b"\2", b"\3", b"\4", b"\5"):
         return TORCH
     length = int.from_bytes(head[:8], "little")
-    if head[8:9] == b"{" and 2 <= length <= max(size - 8, 100_000_000):  # also one that was cut off
+    if head[8:9] == b"{" and 2 <= length <= max(size - 8, 100_000_000):  # also of a file that was cut off
         return SAFETENSORS
     return None
 
 
 def _zip(path: Path, head: bytes) -> Content | None:
-    """Which of the many things that are zip archives."""
+    """The kind of content of a zip archive."""
     if not head.startswith((b"PK\3\4", b"PK\5\6")):
         return None
     try:
@@ -201,12 +201,12 @@ def _zip(path: Path, head: bytes) -> Content | None:
     if names and all(name.endswith(".npy") for name in names):
         return NPZ
     if names and not any(name.endswith("/") or "." in name for name in names):
-        return NPZ  # arrays without the suffix, as some writers leave it out
+        return NPZ  # arrays without the suffix, which some writers leave out
     return Content("zip", "a zip archive" if names else "an empty zip archive", _UNPACK)
 
 
 def _suited(head: bytes) -> Content | None:
-    """Of an archive whose list of members cannot be read, by its first member: its own reader says what is wrong."""
+    """The content of an archive with an unreadable list of members, by its first member; its reader finds the error."""
     length = int.from_bytes(head[26:28], "little")
     first = head[30 : 30 + length]
     if first.endswith(b".npy"):
@@ -215,7 +215,7 @@ def _suited(head: bytes) -> Content | None:
 
 
 def short_text(head: bytes, size: int) -> str:
-    """What a file of a line says, as 'Entry not found' of a server; empty for others. `head` is how it begins."""
+    """The text of a file of one line, such as 'Entry not found' of a server; '' for others. `head` is its beginning."""
     text = head.removeprefix(b"\xef\xbb\xbf").decode("ascii", "replace").strip()
     return text if size <= _SHORT and text.isprintable() and text.isascii() else ""
 

@@ -1,4 +1,4 @@
-"""Images and texts in, unit vectors out: what retrieval and zero-shot classification are made of."""
+"""Turn images and texts into unit vectors, for retrieval and zero-shot classification."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ from vitsmith.weights.load import load
 Array = np.ndarray[Any, Any]
 
 TEXT_BATCH = 256
-"""Texts given to the engine at once: they are short."""
+"""Texts given to the engine at once; they are short."""
 
 
 class Encoder:
     """Embeds images with any model, and texts with a LiT model. Letters: N images, T texts, E embedding width.
 
-    Images are given by LiT's image tower, or, for other models, by the feature that the classifier would see; either
-    way as vectors of length 1.
+    The embedding of an image is the output of LiT's image tower, or, for other models, the input of the classifier; it
+    has length 1 in both cases.
 
     Args:
         bundle: a bundle, or anything `vitsmith.load` takes.
         engine: 'auto', or a name: 'torch', 'torch-compiled', 'onnx', 'openvino', 'executorch'.
         batch_size: images given to the engine at once.
-        decoders: threads that read and preprocess; default one for each core.
-        threads: cores the engine uses; default all.
-        precision: 'auto', the program's own and of weights fp32; 'fp32', or 'bf16' for torch and openvino.
+        decoders: threads that read and preprocess; by default one for each core.
+        threads: cores the engine uses; by default all.
+        precision: 'auto', 'fp32', or 'bf16' for torch and openvino; 'auto' is the program's own, and fp32 for weights.
         max_pixels: larger images are refused before they are decoded.
-        num_images: how many are to come, where that is known: for many 'auto' measures the engines.
+        num_images: the number of images to come, if known: for many images 'auto' measures the engines.
 
     Raises InputError for a model that gives a feature for each patch, and for an exported classifier.
     """
@@ -88,8 +88,8 @@ class Encoder:
     def images(self, images: ImageSource | Iterable[ImageSource], unreadable: Unreadable | None = None) -> Array:
         """float32 (N, E), unit vectors in the order of `images`.
 
-        Raises ImageError at an image that cannot be read, unless `unreadable` notes it, or has no direction: whose
-        feature is zero or not finite.
+        Raises ImageError at an image that cannot be read, unless `unreadable` is given and records it, and at an image
+        whose feature is zero or not finite and so has no direction.
         """
         names, rows = self._stream.named_rows(several(images), unreadable)
         if rows is None:
@@ -110,10 +110,10 @@ class Encoder:
             yield Failure(name, _directionless(name), unread=False) if wrong else (name, vector)
 
     def texts(self, texts: Iterable[str]) -> Array:
-        """float32 (T, E), unit vectors in the order of `texts`, whose ends beyond the context go unread (see `cut`).
+        """float32 (T, E), unit vectors in the order of `texts`; ends beyond the context are not read (see `cut`).
 
-        Raises InputError for a model without a text tower or vocabulary, and for a text of which the vocabulary knows
-        nothing: all such texts have one and the same vector. `tokens` takes them.
+        Raises InputError for a model without a text tower or vocabulary, and for a text without a word that the
+        vocabulary knows: all such texts have the same vector. `tokens` takes them.
         """
         listed = list_texts(texts)
         read = self.bundle.tokenizer.read(listed)
@@ -124,7 +124,7 @@ class Encoder:
     def tokens(self, tokens: Array) -> Array:
         """float32 (T, E) for integer token ids (T, length).
 
-        Raises InputError for any other length, and for texts that have no direction: whose embedding is zero.
+        Raises InputError for any other length, and for texts whose embedding is zero and so has no direction.
         """
         text = self.bundle.text
         if text is None:
@@ -145,7 +145,7 @@ class Encoder:
             self.bundle.check_golden_texts(self.engine.run_texts, tolerance=self._tolerance)
             self._texts_checked = True
         embeddings = np.empty((len(tokens), self.width), np.float32)
-        # Texts of a length together: towers that mask padding compute no more of a batch than its longest text.
+        # Sort texts by length: towers that mask padding compute only as much of a batch as its longest text needs.
         order = np.argsort(np.count_nonzero(tokens, axis=1), kind="stable")
         for at in range(0, len(order), TEXT_BATCH):
             some = order[at : at + TEXT_BATCH]
@@ -159,14 +159,14 @@ class Encoder:
         return self.bundle.tokenizer.cut(texts)
 
     def unknown(self, texts: Iterable[str]) -> list[list[str]]:
-        """Of each text, the words that the vocabulary lacks: they all mean the same to the model."""
+        """The words of each text that the vocabulary lacks: they all mean the same to the model."""
         listed = list_texts(texts)
         lacking = self.bundle.tokenizer.read(listed).unknown
         words = self.bundle.tokenizer.unknown_words
         return [words(text) if lacks else [] for text, lacks in zip(listed, lacking, strict=True)]
 
     def _unit(self, vectors: Array) -> Array:
-        """LiT's are of length 1 already; the same 1e-8 keeps a vector of zeros from becoming NaN."""
+        """Divide vectors by their length. Those of LiT have length 1 already; 1e-8 keeps zeros from becoming NaN."""
         if self.reads_text:
             return vectors
         with np.errstate(over="ignore"):  # squares of huge values: then the length is computed in float64
@@ -178,18 +178,15 @@ class Encoder:
 
 
 SHORTEST = 0.99
-"""No unit vector is shorter: a feature below 1e-6, or of zeros, has no direction that means anything."""
+"""The least length of a unit vector: features below 1e-6, or of zeros, have no meaningful direction."""
 
 
 def first_without_direction(vectors: Array) -> int | None:
-    """The first of some vectors (N, E), made to be of length 1, that is not: whose direction nobody knows."""
+    """The first of the normalised vectors (N, E) whose length is not 1, so that it has no direction; None for none."""
     lengths = np.sqrt(np.einsum("ne,ne->n", vectors, vectors, dtype=np.float64))
     wrong = np.flatnonzero(~(lengths >= SHORTEST))
     return int(wrong[0]) if len(wrong) else None
 
 
 def _directionless(name: str) -> str:
-    return (
-        f"{name}: the model's embedding of it is zero, so it points nowhere and can be compared with nothing: "
-        "use another model, or leave it out"
-    )
+    return f"{name}: its embedding is zero, so it cannot be compared with others: use another model, or leave it out"

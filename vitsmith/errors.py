@@ -1,19 +1,19 @@
-"""Everything vitsmith can refuse, in one tree.
+"""All errors of vitsmith, in one tree.
 
 VitsmithError                 exit code 1
 ├── InputError                exit code 2: wrong use or bad input; nothing was changed
-│   ├── UnknownNameError      a name that is not in a list; says which are close
-│   ├── ConfigError           a configuration with one or more mistakes, all of them told
-│   ├── ImageError            bytes that are not an image we will decode
+│   ├── UnknownNameError      a name that is not in a list; the message has similar names
+│   ├── ConfigError           a configuration with mistakes; the message lists all of them
+│   ├── ImageError            bytes that are not an image, or one that we refuse to decode
 │   ├── DatasetError          a folder or data set that cannot be used
 │   ├── WeightsError          arrays that are missing, unused, misshapen or unreadable
 │   ├── BundleError           a bundle whose files are changed, missing or of another version
-│   ├── NotFiniteError        weights, answers or numbers that are NaN or infinite
-│   ├── DownloadError         a checkpoint that could not be fetched whole
+│   ├── NotFiniteError        weights, outputs or numbers that are NaN or infinite
+│   ├── DownloadError         a checkpoint that could not be downloaded completely
 │   ├── OutputError           a place that cannot be written
-│   ├── MissingPackageError   an optional package; says the exact install line
-│   └── Interrupted           Ctrl-C or SIGTERM, with everything saved; says how to go on
-└── GateError                 exit code 3: a transformation changed the answers
+│   ├── MissingPackageError   an optional package is missing; the message has the install command
+│   └── Interrupted           Ctrl-C or SIGTERM, with everything saved; the message says how to resume
+└── GateError                 exit code 3: a transformation changed the outputs too much
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ class VitsmithError(Exception):
 
 
 class InputError(VitsmithError):
-    """Wrong use or bad input: the user can mend it, and nothing was changed."""
+    """Wrong use or bad input: the user can correct it, and nothing was changed."""
 
     exit_code = 2
 
 
 class UnknownNameError(InputError):
-    """A name that is not in a known list. `aliases` are other spellings of the known names, to find close ones by."""
+    """A name that is not in a known list. `aliases` are other spellings of the known names, to find similar ones."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str], aliases: Mapping[str, str] | None = None) -> None:
         name = name if isinstance(name, str) else shown(name)
@@ -64,15 +64,15 @@ class BundleError(InputError):
 
 
 NOT_FINITE = "not finite (NaN or infinity)"
-"""How every message calls such a number."""
+"""The words for such a number in every message."""
 
 
 class NotFiniteError(InputError):
-    """Weights, answers or numbers that are NaN or infinite: see `vitsmith.finite`."""
+    """Weights, outputs or numbers that are NaN or infinite: see `vitsmith.finite`."""
 
 
 class DownloadError(InputError):
-    """A checkpoint that could not be fetched whole."""
+    """A checkpoint that could not be downloaded completely."""
 
 
 class OutputError(InputError):
@@ -87,27 +87,27 @@ class MissingPackageError(InputError):
 
 
 EXTRAS = {"torch": "torch", "scipy": "torch", "accelerate": "torch", "onnx": "export", "onnxscript": "export"}
-"""Packages that many files begin with, and the extra that each comes with."""
+"""Packages that many files import first, and the extra that installs each."""
 
 
 def missing_package(error: BaseException) -> MissingPackageError | None:
-    """What to say of a failed import of one of EXTRAS; None for any other error."""
+    """The error for a failed import of one of EXTRAS; None for any other error."""
     package = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
     return MissingPackageError(package, EXTRAS[package]) if package in EXTRAS else None
 
 
 class Interrupted(InputError):  # noqa: N818
-    """Ended by Ctrl-C or SIGTERM after everything was saved; the message says how to go on."""
+    """Ended by Ctrl-C or SIGTERM after everything was saved; the message says how to resume."""
 
 
 class GateError(VitsmithError):
-    """A transformation changed the answers more than allowed; nothing was written."""
+    """A transformation changed the outputs more than allowed; nothing was written."""
 
     exit_code = 3
 
 
 def suggestion(name: str, known: Iterable[str], *, aliases: Mapping[str, str] | None = None, limit: int = 4) -> str:
-    """'did you mean ...?' with the closest of `known`, or the whole list when nothing is close."""
+    """'did you mean ...?' with the closest of `known`, or the whole list when no name is similar."""
     listed = sorted(known)
     by_lower: dict[str, list[str]] = {}
     for spelling, meant in (*((candidate, candidate) for candidate in listed), *(aliases or {}).items()):
@@ -121,7 +121,7 @@ def suggestion(name: str, known: Iterable[str], *, aliases: Mapping[str, str] | 
 
 
 def shown(value: object, most: int = 60) -> str:
-    """A value as messages show it: its repr, in one line, and cut where it is long."""
+    """The value for a message: its repr in one line, shortened when it is long."""
     try:
         text = repr(value[: most + 1] if isinstance(value, str | bytes) else value)
     except RecursionError:

@@ -1,7 +1,7 @@
-"""Names and messages as outputs show them: whatever is in them, they are text, and one line of it.
+"""Escape names and messages for output: whatever they contain, they appear as one line of text.
 
-A name comes from a folder, a table or a stranger's checkpoint. It may hold what a terminal obeys, what a page or card
-would read as markup, and bytes that are no UTF-8, which Python keeps as surrogates (PEP 383).
+A name comes from a folder, a table or a stranger's checkpoint. It may hold control sequences for a terminal, markup for
+a page or card, and bytes that are not UTF-8, which Python keeps as surrogates (PEP 383).
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import shlex
 import sys
 import unicodedata
 
-# Controls (C0, DEL, C1), line and paragraph separators, marks that turn the direction of text or are not seen at all,
-# and surrogates. The joiners U+200C and U+200D stay: Persian and emoji are written with them.
+# Controls (C0, DEL, C1), line and paragraph separators, marks that change the direction of text or are invisible, and
+# surrogates. The joiners U+200C and U+200D are allowed: Persian and emoji need them.
 UNSEEN = re.compile(
     "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff"
     "\U000e0000-\U000e007f]"
@@ -22,9 +22,9 @@ _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def visible(text: str) -> str:
-    """The text with everything that is not seen, or would move what is, written as an escape: one line in any output.
+    """The text with invisible characters, and those that move others, written as escapes: one line in any output.
 
-    A byte that is no UTF-8 becomes `\\xe9`, an ASCII control `\\x1b`, a line break `\\n`, other characters `\\u202e`.
+    A byte that is not UTF-8 becomes `\\xe9`, an ASCII control `\\x1b`, a line break `\\n`, other characters `\\u202e`.
     """
     return text if text.isascii() and text.isprintable() else UNSEEN.sub(_escape, text)
 
@@ -42,7 +42,7 @@ def _escape(found: re.Match[str]) -> str:
 
 
 def shortened(text: str, most: int) -> str:
-    """The text in at most `most` columns, of which a Chinese character takes two: its beginning and its end."""
+    """The beginning and the end of a text, in at most `most` columns; a Chinese character takes two columns."""
     if columns(text) <= most:
         return text
     end = (most - 1) // 3
@@ -50,7 +50,7 @@ def shortened(text: str, most: int) -> str:
 
 
 def columns(text: str) -> int:
-    """How wide a terminal shows a text, about."""
+    """The approximate width of a text in a terminal, in columns."""
     return len(text) if text.isascii() else sum(map(_width, text))
 
 
@@ -63,18 +63,19 @@ def _fitting(text: str, most: int) -> str:
     return text[: sum(end <= most for end in ends)]
 
 
-# What CommonMark and GitHub's dialect of it give a meaning: emphasis, code, links, HTML, tables, mathematics, strikes,
-# entities. An underscore inside a word has none, nor has a colon but in an address, which GitHub makes a link of.
+# Characters with a meaning in CommonMark or GitHub's dialect: emphasis, code, links, HTML, tables, mathematics,
+# strikes, entities. An underscore inside a word has none; a colon only has one in an address, which GitHub turns into a
+# link.
 _MARKUP = re.compile(r"[`*\[\]<>$~&|]|\\(?=[!-/:-@\[-`{-~])|(?<![^\W_])_|_(?![^\W_])|(?<=\w):(?=//)|(?<=www)\.", re.I)
 
 
 def markdown(text: str) -> str:
-    """The text in a line of Markdown that shows just these characters."""
+    """A line of Markdown that shows exactly these characters."""
     return _MARKUP.sub(r"\\\g<0>", visible(text))
 
 
 def shell_quoted(argument: str) -> str:
-    """One argument as it is typed in a POSIX shell, in visible characters: `'two words'`, `$'caf\\xe9'` (bash, zsh)."""
+    """One argument quoted for a POSIX shell, in visible characters: `'two words'`, `$'caf\\xe9'` (bash, zsh)."""
     if visible(argument) == argument:
         return shlex.quote(argument)
     data = argument.encode("utf-8", "surrogatepass" if _lone(argument) else "surrogateescape")
@@ -82,12 +83,12 @@ def shell_quoted(argument: str) -> str:
 
 
 def typed_command() -> str:
-    """The command that this process carries out, in one line, as a shell takes it."""
+    """The command of this process, in one line, quoted for a shell."""
     return " ".join(["vitsmith", *map(shell_quoted, sys.argv[1:])])
 
 
 def _lone(text: str) -> bool:
-    """Whether there are surrogates that stand for no byte."""
+    """Whether a text has surrogates that do not represent a byte."""
     return any(0xD800 <= ord(character) <= 0xDFFF and not 0xDC80 <= ord(character) <= 0xDCFF for character in text)
 
 

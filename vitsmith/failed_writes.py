@@ -1,4 +1,4 @@
-"""A write that fails is one line, whichever library was writing: many have errors of their own for it."""
+"""Turn a failed write into a message of one line: many libraries have their own errors for it."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from vitsmith.errors import OutputError, VitsmithError
 from vitsmith.locks import HeldError
 
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
-"""Errors that are a disk's fault, whatever was being done."""
+"""Error numbers that mean a fault of the disk."""
 
 _NAMES = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR)
 _SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_FULL = 2**26  # bytes: less is as good as nothing
+_FULL = 2**26  # bytes: with less free space the disk counts as full
 _WRITERS = ("iostream error", "inline_container.cc")
-"""How OpenVINO's and torch's writers fail, without a reason."""
+"""Errors of OpenVINO's and torch's writers, which give no reason."""
 
 
 @contextmanager
 def explained(target: Path) -> Iterator[None]:
-    """Failed writes become an OutputError that names `target`; errors of other kinds pass."""
+    """Turn failed writes into an OutputError that names `target`; other errors pass."""
     try:
         yield
     except (VitsmithError, HeldError):
@@ -40,7 +40,7 @@ def explained(target: Path) -> Iterator[None]:
 
 
 def why_not_written(error: Exception, place: Path) -> str:
-    """Why a write into a folder failed, in a few words; '' for errors of another kind."""
+    """The reason why a write into a folder failed, in a few words; '' for other errors."""
     if isinstance(error, ConnectionError | TimeoutError):
         return ""
     if isinstance(error, FileExistsError | NotADirectoryError):
@@ -51,7 +51,7 @@ def why_not_written(error: Exception, place: Path) -> str:
     text = " ".join(str(error).split())
     if said := _disk_error(error, text):
         return said
-    if isinstance(error, OSError) and "requested and" in text:  # NumPy, of a write that was cut short
+    if isinstance(error, OSError) and "requested and" in text:  # NumPy's message for an incomplete write
         return _no_space(place, text) or f"only a part of it could be written ({text})"
     foreign = type(error).__name__ == "SafetensorError" or any(word in text for word in _WRITERS)
     if isinstance(error, OSError) or foreign:
@@ -60,28 +60,28 @@ def why_not_written(error: Exception, place: Path) -> str:
 
 
 def why_unusable(error: OSError) -> str:
-    """What is wrong with a file that nobody expected trouble of, its permissions, name or disk; '' for other errors."""
+    """A message for an unexpected error of a file: permissions, name or disk; '' for other errors."""
     if error.errno not in (*DISK, *_NAMES) or isinstance(error.filename, int):
         return ""
     where = os.fsdecode(error.filename) if error.filename else "a file"
-    return f"cannot use {where}: {error.strerror}; check the path, its permissions, and the space that is left"
+    return f"cannot use {where}: {error.strerror}; check the path, its permissions, and the free space"
 
 
 def written_to(error: OSError) -> Any:
-    """The file that an error is about; when a copy finds a full disk, the copy's and not the original's."""
+    """The file that an error is about; when copying fails, the file that was being written."""
     return error.filename2 if error.errno in _SPACE and error.filename2 else error.filename
 
 
 def is_within(path: str | bytes | os.PathLike[str] | int, place: Path) -> bool:
-    """Whether a path, or what an OSError has in its place, is of a file in a folder."""
+    """Whether a path, or the value that an OSError has as its file name, lies in a folder."""
     return not isinstance(path, int) and Path(os.fsdecode(path)).absolute().is_relative_to(place.absolute())
 
 
 def _disk_error(error: Exception, text: str) -> str:
-    """What the system said of the disk, in the text of a library's error, or in an error before it."""
+    """The system's message about the disk, from the text of a library's error or of an earlier error."""
     said = next((os.strerror(number) for number in DISK if os.strerror(number).lower() in text.lower()), "")
     before: BaseException | None = error
-    while not said and before is not None:  # zipfile fails once more on its way out
+    while not said and before is not None:  # zipfile fails again when it closes the file
         if isinstance(before, OSError) and before.errno in DISK:
             said = os.strerror(before.errno)
         before = before.__cause__ or before.__context__

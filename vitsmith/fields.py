@@ -1,4 +1,4 @@
-"""What descriptions are made of: checked numbers, and frozen fields whose mistakes are told in one line."""
+"""The base of descriptions: checked numbers, and frozen fields whose mistakes are listed in one line."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from vitsmith.errors import ConfigError, shown
 
 
 def _number(value: Any) -> Any:
-    """Pydantic would read True as 1 and '12' as 12."""
+    """Refuse what is not a number: Pydantic would read True as 1 and '12' as 12."""
     if isinstance(value, bool | str | bytes):
         raise ValueError(f"must be a number, not {shown(value)}")
     return value
 
 
 Number = BeforeValidator(_number)
-"""For fields that take numbers and nothing that merely looks like one."""
+"""For fields that take numbers only, not values that can be converted to one."""
 PositiveInt = Annotated[int, Field(gt=0), Number]
 Pixels = Annotated[int, Field(gt=0, le=32_768), Number]
 """A side of an image; the limit is far beyond what attention over patches can hold."""
@@ -29,9 +29,9 @@ _MOST_TOLD = 10
 
 
 def mistakes_in(error: ValidationError, *, skip: int = 0) -> str:
-    """Every mistake in one line, as "mean.2: Input should be a valid number (got 'x')"; of very many the first ten.
+    """Every mistake in one line, as "mean.2: Input should be a valid number (got 'x')"; at most the first ten.
 
-    `skip` leaves out so many parts at the beginning of each place.
+    `skip` leaves out this many parts at the beginning of each place.
     """
     told = []
     for mistake in error.errors()[:_MOST_TOLD]:
@@ -50,7 +50,7 @@ def _part(part: int | str) -> str:
 
 
 AS_FOUND = "as found"
-"""Context of pydantic for what is read from files: names of classes that we would not make are kept."""
+"""Pydantic's context for reading files: names of classes are kept even if vitsmith would refuse to write them."""
 
 
 if TYPE_CHECKING:
@@ -61,19 +61,19 @@ else:
 
 class _Constructed(ModelMetaclass):
     def __call__(cls, *arguments: Any, **fields: Any) -> Any:  # noqa: N805 - of a metaclass
-        """What a caller constructs is refused in one line; what is validated from files keeps pydantic's own errors."""
+        """Turn mistakes of a caller into one line; validation of files keeps pydantic's own errors."""
         try:
             return super().__call__(*arguments, **fields)
         except ValidationError as error:
             raise ConfigError(f"{cls.__name__}: {mistakes_in(error)}") from None
-        except TypeError as error:  # fields that are not named
+        except TypeError as error:  # positional arguments
             raise ConfigError(f"{cls.__name__}: {error}") from None
 
 
 class Frozen(BaseModel, metaclass=_Constructed):
     """A description: immutable; an unknown field is an error, and so is a number that is NaN or infinite.
 
-    Raises ConfigError, with every mistake in one line, when it is constructed of anything else.
+    Raises ConfigError, with every mistake in one line, when it is constructed from wrong values.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

@@ -1,7 +1,7 @@
-"""Writing so that nothing half-written is ever seen: into a workspace beside the place first, then one rename.
+"""Write files so that no half-written file is ever seen: first into a workspace beside the place, then one rename.
 
-Everything that is written follows the umask, whoever wrote it: safetensors makes its files 0600, tempfile its folders
-0700. A write that fails is an OutputError of one line, whichever library failed to write.
+All files follow the umask, whichever library wrote them: safetensors makes its files 0600, tempfile its folders 0700. A
+failed write is an OutputError of one line, whichever library failed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from vitsmith.workspace import Workspace, clean
 PathLike = str | os.PathLike[str]
 
 LONGEST_NAME = 255
-"""Bytes of one name, as nearly every file system has it."""
+"""Longest name of a file, in bytes, on nearly every file system."""
 
 _ATTEMPTS = 20
 _WINDOWS = os.name == "nt"
@@ -36,10 +36,10 @@ _scratch: list[Path] = []
 
 @contextmanager
 def replacing(path: PathLike, *, durable: bool = True) -> Iterator[Path]:
-    """Gives a temporary file to write; on success it takes the place of `path`, else it vanishes.
+    """Provide a temporary file to write; on success it replaces `path`, otherwise it is removed.
 
-    `durable`: it is on the disk itself before it takes that place, so that a power cut leaves the old or the new one.
-    Raises OutputError.
+    `durable`: it is flushed to the disk before it replaces the old file, so that a power cut leaves one of the two
+    whole. Raises OutputError.
     """
     target = _target(path)
     with explained(target), ExitStack() as stack:
@@ -54,7 +54,7 @@ def replacing(path: PathLike, *, durable: bool = True) -> Iterator[Path]:
 
 @contextmanager
 def replacing_folder(path: PathLike, *, durable: bool = True) -> Iterator[Path]:
-    """Gives a temporary folder to fill; on success it takes the place of `path`, else it vanishes.
+    """Provide a temporary folder to fill; on success it replaces `path`, otherwise it is removed.
 
     An existing folder at `path` is replaced only once the new one is complete. `durable` as in `replacing`.
     """
@@ -68,7 +68,7 @@ def replacing_folder(path: PathLike, *, durable: bool = True) -> Iterator[Path]:
         mode = stat.S_IMODE(workspace.new.stat().st_mode)
         try:
             yield workspace.new
-        except OutputError as error:  # of a file in it: named as the user knows it
+        except OutputError as error:  # about a file inside: use the name that the user knows
             raise OutputError(str(error).replace(str(workspace.new), str(target))) from error
         for place, folders, names in os.walk(workspace.new):
             for name in folders:
@@ -83,10 +83,10 @@ def replacing_folder(path: PathLike, *, durable: bool = True) -> Iterator[Path]:
 
 @contextmanager
 def claimed(path: PathLike) -> Iterator[None]:
-    """Keeps a place for this process while it works out what comes there: no other process may claim it meanwhile.
+    """Reserve a place for this process while it works: no other process can claim it meanwhile.
 
-    Raises OutputError, which says who has it, and when nothing could be written there. Folders above it that are made
-    for it vanish again while they stay empty.
+    Raises OutputError when another process has it, which the message names, and when the place cannot be written.
+    Folders that are made above it are removed at the end if they are empty.
     """
     target = _target(path)
     check_not_around(target)
@@ -102,9 +102,9 @@ def claimed(path: PathLike) -> Iterator[None]:
 
 
 def check_writable(path: PathLike) -> None:
-    """Raises OutputError, before any work is done, when `path` could not be written. Leaves nothing behind.
+    """Raise OutputError, before any work is done, when `path` cannot be written. Leaves nothing behind.
 
-    What killed processes left beside it is removed, also where nothing is written in the end: all may be done already.
+    Files that killed processes left beside it are removed, even when nothing is written in the end.
     """
     target = _target(path)
     clean(target.parent)
@@ -116,16 +116,15 @@ def check_writable(path: PathLike) -> None:
 
 @contextmanager
 def scratch(what: str) -> Iterator[Path]:
-    """A folder for temporary files, where the system keeps those; it vanishes. `what` it is for stands in its name.
+    """Provide a temporary folder in the system's usual place and remove it at the end. `what` becomes part of its name.
 
-    Raises OutputError, which speaks of TMPDIR, when there is none or it is full.
+    Raises OutputError, which mentions TMPDIR, when it cannot be made or the disk is full.
     """
     try:
         made = tempfile.mkdtemp(prefix=f"vitsmith-{what}-")
     except OSError as error:
         raise OutputError(
-            f"no folder for temporary files can be made ({error.strerror or error}): set TMPDIR to a folder that can "
-            "be written"
+            f"cannot make a folder for temporary files ({error.strerror or error}): set TMPDIR to a writable folder"
         ) from error
     place = Path(made)
     _scratch.append(place)
@@ -133,7 +132,7 @@ def scratch(what: str) -> Iterator[Path]:
         yield place
     except OutputError as error:
         if str(place) in str(error) and "TMPDIR" not in str(error):
-            raise OutputError(f"{error}; temporary files go to another folder when TMPDIR is set to it") from error
+            raise OutputError(f"{error}; to use another folder for temporary files, set TMPDIR to it") from error
         raise
     except VitsmithError:
         raise
@@ -152,10 +151,10 @@ def scratch(what: str) -> Iterator[Path]:
 
 @contextmanager
 def optional(what: str) -> Iterator[None]:
-    """For what comes beside a result that is on the disk already: its failure is one remark on standard error."""
+    """Run optional work after the result is written: its failure is only a remark on standard error."""
     try:
         yield
-    except Exception as error:  # whatever a library that draws throws
+    except Exception as error:  # plotting libraries may raise anything
         reason = visible(" ".join(str(error).split()))[:300] or type(error).__name__
         with suppress(Exception):
             if sys.stderr is not None:
@@ -163,16 +162,16 @@ def optional(what: str) -> Iterator[None]:
 
 
 def write_text(path: PathLike, text: str, *, durable: bool = True) -> None:
-    """Writes a whole text file, or leaves what was there.
+    """Write a complete text file, or leave the old one.
 
-    UTF-8, whatever the system's own is; of names that are not UTF-8 the bytes are escaped, as JSON does it.
+    The encoding is always UTF-8; bytes of names that are not UTF-8 are escaped, as in JSON.
     """
     with replacing(path, durable=durable) as partial:
         partial.write_bytes(text.encode("utf-8", "backslashreplace"))
 
 
 def new_folder(path: PathLike) -> Path:
-    """Makes `path`, or `path-2`, `path-3` ... when that exists: never a folder that another process made, too.
+    """Make `path`, or `path-2`, `path-3` ... when it exists; never a folder that another process makes too.
 
     Raises OutputError.
     """
@@ -187,7 +186,7 @@ def new_folder(path: PathLike) -> Path:
                 return candidate
             except FileExistsError:
                 if not (candidate.parent.is_dir() and os.path.lexists(candidate)):
-                    raise  # a file where a folder above it should be
+                    raise  # a file is where a folder above it should be
                 number += 1
             except FileNotFoundError:  # another process has removed an empty folder above it
                 gone += 1
@@ -196,8 +195,8 @@ def new_folder(path: PathLike) -> Path:
 
 
 def remove_empty(folder: Path, *, above: int = 0) -> None:
-    """Removes a folder and so many above it, as long as they are empty."""
-    with suppress(OSError):  # the first that is not
+    """Remove a folder and up to `above` folders above it, as long as they are empty."""
+    with suppress(OSError):  # at the first that is not empty
         for empty in (folder, *folder.parents[:above]):
             empty.rmdir()
 
@@ -209,24 +208,24 @@ def sha256(path: PathLike) -> str:
 
 
 def flush(path: PathLike) -> None:
-    """Brings a file, or the names in a folder, onto the disk itself. Windows flushes no folders. Raises OSError."""
+    """Flush a file, or the names in a folder, to the disk. Windows does not flush folders. Raises OSError."""
     if _WINDOWS and Path(path).is_dir():
         return
     handle = os.open(path, os.O_RDWR if _WINDOWS else os.O_RDONLY)
     try:
         os.fsync(handle)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP):  # a file system without it
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP):  # a file system that cannot flush
             raise
     finally:
         os.close(handle)
 
 
 def _target(path: PathLike) -> Path:
-    """The place itself, where links lead. Raises OutputError for names that no file can have, pipes and devices."""
+    """The place that links lead to. Raises OutputError for names that no file can have, pipes and devices."""
     text = os.fspath(path)
     if "\0" in text:
-        raise OutputError(f"{text!r} has a zero byte, which no name can have: choose another place")
+        raise OutputError(f"{text!r} has a zero byte, which is not allowed in names: choose another place")
     target = Path(text)
     for part in target.parts:
         if (size := len(os.fsencode(part))) > LONGEST_NAME:
@@ -238,7 +237,7 @@ def _target(path: PathLike) -> Path:
         if target.is_symlink():
             target = Path(os.path.realpath(target))
             if target.is_symlink():
-                raise OutputError(f"cannot write {path}: it is a link that leads in circles; choose another place")
+                raise OutputError(f"cannot write {path}: it is a link that leads to itself; choose another place")
         told = why_not_regular(target)
         if told and not target.is_dir():
             raise OutputError(f"cannot write {target}: {told}; choose another place")
@@ -246,15 +245,15 @@ def _target(path: PathLike) -> Path:
 
 
 def check_not_around(target: Path) -> None:
-    """Raises OutputError for the folder that this process is in: one that is replaced takes along who is in it."""
-    with suppress(OSError):  # a working folder that has gone
+    """Raise OutputError when `target` is the working folder or above it: replacing would remove the working folder."""
+    with suppress(OSError):  # the working folder does not exist any more
         if Path.cwd().is_relative_to(os.path.realpath(target)):
             raise OutputError(f"{target} is the folder that you are in, or one above it: choose another place")
 
 
 def _workspace(target: Path, stack: ExitStack, *, alone: bool = False) -> Workspace:
-    """One beside `target` until `stack` ends. Folders above it that are made for it vanish then if they are empty."""
-    for parent in reversed(target.absolute().parents):  # what is called back last goes first
+    """Make a workspace beside `target` until `stack` ends; new folders above it are then removed if they are empty."""
+    for parent in reversed(target.absolute().parents):  # the last callback runs first
         if not parent.exists():
             stack.callback(remove_empty, parent)
     for attempt in range(_ATTEMPTS):
@@ -263,14 +262,14 @@ def _workspace(target: Path, stack: ExitStack, *, alone: bool = False) -> Worksp
             workspace = Workspace.beside(target, alone=alone)
             break
         except FileNotFoundError:  # another process has removed an empty folder above it
-            if attempt == _ATTEMPTS - 1:  # or nothing can be made there, as in /proc
+            if attempt == _ATTEMPTS - 1:  # perhaps nothing can be made there, as in /proc
                 raise
     stack.callback(workspace.remove)
     return workspace
 
 
 def _new_file(path: Path) -> int:
-    """Makes an empty file; the mode that the umask gives it, or a folder's rules for access."""
+    """Make an empty file and return its mode, which the umask or the folder's access rules decide."""
     handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
     try:
         return stat.S_IMODE(os.fstat(handle).st_mode)
@@ -289,12 +288,12 @@ def _flush(path: Path, target: Path, *, durable: bool) -> None:
 
 
 def _flush_folder(target: Path, *, durable: bool) -> None:
-    """The new name of `target`, after the rename: where that fails it is there all the same."""
+    """Flush the new name of `target`, after the rename; if this fails, the file is there nevertheless."""
     with suppress(OSError):
         _flush(target.parent, target, durable=durable)
 
 
 def _concerns(error: OSError, place: Path) -> bool:
-    """Whether an error is about a file in a folder; where it does not say about which, whether the disk is at fault."""
+    """Whether an error is about a file in a folder; if it names no file, whether it is a fault of the disk."""
     about = written_to(error)
     return is_within(about, place) if about else error.errno in DISK

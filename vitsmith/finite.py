@@ -1,7 +1,7 @@
-"""Numbers that are not finite: found in one pass, and told by name. No torch here.
+"""Find numbers that are not finite, in one pass, and report them by name. No torch here.
 
-A NaN or an infinity in a weight, an answer or a measurement is a fault that spreads: it is refused where it enters or
-leaves, with the name of the array or image that has it.
+A NaN or an infinity in a weight, an output or a measurement is a fault that spreads: inputs and outputs with one are
+refused, and the message names the array or image.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _SHOWN = 4  # arrays named in a message
 
 
 def count_not_finite(values: Any) -> int:
-    """How many values of a NumPy array or a torch tensor are NaN or infinite.
+    """Count the values of a NumPy array or a torch tensor that are NaN or infinite.
 
-    One pass that allocates nothing: NaN and infinity survive a sum. Only when the sum is not finite, as that of huge
-    numbers may be, are the values looked at one by one.
+    Usually one pass without new memory is enough: a NaN or infinity makes the sum not finite. Only then, as huge
+    numbers may do that too, the values are checked one by one.
     """
     with np.errstate(all="ignore"):
         if math.isfinite(float(values.sum())):
@@ -33,9 +33,9 @@ def count_not_finite(values: Any) -> int:
 
 
 def require_finite(arrays: Iterable[tuple[str, Any]], where: str, advice: str) -> None:
-    """Raises NotFiniteError, naming the arrays of `where` that hold NaN or infinity and how many values do.
+    """Raise NotFiniteError, which names the arrays of `where` with NaN or infinity and the number of such values.
 
-    `arrays` are (name, NumPy array or tensor) and are looked at one by one: they may be read as they are asked for.
+    `arrays` are (name, NumPy array or tensor) and are checked one by one: they may be read lazily.
     """
     found = [(name, count, math.prod(values.shape)) for name, values in arrays if (count := count_not_finite(values))]
     if found:
@@ -45,7 +45,7 @@ def require_finite(arrays: Iterable[tuple[str, Any]], where: str, advice: str) -
 
 
 def require_finite_outputs(outputs: Array, inputs: Array, where: str, *, what: str = "image") -> Array:
-    """`outputs` (batch, ...) as they are. Raises NotFiniteError, with the first row, for those that are not finite."""
+    """Return `outputs` (batch, ...) unchanged. Raises NotFiniteError, with the first row, when some are not finite."""
     if not count_not_finite(outputs):
         return outputs
     require_finite_inputs(inputs, where, what=what)
@@ -53,22 +53,22 @@ def require_finite_outputs(outputs: Array, inputs: Array, where: str, *, what: s
     of = _row(what, rows[0], len(outputs))
     more = f" (and of {len(rows) - 1} more)" if len(rows) > 1 else ""
     raise NotFiniteError(
-        f"{where}: the model's output of {of}{more} is {NOT_FINITE}: a weight is damaged, or values grow beyond what "
-        "its precision holds; use fp32, or another checkpoint"
+        f"{where}: the model's output of {of}{more} is {NOT_FINITE}: a weight is damaged, or values exceed the "
+        "range of its precision; use fp32, or another checkpoint"
     )
 
 
 def require_finite_inputs(inputs: Array, where: str, *, what: str = "image") -> None:
-    """Raises NotFiniteError, with the first row, for inputs (batch, ...) that are not finite."""
+    """Raise NotFiniteError, with the first row, for inputs (batch, ...) that are not finite."""
     if inputs.dtype.kind == "f" and count_not_finite(inputs):
         of = _row(what, rows_not_finite(inputs)[0], len(inputs))
-        raise NotFiniteError(f"{where} was given values that are {NOT_FINITE}, in {of}: give it numbers")
+        raise NotFiniteError(f"{where} was given values that are {NOT_FINITE}, in {of}: give finite numbers")
 
 
 def require_numbers(demands: Any) -> None:
-    """Raises NotFiniteError for a field of a dataclass that is NaN: every comparison with it is false, and none is met.
+    """Raise NotFiniteError when a field of a dataclass is NaN: every comparison with it is false.
 
-    Infinity is a bound like any other: nothing is too much.
+    Infinity is allowed: it means that there is no limit.
     """
     for name, value in vars(demands).items():
         if isinstance(value, float) and math.isnan(value):
@@ -76,7 +76,7 @@ def require_numbers(demands: Any) -> None:
 
 
 def rows_not_finite(outputs: Array) -> list[int]:
-    """Which rows of (batch, ...) have a value that is not finite."""
+    """The rows of (batch, ...) with a value that is not finite."""
     finite = np.isfinite(outputs).reshape(len(outputs), -1).all(axis=1)
     found: list[int] = np.flatnonzero(~finite).tolist()
     return found

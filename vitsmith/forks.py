@@ -1,8 +1,8 @@
-"""What `fork` leaves of an engine: its memory without its threads, so that the child waits for ever for their work.
+"""Refuse engines in forked processes: the child has the engine's memory without its threads, and would wait forever.
 
-Seen with onnxruntime 1.32, OpenVINO 2026.4 and torch 2.13 on Linux: OpenVINO's programs hang in the child,
-onnxruntime's when they are let go of, torch in OpenMP. What is opened in the child works, and so does torch on one
-core.
+Seen with onnxruntime 1.32, OpenVINO 2026.4 and torch 2.13 on Linux: in the child, OpenVINO's programs hang when they
+run, onnxruntime's when they are released, torch in OpenMP. Engines that are opened in the child work, and so does torch
+on one core.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ _threaded: weakref.WeakSet[Any] = weakref.WeakSet()
 _torch_threads = False
 """Whether torch has computed with several threads in this process."""
 _one_core = False
-"""Whether torch had done so in the process that this one was forked from."""
+"""Whether torch had computed with several threads in the process that this one was forked from."""
 _told = False
 
 
 def keep_in_children(program: Any) -> None:
-    """A forked child never lets go of `program`: that would wait for threads that it does not have."""
+    """Never release `program` in a forked child: that would wait for threads that the child does not have."""
     _threaded.add(program)
 
 
 def require_own_process(process: int, where: str) -> None:
-    """Raises InputError in a process that was forked from `process`, which opened `where`."""
+    """Raise InputError in a process that was forked from `process`, which opened `where`."""
     if process != os.getpid():
         raise InputError(
             f"{where} was opened by process {process}, and this is process {os.getpid()}, forked from it without the "
@@ -40,15 +40,15 @@ def require_own_process(process: int, where: str) -> None:
 
 
 def torch_threads(wanted: int) -> int:
-    """How many threads torch may compute with here: one after a fork from a process where it used several.
+    """The number of threads torch may use here: one after a fork from a process where it used several.
 
-    Call it before torch computes. Warns once where fewer are allowed.
+    Call it before torch computes. It warns once when fewer than `wanted` are allowed.
     """
     global _torch_threads, _told
     if _one_core and not _told:
         _told = True
         warnings.warn(
-            "this process was forked from one that had computed with torch, whose threads do not survive that: it "
+            "this process was forked from one that had computed with torch, whose threads do not survive a fork: it "
             "computes on one core; start processes with multiprocessing.get_context('spawn') for more",
             stacklevel=5,
         )

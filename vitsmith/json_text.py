@@ -1,7 +1,7 @@
-"""JSON: read strictly, and whatever is wrong with it told in one line; written without NaN, safe in any place.
+"""JSON: read strictly, with each mistake in one line; written without NaN, safe in HTML, Markdown and terminals.
 
-Python's own reader takes `NaN`, keeps the last of two equal keys in silence, and ends in a RecursionError for text that
-is nested deeply.
+Python's own reader accepts `NaN`, silently keeps the last of two equal keys, and raises RecursionError for deeply
+nested text.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from vitsmith.escapes import UNSEEN
 from vitsmith.regular_files import read_regular
 
 DEEPEST = 100
-"""Levels of lists and objects within each other; files that people write have about ten."""
+"""Most levels of nested lists and objects; files that people write have about ten."""
 LARGEST = 256 << 20
-"""Bytes of a file; the largest tokenizers have some 40 MB."""
+"""The largest file, in bytes; the largest tokenizers have some 40 MB."""
 
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
@@ -31,8 +31,8 @@ def read_json(
 ) -> Any:
     """The value in a JSON file (UTF-8, with or without a byte order mark).
 
-    Raises FileNotFoundError when there is no file, and `error`, which begins with the path, for what cannot be read and
-    for the mistakes that `parse_json` names.
+    Raises FileNotFoundError when there is no file, and `error`, which begins with the path, for a file that cannot be
+    read and for the mistakes that `parse_json` refuses.
     """
     try:
         data = read_regular(path, largest=largest)
@@ -44,7 +44,7 @@ def read_json(
 
 
 def json_or_none(path: str | os.PathLike[str]) -> Any:
-    """The value in a JSON file that need not be there, nor be any good; None for all of those."""
+    """The value in a JSON file; None when the file is missing, unreadable or not valid."""
     try:
         return read_json(path)
     except (OSError, InputError):
@@ -54,11 +54,11 @@ def json_or_none(path: str | os.PathLike[str]) -> Any:
 def parse_json(
     text: str | bytes | bytearray, what: str, *, error: type[InputError] = InputError, finite: bool = True
 ) -> Any:
-    """The value of JSON text, which `what` names in messages.
+    """The value of JSON text; `what` is its name in messages.
 
-    Raises `error` for text that is no JSON or no UTF-8, a key that an object has twice, more than `DEEPEST` levels,
+    Raises `error` for text that is not JSON or not UTF-8, a key that an object has twice, more than `DEEPEST` levels,
     half a character (`\\ud800` without its other half; `\\udc80` to `\\udcff` are bytes of file names, see `to_json`),
-    and numbers that are not finite (`NaN`, `Infinity`, 1e999), unless `finite` is False: JSON has none of them, though
+    and numbers that are not finite (`NaN`, `Infinity`, 1e999), unless `finite` is False: JSON does not have them, but
     Python and JavaScript write them.
     """
     try:
@@ -75,7 +75,7 @@ def parse_json(
         raise error(f"{what} is no usable JSON: it is nested deeper than {DEEPEST} levels".lstrip()) from None
     except ValueError as problem:
         raise error(f"{what} is {_told(problem)}".lstrip()) from None
-    # Every level has a bracket of its own, so that few brackets need no look at the value.
+    # Every level has its own bracket, so with few brackets the value need not be checked.
     if decoded.count("[") + decoded.count("{") > DEEPEST and _is_deep(value):
         raise error(f"{what} is no usable JSON: it is nested deeper than {DEEPEST} levels".lstrip())
     if _SURROGATE.search(decoded):
@@ -90,11 +90,11 @@ def parse_json(
 def to_json(
     value: Any, *, indent: int | None = None, ascii_only: bool = False, sort_keys: bool = False, finite: bool = True
 ) -> str:
-    """JSON text of plain data, in which every character is seen: the others are `\\u` escapes.
+    """JSON text of plain data; invisible characters are written as `\\u` escapes.
 
-    A byte of a file name that is no UTF-8 is written as its surrogate: `os.fsencode(json.loads(text))` is the name.
-    Raises NotFiniteError, saying where, for NaN and infinity, unless `finite` is False: JSON has neither, and such text
-    is for comparing with what was written before that was refused.
+    A byte of a file name that is not UTF-8 is written as its surrogate: `os.fsencode(json.loads(text))` is the name.
+    Raises NotFiniteError, which names the place, for NaN and infinity, unless `finite` is False: JSON has neither, and
+    such text only serves for comparing with old files.
     """
     try:
         text = json.dumps(value, indent=indent, ensure_ascii=ascii_only, sort_keys=sort_keys, allow_nan=not finite)
@@ -109,7 +109,7 @@ def to_json(
 
 
 def with_nulls(value: Any) -> Any:
-    """The same plain data with None in the place of every number that is not finite."""
+    """A copy of plain data with None in place of every number that is not finite."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
@@ -139,7 +139,7 @@ def _finite(text: str) -> float:
 
 
 def _told(problem: ValueError) -> str:
-    """One short line: Python's own says where the text breaks off, or which number is too long."""
+    """A mistake in one short line; Python's own message gives its place, or the number that is too long."""
     if isinstance(problem, json.JSONDecodeError):
         return f"no JSON: {problem.msg} (line {problem.lineno}, column {problem.colno})"
     return f"no usable JSON: {' '.join(str(problem).split())[:200]}"
@@ -154,7 +154,7 @@ def _is_deep(value: Any) -> bool:
 
 
 def _place_not_finite(value: Any, place: str = "the result") -> str | None:
-    """Where in plain data the first number is that is not finite: 'rows.0.ratio'."""
+    """The place in plain data of the first number that is not finite, as 'rows.0.ratio'; None when there is none."""
     inside = place.removeprefix("the result")
     if isinstance(value, float):
         return None if math.isfinite(value) else place

@@ -1,6 +1,7 @@
-"""Lock files: one process at a time, and the system lets go when that process ends, however it ends.
+"""Lock files: only one process at a time has the lock, and the system releases it when that process ends in any way.
 
-POSIX has flock, Windows msvcrt.locking. Some network file systems have neither; there nobody is kept out.
+POSIX has flock, Windows msvcrt.locking. Some network file systems have neither; there several processes may have the
+lock.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import IO, Any, Self
 from vitsmith.escapes import shortened, typed_command
 
 _POLL_SECONDS = 0.05
-_FAR = 1 << 30  # Windows locks bytes against reading too, so the locked one lies behind what a lock file says
+_FAR = 1 << 30  # Windows also forbids reading a locked byte, so it lies behind the content of a lock file
 
 
 def _module(name: str) -> Any:
@@ -31,7 +32,7 @@ _fcntl, _msvcrt = _module("fcntl"), _module("msvcrt")
 
 
 class HeldError(Exception):
-    """Another process has the lock; the text says which, as far as is known."""
+    """Another process has the lock; the message says which one, if known."""
 
 
 class Lock:
@@ -42,13 +43,13 @@ class Lock:
 
     @classmethod
     def take(cls, path: Path, *, wait: bool = False) -> Self:
-        """Makes the file and locks it; waits for whoever has it, or else raises HeldError. Raises OSError."""
+        """Make the file and lock it. If another process has it, wait for it, or raise HeldError. Raises OSError."""
         while True:
             handle = path.open("a+b")
             try:
                 if lock(handle, wait=wait) is False:
                     raise HeldError(_holder(handle))
-                if is_at(handle, path):  # else who had it has removed it: another process may have a new one
+                if is_at(handle, path):  # otherwise the other process removed it, and a third may have a new one
                     handle.truncate(0)
                     handle.write(_self_description().encode("utf-8", "backslashreplace"))
                     handle.flush()
@@ -59,18 +60,18 @@ class Lock:
             handle.close()
 
     def moved(self, path: Path) -> None:
-        """The folder that the file is in has another name now."""
+        """Record that the folder of the file has been renamed."""
         self._path = path
 
     def release(self, *, remove: bool = True) -> None:
-        """Removes the file unless it is to stay, and lets go. Does nothing the second time."""
+        """Remove the file, unless `remove` is False, and release the lock. Does nothing the second time."""
         if self._handle.closed:
             return
-        if remove and _msvcrt is None:  # before anybody else can have it
+        if remove and _msvcrt is None:  # before another process can lock it
             with suppress(OSError):
                 self._path.unlink()
         self._handle.close()
-        if remove and _msvcrt is not None:  # where no open file can be removed: neither ours nor another's
+        if remove and _msvcrt is not None:  # Windows cannot remove an open file, ours or that of another process
             with suppress(OSError):
                 self._path.unlink()
 
@@ -84,7 +85,7 @@ class Lock:
 
 
 def lock(handle: IO[bytes], *, wait: bool = False) -> bool | None:
-    """Locks an open file until it is closed. True: it is ours; False: another process has it; None: no locks here."""
+    """Lock an open file until it is closed. True: locked; False: another process has it; None: no locks here."""
     if _fcntl is None and _msvcrt is None:
         return None
     while True:

@@ -1,7 +1,7 @@
 """The machine this process runs on: processor, cores, memory and load, and what its control group allows of them.
 
-psutil says what it knows. It does not know the processor's name and instruction sets, control groups (containers), and
-the peak of a process on Linux and macOS.
+Most facts come from psutil. It does not know the processor's name and instruction sets, control groups (containers),
+and the peak memory of a process on Linux and macOS.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ _REGISTERED = r"HARDWARE\DESCRIPTION\System\CentralProcessor\0"
 
 
 def describe_machine() -> str:
-    """Processor and cores, as results name them: 'AMD EPYC 9654, 2 cores'.
+    """The processor and its cores, for results: 'AMD EPYC 9654, 2 cores'.
 
-    Rented machines often hide the number, and may differ by a factor of two: then family and model stand for it,
-    'AMD EPYC (family 25, model 17), 2 cores'.
+    Rented machines often hide the model number, and may differ in speed by a factor of two: then family and model
+    replace it, 'AMD EPYC (family 25, model 17), 2 cores'.
     """
     return f"{_processor()[0] or platform.processor() or platform.machine()}, {available_cores()} cores"
 
 
 def int8_dot_products() -> bool | None:
-    """Whether the processor multiplies int8 in one instruction; without, int8 is slower than float. None: unknown."""
+    """Whether the processor multiplies int8 in one instruction; otherwise int8 is slower than float. None: unknown."""
     return _has(_INT8_PRODUCTS)
 
 
@@ -43,7 +43,7 @@ def bf16_dot_products() -> bool | None:
 
 
 def processor_flags() -> frozenset[str]:
-    """What the system calls the processor's instruction sets; empty where nothing says so, as on Windows."""
+    """The names of the processor's instruction sets; empty where the system does not tell, as on Windows."""
     return _processor()[1]
 
 
@@ -54,7 +54,7 @@ def available_cores() -> int:
 
 
 def load_average() -> float:
-    """How many processes of the whole machine wanted a core, over the last minute."""
+    """The mean number of processes of the whole machine that wanted a core, over the last minute."""
     import psutil
 
     return float(psutil.getloadavg()[0])
@@ -69,7 +69,7 @@ def total_memory() -> int:
 
 
 def free_memory() -> int:
-    """Bytes that this process may still take without swapping: the less of the machine's and its control groups'."""
+    """Bytes that this process may still take without swapping: the minimum over the machine and its control groups."""
     import psutil
 
     free = (limit - used for limit, used in map(_memory, _groups("memory")) if limit is not None)
@@ -77,16 +77,16 @@ def free_memory() -> int:
 
 
 def resident_memory() -> int:
-    """Bytes of this process that lie in memory."""
+    """Bytes of memory that this process occupies now."""
     import psutil
 
     return int(psutil.Process().memory_info().rss)
 
 
 def peak_memory() -> int:
-    """The most bytes of this process that ever lay in memory."""
+    """The most bytes of memory that this process has ever occupied."""
     for line in _text(PROC / "self" / "status").splitlines():
-        if line.startswith("VmHWM:"):  # ru_maxrss begins with what the process held that started this one
+        if line.startswith("VmHWM:"):  # ru_maxrss includes the memory of the parent process at the start
             return int(line.split()[1]) * 1024
     try:
         import resource
@@ -107,7 +107,7 @@ def _has(instructions: set[str]) -> bool | None:
 
 
 def _affinity() -> int:
-    """How many processors this process may run on."""
+    """The number of processors that this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     if sys.platform == "win32":
@@ -119,7 +119,7 @@ def _affinity() -> int:
 
 @functools.cache
 def _processor() -> tuple[str, frozenset[str]]:
-    """(name, instruction sets); '' and none where the system does not say them."""
+    """(name, instruction sets); '' and an empty set where the system does not tell."""
     if sys.platform == "darwin":
         features = (line.split(": ") for line in _sysctl("hw.optional").splitlines())
         there = frozenset(name.rpartition(".")[2].lower() for name, *value in features if value == ["1"])
@@ -128,7 +128,7 @@ def _processor() -> tuple[str, frozenset[str]]:
 
 
 def _cpuinfo() -> tuple[str, frozenset[str]]:
-    """Of the first processor: instruction sets are 'flags' on x86, 'Features' on ARM."""
+    """Name and instruction sets of the first processor: they are 'flags' on x86, 'Features' on ARM."""
     fields: dict[str, str] = {}
     for line in _text(PROC / "cpuinfo").splitlines():
         name, _, value = line.partition(":")
@@ -141,7 +141,7 @@ def _cpuinfo() -> tuple[str, frozenset[str]]:
 
 
 def _sysctl(*asked: str) -> str:
-    """What macOS says; '' where it does not."""
+    """The answer of macOS; '' where there is none."""
     try:
         return subprocess.run(["sysctl", *asked], capture_output=True, text=True, timeout=10).stdout.strip()
     except (OSError, subprocess.SubprocessError):
@@ -164,27 +164,27 @@ def _registered_name() -> str:
 def _groups(controller: str) -> Iterator[Path]:
     """Folders of the control groups that may limit `controller` for this process, from its own to the outermost.
 
-    A container often sees its own group as the outermost one, while /proc names it as the host does: the folders that
-    do not exist then limit nothing.
+    A container often sees its own group as the outermost one, while /proc names it as on the host: folders that do not
+    exist then have no limit.
     """
     for line in _text(PROC / "self" / "cgroup").splitlines():
         number, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         if number == "0" and not controllers:  # v2: one tree for all
             places = {CGROUPS}
-        elif controller in controllers.split(","):  # v1: a tree for each, or for some that go together
+        elif controller in controllers.split(","):  # v1: a tree for each controller, or for several together
             places = {CGROUPS / controller, CGROUPS / controllers}
         else:
             continue
         inside = PurePosixPath(path.lstrip("/"))
-        if ".." in inside.parts:  # outside of what this process is shown
+        if ".." in inside.parts:  # outside of what this process can see
             inside = PurePosixPath()
         for place in places:
             yield from (place / group for group in (inside, *inside.parents))
 
 
 def _quota(group: Path) -> tuple[int, int]:
-    """(microseconds of processor time, in each period of so many); (0, 0) without a limit."""
+    """(microseconds of processor time, microseconds of the period); (0, 0) without a limit."""
     v2 = _text(group / "cpu.max").split()
     told = v2 or [_text(group / "cpu.cfs_quota_us"), _text(group / "cpu.cfs_period_us")]
     quota, period = map(_number, (*told, "", "")[:2])
@@ -192,7 +192,7 @@ def _quota(group: Path) -> tuple[int, int]:
 
 
 def _memory(group: Path) -> tuple[int | None, int]:
-    """(limit, bytes in use but for cached files); the limit is None where there is none."""
+    """(limit, bytes in use without cached files); the limit is None where there is none."""
     for limit, used, cached in (
         ("memory.max", "memory.current", "inactive_file"),
         ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
@@ -205,7 +205,7 @@ def _memory(group: Path) -> tuple[int | None, int]:
 
 
 def _text(path: Path) -> str:
-    """'' where it cannot be read."""
+    """The text of a file; '' where it cannot be read."""
     try:
         return path.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
@@ -213,7 +213,7 @@ def _text(path: Path) -> str:
 
 
 def _number(text: str) -> int | None:
-    """None for '' and for 'max'."""
+    """The number; None for '' and for 'max'."""
     try:
         return int(text)
     except ValueError:

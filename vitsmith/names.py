@@ -1,7 +1,7 @@
-"""Names of classes: which of them are the same, how twins are told apart, and which name was probably meant.
+"""Names of classes: equal names, classes that share a name, and the name that was probably meant.
 
 Unicode writes 'é' in two ways, as one character (NFC) and as 'e' with an accent behind it (NFD, as macOS names files);
-both are the same name. ImageNet has 'crane' twice, a bird and a machine: those are two classes of one name.
+both are the same name. ImageNet has 'crane' twice, a bird and a machine: those are two classes with one name.
 """
 
 from __future__ import annotations
@@ -15,33 +15,33 @@ from functools import lru_cache
 from vitsmith.errors import suggestion
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
-"""What Python makes of bytes that are not UTF-8."""
+"""The characters that Python makes of bytes that are not UTF-8."""
 _BREAK = re.compile("[\r\n\0]")
 _JOINTS = re.compile(r"(?<=[^\W_])[_-]+(?=[^\W_])")
 _MEANT = 4  # names in a 'did you mean'
 
 
 def normal(name: str) -> str:
-    """The name as it is compared with others: in Unicode's normal form NFC."""
+    """The name for comparing with others: in Unicode's normal form NFC."""
     return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
 @lru_cache(32)
 def tell_apart(names: tuple[str, ...]) -> tuple[str, ...]:
-    """What classes are called where a reader has to know which is meant.
+    """Names that differ for all classes, for readers who must know which class is meant.
 
     Names that several classes have get the number of the class: ('crane', 'crab', 'crane') -> ('crane (0)', 'crab',
     'crane (2)'). A class without a name is 'class 1'.
     """
     shown = [name if name.strip() else f"class {index}" for index, name in enumerate(names)]
-    while len(counts := Counter(map(normal, shown))) < len(shown):  # again, where one is called 'crane (2)' by itself
+    while len(counts := Counter(map(normal, shown))) < len(shown):  # again, if a class already has the name 'crane (2)'
         shown = [f"{name} ({index})" if counts[normal(name)] > 1 else name for index, name in enumerate(shown)]
     return tuple(shown)
 
 
 @lru_cache(32)
 def positions_by_name(names: tuple[str, ...]) -> dict[str, list[int]]:
-    """Where classes of a name are, by its `normal` form: several for twins, one for what `tell_apart` calls a twin."""
+    """Positions of classes by `normal` name: several for a shared name, one for the form that `tell_apart` gives."""
     positions: dict[str, list[int]] = {}
     for index, (name, shown) in enumerate(zip(names, tell_apart(names), strict=True)):
         for key in dict.fromkeys((normal(name), normal(shown))):
@@ -50,7 +50,7 @@ def positions_by_name(names: tuple[str, ...]) -> dict[str, list[int]]:
 
 
 def ambiguous_name(name: str, names: tuple[str, ...]) -> str:
-    """Which classes have this name, and how to say which is meant; '' where fewer than two have it."""
+    """A message for a name that several classes have, with the forms to write; '' when fewer than two have it."""
     found = positions_by_name(names).get(normal(name), [])
     if len(found) < 2:
         return ""
@@ -58,7 +58,7 @@ def ambiguous_name(name: str, names: tuple[str, ...]) -> str:
     numbers = (
         f"{', '.join(map(str, found[:-1]))} and {found[-1]}" if len(found) <= _MEANT else f"{len(found):,} of them"
     )
-    return f"{name!r} is the name of several classes ({numbers}): say which is meant, {' or '.join(shown)}"
+    return f"{name!r} is the name of several classes ({numbers}): write {' or '.join(shown)}"
 
 
 def same_names(names: Sequence[str], others: Sequence[str]) -> bool:
@@ -67,13 +67,13 @@ def same_names(names: Sequence[str], others: Sequence[str]) -> bool:
 
 
 def repeated_names(names: Iterable[str]) -> list[str]:
-    """Those that come more than once, each told once, in order."""
+    """The names that occur more than once, each listed once, in order."""
     counts = Counter(map(normal, names))
     return [name for name, count in counts.items() if count > 1]
 
 
 def wrong_name(name: str) -> str:
-    """Why no class can be called so, as 'is empty'; '' when it can."""
+    """The reason why a class cannot have this name, as 'is empty'; '' when it can."""
     if not name.strip():
         return "is empty"
     if not can_be_written(name):
@@ -89,9 +89,9 @@ def can_be_written(name: str) -> bool:
 
 
 def meant_name(name: str, names: Sequence[str]) -> str:
-    """What may have been meant by a name that is not among `names`, and in what it differs, for the end of a message.
+    """A hint at a similar name for one that is not among `names`, with the difference, for the end of a message.
 
-    Names are shown as Python writes them, so that what nobody sees is seen: 'cat\\u200b'.
+    Names are shown as Python writes them, so that invisible characters can be seen: 'cat\\u200b'.
     """
     alike = [known for known in names if _folded(known) == _folded(name)][:_MEANT]
     if not alike:
@@ -100,7 +100,7 @@ def meant_name(name: str, names: Sequence[str]) -> str:
 
 
 def look_alikes(names: Iterable[str]) -> list[tuple[str, str, str]]:
-    """Pairs of different names that look alike to people or to other file systems, and in what they differ."""
+    """Pairs of different names that people or other file systems may take as equal, with their difference."""
     first: dict[str, str] = {}
     pairs = []
     for name in dict.fromkeys(names):
@@ -114,14 +114,14 @@ def _difference(one: str, other: str) -> str:
     if one.strip() == other.strip():
         return "white space at its ends"
     if _without_invisible(one) == _without_invisible(other):
-        return "characters that nobody sees"
+        return "invisible characters"
     if normal(one).casefold() == normal(other).casefold():
         return "capitals and small letters"
-    return "spaces, capitals or how letters are encoded"
+    return "spaces, capitals or the encoding of letters"
 
 
 def _folded(name: str) -> str:
-    """The same for names that people take for one: without case, width and what nobody sees, '_' as a space."""
+    """The name without case, width and invisible characters, '_' as a space: equal for names that look alike."""
     seen = unicodedata.normalize("NFKC", _without_invisible(name)).casefold()
     return " ".join(_JOINTS.sub(" ", seen).split())
 

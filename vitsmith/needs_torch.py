@@ -1,8 +1,9 @@
-"""The one way from modules that need no torch to those that do: each function imports what it calls, when it is called.
+"""The only way from modules without torch to those that need it: each function here imports what it calls when it is
+called.
 
-What runs an exported bundle imports nothing of torch. Where it meets torch weights, or is asked for a torch engine, it
-comes through here, and is told what to install where torch is missing. The contracts in pyproject.toml list these
-imports and no others.
+Code that runs an exported bundle does not import torch. For torch weights, or a torch engine, it calls these functions,
+which name the package to install when torch is missing. The contracts in pyproject.toml allow these imports and no
+others.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def require_torch(extra: str = "torch") -> None:
-    """Raises MissingPackageError, which says to install `extra`, where there is no torch."""
+    """Raise MissingPackageError, which says to install `extra`, when torch is not installed."""
     if find_spec("torch") is None:
         raise MissingPackageError("torch", extra)
 
@@ -50,7 +51,7 @@ def open_torch_compiled(bundle: Bundle, settings: Settings) -> Engine:
 
 
 def open_executorch(bundle: Bundle, settings: Settings) -> Engine:
-    """The engine `executorch`, whose runtime takes torch's tensors. See `engines.executorch.ExecutorchEngine`."""
+    """The engine `executorch`, whose runtime needs torch's tensors. See `engines.executorch.ExecutorchEngine`."""
     require_torch("executorch")
     from vitsmith.engines.executorch import ExecutorchEngine
 
@@ -58,7 +59,7 @@ def open_executorch(bundle: Bundle, settings: Settings) -> Engine:
 
 
 def has_gpu() -> bool:
-    """Whether torch has an NVIDIA GPU here; False where there is no torch."""
+    """Whether torch has an NVIDIA GPU here; False when torch is not installed."""
     if find_spec("torch") is None:
         return False
     import torch
@@ -67,7 +68,7 @@ def has_gpu() -> bool:
 
 
 def measure_peaks(threads: int | None) -> dict[str, Peak]:
-    """The most the processor and the GPU can do, by torch, with so many threads. See `training.gemm`."""
+    """Peak speeds of the processor and the GPU, measured with torch and `threads` threads. See `training.gemm`."""
     require_torch()
     from vitsmith.training import gemm
 
@@ -75,7 +76,7 @@ def measure_peaks(threads: int | None) -> dict[str, Peak]:
 
 
 def load_published(source: str, **options: Any) -> Bundle:
-    """Published weights, downloaded. See `weights.checkpoints.load_published`."""
+    """Download published weights. See `weights.checkpoints.load_published`."""
     require_torch()
     from vitsmith.weights import checkpoints
 
@@ -83,7 +84,7 @@ def load_published(source: str, **options: Any) -> Bundle:
 
 
 def load_released(path: Path, **options: Any) -> Bundle:
-    """A `.npz` of the original. See `weights.checkpoints.load_released`."""
+    """Load a `.npz` of the original. See `weights.checkpoints.load_released`."""
     require_torch()
     from vitsmith.weights import checkpoints
 
@@ -91,7 +92,7 @@ def load_released(path: Path, **options: Any) -> Bundle:
 
 
 def load_weights(path: Path, kind: str, **options: Any) -> Bundle:
-    """Weights of timm or HF. See `weights.checkpoints.load_weights`."""
+    """Load weights of timm or HF. See `weights.checkpoints.load_weights`."""
     require_torch()
     from vitsmith.weights import checkpoints
 
@@ -99,7 +100,7 @@ def load_weights(path: Path, kind: str, **options: Any) -> Bundle:
 
 
 def save_as_bundle(bundle: Bundle, folder: Path) -> Bundle:
-    """A bundle of torch weights on disk. See `weights.checkpoints.save_as_bundle`."""
+    """Write a bundle of torch weights to disk. See `weights.checkpoints.save_as_bundle`."""
     require_torch()
     from vitsmith.weights import checkpoints
 
@@ -107,7 +108,7 @@ def save_as_bundle(bundle: Bundle, folder: Path) -> Bundle:
 
 
 def save_as_npz(bundle: Bundle, target: Path) -> None:
-    """A `.npz` of the original. See `weights.checkpoints.save_as_npz`."""
+    """Write a `.npz` of the original. See `weights.checkpoints.save_as_npz`."""
     require_torch()
     from vitsmith.weights import checkpoints
 
@@ -115,7 +116,7 @@ def save_as_npz(bundle: Bundle, target: Path) -> None:
 
 
 def without_head(bundle: Bundle) -> Bundle:
-    """A classifier's weights, giving features. See `weights.checkpoints.without_head`."""
+    """The weights of a classifier without its head, as a model of features. See `weights.checkpoints.without_head`."""
     require_torch()
     from vitsmith.weights import checkpoints
 
@@ -131,7 +132,7 @@ def read_weights(path: Path, config: ModelConfig) -> Model:
 
 
 def write_weights(model: Model, path: Path) -> None:
-    """Writes them. See `weights.torch_model.write_weights`."""
+    """Write the weights of a torch model. See `weights.torch_model.write_weights`."""
     require_torch()
     from vitsmith.weights import torch_model
 
@@ -163,7 +164,7 @@ def similarity_of(model: Model, where: str) -> Similarity:
 
 
 def hash_weights(model: Model) -> str:
-    """A name for the values of all weights. See `weights.torch_model.hash_weights`."""
+    """A hash over the values of all weights. See `weights.torch_model.hash_weights`."""
     require_torch()
     from vitsmith.weights import torch_model
 

@@ -1,4 +1,4 @@
-"""Images in, answers out."""
+"""Classify images with a bundle."""
 
 from __future__ import annotations
 
@@ -26,30 +26,32 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the model says about one image."""
+    """The answer of the model for one image."""
 
     source: str
-    """Path of the image, or its number when it had none."""
+    """Path of the image, or its number when it has none."""
     scores: Array = field(repr=False)
-    """float32 (classes,); `meaning` says what they are."""
+    """float32 (classes,): probabilities, cosines or values, see `meaning`."""
     labels: Labels | None = field(repr=False, default=None)
     meaning: Meaning = "probability"
-    """'probability'; 'cosine' with the words of a label; or 'value', of a regression."""
+    """'probability'; 'cosine', of the image and the words of a label; or 'value', of a regression."""
     independent: bool = False
-    """Whether each class is scored by itself: probabilities do not add up to 1, and several classes may be there."""
+    """Whether each class is scored by itself: probabilities do not add up to 1, and several classes may be present."""
     ranked_by: Array | None = field(repr=False, default=None)
-    """(classes,) logits, or cosines with the words of labels, which order the classes: many probabilities round to 1.
-    None: the scores do."""
+    """(classes,): logits or cosines, which order the classes, as probabilities may round to 1. None: use the scores."""
     thresholds: tuple[float, ...] = field(repr=False, default=())
-    """Of a sigmoid head with a calibration: the probability from which on each class is there. (): 0.5 for all."""
+    """Calibrated sigmoid head only: the least probability with which each class counts as present. (): 0.5 for all."""
 
     @property
     def present(self) -> list[str]:
-        """Of a sigmoid head: names of the classes that are there, whose probabilities reach their thresholds (0.5 where
-        the bundle has none), the most probable first. Raises InputError for other heads."""
+        """Sigmoid head only: names of the classes that are present, the most probable first.
+
+        A class is present when its probability reaches its threshold (0.5 where the bundle has none). Raises InputError
+        for other heads.
+        """
         if not self.independent or self.meaning != "probability":
             raise InputError(
-                f"{self.source}: only models that score each class by itself (sigmoid) say which classes are present"
+                f"{self.source}: only models that score each class by itself (sigmoid) tell which classes are present"
             )
         least = np.asarray(self.thresholds or 0.5)
         there = np.broadcast_to(self.scores >= least, self.scores.shape)
@@ -57,27 +59,27 @@ class Prediction:
 
     @property
     def probabilities(self) -> Array:
-        """float32 (classes,): the scores, where they are probabilities. Raises InputError for cosines and values."""
+        """float32 (classes,): the scores when they are probabilities. Raises InputError for cosines and values."""
         if self.meaning != "probability":
             what = {"cosine": "cosines of an image and words", "value": "values of a regression"}[self.meaning]
-            raise InputError(f"{self.source}: its scores are {what} and no probabilities: use .scores or .top()")
+            raise InputError(f"{self.source}: its scores are {what}, not probabilities: use .scores or .top()")
         return self.scores
 
     @property
     def probability(self) -> float:
-        """Probability of the most probable class. Raises InputError where scores are no probabilities."""
+        """Probability of the most probable class. Raises InputError when the scores are not probabilities."""
         return float(self.probabilities.max())
 
     @property
     def index(self) -> int:
-        """Number of the class with the highest score. Raises InputError for values, of which none is the answer."""
+        """Number of the class with the highest score. Raises InputError for values, which do not name a class."""
         if self.meaning == "value":
-            raise InputError(f"{self.source}: the model gives values and names no class: use .scores or .top()")
+            raise InputError(f"{self.source}: the model gives values and does not name a class: use .scores or .top()")
         return int(self._ranks.argmax())
 
     @property
     def label(self) -> str:
-        """Name of the class with the highest score; 'crane (517)' where several classes have it."""
+        """Name of the class with the highest score; 'crane (517)' when several classes have this name."""
         return self._name(self.index)
 
     @property
@@ -86,7 +88,7 @@ class Prediction:
         return float(self.scores[self.index])
 
     def best(self, count: int = 5) -> list[int]:
-        """Numbers of the `count` classes with the highest scores, best first; of values all, in their order."""
+        """Numbers of the `count` classes with the highest scores, best first; all in their order for values."""
         if self.meaning == "value":
             return list(range(len(self.scores)))
         count = whole_number(count, "count", least=0)
@@ -94,7 +96,7 @@ class Prediction:
         return order
 
     def top(self, count: int = 5) -> list[tuple[str, float]]:
-        """(label, score) of the `count` classes with the highest scores, best first; of values all, in their order."""
+        """(label, score) of the `count` classes with the highest scores, best first; all in their order for values."""
         return [(self._name(index), float(self.scores[index])) for index in self.best(count)]
 
     @property
@@ -123,19 +125,17 @@ class Predictor:
     """Classifies images with a bundle: decodes ahead in threads while the engine works.
 
     Args:
-        bundle: a bundle, or anything `vitsmith.load` takes.
-        engine: 'auto', or a name: 'torch', 'torch-compiled', 'onnx', 'openvino', 'executorch'; or one that was opened
-            for this bundle, with its own threads and precision.
-        batch_size: images given to the engine at once; the last batch may be smaller.
-        decoders: threads that read and preprocess; default one for each core.
-        threads: cores the engine uses; default all.
-        precision: 'auto', the program's own and of weights fp32; 'fp32', or 'bf16' for torch and openvino.
-        max_pixels: larger images are refused before they are decoded.
-        num_images: how many are to come, where that is known: for many 'auto' measures the engines.
+        bundle: a bundle, or anything `vitsmith.load` takes. engine: 'auto', or a name: 'torch', 'torch-compiled',
+        'onnx', 'openvino', 'executorch'; or an engine opened for this bundle, with its own threads and precision.
+        batch_size: images given to the engine at once; the last batch may be smaller. decoders: threads that read and
+        preprocess; by default one for each core. threads: cores the engine uses; by default all. precision: 'auto',
+        'fp32', or 'bf16' for torch and openvino; 'auto' is the program's own, and fp32 for weights. max_pixels: larger
+        images are refused before they are decoded. num_images: the number of images to come, if known: for many images
+        'auto' measures the engines.
 
-    What the outputs mean is the bundle's `head`: softmax gives probabilities that add up to 1, sigmoid one for each
-    class by itself, and a regression values. The bundle's calibration is applied. Raises InputError for a bundle
-    without a classifier.
+    The bundle's `head` gives the meaning of the outputs: softmax gives probabilities that add up to 1, sigmoid a
+    probability for each class by itself, a regression values. The bundle's calibration is applied. Raises InputError
+    for a bundle without a classifier.
     """
 
     def __init__(
@@ -158,13 +158,13 @@ class Predictor:
                 "with labels, or  vitsmith evaluate --zeroshot  on labelled images"
             )
         if not self.bundle.classes:
-            raise InputError(f"{self.bundle.where} has no classifier, so it cannot name what it sees")
+            raise InputError(f"{self.bundle.where} has no classifier, so it cannot name classes")
         if getattr(self.bundle.config, "pooling", "") in ("unpooled", "token_unpooled"):
-            raise InputError(f"{self.bundle.where} gives logits for each patch, not one answer for an image")
+            raise InputError(f"{self.bundle.where} gives logits for each patch, not for the whole image")
         if self.bundle.classes == 1 and self.bundle.head == "softmax":
             raise InputError(
                 f"{self.bundle.where} has one class, and softmax gives it a probability of 1 for every image: if its "
-                "head is a sigmoid or a regression, say so, with dataclasses.replace(bundle, head='sigmoid')"
+                "head is a sigmoid or a regression, use dataclasses.replace(bundle, head='sigmoid')"
             )
         opened = None if isinstance(engine, str) or not hasattr(engine, "run") else engine
         if opened is None:
@@ -181,22 +181,22 @@ class Predictor:
 
     @property
     def where(self) -> str:
-        """What messages call the model."""
+        """The name of the model in messages."""
         return self.bundle.where
 
     @property
     def labels(self) -> Labels | None:
-        """Names of the classes, where the bundle has them."""
+        """Names of the classes, if the bundle has them."""
         return self.bundle.labels
 
     @property
     def head(self) -> Head:
-        """What the outputs mean."""
+        """The meaning of the outputs."""
         return self.bundle.head
 
     @property
     def score_meaning(self) -> Meaning:
-        """What the scores of predictions are: 'probability' or 'value'."""
+        """The kind of scores of the predictions: 'probability' or 'value'."""
         return "value" if self.head == "regression" else "probability"
 
     def __call__(self, images: ImageSource | Iterable[ImageSource]) -> list[Prediction]:
@@ -204,7 +204,7 @@ class Predictor:
         return list(whole(self.stream(several(images))))
 
     def stream(self, images: Iterable[ImageSource]) -> Iterator[Prediction | Failure]:
-        """Results in order, as their batches are done. Reads `images` only a little ahead: it may be endless."""
+        """Yield results in order, as batches are done. `images` may be endless: it is read only a little ahead."""
         for answer in self.image_stream.answers(images):
             if isinstance(answer, Failure):
                 yield answer
@@ -225,8 +225,8 @@ class Predictor:
     def logits(self, images: ImageSource | Iterable[ImageSource], unreadable: Unreadable | None = None) -> Array:
         """float32 (images, classes), in order, divided by the temperature of the bundle's calibration.
 
-        Raises ImageError at an unreadable one, unless `unreadable` notes it, and NotFiniteError at one whose outputs
-        are NaN or infinite.
+        Raises ImageError at an unreadable image, unless `unreadable` is given and records it, and NotFiniteError at an
+        image whose outputs are NaN or infinite.
         """
         rows = self.image_stream.rows(several(images), unreadable)
         if rows is None:
@@ -239,7 +239,7 @@ class Predictor:
 
 
 def whole(results: Iterable[Prediction | Failure]) -> Iterator[Prediction]:
-    """The same results; a Failure among them is raised as its `error`."""
+    """Yield the same results; raise the `error` of a Failure."""
     for result in results:
         if isinstance(result, Failure):
             raise result.error
@@ -247,12 +247,12 @@ def whole(results: Iterable[Prediction | Failure]) -> Iterator[Prediction]:
 
 
 def scores_from_logits(logits: Array, head: Head) -> Array:
-    """(..., classes) outputs -> probabilities, or for a regression the values as they are."""
+    """Outputs (..., classes) -> probabilities, or for a regression the values unchanged."""
     return logits if head == "regression" else sigmoid(logits) if head == "sigmoid" else softmax(logits)
 
 
 def sigmoid(logits: Array) -> Array:
-    """Logits -> probabilities, each by itself."""
+    """Logits -> probabilities, element by element."""
     with np.errstate(over="ignore"):  # exp of a large number is infinite, and the probability 0
         probabilities: Array = 1 / (1 + np.exp(-logits))
     return probabilities
@@ -260,6 +260,6 @@ def sigmoid(logits: Array) -> Array:
 
 def softmax(logits: Array) -> Array:
     """(..., classes) -> probabilities over the last axis."""
-    with np.errstate(over="ignore"):  # two values further apart than the type holds: the lower becomes 0
+    with np.errstate(over="ignore"):  # the difference of two values may overflow: the lower becomes 0
         shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return shifted / shifted.sum(axis=-1, keepdims=True)

@@ -1,4 +1,4 @@
-"""The whole road on real handwriting, offline: train, evaluate, export, check, reload, predict, measure, report."""
+"""All stages on real handwriting, offline: train, evaluate, export, check, reload, predict, measure, report."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from vitsmith.weights.bundle_folder import program_mib, record_measurements
 from vitsmith.weights.load import load
 
 LEAST_TOP1 = 0.96
-"""Held-out accuracy below which something is broken here: with seeds 0 to 4 the recipe gives 98.3% to 98.9%."""
+"""Least held-out accuracy of a working installation: with seeds 0 to 4 the recipe gives 98.3% to 98.9%."""
 BATCH = 32
 GATE_IMAGES = 56  # a whole number of batches of 1, 2 and 7
 IMAGES_PER_CLASS = 2
@@ -48,24 +48,24 @@ PACKAGES = {
     "onnxscript": ("onnxscript", "export"),
     "matplotlib": ("matplotlib", "plots"),
 }
-"""Module -> package and the extra it comes with."""
+"""Module -> its package and the extra that installs it."""
 STAGES = 7
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of the road begins."""
+    """A stage begins."""
 
     number: int
     """From 1 to STAGES."""
     title: str
     updates: int | None = None
-    """How many updates of training it takes, if it trains."""
+    """Number of training updates, if the stage trains."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the stage came to."""
+    """The result of a stage, in one line."""
 
     text: str
 
@@ -74,7 +74,7 @@ Listener = Callable[[Stage | Outcome | Event], None]
 
 
 def check_packages() -> None:
-    """Raises MissingPackageError, before any work, when a package is missing that is needed on the way."""
+    """Raise MissingPackageError, before any work, when a package that some stage needs is missing."""
     missing = [names for module, names in PACKAGES.items() if importlib.util.find_spec(module) is None]
     if missing:
         package, extra = missing[0]
@@ -84,13 +84,13 @@ def check_packages() -> None:
 def quickstart(
     out: Path | None = None, *, seed: int = 0, force: bool = False, listener: Listener = lambda _: None
 ) -> QuickstartResult:
-    """Goes the whole road, and writes `report.html` at its end into `out`; by default `runs/quickstart`, numbered.
+    """Run all stages and write `report.html` into `out`; by default a numbered folder `runs/quickstart`.
 
-    An `out` that holds anything is refused, unless it is an earlier road and `force` says that it may be replaced.
-    `listener` hears of every stage, what it came to, and every update of the training.
+    An `out` that is not empty is refused, unless an earlier quickstart wrote it and `force` allows to replace it.
+    `listener` is called with every stage, its result, and every update of the training.
 
-    Raises MissingPackageError at once, GateError when the trained or the exported model is worse than it must be or
-    when they disagree, and OutputError.
+    Raises MissingPackageError at once, GateError when the trained or the exported model is not accurate enough or when
+    the two disagree, and OutputError.
     """
     check_packages()
     with Run("quickstart", "", out, force=force) as run:
@@ -104,7 +104,7 @@ def quickstart(
 
 
 def run_stages(run: Run, recipe: TrainRecipe, listener: Listener) -> QuickstartResult:
-    """Everything but the report. Leaves `model`, `model-onnx` and `images` in the run's folder; raises GateError."""
+    """Run all stages except the report. Writes `model`, `model-onnx` and `images` into the run; raises GateError."""
     began = time.perf_counter()
     splits = open_dataset(recipe.data)
     title = f"training a small vision transformer on {len(splits.train):,} handwritten digits"
@@ -149,7 +149,7 @@ def run_stages(run: Run, recipe: TrainRecipe, listener: Listener) -> QuickstartR
 
 
 def evaluate_or_refuse(predictor: Predictor, samples: Samples) -> Evaluation:
-    """Scores on held-out images. Raises GateError below LEAST_TOP1."""
+    """The scores on held-out images. Raises GateError below LEAST_TOP1."""
     evaluation = evaluate(predictor, samples)
     if reasons := failures(Measured(top1=evaluation.scores.top1), Requirements(top1=LEAST_TOP1)):
         raise GateError(
@@ -161,22 +161,22 @@ def evaluate_or_refuse(predictor: Predictor, samples: Samples) -> Evaluation:
 
 
 def require_agreement(original: Evaluation, exported: Evaluation) -> None:
-    """Raises GateError when the exported program names any held-out image otherwise, ties aside."""
+    """Raise GateError when the exported program gives another class for any held-out image, except near ties."""
     agreement = agreement_of(original.logits, exported.logits)
     if reasons := failures(Measured(agreement=agreement), Requirements(agreement=1.0)):
         raise GateError(
-            f"the exported model answers otherwise than the trained one on the held-out digits: {'; '.join(reasons)}; "
-            "do not use it on this machine, and report it with the versions of torch and onnxruntime"
+            f"the exported model gives other answers than the trained one on the held-out digits: "
+            f"{'; '.join(reasons)}; do not use it here, and report it with the versions of torch and onnxruntime"
         )
 
 
 def gate_images(samples: Samples) -> list[Pixels]:
-    """Held-out images for the gate, from all over the set."""
+    """Held-out images for the gate, spread over the whole set."""
     return [samples.image(int(index)) for index in np.linspace(0, len(samples) - 1, GATE_IMAGES)]
 
 
 def predict_files(predictor: Predictor, samples: Samples, folder: Path) -> tuple[ImageFile, ...]:
-    """Writes a few images of each class as `<folder>/<class>/<name>.png` and predicts from the files.
+    """Write a few images of each class as `<folder>/<class>/<name>.png` and predict from the files.
 
     Raises GateError when a file gets another answer than its pixels in memory, OutputError when it cannot be written.
     """
@@ -195,8 +195,8 @@ def predict_files(predictor: Predictor, samples: Samples, folder: Path) -> tuple
     for file, expected in zip(files, predictor(part.sources), strict=True):
         if file.prediction.label != expected.label:
             raise GateError(
-                f"{file.path} is taken for {file.prediction.label!r} and its pixels for {expected.label!r}: reading "
-                "images differs on this machine; report it with the version of Pillow"
+                f"{file.path} is predicted as {file.prediction.label!r}, but its pixels in memory as "
+                f"{expected.label!r}: image files are read wrongly here; report it with the version of Pillow"
             )
     return files
 
@@ -204,7 +204,7 @@ def predict_files(predictor: Predictor, samples: Samples, folder: Path) -> tuple
 def measure(
     predictors: tuple[Predictor, Predictor], evaluations: tuple[Evaluation, Evaluation], samples: Samples
 ) -> tuple[Cost, Cost]:
-    """Measures size and speed of both bundles, and writes them with the scores into each."""
+    """Measure size and speed of both bundles, and write them with the scores into each bundle."""
     tensors = np.stack([load_image(source, predictors[0].bundle.preprocessing) for source in samples.sources[:BATCH]])
     speeds = measure_speed([predictor.engine for predictor in predictors], tensors)
     first, second = map(_cost, predictors, evaluations, speeds)
@@ -217,10 +217,10 @@ def measure(
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Torch on one core; the threads that make batches use another.
+    """Keep torch to one core; the threads that make batches use another.
 
     On a busy machine torch's threads spin while they wait for each other: on two cores at a load average of 4 to 6,
-    one run of the road took 36 s with OMP_NUM_THREADS=1 and one took 243 s with 2. An idle machine was not measured.
+    one run took 36 s with OMP_NUM_THREADS=1 and one took 243 s with 2. An idle machine was not measured.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""Silence for libraries that tell of their own insides."""
+"""Suppress the output of libraries that print internal messages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """No Python warnings, no log records below an error, nothing printed to standard output."""
+    """Suppress Python warnings, log records below an error, and standard output."""
     disabled = logging.root.manager.disable
     logging.disable(max(disabled, logging.WARNING))
     try:

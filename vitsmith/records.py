@@ -1,4 +1,4 @@
-"""What is written down of a model: where it came from, and what was measured of it."""
+"""The records about a model: its origin, and its measurements."""
 
 from __future__ import annotations
 
@@ -19,23 +19,21 @@ NOT_KNOWN = Publication()
 
 
 class Provenance(Frozen):
-    """Where a model came from."""
+    """The origin of a model."""
 
-    source: str = Field(description="file, URL or command it was made from")
+    source: str = Field(description="file, URL or command from which the model was made")
     kind: str = Field(
         "",
-        description="what the source is: 'jax-npz', 'timm' or 'hf' for weights of others, 'trained', 'pruned', "
-        "'merged', 'resized' for what vitsmith made",
+        description="what the source is: 'jax-npz', 'timm' or 'hf' for published weights, 'trained', 'pruned', "
+        "'merged', 'resized' for models that vitsmith made",
     )
-    sha256: str = Field("", description="hash of the source file, when it was a file and was hashed")
-    parent: str = Field("", description="what the source itself was made from: a checkpoint, a bundle")
-    origin: str = Field(
-        "", description="repository or URL that published the weights all this began with, 'hf:OWNER/NAME'"
-    )
+    sha256: str = Field("", description="hash of the source file; '' if there is none")
+    parent: str = Field("", description="origin of the source itself: a checkpoint or bundle")
+    origin: str = Field("", description="repository or URL that published the first weights, as 'hf:OWNER/NAME'")
     revision: str = Field("", description="commit of `origin`")
-    license: str = Field("", description="licence of the weights: an SPDX identifier where there is one; '': not known")
-    date: str = Field("", description="ISO 8601 date on which this was made")
-    vitsmith: str = Field("", description="version that wrote it")
+    license: str = Field("", description="licence of the weights: an SPDX identifier where there is one; '' if unknown")
+    date: str = Field("", description="ISO 8601 date on which the model was made")
+    vitsmith: str = Field("", description="version of vitsmith that made it")
     notes: tuple[str, ...] = ()
     text: Publication | None = Field(
         None,
@@ -45,7 +43,7 @@ class Provenance(Frozen):
 
     @property
     def publication(self) -> dict[str, str]:
-        """Fields that whatever is trained from these weights has too: who published them, and their licence."""
+        """The fields that models trained from these weights inherit: their publisher and licence."""
         return {"origin": self.origin, "revision": self.revision, "license": self.license}
 
     @property
@@ -55,16 +53,16 @@ class Provenance(Frozen):
 
 
 class Measurement(Frozen):
-    """One number, and how it was come by."""
+    """One measured number, and the conditions of the measurement."""
 
-    metric: str = Field(min_length=1, description="what: top1, latency_p50, images_per_second, peak_memory ...")
+    metric: str = Field(min_length=1, description="quantity: top1, latency_p50, images_per_second ...")
     value: float
     unit: str = Field("", description="ms, MiB, images/s ...; '' for a share of 1")
-    engine: str = Field("", description="what ran it: torch, onnx, openvino ...; '' where that does not matter")
-    program: str = Field("", description="what was run: 'torch', 'onnx, fp32', 'openvino, fp32, batches of 8' ...")
-    precision: str = Field("", description="what it computed in: fp32, bf16, 'int8, rest bf16' ...; '': its own")
-    batch: PositiveInt | None = Field(None, description="images computed at once; None where that does not matter")
-    data: str = Field("", description="data set and split it was measured on")
+    engine: str = Field("", description="engine: torch, onnx, openvino ...; '' where it does not matter")
+    program: str = Field("", description="program: 'torch', 'onnx, fp32', 'openvino, fp32, batches of 8' ...")
+    precision: str = Field("", description="precision: fp32, bf16, 'int8, rest bf16' ...; '': the program's own")
+    batch: PositiveInt | None = Field(None, description="images computed at once; None where it does not matter")
+    data: str = Field("", description="data set and split of the measurement")
     machine: str = ""
     date: str = ""
     low: float | None = Field(None, description="lower end of the 95% confidence interval")
@@ -72,7 +70,7 @@ class Measurement(Frozen):
 
     @property
     def title(self) -> str:
-        """What to call it for a reader: 'top1', 'latency_p50 (onnx fp32, one image)'."""
+        """A title for readers: 'top1', 'latency_p50 (onnx fp32, one image)'."""
         ran = f"{self.engine} {self.precision}".strip() if self.engine else ""
         batch = "" if self.batch is None else "one image" if self.batch == 1 else f"batches of {self.batch}"
         how = ", ".join(part for part in (ran, batch) if part)

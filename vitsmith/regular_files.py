@@ -1,4 +1,4 @@
-"""Opening files that a user names: regular ones only, so that no pipe is waited for and no device read without end."""
+"""Open files that a user names: only regular files, so that a pipe cannot block and a device is not read forever."""
 
 from __future__ import annotations
 
@@ -22,25 +22,23 @@ _KINDS = {
 
 
 class NotRegularError(OSError):
-    """A path that is no regular file; `strerror` says what it is, so that what explains an OSError explains this."""
+    """A path that is not a regular file; `strerror` says what it is, as for any OSError."""
 
 
 def open_regular(path: PathLike) -> BinaryIO:
-    """A regular file, opened for reading. Links are followed.
+    """Open a regular file for reading. Links are followed.
 
-    Raises OSError, whose `strerror` says what is wrong: NotRegularError for a folder, pipe, socket or device, which
-    are never waited for; also for names that no file can have, and links that lead nowhere.
+    Raises OSError, whose `strerror` gives the reason: NotRegularError for a folder, pipe, socket or device, which never
+    block; also for names that no file can have, and for broken links.
     """
     try:
-        # A pipe without a writer would block here. Windows has no such flag, and needs one for bytes as they are.
+        # A pipe without a writer would block without O_NONBLOCK, which Windows does not have. Windows needs O_BINARY.
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except ValueError as error:
         raise NotRegularError(errno.EINVAL, f"no file has such a name ({error})", os.fsdecode(path)) from error
     except OSError as error:
         if told := why_not_regular(path):
-            raise NotRegularError(
-                error.errno, told, os.fsdecode(path)
-            ) from error  # a socket, a link that leads nowhere
+            raise NotRegularError(error.errno, told, os.fsdecode(path)) from error  # a socket, or a broken link
         raise
     try:
         if told := _KINDS.get(stat.S_IFMT(os.fstat(handle).st_mode), ""):
@@ -53,10 +51,10 @@ def open_regular(path: PathLike) -> BinaryIO:
 
 @contextmanager
 def utf8_path(path: str | os.PathLike[str]) -> Iterator[str]:
-    """A path of an existing file for libraries that take none but in UTF-8; it may be opened while this lasts.
+    """A path of an existing file for libraries that only take UTF-8; it is valid inside the context.
 
-    Only Linux has other names, and there a file or folder that is open has a name of its own in /proc. Where the file's
-    own name is UTF-8, what lies beside it is found by that name of the folder too.
+    Only Linux has other names, and there an open file or folder also has a name in /proc. Where the file's own name is
+    UTF-8, only its folder is replaced, so that files beside it are found too.
     """
     name = os.fspath(path)
     if _is_utf8(name):
@@ -81,7 +79,7 @@ def _is_utf8(name: str) -> bool:
 
 
 def why_not_regular(path: PathLike) -> str:
-    """What a path is when it is no regular file, as 'it is a folder'; empty for a regular file and for no file."""
+    """A message for a path that is not a regular file, as 'it is a folder'; '' for a regular or missing file."""
     try:
         return _KINDS.get(stat.S_IFMT(os.stat(path).st_mode), "")  # noqa: PTH116 - bytes may name files too
     except FileNotFoundError:
@@ -94,8 +92,8 @@ def read_regular(path: PathLike, *, largest: int) -> bytes:
     """The bytes of a regular file of at most `largest`. Raises OSError as `open_regular`, and with EFBIG for more."""
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
-        # Python takes as much memory as it is asked to read, so it is asked for no more than there is; a file of /proc
-        # says that it has 0 bytes, and has more.
+        # Python allocates as much memory as it is asked to read, so ask for the size of the file only; a file of /proc
+        # gives size 0, but has more.
         data = file.read(size + 1) if size <= largest else b""
         while size < len(data) <= largest and (more := file.read(min(_MORE, largest + 1 - len(data)))):
             data += more

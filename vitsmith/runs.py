@@ -1,7 +1,7 @@
-"""Where a verb leaves what it made: `runs/<verb>/<name>`, numbered when it exists, or `--out`; one rule for all verbs.
+"""The output folder of a verb: `runs/<verb>/<name>`, numbered when it exists, or `--out`; the same rule for all verbs.
 
-An `--out` that holds anything is refused before any work. `--force` replaces what the same verb wrote there before,
-known by a file of its own, and nothing else.
+An `--out` that is not empty is refused before any work. `--force` replaces only earlier output of the same verb, which
+a file of that verb shows.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ MARKS = {
     "prune": "prune.json",
     "compress": "compress.json",
 }
-"""By verb, the file that its runs are known by."""
+"""For each verb, the file by which its runs are recognised."""
 
 _NOTHING = {COMMAND, LOCK, STAND_IN}
 _BEFORE = _NOTHING | {
@@ -56,7 +56,7 @@ _BEFORE = _NOTHING | {
     "tensorboard",
     "split.safetensors",
 }
-"""What is written before the work begins: a run that ends by then leaves nothing."""
+"""Files that are written before the work begins: a run that ends before then is removed."""
 
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
 _LONGEST = 120
@@ -66,7 +66,7 @@ Made = TypeVar("Made")
 
 
 def model_name(model: str) -> str:
-    """What to call a run after a model: 'pets' for runs/train/pets/model or a file in it, 'B_16' for B_16.npz."""
+    """The name of a run from its model: 'pets' for runs/train/pets/model or a file in it, 'B_16' for B_16.npz."""
     path = Path(model)
     if path.name.startswith("model."):
         above = (path.parent, *path.parents[2:3])  # of the usual program, of one in programs/NAME
@@ -75,9 +75,9 @@ def model_name(model: str) -> str:
 
 
 def default_place(verb: str, name: str) -> Path:
-    """`runs/<verb>/<name>`, the name as every file system takes it: Windows has no ':', no 'NUL', no dot at the end.
+    """`runs/<verb>/<name>`, with a name that every file system allows: Windows forbids ':', 'NUL' and a final dot.
 
-    Without a name `runs/<verb>`.
+    Without a name it is `runs/<verb>`.
     """
     if not name:
         return Path("runs") / verb
@@ -88,10 +88,10 @@ def default_place(verb: str, name: str) -> Path:
 
 
 def check_place(verb: str, out: Path | None, *, force: bool, is_earlier: IsEarlier | None = None) -> None:
-    """Raises OutputError, before any work, when a verb could not write to `out`, or would replace something.
+    """Raise OutputError, before any work, when a verb cannot write to `out`, or would replace something.
 
-    With `force` what the same verb wrote there before may be replaced, and nothing else: `is_earlier` says whether
-    that is what is there; by default a folder with the verb's own file (MARKS).
+    With `force`, only earlier output of the same verb may be replaced: `is_earlier` recognises it; by default it is a
+    folder with the verb's own file (MARKS).
     """
     if out is None:
         return
@@ -101,7 +101,7 @@ def check_place(verb: str, out: Path | None, *, force: bool, is_earlier: IsEarli
     with explained(out):
         if not out.is_file():
             if (out / LOCK).exists():
-                _locked(out).release(remove=False)  # says who writes it
+                _locked(out).release(remove=False)  # the error names the process that writes it
             if not (out.is_dir() and _holds_anything(out)):
                 return
         if not is_earlier(out):
@@ -111,20 +111,20 @@ def check_place(verb: str, out: Path | None, *, force: bool, is_earlier: IsEarli
             if MARKS.get(verb) == "recipe.json" and any((out / "checkpoints").glob("step-*")):
                 again = f"vitsmith {'lit' if verb == 'lit' else 'train'} --resume {shell_quoted(str(out))}"
                 raise OutputError(
-                    f"{out} is a run that has not ended: go on with  {again} , choose another `out`, or replace it "
+                    f"{out} is an unfinished run: resume it with  {again} , choose another `out`, or replace it "
                     "with `force`"
                 )
             raise OutputError(f"{out} exists: choose another `out`, or replace it with `force`")
 
 
 def _holds_anything(folder: Path) -> bool:
-    """Whether anything is in a folder, other than what a run leaves that was killed before it began."""
+    """Whether a folder holds more than the files of a run that was killed before its work began."""
     names = {path.name for path in folder.iterdir() if not is_workspace(path)}
     return bool(names) and not (LOCK in names and names <= _NOTHING)
 
 
 def is_run_of(verb: str, folder: Path) -> bool:
-    """Whether a folder is a run of a verb. Recipes tell the three verbs that train apart."""
+    """Whether a folder is a run of a verb. The recipe shows which of the three training verbs made it."""
     mark, quickstart = folder / MARKS[verb], _is_quickstart(folder)
     if verb == "quickstart" or quickstart:
         return verb == "quickstart" and quickstart
@@ -137,7 +137,7 @@ def is_run_of(verb: str, folder: Path) -> bool:
 
 
 def _is_quickstart(folder: Path) -> bool:
-    """Whether the quickstart wrote a folder, in which it trains too; one that was cut off is known by its command."""
+    """Whether the quickstart, which also trains, wrote a folder; an interrupted one is recognised by its command."""
     if (folder / MARKS["quickstart"]).is_file():
         return True
     with suppress(OSError):
@@ -149,10 +149,10 @@ def _is_quickstart(folder: Path) -> bool:
 def place_of(
     verb: str, name: str, out: Path | None, *, force: bool = False, is_earlier: IsEarlier | None = None
 ) -> Iterator[Path]:
-    """Where something that appears whole is to be, kept for this process from before its work until it is there.
+    """Reserve the place of an output that is written in one step, from before the work until it is there.
 
-    `out`, of which `check_place` makes sure, and which no other process may write meanwhile; or a new numbered folder
-    of `runs/<verb>`, which vanishes when nothing comes into it.
+    The place is `out`, after `check_place`, and no other process may write it meanwhile; or a new numbered folder of
+    `runs/<verb>`, which is removed if it stays empty.
     """
     if out is not None:
         with claimed(out):
@@ -168,23 +168,24 @@ def place_of(
 
 @contextmanager
 def whole_run(verb: str, name: str, out: Path | None = None) -> Iterator[tuple[Run, Path]]:
-    """A run that appears whole or not at all, and where it will be: `out`, or a new folder under `runs/<verb>`.
+    """A run that is written completely or not at all, and its place: `out`, or a new folder under `runs/<verb>`.
 
-    What is at `out` is replaced: `place_of` makes sure before the work that it may be.
+    The old content of `out` is replaced: call `place_of` before the work, which checks that this is allowed.
     """
     target = out if out is not None else new_folder(default_place(verb, name))
     try:
         with replacing_folder(target) as partial, Run.within(partial) as run:
             yield run, target
     except BaseException:
-        remove_empty(target)  # the name that was taken, while there is nothing in it
+        remove_empty(target)  # the reserved name, if it is still empty
         raise
 
 
 def write_or_rescue(target: Path, write: Callable[[Path], Made], *, otherwise: str = "") -> Made:
-    """`write(target)`; when that place fails now, after all the work, it is written where temporary files are.
+    """Call `write(target)`; if that fails, after all the work, write into the folder for temporary files.
 
-    Raises OutputError in both cases, which says where what was made is; `otherwise`, what to do when it is nowhere.
+    Then it raises OutputError, which says where the output is; if it could not be written at all, the error ends with
+    `otherwise`, the advice for that case.
     """
     try:
         return write(target)
@@ -192,16 +193,16 @@ def write_or_rescue(target: Path, write: Callable[[Path], Made], *, otherwise: s
         try:
             kept = Path(tempfile.mkdtemp(prefix="vitsmith-kept-")) / target.name
             write(kept)
-        except Exception:  # that place is no better
+        except Exception:  # that place fails too
             raise (OutputError(f"{error}. {otherwise}") if otherwise else error) from None
-        raise OutputError(f"{error}. Nothing is lost: what was made is in {kept}, move it from there") from error
+        raise OutputError(f"{error}. Nothing is lost: the output is in {kept}, move it from there") from error
 
 
 class Run:
-    """One run's folder and its log of metrics, which one process at a time writes.
+    """The folder of one run and its log of metrics; only one process at a time writes them.
 
     The folder is `out`, or a new one: `runs/<verb>/<name>` or, when that exists, `runs/<verb>/<name>-2` and so on. An
-    `out` that holds anything is refused; with `force` an earlier run of the same verb is replaced, once this one has
+    `out` that is not empty is refused; with `force` an earlier run of the same verb is replaced, once this one has
     logged something. Raises OutputError when the place cannot be written.
     """
 
@@ -228,7 +229,7 @@ class Run:
         self._fresh = True
         try:
             self._note_command()
-        except BaseException as error:  # nobody gets to see this run, nor its exit
+        except BaseException as error:  # the caller does not get this run, so __exit__ is not called
             self.__exit__(type(error), error, None)
             raise
 
@@ -236,15 +237,15 @@ class Run:
         return f"<Run {self.folder}>"
 
     def _take_over(self) -> Lock:
-        """An empty folder in the place of the earlier run, which is kept beside it until this one has begun."""
-        _locked(self.folder).release()  # nobody writes it
+        """Put an empty folder in place of the earlier run, which is kept beside it until this one has begun."""
+        _locked(self.folder).release()  # no process writes it
         with explained(self.folder):
             workspace = Workspace.beside(self.folder)
             earlier = None
             try:
                 earlier = workspace.stand_in()
                 if earlier is not None:
-                    _locked(earlier).release()  # nor has anybody begun to meanwhile
+                    _locked(earlier).release()  # and none has begun to meanwhile
                     self._earlier = workspace, earlier
                 else:
                     workspace.keep()
@@ -258,7 +259,7 @@ class Run:
 
     @classmethod
     def within(cls, folder: Path) -> Self:
-        """A run in a folder that is made already and is nobody else's."""
+        """A run in an existing folder that belongs to this process."""
         run = cls.__new__(cls)
         run.folder = folder
         run._note_command()
@@ -266,7 +267,8 @@ class Run:
 
     @classmethod
     def reopen(cls, folder: Path) -> Self:
-        """The run in `folder`, to go on with. Raises OutputError when it cannot be written, or is being written."""
+        """Reopen the run in `folder` to continue it. Raises OutputError if it cannot be written, or is being
+        written."""
         run = cls.__new__(cls)
         run.folder = folder
         run._lock = _locked(folder)
@@ -301,12 +303,12 @@ class Run:
                 remove_empty(self.folder, above=2 if self._own_parents else 0)
 
     def _vanish(self) -> None:
-        """A run that ended before it began leaves nothing, unless there is anything in it that a later one can use."""
+        """Remove a run that ended before its work began, unless a later run can use something in it."""
         with suppress(OSError):
             if {path.name for path in self.folder.iterdir()} <= _BEFORE:
                 if self._earlier is not None:
                     if self._lock is not None:
-                        self._lock.release()  # before it lies in a folder of another name
+                        self._lock.release()  # before its folder is renamed
                     workspace, earlier = self._earlier
                     workspace.swap(earlier)
                     workspace.remove()
@@ -319,7 +321,7 @@ class Run:
                         path.unlink()
 
     def _forget_earlier(self) -> None:
-        """Removes the run that this one replaces."""
+        """Remove the run that this one replaces."""
         if self._earlier is not None:
             workspace, _ = self._earlier
             workspace.keep()
@@ -327,7 +329,7 @@ class Run:
             self._earlier = None
 
     def log(self, **values: Any) -> None:
-        """Appends one line to metrics.jsonl, at once on disk for whoever watches. NaN and infinity become null."""
+        """Append one line to metrics.jsonl, flushed at once for readers. NaN and infinity become null."""
         try:
             if self._metrics is None:
                 self._metrics = (self.folder / METRICS).open("a", encoding="utf-8")
@@ -340,7 +342,7 @@ class Run:
             ) from error
 
     def rows(self) -> list[dict[str, Any]]:
-        """What has been logged; a last line that was cut off is passed over."""
+        """The rows logged so far; an incomplete last line is skipped."""
         path = self.folder / METRICS
         if not path.exists():
             return []
@@ -351,20 +353,20 @@ class Run:
         return rows
 
     def rewrite_rows(self, rows: Iterable[dict[str, Any]]) -> None:
-        """Replaces the whole log; what comes later is appended to it."""
+        """Replace the whole log; later rows are appended."""
         assert self._metrics is None
         text = "".join(to_json(with_nulls(row), ascii_only=True) + "\n" for row in rows)
         write_text(self.folder / METRICS, text)
 
     def write_json(self, name: str, value: Any) -> Path:
-        """Writes a JSON document into the folder. NaN and infinity become null."""
+        """Write a JSON document into the folder. NaN and infinity become null."""
         path = self.folder / name
         write_text(path, to_json(with_nulls(value), indent=2) + "\n")
         return path
 
 
 def _locked(folder: Path) -> Lock:
-    """The lock of a run. Raises OutputError, which says who has it."""
+    """Lock a run. Raises OutputError, which names the process that has the lock."""
     with explained(folder):
         try:
             return Lock.take(folder / LOCK)

@@ -1,4 +1,4 @@
-"""Frozen descriptions that travel with a model: how pixels, words and labels are to be read.
+"""Frozen descriptions that travel with a model: preprocessing of images and texts, names of classes, programs.
 
 Nothing here imports torch, so that `inspect`, the serving front end and the tests of a description are light.
 """
@@ -16,7 +16,7 @@ from vitsmith.names import can_be_written, tell_apart, wrong_name
 
 
 class ImageSpec(Frozen):
-    """How an RGB image becomes the model's input: resize, crop, quantise, normalise.
+    """The preprocessing of an RGB image: resize, crop, quantise, normalise.
 
     The input is uint8 RGB of any size, the output float32 of shape (3, height, width):
     `(pixel / 255 - mean) / std`.
@@ -35,7 +35,7 @@ class ImageSpec(Frozen):
         description="False: two-tap bilinear, as tf.image.resize; True: Pillow's filters, which widen to shrink",
     )
     quantize: Literal["none", "truncate", "round"] = Field(
-        "none", description="what happens to the resized pixels: kept as float, truncated to uint8, or rounded to uint8"
+        "none", description="resized pixels are kept as float ('none'), truncated to uint8, or rounded to uint8"
     )
     mean: Triple = (0.5, 0.5, 0.5)
     std: Triple = (0.5, 0.5, 0.5)
@@ -93,19 +93,19 @@ class ImageSpec(Frozen):
 
 
 class TextSpec(Frozen):
-    """How text becomes token ids of shape (length,), int32. Source: vit_jax/preprocess.py.
+    """The rules that turn a text into token ids of shape (length,), int32. Source: vit_jax/preprocess.py.
 
-    Two ways exist in the released models. WordPiece for BERT towers: a start token, the text, zeros, which the tower
-    does not look at; the first token is pooled. SentencePiece for plain text transformers: the text, then the end
-    token to the very end; the last token is pooled. Fields left out are those of the tokenizer's kind.
+    The released models use two kinds. WordPiece, for BERT towers: a start token, the text, then zeros, which the tower
+    ignores; the first token is pooled. SentencePiece, for plain text transformers: the text, then the end token up to
+    the full length; the last token is pooled. Omitted fields get the values of the tokenizer's kind.
     """
 
     tokenizer: Literal["wordpiece", "sentencepiece"]
     length: PositiveInt = Field(16, description="tokens per text, after padding or clipping")
     vocabulary: PositiveInt = Field(description="number of token ids the text tower knows")
-    lower_case: bool = Field(description="case folding (with WordPiece also of accents, as BERT uncased) before tokens")
+    lower_case: bool = Field(description="fold case (with WordPiece also accents, as BERT uncased) before tokenizing")
     canonicalize: bool = Field(
-        False, description="before all else: '_' to a space, no ASCII punctuation, lower case, single spaces"
+        False, description="first of all: '_' to a space, no ASCII punctuation, lower case, single spaces"
     )
     padding: Literal["zero", "end"] = Field(description="what follows the text: token 0, or the end token")
     pooling: Literal["first", "last"] = Field(description="the token whose output is the text's embedding")
@@ -124,7 +124,7 @@ class TextSpec(Frozen):
     def _consistent(self) -> Self:
         if (self.padding, self.pooling) not in (("zero", "first"), ("end", "last")):
             raise ValueError(
-                f"padding {self.padding!r} does not go with pooling {self.pooling!r}: zero, first; end, last"
+                f"padding {self.padding!r} does not go with pooling {self.pooling!r}: use zero with first, or end with last"
             )
         if self.tokenizer == "sentencepiece" and self.padding == "zero":
             raise ValueError("SentencePiece has no start token to pool: padding must be 'end'")
@@ -134,27 +134,27 @@ class TextSpec(Frozen):
 
 
 Program = Literal["torch", "onnx", "openvino", "executorch"]
-"""What the file of a model is for: weights of torch models, or a program for a runtime."""
+"""The kind of a model's file: weights for torch, or a program for a runtime."""
 
 
 class ProgramSpec(Frozen):
-    """What a compiled program computes in and what it takes; of torch weights, the defaults."""
+    """The precision and the inputs of a compiled program; torch weights have the defaults."""
 
     precision: Literal["fp32", "fp16", "bf16", "int8"] = Field(
-        "fp32", description="of the products; 'fp16' leaves LayerNorm and softmax in float32"
+        "fp32", description="precision of the products; 'fp16' keeps LayerNorm and softmax in float32"
     )
-    rest: Literal["fp32", "bf16"] = Field("fp32", description="with int8: what everything not quantised is computed in")
+    rest: Literal["fp32", "bf16"] = Field("fp32", description="with int8: precision of all that is not quantised")
     batch: Annotated[PositiveInt, Field(le=65_536)] | None = Field(
-        None, description="the one batch size it runs; None: any"
+        None, description="the only batch size that it runs; None: any"
     )
     pixels: bool = Field(
-        False, description="takes uint8 (batch, height, width, 3) of the right size and normalises by itself"
+        False, description="takes uint8 (batch, height, width, 3) of the model's size and normalises it"
     )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.rest != "fp32" and self.precision != "int8":
-            raise ValueError(f"rest={self.rest!r} is for int8: a program in {self.precision} has no rest")
+            raise ValueError(f"rest={self.rest!r} is only for int8, and this program is in {self.precision}")
         return self
 
     @property
@@ -169,7 +169,7 @@ class StoredProgram(Frozen):
     program: Program
     spec: ProgramSpec = ProgramSpec()
     folder: str = Field("", pattern=r"^(programs/[A-Za-z0-9][A-Za-z0-9._-]{0,63})?$")
-    """Where its files are: '' is the bundle's own folder."""
+    """The folder of its files; '' is the bundle's own folder."""
 
     @property
     def title(self) -> str:
@@ -180,40 +180,40 @@ class StoredProgram(Frozen):
         return ", ".join(part for part in told if part)
 
     def is_(self, program: Program, spec: ProgramSpec) -> bool:
-        """Whether it is the program of this format and specification."""
+        """Whether this is the program with the given format and specification."""
         return (self.program, self.spec) == (program, spec)
 
 
 Head = Literal["softmax", "sigmoid", "regression", "none"]
-"""What the outputs of a model mean: logits of classes that exclude each other; logits of classes each of which is there
-or not; values, of which none is the first choice; or features and embeddings, of a model without a head."""
+"""The meaning of a model's outputs: logits of classes that exclude each other (softmax); logits of classes that are
+each present or not (sigmoid); values (regression); or features and embeddings of a model without a head (none)."""
 
 Meaning = Literal["probability", "cosine", "value"]
-"""What a score is."""
+"""The meaning of a score."""
 
 
 class Similarity(Frozen):
-    """What the cosine of an image and a text becomes before softmax or sigmoid: `temperature * cosine + bias`."""
+    """Turns the cosine of an image and a text into a logit: `temperature * cosine + bias`."""
 
     temperature: Finite = Field(gt=0, description="0 would make all scores equal")
-    bias: Finite | None = Field(None, description="of models trained with the sigmoid loss (arXiv 2303.15343)")
+    bias: Finite | None = Field(None, description="for models trained with the sigmoid loss (arXiv 2303.15343)")
 
 
 class Calibration(Frozen):
-    """What makes probabilities believable, found on images that the model was not trained on."""
+    """The temperature and thresholds of probabilities, fitted on images that the model was not trained on."""
 
     temperature: Finite = Field(
         1.0, gt=0, description="logits are divided by it before softmax or sigmoid (arXiv 1706.04599)"
     )
     thresholds: tuple[Share, ...] = Field(
-        (), description="of a sigmoid: the probability from which on each class is said to be there; () is 0.5 for all"
+        (), description="sigmoid only: least probability with which each class counts as present; () is 0.5 for all"
     )
-    data: str = Field("", description="images that it was found on")
+    data: str = Field("", description="images on which it was fitted")
 
     def check(self, head: str, classes: int, where: str) -> None:
-        """Raises BundleError unless it fits a model with this head and so many classes."""
+        """Raise BundleError unless it fits a model with this head and this number of classes."""
         if head not in ("softmax", "sigmoid"):
-            raise BundleError(f"{where}: a calibration is of probabilities, and the head is {head!r}: leave it out")
+            raise BundleError(f"{where}: a calibration is for probabilities, and the head is {head!r}: leave it out")
         if self.thresholds and head != "sigmoid":
             raise BundleError(f"{where}: thresholds are for a sigmoid head, and this one is {head!r}: leave them out")
         if self.thresholds and len(self.thresholds) != classes:
@@ -221,11 +221,11 @@ class Calibration(Frozen):
 
 
 PLACE = "{}"
-"""Where a template has the label."""
+"""The place of the label in a template."""
 
 
 def wrong_templates(templates: Sequence[str]) -> str:
-    """Why these are no templates for labels; '' when they are."""
+    """A message when some templates are wrong; '' when all are right."""
     wrong = [template for template in templates if template.count(PLACE) != 1]
     if wrong:
         more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
@@ -236,7 +236,7 @@ def wrong_templates(templates: Sequence[str]) -> str:
 class Labels(Frozen):
     """Names of the classes, in the order of the logits.
 
-    Several classes may have one name, as ImageNet's two called 'crane': `shown` tells them apart.
+    Several classes may share a name, as 'crane' in ImageNet: `shown` adds their numbers.
     """
 
     names: tuple[str, ...]
@@ -252,12 +252,12 @@ class Labels(Frozen):
 
     @classmethod
     def as_found(cls, names: Iterable[str]) -> Self:
-        """Of a file that others wrote: empty names and line breaks in them are kept, as the model can be used so."""
+        """Labels from a file of another tool: empty names and line breaks are kept, as the model can still be used."""
         return cls.model_validate({"names": tuple(names)}, context=AS_FOUND)
 
     @property
     def shown(self) -> tuple[str, ...]:
-        """What to call each class for a reader: 'crane (517)' where several have its name."""
+        """A name for each class that differs from the others: 'crane (517)' where several share a name."""
         return tell_apart(self.names)
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""Images through an engine: read and preprocessed ahead in threads while the engine works."""
+"""Run images through an engine; they are read and preprocessed ahead in threads while the engine works."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ class Failure:
     source: str
     reason: str
     unread: bool = True
-    """False: it was read, and the answer to it is of no use."""
+    """False when the image was read but the model's output is not finite."""
 
     @property
     def error(self) -> ImageError | NotFiniteError:
-        """What to raise for it: ImageError where the image is at fault, NotFiniteError where the model is."""
+        """The error to raise: ImageError for a fault of the image, NotFiniteError for a fault of the model."""
         return ImageError(self.reason) if self.unread else NotFiniteError(self.reason)
 
 
@@ -50,10 +50,10 @@ class ImageStream:
     """Reads images a little ahead of an engine and gives its answers in order.
 
     Args:
-        spec: how pixels become a tensor.
-        engine: gives the answers, one a row.
+        spec: the preprocessing of pixels.
+        engine: gives the answers, one row for each image.
         batch_size: images given to the engine at once; the last batch may be smaller.
-        decoders: threads that read and preprocess; default one for each core.
+        decoders: threads that read and preprocess; by default one for each core.
         max_pixels: larger images are refused before they are decoded.
     """
 
@@ -73,7 +73,7 @@ class ImageStream:
         self.max_pixels = max_pixels
 
     def answers(self, images: Iterable[ImageSource]) -> Iterator[tuple[str, Array] | Failure]:
-        """(name, row) or Failure for each image, in order, as batches are done; `images` may be endless."""
+        """Yield (name, row) or Failure for each image, in order, as batches are done; `images` may be endless."""
         for batch in self._batches(images):
             tensors = [tensor for _, tensor in batch if not isinstance(tensor, str)]
             rows = iter(self._run(tensors))
@@ -86,15 +86,15 @@ class ImageStream:
     def rows(self, images: Iterable[ImageSource], unreadable: Unreadable | None = None) -> Array | None:
         """All answers as one array, in order; None for no images.
 
-        Raises ImageError at an image that cannot be read, which with `unreadable` is noted there and has no row, and
-        NotFiniteError at one whose answer is not finite: the model's fault.
+        Raises ImageError at an image that cannot be read, and NotFiniteError at one whose output is not finite, a fault
+        of the model. With `unreadable`, unreadable images are recorded there instead and have no row.
         """
         return self.named_rows(images, unreadable)[1]
 
     def named_rows(
         self, images: Iterable[ImageSource], unreadable: Unreadable | None = None
     ) -> tuple[list[str], Array | None]:
-        """What the images of `rows` are called, and the rows; errors as there."""
+        """The names of the images of `rows`, and the rows; errors as there."""
         found: list[tuple[str, Array]] = []
         for number, answer in enumerate(self.answers(images)):
             if not isinstance(answer, Failure):
@@ -106,7 +106,7 @@ class ImageStream:
         return [name for name, _ in found], np.stack([row for _, row in found]) if found else None
 
     def _run(self, tensors: Sequence[Array]) -> Sequence[Array | None]:
-        """The answer to each image; None for those that are not finite, which do not cost the others theirs."""
+        """The answer for each image; None where it is not finite, without loss of the others."""
         if not tensors:
             return ()
         try:
@@ -128,7 +128,7 @@ class ImageStream:
     def _decode_ahead(
         self, pool: ThreadPoolExecutor, images: Iterator[tuple[int, ImageSource]]
     ) -> Iterator[tuple[str, Array | str]]:
-        """(name, tensor or reason) in order, with two batches under way so that the engine never waits for one."""
+        """Yield (name, tensor or reason) in order; two batches are read ahead so that the engine does not wait."""
         waiting: deque[Future[tuple[str, Array | str]]] = deque()
         process = os.getpid()
         depth = 2 * self.batch_size + self.decoders
@@ -150,7 +150,7 @@ class ImageStream:
 
 
 def check_reading(batch_size: int, decoders: int | None, max_pixels: int) -> None:
-    """Raises InputError for numbers that an ImageStream does not take."""
+    """Raise InputError for numbers that an ImageStream does not accept."""
     whole_number(batch_size, "batch_size", most=MOST_AT_ONCE)
     whole_number(max_pixels, "max_pixels")
     if decoders is not None:
@@ -158,14 +158,14 @@ def check_reading(batch_size: int, decoders: int | None, max_pixels: int) -> Non
 
 
 def _yield_to_engine() -> None:
-    """Lets the calling thread work only on what the engine's threads leave of the cores.
+    """Lower the priority of the calling thread, so that the engine's threads get the cores first.
 
-    An engine splits each layer over its threads and waits for the last of them; a decoder that holds up one holds up
+    An engine splits each layer over its threads and waits for the last one, so a decoder that delays one thread delays
     all. On 2 cores this took the time over decoding plus inference from 1.14 to 1.03 with eager torch
     (benchmarks/folder_prediction.py).
     """
-    if sys.platform == "linux":  # elsewhere niceness belongs to the whole process
+    if sys.platform == "linux":  # on other systems niceness is that of the whole process
         thread = threading.get_native_id()
-        with suppress(OSError):  # where it is forbidden, predictions are only slower
+        with suppress(OSError):  # if it is forbidden, predictions are only slower
             niceness = os.getpriority(os.PRIO_PROCESS, thread)
             os.setpriority(os.PRIO_PROCESS, thread, max(niceness, DECODER_NICENESS))

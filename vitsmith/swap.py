@@ -1,4 +1,4 @@
-"""Two paths change places in one step, where the system has such a step."""
+"""Swap two paths in one step, where the system can."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2  # linux/fs.h
 _RENAME_SWAP = 2  # macOS, sys/stdio.h
 _UNKNOWN = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
-"""Errors of file systems that have no such step."""
+"""Error numbers of file systems that cannot swap."""
 
 
 def exchange(first: Path, second: Path) -> bool:
-    """Swaps what two paths on one file system name; False, and nothing is changed, where that is not to be had.
+    """Swap two paths on the same file system. Returns False, with nothing changed, where the system cannot.
 
     Linux: renameat2(2) with RENAME_EXCHANGE; macOS: renamex_np(2) with RENAME_SWAP. Raises OSError.
     """

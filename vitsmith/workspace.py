@@ -1,15 +1,15 @@
-"""What is being written for a place, in a hidden folder beside it, until it is whole and takes that place.
+"""A workspace: a hidden folder beside a place, where its new content is written before it replaces the old.
 
 .<name>.partial/
-  vitsmith.lock  held while its process lives: by it others tell whether anybody still writes here
-  new.*          what is being written
-  whole          a folder that is complete
-  old, target    where two folders cannot swap places in one step: the one that makes room, and the name of the place
-  earlier        the name of the place whose folder waits here, while an empty one with STAND_IN stands in for it
+  vitsmith.lock  locked while its process lives, so that others know whether it still writes here
+  new.*          the content that is being written
+  whole          a complete folder
+  old, target    when a swap takes several steps: the folder that was replaced, and the name of the place
+  earlier        the name of the place whose old folder is here, while an empty one with STAND_IN replaces it
 
-A process that is killed leaves this folder. Whoever writes beside it next removes it; when the kill fell between the
-two renames of a swap in steps, whoever reads or writes the place next completes the swap first. A folder that still
-waits here goes back to its place.
+A killed process leaves this folder; the next process that writes beside it removes it. If it was killed between the two
+renames of a swap in steps, the next process that reads or writes the place completes the swap first. An old folder that
+is still here goes back to its place.
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ from vitsmith.swap import exchange
 
 LOCK = "vitsmith.lock"
 STAND_IN = ".stand-in"
-"""In a folder that has the place of another for a trial."""
+"""The file in a folder that replaces another on trial."""
 
-_LONGEST = 200  # bytes of a name that fits between '.' and '.partial': file systems take 255 in all
-_LOOKED_AT = 3  # workspaces of one place that a reader looks into: more than one only where several write at once
+_LONGEST = 200  # bytes of a name between '.' and '.partial': file systems allow 255 in all
+_LOOKED_AT = 3  # workspaces of one place that a reader checks; there are several only where several processes write
 _ATTEMPTS = 20
-_PATIENCE = 5.0  # seconds that a reader waits for a swap in steps, which takes far less
+_PATIENCE = 5.0  # seconds that a reader waits for a swap in steps, which takes much less
 
 
 class Workspace:
-    """The folder of one writer. Raises OSError."""
+    """The workspace of one writer. Raises OSError."""
 
     def __init__(self, target: Path, folder: Path, lock: Lock) -> None:
         self.target, self.folder, self._lock = target, folder, lock
         suffix = target.suffix if len(target.suffix) < 20 else ""
         self.new = folder / f"new{suffix}"
-        """Where to write; some libraries go by the suffix."""
+        """The path to write to; its suffix is kept because some libraries need it."""
 
     @classmethod
     def beside(cls, target: Path, *, alone: bool = False) -> Workspace:
-        """A new one. With `alone` only one process at a time has it: raises HeldError, whose text says which."""
+        """Make a workspace. With `alone` only one process has one: raises HeldError, which names the other process."""
         clean(target.parent)
         number = 1
         while True:
@@ -59,31 +59,31 @@ class Workspace:
             number += 1
 
     def put_file(self) -> None:
-        """Moves what was written to its place."""
+        """Move the written file to its place."""
         self.new.replace(self.target)
 
     def put_folder(self) -> None:
-        """Moves the folder that was written to its place; what was there comes into the workspace."""
+        """Move the written folder to its place; the old folder moves into the workspace."""
         whole = self.folder / "whole"
         self.new.rename(whole)
         self.swap(whole)
 
     def swap(self, whole: Path) -> Path | None:
-        """Puts the folder `whole` of this workspace in the place. What was there comes into it: where, or None."""
+        """Put the folder `whole` of this workspace in its place. Returns the new path of the old folder, or None."""
         while True:
             try:
-                whole.rename(self.target)  # nothing there, or on POSIX an empty folder
+                whole.rename(self.target)  # works if the place is free, or on POSIX an empty folder
                 return None
             except OSError as error:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.EACCES):  # Windows says EACCES
                     raise
                 if not self.target.is_dir():
                     raise
-            with suppress(FileNotFoundError):  # it has gone meanwhile: try again
+            with suppress(FileNotFoundError):  # it was removed meanwhile: try again
                 return whole if exchange(whole, self.target) else self._swap_in_steps(whole)
 
     def _swap_in_steps(self, whole: Path) -> Path:
-        """For systems without a swap. Killed anywhere in here, `mend` finds what it needs."""
+        """Swap by two renames, where the system cannot swap. `mend` completes it if the process is killed between."""
         note, old = self.folder / "target", self.folder / "old"
         note.write_bytes(os.fsencode(self.target.name))
         self.target.rename(old)
@@ -97,9 +97,9 @@ class Workspace:
         return old
 
     def stand_in(self) -> Path | None:
-        """An empty folder in the place; what was there waits in the workspace, where: its path, or None.
+        """Put an empty folder in the place. Returns the path of the old folder in the workspace, or None.
 
-        Until `keep` it goes back when this process is killed.
+        If this process is killed before `keep`, the old folder goes back.
         """
         self.new.mkdir()
         (self.new / STAND_IN).touch()
@@ -107,18 +107,18 @@ class Workspace:
         return self.swap(self.new)
 
     def keep(self) -> None:
-        """What stands in for a folder is there to stay."""
+        """Make the replacement by `stand_in` final."""
         with suppress(OSError):
             (self.target / STAND_IN).unlink()
             (self.folder / "earlier").unlink()
 
     def remove(self) -> None:
-        """Removes the folder with all that is left in it, the lock last. Does nothing the second time."""
+        """Remove the workspace with all its content, the lock last. Does nothing the second time."""
         _remove(self.folder, self._lock)
 
 
 def mend(target: Path) -> None:
-    """Completes a swap whose process was killed between its steps; a reader calls it when nothing is at `target`."""
+    """Complete a swap whose process was killed between its steps; a reader calls it when `target` is missing."""
     deadline = time.monotonic() + _PATIENCE
     for number in range(1, _LOOKED_AT + 1):
         folder = _folder(target, number)
@@ -135,7 +135,7 @@ def mend(target: Path) -> None:
 
 
 def _mend_and_remove(folder: Path, lock: Lock) -> None:
-    """What a process left that is gone. Nothing is removed when its swap cannot be completed: raises OSError then."""
+    """Complete the swap of a dead process and remove its workspace. If it fails: raises OSError, removes nothing."""
     try:
         _mend(folder)
     except BaseException:
@@ -152,9 +152,9 @@ def _folder(target: Path, number: int) -> Path:
 
 
 def _enter(target: Path, folder: Path) -> Workspace | None:
-    """The workspace in `folder`, new or left by a process that is gone; None where something else is there.
+    """The workspace in `folder`, new or left by a dead process; None where `folder` is something else.
 
-    Raises HeldError when its process lives.
+    Raises HeldError when its process still lives.
     """
     for _ in range(_ATTEMPTS):
         try:
@@ -164,7 +164,7 @@ def _enter(target: Path, folder: Path) -> Workspace | None:
                 return None
         try:
             lock = Lock.take(folder / LOCK)
-        except FileNotFoundError:  # who had it has just removed it
+        except FileNotFoundError:  # another process has just removed it
             if not folder.parent.is_dir():
                 raise
             continue
@@ -179,13 +179,13 @@ def _enter(target: Path, folder: Path) -> Workspace | None:
 
 
 def is_workspace(folder: Path) -> bool:
-    """Whether a folder is one, and not somebody's own: those have other names, or no lock of ours and are not empty."""
+    """Whether a folder is a workspace: it has such a name, and either our lock or no content."""
     named = folder.name.startswith(".") and folder.name.endswith(".partial")
     return named and folder.is_dir() and ((folder / LOCK).exists() or not any(folder.iterdir()))
 
 
 def _mend(folder: Path) -> None:
-    """With the lock: completes what was begun, so that a whole folder is in the place."""
+    """Complete a swap that was begun, so that a whole folder is in the place. The caller has the lock."""
     _put_back(folder)
     note = folder / "target"
     if not note.exists():
@@ -200,7 +200,7 @@ def _mend(folder: Path) -> None:
 
 
 def _put_back(folder: Path) -> None:
-    """A folder whose stand-in was never kept has its place again."""
+    """Put a folder back in its place when its replacement was never made final."""
     note = folder / "earlier"
     if not note.exists():
         return
@@ -231,7 +231,7 @@ def _remove(folder: Path, lock: Lock) -> None:
             _empty(folder)
             emptied = True
     finally:
-        lock.release(remove=emptied)  # by the lock the next writer knows what to remove
+        lock.release(remove=emptied)  # if not empty, the lock tells the next writer to remove it
         with suppress(OSError):
             folder.rmdir()
 
@@ -240,7 +240,7 @@ _cleaned: set[tuple[int, Path]] = set()
 
 
 def clean(folder: Path) -> None:
-    """Removes what killed processes left in a folder; looked for once in each process."""
+    """Remove the workspaces that killed processes left in a folder, once in each process."""
     key = os.getpid(), folder.absolute()
     if key in _cleaned:
         return
@@ -248,8 +248,8 @@ def clean(folder: Path) -> None:
     with suppress(OSError), os.scandir(folder) as entries:
         left = [Path(entry) for entry in entries if entry.name.startswith(".") and entry.name.endswith(".partial")]
         for path in left:
-            with suppress(OSError, HeldError):  # in use, of another user, or gone
+            with suppress(OSError, HeldError):  # in use, owned by another user, or already removed
                 if (path / LOCK).exists():
                     _mend_and_remove(path, Lock.take(path / LOCK))
                 else:
-                    path.rmdir()  # where it is empty: whoever has just made it makes it again
+                    path.rmdir()  # if empty: a process that has just made it makes it again

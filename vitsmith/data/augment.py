@@ -1,4 +1,4 @@
-"""How training images are varied, and the training crop of the original: a random box of the image.
+"""Settings for varying training images, and the training crop of the original: a random box of the image.
 
 Source: `get_data` in vit_jax/input_pipeline.py. The box is that of tf.image.sample_distorted_bounding_box without
 bounding boxes, drawn as TensorFlow's sample_distorted_bounding_box_op.cc does.
@@ -18,7 +18,7 @@ Ratio = Annotated[float, Field(ge=0.001, le=1000), Number]
 
 Grade = Literal["none", "light1", "light2", "medium1", "medium2", "strong1", "strong2"]
 
-# RandAugment's operations an image, its magnitude, and mixup's alpha; arXiv 2106.10270 section 3.
+# RandAugment's operations for each image, its magnitude, and mixup's alpha; arXiv 2106.10270 section 3.
 GRADES: dict[str, tuple[int, float, float]] = {
     "none": (0, 0, 0.0),
     "light1": (2, 0, 0.0),
@@ -29,17 +29,17 @@ GRADES: dict[str, tuple[int, float, float]] = {
     "strong2": (2, 20, 0.8),
 }
 
-_ATTEMPTS = 100  # TensorFlow's max_attempts; then the whole image
+_ATTEMPTS = 100  # TensorFlow's max_attempts; after them the whole image is taken
 
 
 class AugmentSpec(Frozen):
-    """How training images are varied. The defaults are the original's."""
+    """Settings for varying training images. The defaults are the original's."""
 
     area: tuple[Share, Share] = Field((0.05, 1.0), description="smallest and largest crop, as a share of the image")
     aspect: tuple[Ratio, Ratio] = Field(
         (0.75, 1.33), description="lowest and highest width / height of the crop, in pixels"
     )  # 1.33 and not 4/3: the default of tf.image.sample_distorted_bounding_box
-    flip: bool = Field(True, description="mirror every second image; not for text, digits or anything with a hand")
+    flip: bool = Field(True, description="mirror half of the images at random; not for text, digits or hands")
     decoding: Literal["scaled", "exact"] = Field(
         "scaled", description="JPEGs may be decoded at the least scale that still holds the crop in full; exact: never"
     )
@@ -50,12 +50,12 @@ class AugmentSpec(Frozen):
 
     @property
     def mixup_alpha(self) -> float:
-        """Alpha of mixup; 0: none."""
+        """Alpha of mixup; 0 means no mixup."""
         return GRADES[self.grade][2] if self.mixup is None else self.mixup
 
     @property
     def randaugment(self) -> tuple[int, float]:
-        """Operations an image, and their magnitude."""
+        """Number of operations for each image, and their magnitude."""
         operations, magnitude, _ = GRADES[self.grade]
         return operations, magnitude
 

@@ -1,7 +1,7 @@
 """Batches for training and evaluation: images are decoded and cropped in threads, ahead of their use.
 
-What a batch holds depends on the seed, never on the timing of the threads, and not on how many processes share the
-work. Letters: B images of a batch in this process, h, w the model's input, K classes.
+A batch depends on the seed alone, not on the timing of the threads, nor on how many processes share the work. Letters:
+B images of a batch in this process, h, w the model's input, K classes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from vitsmith.specs import ImageSpec
 
 _BATCHES_AHEAD = 2
 _MOST_THREADS = 16
-_TASKS_PER_THREAD = 2  # of one batch: a task for each image would drown small images in bookkeeping
+_TASKS_PER_THREAD = 2  # for each batch: one task for each image would cost more than reading small images
 _SEEDS = 2**63  # what fits into int64
 
 Pixel = TypeVar("Pixel", np.uint8, np.float32)
@@ -44,7 +44,7 @@ class Crops(NamedTuple):
     labels: Tensor
     """(B,) int64."""
     seeds: Tensor
-    """(B,) int64, not negative: decides what the augmentation on the device draws for each image."""
+    """(B,) int64, not negative: the seed of each image for the augmentation on the device."""
 
 
 class Batch(NamedTuple):
@@ -64,7 +64,7 @@ class Held(NamedTuple):
     labels: Tensor
     """(B,) int64."""
     indices: Tensor
-    """(B,) int64: which of the samples they are."""
+    """(B,) int64: positions in the samples."""
 
 
 class Draw(NamedTuple):
@@ -75,7 +75,7 @@ class Draw(NamedTuple):
 
 
 def ignore(complaint: str) -> None:
-    """Does nothing about an unreadable file."""
+    """Ignore an unreadable file."""
 
 
 def training_batches(
@@ -92,19 +92,19 @@ def training_batches(
     threads: int | None = None,
     on_unreadable: Callable[[str], None] = ignore,
 ) -> Generator[Crops]:
-    """Endless batches, from number `start` on: all of them hold `batch` images, this process gets `batch / parts`.
+    """Yield batches of `batch` images without end, from number `start` on; this process gets `batch / parts` of each.
 
-    The passes over the data follow each other without a gap: batch number s holds the images s * batch and on of their
-    endless row, cut into `parts` slices of neighbours, of which this is number `part`, from 0. The order is a function
-    of `seed` and the pass; crop and seed of an image are one of `seed`, the pass and the image, so starting at a later
-    batch reads nothing before it, and any number of processes sees the same batches. Threads read at most two batches
-    ahead; close the generator to end them.
+    The passes over the data follow each other without a gap: put end to end they are one endless row of images, and
+    batch number s begins at image s * batch of it. Each batch is cut into `parts` slices of neighbours; this process
+    gets slice number `part`, counted from 0. The order depends on `seed` and the pass; the crop and the seed of an
+    image depend on `seed`, the pass and the image. So a start at a later batch reads nothing before it, and any number
+    of processes sees the same batches. Threads read at most two batches ahead; close the generator to end them.
 
-    An image that cannot be read is replaced by the next of the set that can, with that one's label: `on_unreadable`
-    is told, once for each file, when the batch comes up.
+    An image that cannot be read is replaced by the next readable one of the data set, with the label of that one.
+    `on_unreadable` is called once for each such file, when its batch is yielded.
 
     Raises ConfigError when `batch` cannot be cut into `parts`; DatasetError when there are no images, and as soon as
-    more than `skip_unreadable` of all images were found unreadable: by default at the first.
+    more than the share `skip_unreadable` of all images is unreadable: by default at the first.
     """
     if batch < 1 or parts < 1 or batch % parts:
         raise ConfigError(f"a batch of {batch} images cannot be shared evenly by {parts} processes: change one of them")
@@ -140,10 +140,10 @@ def evaluation_batches(
     threads: int | None = None,
     on_unreadable: Callable[[str], None] = ignore,
 ) -> Generator[Held]:
-    """Each image once, in order, exactly as `load_image` preprocesses it; the last batch may be smaller.
+    """Yield each image once, in order, exactly as `load_image` preprocesses it; the last batch may be smaller.
 
-    With `parts`, only the slice number `part`, from 0, of that many slices of neighbours. An image that cannot be read
-    is left out of its batch, which may leave it empty: `on_unreadable` is told.
+    With `parts`, the samples are cut into that many slices of neighbours, and only slice number `part`, counted from 0,
+    is read. An image that cannot be read is left out of its batch, which may then be empty: `on_unreadable` is called.
 
     Raises DatasetError as `training_batches`.
     """
@@ -162,14 +162,14 @@ def evaluation_batches(
 
 
 def part_of(count: int, part: int, parts: int) -> tuple[int, int]:
-    """Where slice number `part` of `parts` begins and ends; their lengths differ by one at most."""
+    """The begin and end of slice number `part` of `parts`; the lengths of slices differ by at most one."""
     return part * count // parts, (part + 1) * count // parts
 
 
 def training_draws(
     samples: Samples, batch: int, seed: int, start: int, part: int, parts: int
 ) -> Iterator[Sequence[Draw]]:
-    """Which images `training_batches` takes, batch by batch, without end; nothing is read."""
+    """Yield the images that `training_batches` takes, batch by batch, without end; nothing is read."""
 
     @lru_cache(maxsize=2)
     def order(epoch: int) -> NDArray[np.intp]:
@@ -186,7 +186,7 @@ def _crops(samples: Samples, loaded: Generator[_Loading[np.uint8]], unreadable: 
     try:
         for loading in loaded:
             reads = loading.wait(unreadable)
-            indices = [read.used for read in reads if read.used is not None]  # all: or the batch was refused
+            indices = [read.used for read in reads if read.used is not None]  # none is missing: `wait` raised
             seeds = torch.tensor([read.seed for read in reads], dtype=torch.int64)
             yield Crops(torch.from_numpy(loading.pixels), torch.from_numpy(samples.labels[indices]), seeds)
     finally:
@@ -206,13 +206,13 @@ def _held(samples: Samples, loaded: Generator[_Loading[np.float32]], unreadable:
 
 
 class _Read(NamedTuple):
-    """What came of one draw."""
+    """The result of reading one draw."""
 
     used: int | None
-    """The sample whose pixels these are; None: none could be read."""
+    """The sample whose pixels these are; None when no sample could be read."""
     seed: int
     complaints: tuple[tuple[int, str], ...]
-    """Samples that could not be read, and why."""
+    """Samples that could not be read, each with the reason."""
 
 
 _Reader = Callable[[Draw, NDArray[Pixel]], _Read]
@@ -241,7 +241,7 @@ def _load_ahead(
 
 
 class _Loading(Generic[Pixel]):
-    """One batch in the making: tasks that each write a few of its rows."""
+    """One batch that is being loaded, by tasks that each write a few of its rows."""
 
     def __init__(
         self,
@@ -257,7 +257,7 @@ class _Loading(Generic[Pixel]):
         self._tasks = [pool.submit(_fill, pixels[rows], draws[rows], read) for rows in slices]
 
     def wait(self, unreadable: Unreadable) -> list[_Read]:
-        """What came of each draw, once all are done. Raises DatasetError when too many files are unreadable."""
+        """Wait for all draws and return their results. Raises DatasetError when too many files are unreadable."""
         reads = [read for task in self._tasks for read in task.result()]
         for read in reads:
             for index, complaint in read.complaints:

@@ -1,8 +1,8 @@
-"""The random crop of a training image, at the model's size, decoding no more of the file than that takes.
+"""The random crop of a training image, at the model's size; no more of the file is decoded than the crop needs.
 
-The box is drawn in the upright picture at its full size, from the header alone. `AugmentSpec.decoding` says what may be
-done faster: 'exact' gives the pixels of the whole picture decoded, cut and resized as for evaluation; 'scaled' may
-decode a JPEG at 1/2, 1/4 or 1/8 of its size, and resizes in whole numbers, within a level of the exact resize.
+The box is drawn in the upright picture at its full size, from the header alone. `AugmentSpec.decoding` chooses between
+exact and fast: 'exact' gives the pixels of the whole picture decoded, cut and resized as for evaluation; 'scaled' may
+decode a JPEG at 1/2, 1/4 or 1/8 of its size, and resizes in whole numbers, within one level of the exact resize.
 """
 
 from __future__ import annotations
@@ -36,15 +36,16 @@ Pixels = NDArray[np.uint8]
 # libjpeg's fast flags would gain less still (fastdct 1%, fastupsample 5%), and 3/8, 5/8 ... are slower than full size.
 _MARGIN = 1.5
 
-_TORCH_FILTERS = ("bilinear", "bicubic")  # with the same kernels as Pillow's; its Lanczos has no counterpart
+_TORCH_FILTERS = ("bilinear", "bicubic")  # torch has the same kernels as Pillow for these; it has no Lanczos
 _LONGEST = 16  # times the width: torch narrows all rows first, and a line of 1 x 1000000 pixels would become huge
 
 
 def read_crop(source: ImageSource, images: ImageSpec, augment: AugmentSpec, random: np.random.Generator) -> Pixels:
     """A random crop at the model's size: uint8 of shape (h, w, 3).
 
-    It is resized as `images` says for whole images, to the full size, and rounded; `truncate` truncates. A JPEG is
-    decoded only down to the last row that is needed, so that damage below it is not noticed; a file that is cut off is.
+    The crop is resized as `images` says for whole images and rounded, or truncated where it says `truncate`. A JPEG is
+    decoded only down to the last row that is needed: damage below that row is not noticed, but a file that is cut off
+    is.
 
     Raises ImageError that begins with the name of the source.
     """
@@ -62,11 +63,11 @@ def read_part(
     needed: tuple[int, int] | None = None,
     max_pixels: int = MAX_PIXELS,
 ) -> Pixels:
-    """A random box of the upright picture: uint8 of shape (height, width, 3), perhaps a view of more.
+    """A random box of the upright picture: uint8 of shape (height, width, 3), perhaps a view into a larger array.
 
-    With `needed`, the (height, width) that it will be resized to, the pixels may be those of a JPEG decoded at the
-    smallest size at which the box still holds `needed`. Its edges are then moved to whole pixels of the smaller
-    picture, by half of one at most. Errors as `read_image`.
+    `needed` is the (height, width) that the box will be resized to. With it, a JPEG may be decoded at the smallest size
+    at which the box is still at least `needed`; the edges of the box then move to whole pixels of the smaller picture,
+    by at most half a pixel of it. Errors as `read_image`.
     """
     with named_errors(source):
         data = read_bytes(source) if is_encoded(source) else source
@@ -107,7 +108,7 @@ def _decode_box(data: bytes, size: tuple[int, int], box: Box, needed: tuple[int,
 
 
 def _stored_box(box: Box, size: tuple[int, int], orientation: int) -> Box:
-    """Where a box of the upright picture of `size` lies in the stored one: `upright` backwards."""
+    """The place in the stored picture of a box of the upright picture of `size`: the inverse of `upright`."""
     top, left, height, width = box
     if orientation in (3, 4, 7, 8):
         top = size[0] - top - height
@@ -124,15 +125,15 @@ def _resize(part: Pixels, images: ImageSpec, *, approximately: bool) -> Pixels:
     if approximately and images.interpolation in _TORCH_FILTERS and part.shape[0] <= _LONGEST * part.shape[1]:
         return _resize_in_whole_numbers(part, images)
     pixels = resize_image(part, images.model_copy(update={"resize": "squash", "crop": 1.0}))
-    return np.rint(pixels).astype(np.uint8)  # of whole numbers, unless they are not quantised
+    return np.rint(pixels).astype(np.uint8)  # a change only where `images` does not quantise
 
 
 def _resize_in_whole_numbers(part: Pixels, images: ImageSpec) -> Pixels:
-    """torch's vectorised resizing of uint8: one thread, and six times as fast as two taps in NumPy, 4 as Pillow.
+    """Resize with torch's vectorised uint8 code: on one thread 6 times as fast as two taps in NumPy, 4 times as Pillow.
 
-    Beside `resize_image`, values differ by one level at most.
+    Values differ from those of `resize_image` by at most one level.
     """
-    # Mirrored views have negative strides, which torch has not.
+    # Mirrored views have negative strides, which torch does not support.
     channels_last = torch.from_numpy(np.ascontiguousarray(part)).permute(2, 0, 1)[None]
     resized = F.interpolate(channels_last, images.size, mode=images.interpolation, antialias=images.antialias)
     return resized[0].permute(1, 2, 0).numpy()

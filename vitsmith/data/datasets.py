@@ -1,4 +1,4 @@
-"""From what a user calls a data set to its images."""
+"""Find the images of a data set from what the user gave as its name."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ BUILT_IN: dict[str, Callable[[], Splits]] = {"digits": open_digits, "shapes": la
 Tell = Callable[[str], None]
 
 ALL = "all"
-"""What `--split` calls every image, of all splits."""
+"""The value of `--split` for the images of all splits."""
 UNSEEN = "shapes-unseen"
-"""What users call the drawn things of combinations that training has not; for evaluation only."""
+"""The built-in data set of drawn shapes in combinations that training does not show; for evaluation only."""
 
 
 class DataSpec(Frozen):
@@ -53,15 +53,15 @@ class DataSpec(Frozen):
 def open_dataset(
     spec: DataSpec | str, *, seed: int = 0, val_fraction: float | None = None, tell: Tell | None = None
 ) -> Splits:
-    """What `spec` describes, or what is at the path given, ready to train on. No image is decoded.
+    """Open the data set that `spec` describes, or that is at the path given, for training. No image is decoded.
 
-    Images to evaluate on are, in this order: those of `spec.val`; the split 'val', or else 'test', that the data set
-    brings; `val_fraction` of each class, chosen by `seed`. Their classes are matched with training's by name.
-    'digits' and 'shapes' are always the built-in sets; a folder of that name is './digits'. `tell` is called with what
-    is there and passed over.
+    The evaluation images are the first of these that exist: those of `spec.val`; the data set's own split 'val', or
+    else 'test'; `val_fraction` of each class, chosen by `seed`. Their classes are matched with those of training by
+    name. 'digits' and 'shapes' are always the built-in sets; write './digits' for a folder of that name. `tell` is
+    called with a remark on each thing that was found and skipped.
 
-    Raises DatasetError for data that is not there or cannot be used, fewer than two classes, and a class that is empty
-    or in one split only; MissingPackageError for 'digits' and 'hf:' without their packages.
+    Raises DatasetError for data that is missing or cannot be used, fewer than two classes, and a class that is empty or
+    in one split only; MissingPackageError for 'digits' and 'hf:' without their packages.
     """
     described = _described(spec)
     if val_fraction is not None:
@@ -84,17 +84,17 @@ def open_dataset(
 def open_data(data: str | os.PathLike[str] | DataSpec, split: str = "") -> Samples:
     """The images of a data set, with their labels: `sources`, `names`, `classes`, `labels`, and `image(index)`.
 
-    `split` and errors as of `open_labelled`.
+    `split` and errors as for `open_labelled`.
     """
     return open_labelled(data if isinstance(data, DataSpec) else os.fsdecode(data), split)[0]
 
 
 def open_labelled(spec: DataSpec | str, split: str = "", *, tell: Tell | None = None) -> tuple[Samples, str]:
-    """Images to judge a model on, and what to call them in reports.
+    """The images to evaluate a model on, and what to call them in reports.
 
-    `split` is 'train', 'val' or 'test', or another name for one of them (see splits.py), or 'all'. By default the
-    held-out part, 'val' before 'test', of a data set that has one of its own, and otherwise every image. `tell` is
-    called with what is there and passed over. Raises DatasetError.
+    `split` is 'train', 'val' or 'test', or another name for one of them (see splits.py), or 'all'. The default is the
+    data set's own split 'val', or else 'test', or else every image. `tell` is called with a remark on each thing that
+    was found and skipped. Raises DatasetError.
     """
     described = _described(spec)
     source = find_source(described.path if split or not described.val else described.val, described)
@@ -102,7 +102,7 @@ def open_labelled(spec: DataSpec | str, split: str = "", *, tell: Tell | None = 
 
 
 def open_part(source: Source, split: str = "") -> tuple[Samples, str]:
-    """One part of a data set, or all of it, and what to call it in reports; which and errors as `open_labelled`."""
+    """One part of a data set, or all of it, and its name in reports; `split` and errors as for `open_labelled`."""
     if split == ALL:
         parts = {name: source.parts[name]() for name in ("", *SPLITS) if name in source.parts}
         return join(parts), f"{source.name}/{ALL}" if any(parts) else source.name
@@ -117,7 +117,7 @@ def open_part(source: Source, split: str = "") -> tuple[Samples, str]:
 
 
 def find_source(path: str, spec: DataSpec) -> Source:
-    """The data set at `path`, of whichever kind it looks like, with the columns that `spec` names."""
+    """The data set at `path`, whatever its kind, with the columns that `spec` names."""
     if path in BUILT_IN or path == UNSEEN:
         _refuse_columns(path, spec)
     if path in BUILT_IN:
@@ -131,7 +131,7 @@ def find_source(path: str, spec: DataSpec) -> Source:
         return find_shards(path, label_key=spec.label_column)
     if not os.path.exists(path):  # noqa: PTH110 - Path.exists raises for a name that is too long
         raise DatasetError(
-            f"the data set {path!r} does not exist, and none that is built in has this name: check the path; "
+            f"the data set {path!r} does not exist, and no built-in data set has this name: check the path; "
             f"{suggestion(path, (*BUILT_IN, UNSEEN))}"
         )
     if Path(path).suffix.lower() in TABLE_SUFFIXES and not Path(path).is_dir():
@@ -141,13 +141,13 @@ def find_source(path: str, spec: DataSpec) -> Source:
 
 
 def _refuse_columns(path: str, spec: DataSpec) -> None:
-    """Raises DatasetError for columns of what has none. `spec.val` may be such beside a table."""
+    """Raise DatasetError when columns are named for data without columns; `spec.val` may have none beside a table."""
     if path == spec.path and (spec.image_column or spec.label_column):
-        raise DatasetError(f"{path} is no table and has no columns: leave image_column and label_column out")
+        raise DatasetError(f"{path} is not a table and has no columns: leave out image_column and label_column")
 
 
 def telling(source: Source, tell: Tell | None) -> Source:
-    """The same, once `tell` was called with each of its remarks; with those of a part it is when that is read."""
+    """Call `tell` with each remark of `source`, and return a source that tells those of a part when it is read."""
     if tell is None:
         return source
     for remark in source.remarks:
@@ -167,13 +167,13 @@ def _described(spec: DataSpec | str) -> DataSpec:
 
 
 def training_part(source: Source) -> Callable[[], Samples]:
-    """How to read what is there to learn from. Raises DatasetError where all that is there is for evaluation."""
+    """The function that reads the training images. Raises DatasetError when there are only evaluation images."""
     for split in ("train", ""):
         if split in source.parts:
             return source.parts[split]
     raise DatasetError(
         f"{source.where} has the split {', '.join(map(repr, source.parts))} but none called 'train': add it, "
-        "or give one of them by itself"
+        "or give one of these splits as the data set"
     )
 
 

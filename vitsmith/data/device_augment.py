@@ -1,7 +1,7 @@
-"""From crops to a training batch, where the model is: flip, RandAugment, colours, normalising, erasing, mixup.
+"""Turn crops into a training batch on the model's device: flip, RandAugment, colours, normalising, erasing, mixup.
 
-All that is random about an image is a function of its seed alone, computed on the CPU, so that a batch is the same
-however it is cut into micro-batches or spread over processes. Letters: B batch, K classes, h, w image size.
+All random choices for an image depend on its seed alone and are computed on the CPU. So a batch is the same however it
+is cut into micro-batches or spread over processes. Letters: B batch, K classes, h, w image size.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from vitsmith.specs import ImageSpec
 
 Draws = NDArray[np.float64]
 
-# Which of an image's random numbers decides what. New ones go to the end, so that old seeds keep their meaning.
+# The position of each choice in an image's random numbers. Add new ones at the end, so that old seeds keep their
+# meaning.
 _FLIP = 0
 _MIXUP = 1
 _COLOR = slice(2, 5)
@@ -34,7 +35,8 @@ def augment_on_device(
 
     `crops`: images (B, h, w, 3) uint8, labels (B,) int64, seeds (B,) int64, which are best left on the CPU. The batch:
     images (B, 3, h, w) float32, normalised as `images` says; labels as they were, or with mixup or label smoothing
-    probabilities (B, K) float32. Mixup pairs the images 2k and 2k + 1, and the seed of 2k draws their shares.
+    probabilities (B, K) float32. Mixup pairs the images 2k and 2k + 1, and takes their shares from the seed of image
+    2k.
 
     Raises ConfigError when mixup meets an odd number of images.
     """
@@ -63,10 +65,10 @@ def augment_on_device(
 
 
 def uniforms(seeds: NDArray[np.int64], count: int) -> Draws:
-    """`count` random numbers in [0, 1) of each seed, (B, count); the first ones do not depend on `count`.
+    """`count` random numbers in [0, 1) for each seed, (B, count); a larger `count` only adds numbers at the end.
 
-    SplitMix64 (Steele, Lea and Flood 2014), which turns a counter into random numbers, started from the mixed seed:
-    one vectorised hash instead of a generator object for every image.
+    They come from SplitMix64 (Steele, Lea and Flood 2014), which turns a counter into random numbers, started from the
+    mixed seed: one vectorised hash instead of a generator object for every image.
     """
     gamma = np.uint64(0x9E3779B97F4A7C15)
     start = _mixed(seeds.astype(np.uint64) + gamma)
@@ -81,16 +83,16 @@ def _mixed(bits: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 def _mirror(pixels: Tensor, chosen: NDArray[np.bool_]) -> Tensor:
-    """(B, 3, h, w), those that are `chosen` mirrored; in place."""
+    """Mirror the `chosen` images of (B, 3, h, w), in place."""
     rows = torch.from_numpy(np.flatnonzero(chosen)).to(pixels.device)
     return pixels.index_copy_(0, rows, pixels.index_select(0, rows).flip(3))
 
 
 def jitter(values: Tensor, factors: Draws) -> Tensor:
-    """Brightness, contrast and saturation, in this order, times `factors` (B, 3); in place.
+    """Multiply brightness, contrast and saturation, in this order, by `factors` (B, 3); in place.
 
     `values`: (B, 3, h, w) float32, whole numbers in 0..255. Contrast is about the mean grey of the image, as in Pillow.
-    The three are one affine map of the colours, cut off at 0 and 255 only in the end.
+    The three together are one affine map of the colours, clipped to 0..255 only at the end.
     """
     brightness, contrast, saturation = torch.from_numpy(factors.astype(np.float32).T[..., None, None, None]).to(
         values.device

@@ -11,15 +11,15 @@ from vitsmith.data.samples import Samples, Splits, stratified_split
 from vitsmith.errors import MissingPackageError
 
 _ENLARGEMENT = 3  # so that a training crop can move by less than a pixel of the scan
-_MARGIN = 4  # the scans are cut to the ink: with room around it, a crop moves and scales a digit instead of cutting it
-_WHITE = 16  # each value counts the inked ones among 4x4 pixels of the scan
+_MARGIN = 4  # the scans end at the ink: with a margin, a crop moves and scales a digit instead of cutting it off
+_WHITE = 16  # the largest value: each counts the inked pixels of 4x4 pixels of the scan
 
 
 def open_digits() -> Splits:
     """Ten classes '0' to '9', uint8 RGB of 32x32 pixels, light on dark; a fifth of each class is held out.
 
     The split never changes, so that scores can be compared. Every writer is on both sides of it: the score tells how
-    well a model knows these writers, not handwriting at large. Raises MissingPackageError without scikit-learn.
+    well a model reads these writers, not handwriting in general. Raises MissingPackageError without scikit-learn.
     """
     try:
         from sklearn.datasets import load_digits

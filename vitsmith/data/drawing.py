@@ -1,6 +1,6 @@
 """Coloured shapes, drawn from their distance functions: smooth edges, and the same bytes on every machine.
 
-A pixel is covered as far as the edge lies outside its middle: 1 inside, 0 outside, and in between over one pixel.
+The cover of a pixel is 1 inside the edge and 0 outside, and goes from 1 to 0 over the width of one pixel.
 Only sums, products and roots are used, which every machine rounds alike.
 """
 
@@ -26,7 +26,7 @@ COLOURS = {
     "black": (20, 20, 20),
     "white": (250, 250, 250),
 }
-"""sRGB. The background is of a middle grey, on which all of them can be told."""
+"""sRGB. The background is a middle grey, from which all of them differ clearly."""
 
 OTHER_COLOURS = {
     "pink": (250, 175, 195),
@@ -42,7 +42,7 @@ OTHER_COLOURS = {
     "sky": (160, 220, 250),
     "charcoal": (65, 65, 70),
 }
-"""Colours that are none of those, to show a shape with."""
+"""Other colours than `COLOURS`, to show a shape in."""
 
 _SHADE = 5.0  # 8-bit levels of noise, up and down
 
@@ -61,19 +61,19 @@ class Thing(NamedTuple):
     size: str
     """'small' or 'large'."""
     y: float
-    """Pixels from the upper edge to its middle."""
+    """Pixels from the upper edge of the picture to the middle of the shape."""
     x: float
-    """Pixels from the left edge to its middle."""
+    """Pixels from the left edge of the picture to the middle of the shape."""
     radius: float
-    """Pixels from its middle to its farthest point."""
+    """Pixels from the middle of the shape to its farthest point."""
     tilt: float
-    """Tangent of half the angle that it is turned by."""
+    """Tangent of half the angle by which the shape is turned."""
     fades_to: RGB | None = None
-    """The colour of its right edge, where that is another than the left one's."""
+    """The colour of its right edge, where it differs from that of the left edge."""
 
 
 def draw_things(things: Sequence[Thing], background: Plane, noise: Plane) -> NDArray[np.uint8]:
-    """Things on a plain background, the last in front: uint8 RGB of shape (SIZE, SIZE, 3).
+    """Draw things on a plain background, the last in front: uint8 RGB of shape (SIZE, SIZE, 3).
 
     `background` is (3,) in 8-bit levels, `noise` (SIZE, SIZE, 3) in -1..1.
     """
@@ -91,7 +91,7 @@ def draw_things(things: Sequence[Thing], background: Plane, noise: Plane) -> NDA
 
 
 def _colour(thing: Thing, x: Plane) -> Plane:
-    """Of each column, at `x` from the middle: (1, columns, 3)."""
+    """The colour of each column, at distance `x` from the middle: (1, columns, 3)."""
     left = np.array(thing.rgb)
     share = np.clip(0.5 + x[..., None] / (1.2 * thing.radius), 0, 1)  # most shapes are narrower than their radius
     return left + share * (np.array(thing.fades_to or thing.rgb) - left)
@@ -102,7 +102,7 @@ def _reach(middle: float, radius: float) -> slice:
 
 
 # Distance of each point (x to the right, y down, from the middle of the shape) to its edge: negative inside. Beyond
-# corners it is too small, which draws them a little sharper.
+# corners the computed distance is too small, which draws them a little sharper.
 
 
 def _circle(x: Plane, y: Plane, radius: float) -> Plane:
@@ -129,7 +129,7 @@ def _triangle(x: Plane, y: Plane, radius: float) -> Plane:
 
 
 def _star(x: Plane, y: Plane, radius: float) -> Plane:
-    """Five points, one at the top: inside at least four of the five lines that make it."""
+    """Five points, one at the top. A point is inside the star when it is inside at least four of its five lines."""
     return _sides(x, -y, 5)[3] - _INNER_FIFTH * radius
 
 
@@ -138,7 +138,7 @@ def _bar(x: Plane, y: Plane, radius: float) -> Plane:
 
 
 def _oval(x: Plane, y: Plane, radius: float) -> Plane:
-    """Twice as high as wide; right at its sides, and too small above and below."""
+    """Twice as high as wide; the distance is exact at its sides, and too small above and below."""
     return np.sqrt(x * x + y * y / 4) - 0.45 * radius
 
 
@@ -156,7 +156,7 @@ def _sides(x: Plane, y: Plane, count: int) -> Plane:
     return np.sort([x * across + y * down for across, down in _NORMALS[count]], axis=0)
 
 
-# Rounded, as the last digit of a sine differs from machine to machine.
+# These are rounded, because the last digit of a sine differs from machine to machine.
 _NORMALS = {
     count: [
         (round(math.sin(2 * math.pi * side / count), 6), round(math.cos(2 * math.pi * side / count), 6))
@@ -174,7 +174,7 @@ SHAPES: dict[str, Callable[[Plane, Plane, float], Plane]] = {
     "cross": _cross,
     "ring": _ring,
 }
-"""What captions name."""
+"""The shapes that captions name."""
 
 OTHER_SHAPES: dict[str, Callable[[Plane, Plane, float], Plane]] = {
     "bar": _bar,
@@ -182,6 +182,6 @@ OTHER_SHAPES: dict[str, Callable[[Plane, Plane, float], Plane]] = {
     "diamond": _diamond,
     "dome": _dome,
 }
-"""Shapes that are none of those, to show a colour with."""
+"""Other shapes than `SHAPES`, to show a colour on."""
 
 _DISTANCES = SHAPES | OTHER_SHAPES

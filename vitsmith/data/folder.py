@@ -4,9 +4,9 @@
     pets/dog/*.jpg                pets/train/dog/*.jpg
                                   pets/val/cat/*.jpg      (or another name for it, see splits.py)
                                   pets/val/dog/*.jpg
-                                  pets/test/...           (perhaps)
+                                  pets/test/...           (optional)
 
-Everything that can be wrong with the folders is told before any work starts.
+Everything that is wrong with the folders is reported before any work starts.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ _FOLD = re.compile(r"(k?folds?|cv)[\s_-]*\d+", re.IGNORECASE)
 def find_folder(path: str | os.PathLike[str], *, alone: bool = True) -> Source:
     """The splits in a folder, or the folder itself when it has none.
 
-    Folders called as splits are splits when they hold class folders. One that holds its images directly, beside other
-    folders with images, is a class: `train` among `bus` and `car`. What could be either is refused. Folders beside
-    splits that hold no class folders are passed over, which the remarks say; and that the folder is one of several
-    splits, where it is all that was given (`alone`). Raises DatasetError.
+    Folders with the name of a split are splits when they hold class folders. One that holds its images directly, beside
+    other folders with images, is a class: `train` among `bus` and `car`. A folder that could be either is refused.
+    Folders beside splits that hold no class folders are skipped, with a remark. A remark also says when the folder is
+    one of several splits and is the only one given (`alone`). Raises DatasetError.
     """
     folder = Path(path)
     name = folder.name or folder.resolve().name
@@ -59,8 +59,8 @@ def find_folder(path: str | os.PathLike[str], *, alone: bool = True) -> Source:
 def read_class_folders(path: str | os.PathLike[str]) -> Samples:
     """The images in a folder of class folders, ordered by class and then by name. No image is opened.
 
-    An image may lie in further folders inside its class's. Loose files are passed over, and what `list_images` passes
-    over. Linked images and class folders count, links to folders deeper down do not.
+    An image may lie in further folders inside its class folder. Files beside the class folders are skipped, and so is
+    what `list_images` skips. Links to images and to class folders are followed; links to folders deeper down are not.
 
     Raises DatasetError for a path that is no folder, one without class folders, and a class without images.
     """
@@ -100,9 +100,9 @@ def read_class_folders(path: str | os.PathLike[str]) -> Samples:
 
 
 def _divided_classes(folder: Path, classes: Sequence[Path], found: Sequence[Survey]) -> tuple[str, ...]:
-    """A word on classes all of whose images lie in several folders further inside: these may be the classes.
+    """A remark on classes whose images all lie in several folders further inside: those folders may be the classes.
 
-    Raises DatasetError for 'fold1' and 'fold2', which are no classes.
+    Raises DatasetError for folders such as 'fold1' and 'fold2', which are not classes.
     """
     inner = [_folders_inside(place, one.images) for place, one in zip(classes, found, strict=True)]
     if not all(len(names) > 1 for names in inner):
@@ -110,7 +110,7 @@ def _divided_classes(folder: Path, classes: Sequence[Path], found: Sequence[Surv
     shown = list_names(list(dict.fromkeys(itertools.chain.from_iterable(inner)))[:4])
     if len(classes) > 1 and all(_FOLD.fullmatch(place.name) for place in classes):
         raise DatasetError(
-            f"{folder} is divided into {name_places(classes)}, each with class folders: folds are no classes; put the "
+            f"{folder} is divided into {name_places(classes)}, each with class folders: folds are not classes; put the "
             f"images of each class into a folder of its own, or list them in a table with the column 'split'"
         )
     way = f"give {classes[0]}" if len(classes) == 1 else f"move them up into {folder}"
@@ -119,7 +119,7 @@ def _divided_classes(folder: Path, classes: Sequence[Path], found: Sequence[Surv
 
 
 def _folders_inside(place: Path, images: Sequence[Path]) -> list[str]:
-    """The folders inside a class's that hold its images; none when some lie directly in it."""
+    """The folders inside a class folder that hold its images; none when some images lie directly in it."""
     depth = len(place.parts)
     if any(len(image.parts) == depth + 1 for image in images):
         return []
@@ -136,11 +136,11 @@ def _classes_called_as_splits(folder: Path, classes: Sequence[Path]) -> tuple[st
     if not named:
         return ()
     way = "if they are splits, move them" if len(named) > 1 else "if it is a split, move it"
-    return (f"{name_places(named)} in {folder} {'are' if len(named) > 1 else 'is'} taken for a class: {way} away",)
+    return (f"{name_places(named)} in {folder} {'are' if len(named) > 1 else 'is'} taken as a class: {way} away",)
 
 
 def _beside(folder: Path) -> tuple[str, ...]:
-    """A word on held-out images that were not given, when the folder is the training part of several."""
+    """A remark on evaluation images that are not used, when the folder is the training split beside others."""
     whole = folder.absolute().parent
     if split_of(folder.name) != "train":
         return ()

@@ -1,6 +1,6 @@
 """A data set of Hugging Face `datasets`: 'hf:OWNER/NAME', 'hf:OWNER/NAME:CONFIG', or 'hf:./folder' for one on disk.
 
-Images stay the bytes they are until they are asked for, and are decoded by our own reader, as all others.
+Images are kept as encoded bytes until they are used, and are decoded by vitsmith's own reader, like all others.
 """
 
 from __future__ import annotations
@@ -26,23 +26,20 @@ _LABEL_COLUMNS = ("label", "labels", "class")
 def find_hub(spec: str, *, image_column: str = "", label_column: str = "") -> Source:
     """The splits of 'hf:OWNER/NAME', 'hf:OWNER/NAME:CONFIG' or 'hf:FOLDER'.
 
-    A split whose labels are all kept secret is left out.
-    Classes are the names of a ClassLabel, or else the distinct values of the label column as text. Without
-    `image_column` and `label_column` the only column of that kind is taken.
+    A split whose labels are all kept secret is left out. Classes are the names of a ClassLabel, or else the distinct
+    values of the label column as text. Without `image_column` or `label_column`, the only column of that kind is taken.
 
     Raises MissingPackageError without `datasets`, and DatasetError for what cannot be found or has no such columns.
     """
     found = _load(spec)
     chosen = _named_splits(found, spec)
     if not chosen and len(found) == 1:
-        chosen = {"": next(iter(found.values()))}  # nothing to choose among, whatever it is called
+        chosen = {"": next(iter(found.values()))}  # the only split is taken, whatever its name
     if not chosen:
         names = ", ".join(map(str, found))
-        raise DatasetError(
-            f"{spec} has the splits {names}, and none called train, validation or test: save one as such"
-        )
+        raise DatasetError(f"{spec} has the splits {names}, and none called train, validation or test: save one so")
     remarks = [
-        f"{spec} has the split {str(name)!r}, which is none of train, validation and test: it is left out"
+        f"{spec} has the split {str(name)!r}, which is none of train, validation and test: it is skipped"
         for name in found
         if "" not in chosen and not split_of(str(name))
     ]
@@ -52,13 +49,13 @@ def find_hub(spec: str, *, image_column: str = "", label_column: str = "") -> So
         if split != "test" or not _is_secret(data, columns[1]):
             parts[split] = partial(_samples, data, *columns, f"{spec}/{split}" if split else spec)
         else:
-            remarks.append(f"the split 'test' of {spec} comes without its labels: it is left out")
+            remarks.append(f"the split 'test' of {spec} has no labels: it is skipped")
     name = _name(spec).rstrip("/").rsplit("/", 1)[-1].replace(":", "-")
     return Source(name, spec, parts, tuple(remarks))
 
 
 def _named_splits(found: Mapping[Any, Any], spec: str) -> dict[str, Any]:
-    """Those called as splits are. Raises DatasetError for two of one kind."""
+    """The parts that have the name of a split. Raises DatasetError when two names mean the same split."""
     chosen: dict[str, Any] = {}
     for split in ("train", "val", "test"):
         names = [name for name in found if split_of(str(name)) == split]
@@ -72,7 +69,7 @@ def _named_splits(found: Mapping[Any, Any], spec: str) -> dict[str, Any]:
 
 
 def _name(spec: str) -> str:
-    """What stands behind the prefix."""
+    """The name behind the prefix."""
     return hub_name(spec) or ""
 
 
@@ -95,7 +92,7 @@ def _load(spec: str) -> Mapping[Any, Any]:
         else:
             repository, _, config = name.partition(":")
             loaded = datasets.load_dataset(repository, config or None)
-    except Exception as error:  # the package lets through what pyarrow, fsspec and the network raise
+    except Exception as error:  # the package passes on the errors of pyarrow, fsspec and the network
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise DatasetError(
             f"cannot load {spec}: {reason}; check the name, the network, or give a saved folder"
@@ -118,7 +115,7 @@ def _columns(data: Any, image_column: str, label_column: str, spec: str) -> tupl
     ):
         if (asked and asked not in allowed) or (not asked and len(fitting) != 1):
             told = f"no column {asked!r}" if asked else f"{len(fitting) or 'no'} columns"
-            mistakes.append(f"has {told} of {kind}: say which with {option}")
+            mistakes.append(f"has {told} of {kind}: name one with {option}")
     if mistakes:
         listed = ", ".join(f"{name!r}" for name in features)
         raise DatasetError(f"{spec} {'; and it '.join(mistakes)} (its columns are {listed})")
@@ -126,7 +123,7 @@ def _columns(data: Any, image_column: str, label_column: str, spec: str) -> tupl
 
 
 def _holds_images(feature: Any) -> bool:
-    """An Image, or what a Parquet file without the package's notes keeps of one: its bytes and its path."""
+    """Whether a feature is an Image, or the bytes and path that a Parquet file without the package's notes has."""
     import datasets
 
     return isinstance(feature, datasets.Image) or (isinstance(feature, dict) and set(feature) == {"bytes", "path"})
@@ -173,7 +170,7 @@ def _labels(data: Any, column: str, where: str) -> tuple[tuple[str, ...], NDArra
 
 
 def _is_secret(data: Any, column: str) -> bool:
-    """Whether a split comes without its answers: -1 or nothing in place of every label, as test splits often do."""
+    """Whether every label of a split is missing or -1, as in many test splits."""
     return all(value is None or value == -1 for value in _values(data, column))
 
 

@@ -10,7 +10,7 @@ PREFIXES = ("hf:", "hf-hub:")
 
 
 def hub_name(source: str) -> str | None:
-    """What stands behind 'hf:' or 'hf-hub:'; None for a source of any other kind."""
+    """The name behind 'hf:' or 'hf-hub:'; None for a source of any other kind."""
     return next((source.removeprefix(prefix) for prefix in PREFIXES if source.startswith(prefix)), None)
 
 

@@ -1,9 +1,9 @@
 """Which files of a folder are its images: one rule for data sets and for every verb that is given a folder.
 
-Files whose names end as images do, in any case, in all folders below, sorted by path. Passed over: hidden files and
-folders (`.git`, `._photo.jpg` of macOS, `.ipynb_checkpoints`), and the folders that systems keep for themselves
-(`__MACOSX`, `@eaDir`). Links to files are followed, links to folders are not: they may lead back to where they are.
-What is listed may still be no image, or no file at all: reading it says what it is.
+Images are the files in the folder and all folders below whose suffix is that of an image, in upper or lower case,
+sorted by path. Skipped are hidden files and folders (`.git`, `._photo.jpg` of macOS, `.ipynb_checkpoints`), and the
+folders that systems keep for themselves (`__MACOSX`, `@eaDir`). Links to files are followed; links to folders are not,
+because they may lead in a circle. A listed file may still turn out not to be an image: reading it tells.
 """
 
 from __future__ import annotations
@@ -20,32 +20,32 @@ from vitsmith.errors import DatasetError
 SYSTEM_FOLDERS = frozenset(
     ("__macosx", "@eadir", "#recycle", "@recycle", "$recycle.bin", "system volume information", "lost+found")
 )
-"""In lower case: of macOS's archives, Synology, QNAP, Windows and Linux. They hold thumbnails and deleted files."""
+"""Folders of macOS, Synology, QNAP, Windows and Linux, in lower case. They hold thumbnails and deleted files."""
 UNREAD_SUFFIXES = (
     ".heic", ".heif", ".jxl", ".jp2", ".svg", ".psd", ".xcf", ".pdf", ".tga", ".ico",
     ".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".rw2", ".raf", ".exr", ".dcm", ".mp4", ".mov",
 )  # fmt: skip
-"""Of files that hold pictures and are not read, whatever their content: `image_kinds.py` says what to do with each."""
+"""Suffixes of picture files that are not read, whatever their content: `image_kinds.py` says what to do with each."""
 
 
 def list_images(folder: str | os.PathLike[str]) -> list[Path]:
-    """The images in a folder and in all folders below it, sorted. None is opened; raises DatasetError."""
+    """The images in a folder and in all folders below it, sorted. No file is opened. Raises DatasetError."""
     return sorted(_walk(Path(folder)))
 
 
 class Survey(NamedTuple):
-    """What is in a folder and in all below."""
+    """The content of a folder and of all folders below it."""
 
     images: list[Path]
     """Sorted."""
     unread: Counter[str]
-    """How many pictures of formats that are not read, by suffix, and files without a suffix, as ''."""
+    """The number of pictures in formats that are not read, by suffix; '' counts files without a suffix."""
     links: int
-    """How many links to folders, which are not followed."""
+    """The number of links to folders, which are not followed."""
 
 
 def survey(folder: str | os.PathLike[str]) -> Survey:
-    """The images, as `list_images`, and what would be missed in silence. None is opened; raises DatasetError."""
+    """The images, as in `list_images`, and counts of what is skipped. No file is opened. Raises DatasetError."""
     images: list[Path] = []
     unread = Counter[str]()
     links = 0
@@ -76,9 +76,9 @@ def count_loose(folder: Path) -> int:
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """Folders and links to folders directly inside one, sorted, without those passed over. Raises DatasetError.
+    """The folders and links to folders directly inside a folder, sorted. Raises DatasetError.
 
-    Also passed over is `runs` with what vitsmith wrote there.
+    Hidden folders and those of the system are left out, and so is `runs` when it holds results of vitsmith.
     """
     if not os.path.isdir(folder):  # noqa: PTH112 - Path.is_dir raises for a name that is too long
         there = os.path.lexists(folder)
@@ -89,7 +89,7 @@ def subfolders(folder: Path) -> list[Path]:
 
 
 def _holds_runs(folder: Path) -> bool:
-    """Whether these are results of ours, of somebody who worked inside the data set."""
+    """Whether a folder holds results of vitsmith, from a user who worked inside the data set."""
     return folder.name == "runs" and any(next(folder.glob(f"{runs}/command.txt"), None) for runs in ("*", "*/*"))
 
 
@@ -98,22 +98,22 @@ def _no_folder(file: Path) -> str:
         return "is an archive: unpack it and give the folder"
     if file.suffix.lower() in (".parquet", ".arrow"):
         return f"is a file of Hugging Face: give its folder, as hf:{file.parent}"
-    return "is a file of no kind that is read: give a folder of class folders, or a table as .csv, .tsv or .jsonl"
+    return "is not a kind of file that is supported: give a folder of class folders, or a table as .csv, .tsv or .jsonl"
 
 
 def check_links(folder: Path) -> None:
-    """Raises DatasetError for a link that leads nowhere: the class or split it stood for would be missing in silence.
+    """Raise DatasetError for a broken link: its class or split would be missing without a message.
 
-    Links with the names of images are told of when they are read.
+    Broken links to images are reported when they are read.
     """
     for entry in _entries(folder):
         broken = entry.is_symlink() and not os.path.exists(entry.path)  # noqa: PTH110
         if broken and not is_passed_over(entry.name) and not _is_image(entry.name):
-            raise DatasetError(f"{folder / entry.name} is a link that leads nowhere: mend or remove it")
+            raise DatasetError(f"{folder / entry.name} is a broken link: repair or remove it")
 
 
 def is_passed_over(name: str) -> bool:
-    """Whether a file or folder of this name is none of the user's."""
+    """Whether a file or folder of this name is hidden or belongs to the system, and so is not the user's data."""
     return name.startswith(".") or name.lower() in SYSTEM_FOLDERS
 
 
@@ -122,7 +122,7 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 
 def _folders(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
-    """(folder, names of folders, names of files) for it and all below."""
+    """Yield (folder, names of folders, names of files) for a folder and all folders below it."""
     for here, folders, names in os.walk(folder, onerror=_refuse):
         folders[:] = [name for name in folders if not is_passed_over(name)]
         yield here, folders, names
@@ -133,10 +133,10 @@ def _is_image(name: str) -> bool:
 
 
 def _leads(entry: os.DirEntry[str]) -> bool:
-    """Whether it is a folder, or a link to one."""
+    """Whether an entry is a folder, or a link to one."""
     try:
         return entry.is_dir()
-    except OSError:  # a link that leads to itself
+    except OSError:  # a link to itself
         return False
 
 

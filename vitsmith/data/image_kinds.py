@@ -1,4 +1,4 @@
-"""What bytes are that are no image we decode, and what to do about them."""
+"""Names for files that are not images we decode, and what to do about each."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from vitsmith.contents import mistaken_text, short_text
 _SAVE = "save it as PNG or JPEG"
 _DEVELOP = "a camera's raw file, which has to be developed"
 
-# What begins so, as messages call it, and what to do. (offset, mark): several forms of one kind are rows of their own.
+# (offset, bytes there, name of the kind in messages, what to do). A kind with several forms has several rows.
 _MARKS = (
     (0, b"\xff\x0a", "a JPEG XL image", _SAVE),
     (0, b"\0\0\0\x0cJXL ", "a JPEG XL image", _SAVE),
@@ -72,7 +72,7 @@ def is_heic(data: bytes) -> bool:
 
 
 def name_kind(data: bytes) -> str:
-    """What bytes are that no decoder took, as 'is a PDF document; render its pages as PNG'."""
+    """Describe bytes that no decoder accepts, as 'is a PDF document; render its pages as PNG'."""
     if is_heic(data):
         return "is a HEIC image, which is not supported; save it as JPEG"
     if data.lstrip(b"\xef\xbb\xbf \t\r\n")[:5].lower() in (b"<?xml", b"<svg ") and b"<svg" in data[:4096]:
@@ -85,7 +85,7 @@ def name_kind(data: bytes) -> str:
         if data[at : at + len(mark)] == mark:
             return f"is {what}; {remedy}"
     if not data[:4096].strip(b"\0"):
-        return "begins with nothing but zeros, as a file that was not written whole; copy or download it again"
+        return "begins with zeros only, like a file that was not completely written; copy or download it again"
     if said := short_text(data[:4096], len(data)):
         return f"is not an image but text that says {said!r}; replace it"
     return f"is not an image that is supported (it begins with {data[:8]!r})"

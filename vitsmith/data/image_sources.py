@@ -1,4 +1,4 @@
-"""What callers may give for an image, and the bytes it comes to."""
+"""The kinds of image that callers may give, and how their bytes are read."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vitsmith.regular_files import NotRegularError, read_regular
 
 
 class Tensor(Protocol):
-    """A tensor of torch, JAX and others: see `image_tensors` for what is an image of one."""
+    """A tensor of torch, JAX and others; `image_tensors` says which tensors are images."""
 
     @property
     def device(self) -> Any: ...
@@ -30,15 +30,16 @@ ImageSource = (
 )
 
 LARGEST = 1 << 30
-"""Bytes of a file: as many as 178 million pixels of three times 16 bits, without compression, take."""
+"""The largest file, in bytes: 178 million pixels of three 16-bit channels without compression."""
 
 _GIVE = "give a path, the bytes of a file, an open file, a uint8 array, a tensor or a Pillow image"
 
 
 def several(images: Any) -> Iterable[ImageSource]:
-    """One image as a list of one; an array of four axes, or of texts, is already several.
+    """One image becomes a list of one; an array of four axes, or of texts, is already several images.
 
-    Raises ImageError for what is neither an image nor a row of them. A mapping or set is refused: it has no order.
+    Raises ImageError for anything that is neither an image nor a sequence of images. A mapping or set is refused: it
+    has no order.
     """
     if isinstance(images, np.ndarray):
         return list(images) if images.ndim >= 4 or (images.dtype.kind in "USO" and images.ndim == 1) else [images]
@@ -47,17 +48,17 @@ def several(images: Any) -> Iterable[ImageSource]:
     if isinstance(images, str | os.PathLike | bytes | bytearray | memoryview | Image.Image) or _is_file(images):
         return [images]
     if isinstance(images, Mapping | AbstractSet) or not isinstance(images, Iterable):
-        raise ImageError(f"{_kind(images)} is no image and no list of them: {_GIVE}, or a list of these")
+        raise ImageError(f"{_kind(images)} is neither an image nor a list of images: {_GIVE}, or a list of these")
     return images
 
 
 def is_encoded(source: object) -> bool:
-    """Whether a source is a file, or the bytes of one, and not pixels."""
+    """Whether a source is a file or the bytes of a file, rather than pixels."""
     return isinstance(source, str | os.PathLike | bytes | bytearray | memoryview) or _is_file(source)
 
 
 def read_bytes(source: Any) -> bytes:
-    """The bytes of a file that is named or open, or those given. Raises ImageError."""
+    """The bytes of a source that is a path, an open file or bytes. Raises ImageError."""
     if isinstance(source, bytes):
         return source
     if isinstance(source, bytearray | memoryview):
@@ -66,11 +67,11 @@ def read_bytes(source: Any) -> bytes:
         return _read_path(os.fsdecode(source))
     if _is_file(source):
         return _read_file(source)
-    raise ImageError(f"{_kind(source)} is no image; {_hint(source)}")
+    raise ImageError(f"{_kind(source)} is not an image; {_hint(source)}")
 
 
 def name_source(source: object) -> str:
-    """What messages call an image: its path where it has one."""
+    """The name of an image in messages: its path where it has one."""
     if isinstance(source, str | os.PathLike):
         return os.fsdecode(source)
     if isinstance(source, Image.Image):
@@ -112,7 +113,7 @@ def _read_file(file: Any) -> bytes:
     except (OSError, ValueError) as error:  # a file that is closed is a ValueError
         raise ImageError(f"cannot be read ({error}); open it for reading bytes, with 'rb'") from error
     if not isinstance(data, bytes):
-        raise ImageError("is a file of text; open it for reading bytes, with 'rb'")
+        raise ImageError("is open as text; open it for reading bytes, with 'rb'")
     if len(data) > LARGEST:
         raise ImageError(f"has more than {LARGEST:,} bytes, the limit; give a smaller image")
     return data
@@ -129,5 +130,5 @@ def _kind(source: object) -> str:
 
 def _hint(source: object) -> str:
     if hasattr(source, "__array__"):
-        return "give it as an array of NumPy, of uint8 and (height, width, 3)"
+        return "give it as a NumPy array, uint8 of shape (height, width, 3)"
     return _GIVE

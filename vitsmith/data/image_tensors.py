@@ -1,7 +1,9 @@
-"""Images as tensors of torch, JAX and others, known by what they can do: none of these libraries is imported.
+"""Images as tensors of torch, JAX and others. Tensors are recognised by their methods: none of these libraries is
+imported.
 
-The rule: three axes, of which the first (as torch has it) or the last (as NumPy) counts 1, 3 or 4 channels, and not
-both; or two axes, grey. uint8 from 0 to 255, or floating point from 0 to 1. Anything else is refused.
+A tensor is an image when it has three axes and either the first (as in torch) or the last (as in NumPy), but not both,
+has length 1, 3 or 4, the channels; or when it has two axes, a grey image. Values are uint8 from 0 to 255, or floating
+point from 0 to 1. Anything else is refused.
 """
 
 from __future__ import annotations
@@ -18,13 +20,13 @@ _WANTED = "give uint8 from 0 to 255, or floating point from 0 to 1, of shape (3,
 
 
 def is_tensor(source: object) -> TypeGuard[Any]:
-    """Whether something is an array on some device, and not one of NumPy's."""
+    """Whether something is a tensor of another library than NumPy."""
     wanted = ("__array__", "shape", "dtype", "device")
     return not isinstance(source, np.ndarray | np.generic) and all(hasattr(source, name) for name in wanted)
 
 
 def array_from_tensor(tensor: Any) -> NDArray[np.uint8]:
-    """uint8 (height, width, 1, 3 or 4), or (height, width) of a grey one. Raises ImageError for what may be misread."""
+    """uint8 (height, width, 1, 3 or 4), or (height, width) when grey. Raises ImageError for what could be misread."""
     array = _on_cpu(tensor)
     told = f"{str(tensor.dtype).removeprefix('torch.')} of shape {tuple(array.shape)}"
     if array.ndim not in (2, 3) or not array.size:
@@ -52,7 +54,7 @@ def array_from_tensor(tensor: Any) -> NDArray[np.uint8]:
 
 
 def _on_cpu(tensor: Any) -> NDArray[Any]:
-    """Its numbers as NumPy has them; bfloat16, which NumPy has not, as float32."""
+    """The values as a NumPy array; bfloat16, which NumPy does not have, becomes float32."""
     for step in ("detach", "cpu"):
         tensor = getattr(tensor, step)() if hasattr(tensor, step) else tensor
     if "bfloat16" in str(tensor.dtype):

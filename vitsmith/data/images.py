@@ -1,8 +1,8 @@
-"""Image bytes, files, arrays and Pillow images to upright RGB pixels, refusing what cannot be trusted.
+"""Turn image bytes, files, arrays and Pillow images into upright RGB pixels, and refuse what cannot be trusted.
 
 Three promises: the size is read from the header and checked before anything is decoded; a cut-off or damaged file is an
-error, never half a picture, so far as its format can tell; and whatever is wrong is an ImageError of one line that
-begins with the name of the file.
+error, never half a picture, as far as its format can tell; and every error is an ImageError of one line that begins
+with the name of the file.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ Pixels = NDArray[np.uint8]
 IMAGE_SUFFIXES = (
     ".avif", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp",
 )  # fmt: skip
-"""Lower-case suffixes of the files that are taken for images when a folder is listed."""
+"""Lower-case suffixes of the files that count as images when a folder is listed."""
 
 MAX_PIXELS = 178_956_970
-"""Default of `max_pixels`: 512 MiB of RGB, and the count beyond which Pillow's own Image.open gives up."""
+"""Default of `max_pixels`: 512 MiB of RGB. Beyond this count Pillow's own Image.open raises."""
 
-# Every other Pillow plugin stays closed to bytes from outside; the one for EPS even starts Ghostscript.
+# No other Pillow plugin may read bytes from outside; the one for EPS even starts Ghostscript.
 _PILLOW_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")
 
 # A scaled decode that is this many times larger than the resize target is close to a full one. Measured on nine photos
@@ -54,18 +54,19 @@ def read_image(
     shape (height, width), (height, width, 1), (height, width, 3) RGB or (height, width, 4) RGBA; an RGB array is
     returned without copying.
 
-    With `needed`, the (height, width) that the upright picture will be resized to, a JPEG may be decoded at 1/2, 1/4
-    or 1/8 of its size: the smallest that is still at least twice `needed` on both sides. Decoding is faster and an
-    antialiased resize afterwards much faster, but approximate: it is for an ImageSpec that says `scaled_decoding`.
+    With `needed`, the (height, width) that the upright picture will be resized to, a JPEG may be decoded at 1/2, 1/4 or
+    1/8 of its size: the smallest that is still at least twice `needed` on both sides. Decoding is then faster, and an
+    antialiased resize afterwards much faster, but the result is approximate: use it only for an ImageSpec with
+    `scaled_decoding`.
 
-    `max_pixels` bounds height x width in the header. What Pillow decodes (everything but JPEG) is also held to
-    `PIL.Image.MAX_IMAGE_PIXELS` (89,478,485 unless changed), where Pillow would begin to warn.
+    `max_pixels` bounds height x width in the header. For what Pillow decodes (everything but JPEG),
+    `PIL.Image.MAX_IMAGE_PIXELS` (89,478,485 unless changed), where Pillow begins to warn, is a second limit.
 
-    EXIF orientation is applied. Transparency is laid over white, as pages and viewers show it. Of 16-bit pixels the
-    high byte is kept: this is what Pillow does to 16-bit colour, and it gives back 8-bit pixels that were widened, by
-    zeros or by repetition. CMYK JPEGs are taken as Adobe's inverted kind; colour profiles are ignored.
+    EXIF orientation is applied. Transparency is laid over white, as pages and viewers show it. 16-bit pixels keep their
+    high byte: Pillow does so with 16-bit colour, and it restores 8-bit pixels that were widened, by zeros or by
+    repetition. CMYK JPEGs are read as Adobe's inverted kind; colour profiles are ignored.
 
-    Refused with ImageError: what cannot be read or decoded, cut-off files and those whose format shows that they are
+    Raises ImageError for what cannot be read or decoded, cut-off files and files whose format shows that they are
     damaged (also when `ImageFile.LOAD_TRUNCATED_IMAGES` is set), more than one frame or page, more than `max_pixels`,
     32-bit integer and float pixels (they have no agreed white), thumbnails of raw files. Safe to call from many
     threads; decoding releases the interpreter lock.
@@ -89,7 +90,7 @@ def decode_image(source: ImageSource, needed: tuple[int, int] | None, max_pixels
 
 @contextmanager
 def named_errors(source: object) -> Iterator[None]:
-    """Whatever goes wrong inside becomes an ImageError that begins with the name of `source`."""
+    """Turn every error inside the block into an ImageError that begins with the name of `source`."""
     try:
         yield
     except ImageError as error:
@@ -112,7 +113,7 @@ def _rgb_from_bytes(data: bytes, needed: tuple[int, int] | None, max_pixels: int
 def _rgb_from_jpeg(data: bytes, needed: tuple[int, int] | None, max_pixels: int) -> Pixels:
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data, strict=False)
-    except ValueError:  # a chroma sampling that TurboJPEG has no name for, or no frame at all: Pillow decides
+    except ValueError:  # a chroma sampling unknown to TurboJPEG, or no frame at all: Pillow decides
         return _rgb_with_pillow(data, max_pixels)
     check_size(height, width, max_pixels)
     orientation = jpeg_orientation(data)
@@ -136,7 +137,7 @@ def _rgb_from_jpeg(data: bytes, needed: tuple[int, int] | None, max_pixels: int)
 
 
 def _means_damage(warning: str) -> bool:
-    """Whether a libjpeg warning (jerror.h) says that pixels are missing, which Pillow would pass over in silence.
+    """Whether a libjpeg warning (jerror.h) means that pixels are missing, which Pillow would ignore.
 
     Bytes left over before the end marker (0xd9) are common in photos from cameras and the web, and mostly harmless.
     """
@@ -146,7 +147,7 @@ def _means_damage(warning: str) -> bool:
 
 
 def reduction(size: tuple[int, int], needed: tuple[int, int] | None, *, margin: float = _SCALED_DECODING_MARGIN) -> int:
-    """The largest of 8, 4, 2, 1 by which `size` can be divided and keep its margin over `needed`."""
+    """The largest of 8, 4, 2, 1 by which `size` can be divided and still be `margin` times `needed`."""
     if needed is None:
         return 1
     room = min(have // (margin * want) for have, want in zip(size, needed, strict=True))
@@ -164,7 +165,7 @@ def _rgb_with_pillow(data: bytes, max_pixels: int) -> Pixels:
 
 
 def _open_with_pillow(data: bytes) -> Image.Image:
-    """Header only, as Image.open, but without its check of the size, which warns where `check_size` refuses."""
+    """Read the header, as Image.open does, but without its size check, which only warns where `check_size` refuses."""
     Image.init()
     for name in _PILLOW_FORMATS:
         factory, accept = Image.OPEN.get(name, (None, None))
@@ -174,14 +175,14 @@ def _open_with_pillow(data: bytes) -> Image.Image:
 
 
 def _rgb_of_pillow_image(image: Image.Image, max_pixels: int) -> Pixels:
-    """A picture opened by the caller, perhaps from a file that Pillow has not read yet: then it is read as ours are."""
+    """Pixels of a picture that the caller opened; a file that Pillow has not read yet is read like any other file."""
     file, data = getattr(image, "fp", None), b""
     if file is not None and getattr(image, "tile", None):
         data = read_bytes(file)
         check_size(image.height, image.width, max_pixels)
         if data.startswith(_JPEG):
             pixels = _rgb_from_bytes(data, None, max_pixels)
-            if image.size in (pixels.shape[1::-1], pixels.shape[:2]):  # else the caller asked Pillow for a draft
+            if image.size in (pixels.shape[1::-1], pixels.shape[:2]):  # otherwise the caller asked Pillow for a draft
                 return pixels
         check_whole(data)
         check_opened(image, data)
@@ -193,17 +194,17 @@ def _rgb_of_pillow_image(image: Image.Image, max_pixels: int) -> Pixels:
 
 def _rgb_from_pillow(image: Image.Image, max_pixels: int) -> Pixels:
     check_size(image.height, image.width, min(max_pixels, Image.MAX_IMAGE_PIXELS or max_pixels))
-    # The further pictures of an MPO are previews and depth maps of the first, written by phones and cameras.
+    # The other pictures of an MPO are previews and depth maps of the first, written by phones and cameras.
     if image.format != "MPO" and (frames := getattr(image, "n_frames", 1)) > 1:
-        raise ImageError(f"is animated or has several pages ({frames} frames); save the one that is meant by itself")
+        raise ImageError(f"is animated or has several pages ({frames} frames); save one of them as an image")
     if image.format == "TIFF" and is_raw(getattr(image, "tag_v2", {})):
-        raise ImageError("is a camera's raw file, and what can be read of it is a thumbnail; export it as JPEG")
+        raise ImageError("is a camera's raw file, of which only a thumbnail can be read; export it as JPEG")
     image.load()
     return upright(_rgb(image), orientation_of(image))  # in this order: a PNG may hold its EXIF behind the pixels
 
 
 def _rgb(image: Image.Image) -> Pixels:
-    # Pillow before 11 opens 16-bit PNGs as 'I', and 16-bit PGMs are 'I' still.
+    # Pillow before 11 opens 16-bit PNGs as 'I', and every version opens 16-bit PGMs so.
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
         return _repeat_grey((np.asarray(image) >> 8).astype(np.uint8))
     if image.mode in ("I", "F"):
@@ -236,8 +237,8 @@ def _hint(array: NDArray[np.generic], channels: int) -> str:
     if array.ndim == 3 and array.shape[0] in (1, 3, 4) and channels not in (1, 3, 4):
         return "; it looks channels-first, so try array.transpose(1, 2, 0)"
     if array.dtype.kind == "f":
-        return "; values from 0 to 1 become that by (255 * array).round().astype(numpy.uint8)"
-    return "; 16 bits become 8 by (array >> 8).astype(numpy.uint8)" if array.dtype == np.uint16 else ""
+        return "; convert values from 0 to 1 with (255 * array).round().astype(numpy.uint8)"
+    return "; convert 16 bits to 8 with (array >> 8).astype(numpy.uint8)" if array.dtype == np.uint16 else ""
 
 
 def _repeat_grey(grey: Pixels) -> Pixels:

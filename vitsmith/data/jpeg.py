@@ -1,8 +1,8 @@
-"""Decoding no more of a JPEG than is needed: at a fraction of its size, and only down to a certain row.
+"""Decode only the needed part of a JPEG: at a fraction of its size, and only down to a certain row.
 
-A sequential JPEG is a stream of bits from the top row to the bottom, so what lies below the last row that is needed
-need not be decoded. libjpeg-turbo stops where the picture ends, and how high the picture is stands in its header
-(ITU-T T.81, B.2.2): decoding upper rows is decoding a copy whose header gives a smaller height.
+A sequential JPEG is a stream of bits from the top row to the bottom, so the rows below the last needed one need not be
+decoded. libjpeg-turbo stops at the height that the header gives (ITU-T T.81, B.2.2): to decode the upper rows only, we
+decode a copy with a smaller height in its header.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ _SEQUENTIAL = (0xC0, 0xC1)  # markers SOF0 and SOF1: Huffman-coded, every row co
 _OTHER_FRAMES = (0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF)  # progressive, lossless, arithmetic
 _RESTARTS, _SCAN = 0xDD, 0xDA
 
-# libjpeg's first warning (jerror.h, JWRN_EXTRANEOUS_DATA) when all rows were decoded without one, and bytes, here those
-# of the rows below, came before the end marker. A file without its end marker is told of by another warning.
+# libjpeg's warning (jerror.h, JWRN_EXTRANEOUS_DATA) when all rows were decoded without a warning and more bytes, here
+# those of the rows below, come before the end marker. A file without its end marker causes another warning.
 _LEFT_OVER = re.compile(r"Corrupt JPEG data: \d+ extraneous bytes before marker 0xd9")
 
 
 class Frame(NamedTuple):
-    """What has to be known of a sequential JPEG to decode only its upper rows."""
+    """The properties of a sequential JPEG that decoding its upper rows needs."""
 
     height_at: int
-    """Where in the file the height stands."""
+    """Position of the height in the file, in bytes."""
     sampling: int
-    """Rows of pixels to one row of the coarsest component."""
+    """Rows of pixels for each row of the coarsest component."""
 
 
 def decode(
@@ -38,15 +38,15 @@ def decode(
 ) -> NDArray[np.uint8] | None:
     """RGB pixels of a JPEG of (height, width), both divided by `reduction` (1, 2, 4, 8) and rounded up.
 
-    With `rows`, of the full size, the rows below them may be missing. Those that are there have the values of decoding
-    everything. None where libjpeg found fault with these rows, or could not decode them: to be explained by a decoder
-    of all of it.
+    With `rows`, counted at full size, the rows below them may be missing; the others have the same values as when all
+    is decoded. None when libjpeg warns about these rows or cannot decode them: a decoder of the whole file then finds
+    the reason.
     """
     height, width = size
     frame = _sequential_frame(data) if rows is not None and rows < height else None
     source: bytes | bytearray = data
     if frame is not None and rows is not None:
-        # The chroma of a row is interpolated with that of the next row of chroma.
+        # Chroma is interpolated between two rows of chroma.
         unit = _BLOCK * frame.sampling
         height = min(-(-(rows + frame.sampling * reduction) // unit) * unit, height)
         source = bytearray(data)
@@ -57,13 +57,13 @@ def decode(
         pixels = np.empty((tall, wide, 3), np.uint8)
         simplejpeg.decode_jpeg(source, "RGB", buffer=pixels, strict=True, **least)
     except ValueError as error:
-        # simplejpeg raises for a warning too, when the decoder is through with all rows.
+        # simplejpeg raises for a warning too, once all rows are decoded.
         return pixels if _LEFT_OVER.fullmatch(str(error)) else None
     return pixels
 
 
 def _sequential_frame(data: bytes) -> Frame | None:
-    """None for a JPEG in several scans, with restart markers, or one whose segments are not as they should be."""
+    """The frame; None for a JPEG with several scans, with restart markers, or with irregular segments."""
     at, frame, components = 2, None, 0
     while data[at : at + 1] == b"\xff" and at + 4 <= len(data):
         marker = data[at + 1]

@@ -1,13 +1,13 @@
-"""Files that list names, a name a line: class names, labels, templates. One reader, so that a line means one thing.
+"""Files that list names, one on each line: class names, labels, templates. All are read by the same rules.
 
-    # a line that begins with '#' is a remark
+    # a line that begins with '#' is a comment
     tabby cat
-    "lynx, bobcat"               quotes are CSV's; a name that begins with '#', a quote or a number stands in them
-    crane    a crane, the bird   behind a tab: what prompts of zero-shot classification say in place of the name
+    "lynx, bobcat"               quotes as in CSV, for names that begin with '#', a quote or a number
+    crane    a crane, the bird   behind a tab: the words that zero-shot prompts use instead of the name
 
-Only line feed, carriage return or both end a line: a form feed, or U+2028, inside a name shifts no other name. Where
-the place of a name in the file is the number of its class, a blank line is refused. So is what is no such list: JSON,
-tables and lines with numbers look like names to a reader that does not ask.
+A line ends in a line feed, a carriage return or both, and in nothing else: a form feed or U+2028 inside a name shifts
+no other name. Where the position of a name in the file is the number of its class, a blank line is refused. JSON,
+tables and numbered lines are refused too, because their lines could be taken for names.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from vitsmith.names import wrong_name
 from vitsmith.regular_files import read_regular
 
 LARGEST = 64 << 20
-"""Bytes of a file; the 21,843 names of ImageNet-21k are 0.5 MB."""
+"""The largest file, in bytes; the 21,843 names of ImageNet-21k take 0.5 MB."""
 
 _HEAD = 4096
 _ENDS = re.compile(r"\r\n|\r|\n")
 _LINE = re.compile(r'("(?:[^"]|"")*"|[^"\t][^\t]*|)[ ]*(?:\t(.*))?', re.DOTALL)
-"""A name, in quotes or not, and perhaps a tab and words."""
+"""A name, with or without quotes, optionally followed by a tab and words."""
 _INVISIBLE_ENDS = "\ufeff\u200b\u2060"
 _UTF_16_32 = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
@@ -45,10 +45,10 @@ class Entry(NamedTuple):
     """A name in a file."""
 
     line: int
-    """Its number, counted from 1."""
+    """The number of the line, counted from 1."""
     name: str
     words: str
-    """What stands behind a tab; empty where nothing does."""
+    """The words behind the tab; empty when there are none."""
 
 
 class _Line(NamedTuple):
@@ -57,10 +57,10 @@ class _Line(NamedTuple):
 
 
 def read_class_names(path: str | os.PathLike[str], *, error: type[InputError] = InputError) -> tuple[str, ...]:
-    """The names of classes, each in the place of its class: the first is of class 0. Words behind tabs are passed over.
+    """The names of classes in the order of their numbers: the first is that of class 0. Words behind tabs are ignored.
 
-    Names may come twice, as in ImageNet. Raises `error` with one line for a file that cannot be read, holds no names or
-    is another kind of file, for a blank line between the names, and for what cannot be a name.
+    A name may occur twice, as in ImageNet. Raises `error` with one line for a file that cannot be read, holds no names
+    or is another kind of file, for a blank line between the names, and for text that cannot be a name.
     """
     where = os.fsdecode(path)
     text = read_text(path, "class names", error=error)
@@ -69,12 +69,12 @@ def read_class_names(path: str | os.PathLike[str], *, error: type[InputError] = 
 
 
 def read_entries(path: str | os.PathLike[str], *, error: type[InputError] = InputError) -> list[Entry]:
-    """Names and words, whose order means nothing: blank lines are passed over. Otherwise as `read_class_names`."""
+    """Names and words, whose order does not matter: blank lines are skipped. Otherwise as `read_class_names`."""
     return parse_entries(read_text(path, "labels", error=error), os.fsdecode(path), error=error)
 
 
 def parse_entries(text: str, where: str, *, counted: bool = False, error: type[InputError] = InputError) -> list[Entry]:
-    """The names in a text. `counted`: the place of a name is its number. Raises `error`, which begins with `where`."""
+    """The names in a text. `counted`: a name's position is its number. Raises `error`, which begins with `where`."""
     lines = _lines(text)
     if told := _another_kind(where, text, lines, counted=counted):
         raise error(f"{where} {told}")
@@ -85,26 +85,26 @@ def parse_entries(text: str, where: str, *, counted: bool = False, error: type[I
         except ValueError as problem:
             raise error(f"{where}, line {line.number}: {problem}") from None
     if not entries:
-        raise error(f"{where} holds no {'class names' if counted else 'labels'}: write one a line")
+        raise error(f"{where} holds no {'class names' if counted else 'labels'}: write one on each line")
     if counted and (blank := _blank_lines(text, entries)):
         raise error(
-            f"{where} has a blank line ({blank}), and the place of a name is the number of its class: delete the line, "
-            "or write the name that is missing"
+            f"{where} has a blank line ({blank}), and the position of a name is the number of its class: delete the "
+            "line, or write the missing name"
         )
     return entries
 
 
 def read_text(path: str | os.PathLike[str], names: str, *, error: type[InputError] = InputError) -> str:
-    """The text of a UTF-8 file without its byte order mark; `names` is what it should list, for messages.
+    """The text of a UTF-8 file without its byte order mark; `names` says in messages what the file should list.
 
-    Raises `error` with one line for a file that cannot be read, and says what it is where it is no text.
+    Raises `error` with one line for a file that cannot be read; for a file that is not text, the line says what it is.
     """
     where = os.fsdecode(path)
     try:
         data = read_regular(path, largest=LARGEST)
     except OSError as problem:
         raise error(
-            f"cannot read the {names} in {where}: {problem.strerror}; give a text file with one a line"
+            f"cannot read the {names} in {where}: {problem.strerror}; give a text file with one on each line"
         ) from None
     content = mistaken_text(data[:_HEAD]) if data else None
     if content is not None and content.kind != "json":
@@ -115,7 +115,7 @@ def read_text(path: str | os.PathLike[str], names: str, *, error: type[InputErro
         content = content_of(Path(path))
         if content.kind in ("text", "unknown", "zeros"):
             raise
-        raise error(f"{where} is {content.what}: give a text file with {names}, one a line") from None
+        raise error(f"{where} is {content.what}: give a text file with {names}, one on each line") from None
 
 
 def decode_text(data: bytes, where: str, *, error: type[InputError] = InputError) -> str:
@@ -131,12 +131,12 @@ def decode_text(data: bytes, where: str, *, error: type[InputError] = InputError
             "save it as UTF-8"
         ) from None
     if "\0" in text:
-        raise error(f"{where} is no text file, or is UTF-16 text (it has NUL bytes): save it as UTF-8 text")
+        raise error(f"{where} is not a text file, or is UTF-16 text (it has NUL bytes): save it as UTF-8 text")
     return text
 
 
 def parse_templates(text: str, where: str, *, error: type[InputError] = InputError) -> list[str]:
-    """Lines that are no names: remarks and quotes as there, but a tab is white space, and braces are no JSON."""
+    """The templates in a text: comments and quotes as for names, but a tab is white space, and braces are allowed."""
     found = []
     for line in _lines(text):
         try:
@@ -147,13 +147,13 @@ def parse_templates(text: str, where: str, *, error: type[InputError] = InputErr
 
 
 def split_lines(text: str) -> list[str]:
-    """Lines that end in line feed, carriage return or both, and in nothing else; behind the last end is no line."""
+    """The lines of a text, which end in line feed, carriage return or both, and in nothing else."""
     lines = _ENDS.split(text)
     return lines if lines[-1] else lines[:-1]
 
 
 def _lines(text: str) -> list[_Line]:
-    """Those with a name: no blank ones and no remarks."""
+    """The lines with a name: blank lines and comments are left out."""
     stripped = (_strip(line) for line in split_lines(text))
     return [
         _Line(number, line) for number, line in enumerate(stripped, 1) if line and not line.lstrip().startswith("#")
@@ -161,7 +161,7 @@ def _lines(text: str) -> list[_Line]:
 
 
 def _strip(line: str) -> str:
-    """Without white space at its ends, or the mark that is left in the middle where files were joined."""
+    """The line without white space or byte order mark at its ends; joined files have such marks in the middle."""
     shorter = line.strip().strip(_INVISIBLE_ENDS).rstrip()
     return ("\t" if line.startswith("\t") else "") + shorter.lstrip() if shorter else ""
 
@@ -170,8 +170,7 @@ def _entry(line: _Line) -> Entry:
     parts = _LINE.fullmatch(line.text)
     if parts is None:
         raise ValueError(
-            'the quote at its beginning does not fit: write  "a, b"  for a name in quotes, '
-            'and "" for each quote within it'
+            'its quotes do not match: write  "a, b"  for a name in quotes, and "" for each quote within it'
         )
     quoted, words = parts[1], (parts[2] or "").strip()
     name = quoted[1:-1].replace('""', '"') if quoted.startswith('"') else quoted
@@ -191,7 +190,7 @@ def _blank_lines(text: str, entries: Sequence[Entry]) -> str:
 
 
 def _another_kind(where: str, text: str, lines: Sequence[_Line], *, counted: bool) -> str:
-    """What the file is instead of a list of names, and what to do about it; '' when it is one."""
+    """What the file is instead of a list of names, and what to do about it; '' when it is a list of names."""
     texts = [line.text for line in lines]
     names = "give a text file with one name a line"
     if _is_json(text) or (texts and all(_is_json(one.rstrip(",")) for one in texts)):
@@ -203,7 +202,7 @@ def _another_kind(where: str, text: str, lines: Sequence[_Line], *, counted: boo
     if len(texts) < 2:
         return ""
     numbered = texts if counted else [one for one in texts if "\t" not in one]  # name, tab, words: '7<TAB>the digit 7'
-    for rows in (texts, texts[1:]):  # below a heading perhaps
+    for rows in (texts, texts[1:]):  # perhaps there is a heading
         if len(numbered) == len(texts) and len(rows) > 1 and (told := _numbering(rows)):
             quotes = f"'\"{rows[0][:40]}\"'" if '"' not in rows[0] else "quotes"
             return f"{told} (as {rows[0][:40]!r}): {names} and no numbers; write {quotes} where that is the name"
@@ -226,7 +225,7 @@ def _is_json(text: str) -> bool:
 
 
 def _table(where: str, texts: Sequence[str]) -> str:
-    """What shows a file that is called a table to have a heading or several columns."""
+    """The sign that a file with the suffix of a table has a heading or several columns; '' when there is none."""
     suffix = os.path.splitext(where)[1].lower()  # noqa: PTH122 - a name, perhaps of no path
     if suffix not in (".csv", ".tsv") or not texts:
         return ""
@@ -238,12 +237,12 @@ def _table(where: str, texts: Sequence[str]) -> str:
 
 
 def _numbering(texts: Sequence[str]) -> str:
-    """How lines are numbered, as 'has a number before each name'; '' when they are not."""
+    """A description of how lines are numbered, as 'has a number before each name'; '' when they are not."""
     first = [_NUMBER_FIRST.match(one) for one in texts]
     if matches := _all(first):
         numbers = [int(one[1]) for one in matches]
         marked = all(one[2].strip() for one in matches)
-        # '10 euro, 20 euro' are names, and only a gapless count with nothing but a space behind it is taken for one.
+        # '10 euro' and '20 euro' are names: numbers followed by only a space count as numbering when they have no gaps.
         if len(set(numbers)) == len(numbers) and (marked or _is_count(numbers)):
             return "has a number before each name"
     if (matches := _all([_NUMBER_LAST.fullmatch(one) for one in texts])) and _is_count(
@@ -254,7 +253,7 @@ def _numbering(texts: Sequence[str]) -> str:
 
 
 def _all(matches: Iterable[re.Match[str] | None]) -> list[re.Match[str]]:
-    """The matches, or none of them where one is missing."""
+    """All matches, or an empty list when one is missing."""
     found = list(matches)
     return [one for one in found if one is not None] if all(found) else []
 

@@ -1,4 +1,4 @@
-"""What images of a data set are labelled with, and where tables and shards have it."""
+"""The kinds of label (class names, captions), and where tables and shards hold them."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ class Labelling(NamedTuple):
     """One way to label images."""
 
     noun: str
-    """What messages call a label."""
+    """The name of a label in messages."""
     short: str
-    """What columns and members of them are called."""
+    """The short name in messages about columns and members of shards."""
     option: str
-    """What users say which column, or key of a shard's JSON, with."""
+    """The option that names the column, or the key in a shard's JSON."""
     columns: tuple[str, ...]
-    """Columns of tables that are taken without being asked for, the first that is there."""
+    """Default columns of tables; the first one that exists is read."""
     member: str
-    """Extension of the member of a tar shard that is nothing but the label."""
+    """Extension of the member of a tar shard that holds only the label."""
     keys: tuple[str, ...]
-    """Keys in a shard's JSON that are taken without being asked for."""
+    """Default keys in a shard's JSON."""
     several: bool
-    """Whether an image may have more than one, on rows of their own or in a list."""
+    """Whether an image may have several labels, in separate rows or in a list."""
 
 
 CLASSES = Labelling(

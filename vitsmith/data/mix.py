@@ -1,7 +1,7 @@
 """Random erasing (arXiv 1708.04896), mixup (arXiv 1710.09412) and the targets that mixing needs.
 
-Pure functions of what was drawn, so that an image's result does not depend on how its batch was cut. Letters: B batch,
-K classes, h, w image size.
+These are pure functions of the random numbers, so that an image's result does not depend on how its batch was cut.
+Letters: B batch, K classes, h, w image size.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from torch import Tensor
 
 Draws = NDArray[np.float64]
 
-ERASING_DRAWS = 5  # random numbers of one erased box: whether, its area, aspect, and place (down, across)
+ERASING_DRAWS = 5  # random numbers for one erased box: whether to erase, its area, aspect, and position (down, across)
 
-_AREA = (0.02, 0.4)  # of the image; s_l and s_h of arXiv 1708.04896
+_AREA = (0.02, 0.4)  # share of the image; s_l and s_h of arXiv 1708.04896
 _ASPECT = (0.3, 1 / 0.3)  # height / width; r_1 and r_2 of the same
 
 
 def erased_boxes(draws: Draws, *, share: float, size: tuple[int, int]) -> NDArray[np.intp]:
-    """(top, bottom, left, right) of the box to erase in each image, ends excluded, nothing in it for most: (B, 4).
+    """(B, 4): (top, bottom, left, right) of the box to erase in each image, ends excluded; an empty box erases nothing.
 
     `draws`: (B, 5) in [0, 1). `share`: the share of the images that lose a box. The paper draws an area and an aspect
     until the box fits; here the aspect is drawn among those that fit, wide and tall ones equally often.
@@ -39,9 +39,9 @@ def erased_boxes(draws: Draws, *, share: float, size: tuple[int, int]) -> NDArra
 
 
 def erase(images: Tensor, boxes: NDArray[np.intp]) -> Tensor:
-    """Normalised images (B, 3, h, w) with each one's box at 0, the mean colour; in place.
+    """Set the box of each normalised image (B, 3, h, w) to 0, the mean colour, in place.
 
-    The paper's RE-M; noise (its RE-R) would have to be drawn for every pixel.
+    This is RE-M of the paper; its RE-R would need random noise for every pixel.
     """
     height, width = images.shape[2:]
     top, bottom, left, right = torch.from_numpy(boxes.T.copy()).to(images.device)[..., None]
@@ -57,16 +57,16 @@ def targets(labels: Tensor, classes: int, *, smoothing: float = 0.0) -> Tensor:
 
 
 def mixing_shares(draws: Draws, alpha: float) -> Draws:
-    """From even draws in [0, 1) to shares that follow Beta(alpha, alpha), of the same shape."""
+    """Turn uniform draws in [0, 1) into shares that follow Beta(alpha, alpha), of the same shape."""
     shares: Draws = betaincinv(alpha, alpha, draws)
     return shares
 
 
 def mix_neighbours(values: Tensor, shares: Draws) -> Tensor:
-    """Rows 2k and 2k + 1 of `values` (B, ...) mixed: `share` of the row itself, the rest of its neighbour.
+    """Mix rows 2k and 2k + 1 of `values` (B, ...): `share` of the row itself, the rest of its neighbour.
 
     `shares`: (B / 2,). The original mixes each image with the next of its batch, and takes the larger of the share and
-    its complement; with neighbours that swap it is the same, but for the order within the pair.
+    its complement; mixing two neighbours both ways gives the same, except for the order within the pair.
     """
     pairs = values.view(-1, 2, *values.shape[1:])
     share = torch.from_numpy(shares.astype(np.float32)).to(values.device).view(-1, *[1] * (pairs.ndim - 1))

@@ -1,4 +1,4 @@
-"""The order in which training visits the images: a function of the samples, the seed and the pass, of nothing else."""
+"""The order in which training visits the images: it depends only on the samples, the seed and the pass."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from vitsmith.data.samples import Samples
 
 
 def epoch_order(samples: Samples, *, seed: int, epoch: int, buffer: int = 10_000) -> NDArray[np.intp]:
-    """Positions of all samples in the order of pass number `epoch`, each once; shape (images,).
+    """The positions of all samples, each once, in the order of pass number `epoch`; shape (images,).
 
     Where images lie in shards (`samples.blocks`), the shards are visited in random order and their images pass through
     a shuffle buffer of `buffer` images, as in WebDataset: reading stays close to one shard at a time. Otherwise it is
@@ -25,7 +25,7 @@ def epoch_order(samples: Samples, *, seed: int, epoch: int, buffer: int = 10_000
 
 
 def _through_buffer(stream: NDArray[np.intp], buffer: int, random: np.random.Generator) -> NDArray[np.intp]:
-    """Fill a buffer, give out a random one for each that comes in, and in the end all that are left."""
+    """Fill a buffer, yield a random element for each new one, and at the end all that are left."""
     held = stream[:buffer].tolist()
     order = []
     draws = random.integers(max(len(held), 1), size=max(len(stream) - buffer, 0))

@@ -1,4 +1,4 @@
-"""Which way up a picture is, as its EXIF says, and turning it upright."""
+"""Read the orientation of a picture from its EXIF, and turn the picture upright."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image
 
 _ORIENTATION = 0x0112  # EXIF tag
 _EXIF = b"Exif\0\0"
-_INTEGERS = {3: "H", 4: "I"}  # SHORT, as it should be, and LONG
+_INTEGERS = {3: "H", 4: "I"}  # SHORT, as the standard says, and LONG
 
 
 def jpeg_orientation(data: bytes) -> int:
@@ -29,7 +29,7 @@ def jpeg_orientation(data: bytes) -> int:
 
 
 def orientation_of(image: Image.Image) -> int:
-    """The same of a Pillow image; 1 when it is absent or the EXIF is damaged, as in viewers."""
+    """EXIF orientation of a Pillow image; 1 when it is absent or the EXIF is damaged, as in viewers."""
     with suppress(Exception):
         orientation = image.getexif().get(_ORIENTATION)
         if isinstance(orientation, int) and 1 <= orientation <= 8:

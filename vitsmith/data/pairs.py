@@ -1,7 +1,7 @@
 """Pairs of image and caption, as labelled images: the classes are the distinct captions.
 
-Images with equal captions share a label: in retrieval each of them is right. All that reads and batches labelled
-images does so with captions.
+Images with equal captions share a label: in retrieval each of them is right. The code that reads and batches labelled
+images also works with captions.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from vitsmith.fields import Finite, Frozen
 from vitsmith.names import can_be_written
 
 SHAPES = "shapes"
-"""What users call the drawn scenes."""
+"""The name of the built-in set of drawn scenes."""
 
 
 class PairSpec(Frozen):
@@ -50,12 +50,12 @@ class PairSpec(Frozen):
 
 @dataclass(frozen=True, eq=False)
 class PairSplits:
-    """What to learn from, and what to evaluate on. The classes of each are its own captions."""
+    """Pairs for training and for evaluation. The classes of each part are its own captions."""
 
     train: Samples
     val: Samples
     unseen: Samples | None = None
-    """Images of things never combined so in training; the classes are names, not captions. Only of 'shapes'."""
+    """'shapes' only: images of things in combinations that training lacks; the classes are names, not captions."""
 
     def __post_init__(self) -> None:
         for caption in (*self.train.classes, *self.val.classes):
@@ -64,13 +64,13 @@ class PairSplits:
 
 
 def open_pairs(spec: PairSpec | str, *, seed: int = 0, tell: Tell | None = None) -> PairSplits:
-    """What `spec` describes, or what is at the path given, ready to train on. No image is decoded.
+    """Open the pairs that `spec` describes, or that are at the path given, for training. No image is decoded.
 
-    Pairs to evaluate on are, in this order: those of `spec.val`; the split 'val', or else 'test', that the data set
-    brings; `val_fraction` of the images with all their captions, chosen by a hash of their names and `seed`.
-    'shapes' is always the built-in set, which no seed changes; a folder of that name is './shapes'.
+    The evaluation pairs are the first of these that exist: those of `spec.val`; the data set's own split 'val', or else
+    'test'; `val_fraction` of the images with all their captions, chosen by a hash of their names and `seed`. 'shapes'
+    is always the built-in set, which no seed changes; write './shapes' for a folder of that name.
 
-    Raises DatasetError for data that is not there or has no captions, and when nothing is left to tell apart.
+    Raises DatasetError for data that is missing or has no captions, and when all captions are equal.
     """
     described = PairSpec(path=spec) if isinstance(spec, str) else spec
     source = telling(find_pairs(described.path, described), tell)
@@ -86,16 +86,16 @@ def open_pairs(spec: PairSpec | str, *, seed: int = 0, tell: Tell | None = None)
     if len(train.classes) < 2:
         raise DatasetError(
             f"{source.where} has only one caption to learn from, {train.classes[0]!r}: "
-            "images are told from each other by captions that differ"
+            "training needs captions that differ"
         )
     return PairSplits(train, val, unseen)
 
 
 def open_caption_samples(spec: PairSpec | str, split: str = "", *, tell: Tell | None = None) -> tuple[Samples, str]:
-    """Pairs to judge a model on, and what to call them in reports.
+    """The pairs to evaluate a model on, and what to call them in reports.
 
-    `split` is 'train', 'val' or 'test', or another name for one of them. By default the held-out part, 'val' before
-    'test', of a data set that has one of its own, and otherwise every pair. Raises DatasetError.
+    `split` is 'train', 'val' or 'test', or another name for one of them. The default is the data set's own split 'val',
+    or else 'test', or else every pair. Raises DatasetError.
     """
     described = PairSpec(path=spec) if isinstance(spec, str) else spec
     source = find_pairs(described.path if split or not described.val else described.val, described)
@@ -103,7 +103,7 @@ def open_caption_samples(spec: PairSpec | str, split: str = "", *, tell: Tell | 
 
 
 def find_pairs(path: str, spec: PairSpec) -> Source:
-    """The pairs at `path`, of whichever kind it looks like, with the columns that `spec` names. Raises DatasetError."""
+    """The pairs at `path`, whatever its kind, with the columns that `spec` names. Raises DatasetError."""
     if path == SHAPES:
         return Source(path, path, {split: partial(captioned_shapes, split) for split in ("train", "val")})
     if is_shards(path):
@@ -117,22 +117,22 @@ def find_pairs(path: str, spec: PairSpec) -> Source:
     tables = sorted(Path(path).glob("*")) if Path(path).is_dir() else []
     inside = next((str(entry) for entry in tables if entry.suffix.lower() in TABLE_SUFFIXES), "")
     hint = f"give the table in it, {inside}" if inside else "write a .csv with the columns 'path' and 'caption'"
-    raise DatasetError(f"{path} is no table and no tar shards, so that there are no captions in it: {hint}")
+    raise DatasetError(f"{path} is neither a table nor tar shards, so it has no captions: {hint}")
 
 
 def _hold_out(samples: Samples, fraction: float, seed: int, where: str) -> tuple[Samples, Samples]:
-    """Whole images: one that is held out is in no pair to learn from."""
+    """Hold out whole images: no caption of a held-out image is in the training pairs."""
     images = [posixpath.normpath(name) for name in samples.names]
     row = sorted(set(images), key=lambda name: place_of(name, seed))
     if len(row) < 2:
-        raise DatasetError(f"{where} has only one image, {row[0]}: add some, or there is nothing to evaluate on")
+        raise DatasetError(f"{where} has only one image, {row[0]}: add some, or there is no image to evaluate on")
     held_out = set(row[: min(max(round(fraction * len(row)), 1), len(row) - 1)])
     there = np.array([name in held_out for name in images])
     return _own_captions(samples, ~there), _own_captions(samples, there)
 
 
 def _own_captions(samples: Samples, chosen: NDArray[np.bool_]) -> Samples:
-    """The pairs at `chosen`, with no captions but theirs."""
+    """The pairs at `chosen`, with only their own captions as classes."""
     part = samples.select(np.flatnonzero(chosen))
     used, labels = np.unique(part.labels, return_inverse=True)
     classes = tuple(samples.classes[label] for label in used.tolist())

@@ -10,9 +10,9 @@ Array = np.ndarray[Any, Any]
 
 
 def sample_images(count: int, *, side: int = 256) -> list[Array]:
-    """`count` different uint8 RGB images, (side, side, 3), always the same ones.
+    """The same `count` uint8 RGB images, (side, side, 3), in every call; they all differ.
 
-    Crops of the two photographs that ship with scikit-learn where it is installed, and drawn scenes otherwise.
+    They are crops of the two photographs that come with scikit-learn where it is installed, and drawn scenes otherwise.
     """
     generator = np.random.default_rng(0)
     photos = _photographs()

@@ -1,7 +1,7 @@
-"""Pixels to a model's input, as its ImageSpec says. Every path to a model goes through here, training's last step too.
+"""Turn pixels into a model's input, as its ImageSpec says. Every image for a model goes through here, in training too.
 
-Two resizers, because published weights were made with both: two-tap bilinear as tf.image.resize (the original code),
-and Pillow's antialiased filters (timm, torchvision, HF). Letters: H, W source size; h, w the model's input.
+There are two resizers, because published weights were made with both: two-tap bilinear as tf.image.resize (the original
+code), and Pillow's antialiased filters (timm, torchvision, HF). Letters: H, W source size; h, w the model's input.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _FILTERS = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 
-# Pixels that Pillow may hold on the way (64 MiB), unless the source or the result are larger themselves. It resizes all
-# of an image before the centre is cut out, and the width before the height: a line of 1 x 1000000 pixels would become
-# 256 x 256000000.
+# The most pixels that Pillow may hold between its steps (64 MiB), unless the source or the result is larger. Pillow
+# resizes the whole image before the centre is cut out, and the width before the height: a line of 1 x 1000000 pixels
+# would become 256 x 256000000.
 _MAX_ON_THE_WAY = 2**24
 
 
@@ -49,7 +49,7 @@ def resize_image(image: NDArray[np.uint8], spec: ImageSpec) -> NDArray[np.uint8]
     """The image at the model's size, (h, w, 3): float32 in 0..255 with `quantize='none'`, else uint8.
 
     Raises ImageError when `image` is not uint8 of shape (H, W, 3), or with `antialias` is so long and narrow (over
-    about 100 to 1) that resizing it would take far more memory than it does itself.
+    about 100 to 1) that resizing it would take far more memory than the image itself.
     """
     if not isinstance(image, np.ndarray):
         raise ImageError(f"cannot preprocess {shown(image)}: give uint8 RGB, which read_image makes of any image")
@@ -72,12 +72,12 @@ def normalize(pixels: NDArray[np.uint8] | NDArray[np.float32], spec: ImageSpec) 
 
 
 def _covered(spec: ImageSpec) -> tuple[int, int]:
-    """(height, width) that 'shorter' covers as tightly as it can, before the crop: timm's floor(size / crop)."""
+    """The (height, width) that the resized image covers with 'shorter', before the crop: timm's floor(size / crop)."""
     return math.floor(spec.size[0] / spec.crop), math.floor(spec.size[1] / spec.crop)
 
 
 def _resize_two_taps(image: NDArray[np.uint8], spec: ImageSpec) -> NDArray[np.uint8] | NDArray[np.float32]:
-    """tf.image.resize(method='bilinear'), and for 'shorter' the centre crop of vit_jax/preprocess.py.
+    """Resize as tf.image.resize(method='bilinear'), and for 'shorter' cut out the centre as vit_jax/preprocess.py.
 
     Only the taps of the pixels that remain are read, so the cost hardly depends on the size of the source.
     """
@@ -137,7 +137,7 @@ def _resize_with_pillow(image: NDArray[np.uint8], spec: ImageSpec) -> NDArray[np
             f"to {resized[0]} x {resized[1]}; cut it into pieces first"
         )
     # torchvision's center_crop; its round() takes halves to even too. Resizing only the crop with Pillow's box= would
-    # be cheaper but is not the same: the box is rounded to float32, which moves 0.01% to 0.3% of the values by one.
+    # be cheaper but not the same: the box is rounded to float32, which changes 0.01% to 0.3% of the values by one.
     top, left = round((resized[0] - height) / 2), round((resized[1] - width) / 2)
     filtered = Image.fromarray(image).resize(resized[::-1], _FILTERS[spec.interpolation])
     return np.array(filtered)[top : top + height, left : left + width]

@@ -1,4 +1,4 @@
-"""Prompt templates: a label has to become a sentence like those that the text tower was trained on."""
+"""Prompt templates: they turn a label into a sentence like those that the text tower was trained on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vitsmith.specs import PLACE, wrong_templates
 
 
 def template_sets() -> list[str]:
-    """Names of the sets that come with vitsmith."""
+    """The names of the sets of templates that come with vitsmith."""
     folder = resources.files("vitsmith.data") / "templates"
     return sorted(entry.name.removesuffix(".txt") for entry in folder.iterdir() if entry.name.endswith(".txt"))
 
@@ -31,7 +31,7 @@ def named_templates(name: str) -> tuple[str, ...]:
 
 
 def read_templates(given: str) -> tuple[str, ...]:
-    """A set by its name, a file with a template a line ('#' begins a remark), or one template written out.
+    """A set by its name, a file with one template on each line ('#' begins a comment), or a template itself.
 
     Raises InputError for an unknown name, a file that cannot be read, and templates without exactly one {}.
     """
@@ -50,17 +50,17 @@ def read_templates(given: str) -> tuple[str, ...]:
 
 
 def read_template_file(path: str) -> tuple[str, ...]:
-    """The templates in a file, one a line ('#' begins a remark). Raises InputError as `read_templates`."""
+    """The templates in a file, one on each line ('#' begins a comment). Raises InputError as `read_templates`."""
     templates = parse_templates(read_text(path, "templates"), path)
     if not templates:
-        raise InputError(f"{path} holds no templates: write one a line, as 'a photo of a {PLACE}.'")
+        raise InputError(f"{path} holds no templates: write one on each line, as 'a photo of a {PLACE}.'")
     if reason := wrong_templates(templates):
         raise InputError(f"{path}: {reason}")
     return tuple(dict.fromkeys(templates))
 
 
 def is_file(given: str) -> bool:
-    """Whether there is a file of that name; what cannot be a name (too long, say) is none."""
+    """Whether there is a file of that name; a text that cannot be a file name, such as a very long one, is none."""
     try:
         return Path(given).is_file()
     except (OSError, ValueError):
@@ -68,5 +68,5 @@ def is_file(given: str) -> bool:
 
 
 def fill_templates(templates: Sequence[str], label: str) -> list[str]:
-    """The label in the place of {} of each template; braces in the label itself mean nothing."""
+    """Put the label in place of the {} of each template; braces in the label itself have no meaning."""
     return [template.replace(PLACE, label) for template in templates]

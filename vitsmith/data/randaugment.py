@@ -1,8 +1,9 @@
 """RandAugment (arXiv 1909.13719) as the original trained with it, on a batch at once and on any device.
 
 Source: `distort_image_with_randaugment` in big_vision/pp/autoaugment.py, which AugReg (arXiv 2106.10270) used: 16
-operations, one magnitude for all, 128 where nothing is left to show, fractions cut off. Where Pillow's operation of the
-same name differs, the original is followed. Images whose operations are the same arithmetic are worked on together.
+operations, one magnitude for all, grey 128 where a moved image leaves a gap, fractions cut off. Where Pillow's
+operation of the same name differs, we follow the original. Images with the same kind of operation are processed
+together.
 
 Letters: B batch, n some images of it, h, w their size.
 """
@@ -22,27 +23,27 @@ OPERATIONS = (
     *("AutoContrast", "Equalize", "Invert", "Rotate", "Posterize", "Solarize", "Color", "Contrast", "Brightness"),
     *("Sharpness", "ShearX", "ShearY", "TranslateX", "TranslateY", "Cutout", "SolarizeAdd"),
 )
-DRAWS = 4  # random numbers of one operation: which one, its sign, and the centre of a cutout (down, across)
+DRAWS = 4  # random numbers for one operation: which one, its sign, and the centre of a cutout (down, across)
 
 GREY_WEIGHTS = (0.2989, 0.5870, 0.1140)  # tf.image.rgb_to_grayscale
 
-_MAX_LEVEL = 10.0  # _MAX_LEVEL of the source; AugReg's magnitudes 15 and 20 go past it by the same formulas
+_MAX_LEVEL = 10.0  # _MAX_LEVEL of the source; AugReg's magnitudes 15 and 20 exceed it, with the same formulas
 _FILL = 128
-# The source counts in pixels, and AugReg trained at 224: other sizes get the same share of the image, where the source
-# would move a 96-pixel image out of sight altogether.
+# The source counts in pixels, and AugReg trained at 224. For other sizes we use the same share of the image: the source
+# would move a 96-pixel image out of sight.
 _SIZE = 224
 _TRANSLATE, _CUTOUT = 100, 40
-# The source means Pillow's contrast, which blends with the image's mean grey, but divides the number of pixels by 256
-# instead: 224 * 224 / 256. The models were trained with that.
+# Pillow's contrast blends with the image's mean grey. The source intends that, but divides the number of pixels by 256:
+# 224 * 224 / 256. The models were trained with this value.
 _CONTRAST_GREY = 196
-_AT_ONCE = 32  # images worked on together: an index of 8 bytes a pixel would otherwise fill the memory of large batches
+_AT_ONCE = 32  # images processed together: an index takes 8 bytes for each pixel, too much for a large batch at once
 
 Names = NDArray[np.str_]
 Draws = NDArray[np.float64]
 
 
 class _Images(NamedTuple):
-    """Some images, with what is to be done to each."""
+    """Some images, with the operation for each."""
 
     pixels: Tensor  # (n, 3, h, w) uint8
     names: Names  # (n,)
@@ -54,10 +55,10 @@ class _Images(NamedTuple):
 
 
 def randaugment(images: Tensor, draws: Draws, *, magnitude: float) -> Tensor:
-    """Each image after as many operations as `draws` has, one after another; a new tensor.
+    """Apply as many operations to each image as `draws` has, one after another; returns a new tensor.
 
-    `images`: (B, 3, h, w) uint8. `draws`: (B, operations, 4) on the CPU, evenly distributed in [0, 1), which decide
-    everything random. An image's result does not depend on the others.
+    `images`: (B, 3, h, w) uint8. `draws`: (B, operations, 4) on the CPU, uniform in [0, 1): all random choices come
+    from them. An image's result does not depend on the others.
     """
     for operation in range(draws.shape[1]):
         names = np.array(OPERATIONS)[(draws[:, operation, 0] * len(OPERATIONS)).astype(np.intp)]
@@ -66,7 +67,7 @@ def randaugment(images: Tensor, draws: Draws, *, magnitude: float) -> Tensor:
 
 
 def operate(images: Tensor, names: Names, draws: Draws, *, magnitude: float) -> Tensor:
-    """Each image after the operation that `names` (B,) says; a new tensor.
+    """Apply to each image the operation that `names` (B,) says; returns a new tensor.
 
     `images`: (B, 3, h, w) uint8. `draws`: (B, 3) in [0, 1): the sign, and the centre of a cutout (down, across).
     """
@@ -132,7 +133,7 @@ def _equalizing(pixels: Tensor) -> Tensor:
     below = counts.cumsum(2) - counts
     divisor = step.clamp(min=1)
     spread = torch.div(below + torch.div(divisor, 2, rounding_mode="floor"), divisor, rounding_mode="floor")
-    # The source's table begins with 0 whatever the step; below is 0 there and half a step over a step is too.
+    # The source's table begins with 0 for every step; so does this, as `below` is 0 there and half a step // step is 0.
     spread = spread.clamp_(0, 255)
     return torch.where(step > 0, spread, torch.arange(256, device=pixels.device)).to(torch.uint8)
 
@@ -141,7 +142,7 @@ def _equalizing(pixels: Tensor) -> Tensor:
 
 
 def _move(images: _Images, level: float) -> Tensor:
-    """The nearest pixel of where each one comes from, as contrib_image.transform; pixel centres are whole numbers."""
+    """Copy each pixel from the one nearest to its origin, as contrib_image.transform; centres are whole numbers."""
     height, width = images.size
     signs = np.where(images.draws[:, 0] < 0.5, -1.0, 1.0)
     rows = [_origin(name, level * sign, images.size) for name, sign in zip(images.names, signs, strict=True)]
@@ -173,7 +174,7 @@ def _origin(name: str, level: float, size: tuple[int, int]) -> tuple[float, floa
 
 
 def _cut_out(images: _Images, level: float) -> Tensor:
-    """A grey box around any pixel, cut off by the edges (arXiv 1708.04552)."""
+    """Put a grey box around a random pixel, cut off at the edges of the image (arXiv 1708.04552)."""
     inside = []
     for axis, length in enumerate(images.size):
         centre = np.floor(images.draws[:, 1 + axis] * length)
@@ -189,13 +190,13 @@ def _cut_out(images: _Images, level: float) -> Tensor:
 
 def _recolor(images: _Images, level: float) -> Tensor:
     values = images.pixels.float()
-    # rgb_to_grayscale works in 0..1 and multiplies by 255.5 on the way back, so that cutting off rounds.
+    # rgb_to_grayscale works in 0..1 and multiplies by 255.5 at the end, so that cutting off fractions rounds.
     grey = grey_of(values).mul_(255.5 / 255).floor_()
     return _blend(grey, values, level)
 
 
 def _sharpen(images: _Images, level: float) -> Tensor:
-    """Blends with Pillow's SMOOTH filter, 1 1 1, 1 5 1, 1 1 1 over 13; the outermost pixels stay as they are."""
+    """Blend with Pillow's SMOOTH filter, 1 1 1, 1 5 1, 1 1 1 over 13; the outermost pixels are not changed."""
     values = images.pixels.float()
     if min(images.size) < 3:
         return images.pixels
@@ -213,7 +214,7 @@ def grey_of(values: Tensor) -> Tensor:
 
 
 def _blend(poorer: Tensor, values: Tensor, level: float) -> Tensor:
-    """From `poorer` (factor 0) through `values` (factor 1) and beyond; uint8, fractions cut off."""
+    """Blend `poorer` (factor 0) with `values` (factor 1), or extrapolate beyond; uint8, fractions cut off."""
     factor = level * 1.8 + 0.1
     return (poorer + (values - poorer) * factor).clamp_(0, 255).to(torch.uint8)
 

@@ -1,4 +1,4 @@
-"""Labelled images of one data set: where each picture is, what it is called, and which class it shows."""
+"""Labelled images of one data set: the place, name and class of each picture."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from vitsmith.errors import DatasetError, ImageError
 from vitsmith.json_text import to_json
 from vitsmith.names import look_alikes, normal, wrong_name
 
-_SHOWN = 5  # of a list of mistakes
+_SHOWN = 5  # mistakes listed in a message
 
 T = TypeVar("T")
 
 
 class Lazy(Sequence[T], Generic[T]):
-    """A sequence whose items are made each time they are asked for; as safe in threads as `make` is."""
+    """A sequence whose items are made each time they are asked for; thread-safe if `make` is."""
 
     def __init__(self, count: int, make: Callable[[int], T]) -> None:
         self._positions = range(count)
@@ -41,7 +41,7 @@ class Lazy(Sequence[T], Generic[T]):
             return [self._make(position) for position in self._positions[index]]
         return self._make(self._positions[index])
 
-    def __iter__(self) -> Iterator[T]:  # Sequence's own would take an IndexError of `make` for the end
+    def __iter__(self) -> Iterator[T]:  # that of Sequence would take an IndexError of `make` as the end
         return map(self._make, self._positions)
 
 
@@ -50,17 +50,17 @@ class Samples:
     """Images that are read only when asked for, and their labels."""
 
     classes: tuple[str, ...]
-    """Names of the classes; a label is a position in it."""
+    """Names of the classes; a label is a position in this tuple."""
     sources: Sequence[ImageSource]
     """The path of each image, its bytes or its pixels. Where it is `Lazy`, taking an item reads it; see `image`."""
     names: Sequence[str]
-    """What to call each image: its path from the data set's folder, with '/' on every system."""
+    """The name of each image: its path from the data set's folder, with '/' on every system."""
     labels: NDArray[np.int64]
     """(images,) positions in `classes`."""
     blocks: NDArray[np.int64] | None = None
-    """(images,) number of the shard that each lies in; None where the order of reading does not matter."""
+    """(images,) number of the shard of each image; None where the order of reading does not matter."""
     remarks: tuple[str, ...] = ()
-    """What a user should know, as of a `Source`: what was found when they were listed."""
+    """Remarks for the user on what was found while the images were listed."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -73,7 +73,7 @@ class Samples:
         except ImageError as error:
             if isinstance(source, str | os.PathLike):
                 raise
-            _, _, reason = str(error).partition(": ")  # behind 'image bytes', which tells nobody which
+            _, _, reason = str(error).partition(": ")  # without 'image bytes', which names no image
             raise ImageError(f"{self.names[index]}: {reason}") from error.__cause__
 
     def select(self, indices: Sequence[int] | NDArray[np.integer]) -> Samples:
@@ -100,7 +100,7 @@ class Samples:
         unknown = [name for name in self.classes if normal(name) in found and normal(name) not in position]
         mistakes = []
         if missing:
-            mistakes.append(f"has no images of {list_classes(missing)}: every split needs every class")
+            mistakes.append(f"has no images of {list_classes(missing)}: every split needs images of every class")
         if unknown:
             mistakes.append(
                 f"has images of {list_classes(unknown)}, not among the {len(classes)} classes of training: "
@@ -112,7 +112,7 @@ class Samples:
         return Samples(classes, self.sources, self.names, table[self.labels], self.blocks)
 
     def fingerprint(self) -> str:
-        """A hash of classes, names and labels: equal wherever the same data set is seen, on every machine."""
+        """A hash of classes, names and labels: the same for the same data set on every machine."""
         digest = hashlib.blake2b(to_json(self.classes, ascii_only=True).encode(), digest_size=16)
         for name in self.names:
             digest.update(normal(name).encode("utf-8", "surrogateescape") + b"\0")
@@ -121,9 +121,9 @@ class Samples:
 
 
 def samples_of(pairs: Iterable[tuple[ImageSource, str]]) -> Samples:
-    """Samples of images and the names of their classes. Raises DatasetError for anything else, and for none."""
+    """Samples from pairs of an image and its class name. Raises DatasetError for anything else, and for no pairs."""
     if not isinstance(pairs, Iterable) or isinstance(pairs, Mapping | bytes):
-        raise DatasetError(f"{type(pairs).__name__} is no data set: give a path, or pairs of an image and its class")
+        raise DatasetError(f"{type(pairs).__name__} is not a data set: give a path, or pairs of an image and its class")
     listed = list(pairs)
     for number, pair in enumerate(listed):
         if not isinstance(pair, tuple | list) or len(pair) != 2 or not isinstance(pair[1], str):
@@ -142,12 +142,12 @@ def samples_of(pairs: Iterable[tuple[ImageSource, str]]) -> Samples:
 
 @dataclass(frozen=True, eq=False)
 class Splits:
-    """What to learn from, and what to evaluate on. All have the same classes in the same order."""
+    """The parts of a data set for training and evaluation. All have the same classes in the same order."""
 
     train: Samples
     val: Samples
     test: Samples | None = None
-    """Kept for the very end; None where the data set has none beside `val`."""
+    """Images for the final evaluation; None where the data set has no test split beside `val`."""
 
     def __post_init__(self) -> None:
         check_names(self.classes)
@@ -162,20 +162,20 @@ class Source:
     """A place with labelled images."""
 
     name: str
-    """What reports call it."""
+    """The name in reports."""
     where: str
-    """What messages call it: as the user gave it."""
+    """The name in messages: as the user gave it."""
     parts: Mapping[str, Callable[[], Samples]]
-    """How to read 'train', 'val' and 'test', so far as they are there; '' alone: one part that is not divided."""
+    """The functions that read 'train', 'val' and 'test', as far as these exist; '' alone means there are no splits."""
     remarks: tuple[str, ...] = ()
-    """What a user should know: what was found there and is passed over."""
+    """Remarks for the user on what was found and is skipped."""
 
 
 def stratified_split(samples: Samples, *, seed: int, fraction: float) -> Splits:
-    """Holds out `fraction` of every class, at least one image and never all of them.
+    """Hold out `fraction` of every class: at least one image, and never all of them.
 
-    An image's place is decided by a hash of its name and `seed`: the split is the same on every machine and with every
-    version of NumPy, and adding images hardly changes what happens to those that were there.
+    A hash of its name and `seed` decides where an image goes: the split is the same on every machine and with every
+    version of NumPy, and adding images hardly changes the place of the others.
 
     Raises DatasetError for a fraction outside 0..1 and for a class of a single image.
     """
@@ -186,7 +186,7 @@ def stratified_split(samples: Samples, *, seed: int, fraction: float) -> Splits:
     if few:
         raise DatasetError(
             f"{list_classes(few)} {'has' if len(few) == 1 else 'have'} too few images to hold some out "
-            "(fewer than 2): add images, or give the data set a val split of its own"
+            "(fewer than 2): add images, or add a split 'val' to the data set"
         )
     held_out: list[int] = []
     for group in by_class:
@@ -203,7 +203,7 @@ def join(parts: Mapping[str, Samples]) -> Samples:
     known: dict[str, str] = {}
     for part in parts.values():
         for name in part.classes:
-            known.setdefault(normal(name), name)  # as the first part writes it
+            known.setdefault(normal(name), name)  # the spelling of the first part
     position = {name: index for index, name in enumerate(known)}
     ends = np.cumsum([len(part) for part in parts.values()])
     sources = [part.sources for part in parts.values()]
@@ -226,7 +226,7 @@ def join(parts: Mapping[str, Samples]) -> Samples:
 
 
 def sort_classes(names: Iterable[str]) -> tuple[str, ...]:
-    """Distinct names in a fixed order: numbers by value if all are, otherwise by character.
+    """Distinct names in a fixed order: by value if all are numbers, otherwise by character.
 
     Names that Unicode writes in two ways, NFC and NFD, are one: the result is in NFC.
     """
@@ -248,7 +248,7 @@ def empty_classes(samples: Samples) -> list[str]:
 
 
 def check_names(classes: Sequence[str]) -> None:
-    """Raises DatasetError for names that no bundle could keep: told before training, and not after it."""
+    """Raise DatasetError before training for names that a bundle could not keep."""
     wrong = [f"{name!r} {reason}" for name in classes if (reason := wrong_name(name))]
     if wrong:
         raise DatasetError(
@@ -262,13 +262,13 @@ def list_classes(names: Sequence[str]) -> str:
 
 
 def list_some(mistakes: Sequence[str], between: str = "; ") -> str:
-    """The first few, and how many more there are."""
+    """The first few mistakes, and how many more there are."""
     more = f" and {len(mistakes) - _SHOWN:,} more" if len(mistakes) > _SHOWN else ""
     return between.join(mistakes[:_SHOWN]) + more
 
 
 def _meant(unknown: Sequence[str], missing: Sequence[str]) -> str:
-    """Which class of training may have been meant by the first unknown one, where there is one that looks like it."""
+    """A hint at the training class that resembles the first unknown class; empty when none does."""
     alike = look_alikes([*missing, unknown[0]])
     pair = next((pair for pair in alike if pair[1] == unknown[0]), None)
     return f" ({pair[1]!r} differs from {pair[0]!r} in {pair[2]})" if pair else ""
@@ -279,5 +279,5 @@ def _counts(samples: Samples) -> NDArray[np.int64]:
 
 
 def place_of(name: str, seed: int) -> bytes:
-    """Where an image of this name stands in the row that held-out images are taken from the front of."""
+    """The sort key of an image with this name; held-out images are taken from the front."""
     return hashlib.blake2b(f"{seed}/{normal(name)}".encode("utf-8", "surrogateescape"), digest_size=8).digest()

@@ -1,8 +1,8 @@
-"""Drawn scenes with captions, such as 'a small red circle above a blue square': pairs without any download.
+"""Drawn scenes with captions, such as 'a small red circle above a blue square': training pairs without any download.
 
-Some combinations of colour and shape are in no scene to learn from, neither seen nor named. A model that knows them
-when it sees them has learnt what 'red' and 'star' mean each by itself, and not what a red star looks like.
-Which they are is fixed in `HELD_OUT`, so that scores can be compared.
+Some combinations of colour and shape are in no training scene, neither drawn nor named. A model that recognises them
+has learnt what 'red' and 'star' each mean, and not only what a red star looks like. `HELD_OUT` fixes these
+combinations, so that scores can be compared.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ HELD_OUT = (
     ("black", "circle"),
     ("white", "star"),
 )
-"""(colour, shape) of which there is no image and no caption to learn from: 10 of 48."""
+"""The combinations (colour, shape) without a training image or caption: 10 of 48."""
 
 ALL = tuple((colour, shape) for colour in COLOURS for shape in SHAPES)
 SEEN = tuple(pair for pair in ALL if pair not in HELD_OUT)
@@ -38,38 +38,44 @@ RADII = {"small": (7.5, 9.5), "large": (12.0, 14.5)}
 """Pixels from the centre of a thing to its farthest point, at 64x64."""
 
 RELATIONS = ("above", "below", "left of", "right of")
-"""How the first thing that a caption names stands to the second."""
+"""The relations between the first and the second thing that a caption names."""
 
-TRAIN, VAL, UNSEEN, LABELLED = range(4)  # parts; each has random numbers of its own
+TRAIN, VAL, UNSEEN, LABELLED = range(4)  # parts of the data set; each has its own random numbers
 
 GREYS = (120.0, 190.0)
 """Darkest and lightest background, in 8-bit levels, before it is tinted."""
 
-# Labelled things up to these shares are: of another shape, told by their colour; seen, told by it; seen, told by their
-# shape (else shapes would be unlearnt where colours are told); of another colour, told by their shape. The rest fade.
+# Cumulative shares of the labelled things: (1) another shape, labelled by colour; (2) a seen combination, labelled by
+# colour; (3) a seen combination, labelled by shape (otherwise training on colours would unlearn shapes); (4) another
+# colour, labelled by shape. The rest fade from one colour to another and are labelled by shape.
 _SHARES = (0.1, 0.25, 0.35, 0.65)
 
 _BEGINNINGS = ("", "", "", "", "", "a picture of ", "a photo of ", "a drawing of ")
 _RGB = COLOURS | OTHER_COLOURS
-_FADE = 150.0  # 8-bit levels, as a distance in RGB, between the ends of a thing that fades: nobody gives it one name
-_SHADES = 12.0  # 8-bit levels that a colour may be off its usual ones
-_AROUND = 8.0  # pixels that a thing by itself may be off the middle of the picture, each way
-_ACROSS = 32.0  # pixels between the middles of two things, before each is moved by up to
-_MOVED = (1.5, 8.0)  # along the line between them, and beside it: what is above is never mostly beside
+_FADE = (
+    150.0  # 8-bit levels: least distance in RGB between the ends of a thing that fades, so that no one colour name fits
+)
+_SHADES = 12.0  # largest difference of a colour from its usual value, in 8-bit levels
+_AROUND = 8.0  # largest distance of a single thing from the middle of the picture, in pixels, each way
+_ACROSS = 32.0  # pixels between the middles of two things, before each is moved
+_MOVED = (
+    1.5,
+    8.0,
+)  # largest moves in pixels, along the line between them and across it: 'above' never becomes 'beside'
 
 
 class Scene(NamedTuple):
-    """One or two things, and one way to say what there is."""
+    """One or two things, and a caption."""
 
     things: tuple[Thing, ...]
-    """In the order of the caption."""
+    """The things in the order of the caption."""
     relation: str
-    """How the first of two stands to the second, one of `RELATIONS`; empty with one thing."""
+    """The relation of the first thing to the second, one of `RELATIONS`; empty with one thing."""
     caption: str
 
 
 class _Draws:
-    """Random choices that need nothing but uniform numbers, which NumPy keeps the same from version to version."""
+    """Random choices made from uniform numbers only, which NumPy keeps the same from version to version."""
 
     def __init__(self, *key: int) -> None:
         self._random = np.random.Generator(np.random.PCG64(key))
@@ -89,10 +95,10 @@ class _Draws:
 
 
 def sample_scene(seed: int, part: int, index: int) -> Scene:
-    """Scene number `index` of a part; the same on every machine.
+    """The scene number `index` of a part; the same on every machine.
 
-    `TRAIN` and `VAL` have one or two things of the combinations in `SEEN`, `UNSEEN` one thing of those in `HELD_OUT` in
-    turn. `LABELLED` has one as `labelled_shapes` says, and a word for a caption.
+    `TRAIN` and `VAL` have one or two things of the combinations in `SEEN`; `UNSEEN` has one thing of those in
+    `HELD_OUT`, in turn. `LABELLED` has one thing as `labelled_shapes` says, and one word as its caption.
     """
     return _sample(_Draws(seed, part, index), part, index)
 
@@ -114,10 +120,10 @@ def captioned_shapes(split: str, *, seed: int = 0, count: int | None = None) -> 
 
 
 def unseen_shapes(*, seed: int = 0, each: int = 50) -> Samples:
-    """Single things of the combinations in `HELD_OUT`, `each` of every one of them.
+    """Single things of the combinations in `HELD_OUT`, `each` images of every combination.
 
-    The classes are all 48 names, such as 'red circle', of which ten have images: told among all of them, they measure
-    zero-shot generalisation the hard way.
+    The classes are all 48 names, such as 'red circle', of which ten have images: choosing among all 48 is a hard test
+    of zero-shot generalisation.
     """
     names = [name_of(*HELD_OUT[index % len(HELD_OUT)]) for index in range(each * len(HELD_OUT))]
     return _samples(seed, UNSEEN, "unseen", names, [name_of(*pair) for pair in ALL])
@@ -126,11 +132,11 @@ def unseen_shapes(*, seed: int = 0, each: int = 50) -> Samples:
 def labelled_shapes() -> Splits:
     """Single things, each labelled with one word: 14 classes, 8 colours and 6 shapes; 16,000 and 1,000 scenes.
 
-    What an image tower is first trained on, before it is locked. A quarter are of the combinations in `SEEN`. The
-    others are like no thing that captions name: the eight colours are also shown on `OTHER_SHAPES`, and the six shapes
-    in `OTHER_COLOURS` or fading from one colour to another, of which one end may be that of a held-out combination. On
+    An image tower is trained on them before it is locked. A quarter are of the combinations in `SEEN`. The others are
+    unlike anything that captions name: the eight colours are also shown on `OTHER_SHAPES`, and the six shapes in
+    `OTHER_COLOURS` or fading from one colour to another, where one end may be the colour of a held-out combination. On
     `SEEN` alone, a model learns that no star is red before it learns what a star looks like, and takes a red star for
-    anything else.
+    another shape.
     """
     return Splits(_worded("train", 0, 16000), _worded("val", 16000, 1000))
 
@@ -179,7 +185,7 @@ def _one_word(draws: _Draws) -> Scene:
 
 
 def _fading(draws: _Draws, thing: Thing) -> Thing:
-    """From one of the eight colours to another that is far from it, or the other way around."""
+    """Let a thing fade from one of the eight colours to another that is far from it, in either direction."""
     one = tuple(COLOURS)[draws.below(len(COLOURS))]
     far = [other for other, rgb in _RGB.items() if math.dist(rgb, _RGB[one]) >= _FADE]
     ends = (_shade(draws, one), _shade(draws, far[draws.below(len(far))]))

@@ -4,9 +4,9 @@
         000001.jpg          the image,
         000001.cls          its class: a number or a name;
         000002.jpg
-        000002.json         or an object with it: {"label": "cat"}
+        000002.json         or a JSON object with the class: {"label": "cat"}
         000003.jpg
-        000003.txt          where captions are read: its caption, or an object with it: {"caption": "a cat"}
+        000003.txt          for captions: the caption, or a .json with it: {"caption": "a cat"}
 
 The headers of every shard are read once, at the start; an image is read from its place when it is asked for.
 Layout: https://github.com/webdataset/webdataset, `base_plus_ext` and `group_by_keys` in webdataset/tariterators.py.
@@ -36,8 +36,8 @@ from vitsmith.errors import DatasetError
 from vitsmith.names import ambiguous_name, normal, positions_by_name, tell_apart
 
 CLASS_FILES = ("classes.txt", "labels.txt")
-"""Files beside the shards with a class name a line, in the order of the numbers in .cls. Of a name that several classes
-have, each gets its number: 'crane (517)'."""
+"""Files beside the shards with one class name on each line, in the order of the numbers in .cls. When several classes
+have the same name, each gets its number: 'crane (517)'."""
 
 _TAR = re.compile(r"\.(tar|tgz|tar\.\w+)$", re.IGNORECASE)
 _REMOTE = re.compile(r"^(\w+://|pipe:)")
@@ -45,7 +45,7 @@ _SCANNERS = 8
 
 
 def is_shards(path: str) -> bool:
-    """Whether `path` looks like shards: a tar file, a pattern of them, or a folder with shards and no class folders."""
+    """Whether `path` is a tar file, a pattern of tar files, or a folder with shards and no class folders."""
     if not os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises for a name that is too long
         return bool(_TAR.search(path))
     try:
@@ -54,17 +54,18 @@ def is_shards(path: str) -> bool:
             return False
         return not any(holds_images(folder) for folder in folders)
     except (OSError, DatasetError):
-        return False  # a folder that cannot be listed: reading it tells what is wrong
+        return False  # a folder that cannot be listed: reading it reports the reason
 
 
 def find_shards(path: str, *, label_key: str = "", labelling: Labelling = CLASSES) -> Source:
     """The samples in tar shards: a file, a pattern as 'train-{0000..0003}.tar' or '*.tar', or a folder of them.
 
-    A folder may have the shards in folders 'train', 'val' and 'test', and a shard's name may hold one of these words,
-    or another name for one (see splits.py); when the names show more than one, they are splits. `label_key` is the key
-    of the label in each sample's JSON, taken before .cls; by default .cls is, and then the key 'label'. Numbers are
-    positions in 'classes.txt' or 'labels.txt' beside the shards, and without that file their own names. With
-    `labelling` other than by class .txt stands in the place of .cls, and an image is a sample for each of its captions.
+    A folder may hold the shards in folders 'train', 'val' and 'test', or their names may contain these words or other
+    names of splits (see splits.py): when more than one split is named, the shards are divided so. `label_key` is the
+    key of the label in each sample's JSON; with it, .cls is not read. Without it, .cls is read, or else the key
+    'label'. Numbers are positions in 'classes.txt' or 'labels.txt' beside the shards; without that file the number is
+    the name of the class. With captions as `labelling`, .txt takes the place of .cls, and an image is one sample for
+    each of its captions.
 
     Raises DatasetError that names every shard that is missing, cut off, compressed or damaged, and samples without
     image or label.
@@ -123,7 +124,7 @@ def _scan_or_tell(shard: Path, label_key: str, labelling: Labelling) -> list[Ent
 def _name_labels(
     shards: Sequence[Path], entries: Sequence[Sequence[Entry]], labelling: Labelling
 ) -> tuple[tuple[str, ...], list[str]]:
-    """The classes, and the name of each sample's: numbers by the file of class names, where there is one."""
+    """The classes, and the class name of each sample; a file of class names, if present, gives names to numbers."""
     labels = [entry.label for group in entries for entry in group]
     listed = None if labelling.several else _class_file(shards[0])
     if listed is None:
@@ -138,8 +139,8 @@ def _name_labels(
     }
     if unknown:
         raise DatasetError(
-            f"{listed} names {len(names)} classes, and the shards have the labels {list_some(sorted(unknown), ', ')} "
-            "besides: add their names, or remove the file"
+            f"{listed} names {len(names)} classes, and the shards also have the labels "
+            f"{list_some(sorted(unknown), ', ')}: add their names, or remove the file"
         )
     for label in {label for label in labels if isinstance(label, str)}:
         if unclear := ambiguous_name(label, names):
@@ -162,15 +163,15 @@ def _list_shards(path: str) -> list[Path]:
         unknown = [folder.name for folder in folders if not split_of(folder.name) and _shards_in(folder)]
         if unknown:
             raise DatasetError(
-                f"{path} has shards in {list_names(unknown)}, which is no name of a split: call it train, val or test, "
-                "or move it away"
+                f"{path} has shards in {list_names(unknown)}, which is not the name of a split: "
+                "call it train, val or test, or move it away"
             )
         return sorted(
             entry
             for folder in (Path(path), *(folder for folder in folders if split_of(folder.name)))
             for entry in _shards_in(folder)
         )
-    # Of os.path, as Path's own raise for names that are too long.
+    # With os.path, because the methods of Path raise for names that are too long.
     expanded = [path] if os.path.exists(path) else expand_braces(path)  # noqa: PTH110
     shards = []
     for name in expanded:
@@ -181,25 +182,25 @@ def _list_shards(path: str) -> list[Path]:
     if missing:
         raise DatasetError(f"there is no shard {list_some(missing, ', ')}: check the path or the pattern")
     if len(set(shards)) < len(shards):
-        raise DatasetError(f"{path} names a shard twice: mend the pattern")
+        raise DatasetError(f"{path} names a shard twice: correct the pattern")
     return shards
 
 
 def _name_of_split(shard: Path) -> str:
-    """What a shard's name, or else its folder's, calls its split; empty for none. Raises DatasetError for several."""
+    """The name of the split in a shard's name, or else in its folder's; empty for none. DatasetError for several."""
     words = split_words(shard.name)
     if len({split_of(word) for word in words}) > 1:
         raise DatasetError(
-            f"the name of the shard {shard} has words for several splits, {list_names(words)}: rename it, with one"
+            f"the name of the shard {shard} has words for several splits, {list_names(words)}: rename it with only one"
         )
     folder = shard.parent.name
     return words[0] if words else folder.lower() if split_of(folder) else ""
 
 
 def _group(shards: Sequence[Path], path: str) -> dict[str, list[Path]]:
-    """The shards of each split, '' for those whose names show none.
+    """The shards of each split; '' for shards whose names show none.
 
-    Raises DatasetError when two names are those of one split: one part would be counted to the other.
+    Raises DatasetError when two names mean the same split: their shards would be mixed.
     """
     groups: dict[str, list[Path]] = {}
     names: dict[str, str] = {}

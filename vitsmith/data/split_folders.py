@@ -16,14 +16,14 @@ _WORD_OF_SPLIT = re.compile(rf"({'|'.join(sorted(SPLIT_NAMES, key=len, reverse=T
 
 
 class FolderSplits(NamedTuple):
-    """The folders that hold the class folders of each split, and what a user should know."""
+    """The folders that hold the class folders of each split, and remarks for the user."""
 
     parts: dict[str, Path]
     remarks: tuple[str, ...]
 
 
 def find_splits(folder: Path, inside: Sequence[Path]) -> FolderSplits | None:
-    """The folders that are splits; None when all of them are classes. Raises DatasetError when that is not clear."""
+    """The folders that are splits; None when all are classes. Raises DatasetError when this is not clear."""
     named = _named(inside)
     places = _unwrapped(named)
     divided = [place for place in named if holds_class_folders(places[place])]
@@ -46,14 +46,14 @@ def find_splits(folder: Path, inside: Sequence[Path]) -> FolderSplits | None:
 
 
 def _check_company(folder: Path, divided: Mapping[Path, Path], flat: Sequence[Path], others: Sequence[Path]) -> None:
-    """Refuses folders with images beside splits, when they may be splits of another name or classes."""
+    """Refuse folders with images beside splits, when they may be splits with another name, or classes."""
     several = len({_split(place) for place in (*divided, *flat)}) > 1
     classes = set[str]().union(*map(_class_names, divided.values()))
     deep = [place for place in others if classes & _class_names(place)]
     if several and deep:
         raise DatasetError(
             f"{folder} has {name_places(deep)} beside the splits {name_places([*divided])}, with class folders too: "
-            "rename what is a split (train, val, test), and move away what is none"
+            "rename what is a split (train, val, test), and move away the others"
         )
     if not several and len(divided) == 1 and others:
         one = next(iter(divided))
@@ -82,32 +82,32 @@ def _check_named(folder: Path, named: Sequence[Path], divided: Sequence[Path], f
 
 
 def _as_splits(divided: Mapping[Path, Path], flat: Sequence[Path], others: Sequence[Path]) -> FolderSplits:
-    remarks = [f"{place} has no class folders, so its images have no labels: it is left out" for place in flat]
+    remarks = [f"{place} has no class folders, so its images have no labels: it is skipped" for place in flat]
     parts = {_split(place): at for place, at in divided.items()}
     known = _class_names(parts["train"]) if "train" in parts else set()
     if known and "test" in parts and len(one := _class_names(parts["test"])) == 1 and not one & known:
-        remarks.append(f"{parts['test']} holds only {one.pop()!r}, which is no class of training: it is left out")
+        remarks.append(f"{parts['test']} holds only {one.pop()!r}, which is not a class of training: it is skipped")
         del parts["test"]
     for place, at in divided.items():
         if at != place and at in parts.values():
             remarks.append(f"the classes of {place} are in {at}")
     if others:
-        remarks.append(f"skipped, no splits but beside splits: {', '.join(str(place) for place in others)}")
+        remarks.append(f"skipped, because they are not splits: {', '.join(str(place) for place in others)}")
     return FolderSplits(parts, tuple(remarks))
 
 
 def _named(inside: Sequence[Path]) -> list[Path]:
-    """The folders that are called as splits are."""
+    """The folders that have the name of a split."""
     if any(split_of(place.name) for place in inside):
         return [place for place in inside if split_of(place.name.rstrip("0123456789"))]
     return _named_by_a_word(inside)
 
 
 def _named_by_a_word(inside: Sequence[Path]) -> list[Path]:
-    """Folders called 'seg_train' and 'seg_test', or 'train2017' and 'val2017': several splits, with class folders all.
+    """Folders such as 'seg_train' and 'seg_test', or 'train2017' and 'val2017': several splits, all with class folders.
 
-    Where no other folder has images, some may have them directly. A class may have such a word in its name too:
-    'bullet train'. Folders without class folders have to be called alike but for that word.
+    Where no other folder has images, some of them may hold images directly. A class may have such a word in its name
+    too: 'bullet train'. So the names of folders without class folders must differ in that word only.
     """
     named = [place for place in inside if _split(place) and holds_images(place)]
     if len({_split(place) for place in named}) < 2:
@@ -121,7 +121,7 @@ def _named_by_a_word(inside: Sequence[Path]) -> list[Path]:
 
 
 def _unwrapped(named: Sequence[Path]) -> dict[Path, Path]:
-    """Where the classes of each split are: in its only folder, where that is called as the split, or 'images'.
+    """The folder with the classes of each split: its only folder, when that has the split's name or is 'images'.
 
     Archives are often unpacked so: 'seg_train/seg_train/cat'.
     """
@@ -134,13 +134,13 @@ def _unwrapped(named: Sequence[Path]) -> dict[Path, Path]:
 
 
 def _split(place: Path) -> str:
-    """What a folder's name means, or one word of it."""
+    """The split that a folder's name, or one word of it, means."""
     words = {split_of(word) for word in split_words(place.name)}
     return split_of(place.name) or (words.pop() if len(words) == 1 else "")
 
 
 def check_depth(folder: Path, classes: Sequence[Path]) -> None:
-    """Refuses class folders with splits inside, whose images would all be taken for one part."""
+    """Refuse class folders with splits inside: the images of all splits would be taken as one part."""
     for place in map(_only_folders, classes):
         below = [inner for inner in subfolders(place) if split_of(inner.name) and holds_images(inner)]
         if len({split_of(inner.name) for inner in below}) < 2:
@@ -148,13 +148,13 @@ def check_depth(folder: Path, classes: Sequence[Path]) -> None:
         if any(holds_class_folders(inner) for inner in below):
             raise DatasetError(f"the splits {name_places(below)} are in {place}, not in {folder}: give {place}")
         raise DatasetError(
-            f"{place} is divided into {name_places(below)} inside a class: the splits come first, as "
+            f"{place} is divided into {name_places(below)} inside a class: put the splits above the classes, as "
             f"{folder / below[0].name / place.name}"
         )
 
 
 def _only_folders(folder: Path) -> Path:
-    """It, or its only folder, or the only one in that: archives are often unpacked into one of their name."""
+    """The folder, or its only folder, or the only one in that: unpacked archives often add a folder of their name."""
     for _ in range(4):  # a link may lead back
         inner = subfolders(folder)
         if count_loose(folder) or len(inner) != 1:
@@ -164,7 +164,7 @@ def _only_folders(folder: Path) -> Path:
 
 
 def holds_class_folders(folder: Path) -> bool:
-    """Whether a folder inside holds images."""
+    """Whether a folder inside this one holds images."""
     return any(holds_images(place) for place in subfolders(folder))
 
 
@@ -173,7 +173,7 @@ def _class_names(folder: Path) -> set[str]:
 
 
 def name_places(places: Sequence[Path]) -> str:
-    """The names of a few folders, or how many they are."""
+    """The names of a few folders, or their number."""
     return list_names(place.name for place in places[:4]) if len(places) < 5 else f"{len(places)} folders"
 
 

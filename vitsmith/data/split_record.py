@@ -1,11 +1,11 @@
-"""Which images a model was trained on and which were held out, so that it is never judged by what it has learned.
+"""The record of a model's training and held-out images, so that it is never evaluated on images that it was trained on.
 
-An image is known by what is in it, not by its name: data sets are renamed, moved and sorted anew. What is kept of it is
-8 bytes: a digest of its file's bytes, or of its pixels where there is no file, keyed with the record's salt. A copy
-that was saved again, resized or turned has other bytes and counts as another image.
+An image is identified by its content, not by its name: data sets are renamed, moved and sorted again. The record keeps
+8 bytes of it: a digest of the file's bytes, or of the pixels where there is no file, keyed with the record's salt. A
+copy that was saved again, resized or rotated has other bytes and counts as another image.
 
-The salt lies beside the digests. Nobody gets an image from them, but whoever has the very file of an image can tell
-whether it is among them.
+The salt is stored beside the digests. Nobody can restore an image from them, but whoever has the same file can tell
+whether it is in the record.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from vitsmith.regular_files import read_regular
 Digests = NDArray[np.uint64]
 
 SPLIT = "split.safetensors"
-"""The file in a bundle's folder. bundle.json does not list it: a bundle without it is as good as before."""
+"""The file in a bundle's folder. bundle.json does not list it: a bundle without it is still valid."""
 
 _FORMAT = b"vitsmith split record 1"
 _SALT_BYTES = 16
-_LARGEST = 1 << 33  # bytes: a thousand million images
+_LARGEST = 1 << 33  # bytes; enough for a billion images
 _CHUNK = 16  # images that a thread takes at once: few, so that Ctrl-C is answered at once
-_AHEAD = 4  # chunks for each thread that wait their turn
+_AHEAD = 4  # waiting chunks for each thread
 _MOST_THREADS = 16
 
 
@@ -50,29 +50,29 @@ def _none() -> Digests:
 
 @dataclass(frozen=True, eq=False)
 class SplitRecord:
-    """Digests of a model's images, each array sorted and without repetition."""
+    """Digests of a model's images; each array is sorted and without duplicates."""
 
     salt: bytes
     train: Digests
-    """Of images that it learned from."""
+    """Images that the model was trained on."""
     held_out: Digests
-    """Of images that it was judged by in training, and did not learn from."""
+    """Images that it was evaluated on during training, and not trained on."""
     test: Digests
-    """Of those kept for the very end, where there were any beside `held_out`."""
+    """Images for the final evaluation, where the data set had some beside `held_out`."""
     earlier: Digests
-    """Of images that the model it began from was trained on."""
+    """Images that the model it began from was trained on."""
     complete: bool = True
-    """False: it began from a trained model that does not say which images it was trained on."""
+    """False when it began from a trained model without such a record."""
 
     @classmethod
     def empty(cls, salt: bytes = b"", *, complete: bool = True) -> Self:
-        """A record of no images; with a salt of its own unless one is given."""
+        """A record without images; its salt is new unless one is given."""
         return cls(salt or secrets.token_bytes(_SALT_BYTES), _none(), _none(), _none(), _none(), complete)
 
     def adding(self, *, train: Digests, held_out: Digests) -> Self:
-        """The record of a model that went on from this one: it learned from more images, and was judged by others.
+        """The record after more training: the model was trained on `train` too, and evaluated on `held_out`.
 
-        What it learned from is no longer held out, and what it had learned before does not come to be.
+        Images that it was trained on are never held out, in this training or an earlier one.
         """
         learned = np.union1d(self.train, train)
         kept = np.setdiff1d(self.held_out, train)
@@ -80,7 +80,7 @@ class SplitRecord:
         return replace(self, train=learned, held_out=np.union1d(kept, evaluated), test=np.setdiff1d(self.test, train))
 
     def as_parent(self) -> Self:
-        """Where the record of a model begins that is trained from this one: all that was learned is `earlier` now."""
+        """The first record of a model that is trained from this one: all training images so far become `earlier`."""
         return replace(self.empty(self.salt, complete=self.complete), earlier=np.union1d(self.train, self.earlier))
 
     def __str__(self) -> str:
@@ -93,14 +93,14 @@ class SplitRecord:
 
 
 class Contents(NamedTuple):
-    """What is in images, in the order of the samples."""
+    """Digests of the contents of images, in the order of the samples."""
 
     digests: Digests
     readable: NDArray[np.bool_]
-    """False where the bytes could not be read; the digest says nothing there."""
+    """False where the bytes could not be read; the digest has no meaning there."""
 
     def at(self, indices: NDArray[np.intp]) -> Contents:
-        """Those of the samples at `indices`."""
+        """The contents of the samples at `indices`."""
         return Contents(self.digests[indices], self.readable[indices])
 
 
@@ -114,7 +114,7 @@ def read_contents(
 ) -> Contents:
     """Digests of all samples, or of slice number `part` of `parts`. Files are read once, in threads, and not decoded.
 
-    `on_images` hears how many more are done.
+    `on_images` is called with the number of images done since its last call.
     """
     first, end = part * len(samples) // parts, (part + 1) * len(samples) // parts
     digests, readable = np.zeros(end - first, np.uint64), np.zeros(end - first, np.bool_)
@@ -128,7 +128,7 @@ def read_contents(
             try:
                 digests[index - first] = digest_of(samples.sources[index], salt)
                 readable[index - first] = True
-            except ImageError:  # whoever decodes it tells of it
+            except ImageError:  # reported when it is decoded
                 continue
         return len(chunk)
 
@@ -159,12 +159,12 @@ def digest_of(source: ImageSource, salt: bytes) -> np.uint64:
 
 
 def distinct(contents: Contents) -> Digests:
-    """The digests of those that could be read, sorted, each once."""
+    """The digests of the readable images, sorted, each once."""
     return np.unique(contents.digests[contents.readable])
 
 
 def write_split(record: SplitRecord, path: Path) -> None:
-    """Writes a record with a checksum of its own. Raises OSError."""
+    """Write a record with its own checksum. Raises OSError."""
     from safetensors.numpy import save
 
     arrays = _arrays(record)
@@ -172,7 +172,7 @@ def write_split(record: SplitRecord, path: Path) -> None:
 
 
 def read_split(path: Path) -> SplitRecord:
-    """Reads what `write_split` wrote. Raises BundleError for anything else, FileNotFoundError for no file."""
+    """Read a record that `write_split` wrote. Raises BundleError for anything else, FileNotFoundError for no file."""
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
@@ -194,8 +194,8 @@ def read_split(path: Path) -> SplitRecord:
         if isinstance(error, KeyError):
             reason = f"it has no array {error}"
         raise BundleError(
-            f"{path} is damaged ({reason}): copy it again, or delete it: the model works without, but nothing can tell "
-            "then which images it was trained on"
+            f"{path} is damaged ({reason}): copy it again, or delete it: the model works without it, but vitsmith then "
+            "cannot tell which images it was trained on"
         ) from None
 
 
@@ -211,7 +211,7 @@ def _arrays(record: SplitRecord) -> dict[str, NDArray[np.generic]]:
 
 
 def _checksum(arrays: dict[str, NDArray[np.generic]]) -> bytes:
-    """Of names, types and values; they are the same on every machine."""
+    """A checksum of the names, types and values of the arrays; the same on every machine."""
     digest = hashlib.sha256(_FORMAT)
     for name in sorted(arrays):
         array = arrays[name]

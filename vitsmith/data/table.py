@@ -1,7 +1,8 @@
-"""A data set that is a table: a row for each image with its path, its class or caption and perhaps its split.
+"""A data set that is a table: each image has a row with its path, its class or caption and optionally its split.
 
-CSV and TSV files have a header line; JSON lines have an object a line. Paths are relative to the table's folder. Names
-of columns are read in any case. A .csv may be parted by ';' or tabs, as spreadsheets of some countries write it.
+CSV and TSV files have a header line; JSON lines have one object on each line. Paths are relative to the table's folder.
+Upper and lower case are the same in names of columns. A .csv may be separated by ';' or tabs, as spreadsheets of some
+countries write it.
 """
 
 from __future__ import annotations
@@ -27,24 +28,24 @@ TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
 _IMAGE_COLUMNS = ("path", "image", "file", "filename", "file_name", "filepath", "filepaths", "file_path", "image_path")
 _SPLIT_COLUMN = "split"
 _PERHAPS_SPLIT = ("subset", "partition", "set", "phase", "usage", "dataset", "data set", "data_set", "mode")
-"""When the first row has the name of a split there."""
-_LONGEST_LINE = 1 << 20  # characters; of a .csv the field is limited too, to csv.field_size_limit()
+"""Columns that may name a split; they count as such when the first row has the name of a split there."""
+_LONGEST_LINE = 1 << 20  # characters; csv.field_size_limit() also limits each field of a .csv
 _SEPARATORS = {".csv": ",;\t", ".tsv": "\t,;"}
 
 
 class _RowError(Exception):
-    """What is wrong with one line."""
+    """A mistake in one line."""
 
 
 class _Columns(NamedTuple):
-    """Names of the columns that matter."""
+    """The names of the columns that are read."""
 
     image: str
     label: str
     split: str
-    """Empty: there is none."""
+    """Empty when there is no such column."""
     unread: tuple[str, ...]
-    """Columns that seem to divide the images too."""
+    """Other columns that seem to divide the images into splits."""
 
 
 def find_table(
@@ -56,14 +57,14 @@ def find_table(
     `label_column` the first of the usual ones, 'label' and 'class' for classes. No image is opened. Where images may
     have several labels, each is a sample of its own.
 
-    Raises DatasetError, with the number of the line, for a table that cannot be read, columns that are not there, rows
-    without path or label, unknown splits, images listed twice though they may have one label only, or in two splits,
-    and files that do not exist (all of them counted).
+    Raises DatasetError, with the number of the line, for a table that cannot be read, missing columns, rows without
+    path or label, unknown splits, images listed twice where only one label is allowed, or in two splits, and files that
+    do not exist (with their number).
     """
     table = Path(path)
     rows, unread = _read_rows(table, image_column, label_column, labelling)
     if not rows:
-        raise DatasetError(f"{table} lists no images: give it a row for each")
+        raise DatasetError(f"{table} lists no images: write one row for each image")
     rows = with_slashes(table, rows)
     check_files(table, rows, labelling)
     parts: dict[str, Callable[[], Samples]] = {}
@@ -89,7 +90,7 @@ def _samples(folder: Path, rows: list[Row]) -> Samples:
 def _read_rows(
     table: Path, image_column: str, label_column: str, labelling: Labelling
 ) -> tuple[list[Row], tuple[str, ...]]:
-    """The rows, and the columns that seem to divide them and are not read."""
+    """The rows, and the columns that seem to divide them into splits but are not read."""
     lines = _json_lines if table.suffix.lower() in (".jsonl", ".ndjson") else _csv_lines
     rows: list[Row] = []
     mistakes: list[str] = []
@@ -107,7 +108,7 @@ def _read_rows(
     except UnicodeDecodeError as error:
         raise DatasetError(f"{table} is not UTF-8 text ({error.reason}): save it as UTF-8") from error
     except _RowError as error:
-        raise DatasetError(f"{table} is no table that can be read: {error}") from error
+        raise DatasetError(f"{table} cannot be read as a table: {error}") from error
     except OSError as error:
         raise DatasetError(f"cannot read {table}: {error.strerror}; check the path and its permissions") from error
     if mistakes:
@@ -116,7 +117,7 @@ def _read_rows(
 
 
 def _short_lines(file: io.TextIOWrapper) -> Iterator[str]:
-    """The lines of a text file, of which none may be so long that it was never one."""
+    """The lines of a text file; a line that is too long to be text is refused."""
     number = 0
     while line := file.readline(_LONGEST_LINE):
         number += 1
@@ -130,7 +131,7 @@ def _short_lines(file: io.TextIOWrapper) -> Iterator[str]:
 
 
 def _csv_lines(file: Iterator[str], suffix: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
-    """Each row after the header by its columns, or what is wrong with it; a lone header gives nothing."""
+    """Yield for each row after the header its number and its fields by column, or its mistake."""
     blank, first = next(((number, line) for number, line in enumerate(file) if line.strip()), (0, ""))
     separators = _SEPARATORS.get(suffix, ",")
     separator = next((one for one in separators if one in first), separators[0])
@@ -152,7 +153,7 @@ def _csv_lines(file: Iterator[str], suffix: str) -> Iterator[tuple[int, dict[str
     except csv.Error as error:
         told = f"{error}"
         if "field limit" in told or "end of data" in told:
-            told += '; perhaps a quote (") before it never closes'
+            told += '; perhaps a quote (") before it does not close'
         raise _RowError(f"{told} (line {reader.line_num + blank})") from error
 
 
@@ -172,14 +173,14 @@ def _json_lines(file: Iterator[str], suffix: str) -> Iterator[tuple[int, dict[st
             continue
         yield (
             number,
-            fields if isinstance(fields, dict) else 'is no JSON object: write {"path": ...} with all columns in it',
+            fields if isinstance(fields, dict) else 'is not a JSON object: write {"path": ...} with all columns in it',
         )
 
 
 def _columns(
     table: Path, first: dict[str, Any], image_column: str, label_column: str, labelling: Labelling
 ) -> _Columns:
-    """Names of the columns, by the header and the first row. Raises DatasetError."""
+    """The names of the columns, from the header and the first row. Raises DatasetError."""
     mistakes = []
     chosen = []
     for kind, option, asked, usual in (
@@ -190,7 +191,7 @@ def _columns(
         chosen.append(name)
         if not name:
             wanted = repr(asked) if asked else " or ".join(map(repr, usual[:4]))
-            mistakes.append(f"has no column {wanted} of {kind}: name it in the header, or say which with {option}")
+            mistakes.append(f"has no column {wanted} of {kind}: name it in the header, or give its name with {option}")
     if mistakes:
         listed = ", ".join(map(repr, list(first)[:20]))
         raise DatasetError(f"{table} {'; and it '.join(mistakes)} (its columns are {listed})")
@@ -203,7 +204,7 @@ def _columns(
 
 
 def _divides(name: str, value: object) -> bool:
-    """Whether a column seems to say which images judge: 'is_valid', 'fold', or whose first value is 'train'."""
+    """Whether a column seems to divide the images into splits: 'is_valid', 'fold', or one that begins with 'train'."""
     plain = name.strip().lower()
     return bool(
         plain.removeprefix("k") in ("fold", "folds")
@@ -213,7 +214,7 @@ def _divides(name: str, value: object) -> bool:
 
 
 def _find(found: dict[str, Any], wanted: tuple[str, ...]) -> str:
-    """The first of `wanted` that is a column, as it is written there, or else in any case; empty for none."""
+    """The first of `wanted` that is a column, by exact name or else in any case; empty for none."""
     by_lower = {name.strip().lower(): name for name in reversed(found)}
     exact = next((name for name in wanted if name in found), "")
     return exact or next((by_lower[name.lower()] for name in wanted if name.lower() in by_lower), "")
@@ -222,7 +223,7 @@ def _find(found: dict[str, Any], wanted: tuple[str, ...]) -> str:
 def _rows(
     line: int, fields: dict[str, Any] | str, columns: _Columns | None, labelling: Labelling, spellings: dict[str, str]
 ) -> list[Row]:
-    """A row for each label of the image on one line."""
+    """The rows of one line: one for each label of the image."""
     if isinstance(fields, str) or columns is None:
         raise _RowError(fields)
     path, label = fields.get(columns.image), fields.get(columns.label)
@@ -239,19 +240,19 @@ def _rows(
 
 
 def _split(fields: dict[str, Any], columns: _Columns, spellings: dict[str, str]) -> str:
-    """The split of one row; `spellings` keeps how each was written first."""
+    """The split of one row; `spellings` keeps the first spelling of each."""
     if not columns.split:
         if late := _find(fields, (_SPLIT_COLUMN,)):
-            raise _RowError(f"has {late!r}, which the first row has not: write it in every row")
+            raise _RowError(f"has {late!r}, which the first row does not have: write it in every row")
         return ""
     written = fields.get(columns.split)
     split = split_of(written) if isinstance(written, str) else ""
     if not isinstance(written, str) or not split:
         raise _RowError(f"has the split {written!r}: write train, val or test")
     first = spellings.setdefault(split, written.strip())
-    # 'val' and 'validation' are one word; 'dev' and 'eval' are two, and perhaps two splits.
+    # 'val' and 'validation' are spellings of one word; 'dev' and 'eval' are two words, and may be two splits.
     if first[0].lower() != written.strip()[0].lower():
         raise _RowError(
-            f"has the split {written!r}, and others {first!r}: both are names for {split}, write one of them"
+            f"has the split {written!r}, and other rows {first!r}: both are names for {split}; write only one of them"
         )
     return split

@@ -1,4 +1,4 @@
-"""The files that the rows of a table name: whether they are there, each once, and why they may not be found."""
+"""Check the files that the rows of a table name: they exist, and each is listed once. Find out why some are missing."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from vitsmith.data.labelling import Labelling
 from vitsmith.data.samples import list_some
 from vitsmith.errors import DatasetError
 
-_OTHER_FORM = "the files are there, their names in Unicode's form"
+_OTHER_FORM = "the files exist, with names in Unicode form"
 
 
 class Row(NamedTuple):
-    """One image with one label, as its line says."""
+    """One image with one label, from one line."""
 
     line: int
-    """Where it ends in the file, counted from 1."""
+    """The last line of the row in the file, counted from 1."""
     path: str
     label: str
     split: str
-    """'train', 'val' or 'test'; empty in a table without such a column."""
+    """'train', 'val' or 'test'; empty in a table without a column of splits."""
 
 
 def with_slashes(table: Path, rows: list[Row]) -> list[Row]:
-    """With '/' where Windows wrote '\\', if that is where the files are."""
+    """Replace '\\' of Windows with '/' in all paths, if the files are found so."""
     written = next((row.path for row in rows if "\\" in row.path), "")
     if not written or os.path.isfile(table.parent / written):  # noqa: PTH113
         return rows
@@ -38,7 +38,7 @@ def with_slashes(table: Path, rows: list[Row]) -> list[Row]:
 
 
 def check_files(table: Path, rows: list[Row], labelling: Labelling) -> None:
-    """Raises DatasetError for files that are not there, and for images listed twice, all of them counted."""
+    """Raise DatasetError, with their number, for files that do not exist and for images listed twice."""
     seen: dict[str, Row] = {}
     repeated: list[str] = []
     missing: list[str] = []
@@ -68,7 +68,7 @@ def check_files(table: Path, rows: list[Row], labelling: Labelling) -> None:
 
 
 def _hint(table: Path, rows: list[Row], missing: list[str]) -> str:
-    """Why the paths of a table may not be found."""
+    """The likely reason why the paths of a table are not found."""
     shown = [row.path for row in rows if f"{row.path} (line {row.line})" in missing[:20]]
     if any("://" in path for path in shown):
         return "addresses are not fetched: download the images first"

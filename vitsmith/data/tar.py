@@ -1,4 +1,4 @@
-"""One tar shard: where in the file each sample's image lies, and how it is labelled."""
+"""One tar shard: the position of each sample's image in the file, and its label."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from vitsmith.json_text import parse_json
 Label = int | str
 
 _MEMBER = re.compile(r"^((?:.*/|)[^./][^./]*)\.([^/]*)$", re.DOTALL)
-"""Key and extension: parted by the first dot of the last component; names that begin with a dot are no samples."""
+"""Key and extension, separated at the first dot of the last component; names that begin with a dot are not samples."""
 
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 _BLOCK = 512
 _OPEN_SHARDS = 64
-_LARGEST_LABEL = 1 << 24  # bytes of a .cls or .json; more of them, or of a .txt, is no label
+_LARGEST_LABEL = 1 << 24  # bytes; a larger .cls, .json or .txt is not a label
 
 
 class Entry(NamedTuple):
@@ -34,7 +34,7 @@ class Entry(NamedTuple):
     member: str
     """Name of the image in the shard."""
     offset: int
-    """Where its bytes begin in the file of the shard."""
+    """Position of its first byte in the shard."""
     size: int
     label: Label
 
@@ -46,10 +46,10 @@ class _Member(NamedTuple):
 
 
 def scan_shard(path: Path, label_key: str = "", labelling: Labelling = CLASSES) -> list[Entry]:
-    """Every sample of a shard, in its order, once for each of its labels. Reads headers and labels.
+    """Every sample of a shard, in order, once for each of its labels. Only headers and labels are read.
 
-    Raises DatasetError that names the shard, when it is compressed, cut off or damaged, has no images, or a sample
-    that lacks an image or a label or has several.
+    Raises DatasetError that names the shard when it is compressed, cut off or damaged, has no images, or has a sample
+    without exactly one image or without a label.
     """
     try:
         samples = _group(path)
@@ -67,7 +67,7 @@ def scan_shard(path: Path, label_key: str = "", labelling: Labelling = CLASSES) 
                     entries += [Entry(*images[0], label) for label in labels]
     except (OSError, tarfile.TarError) as error:
         reason = " ".join(str(error).split())
-        raise DatasetError(f"{path} is no readable tar file ({reason}): write or download it again") from error
+        raise DatasetError(f"{path} is not a readable tar file ({reason}): write or download it again") from error
     if mistakes:
         told = f"{len(mistakes):,} of its {len(samples):,} samples cannot be used ({list_some(mistakes, ', ')})"
         told += f": a sample is an image and a .{labelling.member} or .json with its {labelling.short}"
@@ -80,7 +80,7 @@ def scan_shard(path: Path, label_key: str = "", labelling: Labelling = CLASSES) 
 
 
 def _group(path: Path) -> dict[str, dict[str, _Member]]:
-    """Key -> extension -> member."""
+    """The members of each sample: key -> extension -> member."""
     with path.open("rb") as file:
         start = file.read(_BLOCK)
         size = os.fstat(file.fileno()).st_size
@@ -88,12 +88,12 @@ def _group(path: Path) -> dict[str, dict[str, _Member]]:
         raise DatasetError(f"{path} is empty (0 bytes): write or download it again")
     for magic, kind in _COMPRESSED.items():
         if start.startswith(magic):
-            raise DatasetError(f"{path} is compressed ({kind}): decompress it to a plain .tar, images hardly shrink")
+            raise DatasetError(f"{path} is compressed ({kind}): decompress it (images hardly shrink)")
     samples: dict[str, dict[str, _Member]] = {}
     for info in read_headers(path):
         parts = _MEMBER.match(info.name.removeprefix("./"))
         if parts is None or parts[1].rpartition("/")[2].startswith("__"):
-            continue  # what macOS adds, and WebDataset's own '__'
+            continue  # files that macOS adds, and members of WebDataset that begin with '__'
         if info.islnk() or info.issym():
             raise DatasetError(f"{path} holds {info.name} as a link: pack the file itself (tar -h --hard-dereference)")
         if not info.isreg():
@@ -102,13 +102,13 @@ def _group(path: Path) -> dict[str, dict[str, _Member]]:
             raise DatasetError(f"{path} is cut off inside {info.name}: write or download it again")
         extension = parts[2].lower()
         if extension in samples.setdefault(parts[1], {}):
-            raise DatasetError(f"{path} holds {info.name} twice: the names of samples must be distinct")
+            raise DatasetError(f"{path} holds {info.name} twice: each sample needs its own name")
         samples[parts[1]][extension] = _Member(parts[0], info.offset_data, info.size)
     return samples
 
 
 def _labels(file: int, members: dict[str, _Member], label_key: str, labelling: Labelling) -> tuple[list[Label], str]:
-    """The labels of a sample, or what is wrong with it."""
+    """The labels of a sample, and '' or the mistake."""
     plain = labelling.member
     kind = next((kind for kind in (("json",) if label_key else (plain, "json")) if kind in members), "")
     if not kind:
@@ -116,7 +116,7 @@ def _labels(file: int, members: dict[str, _Member], label_key: str, labelling: L
     member = members[kind]
     if member.size > _LARGEST_LABEL:
         return [], f"has a .{kind} of {member.size:,} bytes"
-    data = _read_at(file, member.size, member.offset, threading.Lock())  # nobody else reads this descriptor
+    data = _read_at(file, member.size, member.offset, threading.Lock())  # no other thread reads this descriptor
     try:
         value = data.decode("utf-8-sig").strip() if kind == plain else parse_json(data, "")
     except (UnicodeDecodeError, InputError):
@@ -140,8 +140,7 @@ def _is_label(value: object, labelling: Labelling) -> bool:
 
 
 class OpenShard:
-    """A shard to read from. Its file is closed when nobody holds it any more, so that a cache may let go of one that
-    another thread still reads."""
+    """An open shard. The last reference closes its file, so a cache may drop a shard that a thread still reads."""
 
     def __init__(self, path: Path) -> None:
         self._file = -1
@@ -149,7 +148,7 @@ class OpenShard:
         self._one_at_a_time = threading.Lock()
 
     def read(self, offset: int, size: int) -> bytes:
-        """The bytes of a member; fewer when the file has become shorter. Safe in threads. Raises OSError."""
+        """The bytes of a member; fewer when the file has become shorter. Thread-safe. Raises OSError."""
         return _read_at(self._file, size, offset, self._one_at_a_time)
 
     def __del__(self) -> None:
@@ -158,7 +157,7 @@ class OpenShard:
 
 
 def _read_at(file: int, size: int, offset: int, one_at_a_time: threading.Lock) -> bytes:
-    """os.pread, which Windows does not have."""
+    """Read as os.pread does, which Windows does not have."""
     if hasattr(os, "pread"):
         return os.pread(file, size, offset)
     with one_at_a_time:
@@ -170,13 +169,13 @@ def _read_at(file: int, size: int, offset: int, one_at_a_time: threading.Lock) -
 
 
 class ShardFiles:
-    """The files of many shards, of which the last ones used are open."""
+    """The files of many shards; the most recently used ones stay open."""
 
     def __init__(self) -> None:
         self._open = functools.lru_cache(_OPEN_SHARDS)(OpenShard)
 
     def read(self, path: Path, offset: int, size: int, name: str) -> bytes:
-        """The bytes of a member. Safe in threads. Raises ImageError that begins with `name`."""
+        """The bytes of a member. Thread-safe. Raises ImageError that begins with `name`."""
         try:
             data = self._open(path).read(offset, size)
         except OSError as error:

@@ -1,7 +1,7 @@
-"""The headers of a tar file from outside: what would loop, exhaust memory or be read wrongly is refused.
+"""Read the headers of an untrusted tar file: what would loop, exhaust memory or be misread is refused.
 
-`tarfile` reads the format. It follows a header that gives a negative size back to where it came from, believes a pax
-record about its own length, keeps extended headers of any size, and takes whatever follows the end mark for nothing.
+`tarfile` reads the format, but it jumps backwards for a negative size, trusts the length that a pax record gives, keeps
+extended headers of any size, and ignores everything after the end mark.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ _EXTENDED = (
     tarfile.SOLARIS_XHDTYPE,
 )
 _PAX = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
-_LARGEST_EXTENDED = 1 << 20  # bytes; names and attributes of a file are some hundred
+_LARGEST_EXTENDED = 1 << 20  # bytes; the names and attributes of a file take some hundred
 _MOST_EXTENDED = 8  # in a row; a long name, a long link and a pax header are three
-_MOST_EMPTY = 10_000  # members before the first with anything in it; a million take a minute to pass over
+_MOST_EMPTY = 10_000  # empty members at the start; a million of them take a minute to skip
 _RECORD = re.compile(rb"(\d{1,10}) ([^=\n]+)=", re.ASCII)
 
 
@@ -30,7 +30,7 @@ class Header(tarfile.TarInfo):
     """A member's header that is checked before `tarfile` acts on it."""
 
     def _proc_member(self, tar: Any) -> Any:
-        """The place that `tarfile` has for subclasses ("can be overridden", in its source)."""
+        """Check the header; `tarfile` provides this method for subclasses ("can be overridden", in its source)."""
         if self.size < 0:
             raise tarfile.ReadError(f"the header of {self.name!r} gives a negative size")
         if self.type == tarfile.GNUTYPE_SPARSE:
@@ -46,7 +46,7 @@ class Header(tarfile.TarInfo):
 
 
 def _check_pax(file: BinaryIO, size: int) -> None:
-    """Raises ReadError unless the records are as long as they say, one after the other (POSIX.1-2008, pax)."""
+    """Raise ReadError unless each record has the length that it gives (POSIX.1-2008, pax)."""
     start = file.tell()
     records = file.read(size)
     file.seek(start)
@@ -55,7 +55,7 @@ def _check_pax(file: BinaryIO, size: int) -> None:
         record = _RECORD.match(records, at)
         end = at + int(record[1]) if record else at
         if record is None or end <= record.end() or end > len(records) or records[end - 1 : end] != b"\n":
-            raise tarfile.ReadError("a pax header is damaged: a record is not as long as it says")
+            raise tarfile.ReadError("a pax header is damaged: a record does not have the length that it gives")
         key, value = record[2], records[record.end() : end - 1]
         if key.startswith(b"GNU.sparse"):
             raise tarfile.ReadError("it holds a sparse file: pack it without --sparse")
@@ -67,35 +67,39 @@ def _check_pax(file: BinaryIO, size: int) -> None:
 
 
 def read_headers(path: Path) -> Iterator[tarfile.TarInfo]:
-    """Every member of an uncompressed tar file, to its end mark. Raises TarError and OSError.
+    """Yield every member of an uncompressed tar file, up to its end mark. Raises TarError and OSError.
 
-    The end has to be marked, and nothing but zeros may follow: tar files that were joined end to end would lose all
-    but the first.
+    There must be an end mark, with only zeros behind it: of tar files joined end to end, only the first would be read.
     """
     with tarfile.open(path, "r:", tarinfo=Header) as tar:
         at, empty = 0, 0
         try:
             while (info := tar.next()) is not None:
-                tar.members = []  # type: ignore[attr-defined]  # else it keeps every header
+                tar.members = []  # type: ignore[attr-defined]  # otherwise it keeps every header
                 if tar.offset <= at:
-                    raise tarfile.ReadError(f"the header of {info.name!r} leads back to where it came from")
+                    raise tarfile.ReadError(f"the header of {info.name!r} leads back to an earlier position")
                 at = tar.offset
-                empty = empty + 1 if not info.size and empty >= 0 else -1  # -1: one was not
+                empty = empty + 1 if not info.size and empty >= 0 else -1  # -1 once a member was not empty
                 if empty > _MOST_EMPTY:
                     raise tarfile.ReadError(f"its first {_MOST_EMPTY:,} members are empty")
                 yield info
-        except (ValueError, IndexError, OverflowError, RecursionError) as error:  # of numbers and names in headers
+        except (
+            ValueError,
+            IndexError,
+            OverflowError,
+            RecursionError,
+        ) as error:  # from bad numbers and names in headers
             raise tarfile.ReadError(f"a header is damaged ({error})") from error
         end = tar.offset
-    with path.open("rb") as file:  # tarfile takes a damaged header, and the end of the file, for the end of the archive
+    with path.open("rb") as file:  # tarfile treats a damaged header, and the end of the file, as the end of the archive
         size = file.seek(0, 2)
         file.seek(end)
         mark = file.read(tarfile.BLOCKSIZE)
         if mark != bytes(tarfile.BLOCKSIZE):
             told = "it is damaged" if len(mark) == tarfile.BLOCKSIZE else "it is cut off: it has no end mark"
-            raise tarfile.ReadError(f"{told} behind {end:,} of {size:,} bytes")
+            raise tarfile.ReadError(f"{told} after {end:,} of {size:,} bytes")
         while block := file.read(1 << 20):
             if block.strip(b"\0"):
                 raise tarfile.ReadError(
-                    "more follows its end mark, as when files are joined by  cat: join them by  tar --concatenate"
+                    "data follows its end mark, as when files are joined with  cat: join them with  tar --concatenate"
                 )

@@ -1,7 +1,7 @@
-"""Text to token ids, as the original does it. Source: vit_jax/preprocess.py.
+"""Turn text into token ids, as the original does. Source: vit_jax/preprocess.py.
 
-The vocabulary of a model is the file that its authors published: WordPiece's is text, a piece a line; SentencePiece's
-is a binary model. Letters: T texts, L tokens of each.
+The vocabulary of a model is the file that its authors published: that of WordPiece is text with one piece on each line;
+that of SentencePiece is a binary model. Letters: T texts, L tokens of each.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from vitsmith.errors import InputError, MissingPackageError, shown
 from vitsmith.specs import TextSpec
 
 START, UNKNOWN, END = "[CLS]", "[UNK]", "[SEP]"
-"""Pieces that a WordPiece vocabulary must have; the last only where texts are padded with an end token."""
+"""Pieces that a WordPiece vocabulary must have; the last one only where texts are padded with an end token."""
 
-_SPACE = "\u2581"  # SentencePiece's: where a word begins
+_SPACE = "\u2581"  # SentencePiece's mark for the beginning of a word
 
 _LONGEST_WORD = 100  # characters, tensorflow_text's default; longer words are unknown
 
 _SPARE = 128
-"""Some round a tower's number of embeddings up to a multiple of 64 or 128; with more to spare it is another's."""
+"""The most unused embeddings of a tower: some authors round their number up to a multiple of 64 or 128."""
 
 _IGNORED = re.compile(
     "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
@@ -36,32 +36,31 @@ _IGNORED = re.compile(
 """Default_Ignorable_Code_Point of the Unicode database, which case folding to NFKC_Casefold drops."""
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
-"""What Python makes of bytes on a command line that are not UTF-8."""
+"""The characters that Python makes of bytes on a command line that are not UTF-8."""
 
 _PUNCTUATION = str.maketrans("_", " ", string.punctuation.replace("_", ""))
 
 
 class Reading(NamedTuple):
-    """What became of T texts."""
+    """T texts as tokens, and what the model cannot read of them."""
 
     tokens: NDArray[np.int32]
     """(T, L): clipped, and padded as the specification says."""
     cut: NDArray[np.bool_]
-    """(T,) which were longer than the context: their ends go unread."""
+    """(T,): True for texts longer than the context, whose ends are not read."""
     known: NDArray[np.bool_]
-    """(T,) which have a piece of the vocabulary in what is read. Others, as the empty text, all look the same."""
+    """(T,): True for texts with a known piece in the part that is read. All other texts look the same to the model."""
     unknown: NDArray[np.bool_]
-    """(T,) which have something in what is read that the vocabulary lacks."""
+    """(T,): True for texts with something in the part that is read that the vocabulary lacks."""
 
 
 class Tokenizer:
-    """Texts to int32 (T, L), with the vocabulary and the rules of one model.
+    """Turns texts into int32 (T, L), with the vocabulary and the rules of one model.
 
-    Args:
-        spec: how texts become tokens.
+    Args: spec: the rules by which texts become tokens.
         vocabulary: the bytes of the vocabulary file.
 
-    Raises InputError for a file of another kind, or with more pieces than the text tower knows; MissingPackageError
+    Raises InputError for a file of another kind, or one with more pieces than the text tower knows; MissingPackageError
     without the library that reads it.
     """
 
@@ -71,12 +70,12 @@ class Tokenizer:
         if not 0 <= spec.vocabulary - self._pieces.count < _SPARE:
             raise InputError(
                 f"the vocabulary has {self._pieces.count:,} pieces and the text tower knows {spec.vocabulary:,}: "
-                "give it the file that was published with it"
+                "give the file that was published with the model"
             )
 
     @property
     def count(self) -> int:
-        """Pieces in the vocabulary."""
+        """The number of pieces in the vocabulary."""
         return self._pieces.count
 
     def __call__(self, texts: Iterable[str]) -> NDArray[np.int32]:
@@ -84,11 +83,11 @@ class Tokenizer:
         return self.read(texts).tokens
 
     def cut(self, texts: Iterable[str]) -> list[int]:
-        """Positions of the texts that are longer than the model's context: their ends go unread."""
+        """Positions of the texts that are longer than the model's context; their ends are not read."""
         return np.flatnonzero(self.read(texts).cut).tolist()
 
     def read(self, texts: Iterable[str]) -> Reading:
-        """Tokens of the texts, and what of them the model cannot read. Raises InputError for what is no text."""
+        """Tokens of the texts, and what the model cannot read of them. Raises InputError for what is not text."""
         rows = self._encode(list_texts(texts))
         length, zero = self.spec.length, self.spec.padding == "zero"
         tokens = np.full((len(rows), length), 0 if zero else self._pieces.end, np.int32)
@@ -98,7 +97,7 @@ class Tokenizer:
             if zero:
                 row[0] = self._pieces.start
                 row[1 : 1 + len(read)] = read
-            else:  # the end token is always there, as it is what is pooled
+            else:  # the end token is always there, because the model pools it
                 row[: len(read)] = read
             known[at] = any(one not in self._pieces.empty for one in read)
             unknown[at] = self._pieces.unknown in read
@@ -106,20 +105,20 @@ class Tokenizer:
         return Reading(tokens, cut, known, unknown)
 
     def unknown_words(self, text: str) -> list[str]:
-        """What of a text the vocabulary lacks, but for punctuation: all of it becomes one and the same token."""
+        """The words of a text that the vocabulary lacks, without punctuation: all of them become the same token."""
         prepared = canonicalize(text) if self.spec.canonicalize else text
         words = (word.strip() for word in self._pieces.unknown_words(prepared))
         return list(dict.fromkeys(word for word in words if not _is_punctuation(word)))
 
     def why_unread(self, text: str) -> str:
-        """Why nothing of `text` is in the vocabulary, as the end of a sentence, and what to do."""
+        """A message that says why nothing of `text` is in the vocabulary, and what to do."""
         if not text.strip():
-            return f"{text!r} is empty: write what is meant"
+            return f"{text!r} is empty: write words"
         if not self.unknown_words(text):
-            return f"{text!r} has only punctuation, of which this model reads nothing: write what is meant"
+            return f"{text!r} has only punctuation, which this model does not read: write words"
         return (
-            f"{text!r} has no word that this model's vocabulary knows, so it would be taken for any other unknown "
-            "word: use words like those that the model was trained on"
+            f"{text!r} has no word that this model's vocabulary knows, so the model cannot tell it from any other "
+            "unknown word: use words like those that the model was trained on"
         )
 
     def _encode(self, texts: Sequence[str]) -> list[list[int]]:
@@ -132,17 +131,17 @@ class Tokenizer:
 
 
 def list_texts(texts: Iterable[str], what: str = "texts") -> list[str]:
-    """Texts of any sequence or generator, in order. Raises InputError, naming `what`, for anything else.
+    """The texts of any sequence or generator, in order. Raises InputError, which names `what`, for anything else.
 
-    One text is refused, as its letters would be taken for texts; sets are, as their order means nothing.
+    A single text is refused, because its letters would be taken as texts; sets are refused, because they have no order.
     """
     if isinstance(texts, str):
-        raise InputError(f"{what} are a list, not one text: give [{texts!r}]")
+        raise InputError(f"{what} must be a list, not one text: give [{texts!r}]")
     if isinstance(texts, bytes | bytearray | Mapping | set | frozenset) or not isinstance(texts, Iterable):
         raise InputError(f"{what} must be a list of strings, not {type(texts).__name__}")
     try:
         listed = list(texts)
-    except TypeError as error:  # of an array without axes
+    except TypeError as error:  # an array without axes
         raise InputError(f"{what} must be a list of strings, not {shown(texts)} ({error})") from None
     wrong = next((number for number, text in enumerate(listed) if not isinstance(text, str)), None)
     if wrong is not None:
@@ -152,45 +151,45 @@ def list_texts(texts: Iterable[str], what: str = "texts") -> list[str]:
 
 
 def count_pieces(spec: TextSpec, vocabulary: bytes) -> int:
-    """How many pieces a vocabulary file has, whatever `spec.vocabulary` says. Raises InputError as `Tokenizer` does."""
+    """The number of pieces in a vocabulary file, whatever `spec.vocabulary` says. Raises InputError as `Tokenizer`."""
     return _open_pieces(spec, vocabulary).count
 
 
 def canonicalize(text: str) -> str:
-    """'_' to a space, no ASCII punctuation, lower case, single spaces, as big_vision does with prompts of SigLIP."""
+    """Turn '_' into a space, drop ASCII punctuation, lower the case and join spaces, as big_vision does for SigLIP."""
     return " ".join(text.translate(_PUNCTUATION).lower().split())
 
 
 def fold_case(text: str) -> str:
-    """Lower case without accents, as tensorflow_text's BertTokenizer(lower_case=True).
+    """Lower the case and drop accents, as tensorflow_text's BertTokenizer(lower_case=True).
 
-    That is Unicode's NFKC_Casefold (so 'ß' becomes 'ss', ligatures fall apart, zero-width characters go), then NFD
-    without its marks. BERT's own code only lowers and so differs in such characters.
+    This is Unicode's NFKC_Casefold ('ß' becomes 'ss', ligatures are split, zero-width characters are dropped), then NFD
+    without its marks. BERT's own code only lowers the case, and so differs for such characters.
     """
     if text.isascii():
         return text.lower()
     folded = _IGNORED.sub("", unicodedata.normalize("NFD", text))
-    for _ in range(2):  # normalising may bring up what can be folded again (Unicode's definition of the mapping)
+    for _ in range(2):  # normalising may make characters that fold again (Unicode's definition of the mapping)
         folded = unicodedata.normalize("NFKC", folded.casefold())
     return "".join(each for each in unicodedata.normalize("NFD", folded) if unicodedata.category(each) != "Mn")
 
 
 class _Pieces(Protocol):
-    """What both kinds of vocabulary can do. `start` is there where texts are padded with zeros."""
+    """The interface of both kinds of vocabulary. `start` exists where texts are padded with zeros."""
 
     count: int
     start: int
     end: int
     unknown: int
-    """What stands for everything that the vocabulary lacks."""
+    """The piece for everything that the vocabulary lacks."""
     empty: frozenset[int]
-    """Pieces that say nothing of the text: `unknown`, and a space."""
+    """Pieces without information about the text: `unknown`, and a space."""
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """The pieces of each text, without start, end and padding."""
 
     def unknown_words(self, text: str) -> list[str]:
-        """What of the text becomes `unknown`."""
+        """The words of the text that become `unknown`."""
 
 
 def _open_pieces(spec: TextSpec, vocabulary: bytes) -> _Pieces:
@@ -252,7 +251,7 @@ class _SentencePiece:
         try:
             self._processor = sentencepiece.SentencePieceProcessor(model_proto=vocabulary)
             self.count = int(self._processor.get_piece_size())
-        except Exception as error:  # whatever a foreign parser throws at bytes that are no model
+        except Exception as error:  # the foreign parser may raise anything for bytes that are not a model
             raise InputError("the vocabulary is not a SentencePiece model: give the .model file") from error
         self.start, self.end = -1, int(self._processor.eos_id())
         if self.count == 0 or self.end < 0:
@@ -274,9 +273,9 @@ class _SentencePiece:
 
 
 def check_lines(tokenizer: str, vocabulary: bytes) -> None:
-    """Raises InputError for a vocabulary file whose lines have moved: a blank one shifts the ids of all pieces below.
+    """Raise InputError for a vocabulary file with a blank line, which shifts the ids of all pieces below it.
 
-    For files that users give; a bundle's own vocabulary is the one that its model was trained with.
+    This is for files that users give; a bundle's own vocabulary is the one that its model was trained with.
     """
     if tokenizer != "wordpiece":
         return
@@ -289,16 +288,16 @@ def check_lines(tokenizer: str, vocabulary: bytes) -> None:
 
 
 def _read_pieces(vocabulary: bytes) -> dict[str, int]:
-    """Piece to its id, the number of its line. A line ends in a line feed and in nothing else; '#' begins a piece."""
+    """Map each piece to its id, the number of its line. Only a line feed ends a line; '#' begins a piece."""
     try:
         lines = vocabulary.decode("utf-8-sig").split("\n")
     except UnicodeDecodeError:
-        raise InputError("the vocabulary is not a text file with a piece a line, as WordPiece's is") from None
+        raise InputError("the vocabulary is not a text file with one piece on each line, as WordPiece needs") from None
     if lines and not lines[-1]:
         lines.pop()
     pieces = {line.rstrip("\r"): index for index, line in enumerate(lines)}
     if len(pieces) < len(lines):
-        raise InputError(f"the vocabulary has {len(lines) - len(pieces)} pieces twice: it is damaged")
+        raise InputError(f"the vocabulary has {len(lines) - len(pieces)} repeated pieces: it is damaged")
     return pieces
 
 
@@ -307,7 +306,7 @@ def _is_punctuation(word: str) -> bool:
 
 
 def _without_controls(text: str) -> str:
-    """Control and format characters become spaces, as in tensorflow_text's BasicTokenizer."""
+    """Turn control and format characters into spaces, as tensorflow_text's BasicTokenizer does."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(" " if unicodedata.category(each) in ("Cc", "Cf") else each for each in text)

@@ -1,7 +1,7 @@
-"""What happens to image files that cannot be read: told once each, and too many of them stop the run.
+"""Image files that cannot be read: each is reported once, and too many of them stop the run.
 
-One rule for every verb that learns or judges: a share of the images may be unreadable. They are told by name and left
-out, or replaced in training; more of them stop the work, before it has begun where that is possible.
+The rule is the same for every verb that trains or evaluates: a share of the images may be unreadable. They are reported
+by name and skipped, or replaced in training. More of them stop the work, before it begins where that is possible.
 """
 
 from __future__ import annotations
@@ -19,27 +19,25 @@ from vitsmith.errors import DatasetError, ImageError
 from vitsmith.machine import available_cores
 
 SHARE = 0.01
-"""Of the images that may be unreadable when nobody says otherwise: of a hundred one, of fewer none."""
+"""Default share of images that may be unreadable: one of a hundred, none of fewer."""
 OPTION = "`skip_unreadable`"
-"""What messages call the share outside training."""
+"""The name of the share in messages, except in training."""
 
 _SHOWN = 3
 _ANONYMOUS = ("image bytes", "image array", "image file", "image", "Pillow image")
 
 
 def most_unreadable(count: int, share: float) -> int:
-    """How many of `count` files may be unreadable."""
+    """The number of unreadable files that is allowed among `count`."""
     return math.floor(share * count + 1e-9)  # 0.29 * 100 is a little less than 29
 
 
 class Unreadable:
-    """Files of one data set that could not be read, in the order in which they were come upon.
+    """Files of one data set that could not be read, in the order in which they were found.
 
     Args:
-        names: what each image is called.
-        share: of them that may be unreadable.
-        tell: called with what is wrong with each.
-        option: what users raise the share with.
+        names: the name of each image. share: the share of images that may be unreadable. tell: called with the mistake
+        in each. option: the option with which users raise the share.
     """
 
     def __init__(
@@ -53,13 +51,13 @@ class Unreadable:
         self._option = option
 
     def candidates(self, index: int) -> Iterator[int]:
-        """`index` and those that take its place, the next of the set; when all of these fail it is too many."""
+        """`index`, then the images that may replace it: the next of the set. If all fail, too many are unreadable."""
         return ((index + step) % len(self._names) for step in range(min(self._most + 1, len(self._names))))
 
     def add(self, index: int, complaint: str) -> None:
-        """Takes note of an unreadable file, of each only once.
+        """Record an unreadable file, each only once.
 
-        Raises DatasetError when it is one too many.
+        Raises DatasetError when there are now too many.
         """
         if index in self.complaints:
             return
@@ -70,18 +68,18 @@ class Unreadable:
             raise DatasetError(self._too_many())
 
     def kept(self) -> list[int]:
-        """Positions of the others."""
+        """Positions of the readable images."""
         return [index for index in range(len(self._names)) if index not in self.complaints]
 
     def _named(self, index: int, complaint: str) -> str:
-        """A complaint about bytes or an array from inside a file begins without a name that tells anybody which."""
+        """The complaint with the name of the image in place of 'image bytes' and the like."""
         what, separator, reason = complaint.partition(": ")
         return f"{self._names[index]}: {reason}" if separator and what in _ANONYMOUS else complaint
 
     def _too_many(self) -> str:
         first = next(iter(self.complaints.values()))
         if not self._most:
-            return f"cannot use the image {first} ({self._option} lets a share of the images be unreadable)"
+            return f"cannot use the image {first} ({self._option} allows a share of unreadable images)"
         names = [self._names[index] for index in self.complaints]
         shown = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
         return (
@@ -98,9 +96,9 @@ def sift(
     tell: Callable[[str], None],
     option: str = OPTION,
 ) -> list[int]:
-    """Positions of the images that can be read, in order. Each is decoded once, in threads, and told of if it cannot.
+    """Positions of the readable images, in order. Each image is decoded once, in threads; `tell` reports the others.
 
-    For the images of long work, which would find them one by one. Raises DatasetError for too many.
+    Long work calls it first, instead of finding unreadable images one by one. Raises DatasetError for too many.
     """
     unreadable = Unreadable(names, share, tell, option)
     with ThreadPoolExecutor(min(available_cores(), 16), thread_name_prefix="vitsmith-sift") as pool:
@@ -116,7 +114,7 @@ def sift(
 def read_all(
     sources: Sequence[ImageSource], names: Sequence[str], *, share: float = SHARE, tell: Callable[[str], None]
 ) -> list[NDArray[np.uint8]]:
-    """RGB pixels of the images that can be read; errors as `sift`."""
+    """RGB pixels of the readable images; errors as `sift`."""
     unreadable = Unreadable(names, share, tell, OPTION)
     pixels = []
     for index, source in enumerate(sources):

@@ -1,7 +1,9 @@
-"""Whether an image file is whole, as far as its format can tell: Pillow decodes half a picture from some that are not.
+"""Check that an image file is complete, as far as its format can tell: Pillow decodes half a picture from some cut-off
+files.
 
-PNG has a checksum for every chunk (https://www.w3.org/TR/png-3/#5CRC-algorithm); Pillow skips those of the pixels, and
-takes zeros for pixels. Other formats have lengths, which Pillow compares unless a global flag says not to.
+PNG has a checksum for every chunk (https://www.w3.org/TR/png-3/#5CRC-algorithm); Pillow does not check those of the
+pixels, and reads missing bytes as zeros. Other formats have lengths, which Pillow compares unless a global flag says
+not to.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ _BUSY: dict[str, Any] = {"threads": 0, "flag": False}
 def no_half_pictures() -> Iterator[None]:
     """Inside, Pillow refuses files that are cut off, whatever `ImageFile.LOAD_TRUNCATED_IMAGES` says.
 
-    Other libraries and notebooks set that flag for the whole process. It is put back when no thread is inside any more.
+    Other libraries and notebooks set that flag for the whole process. It is restored when the last thread has left.
     """
     with _LOCK:
         _BUSY["threads"] += 1
@@ -47,15 +49,17 @@ def no_half_pictures() -> Iterator[None]:
 
 
 def check_whole(data: bytes) -> None:
-    """Raises ImageError for a PNG with a wrong checksum, a PNG or JPEG without its end, a WebP shorter than it says.
+    """Raise ImageError for a PNG with a wrong checksum, a PNG or JPEG without its end, a WebP shorter than it says.
 
-    Also for a TIFF whose directory of fields is not all there: Pillow goes on with the fields that are, and warns.
+    A TIFF with an incomplete directory of fields is refused too: Pillow only warns, and reads the fields that are
+    there.
     """
     if data.startswith(_PNG):
         _check_png(memoryview(data))
     elif data.startswith(b"\xff\xd8"):
-        # Those that libjpeg-turbo's checks were not made for: Pillow passes its warnings over. Within a scan 0xff is
-        # followed by 0 or a restart marker, so that this is no byte of the picture (ITU-T T.81, B.1.1.5).
+        # For JPEGs that were not decoded by libjpeg-turbo with its checks: Pillow ignores its warnings. Within a scan
+        # 0xff is followed by 0 or a restart marker, so the end marker cannot be part of the picture (ITU-T T.81,
+        # B.1.1.5).
         if data.rfind(_END_OF_JPEG) < data.rfind(b"\xff\xda"):
             raise ImageError("is cut off: it is a JPEG without its end; replace the image")
     elif data.startswith((b"II*\0", b"MM\0*")):
@@ -67,7 +71,7 @@ def check_whole(data: bytes) -> None:
 
 
 def _check_tiff(data: bytes) -> None:
-    """TIFF 6.0, section 2: where the first directory is, how many fields of 12 bytes it has, and the next's place."""
+    """Check the first directory, a count of fields of 12 bytes each and the next position (TIFF 6.0, section 2)."""
     order: Literal["little", "big"] = "little" if data.startswith(b"II") else "big"
     at = int.from_bytes(data[4:8], order)
     end = at + 2 + 12 * int.from_bytes(data[at : at + 2], order) + 4
@@ -88,7 +92,7 @@ def _check_png(data: memoryview) -> None:
 
 
 def _chunks(data: memoryview) -> Iterator[tuple[bytes, memoryview]]:
-    """(kind, payload) of each chunk of a PNG, to its end or the first that is not all there."""
+    """Yield (kind, payload) of each chunk of a PNG, up to its end or the first incomplete chunk."""
     at, kind = len(_PNG), b""
     while at + 12 <= len(data) and kind != b"IEND":
         end = at + 12 + int.from_bytes(data[at : at + 4], "big")
@@ -100,10 +104,10 @@ def _chunks(data: memoryview) -> Iterator[tuple[bytes, memoryview]]:
 
 
 def check_rows(image: Image.Image, data: bytes) -> None:
-    """Raises ImageError for a decoded PNG whose compressed stream ends before its last row, with right checksums.
+    """Raise ImageError for a decoded PNG whose compressed stream ends before its last row, with right checksums.
 
-    Pillow leaves the rest black. It writes whole rows from the top, so that one look at the last row tells, unless that
-    is black, or the rows came interlaced: then the stream is measured.
+    Pillow leaves the other rows black. It writes whole rows from the top, so that a last row that is not black shows
+    that all are there. When it is black, or the rows are interlaced, the stream is measured.
     """
     if image.format != "PNG" or not data.startswith(_PNG):
         return
@@ -128,7 +132,7 @@ def _stream_bytes(data: bytes) -> int:
 
 
 def _inflated(data: memoryview, most: int) -> int:
-    """How many bytes the IDAT chunks of a PNG inflate to, as far as `most`."""
+    """The number of bytes that the IDAT chunks of a PNG inflate to, at most `most`."""
     inflate, count = zlib.decompressobj(), 0
     for kind, payload in _chunks(data):
         if kind == b"IDAT":
@@ -140,13 +144,12 @@ def _inflated(data: memoryview, most: int) -> int:
 
 
 def check_opened(image: Image.Image, data: bytes) -> None:
-    """Raises ImageError for damage that only shows once the header is read.
+    """Raise ImageError for damage that can only be found once the header is read.
 
-    A deflated TIFF with a wrong checksum. A JPEG-compressed TIFF of which a part does not end as a JPEG does: libjpeg
-    fills in grey and warns, and libtiff passes the warning on to nobody. A WebP or AVIF that ends in zeros, as a
-    download does that was not written to its end: their decoders take them for pixels. Compressed pixels of one colour
-    may end in some zeros too, so that more have to be there than such pictures have (3,462 for 36 million white pixels,
-    the most that was found).
+    These are: a deflated TIFF with a wrong checksum; a JPEG-compressed TIFF with a part that does not end as a JPEG
+    does (libjpeg fills in grey and warns, and libtiff drops the warning); a WebP or AVIF that ends in zeros, like an
+    unfinished download, which decoders read as pixels. Compressed pixels of one colour may end in zeros too, so only
+    more zeros than such pictures have are damage (at most 3,462 were found, for 36 million white pixels).
     """
     tags: Any = getattr(image, "tag_v2", {})
     if image.format == "TIFF" and tags.get(_COMPRESSION) in _DEFLATE_IN_TIFF and tags.get(_BITS) != _REVERSED:
@@ -158,14 +161,14 @@ def check_opened(image: Image.Image, data: bytes) -> None:
                     raise ImageError("is a damaged TIFF: a part of its JPEG data has no end; replace the image")
     if image.format in ("WEBP", "AVIF"):
         whole = data[: int.from_bytes(data[4:8], "little") + 8] if image.format == "WEBP" else data
-        zeros = len(whole) - len(whole.rstrip(b"\0"))  # what stands behind a WebP's end is none of it
+        zeros = len(whole) - len(whole.rstrip(b"\0"))  # bytes behind the end of a WebP are not part of it
         if zeros > 64 + image.width * image.height // 4000:
             raise ImageError(f"is damaged: its last {zeros:,} bytes are zeros; replace the image")
 
 
 def _check_deflated(image: Image.Image, tags: Any, data: bytes) -> None:
-    """Raises ImageError for a part of a deflated TIFF with a wrong checksum, which libtiff does not read."""
-    left = 16 * image.width * image.height + (1 << 24)  # of more than any pixels take nothing is said
+    """Raise ImageError for a part of a deflated TIFF with a wrong checksum; libtiff does not check it."""
+    left = 16 * image.width * image.height + (1 << 24)  # more bytes than any pixels take are not checked
     for places, sizes in ((_STRIPS, _STRIP_BYTES), (_TILES, _TILE_BYTES)):
         for at, size in zip(tags.get(places, ()), tags.get(sizes, ()), strict=False):
             inflate, rest = zlib.decompressobj(), data[at : at + size]

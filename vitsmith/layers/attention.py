@@ -34,10 +34,10 @@ class Attention(nn.Module):
     def forward(
         self, x: Tensor, bias: Tensor | None = None, *, kept: int | None = None, keys: list[Tensor] | None = None
     ) -> Tensor:
-        """(B, N, D) -> (B, N, D), or (B, kept, D): what the first `kept` tokens see of all.
+        """(B, N, D) -> (B, N, D), or (B, kept, D): the output of the first `kept` tokens, which attend to all.
 
-        `bias` is added to the scores and broadcasts to (B, H, N, N), or (B, H, kept, N). To a list of `keys` the mean
-        of all heads' keys is added, (B, N, d).
+        `bias` is added to the scores and broadcasts to (B, H, N, N), or (B, H, kept, N). The mean of the keys of all
+        heads, (B, N, d), is appended to the list `keys` if given.
         """
         batch, tokens, _ = x.shape
         qkv = self.qkv(x).view(batch, tokens, 3, self.heads, self.qkv.out_features // (3 * self.heads))

@@ -37,7 +37,7 @@ class Block(nn.Module):
         self.drop_branch = StochasticDepth(stochastic_depth)
 
     def forward(self, x: Tensor, kept: int | None = None) -> Tensor:
-        """All tokens, or only the first `kept`, computed from all: nothing else of a last block may be asked for."""
+        """The output for all tokens, or for the first `kept` only, computed from all (for a last block)."""
         seen = self.attention(self.norm1(x), kept=kept)
         x = (x if kept is None else x[:, :kept]) + self.drop_branch(self.dropout(seen))
         return x + self.drop_branch(self.mlp(self.norm2(x)))

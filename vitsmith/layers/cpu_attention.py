@@ -2,7 +2,7 @@
 
 For 16 images of 197 tokens, 3 heads of 64, on one core of an AMD EPYC with AVX512-BF16, `scaled_dot_product_attention`
 takes 9 ms forward and 25 ms backward; the five products and the softmax below take 6 and 8. For 12 heads, without a
-backward pass to come, they take 16 ms in the place of 37.
+backward pass, they take 16 ms instead of 37.
 
 B batch, N tokens, H heads, d head width
 """
@@ -18,14 +18,14 @@ from torch.autograd.function import once_differentiable
 from vitsmith.layers.eager import is_eager_on_a_cpu
 
 LONGEST = 1024
-"""Most tokens: the weights are kept for the backward pass, and from here on are as large as all else together."""
+"""Most tokens: the attention weights are kept for the backward pass, and are then as large as all else together."""
 
 SHORTEST = 64
-"""Fewest tokens without a backward pass: of 16 tokens torch's kernel is the faster one."""
+"""Fewest tokens without a backward pass: for 16 tokens torch's kernel is faster."""
 
 
 def suits(qkv: Tensor, bias: Tensor | None, dropout: float) -> bool:
-    """Whether `attend` is to compute this attention; `qkv` is (B, N, 3, H, d)."""
+    """Whether `attend` should compute this attention; `qkv` is (B, N, 3, H, d)."""
     return (
         qkv.device.type == "cpu"
         and qkv.dtype == torch.bfloat16

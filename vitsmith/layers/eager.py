@@ -1,4 +1,4 @@
-"""When a layer may look at the values it is given, or take a kernel that this processor has."""
+"""Decide when a layer may read the values of its input, or use a kernel of this processor."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 def is_eager_on_a_cpu(x: Tensor) -> bool:
-    """Whether `x` is a plain array on a CPU, and nobody compiles, exports, maps or counts what is done with it."""
+    """Whether `x` is a plain array on a CPU, outside compiling, exporting, mapping and counting of operations."""
     return (
         x.device.type == "cpu"
         and type(x) in (Tensor, nn.Parameter)
@@ -19,5 +19,5 @@ def is_eager_on_a_cpu(x: Tensor) -> bool:
 
 
 def is_watched(*modules: nn.Module) -> bool:
-    """Whether hooks wait for the output of one of `modules` or of a module within: it must be what it is elsewhere."""
+    """Whether a hook reads the output of one of `modules` or of a module inside: then it must be computed in full."""
     return any(part._forward_hooks for module in modules for part in module.modules())

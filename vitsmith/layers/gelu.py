@@ -12,11 +12,11 @@ from torch.autograd.function import once_differentiable
 
 
 class Gelu(nn.GELU):
-    """GELU in one of its two forms: 'tanh' as in the JAX code (`flax.linen.gelu`), 'erf' as in timm and HF.
+    """GELU in one of two forms: 'tanh' as in the JAX code (`flax.linen.gelu`), 'erf' as in timm and HF.
 
     Trained in bfloat16 on a CPU, the tanh form has the derivative of the erf form: it takes half the time, and the two
     differ by 0.0009 at most (at x = -2.02 and 2.02), less than bfloat16's rounding above 1 (0.0039). Values are those
-    of the tanh form. `torch.compile` makes its own kernels, and is given torch's operation.
+    of the tanh form. `torch.compile` makes its own kernels, so it gets torch's operation.
     """
 
     def __init__(self, form: Literal["tanh", "erf"]) -> None:
@@ -54,7 +54,7 @@ _BLOCK = 16
 
 @cache
 def onednn_has_bfloat16() -> bool:
-    """Whether torch was built with oneDNN, and it has kernels in bfloat16 for this processor."""
+    """Whether torch was built with oneDNN, and oneDNN has bfloat16 kernels for this processor."""
     built = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     return built and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
@@ -62,8 +62,8 @@ def onednn_has_bfloat16() -> bool:
 def _gelu_by_onednn(x: Tensor) -> Tensor:
     """tanh-GELU of (..., channels), two and a half times as fast as aten's, whose tanh is slow on CPUs.
 
-    torch gives oneDNN's own GELU only to what follows a convolution or product (as its compiler fuses them), so this
-    is a convolution of each channel by 1.
+    torch offers oneDNN's GELU only fused behind a convolution or product, as its compiler does, so this convolves each
+    channel with 1.
     """
     channels = x.shape[-1]
     pixels = x.view(1, -1, 1, channels).permute(0, 3, 1, 2)  # (1, channels, all else, 1), channels last in memory

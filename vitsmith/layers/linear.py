@@ -1,9 +1,9 @@
-"""Linear layers, with a faster kernel where nothing is to be differentiated on a CPU.
+"""Linear layers, with a faster kernel on a CPU where no gradients are needed.
 
-In float32 torch (2.13) multiplies by MKL, which on AMD processors leaves AVX512 unused. oneDNN, which torch has too,
-uses it: on one core of an AMD EPYC a product of 197 x 768 by 768 x 3072 takes 3.7 ms in the place of 8.3, and the GELU
-that follows is computed before the result leaves the registers, 0.1 ms in the place of 0.6. Sums are rounded in another
-order and no more: this is float32 throughout.
+In float32 torch (2.13) multiplies with MKL, which on AMD processors does not use AVX512. oneDNN, which torch has too,
+uses it: on one core of an AMD EPYC a product of 197 x 768 by 768 x 3072 takes 3.7 ms instead of 8.3, and the GELU that
+follows is computed while the result is in the registers, 0.1 ms instead of 0.6. Only the order of the sums differs:
+everything is float32.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Linear(nn.Linear):
 
 
 def widen_and_activate(x: Tensor, linear: nn.Linear, gelu: Gelu) -> Tensor:
-    """gelu(linear(x)), in one kernel where that is possible and nobody listens to either of the two modules."""
+    """gelu(linear(x)), in one kernel where that is possible and neither module has a hook."""
     if _suits(x, linear) and not is_watched(linear, gelu):
         return _product(x, linear, "tanh" if gelu.approximate == "tanh" else "none")
     activated: Tensor = gelu(linear(x))
@@ -34,7 +34,7 @@ def widen_and_activate(x: Tensor, linear: nn.Linear, gelu: Gelu) -> Tensor:
 
 
 def _suits(x: Tensor, linear: nn.Linear) -> bool:
-    """Whether oneDNN is to compute `linear(x)`."""
+    """Whether oneDNN should compute `linear(x)`."""
     weight = linear.weight
     return (
         is_eager_on_a_cpu(x)
@@ -49,7 +49,7 @@ def _suits(x: Tensor, linear: nn.Linear) -> bool:
 
 @cache
 def _onednn_is_faster(dtype: torch.dtype) -> bool:
-    """Measured with AVX512 only; elsewhere torch chooses."""
+    """Whether oneDNN is faster than MKL, measured with AVX512 only; elsewhere torch chooses."""
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False
     wide = torch.backends.cpu.get_cpu_capability().startswith("AVX512")

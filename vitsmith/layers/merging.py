@@ -1,11 +1,12 @@
-"""Token merging: tokens that are alike become one, "Token Merging: Your ViT But Faster", arXiv 2210.09461 section 3.
+"""Token merging: similar tokens become one, "Token Merging: Your ViT But Faster", arXiv 2210.09461 section 3.
 
-Between attention and MLP a block merges a fixed number of its tokens. Tokens are dealt in turn to two sets; each token
-of the first finds the most alike of the second, by the cosine of attention keys; the `count` of the first that are the
-most alike go into their partners, as the mean weighted by how many patches each stands for.
+Between attention and MLP a block merges a fixed number of its tokens. Tokens go in turn to two sets. Each token of the
+first set finds its most similar token of the second, by the cosine of their attention keys. The `count` tokens of the
+first set with the highest similarity are merged into their partners, as the mean weighted by the number of patches that
+each token represents.
 
-All shapes follow from the configuration, so that it exports to every engine. Only what merges is added up, the rest is
-gathered: neither is a product, which a quantiser would round.
+All shapes follow from the configuration, so that the model exports to every engine. Merged tokens are added, the others
+are gathered: neither is a product, which a quantiser would round.
 
 B batch, N tokens, P tokens before the patches, which never merge, D width, d head width, A tokens of the first set
 """
@@ -21,23 +22,24 @@ from vitsmith.layers.block import Block
 
 
 class MergingBlock(Block):
-    """A block that merges `count` of its tokens; the first `prefix` are left alone.
+    """A block that merges `count` of its tokens; the first `prefix` are never merged.
 
-    Attention is in proportion to sizes: log(size) is added to the scores, as if each token stood there so many times.
+    Attention is proportional to sizes: log(size) is added to the scores, as if each token occurred `size` times.
     """
 
     def __init__(self, *args: Any, count: int, prefix: int, **options: Any) -> None:
         super().__init__(*args, **options)
         self.count, self.prefix = count, prefix
         self.matched = nn.Identity()
-        """Sees what `match` gives, for hooks."""
+        """Passes on the output of `match`, for hooks."""
 
     def forward(  # type: ignore[override]
         self, x: Tensor, sizes: Tensor | None = None, kept: int | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        """(B, N, D), and how many patches each token stands for, float32 (B, N), None for one each -> the same after.
+        """Tokens (B, N, D) and their sizes in patches, float32 (B, N), or None for one each -> the same after the
+        block.
 
-        With `kept` only the first `kept` tokens, computed from all, and nothing merges: see `Block`.
+        With `kept`, only the first `kept` tokens, computed from all; then no tokens are merged: see `Block`.
         """
         bias = None if sizes is None else sizes.log().to(x.dtype)[:, None, None]  # (B, 1, 1, N)
         keys: list[Tensor] = []
@@ -49,11 +51,11 @@ class MergingBlock(Block):
 
 
 def match(keys: Tensor, count: int, prefix: int) -> Tensor:
-    """Which tokens merge: int64 (B, 2, A) from keys (B, N, d).
+    """Choose the tokens to merge: int64 (B, 2, A) from keys (B, N, d).
 
-    First the positions in the first set, those that stay before the `count` that merge, both in their order in the
-    sequence; then the partner in the second set of each token of the first. Of equals the earlier comes first, so that
-    engines agree wherever arithmetic lets them.
+    The first row holds positions in the first set: the tokens that stay, then the `count` that merge, each group in the
+    order of the sequence. The second row holds the partner in the second set of each token of the first. Among equals
+    the earlier comes first, so that engines agree as far as their arithmetic does.
     """
     keys = keys.detach().float()
     keys = keys / keys.norm(dim=-1, keepdim=True).clamp(min=1e-12)
@@ -63,15 +65,15 @@ def match(keys: Tensor, count: int, prefix: int) -> Tensor:
     other, own = alike[:, None, :], alike[:, :, None]
     before = (other > own) | ((other == own) & (positions < positions[:, None]))
     merging = before.sum(dim=-1) < count
-    # Sorting by distinct numbers: what a runtime does with equal ones is its own affair.
+    # The numbers to sort are distinct, because runtimes order equal numbers differently.
     order = torch.where(merging, 0.0, float(first)) + (first - positions).float()
     return torch.stack([order.topk(first, dim=1).indices, partners], dim=1)
 
 
 def merge(x: Tensor, sizes: Tensor | None, matched: Tensor, count: int, prefix: int) -> tuple[Tensor, Tensor]:
-    """Merges tokens (B, N, D) of `sizes` (B, N) as `match` says -> (B, N - count, D), (B, N - count).
+    """Merge tokens (B, N, D) of `sizes` (B, N) as `match` says -> (B, N - count, D), (B, N - count).
 
-    The order is: prefix, those of the first set that stay, the second set. Sums are in float32.
+    The order is: prefix, the remaining tokens of the first set, the second set. Sums are in float32.
     """
     if sizes is None:
         sizes = torch.ones_like(x[..., 0], dtype=torch.float32)
@@ -92,16 +94,16 @@ def merge(x: Tensor, sizes: Tensor | None, matched: Tensor, count: int, prefix: 
 
 
 def regroup(groups: Tensor, matched: Tensor, count: int, prefix: int) -> Tensor:
-    """Where each patch is after one more merging: int64 (B, patches), positions among the tokens without the prefix.
+    """The token of each patch after one more merge: int64 (B, patches), positions among tokens without the prefix.
 
-    `groups` says the same of before; `matched` is what `match` gave.
+    `groups` is the same before the merge; `matched` is the output of `match`.
     """
     order, partners = matched.unbind(1)
     first = order.shape[1]
     stay = first - count
     ranks = torch.empty_like(order).scatter_(1, order, torch.arange(first).expand_as(order))
-    placed = torch.where(ranks < stay, ranks, stay + partners)  # of the first set
-    before, odd = groups // 2, groups % 2 == 1  # the sets are dealt in turn
+    placed = torch.where(ranks < stay, ranks, stay + partners)  # tokens of the first set
+    before, odd = groups // 2, groups % 2 == 1  # even positions are the first set, odd ones the second
     return torch.where(odd, stay + before, placed.gather(1, before.clamp(max=first - 1)))
 
 

@@ -1,4 +1,4 @@
-"""Texts shorter than the context."""
+"""Trim the padding of texts shorter than the context."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from vitsmith.layers.eager import is_eager_on_a_cpu
 
 
 def trim_padding(tokens: Tensor, padding: int) -> Tensor:
-    """(B, L) -> (B, length of the longest text), for models to which ids `padding` at the end are nothing.
+    """(B, L) -> (B, length of the longest text), for models that ignore the ids `padding` at the end.
 
-    All L stay where looking at values would break a trace or make a GPU wait, and when a text has nothing but padding:
-    what a model makes of it depends on how much there is.
+    Nothing is trimmed where reading values would break a trace or make a GPU wait, and when a text is padding alone:
+    its result depends on the amount of padding.
     """
     if not is_eager_on_a_cpu(tokens) or not len(tokens):
         return tokens

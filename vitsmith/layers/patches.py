@@ -1,4 +1,4 @@
-"""Images (or feature maps) to a grid of patch embeddings."""
+"""Turn images (or feature maps) into a grid of patch embeddings."""
 
 from __future__ import annotations
 

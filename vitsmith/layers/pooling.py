@@ -1,4 +1,4 @@
-"""From a sequence of tokens to what the head sees."""
+"""Pool a sequence of tokens into the input of the head."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def pool(
 ) -> Tensor:
     """(batch, tokens, width) -> (batch, width), or unchanged for the unpooled kinds.
 
-    'token' takes the class token, which comes first. 'gap' is the mean over the patches, without the class token; of
-    merged tokens `sizes`, (batch, tokens), says how many patches each stands for.
+    'token' takes the class token, which comes first. 'gap' is the mean over the patches, without the class token; for
+    merged tokens it is weighted by `sizes`, (batch, tokens), the number of patches of each.
     """
     if pooling == "token":
         return tokens[:, 0]

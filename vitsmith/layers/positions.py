@@ -1,4 +1,4 @@
-"""Learned position embeddings, and how they move to another grid."""
+"""Learned position embeddings, and their interpolation to another grid."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ def resize_positions(
     prefix: int,
     method: ResizeMethod = "zoom",
 ) -> Tensor:
-    """Position embeddings of another grid: (1, prefix + rows * columns, width) -> (1, prefix + new tokens, width).
+    """Interpolate position embeddings to another grid: (1, prefix + rows * columns, width) -> (1, prefix + new tokens,
+    width).
 
     `prefix` tokens (the class token's) are kept. 'zoom' is the original's `scipy.ndimage.zoom(order=1)`
     (checkpoint.py, `interpolate_posembed`), which aligns the corners; 'bicubic' is what timm does (antialiased,
@@ -57,4 +58,4 @@ def _bicubic(grid: Tensor, new: tuple[int, int]) -> Tensor:
 
 
 RESIZERS = {"zoom": _zoom, "bicubic": _bicubic}
-"""How to resize, by `ResizeMethod`."""
+"""The function for each `ResizeMethod`."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 class StdConv2d(nn.Conv2d):
     """Convolution without bias whose kernels have mean 0 and deviation 1 over (input channels, height, width).
 
-    The population deviation plus 1e-5 divides, as `weight_standardize(..., eps=1e-5)` does: not the variance + eps
+    The divisor is the population deviation plus 1e-5, as in `weight_standardize(..., eps=1e-5)`, not the variance + eps
     of arXiv 1903.10520.
     """
 

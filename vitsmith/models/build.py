@@ -1,4 +1,4 @@
-"""From a name or a configuration to a model with fresh weights."""
+"""Build a model with fresh weights from a name or a configuration."""
 
 from __future__ import annotations
 
@@ -38,33 +38,33 @@ def create_model(
         name: any spelling of an architecture, see `vitsmith models`.
         classes: number of classes (default 1000); 0 gives the pooled feature instead of logits.
         image_size: pixels, an int or (height, width) (default 224).
-        device: 'meta' builds the skeleton without any memory.
+        device: 'meta' builds the model without memory for its weights.
         overrides: fields of the configuration, such as `dropout=0.1, stochastic_depth=0.1, pooling="gap"`.
 
     The head starts at zero, as the original's does, so a fresh model gives equal logits to all classes.
-    Raises UnknownNameError for an unknown name and ConfigError for anything in the configuration, all at once.
+    Raises UnknownNameError for an unknown name and ConfigError with all mistakes in the configuration.
     """
     config = configure(name, classes=classes, image_size=image_size, **overrides)
     try:
         place = torch.device(device)
         torch.empty(1, device=place)
     except (RuntimeError, AssertionError, TypeError, ValueError, NotImplementedError) as error:
-        reason = (str(error).strip().splitlines() or ["it is none"])[0]
+        reason = (str(error).strip().splitlines() or ["not a device"])[0]
         raise InputError(f"device {shown(device)} cannot be used here ({reason}): give 'cpu'") from None
     return build(config, device=place)
 
 
 def build(config: ModelConfig, *, device: str | torch.device = "cpu", fresh: bool = True) -> Model:
-    """The model of a configuration; with `fresh=False` its arrays are allocated but hold nothing yet.
+    """The model of a configuration; with `fresh=False` its arrays are allocated but not initialised.
 
-    Raises ConfigError for weights that this machine's memory cannot hold, before any is taken.
+    Raises ConfigError, before memory is taken, for weights that do not fit into this machine's memory.
     """
     family = _FAMILIES[type(config)]
     if torch.device(device).type == "cpu":
         _check_memory(config)
     with isolated():
         with torch.device("meta"):
-            model = family(config).float()  # whatever the default dtype
+            model = family(config).float()  # for any default dtype
         if torch.device(device).type != "meta":
             model = model.to_empty(device=device)
             if fresh:
@@ -74,7 +74,7 @@ def build(config: ModelConfig, *, device: str | torch.device = "cpu", fresh: boo
 
 
 def _check_memory(config: ModelConfig) -> None:
-    """Linux would promise the memory, and kill the process when it is used."""
+    """Raise ConfigError when the weights do not fit: Linux would promise the memory and later kill the process."""
     needed, there = 4 * parameters(config), total_memory()
     if needed > there:
         raise ConfigError(
@@ -84,5 +84,5 @@ def _check_memory(config: ModelConfig) -> None:
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Number of weights, all of them trainable or not."""
+    """Number of weights, trainable or not."""
     return sum(parameter.numel() for parameter in model.parameters())

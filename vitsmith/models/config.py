@@ -1,4 +1,4 @@
-"""Configurations: everything that decides a model's arrays and arithmetic, and nothing else.
+"""Configurations: they hold everything that decides a model's arrays and arithmetic, and nothing else.
 
 Sizes use the same words everywhere: width, depth, heads, mlp_width, patch, grid, classes.
 """
@@ -17,7 +17,7 @@ Rate = Annotated[float, Field(ge=0, lt=1), Number]
 Pair = tuple[Pixels, Pixels]
 
 # Limits far beyond any published model (ViT-22B: width 6144, depth 48, mlp_width 24576), so that a damaged or hostile
-# number is told at once, before memory is taken for it.
+# number is refused before memory is taken for it.
 Width = Annotated[int, Field(gt=0, le=65_536), Number]
 Hidden = Annotated[int, Field(gt=0, le=1_048_576), Number]
 Depth = Annotated[int, Field(gt=0, le=1_000), Number]
@@ -73,7 +73,7 @@ class ViTConfig(Frozen):
     depth: Depth
     heads: Width
     head_width: Width | None = Field(
-        None, description="width of one head where it is not width / heads: of models whose heads were pruned"
+        None, description="width of one head where it is not width / heads, as after pruning heads"
     )
     mlp_width: Hidden
     patch: Pair = Field(description="(height, width) of a patch, in pixels or in positions of the ResNet's output")
@@ -124,7 +124,7 @@ class ViTConfig(Frozen):
 
     @property
     def patch_input(self) -> tuple[int, int]:
-        """(height, width) of what the patches are cut from: the image, or the ResNet's output."""
+        """(height, width) of the input of the patches: the image, or the ResNet's output."""
         return self.resnet.out_size(self.image_size) if self.resnet else self.image_size
 
     @property
@@ -140,9 +140,9 @@ class ViTConfig(Frozen):
 
     @property
     def tokens_per_block(self) -> tuple[int, ...]:
-        """Tokens that each block starts with, and what is left after the last: depth + 1 numbers.
+        """The number of tokens before each block, and after the last: depth + 1 numbers.
 
-        A block merges after its attention, so its MLP sees what the next block starts with.
+        A block merges after its attention, so its MLP sees as many tokens as the next block.
         """
         merged = accumulate(self.merge or (0,) * self.depth)
         return (self.tokens, *(self.tokens - count for count in merged))
@@ -159,7 +159,7 @@ class ViTConfig(Frozen):
 
     @property
     def feature_width(self) -> int:
-        """Width of what the head sees."""
+        """Width of the input of the head."""
         return self.representation or self.width
 
 
@@ -253,7 +253,7 @@ class LiTConfig(Frozen):
     family: Literal["lit"] = "lit"
     image: ViTConfig
     text: TextConfig
-    bias: bool = Field(False, description="a learnt bias beside the temperature, for the sigmoid loss (2303.15343)")
+    bias: bool = Field(False, description="a learned bias beside the temperature, for the sigmoid loss (2303.15343)")
 
     @model_validator(mode="after")
     def _same_width(self) -> Self:
@@ -277,32 +277,32 @@ ModelConfig = Annotated[ViTConfig | MixerConfig | LiTConfig, Field(discriminator
 
 
 def indivisible(size: tuple[int, int], patch: tuple[int, int]) -> str:
-    """Why `patch` does not tile `size`, with the nearest sizes that it does; '' when it tiles."""
+    """A message when `patch` does not tile `size`, with the nearest sizes that it tiles; '' when it does."""
     if size[0] % patch[0] == 0 and size[1] % patch[1] == 0:
         return ""
     smaller = tuple(max(side // p, 1) * p for side, p in zip(size, patch, strict=True))
     larger = tuple(-(-side // p) * p for side, p in zip(size, patch, strict=True))
     return (
         f"image size {show_size(size)} is not a multiple of the patch {show_size(patch)}; "
-        f"the nearest that are: {show_size(smaller)}, {show_size(larger)}"
+        f"the nearest multiples are {show_size(smaller)} and {show_size(larger)}"
     )
 
 
 def indivisible_heads(width: int, heads: int) -> str:
-    """Why `heads` cannot share `width`; '' when they can."""
+    """A message when `heads` does not divide `width`; '' when it does."""
     return f"width {width} is not a multiple of heads {heads}" if width % heads else ""
 
 
 def impossible_merge(config: ViTConfig) -> str:
-    """Why the merge schedule of `config` cannot be carried out; '' when it can."""
+    """A message when the merge schedule of `config` is impossible; '' when it is possible."""
     if not config.merge:
         return ""
     if len(config.merge) != config.depth:
         return f"merge has {len(config.merge)} numbers for {config.depth} blocks"
     if config.pooling in ("unpooled", "token_unpooled"):
-        return f"merge leaves fewer tokens than pooling {config.pooling!r} gives out"
+        return f"merge is not possible with pooling {config.pooling!r}, which returns all tokens"
     if min(config.grid) < 1:
-        return ""  # another mistake, told elsewhere
+        return ""  # another mistake, reported elsewhere
     for block, (count, tokens) in enumerate(zip(config.merge, config.tokens_per_block, strict=False)):
         most = max((tokens - config.prefix) // 2, 0)
         if count > most:
@@ -311,7 +311,7 @@ def impossible_merge(config: ViTConfig) -> str:
 
 
 def merges(config: ModelConfig) -> bool:
-    """Whether tokens of its image tower merge."""
+    """Whether the image tower merges tokens."""
     tower = config.image if isinstance(config, LiTConfig) else config
     return any(getattr(tower, "merge", ()))
 

@@ -1,4 +1,4 @@
-"""From a name and wishes to a checked configuration. No torch here."""
+"""Make a checked configuration from a name and options. No torch here."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def change(config: Any, **changes: Any) -> Any:
     told = [f"unknown option of a {config.family} model {field!r}: {suggestion(field, known)}" for field in unknown]
     changes = {field: value for field, value in changes.items() if field in known}
     wanted = changes.get("pooling")
-    pooling = wanted if isinstance(wanted, str) else ""  # anything else is told below
+    pooling = wanted if isinstance(wanted, str) else ""  # anything else is refused below
     if pooling in ("gap", "unpooled") and "class_token" not in changes:
         changes["class_token"] = False  # the original adds the class token only for the token kinds
     elif pooling in ("token", "token_unpooled") and "class_token" not in changes:
@@ -60,7 +60,7 @@ def change(config: Any, **changes: Any) -> Any:
 
 
 def parse_config(fields: dict[str, Any]) -> Any:
-    """A checked configuration from plain data. Raises ConfigError with every mistake in one line."""
+    """A checked configuration from plain data. Raises ConfigError with all mistakes in one line."""
     try:
         return _ANY_CONFIG.validate_python(fields)
     except ValidationError as error:

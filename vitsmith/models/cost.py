@@ -1,8 +1,8 @@
-"""What a model costs, from its configuration alone: weights and arithmetic. No torch here.
+"""The cost of a model, weights and arithmetic, from its configuration alone. No torch here.
 
 N tokens, D width. One multiply-add counts as two floating-point operations; norms, activations and additions, together
 about one percent, are left out, as the papers and `torch.utils.flop_counter` do. All tokens of the last block count, as
-in the papers, though a head that sees only the class token lets it compute no more than that one.
+in the papers, though that block may compute only the class token when the head needs no more.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def _vit_flops(config: ViTConfig) -> int:
     channels = config.resnet.out_width if config.resnet else 3
     count = _resnet_convolutions(config.resnet, config.image_size)[1] if config.resnet else 0
     count += 2 * math.prod(config.grid) * channels * math.prod(config.patch) * config.width
-    for tokens, left in pairwise(config.tokens_per_block):  # a block that merges does so between attention and MLP
+    for tokens, left in pairwise(config.tokens_per_block):  # a block merges tokens between attention and MLP
         count += _attention_flops(tokens, config.width, config.attention_width)
         count += _mlp_flops(left, config.width, config.mlp_width)
     answers = config.tokens if config.pooling in ("unpooled", "token_unpooled") else 1 + config.distillation_token
@@ -92,7 +92,7 @@ def _text_flops(config: BertConfig | TextTransformerConfig) -> int:
 
 
 def _encoder_parameters(width: int, depth: int, mlp_width: int, attention_width: int | None = None) -> int:
-    """Blocks with two norms, four projections and an MLP each; and one more norm."""
+    """Weights of blocks with two norms, four projections and an MLP each, and of one more norm."""
     inner = attention_width or width
     projections = 3 * _linear_parameters(width, inner) + _linear_parameters(inner, width)
     return depth * (4 * width + projections + _mlp_parameters(width, mlp_width)) + 2 * width
@@ -103,7 +103,7 @@ def _encoder_flops(tokens: int, width: int, depth: int, mlp_width: int) -> int:
 
 
 def _attention_flops(tokens: int, width: int, inner: int) -> int:
-    """Four projections, scores and weighted sums; `inner` is the width of all heads together."""
+    """Operations of four projections, scores and weighted sums; `inner` is the width of all heads together."""
     return 2 * tokens * width * 4 * inner + 2 * 2 * tokens * tokens * inner
 
 
@@ -120,7 +120,7 @@ def _linear_parameters(inputs: int, outputs: int) -> int:
 
 
 def _resnet_convolutions(config: ResNetConfig, image_size: tuple[int, int]) -> tuple[int, int]:
-    """(weights with their norms', operations) of the ResNet front."""
+    """(weights including norms, operations) of the ResNet front."""
     weights = operations = 0
 
     def convolve(kernel: int, inputs: int, outputs: int, size: tuple[int, int]) -> None:

@@ -1,4 +1,4 @@
-"""What a model saw on the way: tokens, the pooled feature, and any named intermediate."""
+"""Intermediate results of a model: tokens, the pooled feature, and the outputs of named modules."""
 
 from __future__ import annotations
 
@@ -17,24 +17,23 @@ class Features(NamedTuple):
     """Result of `model.features(images)`."""
 
     tokens: Tensor
-    """(batch, tokens, width) after the last block and its norm; the class token, if any, comes first, the
-    distillation token second. Where tokens merge, those that are left: `vitsmith.compress.groups` says of
-    which patches."""
+    """(batch, tokens, width) after the last block and its norm; the class token, if any, comes first, the distillation
+    token second. Where tokens merge, the remaining tokens: `vitsmith.compress.groups` tells their patches."""
     pooled: Tensor
-    """(batch, feature width): what the head sees, or the mean of what two heads see;
+    """(batch, feature width): the input of the head, or the mean of the inputs of two heads;
     (batch, tokens, feature width) for unpooled models."""
     grid: tuple[int, int]
     """(rows, columns) of the patches, before any merge."""
     intermediates: dict[str, Tensor]
-    """Outputs of the modules that were asked for, by name."""
+    """Outputs of the requested modules, by name."""
 
 
 @contextmanager
 def record(model: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
-    """Collects the outputs of the submodules whose names match (`fnmatch` patterns) while the context lasts.
+    """Collect the outputs of the submodules whose names match (`fnmatch` patterns) while the context lasts.
 
-    A name ending in 'attention.weights' switches that layer to explicit attention for as long.
-    Raises UnknownNameError for a pattern that matches nothing, and InputError for one whose modules did not run.
+    A name ending in 'attention.weights' switches that layer to explicit attention meanwhile.
+    Raises UnknownNameError for a pattern that matches nothing, and InputError for a pattern whose modules did not run.
     """
     modules = {name: module for name, module in model.named_modules() if name}
     matched = {pattern: _match(pattern, modules) for pattern in names}
@@ -66,6 +65,6 @@ def _match(pattern: str, modules: dict[str, nn.Module]) -> list[str]:
 
 def _keeper(name: str, seen: dict[str, Tensor]) -> Any:
     def keep(_module: nn.Module, _inputs: tuple[Any, ...], output: Any) -> None:
-        seen[name] = output[0] if isinstance(output, tuple) else output  # blocks that merge also tell sizes
+        seen[name] = output[0] if isinstance(output, tuple) else output  # blocks that merge also return sizes
 
     return keep

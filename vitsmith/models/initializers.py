@@ -1,4 +1,4 @@
-"""How fresh weights are drawn: the one place that says so, with the original's rule beside each.
+"""Initialise fresh weights: all rules are here, each with its source.
 
 | part                               | rule                                             | source              |
 |------------------------------------|--------------------------------------------------|---------------------|
@@ -7,7 +7,7 @@
 | Mixer kernels                      | LeCun normal, biases 0                           | flax's Dense        |
 | patch embedding, ResNet kernels    | LeCun normal                                     | flax's Conv         |
 | position embeddings                | normal, deviation 0.02                           | models_vit.py, BERT |
-| class token, head                  | zeros: a fresh model knows nothing and says so   | models_vit.py       |
+| class token, head                  | zeros: a fresh model has no preference   | models_vit.py       |
 | distillation token and head        | zeros, as class token and head                   | -                   |
 | last GroupNorm of a bottleneck     | scale 0, so that each unit starts as an identity | models_resnet.py    |
 | text: word and position embeddings | normal, deviation 1 / sqrt(width)                | models_lit.py       |
@@ -33,15 +33,15 @@ from vitsmith.models.vit import VisionTransformer
 
 
 def initialize(model: nn.Module) -> None:
-    """Draws all weights of a model in place, from torch's global generator."""
+    """Draw all weights of a model in place, from torch's global generator."""
     for module in model.modules():
         _initialize_part(module)
-    for module in reversed(list(model.modules())):  # owners have the last word on their parts
+    for module in reversed(list(model.modules())):  # owners come after their parts
         _initialize_owner(module)
 
 
 def reset_head(head: nn.Linear) -> None:
-    """Zeros, as the original starts fine-tuning."""
+    """Set a head to zeros, as the original does before fine-tuning."""
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)
 
@@ -79,7 +79,7 @@ def _initialize_owner(module: nn.Module) -> None:
         case VisionTransformer():
             if module.class_token is not None:
                 nn.init.zeros_(module.class_token)
-            if module.distillation_token is not None:  # told apart from the class token by its position embedding
+            if module.distillation_token is not None:  # differs from the class token by its position embedding
                 nn.init.zeros_(module.distillation_token)
             if isinstance(module.distillation_head, nn.Linear):
                 reset_head(module.distillation_head)
@@ -113,7 +113,7 @@ def _initialize_owner(module: nn.Module) -> None:
 
 
 def _lecun_normal(layer: nn.Module) -> None:
-    """Truncated normal with variance 1 / fan-in; 0.8796 is the deviation left after cutting at two deviations."""
+    """Draw from a truncated normal of variance 1 / fan-in; 0.8796 is the deviation after cutting at two deviations."""
     weight = layer.get_parameter("weight")
     deviation = math.sqrt(1.0 / math.prod(weight.shape[1:])) / 0.87962566103423978
     nn.init.trunc_normal_(weight, std=deviation, a=-2 * deviation, b=2 * deviation)

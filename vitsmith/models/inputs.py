@@ -1,4 +1,4 @@
-"""Checks of what a model is given, so that a mistake is told at the door and not by a matrix product."""
+"""Check the inputs of a model, so that a mistake gives a clear message and not an error of a matrix product."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Shaped(Protocol):
 
 
 def check_images(images: Shaped, image_size: tuple[int, int]) -> None:
-    """Raises InputError unless `images` is (batch, 3, height, width) of the model's own size, in floating point.
+    """Raise InputError unless `images` is (batch, 3, height, width) of the model's own size, in floating point.
 
-    Pixels that nobody normalised would have an answer too, and a wrong one.
+    Pixels that are not normalised would get an answer too, a wrong one.
     """
     shape = tuple(images.shape)
     if images.ndim == 4 and shape[1] == 3 and shape[2:] == image_size:
@@ -30,7 +30,7 @@ def check_images(images: Shaped, image_size: tuple[int, int]) -> None:
             return
         raise InputError(
             f"images must be normalised floating-point numbers, got {_kind(images)}: give pixels to vitsmith.Predictor "
-            "or vitsmith.Encoder, which do what the bundle says"
+            "or vitsmith.Encoder, which preprocess as the bundle says"
         )
     got = show_size(shape)
     expected = f"images must have shape (batch, 3, {image_size[0]}, {image_size[1]}), got {got}"
@@ -46,7 +46,7 @@ def check_images(images: Shaped, image_size: tuple[int, int]) -> None:
 
 
 def check_pixels(pixels: Shaped, image_size: tuple[int, int]) -> None:
-    """Raises InputError unless `pixels` is uint8 (batch, height, width, 3) of the model's own size."""
+    """Raise InputError unless `pixels` is uint8 (batch, height, width, 3) of the model's own size."""
     if tuple(pixels.shape[1:]) != (*image_size, 3) or _kind(pixels) != "uint8":
         raise InputError(
             f"pixels must be uint8 of shape (batch, {image_size[0]}, {image_size[1]}, 3), got {_described(pixels)}"
@@ -54,7 +54,7 @@ def check_pixels(pixels: Shaped, image_size: tuple[int, int]) -> None:
 
 
 def check_tokens(tokens: Shaped, length: int) -> None:
-    """Raises InputError unless `tokens` is an integer tensor of shape (batch, length)."""
+    """Raise InputError unless `tokens` is an integer tensor of shape (batch, length)."""
     if tokens.ndim != 2 or tokens.shape[1] != length or not _kind(tokens).startswith(("int", "uint")):
         expected = f"tokens must be integers of shape (batch, {length}), got {_described(tokens)}"
         raise InputError(f"{expected}; use the model's own tokenizer")

@@ -1,4 +1,4 @@
-"""torch as a fresh process has it, whatever a caller has set around us."""
+"""Keep torch's global settings of a caller away from what vitsmith computes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _AUTOCAST = ("cpu", "cuda")
 
 
 def keep_to_quota() -> None:
-    """torch computes with no more threads than this process has cores: it does not know of a container's quota."""
+    """Limit torch's threads to the cores of this process: torch does not know the quota of a container."""
     cores = available_cores()
     if torch.get_num_threads() > cores:
         torch.set_num_threads(cores)
@@ -22,11 +22,11 @@ def keep_to_quota() -> None:
 
 @contextmanager
 def isolated(*, inference: bool = False) -> Iterator[None]:
-    """Inside, `inference_mode`, `autocast` and a default device of the caller do not reach what is computed.
+    """Inside, `inference_mode`, `autocast` and a default device of the caller have no effect.
 
-    Without `inference` new tensors are ordinary ones, which count their changes: so models are made and filled, also
-    for somebody who has `torch.inference_mode()` around everything. With it answers are computed. The default dtype is
-    one for all threads and is left alone: our code names the dtypes it needs.
+    Without `inference`, new tensors are ordinary tensors, which count their changes: models are made and filled so,
+    even inside a caller's `torch.inference_mode()`. With `inference`, outputs are computed. The default dtype is shared
+    by all threads and is not changed: our code names the dtypes it needs.
     """
     torch_threads(torch.get_num_threads())
     with ExitStack() as stack:
@@ -34,6 +34,6 @@ def isolated(*, inference: bool = False) -> Iterator[None]:
         for kind in _AUTOCAST:
             if torch.is_autocast_enabled(kind):
                 stack.enter_context(torch.autocast(kind, enabled=False))
-        if torch.get_default_device().type != "cpu":  # only then: it slows down every call of torch
+        if torch.get_default_device().type != "cpu":  # only if needed: it slows down every call of torch
             stack.enter_context(torch.device("cpu"))
         yield

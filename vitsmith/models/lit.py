@@ -26,7 +26,7 @@ class LiT(nn.Module):
 
     @property
     def temperature(self) -> Tensor:
-        """What the cosine similarities are multiplied with before the softmax, shape (1,)."""
+        """The factor of the cosine similarities before the softmax, shape (1,)."""
         return self.log_temperature.exp()
 
     def encode_image(self, images: Tensor) -> Tensor:
@@ -44,7 +44,7 @@ class LiT(nn.Module):
 
 
 def normalize(embeddings: Tensor) -> Tensor:
-    """Rows of unit length; 1e-8 is added to the norm (not a lower bound), as in the original. At least in float32."""
+    """Rows of unit length, in float32 or better; 1e-8 is added to the norm (not a lower bound), as in the original."""
     embeddings = embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))
     norms = torch.linalg.vector_norm(embeddings, dim=-1, keepdim=True)
     return embeddings / (norms + 1e-8)

@@ -1,4 +1,4 @@
-"""Architectures as rows of data, and the names people know them by."""
+"""Architectures as rows of data, and all their names."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ LITS = {
 }
 LIT_VOCABULARY = 16_000
 
-# timm's and HF's words for the sizes.
+# The names of timm and HF for the sizes.
 FOREIGN_SIZES = {
     "tiny": "Ti",
     "small": "S",
@@ -89,7 +89,7 @@ FOREIGN_SIZES = {
     "giant": "g",
     "gigantic": "G",
 }
-# timm's names of the hybrids: vit_base_r50_s16_224, vit_tiny_r_s16_p8_224.
+# The names of timm for the hybrids: vit_base_r50_s16_224, vit_tiny_r_s16_p8_224.
 FOREIGN_HYBRIDS = {
     "vittinyrs16p8": "R+ViT-Ti_16",
     "vitsmallr26s32": "R26+ViT-S_32",
@@ -161,8 +161,8 @@ def _lit_config(name: str) -> LiTConfig:
 def find_preset(name: str) -> tuple[Preset, int | None]:
     """The preset that `name` means, and the image size when the name has one ('vit_base_patch16_384').
 
-    'ViT-B_16', 'ViT-B/16', 'B/16', 'vit-b16' and 'vit_base_patch16_224' are one. Case only matters between
-    g/14 and G/14. Raises UnknownNameError with the closest names.
+    'ViT-B_16', 'ViT-B/16', 'B/16', 'vit-b16' and 'vit_base_patch16_224' mean the same. Case only matters for g/14 and
+    G/14. Raises UnknownNameError with the closest names.
     """
     instance(name, str, "a model's name", "text such as 'ViT-B_16'")
     bare, size = _split_size(name)
@@ -207,7 +207,7 @@ def _split_size(name: str) -> tuple[str, int | None]:
 
 
 def _squeeze(name: str) -> str:
-    """Without separators: 'ViT-B_16', 'vit-b/16' and 'ViT B16' differ only in case; 'R26_S_32' is 'R26+S/32'."""
+    """Remove separators: 'ViT-B_16', 'vit-b/16' and 'ViT B16' then differ only in case; 'R26_S_32' is 'R26+S/32'."""
     return re.sub(r"[^A-Za-z0-9]", "", name)
 
 
@@ -217,7 +217,7 @@ def name_of(config: ModelConfig) -> str | None:
 
 
 def check_name(config: ModelConfig, name: str, source: str) -> None:
-    """Raises WeightsError when the arrays of `source`, of configuration `config`, are not the architecture `name`."""
+    """Raise WeightsError when the configuration `config` of the arrays of `source` is not the architecture `name`."""
     preset, _ = find_preset(name)
     different = differences(config, preset.config)
     if different:
@@ -228,7 +228,7 @@ def check_name(config: ModelConfig, name: str, source: str) -> None:
 
 
 def differences(config: ModelConfig, expected: ModelConfig) -> list[str]:
-    """Fields that decide the architecture and differ, as 'width 384 instead of 768'."""
+    """Fields of the architecture that differ, as 'width 384 instead of 768'."""
     ours, theirs = _architecture(config), _architecture(expected)
     fields = [field for field in (*ours, *(set(theirs) - set(ours))) if ours.get(field) != theirs.get(field)]
     return [f"{field} {ours.get(field)} instead of {theirs.get(field)}" for field in fields]

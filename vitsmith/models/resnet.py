@@ -29,7 +29,7 @@ class ResNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         x = F.relu(self.root_norm(self.root(images)))  # (B, 64, height/2, width/2)
-        # The original pads the pool with -inf; after a ReLU zeros are the same, and stay exportable.
+        # The original pads the pool with -inf; after a ReLU zeros give the same, and can be exported.
         x = F.max_pool2d(pad_same(x, 3, 2), kernel_size=3, stride=2)
         for stage in self.stages:
             x = stage(x)

@@ -18,7 +18,7 @@ from vitsmith.models.config import BertConfig, TextTransformerConfig
 from vitsmith.models.inputs import check_tokens
 
 PADDING = 0
-"""Token id that BERT does not look at."""
+"""Token id that BERT ignores."""
 
 
 class BertBlock(nn.Module):
@@ -32,7 +32,7 @@ class BertBlock(nn.Module):
         self.norm2 = nn.LayerNorm(config.width, eps=config.norm_eps)
 
     def forward(self, x: Tensor, bias: Tensor, kept: int | None = None) -> Tensor:
-        """All tokens, or only the first `kept`, computed from all."""
+        """The output for all tokens, or for the first `kept` only, computed from all."""
         x = self.norm1(x[:, :kept] + self.attention(x, bias, kept=kept))
         return self.norm2(x + self.mlp(x))
 
@@ -53,14 +53,14 @@ class Bert(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         check_tokens(tokens, self.config.length)
         if not is_watched(self):
-            tokens = trim_padding(tokens, PADDING)  # no token looks at it: the same to rounding, in less time
+            tokens = trim_padding(tokens, PADDING)  # no token attends to it: the same result, in less time
         x = self.words(tokens) + self.positions.weight[: tokens.shape[1]] + self.segments.weight[0]
         x = self.norm(x)
-        # A large finite number, as in flaxformer: a text of nothing but padding gives a mean and not NaN.
+        # A large finite number, as in flaxformer: a text of padding alone gives a mean and not NaN.
         bias = torch.where(tokens == PADDING, -1e10, 0.0).to(x.dtype)[:, None, None, :]  # (B, 1, 1, L)
         for block in self.blocks[:-1]:
             x = block(x, bias)
-        x = self.blocks[-1](x, bias, kept=1 if self.training else None)  # of 12 blocks a 20th of the time
+        x = self.blocks[-1](x, bias, kept=1 if self.training else None)  # saves a 20th of the time of 12 blocks
         return self.head(x[:, 0])
 
 
@@ -84,7 +84,7 @@ class TextTransformer(nn.Module):
         x = self.positions(self.words(tokens))
         for block in self.blocks[:-1]:
             x = block(x)
-        # Blocks know no order but that of the positions, and can leave out all tokens but the first.
+        # Blocks know the order only from the positions, and can compute the first token alone: so flip.
         x = self.blocks[-1](x.flip(1), kept=1) if self.training else self.blocks[-1](x)
         return self.head(self.norm(x)[:, -1])
 

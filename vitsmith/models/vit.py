@@ -1,9 +1,8 @@
 """Vision Transformer and its hybrids: "An Image is Worth 16x16 Words", arXiv 2010.11929.
 
-B batch, N tokens (patches, and before them the class token and the distillation token; where tokens merge, of what is
-left of them), D width, K classes.
-Sources: models_vit.py of the original; for the distillation token "Training data-efficient image transformers &
-distillation through attention", arXiv 2012.12877 section 4.
+B batch, N tokens (patches, and before them the class token and the distillation token; where tokens merge, the
+remaining ones), D width, K classes. Sources: models_vit.py of the original; for the distillation token "Training
+data-efficient image transformers & distillation through attention", arXiv 2012.12877 section 4.
 """
 
 from __future__ import annotations
@@ -31,8 +30,8 @@ from vitsmith.models.resnet import ResNet
 class VisionTransformer(nn.Module):
     """Images (B, 3, height, width) -> logits (B, K); (B, N, K) for the unpooled kinds; features for classes=0.
 
-    With a distillation token there are two heads. In training mode their logits come apart, (B, 2, K), the class
-    head's first: losses teach each of them another thing. In eval mode the answer is their mean, (B, K).
+    With a distillation token there are two heads. In training mode their logits are separate, (B, 2, K), the class
+    head's first, because each head has its own loss. In eval mode the output is their mean, (B, K).
     """
 
     def __init__(self, config: ViTConfig) -> None:
@@ -57,7 +56,8 @@ class VisionTransformer(nn.Module):
         self.distillation_head = _head(config) if config.distillation_token else None
 
     def forward(self, images: Tensor) -> Tensor:
-        # What the head does not see of the last block is a 20th of a Ti's time; features() and hooks want all of it.
+        # The tokens of the last block that the head does not need take a 20th of a Ti's time; features() and hooks need
+        # them.
         prefix_only = self.config.pooling == "token" and (self.training or not is_watched(self.blocks[-1], self.norm))
         _, seen = self._encode(images, kept=self.config.prefix if prefix_only else None)
         if self.distillation_head is None:
@@ -76,7 +76,7 @@ class VisionTransformer(nn.Module):
         return Features(tokens, pooled, self.config.grid, recorded)
 
     def _encode(self, images: Tensor, kept: int | None = None) -> tuple[Tensor, Tensor]:
-        """Tokens (B, N, D) and what heads see: (B, feature width), or one for each of two heads, (B, 2, ...).
+        """Tokens (B, N, D) and the input of the head: (B, feature width), or (B, 2, feature width) for two heads.
 
         The last block computes all tokens, or only the first `kept`.
         """

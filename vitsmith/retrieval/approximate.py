@@ -1,8 +1,8 @@
-"""Approximate search: only the neighbourhoods where answers are likely are looked at. N vectors, E embedding width.
+"""Approximate search: only the neighbourhoods where answers are likely are searched. N vectors, E embedding width.
 
-faiss (arXiv 2401.08281) divides the vectors among the nearest of some centres (an inverted file) and keeps them in
-8 bits a number. What it finds is scored again, exactly, from the index itself: scores are right, but some of the
-nearest vectors may be missing. How many is measured when it is built, and written down.
+faiss (arXiv 2401.08281) assigns each vector to the nearest of some centres (an inverted file) and keeps 8 bits for each
+number. The vectors that it finds are scored again, exactly, from the index itself: scores are exact, but some of the
+nearest vectors may be missing. Their share is measured when the approximate index is built, and recorded.
 """
 
 from __future__ import annotations
@@ -25,29 +25,29 @@ from vitsmith.retrieval.search import Found, check_queries, exact_scores, search
 PROGRAM, FACTS = "approximate.faiss", "approximate.json"
 
 _FORMAT = 1
-_ENOUGH = 0.95  # share of the true first ten that must be found, on the sample
+_ENOUGH = 0.95  # share of the true ten nearest that must be found, on the sample
 _SAMPLE = 200  # vectors of the index whose true neighbours are compared
 _ANSWERS = 10
-_CANDIDATES = 10  # times as many as are asked for are scored exactly
+_CANDIDATES = 10  # this many times the requested number are scored exactly
 _TRAINED_ON = 64  # vectors for each centre; faiss asks for 39 to 256
 
 Array = np.ndarray[Any, Any]
 
 
 class Facts(Frozen):
-    """What approximate.json holds."""
+    """The content of approximate.json."""
 
     format: int
     identity: str
-    checksum: str = Field(description="of the index.json that it was built from: when the index grew it is another")
+    checksum: str = Field(description="checksum of the index that it was built from; it differs when the index grew")
     size: int = Field(description="bytes of approximate.faiss")
     centres: int
-    probes: int = Field(description="neighbourhoods that are looked at for each query")
-    recall: float = Field(description="share of the true first ten found for a sample of the index's own vectors")
+    probes: int = Field(description="neighbourhoods that are searched for each query")
+    recall: float = Field(description="share of the true ten nearest that are found, for a sample of the vectors")
     seal: str = Field("", description="SHA-256 over approximate.faiss and all the above; older files have none")
 
     def sealed(self, program: Path) -> Facts:
-        """The same with the seal that it has with `program`. Reads all of it."""
+        """A copy with the seal over `program`, which is read completely."""
         rest = self.model_dump_json(exclude={"seal"})
         return self.model_copy(update={"seal": hashlib.sha256(f"{rest} {sha256(program)}".encode()).hexdigest()})
 
@@ -62,16 +62,16 @@ class ApproximateIndex:
     def search(self, queries: Array, count: int = 10) -> Found:
         """Up to `count` of the nearest vectors of each of (Q, E) unit vectors, with exact scores, best first.
 
-        Where the neighbourhoods held fewer, the rest are of score -inf and position -1. Raises InputError when what
-        was found is damaged.
+        Where the neighbourhoods hold fewer, the remaining scores are -inf and their positions -1. Raises InputError
+        when a found vector is damaged.
         """
         queries = check_queries(self.index, queries, count)
         count = min(count, len(self.index))
         wanted = min(max(count * _CANDIDATES, 100), len(self.index))
         self._program.nprobe = self.facts.probes
-        positions = self._program.search(queries, wanted)[1]  # (Q, wanted), -1 where there are no more
+        positions = self._program.search(queries, wanted)[1]  # (Q, wanted), -1 behind the last
         if (positions >= len(self.index)).any():
-            raise InputError(f"{self.index.folder / PROGRAM} is damaged: delete it, and build anew")
+            raise InputError(f"{self.index.folder / PROGRAM} is damaged: delete it, and build it again")
         there = positions >= 0
         scores = np.full(positions.shape, -np.inf, np.float32)
         for query in range(len(queries)):
@@ -84,7 +84,7 @@ class ApproximateIndex:
 def open_approximate(index: Index) -> ApproximateIndex | None:
     """The approximate index beside `index`; None when there is none, or it was built before the index changed.
 
-    Raises MissingPackageError without faiss, and InputError for one that is damaged.
+    Raises MissingPackageError without faiss, and InputError for a damaged approximate index.
     """
     faiss = _faiss()
     path = index.folder / PROGRAM
@@ -100,17 +100,17 @@ def open_approximate(index: Index) -> ApproximateIndex | None:
         return None
     if not whole:
         raise InputError(
-            f"{path} or {FACTS} is damaged (its SHA-256 differs): make it anew with  "
+            f"{path} or {FACTS} is damaged (its SHA-256 differs): build it again with  "
             f"vitsmith retrieve --index {index.folder} --build-approximate"
         )
     return ApproximateIndex(index, _read(faiss, path), facts)
 
 
 def build_approximate(index: Index, *, on_step: Callable[[str], None] | None = None) -> ApproximateIndex:
-    """Builds the approximate index and keeps it beside `index`, in approximate.faiss.
+    """Build the approximate index and write it beside `index`, as approximate.faiss.
 
-    Holds one byte for each number of the vectors in memory, and a sample of 64 sqrt(N) vectors in float32. Looks at as
-    many neighbourhoods as it takes to find 95% of the true first ten of a sample.
+    It takes one byte of memory for each number of the vectors, and a sample of 64 sqrt(N) vectors in float32. The
+    number of neighbourhoods to search is chosen so that 95% of the true ten nearest are found for a sample.
 
     Raises InputError for a damaged or empty index, MissingPackageError without faiss.
     """
@@ -125,17 +125,17 @@ def build_approximate(index: Index, *, on_step: Callable[[str], None] | None = N
     program = faiss.IndexIVFScalarQuantizer(
         quantizer, index.space.width, centres, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT
     )
-    program.cp.min_points_per_centroid = 1  # else it warns on standard output of small samples
+    program.cp.min_points_per_centroid = 1  # otherwise it warns of small samples, on standard output
     tell(f"finding {centres:,} centres")
     generator = np.random.default_rng(0)
     sample = np.sort(generator.choice(len(index), min(len(index), _TRAINED_ON * centres), replace=False))
     program.train(index.rows(sample).astype(np.float32))
-    tell("sorting the vectors in")
+    tell("adding the vectors")
     for part in range(len(index.description.parts)):
         vectors = np.asarray(index.vectors(part), np.float32)
         if len(vectors):
             program.add(vectors)
-    tell("measuring what is found")
+    tell("measuring the recall")
     facts = Facts(
         format=_FORMAT, identity=index.space.identity, checksum=index.description.checksum, size=0, centres=centres,
         probes=1, recall=0,
@@ -145,7 +145,7 @@ def build_approximate(index: Index, *, on_step: Callable[[str], None] | None = N
 
 
 def _tune(built: ApproximateIndex, generator: np.random.Generator) -> ApproximateIndex:
-    """The same with as few probes, among powers of two, as find enough."""
+    """A copy with the fewest probes, among powers of two, that find enough."""
     index = built.index
     chosen = np.sort(generator.choice(len(index), min(len(index), _SAMPLE), replace=False))
     queries = index.rows(chosen).astype(np.float32)
@@ -155,7 +155,7 @@ def _tune(built: ApproximateIndex, generator: np.random.Generator) -> Approximat
         probes = min(probes, built.facts.centres)
         built.facts = built.facts.model_copy(update={"probes": probes})
         found = built.search(queries, _ANSWERS)
-        # By score and not by position: of equal vectors it does not matter which is found.
+        # Compare scores, not positions: it does not matter which of several equal vectors is found.
         recall = float(np.mean(found.scores >= truth.scores[:, -1:]))
         built.facts = built.facts.model_copy(update={"recall": recall})
         if recall >= _ENOUGH or probes == built.facts.centres:
@@ -174,11 +174,13 @@ def _keep(faiss: Any, built: ApproximateIndex) -> ApproximateIndex:
 
 
 def _read(faiss: Any, path: Path) -> Any:
-    """Mapped, so that only the neighbourhoods that are looked at are read."""
+    """Map the file, so that only the neighbourhoods that are searched are read."""
     try:
         return faiss.read_index(os.fspath(path), faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY)
-    except Exception as error:  # faiss's own, MemoryError of sizes that are none
-        raise InputError(f"{path} cannot be read ({' '.join(str(error).split())}): delete it, and build anew") from None
+    except Exception as error:  # faiss's own errors, and MemoryError for impossible sizes
+        raise InputError(
+            f"{path} cannot be read ({' '.join(str(error).split())}): delete it, and build it again"
+        ) from None
 
 
 def _faiss() -> Any:

@@ -1,4 +1,4 @@
-"""From images or texts to an index: what is not in it yet is embedded. E embedding width."""
+"""Build an index from images or texts: those that are not in it yet are embedded. E embedding width."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from vitsmith.stream import Failure
 
 Array = np.ndarray[Any, Any]
 Progress = Callable[[str | None], None]
-"""Called for each input that is done, with what is wrong with it, if anything."""
+"""Called for each input that is done, with its mistake, if any."""
 Changed = Callable[[Sequence[str]], None]
-"""Called with the names of files that are others than when they were embedded."""
+"""Called with the names of files that have changed since they were embedded."""
 
 
 def write_index(
@@ -41,9 +41,9 @@ def write_index(
     on_input: Progress | None = None,
     on_changed: Changed | None = None,
 ) -> Index:
-    """The index in `folder` with the embeddings of all `inputs`: begun, gone on with, or whole already.
+    """Write the embeddings of all `inputs` into the index in `folder`, which may be new, unfinished or complete.
 
-    `inputs` are images, or with kind 'texts' the texts themselves; one or several. `retry`: see `build_index`. Raises
+    `inputs` are one or several images, or with kind 'texts' the texts themselves. `retry`: see `build_index`. Raises
     what IndexWriter and `build_index` do, and InputError for texts when the model cannot read them.
     """
     with IndexWriter(path(folder, "an index"), space_of(encoder, kind, encoder.bundle.where, dtype)) as writer:
@@ -61,14 +61,15 @@ def build_index(
     on_input: Progress | None = None,
     on_changed: Changed | None = None,
 ) -> Index:
-    """Embeds what is not in the index yet, and gives the whole index.
+    """Embed the inputs that are not in the index yet, and return the complete index.
 
-    `inputs` are images, or the texts themselves for an index of texts. Images that cannot be read, and texts that the
-    vocabulary knows nothing of, are recorded and passed over. What was done before is not read again, but for what
-    could not be read, with `retry`; of this, what can be read now comes behind all there was. Files that were changed
-    since they were embedded keep their old vectors: `on_changed` is given their names, else a warning tells.
+    `inputs` are images, or the texts themselves for an index of texts. Images that cannot be read, and texts without a
+    word that the vocabulary knows, are recorded and skipped. Inputs that are done are not read again. With `retry`,
+    inputs that could not be read are tried again; those that can be read now are added at the end. Files that were
+    changed since they were embedded keep their old vectors: `on_changed` is called with their names, or without it a
+    warning names them.
 
-    Raises InputError when `inputs` are others than before.
+    Raises InputError when `inputs` do not begin with those that are already in the index.
     """
     texts = writer.description.space.kind == "texts"
     wrong = next((number for number, text in enumerate(inputs) if not isinstance(text, str)), None) if texts else None
@@ -87,7 +88,7 @@ def build_index(
 
         def images() -> Iterator[ImageSource]:
             for at in chosen:
-                seen.append(look_at(inputs[at]))  # before it is read: a change in between is told, and not missed
+                seen.append(look_at(inputs[at]))  # before it is read, so that a change in between is noticed
                 yield inputs[at]
 
         answers = _embed_texts(encoder, mine) if texts else encoder.stream(images())
@@ -109,7 +110,7 @@ def _warn(writer: IndexWriter, changed: Sequence[str]) -> None:
 
 
 def _positions(wanted: Sequence[str], names: Sequence[str]) -> list[int]:
-    """Where in `names` those of `wanted` are, each as often as it is wanted."""
+    """The positions in `names` of those in `wanted`, each as often as it occurs there."""
     left = Counter(wanted)
     found = []
     for at, name in enumerate(names):
@@ -120,7 +121,7 @@ def _positions(wanted: Sequence[str], names: Sequence[str]) -> list[int]:
 
 
 def _named(answer: tuple[str, Array] | Failure, name: str) -> tuple[str, Array] | Failure:
-    """The same, called `name`: the stream counts only what it is given, which may be the rest of a list."""
+    """The answer under the name `name`: the stream numbers only its own inputs, which may be the end of a list."""
     if isinstance(answer, Failure):
         if answer.source == name:
             return answer
@@ -129,7 +130,7 @@ def _named(answer: tuple[str, Array] | Failure, name: str) -> tuple[str, Array] 
 
 
 def _embed_texts(encoder: Encoder, texts: Sequence[str]) -> Iterator[tuple[str, Array] | Failure]:
-    """As `Encoder.stream` does for images: texts of which the vocabulary knows nothing are failures."""
+    """Embed texts as `Encoder.stream` does images: texts without a word that the vocabulary knows are failures."""
     tokenizer = encoder.bundle.tokenizer
     for at in range(0, len(texts), TEXT_BATCH):
         some = texts[at : at + TEXT_BATCH]
@@ -140,7 +141,7 @@ def _embed_texts(encoder: Encoder, texts: Sequence[str]) -> Iterator[tuple[str, 
 
 
 def space_of(encoder: Encoder, kind: str, model: str, dtype: str) -> Space:
-    """What an index of the encoder's embeddings says of them. `model` is what the user calls it.
+    """The description of the encoder's embeddings for an index. `model` is the name that the user gave.
 
     Raises InputError for texts when the model cannot read them.
     """
@@ -159,9 +160,9 @@ def space_of(encoder: Encoder, kind: str, model: str, dtype: str) -> Space:
 
 
 def name_of(source: ImageSource | str, number: int) -> str:
-    """What a source is called in an index: its path or text; without one, its number and a hash of its content.
+    """The name of a source in an index: its path or text; without one, its number and a hash of its content.
 
-    The hash tells other images from those that an index was begun with.
+    The hash shows when images differ from those that an index was begun with.
     """
     if isinstance(source, str | os.PathLike):
         return os.fspath(source)

@@ -1,6 +1,6 @@
-"""Files that are others than when they were embedded: their vectors tell of the images before.
+"""Find files that have changed since they were embedded: their vectors are those of the old images.
 
-A file is known by its size, the time of its last change and, where only the time differs, a hash of its content.
+A file is compared by its size, the time of its last change and, where only the time differs, a hash of its content.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from vitsmith.retrieval.index import Index
 
-_DIGITS = 32  # of SHA-256: enough to tell two versions of one file apart
+_DIGITS = 32  # hexadecimal digits of SHA-256: enough to tell two versions of one file apart
 
 
 class Seen(NamedTuple):
-    """What a file was when it was embedded."""
+    """The state of a file when it was embedded."""
 
     size: int
     modified: int
@@ -27,7 +27,7 @@ class Seen(NamedTuple):
 
 
 def look_at(source: Any) -> Seen | None:
-    """What the file `source` is now; None for what is no path, or no file that can be read."""
+    """The present state of the file `source`; None when it is not a path, or the file cannot be read."""
     if not isinstance(source, str | os.PathLike):
         return None
     try:
@@ -38,10 +38,11 @@ def look_at(source: Any) -> Seen | None:
 
 
 def changed_files(index: Index, positions: Sequence[int] | None = None) -> list[str]:
-    """Paths of an index of images whose files were replaced or changed since; of all, or of those at `positions`.
+    """Paths in an index of images whose files were changed since they were embedded; of all, or of those at
+    `positions`.
 
-    What is no longer there is left out: it may lie elsewhere seen from another folder. An index that was made before
-    vitsmith kept what files were goes by their time alone: a file is changed when it is newer than the part it is in.
+    Missing files are left out: a relative path may not be found from another folder. In an old index without the states
+    of files only their times are compared: a file has changed when it is newer than its part of the index.
     """
     if index.space.kind != "images":
         return []
@@ -56,12 +57,12 @@ def changed_files(index: Index, positions: Sequence[int] | None = None) -> list[
 
 
 def tell_changed(changed: Sequence[str], count: int, where: object) -> str:
-    """One line on files of an index that have changed, and what to do."""
+    """A line that names changed files of an index and says what to do."""
     shown = ", ".join(map(repr, changed[:3])) + (", ..." if len(changed) > 3 else "")
     verb, their = ("has", "its vector is") if len(changed) == 1 else ("have", "their vectors are")
     return (
         f"{len(changed):,} of the {count:,} images in {where} {verb} changed since they were embedded ({shown}), and "
-        f"{their} of the images before: to embed all anew, delete {where} and run  vitsmith embed  again"
+        f"{their} from before the change: to embed all again, delete {where} and run  vitsmith embed  again"
     )
 
 

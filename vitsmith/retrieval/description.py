@@ -1,4 +1,4 @@
-"""What an index says of itself: index.json, and how its files are called."""
+"""The description of an index, index.json, and the names of its files."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ Dtype = Literal["float16", "float32"]
 
 
 class Space(Frozen):
-    """Whose embeddings they are, and how they are kept."""
+    """The model that made the embeddings, and the way they are stored."""
 
     kind: Kind
     identity: str = Field(description="`identity_of` the model: only embeddings of the same model may be compared")
-    model: str = Field(description="what the user called the model: a path or a published name")
+    model: str = Field(description="the model as the user gave it: a path or a published name")
     engine: str = Field("", description="engine that computed them")
     precision: str = Field("fp32", description="arithmetic of that engine")
     width: PositiveInt = Field(description="E")
@@ -34,22 +34,22 @@ class Space(Frozen):
 
 
 class Part(Frozen):
-    """Some rows that are on disk."""
+    """A part of the rows, on disk."""
 
     rows: int = Field(ge=0)
-    inputs: PositiveInt = Field(description="images or texts that went into it, with those that could not be read")
-    names: str = Field(description="SHA-256 over what these inputs are called, in order")
+    inputs: PositiveInt = Field(description="number of its images or texts, including unreadable ones")
+    names: str = Field(description="SHA-256 over the names of these inputs, in order")
     files: dict[str, str] = Field(description="SHA-256 of each file")
-    retried: bool = Field(False, description="its inputs could not be read in an earlier part, and could be later")
+    retried: bool = Field(False, description="its inputs were unreadable in an earlier part, and could be read later")
 
     @property
     def failures(self) -> int:
-        """Inputs that could not be read."""
+        """Number of inputs that could not be read."""
         return self.inputs - self.rows
 
 
 class Description(Frozen):
-    """What index.json holds."""
+    """The content of index.json."""
 
     format: int
     space: Space
@@ -65,12 +65,12 @@ class Description(Frozen):
 
     @property
     def failures(self) -> int:
-        """Inputs that could not be read and have no vector."""
+        """Number of inputs that could not be read and have no vector."""
         return self.inputs - self.count
 
     @property
     def inputs(self) -> int:
-        """Images or texts that were taken up."""
+        """Number of images or texts that are done."""
         return sum(part.inputs for part in self.parts if not part.retried)
 
 
@@ -80,7 +80,7 @@ def is_index(folder: str | os.PathLike[str]) -> bool:
 
 
 def read_description(folder: Path) -> Description:
-    """What index.json says. Raises InputError."""
+    """Read index.json. Raises InputError."""
     path = folder / DESCRIPTION
     try:
         fields = read_json(path) if folder.is_dir() else None
@@ -90,11 +90,12 @@ def read_description(folder: Path) -> Description:
         raise InputError(f"{error}; the index is damaged: {REMEDY}") from None
     if fields is None:
         raise InputError(
-            f"{folder} is no index (it has no {DESCRIPTION}): make one with  vitsmith embed MODEL IMAGES --out {folder}"
+            f"{folder} is not an index (it has no {DESCRIPTION}): make one with  "
+            f"vitsmith embed MODEL IMAGES --out {folder}"
         )
     if not isinstance(fields, dict) or fields.get("format") != FORMAT:
         found = fields.get("format") if isinstance(fields, dict) else None
-        raise InputError(f"{path} has format {found}, this vitsmith reads {FORMAT}: use a matching version")
+        raise InputError(f"{path} has format {found}, and this vitsmith reads {FORMAT}: use a matching version")
     if fields.get("checksum") != _checksum(fields):
         raise InputError(f"{path} was changed after it was written (its checksum differs): {REMEDY}")
     try:
@@ -104,19 +105,19 @@ def read_description(folder: Path) -> Description:
 
 
 def write_description(folder: Path, description: Description) -> None:
-    """Replaces index.json, in one step."""
+    """Replace index.json, in one step."""
     fields = description.model_dump(mode="json")
     fields["checksum"] = _checksum(fields)
     write_text(folder / DESCRIPTION, to_json(fields, indent=1) + "\n")
 
 
 def check_same_model(folder: Path, space: Space, identity: str, model: str) -> None:
-    """Raises InputError, with both names, when an index's vectors are not those of the model called `model`."""
+    """Raise InputError, with both names, when the vectors of an index are not those of the model called `model`."""
     if space.identity != identity:
         other = "another model or vocabulary" if space.kind == "texts" else "another model"
         raise InputError(
             f"{folder} was made by {other}: by {space.model} (identity {space.identity[:12]}), and this is "
-            f"{model} ({identity[:12]}); their embeddings cannot be compared: use that model, or embed anew"
+            f"{model} ({identity[:12]}); their embeddings cannot be compared: use that model, or embed again"
         )
 
 
@@ -141,5 +142,5 @@ def seen_name(part: int) -> str:
     return f"part-{part:06d}.seen.jsonl"
 
 
-REMEDY = "copy the index again, or make it anew with  vitsmith embed"
+REMEDY = "copy the index again, or build it again with  vitsmith embed"
 """What to do with an index that is damaged."""

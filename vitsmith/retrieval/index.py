@@ -1,12 +1,12 @@
-"""Embeddings on disk: a folder of vectors in parts, with the id of each and the model that they came from.
+"""Embeddings on disk: a folder with vectors in parts, the id of each vector, and the model that made them.
 
 index/
-  index.json             whose embeddings these are, the parts with the SHA-256 of their files, whether all are there
+  index.json             the model, the parts with the SHA-256 of their files, whether the index is complete
   part-000000.npy        vectors (rows, E), float16 or float32
-  part-000000.ids.jsonl  the id of each row, a JSON string a line
-  part-000000.failed.jsonl  inputs of this part that could not be read, where there were any
-  part-000000.seen.jsonl  of images that are files: what the file of each row was, see `changes`; not in older indexes
-  approximate.faiss      a faster search that may miss some, with approximate.json; only when asked for
+  part-000000.ids.jsonl  the id of each row, one JSON string on each line
+  part-000000.failed.jsonl  inputs of this part that could not be read, if any
+  part-000000.seen.jsonl  for image files: the state of the file of each row, see `changes`; not in older indexes
+  approximate.faiss      a faster search that may miss some vectors, with approximate.json; optional
 
 A part exists once index.json names it. Letters: N vectors, E embedding width.
 """
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from vitsmith.weights.bundle import Bundle
 
 LONGEST = 1.01
-"""No vector in an index is longer: a unit vector rounded to float16 is not, and the search counts on it."""
+"""The largest length of a vector in an index, on which the search relies; rounding to float16 keeps it."""
 
 Array = np.ndarray[Any, Any]
 
@@ -53,7 +53,7 @@ Array = np.ndarray[Any, Any]
 class Index:
     """An index to read. The vectors are mapped, not read: any number of them costs no memory.
 
-    Before vectors of a part are first given out they are compared with their SHA-256, unless not to be verified.
+    The vectors of a part are compared with their SHA-256 before their first use, unless `verify` is False.
     """
 
     def __init__(self, folder: Path, description: Description, *, verify: bool = True) -> None:
@@ -76,14 +76,14 @@ class Index:
         return self.description.space
 
     def vectors(self, part: int) -> Array:
-        """(rows, E) of one part, mapped from the disk; not to be written. Raises InputError for a damaged one."""
+        """The vectors (rows, E) of one part, mapped from the disk, read-only. Raises InputError for a damaged part."""
         self._verify(part)
         return self.mapped(part)
 
     def mapped(self, part: int) -> Array:
-        """The same, whatever it holds."""
+        """The vectors of one part as `vectors`, without comparing the SHA-256."""
         rows = self.description.parts[part].rows
-        if not rows:  # nothing cannot be mapped
+        if not rows:  # an empty file cannot be mapped
             return np.zeros((0, self.space.width), self.space.dtype)
         if part not in self._mapped:
             path = self.folder / vectors_name(part)
@@ -91,7 +91,7 @@ class Index:
         return self._mapped[part]
 
     def rows(self, positions: Sequence[int] | Array) -> Array:
-        """(positions, E) of the vectors at `positions`, any order."""
+        """The vectors at `positions`, in any order: (positions, E)."""
         chosen = np.asarray(positions, np.int64)
         parts = np.searchsorted(self.starts, chosen, side="right") - 1
         rows = np.empty((len(chosen), self.space.width), self.space.dtype)
@@ -101,7 +101,7 @@ class Index:
         return rows
 
     def sound_rows(self, positions: Sequence[int] | Array) -> Array:
-        """`rows`, for answers to be made of. Raises InputError when one is longer than `LONGEST`, or not finite."""
+        """As `rows`, but raises InputError when a vector is longer than `LONGEST` or not finite; used for answers."""
         rows = self.rows(positions)
         wrong = np.flatnonzero(~(lengths_of(rows) <= LONGEST))  # so that NaN is wrong too
         if len(wrong):
@@ -109,13 +109,13 @@ class Index:
         return rows
 
     def damaged(self, position: int) -> InputError:
-        """What to raise when the vector at `position` is none that was written."""
+        """The error for a damaged vector at `position`."""
         part = int(np.searchsorted(self.starts, position, side="right")) - 1
         row = position - int(self.starts[part])
-        return InputError(f"{self.folder / vectors_name(part)} is damaged (row {row} is no unit vector): {REMEDY}")
+        return InputError(f"{self.folder / vectors_name(part)} is damaged (row {row} is not a unit vector): {REMEDY}")
 
     def ids(self, positions: Sequence[int] | Array) -> list[str]:
-        """What lies at `positions`; only the parts they are in are read."""
+        """The ids at `positions`; only the parts with these positions are read."""
         chosen = np.asarray(positions, np.int64)
         parts = np.searchsorted(self.starts, chosen, side="right") - 1
         lines = {part: _lines(self.folder / ids_name(part)) for part in np.unique(parts).tolist()}
@@ -129,18 +129,18 @@ class Index:
         return [json.loads(line) for line in _lines(self.folder / ids_name(part))]
 
     def part_seen(self, part: int) -> list[Seen | None] | None:
-        """What the files of one part's rows were when they were embedded; None when that was not kept."""
+        """The state of each file of one part when it was embedded; None when it was not recorded."""
         if seen_name(part) not in self.description.parts[part].files:
             return None
         lines = map(json.loads, _lines(self.folder / seen_name(part)))
         return [None if line is None else Seen(*line) for line in lines]
 
     def written_at(self, part: int) -> int:
-        """When one part was written, in nanoseconds since 1970."""
+        """The time when one part was written, in nanoseconds since 1970."""
         return (self.folder / ids_name(part)).stat().st_mtime_ns
 
     def failed(self) -> Iterator[dict[str, str]]:
-        """{'id', 'error'} of each input that could not be read, and not later either."""
+        """Yield {'id', 'error'} of each input that could not be read, not even later."""
         parts = self.description.parts
         read = Counter(name for part, facts in enumerate(parts) if facts.retried for name in self.part_ids(part))
         for part, facts in enumerate(parts):
@@ -152,14 +152,14 @@ class Index:
                     yield one
 
     def check_hashes(self) -> None:
-        """Raises InputError unless every file is the one that was written. Reads all of them."""
+        """Read all files, and raise InputError unless each has its recorded hash."""
         for part in self.description.parts:
             for name, expected in part.files.items():
                 _check_hash(self.folder / name, expected)
         self._verified.update(range(len(self.description.parts)))
 
     def verify(self, threads: int = 1) -> None:
-        """Compares all vectors with their SHA-256 that were not before. Raises InputError for damaged ones."""
+        """Compare all vectors with their SHA-256, except those already compared. Raises InputError for damaged ones."""
         left = [part for part in range(len(self.description.parts)) if part not in self._verified]
         if len(left) > 1 and threads > 1:
             with ThreadPoolExecutor(min(threads, len(left)), thread_name_prefix="verify") as pool:
@@ -176,16 +176,16 @@ class Index:
         self._verified.add(part)
 
     def check_model(self, bundle: Bundle, model: str = "") -> None:
-        """Raises InputError when `bundle`, which the user calls `model`, is another model than that of the index.
+        """Raise InputError when `bundle`, which the user calls `model`, is not the model of the index.
 
-        An index of texts needs the vocabulary too, for queries of every kind: texts that were read as other tokens
-        lie elsewhere.
+        For an index of texts the vocabulary must be the same too, for queries of every kind: texts that are read as
+        other tokens have other embeddings.
         """
         check_same_model(self.folder, self.space, identity_of(bundle, self.space.kind), model or bundle.where)
 
 
 def identity_of(bundle: Bundle, kind: str) -> str:
-    """Names the space in which `bundle` embeds inputs of this kind; every index keeps it.
+    """The identity of the space in which `bundle` embeds inputs of this kind; every index records it.
 
     Raises InputError for texts when the bundle has no text tower or vocabulary.
     """
@@ -193,24 +193,24 @@ def identity_of(bundle: Bundle, kind: str) -> str:
 
 
 def lengths_of(vectors: Array) -> Array:
-    """float64 (R,) lengths of (R, E) vectors."""
+    """The lengths of vectors (R, E): float64 (R,)."""
     lengths: Array = np.sqrt(np.einsum("re,re->r", vectors, vectors, dtype=np.float64))
     return lengths
 
 
 def open_index(folder: str | os.PathLike[str], *, unfinished: bool = False, verify: bool = True) -> Index:
-    """The index in `folder`. Ids and failures are compared with their hashes, vectors with their shape.
+    """Open the index in `folder`. Ids and failures are compared with their hashes, vectors with their shape.
 
-    Vectors are compared with their hashes, too, before they are first used; with `verify=False` they are not, and a
-    search only tells vectors that cannot be. Raises InputError for what is no index or damaged, and, unless
-    `unfinished`, for one that is still in the making.
+    Vectors are also compared with their hashes before their first use. With `verify=False` they are not, and a search
+    only reports impossible vectors. Raises InputError for a folder that is not an index, a damaged index and, unless
+    `unfinished`, an unfinished one.
     """
     folder = path(folder, "an index")
     description = read_description(folder)
     if not (description.complete or unfinished):
         raise InputError(
-            f"{folder} is unfinished ({description.count:,} vectors are there): resume with the  vitsmith embed "
-            f"command that began it, `out` {folder}, or search what is there with `unfinished`"
+            f"{folder} is unfinished (it has {description.count:,} vectors): resume it with the  vitsmith embed  "
+            f"command that began it, `out` {folder}, or search in these vectors with `unfinished`"
         )
     index = Index(folder, description, verify=verify)
     for number, part in enumerate(description.parts):
@@ -223,7 +223,7 @@ def _check_part(index: Index, number: int, part: Part) -> None:
     if missing:
         raise InputError(f"{index.folder}: {', '.join(missing)} is missing: {REMEDY}")
     for name, expected in part.files.items():
-        if name != vectors_name(number):  # which are many times larger
+        if name != vectors_name(number):  # the vectors are many times larger
             _check_hash(index.folder / name, expected)
     try:
         vectors = index.mapped(number)
@@ -231,7 +231,7 @@ def _check_part(index: Index, number: int, part: Part) -> None:
         raise InputError(f"{index.folder / vectors_name(number)} cannot be read ({error}): {REMEDY}") from None
     if vectors.shape != (part.rows, index.space.width) or vectors.dtype != index.space.dtype:
         raise InputError(
-            f"{index.folder / vectors_name(number)} holds {vectors.dtype} of {vectors.shape} and not "
+            f"{index.folder / vectors_name(number)} holds {vectors.dtype} of {vectors.shape}, not "
             f"{index.space.dtype} of {(part.rows, index.space.width)}: {REMEDY}"
         )
 
@@ -246,7 +246,7 @@ def _check_hash(path: Path, expected: str) -> None:
 
 
 def _lines(path: Path) -> list[str]:
-    """Lines of a file of ours. Ids are ASCII in it, so that no character of theirs ends a line."""
+    """The lines of a file of an index. Ids are written as ASCII, so that no character of an id ends a line."""
     try:
         return path.read_text(encoding="ascii").splitlines()
     except (OSError, ValueError) as error:

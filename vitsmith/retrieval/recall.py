@@ -1,4 +1,4 @@
-"""How often a search finds what it should: recall at k, from images to texts and from texts to images.
+"""Recall at k: how often a search finds a right answer, from images to texts and from texts to images.
 
 N images, M texts, E embedding width, P pairs of an image and a text that belong together. NumPy only.
 """
@@ -15,24 +15,24 @@ from vitsmith.errors import InputError
 
 Array = np.ndarray[Any, Any]
 Right = Callable[[int, int], Array]
-"""(start, stop) of some queries -> bool (queries, candidates): which candidates are right answers."""
+"""Called with (start, stop) of some queries; returns bool (queries, candidates), True for right answers."""
 
 KS = (1, 5, 10)
 
-_SIMILARITIES = 4_194_304  # held at once, 16 MiB; never N x M of them
+_SIMILARITIES = 4_194_304  # similarities in memory at once, 16 MiB; never all N x M
 
 
 @dataclass(frozen=True)
 class Recall:
-    """One direction. A query is right at k when any of its right answers is among the first k."""
+    """Recall in one direction. A query is right at k when any of its right answers is among the first k."""
 
     queries: int
-    """Those that have a right answer; the others are only searched among."""
+    """The number of queries with a right answer; queries without one do not count."""
     hits: dict[int, int]
-    """k -> queries that are right at k."""
+    """k -> number of queries that are right at k."""
 
     def at(self, k: int) -> float:
-        """Share of queries that are right at k, 0 to 1."""
+        """The share of queries that are right at k, 0 to 1."""
         return self.hits[k] / self.queries
 
 
@@ -45,18 +45,18 @@ class Recalls:
 
 
 def recalls(images: Array, texts: Array, image_labels: Array, text_labels: Array, *, ks: Sequence[int] = KS) -> Recalls:
-    """Recall where image and text belong together when their labels are equal.
+    """Recall of images and texts that belong together when their labels are equal.
 
     Args:
         images: (N, E) unit vectors.
         texts: (M, E) unit vectors.
         image_labels: (N,) integers; `np.arange(N)` for both where row n belongs to row n.
         text_labels: (M,) integers.
-        ks: at how many answers.
+        ks: the numbers of first answers that count.
 
-    Of answers with equal scores the one of the lower position comes first. Memory stays the same whatever N and M.
+    Of answers with equal scores, the one with the lower position comes first. Memory does not grow with N and M.
 
-    Raises InputError for shapes that do not go together, values that are not finite, and when nothing belongs
+    Raises InputError for shapes that do not fit, values that are not finite, and when no image and text belong
     together.
     """
     images, texts = _checked(images, texts)
@@ -77,9 +77,9 @@ def recalls(images: Array, texts: Array, image_labels: Array, text_labels: Array
 
 
 def recalls_of_pairs(images: Array, texts: Array, pairs: Array, *, ks: Sequence[int] = KS) -> Recalls:
-    """Recall where any image may belong to several texts and any text to several images.
+    """Recall of images and texts where an image may belong to several texts and a text to several images.
 
-    `pairs` is (P, 2): position of an image, position of a text. Otherwise as `recalls`.
+    `pairs` is (P, 2): the position of an image and of a text. Otherwise as `recalls`.
     """
     images, texts = _checked(images, texts)
     pairs = np.asarray(pairs)
@@ -107,7 +107,7 @@ def _right_of_pairs(pairs: Array, candidates: int) -> Right:
 
 def _recall(queries: Array, candidates: Array, right: Right, ks: Sequence[int]) -> Recall:
     if not ks or min(ks) < 1:
-        raise InputError(f"recall is asked for at {list(ks)}: name numbers of answers, each at least 1")
+        raise InputError(f"recall cannot be computed at {list(ks)}: give numbers of answers, each at least 1")
     ranks = np.concatenate(list(_ranks(queries, candidates, right)))
     if not len(ranks):
         raise InputError("no image and text belong together, so there is no recall: check the labels or pairs")
@@ -115,7 +115,7 @@ def _recall(queries: Array, candidates: Array, right: Right, ks: Sequence[int]) 
 
 
 def _ranks(queries: Array, candidates: Array, right: Right) -> Iterator[Array]:
-    """(queries with a right answer,): how many candidates come before its best right one; in blocks of queries."""
+    """Yield, block by block, the number of candidates before the best right one: (queries with a right answer,)."""
     block = max(1, _SIMILARITIES // len(candidates))
     positions = np.arange(len(candidates))
     for start in range(0, len(queries), block):
@@ -123,7 +123,7 @@ def _ranks(queries: Array, candidates: Array, right: Right) -> Iterator[Array]:
         is_right = right(start, stop)
         asked = is_right.any(axis=1)
         scores = queries[start:stop] @ candidates.T
-        best_right = np.where(is_right, scores, -np.inf).argmax(axis=1)[:, None]  # of equals the first
+        best_right = np.where(is_right, scores, -np.inf).argmax(axis=1)[:, None]  # the first of equals
         best = np.take_along_axis(scores, best_right, axis=1)
         before = (scores > best) | ((scores == best) & (positions < best_right))
         yield np.count_nonzero(before, axis=1)[asked]
@@ -133,8 +133,9 @@ def _checked(images: Array, texts: Array) -> tuple[Array, Array]:
     images, texts = np.asarray(images, np.float32), np.asarray(texts, np.float32)
     if images.ndim != 2 or texts.ndim != 2 or images.shape[1] != texts.shape[1] or not len(images) or not len(texts):
         raise InputError(
-            f"embeddings must be (images, width) and (texts, width), some of each, got {images.shape} and {texts.shape}"
+            f"embeddings must be (images, width) and (texts, width), neither empty, got "
+            f"{images.shape} and {texts.shape}"
         )
-    if not (np.isfinite(images).all() and np.isfinite(texts).all()):  # NaN is larger than nothing: all would be right
+    if not (np.isfinite(images).all() and np.isfinite(texts).all()):  # no score exceeds NaN: every query would be right
         raise InputError("the embeddings hold NaN or infinity: check the model that made them")
     return images, texts

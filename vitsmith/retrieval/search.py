@@ -1,11 +1,11 @@
-"""Exact search: the nearest vectors of an index, whatever its size, in a memory that does not grow with it.
+"""Exact search for the nearest vectors of an index; memory does not grow with the size of the index.
 
 Q queries, N vectors, R rows of a block, E embedding width, K answers.
 
 Every row is converted to float32 in a small block that stays in the processor's cache, and scored there by a matrix
-product of NumPy's. These scores are rounded in ways that depend on the library and the block, so they only choose: what
-lies within their rounding error of the best K is scored again in float64, and only those scores rank. That makes the
-answer one that no block size, thread or library changes.
+product of NumPy. The rounding of these scores depends on the library and the block, so they only choose candidates:
+rows within the rounding error of the best K are scored again in float64, and only those scores rank them. So no block
+size, thread or library changes the answer.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ from vitsmith.retrieval.index import LONGEST, Index, lengths_of
 Array = np.ndarray[Any, Any]
 
 _CONVERTED = 262_144
-"""Numbers in a block of float32: 1 MiB, small enough that every step finds it in the cache still, and large enough that
-threads seldom wait for each other: with 64 Ki a search took a third more processor time."""
-_SIGN_AND_REST = np.int32(-0x70000001)  # all bits of a float32 but the upper three of its exponent
+"""Numbers in a block of float32: 1 MiB, small enough to stay in the cache between steps, and large enough that threads
+seldom wait for each other: with 64 Ki a search took a third more processor time."""
+_SIGN_AND_REST = np.int32(-0x70000001)  # all bits of a float32 except the upper three of its exponent
 _CHUNK = 4_096  # rows between two choices of candidates
-_QUERIES = 256  # at once: their scores of a chunk are 4 MiB
-_ROUNDED = 0.01  # how far from 1 the length of a query may be: float16 is off by 0.0005, bfloat16 by 0.004
-_RESCORED = 2_048  # candidates at once: of 768 numbers in float64 12 MiB
+_QUERIES = 256  # queries at once: their scores for one chunk take 4 MiB
+_ROUNDED = 0.01  # largest difference from 1 of the length of a query: float16 is off by 0.0005, bfloat16 by 0.004
+_RESCORED = 2_048  # candidates at once: 12 MiB for 768 numbers each in float64
 
 
 @dataclass(frozen=True)
 class Found:
-    """The nearest vectors of some queries, best first; of equal scores the lower position comes first."""
+    """The nearest vectors of some queries, best first; among equal scores the lower position comes first."""
 
     scores: Array
     """float32 (Q, K): cosines, exact to the last bit of float32."""
     positions: Array
-    """int64 (Q, K): where in the index."""
+    """int64 (Q, K): positions in the index."""
 
 
 def search(index: Index, queries: Array, count: int = 10, *, threads: int | None = None) -> Found:
@@ -54,11 +54,11 @@ def search(index: Index, queries: Array, count: int = 10, *, threads: int | None
         index: N vectors of length 1 at most.
         queries: (Q, E) unit vectors.
         count: K.
-        threads: default one for each core.
+        threads: by default one for each core.
 
     Raises InputError for queries of another width or length, or with values that are not finite, and for a damaged
-    index: when its vectors are not those that were written (see `open_index`), when any score is none of two unit
-    vectors, or the vector of an answer is too long.
+    index: its vectors do not have their recorded hash (see `open_index`), a score is impossible for unit vectors, or
+    the vector of an answer is too long.
     """
     queries = check_queries(index, queries, count)
     workers = available_cores() if threads is None else whole_number(threads, "threads", most=MOST_THREADS)
@@ -96,7 +96,7 @@ def check_queries(index: Index, queries: Array, count: int) -> Array:
 
 
 class _Chunks:
-    """Hands out pieces of the parts, (position of the first row, rows), each to one of several threads."""
+    """An iterator over pieces of the parts, (position of the first row, rows), which several threads share."""
 
     def __init__(self, index: Index) -> None:
         self.index = index
@@ -122,7 +122,7 @@ class _Chunks:
 
 def _search(index: Index, queries: Array, count: int, threads: int) -> Found:
     chunks = _Chunks(index)
-    # Each thread has its own blocks. Splitting every small product over all cores costs more than the product.
+    # Each thread has its own blocks. To split every small product over all cores would cost more than the product.
     with _products().limit(limits=1, user_api="blas"), ThreadPoolExecutor(threads, thread_name_prefix="search") as pool:
         working = [pool.submit(_nearest_of, chunks, queries, count) for _ in range(threads)]
         nearest = working[0].result()
@@ -133,7 +133,7 @@ def _search(index: Index, queries: Array, count: int, threads: int) -> Found:
 
 @functools.cache
 def _products() -> ThreadpoolController:
-    """The libraries that multiply matrices for NumPy, and how many threads they take for one."""
+    """The libraries that multiply matrices for NumPy, to limit their threads."""
     return ThreadpoolController()
 
 
@@ -156,11 +156,12 @@ def _nearest_of(chunks: _Chunks, queries: Array, count: int) -> _Nearest:
 
 
 def as_float32(vectors: Array, block: Array) -> Array:
-    """`vectors` (R, E), float16 or float32, as float32; of float16 in `block`, which has R rows or more.
+    """`vectors` (R, E), float16 or float32, as float32; float16 is converted into `block`, which has at least R rows.
 
-    NumPy converts float16 a number at a time. Here four passes over the cache do it for many at once, ten times as fast
-    and exactly: sign, exponent and fraction go to where float32 has them, and a factor of 2^112 is the difference of
-    both biases, for subnormal numbers too. Infinity and NaN would become numbers from 65,536 on, and become NaN.
+    NumPy converts float16 one number at a time. Here four passes over the cache convert many at once, ten times as fast
+    and exactly: sign, exponent and fraction move to their places in float32, and a factor of 2^112 makes up for the
+    difference of the exponent biases, for subnormal numbers too. Infinity and NaN would become numbers from 65,536 on,
+    and are set to NaN.
     """
     if vectors.dtype != np.float16:
         return vectors
@@ -187,21 +188,21 @@ class _Nearest:
         self._error = _rounding(queries)
 
     def take(self, start: int, vectors: Array, scores: Array) -> None:
-        """`vectors` (R, E) from position `start` on, and their float32 `scores` (R, Q) of limited precision."""
-        # The K-th best so far, of which as many are known: what is certain to be worse than that is out.
+        """Take in `vectors` (R, E) from position `start` on; their float32 `scores` (R, Q) may be rounded."""
+        # The K-th best score so far: rows that are certainly worse are dropped.
         lowest = self._scores[:, -1] - self._error
         chosen = scores >= lowest
         if np.count_nonzero(chosen) > 8 * self._count * len(self._queries) and len(scores) > self._count:
-            # Many: those that are certain to be worse than K others of this very piece are out too.
+            # Too many: rows that are certainly worse than K others of this piece are dropped too.
             kth = np.partition(scores, len(scores) - self._count, axis=0)[len(scores) - self._count]
             chosen = scores >= np.maximum(lowest, kth - 2 * self._error)
-        queries, rows = np.nonzero(chosen.T)  # one query after the other
+        queries, rows = np.nonzero(chosen.T)  # sorted by query
         for at in range(0, len(rows), _RESCORED):
             query, row = queries[at : at + _RESCORED], rows[at : at + _RESCORED]
             self._add(query, start + row, exact_scores(vectors[row], self._queries[query]))
 
     def merge(self, other: _Nearest) -> None:
-        """Takes over what another thread found."""
+        """Take over the results of another thread."""
         queries = np.repeat(np.arange(len(self._queries)), self._count)
         self._add(queries, other._positions.ravel(), other._scores.ravel())
 
@@ -218,17 +219,17 @@ class _Nearest:
 
 
 def exact_scores(vectors: Array, queries: Array) -> Array:
-    """(P, E) and float64 (P, E) -> float32 (P,): dot products row by row.
+    """Dot products row by row: (P, E) and float64 (P, E) -> float32 (P,).
 
-    A product of two float32 is exact in float64, and the sum of E of them is off by less than float32 can show; equal
-    vectors get equal scores wherever they lie.
+    A product of two float32 is exact in float64, and the error of the sum of E products is below the precision of
+    float32; equal vectors get equal scores at every position.
     """
     products = np.multiply(vectors, queries, dtype=np.float64)
     return products.sum(axis=1).astype(np.float32)
 
 
 def _rounding(queries: Array) -> Array:
-    """(Q,) how far a float32 score may be from the exact one, for vectors of at most `LONGEST`.
+    """(Q,): the largest error of a float32 score, for vectors no longer than `LONGEST`.
 
     A dot product of E terms in float32, in any order of summation, is off by at most E u / (1 - E u) times the lengths
     of both vectors, u = 2^-24 (N. J. Higham, Accuracy and Stability of Numerical Algorithms, 2002, section 3.1). Four
@@ -240,13 +241,13 @@ def _rounding(queries: Array) -> Array:
 
 
 def _limits(queries: Array) -> Array:
-    """float64 (Q,) what no float32 score of a vector of at most `LONGEST` exceeds, by Cauchy and Schwarz."""
+    """float64 (Q,): the upper bound of float32 scores, for vectors no longer than `LONGEST`, by Cauchy and Schwarz."""
     limits: Array = LONGEST * lengths_of(queries) + _rounding(queries)
     return limits
 
 
 def _first_beyond(scores: Array, limits: Array) -> int | None:
-    """The first row of `scores` (R, Q) with one that is beyond `limits` (Q,) or not a number."""
+    """The first row of `scores` (R, Q) with a score beyond `limits` (Q,) or NaN; None when there is none."""
     if (scores.max(axis=0) <= limits).all() and (scores.min(axis=0) >= -limits).all():  # neither is true of NaN
         return None
     return int(np.argmin((np.abs(scores) <= limits).all(axis=1)))

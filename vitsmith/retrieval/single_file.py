@@ -1,6 +1,6 @@
 """An index as one file that other programs read: .npz, .npy or .parquet. N vectors, E embedding width.
 
-Written part by part: memory does not grow with N.
+It is written part by part: memory does not grow with N.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from vitsmith.retrieval.index import Index
 
 Array = np.ndarray[Any, Any]
 
-_CHARACTERS = 4_194_304  # of ids written to .npz at once, 16 MiB: each takes as much as the longest of all
+_CHARACTERS = 4_194_304  # characters of ids written to .npz at once, 16 MiB; each id takes as much as the longest
 
 
 def write_single_file(index: Index, path: Path) -> None:
-    """Writes all of `index` into `path`, whose suffix says how (`FORMATS`).
+    """Write all of `index` into `path`, whose suffix decides the format (`FORMATS`).
 
-    `.npz`: `embeddings` (N, E) and `ids` (N,), text. `.npy`: the embeddings, and the ids one a line in the `.txt` file
+    `.npz`: `embeddings` (N, E) and `ids` (N,), text. `.npy`: the embeddings, and one id on each line of the `.txt` file
     of the same name. `.parquet`: the columns `id` and `embedding`.
 
     Raises InputError for other suffixes and damaged parts, MissingPackageError without pyarrow.
@@ -36,15 +36,15 @@ def write_single_file(index: Index, path: Path) -> None:
 
 
 def check_format(path: Path) -> None:
-    """Raises InputError for a suffix that is not in FORMATS, MissingPackageError for what pyarrow must write."""
+    """Raise InputError for a suffix that is not in FORMATS, MissingPackageError for .parquet without pyarrow."""
     if path.suffix.lower() not in FORMATS:
-        raise InputError(f"{path} is no kind of file that is written: give a folder, or one of {', '.join(FORMATS)}")
+        raise InputError(f"{path} is not a supported kind of file: give a folder, or one of {', '.join(FORMATS)}")
     if path.suffix.lower() == ".parquet":
         _pyarrow()
 
 
 def is_embeddings(path: Path) -> bool:
-    """Whether a file is of a kind that `write_single_file` makes; of the ids beside an .npy, whether that is there."""
+    """Whether a file was made by `write_single_file`; a .txt counts when its .npy is beside it."""
     if path.suffix.lower() == ".npz":
         try:
             with zipfile.ZipFile(path) as archive:
@@ -58,7 +58,7 @@ def is_embeddings(path: Path) -> bool:
 
 
 def sidecar(path: Path) -> Path:
-    """Where the ids of a `.npy` are."""
+    """The file with the ids of a `.npy`."""
     return path.with_suffix(".txt")
 
 
@@ -69,7 +69,7 @@ def _write_npz(index: Index, path: Path) -> None:
         with archive.open("embeddings.npy", "w", force_zip64=True) as file:
             _write_embeddings(index, file)
         described = zipfile.ZipInfo("ids.npy")
-        described.compress_type = zipfile.ZIP_DEFLATED  # NumPy's text takes four bytes a character, most of them zero
+        described.compress_type = zipfile.ZIP_DEFLATED  # NumPy takes four bytes for a character, most of them zero
         with archive.open(described, "w", force_zip64=True) as file:
             _write_header(file, (len(index),), kind)
             together = max(1, _CHARACTERS // longest)
@@ -123,7 +123,7 @@ def _write_embeddings(index: Index, file: IO[bytes]) -> None:
 
 
 def _write_header(file: IO[bytes], shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-    """The beginning of an .npy file of rows that follow."""
+    """Write the header of an .npy file, before its rows."""
     header = io.BytesIO()
     fields = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(header, fields)

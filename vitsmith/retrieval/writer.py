@@ -1,6 +1,6 @@
-"""Writing an index, so that a run which is killed at any moment goes on where it stopped. E embedding width.
+"""Write an index so that a run which is killed at any moment can resume where it stopped. E embedding width.
 
-Vectors are written part by part, each whole or not at all, and index.json names a part only when it is there.
+Vectors are written part by part, each completely or not at all, and index.json names a part only when it is on disk.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from vitsmith.stream import Failure
 
 PART_ROWS = 16_384
 PART_SECONDS = 60.0
-"""A part is written when it has so many rows or is so old: this much work is lost when the process is killed."""
+"""A part is written after this many rows or seconds: the most work that is lost when the process is killed."""
 
 LOCK = ".lock"
 
@@ -51,15 +51,15 @@ Row = tuple[str, Array] | Failure
 
 
 class IndexWriter:
-    """The folder of an index while it is written; locked, so that one process at a time adds to it.
+    """The folder of an index while it is written; it is locked, so that only one process at a time adds to it.
 
-    Used as a context: what is not yet written is written on the way out, also of an exception.
+    Use it as a context manager: at the end the rest is written, also after an exception.
     """
 
     def __init__(
         self, folder: Path, space: Space, *, part_rows: int = PART_ROWS, part_seconds: float = PART_SECONDS
     ) -> None:
-        """Takes up the index in `folder`, or begins it.
+        """Open the index in `folder`, or begin a new one.
 
         Raises InputError when it was made by another model or in another way, or is being written by another process,
         and OutputError when the folder cannot be written or holds other things.
@@ -89,38 +89,38 @@ class IndexWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            if not isinstance(error, InputError):  # a full disk, or vectors that are refused: do not try once more
+            if not isinstance(error, InputError):  # a full disk, or vectors that were refused: do not try again
                 self.commit()
         finally:
             self._lock.release()
 
     def done_of(self, names: Sequence[str]) -> int:
-        """How many of the inputs are in the index already: the first ones of `names`.
+        """The number of inputs at the beginning of `names` that are already in the index.
 
-        Raises InputError unless these are the same as before, in the same order; there may be more behind them.
+        Raises InputError unless they are the same as before, in the same order; more may follow.
         """
         return inputs_done(self.folder, self.description, names)
 
     def reopen(self) -> None:
-        """Says in index.json that more is to come, so that nobody takes it for whole."""
+        """Mark the index in index.json as unfinished."""
         if self.description.complete:
             self._write(self.description.model_copy(update={"complete": False}))
 
     def failed(self) -> list[str]:
-        """What the inputs are called that are recorded as unreadable."""
+        """The names of the inputs that are recorded as unreadable."""
         return [one["id"] for one in Index(self.folder, self.description).failed()]
 
     @contextmanager
     def retrying(self) -> Iterator[None]:
-        """What is added inside was recorded as unreadable: what can be read now goes into parts of its own."""
+        """Inside, inputs that were recorded as unreadable are added; the readable ones get parts of their own."""
         self.commit()
         self._retried = True
         yield
         self.commit()
-        self._retried = False  # but not after an exception: what was added is still to be written, as such a part
+        self._retried = False  # not after an exception: the added rows must still be written, as such a part
 
     def add(self, row: Row, seen: Seen | None = None) -> None:
-        """Takes up one input's vector (E,), or why there is none; `seen` is what its file was."""
+        """Add the vector (E,) of one input, or the reason why there is none; `seen` is the state of its file."""
         if isinstance(row, Failure):
             if self._retried:  # recorded already
                 return
@@ -136,11 +136,11 @@ class IndexWriter:
             self.commit()
 
     def commit(self) -> None:
-        """Writes what has been added as a part of its own. Raises InputError for vectors that are no unit vectors."""
+        """Write the added rows as a new part. Raises InputError for vectors that are not unit vectors."""
         if not self._names:
             return
         number, rows = len(self.description.parts), len(self._ids)
-        with np.errstate(over="ignore"):  # what is too large for float16 becomes infinite, and is refused
+        with np.errstate(over="ignore"):  # values too large for float16 become infinite, and are refused
             vectors = self._vectors[:rows].astype(self.description.space.dtype)
         _check_vectors(vectors, self._ids)
         _write_lines(self.folder / ids_name(number), self._ids)
@@ -163,7 +163,7 @@ class IndexWriter:
         self._begin_part()
 
     def finish(self) -> Index:
-        """Writes the rest and declares the index whole."""
+        """Write the rest and mark the index as complete."""
         self.commit()
         if not self.description.complete:
             self._write(self.description.model_copy(update={"complete": True}))
@@ -182,7 +182,7 @@ class IndexWriter:
         self._began = time.monotonic()
 
     def _clean(self) -> None:
-        """Removes what a killed process left: half-written files, and whole ones that index.json does not name."""
+        """Remove what a killed process left: half-written files, and complete ones that index.json does not name."""
         known = {name for part in self.description.parts for name in part.files}
         for path in self.folder.iterdir():
             half_written = path.name.startswith(".") and path.name.endswith(".partial") and path.is_file()
@@ -191,15 +191,15 @@ class IndexWriter:
 
 
 def inputs_done(folder: Path, description: Description, names: Sequence[str]) -> int:
-    """How many of `names` are in an index already. Raises InputError unless these begin with what it holds."""
+    """The number of `names` that are already in an index. Raises InputError unless `names` begins with its inputs."""
     at = 0
     for number, part in enumerate(description.parts):
         if part.retried:
             continue
         if _hash_names(names[at : at + part.inputs]) != part.names:
             raise InputError(
-                f"{folder} holds {description.inputs:,} inputs, and these are not the same ones in the same order "
-                f"(they differ among {at + 1:,} to {at + part.inputs:,}, part {number}): give the same list, or a "
+                f"{folder} holds {description.inputs:,} inputs, and these are not the same in the same order "
+                f"(a difference is among {at + 1:,} to {at + part.inputs:,}, part {number}): give the same list, or a "
                 "longer one that begins with it, or choose another `out`"
             )
         at += part.inputs
@@ -207,7 +207,7 @@ def inputs_done(folder: Path, description: Description, names: Sequence[str]) ->
 
 
 def remove_index(folder: Path) -> None:
-    """Removes an index, index.json last: until then it says what was there. Raises OutputError while it is written."""
+    """Remove an index, index.json last, as it names the other files. Raises OutputError while it is being written."""
     _lock(folder).release()
     with explained(folder):
         for path in folder.iterdir():
@@ -218,7 +218,7 @@ def remove_index(folder: Path) -> None:
 
 
 def _continued(folder: Path, space: Space) -> Description:
-    """The description of an index that is to be gone on with in the same way."""
+    """The description of an index to be continued. Raises InputError when it was made in another way."""
     description = read_description(folder)
     have = description.space
     for what in ("kind", "identity", "dtype", "precision", "width"):  # in this order: identity depends on the kind
@@ -226,25 +226,25 @@ def _continued(folder: Path, space: Space) -> Description:
             check_same_model(folder, have, space.identity, space.model)
         elif getattr(have, what) != getattr(space, what):
             raise InputError(
-                f"{folder} has {what} {getattr(have, what)}, and it is to go on with {getattr(space, what)}: give the "
-                "same, or choose another `out`"
+                f"{folder} has {what} {getattr(have, what)} and cannot be continued with {getattr(space, what)}: give "
+                "the same, or choose another `out`"
             )
     open_index(folder, unfinished=True)
     return description
 
 
 def check_folder(folder: Path) -> None:
-    """Raises OutputError for a file, and for a folder of other things than an index."""
+    """Raise OutputError for a file, and for a folder that holds anything else than an index."""
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder} is a file; choose another output folder")
     if folder.is_dir() and not is_index(folder):
         foreign = [path.name for path in folder.iterdir() if not path.name.startswith(".")]
         if foreign:
-            raise OutputError(f"{folder} holds files that are no index ({foreign[0]}); choose another output folder")
+            raise OutputError(f"{folder} holds other files than an index ({foreign[0]}); choose another output folder")
 
 
 def _lock(folder: Path) -> Lock:
-    """Locks the folder until it is let go or the process ends, however it ends. Raises InputError."""
+    """Lock the folder until the lock is released or the process ends. Raises InputError."""
     with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
         try:

@@ -1,1 +1,1 @@
-"""Classification with words: the classes are texts, and nothing is trained."""
+"""Classification with words: the classes are texts, and no training is needed."""

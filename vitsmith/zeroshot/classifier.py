@@ -1,4 +1,4 @@
-"""Images in, one of your own labels out. Letters: N images, K labels, E embedding width."""
+"""Classify images with the user's own labels. Letters: N images, K labels, E embedding width."""
 
 from __future__ import annotations
 
@@ -31,20 +31,17 @@ class ZeroShotClassifier:
     """Classifies images with labels that are given in words.
 
     Args:
-        model: a LiT model: an `Encoder`, a bundle, or anything `vitsmith.load` takes.
-        labels: the classes, as texts, or `Words`.
-        templates: a set's name ('clip', 'lit', 'simple'), a file, one template, or several; by default those that the
-            model brings.
-        scores: 'single': the labels exclude each other, and the scores of an image are probabilities that add up to 1.
-            'independent': each label is scored by itself; see `score_meaning`.
-        cache: keep class embeddings on disk and use them again.
-        on_labels: told how many labels have been embedded.
-        on_remark: told that embeddings could not be kept on disk.
-        options: as of `Encoder`, when the model is not one.
+        model: a LiT model: an `Encoder`, a bundle, or anything `vitsmith.load` takes. labels: the classes, as texts, or
+        `Words`. templates: the name of a set ('clip', 'lit', 'simple'), a file, one template, or several; by default
+        those of the model. scores: 'single' means that the labels exclude each other: the scores of an image are
+        probabilities that add up to 1. With 'independent' each label is scored by itself; see `score_meaning`. cache:
+        keep class embeddings on disk and use them again. on_labels: called with the number of labels embedded so far.
+        on_remark: called with a message when embeddings cannot be kept on disk. options: those of `Encoder`, when the
+        model is not one.
 
-    Raises InputError for a model without text tower or vocabulary, no labels, a single one where they exclude each
-    other, two of the same words, labels that the vocabulary knows nothing of or that become the same tokens, and
-    templates without a place for the label.
+    Raises InputError for a model without text tower or vocabulary, no labels, a single label where labels exclude each
+    other, two labels with the same words, labels without a word that the vocabulary knows, labels that become the same
+    tokens, and templates without a place for the label.
     """
 
     def __init__(
@@ -63,12 +60,12 @@ class ZeroShotClassifier:
         function(on_labels, "on_labels")
         function(on_remark, "on_remark")
         if isinstance(model, Encoder) and options:
-            raise InputError(f"{', '.join(options)} belongs to the Encoder: give it there")
+            raise InputError(f"{', '.join(options)} must be given to the Encoder")
         self.words = labels if isinstance(labels, Words) else check_words(list_texts(labels, "labels"), where="labels")
         self.encoder = model if isinstance(model, Encoder) else Encoder(model, **options)
         bundle = self.encoder.bundle
         self.unknown = _check_known(bundle.tokenizer, self.words)
-        """What of the labels the vocabulary lacks, by label."""
+        """The words that the vocabulary lacks, by label."""
         self.templates = _chosen(templates, bundle)
         self.scores = scores
         if scores == "single" and len(self.words) == 1:
@@ -93,7 +90,7 @@ class ZeroShotClassifier:
 
     @property
     def where(self) -> str:
-        """What messages call the model."""
+        """The name of the model in messages."""
         return self.encoder.bundle.where
 
     @property
@@ -103,7 +100,7 @@ class ZeroShotClassifier:
 
     @property
     def head(self) -> Head:
-        """What `logits` mean: of labels that exclude each other, or of each by itself."""
+        """The meaning of `logits`: labels exclude each other, or each stands by itself."""
         return "sigmoid" if self.scores == "independent" and self.similarity.bias is not None else "softmax"
 
     @property
@@ -112,25 +109,26 @@ class ZeroShotClassifier:
         return "cosine" if self.scores == "independent" and self.similarity.bias is None else "probability"
 
     def __call__(self, images: ImageSource | Iterable[ImageSource]) -> list[Prediction]:
-        """Predictions in the order of `images` (one image gives a list of one). Raises ImageError at a bad one."""
+        """Predictions in the order of `images` (one image gives a list of one). Raises ImageError if one is
+        unreadable."""
         return list(whole(self.stream(several(images))))
 
     def stream(self, images: Iterable[ImageSource]) -> Iterator[Prediction | Failure]:
-        """Results in order, as their batches are done. Reads `images` only a little ahead: it may be endless."""
+        """Yield results in order, as batches are done. `images` may be endless: it is read only a little ahead."""
         labels, meaning, independent = self.labels, self.score_meaning, self.scores == "independent"
         for answer in self.encoder.stream(images):
             if isinstance(answer, Failure):
                 yield answer
             else:
                 name, embedding = answer
-                cosines = embedding @ self.embeddings.T  # of which every score is a growing function
+                cosines = embedding @ self.embeddings.T  # every score grows with them
                 scores = self._score(cosines)
                 yield Prediction(name, scores, labels, meaning, independent=independent, ranked_by=cosines)
 
     def logits(self, images: ImageSource | Iterable[ImageSource], unreadable: Unreadable | None = None) -> Array:
         """float32 (N, K): temperature times cosine, plus the bias if any.
 
-        Raises ImageError at an unreadable one, unless `unreadable` notes it.
+        Raises ImageError at an unreadable image, unless `unreadable` is given and records it.
         """
         return self._logits(self.encoder.images(images, unreadable) @ self.embeddings.T)
 
@@ -163,9 +161,9 @@ def _chosen(templates: str | Iterable[str] | None, bundle: Bundle) -> tuple[str,
 
 
 def _check_known(tokenizer: Tokenizer, words: Words) -> dict[str, list[str]]:
-    """What of each label the vocabulary lacks, where it lacks something. Raises InputError where it lacks everything.
+    """The words of each label that the vocabulary lacks. Raises InputError for a label of which it knows no word.
 
-    Prompts would hide that: of 'a photo of a zebra.' something is always known.
+    Labels are checked, not prompts: some words of 'a photo of a zebra.' are always known.
     """
     read = tokenizer.read(words.words)
     for at in np.flatnonzero(~read.known):
@@ -175,9 +173,9 @@ def _check_known(tokenizer: Tokenizer, words: Words) -> dict[str, list[str]]:
 
 
 def _check_tokens(encoder: Encoder, words: Words, templates: Sequence[str]) -> tuple[str, ...]:
-    """Names of the labels of which some prompt is longer than the context.
+    """The names of labels with a prompt that is longer than the context.
 
-    Raises InputError for labels that the model cannot tell apart, as all their prompts become the same tokens.
+    Raises InputError for labels that the model cannot tell apart because all their prompts become the same tokens.
     """
     tokenizer = encoder.bundle.tokenizer
     seen: dict[bytes, int] = {}

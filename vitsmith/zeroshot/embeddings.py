@@ -1,4 +1,4 @@
-"""Class embeddings: the mean over prompts of each label, computed once and kept on disk by what it was made from."""
+"""Class embeddings: the mean over the prompts of each label, computed once and kept on disk."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def class_embeddings(
     on_labels: Callable[[int], None] = lambda _: None,
     on_remark: Callable[[str], None] = lambda _: None,
 ) -> Array:
-    """float32 (classes, E), unit vectors: the mean of a label's prompts, each of them of length 1.
+    """float32 (classes, E), unit vectors: the normalised mean of the unit vectors of a label's prompts.
 
-    As CLIP does it (arXiv 2103.00020, section 3.1.4). With `cache` they are looked up, and kept, under the cache
-    folder; `on_labels` is told how many labels are done, `on_remark` when they cannot be kept. A file there that is
-    damaged is made again.
+    CLIP does the same (arXiv 2103.00020, section 3.1.4). With `cache` they are read from the cache folder, or written
+    there; a damaged file is written again. `on_labels` is called with the number of labels done, `on_remark` with a
+    message when they cannot be written.
     """
     name = _name(encoder, words, templates)
     shape = (len(words), encoder.width)
@@ -58,7 +58,7 @@ def class_embeddings(
             with replacing(_place(name), durable=False) as partial, partial.open("wb") as file:
                 np.save(file, embeddings)
         except OutputError as error:
-            on_remark(f"label embeddings were not kept for the next time: {error}")
+            on_remark(f"cannot keep the label embeddings for the next run: {error}")
     return embeddings
 
 
@@ -68,7 +68,7 @@ def _groups(words: Sequence[str], size: int) -> Iterator[Sequence[str]]:
 
 
 def _name(encoder: Encoder, words: Sequence[str], templates: Sequence[str]) -> str:
-    """Named by everything that decides the numbers: another model, precision, label or template is another file."""
+    """The name of the file: another model, precision, label or template gives another name."""
     bundle = encoder.bundle
     made_from = {
         "model": bundle.text_identity,
@@ -89,6 +89,6 @@ def _read(name: str, shape: tuple[int, int]) -> Array | None:
             kept: Array = np.lib.format.read_array(file, allow_pickle=False)
         fits = kept.shape == shape and kept.dtype == np.float32
         unit = fits and bool(np.abs(np.linalg.norm(kept, axis=1) - 1).max() < 1e-3)
-    except Exception:  # not there, cut off, or no array at all: whatever NumPy makes of it, it is made again
+    except Exception:  # missing, cut off, or not an array: it is computed again
         return None
     return kept if unit else None

@@ -15,24 +15,24 @@ from vitsmith.names import normal, repeated_names, wrong_name
 from vitsmith.specs import Labels
 
 _PATH = re.compile(r"[/\\]|\.\w{1,5}$")
-"""What a path has and a label has not: a slash, or a suffix."""
+"""Signs of a path, which a label does not have: a slash, or a suffix."""
 
 _IN_QUOTES = re.compile(r'\s*"')
 
 _NUMBERED = re.compile(r"(.+) \((\d+)\)")
-"""What `tell_apart` makes of a name that several classes have."""
+"""The form that `tell_apart` gives to a name of several classes."""
 
 
 @dataclass(frozen=True)
 class Words:
-    """Classes in order. `names` are what answers call them, `words` what stands in the prompts."""
+    """Classes in order. `names` are used in answers, `words` in prompts."""
 
     names: tuple[str, ...]
     words: tuple[str, ...]
 
     @property
     def labels(self) -> Labels:
-        """The names as a description."""
+        """The names as `Labels`."""
         return Labels(names=self.names)
 
     def __len__(self) -> int:
@@ -40,13 +40,13 @@ class Words:
 
 
 def read_words(given: str | Sequence[str]) -> Words:
-    """Labels parted by commas, or a file with one a line; there, words for the prompts may follow behind a tab.
+    """Read labels separated by commas, or a file with one on each line, where words for the prompts may follow a tab.
 
-    Several lists or files are put together in their order. A label with a comma stands in quotes, as in CSV: 'cat,
-    "a cat, indoors"'. A file is what is one, and what has no comma and looks like a path ('animals.txt',
-    'lists/animals') and has no quotes; how it is read, `vitsmith.data.label_file` says.
+    Several lists or files are joined in their order. Put a label with a comma in quotes, as in CSV: 'cat, "a cat,
+    indoors"'. A text is the name of a file when that file exists, or when it has no comma and no quotes and looks like
+    a path ('animals.txt', 'lists/animals'). `vitsmith.data.label_file` describes such files.
 
-    Raises InputError for no labels, empty ones, two that nothing tells apart, or a file that cannot be read.
+    Raises InputError for no labels, empty labels, equal labels, or a file that cannot be read.
     """
     several = [given] if isinstance(given, str) else list(given)
     pairs = [pair for one in several for pair in _read_pairs(one)]
@@ -60,9 +60,9 @@ def read_word_file(path: str) -> Words:
 
 
 def words_of(classes: Iterable[str]) -> Words:
-    """Classes as data sets name them: in prompts '_' is a space, 'red_panda' is 'red panda'.
+    """The words for the class names of a data set: '_' becomes a space, 'red_panda' becomes 'red panda'.
 
-    Raises InputError where words cannot tell them apart, as of 'crane (134)' and 'crane (517)'.
+    Raises InputError for classes with the same words, such as 'crane (134)' and 'crane (517)'.
     """
     names = list(classes)
     parts = [_NUMBERED.fullmatch(name) for name in names]
@@ -76,13 +76,13 @@ def words_of(classes: Iterable[str]) -> Words:
 
 
 def check_words(names: Sequence[str], words: Sequence[str] | None = None, *, where: str) -> Words:
-    """Trimmed labels. Raises InputError that names `where` for none, wrong ones, or two of the same name and words.
+    """Trimmed labels. Raises InputError, which names `where`, for no labels, wrong ones, or two equal ones.
 
-    Two of one name are told apart where their words differ. Words are in Unicode's form NFC: the same text gives the
-    same tokens, whatever machine wrote it.
+    Two labels with the same name are allowed when their words differ: their names get a number. Words are in Unicode's
+    form NFC: the same text gives the same tokens, whatever machine wrote it.
     """
     if other := next((name for name in names if not isinstance(name, str)), None):
-        raise InputError(f"{where} has {other!r} for a label: labels are texts")
+        raise InputError(f"{where} has {other!r} as a label: labels must be texts")
     trimmed = tuple(name.strip() for name in names)
     if not trimmed:
         raise InputError(f"{where} holds no labels: give at least one, as 'red panda, giraffe'")
@@ -95,12 +95,12 @@ def check_words(names: Sequence[str], words: Sequence[str] | None = None, *, whe
     repeated = repeated_names("\t".join(pair) for pair in zip(trimmed, shown, strict=True))
     if repeated:
         told = list_some([repr(pair.split("\t")[0]) for pair in repeated], ", ")
-        raise InputError(f"{where} has labels twice ({told}): drop one")
+        raise InputError(f"{where} has the same label twice ({told}): remove one")
     return Words(trimmed, shown)
 
 
 def is_list_file(given: str) -> bool:
-    """Whether labels are meant as the name of a file: it is there, or looks like a path and stands in no quotes."""
+    """Whether labels are the name of a file: it exists, or the text looks like a path and has no quotes."""
     return is_file(given) or not (_IN_QUOTES.match(given) or "," in given or not _PATH.search(given))
 
 
@@ -113,21 +113,21 @@ def _parted(pairs: Sequence[tuple[str, str]]) -> tuple[list[str], list[str]]:
 
 
 def _read_pairs(given: str) -> list[tuple[str, str]]:
-    """Names, and words for them."""
+    """Names, each with its words."""
     if ("\n" in given or "\r" in given) and not is_file(given):
-        raise InputError("`labels` has a line break: part labels by commas, or put them into a file, one a line")
+        raise InputError("`labels` has a line break: separate labels by commas, or write one on each line of a file")
     if is_list_file(given):
         try:
             return _file_pairs(given)
         except InputError as error:
             if is_file(given):
                 raise
-            raise InputError(f"{error}; a label that looks like a path stands in quotes, as '\"AC/DC\"'") from None
+            raise InputError(f"{error}; put a label that looks like a path in quotes, as '\"AC/DC\"'") from None
     try:
         row = next(csv.reader([given], skipinitialspace=True, strict=True), [])
     except csv.Error as error:
         raise InputError(
-            f"`labels` {given!r} is no list ({error}): part labels by commas, and put one that has a comma in quotes, "
-            "as 'cat, \"a cat, indoors\"'"
+            f"`labels` {given!r} is not a list ({error}): separate labels by commas, and put a label with a comma "
+            "in quotes, as 'cat, \"a cat, indoors\"'"
         ) from None
     return [(name, name) for name in row if name.strip()]
