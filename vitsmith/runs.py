@@ -267,8 +267,7 @@ class Run:
 
     @classmethod
     def reopen(cls, folder: Path) -> Self:
-        """Reopen the run in `folder` to continue it. Raises OutputError if it cannot be written, or is being
-        written."""
+        """Reopen the run in `folder` to continue it. Raises OutputError if it cannot be, or is being written."""
         run = cls.__new__(cls)
         run.folder = folder
         run._lock = _locked(folder)

@@ -124,7 +124,7 @@ class TextSpec(Frozen):
     def _consistent(self) -> Self:
         if (self.padding, self.pooling) not in (("zero", "first"), ("end", "last")):
             raise ValueError(
-                f"padding {self.padding!r} does not go with pooling {self.pooling!r}: use zero with first, or end with last"
+                f"padding {self.padding!r} does not go with pooling {self.pooling!r}: zero needs first, end needs last"
             )
         if self.tokenizer == "sentencepiece" and self.padding == "zero":
             raise ValueError("SentencePiece has no start token to pool: padding must be 'end'")
