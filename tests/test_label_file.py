@@ -229,7 +229,7 @@ def test_labels_in_words() -> None:
     assert read_words('5" disk').names == ('5" disk',)
     assert read_words('"AC/DC"').names == ("AC/DC",) and read_words("AC/DC,cat").names == ("AC/DC", "cat")
     assert "put a label that looks like a path in quotes" in told(lambda: read_words("AC/DC"))
-    assert "is no list" in told(lambda: read_words('cat, "dog'))
+    assert "is not a list" in told(lambda: read_words('cat, "dog'))
     assert "has a line break" in told(lambda: read_words("cat\ndog"))
     assert "has a line break" in told(lambda: read_words("some/cat\ndog.txt"))
     assert "not Unicode text" in told(lambda: read_words("cat,\udce9"))
@@ -316,7 +316,7 @@ def test_words_are_labels_and_a_file_is_a_file_of_labels(
         return str(result.exception)
 
     assert refused("--labels", names) == f"--labels '{names}' is a file: give it with --labels-file"
-    assert "put a label that looks like a path in quotes" in refused("--labels", "AC/DC")
+    assert "a label that looks like a path stands in quotes" in refused("--labels", "AC/DC")
     assert "both give the labels" in refused("--labels", "ant", "--labels-file", names)
     assert "'nowhere' is neither a file" in refused("--labels", "ant,bee")
 

@@ -167,7 +167,7 @@ def test_a_model_knows_a_class_in_either_form(tmp_path: Path, forms: tuple[str, 
 def test_words_are_the_same_text_in_either_form(forms: tuple[str, str]) -> None:
     words = words_of([forms[0], "dog"])
     assert words.words == (NFC, "dog") and words.names == (forms[0], "dog")
-    assert "has labels twice" in told(lambda: read_words(",".join(forms)))
+    assert "has the same label twice" in told(lambda: read_words(",".join(forms)))
     tokenizer = tiny_lit().tokenizer
     np.testing.assert_array_equal(tokenizer(words.words), tokenizer(words_of([forms[1], "dog"]).words))
 

@@ -130,7 +130,7 @@ def test_rows_that_cannot_be_read_are_told_with_their_lines(tmp_path) -> None:
     (tmp_path / "latin.csv").write_bytes("path,label\nä.png,x\n".encode("latin-1"))
     assert "is not UTF-8 text" in told(tmp_path / "latin.csv")
     (tmp_path / "quote.csv").write_text('path,label\n"a.png,x\n')
-    assert 'a quote (") before it never closes' in told(tmp_path / "quote.csv")
+    assert 'a quote (") before it does not close' in told(tmp_path / "quote.csv")
     (tmp_path / "none.csv").write_text("path,label\n")
     assert "lists no images" in told(tmp_path / "none.csv")
 

@@ -8,7 +8,7 @@ from vitsmith.fields import Frozen, PositiveInt
 
 
 class Publication(Frozen):
-    """Who published weights, and under which licence; all fields '' where that is not known, or where nobody did."""
+    """The publisher and the licence of weights; all fields are '' when unknown or not published."""
 
     origin: str = Field("", description="repository or URL: 'hf:OWNER/NAME', 'https://...'")
     revision: str = Field("", description="commit of `origin`")
@@ -48,7 +48,7 @@ class Provenance(Frozen):
 
     @property
     def text_publication(self) -> Publication:
-        """That of a LiT's text tower."""
+        """The publication of a LiT's text tower."""
         return self.text if self.text is not None else Publication(**self.publication)
 
 

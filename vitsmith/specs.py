@@ -109,7 +109,7 @@ class TextSpec(Frozen):
     )
     padding: Literal["zero", "end"] = Field(description="what follows the text: token 0, or the end token")
     pooling: Literal["first", "last"] = Field(description="the token whose output is the text's embedding")
-    templates: tuple[str, ...] = Field((), description="prompts for labels, with {} in the place of each")
+    templates: tuple[str, ...] = Field((), description="prompts for labels, with {} in place of the label")
 
     @model_validator(mode="before")
     @classmethod

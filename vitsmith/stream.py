@@ -47,7 +47,7 @@ class Failure:
 
 
 class ImageStream:
-    """Reads images a little ahead of an engine and gives its answers in order.
+    """Read images a little ahead of an engine and yield its answers in order.
 
     Args:
         spec: the preprocessing of pixels.

@@ -32,7 +32,7 @@ UNSEEN = "shapes-unseen"
 
 
 class DataSpec(Frozen):
-    """Where images and labels are, and how they are split."""
+    """The places of images and labels, and their splits."""
 
     path: str = Field(
         description="DATA on the command line: a folder of class folders, a .csv or .jsonl file, tar shards as "

@@ -62,7 +62,7 @@ def read_class_folders(path: str | os.PathLike[str]) -> Samples:
     An image may lie in further folders inside its class folder. Files beside the class folders are skipped, and so is
     what `list_images` skips. Links to images and to class folders are followed; links to folders deeper down are not.
 
-    Raises DatasetError for a path that is no folder, one without class folders, and a class without images.
+    Raises DatasetError for a path that is not a folder, a folder without class folders, and a class without images.
     """
     folder = Path(path)
     folders = sorted(subfolders(folder), key=lambda entry: normal(entry.name))

@@ -1,4 +1,4 @@
-"""Which files of a folder are its images: one rule for data sets and for every verb that is given a folder.
+"""The rule for which files of a folder are its images, the same for data sets and for every verb that takes a folder.
 
 Images are the files in the folder and all folders below whose suffix is that of an image, in upper or lower case,
 sorted by path. Skipped are hidden files and folders (`.git`, `._photo.jpg` of macOS, `.ipynb_checkpoints`), and the
@@ -71,7 +71,7 @@ def holds_images(folder: Path) -> bool:
 
 
 def count_loose(folder: Path) -> int:
-    """How many images lie directly in a folder. Raises DatasetError."""
+    """The number of images directly in a folder. Raises DatasetError."""
     return sum(_is_image(entry.name) and not _leads(entry) for entry in _entries(folder))
 
 

@@ -62,7 +62,7 @@ _REDUCED = 254  # NewSubfileType; bit 0: a smaller copy of another image in the 
 
 
 def is_heic(data: bytes) -> bool:
-    """Whether it is HEIC or HEIF, whose container is AVIF's."""
+    """Whether bytes are a HEIC or HEIF image; AVIF has the same container."""
     if data[4:8] != b"ftyp":
         return False
     brands = data[8 : 8 + max(int.from_bytes(data[:4], "big") - 8, 4)][:256]

@@ -246,7 +246,7 @@ def _repeat_grey(grey: Pixels) -> Pixels:
 
 
 def check_size(height: int, width: int, limit: int) -> None:
-    """Raises ImageError for more than `limit` pixels."""
+    """Raise ImageError for more than `limit` pixels."""
     if height * width > limit:
         raise ImageError(
             f"has {height * width:,} pixels ({height} high, {width} wide), over the limit of {limit:,}; shrink it"

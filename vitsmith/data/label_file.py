@@ -190,9 +190,9 @@ def _blank_lines(text: str, entries: Sequence[Entry]) -> str:
 
 
 def _another_kind(where: str, text: str, lines: Sequence[_Line], *, counted: bool) -> str:
-    """What the file is instead of a list of names, and what to do about it; '' when it is a list of names."""
+    """A message that says what the file is instead of a list of names, and what to do; '' when it is such a list."""
     texts = [line.text for line in lines]
-    names = "give a text file with one name a line"
+    names = "give a text file with one name on each line"
     if _is_json(text) or (texts and all(_is_json(one.rstrip(",")) for one in texts)):
         return f"is JSON, not a list of names: {names}, in the order of the classes"
     if texts and re.match(r"\[\s*['\"]", texts[0]) and texts[-1].endswith("]"):

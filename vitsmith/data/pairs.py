@@ -31,7 +31,7 @@ SHAPES = "shapes"
 
 
 class PairSpec(Frozen):
-    """Where images and captions are, and how they are split."""
+    """The places of images and captions, and their splits."""
 
     path: str = Field(
         description="DATA on the command line: a .csv, .tsv or .jsonl file with a column of captions, tar shards as "

@@ -1,4 +1,4 @@
-"""Which folders of a data set are splits, and which are classes."""
+"""Decide which folders of a data set are splits and which are classes."""
 
 from __future__ import annotations
 

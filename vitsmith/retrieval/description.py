@@ -143,4 +143,4 @@ def seen_name(part: int) -> str:
 
 
 REMEDY = "copy the index again, or build it again with  vitsmith embed"
-"""What to do with an index that is damaged."""
+"""Advice for a damaged index, the end of messages."""
