@@ -177,7 +177,7 @@ def test_values_are_values_and_no_class_is_named() -> None:
         with pytest.raises(InputError, match=r"values of a regression, not probabilities: use \.scores"):
             getattr(one, name)
     for name in ("index", "label", "score"):
-        with pytest.raises(InputError, match="names no class"):
+        with pytest.raises(InputError, match="does not name a class"):
             getattr(one, name)
     assert "%" not in str(one) and f"ant {values[0]:.6g}" in str(one)
     unnamed = Predictor(bundle_of("regression", names=None), "torch")(PICTURES)[0]

@@ -294,7 +294,7 @@ def test_folders_of_other_things_are_left_alone(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"notes\.txt is a file"):
         IndexWriter(tmp_path / "notes.txt", SPACE)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
-    with pytest.raises(InputError, match=r"is no index \(it has no index\.json\): make one with  vitsmith embed"):
+    with pytest.raises(InputError, match=r"is not an index \(it has no index\.json\): make one with  vitsmith embed"):
         open_index(tmp_path)
 
 

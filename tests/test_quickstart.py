@@ -164,7 +164,7 @@ def test_an_exported_model_that_answers_otherwise_is_refused() -> None:
         return Evaluation(score_logits(values, labels), values, labels, tuple("abcd"), 1.0)
 
     steps.require_agreement(scored(logits), scored(logits + 1e-6))
-    with pytest.raises(GateError, match=r"answers otherwise .* top-1 agrees on 90\.0% of the images"):
+    with pytest.raises(GateError, match=r"gives other answers .* top-1 agrees on 90\.0% of the images"):
         steps.require_agreement(scored(logits), scored(other))
 
 

@@ -239,9 +239,11 @@ def test_a_vector_that_cannot_be_is_told(tmp_path: Path, wrong: float, dtype: st
         part, row = divmod(position, 70)
         opened = overwrite(index, position, vector)
         for threads in (1, 3):
-            with pytest.raises(InputError, match=rf"part-00000{part}\.npy is damaged \(row {row} is no unit vector\)"):
+            with pytest.raises(
+                InputError, match=rf"part-00000{part}\.npy is damaged \(row {row} is not a unit vector\)"
+            ):
                 search(opened, queries, 3, threads=threads)
-            with pytest.raises(InputError, match=rf"row {row} is no unit vector"):
+            with pytest.raises(InputError, match=rf"row {row} is not a unit vector"):
                 search(opened, queries[6:7], 3, threads=threads)
         overwrite(index, position, unit(200)[position])
 
@@ -253,7 +255,7 @@ def test_an_answer_that_is_too_long_is_told(tmp_path: Path) -> None:
     index = write(tmp_path / "index", vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
     opened = overwrite(index, 80, 0.9 * query + 0.6 * aside)
     with pytest.raises(
-        InputError, match=r"part-000001\.npy is damaged \(row 10 is no unit vector\): copy the index again"
+        InputError, match=r"part-000001\.npy is damaged \(row 10 is not a unit vector\): copy the index again"
     ):
         search(opened, query[None], 1)
     with pytest.raises(InputError, match=r"part-000001\.npy is damaged"):
@@ -351,7 +353,7 @@ def test_the_approximate_search_tells_damaged_answers(tmp_path: Path) -> None:
     for wrong in (np.full(WIDTH, 600), np.full(WIDTH, np.nan), 1.1 * vectors[7]):
         opened = open_approximate(overwrite(index, 7, wrong))
         assert opened is not None
-        with pytest.raises(InputError, match=r"part-000000\.npy is damaged \(row 7 is no unit vector\)"):
+        with pytest.raises(InputError, match=r"part-000000\.npy is damaged \(row 7 is not a unit vector\)"):
             opened.search(vectors[7:8], 1)
 
 

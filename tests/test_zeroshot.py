@@ -203,7 +203,7 @@ def test_labels_from_a_line_or_a_file(tmp_path: Path) -> None:
     for given, problem in (
         (" , ,", "holds no labels"),
         ("", "holds no labels"),
-        ("cat,dog, cat ,dog,a", r"has labels twice \('cat', 'dog'\)"),
+        ("cat,dog, cat ,dog,a", r"has the same label twice \('cat', 'dog'\)"),
         (str(tmp_path / "none.txt"), r"cannot read the labels in .*none\.txt: No such file"),
         ("animals.lst", r"cannot read the labels in animals\.lst: No such file"),
         ("lists/animals", "cannot read the labels in lists/animals: No such file"),
@@ -320,7 +320,7 @@ def test_zeroshot_reports_what_it_cannot_read_and_what_was_cut(place: Path) -> N
     [
         (["vit", "photos", "--labels", "cat,dog"], "is a model of images alone"),
         (["lit", "photos", "--labels", ","], "holds no labels"),
-        (["lit", "photos", "--labels", "cat,cat"], "has labels twice"),
+        (["lit", "photos", "--labels", "cat,cat"], "has the same label twice"),
         (["lit", "photos", "--labels", "cat", "--templates", "nothing"], "neither a set of templates"),
         (["lit", "none", "--labels", "cat", "--json", "--csv"], "exclude each other"),
         (["lit", "photos", "--labels", "cat", "--precision", "int3"], "unknown precision 'int3'"),
