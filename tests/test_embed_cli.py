@@ -221,7 +221,7 @@ def test_an_interrupted_command_goes_on(
     code, printed, err = call(capsys, *command)
     assert (code, printed) == (2, "") and f"interrupted; 4 of 7 images are in {place}" in err
     code, _, err = call(capsys, "retrieve", "a cat", "--index", place)
-    assert code == 2 and f"{place} is unfinished (4 vectors are there)" in err
+    assert code == 2 and f"{place} is unfinished (it has 4 vectors)" in err
     code, printed, _ = call(capsys, "retrieve", "a cat", "--index", place, "--unfinished", "--json")
     assert code == 0 and len(json.loads(printed)["results"]) == 4
     monkeypatch.undo()

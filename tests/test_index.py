@@ -115,7 +115,7 @@ def test_an_interrupted_build_goes_on_where_it_stopped(tmp_path: Path) -> None:
     first, second = Source(vectors, bad=(2, 12), stop=14), Source(vectors, bad=(2, 12))
     with pytest.raises(KeyboardInterrupt):
         build(first, names, tmp_path / "index")
-    with pytest.raises(InputError, match=r"is unfinished \(12 vectors are there\): resume with the  vitsmith embed"):
+    with pytest.raises(InputError, match=r"is unfinished \(it has 12 vectors\): resume it with the  vitsmith embed"):
         open_index(tmp_path / "index")
     assert open_index(tmp_path / "index", unfinished=True).ids([11]) == ["13"]
     index = build(second, names, tmp_path / "index")

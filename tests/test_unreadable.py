@@ -68,7 +68,7 @@ def test_a_score_leaves_out_one_in_a_hundred_and_says_so(pets, bundle) -> None:
     np.testing.assert_array_equal(part.labels, np.delete(whole.labels, at))
     np.testing.assert_allclose(part.logits, np.delete(whole.logits, at, axis=0), atol=1e-5)
     spoil(pets, 43)
-    with pytest.raises(DatasetError, match=r"2 of 100 images cannot be read, and skip_unreadable .* = 0\.01 allows 1"):
+    with pytest.raises(DatasetError, match=r"2 of 100 images cannot be read, and `skip_unreadable` = 0\.01 allows 1"):
         evaluate(predictor, samples)
     assert evaluate(predictor, samples, skip_unreadable=0.02).scores.num_images == 98
 
@@ -122,7 +122,7 @@ def test_what_calibrates_and_judges_is_read_once_before_long_work(pets, bundle) 
     evaluation_set, calibrating = Path(whole.evaluation[3]), Path(whole.calibration[7])
     for file in (evaluation_set, calibrating):
         file.write_bytes(b"GIF89a")
-    with pytest.raises(DatasetError, match=r"cannot use the image .* \(`skip_unreadable` lets"):
+    with pytest.raises(DatasetError, match=r"cannot use the image .* \(`skip_unreadable` allows"):
         labelled_photos(bundle, str(pets))
     part = labelled_photos(bundle, str(pets), skip_unreadable=0.1)
     assert list(part.evaluation) == [file for file in whole.evaluation if Path(file) != evaluation_set]

@@ -246,7 +246,7 @@ def test_models_that_cannot_read_are_refused() -> None:
     with pytest.raises(InputError, match="labels must be a list, not one text"):
         ZeroShotClassifier(tiny_lit(), "cat,dog")
     encoder = Encoder(tiny_lit())
-    with pytest.raises(InputError, match="batch_size belongs to the Encoder"):
+    with pytest.raises(InputError, match="batch_size must be given to the Encoder"):
         ZeroShotClassifier(encoder, LABELS, batch_size=2)
     for tokens in (np.zeros((2, 5), np.int32), np.zeros(6, np.int32), np.zeros((2, 6), np.float32)):
         with pytest.raises(InputError, match=r"tokens must be integers of shape \(texts, 6\), got"):
