@@ -530,7 +530,7 @@ def test_the_table_says_what_failed_and_what_engines_did(
 ) -> None:
     monkeypatch.setattr("vitsmith.evaluation.timing.Pace", lambda seconds: replace(PACE, clock=pretended))
     done = _invoke(folder / "pets", "--engine", "torch", "--engine", "onnx", "--out", tmp_path / "out")
-    assert "no model here runs in onnx, which has no row" in done.stderr
+    assert "no model here runs in onnx, so it has no row" in done.stderr
     assert "measuring 4 rows, 1 s each" in done.stderr
     header, _, first, *_ = (line for line in done.stdout.splitlines() if line.strip())
     columns = ["engine", "precision", "batch", "p50 ms", "p95 ms", "calls", "images/s", "times", "memory MiB"]

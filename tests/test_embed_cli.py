@@ -140,7 +140,7 @@ def test_mended_images_are_added_with_retry(models: Path, folder: Path, capsys: 
     code, _, err = call(capsys, *command)
     assert code == 2 and "2 of 7 images could not be read" in err and "trying" not in err
     code, out, err = call(capsys, *command, "--retry", "--json")
-    assert code == 2 and "trying 2 again that could not be read" in err and "skipped: photos/4.png" in err
+    assert code == 2 and "trying 2 images again that could not be read" in err and "skipped: photos/4.png" in err
     said = json.loads(out)
     assert (said["count"], said["failures"], said["done_before"]) == (6, 1, 7) and "1 of 7 images" in err
     Image.fromarray(pictures(7)[4]).save(folder / "photos" / "4.png")
@@ -305,7 +305,7 @@ def test_a_model_that_was_moved_is_asked_for(models: Path, folder: Path, capsys:
         ),
         (
             ("embed", "{lit}", "--data", "digits", "--out", "x"),
-            "images of digits are no files, which an index names",
+            "images of digits are not files, and an index names files",
         ),
         (("embed", "{lit}", "--out", "x"), "give images, or texts with --texts-file FILE, and not both"),
         (("embed", "{lit}", "photos", "--texts-file", "texts.txt", "--out", "x"), "and not both"),

@@ -77,7 +77,10 @@ def test_what_was_refused_leaves_no_folder_of_runs(capsys: Any, folder: Path, mo
             ["../weights", "--to", "npz", "--max-drop", "1"],
             "there is no gate: leave --images, --data, --max-drop and --st",
         ),
-        (["../weights", "--to", "onnx", "--max-drop", "1"], "--max-drop is judged on labelled images: give some with"),
+        (
+            ["../weights", "--to", "onnx", "--max-drop", "1"],
+            "--max-drop is measured on labelled images: give some with",
+        ),
         (
             ["../weights", "--to", "onnx", "--strict-gate"],
             "a strict gate counts right answers: give it labelled images",

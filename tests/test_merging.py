@@ -654,7 +654,7 @@ def test_the_command_refuses_with_3_and_writes_nothing(folder, capsys):
 @pytest.mark.parametrize("verb", ["merge-tokens", "quantize"])
 def test_bounds_that_would_do_nothing_are_refused(verb: str, folder, capsys) -> None:
     for options, told in (
-        (("--images", "photos", "--max-drop", "1"), "--max-drop is judged on labelled images: give some with --data"),
+        (("--images", "photos", "--max-drop", "1"), "--max-drop is measured on labelled images: give some with --data"),
         (("--data", "photos", "--min-agreement", "0.9"), "--min-agreement is for images without labels: on --data"),
     ):
         code, out, err = call(capsys, verb, "pets/model", *options)

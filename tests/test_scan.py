@@ -178,11 +178,11 @@ def test_links_to_folders_are_told_of_where_a_folder_is_searched(tmp_path, capsy
     (tmp_path / "pets" / "linked").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "elsewhere").mkdir()
     with pytest.raises(
-        InputError, match=r"no images .* but links to folders \(1\), which are not followed: give what they lead"
+        InputError, match=r"no images .* but links to folders \(1\), which are not followed: give their targets"
     ):
         list(expand([str(tmp_path / "pets")]))
     Image.new("RGB", (2, 2)).save(tmp_path / "pets" / "a.png")
     assert len(list(expand([str(tmp_path / "pets")]))) == 1
-    assert f"links to folders are not followed, of which {tmp_path / 'pets'} has 1" in " ".join(
+    assert f"{tmp_path / 'pets'} has 1 links to folders, which are not followed" in " ".join(
         capsys.readouterr().err.split()
     )

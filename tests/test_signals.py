@@ -36,7 +36,7 @@ command_line.app = lambda **_: verb()
 command_line.main()
 """
 INTERRUPTED = "vitsmith: interrupted; nothing half-written was left, run the command again to start over"
-LATE = "vitsmith: interrupted when the result was written already: it is whole"
+LATE = "vitsmith: interrupted after the result was written: it is complete"
 STOPPING = "vitsmith: stopping after {}; once more leaves at once"
 LEFT = "vitsmith: left at once"
 

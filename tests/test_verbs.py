@@ -139,7 +139,7 @@ def test_quantize_is_the_run_of_the_verb(bundle: vs.Bundle, here: Path, monkeypa
         vs.quantize(bundle, images=pictures(20), engine="onxx")
     with pytest.raises(vs.InputError, match="too few"):
         vs.quantize(bundle, images=pictures(4), engine="onnx")
-    with pytest.raises(vs.InputError, match="`max_drop` is judged on labelled images"):
+    with pytest.raises(vs.InputError, match="`max_drop` is measured on labelled images"):
         vs.quantize(bundle, images=pictures(20), engine="onnx", max_drop=0.5)
     assert not (here / "runs").exists()
     with monkeypatch.context() as patch:  # the climb itself is tests/test_quantize.py's

@@ -58,8 +58,8 @@ def write_all(
 ) -> None:
     """Writes the results of `count` images as they come, under a bar.
 
-    Up to this share of them may be unreadable; one more ends it, as DatasetError, or where none may be, as its own
-    error. None: all may be, and InputError is raised in the end.
+    Up to a share of `skip_unreadable` may be unreadable. One more raises DatasetError, or, where none may be, its own
+    error. With None all may be unreadable, and InputError is raised at the end.
     """
     from vitsmith.data.unreadable import most_unreadable
     from vitsmith.errors import DatasetError, InputError
@@ -125,5 +125,5 @@ class Writer:
             print_line(f"{answers_shown}  {result.source}")
 
     def _rounded(self, score: float) -> float:
-        """Values as exact as float32 is: nobody knows how large they are."""
+        """Rounds values as float32 does, because they may be of any size."""
         return float(f"{score:.9g}") if self._meaning == "value" else round(score, 6)

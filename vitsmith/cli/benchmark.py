@@ -92,7 +92,7 @@ def benchmark(
 
 
 def _contenders(subjects: list[Subject], engines: list[str], precisions: list[str]) -> list[Contender]:
-    """What is to be measured; says which model or engine that was asked for has no row."""
+    """The contenders to measure; tells the user which given model or engine has no row."""
     from vitsmith.benchmark.contenders import contenders_of, require_some
 
     chosen = [contenders_of(subject, engines, precisions) for subject in subjects]
@@ -100,10 +100,10 @@ def _contenders(subjects: list[Subject], engines: list[str], precisions: list[st
     require_some(contenders, subjects, engines or precisions)
     for name in dict.fromkeys(engines):
         if all(one.engine != name for one in contenders):
-            say(f"no model here runs in {name}, which has no row: give a model that was exported for it")
+            say(f"no model here runs in {name}, so it has no row: give a model that was exported for it")
     for name in dict.fromkeys(one.name for one in subjects):
         if all(one.subject.name != name for one in contenders):
-            say(f"{name} runs in none of the chosen engines, and has no row")
+            say(f"{name} runs in none of the chosen engines, so it has no row")
     return contenders
 
 
@@ -125,7 +125,7 @@ def _tell(result: Benchmark, subjects: list[Subject], place: Path, *, record: bo
 
 
 def _load(models: list[str], image_size: str, record: bool) -> list[Subject]:
-    """Each model with a name of its own, and of a bundle of several programs each of them."""
+    """Each model under a name of its own; for a bundle with several programs, each of the programs."""
     from vitsmith.benchmark.contenders import subjects_of
     from vitsmith.errors import InputError
     from vitsmith.runs import model_name
@@ -144,7 +144,7 @@ def _load(models: list[str], image_size: str, record: bool) -> list[Subject]:
 
 
 def _named(subjects: list[Subject], labels_file: Path) -> list[Subject]:
-    """The same, where those without class names have the names in a file. Raises InputError when all have theirs."""
+    """The subjects, with class names from the file where they have none. Raises InputError when all have names."""
     from vitsmith.errors import InputError
     from vitsmith.weights.labels import with_labels
 
@@ -157,7 +157,7 @@ def _named(subjects: list[Subject], labels_file: Path) -> list[Subject]:
 
 
 def _opened(model: str, image_size: str) -> Bundle:
-    """A size is for the checkpoints among the models: bundles have their own."""
+    """Opens a model. The size is for checkpoints only: bundles have their own."""
     from vitsmith.weights.bundle_paths import find_bundle
 
     return open_model(model, "" if find_bundle(model) else image_size)
@@ -176,7 +176,7 @@ def _material(subjects: list[Subject], images: list[str], data: DataSpec, split:
         evaluation_set = choose_images(list({one.name: one.bundle for one in subjects}.values()), asked)
         evaluation_set = replace(evaluation_set, samples=readable(evaluation_set.samples, skip))
     if images and not any(subject.bundle.program == "torch" for subject in subjects):
-        say("--images are compared with what torch weights answer, and no model here has any: they are not used")
+        say("--images are not used: they need a model with torch weights to compare with, and none is given")
     pixels = read_images(images, skip) or gate_images(subjects[0].bundle)
     reference = reference_of(subjects, pixels)
     if evaluation_set is None:
@@ -240,7 +240,7 @@ def _print(result: Benchmark) -> None:
 
 
 def _cells(row: Row, several: bool, reasons: list[str]) -> dict[str, Any]:
-    """Cell by column; columns that are empty in all rows are not shown. Reasons are numbered, they are long."""
+    """Cells by column; columns that are empty in all rows are not shown. Reasons are long, so they are numbered."""
     values = row.to_dict()
 
     def shown(name: str, form: str, times: float = 1) -> str:
@@ -269,7 +269,7 @@ def _cells(row: Row, several: bool, reasons: list[str]) -> dict[str, Any]:
 
 
 def _print_reports(result: Benchmark, several: bool) -> None:
-    """What the engines did with the graphs."""
+    """Prints what the engines did with the graphs."""
     programs = any(one.subject.program for one, _ in result.reports)
     rows = [
         (

@@ -1,7 +1,7 @@
-"""How every verb reads its command line: nothing is passed over in silence, and no number is beyond all sense.
+"""How every verb reads its command line: nothing is silently ignored, and no number is impossibly large.
 
-An option that takes one value and is given two, a value that is empty (as of a shell's variable that is not set), and
-an option in the place of another's value would all end in an answer to another question.
+An option that takes one value and is given two, a value that is empty (such as an unset shell variable), and an option
+in the place of another's value would all give a result that the user did not ask for.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ MOST: dict[str, float] = {
 
 
 class Verb(TyperCommand):
-    """A verb that refuses what would otherwise be passed over. Raises InputError."""
+    """A verb that refuses what would otherwise be silently ignored. Raises InputError."""
 
     def make_parser(self, ctx: Any) -> Any:
-        """The parser of options, whose findings are checked."""
+        """The parser of options, whose results are checked."""
         parser = super().make_parser(ctx)
         parse = parser.parse_args
 
@@ -61,7 +61,7 @@ class Verb(TyperCommand):
         return parser
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """As the parent, with kinds of values so short that a terminal of 80 columns has room for what is said."""
+        """As the parent, with short kinds of values, so that a terminal of 80 columns has room for the texts."""
         shorten_kinds(self, ctx)
         super().format_help(ctx, formatter)
 

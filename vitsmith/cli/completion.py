@@ -1,4 +1,4 @@
-"""What a shell completes beside verbs and options: names that vitsmith knows; where none fits, it offers files."""
+"""Names that a shell completes besides verbs and options; where none fits, it offers files."""
 
 from __future__ import annotations
 

@@ -154,7 +154,7 @@ def _print_chosen(found: Found, folder: Path) -> None:
 
 
 def _keep(found: Found, folder: Path, name: str, without_split: bool) -> Path:
-    """Writes the search, and says where: one that found nothing never takes the place of a model found earlier."""
+    """Writes the search and returns where. One that found nothing never replaces a model that was found earlier."""
     from vitsmith.files import new_folder
     from vitsmith.runs import default_place, write_or_rescue
 
@@ -203,7 +203,7 @@ def _print(found: Found) -> None:
 
 
 def _space(over: str) -> Space:
-    """Only the kinds of change that were asked for. Raises UnknownNameError."""
+    """The search space with only the kinds of change in `over`. Raises UnknownNameError."""
     from vitsmith.compress.search import Space
     from vitsmith.errors import UnknownNameError
 

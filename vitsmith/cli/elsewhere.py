@@ -1,4 +1,4 @@
-"""Words that were ours before, and words of other tools: refused, with what says the same here."""
+"""Refuses old words of ours and words of other tools, and names what to type instead."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ RENAMED: dict[str, tuple[str, ...]] = {
     "--strict": ("--skip-unreadable 0",),
     "--texts": ("--texts-file",),
 }
-"""What we said before -> what we say now, the first of them that a verb has."""
+"""Old option -> options of now, of which the first that the verb has is named."""
 VERBS_RENAMED = {"merge": "merge-tokens"}
-"""The same of verbs."""
+"""Old verb -> verb of now."""
 VERBS_ELSEWHERE = {
     "evaluate": ("val", "validate", "test", "eval", "score"),
     "inspect": ("info", "show", "describe", "summary"),
@@ -68,7 +68,7 @@ SAME = {
     "--set run.workers=4": ("--workers", "--num-workers", "-j"),
     "--set run.precision=bf16": ("--amp", "--bf16", "--fp16", "--half"),
 }
-"""What is said here -> what others call it. A verb is told only what it has."""
+"""Our option -> the options of other tools. Only options that the verb has are named."""
 _HALF = ("--half", "--fp16", "--amp")
 _EPOCHS = ("--epochs", "--num-epochs")
 ABSENT: tuple[tuple[tuple[str, ...], str, str], ...] = (
@@ -84,21 +84,21 @@ ABSENT: tuple[tuple[tuple[str, ...], str, str], ...] = (
     (_EPOCHS, "--steps", "--steps says how many updates there are, and 0 means none"),
     (_EPOCHS, "", "nothing is trained here; for training write  vitsmith train DATA --set schedule.epochs=10"),
 )
-"""Options of others, an option that a verb has ('': any verb), and what it is told then, the first that fits."""
+"""Options of other tools, an option that the verb must have ('': any verb), and the message; the first that fits."""
 CLOSE = 0.75
-"""How alike an option is to what was typed, so that it is named, as `difflib` counts it."""
+"""The least similarity (`difflib`) of an option to what was typed, to be suggested."""
 PLACES = {
     "model": ("--model", *SAME["--model"]),
     "models": ("--model", "--models", *SAME["--model"]),
     "images": ("--images", "--image", "--input", "--source"),
     "inputs": ("--images", "--image", "--input", "--source"),
 }
-"""What stands behind the verb here, without an option -> the options that others have for it."""
+"""Our argument without an option -> the options that other tools have for it."""
 DEVICES = ("--device", "--devices", "--gpu", "--gpus", "--cuda", "--cpu")
 
 
 def explain(error: Any) -> str:
-    """The message of a usage error, with what to say in place of another tool's option."""
+    """The message of a usage error, with what to type in place of another tool's option."""
     command = getattr(getattr(error, "ctx", None), "command", None)
     options = {opt for param in getattr(command, "params", ()) for opt in getattr(param, "opts", ())}
     given = getattr(error, "option_name", "")
@@ -109,7 +109,7 @@ def explain(error: Any) -> str:
         return _explain_verb(verb[1], message)
     if given in DEVICES:
         return (
-            f"No such option: {given}: torch takes a GPU when it sees one; CUDA_VISIBLE_DEVICES says which it sees, "
+            f"No such option: {given}: torch uses a GPU when it sees one; CUDA_VISIBLE_DEVICES sets which it sees, "
             "and none when it is empty"
         )
     for now in RENAMED.get(given, ()):
@@ -117,7 +117,7 @@ def explain(error: Any) -> str:
             return f"{given} is now {now}"
     for name, others in PLACES.items():
         if given in others and name in options:
-            return f"No such option: {given}: {name.upper()} stands behind the verb, without an option"
+            return f"No such option: {given}: give {name.upper()} after the verb, without an option"
     for ours, others in SAME.items():
         if given in others and ours.split()[0] in options:
             return f"No such option: {given}. Did you mean '{ours}'?"
@@ -132,7 +132,7 @@ def explain(error: Any) -> str:
 
 
 def explain_pair(given: str, options: set[str]) -> str:
-    """What to say in place of 'imgsz=224', as Ultralytics writes options; '' for what is no such pair."""
+    """What to type in place of 'imgsz=224', as Ultralytics writes options; '' for anything that is no such pair."""
     pair = re.fullmatch(r"([a-z][a-z0-9_]*)=(.*)", given, re.DOTALL)
     if pair is None or os.path.lexists(given):
         return ""
@@ -154,7 +154,7 @@ def explain_pair(given: str, options: set[str]) -> str:
 
 
 def _absent(given: str, options: Iterable[str]) -> str:
-    """What says the same as another tool's option in a verb that has none like it, or why there is none."""
+    """The message of ABSENT for another tool's option in a verb with these options; '' for none."""
     return next((told for others, has, told in ABSENT if given in others and (not has or has in options)), "")
 
 

@@ -70,7 +70,7 @@ def embed(
 ) -> None:
     """Write unit vectors of images or texts. After an interruption, the same command continues where it stopped.
 
-    Unreadable images are reported, skipped, and make the exit code 2; once they are mended, --retry adds them.
+    Unreadable images are reported, skipped, and make the exit code 2; once they are repaired, --retry adds them.
     """
     from vitsmith.encode import Encoder
     from vitsmith.retrieval.build import space_of
@@ -104,7 +104,7 @@ def _index(
     retry: bool,
     changed: list[str],
 ) -> tuple[Index, int]:
-    """The index in `folder`, or the file `out` made of it, and how many inputs it had before."""
+    """The index in `folder`, which also becomes the file `out`, and how many inputs it had before."""
     from vitsmith.errors import Interrupted
     from vitsmith.retrieval.single_file import write_single_file
     from vitsmith.retrieval.writer import IndexWriter, remove_index
@@ -121,14 +121,16 @@ def _index(
             except KeyboardInterrupt:
                 writer.commit()
                 done = f"{writer.description.inputs:,} of {len(sources):,} {space.kind}"
-                raise Interrupted(f"interrupted; {done} are in {folder}: the same command goes on from there") from None
+                raise Interrupted(
+                    f"interrupted; {done} are in {folder}: the same command continues from there"
+                ) from None
     if folder != out:
         remove_index(folder)
     return index, before
 
 
 def _tell_left_out(index: Index, out: Path, sources: list[Any], changed: list[str]) -> None:
-    """Says what was changed since it was embedded. Raises InputError for what could not be embedded."""
+    """Reports files that were changed since they were embedded. Raises InputError for inputs that were skipped."""
     from vitsmith.errors import InputError
     from vitsmith.retrieval.changes import tell_changed
 
@@ -145,9 +147,9 @@ def _tell_left_out(index: Index, out: Path, sources: list[Any], changed: list[st
 
 
 def _place(out: Path, force: bool) -> Path:
-    """The folder of the index: `out`, or one beside a file that is made of it in the end.
+    """The folder of the index: `out`, or one beside it where `out` is a file, which is made from it at the end.
 
-    Raises OutputError, before any work. An index is gone on with; a file is replaced with `force` alone.
+    Raises OutputError, before any work. An existing index is continued; a file is replaced only with `force`.
     """
     from vitsmith.errors import OutputError
     from vitsmith.files import check_writable
@@ -184,7 +186,7 @@ def _remove_earlier(out: Path) -> None:
 
 
 def _finished(folder: Path, space: Space, sources: list[Any]) -> Index | None:
-    """The index of a file that is whole, where only the removal of the folder it was made from was cut off."""
+    """The index of a complete file whose folder an interruption left behind; None if there is none."""
     from vitsmith.errors import InputError
     from vitsmith.retrieval.build import name_of
     from vitsmith.retrieval.description import read_description
@@ -212,7 +214,7 @@ def _sources(inputs: list[str], data: DataSpec, split: str, texts_file: str) -> 
     sources, _ = images_of(inputs, data, split)
     if data.path and (isinstance(sources, Lazy) or not isinstance(sources[0], str | os.PathLike)):
         raise InputError(
-            f"the images of {data.path} are no files, which an index names: unpack them, and give the folder"
+            f"the images of {data.path} are not files, and an index names files: unpack them, and give the folder"
         )
     # As text: a million Paths take several times the memory.
     return [os.fspath(source) if isinstance(source, Path) else source for source in sources]
@@ -225,7 +227,7 @@ def _build(encoder: Encoder, sources: list[Any], writer: IndexWriter, retry: boo
     before = writer.description
     again = before.failures if retry else 0
     if again:
-        say(f"trying {again:,} again that could not be read")
+        say(f"trying {again:,} images again that could not be read")
     with progress(unit=before.space.kind) as bar:
         task = bar.add_task("embedding", total=len(sources), completed=before.inputs - again, note="")
 

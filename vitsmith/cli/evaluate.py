@@ -119,7 +119,7 @@ def _tell(scored: _Scored, place: Path, *, record: bool, json: bool) -> None:
 
 @dataclass(frozen=True)
 class _Prompts:
-    """What templates are called, and what they are; '' and None for the model's own."""
+    """The name of the templates and the templates themselves; '' and None for the model's own."""
 
     name: str
     templates: Sequence[str] | None
@@ -127,7 +127,7 @@ class _Prompts:
 
 @dataclass(frozen=True, eq=False)
 class _Scored:
-    """What came out: scores for scores.json, measurements for the bundle, and how to show them."""
+    """The results: scores for scores.json, measurements for the bundle, and how to show them."""
 
     bundle: Bundle
     scores: dict[str, Any]
@@ -152,7 +152,7 @@ def _accuracy(
     options: dict[str, Any],
     skip: float,
 ) -> _Scored:
-    """Of a classifier, or with words and the templates of `zeroshot`."""
+    """Scores a classifier, or, with `zeroshot`, classification by text."""
     from vitsmith.engines.base import precision_of
     from vitsmith.evaluation.evaluation import evaluate as run
     from vitsmith.evaluation.evaluation import match_classes, refuse_regression
@@ -209,7 +209,7 @@ def _zeroshot(
     opening: dict[str, Any],
     options: dict[str, Any],
 ) -> tuple[Any, dict[str, Any]]:
-    """The classifier, and what a score needs to say of it. Without labels the classes are the data's own."""
+    """The classifier, and facts about it for scores.json. Without labels the classes are the data's own."""
     from vitsmith.zeroshot.words import check_words, read_word_file, words_of
 
     if labels is None:
@@ -259,7 +259,7 @@ def _recall(
 
 
 def print_evaluation(evaluation: Evaluation) -> None:
-    """The scores, and the classes that fare worst."""
+    """Prints the scores, and the classes with the lowest accuracy."""
     scores = evaluation.scores
     low, high = scores.top1_interval
     print_facts(

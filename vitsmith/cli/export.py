@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 class To(StrEnum):
-    """What can be written."""
+    """The targets."""
 
     onnx = "onnx"
     openvino = "openvino"
@@ -45,7 +45,7 @@ class To(StrEnum):
 
 
 class ExportPrecision(StrEnum):
-    """What the program is to compute in."""
+    """The precisions of a program."""
 
     fp32 = "fp32"
     fp16 = "fp16"
@@ -130,7 +130,7 @@ def export(
 
 
 def _numbers(exported: Bundle | None, target: Path) -> dict[str, Any]:
-    """What JSON says: where it is, and what the gate found, if there was one."""
+    """The fields of the JSON: where the program is, and what the gate found, if there was one."""
     numbers: dict[str, Any] = {"written": str(target)}
     if exported is None:  # an .npz
         return numbers
@@ -142,7 +142,7 @@ def _numbers(exported: Bundle | None, target: Path) -> dict[str, Any]:
 
 
 def _facts(numbers: dict[str, Any], verdict: Verdict | None) -> dict[str, Any]:
-    """The same in words."""
+    """The same facts for printing."""
     facts: dict[str, Any] = {name: numbers[name] for name in ("written", "bundle") if name in numbers}
     if "gate" not in numbers:
         return facts

@@ -42,12 +42,12 @@ def _in_folder(folder: str) -> Iterator[Path]:
     if not inside:
         instead = f", but {others}, which are not supported" if others else ""
         if links:
-            instead += f", but links to folders ({links:,}), which are not followed: give what they lead to"
+            instead += f", but links to folders ({links:,}), which are not followed: give their targets"
         raise InputError(f"{folder}: no images in this folder{instead} (known are {', '.join(IMAGE_SUFFIXES)})")
     if others:
         say(f"skipped in {folder}, as not supported: {others}")
     if links:
-        say(f"links to folders are not followed, of which {folder} has {links:,}: give what they lead to as well")
+        say(f"{folder} has {links:,} links to folders, which are not followed: give their targets as well")
     yield from inside
 
 
@@ -72,7 +72,7 @@ def _matches(argument: str) -> Iterator[Path]:
 
 
 def _recursive(pattern: Path) -> list[Path]:
-    """The matches of a pattern with `**`, sorted, without what a folder that is searched passes over.
+    """The matches of a pattern with `**`, sorted, without what a search in a folder skips.
 
     `glob.glob` follows links to folders, round and round where they lead back; Path.glob does not.
     """
@@ -97,7 +97,7 @@ def _matches_of(pattern: Path) -> list[Path]:
 
 
 def _standard_input() -> Iterator[ImageSource]:
-    """One image when the bytes are one, else one path a line."""
+    """Yields one image if the bytes are one, else a path for each line."""
     from vitsmith.data.label_file import split_lines
     from vitsmith.errors import InputError
 

@@ -1,4 +1,4 @@
-"""What MODEL, DATA and IMAGES mean on a command line, the same for every verb; what is assumed of them is said."""
+"""Reads MODEL, DATA and IMAGES on a command line, the same for every verb, and tells what is assumed about them."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def labelled(data: str, image_column: str = "", label_column: str = "", split: s
 
 
 def images_of(images: list[str], data: DataSpec, split: str = "") -> tuple[Sequence[ImageSource], Sequence[str] | None]:
-    """Images that are given as such, or those of a part of `--data` with what they are called. Raises InputError."""
+    """The given images, or those of a part of `--data` with their names. Raises InputError."""
     from vitsmith.errors import InputError
 
     if bool(images) == bool(data.path):
@@ -128,14 +128,14 @@ def choose_images(bundles: Sequence[Bundle], asked: Asked) -> EvaluationSet:
 
 @contextmanager
 def reading_bar() -> Iterator[Callable[[int], None]]:
-    """A bar for images that are read once, to tell which the model knows."""
+    """Shows a bar while images are read once, to find out which the model knows."""
     with progress(unit="images") as bar:
         task = bar.add_task("finding held-out images", total=None, note="")
         yield lambda images: bar.advance(task, images)
 
 
 def read_images(arguments: list[str], share: float) -> list[Pixels]:
-    """Pixels of the images that arguments mean; up to a share of them may be unreadable, which is told."""
+    """The pixels of the images that arguments mean. Up to a share may be unreadable, and is reported."""
     from vitsmith.data.image_sources import name_source
     from vitsmith.data.unreadable import read_all
 
@@ -145,7 +145,7 @@ def read_images(arguments: list[str], share: float) -> list[Pixels]:
 
 
 def readable(samples: Samples, share: float) -> Samples:
-    """Those that can be read, all decoded once before long work; up to a share may be unreadable, which is told."""
+    """The samples that can be read: all are decoded once before long work. Up to a share may be unreadable."""
     from vitsmith.data.unreadable import sift
 
     kept = sift(samples.sources, samples.names, share=share, tell=tell_unreadable)

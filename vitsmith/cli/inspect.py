@@ -84,7 +84,7 @@ def _measured(one: Measurement) -> dict[str, str]:
 
 
 def _program(bundle: Bundle, stored: StoredProgram) -> dict[str, Any]:
-    """What is told of one program of several."""
+    """The facts about one program of several."""
     from vitsmith.weights.bundle_folder import program_mib
 
     found = _compare_golden(bundle, stored)
@@ -97,9 +97,10 @@ def _program(bundle: Bundle, stored: StoredProgram) -> dict[str, Any]:
 
 
 def _compare_golden(bundle: Bundle, stored: StoredProgram) -> str:
-    """Runs the golden images and texts of one program, whatever is remembered; says so where its engine is not here.
+    """Runs the golden images and texts of one program, also if it was checked before.
 
-    Gives what came of it: 'held', 'not compared' or 'none'. Raises BundleError where they do not hold.
+    Returns 'held', 'none' for a bundle without golden images, or 'not compared', which it tells the user, where the
+    engine is not installed. Raises BundleError for other answers.
     """
     from dataclasses import replace
 
@@ -131,7 +132,7 @@ def _upgrade(source: str) -> None:
 
 
 def _inspect(source: str, size: int | tuple[int, int] | None) -> tuple[Bundle, str]:
-    """Also a checkpoint whose head cannot be used for prediction; that is said instead."""
+    """The bundle and a description of its head; a head that cannot be used for prediction is left out, and why."""
     from vitsmith.errors import WeightsError
     from vitsmith.weights.load import load
 

@@ -25,20 +25,20 @@ from vitsmith.training.stop import heeded_signals, is_same, under_way
 
 EXIT_CODE = 2
 GRACE = 2.0
-"""Seconds that threads have to end once everything is said and done."""
+"""Seconds that threads have to end after all output is written."""
 _AT_ONCE = 0.5
-"""Seconds in which what ends by itself need not be announced."""
+"""Seconds before the line is printed: work that ends sooner needs none."""
 _END, _SETTLED, _AGAIN = 0, 254, 255  # no signals have these numbers
 
 
 class Interrupts:
-    """What has been asked of this process. `watch` begins; main thread only."""
+    """The interruptions of this process. Call `watch` first, in the main thread."""
 
     def __init__(self) -> None:
         self.asked = 0
         """Number of the first signal; 0 before."""
         self.raised = self._leaving = False
-        """Whether what was under way was broken off by it, and not asked to end."""
+        """Whether the signal broke off the work, rather than asking it to end."""
         self._first = 0.0
         self._echoes = 0
         self._settled = threading.Event()
@@ -59,7 +59,7 @@ class Interrupts:
         threading.Thread(target=self._watch, name="vitsmith-interrupts", daemon=True).start()
 
     def let_go(self) -> None:
-        """Everything as it was before."""
+        """Restores everything as it was before."""
         if not self._before:
             return
         with suppress(ValueError):  # in a thread that forked: the child has no other
@@ -79,7 +79,7 @@ class Interrupts:
         return bool(self.asked)
 
     def leave(self) -> None:
-        """All is said: who interrupts from now on leaves at once, and threads do not hold up the end of who has."""
+        """Call it when all output is written: from then on a signal ends the process at once, without waiting."""
         self._leaving = True
         if self.asked and self._before:
             with suppress(OSError):
@@ -142,7 +142,7 @@ class Interrupts:
         _tell(f"stopping after {under_way()}; once more leaves at once")
 
     def _leave_quietly(self) -> None:
-        """Everything was said, and threads had their time."""
+        """Ends the process: all output is written, and threads had their time."""
         os._exit(EXIT_CODE)
 
     def _leave_now(self) -> None:
@@ -153,7 +153,7 @@ class Interrupts:
 
 def _tell(message: str) -> None:
     """One line on standard error, whoever holds its locks; a progress bar's line is cleared, its cursor shown again."""
-    if os.environ.get("RANK", "0") != "0":  # of many processes the first speaks
+    if os.environ.get("RANK", "0") != "0":  # only the first of many processes prints
         return
     with suppress(OSError):
         clear = "\r\x1b[2K\x1b[?25h" if os.isatty(2) and os.environ.get("TERM") != "dumb" else ""

@@ -25,7 +25,7 @@ from vitsmith.escapes import shortened, visible
 from vitsmith.failed_writes import why_unusable
 
 LONGEST = 2_000
-"""Columns of a message: whoever gives an option a megabyte need not read it again."""
+"""Columns of a message: a very long value of an option is not repeated in full."""
 INTERRUPTED = 130  # what typer returns after Ctrl-C
 
 app = typer.Typer(
@@ -61,14 +61,14 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _carry_out(arguments: list[str] | None, interrupts: Interrupts) -> int:
-    """The exit code. Results are written to the last byte before anything is said of how it ended."""
+    """Runs the command; returns the exit code. All results are written before any message about how it ended."""
     try:
         code = app(args=arguments, standalone_mode=False, prog_name="vitsmith")
         finish()
         if code == INTERRUPTED:
             return _interrupted()
         if interrupts.heard():
-            return fail("interrupted when the result was written already: it is whole", 2)
+            return fail("interrupted after the result was written: it is complete", 2)
         return code if isinstance(code, int) else 0
     except ReaderGone:
         return 0
@@ -80,7 +80,7 @@ def _carry_out(arguments: list[str] | None, interrupts: Interrupts) -> int:
         return fail(f"{explain(error)} (see  {_help_for(error)})", 2)
     except (Exception, KeyboardInterrupt) as error:
         if interrupts.heard():
-            return _interrupted()  # whatever a library made of it
+            return _interrupted()  # whichever error a library turned it into
         if isinstance(error, OSError) and (told := why_unusable(error)):
             return fail(told, 2)
         if (missing := missing_package(error)) is not None:
@@ -120,7 +120,7 @@ def _print_next_steps() -> None:
     from vitsmith.cli.next_steps import next_steps
 
     about, steps = next_steps(Path())
-    print_line(f"{about} What is usual next:")
+    print_line(f"{about} Usual next commands:")
     print_line()
     width = max(len(command) for command, _ in steps)
     for command, what in steps:

@@ -119,7 +119,7 @@ def merge_tokens(
 
 
 def _merge_target(schedule: Schedule, keep: float | None, tokens: int | None) -> MergeTarget:
-    """What the options ask for. Raises InputError where they ask for two things, or for nothing to be left out."""
+    """The target that the options set. Raises InputError for two targets, and for one that merges nothing."""
     from vitsmith.compress.schedules import MergeTarget
     from vitsmith.errors import InputError
 
@@ -131,7 +131,7 @@ def _merge_target(schedule: Schedule, keep: float | None, tokens: int | None) ->
 
 
 def _write(merged: Merged, name: str, place: Path) -> dict[str, Any]:
-    """Writes what passed its gate, with its picture; where they are."""
+    """Writes the model if it passed its gate, and its picture; returns where they are."""
     from vitsmith.compress.merged import PICTURE, write_merged
     from vitsmith.runs import write_or_rescue
 
@@ -142,7 +142,7 @@ def _write(merged: Merged, name: str, place: Path) -> dict[str, Any]:
 
 
 def print_merged(merged: Merged, facts: dict[str, Any]) -> None:
-    """A line for each schedule that was tried, the speed before and after, and where the result is."""
+    """Prints a line for each schedule that was tried, the speed before and after, and where the result is."""
     from vitsmith.compress.schedules import describe
 
     columns = ["merged by each block", "tokens left", "GFLOPs", "FLOPs left", merged.what]

@@ -1,4 +1,4 @@
-"""`vitsmith models`: what architectures and published weights there are."""
+"""`vitsmith models`: the architectures and published weights."""
 
 from __future__ import annotations
 

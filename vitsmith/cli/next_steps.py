@@ -1,4 +1,4 @@
-"""What `vitsmith` says by itself: what is usual next in the folder where it stands."""
+"""The commands that `vitsmith` alone prints: the usual next ones in the current folder."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def next_steps(here: Path) -> tuple[str, list[Step]]:
     """A sentence about the folder, and the usual commands in it, with the paths that are there."""
     if (run := _unfinished(here)) is not None:
         verb = "lit" if Path(run).parent.name == "lit" else "train"
-        return f"{run} has not ended.", [(f"vitsmith {verb} --resume {shell_quoted(run)}", "go on with it")]
+        return f"{run} has not ended.", [(f"vitsmith {verb} --resume {shell_quoted(run)}", "continue this run")]
     folder = _newest(here, ("bundle.json", "*/bundle.json", "runs/*/model/bundle.json", "runs/*/*/model/bundle.json"))
     index = _newest(here, ("index.json", "*/index.json", "runs/*/*/index.json"))
     if folder is None:

@@ -1,6 +1,6 @@
-"""The options that several verbs have, each said once; what one verb alone has is said in its own file.
+"""The options that several verbs have, each defined once; an option of one verb is defined in the verb's file.
 
-Where verbs use an option each in its own way, it is a function here, and the verb gives it the sentence that says so.
+Where verbs use an option in different ways, it is a function here, and the verb gives the text about its use.
 """
 
 from __future__ import annotations
@@ -121,20 +121,20 @@ def images_option(use: str) -> Any:
 
 
 def split_option(choice: str, usual: str) -> Any:
-    """`--split`: a part of `--data`; `choice` is what there is, `usual` what is taken without it."""
+    """`--split`: a part of `--data`; `choice` lists the parts, `usual` is the default."""
     return typer.Option("--split", help=f"Part of --data to evaluate on: {choice}; default: {usual}.")
 
 
 def keep_option(usual: str) -> Any:
-    """`--keep`: the share of a model's arithmetic (FLOPs) that is left; `usual` is what holds without it."""
+    """`--keep`: the share of a model's arithmetic (FLOPs) that is left; `usual` is the default."""
     return typer.Option("--keep", help=f"Share of the FLOPs to keep, as 0.7; default: {usual}.")
 
 
-# Demands
+# Requirements
 
 
 def max_drop_option(where: str = "on --data") -> Any:
-    """`--max-drop`: points of top-1 accuracy; `where`, and what holds without it if its default is None."""
+    """`--max-drop`: points of top-1 accuracy; `where` says on which images, and the default if that is None."""
     return typer.Option("--max-drop", min=0, help=f"Largest drop of top-1 accuracy in points {where}.")
 
 
@@ -147,23 +147,23 @@ StrictGateOption = Annotated[
 
 
 def min_agreement_option(usual: float) -> Any:
-    """`--min-agreement`: the share of images that keep their answer; `usual` is what holds without it."""
+    """`--min-agreement`: the share of images that keep their answer; `usual` is the default."""
     told = f"Without labels: smallest share of images with the same answer as before; default: {usual}."
     return typer.Option("--min-agreement", min=0, max=1, help=told)
 
 
 def min_speedup_option(measured: str) -> Any:
-    """`--min-speedup`: times as fast; `measured` is how."""
+    """`--min-speedup`: times as fast; `measured` says how that is measured."""
     return typer.Option("--min-speedup", min=0, help=f"Smallest speed-up {measured}.")
 
 
 def limit_option(least: int = 1) -> Any:
-    """`--limit`: how many evaluation images, at most."""
+    """`--limit`: the most evaluation images."""
     return typer.Option("--limit", min=least, help="Largest number of evaluation images.")
 
 
 def calibration_option(use: str, most: int | None = None) -> Any:
-    """`--calibration`: how many images, at most; `use` is what is found from them."""
+    """`--calibration`: the most calibration images; `use` says what they are for."""
     return typer.Option("--calibration", min=1, max=most, help=f"Largest number of calibration images: {use}.")
 
 
@@ -188,11 +188,11 @@ ResumeOption = Annotated[Path | None, typer.Option(help="Continue the run in thi
 
 
 def seed_option(decides: str) -> Any:
-    """`--seed`; `decides` is what it decides."""
+    """`--seed`; `decides` names what depends on it."""
     return typer.Option("--seed", min=0, help=f"Random seed of {decides}.")
 
 
-# What comes out, and where
+# Results, and where they go
 
 TopOption = Annotated[
     int, typer.Option(min=1, help="Answers per image, best first; regression models print all values.")

@@ -1,4 +1,4 @@
-"""What verbs say and how: results on standard output, progress and remarks on standard error.
+"""Prints what verbs report: results on standard output, progress and remarks on standard error.
 
 Every name and message goes through here, and is shown as it is: nothing in it is markup, and nothing moves the cursor.
 """
@@ -29,7 +29,7 @@ LEAST_WORD = 10
 
 @contextmanager
 def beside(what: str) -> Iterator[None]:
-    """For what a verb makes after its result is written: when it fails or is interrupted, the result is still told."""
+    """For what a verb makes after its result is written: if it fails or is interrupted, the result is still printed."""
     from vitsmith.errors import Interrupted
     from vitsmith.files import optional
 
@@ -156,7 +156,7 @@ def say(message: str) -> None:
 
 
 class _NoBar:
-    """What is called like a bar where nobody sees one: rich need not be imported."""
+    """Stands in for a bar where nobody sees one, so that rich need not be imported."""
 
     def __enter__(self) -> Self:
         return self

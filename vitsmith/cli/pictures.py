@@ -1,4 +1,4 @@
-"""The picture that a verb puts beside its result: welcome, and never worth the result."""
+"""The picture that a verb puts beside its result. If it fails, the result is kept."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 def put_picture(path: Path, what: str, draw: Callable[[], Figure]) -> bool:
-    """Writes what `draw` makes as a PNG file; whether it is there. Where it is not, it was told why, and all goes on.
+    """Writes what `draw` makes as a PNG file. If that fails it tells the user why, and returns False.
 
-    `what` is how to call it: "the plot of the front".
+    `what` names the picture in messages: "the plot of the front".
     """
     from vitsmith.errors import MissingPackageError
     from vitsmith.files import replacing

@@ -1,4 +1,4 @@
-"""The picture of a training run on a terminal."""
+"""Shows a training run on a terminal."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class TrainingProgress:
         self._bar.start()
 
     def stop(self) -> None:
-        """Takes it away; a second time does nothing."""
+        """Removes the bar; a second call does nothing."""
         self._bar.stop()
 
     def __enter__(self) -> Self:
@@ -36,11 +36,11 @@ class TrainingProgress:
         self.stop()
 
     def expect(self, steps: int) -> None:
-        """How many updates there will be."""
+        """Sets the number of updates."""
         self._bar.update(self._task, total=steps)
 
     def on_event(self, event: Event | LitEvent) -> None:
-        """Takes what the training loop reports."""
+        """Shows an event of the training loop."""
         match event:
             case Evaluated(step, scores):
                 say(f"step {step:>6}  held-out top-1 {scores.top1:.2%}  cross-entropy {scores.nll:.4f}")

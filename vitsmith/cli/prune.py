@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 
 class How(StrEnum):
-    """How what is left out is chosen."""
+    """The measure of importance by which parts are removed."""
 
     taylor = "taylor"
     activation = "activation"
@@ -152,7 +152,7 @@ def _prune(
 
 
 def _write(pruned: Pruned, name: str, events: list[Event], place: Path) -> dict[str, Any]:
-    """Writes what passed its gate; where it is."""
+    """Writes the model if it passed its gate; returns where."""
     from vitsmith.compress.pruned import write_pruned
     from vitsmith.runs import write_or_rescue
 
@@ -163,7 +163,7 @@ def _write(pruned: Pruned, name: str, events: list[Event], place: Path) -> dict[
 
 
 class Progress:
-    """Shows on a terminal how far it is, and keeps what the distillation reports."""
+    """Shows progress on a terminal, and keeps the events of the distillation."""
 
     def __init__(self, steps: int, events: list[Event]) -> None:
         from vitsmith.cli.progress import TrainingProgress
@@ -196,7 +196,7 @@ class Progress:
 
 
 def print_pruned(pruned: Pruned, facts: dict[str, Any]) -> None:
-    """A line for each stage, the speed before and after, and where the result is."""
+    """Prints a line for each stage, the speed before and after, and where the result is."""
     what = "top-1" if pruned.material.labelled else "agreement"
     rows = [
         (stage.name, f"{stage.parameters / 1e6:.2f} M", f"{stage.gflops:.3g}", f"{stage.mib:.1f} MiB", _share(stage))
@@ -238,7 +238,7 @@ def _material(bundle: Bundle, data: DataSpec, images: list[str], seed: int, skip
 
 
 def _recipe(bundle: Bundle, data: str, given: dict[str, dict[str, Any]], settings: list[str]) -> TrainRecipe | None:
-    """How it is distilled; None for no updates."""
+    """The recipe of the distillation; None for no updates."""
     from vitsmith.compress.recovery import recovery_recipe
     from vitsmith.errors import InputError
     from vitsmith.training.recipe_file import parse_settings

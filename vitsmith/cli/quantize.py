@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 
 class IntegerEngine(StrEnum):
-    """What runs int8 programs."""
+    """The engines of int8 programs."""
 
     auto = "auto"
     openvino = "openvino"
@@ -117,7 +117,7 @@ def quantize(
 
 
 def _quantize(target: Path, bundle: Bundle, photos: Photos, settings: Settings) -> Quantized:
-    """The climb under bars, and its picture beside what it came to."""
+    """Searches under bars, and puts a picture beside the result."""
     from vitsmith.compress.quantize import quantize_to
     from vitsmith.compress.quantized import RESULT
     from vitsmith.report.schemes import draw_schemes
@@ -133,7 +133,7 @@ def _quantize(target: Path, bundle: Bundle, photos: Photos, settings: Settings) 
 
 
 class Bars:
-    """What is going on, on a terminal; what each program came to, as a line, everywhere."""
+    """Bars for the work under way, on a terminal, and a line for the result of each program, everywhere."""
 
     def __init__(self) -> None:
         self._progress = progress(unit="")
@@ -214,6 +214,6 @@ def _show(result: Quantized) -> None:
 
 
 def _of_float(result: Quantized) -> str:
-    """What the float program that is not in fp32 is timed beside, when there is one."""
+    """A note on how fast float in another precision than fp32 is beside float in fp32; '' where there is none."""
     others = [one.rest for one in result.attempts if one.name == "float" and one.rest != "fp32" and one.speedup]
     return f" (that of float in {others[0]}: beside float in fp32)" if others else ""

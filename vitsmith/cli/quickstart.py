@@ -1,4 +1,4 @@
-"""`vitsmith quickstart`: the whole road in minutes."""
+"""`vitsmith quickstart`: every step in minutes."""
 
 from __future__ import annotations
 

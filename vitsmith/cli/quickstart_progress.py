@@ -1,4 +1,4 @@
-"""The picture of the quickstart on a terminal."""
+"""Shows the quickstart on a terminal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vitsmith.training.events import Event
 
 
 class QuickstartProgress:
-    """A numbered line a stage and one for what it came to; while the model learns, a bar."""
+    """Prints a numbered line for each stage and one for its result, and shows a bar while the model is trained."""
 
     def __init__(self) -> None:
         self._training = TrainingProgress()
@@ -26,7 +26,7 @@ class QuickstartProgress:
         self._training.stop()
 
     def on_event(self, event: Stage | Outcome | Event) -> None:
-        """Takes what the quickstart reports."""
+        """Shows an event of the quickstart."""
         if isinstance(event, Stage):
             self._training.stop()
             say(f"[{event.number}/{STAGES}] {event.title}")

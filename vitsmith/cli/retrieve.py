@@ -110,7 +110,7 @@ def _words(queries: list[str]) -> list[str]:
 
 
 def _query_images(images: list[str], data: DataSpec, split: str) -> tuple[Sequence[ImageSource], Sequence[str]]:
-    """The images to search by, and what they are called."""
+    """The images to search by, and their names."""
     from vitsmith.data.image_sources import name_source
 
     if not (images or data.path):
@@ -132,7 +132,7 @@ def _is_path(query: str) -> bool:
 
 
 def _open_encoder(index: Index, model: str, image_size: str, engine: str, vocabulary: Path | None) -> Encoder:
-    """The model of the index, or the one that is said to be. Raises InputError when it is another."""
+    """The model of the index, from its own path or from `model`. Raises InputError when it is another model."""
     from vitsmith.encode import Encoder
     from vitsmith.errors import InputError
 
@@ -176,7 +176,7 @@ def _approximate(index: Index, anew: bool) -> ApproximateIndex:
 
 
 def _tell_changed(index: Index, found: Found) -> None:
-    """Says which of the answers are files that have changed: they were found by what they were before."""
+    """Reports answers whose files have changed since: they were found by their earlier contents."""
     from vitsmith.retrieval.changes import changed_files
 
     answers = found.positions[found.positions >= 0].tolist()

@@ -1,7 +1,7 @@
 """Standard input, output and error as a shell may leave them: closed, on a full disk, a pipe that nobody reads.
 
-Results that cannot be written are an error, once: one line, exit code 2. A reader that has seen enough (`| head`) is
-none: the command ends with code 0. Remarks that cannot be written are dropped, and never cost a run.
+Results that cannot be written are an error, once: one line, exit code 2. A reader that closes early (`| head`) is no
+error: the command ends with code 0. Remarks that cannot be written are dropped, and never stop a run.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _AS_IN = "vitsmith predict MODEL - < photo.jpg"
 
 
 class ReaderGone(Exception):  # noqa: N818
-    """Whoever read standard output has seen enough."""
+    """The reader of standard output has closed it."""
 
 
 def prepare() -> None:
@@ -34,7 +34,7 @@ def prepare() -> None:
 
 
 def read_standard_input() -> bytes:
-    """All of it. Raises InputError when it is closed or cannot be read."""
+    """Reads all of standard input. Raises InputError when it is closed or cannot be read."""
     stream: Any = sys.stdin
     if stream is None or stream.closed:
         raise InputError(f"standard input is closed: give it something to read, as in  {_AS_IN}")
@@ -81,12 +81,12 @@ class _Raw(io.RawIOBase):
             try:
                 return self._write(data)
             except OSError as error:
-                self._failed = True  # what comes later is dropped: it has been told
+                self._failed = True  # later output is dropped: the error has been reported
                 self.fail(error)
         return len(data)
 
     def fail(self, error: OSError) -> None:
-        """What is done when something could not be written."""
+        """Handles an error in writing."""
 
     def _write(self, data: Any) -> int:
         while True:
@@ -113,9 +113,9 @@ class _Remarks(_Raw):
 
 
 def _occupy(number: int) -> None:
-    """Keeps a closed descriptor from becoming that of the next file which is opened, a bundle's for instance.
+    """Keeps the next file that is opened, such as a bundle's, from getting the number of a closed descriptor.
 
-    What is read from standard input then, or written to standard output, is an error as on a closed descriptor.
+    Reading standard input then, or writing standard output, is an error as on a closed descriptor.
     """
     try:
         os.fstat(number)

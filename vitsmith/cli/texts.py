@@ -1,4 +1,4 @@
-"""Texts and labels of a command line: read, and what the model cannot read of them is told."""
+"""Reads texts and labels of a command line, and reports what the model cannot read of them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def read_texts(file: str) -> list[str]:
 
 
 def read_labels(labels: Sequence[str] | None, file: Path | None) -> Words | None:
-    """What `--labels` says, words separated by commas, or the file of `--labels-file`, one a line; None for neither.
+    """The labels of `--labels`, separated by commas, or of the file of `--labels-file`, one a line; None for neither.
 
     Raises InputError for both, and for a file where words are wanted.
     """
@@ -53,7 +53,7 @@ def read_labels(labels: Sequence[str] | None, file: Path | None) -> Words | None
 
 
 def class_names(labels: Sequence[str] | None, file: Path | None) -> Names | None:
-    """The same where the order counts, as names of a model's classes; the file is not read yet."""
+    """The names of a model's classes, in order, from the same options; the file is not read yet."""
     from vitsmith.zeroshot.words import read_words
 
     check_labels(labels, file)
@@ -79,7 +79,7 @@ def check_labels(labels: Sequence[str] | None, file: Path | None) -> None:
 
 
 def read_prompts(templates: str, file: Path | None) -> Sequence[str] | None:
-    """What `--templates` says (a set by its name, or one prompt), or the file of `--templates-file`; None for neither.
+    """The prompts of `--templates` (a set's name, or one prompt) or of the `--templates-file`; None for neither.
 
     Raises InputError for both, and for a file where a prompt is wanted.
     """
@@ -96,7 +96,7 @@ def read_prompts(templates: str, file: Path | None) -> Sequence[str] | None:
 
 
 def tell_cut(encoder: Encoder, texts: Sequence[str]) -> int:
-    """Says which texts are longer than the model reads; how many."""
+    """Reports which texts are longer than the model reads; returns how many."""
     cut = encoder.cut(texts)
     if cut:
         shown = ", ".join(repr(texts[at]) for at in cut[:SHOWN])
@@ -124,7 +124,7 @@ def open_classifier(
     scores: Any = "single",
     cache: bool = True,
 ) -> ZeroShotClassifier:
-    """The classifier of a command line, with a bar while labels are embedded and a word on labels that were cut."""
+    """The classifier of a command line, with a bar while labels are embedded and a remark on labels that were cut."""
     from vitsmith.zeroshot.classifier import ZeroShotClassifier
 
     with _labels_bar(len(words)) as on_labels:

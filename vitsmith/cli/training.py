@@ -26,11 +26,11 @@ def check_resumed_in_place(folder: Path, out: Path | None, *, force: bool) -> No
     from vitsmith.errors import InputError
 
     if out is not None or force:
-        raise InputError(f"a run is resumed where it is, in {folder}: leave --out and --force out")
+        raise InputError(f"a run is resumed in its own folder, {folder}: leave --out and --force out")
 
 
 def recipe_from(name: str, given: dict[str, Any], settings: Sequence[str]) -> TrainRecipe:
-    """The recipe called `name`, with the options that were given and then every --set laid over it."""
+    """The recipe called `name`, with the given options and then every --set applied."""
     from vitsmith.training.recipe_file import merge, parse_settings
     from vitsmith.verbs.training import make_recipe, without_empty
 
@@ -64,7 +64,7 @@ def begin(verb: str, recipe: TrainRecipe, out: Path | None, *, force: bool = Fal
 
 
 def resume(folder: Path, name: str, changes: dict[str, Any], settings: Sequence[str], *, json: bool) -> None:
-    """Goes on with the run in `folder`; a recipe or settings beside it must be those it began with."""
+    """Resumes the run in `folder`; a recipe or settings beside it must be those it began with."""
     from vitsmith.data.datasets import open_dataset
     from vitsmith.runs import Run
     from vitsmith.training.checkpoint import latest_step
@@ -153,14 +153,14 @@ class Shown:
             say(message)
 
     def on_event(self, event: Any) -> None:
-        """Takes what the run reports."""
+        """Shows an event of the run."""
         if self._bar is not None:
             self._bar.on_event(event)
         if self._events is not None:
             events, self._events = self._events, None
             with optional("TensorBoard's events"):
                 events(event)
-                self._events = events  # who has failed is not asked again
+                self._events = events  # a writer that has failed is not used again
 
 
 def _describe(splits: Any) -> str:

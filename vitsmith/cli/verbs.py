@@ -20,7 +20,7 @@ VERBS = (
 
 
 def function_of(verb: str) -> Callable[..., None]:
-    """What carries a verb out; its parameters are the options."""
+    """The function that carries out a verb; its parameters are the options."""
     name = verb.replace("-", "_")
     found: Callable[..., None] = getattr(import_module(f"vitsmith.cli.{name}"), name)
     return found

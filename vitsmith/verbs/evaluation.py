@@ -25,7 +25,7 @@ def evaluate(
     skip_unreadable: float = SHARE,
     tell: Tell = warn,
 ) -> Evaluation:
-    """How good a model is on labelled images: top-1 with its interval, top-5, each class, calibration.
+    """Evaluates a model on labelled images: top-1 with its interval, top-5, each class, calibration.
 
     Args:
         model: a classifier as a bundle, or anything `vitsmith.load` takes; or an opened `Predictor` or
@@ -33,9 +33,9 @@ def evaluate(
         data: a path of class folders, a table or shards, 'digits', a `DataSpec`, samples, or pairs of an image and the
             name of its class. Classes are matched by name.
         split: 'train', 'val', 'test' or 'all' of a data set; default: the images that the model was not trained on.
-        engine: as of `Predictor`, and so are `precision` and `batch_size`.
+        engine: as for `Predictor`, like `precision` and `batch_size`.
         skip_unreadable: share of images that may be unreadable. They are left out of the scores.
-        tell: hears which images judge and which are left out; by default only warnings are shown.
+        tell: called with messages: which images are evaluated, which are left out; by default only warnings are shown.
 
     Raises InputError, DatasetError and ImageError as the verb does.
     """

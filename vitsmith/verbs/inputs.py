@@ -1,4 +1,4 @@
-"""What verbs are given: a model, a data set, bounds; which of its images judge; and who hears what is to be told."""
+"""Reads what verbs are given: a model, a data set, bounds; chooses evaluation images; passes messages on."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ Data = str | os.PathLike[str] | DataSpec | Samples | Iterable[tuple[ImageSource,
 """A labelled data set: its path, a description of it, samples, or pairs of an image and the name of its class."""
 Tell = Callable[[str], None]
 Choose = Callable[[Sequence[Bundle], Asked], EvaluationSet]
-"""Which of the images that were asked for judge: see `held_out.choose`."""
+"""Chooses the evaluation images among those that were asked for: see `held_out.choose`."""
 
 
 def warn(told: str) -> None:
-    """What a verb says of its images and of itself: only warnings are shown, as such."""
+    """Shows a verb's message as a Python warning if it is a warning, and drops it otherwise."""
     if told.startswith("warning: "):
         warnings.warn(told.removeprefix("warning: "), stacklevel=3)
 
 
 def run_name(model: Model) -> str:
-    """What a run of a model is called: after its file or folder, of a bundle in memory after its architecture."""
+    """The name for a run of a model: that of its file or folder, or, for a bundle in memory, its architecture."""
     if isinstance(model, Bundle):
         return model_name(str(model.folder)) if model.folder else name_of(model.config) or model.config.family
     return model_name(os.fsdecode(instance(model, (str, os.PathLike), "what is loaded", LOADABLE)))
@@ -45,33 +45,33 @@ def is_data(data: Data) -> bool:
 
 
 def described_data(data: str | os.PathLike[str] | DataSpec) -> DataSpec:
-    """Raises InputError for anything but a path or a description."""
+    """The description of a data set. Raises InputError for anything but a path or a description."""
     if isinstance(data, DataSpec):
         return data
     return DataSpec(path=os.fsdecode(instance(data, (str, os.PathLike), "data", "a path or a DataSpec")))
 
 
 def asked_of(data: Data, split: str, tell: Tell) -> Asked:
-    """The data set, or the samples themselves. Raises InputError for a split of samples, which have none."""
+    """The images of a data set, or the samples themselves. Raises InputError for a split of samples: they have none."""
     if isinstance(data, str | os.PathLike | DataSpec):
         return ask(described_data(data), split, tell=tell)
     if split:
-        raise InputError(f"split {split!r} is a part of a data set on disk: of samples give those to evaluate on")
+        raise InputError(f"split {split!r} is a part of a data set on disk: give only the samples to evaluate on")
     samples = data if isinstance(data, Samples) else samples_of(data)
     return Asked(samples, f"{len(samples):,} samples", "", divided=False)
 
 
 def check_bounds(asked: Requirements, labelled: bool) -> None:
-    """Raises InputError for what a user asks that would do nothing, with labelled images or without."""
+    """Raises InputError for bounds that would have no effect, with labelled images or without."""
     asked.check_labels(labelled)
     if asked.accuracy_drop is not None and not labelled:
-        raise InputError("`max_drop` is judged on labelled images: give some with `data`, or leave it out")
+        raise InputError("`max_drop` is measured on labelled images: give some with `data`, or leave it out")
     if asked.agreement is not None and labelled:
         raise InputError("`min_agreement` is for images without labels: on `data` accuracy decides, use `max_drop`")
 
 
 def choosing(tell: Tell) -> Choose:
-    """`held_out.choose`, of which `tell` hears what a user should know."""
+    """`held_out.choose`, whose messages go to `tell`."""
 
     def chosen(bundles: Sequence[Bundle], asked: Asked) -> EvaluationSet:
         evaluation_set = choose(bundles, asked)

@@ -50,27 +50,27 @@ def quantize(
     tell: Tell = warn,
     listener: Listener = lambda _: None,
 ) -> Quantized:
-    """An int8 program that answers as well and is faster on this machine, or "keep float": then its `bundle` is None.
+    """Finds an int8 program that answers as well and is faster on this machine, or "keep float": then `bundle` is None.
 
     Args:
         bundle: torch weights.
-        data: labelled images of your task: training images calibrate, held-out ones judge by accuracy.
+        data: labelled images of your task: training images for calibration, held-out ones to measure accuracy.
         out: the folder of the run; default a new one below runs/quantize.
-        images: images that calibrate with `data`, and judge too without it.
-        split: 'val' or 'test', the part of `data` that judges; default the held-out images.
+        images: images for calibration beside `data`; without `data` also for evaluation.
+        split: 'val' or 'test', the part of `data` to evaluate on; default the held-out images.
         engine: 'openvino', 'onnx', or 'auto': openvino where it is installed.
         max_drop: with `data`, percentage points of top-1 that may be lost; default 0.5.
-        min_agreement: without, share of first choices that stay; default 0.99.
-        min_speedup: images/s beside the fastest float program.
-        fastest: try all programs and take the fastest that keeps what is required, not the first.
+        min_agreement: without `data`, share of first choices that stay; default 0.99.
+        min_speedup: images/s relative to the fastest float program.
+        fastest: try all programs and take the fastest that passes, not the first.
         batch_size: images at once where speed is measured.
-        calibration: images that calibrate, at most. `limit`: images that judge, at most; `seed` decides which.
+        calibration: most images for calibration. `limit`: most images for evaluation; `seed` decides which.
         strict_gate: refuse also where the images are too few to tell.
         skip_unreadable: share of the images that may be unreadable.
         without_split: do not keep the record of the images it was trained on.
         force: replace an earlier run at `out`.
-        tell: hears what a user should know; by default only warnings are shown.
-        listener: hears what is going on.
+        tell: called with messages; by default only warnings are shown.
+        listener: called with the steps of the work.
 
     `Quantized.require` raises GateError when float is to be kept. Raises InputError, DatasetError, OutputError,
     MissingPackageError.
@@ -115,10 +115,10 @@ def quantize_by(
     labels_file: Path | None = None,
     image_size: int | tuple[int, int] | None = None,
 ) -> Quantized:
-    """The rules that `quantize` and the verb have in common, around what each shows of its work.
+    """The rules that `quantize` and the command line share; each shows its progress in its own way.
 
     `photos_of` reads the images, `run` is `compress.quantize.quantize_to`; `labels_file` has the names of the classes,
-    and `image_size` is of a checkpoint that does not say it.
+    and `image_size` is for a checkpoint that does not say its size.
     """
     from vitsmith.compress.quantize import check_quantizable, usual_engine
     from vitsmith.compress.quantized import Settings

@@ -73,21 +73,21 @@ def export(
     Args:
         bundle: torch weights; for 'web' and 'triton' also a program that they take, which is not compared again.
         target: 'onnx', 'openvino', 'executorch', 'web', 'triton', or 'npz' (weights alone, which pass no gate).
-        out: the folder, or of 'npz' the file; default a new one below runs/export.
+        out: the folder, or for 'npz' the file; default a new one below runs/export.
         precision: what the program computes in: 'fp32', 'fp16', 'bf16' or 'int8', as far as the target does.
         fixed_batch: the one batch size of the program; default any.
         pixels: the program takes uint8 pixels and normalises by itself.
         images: what both programs are compared on; default golden images and sample photographs.
-        data: labelled images: accuracy is part of the gate then. `split` as of `evaluate`.
+        data: labelled images: accuracy is part of the gate then. `split` as for `evaluate`.
         max_drop: percentage points of top-1 that may be lost on `data`; default 0.5.
         strict_gate: refuse also where the images are too few to tell.
         skip_unreadable: share of the images that may be unreadable.
-        labels: of a LiT model for 'web': what the page chooses from.
+        labels: for a LiT model and 'web': the labels that the page chooses from.
         without_split: do not keep the record of the images it was trained on.
         add: keep the program in the folder of `bundle`, which is one on disk, beside what is there: the result is that
             bundle with the new program.
         force: replace an earlier export at `out`; with `add` the same program that was added before.
-        tell: hears what a user should know; by default only warnings are shown.
+        tell: called with messages; by default only warnings are shown.
 
     Raises GateError, and leaves nothing, when the program gives other answers; InputError, OutputError,
     MissingPackageError.
@@ -199,7 +199,7 @@ def _labelled(bundle: Bundle, asked: Asked, share: float, tell: Tell, choose: Ch
 
 
 def _check_use(target: str, *, for_gate: bool, labels: bool, split: bool) -> None:
-    """Raises InputError for options that a target has no use for."""
+    """Raises InputError for options that a target does not use."""
     if target == "npz" and for_gate:
         raise InputError(f"an .npz holds the same weights, so there is no gate: {_LEAVE_OUT}")
     if labels and target != "web":
@@ -209,7 +209,7 @@ def _check_use(target: str, *, for_gate: bool, labels: bool, split: bool) -> Non
 
 
 def _is_export(place: Path, target: str) -> bool:
-    """Whether an export wrote what is there, as the same kind of thing."""
+    """Whether an earlier export of the same kind wrote what is there."""
     from zipfile import is_zipfile
 
     if target == "npz":
@@ -224,7 +224,7 @@ def _is_export(place: Path, target: str) -> bool:
 
 
 def _with_split(bundle: Bundle, target: str, without: bool, tell: Tell) -> Bundle:
-    """The bundle, with the record of its images unless that is not wanted; what it means on a page is told."""
+    """The bundle, with the record of its images unless `without`; tells the user what the record reveals on a page."""
     from vitsmith.data.split_record import SPLIT
 
     if without:

@@ -1,4 +1,4 @@
-"""`vitsmith.train` and `vitsmith.lit`, and how a recipe is made of what was asked for."""
+"""`vitsmith.train` and `vitsmith.lit`, and how a recipe is made from their arguments."""
 
 from __future__ import annotations
 
@@ -50,18 +50,18 @@ def train(
     tell: Tell = warn,
     on_event: Callable[[Any], None] = lambda _: None,
 ) -> Trained:
-    """Trains or fine-tunes a model by a recipe, as the verb does, and gives what came of it: `bundle` is the model.
+    """Trains or fine-tunes a model by a recipe, as the verb does. The `bundle` of the result is the model.
 
     Args:
         data: a path of class folders, a table or shards, 'digits', or a `DataSpec`; a recipe may name it instead.
         model: a bundle on disk, weights or a published name to start from. `arch`: an architecture; without `model` its
             weights are fresh.
-        recipe: the name of a recipe, or a .toml file. `settings` are laid over it, by the names of its fields, as
+        recipe: the name of a recipe, or a .toml file. `settings` change its fields by their names, as
             {"optimizer.lr": 0.01, "schedule.epochs": 5}; the arguments above are fields that are often changed.
         out: the run's folder; default a new one below runs/train.
         force: replace an earlier run at `out`.
-        tell: hears what a user should know; by default only warnings are shown.
-        on_event: called with what metrics.jsonl has.
+        tell: called with messages; by default only warnings are shown.
+        on_event: called with each event of metrics.jsonl.
 
     Raises InputError, ConfigError (with every mistake of the recipe), DatasetError, OutputError, MissingPackageError.
     """
@@ -112,7 +112,7 @@ def lit(
         data: a table with captions, tar shards, or 'shapes', which is built in.
         model: the image tower. `text_model`: a LiT model whose text tower is the start; default: fresh weights.
         vocabulary: WordPiece .txt or SentencePiece .model; default: learnt from the captions.
-        settings: as of `train`, and so are all others.
+        settings: as for `train`, like all other arguments.
     """
     require_torch()
     from vitsmith.training.devices import find_devices
@@ -137,7 +137,7 @@ def lit(
 
 
 def make_recipe(name: Location, changes: Fields) -> TrainRecipe:
-    """The recipe called `name` with changes laid over it. Raises ConfigError, also for changes without effect."""
+    """The recipe called `name` with changes applied. Raises ConfigError, also for changes without effect."""
     called = _text(name, "recipe")
     base = read_recipe(called)
     recipe = parse_recipe(lay_over(base, changes))
@@ -146,7 +146,7 @@ def make_recipe(name: Location, changes: Fields) -> TrainRecipe:
 
 
 def make_lit_recipe(name: Location, changes: Fields) -> LitRecipe:
-    """The same of a recipe of `lit`."""
+    """As `make_recipe`, for a recipe of `lit`."""
     called = _text(name, "recipe")
     base = read_recipe(called, "lit")
     recipe = parse_fields(lay_over(without_fresh(base, changes), changes), LitRecipe)
@@ -157,7 +157,7 @@ def make_lit_recipe(name: Location, changes: Fields) -> LitRecipe:
 def common_fields(
     *, data: str, steps: int | None, batch_size: int | None, lr: float | None, seed: int | None
 ) -> Fields:
-    """What every training verb is told, as fields of a recipe; what was not given is empty."""
+    """The arguments that every training verb has, as fields of a recipe; those not given are empty."""
     return {
         "data": {"path": data},
         "schedule": {"steps": steps},
@@ -168,13 +168,13 @@ def common_fields(
 
 
 def without_empty(given: Mapping[str, Any]) -> Fields:
-    """What was not given leaves no trace: no empty text, no None, no empty table."""
+    """The fields without empty texts, None and empty tables, which mean that nothing was given."""
     kept = {name: without_empty(value) if isinstance(value, dict) else value for name, value in given.items()}
     return {name: value for name, value in kept.items() if value not in (None, "", {})}
 
 
 def check_has_weights(model: str) -> None:
-    """Raises InputError for a model that is an architecture, of which `arch` makes fresh weights."""
+    """Raises InputError for a model that is only an architecture, which belongs into `arch`."""
     if not model or os.path.lexists(model):
         return
     try:
@@ -192,7 +192,7 @@ def check_has_weights(model: str) -> None:
 
 
 def _asked(data: Location | DataSpec, settings: Mapping[str, Any] | None, **common: Any) -> Fields:
-    """Fields of a recipe: of the arguments that all verbs have, and of settings by their names."""
+    """The fields of a recipe that the common arguments and `settings` give."""
     described = described_data(data)
     fields = without_empty(common_fields(data=described.path, **common))
     fields = merge(fields, without_empty({"data": described.model_dump(exclude_defaults=True)}))
@@ -209,7 +209,7 @@ def _text(given: Location, what: str) -> str:
 
 @contextmanager
 def _tensorboard(folder: Path | None, on_event: Callable[[Any], None]) -> Iterator[Callable[[Any], None]]:
-    """What hears of events, and with a folder writes them for TensorBoard too."""
+    """Gives the listener of events, which with a folder also writes them for TensorBoard."""
     if folder is None:
         yield on_event
         return
