@@ -84,11 +84,11 @@ def test_widths_are_rounded_up_to_what_processors_like() -> None:
 @pytest.mark.parametrize(
     ("config", "pruning", "told"),
     [
-        (VIT, Pruning(heads=5), "--heads must be from 1 to 4, what there is, got 5"),
+        (VIT, Pruning(heads=5), "--heads must be from 1 to 4, the size of the model, got 5"),
         (VIT, Pruning(heads=0, mlp_width=0, depth=9), "--depth must be .*--heads must be .*--mlp-width must be"),
-        (VIT, Pruning(), r"nothing is to be pruned: the model has depth 2, heads 4, mlp_width 48"),
-        (VIT, Pruning(heads=4, mlp_width=45), "nothing is to be pruned"),  # 45 becomes 48, and all is as it was
-        (VIT, Pruning(tokens_mlp_width=3), "a transformer has no tokens_mlp_width: leave --tokens-mlp-width away"),
+        (VIT, Pruning(), r"nothing to prune: the model has depth 2, heads 4, mlp_width 48"),
+        (VIT, Pruning(heads=4, mlp_width=45), "nothing to prune"),  # 45 becomes 48, and all is as it was
+        (VIT, Pruning(tokens_mlp_width=3), "a transformer has no tokens_mlp_width: leave --tokens-mlp-width out"),
         (MIXER, Pruning(heads=3, mlp_width=41), "a Mixer has no heads.*--mlp-width must be from 1 to 40"),
         (VIT, Pruning(keep=1.0), "between 0 and 1, got 1"),
         (VIT, Pruning(keep=0.5, heads=2, mlp_width=24, depth=1), "all were: leave one of them out"),
@@ -407,7 +407,9 @@ def test_data_of_other_classes_and_too_little_of_it_are_refused(tmp_path: Path) 
         labelled_material(replace(bundle_of(), labels=None), str(write_photos(tmp_path / "c", 24)))
     write_photos(tmp_path / "d" / "train", 20)
     write_photos(tmp_path / "d" / "val", 7)
-    with pytest.raises(DatasetError, match="7 images are too few to judge by, give at least 8 that do not teach"):
+    with pytest.raises(
+        DatasetError, match="7 evaluation images are too few, give at least 8 beside the training images"
+    ):
         labelled_material(bundle_of(), str(tmp_path / "d"))
 
 
@@ -497,11 +499,11 @@ def test_recipes_of_recovery(taught: Bundle) -> None:
     wide = Bundle.of(vs.create_model("mu/16", classes=3, image_size=32, width=128, heads=2))
     assert recovery_recipe(wide, "pets").optimizer.lr == pytest.approx(0.001)
     assert recovery_recipe(wide, "pets", {"schedule": {"steps": 5, "warmup": 1}}).schedule.warmup == 1
-    with pytest.raises(ConfigError, match="learns by 'soft'"):
+    with pytest.raises(ConfigError, match="is distilled with 'soft'"):
         recovery_recipe(wide, "pets", {"distill": {"kind": "deit-hard"}})
     assert recovery_recipe(wide, "pets", {"model": {"freeze": ["head.*"]}}).model.freeze == ("head.*",)
     for section, field in (("model", "image_size"), ("model", "head_bias"), ("data", "path"), ("distill", "teacher")):
-        with pytest.raises(ConfigError, match=r"are what is pruned and shown here"):
+        with pytest.raises(ConfigError, match=r"are set by prune"):
             recovery_recipe(wide, "pets", {section: {field: "7" if section != "model" else 7}})
     with pytest.raises(ConfigError, match=r"optimizer\.lrr"):
         recovery_recipe(wide, "pets", {"optimizer": {"lrr": 1}})
@@ -723,7 +725,7 @@ def test_an_interruption_leaves_nothing(
     [
         ((), "give labelled ones with --data, or images without labels with --images"),
         (("--data", "colours", "--images", "colours"), "pruning needs images"),
-        (("--data", "colours"), "nothing is to be pruned"),
+        (("--data", "colours"), "nothing to prune"),
         (("--data", "colours", "--heads", 5), "--heads must be from 1 to 4"),
         (("--data", "colours", "--mlp-width", 0), "--mlp-width must be from 1 to 64"),
         (("--data", "nowhere", "--heads", 2), "nowhere"),

@@ -507,7 +507,7 @@ def test_a_broken_calibration_is_refused(
         all(one.reason.startswith("top-1 drops by ") and one.fidelity.top1 < 0.5 for one in broken) and len(broken) >= 2
     )
     assert result.bundle is None and not (tmp_path / "model").exists()
-    with pytest.raises(GateError, match=r"keep float: none of \d+ int8 programs .* keeps what is required"):
+    with pytest.raises(GateError, match=r"keep float: none of \d+ int8 programs .* meets the requirements"):
         result.require()
 
 

@@ -1,4 +1,4 @@
-"""Real images: some that ranges are found on, and others that judge."""
+"""Real images: calibration images, on which value ranges are found, and evaluation images."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from vitsmith.weights.bundle import Bundle
 Array = np.ndarray[Any, Any]
 
 FEWEST = 8
-"""Images without which neither ranges nor answers say anything."""
+"""Fewest images of each part; fewer give neither useful ranges nor a useful measure."""
 FEW = 100
-"""Images below which the result says so: of 100, one that is answered otherwise is a point."""
+"""With fewer images a remark is added: of 100 images, one changed answer is a whole point."""
 
 
 @dataclass(frozen=True)
 class Amounts:
-    """How many images are used, and by which chance."""
+    """How many images are used at most, and the seed that selects them."""
 
     calibration: int = 300
     evaluation: int = 1000
@@ -40,20 +40,20 @@ class Amounts:
 
 @dataclass(frozen=True, eq=False)
 class Photos:
-    """Images for one quantisation. None of them is in both parts."""
+    """Images for one quantisation. No image is in both parts."""
 
     calibration: Sequence[ImageSource]
     evaluation: Sequence[ImageSource]
     labels: NDArray[np.int64] | None
-    """(judges,) positions among the model's classes; None: the model's own answers are the measure."""
+    """(evaluation images,) positions among the model's classes; None: compare with the model's own answers."""
     name: str
-    """What reports call those that judge."""
+    """Name of the evaluation images in reports."""
     told: tuple[str, ...] = ()
-    """Which of the model's images they are."""
+    """Remarks on how the evaluation images were chosen."""
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What a user should know about them."""
+        """Remarks for the user on these images."""
         few = list(self.told)
         for what, count in (("calibration", len(self.calibration)), ("evaluation", len(self.evaluation))):
             if count < FEW:
@@ -72,11 +72,12 @@ def labelled_photos(
     on_images: OnImages = ignore,
     tell: Tell | None = None,
 ) -> Photos:
-    """A labelled data set whose held-out images judge (or `split`), and whose training images calibrate, or `images`.
+    """Evaluation images (held-out images, or `split`) and calibration images (training images, or `images`) of `data`.
 
-    Which are which, and what `on_images` and `tell` hear, as `divide` and `choose`. Up to a share of `skip_unreadable`
-    of either may be unreadable: they are left out, and the remarks say so. Raises DatasetError for classes that the
-    model does not know, in either part, and for too few images; InputError for a model without classes.
+    `divide` and `choose` decide which image is in which part, and call `on_images` and `tell`. In each part a share
+    of at most `skip_unreadable` may be unreadable: these images are left out, with a remark. Raises DatasetError
+    for classes that the model does not know, in either part, and for too few images; InputError for a model without
+    classes.
     """
     if isinstance(bundle.config, LiTConfig) or not bundle.classes:
         raise InputError(
@@ -113,12 +114,10 @@ def unlabelled_photos(
     amounts: Amounts = Amounts(),
     skip_unreadable: float = SHARE,
 ) -> Photos:
-    """Images without labels: half of them calibrate, at most as many as asked for, and the others judge.
+    """Images without labels: half of them, at most `amounts.calibration`, calibrate, and the others evaluate.
 
-    Which is which is decided by their names and `amounts.seed`; `skip_unreadable` as for `labelled_photos`. Raises
-    DatasetError for too few.
-
-    The remarks tell how many of those that judge `bundle` was trained on, where that is known.
+    Their names and `amounts.seed` decide which; `skip_unreadable` is as for `labelled_photos`. Where it is known, a
+    remark says on how many of the evaluation images `bundle` was trained. Raises DatasetError for too few images.
     """
     order = sorted(range(len(images)), key=lambda index: place_of(_name(images[index], index), amounts.seed))
     count = min(amounts.calibration, len(images) // 2)
@@ -134,25 +133,25 @@ def unlabelled_photos(
 
 
 def _told_of_cap(there: int, most: int) -> tuple[str, ...]:
-    """A remark on evaluation images of which some are not used."""
+    """A remark where only `most` of the evaluation images are used."""
     return (f"evaluating on {most:,} of the {there:,} evaluation images",) if there > most else ()
 
 
 def told_of_known(bundle: Bundle, evaluation: Sequence[ImageSource]) -> tuple[str, ...]:
-    """A remark on those of the images without labels that `bundle` was trained on, when there are any."""
+    """A remark where `bundle` was trained on some of the evaluation images without labels."""
     known = known_among(bundle, evaluation)
-    told = f"{bundle.where} was trained on {known} of the evaluation images, where its answers are surer: give others"
+    told = f"{bundle.where} was trained on {known} of the evaluation images, which flatters it: give other images"
     return (told,) if known else ()
 
 
 def without_unreadable(samples: Samples, share: float, left_out: list[str]) -> Samples:
-    """Those that can be read; of the others `left_out` gets a remark each. Raises DatasetError for too many."""
+    """The readable samples; `left_out` gets a remark on each other. Raises DatasetError for too many of these."""
     kept = sift(samples.sources, samples.names, share=share, tell=lambda told: left_out.append(f"left out: {told}"))
     return samples if len(kept) == len(samples) else samples.select(kept)
 
 
 def _readable(images: Sequence[ImageSource], share: float) -> tuple[Sequence[ImageSource], list[str]]:
-    """Those that can be read, and a remark on each of the others. Raises DatasetError for too many."""
+    """The readable images, and a remark on each other image. Raises DatasetError for too many of these."""
     left_out: list[str] = []
     names = [_name(image, index) for index, image in enumerate(images)]
     kept = sift(images, names, share=share, tell=lambda told: left_out.append(f"left out: {told}"))
@@ -165,7 +164,7 @@ def read_tensors(bundle: Bundle, sources: Sequence[ImageSource]) -> Array:
 
 
 def _chosen(samples: Samples, count: int, seed: int) -> Samples:
-    """At most `count` of them, by a hash of their names."""
+    """At most `count` samples, selected by a hash of their names."""
     if len(samples) <= count:
         return samples
     order = sorted(range(len(samples)), key=lambda index: place_of(samples.names[index], seed))
@@ -173,7 +172,7 @@ def _chosen(samples: Samples, count: int, seed: int) -> Samples:
 
 
 def _spread(images: Sequence[ImageSource], count: int) -> Sequence[ImageSource]:
-    """At most `count` from all over a sequence."""
+    """At most `count` images, evenly spaced over the sequence."""
     if len(images) <= count:
         return images
     at = np.linspace(0, len(images) - 1, count).round().astype(np.intp)

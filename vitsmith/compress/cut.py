@@ -1,7 +1,7 @@
 """Smaller models with the very weights of larger ones: blocks left out, heads and hidden units sliced away.
 
-What a part gave on average goes on being given, as a share of the bias behind it: a part that always gave the same is
-taken out without any loss. d channels of a head.
+The mean output of a removed part is added to the bias behind it, so that a part with a constant output is removed
+without any loss. d channels of a head.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ Arrays = dict[str, Tensor]
 
 
 def largest(scores: Tensor, count: int) -> list[int]:
-    """Positions of the `count` largest, in ascending order; of equal ones the earlier."""
+    """Positions of the `count` largest scores, in ascending order; of equal scores the earlier ones."""
     order = torch.sort(scores, descending=True, stable=True).indices
     return sorted(order[:count].tolist())
 
 
 def keep_blocks(model: ImageModel, kept: Sequence[int]) -> ImageModel:
-    """A copy of the model with the blocks at `kept` only, in eval mode."""
+    """A copy of the model, in eval mode, with only the blocks at the positions `kept`."""
     arrays: Arrays = {}
     places = {old: new for new, old in enumerate(kept)}
     for name, array in model.named_parameters():
@@ -40,9 +40,9 @@ def keep_blocks(model: ImageModel, kept: Sequence[int]) -> ImageModel:
 
 
 def keep_parts(model: ImageModel, config: ImageModelConfig, parts: Sequence[Mapping[str, Parts]]) -> ImageModel:
-    """A copy of the model with as many parts in each block as `config` says, the ones worth most, in eval mode.
+    """A copy of the model, in eval mode, with the most important parts of each block, as many as `config` says.
 
-    `parts` tells of each block what its parts are worth (`importance.score_parts`).
+    `parts` has the scores of each block's parts (`importance.score_parts`).
     """
     arrays: Arrays = dict(model.named_parameters())
     for index, known in enumerate(parts):
@@ -55,7 +55,7 @@ def keep_parts(model: ImageModel, config: ImageModelConfig, parts: Sequence[Mapp
 
 
 def _sliced(arrays: Arrays, prefix: str, place: Place, parts: Parts, left: int) -> Arrays:
-    """The four arrays around the parts of one block, with `left` of them."""
+    """The four arrays around the parts of one block, with `left` parts kept."""
     inward, outward = prefix + place.inward, prefix + place.outward
     weight, bias = arrays[f"{outward}.weight"].detach(), arrays[f"{outward}.bias"].detach()
     count = len(parts.scores)

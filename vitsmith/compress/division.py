@@ -1,6 +1,6 @@
-"""A labelled data set as images that teach or calibrate and images that judge.
+"""A labelled data set, divided into training or calibration images and evaluation images.
 
-Which images judge is decided where it is for all verbs, in `evaluation/held_out.py`.
+`evaluation/held_out.py` decides, for every verb, which images evaluate.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ from vitsmith.evaluation.held_out import (
 )
 from vitsmith.weights.bundle import Bundle
 
-_FRACTION = 0.2  # of new images that judge, where others of them teach; as in training
+_FRACTION = 0.2  # share of new images that evaluate where the other new images train; as in training
 
 
 @dataclass(frozen=True, eq=False)
 class Division:
-    """None of the images is in both parts."""
+    """Training or calibration images, and evaluation images. No image is in both parts."""
 
     teaching: Samples
     evaluation_set: EvaluationSet
     known: tuple[Contents, Contents] | None = None
-    """What is in both, where it was read already."""
+    """Contents of both parts, where they were read already."""
 
     def record(self, bundle: Bundle, on_images: OnImages = ignore) -> SplitRecord:
-        """The record of a model that goes on from `bundle`, learns from `teaching` and is judged by the others."""
+        """The split record of a model that is trained on from `bundle` with `teaching`, the others held out."""
         return grown_record(bundle, self.teaching, self.evaluation_set.samples, self.known, on_images)
 
 
@@ -56,14 +56,15 @@ def divide(
     on_images: OnImages = ignore,
     tell: Tell | None = None,
 ) -> Division:
-    """What teaches or calibrates, and what judges.
+    """Divides a data set into training or calibration images and evaluation images.
 
-    A bundle with a record is judged by the images that were held out in its training, and by new ones, and learns from
-    those that it was trained on; where most are new, a fifth of them judge and the others teach, by a hash of their
-    names and `seed`. Of other bundles the split is that of `open_dataset`. With `split` that part judges.
+    A bundle with a split record is evaluated on the images that were held out in its training and on new ones, and
+    learns from those that it was trained on. Where most images are new, a fifth of the new ones evaluate and the others
+    train, by a hash of their names and `seed`. For a bundle without a record, `open_dataset` makes the split. A `split`
+    that is given is the part that evaluates.
 
-    `tell` and errors as `open_dataset` and `choose`; DatasetError for classes that the model does not know, InputError
-    for a split that holds what teaches.
+    `tell` and errors are as for `open_dataset` and `choose`; also raises DatasetError for classes that the model does
+    not know, and InputError for a split that holds the training images.
     """
     if split == ALL or split_of(split) == "train":
         raise InputError(f"`split` {split} holds training or calibration images: choose val or test")
@@ -94,7 +95,7 @@ def grown_record(
     known: tuple[Contents, Contents] | None = None,
     on_images: OnImages = ignore,
 ) -> SplitRecord:
-    """The record of a model that goes on from `bundle` with more images; they are read unless they are `known`."""
+    """The split record of `bundle` with more images added; reads the images unless their contents are `known`."""
     began = bundle.split or SplitRecord.empty(complete=not bundle.trained_here)
     if known is None:
         taught, evaluated = (
@@ -113,7 +114,7 @@ def _by_record(bundle: Bundle, asked: Asked, seed: int, on_images: OnImages) -> 
     if trained >= new.sum():
         teaches = roles.trained
         told = f"{trained:,} images that the model was trained on are for training or calibration"
-    else:  # hardly the data that it was trained on
+    else:  # most images are new, so this is hardly the data that it was trained on
         teaches = roles.trained | (new & ~_some_of_each_class(samples, new, seed))
         told = f"{int(teaches.sum()):,} others are for training or calibration"
     if teaches.all():
@@ -127,7 +128,7 @@ def _by_record(bundle: Bundle, asked: Asked, seed: int, on_images: OnImages) -> 
 
 
 def _some_of_each_class(samples: Samples, chosen: NDArray[np.bool_], seed: int) -> NDArray[np.bool_]:
-    """A fifth of the `chosen` images of each class, decided by their names and `seed`; of few at least one, not all."""
+    """A fifth of each class's `chosen` images, by their names and `seed`: at least one, but not all of two or more."""
     some = np.zeros(len(samples), np.bool_)
     indices = np.flatnonzero(chosen)
     order = indices[np.argsort(samples.labels[indices], kind="stable")]

@@ -1,4 +1,4 @@
-"""What a search came to: programs that were measured, what was left out and why, and the choice."""
+"""The result of a search: programs that were measured, what was left out and why, and the choice."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from vitsmith.weights.measurements import accuracy, latency, peak_memory
 
 @dataclass(frozen=True, eq=False)
 class Candidate(Point):
-    """A program on this machine."""
+    """A program that was measured on this machine."""
 
     name: str
-    """Its variant's."""
+    """Name of its variant."""
     precision: str
     engine: str
     bundle: Bundle
     accuracy: Paired
-    """Of the original and of this, on the images that choose."""
+    """Accuracy of the original and of this program, on the images for selection."""
     notes: tuple[str, ...] = ()
 
     @property
@@ -44,7 +44,7 @@ class Candidate(Point):
 
 @dataclass(frozen=True)
 class Refused:
-    """What did not come to be a candidate, or a variant."""
+    """A variant or program that was left out."""
 
     title: str
     reason: str
@@ -52,22 +52,22 @@ class Refused:
 
 @dataclass(eq=False, repr=False)
 class Found:
-    """What a search came to."""
+    """The result of a search."""
 
     original: Bundle
     original_right: NDArray[np.bool_]
-    """(images,) which of the images that choose it names rightly."""
+    """(images,) which images for selection the original classifies correctly."""
     required: Requirements
-    """Of accuracy, latency, memory and size."""
+    """Bounds on accuracy, latency, memory and size."""
     data: str = ""
-    """What reports call the images."""
+    """Name of the images in reports."""
     remarks: tuple[str, ...] = ()
-    """Which of the model's images they are."""
+    """Remarks on how the images were chosen."""
     candidates: list[Candidate] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
     chosen: Candidate | None = None
     verified: Paired | None = None
-    """The original and the choice on the verification images, which were not used to choose."""
+    """Accuracy of the original and of the choice on the verification images, which were not used to choose."""
 
     def __str__(self) -> str:
         if self.chosen is None:
@@ -82,22 +82,22 @@ class Found:
 
     @property
     def original_top1(self) -> float:
-        """Of the original, on the images that choose."""
+        """Top-1 accuracy of the original on the images for selection."""
         return float(self.original_right.mean())
 
     @property
     def front(self) -> list[Candidate]:
-        """The candidates that no other beats in accuracy, latency, memory and size at once, by latency."""
+        """The Pareto front of accuracy, latency, memory and size, by latency."""
         return front(self.candidates)
 
     @property
     def lost(self) -> float:
-        """Points of top-1 that the choice has less than the original where it was verified."""
+        """Percentage points of top-1 that the choice loses on the verification images."""
         assert self.verified is not None
         return self.verified.drop
 
     def objections(self, candidate: Candidate) -> tuple[str, ...]:
-        """Why a candidate does not keep what is required; () when it does."""
+        """Why a candidate does not meet the requirements; () when it does."""
         return failures(candidate.measured, self.required)
 
     @property
@@ -107,16 +107,16 @@ class Found:
 
     @property
     def holds(self) -> bool:
-        """Whether something was chosen, and is as right as it must be where it was verified."""
+        """Whether something was chosen, and is accurate enough on the verification images."""
         return self.chosen is not None and not self.not_verified
 
     @property
     def doubts(self) -> tuple[str, ...]:
-        """What the verification images are too few to tell; () of a strict gate, where that is a reason."""
+        """What cannot be told from so few verification images; () with a strict gate, which refuses for it."""
         return () if self.required.strict else doubts(Measured(accuracy=self.verified), self.required)
 
     def verified_bundle(self) -> Bundle:
-        """The choice, with what was measured of it: top-1 where it had no say in the choice."""
+        """The choice with its measurements; its top-1 is that on the verification images."""
         assert self.chosen is not None and self.verified is not None
         chosen = self.chosen
         machine = describe_machine()
@@ -173,7 +173,7 @@ class Found:
         }
 
     def require(self) -> None:
-        """Raises GateError when nothing keeps what is required, or the choice does not hold where it is verified."""
+        """Raises GateError when nothing meets the requirements, or the choice fails on the verification images."""
         if self.chosen is None:
             told = "nothing that was tried meets the budget"
             lenient = replace(self.required, strict=False)

@@ -13,7 +13,7 @@ from vitsmith.models.vit import VisionTransformer
 def groups(model: torch.nn.Module, images: Tensor) -> Tensor:
     """int64 (B, rows, columns): a number for each patch of (B, 3, height, width), equal where patches became one token.
 
-    Numbers are positions among the tokens that are left, without the prefix. Of LiT those of the image tower.
+    Numbers are positions among the tokens that are left, without the prefix. LiT: the tokens of the image tower.
     """
     tower = model.image if isinstance(model, LiT) else model
     assert isinstance(tower, VisionTransformer)

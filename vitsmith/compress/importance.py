@@ -1,14 +1,14 @@
-"""What each block, head and hidden unit of a trained model is worth, from a few hundred images.
+"""Importance scores of the blocks, heads and hidden units of a trained model, from a few hundred images.
 
-Two ways to know, both of what happens when a part gives out its mean from now on, which is how `cut` takes it out:
+Two methods; both ask what happens when a part always gives its mean output, which is how `cut` removes it:
 
 | method     | part of a block                                          | whole block                             |
 |------------|----------------------------------------------------------|-----------------------------------------|
 | taylor     | first-order change of the loss, |sum g (a - mean a)|       | the same of the block, |sum g (out - in)| |
 | activation | deviation of what the part adds to the tokens            | 1 - cosine of tokens before and after   |
 
-`a` are the activations and `g` the loss's gradient by them; sums go over tokens and channels of an image, means over
-images. Sources: arXiv 1906.10771 (Taylor), arXiv 2403.03853 (cosine of blocks).
+`a` are the activations and `g` is the gradient of the loss with respect to them; sums go over tokens and channels
+of an image, means over images. Sources: arXiv 1906.10771 (Taylor), arXiv 2403.03853 (cosine of blocks).
 
 B images of a batch, G parts (heads or hidden units) of d channels each.
 """
@@ -32,10 +32,10 @@ Batches = Iterable[tuple[Tensor, Tensor]]
 
 
 class Place(NamedTuple):
-    """Where parts of a block are: `inward` makes their channels, `outward` adds what they hold to the tokens."""
+    """A kind of part of a block: the layer `inward` computes its channels, `outward` adds them to the tokens."""
 
     field: str
-    """How many there are, in the configuration."""
+    """Field of the configuration with the number of parts."""
     inward: str
     outward: str
 
@@ -50,25 +50,25 @@ PLACES: dict[str, tuple[Place, ...]] = {
         Place("channels_mlp_width", "channel_mixing.widen", "channel_mixing.narrow"),
     ),
 }
-"""By family."""
+"""Kinds of parts by family."""
 
 
 PASSES: dict[Method, int] = {"taylor": 2, "activation": 1}
-"""How often `score_parts` goes through the images."""
+"""Number of times that `score_parts` goes through the images."""
 
 
 @dataclass(eq=False)
 class Parts:
-    """What is known of the parts at one place of one block."""
+    """Scores and mean activations of one kind of parts of one block."""
 
     scores: Tensor
-    """(G,), larger for what is worth more."""
+    """(G,), larger for more important parts."""
     mean: Tensor
     """(G * d,) mean activation of each channel."""
 
 
 def score_blocks(model: ImageModel, batches: Batches, method: Method) -> Tensor:
-    """(depth,) what each block is worth. The model is left as it was, in eval mode."""
+    """(depth,) score of each block. Leaves the model as it was, in eval mode."""
     totals = torch.zeros(len(model.blocks), dtype=torch.float64)
 
     def watch(index: int) -> Callable[..., None]:
@@ -97,9 +97,9 @@ def score_blocks(model: ImageModel, batches: Batches, method: Method) -> Tensor:
 
 
 def score_parts(model: ImageModel, batches: Batches, method: Method) -> list[dict[str, Parts]]:
-    """For each block what its parts are worth, by `Place.field`. The batches are gone through once, or twice.
+    """For each block the scores of its parts, by `Place.field`. Goes through the batches PASSES[method] times.
 
-    The model is left as it was, in eval mode.
+    Leaves the model as it was, in eval mode.
     """
     places = _places(model)
     moments = {key: _Moments(linear, parts) for key, (linear, parts) in places.items()}
@@ -119,7 +119,7 @@ def score_parts(model: ImageModel, batches: Batches, method: Method) -> list[dic
 
 
 def _places(model: ImageModel) -> dict[tuple[int, str], tuple[nn.Linear, int]]:
-    """By block and field: the layer that takes the parts in, and how many they are."""
+    """By block and field: the layer that the parts feed, and the number of parts."""
     found = {}
     for index, block in enumerate(model.blocks):
         for place in PLACES[model.config.family]:
@@ -130,7 +130,7 @@ def _places(model: ImageModel) -> dict[tuple[int, str], tuple[nn.Linear, int]]:
 
 
 class _Moments:
-    """Mean and, part by part, covariance of what goes into a layer."""
+    """Mean, and covariance within each part, of the inputs of a layer."""
 
     def __init__(self, linear: nn.Linear, parts: int) -> None:
         self.parts = parts
@@ -151,7 +151,7 @@ class _Moments:
         return (self._sum / self._count).to(self._weight.dtype)
 
     def deviation(self) -> Tensor:
-        """(G,) root of the mean square of what each part adds to the tokens, about its mean."""
+        """(G,) standard deviation of what each part adds to the tokens."""
         mean = (self._sum / self._count).view(self.parts, -1)
         covariance = self._products / self._count - mean[:, :, None] * mean[:, None, :]
         weight = self._weight.double().view(len(self._weight), self.parts, -1)
@@ -159,7 +159,7 @@ class _Moments:
 
 
 class _Slopes:
-    """How the loss changes, to first order, when parts give out their mean."""
+    """First-order change of the loss when a part gives its mean output."""
 
     def __init__(self, mean: Tensor, parts: int) -> None:
         self.total = mean.new_zeros(parts, dtype=torch.float64)
@@ -176,7 +176,7 @@ class _Slopes:
 
 @contextmanager
 def _hooked(watchers: dict[nn.Linear, Callable[[Tensor], None]]) -> Iterator[None]:
-    """Each watcher is given what its layer is given."""
+    """While it lasts, each watcher is called with the input of its layer."""
 
     def hook(watcher: Callable[[Tensor], None]) -> Callable[..., None]:
         return lambda _module, inputs: watcher(inputs[0])
@@ -190,9 +190,9 @@ def _hooked(watchers: dict[nn.Linear, Callable[[Tensor], None]]) -> Iterator[Non
 
 
 def _run(model: ImageModel, batches: Batches, *, gradients: bool) -> int:
-    """All batches through the model, with or without the loss's gradients; gives the number of images.
+    """Runs all batches through the model, with or without gradients of the loss; returns the number of images.
 
-    Gradients begin at the patch embeddings: those of weights and of a ResNet before them are not computed.
+    Gradients go back to the patch embeddings only: not to weights, nor to a ResNet before the patches.
     """
     model.eval()
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]

@@ -1,4 +1,4 @@
-"""Images that decide what of a model is pruned, teach what is left, and judge it."""
+"""Training and evaluation images for pruning: the training images also decide what is removed."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from vitsmith.weights.bundle import Bundle
 Count = Callable[[int], None]
 
 FEWEST = 20
-"""Images that are needed: of fewer nobody can say what a model lost."""
-_HELD_OUT = 0.25  # of images without labels; there is no need to keep classes together
+"""Fewest images; with fewer nobody can say how much accuracy a model lost."""
+_HELD_OUT = 0.25  # share of images without labels that evaluate; drawn regardless of class
 _BATCH = 16
 
 
@@ -41,17 +41,17 @@ class Material:
     """Images whose labels are positions among the model's classes."""
 
     splits: Splits
-    """`train` decides and teaches, `val` judges. Its classes are the model's, of which the images may show fewer."""
+    """`train` ranks and trains, `val` evaluates. The classes are the model's; some of them may have no image."""
     labelled: bool
     """False: the labels are the model's own answers, and accuracy is agreement with them."""
     name: str
-    """What reports call the images that judge."""
+    """Name of the evaluation images in reports."""
     told: tuple[str, ...] = ()
-    """Which of the model's images these are."""
+    """Remarks on how the evaluation images were chosen."""
     skip_unreadable: float = SHARE
-    """Share of the images of either that may be unreadable; those of `val` are left out already."""
+    """Share of the images of each part that may be unreadable; those of `val` are left out already."""
     record: SplitRecord | None = None
-    """What a model that learned from `train` says of its images; None: what the bundle says."""
+    """Split record of a model that is trained on `train`; None: that of the bundle."""
 
 
 def labelled_material(
@@ -65,7 +65,7 @@ def labelled_material(
 ) -> Material:
     """A data set, divided as `divide` says. Its classes are matched with the model's by name.
 
-    Up to a share of `skip_unreadable` of the images that judge may be unreadable: they are left out, and told of.
+    A share of at most `skip_unreadable` of the evaluation images may be unreadable: these are left out, with a remark.
 
     Raises DatasetError for classes that the model does not know and for too few images, and what `divide` raises.
     """
@@ -75,7 +75,7 @@ def labelled_material(
     where = data if isinstance(data, str) else data.path
     _check_enough(len(division.teaching) + len(evaluation_set.samples), where)
     if not len(division.teaching):
-        raise DatasetError(f"{where} has no images to learn from that the model does not hold out: add some")
+        raise DatasetError(f"{where}: the model holds out all of these images, so none is left to train on: add some")
     train, val = (
         Samples(_class_names(bundle), part.sources, part.names, match_classes(bundle, part), part.blocks)
         for part in (division.teaching, evaluation_set.samples)
@@ -85,7 +85,8 @@ def labelled_material(
     val = without_unreadable(val, skip_unreadable, left_out)
     if len(val) < FEWEST_EVALUATION:
         raise DatasetError(
-            f"{where}: {len(val)} images are too few to judge by, give at least {FEWEST_EVALUATION} that do not teach"
+            f"{where}: {len(val)} evaluation images are too few, give at least {FEWEST_EVALUATION} beside the training "
+            "images"
         )
     return Material(
         Splits(train, val), True, evaluation_set.counted, (*evaluation_set.told, *left_out), skip_unreadable, record
@@ -100,11 +101,10 @@ def unlabelled_material(
     skip_unreadable: float = SHARE,
     on_images: OnImages = ignore,
 ) -> Material:
-    """Images without labels: what the model says of each is taken for its class. A quarter, of few images
-    8, is held out by `seed`.
+    """Images without labels: the model's own answers are the labels.
 
-    Up to a share of `skip_unreadable` of them may be unreadable: they are left out, and told of. Raises DatasetError
-    for too few images.
+    A quarter of the images, at least 8, is held out by `seed`. A share of at most `skip_unreadable` of them may be
+    unreadable: these are left out, with a remark. Raises DatasetError for too few images.
     """
     check_prunable(bundle)
     left_out: list[str] = []
@@ -124,7 +124,7 @@ def unlabelled_material(
 
 
 def check_prunable(bundle: Bundle) -> None:
-    """Raises InputError for what has nothing to prune or cannot be judged by its answers."""
+    """Raises InputError for a model that has nothing to prune, or whose answers cannot be evaluated."""
     bundle.check_split()
     config = bundle.config
     if bundle.program != "torch":
@@ -133,9 +133,9 @@ def check_prunable(bundle: Bundle) -> None:
             "and export that"
         )
     if isinstance(config, LiTConfig):
-        raise InputError(f"{bundle.where} matches images with texts: only classifiers are pruned, by what they answer")
+        raise InputError(f"{bundle.where} matches images with texts: only classifiers can be pruned")
     if not config.classes:
-        raise InputError(f"{bundle.where} has no classifier: prune the model that was fine-tuned, by what it answers")
+        raise InputError(f"{bundle.where} has no classifier: prune the fine-tuned model")
     refuse_regression(bundle, "agreement of first choices")
     if isinstance(config, ViTConfig) and config.pooling.endswith("unpooled"):
         raise InputError(f"{bundle.where} gives logits for every token: prune models that give one answer an image")
@@ -144,19 +144,19 @@ def check_prunable(bundle: Bundle) -> None:
 
 
 def with_names(bundle: Bundle) -> Bundle:
-    """The bundle with label names, made up where it has none: training matches classes by name."""
+    """The bundle with label names, which training needs: where it has none, the positions of the classes."""
     return replace(bundle, labels=bundle.labels or Labels(names=_class_names(bundle)))
 
 
 def spread(samples: Samples, count: int) -> Samples:
-    """At most `count` images from all over a set, which may be sorted by class."""
+    """At most `count` images, evenly spaced over a set that may be sorted by class."""
     if len(samples) <= count:
         return samples
     return samples.select(np.linspace(0, len(samples) - 1, count).round().astype(np.intp))
 
 
 class Shown:
-    """Images of a set as batches on a device, as often as they are asked for. `on_images` hears how many were seen."""
+    """Images of a set as batches on a device; can be iterated again. `on_images` is called with each batch's size."""
 
     def __init__(
         self, samples: Samples, bundle: Bundle, device: torch.device, on_images: Count, skip_unreadable: float = SHARE

@@ -1,4 +1,4 @@
-"""Token merging behind its gate: a schedule, the same weights, and whether the answers stay and time is saved."""
+"""Token merging behind its gate: a schedule for the same weights; the answers must stay and time must be saved."""
 
 from __future__ import annotations
 
@@ -35,23 +35,24 @@ Array = np.ndarray[Any, Any]
 Tell = Callable[[str], None]
 
 SAMPLES = 32
-"""Sample photographs that stand in for images of the user's own."""
+"""Sample photographs that are used where the user gives no images; as many calibrate as evaluate."""
 GOLDEN_IMAGES = 2
 CANDIDATES = 8
-"""Sample photographs that golden images are chosen from, beside those of the original."""
+"""Sample photographs from which golden images are chosen, beside the original's golden images."""
 
 
 def merge_by(bundle: Bundle, ratio: float, kind: str = "constant") -> Bundle:
-    """The same model with 1 / `ratio` of the arithmetic for an image, by a constant or decreasing schedule. Unjudged.
+    """The same model with 1 / `ratio` of the arithmetic for an image, by a constant or decreasing schedule.
 
-    Raises InputError for what has no tokens to merge, and for a ratio that no such schedule reaches.
+    Nothing is evaluated. Raises InputError for a model without tokens to merge, and for a ratio that no such schedule
+    reaches.
     """
     tower = check_mergeable(bundle)
     return merged_bundle(bundle, fit(tower, kind, ratio=ratio))
 
 
 def check_mergeable(bundle: Bundle) -> ViTConfig:
-    """The configuration of the tower whose tokens merge. Raises InputError for models without one."""
+    """Return the configuration of the tower whose tokens merge. Raises InputError for models without one."""
     bundle.check_split()
     if bundle.program != "torch":
         raise InputError(
@@ -63,7 +64,7 @@ def check_mergeable(bundle: Bundle) -> ViTConfig:
 
 
 def merged_bundle(bundle: Bundle, numbers: Numbers) -> Bundle:
-    """The same weights in a model that merges `numbers` of tokens, one for each block; without golden examples."""
+    """The same weights in a model whose blocks merge `numbers` tokens each; without golden examples."""
     tower = check_mergeable(bundle)
     merging = change(tower, merge=numbers)
     lit = isinstance(bundle.config, LiTConfig)
@@ -75,10 +76,10 @@ def merged_bundle(bundle: Bundle, numbers: Numbers) -> Bundle:
 
 
 def sample_photos(bundle: Bundle) -> Photos:
-    """Stand-ins for images of the user's own: the bundle's golden images and sample photographs."""
+    """Images for users who give none: sample photographs, and the bundle's golden images for evaluation."""
     golden = list(bundle.golden.images) if bundle.golden else []
     samples = sample_images(2 * SAMPLES)
-    # golden images are sample photographs too where nobody gave others
+    # by default, golden images are sample photographs too
     photos = [photo for photo in samples if not any(np.array_equal(photo, one) for one in golden)]
     evaluation = (golden + photos[SAMPLES:])[:SAMPLES]
     return Photos(photos[:SAMPLES], evaluation, None, f"{len(evaluation)} golden and sample photographs")
@@ -93,10 +94,11 @@ def merge(
     measure: Race = measure_speedup,
     tell: Tell = lambda _: None,
 ) -> Merged:
-    """Merges as wished, compares with the original on the images that judge, and measures both; nothing is written.
+    """Merges to the target, compares with the original on the evaluation images, and measures both; writes nothing.
 
     Without a ratio or number of tokens the ratios of RATIOS are tried until one passes. `measure` times engines in
-    turns. A result that falls short is told by `Merged.require`. Raises InputError for what cannot be merged so.
+    turns. `Merged.require` refuses a result that falls short. Raises InputError for a model or target that cannot be
+    merged.
     """
     tower = check_mergeable(bundle)
     if bundle.classes == 0 and photos.labels is not None:
@@ -114,7 +116,7 @@ def merge(
         except InputError:
             if goal is planner.goals[-1] and not tries:
                 raise
-            continue  # of several: less may be possible
+            continue  # a smaller ratio may be possible
         merged = merged_bundle(bundle, numbers)
         with refusing(_merging(bundle)):
             tries.append(_evaluated(tower, merged, numbers, photos, expected))
@@ -132,14 +134,14 @@ def merge(
 
 
 class _Planner:
-    """Makes schedules; what blocks lose is measured once."""
+    """Makes schedules; measures once what each block loses."""
 
     def __init__(self, bundle: Bundle, tower: ViTConfig, target: MergeTarget, photos: Photos, tell: Tell) -> None:
         self._bundle, self._tower, self._merge_target, self._photos, self._tell = bundle, tower, target, photos, tell
         self._losses: Losses | None = None
         self._kept: dict[Numbers, Array] = {}
         self.compared: tuple[tuple[str, Numbers, float], ...] = ()
-        """Of the last search: each kind of schedule with its divergence."""
+        """(kind, schedule, divergence) of each schedule in the last search."""
         asked = target.ratio is not None or target.tokens is not None
         self.goals = [Goal(target.ratio, target.tokens)] if asked else [Goal(ratio) for ratio in RATIOS]
 
@@ -147,7 +149,7 @@ class _Planner:
         if self._merge_target.kind != "searched":
             return fit(self._tower, self._merge_target.kind, ratio=goal.ratio, tokens=goal.tokens)
         if goal.tokens is not None:
-            fit(self._tower, "constant", tokens=goal.tokens)  # says what is wrong with a number of tokens
+            fit(self._tower, "constant", tokens=goal.tokens)  # refuses a wrong number of tokens
         classes = self._bundle.classes > 0
         if self._losses is None:
             count = min(IMAGES, len(self._photos.calibration))
@@ -167,7 +169,7 @@ class _Planner:
 
 
 class _Torch:
-    """Runs a bundle's torch model as it is: what is compared here is weights, not engines."""
+    """Runs a bundle's torch model as it is, because weights are compared here, not engines."""
 
     name, precision, why = "torch", "float32", ""
 
@@ -176,7 +178,7 @@ class _Torch:
 
 
 def _answers(bundle: Bundle, sources: Sequence[ImageSource]) -> Array:
-    """Outputs (images, width). Raises ImageError at an unreadable one, NotFiniteError where they are not finite."""
+    """Outputs (images, width). Raises ImageError for unreadable images, NotFiniteError for NaN and infinity."""
     engine: Any = _Torch(bundle)
     rows = ImageStream(bundle.preprocessing, engine, batch_size=BATCH).rows(sources)
     assert rows is not None
@@ -184,7 +186,7 @@ def _answers(bundle: Bundle, sources: Sequence[ImageSource]) -> Array:
 
 
 def _merging(bundle: Bundle) -> str:
-    """What messages call it."""
+    """Name of the merging in messages."""
     return f"merging of {bundle.where}"
 
 
@@ -209,10 +211,10 @@ def _evaluated(tower: ViTConfig, merged: Bundle, numbers: Numbers, photos: Photo
 
 
 def _steady_images(bundle: Bundle, merged: Bundle) -> list[Array]:
-    """Golden images whose answers move least when their tensors do by what bfloat16 rounds.
+    """Golden images whose answers move least when their tensors move by what bfloat16 rounds.
 
-    Which tokens are the most alike can hang by the last bit, and another engine may merge others. Golden answers are to
-    tell a wrong engine, so they are taken where merging is clear.
+    Which tokens are most alike can depend on the last bit, so another engine may merge other tokens. Golden answers are
+    there to detect a wrong engine, so they are taken from images whose merging is clear.
     """
     golden = list(bundle.golden.images) if bundle.golden else []
     images = golden + sample_images(CANDIDATES)
@@ -232,7 +234,7 @@ def _speedup(bundle: Bundle, merged: Bundle, measure: Race) -> Speedup:
 
 
 def _described(found: Merged) -> Bundle:
-    """The bundle, which says how good it is."""
+    """The merged bundle with its measurements."""
     last = found.tries[-1]
     data, machine = found.photos.name, describe_machine()
     metric = "agreement" if found.bundle.classes else "mean_cosine"

@@ -1,8 +1,8 @@
 """Merge schedules searched by what each block loses.
 
 Each block alone merges a sixteenth, an eighth and a quarter of the patches, and the answers are compared with those of
-the whole model. A block's loss in between is drawn in straight lines; the schedule grows by the tokens that cost least
-for the arithmetic they save. Losses of blocks do not quite add up: so the result is held against a constant and a
+the whole model. In between, a block's loss is interpolated linearly; the schedule grows by the tokens that cost least
+for the arithmetic they save. Losses of blocks do not quite add up, so the result is compared with a constant and a
 decreasing schedule of the same arithmetic on the same images, and the best of the three is changed where that helps.
 """
 
@@ -26,7 +26,7 @@ Answers = Callable[[Numbers], Array]
 SHARES = (1 / 16, 1 / 8, 1 / 4)
 MOVES = 40
 IMAGES = 32
-"""Images that the search looks at, of those that calibrate."""
+"""Calibration images that the search uses at most."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Goal:
 
 
 def divergence(expected: Array, found: Array, *, classes: bool) -> float:
-    """How far answers moved: the mean KL divergence of classifiers, else the mean of 1 - cosine."""
+    """How far answers moved: the mean KL divergence for classifiers, else the mean of 1 - cosine."""
     if classes:
         before, after = log_softmax(expected), log_softmax(found)
         return float((np.exp(before) * (before - after)).sum(axis=-1).mean())
@@ -53,14 +53,15 @@ def divergence(expected: Array, found: Array, *, classes: bool) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Losses:
-    """What each block loses by how many tokens it merges, alone."""
+    """The loss of each block as a function of the tokens that it alone merges."""
 
     levels: tuple[Numbers, ...]
-    """Of each block the numbers that were tried, 0 first."""
+    """For each block the numbers of tokens that were tried, 0 first."""
     lost: tuple[tuple[float, ...], ...]
+    """For each block the divergence at each of these numbers."""
 
     def of(self, block: int, number: int) -> float:
-        """In straight lines between what was tried, and as steeply beyond."""
+        """The loss of `block` that merges `number` tokens: interpolated linearly, and extrapolated beyond the last."""
         levels, lost = self.levels[block], self.lost[block]
         if number <= levels[-1]:
             return float(np.interp(number, levels, lost))
@@ -68,14 +69,17 @@ class Losses:
         return lost[-1] + max(slope, lost[-1] / levels[-1]) * (number - levels[-1])
 
     def total(self, numbers: Sequence[int]) -> float:
-        """Of all blocks together, as if losses added up."""
+        """The sum of all blocks' losses."""
         return sum(self.of(block, numbers[block]) for block in range(len(self.lost)))
 
 
 def measure_losses(
     tower: ViTConfig, answers: Answers, *, classes: bool, on_schedule: Callable[[], None] = lambda: None
 ) -> Losses:
-    """`answers` gives the outputs (images, ...) of the model that merges so; all zero is the model as it is."""
+    """Measures the losses of each block.
+
+    `answers` returns the outputs (images, ...) of the model with a schedule; a schedule of zeros is the model as it is.
+    """
     patches, blocks = tower.tokens - tower.prefix, merging_blocks(tower)
     levels = tuple(sorted({0, *(max(int(patches * share), 1) for share in SHARES)}))
     levels = tuple(level for level in levels if level <= patches // 2)
@@ -85,7 +89,7 @@ def measure_losses(
         row = [0.0]
         for level in levels[1:]:
             numbers = tuple(level if index == block else 0 for index in range(tower.depth))
-            # More merging cannot be better: what says so is noise, and would draw all merges to one block.
+            # More merging cannot be better: a lower loss is noise, and would draw all merges to one block.
             row.append(max(divergence(expected, answers(numbers), classes=classes), row[-1], 0.0))
             on_schedule()
         lost.append(tuple(row))
@@ -93,7 +97,7 @@ def measure_losses(
 
 
 def grow(tower: ViTConfig, losses: Losses, goal: Goal) -> Numbers:
-    """A schedule that meets the goal, token by token where one more costs least for the arithmetic that it saves.
+    """A schedule that meets the goal, grown by one token at a time, where it costs least for the arithmetic it saves.
 
     Raises InputError when there are no more tokens to merge.
     """
@@ -119,7 +123,7 @@ def grow(tower: ViTConfig, losses: Losses, goal: Goal) -> Numbers:
 def search(
     tower: ViTConfig, losses: Losses, goal: Goal, answers: Answers, *, classes: bool
 ) -> tuple[Numbers, list[tuple[str, Numbers, float]]]:
-    """The best schedule found, and (kind, schedule, divergence) of those compared, it being the last."""
+    """The best schedule found, and (kind, schedule, divergence) of all that were compared, the best one last."""
     found = [("by block", grow(tower, losses, goal))]
     for kind in ("constant", "decreasing"):
         try:
@@ -140,8 +144,10 @@ def search(
 def polish(
     tower: ViTConfig, best: Numbers, least: float, goal: Goal, loss_of: Callable[[Numbers], float]
 ) -> tuple[Numbers, float]:
-    """A schedule no worse than `best`, whose divergence is `least`, and its divergence: MOVES of tokens from one block
-    to another are tried, by a fixed chance, and kept where they help."""
+    """Moves tokens from one block to another, MOVES times with a fixed seed, and keeps each move that helps.
+
+    Returns the schedule and its divergence, which is no larger than `least`, the divergence of `best`.
+    """
     random, blocks = np.random.default_rng(0), merging_blocks(tower)
     seen = {best}
     for _ in range(MOVES if blocks > 1 else 0):  # a single block has none to give tokens to

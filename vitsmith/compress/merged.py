@@ -1,4 +1,4 @@
-"""What merging came to: what was tried, how many answers stayed, what it saved, and whether that is enough to keep."""
+"""The result of merging: what was tried, how many answers stayed, what it saved, and whether the gate passes it."""
 
 from __future__ import annotations
 
@@ -18,37 +18,37 @@ from vitsmith.weights.bundle_folder import read_bundle, write_bundle
 
 RESULT, MODEL, PICTURE = "merge.json", "model", "merged.png"
 BATCH = 16
-"""Of the throughput that is measured."""
+"""Batch size at which throughput is measured."""
 
 
 REQUIRED = Requirements(accuracy_drop=1.0, agreement=0.98, any_speedup=1.05)
-"""Of a merged model: accuracy where there are labels, else agreement. A gain of less than a twentieth is as likely
-noise."""
+"""Requirements of a merged model: accuracy with labels, else agreement. A speed-up below 1.05 may well be noise."""
 
 
 @dataclass(frozen=True)
 class Try:
-    """One schedule on the images that judge."""
+    """One schedule, and its results on the evaluation images."""
 
     numbers: Numbers
     """Tokens merged by each block."""
     tokens: int
-    """Left after the last block."""
+    """Tokens left after the last block."""
     gflops: float
     ratio: float
-    """What the arithmetic is divided by."""
+    """Factor by which the arithmetic is divided."""
     agreement: float
+    """Share of images with the same top class as the original; without classes the mean cosine."""
     accuracy: Paired | None
-    """Of the original and of this, where images have labels."""
+    """Accuracy of the original and of this model; None without labels."""
 
     @property
     def top1(self) -> tuple[float, float] | None:
-        """Of the original and of this."""
+        """Top-1 accuracy of the original and of this model; None without labels."""
         return None if self.accuracy is None else (self.accuracy.before, self.accuracy.after)
 
     @property
     def lost(self) -> float | None:
-        """Points of top-1."""
+        """Percentage points of top-1 that are lost; None without labels."""
         return None if self.accuracy is None else self.accuracy.drop
 
     def to_dict(self) -> dict[str, Any]:
@@ -67,7 +67,7 @@ class Try:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Merged:
-    """What merging came to. `bundle` is in memory; look at `failures`, or call `require`, before it is used."""
+    """The result of merging. `bundle` is in memory: check `failures`, or call `require`, before you use it."""
 
     bundle: Bundle
     original: Bundle
@@ -75,11 +75,11 @@ class Merged:
     photos: Photos
     required: Requirements
     tries: tuple[Try, ...]
-    """The last is that of `bundle`."""
+    """Schedules that were tried; the last one is that of `bundle`."""
     compared: tuple[tuple[str, Numbers, float], ...] = ()
-    """Of a search: kinds of schedules, with how far they moved the answers."""
+    """(kind, schedule, divergence) of each schedule that a search compared."""
     speedup: Speedup | None = None
-    """None where too many answers changed: then nothing was timed."""
+    """None where too many answers changed, so that nothing was timed."""
 
     def __str__(self) -> str:
         last = self.tries[-1]
@@ -93,10 +93,10 @@ class Merged:
 
     @property
     def break_even(self) -> tuple[float, float]:
-        """What the arithmetic must be divided by before merging saves time: for one image, and in batches.
+        """Factor by which the arithmetic must be divided before merging saves time: for one image, and in batches.
 
-        The time that matching and moving of tokens take hardly depends on how many merge. It is what the merged model
-        takes beyond its share of the original's time; 1 where there is nothing beyond. nan where nothing was timed.
+        Matching and moving tokens takes a time that hardly depends on how many merge: the time of the merged model
+        beyond its share of the original's. 1 where that time is zero, nan where nothing was timed.
         """
         if self.speedup is None:
             return float("nan"), float("nan")
@@ -106,7 +106,7 @@ class Merged:
 
     @property
     def what(self) -> str:
-        """Name of the agreement."""
+        """Name of the measure in `agreement`."""
         return "top-1 agreement" if self.bundle.classes else "mean cosine"
 
     @property
@@ -116,7 +116,7 @@ class Merged:
 
     @property
     def slow(self) -> tuple[str, ...]:
-        """Why it does not pay; () when it does or nothing was timed."""
+        """Why the model is not fast enough; () when it is, or when nothing was timed."""
         if self.speedup is None:
             return ()
         speedup = self.speedup
@@ -125,12 +125,12 @@ class Merged:
 
     @property
     def failures(self) -> tuple[str, ...]:
-        """Why the gate says no; () when it says yes."""
+        """Why the gate refuses the model; () when it passes."""
         return (*self.wrong, *self.slow)
 
     @property
     def doubts(self) -> tuple[str, ...]:
-        """What the labelled images are too few to tell; () of a strict gate, where that is a reason."""
+        """What cannot be told from so few labelled images; () with a strict gate, which lists it in `failures`."""
         return () if self.required.strict else doubts(self._answers, self._of_answers)
 
     @property
@@ -145,12 +145,12 @@ class Merged:
         return self.required.of_answers(labelled=self.tries[-1].accuracy is not None, classes=self.bundle.classes > 0)
 
     def require(self) -> None:
-        """Raises GateError when the gate said no."""
+        """Raises GateError when the gate refuses the model."""
         require(f"merging of {self.original.where}", self.failures, self._advice)
 
     @property
     def _advice(self) -> str:
-        """What helps against `failures`; '' where these say themselves how many images would."""
+        """Advice on `failures`; '' where they say themselves how many images are needed."""
         if self.slow:
             return "merging does not pay here: keep the model as it is"
         if failures(self._answers, replace(self._of_answers, strict=False)):
@@ -192,15 +192,15 @@ class Merged:
 
 
 def _needed(share: float) -> float:
-    """What something must be divided by to make up for so large a share more."""
+    """Factor by which a time must be divided to make up for `share` of it in addition."""
     return 1 / (1 - share) if share < 1 else float("inf")
 
 
 def write_merged(merged: Merged, name: str, out: Path | None = None) -> Bundle:
-    """Writes a run, by default into `runs/merge-tokens/<name>`, whole or not at all, and gives the bundle in it.
+    """Writes a run, by default into `runs/merge-tokens/<name>`, whole or not at all, and returns the bundle in it.
 
-    It holds the model, the numbers (merge.json) and the command. What is at `out` is replaced. Raises
-    GateError when the gate said no, OutputError.
+    The run holds the model, the numbers (merge.json) and the command. It replaces what is at `out`. Raises GateError
+    when the gate refuses the model, OutputError.
     """
     merged.require()
     with whole_run("merge-tokens", name, out) as (run, target):

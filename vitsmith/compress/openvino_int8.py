@@ -23,12 +23,12 @@ Array = np.ndarray[Any, Any]
 
 
 class OpenVinoPrograms:
-    """Makes programs of one model from its float graph, which lies in a folder of its own.
+    """Makes programs of one model from its float graph, which it writes into `folder`.
 
-    Attention stays one fused operation in float; convolutions and the products with weights but the heads' become int8.
-    (A head smoothed with strength 0.95 fell apart on the digits: cosine 0.42, and 0.9997 with it in float.) "dynamic"
-    is weights in int8, and activations rounded in groups of 32 while the program runs, which the plugin does by itself
-    where the processor has int8 dot products; elsewhere only the weights are smaller.
+    Attention stays one fused operation in float. Convolutions and products with weights become int8, except in heads:
+    on the digits, a head smoothed with strength 0.95 gave a cosine of 0.42, and a head in float one of 0.9997.
+    "dynamic" means weights in int8, and activations rounded in groups of 32 while the program runs. The plugin does
+    that by itself where the processor has int8 dot products; elsewhere only the weights are smaller.
     """
 
     program: Program = "openvino"
@@ -56,7 +56,7 @@ class OpenVinoPrograms:
 
     @property
     def sites(self) -> tuple[str, ...]:
-        """Places with something to quantise."""
+        """Parts of the model with something to quantise."""
         there = [site for site, nodes in self._sites.items() if set(nodes) & self._products]
         return tuple(site for site in there if site not in HEADS)
 
@@ -89,5 +89,5 @@ class OpenVinoPrograms:
 
 
 def _renamed(names: Iterable[str], wanted: set[str]) -> list[str]:
-    """OpenVINO's names of ONNX nodes: their own, with an ending where a bias became an operation by itself."""
+    """OpenVINO's names of ONNX nodes: the same, with a suffix where a bias became an operation of its own."""
     return [name for name in names if name.split("/")[0] in wanted]

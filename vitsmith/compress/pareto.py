@@ -12,7 +12,7 @@ Choice = Literal["cheapest", "accurate", "knee"]
 
 @dataclass(frozen=True)
 class Point:
-    """What one program costs, and what it gives for it."""
+    """Accuracy and costs of one program."""
 
     top1: float
     """Share of right answers, 0 to 1."""
@@ -31,7 +31,7 @@ def dominates(one: Point, other: Point) -> bool:
 
 
 def front(points: Sequence[P]) -> list[P]:
-    """The points that no other one dominates, by latency; of equal ones the first."""
+    """The points that no other point dominates, by latency; of equal points the first."""
     kept: list[P] = []
     for index, point in enumerate(points):
         if any(dominates(other, point) for other in points) or any(
@@ -45,8 +45,8 @@ def front(points: Sequence[P]) -> list[P]:
 def knee(points: Sequence[P]) -> P:
     """Where a front bends: the point farthest above the line from its fastest to its most accurate point.
 
-    Latency counts by its logarithm (twice as fast is as much anywhere), both axes over their range. On a front without
-    a bend it is the most accurate point. Raises ValueError for no points.
+    Uses the logarithm of latency (twice as fast counts the same anywhere) and scales both axes by their range. On a
+    front without a bend it is the most accurate point. Raises ValueError for no points.
     """
     if not points:
         raise ValueError("no points, no knee")
@@ -66,9 +66,9 @@ def knee(points: Sequence[P]) -> P:
 
 
 def choose(fitting: Sequence[P], choice: Choice) -> P | None:
-    """The point to take of those that keep what is required; None of none.
+    """The point to take among those that meet the requirements; None where there is none.
 
-    'cheapest' is the fastest, 'accurate' the one that loses least (of equals the faster), 'knee' see there.
+    'cheapest' takes the fastest, 'accurate' the most accurate (of equals the faster), 'knee' the one of `knee`.
     """
     if not fitting:
         return None

@@ -1,4 +1,4 @@
-"""Structural pruning behind its gate: smaller shapes, recovered by distillation, judged by accuracy and speed."""
+"""Structural pruning behind its gate: smaller shapes, recovered by distillation; the gate asks accuracy and speed."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ GOLDEN_IMAGES = 4
 
 @dataclass(frozen=True)
 class Looked:
-    """So many more images have been looked at, of the `total` that decide what is left out; some count twice."""
+    """`num_images` more images were read to rank what is removed; `total` counts each image once for each pass."""
 
     num_images: int
     total: int
@@ -59,10 +59,11 @@ def prune_bundle(
     skip_unreadable: float = SHARE,
     on_event: Callable[[Looked], None] = lambda _: None,
 ) -> tuple[Bundle, tuple[str, ...]]:
-    """A smaller bundle in memory, with the weights of what is worth most on labelled `samples`, and remarks.
+    """A smaller bundle in memory, with the parts that are most important on labelled `samples`, and remarks.
 
-    Labels are positions among the model's classes. Whole blocks are chosen first, heads and hidden units in what is
-    left of them. Nothing is trained and nothing compared here, see `prune`. Raises InputError for what cannot be done.
+    Labels are positions among the model's classes. Whole blocks are chosen first, then heads and hidden units in the
+    blocks that are left. Nothing is trained or compared here, see `prune`. Raises InputError for a model that cannot be
+    pruned, and for sizes that it cannot have.
     """
     check_prunable(bundle)
     model = bundle.model
@@ -94,10 +95,10 @@ def prune(
     on_event: Callable[[Event | Looked], None] = lambda _: None,
     on_stage: Tell = lambda _: None,
 ) -> Pruned:
-    """Prunes, distils by `recipe` unless it is None, and measures what was lost and won; nothing is written.
+    """Prunes, distils with `recipe` unless it is None, and measures accuracy and speed of both; writes nothing.
 
-    `on_stage` hears what is going on. Raises InputError for what cannot be pruned so, and what `recover` raises; a
-    model that falls short is told by `Pruned.require`.
+    `on_stage` gets a line on each stage. Raises InputError for a model that cannot be pruned, and for sizes that it
+    cannot have; also what `recover` raises. `Pruned.require` refuses a model that falls short.
     """
     required.check_measured("prune", "accuracy_drop", "agreement", "speedup")
     required.of_answers(labelled=material.labelled, classes=True)
@@ -110,7 +111,7 @@ def prune(
     on_stage(f"ranking what is removed on {ranking} training images, evaluating on {evaluating} others")
     left_out: list[str] = []
     chosen = without_unreadable(spread(train, pruning.calibration), material.skip_unreadable, left_out)
-    for told in left_out:  # of the images that teach as well, as far as they decide
+    for told in left_out:  # unreadable images among those that rank what is removed
         on_stage(told)
     pruned, notes = prune_bundle(bundle, chosen, pruning, skip_unreadable=material.skip_unreadable, on_event=on_event)
     for note in notes:
@@ -137,7 +138,7 @@ def prune(
 def recover_bundle(
     pruned: Bundle, original: Bundle, material: Material, recipe: TrainRecipe, *, on_event: Listener = ignore
 ) -> Bundle:
-    """The pruned bundle after `recover`, which says so."""
+    """The pruned bundle after `recover`, with a note of it."""
     assert isinstance(pruned.model, ImageModel)
     made = _bundle_of(recover(pruned.model, original, material, recipe, on_event=on_event), original)
     return _noted(
@@ -146,19 +147,19 @@ def recover_bundle(
 
 
 def _noted(bundle: Bundle, what: str) -> Bundle:
-    """The bundle with more in the note on how it was pruned."""
+    """The bundle with `what` added to its last note, which says how it was pruned."""
     *notes, pruned = bundle.provenance.notes
     return bundle.with_provenance(notes=(*notes, f"{pruned}; {what}"))
 
 
 def _bundle_of(model: ImageModel, original: Bundle) -> Bundle:
-    """A bundle that reads images and names classes as the original does, and says what it was cut from."""
+    """A bundle of `model` with the preprocessing and classes of the original, and a note of what was pruned."""
     note = f"pruned: {describe_sizes(model_config(original), model.config)}"
     return original.derive(model, note, by=f"vitsmith prune {original.where}", kind="pruned")
 
 
 def _described(found: Pruned) -> Bundle:
-    """The bundle of the last stage, which says where it comes from and how good it is."""
+    """The bundle of the last stage with its notes and measurements."""
     last = found.stages[-1]
     bundle = found.bundle if found.recipe else _noted(found.bundle, "not trained since")
     name = "top1" if found.material.labelled else "agreement"
@@ -185,7 +186,7 @@ def _stage(name: str, bundle: Bundle, material: Material) -> Stage:
 
 
 def _golden_images(samples: Samples) -> list[Pixels]:
-    """A few images from all over the set that can be read."""
+    """A few readable images, evenly spaced over the set."""
     found: list[Pixels] = []
     for index in np.linspace(0, len(samples) - 1, 2 * GOLDEN_IMAGES).astype(np.intp).tolist():
         with suppress(ImageError):

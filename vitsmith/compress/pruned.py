@@ -1,4 +1,4 @@
-"""What pruning came to: each stage's accuracy and size, the speed, and whether that is good enough to be kept."""
+"""The result of pruning: each stage's accuracy and size, the speed, and whether the gate passes it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from vitsmith.weights.bundle_folder import read_bundle, write_bundle
 
 RESULT, MODEL = "prune.json", "model"
 BATCH = 16
-"""Of the throughput that is measured."""
+"""Batch size at which throughput is measured."""
 
 
 REQUIRED = Requirements(accuracy_drop=1.0, agreement=0.99, speedup=1.05)
@@ -36,35 +36,35 @@ REQUIRED = Requirements(accuracy_drop=1.0, agreement=0.99, speedup=1.05)
 
 @dataclass(frozen=True, eq=False)
 class Stage:
-    """A model on the way, and how good it is on the images that judge."""
+    """A stage of the model, and its scores on the evaluation images."""
 
     name: str
     scores: Scores
     right: NDArray[np.bool_]
-    """Which of the images that can be read it names rightly, in order."""
+    """(readable images,) which images it classifies correctly, in order."""
     parameters: int
     gflops: float
 
     @property
     def mib(self) -> float:
-        """Size of its weights."""
+        """Size of its float32 weights, in MiB."""
         return self.parameters * 4 / 2**20
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Pruned:
-    """What pruning came to. `bundle` is in memory; look at `failures`, or call `require`, before it is used."""
+    """The result of pruning. `bundle` is in memory: check `failures`, or call `require`, before you use it."""
 
     bundle: Bundle
     original: Bundle
     material: Material
     stages: tuple[Stage, ...]
-    """The original, right after pruning, and after distillation unless there was none."""
+    """The original, the pruned model, and the distilled one unless there was no distillation."""
     speedup: Speedup
-    """Of the last over the original."""
+    """Speed of the last stage over that of the original."""
     required: Requirements
     recipe: TrainRecipe | None = None
-    """Of the distillation."""
+    """Recipe of the distillation; None: there was none."""
     notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
@@ -110,7 +110,7 @@ class Pruned:
         return replace(answers, speedup=self.required.speedup)
 
     def require(self) -> None:
-        """Raises GateError when the gate says no."""
+        """Raises GateError when the gate refuses the model."""
         require(f"pruning of {self.original.where}", self.failures, self._advice)
 
     @property
@@ -163,7 +163,7 @@ class Pruned:
 
 
 def model_config(bundle: Bundle) -> ImageModelConfig:
-    """The configuration of a bundle that is no LiT."""
+    """Return the configuration of a bundle that is not a LiT."""
     config = bundle.config
     assert not isinstance(config, LiTConfig)
     return config
@@ -176,10 +176,10 @@ def write_pruned(
     *,
     events: Iterable[Event] = (),
 ) -> Bundle:
-    """Writes a run of `prune`, by default into `runs/prune/<name>`, whole or not at all, and gives the bundle in it.
+    """Writes a run of `prune`, by default into `runs/prune/<name>`, whole or not at all, and returns the bundle in it.
 
-    It holds the model, the numbers (prune.json), the distillation's recipe and log, and the command. What is at `out`
-    is replaced. Raises GateError when the gate said no, OutputError.
+    The run holds the model, the numbers (prune.json), the distillation's recipe and log, and the command. It replaces
+    what is at `out`. Raises GateError when the gate refuses the model, OutputError.
     """
     pruned.require()
     with whole_run("prune", name, out) as (run, target):

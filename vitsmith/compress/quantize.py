@@ -1,4 +1,4 @@
-"""int8 behind its gate: a ladder of programs, judged by answers on real images and by speed on this machine."""
+"""int8 behind its gate: several schemes, evaluated by answers on real images and by speed on this machine."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ def _openvino(parts: list[Part], folder: Path) -> Programs:
 
 
 PROGRAMS: dict[str, Callable[[list[Part], Path], Programs]] = {"openvino": _openvino, "onnx": _onnx}
-"""What writes the programs of an engine."""
+"""By engine: what writes its programs."""
 RACE: Race = partial(measure_speedup, pace=Pace(seconds=3.0, turns=9))
-"""Longer than usual: a ladder is long, and its programs lie close together."""
+"""Longer than usual: the schemes that are compared differ little in speed."""
 
 
 _ONE_CLASS = (
@@ -70,19 +70,19 @@ def quantize(
     race: Race = RACE,
     listener: Listener = lambda _: None,
 ) -> Quantized:
-    """Climbs the ladder and writes the int8 bundle into `folder`; nothing is written when float is to be kept.
+    """Searches the int8 schemes and writes the chosen program into `folder`; writes nothing when none passes.
 
     Args:
-        bundle: torch weights of an image model or a LiT, of which the image tower becomes int8.
-        photos: images that calibrate and judge.
+        bundle: torch weights of an image model, or of a LiT, whose image tower becomes int8.
+        photos: calibration and evaluation images.
         folder: where the bundle goes.
         settings: engine and requirements.
-        calibration_tensors: what calibrates in place of `photos.calibration`, already preprocessed.
-        race: how speed is compared.
-        listener: hears what is going on.
+        calibration_tensors: preprocessed images, used in place of `photos.calibration`.
+        race: measures two engines beside each other.
+        listener: called with each event.
 
     Raises InputError for a bundle that is already exported, MissingPackageError, GateError when the float program
-    already differs, OutputError. Whether int8 was refused says `Quantized.bundle`, or its `require`.
+    already differs, OutputError. When int8 is refused, `Quantized.bundle` is None and `Quantized.require` raises.
     """
     settings = settings or Settings()
     check_quantizable(bundle, settings.engine)
@@ -90,7 +90,7 @@ def quantize(
     settings.required.of_answers(labelled=photos.labels is not None, classes=bundle.classes > 0)  # before any work
     settings.required.check_tells(len(photos.evaluation))
     if calibration_tensors is None:
-        listener(Working("reading images that calibrate"))
+        listener(Working("reading the calibration images"))
         calibration_tensors = read_tensors(bundle, photos.calibration)
     with scratch("quantize") as place:
         files = place / "float"
@@ -124,9 +124,9 @@ def quantize(
 def quantize_to(
     target: Path, bundle: Bundle, photos: Photos, settings: Settings, *, listener: Listener = lambda _: None
 ) -> Quantized:
-    """`quantize` as a run in `target`, whole or not at all: model, quantize.json, the command.
+    """Runs `quantize` and writes a run at `target`, whole or not at all: model, quantize.json, the command.
 
-    When float is to be kept, only the table is written, and not in the place of an earlier run.
+    When no int8 program passes, only the table is written, and an earlier run is not replaced.
     """
     try:
         with whole_run("quantize", target.name, target) as (run, _):
@@ -149,12 +149,12 @@ class _KeepsEarlier(Exception):  # noqa: N818
 
 
 def usual_engine() -> str:
-    """'openvino' where it and what quantises for it are installed, else 'onnx'."""
+    """'openvino' where openvino and nncf are installed, else 'onnx'."""
     return "openvino" if find_spec("openvino") and find_spec("nncf") else "onnx"
 
 
 def check_quantizable(bundle: Bundle, engine: str) -> None:
-    """Raises UnknownNameError or InputError for what cannot be quantised."""
+    """Raises UnknownNameError for an unknown engine, InputError for a bundle that cannot be quantised."""
     bundle.check_split()
     if engine not in PROGRAMS:
         raise UnknownNameError("engine", engine, PROGRAMS)
@@ -167,7 +167,7 @@ def check_quantizable(bundle: Bundle, engine: str) -> None:
 
 
 def _write(result: Quantized, trials: ProgramTrials, folder: Path) -> Bundle:
-    """The chosen program as a bundle, with what was measured of it."""
+    """Writes the chosen program as a bundle with its measurements."""
     chosen, bundle = result.search.chosen, result.original
     assert chosen is not None and chosen.scheme is not None
     if chosen is not result.search.attempts[-1]:

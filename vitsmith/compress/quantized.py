@@ -1,4 +1,4 @@
-"""What quantising came to, and where it goes: `runs/quantize/<name>`, with the table of all that was tried."""
+"""The result of quantising, as `runs/quantize/<name>` keeps it, with the table of all programs that were tried."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ MODEL, RESULT = "model", "quantize.json"
 
 @dataclass(frozen=True, eq=False)
 class Settings:
-    """What is wanted."""
+    """Engine and requirements of one quantisation."""
 
     engine: str = "openvino"
     required: Requirements = REQUIRED
     fastest: bool = False
-    """Go on to the end and take the fastest that keeps what is required, in place of the first."""
+    """Try all schemes and take the fastest that meets the requirements, not the first."""
     batch: int = 8
     """Images at once where speed is measured."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Quantized:
-    """What the climb came to. `bundle` is the int8 one on disk; None: keep float."""
+    """The result of quantising. `bundle` is the int8 bundle on disk; None: keep float."""
 
     original: Bundle
     settings: Settings
     photos: Photos
     top1: float | None
-    """Of the original, with labels."""
+    """Top-1 accuracy of the original; None without labels."""
     floats: tuple[Attempt, ...]
     search: SchemeSearch
     bundle: Bundle | None
@@ -49,24 +49,24 @@ class Quantized:
         if chosen is not None and chosen.speedup is not None:
             what += f", {chosen.speedup.batches:.2f}x as fast"
         where = f", {self.bundle.folder}" if self.bundle is not None else ""
-        return f"{what}, judged on {self.photos.name}{where}"
+        return f"{what}, evaluated on {self.photos.name}{where}"
 
     def __repr__(self) -> str:
         return f"<Quantized {self}>"
 
     @property
     def attempts(self) -> tuple[Attempt, ...]:
-        """Float programs and rungs, in the order they were tried."""
+        """Float and int8 programs, in the order in which they were tried."""
         return (*self.floats, *self.search.attempts)
 
     @property
     def doubts(self) -> tuple[str, ...]:
-        """What the labelled images are too few to tell; () of a strict gate, where that is a reason."""
+        """What cannot be told from so few labelled images; () with a strict gate, which refuses for it."""
         return () if self.settings.required.strict else self._doubts
 
     @property
     def _doubts(self) -> tuple[str, ...]:
-        """Of the program taken, else of the one that lost least."""
+        """The doubts about the chosen program, else about the one that lost least."""
         fidelity = [one.fidelity for one in self.search.attempts if one.fidelity and one.fidelity.accuracy]
         chosen = self.search.chosen and self.search.chosen.fidelity
         told = chosen or min(fidelity, key=lambda one: one.accuracy.drop if one.accuracy else 0.0, default=None)
@@ -74,12 +74,12 @@ class Quantized:
 
     @property
     def base_rest(self) -> str:
-        """'bf16' or 'fp32': what the float program computes in that int8 was compared with."""
+        """'bf16' or 'fp32': precision of the float program that int8 was compared with."""
         faster = [one.rest for one in self.floats if not one.reason and one.speedup and one.speedup.batches > 1]
         return faster[0] if faster else "fp32"
 
     def require(self) -> None:
-        """Raises GateError when float is to be kept."""
+        """Raises GateError when no int8 program passed."""
         if self.bundle is None:
             tried = self.search.attempts
             slow = sum(one.speedup is not None for one in tried)
@@ -93,8 +93,8 @@ class Quantized:
             }
             why = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
             raise GateError(
-                f"keep float: none of {len(tried)} int8 programs of {self.original.where} keeps what is required "
-                f"({why}); nothing was written but the table"
+                f"keep float: none of {len(tried)} int8 programs of {self.original.where} meets the requirements "
+                f"({why}); only the table was written"
                 + "".join(f"; {doubt}" for doubt in self._doubts if self.settings.required.strict)
             )
 

@@ -1,6 +1,6 @@
-"""A pruned model learns from the one it was cut from: a short distillation, arXiv 2106.05237.
+"""A pruned model learns from the model it was cut from: a short distillation, arXiv 2106.05237.
 
-The labels are not looked at, so that images without any will do.
+Labels are not used, so images without labels are enough.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ FIELDS: dict[str, Any] = {
     "schedule": {"steps": STEPS},
     "run": {"eval_every": 0, "checkpoint_every": 0},
 }
-"""Sections of a recipe of `vitsmith distill`. Nothing is mirrored: what a mirrored image shows is the data's to say.
+"""Sections of a recipe of `vitsmith distill`. No flips: a mirrored image may be of another class.
 
-Measured on digits (benchmarks/results/pruning_*): of few images crops of at least 0.8 teach more than whole ones, by
-four points, and than smaller ones; of many whole ones teach as much.
+Measured on digits (benchmarks/results/pruning_*): with few images, crops of at least 0.8 of the image were four points
+better than whole images, and better than smaller crops; with many images, whole ones were as good.
 """
 LR = 0.002
-_LR_WIDTH = 64  # of the model that LR was measured with
+_LR_WIDTH = 64  # width of the model with which LR was measured
 
 
 def recovery_recipe(original: Bundle, data: str, *changes: Mapping[str, Any]) -> TrainRecipe:
-    """The recipe above for a model and a data set, with changes laid over it; a tenth of its updates is warm-up.
+    """The recipe above for a model and a data set, with `changes` applied; a tenth of its updates is warm-up.
 
-    The learning rate falls with the width: Adam's steps are as large for every weight, and a wide layer adds up more of
-    them (arXiv 2203.03466). Raises ConfigError with every mistake.
+    The learning rate falls with the width: Adam's steps have the same size for every weight, and a wide layer adds up
+    more of them (arXiv 2203.03466). Raises ConfigError with every mistake.
     """
     assert not isinstance(original.config, LiTConfig)
     given = {
@@ -66,23 +66,21 @@ def recovery_recipe(original: Bundle, data: str, *changes: Mapping[str, Any]) ->
     begun = recipe.model.model_copy(update={"freeze": ()})
     teacher = recipe.distill.teacher if recipe.distill else ""
     if (begun, recipe.data.path, teacher) != (ModelSpec(init=original.where), data, original.where):
-        raise ConfigError(
-            "model (but for model.freeze), data.path and distill.teacher are what is pruned and shown here"
-        )
+        raise ConfigError("model (except model.freeze), data.path and distill.teacher are set by prune: leave them out")
     if recipe.distill is None or recipe.distill.kind != "soft":
-        raise ConfigError("distill.kind: a pruned model learns by 'soft', with the head that it has")
+        raise ConfigError("distill.kind: a pruned model keeps its head and is distilled with 'soft'")
     if recipe.loss.kind != original.head:
-        raise ConfigError(f"loss.kind: a pruned model's head means what it did, {original.head}: leave it out")
+        raise ConfigError(f"loss.kind: a pruned model's head keeps its meaning, {original.head}: leave it out")
     return recipe
 
 
 def recover(
     pruned: ImageModel, original: Bundle, material: Material, recipe: TrainRecipe, *, on_event: Listener = ignore
 ) -> ImageModel:
-    """The pruned model, trained in place on what the original says, as a model on the CPU in eval mode.
+    """Trains the pruned model in place on the original's answers; returns a model on the CPU in eval mode.
 
-    Passes over the data that `recipe` speaks of must have become updates (`train.run.resolve`). Raises what
-    `Training.go` raises: InputError when memory runs out or the loss is no number, DatasetError.
+    `recipe` must count its length in updates, not in passes (`training.run.resolve`). Raises what `Training.go`
+    raises: InputError when memory runs out or the loss is not finite, DatasetError.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     devices = Devices(device)

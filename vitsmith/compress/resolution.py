@@ -16,10 +16,10 @@ GOLDEN_IMAGES = 2
 
 
 def resize_bundle(bundle: Bundle, image_size: tuple[int, int], *, positions: ResizeMethod = "zoom") -> Bundle:
-    """The same weights for images of another size (height, width), as a bundle in memory with golden answers anew.
+    """The same weights for images of another size (height, width), as a bundle in memory with new golden answers.
 
-    Accuracy of a model that was not fine-tuned there falls, so whoever calls this measures it. Raises ConfigError for
-    what is bound to its resolution (Mixers), towers of LiT, and sizes that are no whole number of patches.
+    Accuracy falls, as the model was not fine-tuned at that size: callers measure it. Raises ConfigError for models of
+    a fixed resolution (Mixers), towers of LiT, and sizes that are not a whole number of patches.
     """
     model = bundle.model
     old = model.config
@@ -40,7 +40,7 @@ def resize_bundle(bundle: Bundle, image_size: tuple[int, int], *, positions: Res
 
 
 def smaller_sizes(bundle: Bundle, shares: tuple[float, ...]) -> list[tuple[int, int]]:
-    """Image sizes of about these shares of the bundle's sides, in whole patches; [] for what cannot be resized."""
+    """Image sizes of about these shares of the bundle's sides, in whole patches; [] where it cannot be resized."""
     config = bundle.config
     if not isinstance(config, ViTConfig):
         return []

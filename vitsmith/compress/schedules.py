@@ -1,8 +1,8 @@
-"""How many tokens each block merges: schedules with a given share of the arithmetic or number of tokens. No torch here.
+"""Schedules of how many tokens each block merges, for a share of the arithmetic or a number of tokens. No torch here.
 
-'constant' takes the same number in every block, 'decreasing' falls in a line from twice that to none, so that more is
-saved by as many merges (arXiv 2210.09461, section 4.2 and appendix D); 'searched' is decided by what each block loses,
-see `vitsmith.compress.merge_search`.
+'constant' merges the same number in every block. 'decreasing' falls linearly from twice that to zero, so that as many
+merges save more (arXiv 2210.09461, section 4.2 and appendix D). 'searched' follows from what each block loses, see
+`vitsmith.compress.merge_search`.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ Numbers = tuple[int, ...]
 
 KINDS = ("constant", "decreasing", "searched")
 RATIOS = (2.0, 1.75, 1.5, 1.35, 1.2)
-"""What is tried, one after the other, when nobody says how much is to be merged."""
+"""Ratios that are tried, one after the other, where neither a ratio nor a number of tokens is given."""
 
 
 @dataclass(frozen=True)
 class MergeTarget:
-    """How much is to be merged, and how it is spread over the blocks."""
+    """How much to merge, and how to spread it over the blocks."""
 
     kind: str = "constant"
     ratio: float | None = None
-    """What the arithmetic of an image is to be divided by."""
+    """Factor by which merging divides the arithmetic of an image."""
     tokens: int | None = None
-    """In its place: tokens that are to be left after the last block. Neither: RATIOS until one passes."""
+    """Tokens left after the last block, in place of `ratio`. Where both are None, RATIOS are tried until one passes."""
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -51,18 +51,18 @@ def image_tower(config: Any, where: str) -> ViTConfig:
     if tower.pooling in ("unpooled", "token_unpooled"):
         raise InputError(f"{where} gives an answer for every token: merge models that give one answer an image")
     if tower.merge:
-        raise InputError(f"{where} merges tokens already: start from the model that it was made of")
+        raise InputError(f"{where} merges tokens already: start from the model that it was made from")
     if tower.tokens - tower.prefix < 2:
-        raise InputError(f"{where} looks at one patch, and there is none that it could merge with")
+        raise InputError(f"{where} has only one patch: there is no other to merge it with")
     if tower.depth < 2:
-        raise InputError(f"{where} has one block, and nothing comes after it that merging could save")
+        raise InputError(f"{where} has only one block: merging saves time in later blocks")
     return tower
 
 
 def spread(tower: ViTConfig, kind: str, total: int) -> Numbers:
-    """`total` merges over the blocks of a constant or decreasing schedule, as far as tokens have partners.
+    """Spreads `total` merges over the blocks of a constant or decreasing schedule, as far as tokens have partners.
 
-    Where only prefix tokens are looked at in the end the last block merges none: it would save nothing.
+    Where the head reads only a prefix token, the last block merges none, as that would save nothing.
     """
     blocks = merging_blocks(tower)
     weights = [1.0] * blocks if kind == "constant" else [blocks - index - 0.5 for index in range(blocks)]
@@ -74,19 +74,22 @@ def spread(tower: ViTConfig, kind: str, total: int) -> Numbers:
 
 
 def merging_blocks(tower: ViTConfig) -> int:
-    """Blocks that may merge, from the first."""
+    """Number of blocks that may merge, counted from the first."""
     return tower.depth - (tower.pooling == "token")
 
 
 def saved(tower: ViTConfig, numbers: Sequence[int]) -> float:
-    """What the arithmetic is divided by."""
+    """Factor by which a schedule divides the arithmetic."""
     merged = tower.model_copy(update={"merge": tuple(numbers)})
     return flops(tower) / flops(merged)
 
 
 def fit(tower: ViTConfig, kind: str, *, ratio: float | None = None, tokens: int | None = None) -> Numbers:
-    """The constant or decreasing schedule that merges least and still divides the arithmetic by `ratio`, or leaves no
-    more than `tokens`. Raises InputError for what no such schedule reaches."""
+    """The constant or decreasing schedule that merges least among those that reach a target.
+
+    The target is to divide the arithmetic by `ratio`, or to leave at most `tokens`. Raises InputError where no such
+    schedule reaches it.
+    """
     assert (ratio is None) != (tokens is None)
     patches = tower.tokens - tower.prefix
     if tokens is not None:
@@ -95,7 +98,9 @@ def fit(tower: ViTConfig, kind: str, *, ratio: float | None = None, tokens: int 
         numbers = spread(tower, kind, tower.tokens - tokens)
         if sum(numbers) < tower.tokens - tokens:
             least = tower.tokens - sum(numbers)
-            raise InputError(f"a {kind} schedule leaves {least} tokens at least, and not {tokens}: ask for more")
+            raise InputError(
+                f"a {kind} schedule leaves at least {least} tokens, so {tokens} cannot be reached: ask for more"
+            )
         return numbers
     assert ratio is not None
     most = max((spread(tower, kind, total) for total in range(1, patches)), key=lambda one: saved(tower, one))
@@ -104,12 +109,12 @@ def fit(tower: ViTConfig, kind: str, *, ratio: float | None = None, tokens: int 
         if saved(tower, numbers) >= ratio:
             return numbers
     raise InputError(
-        f"a {kind} schedule divides the arithmetic by {saved(tower, most):.2f} at most, and not by {ratio:g}: ask less"
+        f"a {kind} schedule divides the arithmetic by at most {saved(tower, most):.2f}, not by {ratio:g}: ask for less"
     )
 
 
 def clipped(tower: ViTConfig, numbers: Sequence[int]) -> Numbers:
-    """The same with each block merging no more than have a partner there."""
+    """The same schedule, with each block limited to the tokens that have a partner there."""
     patches, found = tower.tokens - tower.prefix, []
     for number in numbers:
         found.append(min(number, patches // 2))

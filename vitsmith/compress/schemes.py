@@ -1,6 +1,6 @@
-"""The ladder of int8 programs, from the one that changes least work to those that keep most in float, and its climb.
+"""The int8 schemes, in the order in which they are tried, and the search among them.
 
-Nothing here knows how a program is made, judged or timed: see `trials`.
+The order goes from the simplest scheme to those that leave most in float. `trials` makes, evaluates and times programs.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from vitsmith.evaluation.speed import Speedup
 from vitsmith.gate import Measured, Paired, Requirements, doubts, failures
 
 STRENGTHS = (0.5, 0.75, 0.95)
-"""SmoothQuant's, the paper's first and NNCF's last."""
+"""Strengths of SmoothQuant that are tried: the paper's default first, NNCF's default last."""
 
 
-_AS_FAST = 0.95  # ratios of one program measured twice differ by some percent
+_AS_FAST = 0.95  # speed-ups of the same program, measured twice, differ by some percent
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class Scheme:
 
     kind: Literal["dynamic", "static"]
     smooth: float | None = None
-    """SmoothQuant's strength; None: none."""
+    """SmoothQuant's strength; None: without SmoothQuant."""
     float_sites: tuple[str, ...] = ()
-    """Places that stay in float."""
+    """Parts of the model that stay in float."""
 
     @property
     def name(self) -> str:
@@ -40,30 +40,30 @@ class Scheme:
 
 
 FIRST_SCHEMES = (Scheme("dynamic"), Scheme("static"), *(Scheme("static", strength) for strength in STRENGTHS))
-"""Everything in int8. Above them come those that leave the most sensitive places in float."""
+"""Everything is int8. Schemes that leave the most sensitive parts in float are tried after these."""
 
 
 @dataclass(frozen=True)
 class Fidelity:
-    """Answers on the images that judge, beside those of the torch model."""
+    """How the answers on the evaluation images compare with those of the torch model."""
 
     agreement: float
-    """Share of images with the same best class; of models that give embeddings, their mean cosine."""
+    """Share of images with the same top class; for models that give embeddings, the mean cosine."""
     cosine: float
     """Mean cosine of the outputs."""
     accuracy: Paired | None = None
-    """With labels: of the torch model and of this."""
+    """Accuracy of the torch model and of this program; None without labels."""
     embeds: bool = False
     """The model has no classes: `agreement` is the mean cosine."""
 
     @property
     def top1(self) -> float | None:
-        """Share of images that are named rightly, with labels."""
+        """Share of images that are classified correctly; None without labels."""
         return None if self.accuracy is None else self.accuracy.after
 
     @property
     def measured(self) -> Measured:
-        """What decides: with labels accuracy, else agreement, of embeddings their mean cosine."""
+        """What the gate compares: accuracy with labels, else agreement, or the mean cosine of embeddings."""
         if self.accuracy is not None:
             return Measured(accuracy=self.accuracy)
         return Measured(mean_cosine=self.agreement) if self.embeds else Measured(agreement=self.agreement)
@@ -73,7 +73,7 @@ class Fidelity:
         return failures(self.measured, self._of_answers(required))
 
     def doubts(self, required: Requirements) -> tuple[str, ...]:
-        """What the labelled images are too few to tell."""
+        """What cannot be told from so few labelled images; () when all can."""
         return doubts(self.measured, self._of_answers(required))
 
     def _of_answers(self, required: Requirements) -> Requirements:
@@ -82,18 +82,18 @@ class Fidelity:
 
 @dataclass(frozen=True)
 class Attempt:
-    """What one program came to."""
+    """One program that was tried, and its results."""
 
     name: str
     scheme: Scheme | None
     """None: a float program."""
     rest: str
-    """What is not int8 is computed in: 'fp32' or 'bf16'."""
+    """'fp32' or 'bf16': the precision of everything that is not int8."""
     mib: float | None = None
     fidelity: Fidelity | None = None
     speedup: Speedup | None = None
     reason: str = ""
-    """Why not; '' for one that keeps what is required."""
+    """Why the program was refused; '' where it meets the requirements."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON."""
@@ -116,30 +116,30 @@ class Attempt:
 
 
 REQUIRED = Requirements(accuracy_drop=0.5, agreement=0.99, speedup=1.2)
-"""Of an int8 program: accuracy where there are labels, else agreement; the speed beside the fastest float program."""
+"""Requirements of an int8 program: accuracy with labels, else agreement; speed-up over the fastest float program."""
 
 
 class Trials(Protocol):
-    """Makes, judges and times programs. Raises ProgramError for one that cannot be made or does not run."""
+    """Makes, evaluates and times programs. Raises ProgramError for one that cannot be made or does not run."""
 
     top1: float | None
-    """Of the torch model, with labels."""
+    """Top-1 accuracy of the torch model; None without labels."""
     rests: tuple[str, ...]
-    """What everything that is not int8 may be computed in, the best first."""
+    """Precisions in which everything that is not int8 may be computed, the best first."""
     sites: tuple[str, ...]
-    """Places that may be left in float."""
+    """Parts of the model that may be left in float."""
 
     def make(self, scheme: Scheme, rest: str) -> float:
-        """Makes a program, which the next two are then about, and gives its size in MiB."""
+        """Makes a program, which `evaluate` and `race` then use, and returns its size in MiB."""
 
     def evaluate(self) -> Fidelity:
-        """What it answers."""
+        """Compares the answers of the last program with those of the torch model."""
 
     def race(self) -> Speedup:
-        """How fast it is beside float."""
+        """Measures the speed of the last program beside the fastest float program."""
 
     def rank(self, smooth: float | None) -> Sequence[str]:
-        """`sites`, the most sensitive first, under SmoothQuant of that strength."""
+        """Return `sites`, the most sensitive first, under SmoothQuant of that strength."""
 
 
 class ProgramError(GateError):
@@ -148,13 +148,13 @@ class ProgramError(GateError):
 
 @dataclass(frozen=True)
 class SchemeSearch:
-    """How far it went."""
+    """The result of a search."""
 
     attempts: tuple[Attempt, ...]
     chosen: Attempt | None
     """None: keep float."""
     ranking: tuple[str, ...] = ()
-    """Places, the most sensitive first; () when it was not needed."""
+    """Parts of the model, the most sensitive first; () where no ranking was needed."""
 
 
 def search_schemes(
@@ -164,10 +164,10 @@ def search_schemes(
     *,
     fastest: bool = False,
 ) -> SchemeSearch:
-    """Tries the rungs in their order up to the first that keeps what is required; with `fastest` all, for the fastest.
+    """Tries the schemes in order until one meets the requirements; with `fastest`, tries all and takes the fastest.
 
-    When a static one answers well enough and is too slow, the climb ends: those above leave more in float, and none is
-    faster. When all answer too badly, the most faithful is tried once more with the rest in float32.
+    The search ends when a static scheme answers well enough but is too slow: later schemes leave more in float and are
+    not faster. When all answer too badly, the most faithful is tried once more with the rest in float32.
     """
     attempts: list[Attempt] = []
 
@@ -193,10 +193,10 @@ def search_schemes(
 
 
 def float_choices(ranking: Sequence[str]) -> list[tuple[str, ...]]:
-    """What is left in float, step by step: the patch embedding, then also 1, 2, 4 ... of the most sensitive blocks.
+    """Parts left in float, step by step: the patch embedding, then also 1, 2, 4 ... of the most sensitive blocks.
 
-    The patch embedding comes first: it is little work, and what it loses all blocks lose. At most half of the others
-    follow: beyond that, little is int8.
+    The patch embedding comes first: it takes little time, and every block inherits its error. At most half of the other
+    parts follow; with more of them in float, little would be int8.
     """
     first = tuple(site for site in ranking if site == "patches")
     others = [site for site in ranking if site != "patches"]
@@ -223,7 +223,7 @@ def _try(trials: Trials, required: Requirements, scheme: Scheme, rest: str) -> A
 
 
 def _fastest(attempts: Sequence[Attempt]) -> Attempt | None:
-    """Of those that keep what is required; of several as fast, within what measuring can tell, the most faithful."""
+    """The fastest attempt that meets the requirements; among attempts about as fast, the most faithful."""
     good = [(one, one.speedup.batches, one.fidelity.cosine) for one in attempts if one.speedup and one.fidelity]
     good = [row for row in good if not row[0].reason]
     best = max((speed for _, speed, _ in good), default=0.0)
@@ -232,7 +232,7 @@ def _fastest(attempts: Sequence[Attempt]) -> Attempt | None:
 
 
 def _most_faithful(attempts: Sequence[Attempt]) -> Scheme | None:
-    """The static rung whose outputs point most nearly where they should: a finer measure than answers."""
+    """The static scheme whose outputs have the largest cosine with the original's, a finer measure than agreement."""
     static = [one for one in attempts if one.fidelity and one.scheme and one.scheme.kind == "static"]
     best = max(static, key=lambda one: one.fidelity.cosine if one.fidelity else 0.0, default=None)
     return best.scheme if best else None

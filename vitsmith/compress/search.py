@@ -1,9 +1,9 @@
-"""The search: over resolution, pruning, merging and precision, for programs that cost less and are still right.
+"""The search over resolution, pruning, merging and precision for programs that cost less and are still accurate.
 
-Rounds, each smaller than the one before. *Variants* are torch models: pruned, resized, merged, and what these give
-together; those that are right enough in float32 become programs, *candidates*, which are measured on this machine. Of
-what no other beats there, in accuracy and latency, programs in the coarser precisions are made, each through the gate
-of its own verb. The *choice* is made from all candidates, and verified on images that were not used to choose.
+It goes in rounds, each smaller than the one before. *Variants* are torch models: pruned, resized, merged, and all
+combinations. Those that are accurate enough in float32 become programs, *candidates*, which are measured on this
+machine. Variants that no other beats in accuracy and latency are then tried in the coarser precisions, each through the
+gate of its own verb. The *choice* is made among all candidates, and verified on images that were not used to choose.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ from vitsmith.models.cost import flops
 from vitsmith.weights.bundle import Bundle
 
 FEWEST = 40
-"""Images that must be held out: half of them choose, half verify."""
+"""Held-out images that are needed: half for selection, half for verification."""
 MOST_VARIANTS = 12
-"""Torch models that programs are made of and measured, in the first precision."""
+"""Most variants that are compiled and measured in the first precision."""
 MOST_COARSER = 6
-"""Of these, the ones that are tried in the other precisions too."""
+"""Most variants that are also tried in the other precisions."""
 Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Space:
-    """What is searched over; an empty tuple leaves a kind of change out."""
+    """What is searched over; an empty tuple leaves that kind of change out."""
 
     resolutions: tuple[float, ...] = (0.86, 0.71)
     """Sides of the image, as a share of the model's."""
     keeps: tuple[float, ...] = (0.7,)
     """Shares of the arithmetic that pruning leaves."""
     merges: tuple[float, ...] = (1.25, 1.5)
-    """By how much merging is to divide the arithmetic."""
+    """Factors by which merging divides the arithmetic."""
     precisions: tuple[str, ...] = ("fp32", "bf16", "int8")
 
     def combinations(self) -> Iterator[tuple[float | None, float | None, float | None]]:
@@ -65,18 +65,18 @@ class Variant:
 
 
 class VariantMaker(Protocol):
-    """What the search has done for it; `vitsmith.compress.variant_maker` does it for real, tests without."""
+    """Makes and measures variants for the search; the real one is in `compress.variant_maker`, tests have another."""
 
     def change(
         self, bundle: Bundle, keep: float | None, resolution: float | None, merge: float | None
     ) -> tuple[str, Bundle]:
-        """(name, torch bundle) of a variant. Raises InputError for what cannot be done to this model."""
+        """(name, torch bundle) of a variant. Raises InputError for a change that this model cannot take."""
 
     def right_answers(self, bundle: Bundle, samples: Samples) -> NDArray[np.bool_]:
-        """(images,) which of labelled images a bundle names rightly, whatever its program; those that can be read."""
+        """(readable images,) which of the labelled images a bundle classifies correctly, whatever its program."""
 
     def compile(self, bundle: Bundle, precision: str, folder: Path, choosing: Samples) -> Bundle:
-        """A program of a torch bundle, written into a folder; int8 is judged by images that choose.
+        """Writes a program of a torch bundle into a folder; int8 is evaluated on the images for selection, `choosing`.
 
         Raises GateError or InputError.
         """
@@ -86,11 +86,11 @@ class VariantMaker(Protocol):
 
 
 def halves(samples: Samples, seed: int = 0) -> tuple[Samples, Samples]:
-    """Images that choose and images that verify, by a hash of their names. Raises DatasetError for too few."""
+    """Images for selection and for verification, by a hash of their names. Raises DatasetError for too few."""
     if len(samples) < FEWEST:
         raise DatasetError(
-            f"{len(samples)} held-out images are too few to choose by half of them and verify by the other: "
-            f"at least {FEWEST} are needed"
+            f"{len(samples)} held-out images are too few: give at least {FEWEST}, half for selection and half for "
+            "verification"
         )
     order = sorted(range(len(samples)), key=lambda index: place_of(samples.names[index], seed))
     middle = len(order) // 2
@@ -107,10 +107,10 @@ def search(
     folder: Path,
     tell: Tell = lambda _: None,
 ) -> Found:
-    """Searches, chooses and verifies. Programs are written into sub-folders of `folder`, which the caller clears away.
+    """Searches, chooses and verifies. Writes programs into sub-folders of `folder`, which the caller removes.
 
-    `say` hears of every variant and candidate. `Found.chosen` is None when nothing keeps what is required; whether the
-    choice holds says `Found.holds`. Raises DatasetError for too few images.
+    `tell` gets a line on every variant and candidate. `Found.chosen` is None when nothing meets the requirements;
+    `Found.holds` says whether the choice passed its verification. Raises DatasetError for too few images.
     """
     required.check_measured("compress", "accuracy_drop", "latency_ms", "memory_mib", "size_mib")
     required.of_answers(labelled=True, classes=True)
@@ -132,7 +132,7 @@ def search(
 
 
 def _verify(chosen: Candidate, original: Bundle, variant_maker: VariantMaker, verifying: Samples, tell: Tell) -> Paired:
-    """Both on images that were not used to choose; where the choice's answers are not finite, none of them is right."""
+    """Compares both on the verification images; if the choice gives answers that are not finite, all count as wrong."""
     before = variant_maker.right_answers(original, verifying)
     try:
         return Paired.of(before, variant_maker.right_answers(chosen.bundle, verifying))
@@ -144,9 +144,9 @@ def _verify(chosen: Candidate, original: Bundle, variant_maker: VariantMaker, ve
 def find_variants(
     found: Found, space: Space, variant_maker: VariantMaker, choosing: Samples, tell: Tell
 ) -> list[Variant]:
-    """The original, and all torch models of the space that lose no more in float32 than is allowed.
+    """The original, and all variants of the space that lose no more accuracy in float32 than is allowed.
 
-    What loses more will not win it back in a coarser precision.
+    A variant that loses more would not win it back in a coarser precision.
     """
     variants = [Variant("as it is", found.original)]
     required = replace(found.required.only("accuracy_drop"), strict=False)  # programs are judged strictly, below
@@ -157,12 +157,12 @@ def find_variants(
             continue
         try:
             name, changed = variant_maker.change(found.original, keep, resolution, merge)
-        except (MissingPackageError, OutputError):  # the machine's fault, which no other variant mends
+        except (MissingPackageError, OutputError):  # a fault of the machine, which every other variant would meet too
             raise
         except InputError as error:
             found.refused.append(Refused(name, str(error)))
             continue
-        if name in seen:  # of a small image two shares may be the same number of patches
+        if name in seen:  # on a small image two shares may give the same number of patches
             continue
         seen.add(name)
         try:
@@ -180,7 +180,7 @@ def find_variants(
 
 @dataclass(eq=False)
 class _Bench:
-    """Makes and measures programs, and keeps account of them."""
+    """Makes and measures programs, and records candidates and refusals in `found`."""
 
     found: Found
     variant_maker: VariantMaker
@@ -190,7 +190,7 @@ class _Bench:
     count: int = 0
 
     def try_program(self, variant: Variant, precision: str) -> Candidate | None:
-        """A candidate, which is kept; None, with the reason kept, for what its own gate refuses."""
+        """Makes, measures and records a candidate; None, with the reason recorded, where a gate refuses it."""
         title = f"{variant.name}, {precision}"
         self.count += 1
         try:
@@ -216,7 +216,7 @@ class _Bench:
 
 
 def _from_all_over(variants: Sequence[Variant], most: int, found: Found) -> list[Variant]:
-    """The original, and at most `most` in all, from the heaviest to the lightest."""
+    """At most `most` variants: the original, and others evenly spaced from the most FLOPs to the fewest."""
     original, *others = variants
     others = sorted(others, key=lambda one: -one.gflops)
     places = {round(place) for place in np.linspace(len(others) - 1, 0, most - 1)} if others else set()
@@ -229,7 +229,7 @@ def _from_all_over(variants: Sequence[Variant], most: int, found: Found) -> list
 
 
 def _worth_having(variants: Sequence[Variant], floats: Sequence[Candidate], found: Found) -> list[Variant]:
-    """The original, and those whose first programs no other beats in accuracy and latency, as measured."""
+    """The original, and the variants whose first programs no other beats in accuracy and latency."""
     points = {one.name: Point(one.top1, one.latency_ms, 0.0, 0.0) for one in floats}
     worth = {name for name, point in points.items() if not any(dominates(other, point) for other in points.values())}
     original, *others = variants

@@ -1,8 +1,8 @@
-"""How much each place of a model loses in int8: it alone is rounded, and the model's output is compared.
+"""Sensitivity of each part of a model to int8: that part alone is rounded, and the model's output is compared.
 
-A simulation in torch, the same for every engine: weights rounded to int8 for each output channel, inputs to 256 steps
-between the least and the largest value seen. With SmoothQuant (arXiv 2211.10438) each input channel is divided, and its
-weights multiplied, by max|input|^a / max|weight|^(1 - a) first.
+It is a simulation in torch, the same for every engine. Weights are rounded to int8 for each output channel, inputs to
+256 steps between the least and the largest value seen. With SmoothQuant (arXiv 2211.10438) each input channel is first
+divided, and its weights multiplied, by max|input|^a / max|weight|^(1 - a).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _STEPS = 255
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """What one place costs."""
+    """The error of one part of the model in int8."""
 
     site: str
     noise: float
@@ -45,10 +45,10 @@ def measure_sensitivity(
     smooth: float | None = None,
     on_site: Callable[[], None] | None = None,
 ) -> list[Sensitivity]:
-    """Each of `sites`, the most sensitive first.
+    """Sensitivity of each of `sites`, the most sensitive first.
 
-    `run` gives the output of `module`, as an array, for a batch like `inputs`, which is run once for the ranges of
-    values, once as it is, and once for each site. `smooth` is SmoothQuant's strength; None is without.
+    `run` returns the output of `module`, as an array, for a batch like `inputs`. It runs once to find the ranges of
+    values, and once for each site. `smooth` is SmoothQuant's strength; None: without SmoothQuant.
     """
     layers: dict[str, nn.Module] = {}
     layers |= {name: layer for name, layer in module.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)}
@@ -65,14 +65,14 @@ def measure_sensitivity(
 
 
 def _noise(expected: Array, found: Array) -> float:
-    """Error as a share of what differs between images; of what there is at all for a single image."""
+    """Mean square error, as a share of the variation between images; of the mean square for a single image."""
     varied = expected - expected.mean(axis=0) if len(expected) > 1 else expected
     return float(np.square(found - expected).mean() / max(np.square(varied).mean(), 1e-20))
 
 
 @contextmanager
 def _watched(layers: dict[str, nn.Module]) -> Iterator[dict[str, tuple[Tensor, Tensor]]]:
-    """(least, largest) input of each layer that runs: (channels,) of a linear one, () of a convolution."""
+    """(least, largest) input of each layer that runs: (channels,) for a linear layer, () for a convolution."""
     ranges: dict[str, tuple[Tensor, Tensor]] = {}
 
     def watch(name: str, linear: bool) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
@@ -103,7 +103,7 @@ def _rounded(
         def rounded(layer: nn.Module, inputs: tuple[Tensor, ...], _output: Tensor) -> Tensor:
             if isinstance(layer, nn.Linear):
                 return _rounded_linear(layer, inputs[0], low, high, smooth)
-            # Kernels lose next to nothing, and those of a hybrid are standardised within.
+            # Rounding kernels loses next to nothing, and a hybrid standardises its kernels in the layer.
             outputs: Tensor = layer.forward(round_inputs(inputs[0], low, high))
             return outputs
 
@@ -132,7 +132,7 @@ def smoothing(largest: Tensor, weight: Tensor, strength: float) -> Tensor:
 
 
 def round_inputs(x: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """Values to the nearest of 256 steps from `low` to `high`, of which 0 is one; what lies outside is cut off."""
+    """Rounds values to 256 steps from `low` to `high`, one of which is 0; clips values outside."""
     low, high = low.clamp(max=0), high.clamp(min=0)
     step = ((high - low) / _STEPS).clamp(min=1e-12)
     zero = torch.round(-low / step)
@@ -140,6 +140,6 @@ def round_inputs(x: Tensor, low: Tensor, high: Tensor) -> Tensor:
 
 
 def round_weights(weight: Tensor) -> Tensor:
-    """(out, in) to 255 steps around 0 for each output channel."""
+    """Rounds weights (out, in) to 255 steps around 0 for each output channel."""
     step = (weight.abs().amax(dim=1, keepdim=True) / _LARGEST).clamp(min=1e-12)
     return torch.round(weight / step) * step

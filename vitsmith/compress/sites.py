@@ -1,4 +1,4 @@
-"""The places of a model that may each be int8 or float: patch embedding, ResNet of a hybrid, blocks, heads."""
+"""Sites, the parts of a model that may each be int8 or float: patch embedding, ResNet of a hybrid, blocks, heads."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any
 _SITE = re.compile(r"(?:^|\.)(blocks\.\d+|patches|resnet|representation|head|distillation_head)(?=\.|$)")
 _BLOCK = re.compile(r"(?:^|\.)blocks\.\d+$")
 HEADS = ("representation", "head", "distillation_head")
-"""These always stay in float: they compute one token, so that int8 gains nothing, and all of its error is seen."""
+"""Sites that always stay in float: they compute one token, so int8 saves no time, and its error is not averaged out."""
 
 
 def site_of(name: str) -> str:
-    """'blocks.3' for 'blocks.3.mlp.widen' or 'tower.blocks.3'; '' for what belongs to no site."""
+    """'blocks.3' for 'blocks.3.mlp.widen' or 'tower.blocks.3'; '' for a module that belongs to no site."""
     found = _SITE.search(name)
     return found.group(1) if found else ""
 
 
 def nodes_by_site(graph: Any) -> dict[str, list[str]]:
-    """Names of the nodes of each site of an onnx.ModelProto, which notes for each node the module it came from."""
+    """Names of the nodes of each site of an onnx.ModelProto, whose metadata name the module of each node."""
     sites: dict[str, list[str]] = {}
     for node in graph.graph.node:
         site = next((site for scope in scopes_of(node) if (site := site_of(scope))), "")
@@ -29,9 +29,9 @@ def nodes_by_site(graph: Any) -> dict[str, list[str]]:
 
 
 def matching_nodes(graph: Any) -> list[str]:
-    """Names of the products that say which tokens are alike, in blocks that merge: these stay in float.
+    """Names of the products that compare tokens in blocks that merge. They stay in float.
 
-    Rounded, they would pair other tokens. They are computed by a block itself, not by its attention or MLP.
+    Rounding them would pair other tokens. A block computes them itself, outside its attention and MLP.
     """
     found = []
     for node in graph.graph.node:

@@ -1,6 +1,6 @@
-"""How much of a model is to be left: fewer blocks, heads and hidden units, the same number in every block.
+"""Sizes of a pruned model: fewer blocks, heads and hidden units, the same number in every block.
 
-So a pruned model is one more row of numbers, and every engine and format takes it. No torch here.
+A pruned model is therefore an ordinary configuration, and every engine and format takes it. No torch here.
 """
 
 from __future__ import annotations
@@ -19,32 +19,32 @@ from vitsmith.models.cost import flops
 Method = Literal["taylor", "activation"]
 
 _STEPS = (64, 32, 16, 8, 4, 2, 1)
-_COARSEST = 4  # steps that a width must have at least, so that there is something to choose
+_COARSEST = 4  # fewest steps in a width, so that there is something to choose
 
 
 @dataclass(frozen=True)
 class Pruning:
-    """What is to be left; None: as it is, or with `keep` whatever leaves that share of the arithmetic."""
+    """Sizes after pruning; None: unchanged, or chosen so that the model keeps the share `keep` of its FLOPs."""
 
     heads: int | None = None
     """Heads of each block; transformers only."""
     mlp_width: int | None = None
-    """Hidden units of each MLP; of a Mixer of those across channels."""
+    """Hidden units of each MLP; Mixer: of each channel-mixing MLP."""
     tokens_mlp_width: int | None = None
-    """Hidden units of each MLP across tokens; Mixers only."""
+    """Mixer only: hidden units of each token-mixing MLP."""
     depth: int | None = None
     """Blocks."""
     keep: float | None = None
-    """Share of the FLOPs that may be left; what is not said above is made smaller evenly."""
+    """Most FLOPs after pruning, as a share; sizes that are None above are reduced evenly."""
     method: Method = "taylor"
-    """How what is left out is chosen, see `importance`."""
+    """How parts are scored, see `importance`."""
     calibration: int = 256
-    """Images that it is chosen by, at most."""
+    """Images used for the scores, at most."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The smaller configuration, and what was changed in the wish for it."""
+    """The smaller configuration, and notes on sizes that differ from the target."""
 
     config: ImageModelConfig
     notes: tuple[str, ...] = ()
@@ -54,21 +54,21 @@ FIELDS: dict[str, tuple[str, ...]] = {
     "vit": ("depth", "heads", "mlp_width"),
     "mixer": ("depth", "tokens_mlp_width", "channels_mlp_width"),
 }
-"""What can be made smaller, by family; the last one is the finest."""
+"""Fields that can be made smaller, by family; the last one is the finest."""
 
 
 def plan_sizes(config: ImageModelConfig, pruning: Pruning) -> Plan:
-    """The configuration of what is left of `config`.
+    """Plans the pruned configuration of `config`.
 
-    Widths of MLPs are rounded up to a multiple that processors like, of 64 or of less for narrow ones; `notes` say so.
-    Raises InputError with every mistake at once: more than there is, nothing left, nothing to do, and a share of the
-    arithmetic that cannot be reached.
+    Widths of MLPs are rounded up to a multiple that processors like, 64 or less for narrow MLPs; `notes` say so. Raises
+    InputError with every mistake at once: sizes larger than the model's, nothing left, nothing to prune, and a share of
+    the FLOPs that cannot be reached.
     """
     wanted, mistakes = _wanted(config, pruning)
     for field, size in wanted.items():
         there = getattr(config, field)
         if not 1 <= size <= there:
-            mistakes.append(f"{_option(field)} must be from 1 to {there}, what there is, got {size}")
+            mistakes.append(f"{_option(field)} must be from 1 to {there}, the size of the model, got {size}")
     if pruning.keep is not None and not 0 < pruning.keep < 1:
         mistakes.append(f"`keep` is the share of the FLOPs that is left, between 0 and 1, got {pruning.keep:g}")
     if mistakes:
@@ -82,23 +82,23 @@ def plan_sizes(config: ImageModelConfig, pruning: Pruning) -> Plan:
         wanted = _within(config, wanted, pruning.keep)
     if all(size == getattr(config, field) for field, size in wanted.items()):
         there = ", ".join(f"{field} {getattr(config, field)}" for field in FIELDS[config.family])
-        raise InputError(f"nothing is to be pruned: the model has {there}; ask for less of one of them, or say `keep`")
+        raise InputError(f"nothing to prune: the model has {there}; make one of them smaller, or give `keep`")
     return Plan(_resized(config, wanted), tuple(notes))
 
 
 def step_of(width: int) -> int:
-    """What pruned widths are multiples of: the largest of 64, 32, 16 ... that goes often enough into `width`."""
+    """Pruned widths are multiples of this: the largest of 64, 32, 16 ... that divides `width` often enough."""
     return next(step for step in _STEPS if width % step == 0 and (step == 1 or width >= _COARSEST * step))
 
 
 def describe_sizes(before: ImageModelConfig, after: ImageModelConfig) -> str:
-    """'depth 12 -> 9, heads 12 -> 8': what has changed."""
+    """'depth 12 -> 9, heads 12 -> 8': the sizes that changed."""
     sizes = ((field, getattr(before, field), getattr(after, field)) for field in FIELDS[before.family])
     return ", ".join(f"{field} {old} -> {new}" for field, old, new in sizes if old != new)
 
 
 def _wanted(config: ImageModelConfig, pruning: Pruning) -> tuple[dict[str, int], list[str]]:
-    """Sizes that were asked for by the names of the configuration, and why some cannot be."""
+    """Sizes that were asked for, by field of the configuration, and mistakes: fields that this family lacks."""
     channels = "channels_mlp_width" if isinstance(config, MixerConfig) else "mlp_width"
     asked = {
         "depth": pruning.depth,
@@ -109,7 +109,7 @@ def _wanted(config: ImageModelConfig, pruning: Pruning) -> tuple[dict[str, int],
     given = {field: size for field, size in asked.items() if size is not None}
     foreign = [field for field in given if field not in FIELDS[config.family]]
     kind = "Mixer" if isinstance(config, MixerConfig) else "transformer"
-    mistakes = [f"a {kind} has no {field}: leave {_option(field)} away" for field in foreign]
+    mistakes = [f"a {kind} has no {field}: leave {_option(field)} out" for field in foreign]
     return {field: size for field, size in given.items() if field not in foreign}, mistakes
 
 
@@ -132,14 +132,16 @@ def _resized(config: ImageModelConfig, sizes: dict[str, int]) -> ImageModelConfi
 
 
 def _within(config: ImageModelConfig, fixed: dict[str, int], keep: float) -> dict[str, int]:
-    """Sizes with at most the share `keep` of the FLOPs, the free ones as evenly small as can be, deep before shallow.
+    """Sizes with at most the share `keep` of the FLOPs: free sizes shrink as evenly as possible, depth is preferred.
 
-    Of every choice of the coarse sizes the finest is made as large as fits.
+    For each choice of the coarse sizes, the finest size is as large as fits.
     """
     fields = FIELDS[config.family]
     free = [field for field in fields if field not in fixed]
     if not free:
-        raise InputError(f"`keep` chooses what was not said, and {', '.join(fields)} all were: leave one of them out")
+        raise InputError(
+            f"`keep` chooses the sizes that are not given, and all are given: leave out one of {', '.join(fields)}"
+        )
     *coarse, finest = fields
     budget = keep * flops(config)
 
@@ -168,8 +170,8 @@ def _within(config: ImageModelConfig, fixed: dict[str, int], keep: float) -> dic
             best = rank, sizes
     if best is None:
         raise InputError(
-            f"`keep` {keep:g} cannot be reached: the smallest that can be made of the model has "
-            f"{least / flops(config):.2f} of its arithmetic; take a smaller model"
+            f"`keep` {keep:g} cannot be reached: the smallest that this model can be has "
+            f"{least / flops(config):.2f} of its FLOPs; take a smaller model"
         )
     return best[1]
 

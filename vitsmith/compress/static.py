@@ -12,7 +12,7 @@ from vitsmith.quiet import quiet
 from vitsmith.telemetry import switch_off_openvino
 
 AT_ONCE = 8
-"""Calibration images in one run: it does not change the ranges, and is faster than one by one."""
+"""Calibration images in one run: faster than one by one, with the same ranges."""
 
 
 @dataclass(frozen=True)
@@ -20,17 +20,17 @@ class StaticScheme:
     """How a graph is quantised."""
 
     smooth: float | None = None
-    """SmoothQuant's strength, 0..1; None: none."""
+    """SmoothQuant's strength, 0..1; None: without SmoothQuant."""
     float_nodes: tuple[str, ...] = ()
     """Names of nodes that stay in float."""
 
 
 def quantize_static(model: Any, inputs: Sequence[Any], scheme: StaticScheme) -> Any:
-    """A quantised graph from an onnx.ModelProto or an openvino.Model; `inputs` are what one run of it takes, each.
+    """A quantised graph from an onnx.ModelProto or an openvino.Model; each of `inputs` is the input of one run.
 
     Weights are symmetric for each output channel, activations asymmetric for each tensor, from their least to their
-    largest value in any image: NNCF's own default, the mean over the inputs, cuts off what half of the images have, and
-    how much hangs by how many are in an input (docs/experiments.md). Products in attention, softmax, LayerNorm and
+    largest value in any image. NNCF's default takes the mean over the inputs: it clips values of half of the images,
+    and depends on how many images are in one input (docs/experiments.md). Products in attention, softmax, LayerNorm and
     residuals stay in float (ModelType.TRANSFORMER). Raises MissingPackageError.
     """
     with quiet():
@@ -57,7 +57,7 @@ def quantize_static(model: Any, inputs: Sequence[Any], scheme: StaticScheme) -> 
 
 
 def import_nncf() -> Any:
-    """The package, which is told to send no reports of its use. Raises MissingPackageError."""
+    """Return the package, with its telemetry switched off. Raises MissingPackageError."""
     switch_off_openvino()
     try:
         import nncf

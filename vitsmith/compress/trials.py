@@ -1,4 +1,4 @@
-"""Programs on trial: made from one float graph, opened with the engine that users will use, judged, timed."""
+"""Trial programs: made from one float graph, opened with the engine that users will use, evaluated and timed."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ from vitsmith.weights.bundle_folder import copy_programs, program_mib, write_bun
 
 Array = np.ndarray[Any, Any]
 
-_BATCH = 16  # of the images that judge
-_FULL = 2**26  # bytes: less is as good as nothing
+_BATCH = 16  # evaluation images at once
+_FULL = 2**26  # bytes: a disk with less free space counts as full
 
 
 class Programs(Protocol):
@@ -41,9 +41,9 @@ class Programs(Protocol):
 
     program: Program
     folder: Path
-    """Where the float program lies."""
+    """Folder of the float program."""
     rests: tuple[str, ...]
-    """What this processor computes floats in for that runtime, the fastest first."""
+    """Float precisions that the runtime has on this processor, the fastest first."""
 
     @property
     def sites(self) -> tuple[str, ...]: ...
@@ -53,32 +53,32 @@ class Programs(Protocol):
 
 @dataclass(frozen=True)
 class Working:
-    """Something that takes a while begins."""
+    """Work that takes a while begins."""
 
     what: str
     steps: int | None = None
-    """How often `Step` will follow."""
+    """How many `Step` events will follow; None: unknown."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One of its steps is done."""
+    """One step of that work is done."""
 
 
 Listener = Callable[[Working | Step | Attempt], None]
 
 
 class ProgramTrials:
-    """All programs of one bundle for one engine; a `ladder.Trials`.
+    """Makes and measures all programs of one bundle for one engine; a `schemes.Trials`.
 
     Args:
         bundle: torch weights.
         programs: writes the programs; the float one is there already.
-        photos: images that judge.
-        tensors: float32 (images, 3, height, width), preprocessed, that calibrate.
+        photos: holds the evaluation images.
+        tensors: float32 (images, 3, height, width), the preprocessed calibration images.
         place: an empty folder to work in.
-        race: how speed is compared.
-        batch: images at once in a race.
+        race: measures two engines beside each other.
+        batch: images at once when speed is measured.
     """
 
     def __init__(
@@ -106,16 +106,16 @@ class ProgramTrials:
         self._right = self._named_rightly(self._expected)
         self.top1 = None if self._right is None else float(self._right.mean())
         self.says_one_thing = not self._embeds and len(np.unique(self._expected.argmax(axis=-1))) == 1
-        """Whether all images that judge are of one class to the original: then agreement says little."""
+        """Whether the original gives the same class for all evaluation images; agreement then says little."""
 
     @property
     def folder(self) -> Path:
-        """Where the program lies that was made last."""
+        """Folder of the program that was made last."""
         assert self._made is not None
         return self._made.place
 
     def try_float(self, required: Requirements) -> list[Attempt]:
-        """The float programs: in fp32, and in bf16 where that is at hand. The faster good one is what int8 must beat.
+        """Tries the float programs: fp32, and bf16 where the processor has it. int8 must beat the faster good one.
 
         Raises GateError when the fp32 program does not answer as the torch model does.
         """
@@ -145,9 +145,9 @@ class ProgramTrials:
         speedup = self._race(self._base, runner, self._images)
         reason = "; ".join(
             fidelity.failures(replace(required, strict=False))
-        )  # int8 must beat it where it may be right
+        )  # without the strict gate: a bf16 program that may be right is one that int8 must beat
         if reason:
-            self.rests = ("fp32",)  # where bf16 alone is too coarse, it is beside int8 too
+            self.rests = ("fp32",)  # where bf16 alone is too coarse, it is too coarse beside int8 as well
         elif speedup.batches > 1:
             self._base = runner
         else:
@@ -190,7 +190,7 @@ class ProgramTrials:
         self._programs.write(scheme, self._tensors, files)
 
     def _write(self, spec: ProgramSpec, write: Callable[[Path], None]) -> Bundle:
-        """A bundle without golden answers: what is on trial is judged by nothing but its answers here."""
+        """Writes a trial bundle without golden answers, because its answers are compared here."""
         described = self._bundle.as_program(self._programs.program, spec, by="vitsmith quantize")
         described = replace(described, golden=None)
         return write_bundle(described, self._place / spec.precision, write_program=write)
@@ -218,7 +218,7 @@ class ProgramTrials:
         return Fidelity(agreement, cosine, accuracy, self._embeds)
 
     def _answers(self, engine: Engine, name: str) -> Array:
-        """Its outputs on the images that judge, in order."""
+        """Outputs of an engine on the evaluation images, in order."""
         evaluation = self._photos.evaluation
         self._listener(Working(f"{name}: evaluating", len(evaluation)))
         rows = ImageStream(self._bundle.preprocessing, engine, batch_size=_BATCH).rows(self._counted(evaluation))
@@ -236,7 +236,7 @@ class ProgramTrials:
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        """Foreign exceptions become a ProgramError, so that the next rung is tried; a full disk does not."""
+        """Turns exceptions of other libraries into ProgramError, so that the search goes on; a full disk ends it."""
         try:
             yield
         except (VitsmithError, MemoryError):

@@ -1,4 +1,4 @@
-"""What the search has done for it: models changed, programs made and measured, by the code of the verbs themselves."""
+"""Makes and measures variants for the search: changes models, compiles and measures, with the code of the verbs."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from vitsmith.weights.bundle import Bundle
 from vitsmith.weights.bundle_folder import program_mib
 
 CALIBRATION = 256
-"""Images that decide what is pruned, merged and how int8 is scaled."""
+"""Training images that rank what is pruned and calibrate int8, at most."""
 GATE_IMAGES = 14
 PACE = Pace(seconds=2.0, turns=7)
 
@@ -44,8 +44,8 @@ class TorchVariantMaker:
     """The search's `VariantMaker` on this machine.
 
     Programs are for OpenVINO where it is installed, else for onnxruntime. Latency is measured in turns with the
-    original's float32 program, and told as that program's first latency over how many times faster this one is, so that
-    a busy minute does not count against whoever was measured in it.
+    original's float32 program, and reported as that program's first latency divided by the speed-up over it, so that a
+    busy minute of the machine does not count against one program.
     """
 
     def __init__(
@@ -64,13 +64,13 @@ class TorchVariantMaker:
         self._max_drop, self._steps, self._seed = max_drop, steps, seed
         left_out: list[str] = []
         shown = spread(material.splits.train, CALIBRATION)
-        self._shown = without_unreadable(shown, material.skip_unreadable, left_out)  # now, and not hours later
+        self._shown = without_unreadable(shown, material.skip_unreadable, left_out)  # now, not hours later
         for told in left_out:
             tell(told)
         self._pruned: dict[float, tuple[str, Bundle]] = {}
         self._reference: Callable[[], object] | None = None
         self._latency = 0.0
-        """Of the reference, in ms, when it was first measured."""
+        """Latency of the reference, in ms, when it was first measured."""
         self.program = usual_engine()
 
     def change(
@@ -95,11 +95,11 @@ class TorchVariantMaker:
         return ", ".join(names), bundle
 
     def right_answers(self, bundle: Bundle, samples: Samples) -> NDArray[np.bool_]:
-        """(images,) which it names rightly; torch weights in float32, programs in their own precision."""
+        """(images,) which are classified correctly; torch weights run in float32, programs in their own precision."""
         return evaluate(Predictor(bundle, bundle.program), samples).right
 
     def compile(self, bundle: Bundle, precision: str, folder: Path, choosing: Samples) -> Bundle:
-        """A program through the gate of `export` or `quantize`."""
+        """Writes a program through the gate of `export` or `quantize`."""
         if precision == "int8":
             return self._quantize(bundle, folder, choosing)
         images = [self._shown.image(index) for index in range(min(len(self._shown), GATE_IMAGES))]
@@ -128,7 +128,7 @@ class TorchVariantMaker:
         return engine.name, latency, memory.bytes / 2**20, program_mib(bundle.place)
 
     def _prune(self, keep: float) -> tuple[str, Bundle]:
-        """Pruned and distilled, once for each share."""
+        """Return the pruned and distilled model for a share, made once."""
         if keep not in self._pruned:
             original = self._bundle
             pruned, _ = prune_bundle(original, self._shown, Pruning(keep=keep))
@@ -141,7 +141,7 @@ class TorchVariantMaker:
 
     def _quantize(self, bundle: Bundle, folder: Path, choosing: Samples) -> Bundle:
         photos = Photos(
-            self._shown.sources, choosing.sources, choosing.labels, f"{self._material.name}, those that choose"
+            self._shown.sources, choosing.sources, choosing.labels, f"{self._material.name}, images for selection"
         )
         required = Requirements(accuracy_drop=self._max_drop, speedup=1.0)
         quantized = quantize(bundle, photos, folder, Settings(self.program, required, batch=1))
