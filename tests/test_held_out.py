@@ -183,7 +183,7 @@ def test_what_is_left_out_is_said_everywhere(trained: Trained, pets: Path, capsy
 def test_all_images_are_scored_only_when_asked_for_with_a_warning(trained: Trained, pets: Path, capsys: Any) -> None:
     scores, err = evaluated(capsys, trained.bundle.folder, pets, "--split", "all")
     assert scores["num_images"] == COUNT
-    assert f"warning: {COUNT - HELD} of the {COUNT} images of pets are ones that the model was trained on" in err
+    assert f"warning: the model was trained on {COUNT - HELD} of the {COUNT} images of pets" in err
     assert scores["data"] == "pets, training images among them"
     assert scores["split"]["trained_on"] == COUNT - HELD
 
@@ -220,7 +220,7 @@ def test_new_images_are_scored_and_counted_deleted_ones_are_told(bundle: Bundle,
     }
     assert evaluation_set.counted == f"pets, {HELD + 1} held-out and new images"
     assert f"evaluating on {HELD - 2} held-out and 3 new images of pets" in evaluation_set.told[0]
-    assert f"2 of the {HELD} images held out in training are not there" in evaluation_set.told
+    assert f"2 of the {HELD} images held out in training are not in this data" in evaluation_set.told
 
 
 def test_a_picture_that_was_saved_again_is_new(bundle: Bundle, pets: Path, tmp_path: Path) -> None:

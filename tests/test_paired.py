@@ -114,5 +114,5 @@ def evaluation(labels: list[int], left_out: tuple[str, ...] = ()) -> Evaluation:
 def test_evaluations_are_compared_on_the_same_images_alone() -> None:
     assert compare_accuracy(evaluation([0, 1, 1]), evaluation([0, 1, 1])) == Paired(3, 0, 0, 2)
     for other in (evaluation([0, 1, 2]), evaluation([0, 1, 1], ("cat.jpg is half a picture",))):
-        with pytest.raises(InputError, match="have not answered the same images"):
+        with pytest.raises(InputError, match="were evaluated on different images"):
             compare_accuracy(evaluation([0, 1, 1]), other)

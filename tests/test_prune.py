@@ -598,7 +598,7 @@ def test_few_images_tell_little_and_a_strict_gate_says_no(taught: Bundle, colour
         prune(taught, colours, Pruning(mlp_width=48), None, strict.required, measure=measured(FASTER))
     with pytest.raises(InputError, match="prune does not measure cosine"):
         prune(taught, colours, Pruning(mlp_width=48), None, replace(REQUIRED, cosine=1), measure=measured(FASTER))
-    with pytest.raises(InputError, match="judged by accuracy_drop, and it is not asked"):
+    with pytest.raises(InputError, match="compared by accuracy_drop, and it has no bound"):
         prune(taught, colours, Pruning(mlp_width=48), None, Requirements(speedup=1), measure=measured(FASTER))
 
 

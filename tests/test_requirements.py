@@ -134,8 +134,8 @@ def test_labels_decide_where_there_are_some() -> None:
 @pytest.mark.parametrize(
     ("asked", "labelled", "told"),
     [
-        (Requirements(agreement=0.99), True, "images with labels are judged by accuracy_drop, and it is not asked"),
-        (Requirements(accuracy_drop=1), False, "images without labels are judged by agreement, and it is not asked"),
+        (Requirements(agreement=0.99), True, "images with labels are compared by accuracy_drop, and it has no bound"),
+        (Requirements(accuracy_drop=1), False, "images without labels are compared by agreement, and it has no bound"),
     ],
 )
 def test_what_decides_must_be_asked(asked: Requirements, labelled: bool, told: str) -> None:

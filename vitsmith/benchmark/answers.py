@@ -1,4 +1,4 @@
-"""Whether what was measured also answers rightly: distance from the reference, and accuracy on labelled images."""
+"""Answers of the measured engines: difference from the reference, and accuracy on labelled images."""
 
 from __future__ import annotations
 
@@ -24,38 +24,38 @@ from vitsmith.weights.bundle import Bundle
 Array = np.ndarray[Any, Any]
 
 TOGETHER = 8
-"""Images computed at once where nothing is timed."""
+"""Batch size where nothing is timed."""
 
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """Images and what all others are compared with."""
+    """Images, and the outputs with which all engines are compared."""
 
     name: str
     images: tuple[Array, ...]
-    """uint8 RGB: each model has its own preprocessing."""
+    """uint8 RGB, because each model has its own preprocessing."""
     outputs: Array
     labels: Labels | None
     classes: int
-    """Number of logits; 0 for embeddings, features and values, where no class is named."""
+    """Number of classes; 0 for embeddings, features and regression values."""
 
 
 @dataclass(frozen=True)
 class Parity:
-    """How far outputs are from the reference's."""
+    """Difference of outputs from those of the reference."""
 
     difference: float
-    """Largest, as a share of the reference's largest output."""
+    """Largest difference, as a share of the reference's largest output."""
     cosine: float
-    """The lowest of any image."""
+    """Lowest cosine of any image."""
     agreement: float | None
-    """Share of images on which both name the same class; None for outputs that name none."""
+    """Share of images with the same top class; None for outputs that are not logits."""
 
 
 def reference_of(subjects: Sequence[Subject], images: Sequence[Array]) -> Reference | None:
-    """The float32 answers of the first model that is torch weights; else the golden ones of the first float32 program.
+    """The float32 answers of the first torch model on `images`; else the golden answers of the first float32 program.
 
-    `images` are uint8 RGB; golden answers have images of their own. None where there is neither.
+    `images` are uint8 RGB; golden answers have their own images. None where there is neither.
     """
     for subject in subjects:
         bundle = subject.bundle
@@ -71,9 +71,9 @@ def reference_of(subjects: Sequence[Subject], images: Sequence[Array]) -> Refere
 
 
 def compare_with(reference: Reference, engine: Engine, bundle: Bundle) -> Parity | None:
-    """The engine's answers beside the reference's; None where outputs mean something else: other labels or shapes.
+    """Compares an engine's answers with the reference's; None where labels or shapes differ.
 
-    Raises GateError for outputs that are not finite numbers.
+    Raises GateError for outputs that are not finite.
     """
     outputs = _run(engine.run, _tensors(reference.images, bundle))
     if outputs.shape != reference.outputs.shape or (
@@ -98,16 +98,16 @@ def evaluate_engine(bundle: Bundle, engine: Engine, samples: Samples) -> Evaluat
 
 
 def require_classes(subjects: Sequence[Subject], samples: Samples) -> None:
-    """Raises InputError, before anything is measured, unless every model can be judged on the data."""
+    """Raises InputError, before anything is measured, unless every model can be evaluated on the data."""
     for subject in subjects:
         bundle = subject.bundle
         if isinstance(bundle.config, LiTConfig):
             raise InputError(
-                f"{bundle.where} matches images with words, so `data` says nothing of it here: "
+                f"{bundle.where} matches images with words, so `data` cannot score it here: "
                 "leave it out and use  vitsmith evaluate --zeroshot"
             )
         if not bundle.classes or getattr(bundle.config, "pooling", "") in ("unpooled", "token_unpooled"):
-            raise InputError(f"{bundle.where} gives no one class for an image: leave `data` out")
+            raise InputError(f"{bundle.where} does not give one class for an image: leave `data` out")
         refuse_regression(bundle, "top-1 accuracy")
         match_classes(bundle, samples)
 

@@ -1,4 +1,4 @@
-"""What is compared: models, and the engines and precisions that run each of them."""
+"""Contenders of a benchmark: models, and the engines and precisions that run each of them."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class Subject:
     """One of the models that are compared, and one of its programs."""
 
     name: str
-    """What tables call it."""
+    """Name in tables."""
     model: str
-    """What `vitsmith.load` was given: a child process loads it again."""
+    """Argument of `vitsmith.load`, with which a child process loads it again."""
     bundle: Bundle
 
     @property
     def program(self) -> str:
-        """Which of its programs it is, 'onnx, fp32'; '' of a model that has one."""
+        """Name of the program, 'onnx, fp32'; '' for a model with only one."""
         return self.bundle.stored.title if len(self.bundle.programs) > 1 else ""
 
     @property
@@ -42,13 +42,13 @@ class Subject:
 
     @property
     def gflops(self) -> float:
-        """Arithmetic of one image, in 10^9 operations, from the configuration; of LiT the image tower."""
+        """Arithmetic of one image, in 10^9 operations, from the configuration; LiT: of the image tower."""
         config = self.bundle.config
         return flops(config.image if isinstance(config, LiTConfig) else config) / 1e9
 
     @property
     def size_mib(self) -> float:
-        """Its program or weights on disk, without golden examples and vocabulary; in memory: float32 weights."""
+        """Size of its program or weights on disk, in MiB; of a bundle in memory that of float32 weights."""
         if self.bundle.folder is None:
             return 4 * parameters(self.bundle.config) / MIB
         return program_mib(self.bundle.place)
@@ -62,7 +62,7 @@ class Contender:
     engine: str
     precision: str
     refused: str = ""
-    """Why it cannot be, known before it is tried; '' when it can."""
+    """Why it cannot run, where that is known before a try; '' where it may run."""
 
     @property
     def title(self) -> str:
@@ -84,32 +84,32 @@ class Contender:
 
     @property
     def is_own(self) -> bool:
-        """Whether the precision is the program's own, of torch weights fp32."""
+        """Whether the precision is that of the program; fp32 for torch weights."""
         return self.precision == self.subject.bundle.program_spec.precision
 
     def goal(self, batch: int) -> Goal:
-        """What the engine is opened for. Engines of torch weights are one and the same for all batches."""
+        """Goal for which the engine is opened; engines of torch weights have one goal for all batches."""
         return "latency" if batch == 1 and self.subject.bundle.program != "torch" else "throughput"
 
 
 def subjects_of(name: str, model: str, bundle: Bundle) -> list[Subject]:
-    """A model that was loaded from `model`: each of its programs, or the one of the file that was given."""
+    """The subjects of a model that was loaded from `model`: one for each program, or only that of a program file."""
     if len(bundle.programs) < 2 or Path(model).is_file():
         return [Subject(name, model, bundle)]
     subjects = []
     for stored in bundle.programs:
         one = bundle.using(stored)
-        file = one.place / f"model{SUFFIXES[stored.program][0]}"  # by which a child process finds this program
+        file = one.place / f"model{SUFFIXES[stored.program][0]}"  # the file by which a child process finds this program
         subjects.append(Subject(name, str(file) if stored.folder else model, one))
     return subjects
 
 
 def contenders_of(subject: Subject, engines: Sequence[str] = (), precisions: Sequence[str] = ()) -> list[Contender]:
-    """The ways to run a model: with the engines and precisions asked for, or with all there are.
+    """The contenders of a model: the engines and precisions that are asked for, or by default all.
 
-    An engine that does not run such programs is left out. One that should run it and cannot, because its package is
-    missing or it does not compute in a precision asked for, is among them with its reason; of several programs those
-    that do not run in that precision are left out. Raises UnknownNameError.
+    An engine for other programs is left out. An engine for this program that cannot run it, because its package is
+    missing or it lacks a precision asked for, is included with the reason. In a bundle of several programs, those that
+    do not run in that precision are left out. Raises UnknownNameError.
     """
     for name in engines:
         if name not in ENGINES:

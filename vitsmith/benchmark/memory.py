@@ -1,4 +1,4 @@
-"""Peak memory of an engine, measured in a process of its own; and whether it lives through that.
+"""Measures the peak memory of an engine in a process of its own, which may crash or run out of memory.
 
     python -m vitsmith.benchmark.memory '{"model": "pets-onnx", "engine": "onnx", "precision": "fp32", "threads": null,
                                           "goal": "throughput", "batches": [1, 8]}'
@@ -23,12 +23,12 @@ from vitsmith.machine import peak_memory
 
 COMMAND = (sys.executable, "-m", "vitsmith.benchmark.memory")
 LONGEST = 1800
-"""Seconds: torch-compiled takes minutes for large models."""
+"""Longest time of the process, in seconds: torch-compiled takes minutes for large models."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """What the child is to do."""
+    """What the child process loads, opens and runs."""
 
     model: str
     """A bundle's folder, or whatever `vitsmith.load` takes."""
@@ -37,30 +37,30 @@ class Task:
     threads: int | None
     goal: str
     batches: tuple[int, ...]
-    """Ascending: the peak of a batch then holds nothing that a larger one needed."""
+    """Batch sizes, ascending, so that no peak includes memory of a larger batch."""
     image_size: tuple[int, int] | None = None
-    """(height, width), which `load` cannot tell of some checkpoints."""
+    """(height, width), which `load` cannot find in some checkpoints."""
 
 
 @dataclass(frozen=True)
 class Memory:
-    """What a process that loads the model, opens the engine and runs a batch takes at its peak."""
+    """Peak memory of a process that loads the model, opens the engine and runs a batch."""
 
     bytes: int
-    """Above a bare Python interpreter: libraries, weights, and what the engine works in."""
+    """Bytes above those of a bare Python interpreter: libraries, weights and the engine's work space."""
     device_bytes: int = 0
-    """On a GPU, by torch's account."""
+    """Bytes on a GPU, as torch counts them."""
 
 
 @dataclass(frozen=True)
 class Died:
-    """What became of the child instead."""
+    """A child process that failed, and why."""
 
     reason: str
 
 
 def measure_memory(task: Task, command: Sequence[str] = COMMAND) -> dict[int, Memory | Died]:
-    """By batch, the memory or why there is none. A batch that takes the process down leaves the smaller ones'."""
+    """By batch size, the memory or why there is none. If a batch kills the process, smaller batches keep theirs."""
     import vitsmith
 
     home = str(Path(vitsmith.__file__).parent.parent)
@@ -89,7 +89,7 @@ def _ended(code: int, complaints: str) -> str:
     if code < 0:
         name = signal_name(-code)
         if name == "SIGKILL":
-            return "its process was killed (SIGKILL), as happens when memory runs out"
+            return "its process was killed (SIGKILL), perhaps because memory ran out"
         return f"its process died with {name}"
     last = (complaints.strip().splitlines() or ["without a word"])[-1]
     return f"its process ended with exit code {code} ({last[:200]})"
@@ -99,14 +99,14 @@ def _answers(output: str) -> Iterator[dict[str, Any]]:
     for line in output.splitlines():
         try:
             answer = json.loads(line)
-        except ValueError:  # cut off in the middle
+        except ValueError:  # an incomplete line
             continue
         if isinstance(answer, dict):
             yield answer
 
 
 def measure_here(task: Task, bare: int, report: Callable[[dict[str, int]], None]) -> None:
-    """Loads, opens and runs in this process; `bare` bytes are not counted. Raises what any of it raises."""
+    """Loads, opens and runs in this process; subtracts `bare` bytes from each peak. Raises what these steps raise."""
     from vitsmith.engines.base import open_checked
     from vitsmith.engines.programs import sample_inputs
     from vitsmith.engines.settings import Settings
@@ -129,10 +129,10 @@ def _device_peak() -> int:
 
 
 def main(text: str) -> None:
-    """Does what the module's text says."""
+    """Runs the task in `text`, JSON, and prints a line for each batch."""
     bare = peak_memory()
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # whatever a library prints is not the answer
+    os.dup2(2, 1)  # what libraries print must not mix with the answers
 
     def write(answer: dict[str, Any]) -> None:
         answers.write(to_json(answer, ascii_only=True) + "\n")
@@ -152,7 +152,7 @@ def main(text: str) -> None:
 
 
 def described(error: BaseException) -> str:
-    """An exception in one line, with its kind where the line does not say what happened."""
+    """An exception in one line; with its type unless it is one of ours."""
     from vitsmith.errors import VitsmithError
 
     line = (str(error).strip().splitlines() or [""])[0][:200]

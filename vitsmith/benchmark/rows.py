@@ -1,4 +1,4 @@
-"""What a benchmark came to: a row for each contender and batch, as JSON, as CSV and as a bundle's measurements."""
+"""The results of a benchmark: a row for each contender and batch, as JSON, as CSV and as a bundle's measurements."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ class Row:
     parity: Parity | None = None
     evaluation: Evaluation | None = None
     ratio: float | None = None
-    """How many times as fast as the first row of this batch."""
+    """Speed-up over the first row of this batch size."""
     share: float | None = None
-    """Of the machine's peak in this precision."""
+    """Share of the machine's peak in this precision."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything as plain numbers; of a row that failed, what it is and why."""
+        """Plain data, ready for JSON; numbers of a failed row are None, and `reason` says why."""
         subject = self.contender.subject
         row: dict[str, Any] = self.contender.to_dict() | {
             "batch": self.batch,
@@ -68,30 +68,30 @@ NUMBERS = (
     *("calls", "p50_ms", "p95_ms", "images_per_second", "times_as_fast", "memory_mib", "device_memory_mib"),
     *("difference", "cosine", "agreement", "top1", "top1_low", "top1_high", "share_of_peak"),
 )
-"""Fields of a row that are None when it failed, or when nothing said what to measure."""
+"""Fields of a row that are None where it failed or they were not measured."""
 
 
 @dataclass(frozen=True, eq=False)
 class Benchmark:
-    """All rows, and what they were measured with."""
+    """All rows, and how they were measured."""
 
     rows: tuple[Row, ...]
     reports: tuple[tuple[Contender, dict[str, Any]], ...]
-    """What each engine did with the graph, as `GraphReport.to_dict` says it."""
+    """What each engine did with the graph, as `GraphReport.to_dict` gives it."""
     peaks: Mapping[str, Peak]
     reference: str
-    """What answers were compared with; '' when with nothing."""
+    """Name of the reference of all answers; '' for none."""
     num_images: int
-    """How many were compared."""
+    """Number of images whose answers were compared."""
     threads: int
     data: str = ""
-    """The labelled images; '' without."""
+    """Name of the labelled images; '' for none."""
     split: Mapping[str, int] | None = None
-    """How many of them the models hold out, as `EvaluationSet.counts`; None where they do not say."""
+    """Counts of these images, as `EvaluationSet.counts`; None where the models have no split record."""
     load: float = 0.0
-    """How many processes of the machine wanted a core in the minute before."""
+    """Load of the machine: processes that wanted a core in the minute before."""
     remarks: tuple[str, ...] = ()
-    """What could not be found out although rows did not fail."""
+    """What could not be measured, although no row failed."""
     date: str = field(default_factory=lambda: datetime.date.today().isoformat())
 
     def __str__(self) -> str:
@@ -108,7 +108,7 @@ class Benchmark:
         return f"<Benchmark {self}>"
 
     def to_dict(self) -> dict[str, Any]:
-        """For benchmark.json."""
+        """Plain data, ready for JSON: the contents of benchmark.json."""
         versions = {package: installed_version(package) for package in PACKAGES}
         return {
             "machine": describe_machine(),
@@ -127,7 +127,7 @@ class Benchmark:
         }
 
     def to_csv(self) -> str:
-        """The rows alone."""
+        """The rows as CSV, one line a row."""
         rows = [row.to_dict() for row in self.rows]
         text = io.StringIO()
         writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
@@ -136,7 +136,7 @@ class Benchmark:
         return text.getvalue()
 
     def measurements(self, subject: Subject) -> tuple[Measurement, ...]:
-        """What belongs into the bundle of one of the models."""
+        """The measurements of one model, as a bundle keeps them."""
         machine, date = describe_machine(), self.date
         found = [size(subject.size_mib, date)]
         evaluated: set[str] = set()
@@ -159,7 +159,7 @@ class Benchmark:
 
 
 def with_ratios(rows: Sequence[Row], peaks: Mapping[str, Peak]) -> tuple[Row, ...]:
-    """The same rows with what follows from the others: ratio to the first of a batch, and share of the peak."""
+    """The same rows with `ratio` and `share` filled in."""
     from dataclasses import replace
 
     first: dict[int, Timing] = {}
@@ -174,7 +174,7 @@ def with_ratios(rows: Sequence[Row], peaks: Mapping[str, Peak]) -> tuple[Row, ..
 
 
 def with_rates(peaks: Mapping[str, Peak], rows: Sequence[Row]) -> dict[str, Peak]:
-    """The same peaks, none lower than what a row reached: other work may have slowed down the products, not a model."""
+    """The same peaks, raised to what rows reached: other work may have slowed the products, but not a model."""
     found = dict(peaks)
     for row in rows:
         if row.timing is not None:
@@ -184,12 +184,12 @@ def with_rates(peaks: Mapping[str, Peak], rows: Sequence[Row]) -> dict[str, Peak
 
 
 def _achieved(row: Row) -> float:
-    """10^9 operations a second."""
+    """Rate of a row, in 10^9 operations a second."""
     assert row.timing is not None
     return row.timing.images_per_second * row.contender.subject.gflops
 
 
 def _peak_name(contender: Contender, peaks: Mapping[str, Peak]) -> str:
-    """Torch weights run on a GPU where there is one, programs do not."""
+    """Name of the peak of a contender: torch weights run on a GPU where there is one, programs do not."""
     on_a_gpu = f"cuda {contender.precision}"
     return on_a_gpu if contender.subject.bundle.program == "torch" and on_a_gpu in peaks else contender.precision

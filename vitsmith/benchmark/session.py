@@ -24,31 +24,31 @@ from vitsmith.evaluation.timing import Pace, Timing, time_in_turns
 from vitsmith.machine import available_cores, free_memory, load_average
 
 _TAKEN = 0.9
-"""Of the free memory: the rest is left to the rest of the machine."""
+"""Share of the free memory that may be used; the rest is for other processes."""
 
 Step = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class BenchmarkSettings:
-    """What is measured, and how long."""
+    """What to measure, and how long."""
 
     batches: tuple[int, ...] = (1, 8)
-    """Ascending."""
+    """Batch sizes, ascending."""
     threads: int | None = None
     pace: Pace = field(default_factory=Pace)
 
 
 @dataclass(frozen=True, eq=False)
 class Material:
-    """What answers are judged by."""
+    """What answers are compared with, and labelled images for accuracy."""
 
     reference: Reference | None = None
     samples: Samples | None = None
     data: str = ""
-    """What to call the samples."""
+    """Name of the samples."""
     split: Mapping[str, int] | None = None
-    """How many of them the models hold out; None where they do not say."""
+    """Counts of the samples, as `EvaluationSet.counts`; None where the models have no split record."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +62,7 @@ class Opening:
 
 @dataclass
 class _Found:
-    """What is known so far."""
+    """The results so far."""
 
     memory: dict[tuple[Contender, int], Memory] = field(default_factory=dict)
     reasons: dict[tuple[Contender, int], str] = field(default_factory=dict)
@@ -89,7 +89,7 @@ def openings_of(contenders: Sequence[Contender], batches: Sequence[int]) -> list
 
 
 def steps_of(contenders: Sequence[Contender], settings: BenchmarkSettings) -> int:
-    """How often `step` is called when nothing fails."""
+    """Number of calls of `step` when nothing fails."""
     openings = openings_of(contenders, settings.batches)
     turns = settings.pace.turns * sum(len(one.batches) for one in openings)
     return 2 * len(openings) + turns + len({one.contender for one in openings}) + 2
@@ -98,10 +98,10 @@ def steps_of(contenders: Sequence[Contender], settings: BenchmarkSettings) -> in
 def run_benchmark(
     contenders: Sequence[Contender], settings: BenchmarkSettings, material: Material, step: Step = lambda _: None
 ) -> Benchmark:
-    """Everything that was asked for; what fails is a row with its reason.
+    """Measures memory, speed and answers of all contenders; one that fails becomes a row with the reason.
 
-    Each contender is first loaded, opened and run in a child process, which gives its peak memory: one that does not
-    live through that is not opened here. Then, batch by batch, all are timed in turns. `step` is told what comes next.
+    Each contender is first loaded, opened and run in a child process, which gives its peak memory. A contender whose
+    process fails is not opened here. Then, batch by batch, all are timed in turns. `step` gets the name of each step.
     """
     found, load = _Found(), load_average()
     step("peak of the machine")
@@ -123,7 +123,7 @@ def run_benchmark(
 
 
 def _peaks(threads: int | None) -> dict[str, Peak]:
-    """Of the processor, and of a GPU where torch weights run; without torch of float32 alone, by NumPy."""
+    """Peaks of the processor, and of a GPU where torch weights run; without torch, only that of float32, by NumPy."""
     return needs_torch.measure_peaks(threads) if find_spec("torch") is not None else numpy_peaks(threads)
 
 
@@ -146,7 +146,7 @@ def _open(
     found: _Found,
     step: Step,
 ) -> None:
-    """Opens what this batch needs and is not open yet."""
+    """Opens the engines that this batch needs and that are not open yet."""
     for opening in openings:
         one = opening.contender
         if batch not in opening.batches or opening in engines or (one, batch) in found.reasons:
@@ -155,7 +155,7 @@ def _open(
         needed, there = found.memory[one, batch].bytes, _TAKEN * free_memory()
         if needed > there:
             how = f"--engine {one.engine} --precision {one.precision}"
-            reason = f"needs {needed / MIB:.0f} MiB and {there / MIB:.0f} are left: measure it alone, with {how}"
+            reason = f"needs {needed / MIB:.0f} MiB, but only {there / MIB:.0f} are free: measure it alone, with {how}"
             found.fails(one, opening.batches, reason)
             continue
         engine_settings = Settings(threads=settings.threads, precision=one.precision, goal=opening.goal, measure=True)
@@ -182,14 +182,14 @@ def _time(batch: int, engines: dict[Opening, Engine], settings: BenchmarkSetting
 
 
 def _call(contender: Contender, engine: Engine, batch: int) -> Callable[[], object]:
-    """One run of a batch, made before it is timed: pixels where the program takes pixels."""
+    """A function that runs one batch; its inputs are made here, before timing. Pixels where the program takes them."""
     bundle = contender.subject.bundle
     inputs = sample_inputs(bundle, batch)
     return (lambda: engine.run_pixels(inputs)) if bundle.program_spec.pixels else (lambda: engine.run(inputs))
 
 
 def _compare(engines: dict[Opening, Engine], material: Material, found: _Found, step: Step) -> None:
-    """Answers and graph of each contender, once."""
+    """Compares the answers and reports the graph of each contender, once."""
     for opening, engine in engines.items():
         one = opening.contender
         timed = [batch for batch in opening.batches if (one, batch) in found.timings]
@@ -203,18 +203,18 @@ def _compare(engines: dict[Opening, Engine], material: Material, found: _Found, 
                 found.parities[one] = compare_with(material.reference, engine, bundle)
             if material.samples is not None:
                 found.evaluations[one] = evaluate_engine(bundle, engine, material.samples)
-        except ImageError as error:  # the data's fault: what was measured is kept
+        except ImageError as error:  # a fault of the data: keep what was measured
             found.remarks.append(f"no accuracy of {one.title}: {error}")
-        except Exception as error:  # a program that runs, and not on these images
+        except Exception as error:  # a program that runs, but not on these images
             found.fails(one, opening.batches, described(error))
-            del found.parities[one]  # what is opened for other batches is judged by itself
+            del found.parities[one]  # an engine opened for other batches is compared by itself
         found.reports[one] = _report(engine)
 
 
 def _report(engine: Engine) -> dict[str, Any]:
     try:
         return engine.report().to_dict()
-    except Exception as error:  # looking into a graph is not worth losing the measurements for
+    except Exception as error:  # a failed report must not lose the measurements
         return {"remarks": [f"no report on the graph: {described(error)}"]}
 
 

@@ -31,7 +31,7 @@ BATCH = 16
 
 
 REQUIRED = Requirements(accuracy_drop=1.0, agreement=0.99, speedup=1.05)
-"""Of a pruned model: accuracy where there are labels, else agreement."""
+"""Requirements of a pruned model: accuracy with labels, else agreement."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,25 +77,25 @@ class Pruned:
 
     @cached_property
     def accuracy(self) -> Paired | None:
-        """How the original and the last answer the same labelled images; None without labels.
+        """Accuracy of the original and of the last stage on the same images; None without labels.
 
-        Raises InputError where the images are not the same.
+        Raises InputError where the images differ.
         """
         return Paired.of(self.stages[0].right, self.stages[-1].right) if self.material.labelled else None
 
     @property
     def agreement(self) -> float | None:
-        """Share of images without labels that the last answers as the original does; None of labelled ones."""
+        """Share of images that the last stage answers as the original does; None with labels."""
         return None if self.material.labelled else float(self.stages[-1].right.mean())
 
     @property
     def failures(self) -> tuple[str, ...]:
-        """Why the gate says no; () when it says yes."""
+        """Why the gate refuses the model; () when it passes."""
         return failures(self._measured, self._of_all)
 
     @property
     def doubts(self) -> tuple[str, ...]:
-        """What the images are too few to tell; () of a strict gate, where that is a reason."""
+        """What cannot be told from so few images; () with a strict gate, which lists it in `failures`."""
         return () if self.required.strict else doubts(self._measured, self._of_all)
 
     @property
@@ -105,7 +105,7 @@ class Pruned:
 
     @property
     def _of_all(self) -> Requirements:
-        """What is required of the answers, by what decides here, and of the speed."""
+        """The bounds on answers and on speed."""
         answers = self.required.of_answers(labelled=self.material.labelled, classes=True)
         return replace(answers, speedup=self.required.speedup)
 
@@ -115,7 +115,7 @@ class Pruned:
 
     @property
     def _advice(self) -> str:
-        """What helps against `failures`; '' where these say themselves how many images would."""
+        """Advice on `failures`; '' where they say themselves how many images are needed."""
         lenient = replace(self._of_all, strict=False)
         if failures(self._measured, lenient.only("accuracy_drop", "agreement")):
             return "prune less, or distil longer with `steps`"

@@ -11,14 +11,14 @@ _95_PERCENT = 1.959963984540054  # two-sided quantile of the normal distribution
 
 
 def ranks(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(N,) how many classes come before the right one: 0 when it is the first choice. Of equals the lower leads."""
+    """(N,) number of classes ranked before the right one, 0 when it is first; among equals the lower class is first."""
     right = np.take_along_axis(logits, labels[:, None], axis=1)  # (N, 1)
     earlier = np.arange(logits.shape[1]) < labels[:, None]  # (N, K)
     return np.count_nonzero((logits > right) | ((logits == right) & earlier), axis=1).astype(np.int64)
 
 
 def right_answers(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """(N,) whether the first choice is the right one; of equals the lower class leads."""
+    """(N,) whether the top class is the right one; among equals the lower class is first."""
     right: NDArray[np.bool_] = ranks(logits, labels) == 0
     return right
 

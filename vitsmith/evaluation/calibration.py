@@ -1,4 +1,4 @@
-"""Whether a classifier's probabilities can be believed. N images, K classes; NumPy only."""
+"""Whether a classifier's probabilities can be trusted. N images, K classes; NumPy only."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def log_sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    """(N, K) logarithms of the probabilities of each class by itself, in double precision."""
+    """(N, K) logarithms of each class's own probability, in double precision."""
     result: NDArray[np.float64] = -np.logaddexp(0, -logits.astype(np.float64))
     return result
 
 
 def log_probabilities(logits: NDArray[np.float32], head: Head) -> NDArray[np.float64]:
-    """(N, K) logarithms of what the model says each class's probability is, in double precision."""
+    """(N, K) logarithms of the model's probabilities, in double precision."""
     return log_sigmoid(logits) if head == "sigmoid" else log_softmax(logits)
 
 

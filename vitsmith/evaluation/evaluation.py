@@ -1,4 +1,4 @@
-"""A bundle on a labelled data set: classes matched by name, answers through the same Predictor as everywhere."""
+"""Evaluates a bundle on a labelled data set: matches classes by name, and predicts with `Predictor` as elsewhere."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from vitsmith.weights.measurements import accuracy, evaluated_speed
 
 
 class Named(Protocol):
-    """What has names for its classes: a bundle, or a classifier."""
+    """A model with names for its classes: a bundle, or a classifier."""
 
     @property
     def where(self) -> str:
-        """What messages call it."""
+        """Name of the model in messages."""
 
     @property
     def labels(self) -> Labels | None:
@@ -36,22 +36,22 @@ class Named(Protocol):
 
 
 class Headed(Protocol):
-    """What says what its outputs mean: a bundle, or a classifier."""
+    """A model that says what its outputs mean: a bundle, or a classifier."""
 
     @property
     def where(self) -> str:
-        """What messages call it."""
+        """Name of the model in messages."""
 
     @property
     def head(self) -> Head:
-        """What the outputs mean."""
+        """The meaning of the outputs."""
 
 
 class Classifier(Named, Headed, Protocol):
-    """What can be evaluated: a `Predictor`, or a `ZeroShotClassifier`."""
+    """A model that can be evaluated: a `Predictor`, or a `ZeroShotClassifier`."""
 
     def logits(self, images: Iterable[ImageSource], unreadable: Unreadable | None = None) -> np.ndarray[Any, Any]:
-        """float32 (images, classes), in order, without those that could not be read and `unreadable` notes."""
+        """float32 (images, classes), in order, without the unreadable images, which are added to `unreadable`."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -60,21 +60,21 @@ class Evaluation:
 
     scores: Scores
     logits: np.ndarray[Any, Any]
-    """float32 (images, classes), in the order of the samples, without those that were left out."""
+    """float32 (images, classes), in the order of the samples, without images that were left out."""
     labels: np.ndarray[Any, Any]
     """int64 (images,), positions among the model's classes."""
     classes: tuple[str, ...]
-    """Names of the model's classes, told apart where several have one."""
+    """Names of the model's classes; equal names are made distinct."""
     seconds: float
-    """Reading, preprocessing and inference together."""
+    """Time of reading, preprocessing and inference together."""
     left_out: tuple[str, ...] = ()
-    """What is wrong with each image that could not be read: they are not in the scores."""
+    """What is wrong with each unreadable image; these images are not in the scores."""
     model: str = ""
-    """What was evaluated, where it is known."""
+    """Name of the model; '' where it is not known."""
     data: str = ""
-    """On which images, as 'pets, held-out images'."""
+    """Name of the images, as 'pets, held-out images'."""
     told: tuple[str, ...] = ()
-    """What to know about these images: which they are, and whether the model was trained on any."""
+    """Remarks on these images: which they are, and whether the model was trained on any."""
 
     def __str__(self) -> str:
         return f"{self.scores}{f' of {self.data}' if self.data else ''}"
@@ -84,13 +84,13 @@ class Evaluation:
 
     @property
     def right(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        """(images,) whether the first choice is right, in the order of `labels`."""
+        """(images,) whether the top class is right, in the order of `labels`."""
         return right_answers(self.logits, self.labels)
 
     def measurements(
         self, data: str, engine: str, precision: str = "", *, zero_shot: bool = False
     ) -> tuple[Measurement, ...]:
-        """The scores as a bundle keeps them; `precision` '' is the program's own, 'zero_shot_top1' is that of words."""
+        """The scores as a bundle keeps them; `precision` '' is the program's own, `zero_shot` prefixes the metrics."""
         prefix = "zero_shot_" if zero_shot else ""
         scores, machine = self.scores, describe_machine()
         ran: dict[str, Any] = {"engine": engine, "precision": precision}
@@ -110,11 +110,11 @@ def evaluate(
     on_image: Callable[[], None] | None = None,
     tell: Callable[[str], None] = lambda _: None,
 ) -> Evaluation:
-    """Runs every image through the classifier. `on_image` is called as each is taken up.
+    """Runs every image through the classifier. `on_image` is called before each image.
 
-    Up to a share of `skip_unreadable` of the images may be unreadable: `tell` is called with what is wrong with each,
-    and they are left out. Raises DatasetError when classes cannot be matched by name, and at one too many of these, and
-    InputError for a regression.
+    A share of at most `skip_unreadable` of the images may be unreadable: these are left out, and `tell` is called with
+    what is wrong with each. Raises DatasetError when classes cannot be matched by name and when too many images are
+    unreadable, and InputError for a regression.
     """
     refuse_regression(classifier, "top-1 accuracy")
     labels = match_classes(classifier, samples)
@@ -130,17 +130,17 @@ def evaluate(
 
 
 def compare_accuracy(reference: Evaluation, candidate: Evaluation) -> Paired:
-    """How both answer the same images. Raises InputError when the images are not the same."""
+    """Compares two evaluations of the same images. Raises InputError when the images are not the same."""
     if reference.left_out != candidate.left_out or not np.array_equal(reference.labels, candidate.labels):
         raise InputError(
-            "two models are compared image by image, and these have not answered the same images: "
+            "two models are compared image by image, but these were evaluated on different images: "
             "evaluate both on the same data"
         )
     return Paired.of(reference.right, candidate.right)
 
 
 def refuse_regression(model: Headed, judge: str) -> None:
-    """Raises InputError for a model of values: none of them is a first choice, which `judge` would compare."""
+    """Raises InputError for a regression: it has no top class, which the measure `judge` needs."""
     if model.head == "regression":
         raise InputError(
             f"{model.where} gives values (a regression) and no classes, and cannot be evaluated by {judge}: compare "
@@ -149,10 +149,10 @@ def refuse_regression(model: Headed, judge: str) -> None:
 
 
 def match_classes(model: Named, samples: Samples) -> np.ndarray[Any, Any]:
-    """Labels of the samples as positions among the model's classes, matched by name and never by order.
+    """(images,) labels of the samples as positions among the model's classes, matched by name and never by order.
 
     Names in NFC and NFD are the same. Raises DatasetError for classes that the model does not know, and for a name that
-    several of its classes have: 'crane (517)' says which is meant.
+    several of its classes have; 'crane (517)' names one of them.
     """
     names = model.labels
     if names is None:

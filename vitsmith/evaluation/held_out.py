@@ -1,8 +1,8 @@
-"""Which images of a data set judge a model: those it was not trained on. Every verb that judges by labels asks here.
+"""Chooses the evaluation images of a data set: those that the model was not trained on. All verbs with labels use it.
 
-A bundle's record (`data/split_record.py`) tells the images apart by what is in them: *held out* (judged by in training,
-and not learned from), *trained on*, and *new*, on neither list. By default the held-out and the new ones are taken; a
-split that is asked for by name is taken as it is, with a warning where training images are in it.
+A bundle's split record (`data/split_record.py`) tells images apart by their contents: *held out* (evaluated on in
+training, not trained on), *trained on*, and *new*, on neither list. By default the held-out and new images are used. A
+split that is asked for by name is used as it is, with a warning where it has training images.
 """
 
 from __future__ import annotations
@@ -24,42 +24,42 @@ from vitsmith.weights.bundle import Bundle
 
 Tell = Callable[[str], None]
 OnImages = Callable[[int], None]
-"""Hears how many more images were read to tell them apart."""
+"""Called with the number of images that were read since the last call."""
 
 
 def ignore(images: int) -> None:
-    """Hears nothing."""
+    """An `OnImages` that does nothing."""
 
 
 @dataclass(frozen=True, eq=False)
 class Asked:
-    """What a user asked to evaluate on, before anybody looked which images the model knows."""
+    """The images that a user asked to evaluate on, before the split record is compared."""
 
     samples: Samples
     name: str
-    """What reports call them."""
+    """Name of the images in reports."""
     split: str
-    """As it was asked for; empty: nothing was said."""
+    """The split that the user named; '' for none."""
     divided: bool
     """Whether the data set has splits of its own."""
     unit: str = "images"
-    """What one of the samples is; 'pairs' of image and caption."""
+    """What a sample is: 'images', or 'pairs' of image and caption."""
 
 
 @dataclass(frozen=True, eq=False)
 class EvaluationSet:
-    """Images that judge."""
+    """Evaluation images."""
 
     samples: Samples
     data: str
-    """What reports call the data set."""
+    """Name of the data set in reports."""
     what: str
-    """Which images of it: 'held-out images'; empty where the name of the data set says it."""
+    """Which of its images, as 'held-out images'; '' where the name of the data set says it."""
     told: tuple[str, ...] = ()
-    """What a user should know about them, in sentences."""
+    """Remarks for the user on these images."""
     counts: dict[str, int] | None = None
-    """How many are 'held_out', 'new' and 'trained_on', how many training images are 'left_out', and how many held-out
-    images the data set lacks ('missing'). None: the model does not say which images it was trained on."""
+    """Number of images that are 'held_out', 'new' and 'trained_on', of training images that are 'left_out', and of
+    held-out images that the data set lacks ('missing'). None: the model has no split record."""
 
     @property
     def name(self) -> str:
@@ -68,20 +68,23 @@ class EvaluationSet:
 
     @property
     def counted(self) -> str:
-        """'pets, 291 held-out images', as training calls them."""
+        """'pets, 291 held-out images'."""
         seen = self.counts is not None and self.counts["trained_on"]
         return f"{self.data}, {len(self.samples):,} {self.what}" if self.what and not seen else self.name
 
 
 def ask(data: DataSpec | str, split: str = "", *, tell: Tell | None = None) -> Asked:
-    """Labelled images to evaluate on: `split` ('train', 'val', 'test' or 'all'), or by default the data set's own 'val'
-    or else 'test', or every image of one that is not divided. `tell` and errors as `open_labelled`."""
+    """Labelled images to evaluate on: `split` ('train', 'val', 'test' or 'all').
+
+    By default the data set's own 'val', else its 'test', else, if it has no splits, all images. `tell` and errors are
+    as for `open_labelled`.
+    """
     spec = DataSpec(path=data) if isinstance(data, str) else data
     return _ask(find_source(spec.path if split or not spec.val else spec.val, spec), split, tell)
 
 
 def ask_pairs(data: PairSpec | str, split: str = "", *, tell: Tell | None = None) -> Asked:
-    """The same of captioned images."""
+    """Captioned images to evaluate on, chosen as `ask` does."""
     spec = PairSpec(path=data) if isinstance(data, str) else data
     return replace(_ask(find_pairs(spec.path if split or not spec.val else spec.val, spec), split, tell), unit="pairs")
 
@@ -92,15 +95,15 @@ def _ask(source: Source, split: str, tell: Tell | None) -> Asked:
 
 
 def is_divided(source: Source) -> bool:
-    """Whether a data set has images to judge by in a split of their own."""
+    """Whether a data set has a split of evaluation images."""
     return any(part in source.parts for part in ("val", "test"))
 
 
 def choose(bundles: Sequence[Bundle], asked: Asked, *, on_images: OnImages = ignore) -> EvaluationSet:
-    """The images that judge all of `bundles`: none was trained on any of them, unless a split was asked for by name.
+    """Evaluation images for all of `bundles`: none was trained on any of them, unless a split was asked for by name.
 
-    Every image is read once for each bundle that has a record. Raises DatasetError when nothing is left to judge by,
-    and BundleError for a damaged record.
+    Every image is read once for each bundle that has a split record. Raises DatasetError when no evaluation image is
+    left, and BundleError for a damaged record.
     """
     whose = "the model" if len(bundles) == 1 else "one of the models"
     known = [bundle for bundle in bundles if bundle.split is not None]
@@ -121,12 +124,12 @@ def choose(bundles: Sequence[Bundle], asked: Asked, *, on_images: OnImages = ign
 
 
 class Roles(NamedTuple):
-    """What the records say of the images, in the order of the samples."""
+    """The role of each image, from the split records. Arrays are (images,), in the order of the samples."""
 
     trained: NDArray[np.bool_]
     held_out: NDArray[np.bool_]
     missing: int
-    """Held-out images that are not there, of a data set that has others of them."""
+    """Number of held-out images that the data set lacks; 0 where it has none of them."""
     notes: tuple[str, ...]
     contents: Contents
 
@@ -136,9 +139,9 @@ class Roles(NamedTuple):
 
 
 def look(samples: Samples, bundles: Sequence[Bundle], on_images: OnImages = ignore) -> Roles:
-    """What the records of `bundles` say; all have one. Every image is read once for each of them.
+    """Looks up the images in the split records of `bundles`, all of which have one.
 
-    An image that one of them was trained on is held out for none.
+    Reads every image once for each record. An image that one bundle was trained on is not held out for any.
     """
     trained, held_out = np.zeros(len(samples), np.bool_), np.zeros(len(samples), np.bool_)
     missing, notes = 0, list[str]()
@@ -155,7 +158,7 @@ def look(samples: Samples, bundles: Sequence[Bundle], on_images: OnImages = igno
 
 
 def known_among(bundle: Bundle, sources: Sequence[ImageSource]) -> int:
-    """How many of some images the bundle was trained on; 0 where that is not known. Every image is read once."""
+    """Number of images that the bundle was trained on; 0 where that is not known. Reads every image once."""
     if bundle.split is None:
         return 0
     names = tuple(f"image {at}" for at in range(len(sources)))
@@ -170,34 +173,33 @@ def _look_up(record: SplitRecord, contents: Contents) -> Roles:
         return readable & np.isin(digests, known)
 
     learned, kept, earlier = among(record.train), among(record.held_out) | among(record.test), among(record.earlier)
-    held_out = kept & ~learned  # also what only the model it began from had learned: that was told when it was trained
+    held_out = kept & ~learned  # includes images that only the starting model was trained on: training warned of these
     there = int(np.isin(record.held_out, digests).sum())
     missing = len(record.held_out) - there if there else 0
     notes = []
     if twice := int((learned & kept).sum()):
         notes.append(f"{twice:,} images were held out and trained on, under two names: they count as trained on")
     if before := int((held_out & earlier).sum()):
-        notes.append(
-            f"{before:,} of the held-out images are among those that the model it began from was trained on: the score "
-            "is too good"
-        )
+        notes.append(f"the model it began from was trained on {before:,} of the held-out images: the score is too good")
     if missing:
-        notes.append(f"{missing:,} of the {len(record.held_out):,} images held out in training are not there")
+        notes.append(f"{missing:,} of the {len(record.held_out):,} images held out in training are not in this data")
     if not record.complete:
-        notes.append("what the model it began from was trained on is not recorded: it may have known some of them")
+        notes.append("the training images of the model it began from are not recorded: some of these may be among them")
     return Roles(learned | (earlier & ~kept), held_out, missing, tuple(notes), contents)
 
 
 def evaluation_set_of(
     asked: Asked, roles: Roles, chosen: NDArray[np.bool_], others: str, more: tuple[str, ...]
 ) -> EvaluationSet:
-    """The images that are `chosen`, none of which was trained on."""
+    """The evaluation set of the `chosen` images, none of which was trained on."""
     held_out, new = int((roles.held_out & chosen).sum()), int((roles.new & chosen).sum())
     kinds = [(held_out, "held-out"), (new, "new")]
     what = " and ".join(kind for count, kind in kinds if count)
     counted = " and ".join(f"{count:,} {kind}" for count, kind in kinds if count)
     told = f"evaluating on {counted} {asked.unit} of {asked.name}{f'; {others}' if others else ''}"
-    whole = bool(chosen.all()) and (asked.divided or not held_out)  # its name says which images these are
+    whole = bool(chosen.all()) and (
+        asked.divided or not held_out
+    )  # the name of the data set says which images these are
     counts = {
         "held_out": held_out,
         "new": new,
@@ -224,20 +226,20 @@ def _as_asked(asked: Asked, roles: Roles, whose: str, more: tuple[str, ...]) -> 
     if not trained:
         return replace(evaluation_set_of(asked, roles, np.ones(count, np.bool_), "", more), what="")
     told = (
-        f"warning: {trained:,} of the {count:,} {asked.unit} of {asked.name} are ones that {whose} was trained on: "
-        "the score tells how well it remembers them, not how good it is on others"
+        f"warning: {whose} was trained on {trained:,} of the {count:,} {asked.unit} of {asked.name}: "
+        "the score shows how well it remembers them, not how good it is on new ones"
     )
     what = "training images" if trained == count else "training images among them"
     return EvaluationSet(asked.samples, asked.name, what, (told, *roles.notes, *more), counts)
 
 
 def _might_leak(bundle: Bundle, asked: Asked) -> bool:
-    """Whether training images may be among those asked for, and nobody can tell."""
+    """Whether training images may be among those asked for, and the bundle has no record to tell."""
     return bundle.split is None and bundle.trained_here and (asked.split == ALL or not (asked.split or asked.divided))
 
 
 def _silence(bundle: Bundle, asked: Asked) -> str:
     return (
-        f"warning: {bundle.where} does not say which images it was trained on: they may be among the "
-        f"{len(asked.samples):,} of {asked.name}, and the score too good"
+        f"warning: {bundle.where} does not say which images it was trained on: some may be among the "
+        f"{len(asked.samples):,} {asked.unit} of {asked.name}, and the score is then too good"
     )

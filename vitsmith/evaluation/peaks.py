@@ -1,4 +1,4 @@
-"""What the machine can do at most, by precision, and which share of it a rate is; by NumPy where there is no torch."""
+"""Peak arithmetic of the machine by precision, and the share of it that a rate is; NumPy where torch is missing."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from threadpoolctl import threadpool_limits
 from vitsmith.machine import available_cores
 
 STANDS_FOR = {"fp16": "fp32"}
-"""Precisions that a CPU computes in another."""
+"""Precisions that a CPU computes in another precision."""
 
 
 SIDES = (512, 1024, 2048)
 SECONDS = 0.2
-"""Repeats of each side."""
+"""Time for which products of each side are repeated."""
 
 
 @dataclass(frozen=True)
 class Peak:
-    """The most that was seen."""
+    """The highest rate that was measured in one precision."""
 
     gflops: float
     """10^9 operations a second; a multiply-add counts as two."""
     how: str
-    """'bf16 products of side 1024, torch.mm'; or what was faster than every product."""
+    """How it was measured: 'bf16 products of side 1024, torch.mm', or the model that was faster than every product."""
     seen: bool = False
-    """Whether a model was faster than every product: then the products were measured too low."""
+    """Whether a model was faster than every product, so that the products were measured too low."""
 
 
 def highest(first: Mapping[str, Peak], second: Mapping[str, Peak]) -> dict[str, Peak]:
-    """Of two measurements the higher one, by precision."""
+    """The higher of two measurements, by precision."""
     return {precision: higher(first.get(precision), peak) for precision, peak in second.items()}
 
 
 def raised(peaks: Mapping[str, Peak], precision: str, gflops_per_second: float, who: str) -> dict[str, Peak]:
-    """The same peaks, of which none is lower than what was seen: `who` computed so much in `precision`."""
+    """The same peaks, raised where the model `who` reached `gflops_per_second` in `precision`."""
     name = _known(precision, peaks)
     if name is None or gflops_per_second <= peaks[name].gflops:
         return dict(peaks)
@@ -50,25 +50,25 @@ def raised(peaks: Mapping[str, Peak], precision: str, gflops_per_second: float, 
 
 
 def share_of_peak(gflops_per_second: float, precision: str, peaks: Mapping[str, Peak]) -> float | None:
-    """Which part of the peak of a precision this is; fp16 is computed in float32 on CPUs, and compared with that."""
+    """Share of the peak in `precision`; fp16 is compared with fp32, in which CPUs compute it. None: no such peak."""
     name = _known(precision, peaks)
     return gflops_per_second / peaks[name].gflops if name is not None else None
 
 
 def _known(precision: str, peaks: Mapping[str, Peak]) -> str | None:
-    """The precision whose peak counts for `precision`; None where there is none."""
+    """The precision whose peak is used for `precision`; None where there is none."""
     return next((name for name in (precision, STANDS_FOR.get(precision, "")) if name in peaks), None)
 
 
 def higher(first: Peak | None, second: Peak) -> Peak:
-    """The one that is more."""
+    """Return the higher peak."""
     return second if first is None or second.gflops > first.gflops else first
 
 
 def numpy_peaks(
     threads: int | None = None, *, seconds: float = SECONDS, sides: tuple[int, ...] = SIDES
 ) -> dict[str, Peak]:
-    """Of 'fp32' alone: NumPy has no products of narrower numbers."""
+    """Measures the peak of 'fp32' only, as NumPy has no products of narrower numbers."""
     peaks: dict[str, Peak] = {}
     with threadpool_limits(limits=threads or available_cores(), user_api="blas"):
         for side in sides:

@@ -1,4 +1,4 @@
-"""How well texts find their images and images their texts, with how sure the figures are."""
+"""Recall of images by their captions and of captions by their images, with confidence intervals."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ class RetrievalEvaluation:
     num_pairs: int
     """Rows of the data."""
     cut: int
-    """Captions longer than the model's context, whose ends it does not see."""
+    """Captions longer than the model's context, which are cut."""
     unknown: int
-    """Captions without a word that the model's vocabulary knows: to the model they are all the same."""
+    """Captions without a word of the model's vocabulary: to the model they are all the same."""
     seconds: float
-    """Reading, preprocessing, inference and searching together."""
+    """Time of reading, preprocessing, inference and search together."""
     left_out: tuple[str, ...] = ()
-    """What is wrong with each image that could not be read: neither it nor its captions are in the scores."""
+    """What is wrong with each unreadable image; these images and their captions are not in the scores."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, as JSON takes it; 'recall' by direction, each with its 95% interval."""
+        """Plain data, ready for JSON; 'recall' by direction, with 95% intervals."""
         return {
             "num_images": self.num_images,
             "num_texts": self.num_texts,
@@ -95,9 +95,9 @@ def evaluate_retrieval(
     captions, rows of the same caption are several images that are right for it. `on_image` is called for each row.
 
     A query is right at k when any of its right answers is among the first k.
-    Up to a share of `skip_unreadable` of the images may be unreadable: `tell` is called with what is wrong with each,
-    and they are left out with their captions. Raises InputError for a model without a text tower, and DatasetError at
-    one too many of these.
+    A share of at most `skip_unreadable` of the images may be unreadable: these are left out with their captions, and
+    `tell` is called with what is wrong with each. Raises InputError for a model without a text tower, and DatasetError
+    when too many images are unreadable.
     """
     if not encoder.reads_text:
         raise InputError(f"{encoder.bundle.where} is a model of images alone: it cannot read captions; use a LiT model")
@@ -129,7 +129,7 @@ def evaluate_retrieval(
 def _counted(
     samples: Samples, distinct: np.ndarray[Any, Any], rows: np.ndarray[Any, Any], on_image: Callable[[], None] | None
 ) -> Iterator[ImageSource]:
-    """Each image once; the bar moves by all rows that it has."""
+    """Each image once; `on_image` is called for each of its rows."""
     counts = np.bincount(rows, minlength=len(rows))
     for row in distinct.tolist():
         for _ in range(int(counts[row]) if on_image is not None else 0):

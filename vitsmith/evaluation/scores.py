@@ -16,16 +16,16 @@ from vitsmith.specs import Head
 
 @dataclass(frozen=True)
 class ClassScore:
-    """How one class fared."""
+    """Scores of one class."""
 
     count: int
     """Images of the class."""
     correct: int
-    """Those of them whose first choice was right."""
+    """Images of the class that are classified correctly."""
 
     @property
     def accuracy(self) -> float | None:
-        """None when there was no image of the class."""
+        """Share of correct images; None when the class has no image."""
         return self.correct / self.count if self.count else None
 
 
@@ -42,11 +42,11 @@ class Scores:
     macro_recall: float
     """Mean accuracy of the classes that have images: each class counts the same."""
     nll: float
-    """Mean negative log-likelihood of the labels, in nats: the cross-entropy; with sigmoid summed over the classes."""
+    """Mean negative log-likelihood of the labels (cross-entropy), in nats; with sigmoid, summed over the classes."""
     calibration_error: float
     """Expected calibration error over 15 bins."""
     per_class: tuple[ClassScore, ...]
-    """In the order of the logits."""
+    """Scores of each class, in the order of the logits."""
     reliability: tuple[ReliabilityBin, ...]
     confusion: NDArray[np.int64]
     """(K, K) counts: row, the true class; column, the predicted one."""
@@ -79,9 +79,10 @@ class Scores:
 def score_logits(logits: NDArray[np.float32], labels: NDArray[np.int64], head: Head = "softmax") -> Scores:
     """Scores from logits (N, K) and labels (N,), positions in 0..K-1.
 
-    `head` says how logits become probabilities: over all classes, or of each class by itself.
+    `head` says how logits become probabilities: softmax over all classes, or sigmoid of each class.
 
-    Raises InputError for shapes that do not fit, labels out of range, no images, and logits that are not numbers.
+    Raises InputError for shapes that do not fit, labels out of range, no images, and a regression; NotFiniteError for
+    logits that are not finite.
     """
     _check(logits, labels)
     if head == "regression":
@@ -111,7 +112,7 @@ def score_logits(logits: NDArray[np.float32], labels: NDArray[np.int64], head: H
 def _cross_entropy(
     logits: NDArray[np.float32], labels: NDArray[np.int64], logs: NDArray[np.float64], head: Head
 ) -> float:
-    """What training minimises, mean over the images: with sigmoid each of the other classes is to be absent."""
+    """Mean over the images of the loss of training; with sigmoid, all other classes count as absent."""
     right = np.take_along_axis(logs, labels[:, None], axis=1)[:, 0]
     if head != "sigmoid":
         return float(-right.mean())

@@ -1,4 +1,4 @@
-"""How fast engines are on this machine, and how many times faster than each other."""
+"""Speed of engines on this machine, and speed-up of one over another."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from vitsmith.weights.measurements import latency, size, throughput
 Array = np.ndarray[Any, Any]
 
 PACE = Pace(seconds=0.4, turns=7)
-"""Two small models take 3 seconds, single images and batches together; large ones make one call a turn."""
+"""Two small models take 3 seconds, for single images and batches together; large models make one call a turn."""
 
 
 @dataclass(frozen=True)
 class Speed:
-    """Inference alone: neither reading nor preprocessing of images."""
+    """Speed of inference alone, without reading and preprocessing of images."""
 
     latency_ms: float
     """Median time of one image by itself, in milliseconds."""
@@ -32,7 +32,7 @@ class Speed:
     batch: int
 
     def measurements(self, engine: str) -> tuple[Measurement, ...]:
-        """As a bundle keeps them."""
+        """Latency and throughput as a bundle keeps them."""
         machine = describe_machine()
         return (
             latency(engine, 1, self.latency_ms, machine),
@@ -42,10 +42,10 @@ class Speed:
 
 @dataclass(frozen=True)
 class Cost:
-    """What one bundle costs, and what it gives for it."""
+    """Accuracy and costs of one bundle."""
 
     name: str
-    """What to call it in a table."""
+    """Name in tables."""
     engine: str
     mib: float
     """Size of its weights or program, in MiB."""
@@ -58,11 +58,11 @@ class Cost:
 
 
 class Runner:
-    """One program, opened for batches, and for single images when it comes to that.
+    """One program, opened for batches, and for single images on first use.
 
     Args:
         throughput: runs batches.
-        open_latency: opens what runs single images; None: the same.
+        open_latency: opens the engine for single images; None: `throughput` runs them too.
     """
 
     def __init__(self, throughput: Engine, open_latency: Callable[[], Engine] | None = None) -> None:
@@ -71,46 +71,47 @@ class Runner:
 
     @cached_property
     def latency(self) -> Engine:
-        """For single images. Raises what opening it raises."""
+        """The engine for single images. Raises what opening it raises."""
         return self._open_latency() if self._open_latency else self.throughput
 
 
 UNEVEN = 0.1
-"""Share by which a ratio may differ from that of the medians before it is explained."""
+"""Share by which a ratio may differ from that of the medians before `remark` explains it."""
 
 
 @dataclass(frozen=True)
 class Speedup:
     """Two programs beside each other, timed in turns.
 
-    The ratios are medians over turns of the ratios of both medians in a turn: a busy moment falls on both, or spoils a
-    turn. So they are surer than ratios of `before` and `after`, which are medians of all calls.
+    In each turn the ratio of the two medians is taken; `single` and `batches` are the medians of these ratios. A busy
+    moment slows both programs, or spoils one turn, so they are more reliable than ratios of `before` and `after`,
+    which are medians of all calls.
     """
 
     before: Speed
     after: Speed
     single: float
-    """How many times faster one image by itself is."""
+    """Speed-up for one image."""
     batches: float
-    """How many times more images a second come out of batches."""
+    """Speed-up in batches: ratio of the images per second."""
 
     def __str__(self) -> str:
         return f"{self.batches:.2f} times as fast in batches of {self.after.batch}, {self.single:.2f} for one image"
 
     @property
     def remark(self) -> str:
-        """Why the ratios are not those of the medians beside them, where a reader would see it; else nothing."""
+        """Why the ratios differ from those of the medians; '' where they hardly differ."""
         of_medians = (
             self.before.latency_ms / self.after.latency_ms,
             self.after.images_per_second / self.before.images_per_second,
         )
         if all(abs(ratio / of - 1) < UNEVEN for ratio, of in zip((self.single, self.batches), of_medians, strict=True)):
             return ""
-        return "the machine was busy: ratios are counted turn by turn, and are surer than the medians beside them"
+        return "the machine was busy: trust the ratios, taken turn by turn, more than the medians beside them"
 
 
 Race = Callable[[Runner, Runner, Array], Speedup]
-"""`measure_speedup` at some pace, or what stands in for it."""
+"""`measure_speedup` at some pace, or a replacement in tests."""
 
 
 def measure_speed(engines: Sequence[Engine], images: Array, pace: Pace = PACE) -> list[Speed]:
@@ -136,7 +137,7 @@ def _speed(single: Timing, batches: Timing) -> Speed:
 
 
 def _time(runners: Sequence[Runner], images: Array, pace: Pace) -> list[tuple[Timing, Timing]]:
-    """(single images, batches) of each."""
+    """(single images, batches) timings of each runner."""
     singles = _in_turns([runner.latency for runner in runners], images[:1], pace)
     batches = _in_turns([runner.throughput for runner in runners], images, pace)
     return list(zip(singles, batches, strict=True))

@@ -1,4 +1,4 @@
-"""How long calls take: everybody in turns, so that a busy moment of the machine does not favour anybody."""
+"""Times calls in turns, so that a busy moment of the machine slows all of them alike."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ Clock = Callable[[], float]
 
 TURNS = 5
 WARM_SECONDS = 0.05
-"""Untimed calls at the beginning of a turn, at least one: threads of whoever came before may still be spinning."""
+"""Time of untimed calls at the start of a turn (at least one call): the last turn's threads may still be spinning."""
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Calls on one batch."""
+    """Times of calls with one batch size."""
 
     batch: int
     turns: tuple[tuple[float, ...], ...]
@@ -28,25 +28,25 @@ class Timing:
 
     @property
     def seconds(self) -> list[float]:
-        """Of all calls, in their order."""
+        """Seconds of all calls, in order."""
         return [one for turn in self.turns for one in turn]
 
     @property
     def calls(self) -> int:
-        """How many were timed."""
+        """Number of timed calls."""
         return len(self.seconds)
 
     def percentile_ms(self, share: float) -> float:
-        """Milliseconds that `share` percent of the calls did not take longer than."""
+        """Percentile `share` (0 to 100) of the times, in milliseconds."""
         return 1000 * float(np.percentile(self.seconds, share))
 
     @property
     def images_per_second(self) -> float:
-        """Of the median call."""
+        """Throughput of the median call."""
         return self.batch / statistics.median(self.seconds)
 
     def times_as_fast_as(self, other: Timing) -> float:
-        """The median over turns of the ratio of their medians: what slows a turn slows both."""
+        """Speed-up over `other`: the median over turns of the ratio of medians; a busy moment slows both in a turn."""
         ratios = [
             statistics.median(theirs) / statistics.median(ours)
             for ours, theirs in zip(self.turns, other.turns, strict=True)
@@ -56,10 +56,10 @@ class Timing:
 
 @dataclass(frozen=True)
 class Pace:
-    """How long is measured."""
+    """How long to measure."""
 
     seconds: float = 5.0
-    """Timed calls of one contender on one batch, all turns together."""
+    """Time of the timed calls of one contender with one batch size, all turns together."""
     turns: int = TURNS
     warm: float = WARM_SECONDS
     clock: Clock = time.perf_counter
@@ -71,7 +71,7 @@ def time_in_turns(
     pace: Pace = Pace(),
     on_turn: Callable[[Key], None] = lambda _: None,
 ) -> tuple[dict[Key, Timing], dict[Key, Exception]]:
-    """Timings of `runs`, each of which computes one batch; and what those raised that could not go on."""
+    """Timings of `runs`, each of which computes one batch, and the exceptions of those that failed."""
     turns: dict[Key, list[tuple[float, ...]]] = {key: [] for key in runs}
     failed: dict[Key, Exception] = {}
     for _ in range(pace.turns):

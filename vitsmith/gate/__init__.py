@@ -1,4 +1,4 @@
-"""The gate: what a changed model must keep and give, what was measured of it, and whether that is enough."""
+"""The gate: requirements on a changed model, what was measured of it, and whether it passes."""
 
 from vitsmith.gate.compare import (
     SAME_ANSWERS,

@@ -1,4 +1,4 @@
-"""Outputs of a new program beside those of the one it came from, in batches of several sizes. It fails closed."""
+"""Compares the outputs of a new program with those of its original, in batches of several sizes. Fails closed."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ Layers = Callable[[Array], Iterable[tuple[str, Array, Array]]]
 
 
 TIE = 1e-3
-"""Classes whose reference outputs differ by no more, as a share of the largest, count as the same where nothing else is
-said."""
+"""Default of `Requirements.tie` and of `agreement_of`: classes whose reference outputs differ by no more, as a share of
+the largest, count as the same."""
 SAME_ANSWERS = Requirements(relative=TIE, agreement=1.0, cosine=0.9999)
-"""What a program in the reference's own precision keeps."""
+"""Requirements of a program in the reference's own precision."""
 
 
 @dataclass(frozen=True, repr=False)
 class Verdict:
-    """What the gate found."""
+    """The result of the gate's comparison."""
 
     num_images: int
     relative: float
@@ -36,13 +36,13 @@ class Verdict:
     failures: tuple[str, ...]
     first_layer: str = ""
     accuracy: Paired | None = None
-    """Of both on the same labelled images, where there were any."""
+    """Accuracy of both on the same labelled images; None without labels."""
     doubts: tuple[str, ...] = ()
-    """What the labelled images are too few to tell."""
+    """What cannot be told from so few labelled images."""
     num_texts: int = 0
-    """Of a model that has a text tower."""
+    """Number of texts compared, for a model with a text tower."""
     embeddings: bool = False
-    """Outputs are embeddings, which have no top-1: `agreement` is that of their largest number, and is not told."""
+    """Whether outputs are embeddings, which have no top-1: `agreement` compares their largest numbers, and is not shown."""
 
     def __str__(self) -> str:
         found = "" if self.embeddings else f"top-1 agreement {self.agreement:.1%}, "
@@ -54,12 +54,12 @@ class Verdict:
 
     @property
     def top1(self) -> tuple[float, float] | None:
-        """Of labelled images: the share that the reference names rightly, and the candidate's."""
+        """Top-1 accuracy of the reference and of the candidate; None without labels."""
         return None if self.accuracy is None else (self.accuracy.before, self.accuracy.after)
 
     @property
     def inputs(self) -> str:
-        """What was compared on, as "14 images and 8 texts"."""
+        """The inputs that were compared, as "14 images and 8 texts"."""
         images = f"{self.num_images:,} image{'s' * (self.num_images != 1)}"
         return images + (f" and {self.num_texts:,} text{'s' * (self.num_texts != 1)}" if self.num_texts else "")
 
@@ -68,7 +68,7 @@ class Verdict:
         return not self.failures
 
     def require(self, what: str) -> None:
-        """Raises GateError, naming the first layer that differs, unless the verdict is a pass."""
+        """Raises GateError, which names the first layer that differs, when there are failures."""
         layer = f"the first layer that differs is {self.first_layer}" if self.first_layer else ""
         require(what, self.failures, layer)
 
@@ -95,10 +95,10 @@ def compare(
     layers: Layers | None = None,
     embeddings: str = "",
 ) -> Verdict:
-    """Runs both on float32 (n, 3, height, width) images, in batches of every size asked for.
+    """Runs both on float32 (n, 3, height, width) images, in batches of every required size.
 
-    Of the requirements (default SAME_ANSWERS) those about outputs count: difference, agreement and the lowest cosine.
-    `embeddings` is what outputs that are no logits are embeddings of ('images', 'texts').
+    Uses only the requirements on outputs (default SAME_ANSWERS): difference, agreement and the lowest cosine.
+    `embeddings` names the inputs ('images', 'texts') where outputs are embeddings; '' for logits.
     `layers`, called only after a failure, gives (name, reference, candidate) layer by layer for a batch.
     A candidate that raises counts as failed, as does any output that is not finite. Raises InputError when there is
     nothing to compare: no images or no batch sizes.
@@ -140,7 +140,7 @@ def refusal(reasons: Sequence[str]) -> str:
 
 @contextmanager
 def refusing(what: str) -> Iterator[None]:
-    """Around what is asked of a candidate alone: answers that are not finite raise GateError, which names `what`."""
+    """Around a run of the candidate alone: turns NotFiniteError into a GateError that names `what`."""
     try:
         yield
     except NotFiniteError as error:
@@ -148,14 +148,14 @@ def refusing(what: str) -> Iterator[None]:
 
 
 def relative_difference(expected: Array, found: Array) -> float:
-    """Largest difference as a share of the largest expected value; infinite when anything is not finite."""
+    """Largest difference as a share of the largest expected value; infinity when any value is not finite."""
     if not (np.isfinite(found).all() and np.isfinite(expected).all()):
         return float("inf")
     return float(np.abs(found - expected).max()) / max(float(np.abs(expected).max()), 1e-12)
 
 
 def lowest_cosine(expected: Array, found: Array) -> float:
-    """The lowest cosine of any row with its counterpart, over the last axis; -1 when anything is not finite."""
+    """The lowest cosine of any row with its counterpart, over the last axis; -1 when any value is not finite."""
     expected, found = expected.astype(np.float64), found.astype(np.float64)
     lengths = np.linalg.norm(expected, axis=-1) * np.linalg.norm(found, axis=-1)
     cosines = (expected * found).sum(axis=-1) / np.maximum(lengths, 1e-30)
@@ -172,16 +172,16 @@ def mean_cosine(expected: Array, found: Array) -> float:
 
 
 def agreement_of(expected: Array, found: Array, tolerance: float = TIE) -> float:
-    """Share of rows with the same best class; a tie of the reference within the tolerance counts as the same."""
+    """Share of rows with the same top class; classes that tie in the reference within `tolerance` count as the same."""
     best = expected.max(axis=-1)
     chosen = np.take_along_axis(expected, found.argmax(axis=-1)[..., None], axis=-1)[..., 0]
     return float(np.mean(best - chosen <= tolerance * max(float(np.abs(expected).max()), 1e-12)))
 
 
 def first_difference(layers: Iterable[tuple[str, Array, Array]], tolerance: float) -> str:
-    """Name of the first layer whose outputs differ by more than the tolerance, with by how much; '' if none does.
+    """Name of the first layer whose outputs differ by more than `tolerance`, and the difference; '' if none does.
 
-    Outputs that are not finite differ, whatever the tolerance.
+    Outputs that are not finite always differ.
     """
     for name, expected, found in layers:
         if expected.shape != found.shape:
@@ -193,7 +193,7 @@ def first_difference(layers: Iterable[tuple[str, Array, Array]], tolerance: floa
 
 
 def _first_layer(layers: Layers, batch: Array, tolerance: float) -> str:
-    """The first layer that differs; a program too broken to be looked into must not hide that it failed."""
+    """The first layer that differs; a program whose layers do not run is still reported as failed."""
     try:
         return first_difference(layers(batch), tolerance)
     except Exception as error:  # whatever a foreign runtime throws
@@ -201,7 +201,7 @@ def _first_layer(layers: Layers, batch: Array, tolerance: float) -> str:
 
 
 def _batches(images: Array, size: int) -> Sequence[Array]:
-    """Batches of exactly `size`; a remainder is left out, every image is in some batch of size 1."""
+    """Batches of exactly `size` images; a remainder is left out, but batches of 1 contain every image."""
     return [images[start : start + size] for start in range(0, len(images) - size + 1, size)]
 
 

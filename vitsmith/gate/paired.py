@@ -1,7 +1,7 @@
 """Two models on the same labelled images: how much top-1 drops from one to the other, and how sure that figure is.
 
-Only the images that one of them names rightly and the other wrongly say anything about the difference. That makes the
-interval of a paired drop much narrower than two accuracies with an interval each would suggest.
+Only the images that exactly one of them classifies correctly say anything about the difference. The interval of a
+paired drop is therefore much narrower than the intervals of two separate accuracies suggest.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ from numpy.typing import NDArray
 from vitsmith.errors import InputError
 
 _95_PERCENT = 1.959963984540054  # two-sided quantile of the normal distribution
-_MOST_IMAGES = 10_000_000  # beyond this no number of images is told: nobody has so many with labels
+_MOST_IMAGES = 10_000_000  # no larger number is suggested: nobody has so many labelled images
 
 
 @dataclass(frozen=True)
 class Paired:
-    """How two models answered the same labelled images, the reference and the candidate."""
+    """Counts of right answers of two models, reference and candidate, on the same labelled images."""
 
     num_images: int
     lost: int
-    """Images that only the reference names rightly."""
+    """Images that only the reference classifies correctly."""
     gained: int
-    """Images that only the candidate names rightly."""
+    """Images that only the candidate classifies correctly."""
     both: int
-    """Images that both name rightly."""
+    """Images that both classify correctly."""
     measure: str = "top-1"
-    """What a right answer is counted for."""
+    """Name of the measure."""
 
     def __post_init__(self) -> None:
         counts = (self.lost, self.gained, self.both)
         if self.num_images < 1 or min(counts) < 0 or sum(counts) > self.num_images:
-            raise InputError(f"{counts} outcomes of {self.num_images} images cannot be: give at least one image")
+            raise InputError(f"counts {counts} do not fit {self.num_images} images: give at least one image")
 
     def __str__(self) -> str:
         low, high = self.interval
@@ -46,10 +46,10 @@ class Paired:
 
     @classmethod
     def of(cls, reference: NDArray[np.bool_], candidate: NDArray[np.bool_], measure: str = "top-1") -> Paired:
-        """From which of N images, (N,), each model names rightly. Raises InputError for other shapes, and for N = 0."""
+        """Counts from (N,) arrays: whether each answer is right. Raises InputError for other shapes, and for N = 0."""
         if reference.shape != candidate.shape or reference.ndim != 1:
             raise InputError(
-                f"{measure} of two models is compared image by image, and they have answers for {_count(reference)} "
+                f"{measure} of two models is compared image by image, but they have answers for {_count(reference)} "
                 f"and {_count(candidate)}: give both the same images"
             )
         lost, gained, both = (
@@ -60,17 +60,17 @@ class Paired:
 
     @property
     def before(self) -> float:
-        """Share of images, 0 to 1, that the reference names rightly."""
+        """Share of images, 0 to 1, that the reference classifies correctly."""
         return (self.both + self.lost) / self.num_images
 
     @property
     def after(self) -> float:
-        """Share of images, 0 to 1, that the candidate names rightly."""
+        """Share of images, 0 to 1, that the candidate classifies correctly."""
         return (self.both + self.gained) / self.num_images
 
     @property
     def drop(self) -> float:
-        """Percentage points that the candidate has less; negative when it has more."""
+        """Percentage points that the candidate loses; negative when it gains."""
         return 100 * (self.lost - self.gained) / self.num_images
 
     @cached_property
@@ -80,14 +80,14 @@ class Paired:
         return 100 * low, 100 * high
 
     def is_open(self, allowed: float) -> bool:
-        """Whether the interval holds both drops that are allowed and drops that are not, in percentage points."""
+        """Whether the interval contains both drops of at most `allowed` percentage points and larger ones."""
         low, high = self.interval
         return low <= allowed < high
 
     def images_to_tell(self, allowed: float) -> int | None:
         """About how many images would tell whether the drop is allowed, if they are answered as these are.
 
-        None where no number would: the drop is what is just allowed, or too near to it.
+        None where no number would, because the drop is equal to `allowed`, or too near to it.
         """
 
         def tells(count: float) -> bool:
@@ -122,14 +122,14 @@ def tango_interval(lost: float, gained: float, images: float) -> tuple[float, fl
     """95% confidence interval of (lost - gained) / images, a difference of paired proportions, -1 to 1.
 
     The score interval of T. Tango, Statistics in Medicine 17 (1998), 891-908: all differences that a score test does
-    not reject, with the other parameter at its most likely. It has a width even when no answer differs. Where
-    tests/test_paired.py counts it, at 40 images, it holds the true difference in 94% of the draws or more.
+    not reject, with the other parameter at its most likely value. It has a width even when no answer differs. In
+    tests/test_paired.py, with 40 images, it contains the true difference in at least 94% of the draws.
     """
 
     def score(difference: float) -> float:
         linear = (2 * images - lost + gained) * difference - lost - gained
         root = math.sqrt(max(linear**2 + 8 * images * gained * difference * (1 - difference), 0.0))
-        only_gained = (root - linear) / (4 * images)  # the most likely share of them, given the difference
+        only_gained = (root - linear) / (4 * images)  # the most likely share of images gained, given the difference
         variance = images * (2 * only_gained + difference * (1 - difference))
         distance = lost - gained - images * difference
         if variance <= 0:
@@ -137,7 +137,7 @@ def tango_interval(lost: float, gained: float, images: float) -> tuple[float, fl
         return distance / math.sqrt(variance)
 
     def crossing(low: float, high: float, level: float) -> float:
-        """Where the score, which falls as the difference grows, is at `level`."""
+        """The difference at which the score, which falls as the difference grows, is `level`."""
         for _ in range(60):  # halvings: to the last bits
             middle = (low + high) / 2
             low, high = (middle, high) if score(middle) > level else (low, middle)
@@ -148,9 +148,9 @@ def tango_interval(lost: float, gained: float, images: float) -> tuple[float, fl
 
 
 def fewest_images(allowed: float) -> int | None:
-    """How many images tell that top-1 drops by no more than `allowed` percentage points, if no answer changes.
+    """Fewest images that show that top-1 drops by at most `allowed` percentage points, if no answer changes.
 
-    None where no number does: no drop is allowed. The end of the interval of N such images is z^2 / (N + z^2).
+    None where no number does, because no drop is allowed. The interval of N such images ends at z^2 / (N + z^2).
     """
     share = allowed / 100
     if share <= 0:

@@ -1,4 +1,4 @@
-"""What a changed model must keep and give, what was measured of it, and the one comparison of the two."""
+"""Requirements on a changed model, what was measured of it, and the one comparison of the two."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from vitsmith.errors import GateError, InputError
 from vitsmith.finite import require_numbers
 from vitsmith.gate.paired import Paired, fewest_images
 
-_ROUNDING = 1e-9  # percentage points: 100 * (0.95 - 0.94) is more than 1, as computers count
+_ROUNDING = 1e-9  # percentage points: in floating point 100 * (0.95 - 0.94) is more than 1
 
 
 @dataclass(frozen=True)
 class Requirements:
-    """What a changed model must keep, and what it must give for that. None: not asked."""
+    """Bounds on what a changed model may lose and must gain. None: no bound."""
 
     relative: float | None = None
     """Largest difference of any output, as a share of the largest reference output."""
     agreement: float | None = None
-    """Least share of images, 0 to 1, on which both name the same class."""
+    """Least share of images, 0 to 1, on which both models name the same class."""
     cosine: float | None = None
     """Least cosine between the two outputs of any image."""
     mean_cosine: float | None = None
     """Least mean cosine over the images."""
     accuracy_drop: float | None = None
-    """Most percentage points of top-1 that may be lost, both models on the same labelled images."""
+    """Most percentage points of top-1 that may be lost, with both models on the same labelled images."""
     top1: float | None = None
-    """Least share of labelled images, 0 to 1, that are named rightly."""
+    """Least share of labelled images, 0 to 1, that are classified correctly."""
     speedup: float | None = None
     """Least throughput in batches, as a multiple of the original's."""
     any_speedup: float | None = None
@@ -41,12 +41,12 @@ class Requirements:
     size_mib: float | None = None
     """Most size of the program's files, in MiB."""
     tie: float | None = None
-    """Classes whose reference outputs differ by no more, as a share of the largest, count as the same; default
-    `relative`."""
+    """Largest difference of two reference outputs, as a share of the largest, at which their classes count as the same;
+    default `relative`."""
     batches: tuple[int, ...] = (1, 2, 7)
     """Batch sizes that must work; a program frozen at one size fails here."""
     strict: bool = False
-    """Refuse also when the labelled images are too few to tell whether `accuracy_drop` is kept."""
+    """Refuse also when the labelled images are too few to tell whether `accuracy_drop` holds."""
 
     def __post_init__(self) -> None:
         require_numbers(self)
@@ -60,26 +60,26 @@ class Requirements:
                 )
 
     def only(self, *names: str) -> Requirements:
-        """The same without all bounds but these."""
+        """Return these requirements with only the named bounds."""
         return replace(self, **{name: None for name in _BOUNDS if name not in names})  # type: ignore[arg-type]
 
     def check_measured(self, verb: str, *names: str) -> None:
-        """Raises InputError for a bound on what `verb` does not measure: it would be passed over."""
+        """Raises InputError for a bound on a quantity that `verb` does not measure, as it would be ignored."""
         others = [name for name in _BOUNDS if name not in names and getattr(self, name) is not None]
         if others:
             raise InputError(f"{verb} does not measure {', '.join(others)}: it takes bounds of {', '.join(names)}")
 
     def of_answers(self, *, labelled: bool, classes: bool) -> Requirements:
-        """What decides about answers: with labels accuracy, without them agreement, without classes the mean cosine.
+        """Return only the bound on answers: accuracy with labels, else agreement; without classes the mean cosine.
 
-        Of a model without classes `agreement` is the least mean cosine. Raises InputError for a strict gate without
-        labels, and where what decides is not asked: then any answers would do.
+        For a model without classes, `agreement` is the least mean cosine. Raises InputError for a strict gate without
+        labels, and where that bound is missing, as any answers would pass.
         """
         self.check_labels(labelled)
         decides = "accuracy_drop" if labelled else "agreement"
         if getattr(self, decides) is None:
             images = "images with labels" if labelled else "images without labels"
-            raise InputError(f"{images} are judged by {decides}, and it is not asked: say how much is allowed")
+            raise InputError(f"{images} are compared by {decides}, and it has no bound: set {decides}")
         return self.only(decides) if labelled or classes else replace(self.only(), mean_cosine=self.agreement)
 
     def check_labels(self, labelled: bool) -> None:
@@ -88,7 +88,7 @@ class Requirements:
             raise InputError("a strict gate counts right answers: give it labelled images (`data`)")
 
     def check_tells(self, num_images: int, what: str = "evaluation images") -> None:
-        """Raises InputError for a strict gate that so many labelled images cannot pass, even if no answer changes."""
+        """Raises InputError for a strict gate that cannot pass with `num_images` images, even if no answer changes."""
         if not self.strict or self.accuracy_drop is None:
             return
         enough = fewest_images(self.accuracy_drop)
@@ -103,7 +103,7 @@ class Requirements:
             )
 
     def with_changes(self, changes: Requirements | None) -> Requirements:
-        """These, with what `changes` asks in their place: its bounds, its tie, its batch sizes where not the usual."""
+        """Return these requirements, replaced by the bounds, `tie` and batch sizes that `changes` sets."""
         if changes is None:
             return self
         bounds = {name: value for name in (*_BOUNDS, "tie") if (value := getattr(changes, name)) is not None}
@@ -113,7 +113,7 @@ class Requirements:
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured of a changed model, beside the one it comes from. None: not measured."""
+    """Measurements of a changed model, compared with its original. None: not measured."""
 
     relative: float | None = None
     agreement: float | None = None
@@ -121,12 +121,12 @@ class Measured:
     cosine: float | None = None
     mean_cosine: float | None = None
     accuracy: Paired | None = None
-    """Of both models on the same labelled images."""
+    """Accuracy of both models on the same labelled images."""
     top1: float | None = None
     speedup: float | None = None
-    """In batches of `batch`."""
+    """Speed-up in batches of `batch` images."""
     single_speedup: float | None = None
-    """For one image."""
+    """Speed-up for one image."""
     batch: int | None = None
     latency_ms: float | None = None
     memory_mib: float | None = None
@@ -135,15 +135,15 @@ class Measured:
 
 @dataclass(frozen=True)
 class _Bound:
-    """How one field of `Requirements` is compared."""
+    """The comparison of one field of `Requirements`."""
 
     what: str
-    """What messages call the quantity."""
+    """Name of the quantity in messages."""
     value: Callable[[Measured], float | None]
     holds: Callable[[float, float], bool]
     """(measured, bound); written so that NaN never holds."""
     words: Callable[[Measured, float, float], str]
-    """(measured, value, bound): why it is refused."""
+    """(measured, value, bound) to the reason of a refusal."""
 
 
 _most, _least = operator.le, operator.ge  # of (measured, bound)
@@ -233,14 +233,14 @@ _BOUNDS: dict[str, _Bound] = {
 }
 
 _RANGES = {"agreement": (0, 1), "top1": (0, 1), "cosine": (-1, 1), "mean_cosine": (-1, 1)}
-"""Least and most that a bound can be; of all others 0 is the least."""
+"""Smallest and largest value of a bound; other bounds are at least 0."""
 
 
 def failures(measured: Measured, requirements: Requirements) -> tuple[str, ...]:
-    """Why what was measured is not enough, a reason for each bound that is not kept; () when it is.
+    """The reasons of a refusal, one for each bound that does not hold; () when all hold.
 
-    A bound of what was not measured is not kept, nor is one of what is NaN. Outputs that are not finite are refused
-    whatever is asked. With `strict`, what `doubts` says is a reason too.
+    A bound does not hold for a quantity that was not measured or is NaN. Outputs that are not finite are refused
+    without any bound. With `strict`, `doubts` are reasons too.
     """
     reasons = []
     for name, rule in _BOUNDS.items():
@@ -256,10 +256,10 @@ def failures(measured: Measured, requirements: Requirements) -> tuple[str, ...]:
 
 
 def doubts(measured: Measured, requirements: Requirements) -> tuple[str, ...]:
-    """What the labelled images are too few to tell, with how many would be enough; () when they tell.
+    """What cannot be told from so few labelled images, and how many would be enough; () when these are enough.
 
-    They are too few when the 95% interval of the drop holds drops that are allowed and drops that are not. The drop
-    itself decides all the same, unless the requirements are strict.
+    There are too few when the 95% interval of the drop contains drops that are allowed and drops that are not. The drop
+    itself still decides, unless the requirements are strict.
     """
     paired, allowed = measured.accuracy, requirements.accuracy_drop
     if paired is None or allowed is None or not paired.is_open(allowed):
@@ -278,7 +278,7 @@ def doubts(measured: Measured, requirements: Requirements) -> tuple[str, ...]:
 
 
 def require(what: str, reasons: Iterable[str], advice: str = "") -> None:
-    """Raises GateError, which says that `what` was refused and why, unless there are no reasons."""
+    """Raises GateError with `what`, the reasons and the advice when there are reasons."""
     told = list(reasons)
     if not told:
         return
