@@ -48,7 +48,7 @@ def test_what_is_the_same_passes() -> None:
 def test_embeddings_have_no_top1() -> None:
     mixed = compare(reference, scaled(-1), IMAGES, Requirements(agreement=1.0), embeddings="texts")
     assert mixed.failures == (
-        "the largest number stays where it is in 0.0% of the embeddings of texts (required 100.0%)",
+        "the largest number is at the same position in 0.0% of the embeddings of texts (required 100.0%)",
     )
     assert "agreement" not in mixed.to_dict() and "top-1" not in str(mixed)
     both = replace(mixed, failures=(), num_texts=4)

@@ -263,9 +263,12 @@ def test_splits_asked_for_by_name_are_taken_as_they_are_with_a_warning(
     assert by_default.counts is not None and by_default.counts["left_out"] == 2
     assert by_default.name == "parts/val, held-out images"
     assert len(by_name.samples) == HELD + 2
-    assert by_name.told[0].startswith(f"warning: 2 of the {HELD + 2} images of parts/val are ones")
+    assert by_name.told[0].startswith(f"warning: the model was trained on 2 of the {HELD + 2} images of parts/val:")
     learned = choose([bundle], ask("parts", "train"))
-    assert learned.told[0].startswith(f"warning: {COUNT - HELD - 2} of the {COUNT - HELD - 2} images of parts/train")
+    count = COUNT - HELD - 2
+    assert learned.told[0].startswith(
+        f"warning: the model was trained on {count} of the {count} images of parts/train:"
+    )
     assert learned.name == "parts/train, training images"
     whole = choose([bundle], ask("parts", "all"))
     assert (len(whole.samples), whole.data) == (COUNT, "parts/all")
@@ -301,7 +304,7 @@ def test_a_bundle_without_a_record_says_that_it_cannot_tell(trained: Trained, pe
     (Path(model) / SPLIT).unlink()
     scores, err = evaluated(capsys, model, pets)
     assert scores["num_images"] == COUNT and scores["split"] is None
-    assert "warning: model does not say which images it was trained on: they may be among the 48 of pets" in err
+    assert "warning: model does not say which images it was trained on: some may be among the 48 images of pets" in err
     write_folder(Path("parts/train"), 9)
     write_folder(Path("parts/val"), 6)
     assert choose([load(model)], ask("parts")).told == ()
@@ -346,9 +349,9 @@ def test_what_the_model_began_from_had_learned_is_left_out_too(bundle: Bundle, p
         "left_out": COUNT - HELD,
         "missing": 0,
     }
-    assert any(told.startswith("1 of the held-out images are among those") for told in evaluation_set.told)
+    assert any("was trained on 1 of the held-out images" in told for told in evaluation_set.told)
     unknown = SplitRecord(record.salt, record.train, record.held_out, nothing, nothing, complete=False)
-    assert any("is not recorded" in told for told in choose([bundle.with_split(unknown)], ask(str(pets))).told)
+    assert any("are not recorded" in told for told in choose([bundle.with_split(unknown)], ask(str(pets))).told)
 
 
 # --- the verbs that make it smaller -----------------------------------------------------------------------------------

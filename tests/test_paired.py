@@ -79,7 +79,7 @@ def test_other_images_cannot_be_compared(candidate: np.ndarray) -> None:
 
 @pytest.mark.parametrize("counts", [(0, 0, 0, 0), (2, 1, 1, 1), (2, -1, 1, 1)])
 def test_outcomes_that_cannot_be_are_refused(counts: tuple[int, int, int, int]) -> None:
-    with pytest.raises(InputError, match="cannot be"):
+    with pytest.raises(InputError, match="do not fit"):
         Paired(*counts)
 
 

@@ -119,8 +119,8 @@ def _by_record(bundle: Bundle, asked: Asked, seed: int, on_images: OnImages) -> 
         told = f"{int(teaches.sum()):,} others are for training or calibration"
     if teaches.all():
         raise DatasetError(
-            f"all {len(samples):,} images of {asked.name} were used to train the model, so no evaluation image is "
-            "left: add images that it has not seen"
+            f"all {len(samples):,} images of {asked.name} were used to train the model, so none is left to "
+            "evaluate on: add images that it has not seen"
         )
     teaching, rest = np.flatnonzero(teaches), np.flatnonzero(~teaches)
     known = roles.contents.at(teaching), roles.contents.at(rest)

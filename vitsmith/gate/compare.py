@@ -42,7 +42,7 @@ class Verdict:
     num_texts: int = 0
     """Number of texts compared, for a model with a text tower."""
     embeddings: bool = False
-    """Whether outputs are embeddings, which have no top-1: `agreement` compares their largest numbers, and is not shown."""
+    """Whether outputs are embeddings, which have no top-1: `agreement` compares their largest numbers, unshown."""
 
     def __str__(self) -> str:
         found = "" if self.embeddings else f"top-1 agreement {self.agreement:.1%}, "
@@ -125,7 +125,7 @@ def compare(
         cosine = min(cosine, lowest_cosine(wanted, found))
     measured = Measured(relative=relative, agreement=agreement, cosine=cosine)
     if embeddings:
-        told = f"the largest number stays where it is in {{:.1%}} of the embeddings of {embeddings}"
+        told = f"the largest number is at the same position in {{:.1%}} of the embeddings of {embeddings}"
         measured = replace(measured, agrees=told)
     reasons = (*problems, *failures(measured, requirements))
     allowed = TIE if requirements.relative is None else requirements.relative
