@@ -118,7 +118,7 @@ def measure_here(task: Task, bare: int, report: Callable[[dict[str, int]], None]
     engine = open_checked(bundle, task.engine, settings)
     for batch in task.batches:
         inputs = sample_inputs(bundle, batch)
-        for _ in range(2):  # some keep what the first call has shown them
+        for _ in range(2):  # some engines allocate memory in the second call too
             engine.run_pixels(inputs) if bundle.program_spec.pixels else engine.run(inputs)
         report({"batch": batch, "peak": peak_memory() - bare, "device_peak": _device_peak()})
 

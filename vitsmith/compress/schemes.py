@@ -86,7 +86,7 @@ class Attempt:
 
     name: str
     scheme: Scheme | None
-    """None: a float program."""
+    """Scheme of an int8 program; None: a float program."""
     rest: str
     """'fp32' or 'bf16': the precision of everything that is not int8."""
     mib: float | None = None
@@ -152,7 +152,7 @@ class SchemeSearch:
 
     attempts: tuple[Attempt, ...]
     chosen: Attempt | None
-    """None: keep float."""
+    """The program to take; None: keep float."""
     ranking: tuple[str, ...] = ()
     """Parts of the model, the most sensitive first; () where no ranking was needed."""
 

@@ -149,7 +149,7 @@ def find_variants(
     A variant that loses more would not win it back in a coarser precision.
     """
     variants = [Variant("as it is", found.original)]
-    required = replace(found.required.only("accuracy_drop"), strict=False)  # programs are judged strictly, below
+    required = replace(found.required.only("accuracy_drop"), strict=False)  # the strict gate applies to programs, below
     seen: set[str] = {""}
     for keep, resolution, merge in space.combinations():
         name = _variant_name(keep, resolution, merge)
@@ -157,7 +157,7 @@ def find_variants(
             continue
         try:
             name, changed = variant_maker.change(found.original, keep, resolution, merge)
-        except (MissingPackageError, OutputError):  # a fault of the machine, which every other variant would meet too
+        except (MissingPackageError, OutputError):  # a fault of the machine: every other variant would fail too
             raise
         except InputError as error:
             found.refused.append(Refused(name, str(error)))

@@ -33,7 +33,7 @@ class Pruning:
     tokens_mlp_width: int | None = None
     """Mixer only: hidden units of each token-mixing MLP."""
     depth: int | None = None
-    """Blocks."""
+    """Number of blocks."""
     keep: float | None = None
     """Most FLOPs after pruning, as a share; sizes that are None above are reduced evenly."""
     method: Method = "taylor"
@@ -149,7 +149,7 @@ def _within(config: ImageModelConfig, fixed: dict[str, int], keep: float) -> dic
         changes: dict[str, int] = dict(sizes)
         if isinstance(config, ViTConfig):
             changes["head_width"] = config.head_width or config.width // config.heads
-        return flops(config.model_copy(update=changes))  # unchecked: thousands of them
+        return flops(config.model_copy(update=changes))  # not validated, because there are thousands
 
     best: tuple[tuple[float, int, int], dict[str, int]] | None = None
     least = math.inf

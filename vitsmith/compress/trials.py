@@ -143,9 +143,8 @@ class ProgramTrials:
             self.rests = ("fp32",)
             return replace(attempt, reason=str(error))
         speedup = self._race(self._base, runner, self._images)
-        reason = "; ".join(
-            fidelity.failures(replace(required, strict=False))
-        )  # without the strict gate: a bf16 program that may be right is one that int8 must beat
+        # Without the strict gate, because int8 must beat a bf16 program that may be right.
+        reason = "; ".join(fidelity.failures(replace(required, strict=False)))
         if reason:
             self.rests = ("fp32",)  # where bf16 alone is too coarse, it is too coarse beside int8 as well
         elif speedup.batches > 1:

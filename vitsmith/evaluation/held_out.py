@@ -197,9 +197,7 @@ def evaluation_set_of(
     what = " and ".join(kind for count, kind in kinds if count)
     counted = " and ".join(f"{count:,} {kind}" for count, kind in kinds if count)
     told = f"evaluating on {counted} {asked.unit} of {asked.name}{f'; {others}' if others else ''}"
-    whole = bool(chosen.all()) and (
-        asked.divided or not held_out
-    )  # the name of the data set says which images these are
+    whole = bool(chosen.all()) and (asked.divided or not held_out)  # the data set's name says which images these are
     counts = {
         "held_out": held_out,
         "new": new,

@@ -117,7 +117,7 @@ class Measured:
 
     relative: float | None = None
     agreement: float | None = None
-    agrees: str = "top-1 agrees on {:.1%} of the images"  # how agreement is told
+    agrees: str = "top-1 agrees on {:.1%} of the images"  # how messages state the agreement
     cosine: float | None = None
     mean_cosine: float | None = None
     accuracy: Paired | None = None
