@@ -299,7 +299,7 @@ def test_merging_twice_is_refused():
 
 
 def test_one_block_is_refused():
-    with pytest.raises(InputError, match="has one block"):
+    with pytest.raises(InputError, match="has only one block"):
         merge_by(bundle_of(change(VIT, depth=1)), 1.2)
 
 

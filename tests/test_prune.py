@@ -91,7 +91,7 @@ def test_widths_are_rounded_up_to_what_processors_like() -> None:
         (VIT, Pruning(tokens_mlp_width=3), "a transformer has no tokens_mlp_width: leave --tokens-mlp-width out"),
         (MIXER, Pruning(heads=3, mlp_width=41), "a Mixer has no heads.*--mlp-width must be from 1 to 40"),
         (VIT, Pruning(keep=1.0), "between 0 and 1, got 1"),
-        (VIT, Pruning(keep=0.5, heads=2, mlp_width=24, depth=1), "all were: leave one of them out"),
+        (VIT, Pruning(keep=0.5, heads=2, mlp_width=24, depth=1), "all are given: leave out one of"),
         (
             CONFIGS["hybrid-stages"],
             Pruning(keep=0.01),
@@ -367,7 +367,7 @@ def test_a_pruned_bundle_is_exported_like_any_other(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("bundle", "told"),
     [
-        (lambda: tiny_lit(), "matches images with texts: only classifiers are pruned"),
+        (lambda: tiny_lit(), "matches images with texts: only classifiers can be pruned"),
         (lambda: Bundle.of(tiny_model(change(VIT, classes=0))), "has no classifier"),
         (lambda: Bundle.of(tiny_model(CONFIGS["vit-unpooled"])), "gives logits for every token"),
         (lambda: replace(bundle_of(), program="onnx"), r"an exported program \(model.onnx\)"),
