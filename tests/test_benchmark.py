@@ -359,7 +359,7 @@ def test_what_works_has_numbers_and_what_fails_its_reason(pretended: Clock) -> N
     assert rows["torch-compiled", "fp32", 8]["p50_ms"] is None and not fast["reason"]
     assert rows["torch", "bf16", 1]["reason"] == "its process died with SIGFPE"
     reason = rows["torch-compiled", "bf16", 1]["reason"]
-    assert reason.startswith(f"needs {2**40} MiB and ") and "--engine torch-compiled --precision bf16" in reason
+    assert reason.startswith(f"needs {2**40} MiB, but only ") and "--engine torch-compiled --precision bf16" in reason
     assert result.reports[0][1]["remarks"] == ["no report on the graph: NotImplementedError: nothing to see"]
     assert len(told) <= steps_of(contenders, settings)
 

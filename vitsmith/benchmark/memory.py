@@ -89,7 +89,7 @@ def _ended(code: int, complaints: str) -> str:
     if code < 0:
         name = signal_name(-code)
         if name == "SIGKILL":
-            return "its process was killed (SIGKILL), perhaps because memory ran out"
+            return "its process was killed (SIGKILL), as happens when memory runs out"
         return f"its process died with {name}"
     last = (complaints.strip().splitlines() or ["without a word"])[-1]
     return f"its process ended with exit code {code} ({last[:200]})"
