@@ -84,18 +84,18 @@ def test_widths_are_rounded_up_to_what_processors_like() -> None:
 @pytest.mark.parametrize(
     ("config", "pruning", "told"),
     [
-        (VIT, Pruning(heads=5), "--heads must be from 1 to 4, the size of the model, got 5"),
-        (VIT, Pruning(heads=0, mlp_width=0, depth=9), "--depth must be .*--heads must be .*--mlp-width must be"),
+        (VIT, Pruning(heads=5), "`heads` must be from 1 to 4, the size of the model, got 5"),
+        (VIT, Pruning(heads=0, mlp_width=0, depth=9), "`depth` must be .*`heads` must be .*`mlp_width` must be"),
         (VIT, Pruning(), r"nothing to prune: the model has depth 2, heads 4, mlp_width 48"),
         (VIT, Pruning(heads=4, mlp_width=45), "nothing to prune"),  # 45 becomes 48, and all is as it was
-        (VIT, Pruning(tokens_mlp_width=3), "a transformer has no tokens_mlp_width: leave --tokens-mlp-width out"),
-        (MIXER, Pruning(heads=3, mlp_width=41), "a Mixer has no heads.*--mlp-width must be from 1 to 40"),
+        (VIT, Pruning(tokens_mlp_width=3), "a transformer has no tokens_mlp_width: leave `tokens_mlp_width` out"),
+        (MIXER, Pruning(heads=3, mlp_width=41), "a Mixer has no heads.*`mlp_width` must be from 1 to 40"),
         (VIT, Pruning(keep=1.0), "between 0 and 1, got 1"),
         (VIT, Pruning(keep=0.5, heads=2, mlp_width=24, depth=1), "all are given: leave out one of"),
         (
             CONFIGS["hybrid-stages"],
             Pruning(keep=0.01),
-            r"--keep 0.01 cannot be reached: the smallest .* has 0\.\d\d of",
+            r"`keep` 0.01 cannot be reached: the smallest .* has 0\.\d\d of",
         ),
     ],
 )
