@@ -313,7 +313,7 @@ def test_halves_share_no_image_and_too_few_are_refused() -> None:
     choosing, verifying = halves(samples(101))
     assert len(choosing) == 50 and len(verifying) == 51
     assert not set(choosing.names) & set(verifying.names)
-    with pytest.raises(DatasetError, match=f"39 held-out images are too few: give at least {FEWEST}, half for selection"):
+    with pytest.raises(DatasetError, match=f"39 held-out images are too few: give at least {FEWEST}"):
         halves(samples(39))
 
 
