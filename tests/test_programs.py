@@ -244,7 +244,7 @@ def test_export_from_python_gives_the_bundle_with_the_added_program(here: Path, 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["model", "--to", "onnx"], "model holds this program already (onnx, fp32): replace it with --force"),
+        (["model", "--to", "onnx"], "model already holds this program (onnx, fp32): replace it with --force"),
         (
             ["model", "--to", "openvino", "--out", "new"],
             "--add keeps the program in the bundle's own folder: leave --out",
@@ -287,7 +287,9 @@ def test_a_bundle_that_was_changed_in_memory_gets_no_program(here: Path, monkeyp
     turned = dataclasses.replace(bundle, labels=Labels(names=NAMES[::-1]))
     mean = bundle.preprocessing.model_copy(update={"mean": (0.1, 0.5, 0.5)})
     for changed, what in ((turned, "labels"), (dataclasses.replace(bundle, preprocessing=mean), "preprocessing")):
-        with pytest.raises(InputError, match=f"plain has other {what} than this bundle in memory: save it first"):
+        with pytest.raises(
+            InputError, match=f"plain has other {what} than this bundle in memory: save the bundle first"
+        ):
             vs.export(changed, "openvino", add=True)
     with pytest.raises(InputError, match="is not a bundle on disk, so no program can be added to it"):
         vs.export(labelled(), "openvino", add=True)
