@@ -277,7 +277,7 @@ def test_a_resumed_run_trusts_only_what_is_hashed(tower, data, tmp_path) -> None
         (
             recipe,
             recipe.read_text().replace('"lr": 0.01', '"lr": 0.02'),
-            r"optimizer\.lr: 0\.01 -> 0\.02\): give",
+            r"optimizer\.lr: 0\.01 -> 0\.02\): restore its recipe",
         ),
         (vocabulary, vocabulary.read_text() + "more\n", "is not the vocabulary that the run began with"),
         (vocabulary, "", "is not the vocabulary of the run: it is empty"),
@@ -345,7 +345,7 @@ def test_captions_that_are_cut_are_counted_with_an_example(tower, data, tmp_path
     said: list[str] = []
     trained = carry_out(lit_recipe(tower, data, text={"length": 3}), tmp_path / "run", said=said)
     assert len(said) == 1 and said == list(trained.told)
-    assert said[0].startswith("6 of 12 captions are longer than the 3 tokens that are read, and cut, such as 'a ")
+    assert said[0].startswith("6 of 12 captions are longer than the 3 tokens that are read, and are cut, such as 'a ")
 
 
 def test_unreadable_images_are_left_out_and_too_many_stop_the_run(tower, tmp_path) -> None:
