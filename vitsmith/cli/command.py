@@ -66,7 +66,7 @@ class Verb(TyperCommand):
         super().format_help(ctx, formatter)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """As the parent, and then numbers are checked."""
+        """Parses as the parent does, and then checks the numbers."""
         rest: list[str] = super().parse_args(ctx, args)
         for name, value in ctx.params.items():
             for one in value if isinstance(value, list | tuple) else (value,):

@@ -44,7 +44,7 @@ KINDS = "resolution,pruning,merging,precision"
 
 
 class Choose(StrEnum):
-    """Which of the programs that meet the budget is taken."""
+    """The rule by which one of the programs within the budget is chosen."""
 
     cheapest = "cheapest"
     accurate = "accurate"

@@ -38,7 +38,7 @@ _NOT_FOLDERS = (".arrow", ".csv", ".feather", ".h5", ".json", ".jsonl", ".pkl", 
 
 
 class Dtype(StrEnum):
-    """How numbers are kept."""
+    """The type of the stored numbers."""
 
     float16 = "float16"
     float32 = "float32"

@@ -39,7 +39,7 @@ def open_model(
 
 
 def tell_calibration(bundle: Bundle, *, kept: bool) -> None:
-    """What becomes of a bundle's calibration in a changed model; nothing of a bundle that has none."""
+    """Tells the user whether a changed model keeps the bundle's calibration; says nothing if there is none."""
     if bundle.calibration is None:
         return
     if kept:
@@ -88,7 +88,7 @@ def either_data(data: str, option: str) -> str:
 
 
 def labelled(data: str, image_column: str = "", label_column: str = "", split: str = "") -> DataSpec:
-    """What `--data` and its columns describe. Raises InputError for columns, or a split, of no data."""
+    """The data set that `--data` and its columns describe. Raises InputError for columns or a split without data."""
     from vitsmith.data.datasets import DataSpec
     from vitsmith.errors import InputError
 

@@ -41,7 +41,7 @@ def next_steps(here: Path) -> tuple[str, list[Step]]:
 
 
 def _with_model(folder: Path, typed: str) -> list[Step]:
-    """What works with the bundle in `folder`, by what its bundle.json says."""
+    """The commands that work with the bundle in `folder`, by its bundle.json."""
     from vitsmith.json_text import json_or_none
 
     fields = json_or_none(folder / "bundle.json")

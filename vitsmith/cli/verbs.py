@@ -1,4 +1,4 @@
-"""Which verbs there are. Each is imported, and its options are made, when it is asked for: that is most of a start."""
+"""The list of verbs. Each is imported, and its options are made, only when it is used: that saves most of the start."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ VERBS = (
     *("quickstart", "models", "inspect", "train", "distill", "lit", "evaluate", "predict", "zeroshot", "embed"),
     *("retrieve", "export", "quantize", "merge-tokens", "prune", "compress", "benchmark"),
 )
-"""In the order of `vitsmith --help`. `merge-tokens` is the function `merge_tokens` in `cli/merge_tokens.py`."""
+"""Verbs in the order of `vitsmith --help`. `merge-tokens` is the function `merge_tokens` in `cli/merge_tokens.py`."""
 
 
 def function_of(verb: str) -> Callable[..., None]:
@@ -30,7 +30,7 @@ class Verbs(TyperGroup):
     """The commands of `vitsmith`."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """All of them, whether they were made or not."""
+        """The names of all verbs, imported or not."""
         return list(VERBS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:

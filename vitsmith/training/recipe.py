@@ -26,7 +26,7 @@ Steps = Annotated[int, Field(gt=0, le=1_000_000_000), Number]
 Count = Annotated[int, Field(ge=0, le=1_000_000_000), Number]
 Batch = Annotated[int, Field(gt=0, le=1_048_576), Number]
 Seed = Annotated[int, Field(ge=0, lt=2**63), Number]
-"""As torch takes them."""
+"""The range that torch takes."""
 Threads = Annotated[int, Field(gt=0, le=1_024), Number]
 Passes = Annotated[float, Field(gt=0, le=1_000_000), Number]
 

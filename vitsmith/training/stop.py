@@ -16,7 +16,7 @@ ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP",
 
 _SAME = 0.3
 """Seconds in which signals count as one: a terminal signals all of its processes, and a launcher passes it on."""
-_SAME_OF_TORCHRUN = 5.0  # it hears of the signal itself, and then ends its workers one by one
+_SAME_OF_TORCHRUN = 5.0  # it gets the signal itself, and then ends its workers one by one
 
 EVALUATION = "the evaluation under way, and saving the updates before it"
 

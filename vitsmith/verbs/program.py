@@ -122,11 +122,11 @@ def export_to(
     tell: Tell = warn,
     choose: Choose | None = None,
 ) -> tuple[Bundle | None, Path]:
-    """`export`, and what the verb says: the bundle (None of an .npz, which is not read again) and what was written.
+    """Exports for `export` and the command line. Returns the bundle (None for an .npz) and the path that was written.
 
-    `labels_file` has `labels` a line each, or of a model with classes their names; `image_size` is of a checkpoint that
-    does not say it; `choose` says which of `data` judge, by default those that the
-    model was not trained on.
+    `labels_file` has the `labels`, or a classifier's class names, one a line; `image_size` is for a checkpoint that
+    does not say its size; `choose` chooses the evaluation images of `data`, by default those that the model was not
+    trained on.
     """
     require_torch("export")
     from vitsmith.exporters.program import Gate

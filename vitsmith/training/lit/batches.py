@@ -47,7 +47,7 @@ class KeptPairs:
         self._embeddings, self._recipe, self._devices = embeddings, recipe, devices
 
     def batches(self, start: int) -> Generator[Pairs]:
-        """As `training_batches` draws them."""
+        """Draws pairs as `training_batches` does."""
         recipe, devices = self._recipe, self._devices
         for draws in training_draws(
             self._samples, recipe.batch.size, recipe.run.seed, start, devices.index, devices.count
@@ -74,7 +74,7 @@ class VariedPairs:
         self._recipe, self._devices, self._complaints = recipe, devices, complaints
 
     def batches(self, start: int) -> Generator[Pairs]:
-        """As `training_batches` draws them."""
+        """Draws pairs as `training_batches` does."""
         recipe, devices = self._recipe, self._devices
         assert recipe.augment is not None
         source = training_batches(

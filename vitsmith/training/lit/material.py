@@ -32,7 +32,7 @@ _SHARE = 4  # one part in so many of the free memory is for the activations of t
 
 @dataclass(eq=False)
 class Course:
-    """What all parts of one run in this process need."""
+    """The things that all parts of one run in this process need."""
 
     recipe: LitRecipe
     pairs: PairSplits
