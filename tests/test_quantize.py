@@ -23,6 +23,7 @@ from typer.testing import CliRunner
 
 from tests.tiny import CONFIGS, pictures, tiny_inputs, tiny_lit, tiny_model
 from vitsmith import Bundle, Labels
+from vitsmith.cli.output import as_typed
 from vitsmith.cli.quantize import _of_float
 from vitsmith.cli.quantize import quantize as verb
 from vitsmith.compress.calibration import Amounts, Photos, labelled_photos, read_tensors, unlabelled_photos
@@ -582,8 +583,8 @@ def test_images_of_other_classes_are_refused(digits: Bundle) -> None:
 @pytest.mark.parametrize(
     ("name", "problem"),
     [
-        ("lit-bert", "has no classes of its own, and cannot be evaluated on labelled data: give --images"),
-        ("vit-unpooled", "gives logits for each patch, and cannot be evaluated on labels of images: give --images"),
+        ("lit-bert", "has no classes of its own, and cannot be evaluated on labelled data: give `images`"),
+        ("vit-unpooled", "gives logits for each patch, and cannot be evaluated on labels of images: give `images`"),
     ],
 )
 def test_models_that_labels_cannot_judge_are_refused(name: str, problem: str) -> None:
@@ -753,7 +754,7 @@ def test_wrong_use_is_told_and_leaves_no_folder(
     monkeypatch.chdir(tmp_path)
     done = cli(str(digits.folder), *arguments)
     assert isinstance(done.exception, VitsmithError) and done.exception.exit_code == 2
-    assert problem in str(done.exception).replace("No images", "no images")
+    assert problem in as_typed(str(done.exception)).replace("No images", "no images")
     assert not list(tmp_path.iterdir())
 
 
