@@ -111,7 +111,7 @@ def test_evaluate_of_a_folder_of_samples_and_of_an_opened_classifier(bundle: vs.
 
 @pytest.mark.parametrize(
     ("data", "reason"),
-    [([], "no images"), ([b"x"], "item 0"), ({"a": 1}, "dict is no data set"), (3, "int is no data set"),
+    [([], "no images"), ([b"x"], "item 0"), ({"a": 1}, "dict is not a data set"), (3, "int is not a data set"),
      ([(np.zeros((4, 4, 3), np.uint8), "yak")], "'yak'"), ("nowhere", "nowhere")],
 )  # fmt: skip
 def test_what_cannot_be_evaluated_on(bundle: vs.Bundle, here: Path, data: Any, reason: str) -> None:
