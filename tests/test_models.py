@@ -131,7 +131,11 @@ def test_fresh_weights_follow_the_original() -> None:
 def test_impossible_configurations_tell_every_mistake() -> None:
     with pytest.raises(ConfigError) as refused:
         create_model("ViT-B_16", image_size=(225, 320), heads=7, pooling="unpooled", class_token=True)
-    for mistake in ("width 768 is not a multiple of heads 7", "token_unpooled", "nearest that are: 224x320, 240x320"):
+    for mistake in (
+        "width 768 is not a multiple of heads 7",
+        "token_unpooled",
+        "nearest multiples are 224x320 and 240x320",
+    ):
         assert mistake in str(refused.value)
     with pytest.raises(ConfigError, match=r"depth: .*got -1.*dropout: .*got 1\.5"):
         create_model("ViT-B_16", depth=-1, dropout=1.5)
