@@ -405,7 +405,7 @@ def test_images_that_cannot_be_used_are_told_of(tmp_path: Path, capsys: Any) -> 
 
     Image.fromarray(pictures(1)[0]).save(tmp_path / "one.png")
     _material([_subject(program="onnx")], [str(tmp_path / "one.png")], labelled(""), "")
-    assert "they are not used" in capsys.readouterr().err
+    assert "--images are not used" in capsys.readouterr().err
     _material([_subject()], [str(tmp_path / "one.png")], labelled(""), "")
     assert "not used" not in capsys.readouterr().err
 

@@ -336,7 +336,7 @@ def test_compiling_needs_a_compiler(programs: Any, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(shutil, "which", lambda name: None)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.delenv("CXX", raising=False)
-    with pytest.raises(InputError, match=r"needs a C\+\+ compiler, and g\+\+ or clang\+\+ or c\+\+ is not there"):
+    with pytest.raises(InputError, match=r"needs a C\+\+ compiler, and g\+\+ or clang\+\+ or c\+\+ is not installed"):
         open_engine(programs("vit-token")["torch"], "torch-compiled")
 
 

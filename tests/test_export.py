@@ -202,7 +202,7 @@ def test_the_callers_images_and_thresholds_count(exports: Any, tmp_path: Path, m
     assert not (tmp_path / "strict").exists()
     for asked, problem in (
         (Requirements(speedup=2), "does not measure speedup"),
-        (Requirements(strict=True), "--data"),
+        (Requirements(strict=True), r"labelled images \(`data`\)"),
     ):
         with pytest.raises(InputError, match=problem):
             export_onnx(bundle, tmp_path / "strict", gate=Gate(requirements=asked))

@@ -216,7 +216,7 @@ def test_processes_released_together_never_share_a_folder(tmp_path: Path) -> Non
 
 def test_a_place_is_claimed_by_one_and_free_again_after_it(tmp_path: Path) -> None:
     out = tmp_path / "new" / "out"
-    told = rf"is being written by process {os.getpid()} on .*--out"
+    told = rf"is being written by process {os.getpid()} on .*choose another place"
     with claimed(out), pytest.raises(OutputError, match=told), claimed(out):
         pass
     assert list(tmp_path.iterdir()) == []

@@ -673,7 +673,7 @@ def test_prune_by_the_command_line(taught: Bundle, place: Path, capsys: Any) -> 
     code, out, _ = call(capsys, *arguments, "--out", "there", "--json")
     assert code == 0 and json.loads(out)["written"] == "there/model" and json.loads(out)["failures"] == []
     code, _, err = call(capsys, *arguments, "--out", "there")
-    assert code == 2 and "there exists: choose another `out`" in err
+    assert code == 2 and "there exists: choose another --out" in err
     code, _, _ = call(capsys, *arguments, "--out", "there", "--force", "--json")
     assert code == 0 and sorted(path.name for path in place.iterdir()) == ["colours", "runs", "there"]
 

@@ -97,7 +97,7 @@ def test_a_run_that_has_not_ended_can_be_gone_on_with(verb: str, resumes: str, f
     Path("my run/checkpoints/step-000900").mkdir(parents=True)
     text = {"distill": '{"distill": {"teacher": "x"}}', "lit": '{"image": {}}'}.get(verb, "{}")
     Path("my run/recipe.json").write_text(text)
-    with pytest.raises(OutputError, match=f"go on with  vitsmith {resumes} --resume 'my run' , choose another"):
+    with pytest.raises(OutputError, match=f"resume it with  vitsmith {resumes} --resume 'my run' , choose another"):
         check_place(verb, Path("my run"), force=False)
     check_place(verb, Path("my run"), force=True)
 

@@ -213,7 +213,7 @@ def test_an_index_half_copied_is_refused(tmp_path: Path) -> None:
     for name in sorted(path.name for path in index.folder.iterdir() if path.name != ".lock"):
         shutil.copytree(index.folder, tmp_path / "copy")
         (tmp_path / "copy" / name).unlink()
-        with pytest.raises(InputError, match=r"is missing|is no index"):
+        with pytest.raises(InputError, match=r"is missing|is not an index"):
             open_index(tmp_path / "copy")
         shutil.rmtree(tmp_path / "copy")
 

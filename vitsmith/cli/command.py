@@ -13,6 +13,7 @@ from typing import Any
 from typer.core import TyperCommand
 
 from vitsmith.cli.elsewhere import explain_pair
+from vitsmith.cli.output import know_options
 from vitsmith.errors import InputError, shown
 
 MOST: dict[str, float] = {
@@ -47,6 +48,8 @@ class Verb(TyperCommand):
 
     def make_parser(self, ctx: Any) -> Any:
         """The parser of options, whose results are checked."""
+        options_last = sorted(self.params, key=_is_option)  # --data is more exact than DATA
+        know_options({str(param.name).rstrip("_"): _spelling(param) for param in options_last})
         parser = super().make_parser(ctx)
         parse = parser.parse_args
 
@@ -84,8 +87,7 @@ class Verb(TyperCommand):
         words = {opt for param in self.params for opt in (*param.opts, *param.secondary_opts)} | {"--help"}
         options = {word for word in words if word.startswith("-")}  # an argument's word is its name
         for param in dict.fromkeys(order):
-            is_option = param.param_type_name == "option"
-            name = param.opts[0] if is_option else str(param.name).upper()
+            is_option, name = _is_option(param), _spelling(param)
             harmless = param.multiple or (getattr(param, "is_flag", False) and not param.secondary_opts)
             if is_option and not harmless and order.count(param) > 1:
                 raise InputError(f"{name} is given {order.count(param)} times, and takes one value: give it once")
@@ -101,6 +103,15 @@ class Verb(TyperCommand):
                     self._check_pairs([value])
                 if is_option and value in options:
                     raise InputError(f"{name} needs a value, and {value} is an option: give the value first")
+
+
+def _is_option(param: Any) -> bool:
+    return bool(param.param_type_name == "option")
+
+
+def _spelling(param: Any) -> str:
+    """How a parameter is typed: '--max-drop', or 'IMAGES' of an argument."""
+    return param.opts[0] if _is_option(param) else str(param.name).upper()
 
 
 def shorten_kinds(command: Any, ctx: Any) -> None:

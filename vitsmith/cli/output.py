@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from vitsmith.gate import Paired
 
 _ARGUMENT = re.compile(r"`([a-z]+(?:_[a-z]+)*)`")
+_typed: dict[str, str] = {}
+"""Arguments of the verb that runs, as they are typed."""
 LEAST_WORD = 10
 """Columns of a terminal that a name in a table has at least, where it is so long."""
 
@@ -40,9 +42,18 @@ def beside(what: str) -> Iterator[None]:
             raise Interrupted("interrupted") from None
 
 
+def know_options(typed: Mapping[str, str]) -> None:
+    """Tells how the arguments of the verb that runs are typed: 'max_drop' -> '--max-drop', 'images' -> 'IMAGES'."""
+    _typed.clear()
+    _typed.update(typed)
+
+
 def as_typed(message: str) -> str:
-    """A message, with the arguments of Python that it names (`max_drop`) as they are typed here (--max-drop)."""
-    return _ARGUMENT.sub(lambda named: f"--{named[1].replace('_', '-')}", message)
+    """A message, with the arguments of Python that it names (`max_drop`) as they are typed here (--max-drop).
+
+    Only arguments of the verb that runs: anything else in backquotes may be a name of the user's.
+    """
+    return _ARGUMENT.sub(lambda named: _typed.get(named[1], named[0]), message)
 
 
 def print_line(text: str = "") -> None:
