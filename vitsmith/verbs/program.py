@@ -43,6 +43,7 @@ from vitsmith.weights.labels import with_labels
 from vitsmith.weights.load import assumed, load
 
 if TYPE_CHECKING:
+    from vitsmith.exporters.program import Gate
     from vitsmith.zeroshot.words import Words
 
 _LEAVE_OUT = "leave `images`, `data`, `max_drop` and `strict_gate` out"
@@ -129,11 +130,10 @@ def export_to(
     trained on.
     """
     require_torch("export")
-    from vitsmith.exporters.program import Gate
     from vitsmith.exporters.targets import TARGETS, check
     from vitsmith.exporters.targets import export as export_program
     from vitsmith.weights.save import save
-    from vitsmith.zeroshot.words import Words, check_words, read_word_file
+    from vitsmith.zeroshot.words import Words, check_words
 
     known_name(target, "target", TARGETS)
     sources, gated = list(several(images)), is_data(data)
@@ -156,22 +156,15 @@ def export_to(
         original = load(bundle, image_size=image_size)
         for note in assumed(original):
             tell(note)
-        if labels_file is not None and target == "web" and isinstance(original.config, LiTConfig):
-            words = read_word_file(str(labels_file))
-        else:
-            original = with_labels(original, labels_file)
+        original, words = _named(original, target, labels_file, words)
         check(original, target, spec)
         if add:
             check_program(original, cast(Any, target), spec, force=force)
         if original.program != "torch" and for_gate:
             raise InputError(f"{original.where} is copied as it is, without a gate: {_LEAVE_OUT}")
         check_bounds(required, gated)
-        gate = Gate(
-            read_all(sources, [name_source(one) for one in sources], share=skip_unreadable, tell=left_out(tell))
-            or None,
-            _labelled(original, asked_of(data, split, tell), skip_unreadable, tell, choose) if gated else None,
-            required,
-        )
+        asked = asked_of(data, split, tell) if gated else None
+        gate = _gate(original, sources, asked, required, skip_unreadable, tell, choose or choosing(tell))
         inside = f"{default_place('export', name).name}.npz" if target == "npz" else "model"
         folder = place if to is not None else place / inside
         original = _with_split(original, target, without_split, tell)
@@ -189,11 +182,37 @@ def export_to(
         return written, folder
 
 
-def _labelled(bundle: Bundle, asked: Asked, share: float, tell: Tell, choose: Choose | None) -> Samples:
+def _named(bundle: Bundle, target: str, labels_file: Path | None, words: Words | None) -> tuple[Bundle, Words | None]:
+    """The bundle and the labels of a LiT's page, one of which the file names: its classes, or those labels."""
+    from vitsmith.zeroshot.words import read_word_file
+
+    if labels_file is not None and target == "web" and isinstance(bundle.config, LiTConfig):
+        return bundle, read_word_file(str(labels_file))
+    return with_labels(bundle, labels_file), words
+
+
+def _gate(
+    bundle: Bundle,
+    sources: Sequence[ImageSource],
+    asked: Asked | None,
+    required: Requirements,
+    share: float,
+    tell: Tell,
+    choose: Choose,
+) -> Gate:
+    """The gate with the images that can be read, at most a `share` of which may be unreadable."""
+    from vitsmith.exporters.program import Gate
+
+    images = read_all(sources, [name_source(one) for one in sources], share=share, tell=left_out(tell))
+    labelled = None if asked is None else _labelled(bundle, asked, share, tell, choose)
+    return Gate(images or None, labelled, required)
+
+
+def _labelled(bundle: Bundle, asked: Asked, share: float, tell: Tell, choose: Choose) -> Samples:
     """Labelled images for the gate that can be read, none of which the bundle was trained on."""
     if bundle.labels is not None:
         match_classes(bundle, asked.samples)  # before any image is read
-    samples = (choose or choosing(tell))([bundle], asked).samples
+    samples = choose([bundle], asked).samples
     kept = sift(samples.sources, samples.names, share=share, tell=left_out(tell))
     return samples if len(kept) == len(samples) else samples.select(kept)
 
