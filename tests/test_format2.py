@@ -248,6 +248,7 @@ def test_a_newer_format_and_fields_of_a_newer_version_are_refused_by_name(tmp_pa
         (lambda fields: fields.update(format=3), r"has format 3, and vitsmith .* reads formats 1 to 2: a newer ver"),
         (lambda fields: fields.update(rotary=True), r"fields that vitsmith .* does not know: rotary; a newer ver"),
         (lambda fields: fields["config"].update(rotary=True), r"does not know: config\.vit\.rotary"),
+        (lambda fields: fields["programs"][0].update(gamma=2.2), r"does not know: programs\.0\.gamma; a newer version"),
     ):
         rewrite(tmp_path / "model", change_)
         with pytest.raises(BundleError, match=problem) as told:

@@ -139,6 +139,14 @@ def test_a_name_without_its_owner_is_refused_before_any_import(monkeypatch, name
         open_dataset(name)
 
 
+@pytest.mark.parametrize("name", ["pets", "data/pets"])
+def test_a_folder_of_that_name_is_not_taken_for_the_hubs(tmp_path, monkeypatch, name) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).mkdir(parents=True)
+    with pytest.raises(DatasetError, match=f"for the folder {name} here write hf:./{name}"):
+        open_dataset(f"hf:{name}")
+
+
 def test_datasets_is_imported_only_when_it_is_used() -> None:
     code = "import sys, vitsmith.data.datasets; sys.exit('datasets' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

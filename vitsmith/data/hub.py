@@ -77,16 +77,17 @@ def _load(spec: str) -> Mapping[Any, Any]:
     name = _name(spec)
     if not name:
         raise DatasetError(f"{spec} names no data set: write hf:OWNER/NAME, hf:OWNER/NAME:CONFIG or hf:./FOLDER")
-    if name.startswith((".", "/", "~")) and not Path(name).is_dir():
+    is_path = name.startswith((".", "~")) or Path(name).is_absolute()
+    if is_path and not Path(name).is_dir():
         raise DatasetError(f"there is no folder {name} (of {spec}): check the path")
-    if "/" not in name.partition(":")[0] and not Path(name).is_dir():
-        raise DatasetError(f"{spec} lacks the owner of the data set: write hf:OWNER/NAME, or hf:OWNER/NAME:CONFIG")
+    if not is_path:
+        _check_hub_name(spec, name.partition(":")[0])
     try:
         import datasets
     except ImportError:
         raise MissingPackageError("datasets", "datasets") from None
     try:
-        if Path(name).is_dir():
+        if is_path:
             saved = any((Path(name) / file).is_file() for file in ("dataset_dict.json", "state.json"))
             loaded = datasets.load_from_disk(name) if saved else datasets.load_dataset(name)
         else:
@@ -98,6 +99,20 @@ def _load(spec: str) -> Mapping[Any, Any]:
             f"cannot load {spec}: {reason}; check the name, the network, or give a saved folder"
         ) from error
     return loaded if isinstance(loaded, Mapping) else {"": loaded}
+
+
+def _check_hub_name(spec: str, name: str) -> None:
+    """Raises DatasetError for a name without an owner, and for one of a folder here, which the package would take."""
+    folder = f"; for the folder {name} here write hf:./{name}" if Path(name).is_dir() else ""
+    if "/" not in name:
+        raise DatasetError(
+            f"{spec} lacks the owner of the data set: write hf:OWNER/NAME, or hf:OWNER/NAME:CONFIG{folder}"
+        )
+    if folder:
+        raise DatasetError(
+            f"{spec} names a data set of Hugging Face, and there is a folder {name} here, which would be read in its "
+            f"place: run this in another folder{folder}"
+        )
 
 
 def _columns(data: Any, image_column: str, label_column: str, spec: str) -> tuple[str, str]:

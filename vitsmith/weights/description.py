@@ -120,10 +120,13 @@ def _writer(fields: dict[str, Any]) -> str:
 def _explained(error: ValidationError, fields: dict[str, Any], path: Path) -> str:
     """Says what is wrong with a description whose checksum is right: fields of a newer version, or damage."""
     mistakes = error.errors()
-    unknown = [".".join(map(str, one["loc"])) for one in mistakes if one["type"] == "extra_forbidden"]
-    if len(unknown) == len(mistakes):
+    unknown = [one["loc"] for one in mistakes if one["type"] == "extra_forbidden"]
+    # A list whose every part has an unknown field is empty for pydantic, and it says that too.
+    others = [one for one in mistakes if all(where[: len(one["loc"])] != one["loc"] for where in unknown)]
+    if not others:
+        names = ", ".join(".".join(map(str, where)) for where in unknown)
         return (
-            f"{path} has fields that vitsmith {__version__} does not know: {', '.join(unknown)}; a newer version wrote "
+            f"{path} has fields that vitsmith {__version__} does not know: {names}; a newer version wrote "
             f"it{_writer(fields)}; update with  pip install -U vitsmith"
         )
     return f"{path} is damaged ({mistakes_in(error)}); copy the bundle again"
