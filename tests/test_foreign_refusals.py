@@ -77,9 +77,9 @@ def test_hf_configs_we_cannot_follow(tmp_path: Path, fields: dict[str, Any], tol
         ({"model_args": {"pool_include_prefix": True}}, "pool_include_prefix=True"),
         ({"global_pool": "avgmax"}, "global_pool 'avgmax'"),
         ({"num_classes": 1000}, "has 5 classes, the config.json beside it says 1000"),
-        ({"pretrained_cfg": {"input_size": "large"}}, "pretrained_cfg.input_size: Input should be a valid tuple"),
+        ({"pretrained_cfg": {"input_size": "large"}}, "pretrained_cfg.input_size: must be a list"),
         ({"pretrained_cfg": "none"}, "pretrained_cfg: "),
-        ({"architecture": None}, "architecture: Field required"),
+        ({"architecture": None}, "architecture: is missing"),
     ],
 )
 def test_timm_configs_we_cannot_follow(tmp_path: Path, fields: dict[str, Any], told: str) -> None:

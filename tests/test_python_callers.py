@@ -161,7 +161,7 @@ def test_what_the_lines_say(bundle: vs.Bundle, encoder: vs.Encoder) -> None:
         with pytest.raises(InputError) as told:
             vs.Predictor(**{"bundle": bundle, option: value})
         assert str(told.value) == line
-    with pytest.raises(ConfigError, match=r"^ImageSpec: size: Input should be a valid tuple"):
+    with pytest.raises(ConfigError, match=r"^ImageSpec: size: must be a list"):
         vs.ImageSpec(size="x")  # type: ignore[arg-type]
     with pytest.raises(UnknownNameError, match="unknown kind of scores 'both'"):
         vs.ZeroShotClassifier(encoder, ["cat"], scores="both")  # type: ignore[arg-type]

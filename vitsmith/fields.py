@@ -26,6 +26,14 @@ Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), Number]
 Triple = tuple[Finite, Finite, Finite]
 
 _MOST_TOLD = 10
+_WORDS = {
+    "extra_forbidden": "unknown field",
+    "missing": "is missing",
+    "tuple_type": "must be a list",
+    "too_short": "has too few values",
+    "too_long": "has too many values",
+}
+"""Kinds of mistakes -> our words for them, where pydantic's own are those of its types."""
 
 
 def mistakes_in(error: ValidationError, *, skip: int = 0) -> str:
@@ -36,7 +44,7 @@ def mistakes_in(error: ValidationError, *, skip: int = 0) -> str:
     told = []
     for mistake in error.errors()[:_MOST_TOLD]:
         where = ".".join(_part(part) for part in mistake["loc"][skip:])
-        what = mistake["msg"].removeprefix("Value error, ")
+        what = _WORDS.get(mistake["type"], mistake["msg"].removeprefix("Value error, "))
         plain = mistake["type"] == "value_error" or isinstance(mistake["input"], dict)
         got = "" if plain else f" (got {shown(mistake['input'])})"
         told.append(f"{where}: {what}{got}" if where else what)
