@@ -24,13 +24,13 @@ from tests.test_cli import call
 from tests.test_engines import MANY, race_with
 from tests.test_format2 import FORMAT1, NAMES, labelled
 from tests.tiny import REFERENCE, VIT, pictures, tiny_model
-from vitsmith import Bundle, Labels, Predictor, open_engine
+from vitsmith import Bundle, Labels, Predictor, needs_torch, open_engine
 from vitsmith.benchmark import session
 from vitsmith.benchmark.contenders import contenders_of, require_some, subjects_of
 from vitsmith.benchmark.memory import Memory, Task
 from vitsmith.benchmark.rows import Benchmark, Row
 from vitsmith.engines import choice, registry
-from vitsmith.errors import BundleError, GateError, InputError
+from vitsmith.errors import BundleError, GateError, InputError, MissingPackageError
 from vitsmith.evaluation.peaks import Peak
 from vitsmith.exporters import targets
 from vitsmith.exporters.onnx import export_onnx
@@ -123,13 +123,14 @@ def test_a_program_takes_the_place_of_another_of_its_kind_when_that_is_asked_for
     with pytest.raises(InputError, match=r"already holds this program \(onnx, fp32\): replace it with `force`"):
         add_program(vs.load("model"), vs.load("onnx"))
     add_program(vs.load("model"), vs.load("onnx"), force=True)
-    assert titles("model") == ["torch", "onnx, fp16", "onnx, fp32"]
+    assert titles("model") == ["torch", "onnx, fp32", "onnx, fp16"]  # the same place in the list
+    assert Predictor("model", "onnx").bundle.place == Path("model/programs/onnx-fp32-2")
     assert {one.program: one.value for one in vs.load("model").measurements} == {"torch": 10, "onnx, fp16": 12}
     assert sorted(path.name for path in Path("model/programs").iterdir()) == ["onnx-fp16", "onnx-fp32-2"]
     with pytest.raises(BundleError, match="was replaced by another model while"):  # what it measured is gone
         record_measurements(old, [measurements.size(3.0)])
     with pytest.raises(InputError, match=r"already is this program \(onnx, fp32\)"):
-        add_program(vs.load("onnx"), vs.load("model").using(vs.load("model").programs[2]), force=True)
+        add_program(vs.load("onnx"), vs.load("model").using(vs.load("model").programs[1]), force=True)
 
 
 def test_a_folder_that_holds_another_model_by_now_is_refused(here: Path) -> None:
@@ -423,6 +424,99 @@ def test_programs_are_not_of_weights_that_were_changed_in_memory(here: Path, lar
         Predictor(bundle, "onnx")
     with pytest.raises(BundleError, match="were changed in memory, and its program onnx, fp32 has the old ones"):
         bundle.using(bundle.programs[1])
+
+
+def without(monkeypatch: pytest.MonkeyPatch, *packages: str) -> None:
+    """As if these packages were not installed."""
+    for module in (registry, needs_torch):
+        real = module.find_spec
+        monkeypatch.setattr(module, "find_spec", lambda name, real=real: None if name in packages else real(name))
+
+
+@pytest.fixture
+def halved(here: Path) -> Path:
+    """Torch weights with two ONNX programs: fp16, then fp32."""
+    for name in ("half", "onnx"):
+        add_program(vs.load("plain"), vs.load(name))
+    return here / "plain"
+
+
+def test_a_named_engine_takes_the_precision_of_the_usual_program_whatever_was_added_first(
+    halved: Path, capsys: Any
+) -> None:
+    for engine in ("onnx", "openvino"):
+        predictor = Predictor(halved, engine)
+        assert (predictor.bundle.stored.title, predictor.engine.precision) == ("onnx, fp32", "float32")
+        assert predictor.engine.why == (
+            f"asked for by name; the program that runs is 'onnx, fp32'; its other programs for {engine}: 'onnx, fp16'"
+        )
+    assert Predictor(halved, "torch").engine.why == "asked for by name"
+    chosen = Predictor(halved / "programs/onnx-fp16/model.onnx", "onnx").engine
+    assert (chosen.precision, chosen.why) == ("float16", "asked for by name")
+    Image.fromarray(pictures(1)[0]).save("0.png")
+    code, _, err = call(capsys, "predict", halved, "0.png", "--engine", "onnx")
+    assert code == 0 and "the program that runs is 'onnx, fp32'" in " ".join(err.split())
+
+
+def test_auto_takes_the_precision_of_the_usual_program_where_that_cannot_run(halved: Path, monkeypatch: Any) -> None:
+    without(monkeypatch, "torch")
+    assert Predictor(halved).bundle.stored.title == "onnx, fp32" and "the program" not in Predictor(halved).engine.why
+
+
+def test_another_precision_than_that_of_the_usual_program_is_told(here: Path, monkeypatch: Any) -> None:
+    add_program(vs.load("plain"), vs.load("half"))
+    without(monkeypatch, "torch")
+    assert Predictor("plain").engine.why.endswith(
+        "; the program that runs is 'onnx, fp16': nothing installed here runs 'torch'"
+    )
+    without(monkeypatch, "onnxruntime")
+    given = Predictor("model/programs/onnx-fp16/model.onnx", precision="bf16").engine
+    assert (given.name, given.why) == ("openvino", "openvino: the only engine installed here that runs this in bf16")
+
+
+@pytest.mark.parametrize(
+    ("gone", "engine", "precision", "extra"),
+    [
+        ("openvino", "openvino", "auto", "openvino"),
+        ("onnxruntime", "onnx", "fp16", "onnx"),
+        ("openvino", "openvino", "bf16", "openvino"),
+    ],
+)
+def test_a_missing_package_of_one_of_several_programs_is_named(
+    gone: str, engine: str, precision: str, extra: str, here: Path, monkeypatch: Any
+) -> None:
+    add_program(vs.load("model"), vs.load("openvino"))
+    without(monkeypatch, gone)
+    with pytest.raises(MissingPackageError, match=f"pip install 'vitsmith.{extra}.'"):
+        open_engine("model", engine, precision=precision)
+
+
+def test_a_missing_package_is_named_where_auto_needs_it_for_a_precision(here: Path, monkeypatch: Any) -> None:
+    without(monkeypatch, "onnxruntime", "openvino")
+    with pytest.raises(MissingPackageError, match=r"pip install 'vitsmith\[onnx\]'"):
+        open_engine("model", precision="fp16")
+
+
+@pytest.mark.parametrize(
+    ("engine", "precision", "asked", "way"),
+    [
+        ("onnx", "bf16", "onnx in bf16", ""),
+        ("openvino", "int8", "openvino in int8", ""),
+        ("auto", "int8", "int8", ""),
+        ("executorch", "auto", "executorch", "; make one with  vitsmith export --to executorch --add"),
+        ("torch", "fp8", "torch in fp8", "; fp8 needs an NVIDIA GPU"),
+    ],
+)
+def test_what_none_of_several_programs_runs_in_lists_them_all(
+    engine: str, precision: str, asked: str, way: str, here: Path
+) -> None:
+    with pytest.raises(InputError) as refused:
+        open_engine("model", engine, precision=precision)
+    assert str(refused.value) == (
+        f"none of the programs of model runs in {asked}: it has torch (torch runs it in fp32 or bf16; torch-compiled "
+        "runs it in fp32 or bf16); onnx, fp32 (onnx runs it in fp32; openvino runs it in fp32 or bf16); onnx, fp16 "
+        f"(onnx runs it in fp16; openvino runs it in fp16 or fp32 or bf16){way}"
+    )
 
 
 # --- vitsmith benchmark ----------------------------------------------------------------------------------------------

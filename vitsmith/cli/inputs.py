@@ -61,8 +61,8 @@ def parse_size(text: str) -> int | tuple[int, int] | None:
 
 
 def tell_choice(engine: Engine) -> None:
-    """Says why 'auto' took this one, where there was something to measure."""
-    if "measured" in engine.why:
+    """Says why this one runs, where there was something to measure or a program to choose."""
+    if "measured" in engine.why or "the program that runs" in engine.why:
         say(f"engine: {engine.why}")
 
 

@@ -15,10 +15,11 @@ from vitsmith.data.photos import sample_images
 from vitsmith.engines.graph_report import GraphReport
 from vitsmith.engines.plan import Goal
 from vitsmith.engines.programs import PRECISION_WORDS
-from vitsmith.engines.registry import ENGINES, fitting, precisions_of, programs_of, runners
+from vitsmith.engines.refusals import check_runs, none_runs, wrong_precision
+from vitsmith.engines.registry import ENGINES, able_to_run, fitting, precisions_of, runners
 from vitsmith.engines.remembered import code_state, program_hash, question, recall, remember, unchanged
-from vitsmith.engines.settings import GPU_PRECISIONS, PRECISIONS, Settings
-from vitsmith.errors import BundleError, InputError, MissingPackageError
+from vitsmith.engines.settings import PRECISIONS, Settings
+from vitsmith.errors import BundleError, MissingPackageError
 from vitsmith.machine import available_cores
 from vitsmith.models.config import merges
 from vitsmith.weights.bundle import Bundle
@@ -108,16 +109,20 @@ def open_program(
     if num_images is not None:
         num_images = whole_number(num_images, "num_images", least=0)
     able = fitting(bundle, engine, precision)
+    if not able:
+        raise none_runs(bundle, engine, precision)
     settings = Settings(threads=_cores(threads), precision=precision, goal=goal)
     if engine != "auto":
-        _check_runs(able[0], engine, precision)
+        check_runs(able[0], engine, precision)
         opened = open_checked(able[0], engine, settings)
-        opened.why = "asked for by name"
+        opened.why = f"asked for by name{_taken(bundle, able[0], engine, precision)}"
         return able[0], opened
     from vitsmith.engines.choice import Way, open_best
 
     ways = [Way(one, name) for one in able for name in _candidates(one, precision) if _is_made_for(name, one, able)]
-    return open_best(ways, settings, open_checked, num_images)
+    taken, opened = open_best(ways, settings, open_checked, num_images)
+    opened.why += _taken(bundle, taken, engine, precision)
+    return taken, opened
 
 
 def open_checked(bundle: Bundle, name: str, settings: Settings) -> Engine:
@@ -192,16 +197,21 @@ def _check_names(engine: str, precision: str, goal: str) -> None:
     known_name(goal, "goal", ("throughput", "latency"))
 
 
-def _check_runs(bundle: Bundle, engine: str, precision: str) -> None:
-    """Raises InputError unless the engine runs the bundle in that precision."""
-    able = runners(bundle.program)
-    if engine not in able:
-        others = f"; it also runs in {', '.join(map(repr, able[1:]))}" if able[1:] and bundle.program != "torch" else ""
-        made = programs_of(engine)[0]
-        way = f"; make one with  vitsmith export --to {made}" if bundle.program == "torch" else others
-        raise InputError(f"{bundle.where} is a bundle for the {able[0]!r} engine, not {engine!r}{way}")
-    if precision not in ("auto", *precisions_of(bundle, engine)):
-        raise InputError(_wrong_precision(bundle, precision))
+def _taken(bundle: Bundle, taken: Bundle, engine: str, precision: str) -> str:
+    """Which program runs, where what was asked for leaves a choice, or where it cannot run; else ''."""
+    chosen = bundle.stored if bundle.stored.folder else None  # the user gave a file or folder of this program
+    if chosen == taken.stored or len(bundle.programs) < 2:
+        return ""
+    others = [one.title for one in bundle.programs if one != taken.stored and able_to_run(one, engine, precision)]
+    if engine != "auto" and (others or chosen is not None):
+        beside = f"; its other programs for {engine}: {' and '.join(map(repr, others))}" if others else ""
+        return f"; the program that runs is {taken.stored.title!r}{beside}"
+    expected = chosen or bundle.programs[0]
+    rounded = precision == "auto" and expected.spec.arithmetic != taken.program_spec.arithmetic
+    if engine == "auto" and (rounded or chosen is not None):
+        how = "" if precision == "auto" else f" in {precision}"
+        return f"; the program that runs is {taken.stored.title!r}: nothing installed here runs {expected.title!r}{how}"
+    return ""
 
 
 def _is_made_for(engine: str, bundle: Bundle, able: Sequence[Bundle]) -> bool:
@@ -214,20 +224,11 @@ def _candidates(bundle: Bundle, precision: str) -> list[str]:
     able = [name for name in runners(bundle.program) if not ENGINES[name].compiles_at_every_start]
     precise = [name for name in able if precision in ("auto", *precisions_of(bundle, name))]
     if not precise:
-        raise InputError(_wrong_precision(bundle, precision))
+        raise wrong_precision(bundle, precision)
     installed = [name for name in precise if ENGINES[name].installed]
     if not installed:
         raise MissingPackageError(ENGINES[precise[0]].package, ENGINES[precise[0]].extra)
     return installed
-
-
-def _wrong_precision(bundle: Bundle, precision: str) -> str:
-    there = "; ".join(
-        f"{name} runs it in {' or '.join(precisions_of(bundle, name))}" for name in runners(bundle.program)
-    )
-    what = f"{bundle.program} program, {bundle.program_spec.arithmetic}"
-    gpu = f"; {precision} needs an NVIDIA GPU" if precision in GPU_PRECISIONS and bundle.program == "torch" else ""
-    return f"{bundle.where} ({what}) cannot run in {precision}: {there}{gpu}"
 
 
 def _check(bundle: Bundle, opened: Engine, precision: str) -> None:

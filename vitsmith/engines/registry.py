@@ -90,24 +90,36 @@ def precisions_of(bundle: Bundle, engine: str) -> tuple[str, ...]:
 
 
 def fitting(bundle: Bundle, engine: str = "auto", precision: str = "auto") -> list[Bundle]:
-    """The bundle with each of its programs that `engine` runs here in `precision`; unchanged if there is none.
+    """The bundle with each of its programs that `engine` runs here in `precision`; [] where none of several does so.
 
-    The first is taken if nothing is measured: the usual program, or for a named engine the one made for it. A faster
-    precision is never chosen: with 'auto' all programs have that of the first. A program that the user chose is the
-    only one, if it runs so; and so are weights that were changed in memory.
+    The first is taken if nothing is measured: the usual program, or for a named engine one made for it; among these one
+    in the precision of the usual program, then the one added first. A faster precision is never chosen: with 'auto' all
+    programs have that of the first. A program that the user chose is the only one, if it runs so; and so are weights
+    that were changed in memory, and the program of a bundle that has one only, whether they run so or not.
     """
     if len(bundle.programs) < 2 or bundle.weights_changed:
         return [bundle]
-    order = sorted(bundle.programs, key=lambda one: (one != bundle.stored or not one.folder, one.program != engine))
-    able = [one for one in order if any(_runs(name, one, engine, precision) for name in runners(one.program))]
+    usual = bundle.programs[0].spec.arithmetic
+
+    def rank(one: StoredProgram) -> tuple[bool, ...]:
+        return one != bundle.stored or not one.folder, one.program != engine, one.spec.arithmetic != usual
+
+    able = [
+        one
+        for one in sorted(bundle.programs, key=rank)
+        if any(ENGINES[name].installed for name in able_to_run(one, engine, precision))
+    ]
     if not able:
-        return [bundle]
+        return []
     if able[0].folder and able[0] == bundle.stored:
         return [bundle]
     return [bundle.using(one) for one in able if precision != "auto" or one.spec.arithmetic == able[0].spec.arithmetic]
 
 
-def _runs(name: str, stored: StoredProgram, engine: str, precision: str) -> bool:
-    """Whether `engine` is 'auto' or `name`, and the engine `name` runs a program here in a precision."""
-    kind = ENGINES[name]
-    return engine in ("auto", name) and kind.installed and precision in ("auto", *kind.precisions(stored.spec))
+def able_to_run(stored: StoredProgram, engine: str = "auto", precision: str = "auto") -> list[str]:
+    """Names of the engines, or only `engine`, that run a program in a precision, whether installed here or not."""
+    return [
+        name
+        for name in runners(stored.program)
+        if engine in ("auto", name) and precision in ("auto", *ENGINES[name].precisions(stored.spec))
+    ]

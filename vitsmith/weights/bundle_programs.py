@@ -93,7 +93,8 @@ def _replaced(there: Bundle, program: Program, spec: ProgramSpec, *, force: bool
 def _write(there: Bundle, files: dict[str, str], other: Bundle, replaced: StoredProgram | None) -> None:
     """Writes the program of `other` into a new folder, then bundle.json; `files` are the hashes of the files there.
 
-    A replaced program stays until then; its measurements are removed with it.
+    The new one takes the place of a replaced program in the list. That program's files stay until then, so the new ones
+    get another folder; its measurements are removed with it.
     """
     folder = there.folder
     assert folder is not None
@@ -105,13 +106,14 @@ def _write(there: Bundle, files: dict[str, str], other: Bundle, replaced: Stored
         if other.golden is not None:
             write_golden(other.golden, partial / GOLDEN)
         added = {f"{free}/{path.name}": sha256(path) for path in partial.iterdir()}
-    kept = [one for one in there.programs if one != replaced]
     measured = there.measurements
     if replaced is not None:
         files = {name: digest for name, digest in files.items() if not name.startswith(f"{replaced.folder}/")}
         measured = tuple(one for one in measured if one.program != replaced.title)
     new = StoredProgram(program=other.program, spec=other.program_spec, folder=free)
-    joined = replace(there, programs=(*kept, new), measurements=measured).measured(*other.measurements)
+    listed = [new if one == replaced else one for one in there.programs]
+    programs = (*listed, *[new] * (replaced is None))
+    joined = replace(there, programs=programs, measurements=measured).measured(*other.measurements)
     rewrite(joined, folder, files | added)
     if replaced is not None:
         shutil.rmtree(folder / replaced.folder, ignore_errors=True)
