@@ -18,7 +18,7 @@ from PIL import Image
 import vitsmith as vs
 from tests.documentation import ROOT, table_after
 from tests.test_cli import call
-from tests.tiny import pictures
+from tests.tiny import pictures, tiny_lit
 from vitsmith.cli import output
 from vitsmith.cli.elsewhere import RENAMED, SAME, VERBS_ELSEWHERE, VERBS_RENAMED
 from vitsmith.cli.examples import EXAMPLES
@@ -163,6 +163,13 @@ def test_the_help_of_a_verb_ends_with_a_command_that_is_understood(capsys, verb)
         ("vitsmith merge", ["merge-tokens"]),
         ("vitsmith predict m x.jpg --engine o", ["onnx", "openvino"]),
         ("vitsmith predict m x.jpg --precision b", ["bf16"]),
+        ("vitsmith predict m x.jpg --precision f", ["fp32", "fp16", "fp8"]),
+        ("vitsmith benchmark m --engine o", ["onnx", "openvino"]),
+        ("vitsmith benchmark m --precision int8", ["int8", "int8-weights"]),
+        ("vitsmith predict augreg:B_1", ["augreg:B_16", "augreg:B_16@384"]),
+        ("vitsmith predict augreg : B_1", ["B_16", "B_16@384"]),
+        ("vitsmith train pets --model augreg : R26", ["R26_S_32", "R26_S_32@384"]),
+        ("vitsmith train pets --arch B_3", ["B_32", "B_32-gap-norep"]),
         ("vitsmith evaluate ViT-B_16.s", ["ViT-B_16.sam"]),
         ("vitsmith train pets --arch LiT-B16B_", ["LiT-B16B_2"]),
         ("vitsmith train pets --recipe aug", ["augreg-finetune"]),
@@ -179,6 +186,59 @@ def test_a_shell_completes_the_names_that_there_are(capsys, monkeypatch, line, o
     monkeypatch.setenv("COMP_CWORD", str(line.count(" ")))
     code, out, err = call(capsys)
     assert (code, out.split(), err) == (0, offered, "")
+
+
+@pytest.mark.parametrize(
+    ("shell", "mark"), [("bash", "complete -o default"), ("zsh", "#compdef"), ("fish", "complete --command"),
+                        ("powershell", "Register-ArgumentCompleter")]
+)  # fmt: skip
+@pytest.mark.parametrize("spelling", [("--show-completion", "{}"), ("--show-completion={}",)])
+def test_completion_is_for_the_shell_that_is_named(capsys, spelling, shell, mark) -> None:
+    code, out, _ = call(capsys, *(word.format(shell) for word in spelling))
+    assert code == 0 and mark in out
+
+
+def test_completion_is_installed_for_the_shell_that_is_named(capsys, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert call(capsys, "--install-completion", "fish")[0] == 0
+    assert (tmp_path / ".config/fish/completions/vitsmith.fish").is_file()
+    code, _, err = call(capsys, "--install-completion", "tcsh")
+    assert code == 2 and "give one of bash, zsh, fish" in err
+
+
+def test_help_is_a_word_too(capsys) -> None:
+    assert call(capsys, "help") == call(capsys, "--help")
+    assert call(capsys, "help", "predict") == call(capsys, "predict", "--help")
+    code, _, err = call(capsys, "help", "predct")
+    assert code == 2 and "Did you mean 'predict'" in err
+
+
+@pytest.mark.parametrize("verb", ["predict", "zeroshot"])
+def test_images_that_are_missing_are_not_said_to_be_given_twice(capsys, tmp_path, verb) -> None:
+    model = tmp_path / "m"
+    write_bundle(tiny_lit(), model) if verb == "zeroshot" else vs.save(vs.create_model("mu/16", classes=2), model)
+    more = ("--labels", "a,b") if verb == "zeroshot" else ()
+    _, _, err = call(capsys, verb, model, *more)
+    assert "give images: files or folders" in err
+    _, _, err = call(capsys, verb, model, "x.jpg", "--data", "digits", *more)
+    assert "given twice" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (
+            ("prune", "m", "--data", "d", "--keep", "50"),
+            "range: a share is at most 1, so 50 % is 0.5",
+        ),
+        (("predict", "m", "d", "--skip-unreadable", "5"), "it is a share, so 50 % is 0.5"),
+        (("prune", "m", "--data", "d", "--keep", "1.2"), "--keep 1.2 is out of range: at most 1\n"),
+        (("quantize", "m", "--images", "d", "--min-agreement", "99.5"), "it is a share, so 50 % is 0.5"),
+    ],
+)
+def test_percent_in_the_place_of_a_share_are_told(capsys, arguments, told) -> None:
+    code, _, err = call(capsys, *arguments)
+    assert code == 2 and told in err
 
 
 @pytest.mark.parametrize(

@@ -220,6 +220,9 @@ def test_new_images_are_scored_and_counted_deleted_ones_are_told(bundle: Bundle,
     }
     assert evaluation_set.counted == f"pets, {HELD + 1} held-out and new images"
     assert f"evaluating on {HELD - 2} held-out and 3 new images of pets" in evaluation_set.told[0]
+    limited = evaluation_set.told_of(4)
+    assert limited[0].startswith(f"evaluating on 4 of {HELD - 2} held-out and 3 new images of pets")
+    assert limited[1:] == evaluation_set.told[1:] and evaluation_set.told_of(HELD + 1) == evaluation_set.told
     assert f"2 of the {HELD} images held out in training are not in this data" in evaluation_set.told
 
 

@@ -22,7 +22,6 @@ COMMANDS = """
 
 trian
 --verzion
-help
 
 # options and values
 

@@ -11,6 +11,7 @@ import typer
 
 from vitsmith.cli.inputs import check_recordable, choose_images, labelled, open_model, read_images, readable
 from vitsmith.cli.options import (
+    EnginesOption,
     ForceOption,
     ImageColumnOption,
     ImageSizeOption,
@@ -18,6 +19,7 @@ from vitsmith.cli.options import (
     LabelColumnOption,
     LabelsFileOption,
     OutOption,
+    PrecisionsOption,
     RecordOption,
     SkipOption,
     data_option,
@@ -44,12 +46,8 @@ def benchmark(
             metavar="MODELS", help="Bundles, run folders, weights files or published names, compared in one table."
         ),
     ],
-    engine: Annotated[
-        list[str] | None, typer.Option(help="Engine; may be repeated. Default: all that are installed.")
-    ] = None,
-    precision: Annotated[
-        list[str] | None, typer.Option(help="Precision; may be repeated. Default: all that the engine has.")
-    ] = None,
+    engine: EnginesOption = None,
+    precision: PrecisionsOption = None,
     batch_size: Annotated[
         list[int] | None, typer.Option(min=1, help="Images per batch; may be repeated. Default: 1 and 8.")
     ] = None,

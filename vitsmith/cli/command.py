@@ -12,7 +12,7 @@ from typing import Any
 
 from typer.core import TyperCommand
 
-from vitsmith.cli.elsewhere import explain_pair
+from vitsmith.cli.elsewhere import explain_pair, explain_percent
 from vitsmith.cli.output import know_options
 from vitsmith.errors import InputError, shown
 
@@ -132,5 +132,7 @@ def _check_number(name: str, value: float) -> None:
     option = f"--{name.rstrip('_').replace('_', '-')}"
     if not math.isfinite(value):
         raise InputError(f"{option} {value} is no finite number: give one")
+    if MOST[name] == 1 and (percent := explain_percent(value)):
+        raise InputError(f"{option} {value:g} is out of range: {percent}")
     if abs(value) > MOST[name]:
         raise InputError(f"{option} {value} is out of range: at most {MOST[name]:,}")

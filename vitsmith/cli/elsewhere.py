@@ -123,6 +123,8 @@ def explain(error: Any) -> str:
             return f"No such option: {given}. Did you mean '{ours}'?"
     if told := _absent(given, options):
         return f"No such option: {given}: {told}"
+    if re.search(r"(less than or equal to |0<=x<=)(1|0\.999)\.?$", message):
+        return f"{message.removesuffix('.')}: it is a share, so 50 % is 0.5"
     if message == "Missing option '--data'." and "model" in options:
         verb = error.ctx.info_name
         return f"{verb} needs --data:  vitsmith {verb} MODEL --data DATA"
@@ -151,6 +153,11 @@ def explain_pair(given: str, options: set[str]) -> str:
         return f"{told}: {why}"
     known_elsewhere = any(option in (ours, *others) for ours, others in (*RENAMED.items(), *SAME.items()))
     return told if known_elsewhere or option in ("--task", "--mode", *DEVICES) else ""
+
+
+def explain_percent(value: float) -> str:
+    """How a share is written, for a value that is one in percent; '' for any other."""
+    return f"a share is at most 1, so {value:g} % is {value / 100:g}" if 2 <= value <= 100 else ""
 
 
 def _absent(given: str, options: Iterable[str]) -> str:

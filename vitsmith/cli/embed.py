@@ -207,8 +207,11 @@ def _sources(inputs: list[str], data: DataSpec, split: str, texts_file: str) -> 
     from vitsmith.data.samples import Lazy
     from vitsmith.errors import InputError
 
-    if bool(inputs or data.path) == bool(texts_file):
-        raise InputError("give images, or texts with --texts-file FILE, and not both")
+    images = bool(inputs or data.path)
+    if images and texts_file:
+        raise InputError("images and texts are given, and an index has one kind: leave one of them out")
+    if not images and not texts_file:
+        raise InputError("give images, or texts with --texts-file FILE")
     if texts_file:
         return read_texts(texts_file)
     sources, _ = images_of(inputs, data, split)

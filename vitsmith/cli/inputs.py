@@ -104,8 +104,10 @@ def images_of(images: list[str], data: DataSpec, split: str = "") -> tuple[Seque
     """The given images, or those of a part of `--data` with their names. Raises InputError."""
     from vitsmith.errors import InputError
 
-    if bool(images) == bool(data.path):
-        raise InputError("give images once: as files or folders, or as a data set with --data DATA")
+    if images and data.path:
+        raise InputError("images are given twice, as files or folders and with --data: give them once")
+    if not images and not data.path:
+        raise InputError("give images: files or folders, or a data set with --data DATA")
     if not data.path:
         return list(expand(images)), None
     from vitsmith.data.datasets import open_labelled

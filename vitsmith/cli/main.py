@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
+from vitsmith.cli.completion import join_words
 from vitsmith.cli.elsewhere import explain
 from vitsmith.cli.examples import epilog
 from vitsmith.cli.interrupts import Interrupts
@@ -44,6 +45,7 @@ ClickError: Any = typer.BadParameter.__mro__[2]
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line and exits. Every known failure is one line on standard error."""
     prepare()
+    join_words(os.environ)
     interrupts = Interrupts()
     interrupts.watch()
     try:

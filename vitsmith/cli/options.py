@@ -55,6 +55,14 @@ PrecisionOption = Annotated[
         autocompletion=precisions,
     ),
 ]
+EnginesOption = Annotated[
+    list[str] | None,
+    typer.Option(help="Engine; may be repeated. Default: all that are installed.", autocompletion=engines),
+]
+PrecisionsOption = Annotated[
+    list[str] | None,
+    typer.Option(help="Precision; may be repeated. Default: all that the engine has.", autocompletion=precisions),
+]
 BatchSizeOption = Annotated[int, typer.Option(min=1, help="Images per batch.")]
 
 # Images and labelled data

@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from vitsmith.cli.command import Verb, shorten_kinds
+from vitsmith.cli.completion import complete_for_shell
 from vitsmith.cli.examples import epilog
 
 VERBS = (
@@ -40,6 +41,15 @@ class Verbs(TyperGroup):
         for name in VERBS:
             self._made(name)
         return super().get_command(ctx, cmd_name)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As the parent; `help VERB` is `VERB --help`, and options of completion may name a shell."""
+        if args[:1] == ["help"]:
+            args = [*args[1:2], "--help"]
+        if args and not ctx.resilient_parsing:
+            complete_for_shell(ctx, args)
+        rest: list[str] = super().parse_args(ctx, args)
+        return rest
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """As the parent, with kinds of values as the verbs show them."""

@@ -100,11 +100,11 @@ def labelled_photos(
     evaluation = Samples(
         evaluation_set.samples.classes, evaluation_set.samples.sources, evaluation_set.samples.names, labels
     )
-    capped = _told_of_cap(len(evaluation), amounts.evaluation)
+    told = evaluation_set.told_of(amounts.evaluation)
     evaluation = without_unreadable(_chosen(evaluation, amounts.evaluation, amounts.seed), skip_unreadable, left_out)
     _check_enough(len(calibration), len(evaluation), data if isinstance(data, str) else data.path)
     name = f"{len(evaluation)} of {evaluation_set.name}"
-    return Photos(calibration, evaluation.sources, evaluation.labels, name, (*evaluation_set.told, *capped, *left_out))
+    return Photos(calibration, evaluation.sources, evaluation.labels, name, (*told, *left_out))
 
 
 def unlabelled_photos(

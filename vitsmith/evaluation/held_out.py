@@ -27,6 +27,9 @@ OnImages = Callable[[int], None]
 """Called with the number of images that were read since the last call."""
 
 
+_COUNTED = "evaluating on "  # what the remark that counts the images begins with
+
+
 def ignore(images: int) -> None:
     """An `OnImages` that does nothing."""
 
@@ -65,6 +68,16 @@ class EvaluationSet:
     def name(self) -> str:
         """'pets, held-out images'."""
         return f"{self.data}, {self.what}" if self.what else self.data
+
+    def told_of(self, most: int) -> tuple[str, ...]:
+        """The remarks, where at most `most` of the images are used."""
+        if len(self.samples) <= most:
+            return self.told
+        count = f"evaluating on {most:,} of "
+        for at, told in enumerate(self.told):
+            if told.startswith(_COUNTED):
+                return (*self.told[:at], count + told.removeprefix(_COUNTED), *self.told[at + 1 :])
+        return (f"{count}the {len(self.samples):,} evaluation images", *self.told)
 
     @property
     def counted(self) -> str:
@@ -196,7 +209,7 @@ def evaluation_set_of(
     kinds = [(held_out, "held-out"), (new, "new")]
     what = " and ".join(kind for count, kind in kinds if count)
     counted = " and ".join(f"{count:,} {kind}" for count, kind in kinds if count)
-    told = f"evaluating on {counted} {asked.unit} of {asked.name}{f'; {others}' if others else ''}"
+    told = f"{_COUNTED}{counted} {asked.unit} of {asked.name}{f'; {others}' if others else ''}"
     whole = bool(chosen.all()) and (asked.divided or not held_out)  # the data set's name says which images these are
     counts = {
         "held_out": held_out,
