@@ -72,30 +72,27 @@ def lit(
 
 
 def _begin(recipe: LitRecipe, out: Path | None, *, force: bool, json: bool) -> None:
-    from vitsmith.cli.training import found_devices
-    from vitsmith.data.pairs import open_pairs
-    from vitsmith.runs import Run, check_place, model_name
-    from vitsmith.training.lit.run import lit_to_bundle, resolve_lit
+    from vitsmith.training.lit.run import lit_to_bundle
+    from vitsmith.verbs.training import new_lit_run
 
-    with found_devices() as devices:
-        if devices.main:
-            check_place(VERB, out, force=force)
-        pairs = open_pairs(recipe.data, seed=recipe.run.seed, tell=say if devices.main else None)
-        recipe = resolve_lit(recipe, len(pairs.train))
-        name = f"{Path(recipe.data.path).stem}-{model_name(recipe.image.init)}"
-        with Run(VERB, name, out, force=force) if devices.main else nullcontext() as run:
-            with _shown(recipe, devices, run.folder if run else None, pairs) as shown:
-                trained = lit_to_bundle(
-                    recipe, pairs, run, devices=devices, on_event=shown.on_event, on_start=shown.say
-                )
-            if run is not None:
-                _finish(trained, run.folder, pairs, json=json)
+    with new_lit_run(recipe, out, force=force, tell=say) as begun:
+        with _shown(begun.recipe, begun.devices, begun.folder, begun.data) as shown:
+            trained = lit_to_bundle(
+                begun.recipe,
+                begun.data,
+                begun.run,
+                devices=begun.devices,
+                on_event=shown.on_event,
+                on_start=shown.say,
+            )
+        if begun.folder is not None:
+            _finish(trained, begun.folder, begun.data, json=json)
 
 
 def _resume(folder: Path, name: str, changes: dict[str, Any], *, json: bool) -> None:
-    from vitsmith.cli.training import found_devices
     from vitsmith.data.pairs import open_pairs
     from vitsmith.runs import Run
+    from vitsmith.training.devices import found_devices
     from vitsmith.training.lit.recipe import LitRecipe
     from vitsmith.training.lit.run import lit_recipe_of, resume_lit
     from vitsmith.training.recipe_file import check_same, merge, parse_fields, read_recipe

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -39,28 +39,25 @@ def recipe_from(name: str, given: dict[str, Any], settings: Sequence[str]) -> Tr
 
 def begin(verb: str, recipe: TrainRecipe, out: Path | None, *, force: bool = False, json: bool = False) -> None:
     """A new run, from its data to what is printed at its end."""
-    from vitsmith.data.datasets import open_dataset
-    from vitsmith.runs import Run, check_place, model_name
-    from vitsmith.training.run import resolve, train_to_bundle
+    from vitsmith.training.run import train_to_bundle
+    from vitsmith.verbs.training import new_run
 
-    with found_devices() as devices:
-        if devices.main:
-            check_place(verb, out, force=force)
-        splits = open_dataset(recipe.data, seed=recipe.run.seed, tell=say if devices.main else None)
-        recipe = resolve(recipe, len(splits.train))
-        begins_with = model_name(recipe.model.init) if recipe.model.init else recipe.model.name
-        name = f"{Path(recipe.data.path).stem}-{begins_with}"
-        with Run(verb, name, out, force=force) if devices.main else nullcontext() as run:
-            shown = Shown(recipe, devices, run.folder if run else None)
-            if recipe.run.tensorboard:
-                shown.write_tensorboard(0)
-            shown.say(_describe(splits))
-            with shown:
-                trained = train_to_bundle(
-                    recipe, splits, run, devices=devices, on_event=shown.on_event, on_start=shown.say
-                )
-            if run is not None:
-                _finish(trained, run.folder, splits, json=json)
+    with new_run(verb, recipe, out, force=force, tell=say) as begun:
+        shown = Shown(begun.recipe, begun.devices, begun.folder)
+        if begun.recipe.run.tensorboard:
+            shown.write_tensorboard(0)
+        shown.say(_describe(begun.data))
+        with shown:
+            trained = train_to_bundle(
+                begun.recipe,
+                begun.data,
+                begun.run,
+                devices=begun.devices,
+                on_event=shown.on_event,
+                on_start=shown.say,
+            )
+        if begun.folder is not None:
+            _finish(trained, begun.folder, begun.data, json=json)
 
 
 def resume(folder: Path, name: str, changes: dict[str, Any], settings: Sequence[str], *, json: bool) -> None:
@@ -68,6 +65,7 @@ def resume(folder: Path, name: str, changes: dict[str, Any], settings: Sequence[
     from vitsmith.data.datasets import open_dataset
     from vitsmith.runs import Run
     from vitsmith.training.checkpoint import latest_step
+    from vitsmith.training.devices import found_devices
     from vitsmith.training.recipe_file import merge, parse_settings, read_recipe
     from vitsmith.training.run import check_unchanged, recipe_of, resume_to_bundle
     from vitsmith.verbs.training import without_empty
@@ -89,17 +87,6 @@ def resume(folder: Path, name: str, changes: dict[str, Any], settings: Sequence[
                 )
             if run is not None:
                 _finish(trained, folder, splits, json=json)
-
-
-@contextmanager
-def found_devices() -> Iterator[Devices]:
-    """This process among all of them, whose connection is closed at the end."""
-    from vitsmith.training.devices import find_devices, leave_devices
-
-    try:
-        yield find_devices()
-    finally:
-        leave_devices()
 
 
 class Shown:

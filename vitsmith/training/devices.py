@@ -103,6 +103,15 @@ def leave_devices() -> None:
         torch.distributed.destroy_process_group()
 
 
+@contextmanager
+def found_devices() -> Iterator[Devices]:
+    """This process among all of them, as `find_devices`; the connection is closed at the end."""
+    try:
+        yield find_devices()
+    finally:
+        leave_devices()
+
+
 def is_sharded(recipe: TrainRecipe, devices: Devices) -> bool:
     """Whether the weights are spread over the devices: the recipe says so, or `accelerate launch --use_fsdp`."""
     if recipe.run.parallel == "auto":

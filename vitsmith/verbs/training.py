@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from vitsmith.arguments import instance
 from vitsmith.arguments import path as argument_path
 from vitsmith.data.datasets import DataSpec, open_dataset
-from vitsmith.data.pairs import open_pairs
+from vitsmith.data.pairs import PairSplits, open_pairs
+from vitsmith.data.samples import Splits
 from vitsmith.errors import InputError, UnknownNameError
 from vitsmith.escapes import shell_quoted
 from vitsmith.files import optional
@@ -26,10 +28,13 @@ from vitsmith.verbs.inputs import Tell, described_data, warn
 from vitsmith.weights.published import find_checkpoint
 
 if TYPE_CHECKING:
+    from vitsmith.training.devices import Devices
     from vitsmith.training.lit.run import LitTrained
     from vitsmith.training.run import Trained
 
 Fields = dict[str, Any]
+R = TypeVar("R")
+D = TypeVar("D")
 Location = str | os.PathLike[str]
 
 
@@ -66,21 +71,18 @@ def train(
     Raises InputError, ConfigError (with every mistake of the recipe), DatasetError, OutputError, MissingPackageError.
     """
     require_torch()
-    from vitsmith.training.devices import find_devices
     from vitsmith.training.run import train_to_bundle
 
     start = {"name": arch, "init": _text(model, "model"), "image_size": image_size}
     check_has_weights(_text(model, "model"))
     asked = _asked(data, settings, steps=steps, batch_size=batch_size, lr=lr, seed=seed)
     chosen = make_recipe(recipe, merge(without_empty({"model": start}), asked))
-    devices = find_devices()
-    to = _place("train", out, force) if devices.main else None
-    splits = open_dataset(chosen.data, seed=chosen.run.seed, tell=tell)
-    name = f"{Path(chosen.data.path).stem}-{model_name(chosen.model.init) if chosen.model.init else chosen.model.name}"
-    with Run("train", name, to, force=force) if devices.main else nullcontext() as run:
-        folder = run.folder if run is not None else None
+    with new_run("train", chosen, out, force=force, tell=tell) as begun:
+        splits, folder = begun.data, begun.folder
         with _tensorboard(folder if chosen.run.tensorboard else None, on_event) as heard:
-            trained = train_to_bundle(chosen, splits, run, devices=devices, on_event=heard, on_start=tell)
+            trained = train_to_bundle(
+                begun.recipe, splits, begun.run, devices=begun.devices, on_event=heard, on_start=tell
+            )
         if folder is not None:
             with optional("the report"):
                 from vitsmith.report.training import write_report
@@ -115,25 +117,84 @@ def lit(
         settings: as for `train`, like all other arguments.
     """
     require_torch()
-    from vitsmith.training.devices import find_devices
     from vitsmith.training.lit.run import lit_to_bundle
 
     asked = _asked(data, settings, steps=steps, batch_size=batch_size, lr=lr, seed=seed)
     text = {"init": _text(text_model, "text_model"), "vocabulary": _text(vocabulary, "vocabulary")}
     towers = {"image": {"init": _text(model, "model")}, "text": text}
     chosen = make_lit_recipe(recipe, merge(without_empty(towers), asked))
-    devices = find_devices()
-    to = _place("lit", out, force) if devices.main else None
-    pairs = open_pairs(chosen.data, seed=chosen.run.seed, tell=tell)
-    name = f"{Path(chosen.data.path).stem}-{model_name(chosen.image.init)}"
-    with Run("lit", name, to, force=force) if devices.main else nullcontext() as run:
-        trained = lit_to_bundle(chosen, pairs, run, devices=devices, on_event=on_event, on_start=tell)
-        if run is not None:
+    with new_lit_run(chosen, out, force=force, tell=tell) as begun:
+        trained = lit_to_bundle(
+            begun.recipe, begun.data, begun.run, devices=begun.devices, on_event=on_event, on_start=tell
+        )
+        if begun.folder is not None:
             with optional("the report"):
                 from vitsmith.report.lit import write_lit_report
 
-                write_lit_report(trained, pairs, run.folder)
+                write_lit_report(trained, begun.data, begun.folder)
     return trained
+
+
+@dataclass(frozen=True, eq=False)
+class Begun(Generic[R, D]):
+    """A new run before its first update."""
+
+    recipe: R
+    """With every value that depends on the data."""
+    data: D
+    devices: Devices
+    run: Run | None
+    """None in all processes but the main one."""
+
+    @property
+    def folder(self) -> Path | None:
+        """The run's folder, in the main process."""
+        return None if self.run is None else self.run.folder
+
+
+@contextmanager
+def new_run(
+    verb: str, recipe: TrainRecipe, out: Location | None, *, force: bool, tell: Tell
+) -> Iterator[Begun[TrainRecipe, Splits]]:
+    """Opens the data and then the folder of a run of `train` or `distill`; mistakes raise before anything is made."""
+    from vitsmith.training.run import resolve
+
+    start = model_name(recipe.model.init) if recipe.model.init else recipe.model.name
+    with _begun(verb, recipe.data.path, start, out, force) as (devices, folder_of_run):
+        splits = open_dataset(recipe.data, seed=recipe.run.seed, tell=tell if devices.main else None)
+        whole = resolve(recipe, len(splits.train))
+        with folder_of_run() as run:
+            yield Begun(whole, splits, devices, run)
+
+
+@contextmanager
+def new_lit_run(
+    recipe: LitRecipe, out: Location | None, *, force: bool, tell: Tell
+) -> Iterator[Begun[LitRecipe, PairSplits]]:
+    """The same for a run of `lit`."""
+    from vitsmith.training.lit.run import resolve_lit
+
+    with _begun("lit", recipe.data.path, model_name(recipe.image.init), out, force) as (devices, folder_of_run):
+        pairs = open_pairs(recipe.data, seed=recipe.run.seed, tell=tell if devices.main else None)
+        whole = resolve_lit(recipe, len(pairs.train))
+        with folder_of_run() as run:
+            yield Begun(whole, pairs, devices, run)
+
+
+@contextmanager
+def _begun(
+    verb: str, data: str, start: str, out: Location | None, force: bool
+) -> Iterator[tuple[Devices, Callable[[], AbstractContextManager[Run | None]]]]:
+    """The devices, and how to open the run's folder. Raises OutputError, before data are read, for `out`."""
+    from vitsmith.training.devices import found_devices
+
+    place = None if out is None else argument_path(out, "out")
+    with found_devices() as devices:
+        if not devices.main:
+            yield devices, nullcontext
+            return
+        check_place(verb, place, force=force)
+        yield devices, lambda: Run(verb, f"{Path(data).stem}-{start}", place, force=force)
 
 
 def make_recipe(name: Location, changes: Fields) -> TrainRecipe:
@@ -225,10 +286,3 @@ def _tensorboard(folder: Path | None, on_event: Callable[[Any], None]) -> Iterat
         yield heard
     finally:
         events.close()
-
-
-def _place(verb: str, out: Location | None, force: bool) -> Path | None:
-    """The run's folder as a path. Raises OutputError, before anything is read."""
-    place = None if out is None else argument_path(out, "out")
-    check_place(verb, place, force=force)
-    return place
