@@ -565,7 +565,11 @@ def test_an_interruption_leaves_nothing(
     [
         (["pets", "--engine", "tensorrt"], UnknownNameError, "unknown engine 'tensorrt': known are"),
         (["pets", "--precision", "int4"], UnknownNameError, "unknown precision 'int4': did you mean int8"),
-        (["pets-onnx", "--engine", "torch"], InputError, "none of the models runs in torch: pets-onnx runs in onnx"),
+        (
+            ["pets-onnx", "--engine", "torch"],
+            InputError,
+            "none of the models runs in torch: pets-onnx: onnx runs it in fp32",
+        ),
         (["pets", "pets"], InputError, "is given twice"),
         (["nothing-here"], InputError, "nothing-here"),
         (["pets", "--split", "val"], InputError, "--split chooses a part of --data"),

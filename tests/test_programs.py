@@ -618,10 +618,39 @@ def test_programs_that_do_not_run_in_a_precision_have_no_row(here: Path) -> None
         ("pets (onnx, fp16), onnx, fp16", ""),
         ("pets (onnx, fp16), openvino, fp16", ""),
     ]
-    with pytest.raises(
-        InputError, match=r"none of the models runs in int8: pets \(torch\) runs in torch, torch-compiled"
-    ):
-        require_some([one for subject in subjects for one in contenders_of(subject, [], ["int8"])], subjects, ["int8"])
+    assert not [one for subject in subjects for one in contenders_of(subject, ["onnx"], ["bf16"])]
+    with pytest.raises(InputError) as refused:
+        require_some([], subjects, ["onnx"], ["bf16"])
+    assert str(refused.value) == (
+        "none of the models runs in onnx in bf16: pets (torch): torch runs it in fp32 or bf16; torch-compiled runs it "
+        "in fp32 or bf16; pets (onnx, fp32): onnx runs it in fp32; openvino runs it in fp32 or bf16; "
+        "pets (onnx, fp16): onnx runs it in fp16; openvino runs it in fp16 or fp32 or bf16"
+    )
+
+
+def test_benchmark_tells_which_engine_or_model_has_no_row_in_the_precision(
+    here: Path, tasks: list[Task], capsys: Any
+) -> None:
+    how = ("--engine", "onnx", "--engine", "torch", "--precision", "fp16", *QUICK)
+    code, _, err = call(capsys, "benchmark", "model", "openvino", *how)
+    told = " ".join(err.split())
+    assert code == 0 and "no model here runs in torch in fp16, so it has no row" in told
+    assert "openvino does not run in onnx or torch in fp16, so it has no row" in told
+
+
+def test_benchmark_without_torch_goes_on_with_the_other_programs(
+    here: Path, tasks: list[Task], capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without(monkeypatch, "torch", "openvino")
+    Image.fromarray(pictures(1)[0]).save("0.png")
+    code, out, err = call(capsys, "benchmark", "model", "--images", "0.png", *QUICK, "--json")
+    told = json.loads(out)
+    rows = {(row["program"], row["arithmetic"]): row for row in told["rows"]}
+    assert code == 0 and told["reference"] == "the golden answers of here (torch)"
+    assert "pip install 'vitsmith[torch]'" in rows["torch", "fp32"]["reason"]
+    assert [rows["onnx", one]["reason"] for one in ("fp32", "fp16")] == ["", ""]
+    assert rows["onnx", "fp32"]["difference"] < 1e-4
+    assert "no model with torch weights runs here" in " ".join(err.split())
 
 
 def test_fixed_batches_tell_programs_apart(here: Path) -> None:

@@ -17,6 +17,7 @@ from PIL import Image
 import vitsmith as vs
 from tests.tiny import CONFIGS, pictures, tiny_lit, tiny_model
 from vitsmith.exporters.onnx import export_onnx
+from vitsmith.weights.bundle_programs import add_program
 
 ROOT = Path(__file__).parents[1]
 ABSENT = ("torch", "sklearn", "scipy", "accelerate", "onnx", "openvino")
@@ -55,6 +56,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     names = ("cat", "dog", *(f"kind {index}" for index in range(2, vit.classes)))
     vs.save(vs.Bundle.of(tiny_model(CONFIGS["vit-token"]), labels=vs.Labels(names=names)), place / "vit-torch")
     export_onnx(vs.load(place / "vit-torch"), place / "vit")
+    shutil.copytree(place / "vit-torch", place / "several")
+    add_program(vs.load(place / "several"), vs.load(place / "vit"))
     vs.save(tiny_lit(), place / "lit-torch")
     export_onnx(vs.load(place / "lit-torch"), place / "lit")
     for index, picture in enumerate(pictures(6)):
@@ -114,6 +117,7 @@ def test_exported_bundles_run_where_torch_is_not_installed(place: Path) -> None:
     images = [
         ["predict", "vit", "pets", "--json"],
         ["benchmark", "vit", "--batch-size", "1", "--seconds", "0.01", "--json"],
+        ["benchmark", "several", "--batch-size", "1", "--seconds", "0.01", "--json"],
         ["inspect", "vit", "--json"],
         ["embed", "lit", "pets", "--out", "index"],
         ["retrieve", "--images", "pets", "--index", "index", "--json"],
@@ -135,7 +139,7 @@ def test_exported_bundles_run_where_torch_is_not_installed(place: Path) -> None:
             ["quantize", "vit-torch", "--data", "pets"],
         ],
         "all": [["quickstart"]],
-        "openvino": [["predict", "vit", "pets", "--engine", "openvino"]],
+        "openvino": [["predict", name, "pets", "--engine", "openvino"] for name in ("vit", "several")],
         "text": words[:2],
     }
     lines = [line for its in refused.values() for line in its]

@@ -12,6 +12,7 @@ from vitsmith.benchmark.contenders import Subject
 from vitsmith.data.preprocess import preprocess
 from vitsmith.data.samples import Samples
 from vitsmith.engines.base import Engine
+from vitsmith.engines.registry import ENGINES
 from vitsmith.errors import GateError, InputError
 from vitsmith.evaluation.evaluation import Evaluation, evaluate, match_classes, refuse_regression
 from vitsmith.gate import agreement_of, lowest_cosine, relative_difference
@@ -55,11 +56,11 @@ class Parity:
 def reference_of(subjects: Sequence[Subject], images: Sequence[Array]) -> Reference | None:
     """The float32 answers of the first torch model on `images`; else the golden answers of the first float32 program.
 
-    `images` are uint8 RGB; golden answers have their own images. None where there is neither.
+    `images` are uint8 RGB; golden answers have their own images, and need no torch. None where there is neither.
     """
     for subject in subjects:
         bundle = subject.bundle
-        if bundle.program == "torch" and images:
+        if images and runs_as_reference(subject):
             inputs = _tensors(images, bundle)
             return _reference(f"{subject.title}, torch, fp32", images, _run(bundle.run_torch, inputs), bundle)
     for subject in subjects:
@@ -68,6 +69,11 @@ def reference_of(subjects: Sequence[Subject], images: Sequence[Array]) -> Refere
             name = f"the golden answers of {subject.title}"
             return _reference(name, golden.images, golden.outputs, subject.bundle)
     return None
+
+
+def runs_as_reference(subject: Subject) -> bool:
+    """Whether the answers of a model to any images can be the reference: torch weights, where torch is installed."""
+    return subject.bundle.program == "torch" and ENGINES["torch"].installed
 
 
 def compare_with(reference: Reference, engine: Engine, bundle: Bundle) -> Parity | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vitsmith.engines.plan import Goal
+from vitsmith.engines.refusals import ways_to_run
 from vitsmith.engines.registry import ENGINES, precisions_of, runners
 from vitsmith.engines.settings import PRECISIONS
 from vitsmith.errors import InputError, MissingPackageError, UnknownNameError
@@ -127,12 +128,22 @@ def contenders_of(subject: Subject, engines: Sequence[str] = (), precisions: Seq
     ]
 
 
-def require_some(contenders: Sequence[Contender], subjects: Sequence[Subject], asked: Sequence[str]) -> None:
-    """Raises InputError when there is nothing to measure of the engines or precisions that were asked for."""
+def require_some(
+    contenders: Sequence[Contender],
+    subjects: Sequence[Subject],
+    engines: Sequence[str] = (),
+    precisions: Sequence[str] = (),
+) -> None:
+    """Raises InputError, which lists what runs in what, when none of the models runs as was asked for."""
     if contenders:
         return
-    there = "; ".join(f"{one.title} runs in {', '.join(runners(one.bundle.program))}" for one in subjects)
-    raise InputError(f"none of the models runs in {' or '.join(asked)}: {there}")
+    there = "; ".join(f"{one.title}: {ways_to_run(one.bundle.stored)}" for one in subjects)
+    raise InputError(f"none of the models runs in {shown_ways(engines, precisions)}: {there}")
+
+
+def shown_ways(engines: Sequence[str], precisions: Sequence[str]) -> str:
+    """'onnx or openvino in bf16'."""
+    return " in ".join(" or ".join(names) for names in (engines, precisions) if names)
 
 
 def _of_engine(subject: Subject, engine: str, precisions: Sequence[str], *, asked: bool) -> Iterator[Contender]:

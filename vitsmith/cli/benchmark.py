@@ -91,17 +91,18 @@ def benchmark(
 
 def _contenders(subjects: list[Subject], engines: list[str], precisions: list[str]) -> list[Contender]:
     """The contenders to measure; tells the user which given model or engine has no row."""
-    from vitsmith.benchmark.contenders import contenders_of, require_some
+    from vitsmith.benchmark.contenders import contenders_of, require_some, shown_ways
 
     chosen = [contenders_of(subject, engines, precisions) for subject in subjects]
     contenders = [one for its in chosen for one in its]
-    require_some(contenders, subjects, engines or precisions)
+    require_some(contenders, subjects, engines, precisions)
     for name in dict.fromkeys(engines):
         if all(one.engine != name for one in contenders):
-            say(f"no model here runs in {name}, so it has no row: give a model that was exported for it")
+            ways = shown_ways([name], precisions)
+            say(f"no model here runs in {ways}, so it has no row: give a model that was exported for it")
     for name in dict.fromkeys(one.name for one in subjects):
         if all(one.subject.name != name for one in contenders):
-            say(f"{name} runs in none of the chosen engines, so it has no row")
+            say(f"{name} does not run in {shown_ways(engines, precisions)}, so it has no row")
     return contenders
 
 
@@ -162,7 +163,7 @@ def _opened(model: str, image_size: str) -> Bundle:
 
 
 def _material(subjects: list[Subject], images: list[str], data: DataSpec, split: str, skip: float = 0.01) -> Material:
-    from vitsmith.benchmark.answers import reference_of, require_classes
+    from vitsmith.benchmark.answers import reference_of, require_classes, runs_as_reference
     from vitsmith.benchmark.session import Material
     from vitsmith.engines.programs import gate_images
     from vitsmith.evaluation.held_out import ask
@@ -173,8 +174,8 @@ def _material(subjects: list[Subject], images: list[str], data: DataSpec, split:
         require_classes(subjects, asked.samples)
         evaluation_set = choose_images(list({one.name: one.bundle for one in subjects}.values()), asked)
         evaluation_set = replace(evaluation_set, samples=readable(evaluation_set.samples, skip))
-    if images and not any(subject.bundle.program == "torch" for subject in subjects):
-        say("--images are not used: they need a model with torch weights to compare with, and none is given")
+    if images and not any(map(runs_as_reference, subjects)):
+        say("--images are not used: no model with torch weights runs here to compare answers with")
     pixels = read_images(images, skip) or gate_images(subjects[0].bundle)
     reference = reference_of(subjects, pixels)
     if evaluation_set is None:

@@ -45,10 +45,10 @@ def none_runs(bundle: Bundle, engine: str, precision: str) -> InputError:
     )
 
 
-def ways_to_run(stored: StoredProgram, verb: str = " runs it in ") -> str:
+def ways_to_run(stored: StoredProgram) -> str:
     """'onnx runs it in fp32; openvino runs it in fp32 or bf16'."""
     return "; ".join(
-        f"{name}{verb}{' or '.join(ENGINES[name].precisions(stored.spec))}" for name in runners(stored.program)
+        f"{name} runs it in {' or '.join(ENGINES[name].precisions(stored.spec))}" for name in runners(stored.program)
     )
 
 
