@@ -719,16 +719,16 @@ def test_the_verb_writes_a_run_and_does_not_replace_one_by_chance(
     facts = json.loads(done.stdout)
     assert facts["written"] == str(run.relative_to(tmp_path) / "model") and facts["chosen"] == "dynamic"
     assert json.loads((run / "quantize.json").read_text()) == facts
-    assert {path.name for path in run.iterdir()} == {"model", "quantize.json", "command.txt", "ladder.png"}
+    assert {path.name for path in run.iterdir()} == {"model", "quantize.json", "command.txt", "schemes.png"}
     assert read_bundle(run / "model").program_spec.precision == "int8"
     again = cli(*given, "--out", str(run))
     assert isinstance(again.exception, OutputError) and "replace it with `force`" in str(again.exception)
-    drawn = (run / "ladder.png").read_bytes()
+    drawn = (run / "schemes.png").read_bytes()
     kept = cli(*given, "--out", str(run), "--force", "--min-speedup", "1000")
     assert isinstance(kept.exception, GateError) and kept.exception.exit_code == 3
     assert "keep float" in str(kept.exception) and "required 1000" in kept.stdout
     assert read_bundle(run / "model").program == "onnx", "a refusal replaces nothing"
-    assert (run / "ladder.png").read_bytes() == drawn, "the picture is that of the run that stays"
+    assert (run / "schemes.png").read_bytes() == drawn, "the picture is that of the run that stays"
 
 
 def test_a_refusal_leaves_the_table_behind(digits: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -165,7 +165,7 @@ def test_pictures_that_are_not_read_are_told_of_in_data_sets(tmp_path) -> None:
 
 
 def test_runs_of_ours_inside_a_data_set_are_no_class(tmp_path) -> None:
-    for name in ("cat/a.png", "dog/b.png", "runs/quantize/pets/ladder.png"):
+    for name in ("cat/a.png", "dog/b.png", "runs/quantize/pets/schemes.png"):
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).touch()
     assert read_class_folders(tmp_path).classes == ("cat", "dog", "runs")  # as in baseball

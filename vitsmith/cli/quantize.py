@@ -126,7 +126,7 @@ def _quantize(target: Path, bundle: Bundle, photos: Photos, settings: Settings) 
     with Bars() as bars:
         result = quantize_to(target, bundle, photos, settings, listener=bars)
     if result.bundle is not None or not earlier:
-        put_picture(target / "ladder.png", "the plot of the int8 programs", lambda: draw_schemes(result))
+        put_picture(target / "schemes.png", "the plot of the int8 programs", lambda: draw_schemes(result))
     else:
         say(f"the earlier run in {target} stays as it is")
     return result
