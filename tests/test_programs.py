@@ -30,12 +30,13 @@ from vitsmith.benchmark.contenders import contenders_of, require_some, subjects_
 from vitsmith.benchmark.memory import Memory, Task
 from vitsmith.benchmark.rows import Benchmark, Row
 from vitsmith.engines import choice, registry
-from vitsmith.errors import BundleError, GateError, InputError, MissingPackageError
+from vitsmith.errors import BundleError, GateError, InputError, MissingPackageError, WeightsError
 from vitsmith.evaluation.peaks import Peak
 from vitsmith.exporters import targets
 from vitsmith.exporters.onnx import export_onnx
 from vitsmith.exporters.openvino import export_openvino
 from vitsmith.report.benchmark import draw_benchmark
+from vitsmith.runs import model_name
 from vitsmith.specs import ProgramSpec
 from vitsmith.weights import measurements
 from vitsmith.weights.bundle_folder import record_measurements, write_bundle
@@ -341,6 +342,44 @@ def test_inspect_lists_each_program_with_its_size_its_golden_answers_and_what_wa
     ]
     size = Path("model/programs/onnx-fp16/model.onnx").stat().st_size
     assert programs[2]["size_mib"] == size / 2**20 and programs[2]["folder"] == "programs/onnx-fp16"
+
+
+@pytest.mark.parametrize(
+    "path", ["model/programs/onnx-fp16/model.onnx", "model/programs/onnx-fp16", "model/programs/onnx-fp16/"]
+)
+def test_inspect_shows_only_the_program_that_is_named(
+    path: str, here: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for stored in vs.load("model").programs[1:]:
+        record_measurements(vs.load("model").using(stored), [measurements.latency("onnx", 1, 2.5, "a laptop")])
+    without(monkeypatch, "torch")
+    code, out, err = call(capsys, "inspect", path)
+    assert code == 0 and "onnx, fp32" not in out and "held" not in out and "torch" not in err
+    assert re.search(r"program +onnx, fp16", out) and re.search(r"latency_p50 +2\.5 ms +onnx fp16", out)
+    told = json.loads(call(capsys, "inspect", path, "--json")[1])
+    assert told["programs"] is None and len(told["measurements"]) == 1
+    assert vs.load("model/programs/onnx-fp16").measurements == vs.load("model").measurements  # only shown fewer
+
+
+# --- a program's folder in the place of its file ---------------------------------------------------------------------
+
+
+def test_a_programs_folder_means_that_program(here: Path, tasks: list[Task], capsys: Any) -> None:
+    for path in ("model/programs/onnx-fp16", here / "model/programs/onnx-fp16/"):
+        bundle = vs.load(path)
+        assert bundle.stored.title == "onnx, fp16" and bundle.place == Path(path)
+        assert model_name(str(path)) == "here"
+    code, out, _ = call(capsys, "benchmark", "model/programs/onnx-fp16", "--engine", "onnx", *QUICK, "--json")
+    assert code == 0 and [(row["model"], row["arithmetic"]) for row in json.loads(out)["rows"]] == [("here", "fp16")]
+
+
+def test_a_folder_that_is_no_program_of_the_bundle_is_refused(here: Path) -> None:
+    shutil.copytree("model/programs/onnx-fp16", "model/programs/mine")
+    with pytest.raises(BundleError, match=r"programs/mine is not a program of the bundle in model: give that folder"):
+        vs.load("model/programs/mine")
+    Path("model/bundle.json").unlink()
+    with pytest.raises(WeightsError, match=r"give one of its files: model\.onnx$"):
+        vs.load("model/programs/onnx-fp16")
 
 
 # --- which one runs --------------------------------------------------------------------------------------------------

@@ -71,6 +71,8 @@ def model_name(model: str) -> str:
     if path.name.startswith("model."):
         above = (path.parent, *path.parents[2:3])  # of the usual program, of one in programs/NAME
         path = next((place for place in above if (place / "bundle.json").is_file()), path)
+    elif path.parent.name == "programs" and (path.parent.parent / "bundle.json").is_file():
+        path = path.parent.parent
     return path.resolve().parent.name if path.name in ("model", ".", "") else path.stem
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from vitsmith.engines.plan import Goal
@@ -16,7 +15,7 @@ from vitsmith.models.config import LiTConfig
 from vitsmith.models.cost import flops, parameters
 from vitsmith.weights.bundle import Bundle
 from vitsmith.weights.bundle_folder import program_mib
-from vitsmith.weights.bundle_paths import SUFFIXES
+from vitsmith.weights.bundle_paths import SUFFIXES, names_program
 
 MIB = 2**20
 
@@ -94,8 +93,8 @@ class Contender:
 
 
 def subjects_of(name: str, model: str, bundle: Bundle) -> list[Subject]:
-    """The subjects of a model that was loaded from `model`: one for each program, or only that of a program file."""
-    if len(bundle.programs) < 2 or Path(model).is_file():
+    """The subjects of a model that was loaded from `model`: one for each program, or only the one that is named."""
+    if len(bundle.programs) < 2 or names_program(model):
         return [Subject(name, model, bundle)]
     subjects = []
     for stored in bundle.programs:

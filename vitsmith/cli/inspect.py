@@ -30,13 +30,15 @@ def inspect(
     json: JsonOption = False,
 ) -> None:
     """Show what is in a bundle or weights file, and check that it is whole."""
-    from vitsmith.weights.bundle_paths import find_bundle
+    from vitsmith.weights.bundle_paths import find_bundle, names_program
     from vitsmith.weights.hashes import forget
 
     if upgrade:
         _upgrade(source)
     forget(find_bundle(source) or Path(source))
     bundle, head = _inspect(source, parse_size(image_size))
+    if names_program(source):
+        bundle = _alone(bundle)
     programs = [_program(bundle.using(stored), stored) for stored in bundle.programs]
     several = len(programs) > 1
     facts = _facts(bundle, head, programs if several else None)
@@ -81,6 +83,15 @@ def _measured(one: Measurement) -> dict[str, str]:
         "machine": one.machine,
         "date": one.date,
     }
+
+
+def _alone(bundle: Bundle) -> Bundle:
+    """The bundle as if its folder held this program only, with what was measured of it."""
+    from dataclasses import replace
+
+    own = bundle.stored
+    measured = tuple(one for one in bundle.measurements if one.program == own.title)
+    return replace(bundle, programs=(own,), measurements=measured)
 
 
 def _program(bundle: Bundle, stored: StoredProgram) -> dict[str, Any]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from vitsmith.data.split_record import SPLIT
 from vitsmith.errors import WeightsError
+from vitsmith.weights.bundle import GOLDEN
 
 FOLDER_FILES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
 """What timm's `save_for_hf` and HF's `save_pretrained` write, the safest first."""
@@ -12,8 +14,9 @@ WEIGHTS_SUFFIXES = (".safetensors", ".npz", ".pth", ".pt", ".bin", ".ckpt", ".h5
 
 
 def weights_among(folder: Path) -> str:
-    """The names of the first few files of a folder that have a suffix of weights."""
+    """The names of the first few files of a folder that have a suffix of weights, without a bundle's other files."""
     names = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in WEIGHTS_SUFFIXES)
+    names = [name for name in names if name not in (GOLDEN, SPLIT)]
     return f"{', '.join(names[:4])}{', ...' if len(names) > 4 else ''}"
 
 

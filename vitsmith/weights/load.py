@@ -17,7 +17,7 @@ from vitsmith.models.config import LiTConfig, show_size
 from vitsmith.models.presets import check_name
 from vitsmith.weights.bundle import Bundle
 from vitsmith.weights.bundle_folder import is_bundle, read_bundle
-from vitsmith.weights.bundle_paths import find_bundle, using_file
+from vitsmith.weights.bundle_paths import find_bundle, using_program
 from vitsmith.weights.folders import weights_among
 from vitsmith.weights.sources import published_checkpoint
 
@@ -37,8 +37,9 @@ def load(
     """A bundle for inference from a bundle folder, a released `.npz`, weights of timm or HF, or a published name.
 
     Args:
-        source: a bundle, which is returned; a path (for a bundle also that of the run it is in, or of a file of its
-            program); or a published tag (`vitsmith models NAME` lists them) or 'augreg:B_16', which are downloaded.
+        source: a bundle, which is returned; a path (for a bundle also that of the run it is in, or of a program in
+            it, folder or file); or a published tag (`vitsmith models NAME` lists them) or 'augreg:B_16', which are
+            downloaded.
         name: the expected architecture; the arrays are checked against it.
         image_size: pixels, for checkpoints only. Arrays do not show the shape of the patch grid: if nothing else does,
             a square is assumed, `provenance.notes` says so, and a number of patches that makes no square is refused.
@@ -70,7 +71,7 @@ def load(
     if pooling is not None and found not in ("npz", "absent"):
         raise InputError(f"pooling is for .npz checkpoints, and {path} is not one: leave it out")
     if folder is not None:
-        bundle = using_file(_load_bundle(folder, name=name, image_size=size, verify=verify), path)
+        bundle = using_program(_load_bundle(folder, name=name, image_size=size, verify=verify), path)
         return without_head(bundle) if headless else bundle
     options: dict[str, Any] = {"name": name, "image_size": size, "headless": headless}
     if found == "absent":
