@@ -51,21 +51,18 @@ def open_best(
     measured if there is only one way, if the model is very small, or if measuring would cost more than it saves: then
     the first way is taken, or the one that was found to be the fastest before.
     """
-    many = num_images is not None and num_images >= FEWEST
     named = _named(ways)
     first, own = next(iter(named.items()))
     small = is_small(own.bundle)
     if len(named) == 1 or small or own.bundle.folder is None:
-        opened = open_one(own.bundle, own.engine, replace(settings, measure=False))
-        if many and not small and _saved(own.bundle, opened, settings, num_images or 0)[0] > RACE_SECONDS:
-            opened = open_one(own.bundle, own.engine, replace(settings, measure=True))  # how its batches are best cut
-        opened.why = (
+        engine = _only(own, settings, open_one, 0 if small else num_images or 0)
+        engine.why = (
             f"{first}: the only engine installed here that runs this"
             + ("" if settings.precision == "auto" else f" in {settings.precision}")
             if len(named) == 1
             else f"{first}: the model is so small that others were not tried"
         )
-        return own.bundle, opened
+        return own.bundle, engine
     asked = question(
         "fastest engine",
         " ".join(dict.fromkeys(program_hash(way.bundle) for way in ways)),
@@ -81,6 +78,14 @@ def open_best(
     if (unraced := _unraced(named, usual, open_one, num_images)) is not None:
         return unraced
     return _raced(asked, named, replace(settings, measure=True), open_one)
+
+
+def _only(own: Way, settings: Settings, open_one: Open, num_images: int) -> Engine:
+    """Opens one way. How its batches are best cut is measured where that pays for so many images."""
+    opened = open_one(own.bundle, own.engine, replace(settings, measure=False))
+    if num_images < FEWEST or _saved(own.bundle, opened, settings, num_images)[0] <= RACE_SECONDS:
+        return opened
+    return open_one(own.bundle, own.engine, replace(settings, measure=True))
 
 
 def _named(ways: Sequence[Way]) -> dict[str, Way]:

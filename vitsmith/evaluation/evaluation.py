@@ -139,11 +139,11 @@ def compare_accuracy(reference: Evaluation, candidate: Evaluation) -> Paired:
     return Paired.of(reference.right, candidate.right)
 
 
-def refuse_regression(model: Headed, judge: str) -> None:
-    """Raises InputError for a regression: it has no top class, which the measure `judge` needs."""
+def refuse_regression(model: Headed, measure: str) -> None:
+    """Raises InputError for a regression: it has no top class, which `measure` needs."""
     if model.head == "regression":
         raise InputError(
-            f"{model.where} gives values (a regression) and no classes, and cannot be evaluated by {judge}: compare "
+            f"{model.where} gives values (a regression) and no classes, and cannot be evaluated by {measure}: compare "
             "its values yourself, with vitsmith.Predictor(model).logits(images)"
         )
 
