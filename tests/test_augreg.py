@@ -117,7 +117,7 @@ def test_a_row_without_a_score_is_not_the_best(rows: list[AugregRow]) -> None:
     ("query", "error", "words"),
     [
         ("B_17", UnknownNameError, "unknown model 'B_17'"),
-        ("H_14", UnknownNameError, "unknown AugReg model 'H_14': did you mean B_16"),
+        ("H_14", UnknownNameError, "unknown AugReg model 'H_14': known are B_16"),
         ("B_16?augment=light1", UnknownNameError, "unknown AugReg column 'augment': did you mean aug"),
         ("B_16?aug=light9", InputError, r"of B/16 has aug=light9; its values of aug are .*light1, medium1"),
         ("B_16?ds=i1k&wd=0.03", InputError, r"has wd=0\.03 with ds=i1k; its values of wd are 0\.1$"),

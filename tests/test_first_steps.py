@@ -19,7 +19,7 @@ import vitsmith as vs
 from tests.documentation import ROOT, table_after
 from tests.test_cli import call
 from tests.tiny import pictures, tiny_lit
-from vitsmith.cli import output
+from vitsmith.cli import next_steps, output
 from vitsmith.cli.elsewhere import RENAMED, SAME, VERBS_ELSEWHERE, VERBS_RENAMED
 from vitsmith.cli.examples import EXAMPLES
 from vitsmith.cli.images import expand
@@ -65,6 +65,14 @@ def commands_told(capsys: pytest.CaptureFixture[str]) -> list[str]:
 def test_alone_it_says_how_to_begin(capsys, here) -> None:
     told = commands_told(capsys)
     assert told[0] == "vitsmith quickstart" and told[1].startswith("vitsmith train FOLDER --model ")
+
+
+def test_alone_without_torch_it_offers_what_runs_and_what_to_install(capsys, here, monkeypatch) -> None:
+    monkeypatch.setattr(next_steps, "find_spec", lambda package: None)
+    told = commands_told(capsys)
+    assert told[:2] == ["vitsmith predict BUNDLE IMAGES", "vitsmith inspect BUNDLE"] and len(told) == 2
+    vs.save(vs.Bundle.of(vs.create_model("mu/16", classes=2, image_size=32)), here / "model")
+    assert not any("export" in command for command in commands_told(capsys))
 
 
 def test_alone_beside_a_run_it_says_what_is_usual_next_with_its_path(capsys, here) -> None:
@@ -244,7 +252,12 @@ def test_percent_in_the_place_of_a_share_are_told(capsys, arguments, told) -> No
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("train", "--epochs", "3"), "No such option: --epochs. Did you mean '--set schedule.epochs=10'?"),
+        (("train", "--epochs", "3"), "No such option: --epochs. Did you mean '--set schedule.epochs=3'?"),
+        (("train", "--wd=0.1"), "Did you mean '--set optimizer.weight_decay=0.1'?"),
+        (("train", "--workers"), "Did you mean '--set run.workers=4'?"),
+        (("train", "epochs=3"), "write --set schedule.epochs=3"),
+        (("predict", "m", "x.jpg", "--format", "csv"), "Did you mean '--csv'?"),
+        (("predict", "m", "x.jpg", "format=csv"), "write --csv"),
         (("predict", "m", "x.jpg", "--bs", "3"), "No such option: --bs. Did you mean '--batch-size'?"),
         (
             ("export", "m", "--to", "onnx", "--batch-size", "3"),
@@ -338,7 +351,7 @@ def test_every_word_of_now_is_in_a_verb_that_lacks_the_word_of_before() -> None:
         (("predict", "x.jpg", "--weights", "m"), "--weights: give MODEL after the verb, without an option"),
         (("train", "data=pets", "model=m"), "'data=pets' is not how options are written here: write --data pets"),
         (("train", "pets", "imgsz=64"), "'imgsz=64' is not how options are written here: write --image-size 64"),
-        (("train", "pets", "epochs=3"), "written here: write --set schedule.epochs=10"),
+        (("train", "pets", "epochs=3"), "written here: write --set schedule.epochs=3"),
         (("predict", "model=m", "source=x.jpg"), "'model=m' is not how options are written here: write m by itself"),
         (("export", "model=m", "format=onnx"), "'model=m' is not how options are written here: write m by itself"),
         (("predict", "m", "task=detect"), "'task=detect' is not how options are written here"),
@@ -348,7 +361,10 @@ def test_every_word_of_now_is_in_a_verb_that_lacks_the_word_of_before() -> None:
         ),
         (("predict", "m", "epochs=3"), "written here: nothing is trained here; for training write vitsmith train DATA"),
         (("export", "m", "--to", "onnx", "--half"), "No such option: --half: write --precision fp16 (see"),
-        (("predict", "m", "x.jpg", "--fp16"), "--fp16: write --precision bf16; float16 is for vitsmith export"),
+        (
+            ("predict", "m", "x.jpg", "--fp16"),
+            "--fp16: torch weights run with --precision bf16; a program runs in",
+        ),
         (
             ("quantize", "m", "--half"),
             "--half: vitsmith export --precision fp16 makes a program in half precision (see",

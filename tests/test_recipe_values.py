@@ -250,6 +250,8 @@ def test_passes_take_the_place_of_a_recipes_updates_and_back() -> None:
     given = {"data": {"path": "pets"}, "model": {"name": "ViT-mu_16"}}
     passes = recipe_from("finetune", given, ["schedule.epochs=3", "schedule.warmup=2"])
     assert passes.schedule.epochs == 3 and passes.schedule.in_updates(1024, 512).steps == 6
+    with pytest.raises(ConfigError, match=r"3 x 64 training images in batches of 512 make no more .* smaller"):
+        recipe_from("finetune", given, ["schedule.epochs=3"]).schedule.in_updates(64, 512)
     base = json.loads(json.dumps({"schedule": {"epochs": 5}}))
     assert lay_over(base, {"schedule": {"steps": 7}})["schedule"] == {"epochs": None, "steps": 7}
     assert base == {"schedule": {"epochs": 5}}

@@ -232,3 +232,9 @@ def test_what_a_server_or_a_copied_link_says_in_the_place_of_weights_is_shown(
         load(tmp_path / name)
     assert str(refused.value).startswith(f"{tmp_path / name} is text that says {said!r}, not weights")
     assert content_of(tmp_path / name).kind == "text"
+
+
+def test_an_index_in_the_place_of_a_model_is_told(tmp_path: Path) -> None:
+    (tmp_path / "index.json").write_text("{}")
+    with pytest.raises(WeightsError, match="is an index, not a model: search in it with  vitsmith retrieve --index"):
+        load(tmp_path)

@@ -107,12 +107,13 @@ class GateError(VitsmithError):
 
 
 def suggestion(name: str, known: Iterable[str], *, aliases: Mapping[str, str] | None = None, limit: int = 4) -> str:
-    """'did you mean ...?' with the closest of `known`, or the whole list when no name is similar."""
+    """'did you mean ...?' with the closest of `known`, or the list when no name is similar; a short list sooner."""
     listed = sorted(known)
+    least = 0.6 if len(listed) <= 12 else 0.5
     by_lower: dict[str, list[str]] = {}
     for spelling, meant in (*((candidate, candidate) for candidate in listed), *(aliases or {}).items()):
         by_lower.setdefault(spelling.lower(), []).append(meant)  # several: ViT-g_14 and ViT-G_14
-    matches = difflib.get_close_matches(name.lower(), by_lower, n=3 * limit, cutoff=0.5)
+    matches = difflib.get_close_matches(name.lower(), by_lower, n=3 * limit, cutoff=least)
     close = list(dict.fromkeys(meant for match in matches for meant in by_lower[match]))[:limit]
     if close:
         return "did you mean " + " or ".join(close) + "?"

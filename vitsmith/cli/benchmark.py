@@ -85,8 +85,8 @@ def benchmark(
         settings = BenchmarkSettings(tuple(sorted(set(batch_size or BATCHES))), threads, Pace(seconds))
         result = _run(contenders, settings, material)
         write_or_rescue(place, partial(_write, result))
-    put_picture(place / "benchmark.png", "the plot", lambda: draw_benchmark(result))
-    _tell(result, subjects, place, record=record, json=json)
+    drawn = put_picture(place / "benchmark.png", "the plot", lambda: draw_benchmark(result))
+    _tell(result, subjects, place, drawn=drawn, record=record, json=json)
 
 
 def _contenders(subjects: list[Subject], engines: list[str], precisions: list[str]) -> list[Contender]:
@@ -106,7 +106,7 @@ def _contenders(subjects: list[Subject], engines: list[str], precisions: list[st
     return contenders
 
 
-def _tell(result: Benchmark, subjects: list[Subject], place: Path, *, record: bool, json: bool) -> None:
+def _tell(result: Benchmark, subjects: list[Subject], place: Path, *, drawn: bool, record: bool, json: bool) -> None:
     """Prints the rows, also when they cannot be written into the bundles. Raises InputError when there is none."""
     from vitsmith.errors import InputError
 
@@ -118,7 +118,7 @@ def _tell(result: Benchmark, subjects: list[Subject], place: Path, *, record: bo
             print_json(result.to_dict() | {"folder": str(place)})
         else:
             _print(result)
-            say(f"numbers and plot are in {place}")
+            say(f"numbers {'and plot ' if drawn else ''}are in {place}")
     if all(row.reason for row in result.rows):
         raise InputError(f"nothing could be measured: {result.rows[0].reason}")
 
@@ -232,7 +232,7 @@ def _print(result: Benchmark) -> None:
     peaks = ", ".join(f"{name} {peak.gflops:.0f} ({peak.how})" for name, peak in result.peaks.items())
     say(f"peak of this machine in GFLOP/s: {peaks}")
     if result.reference:
-        say(f"differences are from {result.reference}, on {result.num_images} images")
+        say(f"differences are from {result.reference}, on {result.num_images} image{'s' * (result.num_images != 1)}")
     cores = "1 thread" if result.threads == 1 else f"{result.threads} threads"
     say(f"{cores}; inference alone: neither reading nor preprocessing of images")
     say(f"load of this machine in the minute before: {result.load:.1f}")

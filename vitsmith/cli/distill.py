@@ -23,6 +23,7 @@ from vitsmith.cli.options import (
     data_argument,
     seed_option,
 )
+from vitsmith.needs_torch import require_torch
 
 
 def distill(
@@ -58,6 +59,7 @@ def distill(
     json: JsonOption = False,
 ) -> None:
     """Train a small model on the answers of a large one; write a bundle and a report."""
+    require_torch()
     from vitsmith.cli import training
     from vitsmith.verbs.training import check_has_weights, common_fields
 

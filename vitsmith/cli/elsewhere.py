@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -71,9 +71,13 @@ SAME = {
 """Our option -> the options of other tools. Only options that the verb has are named."""
 _HALF = ("--half", "--fp16", "--amp")
 _EPOCHS = ("--epochs", "--num-epochs")
+_PRECISION_HERE = (
+    "torch weights run with --precision bf16; a program runs in the precision that it was exported in, as by  "
+    "vitsmith export --precision fp16"
+)
 ABSENT: tuple[tuple[tuple[str, ...], str, str], ...] = (
     (_HALF, "--fixed-batch", "write --precision fp16"),
-    ((*_HALF, "--bf16"), "--precision", "write --precision bf16; float16 is for  vitsmith export --precision fp16"),
+    ((*_HALF, "--bf16"), "--precision", _PRECISION_HERE),
     (_HALF, "", "vitsmith export --precision fp16  makes a program in half precision"),
     (
         ("--conf", "--conf-thres"),
@@ -85,6 +89,7 @@ ABSENT: tuple[tuple[tuple[str, ...], str, str], ...] = (
     (_EPOCHS, "", "nothing is trained here; for training write  vitsmith train DATA --set schedule.epochs=10"),
 )
 """Options of other tools, an option that the verb must have ('': any verb), and the message; the first that fits."""
+_SWITCHES = ("--json", "--csv")
 CLOSE = 0.75
 """The least similarity (`difflib`) of an option to what was typed, to be suggested."""
 PLACES = {
@@ -97,8 +102,8 @@ PLACES = {
 DEVICES = ("--device", "--devices", "--gpu", "--gpus", "--cuda", "--cpu")
 
 
-def explain(error: Any) -> str:
-    """The message of a usage error, with what to type in place of another tool's option."""
+def explain(error: Any, arguments: Sequence[str] = ()) -> str:
+    """The message of a usage error, with what to type in place of another tool's option; `arguments` were typed."""
     command = getattr(getattr(error, "ctx", None), "command", None)
     options = {opt for param in getattr(command, "params", ()) for opt in getattr(param, "opts", ())}
     given = getattr(error, "option_name", "")
@@ -120,7 +125,8 @@ def explain(error: Any) -> str:
             return f"No such option: {given}: give {name.upper()} after the verb, without an option"
     for ours, others in SAME.items():
         if given in others and ours.split()[0] in options:
-            return f"No such option: {given}. Did you mean '{ours}'?"
+            meant = _with_value(ours, _value_of(given, arguments), options)
+            return f"No such option: {given}. Did you mean '{meant}'?"
     if told := _absent(given, options):
         return f"No such option: {given}: {told}"
     if re.search(r"(less than or equal to |0<=x<=)(1|0\.999)\.?$", message):
@@ -148,11 +154,30 @@ def explain_pair(given: str, options: set[str]) -> str:
     for ours, others in (*RENAMED.items(), *SAME.items()):
         words = (ours, *others)
         if option in words and (known := next((word for word in words if word.split()[0].rstrip(":") in options), "")):
-            return f"{told}: write  {known if '=' in known or ':' in known else f'{known} {pair[2]}'}"
+            meant = _with_value(known, pair[2], options)
+            plain = meant == known and not (set("=:") & set(known)) and known not in _SWITCHES
+            return f"{told}: write  {f'{known} {pair[2]}' if plain else meant}"
     if why := _absent(option, options):
         return f"{told}: {why}"
     known_elsewhere = any(option in (ours, *others) for ours, others in (*RENAMED.items(), *SAME.items()))
     return told if known_elsewhere or option in ("--task", "--mode", *DEVICES) else ""
+
+
+def _value_of(option: str, arguments: Sequence[str]) -> str:
+    """What was typed as the value of an option, behind it or behind '='; '' for none."""
+    for at, word in enumerate(arguments):
+        name, _, value = word.partition("=")
+        if name == option:
+            return value or "".join(arguments[at + 1 : at + 2])
+    return ""
+
+
+def _with_value(ours: str, value: str, options: Iterable[str]) -> str:
+    """Our option with the user's own number in place of the one in the example; `--csv` for a format of that name."""
+    if ours in _SWITCHES and f"--{value}" in {*options} & {*_SWITCHES}:
+        return f"--{value}"
+    example = re.fullmatch(r"(.+=)[\d.]+", ours)
+    return example[1] + value if example and re.fullmatch(r"\d*\.?\d+", value) else ours
 
 
 def explain_percent(value: float) -> str:

@@ -26,6 +26,7 @@ from vitsmith.cli.options import (
 )
 from vitsmith.cli.output import beside, print_json, print_line, say
 from vitsmith.escapes import shell_quoted
+from vitsmith.needs_torch import require_torch
 
 if TYPE_CHECKING:
     from vitsmith.cli.training import Shown
@@ -57,6 +58,7 @@ def lit(
     json: JsonOption = False,
 ) -> None:
     """Train a text tower for a frozen image tower from captions; write a LiT bundle and a report."""
+    require_torch()
     from vitsmith.cli import training
     from vitsmith.training.recipe_file import merge, parse_settings
     from vitsmith.verbs.training import common_fields, make_lit_recipe, without_empty

@@ -79,7 +79,7 @@ def _carry_out(arguments: list[str] | None, interrupts: Interrupts) -> int:
     except VitsmithError as error:
         return _interrupted() if interrupts.raised else fail(str(error), error.exit_code)
     except ClickError as error:
-        return fail(f"{explain(error)} (see  {_help_for(error)})", 2)
+        return fail(f"{explain(error, sys.argv[1:] if arguments is None else arguments)} (see  {_help_for(error)})", 2)
     except (Exception, KeyboardInterrupt) as error:
         if interrupts.heard():
             return _interrupted()  # whichever error a library turned it into

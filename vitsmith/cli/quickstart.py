@@ -31,7 +31,7 @@ def quickstart(
         except (KeyboardInterrupt, Stopped):
             if out is None or not out.exists():
                 raise
-            again = f"--out {shell_quoted(str(out))} --seed {seed} --force"
+            again = f"--out {shell_quoted(str(out))}{f' --seed {seed}' if seed else ''} --force"
             raise Interrupted(f"interrupted; start over with  vitsmith quickstart {again}") from None
     if json:
         print_json(result.to_dict())

@@ -24,6 +24,7 @@ from vitsmith.cli.options import (
     data_argument,
     seed_option,
 )
+from vitsmith.needs_torch import require_torch
 
 
 def train(
@@ -53,6 +54,7 @@ def train(
     json: JsonOption = False,
 ) -> None:
     """Train or fine-tune a model by a recipe; write a bundle and a report."""
+    require_torch()
     from vitsmith.cli import training
     from vitsmith.verbs.training import check_has_weights, common_fields
 

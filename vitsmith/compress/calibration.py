@@ -103,7 +103,8 @@ def labelled_photos(
     told = evaluation_set.told_of(amounts.evaluation)
     evaluation = without_unreadable(_chosen(evaluation, amounts.evaluation, amounts.seed), skip_unreadable, left_out)
     _check_enough(len(calibration), len(evaluation), data if isinstance(data, str) else data.path)
-    name = f"{len(evaluation)} of {evaluation_set.name}"
+    which = evaluation_set.what or "images"
+    name = f"{evaluation_set.data}, {len(evaluation):,} {which}"
     return Photos(calibration, evaluation.sources, evaluation.labels, name, (*told, *left_out))
 
 

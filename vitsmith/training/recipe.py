@@ -72,7 +72,10 @@ class ModelSpec(Frozen):
     @model_validator(mode="after")
     def _possible(self) -> Self:
         if not self.name and not self.init:
-            raise ValueError("name an architecture in model.name (`arch`), or weights in model.init (`model`)")
+            raise ValueError(
+                "give `model`, weights to fine-tune, or `arch`, an architecture to train from random weights (in a "
+                "recipe: model.init or model.name)"
+            )
         if reason := self._wrong_fields():
             raise ValueError(reason)
         if self.name and not self.init:
@@ -153,7 +156,12 @@ class ScheduleSpec(Frozen):
         try:
             return type(self).model_validate(self.model_dump() | changes)
         except ValidationError as error:
-            raise ConfigError(f"schedule: {mistakes_in(error)}") from None
+            counted = (
+                f"; {self.epochs:g} x {images:,} training images in batches of {batch:,} make no more updates: "
+                "a smaller `batch_size` makes more"
+            )
+            told = counted if "warmup" in str(error) and "steps" in changes else ""
+            raise ConfigError(f"schedule: {mistakes_in(error)}{told}") from None
 
 
 class BatchSpec(Frozen):

@@ -52,7 +52,7 @@ def model_card(bundle: Bundle) -> str:
     lines += [f"- Note: {markdown(note)}" for note in provenance.notes]
     lines += ["", "## Measurements", ""]
     if not bundle.measurements:
-        lines.append("None yet: `vitsmith evaluate` writes them.")
+        lines.append("None yet: `vitsmith evaluate --record` writes them.")
     several = len(bundle.programs) > 1
     for one in bundle.measurements:
         interval = f" [{one.low:.4g}, {one.high:.4g}]" if one.low is not None and one.high is not None else ""

@@ -133,6 +133,8 @@ def _content(path: Path) -> str:
             raise WeightsError(f"{path} {not_weights(found)}")
         return found.kind
     if not (path / "config.json").is_file():
+        if (path / "index.json").is_file():
+            raise WeightsError(f"{path} is an index, not a model: search in it with  vitsmith retrieve --index {path}")
         there = weights_among(path)
         raise WeightsError(
             f"{path} is not something vitsmith can load: the folder has neither bundle.json (a bundle) nor config.json "
