@@ -30,6 +30,7 @@ from vitsmith.benchmark.contenders import contenders_of, require_some, subjects_
 from vitsmith.benchmark.memory import Memory, Task
 from vitsmith.benchmark.rows import Benchmark, Row
 from vitsmith.engines import choice, registry
+from vitsmith.engines.settings import PRECISIONS
 from vitsmith.errors import BundleError, GateError, InputError, MissingPackageError, WeightsError
 from vitsmith.evaluation.peaks import Peak
 from vitsmith.exporters import targets
@@ -700,3 +701,13 @@ def test_fixed_batches_tell_programs_apart(here: Path) -> None:
     (contender,) = contenders_of(last, ["onnx"])
     assert contender.title == "pets (onnx, fp32, batches of 2), onnx, fp32"
     assert (contender.to_dict()["fixed_batch"], contender.to_dict()["pixels"]) == (2, False)
+
+
+@pytest.mark.parametrize("verb", ["predict", "evaluate", "embed", "zeroshot"])
+def test_help_and_page_name_every_precision(verb: str, capsys: Any) -> None:
+    told = call(capsys, verb, "--help")[1]
+    page = (ROOT / "docs" / f"{verb}.md").read_text()
+    (row,) = (line for line in page.splitlines() if line.startswith("| `--precision`"))
+    for name in PRECISIONS:
+        word = rf"(?<![\w-]){name}(?![\w-])"
+        assert re.search(word, told) and re.search(word, row), name

@@ -37,7 +37,8 @@ class Encoder:
         batch_size: images given to the engine at once.
         decoders: threads that read and preprocess; by default one for each core.
         threads: cores the engine uses; by default all.
-        precision: 'auto', 'fp32', or 'bf16' for torch and openvino; 'auto' is the program's own, and fp32 for weights.
+        precision: 'auto', which is the program's own, and fp32 for weights; or one of `engines.settings.PRECISIONS`, if
+            an engine runs the model in it.
         max_pixels: larger images are refused before they are decoded.
         num_images: the number of images to come, if known: for many images 'auto' measures the engines.
 

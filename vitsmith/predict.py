@@ -129,9 +129,9 @@ class Predictor:
         'onnx', 'openvino', 'executorch'; or an engine opened for this bundle, with its own threads and precision.
         batch_size: images given to the engine at once; the last batch may be smaller. decoders: threads that read and
         preprocess; by default one for each core. threads: cores the engine uses; by default all. precision: 'auto',
-        'fp32', or 'bf16' for torch and openvino; 'auto' is the program's own, and fp32 for weights. max_pixels: larger
-        images are refused before they are decoded. num_images: the number of images to come, if known: for many images
-        'auto' measures the engines.
+        which is the program's own, and fp32 for weights; or one of `engines.settings.PRECISIONS`, if an engine runs the
+        model in it. max_pixels: larger images are refused before they are decoded. num_images: the number of images to
+        come, if known: for many images 'auto' measures the engines.
 
     The bundle's `head` gives the meaning of the outputs: softmax gives probabilities that add up to 1, sigmoid a
     probability for each class by itself, a regression values. The bundle's calibration is applied. Raises InputError

@@ -51,7 +51,8 @@ EngineOption = Annotated[
 PrecisionOption = Annotated[
     str,
     typer.Option(
-        help="Precision: fp32, bf16 (torch and openvino), or auto (the program's; for weights fp32).",
+        help="Precision, if an engine runs the model in it: auto (the program's; for weights fp32), fp32, fp16, bf16, "
+        "int8; on a GPU int8-weights, fp8.",
         autocompletion=precisions,
     ),
 ]
