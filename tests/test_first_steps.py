@@ -16,9 +16,11 @@ import typer
 from PIL import Image
 
 import vitsmith as vs
+import vitsmith.quickstart
 from tests.documentation import ROOT, table_after
 from tests.test_cli import call
 from tests.tiny import pictures, tiny_lit
+from vitsmith import needs_torch
 from vitsmith.cli import next_steps, output
 from vitsmith.cli.elsewhere import RENAMED, SAME, VERBS_ELSEWHERE, VERBS_RENAMED
 from vitsmith.cli.examples import EXAMPLES
@@ -73,6 +75,24 @@ def test_alone_without_torch_it_offers_what_runs_and_what_to_install(capsys, her
     assert told[:2] == ["vitsmith predict BUNDLE IMAGES", "vitsmith inspect BUNDLE"] and len(told) == 2
     vs.save(vs.Bundle.of(vs.create_model("mu/16", classes=2, image_size=32)), here / "model")
     assert not any("export" in command for command in commands_told(capsys))
+
+
+@pytest.mark.parametrize("verb", ["train", "distill", "lit"])
+def test_without_torch_training_says_so_first(capsys, here, monkeypatch, verb) -> None:
+    monkeypatch.setattr(needs_torch, "find_spec", lambda package: None)
+    code, _, err = call(capsys, verb, "x", *(("--teacher", "t") if verb == "distill" else ()))
+    assert code == 2 and "this needs torch, which is not installed" in err
+
+
+@pytest.mark.parametrize(("more", "again"), [((), "--out {} --force"), (("--seed", "3"), "--out {} --seed 3 --force")])
+def test_a_quickstart_is_begun_again_with_what_was_typed(capsys, here, monkeypatch, more, again) -> None:
+    def interrupted(out: Path, **options: object) -> None:
+        out.mkdir()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(vitsmith.quickstart, "quickstart", interrupted)
+    code, _, err = call(capsys, "quickstart", "--out", "qs", *more)
+    assert code == 2 and f"start over with vitsmith quickstart {again.format('qs')}\n" in err
 
 
 def test_alone_beside_a_run_it_says_what_is_usual_next_with_its_path(capsys, here) -> None:

@@ -374,7 +374,7 @@ def test_whatever_the_seed_the_held_out_images_judge_and_the_others_teach(
     photos = labelled_photos(bundle, str(pets))
     assert {int(digest_of(source, bytes(16))) for source in photos.evaluation} == held_out_of(pets)
     assert not {int(digest_of(source, bytes(16))) for source in photos.calibration} & held_out_of(pets)
-    assert photos.name == f"{HELD} of {pets}, held-out images"
+    assert photos.name == f"{pets}, {HELD} held-out images"
     teach = f"{COUNT - HELD} images that the model was trained on are for training or calibration"
     assert photos.remarks[0] == f"evaluating on {HELD} held-out images of {pets}; {teach}"
 
@@ -456,7 +456,7 @@ def test_what_is_made_of_it_is_judged_by_the_same_images(
     assert code == 0, err
     facts = json.loads(out)
     if verb == "export":
-        assert f"evaluating on {HELD} held-out images of pets" in err
+        assert f"evaluating on {HELD} held-out images of pets" in err and err.count("evaluating on ") == 1
     else:
         assert "held-out images" in facts["data"]
         assert any(f"evaluating on {HELD} held-out images" in told for told in (facts.get("remarks") or facts["notes"]))

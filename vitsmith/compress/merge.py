@@ -106,7 +106,8 @@ def merge(
     required.check_measured("merge", "accuracy_drop", "agreement", "any_speedup")
     required.of_answers(labelled=photos.labels is not None, classes=bundle.classes > 0)  # before any work
     required.check_tells(len(photos.evaluation))
-    tell(f"evaluating on {photos.name}")
+    if not any(remark.startswith("evaluating on ") for remark in photos.remarks):  # which the user has seen
+        tell(f"evaluating on {photos.name}")
     expected = _answers(bundle, photos.evaluation)
     planner = _Planner(bundle, tower, target, photos, tell)
     tries: list[Try] = []
