@@ -132,6 +132,11 @@ def _launched(text: str) -> list[list[str]]:
 def _understand(arguments: list[str]) -> None:
     """The command line takes the arguments; they are not carried out."""
     group: Any = typer.main.get_command(app)
+    if arguments[0] == "help":
+        arguments = [*arguments[1:], "--help"]
+    if arguments[0].startswith("-"):
+        assert arguments[0] in {word for param in group.params for word in param.opts} | {"-h", "--help"}
+        return
     with group.make_context("vitsmith", ["--help"], resilient_parsing=True) as context:
         verb, command, rest = group.resolve_command(context, arguments)
         if rest:  # `vitsmith train` by itself speaks of the verb
