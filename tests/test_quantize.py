@@ -23,7 +23,6 @@ from typer.testing import CliRunner
 
 from tests.tiny import CONFIGS, pictures, tiny_inputs, tiny_lit, tiny_model
 from vitsmith import Bundle, Labels
-from vitsmith.cli.output import as_typed
 from vitsmith.cli.quantize import _of_float
 from vitsmith.cli.quantize import quantize as verb
 from vitsmith.compress.calibration import Amounts, Photos, labelled_photos, read_tensors, unlabelled_photos
@@ -743,10 +742,10 @@ def test_a_refusal_leaves_the_table_behind(digits: Bundle, tmp_path: Path, monke
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        ([], "give --images FOLDER or --data DATA"),
+        ([], "give `images` FOLDER or `data` DATA"),
         (["--images", "."], "no images"),
         (["--images", ".", "--split", "val"], "--split chooses a part of --data"),
-        (["--data", "digits", "--split", "train"], "--split train holds training or calibration images"),
+        (["--data", "digits", "--split", "train"], "`split` train holds training or calibration images"),
     ],
 )
 def test_wrong_use_is_told_and_leaves_no_folder(
@@ -755,7 +754,7 @@ def test_wrong_use_is_told_and_leaves_no_folder(
     monkeypatch.chdir(tmp_path)
     done = cli(str(digits.folder), *arguments)
     assert isinstance(done.exception, VitsmithError) and done.exception.exit_code == 2
-    assert problem in as_typed(str(done.exception)).replace("No images", "no images")
+    assert problem in str(done.exception).replace("No images", "no images")
     assert not list(tmp_path.iterdir())
 
 
