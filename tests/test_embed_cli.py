@@ -121,7 +121,7 @@ def test_unreadable_images_are_skipped_and_make_the_exit_code_2(models: Path, fo
     (folder / "photos" / "2.png").write_bytes(b"no image")
     code, out, err = call(capsys, "embed", models / "lit", "photos", "--out", "index", "--json")
     said = json.loads(out)
-    assert code == 2 and (said["count"], said["failures"], said["done_before"]) == (6, 1, 0)
+    assert code == 2 and (said["num_images"], said["failures"], said["done_before"]) == (6, 1, 0)
     assert "skipped: photos/2.png: is not an image" in err and "1 of 7 images could not be read" in err
     code, out, err = call(capsys, "embed", models / "lit", "photos", "--out", "index", "--json")
     assert (code, json.loads(out)["done_before"]) == (2, 7) and "skipped: photos" not in err
@@ -142,7 +142,7 @@ def test_mended_images_are_added_with_retry(models: Path, folder: Path, capsys: 
     code, out, err = call(capsys, *command, "--retry", "--json")
     assert code == 2 and "trying 2 images again that could not be read" in err and "skipped: photos/4.png" in err
     said = json.loads(out)
-    assert (said["count"], said["failures"], said["done_before"]) == (6, 1, 7) and "1 of 7 images" in err
+    assert (said["num_images"], said["failures"], said["done_before"]) == (6, 1, 7) and "1 of 7 images" in err
     Image.fromarray(pictures(7)[4]).save(folder / "photos" / "4.png")
     code, out, err = call(capsys, *command, "--retry")
     assert code == 0 and "images      7" in out and "skipped" not in out + err

@@ -70,7 +70,7 @@ def test_alone_it_says_how_to_begin(capsys, here) -> None:
 
 
 def test_alone_without_torch_it_offers_what_runs_and_what_to_install(capsys, here, monkeypatch) -> None:
-    monkeypatch.setattr(next_steps, "find_spec", lambda package: None)
+    monkeypatch.setattr(next_steps, "has_torch", lambda: False)
     told = commands_told(capsys)
     assert told[:2] == ["vitsmith predict BUNDLE IMAGES", "vitsmith inspect BUNDLE"] and len(told) == 2
     vs.save(vs.Bundle.of(vs.create_model("mu/16", classes=2, image_size=32)), here / "model")

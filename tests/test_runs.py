@@ -518,7 +518,7 @@ def test_embed_replaces_only_what_it_wrote_and_only_when_asked(photos: Path, cap
             "not the same in the same order" in err or f"{out} exists: choose another --out, or replace" in err
         )
         code, printed, err = call(capsys, "embed", "lit", "photos/0.png", "--out", out, "--force", "--json")
-        assert code == 0 and json.loads(printed)["count"] == 1, err
+        assert code == 0 and json.loads(printed)["num_images"] == 1, err
     np.savez("mine.npz", years=np.zeros(3))
     Path("notes").mkdir()
     Path("notes/thesis.txt").write_text("years of work")

@@ -138,7 +138,7 @@ def test_the_verbs_say_so(place: Path, capsys: Any) -> None:
     assert code == 0 and out and "read as the unknown word: 'zebra' of 'red zebra'" in err
     Path("texts.txt").write_text("a cat\nzebra\nthe zebra\n", encoding="utf-8")
     code, out, err = call(capsys, "embed", "lit", "--texts-file", "texts.txt", "--out", "captions", "--json")
-    assert code == 2 and json.loads(out)["count"] == 2 and json.loads(out)["failures"] == 1
+    assert code == 2 and json.loads(out)["num_texts"] == 2 and json.loads(out)["failures"] == 1
     assert "skipped: 'zebra' has no word" in err and "1 of 3 texts have no word that the model knows" in err
     assert len(open_index("captions")) == 2
 

@@ -28,9 +28,14 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 
+def has_torch() -> bool:
+    """Whether torch is installed, which is found out without importing it."""
+    return find_spec("torch") is not None
+
+
 def require_torch(extra: str = "torch") -> None:
     """Raise MissingPackageError, which says to install `extra`, when torch is not installed."""
-    if find_spec("torch") is None:
+    if not has_torch():
         raise MissingPackageError("torch", extra)
 
 
@@ -60,7 +65,7 @@ def open_executorch(bundle: Bundle, settings: Settings) -> Engine:
 
 def has_gpu() -> bool:
     """Whether torch has an NVIDIA GPU here; False when torch is not installed."""
-    if find_spec("torch") is None:
+    if not has_torch():
         return False
     import torch
 

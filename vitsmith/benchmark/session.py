@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from importlib.util import find_spec
 from typing import Any
 
 from vitsmith import needs_torch
@@ -124,7 +123,7 @@ def run_benchmark(
 
 def _peaks(threads: int | None) -> dict[str, Peak]:
     """Peaks of the processor, and of a GPU where torch weights run; without torch, only that of float32, by NumPy."""
-    return needs_torch.measure_peaks(threads) if find_spec("torch") is not None else numpy_peaks(threads)
+    return needs_torch.measure_peaks(threads) if needs_torch.has_torch() else numpy_peaks(threads)
 
 
 def _measure_memory(opening: Opening, settings: BenchmarkSettings, found: _Found) -> None:

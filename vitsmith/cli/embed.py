@@ -247,7 +247,7 @@ def _report(index: Index, out: Path, before: int, cut: int, changed: list[str], 
     facts = {
         "out": str(out),
         "kind": space.kind,
-        "count": len(index),
+        f"num_{space.kind}": len(index),
         "failures": description.failures,
         "width": space.width,
         "dtype": space.dtype,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from vitsmith.escapes import shell_quoted
+from vitsmith.needs_torch import has_torch
 
 Step = tuple[str, str]
 """A command, and what it does."""
@@ -33,7 +33,7 @@ def next_steps(here: Path) -> tuple[str, list[Step]]:
     folder = _newest(here, ("bundle.json", "*/bundle.json", "runs/*/model/bundle.json", "runs/*/*/model/bundle.json"))
     index = _newest(here, ("index.json", "*/index.json", "runs/*/*/index.json"))
     if folder is None:
-        about, steps = "There is no model here yet.", list(_START if _has_torch() else _START_WITHOUT_TORCH)
+        about, steps = "There is no model here yet.", list(_START if has_torch() else _START_WITHOUT_TORCH)
     else:
         is_run = folder.name == "model" and folder.parent != here
         bundle = os.path.relpath(folder.parent if is_run else folder, here)
@@ -55,7 +55,7 @@ def _with_model(folder: Path, typed: str) -> list[Step]:
     if not isinstance(config, dict):
         return [(f"vitsmith inspect {typed}", "what is wrong with it")]
     steps, calibrated_on = _answers(folder, fields, config, typed)
-    if (folder / "model.safetensors").is_file() and _has_torch():
+    if (folder / "model.safetensors").is_file() and has_torch():
         steps.append((f"vitsmith export {typed} --to onnx", "a program that needs no torch"))
         if calibrated_on:
             quantize = f"vitsmith quantize {typed} {calibrated_on}"
@@ -79,10 +79,6 @@ def _answers(folder: Path, fields: dict[str, Any], config: dict[str, Any], typed
     labelled = "--data DATA" if fields.get("labels") else "--data DATA --labels-file FILE"
     evaluate = f"vitsmith evaluate {typed} {labelled}"
     return [(predict, "the classes of images"), (evaluate, "how good it is on labelled images")], labelled
-
-
-def _has_torch() -> bool:
-    return find_spec("torch") is not None
 
 
 def _newest(here: Path, places: Iterable[str]) -> Path | None:

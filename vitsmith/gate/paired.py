@@ -31,8 +31,6 @@ class Paired:
     """Images that only the candidate classifies correctly."""
     both: int
     """Images that both classify correctly."""
-    measure: str = "top-1"
-    """Name of the measure."""
 
     def __post_init__(self) -> None:
         counts = (self.lost, self.gained, self.both)
@@ -42,21 +40,21 @@ class Paired:
     def __str__(self) -> str:
         low, high = self.interval
         drop = f"drop {self.drop:.2f} points, 95% interval {low:.2f} to {high:.2f}"
-        return f"{self.measure} {self.before:.2%} -> {self.after:.2%} ({drop})"
+        return f"top-1 {self.before:.2%} -> {self.after:.2%} ({drop})"
 
     @classmethod
-    def of(cls, reference: NDArray[np.bool_], candidate: NDArray[np.bool_], measure: str = "top-1") -> Paired:
+    def of(cls, reference: NDArray[np.bool_], candidate: NDArray[np.bool_]) -> Paired:
         """Counts from (N,) arrays: whether each answer is right. Raises InputError for other shapes, and for N = 0."""
         if reference.shape != candidate.shape or reference.ndim != 1:
             raise InputError(
-                f"{measure} of two models is compared image by image, but they have answers for {_count(reference)} "
+                f"top-1 of two models is compared image by image, but they have answers for {_count(reference)} "
                 f"and {_count(candidate)}: give both the same images"
             )
         lost, gained, both = (
             int(np.count_nonzero(which))
             for which in (reference & ~candidate, ~reference & candidate, reference & candidate)
         )
-        return cls(len(reference), lost, gained, both, measure)
+        return cls(len(reference), lost, gained, both)
 
     @property
     def before(self) -> float:

@@ -269,7 +269,7 @@ def doubts(measured: Measured, requirements: Requirements) -> tuple[str, ...]:
     found = f"the drop is {paired.drop:.2f}, its 95% interval {low:.2f} to {high:.2f}"
     if (worth := 100 / paired.num_images) >= allowed > 0:
         found += f", and one image is worth {_points(worth)}"
-    whether = f"whether {paired.measure} drops by more than {_points(allowed)}"
+    whether = f"whether top-1 drops by more than {_points(allowed)}"
     if enough is None:
         advice = "the drop is as large as what is allowed, so that more images may not tell either: allow more or less"
         return (f"{paired.num_images:,} images do not tell {whether}: {found}; {advice}",)
@@ -295,6 +295,6 @@ def _told_drop(paired: Paired | None, allowed: float) -> str:
     assert paired is not None
     low, high = paired.interval
     return (
-        f"{paired.measure} drops by {paired.drop:.2f} points, 95% interval {low:.2f} to {high:.2f}, on "
+        f"top-1 drops by {paired.drop:.2f} points, 95% interval {low:.2f} to {high:.2f}, on "
         f"{paired.num_images:,} images (allowed {allowed:g})"
     )
