@@ -40,10 +40,10 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from vitsmith.data.datasets import open_dataset
+from vitsmith.data.sets.datasets import open_dataset
 from vitsmith.machine import describe_machine
 from vitsmith.runs import Run
-from vitsmith.training.recipe_file import merge, parse_recipe, read_recipe
+from vitsmith.training.recipes.file import merge, parse_recipe, read_recipe
 from vitsmith.training.run import Trained, train_to_bundle
 
 SIZE = 64

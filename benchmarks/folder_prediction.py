@@ -32,12 +32,12 @@ import torch
 from PIL import Image
 
 import vitsmith as vs
-from vitsmith.data.photos import sample_images
-from vitsmith.data.preprocess import load_image
+from vitsmith.data.images.photos import sample_images
+from vitsmith.data.images.preprocess import load_image
 from vitsmith.exporters.onnx import export_onnx
 from vitsmith.machine import describe_machine
 from vitsmith.predict import Predictor
-from vitsmith.weights.bundle import Bundle
+from vitsmith.weights.bundle.bundle import Bundle
 
 BATCH = 16
 HEIGHT, WIDTH = 3000, 4000

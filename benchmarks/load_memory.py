@@ -42,7 +42,7 @@ print(bare, imported, kib("VmHWM"), time.perf_counter() - began, sum(p.numel() f
 def write_file(name: str, path: Path) -> None:
     """A released file's arrays with arbitrary values."""
     from vitsmith.models.build import create_model
-    from vitsmith.weights.jax_npz import save_npz
+    from vitsmith.weights.jax.checkpoint import save_npz
 
     model = create_model(name)
     model.head.weight.data.normal_()

@@ -14,9 +14,9 @@ import torch
 from torch import nn
 
 import vitsmith as vs
-from vitsmith.compress.calibration import Amounts, labelled_photos, read_tensors
-from vitsmith.engines.base import open_checked
-from vitsmith.engines.programs import is_small
+from vitsmith.compress.images import Amounts, labelled_photos, read_tensors
+from vitsmith.engines.open import open_checked
+from vitsmith.engines.program import is_small
 from vitsmith.engines.registry import precisions_of, runners
 from vitsmith.engines.settings import Settings
 from vitsmith.exporters.program import Gate
@@ -26,8 +26,8 @@ from vitsmith.models.config import ViTConfig
 from vitsmith.models.presets import VIT_SIZES
 from vitsmith.models.vit import VisionTransformer
 from vitsmith.specs import ProgramSpec
-from vitsmith.weights.bundle import Bundle
-from vitsmith.weights.jax_npz import save_npz
+from vitsmith.weights.bundle.bundle import Bundle
+from vitsmith.weights.jax.checkpoint import save_npz
 
 Array = np.ndarray[Any, Any]
 Run = Callable[[Array], Array]

@@ -23,7 +23,7 @@ from typing import Any
 from finetune_photos import GROUP_A, GROUP_B, QUIET, train, write_crops
 
 import vitsmith as vs
-from vitsmith.training.recipe_file import merge
+from vitsmith.training.recipes.file import merge
 
 NAMES = tuple(sorted((*GROUP_A, *GROUP_B)))
 SMALL, FULL = 96, 224

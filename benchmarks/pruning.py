@@ -6,9 +6,9 @@ Data: scikit-learn's 1,797 digits, a fifth of each class held out, as the recipe
 the recipe trains with seed 0. For every share of the arithmetic kept it is pruned by both methods, and by none: the
 same number of blocks, heads and hidden units, chosen by lot, their means folded into the biases all the same.
 
-Distillation is `compress.recovery` with its own recipe. Beside the pruned models stands a model of the very same shape
-with fresh weights, drawn as the recipe `digits` draws them, which learns from the same teacher with the same updates,
-the same images and the best of three learning rates, by its score on the held-out images with the first seed: what the
+Distillation is `compress.prune.distill` with its own recipe. Beside the pruned models stands a model of the very same
+shape with fresh weights, drawn as the recipe `digits` draws them, which learns from the same teacher with the same
+updates, the same images and the best of three learning rates, by its score on the held-out images with the first seed: what the
 weights that were kept are worth. Scores are those of the last update.
 """
 
@@ -25,21 +25,21 @@ from typing import Any
 import torch
 
 from vitsmith import __version__
-from vitsmith.compress.cut import keep_blocks, keep_parts
-from vitsmith.compress.importance import score_parts
-from vitsmith.compress.material import Material, Shown, labelled_material, spread
-from vitsmith.compress.prune import prune_bundle
-from vitsmith.compress.recovery import recover, recovery_recipe
-from vitsmith.compress.sizes import Pruning, describe_sizes, plan_sizes
-from vitsmith.data.datasets import open_dataset
+from vitsmith.compress.prune.distill import recover, recovery_recipe
+from vitsmith.compress.prune.importance import score_parts
+from vitsmith.compress.prune.material import Material, Shown, labelled_material, spread
+from vitsmith.compress.prune.run import prune_bundle
+from vitsmith.compress.prune.sizes import Pruning, describe_sizes, plan_sizes
+from vitsmith.compress.prune.slicing import keep_blocks, keep_parts
+from vitsmith.data.sets.datasets import open_dataset
 from vitsmith.machine import describe_machine
 from vitsmith.models.build import ImageModel, build
 from vitsmith.models.cost import flops
 from vitsmith.runs import Run
-from vitsmith.training.digits import digits_recipe
+from vitsmith.training.recipes.digits import digits_recipe
 from vitsmith.training.run import train_to_bundle
 from vitsmith.training.validation import predict_logits
-from vitsmith.weights.bundle import Bundle
+from vitsmith.weights.bundle.bundle import Bundle
 
 KEEP = (0.7, 0.5, 0.35, 0.2)
 FRESH_RATES = (0.002, 0.004, 0.008)

@@ -11,7 +11,7 @@ grey, the class is the photo, training crops from the left 60 % of each photo an
 
 *digits*: the model of `vitsmith quickstart`, judged on its held-out digits.
 
-Each goes through `vitsmith.compress.quantize` as the verb does it (300 training images calibrate, the held-out ones
+Each goes through `vitsmith.compress.quantize.run` as the verb does it (300 training images calibrate, the held-out ones
 judge, at most 0.5 points may be lost, at least 1.2 times float's speed in batches of 8), but to the end of the ladder,
 so that the table has every rung. Then the same once more with calibration images that were preprocessed wrongly: values
 a fiftieth of what they should be, which makes the range of the patch embedding's input far too narrow. What has that in
@@ -35,13 +35,13 @@ import torch
 from finetune_photos import GROUP_A, GROUP_B, QUIET, train, write_crops
 
 import vitsmith as vs
-from vitsmith.compress.calibration import Photos, labelled_photos, read_tensors
-from vitsmith.compress.quantize import Quantized, Settings, quantize
-from vitsmith.compress.schemes import Attempt
+from vitsmith.compress.images import Photos, labelled_photos, read_tensors
+from vitsmith.compress.quantize.run import Quantized, Settings, quantize
+from vitsmith.compress.quantize.schemes import Attempt
 from vitsmith.machine import describe_machine
-from vitsmith.quickstart import digits_recipe
-from vitsmith.training.recipe_file import merge
-from vitsmith.weights.bundle import Bundle
+from vitsmith.training.recipes.file import merge
+from vitsmith.verbs.quickstart import digits_recipe
+from vitsmith.weights.bundle.bundle import Bundle
 
 BROKEN = 0.02
 MODEL = {"model": {"name": "ViT-Ti_16", "image_size": 64, "position_std": 0.02, "config": {"patch": [8, 8]}}}

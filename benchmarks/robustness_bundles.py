@@ -15,10 +15,10 @@ from robustness_mutations import Random, change_folder, change_value
 from safetensors.numpy import load_file, save_file
 
 import vitsmith as vs
-from vitsmith.data.photos import sample_images
+from vitsmith.data.images.photos import sample_images
 from vitsmith.models.config import BertConfig, LiTConfig
 from vitsmith.specs import Labels
-from vitsmith.weights.bundle import Bundle
+from vitsmith.weights.bundle.bundle import Bundle
 
 CONFIG = {"width": 32, "depth": 2, "heads": 2, "mlp_width": 48, "patch": (8, 8)}
 CLASSES = ("cat", "dog", "fox", "hen", "owl")
@@ -94,7 +94,7 @@ def _predict_bundle(folder: Path) -> Answer:
 
 def _seal(folder: Path) -> None:
     """Makes the hashes of a bundle anew, so that it seems to have been written like this."""
-    from vitsmith.weights.description import checksum
+    from vitsmith.weights.bundle.description import checksum
 
     path = folder / "bundle.json"
     fields = json.loads(path.read_text(encoding="utf-8"))

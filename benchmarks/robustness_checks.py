@@ -15,19 +15,19 @@ def remove(name: str) -> None:
 
 def _hashes_of_a_bundle() -> None:
     from vitsmith.weights import load
-    from vitsmith.weights.bundle_folder import read_bundle
+    from vitsmith.weights.bundle.folder import read_bundle
 
     load.read_bundle = lambda path, *, verify=True: read_bundle(path, verify=False)  # type: ignore[assignment, attr-defined]
 
 
 def _checksum_of_bundle_json() -> None:
-    from vitsmith.weights import description
+    from vitsmith.weights.bundle import description
 
     description.checksum = lambda fields: fields.get("checksum", "")
 
 
 def _golden_answers() -> None:
-    from vitsmith.weights.golden import Golden
+    from vitsmith.weights.bundle.golden import Golden
 
     Golden.check_outputs = lambda *_, **__: None  # type: ignore[method-assign]
 
@@ -37,13 +37,13 @@ def _checksums_of_zip() -> None:
 
 
 def _checksums_of_pth() -> None:
-    from vitsmith.weights import tensors
+    from vitsmith.weights.containers import tensors
 
     tensors.verify_stored = lambda *_: True  # type: ignore[attr-defined]
 
 
 def _checksums_of_png() -> None:
-    from vitsmith.data import wholeness
+    from vitsmith.data.images import wholeness
 
     wholeness._check_png = lambda data: None
 
@@ -55,7 +55,7 @@ def _hashes_of_an_index() -> None:
 
 
 def _hashes_of_training_checkpoints() -> None:
-    from vitsmith.training import checkpoint
+    from vitsmith.training.checkpoint import file as checkpoint
 
     checkpoint.sha256 = lambda _: _Anything()  # type: ignore[assignment, attr-defined]
 

@@ -55,7 +55,7 @@ def _change_image(format: str) -> Callable[[Path, Random], Change]:
 
 def _read_image(format: str) -> Callable[[Path], Answer]:
     def use(folder: Path) -> Answer:
-        from vitsmith.data.images import read_image
+        from vitsmith.data.images.read import read_image
 
         return [read_image(folder / f"x.{format}")]
 
@@ -99,7 +99,7 @@ def _change_table(name: str) -> Callable[[Path, Random], Change]:
 
 def _read_dataset(name: str) -> Callable[[Path], Answer]:
     def use(folder: Path) -> Answer:
-        from vitsmith.data.datasets import open_dataset
+        from vitsmith.data.sets.datasets import open_dataset
 
         splits = open_dataset(str(folder / name))
         answer: Answer = [*splits.classes]
@@ -233,7 +233,7 @@ def _change_recipe(folder: Path, random: Random) -> Change:
 
 
 def _read_recipe(folder: Path) -> Answer:
-    from vitsmith.training.recipe_file import parse_recipe, read_recipe
+    from vitsmith.training.recipes.file import parse_recipe, read_recipe
 
     return [parse_recipe(read_recipe(str(folder / "x.toml"))).model_dump_json()]
 

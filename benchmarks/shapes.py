@@ -29,7 +29,7 @@ from typing import NamedTuple
 
 import torch
 
-from vitsmith.data import shapes
+from vitsmith.data.sets import shapes
 from vitsmith.machine import describe_machine
 
 

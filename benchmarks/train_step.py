@@ -9,7 +9,7 @@ in turns, in one process, after two steps to warm up. GELU is tanh in ours and e
 the erf form is the faster one on a CPU.
 
 - fp32: float32 throughout
-- bf16: ours as `run.precision = "bf16"` computes (vitsmith.training.precision): float32 weights and updates
+- bf16: ours as `run.precision = "bf16"` computes (vitsmith.training.update.precision): float32 weights and updates
 - autocast: torch.autocast(bfloat16), float32 weights and updates
 - pure bf16: weights, gradients and updates in bfloat16 too, which loses small updates: no recipe of theirs does this
 - micro 4: the step in four slices of 4 images, gradients added up
@@ -39,7 +39,7 @@ from torch import Tensor, nn
 
 import vitsmith as vs
 from vitsmith.machine import describe_machine
-from vitsmith.training.precision import computing_in
+from vitsmith.training.update.precision import computing_in
 
 BATCH = 16
 CLASSES = 1000

@@ -36,15 +36,15 @@ CASES: tuple[tuple[str, int, str, str, str], ...] = (  # model, micro-batch, pre
 def child(name: str, micro: int, precision: str, optimizer: str, checkpointing: str, compact: bool) -> dict[str, float]:
     import torch
 
-    from vitsmith.data.batches import Batch
+    from vitsmith.data.batches.load import Batch
     from vitsmith.models.build import build
     from vitsmith.models.configure import configure
     from vitsmith.training.devices import Devices
     from vitsmith.training.learner import Learner
-    from vitsmith.training.losses import classification_loss
-    from vitsmith.training.memory import give_back_freed_memory, plan_memory
-    from vitsmith.training.recipe import DataSpec, TrainRecipe
+    from vitsmith.training.memory.fit import give_back_freed_memory, plan_memory
+    from vitsmith.training.recipes.recipe import DataSpec, TrainRecipe
     from vitsmith.training.step import apply_gradients, compute_gradients
+    from vitsmith.training.update.losses import classification_loss
 
     if compact:
         give_back_freed_memory()

@@ -9,8 +9,8 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 
-from vitsmith.training.contrastive import sigmoid_contrastive, softmax_contrastive
 from vitsmith.training.devices import Devices
+from vitsmith.training.lit.contrastive import sigmoid_contrastive, softmax_contrastive
 
 PAIRS, WIDTH = 14, 6
 

@@ -13,9 +13,9 @@ from PIL import Image
 from tests.tiny import CONFIGS, tiny_model
 from vitsmith.models.configure import change
 from vitsmith.specs import ImageSpec
-from vitsmith.training.lit.recipe import LitRecipe
-from vitsmith.training.recipe_file import merge, parse_fields
-from vitsmith.weights.bundle import Bundle
+from vitsmith.training.recipes.file import merge, parse_fields
+from vitsmith.training.recipes.lit import LitRecipe
+from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.save import save
 
 COLOURS = {

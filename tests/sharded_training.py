@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
-from vitsmith.training.ema import Ema
-from vitsmith.training.groups import freeze_parameters, parameter_groups
-from vitsmith.training.optimizer import clip_by_global_norm, make_optimizer
-from vitsmith.training.recipe import OptimizerSpec
-from vitsmith.training.sharpness import sharpened_gradients
+from vitsmith.training.recipes.recipe import OptimizerSpec
+from vitsmith.training.update.ema import Ema
+from vitsmith.training.update.groups import freeze_parameters, parameter_groups
+from vitsmith.training.update.optimizer import clip_by_global_norm, make_optimizer
+from vitsmith.training.update.sharpness import sharpened_gradients
 
 STEPS = 4
 CASES = {

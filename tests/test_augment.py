@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from vitsmith.data.augment import AugmentSpec, sample_box
+from vitsmith.data.augment.settings import AugmentSpec, sample_box
 from vitsmith.errors import ConfigError
 
 HEIGHT, WIDTH, DRAWS = 300, 400, 4000

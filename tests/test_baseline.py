@@ -10,9 +10,9 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
 from tests.tiny import VIT, tiny_model
-from vitsmith.data.digits import open_digits
-from vitsmith.data.preprocess import preprocess
-from vitsmith.data.samples import Samples, Splits
+from vitsmith.data.images.preprocess import preprocess
+from vitsmith.data.sets.digits import open_digits
+from vitsmith.data.sets.samples import Samples, Splits
 from vitsmith.errors import ConfigError, DatasetError, InputError
 from vitsmith.evaluation.accuracy import wilson_interval
 from vitsmith.models.configure import change

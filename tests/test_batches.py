@@ -14,10 +14,10 @@ import torch
 from PIL import Image
 from torch import nn
 
-from vitsmith.data.augment import AugmentSpec, sample_box
-from vitsmith.data.batches import Crops, evaluation_batches, training_batches
-from vitsmith.data.preprocess import preprocess
-from vitsmith.data.samples import Samples
+from vitsmith.data.augment.settings import AugmentSpec, sample_box
+from vitsmith.data.batches.load import Crops, evaluation_batches, training_batches
+from vitsmith.data.images.preprocess import preprocess
+from vitsmith.data.sets.samples import Samples
 from vitsmith.errors import ConfigError, DatasetError
 from vitsmith.specs import ImageSpec
 from vitsmith.training.validation import predict_logits

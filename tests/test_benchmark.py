@@ -23,11 +23,11 @@ from vitsmith.benchmark.contenders import Contender, Subject, contenders_of
 from vitsmith.benchmark.memory import Died, Memory, Task, measure_memory
 from vitsmith.benchmark.rows import NUMBERS
 from vitsmith.benchmark.session import BenchmarkSettings, Material, openings_of, run_benchmark, steps_of
+from vitsmith.cli.arguments.inputs import labelled
 from vitsmith.cli.benchmark import benchmark
-from vitsmith.cli.inputs import labelled
 from vitsmith.cli.main import INTERRUPTED
-from vitsmith.data.preprocess import preprocess
-from vitsmith.data.samples import Samples
+from vitsmith.data.images.preprocess import preprocess
+from vitsmith.data.sets.samples import Samples
 from vitsmith.engines.registry import ENGINES
 from vitsmith.errors import BundleError, DatasetError, InputError, OutputError, UnknownNameError
 from vitsmith.evaluation.peaks import Peak, highest, numpy_peaks, raised, share_of_peak
@@ -37,10 +37,10 @@ from vitsmith.models.cost import flops, parameters
 from vitsmith.report.benchmark import draw_benchmark
 from vitsmith.report.figure import png
 from vitsmith.specs import Labels, ProgramSpec
-from vitsmith.training import gemm
-from vitsmith.training.gemm import measure_peaks
-from vitsmith.weights.bundle import Bundle
-from vitsmith.weights.bundle_folder import read_bundle, write_bundle
+from vitsmith.training.monitor import gemm
+from vitsmith.training.monitor.gemm import measure_peaks
+from vitsmith.weights.bundle.bundle import Bundle
+from vitsmith.weights.bundle.folder import read_bundle, write_bundle
 from vitsmith.weights.save import save
 
 CLASSES = Labels(names=("a", "b", "c", "d", "e"))

@@ -16,10 +16,10 @@ from safetensors.torch import load_file, save_file
 
 from tests.tiny import CONFIGS, VIT, pictures, tiny_inputs, tiny_model
 from vitsmith import Bundle, ImageSpec, Labels, Measurement, Provenance, load, save
-from vitsmith.engines.base import open_engine
+from vitsmith.engines.open import open_engine
 from vitsmith.errors import BundleError, InputError, NotFiniteError, OutputError, UnknownNameError, WeightsError
 from vitsmith.models.build import build
-from vitsmith.weights.bundle_folder import read_bundle, record_measurements
+from vitsmith.weights.bundle.folder import read_bundle, record_measurements
 
 TOP1 = Measurement(metric="top1", value=0.912, data="pets, test", machine="a laptop", low=0.9, high=0.92)
 
@@ -262,8 +262,8 @@ def test_a_failed_save_leaves_the_old_bundle(
             Path, "rename", lambda path, target: stop() if path.parent.suffix == ".partial" else rename(path, target)
         )
     else:
-        place = {"save_file": "safetensors.torch.save_file", "interrupt": "vitsmith.weights.bundle_folder.model_card"}
-        monkeypatch.setattr(place.get(fails, f"vitsmith.weights.bundle_folder.{fails}"), stop)
+        place = {"save_file": "safetensors.torch.save_file", "interrupt": "vitsmith.weights.bundle.folder.model_card"}
+        monkeypatch.setattr(place.get(fails, f"vitsmith.weights.bundle.folder.{fails}"), stop)
     with pytest.raises(KeyboardInterrupt if fails == "interrupt" else OutputError):
         save(bundle, folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

@@ -15,12 +15,12 @@ import vitsmith as vs
 from tests.test_cli import call
 from tests.tiny import VIT, pictures, tiny_model
 from vitsmith import Bundle, Labels, Predictor
-from vitsmith.data.split_record import SplitRecord
+from vitsmith.data.sets.split_record import SplitRecord
 from vitsmith.errors import BundleError, ConfigError, InputError, OutputError, WeightsError
 from vitsmith.exporters.onnx import export_onnx
 from vitsmith.specs import Calibration, ProgramSpec
-from vitsmith.weights import measurements
-from vitsmith.weights.bundle_programs import add_program
+from vitsmith.weights.bundle import measurements
+from vitsmith.weights.bundle.programs import add_program
 
 NAMES = ("ant", "bee", "cow", "doe", "eel")
 THRESHOLDS = (0.1, 0.9, 0.5, 0.3, 0.7)
@@ -175,8 +175,8 @@ def test_verbs_say_what_becomes_of_it(
 
 
 def test_models_that_answer_otherwise_have_none_and_say_so() -> None:
-    from vitsmith.compress.merge import merge_by
-    from vitsmith.compress.resolution import resize_bundle
+    from vitsmith.compress.merge_tokens.run import merge_by
+    from vitsmith.compress.search.resize import resize_bundle
 
     bundle = labelled().with_calibration(2.0)
     for made in (merge_by(bundle, 1.1), resize_bundle(bundle, (24, 24))):

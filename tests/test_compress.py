@@ -13,11 +13,11 @@ import pytest
 from tests.test_cli import call
 from tests.tiny import CONFIGS, pictures, tiny_model
 from vitsmith import Bundle
-from vitsmith.compress.found import Found
-from vitsmith.compress.material import Material
-from vitsmith.compress.resolution import resize_bundle, smaller_sizes
-from vitsmith.compress.search import FEWEST, MOST_VARIANTS, Space, halves, search
-from vitsmith.data.samples import Samples, Splits
+from vitsmith.compress.prune.material import Material
+from vitsmith.compress.search.resize import resize_bundle, smaller_sizes
+from vitsmith.compress.search.result import Found
+from vitsmith.compress.search.run import FEWEST, MOST_VARIANTS, Space, halves, search
+from vitsmith.data.sets.samples import Samples, Splits
 from vitsmith.errors import ConfigError, DatasetError, GateError, InputError, MissingPackageError, NotFiniteError
 from vitsmith.gate import Paired, Requirements
 from vitsmith.models.configure import change
@@ -365,7 +365,7 @@ def test_an_interruption_leaves_nothing_and_labels_can_be_given(
     monkeypatch.chdir(tmp_path)
     save(Bundle.of(tiny_model(change(VIT, classes=10))).with_golden(pictures(1)), tmp_path / "unnamed")
     (tmp_path / "names.txt").write_text("\n".join(map(str, range(10))))
-    monkeypatch.setattr("vitsmith.compress.search.search", interrupt)
+    monkeypatch.setattr("vitsmith.compress.search.run.search", interrupt)
     there = {path.name for path in tmp_path.iterdir()}
     code, out, err = call(capsys, "compress", "unnamed", "--data", "digits")
     assert code == 2 and "give --labels-file FILE" in err

@@ -24,9 +24,9 @@ from vitsmith import load, save
 from vitsmith.errors import BundleError, ConfigError, InputError, WeightsError
 from vitsmith.models.config import BertConfig, MixerConfig, ViTConfig
 from vitsmith.models.configure import configure
-from vitsmith.weights.description import checksum
-from vitsmith.weights.npz import NpzFile
-from vitsmith.weights.tensors import SafetensorsFile, TorchFile
+from vitsmith.weights.bundle.description import checksum
+from vitsmith.weights.containers.npz import NpzFile
+from vitsmith.weights.containers.tensors import SafetensorsFile, TorchFile
 
 DEEP = "[" * 100_000 + "]" * 100_000
 

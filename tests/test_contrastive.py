@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 from tests.tiny import BERT, CONFIGS, tiny_model
 from vitsmith.errors import InputError
 from vitsmith.models.lit import LiT, normalize
-from vitsmith.training.contrastive import backward_in_slices, sigmoid_contrastive, softmax_contrastive
+from vitsmith.training.lit.contrastive import backward_in_slices, sigmoid_contrastive, softmax_contrastive
 
 PAIRS, WIDTH = 11, 5
 

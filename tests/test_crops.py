@@ -10,10 +10,10 @@ import simplejpeg
 import skimage.data
 from PIL import Image, ImageOps
 
-from vitsmith.data import jpeg
-from vitsmith.data.augment import AugmentSpec, sample_box
-from vitsmith.data.crops import read_crop, read_part
-from vitsmith.data.preprocess import resize_image
+from vitsmith.data.augment.crops import read_crop, read_part
+from vitsmith.data.augment.settings import AugmentSpec, sample_box
+from vitsmith.data.images import jpeg
+from vitsmith.data.images.preprocess import resize_image
 from vitsmith.errors import ImageError
 from vitsmith.specs import ImageSpec
 

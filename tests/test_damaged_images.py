@@ -13,7 +13,7 @@ import pytest
 from PIL import Image, ImageFile
 
 from tests.test_images import PHOTO, encoded, refusal
-from vitsmith.data.images import read_image
+from vitsmith.data.images.read import read_image
 from vitsmith.errors import ImageError
 
 GRAIN = (PHOTO // 2 + np.random.default_rng(0).integers(0, 120, PHOTO.shape)).astype(np.uint8)
@@ -181,7 +181,7 @@ def test_the_flag_is_put_back_when_many_threads_have_read(monkeypatch) -> None:
 def test_the_same_holds_in_shards(tmp_path) -> None:
     import tarfile
 
-    from vitsmith.data.datasets import open_labelled
+    from vitsmith.data.sets.datasets import open_labelled
 
     whole = CASES["png"]
     damaged = whole[:9000] + bytes(len(whole) - 9000)

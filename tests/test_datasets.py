@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vitsmith.data.datasets import DataSpec, open_dataset, open_labelled
-from vitsmith.data.folder import read_class_folders
-from vitsmith.data.order import epoch_order
-from vitsmith.data.samples import Samples, Splits, sort_classes
+from vitsmith.data.batches.order import epoch_order
+from vitsmith.data.sets.datasets import DataSpec, open_dataset, open_labelled
+from vitsmith.data.sets.folder import read_class_folders
+from vitsmith.data.sets.samples import Samples, Splits, sort_classes
 from vitsmith.errors import DatasetError, ImageError
 
 

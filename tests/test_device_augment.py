@@ -9,11 +9,11 @@ import skimage.data
 import torch
 from PIL import Image
 
-from vitsmith.data import mix
-from vitsmith.data.augment import GRADES, AugmentSpec
-from vitsmith.data.batches import Crops
-from vitsmith.data.device_augment import augment_on_device, jitter, uniforms
-from vitsmith.data.preprocess import normalize
+from vitsmith.data.augment import mix
+from vitsmith.data.augment.settings import GRADES, AugmentSpec
+from vitsmith.data.batches.device import augment_on_device, jitter, uniforms
+from vitsmith.data.batches.load import Crops
+from vitsmith.data.images.preprocess import normalize
 from vitsmith.errors import ConfigError
 from vitsmith.specs import ImageSpec
 

@@ -14,11 +14,11 @@ from PIL import Image
 from tests.tiny import CONFIGS, VIT, pictures, tiny_model
 from tests.training import recipe, splits
 from vitsmith import load, save
-from vitsmith.data.augment import AugmentSpec
-from vitsmith.data.batches import Batch, training_batches
-from vitsmith.data.device_augment import augment_on_device
-from vitsmith.data.preprocess import normalize, preprocess
-from vitsmith.data.samples import Splits
+from vitsmith.data.augment.settings import AugmentSpec
+from vitsmith.data.batches.device import augment_on_device
+from vitsmith.data.batches.load import Batch, training_batches
+from vitsmith.data.images.preprocess import normalize, preprocess
+from vitsmith.data.sets.samples import Splits
 from vitsmith.errors import ConfigError, DatasetError
 from vitsmith.exporters.onnx import export_onnx
 from vitsmith.models.config import ModelConfig
@@ -28,12 +28,12 @@ from vitsmith.specs import ImageSpec, Labels
 from vitsmith.training import distill
 from vitsmith.training.answers import Answers
 from vitsmith.training.distill import Teacher, View, is_repeating, open_teacher
-from vitsmith.training.losses import DistillLoss, divergence
-from vitsmith.training.recipe import TrainRecipe
-from vitsmith.training.recipe_file import parse_recipe
+from vitsmith.training.recipes.file import parse_recipe
+from vitsmith.training.recipes.recipe import TrainRecipe
 from vitsmith.training.run import Trained, train_to_bundle
 from vitsmith.training.start import start
-from vitsmith.weights.bundle import Bundle
+from vitsmith.training.update.losses import DistillLoss, divergence
+from vitsmith.weights.bundle.bundle import Bundle
 
 NAMES = ("ant", "bee", "cat", "dog", "eel")
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}

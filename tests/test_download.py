@@ -34,12 +34,12 @@ from tests.unreliable_server import (
     whole,
     without_ranges,
 )
-from vitsmith import locks
 from vitsmith.errors import DownloadError, OutputError
-from vitsmith.weights import download as download_module
-from vitsmith.weights import partial
-from vitsmith.weights.cache import cached_path
-from vitsmith.weights.download import download
+from vitsmith.files import locks
+from vitsmith.weights.fetch import download as download_module
+from vitsmith.weights.fetch import partial
+from vitsmith.weights.fetch.cache import cached_path
+from vitsmith.weights.fetch.download import download
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from vitsmith.training.ema import Ema
+from vitsmith.training.update.ema import Ema
 
 
 class Counter(nn.Module):

@@ -11,8 +11,8 @@ import torch
 
 from tests.tiny import CONFIGS, MIXER, VIT, pictures, tiny_lit, tiny_model
 from vitsmith import Bundle, Encoder, load, save
-from vitsmith.data.preprocess import preprocess
-from vitsmith.engines.torch import TorchEngine
+from vitsmith.data.images.preprocess import preprocess
+from vitsmith.engines.torch.engine import TorchEngine
 from vitsmith.errors import BundleError, ImageError, InputError, UnknownNameError
 from vitsmith.exporters.onnx import export_onnx
 from vitsmith.models.configure import change

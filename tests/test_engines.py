@@ -19,23 +19,25 @@ import torch
 
 from tests.tiny import CONFIGS, MIXER, VIT, pictures, tiny_inputs, tiny_lit, tiny_model
 from vitsmith import Bundle, ImageSpec, machine
-from vitsmith.data.preprocess import normalize
-from vitsmith.engines import choice, openvino, probing, registry
-from vitsmith.engines.base import open_engine
+from vitsmith.data.images.preprocess import normalize
+from vitsmith.engines import choice, registry
 from vitsmith.engines.chunks import run_in_chunks
 from vitsmith.engines.graph_report import Node, report_of
-from vitsmith.engines.openvino_core import openvino_core
-from vitsmith.engines.openvino_graph import OpenVinoGraph
+from vitsmith.engines.open import open_engine
+from vitsmith.engines.openvino import engine as openvino
+from vitsmith.engines.openvino import probing
+from vitsmith.engines.openvino.core import openvino_core
+from vitsmith.engines.openvino.graph import OpenVinoGraph
 from vitsmith.engines.plan import Plan, default_plan, plans, race
-from vitsmith.engines.remembered import place_of, question, recall, remember
 from vitsmith.engines.settings import Settings
+from vitsmith.engines.tuning_cache import place_of, question, recall, remember
 from vitsmith.errors import BundleError, InputError, MissingPackageError, UnknownNameError
 from vitsmith.exporters.onnx import write_graph
 from vitsmith.exporters.parts import parts_of
 from vitsmith.models.configure import change
 from vitsmith.models.cost import flops
 from vitsmith.specs import ProgramSpec
-from vitsmith.weights.bundle_folder import write_bundle
+from vitsmith.weights.bundle.folder import write_bundle
 
 FLOAT = ProgramSpec()
 FAMILIES = ["vit-token", "hybrid-stages", "mixer", "lit-bert"]
@@ -251,7 +253,7 @@ def test_pixels_and_tokens_that_do_not_fit_are_told(programs: Any, tmp_path: Pat
 LET_GO = """
     import signal, sys, threading
     from vitsmith import load
-    from vitsmith.engines.base import open_engine
+    from vitsmith.engines.open import open_engine
 
     held = [open_engine(load(sys.argv[1]), "openvino")]
     thread = threading.Thread(target=held.clear)
@@ -731,7 +733,7 @@ def test_auto_does_not_measure_what_does_not_matter(programs: Any, monkeypatch: 
 def test_whether_threads_spin_is_measured_for_single_images(
     programs: Any, own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vitsmith.engines import onnx
+    from vitsmith.engines.onnx import engine as onnx
 
     monkeypatch.setattr(onnx, "is_small", lambda bundle: False)
     race_with(monkeypatch, onnx, 1.0, 2.0)
@@ -854,7 +856,7 @@ def test_a_report_adds_up(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_child_is_light() -> None:
     """It starts before the first use of every program: torch alone would take longer than all the rest."""
-    code = "import sys, vitsmith.engines.probe; print({'torch', 'pydantic', 'PIL'} & set(sys.modules))"
+    code = "import sys, vitsmith.engines.openvino.probe; print({'torch', 'pydantic', 'PIL'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "set()", done.stdout + done.stderr
 

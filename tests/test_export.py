@@ -18,7 +18,7 @@ import vitsmith
 from tests.tiny import CONFIGS, pictures, tiny_inputs, tiny_lit, tiny_model
 from vitsmith import Bundle, Labels, Measurement, load
 from vitsmith.encode import Encoder
-from vitsmith.engines.base import open_engine
+from vitsmith.engines.open import open_engine
 from vitsmith.errors import BundleError, GateError, InputError, OutputError, UnknownNameError
 from vitsmith.exporters import onnx as export_module
 from vitsmith.exporters.onnx import export_onnx, layer_outputs, write_graph

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tests.tiny import CONFIGS, pictures, tiny_inputs, tiny_lit, tiny_model
 from vitsmith import Bundle, ImageSpec
-from vitsmith.data.preprocess import preprocess, resize_image
+from vitsmith.data.images.preprocess import preprocess, resize_image
 from vitsmith.engines.pixels import pixels_from_tensors
 from vitsmith.errors import GateError
 from vitsmith.exporters.onnx import export_onnx, write_graph
@@ -74,7 +74,7 @@ def test_an_exported_program_of_pixels_is_used_like_any_other(name: str, tmp_pat
     )
     exported, verdict = export_onnx(bundle, tmp_path / "pixels", spec=ProgramSpec(pixels=True))
     assert exported.program_spec.pixels and verdict.relative < 1e-5 and exported.preprocessing == bundle.preprocessing
-    from vitsmith.engines.base import open_engine
+    from vitsmith.engines.open import open_engine
 
     engine = open_engine(exported, "onnx")
     for batch in (1, 2, 7):

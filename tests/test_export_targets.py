@@ -16,9 +16,9 @@ from onnx import TensorProto, numpy_helper
 
 from tests.tiny import CONFIGS, pictures, tiny_inputs, tiny_lit, tiny_model
 from vitsmith import Bundle, load
-from vitsmith.engines.base import open_engine
-from vitsmith.engines.onnx_session import open_session
-from vitsmith.engines.openvino_core import openvino_core
+from vitsmith.engines.onnx.session import open_session
+from vitsmith.engines.open import open_engine
+from vitsmith.engines.openvino.core import openvino_core
 from vitsmith.errors import GateError
 from vitsmith.exporters import executorch as executorch_module
 from vitsmith.exporters import half as half_module

@@ -19,11 +19,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vitsmith import failed_writes, files, locks, swap, workspace
 from vitsmith.errors import OutputError
-from vitsmith.files import claimed, new_folder, optional, replacing, replacing_folder, scratch, write_text
-from vitsmith.locks import HeldError, Lock
-from vitsmith.workspace import mend
+from vitsmith.files import atomic as files
+from vitsmith.files import failures as failed_writes
+from vitsmith.files import locks, swap, workspace
+from vitsmith.files.atomic import claimed, new_folder, optional, replacing, replacing_folder, scratch, write_text
+from vitsmith.files.locks import HeldError, Lock
+from vitsmith.files.workspace import mend
 
 ROOT = Path(__file__).parents[1]
 posix = pytest.mark.skipif(os.name != "posix", reason="needs fork")
@@ -48,8 +50,9 @@ def write_folder(target: Path, word: str) -> None:
 KILLED = """
     import os, sys
     from pathlib import Path
-    from vitsmith import locks, swap
-    from vitsmith.files import replacing, replacing_folder
+    from vitsmith.files import locks
+    from vitsmith.files import swap
+    from vitsmith.files.atomic import replacing, replacing_folder
     from tests.test_files import write_folder
 
     place, kind, exchange, events = Path(sys.argv[1]), sys.argv[2], sys.argv[3] == "exchange", 0
@@ -130,7 +133,8 @@ CUT_OFF = """
     import os, sys
     from pathlib import Path
     from tests.tiny import CONFIGS, tiny_model
-    from vitsmith import Bundle, save, swap
+    from vitsmith import Bundle, save
+    from vitsmith.files import swap
 
     rename = Path.rename
 
@@ -227,7 +231,8 @@ def test_a_place_is_claimed_by_one_and_free_again_after_it(tmp_path: Path) -> No
 
 @posix
 def test_a_lock_ends_with_its_process_however_it_ends(tmp_path: Path) -> None:
-    code = "import sys; from pathlib import Path; from vitsmith.locks import Lock; lock = Lock.take(Path(sys.argv[1]))"
+    code = "import sys; from pathlib import Path; from vitsmith.files.locks import Lock"
+    code += "; lock = Lock.take(Path(sys.argv[1]))"
     child = subprocess.Popen(
         [sys.executable, "-c", f"{code}; print(1, flush=True); sys.stdin.read()", str(tmp_path / "lock")],
         cwd=ROOT,
@@ -319,7 +324,7 @@ LIMITED = """
     from pathlib import Path
     import numpy as np, torch
     from vitsmith.errors import OutputError
-    from vitsmith.files import replacing_folder
+    from vitsmith.files.atomic import replacing_folder
     from tests.test_files import WRITERS
 
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
@@ -472,9 +477,9 @@ MASKED = """
     import vitsmith as vs
     from tests.test_index import unit, write
     from tests.tiny import CONFIGS, tiny_lit, tiny_model
-    from vitsmith.files import replacing_folder
+    from vitsmith.files.atomic import replacing_folder
     from vitsmith.runs import Run
-    from vitsmith.training.checkpoint import CheckpointWriter
+    from vitsmith.training.checkpoint.file import CheckpointWriter
 
     for mask in sys.argv[2:]:
         os.umask(int(mask, 8))

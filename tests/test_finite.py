@@ -22,12 +22,12 @@ from tests.reference import fill
 from tests.test_cli import call
 from tests.tiny import CONFIGS, VIT, pictures, released_npz, small_cases, tiny_lit, tiny_model
 from tests.training import coloured, recipe, splits, training
-from vitsmith.compress.material import Material
-from vitsmith.compress.prune import _stage
-from vitsmith.data.samples import Samples
+from vitsmith.compress.prune.material import Material
+from vitsmith.compress.prune.run import _stage
+from vitsmith.data.sets.samples import Samples
 from vitsmith.encode import Encoder
-from vitsmith.engines.base import open_engine
-from vitsmith.engines.programs import ProgramEngine
+from vitsmith.engines.open import open_engine
+from vitsmith.engines.program import ProgramEngine
 from vitsmith.errors import ConfigError, GateError, ImageError, InputError, NotFiniteError
 from vitsmith.exporters.onnx import export_onnx
 from vitsmith.exporters.program import Gate, _with_accuracy
@@ -40,14 +40,14 @@ from vitsmith.models.configure import change, parse_config
 from vitsmith.predict import softmax
 from vitsmith.runs import Run
 from vitsmith.specs import ImageSpec, Labels, ProgramSpec, Similarity
-from vitsmith.training.checkpoint import CheckpointWriter
+from vitsmith.training.checkpoint.file import CheckpointWriter
 from vitsmith.training.devices import Devices
 from vitsmith.training.distill import Teacher
-from vitsmith.training.events import StepDone
 from vitsmith.training.lit.embeddings import EmbeddingStore
-from vitsmith.weights.bundle import Bundle
-from vitsmith.weights.bundle_folder import WEIGHTS
-from vitsmith.weights.tensors import SafetensorsFile, TorchFile
+from vitsmith.training.monitor.events import StepDone
+from vitsmith.weights.bundle.bundle import Bundle
+from vitsmith.weights.bundle.folder import WEIGHTS
+from vitsmith.weights.containers.tensors import SafetensorsFile, TorchFile
 
 BAD = [math.nan, math.inf, -math.inf]
 

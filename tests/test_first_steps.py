@@ -16,25 +16,25 @@ import typer
 from PIL import Image
 
 import vitsmith as vs
-import vitsmith.quickstart
+import vitsmith.verbs.quickstart
 from tests.documentation import ROOT, table_after
 from tests.test_cli import call
 from tests.tiny import pictures, tiny_lit
 from vitsmith import needs_torch
-from vitsmith.cli import next_steps, output
-from vitsmith.cli.elsewhere import RENAMED, SAME, VERBS_ELSEWHERE, VERBS_RENAMED
-from vitsmith.cli.examples import EXAMPLES
-from vitsmith.cli.images import expand
-from vitsmith.cli.inputs import check_recordable
+from vitsmith.cli.arguments.elsewhere import RENAMED, SAME, VERBS_ELSEWHERE, VERBS_RENAMED
+from vitsmith.cli.arguments.examples import EXAMPLES
+from vitsmith.cli.arguments.images import expand
+from vitsmith.cli.arguments.inputs import check_recordable
 from vitsmith.cli.main import app
-from vitsmith.cli.quickstart_progress import QuickstartProgress
+from vitsmith.cli.terminal import next_steps, output
+from vitsmith.cli.terminal.quickstart_progress import QuickstartProgress
 from vitsmith.cli.verbs import VERBS
 from vitsmith.errors import BundleError, InputError, WeightsError
 from vitsmith.evaluation.speed import Speed, Speedup
-from vitsmith.quickstart import Stage
 from vitsmith.runs import model_name
-from vitsmith.weights.bundle_folder import upgrade_bundle, write_bundle
-from vitsmith.weights.bundle_programs import add_program
+from vitsmith.verbs.quickstart import Stage
+from vitsmith.weights.bundle.folder import upgrade_bundle, write_bundle
+from vitsmith.weights.bundle.programs import add_program
 
 NAMES = list(VERBS)
 
@@ -90,7 +90,7 @@ def test_a_quickstart_is_begun_again_with_what_was_typed(capsys, here, monkeypat
         out.mkdir()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(vitsmith.quickstart, "quickstart", interrupted)
+    monkeypatch.setattr(vitsmith.verbs.quickstart, "quickstart", interrupted)
     code, _, err = call(capsys, "quickstart", "--out", "qs", *more)
     assert code == 2 and f"start over with vitsmith quickstart {again.format('qs')}\n" in err
 

@@ -15,8 +15,8 @@ from tests.foreign_files import HF_CONFIG, TIMM_CONFIG, refusal, timm_config, wr
 from tests.foreign_reference import hf_vit, hf_vit_logits, images, timm_mixer, timm_vit, timm_vit_logits
 from vitsmith.weights.fill import arrays_of
 from vitsmith.weights.foreign import ForeignModel, load_foreign
-from vitsmith.weights.hf_names import MODULES, RELEASED, hf_slots
-from vitsmith.weights.timm_names import timm_slots
+from vitsmith.weights.hf.names import MODULES, RELEASED, hf_slots
+from vitsmith.weights.timm.names import timm_slots
 
 TOLERANCE = 1e-5
 

@@ -13,8 +13,9 @@ import torch
 
 from tests.tiny import VIT
 from vitsmith import Bundle, ImageSpec
-from vitsmith.engines import openvino, probing
-from vitsmith.engines.base import open_engine
+from vitsmith.engines.open import open_engine
+from vitsmith.engines.openvino import engine as openvino
+from vitsmith.engines.openvino import probing
 from vitsmith.errors import BundleError
 from vitsmith.records import Provenance
 

@@ -16,8 +16,8 @@ import pytest
 
 import vitsmith as vs
 from tests.tiny import VIT, pictures, tiny_lit, tiny_model
-from vitsmith.engines.base import open_engine
-from vitsmith.engines.openvino_core import ThreadsLostError
+from vitsmith.engines.open import open_engine
+from vitsmith.engines.openvino.core import ThreadsLostError
 from vitsmith.errors import InputError
 from vitsmith.exporters.executorch import export_executorch
 from vitsmith.exporters.onnx import export_onnx
@@ -213,7 +213,7 @@ def test_eight_threads_open_engines_at_once(places: dict[str, Path]) -> None:
 
 def test_the_silence_of_executorch_is_not_kept(capfd: pytest.CaptureFixture[str]) -> None:
     """Threads that open programs at once must leave standard error as it was."""
-    from vitsmith.engines.executorch import _hushed
+    from vitsmith.engines.executorch.engine import _hushed
 
     def hush(_: int) -> None:
         with _hushed():

@@ -19,9 +19,9 @@ from safetensors.numpy import load_file
 
 import vitsmith as vs
 from tests.tiny import REFERENCE
-from vitsmith.data.datasets import open_dataset
-from vitsmith.data.pairs import open_pairs
-from vitsmith.data.split_record import digest_of
+from vitsmith.data.sets.datasets import open_dataset
+from vitsmith.data.sets.pairs import open_pairs
+from vitsmith.data.sets.split_record import digest_of
 from vitsmith.retrieval.index import open_index
 from vitsmith.retrieval.search import search
 from vitsmith.runs import Run

@@ -27,11 +27,11 @@ from vitsmith.models.config import ViTConfig
 from vitsmith.models.configure import change
 from vitsmith.records import Publication
 from vitsmith.specs import Calibration, ProgramSpec, StoredProgram
-from vitsmith.weights import identity, measurements, upgrade
-from vitsmith.weights.bundle_folder import record_measurements, upgrade_bundle, write_bundle
-from vitsmith.weights.bundle_programs import add_program
-from vitsmith.weights.description import DESCRIPTION, checksum, read_description
-from vitsmith.weights.identity import canonical
+from vitsmith.weights.bundle import identity, measurements, upgrade
+from vitsmith.weights.bundle.description import DESCRIPTION, checksum, read_description
+from vitsmith.weights.bundle.folder import record_measurements, upgrade_bundle, write_bundle
+from vitsmith.weights.bundle.identity import canonical
+from vitsmith.weights.bundle.programs import add_program
 
 FORMAT1 = REFERENCE / "format1"
 NAMES = ("ant", "bee", "cow", "doe", "eel")
@@ -58,8 +58,8 @@ def described(folder: Path) -> dict[str, Any]:
 
 
 def test_licence_and_origin_stay_with_whatever_is_made_of_a_bundle(tmp_path: Path) -> None:
-    from vitsmith.compress.merge import merge_by
-    from vitsmith.compress.resolution import resize_bundle
+    from vitsmith.compress.merge_tokens.run import merge_by
+    from vitsmith.compress.search.resize import resize_bundle
 
     known = {"license": "apache-2.0", "origin": "hf:timm/vit_tiny", "revision": "4b0f1c2"}
     bundle = vs.save(labelled(provenance=Provenance(source="a test", sha256="0" * 64, **known)), tmp_path / "model")

@@ -8,8 +8,8 @@ from tests.tiny import BERT, CONFIGS, VIT, tiny_model
 from vitsmith.errors import ConfigError
 from vitsmith.models.config import LiTConfig
 from vitsmith.models.configure import change
-from vitsmith.training.groups import freeze_parameters, parameter_groups
-from vitsmith.training.recipe import OptimizerSpec
+from vitsmith.training.recipes.recipe import OptimizerSpec
+from vitsmith.training.update.groups import freeze_parameters, parameter_groups
 
 DECAY = 0.5
 

@@ -22,12 +22,12 @@ from tests.training import recipe, splits, training, write_folder
 from vitsmith import Bundle, Labels, Predictor
 from vitsmith.benchmark.answers import compare_with, reference_of
 from vitsmith.benchmark.contenders import Subject
-from vitsmith.compress.material import check_prunable
-from vitsmith.compress.merge import check_mergeable, merge_by
-from vitsmith.compress.quantize import check_quantizable
-from vitsmith.compress.resolution import resize_bundle
-from vitsmith.data.batches import Batch
-from vitsmith.engines.base import open_engine
+from vitsmith.compress.merge_tokens.run import check_mergeable, merge_by
+from vitsmith.compress.prune.material import check_prunable
+from vitsmith.compress.quantize.run import check_quantizable
+from vitsmith.compress.search.resize import resize_bundle
+from vitsmith.data.batches.load import Batch
+from vitsmith.engines.open import open_engine
 from vitsmith.errors import BundleError, ConfigError, InputError, UnknownNameError, WeightsError
 from vitsmith.evaluation.calibration import log_probabilities
 from vitsmith.evaluation.evaluation import evaluate
@@ -39,13 +39,13 @@ from vitsmith.predict import Prediction, scores_from_logits
 from vitsmith.report.sections import most_wrong
 from vitsmith.specs import ProgramSpec
 from vitsmith.training.distill import open_teacher
-from vitsmith.training.losses import DistillLoss
 from vitsmith.training.outcome import make_bundle
-from vitsmith.training.recipe import DistillSpec
-from vitsmith.weights.augreg import augreg_head
-from vitsmith.weights.bundle_folder import write_bundle
-from vitsmith.weights.card import model_card
-from vitsmith.weights.jax_npz import save_npz
+from vitsmith.training.recipes.recipe import DistillSpec
+from vitsmith.training.update.losses import DistillLoss
+from vitsmith.weights.bundle.card import model_card
+from vitsmith.weights.bundle.folder import write_bundle
+from vitsmith.weights.fetch.augreg import augreg_head
+from vitsmith.weights.jax.checkpoint import save_npz
 from vitsmith.weights.labels import with_labels
 
 NAMES = ("ant", "bee", "cat", "dog", "eel")

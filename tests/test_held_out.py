@@ -25,26 +25,26 @@ from vitsmith import Bundle, Labels, load, save
 from vitsmith.benchmark.session import BenchmarkSettings, run_benchmark
 from vitsmith.cli.benchmark import _load, _material
 from vitsmith.cli.compress import _write as write_found
-from vitsmith.compress.calibration import labelled_photos, unlabelled_photos
 from vitsmith.compress.division import divide
-from vitsmith.compress.material import labelled_material, unlabelled_material
-from vitsmith.compress.merge import merge, merge_by
-from vitsmith.compress.prune import prune, prune_bundle
-from vitsmith.compress.quantize import quantize
-from vitsmith.compress.resolution import resize_bundle
-from vitsmith.compress.sizes import Pruning
-from vitsmith.data import datasets
-from vitsmith.data.datasets import DataSpec, open_dataset, open_labelled
-from vitsmith.data.samples import Samples, Splits
-from vitsmith.data.shapes import labelled_shapes
-from vitsmith.data.split_record import SPLIT, SplitRecord, digest_of, distinct, read_contents
+from vitsmith.compress.images import labelled_photos, unlabelled_photos
+from vitsmith.compress.merge_tokens.run import merge, merge_by
+from vitsmith.compress.prune.material import labelled_material, unlabelled_material
+from vitsmith.compress.prune.run import prune, prune_bundle
+from vitsmith.compress.prune.sizes import Pruning
+from vitsmith.compress.quantize.run import quantize
+from vitsmith.compress.search.resize import resize_bundle
+from vitsmith.data.sets import datasets
+from vitsmith.data.sets.datasets import DataSpec, open_dataset, open_labelled
+from vitsmith.data.sets.samples import Samples, Splits
+from vitsmith.data.sets.shapes import labelled_shapes
+from vitsmith.data.sets.split_record import SPLIT, SplitRecord, digest_of, distinct, read_contents
 from vitsmith.errors import DatasetError, InputError
 from vitsmith.evaluation.held_out import ask, ask_pairs, choose
 from vitsmith.evaluation.speed import Speed, Speedup
 from vitsmith.records import Provenance
 from vitsmith.report.training import write_report
 from vitsmith.runs import Run
-from vitsmith.training.recipe_file import parse_recipe
+from vitsmith.training.recipes.file import parse_recipe
 from vitsmith.training.run import Trained, train_to_bundle
 
 COUNT, HELD = 48, 12
@@ -547,7 +547,7 @@ def test_captioned_images_are_told_apart_too(pets: Path, tmp_path: Path) -> None
 
 def test_telling_images_apart_needs_no_torch(bundle: Bundle) -> None:
     code = (
-        "import sys; import vitsmith.evaluation.held_out; from vitsmith.weights.bundle import Bundle; "
+        "import sys; import vitsmith.evaluation.held_out; from vitsmith.weights.bundle.bundle import Bundle; "
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

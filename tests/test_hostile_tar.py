@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.test_images import PHOTO, encoded
-from vitsmith.data.braces import MOST, expand_braces
-from vitsmith.data.datasets import open_labelled
+from vitsmith.data.sets.datasets import open_labelled
+from vitsmith.data.sets.shards.braces import MOST, expand_braces
 from vitsmith.errors import DatasetError
 
 PNG = encoded(PHOTO, "PNG")

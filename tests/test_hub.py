@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vitsmith.data.datasets import DataSpec, open_dataset, open_labelled
+from vitsmith.data.sets.datasets import DataSpec, open_dataset, open_labelled
 from vitsmith.errors import DatasetError, ImageError, MissingPackageError
 
 datasets = pytest.importorskip("datasets")
@@ -148,7 +148,7 @@ def test_a_folder_of_that_name_is_not_taken_for_the_hubs(tmp_path, monkeypatch, 
 
 
 def test_datasets_is_imported_only_when_it_is_used() -> None:
-    code = "import sys, vitsmith.data.datasets; sys.exit('datasets' in sys.modules)"
+    code = "import sys, vitsmith.data.sets.datasets; sys.exit('datasets' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -16,9 +16,9 @@ from PIL import Image
 from tests.test_images import PHOTO, encoded, refusal
 from tests.tiny import VIT, tiny_model
 from vitsmith import Bundle, ImageSpec, Labels, Predictor
-from vitsmith.data import image_sources
-from vitsmith.data.images import read_image
-from vitsmith.data.split_record import digest_of
+from vitsmith.data.images import sources as image_sources
+from vitsmith.data.images.read import read_image
+from vitsmith.data.sets.split_record import digest_of
 from vitsmith.errors import ImageError, InputError
 
 PNG = encoded(PHOTO, "PNG")

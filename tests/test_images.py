@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from vitsmith.data.images import IMAGE_SUFFIXES, MAX_PIXELS, read_image
+from vitsmith.data.images.read import IMAGE_SUFFIXES, MAX_PIXELS, read_image
 from vitsmith.errors import ImageError
 
 PHOTO = skimage.data.astronaut()[100:260, 150:390]  # 160 high, 240 wide: a face, unlike any mirror image of itself

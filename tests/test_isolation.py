@@ -19,7 +19,7 @@ import vitsmith as vs
 from tests.tiny import CONFIGS, VIT, pictures, tiny_lit, tiny_model
 from vitsmith import needs_torch
 from vitsmith.models.config import LiTConfig
-from vitsmith.weights.bundle import Bundle
+from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.torch_model import hash_weights
 
 NAMES = ["vit-token", "hybrid-stages", "mixer", "lit-bert"]

@@ -29,9 +29,9 @@ from vitsmith.errors import InputError, OutputError, WeightsError
 from vitsmith.models.build import build
 from vitsmith.models.config import ModelConfig
 from vitsmith.models.configure import change, configure
-from vitsmith.weights.infer import infer_config
-from vitsmith.weights.jax_names import FLAX_LINEN, jax_slots, naming_of
-from vitsmith.weights.jax_npz import load_npz, save_npz
+from vitsmith.weights.jax.checkpoint import load_npz, save_npz
+from vitsmith.weights.jax.config import infer_config
+from vitsmith.weights.jax.names import FLAX_LINEN, jax_slots, naming_of
 
 LAYOUTS = sorted(path.stem for path in (REFERENCE / "layouts").glob("*.json"))
 CASES = small_cases()

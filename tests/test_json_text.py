@@ -8,8 +8,8 @@ import os
 import pytest
 
 from vitsmith.errors import DatasetError, InputError
+from vitsmith.files.regular import NotRegularError, open_regular, read_regular
 from vitsmith.json_text import DEEPEST, parse_json, read_json
-from vitsmith.regular_files import NotRegularError, open_regular, read_regular
 
 
 def test_a_file_gives_the_value_it_was_written_from(tmp_path) -> None:

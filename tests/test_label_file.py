@@ -15,12 +15,12 @@ from typer.testing import CliRunner
 
 from tests.tiny import VIT, WORDS, pictures, tiny_lit, tiny_model
 from vitsmith.cli.main import app
-from vitsmith.data.label_file import parse_entries, parse_templates, read_class_names, read_entries, split_lines
-from vitsmith.data.prompts import named_templates, read_templates
-from vitsmith.data.shards import read_shards
-from vitsmith.data.tokenize import Tokenizer, check_lines
+from vitsmith.data.sets.shards.read import read_shards
+from vitsmith.data.text.label_file import parse_entries, parse_templates, read_class_names, read_entries, split_lines
+from vitsmith.data.text.prompts import named_templates, read_templates
+from vitsmith.data.text.tokenize import Tokenizer, check_lines
 from vitsmith.errors import DatasetError, InputError
-from vitsmith.weights.bundle import Bundle
+from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.labels import with_labels
 from vitsmith.weights.load import load
 from vitsmith.weights.save import save

@@ -12,19 +12,19 @@ from tests.documentation import ROOT, table_after
 from tests.pairs_training import lit_recipe, write_pairs, write_tower
 from tests.test_docs import field_rows
 from tests.tiny import REFERENCE, WORDS, tiny_lit
-from vitsmith.data.pairs import open_pairs
-from vitsmith.data.preprocess import preprocess
-from vitsmith.data.tokenize import Tokenizer
+from vitsmith.data.images.preprocess import preprocess
+from vitsmith.data.sets.pairs import open_pairs
+from vitsmith.data.text.tokenize import Tokenizer
 from vitsmith.errors import ConfigError, DatasetError, InputError, UnknownNameError
 from vitsmith.models.lit import LiT
 from vitsmith.specs import TextSpec
 from vitsmith.training.devices import Devices
 from vitsmith.training.lit import embeddings as embeddings_module
 from vitsmith.training.lit.embeddings import EmbeddingStore
-from vitsmith.training.lit.recipe import LitRecipe
 from vitsmith.training.lit.towers import Towers, open_image_tower, start
 from vitsmith.training.lit.vocabulary import find_vocabulary, learn_wordpiece
-from vitsmith.training.recipe_file import merge, parse_fields, read_recipe, recipe_names
+from vitsmith.training.recipes.file import merge, parse_fields, read_recipe, recipe_names
+from vitsmith.training.recipes.lit import LitRecipe
 from vitsmith.weights.load import load
 from vitsmith.weights.save import save
 

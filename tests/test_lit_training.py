@@ -20,8 +20,8 @@ from tests.pairs_training import COLOURS, lit_command, lit_recipe, write_pairs, 
 from tests.tiny import CONFIGS, tiny_lit
 from tests.training import logged, settings
 from vitsmith.cli.lit import lit
-from vitsmith.data.pairs import open_pairs
-from vitsmith.data.samples import Samples
+from vitsmith.data.sets.pairs import open_pairs
+from vitsmith.data.sets.samples import Samples
 from vitsmith.encode import Encoder
 from vitsmith.errors import ConfigError, InputError, Interrupted
 from vitsmith.models.lit import LiT
@@ -32,10 +32,10 @@ from vitsmith.training.lit.embeddings import is_intact, seal
 from vitsmith.training.lit.evaluating import Gallery, LitEvaluation, evaluate
 from vitsmith.training.lit.history import LitEvent
 from vitsmith.training.lit.material import bytes_a_caption
-from vitsmith.training.lit.recipe import TextTowerSpec
 from vitsmith.training.lit.run import LitTrained, lit_recipe_of, lit_to_bundle, resume_lit
 from vitsmith.training.lit.towers import open_image_tower
-from vitsmith.training.result import Stopped
+from vitsmith.training.monitor.result import Stopped
+from vitsmith.training.recipes.lit import TextTowerSpec
 from vitsmith.weights.load import load
 from vitsmith.weights.save import save
 

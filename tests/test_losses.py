@@ -9,10 +9,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from vitsmith.data.batches import Batch
+from vitsmith.data.batches.load import Batch
 from vitsmith.errors import ConfigError
-from vitsmith.training.losses import DistillLoss, classification_loss, cross_entropy, divergence, teacher_share
-from vitsmith.training.recipe import DistillSpec
+from vitsmith.training.recipes.recipe import DistillSpec
+from vitsmith.training.update.losses import DistillLoss, classification_loss, cross_entropy, divergence, teacher_share
 
 GENERATOR = torch.Generator().manual_seed(3)
 LOGITS, TEACHER = 4 * torch.randn(2, 6, 5, generator=GENERATOR)

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from vitsmith import machine
-from vitsmith.engines.torch import TorchEngine
+from vitsmith.engines.torch.engine import TorchEngine
 from vitsmith.machine import (
     available_cores,
     bf16_dot_products,
@@ -30,7 +30,7 @@ from vitsmith.machine import (
     total_memory,
 )
 from vitsmith.models import build
-from vitsmith.training import memory
+from vitsmith.training.memory import fit as memory
 
 GIB = 2**30
 NO_LIMIT = 9223372036854771712
@@ -138,7 +138,7 @@ def test_training_plans_with_what_the_group_leaves(tree: Tree) -> None:
 
 def test_torch_computes_with_no_more_threads_than_the_quota_has_cores(tree: Tree) -> None:
     from tests.tiny import CONFIGS, tiny_model
-    from vitsmith.weights.bundle import Bundle
+    from vitsmith.weights.bundle.bundle import Bundle
 
     bundle, before = Bundle.of(tiny_model(CONFIGS["vit-token"])), torch.get_num_threads()
     tree.belongs_to("0::/")

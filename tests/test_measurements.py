@@ -16,14 +16,14 @@ from tests.test_cli import call
 from tests.tiny import VIT, pictures, tiny_model
 from tests.training import splits, write_folder
 from vitsmith import Bundle, ImageSpec, Labels, Measurement
-from vitsmith.compress.merge import merge_by
+from vitsmith.compress.merge_tokens.run import merge_by
 from vitsmith.evaluation.speed import Cost, Speed
 from vitsmith.exporters.onnx import export_onnx
 from vitsmith.machine import describe_machine
 from vitsmith.models.configure import change
 from vitsmith.specs import ProgramSpec
-from vitsmith.weights import measurements
-from vitsmith.weights.bundle_folder import record_measurements
+from vitsmith.weights.bundle import measurements
+from vitsmith.weights.bundle.folder import record_measurements
 
 MACHINE = describe_machine()
 LABELS = Labels(names=splits().classes)

@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from vitsmith.errors import InputError
 from vitsmith.models.build import build
 from vitsmith.models.configure import configure
-from vitsmith.training import memory
-from vitsmith.training.activations import trace_update
-from vitsmith.training.memory import available_memory, is_out_of_memory, next_smaller, plan_memory
-from vitsmith.training.recipe import DataSpec, TrainRecipe
+from vitsmith.training.memory import fit as memory
+from vitsmith.training.memory.activations import trace_update
+from vitsmith.training.memory.fit import available_memory, is_out_of_memory, next_smaller, plan_memory
+from vitsmith.training.recipes.recipe import DataSpec, TrainRecipe
 
 CPU = torch.device("cpu")
 CONFIG = configure("ViT-Ti/16", image_size=32, classes=5, depth=2)

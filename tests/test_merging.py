@@ -19,16 +19,16 @@ from tests.pretended import twice_as_fast
 from tests.test_cli import call
 from tests.tiny import CONFIGS, VIT, pictures, tiny_inputs, tiny_lit, tiny_model
 from vitsmith.cli.merge_tokens import _from
-from vitsmith.compress.calibration import Photos
-from vitsmith.compress.groups import groups
-from vitsmith.compress.merge import check_mergeable, merge, merge_by, merged_bundle, sample_photos
-from vitsmith.compress.merge_search import Goal, Losses, divergence, grow, measure_losses, search
-from vitsmith.compress.merged import REQUIRED, Merged, Try, write_merged
-from vitsmith.compress.schedules import MergeTarget, clipped, describe, fit, saved, spread
-from vitsmith.data.photos import sample_images
-from vitsmith.data.preprocess import preprocess
-from vitsmith.engines.base import open_engine
-from vitsmith.engines.openvino_core import openvino_core
+from vitsmith.compress.images import Photos
+from vitsmith.compress.merge_tokens.patch_groups import groups
+from vitsmith.compress.merge_tokens.result import REQUIRED, Merged, Try, write_merged
+from vitsmith.compress.merge_tokens.run import check_mergeable, merge, merge_by, merged_bundle, sample_photos
+from vitsmith.compress.merge_tokens.schedule_search import Goal, Losses, divergence, grow, measure_losses, search
+from vitsmith.compress.merge_tokens.schedules import MergeTarget, clipped, describe, fit, saved, spread
+from vitsmith.data.images.photos import sample_images
+from vitsmith.data.images.preprocess import preprocess
+from vitsmith.engines.open import open_engine
+from vitsmith.engines.openvino.core import openvino_core
 from vitsmith.errors import GateError, InputError, OutputError, UnknownNameError
 from vitsmith.evaluation.speed import Speed, Speedup
 from vitsmith.exporters.onnx import export_onnx
@@ -39,7 +39,7 @@ from vitsmith.models.cost import flops
 from vitsmith.report.figure import LIGHT, png
 from vitsmith.report.merging import draw_merging, labels_of_pixels, painted
 from vitsmith.runs import check_place
-from vitsmith.weights.bundle import Bundle
+from vitsmith.weights.bundle.bundle import Bundle
 
 LARGER = change(VIT, image_size=(40, 48), depth=3)
 LENIENT = replace(REQUIRED, agreement=0)
@@ -387,7 +387,7 @@ def test_a_merged_model_without_answers_is_refused_by_the_gate(monkeypatch):
         merged.model.head.bias.data[0] = float("nan")
         return merged
 
-    monkeypatch.setattr("vitsmith.compress.merge.merged_bundle", spoiled)
+    monkeypatch.setattr("vitsmith.compress.merge_tokens.run.merged_bundle", spoiled)
     for target in (MergeTarget(ratio=1.2), MergeTarget(kind="searched", ratio=1.2)):
         with pytest.raises(GateError, match=r"merging of .* was refused, nothing was written: .* is not finite"):
             merge(bundle_of(), target, photos(), measure=speeds(2))

@@ -16,7 +16,7 @@ from vitsmith.models.config import ModelConfig
 from vitsmith.models.configure import change
 from vitsmith.models.lit import normalize
 from vitsmith.models.presets import presets
-from vitsmith.weights.bundle import Bundle
+from vitsmith.weights.bundle.bundle import Bundle
 
 
 @pytest.mark.parametrize("contract", CONTRACTS, ids=lambda contract: contract.__name__)

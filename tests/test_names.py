@@ -21,9 +21,9 @@ import vitsmith as vs
 from tests.page_checks import Page
 from tests.test_cli import call
 from tests.tiny import pictures
-from vitsmith.cli.output import print_csv_line, print_facts, print_json, print_line, print_table, progress, say
-from vitsmith.data.pairs import PairSplits
-from vitsmith.data.samples import Samples, check_names
+from vitsmith.cli.terminal.output import print_csv_line, print_facts, print_json, print_line, print_table, progress, say
+from vitsmith.data.sets.pairs import PairSplits
+from vitsmith.data.sets.samples import Samples, check_names
 from vitsmith.errors import DatasetError
 from vitsmith.escapes import columns, markdown, shell_quoted, shortened, visible
 from vitsmith.evaluation.evaluation import Evaluation
@@ -33,8 +33,8 @@ from vitsmith.report.figure import png
 from vitsmith.report.page import Command, Report, Section, Table, render
 from vitsmith.report.plots import draw_class_accuracies, draw_confusion, draw_curves, draw_held_out, draw_reliability
 from vitsmith.report.sections import accuracy_section, sample_of
-from vitsmith.training.events import StepDone
-from vitsmith.weights.card import model_card
+from vitsmith.training.monitor.events import StepDone
+from vitsmith.weights.bundle.card import model_card
 
 NAMES = (
     "from_$5_to_$10", "[/red]", "[bold]x[/bold]", "$\\frac{", "_hidden_", "__x__", "*a* ~~b~~", "a|b", "`code` ``",
@@ -120,7 +120,9 @@ def test_the_terminal_shows_names_as_they_are(capsys: pytest.CaptureFixture[str]
 def test_no_number_of_a_table_is_folded_however_narrow(
     width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vitsmith.cli.output._console", lambda *, stderr: Console(width=width, highlight=False))
+    monkeypatch.setattr(
+        "vitsmith.cli.terminal.output._console", lambda *, stderr: Console(width=width, highlight=False)
+    )
     numbers = [f"number {at}" for at in range(6)]
     rows = [(f"a rather long name {row}", "onnxruntime", *(f"{row}{at}.345678" for at in range(6))) for row in (1, 2)]
     print_table(("model", "engine", *numbers), rows, right=numbers, keys=2)

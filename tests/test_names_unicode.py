@@ -14,17 +14,17 @@ from PIL import Image
 from tests import training
 from tests.test_label_file import listed, shard, told
 from tests.tiny import VIT, pictures, tiny_lit, tiny_model
-from vitsmith.data.datasets import open_dataset, open_labelled
-from vitsmith.data.folder import read_class_folders
-from vitsmith.data.samples import Samples, Splits, label_positions, place_of, sort_classes
-from vitsmith.data.shards import read_shards
+from vitsmith.data.sets.datasets import open_dataset, open_labelled
+from vitsmith.data.sets.folder import read_class_folders
+from vitsmith.data.sets.samples import Samples, Splits, label_positions, place_of, sort_classes
+from vitsmith.data.sets.shards.read import read_shards
 from vitsmith.errors import DatasetError
 from vitsmith.evaluation.evaluation import match_classes
 from vitsmith.names import look_alikes, meant_name, normal, wrong_name
 from vitsmith.specs import Labels
 from vitsmith.training.distill import Teacher
 from vitsmith.training.run import train_to_bundle
-from vitsmith.weights.bundle import Bundle
+from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.labels import with_labels
 from vitsmith.zeroshot.words import read_words, words_of
 

@@ -13,8 +13,8 @@ import pytest
 import torch
 from torch import nn
 
-from vitsmith.training.optimizer import MomentumSGD, clip_by_global_norm, make_optimizer
-from vitsmith.training.recipe import OptimizerSpec
+from vitsmith.training.recipes.recipe import OptimizerSpec
+from vitsmith.training.update.optimizer import MomentumSGD, clip_by_global_norm, make_optimizer
 
 
 def bfloat16(values: np.ndarray) -> np.ndarray:

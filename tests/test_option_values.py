@@ -10,12 +10,12 @@ import typer
 from pydantic import ValidationError
 
 from tests.test_cli import call
-from vitsmith.cli.command import MOST
+from vitsmith.cli.arguments.command import MOST
+from vitsmith.cli.arguments.quantities import mebibytes, milliseconds
 from vitsmith.cli.main import app
-from vitsmith.cli.quantities import mebibytes, milliseconds
 from vitsmith.cli.verbs import VERBS, function_of
 from vitsmith.errors import InputError
-from vitsmith.training.recipe import TrainRecipe
+from vitsmith.training.recipes.recipe import TrainRecipe
 
 GROUP: Any = typer.main.get_command(app)
 COMMANDS = {name: GROUP.get_command(None, name) for name in sorted(VERBS)}

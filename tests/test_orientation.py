@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from tests.test_images import PHOTO, encoded, with_segment
-from vitsmith.data.images import read_image
-from vitsmith.data.orientation import jpeg_orientation
+from vitsmith.data.images.orientation import jpeg_orientation
+from vitsmith.data.images.read import read_image
 
 JPEG = encoded(PHOTO, "JPEG")
 

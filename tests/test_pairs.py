@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vitsmith.data.augment import AugmentSpec
-from vitsmith.data.batches import training_batches
-from vitsmith.data.datasets import open_labelled
-from vitsmith.data.pairs import PairSpec, open_caption_samples, open_pairs
-from vitsmith.data.samples import Samples
-from vitsmith.data.shapes import HELD_OUT
+from vitsmith.data.augment.settings import AugmentSpec
+from vitsmith.data.batches.load import training_batches
+from vitsmith.data.sets.datasets import open_labelled
+from vitsmith.data.sets.pairs import PairSpec, open_caption_samples, open_pairs
+from vitsmith.data.sets.samples import Samples
+from vitsmith.data.sets.shapes import HELD_OUT
 from vitsmith.errors import DatasetError, InputError
 from vitsmith.specs import ImageSpec
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vitsmith.compress.pareto import Point, choose, dominates, front, knee
+from vitsmith.compress.search.pareto import Point, choose, dominates, front, knee
 
 FLOAT = Point(0.90, 100, 400, 340)
 INT8 = Point(0.895, 30, 150, 86)

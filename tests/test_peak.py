@@ -10,9 +10,9 @@ from tests.training import recipe, training
 from vitsmith.models.build import build
 from vitsmith.models.configure import configure
 from vitsmith.report.training import _arithmetic
-from vitsmith.training.events import StepDone
-from vitsmith.training.gemm import measure_peaks
-from vitsmith.training.peak import measured_peak_flops, training_flops
+from vitsmith.training.monitor.events import StepDone
+from vitsmith.training.monitor.gemm import measure_peaks
+from vitsmith.training.monitor.peak import measured_peak_flops, training_flops
 
 
 def test_training_is_what_torch_counts_of_a_step():

@@ -17,13 +17,13 @@ import numpy as np
 import pytest
 
 from vitsmith.benchmark import memory as benchmark_memory
-from vitsmith.data import tar
-from vitsmith.data.tar import OpenShard, ShardFiles, scan_shard
-from vitsmith.engines.probing import signal_name
-from vitsmith.engines.remembered import recall, remember
+from vitsmith.data.sets.shards import tar
+from vitsmith.data.sets.shards.tar import OpenShard, ShardFiles, scan_shard
+from vitsmith.engines.openvino.probing import signal_name
+from vitsmith.engines.tuning_cache import recall, remember
 from vitsmith.errors import OutputError
 from vitsmith.stream import _yield_to_engine
-from vitsmith.weights import cache
+from vitsmith.weights.fetch import cache
 
 
 def test_shards_are_read_without_pread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from vitsmith.layers import cpu_attention
 from vitsmith.layers.gelu import Gelu
 from vitsmith.layers.norm import LayerNorm
 from vitsmith.models.configure import change
-from vitsmith.training.precision import computing_in
+from vitsmith.training.update.precision import computing_in
 
 CONFIGS = {"vit": VIT, "vit-erf-gap": change(VIT, gelu="erf", pooling="gap"), "mixer": MIXER}
 

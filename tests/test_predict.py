@@ -19,7 +19,7 @@ from PIL import Image
 
 from tests.tiny import CONFIGS, VIT, pictures, tiny_model
 from vitsmith import Bundle, ImageSpec, Labels, Predictor, save
-from vitsmith.data.preprocess import preprocess
+from vitsmith.data.images.preprocess import preprocess
 from vitsmith.errors import BundleError, ImageError, InputError, UnknownNameError
 from vitsmith.exporters.onnx import export_onnx
 from vitsmith.models.configure import change

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from vitsmith.data.images import read_image
-from vitsmith.data.preprocess import load_image, normalize, preprocess, resize_image
+from vitsmith.data.images.preprocess import load_image, normalize, preprocess, resize_image
+from vitsmith.data.images.read import read_image
 from vitsmith.errors import ImageError
 from vitsmith.specs import ImageSpec
 

@@ -15,7 +15,7 @@ from tests import offline
 from tests.tiny import VIT, tiny_model
 from vitsmith.exporters.onnx import export_onnx
 from vitsmith.models.configure import change
-from vitsmith.telemetry import SWITCHES
+from vitsmith.process.telemetry import SWITCHES
 
 _EVERYTHING = """
 import os, sys, time
@@ -30,7 +30,7 @@ began = time.monotonic()
 for place, engine in zip(sys.argv[1:], ["torch", "onnx", "openvino"]):
     vitsmith.Predictor(place, engine)(np.zeros((20, 20, 3), np.uint8))
 
-from vitsmith.compress.static import import_nncf
+from vitsmith.compress.quantize.nncf import import_nncf
 import_nncf()
 import datasets, faiss, huggingface_hub, torch.utils.tensorboard
 from executorch.runtime import Runtime
@@ -117,7 +117,7 @@ def test_openvino_that_was_there_first_reports_no_more(tmp_path) -> None:
         "there = types.SimpleNamespace(consent=True)\n"
         "sys.modules['openvino_telemetry'] = types.SimpleNamespace(Telemetry=lambda: there)\n"
         "sys.modules['openvino'] = types.ModuleType('openvino')\n"
-        "from vitsmith.engines.openvino_core import import_openvino\n"
+        "from vitsmith.engines.openvino.core import import_openvino\n"
         "import_openvino()\n"
         "print(there.consent)\n"
     )

@@ -13,7 +13,7 @@ import pytest
 from tests.training import FIELDS, logged, recipe, run, settings, write_folder
 from vitsmith.errors import ConfigError
 from vitsmith.training.devices import Devices, check_batch
-from vitsmith.training.recipe_file import merge
+from vitsmith.training.recipes.file import merge
 
 WANTED = merge(FIELDS, {"augment": {"grade": "light2"}, "batch": {"micro": 2}, "run": {"checkpoint_every": 5}})
 

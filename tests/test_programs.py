@@ -39,9 +39,9 @@ from vitsmith.exporters.openvino import export_openvino
 from vitsmith.report.benchmark import draw_benchmark
 from vitsmith.runs import model_name
 from vitsmith.specs import ProgramSpec
-from vitsmith.weights import measurements
-from vitsmith.weights.bundle_folder import record_measurements, write_bundle
-from vitsmith.weights.bundle_programs import add_program
+from vitsmith.weights.bundle import measurements
+from vitsmith.weights.bundle.folder import record_measurements, write_bundle
+from vitsmith.weights.bundle.programs import add_program
 
 ROOT = REFERENCE.parent.parent
 posix = pytest.mark.skipif(os.name != "posix", reason="forks")
@@ -157,8 +157,8 @@ def test_a_bundle_of_format_1_is_in_format_2_with_a_program_more(tmp_path: Path)
 KILLED = """
     import os, shutil, sys
     from pathlib import Path
-    from vitsmith.weights.bundle_folder import read_bundle
-    from vitsmith.weights.bundle_programs import add_program
+    from vitsmith.weights.bundle.folder import read_bundle
+    from vitsmith.weights.bundle.programs import add_program
 
     place, force, events, code = Path(sys.argv[1]), sys.argv[2] == "force", 0, 9
     other, seen = read_bundle(place / "other"), []

@@ -21,14 +21,14 @@ from tests.pretended import twice_as_fast
 from tests.test_cli import call
 from tests.tiny import CONFIGS, MIXER, VIT, pictures, tiny_inputs, tiny_lit, tiny_model
 from tests.training import coloured, recipe, splits, write_folder
-from vitsmith.compress.cut import keep_blocks, keep_parts, largest
-from vitsmith.compress.importance import PLACES, score_blocks, score_parts
-from vitsmith.compress.material import Material, labelled_material, spread, unlabelled_material
-from vitsmith.compress.prune import Looked, prune, prune_bundle
-from vitsmith.compress.pruned import REQUIRED, write_pruned
-from vitsmith.compress.recovery import recover, recovery_recipe
-from vitsmith.compress.sizes import Pruning, plan_sizes, step_of
-from vitsmith.data.samples import Samples
+from vitsmith.compress.prune.distill import recover, recovery_recipe
+from vitsmith.compress.prune.importance import PLACES, score_blocks, score_parts
+from vitsmith.compress.prune.material import Material, labelled_material, spread, unlabelled_material
+from vitsmith.compress.prune.result import REQUIRED, write_pruned
+from vitsmith.compress.prune.run import Looked, prune, prune_bundle
+from vitsmith.compress.prune.sizes import Pruning, plan_sizes, step_of
+from vitsmith.compress.prune.slicing import keep_blocks, keep_parts, largest
+from vitsmith.data.sets.samples import Samples
 from vitsmith.errors import ConfigError, DatasetError, GateError, InputError, OutputError
 from vitsmith.evaluation.speed import Speed, Speedup
 from vitsmith.gate import Requirements
@@ -40,7 +40,7 @@ from vitsmith.predict import Predictor
 from vitsmith.runs import Run, check_place
 from vitsmith.specs import Labels
 from vitsmith.training.run import train_to_bundle
-from vitsmith.weights.bundle import Bundle
+from vitsmith.weights.bundle.bundle import Bundle
 
 NAMES = ("ant", "bee", "cat", "dog", "eel")
 CASES = ["vit-token", "vit-gap", "vit-timm", "vit-distilled", "vit-representation", "hybrid-stages", "mixer"]
@@ -431,7 +431,7 @@ def test_images_without_labels_have_the_models_own_answers() -> None:
 
 
 def vs_preprocess(image: np.ndarray, bundle: Bundle) -> np.ndarray:
-    from vitsmith.data.preprocess import preprocess
+    from vitsmith.data.images.preprocess import preprocess
 
     return preprocess(image, bundle.preprocessing)
 
@@ -628,7 +628,7 @@ def test_nothing_is_left_of_a_run_that_cannot_be_written(
     def interrupt(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("vitsmith.compress.pruned.write_bundle", interrupt)
+    monkeypatch.setattr("vitsmith.compress.prune.result.write_bundle", interrupt)
     with pytest.raises(KeyboardInterrupt):
         write_pruned(done, "colours")
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

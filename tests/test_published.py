@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from vitsmith.errors import InputError, UnknownNameError
-from vitsmith.weights.published import Checkpoint, checkpoints, checkpoints_of, find_checkpoint
+from vitsmith.weights.fetch.published import Checkpoint, checkpoints, checkpoints_of, find_checkpoint
 
 LAYOUTS = Path(__file__).parent / "reference" / "layouts"
 

@@ -16,9 +16,9 @@ from PIL import Image
 import vitsmith as vs
 from tests.tiny import VIT, pictures, tiny_lit, tiny_model
 from vitsmith.arguments import flag, known_name, whole_number
-from vitsmith.compress.schedules import fit
-from vitsmith.compress.sizes import Pruning, plan_sizes
-from vitsmith.engines.base import open_engine
+from vitsmith.compress.merge_tokens.schedules import fit
+from vitsmith.compress.prune.sizes import Pruning, plan_sizes
+from vitsmith.engines.open import open_engine
 from vitsmith.errors import ConfigError, InputError, UnknownNameError
 from vitsmith.machine import available_cores
 from vitsmith.retrieval.description import Space

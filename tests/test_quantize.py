@@ -25,12 +25,13 @@ from tests.tiny import CONFIGS, pictures, tiny_inputs, tiny_lit, tiny_model
 from vitsmith import Bundle, Labels
 from vitsmith.cli.quantize import _of_float
 from vitsmith.cli.quantize import quantize as verb
-from vitsmith.compress.calibration import Amounts, Photos, labelled_photos, read_tensors, unlabelled_photos
-from vitsmith.compress.onnx_int8 import OnnxPrograms
-from vitsmith.compress.openvino_int8 import OpenVinoPrograms
-from vitsmith.compress.quantize import quantize
-from vitsmith.compress.quantized import Quantized, Settings
-from vitsmith.compress.schemes import (
+from vitsmith.compress.images import Amounts, Photos, labelled_photos, read_tensors, unlabelled_photos
+from vitsmith.compress.quantize.layers import describe_sites, nodes_by_site, site_of
+from vitsmith.compress.quantize.onnx import OnnxPrograms
+from vitsmith.compress.quantize.openvino import OpenVinoPrograms
+from vitsmith.compress.quantize.result import Quantized, Settings
+from vitsmith.compress.quantize.run import quantize
+from vitsmith.compress.quantize.schemes import (
     FIRST_SCHEMES,
     REQUIRED,
     Attempt,
@@ -40,13 +41,12 @@ from vitsmith.compress.schemes import (
     float_choices,
     search_schemes,
 )
-from vitsmith.compress.sensitivity import measure_sensitivity, round_inputs, round_weights
-from vitsmith.compress.sites import describe_sites, nodes_by_site, site_of
-from vitsmith.data.digits import open_digits
-from vitsmith.data.preprocess import preprocess
-from vitsmith.engines.base import open_engine
-from vitsmith.engines.openvino_core import openvino_core
-from vitsmith.engines.torch_quantized import quantized_copy
+from vitsmith.compress.quantize.sensitivity import measure_sensitivity, round_inputs, round_weights
+from vitsmith.data.images.preprocess import preprocess
+from vitsmith.data.sets.digits import open_digits
+from vitsmith.engines.open import open_engine
+from vitsmith.engines.openvino.core import openvino_core
+from vitsmith.engines.torch.low_precision import quantized_copy
 from vitsmith.errors import (
     DatasetError,
     GateError,
@@ -69,7 +69,7 @@ from vitsmith.models.configure import change
 from vitsmith.predict import Predictor
 from vitsmith.runs import check_place
 from vitsmith.specs import ProgramSpec
-from vitsmith.weights.bundle_folder import read_bundle, write_bundle
+from vitsmith.weights.bundle.folder import read_bundle, write_bundle
 from vitsmith.weights.save import save
 
 PROGRAMS = {"onnx": OnnxPrograms, "openvino": OpenVinoPrograms}
@@ -489,9 +489,9 @@ def test_a_broken_calibration_is_refused(
 ) -> None:
     """Pixels that were divided twice: all of the images end beyond the range that was found."""
     monkeypatch.setattr(
-        "vitsmith.compress.schemes.FIRST_SCHEMES", (FIRST_SCHEMES[0], FIRST_SCHEMES[1], FIRST_SCHEMES[3])
+        "vitsmith.compress.quantize.schemes.FIRST_SCHEMES", (FIRST_SCHEMES[0], FIRST_SCHEMES[1], FIRST_SCHEMES[3])
     )
-    monkeypatch.setattr("vitsmith.compress.schemes.float_choices", lambda _: [])
+    monkeypatch.setattr("vitsmith.compress.quantize.schemes.float_choices", lambda _: [])
     wrong = read_tensors(digits, photos.calibration) * 0.02
     result = quantize(
         digits,
@@ -642,7 +642,7 @@ def test_models_that_merge_are_allowed_what_their_export_is(tmp_path: Path, monk
         bias.CopyFrom(onnx.numpy_helper.from_array(shifted, bias.name))
         onnx.save(graph, path)
 
-    monkeypatch.setattr("vitsmith.compress.onnx_int8.write_graph", moved)
+    monkeypatch.setattr("vitsmith.compress.quantize.onnx.write_graph", moved)
     config = change(CONFIGS["vit-token"], depth=3, image_size=(40, 48))
     for merge, refused in (((), True), ((5, 4, 0), False)):
         bundle = Bundle.of(tiny_model(change(config, merge=merge)))
@@ -681,7 +681,7 @@ def test_a_float_program_that_differs_is_refused(
                 array.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(array) + 1, array.name))
         onnx.save(graph, path)
 
-    monkeypatch.setattr("vitsmith.compress.onnx_int8.write_graph", spoiled)
+    monkeypatch.setattr("vitsmith.compress.quantize.onnx.write_graph", spoiled)
     with pytest.raises(GateError, match=r"the float onnx program of .* was refused"):
         quantize(digits, photos, tmp_path / "model", Settings("onnx"), race=lambda *_: FAST)
 
@@ -695,7 +695,7 @@ def test_int8_without_an_answer_to_some_image_is_a_row_with_its_reason(
             engine.run = lambda images: require_finite_outputs(np.full((len(images), 10), np.nan), images, "it")
         return engine
 
-    monkeypatch.setattr("vitsmith.compress.trials.open_engine", spoiled)
+    monkeypatch.setattr("vitsmith.compress.quantize.measure.open_engine", spoiled)
     result = quantize(digits, photos, tmp_path / "model", Settings("onnx"), race=lambda *_: FAST)
     assert result.bundle is None and not (tmp_path / "model").exists()
     assert all("gives answers that are not finite" in one.reason for one in result.search.attempts)

@@ -14,17 +14,17 @@ from sklearn.datasets import load_digits
 
 import vitsmith
 from tests.page_checks import Page
-from vitsmith import quickstart as steps
 from vitsmith.cli.main import main
-from vitsmith.data.digits import open_digits
-from vitsmith.data.images import read_image
-from vitsmith.data.samples import Samples
+from vitsmith.data.images.read import read_image
+from vitsmith.data.sets.digits import open_digits
+from vitsmith.data.sets.samples import Samples
 from vitsmith.errors import GateError, MissingPackageError
 from vitsmith.evaluation.evaluation import Evaluation
 from vitsmith.evaluation.scores import score_logits
 from vitsmith.predict import Prediction
 from vitsmith.specs import Labels
-from vitsmith.training.events import StepDone
+from vitsmith.training.monitor.events import StepDone
+from vitsmith.verbs import quickstart as steps
 
 RUN = Path("runs/quickstart")
 

@@ -9,7 +9,7 @@ import skimage.data
 import torch
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
-from vitsmith.data.randaugment import OPERATIONS, operate, randaugment
+from vitsmith.data.augment.randaugment import OPERATIONS, operate, randaugment
 
 MAGNITUDES = [0, 10, 15, 20]
 PHOTOS = ["astronaut", "chelsea", "coffee"]

@@ -9,7 +9,7 @@ import pytest
 
 from tests.tiny import VIT, pictures, tiny_lit, tiny_model
 from vitsmith import Bundle
-from vitsmith.data.samples import Samples
+from vitsmith.data.sets.samples import Samples
 from vitsmith.encode import Encoder
 from vitsmith.errors import InputError
 from vitsmith.evaluation.accuracy import wilson_interval

@@ -10,8 +10,8 @@ import pytest
 from pydantic import BaseModel
 
 from vitsmith.errors import ConfigError, InputError, UnknownNameError
-from vitsmith.training.recipe import TrainRecipe
-from vitsmith.training.recipe_file import differences, merge, parse_recipe, parse_settings, read_recipe, recipe_names
+from vitsmith.training.recipes.file import differences, merge, parse_recipe, parse_settings, read_recipe, recipe_names
+from vitsmith.training.recipes.recipe import TrainRecipe
 
 NAMES = [
     "augreg-finetune",

@@ -21,8 +21,8 @@ from tests.foreign_files import TIMM_CONFIG, written
 from tests.foreign_reference import timm_vit
 from tests.tiny import VIT, tiny_lit, tiny_model
 from vitsmith import load, save
-from vitsmith.contents import content_of, not_weights
 from vitsmith.errors import InputError, WeightsError
+from vitsmith.files.contents import content_of, not_weights
 from vitsmith.training.lit.vocabulary import read_vocabulary
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 346293852\n"

@@ -27,7 +27,7 @@ from vitsmith.report.sections import (
     sample_of,
     surest_mistakes,
 )
-from vitsmith.training.events import Evaluated, StepDone
+from vitsmith.training.monitor.events import Evaluated, StepDone
 
 HOSTILE = "<script>alert('1')</script> & \"x\" <b>"
 SIZE = (round(WIDTH * DPI), round(HEIGHT * DPI))

@@ -19,14 +19,14 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from tests.training import FIELDS, command, logged, recipe, run, settings, splits, training, write_folder
-from vitsmith import files
 from vitsmith.errors import ConfigError, InputError, OutputError
+from vitsmith.files import atomic as files
 from vitsmith.runs import Run
-from vitsmith.training import checkpoint as checkpoint_module
 from vitsmith.training import loop as loop_module
-from vitsmith.training.checkpoint import CheckpointWriter, read_latest
-from vitsmith.training.events import Evaluated, Saved, StepDone
-from vitsmith.training.recipe_file import merge
+from vitsmith.training.checkpoint import file as checkpoint_module
+from vitsmith.training.checkpoint.file import CheckpointWriter, read_latest
+from vitsmith.training.monitor.events import Evaluated, Saved, StepDone
+from vitsmith.training.recipes.file import merge
 from vitsmith.training.run import check_unchanged, resume_to_bundle, train_to_bundle
 from vitsmith.training.stop import StopRequest, stopping_gently, under_way
 
@@ -130,7 +130,7 @@ _KILLED = """
 import os, signal, sys, time
 from pathlib import Path
 import torch
-from vitsmith.training.checkpoint import CheckpointWriter
+from vitsmith.training.checkpoint.file import CheckpointWriter
 torch.set_num_threads(1)
 for attempt in range(12):
     reader, answers = os.pipe()

@@ -21,14 +21,14 @@ import vitsmith as vs
 from tests.test_cli import call
 from tests.tiny import CONFIGS, pictures, tiny_lit, tiny_model
 from tests.training import FIELDS, command, recipe, settings, splits, write_folder
-from vitsmith.cli.pictures import put_picture
+from vitsmith.cli.terminal.pictures import put_picture
 from vitsmith.errors import BundleError, InputError, OutputError
-from vitsmith.files import claimed
+from vitsmith.files.atomic import claimed
 from vitsmith.records import Measurement
 from vitsmith.report.figure import LIGHT, new_figure
 from vitsmith.runs import MARKS, Run, check_place, default_place, place_of, whole_run, write_or_rescue
 from vitsmith.training.run import train_to_bundle
-from vitsmith.weights.bundle_folder import record_measurements
+from vitsmith.weights.bundle.folder import record_measurements
 
 WRITING = {
     "quickstart": [],
@@ -235,7 +235,8 @@ def test_an_earlier_run_is_there_until_the_new_one_has_begun(error: BaseExceptio
 KILLED = """
 import os, sys
 from pathlib import Path
-from vitsmith import files, swap
+from vitsmith.files import atomic as files
+from vitsmith.files import swap
 from vitsmith.runs import Run
 
 files.flush = lambda path: None  # what is killed here is a process, not the machine
@@ -287,7 +288,7 @@ def test_an_earlier_run_outlives_the_kill_of_one_that_had_not_begun(
     events, code = map(int, done.stdout.split())
     assert code == 0 and 20 < events < MOST, done.stderr
     seen = []
-    monkeypatch.setattr("vitsmith.workspace._cleaned", set())  # as in a process that looks for the first time
+    monkeypatch.setattr("vitsmith.files.workspace._cleaned", set())  # as in a process that looks for the first time
     for place in places[:events]:
         with claimed(place), pytest.raises(OutputError, match="replace it with `force`"):
             check_place("train", place, force=False)
@@ -371,7 +372,7 @@ def test_a_picture_that_fails_costs_one_remark(folder: Path, capsys: Any, monkey
 def test_a_card_that_fails_does_not_cost_the_bundle(
     bundle: vs.Bundle, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vitsmith.weights.bundle_folder.model_card", broken)
+    monkeypatch.setattr("vitsmith.weights.bundle.folder.model_card", broken)
     vs.save(bundle, tmp_path / "model")
     assert vs.load(tmp_path / "model").identity == bundle.identity
     assert "the model card of" in capsys.readouterr().err and not (tmp_path / "model" / "README.md").exists()
@@ -449,7 +450,7 @@ def test_scores_are_kept_when_they_cannot_be_recorded(
         raise OutputError("cannot write model/bundle.json: No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("vitsmith.weights.bundle_folder.record_measurements", full)
+        patch.setattr("vitsmith.weights.bundle.folder.record_measurements", full)
         code, out, err = call(capsys, *given, "--out", "scores")
     assert code == 2 and "No space left on device" in err
     assert json.loads(Path("scores/scores.json").read_text())["top1"] == json.loads(out)["top1"]
@@ -460,7 +461,7 @@ def test_scores_are_kept_when_they_cannot_be_recorded(
         return real(**given)
 
     real = tempfile.TemporaryFile
-    monkeypatch.setattr("vitsmith.files.tempfile.TemporaryFile", forbidden)
+    monkeypatch.setattr("vitsmith.files.atomic.tempfile.TemporaryFile", forbidden)
     code, out, err = call(capsys, *given)
     assert (code, out) == (2, "") and err == (
         "vitsmith: cannot write model/bundle.json: Permission denied; choose another place\n"
@@ -572,7 +573,7 @@ def test_events_of_tensorboard_that_cannot_be_written_cost_one_remark(
 ) -> None:
     pytest.importorskip("tensorboard")
     write_folder(folder / "data")
-    monkeypatch.setattr("vitsmith.training.tensorboard.TensorBoard._write", broken)
+    monkeypatch.setattr("vitsmith.training.monitor.tensorboard.TensorBoard._write", broken)
     changes = {**FIELDS, "data": {"path": str(folder / "data")}}
     code, _, err = call(capsys, "train", *settings(changes), "--set", "run.tensorboard=true", "--out", "run")
     assert code == 0 and err.count("TensorBoard's events could not be made") == 1

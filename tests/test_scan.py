@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from vitsmith.cli.images import expand
-from vitsmith.data.datasets import open_labelled
-from vitsmith.data.folder import read_class_folders
-from vitsmith.data.image_files import list_images
+from vitsmith.cli.arguments.images import expand
+from vitsmith.data.images.files import list_images
+from vitsmith.data.sets.datasets import open_labelled
+from vitsmith.data.sets.folder import read_class_folders
 from vitsmith.errors import DatasetError, InputError
 from vitsmith.runs import COMMAND
 

@@ -16,13 +16,13 @@ import vitsmith as vs
 from tests.test_cli import call
 from tests.tiny import VIT, pictures, tiny_model
 from vitsmith import Bundle
-from vitsmith.engines import base
-from vitsmith.engines.onnx import OnnxEngine
-from vitsmith.engines.remembered import installed_version
+from vitsmith.engines import open as base
+from vitsmith.engines.onnx.engine import OnnxEngine
+from vitsmith.engines.tuning_cache import installed_version
 from vitsmith.errors import BundleError
 from vitsmith.exporters.onnx import export_onnx
-from vitsmith.weights import hashes
-from vitsmith.weights.hashes import forget, hashes_of
+from vitsmith.weights.bundle import hashes
+from vitsmith.weights.bundle.hashes import forget, hashes_of
 
 
 @pytest.fixture

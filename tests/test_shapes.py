@@ -10,9 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from vitsmith.data import shapes
-from vitsmith.data.datasets import open_dataset
-from vitsmith.data.drawing import COLOURS, OTHER_COLOURS, OTHER_SHAPES, SHAPES, SIZE, Thing, draw_things
+from vitsmith.data.sets import shapes
+from vitsmith.data.sets.datasets import open_dataset
+from vitsmith.data.sets.drawing import COLOURS, OTHER_COLOURS, OTHER_SHAPES, SHAPES, SIZE, Thing, draw_things
 
 AREA = {"circle": 2.27, "ring": 1.81, "square": 2.0, "triangle": 1.3, "star": 1.12, "cross": 1.92}
 """Of a shape with radius 1. A mask lacks the pixels of the edge."""

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vitsmith.data.datasets import DataSpec, open_dataset, open_labelled
-from vitsmith.data.shards import expand_braces
+from vitsmith.data.sets.datasets import DataSpec, open_dataset, open_labelled
+from vitsmith.data.sets.shards.read import expand_braces
 from vitsmith.errors import DatasetError, ImageError
 
 

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from vitsmith.training.recipe import OptimizerSpec
-from vitsmith.training.sharpness import sharpened_gradients
+from vitsmith.training.recipes.recipe import OptimizerSpec
+from vitsmith.training.update.sharpness import sharpened_gradients
 
 IMAGES = np.random.default_rng(0).normal(size=(12, 4))
 LABELS = (np.arange(12) * 5 % 7 > 2).astype(float)

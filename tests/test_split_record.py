@@ -22,13 +22,21 @@ from PIL import Image
 from tests.tiny import VIT, pictures, tiny_model
 from tests.training import FIELDS, coloured, logged, write_folder
 from vitsmith import Bundle, load, save
-from vitsmith.data.datasets import open_dataset, open_labelled
-from vitsmith.data.samples import Lazy, Samples, Splits
-from vitsmith.data.split_record import SPLIT, SplitRecord, digest_of, distinct, read_contents, read_split, write_split
+from vitsmith.data.sets.datasets import open_dataset, open_labelled
+from vitsmith.data.sets.samples import Lazy, Samples, Splits
+from vitsmith.data.sets.split_record import (
+    SPLIT,
+    SplitRecord,
+    digest_of,
+    distinct,
+    read_contents,
+    read_split,
+    write_split,
+)
 from vitsmith.errors import BundleError, InputError
 from vitsmith.runs import Run
 from vitsmith.training.devices import Devices
-from vitsmith.training.recipe_file import parse_recipe
+from vitsmith.training.recipes.file import parse_recipe
 from vitsmith.training.run import Trained, train_to_bundle
 from vitsmith.training.split import record_split
 
@@ -217,7 +225,7 @@ def test_the_file_can_be_read_by_whoever_reads_the_bundle(tmp_path: Path) -> Non
 
 def test_records_need_no_torch(folder: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from vitsmith.data.split_record import read_split, read_contents; "
+        "import sys; from pathlib import Path; from vitsmith.data.sets.split_record import read_split, read_contents; "
         f"read_split(Path({str(folder / SPLIT)!r})); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

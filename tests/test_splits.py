@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from tests.test_datasets import draw
-from vitsmith.data.datasets import DataSpec, find_source, open_dataset, open_labelled
-from vitsmith.data.splits import SPLIT_NAMES, split_of
+from vitsmith.data.sets.datasets import DataSpec, find_source, open_dataset, open_labelled
+from vitsmith.data.sets.splits import SPLIT_NAMES, split_of
 from vitsmith.errors import DatasetError
 
 TWO = {"cat": 2, "dog": 2}

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from vitsmith.cli import streams
 from vitsmith.cli.main import main
+from vitsmith.cli.terminal import streams
 from vitsmith.errors import InputError, OutputError
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX shells and devices")
@@ -80,7 +80,7 @@ def test_results_come_in_every_encoding(encoding: str, tmp_path: Path, monkeypat
 
 
 def test_json_is_json_in_every_encoding(monkeypatch: pytest.MonkeyPatch) -> None:
-    from vitsmith.cli.output import print_json
+    from vitsmith.cli.terminal.output import print_json
 
     for encoding in ("ascii", "cp1252", "utf-8"):
         stream = io.TextIOWrapper(io.BytesIO(), encoding)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vitsmith.data.datasets import DataSpec, open_dataset, open_labelled
+from vitsmith.data.sets.datasets import DataSpec, open_dataset, open_labelled
 from vitsmith.errors import DatasetError
 
 ROWS = [("a.png", "dog"), ("more/b.png", "cat"), ("c, d.png", "dog"), ("e.png", "cat")]

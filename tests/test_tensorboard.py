@@ -8,8 +8,8 @@ import pytest
 
 from vitsmith.errors import MissingPackageError
 from vitsmith.evaluation.scores import score_logits
-from vitsmith.training.events import Evaluated, Saved, StepDone, Warned
-from vitsmith.training.tensorboard import TensorBoard
+from vitsmith.training.monitor.events import Evaluated, Saved, StepDone, Warned
+from vitsmith.training.monitor.tensorboard import TensorBoard
 
 SCORES = score_logits(np.array([[2, 0], [2, 0], [0, 1]], np.float32), np.array([0, 1, 1]))
 

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 from vitsmith.errors import WeightsError
-from vitsmith.weights.tensors import SafetensorsFile, TorchFile
+from vitsmith.weights.containers.tensors import SafetensorsFile, TorchFile
 
 STATE = {"norm.weight": torch.arange(6.0), "head.weight": torch.arange(12.0).reshape(3, 4) / 7}
 SHAPES = {"norm.weight": (6,), "head.weight": (3, 4)}

@@ -18,9 +18,9 @@ from vitsmith.exporters.onnx import export_onnx
 from vitsmith.models.build import build
 from vitsmith.models.config import LiTConfig
 from vitsmith.models.configure import change
-from vitsmith.weights.cache import cached_path
-from vitsmith.weights.golden import TEXTS
-from vitsmith.weights.published import checkpoints, find_checkpoint
+from vitsmith.weights.bundle.golden import TEXTS
+from vitsmith.weights.fetch.cache import cached_path
+from vitsmith.weights.fetch.published import checkpoints, find_checkpoint
 
 FAMILIES = ["lit-bert", "lit-transformer", "lit-bias"]
 VOCABULARY = "\n".join(WORDS).encode()
@@ -257,7 +257,7 @@ def test_every_published_lit_has_its_vocabulary(name: str) -> None:
 def test_a_published_lit_is_downloaded_with_its_vocabulary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VITSMITH_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("VITSMITH_MIRROR", "http://127.0.0.1:1")
-    monkeypatch.setattr("vitsmith.weights.jax_npz.check_name", lambda *_: None)  # the stand-in is small
+    monkeypatch.setattr("vitsmith.weights.jax.checkpoint.check_name", lambda *_: None)  # the stand-in is small
     row = find_checkpoint("LiT-B16B.lit")
     path = cached_path(row.url)
     path.parent.mkdir(parents=True)
@@ -272,7 +272,7 @@ def test_a_published_lit_is_downloaded_with_its_vocabulary(tmp_path: Path, monke
 
 def test_bundles_of_former_versions_are_read(tmp_path: Path) -> None:
     """Descriptions written before the text side was part of them have fewer fields."""
-    from vitsmith.weights.description import DESCRIPTION, checksum
+    from vitsmith.weights.bundle.description import DESCRIPTION, checksum
 
     save(Bundle.of(tiny_model(CONFIGS["lit-transformer"])), tmp_path / "model")
     path = tmp_path / "model" / DESCRIPTION

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.tiny import REFERENCE
-from vitsmith.data.tokenize import Tokenizer, canonicalize, fold_case
+from vitsmith.data.text.tokenize import Tokenizer, canonicalize, fold_case
 from vitsmith.errors import ConfigError, InputError
 from vitsmith.specs import TextSpec
 

@@ -10,13 +10,13 @@ import torch
 
 import vitsmith as vs
 from tests.training import SPEC, coloured, recipe, splits, training
-from vitsmith.data.samples import Samples, Splits
+from vitsmith.data.sets.samples import Samples, Splits
 from vitsmith.errors import ConfigError, DatasetError, InputError
 from vitsmith.runs import Run
 from vitsmith.specs import ImageSpec
 from vitsmith.training import loop
-from vitsmith.training.events import Evaluated, StepDone, Warned
-from vitsmith.training.recipe_file import merge
+from vitsmith.training.monitor.events import Evaluated, StepDone, Warned
+from vitsmith.training.recipes.file import merge
 from vitsmith.training.run import resolve, train_to_bundle
 from vitsmith.training.start import start
 
@@ -109,7 +109,7 @@ def test_the_mean_of_the_weights_is_what_is_kept() -> None:
 
 
 def vs_load(image: np.ndarray) -> np.ndarray:
-    from vitsmith.data.preprocess import preprocess
+    from vitsmith.data.images.preprocess import preprocess
 
     return preprocess(image, SPEC)
 

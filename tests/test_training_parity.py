@@ -8,14 +8,14 @@ import torch
 
 from tests.reference import fill
 from tests.tiny import REFERENCE, released_npz, small_cases
-from vitsmith.data.batches import Batch
+from vitsmith.data.batches.load import Batch
 from vitsmith.models.initializers import reset_head
 from vitsmith.training.devices import Devices
 from vitsmith.training.learner import Learner
-from vitsmith.training.losses import classification_loss
-from vitsmith.training.recipe_file import parse_recipe
+from vitsmith.training.recipes.file import parse_recipe
 from vitsmith.training.step import apply_gradients, compute_gradients
-from vitsmith.weights.jax_npz import load_npz, save_npz
+from vitsmith.training.update.losses import classification_loss
+from vitsmith.weights.jax.checkpoint import load_npz, save_npz
 
 STEPS = 20
 

@@ -16,13 +16,13 @@ import pytest
 from tests.tiny import CONFIGS, pictures, tiny_lit, tiny_model
 from vitsmith import Bundle, Labels, Predictor, load, save
 from vitsmith.encode import Encoder
-from vitsmith.engines.onnx_session import open_session
+from vitsmith.engines.onnx.session import open_session
 from vitsmith.errors import GateError, InputError, OutputError
 from vitsmith.exporters import onnx as export_module
 from vitsmith.exporters.triton import Served, Tensor, _model_names, config_text, export_triton
 from vitsmith.models.presets import presets
 from vitsmith.specs import ProgramSpec
-from vitsmith.weights.bundle_folder import write_bundle
+from vitsmith.weights.bundle.folder import write_bundle
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

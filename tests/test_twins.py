@@ -17,9 +17,9 @@ from tests.foreign_reference import hf_vit, timm_vit
 from tests.test_label_file import listed, shard, told
 from tests.tiny import VIT, pictures, tiny_lit, tiny_model
 from vitsmith.cli.main import app
-from vitsmith.compress.material import labelled_material
-from vitsmith.data.samples import Samples
-from vitsmith.data.shards import read_shards
+from vitsmith.compress.prune.material import labelled_material
+from vitsmith.data.sets.samples import Samples
+from vitsmith.data.sets.shards.read import read_shards
 from vitsmith.errors import DatasetError, InputError
 from vitsmith.evaluation.evaluation import evaluate, match_classes
 from vitsmith.exporters.web import _facts
@@ -27,8 +27,8 @@ from vitsmith.names import ambiguous_name, positions_by_name, tell_apart
 from vitsmith.predict import Predictor
 from vitsmith.specs import Labels
 from vitsmith.training.distill import Teacher
-from vitsmith.weights.bundle import Bundle
-from vitsmith.weights.card import model_card
+from vitsmith.weights.bundle.bundle import Bundle
+from vitsmith.weights.bundle.card import model_card
 from vitsmith.weights.foreign import load_foreign
 from vitsmith.weights.load import load
 from vitsmith.weights.metadata import class_names

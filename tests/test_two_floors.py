@@ -17,7 +17,7 @@ from PIL import Image
 import vitsmith as vs
 from tests.tiny import CONFIGS, pictures, tiny_lit, tiny_model
 from vitsmith.exporters.onnx import export_onnx
-from vitsmith.weights.bundle_programs import add_program
+from vitsmith.weights.bundle.programs import add_program
 
 ROOT = Path(__file__).parents[1]
 ABSENT = ("torch", "sklearn", "scipy", "accelerate", "onnx", "openvino")

@@ -13,14 +13,14 @@ from typer.testing import CliRunner
 
 from tests.tiny import VIT, pictures, tiny_lit, tiny_model
 from vitsmith import Bundle, ImageSpec, Labels, Predictor, save
-from vitsmith.cli.inputs import read_images, readable
+from vitsmith.cli.arguments.inputs import read_images, readable
 from vitsmith.cli.main import app
-from vitsmith.compress.calibration import labelled_photos, unlabelled_photos
-from vitsmith.compress.material import labelled_material, unlabelled_material
-from vitsmith.compress.prune import prune
-from vitsmith.compress.sizes import Pruning
-from vitsmith.data.datasets import open_labelled
-from vitsmith.data.unreadable import sift
+from vitsmith.compress.images import labelled_photos, unlabelled_photos
+from vitsmith.compress.prune.material import labelled_material, unlabelled_material
+from vitsmith.compress.prune.run import prune
+from vitsmith.compress.prune.sizes import Pruning
+from vitsmith.data.images.unreadable import sift
+from vitsmith.data.sets.datasets import open_labelled
 from vitsmith.encode import Encoder
 from vitsmith.errors import DatasetError
 from vitsmith.evaluation.evaluation import evaluate
@@ -80,7 +80,7 @@ def test_recall_leaves_out_an_image_with_its_captions(tmp_path) -> None:
         Image.fromarray(pixels).save(tmp_path / f"{index}.png")
         rows += [f"{index}.png,a photo of {word}" for word in ("a dog", "a cat")[: 1 + index % 2]]
     (tmp_path / "t.csv").write_text("\n".join(rows))
-    from vitsmith.data.pairs import open_caption_samples
+    from vitsmith.data.sets.pairs import open_caption_samples
 
     samples, _ = open_caption_samples(str(tmp_path / "t.csv"))
     (tmp_path / "3.png").write_bytes(b"GIF89a")

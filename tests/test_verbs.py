@@ -14,8 +14,8 @@ from PIL import Image
 
 import vitsmith as vs
 from tests.tiny import VIT, pictures, tiny_lit, tiny_model
-from vitsmith.compress.quantized import Quantized
-from vitsmith.compress.schemes import REQUIRED, SchemeSearch
+from vitsmith.compress.quantize.result import Quantized
+from vitsmith.compress.quantize.schemes import REQUIRED, SchemeSearch
 
 NAMES = ("ant", "bee", "cow", "dog", "eel")
 
@@ -143,7 +143,7 @@ def test_quantize_is_the_run_of_the_verb(bundle: vs.Bundle, here: Path, monkeypa
         vs.quantize(bundle, images=pictures(20), engine="onnx", max_drop=0.5)
     assert not (here / "runs").exists()
     with monkeypatch.context() as patch:  # the climb itself is tests/test_quantize.py's
-        patch.setattr("vitsmith.compress.quantize.quantize_to", keep_float)
+        patch.setattr("vitsmith.compress.quantize.run.quantize_to", keep_float)
         found = vs.quantize(bundle, images=pictures(20), engine="onnx", min_speedup=3, limit=9, out="run")
     assert found.settings.engine == "onnx" and found.settings.required == replace(REQUIRED, speedup=3)
     assert (len(found.photos.calibration), len(found.photos.evaluation)) == (10, 9)

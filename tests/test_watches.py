@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from vitsmith.evaluation.scores import Scores, score_logits
-from vitsmith.training.events import Evaluated, StepDone
-from vitsmith.training.recipe import TrainRecipe
-from vitsmith.training.recipe_file import merge
-from vitsmith.training.watches import Watches, diverged
+from vitsmith.training.monitor.events import Evaluated, StepDone
+from vitsmith.training.monitor.watches import Watches, diverged
+from vitsmith.training.recipes.file import merge
+from vitsmith.training.recipes.recipe import TrainRecipe
 
 RUNS = json.loads((Path(__file__).parent / "reference" / "digits_runs.json").read_text())["runs"]
 

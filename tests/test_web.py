@@ -20,19 +20,19 @@ from PIL import Image
 from tests.browser import Browser, serving
 from tests.tiny import CONFIGS, pictures, tiny_lit, tiny_model
 from vitsmith import Bundle, ImageSpec, Labels, Predictor, load, save
-from vitsmith.data.images import read_image
-from vitsmith.data.photos import sample_images
-from vitsmith.data.preprocess import load_image, preprocess
+from vitsmith.data.images.photos import sample_images
+from vitsmith.data.images.preprocess import load_image, preprocess
+from vitsmith.data.images.read import read_image
 from vitsmith.encode import Encoder
-from vitsmith.engines.base import open_engine
+from vitsmith.engines.open import open_engine
 from vitsmith.errors import BundleError, DownloadError, GateError, InputError
 from vitsmith.exporters import onnx as export_module
 from vitsmith.exporters import web, web_runtime
 from vitsmith.exporters.onnx import export_onnx
 from vitsmith.exporters.web import export_web
 from vitsmith.specs import ProgramSpec
-from vitsmith.weights.bundle_folder import write_bundle
-from vitsmith.weights.golden import write_golden
+from vitsmith.weights.bundle.folder import write_bundle
+from vitsmith.weights.bundle.golden import write_golden
 from vitsmith.zeroshot.classifier import ZeroShotClassifier
 
 NAMES = ("tench", "a very long name of a class that does not fit", "<b>bold</b> & co.", "d", "écureuil")

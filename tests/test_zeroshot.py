@@ -16,9 +16,9 @@ from typer.testing import CliRunner
 from tests.tiny import CONFIGS, VIT, pictures, tiny_lit, tiny_model
 from vitsmith import Bundle, Labels, load, save
 from vitsmith.cli.main import app
-from vitsmith.data.datasets import open_labelled
-from vitsmith.data.preprocess import preprocess
-from vitsmith.data.prompts import fill_templates, named_templates, read_templates, template_sets
+from vitsmith.data.images.preprocess import preprocess
+from vitsmith.data.sets.datasets import open_labelled
+from vitsmith.data.text.prompts import fill_templates, named_templates, read_templates, template_sets
 from vitsmith.encode import Encoder
 from vitsmith.errors import InputError, UnknownNameError
 from vitsmith.specs import TextSpec

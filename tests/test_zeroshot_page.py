@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from tests.documentation import ROOT, blocks, commands
 from vitsmith.cli.main import app
-from vitsmith.data.shapes import HELD_OUT
+from vitsmith.data.sets.shapes import HELD_OUT
 from vitsmith.retrieval.index import open_index
 
 PAGE = ROOT / "docs" / "zeroshot.md"

@@ -23,7 +23,7 @@ from vitsmith.models.config import (
     ViTConfig,
 )
 from vitsmith.models.configure import change
-from vitsmith.weights.bundle import Bundle
+from vitsmith.weights.bundle.bundle import Bundle
 
 REFERENCE = Path(__file__).parent / "reference"
 

@@ -13,18 +13,18 @@ import numpy as np
 import torch
 from PIL import Image
 
-from vitsmith.data.samples import Samples, Splits
+from vitsmith.data.sets.samples import Samples, Splits
 from vitsmith.specs import ImageSpec
-from vitsmith.training.checkpoint import CheckpointWriter
+from vitsmith.training.checkpoint.file import CheckpointWriter
 from vitsmith.training.devices import Devices
-from vitsmith.training.events import Listener, ignore
 from vitsmith.training.learner import Learner
 from vitsmith.training.loop import Training
-from vitsmith.training.losses import classification_loss
-from vitsmith.training.recipe import TrainRecipe
-from vitsmith.training.recipe_file import merge, parse_recipe
+from vitsmith.training.monitor.events import Listener, ignore
+from vitsmith.training.recipes.file import merge, parse_recipe
+from vitsmith.training.recipes.recipe import TrainRecipe
 from vitsmith.training.start import start
 from vitsmith.training.stop import StopRequest
+from vitsmith.training.update.losses import classification_loss
 
 SPEC = ImageSpec.original(16)
 FIELDS: dict[str, Any] = {

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from vitsmith.telemetry import switch_off
+from vitsmith.process.telemetry import switch_off
 
 if TYPE_CHECKING:
-    from vitsmith.data.datasets import DataSpec, open_data
-    from vitsmith.data.preprocess import load_image, preprocess
+    from vitsmith.data.images.preprocess import load_image, preprocess
+    from vitsmith.data.sets.datasets import DataSpec, open_data
     from vitsmith.encode import Encoder
-    from vitsmith.engines.base import open_engine
+    from vitsmith.engines.open import open_engine
     from vitsmith.errors import GateError, InputError, VitsmithError
     from vitsmith.models.build import create_model
     from vitsmith.predict import Prediction, Predictor
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from vitsmith.verbs.int8 import quantize
     from vitsmith.verbs.program import export
     from vitsmith.verbs.training import lit, train
-    from vitsmith.weights.bundle import Bundle
+    from vitsmith.weights.bundle.bundle import Bundle
     from vitsmith.weights.checkpoints import init_for_finetune
     from vitsmith.weights.load import load
     from vitsmith.weights.save import save
@@ -43,8 +43,8 @@ __version__ = "0.1.0"
 switch_off()  # before any library that reports is imported
 
 _HOMES = {
-    "Bundle": "vitsmith.weights.bundle",
-    "DataSpec": "vitsmith.data.datasets",
+    "Bundle": "vitsmith.weights.bundle.bundle",
+    "DataSpec": "vitsmith.data.sets.datasets",
     "Encoder": "vitsmith.encode",
     "GateError": "vitsmith.errors",
     "ImageSpec": "vitsmith.specs",
@@ -63,11 +63,11 @@ _HOMES = {
     "init_for_finetune": "vitsmith.weights.checkpoints",
     "lit": "vitsmith.verbs.training",
     "load": "vitsmith.weights.load",
-    "load_image": "vitsmith.data.preprocess",
-    "open_data": "vitsmith.data.datasets",
-    "open_engine": "vitsmith.engines.base",
+    "load_image": "vitsmith.data.images.preprocess",
+    "open_data": "vitsmith.data.sets.datasets",
+    "open_engine": "vitsmith.engines.open",
     "open_index": "vitsmith.retrieval.index",
-    "preprocess": "vitsmith.data.preprocess",
+    "preprocess": "vitsmith.data.images.preprocess",
     "quantize": "vitsmith.verbs.int8",
     "save": "vitsmith.weights.save",
     "search": "vitsmith.retrieval.search",

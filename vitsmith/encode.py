@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from vitsmith.data.image_sources import ImageSource, several
-from vitsmith.data.images import MAX_PIXELS
-from vitsmith.data.tokenize import list_texts
-from vitsmith.data.unreadable import Unreadable
-from vitsmith.engines.base import open_program, tolerance_of
+from vitsmith.data.images.read import MAX_PIXELS
+from vitsmith.data.images.sources import ImageSource, several
+from vitsmith.data.images.unreadable import Unreadable
+from vitsmith.data.text.tokenize import list_texts
+from vitsmith.engines.open import open_program, tolerance_of
 from vitsmith.errors import ImageError, InputError
 from vitsmith.models.config import LiTConfig
 from vitsmith.stream import Failure, ImageStream, check_reading
-from vitsmith.weights.bundle import Bundle
+from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.load import load
 
 Array = np.ndarray[Any, Any]

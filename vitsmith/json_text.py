@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 from vitsmith.errors import NOT_FINITE, InputError, NotFiniteError
 from vitsmith.escapes import UNSEEN
-from vitsmith.regular_files import read_regular
+from vitsmith.files.regular import read_regular
 
 DEEPEST = 100
 """Most levels of nested lists and objects; files that people write have about ten."""

@@ -17,13 +17,13 @@ from vitsmith.errors import MissingPackageError
 if TYPE_CHECKING:
     import numpy as np
 
-    from vitsmith.engines.base import Engine
+    from vitsmith.engines.open import Engine
     from vitsmith.engines.settings import Settings
     from vitsmith.evaluation.peaks import Peak
     from vitsmith.models.build import Model
     from vitsmith.models.config import ModelConfig
     from vitsmith.specs import Similarity
-    from vitsmith.weights.bundle import Bundle
+    from vitsmith.weights.bundle.bundle import Bundle
 
     Array = np.ndarray[Any, Any]
 
@@ -40,25 +40,25 @@ def require_torch(extra: str = "torch") -> None:
 
 
 def open_torch(bundle: Bundle, settings: Settings) -> Engine:
-    """The engine `torch`. See `engines.torch.TorchEngine`."""
+    """The engine `torch`. See `engines.torch.engine.TorchEngine`."""
     require_torch()
-    from vitsmith.engines.torch import TorchEngine
+    from vitsmith.engines.torch.engine import TorchEngine
 
     return TorchEngine(bundle, settings)
 
 
 def open_torch_compiled(bundle: Bundle, settings: Settings) -> Engine:
-    """The engine `torch-compiled`. See `engines.torch_compiled.CompiledTorchEngine`."""
+    """The engine `torch-compiled`. See `engines.torch.compiled.CompiledTorchEngine`."""
     require_torch()
-    from vitsmith.engines.torch_compiled import CompiledTorchEngine
+    from vitsmith.engines.torch.compiled import CompiledTorchEngine
 
     return CompiledTorchEngine(bundle, settings)
 
 
 def open_executorch(bundle: Bundle, settings: Settings) -> Engine:
-    """The engine `executorch`, whose runtime needs torch's tensors. See `engines.executorch.ExecutorchEngine`."""
+    """The engine `executorch`, whose runtime needs torch's tensors. See `engines.executorch.engine`."""
     require_torch("executorch")
-    from vitsmith.engines.executorch import ExecutorchEngine
+    from vitsmith.engines.executorch.engine import ExecutorchEngine
 
     return ExecutorchEngine(bundle, settings)
 
@@ -73,9 +73,9 @@ def has_gpu() -> bool:
 
 
 def measure_peaks(threads: int | None) -> dict[str, Peak]:
-    """Peak speeds of the processor and the GPU, measured with torch and `threads` threads. See `training.gemm`."""
+    """Peak speeds of the processor and the GPU, measured with `threads` threads. See `training.monitor.gemm`."""
     require_torch()
-    from vitsmith.training import gemm
+    from vitsmith.training.monitor import gemm
 
     return gemm.measure_machine(threads)
 

@@ -10,15 +10,15 @@ from typing import Any, cast
 import numpy as np
 
 from vitsmith.arguments import whole_number
-from vitsmith.data.image_sources import ImageSource, several
-from vitsmith.data.images import MAX_PIXELS
-from vitsmith.data.unreadable import Unreadable
-from vitsmith.engines.base import Engine, open_program
+from vitsmith.data.images.read import MAX_PIXELS
+from vitsmith.data.images.sources import ImageSource, several
+from vitsmith.data.images.unreadable import Unreadable
+from vitsmith.engines.open import Engine, open_program
 from vitsmith.errors import InputError
 from vitsmith.models.config import LiTConfig
 from vitsmith.specs import Calibration, Head, Labels, Meaning
 from vitsmith.stream import Failure, ImageStream, check_reading
-from vitsmith.weights.bundle import Bundle
+from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.load import load
 
 Array = np.ndarray[Any, Any]

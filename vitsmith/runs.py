@@ -17,8 +17,7 @@ from typing import IO, Any, Self, TypeVar
 
 from vitsmith.errors import InputError, OutputError
 from vitsmith.escapes import shell_quoted, typed_command
-from vitsmith.failed_writes import explained
-from vitsmith.files import (
+from vitsmith.files.atomic import (
     check_not_around,
     check_writable,
     claimed,
@@ -27,9 +26,10 @@ from vitsmith.files import (
     replacing_folder,
     write_text,
 )
+from vitsmith.files.failures import explained
+from vitsmith.files.locks import HeldError, Lock
+from vitsmith.files.workspace import STAND_IN, Workspace, is_workspace
 from vitsmith.json_text import json_or_none, parse_json, to_json, with_nulls
-from vitsmith.locks import HeldError, Lock
-from vitsmith.workspace import STAND_IN, Workspace, is_workspace
 
 COMMAND, METRICS, LOCK = "command.txt", "metrics.jsonl", ".lock"
 

@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 
 from vitsmith.arguments import MOST_AT_ONCE, MOST_THREADS, whole_number
-from vitsmith.data.image_sources import ImageSource, several
-from vitsmith.data.images import MAX_PIXELS
-from vitsmith.data.preprocess import load_image
-from vitsmith.data.unreadable import Unreadable
-from vitsmith.engines.base import Engine
+from vitsmith.data.images.preprocess import load_image
+from vitsmith.data.images.read import MAX_PIXELS
+from vitsmith.data.images.sources import ImageSource, several
+from vitsmith.data.images.unreadable import Unreadable
+from vitsmith.engines.open import Engine
 from vitsmith.errors import NOT_FINITE, ImageError, NotFiniteError
-from vitsmith.forks import require_own_process
 from vitsmith.machine import available_cores
+from vitsmith.process.forks import require_own_process
 from vitsmith.specs import ImageSpec
 
 Array = np.ndarray[Any, Any]

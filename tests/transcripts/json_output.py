@@ -17,12 +17,12 @@ from tests.transcripts import Files
 from tests.transcripts.calling import call, normalised, surroundings
 from tests.transcripts.world import furnish
 from vitsmith.benchmark.memory import Memory
-from vitsmith.compress.variant_maker import TorchVariantMaker
+from vitsmith.compress.search.variants import TorchVariantMaker
 from vitsmith.evaluation.evaluation import evaluate
 from vitsmith.evaluation.peaks import Peak
-from vitsmith.training.digits import digits_recipe
-from vitsmith.training.recipe import TrainRecipe
-from vitsmith.training.recipe_file import merge, parse_recipe
+from vitsmith.training.recipes.digits import digits_recipe
+from vitsmith.training.recipes.file import merge, parse_recipe
+from vitsmith.training.recipes.recipe import TrainRecipe
 
 SHORT = {"schedule": {"steps": 4, "warmup": 1}}
 RECIPE = shlex.join(training.settings(merge(training.FIELDS, SHORT)))
@@ -149,11 +149,11 @@ def _quick() -> Iterator[None]:
         "vitsmith.benchmark.session._peaks": lambda threads: {"fp32": Peak(1.0, "pretended")},
         "vitsmith.benchmark.session.measure_memory": lambda task: {batch: Memory(2**20) for batch in task.batches},
         "vitsmith.benchmark.rows.PACKAGES": ("vitsmith", "torch"),
-        "vitsmith.compress.variant_maker.TorchVariantMaker": _QuickVariantMaker,
-        "vitsmith.quickstart.digits_recipe": _short_recipe,
-        "vitsmith.quickstart.IMAGES_PER_CLASS": 1,
+        "vitsmith.compress.search.variants.TorchVariantMaker": _QuickVariantMaker,
+        "vitsmith.verbs.quickstart.digits_recipe": _short_recipe,
+        "vitsmith.verbs.quickstart.IMAGES_PER_CLASS": 1,
         "matplotlib.figure.Figure.savefig": lambda *_, **__: None,
-        "vitsmith.quickstart.evaluate_or_refuse": evaluate,
+        "vitsmith.verbs.quickstart.evaluate_or_refuse": evaluate,
     }
     with ExitStack() as stack:
         for name, value in replaced.items():

@@ -14,8 +14,8 @@ from tests.pairs_training import write_pairs
 from tests.tiny import VIT, pictures, tiny_lit, tiny_model
 from tests.training import write_folder
 from vitsmith.models.configure import change
-from vitsmith.weights.bundle_folder import write_bundle
-from vitsmith.weights.description import checksum
+from vitsmith.weights.bundle.description import checksum
+from vitsmith.weights.bundle.folder import write_bundle
 
 COLOURS = ("blue", "green", "red")
 TEXTS = ("a photo of a cat", "a red circle", "the small dog")

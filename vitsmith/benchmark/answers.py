@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from vitsmith.benchmark.contenders import Subject
-from vitsmith.data.preprocess import preprocess
-from vitsmith.data.samples import Samples
-from vitsmith.engines.base import Engine
+from vitsmith.data.images.preprocess import preprocess
+from vitsmith.data.sets.samples import Samples
+from vitsmith.engines.open import Engine
 from vitsmith.engines.registry import ENGINES
 from vitsmith.errors import GateError, InputError
 from vitsmith.evaluation.evaluation import Evaluation, evaluate, match_classes, refuse_regression
@@ -20,7 +20,7 @@ from vitsmith.models.config import LiTConfig
 from vitsmith.names import same_names
 from vitsmith.predict import Predictor
 from vitsmith.specs import Labels
-from vitsmith.weights.bundle import Bundle
+from vitsmith.weights.bundle.bundle import Bundle
 
 Array = np.ndarray[Any, Any]
 

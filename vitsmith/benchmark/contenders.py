@@ -13,9 +13,9 @@ from vitsmith.engines.settings import PRECISIONS
 from vitsmith.errors import InputError, MissingPackageError, UnknownNameError
 from vitsmith.models.config import LiTConfig
 from vitsmith.models.cost import flops, parameters
-from vitsmith.weights.bundle import Bundle
-from vitsmith.weights.bundle_folder import program_mib
-from vitsmith.weights.bundle_paths import SUFFIXES, names_program
+from vitsmith.weights.bundle.bundle import Bundle
+from vitsmith.weights.bundle.folder import program_mib
+from vitsmith.weights.bundle.paths import SUFFIXES, names_program
 
 MIB = 2**20
 

@@ -17,9 +17,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from vitsmith.children import run_child
 from vitsmith.json_text import to_json
 from vitsmith.machine import peak_memory
+from vitsmith.process.children import run_child
 
 COMMAND = (sys.executable, "-m", "vitsmith.benchmark.memory")
 LONGEST = 1800
@@ -84,7 +84,7 @@ def measure_memory(task: Task, command: Sequence[str] = COMMAND) -> dict[int, Me
 
 
 def _ended(code: int, complaints: str) -> str:
-    from vitsmith.engines.probing import signal_name
+    from vitsmith.engines.openvino.probing import signal_name
 
     if code < 0:
         name = signal_name(-code)
@@ -107,8 +107,8 @@ def _answers(output: str) -> Iterator[dict[str, Any]]:
 
 def measure_here(task: Task, bare: int, report: Callable[[dict[str, int]], None]) -> None:
     """Loads, opens and runs in this process; subtracts `bare` bytes from each peak. Raises what these steps raise."""
-    from vitsmith.engines.base import open_checked
-    from vitsmith.engines.programs import sample_inputs
+    from vitsmith.engines.open import open_checked
+    from vitsmith.engines.program import sample_inputs
     from vitsmith.engines.settings import Settings
     from vitsmith.weights.load import load
 

@@ -12,13 +12,13 @@ from typing import Any
 from vitsmith.benchmark.answers import Parity
 from vitsmith.benchmark.contenders import MIB, Contender, Subject
 from vitsmith.benchmark.memory import Memory
-from vitsmith.engines.remembered import installed_version
+from vitsmith.engines.tuning_cache import installed_version
 from vitsmith.evaluation.evaluation import Evaluation
 from vitsmith.evaluation.peaks import Peak, raised, share_of_peak
 from vitsmith.evaluation.timing import Timing
 from vitsmith.machine import describe_machine
 from vitsmith.records import Measurement
-from vitsmith.weights.measurements import accuracy, latency, peak_memory, size, throughput
+from vitsmith.weights.bundle.measurements import accuracy, latency, peak_memory, size, throughput
 
 PACKAGES = ("vitsmith", "torch", "numpy", "onnxruntime", "openvino", "executorch", "nncf")
 

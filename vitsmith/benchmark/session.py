@@ -11,10 +11,10 @@ from vitsmith.benchmark.answers import Parity, Reference, compare_with, evaluate
 from vitsmith.benchmark.contenders import MIB, Contender
 from vitsmith.benchmark.memory import Died, Memory, Task, described, measure_memory
 from vitsmith.benchmark.rows import Benchmark, Row, with_rates, with_ratios
-from vitsmith.data.samples import Samples
-from vitsmith.engines.base import Engine, open_checked
+from vitsmith.data.sets.samples import Samples
+from vitsmith.engines.open import Engine, open_checked
 from vitsmith.engines.plan import Goal
-from vitsmith.engines.programs import sample_inputs
+from vitsmith.engines.program import sample_inputs
 from vitsmith.engines.settings import Settings
 from vitsmith.errors import ImageError
 from vitsmith.evaluation.evaluation import Evaluation

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vitsmith.cli.inputs import check_recordable, choose_images, labelled, open_model, read_images, readable
-from vitsmith.cli.options import (
+from vitsmith.cli.arguments.inputs import check_recordable, choose_images, labelled, open_model, read_images, readable
+from vitsmith.cli.arguments.options import (
     EnginesOption,
     ForceOption,
     ImageColumnOption,
@@ -26,15 +26,15 @@ from vitsmith.cli.options import (
     images_option,
     split_option,
 )
-from vitsmith.cli.output import print_json, print_line, print_table, progress, say
-from vitsmith.cli.pictures import put_picture
+from vitsmith.cli.terminal.output import print_json, print_line, print_table, progress, say
+from vitsmith.cli.terminal.pictures import put_picture
 
 if TYPE_CHECKING:
     from vitsmith.benchmark.contenders import Contender, Subject
     from vitsmith.benchmark.rows import Benchmark, Row
     from vitsmith.benchmark.session import BenchmarkSettings, Material
-    from vitsmith.data.datasets import DataSpec
-    from vitsmith.weights.bundle import Bundle
+    from vitsmith.data.sets.datasets import DataSpec
+    from vitsmith.weights.bundle.bundle import Bundle
 
 BATCHES = (1, 8)
 
@@ -157,7 +157,7 @@ def _named(subjects: list[Subject], labels_file: Path) -> list[Subject]:
 
 def _opened(model: str, image_size: str) -> Bundle:
     """Opens a model. The size is for checkpoints only: bundles have their own."""
-    from vitsmith.weights.bundle_paths import find_bundle
+    from vitsmith.weights.bundle.paths import find_bundle
 
     return open_model(model, "" if find_bundle(model) else image_size)
 
@@ -165,7 +165,7 @@ def _opened(model: str, image_size: str) -> Bundle:
 def _material(subjects: list[Subject], images: list[str], data: DataSpec, split: str, skip: float = 0.01) -> Material:
     from vitsmith.benchmark.answers import reference_of, require_classes, runs_as_reference
     from vitsmith.benchmark.session import Material
-    from vitsmith.engines.programs import gate_images
+    from vitsmith.engines.program import gate_images
     from vitsmith.evaluation.held_out import ask
 
     evaluation_set = None
@@ -198,7 +198,7 @@ def _run(contenders: list[Contender], settings: BenchmarkSettings, material: Mat
 
 
 def _write(result: Benchmark, place: Path) -> None:
-    from vitsmith.files import write_text
+    from vitsmith.files.atomic import write_text
     from vitsmith.runs import whole_run
 
     with whole_run("benchmark", place.name, place) as (run, _):
@@ -207,7 +207,7 @@ def _write(result: Benchmark, place: Path) -> None:
 
 
 def _record(result: Benchmark, subjects: list[Subject]) -> None:
-    from vitsmith.weights.bundle_folder import record_measurements
+    from vitsmith.weights.bundle.folder import record_measurements
 
     for subject in subjects:
         record_measurements(subject.bundle, result.measurements(subject))

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vitsmith.cli.inputs import labelled, open_model, reading_bar, tell_unreadable
-from vitsmith.cli.options import (
+from vitsmith.cli.arguments.inputs import labelled, open_model, reading_bar, tell_unreadable
+from vitsmith.cli.arguments.options import (
     ForceOption,
     ImageColumnOption,
     ImageSizeOption,
@@ -28,17 +28,17 @@ from vitsmith.cli.options import (
     max_drop_option,
     seed_option,
 )
-from vitsmith.cli.output import drop_told, lost_told, print_facts, print_json, print_table, say
-from vitsmith.cli.pictures import put_picture
-from vitsmith.cli.quantities import mebibytes, milliseconds
+from vitsmith.cli.arguments.quantities import mebibytes, milliseconds
+from vitsmith.cli.terminal.output import drop_told, lost_told, print_facts, print_json, print_table, say
+from vitsmith.cli.terminal.pictures import put_picture
 from vitsmith.needs_torch import require_torch
 
 if TYPE_CHECKING:
-    from vitsmith.compress.found import Found
-    from vitsmith.compress.material import Material
-    from vitsmith.compress.search import Space
-    from vitsmith.data.datasets import DataSpec
-    from vitsmith.weights.bundle import Bundle
+    from vitsmith.compress.prune.material import Material
+    from vitsmith.compress.search.result import Found
+    from vitsmith.compress.search.run import Space
+    from vitsmith.data.sets.datasets import DataSpec
+    from vitsmith.weights.bundle.bundle import Bundle
 
 KINDS = "resolution,pruning,merging,precision"
 
@@ -87,9 +87,9 @@ def compress(
 ) -> None:
     """Search over resolution, pruning, merging and precision; write the program that meets the budget (else exit 3)."""
     require_torch("export")
-    from vitsmith.compress.search import search
-    from vitsmith.compress.variant_maker import TorchVariantMaker
-    from vitsmith.files import scratch
+    from vitsmith.compress.search.run import search
+    from vitsmith.compress.search.variants import TorchVariantMaker
+    from vitsmith.files.atomic import scratch
     from vitsmith.gate import Requirements
     from vitsmith.report.front import draw_front
     from vitsmith.runs import model_name, place_of
@@ -128,7 +128,7 @@ def compress(
 
 def _material(bundle: Bundle, data: DataSpec, limit: int, seed: int, skip: float) -> Material:
     """Images for calibration and distillation, and at most `limit` for evaluation."""
-    from vitsmith.compress.material import labelled_material, spread
+    from vitsmith.compress.prune.material import labelled_material, spread
 
     with reading_bar() as on_images:
         material = labelled_material(bundle, data, seed=seed, skip_unreadable=skip, on_images=on_images, tell=say)
@@ -155,7 +155,7 @@ def _print_chosen(found: Found, folder: Path) -> None:
 
 def _keep(found: Found, folder: Path, name: str, without_split: bool) -> Path:
     """Writes the search and returns where. One that found nothing never replaces a model that was found earlier."""
-    from vitsmith.files import new_folder
+    from vitsmith.files.atomic import new_folder
     from vitsmith.runs import default_place, write_or_rescue
 
     if not found.holds and (folder / "model").is_dir():
@@ -204,7 +204,7 @@ def _print(found: Found) -> None:
 
 def _space(over: str) -> Space:
     """The search space with only the kinds of change in `over`. Raises UnknownNameError."""
-    from vitsmith.compress.search import Space
+    from vitsmith.compress.search.run import Space
     from vitsmith.errors import UnknownNameError
 
     kinds = [kind.strip() for kind in over.split(",") if kind.strip()]

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vitsmith.cli.inputs import images_of, labelled, open_model, tell_choice
-from vitsmith.cli.options import (
+from vitsmith.cli.arguments.inputs import images_of, labelled, open_model, tell_choice
+from vitsmith.cli.arguments.options import (
     BatchSizeOption,
     DataInsteadOption,
     EngineOption,
@@ -24,11 +24,11 @@ from vitsmith.cli.options import (
     PrecisionOption,
     VocabularyOption,
 )
-from vitsmith.cli.output import print_facts, print_json, progress, say
-from vitsmith.cli.texts import read_texts, tell_cut, tell_unknown
+from vitsmith.cli.arguments.texts import read_texts, tell_cut, tell_unknown
+from vitsmith.cli.terminal.output import print_facts, print_json, progress, say
 
 if TYPE_CHECKING:
-    from vitsmith.data.datasets import DataSpec
+    from vitsmith.data.sets.datasets import DataSpec
     from vitsmith.encode import Encoder
     from vitsmith.retrieval.description import Space
     from vitsmith.retrieval.index import Index
@@ -152,7 +152,7 @@ def _place(out: Path, force: bool) -> Path:
     Raises OutputError, before any work. An existing index is continued; a file is replaced only with `force`.
     """
     from vitsmith.errors import OutputError
-    from vitsmith.files import check_writable
+    from vitsmith.files.atomic import check_writable
     from vitsmith.retrieval.single_file import FORMATS, check_format, is_embeddings, sidecar
     from vitsmith.retrieval.writer import check_folder
 
@@ -204,7 +204,7 @@ def _finished(folder: Path, space: Space, sources: list[Any]) -> Index | None:
 
 
 def _sources(inputs: list[str], data: DataSpec, split: str, texts_file: str) -> list[Any]:
-    from vitsmith.data.samples import Lazy
+    from vitsmith.data.sets.samples import Lazy
     from vitsmith.errors import InputError
 
     images = bool(inputs or data.path)

@@ -10,8 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vitsmith.cli.inputs import check_recordable, choose_images, labelled, open_model, tell_choice, tell_unreadable
-from vitsmith.cli.options import (
+from vitsmith.cli.arguments.inputs import (
+    check_recordable,
+    choose_images,
+    labelled,
+    open_model,
+    tell_choice,
+    tell_unreadable,
+)
+from vitsmith.cli.arguments.options import (
     BatchSizeOption,
     EngineOption,
     ForceOption,
@@ -31,15 +38,15 @@ from vitsmith.cli.options import (
     VocabularyOption,
     split_option,
 )
-from vitsmith.cli.output import print_facts, print_json, print_table, progress, say
-from vitsmith.cli.texts import Names, class_names, open_classifier, read_prompts
+from vitsmith.cli.arguments.texts import Names, class_names, open_classifier, read_prompts
+from vitsmith.cli.terminal.output import print_facts, print_json, print_table, progress, say
 
 if TYPE_CHECKING:
-    from vitsmith.data.datasets import DataSpec
-    from vitsmith.data.samples import Samples
+    from vitsmith.data.sets.datasets import DataSpec
+    from vitsmith.data.sets.samples import Samples
     from vitsmith.evaluation.evaluation import Evaluation
     from vitsmith.records import Measurement
-    from vitsmith.weights.bundle import Bundle
+    from vitsmith.weights.bundle.bundle import Bundle
 
 WORST_CLASSES = 10
 
@@ -104,7 +111,7 @@ def evaluate(
 
 def _tell(scored: _Scored, place: Path, *, record: bool, json: bool) -> None:
     """Prints the scores, also when they cannot be written into the bundle."""
-    from vitsmith.weights.bundle_folder import record_measurements
+    from vitsmith.weights.bundle.folder import record_measurements
 
     try:
         if record:
@@ -153,7 +160,7 @@ def _accuracy(
     skip: float,
 ) -> _Scored:
     """Scores a classifier, or, with `zeroshot`, classification by text."""
-    from vitsmith.engines.base import precision_of
+    from vitsmith.engines.open import precision_of
     from vitsmith.evaluation.evaluation import evaluate as run
     from vitsmith.evaluation.evaluation import match_classes, refuse_regression
     from vitsmith.evaluation.held_out import ask
@@ -225,9 +232,9 @@ def _zeroshot(
 def _recall(
     model: str, data: DataSpec, split: str, opening: dict[str, Any], options: dict[str, Any], skip: float
 ) -> _Scored:
-    from vitsmith.data.pairs import PairSpec
+    from vitsmith.data.sets.pairs import PairSpec
     from vitsmith.encode import Encoder
-    from vitsmith.engines.base import precision_of
+    from vitsmith.engines.open import precision_of
     from vitsmith.evaluation.held_out import ask_pairs
     from vitsmith.evaluation.retrieval import evaluate_retrieval
 

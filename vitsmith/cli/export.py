@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vitsmith.cli.images import expand
-from vitsmith.cli.inputs import choose_images, labelled, parse_size
-from vitsmith.cli.options import (
+from vitsmith.cli.arguments.images import expand
+from vitsmith.cli.arguments.inputs import choose_images, labelled, parse_size
+from vitsmith.cli.arguments.options import (
     ImageColumnOption,
     ImageSizeOption,
     JsonOption,
@@ -25,12 +25,12 @@ from vitsmith.cli.options import (
     max_drop_option,
     split_option,
 )
-from vitsmith.cli.output import drop_told, print_facts, print_json, say
-from vitsmith.cli.texts import check_labels, read_labels
+from vitsmith.cli.arguments.texts import check_labels, read_labels
+from vitsmith.cli.terminal.output import drop_told, print_facts, print_json, say
 
 if TYPE_CHECKING:
     from vitsmith.gate import Verdict
-    from vitsmith.weights.bundle import Bundle
+    from vitsmith.weights.bundle.bundle import Bundle
 
 
 class To(StrEnum):

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vitsmith.cli.inputs import parse_size
-from vitsmith.cli.options import ImageSizeOption, JsonOption
-from vitsmith.cli.output import print_facts, print_json, print_table, say
+from vitsmith.cli.arguments.inputs import parse_size
+from vitsmith.cli.arguments.options import ImageSizeOption, JsonOption
+from vitsmith.cli.terminal.output import print_facts, print_json, print_table, say
 
 if TYPE_CHECKING:
     from vitsmith.records import Measurement
     from vitsmith.specs import StoredProgram
-    from vitsmith.weights.bundle import Bundle
+    from vitsmith.weights.bundle.bundle import Bundle
 
 
 def inspect(
@@ -30,8 +30,8 @@ def inspect(
     json: JsonOption = False,
 ) -> None:
     """Show what is in a bundle or weights file, and check that it is whole."""
-    from vitsmith.weights.bundle_paths import find_bundle, names_program
-    from vitsmith.weights.hashes import forget
+    from vitsmith.weights.bundle.hashes import forget
+    from vitsmith.weights.bundle.paths import find_bundle, names_program
 
     if upgrade:
         _upgrade(source)
@@ -96,7 +96,7 @@ def _alone(bundle: Bundle) -> Bundle:
 
 def _program(bundle: Bundle, stored: StoredProgram) -> dict[str, Any]:
     """The facts about one program of several."""
-    from vitsmith.weights.bundle_folder import program_mib
+    from vitsmith.weights.bundle.folder import program_mib
 
     found = _compare_golden(bundle, stored)
     return {
@@ -115,7 +115,7 @@ def _compare_golden(bundle: Bundle, stored: StoredProgram) -> str:
     """
     from dataclasses import replace
 
-    from vitsmith.engines.base import open_engine, tolerance_of
+    from vitsmith.engines.open import open_engine, tolerance_of
     from vitsmith.errors import MissingPackageError
 
     alone = replace(bundle, verified=False, programs=(stored,))
@@ -132,8 +132,8 @@ def _compare_golden(bundle: Bundle, stored: StoredProgram) -> str:
 def _upgrade(source: str) -> None:
     """Rewrites a bundle of an earlier format, and says so. Raises InputError for what is no bundle."""
     from vitsmith.errors import InputError
-    from vitsmith.weights.bundle_folder import upgrade_bundle
-    from vitsmith.weights.bundle_paths import find_bundle
+    from vitsmith.weights.bundle.folder import upgrade_bundle
+    from vitsmith.weights.bundle.paths import find_bundle
 
     folder = find_bundle(source)
     if folder is None:
@@ -157,14 +157,14 @@ def _inspect(source: str, size: int | tuple[int, int] | None) -> tuple[Bundle, s
 
 
 def _head(bundle: Bundle) -> str:
-    from vitsmith.weights.card import describe_head
+    from vitsmith.weights.bundle.card import describe_head
 
     return describe_head(bundle)
 
 
 def _facts(bundle: Bundle, head: str, programs: list[dict[str, Any]] | None) -> dict[str, Any]:
     from vitsmith.models.cost import flops, parameters
-    from vitsmith.weights.card import (
+    from vitsmith.weights.bundle.card import (
         describe_calibration,
         describe_images,
         describe_license,

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vitsmith.cli.inputs import either_data
-from vitsmith.cli.options import (
+from vitsmith.cli.arguments.inputs import either_data
+from vitsmith.cli.arguments.options import (
     DataAgainOption,
     ForceOption,
     JsonOption,
@@ -24,14 +24,14 @@ from vitsmith.cli.options import (
     data_argument,
     seed_option,
 )
-from vitsmith.cli.output import beside, print_json, print_line, say
+from vitsmith.cli.terminal.output import beside, print_json, print_line, say
 from vitsmith.escapes import shell_quoted
 from vitsmith.needs_torch import require_torch
 
 if TYPE_CHECKING:
-    from vitsmith.cli.training import Shown
-    from vitsmith.training.lit.recipe import LitRecipe
+    from vitsmith.cli.arguments.training import Shown
     from vitsmith.training.lit.run import LitTrained
+    from vitsmith.training.recipes.lit import LitRecipe
 
 VERB = "lit"
 
@@ -59,8 +59,8 @@ def lit(
 ) -> None:
     """Train a text tower for a frozen image tower from captions; write a LiT bundle and a report."""
     require_torch()
-    from vitsmith.cli import training
-    from vitsmith.training.recipe_file import merge, parse_settings
+    from vitsmith.cli.arguments import training
+    from vitsmith.training.recipes.file import merge, parse_settings
     from vitsmith.verbs.training import common_fields, make_lit_recipe, without_empty
 
     given = common_fields(data=either_data(data, data_), steps=steps, batch_size=batch_size, lr=lr, seed=seed)
@@ -92,12 +92,12 @@ def _begin(recipe: LitRecipe, out: Path | None, *, force: bool, json: bool) -> N
 
 
 def _resume(folder: Path, name: str, changes: dict[str, Any], *, json: bool) -> None:
-    from vitsmith.data.pairs import open_pairs
+    from vitsmith.data.sets.pairs import open_pairs
     from vitsmith.runs import Run
     from vitsmith.training.devices import found_devices
-    from vitsmith.training.lit.recipe import LitRecipe
     from vitsmith.training.lit.run import lit_recipe_of, resume_lit
-    from vitsmith.training.recipe_file import check_same, merge, parse_fields, read_recipe
+    from vitsmith.training.recipes.file import check_same, merge, parse_fields, read_recipe
+    from vitsmith.training.recipes.lit import LitRecipe
 
     recipe = lit_recipe_of(folder)
     named = read_recipe(name, VERB) if name else {}
@@ -114,7 +114,7 @@ def _resume(folder: Path, name: str, changes: dict[str, Any], *, json: bool) -> 
 @contextmanager
 def _shown(recipe: LitRecipe, devices: Any, folder: Path | None, pairs: Any) -> Iterator[Shown]:
     """The run on the terminal; says how to go on with one that was interrupted before its first checkpoint."""
-    from vitsmith.cli.training import Shown
+    from vitsmith.cli.arguments.training import Shown
     from vitsmith.errors import Interrupted
 
     shown = Shown(recipe, devices, folder, VERB)

@@ -14,16 +14,16 @@ from typing import Annotated, Any
 
 import typer
 
-from vitsmith.cli.completion import join_words
-from vitsmith.cli.elsewhere import explain
-from vitsmith.cli.examples import epilog
-from vitsmith.cli.interrupts import Interrupts
-from vitsmith.cli.output import as_typed, print_line
-from vitsmith.cli.streams import ReaderGone, finish, prepare
+from vitsmith.cli.arguments.completion import join_words
+from vitsmith.cli.arguments.elsewhere import explain
+from vitsmith.cli.arguments.examples import epilog
+from vitsmith.cli.terminal.interrupts import Interrupts
+from vitsmith.cli.terminal.output import as_typed, print_line
+from vitsmith.cli.terminal.streams import ReaderGone, finish, prepare
 from vitsmith.cli.verbs import Verbs
 from vitsmith.errors import Interrupted, OutputError, VitsmithError, missing_package
 from vitsmith.escapes import shortened, visible
-from vitsmith.failed_writes import why_unusable
+from vitsmith.files.failures import why_unusable
 
 LONGEST = 2_000
 """Columns of a message: a very long value of an option is not repeated in full."""
@@ -119,7 +119,7 @@ def options(
 
 
 def _print_next_steps() -> None:
-    from vitsmith.cli.next_steps import next_steps
+    from vitsmith.cli.terminal.next_steps import next_steps
 
     about, steps = next_steps(Path())
     print_line(f"{about} Usual next commands:")

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vitsmith.cli.images import expand
-from vitsmith.cli.inputs import labelled, open_model, reading_bar, tell_calibration
-from vitsmith.cli.options import (
+from vitsmith.cli.arguments.images import expand
+from vitsmith.cli.arguments.inputs import labelled, open_model, reading_bar, tell_calibration
+from vitsmith.cli.arguments.options import (
     ForceOption,
     ImageColumnOption,
     ImageSizeOption,
@@ -33,17 +33,17 @@ from vitsmith.cli.options import (
     seed_option,
     split_option,
 )
-from vitsmith.cli.output import lost_told, print_facts, print_json, print_table, say
-from vitsmith.cli.pictures import put_picture
+from vitsmith.cli.terminal.output import lost_told, print_facts, print_json, print_table, say
+from vitsmith.cli.terminal.pictures import put_picture
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from vitsmith.compress.calibration import Photos
-    from vitsmith.compress.merged import Merged
-    from vitsmith.compress.schedules import MergeTarget
-    from vitsmith.data.datasets import DataSpec
-    from vitsmith.weights.bundle import Bundle
+    from vitsmith.compress.images import Photos
+    from vitsmith.compress.merge_tokens.result import Merged
+    from vitsmith.compress.merge_tokens.schedules import MergeTarget
+    from vitsmith.data.sets.datasets import DataSpec
+    from vitsmith.weights.bundle.bundle import Bundle
 
 SHOWN = 4
 """Images in the picture."""
@@ -84,9 +84,9 @@ def merge_tokens(
     json: JsonOption = False,
 ) -> None:
     """Merge similar tokens and compare. If answers change or no time is saved, nothing is written (exit 3)."""
-    from vitsmith.compress.merge import check_mergeable
-    from vitsmith.compress.merge import merge as run
-    from vitsmith.compress.merged import REQUIRED
+    from vitsmith.compress.merge_tokens.result import REQUIRED
+    from vitsmith.compress.merge_tokens.run import check_mergeable
+    from vitsmith.compress.merge_tokens.run import merge as run
     from vitsmith.errors import InputError
     from vitsmith.gate import Requirements
     from vitsmith.runs import model_name, place_of
@@ -120,7 +120,7 @@ def merge_tokens(
 
 def _merge_target(schedule: Schedule, keep: float | None, tokens: int | None) -> MergeTarget:
     """The target that the options set. Raises InputError for two targets, and for one that merges nothing."""
-    from vitsmith.compress.schedules import MergeTarget
+    from vitsmith.compress.merge_tokens.schedules import MergeTarget
     from vitsmith.errors import InputError
 
     if keep is not None and tokens is not None:
@@ -132,7 +132,7 @@ def _merge_target(schedule: Schedule, keep: float | None, tokens: int | None) ->
 
 def _write(merged: Merged, name: str, place: Path) -> dict[str, Any]:
     """Writes the model if it passed its gate, and its picture; returns where they are."""
-    from vitsmith.compress.merged import PICTURE, write_merged
+    from vitsmith.compress.merge_tokens.result import PICTURE, write_merged
     from vitsmith.runs import write_or_rescue
 
     if merged.failures:
@@ -143,7 +143,7 @@ def _write(merged: Merged, name: str, place: Path) -> dict[str, Any]:
 
 def print_merged(merged: Merged, facts: dict[str, Any]) -> None:
     """Prints a line for each schedule that was tried, the speed before and after, and where the result is."""
-    from vitsmith.compress.schedules import describe
+    from vitsmith.compress.merge_tokens.schedules import describe
 
     columns = ["merged by each block", "tokens left", "GFLOPs", "FLOPs left", merged.what]
     labelled = merged.photos.labels is not None
@@ -193,8 +193,8 @@ def _from(needed: float) -> str:
 
 
 def _photos(bundle: Bundle, data: DataSpec, split: str, images: list[str], seed: int, skip: float) -> Photos:
-    from vitsmith.compress.calibration import Amounts, labelled_photos, unlabelled_photos
-    from vitsmith.compress.merge import sample_photos
+    from vitsmith.compress.images import Amounts, labelled_photos, unlabelled_photos
+    from vitsmith.compress.merge_tokens.run import sample_photos
 
     how: dict[str, Any] = {"amounts": Amounts(seed=seed), "skip_unreadable": skip}
     if data.path:
@@ -208,7 +208,7 @@ def _photos(bundle: Bundle, data: DataSpec, split: str, images: list[str], seed:
 
 def _draw(merged: Merged, path: Path) -> str | None:
     """The picture of the first evaluation images; None, and a remark, where it cannot be made."""
-    from vitsmith.data.images import read_image
+    from vitsmith.data.images.read import read_image
     from vitsmith.report.merging import draw_merging
 
     def draw() -> Figure:

@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from vitsmith.cli.completion import architectures
-from vitsmith.cli.options import JsonOption
-from vitsmith.cli.output import print_facts, print_json, print_line, print_table
+from vitsmith.cli.arguments.completion import architectures
+from vitsmith.cli.arguments.options import JsonOption
+from vitsmith.cli.terminal.output import print_facts, print_json, print_line, print_table
 
 
 def models(
@@ -81,7 +81,7 @@ def _best_published(name: str) -> str:
 
 
 def _checkpoints(name: str) -> list[dict[str, Any]]:
-    from vitsmith.weights.published import checkpoints_of
+    from vitsmith.weights.fetch.published import checkpoints_of
 
     return [row.model_dump() for row in checkpoints_of(name)]
 

@@ -6,9 +6,8 @@ from typing import Annotated
 
 import typer
 
-from vitsmith.cli.answers import Writer, renamed, style_of, write_all
-from vitsmith.cli.inputs import images_of, labelled, open_model, tell_choice
-from vitsmith.cli.options import (
+from vitsmith.cli.arguments.inputs import images_of, labelled, open_model, tell_choice
+from vitsmith.cli.arguments.options import (
     BatchSizeOption,
     CsvOption,
     DataInsteadOption,
@@ -26,8 +25,9 @@ from vitsmith.cli.options import (
     SkipAllOption,
     TopOption,
 )
-from vitsmith.cli.output import say
-from vitsmith.cli.texts import class_names
+from vitsmith.cli.arguments.texts import class_names
+from vitsmith.cli.terminal.answers import Writer, renamed, style_of, write_all
+from vitsmith.cli.terminal.output import say
 
 
 def predict(

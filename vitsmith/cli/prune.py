@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 
-from vitsmith.cli.images import expand
-from vitsmith.cli.inputs import labelled, open_model, reading_bar, tell_calibration
-from vitsmith.cli.options import (
+from vitsmith.cli.arguments.images import expand
+from vitsmith.cli.arguments.inputs import labelled, open_model, reading_bar, tell_calibration
+from vitsmith.cli.arguments.options import (
     ForceOption,
     ImageColumnOption,
     ImageSizeOption,
@@ -36,18 +36,18 @@ from vitsmith.cli.options import (
     model_argument,
     seed_option,
 )
-from vitsmith.cli.output import drop_told, print_facts, print_json, print_table, progress, say
+from vitsmith.cli.terminal.output import drop_told, print_facts, print_json, print_table, progress, say
 
 if TYPE_CHECKING:
-    from vitsmith.compress.material import Material
-    from vitsmith.compress.prune import Looked
-    from vitsmith.compress.pruned import Pruned, Stage
-    from vitsmith.compress.sizes import Pruning
-    from vitsmith.data.datasets import DataSpec
+    from vitsmith.compress.prune.material import Material
+    from vitsmith.compress.prune.result import Pruned, Stage
+    from vitsmith.compress.prune.run import Looked
+    from vitsmith.compress.prune.sizes import Pruning
+    from vitsmith.data.sets.datasets import DataSpec
     from vitsmith.gate import Requirements
-    from vitsmith.training.events import Event
-    from vitsmith.training.recipe import TrainRecipe
-    from vitsmith.weights.bundle import Bundle
+    from vitsmith.training.monitor.events import Event
+    from vitsmith.training.recipes.recipe import TrainRecipe
+    from vitsmith.weights.bundle.bundle import Bundle
 
 
 class How(StrEnum):
@@ -92,9 +92,9 @@ def prune(
     json: JsonOption = False,
 ) -> None:
     """Remove heads, hidden units and blocks, distil, compare. If too much is lost, nothing is written (exit 3)."""
-    from vitsmith.compress.material import check_prunable
-    from vitsmith.compress.pruned import REQUIRED, model_config
-    from vitsmith.compress.sizes import Pruning, plan_sizes
+    from vitsmith.compress.prune.material import check_prunable
+    from vitsmith.compress.prune.result import REQUIRED, model_config
+    from vitsmith.compress.prune.sizes import Pruning, plan_sizes
     from vitsmith.errors import InputError
     from vitsmith.gate import Requirements
     from vitsmith.runs import model_name, place_of
@@ -139,7 +139,7 @@ def _prune(
     without_split: bool,
 ) -> tuple[Pruned, list[Event]]:
     """The smaller model, under bars, and what its distillation reported."""
-    from vitsmith.compress.prune import prune as run
+    from vitsmith.compress.prune.run import prune as run
 
     for told in material.told:
         say(told)
@@ -153,7 +153,7 @@ def _prune(
 
 def _write(pruned: Pruned, name: str, events: list[Event], place: Path) -> dict[str, Any]:
     """Writes the model if it passed its gate; returns where."""
-    from vitsmith.compress.pruned import write_pruned
+    from vitsmith.compress.prune.result import write_pruned
     from vitsmith.runs import write_or_rescue
 
     if pruned.failures:
@@ -166,7 +166,7 @@ class Progress:
     """Shows progress on a terminal, and keeps the events of the distillation."""
 
     def __init__(self, steps: int, events: list[Event]) -> None:
-        from vitsmith.cli.progress import TrainingProgress
+        from vitsmith.cli.terminal.progress import TrainingProgress
 
         self._training, self._events = TrainingProgress(steps), events
         self._looking = progress(unit="images")
@@ -182,7 +182,7 @@ class Progress:
         self._training.stop()
 
     def __call__(self, event: Event | Looked) -> None:
-        from vitsmith.compress.prune import Looked
+        from vitsmith.compress.prune.run import Looked
 
         if isinstance(event, Looked):
             self._looking.start()
@@ -228,7 +228,7 @@ def _share(stage: Stage) -> str:
 
 
 def _material(bundle: Bundle, data: DataSpec, images: list[str], seed: int, skip: float) -> Material:
-    from vitsmith.compress.material import labelled_material, unlabelled_material
+    from vitsmith.compress.prune.material import labelled_material, unlabelled_material
 
     how: dict[str, Any] = {"seed": seed, "skip_unreadable": skip}
     with reading_bar() as on_images:
@@ -239,9 +239,9 @@ def _material(bundle: Bundle, data: DataSpec, images: list[str], seed: int, skip
 
 def _recipe(bundle: Bundle, data: str, given: dict[str, dict[str, Any]], settings: list[str]) -> TrainRecipe | None:
     """The recipe of the distillation; None for no updates."""
-    from vitsmith.compress.recovery import recovery_recipe
+    from vitsmith.compress.prune.distill import recovery_recipe
     from vitsmith.errors import InputError
-    from vitsmith.training.recipe_file import parse_settings
+    from vitsmith.training.recipes.file import parse_settings
     from vitsmith.verbs.training import without_empty
 
     if not given["schedule"]["steps"]:

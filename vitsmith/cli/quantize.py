@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 
-from vitsmith.cli.images import expand
-from vitsmith.cli.inputs import labelled, parse_size, reading_bar, tell_calibration
-from vitsmith.cli.options import (
+from vitsmith.cli.arguments.images import expand
+from vitsmith.cli.arguments.inputs import labelled, parse_size, reading_bar, tell_calibration
+from vitsmith.cli.arguments.options import (
     ForceOption,
     ImageColumnOption,
     ImageSizeOption,
@@ -33,17 +33,17 @@ from vitsmith.cli.options import (
     seed_option,
     split_option,
 )
-from vitsmith.cli.output import lost_told, print_facts, print_json, print_table, progress, say
-from vitsmith.cli.pictures import put_picture
+from vitsmith.cli.terminal.output import lost_told, print_facts, print_json, print_table, progress, say
+from vitsmith.cli.terminal.pictures import put_picture
 from vitsmith.needs_torch import require_torch
 
 if TYPE_CHECKING:
-    from vitsmith.compress.calibration import Amounts, Photos
-    from vitsmith.compress.quantized import Quantized, Settings
-    from vitsmith.compress.schemes import Attempt
-    from vitsmith.compress.trials import Step, Working
-    from vitsmith.data.datasets import DataSpec
-    from vitsmith.weights.bundle import Bundle
+    from vitsmith.compress.images import Amounts, Photos
+    from vitsmith.compress.quantize.measure import Step, Working
+    from vitsmith.compress.quantize.result import Quantized, Settings
+    from vitsmith.compress.quantize.schemes import Attempt
+    from vitsmith.data.sets.datasets import DataSpec
+    from vitsmith.weights.bundle.bundle import Bundle
 
 
 class IntegerEngine(StrEnum):
@@ -85,7 +85,7 @@ def quantize(
 ) -> None:
     """Find an int8 program that answers as well and is faster on this machine, or say "keep float" (exit 3)."""
     require_torch("export")
-    from vitsmith.compress.calibration import Amounts
+    from vitsmith.compress.images import Amounts
     from vitsmith.gate import Requirements
     from vitsmith.verbs.int8 import quantize_by
 
@@ -118,8 +118,8 @@ def quantize(
 
 def _quantize(target: Path, bundle: Bundle, photos: Photos, settings: Settings) -> Quantized:
     """Searches under bars, and puts a picture beside the result."""
-    from vitsmith.compress.quantize import quantize_to
-    from vitsmith.compress.quantized import RESULT
+    from vitsmith.compress.quantize.result import RESULT
+    from vitsmith.compress.quantize.run import quantize_to
     from vitsmith.report.schemes import draw_schemes
 
     earlier = (target / RESULT).exists()
@@ -149,8 +149,8 @@ class Bars:
         self._progress.stop()
 
     def __call__(self, event: Working | Step | Attempt) -> None:
-        from vitsmith.compress.schemes import Attempt
-        from vitsmith.compress.trials import Working
+        from vitsmith.compress.quantize.measure import Working
+        from vitsmith.compress.quantize.schemes import Attempt
 
         if isinstance(event, Attempt):
             if event.scheme:
@@ -164,7 +164,7 @@ class Bars:
 
 
 def _photos(bundle: Bundle, data: DataSpec, split: str, images: list[str], amounts: Amounts, skip: float) -> Photos:
-    from vitsmith.compress.calibration import labelled_photos, unlabelled_photos
+    from vitsmith.compress.images import labelled_photos, unlabelled_photos
 
     tell_calibration(bundle, kept=True)
     sources = list(expand(images))

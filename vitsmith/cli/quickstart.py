@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from vitsmith.cli.options import ForceOption, JsonOption, OutOption, seed_option
-from vitsmith.cli.output import print_json, print_line, print_table
+from vitsmith.cli.arguments.options import ForceOption, JsonOption, OutOption, seed_option
+from vitsmith.cli.terminal.output import print_json, print_line, print_table
 from vitsmith.needs_torch import require_torch
 
 
@@ -17,13 +17,13 @@ def quickstart(
 ) -> None:
     """Train, evaluate, export, check and predict on real handwriting: offline, in under two minutes."""
     require_torch("all")
-    from vitsmith.cli.quickstart_progress import QuickstartProgress
+    from vitsmith.cli.terminal.quickstart_progress import QuickstartProgress
     from vitsmith.errors import Interrupted
     from vitsmith.escapes import shell_quoted
-    from vitsmith.quickstart import quickstart as run
     from vitsmith.report.quickstart import next_commands
     from vitsmith.report.sections import costs_table
-    from vitsmith.training.result import Stopped
+    from vitsmith.training.monitor.result import Stopped
+    from vitsmith.verbs.quickstart import quickstart as run
 
     with QuickstartProgress() as shown:
         try:

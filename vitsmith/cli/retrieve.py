@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vitsmith.cli.inputs import images_of, labelled, open_model
-from vitsmith.cli.options import (
+from vitsmith.cli.arguments.inputs import images_of, labelled, open_model
+from vitsmith.cli.arguments.options import (
     EngineOption,
     ImageColumnOption,
     ImageSizeOption,
@@ -20,13 +20,13 @@ from vitsmith.cli.options import (
     VocabularyOption,
     images_option,
 )
-from vitsmith.cli.output import print_json_line, print_line, say
-from vitsmith.cli.texts import read_texts, tell_cut, tell_unknown
+from vitsmith.cli.arguments.texts import read_texts, tell_cut, tell_unknown
+from vitsmith.cli.terminal.output import print_json_line, print_line, say
 from vitsmith.escapes import shell_quoted
 
 if TYPE_CHECKING:
-    from vitsmith.data.datasets import DataSpec
-    from vitsmith.data.image_sources import ImageSource
+    from vitsmith.data.images.sources import ImageSource
+    from vitsmith.data.sets.datasets import DataSpec
     from vitsmith.encode import Encoder
     from vitsmith.retrieval.approximate import ApproximateIndex
     from vitsmith.retrieval.index import Index
@@ -111,7 +111,7 @@ def _words(queries: list[str]) -> list[str]:
 
 def _query_images(images: list[str], data: DataSpec, split: str) -> tuple[Sequence[ImageSource], Sequence[str]]:
     """The images to search by, and their names."""
-    from vitsmith.data.image_sources import name_source
+    from vitsmith.data.images.sources import name_source
 
     if not (images or data.path):
         return (), ()
@@ -121,7 +121,7 @@ def _query_images(images: list[str], data: DataSpec, split: str) -> tuple[Sequen
 
 def _is_path(query: str) -> bool:
     """'cat.jpg', './cat', 'https://...' and what is there; not 'black/white' or 'a dog in 4/4'."""
-    from vitsmith.data.images import IMAGE_SUFFIXES
+    from vitsmith.data.images.read import IMAGE_SUFFIXES
 
     if query.lower().endswith(IMAGE_SUFFIXES) or re.match(r"/|~/|\.\.?/|[a-z]+://", query):
         return True

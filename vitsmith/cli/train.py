@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from vitsmith.cli.completion import architectures, models
-from vitsmith.cli.inputs import either_data
-from vitsmith.cli.options import (
+from vitsmith.cli.arguments.completion import architectures, models
+from vitsmith.cli.arguments.inputs import either_data
+from vitsmith.cli.arguments.options import (
     DATA_SETS,
     DataAgainOption,
     ForceOption,
@@ -55,7 +55,7 @@ def train(
 ) -> None:
     """Train or fine-tune a model by a recipe; write a bundle and a report."""
     require_torch()
-    from vitsmith.cli import training
+    from vitsmith.cli.arguments import training
     from vitsmith.verbs.training import check_has_weights, common_fields
 
     check_has_weights(model)

@@ -9,9 +9,9 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from vitsmith.cli.command import Verb, shorten_kinds
-from vitsmith.cli.completion import complete_for_shell
-from vitsmith.cli.examples import epilog
+from vitsmith.cli.arguments.command import Verb, shorten_kinds
+from vitsmith.cli.arguments.completion import complete_for_shell
+from vitsmith.cli.arguments.examples import epilog
 
 VERBS = (
     *("quickstart", "models", "inspect", "train", "distill", "lit", "evaluate", "predict", "zeroshot", "embed"),

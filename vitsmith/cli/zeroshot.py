@@ -8,9 +8,8 @@ from typing import Annotated
 
 import typer
 
-from vitsmith.cli.answers import Writer, renamed, style_of, write_all
-from vitsmith.cli.inputs import images_of, labelled, open_model, tell_choice
-from vitsmith.cli.options import (
+from vitsmith.cli.arguments.inputs import images_of, labelled, open_model, tell_choice
+from vitsmith.cli.arguments.options import (
     BatchSizeOption,
     CsvOption,
     DataInsteadOption,
@@ -29,8 +28,9 @@ from vitsmith.cli.options import (
     VocabularyOption,
     model_argument,
 )
-from vitsmith.cli.output import say
-from vitsmith.cli.texts import open_classifier, read_labels, read_prompts
+from vitsmith.cli.arguments.texts import open_classifier, read_labels, read_prompts
+from vitsmith.cli.terminal.answers import Writer, renamed, style_of, write_all
+from vitsmith.cli.terminal.output import say
 
 
 class Scores(StrEnum):

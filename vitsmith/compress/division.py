@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from vitsmith.data.datasets import ALL, DataSpec, find_source, open_dataset, telling, training_part
-from vitsmith.data.samples import Samples, place_of
-from vitsmith.data.split_record import Contents, SplitRecord, distinct, read_contents
-from vitsmith.data.splits import split_of
+from vitsmith.data.sets.datasets import ALL, DataSpec, find_source, open_dataset, telling, training_part
+from vitsmith.data.sets.samples import Samples, place_of
+from vitsmith.data.sets.split_record import Contents, SplitRecord, distinct, read_contents
+from vitsmith.data.sets.splits import split_of
 from vitsmith.errors import DatasetError, InputError
 from vitsmith.evaluation.evaluation import match_classes
 from vitsmith.evaluation.held_out import (
@@ -28,7 +28,7 @@ from vitsmith.evaluation.held_out import (
     is_divided,
     look,
 )
-from vitsmith.weights.bundle import Bundle
+from vitsmith.weights.bundle.bundle import Bundle
 
 _FRACTION = 0.2  # share of new images that evaluate where the other new images train; as in training
 

@@ -1,0 +1,1 @@
+"""From files to images, texts, data sets and batches."""

@@ -13,15 +13,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from vitsmith.engines.plan import GOAL_BATCH, RACE_SECONDS, race
-from vitsmith.engines.programs import is_small, sample_tensors
+from vitsmith.engines.program import is_small, sample_tensors
 from vitsmith.engines.registry import ENGINES
-from vitsmith.engines.remembered import program_hash, question, recall, remember
 from vitsmith.engines.settings import Settings
+from vitsmith.engines.tuning_cache import program_hash, question, recall, remember
 from vitsmith.errors import InputError
-from vitsmith.weights.bundle import Bundle
+from vitsmith.weights.bundle.bundle import Bundle
 
 if TYPE_CHECKING:
-    from vitsmith.engines.base import Engine
+    from vitsmith.engines.open import Engine
 
 Open = Callable[[Bundle, str, Settings], "Engine"]
 

@@ -9,7 +9,7 @@ from typing import Any
 from vitsmith.machine import int8_dot_products
 from vitsmith.models.config import LiTConfig, ModelConfig, ViTConfig
 from vitsmith.specs import ProgramSpec
-from vitsmith.weights.bundle import Bundle
+from vitsmith.weights.bundle.bundle import Bundle
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from vitsmith.engines.registry import ENGINES, able_to_run, precisions_of, progr
 from vitsmith.engines.settings import GPU_PRECISIONS
 from vitsmith.errors import InputError, MissingPackageError
 from vitsmith.specs import StoredProgram
-from vitsmith.weights.bundle import Bundle
+from vitsmith.weights.bundle.bundle import Bundle
 
 
 def check_runs(bundle: Bundle, engine: str, precision: str) -> None:

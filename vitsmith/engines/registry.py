@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from vitsmith import needs_torch
 from vitsmith.engines.settings import GPU_PRECISIONS, Settings
 from vitsmith.specs import Program, ProgramSpec, StoredProgram
-from vitsmith.weights.bundle import Bundle
+from vitsmith.weights.bundle.bundle import Bundle
 
 if TYPE_CHECKING:
-    from vitsmith.engines.base import Engine
+    from vitsmith.engines.open import Engine
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,13 @@ class Kind:
 
 
 def _onnx(bundle: Bundle, settings: Settings) -> Engine:
-    from vitsmith.engines.onnx import OnnxEngine
+    from vitsmith.engines.onnx.engine import OnnxEngine
 
     return OnnxEngine(bundle, settings)
 
 
 def _openvino(bundle: Bundle, settings: Settings) -> Engine:
-    from vitsmith.engines.openvino import OpenVinoEngine
+    from vitsmith.engines.openvino.engine import OpenVinoEngine
 
     return OpenVinoEngine(bundle, settings)
 

@@ -9,9 +9,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from vitsmith.data.image_sources import ImageSource
-from vitsmith.data.samples import Samples
-from vitsmith.data.unreadable import OPTION, SHARE, Unreadable
+from vitsmith.data.images.sources import ImageSource
+from vitsmith.data.images.unreadable import OPTION, SHARE, Unreadable
+from vitsmith.data.sets.samples import Samples
 from vitsmith.errors import DatasetError, InputError
 from vitsmith.evaluation.accuracy import right_answers
 from vitsmith.evaluation.scores import Scores, score_logits
@@ -20,7 +20,7 @@ from vitsmith.machine import describe_machine
 from vitsmith.names import ambiguous_name, meant_name, normal, positions_by_name
 from vitsmith.records import Measurement
 from vitsmith.specs import Head, Labels
-from vitsmith.weights.measurements import accuracy, evaluated_speed
+from vitsmith.weights.bundle.measurements import accuracy, evaluated_speed
 
 
 class Named(Protocol):

@@ -1,6 +1,6 @@
 """Chooses the evaluation images of a data set: those that the model was not trained on. All verbs with labels use it.
 
-A bundle's split record (`data/split_record.py`) tells images apart by their contents: *held out* (evaluated on in
+A bundle's split record (`data/sets/split_record.py`) tells images apart by their contents: *held out* (evaluated on in
 training, not trained on), *trained on*, and *new*, on neither list. By default the held-out and new images are used. A
 split that is asked for by name is used as it is, with a warning where it has training images.
 """
@@ -14,13 +14,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vitsmith.data.datasets import ALL, DataSpec, find_source, open_part, telling
-from vitsmith.data.image_sources import ImageSource
-from vitsmith.data.pairs import PairSpec, find_pairs
-from vitsmith.data.samples import Samples, Source
-from vitsmith.data.split_record import Contents, Digests, SplitRecord, read_contents
+from vitsmith.data.images.sources import ImageSource
+from vitsmith.data.sets.datasets import ALL, DataSpec, find_source, open_part, telling
+from vitsmith.data.sets.pairs import PairSpec, find_pairs
+from vitsmith.data.sets.samples import Samples, Source
+from vitsmith.data.sets.split_record import Contents, Digests, SplitRecord, read_contents
 from vitsmith.errors import DatasetError
-from vitsmith.weights.bundle import Bundle
+from vitsmith.weights.bundle.bundle import Bundle
 
 Tell = Callable[[str], None]
 OnImages = Callable[[int], None]

@@ -9,16 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from vitsmith.data.image_sources import ImageSource
-from vitsmith.data.samples import Samples
-from vitsmith.data.unreadable import OPTION, SHARE, Unreadable
+from vitsmith.data.images.sources import ImageSource
+from vitsmith.data.images.unreadable import OPTION, SHARE, Unreadable
+from vitsmith.data.sets.samples import Samples
 from vitsmith.encode import Encoder
 from vitsmith.errors import InputError
 from vitsmith.evaluation.accuracy import wilson_interval
 from vitsmith.machine import describe_machine
 from vitsmith.records import Measurement
 from vitsmith.retrieval.recall import Recall, Recalls, recalls_of_pairs
-from vitsmith.weights import measurements
+from vitsmith.weights.bundle import measurements
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from vitsmith.engines.base import Engine
+from vitsmith.engines.open import Engine
 from vitsmith.evaluation.timing import Pace, Timing, time_in_turns
 from vitsmith.machine import describe_machine
 from vitsmith.records import Measurement
-from vitsmith.weights.measurements import latency, size, throughput
+from vitsmith.weights.bundle.measurements import latency, size, throughput
 
 Array = np.ndarray[Any, Any]
 

@@ -22,9 +22,9 @@ from vitsmith.exporters.program import Gate, Layers, Target, export_program
 from vitsmith.gate import Requirements, Verdict
 from vitsmith.layers.attention import Attention
 from vitsmith.models.features import record
-from vitsmith.quiet import quiet
+from vitsmith.process.quiet import quiet
 from vitsmith.specs import ProgramSpec
-from vitsmith.weights.bundle import Bundle
+from vitsmith.weights.bundle.bundle import Bundle
 
 Array = np.ndarray[Any, Any]
 

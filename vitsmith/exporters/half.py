@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from vitsmith.engines.onnx_session import open_session
+from vitsmith.engines.onnx.session import open_session
 from vitsmith.errors import GateError, MissingPackageError
-from vitsmith.quiet import quiet
+from vitsmith.process.quiet import quiet
 
 Array = np.ndarray[Any, Any]
 

@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from vitsmith.engines.onnx_session import open_session
+from vitsmith.engines.onnx.session import open_session
 from vitsmith.errors import MissingPackageError
 from vitsmith.exporters.parts import Part
 from vitsmith.exporters.program import Gate, Layers, Target, export_program
 from vitsmith.gate import Verdict
 from vitsmith.models.features import record
-from vitsmith.quiet import quiet
+from vitsmith.process.quiet import quiet
 from vitsmith.specs import ProgramSpec
-from vitsmith.weights.bundle import Bundle
+from vitsmith.weights.bundle.bundle import Bundle
 
 Array = np.ndarray[Any, Any]
 

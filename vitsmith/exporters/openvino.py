@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from vitsmith.engines.openvino import HINTS
-from vitsmith.engines.openvino_core import compile_program, import_openvino, openvino_core
+from vitsmith.engines.openvino.core import compile_program, import_openvino, openvino_core
+from vitsmith.engines.openvino.engine import HINTS
 from vitsmith.exporters.onnx import OPSET, as_computed, module_outputs, write_graph
 from vitsmith.exporters.parts import Part
 from vitsmith.exporters.program import Gate, Layers, Target, export_program
-from vitsmith.files import scratch
+from vitsmith.files.atomic import scratch
 from vitsmith.gate import Verdict
 from vitsmith.models.features import record
 from vitsmith.specs import ProgramSpec
-from vitsmith.weights.bundle import Bundle
+from vitsmith.weights.bundle.bundle import Bundle
 
 Array = np.ndarray[Any, Any]
 

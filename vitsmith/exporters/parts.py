@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from vitsmith.engines.pixels import pixels_from_tensors
-from vitsmith.engines.programs import GATE_INPUTS
+from vitsmith.engines.program import GATE_INPUTS
 from vitsmith.models.lit import LiT, normalize
 from vitsmith.models.vit import VisionTransformer
 from vitsmith.specs import ImageSpec
-from vitsmith.weights.bundle import Bundle
+from vitsmith.weights.bundle.bundle import Bundle
 
 Array = np.ndarray[Any, Any]
 

@@ -14,15 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from vitsmith.data.photos import sample_images
-from vitsmith.data.preprocess import preprocess
-from vitsmith.data.samples import Samples
-from vitsmith.engines.base import Engine, open_engine
-from vitsmith.engines.programs import gate_images
+from vitsmith.data.images.photos import sample_images
+from vitsmith.data.images.preprocess import preprocess
+from vitsmith.data.sets.samples import Samples
+from vitsmith.engines.open import Engine, open_engine
+from vitsmith.engines.program import gate_images
 from vitsmith.errors import BundleError, GateError, InputError, OutputError
 from vitsmith.evaluation.evaluation import compare_accuracy, evaluate, match_classes
 from vitsmith.exporters.parts import Part, parts_of
-from vitsmith.files import scratch
+from vitsmith.files.atomic import scratch
 from vitsmith.gate import (
     SAME_ANSWERS,
     TIE,
@@ -41,10 +41,10 @@ from vitsmith.gate import (
 from vitsmith.models.config import LiTConfig, merges
 from vitsmith.predict import Predictor
 from vitsmith.specs import Program, ProgramSpec
-from vitsmith.weights.bundle import Bundle
-from vitsmith.weights.bundle_folder import copy_programs, write_bundle
+from vitsmith.weights.bundle.bundle import Bundle
+from vitsmith.weights.bundle.folder import copy_programs, write_bundle
+from vitsmith.weights.bundle.measurements import told_briefly
 from vitsmith.weights.fill import require_finite_model
-from vitsmith.weights.measurements import told_briefly
 
 Array = np.ndarray[Any, Any]
 Layers = Iterator[tuple[str, Array, Array]]
@@ -58,7 +58,7 @@ REQUIRED: dict[str, Requirements] = {
     "int8": Requirements(cosine=0.5, tie=0.0),
 }
 """Requirements of the gate by precision. Rounded arithmetic may move single outputs, but must keep their direction. The
-answers of int8 on real images are what counts: see `vitsmith.compress.quantize`."""
+answers of int8 on real images are what counts: see `vitsmith.compress.quantize.run`."""
 
 
 REQUIRED_MERGING = {

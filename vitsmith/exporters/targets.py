@@ -8,7 +8,7 @@ from vitsmith.errors import InputError, OutputError
 from vitsmith.exporters.program import Gate
 from vitsmith.gate import Verdict
 from vitsmith.specs import ProgramSpec
-from vitsmith.weights.bundle import Bundle
+from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.zeroshot.words import Words
 
 TARGETS = ("onnx", "openvino", "executorch", "web", "triton", "npz")

@@ -17,17 +17,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from vitsmith.engines.openvino_core import openvino_core
+from vitsmith.engines.openvino.core import openvino_core
 from vitsmith.errors import InputError, MissingPackageError, OutputError
 from vitsmith.exporters.onnx import export_onnx
 from vitsmith.exporters.program import Gate, copy_bundle
-from vitsmith.files import replacing_folder, scratch
+from vitsmith.files.atomic import replacing_folder, scratch
 from vitsmith.gate import Verdict
 from vitsmith.models.config import LiTConfig
 from vitsmith.models.presets import name_of
 from vitsmith.specs import ProgramSpec
-from vitsmith.weights.bundle import Bundle
-from vitsmith.weights.bundle_folder import read_bundle
+from vitsmith.weights.bundle.bundle import Bundle
+from vitsmith.weights.bundle.folder import read_bundle
 
 Device = Literal["auto", "cpu", "gpu"]
 

@@ -13,21 +13,21 @@ from typing import Any
 import numpy as np
 import PIL
 
-from vitsmith.engines.base import tolerance_of
+from vitsmith.engines.open import tolerance_of
 from vitsmith.errors import InputError
 from vitsmith.exporters.onnx import export_onnx
 from vitsmith.exporters.program import Gate
 from vitsmith.exporters.web_runtime import FILES as RUNTIME_FILES
 from vitsmith.exporters.web_runtime import VERSION, web_runtime
-from vitsmith.files import scratch
+from vitsmith.files.atomic import scratch
 from vitsmith.gate import Verdict
 from vitsmith.json_text import to_json
 from vitsmith.models.config import LiTConfig
 from vitsmith.models.lit import LiT
 from vitsmith.specs import ProgramSpec
-from vitsmith.weights.bundle import Bundle
-from vitsmith.weights.bundle_folder import write_bundle
-from vitsmith.weights.card import describe_images, title
+from vitsmith.weights.bundle.bundle import Bundle
+from vitsmith.weights.bundle.card import describe_images, title
+from vitsmith.weights.bundle.folder import write_bundle
 from vitsmith.zeroshot.classifier import ZeroShotClassifier
 from vitsmith.zeroshot.words import Words
 

@@ -9,10 +9,10 @@ import subprocess
 import tarfile
 from pathlib import Path
 
-from vitsmith.children import run_child
 from vitsmith.errors import DownloadError, InputError
-from vitsmith.files import replacing, scratch
-from vitsmith.weights.cache import cache_folder
+from vitsmith.files.atomic import replacing, scratch
+from vitsmith.process.children import run_child
+from vitsmith.weights.fetch.cache import cache_folder
 
 VERSION = "1.30.0"
 PACKAGE = f"onnxruntime-web@{VERSION}"

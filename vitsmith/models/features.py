@@ -18,7 +18,8 @@ class Features(NamedTuple):
 
     tokens: Tensor
     """(batch, tokens, width) after the last block and its norm; the class token, if any, comes first, the distillation
-    token second. Where tokens merge, the remaining tokens: `vitsmith.compress.groups` tells their patches."""
+    token second. Where tokens merge, the remaining tokens, whose patches
+    `vitsmith.compress.merge_tokens.patch_groups` tells."""
     pooled: Tensor
     """(batch, feature width): the input of the head, or the mean of the inputs of two heads;
     (batch, tokens, feature width) for unpooled models."""

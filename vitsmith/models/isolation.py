@@ -7,8 +7,8 @@ from contextlib import ExitStack, contextmanager
 
 import torch
 
-from vitsmith.forks import torch_threads
 from vitsmith.machine import available_cores
+from vitsmith.process.forks import torch_threads
 
 _AUTOCAST = ("cpu", "cuda")
 

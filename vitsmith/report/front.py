@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from vitsmith.compress.found import Candidate, Found
+from vitsmith.compress.search.result import Candidate, Found
 from vitsmith.report.figure import HEIGHT, LETTERS, LIGHT, WIDTH, Theme, add_legend, dress, new_figure
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vitsmith.data.pairs import PairSplits
+from vitsmith.data.sets.pairs import PairSplits
 from vitsmith.errors import MissingPackageError
 from vitsmith.escapes import shell_quoted
-from vitsmith.files import write_text
+from vitsmith.files.atomic import write_text
 from vitsmith.machine import describe_machine
 from vitsmith.models.build import count_parameters
 from vitsmith.models.lit import LiT

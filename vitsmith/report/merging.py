@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vitsmith.compress.groups import groups
-from vitsmith.data.preprocess import preprocess
+from vitsmith.compress.merge_tokens.patch_groups import groups
+from vitsmith.data.images.preprocess import preprocess
 from vitsmith.engines.pixels import pixels_from_tensors
 from vitsmith.report.figure import LETTERS, LIGHT, Theme, new_figure
-from vitsmith.weights.bundle import Bundle
+from vitsmith.weights.bundle.bundle import Bundle
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -13,7 +13,7 @@ from vitsmith.evaluation.accuracy import wilson_interval
 from vitsmith.evaluation.calibration import ReliabilityBin
 from vitsmith.evaluation.scores import Scores
 from vitsmith.report.figure import HEIGHT, LETTERS, LIGHT, WIDTH, Theme, add_legend, dress, new_figure, short_name
-from vitsmith.training.events import Evaluated, StepDone
+from vitsmith.training.monitor.events import Evaluated, StepDone
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

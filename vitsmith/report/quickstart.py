@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from vitsmith.data.images import read_image
-from vitsmith.data.samples import Splits
+from vitsmith.data.images.read import read_image
+from vitsmith.data.sets.samples import Splits
 from vitsmith.escapes import shell_quoted
 from vitsmith.evaluation.evaluation import Evaluation
 from vitsmith.evaluation.speed import Cost
@@ -28,7 +28,7 @@ from vitsmith.report.sections import (
     surest_mistakes,
 )
 from vitsmith.training.run import Trained
-from vitsmith.weights.bundle import Bundle
+from vitsmith.weights.bundle.bundle import Bundle
 
 MOST_MISTAKES = 12
 VERSIONS = ("vitsmith", "torch", "onnx", "onnxruntime", "numpy")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vitsmith.compress.quantized import Quantized
-from vitsmith.compress.schemes import Attempt
+from vitsmith.compress.quantize.result import Quantized
+from vitsmith.compress.quantize.schemes import Attempt
 from vitsmith.report.figure import HEIGHT, LETTERS, LIGHT, WIDTH, Theme, dress, new_figure
 
 if TYPE_CHECKING:

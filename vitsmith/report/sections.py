@@ -26,7 +26,7 @@ from vitsmith.report.plots import (
     draw_reliability,
 )
 from vitsmith.specs import Head
-from vitsmith.training.events import Evaluated, StepDone
+from vitsmith.training.monitor.events import Evaluated, StepDone
 
 MOST_ROWS = 50
 """Classes up to which a table lists them all."""

@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from vitsmith.data.samples import Splits
+from vitsmith.data.sets.samples import Splits
 from vitsmith.errors import ImageError, MissingPackageError
 from vitsmith.escapes import shell_quoted
 from vitsmith.evaluation.calibration import log_probabilities
 from vitsmith.evaluation.evaluation import Evaluation
 from vitsmith.evaluation.scores import Scores, score_logits
-from vitsmith.files import optional, replacing, write_text
+from vitsmith.files.atomic import optional, replacing, write_text
 from vitsmith.machine import describe_machine
 from vitsmith.models.build import count_parameters
 from vitsmith.report.figure import png
@@ -27,8 +27,8 @@ from vitsmith.report.page import Command, Headline, Report, Sample, Section, Tab
 from vitsmith.report.plots import MOST_CELLS, draw_class_accuracies, draw_confusion, draw_curves, draw_reliability
 from vitsmith.report.sections import accuracy_section, classes_table, learning_section, most_wrong, sample_of
 from vitsmith.training.baseline import Baseline
-from vitsmith.training.events import Evaluated, StepDone, Warned
-from vitsmith.training.recipe import TrainRecipe
+from vitsmith.training.monitor.events import Evaluated, StepDone, Warned
+from vitsmith.training.recipes.recipe import TrainRecipe
 from vitsmith.training.run import Trained
 from vitsmith.training.validation import Predicted
 

@@ -18,7 +18,7 @@ from pydantic import Field, ValidationError
 
 from vitsmith.errors import InputError, MissingPackageError
 from vitsmith.fields import Frozen
-from vitsmith.files import replacing, sha256, write_text
+from vitsmith.files.atomic import replacing, sha256, write_text
 from vitsmith.retrieval.index import Index
 from vitsmith.retrieval.search import Found, check_queries, exact_scores, search
 

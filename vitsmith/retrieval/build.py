@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from vitsmith.arguments import path
-from vitsmith.data.image_sources import ImageSource, several
-from vitsmith.data.images import read_image
+from vitsmith.data.images.read import read_image
+from vitsmith.data.images.sources import ImageSource, several
 from vitsmith.encode import TEXT_BATCH, Encoder
 from vitsmith.errors import ImageError, InputError
 from vitsmith.retrieval.changes import Seen, changed_files, look_at, tell_changed

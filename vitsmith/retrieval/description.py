@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError
 
 from vitsmith.errors import InputError
 from vitsmith.fields import Frozen, PositiveInt
-from vitsmith.files import write_text
+from vitsmith.files.atomic import write_text
 from vitsmith.json_text import read_json, to_json
 
 FORMAT = 1

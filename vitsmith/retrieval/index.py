@@ -25,7 +25,7 @@ import numpy as np
 
 from vitsmith.arguments import path
 from vitsmith.errors import InputError
-from vitsmith.files import sha256
+from vitsmith.files.atomic import sha256
 from vitsmith.retrieval.changes import Seen
 from vitsmith.retrieval.description import (
     REMEDY,
@@ -39,10 +39,10 @@ from vitsmith.retrieval.description import (
     seen_name,
     vectors_name,
 )
-from vitsmith.weights.archive import LONGEST_HEADER, NPY_DAMAGE
+from vitsmith.weights.containers.archive import LONGEST_HEADER, NPY_DAMAGE
 
 if TYPE_CHECKING:
-    from vitsmith.weights.bundle import Bundle
+    from vitsmith.weights.bundle.bundle import Bundle
 
 LONGEST = 1.01
 """The largest length of a vector in an index, on which the search relies; rounding to float16 keeps it."""

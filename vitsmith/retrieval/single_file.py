@@ -14,7 +14,7 @@ from typing import IO, Any
 import numpy as np
 
 from vitsmith.errors import InputError, MissingPackageError
-from vitsmith.files import replacing
+from vitsmith.files.atomic import replacing
 from vitsmith.retrieval.index import Index
 
 Array = np.ndarray[Any, Any]

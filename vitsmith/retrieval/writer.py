@@ -17,10 +17,10 @@ from typing import Any, Self
 import numpy as np
 
 from vitsmith.errors import InputError, OutputError
-from vitsmith.failed_writes import explained
-from vitsmith.files import remove_empty, replacing, sha256
+from vitsmith.files.atomic import remove_empty, replacing, sha256
+from vitsmith.files.failures import explained
+from vitsmith.files.locks import HeldError, Lock
 from vitsmith.json_text import to_json
-from vitsmith.locks import HeldError, Lock
 from vitsmith.retrieval.changes import Seen
 from vitsmith.retrieval.description import (
     DESCRIPTION,

@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vitsmith.data.batches import Held, evaluation_batches
-from vitsmith.data.samples import Samples, Splits
+from vitsmith.data.batches.load import Held, evaluation_batches
+from vitsmith.data.sets.samples import Samples, Splits
 from vitsmith.errors import ConfigError, InputError
 from vitsmith.evaluation.accuracy import wilson_interval
 from vitsmith.models.build import ImageModel

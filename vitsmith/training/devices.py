@@ -22,7 +22,7 @@ from vitsmith.errors import ConfigError, DatasetError
 from vitsmith.layers.block import Block
 from vitsmith.models.isolation import keep_to_quota
 from vitsmith.models.mixer import MixerBlock
-from vitsmith.training.recipe import TrainRecipe
+from vitsmith.training.recipes.recipe import TrainRecipe
 
 T = TypeVar("T")
 

@@ -12,18 +12,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vitsmith.data.augment import AugmentSpec
-from vitsmith.engines.base import open_engine
+from vitsmith.data.augment.settings import AugmentSpec
+from vitsmith.engines.open import open_engine
 from vitsmith.errors import NOT_FINITE, BundleError, ConfigError, DatasetError, NotFiniteError
 from vitsmith.finite import count_not_finite
 from vitsmith.models.config import LiTConfig
 from vitsmith.names import ambiguous_name, normal, positions_by_name
 from vitsmith.specs import ImageSpec
 from vitsmith.training.answers import Answers
-from vitsmith.training.losses import DistillLoss
-from vitsmith.training.precision import Precision
-from vitsmith.training.recipe import TrainRecipe
-from vitsmith.weights.bundle import Bundle
+from vitsmith.training.recipes.recipe import TrainRecipe
+from vitsmith.training.update.losses import DistillLoss
+from vitsmith.training.update.precision import Precision
+from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.load import assumed, load
 
 Run = Callable[[Tensor], Tensor]

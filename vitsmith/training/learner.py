@@ -12,14 +12,14 @@ from torch.utils.checkpoint import checkpoint
 from vitsmith.layers.block import Block
 from vitsmith.models.build import ImageModel, build
 from vitsmith.models.mixer import MixerBlock
+from vitsmith.training.checkpoint.state import TrainingState
 from vitsmith.training.devices import Devices, is_sharded, replicate, shard
-from vitsmith.training.ema import Ema
-from vitsmith.training.groups import freeze_parameters, parameter_groups
-from vitsmith.training.losses import Loss
-from vitsmith.training.optimizer import make_optimizer
-from vitsmith.training.precision import Precision
-from vitsmith.training.recipe import TrainRecipe
-from vitsmith.training.state import TrainingState
+from vitsmith.training.recipes.recipe import TrainRecipe
+from vitsmith.training.update.ema import Ema
+from vitsmith.training.update.groups import freeze_parameters, parameter_groups
+from vitsmith.training.update.losses import Loss
+from vitsmith.training.update.optimizer import make_optimizer
+from vitsmith.training.update.precision import Precision
 
 
 @dataclass(eq=False)

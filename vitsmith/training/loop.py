@@ -15,30 +15,30 @@ from typing import Any
 import numpy as np
 import torch
 
-from vitsmith.data.batches import Batch, Crops, training_batches
-from vitsmith.data.device_augment import augment_on_device
-from vitsmith.data.samples import Samples, Splits
+from vitsmith.data.batches.device import augment_on_device
+from vitsmith.data.batches.load import Batch, Crops, training_batches
+from vitsmith.data.sets.samples import Samples, Splits
 from vitsmith.errors import ConfigError, DatasetError, InputError
 from vitsmith.evaluation.scores import Scores, score_logits
 from vitsmith.finite import count_not_finite
 from vitsmith.models.build import ImageModel
 from vitsmith.models.vit import VisionTransformer
 from vitsmith.specs import ImageSpec
-from vitsmith.training.checkpoint import CheckpointWriter
-from vitsmith.training.clock import Clock
-from vitsmith.training.complaints import Complaints
+from vitsmith.training.checkpoint.file import CheckpointWriter
+from vitsmith.training.checkpoint.saving import Saving
 from vitsmith.training.devices import Devices
-from vitsmith.training.events import Evaluated, Event, Listener, StepDone, Warned, ignore
 from vitsmith.training.learner import Learner
-from vitsmith.training.memory import is_out_of_memory, next_smaller
-from vitsmith.training.peak import training_flops
-from vitsmith.training.recipe import TrainRecipe
-from vitsmith.training.result import Past, TrainResult
-from vitsmith.training.saving import Saving
+from vitsmith.training.memory.fit import is_out_of_memory, next_smaller
+from vitsmith.training.monitor.clock import Clock
+from vitsmith.training.monitor.complaints import Complaints
+from vitsmith.training.monitor.events import Evaluated, Event, Listener, StepDone, Warned, ignore
+from vitsmith.training.monitor.peak import training_flops
+from vitsmith.training.monitor.result import Past, TrainResult
+from vitsmith.training.monitor.watches import Watches, answers_diverged, diverged
+from vitsmith.training.recipes.recipe import TrainRecipe
 from vitsmith.training.step import apply_gradients, compute_gradients
 from vitsmith.training.stop import EVALUATION, StopRequest, finishing
 from vitsmith.training.validation import Predicted, predict_logits
-from vitsmith.training.watches import Watches, answers_diverged, diverged
 
 _EVALUATION_BATCH = 64
 _NOTHING = Past()

@@ -8,18 +8,18 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from vitsmith import __version__
-from vitsmith.data.images import Pixels
-from vitsmith.data.photos import sample_images
-from vitsmith.data.samples import Splits
+from vitsmith.data.images.photos import sample_images
+from vitsmith.data.images.read import Pixels
+from vitsmith.data.sets.samples import Splits
 from vitsmith.errors import ImageError
 from vitsmith.machine import describe_machine
 from vitsmith.models.build import ImageModel
 from vitsmith.records import Measurement, Provenance
 from vitsmith.specs import ImageSpec, Labels
-from vitsmith.training.recipe import TrainRecipe
-from vitsmith.training.result import TrainResult
-from vitsmith.weights.bundle import Bundle
-from vitsmith.weights.measurements import accuracy, training_speed
+from vitsmith.training.monitor.result import TrainResult
+from vitsmith.training.recipes.recipe import TrainRecipe
+from vitsmith.weights.bundle.bundle import Bundle
+from vitsmith.weights.bundle.measurements import accuracy, training_speed
 
 GOLDEN_IMAGES = 4
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vitsmith import __version__
-from vitsmith.data.samples import Splits
+from vitsmith.data.sets.samples import Splits
 from vitsmith.errors import ConfigError, InputError
 from vitsmith.escapes import shell_quoted
 from vitsmith.json_text import read_json
@@ -19,25 +19,25 @@ from vitsmith.names import look_alikes
 from vitsmith.runs import Run, write_or_rescue
 from vitsmith.specs import ImageSpec
 from vitsmith.training.baseline import Baseline, measure_baseline
-from vitsmith.training.checkpoint import Checkpoint, CheckpointWriter, read_latest
+from vitsmith.training.checkpoint.file import Checkpoint, CheckpointWriter, read_latest
 from vitsmith.training.devices import Devices, check_batch, check_same_data, find_devices
-from vitsmith.training.events import Event, Listener, Warned, ignore
-from vitsmith.training.history import past_from, row_of, usable_rows
 from vitsmith.training.learner import Learner
 from vitsmith.training.loop import Training
-from vitsmith.training.losses import Loss, classification_loss, sigmoid_loss
-from vitsmith.training.memory import MemoryPlan
+from vitsmith.training.memory.fit import MemoryPlan
+from vitsmith.training.memory.plan import plan_run
+from vitsmith.training.monitor.events import Event, Listener, Warned, ignore
+from vitsmith.training.monitor.history import past_from, row_of, usable_rows
+from vitsmith.training.monitor.peak import measured_peak_flops
+from vitsmith.training.monitor.result import Past, TrainResult
 from vitsmith.training.outcome import make_bundle
-from vitsmith.training.peak import measured_peak_flops
-from vitsmith.training.plan import plan_run
-from vitsmith.training.recipe import TrainRecipe
-from vitsmith.training.recipe_file import check_begun_with, check_same, merge, parse_recipe, read_recipe
-from vitsmith.training.result import Past, TrainResult
+from vitsmith.training.recipes.file import check_begun_with, check_same, merge, parse_recipe, read_recipe
+from vitsmith.training.recipes.recipe import TrainRecipe
 from vitsmith.training.split import forget_kept, record_split
 from vitsmith.training.start import start
 from vitsmith.training.stop import stopping_gently
-from vitsmith.weights.bundle import Bundle
-from vitsmith.weights.bundle_folder import write_bundle
+from vitsmith.training.update.losses import Loss, classification_loss, sigmoid_loss
+from vitsmith.weights.bundle.bundle import Bundle
+from vitsmith.weights.bundle.folder import write_bundle
 
 RECIPE = "recipe.json"
 _NEEDED = ("data", "config", "images", "report", "devices", "micro", "checkpointing")

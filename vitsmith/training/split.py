@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from vitsmith.data.samples import Samples
-from vitsmith.data.split_record import (
+from vitsmith.data.sets.samples import Samples
+from vitsmith.data.sets.split_record import (
     SPLIT,
     Contents,
     Digests,
@@ -21,12 +21,12 @@ from vitsmith.data.split_record import (
     write_split,
 )
 from vitsmith.errors import BundleError
-from vitsmith.files import replacing
+from vitsmith.files.atomic import replacing
 from vitsmith.runs import Run
 from vitsmith.training.devices import Devices
-from vitsmith.weights.bundle import Bundle
-from vitsmith.weights.bundle_folder import read_bundle
-from vitsmith.weights.bundle_paths import find_bundle
+from vitsmith.weights.bundle.bundle import Bundle
+from vitsmith.weights.bundle.folder import read_bundle
+from vitsmith.weights.bundle.paths import find_bundle
 
 Say = Callable[[str], None]
 

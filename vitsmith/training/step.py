@@ -8,15 +8,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vitsmith.data.batches import Batch
+from vitsmith.data.batches.load import Batch
+from vitsmith.training.checkpoint.state import TrainingState
 from vitsmith.training.devices import Devices, synchronising
 from vitsmith.training.learner import Learner
-from vitsmith.training.optimizer import clip_by_global_norm
-from vitsmith.training.precision import computing_in
-from vitsmith.training.recipe import AnyRecipe, TrainRecipe
+from vitsmith.training.recipes.recipe import AnyRecipe, TrainRecipe
 from vitsmith.training.schedule import learning_rate
-from vitsmith.training.sharpness import sharpened_gradients
-from vitsmith.training.state import TrainingState
+from vitsmith.training.update.optimizer import clip_by_global_norm
+from vitsmith.training.update.precision import computing_in
+from vitsmith.training.update.sharpness import sharpened_gradients
 
 
 def compute_gradients(

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vitsmith.data.batches import Held, evaluation_batches, ignore
-from vitsmith.data.samples import Samples
+from vitsmith.data.batches.load import Held, evaluation_batches, ignore
+from vitsmith.data.sets.samples import Samples
 from vitsmith.specs import ImageSpec
 
 

@@ -7,10 +7,10 @@ import os
 from vitsmith.errors import InputError, shown
 from vitsmith.specs import Program, ProgramSpec
 from vitsmith.verbs.inputs import Model, Tell
-from vitsmith.weights.bundle import Bundle
-from vitsmith.weights.bundle_paths import find_bundle
-from vitsmith.weights.bundle_programs import add_program, check_addable
-from vitsmith.weights.description import FORMAT, read_description
+from vitsmith.weights.bundle.bundle import Bundle
+from vitsmith.weights.bundle.description import FORMAT, read_description
+from vitsmith.weights.bundle.paths import find_bundle
+from vitsmith.weights.bundle.programs import add_program, check_addable
 
 KEPT = ("onnx", "openvino", "executorch")
 """Targets that are a program and nothing else, which engines run."""

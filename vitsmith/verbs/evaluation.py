@@ -6,12 +6,12 @@ import os
 from dataclasses import replace
 from typing import Any, cast
 
-from vitsmith.data.unreadable import SHARE
+from vitsmith.data.images.unreadable import SHARE
 from vitsmith.evaluation.evaluation import Classifier, Evaluation, match_classes, refuse_regression
 from vitsmith.evaluation.evaluation import evaluate as evaluate_classifier
 from vitsmith.predict import Predictor
 from vitsmith.verbs.inputs import Data, Model, Tell, asked_of, choosing, left_out, warn
-from vitsmith.weights.bundle import Bundle
+from vitsmith.weights.bundle.bundle import Bundle
 
 
 def evaluate(

@@ -7,15 +7,15 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 
 from vitsmith.arguments import instance
-from vitsmith.data.datasets import DataSpec
-from vitsmith.data.image_sources import ImageSource
-from vitsmith.data.samples import Samples, samples_of
+from vitsmith.data.images.sources import ImageSource
+from vitsmith.data.sets.datasets import DataSpec
+from vitsmith.data.sets.samples import Samples, samples_of
 from vitsmith.errors import InputError
 from vitsmith.evaluation.held_out import Asked, EvaluationSet, ask, choose
 from vitsmith.gate import Requirements
 from vitsmith.models.presets import name_of
 from vitsmith.runs import model_name
-from vitsmith.weights.bundle import Bundle
+from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.load import LOADABLE
 
 Model = Bundle | str | os.PathLike[str]

@@ -9,22 +9,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitsmith.arguments import path as argument_path
-from vitsmith.data.datasets import DataSpec
-from vitsmith.data.image_sources import ImageSource, several
-from vitsmith.data.unreadable import SHARE
+from vitsmith.data.images.sources import ImageSource, several
+from vitsmith.data.images.unreadable import SHARE
+from vitsmith.data.sets.datasets import DataSpec
 from vitsmith.errors import InputError
 from vitsmith.gate import Requirements
 from vitsmith.needs_torch import require_torch
 from vitsmith.runs import place_of
 from vitsmith.verbs.inputs import Model, Tell, check_bounds, described_data, run_name, warn
-from vitsmith.weights.bundle import Bundle
+from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.labels import with_labels
 from vitsmith.weights.load import assumed, load
 
 if TYPE_CHECKING:
-    from vitsmith.compress.calibration import Photos
-    from vitsmith.compress.quantized import Quantized, Settings
-    from vitsmith.compress.trials import Listener
+    from vitsmith.compress.images import Photos
+    from vitsmith.compress.quantize.measure import Listener
+    from vitsmith.compress.quantize.result import Quantized, Settings
 
 
 def quantize(
@@ -76,8 +76,8 @@ def quantize(
     MissingPackageError.
     """
     require_torch("export")
-    from vitsmith.compress.calibration import Amounts, labelled_photos, unlabelled_photos
-    from vitsmith.compress.quantize import quantize_to
+    from vitsmith.compress.images import Amounts, labelled_photos, unlabelled_photos
+    from vitsmith.compress.quantize.run import quantize_to
 
     sources, described = list(several(images)), described_data(data)
     how: dict[str, Any] = {"amounts": Amounts(calibration, limit, seed), "skip_unreadable": skip_unreadable}
@@ -117,12 +117,12 @@ def quantize_by(
 ) -> Quantized:
     """The rules that `quantize` and the command line share; each shows its progress in its own way.
 
-    `photos_of` reads the images, `run` is `compress.quantize.quantize_to`; `labels_file` has the names of the classes,
-    and `image_size` is for a checkpoint that does not say its size.
+    `photos_of` reads the images, `run` is `compress.quantize.run.quantize_to`; `labels_file` has the names
+    of the classes, and `image_size` is for a checkpoint that does not say its size.
     """
-    from vitsmith.compress.quantize import check_quantizable, usual_engine
-    from vitsmith.compress.quantized import Settings
-    from vitsmith.compress.schemes import REQUIRED
+    from vitsmith.compress.quantize.result import Settings
+    from vitsmith.compress.quantize.run import check_quantizable, usual_engine
+    from vitsmith.compress.quantize.schemes import REQUIRED
 
     if not data.path and not has_images:
         raise InputError("int8 is calibrated on real images of your task: give `images` FOLDER or `data` DATA")

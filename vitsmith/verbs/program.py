@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 from vitsmith.arguments import known_name
 from vitsmith.arguments import path as argument_path
-from vitsmith.data.image_sources import ImageSource, name_source, several
-from vitsmith.data.samples import Samples
-from vitsmith.data.unreadable import SHARE, read_all, sift
+from vitsmith.data.images.sources import ImageSource, name_source, several
+from vitsmith.data.images.unreadable import SHARE, read_all, sift
+from vitsmith.data.sets.samples import Samples
 from vitsmith.errors import InputError
 from vitsmith.evaluation.evaluation import match_classes
 from vitsmith.evaluation.held_out import Asked
-from vitsmith.files import scratch
+from vitsmith.files.atomic import scratch
 from vitsmith.gate import Requirements
 from vitsmith.json_text import json_or_none
 from vitsmith.models.config import LiTConfig
@@ -37,8 +37,8 @@ from vitsmith.verbs.inputs import (
     run_name,
     warn,
 )
-from vitsmith.weights.bundle import Bundle
-from vitsmith.weights.description import DESCRIPTION
+from vitsmith.weights.bundle.bundle import Bundle
+from vitsmith.weights.bundle.description import DESCRIPTION
 from vitsmith.weights.labels import with_labels
 from vitsmith.weights.load import assumed, load
 
@@ -244,7 +244,7 @@ def _is_export(place: Path, target: str) -> bool:
 
 def _with_split(bundle: Bundle, target: str, without: bool, tell: Tell) -> Bundle:
     """The bundle, with the record of its images unless `without`; tells the user what the record reveals on a page."""
-    from vitsmith.data.split_record import SPLIT
+    from vitsmith.data.sets.split_record import SPLIT
 
     if without:
         return bundle.with_split(None)

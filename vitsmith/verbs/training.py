@@ -11,21 +11,21 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from vitsmith.arguments import instance
 from vitsmith.arguments import path as argument_path
-from vitsmith.data.datasets import DataSpec, open_dataset
-from vitsmith.data.pairs import PairSplits, open_pairs
-from vitsmith.data.samples import Splits
+from vitsmith.data.sets.datasets import DataSpec, open_dataset
+from vitsmith.data.sets.pairs import PairSplits, open_pairs
+from vitsmith.data.sets.samples import Splits
 from vitsmith.errors import InputError, UnknownNameError
 from vitsmith.escapes import shell_quoted
-from vitsmith.files import optional
+from vitsmith.files.atomic import optional
 from vitsmith.models.presets import find_preset
 from vitsmith.needs_torch import require_torch
 from vitsmith.runs import Run, check_place, model_name
-from vitsmith.training.idle import refuse_idle
-from vitsmith.training.lit.recipe import LitRecipe, without_fresh
-from vitsmith.training.recipe import TrainRecipe
-from vitsmith.training.recipe_file import is_own, lay_over, merge, parse_fields, parse_recipe, read_recipe
+from vitsmith.training.recipes.file import is_own, lay_over, merge, parse_fields, parse_recipe, read_recipe
+from vitsmith.training.recipes.idle import refuse_idle
+from vitsmith.training.recipes.lit import LitRecipe, without_fresh
+from vitsmith.training.recipes.recipe import TrainRecipe
 from vitsmith.verbs.inputs import Tell, described_data, warn
-from vitsmith.weights.published import find_checkpoint
+from vitsmith.weights.fetch.published import find_checkpoint
 
 if TYPE_CHECKING:
     from vitsmith.training.devices import Devices
@@ -274,7 +274,7 @@ def _tensorboard(folder: Path | None, on_event: Callable[[Any], None]) -> Iterat
     if folder is None:
         yield on_event
         return
-    from vitsmith.training.tensorboard import TensorBoard
+    from vitsmith.training.monitor.tensorboard import TensorBoard
 
     events = TensorBoard(folder / "tensorboard", first_step=0)
 

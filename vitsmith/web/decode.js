@@ -1,4 +1,4 @@
-// A file to upright RGB pixels, as vitsmith/data/images.py reads them: colour profiles ignored, EXIF orientation applied,
+// A file to upright RGB pixels, as vitsmith/data/images/read.py reads them: colour profiles ignored, EXIF orientation applied,
 // transparency laid over white. What the browser cannot decode is told in words.
 
 const PIXELS_AT_ONCE = 2 ** 22; // a canvas of some phones holds only 2 ** 24

@@ -1,7 +1,7 @@
 // Golden examples: images with the tensors and outputs that the model gave where it was exported (safetensors).
 
 const TYPES = { F32: Float32Array, U8: Uint8Array, I32: Int32Array };
-const TENSOR_TOLERANCE = 1e-4; // as in vitsmith/weights/golden.py
+const TENSOR_TOLERANCE = 1e-4; // as in vitsmith/weights/bundle/golden.py
 
 /** The arrays of a safetensors file by name, each with its shape: {name: {shape, data}}. */
 export function readArrays(buffer) {

@@ -1,4 +1,4 @@
-// Pixels to a model's input, value for value as vitsmith/data/preprocess.py does it.
+// Pixels to a model's input, value for value as vitsmith/data/images/preprocess.py does it.
 //
 // A picture is {height, width, data}: RGB, row by row, 0..255. Arithmetic in float32 there is Math.fround here, step for
 // step, because truncation to uint8 makes the last bit visible. A spec is the bundle's, and `pillow` the major version of

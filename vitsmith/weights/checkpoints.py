@@ -8,27 +8,27 @@ from pathlib import Path
 from typing import Any
 
 from vitsmith.arguments import flag, instance, known_name
-from vitsmith.data.photos import sample_images
+from vitsmith.data.images.photos import sample_images
 from vitsmith.errors import WeightsError
-from vitsmith.files import replacing
+from vitsmith.files.atomic import replacing
 from vitsmith.layers.positions import RESIZERS, ResizeMethod
 from vitsmith.models.build import ImageModel, Model, build
 from vitsmith.models.configure import change
 from vitsmith.models.isolation import isolated
 from vitsmith.records import NOT_KNOWN, Provenance, Publication
 from vitsmith.weights.adapt import AdaptReport, adapt
-from vitsmith.weights.augreg import find_augreg
-from vitsmith.weights.bundle import Bundle
-from vitsmith.weights.bundle_folder import write_bundle
-from vitsmith.weights.download import download
+from vitsmith.weights.bundle.bundle import Bundle
+from vitsmith.weights.bundle.folder import write_bundle
+from vitsmith.weights.bundle.text_side import vocabulary_suffix
+from vitsmith.weights.fetch.augreg import find_augreg
+from vitsmith.weights.fetch.download import download
 from vitsmith.weights.fill import require_finite_model
 from vitsmith.weights.foreign import load_foreign
 from vitsmith.weights.heads import assumed_head
-from vitsmith.weights.jax_npz import check_fits_npz, load_npz, read_npz, save_npz
+from vitsmith.weights.jax.checkpoint import check_fits_npz, load_npz, read_npz, save_npz
+from vitsmith.weights.jax.vocabulary import check_text_fits_npz, find_vocabulary
 from vitsmith.weights.load import load, size_of
-from vitsmith.weights.npz_text import check_text_fits_npz, find_vocabulary
 from vitsmith.weights.sources import published_checkpoint
-from vitsmith.weights.text_side import vocabulary_suffix
 
 GOLDEN_IMAGES = 2
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vitsmith.data.split_record import SPLIT
+from vitsmith.data.sets.split_record import SPLIT
 from vitsmith.errors import WeightsError
-from vitsmith.weights.bundle import GOLDEN
+from vitsmith.weights.bundle.bundle import GOLDEN
 
 FOLDER_FILES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
 """What timm's `save_for_hf` and HF's `save_pretrained` write, the safest first."""

@@ -12,9 +12,9 @@ from typing import Literal
 
 from pydantic import ValidationError
 
-from vitsmith.contents import content_of, not_weights
 from vitsmith.errors import ConfigError, WeightsError
 from vitsmith.fields import mistakes_in
+from vitsmith.files.contents import content_of, not_weights
 from vitsmith.models.build import ImageModel
 from vitsmith.models.config import ImageModelConfig
 from vitsmith.models.configure import change
@@ -22,19 +22,19 @@ from vitsmith.models.lit import LiT
 from vitsmith.models.presets import check_name
 from vitsmith.records import NOT_KNOWN, Publication
 from vitsmith.specs import Head, ImageSpec, Labels
+from vitsmith.weights.containers.tensors import SafetensorsFile, TorchFile, is_index
 from vitsmith.weights.fill import ArrayFile, load_model
 from vitsmith.weights.folders import weights_in
 from vitsmith.weights.heads import assumed_head
-from vitsmith.weights.hf_config import HFConfig, hf_head, hf_labels, infer_hf_config, unsaid
-from vitsmith.weights.hf_images import HFPreprocessor, hf_images, hf_notes
-from vitsmith.weights.hf_names import hf_slots, naming_of, prefix_of
-from vitsmith.weights.jax_npz import check_head
+from vitsmith.weights.hf.config import HFConfig, hf_head, hf_labels, infer_hf_config, unsaid
+from vitsmith.weights.hf.images import HFPreprocessor, hf_images, hf_notes
+from vitsmith.weights.hf.names import hf_slots, naming_of, prefix_of
+from vitsmith.weights.jax.checkpoint import check_head
 from vitsmith.weights.layouts import Slot
 from vitsmith.weights.metadata import miscounted, read_metadata
-from vitsmith.weights.tensors import SafetensorsFile, TorchFile, is_index
-from vitsmith.weights.timm_config import PATCHES, STEM, has_class_position, infer_timm_config, timm_notes
-from vitsmith.weights.timm_metadata import TimmMetadata, timm_images, timm_labels, timm_publication
-from vitsmith.weights.timm_names import timm_slots
+from vitsmith.weights.timm.config import PATCHES, STEM, has_class_position, infer_timm_config, timm_notes
+from vitsmith.weights.timm.images import TimmMetadata, timm_images, timm_labels, timm_publication
+from vitsmith.weights.timm.names import timm_slots
 
 HF_PATCHES = "embeddings.patch_embeddings.projection.weight"
 

@@ -7,7 +7,7 @@ import math
 from vitsmith.models.build import Model
 from vitsmith.models.config import LiTConfig
 from vitsmith.specs import Head
-from vitsmith.weights.augreg import augreg_head
+from vitsmith.weights.fetch.augreg import augreg_head
 
 IMAGENET_21K = 21_843
 """Classes of ImageNet-21k in Google's models. Those with so many classes were trained with a sigmoid loss:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from vitsmith.data.label_file import read_class_names
+from vitsmith.data.text.label_file import read_class_names
 from vitsmith.errors import InputError
 from vitsmith.specs import Labels
-from vitsmith.weights.bundle import Bundle
+from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.metadata import miscounted
 
 
@@ -17,7 +17,7 @@ def with_labels(bundle: Bundle, given: Path | Sequence[str] | None) -> Bundle:
     """The bundle with the names given, or with those in a file, one a line, in the order of the logits.
 
     None leaves it unchanged. Several classes may have the same name. Raises InputError for a file that is no such list,
-    see `vitsmith.data.label_file`, and if the numbers of names and classes differ.
+    see `vitsmith.data.text.label_file`, and if the numbers of names and classes differ.
     """
     if given is None:
         return bundle

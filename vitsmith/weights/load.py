@@ -11,13 +11,13 @@ from typing import Any
 from vitsmith import needs_torch
 from vitsmith.arguments import flag, instance
 from vitsmith.arguments import path as argument_path
-from vitsmith.contents import content_of, not_weights
 from vitsmith.errors import BundleError, InputError, WeightsError, shown
+from vitsmith.files.contents import content_of, not_weights
 from vitsmith.models.config import LiTConfig, show_size
 from vitsmith.models.presets import check_name
-from vitsmith.weights.bundle import Bundle
-from vitsmith.weights.bundle_folder import is_bundle, read_bundle
-from vitsmith.weights.bundle_paths import find_bundle, using_program
+from vitsmith.weights.bundle.bundle import Bundle
+from vitsmith.weights.bundle.folder import is_bundle, read_bundle
+from vitsmith.weights.bundle.paths import find_bundle, using_program
 from vitsmith.weights.folders import weights_among
 from vitsmith.weights.sources import published_checkpoint
 

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Literal
 from vitsmith import needs_torch
 from vitsmith.arguments import known_name
 from vitsmith.arguments import path as argument_path
-from vitsmith.data.split_record import SPLIT, SplitRecord, write_split
+from vitsmith.data.sets.split_record import SPLIT, SplitRecord, write_split
 from vitsmith.errors import BundleError, InputError
-from vitsmith.failed_writes import explained
-from vitsmith.files import replacing_folder
-from vitsmith.locks import Lock
-from vitsmith.weights.bundle import Bundle
-from vitsmith.weights.bundle_folder import (
+from vitsmith.files.atomic import replacing_folder
+from vitsmith.files.failures import explained
+from vitsmith.files.locks import Lock
+from vitsmith.weights.bundle.bundle import Bundle
+from vitsmith.weights.bundle.description import read_description
+from vitsmith.weights.bundle.folder import (
     LOCK,
     PAGE,
     check_replaceable,
@@ -29,8 +30,7 @@ from vitsmith.weights.bundle_folder import (
     refuse_old_page,
     rewrite,
 )
-from vitsmith.weights.description import read_description
-from vitsmith.weights.measurements import still_true
+from vitsmith.weights.bundle.measurements import still_true
 
 if TYPE_CHECKING:
     from vitsmith.models.build import Model

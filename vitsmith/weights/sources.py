@@ -6,10 +6,10 @@ import os
 import re
 from pathlib import Path
 
-from vitsmith.data.hub_names import how_to_fetch, hub_name
+from vitsmith.data.sets.hub_names import how_to_fetch, hub_name
 from vitsmith.errors import InputError, UnknownNameError, suggestion
 from vitsmith.models.presets import find_preset
-from vitsmith.weights.published import Checkpoint, checkpoints, checkpoints_of, find_checkpoint
+from vitsmith.weights.fetch.published import Checkpoint, checkpoints, checkpoints_of, find_checkpoint
 
 
 def _of_hub(source: str) -> str:

@@ -12,13 +12,13 @@ import torch
 from torch import nn
 
 from vitsmith.errors import BundleError, InputError, NotFiniteError
+from vitsmith.files.regular import utf8_path
 from vitsmith.finite import require_finite_outputs
 from vitsmith.models.build import Model, build
 from vitsmith.models.config import ModelConfig, show_size
 from vitsmith.models.inputs import check_images
 from vitsmith.models.isolation import isolated
 from vitsmith.models.lit import LiT
-from vitsmith.regular_files import utf8_path
 from vitsmith.specs import Similarity
 from vitsmith.weights.fill import require_finite_model, require_float32
 

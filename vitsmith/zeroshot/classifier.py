@@ -9,17 +9,17 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from vitsmith.arguments import flag, function, known_name
-from vitsmith.data.image_sources import ImageSource, several
-from vitsmith.data.prompts import fill_templates, named_templates, read_templates
-from vitsmith.data.tokenize import Tokenizer, list_texts
-from vitsmith.data.unreadable import Unreadable
+from vitsmith.data.images.sources import ImageSource, several
+from vitsmith.data.images.unreadable import Unreadable
+from vitsmith.data.text.prompts import fill_templates, named_templates, read_templates
+from vitsmith.data.text.tokenize import Tokenizer, list_texts
 from vitsmith.encode import Encoder
 from vitsmith.errors import NOT_FINITE, InputError, NotFiniteError
 from vitsmith.finite import count_not_finite
 from vitsmith.predict import Prediction, scores_from_logits, whole
 from vitsmith.specs import Head, Labels, Meaning, wrong_templates
 from vitsmith.stream import Failure
-from vitsmith.weights.bundle import Bundle
+from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.zeroshot.embeddings import class_embeddings
 from vitsmith.zeroshot.words import Words, check_words
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from vitsmith.data.prompts import fill_templates
+from vitsmith.data.text.prompts import fill_templates
 from vitsmith.encode import TEXT_BATCH, Encoder, first_without_direction
 from vitsmith.errors import InputError, OutputError
-from vitsmith.files import replacing
+from vitsmith.files.atomic import replacing
 from vitsmith.json_text import to_json
-from vitsmith.weights.cache import cache_folder
+from vitsmith.weights.fetch.cache import cache_folder
 
 Array = np.ndarray[Any, Any]
 

@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from vitsmith.data.label_file import read_entries
-from vitsmith.data.prompts import is_file
-from vitsmith.data.samples import list_some
+from vitsmith.data.sets.samples import list_some
+from vitsmith.data.text.label_file import read_entries
+from vitsmith.data.text.prompts import is_file
 from vitsmith.errors import InputError
 from vitsmith.names import normal, repeated_names, wrong_name
 from vitsmith.specs import Labels
@@ -44,7 +44,7 @@ def read_words(given: str | Sequence[str]) -> Words:
 
     Several lists or files are joined in their order. Put a label with a comma in quotes, as in CSV: 'cat, "a cat,
     indoors"'. A text is the name of a file when that file exists, or when it has no comma and no quotes and looks like
-    a path ('animals.txt', 'lists/animals'). `vitsmith.data.label_file` describes such files.
+    a path ('animals.txt', 'lists/animals'). `vitsmith.data.text.label_file` describes such files.
 
     Raises InputError for no labels, empty labels, equal labels, or a file that cannot be read.
     """

@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vitsmith.data.batches import Crops, training_batches, training_draws
-from vitsmith.data.device_augment import augment_on_device
-from vitsmith.data.samples import Samples
+from vitsmith.data.batches.device import augment_on_device
+from vitsmith.data.batches.load import Crops, training_batches, training_draws
+from vitsmith.data.sets.samples import Samples
 from vitsmith.models.lit import normalize
 from vitsmith.models.vit import VisionTransformer
 from vitsmith.specs import ImageSpec
 from vitsmith.training.devices import Devices
-from vitsmith.training.lit.recipe import LitRecipe
+from vitsmith.training.recipes.lit import LitRecipe
 
 Array = np.ndarray[Any, Any]
 

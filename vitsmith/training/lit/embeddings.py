@@ -21,18 +21,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from vitsmith.data.batches import Held, evaluation_batches
-from vitsmith.data.samples import Samples
-from vitsmith.data.unreadable import most_unreadable
+from vitsmith.data.batches.load import Held, evaluation_batches
+from vitsmith.data.images.unreadable import most_unreadable
+from vitsmith.data.sets.samples import Samples
 from vitsmith.encode import first_without_direction
 from vitsmith.errors import NOT_FINITE, DatasetError, NotFiniteError
-from vitsmith.files import replacing, write_text
+from vitsmith.files.atomic import replacing, write_text
 from vitsmith.json_text import json_or_none, to_json
 from vitsmith.models.lit import normalize
 from vitsmith.models.vit import VisionTransformer
 from vitsmith.specs import ImageSpec
 from vitsmith.training.devices import Devices
-from vitsmith.weights.archive import LONGEST_HEADER, NPY_DAMAGE
+from vitsmith.weights.containers.archive import LONGEST_HEADER, NPY_DAMAGE
 
 Array = np.ndarray[Any, Any]
 Done = Callable[[str, int, int], None]

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from vitsmith.data.prompts import fill_templates
-from vitsmith.data.samples import Samples
+from vitsmith.data.sets.samples import Samples
+from vitsmith.data.text.prompts import fill_templates
 from vitsmith.evaluation.accuracy import wilson_interval
 from vitsmith.retrieval.recall import recalls_of_pairs
 

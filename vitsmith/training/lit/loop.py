@@ -12,23 +12,23 @@ import torch
 
 from vitsmith.errors import InputError
 from vitsmith.models.lit import normalize
-from vitsmith.training.checkpoint import CheckpointWriter
-from vitsmith.training.clock import Clock
-from vitsmith.training.complaints import Complaints
+from vitsmith.training.checkpoint.file import CheckpointWriter
+from vitsmith.training.checkpoint.saving import Saving
+from vitsmith.training.checkpoint.state import TrainingState
 from vitsmith.training.devices import Devices
-from vitsmith.training.events import StepDone, Warned
 from vitsmith.training.lit.batches import Pairs, PairSource
 from vitsmith.training.lit.evaluating import Gallery, LitEvaluation, evaluate
 from vitsmith.training.lit.history import LitEvent, LitListener, LitPast, LitResult, ignore
-from vitsmith.training.lit.recipe import LitRecipe
 from vitsmith.training.lit.step import cap_temperature, compute_gradients
 from vitsmith.training.lit.towers import TextSide, Towers
-from vitsmith.training.memory import is_out_of_memory
-from vitsmith.training.saving import Saving
-from vitsmith.training.state import TrainingState
+from vitsmith.training.memory.fit import is_out_of_memory
+from vitsmith.training.monitor.clock import Clock
+from vitsmith.training.monitor.complaints import Complaints
+from vitsmith.training.monitor.events import StepDone, Warned
+from vitsmith.training.monitor.watches import diverged
+from vitsmith.training.recipes.lit import LitRecipe
 from vitsmith.training.step import apply_gradients
 from vitsmith.training.stop import EVALUATION, StopRequest, finishing
-from vitsmith.training.watches import diverged
 
 _TEXTS = 256  # encoded at once in an evaluation
 _NOTHING = LitPast()

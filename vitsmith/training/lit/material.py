@@ -9,20 +9,20 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vitsmith.data.pairs import PairSplits
+from vitsmith.data.sets.pairs import PairSplits
 from vitsmith.errors import InputError
 from vitsmith.models.config import BertConfig, TextConfig
 from vitsmith.runs import Run
-from vitsmith.training.complaints import Complaints
 from vitsmith.training.devices import Devices
-from vitsmith.training.events import Warned
 from vitsmith.training.lit.batches import KeptPairs, PairSource, VariedPairs
 from vitsmith.training.lit.embeddings import EmbeddingStore
 from vitsmith.training.lit.evaluating import Gallery
 from vitsmith.training.lit.history import Embedded, LitEvent, LitListener, lit_row_of
-from vitsmith.training.lit.recipe import LitRecipe
 from vitsmith.training.lit.towers import Towers
-from vitsmith.training.memory import available_memory
+from vitsmith.training.memory.fit import available_memory
+from vitsmith.training.monitor.complaints import Complaints
+from vitsmith.training.monitor.events import Warned
+from vitsmith.training.recipes.lit import LitRecipe
 
 Say = Callable[[str], None]
 

@@ -6,16 +6,16 @@ import datetime
 import statistics
 
 from vitsmith import __version__
-from vitsmith.data.samples import Samples
+from vitsmith.data.sets.samples import Samples
 from vitsmith.errors import ImageError
 from vitsmith.machine import describe_machine
 from vitsmith.records import Measurement, Provenance, Publication
 from vitsmith.training.lit.history import LitResult
-from vitsmith.training.lit.recipe import LitRecipe
 from vitsmith.training.lit.towers import Towers
 from vitsmith.training.outcome import GOLDEN_IMAGES
-from vitsmith.weights.bundle import Bundle
-from vitsmith.weights.measurements import accuracy, recall, training_speed
+from vitsmith.training.recipes.lit import LitRecipe
+from vitsmith.weights.bundle.bundle import Bundle
+from vitsmith.weights.bundle.measurements import accuracy, recall, training_speed
 
 
 def make_lit_bundle(towers: Towers, recipe: LitRecipe, held_out: Samples, result: LitResult) -> Bundle:

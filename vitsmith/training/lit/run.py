@@ -10,21 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from vitsmith import __version__
-from vitsmith.contents import read_words
-from vitsmith.data.pairs import PairSplits
+from vitsmith.data.sets.pairs import PairSplits
 from vitsmith.errors import ConfigError, InputError
 from vitsmith.escapes import shell_quoted
-from vitsmith.files import replacing
+from vitsmith.files.atomic import replacing
+from vitsmith.files.contents import read_words
 from vitsmith.models.config import LiTConfig
 from vitsmith.models.configure import parse_config
 from vitsmith.records import Publication
 from vitsmith.runs import Run, write_or_rescue
 from vitsmith.specs import TextSpec
-from vitsmith.training.checkpoint import Checkpoint, CheckpointWriter, latest_step, read_latest
+from vitsmith.training.checkpoint.file import Checkpoint, CheckpointWriter, latest_step, read_latest
+from vitsmith.training.checkpoint.state import TrainingState
 from vitsmith.training.devices import Devices, check_even, check_same_data, find_devices
-from vitsmith.training.ema import Ema
-from vitsmith.training.groups import parameter_groups
-from vitsmith.training.history import usable_rows
 from vitsmith.training.lit.history import (
     LitListener,
     LitPast,
@@ -36,18 +34,20 @@ from vitsmith.training.lit.history import (
 from vitsmith.training.lit.loop import LitTraining
 from vitsmith.training.lit.material import Course, Say, captions_at_once, embed_images, read_captions
 from vitsmith.training.lit.outcome import make_lit_bundle
-from vitsmith.training.lit.recipe import LitRecipe
 from vitsmith.training.lit.towers import TextSide, Towers, rebuild, start
 from vitsmith.training.lit.vocabulary import find_vocabulary
-from vitsmith.training.optimizer import make_optimizer
-from vitsmith.training.recipe_file import check_begun_with, parse_fields, read_recipe
+from vitsmith.training.monitor.history import usable_rows
+from vitsmith.training.recipes.file import check_begun_with, parse_fields, read_recipe
+from vitsmith.training.recipes.lit import LitRecipe
 from vitsmith.training.run import RECIPE
 from vitsmith.training.split import forget_kept, record_split
-from vitsmith.training.state import TrainingState
 from vitsmith.training.stop import stopping_gently
-from vitsmith.weights.bundle import Bundle
-from vitsmith.weights.bundle_folder import write_bundle
-from vitsmith.weights.text_side import vocabulary_suffix
+from vitsmith.training.update.ema import Ema
+from vitsmith.training.update.groups import parameter_groups
+from vitsmith.training.update.optimizer import make_optimizer
+from vitsmith.weights.bundle.bundle import Bundle
+from vitsmith.weights.bundle.folder import write_bundle
+from vitsmith.weights.bundle.text_side import vocabulary_suffix
 
 _NEEDED = ("data", "config", "text", "tower", "told", "devices", "micro")
 """Facts that a checkpoint of any vitsmith has."""

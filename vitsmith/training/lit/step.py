@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from vitsmith.models.lit import normalize
-from vitsmith.training.contrastive import backward_in_slices, sigmoid_contrastive, softmax_contrastive
+from vitsmith.training.checkpoint.state import TrainingState
 from vitsmith.training.devices import Devices
-from vitsmith.training.lit.recipe import LitRecipe
+from vitsmith.training.lit.contrastive import backward_in_slices, sigmoid_contrastive, softmax_contrastive
 from vitsmith.training.lit.towers import TextSide
-from vitsmith.training.precision import computing_in
-from vitsmith.training.state import TrainingState
+from vitsmith.training.recipes.lit import LitRecipe
+from vitsmith.training.update.precision import computing_in
 
 
 def compute_gradients(

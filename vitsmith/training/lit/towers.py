@@ -9,8 +9,8 @@ from typing import Literal
 import torch
 from torch import nn
 
-from vitsmith.data.prompts import named_templates, read_templates
-from vitsmith.data.tokenize import Tokenizer, count_pieces
+from vitsmith.data.text.prompts import named_templates, read_templates
+from vitsmith.data.text.tokenize import Tokenizer, count_pieces
 from vitsmith.errors import ConfigError, InputError
 from vitsmith.models.build import build
 from vitsmith.models.config import BertConfig, LiTConfig, TextConfig, TextTransformerConfig, ViTConfig
@@ -18,10 +18,10 @@ from vitsmith.models.lit import LiT
 from vitsmith.models.vit import VisionTransformer
 from vitsmith.records import NOT_KNOWN, Provenance, Publication
 from vitsmith.specs import ImageSpec, TextSpec
-from vitsmith.training.lit.recipe import ContrastSpec, LitRecipe, TextTowerSpec
 from vitsmith.training.lit.vocabulary import Kind, read_vocabulary
-from vitsmith.weights.bundle import Bundle
-from vitsmith.weights.identity import name_space
+from vitsmith.training.recipes.lit import ContrastSpec, LitRecipe, TextTowerSpec
+from vitsmith.weights.bundle.bundle import Bundle
+from vitsmith.weights.bundle.identity import name_space
 from vitsmith.weights.load import assumed, load
 from vitsmith.weights.torch_model import hash_weights
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from vitsmith.contents import read_words
-from vitsmith.data.tokenize import END, START, UNKNOWN, check_lines, fold_case
+from vitsmith.data.text.tokenize import END, START, UNKNOWN, check_lines, fold_case
 from vitsmith.errors import ConfigError, InputError, MissingPackageError
-from vitsmith.training.lit.recipe import LEARNT, TextTowerSpec
+from vitsmith.files.contents import read_words
+from vitsmith.training.recipes.lit import LEARNT, TextTowerSpec
 
 Kind = Literal["wordpiece", "sentencepiece"]
 

@@ -1,0 +1,113 @@
+"""The images that arguments of a command line mean: one rule for every verb."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vitsmith.cli.terminal.output import say
+from vitsmith.cli.terminal.streams import read_standard_input
+
+if TYPE_CHECKING:
+    from vitsmith.data.images.sources import ImageSource
+
+
+def expand(arguments: list[str]) -> Iterator[ImageSource]:
+    """The images that arguments mean: files, all images under folders, matches of globs, standard input for '-'.
+
+    A folder is searched as a data set is (`data/images/files.py`), and so is one that a pattern matches, unless the
+    pattern has `**`, which matches what is in it too. Raises InputError for a folder or pattern without images, and for
+    an address. A missing file is passed on, to be reported with the rest.
+    """
+    for argument in arguments:
+        if argument == "-":
+            yield from _standard_input()
+        elif os.path.isdir(argument):  # noqa: PTH112 - Path.is_dir raises for a name that is too long
+            yield from _in_folder(argument)
+        else:
+            yield from _matches(argument)
+
+
+def _in_folder(folder: str) -> Iterator[Path]:
+    from vitsmith.data.images.files import survey, tell_unread
+    from vitsmith.data.images.read import IMAGE_SUFFIXES
+    from vitsmith.errors import InputError
+
+    inside, unread, links = survey(folder)
+    others = tell_unread({suffix: count for suffix, count in unread.items() if suffix})
+    if not inside and os.path.lexists(os.path.join(folder, "bundle.json")):  # noqa: PTH118 - of any text
+        raise InputError(f"{folder} is a bundle and holds no images: give the model first, then the images")
+    if not inside:
+        instead = f", but {others}, which are not supported" if others else ""
+        if links:
+            instead += f", but links to folders ({links:,}), which are not followed: give their targets"
+        raise InputError(f"{folder}: no images in this folder{instead} (known are {', '.join(IMAGE_SUFFIXES)})")
+    if others:
+        say(f"skipped in {folder}, as not supported: {others}")
+    if links:
+        say(f"{folder} has {links:,} links to folders, which are not followed: give their targets as well")
+    yield from inside
+
+
+def _matches(argument: str) -> Iterator[Path]:
+    import glob
+
+    from vitsmith.errors import InputError
+
+    if argument.lower().startswith(("http://", "https://")) and not os.path.lexists(argument):
+        raise InputError(f"{argument} is a web address, and images are files here: download it first")
+    if os.path.lexists(argument) or not glob.has_magic(argument):
+        yield Path(argument)
+        return
+    if "**" in Path(argument).parts:
+        matches = [str(match) for match in _recursive(Path(argument)) if not match.is_dir()]
+    else:
+        matches = sorted(glob.glob(argument))  # noqa: PTH207 - Path.glob refuses absolute patterns
+    if not matches:
+        raise InputError(f"{argument}: nothing matches this pattern")
+    for match in matches:
+        yield from _in_folder(match) if os.path.isdir(match) else iter([Path(match)])  # noqa: PTH112
+
+
+def _recursive(pattern: Path) -> list[Path]:
+    """The matches of a pattern with `**`, sorted, without what a search in a folder skips.
+
+    `glob.glob` follows links to folders, round and round where they lead back; Path.glob does not.
+    """
+    from vitsmith.data.images.files import is_passed_over
+
+    at = pattern.parts.index("**")
+    ending = (*pattern.parts[at:], "*") if pattern.parts[-1] == "**" else pattern.parts[at:]
+    start = Path(*pattern.parts[:at])
+    hidden = any(part.startswith(".") for part in ending)
+    return sorted(
+        match
+        for root in (_matches_of(start) if at else [Path()])
+        for match in root.glob(str(Path(*ending)))
+        if hidden or not any(is_passed_over(part) for part in match.relative_to(root).parts)
+    )
+
+
+def _matches_of(pattern: Path) -> list[Path]:
+    import glob
+
+    return [Path(found) for found in glob.glob(str(pattern))]  # noqa: PTH207
+
+
+def _standard_input() -> Iterator[ImageSource]:
+    """Yields one image if the bytes are one, else a path for each line."""
+    from vitsmith.data.text.label_file import split_lines
+    from vitsmith.errors import InputError
+
+    data = read_standard_input()
+    if b"\0" in data:  # which no path can have, and every image file has
+        yield data
+        return
+    lines = split_lines(os.fsdecode(data.removeprefix(b"\xef\xbb\xbf")))
+    # Of os.path, as Path.exists raises for a name that is too long. A name may begin or end with a space.
+    paths = [line if os.path.exists(line) else line.strip() for line in lines if line.strip()]  # noqa: PTH110
+    if not paths:
+        raise InputError("standard input is empty: give an image, or paths one a line")
+    yield from map(Path, paths)

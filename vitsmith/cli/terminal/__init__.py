@@ -1,0 +1,1 @@
+"""What a terminal shows and sends: tables, JSON, progress, streams and signals."""

@@ -1,0 +1,245 @@
+"""Token merging behind its gate: a schedule for the same weights; the answers must stay and time must be saved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from vitsmith.compress.images import Photos
+from vitsmith.compress.merge_tokens.result import BATCH, REQUIRED, Merged, Try
+from vitsmith.compress.merge_tokens.schedule_search import IMAGES, Goal, Losses, measure_losses, search
+from vitsmith.compress.merge_tokens.schedules import RATIOS, MergeTarget, Numbers, describe, fit, image_tower, saved
+from vitsmith.data.images.photos import sample_images
+from vitsmith.data.images.preprocess import preprocess
+from vitsmith.data.images.sources import ImageSource
+from vitsmith.engines.open import open_engine
+from vitsmith.errors import InputError
+from vitsmith.evaluation.accuracy import right_answers
+from vitsmith.evaluation.evaluation import refuse_regression
+from vitsmith.evaluation.speed import Race, Runner, Speedup, measure_speedup
+from vitsmith.gate import Paired, Requirements, mean_cosine, refusing
+from vitsmith.machine import describe_machine
+from vitsmith.models.build import build
+from vitsmith.models.config import LiTConfig, ViTConfig
+from vitsmith.models.configure import change
+from vitsmith.models.cost import flops
+from vitsmith.stream import ImageStream
+from vitsmith.weights.bundle.bundle import Bundle
+from vitsmith.weights.bundle.measurements import accuracy
+
+Array = np.ndarray[Any, Any]
+Tell = Callable[[str], None]
+
+SAMPLES = 32
+"""Sample photographs that are used where the user gives no images; as many calibrate as evaluate."""
+GOLDEN_IMAGES = 2
+CANDIDATES = 8
+"""Sample photographs from which golden images are chosen, beside the original's golden images."""
+
+
+def merge_by(bundle: Bundle, ratio: float, kind: str = "constant") -> Bundle:
+    """The same model with 1 / `ratio` of the arithmetic for an image, by a constant or decreasing schedule.
+
+    Nothing is evaluated. Raises InputError for a model without tokens to merge, and for a ratio that no such schedule
+    reaches.
+    """
+    tower = check_mergeable(bundle)
+    return merged_bundle(bundle, fit(tower, kind, ratio=ratio))
+
+
+def check_mergeable(bundle: Bundle) -> ViTConfig:
+    """Return the configuration of the tower whose tokens merge. Raises InputError for models without one."""
+    bundle.check_split()
+    if bundle.program != "torch":
+        raise InputError(
+            f"{bundle.where} is an exported program (model.{bundle.program}): merge in the bundle it was made from, "
+            "and export that"
+        )
+    refuse_regression(bundle, "agreement of first choices")
+    return image_tower(bundle.config, bundle.where)
+
+
+def merged_bundle(bundle: Bundle, numbers: Numbers) -> Bundle:
+    """The same weights in a model whose blocks merge `numbers` tokens each; without golden examples."""
+    tower = check_mergeable(bundle)
+    merging = change(tower, merge=numbers)
+    lit = isinstance(bundle.config, LiTConfig)
+    config = change(bundle.config, image=merging.model_dump()) if lit else merging
+    model = build(config, fresh=False)
+    model.load_state_dict({name: array.detach().cpu() for name, array in bundle.model.state_dict().items()})
+    note = f"tokens merged: {describe(numbers)}; {tower.tokens - sum(numbers)} of {tower.tokens} are left"
+    return bundle.derive(model, note, by=f"vitsmith merge-tokens {bundle.where}", kind="merged")
+
+
+def sample_photos(bundle: Bundle) -> Photos:
+    """Images for users who give none: sample photographs, and the bundle's golden images for evaluation."""
+    golden = list(bundle.golden.images) if bundle.golden else []
+    samples = sample_images(2 * SAMPLES)
+    # by default, golden images are sample photographs too
+    photos = [photo for photo in samples if not any(np.array_equal(photo, one) for one in golden)]
+    evaluation = (golden + photos[SAMPLES:])[:SAMPLES]
+    return Photos(photos[:SAMPLES], evaluation, None, f"{len(evaluation)} golden and sample photographs")
+
+
+def merge(
+    bundle: Bundle,
+    target: MergeTarget,
+    photos: Photos,
+    required: Requirements = REQUIRED,
+    *,
+    measure: Race = measure_speedup,
+    tell: Tell = lambda _: None,
+) -> Merged:
+    """Merges to the target, compares with the original on the evaluation images, and measures both; writes nothing.
+
+    Without a ratio or number of tokens the ratios of RATIOS are tried until one passes. `measure` times engines in
+    turns. `Merged.require` refuses a result that falls short. Raises InputError for a model or target that cannot be
+    merged.
+    """
+    tower = check_mergeable(bundle)
+    if bundle.classes == 0 and photos.labels is not None:
+        raise InputError(f"{bundle.where} has no classes of its own, and cannot be evaluated on labels: give `images`")
+    required.check_measured("merge", "accuracy_drop", "agreement", "any_speedup")
+    required.of_answers(labelled=photos.labels is not None, classes=bundle.classes > 0)  # before any work
+    required.check_tells(len(photos.evaluation))
+    if not any(remark.startswith("evaluating on ") for remark in photos.remarks):  # which the user has seen
+        tell(f"evaluating on {photos.name}")
+    expected = _answers(bundle, photos.evaluation)
+    planner = _Planner(bundle, tower, target, photos, tell)
+    tries: list[Try] = []
+    for goal in planner.goals:
+        try:
+            numbers = planner.plan(goal)
+        except InputError:
+            if goal is planner.goals[-1] and not tries:
+                raise
+            continue  # a smaller ratio may be possible
+        merged = merged_bundle(bundle, numbers)
+        with refusing(_merging(bundle)):
+            tries.append(_evaluated(tower, merged, numbers, photos, expected))
+        found = Merged(merged, bundle, target.kind, photos, required, tuple(tries), planner.compared)
+        tell(f"{1 / tries[-1].ratio:.0%} of the FLOPs left: {found.what} {tries[-1].agreement:.2%}")
+        if not found.wrong:
+            break
+    if found.wrong:
+        return found
+    with refusing(_merging(bundle)):
+        merged = merged.with_golden(_steady_images(bundle, merged))
+    tell("measuring the speed of both, in turns")
+    found = replace(found, bundle=merged, speedup=_speedup(bundle, merged, measure))
+    return replace(found, bundle=_described(found))
+
+
+class _Planner:
+    """Makes schedules; measures once what each block loses."""
+
+    def __init__(self, bundle: Bundle, tower: ViTConfig, target: MergeTarget, photos: Photos, tell: Tell) -> None:
+        self._bundle, self._tower, self._merge_target, self._photos, self._tell = bundle, tower, target, photos, tell
+        self._losses: Losses | None = None
+        self._kept: dict[Numbers, Array] = {}
+        self.compared: tuple[tuple[str, Numbers, float], ...] = ()
+        """(kind, schedule, divergence) of each schedule in the last search."""
+        asked = target.ratio is not None or target.tokens is not None
+        self.goals = [Goal(target.ratio, target.tokens)] if asked else [Goal(ratio) for ratio in RATIOS]
+
+    def plan(self, goal: Goal) -> Numbers:
+        if self._merge_target.kind != "searched":
+            return fit(self._tower, self._merge_target.kind, ratio=goal.ratio, tokens=goal.tokens)
+        if goal.tokens is not None:
+            fit(self._tower, "constant", tokens=goal.tokens)  # refuses a wrong number of tokens
+        classes = self._bundle.classes > 0
+        if self._losses is None:
+            count = min(IMAGES, len(self._photos.calibration))
+            self._tell(f"searching: measuring what each block loses, on {count} calibration images")
+            self._losses = measure_losses(self._tower, self._outputs, classes=classes)
+        numbers, compared = search(self._tower, self._losses, goal, self._outputs, classes=classes)
+        self.compared = tuple(compared)
+        return numbers
+
+    def _outputs(self, numbers: Numbers) -> Array:
+        if numbers not in self._kept:
+            merged = merged_bundle(self._bundle, numbers) if any(numbers) else self._bundle
+            sources = [self._photos.calibration[at] for at in range(min(IMAGES, len(self._photos.calibration)))]
+            with refusing(_merging(self._bundle)) if any(numbers) else nullcontext():
+                self._kept[numbers] = _answers(merged, sources)
+        return self._kept[numbers]
+
+
+class _Torch:
+    """Runs a bundle's torch model as it is, because weights are compared here, not engines."""
+
+    name, precision, why = "torch", "float32", ""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.run = bundle.run_torch
+
+
+def _answers(bundle: Bundle, sources: Sequence[ImageSource]) -> Array:
+    """Outputs (images, width). Raises ImageError for unreadable images, NotFiniteError for NaN and infinity."""
+    engine: Any = _Torch(bundle)
+    rows = ImageStream(bundle.preprocessing, engine, batch_size=BATCH).rows(sources)
+    assert rows is not None
+    return rows
+
+
+def _merging(bundle: Bundle) -> str:
+    """Name of the merging in messages."""
+    return f"merging of {bundle.where}"
+
+
+def _evaluated(tower: ViTConfig, merged: Bundle, numbers: Numbers, photos: Photos, expected: Array) -> Try:
+    found = _answers(merged, photos.evaluation)
+    if merged.classes:
+        agreement = float((expected.argmax(axis=-1) == found.argmax(axis=-1)).mean())
+    else:
+        agreement = mean_cosine(expected, found)
+    paired = None
+    if photos.labels is not None:
+        before, after = (right_answers(logits, photos.labels) for logits in (expected, found))
+        paired = Paired.of(before, after)
+    return Try(
+        numbers=numbers,
+        tokens=tower.tokens - sum(numbers),
+        gflops=flops(tower) / saved(tower, numbers) / 1e9,
+        ratio=saved(tower, numbers),
+        agreement=agreement,
+        accuracy=paired,
+    )
+
+
+def _steady_images(bundle: Bundle, merged: Bundle) -> list[Array]:
+    """Golden images whose answers move least when their tensors move by what bfloat16 rounds.
+
+    Which tokens are most alike can depend on the last bit, so another engine may merge other tokens. Golden answers are
+    there to detect a wrong engine, so they are taken from images whose merging is clear.
+    """
+    golden = list(bundle.golden.images) if bundle.golden else []
+    images = golden + sample_images(CANDIDATES)
+    tensors = np.stack([preprocess(image, bundle.preprocessing) for image in images])
+    expected, random = merged.run_torch(tensors), np.random.default_rng(0)
+    moved = np.zeros(len(images))
+    for _ in range(3):
+        noise = random.uniform(-1, 1, tensors.shape).astype(np.float32) * np.abs(tensors) * 2.0**-8
+        moved = np.maximum(moved, np.abs(merged.run_torch(tensors + noise) - expected).max(axis=-1))
+    return [images[at] for at in sorted(np.argsort(moved, kind="stable")[:GOLDEN_IMAGES].tolist())]
+
+
+def _speedup(bundle: Bundle, merged: Bundle, measure: Race) -> Speedup:
+    tensors = np.stack([preprocess(image, bundle.preprocessing) for image in sample_images(4)])
+    before, after = (Runner(open_engine(one, "torch", precision="fp32")) for one in (bundle, merged))
+    return measure(before, after, np.resize(tensors, (BATCH, *tensors.shape[1:])))
+
+
+def _described(found: Merged) -> Bundle:
+    """The merged bundle with its measurements."""
+    last = found.tries[-1]
+    data, machine = found.photos.name, describe_machine()
+    metric = "agreement" if found.bundle.classes else "mean_cosine"
+    measurements = [accuracy(last.agreement, data, machine, metric=metric)]
+    if last.top1 is not None:
+        measurements.append(accuracy(last.top1[1], data, machine))
+    return found.bundle.measured(*measurements)

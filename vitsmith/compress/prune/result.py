@@ -1,0 +1,192 @@
+"""The result of pruning: each stage's accuracy and size, the speed, and whether the gate passes it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitsmith.compress.prune.material import Material
+from vitsmith.compress.prune.sizes import describe_sizes
+from vitsmith.evaluation.scores import Scores
+from vitsmith.evaluation.speed import Speedup
+from vitsmith.gate import Measured, Paired, Requirements, doubts, failures, refusal, require
+from vitsmith.machine import describe_machine
+from vitsmith.models.config import ImageModelConfig, LiTConfig
+from vitsmith.runs import whole_run
+from vitsmith.training.monitor.events import Event
+from vitsmith.training.monitor.history import row_of
+from vitsmith.training.recipes.recipe import TrainRecipe
+from vitsmith.weights.bundle.bundle import Bundle
+from vitsmith.weights.bundle.folder import read_bundle, write_bundle
+
+RESULT, MODEL = "prune.json", "model"
+BATCH = 16
+"""Batch size at which throughput is measured."""
+
+
+REQUIRED = Requirements(accuracy_drop=1.0, agreement=0.99, speedup=1.05)
+"""Requirements of a pruned model: accuracy with labels, else agreement."""
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """A stage of the model, and its scores on the evaluation images."""
+
+    name: str
+    scores: Scores
+    right: NDArray[np.bool_]
+    """(readable images,) which images it classifies correctly, in order."""
+    parameters: int
+    gflops: float
+
+    @property
+    def mib(self) -> float:
+        """Size of its float32 weights, in MiB."""
+        return self.parameters * 4 / 2**20
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Pruned:
+    """The result of pruning. `bundle` is in memory: check `failures`, or call `require`, before you use it."""
+
+    bundle: Bundle
+    original: Bundle
+    material: Material
+    stages: tuple[Stage, ...]
+    """The original, the pruned model, and the distilled one unless there was no distillation."""
+    speedup: Speedup
+    """Speed of the last stage over that of the original."""
+    required: Requirements
+    recipe: TrainRecipe | None = None
+    """Recipe of the distillation; None: there was none."""
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        changed = describe_sizes(model_config(self.original), model_config(self.bundle))
+        kept = f"{self.accuracy}" if self.accuracy is not None else f"top-1 agreement {self.agreement:.2%}"
+        return f"{changed}; {kept} on {self.material.name}, {self.speedup}{refusal(self.failures)}"
+
+    def __repr__(self) -> str:
+        return f"<Pruned {self}>"
+
+    @cached_property
+    def accuracy(self) -> Paired | None:
+        """Accuracy of the original and of the last stage on the same images; None without labels.
+
+        Raises InputError where the images differ.
+        """
+        return Paired.of(self.stages[0].right, self.stages[-1].right) if self.material.labelled else None
+
+    @property
+    def agreement(self) -> float | None:
+        """Share of images that the last stage answers as the original does; None with labels."""
+        return None if self.material.labelled else float(self.stages[-1].right.mean())
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """Why the gate refuses the model; () when it passes."""
+        return failures(self._measured, self._of_all)
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """What cannot be told from so few images; () with a strict gate, which lists it in `failures`."""
+        return () if self.required.strict else doubts(self._measured, self._of_all)
+
+    @property
+    def _measured(self) -> Measured:
+        measured = Measured(speedup=self.speedup.batches, batch=BATCH)
+        return replace(measured, accuracy=self.accuracy, agreement=self.agreement)
+
+    @property
+    def _of_all(self) -> Requirements:
+        """The bounds on answers and on speed."""
+        answers = self.required.of_answers(labelled=self.material.labelled, classes=True)
+        return replace(answers, speedup=self.required.speedup)
+
+    def require(self) -> None:
+        """Raises GateError when the gate refuses the model."""
+        require(f"pruning of {self.original.where}", self.failures, self._advice)
+
+    @property
+    def _advice(self) -> str:
+        """Advice on `failures`; '' where they say themselves how many images are needed."""
+        lenient = replace(self._of_all, strict=False)
+        if failures(self._measured, lenient.only("accuracy_drop", "agreement")):
+            return "prune less, or distil longer with `steps`"
+        if failures(self._measured, lenient.only("speedup")):
+            return "prune more, or keep the model as it is"
+        return ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, ready for JSON."""
+        stages = [
+            {
+                "stage": stage.name,
+                "parameters": stage.parameters,
+                "gflops": stage.gflops,
+                "mib": stage.mib,
+                "top1": stage.scores.top1,
+                "top1_interval": list(stage.scores.top1_interval),
+            }
+            for stage in self.stages
+        ]
+        before, after = self.speedup.before, self.speedup.after
+        return {
+            "original": self.original.where,
+            "changed": describe_sizes(model_config(self.original), model_config(self.bundle)),
+            "data": self.material.name,
+            "labelled": self.material.labelled,
+            "notes": [*self.material.told, *self.notes],
+            "stages": stages,
+            "latency_ms": [before.latency_ms, after.latency_ms],
+            "images_per_second": [before.images_per_second, after.images_per_second],
+            "batch": after.batch,
+            "speedups": [self.speedup.single, self.speedup.batches],
+            "machine": describe_machine(),
+            "requirements": {
+                "max_drop": self.required.accuracy_drop,
+                "min_agreement": self.required.agreement,
+                "min_speedup": self.required.speedup,
+                "strict_gate": self.required.strict,
+            },
+            "agreement": self.agreement,
+            **(self.accuracy.to_dict() if self.accuracy else {}),
+            "failures": list(self.failures),
+            "doubts": list(self.doubts),
+        }
+
+
+def model_config(bundle: Bundle) -> ImageModelConfig:
+    """Return the configuration of a bundle that is not a LiT."""
+    config = bundle.config
+    assert not isinstance(config, LiTConfig)
+    return config
+
+
+def write_pruned(
+    pruned: Pruned,
+    name: str,
+    out: Path | None = None,
+    *,
+    events: Iterable[Event] = (),
+) -> Bundle:
+    """Writes a run of `prune`, by default into `runs/prune/<name>`, whole or not at all, and returns the bundle in it.
+
+    The run holds the model, the numbers (prune.json), the distillation's recipe and log, and the command. It replaces
+    what is at `out`. Raises GateError when the gate refuses the model, OutputError.
+    """
+    pruned.require()
+    with whole_run("prune", name, out) as (run, target):
+        for event in events:
+            run.log(**row_of(event))
+        if pruned.recipe is not None:
+            run.write_json("recipe.json", pruned.recipe.model_dump(mode="json"))
+        run.write_json(RESULT, pruned.to_dict())
+        write_bundle(pruned.bundle, run.folder / MODEL)
+    return read_bundle(target / MODEL, verify=False)

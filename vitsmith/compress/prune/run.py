@@ -1,0 +1,194 @@
+"""Structural pruning behind its gate: smaller shapes, recovered by distillation; the gate asks accuracy and speed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from vitsmith.compress.images import without_unreadable
+from vitsmith.compress.prune.distill import recover
+from vitsmith.compress.prune.importance import PASSES, score_blocks, score_parts
+from vitsmith.compress.prune.material import Material, Shown, check_prunable, spread
+from vitsmith.compress.prune.result import BATCH, REQUIRED, Pruned, Stage, model_config
+from vitsmith.compress.prune.sizes import Pruning, describe_sizes, plan_sizes
+from vitsmith.compress.prune.slicing import keep_blocks, keep_parts, largest
+from vitsmith.data.images.read import Pixels
+from vitsmith.data.images.unreadable import SHARE
+from vitsmith.data.sets.samples import Samples
+from vitsmith.engines.open import open_engine
+from vitsmith.errors import ImageError
+from vitsmith.evaluation.accuracy import right_answers
+from vitsmith.evaluation.scores import score_logits
+from vitsmith.evaluation.speed import Cost, Race, Runner, measure_speedup
+from vitsmith.gate import Requirements, refusing
+from vitsmith.machine import describe_machine
+from vitsmith.models.build import ImageModel, count_parameters
+from vitsmith.models.configure import change
+from vitsmith.models.cost import flops
+from vitsmith.training.monitor.events import Event, Listener, ignore
+from vitsmith.training.recipes.recipe import TrainRecipe
+from vitsmith.training.run import resolve
+from vitsmith.training.validation import predict_logits
+from vitsmith.weights.bundle.bundle import Bundle
+from vitsmith.weights.bundle.measurements import accuracy
+
+Array = np.ndarray[Any, Any]
+Tell = Callable[[str], None]
+
+GOLDEN_IMAGES = 4
+
+
+@dataclass(frozen=True)
+class Looked:
+    """`num_images` more images were read to rank what is removed; `total` counts each image once for each pass."""
+
+    num_images: int
+    total: int
+
+
+def prune_bundle(
+    bundle: Bundle,
+    samples: Samples,
+    pruning: Pruning,
+    *,
+    skip_unreadable: float = SHARE,
+    on_event: Callable[[Looked], None] = lambda _: None,
+) -> tuple[Bundle, tuple[str, ...]]:
+    """A smaller bundle in memory, with the parts that are most important on labelled `samples`, and remarks.
+
+    Labels are positions among the model's classes. Whole blocks are chosen first, then heads and hidden units in the
+    blocks that are left. Nothing is trained or compared here, see `prune`. Raises InputError for a model that cannot be
+    pruned, and for sizes that it cannot have.
+    """
+    check_prunable(bundle)
+    model = bundle.model
+    assert isinstance(model, ImageModel)
+    plan = plan_sizes(model.config, pruning)
+    device = _device()
+    chosen = spread(samples, pruning.calibration)
+    shallower = plan.config.depth < model.config.depth
+    thinner = change(model.config, depth=plan.config.depth) != plan.config
+    total = len(chosen) * (shallower + thinner * PASSES[pruning.method])
+    batches = Shown(chosen, bundle, device, lambda images: on_event(Looked(images, total)), skip_unreadable)
+    smaller = model
+    if shallower:
+        scores = score_blocks(smaller.to(device), batches, pruning.method)
+        smaller = keep_blocks(smaller, largest(scores, plan.config.depth))
+    if thinner:
+        smaller = keep_parts(smaller, plan.config, score_parts(smaller.to(device), batches, pruning.method))
+    return _bundle_of(smaller, bundle), plan.notes
+
+
+def prune(
+    bundle: Bundle,
+    material: Material,
+    pruning: Pruning,
+    recipe: TrainRecipe | None,
+    required: Requirements = REQUIRED,
+    *,
+    measure: Race = measure_speedup,
+    on_event: Callable[[Event | Looked], None] = lambda _: None,
+    on_stage: Tell = lambda _: None,
+) -> Pruned:
+    """Prunes, distils with `recipe` unless it is None, and measures accuracy and speed of both; writes nothing.
+
+    `on_stage` gets a line on each stage. Raises InputError for a model that cannot be pruned, and for sizes that it
+    cannot have; also what `recover` raises. `Pruned.require` refuses a model that falls short.
+    """
+    required.check_measured("prune", "accuracy_drop", "agreement", "speedup")
+    required.of_answers(labelled=material.labelled, classes=True)
+    required.check_tells(len(material.splits.val))
+    train = material.splits.train
+    recipe = resolve(recipe, len(train)) if recipe is not None else None
+    what = "top-1" if material.labelled else "agreement"
+    evaluating = len(material.splits.val)
+    ranking = min(len(train), pruning.calibration)
+    on_stage(f"ranking what is removed on {ranking} training images, evaluating on {evaluating} others")
+    left_out: list[str] = []
+    chosen = without_unreadable(spread(train, pruning.calibration), material.skip_unreadable, left_out)
+    for told in left_out:  # unreadable images among those that rank what is removed
+        on_stage(told)
+    pruned, notes = prune_bundle(bundle, chosen, pruning, skip_unreadable=material.skip_unreadable, on_event=on_event)
+    for note in notes:
+        on_stage(note)
+    stages = [_stage("original", bundle, material), _stage("pruned", pruned, material)]
+    changed = describe_sizes(model_config(bundle), model_config(pruned))
+    on_stage(f"{changed}; {what} {stages[0].scores.top1:.2%} -> {stages[1].scores.top1:.2%}")
+    if recipe is not None:
+        on_stage(f"distilling for {recipe.schedule.steps} updates")
+        pruned = recover_bundle(pruned, bundle, material, recipe, on_event=on_event)
+        stages.append(_stage("distilled", pruned, material))
+        on_stage(f"{what} {stages[-1].scores.top1:.2%} after distillation")
+    pruned = pruned.with_golden(_golden_images(material.splits.val))
+    assert pruned.golden is not None
+    on_stage("measuring the speed of both, in turns")
+    images = np.resize(pruned.golden.tensors, (BATCH, *pruned.golden.tensors.shape[1:]))
+    before, after = (Runner(open_engine(one, "torch", precision="fp32")) for one in (bundle, pruned))
+    speedup = measure(before, after, images)
+    pruned = pruned.with_split(material.record or bundle.split)
+    found = Pruned(pruned, bundle, material, tuple(stages), speedup, required, recipe, notes)
+    return replace(found, bundle=_described(found))
+
+
+def recover_bundle(
+    pruned: Bundle, original: Bundle, material: Material, recipe: TrainRecipe, *, on_event: Listener = ignore
+) -> Bundle:
+    """The pruned bundle after `recover`, with a note of it."""
+    assert isinstance(pruned.model, ImageModel)
+    made = _bundle_of(recover(pruned.model, original, material, recipe, on_event=on_event), original)
+    return _noted(
+        made.with_split(material.record or original.split), f"distilled from it for {recipe.schedule.steps} updates"
+    )
+
+
+def _noted(bundle: Bundle, what: str) -> Bundle:
+    """The bundle with `what` added to its last note, which says how it was pruned."""
+    *notes, pruned = bundle.provenance.notes
+    return bundle.with_provenance(notes=(*notes, f"{pruned}; {what}"))
+
+
+def _bundle_of(model: ImageModel, original: Bundle) -> Bundle:
+    """A bundle of `model` with the preprocessing and classes of the original, and a note of what was pruned."""
+    note = f"pruned: {describe_sizes(model_config(original), model.config)}"
+    return original.derive(model, note, by=f"vitsmith prune {original.where}", kind="pruned")
+
+
+def _described(found: Pruned) -> Bundle:
+    """The bundle of the last stage with its notes and measurements."""
+    last = found.stages[-1]
+    bundle = found.bundle if found.recipe else _noted(found.bundle, "not trained since")
+    name = "top1" if found.material.labelled else "agreement"
+    interval, machine = last.scores.top1_interval, describe_machine()
+    top1 = accuracy(last.scores.top1, found.material.name, machine, metric=name, interval=interval)
+    cost = Cost(last.name, "torch", last.mib, last.scores.top1, found.speedup.after)
+    return bundle.measured(top1, *cost.measurements())
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _stage(name: str, bundle: Bundle, material: Material) -> Stage:
+    model = bundle.model
+    assert isinstance(model, ImageModel)
+    answers = predict_logits(
+        model.to(_device()), material.splits.val, bundle.preprocessing, batch=BATCH, skip_unreadable=SHARE
+    )
+    with refusing(f"pruning of {bundle.provenance.parent}") if name != "original" else nullcontext():
+        scores = score_logits(answers.logits, answers.labels, bundle.head)
+    right = right_answers(answers.logits, answers.labels)
+    return Stage(name, scores, right, count_parameters(model), flops(bundle.config) / 1e9)
+
+
+def _golden_images(samples: Samples) -> list[Pixels]:
+    """A few readable images, evenly spaced over the set."""
+    found: list[Pixels] = []
+    for index in np.linspace(0, len(samples) - 1, 2 * GOLDEN_IMAGES).astype(np.intp).tolist():
+        with suppress(ImageError):
+            found.append(samples.image(index))
+    return found[:: max(len(found) // GOLDEN_IMAGES, 1)][:GOLDEN_IMAGES]

@@ -1,0 +1,256 @@
+"""Trial programs: made from one float graph, opened with the engine that users will use, evaluated and timed."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitsmith.compress.images import Photos
+from vitsmith.compress.quantize.schemes import Attempt, Fidelity, ProgramError, Scheme
+from vitsmith.compress.quantize.sensitivity import IMAGES, measure_sensitivity
+from vitsmith.data.images.sources import ImageSource
+from vitsmith.engines.open import Engine, open_engine
+from vitsmith.engines.plan import Goal
+from vitsmith.engines.program import GATE_INPUTS
+from vitsmith.errors import InputError, MissingPackageError, NotFiniteError, OutputError, VitsmithError
+from vitsmith.evaluation.speed import Race, Runner, Speedup
+from vitsmith.exporters.parts import Part, parts_of
+from vitsmith.exporters.program import REQUIRED, REQUIRED_MERGING
+from vitsmith.gate import Paired, Requirements, agreement_of, compare, mean_cosine
+from vitsmith.models.config import LiTConfig, merges
+from vitsmith.specs import Program, ProgramSpec
+from vitsmith.stream import ImageStream
+from vitsmith.weights.bundle.bundle import Bundle
+from vitsmith.weights.bundle.folder import copy_programs, program_mib, write_bundle
+
+Array = np.ndarray[Any, Any]
+
+_BATCH = 16  # evaluation images at once
+_FULL = 2**26  # bytes: a disk with less free space counts as full
+
+
+class Programs(Protocol):
+    """Writes the programs of one runtime; see `onnx_int8` and `openvino_int8`."""
+
+    program: Program
+    folder: Path
+    """Folder of the float program."""
+    rests: tuple[str, ...]
+    """Float precisions that the runtime has on this processor, the fastest first."""
+
+    @property
+    def sites(self) -> tuple[str, ...]: ...
+
+    def write(self, scheme: Scheme, tensors: Array, place: Path) -> None: ...
+
+
+@dataclass(frozen=True)
+class Working:
+    """Work that takes a while begins."""
+
+    what: str
+    steps: int | None = None
+    """How many `Step` events will follow; None: unknown."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of that work is done."""
+
+
+Listener = Callable[[Working | Step | Attempt], None]
+
+
+class ProgramTrials:
+    """Makes and measures all programs of one bundle for one engine; a `schemes.Trials`.
+
+    Args:
+        bundle: torch weights.
+        programs: writes the programs; the float one is there already.
+        photos: holds the evaluation images.
+        tensors: float32 (images, 3, height, width), the preprocessed calibration images.
+        place: an empty folder to work in.
+        race: measures two engines beside each other.
+        batch: images at once when speed is measured.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        programs: Programs,
+        photos: Photos,
+        tensors: Array,
+        place: Path,
+        *,
+        race: Race,
+        batch: int = 8,
+        listener: Listener = lambda _: None,
+    ) -> None:
+        self._bundle, self._programs, self._photos = bundle, programs, photos
+        self._tensors, self._place, self._race, self._listener = tensors, place, race, listener
+        self._images = np.resize(tensors, (batch, *tensors.shape[1:]))
+        self._embeds = isinstance(bundle.config, LiTConfig) or not bundle.classes
+        self.sites = programs.sites
+        self.rests = programs.rests
+        self._made: Bundle | None = None
+        self._runner: Runner | None = None
+        self._base: Runner | None = None
+        self._expected = self._answers(open_engine(bundle, "torch", precision="fp32"), "the original")
+        self._right = self._named_rightly(self._expected)
+        self.top1 = None if self._right is None else float(self._right.mean())
+        self.says_one_thing = not self._embeds and len(np.unique(self._expected.argmax(axis=-1))) == 1
+        """Whether the original gives the same class for all evaluation images; agreement then says little."""
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the program that was made last."""
+        assert self._made is not None
+        return self._made.place
+
+    def try_float(self, required: Requirements) -> list[Attempt]:
+        """Tries the float programs: fp32, and bf16 where the processor has it. int8 must beat the faster good one.
+
+        Raises GateError when the fp32 program does not answer as the torch model does.
+        """
+        self._listener(Working("the float program"))
+        spec = ProgramSpec()
+        floats = self._write(spec, lambda files: copy_programs(self._programs.folder, files, "model"))
+        runner = self._open(floats, "fp32")
+        allowed = (REQUIRED_MERGING if merges(self._bundle.config) else REQUIRED)["fp32"]
+        gate = compare(self._bundle.run_torch, runner.throughput.run, self._tensors[:GATE_INPUTS], allowed)
+        gate.require(f"the float {self._programs.program} program of {self._bundle.where}")
+        attempts = [Attempt("float", None, "fp32", _mib(floats), self._evaluate(runner, "float fp32"))]
+        self._base = runner
+        if "bf16" not in self.rests:
+            return attempts
+        attempts.append(self._try_bf16(required, floats))
+        return attempts
+
+    def _try_bf16(self, required: Requirements, floats: Bundle) -> Attempt:
+        attempt = Attempt("float", None, "bf16", _mib(floats))
+        assert self._base is not None
+        try:
+            runner = self._open(floats, "bf16")
+            fidelity = self._evaluate(runner, "float bf16")
+        except ProgramError as error:
+            self.rests = ("fp32",)
+            return replace(attempt, reason=str(error))
+        speedup = self._race(self._base, runner, self._images)
+        # Without the strict gate, because int8 must beat a bf16 program that may be right.
+        reason = "; ".join(fidelity.failures(replace(required, strict=False)))
+        if reason:
+            self.rests = ("fp32",)  # where bf16 alone is too coarse, it is too coarse beside int8 as well
+        elif speedup.batches > 1:
+            self._base = runner
+        else:
+            self.rests = ("fp32", "bf16")
+        return replace(attempt, fidelity=fidelity, speedup=speedup, reason=reason)
+
+    def make(self, scheme: Scheme, rest: str) -> float:
+        self._listener(Working(f"{scheme.name}: building the program"))
+        with self._explained():
+            spec = ProgramSpec(precision="int8", rest=rest)
+            self._made = self._write(spec, lambda files: self._fill(scheme, files))
+        self._runner = None
+        self._scheme = scheme
+        return _mib(self._made)
+
+    def evaluate(self) -> Fidelity:
+        assert self._made is not None
+        self._runner = self._open(self._made, "auto")
+        return self._evaluate(self._runner, self._scheme.name)
+
+    def race(self) -> Speedup:
+        assert self._runner is not None and self._base is not None
+        self._listener(Working(f"{self._scheme.name}: measuring the speed beside float"))
+        return self._race(self._base, self._runner, self._images)
+
+    def rank(self, smooth: float | None) -> Sequence[str]:
+        part = self._part()
+        inputs = self._tensors[:IMAGES]
+        self._listener(Working("measuring how sensitive each layer is", len(self.sites)))
+        found = measure_sensitivity(
+            part.module, part.run_torch, inputs, self.sites, smooth=smooth, on_site=lambda: self._listener(Step())
+        )
+        return [one.site for one in found]
+
+    def _part(self) -> Part:
+        return parts_of(self._bundle, self._tensors[:GATE_INPUTS])[0]
+
+    def _fill(self, scheme: Scheme, files: Path) -> None:
+        copy_programs(self._programs.folder, files, "text")
+        self._programs.write(scheme, self._tensors, files)
+
+    def _write(self, spec: ProgramSpec, write: Callable[[Path], None]) -> Bundle:
+        """Writes a trial bundle without golden answers, because its answers are compared here."""
+        described = self._bundle.as_program(self._programs.program, spec, by="vitsmith quantize")
+        described = replace(described, golden=None)
+        return write_bundle(described, self._place / spec.precision, write_program=write)
+
+    def _open(self, candidate: Bundle, precision: str) -> Runner:
+        def opened(goal: Goal) -> Engine:
+            try:
+                return open_engine(candidate, self._programs.program, precision=precision, goal=goal)
+            except MissingPackageError:
+                raise
+            except InputError as error:
+                raise ProgramError(f"does not run: {error}") from None
+
+        return Runner(opened("throughput"), lambda: opened("latency"))
+
+    def _evaluate(self, runner: Runner, name: str) -> Fidelity:
+        try:
+            found = self._answers(runner.throughput, name)
+        except NotFiniteError as error:
+            raise ProgramError(f"gives answers that are not finite ({error})") from None
+        cosine = mean_cosine(self._expected, found)
+        agreement = cosine if self._embeds else agreement_of(self._expected, found)
+        right = self._named_rightly(found)
+        accuracy = None if self._right is None or right is None else Paired.of(self._right, right)
+        return Fidelity(agreement, cosine, accuracy, self._embeds)
+
+    def _answers(self, engine: Engine, name: str) -> Array:
+        """Outputs of an engine on the evaluation images, in order."""
+        evaluation = self._photos.evaluation
+        self._listener(Working(f"{name}: evaluating", len(evaluation)))
+        rows = ImageStream(self._bundle.preprocessing, engine, batch_size=_BATCH).rows(self._counted(evaluation))
+        assert rows is not None
+        return rows
+
+    def _counted(self, sources: Iterable[ImageSource]) -> Iterator[ImageSource]:
+        for source in sources:
+            self._listener(Step())
+            yield source
+
+    def _named_rightly(self, outputs: Array) -> NDArray[np.bool_] | None:
+        labels = self._photos.labels
+        return None if labels is None else outputs.argmax(axis=-1) == labels
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turns exceptions of other libraries into ProgramError, so that the search goes on; a full disk ends it."""
+        try:
+            yield
+        except (VitsmithError, MemoryError):
+            raise
+        except Exception as error:  # whatever NNCF, onnxruntime or OpenVINO throw
+            if isinstance(error, OSError) or shutil.disk_usage(self._place).free < _FULL:
+                raise OutputError(
+                    f"cannot write {self._place}: {_first_line(error)}; free some space, or set TMPDIR to another place"
+                ) from error
+            raise ProgramError(f"cannot be made ({_first_line(error)})") from error
+
+
+def _mib(bundle: Bundle) -> float:
+    return program_mib(bundle.place, "model")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

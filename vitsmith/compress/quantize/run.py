@@ -1,0 +1,221 @@
+"""int8 behind its gate: several schemes, evaluated by answers on real images and by speed on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vitsmith.compress.images import Photos, read_tensors
+from vitsmith.compress.quantize.measure import Listener, Programs, ProgramTrials, Working
+from vitsmith.compress.quantize.result import MODEL, RESULT, Quantized, Settings
+from vitsmith.compress.quantize.schemes import Attempt, search_schemes
+from vitsmith.data.images.read import read_image
+from vitsmith.engines.program import GATE_INPUTS
+from vitsmith.errors import InputError, UnknownNameError
+from vitsmith.evaluation.accuracy import wilson_interval
+from vitsmith.evaluation.evaluation import refuse_regression
+from vitsmith.evaluation.speed import Race, measure_speedup
+from vitsmith.evaluation.timing import Pace
+from vitsmith.exporters.parts import Part, parts_of
+from vitsmith.exporters.program import Gate, Target, export_program
+from vitsmith.files.atomic import scratch
+from vitsmith.machine import describe_machine, int8_dot_products
+from vitsmith.models.config import LiTConfig
+from vitsmith.records import Measurement
+from vitsmith.runs import whole_run, write_or_rescue
+from vitsmith.specs import ProgramSpec
+from vitsmith.weights.bundle.bundle import Bundle
+from vitsmith.weights.bundle.folder import copy_programs, read_bundle, record_measurements
+from vitsmith.weights.bundle.measurements import accuracy
+
+Array = np.ndarray[Any, Any]
+
+
+def _onnx(parts: list[Part], folder: Path) -> Programs:
+    from vitsmith.compress.quantize.onnx import OnnxPrograms
+
+    return OnnxPrograms(parts, folder)
+
+
+def _openvino(parts: list[Part], folder: Path) -> Programs:
+    from vitsmith.compress.quantize.openvino import OpenVinoPrograms
+
+    return OpenVinoPrograms(parts, folder)
+
+
+PROGRAMS: dict[str, Callable[[list[Part], Path], Programs]] = {"openvino": _openvino, "onnx": _onnx}
+"""By engine: what writes its programs."""
+RACE: Race = partial(measure_speedup, pace=Pace(seconds=3.0, turns=9))
+"""Longer than usual: the schemes that are compared differ little in speed."""
+
+
+_ONE_CLASS = (
+    "the original gives one class for all evaluation images: agreement says little, give images of several classes"
+)
+
+
+def quantize(
+    bundle: Bundle,
+    photos: Photos,
+    folder: Path,
+    settings: Settings | None = None,
+    *,
+    calibration_tensors: Array | None = None,
+    race: Race = RACE,
+    listener: Listener = lambda _: None,
+) -> Quantized:
+    """Searches the int8 schemes and writes the chosen program into `folder`; writes nothing when none passes.
+
+    Args:
+        bundle: torch weights of an image model, or of a LiT, whose image tower becomes int8.
+        photos: calibration and evaluation images.
+        folder: where the bundle goes.
+        settings: engine and requirements.
+        calibration_tensors: preprocessed images, used in place of `photos.calibration`.
+        race: measures two engines beside each other.
+        listener: called with each event.
+
+    Raises InputError for a bundle that is already exported, MissingPackageError, GateError when the float program
+    already differs, OutputError. When int8 is refused, `Quantized.bundle` is None and `Quantized.require` raises.
+    """
+    settings = settings or Settings()
+    check_quantizable(bundle, settings.engine)
+    settings.required.check_measured("quantize", "accuracy_drop", "agreement", "speedup")
+    settings.required.of_answers(labelled=photos.labels is not None, classes=bundle.classes > 0)  # before any work
+    settings.required.check_tells(len(photos.evaluation))
+    if calibration_tensors is None:
+        listener(Working("reading the calibration images"))
+        calibration_tensors = read_tensors(bundle, photos.calibration)
+    with scratch("quantize") as place:
+        files = place / "float"
+        files.mkdir()
+        listener(Working("exporting the float program"))
+        parts = parts_of(bundle, calibration_tensors[:GATE_INPUTS])
+        trials = ProgramTrials(
+            bundle,
+            PROGRAMS[settings.engine](parts, files),
+            photos,
+            calibration_tensors,
+            place,
+            batch=settings.batch,
+            race=race,
+            listener=listener,
+        )
+        floats = tuple(trials.try_float(settings.required))
+        for attempt in floats:
+            listener(attempt)
+        found = search_schemes(trials, settings.required, listener, fastest=settings.fastest)
+        result = Quantized(
+            bundle, settings, photos, trials.top1, floats, found, None, _remarks(bundle, photos, settings)
+        )
+        if trials.says_one_thing and photos.labels is None:
+            result = replace(result, remarks=(*result.remarks, _ONE_CLASS))
+        if found.chosen is None:
+            return result
+        return replace(result, bundle=write_or_rescue(folder, partial(_write, result, trials)))
+
+
+def quantize_to(
+    target: Path, bundle: Bundle, photos: Photos, settings: Settings, *, listener: Listener = lambda _: None
+) -> Quantized:
+    """Runs `quantize` and writes a run at `target`, whole or not at all: model, quantize.json, the command.
+
+    When no int8 program passes, only the table is written, and an earlier run is not replaced.
+    """
+    try:
+        with whole_run("quantize", target.name, target) as (run, _):
+            result = quantize(bundle, photos, run.folder / MODEL, settings, listener=listener)
+            if result.bundle is None and (target / RESULT).exists():
+                raise _KeepsEarlier
+            facts = result.to_dict()
+            if result.bundle is not None:
+                facts["written"] = str(target / MODEL)
+            run.write_json(RESULT, facts)
+    except _KeepsEarlier:
+        return result
+    if result.bundle is None:
+        return result
+    return replace(result, bundle=read_bundle(target / MODEL, verify=False))
+
+
+class _KeepsEarlier(Exception):  # noqa: N818
+    """Leaves the folder of a run without replacing it."""
+
+
+def usual_engine() -> str:
+    """'openvino' where openvino and nncf are installed, else 'onnx'."""
+    return "openvino" if find_spec("openvino") and find_spec("nncf") else "onnx"
+
+
+def check_quantizable(bundle: Bundle, engine: str) -> None:
+    """Raises UnknownNameError for an unknown engine, InputError for a bundle that cannot be quantised."""
+    bundle.check_split()
+    if engine not in PROGRAMS:
+        raise UnknownNameError("engine", engine, PROGRAMS)
+    if bundle.program != "torch":
+        raise InputError(
+            f"{bundle.where} is an exported program (model.{bundle.program}, {bundle.program_spec.arithmetic}): "
+            "quantise the torch bundle it was made from"
+        )
+    refuse_regression(bundle, "agreement of first choices")
+
+
+def _write(result: Quantized, trials: ProgramTrials, folder: Path) -> Bundle:
+    """Writes the chosen program as a bundle with its measurements."""
+    chosen, bundle = result.search.chosen, result.original
+    assert chosen is not None and chosen.scheme is not None
+    if chosen is not result.search.attempts[-1]:
+        trials.make(chosen.scheme, chosen.rest)
+    made = trials.folder
+
+    def write(_parts: object, place: Path) -> None:
+        copy_programs(made, place)
+
+    notes = [f"int8: {chosen.name}"]
+    if chosen.scheme.kind == "static":
+        notes = [f"int8: {chosen.name}, calibrated on {len(result.photos.calibration)} images"]
+    if isinstance(bundle.config, LiTConfig):
+        notes.append("the text tower stays in fp32")
+    target = Target(
+        result.settings.engine,  # type: ignore[arg-type]  # engines are called as their programs
+        ProgramSpec(precision="int8", rest=chosen.rest),
+        f"vitsmith quantize --engine {result.settings.engine}",
+        write,
+        notes=tuple(notes),
+    )
+    images = [read_image(source) for source in result.photos.evaluation[:GATE_INPUTS]]
+    written, _ = export_program(bundle, folder, target, Gate(images=images))
+    record_measurements(written, _measurements(result, chosen))
+    return written
+
+
+def _measurements(result: Quantized, chosen: Attempt) -> list[Measurement]:
+    fidelity, speedup, photos, engine = chosen.fidelity, chosen.speedup, result.photos, result.settings.engine
+    assert fidelity is not None and speedup is not None
+    machine = describe_machine()
+    embeds = isinstance(result.original.config, LiTConfig) or not result.original.classes
+    what = "mean_cosine" if embeds else "agreement"
+    found = []
+    if fidelity.top1 is not None:
+        count = len(photos.evaluation)
+        interval = wilson_interval(round(fidelity.top1 * count), count)
+        found.append(accuracy(fidelity.top1, photos.name, machine, interval=interval))
+    with_float = accuracy(fidelity.agreement, photos.name, machine, metric=what)
+    return [*found, with_float, *speedup.after.measurements(engine)]
+
+
+def _remarks(bundle: Bundle, photos: Photos, settings: Settings) -> tuple[str, ...]:
+    remarks = list(photos.remarks)
+    if isinstance(bundle.config, LiTConfig):
+        remarks.append("only the image tower becomes int8; the text tower stays in fp32")
+    if isinstance(bundle.config, LiTConfig) or not bundle.classes:
+        remarks.append("the model gives embeddings: the mean cosine with the original's is used in place of agreement")
+    if int8_dot_products() is False:
+        remarks.append(f"this processor ({describe_machine()}) has no int8 dot products: int8 is rarely faster here")
+    return tuple(remarks)

@@ -1,0 +1,1 @@
+"""How training images are varied: the random crop, RandAugment, mixup, erasing."""

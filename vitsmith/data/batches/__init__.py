@@ -1,0 +1,1 @@
+"""Training batches: their order, loading them ahead, and the last steps on the device."""

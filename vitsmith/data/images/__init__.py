@@ -1,0 +1,1 @@
+"""From bytes to upright RGB to a model's input."""

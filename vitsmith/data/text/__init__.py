@@ -1,0 +1,1 @@
+"""Texts: token ids, prompt templates, files that list names."""

@@ -1,0 +1,174 @@
+"""The common part of the engines that run exported programs."""
+
+from __future__ import annotations
+
+import os
+import threading
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from vitsmith.data.images.photos import sample_images
+from vitsmith.engines.pixels import pixels_from_tensors
+from vitsmith.engines.ports import check_outputs
+from vitsmith.engines.settings import shown_engine
+from vitsmith.errors import BundleError, InputError, VitsmithError
+from vitsmith.escapes import shortened
+from vitsmith.finite import require_finite_inputs, require_finite_outputs
+from vitsmith.models.config import LiTConfig
+from vitsmith.models.cost import flops
+from vitsmith.models.inputs import check_images, check_pixels, check_tokens
+from vitsmith.process.forks import require_own_process
+from vitsmith.weights.bundle.bundle import Bundle
+
+Array = np.ndarray[Any, Any]
+
+PRECISION_WORDS = {
+    "fp32": "float32",
+    "fp16": "float16",
+    "bf16": "bfloat16",
+    "int8": "int8",
+    "int8, rest bf16": "int8, rest bfloat16",
+}
+"""Arithmetic of a program -> the name that an engine shows."""
+
+GATE_INPUTS = 14
+"""Number of images that answers are compared on if none are given."""
+
+SMALL_FLOPS = 10**8
+"""Models with fewer floating-point operations for an image are not measured: a core runs a thousand such images a
+second, and there is less to gain than it takes to read an image."""
+
+
+SUFFIXES = {"onnx": "onnx", "openvino": "xml", "executorch": "pte"}
+"""The suffix of the files of a program."""
+
+
+class Runs(Protocol):
+    """An open program with one input and one output, for any batch."""
+
+    def run(self, inputs: Array) -> Array: ...
+
+
+class ProgramEngine(ABC):
+    """The base of the engines of exported programs: it handles pixels, and opens the text program on first use."""
+
+    name: str
+    why = ""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._folder = require_folder(bundle)
+        self._bundle, self._spec = bundle, bundle.program_spec
+        self.precision = PRECISION_WORDS[self._spec.arithmetic]
+        self._texts: Runs | None = None
+        self._process, self._opening = os.getpid(), threading.Lock()
+
+    def __repr__(self) -> str:
+        return shown_engine(self.name, self.precision, str(self._folder), self.why)
+
+    @property
+    @abstractmethod
+    def _program(self) -> Runs:
+        """The image program."""
+
+    @property
+    def _survives_forks(self) -> bool:
+        """Whether it has no threads of its own."""
+        return False
+
+    def __reduce__(self) -> Any:
+        raise InputError(
+            f"an open engine of {self._folder} cannot be sent to another process: send the path, and open it there"
+        )
+
+    @abstractmethod
+    def _open_texts(self, path: Path) -> Runs:
+        """Opens the text program."""
+
+    def _path(self, part: Literal["model", "text"]) -> Path:
+        return self._folder / f"{part}.{SUFFIXES[self._bundle.program]}"
+
+    def run(self, images: Array) -> Array:
+        self._check_process()
+        check_images(images, self._bundle.preprocessing.size)
+        tensors = images.astype(np.float32, copy=False)
+        if self._spec.pixels or self._spec.precision == "int8":  # there NaN would become a number, unnoticed
+            require_finite_inputs(tensors, self._bundle.where)
+        inputs = pixels_from_tensors(tensors, self._bundle.preprocessing) if self._spec.pixels else tensors
+        return self._answers(self._program, inputs, tensors)
+
+    def run_pixels(self, pixels: Array) -> Array:
+        if not self._spec.pixels:
+            raise InputError(f"{self._folder} takes normalised images, not pixels: export the model with `pixels`")
+        self._check_process()
+        check_pixels(pixels, self._bundle.preprocessing.size)
+        return self._answers(self._program, pixels, pixels)
+
+    def run_texts(self, tokens: Array) -> Array:
+        self._check_process()
+        with self._opening:  # one thread opens it, others wait
+            if self._texts is None:
+                path = self._path("text")
+                if not path.exists():
+                    raise InputError(
+                        f"{self._folder} is a model of images alone: it cannot read text; export a LiT model"
+                    )
+                self._texts = self._open_texts(path)
+        if isinstance(self._bundle.config, LiTConfig):
+            check_tokens(tokens, self._bundle.config.text.length)
+        return self._answers(self._texts, tokens, tokens, what="text")
+
+    def _answers(self, program: Runs, inputs: Array, given: Array, *, what: str = "image") -> Array:
+        """The outputs of a program for `inputs`, which were made from `given`. Raises BundleError, NotFiniteError."""
+        where = self._bundle.where
+        try:
+            outputs = program.run(inputs)
+        except VitsmithError:
+            raise
+        except Exception as error:  # the runtimes' own have no common base
+            raise BundleError(f"{where}: {self.name} {_failed(error)}") from error
+        classes = self._bundle.classes
+        return require_finite_outputs(check_outputs(where, inputs, outputs, classes), given, where, what=what)
+
+    def _check_process(self) -> None:
+        if not self._survives_forks:
+            require_own_process(self._process, self._bundle.where)
+
+
+def _failed(error: Exception) -> str:
+    """The message for an error of a runtime."""
+    reason = shortened(" ".join(str(error).split()), 300) or type(error).__name__
+    if isinstance(error, MemoryError) or "alloc" in reason:
+        return f"failed ({reason}): if memory is short, give it fewer images at once"
+    return f"cannot run its program ({reason}): export it again"
+
+
+def require_folder(bundle: Bundle) -> Path:
+    """The folder of the program. Raises InputError."""
+    return bundle.place
+
+
+def is_small(bundle: Bundle) -> bool:
+    """Whether the model is too small to be worth measuring."""
+    return flops(bundle.config) < SMALL_FLOPS
+
+
+def sample_tensors(bundle: Bundle, batch: int) -> Array:
+    """float32 (batch, 3, height, width): the golden images, repeated, or noise if there are none."""
+    if bundle.golden is not None:
+        return np.resize(bundle.golden.tensors, (batch, *bundle.golden.tensors.shape[1:]))
+    return np.random.default_rng(0).uniform(-1, 1, (batch, 3, *bundle.preprocessing.size)).astype(np.float32)
+
+
+def gate_images(bundle: Bundle) -> list[Array]:
+    """uint8 RGB images to compare answers on: the golden ones, filled up to GATE_INPUTS with sample photographs."""
+    golden = list(bundle.golden.images) if bundle.golden else []
+    return golden + sample_images(max(GATE_INPUTS - len(golden), 0))
+
+
+def sample_inputs(bundle: Bundle, batch: int) -> Array:
+    """Inputs as the image program takes them: tensors or pixels."""
+    tensors = sample_tensors(bundle, batch)
+    return pixels_from_tensors(tensors, bundle.preprocessing) if bundle.program_spec.pixels else tensors

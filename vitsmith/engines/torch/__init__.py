@@ -1,0 +1,1 @@
+"""The engines of PyTorch: eager, compiled, and in low precision on GPUs."""

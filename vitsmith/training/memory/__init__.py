@@ -1,0 +1,1 @@
+"""The memory of an update: predicted, and the micro-batch that fits."""

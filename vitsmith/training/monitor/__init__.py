@@ -1,0 +1,1 @@
+"""What a run tells: events, their history, warnings, and how fast it is."""

@@ -1,0 +1,1 @@
+"""Recipes: everything that decides a run, as descriptions and as TOML files."""

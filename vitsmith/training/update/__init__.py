@@ -1,0 +1,1 @@
+"""The parts of an update: losses, optimizer, learning rate, precision, running mean."""

@@ -1,0 +1,1 @@
+"""Files of arrays, opened with care: .npz, safetensors, torch.save."""

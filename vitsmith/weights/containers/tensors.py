@@ -1,0 +1,231 @@
+"""The containers of the PyTorch world, safetensors and `torch.save`, read without running anything they hold."""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from collections.abc import Collection, Mapping
+from contextlib import ExitStack
+from pathlib import Path, PurePath, PureWindowsPath
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from vitsmith.errors import WeightsError, shown
+from vitsmith.files.contents import content_of
+from vitsmith.files.regular import utf8_path
+from vitsmith.json_text import read_json
+from vitsmith.weights.containers.archive import open_archive, verify_stored
+from vitsmith.weights.layouts import Shape
+
+INDEX_SUFFIX = ".safetensors.index.json"
+"""The suffix of the list of parts of a model that HF has split into several `.safetensors`."""
+
+_FLOATS = {"F64", "F32", "F16", "BF16"}
+
+_TORCH_FLOATS = {torch.float64, torch.float32, torch.float16, torch.bfloat16}
+
+_CONTAINERS = ("state_dict_ema", "model_ema", "state_dict", "model")
+"""Keys under which training scripts keep the weights, in timm's order (models/_helpers.py, `load_state_dict`)."""
+
+_WRAPPERS = ("_orig_mod.", "module.", "_orig_mod.")
+"""Prefixes that torch.compile and DistributedDataParallel put before every name, in either order."""
+
+
+class SafetensorsFile:
+    """An open `.safetensors`, or a `.safetensors.index.json` with the parts it lists beside it.
+
+    Raises WeightsError for a file that is missing, not safetensors, truncated or not of floating-point arrays.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.shapes: dict[str, Shape] = {}
+        self._owners: dict[str, Any] = {}
+        with ExitStack() as stack:
+            for part, expected in _parts(self.path).items():
+                opened = stack.enter_context(_open_safetensors(part))
+                names = opened.keys()
+                if expected is not None and set(names) != expected:
+                    differing = sorted(set(names) ^ expected)
+                    raise WeightsError(
+                        f"{part}: holds other arrays than {self.path.name} lists for it ({shown(differing[0])}): "
+                        "download the whole folder again"
+                    )
+                for name in names:
+                    entry = opened.get_slice(name)
+                    if entry.get_dtype() not in _FLOATS:
+                        raise WeightsError(_not_floating(part, name, entry.get_dtype()))
+                    self.shapes[name] = tuple(entry.get_shape())
+                    self._owners[name] = opened
+            self._open = stack.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.close()
+
+    def read(self, name: str) -> Tensor:
+        """One array as float32."""
+        array: Tensor = self._owners[name].get_tensor(name)
+        return array.float()
+
+
+class TorchFile:
+    """A `.pth`, `.pt`, `.bin` or `.ckpt` of `torch.save`: a state dict, alone or in a training script's dictionary.
+
+    Only tensors are ever unpickled (`weights_only=True`), and they stay on disk until they are read. `container` is
+    the key the state dict was found under, or ''; `verified` whether the file has checksums, which were compared:
+    files older than torch 1.6 have none. Raises WeightsError for a file that is missing, damaged, no state
+    dict, or holds other Python objects.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        loaded, self.verified = _load(self.path)
+        self.container, state = _unwrap(loaded, self.path)
+        self._arrays: dict[str, Tensor] = {}
+        for name, array in state.items():
+            _check_tensor(self.path, name, array)
+            if _unwrapped(name) in self._arrays:
+                raise WeightsError(f"{self.path}: holds {shown(_unwrapped(name))} twice, with and without a wrapper")
+            self._arrays[_unwrapped(name)] = array
+        _check_total(self.path, self._arrays.values())
+        self.shapes: dict[str, Shape] = {name: tuple(array.shape) for name, array in self._arrays.items()}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._arrays.clear()
+
+    def read(self, name: str) -> Tensor:
+        """One array as float32."""
+        return self._arrays[name].detach().float()
+
+
+def _parts(path: Path) -> dict[Path, set[str] | None]:
+    """The files that hold the arrays: `path` itself, or the ones that an index lists, with the names it lists."""
+    if not is_index(path):
+        return {path: None}
+    try:
+        fields = read_json(path, error=WeightsError)
+    except FileNotFoundError:
+        raise WeightsError(f"{path}: no such file") from None
+    listed = fields.get("weight_map") if isinstance(fields, dict) else None
+    if not isinstance(listed, dict) or not listed:
+        raise WeightsError(f"{path}: not an index of .safetensors files: it has no weight_map with arrays")
+    parts: dict[Path, set[str] | None] = {}
+    for name, part in listed.items():
+        if not isinstance(part, str) or PurePath(part).name != part or PureWindowsPath(part).name != part:
+            raise WeightsError(f"{path}: lists {shown(part)}; the parts must lie in the same folder")
+        names = parts.setdefault(path.with_name(part), set())
+        assert names is not None
+        names.add(name)
+    return parts
+
+
+def is_index(path: Path) -> bool:
+    """Whether `path` has the name of a list of parts."""
+    return path.name.lower().endswith(INDEX_SUFFIX)
+
+
+def _open_safetensors(path: Path) -> Any:
+    if not path.exists():
+        raise WeightsError(f"{path}: no such file")
+    found = content_of(path)
+    if found.kind not in ("safetensors", "text", "unknown", "empty"):
+        raise WeightsError(f"{path} {found.told}")
+    try:
+        with utf8_path(path) as name:
+            return safe_open(name, framework="pt")
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path}: not a complete .safetensors file ({error}); download or copy it again") from None
+
+
+def _load(path: Path) -> tuple[Any, bool]:
+    """The contents of the file, and whether checksums showed that it is whole."""
+    if not path.exists():
+        raise WeightsError(f"{path}: no such file")
+    found = content_of(path)
+    if found.kind not in ("torch", "torchscript", "zip", "text", "unknown", "empty"):
+        raise WeightsError(f"{path} {found.told}")
+    zipped = found.kind == "torch" and _begins_as_zip(path)
+    verified = False
+    if zipped:  # only the zip format, the default since torch 1.6, has checksums and can stay on disk
+        with open_archive(path, "file of torch.save") as archive:
+            verified = verify_stored(archive, path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns of TorchScript and of plain pickles, then refuses them
+            if path.suffix == ".safetensors":  # torch would read it as what its name says
+                with path.open("rb") as file:
+                    return torch.load(file, map_location="cpu", weights_only=True), verified
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped), verified
+    except Exception as error:  # damaged bytes make the unpickler fail in any way it can
+        text = str(error)
+    # torch's own text is not passed on: it advises weights_only=False.
+    if pickled := re.search(r"GLOBAL (\S+)", text):
+        raise WeightsError(
+            f"{path}: holds pickled Python objects ({pickled[1]}); refused, they can run code: "
+            "ask for a .safetensors file, or for a file with nothing but the state dict"
+        )
+    if "TorchScript" in text:
+        raise WeightsError(f"{path}: is a TorchScript program; refused, it can run code: ask for its state dict")
+    raise WeightsError(f"{path}: not a complete file of torch.save; download or copy it again")
+
+
+def _begins_as_zip(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(2) == b"PK"
+
+
+def _check_tensor(path: Path, name: str, array: Any) -> None:
+    if not isinstance(array, Tensor):
+        raise WeightsError(
+            f"{path}: {shown(name)} is of type {type(array).__name__}, a state dict holds tensors only: "
+            "save model.state_dict() by itself"
+        )
+    if array.dtype not in _TORCH_FLOATS or array.layout != torch.strided:
+        raise WeightsError(_not_floating(path, name, str(array.dtype).removeprefix("torch.")))
+    if array.device.type != "cpu" or array.numel() * array.element_size() > array.untyped_storage().nbytes():
+        raise WeightsError(f"{path}: array {shown(name)} claims {tuple(array.shape)}, more than the file holds")
+
+
+def _check_total(path: Path, arrays: Collection[Tensor]) -> None:
+    """Raises WeightsError where many names stand for the same few bytes: a small file that fills a memory."""
+    claimed, size = sum(array.numel() * array.element_size() for array in arrays), path.stat().st_size
+    if claimed > 4 * size + (1 << 20):
+        raise WeightsError(f"{path}: claims {claimed:,} bytes of arrays in a file of {size:,}; refused")
+
+
+def _unwrap(loaded: Any, path: Path) -> tuple[str, Mapping[str, Any]]:
+    """(container, state dict) of what the file holds."""
+    if not isinstance(loaded, Mapping) or not all(isinstance(key, str) for key in loaded):
+        raise WeightsError(f"{path}: holds a {type(loaded).__name__}, not a state dict: save model.state_dict()")
+    for key in _CONTAINERS:
+        inner = loaded.get(key)
+        if isinstance(inner, Mapping):
+            if not all(isinstance(name, str) for name in inner):
+                raise WeightsError(f"{path}: what it holds under {key!r} is no state dict: its keys are not names")
+            return key, inner
+    return "", loaded
+
+
+def _unwrapped(name: str) -> str:
+    for wrapper in _WRAPPERS:
+        name = name.removeprefix(wrapper)
+    return name
+
+
+def _not_floating(path: Path, name: str, dtype: str) -> str:
+    return f"{path}: array {shown(name)} has type {dtype}, weights are floating point"

@@ -1,0 +1,1 @@
+"""Published checkpoints: which there are, downloading them, and where they are kept."""

@@ -1,0 +1,291 @@
+"""Downloads a file once and whole: resumed when the connection breaks, checked, and only then put in its place."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import os
+import re
+import shutil
+import socket
+import ssl
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+from urllib.error import HTTPError, URLError
+
+from vitsmith.errors import DownloadError, OutputError
+from vitsmith.weights.fetch.cache import ORIGIN, cached_path, source_of
+from vitsmith.weights.fetch.partial import Partial, Version, claim
+
+TIMEOUT_S = 20.0
+"""Seconds without an answer or a byte after which a connection counts as broken."""
+ATTEMPTS = 4
+"""Failures in a row, without MIN_PROGRESS new bytes between them, after which we give up."""
+BACKOFF_S = 1.0
+"""Pause before the second attempt; it doubles with each further failure in a row."""
+MIN_PROGRESS = 2**20
+CHUNK = 2**18
+
+TRANSIENT_STATUS = frozenset({408, 429, 500, 502, 503, 504})
+REFUSALS = {401: "the server refuses access", 403: "the server refuses access", 404: "there is no such file"}
+HOPELESS = {
+    socket.gaierror: "the server's name cannot be resolved (is this machine offline?)",
+    ConnectionRefusedError: "the connection was refused",
+    ssl.SSLCertVerificationError: "its certificate cannot be verified (a company's proxy? set SSL_CERT_FILE)",
+}
+"""Failures that another attempt does not cure, unless some bytes have already arrived."""
+
+Show = Callable[[int, int | None], None]
+"""Is called with (bytes so far, total bytes or None)."""
+
+
+class _BrokenError(Exception):
+    """This attempt failed; another may succeed, unless it is `hopeless`."""
+
+    def __init__(self, why: str, *, hopeless: bool = False) -> None:
+        super().__init__(why)
+        self.hopeless = hopeless
+
+
+@dataclass(frozen=True)
+class _Job:
+    source: str
+    target: Path
+    size: int | None
+    sha256: str
+
+    def refusal(self, why: str) -> DownloadError:
+        mirror = ", or set VITSMITH_MIRROR to a server with a copy" if self.source.startswith(ORIGIN) else ""
+        return DownloadError(
+            f"could not download {self.source}: {why}; get it on another machine and put it at {self.target}, "
+            f"or pass that file's path{mirror}"
+        )
+
+    def done(self) -> bool:
+        """Whether the target is there, with the size and hash asked for."""
+        if not self.target.is_file() or self.size not in (None, self.target.stat().st_size):
+            return False
+        return not self.sha256 or _sha256(self.target) == self.sha256
+
+
+def download(
+    url: str, *, directory: Path | None = None, size: int | None = None, sha256: str = "", progress: bool = True
+) -> Path:
+    """The local copy of `url`, downloaded unless the cache has it.
+
+    directory: the cache folder to use, instead of the usual one (`cached_path` says where in it).
+    size, sha256: bytes and hexadecimal hash that the file must have, where known.
+    progress: draw a bar when stderr is a terminal.
+    The environment variable VITSMITH_MIRROR replaces https://storage.googleapis.com by another server.
+    Raises DownloadError (why, and what to do) and OutputError (no space, or a folder that cannot be written). After a
+    failure or Ctrl-C the received bytes are kept if the server lets a download be resumed.
+    """
+    job = _Job(source_of(url), cached_path(url, directory=directory), size, sha256.lower())
+    talk = progress and sys.stderr.isatty()
+    try:
+        if job.done():
+            return job.target
+        job.target.parent.mkdir(parents=True, exist_ok=True)
+        with claim(job.target, talk=talk) as part:
+            if not job.done():  # another process may have finished it meanwhile
+                with _bar(job.target.name, talk=talk) as show:
+                    _fetch(job, part, show)
+                _verify(job, part)
+                part.finish(job.target)
+    except OSError as error:  # of the disk; errors of the network are DownloadErrors by now
+        raise OutputError(
+            f"cannot write {job.target}: {error.strerror or error}; set VITSMITH_CACHE to a folder that can be written"
+        ) from error
+    return job.target
+
+
+def _fetch(job: _Job, part: Partial, show: Show) -> None:
+    """All bytes into `part`, in as many attempts as it takes."""
+    began = most = part.size
+    failures = 0
+    while True:
+        try:
+            return _attempt(job, part, show)
+        except _BrokenError as broken:
+            grown = max(part.size - most, 0)
+            most += grown
+            failures = 1 if grown >= MIN_PROGRESS else failures + 1
+            if failures >= ATTEMPTS or (broken.hopeless and most == began):
+                if part.version is None:
+                    part.forget()
+                raise job.refusal(str(broken)) from broken
+            time.sleep(BACKOFF_S * 2 ** (failures - 1))
+
+
+def _attempt(job: _Job, part: Partial, show: Show) -> None:
+    held = part.version
+    start = part.size if held else 0
+    if held and start == held.total:
+        return
+    headers = {"User-Agent": "vitsmith"}
+    if held and start:
+        headers |= {"Range": f"bytes={start}-", "If-Range": held.validator}
+    with _open(job, part, headers) as response:
+        if response.status == http.HTTPStatus.PARTIAL_CONTENT:
+            continued = _continued(response, held, start) if held else None
+            if continued is None:
+                part.forget()
+                raise _BrokenError("the server's file changed during the download")
+            version = continued
+        else:
+            version, start = _version(response), 0
+        _check_answer(job, response, version)
+        _check_space(job, version, start)
+        if start == 0:
+            part.begin(version)
+        _receive(response, part, version, show)
+    if version.total is not None and version.total != part.size:
+        raise _BrokenError(f"the connection closed after {part.size:,} of {version.total:,} bytes")
+
+
+def _open(job: _Job, part: Partial, headers: dict[str, str]) -> http.client.HTTPResponse:
+    try:
+        request = urllib.request.Request(job.source, headers=headers)
+        response: http.client.HTTPResponse = _opener().open(request, timeout=TIMEOUT_S)
+        return response
+    except HTTPError as error:
+        error.close()
+        status = f"HTTP {error.code} {error.reason}"
+        if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            part.forget()
+            raise _BrokenError(f"the server's file changed during the download ({status})") from error
+        if error.code in TRANSIENT_STATUS:
+            raise _BrokenError(f"the server fails ({status})") from error
+        raise job.refusal(f"{REFUSALS.get(error.code, 'the server refuses')} ({status})") from error
+    except (OSError, http.client.HTTPException) as error:
+        reason = error.reason if isinstance(error, URLError) else error
+        for kind, why in HOPELESS.items():
+            if isinstance(reason, kind):
+                raise _BrokenError(why, hopeless=True) from error
+        raise _BrokenError(f"no answer ({reason})") from error
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirects, but never from https to anything else: most files have no hash to check."""
+
+    def redirect_request(
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: http.client.HTTPMessage,
+        newurl: str,
+    ) -> urllib.request.Request | None:
+        if req.full_url.startswith("https:") and not newurl.startswith("https:"):
+            raise HTTPError(req.full_url, code, f"redirect to the unprotected {newurl}", headers, fp)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _opener() -> urllib.request.OpenerDirector:
+    """Speaks http and https only (urllib's own also opens file: and ftp:), through the environment's proxies."""
+    opener = urllib.request.OpenerDirector()
+    for handler in (
+        urllib.request.ProxyHandler(),
+        urllib.request.HTTPHandler(),
+        urllib.request.HTTPSHandler(),
+        urllib.request.HTTPDefaultErrorHandler(),
+        urllib.request.HTTPErrorProcessor(),
+        urllib.request.UnknownHandler(),
+        _Redirects(),
+    ):
+        opener.add_handler(handler)
+    return opener
+
+
+def _version(response: http.client.HTTPResponse) -> Version:
+    etag, length = response.headers.get("ETag", ""), response.headers.get("Content-Length", "")
+    strong = "" if etag.startswith("W/") else etag  # a weak one may stand for different bytes
+    return Version(
+        validator=strong or response.headers.get("Last-Modified", ""),
+        total=int(length) if length.isdecimal() else None,
+    )
+
+
+def _continued(response: http.client.HTTPResponse, held: Version, start: int) -> Version | None:
+    """The version that a partial answer continues, from where we stopped; None if it is another or unknown one."""
+    given = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
+    if given is None or int(given[1]) != start or _version(response).validator not in ("", held.validator):
+        return None
+    total = held.total if given[2] == "*" else int(given[2])
+    if total is None or held.total not in (None, total):
+        return None
+    return Version(validator=held.validator, total=total)
+
+
+def _check_answer(job: _Job, response: http.client.HTTPResponse, version: Version) -> None:
+    """Refuses an answer that is encoded, has another size, or whose end could not be recognised."""
+    encoding = response.headers.get("Content-Encoding", "identity")
+    if encoding != "identity":
+        raise job.refusal(f"the server sends it {encoding}-encoded, which was not asked for")
+    if version.total is None and not response.chunked and job.size is None and not job.sha256:
+        raise job.refusal("the server does not say how long the file is, so a truncated file would look whole")
+    if job.size is not None and version.total is not None and job.size != version.total:
+        raise job.refusal(f"the server's file has {version.total:,} bytes, not the {job.size:,} expected")
+
+
+def _check_space(job: _Job, version: Version, start: int) -> None:
+    needed, free = (version.total or 0) - start, shutil.disk_usage(job.target.parent).free
+    if needed > free:
+        raise OutputError(
+            f"no space for {job.target}: {needed / 2**20:,.1f} MiB needed, {free / 2**20:,.1f} MiB free; "
+            "free some space, or set VITSMITH_CACHE to a folder on another disk"
+        )
+
+
+def _receive(response: http.client.HTTPResponse, part: Partial, version: Version, show: Show) -> None:
+    with part.path.open("ab") as file:
+        while chunk := _read(response):
+            file.write(chunk)
+            show(file.tell(), version.total)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _read(response: http.client.HTTPResponse) -> bytes:
+    try:
+        return response.read1(CHUNK)  # read() would lose what a breaking connection had brought
+    except (OSError, http.client.HTTPException) as error:
+        raise _BrokenError(f"the connection broke ({error})") from error
+
+
+def _verify(job: _Job, part: Partial) -> None:
+    wrong = ""
+    if job.size not in (None, part.size):
+        wrong = f"it has {part.size:,} bytes, not the {job.size:,} expected"
+    elif job.sha256 and (digest := _sha256(part.path)) != job.sha256:
+        wrong = f"its sha256 is {digest}, not the {job.sha256} expected"
+    if wrong:
+        part.forget()
+        raise job.refusal(wrong)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def _bar(name: str, *, talk: bool) -> Iterator[Show]:
+    """A progress bar on stderr if `talk`."""
+    if not talk:
+        yield lambda received, total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(binary_units=True))
+    with Progress(*columns, TransferSpeedColumn(), TimeRemainingColumn(), console=Console(stderr=True)) as progress:
+        task = progress.add_task(name, total=None)
+        yield lambda received, total: progress.update(task, completed=received, total=total)
