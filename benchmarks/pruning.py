@@ -8,8 +8,8 @@ same number of blocks, heads and hidden units, chosen by lot, their means folded
 
 Distillation is `compress.prune.distill` with its own recipe. Beside the pruned models stands a model of the very same
 shape with fresh weights, drawn as the recipe `digits` draws them, which learns from the same teacher with the same
-updates, the same images and the best of three learning rates, by its score on the held-out images with the first seed: what the
-weights that were kept are worth. Scores are those of the last update.
+updates, the same images and the best of three learning rates, by its score on the held-out images with the first seed:
+what the weights that were kept are worth. Scores are those of the last update.
 """
 
 from __future__ import annotations

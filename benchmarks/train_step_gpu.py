@@ -5,9 +5,9 @@
 
 224 pixels, 1000 classes, random weights, images already on the device. A step is what `vitsmith train` does with
 `run.precision = "bf16"`: forward and backward in bfloat16 over float32 weights (vitsmith.training.update.precision),
-gradients of all micro-batches added up, clipping, SGD with momentum. Micro-batch, accumulation and activation checkpointing
-are those that `vitsmith.training.memory.fit.plan_memory` chooses for a batch of --batch images; when memory runs out all
-the same, the micro-batch is halved and the table says so.
+gradients of all micro-batches added up, clipping, SGD with momentum. Micro-batch, accumulation and activation
+checkpointing are those that `vitsmith.training.memory.fit.plan_memory` chooses for a batch of --batch images; when
+memory runs out all the same, the micro-batch is halved and the table says so.
 
 Operations are the model's own: three times those of the forward pass (vitsmith.models.cost), whether activations are
 computed twice or not. `of peak` is their share of the datasheet's dense bfloat16 peak, where the device is known (or of

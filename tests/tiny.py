@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tests import REFERENCE
 from tests.reference import fill
 from vitsmith.models.build import Model, build
 from vitsmith.models.config import (
@@ -24,8 +25,6 @@ from vitsmith.models.config import (
 )
 from vitsmith.models.configure import change
 from vitsmith.weights.bundle.bundle import Bundle
-
-REFERENCE = Path(__file__).parent / "reference"
 
 VIT = ViTConfig(width=32, depth=2, heads=4, mlp_width=48, patch=(8, 8), image_size=(16, 24), classes=5)
 MIXER = MixerConfig(

@@ -1,7 +1,7 @@
 """What users and their scripts meet, kept as files: help texts, errors, JSON and public names.
 
-`python -m tests.transcripts` writes the files anew; `tests/test_transcripts.py` compares. Nothing in them depends on
-the machine, the time or the terminal. Other packages lay out help texts and errors: their versions are kept as well.
+`python -m tests.transcripts` writes the files anew; `tests/cli/test_transcripts.py` compares. Nothing in them depends
+on the machine, the time or the terminal. Other packages lay out help texts and errors: their versions are kept as well.
 """
 
 from __future__ import annotations

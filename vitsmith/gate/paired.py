@@ -121,7 +121,7 @@ def tango_interval(lost: float, gained: float, images: float) -> tuple[float, fl
 
     The score interval of T. Tango, Statistics in Medicine 17 (1998), 891-908: all differences that a score test does
     not reject, with the other parameter at its most likely value. It has a width even when no answer differs. In
-    tests/test_paired.py, with 40 images, it contains the true difference in at least 94% of the draws.
+    tests/gate/test_paired.py, with 40 images, it contains the true difference in at least 94% of the draws.
     """
 
     def score(difference: float) -> float:
