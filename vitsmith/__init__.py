@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from vitsmith.weights.save import save
     from vitsmith.zeroshot.classifier import ZeroShotClassifier
 
-__version__ = "0.1.0"
+from vitsmith.version import __version__ as __version__
 
 switch_off()  # before any library that reports is imported
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import numpy as np
 
+from vitsmith.arrays import Array
 from vitsmith.data.images.read import MAX_PIXELS
 from vitsmith.data.images.sources import ImageSource, several
 from vitsmith.data.images.unreadable import Unreadable
@@ -18,8 +18,6 @@ from vitsmith.models.config import LiTConfig
 from vitsmith.stream import Failure, ImageStream, check_reading
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.load import load
-
-Array = np.ndarray[Any, Any]
 
 TEXT_BATCH = 256
 """Texts given to the engine at once; they are short."""

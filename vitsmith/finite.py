@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from vitsmith.arrays import Array
 from vitsmith.errors import NOT_FINITE, NotFiniteError
-
-Array = np.ndarray[Any, Any]
 
 _SHOWN = 4  # arrays named in a message
 

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 from vitsmith.errors import MissingPackageError
 
 if TYPE_CHECKING:
-    import numpy as np
-
+    from vitsmith.arrays import Array
     from vitsmith.engines.open import Engine
     from vitsmith.engines.settings import Settings
     from vitsmith.evaluation.peaks import Peak
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
     from vitsmith.models.config import ModelConfig
     from vitsmith.specs import Similarity
     from vitsmith.weights.bundle.bundle import Bundle
-
-    Array = np.ndarray[Any, Any]
 
 
 def has_torch() -> bool:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 
 from vitsmith.arguments import whole_number
+from vitsmith.arrays import Array
 from vitsmith.data.images.read import MAX_PIXELS
 from vitsmith.data.images.sources import ImageSource, several
 from vitsmith.data.images.unreadable import Unreadable
@@ -20,8 +21,6 @@ from vitsmith.specs import Calibration, Head, Labels, Meaning
 from vitsmith.stream import Failure, ImageStream, check_reading
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.load import load
-
-Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)

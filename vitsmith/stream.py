@@ -11,11 +11,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from vitsmith.arguments import MOST_AT_ONCE, MOST_THREADS, whole_number
+from vitsmith.arrays import Array
 from vitsmith.data.images.preprocess import load_image
 from vitsmith.data.images.read import MAX_PIXELS
 from vitsmith.data.images.sources import ImageSource, several
@@ -25,8 +25,6 @@ from vitsmith.errors import NOT_FINITE, ImageError, NotFiniteError
 from vitsmith.machine import available_cores
 from vitsmith.process.forks import require_own_process
 from vitsmith.specs import ImageSpec
-
-Array = np.ndarray[Any, Any]
 
 DECODER_NICENESS = 10
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from vitsmith.arrays import Array
 from vitsmith.benchmark.contenders import Subject
 from vitsmith.data.images.preprocess import preprocess
 from vitsmith.data.sets.samples import Samples
@@ -21,8 +22,6 @@ from vitsmith.names import same_names
 from vitsmith.predict import Predictor
 from vitsmith.specs import Labels
 from vitsmith.weights.bundle.bundle import Bundle
-
-Array = np.ndarray[Any, Any]
 
 TOGETHER = 8
 """Batch size where nothing is timed."""

@@ -110,7 +110,7 @@ def options(
 ) -> None:
     """Vision transformers from architecture to deployment."""
     if version:
-        from vitsmith import __version__
+        from vitsmith.version import __version__
 
         print_line(f"vitsmith {__version__}")
         raise typer.Exit

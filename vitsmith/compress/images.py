@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vitsmith.arrays import Array
 from vitsmith.compress.division import divide
 from vitsmith.data.images.preprocess import load_image
 from vitsmith.data.images.sources import ImageSource
@@ -20,8 +20,6 @@ from vitsmith.evaluation.evaluation import match_classes
 from vitsmith.evaluation.held_out import OnImages, Tell, ask, choose, ignore, known_among
 from vitsmith.models.config import LiTConfig, ViTConfig
 from vitsmith.weights.bundle.bundle import Bundle
-
-Array = np.ndarray[Any, Any]
 
 FEWEST = 8
 """Fewest images of each part; fewer give neither useful ranges nor a useful measure."""

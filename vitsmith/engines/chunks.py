@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from vitsmith.arrays import Array
 from vitsmith.errors import BundleError
-
-Array = np.ndarray[Any, Any]
 
 
 def run_in_chunks(run: Callable[[Array], Array], inputs: Array, size: int) -> Array:

@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-import numpy as np
-
 from vitsmith.arguments import MOST_THREADS, known_name, whole_number
+from vitsmith.arrays import Array
 from vitsmith.data.images.photos import sample_images
 from vitsmith.engines.graph_report import GraphReport
 from vitsmith.engines.plan import Goal
@@ -25,8 +24,6 @@ from vitsmith.models.config import merges
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.bundle.golden import OUTPUT_TOLERANCE
 from vitsmith.weights.load import load
-
-Array = np.ndarray[Any, Any]
 
 TOLERANCES: dict[str, float] = {
     "fp32": OUTPUT_TOLERANCE,

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
+from vitsmith.arrays import Array
 from vitsmith.specs import ImageSpec
-
-Array = np.ndarray[Any, Any]
 
 
 def pixels_from_tensors(tensors: Array, spec: ImageSpec) -> Array:

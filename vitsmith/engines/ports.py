@@ -5,13 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
+from vitsmith.arrays import Array
 from vitsmith.errors import BundleError
-
-Array = np.ndarray[Any, Any]
 
 _SAID = {"f": "floating point", "u": "uint8 pixels", "i": "token ids", "b": "booleans"}
 _OTHER = "numbers of another type"

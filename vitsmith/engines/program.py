@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from vitsmith.arrays import Array
 from vitsmith.data.images.photos import sample_images
 from vitsmith.engines.pixels import pixels_from_tensors
 from vitsmith.engines.ports import check_outputs
@@ -22,8 +23,6 @@ from vitsmith.models.cost import flops
 from vitsmith.models.inputs import check_images, check_pixels, check_tokens
 from vitsmith.process.forks import require_own_process
 from vitsmith.weights.bundle.bundle import Bundle
-
-Array = np.ndarray[Any, Any]
 
 PRECISION_WORDS = {
     "fp32": "float32",

@@ -5,17 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any
 
-import numpy as np
-
+from vitsmith.arrays import Array
 from vitsmith.engines.open import Engine
 from vitsmith.evaluation.timing import Pace, Timing, time_in_turns
 from vitsmith.machine import describe_machine
 from vitsmith.records import Measurement
 from vitsmith.weights.bundle.measurements import latency, size, throughput
-
-Array = np.ndarray[Any, Any]
 
 PACE = Pace(seconds=0.4, turns=7)
 """Two small models take 3 seconds, for single images and batches together; large models make one call a turn."""

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vitsmith.arrays import Array
 from vitsmith.errors import MissingPackageError
 from vitsmith.evaluation.evaluation import refuse_regression
 from vitsmith.exporters.kernels import with_fixed_kernels
@@ -25,8 +26,6 @@ from vitsmith.models.features import record
 from vitsmith.process.quiet import quiet
 from vitsmith.specs import ProgramSpec
 from vitsmith.weights.bundle.bundle import Bundle
-
-Array = np.ndarray[Any, Any]
 
 LARGEST_BATCH = 8
 """Largest batch of a program for any batch. Memory is planned for it, and a phone sees few images at once; the engine

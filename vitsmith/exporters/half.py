@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from vitsmith.arrays import Array
 from vitsmith.engines.onnx.session import open_session
 from vitsmith.errors import GateError, MissingPackageError
 from vitsmith.process.quiet import quiet
-
-Array = np.ndarray[Any, Any]
 
 KEPT = (
     "LayerNormalization",

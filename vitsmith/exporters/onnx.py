@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from vitsmith.arrays import Array
 from vitsmith.engines.onnx.session import open_session
 from vitsmith.errors import MissingPackageError
 from vitsmith.exporters.parts import Part
@@ -20,8 +21,6 @@ from vitsmith.models.features import record
 from vitsmith.process.quiet import quiet
 from vitsmith.specs import ProgramSpec
 from vitsmith.weights.bundle.bundle import Bundle
-
-Array = np.ndarray[Any, Any]
 
 OPSET = 20  # the first with a Gelu node, in both of its forms
 LARGEST_SINGLE_FILE = 1_800_000_000

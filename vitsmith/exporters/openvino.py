@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from vitsmith.arrays import Array
 from vitsmith.engines.openvino.core import compile_program, import_openvino, openvino_core
 from vitsmith.engines.openvino.engine import HINTS
 from vitsmith.exporters.onnx import OPSET, as_computed, module_outputs, write_graph
@@ -20,8 +21,6 @@ from vitsmith.gate import Verdict
 from vitsmith.models.features import record
 from vitsmith.specs import ProgramSpec
 from vitsmith.weights.bundle.bundle import Bundle
-
-Array = np.ndarray[Any, Any]
 
 
 def export_openvino(

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vitsmith.arrays import Array
 from vitsmith.engines.pixels import pixels_from_tensors
 from vitsmith.engines.program import GATE_INPUTS
 from vitsmith.models.lit import LiT, normalize
 from vitsmith.models.vit import VisionTransformer
 from vitsmith.specs import ImageSpec
 from vitsmith.weights.bundle.bundle import Bundle
-
-Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True, eq=False)

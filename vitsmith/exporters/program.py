@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from vitsmith.arrays import Array
 from vitsmith.data.images.photos import sample_images
 from vitsmith.data.images.preprocess import preprocess
 from vitsmith.data.sets.samples import Samples
@@ -46,7 +47,6 @@ from vitsmith.weights.bundle.folder import copy_programs, write_bundle
 from vitsmith.weights.bundle.measurements import told_briefly
 from vitsmith.weights.fill import require_finite_model
 
-Array = np.ndarray[Any, Any]
 Layers = Iterator[tuple[str, Array, Array]]
 
 GOLDEN_IMAGES = 2

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import PIL
 
+from vitsmith.arrays import Array
 from vitsmith.engines.open import tolerance_of
 from vitsmith.errors import InputError
 from vitsmith.exporters.onnx import export_onnx
@@ -30,8 +31,6 @@ from vitsmith.weights.bundle.card import describe_images, title
 from vitsmith.weights.bundle.folder import write_bundle
 from vitsmith.zeroshot.classifier import ZeroShotClassifier
 from vitsmith.zeroshot.words import Words
-
-Array = np.ndarray[Any, Any]
 
 PAGE = ("index.html", "style.css", "page.js", "worker.js", "model.js", "decode.js", "preprocess.js", "golden.js")
 """The page's own files, in `vitsmith/web/`."""

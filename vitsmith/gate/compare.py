@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from vitsmith.arrays import Array
 from vitsmith.errors import GateError, InputError, NotFiniteError
 from vitsmith.gate.paired import Paired
 from vitsmith.gate.requirements import Measured, Requirements, failures, require
 
-Array = np.ndarray[Any, Any]
 Run = Callable[[Array], Array]
 Layers = Callable[[Array], Iterable[tuple[str, Array, Array]]]
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field, ValidationError
 
+from vitsmith.arrays import Array
 from vitsmith.errors import InputError, MissingPackageError
 from vitsmith.fields import Frozen
 from vitsmith.files.atomic import replacing, sha256, write_text
@@ -30,8 +31,6 @@ _SAMPLE = 200  # vectors of the index whose true neighbours are compared
 _ANSWERS = 10
 _CANDIDATES = 10  # this many times the requested number are scored exactly
 _TRAINED_ON = 64  # vectors for each centre; faiss asks for 39 to 256
-
-Array = np.ndarray[Any, Any]
 
 
 class Facts(Frozen):

@@ -8,11 +8,9 @@ import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any
-
-import numpy as np
 
 from vitsmith.arguments import path
+from vitsmith.arrays import Array
 from vitsmith.data.images.read import read_image
 from vitsmith.data.images.sources import ImageSource, several
 from vitsmith.encode import TEXT_BATCH, Encoder
@@ -23,7 +21,6 @@ from vitsmith.retrieval.index import Index, identity_of
 from vitsmith.retrieval.writer import IndexWriter
 from vitsmith.stream import Failure
 
-Array = np.ndarray[Any, Any]
 Progress = Callable[[str | None], None]
 """Called for each input that is done, with its mistake, if any."""
 Changed = Callable[[Sequence[str]], None]

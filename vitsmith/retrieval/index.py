@@ -19,11 +19,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vitsmith.arguments import path
+from vitsmith.arrays import Array
 from vitsmith.errors import InputError
 from vitsmith.files.atomic import sha256
 from vitsmith.retrieval.changes import Seen
@@ -46,8 +47,6 @@ if TYPE_CHECKING:
 
 LONGEST = 1.01
 """The largest length of a vector in an index, on which the search relies; rounding to float16 keeps it."""
-
-Array = np.ndarray[Any, Any]
 
 
 class Index:

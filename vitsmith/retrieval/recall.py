@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from vitsmith.arrays import Array
 from vitsmith.errors import InputError
 
-Array = np.ndarray[Any, Any]
 Right = Callable[[int, int], Array]
 """Called with (start, stop) of some queries; returns bool (queries, candidates), True for right answers."""
 

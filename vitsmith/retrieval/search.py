@@ -15,17 +15,15 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from vitsmith.arguments import MOST_THREADS, whole_number
+from vitsmith.arrays import Array
 from vitsmith.errors import InputError, shown
 from vitsmith.machine import available_cores
 from vitsmith.retrieval.index import LONGEST, Index, lengths_of
-
-Array = np.ndarray[Any, Any]
 
 _CONVERTED = 262_144
 """Numbers in a block of float32: 1 MiB, small enough to stay in the cache between steps, and large enough that threads

@@ -17,8 +17,6 @@ from vitsmith.errors import InputError, MissingPackageError
 from vitsmith.files.atomic import replacing
 from vitsmith.retrieval.index import Index
 
-Array = np.ndarray[Any, Any]
-
 _CHARACTERS = 4_194_304  # characters of ids written to .npz at once, 16 MiB; each id takes as much as the longest
 
 

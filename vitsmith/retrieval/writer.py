@@ -16,6 +16,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from vitsmith.arrays import Array
 from vitsmith.errors import InputError, OutputError
 from vitsmith.files.atomic import remove_empty, replacing, sha256
 from vitsmith.files.failures import explained
@@ -46,7 +47,6 @@ PART_SECONDS = 60.0
 
 LOCK = ".lock"
 
-Array = np.ndarray[Any, Any]
 Row = tuple[str, Array] | Failure
 
 

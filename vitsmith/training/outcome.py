@@ -7,7 +7,6 @@ import statistics
 from collections.abc import Mapping
 from contextlib import suppress
 
-from vitsmith import __version__
 from vitsmith.data.images.photos import sample_images
 from vitsmith.data.images.read import Pixels
 from vitsmith.data.sets.samples import Splits
@@ -18,6 +17,7 @@ from vitsmith.records import Measurement, Provenance
 from vitsmith.specs import ImageSpec, Labels
 from vitsmith.training.monitor.result import TrainResult
 from vitsmith.training.recipes.recipe import TrainRecipe
+from vitsmith.version import __version__
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.bundle.measurements import accuracy, training_speed
 

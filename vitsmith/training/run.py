@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from vitsmith import __version__
 from vitsmith.data.sets.samples import Splits
 from vitsmith.errors import ConfigError, InputError
 from vitsmith.escapes import shell_quoted
@@ -36,6 +35,7 @@ from vitsmith.training.split import forget_kept, record_split
 from vitsmith.training.start import start
 from vitsmith.training.stop import stopping_gently
 from vitsmith.training.update.losses import Loss, classification_loss, sigmoid_loss
+from vitsmith.version import __version__
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.bundle.folder import write_bundle
 

@@ -175,7 +175,7 @@ def without_head(bundle: Bundle) -> Bundle:
 
 
 def _provenance(source: str, kind: str, notes: tuple[str, ...] = (), published: Publication = NOT_KNOWN) -> Provenance:
-    from vitsmith import __version__
+    from vitsmith.version import __version__
 
     today = datetime.date.today().isoformat()
     return Provenance(source=source, kind=kind, date=today, vitsmith=__version__, notes=notes, **published.model_dump())

@@ -7,10 +7,10 @@ import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
+from vitsmith.arrays import Array
 from vitsmith.errors import BundleError, InputError, NotFiniteError
 from vitsmith.files.regular import utf8_path
 from vitsmith.finite import require_finite_outputs
@@ -21,8 +21,6 @@ from vitsmith.models.isolation import isolated
 from vitsmith.models.lit import LiT
 from vitsmith.specs import Similarity
 from vitsmith.weights.fill import require_finite_model, require_float32
-
-Array = np.ndarray[Any, Any]
 
 _FLOATS = ("F64", "F32", "F16", "BF16")
 

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from vitsmith.arguments import flag, function, known_name
+from vitsmith.arrays import Array
 from vitsmith.data.images.sources import ImageSource, several
 from vitsmith.data.images.unreadable import Unreadable
 from vitsmith.data.text.prompts import fill_templates, named_templates, read_templates
@@ -23,7 +24,6 @@ from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.zeroshot.embeddings import class_embeddings
 from vitsmith.zeroshot.words import Words, check_words
 
-Array = np.ndarray[Any, Any]
 ScoreKind = Literal["single", "independent"]
 
 

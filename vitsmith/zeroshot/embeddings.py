@@ -5,18 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from vitsmith.arrays import Array
 from vitsmith.data.text.prompts import fill_templates
 from vitsmith.encode import TEXT_BATCH, Encoder, first_without_direction
 from vitsmith.errors import InputError, OutputError
 from vitsmith.files.atomic import replacing
 from vitsmith.json_text import to_json
 from vitsmith.weights.fetch.cache import cache_folder
-
-Array = np.ndarray[Any, Any]
 
 
 def class_embeddings(

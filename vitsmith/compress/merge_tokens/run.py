@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from vitsmith.arrays import Array
 from vitsmith.compress.images import Photos
 from vitsmith.compress.merge_tokens.result import BATCH, REQUIRED, Merged, Try
 from vitsmith.compress.merge_tokens.schedule_search import IMAGES, Goal, Losses, measure_losses, search
@@ -31,7 +32,6 @@ from vitsmith.stream import ImageStream
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.bundle.measurements import accuracy
 
-Array = np.ndarray[Any, Any]
 Tell = Callable[[str], None]
 
 SAMPLES = 32

@@ -10,17 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from vitsmith.arrays import Array
 from vitsmith.compress.merge_tokens.schedules import Numbers, clipped, fit, merging_blocks, saved
 from vitsmith.errors import InputError
 from vitsmith.evaluation.calibration import log_softmax
 from vitsmith.gate import mean_cosine
 from vitsmith.models.config import ViTConfig
 
-Array = np.ndarray[Any, Any]
 Answers = Callable[[Numbers], Array]
 
 SHARES = (1 / 16, 1 / 8, 1 / 4)

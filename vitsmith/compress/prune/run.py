@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -37,7 +36,6 @@ from vitsmith.training.validation import predict_logits
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.bundle.measurements import accuracy
 
-Array = np.ndarray[Any, Any]
 Tell = Callable[[str], None]
 
 GOLDEN_IMAGES = 4

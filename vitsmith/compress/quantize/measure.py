@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vitsmith.arrays import Array
 from vitsmith.compress.images import Photos
 from vitsmith.compress.quantize.schemes import Attempt, Fidelity, ProgramError, Scheme
 from vitsmith.compress.quantize.sensitivity import IMAGES, measure_sensitivity
@@ -29,8 +30,6 @@ from vitsmith.specs import Program, ProgramSpec
 from vitsmith.stream import ImageStream
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.bundle.folder import copy_programs, program_mib, write_bundle
-
-Array = np.ndarray[Any, Any]
 
 _BATCH = 16  # evaluation images at once
 _FULL = 2**26  # bytes: a disk with less free space counts as full

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from vitsmith.arrays import Array
 from vitsmith.compress.quantize.layers import HEADS, matching_nodes, nodes_by_site
 from vitsmith.compress.quantize.nncf import AT_ONCE, StaticScheme, import_nncf, quantize_static
 from vitsmith.compress.quantize.schemes import Scheme
@@ -18,8 +17,6 @@ from vitsmith.exporters.parts import Part
 from vitsmith.machine import bf16_dot_products
 from vitsmith.process.quiet import quiet
 from vitsmith.specs import Program
-
-Array = np.ndarray[Any, Any]
 
 
 class OpenVinoPrograms:

@@ -6,12 +6,12 @@ import datetime
 from dataclasses import dataclass
 from typing import Any
 
-from vitsmith import __version__
 from vitsmith.compress.images import Photos
 from vitsmith.compress.quantize.schemes import REQUIRED, Attempt, SchemeSearch
 from vitsmith.errors import GateError
 from vitsmith.gate import Requirements
 from vitsmith.machine import describe_machine
+from vitsmith.version import __version__
 from vitsmith.weights.bundle.bundle import Bundle
 
 MODEL, RESULT = "model", "quantize.json"

@@ -7,10 +7,8 @@ from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
+from vitsmith.arrays import Array
 from vitsmith.compress.images import Photos, read_tensors
 from vitsmith.compress.quantize.measure import Listener, Programs, ProgramTrials, Working
 from vitsmith.compress.quantize.result import MODEL, RESULT, Quantized, Settings
@@ -33,8 +31,6 @@ from vitsmith.specs import ProgramSpec
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.bundle.folder import copy_programs, read_bundle, record_measurements
 from vitsmith.weights.bundle.measurements import accuracy
-
-Array = np.ndarray[Any, Any]
 
 
 def _onnx(parts: list[Part], folder: Path) -> Programs:

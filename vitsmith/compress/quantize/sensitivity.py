@@ -10,16 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vitsmith.arrays import Array
 from vitsmith.compress.quantize.layers import site_of
 
-Array = np.ndarray[Any, Any]
 Run = Callable[[Array], Array]
 
 IMAGES = 16

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vitsmith import __version__
 from vitsmith.compress.search.pareto import Point, front
 from vitsmith.errors import GateError
 from vitsmith.gate import Measured, Paired, Requirements, doubts, failures, refusal
 from vitsmith.machine import describe_machine
+from vitsmith.version import __version__
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.bundle.measurements import accuracy, latency, peak_memory
 

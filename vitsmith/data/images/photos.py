@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-Array = np.ndarray[Any, Any]
+from vitsmith.arrays import Array
 
 
 def sample_images(count: int, *, side: int = 256) -> list[Array]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from vitsmith.arrays import Array
 from vitsmith.engines.chunks import check_batch, padded, run_in_chunks
 from vitsmith.engines.graph_report import GraphReport
 from vitsmith.engines.ports import Port, check_kind, check_ports
@@ -22,9 +23,6 @@ from vitsmith.errors import BundleError, MissingPackageError
 from vitsmith.files.regular import utf8_path
 from vitsmith.process.forks import keep_in_children
 from vitsmith.weights.bundle.bundle import Bundle
-
-Array = np.ndarray[Any, Any]
-
 
 _KINDS = {0: "u", 3: "i", 4: "i", 6: "f"}
 """executorch.exir.scalar_type -> NumPy kind, for the types that programs of bundles have."""

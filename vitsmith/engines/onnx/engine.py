@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from vitsmith.arrays import Array
 from vitsmith.engines.chunks import check_batch, run_in_chunks
 from vitsmith.engines.graph_report import GraphReport
 from vitsmith.engines.onnx.session import open_session
@@ -19,8 +20,6 @@ from vitsmith.engines.tuning_cache import program_hash, question, recall, rememb
 from vitsmith.machine import available_cores
 from vitsmith.process.forks import keep_in_children
 from vitsmith.weights.bundle.bundle import Bundle
-
-Array = np.ndarray[Any, Any]
 
 
 class OnnxEngine(ProgramEngine):

@@ -8,14 +8,12 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from vitsmith.arrays import Array
 from vitsmith.engines.graph_report import GraphReport, Node, report_of
 from vitsmith.engines.onnx.session import open_session
 from vitsmith.files.atomic import scratch
 from vitsmith.weights.bundle.bundle import Bundle
 
-Array = np.ndarray[Any, Any]
 Shape = tuple[str, list[int]]
 
 FUSED_ATTENTION = {"Attention", "MultiHeadAttention", "QAttention", "PackedAttention", "GroupQueryAttention"}

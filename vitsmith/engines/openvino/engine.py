@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from vitsmith.engines.graph_report import GraphReport
 from vitsmith.engines.openvino.core import openvino_core
@@ -17,8 +14,6 @@ from vitsmith.engines.settings import USUAL, Settings
 from vitsmith.engines.tuning_cache import place_of, program_hash, question, recall, remember
 from vitsmith.machine import available_cores
 from vitsmith.weights.bundle.bundle import Bundle
-
-Array = np.ndarray[Any, Any]
 
 HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 """INFERENCE_PRECISION_HINT. Without it, OpenVINO computes float programs in bfloat16 if the processor can."""

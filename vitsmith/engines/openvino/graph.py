@@ -12,14 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from vitsmith.arrays import Array
 from vitsmith.engines.chunks import check_batch, padded
 from vitsmith.engines.openvino.core import compile_program, openvino_core
 from vitsmith.engines.plan import Plan
 from vitsmith.engines.ports import Port, check_kind, check_ports
 from vitsmith.errors import BundleError
 from vitsmith.process.forks import keep_in_children
-
-Array = np.ndarray[Any, Any]
 
 
 class OpenVinoGraph:

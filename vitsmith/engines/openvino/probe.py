@@ -16,12 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from vitsmith.arrays import Array
 from vitsmith.engines.openvino.graph import OpenVinoGraph
 from vitsmith.engines.plan import Plan, race
 from vitsmith.errors import VitsmithError
 from vitsmith.json_text import to_json
-
-Array = np.ndarray[Any, Any]
 
 TOGETHER = 2 << 30
 """Up to this many bytes of weights, over all plans, all plans are compiled at once and take turns."""

@@ -6,9 +6,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Callable
-from typing import Any
 
-import numpy as np
 import torch
 
 from vitsmith.engines.settings import USUAL, Settings
@@ -16,8 +14,6 @@ from vitsmith.engines.torch.engine import TorchEngine
 from vitsmith.errors import InputError
 from vitsmith.models.lit import LiT
 from vitsmith.weights.bundle.bundle import Bundle
-
-Array = np.ndarray[Any, Any]
 
 
 class CompiledTorchEngine(TorchEngine):

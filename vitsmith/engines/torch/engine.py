@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import copy
 import os
-from typing import Any
 
-import numpy as np
 import torch
 
+from vitsmith.arrays import Array
 from vitsmith.engines.graph_report import GraphReport, attentions
 from vitsmith.engines.settings import GPU_PRECISIONS, USUAL, Settings, shown_engine
 from vitsmith.engines.torch.low_precision import quantized_copy
@@ -22,8 +21,6 @@ from vitsmith.models.lit import LiT
 from vitsmith.process.forks import require_own_process, torch_threads
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.fill import require_float32
-
-Array = np.ndarray[Any, Any]
 
 
 class TorchEngine:

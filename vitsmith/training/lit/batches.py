@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import closing
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from vitsmith.arrays import Array
 from vitsmith.data.batches.device import augment_on_device
 from vitsmith.data.batches.load import Crops, training_batches, training_draws
 from vitsmith.data.sets.samples import Samples
@@ -18,8 +19,6 @@ from vitsmith.models.vit import VisionTransformer
 from vitsmith.specs import ImageSpec
 from vitsmith.training.devices import Devices
 from vitsmith.training.recipes.lit import LitRecipe
-
-Array = np.ndarray[Any, Any]
 
 
 class Pairs(NamedTuple):

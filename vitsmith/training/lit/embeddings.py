@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from vitsmith.arrays import Array
 from vitsmith.data.batches.load import Held, evaluation_batches
 from vitsmith.data.images.unreadable import most_unreadable
 from vitsmith.data.sets.samples import Samples
@@ -34,7 +35,6 @@ from vitsmith.specs import ImageSpec
 from vitsmith.training.devices import Devices
 from vitsmith.weights.containers.archive import LONGEST_HEADER, NPY_DAMAGE
 
-Array = np.ndarray[Any, Any]
 Done = Callable[[str, int, int], None]
 """Receives the name of the images, how many of them are embedded, and how many there are."""
 

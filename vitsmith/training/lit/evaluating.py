@@ -5,16 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from vitsmith.arrays import Array
 from vitsmith.data.sets.samples import Samples
 from vitsmith.data.text.prompts import fill_templates
 from vitsmith.evaluation.accuracy import wilson_interval
 from vitsmith.retrieval.recall import recalls_of_pairs
 
-Array = np.ndarray[Any, Any]
 Encode = Callable[[Sequence[str]], Array]
 """Texts to float32 unit vectors (T, E)."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import statistics
 
-from vitsmith import __version__
 from vitsmith.data.sets.samples import Samples
 from vitsmith.errors import ImageError
 from vitsmith.machine import describe_machine
@@ -14,6 +13,7 @@ from vitsmith.training.lit.history import LitResult
 from vitsmith.training.lit.towers import Towers
 from vitsmith.training.outcome import GOLDEN_IMAGES
 from vitsmith.training.recipes.lit import LitRecipe
+from vitsmith.version import __version__
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.bundle.measurements import accuracy, recall, training_speed
 

@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from vitsmith import __version__
 from vitsmith.data.sets.pairs import PairSplits
 from vitsmith.errors import ConfigError, InputError
 from vitsmith.escapes import shell_quoted
@@ -45,6 +44,7 @@ from vitsmith.training.stop import stopping_gently
 from vitsmith.training.update.ema import Ema
 from vitsmith.training.update.groups import parameter_groups
 from vitsmith.training.update.optimizer import make_optimizer
+from vitsmith.version import __version__
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.bundle.folder import write_bundle
 from vitsmith.weights.bundle.text_side import vocabulary_suffix

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from vitsmith import __version__, needs_torch
+from vitsmith import needs_torch
 from vitsmith.arguments import function, instance
+from vitsmith.arrays import Array
 from vitsmith.data.images.sources import several
 from vitsmith.data.sets.split_record import SplitRecord, read_split
 from vitsmith.data.text.tokenize import Tokenizer
@@ -31,6 +32,7 @@ from vitsmith.specs import (
     StoredProgram,
     TextSpec,
 )
+from vitsmith.version import __version__
 from vitsmith.weights.bundle.card import describe_outputs, title
 from vitsmith.weights.bundle.checks import CONFIGS, check_kinds, check_parts
 from vitsmith.weights.bundle.golden import OUTPUT_TOLERANCE, Golden, Run, make_golden, read_golden
@@ -41,8 +43,6 @@ from vitsmith.weights.bundle.text_side import original_text, vocabulary_suffix
 if TYPE_CHECKING:
     from vitsmith.gate import Verdict
     from vitsmith.models.build import Model
-
-Array = np.ndarray[Any, Any]
 
 
 @dataclass(eq=False, repr=False)

@@ -6,10 +6,10 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from vitsmith.arrays import Array
 from vitsmith.data.images.preprocess import preprocess
 from vitsmith.data.text.tokenize import Tokenizer
 from vitsmith.errors import BundleError
@@ -17,7 +17,6 @@ from vitsmith.files.regular import utf8_path
 from vitsmith.json_text import parse_json, to_json
 from vitsmith.specs import ImageSpec
 
-Array = np.ndarray[Any, Any]
 Run = Callable[[Array], Array]
 
 TENSOR_TOLERANCE = 1e-4

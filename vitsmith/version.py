@@ -1,0 +1,3 @@
+"""The version of vitsmith."""
+
+__version__ = "0.1.0"
