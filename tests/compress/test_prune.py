@@ -20,7 +20,7 @@ import vitsmith as vs
 from tests.cli.test_cli import call
 from tests.pretended import twice_as_fast
 from tests.tiny import CONFIGS, MIXER, VIT, pictures, tiny_inputs, tiny_lit, tiny_model
-from tests.training import coloured, recipe, splits, write_folder
+from tests.training.small_runs import coloured, recipe, splits, write_folder
 from vitsmith.compress.prune.distill import recover, recovery_recipe
 from vitsmith.compress.prune.importance import PLACES, score_blocks, score_parts
 from vitsmith.compress.prune.material import Material, labelled_material, spread, unlabelled_material

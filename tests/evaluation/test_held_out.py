@@ -20,7 +20,7 @@ from PIL import Image
 
 from tests.cli.test_cli import call
 from tests.tiny import VIT, tiny_lit, tiny_model
-from tests.training import FIELDS, coloured, write_folder
+from tests.training.small_runs import FIELDS, coloured, write_folder
 from vitsmith import Bundle, Labels, load, save
 from vitsmith.benchmark.session import BenchmarkSettings, run_benchmark
 from vitsmith.cli.benchmark import _load, _material

@@ -17,7 +17,7 @@ import pytest
 from onnx import numpy_helper
 from PIL import Image
 
-from tests.browser import Browser, serving
+from tests.exporters.browser import Browser, serving
 from tests.tiny import CONFIGS, pictures, tiny_lit, tiny_model
 from vitsmith import Bundle, ImageSpec, Labels, Predictor, load, save
 from vitsmith.data.images.photos import sample_images

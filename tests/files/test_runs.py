@@ -21,7 +21,7 @@ import vitsmith as vs
 from tests import ROOT
 from tests.cli.test_cli import call
 from tests.tiny import CONFIGS, pictures, tiny_lit, tiny_model
-from tests.training import FIELDS, command, recipe, settings, splits, write_folder
+from tests.training.small_runs import FIELDS, command, recipe, settings, splits, write_folder
 from vitsmith.cli.terminal.pictures import put_picture
 from vitsmith.errors import BundleError, InputError, OutputError
 from vitsmith.files.atomic import claimed

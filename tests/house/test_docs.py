@@ -22,10 +22,11 @@ from pydantic.fields import FieldInfo
 from typer.testing import CliRunner
 
 import vitsmith
-from tests import file_table, foreign_reference
+from tests import file_table
 from tests.contracts import CONTRACTS
 from tests.documentation import PAGES, ROOT, anchors, apply, blocks, commands, links, prose, relative, table_after
 from tests.tiny import layout_of, pictures, released_npz, small_cases, tiny_lit
+from tests.weights import foreign_reference
 from vitsmith import save
 from vitsmith.cli.main import app
 from vitsmith.training.recipes.file import recipe_names

@@ -16,12 +16,12 @@ from safetensors.torch import load_file, save_file
 
 import vitsmith as vs
 from tests.cli.test_cli import call
-from tests.foreign_files import HF_CONFIG, TIMM_CONFIG
-from tests.foreign_files import written as foreign_written
-from tests.foreign_reference import hf_vit, timm_vit
 from tests.reference import fill
 from tests.tiny import CONFIGS, VIT, pictures, released_npz, small_cases, tiny_lit, tiny_model
-from tests.training import coloured, recipe, splits, training
+from tests.training.small_runs import coloured, recipe, splits, training
+from tests.weights.foreign_files import HF_CONFIG, TIMM_CONFIG
+from tests.weights.foreign_files import written as foreign_written
+from tests.weights.foreign_reference import hf_vit, timm_vit
 from vitsmith.compress.prune.material import Material
 from vitsmith.compress.prune.run import _stage
 from vitsmith.data.sets.samples import Samples

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 import vitsmith as vs
-from tests import ROOT, offline
+from tests import ROOT
+from tests.house import offline
 from tests.tiny import VIT, tiny_model
 from vitsmith.exporters.onnx import export_onnx
 from vitsmith.models.configure import change
@@ -20,7 +21,7 @@ from vitsmith.process.telemetry import SWITCHES
 _EVERYTHING = """
 import os, sys, time
 import vitsmith
-from tests.offline import SUPPORTED, forbid_sockets
+from tests.house.offline import SUPPORTED, forbid_sockets
 
 if SUPPORTED:
     forbid_sockets()
@@ -84,7 +85,7 @@ def test_nothing_is_reported_whatever_runs(programs, tmp_path) -> None:
     "code", ["socket.socket()", "subprocess.run([sys.executable, '-c', 'import socket; socket.socket()'], check=True)"]
 )
 def test_the_test_would_notice_a_socket(code, tmp_path) -> None:
-    prelude = "import socket, subprocess, sys\nfrom tests.offline import forbid_sockets\nforbid_sockets()\n"
+    prelude = "import socket, subprocess, sys\nfrom tests.house.offline import forbid_sockets\nforbid_sockets()\n"
     assert alone(tmp_path, "-c", prelude + "socket.socketpair()").returncode == 0
     assert alone(tmp_path, "-c", prelude + code).returncode != 0
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import nn
 
-from tests.foreign_files import refusal, written
-from tests.foreign_reference import timm_vit
 from tests.tiny import CONFIGS, VIT, tiny_inputs, tiny_model
+from tests.weights.foreign_files import refusal, written
+from tests.weights.foreign_reference import timm_vit
 from vitsmith import load, save
 from vitsmith.errors import ConfigError
 from vitsmith.models.build import build, create_model

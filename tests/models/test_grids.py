@@ -14,10 +14,10 @@ from PIL import Image
 from safetensors.torch import save_file
 from typer.testing import CliRunner, Result
 
-from tests.foreign_files import HF_CONFIG, TIMM_CONFIG, written
-from tests.foreign_reference import hf_vit, timm_mixer, timm_vit
 from tests.tiny import CONFIGS, MIXER, VIT, pictures, tiny_inputs, tiny_lit, tiny_model
-from tests.training import FIELDS
+from tests.training.small_runs import FIELDS
+from tests.weights.foreign_files import HF_CONFIG, TIMM_CONFIG, written
+from tests.weights.foreign_reference import hf_vit, timm_mixer, timm_vit
 from vitsmith import load, save
 from vitsmith.cli.main import app
 from vitsmith.errors import InputError, WeightsError

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.page_checks import Page
+from tests.report.page_checks import Page
 from vitsmith.errors import MissingPackageError
 from vitsmith.evaluation.accuracy import wilson_interval
 from vitsmith.evaluation.evaluation import Evaluation

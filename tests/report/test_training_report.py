@@ -10,7 +10,7 @@ import pytest
 import scipy.special
 from PIL import Image
 
-from tests.page_checks import Page
+from tests.report.page_checks import Page
 from vitsmith.data.sets.samples import Samples, Splits
 from vitsmith.evaluation.scores import score_logits
 from vitsmith.report.page import render, show_probability

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from tests.tiny import CONFIGS, VIT, pictures, tiny_model
-from tests.training import recipe, splits
+from tests.training.small_runs import recipe, splits
 from vitsmith import load, save
 from vitsmith.data.augment.settings import AugmentSpec
 from vitsmith.data.batches.device import augment_on_device

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from tests.training import recipe, training
+from tests.training.small_runs import recipe, training
 from vitsmith.models.build import build
 from vitsmith.models.configure import configure
 from vitsmith.report.training import _arithmetic

@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from tests.training import FIELDS, logged, recipe, run, settings, write_folder
+from tests.training.small_runs import FIELDS, logged, recipe, run, settings, write_folder
 from vitsmith.errors import ConfigError
 from vitsmith.training.devices import Devices, check_batch
 from vitsmith.training.recipes.file import merge

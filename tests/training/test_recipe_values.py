@@ -10,7 +10,7 @@ import pytest
 import torch
 from pydantic import BaseModel
 
-from tests.training import FIELDS, recipe, run, write_folder
+from tests.training.small_runs import FIELDS, recipe, run, write_folder
 from vitsmith.cli.arguments.training import recipe_from
 from vitsmith.errors import ConfigError, InputError
 from vitsmith.training.recipes.file import lay_over, merge, parse_fields, parse_recipe, parse_settings, read_recipe

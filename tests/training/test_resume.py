@@ -18,7 +18,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from tests.training import FIELDS, command, logged, recipe, run, settings, splits, training, write_folder
+from tests.training.small_runs import FIELDS, command, logged, recipe, run, settings, splits, training, write_folder
 from vitsmith.errors import ConfigError, InputError, OutputError
 from vitsmith.files import atomic as files
 from vitsmith.runs import Run

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import vitsmith as vs
-from tests.training import SPEC, coloured, recipe, splits, training
+from tests.training.small_runs import SPEC, coloured, recipe, splits, training
 from vitsmith.data.sets.samples import Samples, Splits
 from vitsmith.errors import ConfigError, DatasetError, InputError
 from vitsmith.runs import Run

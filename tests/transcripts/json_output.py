@@ -12,7 +12,8 @@ from typing import Any
 from unittest import mock
 
 import vitsmith as vs
-from tests import pairs_training, training
+from tests.training import small_runs
+from tests.training.lit.small_runs import FIELDS as LIT_FIELDS
 from tests.transcripts import Files
 from tests.transcripts.calling import call, normalised, surroundings
 from tests.transcripts.world import furnish
@@ -25,11 +26,9 @@ from vitsmith.training.recipes.file import merge, parse_recipe
 from vitsmith.training.recipes.recipe import TrainRecipe
 
 SHORT = {"schedule": {"steps": 4, "warmup": 1}}
-RECIPE = shlex.join(training.settings(merge(training.FIELDS, SHORT)))
+RECIPE = shlex.join(small_runs.settings(merge(small_runs.FIELDS, SHORT)))
 LIT = shlex.join(
-    training.settings(
-        merge(pairs_training.FIELDS, {"data": {"path": "pairs/pairs.csv"}, "image": {"init": "model"}}, SHORT)
-    )
+    small_runs.settings(merge(LIT_FIELDS, {"data": {"path": "pairs/pairs.csv"}, "image": {"init": "model"}}, SHORT))
 )
 COMMANDS = f"""
 models mu/16

@@ -10,9 +10,9 @@ from typing import Any
 from PIL import Image
 
 import vitsmith as vs
-from tests.pairs_training import write_pairs
 from tests.tiny import VIT, pictures, tiny_lit, tiny_model
-from tests.training import write_folder
+from tests.training.lit.small_runs import write_pairs
+from tests.training.small_runs import write_folder
 from vitsmith.models.configure import change
 from vitsmith.weights.bundle.description import checksum
 from vitsmith.weights.bundle.folder import write_bundle

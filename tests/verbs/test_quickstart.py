@@ -13,7 +13,7 @@ import torch
 from sklearn.datasets import load_digits
 
 import vitsmith
-from tests.page_checks import Page
+from tests.report.page_checks import Page
 from vitsmith.cli.main import main
 from vitsmith.data.images.read import read_image
 from vitsmith.data.sets.digits import open_digits

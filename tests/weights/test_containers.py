@@ -17,9 +17,9 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
-from tests.foreign_files import HF_CONFIG, TIMM_CONFIG, written
-from tests.foreign_reference import hf_vit, timm_vit
 from tests.tiny import CONFIGS, VIT, tiny_lit, tiny_model
+from tests.weights.foreign_files import HF_CONFIG, TIMM_CONFIG, written
+from tests.weights.foreign_reference import hf_vit, timm_vit
 from vitsmith import load, save
 from vitsmith.errors import BundleError, ConfigError, InputError, WeightsError
 from vitsmith.models.config import BertConfig, MixerConfig, ViTConfig

@@ -10,9 +10,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tests import foreign_reference as reference
-from tests.foreign_files import HF_CONFIG, TIMM_CONFIG, refusal, timm_config, written
-from tests.foreign_reference import hf_vit, hf_vit_logits, images, timm_mixer, timm_vit, timm_vit_logits
+from tests.weights import foreign_reference as reference
+from tests.weights.foreign_files import HF_CONFIG, TIMM_CONFIG, refusal, timm_config, written
+from tests.weights.foreign_reference import hf_vit, hf_vit_logits, images, timm_mixer, timm_vit, timm_vit_logits
 from vitsmith.weights.fill import arrays_of
 from vitsmith.weights.foreign import ForeignModel, load_foreign
 from vitsmith.weights.hf.names import MODULES, RELEASED, hf_slots

@@ -12,8 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.foreign_files import HF_CONFIG, TIMM_CONFIG, refusal, timm_config, written
-from tests.foreign_reference import hf_vit, timm_vit
+from tests.weights.foreign_files import HF_CONFIG, TIMM_CONFIG, refusal, timm_config, written
+from tests.weights.foreign_reference import hf_vit, timm_vit
 from vitsmith.data.images.preprocess import preprocess
 from vitsmith.specs import ImageSpec
 from vitsmith.weights.foreign import ForeignModel, load_foreign

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from tests import foreign_reference as reference
-from tests.foreign_files import HF_CONFIG, refusal, timm_config, written
-from tests.foreign_reference import hf_vit, timm_mixer, timm_vit
+from tests.weights import foreign_reference as reference
+from tests.weights.foreign_files import HF_CONFIG, refusal, timm_config, written
+from tests.weights.foreign_reference import hf_vit, timm_mixer, timm_vit
 from vitsmith.errors import ConfigError, UnknownNameError
 from vitsmith.weights.foreign import load_foreign
 

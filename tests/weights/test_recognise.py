@@ -17,9 +17,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tests.foreign_files import TIMM_CONFIG, written
-from tests.foreign_reference import timm_vit
 from tests.tiny import VIT, tiny_lit, tiny_model
+from tests.weights.foreign_files import TIMM_CONFIG, written
+from tests.weights.foreign_reference import timm_vit
 from vitsmith import load, save
 from vitsmith.errors import InputError, WeightsError
 from vitsmith.files.contents import content_of, not_weights

@@ -13,9 +13,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from tests.data.test_label_file import listed, shard, told
-from tests.foreign_files import HF_CONFIG, refusal, timm_config, written
-from tests.foreign_reference import hf_vit, timm_vit
 from tests.tiny import VIT, pictures, tiny_lit, tiny_model
+from tests.weights.foreign_files import HF_CONFIG, refusal, timm_config, written
+from tests.weights.foreign_reference import hf_vit, timm_vit
 from vitsmith.cli.main import app
 from vitsmith.compress.prune.material import labelled_material
 from vitsmith.data.sets.samples import Samples

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests import training
 from tests.data.test_label_file import listed, shard, told
 from tests.tiny import VIT, pictures, tiny_lit, tiny_model
+from tests.training import small_runs
 from vitsmith.data.sets.datasets import open_dataset, open_labelled
 from vitsmith.data.sets.folder import read_class_folders
 from vitsmith.data.sets.samples import Samples, Splits, label_positions, place_of, sort_classes
@@ -209,9 +209,9 @@ def test_look_alikes_of_one_data_set_are_found() -> None:
 
 
 def test_training_tells_of_look_alikes() -> None:
-    data, said = training.splits(), list[str]()
+    data, said = small_runs.splits(), list[str]()
     renamed = [replace(part, classes=("Cat", "cat", "dog")) for part in (data.train, data.val)]
-    train_to_bundle(training.recipe(schedule={"steps": 2, "warmup": 0}), Splits(*renamed), None, on_start=said.append)
+    train_to_bundle(small_runs.recipe(schedule={"steps": 2, "warmup": 0}), Splits(*renamed), None, on_start=said.append)
     alike = [line for line in said if "differ only in" in line]
     assert len(alike) == 1 and "'Cat' and 'cat' differ only in capitals and small letters" in alike[0]
 

@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 
 from tests.tiny import VIT, pictures, tiny_model
-from tests.training import FIELDS, coloured, logged, write_folder
+from tests.training.small_runs import FIELDS, coloured, logged, write_folder
 from vitsmith import Bundle, load, save
 from vitsmith.data.sets.datasets import open_dataset, open_labelled
 from vitsmith.data.sets.samples import Lazy, Samples, Splits

@@ -149,7 +149,7 @@ def test_slices_of_a_tower_give_the_gradients_of_the_whole(loss) -> None:
 
 
 def test_two_processes_compute_what_one_does() -> None:
-    script = ROOT / "tests" / "contrastive_processes.py"
+    script = ROOT / "tests" / "training" / "lit" / "contrastive_processes.py"
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)],
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},

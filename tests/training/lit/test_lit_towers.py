@@ -10,8 +10,8 @@ import torch
 
 from tests.documentation import ROOT, table_after
 from tests.house.test_docs import field_rows
-from tests.pairs_training import lit_recipe, write_pairs, write_tower
 from tests.tiny import REFERENCE, WORDS, tiny_lit
+from tests.training.lit.small_runs import lit_recipe, write_pairs, write_tower
 from vitsmith.data.images.preprocess import preprocess
 from vitsmith.data.sets.pairs import open_pairs
 from vitsmith.data.text.tokenize import Tokenizer

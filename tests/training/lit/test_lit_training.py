@@ -16,9 +16,9 @@ import typer
 from safetensors import safe_open
 from typer.testing import CliRunner
 
-from tests.pairs_training import COLOURS, lit_command, lit_recipe, write_pairs, write_tower
 from tests.tiny import CONFIGS, tiny_lit
-from tests.training import logged, settings
+from tests.training.lit.small_runs import COLOURS, lit_command, lit_recipe, write_pairs, write_tower
+from tests.training.small_runs import logged, settings
 from vitsmith.cli.lit import lit
 from vitsmith.data.sets.pairs import open_pairs
 from vitsmith.data.sets.samples import Samples

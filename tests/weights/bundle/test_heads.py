@@ -14,11 +14,11 @@ from PIL import Image
 
 import vitsmith as vs
 from tests.cli.test_cli import call
-from tests.foreign_files import HF_CONFIG
-from tests.foreign_files import written as foreign_written
-from tests.foreign_reference import hf_vit, timm_vit
 from tests.tiny import CONFIGS, MIXER, VIT, pictures, tiny_lit, tiny_model
-from tests.training import recipe, splits, training, write_folder
+from tests.training.small_runs import recipe, splits, training, write_folder
+from tests.weights.foreign_files import HF_CONFIG
+from tests.weights.foreign_files import written as foreign_written
+from tests.weights.foreign_reference import hf_vit, timm_vit
 from vitsmith import Bundle, Labels, Predictor
 from vitsmith.benchmark.answers import compare_with, reference_of
 from vitsmith.benchmark.contenders import Subject

@@ -14,7 +14,7 @@ import torch
 import vitsmith as vs
 from tests.cli.test_cli import call
 from tests.tiny import VIT, pictures, tiny_model
-from tests.training import splits, write_folder
+from tests.training.small_runs import splits, write_folder
 from vitsmith import Bundle, ImageSpec, Labels, Measurement
 from vitsmith.compress.merge_tokens.run import merge_by
 from vitsmith.evaluation.speed import Cost, Speed

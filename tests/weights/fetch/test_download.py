@@ -19,7 +19,7 @@ from urllib.error import HTTPError
 
 import pytest
 
-from tests.unreliable_server import (
+from tests.weights.fetch.unreliable_server import (
     BYTES,
     OTHER,
     Answer,

@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tests import foreign_reference as reference
-from tests.foreign_reference import State
+from tests.weights import foreign_reference as reference
+from tests.weights.foreign_reference import State
 from vitsmith.errors import VitsmithError, WeightsError
 from vitsmith.weights.foreign import load_foreign
 
