@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import ast
 import json
-import os
 import re
 import shlex
-import shutil
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -24,7 +20,8 @@ from typer.testing import CliRunner
 import vitsmith
 from tests import file_table
 from tests.contracts import CONTRACTS
-from tests.documentation import PAGES, ROOT, anchors, apply, blocks, commands, links, prose, relative, table_after
+from tests.documentation import PAGES, ROOT, anchors, blocks, commands, links, prose, relative, table_after
+from tests.guides import GUIDES, follow, is_file
 from tests.tiny import layout_of, pictures, released_npz, small_cases, tiny_lit
 from tests.weights import foreign_reference
 from vitsmith import save
@@ -35,7 +32,6 @@ from vitsmith.weights.fetch.cache import cached_path
 from vitsmith.weights.fetch.published import find_checkpoint
 
 READMES = [ROOT / "README.md", ROOT / "README.zh-CN.md"]
-GUIDE = ROOT / "docs" / "add_a_model.md"
 RECIPES = ROOT / "vitsmith" / "recipes"
 VERBS = (
     "quickstart", "models", "inspect", "train", "distill", "evaluate", "predict", "zeroshot", "embed", "retrieve",
@@ -103,17 +99,17 @@ def test_python_runs_in_the_order_of_the_page(page: Path, place: Path) -> None:
         _cache("ViT-Ti_16.augreg-imagenet2012-384")
     names: dict[str, Any] = {"__name__": "page"}
     for block in blocks(page, "python"):
-        if not block.text.startswith("# vitsmith/"):  # a file of the guide, which has a test of its own
+        if not is_file(block):  # of a guide, which has a test of its own
             exec(compile("\n" * block.line + block.text, str(page), "exec"), names)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=relative)
 def test_examples_use_public_names(page: Path) -> None:
-    code = [ast.parse(block.text) for block in blocks(page, "python") if not block.text.startswith("# vitsmith/")]
+    code = [ast.parse(block.text) for block in blocks(page, "python") if not is_file(block)]
     imports = [node for tree in code for node in ast.walk(tree) if isinstance(node, ast.ImportFrom | ast.Import)]
     names = [(getattr(node, "module", None) or alias.name, alias.name) for node in imports for alias in node.names]
     deep = [name for module, name in names if module.startswith("vitsmith.")]
-    assert bool(deep) == (page == GUIDE), f"imports {deep}"  # the guide is for those who write in vitsmith
+    assert page in GUIDES or not deep, f"imports {deep}"  # guides are for those who write in vitsmith
     assert not set(deep) & set(vitsmith.__all__)
 
 
@@ -310,26 +306,9 @@ def test_the_house_is_as_drawn() -> None:
 
 
 def test_the_guide_to_a_new_model_can_be_followed(tmp_path: Path) -> None:
-    shutil.copytree(ROOT / "vitsmith", tmp_path / "vitsmith", ignore=shutil.ignore_patterns("__pycache__"))
-    there = ("__init__.py", "models/__init__.py", "models/test_models.py", "models/test_presets.py")
-    for name in (*there, "tiny.py", "contracts.py", "reference/fill.py"):
-        (tmp_path / "tests" / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / "tests" / name, tmp_path / "tests" / name)
-    for block in blocks(GUIDE, "python", "diff"):
-        if block.language == "diff":
-            apply(block.text, tmp_path)
-        elif block.text.startswith("# vitsmith/"):
-            name, _, text = block.text.removeprefix("# ").partition("\n")
-            (tmp_path / name).write_text(text, encoding="utf-8")
-
-    def run(*arguments: str) -> str:
-        environment = os.environ | {"PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(
-            [sys.executable, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
+    named = ("__init__.py", "models/__init__.py", "models/test_models.py", "models/test_presets.py")
+    files = [f"tests/{name}" for name in (*named, "tiny.py", "contracts.py", "reference/fill.py")]
+    run = follow(ROOT / "docs" / "add_a_model.md", tmp_path, files)
     counts = "tests/models/test_presets.py::test_number_of_parameters[ViT-Ti_32]"
     costs = "tests/models/test_presets.py::test_the_count_from_a_configuration_is_the_count_of_its_model[gmlp]"
     tests = run(
