@@ -28,7 +28,7 @@ from vitsmith import save
 from vitsmith.cli.main import app
 from vitsmith.training.recipes.file import recipe_names
 from vitsmith.training.recipes.recipe import TrainRecipe
-from vitsmith.weights.fetch.cache import cached_path
+from vitsmith.weights.fetch.addresses import cached_path
 from vitsmith.weights.fetch.published import find_checkpoint
 
 READMES = [ROOT / "README.md", ROOT / "README.zh-CN.md"]

@@ -22,8 +22,8 @@ from vitsmith.data.sets.shards.tar import OpenShard, ShardFiles, scan_shard
 from vitsmith.engines.openvino.probing import signal_name
 from vitsmith.engines.tuning_cache import recall, remember
 from vitsmith.errors import OutputError
+from vitsmith.files import cache
 from vitsmith.stream import _yield_to_engine
-from vitsmith.weights.fetch import cache
 
 
 def test_shards_are_read_without_pread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,12 +16,12 @@ from typing import Any
 
 from vitsmith.errors import OutputError
 from vitsmith.files.atomic import sha256, write_text
+from vitsmith.files.cache import cache_folder
 from vitsmith.json_text import json_or_none, to_json
 from vitsmith.machine import describe_machine, processor_flags
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.bundle.folder import is_program
 from vitsmith.weights.bundle.hashes import hashes_of
-from vitsmith.weights.fetch.cache import cache_folder
 
 DESCRIPTION = "bundle.json"
 

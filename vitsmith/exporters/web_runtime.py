@@ -11,8 +11,8 @@ from pathlib import Path
 
 from vitsmith.errors import DownloadError, InputError
 from vitsmith.files.atomic import replacing, scratch
+from vitsmith.files.cache import cache_folder
 from vitsmith.process.children import run_child
-from vitsmith.weights.fetch.cache import cache_folder
 
 VERSION = "1.30.0"
 PACKAGE = f"onnxruntime-web@{VERSION}"

@@ -13,8 +13,8 @@ from vitsmith.data.text.prompts import fill_templates
 from vitsmith.encode import TEXT_BATCH, Encoder, first_without_direction
 from vitsmith.errors import InputError, OutputError
 from vitsmith.files.atomic import replacing
+from vitsmith.files.cache import cache_folder
 from vitsmith.json_text import to_json
-from vitsmith.weights.fetch.cache import cache_folder
 
 
 def class_embeddings(

@@ -19,7 +19,7 @@ from vitsmith.models.build import build
 from vitsmith.models.config import LiTConfig
 from vitsmith.models.configure import change
 from vitsmith.weights.bundle.golden import TEXTS
-from vitsmith.weights.fetch.cache import cached_path
+from vitsmith.weights.fetch.addresses import cached_path
 from vitsmith.weights.fetch.published import checkpoints, find_checkpoint
 
 FAMILIES = ["lit-bert", "lit-transformer", "lit-bias"]

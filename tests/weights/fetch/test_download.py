@@ -38,7 +38,7 @@ from vitsmith.errors import DownloadError, OutputError
 from vitsmith.files import locks
 from vitsmith.weights.fetch import download as download_module
 from vitsmith.weights.fetch import partial
-from vitsmith.weights.fetch.cache import cached_path
+from vitsmith.weights.fetch.addresses import cached_path
 from vitsmith.weights.fetch.download import download
 
 

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from vitsmith.errors import OutputError
 from vitsmith.files.atomic import sha256, write_text
+from vitsmith.files.cache import cache_folder
 from vitsmith.json_text import json_or_none, to_json
-from vitsmith.weights.fetch.cache import cache_folder
 
 LARGE = 1 << 20
 """Size in bytes from which a hash is remembered."""

@@ -29,7 +29,7 @@ from vitsmith.errors import DownloadError, InputError, UnknownNameError, Weights
 from vitsmith.fields import Frozen
 from vitsmith.models.presets import find_preset
 from vitsmith.specs import Head
-from vitsmith.weights.fetch.cache import ORIGIN
+from vitsmith.weights.fetch.addresses import ORIGIN
 from vitsmith.weights.fetch.download import download
 from vitsmith.weights.fetch.published import find_checkpoint
 

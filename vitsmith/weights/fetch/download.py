@@ -20,7 +20,7 @@ from typing import IO
 from urllib.error import HTTPError, URLError
 
 from vitsmith.errors import DownloadError, OutputError
-from vitsmith.weights.fetch.cache import ORIGIN, cached_path, source_of
+from vitsmith.weights.fetch.addresses import ORIGIN, cached_path, source_of
 from vitsmith.weights.fetch.partial import Partial, Version, claim
 
 TIMEOUT_S = 20.0

@@ -1,4 +1,4 @@
-"""Where downloaded files are kept, and which server they come from."""
+"""Which server a file is fetched from, and where in the cache it is kept."""
 
 from __future__ import annotations
 
@@ -7,26 +7,11 @@ import os
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
-from vitsmith.errors import DownloadError, OutputError
+from vitsmith.errors import DownloadError
+from vitsmith.files.cache import cache_folder
 
 ORIGIN = "https://storage.googleapis.com"
 """Where the published checkpoints are: gs://<bucket>/<path> is ORIGIN/<bucket>/<path>."""
-
-
-def cache_folder() -> Path:
-    """$VITSMITH_CACHE, else $XDG_CACHE_HOME/vitsmith, else ~/.cache/vitsmith.
-
-    Raises OutputError without any of them: a process may have no home folder.
-    """
-    usual = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "vitsmith"
-    chosen = Path(os.environ.get("VITSMITH_CACHE") or usual)
-    try:
-        return chosen.expanduser()
-    except RuntimeError as error:  # no HOME, and no entry for this user in the system's list
-        raise OutputError(
-            f"there is no home folder for {chosen}, where downloads are kept: set VITSMITH_CACHE to a folder that can "
-            "be written"
-        ) from error
 
 
 def cached_path(url: str, *, directory: Path | None = None) -> Path:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from vitsmith.errors import DownloadError
-from vitsmith.weights.fetch.cache import cache_folder, cached_path, source_of
+from vitsmith.files.cache import cache_folder
+from vitsmith.weights.fetch.addresses import cached_path, source_of
 
 
 def test_the_cache_is_where_the_environment_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
