@@ -1,24 +1,20 @@
-"""The only way from modules without torch to those that need it: each function here imports what it calls when it is
-called.
+"""Whether torch is installed, and the way from modules without torch to parts of vitsmith that need it.
 
-Code that runs an exported bundle does not import torch. For torch weights, or a torch engine, it calls these functions,
-which name the package to install when torch is missing. The contracts in pyproject.toml allow these imports and no
-others.
+Code that runs an exported bundle does not import torch. A part that needs it is imported by its name when it is used,
+after a check that names the package to install.
 """
 
 from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from vitsmith.errors import MissingPackageError
 
 if TYPE_CHECKING:
     from vitsmith.arrays import Array
-    from vitsmith.engines.open import Engine
-    from vitsmith.engines.settings import Settings
-    from vitsmith.evaluation.peaks import Peak
     from vitsmith.models.build import Model
     from vitsmith.models.config import ModelConfig
     from vitsmith.specs import Similarity
@@ -36,28 +32,13 @@ def require_torch(extra: str = "torch") -> None:
         raise MissingPackageError("torch", extra)
 
 
-def open_torch(bundle: Bundle, settings: Settings) -> Engine:
-    """The engine `torch`. See `engines.torch.engine.TorchEngine`."""
+def part(name: str) -> Any:
+    """The part of vitsmith of that name, such as 'vitsmith.weights.torch_model:read_weights', imported now.
+
+    The part must not import the module that asks for it. Raises MissingPackageError without torch.
+    """
     require_torch()
-    from vitsmith.engines.torch.engine import TorchEngine
-
-    return TorchEngine(bundle, settings)
-
-
-def open_torch_compiled(bundle: Bundle, settings: Settings) -> Engine:
-    """The engine `torch-compiled`. See `engines.torch.compiled.CompiledTorchEngine`."""
-    require_torch()
-    from vitsmith.engines.torch.compiled import CompiledTorchEngine
-
-    return CompiledTorchEngine(bundle, settings)
-
-
-def open_executorch(bundle: Bundle, settings: Settings) -> Engine:
-    """The engine `executorch`, whose runtime needs torch's tensors. See `engines.executorch.engine`."""
-    require_torch("executorch")
-    from vitsmith.engines.executorch.engine import ExecutorchEngine
-
-    return ExecutorchEngine(bundle, settings)
+    return resolve_name(name)
 
 
 def has_gpu() -> bool:
@@ -67,14 +48,6 @@ def has_gpu() -> bool:
     import torch
 
     return torch.cuda.is_available()
-
-
-def measure_peaks(threads: int | None) -> dict[str, Peak]:
-    """Peak speeds of the processor and the GPU, measured with `threads` threads. See `training.monitor.gemm`."""
-    require_torch()
-    from vitsmith.training.monitor import gemm
-
-    return gemm.measure_machine(threads)
 
 
 def load_published(source: str, **options: Any) -> Bundle:

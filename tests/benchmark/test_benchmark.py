@@ -30,15 +30,15 @@ from vitsmith.data.images.preprocess import preprocess
 from vitsmith.data.sets.samples import Samples
 from vitsmith.engines.registry import ENGINES
 from vitsmith.errors import BundleError, DatasetError, InputError, OutputError, UnknownNameError
+from vitsmith.evaluation import torch_peaks
 from vitsmith.evaluation.peaks import Peak, highest, numpy_peaks, raised, share_of_peak
 from vitsmith.evaluation.timing import Pace, Timing, time_in_turns
+from vitsmith.evaluation.torch_peaks import measure_peaks
 from vitsmith.exporters.onnx import export_onnx
 from vitsmith.models.cost import flops, parameters
 from vitsmith.report.benchmark import draw_benchmark
 from vitsmith.report.figure import png
 from vitsmith.specs import Labels, ProgramSpec
-from vitsmith.training.monitor import gemm
-from vitsmith.training.monitor.gemm import measure_peaks
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.bundle.folder import read_bundle, write_bundle
 from vitsmith.weights.save import save
@@ -194,14 +194,14 @@ def test_the_peak_is_the_fastest_product(monkeypatch: pytest.MonkeyPatch) -> Non
     def _refuse() -> None:
         raise RuntimeError("not implemented")
 
-    monkeypatch.setattr(gemm, "_products", products)
-    monkeypatch.setattr(gemm, "time", clock)
-    monkeypatch.setattr(gemm, "ENOUGH", 1.0)
+    monkeypatch.setattr(torch_peaks, "_products", products)
+    monkeypatch.setattr(torch_peaks, "time", clock)
+    monkeypatch.setattr(torch_peaks, "ENOUGH", 1.0)
     peaks = measure_peaks(sides=(100, 200))
     assert peaks["fp32"].gflops == pytest.approx(2 * 200**3 / 0.1 / 1e9)
     assert peaks["bf16"].gflops == pytest.approx(2 * 100**3 / 0.01 / 1e9)
     assert peaks["int8"] == peaks["fp32"] and peaks["int8"].how == "fp32 products of side 200, kernel"
-    monkeypatch.setattr(gemm, "ENOUGH", 0.015)
+    monkeypatch.setattr(torch_peaks, "ENOUGH", 0.015)
     assert measure_peaks(sides=(100, 200))["fp32"].how == "fp32 products of side 100, kernel"
 
 

@@ -123,7 +123,12 @@ def run_benchmark(
 
 def _peaks(threads: int | None) -> dict[str, Peak]:
     """Peaks of the processor, and of a GPU where torch weights run; without torch, only that of float32, by NumPy."""
-    return needs_torch.measure_peaks(threads) if needs_torch.has_torch() else numpy_peaks(threads)
+    if not needs_torch.has_torch():
+        return numpy_peaks(threads)
+    measure: Callable[[int | None], dict[str, Peak]] = needs_torch.part(
+        "vitsmith.evaluation.torch_peaks:measure_machine"
+    )
+    return measure(threads)
 
 
 def _measure_memory(opening: Opening, settings: BenchmarkSettings, found: _Found) -> None:

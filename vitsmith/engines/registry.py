@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING
 
 from vitsmith import needs_torch
@@ -20,13 +21,14 @@ if TYPE_CHECKING:
 class Kind:
     """One engine before it is opened."""
 
+    engine: str
+    """Its class, 'vitsmith.engines.onnx.engine:OnnxEngine', which is imported when it is opened."""
     programs: tuple[Program, ...]
     """The programs it runs, its own kind first."""
     precisions: Callable[[ProgramSpec], tuple[str, ...]]
     """The precisions it can run a program in, the program's own first."""
     package: str
     extra: str
-    open: Callable[[Bundle, Settings], Engine]
     compiles_at_every_start: bool = False
 
     @property
@@ -34,17 +36,10 @@ class Kind:
         """Whether its package is installed."""
         return find_spec(self.package) is not None
 
-
-def _onnx(bundle: Bundle, settings: Settings) -> Engine:
-    from vitsmith.engines.onnx.engine import OnnxEngine
-
-    return OnnxEngine(bundle, settings)
-
-
-def _openvino(bundle: Bundle, settings: Settings) -> Engine:
-    from vitsmith.engines.openvino.engine import OpenVinoEngine
-
-    return OpenVinoEngine(bundle, settings)
+    def open(self, bundle: Bundle, settings: Settings) -> Engine:
+        """The engine, opened for a bundle."""
+        opened: Callable[[Bundle, Settings], Engine] = resolve_name(self.engine)
+        return opened(bundle, settings)
 
 
 def _own(spec: ProgramSpec) -> tuple[str, ...]:
@@ -62,13 +57,42 @@ def _of_torch(spec: ProgramSpec) -> tuple[str, ...]:
 
 
 ENGINES: dict[str, Kind] = {
-    "torch": Kind(("torch",), _of_torch, "torch", "torch", needs_torch.open_torch),
-    "torch-compiled": Kind(
-        ("torch",), _of_torch, "torch", "torch", needs_torch.open_torch_compiled, compiles_at_every_start=True
+    "torch": Kind(
+        engine="vitsmith.engines.torch.engine:TorchEngine",
+        programs=("torch",),
+        precisions=_of_torch,
+        package="torch",
+        extra="torch",
     ),
-    "onnx": Kind(("onnx",), _own, "onnxruntime", "onnx", _onnx),
-    "openvino": Kind(("openvino", "onnx"), _float_or_bf16, "openvino", "openvino", _openvino),
-    "executorch": Kind(("executorch",), _own, "executorch", "executorch", needs_torch.open_executorch),
+    "torch-compiled": Kind(
+        engine="vitsmith.engines.torch.compiled:CompiledTorchEngine",
+        programs=("torch",),
+        precisions=_of_torch,
+        package="torch",
+        extra="torch",
+        compiles_at_every_start=True,
+    ),
+    "onnx": Kind(
+        engine="vitsmith.engines.onnx.engine:OnnxEngine",
+        programs=("onnx",),
+        precisions=_own,
+        package="onnxruntime",
+        extra="onnx",
+    ),
+    "openvino": Kind(
+        engine="vitsmith.engines.openvino.engine:OpenVinoEngine",
+        programs=("openvino", "onnx"),
+        precisions=_float_or_bf16,
+        package="openvino",
+        extra="openvino",
+    ),
+    "executorch": Kind(
+        engine="vitsmith.engines.executorch.engine:ExecutorchEngine",
+        programs=("executorch",),
+        precisions=_own,
+        package="executorch",
+        extra="executorch",
+    ),
 }
 """Engine by name. OpenVINO reads ONNX files itself."""
 

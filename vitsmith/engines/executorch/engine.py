@@ -21,6 +21,7 @@ from vitsmith.engines.program import ProgramEngine, Runs
 from vitsmith.engines.settings import USUAL, Settings
 from vitsmith.errors import BundleError, MissingPackageError
 from vitsmith.files.regular import utf8_path
+from vitsmith.needs_torch import require_torch
 from vitsmith.process.forks import keep_in_children
 from vitsmith.weights.bundle.bundle import Bundle
 
@@ -37,6 +38,7 @@ class ExecutorchEngine(ProgramEngine):
     name = "executorch"
 
     def __init__(self, bundle: Bundle, settings: Settings = USUAL) -> None:
+        require_torch("executorch")  # the runtime takes torch's tensors
         super().__init__(bundle)
         self._images = _Program(self._path("model"), self._spec.batch)
 

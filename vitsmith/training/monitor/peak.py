@@ -7,9 +7,9 @@ from typing import Literal
 
 import torch
 
+from vitsmith.evaluation.torch_peaks import measure_peaks
 from vitsmith.models.config import ModelConfig
 from vitsmith.models.cost import flops
-from vitsmith.training.monitor.gemm import measure_peaks
 
 _SECONDS = 0.05
 """Seconds of repeats for each kernel and size: short, because every run begins with it and raises the peak later."""
