@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from vitsmith.retrieval.index import open_index
     from vitsmith.retrieval.search import search
     from vitsmith.specs import ImageSpec, Labels, TextSpec
-    from vitsmith.verbs.evaluation import evaluate
+    from vitsmith.verbs.evaluate import evaluate
+    from vitsmith.verbs.export import export
     from vitsmith.verbs.int8 import quantize
-    from vitsmith.verbs.program import export
     from vitsmith.verbs.training import lit, train
     from vitsmith.weights.bundle.bundle import Bundle
     from vitsmith.weights.checkpoints import init_for_finetune
@@ -58,8 +58,8 @@ _HOMES = {
     "VitsmithError": "vitsmith.errors",
     "ZeroShotClassifier": "vitsmith.zeroshot.classifier",
     "create_model": "vitsmith.models.build",
-    "evaluate": "vitsmith.verbs.evaluation",
-    "export": "vitsmith.verbs.program",
+    "evaluate": "vitsmith.verbs.evaluate",
+    "export": "vitsmith.verbs.export",
     "init_for_finetune": "vitsmith.weights.checkpoints",
     "lit": "vitsmith.verbs.training",
     "load": "vitsmith.weights.load",

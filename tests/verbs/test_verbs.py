@@ -172,7 +172,7 @@ def test_what_is_no_path_is_one_line(bundle: vs.Bundle, here: Path) -> None:
 
 def test_they_are_functions_whatever_was_imported_and_need_no_torch_to_be_named() -> None:
     code = (
-        "import sys, vitsmith as vs, vitsmith.verbs.program, vitsmith.evaluation.scores\n"
+        "import sys, vitsmith as vs, vitsmith.verbs.export, vitsmith.evaluation.scores\n"
         "assert all(map(callable, (vs.export, vs.evaluate, vs.quantize, vs.open_engine, vs.open_index)))\n"
         "assert 'torch' not in sys.modules and 'onnx' not in sys.modules\n"
     )

@@ -100,7 +100,7 @@ def export(
     """Export a model and compare it with the original. If it differs, nothing is written (exit 3)."""
     from vitsmith.gate import Requirements
     from vitsmith.specs import ProgramSpec
-    from vitsmith.verbs.program import export_to
+    from vitsmith.verbs.export import export_to
 
     check_labels(labels, labels_file)
     exported, target = export_to(
