@@ -142,7 +142,7 @@ def test_quantize_is_the_run_of_the_verb(bundle: vs.Bundle, here: Path, monkeypa
     with pytest.raises(vs.InputError, match="`max_drop` is measured on labelled images"):
         vs.quantize(bundle, images=pictures(20), engine="onnx", max_drop=0.5)
     assert not (here / "runs").exists()
-    with monkeypatch.context() as patch:  # the climb itself is tests/compress/test_quantize.py's
+    with monkeypatch.context() as patch:  # the climb itself is tests/compress/quantize/test_schemes.py's
         patch.setattr("vitsmith.compress.quantize.run.quantize_to", keep_float)
         found = vs.quantize(bundle, images=pictures(20), engine="onnx", min_speedup=3, limit=9, out="run")
     assert found.settings.engine == "onnx" and found.settings.required == replace(REQUIRED, speedup=3)
