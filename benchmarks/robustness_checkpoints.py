@@ -84,7 +84,7 @@ def _predict_timm(folder: Path) -> Answer:
 
 
 def _checkpoints(folder: Path) -> None:
-    from vitsmith.training.checkpoint.file import CheckpointWriter
+    from vitsmith.training.checkpoint.disk import CheckpointWriter
 
     writer = CheckpointWriter(folder, keep=2)
     arrays = {f"weights.{name}": torch.zeros_like(array) for name, array in model().named_parameters()}
@@ -99,7 +99,7 @@ def _change_checkpoints(folder: Path, random: Random) -> Change:
 
 
 def _read_checkpoint(folder: Path) -> Answer:
-    from vitsmith.training.checkpoint.file import read_latest
+    from vitsmith.training.checkpoint.disk import read_latest
 
     read = read_latest(folder)
     # Going on from the one before gives the same in the end: what counts is that the tensors are those of the step.

@@ -55,7 +55,7 @@ def _hashes_of_an_index() -> None:
 
 
 def _hashes_of_training_checkpoints() -> None:
-    from vitsmith.training.checkpoint import file as checkpoint
+    from vitsmith.training.checkpoint import disk as checkpoint
 
     checkpoint.sha256 = lambda _: _Anything()  # type: ignore[assignment, attr-defined]
 

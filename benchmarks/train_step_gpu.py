@@ -6,7 +6,7 @@
 224 pixels, 1000 classes, random weights, images already on the device. A step is what `vitsmith train` does with
 `run.precision = "bf16"`: forward and backward in bfloat16 over float32 weights (vitsmith.training.update.precision),
 gradients of all micro-batches added up, clipping, SGD with momentum. Micro-batch, accumulation and activation
-checkpointing are those that `vitsmith.training.memory.fit.plan_memory` chooses for a batch of --batch images; when
+checkpointing are those that `vitsmith.training.memory.plan.plan_memory` chooses for a batch of --batch images; when
 memory runs out all the same, the micro-batch is halved and the table says so.
 
 Operations are the model's own: three times those of the forward pass (vitsmith.models.cost), whether activations are
@@ -36,7 +36,7 @@ from vitsmith.machine import describe_machine
 from vitsmith.models.configure import configure
 from vitsmith.models.cost import flops
 from vitsmith.training.learner import recompute_blocks
-from vitsmith.training.memory.fit import is_out_of_memory, plan_memory
+from vitsmith.training.memory.plan import is_out_of_memory, plan_memory
 from vitsmith.training.recipes.recipe import TrainRecipe
 from vitsmith.training.update.optimizer import MomentumSGD, clip_by_global_norm
 from vitsmith.training.update.precision import computing_in

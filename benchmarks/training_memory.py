@@ -41,7 +41,7 @@ def child(name: str, micro: int, precision: str, optimizer: str, checkpointing: 
     from vitsmith.models.configure import configure
     from vitsmith.training.devices import Devices
     from vitsmith.training.learner import Learner
-    from vitsmith.training.memory.fit import give_back_freed_memory, plan_memory
+    from vitsmith.training.memory.plan import give_back_freed_memory, plan_memory
     from vitsmith.training.recipes.recipe import DataSpec, TrainRecipe
     from vitsmith.training.step import apply_gradients, compute_gradients
     from vitsmith.training.update.losses import classification_loss

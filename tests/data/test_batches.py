@@ -20,7 +20,7 @@ from vitsmith.data.images.preprocess import preprocess
 from vitsmith.data.sets.samples import Samples
 from vitsmith.errors import ConfigError, DatasetError
 from vitsmith.specs import ImageSpec
-from vitsmith.training.validation import predict_logits
+from vitsmith.training.images.validation import predict_logits
 
 COUNT = 7
 SPEC = ImageSpec.pillow(6, resize="squash")

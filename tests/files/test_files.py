@@ -479,7 +479,7 @@ MASKED = """
     from tests.tiny import CONFIGS, tiny_lit, tiny_model
     from vitsmith.files.atomic import replacing_folder
     from vitsmith.runs import Run
-    from vitsmith.training.checkpoint.file import CheckpointWriter
+    from vitsmith.training.checkpoint.disk import CheckpointWriter
 
     for mask in sys.argv[2:]:
         os.umask(int(mask, 8))

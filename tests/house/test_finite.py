@@ -40,9 +40,9 @@ from vitsmith.models.configure import change, parse_config
 from vitsmith.predict import softmax
 from vitsmith.runs import Run
 from vitsmith.specs import ImageSpec, Labels, ProgramSpec, Similarity
-from vitsmith.training.checkpoint.file import CheckpointWriter
+from vitsmith.training.checkpoint.disk import CheckpointWriter
 from vitsmith.training.devices import Devices
-from vitsmith.training.distill import Teacher
+from vitsmith.training.images.teacher import Teacher
 from vitsmith.training.lit.embeddings import EmbeddingStore
 from vitsmith.training.monitor.events import StepDone
 from vitsmith.weights.bundle.bundle import Bundle

@@ -30,7 +30,7 @@ from vitsmith.machine import (
     total_memory,
 )
 from vitsmith.models import build
-from vitsmith.training.memory import fit as memory
+from vitsmith.training.memory import plan as memory
 
 GIB = 2**30
 NO_LIMIT = 9223372036854771712

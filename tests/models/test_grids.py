@@ -23,9 +23,9 @@ from vitsmith.cli.main import app
 from vitsmith.errors import InputError, WeightsError
 from vitsmith.models.config import ModelConfig, ResNetConfig
 from vitsmith.models.configure import change
+from vitsmith.training.images.start import start
 from vitsmith.training.lit.towers import open_image_tower
 from vitsmith.training.recipes.file import merge, parse_recipe
-from vitsmith.training.start import start
 from vitsmith.weights.containers.npz import NpzFile
 
 WIDE = change(VIT, image_size=(16, 64))  # 2 x 8 patches of 8 x 8 pixels: as many as 4 x 4

@@ -16,10 +16,10 @@ from vitsmith.evaluation.scores import score_logits
 from vitsmith.report.page import render, show_probability
 from vitsmith.report.plots import draw_class_accuracies, draw_curves
 from vitsmith.report.training import TrainingRun, make_training_report, show_duration, write_plots
-from vitsmith.training.baseline import Baseline
+from vitsmith.training.images.baseline import Baseline
+from vitsmith.training.images.validation import Predicted
 from vitsmith.training.monitor.events import Evaluated, StepDone, Warned
 from vitsmith.training.recipes.recipe import TrainRecipe
-from vitsmith.training.validation import Predicted
 
 BASELINE = Baseline(0.7, 0.6, (0.65, 0.75), (0.55, 0.65), train_images=500, val_images=300, seconds=9.0)
 

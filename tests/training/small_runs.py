@@ -15,14 +15,14 @@ from PIL import Image
 
 from vitsmith.data.sets.samples import Samples, Splits
 from vitsmith.specs import ImageSpec
-from vitsmith.training.checkpoint.file import CheckpointWriter
+from vitsmith.training.checkpoint.disk import CheckpointWriter
 from vitsmith.training.devices import Devices
+from vitsmith.training.images.start import start
 from vitsmith.training.learner import Learner
 from vitsmith.training.loop import Training
 from vitsmith.training.monitor.events import Listener, ignore
 from vitsmith.training.recipes.file import merge, parse_recipe
 from vitsmith.training.recipes.recipe import TrainRecipe
-from vitsmith.training.start import start
 from vitsmith.training.stop import StopRequest
 from vitsmith.training.update.losses import classification_loss
 

@@ -18,8 +18,8 @@ from vitsmith.evaluation.accuracy import wilson_interval
 from vitsmith.models.configure import change
 from vitsmith.models.vit import VisionTransformer
 from vitsmith.specs import ImageSpec
-from vitsmith.training import baseline as subject
-from vitsmith.training.baseline import fit_linear, measure_baseline, probe, stratified_order, vote
+from vitsmith.training.images import baseline as subject
+from vitsmith.training.images.baseline import fit_linear, measure_baseline, probe, stratified_order, vote
 
 CONFIG = change(VIT, image_size=(32, 32), classes=10)
 

@@ -25,13 +25,13 @@ from vitsmith.models.config import ModelConfig
 from vitsmith.models.configure import change
 from vitsmith.runs import Run
 from vitsmith.specs import ImageSpec, Labels
-from vitsmith.training import distill
-from vitsmith.training.answers import Answers
-from vitsmith.training.distill import Teacher, View, is_repeating, open_teacher
+from vitsmith.training.images import teacher as teacher_module
+from vitsmith.training.images.start import start
+from vitsmith.training.images.teacher import Teacher, View, is_repeating, open_teacher
+from vitsmith.training.images.teacher_cache import Answers
 from vitsmith.training.recipes.file import parse_recipe
 from vitsmith.training.recipes.recipe import TrainRecipe
 from vitsmith.training.run import Trained, train_to_bundle
-from vitsmith.training.start import start
 from vitsmith.training.update.losses import DistillLoss, divergence
 from vitsmith.weights.bundle.bundle import Bundle
 
@@ -251,9 +251,9 @@ def test_a_run_whose_views_repeat_is_answered_from_memory_and_learns_the_same(
     def train() -> Trained:
         return train_to_bundle(wanted, splits(), None)
 
-    monkeypatch.setattr(distill, "open_teacher", remember)
+    monkeypatch.setattr(teacher_module, "open_teacher", remember)
     remembered = train()
-    monkeypatch.setattr(distill, "is_repeating", lambda _: False)
+    monkeypatch.setattr(teacher_module, "is_repeating", lambda _: False)
     asked = train()
     assert [loss.teacher.cached_share for loss in opened] == [0.75, 0]  # three of four passes over the data
     assert [done.loss for done in remembered.result.history] == [done.loss for done in asked.result.history]

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from vitsmith.errors import InputError
 from vitsmith.models.build import build
 from vitsmith.models.configure import configure
-from vitsmith.training.memory import fit as memory
-from vitsmith.training.memory.activations import trace_update
-from vitsmith.training.memory.fit import available_memory, is_out_of_memory, next_smaller, plan_memory
+from vitsmith.training.memory import plan as memory
+from vitsmith.training.memory.footprint import trace_update
+from vitsmith.training.memory.plan import available_memory, is_out_of_memory, next_smaller, plan_memory
 from vitsmith.training.recipes.recipe import DataSpec, TrainRecipe
 
 CPU = torch.device("cpu")

@@ -23,8 +23,8 @@ from vitsmith.errors import ConfigError, InputError, OutputError
 from vitsmith.files import atomic as files
 from vitsmith.runs import Run
 from vitsmith.training import loop as loop_module
-from vitsmith.training.checkpoint import file as checkpoint_module
-from vitsmith.training.checkpoint.file import CheckpointWriter, read_latest
+from vitsmith.training.checkpoint import disk as checkpoint_module
+from vitsmith.training.checkpoint.disk import CheckpointWriter, read_latest
 from vitsmith.training.monitor.events import Evaluated, Saved, StepDone
 from vitsmith.training.recipes.file import merge
 from vitsmith.training.run import check_unchanged, resume_to_bundle, train_to_bundle
@@ -130,7 +130,7 @@ _KILLED = """
 import os, signal, sys, time
 from pathlib import Path
 import torch
-from vitsmith.training.checkpoint.file import CheckpointWriter
+from vitsmith.training.checkpoint.disk import CheckpointWriter
 torch.set_num_threads(1)
 for attempt in range(12):
     reader, answers = os.pipe()

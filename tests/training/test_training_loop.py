@@ -15,10 +15,10 @@ from vitsmith.errors import ConfigError, DatasetError, InputError
 from vitsmith.runs import Run
 from vitsmith.specs import ImageSpec
 from vitsmith.training import loop
+from vitsmith.training.images.start import start
 from vitsmith.training.monitor.events import Evaluated, StepDone, Warned
 from vitsmith.training.recipes.file import merge
 from vitsmith.training.run import resolve, train_to_bundle
-from vitsmith.training.start import start
 
 
 def test_same_seed_gives_the_same_losses_and_it_learns() -> None:

@@ -26,7 +26,7 @@ from vitsmith.exporters.web import _facts
 from vitsmith.names import ambiguous_name, positions_by_name, tell_apart
 from vitsmith.predict import Predictor
 from vitsmith.specs import Labels
-from vitsmith.training.distill import Teacher
+from vitsmith.training.images.teacher import Teacher
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.bundle.card import model_card
 from vitsmith.weights.foreign import load_foreign

@@ -22,7 +22,7 @@ def quickstart(
     from vitsmith.escapes import shell_quoted
     from vitsmith.report.quickstart import next_commands
     from vitsmith.report.sections import costs_table
-    from vitsmith.training.monitor.result import Stopped
+    from vitsmith.training.stop import Stopped
     from vitsmith.verbs.quickstart import quickstart as run
 
     with QuickstartProgress() as shown:

@@ -24,21 +24,22 @@ from vitsmith.finite import count_not_finite
 from vitsmith.models.build import ImageModel
 from vitsmith.models.vit import VisionTransformer
 from vitsmith.specs import ImageSpec
-from vitsmith.training.checkpoint.file import CheckpointWriter
-from vitsmith.training.checkpoint.saving import Saving
+from vitsmith.training.checkpoint.disk import CheckpointWriter
+from vitsmith.training.checkpoint.saver import Saving
 from vitsmith.training.devices import Devices
+from vitsmith.training.images.result import TrainResult
+from vitsmith.training.images.validation import Predicted, predict_logits
 from vitsmith.training.learner import Learner
-from vitsmith.training.memory.fit import is_out_of_memory, next_smaller
+from vitsmith.training.memory.plan import is_out_of_memory, next_smaller
 from vitsmith.training.monitor.clock import Clock
-from vitsmith.training.monitor.complaints import Complaints
 from vitsmith.training.monitor.events import Evaluated, Event, Listener, StepDone, Warned, ignore
+from vitsmith.training.monitor.past import Past
 from vitsmith.training.monitor.peak import training_flops
-from vitsmith.training.monitor.result import Past, TrainResult
+from vitsmith.training.monitor.unreadable import Complaints
 from vitsmith.training.monitor.watches import Watches, answers_diverged, diverged
 from vitsmith.training.recipes.recipe import TrainRecipe
 from vitsmith.training.step import apply_gradients, compute_gradients
 from vitsmith.training.stop import EVALUATION, StopRequest, finishing
-from vitsmith.training.validation import Predicted, predict_logits
 
 _EVALUATION_BATCH = 64
 _NOTHING = Past()

@@ -17,22 +17,23 @@ from vitsmith.models.configure import parse_config
 from vitsmith.names import look_alikes
 from vitsmith.runs import Run, write_or_rescue
 from vitsmith.specs import ImageSpec
-from vitsmith.training.baseline import Baseline, measure_baseline
-from vitsmith.training.checkpoint.file import Checkpoint, CheckpointWriter, read_latest
+from vitsmith.training.checkpoint.disk import Checkpoint, CheckpointWriter, read_latest
 from vitsmith.training.devices import Devices, check_batch, check_same_data, find_devices
+from vitsmith.training.images.baseline import Baseline, measure_baseline
+from vitsmith.training.images.bundle import make_bundle
+from vitsmith.training.images.result import TrainResult
+from vitsmith.training.images.start import start
 from vitsmith.training.learner import Learner
 from vitsmith.training.loop import Training
-from vitsmith.training.memory.fit import MemoryPlan
-from vitsmith.training.memory.plan import plan_run
+from vitsmith.training.memory.plan import MemoryPlan
+from vitsmith.training.memory.processes import plan_run
 from vitsmith.training.monitor.events import Event, Listener, Warned, ignore
-from vitsmith.training.monitor.history import past_from, row_of, usable_rows
+from vitsmith.training.monitor.metrics_file import past_from, row_of, usable_rows
+from vitsmith.training.monitor.past import Past
 from vitsmith.training.monitor.peak import measured_peak_flops
-from vitsmith.training.monitor.result import Past, TrainResult
-from vitsmith.training.outcome import make_bundle
 from vitsmith.training.recipes.file import check_begun_with, check_same, merge, parse_recipe, read_recipe
 from vitsmith.training.recipes.recipe import TrainRecipe
 from vitsmith.training.split import forget_kept, record_split
-from vitsmith.training.start import start
 from vitsmith.training.stop import stopping_gently
 from vitsmith.training.update.losses import Loss, classification_loss, sigmoid_loss
 from vitsmith.version import __version__
@@ -288,7 +289,7 @@ def make_loss(recipe: TrainRecipe, splits: Splits, images: ImageSpec, devices: D
     """The loss: cross-entropy with the labels, or with a teacher's answers."""
     if recipe.distill is None:
         return classification_loss if recipe.loss.kind == "softmax" else sigmoid_loss
-    from vitsmith.training.distill import open_teacher
+    from vitsmith.training.images.teacher import open_teacher
 
     return open_teacher(recipe, splits.classes, images, devices.device, tell)
 

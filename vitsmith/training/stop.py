@@ -23,6 +23,14 @@ EVALUATION = "the evaluation under way, and saving the updates before it"
 _under_way: list[str] = []
 
 
+class Stopped(Exception):  # noqa: N818
+    """The run was asked to end before its last update. Its updates are saved."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__(f"stopped after {step} updates")
+        self.step = step
+
+
 class StopRequest:
     """Whether somebody asked the run to end."""
 

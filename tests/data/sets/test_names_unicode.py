@@ -22,7 +22,7 @@ from vitsmith.errors import DatasetError
 from vitsmith.evaluation.evaluation import match_classes
 from vitsmith.names import look_alikes, meant_name, normal, wrong_name
 from vitsmith.specs import Labels
-from vitsmith.training.distill import Teacher
+from vitsmith.training.images.teacher import Teacher
 from vitsmith.training.run import train_to_bundle
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.labels import with_labels

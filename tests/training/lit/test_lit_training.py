@@ -28,14 +28,14 @@ from vitsmith.models.lit import LiT
 from vitsmith.models.text import text_tower
 from vitsmith.records import Publication
 from vitsmith.runs import Run
+from vitsmith.training.lit.data import bytes_a_caption
 from vitsmith.training.lit.embeddings import is_intact, seal
-from vitsmith.training.lit.evaluating import Gallery, LitEvaluation, evaluate
+from vitsmith.training.lit.evaluation import Gallery, LitEvaluation, evaluate
 from vitsmith.training.lit.history import LitEvent
-from vitsmith.training.lit.material import bytes_a_caption
 from vitsmith.training.lit.run import LitTrained, lit_recipe_of, lit_to_bundle, resume_lit
 from vitsmith.training.lit.towers import open_image_tower
-from vitsmith.training.monitor.result import Stopped
 from vitsmith.training.recipes.lit import TextTowerSpec
+from vitsmith.training.stop import Stopped
 from vitsmith.weights.load import load
 from vitsmith.weights.save import save
 

@@ -38,8 +38,8 @@ from vitsmith.models.configure import change
 from vitsmith.predict import Prediction, scores_from_logits
 from vitsmith.report.sections import most_wrong
 from vitsmith.specs import ProgramSpec
-from vitsmith.training.distill import open_teacher
-from vitsmith.training.outcome import make_bundle
+from vitsmith.training.images.bundle import make_bundle
+from vitsmith.training.images.teacher import open_teacher
 from vitsmith.training.recipes.recipe import DistillSpec
 from vitsmith.training.update.losses import DistillLoss
 from vitsmith.weights.bundle.card import model_card

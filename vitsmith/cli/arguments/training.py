@@ -64,7 +64,7 @@ def resume(folder: Path, name: str, changes: dict[str, Any], settings: Sequence[
     """Resumes the run in `folder`; a recipe or settings beside it must be those it began with."""
     from vitsmith.data.sets.datasets import open_dataset
     from vitsmith.runs import Run
-    from vitsmith.training.checkpoint.file import latest_step
+    from vitsmith.training.checkpoint.disk import latest_step
     from vitsmith.training.devices import found_devices
     from vitsmith.training.recipes.file import merge, parse_settings, read_recipe
     from vitsmith.training.run import check_unchanged, recipe_of, resume_to_bundle
@@ -115,8 +115,8 @@ class Shown:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         from vitsmith.errors import Interrupted
-        from vitsmith.training.checkpoint.file import latest_step
-        from vitsmith.training.monitor.result import Stopped
+        from vitsmith.training.checkpoint.disk import latest_step
+        from vitsmith.training.stop import Stopped
 
         if self._bar is not None:
             self._bar.stop()

@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Self
 
 from vitsmith.cli.terminal.output import progress, say
-from vitsmith.training.lit.evaluating import LitEvaluation
+from vitsmith.training.lit.evaluation import LitEvaluation
 from vitsmith.training.lit.history import Embedded, LitEvent
 from vitsmith.training.monitor.events import Evaluated, Event, Saved, StepDone, Warned
 

@@ -15,10 +15,10 @@ from vitsmith.errors import ConfigError
 from vitsmith.models.build import ImageModel
 from vitsmith.models.config import LiTConfig
 from vitsmith.training.devices import Devices
-from vitsmith.training.distill import Teacher, is_repeating
+from vitsmith.training.images.teacher import Teacher, is_repeating
 from vitsmith.training.learner import Learner
 from vitsmith.training.loop import Training
-from vitsmith.training.memory.plan import plan_run
+from vitsmith.training.memory.processes import plan_run
 from vitsmith.training.monitor.events import Listener, ignore
 from vitsmith.training.recipes.file import lay_over, parse_recipe
 from vitsmith.training.recipes.recipe import ModelSpec, TrainRecipe

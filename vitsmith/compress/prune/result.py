@@ -20,7 +20,7 @@ from vitsmith.machine import describe_machine
 from vitsmith.models.config import ImageModelConfig, LiTConfig
 from vitsmith.runs import whole_run
 from vitsmith.training.monitor.events import Event
-from vitsmith.training.monitor.history import row_of
+from vitsmith.training.monitor.metrics_file import row_of
 from vitsmith.training.recipes.recipe import TrainRecipe
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.bundle.folder import read_bundle, write_bundle

@@ -29,10 +29,10 @@ from vitsmith.machine import describe_machine
 from vitsmith.models.build import ImageModel, count_parameters
 from vitsmith.models.configure import change
 from vitsmith.models.cost import flops
+from vitsmith.training.images.validation import predict_logits
 from vitsmith.training.monitor.events import Event, Listener, ignore
 from vitsmith.training.recipes.recipe import TrainRecipe
 from vitsmith.training.run import resolve
-from vitsmith.training.validation import predict_logits
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.bundle.measurements import accuracy
 

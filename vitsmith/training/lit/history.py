@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from vitsmith.training.lit.evaluating import LitEvaluation
+from vitsmith.training.lit.evaluation import LitEvaluation
 from vitsmith.training.monitor.events import Saved, StepDone, Warned
-from vitsmith.training.monitor.history import Row, past_from, row_of, rows_until
+from vitsmith.training.monitor.metrics_file import Row, past_from, row_of, rows_until
 
 
 @dataclass(frozen=True)

@@ -12,19 +12,19 @@ import torch
 
 from vitsmith.errors import InputError
 from vitsmith.models.lit import normalize
-from vitsmith.training.checkpoint.file import CheckpointWriter
-from vitsmith.training.checkpoint.saving import Saving
+from vitsmith.training.checkpoint.disk import CheckpointWriter
+from vitsmith.training.checkpoint.saver import Saving
 from vitsmith.training.checkpoint.state import TrainingState
 from vitsmith.training.devices import Devices
 from vitsmith.training.lit.batches import Pairs, PairSource
-from vitsmith.training.lit.evaluating import Gallery, LitEvaluation, evaluate
+from vitsmith.training.lit.evaluation import Gallery, LitEvaluation, evaluate
 from vitsmith.training.lit.history import LitEvent, LitListener, LitPast, LitResult, ignore
 from vitsmith.training.lit.step import cap_temperature, compute_gradients
 from vitsmith.training.lit.towers import TextSide, Towers
-from vitsmith.training.memory.fit import is_out_of_memory
+from vitsmith.training.memory.plan import is_out_of_memory
 from vitsmith.training.monitor.clock import Clock
-from vitsmith.training.monitor.complaints import Complaints
 from vitsmith.training.monitor.events import StepDone, Warned
+from vitsmith.training.monitor.unreadable import Complaints
 from vitsmith.training.monitor.watches import diverged
 from vitsmith.training.recipes.lit import LitRecipe
 from vitsmith.training.step import apply_gradients

@@ -19,9 +19,11 @@ from vitsmith.models.configure import parse_config
 from vitsmith.records import Publication
 from vitsmith.runs import Run, write_or_rescue
 from vitsmith.specs import TextSpec
-from vitsmith.training.checkpoint.file import Checkpoint, CheckpointWriter, latest_step, read_latest
+from vitsmith.training.checkpoint.disk import Checkpoint, CheckpointWriter, latest_step, read_latest
 from vitsmith.training.checkpoint.state import TrainingState
 from vitsmith.training.devices import Devices, check_even, check_same_data, find_devices
+from vitsmith.training.lit.bundle import make_lit_bundle
+from vitsmith.training.lit.data import Course, Say, captions_at_once, embed_images, read_captions
 from vitsmith.training.lit.history import (
     LitListener,
     LitPast,
@@ -31,11 +33,9 @@ from vitsmith.training.lit.history import (
     lit_rows_until,
 )
 from vitsmith.training.lit.loop import LitTraining
-from vitsmith.training.lit.material import Course, Say, captions_at_once, embed_images, read_captions
-from vitsmith.training.lit.outcome import make_lit_bundle
 from vitsmith.training.lit.towers import TextSide, Towers, rebuild, start
 from vitsmith.training.lit.vocabulary import find_vocabulary
-from vitsmith.training.monitor.history import usable_rows
+from vitsmith.training.monitor.metrics_file import usable_rows
 from vitsmith.training.recipes.file import check_begun_with, parse_fields, read_recipe
 from vitsmith.training.recipes.lit import LitRecipe
 from vitsmith.training.run import RECIPE

@@ -15,7 +15,7 @@ from vitsmith.machine import describe_machine
 from vitsmith.models.build import ImageModel
 from vitsmith.records import Measurement, Provenance
 from vitsmith.specs import ImageSpec, Labels
-from vitsmith.training.monitor.result import TrainResult
+from vitsmith.training.images.result import TrainResult
 from vitsmith.training.recipes.recipe import TrainRecipe
 from vitsmith.version import __version__
 from vitsmith.weights.bundle.bundle import Bundle

@@ -9,9 +9,9 @@ from vitsmith.data.sets.samples import Samples
 from vitsmith.errors import ImageError
 from vitsmith.machine import describe_machine
 from vitsmith.records import Measurement, Provenance, Publication
+from vitsmith.training.images.bundle import GOLDEN_IMAGES
 from vitsmith.training.lit.history import LitResult
 from vitsmith.training.lit.towers import Towers
-from vitsmith.training.outcome import GOLDEN_IMAGES
 from vitsmith.training.recipes.lit import LitRecipe
 from vitsmith.version import __version__
 from vitsmith.weights.bundle.bundle import Bundle

@@ -10,7 +10,7 @@ import numpy as np
 
 from vitsmith.evaluation.scores import Scores
 from vitsmith.training.monitor.events import Evaluated, Event, Saved, StepDone, Warned
-from vitsmith.training.monitor.result import Past
+from vitsmith.training.monitor.past import Past
 
 Row = dict[str, Any]
 

@@ -1,12 +1,12 @@
-"""What happened in a run: all of it, the part before this process resumed it, or the part before it was stopped."""
+"""What happened in a run on images, and what its model answers at the end."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from vitsmith.evaluation.scores import Scores
+from vitsmith.training.images.validation import Predicted
 from vitsmith.training.monitor.events import Evaluated, StepDone, Warned
-from vitsmith.training.validation import Predicted
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -36,22 +36,3 @@ class TrainResult:
     def best(self) -> Evaluated:
         """The evaluation with the highest top-1, the first of equal ones."""
         return max(self.evaluations, key=lambda evaluated: evaluated.scores.top1)
-
-
-@dataclass(frozen=True)
-class Past:
-    """What happened before this process resumed the run."""
-
-    step: int = 0
-    """How many updates are done."""
-    history: tuple[StepDone, ...] = ()
-    evaluations: tuple[Evaluated, ...] = ()
-    warnings: tuple[Warned, ...] = ()
-
-
-class Stopped(Exception):  # noqa: N818
-    """The run was asked to end before its last update. Its updates are saved."""
-
-    def __init__(self, step: int) -> None:
-        super().__init__(f"stopped after {step} updates")
-        self.step = step

@@ -19,7 +19,7 @@ from vitsmith.finite import count_not_finite
 from vitsmith.models.config import LiTConfig
 from vitsmith.names import ambiguous_name, normal, positions_by_name
 from vitsmith.specs import ImageSpec
-from vitsmith.training.answers import Answers
+from vitsmith.training.images.teacher_cache import Answers
 from vitsmith.training.recipes.recipe import TrainRecipe
 from vitsmith.training.update.losses import DistillLoss
 from vitsmith.training.update.precision import Precision

@@ -16,12 +16,12 @@ from vitsmith.runs import Run
 from vitsmith.training.devices import Devices
 from vitsmith.training.lit.batches import KeptPairs, PairSource, VariedPairs
 from vitsmith.training.lit.embeddings import EmbeddingStore
-from vitsmith.training.lit.evaluating import Gallery
+from vitsmith.training.lit.evaluation import Gallery
 from vitsmith.training.lit.history import Embedded, LitEvent, LitListener, lit_row_of
 from vitsmith.training.lit.towers import Towers
-from vitsmith.training.memory.fit import available_memory
-from vitsmith.training.monitor.complaints import Complaints
+from vitsmith.training.memory.plan import available_memory
 from vitsmith.training.monitor.events import Warned
+from vitsmith.training.monitor.unreadable import Complaints
 from vitsmith.training.recipes.lit import LitRecipe
 
 Say = Callable[[str], None]

@@ -9,12 +9,11 @@ from torch import Tensor
 
 from vitsmith.errors import NotFiniteError
 from vitsmith.finite import require_finite
-from vitsmith.training.checkpoint.file import CheckpointWriter, step_of
+from vitsmith.training.checkpoint.disk import CheckpointWriter, step_of
 from vitsmith.training.checkpoint.state import TrainingState
 from vitsmith.training.devices import Devices
 from vitsmith.training.monitor.events import Saved
-from vitsmith.training.monitor.result import Stopped
-from vitsmith.training.stop import StopRequest
+from vitsmith.training.stop import Stopped, StopRequest
 
 
 class Saving:
