@@ -36,7 +36,7 @@ from finetune_photos import GROUP_A, GROUP_B, QUIET, train, write_crops
 
 import vitsmith as vs
 from vitsmith.compress.images import Photos, labelled_photos, read_tensors
-from vitsmith.compress.quantize.run import Quantized, Settings, quantize
+from vitsmith.compress.quantize.run import Quantization, Quantized, quantize
 from vitsmith.compress.quantize.schemes import Attempt
 from vitsmith.machine import describe_machine
 from vitsmith.training.recipes.file import merge
@@ -99,7 +99,7 @@ def table(found: Quantized) -> list[str]:
 
 
 def compare(bundle: Bundle, photos: Photos, engine: str, place: Path) -> list[str]:
-    settings = Settings(engine, fastest=True)
+    settings = Quantization(engine, fastest=True)
     lines = [f"### {engine}", ""]
     began = time.perf_counter()
     good = quantize(bundle, photos, place / f"{engine}-good", settings)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from vitsmith.specs import ImageSpec, Labels, TextSpec
     from vitsmith.verbs.evaluate import evaluate
     from vitsmith.verbs.export import export
-    from vitsmith.verbs.int8 import quantize
+    from vitsmith.verbs.quantize import quantize
     from vitsmith.verbs.training import lit, train
     from vitsmith.weights.bundle.bundle import Bundle
     from vitsmith.weights.checkpoints import init_for_finetune
@@ -68,7 +68,7 @@ _HOMES = {
     "open_engine": "vitsmith.engines.open",
     "open_index": "vitsmith.retrieval.index",
     "preprocess": "vitsmith.data.images.preprocess",
-    "quantize": "vitsmith.verbs.int8",
+    "quantize": "vitsmith.verbs.quantize",
     "save": "vitsmith.weights.save",
     "search": "vitsmith.retrieval.search",
     "train": "vitsmith.verbs.training",

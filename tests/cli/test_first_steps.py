@@ -32,7 +32,7 @@ from vitsmith.cli.verbs import VERBS
 from vitsmith.errors import BundleError, InputError, WeightsError
 from vitsmith.evaluation.speed import Speed, Speedup
 from vitsmith.runs import model_name
-from vitsmith.verbs.quickstart import Stage
+from vitsmith.verbs.quickstart import QuickstartStage
 from vitsmith.weights.bundle.folder import upgrade_bundle, write_bundle
 from vitsmith.weights.bundle.programs import add_program
 
@@ -497,7 +497,7 @@ def test_an_address_is_no_image(tmp_path, monkeypatch) -> None:
 def test_the_bar_of_the_quickstart_knows_how_long_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     shown = QuickstartProgress()
-    shown.on_event(Stage(1, "training", 900))
+    shown.on_event(QuickstartStage(1, "training", 900))
     assert shown._training._bar.tasks[0].total == 900
 
 

@@ -15,15 +15,15 @@ from tests.tiny import CONFIGS, pictures, tiny_model
 from vitsmith import Bundle
 from vitsmith.compress.prune.material import Material
 from vitsmith.compress.search.resize import resize_bundle, smaller_sizes
-from vitsmith.compress.search.result import Found
-from vitsmith.compress.search.run import FEWEST, MOST_VARIANTS, Space, halves, search
+from vitsmith.compress.search.result import SearchResult
+from vitsmith.compress.search.run import FEWEST, MOST_VARIANTS, SearchSpace, halves, search
 from vitsmith.data.sets.samples import Samples, Splits
 from vitsmith.errors import ConfigError, DatasetError, GateError, InputError, MissingPackageError, NotFiniteError
 from vitsmith.gate import Paired, Requirements
 from vitsmith.models.configure import change
 from vitsmith.weights.save import save
 
-SPACE = Space(resolutions=(0.7,), keeps=(), merges=(1.5,), precisions=("fp32", "int8"))
+SPACE = SearchSpace(resolutions=(0.7,), keeps=(), merges=(1.5,), precisions=("fp32", "int8"))
 VIT = CONFIGS["vit-token"]
 
 
@@ -89,7 +89,9 @@ GOOD = {
 }  # fmt: skip
 
 
-def run(variant_maker: VariantMaker, required: Requirements, choice: str = "cheapest", space: Space = SPACE) -> Found:
+def run(
+    variant_maker: VariantMaker, required: Requirements, choice: str = "cheapest", space: SearchSpace = SPACE
+) -> SearchResult:
     return search(variant_maker.original, material(), space, required, choice, variant_maker, Path("unused"))
 
 
@@ -162,7 +164,7 @@ def test_measured_time_counts_and_not_arithmetic() -> None:
 
 def test_two_wishes_that_come_to_the_same_are_tried_once() -> None:
     made = variant_maker()
-    found = run(made, Requirements(accuracy_drop=1), space=Space((0.7, 0.71), (), (), ("fp32",)))
+    found = run(made, Requirements(accuracy_drop=1), space=SearchSpace((0.7, 0.71), (), (), ("fp32",)))
     assert [one.title for one in found.candidates] == ["as it is, fp32", "resolution, fp32"]
 
 
@@ -273,7 +275,7 @@ def test_what_the_machine_lacks_ends_the_search() -> None:
 def test_numbers_as_plain_data() -> None:
     found = run(variant_maker(), Requirements(accuracy_drop=1, latency_ms=60))
     told = found.to_dict()
-    assert repr(found).startswith("<Found merge, int8 (") and ": 28 ms, " in str(found)
+    assert repr(found).startswith("<SearchResult merge, int8 (") and ": 28 ms, " in str(found)
     assert "top-1 90.00% -> 89.60% (drop 0.40 points" in str(found) and str(found).endswith(", on drawn")
     chosen = [one for one in told["candidates"] if one["chosen"]]
     assert [(one["name"], one["precision"], one["latency_ms"]) for one in chosen] == [("merge", "int8", 28)]
@@ -303,7 +305,7 @@ def test_many_variants_are_thinned_from_all_over() -> None:
     made.accuracy = dict(GOOD)
     made.change = change_one
     made.measure = lambda bundle: ("openvino", 1.0, 1.0, 1.0)
-    found = run(made, Requirements(accuracy_drop=5), space=Space(tuple(sizes), (), (), ("fp32",)))
+    found = run(made, Requirements(accuracy_drop=5), space=SearchSpace(tuple(sizes), (), (), ("fp32",)))
     names = [one.name for one in found.candidates]
     assert len(names) == MOST_VARIANTS and names[0] == "as it is" and names[1] == "r0.05" and names[-1] == "r0.65"
     assert sum(one.reason == "skipped: at most 12 variants are measured" for one in found.refused) == 2

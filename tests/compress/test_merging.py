@@ -23,7 +23,7 @@ from vitsmith.compress.images import Photos
 from vitsmith.compress.merge_tokens.patch_groups import groups
 from vitsmith.compress.merge_tokens.result import REQUIRED, Merged, Try, write_merged
 from vitsmith.compress.merge_tokens.run import check_mergeable, merge, merge_by, merged_bundle, sample_photos
-from vitsmith.compress.merge_tokens.schedule_search import Goal, Losses, divergence, grow, measure_losses, search
+from vitsmith.compress.merge_tokens.schedule_search import Losses, divergence, grow, measure_losses, search
 from vitsmith.compress.merge_tokens.schedules import MergeTarget, clipped, describe, fit, saved, spread
 from vitsmith.data.images.photos import sample_images
 from vitsmith.data.images.preprocess import preprocess
@@ -335,7 +335,7 @@ def test_the_search_merges_where_it_costs_least(cheap):
     tower = change(LARGER, depth=4)
     weights = tuple(0.001 if block == cheap else 0.1 for block in range(4))
     losses = measure_losses(tower, made_up(tower, weights), classes=True)
-    found, compared = search(tower, losses, Goal(ratio=1.15), made_up(tower, weights), classes=True)
+    found, compared = search(tower, losses, MergeTarget(ratio=1.15), made_up(tower, weights), classes=True)
     assert saved(tower, found) >= 1.15 and found[cheap] == max(found) and sum(found) - found[cheap] <= 1
     kinds = {kind: far for kind, _, far in compared}
     assert kinds["searched"] <= min(kinds.values())
@@ -345,10 +345,10 @@ def test_growing_makes_room_for_early_merges():
     """Blocks whose losses are nil fill up first; still a goal is met that needs the others."""
     losses = Losses(((0, 8),) * 3, ((0.0, 1.0), (0.0, 1.0), (0.0, 0.0)))
     tower = change(LARGER, pooling="gap")
-    numbers = grow(tower, losses, Goal(tokens=4))
+    numbers = grow(tower, losses, MergeTarget(tokens=4))
     assert tower.tokens - sum(numbers) <= 4 and numbers == clipped(tower, numbers)
     with pytest.raises(InputError, match="no schedule merges so much"):
-        grow(tower, losses, Goal(ratio=30))
+        grow(tower, losses, MergeTarget(ratio=30))
 
 
 def test_a_search_over_a_real_model_is_no_worse_than_plain_schedules():

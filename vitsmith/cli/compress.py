@@ -35,15 +35,15 @@ from vitsmith.needs_torch import require_torch
 
 if TYPE_CHECKING:
     from vitsmith.compress.prune.material import Material
-    from vitsmith.compress.search.result import Found
-    from vitsmith.compress.search.run import Space
+    from vitsmith.compress.search.result import SearchResult
+    from vitsmith.compress.search.run import SearchSpace
     from vitsmith.data.sets.datasets import DataSpec
     from vitsmith.weights.bundle.bundle import Bundle
 
 KINDS = "resolution,pruning,merging,precision"
 
 
-class Choose(StrEnum):
+class ChoiceRule(StrEnum):
     """The rule by which one of the programs within the budget is chosen."""
 
     cheapest = "cheapest"
@@ -64,7 +64,7 @@ def compress(
     max_drop: Annotated[float, max_drop_option()] = 1.0,
     strict_gate: StrictGateOption = False,
     choose: Annotated[
-        Choose | None,
+        ChoiceRule | None,
         typer.Option(
             help="cheapest, accurate, or knee: the point of the Pareto front after which more speed costs much "
             "accuracy; default: cheapest within a budget, else knee."
@@ -104,7 +104,7 @@ def compress(
     bounded = bool(latency or memory or size)
     space = _space(over)
     described = labelled(data, image_column, label_column)
-    chosen = choose or (Choose.cheapest if bounded else Choose.knee)
+    chosen = choose or (ChoiceRule.cheapest if bounded else ChoiceRule.knee)
     with place_of("compress", model_name(model), out, force=force) as folder, scratch("search") as programs:
         bundle = open_model(model, image_size, labels=labels_file)
         material = _material(bundle, described, limit, seed, skip_unreadable)
@@ -137,7 +137,7 @@ def _material(bundle: Bundle, data: DataSpec, limit: int, seed: int, skip: float
     return replace(material, splits=replace(material.splits, val=spread(material.splits.val, limit)))
 
 
-def _print_chosen(found: Found, folder: Path) -> None:
+def _print_chosen(found: SearchResult, folder: Path) -> None:
     assert found.chosen is not None and found.verified is not None
     print_facts(
         [
@@ -153,7 +153,7 @@ def _print_chosen(found: Found, folder: Path) -> None:
     )
 
 
-def _keep(found: Found, folder: Path, name: str, without_split: bool) -> Path:
+def _keep(found: SearchResult, folder: Path, name: str, without_split: bool) -> Path:
     """Writes the search and returns where. One that found nothing never replaces a model that was found earlier."""
     from vitsmith.files.atomic import new_folder
     from vitsmith.runs import default_place, write_or_rescue
@@ -165,7 +165,7 @@ def _keep(found: Found, folder: Path, name: str, without_split: bool) -> Path:
     return folder
 
 
-def _write(found: Found, without_split: bool, place: Path) -> None:
+def _write(found: SearchResult, without_split: bool, place: Path) -> None:
     from vitsmith.exporters.program import copy_bundle
     from vitsmith.runs import whole_run
 
@@ -176,7 +176,7 @@ def _write(found: Found, without_split: bool, place: Path) -> None:
             copy_bundle(made.with_split(None) if without_split else made, run.folder / "model")
 
 
-def _print(found: Found) -> None:
+def _print(found: SearchResult) -> None:
     on_front = found.front
     candidates = sorted(found.candidates, key=lambda one: one.latency_ms)
     rows = [
@@ -202,17 +202,17 @@ def _print(found: Found) -> None:
         say(f"not measured: {one.title}: {one.reason}")
 
 
-def _space(over: str) -> Space:
+def _space(over: str) -> SearchSpace:
     """The search space with only the kinds of change in `over`. Raises UnknownNameError."""
-    from vitsmith.compress.search.run import Space
+    from vitsmith.compress.search.run import SearchSpace
     from vitsmith.errors import UnknownNameError
 
     kinds = [kind.strip() for kind in over.split(",") if kind.strip()]
     for kind in kinds:
         if kind not in KINDS.split(","):
             raise UnknownNameError("kind of change", kind, KINDS.split(","))
-    usual = Space()
-    return Space(
+    usual = SearchSpace()
+    return SearchSpace(
         resolutions=usual.resolutions if "resolution" in kinds else (),
         keeps=usual.keeps if "pruning" in kinds else (),
         merges=usual.merges if "merging" in kinds else (),

@@ -40,7 +40,7 @@ from vitsmith.cli.terminal.output import drop_told, print_facts, print_json, pri
 
 if TYPE_CHECKING:
     from vitsmith.compress.prune.material import Material
-    from vitsmith.compress.prune.result import Pruned, Stage
+    from vitsmith.compress.prune.result import Pruned, PruningStage
     from vitsmith.compress.prune.run import Looked
     from vitsmith.compress.prune.sizes import Pruning
     from vitsmith.data.sets.datasets import DataSpec
@@ -222,7 +222,7 @@ def print_pruned(pruned: Pruned, facts: dict[str, Any]) -> None:
     )
 
 
-def _share(stage: Stage) -> str:
+def _share(stage: PruningStage) -> str:
     low, high = stage.scores.top1_interval
     return f"{stage.scores.top1:.2%} ({low:.1%} to {high:.1%})"
 

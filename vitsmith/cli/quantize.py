@@ -40,7 +40,7 @@ from vitsmith.needs_torch import require_torch
 if TYPE_CHECKING:
     from vitsmith.compress.images import Amounts, Photos
     from vitsmith.compress.quantize.measure import Step, Working
-    from vitsmith.compress.quantize.result import Quantized, Settings
+    from vitsmith.compress.quantize.result import Quantization, Quantized
     from vitsmith.compress.quantize.schemes import Attempt
     from vitsmith.data.sets.datasets import DataSpec
     from vitsmith.weights.bundle.bundle import Bundle
@@ -87,7 +87,7 @@ def quantize(
     require_torch("export")
     from vitsmith.compress.images import Amounts
     from vitsmith.gate import Requirements
-    from vitsmith.verbs.int8 import quantize_by
+    from vitsmith.verbs.quantize import quantize_by
 
     described = labelled(data, image_column, label_column, split)
     amounts = Amounts(calibration, limit, seed)
@@ -116,7 +116,7 @@ def quantize(
     result.require()
 
 
-def _quantize(target: Path, bundle: Bundle, photos: Photos, settings: Settings) -> Quantized:
+def _quantize(target: Path, bundle: Bundle, photos: Photos, settings: Quantization) -> Quantized:
     """Searches under bars, and puts a picture beside the result."""
     from vitsmith.compress.quantize.result import RESULT
     from vitsmith.compress.quantize.run import quantize_to

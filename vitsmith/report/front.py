@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from vitsmith.compress.search.result import Candidate, Found
+from vitsmith.compress.search.result import Candidate, SearchResult
 from vitsmith.report.figure import HEIGHT, LETTERS, LIGHT, WIDTH, Theme, add_legend, dress, new_figure
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ SMALLEST, LARGEST = 30.0, 260.0
 """Area of a marker, in square points, of the smallest and the largest program."""
 
 
-def draw_front(found: Found, theme: Theme = LIGHT) -> Figure:
+def draw_front(found: SearchResult, theme: Theme = LIGHT) -> Figure:
     """Draws latency of one image (logarithmic) against top-1. A mark's shape is the precision, its area the size.
 
     A line joins the front in accuracy and latency; a ring is around the choice; the budget's bounds are dashed.
@@ -53,7 +53,7 @@ def draw_front(found: Found, theme: Theme = LIGHT) -> Figure:
     return figure
 
 
-def _draw_line(axes: Axes, found: Found, theme: Theme) -> None:
+def _draw_line(axes: Axes, found: SearchResult, theme: Theme) -> None:
     steps: list[Candidate] = []
     for one in found.front:
         if not steps or one.top1 > max(step.top1 for step in steps):
@@ -63,7 +63,7 @@ def _draw_line(axes: Axes, found: Found, theme: Theme) -> None:
     )
 
 
-def _draw_bounds(axes: Axes, found: Found, theme: Theme) -> None:
+def _draw_bounds(axes: Axes, found: SearchResult, theme: Theme) -> None:
     allowed, latency = found.required.accuracy_drop, found.required.latency_ms
     if allowed is not None:
         least = 100 * found.original_top1 - allowed

@@ -53,7 +53,7 @@ STAGES = 7
 
 
 @dataclass(frozen=True)
-class Stage:
+class QuickstartStage:
     """A stage begins."""
 
     number: int
@@ -70,7 +70,7 @@ class Outcome:
     text: str
 
 
-Listener = Callable[[Stage | Outcome | Event], None]
+Listener = Callable[[QuickstartStage | Outcome | Event], None]
 
 
 def check_packages() -> None:
@@ -95,7 +95,7 @@ def quickstart(
     check_packages()
     with Run("quickstart", "", out, force=force) as run:
         result = run_stages(run, digits_recipe(seed), listener)
-        listener(Stage(STAGES, "writing the report"))
+        listener(QuickstartStage(STAGES, "writing the report"))
         run.write_json("results.json", result.to_dict())
         with optional("the report"):
             command = (run.folder / "command.txt").read_text(encoding="utf-8").strip()
@@ -108,31 +108,31 @@ def run_stages(run: Run, recipe: TrainRecipe, listener: Listener) -> QuickstartR
     began = time.perf_counter()
     splits = open_dataset(recipe.data)
     title = f"training a small vision transformer on {len(splits.train):,} handwritten digits"
-    listener(Stage(1, title, recipe.schedule.steps))
+    listener(QuickstartStage(1, title, recipe.schedule.steps))
     with _one_thread():
         trained = train_to_bundle(recipe, splits, run, on_event=listener)
 
-    listener(Stage(2, f"evaluating it on {len(splits.val)} digits that it has never seen"))
+    listener(QuickstartStage(2, f"evaluating it on {len(splits.val)} digits that it has never seen"))
     original = Predictor(trained.bundle, batch_size=BATCH)
     before = evaluate_or_refuse(original, splits.val)
     listener(Outcome(_show(before)))
 
-    listener(Stage(3, "exporting it to ONNX, behind the gate"))
+    listener(QuickstartStage(3, "exporting it to ONNX, behind the gate"))
     written, verdict = export_onnx(trained.bundle, run.folder / "model-onnx", gate=Gate(images=gate_images(splits.val)))
     listener(Outcome(f"passed: no output differs by more than {verdict.relative:.1g} of the largest"))
 
-    listener(Stage(4, "loading the exported bundle from disk and evaluating that"))
+    listener(QuickstartStage(4, "loading the exported bundle from disk and evaluating that"))
     exported = Predictor(load(written.where), batch_size=BATCH)
     after = evaluate_or_refuse(exported, splits.val)
     require_agreement(before, after)
     verdict = replace(verdict, accuracy=compare_accuracy(before, after))
     listener(Outcome(f"{_show(after)}: the same answers"))
 
-    listener(Stage(5, "predicting from image files with the exported bundle"))
+    listener(QuickstartStage(5, "predicting from image files with the exported bundle"))
     files = predict_files(exported, splits.val, run.folder / "images")
     listener(Outcome(f"{sum(file.right for file in files)} of {len(files)} files right"))
 
-    listener(Stage(6, "measuring size and speed of both, in turns"))
+    listener(QuickstartStage(6, "measuring size and speed of both, in turns"))
     costs = measure((original, exported), (before, after), splits.val)
     return QuickstartResult(
         folder=run.folder,

@@ -17,7 +17,7 @@ from vitsmith.compress.images import read_tensors, unlabelled_photos
 from vitsmith.compress.quantize.layers import nodes_by_site
 from vitsmith.compress.quantize.onnx import OnnxPrograms
 from vitsmith.compress.quantize.openvino import OpenVinoPrograms
-from vitsmith.compress.quantize.result import Settings
+from vitsmith.compress.quantize.result import Quantization
 from vitsmith.compress.quantize.run import quantize
 from vitsmith.compress.quantize.schemes import (
     REQUIRED,
@@ -114,7 +114,7 @@ def test_of_lit_the_image_tower_becomes_int8_and_texts_stay(tmp_path: Path) -> N
         bundle,
         photos,
         tmp_path / "model",
-        Settings("onnx", dataclasses.replace(REQUIRED, agreement=0.98)),
+        Quantization("onnx", dataclasses.replace(REQUIRED, agreement=0.98)),
         race=lambda *_: FAST,
     )
     assert result.bundle is not None and "the text tower stays in fp32" in result.bundle.provenance.notes

@@ -19,7 +19,7 @@ from tests.tiny import CONFIGS, pictures, tiny_model
 from vitsmith import Bundle
 from vitsmith.compress.images import Photos, read_tensors
 from vitsmith.compress.quantize.onnx import OnnxPrograms
-from vitsmith.compress.quantize.result import Settings
+from vitsmith.compress.quantize.result import Quantization
 from vitsmith.compress.quantize.run import quantize
 from vitsmith.compress.quantize.schemes import (
     FIRST_SCHEMES,
@@ -48,7 +48,7 @@ def test_images_that_could_not_satisfy_a_strict_gate_are_told_before_work(tmp_pa
     photos = Photos([], pictures(9), np.zeros(9, np.int64), "pictures")
     required = dataclasses.replace(REQUIRED, strict=True)
     with pytest.raises(InputError, match=r"9 evaluation images cannot tell .* at least 765 are needed"):
-        quantize(bundle, photos, tmp_path / "model", Settings("onnx", required))
+        quantize(bundle, photos, tmp_path / "model", Quantization("onnx", required))
 
 
 @pytest.fixture(scope="module", params=["openvino", "onnx"])
@@ -56,7 +56,7 @@ def quantized(
     request: pytest.FixtureRequest, digits: Bundle, photos: Photos, tmp_path_factory: pytest.TempPathFactory
 ) -> Any:
     folder = tmp_path_factory.mktemp(request.param) / "model"
-    settings = Settings(request.param)
+    settings = Quantization(request.param)
     # The first of three is of float in bfloat16: where that pays, the rest of int8 programs is computed in it. With AMX
     # OpenVINO 2026.4 then answers this model wrongly (44 % as the original), which the gate refuses: float32 there.
     bfloat16 = 0.9 if "amx_int8" in processor_flags() else 1.5
@@ -125,7 +125,7 @@ def test_a_broken_calibration_is_refused(
         digits,
         dataclasses.replace(photos, evaluation=photos.evaluation[:100], labels=photos.labels[:100]),
         tmp_path / "model",
-        Settings("openvino"),
+        Quantization("openvino"),
         calibration_tensors=wrong[:8],
         race=lambda *_: slow(0.9),  # the dynamic one, which needs no calibration
     )
@@ -142,11 +142,11 @@ def test_a_broken_calibration_is_refused(
 def test_an_exported_bundle_and_an_unknown_engine_are_refused(digits: Bundle, photos: Photos, tmp_path: Path) -> None:
     exported, _ = export_onnx(digits, tmp_path / "exported")
     with pytest.raises(InputError, match=r"is an exported program \(model.onnx, fp32\): quantise the torch bundle"):
-        quantize(exported, photos, tmp_path / "model", Settings("onnx"))
+        quantize(exported, photos, tmp_path / "model", Quantization("onnx"))
     with pytest.raises(UnknownNameError, match="unknown engine 'torch'"):
-        quantize(digits, photos, tmp_path / "model", Settings("torch"))
+        quantize(digits, photos, tmp_path / "model", Quantization("torch"))
     with pytest.raises(InputError, match="quantize does not measure latency_ms"):
-        quantize(digits, photos, tmp_path / "model", Settings("onnx", dataclasses.replace(REQUIRED, latency_ms=1)))
+        quantize(digits, photos, tmp_path / "model", Quantization("onnx", dataclasses.replace(REQUIRED, latency_ms=1)))
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_a_missing_package_is_told_with_its_line(
     monkeypatch.setitem(sys.modules, package, None)
     extra = "openvino" if package == "openvino" else "export"
     with pytest.raises(MissingPackageError, match=rf"needs {package}, .* pip install 'vitsmith\[{extra}\]'"):
-        quantize(digits, photos, tmp_path / "model", Settings(engine))
+        quantize(digits, photos, tmp_path / "model", Quantization(engine))
     assert not (tmp_path / "model").exists()
 
 
@@ -170,7 +170,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(
 
     monkeypatch.setattr(OnnxPrograms, "write", full)
     with pytest.raises(OutputError, match="No space left on device") as caught:
-        quantize(digits, photos, tmp_path / "model", Settings("onnx"), race=lambda *_: FAST)
+        quantize(digits, photos, tmp_path / "model", Quantization("onnx"), race=lambda *_: FAST)
     assert "\n" not in str(caught.value) and not list(tmp_path.iterdir())
 
 
@@ -194,7 +194,7 @@ def test_models_that_merge_are_allowed_what_their_export_is(tmp_path: Path, monk
         bundle = Bundle.of(tiny_model(change(config, merge=merge)))
         chosen = Photos(pictures(8), pictures(8, seed=1), None, "pictures")
         largest = float(np.abs(bundle.run_torch(read_tensors(bundle, chosen.calibration))).max())
-        settings = Settings("onnx", dataclasses.replace(REQUIRED, agreement=0))
+        settings = Quantization("onnx", dataclasses.replace(REQUIRED, agreement=0))
         try:
             quantize(bundle, chosen, tmp_path / str(refused), settings, race=lambda *_: FAST)
         except GateError as error:
@@ -208,7 +208,7 @@ def test_images_of_one_class_are_told_of(tmp_path: Path) -> None:
     with torch.no_grad():
         model.head.bias[0] += 100
     chosen = Photos(pictures(8), pictures(8, seed=1), None, "pictures")
-    result = quantize(Bundle.of(model), chosen, tmp_path / "model", Settings("onnx"), race=lambda *_: FAST)
+    result = quantize(Bundle.of(model), chosen, tmp_path / "model", Quantization("onnx"), race=lambda *_: FAST)
     assert any("one class for all evaluation images" in remark for remark in result.remarks)
 
 
@@ -229,7 +229,7 @@ def test_a_float_program_that_differs_is_refused(
 
     monkeypatch.setattr("vitsmith.compress.quantize.onnx.write_graph", spoiled)
     with pytest.raises(GateError, match=r"the float onnx program of .* was refused"):
-        quantize(digits, photos, tmp_path / "model", Settings("onnx"), race=lambda *_: FAST)
+        quantize(digits, photos, tmp_path / "model", Quantization("onnx"), race=lambda *_: FAST)
 
 
 def test_int8_without_an_answer_to_some_image_is_a_row_with_its_reason(
@@ -242,6 +242,6 @@ def test_int8_without_an_answer_to_some_image_is_a_row_with_its_reason(
         return engine
 
     monkeypatch.setattr("vitsmith.compress.quantize.measure.open_engine", spoiled)
-    result = quantize(digits, photos, tmp_path / "model", Settings("onnx"), race=lambda *_: FAST)
+    result = quantize(digits, photos, tmp_path / "model", Quantization("onnx"), race=lambda *_: FAST)
     assert result.bundle is None and not (tmp_path / "model").exists()
     assert all("gives answers that are not finite" in one.reason for one in result.search.attempts)

@@ -11,7 +11,7 @@ import pytest
 from tests.compress.quantize.speeds import FAST, slow
 from tests.tiny import CONFIGS, tiny_model
 from vitsmith import Bundle
-from vitsmith.compress.quantize.result import Quantized, Settings
+from vitsmith.compress.quantize.result import Quantization, Quantized
 from vitsmith.compress.quantize.schemes import (
     FIRST_SCHEMES,
     REQUIRED,
@@ -165,7 +165,7 @@ def test_few_images_are_told_of_and_refused_when_that_is_asked() -> None:
     strict = dataclasses.replace(REQUIRED, strict=True)
     for required, answers in ((REQUIRED, unsure), (REQUIRED, worse), (strict, unsure)):
         found = search_schemes(Shelf(lambda scheme, rest, answers=answers: answers), required)
-        settings = Settings("onnx", required)
+        settings = Quantization("onnx", required)
         result = Quantized(None, settings, None, 0.9, (), found, None, ())  # type: ignore[arg-type]
         if required.strict:
             assert found.chosen is None and "100 images are too few to tell" in found.attempts[0].reason
@@ -195,7 +195,7 @@ def test_what_could_not_be_made_is_not_counted_as_refused_for_its_answers() -> N
     found = search_schemes(Broken(answers), REQUIRED)
     assert len(found.attempts) == 4
     original = Bundle.of(tiny_model(CONFIGS["mixer"]))
-    result = Quantized(original, Settings("onnx"), None, None, (), found, None, ())  # type: ignore[arg-type]
+    result = Quantized(original, Quantization("onnx"), None, None, (), found, None, ())  # type: ignore[arg-type]
     with pytest.raises(GateError, match=r"of 4 .*\(1 refused for their answers, 1 too slow, 2 not made or run\)"):
         result.require()
 

@@ -8,7 +8,7 @@ from typing import Self
 from vitsmith.cli.terminal.output import say
 from vitsmith.cli.terminal.progress import TrainingProgress
 from vitsmith.training.monitor.events import Event
-from vitsmith.verbs.quickstart import STAGES, Outcome, Stage
+from vitsmith.verbs.quickstart import STAGES, Outcome, QuickstartStage
 
 
 class QuickstartProgress:
@@ -25,9 +25,9 @@ class QuickstartProgress:
     ) -> None:
         self._training.stop()
 
-    def on_event(self, event: Stage | Outcome | Event) -> None:
+    def on_event(self, event: QuickstartStage | Outcome | Event) -> None:
         """Shows an event of the quickstart."""
-        if isinstance(event, Stage):
+        if isinstance(event, QuickstartStage):
             self._training.stop()
             say(f"[{event.number}/{STAGES}] {event.title}")
             if event.updates is not None:

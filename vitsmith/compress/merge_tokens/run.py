@@ -12,7 +12,7 @@ import numpy as np
 from vitsmith.arrays import Array
 from vitsmith.compress.images import Photos
 from vitsmith.compress.merge_tokens.result import BATCH, REQUIRED, Merged, Try
-from vitsmith.compress.merge_tokens.schedule_search import IMAGES, Goal, Losses, measure_losses, search
+from vitsmith.compress.merge_tokens.schedule_search import IMAGES, Losses, measure_losses, search
 from vitsmith.compress.merge_tokens.schedules import RATIOS, MergeTarget, Numbers, describe, fit, image_tower, saved
 from vitsmith.data.images.photos import sample_images
 from vitsmith.data.images.preprocess import preprocess
@@ -111,11 +111,11 @@ def merge(
     expected = _answers(bundle, photos.evaluation)
     planner = _Planner(bundle, tower, target, photos, tell)
     tries: list[Try] = []
-    for goal in planner.goals:
+    for one in planner.targets:
         try:
-            numbers = planner.plan(goal)
+            numbers = planner.plan(one)
         except InputError:
-            if goal is planner.goals[-1] and not tries:
+            if one is planner.targets[-1] and not tries:
                 raise
             continue  # a smaller ratio may be possible
         merged = merged_bundle(bundle, numbers)
@@ -138,25 +138,25 @@ class _Planner:
     """Makes schedules; measures once what each block loses."""
 
     def __init__(self, bundle: Bundle, tower: ViTConfig, target: MergeTarget, photos: Photos, tell: Tell) -> None:
-        self._bundle, self._tower, self._merge_target, self._photos, self._tell = bundle, tower, target, photos, tell
+        self._bundle, self._tower, self._photos, self._tell = bundle, tower, photos, tell
         self._losses: Losses | None = None
         self._kept: dict[Numbers, Array] = {}
         self.compared: tuple[tuple[str, Numbers, float], ...] = ()
         """(kind, schedule, divergence) of each schedule in the last search."""
         asked = target.ratio is not None or target.tokens is not None
-        self.goals = [Goal(target.ratio, target.tokens)] if asked else [Goal(ratio) for ratio in RATIOS]
+        self.targets = [target] if asked else [replace(target, ratio=ratio) for ratio in RATIOS]
 
-    def plan(self, goal: Goal) -> Numbers:
-        if self._merge_target.kind != "searched":
-            return fit(self._tower, self._merge_target.kind, ratio=goal.ratio, tokens=goal.tokens)
-        if goal.tokens is not None:
-            fit(self._tower, "constant", tokens=goal.tokens)  # refuses a wrong number of tokens
+    def plan(self, target: MergeTarget) -> Numbers:
+        if target.kind != "searched":
+            return fit(self._tower, target.kind, ratio=target.ratio, tokens=target.tokens)
+        if target.tokens is not None:
+            fit(self._tower, "constant", tokens=target.tokens)  # refuses a wrong number of tokens
         classes = self._bundle.classes > 0
         if self._losses is None:
             count = min(IMAGES, len(self._photos.calibration))
             self._tell(f"searching: measuring what each block loses, on {count} calibration images")
             self._losses = measure_losses(self._tower, self._outputs, classes=classes)
-        numbers, compared = search(self._tower, self._losses, goal, self._outputs, classes=classes)
+        numbers, compared = search(self._tower, self._losses, target, self._outputs, classes=classes)
         self.compared = tuple(compared)
         return numbers
 

@@ -14,32 +14,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from vitsmith.arrays import Array
-from vitsmith.compress.merge_tokens.schedules import Numbers, clipped, fit, merging_blocks, saved
+from vitsmith.compress.merge_tokens.schedules import MergeTarget, Numbers, clipped, fit, merging_blocks, saved
 from vitsmith.errors import InputError
 from vitsmith.evaluation.calibration import log_softmax
 from vitsmith.gate import mean_cosine
 from vitsmith.models.config import ViTConfig
 
-Answers = Callable[[Numbers], Array]
-
 SHARES = (1 / 16, 1 / 8, 1 / 4)
 MOVES = 40
 IMAGES = 32
 """Calibration images that the search uses at most."""
-
-
-@dataclass(frozen=True)
-class Goal:
-    """When a schedule merges enough."""
-
-    ratio: float | None = None
-    tokens: int | None = None
-
-    def met(self, tower: ViTConfig, numbers: Sequence[int]) -> bool:
-        if self.ratio is not None:
-            return saved(tower, numbers) >= self.ratio
-        assert self.tokens is not None
-        return tower.tokens - sum(numbers) <= self.tokens
 
 
 def divergence(expected: Array, found: Array, *, classes: bool) -> float:
@@ -73,7 +57,11 @@ class Losses:
 
 
 def measure_losses(
-    tower: ViTConfig, answers: Answers, *, classes: bool, on_schedule: Callable[[], None] = lambda: None
+    tower: ViTConfig,
+    answers: Callable[[Numbers], Array],
+    *,
+    classes: bool,
+    on_schedule: Callable[[], None] = lambda: None,
 ) -> Losses:
     """Measures the losses of each block.
 
@@ -95,13 +83,13 @@ def measure_losses(
     return Losses((levels,) * blocks, tuple(lost))
 
 
-def grow(tower: ViTConfig, losses: Losses, goal: Goal) -> Numbers:
-    """A schedule that meets the goal, grown by one token at a time, where it costs least for the arithmetic it saves.
+def grow(tower: ViTConfig, losses: Losses, target: MergeTarget) -> Numbers:
+    """A schedule that meets the target, grown by one token at a time, where it costs least for the arithmetic it saves.
 
     Raises InputError when there are no more tokens to merge.
     """
     numbers: Numbers = (0,) * tower.depth
-    while not goal.met(tower, numbers):
+    while not target.is_met(tower, numbers):
         work = 1 / saved(tower, numbers)
         best, chosen = np.inf, numbers
         for block in range(len(losses.lost)):
@@ -120,13 +108,13 @@ def grow(tower: ViTConfig, losses: Losses, goal: Goal) -> Numbers:
 
 
 def search(
-    tower: ViTConfig, losses: Losses, goal: Goal, answers: Answers, *, classes: bool
+    tower: ViTConfig, losses: Losses, target: MergeTarget, answers: Callable[[Numbers], Array], *, classes: bool
 ) -> tuple[Numbers, list[tuple[str, Numbers, float]]]:
     """The best schedule found, and (kind, schedule, divergence) of all that were compared, the best one last."""
-    found = [("by block", grow(tower, losses, goal))]
+    found = [("by block", grow(tower, losses, target))]
     for kind in ("constant", "decreasing"):
         try:
-            found.append((kind, fit(tower, kind, ratio=goal.ratio, tokens=goal.tokens)))
+            found.append((kind, fit(tower, kind, ratio=target.ratio, tokens=target.tokens)))
         except InputError:
             continue  # a plain schedule cannot merge as much as the search can
     expected = answers((0,) * tower.depth)
@@ -136,12 +124,12 @@ def search(
 
     compared = [(kind, one, loss_of(one)) for kind, one in found]
     _, best, least = min(compared, key=lambda one: one[2])
-    best, least = polish(tower, best, least, goal, loss_of)
+    best, least = polish(tower, best, least, target, loss_of)
     return best, [*compared, ("searched", best, least)]
 
 
 def polish(
-    tower: ViTConfig, best: Numbers, least: float, goal: Goal, loss_of: Callable[[Numbers], float]
+    tower: ViTConfig, best: Numbers, least: float, target: MergeTarget, loss_of: Callable[[Numbers], float]
 ) -> tuple[Numbers, float]:
     """Moves tokens from one block to another, MOVES times with a fixed seed, and keeps each move that helps.
 
@@ -154,11 +142,11 @@ def polish(
         away, to = random.permutation(blocks)[:2].tolist()
         moved = [max(number - step, 0) if index == away else number for index, number in enumerate(best)]
         for _ in range(2 * step + 1):
-            if goal.met(tower, clipped(tower, moved)):
+            if target.is_met(tower, clipped(tower, moved)):
                 break
             moved[to] += 1
         numbers = clipped(tower, moved)
-        if numbers in seen or not goal.met(tower, numbers):
+        if numbers in seen or not target.is_met(tower, numbers):
             continue
         seen.add(numbers)
         found = loss_of(numbers)

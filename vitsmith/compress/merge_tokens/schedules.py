@@ -42,6 +42,13 @@ class MergeTarget:
         if self.ratio is not None and not self.ratio > 1:
             raise InputError(f"ratio is what the arithmetic is divided by and must be above 1, got {self.ratio:g}")
 
+    def is_met(self, tower: ViTConfig, numbers: Sequence[int]) -> bool:
+        """Whether a schedule merges enough. Needs `ratio` or `tokens`."""
+        if self.ratio is not None:
+            return saved(tower, numbers) >= self.ratio
+        assert self.tokens is not None
+        return tower.tokens - sum(numbers) <= self.tokens
+
 
 def image_tower(config: Any, where: str) -> ViTConfig:
     """The part of a model whose tokens can merge. Raises InputError when there is none."""

@@ -58,7 +58,7 @@ PASSES: dict[Method, int] = {"taylor": 2, "activation": 1}
 
 
 @dataclass(eq=False)
-class Parts:
+class PartScores:
     """Scores and mean activations of one kind of parts of one block."""
 
     scores: Tensor
@@ -96,7 +96,7 @@ def score_blocks(model: ImageModel, batches: Batches, method: Method) -> Tensor:
     return totals / images
 
 
-def score_parts(model: ImageModel, batches: Batches, method: Method) -> list[dict[str, Parts]]:
+def score_parts(model: ImageModel, batches: Batches, method: Method) -> list[dict[str, PartScores]]:
     """For each block the scores of its parts, by `Place.field`. Goes through the batches PASSES[method] times.
 
     Leaves the model as it was, in eval mode.
@@ -112,9 +112,9 @@ def score_parts(model: ImageModel, batches: Batches, method: Method) -> list[dic
         with _hooked({places[key][0]: slope.add for key, slope in slopes.items()}):
             images = _run(model, batches, gradients=True)
         scores = {key: slope.total / images for key, slope in slopes.items()}
-    found: list[dict[str, Parts]] = [{} for _ in model.blocks]
+    found: list[dict[str, PartScores]] = [{} for _ in model.blocks]
     for (index, field), moment in moments.items():
-        found[index][field] = Parts(scores[index, field].cpu(), moment.mean.cpu())
+        found[index][field] = PartScores(scores[index, field].cpu(), moment.mean.cpu())
     return found
 
 

@@ -35,7 +35,7 @@ REQUIRED = Requirements(accuracy_drop=1.0, agreement=0.99, speedup=1.05)
 
 
 @dataclass(frozen=True, eq=False)
-class Stage:
+class PruningStage:
     """A stage of the model, and its scores on the evaluation images."""
 
     name: str
@@ -58,7 +58,7 @@ class Pruned:
     bundle: Bundle
     original: Bundle
     material: Material
-    stages: tuple[Stage, ...]
+    stages: tuple[PruningStage, ...]
     """The original, the pruned model, and the distilled one unless there was no distillation."""
     speedup: Speedup
     """Speed of the last stage over that of the original."""

@@ -13,7 +13,7 @@ from vitsmith.compress.images import without_unreadable
 from vitsmith.compress.prune.distill import recover
 from vitsmith.compress.prune.importance import PASSES, score_blocks, score_parts
 from vitsmith.compress.prune.material import Material, Shown, check_prunable, spread
-from vitsmith.compress.prune.result import BATCH, REQUIRED, Pruned, Stage, model_config
+from vitsmith.compress.prune.result import BATCH, REQUIRED, Pruned, PruningStage, model_config
 from vitsmith.compress.prune.sizes import Pruning, describe_sizes, plan_sizes
 from vitsmith.compress.prune.slicing import keep_blocks, keep_parts, largest
 from vitsmith.data.images.read import Pixels
@@ -171,7 +171,7 @@ def _device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _stage(name: str, bundle: Bundle, material: Material) -> Stage:
+def _stage(name: str, bundle: Bundle, material: Material) -> PruningStage:
     model = bundle.model
     assert isinstance(model, ImageModel)
     answers = predict_logits(
@@ -180,7 +180,7 @@ def _stage(name: str, bundle: Bundle, material: Material) -> Stage:
     with refusing(f"pruning of {bundle.provenance.parent}") if name != "original" else nullcontext():
         scores = score_logits(answers.logits, answers.labels, bundle.head)
     right = right_answers(answers.logits, answers.labels)
-    return Stage(name, scores, right, count_parameters(model), flops(bundle.config) / 1e9)
+    return PruningStage(name, scores, right, count_parameters(model), flops(bundle.config) / 1e9)
 
 
 def _golden_images(samples: Samples) -> list[Pixels]:

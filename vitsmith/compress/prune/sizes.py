@@ -43,7 +43,7 @@ class Pruning:
 
 
 @dataclass(frozen=True)
-class Plan:
+class PrunedSizes:
     """The smaller configuration, and notes on sizes that differ from the target."""
 
     config: ImageModelConfig
@@ -57,7 +57,7 @@ FIELDS: dict[str, tuple[str, ...]] = {
 """Fields that can be made smaller, by family; the last one is the finest."""
 
 
-def plan_sizes(config: ImageModelConfig, pruning: Pruning) -> Plan:
+def plan_sizes(config: ImageModelConfig, pruning: Pruning) -> PrunedSizes:
     """Plans the pruned configuration of `config`.
 
     Widths of MLPs are rounded up to a multiple that processors like, 64 or less for narrow MLPs; `notes` say so. Raises
@@ -83,7 +83,7 @@ def plan_sizes(config: ImageModelConfig, pruning: Pruning) -> Plan:
     if all(size == getattr(config, field) for field, size in wanted.items()):
         there = ", ".join(f"{field} {getattr(config, field)}" for field in FIELDS[config.family])
         raise InputError(f"nothing to prune: the model has {there}; make one of them smaller, or give `keep`")
-    return Plan(_resized(config, wanted), tuple(notes))
+    return PrunedSizes(_resized(config, wanted), tuple(notes))
 
 
 def step_of(width: int) -> int:

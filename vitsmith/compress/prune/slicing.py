@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from vitsmith.compress.prune.importance import PLACES, Parts, Place
+from vitsmith.compress.prune.importance import PLACES, PartScores, Place
 from vitsmith.models.build import ImageModel, build
 from vitsmith.models.config import ImageModelConfig
 from vitsmith.models.configure import change
@@ -39,7 +39,7 @@ def keep_blocks(model: ImageModel, kept: Sequence[int]) -> ImageModel:
     return _filled(change(model.config, depth=len(kept)), arrays)
 
 
-def keep_parts(model: ImageModel, config: ImageModelConfig, parts: Sequence[Mapping[str, Parts]]) -> ImageModel:
+def keep_parts(model: ImageModel, config: ImageModelConfig, parts: Sequence[Mapping[str, PartScores]]) -> ImageModel:
     """A copy of the model, in eval mode, with the most important parts of each block, as many as `config` says.
 
     `parts` has the scores of each block's parts (`importance.score_parts`).
@@ -54,7 +54,7 @@ def keep_parts(model: ImageModel, config: ImageModelConfig, parts: Sequence[Mapp
     return _filled(config, arrays)
 
 
-def _sliced(arrays: Arrays, prefix: str, place: Place, parts: Parts, left: int) -> Arrays:
+def _sliced(arrays: Arrays, prefix: str, place: Place, parts: PartScores, left: int) -> Arrays:
     """The four arrays around the parts of one block, with `left` parts kept."""
     inward, outward = prefix + place.inward, prefix + place.outward
     weight, bias = arrays[f"{outward}.weight"].detach(), arrays[f"{outward}.bias"].detach()

@@ -18,7 +18,7 @@ MODEL, RESULT = "model", "quantize.json"
 
 
 @dataclass(frozen=True, eq=False)
-class Settings:
+class Quantization:
     """Engine and requirements of one quantisation."""
 
     engine: str = "openvino"
@@ -34,7 +34,7 @@ class Quantized:
     """The result of quantising. `bundle` is the int8 bundle on disk; None: keep float."""
 
     original: Bundle
-    settings: Settings
+    settings: Quantization
     photos: Photos
     top1: float | None
     """Top-1 accuracy of the original; None without labels."""

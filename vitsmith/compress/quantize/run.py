@@ -11,7 +11,7 @@ from pathlib import Path
 from vitsmith.arrays import Array
 from vitsmith.compress.images import Photos, read_tensors
 from vitsmith.compress.quantize.measure import Listener, Programs, ProgramTrials, Working
-from vitsmith.compress.quantize.result import MODEL, RESULT, Quantized, Settings
+from vitsmith.compress.quantize.result import MODEL, RESULT, Quantization, Quantized
 from vitsmith.compress.quantize.schemes import Attempt, search_schemes
 from vitsmith.data.images.read import read_image
 from vitsmith.engines.program import GATE_INPUTS
@@ -60,7 +60,7 @@ def quantize(
     bundle: Bundle,
     photos: Photos,
     folder: Path,
-    settings: Settings | None = None,
+    settings: Quantization | None = None,
     *,
     calibration_tensors: Array | None = None,
     race: Race = RACE,
@@ -80,7 +80,7 @@ def quantize(
     Raises InputError for a bundle that is already exported, MissingPackageError, GateError when the float program
     already differs, OutputError. When int8 is refused, `Quantized.bundle` is None and `Quantized.require` raises.
     """
-    settings = settings or Settings()
+    settings = settings or Quantization()
     check_quantizable(bundle, settings.engine)
     settings.required.check_measured("quantize", "accuracy_drop", "agreement", "speedup")
     settings.required.of_answers(labelled=photos.labels is not None, classes=bundle.classes > 0)  # before any work
@@ -118,7 +118,7 @@ def quantize(
 
 
 def quantize_to(
-    target: Path, bundle: Bundle, photos: Photos, settings: Settings, *, listener: Listener = lambda _: None
+    target: Path, bundle: Bundle, photos: Photos, settings: Quantization, *, listener: Listener = lambda _: None
 ) -> Quantized:
     """Runs `quantize` and writes a run at `target`, whole or not at all: model, quantize.json, the command.
 
@@ -206,7 +206,7 @@ def _measurements(result: Quantized, chosen: Attempt) -> list[Measurement]:
     return [*found, with_float, *speedup.after.measurements(engine)]
 
 
-def _remarks(bundle: Bundle, photos: Photos, settings: Settings) -> tuple[str, ...]:
+def _remarks(bundle: Bundle, photos: Photos, settings: Quantization) -> tuple[str, ...]:
     remarks = list(photos.remarks)
     if isinstance(bundle.config, LiTConfig):
         remarks.append("only the image tower becomes int8; the text tower stays in fp32")

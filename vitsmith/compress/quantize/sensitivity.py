@@ -19,8 +19,6 @@ from torch import Tensor, nn
 from vitsmith.arrays import Array
 from vitsmith.compress.quantize.layers import site_of
 
-Run = Callable[[Array], Array]
-
 IMAGES = 16
 _LARGEST = 127
 _STEPS = 255
@@ -37,7 +35,7 @@ class Sensitivity:
 
 def measure_sensitivity(
     module: nn.Module,
-    run: Run,
+    run: Callable[[Array], Array],
     inputs: Array,
     sites: Sequence[str],
     *,

@@ -51,7 +51,7 @@ class Refused:
 
 
 @dataclass(eq=False, repr=False)
-class Found:
+class SearchResult:
     """The result of a search."""
 
     original: Bundle
@@ -78,7 +78,7 @@ class Found:
         return f"{one.title} ({one.engine}): {cost}{told}, on {self.data}{refusal(self.not_verified)}"
 
     def __repr__(self) -> str:
-        return f"<Found {self}>"
+        return f"<SearchResult {self}>"
 
     @property
     def original_top1(self) -> float:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from vitsmith.compress.prune.material import Material
 from vitsmith.compress.search.pareto import Choice, Point, choose, dominates
-from vitsmith.compress.search.result import Candidate, Found, Refused
+from vitsmith.compress.search.result import Candidate, Refused, SearchResult
 from vitsmith.data.sets.samples import Samples, place_of
 from vitsmith.errors import DatasetError, GateError, InputError, MissingPackageError, NotFiniteError, OutputError
 from vitsmith.gate import Measured, Paired, Requirements, failures, refusing
@@ -36,7 +36,7 @@ Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Space:
+class SearchSpace:
     """What is searched over; an empty tuple leaves that kind of change out."""
 
     resolutions: tuple[float, ...] = (0.86, 0.71)
@@ -100,23 +100,24 @@ def halves(samples: Samples, seed: int = 0) -> tuple[Samples, Samples]:
 def search(
     bundle: Bundle,
     material: Material,
-    space: Space,
+    space: SearchSpace,
     required: Requirements,
     choice: Choice,
     variant_maker: VariantMaker,
     folder: Path,
     tell: Tell = lambda _: None,
-) -> Found:
+) -> SearchResult:
     """Searches, chooses and verifies. Writes programs into sub-folders of `folder`, which the caller removes.
 
-    `tell` gets a line on every variant and candidate. `Found.chosen` is None when nothing meets the requirements;
-    `Found.holds` says whether the choice passed its verification. Raises DatasetError for too few images.
+    `tell` gets a line on every variant and candidate. `SearchResult.chosen` is None when nothing meets the
+    requirements; `SearchResult.holds` says whether the choice passed its verification. Raises DatasetError for too few
+    images.
     """
     required.check_measured("compress", "accuracy_drop", "latency_ms", "memory_mib", "size_mib")
     required.of_answers(labelled=True, classes=True)
     choosing, verifying = halves(material.splits.val)
     required.check_tells(len(choosing), "images for selection, half of the held-out ones,")
-    found = Found(bundle, variant_maker.right_answers(bundle, choosing), required, material.name, material.told)
+    found = SearchResult(bundle, variant_maker.right_answers(bundle, choosing), required, material.name, material.told)
     tell(f"the original: {found.original_top1:.2%} on {len(choosing)} evaluation images, used for selection")
     bench = _Bench(found, variant_maker, choosing, folder, tell)
     first, *others = space.precisions
@@ -142,7 +143,7 @@ def _verify(chosen: Candidate, original: Bundle, variant_maker: VariantMaker, ve
 
 
 def find_variants(
-    found: Found, space: Space, variant_maker: VariantMaker, choosing: Samples, tell: Tell
+    found: SearchResult, space: SearchSpace, variant_maker: VariantMaker, choosing: Samples, tell: Tell
 ) -> list[Variant]:
     """The original, and all variants of the space that lose no more accuracy in float32 than is allowed.
 
@@ -182,7 +183,7 @@ def find_variants(
 class _Bench:
     """Makes and measures programs, and records candidates and refusals in `found`."""
 
-    found: Found
+    found: SearchResult
     variant_maker: VariantMaker
     choosing: Samples
     folder: Path
@@ -215,7 +216,7 @@ class _Bench:
         return made
 
 
-def _from_all_over(variants: Sequence[Variant], most: int, found: Found) -> list[Variant]:
+def _from_all_over(variants: Sequence[Variant], most: int, found: SearchResult) -> list[Variant]:
     """At most `most` variants: the original, and others evenly spaced from the most FLOPs to the fewest."""
     original, *others = variants
     others = sorted(others, key=lambda one: -one.gflops)
@@ -228,7 +229,7 @@ def _from_all_over(variants: Sequence[Variant], most: int, found: Found) -> list
     return [original, *(one for at, one in enumerate(others) if at in places)]
 
 
-def _worth_having(variants: Sequence[Variant], floats: Sequence[Candidate], found: Found) -> list[Variant]:
+def _worth_having(variants: Sequence[Variant], floats: Sequence[Candidate], found: SearchResult) -> list[Variant]:
     """The original, and the variants whose first programs no other beats in accuracy and latency."""
     points = {one.name: Point(one.top1, one.latency_ms, 0.0, 0.0) for one in floats}
     worth = {name for name, point in points.items() if not any(dominates(other, point) for other in points.values())}

@@ -16,7 +16,7 @@ from vitsmith.compress.prune.material import Material, check_prunable, spread
 from vitsmith.compress.prune.result import model_config
 from vitsmith.compress.prune.run import prune_bundle, recover_bundle
 from vitsmith.compress.prune.sizes import Pruning, describe_sizes
-from vitsmith.compress.quantize.result import Settings
+from vitsmith.compress.quantize.result import Quantization
 from vitsmith.compress.quantize.run import quantize, usual_engine
 from vitsmith.compress.search.resize import resize_bundle, smaller_sizes
 from vitsmith.data.images.preprocess import preprocess
@@ -144,7 +144,7 @@ class TorchVariantMaker:
             self._shown.sources, choosing.sources, choosing.labels, f"{self._material.name}, images for selection"
         )
         required = Requirements(accuracy_drop=self._max_drop, speedup=1.0)
-        quantized = quantize(bundle, photos, folder, Settings(self.program, required, batch=1))
+        quantized = quantize(bundle, photos, folder, Quantization(self.program, required, batch=1))
         quantized.require()
         assert quantized.bundle is not None
         return quantized.bundle

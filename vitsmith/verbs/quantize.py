@@ -24,7 +24,7 @@ from vitsmith.weights.load import assumed, load
 if TYPE_CHECKING:
     from vitsmith.compress.images import Photos
     from vitsmith.compress.quantize.measure import Listener
-    from vitsmith.compress.quantize.result import Quantized, Settings
+    from vitsmith.compress.quantize.result import Quantization, Quantized
 
 
 def quantize(
@@ -108,7 +108,7 @@ def quantize_by(
     split: str,
     has_images: bool,
     photos_of: Callable[[Bundle], Photos],
-    run: Callable[[Path, Bundle, Photos, Settings], Quantized],
+    run: Callable[[Path, Bundle, Photos, Quantization], Quantized],
     without_split: bool,
     force: bool,
     tell: Tell,
@@ -120,7 +120,7 @@ def quantize_by(
     `photos_of` reads the images, `run` is `compress.quantize.run.quantize_to`; `labels_file` has the names
     of the classes, and `image_size` is for a checkpoint that does not say its size.
     """
-    from vitsmith.compress.quantize.result import Settings
+    from vitsmith.compress.quantize.result import Quantization
     from vitsmith.compress.quantize.run import check_quantizable, usual_engine
     from vitsmith.compress.quantize.schemes import REQUIRED
 
@@ -130,7 +130,7 @@ def quantize_by(
         raise InputError("`split` chooses a part of `data`: give `data` too")
     check_bounds(asked, bool(data.path))
     engine = usual_engine() if engine == "auto" else engine
-    settings = Settings(engine, REQUIRED.with_changes(asked), fastest, batch_size)
+    settings = Quantization(engine, REQUIRED.with_changes(asked), fastest, batch_size)
     to = None if out is None else argument_path(out, "out")
     with place_of("quantize", f"{run_name(bundle)}-{engine}", to, force=force) as target:
         original = load(bundle, image_size=image_size)
