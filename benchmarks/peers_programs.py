@@ -15,7 +15,7 @@ from torch import nn
 
 import vitsmith as vs
 from vitsmith.compress.images import Amounts, labelled_photos, read_tensors
-from vitsmith.engines.open import open_checked
+from vitsmith.engines.golden_answers import open_checked
 from vitsmith.engines.program import is_small
 from vitsmith.engines.registry import precisions_of, runners
 from vitsmith.engines.settings import Settings

@@ -12,7 +12,8 @@ from vitsmith.data.images.read import MAX_PIXELS
 from vitsmith.data.images.sources import ImageSource, several
 from vitsmith.data.images.unreadable import Unreadable
 from vitsmith.data.text.tokenize import list_texts
-from vitsmith.engines.open import open_program, tolerance_of
+from vitsmith.engines.golden_answers import tolerance_of
+from vitsmith.engines.open import open_program
 from vitsmith.errors import ImageError, InputError
 from vitsmith.models.config import LiTConfig
 from vitsmith.stream import Failure, ImageStream, check_reading

@@ -14,7 +14,8 @@ from vitsmith.arrays import Array
 from vitsmith.data.images.read import MAX_PIXELS
 from vitsmith.data.images.sources import ImageSource, several
 from vitsmith.data.images.unreadable import Unreadable
-from vitsmith.engines.open import Engine, open_program
+from vitsmith.engines.open import open_program
+from vitsmith.engines.protocol import Engine
 from vitsmith.errors import InputError
 from vitsmith.models.config import LiTConfig
 from vitsmith.specs import Calibration, Head, Labels, Meaning

@@ -20,7 +20,7 @@ from vitsmith.data.images.preprocess import load_image
 from vitsmith.data.images.read import MAX_PIXELS
 from vitsmith.data.images.sources import ImageSource, several
 from vitsmith.data.images.unreadable import Unreadable
-from vitsmith.engines.open import Engine
+from vitsmith.engines.protocol import Engine
 from vitsmith.errors import NOT_FINITE, ImageError, NotFiniteError
 from vitsmith.machine import available_cores
 from vitsmith.process.forks import require_own_process

@@ -16,6 +16,7 @@ import vitsmith as vs
 from tests.cli.test_cli import call
 from tests.tiny import VIT, pictures, tiny_model
 from vitsmith import Bundle
+from vitsmith.engines import golden_answers
 from vitsmith.engines import open as base
 from vitsmith.engines.onnx.engine import OnnxEngine
 from vitsmith.engines.tuning_cache import installed_version
@@ -144,7 +145,7 @@ def test_what_changes_an_answer_is_compared_again(
     with pytest.raises(BundleError, match="give other answers here"):
         base.open_engine(dataclasses.replace(bundle, golden=other), "onnx")
     ran.clear()
-    monkeypatch.setattr(base, "code_state", lambda: "edited")
+    monkeypatch.setattr(golden_answers, "code_state", lambda: "edited")
     base.open_engine(bundle, "onnx")
     assert ran == [2]
 

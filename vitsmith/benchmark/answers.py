@@ -12,7 +12,7 @@ from vitsmith.arrays import Array
 from vitsmith.benchmark.contenders import Subject
 from vitsmith.data.images.preprocess import preprocess
 from vitsmith.data.sets.samples import Samples
-from vitsmith.engines.open import Engine
+from vitsmith.engines.protocol import Engine
 from vitsmith.engines.registry import ENGINES
 from vitsmith.errors import GateError, InputError
 from vitsmith.evaluation.evaluation import Evaluation, evaluate, match_classes, refuse_regression

@@ -6,10 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vitsmith.engines.plan import Goal
 from vitsmith.engines.refusals import ways_to_run
 from vitsmith.engines.registry import ENGINES, precisions_of, runners
-from vitsmith.engines.settings import PRECISIONS
+from vitsmith.engines.settings import PRECISIONS, Goal
 from vitsmith.errors import InputError, MissingPackageError, UnknownNameError
 from vitsmith.models.config import LiTConfig
 from vitsmith.models.cost import flops, parameters

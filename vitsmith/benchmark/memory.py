@@ -107,7 +107,7 @@ def _answers(output: str) -> Iterator[dict[str, Any]]:
 
 def measure_here(task: Task, bare: int, report: Callable[[dict[str, int]], None]) -> None:
     """Loads, opens and runs in this process; subtracts `bare` bytes from each peak. Raises what these steps raise."""
-    from vitsmith.engines.open import open_checked
+    from vitsmith.engines.golden_answers import open_checked
     from vitsmith.engines.program import sample_inputs
     from vitsmith.engines.settings import Settings
     from vitsmith.weights.load import load

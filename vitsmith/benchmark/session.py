@@ -12,10 +12,10 @@ from vitsmith.benchmark.contenders import MIB, Contender
 from vitsmith.benchmark.memory import Died, Memory, Task, described, measure_memory
 from vitsmith.benchmark.rows import Benchmark, Row, with_rates, with_ratios
 from vitsmith.data.sets.samples import Samples
-from vitsmith.engines.open import Engine, open_checked
-from vitsmith.engines.plan import Goal
+from vitsmith.engines.golden_answers import open_checked
 from vitsmith.engines.program import sample_inputs
-from vitsmith.engines.settings import Settings
+from vitsmith.engines.protocol import Engine
+from vitsmith.engines.settings import Goal, Settings
 from vitsmith.errors import ImageError
 from vitsmith.evaluation.evaluation import Evaluation
 from vitsmith.evaluation.peaks import Peak, highest, numpy_peaks

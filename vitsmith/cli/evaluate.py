@@ -160,7 +160,7 @@ def _accuracy(
     skip: float,
 ) -> _Scored:
     """Scores a classifier, or, with `zeroshot`, classification by text."""
-    from vitsmith.engines.open import precision_of
+    from vitsmith.engines.protocol import precision_of
     from vitsmith.evaluation.evaluation import evaluate as run
     from vitsmith.evaluation.evaluation import match_classes, refuse_regression
     from vitsmith.evaluation.held_out import ask
@@ -234,7 +234,7 @@ def _recall(
 ) -> _Scored:
     from vitsmith.data.sets.pairs import PairSpec
     from vitsmith.encode import Encoder
-    from vitsmith.engines.open import precision_of
+    from vitsmith.engines.protocol import precision_of
     from vitsmith.evaluation.held_out import ask_pairs
     from vitsmith.evaluation.retrieval import evaluate_retrieval
 

@@ -115,7 +115,8 @@ def _compare_golden(bundle: Bundle, stored: StoredProgram) -> str:
     """
     from dataclasses import replace
 
-    from vitsmith.engines.open import open_engine, tolerance_of
+    from vitsmith.engines.golden_answers import tolerance_of
+    from vitsmith.engines.open import open_engine
     from vitsmith.errors import MissingPackageError
 
     alone = replace(bundle, verified=False, programs=(stored,))

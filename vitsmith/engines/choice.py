@@ -8,22 +8,19 @@ from __future__ import annotations
 
 import datetime
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from vitsmith.engines.golden_answers import open_checked
 from vitsmith.engines.plan import GOAL_BATCH, RACE_SECONDS, race
 from vitsmith.engines.program import is_small, sample_tensors
+from vitsmith.engines.protocol import Engine
 from vitsmith.engines.registry import ENGINES
 from vitsmith.engines.settings import Settings
 from vitsmith.engines.tuning_cache import program_hash, question, recall, remember
 from vitsmith.errors import InputError
 from vitsmith.weights.bundle.bundle import Bundle
-
-if TYPE_CHECKING:
-    from vitsmith.engines.open import Engine
-
-Open = Callable[[Bundle, str, Settings], "Engine"]
 
 FEWEST = 100
 """For fewer images nothing is measured, however slow the model is."""
@@ -42,12 +39,10 @@ class Way:
     engine: str
 
 
-def open_best(
-    ways: Sequence[Way], settings: Settings, open_one: Open, num_images: int | None = None
-) -> tuple[Bundle, Engine]:
+def open_best(ways: Sequence[Way], settings: Settings, num_images: int | None = None) -> tuple[Bundle, Engine]:
     """Returns bundle and engine of the fastest of the ways whose golden answers hold.
 
-    `open_one` opens an engine and checks it. `num_images` is how many images will be run; None: unknown. Nothing is
+    `num_images` is how many images will be run; None: unknown. Nothing is
     measured if there is only one way, if the model is very small, or if measuring would cost more than it saves: then
     the first way is taken, or the one that was found to be the fastest before.
     """
@@ -55,7 +50,7 @@ def open_best(
     first, own = next(iter(named.items()))
     small = is_small(own.bundle)
     if len(named) == 1 or small or own.bundle.folder is None:
-        engine = _only(own, settings, open_one, 0 if small else num_images or 0)
+        engine = _only(own, settings, 0 if small else num_images or 0)
         engine.why = (
             f"{first}: the only engine installed here that runs this"
             + ("" if settings.precision == "auto" else f" in {settings.precision}")
@@ -73,19 +68,19 @@ def open_best(
         goal=settings.goal,
     )
     usual = replace(settings, measure=False)
-    if (known := _remembered(asked, named, usual, open_one)) is not None:
+    if (known := _remembered(asked, named, usual)) is not None:
         return known
-    if (unraced := _unraced(named, usual, open_one, num_images)) is not None:
+    if (unraced := _unraced(named, usual, num_images)) is not None:
         return unraced
-    return _raced(asked, named, replace(settings, measure=True), open_one)
+    return _raced(asked, named, replace(settings, measure=True))
 
 
-def _only(own: Way, settings: Settings, open_one: Open, num_images: int) -> Engine:
+def _only(own: Way, settings: Settings, num_images: int) -> Engine:
     """Opens one way. How its batches are best cut is measured where that pays for so many images."""
-    opened = open_one(own.bundle, own.engine, replace(settings, measure=False))
+    opened = open_checked(own.bundle, own.engine, replace(settings, measure=False))
     if num_images < FEWEST or _saved(own.bundle, opened, settings, num_images)[0] <= RACE_SECONDS:
         return opened
-    return open_one(own.bundle, own.engine, replace(settings, measure=True))
+    return open_checked(own.bundle, own.engine, replace(settings, measure=True))
 
 
 def _named(ways: Sequence[Way]) -> dict[str, Way]:
@@ -94,13 +89,11 @@ def _named(ways: Sequence[Way]) -> dict[str, Way]:
     return {way.engine if often[way.engine] == 1 else f"{way.engine} ({way.bundle.stored.title})": way for way in ways}
 
 
-def _unraced(
-    ways: Mapping[str, Way], settings: Settings, open_one: Open, num_images: int | None
-) -> tuple[Bundle, Engine] | None:
+def _unraced(ways: Mapping[str, Way], settings: Settings, num_images: int | None) -> tuple[Bundle, Engine] | None:
     """Opens the first way, and says why the others are not tried; None if they should be tried."""
     (first, own), *others = ways.items()
     try:
-        opened = open_one(own.bundle, own.engine, settings)
+        opened = open_checked(own.bundle, own.engine, settings)
     except InputError:
         return None  # perhaps another one runs it
     untried = f"{', '.join(name for name, _ in others)} not tried"
@@ -127,28 +120,26 @@ def _saved(bundle: Bundle, opened: Engine, settings: Settings, num_images: int) 
     return _SAVED * num_images / rate, rate
 
 
-def _remembered(
-    asked: dict[str, Any], ways: Mapping[str, Way], settings: Settings, open_one: Open
-) -> tuple[Bundle, Engine] | None:
+def _remembered(asked: dict[str, Any], ways: Mapping[str, Way], settings: Settings) -> tuple[Bundle, Engine] | None:
     known = recall(asked) or {}
     name, why = known.get("engine"), known.get("why")
     if not isinstance(name, str) or name not in ways or not isinstance(why, str):
         return None
     way = ways[name]
     try:
-        opened = open_one(way.bundle, way.engine, settings)
+        opened = open_checked(way.bundle, way.engine, settings)
     except InputError:  # it ran when it was measured: measure again
         return None
     opened.why = why
     return way.bundle, opened
 
 
-def _raced(asked: dict[str, Any], ways: Mapping[str, Way], settings: Settings, open_one: Open) -> tuple[Bundle, Engine]:
+def _raced(asked: dict[str, Any], ways: Mapping[str, Way], settings: Settings) -> tuple[Bundle, Engine]:
     opened: dict[str, Engine] = {}
     refused: dict[str, InputError] = {}
     for name, way in ways.items():
         try:
-            opened[name] = open_one(way.bundle, way.engine, settings)
+            opened[name] = open_checked(way.bundle, way.engine, settings)
         except InputError as error:
             refused[name] = error
     if not opened:

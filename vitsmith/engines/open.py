@@ -1,66 +1,22 @@
-"""The protocol every engine satisfies, and how one is chosen."""
+"""`open_engine`: the engine that was asked for, or the fastest one that runs the bundle here."""
 
 from __future__ import annotations
 
 import os
 import warnings
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any, Protocol
 
 from vitsmith.arguments import MOST_THREADS, known_name, whole_number
-from vitsmith.arrays import Array
-from vitsmith.data.images.photos import sample_images
-from vitsmith.engines.graph_report import GraphReport
-from vitsmith.engines.plan import Goal
-from vitsmith.engines.program import PRECISION_WORDS
+from vitsmith.engines.choice import Way, open_best
+from vitsmith.engines.golden_answers import open_checked
+from vitsmith.engines.protocol import Engine
 from vitsmith.engines.refusals import check_runs, none_runs, wrong_precision
 from vitsmith.engines.registry import ENGINES, able_to_run, fitting, precisions_of, runners
-from vitsmith.engines.settings import PRECISIONS, Settings
-from vitsmith.engines.tuning_cache import code_state, program_hash, question, recall, remember, unchanged
-from vitsmith.errors import BundleError, MissingPackageError
+from vitsmith.engines.settings import PRECISIONS, Goal, Settings
+from vitsmith.errors import MissingPackageError
 from vitsmith.machine import available_cores
-from vitsmith.models.config import merges
 from vitsmith.weights.bundle.bundle import Bundle
-from vitsmith.weights.bundle.golden import OUTPUT_TOLERANCE
 from vitsmith.weights.load import load
-
-TOLERANCES: dict[str, float] = {
-    "fp32": OUTPUT_TOLERANCE,
-    "fp16": 0.02,
-    "bf16": 0.05,
-    "int8": 0.1,
-    "int8-weights": 0.1,
-    "fp8": 0.2,
-}
-"""How far golden outputs may differ, as a share of the largest. In bfloat16, with the weights of
-tests/reference/fill.py, the difference was 0.005 to 0.016 for ViTs, Mixers and both towers of LiT-B16B_2, and 0.12 for
-a hybrid, which would be refused. Programs in fp16, bf16 and int8 have golden outputs of their own: other processors
-round a few values the other way."""
-
-SAMPLES = 2
-
-
-class Engine(Protocol):
-    """Runs one bundle. `open_engine` opens it and checks its golden examples."""
-
-    name: str
-    precision: str
-    """The precision it computes in: 'float32', 'bfloat16', 'float16', 'int8', 'int8, rest bfloat16'."""
-    why: str
-    """Why this engine was chosen, in a sentence."""
-
-    def run(self, images: Array) -> Array:
-        """float32 (batch, 3, height, width) in the range of the bundle's ImageSpec -> float32 outputs, any batch."""
-
-    def run_pixels(self, pixels: Array) -> Array:
-        """uint8 (batch, height, width, 3) at the model's size -> outputs. InputError if the program takes no pixels."""
-
-    def run_texts(self, tokens: Array) -> Array:
-        """int32 (batch, length) -> float32 (batch, E) unit vectors. Raises InputError without a text tower."""
-
-    def report(self) -> GraphReport:
-        """How the engine runs the graph; may run it once."""
 
 
 def open_engine(
@@ -114,69 +70,10 @@ def open_program(
         opened = open_checked(able[0], engine, settings)
         opened.why = f"asked for by name{_taken(bundle, able[0], engine, precision)}"
         return able[0], opened
-    from vitsmith.engines.choice import Way, open_best
-
     ways = [Way(one, name) for one in able for name in _candidates(one, precision) if _is_made_for(name, one, able)]
-    taken, opened = open_best(ways, settings, open_checked, num_images)
+    taken, opened = open_best(ways, settings, num_images)
     opened.why += _taken(bundle, taken, engine, precision)
     return taken, opened
-
-
-def open_checked(bundle: Bundle, name: str, settings: Settings) -> Engine:
-    """Opens the engine of that name and checks its golden answers."""
-    kind = ENGINES[name]
-    if not kind.installed:
-        raise MissingPackageError(kind.package, kind.extra)
-    precision = settings.precision if settings.precision != "auto" else precisions_of(bundle, name)[0]
-    opened = kind.open(bundle, replace(settings, precision=precision))
-    asked = _golden_question(bundle, name, replace(settings, precision=precision))
-    if asked is None or recall(asked) != _HELD:
-        _check(bundle, opened, precision)
-        if asked is not None:
-            remember(asked, _HELD)
-    return opened
-
-
-_HELD = {"golden answers": "held"}
-
-
-def _golden_question(bundle: Bundle, name: str, settings: Settings) -> dict[str, Any] | None:
-    """Everything that decides whether a program gives its golden answers here; None: compare them at every start.
-
-    They are compared at every start for torch weights, and if the files were not compared with their hashes.
-    """
-    if not bundle.verified or bundle.golden is None or bundle.folder is None or bundle.program == "torch":
-        return None
-    if not unchanged(bundle):  # since it was loaded
-        return None
-    return question(
-        "golden answers",
-        program_hash(bundle),
-        (ENGINES[name].package, "numpy", "pillow", "simplejpeg", "vitsmith"),
-        engine=name,
-        precision=settings.precision,
-        threads=settings.threads,
-        goal=settings.goal,
-        preprocessing=bundle.preprocessing.model_dump(mode="json"),
-        golden=bundle.golden.digest,
-        code=code_state(),
-    )
-
-
-def precision_of(engine: Engine) -> str:
-    """The precision of an engine, as measurements write it: 'bf16' for 'bfloat16', 'int8, rest bf16'."""
-    return next((short for short, words in PRECISION_WORDS.items() if words == engine.precision), engine.precision)
-
-
-def tolerance_of(bundle: Bundle, precision: str) -> float:
-    """How far the answers of `bundle` may differ when it runs in `precision` ('auto': its program's own).
-
-    If tokens are merged, rounding may merge another pair: see `vitsmith.exporters.program.REQUIRED_MERGING`.
-    """
-    own = bundle.program_spec.precision
-    asked = own if precision == "auto" else precision
-    usual = max(TOLERANCES[own], TOLERANCES[asked])
-    return max(usual, 0.01 if own == asked == "fp32" else 0.3) if merges(bundle.config) else usual
 
 
 def _cores(threads: int | None) -> int | None:
@@ -226,16 +123,3 @@ def _candidates(bundle: Bundle, precision: str) -> list[str]:
     if not installed:
         raise MissingPackageError(ENGINES[precise[0]].package, ENGINES[precise[0]].extra)
     return installed
-
-
-def _check(bundle: Bundle, opened: Engine, precision: str) -> None:
-    """Checks golden answers; without any, compares rounded arithmetic of torch with float32. Raises BundleError."""
-    own = precision == bundle.program_spec.precision
-    if not own and bundle.golden is None and bundle.program == "torch":
-        bundle = bundle.with_golden(sample_images(SAMPLES))
-    try:
-        bundle.check_golden(opened.run, tolerance=tolerance_of(bundle, precision))
-    except BundleError as error:
-        if own:
-            raise
-        raise BundleError(f"{error}: {precision} is too coarse for this model, or goes wrong here; use fp32") from None

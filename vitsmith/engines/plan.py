@@ -5,9 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Self
-
-Goal = Literal["throughput", "latency"]
+from typing import Any, Self
 
 GOAL_BATCH: dict[str, int] = {"throughput": 8, "latency": 1}
 """Images in a batch of a race, by goal."""

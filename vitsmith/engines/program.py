@@ -14,7 +14,7 @@ from vitsmith.arrays import Array
 from vitsmith.data.images.photos import sample_images
 from vitsmith.engines.pixels import pixels_from_tensors
 from vitsmith.engines.ports import check_outputs
-from vitsmith.engines.settings import shown_engine
+from vitsmith.engines.protocol import PRECISION_WORDS, shown_engine
 from vitsmith.errors import BundleError, InputError, VitsmithError
 from vitsmith.escapes import shortened
 from vitsmith.finite import require_finite_inputs, require_finite_outputs
@@ -23,15 +23,6 @@ from vitsmith.models.cost import flops
 from vitsmith.models.inputs import check_images, check_pixels, check_tokens
 from vitsmith.process.forks import require_own_process
 from vitsmith.weights.bundle.bundle import Bundle
-
-PRECISION_WORDS = {
-    "fp32": "float32",
-    "fp16": "float16",
-    "bf16": "bfloat16",
-    "int8": "int8",
-    "int8, rest bf16": "int8, rest bfloat16",
-}
-"""Arithmetic of a program -> the name that an engine shows."""
 
 GATE_INPUTS = 14
 """Number of images that answers are compared on if none are given."""

@@ -6,15 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING
 
 from vitsmith import needs_torch
+from vitsmith.engines.protocol import Engine
 from vitsmith.engines.settings import GPU_PRECISIONS, Settings
 from vitsmith.specs import Program, ProgramSpec, StoredProgram
 from vitsmith.weights.bundle.bundle import Bundle
-
-if TYPE_CHECKING:
-    from vitsmith.engines.open import Engine
 
 
 @dataclass(frozen=True)

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
-from vitsmith.engines.plan import Goal
+Goal = Literal["throughput", "latency"]
 
 PRECISIONS = ("auto", "fp32", "fp16", "bf16", "int8", "int8-weights", "fp8")
 GPU_PRECISIONS = ("int8-weights", "fp8")
-"""Precisions of torch weights on a GPU, through torchao: see `torch_quantized`."""
-
-
-def shown_engine(name: str, precision: str, where: str, why: str) -> str:
-    """The text that shows an open engine: '<Engine onnx, float32, of runs/export/pets: asked for by name>'."""
-    return f"<Engine {name}, {precision}, of {where}{f': {why}' if why else ''}>"
+"""Precisions of torch weights on a GPU, through torchao: see `engines/torch/low_precision.py`."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 
 from vitsmith.arrays import Array
-from vitsmith.engines.open import Engine
+from vitsmith.engines.protocol import Engine
 from vitsmith.evaluation.timing import Pace, Timing, time_in_turns
 from vitsmith.machine import describe_machine
 from vitsmith.records import Measurement

@@ -18,8 +18,9 @@ from vitsmith.arrays import Array
 from vitsmith.data.images.photos import sample_images
 from vitsmith.data.images.preprocess import preprocess
 from vitsmith.data.sets.samples import Samples
-from vitsmith.engines.open import Engine, open_engine
+from vitsmith.engines.open import open_engine
 from vitsmith.engines.program import gate_images
+from vitsmith.engines.protocol import Engine
 from vitsmith.errors import BundleError, GateError, InputError, OutputError
 from vitsmith.evaluation.evaluation import compare_accuracy, evaluate, match_classes
 from vitsmith.exporters.parts import Part, parts_of

@@ -14,7 +14,7 @@ import numpy as np
 import PIL
 
 from vitsmith.arrays import Array
-from vitsmith.engines.open import tolerance_of
+from vitsmith.engines.golden_answers import tolerance_of
 from vitsmith.errors import InputError
 from vitsmith.exporters.onnx import export_onnx
 from vitsmith.exporters.program import Gate

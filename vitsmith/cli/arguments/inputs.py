@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from vitsmith.data.images.sources import ImageSource
     from vitsmith.data.sets.datasets import DataSpec
     from vitsmith.data.sets.samples import Samples
-    from vitsmith.engines.open import Engine
+    from vitsmith.engines.protocol import Engine
     from vitsmith.evaluation.held_out import Asked, EvaluationSet
     from vitsmith.weights.bundle.bundle import Bundle
 

@@ -17,9 +17,10 @@ from vitsmith.compress.images import Photos
 from vitsmith.compress.quantize.schemes import Attempt, Fidelity, ProgramError, Scheme
 from vitsmith.compress.quantize.sensitivity import IMAGES, measure_sensitivity
 from vitsmith.data.images.sources import ImageSource
-from vitsmith.engines.open import Engine, open_engine
-from vitsmith.engines.plan import Goal
+from vitsmith.engines.open import open_engine
 from vitsmith.engines.program import GATE_INPUTS
+from vitsmith.engines.protocol import Engine
+from vitsmith.engines.settings import Goal
 from vitsmith.errors import InputError, MissingPackageError, NotFiniteError, OutputError, VitsmithError
 from vitsmith.evaluation.speed import Race, Runner, Speedup
 from vitsmith.exporters.parts import Part, parts_of

@@ -15,6 +15,7 @@ import numpy as np
 
 from vitsmith.arrays import Array
 from vitsmith.engines.chunks import check_batch, padded, run_in_chunks
+from vitsmith.engines.executorch.report import report_on_executorch
 from vitsmith.engines.graph_report import GraphReport
 from vitsmith.engines.ports import Port, check_kind, check_ports
 from vitsmith.engines.program import ProgramEngine, Runs
@@ -50,8 +51,6 @@ class ExecutorchEngine(ProgramEngine):
         return _Program(path, self._spec.batch)
 
     def report(self) -> GraphReport:
-        from vitsmith.engines.executorch.report import report_on_executorch
-
         return report_on_executorch(self._path("model"), self._bundle)
 
 

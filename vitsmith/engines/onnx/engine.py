@@ -11,6 +11,7 @@ import numpy as np
 from vitsmith.arrays import Array
 from vitsmith.engines.chunks import check_batch, run_in_chunks
 from vitsmith.engines.graph_report import GraphReport
+from vitsmith.engines.onnx.report import report_on_onnx
 from vitsmith.engines.onnx.session import open_session
 from vitsmith.engines.plan import Plan, race
 from vitsmith.engines.ports import Port, check_ports
@@ -43,8 +44,6 @@ class OnnxEngine(ProgramEngine):
         return _Graph(path, self.plan, self._spec.batch)
 
     def report(self) -> GraphReport:
-        from vitsmith.engines.onnx.report import report_on_onnx
-
         images = sample_inputs(self._bundle, self._spec.batch or 1)
         return report_on_onnx(self._path("model"), images, self._bundle)
 

@@ -8,8 +8,10 @@ from vitsmith.engines.graph_report import GraphReport
 from vitsmith.engines.openvino.core import openvino_core
 from vitsmith.engines.openvino.graph import OpenVinoGraph
 from vitsmith.engines.openvino.probing import EngineDied, probe
+from vitsmith.engines.openvino.report import report_on_openvino
 from vitsmith.engines.plan import Plan, default_plan, plans
-from vitsmith.engines.program import PRECISION_WORDS, ProgramEngine, Runs, is_small
+from vitsmith.engines.program import ProgramEngine, Runs, is_small
+from vitsmith.engines.protocol import PRECISION_WORDS
 from vitsmith.engines.settings import USUAL, Settings
 from vitsmith.engines.tuning_cache import place_of, program_hash, question, recall, remember
 from vitsmith.machine import available_cores
@@ -52,8 +54,6 @@ class OpenVinoEngine(ProgramEngine):
         return self._open(path, False)
 
     def report(self) -> GraphReport:
-        from vitsmith.engines.openvino.report import report_on_openvino
-
         remarks = []
         if self._missing:
             remarks.append(f"this processor does not compute in {self._missing}: floats are computed in fp32")

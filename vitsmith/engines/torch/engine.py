@@ -9,7 +9,8 @@ import torch
 
 from vitsmith.arrays import Array
 from vitsmith.engines.graph_report import GraphReport, attentions
-from vitsmith.engines.settings import GPU_PRECISIONS, USUAL, Settings, shown_engine
+from vitsmith.engines.protocol import shown_engine
+from vitsmith.engines.settings import GPU_PRECISIONS, USUAL, Settings
 from vitsmith.engines.torch.low_precision import quantized_copy
 from vitsmith.errors import InputError
 from vitsmith.finite import require_finite_outputs
@@ -27,7 +28,7 @@ class TorchEngine:
     """Runs `bundle.model` in inference mode. The model is moved to the device it runs on; 'bf16' runs a copy of it.
 
     In bfloat16 weights and activations are cast, sums inside layer norms, softmax and products stay float32. On a GPU
-    'int8-weights' and 'fp8' run a copy in bfloat16 whose blocks are quantised: see `torch_quantized`.
+    'int8-weights' and 'fp8' run a copy in bfloat16 whose blocks are quantised: see `low_precision.py`.
     """
 
     name = "torch"
