@@ -25,7 +25,7 @@ from vitsmith.engines.chunks import run_in_chunks
 from vitsmith.engines.graph_report import Node, report_of
 from vitsmith.engines.open import open_engine
 from vitsmith.engines.openvino import engine as openvino
-from vitsmith.engines.openvino import probing
+from vitsmith.engines.openvino import probe as openvino_probe
 from vitsmith.engines.openvino.core import openvino_core
 from vitsmith.engines.openvino.graph import OpenVinoGraph
 from vitsmith.engines.plan import Plan, default_plan, plans, race
@@ -519,7 +519,7 @@ def test_a_plan_that_is_none_is_not_believed(damaged: Any) -> None:
 
 
 def die_with(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
-    monkeypatch.setattr(probing, "COMMAND", (sys.executable, "-S", "-c", f"import os, signal, sys; {code}"))
+    monkeypatch.setattr(openvino_probe, "COMMAND", (sys.executable, "-S", "-c", f"import os, signal, sys; {code}"))
 
 
 def test_a_program_that_kills_its_process_is_refused_and_that_is_remembered(
@@ -533,7 +533,7 @@ def test_a_program_that_kills_its_process_is_refused_and_that_is_remembered(
             open_engine(onnx, "openvino")
         with pytest.raises(InputError, match=r"SIGFPE: export the model to onnx and use that"):
             open_engine(programs("vit-token")["openvino"])
-    monkeypatch.setattr(probing, "run_child", None)  # nothing is tried again
+    monkeypatch.setattr(openvino_probe, "try_in_child", None)  # nothing is tried again
     with pytest.raises(InputError, match=problem + r" \(remembered in .*cache/engines/.*\.json\)"):
         open_engine(onnx, "openvino")
 
@@ -555,7 +555,7 @@ def test_an_end_from_outside_is_told_and_not_remembered(
         die_with(patch, code)
         with pytest.raises(InputError, match=how):
             open_engine(onnx, "openvino")
-        patch.setattr(probing, "LONGEST", 0.0001)
+        patch.setattr(openvino_probe, "LONGEST", 0.0001)
         with pytest.raises(InputError, match="did not finish within"):
             open_engine(onnx, "openvino")
     assert not own_cache.exists()
@@ -570,9 +570,9 @@ def test_what_the_child_finds_wrong_is_told_in_one_line(programs: Any, tmp_path:
 
 def test_a_program_is_probed_once(programs: Any, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made, tried = programs("vit-token"), []
-    probe = probing.probe
+    probe = openvino_probe.probe
 
-    def counted(*arguments: Any) -> probing.Probe:
+    def counted(*arguments: Any) -> openvino_probe.Probe:
         tried.append(arguments)
         return probe(*arguments)
 
@@ -595,9 +595,9 @@ def test_plans_are_measured_in_the_child_for_auto(
     assert named.plan == Plan(4, 2, 2)
     for module in (openvino, choice):
         monkeypatch.setattr(module, "is_small", lambda bundle: False)
-    rates = probing.probe(made["openvino"].folder / "model.xml", "f32", None, plans("throughput", 2)).rates
+    rates = openvino_probe.probe(made["openvino"].folder / "model.xml", "f32", None, plans("throughput", 2)).rates
     assert len(rates) == 3 and min(rates) > 0
-    monkeypatch.setattr(openvino, "probe", lambda *_: probing.Probe(rates=(1.0, 3.0, 2.0)))
+    monkeypatch.setattr(openvino, "probe", lambda *_: openvino_probe.Probe(rates=(1.0, 3.0, 2.0)))
     measured: Any = open_engine(made["openvino"], threads=2, num_images=MANY)
     again: Any = open_engine(made["openvino"], "openvino", threads=2)
     assert measured.plan == again.plan == Plan(8, 1, 2)

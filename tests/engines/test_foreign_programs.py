@@ -15,7 +15,7 @@ from tests.tiny import VIT
 from vitsmith import Bundle, ImageSpec
 from vitsmith.engines.open import open_engine
 from vitsmith.engines.openvino import engine as openvino
-from vitsmith.engines.openvino import probing
+from vitsmith.engines.openvino.probe import Probe
 from vitsmith.errors import BundleError
 from vitsmith.records import Provenance
 
@@ -92,7 +92,7 @@ def test_a_program_that_is_none_of_ours_is_told_in_one_line(
     engine: str, what: Any, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """OpenVINO's trial in a child is passed over: it would tell the same."""
-    monkeypatch.setattr(openvino, "probe", lambda path, hint, batch, plans: probing.Probe(rates=(0.0,) * len(plans)))
+    monkeypatch.setattr(openvino, "probe", lambda path, hint, batch, plans: Probe(rates=(0.0,) * len(plans)))
     foreign_graph(tmp_path / "model.onnx", **what)
     with pytest.raises(BundleError, match=told) as refused:
         open_engine(bundle("onnx", tmp_path), engine).run(np.zeros((2, 3, 16, 24), np.float32))

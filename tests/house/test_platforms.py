@@ -16,13 +16,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vitsmith.benchmark import memory as benchmark_memory
 from vitsmith.data.sets.shards import tar
 from vitsmith.data.sets.shards.tar import OpenShard, ShardFiles, scan_shard
-from vitsmith.engines.openvino.probing import signal_name
 from vitsmith.engines.tuning_cache import recall, remember
 from vitsmith.errors import OutputError
 from vitsmith.files import cache
+from vitsmith.process import child
+from vitsmith.process.child import signal_name
 from vitsmith.stream import _yield_to_engine
 
 
@@ -78,7 +78,7 @@ def test_decoders_keep_their_priority_where_it_belongs_to_the_process(monkeypatc
 def test_signals_that_a_system_does_not_have_are_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     assert signal_name(int(signal.SIGTERM)) == "SIGTERM" and signal_name(99) == "signal 99"
     monkeypatch.delattr(signal, "SIGKILL", raising=False)
-    assert benchmark_memory._ended(-9, "") and benchmark_memory._ended(3, "a\nb").endswith("exit code 3 (b)")
+    assert child._how(-9, "") and child._how(3, "a\nb").endswith("exit code 3 (b)")
 
 
 # --- folders of a user ------------------------------------------------------------------------------------------------

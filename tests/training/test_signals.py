@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from vitsmith.process.children import run_child
+from vitsmith.process.child import run_child
 from vitsmith.training.stop import ENDING, finishing, stopping_gently, under_way
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSI
 START = """
 import hashlib, os, signal, subprocess, sys, threading, time
 from vitsmith.cli import main as command_line
-from vitsmith.process.children import run_child
+from vitsmith.process.child import run_child
 from vitsmith.training.stop import finishing, stopping_gently
 
 def ready(*words):

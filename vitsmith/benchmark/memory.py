@@ -3,23 +3,19 @@
     python -m vitsmith.benchmark.memory '{"model": "pets-onnx", "engine": "onnx", "precision": "fp32", "threads": null,
                                           "goal": "throughput", "batches": [1, 8]}'
 
-writes a line of JSON for each batch: {"batch": 8, "peak": bytes, "device_peak": bytes}, or {"error": "..."}.
+answers for each batch {"batch": 8, "peak": bytes, "device_peak": bytes}, or {"error": "..."}.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-from vitsmith.json_text import to_json
 from vitsmith.machine import peak_memory
-from vitsmith.process.children import run_child
+from vitsmith.process.child import answer_parent, try_in_child
 
 COMMAND = (sys.executable, "-m", "vitsmith.benchmark.memory")
 LONGEST = 1800
@@ -61,21 +57,10 @@ class Died:
 
 def measure_memory(task: Task, command: Sequence[str] = COMMAND) -> dict[int, Memory | Died]:
     """By batch size, the memory or why there is none. If a batch kills the process, smaller batches keep theirs."""
-    import vitsmith
-
-    home = str(Path(vitsmith.__file__).parent.parent)
-    places = [home, *filter(None, [os.environ.get("PYTHONPATH")])]
-    try:
-        done = run_child(
-            [*command, to_json(asdict(task))],
-            seconds=LONGEST,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(places)},
-        )
-        output, ended = done.stdout, _ended(done.returncode, done.stderr)
-    except subprocess.TimeoutExpired as late:
-        output, ended = late.output or "", f"did not finish within {LONGEST} seconds"
+    done = try_in_child(command, asdict(task), seconds=LONGEST)
     found: dict[int, Memory | Died] = {}
-    for answer in _answers(output):
+    ended = f"its process {done.how}"
+    for answer in done.answers:
         if "error" in answer:
             ended = str(answer["error"])
         else:
@@ -83,29 +68,7 @@ def measure_memory(task: Task, command: Sequence[str] = COMMAND) -> dict[int, Me
     return {batch: found.get(batch, Died(ended)) for batch in task.batches}
 
 
-def _ended(code: int, complaints: str) -> str:
-    from vitsmith.engines.openvino.probing import signal_name
-
-    if code < 0:
-        name = signal_name(-code)
-        if name == "SIGKILL":
-            return "its process was killed (SIGKILL), as happens when memory runs out"
-        return f"its process died with {name}"
-    last = (complaints.strip().splitlines() or ["without a word"])[-1]
-    return f"its process ended with exit code {code} ({last[:200]})"
-
-
-def _answers(output: str) -> Iterator[dict[str, Any]]:
-    for line in output.splitlines():
-        try:
-            answer = json.loads(line)
-        except ValueError:  # an incomplete line
-            continue
-        if isinstance(answer, dict):
-            yield answer
-
-
-def measure_here(task: Task, bare: int, report: Callable[[dict[str, int]], None]) -> None:
+def measure_here(task: Task, bare: int, report: Callable[[Mapping[str, Any]], None]) -> None:
     """Loads, opens and runs in this process; subtracts `bare` bytes from each peak. Raises what these steps raise."""
     from vitsmith.engines.golden_answers import open_checked
     from vitsmith.engines.program import sample_inputs
@@ -129,26 +92,20 @@ def _device_peak() -> int:
 
 
 def main(text: str) -> None:
-    """Runs the task in `text`, JSON, and prints a line for each batch."""
+    """Runs the task in `text`, JSON, and answers for each batch."""
     bare = peak_memory()
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what libraries print must not mix with the answers
-
-    def write(answer: dict[str, Any]) -> None:
-        answers.write(to_json(answer, ascii_only=True) + "\n")
-        answers.flush()
-
+    answer = answer_parent()
     fields = json.loads(text)
     size = fields["image_size"] and tuple(fields["image_size"])
     task = Task(**fields | {"batches": tuple(fields["batches"]), "image_size": size})
     from vitsmith.errors import VitsmithError
 
     try:
-        measure_here(task, bare, write)
+        measure_here(task, bare, answer)
     except VitsmithError as error:
-        write({"error": str(error)})
+        answer({"error": str(error)})
     except Exception as error:  # whatever a foreign runtime throws
-        write({"error": described(error)})
+        answer({"error": described(error)})
 
 
 def described(error: BaseException) -> str:

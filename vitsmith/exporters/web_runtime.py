@@ -12,7 +12,7 @@ from pathlib import Path
 from vitsmith.errors import DownloadError, InputError
 from vitsmith.files.atomic import replacing, scratch
 from vitsmith.files.cache import cache_folder
-from vitsmith.process.children import run_child
+from vitsmith.process.child import run_child
 
 VERSION = "1.30.0"
 PACKAGE = f"onnxruntime-web@{VERSION}"

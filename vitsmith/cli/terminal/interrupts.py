@@ -20,7 +20,7 @@ from contextlib import suppress
 from types import FrameType
 from typing import Any
 
-from vitsmith.process.children import end_children
+from vitsmith.process.child import end_children
 from vitsmith.training.stop import heeded_signals, is_same, under_way
 
 EXIT_CODE = 2

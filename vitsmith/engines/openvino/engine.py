@@ -7,7 +7,7 @@ from pathlib import Path
 from vitsmith.engines.graph_report import GraphReport
 from vitsmith.engines.openvino.core import openvino_core
 from vitsmith.engines.openvino.graph import OpenVinoGraph
-from vitsmith.engines.openvino.probing import EngineDied, probe
+from vitsmith.engines.openvino.probe import EngineDied, probe
 from vitsmith.engines.openvino.report import report_on_openvino
 from vitsmith.engines.plan import Plan, default_plan, plans
 from vitsmith.engines.program import ProgramEngine, Runs, is_small

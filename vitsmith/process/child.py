@@ -1,0 +1,120 @@
+"""Work in a child process, which ends with this one and may crash: its answers, and how it ended, in words."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_HOME = Path(__file__).parents[2]
+"""The folder that vitsmith is imported from."""
+
+_running: set[subprocess.Popen[str]] = set()
+
+
+def run_child(
+    command: Sequence[str], *, seconds: float, env: Mapping[str, str] | None = None, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end and return its exit code, output and error output.
+
+    It is killed when this process is interrupted, and after `seconds`; then a `subprocess.TimeoutExpired` holds its
+    output so far. Raises OSError when it cannot be started.
+    """
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        env=env,
+        cwd=cwd,
+    ) as child:
+        _running.add(child)
+        try:
+            output, complaints = child.communicate(timeout=seconds)
+        except BaseException as error:
+            child.kill()
+            if isinstance(error, subprocess.TimeoutExpired):
+                error.output = child.communicate()[0]
+            raise
+        finally:
+            _running.discard(child)
+        return subprocess.CompletedProcess(command, child.returncode, output, complaints)
+
+
+@dataclass(frozen=True)
+class ChildTask:
+    """A task that a child process was given: what it answered, and how it ended."""
+
+    answers: tuple[dict[str, Any], ...]
+    how: str
+    """'died with SIGSEGV', 'ended with exit code 1 (no such file)', 'did not finish within 900 seconds'."""
+    signal: str = ""
+    """The name of the signal that it died with; '' when it ended in another way."""
+
+
+def try_in_child(command: Sequence[str], task: Mapping[str, Any], *, seconds: float) -> ChildTask:
+    """Run a Python command, whose last argument is the task in JSON, with `vitsmith` importable.
+
+    The child answers by `answer_parent`. It is killed after `seconds`.
+    """
+    places = [str(_HOME), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(places)}
+    try:
+        done = run_child([*command, json.dumps(task)], seconds=seconds, env=environment)
+    except subprocess.TimeoutExpired as late:
+        return ChildTask(tuple(_answers(late.output or "")), f"did not finish within {seconds:g} seconds")
+    name = signal_name(-done.returncode) if done.returncode < 0 else ""
+    return ChildTask(tuple(_answers(done.stdout)), _how(done.returncode, done.stderr), name)
+
+
+def answer_parent() -> Callable[[Mapping[str, Any]], None]:
+    """Return the function by which a child answers; whatever a library prints from now on goes to standard error."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+
+    def write(answer: Mapping[str, Any]) -> None:
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+    return write
+
+
+def signal_name(number: int) -> str:
+    """'SIGSEGV' for 11."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def end_children() -> None:
+    """Kill the child processes that still run, before this process ends."""
+    for child in tuple(_running):
+        with suppress(OSError):
+            child.kill()
+
+
+def _answers(output: str) -> Iterator[dict[str, Any]]:
+    for line in output.splitlines():
+        with suppress(ValueError):  # an incomplete line
+            answer = json.loads(line)
+            if isinstance(answer, dict):
+                yield answer
+
+
+def _how(code: int, complaints: str) -> str:
+    """How a child ended, from its exit code (negative: a signal) and the last line of its error output."""
+    if code < 0:
+        name = signal_name(-code)
+        return f"died with {name}" + (", as happens when memory runs out" if name == "SIGKILL" else "")
+    last = (complaints.strip().splitlines() or ["no output"])[-1]
+    return f"ended with exit code {code} ({last[:200]})"
