@@ -94,7 +94,7 @@ def _predict_bundle(folder: Path) -> Answer:
 
 def _seal(folder: Path) -> None:
     """Makes the hashes of a bundle anew, so that it seems to have been written like this."""
-    from vitsmith.weights.bundle.description import checksum
+    from vitsmith.weights.bundle.manifest import checksum
 
     path = folder / "bundle.json"
     fields = json.loads(path.read_text(encoding="utf-8"))

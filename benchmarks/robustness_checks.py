@@ -21,9 +21,9 @@ def _hashes_of_a_bundle() -> None:
 
 
 def _checksum_of_bundle_json() -> None:
-    from vitsmith.weights.bundle import description
+    from vitsmith.weights.bundle import manifest
 
-    description.checksum = lambda fields: fields.get("checksum", "")
+    manifest.checksum = lambda fields: fields.get("checksum", "")
 
 
 def _golden_answers() -> None:

@@ -46,7 +46,7 @@ from vitsmith.training.images.teacher import Teacher
 from vitsmith.training.lit.embeddings import EmbeddingStore
 from vitsmith.training.monitor.events import StepDone
 from vitsmith.weights.bundle.bundle import Bundle
-from vitsmith.weights.bundle.folder import WEIGHTS
+from vitsmith.weights.bundle.model import WEIGHTS
 from vitsmith.weights.containers.tensors import SafetensorsFile, TorchFile
 
 BAD = [math.nan, math.inf, -math.inf]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+from dataclasses import is_dataclass
 from typing import Any
 
 import vitsmith
@@ -47,7 +48,8 @@ def _deep_imports() -> set[tuple[str, str]]:
 def _described(name: str, value: Any) -> list[str]:
     if not inspect.isclass(value):
         return [f"{name}{_signature(value)}"]
-    parents = ", ".join(base.__name__ for base in value.__bases__ if base is not object)
+    # The fields and members of a dataclass's parents are shown as its own.
+    parents = ", ".join(base.__name__ for base in value.__bases__ if base is not object and not is_dataclass(base))
     lines = [f"class {name}({parents})" if parents else f"class {name}"]
     if hasattr(value, "model_fields"):
         lines += [f"    {field}: {_field(value, field)}" for field in value.model_fields]

@@ -14,8 +14,8 @@ from tests.tiny import VIT, pictures, tiny_lit, tiny_model
 from tests.training.lit.small_runs import write_pairs
 from tests.training.small_runs import write_folder
 from vitsmith.models.configure import change
-from vitsmith.weights.bundle.description import checksum
 from vitsmith.weights.bundle.folder import write_bundle
+from vitsmith.weights.bundle.manifest import checksum
 
 COLOURS = ("blue", "green", "red")
 TEXTS = ("a photo of a cat", "a red circle", "the small dog")

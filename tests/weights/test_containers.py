@@ -24,7 +24,7 @@ from vitsmith import load, save
 from vitsmith.errors import BundleError, ConfigError, InputError, WeightsError
 from vitsmith.models.config import BertConfig, MixerConfig, ViTConfig
 from vitsmith.models.configure import configure
-from vitsmith.weights.bundle.description import checksum
+from vitsmith.weights.bundle.manifest import checksum
 from vitsmith.weights.containers.npz import NpzFile
 from vitsmith.weights.containers.tensors import SafetensorsFile, TorchFile
 

@@ -158,35 +158,34 @@ def _inspect(source: str, size: int | tuple[int, int] | None) -> tuple[Bundle, s
 
 
 def _head(bundle: Bundle) -> str:
-    from vitsmith.weights.bundle.card import describe_head
+    from vitsmith.weights.bundle.summary import describe_head
 
-    return describe_head(bundle)
+    return describe_head(bundle.head, bundle.classes)
 
 
 def _facts(bundle: Bundle, head: str, programs: list[dict[str, Any]] | None) -> dict[str, Any]:
     from vitsmith.models.cost import flops, parameters
-    from vitsmith.weights.bundle.card import (
+    from vitsmith.weights.bundle.summary import (
         describe_calibration,
         describe_images,
         describe_license,
         describe_origin,
-        describe_program,
         describe_similarity,
         describe_text,
         title,
     )
 
     provenance = bundle.provenance
-    reads = bundle.text is not None
+    text = bundle.text
     return {
         "model": title(bundle.config),
-        "program": describe_program(bundle),
+        "program": bundle.stored.title,
         "parameters": f"{parameters(bundle.config):,}",
         "operations": f"{flops(bundle.config) / 1e9:.3g} GFLOPs an image",
         "head": head,
         "images": describe_images(bundle.preprocessing),
-        "text": describe_text(bundle) if reads else None,
-        "scores": describe_similarity(bundle) if reads else None,
+        "text": describe_text(text, vocabulary=bundle.vocabulary is not None) if text is not None else None,
+        "scores": describe_similarity(bundle.similarity) if text is not None else None,
         "programs": programs,
         "calibration": describe_calibration(bundle.calibration) if bundle.calibration is not None else None,
         "source": provenance.source,

@@ -27,8 +27,8 @@ from vitsmith.models.config import LiTConfig
 from vitsmith.models.lit import LiT
 from vitsmith.specs import ProgramSpec
 from vitsmith.weights.bundle.bundle import Bundle
-from vitsmith.weights.bundle.card import describe_images, title
 from vitsmith.weights.bundle.folder import write_bundle
+from vitsmith.weights.bundle.summary import describe_images, title
 from vitsmith.zeroshot.classifier import ZeroShotClassifier
 from vitsmith.zeroshot.words import Words
 

@@ -8,7 +8,7 @@ from vitsmith.errors import InputError, shown
 from vitsmith.specs import Program, ProgramSpec
 from vitsmith.verbs.inputs import Model, Tell
 from vitsmith.weights.bundle.bundle import Bundle
-from vitsmith.weights.bundle.description import FORMAT, read_description
+from vitsmith.weights.bundle.manifest import FORMAT, read_manifest
 from vitsmith.weights.bundle.paths import find_bundle
 from vitsmith.weights.bundle.programs import add_program, check_addable
 
@@ -50,7 +50,7 @@ def check_program(bundle: Bundle, program: Program, spec: ProgramSpec, *, force:
 def add_exported(bundle: Bundle, exported: Bundle, tell: Tell, *, force: bool) -> Bundle:
     """The bundle with the exported program, in its own folder from now on."""
     assert bundle.folder is not None
-    old = read_description(bundle.folder)[1] != FORMAT
+    old = read_manifest(bundle.folder)[1] != FORMAT
     joined = add_program(bundle, exported, force=force)
     if old:
         tell(f"{bundle.folder} is in format 2 now: version 0.1 cannot read it any more")

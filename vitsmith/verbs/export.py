@@ -38,7 +38,7 @@ from vitsmith.verbs.inputs import (
     warn,
 )
 from vitsmith.weights.bundle.bundle import Bundle
-from vitsmith.weights.bundle.description import DESCRIPTION
+from vitsmith.weights.bundle.manifest import MANIFEST
 from vitsmith.weights.labels import with_labels
 from vitsmith.weights.load import assumed, load
 
@@ -236,7 +236,7 @@ def _is_export(place: Path, target: str) -> bool:
     if target == "triton":
         return any(place.glob("*/config.pbtxt"))
     try:
-        made = json_or_none(place / DESCRIPTION)["provenance"]["source"]
+        made = json_or_none(place / MANIFEST)["provenance"]["source"]
     except (KeyError, TypeError):
         return False
     return str(made).startswith("vitsmith export")

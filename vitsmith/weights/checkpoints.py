@@ -19,7 +19,7 @@ from vitsmith.records import NOT_KNOWN, Provenance, Publication
 from vitsmith.weights.adapt import AdaptReport, adapt
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.bundle.folder import write_bundle
-from vitsmith.weights.bundle.text_side import vocabulary_suffix
+from vitsmith.weights.bundle.lit_text import vocabulary_suffix
 from vitsmith.weights.fetch.augreg import find_augreg
 from vitsmith.weights.fetch.download import download
 from vitsmith.weights.fill import require_finite_model

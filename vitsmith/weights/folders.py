@@ -6,7 +6,7 @@ from pathlib import Path
 
 from vitsmith.data.sets.split_record import SPLIT
 from vitsmith.errors import WeightsError
-from vitsmith.weights.bundle.bundle import GOLDEN
+from vitsmith.weights.bundle.golden import GOLDEN
 
 FOLDER_FILES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
 """What timm's `save_for_hf` and HF's `save_pretrained` write, the safest first."""

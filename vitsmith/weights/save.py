@@ -19,7 +19,6 @@ from vitsmith.files.atomic import replacing_folder
 from vitsmith.files.failures import explained
 from vitsmith.files.locks import Lock
 from vitsmith.weights.bundle.bundle import Bundle
-from vitsmith.weights.bundle.description import read_description
 from vitsmith.weights.bundle.folder import (
     LOCK,
     PAGE,
@@ -30,6 +29,7 @@ from vitsmith.weights.bundle.folder import (
     refuse_old_page,
     rewrite,
 )
+from vitsmith.weights.bundle.manifest import read_manifest
 from vitsmith.weights.bundle.measurements import still_true
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def _save_described(bundle: Bundle, target: Path) -> Bundle:
     if not in_place:
         check_replaceable(target)
     with explained(target), Lock.take(own / LOCK, wait=True) if in_place else nullcontext():
-        files = read_description(own)[0].files
+        files = read_manifest(own)[0].files
         there = read_bundle(own)
         changed = _changed(bundle, there)
         _check_described(bundle, there, target, changed)

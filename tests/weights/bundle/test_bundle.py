@@ -246,7 +246,7 @@ def test_what_is_no_bundle_says_so(tmp_path: Path, folder: Path) -> None:
 # --- writing ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("fails", ["save_file", "write_golden", "describe", "interrupt", "rename"])
+@pytest.mark.parametrize("fails", ["save_file", "write_golden", "manifest_of", "interrupt", "rename"])
 def test_a_failed_save_leaves_the_old_bundle(
     fails: str, bundle: Bundle, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,9 +28,9 @@ from vitsmith.models.configure import change
 from vitsmith.records import Publication
 from vitsmith.specs import Calibration, ProgramSpec, StoredProgram
 from vitsmith.weights.bundle import identity, measurements, upgrade
-from vitsmith.weights.bundle.description import DESCRIPTION, checksum, read_description
 from vitsmith.weights.bundle.folder import record_measurements, upgrade_bundle, write_bundle
 from vitsmith.weights.bundle.identity import canonical
+from vitsmith.weights.bundle.manifest import MANIFEST, checksum, read_manifest
 from vitsmith.weights.bundle.programs import add_program
 
 FORMAT1 = REFERENCE / "format1"
@@ -43,14 +43,14 @@ def labelled(**fields: Any) -> Bundle:
 
 def rewrite(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
     """Changes bundle.json as another version of vitsmith would, with a checksum that is right."""
-    path = folder / DESCRIPTION
+    path = folder / MANIFEST
     fields = json.loads(path.read_text(encoding="utf-8"))
     change(fields)
     path.write_text(json.dumps(fields | {"checksum": checksum(fields)}), encoding="utf-8")
 
 
 def described(folder: Path) -> dict[str, Any]:
-    fields: dict[str, Any] = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+    fields: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     return fields
 
 
@@ -243,7 +243,7 @@ def test_programs_of_other_models_are_not_put_together(several: Path, tmp_path: 
 
 def test_a_newer_format_and_fields_of_a_newer_version_are_refused_by_name(tmp_path: Path) -> None:
     vs.save(labelled(provenance=Provenance(source="a test", vitsmith="9.1")), tmp_path / "model")
-    whole = (tmp_path / "model" / DESCRIPTION).read_bytes()
+    whole = (tmp_path / "model" / MANIFEST).read_bytes()
     for change_, problem in (
         (lambda fields: fields.update(format=3), r"has format 3, and vitsmith .* reads formats 1 to 2: a newer ver"),
         (lambda fields: fields.update(rotary=True), r"fields that vitsmith .* does not know: rotary; a newer ver"),
@@ -254,7 +254,7 @@ def test_a_newer_format_and_fields_of_a_newer_version_are_refused_by_name(tmp_pa
         with pytest.raises(BundleError, match=problem) as told:
             vs.load(tmp_path / "model")
         assert "pip install -U vitsmith" in str(told.value) and "vitsmith 9.1" in str(told.value)
-        (tmp_path / "model" / DESCRIPTION).write_bytes(whole)
+        (tmp_path / "model" / MANIFEST).write_bytes(whole)
 
 
 @pytest.mark.parametrize("value", [0, -1, True, "2", 1.0, None])
@@ -286,7 +286,7 @@ def test_a_bundle_of_format_1_is_rewritten_on_request(capsys: Any, tmp_path: Pat
     others = {
         path.name: path.read_bytes()
         for path in (tmp_path / "model").iterdir()
-        if path.name not in (DESCRIPTION, "README.md")
+        if path.name not in (MANIFEST, "README.md")
     }
     before = vs.load(tmp_path / "model")
     code, _, err = call(capsys, "inspect", tmp_path / "model", "--upgrade")
@@ -303,9 +303,9 @@ def test_a_bundle_of_format_1_is_rewritten_on_request(capsys: Any, tmp_path: Pat
 
 def test_measuring_a_bundle_of_format_1_rewrites_it(tmp_path: Path) -> None:
     shutil.copytree(FORMAT1 / "c1ddcc2" / "vit", tmp_path / "model")
-    assert read_description(tmp_path / "model")[1] == 1
+    assert read_manifest(tmp_path / "model")[1] == 1
     record_measurements(vs.load(tmp_path / "model"), [measurements.accuracy(0.5, "x", "y")])
-    assert read_description(tmp_path / "model")[1] == 2
+    assert read_manifest(tmp_path / "model")[1] == 2
     assert vs.load(tmp_path / "model").measurements[-1].metric == "top1"
 
 

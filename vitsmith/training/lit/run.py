@@ -47,7 +47,7 @@ from vitsmith.training.update.optimizer import make_optimizer
 from vitsmith.version import __version__
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.bundle.folder import write_bundle
-from vitsmith.weights.bundle.text_side import vocabulary_suffix
+from vitsmith.weights.bundle.lit_text import vocabulary_suffix
 
 _NEEDED = ("data", "config", "text", "tower", "told", "devices", "micro")
 """Facts that a checkpoint of any vitsmith has."""

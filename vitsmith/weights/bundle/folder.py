@@ -29,12 +29,13 @@ from vitsmith.files.workspace import mend
 from vitsmith.models.config import LiTConfig
 from vitsmith.records import Measurement
 from vitsmith.specs import StoredProgram
-from vitsmith.weights.bundle.bundle import GOLDEN, WEIGHTS, Bundle
+from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.bundle.card import model_card
-from vitsmith.weights.bundle.description import DESCRIPTION, FORMAT, Description, read_description, write_description
-from vitsmith.weights.bundle.golden import read_golden, write_golden
+from vitsmith.weights.bundle.golden import GOLDEN, read_golden, write_golden
 from vitsmith.weights.bundle.hashes import hashes_of
-from vitsmith.weights.bundle.text_side import vocabulary_suffix
+from vitsmith.weights.bundle.lit_text import vocabulary_suffix
+from vitsmith.weights.bundle.manifest import FORMAT, MANIFEST, Manifest, manifest_text, read_manifest
+from vitsmith.weights.bundle.model import WEIGHTS
 
 CARD, PAGE = "README.md", "page.json"
 LOCK = ".lock"
@@ -47,7 +48,7 @@ def is_bundle(path: str | os.PathLike[str]) -> bool:
     try:
         if not place.exists():
             mend(place)
-        return (place / DESCRIPTION).is_file()
+        return (place / MANIFEST).is_file()
     except (OSError, ValueError):  # a name that no file can have
         return False
 
@@ -79,7 +80,7 @@ def check_replaceable(folder: Path) -> None:
     if folder.is_dir() and any(folder.iterdir()) and not is_bundle(folder):
         raise OutputError(f"{folder} holds files that are no bundle and would be lost; choose another output folder")
     try:
-        programs = read_description(folder)[0].programs if is_bundle(folder) else ()
+        programs = read_manifest(folder)[0].programs if is_bundle(folder) else ()
     except BundleError:  # damaged: to be replaced
         return
     if len(programs) > 1:
@@ -91,8 +92,8 @@ def finish_folder(bundle: Bundle, folder: Path, programs: tuple[StoredProgram, .
     """Writes bundle.json, the record of images and the model card of a folder; `files` are the hashes of the others."""
     if (record := bundle.split) is not None:
         write_split(record, folder / SPLIT)  # not among `files`: a bundle is whole without it
-    description = describe(replace(bundle, programs=programs), files)
-    write_text(folder / DESCRIPTION, write_description(description), durable=False)  # the whole folder is flushed later
+    manifest = manifest_of(replace(bundle, programs=programs), files)
+    write_text(folder / MANIFEST, manifest_text(manifest), durable=False)  # the whole folder is flushed later
     with optional(f"the model card of {folder}"):
         write_text(folder / CARD, model_card(bundle), durable=False)
 
@@ -103,36 +104,36 @@ def read_bundle(folder: str | os.PathLike[str], *, verify: bool = True) -> Bundl
     Hashes of large files are remembered between starts: see `weights.bundle.hashes`.
     """
     folder = Path(folder)
-    description, _ = read_description(folder)
-    missing = sorted(set(description.files) - set(_files(folder)))
+    manifest, _ = read_manifest(folder)
+    missing = sorted(set(manifest.files) - set(_files(folder)))
     if missing:
         raise BundleError(f"{folder}: {', '.join(missing)} is missing; copy the whole folder again")
     if verify:
-        found = hashes_of(folder, description.files)
-        for name, expected in description.files.items():
+        found = hashes_of(folder, manifest.files)
+        for name, expected in manifest.files.items():
             if found[name] != expected:
                 raise BundleError(
                     f"{folder / name} is not the file this bundle was written with (its SHA-256 differs): "
                     "copy or export it again"
                 )
-    usual = description.programs[0]
+    usual = manifest.programs[0]
     return Bundle.from_disk(
         folder,
-        config=description.config,
-        preprocessing=description.preprocessing,
-        provenance=description.provenance,
-        labels=description.labels,
-        text=description.text,
-        vocabulary=_read_vocabulary(folder, description),
-        measurements=description.measurements,
+        config=manifest.config,
+        preprocessing=manifest.preprocessing,
+        provenance=manifest.provenance,
+        labels=manifest.labels,
+        text=manifest.text,
+        vocabulary=_read_vocabulary(folder, manifest),
+        measurements=manifest.measurements,
         program=usual.program,
         program_spec=usual.spec,
-        programs=description.programs,
-        head=description.head,
-        calibration=description.calibration,
-        golden=read_golden(folder / GOLDEN) if GOLDEN in description.files else None,
-        weights_hash=description.weights,
-        similarity=description.similarity,
+        programs=manifest.programs,
+        head=manifest.head,
+        calibration=manifest.calibration,
+        golden=read_golden(folder / GOLDEN) if GOLDEN in manifest.files else None,
+        weights_hash=manifest.weights,
+        similarity=manifest.similarity,
         split=folder / SPLIT if (folder / SPLIT).exists() else None,
         verified=verify,
     )
@@ -145,19 +146,19 @@ def upgrade_bundle(folder: str | os.PathLike[str]) -> bool:
     page, whose scripts read the format that they were exported with.
     """
     folder = Path(folder)
-    _, found = read_description(folder)
+    _, found = read_manifest(folder)
     if found == FORMAT:
         return False
     refuse_old_page(folder)
-    with explained(folder / DESCRIPTION), Lock.take(folder / LOCK, wait=True):
-        files = read_description(folder)[0].files
+    with explained(folder / MANIFEST), Lock.take(folder / LOCK, wait=True):
+        files = read_manifest(folder)[0].files
         rewrite(read_bundle(folder), folder, files)
     return True
 
 
 def refuse_old_page(folder: Path) -> None:
     """Raises InputError for an exported page of an earlier format, which cannot be rewritten."""
-    if (folder / PAGE).is_file() and read_description(folder)[1] != FORMAT:
+    if (folder / PAGE).is_file() and read_manifest(folder)[1] != FORMAT:
         raise InputError(
             f"{folder} is a page of an earlier version, whose scripts read the earlier format: export it again with  "
             "vitsmith export --to web"
@@ -170,7 +171,7 @@ def rewrite(bundle: Bundle, folder: Path, files: dict[str, str]) -> None:
     `files` are their hashes from before the bundle was read: if somebody replaced the folder since then, they do not
     match, and reading it again is refused.
     """
-    write_text(folder / DESCRIPTION, write_description(describe(bundle, files)))
+    write_text(folder / MANIFEST, manifest_text(manifest_of(bundle, files)))
     with optional(f"the model card of {folder}"):
         write_text(folder / CARD, model_card(bundle))
 
@@ -201,9 +202,9 @@ def _files(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
-def _read_vocabulary(folder: Path, description: Description) -> bytes | None:
-    name = f"tokenizer{vocabulary_suffix(description.text)}" if description.text is not None else ""
-    return (folder / name).read_bytes() if name in description.files else None
+def _read_vocabulary(folder: Path, manifest: Manifest) -> bytes | None:
+    name = f"tokenizer{vocabulary_suffix(manifest.text)}" if manifest.text is not None else ""
+    return (folder / name).read_bytes() if name in manifest.files else None
 
 
 def record_measurements(bundle: Bundle, measurements: Sequence[Measurement]) -> None:
@@ -215,9 +216,9 @@ def record_measurements(bundle: Bundle, measurements: Sequence[Measurement]) -> 
     folder = bundle.folder
     if folder is None:
         raise BundleError(f"{bundle.where} is not a bundle on disk, so nothing can be recorded in it; save it first")
-    with explained(folder / DESCRIPTION), Lock.take(folder / LOCK, wait=True):
+    with explained(folder / MANIFEST), Lock.take(folder / LOCK, wait=True):
         refuse_old_page(folder)
-        files = read_description(folder)[0].files
+        files = read_manifest(folder)[0].files
         there = read_bundle(folder, verify=False)  # of the bundle in memory, only its measurements are written
         if there.recorded_hash != bundle.recorded_hash or bundle.stored not in there.programs:
             raise BundleError(f"{folder} was replaced by another model while this one was measured: measure it again")
@@ -232,12 +233,12 @@ def record_measurements(bundle: Bundle, measurements: Sequence[Measurement]) -> 
 
 def check_recordable(folder: str | os.PathLike[str]) -> None:
     """Raises OutputError, before anything is measured, when nothing could be recorded in a bundle's folder."""
-    check_writable(Path(folder) / DESCRIPTION)
+    check_writable(Path(folder) / MANIFEST)
 
 
-def describe(bundle: Bundle, files: dict[str, str]) -> Description:
+def manifest_of(bundle: Bundle, files: dict[str, str]) -> Manifest:
     """The contents of bundle.json for a bundle with these files."""
-    return Description(
+    return Manifest(
         format=FORMAT,
         config=bundle.config,
         preprocessing=bundle.preprocessing,

@@ -17,6 +17,9 @@ from vitsmith.files.regular import utf8_path
 from vitsmith.json_text import parse_json, to_json
 from vitsmith.specs import ImageSpec
 
+GOLDEN = "golden.safetensors"
+"""The file of golden examples in the folder of a program."""
+
 Run = Callable[[Array], Array]
 
 TENSOR_TOLERANCE = 1e-4

@@ -11,10 +11,10 @@ from vitsmith.files.atomic import check_writable, replacing_folder, sha256
 from vitsmith.files.failures import explained
 from vitsmith.files.locks import Lock
 from vitsmith.specs import Program, ProgramSpec, StoredProgram
-from vitsmith.weights.bundle.bundle import GOLDEN, Bundle
-from vitsmith.weights.bundle.description import DESCRIPTION, read_description
+from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.bundle.folder import LOCK, copy_programs, read_bundle, refuse_old_page, rewrite
-from vitsmith.weights.bundle.golden import write_golden
+from vitsmith.weights.bundle.golden import GOLDEN, write_golden
+from vitsmith.weights.bundle.manifest import MANIFEST, read_manifest
 
 
 def add_program(bundle: Bundle, other: Bundle, *, force: bool = False) -> Bundle:
@@ -32,8 +32,8 @@ def add_program(bundle: Bundle, other: Bundle, *, force: bool = False) -> Bundle
     if bundle.folder is None or other.folder is None:
         raise InputError("a program is added from one bundle on disk to another: save both bundles first")
     own = bundle.folder
-    with explained(own / DESCRIPTION), Lock.take(own / LOCK, wait=True):
-        files = dict(read_description(own)[0].files)
+    with explained(own / MANIFEST), Lock.take(own / LOCK, wait=True):
+        files = dict(read_manifest(own)[0].files)
         there = read_bundle(own)
         if there.recorded_hash and there.recorded_hash != bundle.recorded_hash:
             raise BundleError(f"{own} was replaced by another model since it was loaded: load it again")
@@ -57,7 +57,7 @@ def check_addable(bundle: Bundle, program: Program, spec: ProgramSpec, *, force:
             "add the program"
         )
     _replaced(there, program, spec, force=force)
-    check_writable(bundle.folder / DESCRIPTION)
+    check_writable(bundle.folder / MANIFEST)
 
 
 def _check_same_model(bundle: Bundle, other: Bundle) -> None:

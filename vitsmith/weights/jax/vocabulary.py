@@ -11,7 +11,7 @@ from vitsmith.files.contents import read_words
 from vitsmith.models.build import Model
 from vitsmith.models.config import BertConfig, LiTConfig
 from vitsmith.weights.bundle.bundle import Bundle
-from vitsmith.weights.bundle.text_side import original_text, vocabulary_suffix
+from vitsmith.weights.bundle.lit_text import original_text, vocabulary_suffix
 
 
 def find_vocabulary(model: Model, path: Path, given: str | os.PathLike[str] | None) -> bytes | None:

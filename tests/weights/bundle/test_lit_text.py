@@ -272,10 +272,10 @@ def test_a_published_lit_is_downloaded_with_its_vocabulary(tmp_path: Path, monke
 
 def test_bundles_of_former_versions_are_read(tmp_path: Path) -> None:
     """Descriptions written before the text side was part of them have fewer fields."""
-    from vitsmith.weights.bundle.description import DESCRIPTION, checksum
+    from vitsmith.weights.bundle.manifest import MANIFEST, checksum
 
     save(Bundle.of(tiny_model(CONFIGS["lit-transformer"])), tmp_path / "model")
-    path = tmp_path / "model" / DESCRIPTION
+    path = tmp_path / "model" / MANIFEST
     fields = json.loads(path.read_text())
     for name in ("similarity", "weights"):
         del fields[name]

@@ -23,14 +23,14 @@ from vitsmith.weights.bundle.identity import canonical
 from vitsmith.weights.bundle.upgrade import from_format_1
 
 FORMAT = 2
-DESCRIPTION = "bundle.json"
+MANIFEST = "bundle.json"
 
 
 _PARTS = {"text", "labels", "calibration", "similarity"}
 """Fields that are written even if they are None; fields of later versions are left out then."""
 
 
-class Description(BaseModel):
+class Manifest(BaseModel):
     """The contents of bundle.json."""
 
     model_config = ConfigDict(extra="forbid")
@@ -55,12 +55,12 @@ class Description(BaseModel):
     """SHA-256 of all the other fields, so that a changed label or mean is noticed too."""
 
 
-def read_description(folder: Path) -> tuple[Description, int]:
+def read_manifest(folder: Path) -> tuple[Manifest, int]:
     """Reads bundle.json of a folder; also returns the format that it was written in.
 
     Raises BundleError for an unknown format, for unknown fields, and if the file was changed after it was written.
     """
-    path = folder / DESCRIPTION
+    path = folder / MANIFEST
     try:
         fields: Any = read_json(path, error=BundleError, finite=False)
         found = _check_format(fields, path)
@@ -70,16 +70,16 @@ def read_description(folder: Path) -> tuple[Description, int]:
             )
         if found == 1:
             fields = from_format_1(fields)
-        return Description.model_validate(fields, context=AS_FOUND), found
+        return Manifest.model_validate(fields, context=AS_FOUND), found
     except FileNotFoundError:
-        raise BundleError(f"{folder} is not a bundle: it has no {DESCRIPTION}") from None
+        raise BundleError(f"{folder} is not a bundle: it has no {MANIFEST}") from None
     except ValidationError as error:
         raise BundleError(_explained(error, fields, path)) from None
 
 
-def write_description(description: Description) -> str:
+def manifest_text(manifest: Manifest) -> str:
     """The text of bundle.json."""
-    parts = {name: getattr(description, name) for name in Description.model_fields}
+    parts = {name: getattr(manifest, name) for name in Manifest.model_fields}
     fields = {name: _plain(part) for name, part in parts.items() if name in _PARTS or part is not None}
     fields["checksum"] = checksum(fields)
     return to_json(fields, indent=2) + "\n"

@@ -1,0 +1,153 @@
+"""What a bundle is made of, and what must be true of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+from vitsmith.arguments import instance, known_name
+from vitsmith.errors import BundleError, InputError
+from vitsmith.models.config import BertConfig, LiTConfig, MixerConfig, ModelConfig, ViTConfig
+from vitsmith.records import Measurement, Provenance
+from vitsmith.specs import Calibration, Head, ImageSpec, Labels, Program, ProgramSpec, StoredProgram, TextSpec
+from vitsmith.weights.bundle.golden import Golden
+from vitsmith.weights.bundle.summary import describe_outputs, title
+
+if TYPE_CHECKING:
+    from vitsmith.gate import Verdict
+
+CONFIGS = ViTConfig | MixerConfig | LiTConfig
+
+
+@dataclass(eq=False, repr=False)
+class BundleParts:
+    """The parts of a bundle, checked when they are put together; `Bundle` says what can be done with them."""
+
+    config: ModelConfig
+    preprocessing: ImageSpec
+    """How images become the model's input."""
+    provenance: Provenance
+    labels: Labels | None = None
+    text: TextSpec | None = None
+    vocabulary: bytes | None = field(default=None, repr=False)
+    measurements: tuple[Measurement, ...] = ()
+    program: Program = "torch"
+    program_spec: ProgramSpec = field(default_factory=ProgramSpec)
+    folder: Path | None = None
+    """The folder with its files; None while it is only in memory."""
+    golden: Golden | None = field(default=None, repr=False)
+    head: Head = "softmax"
+    """What the outputs mean; for a model without classes 'softmax' becomes 'none'."""
+    calibration: Calibration | None = None
+    """Temperature and thresholds of its probabilities; None: they are as the model gives them."""
+    programs: tuple[StoredProgram, ...] = field(default=(), repr=False)
+    """All programs in its folder, the usual one first; () while it is only in memory."""
+    verdict: Verdict | None = field(default=None, init=False, repr=False)
+    """The verdict of the gate, if this process made the program; None for a bundle that was read from disk."""
+    verified: bool = field(default=False, repr=False)
+    """Whether its files were compared with their hashes when it was loaded."""
+
+    def __post_init__(self) -> None:
+        _check_kinds(self)
+        if self.head == "softmax" and not self.classes:
+            self.head = "none"
+        self.measurements = tuple(self.as_measured(one) for one in self.measurements)
+        _check_parts(self)
+
+    def __repr__(self) -> str:
+        """'<Bundle ViT-B_16 at 224x224, onnx, int8, 37 classes, runs/export/pets>'."""
+        outputs = describe_outputs(self.head, self.classes)
+        return f"<Bundle {title(self.config)}, {self.stored.title}, {outputs}, {self.where}>"
+
+    @property
+    def where(self) -> str:
+        """Its name in messages: its folder, or its source."""
+        return str(self.folder or self.provenance.source)
+
+    @property
+    def classes(self) -> int:
+        """Number of logits; 0 for LiT and for models without a head."""
+        return 0 if isinstance(self.config, LiTConfig) else self.config.classes
+
+    @property
+    def stored(self) -> StoredProgram:
+        """Its own program; for a bundle on disk, one of `programs`."""
+        mine = (one for one in self.programs if one.is_(self.program, self.program_spec))
+        return next(mine, StoredProgram(program=self.program, spec=self.program_spec))
+
+    @property
+    def place(self) -> Path:
+        """The folder of its program: `folder`, or one inside it. Raises BundleError if `folder` no longer exists."""
+        if self.folder is None:
+            raise InputError(f"{self.where}: an exported bundle lives in a folder; load it from there")
+        if not self.folder.is_dir():
+            how = "it was moved or deleted"
+            if not self.folder.is_absolute():
+                how += ", or the working folder was changed (the path is relative)"
+            raise BundleError(f"{self.folder} no longer exists: {how}; load the bundle from its new place")
+        return self.folder / self.stored.folder
+
+    @property
+    def trained_here(self) -> bool:
+        """Whether vitsmith trained it: then only a record can say on which images, no publication does."""
+        return self.provenance.kind in ("trained", "pruned", "merged")
+
+    def as_measured(self, one: Measurement) -> Measurement:
+        """Returns the measurement with program and precision filled in: by default those of this bundle."""
+        own = {"program": self.stored.title, "precision": self.program_spec.arithmetic}
+        return one.model_copy(update={name: value for name, value in own.items() if not getattr(one, name)})
+
+
+def _check_kinds(bundle: BundleParts) -> None:
+    """Raises InputError for fields of the wrong type."""
+    instance(bundle.config, CONFIGS, "config", "the configuration of a model")
+    instance(bundle.preprocessing, ImageSpec, "preprocessing", "an ImageSpec")
+    instance(bundle.provenance, Provenance, "provenance", "a Provenance")
+    instance(bundle.labels, (Labels, type(None)), "labels", "Labels(names=...), or None")
+    instance(bundle.text, (TextSpec, type(None)), "text", "a TextSpec, or None")
+    instance(bundle.vocabulary, (bytes, type(None)), "vocabulary", "the bytes of a tokenizer's file, or None")
+    instance(bundle.program_spec, ProgramSpec, "program_spec", "a ProgramSpec")
+    instance(bundle.calibration, (Calibration, type(None)), "calibration", "a Calibration, or None")
+    for one in instance(bundle.programs, tuple, "programs", "a tuple of StoredProgram"):
+        instance(one, StoredProgram, "a program", "a StoredProgram")
+    instance(bundle.folder, (Path, type(None)), "folder", "a pathlib.Path, or None")
+    instance(bundle.golden, (Golden, type(None)), "golden", "golden examples (see with_golden), or None")
+    known_name(bundle.program, "program", get_args(Program))
+    known_name(bundle.head, "head", get_args(Head))
+    for one in instance(bundle.measurements, tuple, "measurements", "a tuple of Measurement"):
+        instance(one, Measurement, "a measurement", "a Measurement")
+
+
+def _check_parts(bundle: BundleParts) -> None:
+    """Raises BundleError for parts that do not fit each other."""
+    classes, where = bundle.classes, bundle.where
+    if bundle.labels is not None and classes and len(bundle.labels) != classes:
+        raise BundleError(f"{where}: {len(bundle.labels)} label names for {classes} classes")
+    if bundle.preprocessing.size != bundle.config.image_size:
+        raise BundleError(
+            f"{where}: preprocessing gives {bundle.preprocessing.size} images, "
+            f"the model takes {bundle.config.image_size}"
+        )
+    if bundle.head != "none" and not classes:
+        raise BundleError(f"{where}: the head is {bundle.head!r}, but the model has no classes")
+    if bundle.head == "none" and classes:
+        raise BundleError(f"{where}: the head is 'none', but the model has {classes} classes")
+    if bundle.calibration is not None:
+        bundle.calibration.check(bundle.head, classes, where)
+    _check_text(bundle)
+
+
+def _check_text(bundle: BundleParts) -> None:
+    if not isinstance(bundle.config, LiTConfig):
+        if bundle.text is not None:
+            raise BundleError(f"{bundle.where}: a text specification, but the model has no text tower")
+        return
+    if bundle.text is None:
+        raise BundleError(f"{bundle.where}: a LiT model needs a text specification: how its texts become tokens")
+    tower = bundle.config.text
+    pooling = "first" if isinstance(tower, BertConfig) else "last"
+    ours = {"length": bundle.text.length, "vocabulary": bundle.text.vocabulary, "pooling": bundle.text.pooling}
+    its = {"length": tower.length, "vocabulary": tower.vocabulary, "pooling": pooling}
+    if wrong := [f"{name} {ours[name]}, the text tower has {its[name]}" for name in its if ours[name] != its[name]]:
+        raise BundleError(f"{bundle.where}: the text specification says {'; '.join(wrong)}")

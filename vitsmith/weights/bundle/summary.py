@@ -1,0 +1,94 @@
+"""The parts of a bundle in words, a line for each, as `inspect` and the model card show them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from vitsmith.models.config import LiTConfig, ModelConfig, ViTConfig, show_size
+from vitsmith.models.presets import name_of
+from vitsmith.records import NOT_KNOWN, Provenance, Publication
+from vitsmith.specs import Calibration, Head, ImageSpec, Similarity, TextSpec
+
+
+def describe_origin(provenance: Provenance) -> str:
+    """'hf:timm/vit_tiny@4b0f1c2', the repository and commit it came from; '' if they are not known.
+
+    For a LiT from two places 'hf:timm/vit_tiny (image tower); hf:google/lit (text tower)'.
+    """
+    return _of_towers(provenance, lambda one: one.origin + (f"@{one.revision}" if one.revision else ""))
+
+
+def describe_license(provenance: Provenance) -> str:
+    """'apache-2.0'; '' if it is not known. For a LiT from two places 'apache-2.0 (image tower); mit (text tower)'."""
+    return _of_towers(provenance, lambda one: one.license)
+
+
+def _of_towers(provenance: Provenance, shown: Callable[[Publication], str]) -> str:
+    image = shown(Publication(**provenance.publication))
+    if provenance.text is None:
+        return image
+    towers = {"image tower": image}
+    if provenance.text != NOT_KNOWN:  # else nobody published it: it was trained here
+        towers["text tower"] = shown(provenance.text)
+    told = [f"{value or 'not known'} ({tower})" for tower, value in towers.items()]
+    return "; ".join(told) if any(towers.values()) else ""
+
+
+def describe_head(head: Head, classes: int) -> str:
+    """What the outputs mean: '5 classes', '5 classes, each scored by itself (sigmoid)', '1 value (regression)'."""
+    if not classes:
+        return "none: gives features or embeddings"
+    more = {"sigmoid": ", each scored by itself (sigmoid)", "regression": " (regression)"}
+    return describe_outputs(head, classes) + more.get(head, "")
+
+
+def describe_outputs(head: Head, classes: int) -> str:
+    """'5 classes', '1 value', 'no classes'."""
+    if not classes:
+        return "no classes"
+    if head == "regression":
+        return f"{classes:,} value{'s' * (classes != 1)}"
+    return f"{classes:,} class{'es' * (classes != 1)}"
+
+
+def title(config: ModelConfig) -> str:
+    """'ViT-B_16 at 224x224', or a description by numbers for an architecture without a name."""
+    name = name_of(config)
+    if name is None and not isinstance(config, LiTConfig):
+        hybrid = isinstance(config, ViTConfig) and config.resnet
+        kind = "hybrid" if hybrid else {"vit": "ViT", "mixer": "Mixer"}.get(config.family, config.family)
+        name = f"{kind} of width {config.width}, depth {config.depth}, patch {show_size(config.patch)}"
+    return f"{name or 'LiT'} at {show_size(config.image_size)}"
+
+
+def describe_text(text: TextSpec, *, vocabulary: bool) -> str:
+    """One line that says how a text becomes a vector; `vocabulary` says whether the vocabulary is there."""
+    kind = "WordPiece" if text.tokenizer == "wordpiece" else "SentencePiece"
+    rules = ["lower case" if text.lower_case else "case kept"] + ["no punctuation"] * text.canonicalize
+    pads = "zeros" if text.padding == "zero" else "the end token"
+    there = "" if vocabulary else " (the vocabulary is missing)"
+    return (
+        f"{kind} of {text.vocabulary:,} pieces{there}, {', '.join(rules)}, {text.length} tokens, padded with {pads}, "
+        f"the {text.pooling} token pooled"
+    )
+
+
+def describe_similarity(similarity: Similarity) -> str:
+    """One line that says how a cosine becomes a score."""
+    if similarity.bias is None:
+        return f"softmax of {similarity.temperature:.4g} x cosine over the labels"
+    return f"sigmoid of {similarity.temperature:.4g} x cosine {similarity.bias:+.4g}, for each label"
+
+
+def describe_calibration(calibration: Calibration) -> str:
+    """'logits divided by 1.3 (found on pets)'."""
+    told = [f"logits divided by {calibration.temperature:.4g}"]
+    told += [f"{len(calibration.thresholds)} thresholds"] if calibration.thresholds else []
+    return ", ".join(told) + (f" (found on {calibration.data})" if calibration.data else "")
+
+
+def describe_images(spec: ImageSpec) -> str:
+    """One line that says how pixels become a tensor."""
+    how = "squashed" if spec.resize == "squash" else f"shorter side resized, centre crop of {spec.crop:g}"
+    kind = f"{spec.interpolation}{', antialiased' if spec.antialias else ''}"
+    return f"RGB, {show_size(spec.size)}, {how} ({kind}), mean {spec.mean}, std {spec.std}"
