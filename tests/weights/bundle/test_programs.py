@@ -21,7 +21,7 @@ from PIL import Image
 
 import vitsmith as vs
 from tests.cli.test_cli import call
-from tests.engines.test_engines import MANY, race_with
+from tests.engines.pretended import MANY, race_with
 from tests.tiny import REFERENCE, VIT, pictures, tiny_model
 from tests.weights.bundle.test_format2 import FORMAT1, NAMES, labelled
 from vitsmith import Bundle, Labels, Predictor, needs_torch, open_engine
