@@ -22,7 +22,7 @@ from vitsmith.benchmark.answers import reference_of
 from vitsmith.benchmark.contenders import Contender, Subject, contenders_of
 from vitsmith.benchmark.memory import Died, Memory, Task, measure_memory
 from vitsmith.benchmark.rows import NUMBERS
-from vitsmith.benchmark.session import BenchmarkSettings, Material, openings_of, run_benchmark, steps_of
+from vitsmith.benchmark.session import AnswerData, BenchmarkSettings, openings_of, run_benchmark, steps_of
 from vitsmith.cli.arguments.inputs import labelled
 from vitsmith.cli.benchmark import benchmark
 from vitsmith.cli.main import INTERRUPTED
@@ -339,9 +339,9 @@ def test_what_works_has_numbers_and_what_fails_its_reason(pretended: Clock) -> N
     subject = _subject()
     contenders = contenders_of(subject)
     settings = BenchmarkSettings((1, 4, 8), None, replace(PACE, clock=pretended))
-    material = Material(reference_of([subject], pictures(3)))
+    answer_data = AnswerData(reference_of([subject], pictures(3)))
     told: list[str] = []
-    result = run_benchmark(contenders, settings, material, told.append)
+    result = run_benchmark(contenders, settings, answer_data, told.append)
     rows = {(row.contender.engine, row.contender.precision, row.batch): row.to_dict() for row in result.rows}
     assert list(rows) == [(one.engine, one.precision, batch) for batch in (1, 4, 8) for one in contenders]
 
@@ -371,8 +371,8 @@ def test_a_model_with_other_labels_or_wrong_answers(pretended: Clock) -> None:
     broken = _subject("broken", provenance=first.bundle.provenance.model_copy(update={"source": "broken"}))
     subjects = [first, second, third, broken]
     contenders = [one for subject in subjects for one in contenders_of(subject, ["torch"], ["fp32"])]
-    material = Material(reference_of(subjects, pictures(5)))
-    result = run_benchmark(contenders, BenchmarkSettings((2,), None, replace(PACE, clock=pretended)), material)
+    answer_data = AnswerData(reference_of(subjects, pictures(5)))
+    result = run_benchmark(contenders, BenchmarkSettings((2,), None, replace(PACE, clock=pretended)), answer_data)
     rows = {row.contender.subject.name: row for row in result.rows}
     tensors = np.stack([preprocess(one, first.bundle.preprocessing) for one in pictures(5)])
     expected, found = first.bundle.run_torch(tensors), second.bundle.run_torch(tensors)
@@ -390,23 +390,23 @@ def test_outputs_that_are_no_numbers_are_a_reason_with_every_batch(
     plain, subject = _subject(), _subject("exported", program="onnx")
     broken = Pretender(plain.bundle, "onnx", pretended, 0.01, float("nan"), 99)
     monkeypatch.setattr(session, "open_checked", lambda *_: broken)
-    material = Material(reference_of([plain], pictures(3)))
+    answer_data = AnswerData(reference_of([plain], pictures(3)))
     settings = BenchmarkSettings(
         (1, 4), None, replace(PACE, clock=pretended)
     )  # opened for single images, and for batches
-    result = run_benchmark(contenders_of(subject, ["onnx"], ["fp32"]), settings, material)
+    result = run_benchmark(contenders_of(subject, ["onnx"], ["fp32"]), settings, answer_data)
     assert [row.batch for row in result.rows] == [1, 4]
     assert all("not finite numbers" in row.reason for row in result.rows)
     json.dumps(result.to_dict(), allow_nan=False)
 
 
 def test_images_that_cannot_be_used_are_told_of(tmp_path: Path, capsys: Any) -> None:
-    from vitsmith.cli.benchmark import _material
+    from vitsmith.cli.benchmark import _answer_data
 
     Image.fromarray(pictures(1)[0]).save(tmp_path / "one.png")
-    _material([_subject(program="onnx")], [str(tmp_path / "one.png")], labelled(""), "")
+    _answer_data([_subject(program="onnx")], [str(tmp_path / "one.png")], labelled(""), "")
     assert "--images are not used" in capsys.readouterr().err
-    _material([_subject()], [str(tmp_path / "one.png")], labelled(""), "")
+    _answer_data([_subject()], [str(tmp_path / "one.png")], labelled(""), "")
     assert "not used" not in capsys.readouterr().err
 
 
@@ -419,9 +419,9 @@ def test_accuracy_is_that_of_the_answers(pretended: Clock) -> None:
     labels = answers.copy()
     labels[:3] = (labels[:3] + 1) % 5
     samples = Samples(CLASSES.names, images, [str(index) for index in range(10)], labels)
-    material = Material(None, samples, "made up")
+    answer_data = AnswerData(None, samples, "made up")
     contenders = contenders_of(subject, ["torch"], ["fp32"])
-    result = run_benchmark(contenders, BenchmarkSettings((1,), None, replace(PACE, clock=pretended)), material)
+    result = run_benchmark(contenders, BenchmarkSettings((1,), None, replace(PACE, clock=pretended)), answer_data)
     assert result.rows[0].to_dict()["top1"] == pytest.approx(0.7)
     assert repr(result).startswith("<Benchmark 1 rows; most images/s: ") and "in batches of 1>" in repr(result)
     recorded = {one.metric: one for one in result.measurements(subject)}
@@ -433,8 +433,8 @@ def test_accuracy_is_that_of_the_answers(pretended: Clock) -> None:
 def test_embeddings_have_a_distance_and_name_no_class(pretended: Clock) -> None:
     subject = Subject("lit", "lit", tiny_lit())
     contenders = contenders_of(subject, ["torch", "torch-compiled"], ["fp32"])
-    material = Material(reference_of([subject], pictures(3)))
-    rows = run_benchmark(contenders, BenchmarkSettings((2,), None, replace(PACE, clock=pretended)), material).rows
+    answer_data = AnswerData(reference_of([subject], pictures(3)))
+    rows = run_benchmark(contenders, BenchmarkSettings((2,), None, replace(PACE, clock=pretended)), answer_data).rows
     parities = [row.parity for row in rows]
     assert parities[0] is not None and (parities[0].difference, parities[0].agreement) == (0, None)
     assert parities[1] is not None and parities[1].difference > 0.1 and parities[1].agreement is None
@@ -453,7 +453,7 @@ def test_a_program_that_takes_pixels_is_timed_with_pixels(pretended: Clock, monk
     opened = OfPixels(_subject().bundle, "onnx", pretended, 0.01, 0.0, 99)
     monkeypatch.setattr(session, "open_checked", lambda *_: opened)
     result = run_benchmark(
-        contenders_of(subject, ["onnx"]), BenchmarkSettings((3,), None, replace(PACE, clock=pretended)), Material()
+        contenders_of(subject, ["onnx"]), BenchmarkSettings((3,), None, replace(PACE, clock=pretended)), AnswerData()
     )
     assert set(seen) == {(np.dtype(np.uint8), (3, 16, 24, 3))}
     assert result.rows[0].to_dict()["images_per_second"] == pytest.approx(6)
@@ -470,7 +470,7 @@ def test_golden_answers_are_the_reference_where_there_are_no_torch_weights() -> 
 
 def test_the_json_has_its_fields_and_the_table_the_same_rows(pretended: Clock) -> None:
     contenders = contenders_of(_subject(), ["torch"])
-    result = run_benchmark(contenders, BenchmarkSettings((1,), 1, replace(PACE, clock=pretended)), Material())
+    result = run_benchmark(contenders, BenchmarkSettings((1,), 1, replace(PACE, clock=pretended)), AnswerData())
     document = json.loads(json.dumps(result.to_dict()))
     assert set(document) == {
         *("machine", "threads", "load_before", "date", "versions", "reference", "num_images", "data", "split", "peaks"),

@@ -19,7 +19,7 @@ from vitsmith import Bundle
 from vitsmith.engines import golden_answers
 from vitsmith.engines import open as base
 from vitsmith.engines.onnx.engine import OnnxEngine
-from vitsmith.engines.tuning_cache import installed_version
+from vitsmith.engines.tuning_cache import PACKAGE, code_state, installed_version
 from vitsmith.errors import BundleError
 from vitsmith.exporters.onnx import export_onnx
 from vitsmith.weights.bundle import hashes
@@ -148,6 +148,26 @@ def test_what_changes_an_answer_is_compared_again(
     monkeypatch.setattr(golden_answers, "code_state", lambda: "edited")
     base.open_engine(bundle, "onnx")
     assert ran == [2]
+
+
+@pytest.mark.parametrize(
+    ("edited", "noticed"),
+    [("data/images/preprocess.py", True), ("engines/onnx/engine.py", True), ("engines/open.py", True),
+     ("training/loop.py", False)],
+)  # fmt: skip
+def test_edited_code_is_another_state_in_whatever_room_it_lies(edited: str, noticed: bool, tmp_path: Path) -> None:
+    for name in ("data/images/preprocess.py", "engines/onnx/engine.py", "engines/open.py", "training/loop.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("old = 1")
+    code_state.cache_clear()
+    before = code_state(tmp_path)
+    (tmp_path / edited).write_text("edited = 2")
+    code_state.cache_clear()
+    assert (code_state(tmp_path) != before) == noticed
+
+
+def test_the_code_whose_state_is_kept_is_there() -> None:
+    assert all((PACKAGE / name).is_file() for name in ("data/images/preprocess.py", "engines/onnx/engine.py"))
 
 
 def test_a_wrong_answer_is_not_remembered_as_right(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ PACKAGES = ("vitsmith", "torch", "numpy", "onnxruntime", "openvino", "executorch
 
 
 @dataclass(frozen=True, eq=False)
-class Row:
+class BenchmarkRow:
     """One contender with one batch: numbers, or the reason why there are none."""
 
     contender: Contender
@@ -75,7 +75,7 @@ NUMBERS = (
 class Benchmark:
     """All rows, and how they were measured."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[BenchmarkRow, ...]
     reports: tuple[tuple[Contender, dict[str, Any]], ...]
     """What each engine did with the graph, as `GraphReport.to_dict` gives it."""
     peaks: Mapping[str, Peak]
@@ -158,7 +158,7 @@ class Benchmark:
         return tuple(found)
 
 
-def with_ratios(rows: Sequence[Row], peaks: Mapping[str, Peak]) -> tuple[Row, ...]:
+def with_ratios(rows: Sequence[BenchmarkRow], peaks: Mapping[str, Peak]) -> tuple[BenchmarkRow, ...]:
     """The same rows with `ratio` and `share` filled in."""
     from dataclasses import replace
 
@@ -173,7 +173,7 @@ def with_ratios(rows: Sequence[Row], peaks: Mapping[str, Peak]) -> tuple[Row, ..
     return tuple(finished)
 
 
-def with_rates(peaks: Mapping[str, Peak], rows: Sequence[Row]) -> dict[str, Peak]:
+def with_rates(peaks: Mapping[str, Peak], rows: Sequence[BenchmarkRow]) -> dict[str, Peak]:
     """The same peaks, raised to what rows reached: other work may have slowed the products, but not a model."""
     found = dict(peaks)
     for row in rows:
@@ -183,7 +183,7 @@ def with_rates(peaks: Mapping[str, Peak], rows: Sequence[Row]) -> dict[str, Peak
     return found
 
 
-def _achieved(row: Row) -> float:
+def _achieved(row: BenchmarkRow) -> float:
     """Rate of a row, in 10^9 operations a second."""
     assert row.timing is not None
     return row.timing.images_per_second * row.contender.subject.gflops

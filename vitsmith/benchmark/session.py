@@ -10,7 +10,7 @@ from vitsmith import needs_torch
 from vitsmith.benchmark.answers import Parity, Reference, compare_with, evaluate_engine
 from vitsmith.benchmark.contenders import MIB, Contender
 from vitsmith.benchmark.memory import Died, Memory, Task, described, measure_memory
-from vitsmith.benchmark.rows import Benchmark, Row, with_rates, with_ratios
+from vitsmith.benchmark.rows import Benchmark, BenchmarkRow, with_rates, with_ratios
 from vitsmith.data.sets.samples import Samples
 from vitsmith.engines.golden_answers import open_checked
 from vitsmith.engines.program import sample_inputs
@@ -39,7 +39,7 @@ class BenchmarkSettings:
 
 
 @dataclass(frozen=True, eq=False)
-class Material:
+class AnswerData:
     """What answers are compared with, and labelled images for accuracy."""
 
     reference: Reference | None = None
@@ -95,7 +95,7 @@ def steps_of(contenders: Sequence[Contender], settings: BenchmarkSettings) -> in
 
 
 def run_benchmark(
-    contenders: Sequence[Contender], settings: BenchmarkSettings, material: Material, step: Step = lambda _: None
+    contenders: Sequence[Contender], settings: BenchmarkSettings, answer_data: AnswerData, step: Step = lambda _: None
 ) -> Benchmark:
     """Measures memory, speed and answers of all contenders; one that fails becomes a row with the reason.
 
@@ -113,12 +113,12 @@ def run_benchmark(
     for batch in settings.batches:
         _open(openings, batch, engines, settings, found, step)
         _time(batch, engines, settings, found, step)
-        _compare(engines, material, found, step)
+        _compare(engines, answer_data, found, step)
         for opening in [one for one in engines if batch >= one.batches[-1]]:
             del engines[opening]
     step("peak of the machine")
     peaks = highest(peaks, _peaks(settings.threads))
-    return replace(_benchmark(contenders, settings, material, found, peaks), load=load)
+    return replace(_benchmark(contenders, settings, answer_data, found, peaks), load=load)
 
 
 def _peaks(threads: int | None) -> dict[str, Peak]:
@@ -192,7 +192,7 @@ def _call(contender: Contender, engine: Engine, batch: int) -> Callable[[], obje
     return (lambda: engine.run_pixels(inputs)) if bundle.program_spec.pixels else (lambda: engine.run(inputs))
 
 
-def _compare(engines: dict[Opening, Engine], material: Material, found: _Found, step: Step) -> None:
+def _compare(engines: dict[Opening, Engine], answer_data: AnswerData, found: _Found, step: Step) -> None:
     """Compares the answers and reports the graph of each contender, once."""
     for opening, engine in engines.items():
         one = opening.contender
@@ -203,10 +203,10 @@ def _compare(engines: dict[Opening, Engine], material: Material, found: _Found, 
         bundle = one.subject.bundle
         found.parities[one] = None
         try:
-            if material.reference is not None:
-                found.parities[one] = compare_with(material.reference, engine, bundle)
-            if material.samples is not None:
-                found.evaluations[one] = evaluate_engine(bundle, engine, material.samples)
+            if answer_data.reference is not None:
+                found.parities[one] = compare_with(answer_data.reference, engine, bundle)
+            if answer_data.samples is not None:
+                found.evaluations[one] = evaluate_engine(bundle, engine, answer_data.samples)
         except ImageError as error:  # a fault of the data: keep what was measured
             found.remarks.append(f"no accuracy of {one.title}: {error}")
         except Exception as error:  # a program that runs, but not on these images
@@ -225,11 +225,11 @@ def _report(engine: Engine) -> dict[str, Any]:
 def _benchmark(
     contenders: Sequence[Contender],
     settings: BenchmarkSettings,
-    material: Material,
+    answer_data: AnswerData,
     found: _Found,
     peaks: dict[str, Peak],
 ) -> Benchmark:
-    reference = material.reference
+    reference = answer_data.reference
     rows = list(_rows(contenders, settings.batches, found))
     peaks = with_rates(peaks, rows)
     low = [
@@ -244,20 +244,20 @@ def _benchmark(
         reference=reference.name if reference is not None else "",
         num_images=len(reference.images) if reference is not None else 0,
         threads=settings.threads or available_cores(),
-        data=material.data,
-        split=material.split,
+        data=answer_data.data,
+        split=answer_data.split,
         remarks=(*found.remarks, *low),
     )
 
 
-def _rows(contenders: Sequence[Contender], batches: Sequence[int], found: _Found) -> Iterator[Row]:
+def _rows(contenders: Sequence[Contender], batches: Sequence[int], found: _Found) -> Iterator[BenchmarkRow]:
     for batch in batches:
         for one in contenders:
             reason = one.refused or found.reasons.get((one, batch), "")
             if reason:
-                yield Row(one, batch, reason)
+                yield BenchmarkRow(one, batch, reason)
                 continue
-            yield Row(
+            yield BenchmarkRow(
                 one,
                 batch,
                 timing=found.timings[one, batch],

@@ -31,8 +31,8 @@ from vitsmith.cli.terminal.pictures import put_picture
 
 if TYPE_CHECKING:
     from vitsmith.benchmark.contenders import Contender, Subject
-    from vitsmith.benchmark.rows import Benchmark, Row
-    from vitsmith.benchmark.session import BenchmarkSettings, Material
+    from vitsmith.benchmark.rows import Benchmark, BenchmarkRow
+    from vitsmith.benchmark.session import AnswerData, BenchmarkSettings
     from vitsmith.data.sets.datasets import DataSpec
     from vitsmith.weights.bundle.bundle import Bundle
 
@@ -81,9 +81,9 @@ def benchmark(
         if labels_file is not None:
             subjects = _named(subjects, labels_file)
         contenders = _contenders(subjects, engine or [], precision or [])
-        material = _material(subjects, images or [], described, split, skip_unreadable)
+        answer_data = _answer_data(subjects, images or [], described, split, skip_unreadable)
         settings = BenchmarkSettings(tuple(sorted(set(batch_size or BATCHES))), threads, Pace(seconds))
-        result = _run(contenders, settings, material)
+        result = _run(contenders, settings, answer_data)
         write_or_rescue(place, partial(_write, result))
     drawn = put_picture(place / "benchmark.png", "the plot", lambda: draw_benchmark(result))
     _tell(result, subjects, place, drawn=drawn, record=record, json=json)
@@ -162,9 +162,11 @@ def _opened(model: str, image_size: str) -> Bundle:
     return open_model(model, "" if find_bundle(model) else image_size)
 
 
-def _material(subjects: list[Subject], images: list[str], data: DataSpec, split: str, skip: float = 0.01) -> Material:
+def _answer_data(
+    subjects: list[Subject], images: list[str], data: DataSpec, split: str, skip: float = 0.01
+) -> AnswerData:
     from vitsmith.benchmark.answers import reference_of, require_classes, runs_as_reference
-    from vitsmith.benchmark.session import Material
+    from vitsmith.benchmark.session import AnswerData
     from vitsmith.engines.program import gate_images
     from vitsmith.evaluation.held_out import ask
 
@@ -179,11 +181,11 @@ def _material(subjects: list[Subject], images: list[str], data: DataSpec, split:
     pixels = read_images(images, skip) or gate_images(subjects[0].bundle)
     reference = reference_of(subjects, pixels)
     if evaluation_set is None:
-        return Material(reference)
-    return Material(reference, evaluation_set.samples, evaluation_set.counted, evaluation_set.counts)
+        return AnswerData(reference)
+    return AnswerData(reference, evaluation_set.samples, evaluation_set.counted, evaluation_set.counts)
 
 
-def _run(contenders: list[Contender], settings: BenchmarkSettings, material: Material) -> Benchmark:
+def _run(contenders: list[Contender], settings: BenchmarkSettings, answer_data: AnswerData) -> Benchmark:
     from vitsmith.benchmark.session import run_benchmark, steps_of
 
     rows, seconds = len(contenders) * len(settings.batches), settings.pace.seconds
@@ -194,7 +196,7 @@ def _run(contenders: list[Contender], settings: BenchmarkSettings, material: Mat
         def step(what: str) -> None:
             bar.update(task, advance=1, note=what)
 
-        return run_benchmark(contenders, settings, material, step)
+        return run_benchmark(contenders, settings, answer_data, step)
 
 
 def _write(result: Benchmark, place: Path) -> None:
@@ -238,7 +240,7 @@ def _print(result: Benchmark) -> None:
     say(f"load of this machine in the minute before: {result.load:.1f}")
 
 
-def _cells(row: Row, several: bool, reasons: list[str]) -> dict[str, Any]:
+def _cells(row: BenchmarkRow, several: bool, reasons: list[str]) -> dict[str, Any]:
     """Cells by column; columns that are empty in all rows are not shown. Reasons are long, so they are numbered."""
     values = row.to_dict()
 

@@ -36,7 +36,7 @@ SUFFIXES = {"onnx": "onnx", "openvino": "xml", "executorch": "pte"}
 """The suffix of the files of a program."""
 
 
-class Runs(Protocol):
+class OpenProgram(Protocol):
     """An open program with one input and one output, for any batch."""
 
     def run(self, inputs: Array) -> Array: ...
@@ -52,7 +52,7 @@ class ProgramEngine(ABC):
         self._folder = require_folder(bundle)
         self._bundle, self._spec = bundle, bundle.program_spec
         self.precision = PRECISION_WORDS[self._spec.arithmetic]
-        self._texts: Runs | None = None
+        self._texts: OpenProgram | None = None
         self._process, self._opening = os.getpid(), threading.Lock()
 
     def __repr__(self) -> str:
@@ -60,7 +60,7 @@ class ProgramEngine(ABC):
 
     @property
     @abstractmethod
-    def _program(self) -> Runs:
+    def _program(self) -> OpenProgram:
         """The image program."""
 
     @property
@@ -74,7 +74,7 @@ class ProgramEngine(ABC):
         )
 
     @abstractmethod
-    def _open_texts(self, path: Path) -> Runs:
+    def _open_texts(self, path: Path) -> OpenProgram:
         """Opens the text program."""
 
     def _path(self, part: Literal["model", "text"]) -> Path:
@@ -110,7 +110,7 @@ class ProgramEngine(ABC):
             check_tokens(tokens, self._bundle.config.text.length)
         return self._answers(self._texts, tokens, tokens, what="text")
 
-    def _answers(self, program: Runs, inputs: Array, given: Array, *, what: str = "image") -> Array:
+    def _answers(self, program: OpenProgram, inputs: Array, given: Array, *, what: str = "image") -> Array:
         """The outputs of a program for `inputs`, which were made from `given`. Raises BundleError, NotFiniteError."""
         where = self._bundle.where
         try:

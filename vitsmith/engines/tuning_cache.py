@@ -24,6 +24,7 @@ from vitsmith.weights.bundle.folder import is_program
 from vitsmith.weights.bundle.hashes import hashes_of
 
 DESCRIPTION = "bundle.json"
+PACKAGE = Path(__file__).parents[1]
 
 
 def question(what: str, program: str, packages: tuple[str, ...], **more: Any) -> dict[str, Any]:
@@ -99,9 +100,8 @@ def installed_version(package: str) -> str:
 
 
 @functools.cache
-def code_state() -> str:
+def code_state(package: Path = PACKAGE) -> str:
     """A hash that changes when the code that preprocesses images or runs programs is edited, even in one version."""
-    package = Path(__file__).parents[1]
     state = [
         (path.relative_to(package).as_posix(), path.stat().st_size, path.stat().st_mtime_ns)
         for folder in ("data", "engines")

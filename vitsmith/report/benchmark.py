@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from vitsmith.benchmark.contenders import Contender
-from vitsmith.benchmark.rows import Benchmark, Row
+from vitsmith.benchmark.rows import Benchmark, BenchmarkRow
 from vitsmith.escapes import visible
 from vitsmith.report.figure import HEIGHT, LETTERS, LIGHT, WIDTH, Theme, dress, new_figure, short_name
 
@@ -40,7 +40,7 @@ def draw_benchmark(benchmark: Benchmark, theme: Theme = LIGHT) -> Figure:
     return figure
 
 
-def _draw_panel(axes: Axes, rows: Sequence[Row], theme: Theme) -> None:
+def _draw_panel(axes: Axes, rows: Sequence[BenchmarkRow], theme: Theme) -> None:
     batch = rows[0].batch
     latency = batch == 1
     values = [_value(row, 50) for row in rows]
@@ -62,7 +62,7 @@ def _draw_panel(axes: Axes, rows: Sequence[Row], theme: Theme) -> None:
     axes.tick_params(axis="y", length=0)
 
 
-def _value(row: Row, share: float) -> float | None:
+def _value(row: BenchmarkRow, share: float) -> float | None:
     """The value in the panel: milliseconds of one image, or images per second."""
     if row.timing is None:
         return None
@@ -70,7 +70,7 @@ def _value(row: Row, share: float) -> float | None:
     return milliseconds if row.batch == 1 else 1000 * row.batch / milliseconds
 
 
-def _order(rows: Sequence[Row], batch: int) -> list[Contender]:
+def _order(rows: Sequence[BenchmarkRow], batch: int) -> list[Contender]:
     """The fastest with this batch first, those that failed last."""
     there = [row for row in rows if row.batch == batch]
     there.sort(key=lambda row: row.timing.images_per_second if row.timing is not None else 0.0, reverse=True)

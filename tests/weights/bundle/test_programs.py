@@ -28,7 +28,7 @@ from vitsmith import Bundle, Labels, Predictor, needs_torch, open_engine
 from vitsmith.benchmark import session
 from vitsmith.benchmark.contenders import contenders_of, require_some, subjects_of
 from vitsmith.benchmark.memory import Memory, Task
-from vitsmith.benchmark.rows import Benchmark, Row
+from vitsmith.benchmark.rows import Benchmark, BenchmarkRow
 from vitsmith.engines import choice, registry
 from vitsmith.engines.settings import PRECISIONS
 from vitsmith.errors import BundleError, GateError, InputError, MissingPackageError, WeightsError
@@ -611,7 +611,7 @@ def test_the_table_and_the_plot_of_a_benchmark_name_the_program(here: Path, task
     assert code == 0 and header.split()[:2] == ["program", "engine"] and "no row" not in err
     assert sorted(line.split("  ")[0].strip() for line in lines[:2]) == ["onnx, fp16", "onnx, fp32"]
     found = contenders_of(subjects_of("pets", "model", vs.load("model"))[2], ["onnx"])
-    row = Row(found[0], 1, reason="x")
+    row = BenchmarkRow(found[0], 1, reason="x")
     labels = draw_benchmark(Benchmark((row,), (), {}, "", 0, 1)).axes[0].get_yticklabels()
     assert [label.get_text() for label in labels] == ["onnx, fp16 · onnx · fp16"]
 

@@ -18,7 +18,7 @@ from vitsmith.engines.chunks import check_batch, padded, run_in_chunks
 from vitsmith.engines.executorch.report import report_on_executorch
 from vitsmith.engines.graph_report import GraphReport
 from vitsmith.engines.ports import Port, check_kind, check_ports
-from vitsmith.engines.program import ProgramEngine, Runs
+from vitsmith.engines.program import OpenProgram, ProgramEngine
 from vitsmith.engines.settings import USUAL, Settings
 from vitsmith.errors import BundleError, MissingPackageError
 from vitsmith.files.regular import utf8_path
@@ -44,10 +44,10 @@ class ExecutorchEngine(ProgramEngine):
         self._images = _Program(self._path("model"), self._spec.batch)
 
     @property
-    def _program(self) -> Runs:
+    def _program(self) -> OpenProgram:
         return self._images
 
-    def _open_texts(self, path: Path) -> Runs:
+    def _open_texts(self, path: Path) -> OpenProgram:
         return _Program(path, self._spec.batch)
 
     def report(self) -> GraphReport:

@@ -15,7 +15,7 @@ from vitsmith.engines.onnx.report import report_on_onnx
 from vitsmith.engines.onnx.session import open_session
 from vitsmith.engines.plan import Plan, race
 from vitsmith.engines.ports import Port, check_ports
-from vitsmith.engines.program import ProgramEngine, Runs, is_small, sample_inputs
+from vitsmith.engines.program import OpenProgram, ProgramEngine, is_small, sample_inputs
 from vitsmith.engines.settings import USUAL, Settings
 from vitsmith.engines.tuning_cache import program_hash, question, recall, remember
 from vitsmith.machine import available_cores
@@ -33,14 +33,14 @@ class OnnxEngine(ProgramEngine):
         self.plan, self._images = _settled(bundle, self._path("model"), settings)
 
     @property
-    def _program(self) -> Runs:
+    def _program(self) -> OpenProgram:
         return self._images
 
     @property
     def _survives_forks(self) -> bool:
         return self.plan.threads == 1
 
-    def _open_texts(self, path: Path) -> Runs:
+    def _open_texts(self, path: Path) -> OpenProgram:
         return _Graph(path, self.plan, self._spec.batch)
 
     def report(self) -> GraphReport:

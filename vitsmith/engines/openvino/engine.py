@@ -10,7 +10,7 @@ from vitsmith.engines.openvino.graph import OpenVinoGraph
 from vitsmith.engines.openvino.probe import EngineDied, probe
 from vitsmith.engines.openvino.report import report_on_openvino
 from vitsmith.engines.plan import Plan, default_plan, plans
-from vitsmith.engines.program import ProgramEngine, Runs, is_small
+from vitsmith.engines.program import OpenProgram, ProgramEngine, is_small
 from vitsmith.engines.protocol import PRECISION_WORDS
 from vitsmith.engines.settings import USUAL, Settings
 from vitsmith.engines.tuning_cache import place_of, program_hash, question, recall, remember
@@ -47,10 +47,10 @@ class OpenVinoEngine(ProgramEngine):
         return self._images.plan
 
     @property
-    def _program(self) -> Runs:
+    def _program(self) -> OpenProgram:
         return self._images
 
-    def _open_texts(self, path: Path) -> Runs:
+    def _open_texts(self, path: Path) -> OpenProgram:
         return self._open(path, False)
 
     def report(self) -> GraphReport:
