@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from tests import ROOT
 
@@ -112,3 +116,27 @@ def apply(difference: str, root: Path) -> None:
         assert text.count(old) == 1, f"{path.name} has {text.count(old)} places, not one, that read\n{old}"
         text = text.replace(old, new)
     path.write_text(text, encoding="utf-8")
+
+
+def field_rows(model: type[BaseModel], prefix: str = "") -> list[list[str]]:
+    """Name, default and description of every field, those of inner tables under 'table.field'."""
+    rows = []
+    for name, field in model.model_fields.items():
+        kinds = [field.annotation, *get_args(field.annotation)]
+        tables = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        if tables:
+            rows += field_rows(tables[0], f"{prefix}{name}.")
+            continue
+        choices = [f"`{choice}`" for kind in kinds if get_origin(kind) is Literal for choice in get_args(kind)]
+        described = f"{field.description} ({', '.join(choices)})" if choices else str(field.description)
+        rows.append([f"`{prefix}{name}`", _shown_field_default(field), described])
+    return rows
+
+
+def _shown_field_default(field: FieldInfo) -> str:
+    """As --set takes it; nothing for no default, or one that is nothing."""
+    if field.is_required():
+        return "required"
+    if field.default in (None, ""):
+        return ""
+    return f"`{field.default if isinstance(field.default, str) else json.dumps(field.default)}`"

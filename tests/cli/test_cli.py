@@ -20,6 +20,7 @@ import torch
 from PIL import Image
 
 import vitsmith as vs
+from tests.command_line import call
 from tests.tiny import pictures
 from vitsmith.cli.main import main
 
@@ -42,18 +43,6 @@ def folder(tmp_path, monkeypatch) -> Path:
     """An empty folder to work in."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def call(capsys, *arguments: object) -> tuple[int, str, str]:
-    """(exit code, standard output, standard error) of `vitsmith ARGUMENTS`."""
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        with pytest.raises(SystemExit) as ended:
-            main([str(argument) for argument in arguments])
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    out, err = capsys.readouterr()
-    return ended.value.code, out, err
 
 
 def png_header(width: int, height: int) -> bytes:

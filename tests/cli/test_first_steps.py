@@ -17,7 +17,7 @@ from PIL import Image
 
 import vitsmith as vs
 import vitsmith.verbs.quickstart
-from tests.cli.test_cli import call
+from tests.command_line import call
 from tests.documentation import ROOT, table_after
 from tests.tiny import pictures, tiny_lit
 from vitsmith import needs_torch

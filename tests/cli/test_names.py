@@ -18,7 +18,7 @@ from PIL import Image
 from rich.console import Console
 
 import vitsmith as vs
-from tests.cli.test_cli import call
+from tests.command_line import call
 from tests.report.page_checks import Page
 from tests.tiny import pictures
 from vitsmith.cli.terminal.output import print_csv_line, print_facts, print_json, print_line, print_table, progress, say

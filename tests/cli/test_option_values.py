@@ -9,7 +9,7 @@ import pytest
 import typer
 from pydantic import ValidationError
 
-from tests.cli.test_cli import call
+from tests.command_line import call
 from vitsmith.cli.arguments.command import MOST
 from vitsmith.cli.arguments.quantities import mebibytes, milliseconds
 from vitsmith.cli.main import app

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import vitsmith as vs
-from tests.cli.test_cli import call
+from tests.command_line import call
 from tests.tiny import pictures, tiny_lit
 from vitsmith.errors import InputError
 from vitsmith.retrieval.build import write_index

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.cli.test_cli import call
+from tests.command_line import call
 from tests.tiny import CONFIGS, pictures, tiny_model
 from vitsmith import Bundle
 from vitsmith.compress.prune.material import Material

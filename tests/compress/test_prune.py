@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 import vitsmith as vs
-from tests.cli.test_cli import call
+from tests.command_line import call
 from tests.pretended import twice_as_fast
 from tests.tiny import CONFIGS, MIXER, VIT, pictures, tiny_inputs, tiny_lit, tiny_model
 from tests.training.small_runs import coloured, recipe, splits, write_folder

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import io
-import tarfile
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +10,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from tests.data.label_files import listed, shard, told
 from tests.tiny import VIT, WORDS, pictures, tiny_lit, tiny_model
 from vitsmith.cli.main import app
 from vitsmith.data.sets.shards.read import read_shards
@@ -27,19 +25,6 @@ from vitsmith.weights.save import save
 from vitsmith.zeroshot.words import read_word_file, read_words
 
 NAMES = ("ant", "bee", "cat", "dog", "eel")
-
-
-def listed(folder: Path, data: str | bytes, name: str = "names.txt") -> Path:
-    path = folder / name
-    path.write_bytes(data if isinstance(data, bytes) else data.encode())
-    return path
-
-
-def told(call: Callable[[], object], error: type[InputError] = InputError) -> str:
-    with pytest.raises(error) as caught:
-        call()
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 # --- lines -----------------------------------------------------------------------------------------------------------
@@ -198,19 +183,6 @@ def test_labels_of_a_model(tmp_path: Path) -> None:
     assert "names 6 classes, the model has 5; the first, 'background', is from TensorFlow's lists" in told(
         lambda: with_labels(bundle, six)
     )
-
-
-def shard(folder: Path, labels: list[str]) -> Path:
-    path = folder / "a.tar"
-    picture = io.BytesIO()
-    Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(picture, "PNG")
-    with tarfile.open(path, "w") as tar:
-        for number, label in enumerate(labels):
-            for suffix, data in (("png", picture.getvalue()), ("cls", label.encode())):
-                info = tarfile.TarInfo(f"{number:04d}.{suffix}")
-                info.size = len(data)
-                tar.addfile(info, io.BytesIO(data))
-    return path
 
 
 def test_class_names_of_shards(tmp_path: Path) -> None:

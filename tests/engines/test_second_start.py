@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import vitsmith as vs
-from tests.cli.test_cli import call
+from tests.command_line import call
 from tests.tiny import VIT, pictures, tiny_model
 from vitsmith import Bundle
 from vitsmith.engines import golden_answers

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.cli.test_cli import call
+from tests.command_line import call
 from tests.tiny import VIT, tiny_lit, tiny_model
 from tests.training.small_runs import FIELDS, coloured, write_folder
 from vitsmith import Bundle, Labels, load, save

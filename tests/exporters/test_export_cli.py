@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tests.cli.test_cli import call
+from tests.command_line import call
 from tests.tiny import CONFIGS, pictures, tiny_model
 from vitsmith import Bundle, Labels, load, save
 from vitsmith.exporters.onnx import export_onnx

@@ -7,19 +7,18 @@ import json
 import multiprocessing
 import os
 import re
-import signal
 import stat
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from tests import ROOT
+from tests.files.folders import hidden, tree, write_folder
+from tests.files.libraries import WRITERS
 from vitsmith.errors import OutputError
 from vitsmith.files import atomic as files
 from vitsmith.files import failures as failed_writes
@@ -31,20 +30,6 @@ from vitsmith.files.workspace import mend
 posix = pytest.mark.skipif(os.name != "posix", reason="needs fork")
 
 
-def tree(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def hidden(folder: Path) -> list[str]:
-    return [path.name for path in folder.iterdir() if path.name.startswith(".")]
-
-
-def write_folder(target: Path, word: str) -> None:
-    with replacing_folder(target) as partial:
-        for name in ("a", "b"):
-            (partial / name).write_text(word)
-
-
 # --- killed ----------------------------------------------------------------------------------------------------------
 
 KILLED = """
@@ -53,7 +38,7 @@ KILLED = """
     from vitsmith.files import locks
     from vitsmith.files import swap
     from vitsmith.files.atomic import replacing, replacing_folder
-    from tests.files.test_files import write_folder
+    from tests.files.folders import write_folder
 
     place, kind, exchange, events = Path(sys.argv[1]), sys.argv[2], sys.argv[3] == "exchange", 0
 
@@ -162,7 +147,7 @@ def test_a_reader_finds_a_bundle_whose_replacement_was_cut_off(tmp_path: Path) -
 @posix
 def test_only_what_the_dead_left_is_removed(tmp_path: Path) -> None:
     child = subprocess.Popen(
-        [sys.executable, "-c", "import sys; from tests.files.test_files import stay; stay(sys.argv[1])", str(tmp_path)],
+        [sys.executable, "-c", "import sys; from tests.files.folders import stay; stay(sys.argv[1])", str(tmp_path)],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,
@@ -183,13 +168,6 @@ def test_only_what_the_dead_left_is_removed(tmp_path: Path) -> None:
     files.check_writable(tmp_path / "other")  # whatever comes of it
     assert sorted(hidden(tmp_path)) == [".model.123abc.partial", ".notes.partial"]
     assert (mine / "thesis.txt").read_text() == "years of work"
-
-
-def stay(place: str) -> None:
-    with replacing(Path(place, "model")) as partial:
-        partial.write_text("half")
-        print("writing", flush=True)
-        sys.stdin.read() if os.name == "nt" else signal.pause()
 
 
 # --- two at once -----------------------------------------------------------------------------------------------------
@@ -325,7 +303,7 @@ LIMITED = """
     import numpy as np, torch
     from vitsmith.errors import OutputError
     from vitsmith.files.atomic import replacing_folder
-    from tests.files.test_files import WRITERS
+    from tests.files.libraries import WRITERS
 
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
     for name in sys.argv[2:]:
@@ -335,80 +313,6 @@ LIMITED = """
         except OutputError as error:
             print(name, "refused" if "\\n" not in str(error) and "cannot write" in str(error) else error)
 """
-LARGE = np.random.default_rng(0).random((100, 1000)).astype(np.float32)
-
-
-def _safetensors(place: Path) -> None:
-    from safetensors.numpy import save_file
-
-    save_file({"a": LARGE}, place / "x.safetensors")
-
-
-def _numpy(place: Path) -> None:
-    np.save(place / "x.npy", LARGE)
-
-
-def _pillow(place: Path) -> None:
-    from PIL import Image
-
-    Image.fromarray((LARGE * 255).astype(np.uint8)).save(place / "x.png")
-    Image.fromarray((np.resize(LARGE, (1000, 1000)) * 255).astype(np.uint8)).save(place / "x.bmp")
-
-
-def _zip(place: Path) -> None:
-    np.savez(place / "x.npz", a=LARGE)
-
-
-def _onnx(place: Path) -> None:
-    import onnx
-
-    graph = onnx.helper.make_graph([], "g", [], [], [onnx.numpy_helper.from_array(LARGE, "w")])
-    onnx.save(onnx.helper.make_model(graph), place / "x.onnx")
-
-
-def _openvino(place: Path) -> None:
-    import openvino
-
-    ops = openvino.opset13
-    given = ops.parameter([1, 100], np.float32)
-    model = openvino.Model([ops.matmul(given, ops.constant(LARGE), False, False)], [given], "x")
-    openvino.save_model(model, place / "x.xml", compress_to_fp16=False)
-
-
-def _faiss(place: Path) -> None:
-    import faiss
-
-    index = faiss.IndexFlatIP(1000)
-    index.add(LARGE)
-    faiss.write_index(index, str(place / "x.faiss"))
-
-
-def _parquet(place: Path) -> None:
-    import pyarrow
-    import pyarrow.parquet
-
-    pyarrow.parquet.write_table(pyarrow.table({"a": LARGE.ravel()}), place / "x.parquet")
-
-
-def _matplotlib(place: Path) -> None:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 10))
-    figure.subplots().imshow(LARGE, interpolation="nearest", aspect="auto")
-    figure.savefig(place / "x.png")
-
-
-WRITERS: dict[str, Callable[[Path], None]] = {
-    "safetensors": _safetensors,
-    "numpy": _numpy,
-    "PIL": _pillow,
-    "zipfile": _zip,
-    "onnx": _onnx,
-    "openvino": _openvino,
-    "faiss": _faiss,
-    "pyarrow": _parquet,
-    "matplotlib": _matplotlib,
-}
 
 
 @posix
@@ -475,7 +379,7 @@ MASKED = """
     from pathlib import Path
     import torch
     import vitsmith as vs
-    from tests.retrieval.test_index import unit, write
+    from tests.retrieval.indexes import unit, write
     from tests.tiny import CONFIGS, tiny_lit, tiny_model
     from vitsmith.files.atomic import replacing_folder
     from vitsmith.runs import Run

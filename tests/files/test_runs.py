@@ -19,7 +19,7 @@ from PIL import Image
 
 import vitsmith as vs
 from tests import ROOT
-from tests.cli.test_cli import call
+from tests.command_line import call
 from tests.tiny import CONFIGS, pictures, tiny_lit, tiny_model
 from tests.training.small_runs import FIELDS, command, recipe, settings, splits, write_folder
 from vitsmith.cli.terminal.pictures import put_picture

@@ -8,19 +8,17 @@ import re
 import shlex
 import tomllib
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
 
 import pytest
 import typer
 from PIL import Image
-from pydantic import BaseModel
-from pydantic.fields import FieldInfo
 from typer.testing import CliRunner
 
 import vitsmith
 from tests import file_table
 from tests.contracts import CONTRACTS
-from tests.documentation import PAGES, ROOT, anchors, blocks, commands, links, prose, relative, table_after
+from tests.documentation import PAGES, ROOT, anchors, blocks, commands, field_rows, links, prose, relative, table_after
 from tests.guides import GUIDES, follow, is_file
 from tests.tiny import layout_of, pictures, released_npz, small_cases, tiny_lit
 from tests.weights import foreign_reference
@@ -160,30 +158,6 @@ def test_every_field_of_a_recipe_is_listed_with_its_default() -> None:
     expected = field_rows(TrainRecipe)
     rows = table_after(ROOT / "docs" / "train.md", "| field |")
     assert rows == expected, "\n".join(["it should say:", *(f"| {' | '.join(row)} |" for row in expected)])
-
-
-def field_rows(model: type[BaseModel], prefix: str = "") -> list[list[str]]:
-    """Name, default and description of every field, those of inner tables under 'table.field'."""
-    rows = []
-    for name, field in model.model_fields.items():
-        kinds = [field.annotation, *get_args(field.annotation)]
-        tables = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
-        if tables:
-            rows += field_rows(tables[0], f"{prefix}{name}.")
-            continue
-        choices = [f"`{choice}`" for kind in kinds if get_origin(kind) is Literal for choice in get_args(kind)]
-        described = f"{field.description} ({', '.join(choices)})" if choices else str(field.description)
-        rows.append([f"`{prefix}{name}`", _shown_field_default(field), described])
-    return rows
-
-
-def _shown_field_default(field: FieldInfo) -> str:
-    """As --set takes it; nothing for no default, or one that is nothing."""
-    if field.is_required():
-        return "required"
-    if field.default in (None, ""):
-        return ""
-    return f"`{field.default if isinstance(field.default, str) else json.dumps(field.default)}`"
 
 
 FORMER = (

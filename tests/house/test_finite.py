@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import vitsmith as vs
-from tests.cli.test_cli import call
+from tests.command_line import call
 from tests.reference import fill
 from tests.tiny import CONFIGS, VIT, pictures, released_npz, small_cases, tiny_lit, tiny_model
 from tests.training.small_runs import coloured, recipe, splits, training

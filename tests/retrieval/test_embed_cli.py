@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 import vitsmith as vs
-from tests.cli.test_cli import call
+from tests.command_line import call
 from tests.tiny import VIT, pictures, tiny_lit, tiny_model
 from vitsmith.encode import Encoder
 from vitsmith.retrieval.index import open_index

@@ -20,56 +20,21 @@ import pytest
 from PIL import Image
 
 from tests import ROOT
+from tests.retrieval.indexes import SPACE, Source, build, unit, write
 from tests.tiny import VIT, pictures, tiny_lit, tiny_model
 from vitsmith import Bundle
 from vitsmith.encode import Encoder
 from vitsmith.errors import InputError, OutputError
 from vitsmith.retrieval import single_file
 from vitsmith.retrieval.build import build_index, name_of, space_of, write_index
-from vitsmith.retrieval.description import Space
 from vitsmith.retrieval.index import open_index
 from vitsmith.retrieval.single_file import write_single_file
 from vitsmith.retrieval.writer import IndexWriter
 from vitsmith.stream import Failure
 
-WIDTH = 12
-SPACE = Space(kind="images", identity="a" * 32, model="ours", width=WIDTH)
-
-
-def unit(count: int, seed: int = 0) -> np.ndarray:
-    vectors = np.random.default_rng(seed).normal(size=(count, WIDTH)).astype(np.float32)
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-
-
-def write(folder: Path, vectors: np.ndarray, *, space: Space = SPACE, part_rows: int = 16_384) -> None:
-    with IndexWriter(folder, space, part_rows=part_rows) as writer:
-        for number, vector in enumerate(vectors):
-            writer.add((f"{number}.jpg", vector))
-        writer.finish()
-
 
 def tree(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
-
-
-class Source:
-    """An encoder of numbered things: the vector of 'n' is row n, those in `bad` cannot be read."""
-
-    def __init__(self, vectors: np.ndarray, bad: tuple[int, ...] = (), stop: int = -1) -> None:
-        self.vectors, self.bad, self.stop = vectors, bad, stop
-        self.read: list[str] = []
-
-    def stream(self, names: list[str]) -> Iterator[tuple[str, np.ndarray] | Failure]:
-        for name in names:
-            if int(name) == self.stop:
-                raise KeyboardInterrupt
-            self.read.append(name)
-            yield Failure(name, f"{name}: no image") if int(name) in self.bad else (name, self.vectors[int(name)])
-
-
-def build(source: Any, names: list[str], folder: Path, *, part_rows: int = 4, retry: bool = False) -> Any:
-    with IndexWriter(folder, SPACE, part_rows=part_rows) as writer:
-        return build_index(source, names, writer, retry=retry)
 
 
 # --- what is written is read ------------------------------------------------------------------------------------------
@@ -207,7 +172,7 @@ def test_another_list_is_refused_and_nothing_changed(tmp_path: Path, change: str
 KILLED = """
     import os, signal, sys
     from pathlib import Path
-    from tests.retrieval.test_index import Source, build, unit
+    from tests.retrieval.indexes import Source, build, unit
     import vitsmith.retrieval.writer as writer_file
 
     left = [0]

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 import vitsmith as vs
-from tests.cli.test_cli import call
+from tests.command_line import call
 from tests.tiny import VIT, pictures, tiny_model
 from vitsmith.errors import InputError
 from vitsmith.retrieval.approximate import build_approximate, open_approximate

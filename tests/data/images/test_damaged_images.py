@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from tests.data.images.test_images import PHOTO, encoded, refusal
+from tests.data.images.photographs import PHOTO, encoded, refusal
 from vitsmith.data.images.read import read_image
 from vitsmith.errors import ImageError
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.data.images.test_images import PHOTO, encoded, refusal
+from tests.data.images.photographs import PHOTO, encoded, refusal
 from tests.tiny import VIT, tiny_model
 from vitsmith import Bundle, ImageSpec, Labels, Predictor
 from vitsmith.data.images import sources as image_sources

@@ -14,18 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
+from tests.data.images.photographs import PHOTO, encoded, refusal, with_segment
 from vitsmith.data.images.read import IMAGE_SUFFIXES, MAX_PIXELS, read_image
 from vitsmith.errors import ImageError
 
-PHOTO = skimage.data.astronaut()[100:260, 150:390]  # 160 high, 240 wide: a face, unlike any mirror image of itself
 EXIF_HEADER = b"Exif\0\0II*\0\x08\0\0\0"
-
-
-def encoded(picture: np.ndarray | Image.Image, file_format: str, **options: object) -> bytes:
-    image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
-    buffer = io.BytesIO()
-    image.save(buffer, file_format, **options)
-    return buffer.getvalue()
 
 
 def decoded_by_pillow(data: bytes) -> np.ndarray:
@@ -36,18 +29,6 @@ def exif_with(orientation: int) -> Image.Exif:
     exif = Image.Exif()
     exif[0x0112] = orientation
     return exif
-
-
-def with_segment(jpeg: bytes, marker: int, payload: bytes) -> bytes:
-    return jpeg[:2] + bytes([0xFF, marker]) + struct.pack(">H", len(payload) + 2) + payload + jpeg[2:]
-
-
-def refusal(source: object, **options: object) -> str:
-    with pytest.raises(ImageError) as caught:
-        read_image(source, **options)
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
 
 
 # --- what is decoded -------------------------------------------------------------------------------------------------

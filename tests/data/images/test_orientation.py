@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.data.images.test_images import PHOTO, encoded, with_segment
+from tests.data.images.photographs import PHOTO, encoded, with_segment
 from vitsmith.data.images.orientation import jpeg_orientation
 from vitsmith.data.images.read import read_image
 

@@ -8,20 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.data.sets.class_folders import draw
 from vitsmith.data.batches.order import epoch_order
 from vitsmith.data.sets.datasets import DataSpec, open_dataset, open_labelled
 from vitsmith.data.sets.folder import read_class_folders
 from vitsmith.data.sets.samples import Samples, Splits, sort_classes
 from vitsmith.errors import DatasetError, ImageError
-
-
-def draw(folder: Path, names: dict[str, int]) -> Path:
-    """Class folders with so many one-colour PNGs each."""
-    for label, (name, count) in enumerate(names.items()):
-        (folder / name).mkdir(parents=True)
-        for index in range(count):
-            Image.new("RGB", (4, 3), (40 * label, 10 * index, 7)).save(folder / name / f"{index}.png")
-    return folder
 
 
 def open_folder(folder: Path, *, seed: int = 0) -> Splits:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.data.images.test_images import PHOTO, encoded
+from tests.data.images.photographs import PHOTO, encoded
 from vitsmith.data.sets.datasets import open_labelled
 from vitsmith.data.sets.shards.braces import MOST, expand_braces
 from vitsmith.errors import DatasetError

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import io
-import json
 import os
 import tarfile
 from concurrent.futures import ThreadPoolExecutor
@@ -14,40 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.data.sets.tar_shards import picture, sample, write_shards, write_tar
 from vitsmith.data.sets.datasets import DataSpec, open_dataset, open_labelled
 from vitsmith.data.sets.shards.read import expand_braces
 from vitsmith.errors import DatasetError, ImageError
-
-
-def picture(number: int) -> bytes:
-    data = io.BytesIO()
-    Image.fromarray(np.random.default_rng(number).integers(0, 256, (5, 4, 3), np.uint8)).save(data, "PNG")
-    return data.getvalue()
-
-
-def write_tar(path: Path, members: dict[str, bytes], mode: str = "w") -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, mode) as tar:
-        for name, data in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
-    return path
-
-
-def sample(number: int, label: object, kind: str = "cls") -> dict[str, bytes]:
-    text = str(label) if kind == "cls" else json.dumps(label)
-    return {f"{number:06d}.png": picture(number), f"{number:06d}.{kind}": text.encode()}
-
-
-def write_shards(folder: Path, name: str = "pets", shards: int = 3, each: int = 6) -> Path:
-    """Shards whose images are numbered through, labels 0 and 1 in turns."""
-    for shard in range(shards):
-        members: dict[str, bytes] = {}
-        for number in range(shard * each, (shard + 1) * each):
-            members |= sample(number, number % 2)
-        write_tar(folder / f"{name}-{shard:04d}.tar", members)
-    return folder
 
 
 def told(path: Path | str) -> str:

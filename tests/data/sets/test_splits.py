@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.data.sets.test_datasets import draw
+from tests.data.sets.class_folders import draw
 from vitsmith.data.sets.datasets import DataSpec, find_source, open_dataset, open_labelled
 from vitsmith.data.sets.splits import SPLIT_NAMES, split_of
 from vitsmith.errors import DatasetError
@@ -69,7 +69,7 @@ def test_folders_with_a_split_in_their_names_are_splits_when_all_hold_classes(tm
 
 @pytest.mark.parametrize("kind", ["table", "jsonl", "shards", "folders of shards"])
 def test_tables_and_shards_know_the_same_names(tmp_path, kind) -> None:
-    from tests.data.sets.test_shards import write_shards
+    from tests.data.sets.tar_shards import write_shards
 
     names = ("Training", "dev", "TST")
     if kind.endswith("shards"):
@@ -242,7 +242,7 @@ def test_two_splits_are_not_joined_in_a_table(tmp_path) -> None:
 
 
 def test_shards_of_unknown_or_doubled_splits_are_refused(tmp_path) -> None:
-    from tests.data.sets.test_shards import write_shards
+    from tests.data.sets.tar_shards import write_shards
 
     write_shards(tmp_path / "a" / "train", "x", 1)
     write_shards(tmp_path / "a" / "vaild", "x", 1)

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.documentation import ROOT, table_after
-from tests.house.test_docs import field_rows
+from tests.documentation import ROOT, field_rows, table_after
 from tests.tiny import REFERENCE, WORDS, tiny_lit
 from tests.training.lit.small_runs import lit_recipe, write_pairs, write_tower
 from vitsmith.data.images.preprocess import preprocess

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import vitsmith as vs
-from tests.cli.test_cli import call
+from tests.command_line import call
 from tests.tiny import VIT, pictures, tiny_model
 from vitsmith import Bundle, Labels, Predictor
 from vitsmith.data.sets.split_record import SplitRecord

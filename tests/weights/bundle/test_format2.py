@@ -14,8 +14,9 @@ import pytest
 import torch
 
 import vitsmith as vs
-from tests.cli.test_cli import call
-from tests.tiny import CONFIGS, REFERENCE, VIT, pictures, tiny_lit, tiny_model
+from tests.command_line import call
+from tests.tiny import CONFIGS, VIT, pictures, tiny_lit, tiny_model
+from tests.weights.bundle.bundles import FORMAT1, NAMES, labelled
 from vitsmith import Bundle, Labels, Predictor, Provenance, records, specs
 from vitsmith.engines import registry
 from vitsmith.errors import BundleError, ConfigError, InputError, OutputError
@@ -32,13 +33,6 @@ from vitsmith.weights.bundle.folder import record_measurements, upgrade_bundle, 
 from vitsmith.weights.bundle.identity import canonical
 from vitsmith.weights.bundle.manifest import MANIFEST, checksum, read_manifest
 from vitsmith.weights.bundle.programs import add_program
-
-FORMAT1 = REFERENCE / "format1"
-NAMES = ("ant", "bee", "cow", "doe", "eel")
-
-
-def labelled(**fields: Any) -> Bundle:
-    return Bundle.of(tiny_model(VIT), labels=Labels(names=NAMES), **fields).with_golden(pictures(2))
 
 
 def rewrite(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 import vitsmith as vs
-from tests.cli.test_cli import call
+from tests.command_line import call
 from tests.tiny import CONFIGS, MIXER, VIT, pictures, tiny_lit, tiny_model
 from tests.training.small_runs import recipe, splits, training, write_folder
 from tests.weights.foreign_files import HF_CONFIG

@@ -20,10 +20,10 @@ import torch
 from PIL import Image
 
 import vitsmith as vs
-from tests.cli.test_cli import call
+from tests.command_line import call
 from tests.engines.pretended import MANY, race_with
 from tests.tiny import REFERENCE, VIT, pictures, tiny_model
-from tests.weights.bundle.test_format2 import FORMAT1, NAMES, labelled
+from tests.weights.bundle.bundles import FORMAT1, NAMES, labelled
 from vitsmith import Bundle, Labels, Predictor, needs_torch, open_engine
 from vitsmith.benchmark import session
 from vitsmith.benchmark.contenders import contenders_of, require_some, subjects_of
