@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 import vitsmith as vs
-from vitsmith.compress.images import Amounts, labelled_photos, read_tensors
+from vitsmith.compress.images import Amounts, labelled_images, read_tensors
 from vitsmith.engines.golden_answers import open_checked
 from vitsmith.engines.program import is_small
 from vitsmith.engines.registry import precisions_of, runners
@@ -64,9 +64,9 @@ class Question:
 
 def read_material(bundle: Bundle, data: str, evaluation: int) -> Material:
     """The training images that `vitsmith quantize` would calibrate on, and test images, which it has not seen."""
-    photos = labelled_photos(bundle, data, "test", amounts=Amounts(evaluation=evaluation))
+    photos = labelled_images(bundle, data, "test", amounts=Amounts(evaluation=evaluation))
     assert photos.labels is not None
-    tensors = (read_tensors(bundle, sources) for sources in (photos.calibration, photos.evaluation))
+    tensors = (read_tensors(bundle, part.sources) for part in (photos.calibration, photos.evaluation))
     return Material(*tensors, photos.labels, photos.name)
 
 

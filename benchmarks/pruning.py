@@ -25,9 +25,9 @@ from typing import Any
 import torch
 
 from vitsmith import __version__
+from vitsmith.compress.images import TaskImages, labelled_training_images, spread
 from vitsmith.compress.prune.distill import recover, recovery_recipe
-from vitsmith.compress.prune.importance import score_parts
-from vitsmith.compress.prune.material import Material, Shown, labelled_material, spread
+from vitsmith.compress.prune.importance import DeviceBatches, score_parts
 from vitsmith.compress.prune.run import prune_bundle
 from vitsmith.compress.prune.sizes import Pruning, describe_sizes, plan_sizes
 from vitsmith.compress.prune.slicing import keep_blocks, keep_parts
@@ -45,19 +45,19 @@ KEEP = (0.7, 0.5, 0.35, 0.2)
 FRESH_RATES = (0.002, 0.004, 0.008)
 
 
-def top1(model: ImageModel, bundle: Bundle, material: Material) -> float:
+def top1(model: ImageModel, bundle: Bundle, material: TaskImages) -> float:
     """Percent of the held-out images."""
-    answers = predict_logits(model, material.splits.val, bundle.preprocessing)
+    answers = predict_logits(model, material.evaluation, bundle.preprocessing)
     return 100 * float((answers.logits.argmax(axis=1) == answers.labels).mean())
 
 
-def by_lot(bundle: Bundle, material: Material, keep: float, seed: int) -> ImageModel:
+def by_lot(bundle: Bundle, material: TaskImages, keep: float, seed: int) -> ImageModel:
     """Pruned to the same sizes, of blocks, heads and units that were drawn."""
     model, config = bundle.model, plan_sizes(bundle.config, Pruning(keep=keep)).config
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(model.config.depth, generator=generator).tolist()
     model = keep_blocks(model, sorted(order[: config.depth]))
-    shown = Shown(spread(material.splits.train, 256), bundle, torch.device("cpu"), lambda _: None)
+    shown = DeviceBatches(spread(material.calibration, 256), bundle, torch.device("cpu"), lambda _: None)
     parts = score_parts(model, shown, "activation")
     for block in parts:
         for one in block.values():
@@ -73,7 +73,7 @@ def fresh(config: Any, seed: int) -> ImageModel:
     return model
 
 
-def distilled(model: ImageModel, bundle: Bundle, material: Material, steps: int, seed: int, lr: float) -> float:
+def distilled(model: ImageModel, bundle: Bundle, material: TaskImages, steps: int, seed: int, lr: float) -> float:
     changes = {"schedule": {"steps": steps}, "run": {"seed": seed}, "optimizer": {"lr": lr}}
     student = recover(copy.deepcopy(model), bundle, material, recovery_recipe(bundle, "digits", changes))
     return top1(student, bundle, material)
@@ -83,13 +83,13 @@ def show(values: list[float]) -> str:
     return f"{statistics.mean(values):.2f} ({', '.join(f'{value:.2f}' for value in values)})"
 
 
-def rows_of(bundle: Bundle, material: Material, keep: float, steps: int, seeds: list[int]) -> list[str]:
+def rows_of(bundle: Bundle, material: TaskImages, keep: float, steps: int, seeds: list[int]) -> list[str]:
     """The lines of one share."""
     config = plan_sizes(bundle.config, Pruning(keep=keep)).config
     share = f"{flops(config) / flops(bundle.config):.2f}"
     rows = [f"| {share} | {describe_sizes(bundle.config, config)} | | | |"]
     for method in ("taylor", "activation"):
-        model = prune_bundle(bundle, material.splits.train, Pruning(keep=keep, method=method))[0].model
+        model = prune_bundle(bundle, material.calibration, Pruning(keep=keep, method=method))[0].model
         after = [distilled(model, bundle, material, steps, seed, 0.002) for seed in seeds]
         rows.append(f"| | | {method} | {top1(model, bundle, material):.2f} | {show(after)} |")
     drawn = [by_lot(bundle, material, keep, seed) for seed in seeds]
@@ -113,13 +113,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, Run("train", "digits", Path(folder) / "digits") as run:
         recipe = digits_recipe(0)
         bundle = train_to_bundle(recipe, open_dataset(recipe.data), run).bundle
-        material = labelled_material(bundle, "digits")
+        material = labelled_training_images(bundle, "digits")
         lines = [
             "# Pruning, on digits",
             "",
             f"`python benchmarks/pruning.py --steps {asked.steps} --seeds {' '.join(map(str, asked.seeds))}`, "
             f"{datetime.date.today()}, {describe_machine()}, torch {torch.__version__}, vitsmith {__version__}, "
-            f"one thread. Top-1 in percent on {len(material.splits.val)} held-out images: mean (each seed).",
+            f"one thread. Top-1 in percent on {len(material.evaluation)} held-out images: mean (each seed).",
             "",
             f"The model: {top1(bundle.model, bundle, material):.2f}.",
             "",

@@ -35,7 +35,7 @@ import torch
 from finetune_photos import GROUP_A, GROUP_B, QUIET, train, write_crops
 
 import vitsmith as vs
-from vitsmith.compress.images import Photos, labelled_photos, read_tensors
+from vitsmith.compress.images import TaskImages, labelled_images, read_tensors
 from vitsmith.compress.quantize.run import Quantization, Quantized, quantize
 from vitsmith.compress.quantize.schemes import Attempt
 from vitsmith.machine import describe_machine
@@ -98,13 +98,13 @@ def table(found: Quantized) -> list[str]:
     ]
 
 
-def compare(bundle: Bundle, photos: Photos, engine: str, place: Path) -> list[str]:
+def compare(bundle: Bundle, photos: TaskImages, engine: str, place: Path) -> list[str]:
     settings = Quantization(engine, fastest=True)
     lines = [f"### {engine}", ""]
     began = time.perf_counter()
     good = quantize(bundle, photos, place / f"{engine}-good", settings)
     lines += [*table(good), f"{time.perf_counter() - began:.0f} s.", ""]
-    tensors = BROKEN * read_tensors(bundle, photos.calibration)
+    tensors = BROKEN * read_tensors(bundle, photos.calibration.sources)
     broken = quantize(bundle, photos, place / f"{engine}-broken", settings, calibration_tensors=tensors)
     caught = [one for one in broken.search.attempts if one.scheme and one.scheme.kind == "static"]
     wrong = [one for one in caught if one.reason and one.speedup is None]
@@ -132,7 +132,7 @@ def main() -> None:
         folder = options.folder or Path(place)
         for name, make in (("photos", photo_model), ("digits", digit_model)):
             bundle, data = make(folder)
-            photos = labelled_photos(bundle, data)
+            photos = labelled_images(bundle, data)
             lines += [f"## {name}", "", f"{len(photos.calibration)} images calibrate, judged on {photos.name}.", ""]
             for engine in options.engines:
                 lines += compare(bundle, photos, engine, Path(place) / name)

@@ -13,11 +13,11 @@ import pytest
 from tests.command_line import call
 from tests.tiny import CONFIGS, pictures, tiny_model
 from vitsmith import Bundle
-from vitsmith.compress.prune.material import Material
+from vitsmith.compress.images import TaskImages
 from vitsmith.compress.search.resize import resize_bundle, smaller_sizes
 from vitsmith.compress.search.result import SearchResult
 from vitsmith.compress.search.run import FEWEST, MOST_VARIANTS, SearchSpace, halves, search
-from vitsmith.data.sets.samples import Samples, Splits
+from vitsmith.data.sets.samples import Samples
 from vitsmith.errors import ConfigError, DatasetError, GateError, InputError, MissingPackageError, NotFiniteError
 from vitsmith.gate import Paired, Requirements
 from vitsmith.models.configure import change
@@ -32,8 +32,8 @@ def samples(count: int) -> Samples:
     return Samples(("a", "b"), [image] * count, [f"{i}.png" for i in range(count)], np.arange(count) % 2)
 
 
-def material(count: int = 2000) -> Material:
-    return Material(Splits(samples(20), samples(count)), True, "drawn")
+def material(count: int = 2000) -> TaskImages:
+    return TaskImages(samples(20), samples(count), True, "drawn")
 
 
 @dataclass
@@ -109,7 +109,7 @@ def test_the_cheapest_program_within_the_budget_is_taken_and_verified() -> None:
     assert found.chosen is not None and found.chosen.title == "merge, int8"
     assert found.verified == Paired(1000, lost=4, gained=0, both=896) and found.lost == 0.4 and found.holds
     found.require()
-    choosing, verifying = halves(material().splits.val)
+    choosing, verifying = halves(material().evaluation)
     seen = {names for _, _, names in ((name, count, tuple(names)) for name, count, names in made.scored[:-2])}
     assert seen == {tuple(choosing.names)}
     assert [(name, tuple(names)) for name, _, names in made.scored[-2:]] == [
@@ -211,7 +211,7 @@ def test_answers_that_are_not_finite_cost_the_variant_and_not_the_search() -> No
                 raise NotFiniteError(f"{name}: not finite")
             return super().right_answers(bundle, judged)
 
-    verifying = halves(material().splits.val)[1].names
+    verifying = halves(material().evaluation)[1].names
     found = run(Sometimes(Bundle.of(tiny_model(VIT)), GOOD), Requirements(accuracy_drop=1))
     reasons = {one.title: one.reason for one in found.refused}
     assert reasons["both"] == "both: not finite"

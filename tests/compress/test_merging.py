@@ -19,7 +19,7 @@ from tests.command_line import call
 from tests.pretended import twice_as_fast
 from tests.tiny import CONFIGS, VIT, pictures, tiny_inputs, tiny_lit, tiny_model
 from vitsmith.cli.merge_tokens import _from
-from vitsmith.compress.images import Photos
+from vitsmith.compress.images import TaskImages
 from vitsmith.compress.merge_tokens.patch_groups import groups
 from vitsmith.compress.merge_tokens.result import REQUIRED, Merged, Try, write_merged
 from vitsmith.compress.merge_tokens.run import check_mergeable, merge, merge_by, merged_bundle, sample_photos
@@ -54,15 +54,15 @@ def wavering() -> Bundle:
     """One whose answers differ between pictures and hang by a thread."""
     bundle = bundle_of()
     head = bundle.model.head
-    logits = torch.from_numpy(vs.Predictor(bundle, "torch").logits(photos().evaluation))
+    logits = torch.from_numpy(vs.Predictor(bundle, "torch").logits(photos().evaluation.sources))
     with torch.no_grad():
         head.bias.sub_(logits.mean(dim=0))
     return bundle
 
 
-def photos(labels: np.ndarray | None = None) -> Photos:
+def photos(labels: np.ndarray | None = None) -> TaskImages:
     many = pictures(24)
-    return Photos(many[:8], many[8:], labels, "16 pictures")
+    return TaskImages.of(many[:8], many[8:], "16 pictures", labels=labels)
 
 
 def speeds(*gains: float) -> Any:
@@ -367,7 +367,9 @@ def test_a_single_block_that_merges_has_nothing_to_search_over():
 def test_sample_photographs_that_search_do_not_judge():
     stand_ins = sample_photos(bundle_of().with_golden(sample_images(2)))
     assert len(stand_ins.calibration) == len(stand_ins.evaluation) == 32
-    assert not any(np.array_equal(one, other) for one in stand_ins.calibration for other in stand_ins.evaluation)
+    assert not any(
+        np.array_equal(one, other) for one in stand_ins.calibration.sources for other in stand_ins.evaluation.sources
+    )
 
 
 # --- the gate
@@ -414,14 +416,14 @@ def test_a_merged_bundle_is_the_same_weights_with_another_configuration(tmp_path
 
 def test_agreement_and_accuracy_are_counted():
     bundle, judged = wavering(), photos()
-    before = vs.Predictor(bundle, "torch").logits(judged.evaluation).argmax(axis=1)
-    after = vs.Predictor(merge_by(bundle, 1.6), "torch").logits(judged.evaluation).argmax(axis=1)
+    before = vs.Predictor(bundle, "torch").logits(judged.evaluation.sources).argmax(axis=1)
+    after = vs.Predictor(merge_by(bundle, 1.6), "torch").logits(judged.evaluation.sources).argmax(axis=1)
     assert 0 < (before != after).sum() < 16
     labels = np.where(np.arange(16) < 10, before, (before + 1) % 5).astype(np.int64)
     found = merge(
         bundle,
         MergeTarget(ratio=1.6),
-        replace(judged, labels=labels),
+        photos(labels),
         replace(REQUIRED, accuracy_drop=100),
         measure=speeds(2),
     )
@@ -437,7 +439,7 @@ def test_the_gate_says_no_to_other_answers(tmp_path):
     assert not (tmp_path / "run").exists()
     assert str(found).startswith(f"{1 / found.tries[-1].ratio:.0%} of the FLOPs left, top-1 agreement ")
     assert "; refused: top-1 agrees on " in repr(found) and repr(found).startswith("<Merged ")
-    labelled = replace(photos(), labels=vs.Predictor(wavering(), "torch").logits(photos().evaluation).argmax(axis=1))
+    labelled = photos(vs.Predictor(wavering(), "torch").logits(photos().evaluation.sources).argmax(axis=1))
     found = merge(wavering(), MergeTarget(ratio=1.6), labelled, replace(REQUIRED, accuracy_drop=1), measure=speeds(2))
     with pytest.raises(GateError, match=r"top-1 drops by \d+\.\d+ points, 95% interval .* on 16 images \(allowed 1\)"):
         found.require()
@@ -445,8 +447,8 @@ def test_the_gate_says_no_to_other_answers(tmp_path):
 
 def test_sixteen_images_tell_little_and_a_strict_gate_says_no():
     bundle = bundle_of()
-    labels = vs.Predictor(bundle, "torch").logits(photos().evaluation).argmax(axis=1)
-    few, required = replace(photos(), labels=labels), replace(REQUIRED, accuracy_drop=10)
+    labels = vs.Predictor(bundle, "torch").logits(photos().evaluation.sources).argmax(axis=1)
+    few, required = photos(labels), replace(REQUIRED, accuracy_drop=10)
     assert len(few.evaluation) == 16
     found = merge(bundle, MergeTarget(ratio=1.1), few, required, measure=speeds(2))
     assert not found.failures and found.tries[-1].accuracy.num_images == 16
@@ -521,7 +523,7 @@ def test_the_image_tower_of_lit_merges():
     before, after = (one.run_torch(tiny_inputs(config, 2)[0].numpy()) for one in (bundle, found.bundle))
     assert np.abs(before - after).max() > 0 and found.tries[0].agreement > 0.5
     with pytest.raises(InputError, match="give `images`"):
-        merge(bundle, MergeTarget(ratio=1.1), replace(photos(), labels=np.zeros(16, np.int64)))
+        merge(bundle, MergeTarget(ratio=1.1), photos(np.zeros(16, np.int64)))
 
 
 # --- other programs

@@ -21,9 +21,9 @@ from tests.command_line import call
 from tests.pretended import twice_as_fast
 from tests.tiny import CONFIGS, MIXER, VIT, pictures, tiny_inputs, tiny_lit, tiny_model
 from tests.training.small_runs import coloured, recipe, splits, write_folder
+from vitsmith.compress.images import TaskImages, labelled_training_images, spread, unlabelled_training_images
 from vitsmith.compress.prune.distill import recover, recovery_recipe
 from vitsmith.compress.prune.importance import PLACES, score_blocks, score_parts
-from vitsmith.compress.prune.material import Material, labelled_material, spread, unlabelled_material
 from vitsmith.compress.prune.result import REQUIRED, write_pruned
 from vitsmith.compress.prune.run import Looked, prune, prune_bundle
 from vitsmith.compress.prune.sizes import Pruning, plan_sizes, step_of
@@ -391,43 +391,43 @@ def write_photos(folder: Path, count: int, names: tuple[str, ...] = NAMES) -> Pa
 
 
 def test_labels_are_matched_by_name_and_the_model_may_know_more(tmp_path: Path) -> None:
-    material = labelled_material(bundle_of(), str(write_photos(tmp_path, 48, ("eel", "bee"))))
-    assert material.labelled and material.splits.classes == NAMES
-    train, val = material.splits.train, material.splits.val
+    material = labelled_training_images(bundle_of(), str(write_photos(tmp_path, 48, ("eel", "bee"))))
+    assert material.labelled and material.calibration.classes == material.evaluation.classes == NAMES
+    train, val = material.calibration, material.evaluation
     assert {Path(name).parts[0] for name, label in zip(train.names, train.labels, strict=True) if label == 4} == {"eel"}
     assert set(train.labels) == set(val.labels) == {1, 4} and len(train) + len(val) == 48
 
 
 def test_data_of_other_classes_and_too_little_of_it_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="does not know 1 of the data's 2 classes, the first is 'fox'"):
-        labelled_material(bundle_of(), str(write_photos(tmp_path / "a", 24, ("eel", "fox"))))
+        labelled_training_images(bundle_of(), str(write_photos(tmp_path / "a", 24, ("eel", "fox"))))
     with pytest.raises(DatasetError, match="8 images are too few to prune by, give at least 20"):
-        labelled_material(bundle_of(), str(write_photos(tmp_path / "b", 8, ("eel", "bee"))))
+        labelled_training_images(bundle_of(), str(write_photos(tmp_path / "b", 8, ("eel", "bee"))))
     with pytest.raises(DatasetError, match="does not name its classes"):
-        labelled_material(replace(bundle_of(), labels=None), str(write_photos(tmp_path / "c", 24)))
+        labelled_training_images(replace(bundle_of(), labels=None), str(write_photos(tmp_path / "c", 24)))
     write_photos(tmp_path / "d" / "train", 20)
     write_photos(tmp_path / "d" / "val", 7)
     with pytest.raises(
         DatasetError, match="7 evaluation images are too few, give at least 8 beside the training images"
     ):
-        labelled_material(bundle_of(), str(tmp_path / "d"))
+        labelled_training_images(bundle_of(), str(tmp_path / "d"))
 
 
 def test_images_without_labels_have_the_models_own_answers() -> None:
     bundle = replace(bundle_of(), labels=None)
     images = pictures(40)
-    material = unlabelled_material(bundle, images)
-    assert not material.labelled and (len(material.splits.train), len(material.splits.val)) == (30, 10)
+    material = unlabelled_training_images(bundle, images)
+    assert not material.labelled and (len(material.calibration), len(material.evaluation)) == (30, 10)
     own = bundle.run_torch(np.stack([vs_preprocess(image, bundle) for image in images])).argmax(axis=1)
-    for part in (material.splits.train, material.splits.val):
+    for part in (material.calibration, material.evaluation):
         for name, label in zip(part.names, part.labels, strict=True):
             assert own[int(name.split()[1])] == label
-    names = [set(part.names) for part in (material.splits.train, material.splits.val)]
+    names = [set(part.names) for part in (material.calibration, material.evaluation)]
     assert not names[0] & names[1]
-    few = unlabelled_material(bundle, images[:20]).splits
-    assert (len(few.train), len(few.val)) == (12, 8)
+    few = unlabelled_training_images(bundle, images[:20])
+    assert (len(few.calibration), len(few.evaluation)) == (12, 8)
     with pytest.raises(DatasetError, match="too few"):
-        unlabelled_material(bundle, images[:19])
+        unlabelled_training_images(bundle, images[:19])
 
 
 def vs_preprocess(image: np.ndarray, bundle: Bundle) -> np.ndarray:
@@ -456,18 +456,18 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 
 @pytest.fixture
-def colours() -> Material:
-    return Material(splits(), True, "colours")
+def colours() -> TaskImages:
+    return TaskImages(splits().train, splits().val, True, "colours")
 
 
 def short(bundle: Bundle, **changes: dict[str, Any]) -> Any:
     return recovery_recipe(bundle, "colours", {"batch": {"size": 12, "micro": 12}, **changes})
 
 
-def test_a_pruned_model_learns_from_the_original(taught: Bundle, colours: Material) -> None:
+def test_a_pruned_model_learns_from_the_original(taught: Bundle, colours: TaskImages) -> None:
     original = vs.load(taught.where)
     weights = copy.deepcopy(original.model.state_dict())
-    pruned, _ = prune_bundle(original, colours.splits.train, Pruning(heads=1, mlp_width=16, depth=1))
+    pruned, _ = prune_bundle(original, colours.calibration, Pruning(heads=1, mlp_width=16, depth=1))
     tensors = np.stack([vs_preprocess(image, original) for image in coloured(30).sources])
     wanted = torch.from_numpy(original.run_torch(tensors)).softmax(dim=1)
 
@@ -482,12 +482,12 @@ def test_a_pruned_model_learns_from_the_original(taught: Bundle, colours: Materi
         assert torch.equal(weight, weights[name])
 
 
-def test_labels_are_not_looked_at_in_distillation(taught: Bundle, colours: Material) -> None:
-    wrong = Material(splits(), True, "wrong labels")
-    wrong.splits.train.labels[:] = 0
+def test_labels_are_not_looked_at_in_distillation(taught: Bundle, colours: TaskImages) -> None:
+    wrong = TaskImages(splits().train, splits().val, True, "wrong labels")
+    wrong.calibration.labels[:] = 0
     results = []
     for material in (colours, wrong):
-        pruned, _ = prune_bundle(taught, colours.splits.train, Pruning(heads=2))
+        pruned, _ = prune_bundle(taught, colours.calibration, Pruning(heads=2))
         results.append(recover(pruned.model, taught, material, short(taught, schedule={"steps": 3})).state_dict())
     assert all(torch.equal(results[0][name], results[1][name]) for name in results[0])
 
@@ -518,7 +518,7 @@ def measured(speedup: Speedup, asked: list[Any] | None = None) -> Any:
     return measure
 
 
-def test_a_pruned_model_that_is_good_enough_is_written(taught: Bundle, colours: Material, tmp_path: Path) -> None:
+def test_a_pruned_model_that_is_good_enough_is_written(taught: Bundle, colours: TaskImages, tmp_path: Path) -> None:
     asked: list[Any] = []
     events: list[Any] = []
     done = prune(
@@ -542,7 +542,7 @@ def test_a_pruned_model_that_is_good_enough_is_written(taught: Bundle, colours: 
     assert files == {"command.txt", "metrics.jsonl", "model", "prune.json", "recipe.json"}
     again = vs.load(written.where)
     assert again.config.heads == 2 and again.config.head_width == 8 and again.golden is not None
-    images = list(colours.splits.val.sources)
+    images = list(colours.evaluation.sources)
     answers = [Predictor(one, "torch").logits(images).argmax(axis=1) for one in (again, taught)]
     assert np.array_equal(*answers)
     told = json.loads((tmp_path / "run" / "prune.json").read_text())
@@ -577,7 +577,7 @@ def test_a_pruned_model_that_is_good_enough_is_written(taught: Bundle, colours: 
 def test_what_falls_short_is_refused_and_not_written(
     taught: Bundle, tmp_path: Path, pruning: Pruning, speedup: Speedup, required: Requirements, told: str
 ) -> None:
-    noisy = Material(splits(), True, "colours")
+    noisy = TaskImages(splits().train, splits().val, True, "colours")
     done = prune(taught, noisy, pruning, None, required, measure=measured(speedup))
     assert [stage.name for stage in done.stages] == ["original", "pruned"]
     with pytest.raises(GateError, match=f"was refused, nothing was written: .*{told}"):
@@ -585,9 +585,9 @@ def test_what_falls_short_is_refused_and_not_written(
     assert not (tmp_path / "run").exists() and done.to_dict()["failures"]
 
 
-def test_few_images_tell_little_and_a_strict_gate_says_no(taught: Bundle, colours: Material) -> None:
+def test_few_images_tell_little_and_a_strict_gate_says_no(taught: Bundle, colours: TaskImages) -> None:
     done = prune(taught, colours, Pruning(mlp_width=48), None, measure=measured(FASTER))
-    count = len(colours.splits.val)
+    count = len(colours.evaluation)
     assert not done.failures and done.accuracy.num_images == count == done.to_dict()["num_labelled_images"]
     assert done.doubts[0].startswith(f"{count} images are too few to tell whether top-1 drops by more than 1 point")
     strict = replace(done, required=replace(REQUIRED, strict=True))
@@ -602,7 +602,7 @@ def test_few_images_tell_little_and_a_strict_gate_says_no(taught: Bundle, colour
         prune(taught, colours, Pruning(mlp_width=48), None, Requirements(speedup=1), measure=measured(FASTER))
 
 
-def test_without_labels_the_answers_of_the_original_decide(taught: Bundle, colours: Material) -> None:
+def test_without_labels_the_answers_of_the_original_decide(taught: Bundle, colours: TaskImages) -> None:
     without = replace(colours, labelled=False)
     done = prune(taught, without, Pruning(mlp_width=48), None, measure=measured(FASTER))
     assert done.agreement == done.stages[-1].scores.top1 == done.to_dict()["agreement"]
@@ -620,7 +620,7 @@ def test_without_labels_the_answers_of_the_original_decide(taught: Bundle, colou
 
 
 def test_nothing_is_left_of_a_run_that_cannot_be_written(
-    taught: Bundle, colours: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    taught: Bundle, colours: TaskImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     done = prune(taught, colours, Pruning(mlp_width=48), None, measure=measured(FASTER))

@@ -26,9 +26,13 @@ from vitsmith.benchmark.session import BenchmarkSettings, run_benchmark
 from vitsmith.cli.benchmark import _load, _material
 from vitsmith.cli.compress import _write as write_found
 from vitsmith.compress.division import divide
-from vitsmith.compress.images import labelled_photos, unlabelled_photos
+from vitsmith.compress.images import (
+    labelled_images,
+    labelled_training_images,
+    unlabelled_images,
+    unlabelled_training_images,
+)
 from vitsmith.compress.merge_tokens.run import merge, merge_by
-from vitsmith.compress.prune.material import labelled_material, unlabelled_material
 from vitsmith.compress.prune.run import prune, prune_bundle
 from vitsmith.compress.prune.sizes import Pruning
 from vitsmith.compress.quantize.run import quantize
@@ -366,14 +370,14 @@ def test_whatever_the_seed_the_held_out_images_judge_and_the_others_teach(
 ) -> None:
     division = divide(bundle, str(pets), seed=seed)
     assert contents(division.evaluation_set.samples) == held_out_of(pets)
-    assert contents(division.teaching) == contents(open_dataset(str(pets), seed=3, val_fraction=0.25).train)
+    assert contents(division.training) == contents(open_dataset(str(pets), seed=3, val_fraction=0.25).train)
     assert division.evaluation_set.name == f"{pets}, held-out images"
-    material = labelled_material(bundle, str(pets), seed=seed)
-    assert contents(material.splits.val) == held_out_of(pets)
+    material = labelled_training_images(bundle, str(pets), seed=seed)
+    assert contents(material.evaluation) == held_out_of(pets)
     assert material.name == f"{pets}, {HELD} held-out images"
-    photos = labelled_photos(bundle, str(pets))
-    assert {int(digest_of(source, bytes(16))) for source in photos.evaluation} == held_out_of(pets)
-    assert not {int(digest_of(source, bytes(16))) for source in photos.calibration} & held_out_of(pets)
+    photos = labelled_images(bundle, str(pets))
+    assert {int(digest_of(source, bytes(16))) for source in photos.evaluation.sources} == held_out_of(pets)
+    assert not {int(digest_of(source, bytes(16))) for source in photos.calibration.sources} & held_out_of(pets)
     assert photos.name == f"{pets}, {HELD} held-out images"
     teach = f"{COUNT - HELD} images that the model was trained on are for training or calibration"
     assert photos.remarks[0] == f"evaluating on {HELD} held-out images of {pets}; {teach}"
@@ -389,31 +393,31 @@ def test_of_mostly_new_images_a_fifth_judges_and_the_pruned_model_says_which_tau
         Image.fromarray(random_pixels.integers(0, 255, (20, 20, 3)).astype(np.uint8)).save(place)
     seen = open_dataset(str(pets), seed=3, val_fraction=0.25).train.sources[0]
     shutil.copy(str(seen), tmp_path / "new" / "red" / "seen.png")
-    material = labelled_material(bundle, "new", seed=1)
-    assert (len(material.splits.train), len(material.splits.val)) == (49, 12)
-    other = labelled_material(bundle, "new", seed=2)
-    assert contents(material.splits.val) != contents(other.splits.val)
+    material = labelled_training_images(bundle, "new", seed=1)
+    assert (len(material.calibration), len(material.evaluation)) == (49, 12)
+    other = labelled_training_images(bundle, "new", seed=2)
+    assert contents(material.evaluation) != contents(other.evaluation)
     assert material.record is not None
     later = choose([bundle.with_split(material.record)], ask("new"))
-    assert contents(later.samples) == contents(material.splits.val)
+    assert contents(later.samples) == contents(material.evaluation)
     assert later.counts is not None and later.counts["held_out"] == 12
-    again = labelled_material(bundle.with_split(material.record), "new", seed=99)
-    assert contents(again.splits.val) == contents(material.splits.val)
+    again = labelled_training_images(bundle.with_split(material.record), "new", seed=99)
+    assert contents(again.evaluation) == contents(material.evaluation)
 
 
 def test_a_model_of_which_nothing_is_known_is_divided_as_before_and_remembers_it(pets: Path) -> None:
     made = Bundle.of(tiny_model(VIT.model_copy(update={"classes": 3})), labels=Labels(names=NAMES))
-    material = labelled_material(made, str(pets), seed=4)
+    material = labelled_training_images(made, str(pets), seed=4)
     expected = open_dataset(str(pets), seed=4)
-    assert contents(material.splits.val) == contents(expected.val)
+    assert contents(material.evaluation) == contents(expected.val)
     assert material.told == () and material.name == f"{pets}, {len(expected.val)} held-out images"
     assert material.record is not None and material.record.complete
     assert (len(material.record.train), len(material.record.held_out)) == (len(expected.train), len(expected.val))
     ours = Bundle.of(made.model, labels=made.labels, provenance=Provenance(source="vitsmith train", kind="trained"))
-    unsure = labelled_material(ours, str(pets), seed=4)
+    unsure = labelled_training_images(ours, str(pets), seed=4)
     assert unsure.record is not None and not unsure.record.complete
     assert "does not say which images it was trained on" in unsure.told[0]
-    alone = unlabelled_material(made, [str(file) for file in sorted(pets.rglob("*.png"))])
+    alone = unlabelled_training_images(made, [str(file) for file in sorted(pets.rglob("*.png"))])
     assert alone.record is not None
     assert len(alone.record.train) + len(alone.record.held_out) == COUNT
 
@@ -479,20 +483,20 @@ def test_what_is_made_of_it_is_judged_by_the_same_images(
 
 
 def test_images_without_labels_that_it_was_trained_on_are_told(bundle: Bundle, pets: Path, tmp_path: Path) -> None:
-    photos = unlabelled_photos(bundle, sorted(pets.rglob("*.png")))
+    photos = unlabelled_images(bundle, sorted(pets.rglob("*.png")))
     assert bundle.split is not None
-    known = sum(digest_of(image, bundle.split.salt) in bundle.split.train for image in photos.evaluation)
+    known = sum(digest_of(image, bundle.split.salt) in bundle.split.train for image in photos.evaluation.sources)
     assert known > 0 and any(f"was trained on {known} of the evaluation images" in one for one in photos.remarks)
-    material = unlabelled_material(bundle, sorted(pets.rglob("*.png")))
-    known = sum(digest_of(image, bundle.split.salt) in bundle.split.train for image in material.splits.val.sources)
+    material = unlabelled_training_images(bundle, sorted(pets.rglob("*.png")))
+    known = sum(digest_of(image, bundle.split.salt) in bundle.split.train for image in material.evaluation.sources)
     assert known > 0 and any(f"was trained on {known} of the evaluation images" in one for one in material.told)
     write_others(tmp_path / "new", COUNT)
-    assert "trained on" not in "".join(unlabelled_photos(bundle, sorted((tmp_path / "new").rglob("*.png"))).remarks)
+    assert "trained on" not in "".join(unlabelled_images(bundle, sorted((tmp_path / "new").rglob("*.png"))).remarks)
 
 
 def test_every_model_of_a_search_knows_its_images(bundle: Bundle, pets: Path, tmp_path: Path) -> None:
-    material = labelled_material(bundle, str(pets))
-    pruned, _ = prune_bundle(bundle, material.splits.train, Pruning(mlp_width=16))
+    material = labelled_training_images(bundle, str(pets))
+    pruned, _ = prune_bundle(bundle, material.calibration, Pruning(mlp_width=16))
     for made in (resize_bundle(bundle, (8, 8)), merge_by(bundle, 1.2), pruned):
         assert made.split is bundle.split is not None
     found: Any = SimpleNamespace(holds=True, to_dict=dict, verified_bundle=lambda: bundle)
@@ -569,8 +573,8 @@ def test_a_table_whose_columns_have_names_of_their_own_is_judged_as_it_was_train
     code, scores, _ = call(capsys, "evaluate", model, "--data", table, *columns, "--json", "--out", out)
     assert (code, json.loads(scores)["num_images"]) == (0, HELD)
     labelled = DataSpec(path=str(table), image_column="id", label_column="breed")
-    assert len(labelled_photos(trained.bundle, labelled).evaluation) == HELD
-    assert len(labelled_material(trained.bundle, labelled).splits.val) == HELD
+    assert len(labelled_images(trained.bundle, labelled).evaluation) == HELD
+    assert len(labelled_training_images(trained.bundle, labelled).evaluation) == HELD
     code, _, told = call(capsys, "export", model, "--to", "onnx", "--label-column", "breed")
     assert (code, "of --data: give --data too" in told) == (2, True)
 
@@ -580,7 +584,7 @@ def test_what_is_passed_over_is_told_by_every_verb_that_divides(pets, bundle, tm
     shutil.copytree(pets, tmp_path / "pets")
     (tmp_path / "pets" / "red" / "one.HEIC").touch()
     judged = bundle if recorded else bundle.with_split(None)
-    for verb in (labelled_photos, labelled_material):
+    for verb in (labelled_images, labelled_training_images):
         told: list[str] = []
         verb(judged, str(tmp_path / "pets"), tell=told.append)
         assert told == [f"skipped in {tmp_path / 'pets'}, as these files are not supported: 1 .heic"]

@@ -22,7 +22,7 @@ from tests.training.small_runs import coloured, recipe, splits, training
 from tests.weights.foreign_files import HF_CONFIG, TIMM_CONFIG
 from tests.weights.foreign_files import written as foreign_written
 from tests.weights.foreign_reference import hf_vit, timm_vit
-from vitsmith.compress.prune.material import Material
+from vitsmith.compress.images import TaskImages
 from vitsmith.compress.prune.run import _stage
 from vitsmith.data.sets.samples import Samples
 from vitsmith.encode import Encoder
@@ -348,7 +348,7 @@ def test_a_candidate_without_an_answer_to_one_image_fails_at_the_gate_of_export(
 
 def test_pruning_that_leaves_no_answers_is_refused_and_an_original_without_is_bad_input() -> None:
     bundle = damaged(Bundle.of(tiny_model(change(VIT, classes=3)), labels=Labels(names=splits().classes)))
-    judged = Material(splits(), True, "drawn")
+    judged = TaskImages(splits().train, splits().val, True, "drawn")
     with pytest.raises(GateError, match=r"pruning of .* was refused, nothing was written: \d+ of \d+ images"):
         _stage("pruned", bundle, judged)
     with pytest.raises(NotFiniteError, match="images have logits that are not finite"):

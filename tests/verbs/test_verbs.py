@@ -146,7 +146,7 @@ def test_quantize_is_the_run_of_the_verb(bundle: vs.Bundle, here: Path, monkeypa
         patch.setattr("vitsmith.compress.quantize.run.quantize_to", keep_float)
         found = vs.quantize(bundle, images=pictures(20), engine="onnx", min_speedup=3, limit=9, out="run")
     assert found.settings.engine == "onnx" and found.settings.required == replace(REQUIRED, speedup=3)
-    assert (len(found.photos.calibration), len(found.photos.evaluation)) == (10, 9)
+    assert (len(found.images.calibration), len(found.images.evaluation)) == (10, 9)
     assert repr(found) == "<Quantized keep float, evaluated on 9 images without labels>"
     with pytest.raises(vs.GateError, match="keep float"):
         found.require()

@@ -17,7 +17,7 @@ from tests.tiny import VIT, pictures, tiny_lit, tiny_model
 from tests.weights.foreign_files import HF_CONFIG, refusal, timm_config, written
 from tests.weights.foreign_reference import hf_vit, timm_vit
 from vitsmith.cli.main import app
-from vitsmith.compress.prune.material import labelled_material
+from vitsmith.compress.images import labelled_training_images
 from vitsmith.data.sets.samples import Samples
 from vitsmith.data.sets.shards.read import read_shards
 from vitsmith.errors import DatasetError, InputError
@@ -235,9 +235,9 @@ def test_pruning_matches_a_model_of_twins_with_itself(tmp_path: Path) -> None:
         for number, picture in enumerate(pictures(25)):
             Image.fromarray(picture).save(tmp_path / name / f"{number}.png")
     bundle = twins()
-    material = labelled_material(bundle, str(tmp_path))
-    assert material.splits.classes == SHOWN and set(material.splits.train.labels.tolist()) == {0, 3}
-    teacher = Teacher(bundle, material.splits.classes, bundle.preprocessing)
+    material = labelled_training_images(bundle, str(tmp_path))
+    assert material.calibration.classes == SHOWN and set(material.calibration.labels.tolist()) == {0, 3}
+    teacher = Teacher(bundle, material.calibration.classes, bundle.preprocessing)
     assert teacher._columns.tolist() == [0, 1, 2, 3, 4]
 
 

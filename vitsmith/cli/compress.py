@@ -34,7 +34,7 @@ from vitsmith.cli.terminal.pictures import put_picture
 from vitsmith.needs_torch import require_torch
 
 if TYPE_CHECKING:
-    from vitsmith.compress.prune.material import Material
+    from vitsmith.compress.images import TaskImages
     from vitsmith.compress.search.result import SearchResult
     from vitsmith.compress.search.run import SearchSpace
     from vitsmith.data.sets.datasets import DataSpec
@@ -107,11 +107,11 @@ def compress(
     chosen = choose or (ChoiceRule.cheapest if bounded else ChoiceRule.knee)
     with place_of("compress", model_name(model), out, force=force) as folder, scratch("search") as programs:
         bundle = open_model(model, image_size, labels=labels_file)
-        material = _material(bundle, described, limit, seed, skip_unreadable)
+        images = _images(bundle, described, limit, seed, skip_unreadable)
         variant_maker = TorchVariantMaker(
-            bundle, material, data, max_drop=max_drop, steps=steps, seed=seed, tell=tell_unreadable
+            bundle, images, data, max_drop=max_drop, steps=steps, seed=seed, tell=tell_unreadable
         )
-        found = search(bundle, material, space, required, chosen.value, variant_maker, programs, say)
+        found = search(bundle, images, space, required, chosen.value, variant_maker, programs, say)
         folder = _keep(found, folder, model_name(model), without_split)
     put_picture(folder / "front.png", "the plot of the front", lambda: draw_front(found))
     for doubt in found.doubts:
@@ -126,15 +126,18 @@ def compress(
         _print_chosen(found, folder)
 
 
-def _material(bundle: Bundle, data: DataSpec, limit: int, seed: int, skip: float) -> Material:
+def _images(bundle: Bundle, data: DataSpec, limit: int, seed: int, skip: float) -> TaskImages:
     """Images for calibration and distillation, and at most `limit` for evaluation."""
-    from vitsmith.compress.prune.material import labelled_material, spread
+    from vitsmith.compress.images import labelled_training_images, spread
+    from vitsmith.compress.prune.run import check_prunable
+
+    check_prunable(bundle)  # before an image is read
 
     with reading_bar() as on_images:
-        material = labelled_material(bundle, data, seed=seed, skip_unreadable=skip, on_images=on_images, tell=say)
-    for told in material.told:
+        images = labelled_training_images(bundle, data, seed=seed, skip_unreadable=skip, on_images=on_images, tell=say)
+    for told in images.told:
         say(told)
-    return replace(material, splits=replace(material.splits, val=spread(material.splits.val, limit)))
+    return replace(images, evaluation=spread(images.evaluation, limit))
 
 
 def _print_chosen(found: SearchResult, folder: Path) -> None:

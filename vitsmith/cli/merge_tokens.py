@@ -39,7 +39,7 @@ from vitsmith.cli.terminal.pictures import put_picture
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from vitsmith.compress.images import Photos
+    from vitsmith.compress.images import TaskImages
     from vitsmith.compress.merge_tokens.result import Merged
     from vitsmith.compress.merge_tokens.schedules import MergeTarget
     from vitsmith.data.sets.datasets import DataSpec
@@ -102,12 +102,12 @@ def merge_tokens(
         bundle = open_model(model, image_size, labels=labels_file, vocabulary=vocabulary)
         check_mergeable(bundle)
         tell_calibration(bundle, kept=False)
-        photos = _photos(bundle, described, split, images or [], seed, skip_unreadable)
-        for remark in photos.remarks:
+        task_images = _images(bundle, described, split, images or [], seed, skip_unreadable)
+        for remark in task_images.remarks:
             say(remark)
         if without_split:
             bundle = bundle.with_split(None)
-        merged = run(bundle, target, photos, REQUIRED.with_changes(asked), tell=say)
+        merged = run(bundle, target, task_images, REQUIRED.with_changes(asked), tell=say)
         facts = merged.to_dict() | _write(merged, model_name(model), place)
     for doubt in merged.doubts:
         say(doubt)
@@ -146,7 +146,7 @@ def print_merged(merged: Merged, facts: dict[str, Any]) -> None:
     from vitsmith.compress.merge_tokens.schedules import describe
 
     columns = ["merged by each block", "tokens left", "GFLOPs", "FLOPs left", merged.what]
-    labelled = merged.photos.labels is not None
+    labelled = merged.images.labels is not None
     rows = [
         (
             describe(one.numbers),
@@ -192,16 +192,16 @@ def _from(needed: float) -> str:
     return f"when at most {1 / needed:.0%} of the FLOPs are left" if needed != float("inf") else "never"
 
 
-def _photos(bundle: Bundle, data: DataSpec, split: str, images: list[str], seed: int, skip: float) -> Photos:
-    from vitsmith.compress.images import Amounts, labelled_photos, unlabelled_photos
+def _images(bundle: Bundle, data: DataSpec, split: str, images: list[str], seed: int, skip: float) -> TaskImages:
+    from vitsmith.compress.images import Amounts, labelled_images, unlabelled_images
     from vitsmith.compress.merge_tokens.run import sample_photos
 
     how: dict[str, Any] = {"amounts": Amounts(seed=seed), "skip_unreadable": skip}
     if data.path:
         with reading_bar() as on_images:
-            return labelled_photos(bundle, data, split, on_images=on_images, tell=say, **how)
+            return labelled_images(bundle, data, split, on_images=on_images, tell=say, **how)
     if images:
-        return unlabelled_photos(bundle, list(expand(images)), **how)
+        return unlabelled_images(bundle, list(expand(images)), **how)
     say("no images are given: the gate uses sample photographs, which may be unlike yours; give --data or --images")
     return sample_photos(bundle)
 
@@ -212,7 +212,7 @@ def _draw(merged: Merged, path: Path) -> str | None:
     from vitsmith.report.merging import draw_merging
 
     def draw() -> Figure:
-        evaluation = merged.photos.evaluation
-        return draw_merging(merged.bundle, [read_image(evaluation[at]) for at in range(min(SHOWN, len(evaluation)))])
+        evaluation = merged.images.evaluation.sources[:SHOWN]
+        return draw_merging(merged.bundle, [read_image(source) for source in evaluation])
 
     return str(path) if put_picture(path, "the picture of which patches merged", draw) else None

@@ -39,7 +39,7 @@ from vitsmith.cli.arguments.options import (
 from vitsmith.cli.terminal.output import drop_told, print_facts, print_json, print_table, progress, say
 
 if TYPE_CHECKING:
-    from vitsmith.compress.prune.material import Material
+    from vitsmith.compress.images import TaskImages
     from vitsmith.compress.prune.result import Pruned, PruningStage
     from vitsmith.compress.prune.run import Looked
     from vitsmith.compress.prune.sizes import Pruning
@@ -92,8 +92,8 @@ def prune(
     json: JsonOption = False,
 ) -> None:
     """Remove heads, hidden units and blocks, distil, compare. If too much is lost, nothing is written (exit 3)."""
-    from vitsmith.compress.prune.material import check_prunable
     from vitsmith.compress.prune.result import REQUIRED, model_config
+    from vitsmith.compress.prune.run import check_prunable
     from vitsmith.compress.prune.sizes import Pruning, plan_sizes
     from vitsmith.errors import InputError
     from vitsmith.gate import Requirements
@@ -115,9 +115,9 @@ def prune(
         given = common_fields(data="", steps=steps, batch_size=batch_size, lr=lr, seed=seed)
         given["data"] = {"skip_unreadable": skip_unreadable}
         recipe = _recipe(bundle, data or "--images", given, set_ or [])
-        material = _material(bundle, described, images or [], seed, skip_unreadable)
+        task_images = _images(bundle, described, images or [], seed, skip_unreadable)
         required = REQUIRED.with_changes(asked)
-        pruned, events = _prune(bundle, material, wanted, recipe, required, steps=steps, without_split=without_split)
+        pruned, events = _prune(bundle, task_images, wanted, recipe, required, steps=steps, without_split=without_split)
         facts = pruned.to_dict() | _write(pruned, model_name(model), events, place)
     for doubt in pruned.doubts:
         say(doubt)
@@ -130,7 +130,7 @@ def prune(
 
 def _prune(
     bundle: Bundle,
-    material: Material,
+    images: TaskImages,
     wanted: Pruning,
     recipe: TrainRecipe | None,
     required: Requirements,
@@ -141,11 +141,11 @@ def _prune(
     """The smaller model, under bars, and what its distillation reported."""
     from vitsmith.compress.prune.run import prune as run
 
-    for told in material.told:
+    for told in images.told:
         say(told)
     events: list[Event] = []
     with Progress(steps, events) as listener:
-        pruned = run(bundle, material, wanted, recipe, required, on_event=listener, on_stage=say)
+        pruned = run(bundle, images, wanted, recipe, required, on_event=listener, on_stage=say)
     if without_split:
         pruned = replace(pruned, bundle=pruned.bundle.with_split(None))
     return pruned, events
@@ -197,7 +197,7 @@ class Progress:
 
 def print_pruned(pruned: Pruned, facts: dict[str, Any]) -> None:
     """Prints a line for each stage, the speed before and after, and where the result is."""
-    what = "top-1" if pruned.material.labelled else "agreement"
+    what = "top-1" if pruned.images.labelled else "agreement"
     rows = [
         (stage.name, f"{stage.parameters / 1e6:.2f} M", f"{stage.gflops:.3g}", f"{stage.mib:.1f} MiB", _share(stage))
         for stage in pruned.stages
@@ -227,14 +227,14 @@ def _share(stage: PruningStage) -> str:
     return f"{stage.scores.top1:.2%} ({low:.1%} to {high:.1%})"
 
 
-def _material(bundle: Bundle, data: DataSpec, images: list[str], seed: int, skip: float) -> Material:
-    from vitsmith.compress.prune.material import labelled_material, unlabelled_material
+def _images(bundle: Bundle, data: DataSpec, images: list[str], seed: int, skip: float) -> TaskImages:
+    from vitsmith.compress.images import labelled_training_images, unlabelled_training_images
 
     how: dict[str, Any] = {"seed": seed, "skip_unreadable": skip}
     with reading_bar() as on_images:
         if data.path:
-            return labelled_material(bundle, data, on_images=on_images, tell=say, **how)
-        return unlabelled_material(bundle, list(expand(images)), on_images=on_images, **how)
+            return labelled_training_images(bundle, data, on_images=on_images, tell=say, **how)
+        return unlabelled_training_images(bundle, list(expand(images)), on_images=on_images, **how)
 
 
 def _recipe(bundle: Bundle, data: str, given: dict[str, dict[str, Any]], settings: list[str]) -> TrainRecipe | None:

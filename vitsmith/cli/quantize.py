@@ -38,7 +38,7 @@ from vitsmith.cli.terminal.pictures import put_picture
 from vitsmith.needs_torch import require_torch
 
 if TYPE_CHECKING:
-    from vitsmith.compress.images import Amounts, Photos
+    from vitsmith.compress.images import Amounts, TaskImages
     from vitsmith.compress.quantize.measure import Step, Working
     from vitsmith.compress.quantize.result import Quantization, Quantized
     from vitsmith.compress.quantize.schemes import Attempt
@@ -101,7 +101,7 @@ def quantize(
         batch_size=batch_size,
         split=split,
         has_images=bool(images),
-        photos_of=lambda bundle: _photos(bundle, described, split, images or [], amounts, skip_unreadable),
+        images_of=lambda bundle: _images(bundle, described, split, images or [], amounts, skip_unreadable),
         run=_quantize,
         without_split=without_split,
         force=force,
@@ -116,7 +116,7 @@ def quantize(
     result.require()
 
 
-def _quantize(target: Path, bundle: Bundle, photos: Photos, settings: Quantization) -> Quantized:
+def _quantize(target: Path, bundle: Bundle, images: TaskImages, settings: Quantization) -> Quantized:
     """Searches under bars, and puts a picture beside the result."""
     from vitsmith.compress.quantize.result import RESULT
     from vitsmith.compress.quantize.run import quantize_to
@@ -124,7 +124,7 @@ def _quantize(target: Path, bundle: Bundle, photos: Photos, settings: Quantizati
 
     earlier = (target / RESULT).exists()
     with Bars() as bars:
-        result = quantize_to(target, bundle, photos, settings, listener=bars)
+        result = quantize_to(target, bundle, images, settings, listener=bars)
     if result.bundle is not None or not earlier:
         put_picture(target / "schemes.png", "the plot of the int8 programs", lambda: draw_schemes(result))
     else:
@@ -163,20 +163,20 @@ class Bars:
             self._progress.advance(self._task)
 
 
-def _photos(bundle: Bundle, data: DataSpec, split: str, images: list[str], amounts: Amounts, skip: float) -> Photos:
-    from vitsmith.compress.images import labelled_photos, unlabelled_photos
+def _images(bundle: Bundle, data: DataSpec, split: str, images: list[str], amounts: Amounts, skip: float) -> TaskImages:
+    from vitsmith.compress.images import labelled_images, unlabelled_images
 
     tell_calibration(bundle, kept=True)
     sources = list(expand(images))
     how: dict[str, Any] = {"amounts": amounts, "skip_unreadable": skip}
     if data.path:
         with reading_bar() as on_images:
-            return labelled_photos(bundle, data, split, images=sources, on_images=on_images, tell=say, **how)
-    return unlabelled_photos(bundle, sources, **how)
+            return labelled_images(bundle, data, split, images=sources, on_images=on_images, tell=say, **how)
+    return unlabelled_images(bundle, sources, **how)
 
 
 def _show(result: Quantized) -> None:
-    labelled = result.photos.labels is not None
+    labelled = result.images.labels is not None
     kept_columns = ("top-1", "points lost (95% interval)") if labelled else ("agreement",)
     speeds = (f"speed, {result.settings.batch} images", "one image")
     columns = ("program", "rest", *kept_columns, "cosine", *speeds, "size", "")
@@ -201,7 +201,7 @@ def _show(result: Quantized) -> None:
     if reasons := [(one.name, one.rest, one.reason) for one in result.attempts if one.reason]:
         print_table(("refused", "rest", "why"), reasons)
     facts = {
-        "evaluated on": result.photos.name,
+        "evaluated on": result.images.name,
         "speeds are beside": f"float in {result.base_rest}, {result.settings.engine}{_of_float(result)}",
     }
     if result.top1 is not None:

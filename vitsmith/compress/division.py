@@ -37,14 +37,14 @@ _FRACTION = 0.2  # share of new images that evaluate where the other new images 
 class Division:
     """Training or calibration images, and evaluation images. No image is in both parts."""
 
-    teaching: Samples
+    training: Samples
     evaluation_set: EvaluationSet
     known: tuple[Contents, Contents] | None = None
     """Contents of both parts, where they were read already."""
 
     def record(self, bundle: Bundle, on_images: OnImages = ignore) -> SplitRecord:
-        """The split record of a model that is trained on from `bundle` with `teaching`, the others held out."""
-        return grown_record(bundle, self.teaching, self.evaluation_set.samples, self.known, on_images)
+        """The split record of a model that is trained on from `bundle` with `training`, the others held out."""
+        return grown_record(bundle, self.training, self.evaluation_set.samples, self.known, on_images)
 
 
 def divide(
@@ -90,7 +90,7 @@ def divide(
 
 def grown_record(
     bundle: Bundle,
-    teaching: Samples,
+    training: Samples,
     evaluation_set: Samples,
     known: tuple[Contents, Contents] | None = None,
     on_images: OnImages = ignore,
@@ -98,12 +98,12 @@ def grown_record(
     """The split record of `bundle` with more images added; reads the images unless their contents are `known`."""
     began = bundle.split or SplitRecord.empty(complete=not bundle.trained_here)
     if known is None:
-        taught, evaluated = (
-            read_contents(part, began.salt, on_images=on_images) for part in (teaching, evaluation_set)
+        known = (
+            read_contents(training, began.salt, on_images=on_images),
+            read_contents(evaluation_set, began.salt, on_images=on_images),
         )
-    else:
-        taught, evaluated = known
-    return began.adding(train=distinct(taught), held_out=distinct(evaluated))
+    trained_on, held_out = known
+    return began.adding(train=distinct(trained_on), held_out=distinct(held_out))
 
 
 def _by_record(bundle: Bundle, asked: Asked, seed: int, on_images: OnImages) -> Division:
@@ -112,19 +112,19 @@ def _by_record(bundle: Bundle, asked: Asked, seed: int, on_images: OnImages) -> 
     roles = look(samples, [bundle], on_images)
     trained, new = int(roles.trained.sum()), roles.new
     if trained >= new.sum():
-        teaches = roles.trained
+        trains = roles.trained
         told = f"{trained:,} images that the model was trained on are for training or calibration"
     else:  # most images are new, so this is hardly the data that it was trained on
-        teaches = roles.trained | (new & ~_some_of_each_class(samples, new, seed))
-        told = f"{int(teaches.sum()):,} others are for training or calibration"
-    if teaches.all():
+        trains = roles.trained | (new & ~_some_of_each_class(samples, new, seed))
+        told = f"{int(trains.sum()):,} others are for training or calibration"
+    if trains.all():
         raise DatasetError(
             f"all {len(samples):,} images of {asked.name} were used to train the model, so none is left to "
             "evaluate on: add images that it has not seen"
         )
-    teaching, rest = np.flatnonzero(teaches), np.flatnonzero(~teaches)
-    known = roles.contents.at(teaching), roles.contents.at(rest)
-    return Division(samples.select(teaching), evaluation_set_of(asked, roles, ~teaches, told, ()), known)
+    training, rest = np.flatnonzero(trains), np.flatnonzero(~trains)
+    known = roles.contents.at(training), roles.contents.at(rest)
+    return Division(samples.select(training), evaluation_set_of(asked, roles, ~trains, told, ()), known)
 
 
 def _some_of_each_class(samples: Samples, chosen: NDArray[np.bool_], seed: int) -> NDArray[np.bool_]:

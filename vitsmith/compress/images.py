@@ -1,30 +1,37 @@
-"""Real images: calibration images, on which value ranges are found, and evaluation images."""
+"""The images that a verb is given: those that calibrate, or train, and those that evaluate."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vitsmith.arrays import Array
-from vitsmith.compress.division import divide
+from vitsmith.compress.division import divide, grown_record
 from vitsmith.data.images.preprocess import load_image
 from vitsmith.data.images.sources import ImageSource
-from vitsmith.data.images.unreadable import SHARE, sift
+from vitsmith.data.images.unreadable import OPTION, SHARE, Unreadable, sift
 from vitsmith.data.sets.datasets import DataSpec
-from vitsmith.data.sets.samples import Lazy, Samples, place_of
+from vitsmith.data.sets.samples import Samples, place_of
+from vitsmith.data.sets.split_record import SplitRecord
 from vitsmith.errors import DatasetError, InputError
 from vitsmith.evaluation.evaluation import match_classes
 from vitsmith.evaluation.held_out import OnImages, Tell, ask, choose, ignore, known_among
 from vitsmith.models.config import LiTConfig, ViTConfig
+from vitsmith.predict import Predictor
 from vitsmith.weights.bundle.bundle import Bundle
 
 FEWEST = 8
 """Fewest images of each part; fewer give neither useful ranges nor a useful measure."""
 FEW = 100
 """With fewer images a remark is added: of 100 images, one changed answer is a whole point."""
+FEWEST_TO_TRAIN = 20
+"""Fewest images for a verb that trains; with fewer nobody can say how much accuracy a model lost."""
+_HELD_OUT = 0.25  # share of images without labels that evaluate where the others train; drawn regardless of class
 
 
 @dataclass(frozen=True)
@@ -37,17 +44,40 @@ class Amounts:
 
 
 @dataclass(frozen=True, eq=False)
-class Photos:
-    """Images for one quantisation. No image is in both parts."""
+class TaskImages:
+    """Images of the user's task. No image is in both parts."""
 
-    calibration: Sequence[ImageSource]
-    evaluation: Sequence[ImageSource]
-    labels: NDArray[np.int64] | None
-    """(evaluation images,) positions among the model's classes; None: compare with the model's own answers."""
+    calibration: Samples
+    """They find ranges of int8, rank what is pruned and search for schedules; distillation trains on them."""
+    evaluation: Samples
+    """Labels are positions among the model's classes, see `labelled`."""
+    labelled: bool
+    """False: the labels are not those of the images. Where a verb trains they are the model's own answers."""
     name: str
     """Name of the evaluation images in reports."""
     told: tuple[str, ...] = ()
     """Remarks on how the evaluation images were chosen."""
+    skip_unreadable: float = SHARE
+    """Share of each part that may be unreadable; unreadable evaluation images are left out already."""
+    record: SplitRecord | None = None
+    """Split record of a model that is trained on these images; None: that of the bundle."""
+
+    @classmethod
+    def of(
+        cls,
+        calibration: Sequence[ImageSource],
+        evaluation: Sequence[ImageSource],
+        name: str,
+        *,
+        labels: NDArray[np.int64] | None = None,
+    ) -> Self:
+        """Images from two sequences; `labels` (evaluation images,) are positions among the model's classes."""
+        return cls(_samples(calibration), _samples(evaluation, labels), labels is not None, name)
+
+    @property
+    def labels(self) -> NDArray[np.int64] | None:
+        """(evaluation images,) positions among the model's classes; None: compare with the model's own answers."""
+        return self.evaluation.labels if self.labelled else None
 
     @property
     def remarks(self) -> tuple[str, ...]:
@@ -59,7 +89,7 @@ class Photos:
         return tuple(few)
 
 
-def labelled_photos(
+def labelled_images(
     bundle: Bundle,
     data: DataSpec | str,
     split: str = "",
@@ -69,7 +99,7 @@ def labelled_photos(
     skip_unreadable: float = SHARE,
     on_images: OnImages = ignore,
     tell: Tell | None = None,
-) -> Photos:
+) -> TaskImages:
     """Evaluation images (held-out images, or `split`) and calibration images (training images, or `images`) of `data`.
 
     `divide` and `choose` decide which image is in which part, and call `on_images` and `tell`. In each part a share
@@ -88,73 +118,121 @@ def labelled_photos(
     if len(images):
         asked = ask(data, split, tell=tell)
         match_classes(bundle, asked.samples)
-        calibration, evaluation_set = _spread(images, amounts.calibration), choose([bundle], asked, on_images=on_images)
+        calibration = spread(_samples(images), amounts.calibration)
+        evaluation_set = choose([bundle], asked, on_images=on_images)
     else:
         division = divide(bundle, data, seed=amounts.seed, split=split, on_images=on_images, tell=tell)
         evaluation_set = division.evaluation_set
-        calibration = _chosen(division.teaching, amounts.calibration, amounts.seed).sources
-    calibration, left_out = _readable(calibration, skip_unreadable)
-    labels = match_classes(bundle, evaluation_set.samples)
-    evaluation = Samples(
-        evaluation_set.samples.classes, evaluation_set.samples.sources, evaluation_set.samples.names, labels
-    )
-    told = evaluation_set.told_of(amounts.evaluation)
-    evaluation = without_unreadable(_chosen(evaluation, amounts.evaluation, amounts.seed), skip_unreadable, left_out)
+        calibration = _chosen(division.training, amounts.calibration, amounts.seed)
+    left_out: list[str] = []
+    calibration = readable(calibration, skip_unreadable, left_out)
+    evaluation = _chosen(_of_model(bundle, evaluation_set.samples), amounts.evaluation, amounts.seed)
+    evaluation = readable(evaluation, skip_unreadable, left_out)
     _check_enough(len(calibration), len(evaluation), data if isinstance(data, str) else data.path)
-    which = evaluation_set.what or "images"
-    name = f"{evaluation_set.data}, {len(evaluation):,} {which}"
-    return Photos(calibration, evaluation.sources, evaluation.labels, name, (*told, *left_out))
+    name = f"{evaluation_set.data}, {len(evaluation):,} {evaluation_set.what or 'images'}"
+    told = (*evaluation_set.told_of(amounts.evaluation), *left_out)
+    return TaskImages(calibration, evaluation, True, name, told, skip_unreadable)
 
 
-def unlabelled_photos(
+def unlabelled_images(
     bundle: Bundle,
     images: Sequence[ImageSource],
     *,
     amounts: Amounts = Amounts(),
     skip_unreadable: float = SHARE,
-) -> Photos:
+) -> TaskImages:
     """Images without labels: half of them, at most `amounts.calibration`, calibrate, and the others evaluate.
 
-    Their names and `amounts.seed` decide which; `skip_unreadable` is as for `labelled_photos`. Where it is known, a
+    Their names and `amounts.seed` decide which; `skip_unreadable` is as for `labelled_images`. Where it is known, a
     remark says on how many of the evaluation images `bundle` was trained. Raises DatasetError for too few images.
     """
-    order = sorted(range(len(images)), key=lambda index: place_of(_name(images[index], index), amounts.seed))
-    count = min(amounts.calibration, len(images) // 2)
-    calibrating, evaluation_set = sorted(order[:count]), sorted(order[count : count + amounts.evaluation])
-    calibration, left_out = _readable([images[index] for index in calibrating], skip_unreadable)
-    evaluation, others = _readable([images[index] for index in evaluation_set], skip_unreadable)
+    samples, count = _samples(images), min(amounts.calibration, len(images) // 2)
+    order = _by_name(samples, amounts.seed)
+    left_out: list[str] = []
+    calibration = readable(samples.select(sorted(order[:count])), skip_unreadable, left_out)
+    most = amounts.evaluation
+    evaluation = readable(samples.select(sorted(order[count : count + most])), skip_unreadable, left_out)
     _check_enough(len(calibration), len(evaluation), "`images`")
+    there = len(images) - count
+    capped = (f"evaluating on {most:,} of the {there:,} evaluation images",) if there > most else ()
+    told = (*capped, *left_out, *_told_of_known(bundle, evaluation))
     name = f"{len(evaluation)} images without labels"
-    capped = _told_of_cap(len(images) - count, amounts.evaluation)
-    return Photos(
-        calibration, evaluation, None, name, (*capped, *left_out, *others, *told_of_known(bundle, evaluation))
-    )
+    return TaskImages(calibration, evaluation, False, name, told, skip_unreadable)
 
 
-def _told_of_cap(there: int, most: int) -> tuple[str, ...]:
-    """A remark where only `most` of the evaluation images are used."""
-    return (f"evaluating on {most:,} of the {there:,} evaluation images",) if there > most else ()
+def labelled_training_images(
+    bundle: Bundle,
+    data: DataSpec | str,
+    *,
+    seed: int = 0,
+    skip_unreadable: float = SHARE,
+    on_images: OnImages = ignore,
+    tell: Tell | None = None,
+) -> TaskImages:
+    """All images of a data set, for a verb that trains, divided as `divide` says and matched with the model's classes.
+
+    A share of at most `skip_unreadable` of the evaluation images may be unreadable: these are left out, with a remark.
+
+    Raises DatasetError for classes that the model does not know and for too few images, and what `divide` raises.
+    """
+    division = divide(bundle, data, seed=seed, on_images=on_images, tell=tell)
+    evaluation_set = division.evaluation_set
+    where = data if isinstance(data, str) else data.path
+    _check_enough_to_train(len(division.training) + len(evaluation_set.samples), where)
+    if not len(division.training):
+        raise DatasetError(f"{where}: the model holds out all of these images, so none is left to train on: add some")
+    training, evaluation = (_of_model(bundle, part) for part in (division.training, evaluation_set.samples))
+    record = division.record(bundle, on_images)
+    left_out: list[str] = []
+    evaluation = readable(evaluation, skip_unreadable, left_out)
+    if len(evaluation) < FEWEST:
+        raise DatasetError(
+            f"{where}: {len(evaluation)} evaluation images are too few, give at least {FEWEST} beside the training "
+            "images"
+        )
+    told = (*evaluation_set.told, *left_out)
+    return TaskImages(training, evaluation, True, evaluation_set.counted, told, skip_unreadable, record)
 
 
-def told_of_known(bundle: Bundle, evaluation: Sequence[ImageSource]) -> tuple[str, ...]:
-    """A remark where `bundle` was trained on some of the evaluation images without labels."""
-    known = known_among(bundle, evaluation)
-    told = f"{bundle.where} was trained on {known} of the evaluation images, which flatters it: give other images"
-    return (told,) if known else ()
+def unlabelled_training_images(
+    bundle: Bundle,
+    sources: Sequence[ImageSource],
+    *,
+    seed: int = 0,
+    skip_unreadable: float = SHARE,
+    on_images: OnImages = ignore,
+) -> TaskImages:
+    """Images without labels, for a verb that trains: the model's own answers are the labels.
+
+    A quarter of the images, at least 8, is held out by `seed`. A share of at most `skip_unreadable` of them may be
+    unreadable: these are left out, with a remark. Raises DatasetError for too few images.
+    """
+    left_out: list[str] = []
+    samples = _samples(sources)
+    unreadable = Unreadable(samples.names, skip_unreadable, lambda told: left_out.append(f"left out: {told}"), OPTION)
+    logits = Predictor(bundle, "torch", precision="fp32").logits(sources, unreadable)
+    samples, labels = samples.select(unreadable.kept()), logits.argmax(axis=1).astype(np.int64)
+    _check_enough_to_train(len(samples), "`images`")
+    samples = Samples(_class_names(bundle), samples.sources, samples.names, labels)
+    order = _by_name(samples, seed)
+    held = max(round(_HELD_OUT * len(order)), FEWEST)
+    evaluation, training = samples.select(sorted(order[:held])), samples.select(sorted(order[held:]))
+    record = grown_record(bundle, training, evaluation, on_images=on_images)
+    told = (*left_out, *_told_of_known(bundle, evaluation))
+    return TaskImages(training, evaluation, False, f"{held} images without labels", told, skip_unreadable, record)
 
 
-def without_unreadable(samples: Samples, share: float, left_out: list[str]) -> Samples:
+def readable(samples: Samples, share: float, left_out: list[str]) -> Samples:
     """The readable samples; `left_out` gets a remark on each other. Raises DatasetError for too many of these."""
     kept = sift(samples.sources, samples.names, share=share, tell=lambda told: left_out.append(f"left out: {told}"))
     return samples if len(kept) == len(samples) else samples.select(kept)
 
 
-def _readable(images: Sequence[ImageSource], share: float) -> tuple[Sequence[ImageSource], list[str]]:
-    """The readable images, and a remark on each other image. Raises DatasetError for too many of these."""
-    left_out: list[str] = []
-    names = [_name(image, index) for index, image in enumerate(images)]
-    kept = sift(images, names, share=share, tell=lambda told: left_out.append(f"left out: {told}"))
-    return images if len(kept) == len(images) else [images[index] for index in kept], left_out
+def spread(samples: Samples, count: int) -> Samples:
+    """At most `count` images, evenly spaced over a set that may be sorted by class."""
+    if len(samples) <= count:
+        return samples
+    return samples.select(np.linspace(0, len(samples) - 1, count).round().astype(np.intp))
 
 
 def read_tensors(bundle: Bundle, sources: Sequence[ImageSource]) -> Array:
@@ -162,24 +240,40 @@ def read_tensors(bundle: Bundle, sources: Sequence[ImageSource]) -> Array:
     return np.stack([load_image(source, bundle.preprocessing) for source in sources])
 
 
+def _samples(sources: Sequence[ImageSource], labels: NDArray[np.int64] | None = None) -> Samples:
+    """Images that are not in a data set, under the names of their files."""
+    names = [
+        os.fsdecode(source) if isinstance(source, str | os.PathLike) else f"image {index}"
+        for index, source in enumerate(sources)
+    ]
+    return Samples((), sources, names, np.zeros(len(names), np.int64) if labels is None else labels)
+
+
+def _of_model(bundle: Bundle, samples: Samples) -> Samples:
+    """The samples with the model's classes. Raises DatasetError for classes that it does not know."""
+    labels = match_classes(bundle, samples)
+    return Samples(_class_names(bundle), samples.sources, samples.names, labels, samples.blocks)
+
+
+def _class_names(bundle: Bundle) -> tuple[str, ...]:
+    return bundle.labels.shown if bundle.labels else tuple(str(index) for index in range(bundle.classes))
+
+
+def _by_name(samples: Samples, seed: int) -> list[int]:
+    """Positions of the samples, ordered by a hash of their names."""
+    return sorted(range(len(samples)), key=lambda index: place_of(samples.names[index], seed))
+
+
 def _chosen(samples: Samples, count: int, seed: int) -> Samples:
     """At most `count` samples, selected by a hash of their names."""
-    if len(samples) <= count:
-        return samples
-    order = sorted(range(len(samples)), key=lambda index: place_of(samples.names[index], seed))
-    return samples.select(sorted(order[:count]))
+    return samples if len(samples) <= count else samples.select(sorted(_by_name(samples, seed)[:count]))
 
 
-def _spread(images: Sequence[ImageSource], count: int) -> Sequence[ImageSource]:
-    """At most `count` images, evenly spaced over the sequence."""
-    if len(images) <= count:
-        return images
-    at = np.linspace(0, len(images) - 1, count).round().astype(np.intp)
-    return Lazy(count, lambda position: images[int(at[position])])
-
-
-def _name(source: ImageSource, index: int) -> str:
-    return str(source) if isinstance(source, str) or hasattr(source, "__fspath__") else f"image {index}"
+def _told_of_known(bundle: Bundle, evaluation: Samples) -> tuple[str, ...]:
+    """A remark where `bundle` was trained on some of the evaluation images without labels."""
+    known = known_among(bundle, evaluation.sources)
+    told = f"{bundle.where} was trained on {known} of the evaluation images, which flatters it: give other images"
+    return (told,) if known else ()
 
 
 def _check_enough(calibration: int, evaluation: int, where: str) -> None:
@@ -189,3 +283,8 @@ def _check_enough(calibration: int, evaluation: int, where: str) -> None:
         raise DatasetError(
             f"{where}: {evaluation} evaluation images are too few, give at least {FEWEST} beside the calibration images"
         )
+
+
+def _check_enough_to_train(count: int, where: str) -> None:
+    if count < FEWEST_TO_TRAIN:
+        raise DatasetError(f"{where}: {count} images are too few to prune by, give at least {FEWEST_TO_TRAIN}")

@@ -22,7 +22,7 @@ from vitsmith.weights.labels import with_labels
 from vitsmith.weights.load import assumed, load
 
 if TYPE_CHECKING:
-    from vitsmith.compress.images import Photos
+    from vitsmith.compress.images import TaskImages
     from vitsmith.compress.quantize.measure import Listener
     from vitsmith.compress.quantize.result import Quantization, Quantized
 
@@ -76,22 +76,22 @@ def quantize(
     MissingPackageError.
     """
     require_torch("export")
-    from vitsmith.compress.images import Amounts, labelled_photos, unlabelled_photos
+    from vitsmith.compress.images import Amounts, labelled_images, unlabelled_images
     from vitsmith.compress.quantize.run import quantize_to
 
     sources, described = list(several(images)), described_data(data)
     how: dict[str, Any] = {"amounts": Amounts(calibration, limit, seed), "skip_unreadable": skip_unreadable}
 
-    def photos_of(original: Bundle) -> Photos:
+    def images_of(original: Bundle) -> TaskImages:
         if described.path:
-            return labelled_photos(original, described, split, images=sources, tell=tell, **how)
-        return unlabelled_photos(original, sources, **how)
+            return labelled_images(original, described, split, images=sources, tell=tell, **how)
+        return unlabelled_images(original, sources, **how)
 
     return quantize_by(
         bundle, described, out,
         Requirements(accuracy_drop=max_drop, agreement=min_agreement, speedup=min_speedup, strict=strict_gate),
         engine=engine, fastest=fastest, batch_size=batch_size, split=split, has_images=bool(sources),
-        photos_of=photos_of, run=partial(quantize_to, listener=listener),
+        images_of=images_of, run=partial(quantize_to, listener=listener),
         without_split=without_split, force=force, tell=tell,
     )  # fmt: skip
 
@@ -107,8 +107,8 @@ def quantize_by(
     batch_size: int,
     split: str,
     has_images: bool,
-    photos_of: Callable[[Bundle], Photos],
-    run: Callable[[Path, Bundle, Photos, Quantization], Quantized],
+    images_of: Callable[[Bundle], TaskImages],
+    run: Callable[[Path, Bundle, TaskImages, Quantization], Quantized],
     without_split: bool,
     force: bool,
     tell: Tell,
@@ -117,7 +117,7 @@ def quantize_by(
 ) -> Quantized:
     """The rules that `quantize` and the command line share; each shows its progress in its own way.
 
-    `photos_of` reads the images, `run` is `compress.quantize.run.quantize_to`; `labels_file` has the names
+    `images_of` reads the images, `run` is `compress.quantize.run.quantize_to`; `labels_file` has the names
     of the classes, and `image_size` is for a checkpoint that does not say its size.
     """
     from vitsmith.compress.quantize.result import Quantization
@@ -138,8 +138,8 @@ def quantize_by(
             tell(note)
         original = with_labels(original, labels_file)
         check_quantizable(original, engine)
-        photos = photos_of(original)
-        result = run(target, original.with_split(None) if without_split else original, photos, settings)
+        given = images_of(original)
+        result = run(target, original.with_split(None) if without_split else original, given, settings)
     for told in (*result.remarks, *result.doubts):
         tell(told)
     return result

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from vitsmith import Bundle, Labels
-from vitsmith.compress.images import Amounts, Photos, labelled_photos
+from vitsmith.compress.images import Amounts, TaskImages, labelled_images
 from vitsmith.data.images.preprocess import preprocess
 from vitsmith.data.sets.digits import open_digits
 from vitsmith.models.build import build
@@ -58,5 +58,5 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 
 @pytest.fixture(scope="package")
-def photos(digits: Bundle) -> Photos:
-    return labelled_photos(digits, "digits", amounts=Amounts(calibration=24))
+def photos(digits: Bundle) -> TaskImages:
+    return labelled_images(digits, "digits", amounts=Amounts(calibration=24))

@@ -13,7 +13,7 @@ import pytest
 from tests.compress.quantize.speeds import FAST
 from tests.tiny import CONFIGS, pictures, tiny_inputs, tiny_lit, tiny_model
 from vitsmith import Bundle
-from vitsmith.compress.images import read_tensors, unlabelled_photos
+from vitsmith.compress.images import read_tensors, unlabelled_images
 from vitsmith.compress.quantize.layers import nodes_by_site
 from vitsmith.compress.quantize.onnx import OnnxPrograms
 from vitsmith.compress.quantize.openvino import OpenVinoPrograms
@@ -109,7 +109,7 @@ def test_what_is_int8_is_int8_and_what_is_float_is_float(
 
 def test_of_lit_the_image_tower_becomes_int8_and_texts_stay(tmp_path: Path) -> None:
     bundle = tiny_lit("lit-bert").with_golden(pictures(2))
-    photos = unlabelled_photos(bundle, pictures(24))
+    photos = unlabelled_images(bundle, pictures(24))
     result = quantize(
         bundle,
         photos,

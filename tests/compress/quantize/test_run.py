@@ -17,7 +17,7 @@ import torch
 from tests.compress.quantize.speeds import FAST, slow
 from tests.tiny import CONFIGS, pictures, tiny_model
 from vitsmith import Bundle
-from vitsmith.compress.images import Photos, read_tensors
+from vitsmith.compress.images import TaskImages, read_tensors
 from vitsmith.compress.quantize.onnx import OnnxPrograms
 from vitsmith.compress.quantize.result import Quantization
 from vitsmith.compress.quantize.run import quantize
@@ -45,7 +45,7 @@ from vitsmith.weights.bundle.folder import read_bundle
 
 def test_images_that_could_not_satisfy_a_strict_gate_are_told_before_work(tmp_path: Path) -> None:
     bundle = Bundle.of(tiny_model(CONFIGS["vit-token"]))
-    photos = Photos([], pictures(9), np.zeros(9, np.int64), "pictures")
+    photos = TaskImages.of([], pictures(9), "pictures", labels=np.zeros(9, np.int64))
     required = dataclasses.replace(REQUIRED, strict=True)
     with pytest.raises(InputError, match=r"9 evaluation images cannot tell .* at least 765 are needed"):
         quantize(bundle, photos, tmp_path / "model", Quantization("onnx", required))
@@ -53,7 +53,7 @@ def test_images_that_could_not_satisfy_a_strict_gate_are_told_before_work(tmp_pa
 
 @pytest.fixture(scope="module", params=["openvino", "onnx"])
 def quantized(
-    request: pytest.FixtureRequest, digits: Bundle, photos: Photos, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, digits: Bundle, photos: TaskImages, tmp_path_factory: pytest.TempPathFactory
 ) -> Any:
     folder = tmp_path_factory.mktemp(request.param) / "model"
     settings = Quantization(request.param)
@@ -113,17 +113,17 @@ def test_the_table_tells_all(quantized: Any) -> None:
 
 
 def test_a_broken_calibration_is_refused(
-    digits: Bundle, photos: Photos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    digits: Bundle, photos: TaskImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Pixels that were divided twice: all of the images end beyond the range that was found."""
     monkeypatch.setattr(
         "vitsmith.compress.quantize.schemes.FIRST_SCHEMES", (FIRST_SCHEMES[0], FIRST_SCHEMES[1], FIRST_SCHEMES[3])
     )
     monkeypatch.setattr("vitsmith.compress.quantize.schemes.float_choices", lambda _: [])
-    wrong = read_tensors(digits, photos.calibration) * 0.02
+    wrong = read_tensors(digits, photos.calibration.sources) * 0.02
     result = quantize(
         digits,
-        dataclasses.replace(photos, evaluation=photos.evaluation[:100], labels=photos.labels[:100]),
+        dataclasses.replace(photos, evaluation=photos.evaluation.select(range(100))),
         tmp_path / "model",
         Quantization("openvino"),
         calibration_tensors=wrong[:8],
@@ -139,7 +139,9 @@ def test_a_broken_calibration_is_refused(
         result.require()
 
 
-def test_an_exported_bundle_and_an_unknown_engine_are_refused(digits: Bundle, photos: Photos, tmp_path: Path) -> None:
+def test_an_exported_bundle_and_an_unknown_engine_are_refused(
+    digits: Bundle, photos: TaskImages, tmp_path: Path
+) -> None:
     exported, _ = export_onnx(digits, tmp_path / "exported")
     with pytest.raises(InputError, match=r"is an exported program \(model.onnx, fp32\): quantise the torch bundle"):
         quantize(exported, photos, tmp_path / "model", Quantization("onnx"))
@@ -153,7 +155,7 @@ def test_an_exported_bundle_and_an_unknown_engine_are_refused(digits: Bundle, ph
     ("engine", "package"), [("openvino", "nncf"), ("openvino", "openvino"), ("onnx", "onnxruntime")]
 )
 def test_a_missing_package_is_told_with_its_line(
-    engine: str, package: str, digits: Bundle, photos: Photos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    engine: str, package: str, digits: Bundle, photos: TaskImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     extra = "openvino" if package == "openvino" else "export"
@@ -163,7 +165,7 @@ def test_a_missing_package_is_told_with_its_line(
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing(
-    digits: Bundle, photos: Photos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    digits: Bundle, photos: TaskImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -192,8 +194,8 @@ def test_models_that_merge_are_allowed_what_their_export_is(tmp_path: Path, monk
     config = change(CONFIGS["vit-token"], depth=3, image_size=(40, 48))
     for merge, refused in (((), True), ((5, 4, 0), False)):
         bundle = Bundle.of(tiny_model(change(config, merge=merge)))
-        chosen = Photos(pictures(8), pictures(8, seed=1), None, "pictures")
-        largest = float(np.abs(bundle.run_torch(read_tensors(bundle, chosen.calibration))).max())
+        chosen = TaskImages.of(pictures(8), pictures(8, seed=1), "pictures")
+        largest = float(np.abs(bundle.run_torch(read_tensors(bundle, chosen.calibration.sources))).max())
         settings = Quantization("onnx", dataclasses.replace(REQUIRED, agreement=0))
         try:
             quantize(bundle, chosen, tmp_path / str(refused), settings, race=lambda *_: FAST)
@@ -207,13 +209,13 @@ def test_images_of_one_class_are_told_of(tmp_path: Path) -> None:
     model = tiny_model(CONFIGS["vit-token"])
     with torch.no_grad():
         model.head.bias[0] += 100
-    chosen = Photos(pictures(8), pictures(8, seed=1), None, "pictures")
+    chosen = TaskImages.of(pictures(8), pictures(8, seed=1), "pictures")
     result = quantize(Bundle.of(model), chosen, tmp_path / "model", Quantization("onnx"), race=lambda *_: FAST)
     assert any("one class for all evaluation images" in remark for remark in result.remarks)
 
 
 def test_a_float_program_that_differs_is_refused(
-    digits: Bundle, photos: Photos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    digits: Bundle, photos: TaskImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from vitsmith.exporters import onnx as exporter
 
@@ -233,7 +235,7 @@ def test_a_float_program_that_differs_is_refused(
 
 
 def test_int8_without_an_answer_to_some_image_is_a_row_with_its_reason(
-    digits: Bundle, photos: Photos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    digits: Bundle, photos: TaskImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def spoiled(bundle: Bundle, *arguments: Any, **settings: Any) -> Any:
         engine = open_engine(bundle, *arguments, **settings)

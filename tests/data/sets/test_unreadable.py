@@ -15,8 +15,12 @@ from tests.tiny import VIT, pictures, tiny_lit, tiny_model
 from vitsmith import Bundle, ImageSpec, Labels, Predictor, save
 from vitsmith.cli.arguments.inputs import read_images, readable
 from vitsmith.cli.main import app
-from vitsmith.compress.images import labelled_photos, unlabelled_photos
-from vitsmith.compress.prune.material import labelled_material, unlabelled_material
+from vitsmith.compress.images import (
+    labelled_images,
+    labelled_training_images,
+    unlabelled_images,
+    unlabelled_training_images,
+)
 from vitsmith.compress.prune.run import prune
 from vitsmith.compress.prune.sizes import Pruning
 from vitsmith.data.images.unreadable import sift
@@ -116,48 +120,50 @@ def test_the_verb_tells_leaves_out_and_stops(pets, bundle, tmp_path, monkeypatch
 
 
 def test_what_calibrates_and_judges_is_read_once_before_long_work(pets, bundle) -> None:
-    whole = labelled_photos(bundle, str(pets))
+    whole = labelled_images(bundle, str(pets))
     files = sorted(str(file) for file in pets.rglob("*.png"))
-    alone = unlabelled_photos(bundle, files)
-    evaluation_set, calibrating = Path(whole.evaluation[3]), Path(whole.calibration[7])
+    alone = unlabelled_images(bundle, files)
+    evaluation_set, calibrating = Path(whole.evaluation.sources[3]), Path(whole.calibration.sources[7])
     for file in (evaluation_set, calibrating):
         file.write_bytes(b"GIF89a")
     with pytest.raises(DatasetError, match=r"cannot use the image .* \(`skip_unreadable` allows"):
-        labelled_photos(bundle, str(pets))
-    part = labelled_photos(bundle, str(pets), skip_unreadable=0.1)
-    assert list(part.evaluation) == [file for file in whole.evaluation if Path(file) != evaluation_set]
-    assert list(part.calibration) == [file for file in whole.calibration if Path(file) != calibrating]
+        labelled_images(bundle, str(pets))
+    part = labelled_images(bundle, str(pets), skip_unreadable=0.1)
+    assert list(part.evaluation.sources) == [file for file in whole.evaluation.sources if Path(file) != evaluation_set]
+    assert list(part.calibration.sources) == [file for file in whole.calibration.sources if Path(file) != calibrating]
     assert len(part.labels) == len(part.evaluation)
     assert [remark.partition(": ")[2].partition(": ")[0] for remark in part.told] == [
         str(calibrating),
         str(evaluation_set),
     ]
-    part = unlabelled_photos(bundle, files, skip_unreadable=0.1)
+    part = unlabelled_images(bundle, files, skip_unreadable=0.1)
     expected = [
-        file for file in (*alone.calibration, *alone.evaluation) if Path(file) not in (evaluation_set, calibrating)
+        file
+        for file in (*alone.calibration.sources, *alone.evaluation.sources)
+        if Path(file) not in (evaluation_set, calibrating)
     ]
-    assert [*part.calibration, *part.evaluation] == expected
+    assert [*part.calibration.sources, *part.evaluation.sources] == expected
     assert len(part.told) == 2
 
 
 def test_what_prunes_and_judges_leaves_them_out_too(pets, bundle) -> None:
-    whole = labelled_material(bundle, str(pets))
-    evaluation_set = Path(whole.splits.val.sources[3])
+    whole = labelled_training_images(bundle, str(pets))
+    evaluation_set = Path(whole.evaluation.sources[3])
     evaluation_set.write_bytes(b"GIF89a")
-    part = labelled_material(bundle, str(pets), skip_unreadable=0.1)
-    assert list(part.splits.val.sources) == [file for file in whole.splits.val.sources if Path(file) != evaluation_set]
+    part = labelled_training_images(bundle, str(pets), skip_unreadable=0.1)
+    assert list(part.evaluation.sources) == [file for file in whole.evaluation.sources if Path(file) != evaluation_set]
     assert [str(evaluation_set) in told for told in part.told] == [True]
     assert part.skip_unreadable == 0.1
     files = sorted(str(file) for file in pets.rglob("*.png"))
-    alone = unlabelled_material(bundle, files)
-    names = [*alone.splits.train.names, *alone.splits.val.names]
+    alone = unlabelled_training_images(bundle, files)
+    names = [*alone.calibration.names, *alone.evaluation.names]
     assert sorted(names) == [file for file in files if Path(file) != evaluation_set]
     assert len(alone.told) == 1
 
 
 def test_images_that_decide_what_is_pruned_are_told_of_before_any_is_looked_at(pets, bundle) -> None:
-    material = labelled_material(bundle, str(pets), skip_unreadable=0.1)
-    file = Path(material.splits.train.sources[3])
+    material = labelled_training_images(bundle, str(pets), skip_unreadable=0.1)
+    file = Path(material.calibration.sources[3])
     file.write_bytes(b"GIF89a")
     heard: list[object] = []
     with pytest.raises(LookedError):

@@ -23,7 +23,7 @@ from vitsmith import Bundle, Labels, Predictor
 from vitsmith.benchmark.answers import compare_with, reference_of
 from vitsmith.benchmark.contenders import Subject
 from vitsmith.compress.merge_tokens.run import check_mergeable, merge_by
-from vitsmith.compress.prune.material import check_prunable
+from vitsmith.compress.prune.run import check_prunable
 from vitsmith.compress.quantize.run import check_quantizable
 from vitsmith.compress.search.resize import resize_bundle
 from vitsmith.data.batches.load import Batch

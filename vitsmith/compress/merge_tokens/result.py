@@ -7,7 +7,7 @@ from math import isinf
 from pathlib import Path
 from typing import Any
 
-from vitsmith.compress.images import Photos
+from vitsmith.compress.images import TaskImages
 from vitsmith.compress.merge_tokens.schedules import Numbers, describe
 from vitsmith.evaluation.speed import Speedup
 from vitsmith.gate import Measured, Paired, Requirements, doubts, failures, refusal, require
@@ -72,7 +72,7 @@ class Merged:
     bundle: Bundle
     original: Bundle
     kind: str
-    photos: Photos
+    images: TaskImages
     required: Requirements
     tries: tuple[Try, ...]
     """Schedules that were tried; the last one is that of `bundle`."""
@@ -86,7 +86,7 @@ class Merged:
         kept = f"{self.what} {last.agreement:.2%}" if last.accuracy is None else f"{last.accuracy}"
         speed = "" if self.speedup is None else f", {self.speedup}"
         cut = f"{1 / last.ratio:.0%} of the FLOPs left"
-        return f"{cut}, {kept} on {self.photos.name}{speed}{refusal(self.failures)}"
+        return f"{cut}, {kept} on {self.images.name}{speed}{refusal(self.failures)}"
 
     def __repr__(self) -> str:
         return f"<Merged {self}>"
@@ -162,9 +162,9 @@ class Merged:
         facts: dict[str, Any] = {
             "original": self.original.where,
             "kind": self.kind,
-            "data": self.photos.name,
-            "remarks": list(self.photos.remarks),
-            "labelled": self.photos.labels is not None,
+            "data": self.images.name,
+            "remarks": list(self.images.remarks),
+            "labelled": self.images.labels is not None,
             "measure": self.what,
             "tries": [one.to_dict() for one in self.tries],
             "compared": [{"kind": kind, "numbers": list(one), "divergence": far} for kind, one, far in self.compared],

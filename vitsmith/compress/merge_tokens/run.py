@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from vitsmith.arrays import Array
-from vitsmith.compress.images import Photos
+from vitsmith.compress.images import TaskImages
 from vitsmith.compress.merge_tokens.result import BATCH, REQUIRED, Merged, Try
 from vitsmith.compress.merge_tokens.schedule_search import IMAGES, Losses, measure_losses, search
 from vitsmith.compress.merge_tokens.schedules import RATIOS, MergeTarget, Numbers, describe, fit, image_tower, saved
@@ -75,20 +75,20 @@ def merged_bundle(bundle: Bundle, numbers: Numbers) -> Bundle:
     return bundle.derive(model, note, by=f"vitsmith merge-tokens {bundle.where}", kind="merged")
 
 
-def sample_photos(bundle: Bundle) -> Photos:
+def sample_photos(bundle: Bundle) -> TaskImages:
     """Images for users who give none: sample photographs, and the bundle's golden images for evaluation."""
     golden = list(bundle.golden.images) if bundle.golden else []
     samples = sample_images(2 * SAMPLES)
     # by default, golden images are sample photographs too
     photos = [photo for photo in samples if not any(np.array_equal(photo, one) for one in golden)]
     evaluation = (golden + photos[SAMPLES:])[:SAMPLES]
-    return Photos(photos[:SAMPLES], evaluation, None, f"{len(evaluation)} golden and sample photographs")
+    return TaskImages.of(photos[:SAMPLES], evaluation, f"{len(evaluation)} golden and sample photographs")
 
 
 def merge(
     bundle: Bundle,
     target: MergeTarget,
-    photos: Photos,
+    images: TaskImages,
     required: Requirements = REQUIRED,
     *,
     measure: Race = measure_speedup,
@@ -101,15 +101,15 @@ def merge(
     merged.
     """
     tower = check_mergeable(bundle)
-    if bundle.classes == 0 and photos.labels is not None:
+    if bundle.classes == 0 and images.labels is not None:
         raise InputError(f"{bundle.where} has no classes of its own, and cannot be evaluated on labels: give `images`")
     required.check_measured("merge", "accuracy_drop", "agreement", "any_speedup")
-    required.of_answers(labelled=photos.labels is not None, classes=bundle.classes > 0)  # before any work
-    required.check_tells(len(photos.evaluation))
-    if not any(remark.startswith("evaluating on ") for remark in photos.remarks):  # which the user has seen
-        tell(f"evaluating on {photos.name}")
-    expected = _answers(bundle, photos.evaluation)
-    planner = _Planner(bundle, tower, target, photos, tell)
+    required.of_answers(labelled=images.labels is not None, classes=bundle.classes > 0)  # before any work
+    required.check_tells(len(images.evaluation))
+    if not any(remark.startswith("evaluating on ") for remark in images.remarks):  # which the user has seen
+        tell(f"evaluating on {images.name}")
+    expected = _answers(bundle, images.evaluation.sources)
+    planner = _Planner(bundle, tower, target, images, tell)
     tries: list[Try] = []
     for one in planner.targets:
         try:
@@ -120,8 +120,8 @@ def merge(
             continue  # a smaller ratio may be possible
         merged = merged_bundle(bundle, numbers)
         with refusing(_merging(bundle)):
-            tries.append(_evaluated(tower, merged, numbers, photos, expected))
-        found = Merged(merged, bundle, target.kind, photos, required, tuple(tries), planner.compared)
+            tries.append(_evaluated(tower, merged, numbers, images, expected))
+        found = Merged(merged, bundle, target.kind, images, required, tuple(tries), planner.compared)
         tell(f"{1 / tries[-1].ratio:.0%} of the FLOPs left: {found.what} {tries[-1].agreement:.2%}")
         if not found.wrong:
             break
@@ -137,8 +137,8 @@ def merge(
 class _Planner:
     """Makes schedules; measures once what each block loses."""
 
-    def __init__(self, bundle: Bundle, tower: ViTConfig, target: MergeTarget, photos: Photos, tell: Tell) -> None:
-        self._bundle, self._tower, self._photos, self._tell = bundle, tower, photos, tell
+    def __init__(self, bundle: Bundle, tower: ViTConfig, target: MergeTarget, images: TaskImages, tell: Tell) -> None:
+        self._bundle, self._tower, self._images, self._tell = bundle, tower, images, tell
         self._losses: Losses | None = None
         self._kept: dict[Numbers, Array] = {}
         self.compared: tuple[tuple[str, Numbers, float], ...] = ()
@@ -153,7 +153,7 @@ class _Planner:
             fit(self._tower, "constant", tokens=target.tokens)  # refuses a wrong number of tokens
         classes = self._bundle.classes > 0
         if self._losses is None:
-            count = min(IMAGES, len(self._photos.calibration))
+            count = min(IMAGES, len(self._images.calibration))
             self._tell(f"searching: measuring what each block loses, on {count} calibration images")
             self._losses = measure_losses(self._tower, self._outputs, classes=classes)
         numbers, compared = search(self._tower, self._losses, target, self._outputs, classes=classes)
@@ -163,7 +163,7 @@ class _Planner:
     def _outputs(self, numbers: Numbers) -> Array:
         if numbers not in self._kept:
             merged = merged_bundle(self._bundle, numbers) if any(numbers) else self._bundle
-            sources = [self._photos.calibration[at] for at in range(min(IMAGES, len(self._photos.calibration)))]
+            sources = self._images.calibration.sources[:IMAGES]
             with refusing(_merging(self._bundle)) if any(numbers) else nullcontext():
                 self._kept[numbers] = _answers(merged, sources)
         return self._kept[numbers]
@@ -191,15 +191,15 @@ def _merging(bundle: Bundle) -> str:
     return f"merging of {bundle.where}"
 
 
-def _evaluated(tower: ViTConfig, merged: Bundle, numbers: Numbers, photos: Photos, expected: Array) -> Try:
-    found = _answers(merged, photos.evaluation)
+def _evaluated(tower: ViTConfig, merged: Bundle, numbers: Numbers, images: TaskImages, expected: Array) -> Try:
+    found = _answers(merged, images.evaluation.sources)
     if merged.classes:
         agreement = float((expected.argmax(axis=-1) == found.argmax(axis=-1)).mean())
     else:
         agreement = mean_cosine(expected, found)
     paired = None
-    if photos.labels is not None:
-        before, after = (right_answers(logits, photos.labels) for logits in (expected, found))
+    if images.labels is not None:
+        before, after = (right_answers(logits, images.labels) for logits in (expected, found))
         paired = Paired.of(before, after)
     return Try(
         numbers=numbers,
@@ -237,7 +237,7 @@ def _speedup(bundle: Bundle, merged: Bundle, measure: Race) -> Speedup:
 def _described(found: Merged) -> Bundle:
     """The merged bundle with its measurements."""
     last = found.tries[-1]
-    data, machine = found.photos.name, describe_machine()
+    data, machine = found.images.name, describe_machine()
     metric = "agreement" if found.bundle.classes else "mean_cosine"
     measurements = [accuracy(last.agreement, data, machine, metric=metric)]
     if last.top1 is not None:

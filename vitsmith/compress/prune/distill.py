@@ -6,14 +6,17 @@ Labels are not used, so images without labels are enough.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 
-from vitsmith.compress.prune.material import Material, with_names
+from vitsmith.compress.images import TaskImages
+from vitsmith.data.sets.samples import Splits
 from vitsmith.errors import ConfigError
 from vitsmith.models.build import ImageModel
 from vitsmith.models.config import LiTConfig
+from vitsmith.specs import Labels
 from vitsmith.training.devices import Devices
 from vitsmith.training.images.teacher import Teacher, is_repeating
 from vitsmith.training.learner import Learner
@@ -75,7 +78,7 @@ def recovery_recipe(original: Bundle, data: str, *changes: Mapping[str, Any]) ->
 
 
 def recover(
-    pruned: ImageModel, original: Bundle, material: Material, recipe: TrainRecipe, *, on_event: Listener = ignore
+    pruned: ImageModel, original: Bundle, images: TaskImages, recipe: TrainRecipe, *, on_event: Listener = ignore
 ) -> ImageModel:
     """Trains the pruned model in place on the original's answers; returns a model on the CPU in eval mode.
 
@@ -85,10 +88,11 @@ def recover(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     devices = Devices(device)
     assert recipe.distill is not None
+    splits = Splits(images.calibration, images.evaluation)
     plan = plan_run(pruned.config, recipe, devices)
     teacher = Teacher(
-        with_names(original),
-        material.splits.classes,
+        replace(original, labels=original.labels or Labels(names=splits.classes)),  # a bundle may have no names
+        splits.classes,
         original.preprocessing,
         device,
         precision=recipe.run.precision,
@@ -98,7 +102,7 @@ def recover(
     pruned.requires_grad_(True)
     learner = Learner.of(pruned, recipe, loss, devices, checkpointing=plan.checkpointing)
     training = Training(
-        learner, material.splits, recipe, original.preprocessing, devices, plan.micro, StopRequest(), on_event=on_event
+        learner, splits, recipe, original.preprocessing, devices, plan.micro, StopRequest(), on_event=on_event
     )
     training.go()
     return learner.whole_model()

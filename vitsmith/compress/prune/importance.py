@@ -16,7 +16,7 @@ B images of a batch, G parts (heads or hidden units) of d channels each.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -25,10 +25,38 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitsmith.compress.prune.sizes import Method
+from vitsmith.data.batches.load import evaluation_batches
+from vitsmith.data.images.unreadable import SHARE
+from vitsmith.data.sets.samples import Samples
 from vitsmith.models.build import ImageModel
+from vitsmith.weights.bundle.bundle import Bundle
 
 Batches = Iterable[tuple[Tensor, Tensor]]
 """Images (B, 3, h, w) on the model's device, and labels int64 (B,)."""
+_BATCH = 16
+
+
+class DeviceBatches:
+    """Images of a set as batches on a device; can be iterated again. `on_images` is called with each batch's size."""
+
+    def __init__(
+        self,
+        samples: Samples,
+        bundle: Bundle,
+        device: torch.device,
+        on_images: Callable[[int], None],
+        skip_unreadable: float = SHARE,
+    ) -> None:
+        self._samples, self._images, self._device, self._on_images = samples, bundle.preprocessing, device, on_images
+        self._skip = skip_unreadable
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        source = evaluation_batches(self._samples, self._images, batch=_BATCH, skip_unreadable=self._skip)
+        with closing(source) as batches:
+            for held in batches:
+                if len(held.labels):
+                    yield held.images.to(self._device), held.labels.to(self._device)
+                    self._on_images(len(held.labels))
 
 
 class Place(NamedTuple):

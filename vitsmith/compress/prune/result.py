@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vitsmith.compress.prune.material import Material
+from vitsmith.compress.images import TaskImages
 from vitsmith.compress.prune.sizes import describe_sizes
 from vitsmith.evaluation.scores import Scores
 from vitsmith.evaluation.speed import Speedup
@@ -57,7 +57,7 @@ class Pruned:
 
     bundle: Bundle
     original: Bundle
-    material: Material
+    images: TaskImages
     stages: tuple[PruningStage, ...]
     """The original, the pruned model, and the distilled one unless there was no distillation."""
     speedup: Speedup
@@ -70,7 +70,7 @@ class Pruned:
     def __str__(self) -> str:
         changed = describe_sizes(model_config(self.original), model_config(self.bundle))
         kept = f"{self.accuracy}" if self.accuracy is not None else f"top-1 agreement {self.agreement:.2%}"
-        return f"{changed}; {kept} on {self.material.name}, {self.speedup}{refusal(self.failures)}"
+        return f"{changed}; {kept} on {self.images.name}, {self.speedup}{refusal(self.failures)}"
 
     def __repr__(self) -> str:
         return f"<Pruned {self}>"
@@ -81,12 +81,12 @@ class Pruned:
 
         Raises InputError where the images differ.
         """
-        return Paired.of(self.stages[0].right, self.stages[-1].right) if self.material.labelled else None
+        return Paired.of(self.stages[0].right, self.stages[-1].right) if self.images.labelled else None
 
     @property
     def agreement(self) -> float | None:
         """Share of images that the last stage answers as the original does; None with labels."""
-        return None if self.material.labelled else float(self.stages[-1].right.mean())
+        return None if self.images.labelled else float(self.stages[-1].right.mean())
 
     @property
     def failures(self) -> tuple[str, ...]:
@@ -106,7 +106,7 @@ class Pruned:
     @property
     def _of_all(self) -> Requirements:
         """The bounds on answers and on speed."""
-        answers = self.required.of_answers(labelled=self.material.labelled, classes=True)
+        answers = self.required.of_answers(labelled=self.images.labelled, classes=True)
         return replace(answers, speedup=self.required.speedup)
 
     def require(self) -> None:
@@ -140,9 +140,9 @@ class Pruned:
         return {
             "original": self.original.where,
             "changed": describe_sizes(model_config(self.original), model_config(self.bundle)),
-            "data": self.material.name,
-            "labelled": self.material.labelled,
-            "notes": [*self.material.told, *self.notes],
+            "data": self.images.name,
+            "labelled": self.images.labelled,
+            "notes": [*self.images.told, *self.notes],
             "stages": stages,
             "latency_ms": [before.latency_ms, after.latency_ms],
             "images_per_second": [before.images_per_second, after.images_per_second],

@@ -9,10 +9,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from vitsmith.compress.images import without_unreadable
+from vitsmith.compress.images import TaskImages, readable, spread
 from vitsmith.compress.prune.distill import recover
-from vitsmith.compress.prune.importance import PASSES, score_blocks, score_parts
-from vitsmith.compress.prune.material import Material, Shown, check_prunable, spread
+from vitsmith.compress.prune.importance import PASSES, DeviceBatches, score_blocks, score_parts
 from vitsmith.compress.prune.result import BATCH, REQUIRED, Pruned, PruningStage, model_config
 from vitsmith.compress.prune.sizes import Pruning, describe_sizes, plan_sizes
 from vitsmith.compress.prune.slicing import keep_blocks, keep_parts, largest
@@ -20,13 +19,15 @@ from vitsmith.data.images.read import Pixels
 from vitsmith.data.images.unreadable import SHARE
 from vitsmith.data.sets.samples import Samples
 from vitsmith.engines.open import open_engine
-from vitsmith.errors import ImageError
+from vitsmith.errors import ImageError, InputError
 from vitsmith.evaluation.accuracy import right_answers
+from vitsmith.evaluation.evaluation import refuse_regression
 from vitsmith.evaluation.scores import score_logits
 from vitsmith.evaluation.speed import Cost, Race, Runner, measure_speedup
 from vitsmith.gate import Requirements, refusing
 from vitsmith.machine import describe_machine
 from vitsmith.models.build import ImageModel, count_parameters
+from vitsmith.models.config import LiTConfig, ViTConfig
 from vitsmith.models.configure import change
 from vitsmith.models.cost import flops
 from vitsmith.training.images.validation import predict_logits
@@ -47,6 +48,26 @@ class Looked:
 
     num_images: int
     total: int
+
+
+def check_prunable(bundle: Bundle) -> None:
+    """Raises InputError for a model that has nothing to prune, or whose answers cannot be evaluated."""
+    bundle.check_split()
+    config = bundle.config
+    if bundle.program != "torch":
+        raise InputError(
+            f"{bundle.where} is an exported program (model.{bundle.program}): prune the bundle it was made from, "
+            "and export that"
+        )
+    if isinstance(config, LiTConfig):
+        raise InputError(f"{bundle.where} matches images with texts: only classifiers can be pruned")
+    if not config.classes:
+        raise InputError(f"{bundle.where} has no classifier: prune the fine-tuned model")
+    refuse_regression(bundle, "agreement of first choices")
+    if isinstance(config, ViTConfig) and config.pooling.endswith("unpooled"):
+        raise InputError(f"{bundle.where} gives logits for every token: prune models that give one answer an image")
+    if isinstance(config, ViTConfig) and config.merge:
+        raise InputError(f"{bundle.where} merges tokens: prune the model it was made from first, and merge then")
 
 
 def prune_bundle(
@@ -72,7 +93,7 @@ def prune_bundle(
     shallower = plan.config.depth < model.config.depth
     thinner = change(model.config, depth=plan.config.depth) != plan.config
     total = len(chosen) * (shallower + thinner * PASSES[pruning.method])
-    batches = Shown(chosen, bundle, device, lambda images: on_event(Looked(images, total)), skip_unreadable)
+    batches = DeviceBatches(chosen, bundle, device, lambda images: on_event(Looked(images, total)), skip_unreadable)
     smaller = model
     if shallower:
         scores = score_blocks(smaller.to(device), batches, pruning.method)
@@ -84,7 +105,7 @@ def prune_bundle(
 
 def prune(
     bundle: Bundle,
-    material: Material,
+    images: TaskImages,
     pruning: Pruning,
     recipe: TrainRecipe | None,
     required: Requirements = REQUIRED,
@@ -99,48 +120,48 @@ def prune(
     cannot have; also what `recover` raises. `Pruned.require` refuses a model that falls short.
     """
     required.check_measured("prune", "accuracy_drop", "agreement", "speedup")
-    required.of_answers(labelled=material.labelled, classes=True)
-    required.check_tells(len(material.splits.val))
-    train = material.splits.train
+    required.of_answers(labelled=images.labelled, classes=True)
+    required.check_tells(len(images.evaluation))
+    train = images.calibration
     recipe = resolve(recipe, len(train)) if recipe is not None else None
-    what = "top-1" if material.labelled else "agreement"
-    evaluating = len(material.splits.val)
+    what = "top-1" if images.labelled else "agreement"
+    evaluating = len(images.evaluation)
     ranking = min(len(train), pruning.calibration)
     on_stage(f"ranking what is removed on {ranking} training images, evaluating on {evaluating} others")
     left_out: list[str] = []
-    chosen = without_unreadable(spread(train, pruning.calibration), material.skip_unreadable, left_out)
+    chosen = readable(spread(train, pruning.calibration), images.skip_unreadable, left_out)
     for told in left_out:  # unreadable images among those that rank what is removed
         on_stage(told)
-    pruned, notes = prune_bundle(bundle, chosen, pruning, skip_unreadable=material.skip_unreadable, on_event=on_event)
+    pruned, notes = prune_bundle(bundle, chosen, pruning, skip_unreadable=images.skip_unreadable, on_event=on_event)
     for note in notes:
         on_stage(note)
-    stages = [_stage("original", bundle, material), _stage("pruned", pruned, material)]
+    stages = [_stage("original", bundle, images), _stage("pruned", pruned, images)]
     changed = describe_sizes(model_config(bundle), model_config(pruned))
     on_stage(f"{changed}; {what} {stages[0].scores.top1:.2%} -> {stages[1].scores.top1:.2%}")
     if recipe is not None:
         on_stage(f"distilling for {recipe.schedule.steps} updates")
-        pruned = recover_bundle(pruned, bundle, material, recipe, on_event=on_event)
-        stages.append(_stage("distilled", pruned, material))
+        pruned = recover_bundle(pruned, bundle, images, recipe, on_event=on_event)
+        stages.append(_stage("distilled", pruned, images))
         on_stage(f"{what} {stages[-1].scores.top1:.2%} after distillation")
-    pruned = pruned.with_golden(_golden_images(material.splits.val))
+    pruned = pruned.with_golden(_golden_images(images.evaluation))
     assert pruned.golden is not None
     on_stage("measuring the speed of both, in turns")
-    images = np.resize(pruned.golden.tensors, (BATCH, *pruned.golden.tensors.shape[1:]))
+    batch = np.resize(pruned.golden.tensors, (BATCH, *pruned.golden.tensors.shape[1:]))
     before, after = (Runner(open_engine(one, "torch", precision="fp32")) for one in (bundle, pruned))
-    speedup = measure(before, after, images)
-    pruned = pruned.with_split(material.record or bundle.split)
-    found = Pruned(pruned, bundle, material, tuple(stages), speedup, required, recipe, notes)
+    speedup = measure(before, after, batch)
+    pruned = pruned.with_split(images.record or bundle.split)
+    found = Pruned(pruned, bundle, images, tuple(stages), speedup, required, recipe, notes)
     return replace(found, bundle=_described(found))
 
 
 def recover_bundle(
-    pruned: Bundle, original: Bundle, material: Material, recipe: TrainRecipe, *, on_event: Listener = ignore
+    pruned: Bundle, original: Bundle, images: TaskImages, recipe: TrainRecipe, *, on_event: Listener = ignore
 ) -> Bundle:
     """The pruned bundle after `recover`, with a note of it."""
     assert isinstance(pruned.model, ImageModel)
-    made = _bundle_of(recover(pruned.model, original, material, recipe, on_event=on_event), original)
+    made = _bundle_of(recover(pruned.model, original, images, recipe, on_event=on_event), original)
     return _noted(
-        made.with_split(material.record or original.split), f"distilled from it for {recipe.schedule.steps} updates"
+        made.with_split(images.record or original.split), f"distilled from it for {recipe.schedule.steps} updates"
     )
 
 
@@ -160,9 +181,9 @@ def _described(found: Pruned) -> Bundle:
     """The bundle of the last stage with its notes and measurements."""
     last = found.stages[-1]
     bundle = found.bundle if found.recipe else _noted(found.bundle, "not trained since")
-    name = "top1" if found.material.labelled else "agreement"
+    name = "top1" if found.images.labelled else "agreement"
     interval, machine = last.scores.top1_interval, describe_machine()
-    top1 = accuracy(last.scores.top1, found.material.name, machine, metric=name, interval=interval)
+    top1 = accuracy(last.scores.top1, found.images.name, machine, metric=name, interval=interval)
     cost = Cost(last.name, "torch", last.mib, last.scores.top1, found.speedup.after)
     return bundle.measured(top1, *cost.measurements())
 
@@ -171,11 +192,11 @@ def _device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _stage(name: str, bundle: Bundle, material: Material) -> PruningStage:
+def _stage(name: str, bundle: Bundle, images: TaskImages) -> PruningStage:
     model = bundle.model
     assert isinstance(model, ImageModel)
     answers = predict_logits(
-        model.to(_device()), material.splits.val, bundle.preprocessing, batch=BATCH, skip_unreadable=SHARE
+        model.to(_device()), images.evaluation, bundle.preprocessing, batch=BATCH, skip_unreadable=SHARE
     )
     with refusing(f"pruning of {bundle.provenance.parent}") if name != "original" else nullcontext():
         scores = score_logits(answers.logits, answers.labels, bundle.head)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitsmith.arrays import Array
-from vitsmith.compress.images import Photos
+from vitsmith.compress.images import TaskImages
 from vitsmith.compress.quantize.schemes import Attempt, Fidelity, ProgramError, Scheme
 from vitsmith.compress.quantize.sensitivity import IMAGES, measure_sensitivity
 from vitsmith.data.images.sources import ImageSource
@@ -74,7 +74,7 @@ class ProgramTrials:
     Args:
         bundle: torch weights.
         programs: writes the programs; the float one is there already.
-        photos: holds the evaluation images.
+        images: holds the evaluation images.
         tensors: float32 (images, 3, height, width), the preprocessed calibration images.
         place: an empty folder to work in.
         race: measures two engines beside each other.
@@ -85,7 +85,7 @@ class ProgramTrials:
         self,
         bundle: Bundle,
         programs: Programs,
-        photos: Photos,
+        images: TaskImages,
         tensors: Array,
         place: Path,
         *,
@@ -93,9 +93,9 @@ class ProgramTrials:
         batch: int = 8,
         listener: Listener = lambda _: None,
     ) -> None:
-        self._bundle, self._programs, self._photos = bundle, programs, photos
+        self._bundle, self._programs, self._images = bundle, programs, images
         self._tensors, self._place, self._race, self._listener = tensors, place, race, listener
-        self._images = np.resize(tensors, (batch, *tensors.shape[1:]))
+        self._batch = np.resize(tensors, (batch, *tensors.shape[1:]))
         self._embeds = isinstance(bundle.config, LiTConfig) or not bundle.classes
         self.sites = programs.sites
         self.rests = programs.rests
@@ -142,7 +142,7 @@ class ProgramTrials:
         except ProgramError as error:
             self.rests = ("fp32",)
             return replace(attempt, reason=str(error))
-        speedup = self._race(self._base, runner, self._images)
+        speedup = self._race(self._base, runner, self._batch)
         # Without the strict gate, because int8 must beat a bf16 program that may be right.
         reason = "; ".join(fidelity.failures(replace(required, strict=False)))
         if reason:
@@ -170,7 +170,7 @@ class ProgramTrials:
     def race(self) -> Speedup:
         assert self._runner is not None and self._base is not None
         self._listener(Working(f"{self._scheme.name}: measuring the speed beside float"))
-        return self._race(self._base, self._runner, self._images)
+        return self._race(self._base, self._runner, self._batch)
 
     def rank(self, smooth: float | None) -> Sequence[str]:
         part = self._part()
@@ -218,7 +218,7 @@ class ProgramTrials:
 
     def _answers(self, engine: Engine, name: str) -> Array:
         """Outputs of an engine on the evaluation images, in order."""
-        evaluation = self._photos.evaluation
+        evaluation = self._images.evaluation.sources
         self._listener(Working(f"{name}: evaluating", len(evaluation)))
         rows = ImageStream(self._bundle.preprocessing, engine, batch_size=_BATCH).rows(self._counted(evaluation))
         assert rows is not None
@@ -230,7 +230,7 @@ class ProgramTrials:
             yield source
 
     def _named_rightly(self, outputs: Array) -> NDArray[np.bool_] | None:
-        labels = self._photos.labels
+        labels = self._images.labels
         return None if labels is None else outputs.argmax(axis=-1) == labels
 
     @contextmanager

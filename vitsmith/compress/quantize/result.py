@@ -6,7 +6,7 @@ import datetime
 from dataclasses import dataclass
 from typing import Any
 
-from vitsmith.compress.images import Photos
+from vitsmith.compress.images import TaskImages
 from vitsmith.compress.quantize.schemes import REQUIRED, Attempt, SchemeSearch
 from vitsmith.errors import GateError
 from vitsmith.gate import Requirements
@@ -35,7 +35,7 @@ class Quantized:
 
     original: Bundle
     settings: Quantization
-    photos: Photos
+    images: TaskImages
     top1: float | None
     """Top-1 accuracy of the original; None without labels."""
     floats: tuple[Attempt, ...]
@@ -49,7 +49,7 @@ class Quantized:
         if chosen is not None and chosen.speedup is not None:
             what += f", {chosen.speedup.batches:.2f}x as fast"
         where = f", {self.bundle.folder}" if self.bundle is not None else ""
-        return f"{what}, evaluated on {self.photos.name}{where}"
+        return f"{what}, evaluated on {self.images.name}{where}"
 
     def __repr__(self) -> str:
         return f"<Quantized {self}>"
@@ -108,9 +108,9 @@ class Quantized:
             "machine": describe_machine(),
             "date": datetime.date.today().isoformat(),
             "vitsmith": __version__,
-            "data": self.photos.name,
-            "num_calibration_images": len(self.photos.calibration),
-            "labelled": self.photos.labels is not None,
+            "data": self.images.name,
+            "num_calibration_images": len(self.images.calibration),
+            "labelled": self.images.labels is not None,
             "batch": self.settings.batch,
             "speedups_are_beside": f"float in {self.base_rest}",
             "requirements": {

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from vitsmith.arrays import Array
-from vitsmith.compress.images import Photos, read_tensors
+from vitsmith.compress.images import TaskImages, read_tensors
 from vitsmith.compress.quantize.measure import Listener, Programs, ProgramTrials, Working
 from vitsmith.compress.quantize.result import MODEL, RESULT, Quantization, Quantized
 from vitsmith.compress.quantize.schemes import Attempt, search_schemes
@@ -58,7 +58,7 @@ _ONE_CLASS = (
 
 def quantize(
     bundle: Bundle,
-    photos: Photos,
+    images: TaskImages,
     folder: Path,
     settings: Quantization | None = None,
     *,
@@ -70,10 +70,10 @@ def quantize(
 
     Args:
         bundle: torch weights of an image model, or of a LiT, whose image tower becomes int8.
-        photos: calibration and evaluation images.
+        images: calibration and evaluation images.
         folder: where the bundle goes.
         settings: engine and requirements.
-        calibration_tensors: preprocessed images, used in place of `photos.calibration`.
+        calibration_tensors: preprocessed images, used in place of `images.calibration`.
         race: measures two engines beside each other.
         listener: called with each event.
 
@@ -83,11 +83,11 @@ def quantize(
     settings = settings or Quantization()
     check_quantizable(bundle, settings.engine)
     settings.required.check_measured("quantize", "accuracy_drop", "agreement", "speedup")
-    settings.required.of_answers(labelled=photos.labels is not None, classes=bundle.classes > 0)  # before any work
-    settings.required.check_tells(len(photos.evaluation))
+    settings.required.of_answers(labelled=images.labels is not None, classes=bundle.classes > 0)  # before any work
+    settings.required.check_tells(len(images.evaluation))
     if calibration_tensors is None:
         listener(Working("reading the calibration images"))
-        calibration_tensors = read_tensors(bundle, photos.calibration)
+        calibration_tensors = read_tensors(bundle, images.calibration.sources)
     with scratch("quantize") as place:
         files = place / "float"
         files.mkdir()
@@ -96,7 +96,7 @@ def quantize(
         trials = ProgramTrials(
             bundle,
             PROGRAMS[settings.engine](parts, files),
-            photos,
+            images,
             calibration_tensors,
             place,
             batch=settings.batch,
@@ -108,9 +108,9 @@ def quantize(
             listener(attempt)
         found = search_schemes(trials, settings.required, listener, fastest=settings.fastest)
         result = Quantized(
-            bundle, settings, photos, trials.top1, floats, found, None, _remarks(bundle, photos, settings)
+            bundle, settings, images, trials.top1, floats, found, None, _remarks(bundle, images, settings)
         )
-        if trials.says_one_thing and photos.labels is None:
+        if trials.says_one_thing and images.labels is None:
             result = replace(result, remarks=(*result.remarks, _ONE_CLASS))
         if found.chosen is None:
             return result
@@ -118,7 +118,7 @@ def quantize(
 
 
 def quantize_to(
-    target: Path, bundle: Bundle, photos: Photos, settings: Quantization, *, listener: Listener = lambda _: None
+    target: Path, bundle: Bundle, images: TaskImages, settings: Quantization, *, listener: Listener = lambda _: None
 ) -> Quantized:
     """Runs `quantize` and writes a run at `target`, whole or not at all: model, quantize.json, the command.
 
@@ -126,7 +126,7 @@ def quantize_to(
     """
     try:
         with whole_run("quantize", target.name, target) as (run, _):
-            result = quantize(bundle, photos, run.folder / MODEL, settings, listener=listener)
+            result = quantize(bundle, images, run.folder / MODEL, settings, listener=listener)
             if result.bundle is None and (target / RESULT).exists():
                 raise _KeepsEarlier
             facts = result.to_dict()
@@ -175,7 +175,7 @@ def _write(result: Quantized, trials: ProgramTrials, folder: Path) -> Bundle:
 
     notes = [f"int8: {chosen.name}"]
     if chosen.scheme.kind == "static":
-        notes = [f"int8: {chosen.name}, calibrated on {len(result.photos.calibration)} images"]
+        notes = [f"int8: {chosen.name}, calibrated on {len(result.images.calibration)} images"]
     if isinstance(bundle.config, LiTConfig):
         notes.append("the text tower stays in fp32")
     target = Target(
@@ -185,29 +185,29 @@ def _write(result: Quantized, trials: ProgramTrials, folder: Path) -> Bundle:
         write,
         notes=tuple(notes),
     )
-    images = [read_image(source) for source in result.photos.evaluation[:GATE_INPUTS]]
+    images = [read_image(source) for source in result.images.evaluation.sources[:GATE_INPUTS]]
     written, _ = export_program(bundle, folder, target, Gate(images=images))
     record_measurements(written, _measurements(result, chosen))
     return written
 
 
 def _measurements(result: Quantized, chosen: Attempt) -> list[Measurement]:
-    fidelity, speedup, photos, engine = chosen.fidelity, chosen.speedup, result.photos, result.settings.engine
+    fidelity, speedup, images, engine = chosen.fidelity, chosen.speedup, result.images, result.settings.engine
     assert fidelity is not None and speedup is not None
     machine = describe_machine()
     embeds = isinstance(result.original.config, LiTConfig) or not result.original.classes
     what = "mean_cosine" if embeds else "agreement"
     found = []
     if fidelity.top1 is not None:
-        count = len(photos.evaluation)
+        count = len(images.evaluation)
         interval = wilson_interval(round(fidelity.top1 * count), count)
-        found.append(accuracy(fidelity.top1, photos.name, machine, interval=interval))
-    with_float = accuracy(fidelity.agreement, photos.name, machine, metric=what)
+        found.append(accuracy(fidelity.top1, images.name, machine, interval=interval))
+    with_float = accuracy(fidelity.agreement, images.name, machine, metric=what)
     return [*found, with_float, *speedup.after.measurements(engine)]
 
 
-def _remarks(bundle: Bundle, photos: Photos, settings: Quantization) -> tuple[str, ...]:
-    remarks = list(photos.remarks)
+def _remarks(bundle: Bundle, images: TaskImages, settings: Quantization) -> tuple[str, ...]:
+    remarks = list(images.remarks)
     if isinstance(bundle.config, LiTConfig):
         remarks.append("only the image tower becomes int8; the text tower stays in fp32")
     if isinstance(bundle.config, LiTConfig) or not bundle.classes:

@@ -17,7 +17,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from vitsmith.compress.prune.material import Material
+from vitsmith.compress.images import TaskImages
 from vitsmith.compress.search.pareto import Choice, Point, choose, dominates
 from vitsmith.compress.search.result import Candidate, Refused, SearchResult
 from vitsmith.data.sets.samples import Samples, place_of
@@ -99,7 +99,7 @@ def halves(samples: Samples, seed: int = 0) -> tuple[Samples, Samples]:
 
 def search(
     bundle: Bundle,
-    material: Material,
+    images: TaskImages,
     space: SearchSpace,
     required: Requirements,
     choice: Choice,
@@ -115,9 +115,9 @@ def search(
     """
     required.check_measured("compress", "accuracy_drop", "latency_ms", "memory_mib", "size_mib")
     required.of_answers(labelled=True, classes=True)
-    choosing, verifying = halves(material.splits.val)
+    choosing, verifying = halves(images.evaluation)
     required.check_tells(len(choosing), "images for selection, half of the held-out ones,")
-    found = SearchResult(bundle, variant_maker.right_answers(bundle, choosing), required, material.name, material.told)
+    found = SearchResult(bundle, variant_maker.right_answers(bundle, choosing), required, images.name, images.told)
     tell(f"the original: {found.original_top1:.2%} on {len(choosing)} evaluation images, used for selection")
     bench = _Bench(found, variant_maker, choosing, folder, tell)
     first, *others = space.precisions

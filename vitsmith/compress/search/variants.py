@@ -9,12 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitsmith.benchmark.memory import Died, Task, measure_memory
-from vitsmith.compress.images import Photos, without_unreadable
+from vitsmith.compress.images import TaskImages, readable, spread
 from vitsmith.compress.merge_tokens.run import merge_by
 from vitsmith.compress.prune.distill import recovery_recipe
-from vitsmith.compress.prune.material import Material, check_prunable, spread
 from vitsmith.compress.prune.result import model_config
-from vitsmith.compress.prune.run import prune_bundle, recover_bundle
+from vitsmith.compress.prune.run import check_prunable, prune_bundle, recover_bundle
 from vitsmith.compress.prune.sizes import Pruning, describe_sizes
 from vitsmith.compress.quantize.result import Quantization
 from vitsmith.compress.quantize.run import quantize, usual_engine
@@ -51,7 +50,7 @@ class TorchVariantMaker:
     def __init__(
         self,
         bundle: Bundle,
-        material: Material,
+        images: TaskImages,
         data: str,
         *,
         max_drop: float,
@@ -60,11 +59,11 @@ class TorchVariantMaker:
         tell: Callable[[str], None] = lambda _: None,
     ) -> None:
         check_prunable(bundle)
-        self._bundle, self._material, self._data = bundle, material, data
+        self._bundle, self._images, self._data = bundle, images, data
         self._max_drop, self._steps, self._seed = max_drop, steps, seed
         left_out: list[str] = []
-        shown = spread(material.splits.train, CALIBRATION)
-        self._shown = without_unreadable(shown, material.skip_unreadable, left_out)  # now, not hours later
+        calibration = spread(images.calibration, CALIBRATION)
+        self._calibration = readable(calibration, images.skip_unreadable, left_out)  # now, not hours later
         for told in left_out:
             tell(told)
         self._pruned: dict[float, tuple[str, Bundle]] = {}
@@ -102,7 +101,7 @@ class TorchVariantMaker:
         """Writes a program through the gate of `export` or `quantize`."""
         if precision == "int8":
             return self._quantize(bundle, folder, choosing)
-        images = [self._shown.image(index) for index in range(min(len(self._shown), GATE_IMAGES))]
+        images = [self._calibration.image(index) for index in range(min(len(self._calibration), GATE_IMAGES))]
         spec = ProgramSpec.model_validate({"precision": precision})
         return export(bundle, folder, self.program, spec, Gate(images=images))[0]
 
@@ -110,7 +109,7 @@ class TorchVariantMaker:
         """(engine, latency of one image in ms, peak memory in MiB, size in MiB)."""
         assert bundle.folder is not None
         engine = open_engine(bundle, bundle.program, goal="latency")
-        image = preprocess(self._shown.image(0), bundle.preprocessing)[None]
+        image = preprocess(self._calibration.image(0), bundle.preprocessing)[None]
 
         def run() -> object:
             return engine.run(image)
@@ -131,20 +130,18 @@ class TorchVariantMaker:
         """Return the pruned and distilled model for a share, made once."""
         if keep not in self._pruned:
             original = self._bundle
-            pruned, _ = prune_bundle(original, self._shown, Pruning(keep=keep))
+            pruned, _ = prune_bundle(original, self._calibration, Pruning(keep=keep))
             if self._steps:
                 changes = {"schedule": {"steps": self._steps}, "run": {"seed": self._seed}}
                 recipe = recovery_recipe(original, self._data, changes)
-                pruned = recover_bundle(pruned, original, self._material, recipe)
+                pruned = recover_bundle(pruned, original, self._images, recipe)
             self._pruned[keep] = f"pruned ({describe_sizes(model_config(original), model_config(pruned))})", pruned
         return self._pruned[keep]
 
     def _quantize(self, bundle: Bundle, folder: Path, choosing: Samples) -> Bundle:
-        photos = Photos(
-            self._shown.sources, choosing.sources, choosing.labels, f"{self._material.name}, images for selection"
-        )
+        images = TaskImages(self._calibration, choosing, True, f"{self._images.name}, images for selection")
         required = Requirements(accuracy_drop=self._max_drop, speedup=1.0)
-        quantized = quantize(bundle, photos, folder, Quantization(self.program, required, batch=1))
+        quantized = quantize(bundle, images, folder, Quantization(self.program, required, batch=1))
         quantized.require()
         assert quantized.bundle is not None
         return quantized.bundle
