@@ -34,7 +34,7 @@ from PIL import Image
 import vitsmith as vs
 from vitsmith.data.images.photos import sample_images
 from vitsmith.data.images.preprocess import load_image
-from vitsmith.exporters.onnx import export_onnx
+from vitsmith.exporters.run import export
 from vitsmith.machine import describe_machine
 from vitsmith.predict import Predictor
 from vitsmith.weights.bundle.bundle import Bundle
@@ -69,7 +69,7 @@ def make_bundles(folder: Path) -> dict[str, Bundle]:
         saved = vs.save(bundle, folder / name / "torch")
         assert saved is not None
         bundles[f"torch, {name}"] = saved
-        bundles[f"onnx, {name}"], _ = export_onnx(saved, folder / name / "onnx")
+        bundles[f"onnx, {name}"], _ = export(saved, folder / name / "onnx", "onnx")
     return bundles
 
 

@@ -19,8 +19,8 @@ from vitsmith.engines.golden_answers import open_checked
 from vitsmith.engines.program import is_small
 from vitsmith.engines.registry import precisions_of, runners
 from vitsmith.engines.settings import Settings
-from vitsmith.exporters.program import Gate
-from vitsmith.exporters.targets import export
+from vitsmith.exporters.gate import Gate
+from vitsmith.exporters.run import export
 from vitsmith.models.build import build
 from vitsmith.models.config import ViTConfig
 from vitsmith.models.presets import VIT_SIZES

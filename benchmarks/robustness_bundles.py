@@ -71,12 +71,9 @@ def _torch_bundle(folder: Path) -> None:
 
 def _exported(target: str) -> Callable[[Path], None]:
     def make(folder: Path) -> None:
-        from vitsmith.exporters.executorch import export_executorch
-        from vitsmith.exporters.onnx import export_onnx
-        from vitsmith.exporters.openvino import export_openvino
+        from vitsmith.exporters.run import export
 
-        export = {"onnx": export_onnx, "openvino": export_openvino, "executorch": export_executorch}[target]
-        export(bundle(), folder / "model")
+        export(bundle(), folder / "model", target)
 
     return make
 

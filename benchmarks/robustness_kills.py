@@ -122,10 +122,10 @@ def _run(command: tuple[str, ...], folder: Path, number: int) -> tuple[str, str]
 
 
 def _old_export(folder: Path) -> None:
-    from vitsmith.exporters.onnx import export_onnx
+    from vitsmith.exporters.run import export
 
     vs.save(bundle(), folder / "model")
-    export_onnx(bundle(seed=1), folder / "exported")
+    export(bundle(seed=1), folder / "exported", "onnx")
 
 
 def _photos(folder: Path) -> None:

@@ -41,13 +41,13 @@ def make_inputs(place: Path) -> None:
 
     import vitsmith as vs
     from vitsmith.data.images.photos import sample_images
-    from vitsmith.exporters.onnx import export_onnx
+    from vitsmith.exporters.run import export
 
     torch.manual_seed(0)
     model = vs.create_model("ViT-Ti_16", classes=1000)
     torch.nn.init.normal_(model.get_parameter("head.weight"), std=0.02)
     bundle = vs.Bundle.of(model, labels=vs.Labels(names=tuple(f"class {number}" for number in range(1000))))
-    export_onnx(bundle.with_golden(sample_images(2)), place / "model")
+    export(bundle.with_golden(sample_images(2)), place / "model", "onnx")
     Image.fromarray(sample_images(1)[0]).save(place / "cat.jpg", quality=92)
     (place / "ten_lines.py").write_text(TEN_LINES, encoding="utf-8")
 

@@ -16,6 +16,7 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
+from tests.exporting import export_onnx
 from tests.tiny import CONFIGS, VIT, pictures, tiny_lit, tiny_model
 from vitsmith.benchmark import session
 from vitsmith.benchmark.answers import reference_of
@@ -34,7 +35,6 @@ from vitsmith.evaluation import torch_peaks
 from vitsmith.evaluation.peaks import Peak, highest, numpy_peaks, raised, share_of_peak
 from vitsmith.evaluation.timing import Pace, Timing, time_in_turns
 from vitsmith.evaluation.torch_peaks import measure_peaks
-from vitsmith.exporters.onnx import export_onnx
 from vitsmith.models.cost import flops, parameters
 from vitsmith.report.benchmark import draw_benchmark
 from vitsmith.report.figure import png

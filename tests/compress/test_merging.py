@@ -16,6 +16,7 @@ from PIL import Image
 
 import vitsmith as vs
 from tests.command_line import call
+from tests.exporting import export_onnx
 from tests.pretended import twice_as_fast
 from tests.tiny import CONFIGS, VIT, pictures, tiny_inputs, tiny_lit, tiny_model
 from vitsmith.cli.merge_tokens import _from
@@ -31,7 +32,6 @@ from vitsmith.engines.open import open_engine
 from vitsmith.engines.openvino.core import openvino_core
 from vitsmith.errors import GateError, InputError, OutputError, UnknownNameError
 from vitsmith.evaluation.speed import Speed, Speedup
-from vitsmith.exporters.onnx import export_onnx
 from vitsmith.layers.merging import MergingBlock, match, regroup
 from vitsmith.layers.merging import merge as merge_tokens
 from vitsmith.models.configure import change, configure
@@ -557,7 +557,7 @@ def test_onnxruntime_and_openvino_merge_alike(exported, batch):
 
 def test_executorch_merges_alike(tmp_path):
     pytest.importorskip("executorch")
-    from vitsmith.exporters.executorch import export_executorch
+    from tests.exporting import export_executorch
 
     bundle = Bundle.of(tiny_model(change(LARGER, merge=(5, 4, 0))))
     export_executorch(bundle, tmp_path / "model")  # its gate compares batches of 1, 2 and 7

@@ -353,7 +353,7 @@ def test_what_was_known_of_the_original_is_known_of_what_is_left() -> None:
 
 def test_a_pruned_bundle_is_exported_like_any_other(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
-    from vitsmith.exporters.onnx import export_onnx
+    from tests.exporting import export_onnx
 
     bundle = bundle_of()
     pruned, _ = prune_bundle(bundle, samples_of(bundle.config), Pruning(heads=3, mlp_width=24))

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from tests.exporting import export_onnx
 from tests.tiny import CONFIGS, MIXER, VIT, pictures, tiny_lit, tiny_model
 from vitsmith import Bundle, Encoder, load, save
 from vitsmith.data.images.preprocess import preprocess
 from vitsmith.engines.torch.engine import TorchEngine
 from vitsmith.errors import BundleError, ImageError, InputError, UnknownNameError
-from vitsmith.exporters.onnx import export_onnx
 from vitsmith.models.configure import change
 from vitsmith.stream import Failure
 

@@ -16,12 +16,11 @@ import pytest
 
 import vitsmith as vs
 from tests import ROOT
+from tests.exporting import export_executorch, export_onnx
 from tests.tiny import VIT, pictures, tiny_lit, tiny_model
 from vitsmith.engines.open import open_engine
 from vitsmith.engines.openvino.core import ThreadsLostError
 from vitsmith.errors import InputError
-from vitsmith.exporters.executorch import export_executorch
-from vitsmith.exporters.onnx import export_onnx
 from vitsmith.models.configure import change
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")

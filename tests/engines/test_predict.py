@@ -17,11 +17,11 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.exporting import export_onnx
 from tests.tiny import CONFIGS, VIT, pictures, tiny_model
 from vitsmith import Bundle, ImageSpec, Labels, Predictor, save
 from vitsmith.data.images.preprocess import preprocess
 from vitsmith.errors import BundleError, ImageError, InputError, UnknownNameError
-from vitsmith.exporters.onnx import export_onnx
 from vitsmith.models.configure import change
 from vitsmith.predict import Prediction, softmax
 from vitsmith.stream import Failure

@@ -14,6 +14,7 @@ import pytest
 
 import vitsmith as vs
 from tests.command_line import call
+from tests.exporting import export_onnx
 from tests.tiny import VIT, pictures, tiny_model
 from vitsmith import Bundle
 from vitsmith.engines import golden_answers
@@ -21,7 +22,6 @@ from vitsmith.engines import open as base
 from vitsmith.engines.onnx.engine import OnnxEngine
 from vitsmith.engines.tuning_cache import PACKAGE, code_state, installed_version
 from vitsmith.errors import BundleError
-from vitsmith.exporters.onnx import export_onnx
 from vitsmith.weights.bundle import hashes
 from vitsmith.weights.bundle.hashes import forget, hashes_of
 

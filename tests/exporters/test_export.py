@@ -15,15 +15,16 @@ import torch
 from onnx import numpy_helper
 
 import vitsmith
+from tests.exporting import export_onnx
 from tests.tiny import CONFIGS, pictures, tiny_inputs, tiny_lit, tiny_model
 from vitsmith import Bundle, Labels, Measurement, load
 from vitsmith.encode import Encoder
 from vitsmith.engines.open import open_engine
 from vitsmith.errors import BundleError, GateError, InputError, OutputError, UnknownNameError
 from vitsmith.exporters import onnx as export_module
-from vitsmith.exporters.onnx import export_onnx, layer_outputs, write_graph
+from vitsmith.exporters.gate import Gate
+from vitsmith.exporters.onnx import layer_outputs, write_graph
 from vitsmith.exporters.parts import parts_of
-from vitsmith.exporters.program import Gate
 from vitsmith.gate import Requirements, first_difference
 from vitsmith.models.configure import change
 

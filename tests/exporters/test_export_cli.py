@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 
 from tests.command_line import call
+from tests.exporting import export_onnx
 from tests.tiny import CONFIGS, pictures, tiny_model
 from vitsmith import Bundle, Labels, load, save
-from vitsmith.exporters.onnx import export_onnx
-from vitsmith.exporters.program import REQUIRED, Gate
+from vitsmith.exporters.gate import REQUIRED, Gate
 from vitsmith.gate import Requirements
 
 

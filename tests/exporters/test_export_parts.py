@@ -12,14 +12,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.exporting import export_onnx
 from tests.tiny import CONFIGS, pictures, tiny_inputs, tiny_lit, tiny_model
 from vitsmith import Bundle, ImageSpec
 from vitsmith.data.images.preprocess import preprocess, resize_image
 from vitsmith.engines.pixels import pixels_from_tensors
 from vitsmith.errors import GateError
-from vitsmith.exporters.onnx import export_onnx, write_graph
+from vitsmith.exporters.onnx import write_graph
 from vitsmith.exporters.parts import FromPixels, parts_of
-from vitsmith.exporters.program import _rounding
+from vitsmith.exporters.run import _rounding
 from vitsmith.models.configure import change
 from vitsmith.specs import ProgramSpec
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 from onnx import TensorProto, numpy_helper
 
+from tests.exporting import export_executorch, export_openvino
 from tests.tiny import CONFIGS, pictures, tiny_inputs, tiny_lit, tiny_model
 from vitsmith import Bundle, load
 from vitsmith.engines.onnx.session import open_session
@@ -24,13 +25,12 @@ from vitsmith.exporters import executorch as executorch_module
 from vitsmith.exporters import half as half_module
 from vitsmith.exporters import onnx as onnx_module
 from vitsmith.exporters import openvino as openvino_module
-from vitsmith.exporters.executorch import LARGEST_BATCH, export_executorch
+from vitsmith.exporters.executorch import LARGEST_BATCH
+from vitsmith.exporters.gate import Gate
 from vitsmith.exporters.half import half_from_float
 from vitsmith.exporters.kernels import with_fixed_kernels
 from vitsmith.exporters.onnx import write_graph
-from vitsmith.exporters.openvino import export_openvino
 from vitsmith.exporters.parts import Part, parts_of
-from vitsmith.exporters.program import Gate
 from vitsmith.gate import first_difference, lowest_cosine, relative_difference
 from vitsmith.models.config import LiTConfig, ModelConfig, ResNetConfig
 from vitsmith.models.configure import change

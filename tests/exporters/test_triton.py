@@ -13,13 +13,14 @@ import numpy as np
 import onnx
 import pytest
 
+from tests.exporting import export_triton
 from tests.tiny import CONFIGS, pictures, tiny_lit, tiny_model
 from vitsmith import Bundle, Labels, Predictor, load, save
 from vitsmith.encode import Encoder
 from vitsmith.engines.onnx.session import open_session
 from vitsmith.errors import GateError, InputError, OutputError
 from vitsmith.exporters import onnx as export_module
-from vitsmith.exporters.triton import Served, Tensor, _model_names, config_text, export_triton
+from vitsmith.exporters.triton import Served, ServedTensor, _model_names, config_text
 from vitsmith.models.presets import presets
 from vitsmith.specs import ProgramSpec
 from vitsmith.weights.bundle.folder import write_bundle
@@ -266,8 +267,10 @@ def test_an_existing_repository_of_the_same_model_is_replaced(made: tuple[Path, 
 
 
 def test_a_processor_can_be_asked_for() -> None:
-    tensor = Tensor("images", "TYPE_FP32", (-1, 3, 8, 8))
-    text = config_text(Served("m", "model.onnx", tensor, Tensor("logits", "TYPE_FP32", (-1, 2))), ProgramSpec(), "cpu")
+    tensor = ServedTensor("images", "TYPE_FP32", (-1, 3, 8, 8))
+    text = config_text(
+        Served("m", "model.onnx", tensor, ServedTensor("logits", "TYPE_FP32", (-1, 2))), ProgramSpec(), "cpu"
+    )
     config = text_format.Parse(text, model_config_pb2.ModelConfig())
     assert config.instance_group[0].kind == model_config_pb2.ModelInstanceGroup.KIND_CPU
     assert list(config.input[0].dims) == [3, 8, 8] and list(config.output[0].dims) == [2]

@@ -18,6 +18,7 @@ from onnx import numpy_helper
 from PIL import Image
 
 from tests.exporters.browser import Browser, serving
+from tests.exporting import export_onnx, export_web
 from tests.tiny import CONFIGS, pictures, tiny_lit, tiny_model
 from vitsmith import Bundle, ImageSpec, Labels, Predictor, load, save
 from vitsmith.data.images.photos import sample_images
@@ -28,8 +29,6 @@ from vitsmith.engines.open import open_engine
 from vitsmith.errors import BundleError, DownloadError, GateError, InputError
 from vitsmith.exporters import onnx as export_module
 from vitsmith.exporters import web, web_runtime
-from vitsmith.exporters.onnx import export_onnx
-from vitsmith.exporters.web import export_web
 from vitsmith.specs import ProgramSpec
 from vitsmith.weights.bundle.folder import write_bundle
 from vitsmith.weights.bundle.golden import write_golden

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 import vitsmith as vs
 from tests.command_line import call
+from tests.exporting import export_onnx
 from tests.reference import fill
 from tests.tiny import CONFIGS, VIT, pictures, released_npz, small_cases, tiny_lit, tiny_model
 from tests.training.small_runs import coloured, recipe, splits, training
@@ -29,9 +30,8 @@ from vitsmith.encode import Encoder
 from vitsmith.engines.open import open_engine
 from vitsmith.engines.program import ProgramEngine
 from vitsmith.errors import ConfigError, GateError, ImageError, InputError, NotFiniteError
-from vitsmith.exporters.onnx import export_onnx
-from vitsmith.exporters.program import Gate, _with_accuracy
-from vitsmith.exporters.targets import export
+from vitsmith.exporters.gate import Gate, with_accuracy
+from vitsmith.exporters.run import export
 from vitsmith.finite import count_not_finite, require_finite, rows_not_finite
 from vitsmith.gate import Requirements, Verdict, compare
 from vitsmith.json_text import to_json, with_nulls
@@ -343,7 +343,7 @@ def test_a_candidate_without_an_answer_to_one_image_fails_at_the_gate_of_export(
     samples = Samples(bundle.labels.names, images, ["0", "1"], np.array([0, 1]))  # type: ignore[union-attr]
     passed, required = Verdict(2, 0.0, 1.0, 1.0, ()), Requirements(accuracy_drop=100)
     with pytest.raises(GateError, match=r"export of created in memory was refused, nothing was written: image 1: .*"):
-        _with_accuracy(passed, bundle, bundle, SometimesNaN(), samples, required)  # type: ignore[arg-type]
+        with_accuracy(passed, bundle, bundle, SometimesNaN(), samples, required)  # type: ignore[arg-type]
 
 
 def test_pruning_that_leaves_no_answers_is_refused_and_an_original_without_is_bad_input() -> None:

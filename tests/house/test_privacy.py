@@ -12,9 +12,9 @@ import pytest
 
 import vitsmith as vs
 from tests import ROOT
+from tests.exporting import export_onnx
 from tests.house import offline
 from tests.tiny import VIT, tiny_model
-from vitsmith.exporters.onnx import export_onnx
 from vitsmith.models.configure import change
 from vitsmith.process.telemetry import SWITCHES
 

@@ -16,8 +16,8 @@ from PIL import Image
 
 import vitsmith as vs
 from tests import ROOT
+from tests.exporting import export_onnx
 from tests.tiny import CONFIGS, pictures, tiny_lit, tiny_model
-from vitsmith.exporters.onnx import export_onnx
 from vitsmith.weights.bundle.programs import add_program
 
 ABSENT = ("torch", "sklearn", "scipy", "accelerate", "onnx", "openvino")

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from tests.exporting import export_onnx
 from tests.tiny import CONFIGS, VIT, pictures, tiny_model
 from tests.training.small_runs import recipe, splits
 from vitsmith import load, save
@@ -20,7 +21,6 @@ from vitsmith.data.batches.load import Batch, training_batches
 from vitsmith.data.images.preprocess import normalize, preprocess
 from vitsmith.data.sets.samples import Splits
 from vitsmith.errors import ConfigError, DatasetError
-from vitsmith.exporters.onnx import export_onnx
 from vitsmith.models.config import ModelConfig
 from vitsmith.models.configure import change
 from vitsmith.runs import Run

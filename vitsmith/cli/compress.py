@@ -169,7 +169,7 @@ def _keep(found: SearchResult, folder: Path, name: str, without_split: bool) -> 
 
 
 def _write(found: SearchResult, without_split: bool, place: Path) -> None:
-    from vitsmith.exporters.program import copy_bundle
+    from vitsmith.exporters.exporter import copy_bundle
     from vitsmith.runs import whole_run
 
     with whole_run("compress", place.name, place) as (run, _):

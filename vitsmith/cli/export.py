@@ -100,14 +100,15 @@ def export(
     """Export a model and compare it with the original. If it differs, nothing is written (exit 3)."""
     from vitsmith.gate import Requirements
     from vitsmith.specs import ProgramSpec
-    from vitsmith.verbs.export import export_to
+    from vitsmith.verbs.export import export_for
+    from vitsmith.verbs.export_request import ExportRequest
 
     check_labels(labels, labels_file)
-    exported, target = export_to(
-        model,
-        to.value,
-        out,
-        ProgramSpec(precision=precision.value, batch=fixed_batch, pixels=pixels),
+    request = ExportRequest(
+        bundle=model,
+        target=to.value,
+        out=out,
+        spec=ProgramSpec(precision=precision.value, batch=fixed_batch, pixels=pixels),
         required=Requirements(accuracy_drop=max_drop, strict=strict_gate),
         images=list(expand(images or [])),
         data=labelled(data, image_column, label_column, split),
@@ -119,9 +120,8 @@ def export(
         without_split=without_split,
         add=add,
         force=force,
-        tell=say,
-        choose=choose_images,
     )
+    exported, target = export_for(request, say, choose_images)
     numbers = _numbers(exported, target)
     if json:
         print_json(numbers)

@@ -73,7 +73,7 @@ def _golden_question(bundle: Bundle, name: str, settings: Settings) -> dict[str,
 def tolerance_of(bundle: Bundle, precision: str) -> float:
     """How far the answers of `bundle` may differ when it runs in `precision` ('auto': its program's own).
 
-    If tokens are merged, rounding may merge another pair: see `vitsmith.exporters.program.REQUIRED_MERGING`.
+    If tokens are merged, rounding may merge another pair: see `vitsmith.exporters.gate.REQUIRED_MERGING`.
     """
     own = bundle.program_spec.precision
     asked = own if precision == "auto" else precision

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +15,10 @@ from torch import Tensor, nn
 from vitsmith.arrays import Array
 from vitsmith.errors import MissingPackageError
 from vitsmith.evaluation.evaluation import refuse_regression
+from vitsmith.exporters.exporter import Exporter, LayerOutputs
 from vitsmith.exporters.kernels import with_fixed_kernels
 from vitsmith.exporters.parts import Part
-from vitsmith.exporters.program import Gate, Layers, Target, export_program
-from vitsmith.gate import Requirements, Verdict
+from vitsmith.gate import Requirements
 from vitsmith.layers.attention import Attention
 from vitsmith.models.features import record
 from vitsmith.process.quiet import quiet
@@ -35,37 +33,12 @@ INT8 = Requirements(agreement=0.99, cosine=0.98, tie=0.02)
 """Requirements of int8: the same answers, except where two classes were nearly equal."""
 
 
-def export_executorch(
-    bundle: Bundle,
-    folder: str | os.PathLike[str],
-    *,
-    spec: ProgramSpec | None = None,
-    gate: Gate | None = None,
-) -> tuple[Bundle, Verdict]:
-    """Writes a bundle whose program is model.pte, for LiT also text.pte.
+def write_executorch(part: Part, path: Path, spec: ProgramSpec) -> None:
+    """Writes a program for batches up to LARGEST_BATCH, or of exactly `spec.batch`, unchecked.
 
     In int8 the weights of linear layers are rounded beforehand, with a scale for each output, and their inputs while
     the program runs, with a scale for each token: so nothing is calibrated. Convolutions and all else stay float32.
-    Raises GateError, and writes nothing, if ExecuTorch gives other answers.
     """
-    spec, gate = spec or ProgramSpec(), gate or Gate()
-    if spec.precision == "int8":
-        refuse_regression(bundle, "agreement of first choices")
-        gate = replace(gate, requirements=INT8.with_changes(gate.requirements))
-
-    def write(parts: Sequence[Part], place: Path) -> None:
-        for part in parts:
-            write_executorch(part, place / f"{part.name}.pte", spec)
-
-    def layers(part: Part, place: Path, batch: Array) -> Layers:
-        return layer_outputs(part, place / f"layers-{part.name}.pte", batch, spec)
-
-    target = Target("executorch", spec, "vitsmith export --to executorch (XNNPACK)", write, layers)
-    return export_program(bundle, folder, target, gate)
-
-
-def write_executorch(part: Part, path: Path, spec: ProgramSpec) -> None:
-    """Writes a program for batches up to LARGEST_BATCH, or of exactly `spec.batch`, unchecked."""
     example = np.resize(part.inputs, (spec.batch or 2, *part.inputs.shape[1:]))
     with path.open("wb") as file:
         lower(part.module, torch.from_numpy(example), spec).write_to_file(file)
@@ -107,7 +80,7 @@ def _quantized(traced: Any, example: Tensor) -> Any:
     return convert_pt2e(prepared)
 
 
-def layer_outputs(part: Part, path: Path, batch: Array, spec: ProgramSpec) -> Layers:
+def layer_outputs(part: Part, path: Path, batch: Array, spec: ProgramSpec) -> LayerOutputs:
     """(layer, torch output, ExecuTorch output) in the order in which they end, for a batch like the part's inputs.
 
     A program does not show inner outputs: another one is made in `path`, in the same way, that gives them all.
@@ -159,3 +132,22 @@ def _attending_explicitly(module: nn.Module) -> Iterator[None]:
     finally:
         for one in changed:
             one.explicit = False
+
+
+def _layers(part: Part, path: Path, batch: Array, spec: ProgramSpec) -> LayerOutputs:
+    return layer_outputs(part, path.with_name(f"layers-{path.name}"), batch, spec)
+
+
+def _check(bundle: Bundle, spec: ProgramSpec) -> None:
+    if spec.precision == "int8":
+        refuse_regression(bundle, "agreement of first choices")
+
+
+EXECUTORCH = Exporter(
+    "executorch",
+    "vitsmith export --to executorch (XNNPACK)",
+    write_executorch,
+    _layers,
+    check=_check,
+    requirements={"int8": INT8},
+)

@@ -1,10 +1,8 @@
-"""ONNX graphs from torch modules, and the outputs of their layers."""
+"""ONNX programs: model.onnx and, of LiT, text.onnx, which give unit vectors; and the outputs of their layers."""
 
 from __future__ import annotations
 
 import ast
-import os
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,42 +12,15 @@ import torch
 from vitsmith.arrays import Array
 from vitsmith.engines.onnx.session import open_session
 from vitsmith.errors import MissingPackageError
+from vitsmith.exporters.exporter import Exporter, LayerOutputs
 from vitsmith.exporters.parts import Part
-from vitsmith.exporters.program import Gate, Layers, Target, export_program
-from vitsmith.gate import Verdict
 from vitsmith.models.features import record
 from vitsmith.process.quiet import quiet
 from vitsmith.specs import ProgramSpec
-from vitsmith.weights.bundle.bundle import Bundle
 
 OPSET = 20  # the first with a Gelu node, in both of its forms
 LARGEST_SINGLE_FILE = 1_800_000_000
 """Bytes of weights beyond which they lie beside the graph: protobuf cannot hold 2 GiB."""
-
-
-def export_onnx(
-    bundle: Bundle,
-    folder: str | os.PathLike[str],
-    *,
-    spec: ProgramSpec | None = None,
-    gate: Gate | None = None,
-) -> tuple[Bundle, Verdict]:
-    """Writes a bundle whose program is model.onnx and returns it with the gate's verdict.
-
-    A LiT model becomes two graphs that give unit vectors, model.onnx for images and text.onnx for token ids. Raises
-    GateError, and writes nothing, if onnxruntime gives other answers.
-    """
-    spec = spec or ProgramSpec()
-
-    def write(parts: Sequence[Part], place: Path) -> None:
-        for part in parts:
-            write_onnx(part, place / f"{part.name}.onnx", spec)
-
-    def layers(part: Part, place: Path, batch: Array) -> Layers:
-        return layer_outputs(part, place / f"{part.name}.onnx", batch)
-
-    target = Target("onnx", spec, f"vitsmith export --to onnx (opset {OPSET})", write, layers)
-    return export_program(bundle, folder, target, gate)
 
 
 def write_onnx(part: Part, path: Path, spec: ProgramSpec) -> None:
@@ -99,7 +70,7 @@ def _forget_places(model: Any) -> None:
             node.metadata_props.pop("pkg.torch.onnx.stack_trace", None)
 
 
-def layer_outputs(part: Part, path: Path, batch: Array) -> Iterator[tuple[str, Array, Array]]:
+def layer_outputs(part: Part, path: Path, batch: Array, spec: ProgramSpec | None = None) -> LayerOutputs:
     """(layer, torch output, onnx output) in the order of the graph, for a batch like the part's inputs.
 
     The exporter notes on each node which module it came from; the last node of a module gives the module's output.
@@ -152,3 +123,6 @@ def _run_with_outputs(path: Path, tensors: list[str], inputs: dict[str, Array]) 
         return list(open_session(opened).run(tensors, inputs))
     finally:
         opened.unlink()
+
+
+ONNX = Exporter("onnx", f"vitsmith export --to onnx (opset {OPSET})", write_onnx, layer_outputs)

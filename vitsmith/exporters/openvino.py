@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,45 +11,22 @@ import torch
 from vitsmith.arrays import Array
 from vitsmith.engines.openvino.core import compile_program, import_openvino, openvino_core
 from vitsmith.engines.openvino.engine import HINTS
+from vitsmith.exporters.exporter import Exporter, LayerOutputs
 from vitsmith.exporters.onnx import OPSET, as_computed, module_outputs, write_graph
 from vitsmith.exporters.parts import Part
-from vitsmith.exporters.program import Gate, Layers, Target, export_program
 from vitsmith.files.atomic import scratch
-from vitsmith.gate import Verdict
 from vitsmith.models.features import record
 from vitsmith.specs import ProgramSpec
 from vitsmith.weights.bundle.bundle import Bundle
 
 
-def export_openvino(
-    bundle: Bundle,
-    folder: str | os.PathLike[str],
-    *,
-    spec: ProgramSpec | None = None,
-    gate: Gate | None = None,
-) -> tuple[Bundle, Verdict]:
-    """Writes a bundle whose program is model.xml with model.bin, for LiT also text.xml with text.bin.
+def write_openvino(part: Part, path: Path, spec: ProgramSpec) -> None:
+    """Writes `path`, an .xml, and the .bin beside it, unchecked.
 
     In fp16 the weights are halved on disk and in memory; OpenVINO computes with them in float32 on processors, and on
     GPUs in float16, except for operations that it knows to be sensitive. In bf16 the weights stay float32: the engine
-    tells OpenVINO to compute in bfloat16. Raises GateError, and writes nothing, if OpenVINO gives other answers.
+    tells OpenVINO to compute in bfloat16.
     """
-    spec = spec or ProgramSpec()
-    import_openvino()
-
-    def write(parts: Sequence[Part], place: Path) -> None:
-        for part in parts:
-            write_openvino(part, place / f"{part.name}.xml", spec)
-
-    def layers(part: Part, place: Path, batch: Array) -> Layers:
-        return layer_outputs(part, place / f"{part.name}.xml", batch, spec)
-
-    target = Target("openvino", spec, f"vitsmith export --to openvino (opset {OPSET})", write, layers)
-    return export_program(bundle, folder, target, gate)
-
-
-def write_openvino(part: Part, path: Path, spec: ProgramSpec) -> None:
-    """Writes `path`, an .xml, and the .bin beside it, unchecked."""
     openvino = import_openvino()
     with scratch("openvino") as place:
         graph = place / "graph.onnx"
@@ -68,7 +43,7 @@ def openvino_from_onnx(path: Path) -> Any:
     return model
 
 
-def layer_outputs(part: Part, path: Path, batch: Array, spec: ProgramSpec) -> Layers:
+def layer_outputs(part: Part, path: Path, batch: Array, spec: ProgramSpec) -> LayerOutputs:
     """(layer, torch output, OpenVINO output) in the order of the graph, for a batch like the part's inputs.
 
     The output tensor of a module is found in the ONNX graph, which is made again; conversion keeps the names of
@@ -104,3 +79,12 @@ def _module_tensors(part: Part, spec: ProgramSpec) -> dict[str, str]:
         graph = place / "graph.onnx"
         write_graph(part, graph, batch=spec.batch)
         return module_outputs(onnx.load(graph, load_external_data=False))
+
+
+def _check(bundle: Bundle, spec: ProgramSpec) -> None:
+    import_openvino()  # before any work
+
+
+OPENVINO = Exporter(
+    "openvino", f"vitsmith export --to openvino (opset {OPSET})", write_openvino, layer_outputs, check=_check
+)

@@ -9,27 +9,24 @@ out/
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from vitsmith.engines.openvino.core import openvino_core
+from vitsmith.engines.program import SUFFIXES
 from vitsmith.errors import InputError, MissingPackageError, OutputError
-from vitsmith.exporters.onnx import export_onnx
-from vitsmith.exporters.program import Gate, copy_bundle
-from vitsmith.files.atomic import replacing_folder, scratch
-from vitsmith.gate import Verdict
+from vitsmith.exporters.exporter import Deliver, Device, Exporter, Extras, copy_bundle
+from vitsmith.exporters.onnx import layer_outputs, write_onnx
+from vitsmith.files.atomic import replacing_folder
 from vitsmith.models.config import LiTConfig
 from vitsmith.models.presets import name_of
 from vitsmith.specs import ProgramSpec
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.bundle.folder import read_bundle
-
-Device = Literal["auto", "cpu", "gpu"]
 
 MAX_BATCH = 32
 PREFERRED_BATCHES = (8, 16, 32)
@@ -38,11 +35,10 @@ QUEUE_MICROSECONDS = 2000
 
 _TYPES = {"FLOAT": "TYPE_FP32", "FLOAT16": "TYPE_FP16", "UINT8": "TYPE_UINT8", "INT32": "TYPE_INT32"}
 _OPENVINO_TYPES = {"f32": "TYPE_FP32", "f16": "TYPE_FP16", "u8": "TYPE_UINT8", "i32": "TYPE_INT32"}
-_SUFFIXES = {"onnx": ".onnx", "openvino": ".xml"}
 
 
 @dataclass(frozen=True)
-class Tensor:
+class ServedTensor:
     """An input or output of a program. `dims` includes the batch axis; -1 means any size."""
 
     name: str
@@ -57,41 +53,15 @@ class Served:
     name: str
     file: str
     """Its program in the version folder."""
-    inputs: Tensor
-    outputs: Tensor
+    inputs: ServedTensor
+    outputs: ServedTensor
 
 
-def export_triton(
-    bundle: Bundle,
-    folder: str | os.PathLike[str],
-    *,
-    spec: ProgramSpec | None = None,
-    gate: Gate | None = None,
-    name: str = "",
-    device: Device = "auto",
-) -> tuple[Bundle, Verdict | None]:
-    """Writes a repository around a bundle's program and returns the bundle in it; see the head of this file.
-
-    Args:
-        bundle: torch weights, which become an ONNX program behind the gate of `export_onnx`, or an ONNX or OpenVINO
-            program, which is taken as it is; the verdict is None then.
-        folder: the repository. It is refused if other models in it would be lost.
-        spec: precision, batch and input of a program made from weights; default fp32.
-        gate: the gate of `export_onnx`.
-        name: name of the model; default: that of the architecture.
-        device: where Triton runs it; 'auto' leaves that to Triton, but int8 and OpenVINO programs are for processors.
-
-    Raises InputError for another program, OutputError for a folder that holds something else, GateError.
-    """
-    if bundle.program not in ("torch", *_SUFFIXES):
-        raise InputError(f"{bundle.where} is already exported (model.{bundle.program}); export the torch one to triton")
-    models = _model_names(bundle, name)
-    _check_folder(Path(folder), models)
-    if bundle.program == "torch":
-        with scratch("triton") as place:
-            exported, verdict = export_onnx(bundle, place / "onnx", spec=spec, gate=gate)
-            return _write(exported, Path(folder), models, device), verdict
-    return _write(bundle.with_provenance(parent=bundle.where), Path(folder), models, device), None
+def _deliver(bundle: Bundle, folder: Path, spec: ProgramSpec, extras: Extras) -> Deliver:
+    """The program becomes a repository at `folder`, which is refused if other models in it would be lost."""
+    models = _model_names(bundle, extras.name)
+    _check_folder(folder, models)
+    return lambda made: _write(made, folder, models, extras.device)
 
 
 def _model_names(bundle: Bundle, name: str) -> list[str]:
@@ -118,17 +88,16 @@ def _check_folder(folder: Path, models: Sequence[str]) -> None:
 def _write(bundle: Bundle, folder: Path, models: Sequence[str], device: Device) -> Bundle:
     """Writes the repository of a program on disk."""
     source = bundle.place
-    suffix = _SUFFIXES[bundle.program]
     with replacing_folder(folder) as partial:
         for model, part in zip(models, ("model", "text"), strict=False):
             version = partial / model / "1"
             version.mkdir(parents=True)
             if part == "model":
-                copy_bundle(bundle.with_provenance(source="vitsmith export --to triton"), version)
+                copy_bundle(bundle, version)
             else:
                 for path in source.glob(f"{part}.*"):
                     shutil.copyfile(path, version / path.name)
-            program = source / f"{part}{suffix}"
+            program = source / f"{part}.{SUFFIXES[bundle.program]}"
             served = Served(model, program.name, *_tensors(program))
             labelled = part == "model" and bundle.labels is not None and bundle.program_spec.batch in (None, 1)
             outputs = _outputs(bundle) if part == "model" else {}
@@ -154,7 +123,7 @@ def _outputs(bundle: Bundle) -> dict[str, str]:
     return found | ({"thresholds": thresholds} if thresholds else {})
 
 
-def _tensors(program: Path) -> tuple[Tensor, Tensor]:
+def _tensors(program: Path) -> tuple[ServedTensor, ServedTensor]:
     """The one input and the one output, as the program itself has them."""
     if program.suffix == ".xml":
         model = openvino_core().read_model(program)
@@ -167,17 +136,17 @@ def _tensors(program: Path) -> tuple[Tensor, Tensor]:
     return _onnx_tensor(graph.input[0]), _onnx_tensor(graph.output[0])
 
 
-def _onnx_tensor(value: Any) -> Tensor:
+def _onnx_tensor(value: Any) -> ServedTensor:
     import onnx
 
     kind = value.type.tensor_type
     dims = tuple(one.dim_value if one.HasField("dim_value") else -1 for one in kind.shape.dim)
-    return Tensor(value.name, _TYPES[onnx.TensorProto.DataType.Name(kind.elem_type)], dims)
+    return ServedTensor(value.name, _TYPES[onnx.TensorProto.DataType.Name(kind.elem_type)], dims)
 
 
-def _openvino_tensor(port: Any) -> Tensor:
+def _openvino_tensor(port: Any) -> ServedTensor:
     dims = tuple(-1 if one.is_dynamic else one.get_length() for one in port.get_partial_shape())
-    return Tensor(port.get_any_name(), _OPENVINO_TYPES[port.get_element_type().get_type_name()], dims)
+    return ServedTensor(port.get_any_name(), _OPENVINO_TYPES[port.get_element_type().get_type_name()], dims)
 
 
 def config_text(
@@ -228,7 +197,7 @@ def config_text(
     return "\n".join(lines) + "\n"
 
 
-def _field(tensor: Tensor, leave: int) -> str:
+def _field(tensor: ServedTensor, leave: int) -> str:
     return f'name: "{tensor.name}" data_type: {tensor.data_type} dims: {_dims(tensor.dims[leave:])}'
 
 
@@ -242,3 +211,12 @@ def _parameters(spec: ProgramSpec, *, openvino: bool) -> dict[str, str]:
         return {"intra_op_thread_count": "0"}
     bf16 = "bf16" in (spec.precision, spec.rest)
     return {"PERFORMANCE_HINT": "THROUGHPUT"} | ({"HINT_BF16": "YES"} if bf16 else {})
+
+
+def _is_repository(place: Path) -> bool:
+    return any(place.glob("*/config.pbtxt"))
+
+
+TRITON = Exporter(
+    "onnx", "vitsmith export --to triton", write_onnx, layer_outputs, deliver=_deliver, is_earlier=_is_repository
+)

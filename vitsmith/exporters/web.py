@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -16,12 +14,10 @@ import PIL
 from vitsmith.arrays import Array
 from vitsmith.engines.golden_answers import tolerance_of
 from vitsmith.errors import InputError
-from vitsmith.exporters.onnx import export_onnx
-from vitsmith.exporters.program import Gate
+from vitsmith.exporters.exporter import Deliver, Exporter, Extras
+from vitsmith.exporters.onnx import layer_outputs, write_onnx
 from vitsmith.exporters.web_runtime import FILES as RUNTIME_FILES
 from vitsmith.exporters.web_runtime import VERSION, web_runtime
-from vitsmith.files.atomic import scratch
-from vitsmith.gate import Verdict
 from vitsmith.json_text import to_json
 from vitsmith.models.config import LiTConfig
 from vitsmith.models.lit import LiT
@@ -30,7 +26,6 @@ from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.bundle.folder import write_bundle
 from vitsmith.weights.bundle.summary import describe_images, title
 from vitsmith.zeroshot.classifier import ZeroShotClassifier
-from vitsmith.zeroshot.words import Words
 
 PAGE = ("index.html", "style.css", "page.js", "worker.js", "model.js", "decode.js", "preprocess.js", "golden.js")
 """The page's own files, in `vitsmith/web/`."""
@@ -48,50 +43,22 @@ class Classes:
     embeddings: Array
 
 
-def export_web(
-    bundle: Bundle,
-    folder: str | os.PathLike[str],
-    *,
-    spec: ProgramSpec | None = None,
-    gate: Gate | None = None,
-    labels: Words | Sequence[str] | None = None,
-    templates: str | Sequence[str] | None = None,
-    runtime: Path | None = None,
-) -> tuple[Bundle, Verdict | None]:
-    """Writes a page around a bundle's ONNX program; the verdict is None if the bundle already is one.
-
-    Args:
-        bundle: torch weights, which pass the gate of `export_onnx`, or an ONNX program, which is taken as it is.
-        folder: the output folder, which is a bundle as well.
-        spec: precision, batch and input of a program made from weights; default fp32.
-        gate: the gate of `export_onnx`.
-        labels: LiT only: the classes that the page chooses from; without them it shows how similar two images are.
-        templates: prompts for `labels`, as for `ZeroShotClassifier`.
-        runtime: onnxruntime-web's archive as `npm pack` writes it; default: the one in the cache, or from npm.
-
-    Raises InputError for a model or program that a page cannot run, DownloadError without the runtime, GateError.
-    """
-    spec = bundle.program_spec if bundle.program == "onnx" else spec or ProgramSpec()
-    _check(bundle, spec, labels)
-    files = web_runtime(runtime)
-    if bundle.program == "onnx":
-        source = bundle.with_provenance(parent=bundle.where)
-        return _write(source, folder, files, _classes(bundle, labels, templates)), None
-    with scratch("web") as place:
-        exported, verdict = export_onnx(bundle, place / "onnx", spec=spec, gate=gate)
-        return _write(exported, folder, files, _classes(exported, labels, templates)), verdict
+def _deliver(bundle: Bundle, folder: Path, spec: ProgramSpec, extras: Extras) -> Deliver:
+    """The program becomes a page in `folder`, which is a bundle as well. Raises DownloadError without the runtime."""
+    _check(bundle, spec, extras)
+    runtime = web_runtime()
+    return lambda made: _write(made, folder, runtime, _classes(made, extras))
 
 
-def _check(bundle: Bundle, spec: ProgramSpec, labels: Words | Sequence[str] | None) -> None:
-    if bundle.program not in ("torch", "onnx"):
-        raise InputError(f"{bundle.where} is already exported (model.{bundle.program}); export the torch one to web")
+def _check(bundle: Bundle, spec: ProgramSpec, extras: Extras) -> None:
+    """Raises InputError for a model or program that a page cannot run."""
     if spec.batch not in (None, 1):
         raise InputError(
             f"a page answers one image at a time, not {spec.batch}: export it with `fixed_batch` 1 or without"
         )
     if getattr(bundle.config, "pooling", "") in ("unpooled", "token_unpooled"):
         raise InputError(f"{bundle.where} gives logits for each patch, not one answer for an image: no page shows them")
-    if labels is not None and not isinstance(bundle.config, LiTConfig):
+    if extras.labels is not None and not isinstance(bundle.config, LiTConfig):
         raise InputError(f"{bundle.where} has classes of its own: labels in words are for LiT models")
     if (size := _weights_size(bundle, spec)) > LARGEST_PROGRAM:
         raise InputError(
@@ -100,12 +67,10 @@ def _check(bundle: Bundle, spec: ProgramSpec, labels: Words | Sequence[str] | No
         )
 
 
-def _classes(
-    bundle: Bundle, labels: Words | Sequence[str] | None, templates: str | Sequence[str] | None
-) -> Classes | None:
-    if labels is None:
+def _classes(bundle: Bundle, extras: Extras) -> Classes | None:
+    if extras.labels is None:
         return None
-    classifier = ZeroShotClassifier(bundle, labels, templates=templates, engine="onnx")
+    classifier = ZeroShotClassifier(bundle, extras.labels, templates=extras.templates, engine="onnx")
     return Classes(classifier.labels.shown, np.ascontiguousarray(classifier.embeddings, np.float32))
 
 
@@ -121,9 +86,7 @@ def _programs(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.name.startswith(("model.onnx", "text.onnx")))
 
 
-def _write(
-    bundle: Bundle, folder: str | os.PathLike[str], runtime: dict[str, bytes], classes: Classes | None
-) -> Bundle:
+def _write(bundle: Bundle, folder: Path, runtime: dict[str, bytes], classes: Classes | None) -> Bundle:
     """Writes page, runtime and program into one folder. `bundle` is an ONNX program on disk."""
     source = bundle.place
     programs = _programs(source)
@@ -143,8 +106,7 @@ def _write(
         facts = to_json(_facts(bundle, (place / PROGRAM).stat().st_size, classes), indent=2)
         (place / "page.json").write_text(facts + "\n", encoding="utf-8")
 
-    made = bundle.with_provenance(source=f"vitsmith export --to web (onnxruntime-web {VERSION})")
-    return write_bundle(made, folder, write_program=write_program)
+    return write_bundle(bundle, folder, write_program=write_program)
 
 
 def _copy_whole(path: Path, target: Path) -> None:
@@ -173,3 +135,8 @@ def _facts(bundle: Bundle, size: int, classes: Classes | None) -> dict[str, Any]
         "runtime": VERSION,
         "pillow": int(PIL.__version__.split(".")[0]),  # its order of passes; see preprocess.js
     }
+
+
+WEB = Exporter(
+    "onnx", f"vitsmith export --to web (onnxruntime-web {VERSION})", write_onnx, layer_outputs, deliver=_deliver
+)

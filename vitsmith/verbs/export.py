@@ -1,10 +1,10 @@
-"""`vitsmith.export`."""
+"""`vitsmith.export`: from a model to a program in its place, by way of the images that the gate compares on."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -13,17 +13,18 @@ from vitsmith.arguments import path as argument_path
 from vitsmith.data.images.sources import ImageSource, name_source, several
 from vitsmith.data.images.unreadable import SHARE, read_all, sift
 from vitsmith.data.sets.samples import Samples
+from vitsmith.data.sets.split_record import SPLIT
 from vitsmith.errors import InputError
 from vitsmith.evaluation.evaluation import match_classes
 from vitsmith.evaluation.held_out import Asked
+from vitsmith.exporters.targets import TARGETS, Target
 from vitsmith.files.atomic import scratch
 from vitsmith.gate import Requirements
-from vitsmith.json_text import json_or_none
 from vitsmith.models.config import LiTConfig
 from vitsmith.needs_torch import require_torch
-from vitsmith.runs import default_place, place_of
+from vitsmith.runs import IsEarlier, default_place, place_of
 from vitsmith.specs import ProgramSpec
-from vitsmith.verbs.adding import add_exported, check_add, check_program
+from vitsmith.verbs.export_request import LEAVE_OUT, ExportRequest
 from vitsmith.verbs.inputs import (
     Choose,
     Data,
@@ -38,15 +39,14 @@ from vitsmith.verbs.inputs import (
     warn,
 )
 from vitsmith.weights.bundle.bundle import Bundle
-from vitsmith.weights.bundle.manifest import MANIFEST
+from vitsmith.weights.bundle.manifest import FORMAT, read_manifest
+from vitsmith.weights.bundle.programs import add_program, check_addable
 from vitsmith.weights.labels import with_labels
 from vitsmith.weights.load import assumed, load
+from vitsmith.zeroshot.words import Words, check_words, read_word_file
 
 if TYPE_CHECKING:
-    from vitsmith.exporters.program import Gate
-    from vitsmith.zeroshot.words import Words
-
-_LEAVE_OUT = "leave `images`, `data`, `max_drop` and `strict_gate` out"
+    from vitsmith.exporters.gate import Gate
 
 
 def export(
@@ -93,119 +93,113 @@ def export(
     Raises GateError, and leaves nothing, when the program gives other answers; InputError, OutputError,
     MissingPackageError.
     """
-    spec = ProgramSpec(precision=cast(Any, precision), batch=fixed_batch, pixels=pixels)
-    written, place = export_to(
-        bundle, target, out, spec,
-        images=images, data=data, split=split,
+    request = ExportRequest(
+        bundle=bundle, target=target, out=out,
+        spec=ProgramSpec(precision=cast(Any, precision), batch=fixed_batch, pixels=pixels),
+        images=list(several(images)), data=data, split=split,
         required=Requirements(accuracy_drop=max_drop, strict=strict_gate),
-        skip_unreadable=skip_unreadable, labels=labels, without_split=without_split, add=add, force=force, tell=tell,
+        skip_unreadable=skip_unreadable, labels=labels, without_split=without_split, add=add, force=force,
     )  # fmt: skip
+    written, place = export_for(request, tell, choosing(tell))
     return load(place) if written is None else written
 
 
-def export_to(
-    bundle: Model,
-    target: str,
-    out: str | os.PathLike[str] | None,
-    spec: ProgramSpec,
-    *,
-    required: Requirements,
-    images: ImageSource | Iterable[ImageSource] = (),
-    data: Data = "",
-    split: str = "",
-    skip_unreadable: float = SHARE,
-    labels: Words | Sequence[str] | None = None,
-    labels_file: Path | None = None,
-    image_size: int | tuple[int, int] | None = None,
-    without_split: bool = False,
-    add: bool = False,
-    force: bool = False,
-    tell: Tell = warn,
-    choose: Choose | None = None,
-) -> tuple[Bundle | None, Path]:
-    """Exports for `export` and the command line. Returns the bundle (None for an .npz) and the path that was written.
+def export_for(request: ExportRequest, tell: Tell, choose: Choose) -> tuple[Bundle | None, Path]:
+    """Exports, for `export` and the command line. Returns the bundle (None for an .npz) and the path that was written.
 
-    `labels_file` has the `labels`, or a classifier's class names, one a line; `image_size` is for a checkpoint that
-    does not say its size; `choose` chooses the evaluation images of `data`, by default those that the model was not
-    trained on.
+    `choose` chooses the evaluation images of `data`.
     """
     require_torch("export")
-    from vitsmith.exporters.targets import TARGETS, check
-    from vitsmith.exporters.targets import export as export_program
-    from vitsmith.weights.save import save
-    from vitsmith.zeroshot.words import Words, check_words
+    from vitsmith.exporters.exporter import Extras
+    from vitsmith.exporters.run import export as export_bundle
 
-    known_name(target, "target", TARGETS)
-    sources, gated = list(several(images)), is_data(data)
-    for_gate = bool(sources) or gated or required != Requirements()
-    _check_use(target, for_gate=for_gate, labels=labels is not None, split=bool(split) and not gated)
-    if labels_file is not None and target == "npz":
-        raise InputError("an .npz has no class names: leave `labels_file` out")
-    words = labels if labels is None or isinstance(labels, Words) else check_words(list(labels), where="labels")
-    to = None if out is None else argument_path(out, "out")
-    if to is not None and target == "npz" and to.suffix != ".npz":
-        to = to.with_name(f"{to.name}.npz")
-    called = run_name(bundle)
-    name = f"{called}-{target}" + ("" if spec.precision == "fp32" else f"-{spec.precision}")
-    if add:
-        check_add(bundle, target, out=to is not None, labels_file=labels_file is not None, without_split=without_split)
-        where: AbstractContextManager[Path] = scratch("program")
-    else:
-        where = place_of("export", name, to, force=force, is_earlier=lambda place: _is_export(place, target))
-    with where as place:
-        original = load(bundle, image_size=image_size)
-        for note in assumed(original):
-            tell(note)
-        original, words = _named(original, target, labels_file, words)
-        check(original, target, spec)
-        if add:
-            check_program(original, cast(Any, target), spec, force=force)
-        if original.program != "torch" and for_gate:
-            raise InputError(f"{original.where} is copied as it is, without a gate: {_LEAVE_OUT}")
-        check_bounds(required, gated)
-        asked = asked_of(data, split, tell) if gated else None
-        gate = _gate(original, sources, asked, required, skip_unreadable, tell, choose or choosing(tell))
-        inside = f"{default_place('export', name).name}.npz" if target == "npz" else "model"
-        folder = place if to is not None else place / inside
-        original = _with_split(original, target, without_split, tell)
-        if target == "npz":
-            save(original, folder, format="npz")
+    target = TARGETS[known_name(request.target, "target", TARGETS)]
+    request.check(target)
+    words = _words(request.labels)
+    with _reserved(request, target) as folder:
+        original, words = _named(request, target, _load(request, tell), words)
+        _check(request, target, original)
+        gate = _gate(request, original, tell, choose)
+        original = _with_split(request, target, original, tell)
+        if target.gated:
+            tell("exporting and checking; this takes a few seconds to a minute")
+        extras = Extras(labels=words, name=run_name(request.bundle))
+        written, verdict = export_bundle(original, folder, target.name, request.spec, gate, extras)
+        if not target.gated:
             return None, folder
-        tell("exporting and checking; this takes a few seconds to a minute")
-        written, verdict = export_program(original, folder, target, spec, gate, labels=words, name=called)
         for doubt in verdict.doubts if verdict is not None else ():
             tell(doubt)
-        if add:
-            written = add_exported(original, written, tell, force=force)
+        if request.add:
+            written = _add(original, written, tell, force=request.force)
             folder = written.place
         written.verdict = verdict
         return written, folder
 
 
-def _named(bundle: Bundle, target: str, labels_file: Path | None, words: Words | None) -> tuple[Bundle, Words | None]:
+def _words(labels: Words | Sequence[str] | None) -> Words | None:
+    return labels if labels is None or isinstance(labels, Words) else check_words(list(labels), where="labels")
+
+
+@contextmanager
+def _reserved(request: ExportRequest, target: Target) -> Iterator[Path]:
+    """Where to write, reserved until it is written: `out`, a new run, or a temporary folder for a program to add."""
+    out = None if request.out is None else argument_path(request.out, "out")
+    if out is not None and target.suffix and out.suffix != target.suffix:
+        out = out.with_name(f"{out.name}{target.suffix}")
+    name = request.name
+    if request.add:
+        request.check_add(target)
+        with scratch("program") as place:
+            yield place / "model"
+        return
+    inside = f"{default_place('export', name).name}{target.suffix}" if target.suffix else "model"
+    with place_of("export", name, out, force=request.force, is_earlier=_is_earlier(target)) as place:
+        yield place if out is not None else place / inside
+
+
+def _is_earlier(target: Target) -> IsEarlier:
+    return lambda place: target.exporter().is_earlier(place)
+
+
+def _load(request: ExportRequest, tell: Tell) -> Bundle:
+    bundle = load(request.bundle, image_size=request.image_size)
+    for note in assumed(bundle):
+        tell(note)
+    return bundle
+
+
+def _named(request: ExportRequest, target: Target, bundle: Bundle, words: Words | None) -> tuple[Bundle, Words | None]:
     """The bundle and the labels of a LiT's page, one of which the file names: its classes, or those labels."""
-    from vitsmith.zeroshot.words import read_word_file
-
-    if labels_file is not None and target == "web" and isinstance(bundle.config, LiTConfig):
-        return bundle, read_word_file(str(labels_file))
-    return with_labels(bundle, labels_file), words
+    if request.labels_file is not None and target.page and isinstance(bundle.config, LiTConfig):
+        return bundle, read_word_file(str(request.labels_file))
+    return with_labels(bundle, request.labels_file), words
 
 
-def _gate(
-    bundle: Bundle,
-    sources: Sequence[ImageSource],
-    asked: Asked | None,
-    required: Requirements,
-    share: float,
-    tell: Tell,
-    choose: Choose,
-) -> Gate:
-    """The gate with the images that can be read, at most a `share` of which may be unreadable."""
-    from vitsmith.exporters.program import Gate
+def _check(request: ExportRequest, target: Target, bundle: Bundle) -> None:
+    """Raises InputError, before any image is read, for a bundle that does not become what is asked for."""
+    spec = request.spec
+    target.check(bundle, spec)
+    if request.add:
+        if spec.pixels and bundle.preprocessing.quantize == "none":
+            raise InputError(
+                f"{bundle.where} takes resized pixels as they are, and a program made with `pixels` has them rounded, "
+                "which is another preprocessing: leave `pixels` or `add` out"
+            )
+        check_addable(bundle, target.exporter().program, spec, force=request.force)
+    if bundle.program != "torch" and request.gated:
+        raise InputError(f"{bundle.where} is copied as it is, without a gate: {LEAVE_OUT}")
+    check_bounds(request.required, is_data(request.data))
 
-    images = read_all(sources, [name_source(one) for one in sources], share=share, tell=left_out(tell))
-    labelled = None if asked is None else _labelled(bundle, asked, share, tell, choose)
-    return Gate(images or None, labelled, required)
+
+def _gate(request: ExportRequest, bundle: Bundle, tell: Tell, choose: Choose) -> Gate:
+    """The gate with the images that can be read, at most a share of which may be unreadable."""
+    from vitsmith.exporters.gate import Gate
+
+    asked = asked_of(request.data, request.split, tell) if is_data(request.data) else None
+    names = [name_source(one) for one in request.images]
+    images = read_all(request.images, names, share=request.skip_unreadable, tell=left_out(tell))
+    labelled = None if asked is None else _labelled(bundle, asked, request.skip_unreadable, tell, choose)
+    return Gate(images or None, labelled, request.required)
 
 
 def _labelled(bundle: Bundle, asked: Asked, share: float, tell: Tell, choose: Choose) -> Samples:
@@ -217,40 +211,23 @@ def _labelled(bundle: Bundle, asked: Asked, share: float, tell: Tell, choose: Ch
     return samples if len(kept) == len(samples) else samples.select(kept)
 
 
-def _check_use(target: str, *, for_gate: bool, labels: bool, split: bool) -> None:
-    """Raises InputError for options that a target does not use."""
-    if target == "npz" and for_gate:
-        raise InputError(f"an .npz holds the same weights, so there is no gate: {_LEAVE_OUT}")
-    if labels and target != "web":
-        raise InputError(f"`labels` are for the page of a LiT model, not for {target}")
-    if split:
-        raise InputError("`split` chooses a part of `data`: give `data` too")
-
-
-def _is_export(place: Path, target: str) -> bool:
-    """Whether an earlier export of the same kind wrote what is there."""
-    from zipfile import is_zipfile
-
-    if target == "npz":
-        return place.is_file() and is_zipfile(place)
-    if target == "triton":
-        return any(place.glob("*/config.pbtxt"))
-    try:
-        made = json_or_none(place / MANIFEST)["provenance"]["source"]
-    except (KeyError, TypeError):
-        return False
-    return str(made).startswith("vitsmith export")
-
-
-def _with_split(bundle: Bundle, target: str, without: bool, tell: Tell) -> Bundle:
-    """The bundle, with the record of its images unless `without`; tells the user what the record reveals on a page."""
-    from vitsmith.data.sets.split_record import SPLIT
-
-    if without:
+def _with_split(request: ExportRequest, target: Target, bundle: Bundle, tell: Tell) -> Bundle:
+    """The bundle, with the record of its images unless they asked to leave it out; tells what it reveals on a page."""
+    if request.without_split:
         return bundle.with_split(None)
-    if target == "web" and bundle.split is not None:
+    if target.page and bundle.split is not None:
         tell(
             f"{SPLIT} goes with the page: anyone who has an image can find out by it whether the model "
             "was trained on that image; `without_split` leaves it out"
         )
     return bundle
+
+
+def _add(bundle: Bundle, exported: Bundle, tell: Tell, *, force: bool) -> Bundle:
+    """The bundle with the exported program, which is kept in its own folder from now on."""
+    assert bundle.folder is not None
+    old = read_manifest(bundle.folder)[1] != FORMAT
+    joined = add_program(bundle, exported, force=force)
+    if old:
+        tell(f"{bundle.folder} is in format 2 now: version 0.1 cannot read it any more")
+    return joined.using(next(one for one in joined.programs if one.is_(exported.program, exported.program_spec)))

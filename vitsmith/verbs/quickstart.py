@@ -20,8 +20,8 @@ from vitsmith.data.sets.samples import Samples
 from vitsmith.errors import GateError, MissingPackageError
 from vitsmith.evaluation.evaluation import Evaluation, compare_accuracy, evaluate
 from vitsmith.evaluation.speed import Cost, Speed, measure_speed
-from vitsmith.exporters.onnx import export_onnx
-from vitsmith.exporters.program import Gate
+from vitsmith.exporters.gate import Gate
+from vitsmith.exporters.run import export
 from vitsmith.files.atomic import optional, replacing, write_text
 from vitsmith.gate import Measured, Requirements, agreement_of, failures
 from vitsmith.predict import Predictor
@@ -118,7 +118,9 @@ def run_stages(run: Run, recipe: TrainRecipe, listener: Listener) -> QuickstartR
     listener(Outcome(_show(before)))
 
     listener(QuickstartStage(3, "exporting it to ONNX, behind the gate"))
-    written, verdict = export_onnx(trained.bundle, run.folder / "model-onnx", gate=Gate(images=gate_images(splits.val)))
+    gate = Gate(images=gate_images(splits.val))
+    written, verdict = export(trained.bundle, run.folder / "model-onnx", "onnx", gate=gate)
+    assert verdict is not None
     listener(Outcome(f"passed: no output differs by more than {verdict.relative:.1g} of the largest"))
 
     listener(QuickstartStage(4, "loading the exported bundle from disk and evaluating that"))

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from tests.compress.quantize.speeds import FAST, slow
+from tests.exporting import export_onnx
 from tests.tiny import CONFIGS, pictures, tiny_model
 from vitsmith import Bundle
 from vitsmith.compress.images import TaskImages, read_tensors
@@ -35,7 +36,6 @@ from vitsmith.errors import (
     UnknownNameError,
 )
 from vitsmith.evaluation.evaluation import evaluate
-from vitsmith.exporters.onnx import export_onnx
 from vitsmith.finite import require_finite_outputs
 from vitsmith.machine import bf16_dot_products, processor_flags
 from vitsmith.models.configure import change

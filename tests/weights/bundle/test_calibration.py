@@ -13,11 +13,11 @@ import torch
 
 import vitsmith as vs
 from tests.command_line import call
+from tests.exporting import export_onnx
 from tests.tiny import VIT, pictures, tiny_model
 from vitsmith import Bundle, Labels, Predictor
 from vitsmith.data.sets.split_record import SplitRecord
 from vitsmith.errors import BundleError, ConfigError, InputError, OutputError, WeightsError
-from vitsmith.exporters.onnx import export_onnx
 from vitsmith.specs import Calibration, ProgramSpec
 from vitsmith.weights.bundle import measurements
 from vitsmith.weights.bundle.programs import add_program

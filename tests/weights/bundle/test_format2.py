@@ -15,13 +15,13 @@ import torch
 
 import vitsmith as vs
 from tests.command_line import call
+from tests.exporting import export_onnx
 from tests.tiny import CONFIGS, VIT, pictures, tiny_lit, tiny_model
 from tests.weights.bundle.bundles import FORMAT1, NAMES, labelled
 from vitsmith import Bundle, Labels, Predictor, Provenance, records, specs
 from vitsmith.engines import registry
 from vitsmith.errors import BundleError, ConfigError, InputError, OutputError
 from vitsmith.escapes import markdown
-from vitsmith.exporters.onnx import export_onnx
 from vitsmith.exporters.web import PAGE
 from vitsmith.models import config
 from vitsmith.models.config import ViTConfig

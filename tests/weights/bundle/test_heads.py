@@ -14,6 +14,7 @@ from PIL import Image
 
 import vitsmith as vs
 from tests.command_line import call
+from tests.exporting import export_executorch, export_onnx
 from tests.tiny import CONFIGS, MIXER, VIT, pictures, tiny_lit, tiny_model
 from tests.training.small_runs import recipe, splits, training, write_folder
 from tests.weights.foreign_files import HF_CONFIG
@@ -32,8 +33,6 @@ from vitsmith.errors import BundleError, ConfigError, InputError, UnknownNameErr
 from vitsmith.evaluation.calibration import log_probabilities
 from vitsmith.evaluation.evaluation import evaluate
 from vitsmith.evaluation.scores import score_logits
-from vitsmith.exporters.executorch import export_executorch
-from vitsmith.exporters.onnx import export_onnx
 from vitsmith.models.configure import change
 from vitsmith.predict import Prediction, scores_from_logits
 from vitsmith.report.sections import most_wrong

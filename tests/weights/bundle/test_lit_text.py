@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
+from tests.exporting import export_onnx
 from tests.tiny import CONFIGS, VIT, WORDS, layout_of, released_npz, small_cases, tiny_lit, tiny_model
 from vitsmith import Bundle, ImageSpec, load, save
 from vitsmith.errors import BundleError, InputError, WeightsError
-from vitsmith.exporters.onnx import export_onnx
 from vitsmith.models.build import build
 from vitsmith.models.config import LiTConfig
 from vitsmith.models.configure import change

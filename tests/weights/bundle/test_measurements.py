@@ -13,12 +13,12 @@ import torch
 
 import vitsmith as vs
 from tests.command_line import call
+from tests.exporting import export_onnx
 from tests.tiny import VIT, pictures, tiny_model
 from tests.training.small_runs import splits, write_folder
 from vitsmith import Bundle, ImageSpec, Labels, Measurement
 from vitsmith.compress.merge_tokens.run import merge_by
 from vitsmith.evaluation.speed import Cost, Speed
-from vitsmith.exporters.onnx import export_onnx
 from vitsmith.machine import describe_machine
 from vitsmith.models.configure import change
 from vitsmith.specs import ProgramSpec

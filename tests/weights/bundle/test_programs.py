@@ -22,6 +22,7 @@ from PIL import Image
 import vitsmith as vs
 from tests.command_line import call
 from tests.engines.pretended import MANY, race_with
+from tests.exporting import export_onnx, export_openvino
 from tests.tiny import REFERENCE, VIT, pictures, tiny_model
 from tests.weights.bundle.bundles import FORMAT1, NAMES, labelled
 from vitsmith import Bundle, Labels, Predictor, needs_torch, open_engine
@@ -33,9 +34,7 @@ from vitsmith.engines import choice, registry
 from vitsmith.engines.settings import PRECISIONS
 from vitsmith.errors import BundleError, GateError, InputError, MissingPackageError, WeightsError
 from vitsmith.evaluation.peaks import Peak
-from vitsmith.exporters import targets
-from vitsmith.exporters.onnx import export_onnx
-from vitsmith.exporters.openvino import export_openvino
+from vitsmith.exporters import run
 from vitsmith.report.benchmark import draw_benchmark
 from vitsmith.runs import model_name
 from vitsmith.specs import ProgramSpec
@@ -80,7 +79,7 @@ def write_nothing(place: Path) -> None:
 
 
 def export_nothing(bundle: Bundle, folder: Path, target: str, spec: ProgramSpec, *_: Any, **__: Any) -> Any:
-    """In the place of `vitsmith.exporters.targets.export`."""
+    """In the place of `vitsmith.exporters.run.export`."""
     return write_bundle(bundle.as_program("onnx", spec, by="a test"), folder, write_program=write_nothing), None
 
 
@@ -239,7 +238,7 @@ def test_export_from_python_gives_the_bundle_with_the_added_program(here: Path, 
     assert (added.folder, added.place) == (Path("plain"), Path("plain/programs/onnx-fp32"))
     assert added.program_spec.batch == 2 and added.verdict is not None and added.verdict.agreement == 1
     assert Predictor(added).engine.name == "onnx"
-    monkeypatch.setattr(targets, "export", export_nothing)
+    monkeypatch.setattr(run, "export", export_nothing)
     again = vs.export("plain", "onnx", fixed_batch=2, add=True, force=True)
     assert again.place == Path("plain/programs/onnx-fp32-2") and not added.place.exists() and len(again.programs) == 2
 
@@ -273,7 +272,7 @@ def test_export_from_python_gives_the_bundle_with_the_added_program(here: Path, 
 def test_what_cannot_be_added_is_told_before_work(
     arguments: list[str], words: str, here: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(targets, "export", None)
+    monkeypatch.setattr(run, "export", None)
     if "rounds" in arguments:
         spec = vs.load("plain").preprocessing.model_copy(update={"quantize": "none"})
         vs.save(labelled(preprocessing=spec), "rounds")
@@ -285,7 +284,7 @@ def test_what_cannot_be_added_is_told_before_work(
 
 
 def test_a_bundle_that_was_changed_in_memory_gets_no_program(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(targets, "export", None)
+    monkeypatch.setattr(run, "export", None)
     bundle = vs.load("plain")
     turned = dataclasses.replace(bundle, labels=Labels(names=NAMES[::-1]))
     mean = bundle.preprocessing.model_copy(update={"mean": (0.1, 0.5, 0.5)})
@@ -307,7 +306,7 @@ def test_a_program_that_the_gate_refuses_is_not_added(here: Path, capsys: Any, m
         export_nothing(*arguments, **options)
         raise GateError("other answers")
 
-    monkeypatch.setattr(targets, "export", refuse)
+    monkeypatch.setattr(run, "export", refuse)
     before = {path: path.read_bytes() for path in Path("plain").rglob("*")}
     code, _, err = call(capsys, "export", "plain", "--to", "onnx", "--add")
     assert code == 3 and "other answers" in err
@@ -315,7 +314,7 @@ def test_a_program_that_the_gate_refuses_is_not_added(here: Path, capsys: Any, m
 
 
 def test_export_says_that_a_bundle_of_format_1_is_in_format_2(tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
-    monkeypatch.setattr(targets, "export", export_nothing)
+    monkeypatch.setattr(run, "export", export_nothing)
     shutil.copytree(FORMAT1 / "24f72d5" / "trained", tmp_path / "old")
     code, _, err = call(capsys, "export", tmp_path / "old", "--to", "onnx", "--add")
     assert code == 0 and "old is in format 2 now: version 0.1 cannot read it any more" in " ".join(err.split())

@@ -23,8 +23,8 @@ from vitsmith.engines.protocol import Engine
 from vitsmith.engines.settings import Goal
 from vitsmith.errors import InputError, MissingPackageError, NotFiniteError, OutputError, VitsmithError
 from vitsmith.evaluation.speed import Race, Runner, Speedup
+from vitsmith.exporters.gate import REQUIRED, REQUIRED_MERGING
 from vitsmith.exporters.parts import Part, parts_of
-from vitsmith.exporters.program import REQUIRED, REQUIRED_MERGING
 from vitsmith.gate import Paired, Requirements, agreement_of, compare, mean_cosine
 from vitsmith.models.config import LiTConfig, merges
 from vitsmith.specs import Program, ProgramSpec

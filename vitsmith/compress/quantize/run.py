@@ -20,8 +20,10 @@ from vitsmith.evaluation.accuracy import wilson_interval
 from vitsmith.evaluation.evaluation import refuse_regression
 from vitsmith.evaluation.speed import Race, measure_speedup
 from vitsmith.evaluation.timing import Pace
+from vitsmith.exporters.exporter import Exporter
+from vitsmith.exporters.gate import Gate
 from vitsmith.exporters.parts import Part, parts_of
-from vitsmith.exporters.program import Gate, Target, export_program
+from vitsmith.exporters.run import export_program
 from vitsmith.files.atomic import scratch
 from vitsmith.machine import describe_machine, int8_dot_products
 from vitsmith.models.config import LiTConfig
@@ -170,23 +172,23 @@ def _write(result: Quantized, trials: ProgramTrials, folder: Path) -> Bundle:
         trials.make(chosen.scheme, chosen.rest)
     made = trials.folder
 
-    def write(_parts: object, place: Path) -> None:
-        copy_programs(made, place)
+    def write(part: Part, path: Path, _: ProgramSpec) -> None:
+        copy_programs(made, path.parent, part.name)
 
     notes = [f"int8: {chosen.name}"]
     if chosen.scheme.kind == "static":
         notes = [f"int8: {chosen.name}, calibrated on {len(result.images.calibration)} images"]
     if isinstance(bundle.config, LiTConfig):
         notes.append("the text tower stays in fp32")
-    target = Target(
+    exporter = Exporter(
         result.settings.engine,  # type: ignore[arg-type]  # engines are called as their programs
-        ProgramSpec(precision="int8", rest=chosen.rest),
         f"vitsmith quantize --engine {result.settings.engine}",
         write,
         notes=tuple(notes),
     )
     images = [read_image(source) for source in result.images.evaluation.sources[:GATE_INPUTS]]
-    written, _ = export_program(bundle, folder, target, Gate(images=images))
+    spec = ProgramSpec(precision="int8", rest=chosen.rest)
+    written, _ = export_program(bundle, folder, exporter, spec, Gate(images=images))
     record_measurements(written, _measurements(result, chosen))
     return written
 

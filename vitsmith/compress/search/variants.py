@@ -24,8 +24,8 @@ from vitsmith.engines.open import open_engine
 from vitsmith.errors import GateError, InputError
 from vitsmith.evaluation.evaluation import evaluate
 from vitsmith.evaluation.timing import Pace, time_in_turns
-from vitsmith.exporters.program import Gate
-from vitsmith.exporters.targets import export
+from vitsmith.exporters.gate import Gate
+from vitsmith.exporters.run import export
 from vitsmith.gate import Requirements
 from vitsmith.models.config import show_size
 from vitsmith.predict import Predictor
