@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -44,9 +45,11 @@ from vitsmith.cli.terminal.output import print_facts, print_json, print_table, p
 if TYPE_CHECKING:
     from vitsmith.data.sets.datasets import DataSpec
     from vitsmith.data.sets.samples import Samples
+    from vitsmith.engines.protocol import Engine
     from vitsmith.evaluation.evaluation import Evaluation
     from vitsmith.records import Measurement
     from vitsmith.weights.bundle.bundle import Bundle
+    from vitsmith.zeroshot.words import Words
 
 WORST_CLASSES = 10
 
@@ -95,16 +98,18 @@ def evaluate(
         raise InputError("templates are for --zeroshot: give that too, or leave them out")
     if record:
         check_recordable(model)
-    options = {"engine": engine, "batch_size": batch_size, "precision": precision}
-    names = class_names(labels, labels_file)
-    described = labelled(data, image_column, label_column)
-    opening = {"image_size": image_size, "vocabulary": vocabulary}
+    request = _Request(
+        model=model,
+        labels=class_names(labels, labels_file),
+        data=labelled(data, image_column, label_column),
+        split=split,
+        zeroshot=_Prompts(templates or str(templates_file or ""), prompts) if zeroshot else None,
+        opening={"image_size": image_size, "vocabulary": vocabulary},
+        options={"engine": engine, "batch_size": batch_size, "precision": precision},
+        skip=skip_unreadable,
+    )
     with place_of("evaluate", model_name(model), out, force=force) as place:
-        if retrieval:
-            scored = _recall(model, described, split, opening, options, skip_unreadable)
-        else:
-            words = _Prompts(templates or str(templates_file or ""), prompts) if zeroshot else None
-            scored = _accuracy(model, described, split, names, words, opening, options, skip_unreadable)
+        scored = _recall(request) if retrieval else _accuracy(request)
         write_or_rescue(place, partial(_write, scored.scores))
     _tell(scored, place, record=record, json=json)
 
@@ -132,6 +137,23 @@ class _Prompts:
     templates: Sequence[str] | None
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Request:
+    """What is evaluated, and on which data."""
+
+    model: str
+    labels: Names | None
+    data: DataSpec
+    split: str
+    zeroshot: _Prompts | None
+    opening: dict[str, Any]
+    """Options of `open_model`."""
+    options: dict[str, Any]
+    """Options of `Predictor` and `Encoder`."""
+    skip: float
+    """Share of images that may be unreadable."""
+
+
 @dataclass(frozen=True, eq=False)
 class _Scored:
     """The results: scores for scores.json, measurements for the bundle, and how to show them."""
@@ -149,108 +171,89 @@ def _write(scores: dict[str, Any], place: Path) -> None:
         run.write_json("scores.json", scores)
 
 
-def _accuracy(
-    model: str,
-    data: DataSpec,
-    split: str,
-    labels: Names | None,
-    zeroshot: _Prompts | None,
-    opening: dict[str, Any],
-    options: dict[str, Any],
-    skip: float,
-) -> _Scored:
+def _accuracy(request: _Request) -> _Scored:
     """Scores a classifier, or, with `zeroshot`, classification by text."""
     from vitsmith.engines.protocol import precision_of
-    from vitsmith.evaluation.evaluation import evaluate as run
-    from vitsmith.evaluation.evaluation import match_classes, refuse_regression
     from vitsmith.evaluation.held_out import ask
+    from vitsmith.verbs.evaluate import evaluate_on
 
-    asked = ask(data, split, tell=say)
-    how: dict[str, Any] = {}
-    manner = ""
-    if zeroshot is not None:
-        classifier, how = _zeroshot(model, asked.samples, zeroshot.templates, labels, opening, options)
-        bundle, opened = classifier.encoder.bundle, classifier.encoder.engine
-        manner = f", zero-shot with {zeroshot.name}" if zeroshot.name else ", zero-shot"
-    else:
-        classifier = _predictor(model, labels, len(asked.samples), opening, options)
-        bundle, opened = classifier.bundle, classifier.engine
-    refuse_regression(classifier, "top-1 accuracy")
-    match_classes(classifier, asked.samples)  # before any image is read
-    evaluation_set = choose_images([bundle], asked)
-    samples, name = evaluation_set.samples, evaluation_set.counted + manner
-    how["split"] = evaluation_set.counts
-    tell_choice(opened)
-    with progress(unit="images") as bar:
-        task = bar.add_task("evaluating", total=len(samples), note="")
-        evaluation = run(
-            classifier,
-            samples,
-            skip_unreadable=skip,
-            on_image=lambda: bar.advance(task),
-            tell=tell_unreadable,
-        )
+    zeroshot = request.zeroshot
+    asked = ask(request.data, request.split, tell=say)
+    classifier, bundle, opened, how = _open(request, asked.samples)
+    evaluation, chosen = evaluate_on(
+        classifier,
+        asked,
+        choose_images,
+        say,
+        skip_unreadable=request.skip,
+        watch=partial(_watching, "evaluating", opened),
+    )
+    named = f" with {zeroshot.name}" if zeroshot is not None and zeroshot.name else ""
+    name = chosen.counted + (f", zero-shot{named}" if zeroshot is not None else "")
     scores = {"model": bundle.where, "data": name, "engine": opened.name, "precision": opened.precision, **how}
+    scores["split"] = chosen.counts
     if classifier.head != "softmax":
         scores["head"] = classifier.head
     scores |= {"seconds": evaluation.seconds, "classes": list(evaluation.classes), **evaluation.scores.to_dict()}
     scores["left_out"] = list(evaluation.left_out)
-    on = evaluation_set.counted + (f", templates {zeroshot.name}" if zeroshot is not None and zeroshot.name else "")
+    on = chosen.counted + (f", templates {zeroshot.name}" if named and zeroshot is not None else "")
     measurements = evaluation.measurements(on, opened.name, precision_of(opened), zero_shot=zeroshot is not None)
     return _Scored(bundle, scores, measurements, partial(print_evaluation, evaluation))
 
 
-def _predictor(
-    model: str, labels: Names | None, num_images: int, opening: dict[str, Any], options: dict[str, Any]
-) -> Any:
+def _open(request: _Request, samples: Samples) -> tuple[Any, Bundle, Engine, dict[str, Any]]:
+    """The classifier, its bundle and engine, and facts about it for scores.json."""
     from vitsmith.predict import Predictor
 
-    return Predictor(open_model(model, labels=labels, **opening), **options, num_images=num_images)
+    options = request.options | {"num_images": len(samples)}
+    if request.zeroshot is None:
+        predictor = Predictor(open_model(request.model, labels=request.labels, **request.opening), **options)
+        return predictor, predictor.bundle, predictor.engine, {}
+    words = _words(request.labels, samples)
+    bundle = open_model(request.model, **request.opening)
+    classifier = open_classifier(bundle, words, request.zeroshot.templates, options=options)
+    how = {"templates": list(classifier.templates), "cut": list(classifier.cut)}
+    return classifier, classifier.encoder.bundle, classifier.encoder.engine, how
 
 
-def _zeroshot(
-    model: str,
-    samples: Samples,
-    templates: Sequence[str] | None,
-    labels: Names | None,
-    opening: dict[str, Any],
-    options: dict[str, Any],
-) -> tuple[Any, dict[str, Any]]:
-    """The classifier, and facts about it for scores.json. Without labels the classes are the data's own."""
+def _words(labels: Names | None, samples: Samples) -> Words:
+    """The classes of a zero-shot classifier: the labels that were given, or the data's own."""
     from vitsmith.zeroshot.words import check_words, read_word_file, words_of
 
     if labels is None:
-        words = words_of(samples.classes)
-    else:
-        words = read_word_file(str(labels)) if isinstance(labels, Path) else check_words(labels, where="--labels")
-    classifier = open_classifier(
-        open_model(model, **opening), words, templates, options=options | {"num_images": len(samples)}
-    )
-    return classifier, {"templates": list(classifier.templates), "cut": list(classifier.cut)}
+        return words_of(samples.classes)
+    return read_word_file(str(labels)) if isinstance(labels, Path) else check_words(labels, where="--labels")
 
 
-def _recall(
-    model: str, data: DataSpec, split: str, opening: dict[str, Any], options: dict[str, Any], skip: float
-) -> _Scored:
+@contextmanager
+def _watching(doing: str, engine: Engine, total: int) -> Iterator[Callable[[], None]]:
+    """Tells which engine runs, and shows a bar of the images."""
+    tell_choice(engine)
+    with progress(unit="images") as bar:
+        task = bar.add_task(doing, total=total, note="")
+        yield lambda: bar.advance(task)
+
+
+def _recall(request: _Request) -> _Scored:
+    """Scores the retrieval of captions by images, and of images by captions."""
     from vitsmith.data.sets.pairs import PairSpec
     from vitsmith.encode import Encoder
     from vitsmith.engines.protocol import precision_of
     from vitsmith.evaluation.held_out import ask_pairs
     from vitsmith.evaluation.retrieval import evaluate_retrieval
 
+    data = request.data
     pairs = PairSpec(path=data.path, image_column=data.image_column, caption_column=data.label_column)
-    asked = ask_pairs(pairs, split, tell=say)
-    encoder = Encoder(open_model(model, **opening), **options, num_images=len(asked.samples))
-    evaluation_set = choose_images([encoder.bundle], asked)
-    samples, name = evaluation_set.samples, evaluation_set.counted
-    tell_choice(encoder.engine)
-    with progress(unit="images") as bar:
-        task = bar.add_task("embedding", total=len(samples), note="")
+    asked = ask_pairs(pairs, request.split, tell=say)
+    bundle = open_model(request.model, **request.opening)
+    encoder = Encoder(bundle, **request.options, num_images=len(asked.samples))
+    chosen = choose_images([encoder.bundle], asked)
+    with _watching("embedding", encoder.engine, len(chosen.samples)) as on_image:
         evaluation = evaluate_retrieval(
-            encoder, samples, skip_unreadable=skip, on_image=lambda: bar.advance(task), tell=tell_unreadable
+            encoder, chosen.samples, skip_unreadable=request.skip, on_image=on_image, tell=tell_unreadable
         )
-    scores: dict[str, Any] = {"model": encoder.bundle.where, "data": name, "engine": encoder.engine.name}
-    scores |= {"precision": encoder.engine.precision, "split": evaluation_set.counts, **evaluation.to_dict()}
+    scores: dict[str, Any] = {"model": encoder.bundle.where, "data": chosen.counted, "engine": encoder.engine.name}
+    scores |= {"precision": encoder.engine.precision, "split": chosen.counts, **evaluation.to_dict()}
 
     def show() -> None:
         shown = ("at 1", "at 5", "at 10")
@@ -261,7 +264,7 @@ def _recall(
                 "apart"
             )
 
-    measurements = evaluation.measurements(name, encoder.engine.name, precision_of(encoder.engine))
+    measurements = evaluation.measurements(chosen.counted, encoder.engine.name, precision_of(encoder.engine))
     return _Scored(encoder.bundle, scores, measurements, show)
 
 

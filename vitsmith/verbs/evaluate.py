@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any, cast
 
 from vitsmith.data.images.unreadable import SHARE
 from vitsmith.evaluation.evaluation import Classifier, Evaluation, match_classes, refuse_regression
 from vitsmith.evaluation.evaluation import evaluate as evaluate_classifier
+from vitsmith.evaluation.held_out import Asked, EvaluationSet
 from vitsmith.predict import Predictor
-from vitsmith.verbs.inputs import Data, Model, Tell, asked_of, choosing, left_out, warn
+from vitsmith.verbs.inputs import Choose, Data, Model, Tell, asked_of, choosing, left_out, warn
 from vitsmith.weights.bundle.bundle import Bundle
+
+Watch = Callable[[int], AbstractContextManager[Callable[[], None]]]
+"""Given the number of evaluation images, gives what is called before each of them while they are evaluated."""
 
 
 def evaluate(
@@ -46,14 +52,37 @@ def evaluate(
     classifier = opened or Predictor(
         cast(Model, model), engine, precision=precision, batch_size=batch_size, num_images=len(asked.samples)
     )
-    refuse_regression(classifier, "top-1 accuracy")
-    match_classes(classifier, asked.samples)  # before any image is read
-    evaluation_set = choosing(tell)([_bundle_of(classifier)], asked)
-    found = evaluate_classifier(
-        classifier, evaluation_set.samples, skip_unreadable=skip_unreadable, tell=left_out(tell)
-    )
+    found, evaluation_set = evaluate_on(classifier, asked, choosing(tell), tell, skip_unreadable=skip_unreadable)
     return replace(found, model=classifier.where, data=evaluation_set.name, told=evaluation_set.told)
 
 
-def _bundle_of(classifier: Any) -> Bundle:
+def evaluate_on(
+    classifier: Classifier,
+    asked: Asked,
+    choose: Choose,
+    tell: Tell,
+    *,
+    skip_unreadable: float,
+    watch: Watch = lambda _: nullcontext(lambda: None),
+) -> tuple[Evaluation, EvaluationSet]:
+    """Evaluates an opened classifier, for `evaluate` and the command line. Returns also which images were used.
+
+    `choose` chooses the images among those that were asked for.
+    """
+    refuse_regression(classifier, "top-1 accuracy")
+    match_classes(classifier, asked.samples)  # before any image is read
+    evaluation_set = choose([opened_bundle(classifier)], asked)
+    with watch(len(evaluation_set.samples)) as on_image:
+        found = evaluate_classifier(
+            classifier,
+            evaluation_set.samples,
+            skip_unreadable=skip_unreadable,
+            on_image=on_image,
+            tell=left_out(tell),
+        )
+    return found, evaluation_set
+
+
+def opened_bundle(classifier: Any) -> Bundle:
+    """The bundle of a `Predictor` or a `ZeroShotClassifier`."""
     return cast(Bundle, classifier.encoder.bundle if hasattr(classifier, "encoder") else classifier.bundle)
