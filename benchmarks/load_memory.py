@@ -31,7 +31,7 @@ def kib(field):
 bare = kib("VmRSS")
 import time
 import torch
-import vitsmith.weights.checkpoints
+import vitsmith.weights.checkpoint
 imported = kib("VmRSS")
 began = time.perf_counter()
 model = vitsmith.load(sys.argv[1]).model
@@ -42,7 +42,7 @@ print(bare, imported, kib("VmHWM"), time.perf_counter() - began, sum(p.numel() f
 def write_file(name: str, path: Path) -> None:
     """A released file's arrays with arbitrary values."""
     from vitsmith.models.build import create_model
-    from vitsmith.weights.jax.checkpoint import save_npz
+    from vitsmith.weights.jax.writer import save_npz
 
     model = create_model(name)
     model.head.weight.data.normal_()

@@ -27,7 +27,7 @@ from vitsmith.models.presets import VIT_SIZES
 from vitsmith.models.vit import VisionTransformer
 from vitsmith.specs import ProgramSpec
 from vitsmith.weights.bundle.bundle import Bundle
-from vitsmith.weights.jax.checkpoint import save_npz
+from vitsmith.weights.jax.writer import save_npz
 
 Array = np.ndarray[Any, Any]
 Run = Callable[[Array], Array]

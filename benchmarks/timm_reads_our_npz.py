@@ -36,7 +36,7 @@ from torch import Tensor, nn
 
 import vitsmith as vs
 from vitsmith.machine import describe_machine
-from vitsmith.weights.jax.checkpoint import save_npz
+from vitsmith.weights.jax.writer import save_npz
 
 MODELS = {
     "ViT-Ti_16": "vit_tiny_patch16_224",

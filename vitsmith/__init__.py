@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from vitsmith.verbs.quantize import quantize
     from vitsmith.verbs.training import lit, train
     from vitsmith.weights.bundle.bundle import Bundle
-    from vitsmith.weights.checkpoints import init_for_finetune
+    from vitsmith.weights.finetune import init_for_finetune
     from vitsmith.weights.load import load
     from vitsmith.weights.save import save
     from vitsmith.zeroshot.classifier import ZeroShotClassifier
@@ -60,7 +60,7 @@ _HOMES = {
     "create_model": "vitsmith.models.build",
     "evaluate": "vitsmith.verbs.evaluate",
     "export": "vitsmith.verbs.export",
-    "init_for_finetune": "vitsmith.weights.checkpoints",
+    "init_for_finetune": "vitsmith.weights.finetune",
     "lit": "vitsmith.verbs.training",
     "load": "vitsmith.weights.load",
     "load_image": "vitsmith.data.images.preprocess",

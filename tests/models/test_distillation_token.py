@@ -13,14 +13,13 @@ import torch
 from torch import nn
 
 from tests.tiny import CONFIGS, VIT, tiny_inputs, tiny_model
-from tests.weights.foreign_files import refusal, written
+from tests.weights.foreign_files import loaded, refusal, written
 from tests.weights.foreign_reference import timm_vit
 from vitsmith import load, save
 from vitsmith.errors import ConfigError
 from vitsmith.models.build import build, create_model
 from vitsmith.models.configure import change
-from vitsmith.weights.adapt import adapt
-from vitsmith.weights.foreign import load_foreign
+from vitsmith.weights.finetune import adapt
 
 DISTILLED = CONFIGS["vit-distilled"]
 (IMAGES,) = tiny_inputs(VIT, 3)
@@ -106,9 +105,9 @@ def test_a_distilled_checkpoint_keeps_its_token_or_loses_it() -> None:
 
 def test_timms_distilled_deit_without_metadata_has_imagenets_mean(tmp_path: Path) -> None:
     state = timm_vit(distilled=True)
-    foreign = load_foreign(written(tmp_path, state))
-    assert foreign.model.config.distillation_token and foreign.images.mean == (0.485, 0.456, 0.406)
-    headless = load_foreign(tmp_path / "model.safetensors", headless=True).model
+    foreign = loaded(written(tmp_path, state))
+    assert foreign.model.config.distillation_token and foreign.preprocessing.mean == (0.485, 0.456, 0.406)
+    headless = loaded(tmp_path / "model.safetensors", headless=True).model
     torch.testing.assert_close(
         headless(torch.zeros(1, 3, 32, 32)), foreign.model.features(torch.zeros(1, 3, 32, 32)).pooled
     )

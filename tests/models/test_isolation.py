@@ -17,8 +17,8 @@ import torch
 
 import vitsmith as vs
 from tests.tiny import CONFIGS, VIT, pictures, tiny_lit, tiny_model
-from vitsmith import needs_torch
 from vitsmith.models.config import LiTConfig
+from vitsmith.weights import torch_model
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.torch_model import hash_weights
 
@@ -138,13 +138,13 @@ def test_weights_that_do_not_count_their_changes_are_hashed_anew() -> None:
 def test_threads_that_ask_at_once_get_one_checked_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle = vs.save(Bundle.of(tiny_model(VIT)), tmp_path / "model")
     assert bundle is not None
-    read, reads, together = needs_torch.read_weights, [], threading.Barrier(8)
+    read, reads, together = torch_model.read_weights, [], threading.Barrier(8)
 
     def counted(*of: Any) -> object:
         reads.append(of)
         return read(*of)
 
-    monkeypatch.setattr(needs_torch, "read_weights", counted)
+    monkeypatch.setattr(torch_model, "read_weights", counted)
 
     def ask(_: int) -> object:
         together.wait()

@@ -13,7 +13,9 @@ from safetensors.torch import save_file
 from tests.weights import foreign_reference as reference
 from tests.weights.foreign_reference import State
 from vitsmith.errors import VitsmithError, WeightsError
-from vitsmith.weights.foreign import load_foreign
+from vitsmith.weights.bundle.bundle import Bundle
+from vitsmith.weights.checkpoint import load_checkpoint
+from vitsmith.weights.options import LoadOptions
 
 TIMM_CONFIG = {"architecture": "vit_test", "num_classes": 5, "pretrained_cfg": {"input_size": [3, 32, 32]}}
 HF_CONFIG = {
@@ -44,9 +46,14 @@ def timm_config(**fields: Any) -> dict[str, Any]:
     return {**TIMM_CONFIG, **fields}
 
 
+def loaded(path: Path, **options: Any) -> Bundle:
+    """What `load` makes of a checkpoint, without its own checks before."""
+    return load_checkpoint(path, LoadOptions(**options))
+
+
 def refusal(path: Path, error: type[VitsmithError] = WeightsError, **options: Any) -> str:
     with pytest.raises(error) as caught:
-        load_foreign(path, **options)
+        loaded(path, **options)
     message = str(caught.value)
     assert "\n" not in message
     return message

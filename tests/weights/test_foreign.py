@@ -11,17 +11,17 @@ import torch
 from safetensors.torch import save_file
 
 from tests.weights import foreign_reference as reference
-from tests.weights.foreign_files import HF_CONFIG, TIMM_CONFIG, refusal, timm_config, written
+from tests.weights.foreign_files import HF_CONFIG, TIMM_CONFIG, loaded, refusal, timm_config, written
 from tests.weights.foreign_reference import hf_vit, hf_vit_logits, images, timm_mixer, timm_vit, timm_vit_logits
+from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.fill import arrays_of
-from vitsmith.weights.foreign import ForeignModel, load_foreign
 from vitsmith.weights.hf.names import MODULES, RELEASED, hf_slots
 from vitsmith.weights.timm.names import timm_slots
 
 TOLERANCE = 1e-5
 
 
-def logits_of(foreign: ForeignModel, height: int = 32, width: int = 32) -> torch.Tensor:
+def logits_of(foreign: Bundle, height: int = 32, width: int = 32) -> torch.Tensor:
     assert not foreign.model.training
     with torch.inference_mode():
         return foreign.model(images(height, width))
@@ -53,18 +53,18 @@ TIMM_VITS: dict[str, tuple[dict[str, Any], dict[str, Any] | None, dict[str, Any]
 def test_timm_vits_give_timms_logits(tmp_path: Path, case: str, file: str) -> None:
     options, config, computed = TIMM_VITS[case]
     state = timm_vit(**options)
-    foreign = load_foreign(written(tmp_path, state, config, file))
+    foreign = loaded(written(tmp_path, state, config, file))
     torch.testing.assert_close(
         logits_of(foreign), timm_vit_logits(state, images(32, 32), **computed), rtol=TOLERANCE, atol=TOLERANCE
     )
-    assert foreign.format == "timm"
+    assert foreign.provenance.kind == "timm"
     assert foreign.model.config.norm_eps == 1e-6
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "model.pth"])
 def test_timm_mixers_give_timms_logits(tmp_path: Path, file: str) -> None:
     state = timm_mixer()
-    foreign = load_foreign(written(tmp_path, state, name=file))
+    foreign = loaded(written(tmp_path, state, name=file))
     expected = reference.timm_mixer_logits(state, images(32, 32))
     torch.testing.assert_close(logits_of(foreign), expected, rtol=TOLERANCE, atol=TOLERANCE)
 
@@ -79,16 +79,16 @@ def test_grids_that_are_not_square(tmp_path: Path, make: Any, told_by: str) -> N
         "caller": None,
     }[told_by]
     path = written(tmp_path, state, config)
-    foreign = load_foreign(path, image_size=(16, 32) if told_by == "caller" else None)
+    foreign = loaded(path, image_size=(16, 32) if told_by == "caller" else None)
     compute = timm_vit_logits if make is timm_vit else reference.timm_mixer_logits
     expected = compute(state, images(16, 32))
     torch.testing.assert_close(logits_of(foreign, 16, 32), expected, rtol=TOLERANCE, atol=TOLERANCE)
-    assert foreign.images.size == (16, 32)
+    assert foreign.preprocessing.size == (16, 32)
 
 
 def test_the_arrays_say_the_size_when_the_config_is_of_another(tmp_path: Path) -> None:
     path = written(tmp_path, timm_vit(patches=9), TIMM_CONFIG)
-    assert load_foreign(path).images.size == (24, 24)
+    assert loaded(path).preprocessing.size == (24, 24)
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "pytorch_model.bin"])
@@ -99,15 +99,15 @@ def test_hf_vits_give_hfs_logits(tmp_path: Path, file: str, naming: Any, act: st
     saved = reference.in_new_names(state) if naming is MODULES else state
     config = {**HF_CONFIG, "hidden_act": act, "num_attention_heads": 4, "layer_norm_eps": 0.01}
     written(tmp_path, saved, config, file)
-    foreign = load_foreign(tmp_path)
+    foreign = loaded(tmp_path)
     expected = hf_vit_logits(state, images(32, 32), heads=4, gelu=gelu, eps=0.01)
     torch.testing.assert_close(logits_of(foreign), expected, rtol=TOLERANCE, atol=TOLERANCE)
-    assert foreign.format == "hf"
+    assert foreign.provenance.kind == "hf"
 
 
 def test_hf_defaults_are_their_own(tmp_path: Path) -> None:
     state = hf_vit(patches=8)
-    foreign = load_foreign(written(tmp_path, state, {**HF_CONFIG, "image_size": [16, 32]}))
+    foreign = loaded(written(tmp_path, state, {**HF_CONFIG, "image_size": [16, 32]}))
     torch.testing.assert_close(
         logits_of(foreign, 16, 32), hf_vit_logits(state, images(16, 32)), rtol=TOLERANCE, atol=TOLERANCE
     )
@@ -123,7 +123,7 @@ def test_an_hf_folder_in_parts(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
     (tmp_path / "config.json").write_text(json.dumps(HF_CONFIG))
     torch.testing.assert_close(
-        logits_of(load_foreign(tmp_path)), hf_vit_logits(state, images(32, 32)), rtol=TOLERANCE, atol=TOLERANCE
+        logits_of(loaded(tmp_path)), hf_vit_logits(state, images(32, 32)), rtol=TOLERANCE, atol=TOLERANCE
     )
 
 
@@ -131,17 +131,17 @@ def test_the_pooler_of_a_bare_hf_model_is_its_feature(tmp_path: Path) -> None:
     state = hf_vit(prefix="", pooler=24)
     path = written(tmp_path, state, HF_CONFIG)
     expected = hf_vit_logits(state, images(32, 32), prefix="")
-    torch.testing.assert_close(logits_of(load_foreign(path, headless=True)), expected, rtol=TOLERANCE, atol=TOLERANCE)
+    torch.testing.assert_close(logits_of(loaded(path, headless=True)), expected, rtol=TOLERANCE, atol=TOLERANCE)
     assert "no classifier head" in refusal(path)
 
 
 def test_headless_gives_features_whose_head_gives_the_logits(tmp_path: Path) -> None:
     for state, config, head in ((timm_vit(), None, "head"), (hf_vit(), HF_CONFIG, "classifier")):
         path = written(tmp_path, state, config)
-        features = logits_of(load_foreign(path, headless=True))
+        features = logits_of(loaded(path, headless=True))
         assert features.shape == (2, reference.WIDTH)
         logits = features @ state[f"{head}.weight"].T + state[f"{head}.bias"]
-        torch.testing.assert_close(logits, logits_of(load_foreign(path)), rtol=TOLERANCE, atol=TOLERANCE)
+        torch.testing.assert_close(logits, logits_of(loaded(path)), rtol=TOLERANCE, atol=TOLERANCE)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_headless_gives_features_whose_head_gives_the_logits(tmp_path: Path) -> 
 )
 def test_timm_names_both_ways(tmp_path: Path, options: dict[str, Any]) -> None:
     state = timm_vit(**options)
-    model = load_foreign(written(tmp_path, state, TIMM_CONFIG)).model
+    model = loaded(written(tmp_path, state, TIMM_CONFIG)).model
     slots = timm_slots(model.config, class_position=options.get("class_position", True))
     back = dict(arrays_of(model, slots))
     assert back.keys() == state.keys() and all(torch.equal(back[name], state[name]) for name in state)
@@ -157,7 +157,7 @@ def test_timm_names_both_ways(tmp_path: Path, options: dict[str, Any]) -> None:
 
 def test_hf_names_both_ways(tmp_path: Path) -> None:
     state = hf_vit()
-    model = load_foreign(written(tmp_path, state, HF_CONFIG)).model
+    model = loaded(written(tmp_path, state, HF_CONFIG)).model
     for naming, expected in ((RELEASED, state), (MODULES, reference.in_new_names(state))):
         back = dict(arrays_of(model, hf_slots(model.config, naming)))
         assert back.keys() == expected.keys() and all(torch.equal(back[name], expected[name]) for name in back)

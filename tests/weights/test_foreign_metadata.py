@@ -12,23 +12,23 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.weights.foreign_files import HF_CONFIG, TIMM_CONFIG, refusal, timm_config, written
+from tests.weights.foreign_files import HF_CONFIG, TIMM_CONFIG, loaded, refusal, timm_config, written
 from tests.weights.foreign_reference import hf_vit, timm_vit
 from vitsmith.data.images.preprocess import preprocess
 from vitsmith.specs import ImageSpec
-from vitsmith.weights.foreign import ForeignModel, load_foreign
+from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.load import load
 
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 NAMES = ["ant", "bee", "cat", "dog", "eel"]
 
 
-def load_timm(folder: Path, **fields: Any) -> ForeignModel:
-    return load_foreign(written(folder, timm_vit(), timm_config(**fields)))
+def load_timm(folder: Path, **fields: Any) -> Bundle:
+    return loaded(written(folder, timm_vit(), timm_config(**fields)))
 
 
-def load_hf(folder: Path, preprocessor: dict[str, Any] | None, **fields: Any) -> ForeignModel:
-    return load_foreign(hf_folder(folder, preprocessor, **fields))
+def load_hf(folder: Path, preprocessor: dict[str, Any] | None, **fields: Any) -> Bundle:
+    return loaded(hf_folder(folder, preprocessor, **fields))
 
 
 def hf_folder(folder: Path, preprocessor: dict[str, Any] | None, **fields: Any) -> Path:
@@ -60,16 +60,16 @@ def test_timm_preprocessing_is_what_config_json_says(tmp_path: Path) -> None:
         "license": "apache-2.0",
     }
     foreign = load_timm(tmp_path, pretrained_cfg=cfg)
-    assert foreign.images == ImageSpec.pillow(
+    assert foreign.preprocessing == ImageSpec.pillow(
         32, crop=0.95, interpolation="bilinear", mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6)
     )
     heads = "assumed, because arrays do not show it: 2 heads"
-    assert foreign.notes == (heads,)
-    assert load_timm(tmp_path, pretrained_cfg=cfg, model_args={"num_heads": 2}).notes == ()
+    assert foreign.provenance.notes == (heads,)
+    assert load_timm(tmp_path, pretrained_cfg=cfg, model_args={"num_heads": 2}).provenance.notes == ()
     squash = load_timm(tmp_path, pretrained_cfg={**cfg, "crop_mode": "squash", "crop_pct": 1.0})
-    assert squash.images.resize == "squash"
-    old = load_foreign(written(tmp_path, timm_vit(), {"architecture": "vit_test", "num_classes": 5, **cfg}))
-    assert old.images == foreign.images and old.notes == (heads,)
+    assert squash.preprocessing.resize == "squash"
+    old = loaded(written(tmp_path, timm_vit(), {"architecture": "vit_test", "num_classes": 5, **cfg}))
+    assert old.preprocessing == foreign.preprocessing and old.provenance.notes == (heads,)
 
 
 @pytest.mark.parametrize(
@@ -96,30 +96,30 @@ def test_who_published_timms_weights_and_their_licence(
 
 def test_what_config_json_leaves_out_is_timms_default_and_noted(tmp_path: Path) -> None:
     foreign = load_timm(tmp_path, pretrained_cfg={"input_size": [3, 32, 32], "std": None})
-    assert foreign.images == ImageSpec.pillow(32, crop=0.875, interpolation="bicubic", **IMAGENET)
-    _, defaults = foreign.notes
+    assert foreign.preprocessing == ImageSpec.pillow(32, crop=0.875, interpolation="bicubic", **IMAGENET)
+    _, defaults = foreign.provenance.notes
     assert defaults == "config.json does not have mean, std, crop_pct, interpolation: timm's defaults were used"
 
 
 def test_assumptions_without_config_json_are_noted(tmp_path: Path) -> None:
-    foreign = load_foreign(written(tmp_path, timm_vit(), name="deit.pth"))
-    assert foreign.images == ImageSpec.pillow(32, crop=0.9, interpolation="bicubic")
-    preprocessing, architecture = foreign.notes
+    foreign = loaded(written(tmp_path, timm_vit(), name="deit.pth"))
+    assert foreign.preprocessing == ImageSpec.pillow(32, crop=0.9, interpolation="bicubic")
+    preprocessing, architecture = foreign.provenance.notes
     assert "preprocessing was assumed" in preprocessing and "DeiT" in preprocessing
     assert architecture == (
         "assumed, because arrays do not show it: 2 heads, GELU erf, pooling 'token', a square grid of 4x4 patches for "
         "images of 32x32 pixels (image_size= changes it)"
     )
     assert foreign.labels is None
-    large = load_foreign(written(tmp_path, timm_vit(patches=30 * 30), name="large.pth"))
-    assert large.images.crop == 1.0  # as timm's own models have it from 240 pixels on
+    large = loaded(written(tmp_path, timm_vit(patches=30 * 30), name="large.pth"))
+    assert large.preprocessing.crop == 1.0  # as timm's own models have it from 240 pixels on
 
 
 def test_averaged_weights_are_noted(tmp_path: Path) -> None:
     state = timm_vit()
     torch.save({"model": state, "model_ema": state}, tmp_path / "trained.pth")
     (tmp_path / "config.json").write_text(json.dumps(TIMM_CONFIG))
-    assert "'model_ema', were read" in load_foreign(tmp_path / "trained.pth").notes[-1]
+    assert "'model_ema', were read" in loaded(tmp_path / "trained.pth").provenance.notes[-1]
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_timm_preprocessing_we_cannot_do(tmp_path: Path, cfg: dict[str, Any], to
 def test_timm_labels(tmp_path: Path, fields: dict[str, Any]) -> None:
     labels = load_timm(tmp_path, **fields).labels
     assert labels is not None and list(labels.names) == NAMES
-    assert load_foreign(tmp_path, headless=True).labels is None
+    assert loaded(tmp_path, headless=True).labels is None
 
 
 def test_labels_that_do_not_fit_are_refused(tmp_path: Path) -> None:
@@ -162,8 +162,8 @@ def test_labels_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 
 def test_hf_without_preprocessor_config_is_its_default_and_noted(tmp_path: Path) -> None:
     foreign = load_hf(tmp_path, None)
-    assert foreign.images == ImageSpec.pillow(32, resize="squash", interpolation="bilinear")
-    assert "there is no preprocessor_config.json" in foreign.notes[0]
+    assert foreign.preprocessing == ImageSpec.pillow(32, resize="squash", interpolation="bilinear")
+    assert "there is no preprocessor_config.json" in foreign.provenance.notes[0]
 
 
 @pytest.mark.parametrize(
@@ -182,8 +182,8 @@ def test_hf_without_preprocessor_config_is_its_default_and_noted(tmp_path: Path)
 def test_hf_preprocessing(tmp_path: Path, preprocessor: dict[str, Any], expected: dict[str, Any]) -> None:
     for kind in ("image_processor_type", "feature_extractor_type"):
         foreign = load_hf(tmp_path, {kind: "ViTImageProcessor", **preprocessor})
-        assert foreign.images == ImageSpec.pillow(32, **{"interpolation": "bilinear", "crop": 1.0, **expected})
-        assert foreign.notes == ()
+        assert foreign.preprocessing == ImageSpec.pillow(32, **{"interpolation": "bilinear", "crop": 1.0, **expected})
+        assert foreign.provenance.notes == ()
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ def test_hf_preprocessing(tmp_path: Path, preprocessor: dict[str, Any], expected
 )
 def test_hf_tensors_are_hfs(tmp_path: Path, preprocessor: dict[str, Any]) -> None:
     """Against its arithmetic: Pillow to uint8, times rescale_factor, minus mean, over std."""
-    spec = load_hf(tmp_path, {"size": 32, **preprocessor}).images
+    spec = load_hf(tmp_path, {"size": 32, **preprocessor}).preprocessing
     image = photo(50, 70)
     resized = np.asarray(Image.fromarray(image).resize((32, 32), preprocessor.get("resample", 2)), np.float64)
     factor = preprocessor.get("rescale_factor", 1 / 255) if preprocessor.get("do_rescale", True) else 1.0
@@ -215,13 +215,13 @@ def test_hf_crops_come_back_to_the_edge_that_was_told(tmp_path: Path) -> None:
     path = hf_folder(tmp_path, {"size": {"shortest_edge": 32}})
     for edge in [*range(32, 100), 1024 + 7]:
         (tmp_path / "preprocessor_config.json").write_text(json.dumps({"size": {"shortest_edge": edge}}))
-        assert math.floor(32 / load_foreign(path).images.crop) == edge
+        assert math.floor(32 / loaded(path).preprocessing.crop) == edge
 
 
 def test_another_size_in_the_preprocessor_is_noted(tmp_path: Path) -> None:
     foreign = load_hf(tmp_path, {"size": {"height": 224, "width": 224}})
-    assert foreign.images.size == (32, 32)
-    assert foreign.notes == ("preprocessor_config.json says 224x224; the model's size, 32x32, was used",)
+    assert foreign.preprocessing.size == (32, 32)
+    assert foreign.provenance.notes == ("preprocessor_config.json says 224x224; the model's size, 32x32, was used",)
 
 
 @pytest.mark.parametrize(
@@ -266,14 +266,14 @@ def test_other_processors_are_read_when_they_say_everything(tmp_path: Path) -> N
         "do_center_crop": True,
         "crop_size": {"height": 32, "width": 32},
     }
-    assert load_hf(tmp_path, preprocessor).images == ImageSpec.pillow(32, crop=1.0, **IMAGENET)
+    assert load_hf(tmp_path, preprocessor).preprocessing == ImageSpec.pillow(32, crop=1.0, **IMAGENET)
 
 
 def test_hf_labels_are_in_index_order(tmp_path: Path) -> None:
     shuffled = {str(index): NAMES[index] for index in (3, 0, 4, 1, 2)}
     labels = load_hf(tmp_path, None, id2label=shuffled).labels
     assert labels is not None and list(labels.names) == NAMES
-    assert load_foreign(tmp_path, headless=True).labels is None
+    assert loaded(tmp_path, headless=True).labels is None
 
 
 def test_placeholder_labels_are_no_labels(tmp_path: Path) -> None:

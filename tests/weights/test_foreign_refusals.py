@@ -9,10 +9,9 @@ import pytest
 import torch
 
 from tests.weights import foreign_reference as reference
-from tests.weights.foreign_files import HF_CONFIG, refusal, timm_config, written
+from tests.weights.foreign_files import HF_CONFIG, loaded, refusal, timm_config, written
 from tests.weights.foreign_reference import hf_vit, timm_mixer, timm_vit
 from vitsmith.errors import ConfigError, UnknownNameError
-from vitsmith.weights.foreign import load_foreign
 
 FEATURES = {
     "distillation_token": "a distillation token",
@@ -125,7 +124,7 @@ def test_heads_of_zeros_or_none_are_refused(tmp_path: Path) -> None:
         del state[f"{head}.weight"], state[f"{head}.bias"]
         written(tmp_path, state)
         assert "no classifier head in this file" in refusal(path)
-        assert load_foreign(path, headless=True).model.config.classes == 0
+        assert loaded(path, headless=True).model.config.classes == 0
 
 
 def test_the_name_is_checked(tmp_path: Path) -> None:
@@ -142,7 +141,7 @@ def test_grids_we_cannot_tell(tmp_path: Path) -> None:
     assert "not a multiple of the patch" in refusal(path, ConfigError, image_size=(16, 31))
     path = written(tmp_path, timm_vit(patches=9, class_position=False))
     assert "give the size" in refusal(path)  # 9 may be 3 x 3 patches, or a class token and 2 x 4
-    assert load_foreign(path, image_size=(24, 24)).images.size == (24, 24)
+    assert loaded(path, image_size=(24, 24)).preprocessing.size == (24, 24)
 
 
 def test_other_files_and_folders(tmp_path: Path) -> None:

@@ -25,18 +25,24 @@ from tests.tiny import (
     tiny_inputs,
     tiny_model,
 )
+from tests.weights.foreign_files import loaded
 from vitsmith.errors import InputError, OutputError, WeightsError
-from vitsmith.models.build import build
+from vitsmith.models.build import Model, build
 from vitsmith.models.config import ModelConfig
 from vitsmith.models.configure import change, configure
-from vitsmith.weights.jax.checkpoint import load_npz, save_npz
+from vitsmith.weights.containers.npz import NpzFile
 from vitsmith.weights.jax.config import infer_config
 from vitsmith.weights.jax.names import FLAX_LINEN, jax_slots, naming_of
+from vitsmith.weights.jax.writer import save_npz
 
 LAYOUTS = sorted(path.stem for path in (REFERENCE / "layouts").glob("*.json"))
 CASES = small_cases()
 TOKEN = CASES["small-vit-token"]["layout"]
 QUERY = "Transformer/encoderblock_0/MultiHeadDotProductAttention_1/query/kernel"
+
+
+def load_npz(path: Path, **options: Any) -> Model:
+    return loaded(path, **options).model
 
 
 def options_of(case: str) -> dict[str, Any]:
@@ -238,7 +244,7 @@ def test_objects_are_refused_and_never_unpickled(tmp_path: Path) -> None:
         load_npz(path)
     (tmp_path / "pickle.npz").write_bytes(pickle.dumps(Bomb(mark)))
     with pytest.raises(WeightsError, match=r"not a complete \.npz file"):
-        load_npz(tmp_path / "pickle.npz")
+        NpzFile(tmp_path / "pickle.npz")
     assert not mark.exists()
     with np.load(path, allow_pickle=True) as file:
         file["head/bias"]
@@ -249,9 +255,9 @@ def test_objects_are_refused_and_never_unpickled(tmp_path: Path) -> None:
 def test_what_is_no_archive_is_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "x.npz").write_bytes(content)
     with pytest.raises(WeightsError, match=r"x\.npz: not a complete \.npz file .*download or copy it again"):
-        load_npz(tmp_path / "x.npz")
+        NpzFile(tmp_path / "x.npz")
     with pytest.raises(WeightsError, match=r"y\.npz: no such file"):
-        load_npz(tmp_path / "y.npz")
+        NpzFile(tmp_path / "y.npz")
 
 
 def test_a_file_cut_short_or_with_a_changed_byte_never_gives_other_weights(tmp_path: Path) -> None:

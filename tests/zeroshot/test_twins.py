@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from tests.data.label_files import listed, shard, told
 from tests.tiny import VIT, pictures, tiny_lit, tiny_model
-from tests.weights.foreign_files import HF_CONFIG, refusal, timm_config, written
+from tests.weights.foreign_files import HF_CONFIG, loaded, refusal, timm_config, written
 from tests.weights.foreign_reference import hf_vit, timm_vit
 from vitsmith.cli.main import app
 from vitsmith.compress.images import labelled_training_images
@@ -29,7 +29,6 @@ from vitsmith.specs import Labels
 from vitsmith.training.images.teacher import Teacher
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.bundle.card import model_card
-from vitsmith.weights.foreign import load_foreign
 from vitsmith.weights.load import load
 from vitsmith.weights.metadata import class_names
 from vitsmith.weights.save import save
@@ -89,7 +88,7 @@ def test_foreign_models_with_twins_load(tmp_path: Path, headless: bool) -> None:
     (tmp_path / "timm").mkdir()
     written(tmp_path / "timm", timm_vit(), timm_config(label_names=list(TWINS)))
     for folder in ("hf", "timm"):
-        labels = load_foreign(tmp_path / folder, headless=headless).labels
+        labels = loaded(tmp_path / folder, headless=headless).labels
         assert (labels is None) if headless else (labels is not None and labels.names == TWINS)
 
 
@@ -98,7 +97,7 @@ def test_names_by_number_are_in_the_order_of_the_numbers(tmp_path: Path) -> None
     in_text_order = dict(sorted(names.items()))  # "10" before "2"
     assert class_names(in_text_order, "here") == tuple(f"name {index}" for index in range(12))
     written(tmp_path, timm_vit(), timm_config(label_names={"1": "b", "0": "a", "4": "e", "3": "d", "2": "c"}))
-    labels = load_foreign(tmp_path).labels
+    labels = loaded(tmp_path).labels
     assert labels is not None and labels.names == ("a", "b", "c", "d", "e")
 
 
@@ -121,12 +120,12 @@ def test_names_by_number_are_in_the_order_of_the_numbers(tmp_path: Path) -> None
 def test_names_that_do_not_number_the_classes_are_refused(tmp_path: Path, names: Any, problem: str) -> None:
     written(tmp_path, hf_vit(), {**HF_CONFIG, "id2label": names})
     assert problem in refusal(tmp_path)
-    assert load_foreign(tmp_path, headless=True).labels is None, "who wants features needs no labels"
+    assert loaded(tmp_path, headless=True).labels is None, "who wants features needs no labels"
 
 
 def test_numbers_as_names_are_read_as_text(tmp_path: Path) -> None:
     written(tmp_path, hf_vit(), {**HF_CONFIG, "id2label": {str(index): index + 5 for index in range(5)}})
-    labels = load_foreign(tmp_path).labels
+    labels = loaded(tmp_path).labels
     assert labels is not None and labels.names == ("5", "6", "7", "8", "9")
 
 

@@ -1,19 +1,38 @@
-"""Finds what the outputs of a checkpoint mean if its format does not say: by the file's name and the head's arrays."""
+"""The head of a checkpoint: whether it was trained, and what its outputs mean if the format does not say it."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
+from vitsmith.errors import WeightsError
 from vitsmith.models.build import Model
 from vitsmith.models.config import LiTConfig
 from vitsmith.specs import Head
 from vitsmith.weights.fetch.augreg import augreg_head
+from vitsmith.weights.layouts import Slot
 
 IMAGENET_21K = 21_843
 """Classes of ImageNet-21k in Google's models. Those with so many classes were trained with a sigmoid loss:
 `config.loss` in vit_i21k.py and bit_i21k.py of big_vision's configurations."""
+_HEADS = ("head.weight", "distillation_head.weight")
 MANY = 100
 """Number of classes from which the biases show the loss."""
+
+
+def check_head(model: Model, slots: Mapping[str, Slot], source: str) -> None:
+    """Raises WeightsError when a classifier is absent or all zeros: its answers would mean nothing.
+
+    `slots` has the names of its arrays in `source`.
+    """
+    if isinstance(model.config, LiTConfig):
+        return
+    hint = "load(..., headless=True) for features, or init_for_finetune() for a new head"
+    if not model.config.classes:
+        raise WeightsError(f"{source}: there is no classifier head in this file: use {hint}")
+    for name, slot in slots.items():
+        if slot.parameter in _HEADS and not model.get_parameter(slot.parameter).any():
+            raise WeightsError(f"{source}: {name!r} is all zeros (a head that was never trained): use {hint}")
 
 
 def assumed_head(model: Model, name: str) -> tuple[Head, tuple[str, ...]]:

@@ -18,8 +18,9 @@ from vitsmith.models.presets import check_name
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.bundle.folder import is_bundle, read_bundle
 from vitsmith.weights.bundle.paths import find_bundle, using_program
-from vitsmith.weights.folders import weights_among
-from vitsmith.weights.sources import published_checkpoint
+from vitsmith.weights.fetch.lookup import published_file
+from vitsmith.weights.file_choice import weights_among
+from vitsmith.weights.options import LoadOptions
 
 LOADABLE = "a bundle, a path or a published name"
 
@@ -73,14 +74,12 @@ def load(
     if folder is not None:
         bundle = using_program(_load_bundle(folder, name=name, image_size=size, verify=verify), path)
         return without_head(bundle) if headless else bundle
-    options: dict[str, Any] = {"name": name, "image_size": size, "headless": headless}
+    options = LoadOptions(name=name, image_size=size, pooling=pooling, headless=headless, vocabulary=vocabulary)
     if found == "absent":
         if not os.fsdecode(source).startswith("augreg:"):
-            published_checkpoint(os.fsdecode(source))  # raises for a mistake, also without torch
-        return needs_torch.load_published(os.fsdecode(source), pooling=pooling, **options)
-    if found == "npz":
-        return needs_torch.load_released(path, pooling=pooling, vocabulary=vocabulary, **options)
-    return needs_torch.load_weights(path, found, **options)
+            published_file(os.fsdecode(source))  # raises for a mistake, also without torch
+        return needs_torch.part("vitsmith.weights.checkpoint:load_published")(os.fsdecode(source), options)
+    return needs_torch.part("vitsmith.weights.checkpoint:load_checkpoint")(path, options)
 
 
 def assumed(bundle: Bundle) -> tuple[str, ...]:
@@ -97,7 +96,8 @@ def without_head(bundle: Bundle) -> Bundle:
             f"{bundle.where} is an exported classifier, which does not give the features before its head: "
             "give the bundle it was exported from"
         )
-    return needs_torch.without_head(bundle)
+    bare = needs_torch.part("vitsmith.weights.torch_model:without_head")(bundle.model)
+    return bundle.derive(bare, by=bundle.where, headless=True).with_split(None)
 
 
 def _load_bundle(path: Path, *, name: str | None, image_size: tuple[int, int] | None, verify: bool) -> Bundle:

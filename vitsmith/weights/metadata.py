@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from vitsmith.errors import WeightsError
+from vitsmith.errors import ConfigError, WeightsError
 from vitsmith.fields import mistakes_in
 from vitsmith.json_text import read_json
+from vitsmith.specs import Labels
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -46,6 +49,26 @@ def read_metadata(path: Path, kind: type[M]) -> M | None:
         raise WeightsError(f"{path}: {mistakes_in(error)}") from None
 
 
+@contextmanager
+def architecture_mistakes(source: str) -> Iterator[None]:
+    """Begins messages on mistakes in an architecture, in arrays, JSON files or `image_size`, with the file's name."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from None
+    except ValidationError as error:
+        raise WeightsError(f"{source}: the JSON files beside it do not fit: {mistakes_in(error)}") from None
+
+
+@contextmanager
+def json_mistakes(source: str) -> Iterator[None]:
+    """Says of mistakes in preprocessing and labels that they are in the JSON files beside a file."""
+    try:
+        yield
+    except ConfigError as error:
+        raise WeightsError(f"{source}: the JSON files beside it do not fit: {error}") from None
+
+
 def class_names(found: Any, where: str) -> tuple[str, ...] | None:
     """Names of classes as JSON has them, in the order of the logits; None for none. `where` begins messages.
 
@@ -67,6 +90,13 @@ def class_names(found: Any, where: str) -> tuple[str, ...] | None:
     if sorted(names) != list(range(len(numbered))):
         raise WeightsError(f"{where} does not number the classes 0 to {len(numbered) - 1}, each once")
     return tuple(names[index] for index in range(len(names)))
+
+
+def check_count(labels: Labels | None, classes: int, source: str) -> None:
+    """Raises WeightsError for labels of another number of classes."""
+    if labels and len(labels) != classes:
+        hint = miscounted(labels.names, classes)
+        raise WeightsError(f"{source}: has {classes} classes, the config.json beside it names {len(labels)}{hint}")
 
 
 def miscounted(names: tuple[str, ...], classes: int) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from vitsmith import needs_torch
 from vitsmith.arguments import known_name
 from vitsmith.arguments import path as argument_path
+from vitsmith.data.images.photos import sample_images
 from vitsmith.data.sets.split_record import SPLIT, SplitRecord, write_split
 from vitsmith.errors import BundleError, InputError
 from vitsmith.files.atomic import replacing_folder
@@ -28,6 +29,7 @@ from vitsmith.weights.bundle.folder import (
     read_bundle,
     refuse_old_page,
     rewrite,
+    write_bundle,
 )
 from vitsmith.weights.bundle.manifest import read_manifest
 from vitsmith.weights.bundle.measurements import still_true
@@ -35,6 +37,8 @@ from vitsmith.weights.bundle.measurements import still_true
 if TYPE_CHECKING:
     from vitsmith.models.build import Model
 
+GOLDEN_IMAGES = 2
+"""Golden examples of a bundle that has none."""
 TRITON = "config.pbtxt"
 """Triton's configuration of a model; the version folder beside it is a bundle."""
 _DESCRIBING = {"labels", "head", "calibration"}
@@ -63,11 +67,11 @@ def save(
                 f"{bundle.where} holds an exported program (model.{bundle.program}), and an .npz holds weights: save "
                 "the bundle that it was made from"
             )
-        needs_torch.save_as_npz(bundle, target)
+        needs_torch.part("vitsmith.weights.jax.writer:save_as_npz")(bundle, target)
         return None
     if bundle.program != "torch" or (len(bundle.programs) > 1 and _is_described_anew(bundle)):
         return _save_described(bundle, target)
-    return needs_torch.save_as_bundle(bundle, target)
+    return write_bundle(bundle.with_true_golden(sample_images(GOLDEN_IMAGES)), target)
 
 
 def _is_described_anew(bundle: Bundle) -> bool:

@@ -16,6 +16,7 @@ from vitsmith.files.regular import utf8_path
 from vitsmith.finite import require_finite_outputs
 from vitsmith.models.build import Model, build
 from vitsmith.models.config import ModelConfig, show_size
+from vitsmith.models.configure import change
 from vitsmith.models.inputs import check_images
 from vitsmith.models.isolation import isolated
 from vitsmith.models.lit import LiT
@@ -91,6 +92,15 @@ def run_texts(model: Model, tokens: Array, where: str) -> Array:
     with isolated(inference=True):
         outputs = model.encode_text(torch.from_numpy(tokens).to(next(model.parameters()).device))
     return require_finite_outputs(outputs.float().cpu().numpy(), tokens, where, what="text")
+
+
+@isolated()
+def without_head(model: Model) -> Model:
+    """The model without its classifier, which gives features. It has the same arrays, not copies."""
+    bare = build(change(model.config, classes=0), device="meta")
+    arrays = dict(model.named_parameters())
+    bare.load_state_dict({name: arrays[name].data for name, _ in bare.named_parameters()}, assign=True)
+    return bare
 
 
 def similarity_of(model: Model, where: str) -> Similarity:

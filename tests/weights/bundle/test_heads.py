@@ -44,7 +44,7 @@ from vitsmith.training.update.losses import DistillLoss
 from vitsmith.weights.bundle.card import model_card
 from vitsmith.weights.bundle.folder import write_bundle
 from vitsmith.weights.fetch.augreg import augreg_head
-from vitsmith.weights.jax.checkpoint import save_npz
+from vitsmith.weights.jax.writer import save_npz
 from vitsmith.weights.labels import with_labels
 
 NAMES = ("ant", "bee", "cat", "dog", "eel")

@@ -150,7 +150,7 @@ def test_nothing_stale_survives_a_change() -> None:
 def test_a_saved_bundle_knows_its_identity_without_its_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     identity = save(tiny_lit(), tmp_path / "model").identity
     loaded = load(tmp_path / "model")
-    monkeypatch.setattr("vitsmith.needs_torch.hash_weights", lambda _: pytest.fail("hashed again"))
+    monkeypatch.setattr("vitsmith.weights.torch_model.hash_weights", lambda _: pytest.fail("hashed again"))
     assert loaded.identity == identity
     _ = loaded.model
     assert loaded.identity == identity
@@ -257,7 +257,7 @@ def test_every_published_lit_has_its_vocabulary(name: str) -> None:
 def test_a_published_lit_is_downloaded_with_its_vocabulary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VITSMITH_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("VITSMITH_MIRROR", "http://127.0.0.1:1")
-    monkeypatch.setattr("vitsmith.weights.jax.checkpoint.check_name", lambda *_: None)  # the stand-in is small
+    monkeypatch.setattr("vitsmith.weights.checkpoint.check_name", lambda *_: None)  # the stand-in is small
     row = find_checkpoint("LiT-B16B.lit")
     path = cached_path(row.url)
     path.parent.mkdir(parents=True)

@@ -9,7 +9,7 @@ import pytest
 
 from tests import REFERENCE
 from vitsmith.errors import InputError, UnknownNameError
-from vitsmith.weights.fetch.published import Checkpoint, checkpoints, checkpoints_of, find_checkpoint
+from vitsmith.weights.fetch.published import PublishedFile, checkpoints, checkpoints_of, find_checkpoint
 
 LAYOUTS = REFERENCE / "layouts"
 
@@ -46,7 +46,7 @@ def test_tags_and_addresses_are_unique_and_need_no_encoding() -> None:
         assert row.source
 
 
-def parameters_of(row: Checkpoint) -> float:
+def parameters_of(row: PublishedFile) -> float:
     """Parameters in a row's file, from the recorded layout (1,000 classes, 224 pixels) of its model."""
     record = json.loads((LAYOUTS / f"{row.model}.json").read_text())
     layout = record["layout"]
@@ -69,7 +69,7 @@ def parameters_of(row: Checkpoint) -> float:
     ],
     ids=lambda row: row.tag,
 )
-def test_a_file_has_the_size_of_its_model_at_its_resolution_and_classes(row: Checkpoint) -> None:
+def test_a_file_has_the_size_of_its_model_at_its_resolution_and_classes(row: PublishedFile) -> None:
     assert row.size_mib is not None
     needed = parameters_of(row) * 4 / 2**20
     # 0.2 MiB of names and headers; the source prints sizes over 1,000 MiB as GiB with two decimals, AugReg's as MiB.

@@ -12,8 +12,7 @@ from vitsmith.models.build import ImageModel, create_model
 from vitsmith.models.vit import VisionTransformer
 from vitsmith.specs import ImageSpec
 from vitsmith.training.recipes.recipe import ModelSpec, TrainRecipe
-from vitsmith.weights.adapt import AdaptReport
-from vitsmith.weights.checkpoints import init_for_finetune
+from vitsmith.weights.finetune import AdaptReport, init_for_finetune
 from vitsmith.weights.load import assumed, load
 
 

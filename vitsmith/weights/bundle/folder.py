@@ -65,7 +65,10 @@ def write_bundle(
     check_replaceable(folder)
     bundle = replace(bundle, measurements=bundle.still_measured())
     with replacing_folder(folder) as partial:
-        (write_program or (lambda place: needs_torch.write_weights(bundle.model, place / WEIGHTS)))(partial)
+        if write_program is not None:
+            write_program(partial)
+        else:
+            needs_torch.part("vitsmith.weights.torch_model:write_weights")(bundle.model, partial / WEIGHTS)
         if bundle.text is not None and bundle.vocabulary is not None:
             (partial / f"tokenizer{vocabulary_suffix(bundle.text)}").write_bytes(bundle.vocabulary)
         if bundle.golden is not None:

@@ -71,9 +71,9 @@ class BundleModel(BundleParts):
                 f"{self.where} holds an exported program (model.{self.program}), not torch weights: "
                 "use vitsmith.Predictor(bundle)"
             )
-        model = needs_torch.read_weights(self.place / WEIGHTS, self.config)
-        self.check_golden(lambda tensors: needs_torch.run_images(model, tensors, self.where))
-        self.check_golden_texts(lambda tokens: needs_torch.run_texts(model, tokens, self.where))
+        model = _torch_model().read_weights(self.place / WEIGHTS, self.config)
+        self.check_golden(lambda tensors: _torch_model().run_images(model, tensors, self.where))
+        self.check_golden_texts(lambda tokens: _torch_model().run_texts(model, tokens, self.where))
         return model
 
     @property
@@ -102,7 +102,7 @@ class BundleModel(BundleParts):
             raise InputError(f"{self.where} is a model of images alone: it matches no texts; use a LiT model")
         if self._model is None and self._similarity is not None:
             return self._similarity
-        return needs_torch.similarity_of(self.model, self.where)
+        return _torch_model().similarity_of(self.model, self.where)
 
     @property
     def weights_hash(self) -> str:
@@ -118,7 +118,7 @@ class BundleModel(BundleParts):
             return self._weights_hash  # as it was written
         state = state_of(self.model)
         if not self._weights_hash or state is None or self._hashed != state:
-            self._weights_hash, self._hashed = needs_torch.hash_weights(self.model), state
+            self._weights_hash, self._hashed = _torch_model().hash_weights(self.model), state
         return self._weights_hash
 
     @property
@@ -146,12 +146,12 @@ class BundleModel(BundleParts):
         Raises NotFiniteError for answers that are NaN or infinite.
         """
         instance(tensors, np.ndarray, "tensors", "a NumPy array")
-        return needs_torch.run_images(self.model, tensors, self.where)
+        return _torch_model().run_images(self.model, tensors, self.where)
 
     def run_texts_torch(self, tokens: Array) -> Array:
         """Token ids (texts, length) -> float32 (texts, E), unit vectors. Raises InputError without a text tower."""
         instance(tokens, np.ndarray, "tokens", "a NumPy array")
-        return needs_torch.run_texts(self.model, tokens, self.where)
+        return _torch_model().run_texts(self.model, tokens, self.where)
 
     def with_golden(self, images: Sequence[Array]) -> Self:
         """The same bundle with golden examples made from uint8 RGB images, and texts, by its torch model."""
@@ -193,3 +193,8 @@ class BundleModel(BundleParts):
         function(run, "run")
         if self.golden is not None and self.golden.texts is not None and self.vocabulary is not None:
             self.golden.texts.check(self.tokenizer, run, self.where, tolerance)
+
+
+def _torch_model() -> Any:
+    """What reads and runs torch weights. Raises MissingPackageError without torch."""
+    return needs_torch.part("vitsmith.weights.torch_model")

@@ -35,6 +35,8 @@ class NpzFile:
     Raises WeightsError for a file that is not an `.npz`, is truncated, or holds Python objects.
     """
 
+    notes: tuple[str, ...] = ()
+
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self._zip = open_archive(self.path, ".npz file")

@@ -42,6 +42,8 @@ class SafetensorsFile:
     Raises WeightsError for a file that is missing, not safetensors, truncated or not of floating-point arrays.
     """
 
+    notes: tuple[str, ...] = ()
+
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self.shapes: dict[str, Shape] = {}
@@ -107,6 +109,16 @@ class TorchFile:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._arrays.clear()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know of the container."""
+        told = []
+        if self.container.endswith("_ema"):
+            told.append(f"the file may hold several sets of weights: the averaged ones, {self.container!r}, were read")
+        if not self.verified:
+            told.append("the file has no checksums, so damage to it would go unnoticed")
+        return tuple(told)
 
     def read(self, name: str) -> Tensor:
         """One array as float32."""

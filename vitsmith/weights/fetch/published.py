@@ -21,7 +21,7 @@ from vitsmith.fields import Frozen
 from vitsmith.models.presets import find_preset
 
 
-class Checkpoint(Frozen):
+class PublishedFile(Frozen):
     """One published file."""
 
     tag: str = Field(description="how the user names it: '<model>.<tag>'")
@@ -42,14 +42,14 @@ class Checkpoint(Frozen):
 
 
 @functools.cache
-def checkpoints() -> tuple[Checkpoint, ...]:
+def checkpoints() -> tuple[PublishedFile, ...]:
     """All published checkpoints with a row of their own, in the order of the table."""
     text = resources.files(__package__).joinpath("published.csv").read_text(encoding="utf-8")
     rows = csv.DictReader(text.splitlines())
-    return tuple(Checkpoint.model_validate({name: cell for name, cell in row.items() if cell}) for row in rows)
+    return tuple(PublishedFile.model_validate({name: cell for name, cell in row.items() if cell}) for row in rows)
 
 
-def find_checkpoint(name: str) -> Checkpoint:
+def find_checkpoint(name: str) -> PublishedFile:
     """The checkpoint that `name` means: its tag in any case, its file's name, or its address (https:// or gs://).
 
     The model in a tag may be spelled in any way that `find_preset` knows: 'B/16.sam'. Raises UnknownNameError with
@@ -66,7 +66,7 @@ def find_checkpoint(name: str) -> Checkpoint:
     return found[0]
 
 
-def checkpoints_of(model: str) -> tuple[Checkpoint, ...]:
+def checkpoints_of(model: str) -> tuple[PublishedFile, ...]:
     """The checkpoints of one architecture, by any of its names; () when none was published.
 
     Raises UnknownNameError for a name that is no architecture.
@@ -79,7 +79,7 @@ def checkpoints_of(model: str) -> tuple[Checkpoint, ...]:
 
 
 @functools.cache
-def _by_name() -> dict[str, list[Checkpoint]]:
+def _by_name() -> dict[str, list[PublishedFile]]:
     """Rows by tag, by architecture and tag, and by file name, all in lower case."""
     named = defaultdict(list)
     for row in checkpoints():
@@ -89,7 +89,7 @@ def _by_name() -> dict[str, list[Checkpoint]]:
     return dict(named)
 
 
-def _by_alias(name: str) -> list[Checkpoint]:
+def _by_alias(name: str) -> list[PublishedFile]:
     model, dot, kind = name.partition(".")
     if not dot:
         return []

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from vitsmith.models.config import ViTConfig
 from vitsmith.weights.layouts import Same, Slot
 
+PATCHES = "embeddings.patch_embeddings.projection.weight"
+"""What only a ViT of HF has, whatever stands before it."""
+
 SAME = Same()
 
 Slots = Iterator[tuple[str, Slot]]

@@ -11,7 +11,6 @@ from vitsmith.errors import WeightsError
 from vitsmith.models.config import (
     GROUPS,
     BertConfig,
-    ImageModelConfig,
     LiTConfig,
     ModelConfig,
     ResNetConfig,
@@ -19,6 +18,7 @@ from vitsmith.models.config import (
     show_size,
 )
 from vitsmith.models.configure import parse_config
+from vitsmith.weights.assumptions import assumed_note, square_grid
 from vitsmith.weights.layouts import Shape
 
 Shapes = Mapping[str, Shape]
@@ -57,18 +57,7 @@ def assumed(config: ModelConfig, *, image_size: bool, pooling: bool) -> tuple[st
         told.append(f"texts of {config.text.length} tokens {lower}")
         if isinstance(config.text, BertConfig):
             told.append(f"{config.text.heads} heads in BERT")
-    return (f"{ASSUMED}: {', '.join(told)}",) if told else ()
-
-
-ASSUMED = "assumed, because arrays do not show it"
-
-
-def square_grid(config: ImageModelConfig) -> str:
-    """The note on a grid that was assumed to be square."""
-    return (
-        f"a square grid of {show_size(config.grid)} patches for images of {show_size(config.image_size)} pixels "
-        "(image_size= changes it)"
-    )
+    return assumed_note(told)
 
 
 def _vit(shapes: Shapes, image_size: tuple[int, int] | None, pooling: str | None) -> dict[str, Any]:

@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from vitsmith.data.text.tokenize import check_lines
 from vitsmith.errors import InputError, WeightsError
 from vitsmith.files.contents import read_words
-from vitsmith.models.build import Model
-from vitsmith.models.config import BertConfig, LiTConfig
+from vitsmith.models.config import BertConfig, LiTConfig, ModelConfig
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.bundle.lit_text import original_text, vocabulary_suffix
 
 
-def find_vocabulary(model: Model, path: Path, given: str | os.PathLike[str] | None) -> bytes | None:
+def find_vocabulary(config: ModelConfig, path: Path, given: Path | None) -> bytes | None:
     """The bytes of the tokenizer's file: the one given, or the one beside the checkpoint; None for image models."""
-    if not isinstance(model.config, LiTConfig):
+    if not isinstance(config, LiTConfig):
         if given is not None:
             raise InputError(f"{path} is a model of images alone, which takes no vocabulary: leave it out")
         return None
-    place = Path(given) if given is not None else path.with_suffix(vocabulary_suffix(original_text(model.config)))
+    place = given if given is not None else path.with_suffix(vocabulary_suffix(original_text(config)))
     if not place.exists():
         if given is None:
             return None  # images can be embedded without; `Bundle.tokenizer` says what is missing
         raise InputError(f"{place}: no such vocabulary; give the file that was published with the model")
     vocabulary = read_words(place, "a vocabulary")
-    check_lines(original_text(model.config).tokenizer, vocabulary)
+    check_lines(original_text(config).tokenizer, vocabulary)
     return vocabulary
 
 

@@ -10,10 +10,10 @@ from vitsmith.models.config import ImageModelConfig, ViTConfig, show_size
 from vitsmith.models.configure import parse_config
 from vitsmith.models.presets import VIT_SIZES
 from vitsmith.specs import ImageSpec
+from vitsmith.weights.assumptions import assumed_note, square_grid
 from vitsmith.weights.fill import ArrayFile
-from vitsmith.weights.jax.config import ASSUMED, square_grid
 from vitsmith.weights.layouts import Shape
-from vitsmith.weights.timm.images import ModelArgs, TimmMetadata
+from vitsmith.weights.timm.metadata import ModelArgs, TimmMetadata
 from vitsmith.weights.unsupported import check_channels, refuse_unsupported
 
 POSITIONS, PATCHES, STEM = "pos_embed", "patch_embed.proj.weight", "stem.proj.weight"
@@ -120,7 +120,7 @@ def timm_notes(
     positions, prefix = (file.shapes[POSITIONS][1], vit.prefix) if vit else (math.prod(config.grid), 0)
     if not (image_size or (metadata and metadata.fits(positions, config.patch, prefix))):
         guessed.append(square_grid(config))
-    notes = [f"{ASSUMED}: {', '.join(guessed)}"] if guessed else []
+    notes = assumed_note(guessed)
     if metadata is not None:
         told = metadata.pretrained_cfg.model_fields_set
         unsaid = [field for field in ("mean", "std", "crop_pct", "interpolation") if field not in told]

@@ -1,4 +1,4 @@
-"""Models that are no file: a published tag, an architecture, a name of Hugging Face, or a mistake."""
+"""Which published file a name means, or what else it names: an architecture, a model of Hugging Face, nothing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from vitsmith.data.sets.hub_names import how_to_fetch, hub_name
 from vitsmith.errors import InputError, UnknownNameError, suggestion
 from vitsmith.models.presets import find_preset
-from vitsmith.weights.fetch.published import Checkpoint, checkpoints, checkpoints_of, find_checkpoint
+from vitsmith.weights.fetch.published import PublishedFile, checkpoints, checkpoints_of, find_checkpoint
 
 
 def _of_hub(source: str) -> str:
@@ -20,7 +20,7 @@ def _of_hub(source: str) -> str:
     return f"; if it is a name of Hugging Face, fetch it:  {how_to_fetch(source)}"
 
 
-def published_checkpoint(source: str) -> Checkpoint:
+def published_file(source: str) -> PublishedFile:
     """The published checkpoint of a tag. Raises InputError for a missing file or an unknown name."""
     try:
         checkpoint = find_checkpoint(source)

@@ -1,4 +1,4 @@
-"""Which files of a folder are weights, by their names."""
+"""Which file of a folder holds the weights, by their names."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from vitsmith.errors import ConfigError, InputError, UnknownNameError
 from vitsmith.layers.positions import resize_positions
 from vitsmith.models.build import build
 from vitsmith.models.configure import change
-from vitsmith.weights.adapt import adapt
+from vitsmith.weights.finetune import adapt
 
 RESIZED = dict(np.load(REFERENCE / "recipes" / "position_embeddings.npz"))
 IMAGE_MODELS = [name for name in CONFIGS if not name.startswith("lit") and "unpooled" not in name]

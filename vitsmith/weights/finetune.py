@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
 
+from vitsmith.arguments import flag, instance, known_name
 from vitsmith.errors import ConfigError, UnknownNameError
 from vitsmith.layers.positions import RESIZERS, ResizeMethod, resize_positions
 from vitsmith.models.build import ImageModel, Model, build
@@ -15,6 +17,9 @@ from vitsmith.models.config import MixerConfig, ViTConfig, show_size
 from vitsmith.models.configure import change
 from vitsmith.models.isolation import isolated
 from vitsmith.models.lit import LiT
+from vitsmith.weights.bundle.bundle import Bundle
+from vitsmith.weights.fill import require_finite_model
+from vitsmith.weights.load import load, size_of
 
 
 @dataclass
@@ -36,6 +41,44 @@ class AdaptReport:
             f"{what:8} {', '.join(names)}" for what, names in (("reset", self.reset), ("unused", self.unused)) if names
         ]
         return "\n".join(lines)
+
+
+def init_for_finetune(
+    source: str | os.PathLike[str] | Bundle | Model,
+    *,
+    classes: int,
+    image_size: int | tuple[int, int] | None = None,
+    positions: ResizeMethod = "zoom",
+    keep_representation: bool = False,
+    name: str | None = None,
+    **overrides: Any,
+) -> tuple[ImageModel, AdaptReport]:
+    """A model for new classes from trained weights, in training mode, and a report of what became of each array.
+
+    The head is reset to zeros. Position embeddings move to the grid of `image_size` (default: the source's own) by
+    the original's zoom, or 'bicubic'. `overrides` are configuration fields such as dropout=0.1. A model given as an
+    object must not be used afterwards.
+    """
+    size = size_of(image_size)
+    known_name(positions, "way to resize position embeddings", RESIZERS)
+    flag(keep_representation, "keep_representation")
+    if isinstance(source, Bundle):
+        model = source.model
+    elif isinstance(source, str | os.PathLike):
+        model = load(source, name=name, headless=True).model
+    else:
+        model = instance(
+            source, Model, "what is fine-tuned", "a path, a published name, a bundle or a model of vitsmith"
+        )
+    require_finite_model(model, source.where if isinstance(source, Bundle) else "the model")
+    return adapt(
+        model,
+        classes=classes,
+        image_size=size,
+        positions=positions,
+        keep_representation=keep_representation,
+        **overrides,
+    )
 
 
 @isolated()

@@ -1,0 +1,90 @@
+"""A checkpoint of any distribution as a bundle: the file is opened and recognised, its model filled and described."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import replace
+from pathlib import Path
+
+from vitsmith.models.build import Model
+from vitsmith.models.config import LiTConfig
+from vitsmith.models.configure import change
+from vitsmith.models.presets import check_name
+from vitsmith.records import NOT_KNOWN, Provenance, Publication
+from vitsmith.version import __version__
+from vitsmith.weights.bundle.bundle import Bundle
+from vitsmith.weights.containers.open import Container, misnamed, open_arrays
+from vitsmith.weights.conversion import Conversion
+from vitsmith.weights.distributions import distribution_of
+from vitsmith.weights.fetch.augreg import PREFIX, find_augreg
+from vitsmith.weights.fetch.download import download
+from vitsmith.weights.fetch.lookup import published_file
+from vitsmith.weights.file_choice import weights_in
+from vitsmith.weights.fill import load_model
+from vitsmith.weights.heads import assumed_head, check_head
+from vitsmith.weights.options import LoadOptions
+
+
+def load_checkpoint(path: Path, options: LoadOptions) -> Bundle:
+    """A bundle of the weights in a file or folder, with the preprocessing and labels they were published with.
+
+    Raises WeightsError for anything missing, unexpected, misshapen, damaged or pickled, for what our models or
+    preprocessing cannot do (each named), for a head of zeros, and for labels of another number of classes.
+    """
+    place, beside = weights_in(path) if path.is_dir() else (path, ())
+    with open_arrays(place) as file:
+        kind, found, model = _read(file, options)
+        head, told = (found.head, ()) if found.head else assumed_head(model, place.name)
+        notes = (*found.notes, *told, *file.notes, *(beside if path.is_dir() else misnamed(path)))
+    return Bundle.of(
+        model,
+        preprocessing=found.images,
+        labels=found.labels,
+        head=head,
+        vocabulary=found.vocabulary,
+        provenance=_provenance(str(path), kind, notes, found.publication),
+    )
+
+
+def load_published(source: str, options: LoadOptions) -> Bundle:
+    """Downloads the checkpoint of a tag or 'augreg:NAME' as a bundle. Raises InputError for an unknown name."""
+    note = vocabulary = ""
+    if source.startswith(PREFIX):
+        chosen = find_augreg(source)
+        url, architecture, note = chosen.url, chosen.model, chosen.note
+    else:
+        row = published_file(source)
+        url, architecture, vocabulary = row.url, row.model, row.vocabulary
+    path = download(url)
+    words = download(vocabulary) if vocabulary else None
+    with open_arrays(path) as file:
+        kind, found, model = _read(file, replace(options, name=options.name or architecture, vocabulary=words))
+    head, told = assumed_head(model, path.name)
+    notes = (note, *told) if note else told  # what its arrays do not show is known of a published file
+    return Bundle.of(
+        model,
+        head=head,
+        vocabulary=found.vocabulary,
+        provenance=_provenance(url, kind, notes, Publication(origin=url)),
+    )
+
+
+def _read(file: Container, options: LoadOptions) -> tuple[str, Conversion, Model]:
+    """The distribution of a file, what its reader found, and the model with the file's arrays, in eval mode."""
+    distribution = distribution_of(file)
+    found = distribution.read(file, options)
+    if options.name is not None:
+        check_name(found.config, options.name, str(file.path))
+    config, slots, unused = found.config, found.slots, frozenset[str]()
+    if options.headless and not isinstance(config, LiTConfig):
+        config, unused = change(config, classes=0), frozenset(found.classifier)
+        slots = {name: slot for name, slot in slots.items() if name not in unused}
+    model = load_model(config, slots, file, unused=unused)
+    if not options.headless:
+        check_head(model, slots, str(file.path))
+    return distribution.kind, found, model
+
+
+def _provenance(source: str, kind: str, notes: tuple[str, ...], published: Publication = NOT_KNOWN) -> Provenance:
+    today = datetime.date.today().isoformat()
+    return Provenance(source=source, kind=kind, date=today, vitsmith=__version__, notes=notes, **published.model_dump())

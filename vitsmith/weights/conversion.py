@@ -1,0 +1,33 @@
+"""How the files of a distribution become a model of ours with its preprocessing and labels: what every reader finds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from vitsmith.models.config import ModelConfig
+from vitsmith.records import NOT_KNOWN, Publication
+from vitsmith.specs import Head, ImageSpec, Labels
+from vitsmith.weights.layouts import Slot
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What files of weights say, in our words. It is made from names, shapes and JSON: no array was read yet."""
+
+    config: ModelConfig
+    slots: Mapping[str, Slot]
+    """Where each array of the file goes, by its name there."""
+    classifier: tuple[str, ...]
+    """Names that the arrays of a classifier have in such files: they are left out for `headless`."""
+    images: ImageSpec | None = None
+    """How images become the model's input; None: as the original does it for that family."""
+    labels: Labels | None = None
+    head: Head | None = None
+    """What the outputs mean; None if the files do not say it: see `heads.assumed_head`."""
+    vocabulary: bytes | None = None
+    """The tokenizer's file of a LiT."""
+    notes: tuple[str, ...] = ()
+    """What had to be assumed, for the user to check."""
+    publication: Publication = NOT_KNOWN
+    """Publisher and licence, as far as the files have them."""

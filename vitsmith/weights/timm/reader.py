@@ -1,0 +1,43 @@
+"""Reads plain ViTs and Mixers of timm, with the `config.json` beside them if it is there."""
+
+from __future__ import annotations
+
+from vitsmith.weights.conversion import Conversion
+from vitsmith.weights.fill import ArrayFile
+from vitsmith.weights.metadata import architecture_mistakes, check_count, json_mistakes, read_metadata
+from vitsmith.weights.options import LoadOptions
+from vitsmith.weights.timm.config import PATCHES, STEM, has_class_position, infer_timm_config, timm_notes
+from vitsmith.weights.timm.images import timm_images
+from vitsmith.weights.timm.metadata import TimmMetadata, timm_labels, timm_publication
+from vitsmith.weights.timm.names import timm_slots
+
+CLASSIFIER = ("head.weight", "head.bias", "head_dist.weight", "head_dist.bias")
+
+
+def recognises(file: ArrayFile) -> bool:
+    """Whether it has the patch embedding of a ViT or Mixer."""
+    return PATCHES in file.shapes or STEM in file.shapes
+
+
+def read(file: ArrayFile, options: LoadOptions) -> Conversion:
+    """The model that the arrays and `config.json` describe; without it the preprocessing is assumed.
+
+    `options.image_size` is needed only without a config.json, for grids that are not square and for models that have no
+    position for their class token. Raises WeightsError, ConfigError for impossible sizes.
+    """
+    metadata, source = read_metadata(file.path.with_name("config.json"), TimmMetadata), str(file.path)
+    with architecture_mistakes(source):
+        config = infer_timm_config(file, metadata, image_size=options.image_size)
+    with json_mistakes(source):
+        images = timm_images(config, metadata, source)
+        labels = timm_labels(metadata, source) if config.classes and not options.headless else None
+    check_count(labels, config.classes, source)
+    return Conversion(
+        config=config,
+        slots=timm_slots(config, class_position=has_class_position(file, config)),
+        classifier=CLASSIFIER,
+        images=images,
+        labels=labels,
+        notes=timm_notes(file, config, metadata, images, image_size=options.image_size is not None),
+        publication=timm_publication(metadata),
+    )
