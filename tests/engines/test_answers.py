@@ -6,7 +6,6 @@ import dataclasses
 import subprocess
 import sys
 import textwrap
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,6 @@ from vitsmith.data.images.preprocess import normalize
 from vitsmith.engines.chunks import run_in_chunks
 from vitsmith.engines.open import open_engine
 from vitsmith.errors import BundleError, InputError
-from vitsmith.models.configure import change
 from vitsmith.models.cost import flops
 from vitsmith.specs import ProgramSpec
 
@@ -76,15 +74,6 @@ def test_an_executorch_program_frozen_elsewhere_is_told(executorch: tuple[Bundle
     assert "\n" not in str(refused.value)
 
 
-def test_compiled_torch_gives_the_same_answers_for_any_batch() -> None:
-    bundle = Bundle.of(tiny_model(change(VIT, depth=1)))
-    opened = open_engine(bundle, "torch-compiled")
-    for batch in (2, 7, 3, 1, 0):
-        images = tiny_inputs(bundle.config, batch, seed=batch)[0].numpy()
-        assert_close(opened.run(images), bundle.run_torch(images))
-    assert opened.report().engine == "torch-compiled" and opened.report().attention == (1, 1)
-
-
 def test_arrays_of_any_kind_are_read_alike(programs: Any) -> None:
     """OpenVINO shares only plain arrays with its requests: others it copies, and frees the copy before it is read."""
     bundle = programs("vit-token")["torch"]
@@ -99,27 +88,6 @@ def test_arrays_of_any_kind_are_read_alike(programs: Any) -> None:
             for _ in range(5):
                 assert_close(run(same), expected)
                 assert_close(run(same[:1]), expected[:1])
-
-
-@pytest.mark.parametrize("engine", ["torch", "onnx", "openvino"])
-def test_what_does_not_fit_is_told_in_the_same_words_by_every_engine(engine: str, programs: Any) -> None:
-    """OpenVINO waits for ever when it is given channels last."""
-    bundle = programs("vit-token")["torch" if engine == "torch" else "onnx"]
-    height, width = bundle.preprocessing.size
-    run = open_engine(bundle, engine).run
-    for shape, told in (
-        ((2, 3, height + 16, width), "create or load the model with image_size"),
-        ((2, height, width, 3), "channels last"),
-        ((3, height, width), "add the batch dimension"),
-        ((2, 1, height, width), "three channels"),
-    ):
-        with pytest.raises(InputError, match=told):
-            run(np.zeros(shape, np.float32))
-    for kind in (np.uint8, np.int64, bool, np.complex64):  # pixels that nobody normalised
-        with pytest.raises(InputError, match="must be normalised floating-point numbers, got "):
-            run(np.ones((2, 3, height, width), kind))
-    images = tiny_inputs(bundle.config, 2)[0].numpy()
-    assert_close(run(images.astype(np.float64)), run(images))
 
 
 def test_pixels_and_tokens_that_do_not_fit_are_told(programs: Any, tmp_path: Path) -> None:
@@ -155,17 +123,6 @@ def test_ctrl_c_is_told_after_an_engine_was_let_go_in_another_thread(programs: A
     command = [sys.executable, "-c", textwrap.dedent(LET_GO), str(folder)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "told\n"), done.stderr
-
-
-def test_an_engine_may_be_used_from_several_threads(programs: Any) -> None:
-    bundle = programs("vit-token")["torch"]
-    inputs = [tiny_inputs(bundle.config, batch, seed=batch)[0].numpy() for batch in range(1, 9)]
-    for engine in ("onnx", "openvino"):
-        run = open_engine(programs("vit-token")["onnx"], engine).run
-        with ThreadPoolExecutor(8) as pool:
-            found = list(pool.map(run, inputs))
-        for images, outputs in zip(inputs, found, strict=True):
-            assert_close(outputs, bundle.run_torch(images))
 
 
 @pytest.fixture(scope="module")

@@ -19,10 +19,11 @@ import vitsmith
 from tests import file_table
 from tests.contracts import CONTRACTS
 from tests.documentation import PAGES, ROOT, anchors, blocks, commands, field_rows, links, prose, relative, table_after
+from tests.exporting import export_onnx
 from tests.guides import GUIDES, follow, is_file
-from tests.tiny import layout_of, pictures, released_npz, small_cases, tiny_lit
+from tests.tiny import VIT, layout_of, pictures, released_npz, small_cases, tiny_lit, tiny_model
 from tests.weights import foreign_reference
-from vitsmith import save
+from vitsmith import Bundle, save
 from vitsmith.cli.main import app
 from vitsmith.training.recipes.file import recipe_names
 from vitsmith.training.recipes.recipe import TrainRecipe
@@ -296,3 +297,30 @@ def test_the_guide_to_a_new_model_can_be_followed(tmp_path: Path) -> None:
     # timm's card of gmlp_s16_224 has 19.4 M parameters and 4.4 G multiply-adds.
     assert round(sizes["gMLP-S_16"]["parameters"] / 1e6, 1) == 19.4
     assert round(sizes["gMLP-S_16"]["gflops"] / 2, 1) == 4.4
+
+
+def test_the_guide_to_a_new_engine_can_be_followed(tmp_path: Path) -> None:
+    """Its contracts hold, it imports only what is below it, and its predictions are those of onnxruntime."""
+    rooms = ("conftest.py", "programs.py", "test_contracts.py", "__init__.py")
+    named = ("__init__.py", "documentation.py", "tiny.py", "reference/fill.py", *(f"engines/{name}" for name in rooms))
+    copy = tmp_path / "copy"
+    run = follow(
+        ROOT / "docs" / "add_an_engine.md", copy, ["pyproject.toml", "docs/engines.md", *(f"tests/{n}" for n in named)]
+    )
+    contracts = ("-p", "no:cacheprovider", "-n0", "tests/engines/test_contracts.py", "-k", "reference or row or held")
+    passed = re.search(r"(\d+) passed", run("-m", "pytest", "-v", *contracts))
+    assert passed and int(passed[1]) == 7 + 3  # those of one engine, and those of the table
+    assert " 0 broken" in run("-c", "from importlinter.cli import lint_imports_command; lint_imports_command()")
+    bundle = Bundle.of(tiny_model(VIT)).with_golden(pictures(2))
+    export_onnx(bundle, tmp_path / "model")
+    for index, pixels in enumerate(pictures(3)):
+        Image.fromarray(pixels).save(tmp_path / f"{index}.png")
+    predicted = {}
+    for engine in ("onnx", "onnx-reference"):
+        images = [str(tmp_path / f"{index}.png") for index in range(3)]
+        printed = run("-m", "vitsmith", "predict", str(tmp_path / "model"), *images, "--engine", engine, "--json")
+        predicted[engine] = [json.loads(line)["predictions"] for line in printed.splitlines()]
+    for ours, theirs in zip(predicted["onnx-reference"], predicted["onnx"], strict=True):
+        assert [one["label"] for one in ours] == [one["label"] for one in theirs]
+        probabilities = [one["probability"] for one in theirs]
+        assert [one["probability"] for one in ours] == pytest.approx(probabilities, abs=1e-5)

@@ -114,8 +114,8 @@ def _is_made_for(engine: str, bundle: Bundle, able: Sequence[Bundle]) -> bool:
 
 
 def _candidates(bundle: Bundle, precision: str) -> list[str]:
-    """Engines for 'auto', the program's own first: installed, able to run it, and without compiling at every start."""
-    able = [name for name in runners(bundle.program) if not ENGINES[name].compiles_at_every_start]
+    """Engines for 'auto', the program's own first: installed, able to run it, and not for use by name alone."""
+    able = [name for name in runners(bundle.program) if not ENGINES[name].only_by_name]
     precise = [name for name in able if precision in ("auto", *precisions_of(bundle, name))]
     if not precise:
         raise wrong_precision(bundle, precision)

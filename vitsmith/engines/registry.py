@@ -26,7 +26,8 @@ class Kind:
     """The precisions it can run a program in, the program's own first."""
     package: str
     extra: str
-    compiles_at_every_start: bool = False
+    only_by_name: bool = False
+    """Whether `engine="auto"` never takes it, because it is slow or takes long to open."""
 
     @property
     def installed(self) -> bool:
@@ -67,7 +68,7 @@ ENGINES: dict[str, Kind] = {
         precisions=_of_torch,
         package="torch",
         extra="torch",
-        compiles_at_every_start=True,
+        only_by_name=True,  # it compiles at every start
     ),
     "onnx": Kind(
         engine="vitsmith.engines.onnx.engine:OnnxEngine",
