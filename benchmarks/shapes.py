@@ -57,7 +57,7 @@ def command_line(held_out: int | None) -> list[str]:
         return [sys.executable, "-m", "vitsmith"]
     held = tuple(hold_out(held_out))
     change = (
-        "from vitsmith.data import shapes; from vitsmith.cli.main import main; "
+        "from vitsmith.data.sets import shapes; from vitsmith.cli.main import main; "
         f"shapes.HELD_OUT = {held!r}; shapes.SEEN = tuple(p for p in shapes.ALL if p not in shapes.HELD_OUT); main()"
     )
     return [sys.executable, "-c", change]

@@ -23,7 +23,7 @@ from tests.tiny import VIT, tiny_lit, tiny_model
 from tests.training.small_runs import FIELDS, coloured, write_folder
 from vitsmith import Bundle, Labels, load, save
 from vitsmith.benchmark.session import BenchmarkSettings, run_benchmark
-from vitsmith.cli.benchmark import _load, _material
+from vitsmith.cli.benchmark import _answer_data, _load
 from vitsmith.cli.compress import _write as write_found
 from vitsmith.compress.division import divide
 from vitsmith.compress.images import (
@@ -506,11 +506,11 @@ def test_every_model_of_a_search_knows_its_images(bundle: Bundle, pets: Path, tm
 
 
 def test_benchmark_uses_the_same_images(bundle: Bundle, pets: Path, capsys: Any) -> None:
-    material = _material(_load([str(bundle.folder)], "", False), [], DataSpec(path=str(pets)), "")
-    assert material.data == f"pets, {HELD} held-out images"
-    assert material.samples is not None and contents(material.samples) == held_out_of(pets)
-    found = run_benchmark([], BenchmarkSettings(), replace(material, reference=None)).to_dict()
-    assert found["data"] == material.data
+    answer_data = _answer_data(_load([str(bundle.folder)], "", False), [], DataSpec(path=str(pets)), "")
+    assert answer_data.data == f"pets, {HELD} held-out images"
+    assert answer_data.samples is not None and contents(answer_data.samples) == held_out_of(pets)
+    found = run_benchmark([], BenchmarkSettings(), replace(answer_data, reference=None)).to_dict()
+    assert found["data"] == answer_data.data
     assert found["split"] == {"held_out": HELD, "new": 0, "trained_on": 0, "left_out": COUNT - HELD, "missing": 0}
     assert f"evaluating on {HELD} held-out images of pets" in capsys.readouterr().err
 
