@@ -43,8 +43,8 @@ from sklearn.datasets import load_sample_image
 from vitsmith.data.sets.datasets import open_dataset
 from vitsmith.machine import describe_machine
 from vitsmith.runs import Run
+from vitsmith.training.images.run import Trained, train_to_bundle
 from vitsmith.training.recipes.file import merge, parse_recipe, read_recipe
-from vitsmith.training.run import Trained, train_to_bundle
 
 SIZE = 64
 TRAINING_SHARE = 0.6  # of a photo's width, from the left

@@ -36,9 +36,9 @@ from vitsmith.machine import describe_machine
 from vitsmith.models.build import ImageModel, build
 from vitsmith.models.cost import flops
 from vitsmith.runs import Run
+from vitsmith.training.images.run import train_to_bundle
 from vitsmith.training.images.validation import predict_logits
 from vitsmith.training.recipes.digits import digits_recipe
-from vitsmith.training.run import train_to_bundle
 from vitsmith.weights.bundle.bundle import Bundle
 
 KEEP = (0.7, 0.5, 0.35, 0.2)

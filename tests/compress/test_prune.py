@@ -39,7 +39,7 @@ from vitsmith.models.cost import flops, parameters
 from vitsmith.predict import Predictor
 from vitsmith.runs import Run, check_place
 from vitsmith.specs import Labels
-from vitsmith.training.run import train_to_bundle
+from vitsmith.training.images.run import train_to_bundle
 from vitsmith.weights.bundle.bundle import Bundle
 
 NAMES = ("ant", "bee", "cat", "dog", "eel")
@@ -712,7 +712,7 @@ def test_an_interruption_leaves_nothing(
     def interrupt(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("vitsmith.training.loop.Training.evaluate", interrupt)  # after the last update
+    monkeypatch.setattr("vitsmith.training.images.task.ImageTask.evaluate", interrupt)  # after the last update
     code, out, err = call(
         capsys, "prune", taught.where, "--data", "colours", "--heads", 2, "--steps", 2, "--out", "there", *QUICK
     )

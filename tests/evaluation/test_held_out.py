@@ -48,8 +48,8 @@ from vitsmith.evaluation.speed import Speed, Speedup
 from vitsmith.records import Provenance
 from vitsmith.report.training import write_report
 from vitsmith.runs import Run
+from vitsmith.training.images.run import Trained, train_to_bundle
 from vitsmith.training.recipes.file import parse_recipe
-from vitsmith.training.run import Trained, train_to_bundle
 
 COUNT, HELD = 48, 12
 NAMES = ("blue", "green", "red")

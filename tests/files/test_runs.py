@@ -28,7 +28,7 @@ from vitsmith.files.atomic import claimed
 from vitsmith.records import Measurement
 from vitsmith.report.figure import LIGHT, new_figure
 from vitsmith.runs import MARKS, Run, check_place, default_place, place_of, whole_run, write_or_rescue
-from vitsmith.training.run import train_to_bundle
+from vitsmith.training.images.run import train_to_bundle
 from vitsmith.weights.bundle.folder import record_measurements
 
 WRITING = {

@@ -489,7 +489,7 @@ def test_a_checkpoint_that_nobody_could_go_on_from_is_not_written(tmp_path: Path
 
     def damage(event: object) -> None:
         if isinstance(event, StepDone) and event.step == 4:
-            learner = run.learner
+            learner = run.task.state
             moments = next(iter(learner.optimizer.state.values()))
             assert learner.ema is not None
             averaged = [value for value in learner.ema.state_dict().values() if value.is_floating_point()]

@@ -13,11 +13,14 @@ import numpy as np
 import torch
 from PIL import Image
 
+from vitsmith.data.batches.load import Crops
 from vitsmith.data.sets.samples import Samples, Splits
 from vitsmith.specs import ImageSpec
 from vitsmith.training.checkpoint.disk import CheckpointWriter
 from vitsmith.training.devices import Devices
+from vitsmith.training.images.result import TrainResult
 from vitsmith.training.images.start import start
+from vitsmith.training.images.task import ImageTask
 from vitsmith.training.learner import Learner
 from vitsmith.training.loop import Training
 from vitsmith.training.monitor.events import Listener, ignore
@@ -64,16 +67,14 @@ def training(
     on_event: Listener = ignore,
     stop: StopRequest | None = None,
     checkpoints: CheckpointWriter | None = None,
-) -> Training:
+) -> Training[Crops, TrainResult]:
     """One run in this process, ready to go."""
     began = start(wanted, 3)
     devices = Devices(torch.device("cpu"))
     learner = Learner.of(began.model, wanted, classification_loss, devices, checkpointing=False)
     micro = wanted.batch.micro or wanted.batch.size
-    data = data or splits()
-    return Training(
-        learner, data, wanted, began.images, devices, micro, stop or StopRequest(), checkpoints, on_event=on_event
-    )
+    task = ImageTask(learner, data or splits(), wanted, began.images, devices, micro)
+    return Training(task, stop or StopRequest(), checkpoints, on_event=on_event)
 
 
 def write_folder(folder: Path, count: int = 48) -> Path:

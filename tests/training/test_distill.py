@@ -26,12 +26,12 @@ from vitsmith.models.configure import change
 from vitsmith.runs import Run
 from vitsmith.specs import ImageSpec, Labels
 from vitsmith.training.images import teacher as teacher_module
+from vitsmith.training.images.run import Trained, train_to_bundle
 from vitsmith.training.images.start import start
 from vitsmith.training.images.teacher import Teacher, View, is_repeating, open_teacher
 from vitsmith.training.images.teacher_cache import Answers
 from vitsmith.training.recipes.file import parse_recipe
 from vitsmith.training.recipes.recipe import TrainRecipe
-from vitsmith.training.run import Trained, train_to_bundle
 from vitsmith.training.update.losses import DistillLoss, divergence
 from vitsmith.weights.bundle.bundle import Bundle
 

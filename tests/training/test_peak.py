@@ -34,13 +34,13 @@ def test_the_peak_is_measured_once_a_process():
 def test_a_run_that_is_faster_than_the_measured_peak_raises_it(monkeypatch):
     wanted = recipe(schedule={"steps": 6, "warmup": 0})
     run = training(wanted)
-    run.peak_flops = 1.0  # as if the machine had stood still while products were measured
+    run.task.peak_flops = 1.0  # as if the machine had stood still while products were measured
     history = run.go().history
     shares = [done.peak_share for done in history]
     assert shares[0] == 1 and all(0 < share <= 1 for share in shares)
     fastest = max(done.images_per_second for done in history)
     assert shares[-1] == pytest.approx(history[-1].images_per_second / fastest)
-    assert run.peak_flops == pytest.approx(fastest * training_flops(run.learner.model.config))
+    assert run.task.peak_flops == pytest.approx(fastest * training_flops(run.task.learner.model.config))
 
 
 def done(rate, share):

@@ -22,12 +22,12 @@ from tests.training.small_runs import FIELDS, command, logged, recipe, run, sett
 from vitsmith.errors import ConfigError, InputError, OutputError
 from vitsmith.files import atomic as files
 from vitsmith.runs import Run
-from vitsmith.training import loop as loop_module
 from vitsmith.training.checkpoint import disk as checkpoint_module
 from vitsmith.training.checkpoint.disk import CheckpointWriter, read_latest
+from vitsmith.training.images import task as task_module
+from vitsmith.training.images.run import check_unchanged, resume_to_bundle, train_to_bundle
 from vitsmith.training.monitor.events import Evaluated, Saved, StepDone
 from vitsmith.training.recipes.file import merge
-from vitsmith.training.run import check_unchanged, resume_to_bundle, train_to_bundle
 from vitsmith.training.stop import StopRequest, stopping_gently, under_way
 
 HARD = {
@@ -150,13 +150,13 @@ for attempt in range(12):
 
 def test_who_stops_an_evaluation_is_told_that_it_is_what_ends_first(monkeypatch) -> None:
     said = []
-    predict = loop_module.predict_logits
+    predict = task_module.predict_logits
 
     def stopped_meanwhile(*arguments, **named):
         said.append(under_way())
         return predict(*arguments, **named)
 
-    monkeypatch.setattr(loop_module, "predict_logits", stopped_meanwhile)
+    monkeypatch.setattr(task_module, "predict_logits", stopped_meanwhile)
     with stopping_gently() as stop:
         training(recipe(), stop=stop).go()
         assert said == ["the evaluation under way, and saving the updates before it"] * 2

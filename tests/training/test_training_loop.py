@@ -14,11 +14,11 @@ from vitsmith.data.sets.samples import Samples, Splits
 from vitsmith.errors import ConfigError, DatasetError, InputError
 from vitsmith.runs import Run
 from vitsmith.specs import ImageSpec
-from vitsmith.training import loop
+from vitsmith.training.images import task
+from vitsmith.training.images.run import resolve, train_to_bundle
 from vitsmith.training.images.start import start
 from vitsmith.training.monitor.events import Evaluated, StepDone, Warned
 from vitsmith.training.recipes.file import merge
-from vitsmith.training.run import resolve, train_to_bundle
 
 
 def test_same_seed_gives_the_same_losses_and_it_learns() -> None:
@@ -45,7 +45,7 @@ def test_micro_batches_change_rounding_only() -> None:
 def test_both_gradients_of_sam_draw_the_same_dropout_and_every_update_another() -> None:
     run = training(recipe(model={"config": {"dropout": 0.5}}, optimizer={"sharpness": "sam"}, batch={"micro": 12}))
     kept: list[torch.Tensor] = []
-    run.learner.model.dropout.register_forward_hook(
+    run.task.learner.model.dropout.register_forward_hook(
         lambda module, _, output: kept.append(output.detach() != 0) if module.training else None
     )
     run.go()
@@ -77,12 +77,12 @@ def test_events_arrive_in_order() -> None:
     run.go()
     assert [event.step for event in seen if isinstance(event, StepDone)] == list(range(1, 13))
     assert [type(event) for event in seen if event.step == 12] == [StepDone, Evaluated]
-    assert not run.learner.model.training
+    assert not run.task.learner.model.training
 
 
 def test_divergence_stops_with_advice() -> None:
     run = training(recipe())
-    run.learner.model.head.weight.data.fill_(torch.nan)
+    run.task.learner.model.head.weight.data.fill_(torch.nan)
     with pytest.raises(InputError, match=r"diverged at step 1 .*lower optimizer\.lr"):
         run.go()
 
@@ -98,14 +98,13 @@ def test_the_mean_of_the_weights_is_what_is_kept() -> None:
     plain, mean = (training(recipe(optimizer={"ema": ema})) for ema in (0.0, 0.9))
     results = [plain.go(), mean.go()]
     assert [done.loss for done in results[0].history] == [done.loss for done in results[1].history]
-    weights = [run.learner.model.head.weight for run in (plain, mean)]
+    weights = [run.task.learner.model.head.weight for run in (plain, mean)]
     assert not torch.equal(*weights)
-    again = mean.evaluate(12) if mean.learner.ema is None else results[1].final
     images = torch.from_numpy(np.stack([vs_load(image) for image in splits().val.sources]))
     with torch.no_grad():
-        logits = mean.learner.model(images).numpy()
+        logits = mean.task.learner.model(images).numpy()
     np.testing.assert_allclose(results[1].predicted.logits, logits, atol=1e-6)
-    assert again.step == 12
+    assert results[1].final.step == 12
 
 
 def vs_load(image: np.ndarray) -> np.ndarray:
@@ -117,7 +116,7 @@ def vs_load(image: np.ndarray) -> np.ndarray:
 def test_out_of_memory_goes_on_in_smaller_slices_with_the_same_batch(monkeypatch) -> None:
     """The allocator really refuses: the first gradient at 12 images at once asks for more than any machine has."""
     expected = [done.loss for done in training(recipe(batch={"micro": 6})).go().history]
-    compute = loop.compute_gradients
+    compute = task.compute_gradients
 
     def greedy(learner, slices, *rest):
         slices = list(slices)
@@ -125,7 +124,7 @@ def test_out_of_memory_goes_on_in_smaller_slices_with_the_same_batch(monkeypatch
             torch.empty(2**60)
         return compute(learner, slices, *rest)
 
-    monkeypatch.setattr(loop, "compute_gradients", greedy)
+    monkeypatch.setattr(task, "compute_gradients", greedy)
     seen: list[object] = []
     result = training(recipe(batch={"micro": 12}), on_event=seen.append).go()
     assert [done.loss for done in result.history] == expected
@@ -137,7 +136,7 @@ def test_other_runtime_errors_are_not_taken_for_memory(monkeypatch) -> None:
     def broken(*_):
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(loop, "compute_gradients", broken)
+    monkeypatch.setattr(task, "compute_gradients", broken)
     with pytest.raises(RuntimeError, match="a bug"):
         training(recipe()).go()
 

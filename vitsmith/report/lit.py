@@ -21,9 +21,9 @@ from vitsmith.report.figure import LIGHT, Theme, add_legend, dress, new_figure, 
 from vitsmith.report.page import Command, Figure, Headline, Report, Section, Table, render
 from vitsmith.report.plots import draw_loss
 from vitsmith.report.training import VERSIONS, flat_fields, show_duration
-from vitsmith.training.lit.evaluation import LitEvaluation
-from vitsmith.training.lit.history import LitResult
+from vitsmith.training.lit.result import LitResult
 from vitsmith.training.lit.run import LitTrained
+from vitsmith.training.monitor.events import LitEvaluation
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing

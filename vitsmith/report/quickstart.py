@@ -27,7 +27,7 @@ from vitsmith.report.sections import (
     sample_of,
     surest_mistakes,
 )
-from vitsmith.training.run import Trained
+from vitsmith.training.images.run import Trained
 from vitsmith.weights.bundle.bundle import Bundle
 
 MOST_MISTAKES = 12

@@ -27,10 +27,10 @@ from vitsmith.report.page import Command, Headline, Report, Sample, Section, Tab
 from vitsmith.report.plots import MOST_CELLS, draw_class_accuracies, draw_confusion, draw_curves, draw_reliability
 from vitsmith.report.sections import accuracy_section, classes_table, learning_section, most_wrong, sample_of
 from vitsmith.training.images.baseline import Baseline
+from vitsmith.training.images.run import Trained
 from vitsmith.training.images.validation import Predicted
 from vitsmith.training.monitor.events import Evaluated, StepDone, Warned
 from vitsmith.training.recipes.recipe import TrainRecipe
-from vitsmith.training.run import Trained
 
 MOST_WRONG = 24
 VERSIONS = ("vitsmith", "torch", "numpy", "pillow")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -24,11 +24,10 @@ from vitsmith.errors import BundleError
 from vitsmith.files.atomic import replacing
 from vitsmith.runs import Run
 from vitsmith.training.devices import Devices
+from vitsmith.training.monitor.events import Tell
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.bundle.folder import read_bundle
 from vitsmith.weights.bundle.paths import find_bundle
-
-Say = Callable[[str], None]
 
 _QUIET = 2.0  # seconds of reading before the first report
 _EVERY = 30.0  # seconds between reports after that
@@ -54,7 +53,7 @@ def record_split(
     parents: Sequence[str],
     run: Run | None,
     devices: Devices,
-    say: Say,
+    tell: Tell,
     *,
     teacher: str = "",
     resumed: bool = False,
@@ -65,15 +64,15 @@ def record_split(
     reported where they are held out here. The record is kept in the run's folder until it lies in the bundle, so that
     a resumed run has exactly the same one. Raises BundleError for a parent whose record is damaged.
     """
-    taught = _leaks_of_teacher(teacher, parts, devices, say)
-    began = _begin(parents, say)
+    taught = _leaks_of_teacher(teacher, parts, devices, tell)
+    began = _begin(parents, tell)
     kept = _kept(run) if resumed else None
     kept, salt = devices.gather((kept, began.salt))[0]  # the main process's: only it has a run
     if kept is not None:
         return Recorded(kept, (*_leaks(kept, parents), *taught), resumed=True)
     began = replace(began, salt=salt)
     total = sum(len(samples) for samples in parts.values() if samples is not None)
-    reading = _Reading(total // devices.count, say)
+    reading = _Reading(total // devices.count, tell)
     found = {
         name: distinct(_read(samples, salt, devices, reading)) for name, samples in parts.items() if samples is not None
     }
@@ -89,7 +88,7 @@ def forget_kept(run: Run) -> None:
     (run.folder / SPLIT).unlink(missing_ok=True)
 
 
-def _begin(parents: Sequence[str], say: Say) -> SplitRecord:
+def _begin(parents: Sequence[str], tell: Tell) -> SplitRecord:
     """A record with the training images of `parents` as `earlier`, as far as their digests share the first's salt."""
     began: SplitRecord | None = None
     for parent in filter(None, map(find_bundle, filter(None, parents))):
@@ -104,7 +103,7 @@ def _begin(parents: Sequence[str], say: Say) -> SplitRecord:
                 more = replace(more, earlier=earlier, complete=complete)
             began = more
             continue
-        say(f"{parent} does not record its training images: held-out images may be among them")
+        tell(f"{parent} does not record its training images: held-out images may be among them")
         began = replace(began or SplitRecord.empty(), complete=False)
     return began or SplitRecord.empty()
 
@@ -124,18 +123,20 @@ def _read(samples: Samples, salt: bytes, devices: Devices, reading: _Reading) ->
 class _Reading:
     """Reports the progress of reading, if it takes long."""
 
-    def __init__(self, total: int, say: Say) -> None:
-        self._total, self._say, self._done = total, say, 0
+    def __init__(self, total: int, tell: Tell) -> None:
+        self._total, self._tell, self._done = total, tell, 0
         self._next = time.monotonic() + _QUIET
 
     def __call__(self, images: int) -> None:
         self._done += images
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + _EVERY
-            self._say(f"reading every image once, to record which are held out: {self._done:,} of {self._total:,}")
+            self._tell(f"reading every image once, to record which are held out: {self._done:,} of {self._total:,}")
 
 
-def _leaks_of_teacher(teacher: str, parts: Mapping[str, Samples | None], devices: Devices, say: Say) -> tuple[str, ...]:
+def _leaks_of_teacher(
+    teacher: str, parts: Mapping[str, Samples | None], devices: Devices, tell: Tell
+) -> tuple[str, ...]:
     """Warnings about held-out and test images that the teacher knows. They are read once more, with its salt."""
     folder = find_bundle(teacher) if teacher else None
     bundle = read_bundle(folder, verify=False) if folder is not None else None
@@ -143,12 +144,12 @@ def _leaks_of_teacher(teacher: str, parts: Mapping[str, Samples | None], devices
         return ()
     record = bundle.split
     if record is None:
-        say(f"the teacher {teacher} does not record its training images: held-out images may be among them")
+        tell(f"the teacher {teacher} does not record its training images: held-out images may be among them")
         return ()
     told = []
     for part, what in (("held_out", "held-out"), ("test", "test")):
         if (samples := parts.get(part)) is not None:
-            digests = distinct(_read(samples, record.salt, devices, _Reading(len(samples) // devices.count, say)))
+            digests = distinct(_read(samples, record.salt, devices, _Reading(len(samples) // devices.count, tell)))
             told += _leak(digests, record.as_parent().earlier, what, f"the teacher {teacher}")
     return tuple(told)
 

@@ -28,10 +28,10 @@ from vitsmith.predict import Predictor
 from vitsmith.report.page import render
 from vitsmith.report.quickstart import ImageFile, QuickstartResult, make_report
 from vitsmith.runs import Run
+from vitsmith.training.images.run import train_to_bundle
 from vitsmith.training.monitor.events import Event
 from vitsmith.training.recipes.digits import digits_recipe
 from vitsmith.training.recipes.recipe import TrainRecipe
-from vitsmith.training.run import train_to_bundle
 from vitsmith.weights.bundle.folder import program_mib, record_measurements
 from vitsmith.weights.load import load
 

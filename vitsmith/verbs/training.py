@@ -29,8 +29,8 @@ from vitsmith.weights.fetch.published import find_checkpoint
 
 if TYPE_CHECKING:
     from vitsmith.training.devices import Devices
+    from vitsmith.training.images.run import Trained
     from vitsmith.training.lit.run import LitTrained
-    from vitsmith.training.run import Trained
 
 Fields = dict[str, Any]
 R = TypeVar("R")
@@ -71,7 +71,7 @@ def train(
     Raises InputError, ConfigError (with every mistake of the recipe), DatasetError, OutputError, MissingPackageError.
     """
     require_torch()
-    from vitsmith.training.run import train_to_bundle
+    from vitsmith.training.images.run import train_to_bundle
 
     start = {"name": arch, "init": _text(model, "model"), "image_size": image_size}
     check_has_weights(_text(model, "model"))
@@ -157,7 +157,7 @@ def new_run(
     verb: str, recipe: TrainRecipe, out: Location | None, *, force: bool, tell: Tell
 ) -> Iterator[Begun[TrainRecipe, Splits]]:
     """Opens the data and then the folder of a run of `train` or `distill`; mistakes raise before anything is made."""
-    from vitsmith.training.run import resolve
+    from vitsmith.training.images.run import resolve
 
     start = model_name(recipe.model.init) if recipe.model.init else recipe.model.name
     with _begun(verb, recipe.data.path, start, out, force) as (devices, folder_of_run):

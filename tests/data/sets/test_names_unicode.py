@@ -22,8 +22,8 @@ from vitsmith.errors import DatasetError
 from vitsmith.evaluation.evaluation import match_classes
 from vitsmith.names import look_alikes, meant_name, normal, wrong_name
 from vitsmith.specs import Labels
+from vitsmith.training.images.run import train_to_bundle
 from vitsmith.training.images.teacher import Teacher
-from vitsmith.training.run import train_to_bundle
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.labels import with_labels
 from vitsmith.zeroshot.words import read_words, words_of

@@ -36,8 +36,8 @@ from vitsmith.data.sets.split_record import (
 from vitsmith.errors import BundleError, InputError
 from vitsmith.runs import Run
 from vitsmith.training.devices import Devices
+from vitsmith.training.images.run import Trained, train_to_bundle
 from vitsmith.training.recipes.file import parse_recipe
-from vitsmith.training.run import Trained, train_to_bundle
 from vitsmith.training.split import record_split
 
 SALT = bytes(range(16))

@@ -30,10 +30,10 @@ from vitsmith.records import Publication
 from vitsmith.runs import Run
 from vitsmith.training.lit.data import bytes_a_caption
 from vitsmith.training.lit.embeddings import is_intact, seal
-from vitsmith.training.lit.evaluation import Gallery, LitEvaluation, evaluate
-from vitsmith.training.lit.history import LitEvent
+from vitsmith.training.lit.evaluation import Gallery, evaluate
 from vitsmith.training.lit.run import LitTrained, lit_recipe_of, lit_to_bundle, resume_lit
 from vitsmith.training.lit.towers import open_image_tower
+from vitsmith.training.monitor.events import Event, LitEvaluation
 from vitsmith.training.recipes.lit import TextTowerSpec
 from vitsmith.training.stop import Stopped
 from vitsmith.weights.load import load
@@ -69,7 +69,7 @@ def losses(trained: LitTrained) -> list[float]:
 
 
 def at(step: int, what):
-    def listen(event: LitEvent) -> None:
+    def listen(event: Event) -> None:
         if getattr(event, "loss", None) is not None and event.step == step:
             what()
 
@@ -222,7 +222,7 @@ def test_ctrl_c_saves_and_a_last_judgement_is_made_again(tower, data, tmp_path) 
         carry_out(lit_recipe(tower, data), folder, at(5, lambda: signal.raise_signal(signal.SIGINT)))
     assert [path.name for path in (folder / "checkpoints").iterdir()] == ["step-000005"]
 
-    def kill(event: LitEvent) -> None:
+    def kill(event: Event) -> None:
         if isinstance(event, LitEvaluation) and event.step == 12:
             raise KeyboardInterrupt
 
@@ -486,12 +486,12 @@ def test_the_command_resumes_and_refuses_changes(tower, data, tmp_path) -> None:
 
 
 def test_an_interrupted_command_says_how_to_go_on(tower, data, tmp_path, monkeypatch) -> None:
-    from vitsmith.training.lit import loop
+    from vitsmith.training.lit import task
 
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(loop, "compute_gradients", interrupt)
+    monkeypatch.setattr(task, "compute_gradients", interrupt)
     options = settings(lit_recipe(tower, data).model_dump(mode="json", exclude_unset=True))
     done = command(*options, "--out", str(tmp_path / "run"))
     assert isinstance(done.exception, Interrupted)

@@ -25,8 +25,8 @@ from vitsmith.data.sets.split_record import digest_of
 from vitsmith.retrieval.index import open_index
 from vitsmith.retrieval.search import search
 from vitsmith.runs import Run
+from vitsmith.training.images.run import recipe_of, resume_to_bundle
 from vitsmith.training.lit.run import lit_recipe_of, resume_lit
-from vitsmith.training.run import recipe_of, resume_to_bundle
 
 FORMAT1 = REFERENCE / "format1"
 COMMITS = ("c1ddcc2", "24f72d5")

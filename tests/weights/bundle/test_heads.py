@@ -141,7 +141,7 @@ def test_training_gives_its_loss_to_the_head(kind: str) -> None:
     wanted = recipe(loss={"kind": kind}, schedule={"steps": 2, "warmup": 0})
     run = training(wanted)
     result = run.go()
-    bundle = make_bundle(run.learner.whole_model(), run.images, wanted, splits(), result, {})
+    bundle = make_bundle(run.task.state.whole_model(), run.task.images, wanted, splits(), result, {})
     assert bundle.head == kind
     held = result.predicted
     expected = score_logits(held.logits, held.labels, bundle.head)

@@ -16,9 +16,9 @@ from vitsmith.files.atomic import optional
 
 if TYPE_CHECKING:
     from vitsmith.training.devices import Devices
+    from vitsmith.training.images.run import Trained
     from vitsmith.training.monitor.tensorboard import TensorBoard
     from vitsmith.training.recipes.recipe import AnyRecipe, TrainRecipe
-    from vitsmith.training.run import Trained
 
 
 def check_resumed_in_place(folder: Path, out: Path | None, *, force: bool) -> None:
@@ -39,7 +39,7 @@ def recipe_from(name: str, given: dict[str, Any], settings: Sequence[str]) -> Tr
 
 def begin(verb: str, recipe: TrainRecipe, out: Path | None, *, force: bool = False, json: bool = False) -> None:
     """A new run, from its data to what is printed at its end."""
-    from vitsmith.training.run import train_to_bundle
+    from vitsmith.training.images.run import train_to_bundle
     from vitsmith.verbs.training import new_run
 
     with new_run(verb, recipe, out, force=force, tell=say) as begun:
@@ -66,8 +66,8 @@ def resume(folder: Path, name: str, changes: dict[str, Any], settings: Sequence[
     from vitsmith.runs import Run
     from vitsmith.training.checkpoint.disk import latest_step
     from vitsmith.training.devices import found_devices
+    from vitsmith.training.images.run import check_unchanged, recipe_of, resume_to_bundle
     from vitsmith.training.recipes.file import merge, parse_settings, read_recipe
-    from vitsmith.training.run import check_unchanged, recipe_of, resume_to_bundle
     from vitsmith.verbs.training import without_empty
 
     named = read_recipe(name) if name else {}

@@ -6,9 +6,7 @@ from types import TracebackType
 from typing import Self
 
 from vitsmith.cli.terminal.output import progress, say
-from vitsmith.training.lit.evaluation import LitEvaluation
-from vitsmith.training.lit.history import Embedded, LitEvent
-from vitsmith.training.monitor.events import Evaluated, Event, Saved, StepDone, Warned
+from vitsmith.training.monitor.events import Embedded, Evaluated, Event, LitEvaluation, Saved, StepDone, Warned
 
 
 class TrainingProgress:
@@ -39,7 +37,7 @@ class TrainingProgress:
         """Sets the number of updates."""
         self._bar.update(self._task, total=steps)
 
-    def on_event(self, event: Event | LitEvent) -> None:
+    def on_event(self, event: Event) -> None:
         """Shows an event of the training loop."""
         match event:
             case Evaluated(step, scores):

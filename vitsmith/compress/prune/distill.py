@@ -18,6 +18,7 @@ from vitsmith.models.build import ImageModel
 from vitsmith.models.config import LiTConfig
 from vitsmith.specs import Labels
 from vitsmith.training.devices import Devices
+from vitsmith.training.images.task import ImageTask
 from vitsmith.training.images.teacher import Teacher, is_repeating
 from vitsmith.training.learner import Learner
 from vitsmith.training.loop import Training
@@ -82,7 +83,7 @@ def recover(
 ) -> ImageModel:
     """Trains the pruned model in place on the original's answers; returns a model on the CPU in eval mode.
 
-    `recipe` must count its length in updates, not in passes (`training.run.resolve`). Raises what `Training.go`
+    `recipe` must count its length in updates, not in passes (`training.images.run.resolve`). Raises what `Training.go`
     raises: InputError when memory runs out or the loss is not finite, DatasetError.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -101,8 +102,6 @@ def recover(
     loss = DistillLoss(teacher, recipe.distill, original.head)
     pruned.requires_grad_(True)
     learner = Learner.of(pruned, recipe, loss, devices, checkpointing=plan.checkpointing)
-    training = Training(
-        learner, splits, recipe, original.preprocessing, devices, plan.micro, StopRequest(), on_event=on_event
-    )
-    training.go()
+    task = ImageTask(learner, splits, recipe, original.preprocessing, devices, plan.micro)
+    Training(task, StopRequest(), on_event=on_event).go()
     return learner.whole_model()

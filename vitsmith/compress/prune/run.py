@@ -30,10 +30,10 @@ from vitsmith.models.build import ImageModel, count_parameters
 from vitsmith.models.config import LiTConfig, ViTConfig
 from vitsmith.models.configure import change
 from vitsmith.models.cost import flops
+from vitsmith.training.images.run import resolve
 from vitsmith.training.images.validation import predict_logits
 from vitsmith.training.monitor.events import Event, Listener, ignore
 from vitsmith.training.recipes.recipe import TrainRecipe
-from vitsmith.training.run import resolve
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.bundle.measurements import accuracy
 

@@ -16,7 +16,7 @@ from vitsmith.training.monitor.events import Saved
 from vitsmith.training.stop import Stopped, StopRequest
 
 
-class Saving:
+class Saver:
     """The checkpoints of one run; all processes call its methods at the same moments.
 
     Args:
@@ -52,13 +52,13 @@ class Saving:
         """
         tensors = self._state.state(keep=self._writer is not None)
         self._require_finite(done, tensors)
-        self._tell(wait=True)
+        self._report_complete(wait=True)
         if self._writer is not None:
             self._writer.save(done, tensors, facts)
 
     def go_on(self, done: int) -> None:
         """Reports complete checkpoints. Raises Stopped when the run was asked to stop, with everything on disk."""
-        self._tell(wait=self._stopping)
+        self._report_complete(wait=self._stopping)
         if self._stopping:
             raise Stopped(done)
 
@@ -73,7 +73,7 @@ class Saving:
         if self._devices.any(bool(told)):
             raise NotFiniteError(told or f"training diverged after {done} updates: see the main process's message")
 
-    def _tell(self, *, wait: bool) -> None:
+    def _report_complete(self, *, wait: bool) -> None:
         if self._writer is not None:
             folder = self._writer.wait() if wait else self._writer.finished()
             if folder is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +30,10 @@ class TrainingState:
     def parameters(self) -> list[nn.Parameter]:
         """The parameters that are trained."""
         return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """Within the context the model has its running mean, if there is one, in place of its weights."""
+        return nullcontext() if self.ema is None else self.ema.swapped()
 
     def state(self, *, keep: bool = True) -> dict[str, Tensor]:
         """Copies of all tensors, whole and on the CPU, by name; nothing without `keep`.

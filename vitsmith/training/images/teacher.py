@@ -26,7 +26,7 @@ from vitsmith.training.update.precision import Precision
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.load import assumed, load
 
-Run = Callable[[Tensor], Tensor]
+Forward = Callable[[Tensor], Tensor]
 
 
 def open_teacher(
@@ -149,7 +149,7 @@ _ASKED = 10_000
 """The least images that a run gives its teacher: enough for the search of the fastest engine to pay."""
 
 
-def _torch_run(bundle: Bundle, device: torch.device | str, precision: Precision) -> Run:
+def _torch_run(bundle: Bundle, device: torch.device | str, precision: Precision) -> Forward:
     kind = torch.device(device).type
     model = bundle.model.to(device).requires_grad_(False)
 
@@ -160,7 +160,7 @@ def _torch_run(bundle: Bundle, device: torch.device | str, precision: Precision)
     return run
 
 
-def _engine_run(bundle: Bundle) -> Run:
+def _engine_run(bundle: Bundle) -> Forward:
     """Exported programs run where their engine does, in their own precision."""
     engine = open_engine(bundle, num_images=_ASKED)
     return lambda images: torch.from_numpy(engine.run(images.cpu().numpy())).to(images.device)

@@ -10,7 +10,7 @@ from vitsmith.errors import ImageError
 from vitsmith.machine import describe_machine
 from vitsmith.records import Measurement, Provenance, Publication
 from vitsmith.training.images.bundle import GOLDEN_IMAGES
-from vitsmith.training.lit.history import LitResult
+from vitsmith.training.lit.result import LitResult
 from vitsmith.training.lit.towers import Towers
 from vitsmith.training.recipes.lit import LitRecipe
 from vitsmith.version import __version__

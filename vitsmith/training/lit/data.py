@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -12,53 +11,38 @@ from torch import Tensor
 from vitsmith.data.sets.pairs import PairSplits
 from vitsmith.errors import InputError
 from vitsmith.models.config import BertConfig, TextConfig
-from vitsmith.runs import Run
 from vitsmith.training.devices import Devices
 from vitsmith.training.lit.batches import KeptPairs, PairSource, VariedPairs
 from vitsmith.training.lit.embeddings import EmbeddingStore
 from vitsmith.training.lit.evaluation import Gallery
-from vitsmith.training.lit.history import Embedded, LitEvent, LitListener, lit_row_of
 from vitsmith.training.lit.towers import Towers
 from vitsmith.training.memory.plan import available_memory
-from vitsmith.training.monitor.events import Warned
+from vitsmith.training.monitor.events import Embedded, Warned
 from vitsmith.training.monitor.unreadable import Complaints
 from vitsmith.training.recipes.lit import LitRecipe
-
-Say = Callable[[str], None]
+from vitsmith.training.run import Job
 
 _CHUNK = 8192  # captions tokenized at once
 _SHARE = 4  # one part in so many of the free memory is for the activations of the text tower
 
 
-@dataclass(eq=False)
-class Course:
-    """The things that all parts of one run in this process need."""
+@dataclass(eq=False, kw_only=True)
+class LitJob(Job[LitRecipe, PairSplits]):
+    """The things that all parts of one run of `lit` in this process need."""
 
-    recipe: LitRecipe
-    pairs: PairSplits
-    run: Run | None
-    devices: Devices
     folder: Path
     """The run's folder, known to all processes."""
-    listener: LitListener
-    say: Say
-    told: list[str]
+    told: list[str] = field(default_factory=list)
 
-    def on_event(self, event: LitEvent) -> None:
-        """Logs what happened, and passes it on."""
-        if self.run is not None:
-            self.run.log(**lit_row_of(event))
-        self.listener(event)
-
-    def tell(self, message: str) -> None:
-        """Prints a message that the report repeats."""
+    def note(self, message: str) -> None:
+        """Tells a message that the report repeats."""
         self.told.append(message)
-        self.say(message)
+        self.tell(message)
 
 
-def read_captions(course: Course, towers: Towers) -> Tensor:
+def read_captions(job: LitJob, towers: Towers) -> Tensor:
     """The tokens of every training caption, (captions, L) int32; tells the user how many captions are cut."""
-    captions, tokenizer = course.pairs.train.classes, towers.tokenizer
+    captions, tokenizer = job.data.train.classes, towers.tokenizer
     chunks, cut, example = [], 0, ""
     for at in range(0, len(captions), _CHUNK):
         chunk = captions[at : at + _CHUNK]
@@ -69,18 +53,18 @@ def read_captions(course: Course, towers: Towers) -> Tensor:
             example = example or chunk[int(too_long.argmax())]
             cut += int(too_long.sum())
     if cut:
-        course.tell(
+        job.note(
             f"{cut:,} of {len(captions):,} captions are longer than the {towers.text.length} tokens that are read, and "
             f"are cut, such as {example!r}: raise text.length to read more"
         )
     return torch.cat(chunks)
 
 
-def embed_images(course: Course, towers: Towers) -> tuple[PairSource, Gallery, Gallery | None, Complaints]:
+def embed_images(job: LitJob, towers: Towers) -> tuple[PairSource, Gallery, Gallery | None, Complaints]:
     """The source of pairs, and the evaluation images. Images are embedded here, except augmented ones of training."""
-    recipe, devices, pairs = course.recipe, course.devices, course.pairs
+    recipe, devices, pairs = job.recipe, job.devices, job.data
     store = EmbeddingStore(
-        Path(recipe.image.store) if recipe.image.store else course.folder,
+        Path(recipe.image.store) if recipe.image.store else job.folder,
         towers.lit.image,
         towers.images,
         towers.identity,
@@ -93,13 +77,13 @@ def embed_images(course: Course, towers: Towers) -> tuple[PairSource, Gallery, G
 
     def on_done(which: str, done: int, of: int) -> None:
         if devices.main:
-            course.on_event(Embedded(which, done, of))
+            job.on_event(Embedded(which, done, of))
 
     held_out = Gallery.of(pairs.val, store.open("held-out", pairs.val, on_done), recipe.run.judged_pairs)
     unseen = None
     if pairs.unseen is not None:
         unseen = Gallery.of(pairs.unseen, store.open("unseen", pairs.unseen, on_done))
-    complaints = Complaints({"train": pairs.train}, recipe.data.skip_unreadable)
+    complaints = Complaints({"train": pairs.train}, recipe.data.skip_unreadable, devices)
     source: PairSource
     if recipe.augment is None:
         source = KeptPairs(pairs.train, store.open("train", pairs.train, on_done), recipe, devices)
@@ -108,9 +92,9 @@ def embed_images(course: Course, towers: Towers) -> tuple[PairSource, Gallery, G
         source = VariedPairs(pairs.train, towers.lit.image, towers.images, recipe, devices, found)
     for which, told in store.complaints.items():
         for complaint in told if devices.main else ():
-            course.on_event(Warned(0, f"unreadable {which} image left out: {complaint}"))
+            job.on_event(Warned(0, f"unreadable {which} image left out: {complaint}"))
         if told:
-            course.told.append(f"{len(told):,} {which} images cannot be read and are left out, such as {told[0]}")
+            job.told.append(f"{len(told):,} {which} images cannot be read and are left out, such as {told[0]}")
     if not len(held_out.images):
         raise InputError(f"no held-out image of {recipe.data.path} could be read: replace them")
     return source, held_out, unseen, complaints

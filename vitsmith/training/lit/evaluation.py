@@ -11,49 +11,13 @@ import numpy as np
 from vitsmith.arrays import Array
 from vitsmith.data.sets.samples import Samples
 from vitsmith.data.text.prompts import fill_templates
-from vitsmith.evaluation.accuracy import wilson_interval
 from vitsmith.retrieval.recall import recalls_of_pairs
+from vitsmith.training.monitor.events import LitEvaluation
 
 Encode = Callable[[Sequence[str]], Array]
 """Texts to float32 unit vectors (T, E)."""
 
 KS = (1, 5)
-
-
-@dataclass(frozen=True)
-class LitEvaluation:
-    """Scores of the text tower after `step` updates. Shares are between 0 and 1."""
-
-    step: int
-    num_images: int
-    """Held-out images."""
-    num_captions: int
-    """Distinct captions of the held-out images."""
-    image_to_text: dict[int, float]
-    """k -> share of the images that have their caption among the first k."""
-    text_to_image: dict[int, float]
-    """k -> share of the captions that have one of their images among the first k."""
-    seconds: float
-    unseen: float | None = None
-    """Top-1 accuracy on images of combinations that training never showed; None where the data has none."""
-    num_unseen_images: int = 0
-
-    @property
-    def image_interval(self) -> tuple[float, float]:
-        """95% confidence interval of `image_to_text` at 1 (Wilson)."""
-        return wilson_interval(round(self.image_to_text[1] * self.num_images), self.num_images)
-
-    @property
-    def text_interval(self) -> tuple[float, float]:
-        """95% confidence interval of `text_to_image` at 1 (Wilson)."""
-        return wilson_interval(round(self.text_to_image[1] * self.num_captions), self.num_captions)
-
-    @property
-    def unseen_interval(self) -> tuple[float, float] | None:
-        """95% confidence interval of `unseen` (Wilson)."""
-        if self.unseen is None:
-            return None
-        return wilson_interval(round(self.unseen * self.num_unseen_images), self.num_unseen_images)
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import fields
+from collections.abc import Iterable
+from dataclasses import asdict, fields
 from typing import Any
 
 import numpy as np
 
 from vitsmith.evaluation.scores import Scores
-from vitsmith.training.monitor.events import Evaluated, Event, Saved, StepDone, Warned
-from vitsmith.training.monitor.past import Past
+from vitsmith.training.monitor.events import (
+    Embedded,
+    Evaluated,
+    Evaluation,
+    Event,
+    LitEvaluation,
+    Saved,
+    StepDone,
+    Warned,
+)
+from vitsmith.training.monitor.journal import Past
 
 Row = dict[str, Any]
+
+_EVALUATIONS = ("evaluation", "judged")
+_RENAMED = {"images": "num_images", "captions": "num_captions", "unseen_images": "num_unseen_images"}
+"""The names of counts in version 0.1, and now."""
 
 
 def row_of(event: Event) -> Row:
@@ -22,6 +35,10 @@ def row_of(event: Event) -> Row:
             return {"event": "step", **vars(event)}
         case Evaluated(step, scores, seconds):
             return {"event": "evaluation", "step": step, "seconds": seconds, **_score_fields(scores)}
+        case LitEvaluation():
+            return {"event": "judged", **asdict(event)}
+        case Embedded():
+            return {"event": "embedded", **asdict(event)}
         case Warned(step, message):
             return {"event": "warning", "step": step, "message": message}
         case Saved(step, folder):
@@ -33,9 +50,16 @@ def rows_until(rows: Iterable[Row], step: int) -> list[Row]:
     return [row for row in rows if row.get("step", 0) <= step]
 
 
+def without_last_evaluation(rows: Iterable[Row], steps: int) -> list[Row]:
+    """Without that after all `steps` updates: it comes after the last checkpoint, and is made again."""
+    return [row for row in rows if row["event"] not in _EVALUATIONS or row.get("step") != steps]
+
+
 def past_from(rows: Iterable[Row], step: int) -> Past:
     """What happened in the first `step` updates. Evaluations have their numbers only, without the matrices."""
-    history, evaluations, warnings = [], [], []
+    history: list[StepDone] = []
+    evaluations: list[Evaluation] = []
+    warnings: list[Warned] = []
     for row in rows_until(rows, step):
         values = {name: value for name, value in row.items() if name != "event"}
         match row["event"]:
@@ -44,12 +68,14 @@ def past_from(rows: Iterable[Row], step: int) -> Past:
             case "evaluation":
                 at, seconds = values.pop("step"), values.pop("seconds")
                 evaluations.append(Evaluated(at, _scores_from(values), seconds))
+            case "judged":
+                evaluations.append(_lit_evaluation_from(values))
             case "warning":
                 warnings.append(Warned(**values))
     return Past(step, tuple(history), tuple(evaluations), tuple(warnings))
 
 
-def usable_rows(rows: Iterable[Any], step: int, parse: Callable[[list[Row], int], object]) -> tuple[list[Row], str]:
+def usable_rows(rows: Iterable[Any], step: int) -> tuple[list[Row], str]:
     """The lines of the first `step` updates that can be read back, and a remark on those that cannot; '' for none.
 
     Training does not depend on them: missing lines are missing in plots and reports only.
@@ -61,7 +87,7 @@ def usable_rows(rows: Iterable[Any], step: int, parse: Callable[[list[Row], int]
             at = row.get("step", 0)
             if not all(_is_plain(value) for name, value in row.items() if name in _NUMBERS):
                 raise ValueError("not a number")
-            parse([row], at)
+            past_from([row], at)
         except (KeyError, TypeError, ValueError, AttributeError):
             unreadable += 1
             continue
@@ -90,7 +116,13 @@ def _score_fields(scores: Scores) -> Row:
 
 def _scores_from(fields: Row) -> Scores:
     low, high = fields.pop("top1_interval")
-    if "images" in fields:  # as version 0.1 wrote it
-        fields["num_images"] = fields.pop("images")
+    fields = {_RENAMED.get(name, name): value for name, value in fields.items()}
     nothing = np.zeros((0, 0), np.int64)
     return Scores(**fields, top1_interval=(low, high), per_class=(), reliability=(), confusion=nothing)
+
+
+def _lit_evaluation_from(values: Row) -> LitEvaluation:
+    fields = {_RENAMED.get(name, name): value for name, value in values.items()}
+    for name in ("image_to_text", "text_to_image"):  # keys in JSON are always text
+        fields[name] = {int(k): share for k, share in fields[name].items()}
+    return LitEvaluation(**fields)

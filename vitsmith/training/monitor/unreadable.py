@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from vitsmith.data.images.unreadable import most_unreadable
 from vitsmith.data.sets.samples import Samples
 from vitsmith.errors import DatasetError
 from vitsmith.training.devices import Devices
+from vitsmith.training.monitor.journal import Journal
 
 
 class Complaints:
@@ -17,9 +18,8 @@ class Complaints:
     count together.
     """
 
-    def __init__(self, parts: Mapping[str, Samples | None], share: float) -> None:
-        self._samples = parts
-        self._share = share
+    def __init__(self, parts: Mapping[str, Samples | None], share: float, devices: Devices) -> None:
+        self._samples, self._share, self._devices = parts, share, devices
         self._found: dict[str, set[str]] = {which: set() for which in self._samples}
         self._told: set[str] = set()
 
@@ -27,17 +27,17 @@ class Complaints:
         """The set of complaints about a part, to add to: 'train', 'held-out' ..."""
         return self._found[which]
 
-    def share(self, devices: Devices) -> Iterator[str]:
-        """Yields a message for each new unreadable image. All processes call it at the same moments, and exhaust it.
+    def share(self, journal: Journal) -> None:
+        """Warns of each new unreadable image. All processes call it at the same moments.
 
         Raises DatasetError in all processes when together they found more unreadable images than are allowed.
         """
-        everywhere = devices.gather(self._found)
+        everywhere = self._devices.gather(self._found)
         for which, samples in self._samples.items():
             complaints = set().union(*(found[which] for found in everywhere))
             for complaint in sorted(complaints - self._told):
                 self._told.add(complaint)
-                yield f"unreadable {which} image skipped: {complaint}"
+                journal.warn(f"unreadable {which} image skipped: {complaint}")
             if samples is not None and len(complaints) > most_unreadable(len(samples), self._share):
                 raise DatasetError(
                     f"{len(complaints)} of {len(samples)} {which} images cannot be read, more than "

@@ -14,10 +14,9 @@ from pydantic import BaseModel
 from vitsmith.errors import ConfigError
 from vitsmith.models.config import MixerConfig
 from vitsmith.models.presets import find_preset
+from vitsmith.training.recipes.file import Fields
 from vitsmith.training.recipes.lit import LEARNT, LitRecipe
 from vitsmith.training.recipes.recipe import OptimizerSpec, TrainRecipe
-
-Fields = Mapping[str, Any]
 
 
 def refuse_idle(recipe: TrainRecipe | LitRecipe, own: Fields, changes: Fields) -> None:

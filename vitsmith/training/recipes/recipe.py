@@ -231,9 +231,18 @@ class RunSpec(CourseSpec):
     tensorboard: bool = Field(False, description="also write events for TensorBoard into the run's folder")
 
 
+class AnyBatch(Protocol):
+    """What the recipes of all kinds of training say of a batch."""
+
+    @property
+    def size(self) -> int: ...
+
+
 class AnyRecipe(Protocol):
     """The sections that the recipes of all kinds of training have."""
 
+    @property
+    def batch(self) -> AnyBatch: ...
     @property
     def optimizer(self) -> OptimizerSpec: ...
     @property
