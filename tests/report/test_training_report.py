@@ -15,7 +15,8 @@ from vitsmith.data.sets.samples import Samples, Splits
 from vitsmith.evaluation.scores import score_logits
 from vitsmith.report.page import render, show_probability
 from vitsmith.report.plots import draw_class_accuracies, draw_curves
-from vitsmith.report.training import TrainingRun, make_training_report, show_duration, write_plots
+from vitsmith.report.run_facts import duration_text
+from vitsmith.report.training import TrainingRun, make_training_report, write_plots
 from vitsmith.training.images.baseline import Baseline
 from vitsmith.training.images.validation import Predicted
 from vitsmith.training.monitor.events import Evaluated, StepDone, Warned
@@ -206,4 +207,4 @@ def test_without_matplotlib_there_are_tables_and_the_install_line(tmp_path: Path
     ("seconds", "shown"), [(41.4, "41 s"), (89, "89 s"), (720, "12 min"), (12_010, "3 h 20 min"), (3600, "60 min")]
 )
 def test_durations_are_short(seconds: float, shown: str) -> None:
-    assert show_duration(seconds) == shown
+    assert duration_text(seconds) == shown

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
-import importlib.metadata
-import platform
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,13 +11,12 @@ from vitsmith.data.sets.pairs import PairSplits
 from vitsmith.errors import MissingPackageError
 from vitsmith.escapes import shell_quoted
 from vitsmith.files.atomic import write_text
-from vitsmith.machine import describe_machine
 from vitsmith.models.build import count_parameters
 from vitsmith.models.lit import LiT
 from vitsmith.report.figure import LIGHT, Theme, add_legend, dress, new_figure, picture
 from vitsmith.report.page import Command, Figure, Headline, Report, Section, Table, render
 from vitsmith.report.plots import draw_loss
-from vitsmith.report.training import VERSIONS, flat_fields, show_duration
+from vitsmith.report.run_facts import command_of, duration_text, facts_of_run, interval_text
 from vitsmith.training.lit.result import LitResult
 from vitsmith.training.lit.run import LitTrained
 from vitsmith.training.monitor.events import LitEvaluation
@@ -31,10 +27,8 @@ if TYPE_CHECKING:
 
 def write_lit_report(trained: LitTrained, pairs: PairSplits, folder: Path) -> Path:
     """Writes `report.html` into the run's folder. Raises OutputError."""
-    command = folder / "command.txt"
-    typed = command.read_text(encoding="utf-8").strip() if command.exists() else ""
     page = folder / "report.html"
-    write_text(page, render(make_lit_report(trained, pairs, folder, typed)))
+    write_text(page, render(make_lit_report(trained, pairs, folder, command_of(folder))))
     return page
 
 
@@ -135,24 +129,20 @@ def _headlines(trained: LitTrained) -> tuple[Headline, ...]:
     final, history = trained.result.final, trained.result.history
     headlines = []
     if final.unseen is not None and final.unseen_interval is not None:
-        note = f"of {final.num_unseen_images:,} images; {_interval(final.unseen_interval)}"
+        note = f"of {final.num_unseen_images:,} images; {interval_text(final.unseen_interval)}"
         headlines.append(Headline(f"{final.unseen:.1%}", "unseen combinations, zero-shot", note))
     headlines += [
-        Headline(f"{final.image_to_text[1]:.1%}", "image to text, recall@1", _interval(final.image_interval)),
-        Headline(f"{final.text_to_image[1]:.1%}", "text to image, recall@1", _interval(final.text_interval)),
+        Headline(f"{final.image_to_text[1]:.1%}", "image to text, recall@1", interval_text(final.image_interval)),
+        Headline(f"{final.text_to_image[1]:.1%}", "text to image, recall@1", interval_text(final.text_interval)),
     ]
     rate = statistics.median(done.images_per_second for done in history)
     seconds = sum(trained.recipe.batch.size / done.images_per_second for done in history)
     seconds += sum(each.seconds for each in trained.result.evaluations)
     headlines += [
         Headline(f"{rate:,.0f}", "pairs/s", "median over the updates"),
-        Headline(show_duration(seconds), "training time", "with evaluations, without embedding the images"),
+        Headline(duration_text(seconds), "training time", "with evaluations, without embedding the images"),
     ]
     return tuple(headlines)
-
-
-def _interval(ends: tuple[float, float]) -> str:
-    return f"95% interval {ends[0]:.1%} to {ends[1]:.1%}"
 
 
 def _commands(folder: Path) -> tuple[Command, ...]:
@@ -164,23 +154,9 @@ def _commands(folder: Path) -> tuple[Command, ...]:
 
 
 def _facts(trained: LitTrained, pairs: PairSplits, folder: Path, command: str) -> tuple[tuple[str, str], ...]:
-    changed = trained.recipe.model_dump(mode="json", exclude_defaults=True)
-    recipe = ", ".join(f"{name}={value}" for name, value in flat_fields(changed)) + "; all else by default"
     similarity = trained.bundle.similarity
     learnt = f"temperature {similarity.temperature:.4g}"
     if similarity.bias is not None:
         learnt += f", bias {similarity.bias:.4g}"
-    versions = ", ".join(f"{package} {importlib.metadata.version(package)}" for package in VERSIONS)
-    held = f"{len(pairs.train):,} for training, {len(pairs.val):,} held out"
-    facts = (
-        ("command", command),
-        ("run folder", str(folder)),
-        ("date", datetime.date.today().isoformat()),
-        ("data", f"{trained.recipe.data.path}: {held}"),
-        ("recipe", recipe),
-        ("similarity", learnt),
-        ("machine", describe_machine()),
-        ("system", f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"),
-        ("versions", versions),
-    )
-    return tuple((name, value) for name, value in facts if value)
+    images = f"{len(pairs.train):,} for training, {len(pairs.val):,} held out"
+    return facts_of_run(trained.recipe, folder, command, images, ("similarity", learnt))

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import datetime
-import importlib.metadata
-import platform
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -20,11 +16,11 @@ from vitsmith.evaluation.calibration import log_probabilities
 from vitsmith.evaluation.evaluation import Evaluation
 from vitsmith.evaluation.scores import Scores, score_logits
 from vitsmith.files.atomic import optional, replacing, write_text
-from vitsmith.machine import describe_machine
 from vitsmith.models.build import count_parameters
 from vitsmith.report.figure import png
 from vitsmith.report.page import Command, Headline, Report, Sample, Section, Table, render
 from vitsmith.report.plots import MOST_CELLS, draw_class_accuracies, draw_confusion, draw_curves, draw_reliability
+from vitsmith.report.run_facts import command_of, duration_text, facts_of_run, interval_text
 from vitsmith.report.sections import accuracy_section, classes_table, learning_section, most_wrong, sample_of
 from vitsmith.training.images.baseline import Baseline
 from vitsmith.training.images.run import Trained
@@ -33,7 +29,6 @@ from vitsmith.training.monitor.events import Evaluated, StepDone, Warned
 from vitsmith.training.recipes.recipe import TrainRecipe
 
 MOST_WRONG = 24
-VERSIONS = ("vitsmith", "torch", "numpy", "pillow")
 
 _LEARNED, _RIGHT = "How it learned", "Where it is right and wrong"
 _MOST_EVALUATIONS = 20  # rows of the table
@@ -79,12 +74,11 @@ class TrainingRun:
 
 def write_report(trained: Trained, splits: Splits, folder: Path) -> Path:
     """Writes `report.html` and, with matplotlib, its figures as PNGs into the run's folder. Raises OutputError."""
-    command = folder / "command.txt"
     result = trained.result
     run = TrainingRun(
         recipe=trained.recipe,
         folder=folder,
-        command=command.read_text(encoding="utf-8").strip() if command.exists() else "",
+        command=command_of(folder),
         splits=splits,
         history=result.history,
         evaluations=result.evaluations,
@@ -141,14 +135,6 @@ def write_plots(run: TrainingRun, folder: Path) -> tuple[Path, ...]:
     return tuple(folder / name for name in figures)
 
 
-def show_duration(seconds: float) -> str:
-    """'41 s', '12 min', '3 h 20 min'."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
-
-
 def _summary(run: TrainingRun) -> str:
     recipe, scores, splits = run.recipe, run.scores, run.splits
     right = sum(each.correct for each in scores.per_class)
@@ -174,15 +160,15 @@ def _headlines(run: TrainingRun) -> tuple[Headline, ...]:
         Headline(
             f"{scores.top1:.1%}",
             "held-out accuracy",
-            f"of {scores.num_images:,} images; {_interval(scores.top1_interval)}",
+            f"of {scores.num_images:,} images; {interval_text(scores.top1_interval)}",
         )
     ]
     if run.baseline is not None:
         linear, knn = run.baseline.linear_interval, run.baseline.knn_interval
         seen = f"of {run.baseline.val_images:,}"
         headlines += [
-            Headline(f"{run.baseline.linear:.1%}", "linear probe, before", f"{seen}; {_interval(linear)}"),
-            Headline(f"{run.baseline.knn:.1%}", "k-NN, before", f"{seen}; {_interval(knn)}"),
+            Headline(f"{run.baseline.linear:.1%}", "linear probe, before", f"{seen}; {interval_text(linear)}"),
+            Headline(f"{run.baseline.knn:.1%}", "k-NN, before", f"{seen}; {interval_text(knn)}"),
         ]
     else:
         off = "mean error of its probabilities"
@@ -193,13 +179,9 @@ def _headlines(run: TrainingRun) -> tuple[Headline, ...]:
         Headline(
             f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}", "images/s", f"{waiting:.0%} of the time waiting for images"
         ),
-        Headline(show_duration(run.seconds), "training time", "with evaluations"),
+        Headline(duration_text(run.seconds), "training time", "with evaluations"),
     ]
     return tuple(headlines)
-
-
-def _interval(ends: tuple[float, float]) -> str:
-    return f"95% interval {ends[0]:.1%} to {ends[1]:.1%}"
 
 
 def _warnings_section(run: TrainingRun) -> Section | None:
@@ -289,24 +271,16 @@ def _commands(run: TrainingRun) -> tuple[Command, ...]:
 
 
 def _facts(run: TrainingRun) -> tuple[tuple[str, str], ...]:
-    versions = ", ".join(f"{package} {importlib.metadata.version(package)}" for package in VERSIONS)
-    changed = run.recipe.model_dump(mode="json", exclude_defaults=True)
-    facts = [
-        ("command", run.command),
-        ("run folder", str(run.folder)),
-        ("date", datetime.date.today().isoformat()),
-        ("data", f"{run.recipe.data.path}: {len(run.splits.train):,} for training, {len(run.splits.val):,} held out"),
-        ("recipe", ", ".join(f"{name}={value}" for name, value in flat_fields(changed)) + "; all else by default"),
+    return facts_of_run(
+        run.recipe,
+        run.folder,
+        run.command,
+        f"{len(run.splits.train):,} for training, {len(run.splits.val):,} held out",
         ("checkpoint", "; ".join(" ".join(line.split()) for line in run.adapted.splitlines())),
+        ("baseline", "" if run.baseline is None else str(run.baseline)),
         ("memory", run.plan),
         ("arithmetic", _arithmetic(run.history)),
-        ("machine", describe_machine()),
-        ("system", f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"),
-        ("versions", versions),
-    ]
-    if run.baseline is not None:
-        facts.insert(6, ("baseline", str(run.baseline)))
-    return tuple((name, value) for name, value in facts if value)
+    )
 
 
 def _arithmetic(history: Sequence[StepDone]) -> str:
@@ -318,11 +292,3 @@ def _arithmetic(history: Sequence[StepDone]) -> str:
     if any(share >= 1 for _, share in known):
         return f"{share:.0%} of the fastest update: the device's measured peak was too low to compare with"
     return f"{share:.0%} of the measured peak"
-
-
-def flat_fields(fields: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """A recipe's fields as ('optimizer.lr', 0.01) and so on."""
-    pairs: list[tuple[str, Any]] = []
-    for name, value in fields.items():
-        pairs += flat_fields(value, f"{prefix}{name}.") if isinstance(value, dict) else [(f"{prefix}{name}", value)]
-    return pairs
