@@ -30,8 +30,9 @@ if TYPE_CHECKING:
     from vitsmith.specs import ImageSpec, Labels, TextSpec
     from vitsmith.verbs.evaluate import evaluate
     from vitsmith.verbs.export import export
+    from vitsmith.verbs.lit import lit
     from vitsmith.verbs.quantize import quantize
-    from vitsmith.verbs.training import lit, train
+    from vitsmith.verbs.train import train
     from vitsmith.weights.bundle.bundle import Bundle
     from vitsmith.weights.finetune import init_for_finetune
     from vitsmith.weights.load import load
@@ -61,7 +62,7 @@ _HOMES = {
     "evaluate": "vitsmith.verbs.evaluate",
     "export": "vitsmith.verbs.export",
     "init_for_finetune": "vitsmith.weights.finetune",
-    "lit": "vitsmith.verbs.training",
+    "lit": "vitsmith.verbs.lit",
     "load": "vitsmith.weights.load",
     "load_image": "vitsmith.data.images.preprocess",
     "open_data": "vitsmith.data.sets.datasets",
@@ -71,7 +72,7 @@ _HOMES = {
     "quantize": "vitsmith.verbs.quantize",
     "save": "vitsmith.weights.save",
     "search": "vitsmith.retrieval.search",
-    "train": "vitsmith.verbs.training",
+    "train": "vitsmith.verbs.train",
     "write_index": "vitsmith.retrieval.build",
 }
 

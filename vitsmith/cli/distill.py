@@ -61,7 +61,7 @@ def distill(
     """Train a small model on the answers of a large one; write a bundle and a report."""
     require_torch()
     from vitsmith.cli.arguments import training
-    from vitsmith.verbs.training import check_has_weights, common_fields
+    from vitsmith.verbs.recipe import check_has_weights, common_fields
 
     check_has_weights(model)
     given = common_fields(data=either_data(data, data_), steps=steps, batch_size=batch_size, lr=lr, seed=seed)

@@ -29,7 +29,7 @@ from vitsmith.escapes import shell_quoted
 from vitsmith.needs_torch import require_torch
 
 if TYPE_CHECKING:
-    from vitsmith.cli.arguments.training import Shown
+    from vitsmith.cli.terminal.progress import TrainingDisplay
     from vitsmith.training.lit.run import LitTrained
     from vitsmith.training.recipes.lit import LitRecipe
 
@@ -61,7 +61,7 @@ def lit(
     require_torch()
     from vitsmith.cli.arguments import training
     from vitsmith.training.recipes.file import merge, parse_settings
-    from vitsmith.verbs.training import common_fields, make_lit_recipe, without_empty
+    from vitsmith.verbs.recipe import common_fields, make_lit_recipe, without_empty
 
     given = common_fields(data=either_data(data, data_), steps=steps, batch_size=batch_size, lr=lr, seed=seed)
     given |= {"image": {"init": model}, "text": {"init": text_model, "vocabulary": vocabulary}}
@@ -75,7 +75,7 @@ def lit(
 
 def _begin(recipe: LitRecipe, out: Path | None, *, force: bool, json: bool) -> None:
     from vitsmith.training.lit.run import lit_to_bundle
-    from vitsmith.verbs.training import new_lit_run
+    from vitsmith.verbs.new_run import new_lit_run
 
     with new_lit_run(recipe, out, force=force, tell=say) as begun:
         with _shown(begun.recipe, begun.devices, begun.folder, begun.data) as shown:
@@ -112,12 +112,12 @@ def _resume(folder: Path, name: str, changes: dict[str, Any], *, json: bool) -> 
 
 
 @contextmanager
-def _shown(recipe: LitRecipe, devices: Any, folder: Path | None, pairs: Any) -> Iterator[Shown]:
+def _shown(recipe: LitRecipe, devices: Any, folder: Path | None, pairs: Any) -> Iterator[TrainingDisplay]:
     """The run on the terminal; says how to go on with one that was interrupted before its first checkpoint."""
-    from vitsmith.cli.arguments.training import Shown
+    from vitsmith.cli.terminal.progress import TrainingDisplay
     from vitsmith.errors import Interrupted
 
-    shown = Shown(recipe, devices, folder, VERB)
+    shown = TrainingDisplay(recipe, devices, folder, VERB)
     unseen = f", {len(pairs.unseen):,} images of unseen combinations" if pairs.unseen is not None else ""
     shown.say(
         f"{len(pairs.train):,} training pairs with {len(pairs.train.classes):,} captions, {len(pairs.val):,} held out"

@@ -99,7 +99,7 @@ def prune(
     from vitsmith.gate import Requirements
     from vitsmith.runs import model_name, place_of
     from vitsmith.verbs.inputs import check_bounds
-    from vitsmith.verbs.training import common_fields
+    from vitsmith.verbs.recipe import common_fields
 
     if bool(data) == bool(images):
         raise InputError("pruning needs images: give labelled ones with --data, or images without labels with --images")
@@ -242,7 +242,7 @@ def _recipe(bundle: Bundle, data: str, given: dict[str, dict[str, Any]], setting
     from vitsmith.compress.prune.distill import recovery_recipe
     from vitsmith.errors import InputError
     from vitsmith.training.recipes.file import parse_settings
-    from vitsmith.verbs.training import without_empty
+    from vitsmith.verbs.recipe import without_empty
 
     if not given["schedule"]["steps"]:
         if settings or without_empty({**given, "schedule": {}, "run": {}, "data": {}}):

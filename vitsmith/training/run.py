@@ -34,17 +34,17 @@ from vitsmith.weights.bundle.folder import write_bundle
 
 RECIPE = "recipe.json"
 
-AnyTrainRecipe = TypeVar("AnyTrainRecipe", TrainRecipe, LitRecipe)
+Recipe = TypeVar("Recipe", TrainRecipe, LitRecipe)
 Batch = TypeVar("Batch")
 Data = TypeVar("Data")
 Result = TypeVar("Result")
 
 
 @dataclass(eq=False)
-class Job(Generic[AnyTrainRecipe, Data]):
+class Job(Generic[Recipe, Data]):
     """What is trained on what, where, and who is told: the things that all parts of one run in this process need."""
 
-    recipe: AnyTrainRecipe
+    recipe: Recipe
     data: Data
     fingerprint: str
     """The fingerprint of the data."""
@@ -84,7 +84,7 @@ def fingerprint(parts: tuple[Samples | None, ...], devices: Devices) -> str:
     return found
 
 
-def newest_checkpoint(job: Job[AnyTrainRecipe, Data], folder: Path, needed: tuple[str, ...], what: str) -> Checkpoint:
+def newest_checkpoint(job: Job[Recipe, Data], folder: Path, needed: tuple[str, ...], what: str) -> Checkpoint:
     """The checkpoint that the run in `folder` goes on from. `needed` are facts that a checkpoint of any vitsmith has.
 
     Raises InputError where there is none, ConfigError for another recipe or for data with another `what`.
@@ -101,7 +101,7 @@ def newest_checkpoint(job: Job[AnyTrainRecipe, Data], folder: Path, needed: tupl
     return checkpoint
 
 
-def restore(job: Job[AnyTrainRecipe, Data], state: TrainingState, checkpoint: Checkpoint | None) -> Past:
+def restore(job: Job[Recipe, Data], state: TrainingState, checkpoint: Checkpoint | None) -> Past:
     """Restores the state from the checkpoint, and removes what was logged after it: it will be logged again."""
     if checkpoint is None:
         return Past()
@@ -118,7 +118,7 @@ def restore(job: Job[AnyTrainRecipe, Data], state: TrainingState, checkpoint: Ch
 
 
 def carry_out(
-    job: Job[AnyTrainRecipe, Data],
+    job: Job[Recipe, Data],
     task: Task[Batch, Result],
     past: Past,
     *,
@@ -152,7 +152,7 @@ def carry_out(
     return result, bundle
 
 
-def _common_facts(job: Job[AnyTrainRecipe, Data]) -> dict[str, Any]:
+def _common_facts(job: Job[Recipe, Data]) -> dict[str, Any]:
     return {
         "vitsmith": __version__,
         "recipe": job.recipe.model_dump(mode="json"),

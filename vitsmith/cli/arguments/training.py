@@ -5,20 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
-
-import typer
 
 from vitsmith.cli.terminal.output import beside, print_json, print_line, say
 from vitsmith.escapes import shell_quoted
-from vitsmith.files.atomic import optional
 
 if TYPE_CHECKING:
-    from vitsmith.training.devices import Devices
     from vitsmith.training.images.run import Trained
-    from vitsmith.training.monitor.tensorboard import TensorBoard
-    from vitsmith.training.recipes.recipe import AnyRecipe, TrainRecipe
+    from vitsmith.training.recipes.recipe import TrainRecipe
 
 
 def check_resumed_in_place(folder: Path, out: Path | None, *, force: bool) -> None:
@@ -32,18 +26,19 @@ def check_resumed_in_place(folder: Path, out: Path | None, *, force: bool) -> No
 def recipe_from(name: str, given: dict[str, Any], settings: Sequence[str]) -> TrainRecipe:
     """The recipe called `name`, with the given options and then every --set applied."""
     from vitsmith.training.recipes.file import merge, parse_settings
-    from vitsmith.verbs.training import make_recipe, without_empty
+    from vitsmith.verbs.recipe import make_recipe, without_empty
 
     return make_recipe(name, merge(without_empty(given), parse_settings(settings)))
 
 
 def begin(verb: str, recipe: TrainRecipe, out: Path | None, *, force: bool = False, json: bool = False) -> None:
     """A new run, from its data to what is printed at its end."""
+    from vitsmith.cli.terminal.progress import TrainingDisplay
     from vitsmith.training.images.run import train_to_bundle
-    from vitsmith.verbs.training import new_run
+    from vitsmith.verbs.new_run import new_run
 
     with new_run(verb, recipe, out, force=force, tell=say) as begun:
-        shown = Shown(begun.recipe, begun.devices, begun.folder)
+        shown = TrainingDisplay(begun.recipe, begun.devices, begun.folder)
         if begun.recipe.run.tensorboard:
             shown.write_tensorboard(0)
         shown.say(_describe(begun.data))
@@ -62,13 +57,14 @@ def begin(verb: str, recipe: TrainRecipe, out: Path | None, *, force: bool = Fal
 
 def resume(folder: Path, name: str, changes: dict[str, Any], settings: Sequence[str], *, json: bool) -> None:
     """Resumes the run in `folder`; a recipe or settings beside it must be those it began with."""
+    from vitsmith.cli.terminal.progress import TrainingDisplay
     from vitsmith.data.sets.datasets import open_dataset
     from vitsmith.runs import Run
     from vitsmith.training.checkpoint.disk import latest_step
     from vitsmith.training.devices import found_devices
     from vitsmith.training.images.run import check_unchanged, recipe_of, resume_to_bundle
     from vitsmith.training.recipes.file import merge, parse_settings, read_recipe
-    from vitsmith.verbs.training import without_empty
+    from vitsmith.verbs.recipe import without_empty
 
     named = read_recipe(name) if name else {}
     check_unchanged(folder, merge(named, without_empty(changes), parse_settings(settings)))
@@ -77,7 +73,7 @@ def resume(folder: Path, name: str, changes: dict[str, Any], settings: Sequence[
     with found_devices() as devices:
         splits = open_dataset(recipe.data, seed=recipe.run.seed, tell=say if devices.main else None)
         with Run.reopen(folder) if devices.main else nullcontext() as run:
-            shown = Shown(recipe, devices, folder)
+            shown = TrainingDisplay(recipe, devices, folder)
             if recipe.run.tensorboard:
                 shown.write_tensorboard(first)
             shown.say(_describe(splits))
@@ -87,67 +83,6 @@ def resume(folder: Path, name: str, changes: dict[str, Any], settings: Sequence[
                 )
             if run is not None:
                 _finish(trained, folder, splits, json=json)
-
-
-class Shown:
-    """A run of `verb` on the terminal of the main process; the others are silent."""
-
-    def __init__(self, recipe: AnyRecipe, devices: Devices, folder: Path | None, verb: str = "train") -> None:
-        from vitsmith.cli.terminal.progress import TrainingProgress
-
-        self._speaks, self._folder, self._verb = devices.main, folder, verb
-        self._bar = TrainingProgress(recipe.schedule.steps) if devices.main else None
-        self._events: TensorBoard | None = None
-        self.say(f"run folder: {folder}; {recipe.run.precision} on {devices.count} x {devices.device.type}")
-
-    def write_tensorboard(self, first_step: int) -> None:
-        """Also writes events for TensorBoard, from update number `first_step` on."""
-        if self._speaks and self._folder is not None:
-            from vitsmith.training.monitor.tensorboard import TensorBoard
-
-            self._events = TensorBoard(self._folder / "tensorboard", first_step=first_step)
-
-    def __enter__(self) -> None:
-        if self._bar is not None:
-            self._bar.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        from vitsmith.errors import Interrupted
-        from vitsmith.training.checkpoint.disk import latest_step
-        from vitsmith.training.stop import Stopped
-
-        if self._bar is not None:
-            self._bar.stop()
-        if self._events is not None:
-            with optional("TensorBoard's events"):
-                self._events.close()
-        saved = latest_step(self._folder) if self._folder is not None else None
-        again = f"vitsmith {self._verb} --resume {shell_quoted(str(self._folder))}"
-        if isinstance(error, KeyboardInterrupt) and self._folder is not None and (self._folder / "model").exists():
-            raise Interrupted(f"interrupted after the last update; the bundle is {self._folder / 'model'}") from None
-        if isinstance(error, KeyboardInterrupt) and saved is not None:
-            raise Interrupted(f"interrupted; go on from update {saved} with  {again}") from None
-        if isinstance(error, Stopped):
-            if not self._speaks:
-                raise typer.Exit(2)
-            raise Interrupted(f"stopped after {error.step} updates, all of them saved; go on with  {again}") from None
-
-    def say(self, message: str) -> None:
-        """A remark, in the main process."""
-        if self._speaks:
-            say(message)
-
-    def on_event(self, event: Any) -> None:
-        """Shows an event of the run."""
-        if self._bar is not None:
-            self._bar.on_event(event)
-        if self._events is not None:
-            events, self._events = self._events, None
-            with optional("TensorBoard's events"):
-                events(event)
-                self._events = events  # a writer that has failed is not used again
 
 
 def _describe(splits: Any) -> str:
