@@ -293,6 +293,8 @@ def test_the_guide_to_a_new_model_can_be_followed(tmp_path: Path) -> None:
     assert (
         passed and int(passed[1]) == len(CONTRACTS) + 4 + 2
     )  # one for each new preset, and the two of test_presets.py
+    read = run("-m", "pytest", "-p", "no:cacheprovider", "tests/weights/test_vit_pytorch.py")
+    assert "1 passed" in read
     sizes = {row["name"]: row for row in json.loads(run("-m", "vitsmith", "models", "--json"))}
     # timm's card of gmlp_s16_224 has 19.4 M parameters and 4.4 G multiply-adds.
     assert round(sizes["gMLP-S_16"]["parameters"] / 1e6, 1) == 19.4

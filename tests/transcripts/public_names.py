@@ -10,6 +10,7 @@ from typing import Any
 
 import vitsmith
 from tests.documentation import PAGES, blocks
+from tests.guides import is_file
 from tests.transcripts import Files
 
 LONGEST = 80
@@ -35,7 +36,7 @@ def _deep_imports() -> set[tuple[str, str]]:
     found = set()
     for page in PAGES:
         for block in blocks(page, "python"):
-            if block.text.startswith("# vitsmith/"):  # a file of the guide, which imports its neighbours
+            if is_file(block):  # of a guide, which imports its neighbours
                 continue
             for node in ast.walk(ast.parse(block.text)):
                 if isinstance(node, ast.ImportFrom) and str(node.module).startswith("vitsmith."):

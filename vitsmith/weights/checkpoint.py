@@ -13,13 +13,13 @@ from vitsmith.models.presets import check_name
 from vitsmith.records import NOT_KNOWN, Provenance, Publication
 from vitsmith.version import __version__
 from vitsmith.weights.bundle.bundle import Bundle
+from vitsmith.weights.containers.file_choice import weights_in
 from vitsmith.weights.containers.open import Container, misnamed, open_arrays
 from vitsmith.weights.conversion import Conversion
 from vitsmith.weights.distributions import distribution_of
 from vitsmith.weights.fetch.augreg import PREFIX, find_augreg
 from vitsmith.weights.fetch.download import download
 from vitsmith.weights.fetch.lookup import published_file
-from vitsmith.weights.file_choice import weights_in
 from vitsmith.weights.fill import load_model
 from vitsmith.weights.heads import assumed_head, check_head
 from vitsmith.weights.options import LoadOptions

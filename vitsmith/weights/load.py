@@ -18,8 +18,8 @@ from vitsmith.models.presets import check_name
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.bundle.folder import is_bundle, read_bundle
 from vitsmith.weights.bundle.paths import find_bundle, using_program
+from vitsmith.weights.containers.file_choice import weights_among
 from vitsmith.weights.fetch.lookup import published_file
-from vitsmith.weights.file_choice import weights_among
 from vitsmith.weights.options import LoadOptions
 
 LOADABLE = "a bundle, a path or a published name"
