@@ -12,7 +12,8 @@ import pytest
 from vitsmith.errors import DownloadError, InputError, UnknownNameError, WeightsError
 from vitsmith.weights.fetch import augreg
 from vitsmith.weights.fetch.addresses import cached_path
-from vitsmith.weights.fetch.augreg import AugregRow, find_augreg, read_index, select
+from vitsmith.weights.fetch.augreg import find_augreg, select
+from vitsmith.weights.fetch.augreg_index import AugregRow, read_index
 
 # The columns of the published index.csv, in its order (vit_jax_augreg.ipynb), and rows in its manner: the scores are
 # made up so that every choice has one right answer; the best fine-tuning is not of the best pre-training.

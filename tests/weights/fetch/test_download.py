@@ -36,8 +36,8 @@ from tests.weights.fetch.unreliable_server import (
 )
 from vitsmith.errors import DownloadError, OutputError
 from vitsmith.files import locks
+from vitsmith.weights.fetch import connection, partial
 from vitsmith.weights.fetch import download as download_module
-from vitsmith.weights.fetch import partial
 from vitsmith.weights.fetch.addresses import cached_path
 from vitsmith.weights.fetch.download import download
 
@@ -94,18 +94,18 @@ def test_a_later_call_continues_what_an_earlier_one_got(
 
 
 def test_ctrl_c_keeps_what_came(server: Server, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    read, chunks = download_module._read, iter([50_000])
+    read, chunks = download_module.read_some, iter([50_000])
 
     def interrupted(response: object) -> bytes:
         for size in chunks:
             return response.read(size)  # type: ignore[attr-defined,no-any-return]
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(download_module, "_read", interrupted)
+    monkeypatch.setattr(download_module, "read_some", interrupted)
     with pytest.raises(KeyboardInterrupt):
         download(url, directory=tmp_path)
     assert not cached_path(url, directory=tmp_path).exists()
-    monkeypatch.setattr(download_module, "_read", read)
+    monkeypatch.setattr(download_module, "read_some", read)
     assert download(url, directory=tmp_path).read_bytes() == BYTES
     assert server.ranges == [None, "bytes=50000-"]
 
@@ -395,7 +395,7 @@ def test_a_redirect_is_followed_but_not_out_of_https(server: Server, url: str, t
     assert [path for path, _ in server.requests] == ["/bucket/model.npz", "/elsewhere/model.npz"]
     request = urllib.request.Request("https://host/model.npz")
     with pytest.raises(HTTPError, match="unprotected"):
-        download_module._Redirects().redirect_request(
+        connection.Redirects().redirect_request(
             request,
             io.BytesIO(),
             302,

@@ -14,22 +14,21 @@ of its fine-tunings ("adapt_filename"); get_augreg_df in vit_jax/checkpoint.py d
 
 from __future__ import annotations
 
-import csv
 import math
 import operator
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import Field
 
-from vitsmith.errors import DownloadError, InputError, UnknownNameError, WeightsError
+from vitsmith.errors import DownloadError, InputError, UnknownNameError
 from vitsmith.fields import Frozen
 from vitsmith.models.presets import find_preset
 from vitsmith.specs import Head
 from vitsmith.weights.fetch.addresses import ORIGIN
+from vitsmith.weights.fetch.augreg_index import AugregRow, read_index
 from vitsmith.weights.fetch.download import download
 from vitsmith.weights.fetch.published import find_checkpoint
 
@@ -40,37 +39,8 @@ PRETRAINING_RESOLUTION = 224
 DATASETS = {"i1k": "imagenet2012", "i21k": "imagenet21k", "i21k_30": "imagenet21k"}
 """Column ds: ImageNet, and ImageNet-21k for 300 and for 30 epochs."""
 
-Score = Annotated[float | None, BeforeValidator(lambda cell: None if cell in ("", "nan", "NaN") else cell)]
-
-
 _PRETRAINING = re.compile(r"(?:\d|[a-z])-(?:i1k|i21k)-\d+ep-")
 """What follows the model in the name of every file: 'B_16-i21k-300ep-lr_0.001-...'."""
-
-
-class AugregRow(Frozen):
-    """One row of the index, with the columns a query may use; scores and accuracies are shares of 1."""
-
-    name: str
-    ds: str
-    epochs: Score = None
-    lr: float
-    aug: str
-    wd: float
-    do: float
-    sd: float
-    best_val: Score
-    final_val: Score
-    final_test: Score
-    adapt_ds: str
-    adapt_lr: float
-    adapt_steps: int
-    adapt_resolution: int
-    adapt_final_val: Score
-    adapt_final_test: Score
-    params: Score
-    infer_samples_per_sec: Score
-    filename: str
-    adapt_filename: str
 
 
 class AugregFile(Frozen):
@@ -138,26 +108,6 @@ def find_augreg(name: str, *, directory: Path | None = None, progress: bool = Tr
             raise
         return recommended.model_copy(update={"note": "recommended by the README; the index could not be fetched"})
     return select(read_index(index), name)
-
-
-def read_index(path: Path) -> list[AugregRow]:
-    """The rows of an index.csv. Raises WeightsError when it is not one."""
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        try:
-            columns = [column for column in reader.fieldnames or () if column in AugregRow.model_fields]
-            required = {name for name, field in AugregRow.model_fields.items() if field.is_required()}
-            if missing := sorted(required - set(columns)):
-                raise WeightsError(f"{path} is not the AugReg index: it has no column {', '.join(missing)}")
-            return [AugregRow.model_validate({column: row[column] for column in columns}) for row in reader]
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = f"line {reader.line_num}, column {first['loc'][0]}"
-            raise WeightsError(
-                f"{path} is damaged at {where}: {first['input']!r} ({first['msg']}); delete it to fetch it again"
-            ) from error
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise WeightsError(f"{path} is not a CSV file ({error}); delete it to fetch it again") from error
 
 
 def select(rows: Sequence[AugregRow], query: str) -> AugregFile:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import http.client
 import os
-import re
 import shutil
 import socket
 import ssl
@@ -16,11 +15,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 from urllib.error import HTTPError, URLError
 
 from vitsmith.errors import DownloadError, OutputError
 from vitsmith.weights.fetch.addresses import ORIGIN, cached_path, source_of
+from vitsmith.weights.fetch.connection import BrokenError, continuation, opener, read_some, version_of
 from vitsmith.weights.fetch.partial import Partial, Version, claim
 
 TIMEOUT_S = 20.0
@@ -30,7 +29,6 @@ ATTEMPTS = 4
 BACKOFF_S = 1.0
 """Pause before the second attempt; it doubles with each further failure in a row."""
 MIN_PROGRESS = 2**20
-CHUNK = 2**18
 
 TRANSIENT_STATUS = frozenset({408, 429, 500, 502, 503, 504})
 REFUSALS = {401: "the server refuses access", 403: "the server refuses access", 404: "there is no such file"}
@@ -43,14 +41,6 @@ HOPELESS = {
 
 Show = Callable[[int, int | None], None]
 """Is called with (bytes so far, total bytes or None)."""
-
-
-class _BrokenError(Exception):
-    """This attempt failed; another may succeed, unless it is `hopeless`."""
-
-    def __init__(self, why: str, *, hopeless: bool = False) -> None:
-        super().__init__(why)
-        self.hopeless = hopeless
 
 
 @dataclass(frozen=True)
@@ -112,7 +102,7 @@ def _fetch(job: _Job, part: Partial, show: Show) -> None:
     while True:
         try:
             return _attempt(job, part, show)
-        except _BrokenError as broken:
+        except BrokenError as broken:
             grown = max(part.size - most, 0)
             most += grown
             failures = 1 if grown >= MIN_PROGRESS else failures + 1
@@ -133,95 +123,42 @@ def _attempt(job: _Job, part: Partial, show: Show) -> None:
         headers |= {"Range": f"bytes={start}-", "If-Range": held.validator}
     with _open(job, part, headers) as response:
         if response.status == http.HTTPStatus.PARTIAL_CONTENT:
-            continued = _continued(response, held, start) if held else None
+            continued = continuation(response, held, start) if held else None
             if continued is None:
                 part.forget()
-                raise _BrokenError("the server's file changed during the download")
+                raise BrokenError("the server's file changed during the download")
             version = continued
         else:
-            version, start = _version(response), 0
+            version, start = version_of(response), 0
         _check_answer(job, response, version)
         _check_space(job, version, start)
         if start == 0:
             part.begin(version)
         _receive(response, part, version, show)
     if version.total is not None and version.total != part.size:
-        raise _BrokenError(f"the connection closed after {part.size:,} of {version.total:,} bytes")
+        raise BrokenError(f"the connection closed after {part.size:,} of {version.total:,} bytes")
 
 
 def _open(job: _Job, part: Partial, headers: dict[str, str]) -> http.client.HTTPResponse:
     try:
         request = urllib.request.Request(job.source, headers=headers)
-        response: http.client.HTTPResponse = _opener().open(request, timeout=TIMEOUT_S)
+        response: http.client.HTTPResponse = opener().open(request, timeout=TIMEOUT_S)
         return response
     except HTTPError as error:
         error.close()
         status = f"HTTP {error.code} {error.reason}"
         if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             part.forget()
-            raise _BrokenError(f"the server's file changed during the download ({status})") from error
+            raise BrokenError(f"the server's file changed during the download ({status})") from error
         if error.code in TRANSIENT_STATUS:
-            raise _BrokenError(f"the server fails ({status})") from error
+            raise BrokenError(f"the server fails ({status})") from error
         raise job.refusal(f"{REFUSALS.get(error.code, 'the server refuses')} ({status})") from error
     except (OSError, http.client.HTTPException) as error:
         reason = error.reason if isinstance(error, URLError) else error
         for kind, why in HOPELESS.items():
             if isinstance(reason, kind):
-                raise _BrokenError(why, hopeless=True) from error
-        raise _BrokenError(f"no answer ({reason})") from error
-
-
-class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects, but never from https to anything else: most files have no hash to check."""
-
-    def redirect_request(
-        self,
-        req: urllib.request.Request,
-        fp: IO[bytes],
-        code: int,
-        msg: str,
-        headers: http.client.HTTPMessage,
-        newurl: str,
-    ) -> urllib.request.Request | None:
-        if req.full_url.startswith("https:") and not newurl.startswith("https:"):
-            raise HTTPError(req.full_url, code, f"redirect to the unprotected {newurl}", headers, fp)
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-def _opener() -> urllib.request.OpenerDirector:
-    """Speaks http and https only (urllib's own also opens file: and ftp:), through the environment's proxies."""
-    opener = urllib.request.OpenerDirector()
-    for handler in (
-        urllib.request.ProxyHandler(),
-        urllib.request.HTTPHandler(),
-        urllib.request.HTTPSHandler(),
-        urllib.request.HTTPDefaultErrorHandler(),
-        urllib.request.HTTPErrorProcessor(),
-        urllib.request.UnknownHandler(),
-        _Redirects(),
-    ):
-        opener.add_handler(handler)
-    return opener
-
-
-def _version(response: http.client.HTTPResponse) -> Version:
-    etag, length = response.headers.get("ETag", ""), response.headers.get("Content-Length", "")
-    strong = "" if etag.startswith("W/") else etag  # a weak one may stand for different bytes
-    return Version(
-        validator=strong or response.headers.get("Last-Modified", ""),
-        total=int(length) if length.isdecimal() else None,
-    )
-
-
-def _continued(response: http.client.HTTPResponse, held: Version, start: int) -> Version | None:
-    """The version that a partial answer continues, from where we stopped; None if it is another or unknown one."""
-    given = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
-    if given is None or int(given[1]) != start or _version(response).validator not in ("", held.validator):
-        return None
-    total = held.total if given[2] == "*" else int(given[2])
-    if total is None or held.total not in (None, total):
-        return None
-    return Version(validator=held.validator, total=total)
+                raise BrokenError(why, hopeless=True) from error
+        raise BrokenError(f"no answer ({reason})") from error
 
 
 def _check_answer(job: _Job, response: http.client.HTTPResponse, version: Version) -> None:
@@ -246,18 +183,11 @@ def _check_space(job: _Job, version: Version, start: int) -> None:
 
 def _receive(response: http.client.HTTPResponse, part: Partial, version: Version, show: Show) -> None:
     with part.path.open("ab") as file:
-        while chunk := _read(response):
+        while chunk := read_some(response):
             file.write(chunk)
             show(file.tell(), version.total)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _read(response: http.client.HTTPResponse) -> bytes:
-    try:
-        return response.read1(CHUNK)  # read() would lose what a breaking connection had brought
-    except (OSError, http.client.HTTPException) as error:
-        raise _BrokenError(f"the connection broke ({error})") from error
 
 
 def _verify(job: _Job, part: Partial) -> None:
