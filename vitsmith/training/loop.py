@@ -18,31 +18,31 @@ from vitsmith.training.checkpoint.disk import CheckpointWriter
 from vitsmith.training.checkpoint.saver import Saver
 from vitsmith.training.devices import Devices
 from vitsmith.training.memory.plan import is_out_of_memory
-from vitsmith.training.monitor.clock import Clock
 from vitsmith.training.monitor.events import Listener, StepDone, ignore
 from vitsmith.training.monitor.journal import Journal, Past
+from vitsmith.training.monitor.stopwatch import Stopwatch
 from vitsmith.training.monitor.watches import diverged
 from vitsmith.training.stop import StopRequest
-from vitsmith.training.task import Task
+from vitsmith.training.task import TrainingTask
 
-Batch = TypeVar("Batch")
-Result = TypeVar("Result")
+BatchT = TypeVar("BatchT")
+ResultT = TypeVar("ResultT")
 
 _NOTHING = Past()
 
 
 @dataclass(eq=False)
-class Training(Generic[Batch, Result]):
+class Training(Generic[BatchT, ResultT]):
     """One run in this process. `go` carries it out."""
 
-    task: Task[Batch, Result]
+    task: TrainingTask[BatchT, ResultT]
     stop: StopRequest
     checkpoints: CheckpointWriter | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
     """Facts to write beside a checkpoint's tensors."""
     on_event: Listener = ignore
 
-    def go(self, past: Past = _NOTHING) -> Result:
+    def go(self, past: Past = _NOTHING) -> ResultT:
         """Trains from after `past` to the end, and leaves the model in eval mode with the weights to keep.
 
         The same seed on the same machine gives the same losses; torch's global random state is left as it was.
@@ -81,7 +81,7 @@ class Training(Generic[Batch, Result]):
             report(task.evaluate(steps, self._journal))
             return
         with closing(task.batches(start)) as batches:
-            clock = Clock()
+            clock = Stopwatch()
             for step in range(start, steps):
                 with clock.waiting():
                     batch = next(batches)
@@ -96,7 +96,7 @@ class Training(Generic[Batch, Result]):
                 if done < steps:
                     self._save_when_due(done)
 
-    def _update(self, batch: Batch, step: int, clock: Clock) -> StepDone:
+    def _update(self, batch: BatchT, step: int, clock: Stopwatch) -> StepDone:
         task = self.task
         loss, norm, rate = task.update(batch, step, self._journal)
         loss_value, norm_value = float(loss), float(norm)

@@ -27,25 +27,25 @@ from vitsmith.training.recipes.lit import LitRecipe
 from vitsmith.training.recipes.recipe import TrainRecipe
 from vitsmith.training.split import Recorded, forget_kept
 from vitsmith.training.stop import stopping_gently
-from vitsmith.training.task import Task
+from vitsmith.training.task import TrainingTask
 from vitsmith.version import __version__
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.bundle.folder import write_bundle
 
 RECIPE = "recipe.json"
 
-Recipe = TypeVar("Recipe", TrainRecipe, LitRecipe)
-Batch = TypeVar("Batch")
-Data = TypeVar("Data")
-Result = TypeVar("Result")
+RecipeT = TypeVar("RecipeT", TrainRecipe, LitRecipe)
+BatchT = TypeVar("BatchT")
+DataT = TypeVar("DataT")
+ResultT = TypeVar("ResultT")
 
 
 @dataclass(eq=False)
-class Job(Generic[Recipe, Data]):
+class Job(Generic[RecipeT, DataT]):
     """What is trained on what, where, and who is told: the things that all parts of one run in this process need."""
 
-    recipe: Recipe
-    data: Data
+    recipe: RecipeT
+    data: DataT
     fingerprint: str
     """The fingerprint of the data."""
     run: Run | None
@@ -84,7 +84,7 @@ def fingerprint(parts: tuple[Samples | None, ...], devices: Devices) -> str:
     return found
 
 
-def newest_checkpoint(job: Job[Recipe, Data], folder: Path, needed: tuple[str, ...], what: str) -> Checkpoint:
+def newest_checkpoint(job: Job[RecipeT, DataT], folder: Path, needed: tuple[str, ...], what: str) -> Checkpoint:
     """The checkpoint that the run in `folder` goes on from. `needed` are facts that a checkpoint of any vitsmith has.
 
     Raises InputError where there is none, ConfigError for another recipe or for data with another `what`.
@@ -101,7 +101,7 @@ def newest_checkpoint(job: Job[Recipe, Data], folder: Path, needed: tuple[str, .
     return checkpoint
 
 
-def restore(job: Job[Recipe, Data], state: TrainingState, checkpoint: Checkpoint | None) -> Past:
+def restore(job: Job[RecipeT, DataT], state: TrainingState, checkpoint: Checkpoint | None) -> Past:
     """Restores the state from the checkpoint, and removes what was logged after it: it will be logged again."""
     if checkpoint is None:
         return Past()
@@ -118,14 +118,14 @@ def restore(job: Job[Recipe, Data], state: TrainingState, checkpoint: Checkpoint
 
 
 def carry_out(
-    job: Job[Recipe, Data],
-    task: Task[Batch, Result],
+    job: Job[RecipeT, DataT],
+    task: TrainingTask[BatchT, ResultT],
     past: Past,
     *,
     facts: Mapping[str, Any],
     recorded: Recorded,
-    make_bundle: Callable[[Result], Bundle],
-) -> tuple[Result, Bundle]:
+    make_bundle: Callable[[ResultT], Bundle],
+) -> tuple[ResultT, Bundle]:
     """Trains from after `past` to the end, and writes `<run>/model`; whatever stops it, no part of a bundle is left.
 
     `facts` are those of this task that a later process needs to resume it, besides the tensors.
@@ -152,7 +152,7 @@ def carry_out(
     return result, bundle
 
 
-def _common_facts(job: Job[Recipe, Data]) -> dict[str, Any]:
+def _common_facts(job: Job[RecipeT, DataT]) -> dict[str, Any]:
     return {
         "vitsmith": __version__,
         "recipe": job.recipe.model_dump(mode="json"),

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from vitsmith.training.checkpoint.state import TrainingState
 from vitsmith.training.devices import Devices
-from vitsmith.training.monitor.events import Evaluation, StepDone
+from vitsmith.training.monitor.events import EvaluationEvent, Event
 from vitsmith.training.monitor.journal import Journal
 from vitsmith.training.monitor.unreadable import Complaints
 from vitsmith.training.recipes.recipe import AnyRecipe
 
-Batch = TypeVar("Batch")
-Result = TypeVar("Result", covariant=True)
+BatchT = TypeVar("BatchT")
+ResultT = TypeVar("ResultT", covariant=True)
 
 
 class Update(NamedTuple):
@@ -32,7 +32,7 @@ class Update(NamedTuple):
     learning_rate: float
 
 
-class Task(Protocol[Batch, Result]):
+class TrainingTask(Protocol[BatchT, ResultT]):
     """One kind of training, with its model and data."""
 
     @property
@@ -58,20 +58,20 @@ class Task(Protocol[Batch, Result]):
     def begin(self) -> None:
         """Checks and measures what there is to before the first batch."""
 
-    def batches(self, start: int) -> Generator[Batch]:
+    def batches(self, start: int) -> Generator[BatchT]:
         """Yields this process's share of endless batches from number `start` on."""
 
-    def update(self, batch: Batch, step: int, journal: Journal) -> Update:
+    def update(self, batch: BatchT, step: int, journal: Journal) -> Update:
         """Makes update number `step`, from 0."""
 
     def peak_share(self, images_per_second: float) -> float | None:
         """That rate as a share of the highest; None where none is known."""
 
-    def evaluate(self, step: int, journal: Journal) -> Evaluation:
+    def evaluate(self, step: int, journal: Journal) -> EvaluationEvent:
         """Scores the model, or its running mean if it has one, on held-out data after `step` updates."""
 
-    def watch(self, event: StepDone | Evaluation) -> list[str]:
+    def watch(self, event: Event) -> list[str]:
         """Warnings about an event, most often none."""
 
-    def finish(self, journal: Journal) -> Result:
+    def finish(self, journal: Journal) -> ResultT:
         """What happened in the run. The model is in eval mode, with the weights to keep."""

@@ -24,7 +24,7 @@ from vitsmith.training.images.result import TrainResult
 from vitsmith.training.images.validation import Predicted, predict_logits
 from vitsmith.training.learner import Learner
 from vitsmith.training.memory.plan import is_out_of_memory, next_smaller
-from vitsmith.training.monitor.events import Evaluated, Evaluation, StepDone, Warned
+from vitsmith.training.monitor.events import Evaluated, Event, StepDone, Warned
 from vitsmith.training.monitor.journal import Journal
 from vitsmith.training.monitor.peak import measured_peak_flops, training_flops
 from vitsmith.training.monitor.unreadable import Complaints
@@ -115,7 +115,7 @@ class ImageTask:
         scores = score_logits(predicted.logits, predicted.labels, self.recipe.loss.kind)
         return Evaluated(step, scores, time.perf_counter() - began)
 
-    def watch(self, event: StepDone | Evaluation) -> list[str]:
+    def watch(self, event: Event) -> list[str]:
         """Warnings about an event, most often none."""
         return self._watches.on_event(event) if isinstance(event, StepDone | Evaluated) else []
 

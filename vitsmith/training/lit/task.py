@@ -16,7 +16,7 @@ from vitsmith.training.lit.evaluation import Gallery, evaluate
 from vitsmith.training.lit.result import LitResult
 from vitsmith.training.lit.step import cap_temperature, compute_gradients
 from vitsmith.training.lit.towers import TextSide, Towers
-from vitsmith.training.monitor.events import Evaluation, LitEvaluation, StepDone
+from vitsmith.training.monitor.events import Event, LitEvaluation
 from vitsmith.training.monitor.journal import Journal
 from vitsmith.training.monitor.unreadable import Complaints
 from vitsmith.training.recipes.lit import LitRecipe
@@ -81,7 +81,7 @@ class LitTask:
         assert evaluations is not None
         return evaluations
 
-    def watch(self, event: StepDone | Evaluation) -> list[str]:
+    def watch(self, event: Event) -> list[str]:
         """No warnings: the limits are those of classification."""
         return []
 

@@ -102,8 +102,8 @@ class Embedded:
     step: int = 0
 
 
-Evaluation = Evaluated | LitEvaluation
-Event = StepDone | Evaluation | Warned | Saved | Embedded
+EvaluationEvent = Evaluated | LitEvaluation
+Event = StepDone | EvaluationEvent | Warned | Saved | Embedded
 Listener = Callable[[Event], None]
 Tell = Callable[[str], None]
 """Receives a message for people."""

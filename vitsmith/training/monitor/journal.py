@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from vitsmith.training.monitor.events import Evaluated, Evaluation, Event, Listener, LitEvaluation, StepDone, Warned
-
-Watch = Callable[[StepDone | Evaluation], list[str]]
-"""Looks at an event, and returns warnings."""
+from vitsmith.training.monitor.events import (
+    Evaluated,
+    EvaluationEvent,
+    Event,
+    Listener,
+    LitEvaluation,
+    StepDone,
+    Warned,
+)
 
 
 @dataclass(frozen=True)
@@ -18,22 +23,22 @@ class Past:
     step: int = 0
     """How many updates are done."""
     history: tuple[StepDone, ...] = ()
-    evaluations: tuple[Evaluation, ...] = ()
+    evaluations: tuple[EvaluationEvent, ...] = ()
     warnings: tuple[Warned, ...] = ()
 
 
 class Journal:
     """Keeps the events of a run from its first update on, and passes each to a listener and to `watch`.
 
-    `watch` also gets the events of the past, whose warnings were reported then.
+    `watch` returns warnings. It also gets the updates and evaluations of the past, which were warned of then.
     """
 
-    def __init__(self, past: Past, listener: Listener, watch: Watch) -> None:
+    def __init__(self, past: Past, listener: Listener, watch: Callable[[Event], list[str]]) -> None:
         self.step = past.step
         """How many updates are done."""
         self.history, self.evaluations, self.warnings = [*past.history], [*past.evaluations], [*past.warnings]
         self._listener, self._watch = listener, watch
-        events: list[StepDone | Evaluation] = [*past.history, *past.evaluations]
+        events: list[StepDone | EvaluationEvent] = [*past.history, *past.evaluations]
         for event in sorted(events, key=lambda event: event.step):
             watch(event)
 
@@ -48,9 +53,8 @@ class Journal:
             case Warned():
                 self.warnings.append(event)
         self._listener(event)
-        if isinstance(event, StepDone | Evaluated | LitEvaluation):
-            for message in self._watch(event):
-                self.report(Warned(event.step, message))
+        for message in self._watch(event):
+            self.report(Warned(event.step, message))
 
     def warn(self, message: str) -> None:
         """Reports a warning after the last update."""

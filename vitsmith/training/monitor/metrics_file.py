@@ -12,7 +12,7 @@ from vitsmith.evaluation.scores import Scores
 from vitsmith.training.monitor.events import (
     Embedded,
     Evaluated,
-    Evaluation,
+    EvaluationEvent,
     Event,
     LitEvaluation,
     Saved,
@@ -58,7 +58,7 @@ def without_last_evaluation(rows: Iterable[Row], steps: int) -> list[Row]:
 def past_from(rows: Iterable[Row], step: int) -> Past:
     """What happened in the first `step` updates. Evaluations have their numbers only, without the matrices."""
     history: list[StepDone] = []
-    evaluations: list[Evaluation] = []
+    evaluations: list[EvaluationEvent] = []
     warnings: list[Warned] = []
     for row in rows_until(rows, step):
         values = {name: value for name, value in row.items() if name != "event"}

@@ -23,7 +23,7 @@ Fields = dict[str, Any]
 _LARGEST = 1 << 20
 """Bytes of a recipe file."""
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
-Recipe = TypeVar("Recipe", bound=BaseModel)
+RecipeT = TypeVar("RecipeT", bound=BaseModel)
 
 
 def recipe_names(verb: str = "") -> list[str]:
@@ -135,7 +135,7 @@ def parse_recipe(fields: Mapping[str, Any]) -> TrainRecipe:
     return parse_fields(fields, TrainRecipe)
 
 
-def parse_fields(fields: Mapping[str, Any], kind: type[Recipe]) -> Recipe:
+def parse_fields(fields: Mapping[str, Any], kind: type[RecipeT]) -> RecipeT:
     """A checked recipe from plain data. Raises ConfigError with every mistake, and close names for unknown ones."""
     needed: Fields = {name: {} for name, field in kind.model_fields.items() if field.is_required()}
     try:

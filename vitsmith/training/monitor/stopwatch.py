@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-class Clock:
-    """A stopwatch that runs from one update to the next."""
+class Stopwatch:
+    """It runs from one update to the next."""
 
     def __init__(self) -> None:
         self.restart()
