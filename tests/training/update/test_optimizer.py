@@ -131,12 +131,12 @@ def test_adamw_is_that_of_the_paper() -> None:
 
 
 def test_shards_in_two_processes_learn_what_one_process_does() -> None:
-    """Runs tests/training/sharded_training.py, which compares FSDP2 with the same run on whole weights."""
+    """Runs tests/training/update/sharded_training.py, which compares FSDP2 with the same run on whole weights."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     shared = os.environ | {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-W", "ignore", "-m", "tests.training.sharded_training"]
+    command = [sys.executable, "-W", "ignore", "-m", "tests.training.update.sharded_training"]
     processes = [
         subprocess.Popen(
             command, env=shared | {"RANK": rank}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
