@@ -169,14 +169,15 @@ def _keep(found: SearchResult, folder: Path, name: str, without_split: bool) -> 
 
 
 def _write(found: SearchResult, without_split: bool, place: Path) -> None:
-    from vitsmith.exporters.exporter import copy_bundle
     from vitsmith.runs import whole_run
+    from vitsmith.weights.bundle.folder import copy_programs, write_bundle
 
     with whole_run("compress", place.name, place) as (run, _):
         run.write_json("compress.json", found.to_dict())
         if found.holds:
             made = found.verified_bundle()
-            copy_bundle(made.with_split(None) if without_split else made, run.folder / "model")
+            kept = made.with_split(None) if without_split else made
+            write_bundle(kept, run.folder / "model", write_program=partial(copy_programs, made.place))
 
 
 def _print(found: SearchResult) -> None:

@@ -100,8 +100,7 @@ def export(
     """Export a model and compare it with the original. If it differs, nothing is written (exit 3)."""
     from vitsmith.gate import Requirements
     from vitsmith.specs import ProgramSpec
-    from vitsmith.verbs.export import export_for
-    from vitsmith.verbs.export_request import ExportRequest
+    from vitsmith.verbs.export import ExportRequest, export_for
 
     check_labels(labels, labels_file)
     request = ExportRequest(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from vitsmith.arrays import Array
 from vitsmith.data.sets.samples import Samples
@@ -102,10 +101,10 @@ def compare_parts(
         inputs = part.inputs if text else tensors
         run = engine.run_texts if text else engine.run
         reference = bundle.run_texts_torch if text else bundle.run_torch
-        path = candidate.place / f"{part.name}.{SUFFIXES[candidate.program]}"
 
-        def layers(batch: Array, part: Part = part, path: Path = path) -> LayerOutputs:
+        def layers(batch: Array, part: Part = part) -> LayerOutputs:
             assert exporter.layers is not None
+            path = candidate.place / f"{part.name}.{SUFFIXES[candidate.program]}"
             inputs = batch if part.name == "text" else part.inputs[: len(batch)]
             return exporter.layers(part, path, inputs, spec)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,11 @@ from vitsmith.data.images.preprocess import preprocess
 from vitsmith.engines.open import open_engine
 from vitsmith.engines.program import SUFFIXES, gate_images
 from vitsmith.engines.protocol import Engine
-from vitsmith.errors import BundleError, GateError, OutputError
-from vitsmith.exporters.exporter import Exporter, Extras
+from vitsmith.errors import BundleError, GateError, InputError, OutputError
+from vitsmith.exporters.exporter import Deliver, Exporter, Extras
 from vitsmith.exporters.gate import Gate, compare_parts, exported, required_of, with_accuracy
 from vitsmith.exporters.parts import Part, parts_of
-from vitsmith.exporters.targets import TARGETS
+from vitsmith.exporters.targets import TARGETS, Target
 from vitsmith.files.atomic import scratch
 from vitsmith.gate import (
     SAME_ANSWERS,
@@ -36,10 +37,12 @@ from vitsmith.gate import (
     refusing,
     relative_difference,
 )
+from vitsmith.json_text import json_or_none
 from vitsmith.models.config import LiTConfig
 from vitsmith.specs import ProgramSpec
 from vitsmith.weights.bundle.bundle import Bundle
-from vitsmith.weights.bundle.folder import write_bundle
+from vitsmith.weights.bundle.folder import copy_programs, write_bundle
+from vitsmith.weights.bundle.manifest import MANIFEST
 from vitsmith.weights.bundle.measurements import told_briefly
 from vitsmith.weights.fill import require_finite_model
 
@@ -59,14 +62,13 @@ def export(
     The verdict is None where nothing is computed anew: for weights, and for a program that is copied. Raises InputError
     for options that do not fit each other, GateError if the new program gives other answers, MissingPackageError.
     """
-    row, folder = TARGETS[target], Path(folder)
-    spec, extras = spec or ProgramSpec(), extras or Extras()
-    row.check(bundle, spec, labels=extras.labels is not None)
+    spec, folder = spec or ProgramSpec(), Path(folder)
+    check(bundle, TARGETS[target], spec)
     _check_not_itself(bundle, folder)
-    exporter = row.exporter()
+    exporter = TARGETS[target].exporter()
     if bundle.program == "torch" and exporter.write is not None:
         return export_program(bundle, folder, exporter, spec, gate, extras)
-    deliver = exporter.deliver(bundle, folder, bundle.program_spec, extras)
+    deliver = _deliver(bundle, folder, exporter, bundle.program_spec, extras)
     return deliver(bundle.with_provenance(parent=bundle.where, source=exporter.source)), None
 
 
@@ -84,8 +86,9 @@ def export_program(
     that has no classes, and for a strict gate without labelled images.
     """
     gate = gate or Gate()
-    exporter.check(bundle, spec)
-    deliver = exporter.deliver(bundle, Path(folder), spec, extras or Extras())
+    if exporter.check is not None:
+        exporter.check(bundle, spec)
+    deliver = _deliver(bundle, Path(folder), exporter, spec, extras)
     required = required_of(bundle, exporter, spec, gate)
     gate.check(bundle, required)
     bundle, notes = _prepared(bundle, spec)
@@ -101,10 +104,59 @@ def export_program(
         return deliver(replace(candidate, golden=_golden(bundle, candidate, engine))), verdict
 
 
+def check(bundle: Bundle, target: Target, spec: ProgramSpec) -> None:
+    """Raises InputError for a precision that the target's runtime does not compute, and for another program."""
+    if spec.precision not in target.precisions:
+        raise InputError(_why_not(target, spec.precision))
+    if not target.gated and spec != ProgramSpec():
+        raise InputError(
+            f"an {target.suffix} holds weights, not a program: `fixed_batch` and `pixels` are for the other targets"
+        )
+    if bundle.program not in target.takes:
+        raise InputError(
+            f"{bundle.where} is already exported (model.{bundle.program}); export the torch one to {target.name}"
+        )
+    if bundle.program != "torch" and spec not in (ProgramSpec(), bundle.program_spec):
+        raise InputError(
+            f"{bundle.where} is already a program ({bundle.program_spec.arithmetic}), which is not changed: leave "
+            "`precision`, `fixed_batch` and `pixels` out"
+        )
+
+
+def is_earlier(target: Target, place: Path) -> bool:
+    """Whether an earlier export to the target wrote what is at `place`."""
+    exporter = target.exporter()
+    if exporter.is_earlier is not None:
+        return exporter.is_earlier(place)
+    try:
+        made = json_or_none(place / MANIFEST)["provenance"]["source"]
+    except (KeyError, TypeError):
+        return False
+    return str(made).startswith("vitsmith export")
+
+
+def _why_not(target: Target, precision: str) -> str:
+    there = " or ".join(target.precisions)
+    if precision == "int8":
+        return f"int8 for {target.name} is made from real images:  vitsmith quantize MODEL --images FOLDER" + (
+            f", then  vitsmith export RESULT --to {target.name}" if len(target.takes) > 1 else ""
+        )
+    if precision == "bf16":
+        return f"no runtime of {target.name} computes in bf16 on a CPU: take {there}, or export to openvino"
+    return f"{target.name} is written in {there}, not in {precision}"
+
+
 def _check_not_itself(bundle: Bundle, folder: Path) -> None:
     """Raises OutputError for the folder of the weights that are exported."""
     if bundle.program == "torch" and bundle.folder is not None and folder.exists() and folder.samefile(bundle.folder):
         raise OutputError(f"{folder} is the model itself, whose weights would be lost: choose another output folder")
+
+
+def _deliver(bundle: Bundle, folder: Path, exporter: Exporter, spec: ProgramSpec, extras: Extras | None) -> Deliver:
+    """What puts the checked program in its place; by default it becomes a bundle in `folder`."""
+    if exporter.deliver is not None:
+        return exporter.deliver(bundle, folder, spec, extras or Extras())
+    return lambda made: write_bundle(made, folder, write_program=partial(copy_programs, made.place))
 
 
 def _prepared(bundle: Bundle, spec: ProgramSpec) -> tuple[Bundle, tuple[str, ...]]:

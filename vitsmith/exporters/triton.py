@@ -19,14 +19,14 @@ from typing import Any
 from vitsmith.engines.openvino.core import openvino_core
 from vitsmith.engines.program import SUFFIXES
 from vitsmith.errors import InputError, MissingPackageError, OutputError
-from vitsmith.exporters.exporter import Deliver, Device, Exporter, Extras, copy_bundle
+from vitsmith.exporters.exporter import Deliver, Device, Exporter, Extras
 from vitsmith.exporters.onnx import layer_outputs, write_onnx
 from vitsmith.files.atomic import replacing_folder
 from vitsmith.models.config import LiTConfig
 from vitsmith.models.presets import name_of
 from vitsmith.specs import ProgramSpec
 from vitsmith.weights.bundle.bundle import Bundle
-from vitsmith.weights.bundle.folder import read_bundle
+from vitsmith.weights.bundle.folder import copy_programs, read_bundle, write_bundle
 
 MAX_BATCH = 32
 PREFERRED_BATCHES = (8, 16, 32)
@@ -93,7 +93,7 @@ def _write(bundle: Bundle, folder: Path, models: Sequence[str], device: Device) 
             version = partial / model / "1"
             version.mkdir(parents=True)
             if part == "model":
-                copy_bundle(bundle, version)
+                write_bundle(bundle, version, write_program=lambda place: copy_programs(source, place))
             else:
                 for path in source.glob(f"{part}.*"):
                     shutil.copyfile(path, version / path.name)

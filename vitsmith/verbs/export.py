@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -14,7 +16,7 @@ from vitsmith.data.images.sources import ImageSource, name_source, several
 from vitsmith.data.images.unreadable import SHARE, read_all, sift
 from vitsmith.data.sets.samples import Samples
 from vitsmith.data.sets.split_record import SPLIT
-from vitsmith.errors import InputError
+from vitsmith.errors import InputError, shown
 from vitsmith.evaluation.evaluation import match_classes
 from vitsmith.evaluation.held_out import Asked
 from vitsmith.exporters.targets import TARGETS, Target
@@ -22,9 +24,8 @@ from vitsmith.files.atomic import scratch
 from vitsmith.gate import Requirements
 from vitsmith.models.config import LiTConfig
 from vitsmith.needs_torch import require_torch
-from vitsmith.runs import IsEarlier, default_place, place_of
+from vitsmith.runs import default_place, place_of
 from vitsmith.specs import ProgramSpec
-from vitsmith.verbs.export_request import LEAVE_OUT, ExportRequest
 from vitsmith.verbs.inputs import (
     Choose,
     Data,
@@ -40,6 +41,7 @@ from vitsmith.verbs.inputs import (
 )
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.bundle.manifest import FORMAT, read_manifest
+from vitsmith.weights.bundle.paths import find_bundle
 from vitsmith.weights.bundle.programs import add_program, check_addable
 from vitsmith.weights.labels import with_labels
 from vitsmith.weights.load import assumed, load
@@ -47,6 +49,8 @@ from vitsmith.zeroshot.words import Words, check_words, read_word_file
 
 if TYPE_CHECKING:
     from vitsmith.exporters.gate import Gate
+
+_LEAVE_OUT = "leave `images`, `data`, `max_drop` and `strict_gate` out"
 
 
 def export(
@@ -104,6 +108,34 @@ def export(
     return load(place) if written is None else written
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ExportRequest:
+    """What is asked of an export: the arguments of `export`, and those that only the command line has."""
+
+    bundle: Model
+    target: str
+    spec: ProgramSpec
+    required: Requirements
+    out: str | os.PathLike[str] | None = None
+    images: Sequence[ImageSource] = ()
+    data: Data = ""
+    split: str = ""
+    skip_unreadable: float = SHARE
+    labels: Words | Sequence[str] | None = None
+    labels_file: Path | None = None
+    """A file with the `labels`, or with a classifier's class names, one a line."""
+    image_size: int | tuple[int, int] | None = None
+    """For a checkpoint that does not say its size: pixels, or (height, width)."""
+    without_split: bool = False
+    add: bool = False
+    force: bool = False
+
+    @property
+    def gated(self) -> bool:
+        """Whether something is asked of the gate."""
+        return bool(self.images) or is_data(self.data) or self.required != Requirements()
+
+
 def export_for(request: ExportRequest, tell: Tell, choose: Choose) -> tuple[Bundle | None, Path]:
     """Exports, for `export` and the command line. Returns the bundle (None for an .npz) and the path that was written.
 
@@ -114,16 +146,18 @@ def export_for(request: ExportRequest, tell: Tell, choose: Choose) -> tuple[Bund
     from vitsmith.exporters.run import export as export_bundle
 
     target = TARGETS[known_name(request.target, "target", TARGETS)]
-    request.check(target)
-    words = _words(request.labels)
-    with _reserved(request, target) as folder:
-        original, words = _named(request, target, _load(request, tell), words)
-        _check(request, target, original)
+    _check_options(request, target)
+    given = request.labels
+    words = given if given is None or isinstance(given, Words) else check_words(list(given), where="labels")
+    name = run_name(request.bundle)
+    with _reserved(request, target, name) as folder:
+        original, words = _load(request, target, words, tell)
+        _check_bundle(request, target, original)
         gate = _gate(request, original, tell, choose)
         original = _with_split(request, target, original, tell)
         if target.gated:
             tell("exporting and checking; this takes a few seconds to a minute")
-        extras = Extras(labels=words, name=run_name(request.bundle))
+        extras = Extras(labels=words, name=name)
         written, verdict = export_bundle(original, folder, target.name, request.spec, gate, extras)
         if not target.gated:
             return None, folder
@@ -136,58 +170,82 @@ def export_for(request: ExportRequest, tell: Tell, choose: Choose) -> tuple[Bund
         return written, folder
 
 
-def _words(labels: Words | Sequence[str] | None) -> Words | None:
-    return labels if labels is None or isinstance(labels, Words) else check_words(list(labels), where="labels")
+def _check_options(request: ExportRequest, target: Target) -> None:
+    """Raises InputError, before anything is read, for options that the target does not use."""
+    if not target.gated and request.gated:
+        raise InputError(f"an {target.suffix} holds the same weights, so there is no gate: {_LEAVE_OUT}")
+    if request.labels is not None and not target.page:
+        raise InputError(f"`labels` are for the page of a LiT model, not for {target.name}")
+    if request.split and not is_data(request.data):
+        raise InputError("`split` chooses a part of `data`: give `data` too")
+    if request.labels_file is not None and not target.gated:
+        raise InputError(f"an {target.suffix} has no class names: leave `labels_file` out")
+
+
+def _check_add(request: ExportRequest, target: Target) -> None:
+    """Raises InputError, before anything is read, for what does not go with `add`."""
+    if not target.addable:
+        *names, last = (one.name for one in TARGETS.values() if one.addable)
+        raise InputError(
+            f"`add` keeps programs for {', '.join(names)} and {last} in a bundle; what is made for {target.name} is "
+            "written elsewhere: leave `add` out"
+        )
+    if request.out is not None:
+        raise InputError("`add` keeps the program in the bundle's own folder: leave `out` out")
+    options = {"`labels_file`": request.labels_file is not None, "`without_split`": request.without_split}
+    if unwanted := [option for option, given in options.items() if given]:
+        raise InputError(f"`add` changes nothing but the programs of the bundle: leave {' and '.join(unwanted)} out")
+    if not isinstance(request.bundle, Bundle) and find_bundle(request.bundle) is None:
+        raise InputError(
+            f"`add` keeps the program in a bundle's folder, and {shown(os.fsdecode(request.bundle))} is not a bundle "
+            "on disk: save it as one first, or leave `add` out"
+        )
 
 
 @contextmanager
-def _reserved(request: ExportRequest, target: Target) -> Iterator[Path]:
+def _reserved(request: ExportRequest, target: Target, name: str) -> Iterator[Path]:
     """Where to write, reserved until it is written: `out`, a new run, or a temporary folder for a program to add."""
+    from vitsmith.exporters.run import is_earlier
+
     out = None if request.out is None else argument_path(request.out, "out")
     if out is not None and target.suffix and out.suffix != target.suffix:
         out = out.with_name(f"{out.name}{target.suffix}")
-    name = request.name
     if request.add:
-        request.check_add(target)
+        _check_add(request, target)
         with scratch("program") as place:
             yield place / "model"
         return
-    inside = f"{default_place('export', name).name}{target.suffix}" if target.suffix else "model"
-    with place_of("export", name, out, force=request.force, is_earlier=_is_earlier(target)) as place:
+    precision = request.spec.precision
+    run = f"{name}-{target.name}" + ("" if precision == "fp32" else f"-{precision}")
+    inside = f"{default_place('export', run).name}{target.suffix}" if target.suffix else "model"
+    with place_of("export", run, out, force=request.force, is_earlier=partial(is_earlier, target)) as place:
         yield place if out is not None else place / inside
 
 
-def _is_earlier(target: Target) -> IsEarlier:
-    return lambda place: target.exporter().is_earlier(place)
-
-
-def _load(request: ExportRequest, tell: Tell) -> Bundle:
+def _load(request: ExportRequest, target: Target, words: Words | None, tell: Tell) -> tuple[Bundle, Words | None]:
+    """The bundle and the labels of a LiT's page, one of which the file names: its classes, or those labels."""
     bundle = load(request.bundle, image_size=request.image_size)
     for note in assumed(bundle):
         tell(note)
-    return bundle
-
-
-def _named(request: ExportRequest, target: Target, bundle: Bundle, words: Words | None) -> tuple[Bundle, Words | None]:
-    """The bundle and the labels of a LiT's page, one of which the file names: its classes, or those labels."""
     if request.labels_file is not None and target.page and isinstance(bundle.config, LiTConfig):
         return bundle, read_word_file(str(request.labels_file))
     return with_labels(bundle, request.labels_file), words
 
 
-def _check(request: ExportRequest, target: Target, bundle: Bundle) -> None:
+def _check_bundle(request: ExportRequest, target: Target, bundle: Bundle) -> None:
     """Raises InputError, before any image is read, for a bundle that does not become what is asked for."""
-    spec = request.spec
-    target.check(bundle, spec)
+    from vitsmith.exporters.run import check
+
+    check(bundle, target, request.spec)
     if request.add:
-        if spec.pixels and bundle.preprocessing.quantize == "none":
+        if request.spec.pixels and bundle.preprocessing.quantize == "none":
             raise InputError(
                 f"{bundle.where} takes resized pixels as they are, and a program made with `pixels` has them rounded, "
                 "which is another preprocessing: leave `pixels` or `add` out"
             )
-        check_addable(bundle, target.exporter().program, spec, force=request.force)
+        check_addable(bundle, target.exporter().program, request.spec, force=request.force)
     if bundle.program != "torch" and request.gated:
-        raise InputError(f"{bundle.where} is copied as it is, without a gate: {LEAVE_OUT}")
+        raise InputError(f"{bundle.where} is copied as it is, without a gate: {_LEAVE_OUT}")
     check_bounds(request.required, is_data(request.data))
 
 
