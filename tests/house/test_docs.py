@@ -10,6 +10,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
 import pytest
 import typer
 from PIL import Image
@@ -21,9 +23,9 @@ from tests.contracts import CONTRACTS
 from tests.documentation import PAGES, ROOT, anchors, blocks, commands, field_rows, links, prose, relative, table_after
 from tests.exporting import export_onnx
 from tests.guides import GUIDES, follow, is_file
-from tests.tiny import VIT, layout_of, pictures, released_npz, small_cases, tiny_lit, tiny_model
+from tests.tiny import VIT, layout_of, pictures, released_npz, small_cases, tiny_inputs, tiny_lit, tiny_model
 from tests.weights import foreign_reference
-from vitsmith import Bundle, save
+from vitsmith import Bundle, load, open_engine, save
 from vitsmith.cli.main import app
 from vitsmith.training.recipes.file import recipe_names
 from vitsmith.training.recipes.recipe import TrainRecipe
@@ -326,3 +328,25 @@ def test_the_guide_to_a_new_engine_can_be_followed(tmp_path: Path) -> None:
         assert [one["label"] for one in ours] == [one["label"] for one in theirs]
         probabilities = [one["probability"] for one in theirs]
         assert [one["probability"] for one in ours] == pytest.approx(probabilities, abs=1e-5)
+
+
+def test_the_guide_to_a_new_target_can_be_followed(tmp_path: Path) -> None:
+    named = ("__init__.py", "documentation.py", "tiny.py", "reference/fill.py", "exporters/__init__.py")
+    files = [*(f"tests/{name}" for name in (*named, "exporters/test_targets.py")), "docs/export.md"]
+    run = follow(ROOT / "docs" / "add_a_target.md", tmp_path, files)
+    tests = run(
+        "-m", "pytest", "-p", "no:cacheprovider", "-n0", "tests/exporters/test_targets.py", "-k", "edge or no_others"
+    )
+    passed = re.search(r"(\d+) passed", tests)
+    assert passed and int(passed[1]) == 5 + 1  # what every target promises, and that there are no others
+    bundle = save(Bundle.of(tiny_model(VIT)), tmp_path / "model")
+    command = ("-m", "vitsmith", "export", "model", "--to", "edge", "--out", "exported", "--json")
+    told = json.loads(run(*command, "--fixed-batch", "1"))
+    assert told["gate"]["agreement"] == 1 and told["gate"]["difference"] < 1e-3
+    images = tiny_inputs(VIT, 3)[0].numpy()
+    found = open_engine(load(tmp_path / "exported")).run(images)
+    np.testing.assert_allclose(found, bundle.run_torch(images), rtol=0, atol=1e-4)
+    graph = onnx.load(tmp_path / "exported" / "model.onnx")
+    assert graph.opset_import[0].version == 17
+    shapes = [one.type.tensor_type.shape.dim for one in (*graph.graph.input, *graph.graph.value_info)]
+    assert len(shapes) > 20 and all(size.dim_value for shape in shapes for size in shape)
