@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
 import vitsmith
+from tests import ROOT
+from tests.house.structure import Source
 
 
 def modules_after(statement: str) -> set[str]:
@@ -43,3 +48,22 @@ def test_the_import_is_light() -> None:
 )
 def test_a_part_imports_only_what_it_needs(statement: str, unwanted: set[str]) -> None:
     assert not modules_after(statement) & unwanted
+
+
+MODULES = {"faiss-cpu": "faiss", "pillow": "PIL", "scikit-learn": "sklearn", "tensorboard": "torch.utils.tensorboard"}
+"""What is imported of packages that are imported by another name."""
+
+
+def test_every_package_of_an_extra_is_imported() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = [named for extra, named in project["optional-dependencies"].items() if extra not in ("test", "dev")]
+    packages = {re.split(r"[\[<>=]", one)[0] for named in [project["dependencies"], *extras] for one in named}
+    source = Source(ROOT)
+    imported = set()
+    for node in (node for module in source.paths if module.startswith("vitsmith") for node in source.nodes(module)):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            imported.add(node.module)
+    wanted = {MODULES.get(package, package) for package in packages - {"vitsmith"}}
+    assert {one for one in wanted if not any(f"{name}.".startswith(f"{one}.") for name in imported)} == set()
