@@ -14,7 +14,7 @@ from vitsmith.models.config import LiTConfig
 from vitsmith.models.cost import flops, parameters
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.bundle.folder import program_mib
-from vitsmith.weights.bundle.paths import SUFFIXES, names_program
+from vitsmith.weights.bundle.paths import names_program, program_file
 
 MIB = 2**20
 
@@ -98,7 +98,7 @@ def subjects_of(name: str, model: str, bundle: Bundle) -> list[Subject]:
     subjects = []
     for stored in bundle.programs:
         one = bundle.using(stored)
-        file = one.place / f"model{SUFFIXES[stored.program][0]}"  # the file by which a child process finds this program
+        file = one.place / program_file("model", stored.program)  # the file by which a child process finds this program
         subjects.append(Subject(name, str(file) if stored.folder else model, one))
     return subjects
 

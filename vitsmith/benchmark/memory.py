@@ -71,7 +71,7 @@ def measure_memory(task: Task, command: Sequence[str] = COMMAND) -> dict[int, Me
 def measure_here(task: Task, bare: int, report: Callable[[Mapping[str, Any]], None]) -> None:
     """Loads, opens and runs in this process; subtracts `bare` bytes from each peak. Raises what these steps raise."""
     from vitsmith.engines.golden_answers import open_checked
-    from vitsmith.engines.program import sample_inputs
+    from vitsmith.engines.sample_inputs import sample_inputs
     from vitsmith.engines.settings import Settings
     from vitsmith.weights.load import load
 

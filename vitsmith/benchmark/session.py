@@ -13,8 +13,8 @@ from vitsmith.benchmark.memory import Died, Memory, Task, described, measure_mem
 from vitsmith.benchmark.rows import Benchmark, BenchmarkRow, with_rates, with_ratios
 from vitsmith.data.sets.samples import Samples
 from vitsmith.engines.golden_answers import open_checked
-from vitsmith.engines.program import sample_inputs
 from vitsmith.engines.protocol import Engine
+from vitsmith.engines.sample_inputs import sample_inputs
 from vitsmith.engines.settings import Goal, Settings
 from vitsmith.errors import ImageError
 from vitsmith.evaluation.evaluation import Evaluation

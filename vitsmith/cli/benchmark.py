@@ -167,7 +167,7 @@ def _answer_data(
 ) -> AnswerData:
     from vitsmith.benchmark.answers import reference_of, require_classes, runs_as_reference
     from vitsmith.benchmark.session import AnswerData
-    from vitsmith.engines.program import gate_images
+    from vitsmith.engines.sample_inputs import gate_images
     from vitsmith.evaluation.held_out import ask
 
     evaluation_set = None

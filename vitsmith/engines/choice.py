@@ -14,9 +14,10 @@ from typing import Any
 
 from vitsmith.engines.golden_answers import open_checked
 from vitsmith.engines.plan import GOAL_BATCH, RACE_SECONDS, race
-from vitsmith.engines.program import is_small, sample_tensors
+from vitsmith.engines.program import is_small
 from vitsmith.engines.protocol import Engine
 from vitsmith.engines.registry import ENGINES
+from vitsmith.engines.sample_inputs import sample_tensors
 from vitsmith.engines.settings import Settings
 from vitsmith.engines.tuning_cache import program_hash, question, recall, remember
 from vitsmith.errors import InputError

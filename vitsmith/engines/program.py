@@ -11,7 +11,6 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from vitsmith.arrays import Array
-from vitsmith.data.images.photos import sample_images
 from vitsmith.engines.pixels import pixels_from_tensors
 from vitsmith.engines.ports import check_outputs
 from vitsmith.engines.protocol import PRECISION_WORDS, shown_engine
@@ -23,17 +22,11 @@ from vitsmith.models.cost import flops
 from vitsmith.models.inputs import check_images, check_pixels, check_tokens
 from vitsmith.process.forks import require_own_process
 from vitsmith.weights.bundle.bundle import Bundle
-
-GATE_INPUTS = 14
-"""Number of images that answers are compared on if none are given."""
+from vitsmith.weights.bundle.paths import program_file
 
 SMALL_FLOPS = 10**8
 """Models with fewer floating-point operations for an image are not measured: a core runs a thousand such images a
 second, and there is less to gain than it takes to read an image."""
-
-
-SUFFIXES = {"onnx": "onnx", "openvino": "xml", "executorch": "pte"}
-"""The suffix of the files of a program."""
 
 
 class OpenProgram(Protocol):
@@ -78,7 +71,7 @@ class ProgramEngine(ABC):
         """Opens the text program."""
 
     def _path(self, part: Literal["model", "text"]) -> Path:
-        return self._folder / f"{part}.{SUFFIXES[self._bundle.program]}"
+        return self._folder / program_file(part, self._bundle.program)
 
     def run(self, images: Array) -> Array:
         self._check_process()
@@ -143,22 +136,3 @@ def require_folder(bundle: Bundle) -> Path:
 def is_small(bundle: Bundle) -> bool:
     """Whether the model is too small to be worth measuring."""
     return flops(bundle.config) < SMALL_FLOPS
-
-
-def sample_tensors(bundle: Bundle, batch: int) -> Array:
-    """float32 (batch, 3, height, width): the golden images, repeated, or noise if there are none."""
-    if bundle.golden is not None:
-        return np.resize(bundle.golden.tensors, (batch, *bundle.golden.tensors.shape[1:]))
-    return np.random.default_rng(0).uniform(-1, 1, (batch, 3, *bundle.preprocessing.size)).astype(np.float32)
-
-
-def gate_images(bundle: Bundle) -> list[Array]:
-    """uint8 RGB images to compare answers on: the golden ones, filled up to GATE_INPUTS with sample photographs."""
-    golden = list(bundle.golden.images) if bundle.golden else []
-    return golden + sample_images(max(GATE_INPUTS - len(golden), 0))
-
-
-def sample_inputs(bundle: Bundle, batch: int) -> Array:
-    """Inputs as the image program takes them: tensors or pixels."""
-    tensors = sample_tensors(bundle, batch)
-    return pixels_from_tensors(tensors, bundle.preprocessing) if bundle.program_spec.pixels else tensors

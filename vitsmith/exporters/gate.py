@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 from vitsmith.arrays import Array
 from vitsmith.data.sets.samples import Samples
-from vitsmith.engines.program import SUFFIXES, gate_images
 from vitsmith.engines.protocol import Engine
+from vitsmith.engines.sample_inputs import gate_images
 from vitsmith.errors import InputError
 from vitsmith.evaluation.evaluation import compare_accuracy, evaluate, match_classes
 from vitsmith.exporters.exporter import Exporter, LayerOutputs
@@ -18,6 +18,7 @@ from vitsmith.models.config import LiTConfig, merges
 from vitsmith.predict import Predictor
 from vitsmith.specs import ProgramSpec
 from vitsmith.weights.bundle.bundle import Bundle
+from vitsmith.weights.bundle.paths import program_file
 
 REQUIRED: dict[str, Requirements] = {
     "fp32": SAME_ANSWERS,
@@ -104,7 +105,7 @@ def compare_parts(
 
         def layers(batch: Array, part: Part = part) -> LayerOutputs:
             assert exporter.layers is not None
-            path = candidate.place / f"{part.name}.{SUFFIXES[candidate.program]}"
+            path = candidate.place / program_file(part.name, candidate.program)
             inputs = batch if part.name == "text" else part.inputs[: len(batch)]
             return exporter.layers(part, path, inputs, spec)
 

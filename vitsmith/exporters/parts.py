@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from vitsmith.arrays import Array
 from vitsmith.engines.pixels import pixels_from_tensors
-from vitsmith.engines.program import GATE_INPUTS
+from vitsmith.engines.sample_inputs import GATE_INPUTS
 from vitsmith.models.lit import LiT, normalize
 from vitsmith.models.vit import VisionTransformer
 from vitsmith.specs import ImageSpec

@@ -18,8 +18,8 @@ import numpy as np
 from vitsmith.data.images.photos import sample_images
 from vitsmith.data.images.preprocess import preprocess
 from vitsmith.engines.open import open_engine
-from vitsmith.engines.program import SUFFIXES, gate_images
 from vitsmith.engines.protocol import Engine
+from vitsmith.engines.sample_inputs import gate_images
 from vitsmith.errors import BundleError, GateError, InputError, OutputError
 from vitsmith.exporters.exporter import Deliver, Exporter, Extras
 from vitsmith.exporters.gate import Gate, compare_parts, exported, required_of, with_accuracy
@@ -44,6 +44,7 @@ from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.bundle.folder import copy_programs, write_bundle
 from vitsmith.weights.bundle.manifest import MANIFEST
 from vitsmith.weights.bundle.measurements import told_briefly
+from vitsmith.weights.bundle.paths import program_file
 from vitsmith.weights.fill import require_finite_model
 
 GOLDEN_IMAGES = 2
@@ -207,7 +208,7 @@ def _write(
     def write_program(files: Path) -> None:
         assert exporter.write is not None
         for part in parts:
-            exporter.write(part, files / f"{part.name}.{SUFFIXES[exporter.program]}", spec)
+            exporter.write(part, files / program_file(part.name, exporter.program), spec)
 
     described = bundle.as_program(exporter.program, spec, *exporter.notes, *notes, by=exporter.source)
     try:

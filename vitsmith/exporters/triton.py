@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from vitsmith.engines.openvino.core import openvino_core
-from vitsmith.engines.program import SUFFIXES
 from vitsmith.errors import InputError, MissingPackageError, OutputError
 from vitsmith.exporters.exporter import Deliver, Device, Exporter, Extras
 from vitsmith.exporters.onnx import layer_outputs, write_onnx
@@ -27,6 +26,7 @@ from vitsmith.models.presets import name_of
 from vitsmith.specs import ProgramSpec
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.bundle.folder import copy_programs, read_bundle, write_bundle
+from vitsmith.weights.bundle.paths import program_file
 
 MAX_BATCH = 32
 PREFERRED_BATCHES = (8, 16, 32)
@@ -97,7 +97,7 @@ def _write(bundle: Bundle, folder: Path, models: Sequence[str], device: Device) 
             else:
                 for path in source.glob(f"{part}.*"):
                     shutil.copyfile(path, version / path.name)
-            program = source / f"{part}.{SUFFIXES[bundle.program]}"
+            program = source / program_file(part, bundle.program)
             served = Served(model, program.name, *_tensors(program))
             labelled = part == "model" and bundle.labels is not None and bundle.program_spec.batch in (None, 1)
             outputs = _outputs(bundle) if part == "model" else {}

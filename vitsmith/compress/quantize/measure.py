@@ -18,8 +18,8 @@ from vitsmith.compress.quantize.schemes import Attempt, Fidelity, ProgramError, 
 from vitsmith.compress.quantize.sensitivity import IMAGES, measure_sensitivity
 from vitsmith.data.images.sources import ImageSource
 from vitsmith.engines.open import open_engine
-from vitsmith.engines.program import GATE_INPUTS
 from vitsmith.engines.protocol import Engine
+from vitsmith.engines.sample_inputs import GATE_INPUTS
 from vitsmith.engines.settings import Goal
 from vitsmith.errors import InputError, MissingPackageError, NotFiniteError, OutputError, VitsmithError
 from vitsmith.evaluation.speed import Race, Runner, Speedup

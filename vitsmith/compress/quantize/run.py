@@ -14,7 +14,7 @@ from vitsmith.compress.quantize.measure import Listener, Programs, ProgramTrials
 from vitsmith.compress.quantize.result import MODEL, RESULT, Quantization, Quantized
 from vitsmith.compress.quantize.schemes import Attempt, search_schemes
 from vitsmith.data.images.read import read_image
-from vitsmith.engines.program import GATE_INPUTS
+from vitsmith.engines.sample_inputs import GATE_INPUTS
 from vitsmith.errors import InputError, UnknownNameError
 from vitsmith.evaluation.accuracy import wilson_interval
 from vitsmith.evaluation.evaluation import refuse_regression

@@ -15,7 +15,8 @@ from vitsmith.engines.onnx.report import report_on_onnx
 from vitsmith.engines.onnx.session import open_session
 from vitsmith.engines.plan import Plan, race
 from vitsmith.engines.ports import Port, check_ports
-from vitsmith.engines.program import OpenProgram, ProgramEngine, is_small, sample_inputs
+from vitsmith.engines.program import OpenProgram, ProgramEngine, is_small
+from vitsmith.engines.sample_inputs import sample_inputs
 from vitsmith.engines.settings import USUAL, Settings
 from vitsmith.engines.tuning_cache import program_hash, question, recall, remember
 from vitsmith.machine import available_cores

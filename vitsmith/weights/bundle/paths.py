@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from vitsmith.errors import BundleError
+from vitsmith.specs import Program
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.bundle.folder import is_bundle, is_program
 
@@ -60,7 +61,12 @@ SUFFIXES = {
     "openvino": (".xml", ".bin"),
     "executorch": (".pte",),
 }
-"""The suffixes of the files of each program."""
+"""The suffixes of the files of each program; that of the file which an engine opens is the first."""
+
+
+def program_file(part: str, program: Program) -> str:
+    """The name of the file that an engine opens, 'model.onnx' or 'text.xml'."""
+    return f"{part}{SUFFIXES[program][0]}"
 
 
 def _is_program_folder(path: Path) -> bool:
