@@ -136,7 +136,7 @@ def test_a_flipped_bit_anywhere_is_refused_before_an_answer(tmp_path: Path) -> N
     pytest.importorskip("faiss")
     space = Space(kind="images", identity="a" * 32, model="ours", width=WIDTH)
     (tmp_path / "1.jpg").write_bytes(b"a picture")
-    from vitsmith.retrieval.changes import look_at
+    from vitsmith.retrieval.file_state import look_at
     from vitsmith.stream import Failure
 
     with IndexWriter(tmp_path / "index", space, part_rows=20) as writer:

@@ -33,7 +33,7 @@ from vitsmith.cli.terminal.answers import Writer, renamed, style_of, write_all
 from vitsmith.cli.terminal.output import say
 
 
-class Scores(StrEnum):
+class Scoring(StrEnum):
     """How labels are scored."""
 
     single = "single"
@@ -59,8 +59,8 @@ def zeroshot(
     templates: TemplatesOption = "",
     templates_file: TemplatesFileOption = None,
     scores: Annotated[
-        Scores, typer.Option(help="single: exactly one label fits; independent: each label is scored by itself.")
-    ] = Scores.single,
+        Scoring, typer.Option(help="single: exactly one label fits; independent: each label is scored by itself.")
+    ] = Scoring.single,
     top: TopOption = 1,
     json: JsonLinesOption = False,
     csv: CsvOption = False,

@@ -15,8 +15,9 @@ from vitsmith.data.images.read import read_image
 from vitsmith.data.images.sources import ImageSource, several
 from vitsmith.encode import TEXT_BATCH, Encoder
 from vitsmith.errors import ImageError, InputError
-from vitsmith.retrieval.changes import Seen, changed_files, look_at, tell_changed
+from vitsmith.retrieval.changes import changed_files, tell_changed
 from vitsmith.retrieval.description import Dtype, Kind, Space
+from vitsmith.retrieval.file_state import Seen, look_at
 from vitsmith.retrieval.index import Index, identity_of
 from vitsmith.retrieval.writer import IndexWriter
 from vitsmith.stream import Failure

@@ -1,40 +1,12 @@
-"""Find files that have changed since they were embedded: their vectors are those of the old images.
-
-A file is compared by its size, the time of its last change and, where only the time differs, a hash of its content.
-"""
+"""Find files that have changed since they were embedded: their vectors are those of the old images."""
 
 from __future__ import annotations
 
-import hashlib
 import os
-import stat
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
 
-if TYPE_CHECKING:
-    from vitsmith.retrieval.index import Index
-
-_DIGITS = 32  # hexadecimal digits of SHA-256: enough to tell two versions of one file apart
-
-
-class Seen(NamedTuple):
-    """The state of a file when it was embedded."""
-
-    size: int
-    modified: int
-    """Nanoseconds since 1970."""
-    digest: str
-
-
-def look_at(source: Any) -> Seen | None:
-    """The present state of the file `source`; None when it is not a path, or the file cannot be read."""
-    if not isinstance(source, str | os.PathLike):
-        return None
-    try:
-        facts = os.stat(source)  # noqa: PTH116
-        return Seen(facts.st_size, facts.st_mtime_ns, _digest(source)) if stat.S_ISREG(facts.st_mode) else None
-    except (OSError, ValueError):
-        return None
+from vitsmith.retrieval.file_state import is_other
+from vitsmith.retrieval.index import Index
 
 
 def changed_files(index: Index, positions: Sequence[int] | None = None) -> list[str]:
@@ -71,19 +43,7 @@ def _changed(index: Index, part: int, rows: Sequence[int]) -> list[str]:
     if seen is None:
         written = index.written_at(part)
         return [names[row] for row in rows if _modified(names[row]) > written]
-    return [names[row] for row in rows if _is_other(names[row], seen[row])]
-
-
-def _is_other(path: str, seen: Seen | None) -> bool:
-    if seen is None:
-        return False
-    try:
-        now = os.stat(path)  # noqa: PTH116
-        if now.st_size != seen.size:
-            return True
-        return now.st_mtime_ns != seen.modified and _digest(path) != seen.digest
-    except (OSError, ValueError):
-        return False
+    return [names[row] for row in rows if is_other(names[row], seen[row])]
 
 
 def _modified(path: str) -> int:
@@ -91,8 +51,3 @@ def _modified(path: str) -> int:
         return os.stat(path).st_mtime_ns  # noqa: PTH116
     except (OSError, ValueError):
         return 0
-
-
-def _digest(path: str | os.PathLike[str]) -> str:
-    with open(path, "rb") as file:  # noqa: PTH123
-        return hashlib.file_digest(file, "sha256").hexdigest()[:_DIGITS]

@@ -33,7 +33,7 @@ class Space(Frozen):
     dtype: Dtype = "float16"
 
 
-class Part(Frozen):
+class IndexPart(Frozen):
     """A part of the rows, on disk."""
 
     rows: int = Field(ge=0)
@@ -54,7 +54,7 @@ class Description(Frozen):
     format: int
     space: Space
     complete: bool
-    parts: tuple[Part, ...] = ()
+    parts: tuple[IndexPart, ...] = ()
     checksum: str = ""
     """SHA-256 of all the other fields."""
 

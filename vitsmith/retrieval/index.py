@@ -5,7 +5,7 @@ index/
   part-000000.npy        vectors (rows, E), float16 or float32
   part-000000.ids.jsonl  the id of each row, one JSON string on each line
   part-000000.failed.jsonl  inputs of this part that could not be read, if any
-  part-000000.seen.jsonl  for image files: the state of the file of each row, see `changes`; not in older indexes
+  part-000000.seen.jsonl  for image files: the state of the file of each row, see `file_state`; not in older indexes
   approximate.faiss      a faster search that may miss some vectors, with approximate.json; optional
 
 A part exists once index.json names it. Letters: N vectors, E embedding width.
@@ -27,11 +27,10 @@ from vitsmith.arguments import path
 from vitsmith.arrays import Array
 from vitsmith.errors import InputError
 from vitsmith.files.atomic import sha256
-from vitsmith.retrieval.changes import Seen
 from vitsmith.retrieval.description import (
     REMEDY,
     Description,
-    Part,
+    IndexPart,
     Space,
     check_same_model,
     failed_name,
@@ -40,6 +39,7 @@ from vitsmith.retrieval.description import (
     seen_name,
     vectors_name,
 )
+from vitsmith.retrieval.file_state import Seen
 from vitsmith.weights.containers.archive import LONGEST_HEADER, NPY_DAMAGE
 
 if TYPE_CHECKING:
@@ -217,7 +217,7 @@ def open_index(folder: str | os.PathLike[str], *, unfinished: bool = False, veri
     return index
 
 
-def _check_part(index: Index, number: int, part: Part) -> None:
+def _check_part(index: Index, number: int, part: IndexPart) -> None:
     missing = [name for name in part.files if not (index.folder / name).is_file()]
     if missing:
         raise InputError(f"{index.folder}: {', '.join(missing)} is missing: {REMEDY}")

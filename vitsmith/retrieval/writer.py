@@ -22,12 +22,11 @@ from vitsmith.files.atomic import remove_empty, replacing, sha256
 from vitsmith.files.failures import explained
 from vitsmith.files.locks import HeldError, Lock
 from vitsmith.json_text import to_json
-from vitsmith.retrieval.changes import Seen
 from vitsmith.retrieval.description import (
     DESCRIPTION,
     FORMAT,
     Description,
-    Part,
+    IndexPart,
     Space,
     check_same_model,
     failed_name,
@@ -38,6 +37,7 @@ from vitsmith.retrieval.description import (
     vectors_name,
     write_description,
 )
+from vitsmith.retrieval.file_state import Seen
 from vitsmith.retrieval.index import LONGEST, Index, lengths_of, open_index
 from vitsmith.stream import Failure
 
@@ -152,7 +152,7 @@ class IndexWriter:
         if any(self._seen):
             _write_lines(self.folder / seen_name(number), self._seen)
             files.append(seen_name(number))
-        part = Part(
+        part = IndexPart(
             rows=rows,
             inputs=len(self._names),
             names=_hash_names(self._names),

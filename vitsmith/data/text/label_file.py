@@ -41,7 +41,7 @@ _WORDNET = re.compile(r"n\d{8}[ ,;:]+\S")
 _HEADINGS = {"id", "index", "idx", "name", "names", "label", "labels", "class", "classes", "class_name", "category"}
 
 
-class Entry(NamedTuple):
+class LabelEntry(NamedTuple):
     """A name in a file."""
 
     line: int
@@ -68,12 +68,14 @@ def read_class_names(path: str | os.PathLike[str], *, error: type[InputError] = 
     return tuple(entry.name for entry in entries)
 
 
-def read_entries(path: str | os.PathLike[str], *, error: type[InputError] = InputError) -> list[Entry]:
+def read_entries(path: str | os.PathLike[str], *, error: type[InputError] = InputError) -> list[LabelEntry]:
     """Names and words, whose order does not matter: blank lines are skipped. Otherwise as `read_class_names`."""
     return parse_entries(read_text(path, "labels", error=error), os.fsdecode(path), error=error)
 
 
-def parse_entries(text: str, where: str, *, counted: bool = False, error: type[InputError] = InputError) -> list[Entry]:
+def parse_entries(
+    text: str, where: str, *, counted: bool = False, error: type[InputError] = InputError
+) -> list[LabelEntry]:
     """The names in a text. `counted`: a name's position is its number. Raises `error`, which begins with `where`."""
     lines = _lines(text)
     if told := _another_kind(where, text, lines, counted=counted):
@@ -166,7 +168,7 @@ def _strip(line: str) -> str:
     return ("\t" if line.startswith("\t") else "") + shorter.lstrip() if shorter else ""
 
 
-def _entry(line: _Line) -> Entry:
+def _entry(line: _Line) -> LabelEntry:
     parts = _LINE.fullmatch(line.text)
     if parts is None:
         raise ValueError(
@@ -179,10 +181,10 @@ def _entry(line: _Line) -> Entry:
         raise ValueError(f"the name {wrong}")
     if words.startswith('"') and (inner := _LINE.fullmatch(words)) is not None and inner[2] is None:
         words = inner[1][1:-1].replace('""', '"').strip()
-    return Entry(line.number, name, words)
+    return LabelEntry(line.number, name, words)
 
 
-def _blank_lines(text: str, entries: Sequence[Entry]) -> str:
+def _blank_lines(text: str, entries: Sequence[LabelEntry]) -> str:
     """Numbers of the blank lines before the last name, as 'line 3' or 'line 3 and 4 more'."""
     lines = split_lines(text)[: entries[-1].line]
     blank = [number for number, line in enumerate(lines, 1) if not _strip(line)]

@@ -29,7 +29,7 @@ from vitsmith.data.images.files import holds_images, is_passed_over, subfolders
 from vitsmith.data.sets.labelling import CLASSES, Labelling
 from vitsmith.data.sets.samples import Lazy, Samples, Source, label_positions, list_some, sort_classes
 from vitsmith.data.sets.shards.braces import expand_braces
-from vitsmith.data.sets.shards.tar import Entry, ShardFiles, scan_shard
+from vitsmith.data.sets.shards.tar import ShardEntry, ShardFiles, scan_shard
 from vitsmith.data.sets.splits import list_names, split_of, split_words
 from vitsmith.data.text.label_file import read_class_names
 from vitsmith.errors import DatasetError
@@ -114,7 +114,7 @@ def read_shards(shards: Sequence[Path], *, label_key: str = "", labelling: Label
     return Samples(classes, Lazy(len(flat), read), names, label_positions(labels, classes), blocks)
 
 
-def _scan_or_tell(shard: Path, label_key: str, labelling: Labelling) -> list[Entry] | str:
+def _scan_or_tell(shard: Path, label_key: str, labelling: Labelling) -> list[ShardEntry] | str:
     try:
         return scan_shard(shard, label_key, labelling)
     except DatasetError as error:
@@ -122,7 +122,7 @@ def _scan_or_tell(shard: Path, label_key: str, labelling: Labelling) -> list[Ent
 
 
 def _name_labels(
-    shards: Sequence[Path], entries: Sequence[Sequence[Entry]], labelling: Labelling
+    shards: Sequence[Path], entries: Sequence[Sequence[ShardEntry]], labelling: Labelling
 ) -> tuple[tuple[str, ...], list[str]]:
     """The classes, and the class name of each sample; a file of class names, if present, gives names to numbers."""
     labels = [entry.label for group in entries for entry in group]

@@ -28,7 +28,7 @@ _OPEN_SHARDS = 64
 _LARGEST_LABEL = 1 << 24  # bytes; a larger .cls, .json or .txt is not a label
 
 
-class Entry(NamedTuple):
+class ShardEntry(NamedTuple):
     """One image with one label."""
 
     member: str
@@ -45,7 +45,7 @@ class _Member(NamedTuple):
     size: int
 
 
-def scan_shard(path: Path, label_key: str = "", labelling: Labelling = CLASSES) -> list[Entry]:
+def scan_shard(path: Path, label_key: str = "", labelling: Labelling = CLASSES) -> list[ShardEntry]:
     """Every sample of a shard, in order, once for each of its labels. Only headers and labels are read.
 
     Raises DatasetError that names the shard when it is compressed, cut off or damaged, has no images, or has a sample
@@ -53,7 +53,7 @@ def scan_shard(path: Path, label_key: str = "", labelling: Labelling = CLASSES) 
     """
     try:
         samples = _group(path)
-        entries: list[Entry] = []
+        entries: list[ShardEntry] = []
         mistakes: list[str] = []
         with path.open("rb") as file:
             for key, members in samples.items():
@@ -64,7 +64,7 @@ def scan_shard(path: Path, label_key: str = "", labelling: Labelling = CLASSES) 
                 if wrong:
                     mistakes.append(f"{key} {wrong}")
                 else:
-                    entries += [Entry(*images[0], label) for label in labels]
+                    entries += [ShardEntry(*images[0], label) for label in labels]
     except (OSError, tarfile.TarError) as error:
         reason = " ".join(str(error).split())
         raise DatasetError(f"{path} is not a readable tar file ({reason}): write or download it again") from error
