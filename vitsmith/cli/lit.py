@@ -29,7 +29,7 @@ from vitsmith.escapes import shell_quoted
 from vitsmith.needs_torch import require_torch
 
 if TYPE_CHECKING:
-    from vitsmith.cli.terminal.progress import TrainingDisplay
+    from vitsmith.cli.terminal.training_progress import TrainingDisplay
     from vitsmith.training.lit.run import LitTrained
     from vitsmith.training.recipes.lit import LitRecipe
 
@@ -114,7 +114,7 @@ def _resume(folder: Path, name: str, changes: dict[str, Any], *, json: bool) -> 
 @contextmanager
 def _shown(recipe: LitRecipe, devices: Any, folder: Path | None, pairs: Any) -> Iterator[TrainingDisplay]:
     """The run on the terminal; says how to go on with one that was interrupted before its first checkpoint."""
-    from vitsmith.cli.terminal.progress import TrainingDisplay
+    from vitsmith.cli.terminal.training_progress import TrainingDisplay
     from vitsmith.errors import Interrupted
 
     shown = TrainingDisplay(recipe, devices, folder, VERB)

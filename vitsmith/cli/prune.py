@@ -166,7 +166,7 @@ class Progress:
     """Shows progress on a terminal, and keeps the events of the distillation."""
 
     def __init__(self, steps: int, events: list[Event]) -> None:
-        from vitsmith.cli.terminal.progress import TrainingProgress
+        from vitsmith.cli.terminal.training_progress import TrainingProgress
 
         self._training, self._events = TrainingProgress(steps), events
         self._looking = progress(unit="images")

@@ -33,7 +33,7 @@ def recipe_from(name: str, given: dict[str, Any], settings: Sequence[str]) -> Tr
 
 def begin(verb: str, recipe: TrainRecipe, out: Path | None, *, force: bool = False, json: bool = False) -> None:
     """A new run, from its data to what is printed at its end."""
-    from vitsmith.cli.terminal.progress import TrainingDisplay
+    from vitsmith.cli.terminal.training_progress import TrainingDisplay
     from vitsmith.training.images.run import train_to_bundle
     from vitsmith.verbs.new_run import new_run
 
@@ -57,7 +57,7 @@ def begin(verb: str, recipe: TrainRecipe, out: Path | None, *, force: bool = Fal
 
 def resume(folder: Path, name: str, changes: dict[str, Any], settings: Sequence[str], *, json: bool) -> None:
     """Resumes the run in `folder`; a recipe or settings beside it must be those it began with."""
-    from vitsmith.cli.terminal.progress import TrainingDisplay
+    from vitsmith.cli.terminal.training_progress import TrainingDisplay
     from vitsmith.data.sets.datasets import open_dataset
     from vitsmith.runs import Run
     from vitsmith.training.checkpoint.disk import latest_step

@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Self
 
 from vitsmith.cli.terminal.output import say
-from vitsmith.cli.terminal.progress import TrainingProgress
+from vitsmith.cli.terminal.training_progress import TrainingProgress
 from vitsmith.training.monitor.events import Event
 from vitsmith.verbs.quickstart import STAGES, Outcome, QuickstartStage
 
