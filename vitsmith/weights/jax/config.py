@@ -41,7 +41,7 @@ def infer_config(shapes: Shapes, *, image_size: tuple[int, int] | None = None, p
     raise WeightsError(f"these are not the arrays of a ViT, hybrid, Mixer or LiT (they begin with {shown})")
 
 
-def assumed(config: ModelConfig, *, image_size: bool, pooling: bool) -> tuple[str, ...]:
+def jax_notes(config: ModelConfig, *, image_size: bool, pooling: bool) -> tuple[str, ...]:
     """Notes on what `infer_config` assumed, for the user to check; pass True for what the caller gave it.
 
     Position embeddings show the number of patches, not the shape of their grid; a head is the same for every pooling.

@@ -8,7 +8,7 @@ from vitsmith.errors import ConfigError, WeightsError
 from vitsmith.weights.containers.npz import NpzFile
 from vitsmith.weights.conversion import Conversion
 from vitsmith.weights.fill import ArrayFile
-from vitsmith.weights.jax.config import assumed, infer_config
+from vitsmith.weights.jax.config import infer_config, jax_notes
 from vitsmith.weights.jax.names import jax_slots, naming_of
 from vitsmith.weights.jax.vocabulary import find_vocabulary
 from vitsmith.weights.options import LoadOptions
@@ -40,7 +40,7 @@ def read(file: ArrayFile, options: LoadOptions) -> Conversion:
         slots=jax_slots(config, naming_of(set(file.shapes))),
         classifier=CLASSIFIER,
         vocabulary=find_vocabulary(config, file.path, options.vocabulary),
-        notes=assumed(config, image_size=image_size is not None, pooling=pooling is not None),
+        notes=jax_notes(config, image_size=image_size is not None, pooling=pooling is not None),
     )
 
 
