@@ -42,7 +42,7 @@ class ProgramEngine(ABC):
     why = ""
 
     def __init__(self, bundle: Bundle) -> None:
-        self._folder = require_folder(bundle)
+        self._folder = bundle.place
         self._bundle, self._spec = bundle, bundle.program_spec
         self.precision = PRECISION_WORDS[self._spec.arithmetic]
         self._texts: OpenProgram | None = None
@@ -126,11 +126,6 @@ def _failed(error: Exception) -> str:
     if isinstance(error, MemoryError) or "alloc" in reason:
         return f"failed ({reason}): if memory is short, give it fewer images at once"
     return f"cannot run its program ({reason}): export it again"
-
-
-def require_folder(bundle: Bundle) -> Path:
-    """The folder of the program. Raises InputError."""
-    return bundle.place
 
 
 def is_small(bundle: Bundle) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vitsmith.engines.registry import ENGINES, able_to_run, precisions_of, programs_of, runners
+from vitsmith.engines.registry import ENGINES, able_to_run, precisions_of, runners
 from vitsmith.engines.settings import GPU_PRECISIONS
 from vitsmith.errors import InputError, MissingPackageError
 from vitsmith.specs import StoredProgram
@@ -14,7 +14,7 @@ def check_runs(bundle: Bundle, engine: str, precision: str) -> None:
     able = runners(bundle.program)
     if engine not in able:
         others = f"; it also runs in {', '.join(map(repr, able[1:]))}" if able[1:] and bundle.program != "torch" else ""
-        made = programs_of(engine)[0]
+        made = ENGINES[engine].programs[0]
         way = f"; make one with  vitsmith export --to {made}" if bundle.program == "torch" else others
         raise InputError(f"{bundle.where} is a bundle for the {able[0]!r} engine, not {engine!r}{way}")
     if precision not in ("auto", *precisions_of(bundle, engine)):
@@ -38,7 +38,7 @@ def none_runs(bundle: Bundle, engine: str, precision: str) -> InputError:
             return MissingPackageError(ENGINES[name].package, ENGINES[name].extra)
     asked = " in ".join(word for word in (engine, precision) if word != "auto")
     there = "; ".join(f"{one.title} ({ways_to_run(one)})" for one in bundle.programs)
-    made, fits = programs_of(engine)[0] if engine != "auto" else "torch", precision == "auto"
+    made, fits = ENGINES[engine].programs[0] if engine != "auto" else "torch", precision == "auto"
     way = f"; make one with  vitsmith export --to {made} --add" if fits and made != "torch" else ""
     return InputError(
         f"none of the programs of {bundle.where} runs in {asked}: it has {there}{_needs_gpu(precision)}{way}"

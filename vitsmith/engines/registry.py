@@ -101,11 +101,6 @@ def runners(program: Program) -> list[str]:
     return sorted(able, key=lambda name: name != program)
 
 
-def programs_of(engine: str) -> tuple[Program, ...]:
-    """The programs that an engine runs, its own kind first."""
-    return ENGINES[engine].programs
-
-
 def precisions_of(bundle: Bundle, engine: str) -> tuple[str, ...]:
     """The precisions that an engine can run this bundle in, the program's own first."""
     return ENGINES[engine].precisions(bundle.program_spec)

@@ -22,8 +22,8 @@ from vitsmith.machine import describe_machine, processor_flags
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.bundle.folder import is_program
 from vitsmith.weights.bundle.hashes import hashes_of
+from vitsmith.weights.bundle.manifest import MANIFEST
 
-DESCRIPTION = "bundle.json"
 PACKAGE = Path(__file__).parents[1]
 
 
@@ -74,7 +74,7 @@ def unchanged(bundle: Bundle) -> bool:
 def _program_files(bundle: Bundle) -> dict[str, str]:
     """SHA-256 of the files of the bundle's own program, by name."""
     assert bundle.folder is not None
-    described = json_or_none(bundle.folder / DESCRIPTION)
+    described = json_or_none(bundle.folder / MANIFEST)
     files = described.get("files") if isinstance(described, dict) else None
     if not isinstance(files, dict):
         files = {path.name: sha256(path) for path in bundle.folder.iterdir() if path.is_file()}
