@@ -47,7 +47,7 @@ from vitsmith import __version__
 from vitsmith.data.sets.digits import open_digits
 from vitsmith.data.sets.samples import Samples, Splits, stratified_split
 from vitsmith.machine import describe_machine
-from vitsmith.runs import Run
+from vitsmith.runs.run import Run
 from vitsmith.training.images.run import train_to_bundle
 from vitsmith.training.recipes.file import merge, parse_recipe, read_recipe
 

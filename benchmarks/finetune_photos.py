@@ -42,7 +42,7 @@ from sklearn.datasets import load_sample_image
 
 from vitsmith.data.sets.datasets import open_dataset
 from vitsmith.machine import describe_machine
-from vitsmith.runs import Run
+from vitsmith.runs.run import Run
 from vitsmith.training.images.run import Trained, train_to_bundle
 from vitsmith.training.recipes.file import merge, parse_recipe, read_recipe
 

@@ -35,7 +35,7 @@ from vitsmith.data.sets.datasets import open_dataset
 from vitsmith.machine import describe_machine
 from vitsmith.models.build import ImageModel, build
 from vitsmith.models.cost import flops
-from vitsmith.runs import Run
+from vitsmith.runs.run import Run
 from vitsmith.training.images.run import train_to_bundle
 from vitsmith.training.images.validation import predict_logits
 from vitsmith.training.recipes.digits import digits_recipe

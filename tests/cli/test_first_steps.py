@@ -31,7 +31,7 @@ from vitsmith.cli.terminal.quickstart_progress import QuickstartProgress
 from vitsmith.cli.verbs import VERBS
 from vitsmith.errors import BundleError, InputError, WeightsError
 from vitsmith.evaluation.speed import Speed, Speedup
-from vitsmith.runs import model_name
+from vitsmith.runs.place import model_name
 from vitsmith.verbs.quickstart import QuickstartStage
 from vitsmith.weights.bundle.folder import upgrade_bundle, write_bundle
 from vitsmith.weights.bundle.programs import add_program

@@ -13,7 +13,7 @@ from vitsmith.evaluation.evaluation import Evaluation
 from vitsmith.evaluation.scores import score_logits
 from vitsmith.gate import Verdict
 from vitsmith.retrieval.build import write_index
-from vitsmith.runs import Run
+from vitsmith.runs.run import Run
 
 NAMES = ("ant", "bee", "cow", "dog", "eel")
 TINY = "ViT of width 32, depth 2, patch 8x8 at 16x24"

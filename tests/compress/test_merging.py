@@ -38,7 +38,7 @@ from vitsmith.models.configure import change, configure
 from vitsmith.models.cost import flops
 from vitsmith.report.figure import LIGHT, png
 from vitsmith.report.merging import draw_merging, labels_of_pixels, painted
-from vitsmith.runs import check_place
+from vitsmith.runs.place import check_place
 from vitsmith.weights.bundle.bundle import Bundle
 
 LARGER = change(VIT, image_size=(40, 48), depth=3)

@@ -37,7 +37,8 @@ from vitsmith.models.config import ModelConfig
 from vitsmith.models.configure import change, configure
 from vitsmith.models.cost import flops, parameters
 from vitsmith.predict import Predictor
-from vitsmith.runs import Run, check_place
+from vitsmith.runs.place import check_place
+from vitsmith.runs.run import Run
 from vitsmith.specs import Labels
 from vitsmith.training.images.run import train_to_bundle
 from vitsmith.weights.bundle.bundle import Bundle

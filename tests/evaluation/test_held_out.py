@@ -47,7 +47,7 @@ from vitsmith.evaluation.held_out import ask, ask_pairs, choose
 from vitsmith.evaluation.speed import Speed, Speedup
 from vitsmith.records import Provenance
 from vitsmith.report.training import write_report
-from vitsmith.runs import Run
+from vitsmith.runs.run import Run
 from vitsmith.training.images.run import Trained, train_to_bundle
 from vitsmith.training.recipes.file import parse_recipe
 

@@ -382,7 +382,7 @@ MASKED = """
     from tests.retrieval.indexes import unit, write
     from tests.tiny import CONFIGS, tiny_lit, tiny_model
     from vitsmith.files.atomic import replacing_folder
-    from vitsmith.runs import Run
+    from vitsmith.runs.run import Run
     from vitsmith.training.checkpoint.disk import CheckpointWriter
 
     for mask in sys.argv[2:]:

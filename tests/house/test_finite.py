@@ -38,7 +38,7 @@ from vitsmith.json_text import to_json, with_nulls
 from vitsmith.models.config import LiTConfig
 from vitsmith.models.configure import change, parse_config
 from vitsmith.predict import softmax
-from vitsmith.runs import Run
+from vitsmith.runs.run import Run
 from vitsmith.specs import ImageSpec, Labels, ProgramSpec, Similarity
 from vitsmith.training.checkpoint.disk import CheckpointWriter
 from vitsmith.training.devices import Devices

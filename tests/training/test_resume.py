@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from tests.training.small_runs import FIELDS, command, logged, recipe, run, settings, splits, training, write_folder
 from vitsmith.errors import ConfigError, InputError, OutputError
 from vitsmith.files import atomic as files
-from vitsmith.runs import Run
+from vitsmith.runs.run import Run
 from vitsmith.training.checkpoint import disk as checkpoint_module
 from vitsmith.training.checkpoint.disk import CheckpointWriter, read_latest
 from vitsmith.training.images import task as task_module

@@ -12,7 +12,7 @@ import vitsmith as vs
 from tests.training.small_runs import SPEC, coloured, recipe, splits, training
 from vitsmith.data.sets.samples import Samples, Splits
 from vitsmith.errors import ConfigError, DatasetError, InputError
-from vitsmith.runs import Run
+from vitsmith.runs.run import Run
 from vitsmith.specs import ImageSpec
 from vitsmith.training.images import task
 from vitsmith.training.images.run import resolve, train_to_bundle

@@ -71,7 +71,7 @@ def benchmark(
     from vitsmith.errors import InputError
     from vitsmith.evaluation.timing import Pace
     from vitsmith.report.benchmark import draw_benchmark
-    from vitsmith.runs import model_name, place_of, write_or_rescue
+    from vitsmith.runs.place import model_name, place_of, write_or_rescue
 
     if labels_file is not None and not data:
         raise InputError("--labels-file names the classes for --data: give --data too")
@@ -127,7 +127,7 @@ def _load(models: list[str], image_size: str, record: bool) -> list[Subject]:
     """Each model under a name of its own; for a bundle with several programs, each of the programs."""
     from vitsmith.benchmark.contenders import subjects_of
     from vitsmith.errors import InputError
-    from vitsmith.runs import model_name
+    from vitsmith.runs.place import model_name
 
     for model in models:
         if record:
@@ -201,7 +201,7 @@ def _run(contenders: list[Contender], settings: BenchmarkSettings, answer_data: 
 
 def _write(result: Benchmark, place: Path) -> None:
     from vitsmith.files.atomic import write_text
-    from vitsmith.runs import whole_run
+    from vitsmith.runs.run import whole_run
 
     with whole_run("benchmark", place.name, place) as (run, _):
         run.write_json("benchmark.json", result.to_dict())

@@ -92,7 +92,7 @@ def compress(
     from vitsmith.files.atomic import scratch
     from vitsmith.gate import Requirements
     from vitsmith.report.front import draw_front
-    from vitsmith.runs import model_name, place_of
+    from vitsmith.runs.place import model_name, place_of
 
     required = Requirements(
         accuracy_drop=max_drop,
@@ -159,7 +159,7 @@ def _print_chosen(found: SearchResult, folder: Path) -> None:
 def _keep(found: SearchResult, folder: Path, name: str, without_split: bool) -> Path:
     """Writes the search and returns where. One that found nothing never replaces a model that was found earlier."""
     from vitsmith.files.atomic import new_folder
-    from vitsmith.runs import default_place, write_or_rescue
+    from vitsmith.runs.place import default_place, write_or_rescue
 
     if not found.holds and (folder / "model").is_dir():
         say(f"the earlier run in {folder} stays as it is: it has a model, and this one has none")
@@ -169,7 +169,7 @@ def _keep(found: SearchResult, folder: Path, name: str, without_split: bool) -> 
 
 
 def _write(found: SearchResult, without_split: bool, place: Path) -> None:
-    from vitsmith.runs import whole_run
+    from vitsmith.runs.run import whole_run
     from vitsmith.weights.bundle.folder import copy_programs, write_bundle
 
     with whole_run("compress", place.name, place) as (run, _):

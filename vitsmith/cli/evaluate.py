@@ -89,7 +89,7 @@ def evaluate(
 ) -> None:
     """Measure accuracy (top-1 with its interval, top-5, per class) and calibration, or recall of image-text pairs."""
     from vitsmith.errors import InputError
-    from vitsmith.runs import model_name, place_of, write_or_rescue
+    from vitsmith.runs.place import model_name, place_of, write_or_rescue
 
     prompts = read_prompts(templates, templates_file)
     if retrieval and (zeroshot or prompts or labels or labels_file):
@@ -165,7 +165,7 @@ class _Scored:
 
 
 def _write(scores: dict[str, Any], place: Path) -> None:
-    from vitsmith.runs import whole_run
+    from vitsmith.runs.run import whole_run
 
     with whole_run("evaluate", place.name, place) as (run, _):
         run.write_json("scores.json", scores)

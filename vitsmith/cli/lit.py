@@ -93,7 +93,7 @@ def _begin(recipe: LitRecipe, out: Path | None, *, force: bool, json: bool) -> N
 
 def _resume(folder: Path, name: str, changes: dict[str, Any], *, json: bool) -> None:
     from vitsmith.data.sets.pairs import open_pairs
-    from vitsmith.runs import Run
+    from vitsmith.runs.run import Run
     from vitsmith.training.devices import found_devices
     from vitsmith.training.lit.run import lit_recipe_of, resume_lit
     from vitsmith.training.recipes.file import check_same, merge, parse_fields, read_recipe

@@ -89,7 +89,7 @@ def merge_tokens(
     from vitsmith.compress.merge_tokens.run import merge as run
     from vitsmith.errors import InputError
     from vitsmith.gate import Requirements
-    from vitsmith.runs import model_name, place_of
+    from vitsmith.runs.place import model_name, place_of
     from vitsmith.verbs.inputs import check_bounds
 
     if data and images:
@@ -133,7 +133,7 @@ def _merge_target(schedule: Schedule, keep: float | None, tokens: int | None) ->
 def _write(merged: Merged, name: str, place: Path) -> dict[str, Any]:
     """Writes the model if it passed its gate, and its picture; returns where they are."""
     from vitsmith.compress.merge_tokens.result import PICTURE, write_merged
-    from vitsmith.runs import write_or_rescue
+    from vitsmith.runs.place import write_or_rescue
 
     if merged.failures:
         return {}

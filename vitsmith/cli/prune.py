@@ -97,7 +97,7 @@ def prune(
     from vitsmith.compress.prune.sizes import Pruning, plan_sizes
     from vitsmith.errors import InputError
     from vitsmith.gate import Requirements
-    from vitsmith.runs import model_name, place_of
+    from vitsmith.runs.place import model_name, place_of
     from vitsmith.verbs.inputs import check_bounds
     from vitsmith.verbs.recipe import common_fields
 
@@ -154,7 +154,7 @@ def _prune(
 def _write(pruned: Pruned, name: str, events: list[Event], place: Path) -> dict[str, Any]:
     """Writes the model if it passed its gate; returns where."""
     from vitsmith.compress.prune.result import write_pruned
-    from vitsmith.runs import write_or_rescue
+    from vitsmith.runs.place import write_or_rescue
 
     if pruned.failures:
         return {}

@@ -14,7 +14,8 @@ from typing import Any, Generic, TypeVar
 from vitsmith.data.sets.samples import Samples
 from vitsmith.errors import ConfigError
 from vitsmith.escapes import shell_quoted
-from vitsmith.runs import Run, write_or_rescue
+from vitsmith.runs.place import write_or_rescue
+from vitsmith.runs.run import Run
 from vitsmith.training.checkpoint.disk import Checkpoint, CheckpointWriter, read_latest
 from vitsmith.training.checkpoint.state import TrainingState
 from vitsmith.training.devices import Devices, check_same_data

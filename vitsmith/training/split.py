@@ -22,7 +22,7 @@ from vitsmith.data.sets.split_record import (
 )
 from vitsmith.errors import BundleError
 from vitsmith.files.atomic import replacing
-from vitsmith.runs import Run
+from vitsmith.runs.run import Run
 from vitsmith.training.devices import Devices
 from vitsmith.training.monitor.events import Tell
 from vitsmith.weights.bundle.bundle import Bundle

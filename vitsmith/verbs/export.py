@@ -24,7 +24,7 @@ from vitsmith.files.atomic import scratch
 from vitsmith.gate import Requirements
 from vitsmith.models.config import LiTConfig
 from vitsmith.needs_torch import require_torch
-from vitsmith.runs import default_place, place_of
+from vitsmith.runs.place import default_place, place_of
 from vitsmith.specs import ProgramSpec
 from vitsmith.verbs.inputs import (
     Choose,

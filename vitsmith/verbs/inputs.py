@@ -14,7 +14,7 @@ from vitsmith.errors import InputError
 from vitsmith.evaluation.held_out import Asked, EvaluationSet, ask, choose
 from vitsmith.gate import Requirements
 from vitsmith.models.presets import name_of
-from vitsmith.runs import model_name
+from vitsmith.runs.place import model_name
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.load import LOADABLE
 

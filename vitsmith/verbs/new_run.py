@@ -12,7 +12,8 @@ from vitsmith.arguments import path as argument_path
 from vitsmith.data.sets.datasets import open_dataset
 from vitsmith.data.sets.pairs import PairSplits, open_pairs
 from vitsmith.data.sets.samples import Splits
-from vitsmith.runs import Run, check_place, model_name
+from vitsmith.runs.place import check_place, model_name
+from vitsmith.runs.run import Run
 from vitsmith.training.recipes.lit import LitRecipe
 from vitsmith.training.recipes.recipe import TrainRecipe
 from vitsmith.verbs.inputs import Tell

@@ -15,7 +15,7 @@ from vitsmith.data.sets.datasets import DataSpec
 from vitsmith.errors import InputError
 from vitsmith.gate import Requirements
 from vitsmith.needs_torch import require_torch
-from vitsmith.runs import place_of
+from vitsmith.runs.place import place_of
 from vitsmith.verbs.inputs import Model, Tell, check_bounds, described_data, run_name, warn
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.labels import with_labels

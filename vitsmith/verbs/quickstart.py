@@ -27,7 +27,7 @@ from vitsmith.gate import Measured, Requirements, agreement_of, failures
 from vitsmith.predict import Predictor
 from vitsmith.report.page import render
 from vitsmith.report.quickstart import ImageFile, QuickstartResult, make_report
-from vitsmith.runs import Run
+from vitsmith.runs.run import Run
 from vitsmith.training.images.run import train_to_bundle
 from vitsmith.training.monitor.events import Event
 from vitsmith.training.recipes.digits import digits_recipe

@@ -20,7 +20,7 @@ from vitsmith.errors import (
     VitsmithError,
 )
 from vitsmith.evaluation.speed import Speed, Speedup
-from vitsmith.runs import check_place
+from vitsmith.runs.place import check_place
 from vitsmith.weights.bundle.folder import read_bundle
 from vitsmith.weights.save import save
 

@@ -14,7 +14,7 @@ from vitsmith.data.images.files import list_images
 from vitsmith.data.sets.datasets import open_labelled
 from vitsmith.data.sets.folder import read_class_folders
 from vitsmith.errors import DatasetError, InputError
-from vitsmith.runs import COMMAND
+from vitsmith.runs.folder import COMMAND
 
 IMAGES = (
     "B.JPG",

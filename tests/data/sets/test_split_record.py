@@ -34,7 +34,7 @@ from vitsmith.data.sets.split_record import (
     write_split,
 )
 from vitsmith.errors import BundleError, InputError
-from vitsmith.runs import Run
+from vitsmith.runs.run import Run
 from vitsmith.training.devices import Devices
 from vitsmith.training.images.run import Trained, train_to_bundle
 from vitsmith.training.recipes.file import parse_recipe

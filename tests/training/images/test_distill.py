@@ -23,7 +23,7 @@ from vitsmith.data.sets.samples import Splits
 from vitsmith.errors import ConfigError, DatasetError
 from vitsmith.models.config import ModelConfig
 from vitsmith.models.configure import change
-from vitsmith.runs import Run
+from vitsmith.runs.run import Run
 from vitsmith.specs import ImageSpec, Labels
 from vitsmith.training.images import teacher as teacher_module
 from vitsmith.training.images.run import Trained, train_to_bundle

@@ -27,7 +27,7 @@ from vitsmith.errors import ConfigError, InputError, Interrupted
 from vitsmith.models.lit import LiT
 from vitsmith.models.text import text_tower
 from vitsmith.records import Publication
-from vitsmith.runs import Run
+from vitsmith.runs.run import Run
 from vitsmith.training.lit.data import bytes_a_caption
 from vitsmith.training.lit.embeddings import is_intact, seal
 from vitsmith.training.lit.evaluation import Gallery, evaluate

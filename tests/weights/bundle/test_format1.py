@@ -24,7 +24,7 @@ from vitsmith.data.sets.pairs import open_pairs
 from vitsmith.data.sets.split_record import digest_of
 from vitsmith.retrieval.index import open_index
 from vitsmith.retrieval.search import search
-from vitsmith.runs import Run
+from vitsmith.runs.run import Run
 from vitsmith.training.images.run import recipe_of, resume_to_bundle
 from vitsmith.training.lit.run import lit_recipe_of, resume_lit
 

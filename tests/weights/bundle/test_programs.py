@@ -36,7 +36,7 @@ from vitsmith.errors import BundleError, GateError, InputError, MissingPackageEr
 from vitsmith.evaluation.peaks import Peak
 from vitsmith.exporters import run
 from vitsmith.report.benchmark import draw_benchmark
-from vitsmith.runs import model_name
+from vitsmith.runs.place import model_name
 from vitsmith.specs import ProgramSpec
 from vitsmith.weights.bundle import measurements
 from vitsmith.weights.bundle.folder import record_measurements, write_bundle

@@ -59,7 +59,7 @@ def resume(folder: Path, name: str, changes: dict[str, Any], settings: Sequence[
     """Resumes the run in `folder`; a recipe or settings beside it must be those it began with."""
     from vitsmith.cli.terminal.training_progress import TrainingDisplay
     from vitsmith.data.sets.datasets import open_dataset
-    from vitsmith.runs import Run
+    from vitsmith.runs.run import Run
     from vitsmith.training.checkpoint.disk import latest_step
     from vitsmith.training.devices import found_devices
     from vitsmith.training.images.run import check_unchanged, recipe_of, resume_to_bundle

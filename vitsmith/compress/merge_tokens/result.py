@@ -12,7 +12,7 @@ from vitsmith.compress.merge_tokens.schedules import Numbers, describe
 from vitsmith.evaluation.speed import Speedup
 from vitsmith.gate import Measured, Paired, Requirements, doubts, failures, refusal, require
 from vitsmith.machine import describe_machine
-from vitsmith.runs import whole_run
+from vitsmith.runs.run import whole_run
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.bundle.folder import read_bundle, write_bundle
 

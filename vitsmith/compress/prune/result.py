@@ -18,7 +18,7 @@ from vitsmith.evaluation.speed import Speedup
 from vitsmith.gate import Measured, Paired, Requirements, doubts, failures, refusal, require
 from vitsmith.machine import describe_machine
 from vitsmith.models.config import ImageModelConfig, LiTConfig
-from vitsmith.runs import whole_run
+from vitsmith.runs.run import whole_run
 from vitsmith.training.monitor.events import Event
 from vitsmith.training.monitor.metrics_file import row_of
 from vitsmith.training.recipes.recipe import TrainRecipe

@@ -28,7 +28,8 @@ from vitsmith.files.atomic import scratch
 from vitsmith.machine import describe_machine, int8_dot_products
 from vitsmith.models.config import LiTConfig
 from vitsmith.records import Measurement
-from vitsmith.runs import whole_run, write_or_rescue
+from vitsmith.runs.place import write_or_rescue
+from vitsmith.runs.run import whole_run
 from vitsmith.specs import ProgramSpec
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.bundle.folder import copy_programs, read_bundle, record_measurements

@@ -12,7 +12,7 @@ from vitsmith.json_text import read_json
 from vitsmith.models.build import ImageModel, build
 from vitsmith.models.configure import parse_config
 from vitsmith.names import look_alikes
-from vitsmith.runs import Run
+from vitsmith.runs.run import Run
 from vitsmith.specs import ImageSpec
 from vitsmith.training.checkpoint.disk import Checkpoint
 from vitsmith.training.devices import Devices, check_batch, find_devices

@@ -16,7 +16,7 @@ from vitsmith.files.contents import read_words
 from vitsmith.models.config import LiTConfig
 from vitsmith.models.configure import parse_config
 from vitsmith.records import Publication
-from vitsmith.runs import Run
+from vitsmith.runs.run import Run
 from vitsmith.specs import TextSpec
 from vitsmith.training.checkpoint.disk import Checkpoint, latest_step
 from vitsmith.training.checkpoint.state import TrainingState

@@ -27,7 +27,9 @@ from vitsmith.errors import BundleError, InputError, OutputError
 from vitsmith.files.atomic import claimed
 from vitsmith.records import Measurement
 from vitsmith.report.figure import LIGHT, new_figure
-from vitsmith.runs import MARKS, Run, check_place, default_place, place_of, whole_run, write_or_rescue
+from vitsmith.runs.folder import MARKS
+from vitsmith.runs.place import check_place, default_place, place_of, write_or_rescue
+from vitsmith.runs.run import Run, whole_run
 from vitsmith.training.images.run import train_to_bundle
 from vitsmith.weights.bundle.folder import record_measurements
 
@@ -238,7 +240,7 @@ import os, sys
 from pathlib import Path
 from vitsmith.files import atomic as files
 from vitsmith.files import swap
-from vitsmith.runs import Run
+from vitsmith.runs.run import Run
 
 files.flush = lambda path: None  # what is killed here is a process, not the machine
 place, how = sys.argv[1:]
@@ -303,7 +305,7 @@ def test_an_earlier_run_outlives_the_kill_of_one_that_had_not_begun(
 
 
 def test_what_a_run_leaves_that_was_killed_before_it_began_is_in_nobodys_way(folder: Path) -> None:
-    child = "import os, pathlib, vitsmith.runs as runs; runs.Run('train', 'x', pathlib.Path('run')); os._exit(9)"
+    child = "import os, pathlib, vitsmith.runs.run as run; run.Run('train', 'x', pathlib.Path('run')); os._exit(9)"
     subprocess.run(
         [sys.executable, "-c", child], timeout=60, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     )
@@ -330,7 +332,7 @@ def test_a_run_that_ended_before_it_began_leaves_nothing_but_never_loses_what_to
 
 
 def test_a_quickstart_is_known_from_its_first_moment(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vitsmith.runs.typed_command", lambda: "vitsmith quickstart --out road")
+    monkeypatch.setattr("vitsmith.runs.run.typed_command", lambda: "vitsmith quickstart --out road")
     with Run("quickstart", "", Path("road")) as run:
         run.write_json("recipe.json", {})
         run.log(event="step")
