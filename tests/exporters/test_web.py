@@ -60,7 +60,7 @@ def browser() -> Iterator[Browser]:
 def place(tmp_path_factory: pytest.TempPathFactory, runtime: dict[str, bytes]) -> Iterator[Path]:
     """A folder for pages and pictures; all of it is served."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(web, "web_runtime", lambda _: runtime)  # unpacking takes a second
+        patch.setattr(web, "web_runtime", lambda: runtime)  # unpacking takes a second
         yield tmp_path_factory.mktemp("served")
 
 
