@@ -1,0 +1,118 @@
+"""The place where a verb writes: `runs/<verb>/<name>`, numbered when it exists, or `--out`; the same for all verbs.
+
+An `--out` that is not empty is refused before any work. `--force` replaces only earlier output of the same verb, which
+a file of that verb shows.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from vitsmith.errors import OutputError
+from vitsmith.escapes import shell_quoted
+from vitsmith.files.atomic import check_not_around, check_writable, claimed, new_folder, remove_empty
+from vitsmith.files.failures import explained
+from vitsmith.runs.folder import LOCK, MARKS, holds_anything, is_run_of, locked
+
+_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
+_LONGEST = 120
+
+IsEarlier = Callable[[Path], bool]
+Made = TypeVar("Made")
+
+
+def model_name(model: str) -> str:
+    """The name of a run from its model: 'pets' for runs/train/pets/model or a file in it, 'B_16' for B_16.npz."""
+    path = Path(model)
+    if path.name.startswith("model."):
+        above = (path.parent, *path.parents[2:3])  # of the usual program, of one in programs/NAME
+        path = next((place for place in above if (place / "bundle.json").is_file()), path)
+    elif path.parent.name == "programs" and (path.parent.parent / "bundle.json").is_file():
+        path = path.parent.parent
+    return path.resolve().parent.name if path.name in ("model", ".", "") else path.stem
+
+
+def default_place(verb: str, name: str) -> Path:
+    """`runs/<verb>/<name>`, with a name that every file system allows: Windows forbids ':', 'NUL' and a final dot.
+
+    Without a name it is `runs/<verb>`.
+    """
+    if not name:
+        return Path("runs") / verb
+    clean = re.sub(r'[\x00-\x1f<>:"/\\|?*]', "_", name).strip().rstrip(". ") or "run"
+    while len(clean.encode("utf-8", "surrogateescape")) > _LONGEST:
+        clean = clean[:-1]
+    return Path("runs") / verb / (f"_{clean}" if _RESERVED.match(clean) else clean)
+
+
+def check_place(verb: str, out: Path | None, *, force: bool, is_earlier: IsEarlier | None = None) -> None:
+    """Raise OutputError, before any work, when a verb cannot write to `out`, or would replace something.
+
+    With `force`, only earlier output of the same verb may be replaced: `is_earlier` recognises it; by default it is a
+    folder with the verb's own file (MARKS).
+    """
+    if out is None:
+        return
+    check_not_around(out)
+    check_writable(out)
+    is_earlier = is_earlier or (lambda place: is_run_of(verb, place))
+    with explained(out):
+        if not out.is_file():
+            if (out / LOCK).exists():
+                locked(out).release(remove=False)  # the error names the process that writes it
+            if not (out.is_dir() and holds_anything(out)):
+                return
+        if not is_earlier(out):
+            what = "file" if out.is_file() else "folder"
+            raise OutputError(f"{out} exists, a {what} that {verb} did not write: choose another `out`")
+        if not force:
+            if MARKS.get(verb) == "recipe.json" and any((out / "checkpoints").glob("step-*")):
+                again = f"vitsmith {'lit' if verb == 'lit' else 'train'} --resume {shell_quoted(str(out))}"
+                raise OutputError(
+                    f"{out} is an unfinished run: resume it with  {again} , choose another `out`, or replace it "
+                    "with `force`"
+                )
+            raise OutputError(f"{out} exists: choose another `out`, or replace it with `force`")
+
+
+@contextmanager
+def place_of(
+    verb: str, name: str, out: Path | None, *, force: bool = False, is_earlier: IsEarlier | None = None
+) -> Iterator[Path]:
+    """Reserve the place of an output that is written in one step, from before the work until it is there.
+
+    The place is `out`, after `check_place`, and no other process may write it meanwhile; or a new numbered folder of
+    `runs/<verb>`, which is removed if it stays empty.
+    """
+    if out is not None:
+        with claimed(out):
+            check_place(verb, out, force=force, is_earlier=is_earlier)
+            yield out
+        return
+    folder = new_folder(default_place(verb, name))
+    try:
+        yield folder
+    finally:
+        remove_empty(folder, above=2)
+
+
+def write_or_rescue(target: Path, write: Callable[[Path], Made], *, otherwise: str = "") -> Made:
+    """Call `write(target)`; if that fails, after all the work, write into the folder for temporary files.
+
+    Then it raises OutputError, which says where the output is; if it could not be written at all, the error ends with
+    `otherwise`, the advice for that case.
+    """
+    try:
+        return write(target)
+    except OutputError as error:
+        try:
+            kept = Path(tempfile.mkdtemp(prefix="vitsmith-kept-")) / target.name
+            write(kept)
+        except Exception:  # that place fails too
+            raise (OutputError(f"{error}. {otherwise}") if otherwise else error) from None
+        raise OutputError(f"{error}. Nothing is lost: the output is in {kept}, move it from there") from error
