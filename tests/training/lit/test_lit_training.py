@@ -28,7 +28,7 @@ from vitsmith.models.lit import LiT
 from vitsmith.models.text import text_tower
 from vitsmith.records import Publication
 from vitsmith.runs.run import Run
-from vitsmith.training.lit.data import bytes_a_caption
+from vitsmith.training.lit.captions import bytes_a_caption
 from vitsmith.training.lit.embeddings import is_intact, seal
 from vitsmith.training.lit.evaluation import Gallery, evaluate
 from vitsmith.training.lit.run import LitTrained, lit_recipe_of, lit_to_bundle, resume_lit

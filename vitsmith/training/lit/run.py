@@ -22,7 +22,9 @@ from vitsmith.training.checkpoint.disk import Checkpoint, latest_step
 from vitsmith.training.checkpoint.state import TrainingState
 from vitsmith.training.devices import Devices, check_even, find_devices
 from vitsmith.training.lit.bundle import make_lit_bundle
-from vitsmith.training.lit.data import LitJob, captions_at_once, embed_images, read_captions
+from vitsmith.training.lit.captions import captions_at_once, read_captions
+from vitsmith.training.lit.images import embed_images
+from vitsmith.training.lit.job import LitJob
 from vitsmith.training.lit.result import LitResult
 from vitsmith.training.lit.task import LitTask
 from vitsmith.training.lit.towers import TextSide, Towers, rebuild, start
@@ -175,12 +177,12 @@ def _carry_out(job: LitJob, towers: Towers, checkpoint: Checkpoint | None) -> Li
     past = restore(job, state, checkpoint)
     for leak in () if recorded.resumed else recorded.leaks:
         job.note(leak)
-    tokens = read_captions(job, towers)
+    captions = read_captions(job, towers)
     source, held_out, unseen, complaints = embed_images(job, towers)
     micro = checkpoint.facts["micro"] if checkpoint else captions_at_once(recipe, towers.lit.config.text, devices)
     result, bundle = carry_out(
         job,
-        LitTask(towers, state, source, tokens, held_out, unseen, recipe, devices, micro, complaints),
+        LitTask(towers, state, source, captions, held_out, unseen, recipe, devices, micro, complaints),
         past,
         facts=_facts(towers),
         recorded=recorded,

@@ -12,6 +12,7 @@ from vitsmith.models.lit import normalize
 from vitsmith.training.checkpoint.state import TrainingState
 from vitsmith.training.devices import Devices
 from vitsmith.training.lit.batches import Pairs, PairSource
+from vitsmith.training.lit.captions import Captions
 from vitsmith.training.lit.evaluation import Gallery, evaluate
 from vitsmith.training.lit.result import LitResult
 from vitsmith.training.lit.step import cap_temperature, compute_gradients
@@ -35,8 +36,7 @@ class LitTask:
     state: TrainingState
     """The state of the towers' `TextSide`."""
     source: PairSource
-    tokens: torch.Tensor
-    """(captions, L) int32: the tokens of each training caption."""
+    captions: Captions
     held_out: Gallery
     unseen: Gallery | None
     recipe: LitRecipe
@@ -48,8 +48,7 @@ class LitTask:
     memory_advice = "captions at once: lower batch.micro"
 
     def begin(self) -> None:
-        """Numbers captions that read alike: they differ in capitals, or after the last token read."""
-        self._alike = torch.unique(self.tokens, dim=0, return_inverse=True)[1]
+        """Nothing is left to check."""
 
     def batches(self, start: int) -> Generator[Pairs]:
         """Yields embeddings of images with the numbers of their captions, from batch number `start` on."""
@@ -58,8 +57,8 @@ class LitTask:
     def update(self, batch: Pairs, step: int, journal: Journal) -> Update:
         """Makes update number `step`, from 0."""
         recipe, device = self.recipe, self.devices.device
-        captions = batch.labels.cpu()
-        tokens, alike = self.tokens[captions].to(device), self._alike[captions].to(device)
+        numbers = batch.labels.cpu()
+        tokens, alike = self.captions.tokens[numbers].to(device), self.captions.alike[numbers].to(device)
         loss = compute_gradients(self.state, batch.images, tokens, alike, recipe, self.micro, self.devices)
         norm, rate = apply_gradients(self.state, recipe, step)
         assert isinstance(self.state.model, TextSide)
