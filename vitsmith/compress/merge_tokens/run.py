@@ -64,13 +64,16 @@ def check_mergeable(bundle: Bundle) -> ViTConfig:
 
 
 def merged_bundle(bundle: Bundle, numbers: Numbers) -> Bundle:
-    """The same weights in a model whose blocks merge `numbers` tokens each; without golden examples."""
+    """The same weights in a model whose blocks merge `numbers` tokens each; without golden examples.
+
+    Both models share the arrays of their weights: copy one before you train it.
+    """
     tower = check_mergeable(bundle)
     merging = change(tower, merge=numbers)
     lit = isinstance(bundle.config, LiTConfig)
     config = change(bundle.config, image=merging.model_dump()) if lit else merging
-    model = build(config, fresh=False)
-    model.load_state_dict({name: array.detach().cpu() for name, array in bundle.model.state_dict().items()})
+    model = build(config, device="meta")
+    model.load_state_dict({name: array.detach().cpu() for name, array in bundle.model.state_dict().items()}, assign=True)
     note = f"tokens merged: {describe(numbers)}; {tower.tokens - sum(numbers)} of {tower.tokens} are left"
     return bundle.derive(model, note, by=f"vitsmith merge-tokens {bundle.where}", kind="merged")
 
