@@ -15,9 +15,9 @@ from vitsmith.weights.layouts import Slot
 IMAGENET_21K = 21_843
 """Classes of ImageNet-21k in Google's models. Those with so many classes were trained with a sigmoid loss:
 `config.loss` in vit_i21k.py and bit_i21k.py of big_vision's configurations."""
-_HEADS = ("head.weight", "distillation_head.weight")
 MANY = 100
 """Number of classes from which the biases show the loss."""
+_HEADS = ("head.weight", "distillation_head.weight")
 
 
 def check_head(model: Model, slots: Mapping[str, Slot], source: str) -> None:

@@ -1,1 +1,1 @@
-"""The bundle: in memory and on disk, its description, golden examples, card and measurements."""
+"""The bundle: in memory and on disk, its manifest, golden examples, card and measurements."""
