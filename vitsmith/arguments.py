@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import operator
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import UnionType
 from typing import Any
 
 from vitsmith.errors import InputError, UnknownNameError, shown
 
+Tell = Callable[[str], None]
+"""A function that is given messages, a line each."""
 MOST_THREADS = 1024
 MOST_AT_ONCE = 65_536
 """Largest batch, in images: more than any memory holds as tensors of 224 x 224."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from vitsmith.arguments import Tell
 from vitsmith.data.sets.datasets import ALL, DataSpec, find_source, open_dataset, telling, training_part
 from vitsmith.data.sets.samples import Samples, place_of
 from vitsmith.data.sets.split_record import Contents, SplitRecord, distinct, read_contents
@@ -20,7 +21,6 @@ from vitsmith.evaluation.held_out import (
     Asked,
     EvaluationSet,
     OnImages,
-    Tell,
     ask,
     choose,
     evaluation_set_of,

@@ -10,6 +10,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from vitsmith.arguments import Tell
 from vitsmith.arrays import Array
 from vitsmith.compress.division import divide, grown_record
 from vitsmith.data.images.preprocess import load_image
@@ -20,7 +21,7 @@ from vitsmith.data.sets.samples import Samples, place_of
 from vitsmith.data.sets.split_record import SplitRecord
 from vitsmith.errors import DatasetError, InputError
 from vitsmith.evaluation.evaluation import match_classes
-from vitsmith.evaluation.held_out import OnImages, Tell, ask, choose, ignore, known_among
+from vitsmith.evaluation.held_out import OnImages, ask, choose, ignore, known_among
 from vitsmith.models.config import LiTConfig, ViTConfig
 from vitsmith.predict import Predictor
 from vitsmith.weights.bundle.bundle import Bundle

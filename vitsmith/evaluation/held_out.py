@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from vitsmith.arguments import Tell
 from vitsmith.data.images.sources import ImageSource
 from vitsmith.data.sets.datasets import ALL, DataSpec, find_source, open_part, telling
 from vitsmith.data.sets.pairs import PairSpec, find_pairs
@@ -22,7 +23,6 @@ from vitsmith.data.sets.split_record import Contents, Digests, SplitRecord, read
 from vitsmith.errors import DatasetError
 from vitsmith.weights.bundle.bundle import Bundle
 
-Tell = Callable[[str], None]
 OnImages = Callable[[int], None]
 """Called with the number of images that were read since the last call."""
 

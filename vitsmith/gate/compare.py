@@ -9,14 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from vitsmith.arrays import Array
+from vitsmith.arrays import Array, Run
 from vitsmith.errors import GateError, InputError, NotFiniteError
 from vitsmith.gate.paired import Paired
 from vitsmith.gate.requirements import Measured, Requirements, failures, require
 
-Run = Callable[[Array], Array]
 Layers = Callable[[Array], Iterable[tuple[str, Array, Array]]]
-
 
 TIE = 1e-3
 """Default of `Requirements.tie` and of `agreement_of`: classes whose reference outputs differ by no more, as a share of

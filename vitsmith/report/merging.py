@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from vitsmith.compress.merge_tokens.patch_groups import groups
 from vitsmith.data.images.preprocess import preprocess
+from vitsmith.data.images.read import Rgb
 from vitsmith.engines.pixels import pixels_from_tensors
 from vitsmith.report.figure import LETTERS, LIGHT, Theme, new_figure
 from vitsmith.weights.bundle.bundle import Bundle
@@ -18,14 +19,13 @@ from vitsmith.weights.bundle.bundle import Bundle
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Pixels = NDArray[np.uint8]
 Groups = NDArray[np.int64]
 
 SIDE = 2.6
 """Inches of an image."""
 
 
-def draw_merging(bundle: Bundle, images: Sequence[Pixels], theme: Theme = LIGHT) -> Figure:
+def draw_merging(bundle: Bundle, images: Sequence[Rgb], theme: Theme = LIGHT) -> Figure:
     """Draws a row for each image (uint8 RGB of any size): as the model sees it, and in its groups of patches."""
     tensors = np.stack([preprocess(image, bundle.preprocessing) for image in images])
     found = groups(bundle.model, torch.from_numpy(tensors)).numpy()
@@ -46,7 +46,7 @@ def draw_merging(bundle: Bundle, images: Sequence[Pixels], theme: Theme = LIGHT)
     return figure
 
 
-def painted(image: Pixels, found: Groups) -> Pixels:
+def painted(image: Rgb, found: Groups) -> Rgb:
     """The image (height, width, 3) with each pixel in its group's mean colour; `found` has groups (rows, columns)."""
     each = labels_of_pixels(found, image.shape[:2])
     numbers, flat = np.unique(each, return_inverse=True)
@@ -54,7 +54,7 @@ def painted(image: Pixels, found: Groups) -> Pixels:
     colours = np.stack(
         [np.bincount(flat.ravel(), image[..., channel].ravel(), len(numbers)) / counts for channel in range(3)], axis=-1
     )
-    result: Pixels = colours.round().astype(np.uint8)[flat].reshape(image.shape)
+    result: Rgb = colours.round().astype(np.uint8)[flat].reshape(image.shape)
     return result
 
 

@@ -47,7 +47,7 @@ PART_SECONDS = 60.0
 
 LOCK = ".lock"
 
-Row = tuple[str, Array] | Failure
+EmbeddedRow = tuple[str, Array] | Failure
 
 
 class IndexWriter:
@@ -119,7 +119,7 @@ class IndexWriter:
         self.commit()
         self._retried = False  # not after an exception: the added rows must still be written, as such a part
 
-    def add(self, row: Row, seen: Seen | None = None) -> None:
+    def add(self, row: EmbeddedRow, seen: Seen | None = None) -> None:
         """Add the vector (E,) of one input, or the reason why there is none; `seen` is the state of its file."""
         if isinstance(row, Failure):
             if self._retried:  # recorded already

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from vitsmith.arguments import Tell
 from vitsmith.data.sets.samples import Samples
 from vitsmith.errors import ConfigError
 from vitsmith.escapes import shell_quoted
@@ -20,7 +21,7 @@ from vitsmith.training.checkpoint.disk import Checkpoint, CheckpointWriter, read
 from vitsmith.training.checkpoint.state import TrainingState
 from vitsmith.training.devices import Devices, check_same_data
 from vitsmith.training.loop import Training
-from vitsmith.training.monitor.events import Event, Listener, Tell, Warned
+from vitsmith.training.monitor.events import Event, Listener, Warned
 from vitsmith.training.monitor.journal import Past
 from vitsmith.training.monitor.metrics_file import past_from, row_of, usable_rows, without_last_evaluation
 from vitsmith.training.recipes.file import check_begun_with

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from vitsmith.arguments import Tell
 from vitsmith.data.sets.samples import Samples
 from vitsmith.data.sets.split_record import (
     SPLIT,
@@ -24,7 +25,6 @@ from vitsmith.errors import BundleError
 from vitsmith.files.atomic import replacing
 from vitsmith.runs.run import Run
 from vitsmith.training.devices import Devices
-from vitsmith.training.monitor.events import Tell
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.bundle.folder import read_bundle
 from vitsmith.weights.bundle.paths import find_bundle

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from vitsmith.arguments import known_name
+from vitsmith.arguments import Tell, known_name
 from vitsmith.arguments import path as argument_path
 from vitsmith.data.images.sources import ImageSource, name_source, several
 from vitsmith.data.images.unreadable import SHARE, read_all, sift
@@ -30,7 +30,6 @@ from vitsmith.verbs.inputs import (
     Choose,
     Data,
     Model,
-    Tell,
     asked_of,
     check_bounds,
     choosing,

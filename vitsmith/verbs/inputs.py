@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 
-from vitsmith.arguments import instance
+from vitsmith.arguments import Tell, instance
 from vitsmith.data.images.sources import ImageSource
 from vitsmith.data.sets.datasets import DataSpec
 from vitsmith.data.sets.samples import Samples, samples_of
@@ -22,7 +22,6 @@ Model = Bundle | str | os.PathLike[str]
 """A bundle, or anything `vitsmith.load` takes."""
 Data = str | os.PathLike[str] | DataSpec | Samples | Iterable[tuple[ImageSource, str]]
 """A labelled data set: its path, a description of it, samples, or pairs of an image and the name of its class."""
-Tell = Callable[[str], None]
 Choose = Callable[[Sequence[Bundle], Asked], EvaluationSet]
 """Chooses the evaluation images among those that were asked for: see `held_out.choose`."""
 

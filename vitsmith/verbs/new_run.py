@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from vitsmith.arguments import Tell
 from vitsmith.arguments import path as argument_path
 from vitsmith.data.sets.datasets import open_dataset
 from vitsmith.data.sets.pairs import PairSplits, open_pairs
@@ -16,7 +17,6 @@ from vitsmith.runs.place import check_place, model_name
 from vitsmith.runs.run import Run
 from vitsmith.training.recipes.lit import LitRecipe
 from vitsmith.training.recipes.recipe import TrainRecipe
-from vitsmith.verbs.inputs import Tell
 from vitsmith.verbs.recipe import Location
 
 if TYPE_CHECKING:

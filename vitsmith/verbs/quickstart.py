@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from vitsmith.data.images.preprocess import load_image
-from vitsmith.data.images.read import Pixels
+from vitsmith.data.images.read import Rgb
 from vitsmith.data.sets.datasets import open_dataset
 from vitsmith.data.sets.samples import Samples
 from vitsmith.errors import GateError, MissingPackageError
@@ -172,7 +172,7 @@ def require_agreement(original: Evaluation, exported: Evaluation) -> None:
         )
 
 
-def gate_images(samples: Samples) -> list[Pixels]:
+def gate_images(samples: Samples) -> list[Rgb]:
     """Held-out images for the gate, spread over the whole set."""
     return [samples.image(int(index)) for index in np.linspace(0, len(samples) - 1, GATE_IMAGES)]
 

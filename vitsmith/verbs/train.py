@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vitsmith.arguments import Tell
 from vitsmith.data.sets.datasets import DataSpec
 from vitsmith.files.atomic import optional
 from vitsmith.needs_torch import require_torch
 from vitsmith.training.recipes.file import merge
-from vitsmith.verbs.inputs import Tell, warn
+from vitsmith.verbs.inputs import warn
 from vitsmith.verbs.new_run import new_run
 from vitsmith.verbs.recipe import Location, asked_fields, check_has_weights, make_recipe, text_of, without_empty
 

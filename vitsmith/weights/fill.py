@@ -9,12 +9,13 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from vitsmith.arrays import Shape
 from vitsmith.errors import InputError, WeightsError
 from vitsmith.finite import require_finite
 from vitsmith.models.build import Model, build
 from vitsmith.models.config import ModelConfig, show_size
 from vitsmith.models.isolation import isolated
-from vitsmith.weights.layouts import Shape, Slot
+from vitsmith.weights.layouts import Slot
 
 
 class ArrayFile(Protocol):

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-Shape = tuple[int, ...]
+from vitsmith.arrays import Shape
 
 
 class Layout(Protocol):

@@ -13,7 +13,7 @@ from vitsmith.cli.arguments.images import expand
 from vitsmith.cli.terminal.output import progress, say
 
 if TYPE_CHECKING:
-    from vitsmith.data.images.read import Pixels
+    from vitsmith.data.images.read import Rgb
     from vitsmith.data.images.sources import ImageSource
     from vitsmith.data.sets.datasets import DataSpec
     from vitsmith.data.sets.samples import Samples
@@ -136,7 +136,7 @@ def reading_bar() -> Iterator[Callable[[int], None]]:
         yield lambda images: bar.advance(task, images)
 
 
-def read_images(arguments: list[str], share: float) -> list[Pixels]:
+def read_images(arguments: list[str], share: float) -> list[Rgb]:
     """The pixels of the images that arguments mean. Up to a share may be unreadable, and is reported."""
     from vitsmith.data.images.sources import name_source
     from vitsmith.data.images.unreadable import read_all

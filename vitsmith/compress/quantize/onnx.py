@@ -33,7 +33,7 @@ class OnnxPrograms:
 
     def __init__(self, parts: Sequence[Part], folder: Path) -> None:
         import_onnxruntime()
-        self.parts, self.folder = parts, folder
+        self.folder = folder
         for part in parts:
             write_graph(part, folder / f"{part.name}.onnx")
         import onnx

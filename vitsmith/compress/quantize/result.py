@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import datetime
 from dataclasses import dataclass
 from typing import Any
 
 from vitsmith.compress.images import TaskImages
 from vitsmith.compress.quantize.schemes import REQUIRED, Attempt, SchemeSearch
-from vitsmith.compress.result import bounds_to_dict, made_here
 from vitsmith.errors import GateError
 from vitsmith.gate import Requirements
+from vitsmith.machine import describe_machine
+from vitsmith.version import __version__
 from vitsmith.weights.bundle.bundle import Bundle
+
+MODEL, RESULT = "model", "quantize.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,17 +100,25 @@ class Quantized:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON."""
+        required = self.settings.required
         chosen = self.search.chosen
         return {
             "original": self.original.where,
             "engine": self.settings.engine,
-            **made_here(),
+            "machine": describe_machine(),
+            "date": datetime.date.today().isoformat(),
+            "vitsmith": __version__,
             "data": self.images.name,
             "num_calibration_images": len(self.images.calibration),
             "labelled": self.images.labels is not None,
             "batch": self.settings.batch,
             "speedups_are_beside": f"float in {self.base_rest}",
-            "requirements": bounds_to_dict(self.settings.required, min_agreement="agreement", min_speedup="speedup"),
+            "requirements": {
+                "max_drop": required.accuracy_drop,
+                "min_agreement": required.agreement,
+                "min_speedup": required.speedup,
+                "strict_gate": required.strict,
+            },
             "top1_before": self.top1,
             "ranking": list(self.search.ranking),
             "attempts": [one.to_dict() for one in self.attempts],

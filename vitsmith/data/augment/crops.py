@@ -11,7 +11,6 @@ import numpy as np
 import simplejpeg
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 
 from vitsmith.data.augment.settings import AugmentSpec, Box, sample_box
 from vitsmith.data.images import jpeg
@@ -19,6 +18,7 @@ from vitsmith.data.images.orientation import jpeg_orientation, upright
 from vitsmith.data.images.preprocess import resize_image
 from vitsmith.data.images.read import (
     MAX_PIXELS,
+    Rgb,
     check_size,
     decode_image,
     named_errors,
@@ -26,8 +26,6 @@ from vitsmith.data.images.read import (
 )
 from vitsmith.data.images.sources import ImageSource, is_encoded, read_bytes
 from vitsmith.specs import ImageSpec
-
-Pixels = NDArray[np.uint8]
 
 # How much larger than its target a crop must still be after a scaled decode. Measured on four photos of scikit-image
 # (quality 90, target 48), the mean difference from a full decode in 8-bit levels, at 1x / 1.5x / 2x / 3x: antialiased
@@ -40,7 +38,7 @@ _TORCH_FILTERS = ("bilinear", "bicubic")  # torch has the same kernels as Pillow
 _LONGEST = 16  # times the width: torch narrows all rows first, and a line of 1 x 1000000 pixels would become huge
 
 
-def read_crop(source: ImageSource, images: ImageSpec, augment: AugmentSpec, random: np.random.Generator) -> Pixels:
+def read_crop(source: ImageSource, images: ImageSpec, augment: AugmentSpec, random: np.random.Generator) -> Rgb:
     """A random crop at the model's size: uint8 of shape (h, w, 3).
 
     The crop is resized as `images` says for whole images and rounded, or truncated where it says `truncate`. A JPEG is
@@ -62,7 +60,7 @@ def read_part(
     *,
     needed: tuple[int, int] | None = None,
     max_pixels: int = MAX_PIXELS,
-) -> Pixels:
+) -> Rgb:
     """A random box of the upright picture: uint8 of shape (height, width, 3), perhaps a view into a larger array.
 
     `needed` is the (height, width) that the box will be resized to. With it, a JPEG may be decoded at the smallest size
@@ -93,7 +91,7 @@ def _upright_size(data: bytes, max_pixels: int) -> tuple[int, int] | None:
     return (width, height) if jpeg_orientation(data) >= 5 else (height, width)
 
 
-def _decode_box(data: bytes, size: tuple[int, int], box: Box, needed: tuple[int, int] | None) -> Pixels | None:
+def _decode_box(data: bytes, size: tuple[int, int], box: Box, needed: tuple[int, int] | None) -> Rgb | None:
     """The pixels of `box` in the upright picture; None when the file is damaged or unusual: decode all of it."""
     orientation = jpeg_orientation(data)
     reduced = reduction((box.height, box.width), needed, margin=_MARGIN)
@@ -117,18 +115,18 @@ def _stored_box(box: Box, size: tuple[int, int], orientation: int) -> Box:
     return Box(left, top, width, height) if orientation >= 5 else Box(top, left, height, width)
 
 
-def _cut(pixels: Pixels, box: Box) -> Pixels:
+def _cut(pixels: Rgb, box: Box) -> Rgb:
     return pixels[box.top : box.top + box.height, box.left : box.left + box.width]
 
 
-def _resize(part: Pixels, images: ImageSpec, *, approximately: bool) -> Pixels:
+def _resize(part: Rgb, images: ImageSpec, *, approximately: bool) -> Rgb:
     if approximately and images.interpolation in _TORCH_FILTERS and part.shape[0] <= _LONGEST * part.shape[1]:
         return _resize_in_whole_numbers(part, images)
     pixels = resize_image(part, images.model_copy(update={"resize": "squash", "crop": 1.0}))
     return np.rint(pixels).astype(np.uint8)  # a change only where `images` does not quantise
 
 
-def _resize_in_whole_numbers(part: Pixels, images: ImageSpec) -> Pixels:
+def _resize_in_whole_numbers(part: Rgb, images: ImageSpec) -> Rgb:
     """Resize with torch's vectorised uint8 code: on one thread 6 times as fast as two taps in NumPy, 4 times as Pillow.
 
     Values differ from those of `resize_image` by at most one level.

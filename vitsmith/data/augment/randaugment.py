@@ -19,6 +19,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vitsmith.data.augment.mix import Draws
+
 OPERATIONS = (
     *("AutoContrast", "Equalize", "Invert", "Rotate", "Posterize", "Solarize", "Color", "Contrast", "Brightness"),
     *("Sharpness", "ShearX", "ShearY", "TranslateX", "TranslateY", "Cutout", "SolarizeAdd"),
@@ -38,15 +40,14 @@ _TRANSLATE, _CUTOUT = 100, 40
 _CONTRAST_GREY = 196
 _AT_ONCE = 32  # images processed together: an index takes 8 bytes for each pixel, too much for a large batch at once
 
-Names = NDArray[np.str_]
-Draws = NDArray[np.float64]
+OperationNames = NDArray[np.str_]
 
 
 class _Images(NamedTuple):
     """Some images, with the operation for each."""
 
     pixels: Tensor  # (n, 3, h, w) uint8
-    names: Names  # (n,)
+    names: OperationNames  # (n,)
     draws: Draws  # (n, 3): sign, and the centre of a cutout
 
     @property
@@ -66,7 +67,7 @@ def randaugment(images: Tensor, draws: Draws, *, magnitude: float) -> Tensor:
     return images
 
 
-def operate(images: Tensor, names: Names, draws: Draws, *, magnitude: float) -> Tensor:
+def operate(images: Tensor, names: OperationNames, draws: Draws, *, magnitude: float) -> Tensor:
     """Apply to each image the operation that `names` (B,) says; returns a new tensor.
 
     `images`: (B, 3, h, w) uint8. `draws`: (B, 3) in [0, 1): the sign, and the centre of a cutout (down, across).

@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vitsmith.data.augment import mix, randaugment
+from vitsmith.data.augment.mix import Draws
 from vitsmith.data.augment.settings import AugmentSpec
 from vitsmith.data.batches.load import Batch, Crops
 from vitsmith.errors import ConfigError
 from vitsmith.specs import ImageSpec
-
-Draws = NDArray[np.float64]
 
 # The position of each choice in an image's random numbers. Add new ones at the end, so that old seeds keep their
 # meaning.

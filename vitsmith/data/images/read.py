@@ -23,7 +23,7 @@ from vitsmith.data.images.tensors import array_from_tensor, is_tensor
 from vitsmith.data.images.wholeness import check_opened, check_rows, check_whole, no_half_pictures
 from vitsmith.errors import ImageError
 
-Pixels = NDArray[np.uint8]
+Rgb = NDArray[np.uint8]
 
 IMAGE_SUFFIXES = (
     ".avif", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp",
@@ -75,7 +75,7 @@ def read_image(
         return decode_image(source, needed, max_pixels)
 
 
-def decode_image(source: ImageSource, needed: tuple[int, int] | None, max_pixels: int) -> Pixels:
+def decode_image(source: ImageSource, needed: tuple[int, int] | None, max_pixels: int) -> Rgb:
     """`read_image` without the name of the source in its errors: for use inside `named_errors`."""
     if is_tensor(source):
         pixels = _rgb_from_array(array_from_tensor(source))
@@ -102,7 +102,7 @@ def named_errors(source: object) -> Iterator[None]:
         ) from error
 
 
-def _rgb_from_bytes(data: bytes, needed: tuple[int, int] | None, max_pixels: int) -> Pixels:
+def _rgb_from_bytes(data: bytes, needed: tuple[int, int] | None, max_pixels: int) -> Rgb:
     if not data:
         raise ImageError("is empty (0 bytes); replace the image")
     if data.startswith(_JPEG):
@@ -110,7 +110,7 @@ def _rgb_from_bytes(data: bytes, needed: tuple[int, int] | None, max_pixels: int
     return _rgb_with_pillow(data, max_pixels)
 
 
-def _rgb_from_jpeg(data: bytes, needed: tuple[int, int] | None, max_pixels: int) -> Pixels:
+def _rgb_from_jpeg(data: bytes, needed: tuple[int, int] | None, max_pixels: int) -> Rgb:
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data, strict=False)
     except ValueError:  # a chroma sampling unknown to TurboJPEG, or no frame at all: Pillow decides
@@ -122,7 +122,7 @@ def _rgb_from_jpeg(data: bytes, needed: tuple[int, int] | None, max_pixels: int)
     reduced = reduction((height, width), needed)
     four_inks = colours in ("CMYK", "YCCK")
     try:
-        pixels: Pixels = simplejpeg.decode_jpeg(
+        pixels: Rgb = simplejpeg.decode_jpeg(
             data,
             "CMYK" if four_inks else "RGB",
             min_height=-(-height // reduced),
@@ -154,7 +154,7 @@ def reduction(size: tuple[int, int], needed: tuple[int, int] | None, *, margin: 
     return next((divisor for divisor in (8, 4, 2) if divisor <= room), 1)
 
 
-def _rgb_with_pillow(data: bytes, max_pixels: int) -> Pixels:
+def _rgb_with_pillow(data: bytes, max_pixels: int) -> Rgb:
     check_whole(data)
     with no_half_pictures():
         image = _open_with_pillow(data)
@@ -174,8 +174,8 @@ def _open_with_pillow(data: bytes) -> Image.Image:
     raise ImageError(name_kind(data))
 
 
-def _rgb_of_pillow_image(image: Image.Image, max_pixels: int) -> Pixels:
-    """Pixels of a picture that the caller opened; a file that Pillow has not read yet is read like any other file."""
+def _rgb_of_pillow_image(image: Image.Image, max_pixels: int) -> Rgb:
+    """Rgb of a picture that the caller opened; a file that Pillow has not read yet is read like any other file."""
     file, data = getattr(image, "fp", None), b""
     if file is not None and getattr(image, "tile", None):
         data = read_bytes(file)
@@ -192,7 +192,7 @@ def _rgb_of_pillow_image(image: Image.Image, max_pixels: int) -> Pixels:
         return pixels
 
 
-def _rgb_from_pillow(image: Image.Image, max_pixels: int) -> Pixels:
+def _rgb_from_pillow(image: Image.Image, max_pixels: int) -> Rgb:
     check_size(image.height, image.width, min(max_pixels, Image.MAX_IMAGE_PIXELS or max_pixels))
     # The other pictures of an MPO are previews and depth maps of the first, written by phones and cameras.
     if image.format != "MPO" and (frames := getattr(image, "n_frames", 1)) > 1:
@@ -203,7 +203,7 @@ def _rgb_from_pillow(image: Image.Image, max_pixels: int) -> Pixels:
     return upright(_rgb(image), orientation_of(image))  # in this order: a PNG may hold its EXIF behind the pixels
 
 
-def _rgb(image: Image.Image) -> Pixels:
+def _rgb(image: Image.Image) -> Rgb:
     # Pillow before 11 opens 16-bit PNGs as 'I', and every version opens 16-bit PGMs so.
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
         return _repeat_grey((np.asarray(image) >> 8).astype(np.uint8))
@@ -215,12 +215,12 @@ def _rgb(image: Image.Image) -> Pixels:
     return np.array(image.convert("RGB"))
 
 
-def _rgb_from_cmyk(inks: Pixels) -> Pixels:
+def _rgb_from_cmyk(inks: Rgb) -> Rgb:
     height, width, _ = inks.shape
     return np.array(Image.frombytes("CMYK", (width, height), inks.tobytes(), "raw", "CMYK;I").convert("RGB"))
 
 
-def _rgb_from_array(array: NDArray[np.generic]) -> Pixels:
+def _rgb_from_array(array: NDArray[np.generic]) -> Rgb:
     channels = array.shape[2] if array.ndim == 3 else 1 if array.ndim == 2 else 0
     if array.dtype != np.uint8 or channels not in (1, 3, 4) or array.size == 0:
         raise ImageError(
@@ -241,7 +241,7 @@ def _hint(array: NDArray[np.generic], channels: int) -> str:
     return "; convert 16 bits to 8 with (array >> 8).astype(numpy.uint8)" if array.dtype == np.uint16 else ""
 
 
-def _repeat_grey(grey: Pixels) -> Pixels:
+def _repeat_grey(grey: Rgb) -> Rgb:
     return np.repeat(grey[:, :, None], 3, axis=2)
 
 

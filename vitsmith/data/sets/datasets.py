@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pydantic import Field
 
+from vitsmith.arguments import Tell
 from vitsmith.data.sets.digits import open_digits
 from vitsmith.data.sets.folder import find_folder
 from vitsmith.data.sets.hub import find_hub
@@ -23,7 +24,6 @@ from vitsmith.errors import DatasetError, suggestion
 from vitsmith.fields import Finite, Frozen
 
 BUILT_IN: dict[str, Callable[[], Splits]] = {"digits": open_digits, "shapes": labelled_shapes}
-Tell = Callable[[str], None]
 
 ALL = "all"
 """The value of `--split` for the images of all splits."""

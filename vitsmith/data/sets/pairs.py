@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from vitsmith.data.sets.datasets import Tell, open_part, telling, training_part
+from vitsmith.arguments import Tell
+from vitsmith.data.sets.datasets import open_part, telling, training_part
 from vitsmith.data.sets.labelling import CAPTIONS
 from vitsmith.data.sets.samples import Samples, Source, place_of
 from vitsmith.data.sets.shapes import captioned_shapes, unseen_shapes

@@ -14,7 +14,7 @@ from vitsmith.engines.onnx.session import open_session
 from vitsmith.files.atomic import scratch
 from vitsmith.weights.bundle.bundle import Bundle
 
-Shape = tuple[str, list[int]]
+TypedShape = tuple[str, list[int]]
 
 FUSED_ATTENTION = {"Attention", "MultiHeadAttention", "QAttention", "PackedAttention", "GroupQueryAttention"}
 _PRODUCTS = {"MatMul", "Gemm", "FusedMatMul", "FusedGemm", "TransposeMatMul", "DynamicQuantizeMatMul"}
@@ -50,7 +50,7 @@ def _node(arguments: Mapping[str, Any]) -> Node:
     )
 
 
-def _flops(kind: str, inputs: Sequence[Shape], outputs: Sequence[Shape]) -> int:
+def _flops(kind: str, inputs: Sequence[TypedShape], outputs: Sequence[TypedShape]) -> int:
     """FLOPs of products and convolutions; weights that were packed for the kernel are not among the inputs."""
     if not inputs or not outputs:
         return 0
@@ -67,6 +67,6 @@ def _flops(kind: str, inputs: Sequence[Shape], outputs: Sequence[Shape]) -> int:
     return 0
 
 
-def _shapes(described: Any) -> list[Shape]:
+def _shapes(described: Any) -> list[TypedShape]:
     """onnxruntime's [{'float': [2, 197, 192]}, ...] as [('float', [2, 197, 192]), ...]."""
     return [next(iter(one.items())) for one in described or [] if one]

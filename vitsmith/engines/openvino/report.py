@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any
 
+from vitsmith.arrays import Shape
 from vitsmith.engines.graph_report import GraphReport, Node, report_of
 from vitsmith.machine import int8_dot_products
 from vitsmith.weights.bundle.bundle import Bundle
@@ -13,8 +14,6 @@ from vitsmith.weights.bundle.bundle import Bundle
 _FUSED_ATTENTION = {"ScaledDotProductAttention", "MHA"}
 _NO_WORK = {"Input", "Parameter", "Const", "Output", "Result"}
 _PRECISIONS = {"f32": "fp32", "f16": "fp16", "bf16": "bf16", "u8": "int8", "i8": "int8"}
-
-Shape = tuple[int, ...]
 
 
 def report_on_openvino(compiled: Any, bundle: Bundle, remarks: Sequence[str] = ()) -> GraphReport:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from vitsmith.data.images.photos import sample_images
-from vitsmith.data.images.read import Pixels
+from vitsmith.data.images.read import Rgb
 from vitsmith.data.sets.samples import Splits
 from vitsmith.errors import ImageError
 from vitsmith.machine import describe_machine
@@ -54,7 +54,7 @@ def make_bundle(
     return bundle.with_golden(_golden_images(splits, result) or sample_images(GOLDEN_IMAGES))
 
 
-def _golden_images(splits: Splits, result: TrainResult) -> list[Pixels]:
+def _golden_images(splits: Splits, result: TrainResult) -> list[Rgb]:
     """Held-out images, evenly chosen. An image that has become unreadable since it was scored is skipped."""
     readable = result.predicted.indices.tolist()
     found = []

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from vitsmith.arguments import Tell
 from vitsmith.data.sets.samples import Splits
 from vitsmith.errors import ConfigError, InputError
 from vitsmith.json_text import read_json
@@ -24,7 +25,7 @@ from vitsmith.training.images.task import ImageTask
 from vitsmith.training.learner import Learner
 from vitsmith.training.memory.plan import MemoryPlan
 from vitsmith.training.memory.processes import plan_run
-from vitsmith.training.monitor.events import Listener, Tell, Warned, ignore
+from vitsmith.training.monitor.events import Listener, Warned, ignore
 from vitsmith.training.recipes.file import check_same, merge, parse_recipe, read_recipe
 from vitsmith.training.recipes.recipe import TrainRecipe
 from vitsmith.training.run import RECIPE, Job, carry_out, fingerprint, newest_checkpoint, restore

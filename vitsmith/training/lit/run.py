@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from vitsmith.arguments import Tell
 from vitsmith.data.sets.pairs import PairSplits
 from vitsmith.errors import ConfigError, InputError
 from vitsmith.files.atomic import replacing
@@ -29,7 +30,7 @@ from vitsmith.training.lit.result import LitResult
 from vitsmith.training.lit.task import LitTask
 from vitsmith.training.lit.towers import TextSide, Towers, rebuild, start
 from vitsmith.training.lit.vocabulary import find_vocabulary
-from vitsmith.training.monitor.events import Listener, Tell, ignore
+from vitsmith.training.monitor.events import Listener, ignore
 from vitsmith.training.recipes.file import parse_fields, read_recipe
 from vitsmith.training.recipes.lit import LitRecipe
 from vitsmith.training.run import RECIPE, carry_out, fingerprint, newest_checkpoint, restore

@@ -18,7 +18,7 @@ from vitsmith.models.lit import LiT
 from vitsmith.models.vit import VisionTransformer
 from vitsmith.records import NOT_KNOWN, Provenance, Publication
 from vitsmith.specs import ImageSpec, TextSpec
-from vitsmith.training.lit.vocabulary import Kind, read_vocabulary
+from vitsmith.training.lit.vocabulary import VocabularyKind, read_vocabulary
 from vitsmith.training.recipes.lit import ContrastSpec, LitRecipe, TextTowerSpec
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.bundle.identity import name_space
@@ -102,7 +102,7 @@ def open_image_tower(name: str, image_size: tuple[int, int] | None = None) -> Im
     )
 
 
-def start(recipe: LitRecipe, found: tuple[Kind, bytes] | None) -> Towers:
+def start(recipe: LitRecipe, found: tuple[VocabularyKind, bytes] | None) -> Towers:
     """The recipe's towers; the image tower's parameters need no gradient.
 
     `found` is the vocabulary of a fresh text tower, see `find_vocabulary`. Fresh weights depend on the recipe's
@@ -156,7 +156,9 @@ def _set_numbers(lit: LiT, loss: ContrastSpec) -> None:
         lit.logit_bias.fill_(loss.bias)
 
 
-def _fresh_text(spec: TextTowerSpec, found: tuple[Kind, bytes], width: int) -> tuple[TextSpec, bytes, TextConfig]:
+def _fresh_text(
+    spec: TextTowerSpec, found: tuple[VocabularyKind, bytes], width: int
+) -> tuple[TextSpec, bytes, TextConfig]:
     kind, vocabulary = found
     bert = spec.kind != "transformer"
     if bert and kind == "sentencepiece":

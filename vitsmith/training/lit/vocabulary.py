@@ -11,13 +11,13 @@ from vitsmith.errors import ConfigError, InputError, MissingPackageError
 from vitsmith.files.contents import read_words
 from vitsmith.training.recipes.lit import LEARNT, TextTowerSpec
 
-Kind = Literal["wordpiece", "sentencepiece"]
+VocabularyKind = Literal["wordpiece", "sentencepiece"]
 
 PADDING = "[PAD]"
 """Piece 0 of a learnt vocabulary: BERT does not look at token 0."""
 
 _USUAL_PIECES = 8000
-_KINDS: dict[str, Kind] = {".txt": "wordpiece", ".model": "sentencepiece"}
+_KINDS: dict[str, VocabularyKind] = {".txt": "wordpiece", ".model": "sentencepiece"}
 
 
 def learn_wordpiece(captions: Sequence[str], pieces: int, *, lower_case: bool) -> bytes:
@@ -48,7 +48,7 @@ def learn_wordpiece(captions: Sequence[str], pieces: int, *, lower_case: bool) -
     return "".join(f"{piece}\n" for piece, _ in numbered).encode()
 
 
-def find_vocabulary(spec: TextTowerSpec, captions: Sequence[str]) -> tuple[Kind, bytes] | None:
+def find_vocabulary(spec: TextTowerSpec, captions: Sequence[str]) -> tuple[VocabularyKind, bytes] | None:
     """The tokenizer's kind and its file for a fresh tower: what `spec.vocabulary` names, or learnt from `captions`.
 
     None for a tower that is not fresh and has its own.

@@ -105,8 +105,6 @@ class Embedded:
 EvaluationEvent = Evaluated | LitEvaluation
 Event = StepDone | EvaluationEvent | Warned | Saved | Embedded
 Listener = Callable[[Event], None]
-Tell = Callable[[str], None]
-"""Receives a message for people."""
 
 
 def ignore(event: Event) -> None:

@@ -21,14 +21,14 @@ from vitsmith.training.monitor.events import (
 )
 from vitsmith.training.monitor.journal import Past
 
-Row = dict[str, Any]
+MetricsRow = dict[str, Any]
 
 _EVALUATIONS = ("evaluation", "judged")
 _RENAMED = {"images": "num_images", "captions": "num_captions", "unseen_images": "num_unseen_images"}
 """The names of counts in version 0.1, and now."""
 
 
-def row_of(event: Event) -> Row:
+def row_of(event: Event) -> MetricsRow:
     """One line: the field `event` says which kind it is."""
     match event:
         case StepDone():
@@ -45,17 +45,17 @@ def row_of(event: Event) -> Row:
             return {"event": "checkpoint", "step": step, "folder": folder.name}
 
 
-def rows_until(rows: Iterable[Row], step: int) -> list[Row]:
+def rows_until(rows: Iterable[MetricsRow], step: int) -> list[MetricsRow]:
     """The lines of the first `step` updates: a run that goes on from there writes the later ones again."""
     return [row for row in rows if row.get("step", 0) <= step]
 
 
-def without_last_evaluation(rows: Iterable[Row], steps: int) -> list[Row]:
+def without_last_evaluation(rows: Iterable[MetricsRow], steps: int) -> list[MetricsRow]:
     """Without that after all `steps` updates: it comes after the last checkpoint, and is made again."""
     return [row for row in rows if row["event"] not in _EVALUATIONS or row.get("step") != steps]
 
 
-def past_from(rows: Iterable[Row], step: int) -> Past:
+def past_from(rows: Iterable[MetricsRow], step: int) -> Past:
     """What happened in the first `step` updates. Evaluations have their numbers only, without the matrices."""
     history: list[StepDone] = []
     evaluations: list[EvaluationEvent] = []
@@ -75,7 +75,7 @@ def past_from(rows: Iterable[Row], step: int) -> Past:
     return Past(step, tuple(history), tuple(evaluations), tuple(warnings))
 
 
-def usable_rows(rows: Iterable[Any], step: int) -> tuple[list[Row], str]:
+def usable_rows(rows: Iterable[Any], step: int) -> tuple[list[MetricsRow], str]:
     """The lines of the first `step` updates that can be read back, and a remark on those that cannot; '' for none.
 
     Training does not depend on them: missing lines are missing in plots and reports only.
@@ -109,19 +109,19 @@ def _is_plain(value: Any) -> bool:
     return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
-def _score_fields(scores: Scores) -> Row:
+def _score_fields(scores: Scores) -> MetricsRow:
     names = ("num_images", "top1", "top1_interval", "top5", "macro_recall", "nll", "calibration_error")
     return {name: getattr(scores, name) for name in names}
 
 
-def _scores_from(fields: Row) -> Scores:
+def _scores_from(fields: MetricsRow) -> Scores:
     low, high = fields.pop("top1_interval")
     fields = {_RENAMED.get(name, name): value for name, value in fields.items()}
     nothing = np.zeros((0, 0), np.int64)
     return Scores(**fields, top1_interval=(low, high), per_class=(), reliability=(), confusion=nothing)
 
 
-def _lit_evaluation_from(values: Row) -> LitEvaluation:
+def _lit_evaluation_from(values: MetricsRow) -> LitEvaluation:
     fields = {_RENAMED.get(name, name): value for name, value in values.items()}
     for name in ("image_to_text", "text_to_image"):  # keys in JSON are always text
         fields[name] = {int(k): share for k, share in fields[name].items()}

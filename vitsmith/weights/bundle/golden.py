@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vitsmith.arrays import Array
+from vitsmith.arrays import Array, Run
 from vitsmith.data.images.preprocess import preprocess
 from vitsmith.data.text.tokenize import Tokenizer
 from vitsmith.errors import BundleError
@@ -20,7 +20,6 @@ from vitsmith.specs import ImageSpec
 GOLDEN = "golden.safetensors"
 """The file of golden examples in the folder of a program."""
 
-Run = Callable[[Array], Array]
 
 TENSOR_TOLERANCE = 1e-4
 """Input values may move by this much: another NumPy or Pillow rounds differently in the last bits."""

@@ -12,13 +12,13 @@ import numpy as np
 
 from vitsmith import needs_torch
 from vitsmith.arguments import function, instance
-from vitsmith.arrays import Array
+from vitsmith.arrays import Array, Run
 from vitsmith.data.images.sources import several
 from vitsmith.data.text.tokenize import Tokenizer
 from vitsmith.errors import BundleError, InputError
 from vitsmith.models.config import LiTConfig
 from vitsmith.specs import Similarity
-from vitsmith.weights.bundle.golden import OUTPUT_TOLERANCE, Run, make_golden
+from vitsmith.weights.bundle.golden import OUTPUT_TOLERANCE, make_golden
 from vitsmith.weights.bundle.identity import name_space, state_of
 from vitsmith.weights.bundle.lit_text import vocabulary_suffix
 from vitsmith.weights.bundle.parts import BundleParts

@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vitsmith.arrays import Shape
 from vitsmith.errors import InputError, WeightsError, shown
 from vitsmith.files.atomic import replacing
 from vitsmith.json_text import parse_json, to_json
 from vitsmith.weights.containers.archive import DAMAGE, LONGEST_HEADER, open_archive
-from vitsmith.weights.layouts import Shape
 
 _MARK = b"vitsmith "
 _COMMENT_END = 2048

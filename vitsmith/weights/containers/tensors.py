@@ -15,12 +15,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from vitsmith.arrays import Shape
 from vitsmith.errors import WeightsError, shown
 from vitsmith.files.contents import content_of
 from vitsmith.files.regular import utf8_path
 from vitsmith.json_text import read_json
 from vitsmith.weights.containers.archive import open_archive, verify_stored
-from vitsmith.weights.layouts import Shape
 
 INDEX_SUFFIX = ".safetensors.index.json"
 """The suffix of the list of parts of a model that HF has split into several `.safetensors`."""

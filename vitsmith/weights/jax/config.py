@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from vitsmith.arrays import Shape
 from vitsmith.errors import WeightsError
 from vitsmith.models.config import (
     GROUPS,
@@ -19,7 +20,6 @@ from vitsmith.models.config import (
 )
 from vitsmith.models.configure import parse_config
 from vitsmith.weights.assumptions import assumed_note, square_grid
-from vitsmith.weights.layouts import Shape
 
 Shapes = Mapping[str, Shape]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 
+from vitsmith.arrays import Shape
 from vitsmith.errors import WeightsError
 from vitsmith.models.config import ImageModelConfig, ViTConfig, show_size
 from vitsmith.models.configure import parse_config
@@ -12,7 +13,6 @@ from vitsmith.models.presets import VIT_SIZES
 from vitsmith.specs import ImageSpec
 from vitsmith.weights.assumptions import assumed_note, square_grid
 from vitsmith.weights.fill import ArrayFile
-from vitsmith.weights.layouts import Shape
 from vitsmith.weights.timm.metadata import ModelArgs, TimmMetadata
 from vitsmith.weights.unsupported import check_channels, refuse_unsupported
 

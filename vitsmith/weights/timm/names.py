@@ -10,8 +10,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from vitsmith.arrays import Shape
 from vitsmith.models.config import ImageModelConfig, MixerConfig, ViTConfig
-from vitsmith.weights.layouts import Layout, Same, Shape, Slot
+from vitsmith.weights.layouts import Layout, Same, Slot
 
 SAME = Same()
 
