@@ -32,8 +32,8 @@ import torch
 from PIL import Image
 
 import vitsmith as vs
-from vitsmith.data.images.photos import sample_images
 from vitsmith.data.images.preprocess import load_image
+from vitsmith.data.images.sample_photos import sample_images
 from vitsmith.exporters.run import export
 from vitsmith.machine import describe_machine
 from vitsmith.predict import Predictor

@@ -50,7 +50,7 @@ from torch.utils.data import DataLoader, Dataset
 from vitsmith.data.augment.crops import read_crop, read_part
 from vitsmith.data.augment.settings import AugmentSpec, sample_box
 from vitsmith.data.batches.device import augment_on_device
-from vitsmith.data.batches.load import Crops, training_batches
+from vitsmith.data.batches.loader import Crops, training_batches
 from vitsmith.data.sets.samples import Samples
 from vitsmith.machine import describe_machine
 from vitsmith.specs import ImageSpec

@@ -15,7 +15,7 @@ from robustness_mutations import Random, change_folder, change_value
 from safetensors.numpy import load_file, save_file
 
 import vitsmith as vs
-from vitsmith.data.images.photos import sample_images
+from vitsmith.data.images.sample_photos import sample_images
 from vitsmith.models.config import BertConfig, LiTConfig
 from vitsmith.specs import Labels
 from vitsmith.weights.bundle.bundle import Bundle

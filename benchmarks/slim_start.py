@@ -40,7 +40,7 @@ def make_inputs(place: Path) -> None:
     from PIL import Image
 
     import vitsmith as vs
-    from vitsmith.data.images.photos import sample_images
+    from vitsmith.data.images.sample_photos import sample_images
     from vitsmith.exporters.run import export
 
     torch.manual_seed(0)

@@ -36,7 +36,7 @@ CASES: tuple[tuple[str, int, str, str, str], ...] = (  # model, micro-batch, pre
 def child(name: str, micro: int, precision: str, optimizer: str, checkpointing: str, compact: bool) -> dict[str, float]:
     import torch
 
-    from vitsmith.data.batches.load import Batch
+    from vitsmith.data.batches.loader import Batch
     from vitsmith.models.build import build
     from vitsmith.models.configure import configure
     from vitsmith.training.devices import Devices

@@ -21,10 +21,10 @@ from tests.command_line import call
 from tests.documentation import ROOT, table_after
 from tests.tiny import pictures, tiny_lit
 from vitsmith import needs_torch
-from vitsmith.cli.arguments.elsewhere import RENAMED, SAME, VERBS_ELSEWHERE, VERBS_RENAMED
 from vitsmith.cli.arguments.examples import EXAMPLES
 from vitsmith.cli.arguments.images import expand
 from vitsmith.cli.arguments.inputs import check_recordable
+from vitsmith.cli.arguments.unknown_words import RENAMED, SAME, VERBS_ELSEWHERE, VERBS_RENAMED
 from vitsmith.cli.main import app
 from vitsmith.cli.terminal import next_steps, output
 from vitsmith.cli.terminal.quickstart_progress import QuickstartProgress

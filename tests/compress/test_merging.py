@@ -26,8 +26,8 @@ from vitsmith.compress.merge_tokens.result import REQUIRED, Merged, Try, write_m
 from vitsmith.compress.merge_tokens.run import check_mergeable, merge, merge_by, merged_bundle, sample_photos
 from vitsmith.compress.merge_tokens.schedule_search import Losses, divergence, grow, measure_losses, search
 from vitsmith.compress.merge_tokens.schedules import MergeTarget, clipped, describe, fit, saved, spread
-from vitsmith.data.images.photos import sample_images
 from vitsmith.data.images.preprocess import preprocess
+from vitsmith.data.images.sample_photos import sample_images
 from vitsmith.engines.open import open_engine
 from vitsmith.engines.openvino.core import openvino_core
 from vitsmith.errors import GateError, InputError, OutputError, UnknownNameError

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import nn
 
 from vitsmith.data.augment.settings import AugmentSpec, sample_box
-from vitsmith.data.batches.load import Crops, evaluation_batches, training_batches
+from vitsmith.data.batches.loader import Crops, evaluation_batches, training_batches
 from vitsmith.data.images.preprocess import preprocess
 from vitsmith.data.sets.samples import Samples
 from vitsmith.errors import ConfigError, DatasetError

@@ -12,7 +12,7 @@ from PIL import Image
 from vitsmith.data.augment import mix
 from vitsmith.data.augment.settings import GRADES, AugmentSpec
 from vitsmith.data.batches.device import augment_on_device, jitter, uniforms
-from vitsmith.data.batches.load import Crops
+from vitsmith.data.batches.loader import Crops
 from vitsmith.data.images.preprocess import normalize
 from vitsmith.errors import ConfigError
 from vitsmith.specs import ImageSpec

@@ -21,9 +21,9 @@ from tests.exporters.browser import Browser, serving
 from tests.exporting import export_onnx, export_web
 from tests.tiny import CONFIGS, pictures, tiny_lit, tiny_model
 from vitsmith import Bundle, ImageSpec, Labels, Predictor, load, save
-from vitsmith.data.images.photos import sample_images
 from vitsmith.data.images.preprocess import load_image, preprocess
 from vitsmith.data.images.read import read_image
+from vitsmith.data.images.sample_photos import sample_images
 from vitsmith.encode import Encoder
 from vitsmith.engines.open import open_engine
 from vitsmith.errors import BundleError, DownloadError, GateError, InputError

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from vitsmith.data.batches.load import Crops
+from vitsmith.data.batches.loader import Crops
 from vitsmith.data.sets.samples import Samples, Splits
 from vitsmith.specs import ImageSpec
 from vitsmith.training.checkpoint.disk import CheckpointWriter

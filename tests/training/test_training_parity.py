@@ -8,7 +8,7 @@ import torch
 
 from tests.reference import fill
 from tests.tiny import REFERENCE, released_npz, small_cases
-from vitsmith.data.batches.load import Batch
+from vitsmith.data.batches.loader import Batch
 from vitsmith.models.initializers import reset_head
 from vitsmith.training.devices import Devices
 from vitsmith.training.learner import Learner

@@ -15,8 +15,8 @@ from typing import Annotated, Any
 import typer
 
 from vitsmith.cli.arguments.completion import join_words
-from vitsmith.cli.arguments.elsewhere import explain
 from vitsmith.cli.arguments.examples import epilog
+from vitsmith.cli.arguments.unknown_words import explain
 from vitsmith.cli.terminal.interrupts import Interrupts
 from vitsmith.cli.terminal.output import as_typed, print_line
 from vitsmith.cli.terminal.streams import ReaderGone, finish, prepare

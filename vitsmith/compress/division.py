@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from vitsmith.arguments import Tell
 from vitsmith.data.sets.datasets import ALL, DataSpec, find_source, open_dataset, telling, training_part
 from vitsmith.data.sets.samples import Samples, place_of
+from vitsmith.data.sets.split_names import split_of
 from vitsmith.data.sets.split_record import Contents, SplitRecord, distinct, read_contents
-from vitsmith.data.sets.splits import split_of
 from vitsmith.errors import DatasetError, InputError
 from vitsmith.evaluation.evaluation import match_classes
 from vitsmith.evaluation.held_out import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from vitsmith.data.images.photos import sample_images
+from vitsmith.data.images.sample_photos import sample_images
 from vitsmith.engines.protocol import Engine
 from vitsmith.engines.registry import ENGINES, precisions_of
 from vitsmith.engines.settings import Settings

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from vitsmith.arrays import Array
-from vitsmith.data.images.photos import sample_images
+from vitsmith.data.images.sample_photos import sample_images
 from vitsmith.engines.pixels import pixels_from_tensors
 from vitsmith.weights.bundle.bundle import Bundle
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from vitsmith.data.images.photos import sample_images
 from vitsmith.data.images.preprocess import preprocess
+from vitsmith.data.images.sample_photos import sample_images
 from vitsmith.engines.open import open_engine
 from vitsmith.engines.protocol import Engine
 from vitsmith.engines.sample_inputs import gate_images

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vitsmith.data.batches.load import Batch
+from vitsmith.data.batches.loader import Batch
 from vitsmith.training.checkpoint.state import TrainingState
 from vitsmith.training.devices import Devices, synchronising
 from vitsmith.training.learner import Learner

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from vitsmith import needs_torch
 from vitsmith.arguments import known_name
 from vitsmith.arguments import path as argument_path
-from vitsmith.data.images.photos import sample_images
+from vitsmith.data.images.sample_photos import sample_images
 from vitsmith.data.sets.split_record import SPLIT, SplitRecord, write_split
 from vitsmith.errors import BundleError, InputError
 from vitsmith.files.atomic import replacing_folder

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from vitsmith.data.augment.settings import AugmentSpec
-from vitsmith.data.batches.load import training_batches
+from vitsmith.data.batches.loader import training_batches
 from vitsmith.data.sets.datasets import open_labelled
 from vitsmith.data.sets.pairs import PairSpec, open_caption_samples, open_pairs
 from vitsmith.data.sets.samples import Samples

@@ -11,7 +11,7 @@ from PIL import Image
 
 from tests.data.sets.class_folders import draw
 from vitsmith.data.sets.datasets import DataSpec, find_source, open_dataset, open_labelled
-from vitsmith.data.sets.splits import SPLIT_NAMES, split_of
+from vitsmith.data.sets.split_names import SPLIT_NAMES, split_of
 from vitsmith.errors import DatasetError
 
 TWO = {"cat": 2, "dog": 2}

@@ -17,7 +17,7 @@ from tests.training.small_runs import recipe, splits
 from vitsmith import load, save
 from vitsmith.data.augment.settings import AugmentSpec
 from vitsmith.data.batches.device import augment_on_device
-from vitsmith.data.batches.load import Batch, training_batches
+from vitsmith.data.batches.loader import Batch, training_batches
 from vitsmith.data.images.preprocess import normalize, preprocess
 from vitsmith.data.sets.samples import Splits
 from vitsmith.errors import ConfigError, DatasetError

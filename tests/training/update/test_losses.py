@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from vitsmith.data.batches.load import Batch
+from vitsmith.data.batches.loader import Batch
 from vitsmith.errors import ConfigError
 from vitsmith.training.recipes.recipe import DistillSpec
 from vitsmith.training.update.losses import DistillLoss, classification_loss, cross_entropy, divergence, teacher_share

@@ -27,7 +27,7 @@ from vitsmith.compress.merge_tokens.run import check_mergeable, merge_by
 from vitsmith.compress.prune.run import check_prunable
 from vitsmith.compress.quantize.run import check_quantizable
 from vitsmith.compress.search.resize import resize_bundle
-from vitsmith.data.batches.load import Batch
+from vitsmith.data.batches.loader import Batch
 from vitsmith.engines.open import open_engine
 from vitsmith.errors import BundleError, ConfigError, InputError, UnknownNameError, WeightsError
 from vitsmith.evaluation.calibration import log_probabilities

@@ -12,7 +12,7 @@ from typing import Any
 
 from typer.core import TyperCommand
 
-from vitsmith.cli.arguments.elsewhere import explain_pair, explain_percent
+from vitsmith.cli.arguments.unknown_words import explain_pair, explain_percent
 from vitsmith.cli.terminal.output import know_options
 from vitsmith.errors import InputError, shown
 

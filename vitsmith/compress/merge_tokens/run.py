@@ -15,8 +15,8 @@ from vitsmith.compress.images import TaskImages
 from vitsmith.compress.merge_tokens.result import BATCH, REQUIRED, Merged, Try
 from vitsmith.compress.merge_tokens.schedule_search import IMAGES, Losses, measure_losses, search
 from vitsmith.compress.merge_tokens.schedules import RATIOS, MergeTarget, Numbers, describe, fit, image_tower, saved
-from vitsmith.data.images.photos import sample_images
 from vitsmith.data.images.preprocess import preprocess
+from vitsmith.data.images.sample_photos import sample_images
 from vitsmith.data.images.sources import ImageSource
 from vitsmith.engines.open import open_engine
 from vitsmith.errors import InputError

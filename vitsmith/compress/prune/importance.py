@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitsmith.compress.prune.sizes import Method
-from vitsmith.data.batches.load import evaluation_batches
+from vitsmith.data.batches.loader import evaluation_batches
 from vitsmith.data.images.unreadable import SHARE
 from vitsmith.data.sets.samples import Samples
 from vitsmith.models.build import ImageModel

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from vitsmith.data.images.photos import sample_images
+from vitsmith.data.images.sample_photos import sample_images
 from vitsmith.errors import ConfigError
 from vitsmith.layers.positions import ResizeMethod, resize_positions
 from vitsmith.models.build import build

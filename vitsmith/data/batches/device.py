@@ -14,7 +14,7 @@ from torch import Tensor
 from vitsmith.data.augment import mix, randaugment
 from vitsmith.data.augment.mix import Draws
 from vitsmith.data.augment.settings import AugmentSpec
-from vitsmith.data.batches.load import Batch, Crops
+from vitsmith.data.batches.loader import Batch, Crops
 from vitsmith.errors import ConfigError
 from vitsmith.specs import ImageSpec
 

@@ -16,11 +16,11 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 
-from vitsmith.data.images.kinds import is_heic, is_raw, name_kind
+from vitsmith.data.images.not_images import is_heic, is_raw, name_kind
 from vitsmith.data.images.orientation import jpeg_orientation, orientation_of, upright
 from vitsmith.data.images.sources import ImageSource, name_source, read_bytes
 from vitsmith.data.images.tensors import array_from_tensor, is_tensor
-from vitsmith.data.images.wholeness import check_opened, check_rows, check_whole, no_half_pictures
+from vitsmith.data.images.truncation import check_opened, check_rows, check_whole, no_half_pictures
 from vitsmith.errors import ImageError
 
 Rgb = NDArray[np.uint8]

@@ -14,11 +14,11 @@ from vitsmith.arguments import Tell
 from vitsmith.data.sets.digits import open_digits
 from vitsmith.data.sets.folder import find_folder
 from vitsmith.data.sets.hub import find_hub
-from vitsmith.data.sets.hub_names import hub_name
+from vitsmith.data.sets.hub_address import hub_name
 from vitsmith.data.sets.samples import Samples, Source, Splits, empty_classes, join, list_classes, stratified_split
 from vitsmith.data.sets.shapes import labelled_shapes, unseen_shapes
 from vitsmith.data.sets.shards.read import find_shards, is_shards
-from vitsmith.data.sets.splits import SPLIT_NAMES, SPLITS, split_of
+from vitsmith.data.sets.split_names import SPLIT_NAMES, SPLITS, split_of
 from vitsmith.data.sets.table import TABLE_SUFFIXES, find_table
 from vitsmith.errors import DatasetError, suggestion
 from vitsmith.fields import Finite, Frozen

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitsmith.data.images.sources import ImageSource
-from vitsmith.data.sets.hub_names import hub_name
+from vitsmith.data.sets.hub_address import hub_name
 from vitsmith.data.sets.samples import Lazy, Samples, Source, label_positions, sort_classes
-from vitsmith.data.sets.splits import list_names, split_of
+from vitsmith.data.sets.split_names import list_names, split_of
 from vitsmith.errors import DatasetError, ImageError, MissingPackageError
 from vitsmith.names import normal, repeated_names
 

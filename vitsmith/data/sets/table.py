@@ -15,10 +15,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from vitsmith.data.sets.image_paths import Row, check_files, with_slashes
 from vitsmith.data.sets.labelling import CLASSES, Labelling
 from vitsmith.data.sets.samples import Samples, Source, label_positions, list_some, sort_classes
-from vitsmith.data.sets.splits import split_of
-from vitsmith.data.sets.table_files import Row, check_files, with_slashes
+from vitsmith.data.sets.split_names import split_of
 from vitsmith.errors import DatasetError
 from vitsmith.files.regular import open_regular
 from vitsmith.json_text import parse_json

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vitsmith.data.batches.load import Held, evaluation_batches
+from vitsmith.data.batches.loader import Held, evaluation_batches
 from vitsmith.data.sets.samples import Samples, Splits
 from vitsmith.errors import ConfigError, InputError
 from vitsmith.evaluation.accuracy import wilson_interval

@@ -7,8 +7,8 @@ import statistics
 from collections.abc import Mapping
 from contextlib import suppress
 
-from vitsmith.data.images.photos import sample_images
 from vitsmith.data.images.read import Rgb
+from vitsmith.data.images.sample_photos import sample_images
 from vitsmith.data.sets.samples import Splits
 from vitsmith.errors import ImageError
 from vitsmith.machine import describe_machine

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from vitsmith.data.batches.device import augment_on_device
-from vitsmith.data.batches.load import Batch, Crops, training_batches
+from vitsmith.data.batches.loader import Batch, Crops, training_batches
 from vitsmith.data.sets.samples import Samples, Splits
 from vitsmith.errors import ConfigError, DatasetError, InputError
 from vitsmith.evaluation.scores import Scores, score_logits

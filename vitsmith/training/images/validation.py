@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vitsmith.data.batches.load import Held, evaluation_batches, ignore
+from vitsmith.data.batches.loader import Held, evaluation_batches, ignore
 from vitsmith.data.sets.samples import Samples
 from vitsmith.specs import ImageSpec
 

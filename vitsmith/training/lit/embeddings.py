@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from vitsmith.arrays import Array
-from vitsmith.data.batches.load import Held, evaluation_batches
+from vitsmith.data.batches.loader import Held, evaluation_batches
 from vitsmith.data.images.unreadable import most_unreadable
 from vitsmith.data.sets.samples import Samples
 from vitsmith.encode import first_without_direction

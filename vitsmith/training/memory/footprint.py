@@ -20,7 +20,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from vitsmith.data.batches.load import Batch
+from vitsmith.data.batches.loader import Batch
 from vitsmith.models.build import ImageModel, build
 from vitsmith.models.config import ModelConfig
 from vitsmith.training.devices import Devices

@@ -30,7 +30,7 @@ _FIRST_USE = {"cpu": 85 * MIB, "cuda": 96 * MIB}
 """CPU: pages of torch, MKL and oneDNN that a first step touches, measured in benchmarks/training_memory.py. CUDA:
 cuBLAS's workspaces of 32 MiB on Hopper, one for each of two threads and cuBLASLt's (torch's CUDA semantics notes)."""
 
-_BATCHES_IN_MEMORY = 4  # data/batches/load.py: two ahead, one just being begun, one in use
+_BATCHES_IN_MEMORY = 4  # data/batches/loader.py: two ahead, one just being begun, one in use
 _RESERVE = 0.1  # share of memory for the rest of the machine; on a GPU for holes between cached blocks
 _M_MMAP_THRESHOLD = -3  # malloc.h
 _COMPACT_FROM = MIB

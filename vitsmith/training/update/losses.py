@@ -21,7 +21,7 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor
 
-from vitsmith.data.batches.load import Batch
+from vitsmith.data.batches.loader import Batch
 from vitsmith.errors import ConfigError
 from vitsmith.specs import Head
 from vitsmith.training.recipes.recipe import DistillSpec

@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from vitsmith.data.sets.hub_names import how_to_fetch, hub_name
+from vitsmith.data.sets.hub_address import how_to_fetch, hub_name
 from vitsmith.errors import InputError, UnknownNameError, suggestion
 from vitsmith.models.presets import find_preset
 from vitsmith.weights.fetch.published import PublishedFile, checkpoints, checkpoints_of, find_checkpoint

@@ -30,7 +30,7 @@ from vitsmith.data.sets.labelling import CLASSES, Labelling
 from vitsmith.data.sets.samples import Lazy, Samples, Source, label_positions, list_some, sort_classes
 from vitsmith.data.sets.shards.braces import expand_braces
 from vitsmith.data.sets.shards.tar import ShardEntry, ShardFiles, scan_shard
-from vitsmith.data.sets.splits import list_names, split_of, split_words
+from vitsmith.data.sets.split_names import list_names, split_of, split_words
 from vitsmith.data.text.label_file import read_class_names
 from vitsmith.errors import DatasetError
 from vitsmith.names import ambiguous_name, normal, positions_by_name, tell_apart

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vitsmith.data.images.files import count_loose, holds_images, subfolders
-from vitsmith.data.sets.splits import SPLIT_NAMES, list_names, split_of, split_words
+from vitsmith.data.sets.split_names import SPLIT_NAMES, list_names, split_of, split_words
 from vitsmith.errors import DatasetError
 from vitsmith.names import normal
 
