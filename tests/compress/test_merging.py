@@ -353,14 +353,14 @@ def test_growing_makes_room_for_early_merges():
 
 def test_a_search_over_a_real_model_is_no_worse_than_plain_schedules():
     bundle = bundle_of()
-    found = merge(bundle, MergeTarget("searched", 1.25), photos(), LENIENT, measure=speeds(1.2))
+    found = merge(bundle, MergeTarget("searched", 1.25), photos(), LENIENT, race=speeds(1.2))
     far = {kind: divergence for kind, _, divergence in found.compared}
     assert set(far) == {"by block", "constant", "decreasing", "searched"} and far["searched"] == min(far.values())
     assert found.tries[-1].ratio >= 1.25 and found.bundle.config.merge == found.tries[-1].numbers
 
 
 def test_a_single_block_that_merges_has_nothing_to_search_over():
-    found = merge(bundle_of(VIT), MergeTarget("searched"), photos(), LENIENT, measure=speeds(2))
+    found = merge(bundle_of(VIT), MergeTarget("searched"), photos(), LENIENT, race=speeds(2))
     assert found.tries[-1].numbers[0] > 0 and found.compared[-1][0] == "searched"
 
 
@@ -380,7 +380,7 @@ def test_outputs_that_are_no_numbers_agree_with_nothing():
     with torch.no_grad():
         bundle.model.head.bias[0] = float("nan")
     with pytest.raises(InputError, match="output for it is not finite"):
-        merge(bundle, MergeTarget(ratio=1.2), photos(), measure=speeds(2))
+        merge(bundle, MergeTarget(ratio=1.2), photos(), race=speeds(2))
 
 
 def test_a_merged_model_without_answers_is_refused_by_the_gate(monkeypatch):
@@ -392,12 +392,12 @@ def test_a_merged_model_without_answers_is_refused_by_the_gate(monkeypatch):
     monkeypatch.setattr("vitsmith.compress.merge_tokens.run.merged_bundle", spoiled)
     for target in (MergeTarget(ratio=1.2), MergeTarget(kind="searched", ratio=1.2)):
         with pytest.raises(GateError, match=r"merging of .* was refused, nothing was written: .* is not finite"):
-            merge(bundle_of(), target, photos(), measure=speeds(2))
+            merge(bundle_of(), target, photos(), race=speeds(2))
 
 
 def test_a_merged_bundle_is_the_same_weights_with_another_configuration(tmp_path):
     bundle = bundle_of()
-    found = merge(bundle, MergeTarget(ratio=1.2), photos(), LENIENT, measure=speeds(1.1, 1.3))
+    found = merge(bundle, MergeTarget(ratio=1.2), photos(), LENIENT, race=speeds(1.1, 1.3))
     written = write_merged(found, "x", tmp_path / "run")
     assert written.config == change(LARGER, merge=found.tries[0].numbers) and written.labels == bundle.labels
     assert written.weights_hash == bundle.weights_hash and written.identity != bundle.identity
@@ -425,14 +425,14 @@ def test_agreement_and_accuracy_are_counted():
         MergeTarget(ratio=1.6),
         photos(labels),
         replace(REQUIRED, accuracy_drop=100),
-        measure=speeds(2),
+        race=speeds(2),
     )
     assert found.tries[0].agreement == (before == after).mean()
     assert found.tries[0].top1 == (10 / 16, (after == labels).mean())
 
 
 def test_the_gate_says_no_to_other_answers(tmp_path):
-    found = merge(wavering(), MergeTarget(ratio=1.6), photos(), replace(REQUIRED, agreement=1.0), measure=speeds(2))
+    found = merge(wavering(), MergeTarget(ratio=1.6), photos(), replace(REQUIRED, agreement=1.0), race=speeds(2))
     assert found.speedup is None and not found.slow
     with pytest.raises(GateError, match=r"top-1 agrees on \d.* \(required 100\.0%\); merge less, try"):
         write_merged(found, "x", tmp_path / "run")
@@ -440,7 +440,7 @@ def test_the_gate_says_no_to_other_answers(tmp_path):
     assert str(found).startswith(f"{1 / found.tries[-1].ratio:.0%} of the FLOPs left, top-1 agreement ")
     assert "; refused: top-1 agrees on " in repr(found) and repr(found).startswith("<Merged ")
     labelled = photos(vs.Predictor(wavering(), "torch").logits(photos().evaluation.sources).argmax(axis=1))
-    found = merge(wavering(), MergeTarget(ratio=1.6), labelled, replace(REQUIRED, accuracy_drop=1), measure=speeds(2))
+    found = merge(wavering(), MergeTarget(ratio=1.6), labelled, replace(REQUIRED, accuracy_drop=1), race=speeds(2))
     with pytest.raises(GateError, match=r"top-1 drops by \d+\.\d+ points, 95% interval .* on 16 images \(allowed 1\)"):
         found.require()
 
@@ -450,7 +450,7 @@ def test_sixteen_images_tell_little_and_a_strict_gate_says_no():
     labels = vs.Predictor(bundle, "torch").logits(photos().evaluation.sources).argmax(axis=1)
     few, required = photos(labels), replace(REQUIRED, accuracy_drop=10)
     assert len(few.evaluation) == 16
-    found = merge(bundle, MergeTarget(ratio=1.1), few, required, measure=speeds(2))
+    found = merge(bundle, MergeTarget(ratio=1.1), few, required, race=speeds(2))
     assert not found.failures and found.tries[-1].accuracy.num_images == 16
     assert found.doubts[0].startswith("16 images are too few to tell whether top-1 drops by more than 10 points")
     told = found.to_dict()
@@ -459,17 +459,17 @@ def test_sixteen_images_tell_little_and_a_strict_gate_says_no():
     with pytest.raises(GateError, match=r"nothing was written: 16 images are too few to tell .* enough$"):
         strict.require()
     with pytest.raises(InputError, match=r"16 evaluation images cannot tell .* at least 35 are needed"):
-        merge(bundle, MergeTarget(ratio=1.1), few, strict.required, measure=speeds(2))
+        merge(bundle, MergeTarget(ratio=1.1), few, strict.required, race=speeds(2))
     with pytest.raises(InputError, match="merge does not measure size_mib"):
-        merge(bundle, MergeTarget(ratio=1.1), few, replace(required, size_mib=1), measure=speeds(2))
+        merge(bundle, MergeTarget(ratio=1.1), few, replace(required, size_mib=1), race=speeds(2))
     with pytest.raises(InputError, match="a strict gate counts right answers: give it labelled images"):
-        merge(bundle, MergeTarget(ratio=1.1), photos(), replace(required, strict=True), measure=speeds(2))
+        merge(bundle, MergeTarget(ratio=1.1), photos(), replace(required, strict=True), race=speeds(2))
 
 
 def test_golden_images_are_those_whose_merging_is_clear():
     """Where rounded tensors make other tokens merge, answers move more than rounding alone moves them: none is kept."""
     bundle = bundle_of().with_golden(pictures(2))
-    found = merge(bundle, MergeTarget(ratio=1.6), photos(), LENIENT, measure=speeds(2)).bundle
+    found = merge(bundle, MergeTarget(ratio=1.6), photos(), LENIENT, race=speeds(2)).bundle
 
     def moved(images: list[np.ndarray]) -> np.ndarray:
         tensors = torch.tensor(np.stack([preprocess(image, bundle.preprocessing) for image in images]))
@@ -482,17 +482,17 @@ def test_golden_images_are_those_whose_merging_is_clear():
 
 
 def test_the_gate_says_no_when_it_does_not_pay():
-    found = merge(bundle_of(), MergeTarget(ratio=1.2), photos(), LENIENT, measure=speeds(0.97, 0.99))
+    found = merge(bundle_of(), MergeTarget(ratio=1.2), photos(), LENIENT, race=speeds(0.97, 0.99))
     with pytest.raises(GateError, match=r"0\.97 times as fast for one image, 0\.99 in batches of 16 .* does not pay"):
         found.require()
-    one = merge(bundle_of(), MergeTarget(ratio=1.2), photos(), LENIENT, measure=speeds(0.97, 1.1))
+    one = merge(bundle_of(), MergeTarget(ratio=1.2), photos(), LENIENT, race=speeds(0.97, 1.1))
     assert not one.failures
 
 
 def test_break_even():
     """1/1.25 of the time at half the arithmetic: 0.3 of the time is merging itself."""
     bundle, last = bundle_of(), Try((8,), 9, 1.0, 2.0, 1.0, None)
-    merged = Merged(bundle, bundle, "constant", photos(), REQUIRED, (last,), speedup=speeds(1.25, 2)(None, None, None))
+    merged = Merged(bundle, bundle, photos(), REQUIRED, "constant", (last,), speedup=speeds(1.25, 2)(None, None, None))
     assert merged.break_even == (pytest.approx(1 / 0.7), 1.0)
     assert replace(merged, speedup=speeds(0.5)(None, None, None)).break_even[0] == float("inf")
     assert np.isnan(replace(merged, speedup=None).break_even).all()
@@ -503,11 +503,11 @@ def test_without_a_ratio_less_is_tried_until_it_passes():
     agreements = []
     for ratio in (1.75, 1.5, 1.35, 1.2):
         try:
-            agreements.append(merge(bundle, MergeTarget(ratio=ratio), photos(), REQUIRED, measure=speeds(2)).tries[0])
+            agreements.append(merge(bundle, MergeTarget(ratio=ratio), photos(), REQUIRED, race=speeds(2)).tries[0])
         except InputError:
             continue
     least = max(agreements, key=lambda one: one.agreement)
-    found = merge(bundle, MergeTarget(), photos(), replace(REQUIRED, agreement=least.agreement), measure=speeds(2))
+    found = merge(bundle, MergeTarget(), photos(), replace(REQUIRED, agreement=least.agreement), race=speeds(2))
     assert not found.failures and found.tries[-1].agreement == least.agreement
     assert [one.ratio for one in found.tries] == sorted((one.ratio for one in found.tries), reverse=True)
 
@@ -517,7 +517,7 @@ def test_the_image_tower_of_lit_merges():
     image = change(bundle.config.image, image_size=(40, 48), depth=3)
     config = bundle.config.model_copy(update={"image": image})
     bundle = Bundle.of(tiny_model(config), vocabulary=bundle.vocabulary)
-    found = merge(bundle, MergeTarget(ratio=1.1), photos(), LENIENT, measure=speeds(2))
+    found = merge(bundle, MergeTarget(ratio=1.1), photos(), LENIENT, race=speeds(2))
     assert found.what == "mean cosine" and found.bundle.config.image.merge[-1] == 0
     assert found.bundle.golden is not None and found.bundle.golden.texts is not None
     before, after = (one.run_torch(tiny_inputs(config, 2)[0].numpy()) for one in (bundle, found.bundle))

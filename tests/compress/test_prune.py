@@ -25,9 +25,10 @@ from vitsmith.compress.images import TaskImages, labelled_training_images, sprea
 from vitsmith.compress.prune.distill import recover, recovery_recipe
 from vitsmith.compress.prune.importance import PLACES, score_blocks, score_parts
 from vitsmith.compress.prune.result import REQUIRED, write_pruned
-from vitsmith.compress.prune.run import Looked, prune, prune_bundle
+from vitsmith.compress.prune.run import prune, prune_bundle
 from vitsmith.compress.prune.sizes import Pruning, plan_sizes, step_of
 from vitsmith.compress.prune.slicing import keep_blocks, keep_parts, largest
+from vitsmith.compress.result import Advance, Working
 from vitsmith.data.sets.samples import Samples
 from vitsmith.errors import ConfigError, DatasetError, GateError, InputError, OutputError
 from vitsmith.evaluation.speed import Speed, Speedup
@@ -521,24 +522,24 @@ def measured(speedup: Speedup, asked: list[Any] | None = None) -> Any:
 
 def test_a_pruned_model_that_is_good_enough_is_written(taught: Bundle, colours: TaskImages, tmp_path: Path) -> None:
     asked: list[Any] = []
+    heard: list[Any] = []
     events: list[Any] = []
     done = prune(
         taught,
         colours,
         Pruning(heads=2, depth=1),
         short(taught, schedule={"steps": 25}),
-        measure=measured(FASTER, asked),
+        race=measured(FASTER, asked),
+        listener=heard.append,
         on_event=events.append,
     )
     assert asked == [((16, 3, 16, 16), [(16, 3), (16, 3)])]
     assert [stage.name for stage in done.stages] == ["original", "pruned", "distilled"]
     assert (done.failures, done.speedup, done.accuracy.drop) == ((), FASTER, 0)
     assert re.fullmatch(r"<Pruned .*; top-1 .* -> .* \(drop .*\) on colours, .* times as fast .*>", repr(done))
-    written = write_pruned(
-        done, "colours", tmp_path / "run", events=[event for event in events if not isinstance(event, Looked)]
-    )
-    looked = [event for event in events if isinstance(event, Looked)]
-    assert {event.total for event in looked} == {36 * 3} and sum(event.num_images for event in looked) == 36 * 3
+    written = write_pruned(done, "colours", tmp_path / "run", events=events)
+    assert [event.steps for event in heard if isinstance(event, Working)] == [36 * 3]
+    assert sum(event.steps for event in heard if isinstance(event, Advance)) == 36 * 3
     files = {path.name for path in (tmp_path / "run").iterdir()}
     assert files == {"command.txt", "metrics.jsonl", "model", "prune.json", "recipe.json"}
     again = vs.load(written.where)
@@ -579,7 +580,7 @@ def test_what_falls_short_is_refused_and_not_written(
     taught: Bundle, tmp_path: Path, pruning: Pruning, speedup: Speedup, required: Requirements, told: str
 ) -> None:
     noisy = TaskImages(splits().train, splits().val, True, "colours")
-    done = prune(taught, noisy, pruning, None, required, measure=measured(speedup))
+    done = prune(taught, noisy, pruning, None, required, race=measured(speedup))
     assert [stage.name for stage in done.stages] == ["original", "pruned"]
     with pytest.raises(GateError, match=f"was refused, nothing was written: .*{told}"):
         write_pruned(done, "colours", tmp_path / "run")
@@ -587,7 +588,7 @@ def test_what_falls_short_is_refused_and_not_written(
 
 
 def test_few_images_tell_little_and_a_strict_gate_says_no(taught: Bundle, colours: TaskImages) -> None:
-    done = prune(taught, colours, Pruning(mlp_width=48), None, measure=measured(FASTER))
+    done = prune(taught, colours, Pruning(mlp_width=48), None, race=measured(FASTER))
     count = len(colours.evaluation)
     assert not done.failures and done.accuracy.num_images == count == done.to_dict()["num_labelled_images"]
     assert done.doubts[0].startswith(f"{count} images are too few to tell whether top-1 drops by more than 1 point")
@@ -596,16 +597,16 @@ def test_few_images_tell_little_and_a_strict_gate_says_no(taught: Bundle, colour
     with pytest.raises(GateError, match=told):
         strict.require()
     with pytest.raises(InputError, match=f"{count} evaluation images cannot tell .* at least 381 are needed"):
-        prune(taught, colours, Pruning(mlp_width=48), None, strict.required, measure=measured(FASTER))
+        prune(taught, colours, Pruning(mlp_width=48), None, strict.required, race=measured(FASTER))
     with pytest.raises(InputError, match="prune does not measure cosine"):
-        prune(taught, colours, Pruning(mlp_width=48), None, replace(REQUIRED, cosine=1), measure=measured(FASTER))
+        prune(taught, colours, Pruning(mlp_width=48), None, replace(REQUIRED, cosine=1), race=measured(FASTER))
     with pytest.raises(InputError, match="compared by accuracy_drop, and it has no bound"):
-        prune(taught, colours, Pruning(mlp_width=48), None, Requirements(speedup=1), measure=measured(FASTER))
+        prune(taught, colours, Pruning(mlp_width=48), None, Requirements(speedup=1), race=measured(FASTER))
 
 
 def test_without_labels_the_answers_of_the_original_decide(taught: Bundle, colours: TaskImages) -> None:
     without = replace(colours, labelled=False)
-    done = prune(taught, without, Pruning(mlp_width=48), None, measure=measured(FASTER))
+    done = prune(taught, without, Pruning(mlp_width=48), None, race=measured(FASTER))
     assert done.agreement == done.stages[-1].scores.top1 == done.to_dict()["agreement"]
     right = done.stages[-1].right.copy()
     right[:2] = False
@@ -617,19 +618,19 @@ def test_without_labels_the_answers_of_the_original_decide(taught: Bundle, colou
     assert len(told) == 1 and told[0].startswith(f"top-1 agrees on {share:.1%} of the images")
     strict = replace(REQUIRED, strict=True)
     with pytest.raises(InputError, match="a strict gate counts right answers: give it labelled images"):
-        prune(taught, without, Pruning(mlp_width=48), None, strict, measure=measured(FASTER))
+        prune(taught, without, Pruning(mlp_width=48), None, strict, race=measured(FASTER))
 
 
 def test_nothing_is_left_of_a_run_that_cannot_be_written(
     taught: Bundle, colours: TaskImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    done = prune(taught, colours, Pruning(mlp_width=48), None, measure=measured(FASTER))
+    done = prune(taught, colours, Pruning(mlp_width=48), None, race=measured(FASTER))
 
     def interrupt(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("vitsmith.compress.prune.result.write_bundle", interrupt)
+    monkeypatch.setattr("vitsmith.compress.result.write_bundle", interrupt)
     with pytest.raises(KeyboardInterrupt):
         write_pruned(done, "colours")
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

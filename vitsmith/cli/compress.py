@@ -29,6 +29,7 @@ from vitsmith.cli.arguments.options import (
     seed_option,
 )
 from vitsmith.cli.arguments.quantities import mebibytes, milliseconds
+from vitsmith.cli.terminal.compression_progress import CompressionProgress
 from vitsmith.cli.terminal.output import drop_told, lost_told, print_facts, print_json, print_table, say
 from vitsmith.cli.terminal.pictures import put_picture
 from vitsmith.needs_torch import require_torch
@@ -111,7 +112,8 @@ def compress(
         variant_maker = TorchVariantMaker(
             bundle, images, data, max_drop=max_drop, steps=steps, seed=seed, tell=tell_unreadable
         )
-        found = search(bundle, images, space, required, chosen.value, variant_maker, programs, say)
+        with CompressionProgress() as listener:
+            found = search(bundle, images, space, required, chosen.value, variant_maker, programs, listener)
         folder = _keep(found, folder, model_name(model), without_split)
     put_picture(folder / "front.png", "the plot of the front", lambda: draw_front(found))
     for doubt in found.doubts:

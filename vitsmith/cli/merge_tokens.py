@@ -33,6 +33,7 @@ from vitsmith.cli.arguments.options import (
     seed_option,
     split_option,
 )
+from vitsmith.cli.terminal.compression_progress import CompressionProgress
 from vitsmith.cli.terminal.output import lost_told, print_facts, print_json, print_table, say
 from vitsmith.cli.terminal.pictures import put_picture
 
@@ -107,7 +108,8 @@ def merge_tokens(
             say(remark)
         if without_split:
             bundle = bundle.with_split(None)
-        merged = run(bundle, target, task_images, REQUIRED.with_changes(asked), tell=say)
+        with CompressionProgress() as listener:
+            merged = run(bundle, target, task_images, REQUIRED.with_changes(asked), listener=listener)
         facts = merged.to_dict() | _write(merged, model_name(model), place)
     for doubt in merged.doubts:
         say(doubt)

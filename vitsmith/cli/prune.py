@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import replace
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -36,12 +36,12 @@ from vitsmith.cli.arguments.options import (
     model_argument,
     seed_option,
 )
-from vitsmith.cli.terminal.output import drop_told, print_facts, print_json, print_table, progress, say
+from vitsmith.cli.terminal.compression_progress import CompressionProgress
+from vitsmith.cli.terminal.output import drop_told, print_facts, print_json, print_table, say
 
 if TYPE_CHECKING:
     from vitsmith.compress.images import TaskImages
     from vitsmith.compress.prune.result import Pruned, PruningStage
-    from vitsmith.compress.prune.run import Looked
     from vitsmith.compress.prune.sizes import Pruning
     from vitsmith.data.sets.datasets import DataSpec
     from vitsmith.gate import Requirements
@@ -139,13 +139,23 @@ def _prune(
     without_split: bool,
 ) -> tuple[Pruned, list[Event]]:
     """The smaller model, under bars, and what its distillation reported."""
+    from vitsmith.cli.terminal.training_progress import TrainingProgress
     from vitsmith.compress.prune.run import prune as run
 
     for told in images.told:
         say(told)
     events: list[Event] = []
-    with Progress(steps, events) as listener:
-        pruned = run(bundle, images, wanted, recipe, required, on_event=listener, on_stage=say)
+    with CompressionProgress(unit="images") as listener, ExitStack() as stack:
+        distillation = TrainingProgress(steps)
+
+        def on_event(event: Event) -> None:
+            if not events:
+                listener.stop()
+                stack.enter_context(distillation)
+            events.append(event)
+            distillation.on_event(event)
+
+        pruned = run(bundle, images, wanted, recipe, required, listener=listener, on_event=on_event)
     if without_split:
         pruned = replace(pruned, bundle=pruned.bundle.with_split(None))
     return pruned, events
@@ -160,39 +170,6 @@ def _write(pruned: Pruned, name: str, events: list[Event], place: Path) -> dict[
         return {}
     written = write_or_rescue(place, partial(write_pruned, pruned, name, events=events))
     return {"written": str(written.folder)}
-
-
-class Progress:
-    """Shows progress on a terminal, and keeps the events of the distillation."""
-
-    def __init__(self, steps: int, events: list[Event]) -> None:
-        from vitsmith.cli.terminal.training_progress import TrainingProgress
-
-        self._training, self._events = TrainingProgress(steps), events
-        self._looking = progress(unit="images")
-        self._looked = self._looking.add_task("ranking what is removed", total=None, note="")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._looking.stop()
-        self._training.stop()
-
-    def __call__(self, event: Event | Looked) -> None:
-        from vitsmith.compress.prune.run import Looked
-
-        if isinstance(event, Looked):
-            self._looking.start()
-            self._looking.update(self._looked, total=event.total, advance=event.num_images)
-            return
-        if not self._events:
-            self._looking.stop()
-            self._training.start()
-        self._events.append(event)
-        self._training.on_event(event)
 
 
 def print_pruned(pruned: Pruned, facts: dict[str, Any]) -> None:

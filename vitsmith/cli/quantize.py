@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from vitsmith.cli.arguments.images import expand
-from vitsmith.cli.arguments.inputs import labelled, parse_size, reading_bar, tell_calibration
+from vitsmith.cli.arguments.inputs import labelled, open_model, reading_bar, tell_calibration
 from vitsmith.cli.arguments.options import (
     ForceOption,
     ImageColumnOption,
@@ -33,15 +32,14 @@ from vitsmith.cli.arguments.options import (
     seed_option,
     split_option,
 )
-from vitsmith.cli.terminal.output import lost_told, print_facts, print_json, print_table, progress, say
+from vitsmith.cli.terminal.compression_progress import CompressionProgress
+from vitsmith.cli.terminal.output import lost_told, print_facts, print_json, print_table, say
 from vitsmith.cli.terminal.pictures import put_picture
 from vitsmith.needs_torch import require_torch
 
 if TYPE_CHECKING:
     from vitsmith.compress.images import Amounts, TaskImages
-    from vitsmith.compress.quantize.measure import Step, Working
     from vitsmith.compress.quantize.result import Quantization, Quantized
-    from vitsmith.compress.quantize.schemes import Attempt
     from vitsmith.data.sets.datasets import DataSpec
     from vitsmith.weights.bundle.bundle import Bundle
 
@@ -86,29 +84,25 @@ def quantize(
     """Find an int8 program that answers as well and is faster on this machine, or say "keep float" (exit 3)."""
     require_torch("export")
     from vitsmith.compress.images import Amounts
+    from vitsmith.compress.quantize.run import check_quantizable
     from vitsmith.gate import Requirements
-    from vitsmith.verbs.quantize import quantize_by
+    from vitsmith.runs.place import model_name, place_of
+    from vitsmith.verbs.quantize import quantization
 
     described = labelled(data, image_column, label_column, split)
-    amounts = Amounts(calibration, limit, seed)
-    result = quantize_by(
-        model,
-        described,
-        out,
-        Requirements(accuracy_drop=max_drop, agreement=min_agreement, speedup=min_speedup, strict=strict_gate),
-        engine=engine.value,
-        fastest=fastest,
-        batch_size=batch_size,
-        split=split,
-        has_images=bool(images),
-        images_of=lambda bundle: _images(bundle, described, split, images or [], amounts, skip_unreadable),
-        run=_quantize,
-        without_split=without_split,
-        force=force,
-        tell=say,
-        labels_file=labels_file,
-        image_size=parse_size(image_size),
+    asked = Requirements(accuracy_drop=max_drop, agreement=min_agreement, speedup=min_speedup, strict=strict_gate)
+    settings = quantization(
+        asked, data, split, images=bool(images), engine=engine.value, fastest=fastest, batch_size=batch_size
     )
+    amounts = Amounts(calibration, limit, seed)
+    with place_of("quantize", f"{model_name(model)}-{settings.engine}", out, force=force) as target:
+        bundle = open_model(model, image_size, labels=labels_file)
+        check_quantizable(bundle, settings.engine)
+        tell_calibration(bundle, kept=True)
+        task_images = _images(bundle, described, split, images or [], amounts, skip_unreadable)
+        result = _quantize(target, bundle.with_split(None) if without_split else bundle, task_images, settings)
+    for told in (*result.remarks, *result.doubts):
+        say(told)
     if json:
         print_json(result.to_dict())
     else:
@@ -117,14 +111,14 @@ def quantize(
 
 
 def _quantize(target: Path, bundle: Bundle, images: TaskImages, settings: Quantization) -> Quantized:
-    """Searches under bars, and puts a picture beside the result."""
-    from vitsmith.compress.quantize.result import RESULT
+    """Searches under a bar, and puts a picture beside the result."""
     from vitsmith.compress.quantize.run import quantize_to
     from vitsmith.report.schemes import draw_schemes
+    from vitsmith.runs.folder import is_run_of
 
-    earlier = (target / RESULT).exists()
-    with Bars() as bars:
-        result = quantize_to(target, bundle, images, settings, listener=bars)
+    earlier = is_run_of("quantize", target)
+    with CompressionProgress() as listener:
+        result = quantize_to(target, bundle, images, settings, listener=listener)
     if result.bundle is not None or not earlier:
         put_picture(target / "schemes.png", "the plot of the int8 programs", lambda: draw_schemes(result))
     else:
@@ -132,41 +126,9 @@ def _quantize(target: Path, bundle: Bundle, images: TaskImages, settings: Quanti
     return result
 
 
-class Bars:
-    """Bars for the work under way, on a terminal, and a line for the result of each program, everywhere."""
-
-    def __init__(self) -> None:
-        self._progress = progress(unit="")
-        self._task: Any = None
-
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._progress.stop()
-
-    def __call__(self, event: Working | Step | Attempt) -> None:
-        from vitsmith.compress.quantize.measure import Working
-        from vitsmith.compress.quantize.schemes import Attempt
-
-        if isinstance(event, Attempt):
-            if event.scheme:
-                say(f"{event.name}, rest in {event.rest}: {event.reason or 'keeps what is required'}")
-        elif isinstance(event, Working):
-            if self._task is not None:
-                self._progress.remove_task(self._task)
-            self._task = self._progress.add_task(event.what, total=event.steps, note="")
-        elif self._task is not None:
-            self._progress.advance(self._task)
-
-
 def _images(bundle: Bundle, data: DataSpec, split: str, images: list[str], amounts: Amounts, skip: float) -> TaskImages:
     from vitsmith.compress.images import labelled_images, unlabelled_images
 
-    tell_calibration(bundle, kept=True)
     sources = list(expand(images))
     how: dict[str, Any] = {"amounts": amounts, "skip_unreadable": skip}
     if data.path:

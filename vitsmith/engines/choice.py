@@ -16,11 +16,12 @@ from vitsmith.engines.golden_answers import open_checked
 from vitsmith.engines.plan import GOAL_BATCH, RACE_SECONDS, race
 from vitsmith.engines.program import is_small
 from vitsmith.engines.protocol import Engine
-from vitsmith.engines.registry import ENGINES
+from vitsmith.engines.refusals import wrong_precision
+from vitsmith.engines.registry import ENGINES, precisions_of, runners
 from vitsmith.engines.sample_inputs import sample_tensors
 from vitsmith.engines.settings import Settings
 from vitsmith.engines.tuning_cache import program_hash, question, recall, remember
-from vitsmith.errors import InputError
+from vitsmith.errors import InputError, MissingPackageError
 from vitsmith.weights.bundle.bundle import Bundle
 
 FEWEST = 100
@@ -40,13 +41,15 @@ class Way:
     engine: str
 
 
-def open_best(ways: Sequence[Way], settings: Settings, num_images: int | None = None) -> tuple[Bundle, Engine]:
-    """Returns bundle and engine of the fastest of the ways whose golden answers hold.
+def open_best(able: Sequence[Bundle], settings: Settings, num_images: int | None = None) -> tuple[Bundle, Engine]:
+    """Returns bundle and engine of the fastest way to run one of `able` whose golden answers hold.
 
-    `num_images` is how many images will be run; None: unknown. Nothing is
-    measured if there is only one way, if the model is very small, or if measuring would cost more than it saves: then
-    the first way is taken, or the one that was found to be the fastest before.
+    `able` is a bundle with each of its programs that may run, the usual one first. `num_images` is how many images will
+    be run; None: unknown. Nothing is measured if there is only one way, if the model is very small, or if measuring
+    would cost more than it saves: then the first way is taken, or the one that was found to be the fastest before.
+    Raises MissingPackageError, and InputError where no engine runs a program in the precision of `settings`.
     """
+    ways = _ways(able, settings.precision)
     named = _named(ways)
     first, own = next(iter(named.items()))
     small = is_small(own.bundle)
@@ -74,6 +77,29 @@ def open_best(ways: Sequence[Way], settings: Settings, num_images: int | None = 
     if (unraced := _unraced(named, usual, num_images)) is not None:
         return unraced
     return _raced(asked, named, replace(settings, measure=True))
+
+
+def _ways(able: Sequence[Bundle], precision: str) -> list[Way]:
+    """Each program with the engine it was made for, and with another one only if no program was made for that one."""
+    made_for = {bundle.program for bundle in able}
+    return [
+        Way(bundle, name)
+        for bundle in able
+        for name in _candidates(bundle, precision)
+        if name == bundle.program or name not in made_for
+    ]
+
+
+def _candidates(bundle: Bundle, precision: str) -> list[str]:
+    """Engines that may be taken, the program's own first: installed, able to run it, and not for use by name alone."""
+    able = [name for name in runners(bundle.program) if not ENGINES[name].only_by_name]
+    precise = [name for name in able if precision in ("auto", *precisions_of(bundle, name))]
+    if not precise:
+        raise wrong_precision(bundle, precision)
+    installed = [name for name in precise if ENGINES[name].installed]
+    if not installed:
+        raise MissingPackageError(ENGINES[precise[0]].package, ENGINES[precise[0]].extra)
+    return installed
 
 
 def _only(own: Way, settings: Settings, num_images: int) -> Engine:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
 
 from vitsmith.arguments import MOST_THREADS, known_name, whole_number
-from vitsmith.engines.choice import Way, open_best
+from vitsmith.engines.choice import open_best
 from vitsmith.engines.golden_answers import open_checked
 from vitsmith.engines.protocol import Engine
-from vitsmith.engines.refusals import check_runs, none_runs, wrong_precision
-from vitsmith.engines.registry import ENGINES, able_to_run, fitting, precisions_of, runners
+from vitsmith.engines.refusals import check_runs, none_runs
+from vitsmith.engines.registry import ENGINES, able_to_run, fitting
 from vitsmith.engines.settings import PRECISIONS, Goal, Settings
-from vitsmith.errors import MissingPackageError
 from vitsmith.machine import available_cores
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.load import load
@@ -70,8 +68,7 @@ def open_program(
         opened = open_checked(able[0], engine, settings)
         opened.why = f"asked for by name{_taken(bundle, able[0], engine, precision)}"
         return able[0], opened
-    ways = [Way(one, name) for one in able for name in _candidates(one, precision) if _is_made_for(name, one, able)]
-    taken, opened = open_best(ways, settings, num_images)
+    taken, opened = open_best(able, settings, num_images)
     opened.why += _taken(bundle, taken, engine, precision)
     return taken, opened
 
@@ -106,20 +103,3 @@ def _taken(bundle: Bundle, taken: Bundle, engine: str, precision: str) -> str:
         how = "" if precision == "auto" else f" in {precision}"
         return f"; the program that runs is {taken.stored.title!r}: nothing installed here runs {expected.title!r}{how}"
     return ""
-
-
-def _is_made_for(engine: str, bundle: Bundle, able: Sequence[Bundle]) -> bool:
-    """Whether a program was made for this engine, or no program of the bundle was."""
-    return bundle.program == engine or all(other.program != engine for other in able)
-
-
-def _candidates(bundle: Bundle, precision: str) -> list[str]:
-    """Engines for 'auto', the program's own first: installed, able to run it, and not for use by name alone."""
-    able = [name for name in runners(bundle.program) if not ENGINES[name].only_by_name]
-    precise = [name for name in able if precision in ("auto", *precisions_of(bundle, name))]
-    if not precise:
-        raise wrong_precision(bundle, precision)
-    installed = [name for name in precise if ENGINES[name].installed]
-    if not installed:
-        raise MissingPackageError(ENGINES[precise[0]].package, ENGINES[precise[0]].extra)
-    return installed

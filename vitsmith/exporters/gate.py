@@ -18,6 +18,7 @@ from vitsmith.models.config import LiTConfig, merges
 from vitsmith.predict import Predictor
 from vitsmith.specs import ProgramSpec
 from vitsmith.weights.bundle.bundle import Bundle
+from vitsmith.weights.bundle.golden import Golden
 from vitsmith.weights.bundle.paths import program_file
 
 REQUIRED: dict[str, Requirements] = {
@@ -40,6 +41,8 @@ REQUIRED_MERGING = {
 merges the other pair, and an output moves a little: between torch and onnxruntime by 1.4e-3 for 2 of 128 images (fresh
 Ti/16), between float32 and bfloat16 by 0.14 for 1 image in 100 (a trained tower; tests/compress/test_merging.py has
 both)."""
+
+GOLDEN_IMAGES = 2
 
 ACCURACY_DROP = 0.5
 """Percentage points of top-1 that may be lost on labelled images."""
@@ -140,6 +143,19 @@ def with_accuracy(
     measured = Measured(accuracy=compare_accuracy(before, after))
     require(what, failures(measured, required))
     return replace(verdict, accuracy=measured.accuracy, doubts=doubts(measured, required))
+
+
+def golden_of(bundle: Bundle, candidate: Bundle, engine: Engine) -> Golden:
+    """Golden answers: the float model's in fp32, else the program's own, which it must give on other machines too."""
+    golden = bundle.golden
+    assert golden is not None
+    if candidate.program_spec.precision == "fp32":
+        return golden
+    with refusing(exported(candidate, bundle)):
+        golden = replace(golden, outputs=engine.run(golden.tensors))
+        if golden.texts is not None:
+            golden = replace(golden, texts=replace(golden.texts, embeddings=engine.run_texts(golden.texts.tokens)))
+    return golden
 
 
 def exported(candidate: Bundle, bundle: Bundle) -> str:

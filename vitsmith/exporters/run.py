@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -22,7 +21,7 @@ from vitsmith.engines.protocol import Engine
 from vitsmith.engines.sample_inputs import gate_images
 from vitsmith.errors import BundleError, GateError, InputError, OutputError
 from vitsmith.exporters.exporter import Deliver, Exporter, Extras
-from vitsmith.exporters.gate import Gate, compare_parts, exported, required_of, with_accuracy
+from vitsmith.exporters.gate import GOLDEN_IMAGES, Gate, compare_parts, exported, golden_of, required_of, with_accuracy
 from vitsmith.exporters.parts import Part, parts_of
 from vitsmith.exporters.targets import TARGETS, Target
 from vitsmith.files.atomic import scratch
@@ -34,7 +33,6 @@ from vitsmith.gate import (
     agreement_of,
     failures,
     lowest_cosine,
-    refusing,
     relative_difference,
 )
 from vitsmith.json_text import json_or_none
@@ -46,8 +44,6 @@ from vitsmith.weights.bundle.manifest import MANIFEST
 from vitsmith.weights.bundle.measurements import told_briefly
 from vitsmith.weights.bundle.paths import program_file
 from vitsmith.weights.fill import require_finite_model
-
-GOLDEN_IMAGES = 2
 
 
 def export(
@@ -102,7 +98,7 @@ def export_program(
         if gate.samples is not None:
             drop = required.only("accuracy_drop")
             verdict = with_accuracy(verdict, bundle, candidate, engine, gate.samples, drop)
-        return deliver(replace(candidate, golden=_golden(bundle, candidate, engine))), verdict
+        return deliver(replace(candidate, golden=golden_of(bundle, candidate, engine))), verdict
 
 
 def check(bundle: Bundle, target: Target, spec: ProgramSpec) -> None:
@@ -223,16 +219,3 @@ def _open(candidate: Bundle, bundle: Bundle) -> Engine:
         return open_engine(replace(candidate, golden=None), candidate.program)
     except BundleError as error:
         raise GateError(f"{exported(candidate, bundle)} was refused, nothing was written: {error}") from None
-
-
-def _golden(bundle: Bundle, candidate: Bundle, engine: Engine) -> Any:
-    """Golden answers: the float model's in fp32, else the program's own, which it must give on other machines too."""
-    golden = bundle.golden
-    assert golden is not None
-    if candidate.program_spec.precision == "fp32":
-        return golden
-    with refusing(exported(candidate, bundle)):
-        golden = replace(golden, outputs=engine.run(golden.tensors))
-        if golden.texts is not None:
-            golden = replace(golden, texts=replace(golden.texts, embeddings=engine.run_texts(golden.texts.tokens)))
-    return golden

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
-from functools import partial
-from pathlib import Path
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from vitsmith.arguments import Tell
@@ -18,14 +16,11 @@ from vitsmith.gate import Requirements
 from vitsmith.needs_torch import require_torch
 from vitsmith.runs.place import place_of
 from vitsmith.verbs.inputs import Model, check_bounds, described_data, run_name, warn
-from vitsmith.weights.bundle.bundle import Bundle
-from vitsmith.weights.labels import with_labels
 from vitsmith.weights.load import assumed, load
 
 if TYPE_CHECKING:
-    from vitsmith.compress.images import TaskImages
-    from vitsmith.compress.quantize.measure import Listener
     from vitsmith.compress.quantize.result import Quantization, Quantized
+    from vitsmith.compress.result import Listener
 
 
 def quantize(
@@ -78,69 +73,46 @@ def quantize(
     """
     require_torch("export")
     from vitsmith.compress.images import Amounts, labelled_images, unlabelled_images
-    from vitsmith.compress.quantize.run import quantize_to
+    from vitsmith.compress.quantize.run import check_quantizable, quantize_to
 
     sources, described = list(several(images)), described_data(data)
+    asked = Requirements(accuracy_drop=max_drop, agreement=min_agreement, speedup=min_speedup, strict=strict_gate)
+    settings = quantization(
+        asked, described.path, split, images=bool(sources), engine=engine, fastest=fastest, batch_size=batch_size
+    )
     how: dict[str, Any] = {"amounts": Amounts(calibration, limit, seed), "skip_unreadable": skip_unreadable}
-
-    def images_of(original: Bundle) -> TaskImages:
-        if described.path:
-            return labelled_images(original, described, split, images=sources, tell=tell, **how)
-        return unlabelled_images(original, sources, **how)
-
-    return quantize_by(
-        bundle, described, out,
-        Requirements(accuracy_drop=max_drop, agreement=min_agreement, speedup=min_speedup, strict=strict_gate),
-        engine=engine, fastest=fastest, batch_size=batch_size, split=split, has_images=bool(sources),
-        images_of=images_of, run=partial(quantize_to, listener=listener),
-        without_split=without_split, force=force, tell=tell,
-    )  # fmt: skip
-
-
-def quantize_by(
-    bundle: Model,
-    data: DataSpec,
-    out: str | os.PathLike[str] | None,
-    asked: Requirements,
-    *,
-    engine: str,
-    fastest: bool,
-    batch_size: int,
-    split: str,
-    has_images: bool,
-    images_of: Callable[[Bundle], TaskImages],
-    run: Callable[[Path, Bundle, TaskImages, Quantization], Quantized],
-    without_split: bool,
-    force: bool,
-    tell: Tell,
-    labels_file: Path | None = None,
-    image_size: int | tuple[int, int] | None = None,
-) -> Quantized:
-    """The rules that `quantize` and the command line share; each shows its progress in its own way.
-
-    `images_of` reads the images, `run` is `compress.quantize.run.quantize_to`; `labels_file` has the names
-    of the classes, and `image_size` is for a checkpoint that does not say its size.
-    """
-    from vitsmith.compress.quantize.result import Quantization
-    from vitsmith.compress.quantize.run import check_quantizable, usual_engine
-    from vitsmith.compress.quantize.schemes import REQUIRED
-
-    if not data.path and not has_images:
-        raise InputError("int8 is calibrated on real images of your task: give `images` FOLDER or `data` DATA")
-    if split and not data.path:
-        raise InputError("`split` chooses a part of `data`: give `data` too")
-    check_bounds(asked, bool(data.path))
-    engine = usual_engine() if engine == "auto" else engine
-    settings = Quantization(engine, REQUIRED.with_changes(asked), fastest, batch_size)
     to = None if out is None else argument_path(out, "out")
-    with place_of("quantize", f"{run_name(bundle)}-{engine}", to, force=force) as target:
-        original = load(bundle, image_size=image_size)
+    with place_of("quantize", f"{run_name(bundle)}-{settings.engine}", to, force=force) as target:
+        original = load(bundle)
         for note in assumed(original):
             tell(note)
-        original = with_labels(original, labels_file)
-        check_quantizable(original, engine)
-        given = images_of(original)
-        result = run(target, original.with_split(None) if without_split else original, given, settings)
+        check_quantizable(original, settings.engine)
+        if described.path:
+            given = labelled_images(original, described, split, images=sources, tell=tell, **how)
+        else:
+            given = unlabelled_images(original, sources, **how)
+        original = original.with_split(None) if without_split else original
+        result = quantize_to(target, original, given, settings, listener=listener)
     for told in (*result.remarks, *result.doubts):
         tell(told)
     return result
+
+
+def quantization(
+    asked: Requirements, data: str, split: str, *, images: bool, engine: str, fastest: bool, batch_size: int
+) -> Quantization:
+    """The settings of a run, from what Python callers and the command line give.
+
+    Raises InputError for options that do not go together.
+    """
+    from vitsmith.compress.quantize.result import Quantization
+    from vitsmith.compress.quantize.run import usual_engine
+    from vitsmith.compress.quantize.schemes import REQUIRED
+
+    if not data and not images:
+        raise InputError("int8 is calibrated on real images of your task: give `images` FOLDER or `data` DATA")
+    if split and not data:
+        raise InputError("`split` chooses a part of `data`: give `data` too")
+    check_bounds(asked, bool(data))
+    engine = usual_engine() if engine == "auto" else engine
+    return Quantization(engine, REQUIRED.with_changes(asked), fastest, batch_size)

@@ -23,6 +23,7 @@ from vitsmith.compress.images import (
 )
 from vitsmith.compress.prune.run import prune
 from vitsmith.compress.prune.sizes import Pruning
+from vitsmith.compress.result import Advance, Event
 from vitsmith.data.images.unreadable import sift
 from vitsmith.data.sets.datasets import open_labelled
 from vitsmith.encode import Encoder
@@ -165,21 +166,23 @@ def test_images_that_decide_what_is_pruned_are_told_of_before_any_is_looked_at(p
     material = labelled_training_images(bundle, str(pets), skip_unreadable=0.1)
     file = Path(material.calibration.sources[3])
     file.write_bytes(b"GIF89a")
-    heard: list[object] = []
+    heard: list[str] = []
+
+    def listen(event: Event) -> None:
+        heard.append(event.line)
+        if isinstance(event, Advance):
+            raise LookedError
+
     with pytest.raises(LookedError):
-        prune(bundle, material, Pruning(depth=1), None, on_stage=heard.append, on_event=_stop)
-    assert [str(file) in told for told in heard] == [False, True]
+        prune(bundle, material, Pruning(depth=1), None, listener=listen)
+    assert [str(file) in line for line in heard if line] == [False, True]
     strict = replace(material, skip_unreadable=0.0)
     with pytest.raises(DatasetError, match="cannot use the image"):
-        prune(bundle, strict, Pruning(depth=1), None, on_event=_stop)
+        prune(bundle, strict, Pruning(depth=1), None, listener=listen)
 
 
 class LookedError(Exception):
     pass
-
-
-def _stop(_: object) -> None:
-    raise LookedError
 
 
 def test_verbs_that_look_at_images_tell_of_those_that_they_cannot_read(pets, capsys) -> None:

@@ -7,16 +7,14 @@ from math import isinf
 from pathlib import Path
 from typing import Any
 
-from vitsmith.compress.images import TaskImages
 from vitsmith.compress.merge_tokens.schedules import Numbers, describe
+from vitsmith.compress.result import Result, bounds_to_dict, speeds_to_dict, write_result
 from vitsmith.evaluation.speed import Speedup
-from vitsmith.gate import Measured, Paired, Requirements, doubts, failures, refusal, require
+from vitsmith.gate import Measured, Paired, Requirements, failures, refusal
 from vitsmith.machine import describe_machine
-from vitsmith.runs.run import whole_run
 from vitsmith.weights.bundle.bundle import Bundle
-from vitsmith.weights.bundle.folder import read_bundle, write_bundle
 
-RESULT, MODEL, PICTURE = "merge.json", "model", "merged.png"
+PICTURE = "merged.png"
 BATCH = 16
 """Batch size at which throughput is measured."""
 
@@ -66,14 +64,10 @@ class Try:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Merged:
-    """The result of merging. `bundle` is in memory: check `failures`, or call `require`, before you use it."""
+class Merged(Result):
+    """The result of merging."""
 
-    bundle: Bundle
-    original: Bundle
     kind: str
-    images: TaskImages
-    required: Requirements
     tries: tuple[Try, ...]
     """Schedules that were tried; the last one is that of `bundle`."""
     compared: tuple[tuple[str, Numbers, float], ...] = ()
@@ -81,15 +75,14 @@ class Merged:
     speedup: Speedup | None = None
     """None where too many answers changed, so that nothing was timed."""
 
+    work = "merging"
+
     def __str__(self) -> str:
         last = self.tries[-1]
         kept = f"{self.what} {last.agreement:.2%}" if last.accuracy is None else f"{last.accuracy}"
         speed = "" if self.speedup is None else f", {self.speedup}"
         cut = f"{1 / last.ratio:.0%} of the FLOPs left"
         return f"{cut}, {kept} on {self.images.name}{speed}{refusal(self.failures)}"
-
-    def __repr__(self) -> str:
-        return f"<Merged {self}>"
 
     @property
     def break_even(self) -> tuple[float, float]:
@@ -110,50 +103,46 @@ class Merged:
         return "top-1 agreement" if self.bundle.classes else "mean cosine"
 
     @property
+    def measured(self) -> Measured:
+        last = self.tries[-1]
+        if last.accuracy is not None:
+            answers = Measured(accuracy=last.accuracy)
+        else:
+            answers = (
+                Measured(agreement=last.agreement) if self.bundle.classes else Measured(mean_cosine=last.agreement)
+            )
+        if self.speedup is None:
+            return answers
+        single, batches = self.speedup.single, self.speedup.batches
+        return replace(answers, single_speedup=single, speedup=batches, batch=self.speedup.after.batch)
+
+    @property
+    def bounds(self) -> Requirements:
+        return (
+            self._of_answers
+            if self.speedup is None
+            else replace(self._of_answers, any_speedup=self.required.any_speedup)
+        )
+
+    @property
     def wrong(self) -> tuple[str, ...]:
         """Why the answers are not good enough; () when they are."""
-        return failures(self._answers, self._of_answers)
+        return failures(self.measured, self._of_answers)
 
     @property
     def slow(self) -> tuple[str, ...]:
         """Why the model is not fast enough; () when it is, or when nothing was timed."""
-        if self.speedup is None:
-            return ()
-        speedup = self.speedup
-        measured = Measured(single_speedup=speedup.single, speedup=speedup.batches, batch=speedup.after.batch)
-        return failures(measured, self.required.only("any_speedup"))
-
-    @property
-    def failures(self) -> tuple[str, ...]:
-        """Why the gate refuses the model; () when it passes."""
-        return (*self.wrong, *self.slow)
-
-    @property
-    def doubts(self) -> tuple[str, ...]:
-        """What cannot be told from so few labelled images; () with a strict gate, which lists it in `failures`."""
-        return () if self.required.strict else doubts(self._answers, self._of_answers)
-
-    @property
-    def _answers(self) -> Measured:
-        last = self.tries[-1]
-        if last.accuracy is not None:
-            return Measured(accuracy=last.accuracy)
-        return Measured(agreement=last.agreement) if self.bundle.classes else Measured(mean_cosine=last.agreement)
+        return () if self.speedup is None else failures(self.measured, self.required.only("any_speedup"))
 
     @property
     def _of_answers(self) -> Requirements:
         return self.required.of_answers(labelled=self.tries[-1].accuracy is not None, classes=self.bundle.classes > 0)
 
-    def require(self) -> None:
-        """Raises GateError when the gate refuses the model."""
-        require(f"merging of {self.original.where}", self.failures, self._advice)
-
     @property
-    def _advice(self) -> str:
-        """Advice on `failures`; '' where they say themselves how many images are needed."""
+    def advice(self) -> str:
         if self.slow:
             return "merging does not pay here: keep the model as it is"
-        if failures(self._answers, replace(self._of_answers, strict=False)):
+        if failures(self.measured, replace(self._of_answers, strict=False)):
             return "merge less, try `schedule` searched, or fine-tune with merging"
         return ""
 
@@ -168,12 +157,7 @@ class Merged:
             "measure": self.what,
             "tries": [one.to_dict() for one in self.tries],
             "compared": [{"kind": kind, "numbers": list(one), "divergence": far} for kind, one, far in self.compared],
-            "requirements": {
-                "max_drop": self.required.accuracy_drop,
-                "min_agreement": self.required.agreement,
-                "min_speedup": self.required.any_speedup,
-                "strict_gate": self.required.strict,
-            },
+            "requirements": bounds_to_dict(self.required, min_agreement="agreement", min_speedup="any_speedup"),
             "machine": describe_machine(),
             "failures": list(self.failures),
             "doubts": list(self.doubts),
@@ -183,8 +167,7 @@ class Merged:
             facts["speed"] = {
                 "engine": "torch",
                 "batch": self.speedup.after.batch,
-                "latency_ms": [self.speedup.before.latency_ms, self.speedup.after.latency_ms],
-                "images_per_second": [self.speedup.before.images_per_second, self.speedup.after.images_per_second],
+                **speeds_to_dict(self.speedup),
                 "speedups": [self.speedup.single, self.speedup.batches],
                 "break_even_keep": [None if isinf(ratio) else 1 / ratio for ratio in (single, batches)],
             }
@@ -197,13 +180,5 @@ def _needed(share: float) -> float:
 
 
 def write_merged(merged: Merged, name: str, out: Path | None = None) -> Bundle:
-    """Writes a run, by default into `runs/merge-tokens/<name>`, whole or not at all, and returns the bundle in it.
-
-    The run holds the model, the numbers (merge.json) and the command. It replaces what is at `out`. Raises GateError
-    when the gate refuses the model, OutputError.
-    """
-    merged.require()
-    with whole_run("merge-tokens", name, out) as (run, target):
-        run.write_json(RESULT, merged.to_dict())
-        write_bundle(merged.bundle, run.folder / MODEL)
-    return read_bundle(target / MODEL, verify=False)
+    """Writes a run of `merge-tokens` as `write_result` does."""
+    return write_result("merge-tokens", merged, name, out)

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from vitsmith.arguments import Tell
 from vitsmith.arrays import Array
 from vitsmith.compress.images import TaskImages
 from vitsmith.compress.merge_tokens.result import BATCH, REQUIRED, Merged, Try
 from vitsmith.compress.merge_tokens.schedule_search import IMAGES, Losses, measure_losses, search
 from vitsmith.compress.merge_tokens.schedules import RATIOS, MergeTarget, Numbers, describe, fit, image_tower, saved
+from vitsmith.compress.result import Listener, Told
 from vitsmith.data.images.preprocess import preprocess
 from vitsmith.data.images.sample_photos import sample_images
 from vitsmith.data.images.sources import ImageSource
@@ -63,13 +63,18 @@ def check_mergeable(bundle: Bundle) -> ViTConfig:
 
 
 def merged_bundle(bundle: Bundle, numbers: Numbers) -> Bundle:
-    """The same weights in a model whose blocks merge `numbers` tokens each; without golden examples."""
+    """The same weights in a model whose blocks merge `numbers` tokens each; without golden examples.
+
+    Both models share the arrays of their weights: copy one before you train it.
+    """
     tower = check_mergeable(bundle)
     merging = change(tower, merge=numbers)
     lit = isinstance(bundle.config, LiTConfig)
     config = change(bundle.config, image=merging.model_dump()) if lit else merging
-    model = build(config, fresh=False)
-    model.load_state_dict({name: array.detach().cpu() for name, array in bundle.model.state_dict().items()})
+    model = build(config, device="meta")
+    model.load_state_dict(
+        {name: array.detach().cpu() for name, array in bundle.model.state_dict().items()}, assign=True
+    )
     note = f"tokens merged: {describe(numbers)}; {tower.tokens - sum(numbers)} of {tower.tokens} are left"
     return bundle.derive(model, note, by=f"vitsmith merge-tokens {bundle.where}", kind="merged")
 
@@ -90,14 +95,13 @@ def merge(
     images: TaskImages,
     required: Requirements = REQUIRED,
     *,
-    measure: Race = measure_speedup,
-    tell: Tell = lambda _: None,
+    race: Race = measure_speedup,
+    listener: Listener = lambda _: None,
 ) -> Merged:
     """Merges to the target, compares with the original on the evaluation images, and measures both; writes nothing.
 
-    Without a ratio or number of tokens the ratios of RATIOS are tried until one passes. `measure` times engines in
-    turns. `Merged.require` refuses a result that falls short. Raises InputError for a model or target that cannot be
-    merged.
+    Without a ratio or number of tokens the ratios of RATIOS are tried until one passes. `race` times engines in turns.
+    `Merged.require` refuses a result that falls short. Raises InputError for a model or target that cannot be merged.
     """
     tower = check_mergeable(bundle)
     if bundle.classes == 0 and images.labels is not None:
@@ -106,9 +110,9 @@ def merge(
     required.of_answers(labelled=images.labels is not None, classes=bundle.classes > 0)  # before any work
     required.check_tells(len(images.evaluation))
     if not any(remark.startswith("evaluating on ") for remark in images.remarks):  # which the user has seen
-        tell(f"evaluating on {images.name}")
+        listener(Told(f"evaluating on {images.name}"))
     expected = _answers(bundle, images.evaluation.sources)
-    planner = _Planner(bundle, tower, target, images, tell)
+    planner = _Planner(bundle, tower, target, images, listener)
     tries: list[Try] = []
     for one in planner.targets:
         try:
@@ -120,24 +124,27 @@ def merge(
         merged = merged_bundle(bundle, numbers)
         with refusing(_merging(bundle)):
             tries.append(_evaluated(tower, merged, numbers, images, expected))
-        found = Merged(merged, bundle, target.kind, images, required, tuple(tries), planner.compared)
-        tell(f"{1 / tries[-1].ratio:.0%} of the FLOPs left: {found.what} {tries[-1].agreement:.2%}")
+        found = Merged(merged, bundle, images, required, target.kind, tuple(tries), planner.compared)
+        left = f"{1 / tries[-1].ratio:.0%} of the FLOPs left"
+        listener(Told(f"{left}: {found.what} {tries[-1].agreement:.2%}"))
         if not found.wrong:
             break
     if found.wrong:
         return found
     with refusing(_merging(bundle)):
         merged = merged.with_golden(_steady_images(bundle, merged))
-    tell("measuring the speed of both, in turns")
-    found = replace(found, bundle=merged, speedup=_speedup(bundle, merged, measure))
+    listener(Told("measuring the speed of both, in turns"))
+    found = replace(found, bundle=merged, speedup=_speedup(bundle, merged, race))
     return replace(found, bundle=_described(found))
 
 
 class _Planner:
     """Makes schedules; measures once what each block loses."""
 
-    def __init__(self, bundle: Bundle, tower: ViTConfig, target: MergeTarget, images: TaskImages, tell: Tell) -> None:
-        self._bundle, self._tower, self._images, self._tell = bundle, tower, images, tell
+    def __init__(
+        self, bundle: Bundle, tower: ViTConfig, target: MergeTarget, images: TaskImages, listener: Listener
+    ) -> None:
+        self._bundle, self._tower, self._images, self._listener = bundle, tower, images, listener
         self._losses: Losses | None = None
         self._kept: dict[Numbers, Array] = {}
         self.compared: tuple[tuple[str, Numbers, float], ...] = ()
@@ -153,7 +160,7 @@ class _Planner:
         classes = self._bundle.classes > 0
         if self._losses is None:
             count = min(IMAGES, len(self._images.calibration))
-            self._tell(f"searching: measuring what each block loses, on {count} calibration images")
+            self._listener(Told(f"searching: measuring what each block loses, on {count} calibration images"))
             self._losses = measure_losses(self._tower, self._outputs, classes=classes)
         numbers, compared = search(self._tower, self._losses, target, self._outputs, classes=classes)
         self.compared = tuple(compared)
@@ -227,10 +234,10 @@ def _steady_images(bundle: Bundle, merged: Bundle) -> list[Array]:
     return [images[at] for at in sorted(np.argsort(moved, kind="stable")[:GOLDEN_IMAGES].tolist())]
 
 
-def _speedup(bundle: Bundle, merged: Bundle, measure: Race) -> Speedup:
+def _speedup(bundle: Bundle, merged: Bundle, race: Race) -> Speedup:
     tensors = np.stack([preprocess(image, bundle.preprocessing) for image in sample_images(4)])
     before, after = (Runner(open_engine(one, "torch", precision="fp32")) for one in (bundle, merged))
-    return measure(before, after, np.resize(tensors, (BATCH, *tensors.shape[1:])))
+    return race(before, after, np.resize(tensors, (BATCH, *tensors.shape[1:])))
 
 
 def _described(found: Merged) -> Bundle:

@@ -11,21 +11,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vitsmith.compress.images import TaskImages
 from vitsmith.compress.prune.sizes import describe_sizes
+from vitsmith.compress.result import Result, bounds_to_dict, speeds_to_dict, write_result
 from vitsmith.evaluation.scores import Scores
 from vitsmith.evaluation.speed import Speedup
-from vitsmith.gate import Measured, Paired, Requirements, doubts, failures, refusal, require
+from vitsmith.gate import Measured, Paired, Requirements, failures, refusal
 from vitsmith.machine import describe_machine
 from vitsmith.models.config import ImageModelConfig, LiTConfig
-from vitsmith.runs.run import whole_run
+from vitsmith.runs.run import Run
 from vitsmith.training.monitor.events import Event
 from vitsmith.training.monitor.metrics_file import row_of
 from vitsmith.training.recipes.recipe import TrainRecipe
 from vitsmith.weights.bundle.bundle import Bundle
-from vitsmith.weights.bundle.folder import read_bundle, write_bundle
 
-RESULT, MODEL = "prune.json", "model"
 BATCH = 16
 """Batch size at which throughput is measured."""
 
@@ -52,28 +50,23 @@ class PruningStage:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Pruned:
-    """The result of pruning. `bundle` is in memory: check `failures`, or call `require`, before you use it."""
+class Pruned(Result):
+    """The result of pruning."""
 
-    bundle: Bundle
-    original: Bundle
-    images: TaskImages
     stages: tuple[PruningStage, ...]
     """The original, the pruned model, and the distilled one unless there was no distillation."""
     speedup: Speedup
     """Speed of the last stage over that of the original."""
-    required: Requirements
     recipe: TrainRecipe | None = None
     """Recipe of the distillation; None: there was none."""
     notes: tuple[str, ...] = ()
+
+    work = "pruning"
 
     def __str__(self) -> str:
         changed = describe_sizes(model_config(self.original), model_config(self.bundle))
         kept = f"{self.accuracy}" if self.accuracy is not None else f"top-1 agreement {self.agreement:.2%}"
         return f"{changed}; {kept} on {self.images.name}, {self.speedup}{refusal(self.failures)}"
-
-    def __repr__(self) -> str:
-        return f"<Pruned {self}>"
 
     @cached_property
     def accuracy(self) -> Paired | None:
@@ -89,37 +82,20 @@ class Pruned:
         return None if self.images.labelled else float(self.stages[-1].right.mean())
 
     @property
-    def failures(self) -> tuple[str, ...]:
-        """Why the gate refuses the model; () when it passes."""
-        return failures(self._measured, self._of_all)
+    def measured(self) -> Measured:
+        return Measured(accuracy=self.accuracy, agreement=self.agreement, speedup=self.speedup.batches, batch=BATCH)
 
     @property
-    def doubts(self) -> tuple[str, ...]:
-        """What cannot be told from so few images; () with a strict gate, which lists it in `failures`."""
-        return () if self.required.strict else doubts(self._measured, self._of_all)
-
-    @property
-    def _measured(self) -> Measured:
-        measured = Measured(speedup=self.speedup.batches, batch=BATCH)
-        return replace(measured, accuracy=self.accuracy, agreement=self.agreement)
-
-    @property
-    def _of_all(self) -> Requirements:
-        """The bounds on answers and on speed."""
+    def bounds(self) -> Requirements:
         answers = self.required.of_answers(labelled=self.images.labelled, classes=True)
         return replace(answers, speedup=self.required.speedup)
 
-    def require(self) -> None:
-        """Raises GateError when the gate refuses the model."""
-        require(f"pruning of {self.original.where}", self.failures, self._advice)
-
     @property
-    def _advice(self) -> str:
-        """Advice on `failures`; '' where they say themselves how many images are needed."""
-        lenient = replace(self._of_all, strict=False)
-        if failures(self._measured, lenient.only("accuracy_drop", "agreement")):
+    def advice(self) -> str:
+        lenient = replace(self.bounds, strict=False)
+        if failures(self.measured, lenient.only("accuracy_drop", "agreement")):
             return "prune less, or distil longer with `steps`"
-        if failures(self._measured, lenient.only("speedup")):
+        if failures(self.measured, lenient.only("speedup")):
             return "prune more, or keep the model as it is"
         return ""
 
@@ -136,7 +112,6 @@ class Pruned:
             }
             for stage in self.stages
         ]
-        before, after = self.speedup.before, self.speedup.after
         return {
             "original": self.original.where,
             "changed": describe_sizes(model_config(self.original), model_config(self.bundle)),
@@ -144,17 +119,11 @@ class Pruned:
             "labelled": self.images.labelled,
             "notes": [*self.images.told, *self.notes],
             "stages": stages,
-            "latency_ms": [before.latency_ms, after.latency_ms],
-            "images_per_second": [before.images_per_second, after.images_per_second],
-            "batch": after.batch,
+            **speeds_to_dict(self.speedup),
+            "batch": self.speedup.after.batch,
             "speedups": [self.speedup.single, self.speedup.batches],
             "machine": describe_machine(),
-            "requirements": {
-                "max_drop": self.required.accuracy_drop,
-                "min_agreement": self.required.agreement,
-                "min_speedup": self.required.speedup,
-                "strict_gate": self.required.strict,
-            },
+            "requirements": bounds_to_dict(self.required, min_agreement="agreement", min_speedup="speedup"),
             "agreement": self.agreement,
             **(self.accuracy.to_dict() if self.accuracy else {}),
             "failures": list(self.failures),
@@ -169,24 +138,13 @@ def model_config(bundle: Bundle) -> ImageModelConfig:
     return config
 
 
-def write_pruned(
-    pruned: Pruned,
-    name: str,
-    out: Path | None = None,
-    *,
-    events: Iterable[Event] = (),
-) -> Bundle:
-    """Writes a run of `prune`, by default into `runs/prune/<name>`, whole or not at all, and returns the bundle in it.
+def write_pruned(pruned: Pruned, name: str, out: Path | None = None, *, events: Iterable[Event] = ()) -> Bundle:
+    """Writes a run of `prune` as `write_result` does, with the recipe and the log of the distillation."""
 
-    The run holds the model, the numbers (prune.json), the distillation's recipe and log, and the command. It replaces
-    what is at `out`. Raises GateError when the gate refuses the model, OutputError.
-    """
-    pruned.require()
-    with whole_run("prune", name, out) as (run, target):
+    def write_distillation(run: Run) -> None:
         for event in events:
             run.log(**row_of(event))
         if pruned.recipe is not None:
             run.write_json("recipe.json", pruned.recipe.model_dump(mode="json"))
-        run.write_json(RESULT, pruned.to_dict())
-        write_bundle(pruned.bundle, run.folder / MODEL)
-    return read_bundle(target / MODEL, verify=False)
+
+    return write_result("prune", pruned, name, out, write_distillation)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
 
-from vitsmith.arguments import Tell
 from vitsmith.compress.images import TaskImages, readable, spread
 from vitsmith.compress.prune.distill import recover
 from vitsmith.compress.prune.importance import PASSES, DeviceBatches, score_blocks, score_parts
 from vitsmith.compress.prune.result import BATCH, REQUIRED, Pruned, PruningStage, model_config
 from vitsmith.compress.prune.sizes import Pruning, describe_sizes, plan_sizes
 from vitsmith.compress.prune.slicing import keep_blocks, keep_parts, largest
+from vitsmith.compress.result import Advance, Listener, Told, Working
 from vitsmith.data.images.read import Rgb
 from vitsmith.data.images.unreadable import SHARE
 from vitsmith.data.sets.samples import Samples
@@ -33,20 +32,13 @@ from vitsmith.models.configure import change
 from vitsmith.models.cost import flops
 from vitsmith.training.images.run import resolve
 from vitsmith.training.images.validation import predict_logits
-from vitsmith.training.monitor.events import Event, Listener, ignore
+from vitsmith.training.monitor.events import Listener as TrainingListener
+from vitsmith.training.monitor.events import ignore
 from vitsmith.training.recipes.recipe import TrainRecipe
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.bundle.measurements import accuracy
 
 GOLDEN_IMAGES = 4
-
-
-@dataclass(frozen=True)
-class Looked:
-    """`num_images` more images were read to rank what is removed; `total` counts each image once for each pass."""
-
-    num_images: int
-    total: int
 
 
 def check_prunable(bundle: Bundle) -> None:
@@ -75,7 +67,7 @@ def prune_bundle(
     pruning: Pruning,
     *,
     skip_unreadable: float = SHARE,
-    on_event: Callable[[Looked], None] = lambda _: None,
+    listener: Listener = lambda _: None,
 ) -> tuple[Bundle, tuple[str, ...]]:
     """A smaller bundle in memory, with the parts that are most important on labelled `samples`, and remarks.
 
@@ -92,7 +84,8 @@ def prune_bundle(
     shallower = plan.config.depth < model.config.depth
     thinner = change(model.config, depth=plan.config.depth) != plan.config
     total = len(chosen) * (shallower + thinner * PASSES[pruning.method])
-    batches = DeviceBatches(chosen, bundle, device, lambda images: on_event(Looked(images, total)), skip_unreadable)
+    batches = DeviceBatches(chosen, bundle, device, lambda images: listener(Advance(images)), skip_unreadable)
+    listener(Working("ranking what is removed", total))
     smaller = model
     if shallower:
         scores = score_blocks(smaller.to(device), batches, pruning.method)
@@ -109,14 +102,15 @@ def prune(
     recipe: TrainRecipe | None,
     required: Requirements = REQUIRED,
     *,
-    measure: Race = measure_speedup,
-    on_event: Callable[[Event | Looked], None] = lambda _: None,
-    on_stage: Tell = lambda _: None,
+    race: Race = measure_speedup,
+    listener: Listener = lambda _: None,
+    on_event: TrainingListener = ignore,
 ) -> Pruned:
     """Prunes, distils with `recipe` unless it is None, and measures accuracy and speed of both; writes nothing.
 
-    `on_stage` gets a line on each stage. Raises InputError for a model that cannot be pruned, and for sizes that it
-    cannot have; also what `recover` raises. `Pruned.require` refuses a model that falls short.
+    `listener` gets a line on each stage, `on_event` the events of the distillation. Raises InputError for a model that
+    cannot be pruned, and for sizes that it cannot have; also what `recover` raises. `Pruned.require` refuses a model
+    that falls short.
     """
     required.check_measured("prune", "accuracy_drop", "agreement", "speedup")
     required.of_answers(labelled=images.labelled, classes=True)
@@ -126,35 +120,40 @@ def prune(
     what = "top-1" if images.labelled else "agreement"
     evaluating = len(images.evaluation)
     ranking = min(len(train), pruning.calibration)
-    on_stage(f"ranking what is removed on {ranking} training images, evaluating on {evaluating} others")
+    listener(Told(f"ranking what is removed on {ranking} training images, evaluating on {evaluating} others"))
     left_out: list[str] = []
     chosen = readable(spread(train, pruning.calibration), images.skip_unreadable, left_out)
     for told in left_out:  # unreadable images among those that rank what is removed
-        on_stage(told)
-    pruned, notes = prune_bundle(bundle, chosen, pruning, skip_unreadable=images.skip_unreadable, on_event=on_event)
+        listener(Told(told))
+    pruned, notes = prune_bundle(bundle, chosen, pruning, skip_unreadable=images.skip_unreadable, listener=listener)
     for note in notes:
-        on_stage(note)
+        listener(Told(note))
     stages = [_stage("original", bundle, images), _stage("pruned", pruned, images)]
     changed = describe_sizes(model_config(bundle), model_config(pruned))
-    on_stage(f"{changed}; {what} {stages[0].scores.top1:.2%} -> {stages[1].scores.top1:.2%}")
+    listener(Told(f"{changed}; {what} {stages[0].scores.top1:.2%} -> {stages[1].scores.top1:.2%}"))
     if recipe is not None:
-        on_stage(f"distilling for {recipe.schedule.steps} updates")
+        listener(Told(f"distilling for {recipe.schedule.steps} updates"))
         pruned = recover_bundle(pruned, bundle, images, recipe, on_event=on_event)
         stages.append(_stage("distilled", pruned, images))
-        on_stage(f"{what} {stages[-1].scores.top1:.2%} after distillation")
+        listener(Told(f"{what} {stages[-1].scores.top1:.2%} after distillation"))
     pruned = pruned.with_golden(_golden_images(images.evaluation))
     assert pruned.golden is not None
-    on_stage("measuring the speed of both, in turns")
+    listener(Told("measuring the speed of both, in turns"))
     batch = np.resize(pruned.golden.tensors, (BATCH, *pruned.golden.tensors.shape[1:]))
     before, after = (Runner(open_engine(one, "torch", precision="fp32")) for one in (bundle, pruned))
-    speedup = measure(before, after, batch)
+    speedup = race(before, after, batch)
     pruned = pruned.with_split(images.record or bundle.split)
-    found = Pruned(pruned, bundle, images, tuple(stages), speedup, required, recipe, notes)
+    found = Pruned(pruned, bundle, images, required, tuple(stages), speedup, recipe, notes)
     return replace(found, bundle=_described(found))
 
 
 def recover_bundle(
-    pruned: Bundle, original: Bundle, images: TaskImages, recipe: TrainRecipe, *, on_event: Listener = ignore
+    pruned: Bundle,
+    original: Bundle,
+    images: TaskImages,
+    recipe: TrainRecipe,
+    *,
+    on_event: TrainingListener = ignore,
 ) -> Bundle:
     """The pruned bundle after `recover`, with a note of it."""
     assert isinstance(pruned.model, ImageModel)

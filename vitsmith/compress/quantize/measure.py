@@ -1,11 +1,14 @@
-"""Trial programs: made from one float graph, opened with the engine that users will use, evaluated and timed."""
+"""Trial programs: made from one float graph, opened with the engine that users will use, evaluated and timed.
+
+A program is made and opened once. One whose answers are good enough stays on disk with all that a bundle needs.
+"""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -16,6 +19,8 @@ from vitsmith.arrays import Array
 from vitsmith.compress.images import TaskImages
 from vitsmith.compress.quantize.schemes import Attempt, Fidelity, ProgramError, Scheme
 from vitsmith.compress.quantize.sensitivity import IMAGES, measure_sensitivity
+from vitsmith.compress.result import Advance, Listener, Working
+from vitsmith.data.images.sample_photos import sample_images
 from vitsmith.data.images.sources import ImageSource
 from vitsmith.engines.open import open_engine
 from vitsmith.engines.protocol import Engine
@@ -23,23 +28,26 @@ from vitsmith.engines.sample_inputs import GATE_INPUTS
 from vitsmith.engines.settings import Goal
 from vitsmith.errors import InputError, MissingPackageError, NotFiniteError, OutputError, VitsmithError
 from vitsmith.evaluation.speed import Race, Runner, Speedup
-from vitsmith.exporters.gate import REQUIRED, REQUIRED_MERGING
-from vitsmith.exporters.parts import Part, parts_of
-from vitsmith.gate import Paired, Requirements, agreement_of, compare, mean_cosine
+from vitsmith.exporters.gate import GOLDEN_IMAGES, REQUIRED, REQUIRED_MERGING, golden_of
+from vitsmith.exporters.parts import Part
+from vitsmith.gate import Measured, Paired, Requirements, agreement_of, compare, failures, lowest_cosine, mean_cosine
 from vitsmith.models.config import LiTConfig, merges
 from vitsmith.specs import Program, ProgramSpec
 from vitsmith.stream import ImageStream
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.bundle.folder import copy_programs, program_mib, write_bundle
+from vitsmith.weights.bundle.measurements import told_briefly
 
 _BATCH = 16  # evaluation images at once
 _FULL = 2**26  # bytes: a disk with less free space counts as full
 
 
 class Programs(Protocol):
-    """Writes the programs of one runtime; see `onnx_int8` and `openvino_int8`."""
+    """Writes the programs of one runtime, as `onnx.py` and `openvino.py` do."""
 
     program: Program
+    parts: Sequence[Part]
+    """What the programs compute: the image model, and the text tower of a LiT."""
     folder: Path
     """Folder of the float program."""
     rests: tuple[str, ...]
@@ -49,23 +57,6 @@ class Programs(Protocol):
     def sites(self) -> tuple[str, ...]: ...
 
     def write(self, scheme: Scheme, tensors: Array, place: Path) -> None: ...
-
-
-@dataclass(frozen=True)
-class Working:
-    """Work that takes a while begins."""
-
-    what: str
-    steps: int | None = None
-    """How many `Step` events will follow; None: unknown."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """One step of that work is done."""
-
-
-Listener = Callable[[Working | Step | Attempt], None]
 
 
 class ProgramTrials:
@@ -100,19 +91,21 @@ class ProgramTrials:
         self.sites = programs.sites
         self.rests = programs.rests
         self._made: Bundle | None = None
+        self._count = 0
+        self._kept: dict[tuple[Scheme, str], Bundle] = {}
         self._runner: Runner | None = None
         self._base: Runner | None = None
-        self._expected = self._answers(open_engine(bundle, "torch", precision="fp32"), "the original")
+        self._expected = self._found = self._answers(open_engine(bundle, "torch", precision="fp32"), "the original")
         self._right = self._named_rightly(self._expected)
+        self._bundle = bundle.with_true_golden(sample_images(GOLDEN_IMAGES))
         self.top1 = None if self._right is None else float(self._right.mean())
         self.says_one_thing = not self._embeds and len(np.unique(self._expected.argmax(axis=-1))) == 1
         """Whether the original gives the same class for all evaluation images; agreement then says little."""
 
-    @property
-    def folder(self) -> Path:
-        """Folder of the program that was made last."""
-        assert self._made is not None
-        return self._made.place
+    def program_of(self, attempt: Attempt) -> Bundle:
+        """The program of an attempt that met the requirements, with its golden answers."""
+        assert attempt.scheme is not None
+        return self._kept[attempt.scheme, attempt.rest]
 
     def try_float(self, required: Requirements) -> list[Attempt]:
         """Tries the float programs: fp32, and bf16 where the processor has it. int8 must beat the faster good one.
@@ -120,12 +113,10 @@ class ProgramTrials:
         Raises GateError when the fp32 program does not answer as the torch model does.
         """
         self._listener(Working("the float program"))
-        spec = ProgramSpec()
-        floats = self._write(spec, lambda files: copy_programs(self._programs.folder, files, "model"))
+        floats = self._write("fp32", ProgramSpec(), lambda files: copy_programs(self._programs.folder, files))
         runner = self._open(floats, "fp32")
-        allowed = (REQUIRED_MERGING if merges(self._bundle.config) else REQUIRED)["fp32"]
-        gate = compare(self._bundle.run_torch, runner.throughput.run, self._tensors[:GATE_INPUTS], allowed)
-        gate.require(f"the float {self._programs.program} program of {self._bundle.where}")
+        for part in self._programs.parts:
+            self._require_same(part, runner.throughput)
         attempts = [Attempt("float", None, "fp32", _mib(floats), self._evaluate(runner, "float fp32"))]
         self._base = runner
         if "bf16" not in self.rests:
@@ -153,12 +144,26 @@ class ProgramTrials:
             self.rests = ("fp32", "bf16")
         return replace(attempt, fidelity=fidelity, speedup=speedup, reason=reason)
 
+    def _require_same(self, part: Part, engine: Engine) -> None:
+        """Raises GateError unless the float program computes a part as the torch model does."""
+        bundle, text = self._bundle, part.name == "text"
+        allowed = (REQUIRED_MERGING if merges(bundle.config) and not text else REQUIRED)["fp32"]
+        if text:
+            gate = compare(bundle.run_texts_torch, engine.run_texts, part.inputs, allowed, embeddings="texts")
+        else:
+            gate = compare(bundle.run_torch, engine.run, self._tensors[:GATE_INPUTS], allowed)
+        gate.require(f"the float {self._programs.program} program of {bundle.where}")
+
     def make(self, scheme: Scheme, rest: str) -> float:
         self._listener(Working(f"{scheme.name}: building the program"))
+        self._runner = None
+        if self._made is not None and self._made not in self._kept.values():
+            shutil.rmtree(self._made.place, ignore_errors=True)
+        self._count += 1
         with self._explained():
             spec = ProgramSpec(precision="int8", rest=rest)
-            self._made = self._write(spec, lambda files: self._fill(scheme, files))
-        self._runner = None
+            notes = self._notes(scheme)
+            self._made = self._write(f"int8-{self._count}", spec, lambda files: self._fill(scheme, files), *notes)
         self._scheme = scheme
         return _mib(self._made)
 
@@ -169,30 +174,44 @@ class ProgramTrials:
 
     def race(self) -> Speedup:
         assert self._runner is not None and self._base is not None
+        self._keep(self._runner.throughput)
         self._listener(Working(f"{self._scheme.name}: measuring the speed beside float"))
         return self._race(self._base, self._runner, self._batch)
 
+    def _keep(self, engine: Engine) -> None:
+        """Keeps the last program, with golden answers of its own. Raises ProgramError where an output turns away."""
+        assert self._made is not None
+        lowest = lowest_cosine(self._expected[:GATE_INPUTS], self._found[:GATE_INPUTS])
+        if reasons := failures(Measured(cosine=lowest), REQUIRED["int8"].only("cosine")):
+            raise ProgramError("; ".join(reasons))
+        kept = replace(self._made, golden=golden_of(self._bundle, self._made, engine))
+        self._made = self._kept[self._scheme, self._made.program_spec.rest] = kept
+
     def rank(self, smooth: float | None) -> Sequence[str]:
-        part = self._part()
-        inputs = self._tensors[:IMAGES]
+        part, inputs = self._programs.parts[0], self._tensors[:IMAGES]
         self._listener(Working("measuring how sensitive each layer is", len(self.sites)))
         found = measure_sensitivity(
-            part.module, part.run_torch, inputs, self.sites, smooth=smooth, on_site=lambda: self._listener(Step())
+            part.module, part.run_torch, inputs, self.sites, smooth=smooth, on_site=lambda: self._listener(Advance())
         )
         return [one.site for one in found]
 
-    def _part(self) -> Part:
-        return parts_of(self._bundle, self._tensors[:GATE_INPUTS])[0]
+    def _notes(self, scheme: Scheme) -> tuple[str, ...]:
+        """Notes of a program on how it was made."""
+        calibrated = f", calibrated on {len(self._images.calibration)} images" if scheme.kind == "static" else ""
+        text = ("the text tower stays in fp32",) if isinstance(self._bundle.config, LiTConfig) else ()
+        told = told_briefly(self._bundle.still_measured())
+        before = (f"measured before export: {told}",) if told else ()
+        return (f"int8: {scheme.name}{calibrated}", *text, *before)
 
     def _fill(self, scheme: Scheme, files: Path) -> None:
         copy_programs(self._programs.folder, files, "text")
         self._programs.write(scheme, self._tensors, files)
 
-    def _write(self, spec: ProgramSpec, write: Callable[[Path], None]) -> Bundle:
-        """Writes a trial bundle without golden answers, because its answers are compared here."""
-        described = self._bundle.as_program(self._programs.program, spec, by="vitsmith quantize")
-        described = replace(described, golden=None)
-        return write_bundle(described, self._place / spec.precision, write_program=write)
+    def _write(self, name: str, spec: ProgramSpec, write: Callable[[Path], None], *notes: str) -> Bundle:
+        """Writes a bundle, without golden answers: its answers are compared here."""
+        program = self._programs.program
+        described = self._bundle.as_program(program, spec, *notes, by=f"vitsmith quantize --engine {program}")
+        return write_bundle(replace(described, golden=None), self._place / name, write_program=write)
 
     def _open(self, candidate: Bundle, precision: str) -> Runner:
         def opened(goal: Goal) -> Engine:
@@ -207,7 +226,7 @@ class ProgramTrials:
 
     def _evaluate(self, runner: Runner, name: str) -> Fidelity:
         try:
-            found = self._answers(runner.throughput, name)
+            found = self._found = self._answers(runner.throughput, name)
         except NotFiniteError as error:
             raise ProgramError(f"gives answers that are not finite ({error})") from None
         cosine = mean_cosine(self._expected, found)
@@ -226,7 +245,7 @@ class ProgramTrials:
 
     def _counted(self, sources: Iterable[ImageSource]) -> Iterator[ImageSource]:
         for source in sources:
-            self._listener(Step())
+            self._listener(Advance())
             yield source
 
     def _named_rightly(self, outputs: Array) -> NDArray[np.bool_] | None:

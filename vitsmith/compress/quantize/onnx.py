@@ -33,7 +33,7 @@ class OnnxPrograms:
 
     def __init__(self, parts: Sequence[Part], folder: Path) -> None:
         import_onnxruntime()
-        self.folder = folder
+        self.parts, self.folder = parts, folder
         for part in parts:
             write_graph(part, folder / f"{part.name}.onnx")
         import onnx

@@ -35,7 +35,7 @@ class OpenVinoPrograms:
         import_nncf()
         import onnx
 
-        self.folder = folder
+        self.parts, self.folder = parts, folder
         self.rests: tuple[str, ...] = ("bf16", "fp32") if bf16_dot_products() else ("fp32",)
         for part in parts:
             path = folder / f"{part.name}.onnx"

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import datetime
 from dataclasses import dataclass
 from typing import Any
 
 from vitsmith.compress.images import TaskImages
 from vitsmith.compress.quantize.schemes import REQUIRED, Attempt, SchemeSearch
+from vitsmith.compress.result import bounds_to_dict, made_here
 from vitsmith.errors import GateError
 from vitsmith.gate import Requirements
-from vitsmith.machine import describe_machine
-from vitsmith.version import __version__
 from vitsmith.weights.bundle.bundle import Bundle
-
-MODEL, RESULT = "model", "quantize.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,25 +96,17 @@ class Quantized:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON."""
-        required = self.settings.required
         chosen = self.search.chosen
         return {
             "original": self.original.where,
             "engine": self.settings.engine,
-            "machine": describe_machine(),
-            "date": datetime.date.today().isoformat(),
-            "vitsmith": __version__,
+            **made_here(),
             "data": self.images.name,
             "num_calibration_images": len(self.images.calibration),
             "labelled": self.images.labels is not None,
             "batch": self.settings.batch,
             "speedups_are_beside": f"float in {self.base_rest}",
-            "requirements": {
-                "max_drop": required.accuracy_drop,
-                "min_agreement": required.agreement,
-                "min_speedup": required.speedup,
-                "strict_gate": required.strict,
-            },
+            "requirements": bounds_to_dict(self.settings.required, min_agreement="agreement", min_speedup="speedup"),
             "top1_before": self.top1,
             "ranking": list(self.search.ranking),
             "attempts": [one.to_dict() for one in self.attempts],

@@ -10,30 +10,28 @@ from pathlib import Path
 
 from vitsmith.arrays import Array
 from vitsmith.compress.images import TaskImages, read_tensors
-from vitsmith.compress.quantize.measure import Listener, Programs, ProgramTrials, Working
-from vitsmith.compress.quantize.result import MODEL, RESULT, Quantization, Quantized
+from vitsmith.compress.quantize.measure import Programs, ProgramTrials
+from vitsmith.compress.quantize.result import Quantization, Quantized
 from vitsmith.compress.quantize.schemes import Attempt, search_schemes
-from vitsmith.data.images.read import read_image
+from vitsmith.compress.result import MODEL, Listener, Working
 from vitsmith.engines.sample_inputs import GATE_INPUTS
 from vitsmith.errors import InputError, UnknownNameError
 from vitsmith.evaluation.accuracy import wilson_interval
 from vitsmith.evaluation.evaluation import refuse_regression
 from vitsmith.evaluation.speed import Race, measure_speedup
 from vitsmith.evaluation.timing import Pace
-from vitsmith.exporters.exporter import Exporter
-from vitsmith.exporters.gate import Gate
 from vitsmith.exporters.parts import Part, parts_of
-from vitsmith.exporters.run import export_program
 from vitsmith.files.atomic import scratch
 from vitsmith.machine import describe_machine, int8_dot_products
 from vitsmith.models.config import LiTConfig
 from vitsmith.records import Measurement
+from vitsmith.runs.folder import MARKS, is_run_of
 from vitsmith.runs.place import write_or_rescue
 from vitsmith.runs.run import whole_run
-from vitsmith.specs import ProgramSpec
 from vitsmith.weights.bundle.bundle import Bundle
-from vitsmith.weights.bundle.folder import copy_programs, read_bundle, record_measurements
+from vitsmith.weights.bundle.folder import copy_programs, read_bundle, write_bundle
 from vitsmith.weights.bundle.measurements import accuracy
+from vitsmith.weights.fill import require_finite_model
 
 
 def _onnx(parts: list[Part], folder: Path) -> Programs:
@@ -95,29 +93,24 @@ def quantize(
         files = place / "float"
         files.mkdir()
         listener(Working("exporting the float program"))
-        parts = parts_of(bundle, calibration_tensors[:GATE_INPUTS])
+        programs = PROGRAMS[settings.engine](parts_of(bundle, calibration_tensors[:GATE_INPUTS]), files)
         trials = ProgramTrials(
-            bundle,
-            PROGRAMS[settings.engine](parts, files),
-            images,
-            calibration_tensors,
-            place,
-            batch=settings.batch,
-            race=race,
-            listener=listener,
+            bundle, programs, images, calibration_tensors, place, race=race, batch=settings.batch, listener=listener
         )
         floats = tuple(trials.try_float(settings.required))
         for attempt in floats:
             listener(attempt)
         found = search_schemes(trials, settings.required, listener, fastest=settings.fastest)
-        result = Quantized(
-            bundle, settings, images, trials.top1, floats, found, None, _remarks(bundle, images, settings)
-        )
+        remarks = _remarks(bundle, images, settings)
+        result = Quantized(bundle, settings, images, trials.top1, floats, found, None, remarks)
         if trials.says_one_thing and images.labels is None:
             result = replace(result, remarks=(*result.remarks, _ONE_CLASS))
         if found.chosen is None:
             return result
-        return replace(result, bundle=write_or_rescue(folder, partial(_write, result, trials)))
+        require_finite_model(bundle.model, bundle.where)
+        made = trials.program_of(found.chosen).measured(*_measurements(result, found.chosen))
+        copy = partial(copy_programs, made.place)
+        return replace(result, bundle=write_or_rescue(folder, partial(write_bundle, made, write_program=copy)))
 
 
 def quantize_to(
@@ -130,12 +123,12 @@ def quantize_to(
     try:
         with whole_run("quantize", target.name, target) as (run, _):
             result = quantize(bundle, images, run.folder / MODEL, settings, listener=listener)
-            if result.bundle is None and (target / RESULT).exists():
+            if result.bundle is None and is_run_of("quantize", target):
                 raise _KeepsEarlier
             facts = result.to_dict()
             if result.bundle is not None:
                 facts["written"] = str(target / MODEL)
-            run.write_json(RESULT, facts)
+            run.write_json(MARKS["quantize"], facts)
     except _KeepsEarlier:
         return result
     if result.bundle is None:
@@ -163,35 +156,6 @@ def check_quantizable(bundle: Bundle, engine: str) -> None:
             "quantise the torch bundle it was made from"
         )
     refuse_regression(bundle, "agreement of first choices")
-
-
-def _write(result: Quantized, trials: ProgramTrials, folder: Path) -> Bundle:
-    """Writes the chosen program as a bundle with its measurements."""
-    chosen, bundle = result.search.chosen, result.original
-    assert chosen is not None and chosen.scheme is not None
-    if chosen is not result.search.attempts[-1]:
-        trials.make(chosen.scheme, chosen.rest)
-    made = trials.folder
-
-    def write(part: Part, path: Path, _: ProgramSpec) -> None:
-        copy_programs(made, path.parent, part.name)
-
-    notes = [f"int8: {chosen.name}"]
-    if chosen.scheme.kind == "static":
-        notes = [f"int8: {chosen.name}, calibrated on {len(result.images.calibration)} images"]
-    if isinstance(bundle.config, LiTConfig):
-        notes.append("the text tower stays in fp32")
-    exporter = Exporter(
-        result.settings.engine,  # type: ignore[arg-type]  # engines are called as their programs
-        f"vitsmith quantize --engine {result.settings.engine}",
-        write,
-        notes=tuple(notes),
-    )
-    images = [read_image(source) for source in result.images.evaluation.sources[:GATE_INPUTS]]
-    spec = ProgramSpec(precision="int8", rest=chosen.rest)
-    written, _ = export_program(bundle, folder, exporter, spec, Gate(images=images))
-    record_measurements(written, _measurements(result, chosen))
-    return written
 
 
 def _measurements(result: Quantized, chosen: Attempt) -> list[Measurement]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 from vitsmith.compress.quantize.layers import describe_sites
+from vitsmith.compress.result import Event
 from vitsmith.errors import GateError
 from vitsmith.evaluation.speed import Speedup
 from vitsmith.gate import Measured, Paired, Requirements, doubts, failures
@@ -81,7 +82,7 @@ class Fidelity:
 
 
 @dataclass(frozen=True)
-class Attempt:
+class Attempt(Event):
     """One program that was tried, and its results."""
 
     name: str
@@ -94,6 +95,12 @@ class Attempt:
     speedup: Speedup | None = None
     reason: str = ""
     """Why the program was refused; '' where it meets the requirements."""
+
+    @property
+    def line(self) -> str:
+        if self.scheme is None:
+            return ""
+        return f"{self.name}, rest in {self.rest}: {self.reason or 'keeps what is required'}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON."""

@@ -18,6 +18,7 @@ GOLDEN_IMAGES = 2
 def resize_bundle(bundle: Bundle, image_size: tuple[int, int], *, positions: ResizeMethod = "zoom") -> Bundle:
     """The same weights for images of another size (height, width), as a bundle in memory with new golden answers.
 
+    Both models share the arrays of their weights, but for the position embeddings: copy one before you train it.
     Accuracy falls, as the model was not fine-tuned at that size: callers measure it. Raises ConfigError for models of
     a fixed resolution (Mixers), towers of LiT, and sizes that are not a whole number of patches.
     """
@@ -31,7 +32,7 @@ def resize_bundle(bundle: Bundle, image_size: tuple[int, int], *, positions: Res
     arrays = {name: parameter.detach() for name, parameter in model.named_parameters()}
     name = "positions.embedding"
     arrays[name] = resize_positions(arrays[name], old.grid, new.grid, prefix=old.prefix, method=positions)
-    resized.load_state_dict({name: array.clone() for name, array in arrays.items()}, assign=True)
+    resized.load_state_dict(arrays, assign=True)
     note = f"resized from {show_size(old.image_size)} to {show_size(image_size)} without fine-tuning"
     images = bundle.preprocessing.model_copy(update={"size": image_size})
     made = bundle.derive(resized, note, by="vitsmith compress", preprocessing=images)

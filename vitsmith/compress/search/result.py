@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import datetime
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vitsmith.compress.result import bounds_to_dict, made_here
 from vitsmith.compress.search.pareto import Point, front
 from vitsmith.errors import GateError
 from vitsmith.gate import Measured, Paired, Requirements, doubts, failures, refusal
 from vitsmith.machine import describe_machine
-from vitsmith.version import __version__
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.bundle.measurements import accuracy, latency, peak_memory
 
@@ -134,16 +133,10 @@ class SearchResult:
             "top1_before": self.original_top1,
             "data": self.data,
             "remarks": list(self.remarks),
-            "machine": describe_machine(),
-            "date": datetime.date.today().isoformat(),
-            "vitsmith": __version__,
-            "requirements": {
-                "max_drop": self.required.accuracy_drop,
-                "latency_ms": self.required.latency_ms,
-                "memory_mib": self.required.memory_mib,
-                "size_mib": self.required.size_mib,
-                "strict_gate": self.required.strict,
-            },
+            **made_here(),
+            "requirements": bounds_to_dict(
+                self.required, latency_ms="latency_ms", memory_mib="memory_mib", size_mib="size_mib"
+            ),
             "candidates": [
                 {
                     "name": one.name,

@@ -17,8 +17,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from vitsmith.arguments import Tell
 from vitsmith.compress.images import TaskImages
+from vitsmith.compress.result import Listener, Told
 from vitsmith.compress.search.pareto import Choice, Point, choose, dominates
 from vitsmith.compress.search.result import Candidate, Refused, SearchResult
 from vitsmith.data.sets.samples import Samples, place_of
@@ -105,11 +105,11 @@ def search(
     choice: Choice,
     variant_maker: VariantMaker,
     folder: Path,
-    tell: Tell = lambda _: None,
+    listener: Listener = lambda _: None,
 ) -> SearchResult:
     """Searches, chooses and verifies. Writes programs into sub-folders of `folder`, which the caller removes.
 
-    `tell` gets a line on every variant and candidate. `SearchResult.chosen` is None when nothing meets the
+    `listener` gets a line on every variant and candidate. `SearchResult.chosen` is None when nothing meets the
     requirements; `SearchResult.holds` says whether the choice passed its verification. Raises DatasetError for too few
     images.
     """
@@ -118,32 +118,34 @@ def search(
     choosing, verifying = halves(images.evaluation)
     required.check_tells(len(choosing), "images for selection, half of the held-out ones,")
     found = SearchResult(bundle, variant_maker.right_answers(bundle, choosing), required, images.name, images.told)
-    tell(f"the original: {found.original_top1:.2%} on {len(choosing)} evaluation images, used for selection")
-    bench = _Bench(found, variant_maker, choosing, folder, tell)
+    listener(Told(f"the original: {found.original_top1:.2%} on {len(choosing)} evaluation images, used for selection"))
+    bench = _Bench(found, variant_maker, choosing, folder, listener)
     first, *others = space.precisions
-    variants = _from_all_over(find_variants(found, space, variant_maker, choosing, tell), MOST_VARIANTS, found)
+    variants = _from_all_over(find_variants(found, space, variant_maker, choosing, listener), MOST_VARIANTS, found)
     floats = [made for variant in variants if (made := bench.try_program(variant, first))]
     for variant in _worth_having(variants, floats, found):
         for precision in others:
             bench.try_program(variant, precision)
     found.chosen = choose([one for one in found.candidates if not found.objections(one)], choice)
     if found.chosen is not None:
-        found.verified = _verify(found.chosen, bundle, variant_maker, verifying, tell)
+        found.verified = _verify(found.chosen, bundle, variant_maker, verifying, listener)
     return found
 
 
-def _verify(chosen: Candidate, original: Bundle, variant_maker: VariantMaker, verifying: Samples, tell: Tell) -> Paired:
+def _verify(
+    chosen: Candidate, original: Bundle, variant_maker: VariantMaker, verifying: Samples, listener: Listener
+) -> Paired:
     """Compares both on the verification images; if the choice gives answers that are not finite, all count as wrong."""
     before = variant_maker.right_answers(original, verifying)
     try:
         return Paired.of(before, variant_maker.right_answers(chosen.bundle, verifying))
     except NotFiniteError as error:
-        tell(f"{chosen.title}: {error}")
+        listener(Told(f"{chosen.title}: {error}"))
         return Paired.of(before, np.zeros_like(before))
 
 
 def find_variants(
-    found: SearchResult, space: SearchSpace, variant_maker: VariantMaker, choosing: Samples, tell: Tell
+    found: SearchResult, space: SearchSpace, variant_maker: VariantMaker, choosing: Samples, listener: Listener
 ) -> list[Variant]:
     """The original, and all variants of the space that lose no more accuracy in float32 than is allowed.
 
@@ -171,7 +173,7 @@ def find_variants(
         except NotFiniteError as error:
             found.refused.append(Refused(name, str(error)))
             continue
-        tell(f"{name}: {accuracy.after:.2%}, {flops(changed.config) / 1e9:.3g} GFLOPs")
+        listener(Told(f"{name}: {accuracy.after:.2%}, {flops(changed.config) / 1e9:.3g} GFLOPs"))
         if reasons := failures(Measured(accuracy=accuracy), required):
             found.refused.append(Refused(name, f"in float32 {'; '.join(reasons)}"))
         else:
@@ -187,7 +189,7 @@ class _Bench:
     variant_maker: VariantMaker
     choosing: Samples
     folder: Path
-    tell: Tell
+    listener: Listener
     count: int = 0
 
     def try_program(self, variant: Variant, precision: str) -> Candidate | None:
@@ -206,13 +208,13 @@ class _Bench:
             raise
         except (GateError, InputError) as error:
             self.found.refused.append(Refused(title, str(error)))
-            self.tell(f"{title}: {error}")
+            self.listener(Told(f"{title}: {error}"))
             return None
         notes = program.provenance.notes
         costs = latency, memory, size
         made = Candidate(accuracy.after, *costs, variant.name, precision, engine, program, accuracy, notes)
         self.found.candidates.append(made)
-        self.tell(f"{title}: {made.top1:.2%}, {latency:.3g} ms, {memory:.0f} MiB of memory, {size:.3g} MiB")
+        self.listener(Told(f"{title}: {made.top1:.2%}, {latency:.3g} ms, {memory:.0f} MiB of memory, {size:.3g} MiB"))
         return made
 
 
