@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from tests.data.label_files import listed, shard, told
+from tests.data.text.label_files import listed, shard, told
 from tests.tiny import VIT, pictures, tiny_lit, tiny_model
 from tests.weights.foreign_files import HF_CONFIG, loaded, refusal, timm_config, written
 from tests.weights.foreign_reference import hf_vit, timm_vit

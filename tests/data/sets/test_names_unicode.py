@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.data.label_files import listed, shard, told
+from tests.data.text.label_files import listed, shard, told
 from tests.tiny import VIT, pictures, tiny_lit, tiny_model
 from tests.training import small_runs
 from vitsmith.data.sets.datasets import open_dataset, open_labelled

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from tests.data.label_files import listed, shard, told
+from tests.data.text.label_files import listed, shard, told
 from tests.tiny import VIT, WORDS, pictures, tiny_lit, tiny_model
 from vitsmith.cli.main import app
 from vitsmith.data.sets.shards.read import read_shards
