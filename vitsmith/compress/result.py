@@ -23,7 +23,7 @@ MODEL = "model"
 """Folder of the bundle in a run."""
 
 
-class Event:
+class RunEvent:
     """Something that happened in a run."""
 
     @property
@@ -33,7 +33,7 @@ class Event:
 
 
 @dataclass(frozen=True)
-class Told(Event):
+class Told(RunEvent):
     """A message for the user."""
 
     text: str
@@ -44,7 +44,7 @@ class Told(Event):
 
 
 @dataclass(frozen=True)
-class Working(Event):
+class Working(RunEvent):
     """Work that takes a while begins."""
 
     what: str
@@ -53,13 +53,13 @@ class Working(Event):
 
 
 @dataclass(frozen=True)
-class Advance(Event):
+class Advance(RunEvent):
     """Some steps of that work are done."""
 
     steps: int = 1
 
 
-Listener = Callable[[Event], None]
+Listener = Callable[[RunEvent], None]
 """Called with each event of a run."""
 
 

@@ -23,7 +23,7 @@ from vitsmith.compress.images import (
 )
 from vitsmith.compress.prune.run import prune
 from vitsmith.compress.prune.sizes import Pruning
-from vitsmith.compress.result import Advance, Event
+from vitsmith.compress.result import Advance, RunEvent
 from vitsmith.data.images.unreadable import sift
 from vitsmith.data.sets.datasets import open_labelled
 from vitsmith.encode import Encoder
@@ -168,7 +168,7 @@ def test_images_that_decide_what_is_pruned_are_told_of_before_any_is_looked_at(p
     file.write_bytes(b"GIF89a")
     heard: list[str] = []
 
-    def listen(event: Event) -> None:
+    def listen(event: RunEvent) -> None:
         heard.append(event.line)
         if isinstance(event, Advance):
             raise LookedError

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 from vitsmith.cli.terminal.output import progress, say
 
 if TYPE_CHECKING:
-    from vitsmith.compress.result import Event
+    from vitsmith.compress.result import RunEvent
 
 
 class CompressionProgress:
@@ -30,7 +30,7 @@ class CompressionProgress:
         """Removes the bar."""
         self._progress.stop()
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: RunEvent) -> None:
         from vitsmith.compress.result import Advance, Working
 
         if event.line:

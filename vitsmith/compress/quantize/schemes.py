@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 from vitsmith.compress.quantize.layers import describe_sites
-from vitsmith.compress.result import Event
+from vitsmith.compress.result import RunEvent
 from vitsmith.errors import GateError
 from vitsmith.evaluation.speed import Speedup
 from vitsmith.gate import Measured, Paired, Requirements, doubts, failures
@@ -82,7 +82,7 @@ class Fidelity:
 
 
 @dataclass(frozen=True)
-class Attempt(Event):
+class Attempt(RunEvent):
     """One program that was tried, and its results."""
 
     name: str
