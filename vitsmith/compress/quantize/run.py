@@ -82,10 +82,7 @@ def quantize(
     already differs, OutputError. When int8 is refused, `Quantized.bundle` is None and `Quantized.require` raises.
     """
     settings = settings or Quantization()
-    check_quantizable(bundle, settings.engine)
-    settings.required.check_measured("quantize", "accuracy_drop", "agreement", "speedup")
-    settings.required.of_answers(labelled=images.labels is not None, classes=bundle.classes > 0)  # before any work
-    settings.required.check_tells(len(images.evaluation))
+    _check(bundle, images, settings)
     if calibration_tensors is None:
         listener(Working("reading the calibration images"))
         calibration_tensors = read_tensors(bundle, images.calibration.sources)
@@ -156,6 +153,14 @@ def check_quantizable(bundle: Bundle, engine: str) -> None:
             "quantise the torch bundle it was made from"
         )
     refuse_regression(bundle, "agreement of first choices")
+
+
+def _check(bundle: Bundle, images: TaskImages, settings: Quantization) -> None:
+    """Raises InputError, before any work, for a model, images or requirements that do not fit each other."""
+    check_quantizable(bundle, settings.engine)
+    settings.required.check_measured("quantize", "accuracy_drop", "agreement", "speedup")
+    settings.required.of_answers(labelled=images.labelled, classes=bundle.classes > 0)
+    settings.required.check_tells(len(images.evaluation))
 
 
 def _measurements(result: Quantized, chosen: Attempt) -> list[Measurement]:

@@ -75,8 +75,8 @@ class VariantMaker(Protocol):
     def right_answers(self, bundle: Bundle, samples: Samples) -> NDArray[np.bool_]:
         """(readable images,) which of the labelled images a bundle classifies correctly, whatever its program."""
 
-    def compile(self, bundle: Bundle, precision: str, folder: Path, choosing: Samples) -> Bundle:
-        """Writes a program of a torch bundle into a folder; int8 is evaluated on the images for selection, `choosing`.
+    def compile(self, bundle: Bundle, precision: str, folder: Path, selection: Samples) -> Bundle:
+        """Writes a program of a torch bundle into a folder; int8 is evaluated on the images for `selection`.
 
         Raises GateError or InputError.
         """
@@ -115,37 +115,37 @@ def search(
     """
     required.check_measured("compress", "accuracy_drop", "latency_ms", "memory_mib", "size_mib")
     required.of_answers(labelled=True, classes=True)
-    choosing, verifying = halves(images.evaluation)
-    required.check_tells(len(choosing), "images for selection, half of the held-out ones,")
-    found = SearchResult(bundle, variant_maker.right_answers(bundle, choosing), required, images.name, images.told)
-    listener(Told(f"the original: {found.original_top1:.2%} on {len(choosing)} evaluation images, used for selection"))
-    bench = _Bench(found, variant_maker, choosing, folder, listener)
+    selection, verification = halves(images.evaluation)
+    required.check_tells(len(selection), "images for selection, half of the held-out ones,")
+    found = SearchResult(bundle, variant_maker.right_answers(bundle, selection), required, images.name, images.told)
+    listener(Told(f"the original: {found.original_top1:.2%} on {len(selection)} evaluation images, used for selection"))
+    bench = _Bench(found, variant_maker, selection, folder, listener)
     first, *others = space.precisions
-    variants = _from_all_over(find_variants(found, space, variant_maker, choosing, listener), MOST_VARIANTS, found)
+    variants = _from_all_over(find_variants(found, space, variant_maker, selection, listener), MOST_VARIANTS, found)
     floats = [made for variant in variants if (made := bench.try_program(variant, first))]
     for variant in _worth_having(variants, floats, found):
         for precision in others:
             bench.try_program(variant, precision)
     found.chosen = choose([one for one in found.candidates if not found.objections(one)], choice)
     if found.chosen is not None:
-        found.verified = _verify(found.chosen, bundle, variant_maker, verifying, listener)
+        found.verified = _verify(found.chosen, bundle, variant_maker, verification, listener)
     return found
 
 
 def _verify(
-    chosen: Candidate, original: Bundle, variant_maker: VariantMaker, verifying: Samples, listener: Listener
+    chosen: Candidate, original: Bundle, variant_maker: VariantMaker, verification: Samples, listener: Listener
 ) -> Paired:
     """Compares both on the verification images; if the choice gives answers that are not finite, all count as wrong."""
-    before = variant_maker.right_answers(original, verifying)
+    before = variant_maker.right_answers(original, verification)
     try:
-        return Paired.of(before, variant_maker.right_answers(chosen.bundle, verifying))
+        return Paired.of(before, variant_maker.right_answers(chosen.bundle, verification))
     except NotFiniteError as error:
         listener(Told(f"{chosen.title}: {error}"))
         return Paired.of(before, np.zeros_like(before))
 
 
 def find_variants(
-    found: SearchResult, space: SearchSpace, variant_maker: VariantMaker, choosing: Samples, listener: Listener
+    found: SearchResult, space: SearchSpace, variant_maker: VariantMaker, selection: Samples, listener: Listener
 ) -> list[Variant]:
     """The original, and all variants of the space that lose no more accuracy in float32 than is allowed.
 
@@ -169,7 +169,7 @@ def find_variants(
             continue
         seen.add(name)
         try:
-            accuracy = Paired.of(found.original_right, variant_maker.right_answers(changed, choosing))
+            accuracy = Paired.of(found.original_right, variant_maker.right_answers(changed, selection))
         except NotFiniteError as error:
             found.refused.append(Refused(name, str(error)))
             continue
@@ -187,7 +187,7 @@ class _Bench:
 
     found: SearchResult
     variant_maker: VariantMaker
-    choosing: Samples
+    selection: Samples
     folder: Path
     listener: Listener
     count: int = 0
@@ -198,11 +198,11 @@ class _Bench:
         self.count += 1
         try:
             program = self.variant_maker.compile(
-                variant.bundle, precision, self.folder / str(self.count), self.choosing
+                variant.bundle, precision, self.folder / str(self.count), self.selection
             )
             engine, latency, memory, size = self.variant_maker.measure(program)
             with refusing(title):
-                right = self.variant_maker.right_answers(program, self.choosing)
+                right = self.variant_maker.right_answers(program, self.selection)
             accuracy = Paired.of(self.found.original_right, right)
         except (MissingPackageError, OutputError):
             raise

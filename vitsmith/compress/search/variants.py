@@ -97,10 +97,10 @@ class TorchVariantMaker:
         """(images,) which are classified correctly; torch weights run in float32, programs in their own precision."""
         return evaluate(Predictor(bundle, bundle.program), samples).right
 
-    def compile(self, bundle: Bundle, precision: str, folder: Path, choosing: Samples) -> Bundle:
+    def compile(self, bundle: Bundle, precision: str, folder: Path, selection: Samples) -> Bundle:
         """Writes a program through the gate of `export` or `quantize`."""
         if precision == "int8":
-            return self._quantize(bundle, folder, choosing)
+            return self._quantize(bundle, folder, selection)
         images = [self._calibration.image(index) for index in range(min(len(self._calibration), GATE_IMAGES))]
         spec = ProgramSpec.model_validate({"precision": precision})
         return export(bundle, folder, self.program, spec, Gate(images=images))[0]
@@ -138,8 +138,8 @@ class TorchVariantMaker:
             self._pruned[keep] = f"pruned ({describe_sizes(model_config(original), model_config(pruned))})", pruned
         return self._pruned[keep]
 
-    def _quantize(self, bundle: Bundle, folder: Path, choosing: Samples) -> Bundle:
-        images = TaskImages(self._calibration, choosing, True, f"{self._images.name}, images for selection")
+    def _quantize(self, bundle: Bundle, folder: Path, selection: Samples) -> Bundle:
+        images = TaskImages(self._calibration, selection, True, f"{self._images.name}, images for selection")
         required = Requirements(accuracy_drop=self._max_drop, speedup=1.0)
         quantized = quantize(bundle, images, folder, Quantization(self.program, required, batch=1))
         quantized.require()
