@@ -11,7 +11,7 @@ from vitsmith.arrays import Array
 from vitsmith.data.images.read import MAX_PIXELS
 from vitsmith.data.images.sources import ImageSource, several
 from vitsmith.data.images.unreadable import Unreadable
-from vitsmith.data.text.tokenize import list_texts
+from vitsmith.data.text.tokenizer import list_texts
 from vitsmith.engines.golden_answers import tolerance_of
 from vitsmith.engines.open import open_program
 from vitsmith.errors import ImageError, InputError

@@ -13,7 +13,7 @@ from vitsmith.arrays import Array
 from vitsmith.data.images.sources import ImageSource, several
 from vitsmith.data.images.unreadable import Unreadable
 from vitsmith.data.text.prompts import fill_templates, named_templates, read_templates
-from vitsmith.data.text.tokenize import Tokenizer, list_texts
+from vitsmith.data.text.tokenizer import Tokenizer, list_texts
 from vitsmith.encode import Encoder
 from vitsmith.errors import NOT_FINITE, InputError, NotFiniteError
 from vitsmith.finite import count_not_finite

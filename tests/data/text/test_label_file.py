@@ -15,8 +15,9 @@ from tests.tiny import VIT, WORDS, pictures, tiny_lit, tiny_model
 from vitsmith.cli.main import app
 from vitsmith.data.sets.shards.read import read_shards
 from vitsmith.data.text.label_file import parse_entries, parse_templates, read_class_names, read_entries, split_lines
+from vitsmith.data.text.pieces import check_lines
 from vitsmith.data.text.prompts import named_templates, read_templates
-from vitsmith.data.text.tokenize import Tokenizer, check_lines
+from vitsmith.data.text.tokenizer import Tokenizer
 from vitsmith.errors import DatasetError, InputError
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.labels import with_labels

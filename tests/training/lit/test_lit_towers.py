@@ -13,7 +13,7 @@ from tests.tiny import REFERENCE, WORDS, tiny_lit
 from tests.training.lit.small_runs import lit_recipe, write_pairs, write_tower
 from vitsmith.data.images.preprocess import preprocess
 from vitsmith.data.sets.pairs import open_pairs
-from vitsmith.data.text.tokenize import Tokenizer
+from vitsmith.data.text.tokenizer import Tokenizer
 from vitsmith.errors import ConfigError, DatasetError, InputError, UnknownNameError
 from vitsmith.models.lit import LiT
 from vitsmith.specs import TextSpec

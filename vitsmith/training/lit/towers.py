@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from vitsmith.data.text.prompts import named_templates, read_templates
-from vitsmith.data.text.tokenize import Tokenizer, count_pieces
+from vitsmith.data.text.tokenizer import Tokenizer, count_pieces
 from vitsmith.errors import ConfigError, InputError
 from vitsmith.models.build import build
 from vitsmith.models.config import BertConfig, LiTConfig, TextConfig, TextTransformerConfig, ViTConfig

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from vitsmith.data.text.tokenize import END, START, UNKNOWN, check_lines, fold_case
+from vitsmith.data.text.pieces import END, START, UNKNOWN, check_lines, fold_case
 from vitsmith.errors import ConfigError, InputError, MissingPackageError
 from vitsmith.files.contents import read_words
 from vitsmith.training.recipes.lit import LEARNT, TextTowerSpec

@@ -11,7 +11,7 @@ import numpy as np
 
 from vitsmith.arrays import Array, Run
 from vitsmith.data.images.preprocess import preprocess
-from vitsmith.data.text.tokenize import Tokenizer
+from vitsmith.data.text.tokenizer import Tokenizer
 from vitsmith.errors import BundleError
 from vitsmith.files.regular import utf8_path
 from vitsmith.json_text import parse_json, to_json

@@ -14,7 +14,7 @@ from vitsmith import needs_torch
 from vitsmith.arguments import function, instance
 from vitsmith.arrays import Array, Run
 from vitsmith.data.images.sources import several
-from vitsmith.data.text.tokenize import Tokenizer
+from vitsmith.data.text.tokenizer import Tokenizer
 from vitsmith.errors import BundleError, InputError
 from vitsmith.models.config import LiTConfig
 from vitsmith.specs import Similarity

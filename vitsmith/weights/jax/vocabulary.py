@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vitsmith.data.text.tokenize import check_lines
+from vitsmith.data.text.pieces import check_lines
 from vitsmith.errors import InputError, WeightsError
 from vitsmith.files.contents import read_words
 from vitsmith.models.config import BertConfig, LiTConfig, ModelConfig

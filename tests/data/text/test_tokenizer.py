@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from tests.tiny import REFERENCE
-from vitsmith.data.text.tokenize import Tokenizer, canonicalize, fold_case
+from vitsmith.data.text.pieces import fold_case
+from vitsmith.data.text.tokenizer import Tokenizer, canonicalize
 from vitsmith.errors import ConfigError, InputError
 from vitsmith.specs import TextSpec
 

@@ -1,0 +1,150 @@
+"""Turn text into token ids, as the original does. Source: vit_jax/preprocess.py.
+
+Letters: T texts, L tokens of each.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitsmith.data.text.pieces import open_vocabulary
+from vitsmith.errors import InputError, shown
+from vitsmith.specs import TextSpec
+
+_SPARE = 128
+"""The most unused embeddings of a tower: some authors round their number up to a multiple of 64 or 128."""
+
+_SURROGATES = re.compile("[\ud800-\udfff]")
+"""The characters that Python makes of bytes on a command line that are not UTF-8."""
+
+_PUNCTUATION = str.maketrans("_", " ", string.punctuation.replace("_", ""))
+
+
+class Reading(NamedTuple):
+    """T texts as tokens, and what the model cannot read of them."""
+
+    tokens: NDArray[np.int32]
+    """(T, L): clipped, and padded as the specification says."""
+    cut: NDArray[np.bool_]
+    """(T,): True for texts longer than the context, whose ends are not read."""
+    known: NDArray[np.bool_]
+    """(T,): True for texts with a known piece in the part that is read. All other texts look the same to the model."""
+    unknown: NDArray[np.bool_]
+    """(T,): True for texts with something in the part that is read that the vocabulary lacks."""
+
+
+class Tokenizer:
+    """Turns texts into int32 (T, L), with the vocabulary and the rules of one model.
+
+    Args: spec: the rules by which texts become tokens.
+        vocabulary: the bytes of the vocabulary file.
+
+    Raises InputError for a file of another kind, or one with more pieces than the text tower knows; MissingPackageError
+    without the library that reads it.
+    """
+
+    def __init__(self, spec: TextSpec, vocabulary: bytes) -> None:
+        self.spec, self.vocabulary = spec, vocabulary
+        self._pieces = open_vocabulary(spec, vocabulary)
+        if not 0 <= spec.vocabulary - self._pieces.count < _SPARE:
+            raise InputError(
+                f"the vocabulary has {self._pieces.count:,} pieces and the text tower knows {spec.vocabulary:,}: "
+                "give the file that was published with the model"
+            )
+
+    @property
+    def count(self) -> int:
+        """The number of pieces in the vocabulary."""
+        return self._pieces.count
+
+    def __call__(self, texts: Iterable[str]) -> NDArray[np.int32]:
+        """Token ids, int32 (T, L): clipped, and padded as the specification says."""
+        return self.read(texts).tokens
+
+    def cut(self, texts: Iterable[str]) -> list[int]:
+        """Positions of the texts that are longer than the model's context; their ends are not read."""
+        return np.flatnonzero(self.read(texts).cut).tolist()
+
+    def read(self, texts: Iterable[str]) -> Reading:
+        """Tokens of the texts, and what the model cannot read of them. Raises InputError for what is not text."""
+        rows = self._encode(list_texts(texts))
+        length, zero = self.spec.length, self.spec.padding == "zero"
+        tokens = np.full((len(rows), length), 0 if zero else self._pieces.end, np.int32)
+        known, unknown = np.zeros((2, len(rows)), np.bool_)
+        for at, (row, ids) in enumerate(zip(tokens, rows, strict=True)):
+            read = ids[: length - 1]
+            if zero:
+                row[0] = self._pieces.start
+                row[1 : 1 + len(read)] = read
+            else:  # the end token is always there, because the model pools it
+                row[: len(read)] = read
+            known[at] = any(one not in self._pieces.empty for one in read)
+            unknown[at] = self._pieces.unknown in read
+        cut = np.fromiter((len(ids) > length - 1 for ids in rows), np.bool_, len(rows))
+        return Reading(tokens, cut, known, unknown)
+
+    def unknown_words(self, text: str) -> list[str]:
+        """The words of a text that the vocabulary lacks, without punctuation: all of them become the same token."""
+        prepared = canonicalize(text) if self.spec.canonicalize else text
+        words = (word.strip() for word in self._pieces.unknown_words(prepared))
+        return list(dict.fromkeys(word for word in words if not _is_punctuation(word)))
+
+    def why_unread(self, text: str) -> str:
+        """A message that says why nothing of `text` is in the vocabulary, and what to do."""
+        if not text.strip():
+            return f"{text!r} is empty: write words"
+        if not self.unknown_words(text):
+            return f"{text!r} has only punctuation, which this model does not read: write words"
+        return (
+            f"{text!r} has no word that this model's vocabulary knows, so the model cannot tell it from any other "
+            "unknown word: use words like those that the model was trained on"
+        )
+
+    def _encode(self, texts: Sequence[str]) -> list[list[int]]:
+        for text in texts:
+            if not text.isascii() and _SURROGATES.search(text):
+                raise InputError(f"{text!r} is not Unicode text (bytes of another encoding?): give it in UTF-8")
+        if self.spec.canonicalize:
+            texts = [canonicalize(text) for text in texts]
+        return self._pieces.encode(texts)
+
+
+def list_texts(texts: Iterable[str], what: str = "texts") -> list[str]:
+    """The texts of any sequence or generator, in order. Raises InputError, which names `what`, for anything else.
+
+    A single text is refused, because its letters would be taken as texts; sets are refused, because they have no order.
+    """
+    if isinstance(texts, str):
+        raise InputError(f"{what} must be a list, not one text: give [{texts!r}]")
+    if isinstance(texts, bytes | bytearray | Mapping | set | frozenset) or not isinstance(texts, Iterable):
+        raise InputError(f"{what} must be a list of strings, not {type(texts).__name__}")
+    try:
+        listed = list(texts)
+    except TypeError as error:  # an array without axes
+        raise InputError(f"{what} must be a list of strings, not {shown(texts)} ({error})") from None
+    wrong = next((number for number, text in enumerate(listed) if not isinstance(text, str)), None)
+    if wrong is not None:
+        found = listed[wrong]
+        raise InputError(f"{what} must be strings, and number {wrong + 1} is {type(found).__name__} ({shown(found)})")
+    return listed
+
+
+def count_pieces(spec: TextSpec, vocabulary: bytes) -> int:
+    """The number of pieces in a vocabulary file, whatever `spec.vocabulary` says. Raises InputError as `Tokenizer`."""
+    return open_vocabulary(spec, vocabulary).count
+
+
+def canonicalize(text: str) -> str:
+    """Turn '_' into a space, drop ASCII punctuation, lower the case and join spaces, as big_vision does for SigLIP."""
+    return " ".join(text.translate(_PUNCTUATION).lower().split())
+
+
+def _is_punctuation(word: str) -> bool:
+    return all(unicodedata.category(each).startswith("P") for each in word)
