@@ -194,8 +194,10 @@ class _Slopes:
         self._mean = mean
 
     def add(self, x: Tensor) -> None:
+        given = x.detach()  # a hook that holds its own tensor would keep it for ever
+
         def score(gradient: Tensor) -> None:
-            change = (gradient * (x.detach() - self._mean)).reshape(len(x), -1, len(self.total), channels)
+            change = (gradient * (given - self._mean)).reshape(len(given), -1, len(self.total), channels)
             self.total += change.sum(dim=(1, 3)).abs().sum(dim=0)
 
         channels = x.shape[-1] // len(self.total)
