@@ -39,7 +39,7 @@ REQUIRED_MERGING = {
 }
 """The same for models that merge tokens. If two pairs of tokens are almost equally similar, another order of summation
 merges the other pair, and an output moves a little: between torch and onnxruntime by 1.4e-3 for 2 of 128 images (fresh
-Ti/16), between float32 and bfloat16 by 0.14 for 1 image in 100 (a trained tower; tests/compress/test_merging.py has
+Ti/16), between float32 and bfloat16 by 0.14 for 1 image in 100 (a trained tower; tests/compress/merge_tokens/ has
 both)."""
 
 GOLDEN_IMAGES = 2
