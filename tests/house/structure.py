@@ -2,7 +2,7 @@
 
 - What the package, the tests and the benchmarks import from vitsmith and the tests exists: modules and names, also in
   code for `-c`, and where a string names them ('vitsmith.a.b', 'vitsmith.a.b.name', 'vitsmith.a.b:Name').
-- There is no circle of modules, wherever an import stands, and no class name for two things.
+- There is no circle of modules or folders, wherever an import stands, and no class name for two things.
 - No test takes anything from another test, and no file of tests is long.
 """
 
@@ -172,29 +172,49 @@ def imported(source: Source, module: str) -> set[str]:
 
 
 def circles(source: Source) -> list[list[str]]:
-    """The sets of modules of the package of which each reaches every other, by Tarjan's algorithm."""
+    """The modules, and the files and folders of one folder, of which each reaches every other."""
+    needs = {name: imported(source, name) for name in sorted(source.paths) if name.startswith("vitsmith.")}
+    found = _knots(needs)
+    rooms = {name[: dot.start()] for name in needs for dot in re.finditer(r"\.", name)}
+    for room in sorted(rooms):
+        members: dict[str, set[str]] = defaultdict(set)
+        for name in needs:
+            if here := _member(room, name):
+                members[here] |= {there for other in needs[name] if (there := _member(room, other)) not in ("", here)}
+        found += [knot for knot in _knots(members) if knot not in found]
+    return found
+
+
+def _member(room: str, module: str) -> str:
+    """The file or folder of a room in which a module lies; '' for one outside."""
+    inside = module.removeprefix(f"{room}.")
+    return f"{room}.{inside.partition('.')[0]}" if inside != module else ""
+
+
+def _knots(graph: dict[str, set[str]]) -> list[list[str]]:
+    """The sets of nodes of which each reaches every other, by Tarjan's algorithm."""
     order: dict[str, int] = {}
     lowest: dict[str, int] = {}
     stack: list[str] = []
     found: list[list[str]] = []
 
-    def visit(module: str) -> None:
-        order[module] = lowest[module] = len(order)
-        stack.append(module)
-        for other in sorted(imported(source, module)):
+    def visit(node: str) -> None:
+        order[node] = lowest[node] = len(order)
+        stack.append(node)
+        for other in sorted(graph[node]):
             if other not in order:
                 visit(other)
             if other in stack:
-                lowest[module] = min(lowest[module], lowest[other])
-        if lowest[module] == order[module]:
-            at = stack.index(module)
+                lowest[node] = min(lowest[node], lowest[other])
+        if lowest[node] == order[node]:
+            at = stack.index(node)
             if len(stack) - at > 1:
                 found.append(sorted(stack[at:]))
             del stack[at:]
 
-    for module in sorted(source.paths):
-        if module.startswith("vitsmith.") and module not in order:
-            visit(module)
+    for node in sorted(graph):
+        if node not in order:
+            visit(node)
     return found
 
 

@@ -55,7 +55,7 @@ def test_nothing_is_wrong() -> None:
 def test_a_name_that_does_not_exist_is_found(code: str, missing: list[str], tmp_path: Path) -> None:
     hammer = "import os\n\nclass Hammer:\n    def lift(self): ...\n\ndef hit(): ...\nWEIGHTS, *_ = 1, 2\n"
     hammer += "try:\n    EARLY = 1\nexcept OSError:\n    LATE = 2\n"
-    source = written(tmp_path, vitsmith__tools____init__="", vitsmith__tools__hammer=hammer, vitsmith__test_hammer=code)
+    source = written(tmp_path, vitsmith__tools__hammer=hammer, vitsmith__test_hammer=code)
     found = [name for _, name in missing_names(source, source.nodes(ours("our.test_hammer")))]
     assert found == [ours(name) for name in missing]
     assert len(problems(source)) == len(missing)
@@ -87,6 +87,14 @@ def test_a_circle_is_found_wherever_its_imports_stand(back: str, tmp_path: Path)
     files = {"vitsmith__a": "from our.b import B", "vitsmith__b": "from our.c import C"}
     assert circles(written(tmp_path, **files, vitsmith__c="import our")) == []
     assert circles(written(tmp_path, vitsmith__c=back)) == [[ours(f"our.{name}") for name in "abc"]]
+
+
+def test_a_circle_of_folders_is_found(tmp_path: Path) -> None:
+    """None of the files is in a circle: a/one needs b/one, and b/two needs a/two."""
+    files = {"vitsmith__b__one": "", "vitsmith__a__two": ""}
+    there = written(tmp_path, **files, vitsmith__a__one="import our.b.one")
+    assert circles(there) == []
+    assert circles(written(tmp_path, vitsmith__b__two="import our.a.two")) == [[ours("our.a"), ours("our.b")]]
 
 
 def test_a_class_name_for_two_things_is_found(tmp_path: Path) -> None:
