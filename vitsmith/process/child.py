@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -11,6 +10,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from vitsmith.errors import InputError
+from vitsmith.json_text import parse_json, to_json
 
 _HOME = Path(__file__).parents[2]
 """The folder that vitsmith is imported from."""
@@ -69,7 +71,7 @@ def try_in_child(command: Sequence[str], task: Mapping[str, Any], *, seconds: fl
     places = [str(_HOME), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(places)}
     try:
-        done = run_child([*command, json.dumps(task)], seconds=seconds, env=environment)
+        done = run_child([*command, to_json(task, ascii_only=True)], seconds=seconds, env=environment)
     except subprocess.TimeoutExpired as late:
         return ChildTask(tuple(_answers(late.output or "")), f"did not finish within {seconds:g} seconds")
     name = signal_name(-done.returncode) if done.returncode < 0 else ""
@@ -82,7 +84,7 @@ def answer_parent() -> Callable[[Mapping[str, Any]], None]:
     os.dup2(2, 1)
 
     def write(answer: Mapping[str, Any]) -> None:
-        answers.write(json.dumps(answer) + "\n")
+        answers.write(to_json(answer, ascii_only=True) + "\n")
         answers.flush()
 
     return write
@@ -105,8 +107,8 @@ def end_children() -> None:
 
 def _answers(output: str) -> Iterator[dict[str, Any]]:
     for line in output.splitlines():
-        with suppress(ValueError):  # an incomplete line
-            answer = json.loads(line)
+        with suppress(InputError):  # an incomplete line
+            answer = parse_json(line, "an answer")
             if isinstance(answer, dict):
                 yield answer
 
