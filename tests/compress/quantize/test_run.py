@@ -27,6 +27,7 @@ from vitsmith.compress.quantize.schemes import (
     REQUIRED,
 )
 from vitsmith.data.sets.digits import open_digits
+from vitsmith.engines.onnx.engine import OnnxEngine
 from vitsmith.engines.open import open_engine
 from vitsmith.errors import (
     GateError,
@@ -76,6 +77,21 @@ def test_digits_are_read_as_well_in_int8(quantized: Any, digits: Bundle) -> None
     assert before > 0.9 and before - after <= 0.005 + 1e-9
     assert quantized.top1 == pytest.approx(before)
     assert quantized.search.chosen.fidelity.top1 == pytest.approx(after)
+
+
+def test_a_program_that_errs_in_batches_of_another_size_is_refused(
+    digits: Bundle, photos: TaskImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = OnnxEngine.run
+
+    def erring(engine: OnnxEngine, images: np.ndarray) -> np.ndarray:
+        outputs = run(engine, images)
+        return -outputs if engine.precision.startswith("int8") and len(images) == 7 else outputs
+
+    monkeypatch.setattr(OnnxEngine, "run", erring)
+    found = quantize(digits, photos, tmp_path / "model", Quantization("onnx"), race=lambda *_: FAST)
+    reasons = {one.name: one.reason for one in found.search.attempts}
+    assert found.bundle is None and "cosine" in reasons["static min-max"]
 
 
 def test_the_bundle_says_what_it_is(quantized: Any, digits: Bundle) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,8 @@ import numpy as np
 from vitsmith.arrays import Array
 from vitsmith.compress.images import TaskImages
 from vitsmith.compress.merge_tokens.result import BATCH, REQUIRED, Merged, Try
-from vitsmith.compress.merge_tokens.schedule_search import IMAGES, Losses, measure_losses, search
-from vitsmith.compress.merge_tokens.schedules import RATIOS, MergeTarget, Numbers, describe, fit, image_tower, saved
+from vitsmith.compress.merge_tokens.schedule_search import IMAGES, SchedulePlanner
+from vitsmith.compress.merge_tokens.schedules import MergeTarget, Numbers, describe, fit, image_tower, saved
 from vitsmith.compress.result import Listener, Told
 from vitsmith.data.images.preprocess import preprocess
 from vitsmith.data.images.sample_photos import sample_images
@@ -112,7 +113,14 @@ def merge(
     if not any(remark.startswith("evaluating on ") for remark in images.remarks):  # which the user has seen
         listener(Told(f"evaluating on {images.name}"))
     expected = _answers(bundle, images.evaluation.sources)
-    planner = _Planner(bundle, tower, target, images, listener)
+    count = min(IMAGES, len(images.calibration))
+    planner = SchedulePlanner(
+        tower,
+        target,
+        _answers_of_schedules(bundle, images),
+        classes=bundle.classes > 0,
+        on_search=lambda: listener(Told(f"searching: measuring what each block loses, on {count} calibration images")),
+    )
     tries: list[Try] = []
     for one in planner.targets:
         try:
@@ -138,41 +146,17 @@ def merge(
     return replace(found, bundle=_described(found))
 
 
-class _Planner:
-    """Makes schedules; measures once what each block loses."""
+def _answers_of_schedules(bundle: Bundle, images: TaskImages) -> Callable[[Numbers], Array]:
+    """What gives the outputs (images, width) of the model with a schedule, each computed once."""
+    sources = images.calibration.sources[:IMAGES]
 
-    def __init__(
-        self, bundle: Bundle, tower: ViTConfig, target: MergeTarget, images: TaskImages, listener: Listener
-    ) -> None:
-        self._bundle, self._tower, self._images, self._listener = bundle, tower, images, listener
-        self._losses: Losses | None = None
-        self._kept: dict[Numbers, Array] = {}
-        self.compared: tuple[tuple[str, Numbers, float], ...] = ()
-        """(kind, schedule, divergence) of each schedule in the last search."""
-        asked = target.ratio is not None or target.tokens is not None
-        self.targets = [target] if asked else [replace(target, ratio=ratio) for ratio in RATIOS]
+    @cache
+    def answers(numbers: Numbers) -> Array:
+        merged = merged_bundle(bundle, numbers) if any(numbers) else bundle
+        with refusing(_merging(bundle)) if any(numbers) else nullcontext():
+            return _answers(merged, sources)
 
-    def plan(self, target: MergeTarget) -> Numbers:
-        if target.kind != "searched":
-            return fit(self._tower, target.kind, ratio=target.ratio, tokens=target.tokens)
-        if target.tokens is not None:
-            fit(self._tower, "constant", tokens=target.tokens)  # refuses a wrong number of tokens
-        classes = self._bundle.classes > 0
-        if self._losses is None:
-            count = min(IMAGES, len(self._images.calibration))
-            self._listener(Told(f"searching: measuring what each block loses, on {count} calibration images"))
-            self._losses = measure_losses(self._tower, self._outputs, classes=classes)
-        numbers, compared = search(self._tower, self._losses, target, self._outputs, classes=classes)
-        self.compared = tuple(compared)
-        return numbers
-
-    def _outputs(self, numbers: Numbers) -> Array:
-        if numbers not in self._kept:
-            merged = merged_bundle(self._bundle, numbers) if any(numbers) else self._bundle
-            sources = self._images.calibration.sources[:IMAGES]
-            with refusing(_merging(self._bundle)) if any(numbers) else nullcontext():
-                self._kept[numbers] = _answers(merged, sources)
-        return self._kept[numbers]
+    return answers
 
 
 class _Torch:

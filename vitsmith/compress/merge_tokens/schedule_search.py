@@ -1,4 +1,4 @@
-"""Merge schedules searched by what each block loses.
+"""The schedules that are tried: for several ratios, the plain ones, and those searched by what each block loses.
 
 Each block alone merges a sixteenth, an eighth and a quarter of the patches, and the answers are compared with those of
 the whole model. In between, a block's loss is interpolated linearly; the schedule grows by the tokens that cost least
@@ -9,7 +9,7 @@ decreasing schedule of the same arithmetic on the same images, and the best of t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,10 +20,53 @@ from vitsmith.evaluation.calibration import log_softmax
 from vitsmith.gate import mean_cosine
 from vitsmith.models.config import ViTConfig
 
+RATIOS = (2.0, 1.75, 1.5, 1.35, 1.2)
+"""Ratios that are tried, one after the other, where neither a ratio nor a number of tokens is given."""
 SHARES = (1 / 16, 1 / 8, 1 / 4)
 MOVES = 40
 IMAGES = 32
 """Calibration images that the search uses at most."""
+
+
+class SchedulePlanner:
+    """Makes the schedules that are tried; measures once what each block loses.
+
+    Args:
+        tower: the part whose tokens merge.
+        target: how much to merge. Where it says neither a ratio nor tokens, `targets` are those of RATIOS.
+        answers: returns the outputs (images, ...) of the model with a schedule, on calibration images.
+        classes: whether the outputs are logits.
+        on_search: called before the losses are measured.
+    """
+
+    def __init__(
+        self,
+        tower: ViTConfig,
+        target: MergeTarget,
+        answers: Callable[[Numbers], Array],
+        *,
+        classes: bool,
+        on_search: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._tower, self._answers, self._classes, self._on_search = tower, answers, classes, on_search
+        self._losses: Losses | None = None
+        self.compared: tuple[tuple[str, Numbers, float], ...] = ()
+        """(kind, schedule, divergence) of each schedule in the last search."""
+        asked = target.ratio is not None or target.tokens is not None
+        self.targets = [target] if asked else [replace(target, ratio=ratio) for ratio in RATIOS]
+
+    def plan(self, target: MergeTarget) -> Numbers:
+        """The schedule for one of `targets`. Raises InputError where none merges so much."""
+        if target.kind != "searched":
+            return fit(self._tower, target.kind, ratio=target.ratio, tokens=target.tokens)
+        if target.tokens is not None:
+            fit(self._tower, "constant", tokens=target.tokens)  # refuses a wrong number of tokens
+        if self._losses is None:
+            self._on_search()
+            self._losses = measure_losses(self._tower, self._answers, classes=self._classes)
+        numbers, compared = search(self._tower, self._losses, target, self._answers, classes=self._classes)
+        self.compared = tuple(compared)
+        return numbers
 
 
 def divergence(expected: Array, found: Array, *, classes: bool) -> float:

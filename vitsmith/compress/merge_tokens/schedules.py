@@ -20,8 +20,6 @@ from vitsmith.models.cost import flops
 Numbers = tuple[int, ...]
 
 KINDS = ("constant", "decreasing", "searched")
-RATIOS = (2.0, 1.75, 1.5, 1.35, 1.2)
-"""Ratios that are tried, one after the other, where neither a ratio nor a number of tokens is given."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,7 @@ class MergeTarget:
     ratio: float | None = None
     """Factor by which merging divides the arithmetic of an image."""
     tokens: int | None = None
-    """Tokens left after the last block, in place of `ratio`. Where both are None, RATIOS are tried until one passes."""
+    """Tokens left after the last block, in place of `ratio`. Where both are None, several ratios are tried."""
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:

@@ -30,7 +30,7 @@ from vitsmith.errors import InputError, MissingPackageError, NotFiniteError, Out
 from vitsmith.evaluation.speed import Race, Runner, Speedup
 from vitsmith.exporters.gate import GOLDEN_IMAGES, REQUIRED, REQUIRED_MERGING, golden_of
 from vitsmith.exporters.parts import Part
-from vitsmith.gate import Measured, Paired, Requirements, agreement_of, compare, failures, lowest_cosine, mean_cosine
+from vitsmith.gate import Paired, Requirements, agreement_of, compare, mean_cosine
 from vitsmith.models.config import LiTConfig, merges
 from vitsmith.specs import Program, ProgramSpec
 from vitsmith.stream import ImageStream
@@ -95,7 +95,7 @@ class ProgramTrials:
         self._kept: dict[tuple[Scheme, str], Bundle] = {}
         self._runner: Runner | None = None
         self._base: Runner | None = None
-        self._expected = self._found = self._answers(open_engine(bundle, "torch", precision="fp32"), "the original")
+        self._expected = self._answers(open_engine(bundle, "torch", precision="fp32"), "the original")
         self._right = self._named_rightly(self._expected)
         self._bundle = bundle.with_true_golden(sample_images(GOLDEN_IMAGES))
         self.top1 = None if self._right is None else float(self._right.mean())
@@ -179,11 +179,14 @@ class ProgramTrials:
         return self._race(self._base, self._runner, self._batch)
 
     def _keep(self, engine: Engine) -> None:
-        """Keeps the last program, with golden answers of its own. Raises ProgramError where an output turns away."""
+        """Keeps the last program, with golden answers of its own.
+
+        Raises ProgramError where an output turns away, or batches of another size give other answers.
+        """
         assert self._made is not None
-        lowest = lowest_cosine(self._expected[:GATE_INPUTS], self._found[:GATE_INPUTS])
-        if reasons := failures(Measured(cosine=lowest), REQUIRED["int8"].only("cosine")):
-            raise ProgramError("; ".join(reasons))
+        verdict = compare(self._bundle.run_torch, engine.run, self._tensors[:GATE_INPUTS], REQUIRED["int8"])
+        if not verdict.passed:
+            raise ProgramError("; ".join(verdict.failures))
         kept = replace(self._made, golden=golden_of(self._bundle, self._made, engine))
         self._made = self._kept[self._scheme, self._made.program_spec.rest] = kept
 
@@ -226,7 +229,7 @@ class ProgramTrials:
 
     def _evaluate(self, runner: Runner, name: str) -> Fidelity:
         try:
-            found = self._found = self._answers(runner.throughput, name)
+            found = self._answers(runner.throughput, name)
         except NotFiniteError as error:
             raise ProgramError(f"gives answers that are not finite ({error})") from None
         cosine = mean_cosine(self._expected, found)

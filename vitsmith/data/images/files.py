@@ -52,7 +52,7 @@ def survey(folder: str | os.PathLike[str]) -> Survey:
     for here, folders, names in _folders(Path(folder)):
         links += sum(os.path.islink(os.path.join(here, inner)) for inner in folders)  # noqa: PTH114, PTH118
         for name in names:
-            if _is_image(name):
+            if is_image(name):
                 images.append(Path(here, name))
             elif not name.startswith("."):
                 unread[os.path.splitext(name)[1].lower()] += 1  # noqa: PTH122 - a million of them
@@ -72,44 +72,7 @@ def holds_images(folder: Path) -> bool:
 
 def count_loose(folder: Path) -> int:
     """The number of images directly in a folder. Raises DatasetError."""
-    return sum(_is_image(entry.name) and not _leads(entry) for entry in _entries(folder))
-
-
-def subfolders(folder: Path) -> list[Path]:
-    """The folders and links to folders directly inside a folder, sorted. Raises DatasetError.
-
-    Hidden folders and those of the system are left out, and so is `runs` when it holds results of vitsmith.
-    """
-    if not os.path.isdir(folder):  # noqa: PTH112 - Path.is_dir raises for a name that is too long
-        there = os.path.lexists(folder)
-        told = _no_folder(folder) if there else "does not exist: check the path"
-        raise DatasetError(f"the data set {folder} {told}")
-    inside = (folder / entry.name for entry in _entries(folder) if not is_passed_over(entry.name) and _leads(entry))
-    return sorted(place for place in inside if not _holds_runs(place))
-
-
-def _holds_runs(folder: Path) -> bool:
-    """Whether a folder holds results of vitsmith, from a user who worked inside the data set."""
-    return folder.name == "runs" and any(next(folder.glob(f"{runs}/command.txt"), None) for runs in ("*", "*/*"))
-
-
-def _no_folder(file: Path) -> str:
-    if file.suffix.lower() in (".zip", ".7z", ".rar", ".gz", ".bz2", ".xz", ".zst"):
-        return "is an archive: unpack it and give the folder"
-    if file.suffix.lower() in (".parquet", ".arrow"):
-        return f"is a file of Hugging Face: give its folder, as hf:{file.parent}"
-    return "is not a kind of file that is supported: give a folder of class folders, or a table as .csv, .tsv or .jsonl"
-
-
-def check_links(folder: Path) -> None:
-    """Raise DatasetError for a broken link: its class or split would be missing without a message.
-
-    Broken links to images are reported when they are read.
-    """
-    for entry in _entries(folder):
-        broken = entry.is_symlink() and not os.path.exists(entry.path)  # noqa: PTH110
-        if broken and not is_passed_over(entry.name) and not _is_image(entry.name):
-            raise DatasetError(f"{folder / entry.name} is a broken link: repair or remove it")
+    return sum(is_image(entry.name) and not leads_to_folder(entry) for entry in entries_of(folder))
 
 
 def is_passed_over(name: str) -> bool:
@@ -118,7 +81,7 @@ def is_passed_over(name: str) -> bool:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    return (Path(here, name) for here, _, names in _folders(folder) for name in names if _is_image(name))
+    return (Path(here, name) for here, _, names in _folders(folder) for name in names if is_image(name))
 
 
 def _folders(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
@@ -128,11 +91,12 @@ def _folders(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
         yield here, folders, names
 
 
-def _is_image(name: str) -> bool:
+def is_image(name: str) -> bool:
+    """Whether a file of this name is an image."""
     return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
 
 
-def _leads(entry: os.DirEntry[str]) -> bool:
+def leads_to_folder(entry: os.DirEntry[str]) -> bool:
     """Whether an entry is a folder, or a link to one."""
     try:
         return entry.is_dir()
@@ -140,7 +104,8 @@ def _leads(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
+def entries_of(folder: Path) -> list[os.DirEntry[str]]:
+    """The files and folders directly in a folder. Raises DatasetError."""
     try:
         with os.scandir(folder) as entries:
             return list(entries)

@@ -21,9 +21,16 @@ from pathlib import Path
 
 import numpy as np
 
-from vitsmith.data.images.files import Survey, check_links, count_loose, subfolders, survey, tell_unread
+from vitsmith.data.images.files import Survey, count_loose, survey, tell_unread
 from vitsmith.data.images.read import IMAGE_SUFFIXES
-from vitsmith.data.sets.folder_layout import check_depth, find_splits, holds_class_folders, name_places
+from vitsmith.data.sets.folder_layout import (
+    check_depth,
+    check_links,
+    find_splits,
+    holds_class_folders,
+    name_places,
+    subfolders,
+)
 from vitsmith.data.sets.samples import Samples, Source, list_classes
 from vitsmith.data.sets.split_names import list_names, split_of
 from vitsmith.errors import DatasetError

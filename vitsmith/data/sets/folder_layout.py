@@ -1,13 +1,21 @@
-"""Decide which folders of a data set are splits and which are classes."""
+"""Decide which folders of a data set are splits, which are classes, and which are neither."""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from vitsmith.data.images.files import count_loose, holds_images, subfolders
+from vitsmith.data.images.files import (
+    count_loose,
+    entries_of,
+    holds_images,
+    is_image,
+    is_passed_over,
+    leads_to_folder,
+)
 from vitsmith.data.sets.split_names import SPLIT_NAMES, list_names, split_of, split_words
 from vitsmith.errors import DatasetError
 from vitsmith.names import normal
@@ -179,3 +187,42 @@ def name_places(places: Sequence[Path]) -> str:
 
 def _hold(places: Sequence[Path]) -> str:
     return "holds" if len(places) == 1 else "hold"
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """The folders and links to folders directly inside a folder, sorted. Raises DatasetError.
+
+    Hidden folders and those of the system are left out, and so is `runs` when it holds results of vitsmith.
+    """
+    if not os.path.isdir(folder):  # noqa: PTH112 - Path.is_dir raises for a name that is too long
+        there = os.path.lexists(folder)
+        told = _no_folder(folder) if there else "does not exist: check the path"
+        raise DatasetError(f"the data set {folder} {told}")
+    inside = (
+        folder / entry.name for entry in entries_of(folder) if not is_passed_over(entry.name) and leads_to_folder(entry)
+    )
+    return sorted(place for place in inside if not _holds_runs(place))
+
+
+def _holds_runs(folder: Path) -> bool:
+    """Whether a folder holds results of vitsmith, from a user who worked inside the data set."""
+    return folder.name == "runs" and any(next(folder.glob(f"{runs}/command.txt"), None) for runs in ("*", "*/*"))
+
+
+def _no_folder(file: Path) -> str:
+    if file.suffix.lower() in (".zip", ".7z", ".rar", ".gz", ".bz2", ".xz", ".zst"):
+        return "is an archive: unpack it and give the folder"
+    if file.suffix.lower() in (".parquet", ".arrow"):
+        return f"is a file of Hugging Face: give its folder, as hf:{file.parent}"
+    return "is not a kind of file that is supported: give a folder of class folders, or a table as .csv, .tsv or .jsonl"
+
+
+def check_links(folder: Path) -> None:
+    """Raise DatasetError for a broken link: its class or split would be missing without a message.
+
+    Broken links to images are reported when they are read.
+    """
+    for entry in entries_of(folder):
+        broken = entry.is_symlink() and not os.path.exists(entry.path)  # noqa: PTH110
+        if broken and not is_passed_over(entry.name) and not is_image(entry.name):
+            raise DatasetError(f"{folder / entry.name} is a broken link: repair or remove it")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from contextlib import ExitStack
 from pathlib import Path, PurePath, PureWindowsPath
 from types import TracebackType
@@ -21,6 +21,7 @@ from vitsmith.files.contents import content_of
 from vitsmith.files.regular import utf8_path
 from vitsmith.json_text import read_json
 from vitsmith.weights.containers.archive import open_archive, verify_stored
+from vitsmith.weights.containers.name_prefixes import state_dict_in, without_prefixes
 
 INDEX_SUFFIX = ".safetensors.index.json"
 """The suffix of the list of parts of a model that HF has split into several `.safetensors`."""
@@ -28,12 +29,6 @@ INDEX_SUFFIX = ".safetensors.index.json"
 _FLOATS = {"F64", "F32", "F16", "BF16"}
 
 _TORCH_FLOATS = {torch.float64, torch.float32, torch.float16, torch.bfloat16}
-
-_CONTAINERS = ("state_dict_ema", "model_ema", "state_dict", "model")
-"""Keys under which training scripts keep the weights, in timm's order (models/_helpers.py, `load_state_dict`)."""
-
-_WRAPPERS = ("_orig_mod.", "module.", "_orig_mod.")
-"""Prefixes that torch.compile and DistributedDataParallel put before every name, in either order."""
 
 
 class SafetensorsFile:
@@ -92,13 +87,15 @@ class TorchFile:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         loaded, self.verified = _load(self.path)
-        self.container, state = _unwrap(loaded, self.path)
+        self.container, state = state_dict_in(loaded, self.path)
         self._arrays: dict[str, Tensor] = {}
         for name, array in state.items():
             _check_tensor(self.path, name, array)
-            if _unwrapped(name) in self._arrays:
-                raise WeightsError(f"{self.path}: holds {shown(_unwrapped(name))} twice, with and without a wrapper")
-            self._arrays[_unwrapped(name)] = array
+            if without_prefixes(name) in self._arrays:
+                raise WeightsError(
+                    f"{self.path}: holds {shown(without_prefixes(name))} twice, with and without a wrapper"
+                )
+            self._arrays[without_prefixes(name)] = array
         _check_total(self.path, self._arrays.values())
         self.shapes: dict[str, Shape] = {name: tuple(array.shape) for name, array in self._arrays.items()}
 
@@ -218,25 +215,6 @@ def _check_total(path: Path, arrays: Collection[Tensor]) -> None:
     claimed, size = sum(array.numel() * array.element_size() for array in arrays), path.stat().st_size
     if claimed > 4 * size + (1 << 20):
         raise WeightsError(f"{path}: claims {claimed:,} bytes of arrays in a file of {size:,}; refused")
-
-
-def _unwrap(loaded: Any, path: Path) -> tuple[str, Mapping[str, Any]]:
-    """(container, state dict) of what the file holds."""
-    if not isinstance(loaded, Mapping) or not all(isinstance(key, str) for key in loaded):
-        raise WeightsError(f"{path}: holds a {type(loaded).__name__}, not a state dict: save model.state_dict()")
-    for key in _CONTAINERS:
-        inner = loaded.get(key)
-        if isinstance(inner, Mapping):
-            if not all(isinstance(name, str) for name in inner):
-                raise WeightsError(f"{path}: what it holds under {key!r} is no state dict: its keys are not names")
-            return key, inner
-    return "", loaded
-
-
-def _unwrapped(name: str) -> str:
-    for wrapper in _WRAPPERS:
-        name = name.removeprefix(wrapper)
-    return name
 
 
 def _not_floating(path: Path, name: str, dtype: str) -> str:

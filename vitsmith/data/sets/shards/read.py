@@ -25,7 +25,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vitsmith.data.images.files import holds_images, is_passed_over, subfolders
+from vitsmith.data.images.files import holds_images, is_passed_over
+from vitsmith.data.sets.folder_layout import subfolders
 from vitsmith.data.sets.labelling import CLASSES, Labelling
 from vitsmith.data.sets.samples import Lazy, Samples, Source, label_positions, list_some, sort_classes
 from vitsmith.data.sets.shards.braces import expand_braces
