@@ -12,7 +12,7 @@ from vitsmith.exporters.gate import Gate
 from vitsmith.exporters.run import export
 from vitsmith.gate import Verdict
 from vitsmith.specs import ProgramSpec
-from vitsmith.zeroshot.words import Words
+from vitsmith.zeroshot.labels import Words
 
 Place = str | os.PathLike[str]
 

@@ -31,10 +31,10 @@ from vitsmith.data.images.preprocess import preprocess
 from vitsmith.data.sets.samples import Samples
 from vitsmith.engines.registry import ENGINES
 from vitsmith.errors import BundleError, DatasetError, InputError, OutputError, UnknownNameError
-from vitsmith.evaluation import torch_peaks
-from vitsmith.evaluation.peaks import Peak, highest, numpy_peaks, raised, share_of_peak
+from vitsmith.evaluation import torch_peak_rates as torch_peaks
+from vitsmith.evaluation.peak_rates import Peak, highest, numpy_peaks, raised, share_of_peak
 from vitsmith.evaluation.timing import Pace, Timing, time_in_turns
-from vitsmith.evaluation.torch_peaks import measure_peaks
+from vitsmith.evaluation.torch_peak_rates import measure_peaks
 from vitsmith.models.cost import flops, parameters
 from vitsmith.report.benchmark import draw_benchmark
 from vitsmith.report.figure import png

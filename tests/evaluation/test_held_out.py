@@ -25,7 +25,7 @@ from vitsmith import Bundle, Labels, load, save
 from vitsmith.benchmark.session import BenchmarkSettings, run_benchmark
 from vitsmith.cli.benchmark import _answer_data, _load
 from vitsmith.cli.compress import _write as write_found
-from vitsmith.compress.division import divide
+from vitsmith.compress.image_split import divide
 from vitsmith.compress.images import (
     labelled_images,
     labelled_training_images,

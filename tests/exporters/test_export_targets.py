@@ -22,12 +22,12 @@ from vitsmith.engines.open import open_engine
 from vitsmith.engines.openvino.core import openvino_core
 from vitsmith.errors import GateError
 from vitsmith.exporters import executorch as executorch_module
-from vitsmith.exporters import half as half_module
+from vitsmith.exporters import float16 as half_module
 from vitsmith.exporters import onnx as onnx_module
 from vitsmith.exporters import openvino as openvino_module
 from vitsmith.exporters.executorch import LARGEST_BATCH
+from vitsmith.exporters.float16 import half_from_float
 from vitsmith.exporters.gate import Gate
-from vitsmith.exporters.half import half_from_float
 from vitsmith.exporters.kernels import with_fixed_kernels
 from vitsmith.exporters.onnx import write_graph
 from vitsmith.exporters.parts import Part, parts_of

@@ -20,7 +20,7 @@ from tests.transcripts.world import furnish
 from vitsmith.benchmark.memory import Memory
 from vitsmith.compress.search.variants import TorchVariantMaker
 from vitsmith.evaluation.evaluation import evaluate
-from vitsmith.evaluation.peaks import Peak
+from vitsmith.evaluation.peak_rates import Peak
 from vitsmith.training.recipes.digits import digits_recipe
 from vitsmith.training.recipes.file import merge, parse_recipe
 from vitsmith.training.recipes.recipe import TrainRecipe

@@ -25,7 +25,7 @@ from vitsmith.retrieval.description import Space
 from vitsmith.retrieval.index import Index
 from vitsmith.retrieval.search import search
 from vitsmith.retrieval.writer import IndexWriter
-from vitsmith.zeroshot.words import read_words
+from vitsmith.zeroshot.labels import read_words
 
 JUNK: list[Any] = [
     None, True, float("nan"), float("inf"), -1, 0, 2.5, 10**6, 10**30, "", "2", "x", "\0", b"x", [], (), {}, set(),

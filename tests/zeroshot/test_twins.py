@@ -33,7 +33,7 @@ from vitsmith.weights.load import load
 from vitsmith.weights.metadata import class_names
 from vitsmith.weights.save import save
 from vitsmith.zeroshot.classifier import ZeroShotClassifier
-from vitsmith.zeroshot.words import Words, check_words, words_of
+from vitsmith.zeroshot.labels import Words, check_words, words_of
 
 TWINS = ("ant", "crane", "bee", "crane", "eel")
 SHOWN = ("ant", "crane (1)", "bee", "crane (3)", "eel")

@@ -24,7 +24,7 @@ from vitsmith.errors import InputError, UnknownNameError
 from vitsmith.specs import TextSpec
 from vitsmith.zeroshot import embeddings as embeddings_module
 from vitsmith.zeroshot.classifier import ZeroShotClassifier
-from vitsmith.zeroshot.words import Words, check_words, read_words, words_of
+from vitsmith.zeroshot.labels import Words, check_words, read_words, words_of
 
 LABELS = ("cat", "red circle", "blue square")
 TEMPLATES = ("a photo of the {}", "small {}", "{}")

@@ -14,7 +14,7 @@ from vitsmith.benchmark.contenders import MIB, Contender, Subject
 from vitsmith.benchmark.memory import Memory
 from vitsmith.engines.tuning_cache import installed_version
 from vitsmith.evaluation.evaluation import Evaluation
-from vitsmith.evaluation.peaks import Peak, raised, share_of_peak
+from vitsmith.evaluation.peak_rates import Peak, raised, share_of_peak
 from vitsmith.evaluation.timing import Timing
 from vitsmith.machine import describe_machine
 from vitsmith.records import Measurement

@@ -18,7 +18,7 @@ from vitsmith.engines.sample_inputs import sample_inputs
 from vitsmith.engines.settings import Goal, Settings
 from vitsmith.errors import ImageError
 from vitsmith.evaluation.evaluation import Evaluation
-from vitsmith.evaluation.peaks import Peak, highest, numpy_peaks
+from vitsmith.evaluation.peak_rates import Peak, highest, numpy_peaks
 from vitsmith.evaluation.timing import Pace, Timing, time_in_turns
 from vitsmith.machine import available_cores, free_memory, load_average
 
@@ -126,7 +126,7 @@ def _peaks(threads: int | None) -> dict[str, Peak]:
     if not needs_torch.has_torch():
         return numpy_peaks(threads)
     measure: Callable[[int | None], dict[str, Peak]] = needs_torch.part(
-        "vitsmith.evaluation.torch_peaks:measure_machine"
+        "vitsmith.evaluation.torch_peak_rates:measure_machine"
     )
     return measure(threads)
 

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from vitsmith.evaluation.evaluation import Evaluation
     from vitsmith.records import Measurement
     from vitsmith.weights.bundle.bundle import Bundle
-    from vitsmith.zeroshot.words import Words
+    from vitsmith.zeroshot.labels import Words
 
 WORST_CLASSES = 10
 
@@ -218,7 +218,7 @@ def _open(request: _Request, samples: Samples) -> tuple[Any, Bundle, Engine, dic
 
 def _words(labels: Names | None, samples: Samples) -> Words:
     """The classes of a zero-shot classifier: the labels that were given, or the data's own."""
-    from vitsmith.zeroshot.words import check_words, read_word_file, words_of
+    from vitsmith.zeroshot.labels import check_words, read_word_file, words_of
 
     if labels is None:
         return words_of(samples.classes)

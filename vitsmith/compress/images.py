@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from vitsmith.arguments import Tell
 from vitsmith.arrays import Array
-from vitsmith.compress.division import divide, grown_record
+from vitsmith.compress.image_split import divide, grown_record
 from vitsmith.data.images.preprocess import load_image
 from vitsmith.data.images.sources import ImageSource
 from vitsmith.data.images.unreadable import OPTION, SHARE, Unreadable, sift

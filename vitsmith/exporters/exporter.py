@@ -15,7 +15,7 @@ from vitsmith.exporters.parts import Part
 from vitsmith.gate import Requirements
 from vitsmith.specs import Program, ProgramSpec
 from vitsmith.weights.bundle.bundle import Bundle
-from vitsmith.zeroshot.words import Words
+from vitsmith.zeroshot.labels import Words
 
 LayerOutputs = Iterator[tuple[str, Array, Array]]
 """(layer, torch output, program's output) in the order of the graph."""

@@ -28,7 +28,7 @@ def write_onnx(part: Part, path: Path, spec: ProgramSpec) -> None:
     if spec.precision == "fp32":
         write_graph(part, path, batch=spec.batch)
         return
-    from vitsmith.exporters.half import half_from_float
+    from vitsmith.exporters.float16 import half_from_float
 
     float_path = path.with_name(f"float-{path.name}")
     write_graph(part, float_path, batch=spec.batch)

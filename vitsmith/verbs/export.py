@@ -44,7 +44,7 @@ from vitsmith.weights.bundle.paths import find_bundle
 from vitsmith.weights.bundle.programs import add_program, check_addable
 from vitsmith.weights.labels import with_labels
 from vitsmith.weights.load import assumed, load
-from vitsmith.zeroshot.words import Words, check_words, read_word_file
+from vitsmith.zeroshot.labels import Words, check_words, read_word_file
 
 if TYPE_CHECKING:
     from vitsmith.exporters.gate import Gate

@@ -12,9 +12,9 @@ from vitsmith.errors import InputError, UnknownNameError
 from vitsmith.escapes import shell_quoted
 from vitsmith.models.presets import find_preset
 from vitsmith.training.recipes.file import Fields, is_own, lay_over, merge, parse_fields, parse_recipe, read_recipe
-from vitsmith.training.recipes.idle import refuse_idle
 from vitsmith.training.recipes.lit import LitRecipe, without_fresh
 from vitsmith.training.recipes.recipe import TrainRecipe
+from vitsmith.training.recipes.unused_settings import refuse_idle
 from vitsmith.verbs.inputs import described_data
 from vitsmith.weights.fetch.published import find_checkpoint
 

@@ -22,7 +22,7 @@ from vitsmith.specs import Head, Labels, Meaning, wrong_templates
 from vitsmith.stream import Failure
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.zeroshot.embeddings import class_embeddings
-from vitsmith.zeroshot.words import Words, check_words
+from vitsmith.zeroshot.labels import Words, check_words
 
 ScoreKind = Literal["single", "independent"]
 

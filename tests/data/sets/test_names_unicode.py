@@ -26,7 +26,7 @@ from vitsmith.training.images.run import train_to_bundle
 from vitsmith.training.images.teacher import Teacher
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.labels import with_labels
-from vitsmith.zeroshot.words import read_words, words_of
+from vitsmith.zeroshot.labels import read_words, words_of
 
 NFC, NFD = "caf\u00e9", "cafe\u0301"
 REST = ("dog", "eel", "fox", "gnu")

@@ -23,7 +23,7 @@ from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.labels import with_labels
 from vitsmith.weights.load import load
 from vitsmith.weights.save import save
-from vitsmith.zeroshot.words import read_word_file, read_words
+from vitsmith.zeroshot.labels import read_word_file, read_words
 
 NAMES = ("ant", "bee", "cat", "dog", "eel")
 

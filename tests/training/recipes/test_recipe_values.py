@@ -15,9 +15,9 @@ from vitsmith.cli.arguments.training import recipe_from
 from vitsmith.errors import ConfigError, InputError
 from vitsmith.training.images.start import start
 from vitsmith.training.recipes.file import lay_over, merge, parse_fields, parse_recipe, parse_settings, read_recipe
-from vitsmith.training.recipes.idle import refuse_idle
 from vitsmith.training.recipes.lit import LitRecipe
 from vitsmith.training.recipes.recipe import TrainRecipe
+from vitsmith.training.recipes.unused_settings import refuse_idle
 
 LIT: dict[str, Any] = {"data": {"path": "pairs.csv"}, "image": {"init": "B_16.npz"}, "text": {"size": "mu"}}
 NAN, INF = float("nan"), float("inf")

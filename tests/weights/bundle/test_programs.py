@@ -33,7 +33,7 @@ from vitsmith.benchmark.rows import Benchmark, BenchmarkRow
 from vitsmith.engines import choice, registry
 from vitsmith.engines.settings import PRECISIONS
 from vitsmith.errors import BundleError, GateError, InputError, MissingPackageError, WeightsError
-from vitsmith.evaluation.peaks import Peak
+from vitsmith.evaluation.peak_rates import Peak
 from vitsmith.exporters import run
 from vitsmith.report.benchmark import draw_benchmark
 from vitsmith.runs.place import model_name

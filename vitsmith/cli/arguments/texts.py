@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from vitsmith.encode import Encoder
     from vitsmith.weights.bundle.bundle import Bundle
     from vitsmith.zeroshot.classifier import ZeroShotClassifier
-    from vitsmith.zeroshot.words import Words
+    from vitsmith.zeroshot.labels import Words
 
 Names = Path | tuple[str, ...]
 """Names of classes: a file with one a line, or the names themselves."""
@@ -46,7 +46,7 @@ def read_labels(labels: Sequence[str] | None, file: Path | None) -> Words | None
 
     Raises InputError for both, and for a file where words are wanted.
     """
-    from vitsmith.zeroshot.words import read_word_file, read_words
+    from vitsmith.zeroshot.labels import read_word_file, read_words
 
     check_labels(labels, file)
     return read_word_file(str(file)) if file is not None else read_words(labels) if labels else None
@@ -54,7 +54,7 @@ def read_labels(labels: Sequence[str] | None, file: Path | None) -> Words | None
 
 def class_names(labels: Sequence[str] | None, file: Path | None) -> Names | None:
     """The names of a model's classes, in order, from the same options; the file is not read yet."""
-    from vitsmith.zeroshot.words import read_words
+    from vitsmith.zeroshot.labels import read_words
 
     check_labels(labels, file)
     return file if file is not None else read_words(labels).names if labels else None
@@ -64,7 +64,7 @@ def check_labels(labels: Sequence[str] | None, file: Path | None) -> None:
     """Raises InputError for `--labels` beside `--labels-file`, and for a file where words are wanted."""
     from vitsmith.data.text.prompts import is_file
     from vitsmith.errors import InputError, shown
-    from vitsmith.zeroshot.words import is_list_file
+    from vitsmith.zeroshot.labels import is_list_file
 
     if labels and file is not None:
         raise InputError("--labels and --labels-file both give the labels: give one of them")

@@ -26,8 +26,8 @@ from vitsmith.training.learner import Learner
 from vitsmith.training.memory.plan import is_out_of_memory, next_smaller
 from vitsmith.training.monitor.events import Evaluated, Event, StepDone, Warned
 from vitsmith.training.monitor.journal import Journal
-from vitsmith.training.monitor.peak import measured_peak_flops, training_flops
 from vitsmith.training.monitor.unreadable import Complaints
+from vitsmith.training.monitor.utilization import measured_peak_flops, training_flops
 from vitsmith.training.monitor.watches import Watches, answers_diverged
 from vitsmith.training.recipes.recipe import TrainRecipe
 from vitsmith.training.step import apply_gradients, compute_gradients

@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 
-from vitsmith.evaluation.torch_peaks import measure_peaks
+from vitsmith.evaluation.torch_peak_rates import measure_peaks
 from vitsmith.models.config import ModelConfig
 from vitsmith.models.cost import flops
 

@@ -7,12 +7,12 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests.training.small_runs import recipe, training
-from vitsmith.evaluation.torch_peaks import measure_peaks
+from vitsmith.evaluation.torch_peak_rates import measure_peaks
 from vitsmith.models.build import build
 from vitsmith.models.configure import configure
 from vitsmith.report.training import _arithmetic
 from vitsmith.training.monitor.events import StepDone
-from vitsmith.training.monitor.peak import measured_peak_flops, training_flops
+from vitsmith.training.monitor.utilization import measured_peak_flops, training_flops
 
 
 def test_training_is_what_torch_counts_of_a_step():

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterator
 import torch
 from torch import Tensor
 
-from vitsmith.evaluation.peaks import Peak, higher
+from vitsmith.evaluation.peak_rates import Peak, higher
 
 SIDES = {"cpu": (512, 1024, 2048, 4096), "cuda": (2048, 4096, 8192)}
 ENOUGH = 0.005
@@ -35,7 +35,7 @@ def measure_peaks(
     computes a narrower type more slowly than float32: then float32's peak stands for it, and `how` says so.
 
     Other work on the machine makes a peak too low. So a higher rate that is measured later replaces it: see
-    `evaluation.peaks.raised`.
+    `evaluation.peak_rates.raised`.
     """
     peaks: dict[str, Peak] = {}
     slow: set[tuple[str, str]] = set()
