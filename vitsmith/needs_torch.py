@@ -6,8 +6,8 @@ after a check that names the package to install.
 
 from __future__ import annotations
 
+from importlib import import_module
 from importlib.util import find_spec
-from pkgutil import resolve_name
 from typing import Any
 
 from vitsmith.errors import MissingPackageError
@@ -30,7 +30,9 @@ def part(name: str) -> Any:
     The part must not import the module that asks for it. Raises MissingPackageError without torch.
     """
     require_torch()
-    return resolve_name(name)
+    module, _, attribute = name.partition(":")
+    found = import_module(module)
+    return getattr(found, attribute) if attribute else found
 
 
 def has_gpu() -> bool:

@@ -7,12 +7,14 @@ import re
 import subprocess
 import sys
 import tomllib
+from pathlib import Path
 
 import pytest
 
 import vitsmith
 from tests import ROOT
 from tests.house.structure import Source
+from vitsmith import needs_torch
 
 
 def modules_after(statement: str) -> set[str]:
@@ -35,6 +37,14 @@ def test_public_names_are_sorted_and_there() -> None:
 def test_the_import_is_light() -> None:
     heavy = {"torch", "numpy", "pydantic", "PIL", "scipy", "safetensors", "onnx", "onnxruntime", "rich", "typer"}
     assert not modules_after("import vitsmith") & heavy
+
+
+def test_a_part_that_cannot_be_imported_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "broken_part.py").write_text("raise ImportError('libcudart.so.12: cannot open shared object file')")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("broken_part", "broken_part:function"):
+        with pytest.raises(ImportError, match="libcudart"):
+            needs_torch.part(name)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import vitsmith
-from vitsmith.process.child import ChildTask, try_in_child
+from vitsmith.process.child import ChildResult, try_in_child
 
 BEGIN = """
 import json, os, signal, sys, time
@@ -21,21 +21,21 @@ answer = answer_parent()
 """
 
 
-def tried(code: str, task: dict[str, Any] | None = None, seconds: float = 60) -> ChildTask:
+def tried(code: str, task: dict[str, Any] | None = None, seconds: float = 60) -> ChildResult:
     return try_in_child((sys.executable, "-c", BEGIN + code), task or {}, seconds=seconds)
 
 
 def test_answers_are_apart_from_what_libraries_print() -> None:
     task = {"path": "caf\u00e9 \udcff", "batches": [1, 8], "threads": None}
     done = tried("print('noise'); os.system('echo noise'); answer(task); answer({'batch': 8})", task)
-    assert done == ChildTask((task, {"batch": 8}), "ended with exit code 0 (noise)")
+    assert done == ChildResult((task, {"batch": 8}), "ended with exit code 0 (noise)")
 
 
 def test_what_is_no_answer_is_left_out() -> None:
     done = try_in_child(
         (sys.executable, "-S", "-c", "print('[1]'); print('no JSON'); print('{\"a\": ')"), {}, seconds=60
     )
-    assert done == ChildTask((), "ended with exit code 0 (no output)")
+    assert done == ChildResult((), "ended with exit code 0 (no output)")
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_what_is_no_answer_is_left_out() -> None:
 )
 def test_how_it_ended_is_told_in_words(code: str, how: str, name: str) -> None:
     done = tried(f"answer({{'batch': 1}})\n{code}")
-    assert done == ChildTask(({"batch": 1},), how, name)
+    assert done == ChildResult(({"batch": 1},), how, name)
 
 
 def test_one_that_takes_too_long_is_killed_and_keeps_its_answers() -> None:

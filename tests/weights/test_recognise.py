@@ -24,6 +24,8 @@ from vitsmith import load, save
 from vitsmith.errors import InputError, WeightsError
 from vitsmith.files.contents import content_of, not_weights
 from vitsmith.training.lit.vocabulary import read_vocabulary
+from vitsmith.weights.fetch.addresses import cached_path
+from vitsmith.weights.fetch.published import find_checkpoint
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 346293852\n"
 HTML = b"\n <!DOCTYPE html>\n<html><head><title>Sign in</title></head></html>"
@@ -171,6 +173,25 @@ def test_npz_load_whatever_they_are_called(tmp_path: Path, name: str) -> None:
     bundle = load(tmp_path / name)
     assert torch.equal(bundle.model.head.weight, model.head.weight)
     assert any("holds an .npz file" in note for note in bundle.provenance.notes) is (name != "A.NPZ")
+
+
+def test_an_npz_in_a_model_folder_is_refused(tmp_path: Path) -> None:
+    save(tiny_model(VIT), tmp_path / "model.npz", format="npz")
+    (tmp_path / "model.npz").rename(tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps(TIMM_CONFIG))
+    with pytest.raises(WeightsError, match=r"model\.safetensors is an \.npz of NumPy, not weights"):
+        load(tmp_path)
+
+
+def test_what_lies_in_the_place_of_a_published_file_is_that_file_or_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VITSMITH_CACHE", str(tmp_path))
+    place = cached_path(find_checkpoint("ViT-B_16.imagenet21k").url)
+    place.parent.mkdir(parents=True)
+    save_file(timm_vit(), place)
+    with pytest.raises(WeightsError, match=r"not a complete \.npz file"):
+        load("ViT-B_16.imagenet21k")
 
 
 def test_folders_without_a_description_say_what_is_in_them(tmp_path: Path) -> None:

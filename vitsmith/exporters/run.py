@@ -54,7 +54,7 @@ def export(
     gate: Gate | None = None,
     extras: Extras | None = None,
 ) -> tuple[Bundle, Verdict | None]:
-    """Exports to one of TARGETS. Returns the bundle that was written and the gate's verdict.
+    """Exports to one of TARGETS. Returns the bundle that was written (of `npz` that in memory) and the verdict.
 
     The verdict is None where nothing is computed anew: for weights, and for a program that is copied. Raises InputError
     for options that do not fit each other, GateError if the new program gives other answers, MissingPackageError.

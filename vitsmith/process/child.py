@@ -53,8 +53,8 @@ def run_child(
 
 
 @dataclass(frozen=True)
-class ChildTask:
-    """A task that a child process was given: what it answered, and how it ended."""
+class ChildResult:
+    """What a child process answered to the task that it was given, and how it ended."""
 
     answers: tuple[dict[str, Any], ...]
     how: str
@@ -63,7 +63,7 @@ class ChildTask:
     """The name of the signal that it died with; '' when it ended in another way."""
 
 
-def try_in_child(command: Sequence[str], task: Mapping[str, Any], *, seconds: float) -> ChildTask:
+def try_in_child(command: Sequence[str], task: Mapping[str, Any], *, seconds: float) -> ChildResult:
     """Run a Python command, whose last argument is the task in JSON, with `vitsmith` importable.
 
     The child answers by `answer_parent`. It is killed after `seconds`.
@@ -73,9 +73,9 @@ def try_in_child(command: Sequence[str], task: Mapping[str, Any], *, seconds: fl
     try:
         done = run_child([*command, to_json(task, ascii_only=True)], seconds=seconds, env=environment)
     except subprocess.TimeoutExpired as late:
-        return ChildTask(tuple(_answers(late.output or "")), f"did not finish within {seconds:g} seconds")
+        return ChildResult(tuple(_answers(late.output or "")), f"did not finish within {seconds:g} seconds")
     name = signal_name(-done.returncode) if done.returncode < 0 else ""
-    return ChildTask(tuple(_answers(done.stdout)), _how(done.returncode, done.stderr), name)
+    return ChildResult(tuple(_answers(done.stdout)), _how(done.returncode, done.stderr), name)
 
 
 def answer_parent() -> Callable[[Mapping[str, Any]], None]:

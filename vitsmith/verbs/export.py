@@ -130,7 +130,7 @@ class ExportRequest:
     force: bool = False
 
     @property
-    def gated(self) -> bool:
+    def asks_gate(self) -> bool:
         """Whether something is asked of the gate."""
         return bool(self.images) or is_data(self.data) or self.required != Requirements()
 
@@ -171,7 +171,7 @@ def export_for(request: ExportRequest, tell: Tell, choose: Choose) -> tuple[Bund
 
 def _check_options(request: ExportRequest, target: Target) -> None:
     """Raises InputError, before anything is read, for options that the target does not use."""
-    if not target.gated and request.gated:
+    if not target.gated and request.asks_gate:
         raise InputError(f"an {target.suffix} holds the same weights, so there is no gate: {_LEAVE_OUT}")
     if request.labels is not None and not target.page:
         raise InputError(f"`labels` are for the page of a LiT model, not for {target.name}")
@@ -243,7 +243,7 @@ def _check_bundle(request: ExportRequest, target: Target, bundle: Bundle) -> Non
                 "which is another preprocessing: leave `pixels` or `add` out"
             )
         check_addable(bundle, target.exporter().program, request.spec, force=request.force)
-    if bundle.program != "torch" and request.gated:
+    if bundle.program != "torch" and request.asks_gate:
         raise InputError(f"{bundle.where} is copied as it is, without a gate: {_LEAVE_OUT}")
     check_bounds(request.required, is_data(request.data))
 

@@ -14,6 +14,7 @@ from vitsmith.records import NOT_KNOWN, Provenance, Publication
 from vitsmith.version import __version__
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.containers.file_choice import weights_in
+from vitsmith.weights.containers.npz import NpzFile
 from vitsmith.weights.containers.open import Container, misnamed, open_arrays
 from vitsmith.weights.conversion import Conversion
 from vitsmith.weights.distributions import distribution_of
@@ -32,7 +33,7 @@ def load_checkpoint(path: Path, options: LoadOptions) -> Bundle:
     preprocessing cannot do (each named), for a head of zeros, and for labels of another number of classes.
     """
     place, beside = weights_in(path) if path.is_dir() else (path, ())
-    with open_arrays(place) as file:
+    with open_arrays(place, npz=not path.is_dir()) as file:
         kind, found, model = _read(file, options)
         head, told = (found.head, ()) if found.head else assumed_head(model, place.name)
         notes = (*found.notes, *told, *file.notes, *(beside if path.is_dir() else misnamed(path)))
@@ -57,7 +58,7 @@ def load_published(source: str, options: LoadOptions) -> Bundle:
         url, architecture, vocabulary = row.url, row.model, row.vocabulary
     path = download(url)
     words = download(vocabulary) if vocabulary else None
-    with open_arrays(path) as file:
+    with NpzFile(path) as file:
         kind, found, model = _read(file, replace(options, name=options.name or architecture, vocabulary=words))
     head, told = assumed_head(model, path.name)
     notes = (note, *told) if note else told  # what its arrays do not show is known of a published file

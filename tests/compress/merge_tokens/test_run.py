@@ -33,7 +33,7 @@ def test_outputs_that_are_no_numbers_agree_with_nothing():
 
 
 def test_a_merged_model_without_answers_is_refused_by_the_gate(monkeypatch):
-    def spoiled(bundle, numbers):
+    def spoiled(bundle, numbers, *, share=False):
         merged = Bundle.of(copy.deepcopy(merged_bundle(bundle, numbers).model))
         merged.model.head.bias.data[0] = float("nan")
         return merged

@@ -38,8 +38,8 @@ class Shelf:
     rests = ("bf16", "fp32")
     sites = ("patches", "blocks.0", "blocks.1", "blocks.2", "blocks.3", "blocks.4")
 
-    def __init__(self, answers: Any, speeds: Any = lambda scheme: FAST) -> None:
-        self.answers, self.speeds, self.ranked = answers, speeds, []
+    def __init__(self, answers: Any, speeds: Any = lambda scheme: FAST, differs: Any = lambda scheme: False) -> None:
+        self.answers, self.speeds, self.differs, self.ranked, self.kept = answers, speeds, differs, [], []
         self.scheme, self.rest = Scheme("dynamic"), ""
 
     def make(self, scheme: Scheme, rest: str) -> float:
@@ -52,9 +52,27 @@ class Shelf:
     def race(self) -> Speedup:
         return self.speeds(self.scheme)
 
+    def keep(self) -> None:
+        if self.differs(self.scheme):
+            raise ProgramError("it differs in batches of 1")
+        self.kept.append(self.scheme)
+
     def rank(self, smooth: float | None) -> Sequence[str]:
         self.ranked.append(smooth)
         return ("blocks.3", "blocks.0", "patches", "blocks.4", "blocks.2", "blocks.1")
+
+
+def test_a_program_that_cannot_be_kept_is_refused_and_the_search_goes_on() -> None:
+    shelf = Shelf(lambda scheme, rest: GOOD, differs=lambda scheme: scheme.kind == "dynamic" or scheme.smooth is None)
+    found = search_schemes(shelf, REQUIRED)
+    assert [one.reason for one in found.attempts] == ["it differs in batches of 1"] * 2 + [""]
+    assert found.chosen is found.attempts[-1] and shelf.kept == [found.chosen.scheme]
+
+
+def test_only_what_meets_all_requirements_is_kept() -> None:
+    shelf = Shelf(lambda scheme, rest: GOOD, speeds=lambda scheme: slow(0.9 if scheme.kind == "dynamic" else 2.0))
+    found = search_schemes(shelf, REQUIRED)
+    assert found.chosen is not None and shelf.kept == [found.chosen.scheme]
 
 
 def test_the_climb_stops_at_the_first_that_meets_the_demands() -> None:

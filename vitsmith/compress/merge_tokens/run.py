@@ -44,11 +44,11 @@ CANDIDATES = 8
 def merge_by(bundle: Bundle, ratio: float, kind: str = "constant") -> Bundle:
     """The same model with 1 / `ratio` of the arithmetic for an image, by a constant or decreasing schedule.
 
-    Nothing is evaluated. Raises InputError for a model without tokens to merge, and for a ratio that no such schedule
-    reaches.
+    Nothing is evaluated, and both models share their weights. Raises InputError for a model without tokens to merge,
+    and for a ratio that no such schedule reaches.
     """
     tower = check_mergeable(bundle)
-    return merged_bundle(bundle, fit(tower, kind, ratio=ratio))
+    return merged_bundle(bundle, fit(tower, kind, ratio=ratio), share=True)
 
 
 def check_mergeable(bundle: Bundle) -> ViTConfig:
@@ -63,10 +63,10 @@ def check_mergeable(bundle: Bundle) -> ViTConfig:
     return image_tower(bundle.config, bundle.where)
 
 
-def merged_bundle(bundle: Bundle, numbers: Numbers) -> Bundle:
+def merged_bundle(bundle: Bundle, numbers: Numbers, *, share: bool = False) -> Bundle:
     """The same weights in a model whose blocks merge `numbers` tokens each; without golden examples.
 
-    Both models share the arrays of their weights: copy one before you train it.
+    With `share` both models share the arrays of their weights, so that neither must be trained.
     """
     tower = check_mergeable(bundle)
     merging = change(tower, merge=numbers)
@@ -74,7 +74,11 @@ def merged_bundle(bundle: Bundle, numbers: Numbers) -> Bundle:
     config = change(bundle.config, image=merging.model_dump()) if lit else merging
     model = build(config, device="meta")
     model.load_state_dict(
-        {name: array.detach().cpu() for name, array in bundle.model.state_dict().items()}, assign=True
+        {
+            name: array.detach().cpu() if share else array.detach().cpu().clone()
+            for name, array in bundle.model.state_dict().items()
+        },
+        assign=True,
     )
     note = f"tokens merged: {describe(numbers)}; {tower.tokens - sum(numbers)} of {tower.tokens} are left"
     return bundle.derive(model, note, by=f"vitsmith merge-tokens {bundle.where}", kind="merged")
@@ -152,7 +156,7 @@ def _answers_of_schedules(bundle: Bundle, images: TaskImages) -> Callable[[Numbe
 
     @cache
     def answers(numbers: Numbers) -> Array:
-        merged = merged_bundle(bundle, numbers) if any(numbers) else bundle
+        merged = merged_bundle(bundle, numbers, share=True) if any(numbers) else bundle
         with refusing(_merging(bundle)) if any(numbers) else nullcontext():
             return _answers(merged, sources)
 

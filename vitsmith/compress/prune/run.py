@@ -112,6 +112,7 @@ def prune(
     cannot be pruned, and for sizes that it cannot have; also what `recover` raises. `Pruned.require` refuses a model
     that falls short.
     """
+    check_prunable(bundle)
     required.check_measured("prune", "accuracy_drop", "agreement", "speedup")
     required.of_answers(labelled=images.labelled, classes=True)
     required.check_tells(len(images.evaluation))

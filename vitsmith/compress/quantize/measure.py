@@ -26,11 +26,11 @@ from vitsmith.engines.open import open_engine
 from vitsmith.engines.protocol import Engine
 from vitsmith.engines.sample_inputs import GATE_INPUTS
 from vitsmith.engines.settings import Goal
-from vitsmith.errors import InputError, MissingPackageError, NotFiniteError, OutputError, VitsmithError
+from vitsmith.errors import GateError, InputError, MissingPackageError, NotFiniteError, OutputError, VitsmithError
 from vitsmith.evaluation.speed import Race, Runner, Speedup
 from vitsmith.exporters.gate import GOLDEN_IMAGES, REQUIRED, REQUIRED_MERGING, golden_of
 from vitsmith.exporters.parts import Part
-from vitsmith.gate import Paired, Requirements, agreement_of, compare, mean_cosine
+from vitsmith.gate import Paired, Requirements, Verdict, agreement_of, compare, mean_cosine
 from vitsmith.models.config import LiTConfig, merges
 from vitsmith.specs import Program, ProgramSpec
 from vitsmith.stream import ImageStream
@@ -116,7 +116,9 @@ class ProgramTrials:
         floats = self._write("fp32", ProgramSpec(), lambda files: copy_programs(self._programs.folder, files))
         runner = self._open(floats, "fp32")
         for part in self._programs.parts:
-            self._require_same(part, runner.throughput)
+            merging = merges(self._bundle.config) and part.name != "text"
+            same = self._differences(part, runner.throughput, (REQUIRED_MERGING if merging else REQUIRED)["fp32"])
+            same.require(f"the float {self._programs.program} program of {self._bundle.where} ({part.name})")
         attempts = [Attempt("float", None, "fp32", _mib(floats), self._evaluate(runner, "float fp32"))]
         self._base = runner
         if "bf16" not in self.rests:
@@ -144,15 +146,11 @@ class ProgramTrials:
             self.rests = ("fp32", "bf16")
         return replace(attempt, fidelity=fidelity, speedup=speedup, reason=reason)
 
-    def _require_same(self, part: Part, engine: Engine) -> None:
-        """Raises GateError unless the float program computes a part as the torch model does."""
-        bundle, text = self._bundle, part.name == "text"
-        allowed = (REQUIRED_MERGING if merges(bundle.config) and not text else REQUIRED)["fp32"]
-        if text:
-            gate = compare(bundle.run_texts_torch, engine.run_texts, part.inputs, allowed, embeddings="texts")
-        else:
-            gate = compare(bundle.run_torch, engine.run, self._tensors[:GATE_INPUTS], allowed)
-        gate.require(f"the float {self._programs.program} program of {bundle.where}")
+    def _differences(self, part: Part, engine: Engine, allowed: Requirements) -> Verdict:
+        """A program beside the torch model, on one of its parts, in batches of several sizes."""
+        if part.name == "text":
+            return compare(self._bundle.run_texts_torch, engine.run_texts, part.inputs, allowed, embeddings="texts")
+        return compare(self._bundle.run_torch, engine.run, self._tensors[:GATE_INPUTS], allowed)
 
     def make(self, scheme: Scheme, rest: str) -> float:
         self._listener(Working(f"{scheme.name}: building the program"))
@@ -174,20 +172,19 @@ class ProgramTrials:
 
     def race(self) -> Speedup:
         assert self._runner is not None and self._base is not None
-        self._keep(self._runner.throughput)
         self._listener(Working(f"{self._scheme.name}: measuring the speed beside float"))
         return self._race(self._base, self._runner, self._batch)
 
-    def _keep(self, engine: Engine) -> None:
-        """Keeps the last program, with golden answers of its own.
-
-        Raises ProgramError where an output turns away, or batches of another size give other answers.
-        """
-        assert self._made is not None
-        verdict = compare(self._bundle.run_torch, engine.run, self._tensors[:GATE_INPUTS], REQUIRED["int8"])
-        if not verdict.passed:
-            raise ProgramError("; ".join(verdict.failures))
-        kept = replace(self._made, golden=golden_of(self._bundle, self._made, engine))
+    def keep(self) -> None:
+        assert self._made is not None and self._runner is not None
+        engine = self._runner.throughput
+        for part in self._programs.parts:
+            if reasons := self._differences(part, engine, REQUIRED["int8"]).failures:
+                raise ProgramError(f"{'; '.join(reasons)} ({part.name})")
+        try:
+            kept = replace(self._made, golden=golden_of(self._bundle, self._made, engine))
+        except GateError as error:
+            raise ProgramError(str(error)) from error
         self._made = self._kept[self._scheme, self._made.program_spec.rest] = kept
 
     def rank(self, smooth: float | None) -> Sequence[str]:

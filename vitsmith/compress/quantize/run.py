@@ -98,7 +98,7 @@ def quantize(
         for attempt in floats:
             listener(attempt)
         found = search_schemes(trials, settings.required, listener, fastest=settings.fastest)
-        remarks = _remarks(bundle, images, settings)
+        remarks = _remarks(bundle, images)
         result = Quantized(bundle, settings, images, trials.top1, floats, found, None, remarks)
         if trials.says_one_thing and images.labels is None:
             result = replace(result, remarks=(*result.remarks, _ONE_CLASS))
@@ -178,7 +178,7 @@ def _measurements(result: Quantized, chosen: Attempt) -> list[Measurement]:
     return [*found, with_float, *speedup.after.measurements(engine)]
 
 
-def _remarks(bundle: Bundle, images: TaskImages, settings: Quantization) -> tuple[str, ...]:
+def _remarks(bundle: Bundle, images: TaskImages) -> tuple[str, ...]:
     remarks = list(images.remarks)
     if isinstance(bundle.config, LiTConfig):
         remarks.append("only the image tower becomes int8; the text tower stays in fp32")

@@ -145,6 +145,9 @@ class Trials(Protocol):
     def race(self) -> Speedup:
         """Measures the speed of the last program beside the fastest float program."""
 
+    def keep(self) -> None:
+        """Keeps the last program, which met all requirements; any other is removed when the next is made."""
+
     def rank(self, smooth: float | None) -> Sequence[str]:
         """Return `sites`, the most sensitive first, under SmoothQuant of that strength."""
 
@@ -223,10 +226,13 @@ def _try(trials: Trials, required: Requirements, scheme: Scheme, rest: str) -> A
         if reasons := fidelity.failures(required):
             return replace(blank, reason="; ".join(reasons))
         speedup = trials.race()
+        measured = Measured(speedup=speedup.batches, batch=speedup.after.batch)
+        if reasons := failures(measured, required.only("speedup")):
+            return replace(blank, speedup=speedup, reason="; ".join(reasons))
+        trials.keep()
     except ProgramError as error:
         return replace(blank, reason=str(error))
-    measured = Measured(speedup=speedup.batches, batch=speedup.after.batch)
-    return replace(blank, speedup=speedup, reason="; ".join(failures(measured, required.only("speedup"))))
+    return replace(blank, speedup=speedup)
 
 
 def _fastest(attempts: Sequence[Attempt]) -> Attempt | None:

@@ -175,7 +175,7 @@ def _open_with_pillow(data: bytes) -> Image.Image:
 
 
 def _rgb_of_pillow_image(image: Image.Image, max_pixels: int) -> Rgb:
-    """Rgb of a picture that the caller opened; a file that Pillow has not read yet is read like any other file."""
+    """Pixels of a picture that the caller opened; a file that Pillow has not read yet is read like any other file."""
     file, data = getattr(image, "fp", None), b""
     if file is not None and getattr(image, "tile", None):
         data = read_bytes(file)
@@ -215,7 +215,7 @@ def _rgb(image: Image.Image) -> Rgb:
     return np.array(image.convert("RGB"))
 
 
-def _rgb_from_cmyk(inks: Rgb) -> Rgb:
+def _rgb_from_cmyk(inks: NDArray[np.uint8]) -> Rgb:
     height, width, _ = inks.shape
     return np.array(Image.frombytes("CMYK", (width, height), inks.tobytes(), "raw", "CMYK;I").convert("RGB"))
 
@@ -241,7 +241,7 @@ def _hint(array: NDArray[np.generic], channels: int) -> str:
     return "; convert 16 bits to 8 with (array >> 8).astype(numpy.uint8)" if array.dtype == np.uint16 else ""
 
 
-def _repeat_grey(grey: Rgb) -> Rgb:
+def _repeat_grey(grey: NDArray[np.uint8]) -> Rgb:
     return np.repeat(grey[:, :, None], 3, axis=2)
 
 

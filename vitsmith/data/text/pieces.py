@@ -145,7 +145,7 @@ class _SentencePiece:
 def check_lines(tokenizer: str, vocabulary: bytes) -> None:
     """Raise InputError for a vocabulary file with a blank line, which shifts the ids of all pieces below it.
 
-    This is for files that users give; a bundle's own vocabulary is the one that its model was trained with.
+    This is for files from outside; a bundle's own vocabulary is the one that its model was trained with.
     """
     if tokenizer != "wordpiece":
         return

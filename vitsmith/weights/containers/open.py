@@ -19,12 +19,15 @@ _USUAL = {
 """The kinds of files: name in messages, and usual suffixes."""
 
 
-def open_arrays(path: Path) -> Container:
-    """The open file. Raises WeightsError for one that is missing, damaged or holds no weights, saying what it is."""
+def open_arrays(path: Path, *, npz: bool = True) -> Container:
+    """The open file. Raises WeightsError for one that is missing, damaged or holds no weights, saying what it is.
+
+    `npz` is whether it may be an `.npz`, which never lies in a model folder of another library.
+    """
     if not path.exists():
         raise WeightsError(f"{path}: no such file")
     found = content_of(path)
-    if found.kind == "npz":
+    if found.kind == "npz" and npz:
         return NpzFile(path)
     if found.kind == "torch":
         return TorchFile(path)
