@@ -133,9 +133,9 @@ def test_a_broken_calibration_is_refused(
 ) -> None:
     """Pixels that were divided twice: all of the images end beyond the range that was found."""
     monkeypatch.setattr(
-        "vitsmith.compress.quantize.schemes.FIRST_SCHEMES", (FIRST_SCHEMES[0], FIRST_SCHEMES[1], FIRST_SCHEMES[3])
+        "vitsmith.compress.quantize.run.FIRST_SCHEMES", (FIRST_SCHEMES[0], FIRST_SCHEMES[1], FIRST_SCHEMES[3])
     )
-    monkeypatch.setattr("vitsmith.compress.quantize.schemes.float_choices", lambda _: [])
+    monkeypatch.setattr("vitsmith.compress.quantize.run.float_choices", lambda _: [])
     wrong = read_tensors(digits, photos.calibration.sources) * 0.02
     result = quantize(
         digits,

@@ -12,6 +12,7 @@ from tests.compress.quantize.speeds import FAST, slow
 from tests.tiny import CONFIGS, tiny_model
 from vitsmith import Bundle
 from vitsmith.compress.quantize.result import Quantization, Quantized
+from vitsmith.compress.quantize.run import search_schemes
 from vitsmith.compress.quantize.schemes import (
     FIRST_SCHEMES,
     REQUIRED,
@@ -20,7 +21,6 @@ from vitsmith.compress.quantize.schemes import (
     ProgramError,
     Scheme,
     float_choices,
-    search_schemes,
 )
 from vitsmith.errors import (
     GateError,

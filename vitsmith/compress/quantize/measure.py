@@ -60,7 +60,7 @@ class Programs(Protocol):
 
 
 class ProgramTrials:
-    """Makes and measures all programs of one bundle for one engine; a `schemes.Trials`.
+    """Makes and measures all programs of one bundle for one engine; a `run.Trials`.
 
     Args:
         bundle: torch weights.

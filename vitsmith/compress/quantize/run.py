@@ -1,27 +1,39 @@
-"""int8 behind its gate: several schemes, evaluated by answers on real images and by speed on this machine."""
+"""int8 behind its gate: schemes are tried in order, by answers on real images and by speed; the first good is kept."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Protocol
 
 from vitsmith.arrays import Array
 from vitsmith.compress.images import TaskImages, read_tensors
 from vitsmith.compress.quantize.measure import Programs, ProgramTrials
 from vitsmith.compress.quantize.result import Quantization, Quantized
-from vitsmith.compress.quantize.schemes import Attempt, search_schemes
+from vitsmith.compress.quantize.schemes import (
+    FIRST_SCHEMES,
+    Attempt,
+    Fidelity,
+    ProgramError,
+    Scheme,
+    SchemeSearch,
+    fastest_of,
+    float_choices,
+    most_faithful,
+)
 from vitsmith.compress.result import MODEL, Listener, Working
 from vitsmith.engines.sample_inputs import GATE_INPUTS
 from vitsmith.errors import InputError, UnknownNameError
 from vitsmith.evaluation.accuracy import wilson_interval
 from vitsmith.evaluation.evaluation import refuse_regression
-from vitsmith.evaluation.speed import Race, measure_speedup
+from vitsmith.evaluation.speed import Race, Speedup, measure_speedup
 from vitsmith.evaluation.timing import Pace
 from vitsmith.exporters.parts import Part, parts_of
 from vitsmith.files.atomic import scratch
+from vitsmith.gate import Measured, Requirements, failures
 from vitsmith.machine import describe_machine, int8_dot_products
 from vitsmith.models.config import LiTConfig
 from vitsmith.records import Measurement
@@ -55,6 +67,32 @@ RACE: Race = partial(measure_speedup, pace=Pace(seconds=3.0, turns=9))
 _ONE_CLASS = (
     "the original gives one class for all evaluation images: agreement says little, give images of several classes"
 )
+
+
+class Trials(Protocol):
+    """Makes, evaluates and times programs. Raises ProgramError for one that cannot be made or does not run."""
+
+    top1: float | None
+    """Top-1 accuracy of the torch model; None without labels."""
+    rests: tuple[str, ...]
+    """Precisions in which everything that is not int8 may be computed, the best first."""
+    sites: tuple[str, ...]
+    """Parts of the model that may be left in float."""
+
+    def make(self, scheme: Scheme, rest: str) -> float:
+        """Makes a program, which `evaluate` and `race` then use, and returns its size in MiB."""
+
+    def evaluate(self) -> Fidelity:
+        """Compares the answers of the last program with those of the torch model."""
+
+    def race(self) -> Speedup:
+        """Measures the speed of the last program beside the fastest float program."""
+
+    def keep(self) -> None:
+        """Keeps the last program, which met all requirements; any other is removed when the next is made."""
+
+    def rank(self, smooth: float | None) -> Sequence[str]:
+        """Return `sites`, the most sensitive first, under SmoothQuant of that strength."""
 
 
 def quantize(
@@ -135,6 +173,59 @@ def quantize_to(
 
 class _KeepsEarlier(Exception):  # noqa: N818
     """Leaves the folder of a run without replacing it."""
+
+
+def search_schemes(
+    trials: Trials,
+    required: Requirements,
+    on_attempt: Callable[[Attempt], None] = lambda _: None,
+    *,
+    fastest: bool = False,
+) -> SchemeSearch:
+    """Tries the schemes in order until one meets the requirements; with `fastest`, tries all and takes the fastest.
+
+    The search ends when a static scheme answers well enough but is too slow: later schemes leave more in float and are
+    not faster. When all answer too badly, the most faithful is tried once more with the rest in float32.
+    """
+    attempts: list[Attempt] = []
+
+    def ends_with(scheme: Scheme, rest: str) -> bool:
+        attempts.append(_try(trials, required, scheme, rest))
+        on_attempt(attempts[-1])
+        if not attempts[-1].reason:
+            return not fastest
+        return scheme.kind == "static" and attempts[-1].speedup is not None
+
+    best_rest, *other_rests = trials.rests
+    ranking: tuple[str, ...] = ()
+    ended = any(ends_with(scheme, best_rest) for scheme in FIRST_SCHEMES)
+    faithful = most_faithful(attempts)
+    if not ended and faithful and fastest_of(attempts) is None:
+        ranking = tuple(trials.rank(faithful.smooth))
+        schemes = [replace(faithful, float_sites=sites) for sites in float_choices(ranking)]
+        ended = any(ends_with(scheme, best_rest) for scheme in schemes)
+        faithful = most_faithful(attempts)
+        if not ended and faithful and fastest_of(attempts) is None:
+            any(ends_with(faithful, rest) for rest in other_rests)
+    return SchemeSearch(tuple(attempts), fastest_of(attempts), ranking)
+
+
+def _try(trials: Trials, required: Requirements, scheme: Scheme, rest: str) -> Attempt:
+    blank = Attempt(scheme.name, scheme, rest)
+    try:
+        blank = replace(blank, mib=trials.make(scheme, rest))
+        fidelity = trials.evaluate()
+        blank = replace(blank, fidelity=fidelity)
+        if reasons := fidelity.failures(required):
+            return replace(blank, reason="; ".join(reasons))
+        speedup = trials.race()
+        measured = Measured(speedup=speedup.batches, batch=speedup.after.batch)
+        if reasons := failures(measured, required.only("speedup")):
+            return replace(blank, speedup=speedup, reason="; ".join(reasons))
+        trials.keep()
+    except ProgramError as error:
+        return replace(blank, reason=str(error))
+    return replace(blank, speedup=speedup)
 
 
 def usual_engine() -> str:

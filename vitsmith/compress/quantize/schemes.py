@@ -1,13 +1,13 @@
-"""The int8 schemes, in the order in which they are tried, and the search among them.
+"""The int8 schemes, in the order in which they are tried, and what is found of each.
 
-The order goes from the simplest scheme to those that leave most in float. `trials` makes, evaluates and times programs.
+The order goes from the simplest scheme to those that leave most in float.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from vitsmith.compress.quantize.layers import describe_sites
 from vitsmith.compress.result import RunEvent
@@ -126,32 +126,6 @@ REQUIRED = Requirements(accuracy_drop=0.5, agreement=0.99, speedup=1.2)
 """Requirements of an int8 program: accuracy with labels, else agreement; speed-up over the fastest float program."""
 
 
-class Trials(Protocol):
-    """Makes, evaluates and times programs. Raises ProgramError for one that cannot be made or does not run."""
-
-    top1: float | None
-    """Top-1 accuracy of the torch model; None without labels."""
-    rests: tuple[str, ...]
-    """Precisions in which everything that is not int8 may be computed, the best first."""
-    sites: tuple[str, ...]
-    """Parts of the model that may be left in float."""
-
-    def make(self, scheme: Scheme, rest: str) -> float:
-        """Makes a program, which `evaluate` and `race` then use, and returns its size in MiB."""
-
-    def evaluate(self) -> Fidelity:
-        """Compares the answers of the last program with those of the torch model."""
-
-    def race(self) -> Speedup:
-        """Measures the speed of the last program beside the fastest float program."""
-
-    def keep(self) -> None:
-        """Keeps the last program, which met all requirements; any other is removed when the next is made."""
-
-    def rank(self, smooth: float | None) -> Sequence[str]:
-        """Return `sites`, the most sensitive first, under SmoothQuant of that strength."""
-
-
 class ProgramError(GateError):
     """A program that could not be made or does not run."""
 
@@ -165,41 +139,6 @@ class SchemeSearch:
     """The program to take; None: keep float."""
     ranking: tuple[str, ...] = ()
     """Parts of the model, the most sensitive first; () where no ranking was needed."""
-
-
-def search_schemes(
-    trials: Trials,
-    required: Requirements,
-    on_attempt: Callable[[Attempt], None] = lambda _: None,
-    *,
-    fastest: bool = False,
-) -> SchemeSearch:
-    """Tries the schemes in order until one meets the requirements; with `fastest`, tries all and takes the fastest.
-
-    The search ends when a static scheme answers well enough but is too slow: later schemes leave more in float and are
-    not faster. When all answer too badly, the most faithful is tried once more with the rest in float32.
-    """
-    attempts: list[Attempt] = []
-
-    def ends_with(scheme: Scheme, rest: str) -> bool:
-        attempts.append(_try(trials, required, scheme, rest))
-        on_attempt(attempts[-1])
-        if not attempts[-1].reason:
-            return not fastest
-        return scheme.kind == "static" and attempts[-1].speedup is not None
-
-    best_rest, *other_rests = trials.rests
-    ranking: tuple[str, ...] = ()
-    ended = any(ends_with(scheme, best_rest) for scheme in FIRST_SCHEMES)
-    faithful = _most_faithful(attempts)
-    if not ended and faithful and _fastest(attempts) is None:
-        ranking = tuple(trials.rank(faithful.smooth))
-        schemes = [replace(faithful, float_sites=sites) for sites in float_choices(ranking)]
-        ended = any(ends_with(scheme, best_rest) for scheme in schemes)
-        faithful = _most_faithful(attempts)
-        if not ended and faithful and _fastest(attempts) is None:
-            any(ends_with(faithful, rest) for rest in other_rests)
-    return SchemeSearch(tuple(attempts), _fastest(attempts), ranking)
 
 
 def float_choices(ranking: Sequence[str]) -> list[tuple[str, ...]]:
@@ -217,25 +156,7 @@ def float_choices(ranking: Sequence[str]) -> list[tuple[str, ...]]:
     return choices
 
 
-def _try(trials: Trials, required: Requirements, scheme: Scheme, rest: str) -> Attempt:
-    blank = Attempt(scheme.name, scheme, rest)
-    try:
-        blank = replace(blank, mib=trials.make(scheme, rest))
-        fidelity = trials.evaluate()
-        blank = replace(blank, fidelity=fidelity)
-        if reasons := fidelity.failures(required):
-            return replace(blank, reason="; ".join(reasons))
-        speedup = trials.race()
-        measured = Measured(speedup=speedup.batches, batch=speedup.after.batch)
-        if reasons := failures(measured, required.only("speedup")):
-            return replace(blank, speedup=speedup, reason="; ".join(reasons))
-        trials.keep()
-    except ProgramError as error:
-        return replace(blank, reason=str(error))
-    return replace(blank, speedup=speedup)
-
-
-def _fastest(attempts: Sequence[Attempt]) -> Attempt | None:
+def fastest_of(attempts: Sequence[Attempt]) -> Attempt | None:
     """The fastest attempt that meets the requirements; among attempts about as fast, the most faithful."""
     good = [(one, one.speedup.batches, one.fidelity.cosine) for one in attempts if one.speedup and one.fidelity]
     good = [row for row in good if not row[0].reason]
@@ -244,7 +165,7 @@ def _fastest(attempts: Sequence[Attempt]) -> Attempt | None:
     return max(near, key=lambda pair: pair[0])[1] if near else None
 
 
-def _most_faithful(attempts: Sequence[Attempt]) -> Scheme | None:
+def most_faithful(attempts: Sequence[Attempt]) -> Scheme | None:
     """The static scheme whose outputs have the largest cosine with the original's, a finer measure than agreement."""
     static = [one for one in attempts if one.fidelity and one.scheme and one.scheme.kind == "static"]
     best = max(static, key=lambda one: one.fidelity.cosine if one.fidelity else 0.0, default=None)
