@@ -37,6 +37,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+ROOT = Path(__file__).resolve().parents[1]
 GROUND = (
     "__init__", "version", "arrays", "errors", "finite", "machine", "process", "forks", "telemetry", "children",
     "arguments", "files", "regular_files", "contents", "locks", "swap", "workspace", "failed_writes", "escapes",
@@ -92,36 +93,6 @@ def imports_of(name: str, path: Path, known: dict[str, Path]) -> dict[str, set[s
     return found
 
 
-def circles(graph: dict[str, dict[str, set[str]]], kinds: set[str]) -> list[list[str]]:
-    """The sets of modules that import each other in a circle, by Tarjan's algorithm."""
-    order: dict[str, int] = {}
-    low: dict[str, int] = {}
-    stack: list[str] = []
-    found: list[list[str]] = []
-
-    def visit(name: str) -> None:
-        order[name] = low[name] = len(order)
-        stack.append(name)
-        for other, how in graph[name].items():
-            if not how & kinds:
-                continue
-            if other not in order:
-                visit(other)
-            if other in stack:
-                low[name] = min(low[name], low[other])
-        if low[name] == order[name]:
-            at = stack.index(name)
-            if len(stack) - at > 1:
-                found.append(sorted(stack[at:]))
-            del stack[at:]
-
-    sys.setrecursionlimit(10_000)
-    for name in graph:
-        if name not in order:
-            visit(name)
-    return found
-
-
 def functions_of(path: Path) -> Iterator[tuple[int, str]]:
     """Lines and name of each function, from its `def` to its end."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -131,8 +102,17 @@ def functions_of(path: Path) -> Iterator[tuple[int, str]]:
 
 def read_house(root: Path) -> dict[str, Any]:
     """Everything that the source tells."""
+    sys.path.insert(0, str(ROOT))
+    from tests.house.structure import knots  # of this checkout, whichever is read
+
     known = modules_of(root)
     graph = {name: imports_of(name, path, known) for name, path in known.items()}
+
+    def circles(kinds: set[str]) -> list[int]:
+        """The number of modules in each circle of such imports."""
+        needs = {name: {other for other, how in found.items() if how & kinds} for name, found in graph.items()}
+        return [len(knot) for knot in knots(needs)]
+
     lines = {path.relative_to(root / "vitsmith").as_posix(): _lines(path) for path in known.values()}
     folders = Counter(str(Path(name).parent) for name in lines if not name.endswith("__init__.py"))
     classes = Counter(
@@ -146,7 +126,7 @@ def read_house(root: Path) -> dict[str, Any]:
         "files": len(lines),
         "lines": sum(lines.values()),
         "fullest folders": folders.most_common(6),
-        "circles": {title: [len(one) for one in circles(graph, kinds)] for title, kinds in KINDS.items()},
+        "circles": {title: circles(kinds) for title, kinds in KINDS.items()},
         "longest files": Counter(lines).most_common(6),
         "files past 300 lines": sum(size > 300 for size in lines.values()),
         "longest functions": sorted(shown, reverse=True)[:6],
@@ -253,7 +233,7 @@ def walk_requests() -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--root", type=Path, default=Path(__file__).resolve().parents[1])
+    parser.add_argument("--root", type=Path, default=ROOT)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--walk", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()

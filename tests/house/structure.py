@@ -174,14 +174,14 @@ def imported(source: Source, module: str) -> set[str]:
 def circles(source: Source) -> list[list[str]]:
     """The modules, and the files and folders of one folder, of which each reaches every other."""
     needs = {name: imported(source, name) for name in sorted(source.paths) if name.startswith("vitsmith.")}
-    found = _knots(needs)
+    found = knots(needs)
     rooms = {name[: dot.start()] for name in needs for dot in re.finditer(r"\.", name)}
     for room in sorted(rooms):
         members: dict[str, set[str]] = defaultdict(set)
         for name in needs:
             if here := _member(room, name):
                 members[here] |= {there for other in needs[name] if (there := _member(room, other)) not in ("", here)}
-        found += [knot for knot in _knots(members) if knot not in found]
+        found += [knot for knot in knots(members) if knot not in found]
     return found
 
 
@@ -191,7 +191,7 @@ def _member(room: str, module: str) -> str:
     return f"{room}.{inside.partition('.')[0]}" if inside != module else ""
 
 
-def _knots(graph: dict[str, set[str]]) -> list[list[str]]:
+def knots(graph: dict[str, set[str]]) -> list[list[str]]:
     """The sets of nodes of which each reaches every other, by Tarjan's algorithm."""
     order: dict[str, int] = {}
     lowest: dict[str, int] = {}

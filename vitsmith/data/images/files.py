@@ -25,7 +25,7 @@ UNREAD_SUFFIXES = (
     ".heic", ".heif", ".jxl", ".jp2", ".svg", ".psd", ".xcf", ".pdf", ".tga", ".ico",
     ".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".rw2", ".raf", ".exr", ".dcm", ".mp4", ".mov",
 )  # fmt: skip
-"""Suffixes of picture files that are not read, whatever their content: `image_kinds.py` says what to do with each."""
+"""Suffixes of picture files that are not read, whatever their content: `not_images.py` says what to do with each."""
 
 
 def list_images(folder: str | os.PathLike[str]) -> list[Path]:

@@ -92,9 +92,9 @@ def open_data(data: str | os.PathLike[str] | DataSpec, split: str = "") -> Sampl
 def open_labelled(spec: DataSpec | str, split: str = "", *, tell: Tell | None = None) -> tuple[Samples, str]:
     """The images to evaluate a model on, and what to call them in reports.
 
-    `split` is 'train', 'val' or 'test', or another name for one of them (see splits.py), or 'all'. The default is the
-    data set's own split 'val', or else 'test', or else every image. `tell` is called with a remark on each thing that
-    was found and skipped. Raises DatasetError.
+    `split` is 'train', 'val' or 'test', or another name for one of them (see split_names.py), or 'all'. The default is
+    the data set's own split 'val', or else 'test', or else every image. `tell` is called with a remark on each thing
+    that was found and skipped. Raises DatasetError.
     """
     described = _described(spec)
     source = find_source(described.path if split or not described.val else described.val, described)

@@ -2,7 +2,7 @@
 
     pets/cat/*.jpg          or    pets/train/cat/*.jpg
     pets/dog/*.jpg                pets/train/dog/*.jpg
-                                  pets/val/cat/*.jpg      (or another name for it, see splits.py)
+                                  pets/val/cat/*.jpg      (or another name for it, see split_names.py)
                                   pets/val/dog/*.jpg
                                   pets/test/...           (optional)
 

@@ -62,8 +62,8 @@ def find_shards(path: str, *, label_key: str = "", labelling: Labelling = CLASSE
     """The samples in tar shards: a file, a pattern as 'train-{0000..0003}.tar' or '*.tar', or a folder of them.
 
     A folder may hold the shards in folders 'train', 'val' and 'test', or their names may contain these words or other
-    names of splits (see splits.py): when more than one split is named, the shards are divided so. `label_key` is the
-    key of the label in each sample's JSON; with it, .cls is not read. Without it, .cls is read, or else the key
+    names of splits (see split_names.py): when more than one split is named, the shards are divided so. `label_key` is
+    the key of the label in each sample's JSON; with it, .cls is not read. Without it, .cls is read, or else the key
     'label'. Numbers are positions in 'classes.txt' or 'labels.txt' beside the shards; without that file the number is
     the name of the class. With captions as `labelling`, .txt takes the place of .cls, and an image is one sample for
     each of its captions.
