@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tests import REFERENCE
 from tests.reference import fill
@@ -78,6 +78,14 @@ WORDS = [
     *["a", "b", "c", "d", "e", "cat", "dog", "photo", "of", "the", "red", "blue", "circle", "square", "small", "large"],
 ]
 """A WordPiece vocabulary for the towers of `BERT`."""
+
+
+def drop_key_biases(model: nn.Module) -> None:
+    """Sets the biases of keys to zero, as in models that have none."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("attention.qkv.bias"):
+                parameter.chunk(3)[1].zero_()
 
 
 def tiny_lit(name: str = "lit-bert", *, seed: int = 0, released: bool = False) -> Bundle:

@@ -120,7 +120,7 @@ def test_another_resolution_and_other_rates_at_once() -> None:
         ("vit-token", {"pooling": "gap"}, ConfigError, "class_token, pooling cannot change"),
         ("vit-token", {"representation": 9, "keep_representation": True}, ConfigError, "representation cannot change"),
         ("mixer", {"attention_dropout": 0.1}, ConfigError, "unknown option of a mixer model 'attention_dropout'"),
-        ("vit-token", {"positions": "nearest"}, UnknownNameError, "'nearest': known are bicubic, zoom"),
+        ("vit-token", {"positions": "nearest"}, UnknownNameError, "'nearest': known are bicubic, bicubic_offset, "),
     ],
 )
 def test_what_cannot_be_adapted_says_so(name: str, options: dict[str, Any], error: type, problem: str) -> None:

@@ -2,42 +2,54 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from torch import Tensor, nn
 
 from vitsmith.layers.attention import Attention
 from vitsmith.layers.depth import StochasticDepth
-from vitsmith.layers.mlp import Mlp
+from vitsmith.layers.mlp import GatedMlp, Mlp
 from vitsmith.layers.norm import LayerNorm
+from vitsmith.layers.rotary import Turns
+from vitsmith.layers.scale import LayerScale
 
 
 class Block(nn.Module):
-    """x + Attention(LayerNorm(x)), then x + Mlp(LayerNorm(x)), on (batch, tokens, width)."""
+    """x + Attention(LayerNorm(x)), then x + Mlp(LayerNorm(x)), on (batch, tokens, width).
+
+    With `layer_scale` both branches are multiplied by a learned factor a channel before they are added.
+    """
 
     def __init__(
         self,
         width: int,
-        heads: int,
-        mlp_width: int,
+        attention: Attention,
+        mlp: Mlp | GatedMlp,
         *,
-        head_width: int | None = None,
-        gelu: Literal["tanh", "erf"],
         norm_eps: float,
+        layer_scale: bool = False,
         dropout: float = 0.0,
-        attention_dropout: float = 0.0,
         stochastic_depth: float = 0.0,
     ) -> None:
         super().__init__()
         self.norm1 = LayerNorm(width, eps=norm_eps)
-        self.attention = Attention(width, heads, attention_dropout, head_width=head_width)
+        self.attention = attention
         self.dropout = nn.Dropout(dropout)
+        self.scale1 = LayerScale(width) if layer_scale else None
         self.norm2 = LayerNorm(width, eps=norm_eps)
-        self.mlp = Mlp(width, mlp_width, gelu, dropout)
+        self.mlp = mlp
+        self.scale2 = LayerScale(width) if layer_scale else None
         self.drop_branch = StochasticDepth(stochastic_depth)
 
-    def forward(self, x: Tensor, kept: int | None = None) -> Tensor:
+    def forward(self, x: Tensor, kept: int | None = None, turns: Turns | None = None) -> Tensor:
         """The output for all tokens, or for the first `kept` only, computed from all (for a last block)."""
-        seen = self.attention(self.norm1(x), kept=kept)
-        x = (x if kept is None else x[:, :kept]) + self.drop_branch(self.dropout(seen))
-        return x + self.drop_branch(self.mlp(self.norm2(x)))
+        seen = self.attention(self.norm1(x), kept=kept, turns=turns)
+        return self._with_mlp(self._with_attention(x if kept is None else x[:, :kept], seen))
+
+    def _with_attention(self, x: Tensor, seen: Tensor) -> Tensor:
+        """`x` and the output of its attention, added up."""
+        seen = self.dropout(seen)
+        return x + self.drop_branch(seen if self.scale1 is None else self.scale1(seen))
+
+    def _with_mlp(self, x: Tensor) -> Tensor:
+        """`x` and the output of its MLP, added up."""
+        y = self.mlp(self.norm2(x))
+        return x + self.drop_branch(y if self.scale2 is None else self.scale2(y))

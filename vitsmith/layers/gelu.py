@@ -29,6 +29,18 @@ class Gelu(nn.GELU):
         return super().forward(x)
 
 
+class QuickGelu(nn.Module):
+    """x * sigmoid(1.702 x), the approximation of OpenAI's CLIP (arXiv 1606.08415 section 2)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.sigmoid(1.702 * x)
+
+
+def gelu_of(form: Literal["tanh", "erf", "quick"]) -> Gelu | QuickGelu:
+    """The activation of that form."""
+    return QuickGelu() if form == "quick" else Gelu(form)
+
+
 def _trains_in_bfloat16_on_a_cpu(x: Tensor) -> bool:
     return x.requires_grad and x.device.type == "cpu" and x.dtype == torch.bfloat16
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from vitsmith.layers.eager import is_eager_on_a_cpu, is_watched
-from vitsmith.layers.gelu import Gelu, onednn_has_bfloat16
+from vitsmith.layers.gelu import Gelu, QuickGelu, onednn_has_bfloat16
 
 
 class Linear(nn.Linear):
@@ -25,9 +25,9 @@ class Linear(nn.Linear):
         return _product(input, self) if _suits(input, self) else super().forward(input)
 
 
-def widen_and_activate(x: Tensor, linear: nn.Linear, gelu: Gelu) -> Tensor:
+def widen_and_activate(x: Tensor, linear: nn.Linear, gelu: Gelu | QuickGelu) -> Tensor:
     """gelu(linear(x)), in one kernel where that is possible and neither module has a hook."""
-    if _suits(x, linear) and not is_watched(linear, gelu):
+    if isinstance(gelu, Gelu) and _suits(x, linear) and not is_watched(linear, gelu):
         return _product(x, linear, "tanh" if gelu.approximate == "tanh" else "none")
     activated: Tensor = gelu(linear(x))
     return activated

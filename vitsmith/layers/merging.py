@@ -44,10 +44,10 @@ class MergingBlock(Block):
         bias = None if sizes is None else sizes.log().to(x.dtype)[:, None, None]  # (B, 1, 1, N)
         keys: list[Tensor] = []
         seen = self.attention(self.norm1(x), bias, kept=kept, keys=keys)
-        x = (x if kept is None else x[:, :kept]) + self.drop_branch(self.dropout(seen))
+        x = self._with_attention(x if kept is None else x[:, :kept], seen)
         if self.count and kept is None:
             x, sizes = merge(x, sizes, self.matched(match(keys[0], self.count, self.prefix)), self.count, self.prefix)
-        return x + self.drop_branch(self.mlp(self.norm2(x))), sizes
+        return self._with_mlp(x), sizes
 
 
 def match(keys: Tensor, count: int, prefix: int) -> Tensor:

@@ -12,9 +12,9 @@ class PatchEmbedding(nn.Module):
     original: "We can merge s2d+emb into a single conv; it's the same").
     """
 
-    def __init__(self, channels: int, width: int, patch: tuple[int, int]) -> None:
+    def __init__(self, channels: int, width: int, patch: tuple[int, int], *, bias: bool = True) -> None:
         super().__init__()
-        self.projection = nn.Conv2d(channels, width, kernel_size=patch, stride=patch)
+        self.projection = nn.Conv2d(channels, width, kernel_size=patch, stride=patch, bias=bias)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.projection(images)

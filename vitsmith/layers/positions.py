@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-ResizeMethod = Literal["zoom", "bicubic"]
+ResizeMethod = Literal["zoom", "bicubic", "bicubic_plain", "bicubic_offset", "bilinear_plain"]
 
 
 class PositionEmbedding(nn.Module):
@@ -34,8 +36,10 @@ def resize_positions(
     width).
 
     `prefix` tokens (the class token's) are kept. 'zoom' is the original's `scipy.ndimage.zoom(order=1)`
-    (checkpoint.py, `interpolate_posembed`), which aligns the corners; 'bicubic' is what timm does (antialiased,
-    half-pixel centres). Both grids are (rows, columns) and come from configurations, never from a square root.
+    (checkpoint.py, `interpolate_posembed`), which aligns the corners. The others have half-pixel centres: 'bicubic' is
+    antialiased, as in timm and DINOv2 with registers; 'bicubic_plain' is not, as in HF; 'bicubic_offset' is DINOv2
+    without registers, which samples by the factor (new + 0.1) / old; 'bilinear_plain' is Perception Encoder's. Both
+    grids are (rows, columns) and come from configurations, never from a square root.
     """
     width = embedding.shape[-1]
     kept, grid = embedding[:, :prefix], embedding[:, prefix:].reshape(*old, width)
@@ -51,11 +55,24 @@ def _zoom(grid: Tensor, new: tuple[int, int]) -> Tensor:
     return torch.from_numpy(zoomed).to(grid)
 
 
-def _bicubic(grid: Tensor, new: tuple[int, int]) -> Tensor:
+def _interpolate(
+    grid: Tensor, new: tuple[int, int], mode: str, *, antialias: bool = False, offset: float = 0
+) -> Tensor:
+    """torch's interpolation of (rows, columns, width); an `offset` makes the factor (new + offset) / old."""
     channels_first = grid.detach().float().permute(2, 0, 1)[None]
-    resized = F.interpolate(channels_first, size=new, mode="bicubic", antialias=True, align_corners=False)
+    if offset:
+        factors = [(side + offset) / old for side, old in zip(new, grid.shape[:2], strict=True)]
+        resized = F.interpolate(channels_first, scale_factor=factors, mode=mode, antialias=antialias)
+    else:
+        resized = F.interpolate(channels_first, size=new, mode=mode, antialias=antialias, align_corners=False)
     return resized[0].permute(1, 2, 0).to(grid)
 
 
-RESIZERS = {"zoom": _zoom, "bicubic": _bicubic}
+RESIZERS: dict[str, Callable[[Tensor, tuple[int, int]], Tensor]] = {
+    "zoom": _zoom,
+    "bicubic": partial(_interpolate, mode="bicubic", antialias=True),
+    "bicubic_plain": partial(_interpolate, mode="bicubic"),
+    "bicubic_offset": partial(_interpolate, mode="bicubic", offset=0.1),
+    "bilinear_plain": partial(_interpolate, mode="bilinear"),
+}
 """The function for each `ResizeMethod`."""

@@ -11,22 +11,25 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from vitsmith.fields import Finite, Frozen, Number, Pixels
+from vitsmith.fields import Finite, Frozen, Number
+from vitsmith.models.parts import (
+    AttentionPoolConfig,
+    BlockConfig,
+    Classes,
+    Depth,
+    Eps,
+    Gelu,
+    Hidden,
+    Length,
+    Pair,
+    Pieces,
+    Pooling,
+    PositionEmbeddingConfig,
+    Rate,
+    Width,
+)
 
-Rate = Annotated[float, Field(ge=0, lt=1), Number]
-Pair = tuple[Pixels, Pixels]
-
-# Limits far beyond any published model (ViT-22B: width 6144, depth 48, mlp_width 24576), so that a damaged or hostile
-# number is refused before memory is taken for it.
-Width = Annotated[int, Field(gt=0, le=65_536), Number]
-Hidden = Annotated[int, Field(gt=0, le=1_048_576), Number]
-Depth = Annotated[int, Field(gt=0, le=1_000), Number]
-Length = Annotated[int, Field(gt=0, le=1_048_576), Number]
-Pieces = Annotated[int, Field(gt=0, le=10_000_000), Number]
-Classes = Annotated[int, Field(ge=0, le=10_000_000), Number]
-Eps = Annotated[Finite, Field(ge=0, lt=1)]
-Gelu = Literal["tanh", "erf"]
-Pooling = Literal["token", "gap", "unpooled", "token_unpooled"]
+Registers = Annotated[int, Field(ge=0, le=1_024), Number]
 
 GROUPS = 32
 """Groups of every GroupNorm in a hybrid, flax's default."""
@@ -95,6 +98,17 @@ class ViTConfig(Frozen):
     merge: tuple[Annotated[int, Field(ge=0), Number], ...] = Field(
         (), description="tokens that each block merges into others (arXiv 2210.09461), one number a block; () is none"
     )
+    patch_bias: bool = True
+    unseen_edge: bool = Field(
+        False, description="pixels at the right and below that fill no patch are left out (SigLIP So400m/14 at 384)"
+    )
+    registers: Registers = Field(0, description="learned tokens after the class token (arXiv 2309.16588)")
+    position_embedding: PositionEmbeddingConfig = PositionEmbeddingConfig()
+    norm_before: bool = Field(False, description="CLIP's ln_pre: a LayerNorm before the first block too")
+    block: BlockConfig = BlockConfig()
+    final_norm: bool = Field(True, description="a LayerNorm after the last block, or after pooling")
+    attention_pool: AttentionPoolConfig | None = Field(None, description="the pooling of pooling='attention'")
+    head_bias: bool = True
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -103,7 +117,8 @@ class ViTConfig(Frozen):
             mistakes.append(reason)
         if reason := impossible_merge(self):
             mistakes.append(reason)
-        if self.pooling in ("token", "token_unpooled") and not self.class_token:
+        mistakes += impossible_parts(self)
+        if self.pooling in ("token", "token_and_gap", "token_unpooled") and not self.class_token:
             mistakes.append(f"pooling {self.pooling!r} needs class_token=True")
         if self.pooling == "unpooled" and self.class_token:
             mistakes.append("pooling 'unpooled' has no class token; with one it is 'token_unpooled'")
@@ -113,8 +128,10 @@ class ViTConfig(Frozen):
             )
         if self.norm_after_pooling and self.pooling != "gap":
             mistakes.append("norm_after_pooling is for pooling 'gap'")
+        if self.norm_after_pooling and not self.final_norm:
+            mistakes.append("norm_after_pooling needs final_norm=True")
         reason = indivisible(self.patch_input, self.patch)
-        if reason and self.resnet is None:
+        if reason and self.resnet is None and not self.unseen_edge:
             mistakes.append(reason)
         if min(self.grid) < 1:
             mistakes.append(f"image size {show_size(self.image_size)} is smaller than one patch")
@@ -149,18 +166,28 @@ class ViTConfig(Frozen):
 
     @property
     def prefix(self) -> int:
-        """Tokens before the patches: class token, then distillation token."""
-        return self.class_token + self.distillation_token
+        """Tokens before the patches: class token, distillation token, registers, in this order."""
+        return self.class_token + self.distillation_token + self.registers
+
+    @property
+    def prefix_positions(self) -> int:
+        """How many of the tokens before the patches, from the first on, have a learned position."""
+        return {"all": self.prefix, "class": 1, "patches": 0, "none": 0}[self.position_embedding.learned]
 
     @property
     def tokens(self) -> int:
-        """Length of the sequence, class and distillation token included."""
+        """Length of the sequence, with all tokens before the patches."""
         return math.prod(self.grid) + self.prefix
+
+    @property
+    def pooled_width(self) -> int:
+        """Width of what pooling gives."""
+        return 2 * self.width if self.pooling == "token_and_gap" else self.width
 
     @property
     def feature_width(self) -> int:
         """Width of the input of the head."""
-        return self.representation or self.width
+        return self.representation or self.pooled_width
 
 
 class MixerConfig(Frozen):
@@ -291,6 +318,30 @@ def indivisible(size: tuple[int, int], patch: tuple[int, int]) -> str:
 def indivisible_heads(width: int, heads: int) -> str:
     """A message when `heads` does not divide `width`; '' when it does."""
     return f"width {width} is not a multiple of heads {heads}" if width % heads else ""
+
+
+def impossible_parts(config: ViTConfig) -> list[str]:
+    """Messages on parts of `config` that do not go together."""
+    mistakes = []
+    learned, rotary = config.position_embedding.learned, config.position_embedding.rotary
+    if (config.pooling == "attention") != (config.attention_pool is not None):
+        mistakes.append("pooling 'attention' and attention_pool need each other")
+    if pool := config.attention_pool:
+        mistakes += [f"attention_pool: {reason}"] if (reason := indivisible_heads(config.width, pool.heads)) else []
+    if learned == "class" and not config.class_token:
+        mistakes.append(
+            "position_embedding.learned 'class' needs class_token=True: without a class token it is 'patches'"
+        )
+    if config.distillation_token and learned != "all":
+        mistakes.append(f"distillation_token=True needs position_embedding.learned 'all', not {learned!r}")
+    if rotary and (config.attention_width // config.heads) % 4:
+        width = config.attention_width // config.heads
+        mistakes.append(f"position_embedding.rotary needs a head width that is a multiple of 4, not {width}")
+    if rotary and rotary.places != "index" and (rotary.start or rotary.reference):
+        mistakes.append("position_embedding.rotary: start and reference are for places 'index'")
+    if rotary and config.merge:
+        mistakes.append("merge is not possible with position_embedding.rotary, which turns each token by its own place")
+    return mistakes
 
 
 def impossible_merge(config: ViTConfig) -> str:

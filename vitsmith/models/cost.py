@@ -54,13 +54,27 @@ def _vit_parameters(config: ViTConfig) -> int:
     width = config.width
     channels = config.resnet.out_width if config.resnet else 3
     count = _resnet_convolutions(config.resnet, config.image_size)[0] if config.resnet else 0
-    count += _linear_parameters(channels * math.prod(config.patch), width)
-    count += width * (config.prefix + config.tokens)
-    count += _encoder_parameters(width, config.depth, config.mlp_width, config.attention_width)
+    count += _linear_parameters(channels * math.prod(config.patch), width, bias=config.patch_bias)
+    count += width * config.prefix
+    if config.position_embedding.learned != "none":
+        count += width * (config.tokens - config.prefix + config.prefix_positions)
+    count += config.depth * _vit_block_parameters(config)
+    count += 2 * width * (config.norm_before + config.final_norm)
+    if pool := config.attention_pool:
+        count += width + 4 * _linear_parameters(width, width) + 2 * width + _mlp_parameters(width, pool.mlp_width)
     if config.representation:
-        count += _linear_parameters(width, config.representation)
+        count += _linear_parameters(config.pooled_width, config.representation)
     heads = 1 + config.distillation_token
-    return count + heads * _linear_parameters(config.feature_width, config.classes)
+    return count + heads * _linear_parameters(config.feature_width, config.classes, bias=config.head_bias)
+
+
+def _vit_block_parameters(config: ViTConfig) -> int:
+    parts, width, inner = config.block, config.width, config.attention_width
+    count = 4 * width + 3 * _linear_parameters(width, inner, bias=parts.qkv_bias) + _linear_parameters(inner, width)
+    count += 2 * width * parts.layer_scale + 4 * (inner // config.heads) * parts.qk_norm
+    count += 2 * inner * parts.attention_norm + 2 * config.mlp_width * parts.mlp_norm
+    gate = _linear_parameters(width, config.mlp_width) if parts.gated else 0
+    return count + gate + _mlp_parameters(width, config.mlp_width)
 
 
 def _vit_flops(config: ViTConfig) -> int:
@@ -69,10 +83,12 @@ def _vit_flops(config: ViTConfig) -> int:
     count += 2 * math.prod(config.grid) * channels * math.prod(config.patch) * config.width
     for tokens, left in pairwise(config.tokens_per_block):  # a block merges tokens between attention and MLP
         count += _attention_flops(tokens, config.width, config.attention_width)
-        count += _mlp_flops(left, config.width, config.mlp_width)
+        count += _mlp_flops(left, config.width, config.mlp_width) * (3 if config.block.gated else 2) // 2
+    if pool := config.attention_pool:
+        count += _attention_pool_flops(left, config.width, pool.mlp_width)
     answers = config.tokens if config.pooling in ("unpooled", "token_unpooled") else 1 + config.distillation_token
     if config.representation:
-        count += answers * 2 * config.width * config.representation
+        count += answers * 2 * config.pooled_width * config.representation
     return count + answers * 2 * config.feature_width * config.classes
 
 
@@ -107,6 +123,16 @@ def _attention_flops(tokens: int, width: int, inner: int) -> int:
     return 2 * tokens * width * 4 * inner + 2 * 2 * tokens * tokens * inner
 
 
+def _attention_pool_flops(tokens: int, width: int, mlp_width: int) -> int:
+    """Operations of keys and values, one query, its scores and weighted sum, its output and MLP."""
+    return (
+        2 * tokens * width * 2 * width
+        + 2 * 2 * width * width
+        + 2 * 2 * tokens * width
+        + _mlp_flops(1, width, mlp_width)
+    )
+
+
 def _mlp_flops(tokens: int, width: int, mlp_width: int) -> int:
     return 2 * 2 * tokens * width * mlp_width
 
@@ -115,8 +141,8 @@ def _mlp_parameters(width: int, hidden: int) -> int:
     return _linear_parameters(width, hidden) + _linear_parameters(hidden, width)
 
 
-def _linear_parameters(inputs: int, outputs: int) -> int:
-    return (inputs + 1) * outputs
+def _linear_parameters(inputs: int, outputs: int, *, bias: bool = True) -> int:
+    return (inputs + bias) * outputs
 
 
 def _resnet_convolutions(config: ResNetConfig, image_size: tuple[int, int]) -> tuple[int, int]:

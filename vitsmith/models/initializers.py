@@ -8,6 +8,9 @@
 | patch embedding, ResNet kernels    | LeCun normal                                     | flax's Conv         |
 | position embeddings                | normal, deviation 0.02                           | models_vit.py, BERT |
 | class token, head                  | zeros: a fresh model has no preference   | models_vit.py       |
+| registers                          | normal, deviation 1e-6                           | arXiv 2309.16588    |
+| LayerScale                         | 1e-4                                             | arXiv 2204.07118    |
+| probe of attention pooling         | Xavier uniform                                   | big_vision's vit.py |
 | distillation token and head        | zeros, as class token and head                   | -                   |
 | last GroupNorm of a bottleneck     | scale 0, so that each unit starts as an identity | models_resnet.py    |
 | text: word and position embeddings | normal, deviation 1 / sqrt(width)                | models_lit.py       |
@@ -21,9 +24,11 @@ import math
 from torch import nn
 
 from vitsmith.layers.attention import Attention
-from vitsmith.layers.mlp import Mlp
+from vitsmith.layers.attention_pool import AttentionPool
+from vitsmith.layers.mlp import GatedMlp, Mlp
 from vitsmith.layers.patches import PatchEmbedding
 from vitsmith.layers.positions import PositionEmbedding
+from vitsmith.layers.scale import LayerScale
 from vitsmith.layers.stdconv import StdConv2d
 from vitsmith.models.lit import LiT
 from vitsmith.models.mixer import MlpMixer
@@ -43,7 +48,7 @@ def initialize(model: nn.Module) -> None:
 def reset_head(head: nn.Linear) -> None:
     """Set a head to zeros, as the original does before fine-tuning."""
     nn.init.zeros_(head.weight)
-    nn.init.zeros_(head.bias)
+    _zero_bias(head)
 
 
 def _initialize_part(module: nn.Module) -> None:
@@ -53,16 +58,22 @@ def _initialize_part(module: nn.Module) -> None:
             for kernel in module.qkv.weight.view(3, -1, width).unbind(0):
                 nn.init.xavier_uniform_(kernel)
             nn.init.xavier_uniform_(module.out.weight)
-            nn.init.zeros_(module.qkv.bias)
-            nn.init.zeros_(module.out.bias)
-        case Mlp():
+            _zero_bias(module.qkv)
+            _zero_bias(module.out)
+        case Mlp() | GatedMlp():
             for layer in (module.widen, module.narrow):
                 nn.init.xavier_uniform_(layer.weight)
                 nn.init.normal_(layer.bias, std=1e-6)
+        case AttentionPool():
+            nn.init.xavier_uniform_(module.probe)
+            for layer in (module.query, module.key_value, module.out):
+                nn.init.xavier_uniform_(layer.weight)
+                _zero_bias(layer)
+        case LayerScale():
+            nn.init.constant_(module.factors, 1e-4)
         case PatchEmbedding():
             _lecun_normal(module.projection)
-            assert module.projection.bias is not None
-            nn.init.zeros_(module.projection.bias)
+            _zero_bias(module.projection)
         case StdConv2d():
             _lecun_normal(module)
         case PositionEmbedding():
@@ -81,6 +92,8 @@ def _initialize_owner(module: nn.Module) -> None:
                 nn.init.zeros_(module.class_token)
             if module.distillation_token is not None:  # differs from the class token by its position embedding
                 nn.init.zeros_(module.distillation_token)
+            if module.registers is not None:
+                nn.init.normal_(module.registers, std=1e-6)
             if isinstance(module.distillation_head, nn.Linear):
                 reset_head(module.distillation_head)
             if isinstance(module.representation, nn.Sequential):
@@ -110,6 +123,11 @@ def _initialize_owner(module: nn.Module) -> None:
                 _lecun_normal(module.image.head)
     if isinstance(module, VisionTransformer | MlpMixer) and isinstance(module.head, nn.Linear):
         reset_head(module.head)
+
+
+def _zero_bias(layer: nn.Linear | nn.Conv2d) -> None:
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
 
 
 def _lecun_normal(layer: nn.Module) -> None:

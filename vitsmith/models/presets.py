@@ -240,6 +240,7 @@ def _architecture(config: ModelConfig) -> dict[str, object]:
         sizes = {f"{tower}.{field}": value for tower, fields in towers.items() for field, value in fields.items()}
         return {**sizes, "image.classes": config.image.classes}
     decisive = ("family", "width", "depth", "heads", "mlp_width", "tokens_mlp_width", "channels_mlp_width", "patch")
-    fields = config.model_dump()
-    sizes = {field: fields[field] for field in (*decisive, "resnet", "class_token") if field in fields}
+    parts = ("resnet", "class_token", "registers", "patch_bias", "norm_before", "position_embedding", "block")
+    fields = config.model_dump(exclude={"position_embedding": {"resize"}})
+    sizes = {field: fields[field] for field in (*decisive, *parts) if field in fields}
     return {field: value for field, value in sizes.items() if value is not None}

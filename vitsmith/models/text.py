@@ -73,7 +73,12 @@ class TextTransformer(nn.Module):
         self.words = nn.Embedding(config.vocabulary, config.width)
         self.positions = PositionEmbedding(config.length, config.width)
         self.blocks = nn.ModuleList(
-            Block(config.width, config.heads, config.mlp_width, gelu=config.gelu, norm_eps=config.norm_eps)
+            Block(
+                config.width,
+                Attention(config.width, config.heads),
+                Mlp(config.width, config.mlp_width, config.gelu),
+                norm_eps=config.norm_eps,
+            )
             for _ in range(config.depth)
         )
         self.norm = nn.LayerNorm(config.width, eps=config.norm_eps)

@@ -80,7 +80,7 @@ def _read(file: Container, options: LoadOptions) -> tuple[str, Conversion, Model
     if options.headless and not isinstance(config, LiTConfig):
         config, unused = change(config, classes=0), frozenset(found.classifier)
         slots = {name: slot for name, slot in slots.items() if name not in unused}
-    model = load_model(config, slots, file, unused=unused)
+    model = load_model(config, slots, file, unused=unused, zeros=found.zeros)
     if not options.headless:
         check_head(model, slots, str(file.path))
     return distribution.kind, found, model

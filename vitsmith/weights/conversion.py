@@ -20,6 +20,8 @@ class Conversion:
     """Where each array of the file goes, by its name there."""
     classifier: tuple[str, ...]
     """Names that the arrays of a classifier have in such files: they are left out for `headless`."""
+    zeros: tuple[Slot, ...] = ()
+    """Parts of parameters that the files do not have and that are zero, as biases of keys in EVA-02 and DINOv3."""
     images: ImageSpec | None = None
     """How images become the model's input; None: as the original does it for that family."""
     labels: Labels | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -47,8 +47,15 @@ def require_finite_model(model: nn.Module, where: str) -> None:
 
 
 @isolated()
-def load_model(config: ModelConfig, slots: Mapping[str, Slot], file: ArrayFile, *, unused: frozenset[str]) -> Model:
-    """The model of `config` with the arrays of `file`, in eval mode.
+def load_model(
+    config: ModelConfig,
+    slots: Mapping[str, Slot],
+    file: ArrayFile,
+    *,
+    unused: frozenset[str],
+    zeros: Sequence[Slot] = (),
+) -> Model:
+    """The model of `config` with the arrays of `file`, in eval mode; `zeros` are the parts that the file does not have.
 
     Raises WeightsError as `check_arrays`, before memory is allocated for a wrong file.
     """
@@ -56,6 +63,9 @@ def load_model(config: ModelConfig, slots: Mapping[str, Slot], file: ArrayFile, 
     check_arrays(model, slots, file, unused=unused)
     model = model.to_empty(device="cpu")
     fill_model(model, slots, file)
+    with torch.no_grad():
+        for slot in zeros:
+            slot_of(model, slot).zero_()
     return model.eval()
 
 

@@ -48,19 +48,20 @@ def init_for_finetune(
     *,
     classes: int,
     image_size: int | tuple[int, int] | None = None,
-    positions: ResizeMethod = "zoom",
+    positions: ResizeMethod | None = None,
     keep_representation: bool = False,
     name: str | None = None,
     **overrides: Any,
 ) -> tuple[ImageModel, AdaptReport]:
     """A model for new classes from trained weights, in training mode, and a report of what became of each array.
 
-    The head is reset to zeros. Position embeddings move to the grid of `image_size` (default: the source's own) by
-    the original's zoom, or 'bicubic'. `overrides` are configuration fields such as dropout=0.1. A model given as an
-    object must not be used afterwards.
+    The head is reset to zeros. Position embeddings move to the grid of `image_size` (default: the source's own) as the
+    author's code does it, or as `positions` says (see `resize_positions`). `overrides` are configuration fields such as
+    dropout=0.1. A model given as an object must not be used afterwards.
     """
     size = size_of(image_size)
-    known_name(positions, "way to resize position embeddings", RESIZERS)
+    if positions is not None:
+        known_name(positions, "way to resize position embeddings", RESIZERS)
     flag(keep_representation, "keep_representation")
     if isinstance(source, Bundle):
         model = source.model
@@ -87,7 +88,7 @@ def adapt(
     *,
     classes: int,
     image_size: tuple[int, int] | None = None,
-    positions: ResizeMethod = "zoom",
+    positions: ResizeMethod | None = None,
     keep_representation: bool = False,
     **overrides: Any,
 ) -> tuple[ImageModel, AdaptReport]:
@@ -100,7 +101,7 @@ def adapt(
     its position, so that its head sees trained features from the first update on. False removes it.
     Raises ConfigError for what cannot be adapted, such as a Mixer at another resolution.
     """
-    if positions not in RESIZERS:
+    if positions is not None and positions not in RESIZERS:
         raise UnknownNameError("way to resize position embeddings", positions, RESIZERS)
     report = AdaptReport()
     if isinstance(source, LiT):
@@ -130,7 +131,7 @@ def _adapted(
     given: dict[str, nn.Parameter],
     old: ViTConfig | MixerConfig,
     new: ViTConfig | MixerConfig,
-    positions: ResizeMethod,
+    positions: ResizeMethod | None,
     report: AdaptReport,
 ) -> torch.Tensor:
     if name.startswith(("head.", "distillation_head.")):
@@ -146,13 +147,14 @@ def _adapted(
 
 
 def _adapted_positions(
-    embedding: torch.Tensor, old: ViTConfig, new: ViTConfig, method: ResizeMethod, report: AdaptReport
+    embedding: torch.Tensor, old: ViTConfig, new: ViTConfig, wanted: ResizeMethod | None, report: AdaptReport
 ) -> torch.Tensor:
     """Position embeddings (1, tokens, width) of another grid, with or without one for the distillation token."""
     name, changes = "positions.embedding", []
+    method = wanted or old.position_embedding.resize
     if old.grid != new.grid:
         changes.append(f"grid {show_size(old.grid)} to {show_size(new.grid)} ({method})")
-        embedding = resize_positions(embedding, old.grid, new.grid, prefix=old.prefix, method=method)
+        embedding = resize_positions(embedding, old.grid, new.grid, prefix=old.prefix_positions, method=method)
     if new.distillation_token and not old.distillation_token:
         changes.append("the distillation token's position begins as the class token's")
         embedding = torch.cat([embedding[:, :1], embedding], dim=1)

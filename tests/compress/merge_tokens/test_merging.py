@@ -11,8 +11,10 @@ import torch.nn.functional as F
 
 from tests.compress.merge_tokens.models import LARGER
 from tests.tiny import CONFIGS, tiny_inputs, tiny_model
+from vitsmith.layers.attention import Attention
 from vitsmith.layers.merging import MergingBlock, match, regroup
 from vitsmith.layers.merging import merge as merge_tokens
+from vitsmith.layers.mlp import Mlp
 from vitsmith.models.configure import change
 
 
@@ -62,10 +64,11 @@ def test_of_equally_alike_tokens_the_earlier_merge():
 
 def block_pair(count: int, prefix: int) -> tuple[MergingBlock, MergingBlock]:
     """A block that merges, and the same without."""
-    options = {"gelu": "tanh", "norm_eps": 1e-6, "prefix": prefix}
     torch.manual_seed(3)
-    one = MergingBlock(16, 4, 24, count=count, **options).eval()
-    other = MergingBlock(16, 4, 24, count=0, **options).eval()
+    one, other = (
+        MergingBlock(16, Attention(16, 4), Mlp(16, 24, "tanh"), count=number, prefix=prefix, norm_eps=1e-6).eval()
+        for number in (count, 0)
+    )
     other.load_state_dict(one.state_dict())
     return one, other
 

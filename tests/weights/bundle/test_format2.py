@@ -23,7 +23,7 @@ from vitsmith.engines import registry
 from vitsmith.errors import BundleError, ConfigError, InputError, OutputError
 from vitsmith.escapes import markdown
 from vitsmith.exporters.web import PAGE
-from vitsmith.models import config
+from vitsmith.models import config, parts
 from vitsmith.models.config import ViTConfig
 from vitsmith.models.configure import change
 from vitsmith.records import Publication
@@ -261,12 +261,15 @@ def test_a_format_that_is_none_is_refused(tmp_path: Path, value: Any) -> None:
 
 def test_a_part_that_came_later_is_written_only_where_it_is_used() -> None:
     class Later(ViTConfig):
-        registers: int = 0
+        windows: int = 0
 
     Later.__name__ = "ViTConfig"
     fields = VIT.model_dump()
     assert canonical(Later(**fields)) == canonical(VIT)  # type: ignore[arg-type]
-    assert canonical(Later(**fields, registers=4)) == canonical(VIT) | {"registers": 4}  # type: ignore[arg-type]
+    assert canonical(Later(**fields, windows=4)) == canonical(VIT) | {"windows": 4}  # type: ignore[arg-type]
+    scaled = change(VIT, registers=4, block={"layer_scale": True})
+    assert canonical(scaled) == canonical(VIT) | {"registers": 4, "block": {"layer_scale": True}}
+    assert change(VIT, **canonical(scaled)) == scaled
     assert {"merge", "head_width"}.isdisjoint(canonical(VIT)) and "dropout" in canonical(VIT)
     for one in CONFIGS.values():
         assert type(one)(**canonical(one)) == one
@@ -420,7 +423,8 @@ def test_what_was_measured_with_other_parts_is_not_recorded(tmp_path: Path) -> N
 
 def test_every_description_leaves_out_what_came_later_and_is_not_used() -> None:
     for name, first in identity._FIRST.items():
-        kind = getattr(specs, name, None) or getattr(records, name, None) or getattr(config, name)
+        kind = getattr(specs, name, None) or getattr(records, name, None)
+        kind = kind or getattr(config, name, None) or getattr(parts, name)
         fields = kind.model_fields
         assert set(first) <= set(fields)
         assert all(not fields[later].is_required() for later in set(fields) - set(first)), name

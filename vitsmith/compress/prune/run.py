@@ -59,6 +59,11 @@ def check_prunable(bundle: Bundle) -> None:
         raise InputError(f"{bundle.where} gives logits for every token: prune models that give one answer an image")
     if isinstance(config, ViTConfig) and config.merge:
         raise InputError(f"{bundle.where} merges tokens: prune the model it was made from first, and merge then")
+    if isinstance(config, ViTConfig) and (config.block.attention_norm or config.block.mlp_norm):
+        raise InputError(
+            f"{bundle.where} normalises the channels within attention or MLP (as EVA-02 does): each changes all others "
+            "there, so none can be left out"
+        )
 
 
 def prune_bundle(

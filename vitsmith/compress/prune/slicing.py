@@ -55,7 +55,7 @@ def keep_parts(model: ImageModel, config: ImageModelConfig, parts: Sequence[Mapp
 
 
 def _sliced(arrays: Arrays, prefix: str, place: Place, parts: PartScores, left: int) -> Arrays:
-    """The four arrays around the parts of one block, with `left` parts kept."""
+    """The arrays around the parts of one block, with `left` parts kept."""
     inward, outward = prefix + place.inward, prefix + place.outward
     weight, bias = arrays[f"{outward}.weight"].detach(), arrays[f"{outward}.bias"].detach()
     count = len(parts.scores)
@@ -67,9 +67,9 @@ def _sliced(arrays: Arrays, prefix: str, place: Place, parts: PartScores, left: 
     # queries, keys and values lie one after the other, each of them head by head
     repeats = arrays[f"{inward}.weight"].shape[0] // weight.shape[1]
     rows = torch.cat([channels + weight.shape[1] * repeat for repeat in range(repeats)])
+    inward_arrays = (f"{inward}.weight", f"{inward}.bias")
     return {
-        f"{inward}.weight": arrays[f"{inward}.weight"].detach()[rows],
-        f"{inward}.bias": arrays[f"{inward}.bias"].detach()[rows],
+        **{name: arrays[name].detach()[rows] for name in inward_arrays if name in arrays},
         f"{outward}.weight": weight[:, channels],
         f"{outward}.bias": (bias.double() + folded).to(bias.dtype),
     }

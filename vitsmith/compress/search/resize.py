@@ -15,7 +15,7 @@ from vitsmith.weights.bundle.bundle import Bundle
 GOLDEN_IMAGES = 2
 
 
-def resize_bundle(bundle: Bundle, image_size: tuple[int, int], *, positions: ResizeMethod = "zoom") -> Bundle:
+def resize_bundle(bundle: Bundle, image_size: tuple[int, int], *, positions: ResizeMethod | None = None) -> Bundle:
     """The same weights for images of another size (height, width), as a bundle in memory with new golden answers.
 
     Both models share the arrays of their weights, but for the position embeddings: copy one before you train it.
@@ -31,7 +31,9 @@ def resize_bundle(bundle: Bundle, image_size: tuple[int, int], *, positions: Res
     resized = build(new, device="meta")
     arrays = {name: parameter.detach() for name, parameter in model.named_parameters()}
     name = "positions.embedding"
-    arrays[name] = resize_positions(arrays[name], old.grid, new.grid, prefix=old.prefix, method=positions)
+    if name in arrays:
+        method = positions or old.position_embedding.resize
+        arrays[name] = resize_positions(arrays[name], old.grid, new.grid, prefix=old.prefix_positions, method=method)
     resized.load_state_dict(arrays, assign=True)
     note = f"resized from {show_size(old.image_size)} to {show_size(image_size)} without fine-tuning"
     images = bundle.preprocessing.model_copy(update={"size": image_size})

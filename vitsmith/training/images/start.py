@@ -45,7 +45,7 @@ def start(recipe: TrainRecipe, classes: int) -> Start:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.run.seed)
         fresh = create_model(spec.name, classes=classes, image_size=spec.image_size, **spec.config)
-        if isinstance(fresh, VisionTransformer):
+        if isinstance(fresh, VisionTransformer) and fresh.positions is not None:
             nn.init.normal_(fresh.positions.embedding, std=spec.position_std)
     if not isinstance(fresh, ImageModel):
         raise ConfigError(f"{spec.name} matches images with texts: train an image model")

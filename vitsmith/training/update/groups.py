@@ -13,10 +13,10 @@ from vitsmith.errors import ConfigError, suggestion
 if TYPE_CHECKING:
     from vitsmith.training.recipes.recipe import OptimizerSpec
 
-_INPUTS = frozenset({"patches", "class_token", "distillation_token", "positions", "resnet"})
+_INPUTS = frozenset({"patches", "class_token", "distillation_token", "registers", "positions", "norm_before", "resnet"})
 """First parts of the names of the parameters before the blocks."""
 
-_UNDECAYED = frozenset({"class_token", "distillation_token", "positions"})
+_UNDECAYED = frozenset({"class_token", "distillation_token", "registers", "positions"})
 """Learned vectors, not maps: MAE's and DeiT's `no_weight_decay`."""
 
 _HEADS = ("head", "distillation_head")

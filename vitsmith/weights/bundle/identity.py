@@ -32,6 +32,10 @@ _FIRST: dict[str, tuple[str, ...]] = {
         *("dropout", "attention_dropout", "stochastic_depth"),
     ),
     "ResNetConfig": ("stages", "width_factor"),
+    "PositionEmbeddingConfig": ("learned",),
+    "RotaryConfig": ("base", "places", "first", "start", "reference", "bfloat16"),
+    "BlockConfig": (),
+    "AttentionPoolConfig": ("heads", "mlp_width"),
     "MixerConfig": (
         *("family", "width", "depth", "tokens_mlp_width", "channels_mlp_width", "patch", "image_size", "classes"),
         *("gelu", "norm_eps", "dropout", "stochastic_depth"),

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from vitsmith.errors import WeightsError
 from vitsmith.fields import Number, Pixels
-from vitsmith.models.config import Depth, Eps, Hidden, Width
+from vitsmith.models.parts import Depth, Eps, Hidden, Width
 from vitsmith.specs import Head, Labels
 from vitsmith.weights.metadata import Metadata, class_names
 

@@ -10,7 +10,7 @@ from typing import Any
 from vitsmith.errors import WeightsError
 from vitsmith.files.atomic import replacing
 from vitsmith.models.build import Model
-from vitsmith.models.config import LiTConfig, ModelConfig
+from vitsmith.models.config import LiTConfig, ModelConfig, ViTConfig
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.bundle.lit_text import vocabulary_suffix
 from vitsmith.weights.containers.npz import write_npz
@@ -84,8 +84,10 @@ def _not_in_original(config: ModelConfig) -> str:
     towers: list[Any] = [config.image, config.text] if isinstance(config, LiTConfig) else [config]
     for tower in towers:
         default_eps = 1e-12 if getattr(tower, "kind", "") == "bert" else 1e-6
+        if isinstance(tower, ViTConfig) and (part := _newer_part(tower)):
+            return part
         if tower.gelu != "tanh":
-            return "the erf form of GELU"
+            return f"the {tower.gelu} form of GELU"
         if tower.norm_eps != default_eps:
             return f"LayerNorm eps {tower.norm_eps:g}"
         if getattr(tower, "kind", "") == "bert" and tower.heads != max(tower.width // 64, 1):
@@ -101,3 +103,25 @@ def _not_in_original(config: ModelConfig) -> str:
         if getattr(tower, "class_token", False) and tower.pooling == "gap":
             return "mean pooling beside a class token"
     return ""
+
+
+def _newer_part(tower: ViTConfig) -> str:
+    """A part that no model of the original has, or ''."""
+    block, places = tower.block, tower.position_embedding
+    parts = {
+        "registers": tower.registers,
+        "rotary positions": places.rotary,
+        "positions for some of the tokens": places.learned != "all",
+        "a patch embedding without bias": not tower.patch_bias,
+        "a norm before the blocks": tower.norm_before,
+        "no norm after the blocks": not tower.final_norm,
+        "attention pooling": tower.attention_pool,
+        "class token and mean of patches together": tower.pooling == "token_and_gap",
+        "a head without bias": not tower.head_bias,
+        "LayerScale": block.layer_scale,
+        "projections without bias": not block.qkv_bias,
+        "normalised queries and keys": block.qk_norm,
+        "norms inside attention or the MLP": block.attention_norm or block.mlp_norm,
+        "a gated MLP": block.gated,
+    }
+    return next((name for name, there in parts.items() if there), "")

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import model_validator
 
 from vitsmith.fields import Finite, Pixels, Triple
-from vitsmith.models.config import Classes, Width
+from vitsmith.models.parts import Classes, Width
 from vitsmith.records import NOT_KNOWN, Publication
 from vitsmith.specs import Labels
 from vitsmith.weights.metadata import IMAGENET_MEAN, IMAGENET_STD, Metadata, class_names

@@ -1,0 +1,112 @@
+"""Image towers of other families: their answers against recorded ones of timm, and their costs."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from tests import REFERENCE
+from tests.tiny import drop_key_biases, tiny_inputs, tiny_model
+from vitsmith.errors import ConfigError
+from vitsmith.layers.positions import RESIZERS, resize_positions
+from vitsmith.models.build import build, count_parameters
+from vitsmith.models.config import ViTConfig
+from vitsmith.models.configure import change, parse_config
+from vitsmith.models.cost import flops, parameters
+
+RECORDED: dict[str, dict[str, Any]] = json.loads((REFERENCE / "towers" / "towers.json").read_text(encoding="utf-8"))
+
+
+def recorded_config(name: str) -> ViTConfig:
+    config = parse_config(RECORDED[name]["config"])
+    assert isinstance(config, ViTConfig)
+    return config
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_answers_are_those_of_timm(name: str) -> None:
+    config = recorded_config(name)
+    model = tiny_model(config)
+    if RECORDED[name]["keys_without_bias"]:
+        drop_key_biases(model)
+    with torch.no_grad():
+        answers = model(*tiny_inputs(config, 2))
+    expected = torch.tensor(RECORDED[name]["outputs"])
+    torch.testing.assert_close(answers, expected, rtol=0, atol=2e-6 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_parameters_and_operations_are_the_models(name: str) -> None:
+    config = recorded_config(name)
+    model = build(config, device="meta").eval()
+    model.blocks[-1].register_forward_hook(lambda *_: None)  # or only what the head sees of it would be computed
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(torch.empty(1, 3, *config.image_size, device="meta"))
+    assert parameters(config) == count_parameters(model)
+    assert flops(config) == counter.get_total_flops()
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_only_the_tokens_of_the_head_give_the_same_as_all(name: str) -> None:
+    config = recorded_config(name)
+    model, images = tiny_model(config), tiny_inputs(config, 2)[0]
+    with torch.no_grad():
+        found = model.features(images, intermediates=["blocks.1.attention.weights"])
+        torch.testing.assert_close(model.head(found.pooled), model(images), rtol=0, atol=1e-6)
+    assert found.tokens.shape == (2, 15 + config.prefix, config.width) and found.grid == (3, 5)
+    assert found.intermediates["blocks.1.attention.weights"].shape[-1] == config.tokens
+
+
+def test_pixels_that_fill_no_patch_are_left_out_on_request() -> None:
+    config = change(recorded_config("siglip"), image_size=(54, 83), unseen_edge=True)
+    assert config.grid == (3, 5)
+    model, images = tiny_model(config), tiny_inputs(config, 2)[0]
+    whole = tiny_model(recorded_config("siglip"))
+    with torch.no_grad():
+        torch.testing.assert_close(model(images), whole(images[:, :, :48, :80]))
+    with pytest.raises(ConfigError, match="is not a multiple of the patch"):
+        change(config, unseen_edge=False)
+
+
+def test_class_token_and_mean_of_patches_are_joined() -> None:
+    config = change(recorded_config("registers"), pooling="token_and_gap", classes=3)
+    model, images = tiny_model(config), tiny_inputs(config, 2)[0]
+    with torch.no_grad():
+        found = model.features(images)
+    expected = torch.cat([found.tokens[:, 0], found.tokens[:, 5:].mean(dim=1)], dim=1)
+    torch.testing.assert_close(found.pooled, expected)
+    assert model.head.in_features == 2 * config.width and parameters(config) == count_parameters(model)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "problem"),
+    [
+        ("siglip", {"attention_pool": None}, "pooling 'attention' and attention_pool need each other"),
+        ("siglip", {"attention_pool": {"heads": 5, "mlp_width": 8}}, "width 48 is not a multiple of heads 5"),
+        ("siglip", {"position_embedding": {"learned": "class"}}, "'class' needs class_token=True"),
+        ("dinov3", {"merge": (1, 1)}, "merge is not possible with position_embedding.rotary"),
+        ("dinov3", {"heads": 8}, "head width that is a multiple of 4, not 6"),
+        ("dinov3", {"position_embedding": {"learned": "none", "rotary": {"start": 1}}}, "are for places 'index'"),
+        ("deit3", {"distillation_token": True}, "needs position_embedding.learned 'all', not 'patches'"),
+    ],
+)
+def test_parts_that_do_not_go_together_are_refused(name: str, changes: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ConfigError, match=problem):
+        change(recorded_config(name), **changes)
+
+
+@pytest.mark.parametrize("method", RESIZERS)
+def test_positions_of_a_slope_stay_one(method: Any) -> None:
+    """Away from the borders each method gives a straight line again; the prefix is kept."""
+    rows, columns = torch.meshgrid(torch.arange(8.0), torch.arange(8.0), indexing="ij")
+    embedding = torch.cat([torch.full((1, 1, 2), 7.0), torch.stack([rows, columns], -1).view(1, 64, 2)], dim=1)
+    resized = resize_positions(embedding, (8, 8), (16, 16), prefix=1, method=method)
+    assert resized.shape == (1, 257, 2) and torch.equal(resized[:, 0], embedding[:, 0])
+    inside = resized[0, 1:].view(16, 16, 2)[5:11, 5:11]
+    step = 7 / 15 if method == "zoom" else 8 / 16.1 if method == "bicubic_offset" else 0.5
+    torch.testing.assert_close(inside[4, :, 0] - inside[0, :, 0], torch.full((6,), 4 * step), rtol=0, atol=0.02)
+    torch.testing.assert_close(inside[:, 4, 1] - inside[:, 0, 1], torch.full((6,), 4 * step), rtol=0, atol=0.02)
