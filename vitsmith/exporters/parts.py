@@ -114,10 +114,15 @@ def _with_folded_patches(model: nn.Module, scale: Tensor, shift: Tensor) -> nn.M
 
 def gate_tokens(bundle: Bundle) -> Array:
     """Token ids (GATE_INPUTS, length) of texts from one token to as many as fit, the same each time."""
-    assert bundle.text is not None
+    text = bundle.text
+    assert text is not None
     random = np.random.default_rng(0)
-    length, padded = bundle.text.length, bundle.text.padding == "zero"
-    tokens = random.integers(1, bundle.text.vocabulary, (GATE_INPUTS, length), np.int32)
-    for row, used in zip(tokens, np.linspace(1, length, GATE_INPUTS).round().astype(int), strict=True):
-        row[used:] = 0 if padded else row[-1]
+    tokens = random.integers(1, text.vocabulary, (GATE_INPUTS, text.length), np.int32)
+    end = text.vocabulary - 1 if text.end_token is None else text.end_token
+    if text.pooling == "end":
+        tokens[tokens == end] = 0  # it stands once in a text
+    for row, used in zip(tokens, np.linspace(1, text.length, GATE_INPUTS).round().astype(int), strict=True):
+        row[used:] = 0 if text.padding == "zero" else row[-1]
+        if text.pooling == "end":
+            row[used - 1] = end
     return tokens

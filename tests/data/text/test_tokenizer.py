@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from tests.tiny import REFERENCE
+from vitsmith.data.text.cleaning import canonicalize
 from vitsmith.data.text.pieces import fold_case
-from vitsmith.data.text.tokenizer import Tokenizer, canonicalize
+from vitsmith.data.text.tokenizer import Tokenizer
 from vitsmith.errors import ConfigError, InputError
 from vitsmith.specs import TextSpec
 
@@ -125,7 +126,7 @@ def test_the_specification_knows_what_belongs_together() -> None:
     sentence = TextSpec(tokenizer="sentencepiece", vocabulary=10)
     assert (sentence.lower_case, sentence.padding, sentence.pooling) == (False, "end", "last")
     for fields, problem in (
-        ({"tokenizer": "wordpiece", "pooling": "last"}, "does not go with pooling"),
+        ({"tokenizer": "wordpiece", "padding": "end", "pooling": "first"}, "does not go with pooling"),
         ({"tokenizer": "sentencepiece", "padding": "zero"}, "no start token to pool"),
         ({"tokenizer": "wordpiece", "templates": ["a photo"]}, r"exactly one place for the label, \{\}"),
         ({"tokenizer": "wordpiece", "templates": ["{} {}"]}, "exactly one place"),

@@ -1,7 +1,7 @@
 """The vocabularies of text towers, WordPiece and SentencePiece: texts to the numbers of their pieces.
 
 The vocabulary of a model is the file that its authors published: that of WordPiece is text with one piece on each line;
-that of SentencePiece is a binary model.
+that of SentencePiece is a binary model. The others are in `byte_pairs.py` (CLIP) and `tokenizer_json.py`.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
+from vitsmith.data.text.byte_pairs import BytePairs
+from vitsmith.data.text.tokenizer_json import TokenizerJson
 from vitsmith.errors import InputError, MissingPackageError
 from vitsmith.specs import TextSpec
 
@@ -44,15 +46,35 @@ def fold_case(text: str) -> str:
 
 
 class Vocabulary(Protocol):
-    """The interface of both kinds of vocabulary. `start` exists where texts are padded with zeros."""
+    """The interface of all kinds of vocabulary."""
 
-    count: int
-    start: int
-    end: int
-    unknown: int
-    """The piece for everything that the vocabulary lacks."""
-    empty: frozenset[int]
-    """Pieces without information about the text: `unknown`, and a space."""
+    @property
+    def count(self) -> int:
+        """The number of pieces."""
+
+    @property
+    def spare(self) -> int:
+        """How many of them, the last ones, stand for nothing that a text has."""
+
+    @property
+    def special_tokens(self) -> Literal["start", "end", "both"] | None:
+        """The special tokens that the tokenizer puts around a text; None where the model decides."""
+
+    @property
+    def start(self) -> int | None:
+        """The start token; None for none."""
+
+    @property
+    def end(self) -> int | None:
+        """The end token; None for none."""
+
+    @property
+    def unknown(self) -> int:
+        """The piece for everything that the vocabulary lacks; -1 for none."""
+
+    @property
+    def empty(self) -> frozenset[int]:
+        """Pieces without information about the text: `unknown`, and a space."""
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """The pieces of each text, without start, end and padding."""
@@ -63,22 +85,31 @@ class Vocabulary(Protocol):
 
 def open_vocabulary(spec: TextSpec, vocabulary: bytes) -> Vocabulary:
     """The vocabulary in the bytes of its file. Raises InputError and MissingPackageError, as `Tokenizer`."""
-    return (_WordPiece if spec.tokenizer == "wordpiece" else _SentencePiece)(spec, vocabulary)
+    match spec.tokenizer:
+        case "wordpiece":
+            return _WordPiece(spec, vocabulary)
+        case "sentencepiece":
+            return _SentencePiece(spec, vocabulary)
+        case "bpe":
+            return BytePairs(vocabulary)
+        case "tokenizers":
+            return TokenizerJson(vocabulary)
 
 
 class _WordPiece:
+    special_tokens, spare = None, 0
+
     def __init__(self, spec: TextSpec, vocabulary: bytes) -> None:
         self._vocabulary = _read_pieces(vocabulary)
         self._lower_case = spec.lower_case
         self.count = len(self._vocabulary)
-        needed = (UNKNOWN, START) if spec.padding == "zero" else (UNKNOWN, END)
+        needed = (UNKNOWN, START) if spec.pooling == "first" else (UNKNOWN, END)
         missing = [piece for piece in needed if piece not in self._vocabulary]
         if missing:
             raise InputError(
                 f"the vocabulary has no {' and no '.join(missing)}: it is not that of a WordPiece tokenizer"
             )
-        self.start = self._vocabulary.get(START, 0)
-        self.end = self._vocabulary.get(END, 0)
+        self.start, self.end = self._vocabulary.get(START), self._vocabulary.get(END)
         self.unknown = self._vocabulary[UNKNOWN]
         self.empty = frozenset([self.unknown])
 
@@ -112,6 +143,8 @@ class _WordPiece:
 
 
 class _SentencePiece:
+    special_tokens = None
+
     def __init__(self, spec: TextSpec, vocabulary: bytes) -> None:
         try:
             import sentencepiece
@@ -123,9 +156,11 @@ class _SentencePiece:
             self.count = int(self._processor.get_piece_size())
         except Exception as error:  # the foreign parser may raise anything for bytes that are not a model
             raise InputError("the vocabulary is not a SentencePiece model: give the .model file") from error
-        self.start, self.end = -1, int(self._processor.eos_id())
+        start, self.end = int(self._processor.bos_id()), int(self._processor.eos_id())
+        self.start = start if start >= 0 else None
         if self.count == 0 or self.end < 0:
             raise InputError("the vocabulary is not a SentencePiece model with an end token: give the .model file")
+        self.spare = self._extra_ids()
         self.unknown = int(self._processor.unk_id())
         self.empty = frozenset([self.unknown, int(self._processor.piece_to_id(_SPACE))])
 
@@ -137,6 +172,13 @@ class _SentencePiece:
         prepared = self._prepared(text)
         pieces = zip(self._processor.encode(prepared), self._processor.encode(prepared, out_type=str), strict=True)
         return [piece.replace(_SPACE, " ") for one, piece in pieces if one == self.unknown]
+
+    def _extra_ids(self) -> int:
+        """The number of T5's '<extra_id_0>' and so on at the end: mc4's file has 100, SigLIP's towers know none."""
+        at = self.count
+        while at > 0 and str(self._processor.id_to_piece(at - 1)).startswith("<extra_id_"):
+            at -= 1
+        return self.count - at
 
     def _prepared(self, text: str) -> str:
         return text.lower() if self._lower_case else text

@@ -1,4 +1,4 @@
-"""Turn text into token ids, as the original does. Source: vit_jax/preprocess.py.
+"""Turn text into token ids, as the model's authors do.
 
 Letters: T texts, L tokens of each.
 """
@@ -6,7 +6,6 @@ Letters: T texts, L tokens of each.
 from __future__ import annotations
 
 import re
-import string
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -14,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from vitsmith.data.text.cleaning import clean
 from vitsmith.data.text.pieces import open_vocabulary
 from vitsmith.errors import InputError, shown
 from vitsmith.specs import TextSpec
@@ -23,8 +23,6 @@ _SPARE = 128
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 """The characters that Python makes of bytes on a command line that are not UTF-8."""
-
-_PUNCTUATION = str.maketrans("_", " ", string.punctuation.replace("_", ""))
 
 
 class Reading(NamedTuple):
@@ -53,11 +51,12 @@ class Tokenizer:
     def __init__(self, spec: TextSpec, vocabulary: bytes) -> None:
         self.spec, self.vocabulary = spec, vocabulary
         self._pieces = open_vocabulary(spec, vocabulary)
-        if not 0 <= spec.vocabulary - self._pieces.count < _SPARE:
+        if not -self._pieces.spare <= spec.vocabulary - self._pieces.count < _SPARE:
             raise InputError(
                 f"the vocabulary has {self._pieces.count:,} pieces and the text tower knows {spec.vocabulary:,}: "
                 "give the file that was published with the model"
             )
+        self._start, self._end, self._padding = self._special_tokens()
 
     @property
     def count(self) -> int:
@@ -75,25 +74,22 @@ class Tokenizer:
     def read(self, texts: Iterable[str]) -> Reading:
         """Tokens of the texts, and what the model cannot read of them. Raises InputError for what is not text."""
         rows = self._encode(list_texts(texts))
-        length, zero = self.spec.length, self.spec.padding == "zero"
-        tokens = np.full((len(rows), length), 0 if zero else self._pieces.end, np.int32)
+        before, after = ([] if one is None else [one] for one in (self._start, self._end))
+        room = self.spec.length - len(before) - len(after)
+        tokens = np.full((len(rows), self.spec.length), self._padding, np.int32)
         known, unknown = np.zeros((2, len(rows)), np.bool_)
         for at, (row, ids) in enumerate(zip(tokens, rows, strict=True)):
-            read = ids[: length - 1]
-            if zero:
-                row[0] = self._pieces.start
-                row[1 : 1 + len(read)] = read
-            else:  # the end token is always there, because the model pools it
-                row[: len(read)] = read
+            read = ids[:room]
+            whole = [*before, *read, *after]
+            row[: len(whole)] = whole
             known[at] = any(one not in self._pieces.empty for one in read)
             unknown[at] = self._pieces.unknown in read
-        cut = np.fromiter((len(ids) > length - 1 for ids in rows), np.bool_, len(rows))
+        cut = np.fromiter((len(ids) > room for ids in rows), np.bool_, len(rows))
         return Reading(tokens, cut, known, unknown)
 
     def unknown_words(self, text: str) -> list[str]:
         """The words of a text that the vocabulary lacks, without punctuation: all of them become the same token."""
-        prepared = canonicalize(text) if self.spec.canonicalize else text
-        words = (word.strip() for word in self._pieces.unknown_words(prepared))
+        words = (word.strip() for word in self._pieces.unknown_words(clean(text, self.spec)))
         return list(dict.fromkeys(word for word in words if not _is_punctuation(word)))
 
     def why_unread(self, text: str) -> str:
@@ -111,9 +107,22 @@ class Tokenizer:
         for text in texts:
             if not text.isascii() and _SURROGATES.search(text):
                 raise InputError(f"{text!r} is not Unicode text (bytes of another encoding?): give it in UTF-8")
-        if self.spec.canonicalize:
-            texts = [canonicalize(text) for text in texts]
-        return self._pieces.encode(texts)
+        return self._pieces.encode([clean(text, self.spec) for text in texts])
+
+    def _special_tokens(self) -> tuple[int | None, int | None, int]:
+        """The ids of start token, end token and padding; None for one that the model does not have."""
+        spec, pieces = self.spec, self._pieces
+        around = spec.special_tokens or pieces.special_tokens or ("start" if spec.pooling == "first" else "end")
+        start = pieces.start if spec.start_token is None else spec.start_token
+        end = pieces.end if spec.end_token is None else spec.end_token
+        if start is None and around != "end":
+            raise InputError("the vocabulary has no start token: give its id in `start_token`")
+        if end is None and around != "start":
+            raise InputError("the vocabulary has no end token: give its id in `end_token`")
+        padding = spec.padding_token
+        if padding is None:
+            padding = 0 if spec.padding == "zero" or end is None else end
+        return start if around != "end" else None, end if around != "start" else None, padding
 
 
 def list_texts(texts: Iterable[str], what: str = "texts") -> list[str]:
@@ -139,11 +148,6 @@ def list_texts(texts: Iterable[str], what: str = "texts") -> list[str]:
 def count_pieces(spec: TextSpec, vocabulary: bytes) -> int:
     """The number of pieces in a vocabulary file, whatever `spec.vocabulary` says. Raises InputError as `Tokenizer`."""
     return open_vocabulary(spec, vocabulary).count
-
-
-def canonicalize(text: str) -> str:
-    """Turn '_' into a space, drop ASCII punctuation, lower the case and join spaces, as big_vision does for SigLIP."""
-    return " ".join(text.translate(_PUNCTUATION).lower().split())
 
 
 def _is_punctuation(word: str) -> bool:

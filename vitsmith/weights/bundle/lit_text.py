@@ -22,6 +22,24 @@ def original_text(config: LiTConfig) -> TextSpec:
     )
 
 
+_FILES = {
+    "wordpiece": (".txt", "the .txt file", "FILE.txt"),
+    "sentencepiece": (".model", "the .model file", "FILE.model"),
+    "bpe": (".bpe", "merges.txt or bpe_simple_vocab_16e6.txt.gz", "merges.txt"),
+    "tokenizers": (".json", "tokenizer.json", "tokenizer.json"),
+}
+"""Kind of tokenizer -> the suffix of its file in a bundle, the file as it is published, and an example of its name."""
+
+
 def vocabulary_suffix(text: TextSpec) -> str:
-    """The suffix of the tokenizer's file, as published: '.txt' or '.model'."""
-    return ".txt" if text.tokenizer == "wordpiece" else ".model"
+    """The suffix of the tokenizer's file in a bundle: '.txt', '.model', '.bpe' or '.json'."""
+    return _FILES[text.tokenizer][0]
+
+
+def missing_vocabulary(text: TextSpec) -> str:
+    """A message that says which file is missing, and where to put it."""
+    _, published, example = _FILES[text.tokenizer]
+    return (
+        f"has no vocabulary, so texts cannot be read: put {published} published with the checkpoint beside it under "
+        f"the same name, or call load(..., vocabulary='{example}')"
+    )

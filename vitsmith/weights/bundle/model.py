@@ -20,7 +20,7 @@ from vitsmith.models.config import LiTConfig
 from vitsmith.specs import Similarity
 from vitsmith.weights.bundle.golden import OUTPUT_TOLERANCE, make_golden
 from vitsmith.weights.bundle.identity import name_space, state_of
-from vitsmith.weights.bundle.lit_text import vocabulary_suffix
+from vitsmith.weights.bundle.lit_text import missing_vocabulary
 from vitsmith.weights.bundle.parts import BundleParts
 
 if TYPE_CHECKING:
@@ -82,11 +82,7 @@ class BundleModel(BundleParts):
         if self.text is None:
             raise InputError(f"{self.where} is a model of images alone: it cannot read text; use a LiT model")
         if self.vocabulary is None:
-            suffix = vocabulary_suffix(self.text)
-            raise InputError(
-                f"{self.where} has no vocabulary, so texts cannot be read: put the {suffix} file published with the "
-                f"checkpoint beside it under the same name, or call load(..., vocabulary='FILE{suffix}')"
-            )
+            raise InputError(f"{self.where} {missing_vocabulary(self.text)}")
         kept = self._tokenizer
         if kept is None or kept.spec is not self.text or kept.vocabulary is not self.vocabulary:
             try:

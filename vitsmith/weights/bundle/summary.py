@@ -61,15 +61,24 @@ def title(config: ModelConfig) -> str:
     return f"{name or 'LiT'} at {show_size(config.image_size)}"
 
 
+_TOKENIZERS = {
+    "wordpiece": "WordPiece",
+    "sentencepiece": "SentencePiece",
+    "bpe": "byte-level BPE",
+    "tokenizers": "tokenizer.json",
+}
+
+
 def describe_text(text: TextSpec, *, vocabulary: bool) -> str:
     """One line that says how a text becomes a vector; `vocabulary` says whether the vocabulary is there."""
-    kind = "WordPiece" if text.tokenizer == "wordpiece" else "SentencePiece"
-    rules = ["lower case" if text.lower_case else "case kept"] + ["no punctuation"] * text.canonicalize
+    rules = [", ".join(text.cleaning)] if text.cleaning else ["lower case" if text.lower_case else "case kept"]
+    rules += ["no punctuation"] * text.canonicalize
     pads = "zeros" if text.padding == "zero" else "the end token"
+    pads = pads if text.padding_token is None else f"token {text.padding_token}"
     there = "" if vocabulary else " (the vocabulary is missing)"
     return (
-        f"{kind} of {text.vocabulary:,} pieces{there}, {', '.join(rules)}, {text.length} tokens, padded with {pads}, "
-        f"the {text.pooling} token pooled"
+        f"{_TOKENIZERS[text.tokenizer]} of {text.vocabulary:,} pieces{there}, {', '.join(rules)}, "
+        f"{text.length} tokens, padded with {pads}, the {text.pooling} token pooled"
     )
 
 
