@@ -21,6 +21,8 @@ Number = BeforeValidator(_number)
 PositiveInt = Annotated[int, Field(gt=0), Number]
 Pixels = Annotated[int, Field(gt=0, le=32_768), Number]
 """A side of an image; the limit is far beyond what attention over patches can hold."""
+Level = Annotated[int, Field(ge=0, le=255), Number]
+"""A value of a pixel of 8 bits."""
 Finite = Annotated[float, Field(allow_inf_nan=False), Number]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), Number]
 Triple = tuple[Finite, Finite, Finite]

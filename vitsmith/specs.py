@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from vitsmith.errors import BundleError
-from vitsmith.fields import AS_FOUND, Finite, Frozen, Number, Pixels, PositiveInt, Share, Triple
+from vitsmith.fields import AS_FOUND, Finite, Frozen, Level, Number, Pixels, PositiveInt, Share, Triple
 from vitsmith.names import can_be_written, tell_apart, wrong_name
 
 
@@ -23,16 +23,19 @@ class ImageSpec(Frozen):
     """
 
     size: tuple[Pixels, Pixels] = Field(description="(height, width) of the model's input, in pixels")
-    resize: Literal["squash", "shorter"] = Field(
-        "squash", description="'squash' ignores the aspect ratio; 'shorter' keeps it and crops the centre"
+    resize: Literal["squash", "shorter", "longer"] = Field(
+        "squash",
+        description="'squash' ignores the aspect ratio; 'shorter' keeps it and crops the centre; 'longer' keeps it and "
+        "the whole image, and fills what it leaves free",
     )
     crop: Finite = Field(
-        1.0, gt=0, le=1, description="with 'shorter': side of the centre crop as a share of the resized shorter side"
+        1.0, gt=0, le=1, description="side of the centre crop as a share of what the image is resized to"
     )
     interpolation: Literal["bilinear", "bicubic", "lanczos"] = "bilinear"
     antialias: bool = Field(
         False,
-        description="False: two-tap bilinear, as tf.image.resize; True: Pillow's filters, which widen to shrink",
+        description="False: two-tap bilinear, as tf.image.resize; True: filters that widen to shrink, Pillow's with "
+        "quantize 'round', torch's in float32 with 'none'",
     )
     quantize: Literal["none", "truncate", "round"] = Field(
         "none", description="resized pixels are kept as float ('none'), truncated to uint8, or rounded to uint8"
@@ -43,15 +46,31 @@ class ImageSpec(Frozen):
         False,
         description="JPEGs much larger than needed may be decoded at a fraction of their size: faster, approximate",
     )
+    corner: Literal["round", "floor"] = Field(
+        "round",
+        description="antialias only: the crop's corner where half a pixel is over, to the even one as torchvision and "
+        "timm, or down as HF; two taps always take it down",
+    )
+    fill: tuple[Level, Level, Level] = Field(
+        (0, 0, 0), description="with 'longer': the colour, 0..255, around the image"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.antialias and self.quantize != "round":
-            raise ValueError("antialias=True resizes with Pillow, which rounds to uint8: set quantize='round'")
+        if self.antialias and self.quantize == "truncate":
+            raise ValueError(
+                "antialias=True resizes with Pillow, which rounds (quantize='round'), or in float ('none')"
+            )
         if not self.antialias and self.interpolation != "bilinear":
             raise ValueError(f"interpolation={self.interpolation!r} needs antialias=True")
-        if self.crop != 1.0 and self.resize == "squash":
-            raise ValueError("crop is for resize='shorter'; 'squash' uses the whole image")
+        if self.antialias and self.quantize == "none" and self.interpolation == "lanczos":
+            raise ValueError("interpolation='lanczos' is Pillow's: set quantize='round'")
+        if not self.antialias and self.crop != 1.0 and self.resize == "squash":
+            raise ValueError("crop with resize='squash' needs antialias=True; without, 'squash' uses the whole image")
+        if not self.antialias and (self.resize == "longer" or self.corner != "round"):
+            raise ValueError("resize='longer' and corner='floor' need antialias=True")
+        if self.resize != "longer" and self.fill != (0, 0, 0):
+            raise ValueError(f"fill is for resize='longer'; {self.resize!r} leaves nothing free")
         if min(self.std) <= 0:
             raise ValueError("std must be positive")
         return self
@@ -78,7 +97,10 @@ class ImageSpec(Frozen):
         resize: Literal["squash", "shorter"] = "shorter",
         scaled_decoding: bool = False,
     ) -> Self:
-        """The recipe of timm, torchvision and HF: Pillow resize with antialiasing, centre crop, mean and std."""
+        """The recipe of timm, torchvision, CLIP and HF: Pillow resize with antialiasing, centre crop, mean and std.
+
+        `crop` is for 'shorter'.
+        """
         return cls(
             size=_pair(size),
             resize=resize,

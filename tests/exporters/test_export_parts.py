@@ -84,10 +84,12 @@ def test_an_exported_program_of_pixels_is_used_like_any_other(name: str, tmp_pat
         np.testing.assert_allclose(engine.run(tensors), expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
+@pytest.mark.parametrize("antialias", [False, True])
 def test_what_rounding_costs_is_noted_and_refused_where_it_changes_answers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    antialias: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bundle = Bundle.of(tiny_model(CONFIGS["vit-token"]))
+    config = CONFIGS["vit-token"]
+    bundle = Bundle.of(tiny_model(config), preprocessing=ImageSpec(size=config.image_size, antialias=antialias))
     assert bundle.preprocessing.quantize == "none"
     exported, _ = export_onnx(bundle, tmp_path / "pixels", spec=ProgramSpec(pixels=True))
     assert exported.preprocessing.quantize == "round"

@@ -68,6 +68,10 @@ def test_timm_preprocessing_is_what_config_json_says(tmp_path: Path) -> None:
     assert load_timm(tmp_path, pretrained_cfg=cfg, model_args={"num_heads": 2}).provenance.notes == ()
     squash = load_timm(tmp_path, pretrained_cfg={**cfg, "crop_mode": "squash", "crop_pct": 1.0})
     assert squash.preprocessing.resize == "squash"
+    cropped = load_timm(tmp_path, pretrained_cfg={**cfg, "crop_mode": "squash"}).preprocessing
+    assert (cropped.resize, cropped.crop) == ("squash", 0.95)
+    border = load_timm(tmp_path, pretrained_cfg={**cfg, "crop_mode": "border"}).preprocessing
+    assert (border.resize, border.crop, border.fill) == ("longer", 0.95, (26, 51, 76))
     old = loaded(written(tmp_path, timm_vit(), {"architecture": "vit_test", "num_classes": 5, **cfg}))
     assert old.preprocessing == foreign.preprocessing and old.provenance.notes == (heads,)
 
@@ -125,8 +129,7 @@ def test_averaged_weights_are_noted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("cfg", "told"),
     [
-        ({"crop_mode": "border"}, "crop_mode 'border' with crop_pct 0.875"),
-        ({"crop_mode": "squash", "crop_pct": 0.9}, "crop_mode 'squash' with crop_pct 0.9"),
+        ({"crop_mode": "pad"}, "pretrained_cfg.crop_mode: Input should be"),
         ({"interpolation": "nearest"}, "pretrained_cfg.interpolation: Input should be"),
         ({"mean": [0.5, 0.5]}, "pretrained_cfg.mean.2: is missing"),
         ({"std": [0, 1, 1]}, "the JSON files beside it do not fit: ImageSpec: std must be positive"),
@@ -175,14 +178,19 @@ def test_hf_without_preprocessor_config_is_its_default_and_noted(tmp_path: Path)
         ({"size": 32, "image_mean": IMAGENET["mean"], "image_std": IMAGENET["std"]}, {"resize": "squash", **IMAGENET}),
         ({"size": 32, "do_normalize": False}, {"resize": "squash", "mean": (0, 0, 0), "std": (1, 1, 1)}),
         ({"size": 32, "crop_size": 32, "do_center_crop": True}, {"resize": "squash"}),
-        ({"size": {"shortest_edge": 40}, "crop_size": 32, "do_center_crop": True}, {"crop": 0.8}),
-        ({"size": {"shortest_edge": 40}}, {"crop": 0.8}),
+        ({"size": {"shortest_edge": 40}, "crop_size": 32, "do_center_crop": True}, {"crop": 0.8, "corner": "floor"}),
+        ({"size": {"shortest_edge": 40}}, {"crop": 0.8, "corner": "floor"}),
+        (
+            {"size": {"height": 40, "width": 40}, "crop_size": 32, "do_center_crop": True},
+            {"resize": "squash", "crop": 0.8, "corner": "floor"},
+        ),
     ],
 )
 def test_hf_preprocessing(tmp_path: Path, preprocessor: dict[str, Any], expected: dict[str, Any]) -> None:
     for kind in ("image_processor_type", "feature_extractor_type"):
         foreign = load_hf(tmp_path, {kind: "ViTImageProcessor", **preprocessor})
-        assert foreign.preprocessing == ImageSpec.pillow(32, **{"interpolation": "bilinear", "crop": 1.0, **expected})
+        usual = {"size": (32, 32), "resize": "shorter", "antialias": True, "quantize": "round"}
+        assert foreign.preprocessing == ImageSpec(**usual | expected)
         assert foreign.provenance.notes == ()
 
 
@@ -230,16 +238,28 @@ def test_another_size_in_the_preprocessor_is_noted(tmp_path: Path) -> None:
         ({"do_resize": False}, "do_resize false"),
         ({"resample": 0}, "resample 0"),
         ({"size": {"longest_edge": 32}}, "size {'longest_edge': 32}"),
-        ({"size": {"height": 40, "width": 40}, "crop_size": 32, "do_center_crop": True}, "cropped to {'height': 32"),
+        (
+            {"size": {"height": 40, "width": 40}, "crop_size": {"height": 32, "width": 20}, "do_center_crop": True},
+            "cropped to {'height': 32, 'width': 20}",
+        ),
+        (
+            {"size": {"height": 40, "width": 40}, "crop_size": 48, "do_center_crop": True},
+            "size {'height': 40, 'width': 40} cropped to {'height': 48",
+        ),
+        ({"size": {"shortest_edge": 32, "longest_edge": 64}}, "'longest_edge': 64} cropped to"),
+        ({"do_pad": True, "do_thumbnail": True, "do_convert_rgb": True}, "do_pad, do_thumbnail true"),
         ({"size": {"shortest_edge": 24}}, "size {'shortest_edge': 24} cropped to"),
         (
             {"size": {"shortest_edge": 40}, "do_center_crop": True, "crop_size": {"height": 32, "width": 30}},
             "size {'shortest_edge': 40} cropped to",
         ),
-        ({"image_processor_type": "CLIPImageProcessor", "resample": 3}, "CLIPImageProcessor without size, image_mean"),
+        (
+            {"image_processor_type": "ConvNextImageProcessor", "resample": 3},
+            "ConvNextImageProcessor without size, image_m",
+        ),
         (
             {
-                "feature_extractor_type": "CLIPFeatureExtractor",
+                "feature_extractor_type": "ConvNextFeatureExtractor",
                 "size": 32,
                 "resample": 3,
                 "image_mean": [0, 0, 0],
@@ -258,7 +278,7 @@ def test_hf_preprocessing_we_cannot_do(tmp_path: Path, preprocessor: dict[str, A
 
 def test_other_processors_are_read_when_they_say_everything(tmp_path: Path) -> None:
     preprocessor = {
-        "image_processor_type": "CLIPImageProcessor",
+        "image_processor_type": "LevitImageProcessor",
         "size": {"shortest_edge": 32},
         "resample": 3,
         "image_mean": IMAGENET["mean"],
@@ -266,7 +286,9 @@ def test_other_processors_are_read_when_they_say_everything(tmp_path: Path) -> N
         "do_center_crop": True,
         "crop_size": {"height": 32, "width": 32},
     }
-    assert load_hf(tmp_path, preprocessor).preprocessing == ImageSpec.pillow(32, crop=1.0, **IMAGENET)
+    found = load_hf(tmp_path, preprocessor).preprocessing
+    assert found.model_copy(update={"corner": "round"}) == ImageSpec.pillow(32, crop=1.0, **IMAGENET)
+    assert found.corner == "floor"
 
 
 def test_hf_labels_are_in_index_order(tmp_path: Path) -> None:

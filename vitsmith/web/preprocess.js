@@ -94,7 +94,7 @@ function lerp(low, high, weight) {
   return f32(low + f32(f32(high - low) * weight));
 }
 
-// --- Pillow's Image.resize (src/libImaging/Resample.c) ---------------------------------------------------------------
+// --- Pillow's Image.resize (src/libImaging/Resample.c), and its filters in floats -------------------------------------
 
 const PRECISION_BITS = 32 - 8 - 2; // of the fixed-point weights
 
@@ -115,29 +115,63 @@ function sinc(x) {
   return x === 0 ? 1 : Math.sin(x * Math.PI) / (x * Math.PI);
 }
 
-/** Resizes, and for 'shorter' cuts out the centre: only what remains of each pass is computed. */
+/** Resizes, cuts out the centre and fills the rest: only what remains of each pass is computed. */
 function resizeWithFilter(picture, spec) {
+  const source = [picture.height, picture.width];
+  const resized = resizedSize(source, spec);
+  const [down, across] = [0, 1].map((axis) => span(source[axis], resized[axis], spec.size[axis], spec.corner));
+  const part = spec.quantize === 'none' ? inFloat(picture, down, across, spec) : inBytes(picture, down, across, spec);
+  return filled(part, down, across, spec);
+}
+
+function inBytes(picture, down, across, spec) {
   const [height, width] = spec.size;
   const source = [picture.height, picture.width];
-  const resized = spec.resize === 'squash' ? spec.size : shorterSize(source, covered(spec));
+  const resized = [down.resized, across.resized];
   const most = Math.max(2 ** 24, source[0] * source[1], 4 * height * width);
   if (Math.max(source[0], resized[0]) * resized[1] > most) {
     throw new Error(`The image, ${source[1]} × ${source[0]} pixels, is too long and narrow to be resized. Cut it first.`);
   }
-  const top = roundEven((resized[0] - height) / 2);
-  const left = roundEven((resized[1] - width) / 2);
   const filter = FILTERS[spec.interpolation];
-  const across = weights(source[1], resized[1], left, width, filter);
-  const down = weights(source[0], resized[0], top, height, filter);
+  const columns = weights(source[1], resized[1], across.start, across.count, filter);
+  const rows = weights(source[0], resized[0], down.start, down.count, filter);
   return verticalFirst(source, resized, spec.pillow)
-    ? filterColumns(filterRows(picture, down), across)
-    : filterRows(filterColumns(picture, across), down);
+    ? filterColumns(filterRows(picture, rows, BYTES), columns, BYTES)
+    : filterRows(filterColumns(picture, columns, BYTES), rows, BYTES);
 }
 
 /** Each pass rounds to uint8, so their order shows. Pillow 13 begins with the rows of a picture that mostly loses rows. */
 function verticalFirst(source, resized, pillow) {
   const [rows, columns] = [source[0] - resized[0], source[1] - resized[1]];
   return pillow >= 13 && rows > 0 && rows > 2 * columns;
+}
+
+/** The picture at the model's size, with `fill` around it where it is smaller. */
+function filled(part, down, across, spec) {
+  const [height, width] = spec.size;
+  if (part.height === height && part.width === width) return part;
+  const output = new part.data.constructor(3 * height * width);
+  for (let i = 0; i < output.length; i++) output[i] = spec.fill?.[i % 3] ?? 0;
+  for (let y = 0; y < part.height; y++) {
+    const row = part.data.subarray(3 * y * part.width, 3 * (y + 1) * part.width);
+    output.set(row, 3 * ((y + down.to) * width + across.to));
+  }
+  return { height, width, data: output };
+}
+
+// --- where the pixels of a resized picture lie (vitsmith/data/images/placement.py) ------------------------------------
+
+function resizedSize(source, spec) {
+  const wanted = covered(spec);
+  if (spec.resize === 'squash') return wanted;
+  return spec.resize === 'longer' ? longerSize(source, wanted) : shorterSize(source, wanted);
+}
+
+/** One axis: `length` pixels become `resized`, of which `count` from `start` on are used, at `to` onwards. */
+function span(length, resized, side, corner) {
+  if (resized < side) return { length, resized, start: 0, count: resized, to: Math.floor((side - resized) / 2) };
+  const half = (resized - side) / 2;
+  return { length, resized, start: corner === 'floor' ? Math.floor(half) : roundEven(half), count: side, to: 0 };
 }
 
 function shorterSize([height, width], [tall, wide]) {
@@ -148,6 +182,13 @@ function shorterSize([height, width], [tall, wide]) {
   const longer = Math.trunc((tall * Math.max(height, width)) / Math.min(height, width));
   return height <= width ? [tall, longer] : [longer, tall];
 }
+
+function longerSize([height, width], [tall, wide]) {
+  const ratio = Math.max(height / tall, width / wide);
+  return [Math.max(roundEven(height / ratio), 1), Math.max(roundEven(width / ratio), 1)];
+}
+
+// --- the weights of a pass, and the passes ---------------------------------------------------------------------------
 
 /** For `count` of the `resized` positions from `start` on: the first source pixel and the fixed-point weights. */
 function weights(length, resized, start, count, filter) {
@@ -167,15 +208,43 @@ function weights(length, resized, start, count, filter) {
   });
 }
 
+/** The same in floats: what is float32 and what is float64 is as in torch (vitsmith/data/images/float_filter.py). */
+function floatWeights({ length, resized, start, count }, filter) {
+  const scale = f32(length / resized);
+  const support = f32(filter.support * Math.max(scale, 1));
+  const inverse = scale >= 1 ? f32(1 / scale) : 1;
+  return Array.from({ length: count }, (_, i) => {
+    const centre = f32((start + i + 0.5) * scale);
+    const first = Math.max(Math.trunc(f32(centre - support) + 0.5), 0);
+    const end = Math.min(Math.trunc(f32(centre + support) + 0.5), length);
+    const row = [];
+    for (let x = first; x < end; x++) row.push(filter.at(f32((f32(x - centre) + 0.5) * inverse)));
+    const sum = row.reduce((total, weight) => total + weight, 0);
+    return [first, row.map((weight) => weight / sum)];
+  });
+}
+
+function inFloat(picture, down, across, spec) {
+  const filter = FILTERS[spec.interpolation];
+  const [rows, columns] = [floatWeights(down, filter), floatWeights(across, filter)];
+  return down.length * across.count >= across.length * down.count
+    ? filterColumns(filterRows(picture, rows, FLOATS), columns, FLOATS)
+    : filterRows(filterColumns(picture, columns, FLOATS), rows, FLOATS);
+}
+
+/** What a pass begins its sums with, keeps of them, and stores. */
+const BYTES = { start: 1 << (PRECISION_BITS - 1), keep: toByte, Store: Uint8Array };
+const FLOATS = { start: 0, keep: (sum) => sum, Store: Float32Array };
+
 function toByte(sum) {
   return Math.min(Math.max(sum >> PRECISION_BITS, 0), 255);
 }
 
-function filterColumns({ height, width, data }, across) {
-  const output = new Uint8Array(height * across.length * 3);
+function filterColumns({ height, width, data }, across, { start, keep, Store }) {
+  const output = new Store(height * across.length * 3);
   for (let y = 0; y < height; y++) {
     across.forEach(([first, row], x) => {
-      let [red, green, blue] = [1 << (PRECISION_BITS - 1), 1 << (PRECISION_BITS - 1), 1 << (PRECISION_BITS - 1)];
+      let [red, green, blue] = [start, start, start];
       let at = 3 * (y * width + first);
       for (let i = 0; i < row.length; i++, at += 3) {
         red += data[at] * row[i];
@@ -183,25 +252,25 @@ function filterColumns({ height, width, data }, across) {
         blue += data[at + 2] * row[i];
       }
       const to = 3 * (y * across.length + x);
-      output[to] = toByte(red);
-      output[to + 1] = toByte(green);
-      output[to + 2] = toByte(blue);
+      output[to] = keep(red);
+      output[to + 1] = keep(green);
+      output[to + 2] = keep(blue);
     });
   }
   return { height, width: across.length, data: output };
 }
 
-function filterRows({ width, data }, down) {
+function filterRows({ width, data }, down, { start, keep, Store }) {
   const length = 3 * width;
-  const output = new Uint8Array(down.length * length);
+  const output = new Store(down.length * length);
   const sums = new Float64Array(length);
   down.forEach(([first, row], y) => {
-    sums.fill(1 << (PRECISION_BITS - 1));
+    sums.fill(start);
     for (let i = 0; i < row.length; i++) {
       const from = (first + i) * length;
       for (let x = 0; x < length; x++) sums[x] += data[from + x] * row[i];
     }
-    for (let x = 0; x < length; x++) output[y * length + x] = toByte(sums[x]);
+    for (let x = 0; x < length; x++) output[y * length + x] = keep(sums[x]);
   });
   return { height: down.length, width, data: output };
 }

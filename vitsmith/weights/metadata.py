@@ -19,6 +19,10 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 """Mean and standard deviation of ImageNet's pixels, per channel: the constants of torchvision, timm and HF."""
 
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+"""The same of the images that OpenAI trained CLIP on (clip/clip.py, `_transform`)."""
+
 _NUMBER = re.compile("[0-9]{1,9}")
 _BACKGROUND = ("background", "dummy")
 

@@ -208,3 +208,14 @@ def test_long_and_narrow_pictures_are_refused_or_small():
     assert read_crop(line, ImageSpec.original(8), whole, np.random.default_rng(0)).shape == (8, 8, 3)
     with pytest.raises(ImageError, match=r"^image array: .* too long and narrow"):
         read_crop(np.zeros((2_000_000, 1, 3), np.uint8), ImageSpec.pillow(64), whole, np.random.default_rng(0))
+
+
+def test_floats_beyond_white_become_white():
+    """Bicubic overshoots at an edge; in uint8 260 would be 4."""
+    edge = np.zeros((40, 40, 3), np.uint8)
+    edge[:, 20:] = 255
+    images = ImageSpec(size=(60, 60), antialias=True, interpolation="bicubic")
+    assert resize_image(edge, images).max() > 260
+    whole = AugmentSpec(area=(1, 1), aspect=(1, 1), flip=False, decoding="exact")
+    crop = read_crop(edge, images, whole, np.random.default_rng(0))
+    assert (crop[:, 31:] >= 230).all() and (crop[:, :29] <= 25).all()

@@ -13,7 +13,7 @@ from PIL import Image
 from tests import REFERENCE
 from vitsmith.data.images.preprocess import load_image, normalize, preprocess, resize_image
 from vitsmith.data.images.read import read_image
-from vitsmith.errors import ImageError
+from vitsmith.errors import ConfigError, ImageError
 from vitsmith.specs import ImageSpec
 
 RECORDED = REFERENCE / "preprocess"
@@ -150,6 +150,75 @@ def test_pillow_squash_uses_the_whole_image():
     expected = np.asarray(Image.fromarray(image).resize((192, 128), Image.Resampling.BILINEAR))
     spec = ImageSpec.pillow((128, 192), resize="squash", interpolation="bilinear")
     np.testing.assert_array_equal(resize_image(image, spec), expected)
+
+
+# --- in float, corners, fillings -------------------------------------------------------------------------------------
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(*[st.integers(1, 90)] * 4, st.sampled_from(["bilinear", "bicubic"]))
+def test_antialiased_floats_are_those_of_torch(height, width, to_height, to_width, interpolation):
+    image = noise(height, width)
+    pixels = resize_image(image, ImageSpec(size=(to_height, to_width), antialias=True, interpolation=interpolation))
+    batch = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float()
+    expected = torch.nn.functional.interpolate(batch, (to_height, to_width), mode=interpolation, antialias=True)
+    assert pixels.dtype == np.float32
+    # 3e-4 of 255 levels; with positions in float64, as Pillow has them, up to 8e-3
+    np.testing.assert_allclose(pixels, expected[0].permute(1, 2, 0).numpy(), rtol=0, atol=5e-4)
+
+
+@pytest.mark.parametrize("shape", [(1, 300_000), (300_000, 1)])
+def test_a_long_line_in_float_needs_no_whole_resized_image(shape):
+    spec = ImageSpec(size=(64, 64), antialias=True)
+    np.testing.assert_allclose(resize_image(np.full((*shape, 3), 77, np.uint8), spec), 77, rtol=0, atol=1e-3)
+    shorter = spec.model_copy(update={"resize": "shorter"})
+    np.testing.assert_allclose(resize_image(np.full((*shape, 3), 77, np.uint8), shorter), 77, rtol=0, atol=1e-3)
+
+
+def test_hfs_corner_is_rounded_down():
+    image = photo("coffee")  # 400 x 600 -> 236 x 354: 11 and 129 pixels are over
+    whole = np.asarray(Image.fromarray(image).resize((354, 236), Image.Resampling.BICUBIC))
+    even, down = (ImageSpec.pillow(225, crop=0.95).model_copy(update={"corner": one}) for one in ("round", "floor"))
+    np.testing.assert_array_equal(resize_image(image, even), whole[6:231, 64:289])
+    np.testing.assert_array_equal(resize_image(image, down), whole[5:230, 64:289])
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "resized", "corner"),
+    [
+        ((60, 80), (40, 40), (30, 40), (5, 0)),
+        ((80, 61), (40, 40), (40, 30), (0, 5)),  # 30.5 wide: halves to even
+        ((40, 40), (21, 44), (21, 21), (0, 11)),  # 23 free columns, of which 11 on the left
+        ((1000, 1), (32, 32), (32, 1), (0, 15)),  # a side never vanishes
+    ],
+)
+@pytest.mark.parametrize("quantize", ["round", "none"])
+def test_the_longer_side_fits_and_the_rest_is_filled(shape, size, resized, corner, quantize):
+    image = noise(*shape)
+    spec = ImageSpec(size=size, resize="longer", antialias=True, quantize=quantize, fill=(10, 20, 30))
+    squashed = resize_image(image, ImageSpec(size=resized, antialias=True, quantize=quantize))
+    expected = np.tile(np.asarray((10, 20, 30), squashed.dtype), (*size, 1))
+    expected[corner[0] : corner[0] + resized[0], corner[1] : corner[1] + resized[1]] = squashed
+    np.testing.assert_array_equal(resize_image(image, spec), expected)
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"antialias": True, "quantize": "truncate"}, "rounds"),
+        ({"interpolation": "bicubic"}, "needs antialias=True"),
+        ({"antialias": True, "interpolation": "lanczos"}, "is Pillow's"),
+        ({"crop": 0.9}, "crop with resize='squash' needs antialias=True"),
+        ({"resize": "longer"}, "need antialias=True"),
+        ({"corner": "floor"}, "need antialias=True"),
+        ({"antialias": True, "fill": (1, 2, 3)}, "fill is for resize='longer'"),
+        ({"antialias": True, "resize": "longer", "fill": (1, 2, 256)}, "fill.2: Input should be less than or equal"),
+    ],
+)
+def test_what_no_source_does_is_refused(fields, told):
+    with pytest.raises(ConfigError) as caught:
+        ImageSpec(size=(8, 8), **fields)
+    assert told in str(caught.value)
 
 
 # --- normalisation ---------------------------------------------------------------------------------------------------

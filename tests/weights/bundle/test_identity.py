@@ -9,8 +9,9 @@ import torch
 
 from tests import REFERENCE
 from tests.tiny import CONFIGS, tiny_lit, tiny_model
-from vitsmith import Bundle
+from vitsmith import Bundle, ImageSpec
 from vitsmith.models.config import LiTConfig
+from vitsmith.weights.bundle.identity import canonical, name_space
 
 RECORDED = REFERENCE / "identities.json"
 
@@ -30,3 +31,14 @@ def identities(name: str) -> dict[str, str]:
 @pytest.mark.parametrize("name", sorted(CONFIGS))
 def test_identities_are_those_of_version_0_1_0(name: str) -> None:
     assert identities(name) == json.loads(RECORDED.read_text(encoding="utf-8"))[name]
+
+
+def test_later_fields_of_preprocessing_count_only_where_they_say_something() -> None:
+    usual = ImageSpec.pillow(32)
+    assert {"corner", "fill"}.isdisjoint(canonical(usual))
+    filled = usual.model_copy(update={"resize": "longer"})
+    others = [usual.model_copy(update={"corner": "floor"}), filled, filled.model_copy(update={"fill": (1, 1, 1)})]
+    assert canonical(others[0])["corner"] == "floor" and canonical(others[2])["fill"] == [1, 1, 1]
+    assert all(ImageSpec.model_validate(canonical(one)) == one for one in others)
+    config = next(iter(CONFIGS.values()))
+    assert len({name_space("weights", config, one, None) for one in (usual, *others)}) == 4

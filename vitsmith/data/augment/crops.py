@@ -123,7 +123,7 @@ def _resize(part: Rgb, images: ImageSpec, *, approximately: bool) -> Rgb:
     if approximately and images.interpolation in _TORCH_FILTERS and part.shape[0] <= _LONGEST * part.shape[1]:
         return _resize_in_whole_numbers(part, images)
     pixels = resize_image(part, images.model_copy(update={"resize": "squash", "crop": 1.0}))
-    return np.rint(pixels).astype(np.uint8)  # a change only where `images` does not quantise
+    return np.rint(pixels).clip(0, 255).astype(np.uint8)  # a change only where `images` does not quantise
 
 
 def _resize_in_whole_numbers(part: Rgb, images: ImageSpec) -> Rgb:

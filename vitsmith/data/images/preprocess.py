@@ -1,21 +1,27 @@
 """Turn pixels into a model's input, as its ImageSpec says. Every image for a model goes through here, in training too.
 
-There are two resizers, because published weights were made with both: two-tap bilinear as tf.image.resize (the original
-code), and Pillow's antialiased filters (timm, torchvision, HF). Letters: H, W source size; h, w the model's input.
+There are three resizers, because published weights were made with each: two-tap bilinear as tf.image.resize (the
+original code), Pillow's antialiased filters in uint8 (timm, CLIP, HF), and the same filters in float32 (HF's DINOv3).
+Letters: H, W source size; h, w the model's input.
 """
 
 from __future__ import annotations
 
 import math
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from vitsmith.data.images.float_filter import filter_pixels
+from vitsmith.data.images.placement import Span, covered, spans
 from vitsmith.data.images.read import MAX_PIXELS, read_image
 from vitsmith.data.images.sources import ImageSource
 from vitsmith.errors import ImageError, shown
 from vitsmith.specs import ImageSpec
+
+_Pixels = TypeVar("_Pixels", NDArray[np.uint8], NDArray[np.float32])
 
 _FILTERS = {
     "bilinear": Image.Resampling.BILINEAR,
@@ -33,7 +39,7 @@ def load_image(source: ImageSource, spec: ImageSpec, *, max_pixels: int = MAX_PI
     """Read and preprocess one image: float32 of shape (3, h, w). Errors as `read_image` and `preprocess`."""
     needed = None
     if spec.scaled_decoding:
-        needed = spec.size if spec.resize == "squash" else _covered(spec)
+        needed = covered(spec)
     return preprocess(read_image(source, needed=needed, max_pixels=max_pixels), spec)
 
 
@@ -48,8 +54,8 @@ def preprocess(image: NDArray[np.uint8], spec: ImageSpec) -> NDArray[np.float32]
 def resize_image(image: NDArray[np.uint8], spec: ImageSpec) -> NDArray[np.uint8] | NDArray[np.float32]:
     """The image at the model's size, (h, w, 3): float32 in 0..255 with `quantize='none'`, else uint8.
 
-    Raises ImageError when `image` is not uint8 of shape (H, W, 3), or with `antialias` is so long and narrow (over
-    about 100 to 1) that resizing it would take far more memory than the image itself.
+    Raises ImageError when `image` is not uint8 of shape (H, W, 3), or is so long and narrow (over about 100 to 1) that
+    resizing it with Pillow would take far more memory than the image itself.
     """
     if not isinstance(image, np.ndarray):
         raise ImageError(f"cannot preprocess {shown(image)}: give uint8 RGB, which read_image makes of any image")
@@ -58,7 +64,12 @@ def resize_image(image: NDArray[np.uint8], spec: ImageSpec) -> NDArray[np.uint8]
             f"cannot preprocess {image.dtype} of shape {image.shape}: give uint8 RGB of shape (height, width, 3), "
             "which read_image makes of any image"
         )
-    return _resize_with_pillow(image, spec) if spec.antialias else _resize_two_taps(image, spec)
+    if not spec.antialias:
+        return _resize_two_taps(image, spec)
+    down, across = spans((image.shape[0], image.shape[1]), spec)
+    if spec.quantize == "none":
+        return _filled(filter_pixels(image, down, across, spec.interpolation), down, across, spec)
+    return _filled(_resize_with_pillow(image, down, across, spec), down, across, spec)
 
 
 def normalize(pixels: NDArray[np.uint8] | NDArray[np.float32], spec: ImageSpec) -> NDArray[np.float32]:
@@ -71,11 +82,6 @@ def normalize(pixels: NDArray[np.uint8] | NDArray[np.float32], spec: ImageSpec) 
     return output
 
 
-def _covered(spec: ImageSpec) -> tuple[int, int]:
-    """The (height, width) that the resized image covers with 'shorter', before the crop: timm's floor(size / crop)."""
-    return math.floor(spec.size[0] / spec.crop), math.floor(spec.size[1] / spec.crop)
-
-
 def _resize_two_taps(image: NDArray[np.uint8], spec: ImageSpec) -> NDArray[np.uint8] | NDArray[np.float32]:
     """Resize as tf.image.resize(method='bilinear'), and for 'shorter' cut out the centre as vit_jax/preprocess.py.
 
@@ -84,7 +90,7 @@ def _resize_two_taps(image: NDArray[np.uint8], spec: ImageSpec) -> NDArray[np.ui
     height, width, _ = image.shape
     resized, (y, x) = spec.size, (0, 0)
     if spec.resize == "shorter":
-        resized = _covering_size((height, width), _covered(spec))
+        resized = _covering_size((height, width), covered(spec))
         y, x = (resized[0] - spec.size[0]) // 2, (resized[1] - spec.size[1]) // 2  # floored, as in `_crop`
     top, bottom, down = _taps(height, resized[0], y, spec.size[0])
     left, right, across = _taps(width, resized[1], x, spec.size[1])
@@ -98,10 +104,10 @@ def _resize_two_taps(image: NDArray[np.uint8], spec: ImageSpec) -> NDArray[np.ui
     return (np.rint(pixels) if spec.quantize == "round" else pixels).astype(np.uint8)
 
 
-def _covering_size(source: tuple[int, int], covered: tuple[int, int]) -> tuple[int, int]:
+def _covering_size(source: tuple[int, int], wanted: tuple[int, int]) -> tuple[int, int]:
     """`_resize_small` of vit_jax/preprocess.py: the ratio in float32, halves rounded to even as by tf.round."""
     sides = np.asarray(source, np.float32)
-    ratio = np.max(np.asarray(covered, np.float32) / sides)
+    ratio = np.max(np.asarray(wanted, np.float32) / sides)
     height, width = np.rint(sides * ratio)
     return int(height), int(width)
 
@@ -126,28 +132,25 @@ def _lerp(low: NDArray[np.float32], high: NDArray[np.float32], weight: NDArray[n
     return low + (high - low) * weight
 
 
-def _resize_with_pillow(image: NDArray[np.uint8], spec: ImageSpec) -> NDArray[np.uint8]:
-    """Resize, and for 'shorter' cut out the centre, as timm and torchvision."""
-    source = image.shape[0], image.shape[1]
-    height, width = spec.size
-    resized = spec.size if spec.resize == "squash" else _shorter_size(source, _covered(spec))
+def _resize_with_pillow(image: NDArray[np.uint8], down: Span, across: Span, spec: ImageSpec) -> NDArray[np.uint8]:
+    """Resize the whole image, then cut out what is used, as timm and torchvision."""
+    source, resized = image.shape[:2], (down.resized, across.resized)
     if max(source[0], resized[0]) * resized[1] > max(_MAX_ON_THE_WAY, math.prod(source), 4 * math.prod(spec.size)):
         raise ImageError(
             f"image of {source[0]} x {source[1]} pixels (height x width) is too long and narrow to be resized "
             f"to {resized[0]} x {resized[1]}; cut it into pieces first"
         )
-    # torchvision's center_crop; its round() takes halves to even too. Resizing only the crop with Pillow's box= would
-    # be cheaper but not the same: the box is rounded to float32, which changes 0.01% to 0.3% of the values by one.
-    top, left = round((resized[0] - height) / 2), round((resized[1] - width) / 2)
+    # Resizing only the crop with Pillow's box= would be cheaper but not the same: the box is rounded to float32, which
+    # changes 0.01% to 0.3% of the values by one.
     filtered = Image.fromarray(image).resize(resized[::-1], _FILTERS[spec.interpolation])
-    return np.array(filtered)[top : top + height, left : left + width]
+    return np.array(filtered)[down.used, across.used]
 
 
-def _shorter_size(source: tuple[int, int], covered: tuple[int, int]) -> tuple[int, int]:
-    """torchvision's Resize(int) where the target is square, timm's ResizeKeepRatio where it is not, as timm chooses."""
-    height, width = source
-    if covered[0] != covered[1]:
-        ratio = min(height / covered[0], width / covered[1])
-        return round(height / ratio), round(width / ratio)
-    longer = int(covered[0] * max(source) / min(source))
-    return (covered[0], longer) if height <= width else (longer, covered[0])
+def _filled(part: _Pixels, down: Span, across: Span, spec: ImageSpec) -> _Pixels:
+    """The image at the model's size, with `fill` around it where it is smaller."""
+    if part.shape[:2] == spec.size:
+        return part
+    filled = np.empty((*spec.size, 3), part.dtype)
+    filled[:] = spec.fill
+    filled[down.placed, across.placed] = part
+    return filled

@@ -98,6 +98,9 @@ def describe_calibration(calibration: Calibration) -> str:
 
 def describe_images(spec: ImageSpec) -> str:
     """One line that says how pixels become a tensor."""
-    how = "squashed" if spec.resize == "squash" else f"shorter side resized, centre crop of {spec.crop:g}"
+    how = "squashed" if spec.resize == "squash" else f"{spec.resize} side resized"
+    how += f", centre crop of {spec.crop:g}" if spec.resize == "shorter" or spec.crop != 1 else ""
+    how += f", filled with {spec.fill}" if spec.resize == "longer" else ""
     kind = f"{spec.interpolation}{', antialiased' if spec.antialias else ''}"
+    kind += " in float" if spec.antialias and spec.quantize == "none" else ""
     return f"RGB, {show_size(spec.size)}, {how} ({kind}), mean {spec.mean}, std {spec.std}"

@@ -3,25 +3,58 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import ConfigDict, Field, model_validator
 
 from vitsmith.errors import WeightsError
 from vitsmith.fields import Finite, Number, Pixels, Triple
 from vitsmith.models.config import show_size
 from vitsmith.specs import ImageSpec
-from vitsmith.weights.metadata import Metadata
+from vitsmith.weights.metadata import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD, Metadata
 
 # PIL.Image.Resampling, by number as in the file.
 _FILTERS: dict[int, Any] = {1: "lanczos", 2: "bilinear", 3: "bicubic"}
 
-# Other processors have other defaults, so their files must say these themselves.
+_HALF = (0.5, 0.5, 0.5)
+_CLIP = {
+    "size": {"shortest_edge": 224},
+    "resample": 3,
+    "do_center_crop": True,
+    "crop_size": 224,
+    "image_mean": CLIP_MEAN,
+    "image_std": CLIP_STD,
+}
+_PROCESSORS: dict[str, dict[str, Any]] = {
+    "ViT": {"size": 224, "resample": 2, "image_mean": _HALF, "image_std": _HALF},
+    "DeiT": _CLIP | {"size": 256, "image_mean": _HALF, "image_std": _HALF},
+    "CLIP": _CLIP,
+    "Bit": _CLIP,
+    "Siglip": {"size": 224, "resample": 3, "image_mean": _HALF, "image_std": _HALF},
+    "DINOv3ViT": {"size": 224, "resample": 2, "image_mean": IMAGENET_MEAN, "image_std": IMAGENET_STD},
+}
+"""The defaults of transformers' processors that only resize, crop and normalise, without 'ImageProcessor'
+(models/*/image_processing_*.py). SigLIP 2 of fixed size names Siglip's, DINOv2 Bit's."""
+
+_BY_SHORTER_EDGE = ("CLIP", "Bit")  # what a plain number as size means; for others it is a square
+_IN_FLOAT = ("DINOv3ViT",)  # rescales before it resizes
+
+# Processors that are not known have other defaults and perhaps other rules: their files must say these themselves.
 _DECISIVE = ("size", "resample", "image_mean", "image_std", "do_center_crop")
+
+# Other steps, do_pad or do_thumbnail, are not done here; images are always RGB, and labels of segmentation no matter.
+_NO_MATTER = ("do_convert_rgb", "do_reduce_labels")
 
 
 class HFPreprocessor(Metadata):
-    """Fields and defaults of transformers' ViTImageProcessor (models/vit/image_processing_vit.py)."""
+    """Fields of transformers' image processors, with the defaults of the one that is named, or of ViTImageProcessor.
+
+    `use_fast` is not among them: fast processors resize uint8 with torch, which gives Pillow's values except for some
+    that are a level apart (measured in tests/reference/preprocess/make.py).
+    """
+
+    model_config = ConfigDict(extra="allow")
 
     image_processor_type: str = ""
     feature_extractor_type: str = ""
@@ -33,41 +66,68 @@ class HFPreprocessor(Metadata):
     do_rescale: bool = True
     rescale_factor: Annotated[Finite, Field(gt=0)] = 1 / 255
     do_normalize: bool = True
-    image_mean: Triple = (0.5, 0.5, 0.5)
-    image_std: Triple = (0.5, 0.5, 0.5)
+    image_mean: Triple = _HALF
+    image_std: Triple = _HALF
+
+    @model_validator(mode="before")
+    @classmethod
+    def _usual(cls, fields: Any) -> Any:
+        """The defaults of its processor; HF too reads null as absent."""
+        if not isinstance(fields, dict):
+            return fields
+        told = {key: value for key, value in fields.items() if value is not None}
+        name = told.get("image_processor_type") or told.get("feature_extractor_type") or "ViT"
+        return _PROCESSORS.get(_kind(name) if isinstance(name, str) else "", {}) | told
 
     @property
-    def made_for_vit(self) -> bool:
-        name = self.image_processor_type or self.feature_extractor_type
-        return not name or name.startswith("ViT")
+    def name(self) -> str:
+        """The processor's class, as the file has it; '' when it does not say."""
+        return self.image_processor_type or self.feature_extractor_type
+
+    @property
+    def kind(self) -> str:
+        """The name of a row of `_PROCESSORS`, or of none."""
+        return _kind(self.name or "ViT")
+
+    @property
+    def edges(self) -> dict[str, int]:
+        """`size` as an object: height and width, or shortest_edge, or something else."""
+        if isinstance(self.size, int) and self.kind in _BY_SHORTER_EDGE:
+            return {"shortest_edge": self.size}
+        return _sides(self.size)
+
+    @property
+    def squashes(self) -> bool:
+        return self.edges.keys() == {"height", "width"}
+
+    @property
+    def cut(self) -> dict[str, int] | None:
+        """`crop_size` as an object; None without a centre crop."""
+        return _sides(self.crop_size) if self.do_center_crop and self.crop_size else None
 
 
 def hf_images(preprocessor: HFPreprocessor | None, image_size: tuple[int, int], source: str) -> ImageSpec:
     """The ImageSpec of a preprocessor; of ViTImageProcessor's defaults when there is none.
 
-    HF cuts its centre crop at floor(margin / 2), an ImageSpec at round(margin / 2): they may lie one pixel apart.
+    It is for images of the model's size: the share that a centre crop keeps is the preprocessor's.
     Raises WeightsError for what an ImageSpec cannot express.
     """
     told = preprocessor or HFPreprocessor()
-    unsaid = [field for field in _DECISIVE if field not in told.model_fields_set]
-    if unsaid and not told.made_for_vit:
-        kind = told.image_processor_type or told.feature_extractor_type
-        raise _irreproducible(source, f"{kind} without {', '.join(unsaid)}")
-    if isinstance(told.size, int) and not told.made_for_vit:
-        raise _irreproducible(source, f"size {told.size}, a square or the shorter edge")
-    if not told.do_resize:
-        raise _irreproducible(source, "do_resize false")
-    if told.resample not in _FILTERS:
-        raise _irreproducible(source, f"resample {told.resample}")
+    _check(told, source)
     mean, std = _normalization(told)
+    squash = told.squashes
+    in_float = told.kind in _IN_FLOAT and told.do_rescale
     crop = _crop(told, image_size, source)
-    return ImageSpec.pillow(
-        image_size,
-        crop=crop or 1.0,
+    return ImageSpec(
+        size=image_size,
+        resize="squash" if squash else "shorter",
+        crop=crop,
         interpolation=_FILTERS[told.resample],
+        antialias=True,
+        quantize="none" if in_float else "round",
         mean=mean,
         std=std,
-        resize="squash" if crop is None else "shorter",
+        corner="round" if squash and crop == 1.0 else "floor",
     )
 
 
@@ -75,11 +135,28 @@ def hf_notes(preprocessor: HFPreprocessor | None, image_size: tuple[int, int]) -
     """Notes on what was assumed, for the user to check."""
     if preprocessor is None:
         return ("preprocessing was assumed, there is no preprocessor_config.json: squash, bilinear, mean and std 0.5",)
-    size = _sides(preprocessor.size)
+    size = preprocessor.cut or preprocessor.edges
     given = size.get("height", 0), size.get("width", 0)
     if "height" not in size or given == image_size:
         return ()
     return (f"preprocessor_config.json says {show_size(given)}; the model's size, {show_size(image_size)}, was used",)
+
+
+def _check(told: HFPreprocessor, source: str) -> None:
+    unsaid = [field for field in _DECISIVE if field not in told.model_fields_set]
+    known = told.kind in _PROCESSORS
+    if unsaid and not known:
+        raise _irreproducible(source, f"{told.name} without {', '.join(unsaid)}")
+    if isinstance(told.size, int) and not known:
+        raise _irreproducible(source, f"size {told.size}, a square or the shorter edge")
+    if not told.do_resize:
+        raise _irreproducible(source, "do_resize false")
+    if told.resample not in _FILTERS:
+        raise _irreproducible(source, f"resample {told.resample}")
+    steps = {name: value for name, value in (told.model_extra or {}).items() if name.startswith("do_")}
+    more = [name for name, value in steps.items() if value and name not in _NO_MATTER]
+    if more:
+        raise _irreproducible(source, f"{', '.join(more)} true")
 
 
 def _normalization(told: HFPreprocessor) -> tuple[Triple, Triple]:
@@ -93,21 +170,30 @@ def _normalization(told: HFPreprocessor) -> tuple[Triple, Triple]:
     )
 
 
-def _crop(told: HFPreprocessor, image_size: tuple[int, int], source: str) -> float | None:
-    """The crop of resize='shorter', or None for 'squash'."""
-    size = _sides(told.size)
-    cut = _sides(told.crop_size) if told.do_center_crop and told.crop_size else None
-    if size.keys() == {"height", "width"} and cut in (None, size):
-        return None
-    cut = cut or {"height": image_size[0], "width": image_size[1]}
-    side, edge = cut.get("height", 0), size.get("shortest_edge", 0)
-    if size.keys() != {"shortest_edge"} or cut != {"height": side, "width": side} or side > edge:
-        raise _irreproducible(source, f"size {size} cropped to {cut}")
-    crop = side / edge
-    # The division must come back to the whole number of pixels that HF resizes to.
-    while math.floor(side / crop) < edge:
-        crop = math.nextafter(crop, 0)
-    return crop
+def _crop(told: HFPreprocessor, image_size: tuple[int, int], source: str) -> float:
+    """The share of what the image is resized to that the centre crop keeps; 1 for an image squashed to its size."""
+    size, squash = told.edges, told.squashes
+    edges = (size["height"], size["width"]) if squash else (size.get("shortest_edge", 0),) * 2
+    cut = told.cut or (size if squash else {"height": image_size[0], "width": image_size[1]})
+    sides = cut.get("height", 0), cut.get("width", 0)
+    inside = all(0 < side <= edge for side, edge in zip(sides, edges, strict=True))
+    if inside and (squash or (size.keys() == {"shortest_edge"} and sides[0] == sides[1])):
+        crop = _share(sides[0], edges[0])
+        if math.floor(sides[1] / crop) == edges[1]:
+            return crop
+    raise _irreproducible(source, f"size {size} cropped to {cut}")
+
+
+def _share(side: int, edge: int) -> float:
+    """side / edge, or a bit less: floor(side / share) is `edge`, the whole number of pixels that HF resizes to."""
+    share = side / edge
+    while math.floor(side / share) < edge:
+        share = math.nextafter(share, 0)
+    return share
+
+
+def _kind(name: str) -> str:
+    return re.sub(r"(ImageProcessor|FeatureExtractor)(Fast|Pil)?$", "", name)
 
 
 def _sides(size: int | dict[str, int]) -> dict[str, int]:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from vitsmith.errors import WeightsError
+from typing import Literal
+
 from vitsmith.models.config import ImageModelConfig, ViTConfig
 from vitsmith.specs import ImageSpec
 from vitsmith.weights.metadata import IMAGENET_MEAN, IMAGENET_STD
 from vitsmith.weights.timm.metadata import TimmMetadata
 
+# "crop_mode" -> `resize`; each crops the centre if crop_pct is below 1.
+_RESIZES: dict[str, Literal["squash", "shorter", "longer"]] = {
+    "center": "shorter",
+    "squash": "squash",
+    "border": "longer",
+}
 
-def timm_images(config: ImageModelConfig, metadata: TimmMetadata | None, source: str) -> ImageSpec:
+
+def timm_images(config: ImageModelConfig, metadata: TimmMetadata | None) -> ImageSpec:
     """timm's evaluation preprocessing (data/transforms_factory.py, `transforms_imagenet_eval`).
 
     Without metadata it is that of most timm ViTs and Mixers: it may be wrong (DeiT has another).
-    Raises WeightsError for a crop mode that an ImageSpec cannot express.
     """
     if metadata is None:
         crop = 0.875 if config.family == "mixer" else 0.9 if max(config.image_size) <= 224 else 1.0
@@ -21,16 +28,15 @@ def timm_images(config: ImageModelConfig, metadata: TimmMetadata | None, source:
             return ImageSpec.pillow(config.image_size, crop=crop, mean=IMAGENET_MEAN, std=IMAGENET_STD)
         return ImageSpec.pillow(config.image_size, crop=crop)
     told = metadata.pretrained_cfg
-    if told.crop_mode == "border" or (told.crop_mode == "squash" and told.crop_pct != 1.0):
-        raise WeightsError(
-            f"{source}: crop_mode {told.crop_mode!r} with crop_pct {told.crop_pct:g} in its config.json "
-            "cannot be reproduced"
-        )
-    return ImageSpec.pillow(
-        config.image_size,
+    red, green, blue = (round(255 * value) for value in told.mean)
+    return ImageSpec(
+        size=config.image_size,
+        resize=_RESIZES[told.crop_mode],
         crop=told.crop_pct,
         interpolation=told.interpolation,
+        antialias=True,
+        quantize="round",
         mean=told.mean,
         std=told.std,
-        resize="squash" if told.crop_mode == "squash" else "shorter",
+        fill=(red, green, blue) if told.crop_mode == "border" else (0, 0, 0),
     )

@@ -29,7 +29,7 @@ def read(file: ArrayFile, options: LoadOptions) -> Conversion:
     with architecture_mistakes(source):
         config = infer_timm_config(file, metadata, image_size=options.image_size)
     with json_mistakes(source):
-        images = timm_images(config, metadata, source)
+        images = timm_images(config, metadata)
         labels = timm_labels(metadata, source) if config.classes and not options.headless else None
     check_count(labels, config.classes, source)
     return Conversion(

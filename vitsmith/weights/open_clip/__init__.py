@@ -1,0 +1,1 @@
+"""Weights of open_clip."""
