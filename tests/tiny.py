@@ -24,6 +24,8 @@ from vitsmith.models.config import (
     ViTConfig,
 )
 from vitsmith.models.configure import change
+from vitsmith.models.lit import LiT
+from vitsmith.models.text import TextTransformer
 from vitsmith.weights.bundle.bundle import Bundle
 
 VIT = ViTConfig(width=32, depth=2, heads=4, mlp_width=48, patch=(8, 8), image_size=(16, 24), classes=5)
@@ -32,6 +34,12 @@ MIXER = MixerConfig(
 )
 BERT = BertConfig(width=64, depth=2, heads=1, mlp_width=48, vocabulary=50, positions=20, length=6, classes=32)
 TEXT = TextTransformerConfig(width=24, depth=2, heads=2, mlp_width=40, vocabulary=50, length=6, classes=32)
+
+CLIP_TEXT = TextTransformerConfig(
+    width=24, depth=2, heads=2, mlp_width=96, vocabulary=814, length=12, classes=32,
+    gelu="quick", norm_eps=1e-5, mask="causal", pooling="end", head_bias=False,
+)  # fmt: skip
+"""A text tower as CLIP's, for the recorded vocabulary `clip.bpe`."""
 
 _STEM = ResNetConfig(width_factor=0.5)
 _STAGES = ResNetConfig(stages=(2, 1), width_factor=0.5)
@@ -70,6 +78,13 @@ def tiny_model(config: ModelConfig, *, seed: int = 0) -> Model:
     return model.eval()
 
 
+def tiny_text_tower(config: TextTransformerConfig) -> TextTransformer:
+    """The text tower of a `tiny_model` with an image tower as wide as the texts' embeddings."""
+    model = tiny_model(LiTConfig(image=change(VIT, classes=config.classes or config.width), text=config))
+    assert isinstance(model, LiT) and isinstance(model.text, TextTransformer)
+    return model.text
+
+
 WORDS = [
     "[PAD]",
     "[UNK]",
@@ -104,6 +119,12 @@ def tiny_lit(name: str = "lit-bert", *, seed: int = 0, released: bool = False) -
         config = config.model_copy(update={"text": config.text.model_copy(update={"vocabulary": 62})})
         vocabulary = (REFERENCE / "text" / "sentencepiece.model").read_bytes()
     return Bundle.of(tiny_model(config, seed=seed), vocabulary=vocabulary)
+
+
+def tiny_clip(*, seed: int = 0) -> Bundle:
+    """An image tower and the text tower `CLIP_TEXT`, with its vocabulary."""
+    model = tiny_model(LiTConfig(image=change(VIT, classes=0), text=CLIP_TEXT), seed=seed)
+    return Bundle.of(model, vocabulary=(REFERENCE / "text" / "clip.bpe").read_bytes())
 
 
 def tiny_inputs(config: ModelConfig, batch: int, *, seed: int = 0) -> tuple[Tensor, ...]:

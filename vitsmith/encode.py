@@ -145,8 +145,9 @@ class Encoder:
             self.bundle.check_golden_texts(self.engine.run_texts, tolerance=self._tolerance)
             self._texts_checked = True
         embeddings = np.empty((len(tokens), self.width), np.float32)
-        # Sort texts by length: towers that mask padding compute only as much of a batch as its longest text needs.
-        order = np.argsort(np.count_nonzero(tokens, axis=1), kind="stable")
+        # Sort texts by length: towers that do not look at padding compute as much of a batch as its longest text needs.
+        padding = tokens[:, -1:] if text.padding == "end" else 0
+        order = np.argsort(np.count_nonzero(tokens != padding, axis=1), kind="stable")
         for at in range(0, len(order), TEXT_BATCH):
             some = order[at : at + TEXT_BATCH]
             embeddings[some] = self.engine.run_texts(np.ascontiguousarray(tokens[some], np.int32))

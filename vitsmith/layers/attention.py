@@ -23,7 +23,7 @@ class Attention(nn.Module):
     shape (B, H, N, N), where a hook or `features(images, intermediates=["blocks.0.attention.weights"])` sees them.
 
     `head_norm_eps` adds a LayerNorm over each head's queries and one over its keys; `out_norm_eps` adds one over all
-    heads before the output projection.
+    heads before the output projection. With `causal` no token sees a later one; such attention takes no `bias`.
     """
 
     def __init__(
@@ -34,6 +34,7 @@ class Attention(nn.Module):
         *,
         head_width: int | None = None,
         bias: bool = True,
+        causal: bool = False,
         head_norm_eps: float | None = None,
         out_norm_eps: float | None = None,
     ) -> None:
@@ -42,6 +43,7 @@ class Attention(nn.Module):
         head_width = head_width or width // heads
         inner = heads * head_width
         self.dropout = dropout
+        self.causal = causal
         self.explicit = False
         self.qkv = Linear(width, 3 * inner, bias=bias)
         self.query_norm = None if head_norm_eps is None else LayerNorm(head_width, eps=head_norm_eps)
@@ -69,7 +71,7 @@ class Attention(nn.Module):
         if keys is not None:
             keys.append(qkv[:, :, 1].mean(dim=2))
         dropout = self.dropout if self.training else 0.0
-        plain = kept is None and turns is None and self.query_norm is None and not self.explicit
+        plain = kept is None and turns is None and self.query_norm is None and not (self.explicit or self.causal)
         if plain and cpu_attention.suits(qkv, bias, dropout):
             return self._project(cpu_attention.attend(qkv).flatten(2))
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, H, N, d)
@@ -82,7 +84,7 @@ class Attention(nn.Module):
         if self.explicit:
             x = self._attend_explicitly(query, key, value, bias, dropout)
         else:
-            x = F.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=dropout)
+            x = F.scaled_dot_product_attention(query, key, value, bias, dropout, is_causal=self.causal)
         return self._project(x.transpose(1, 2).flatten(2))
 
     def _attend_explicitly(
@@ -91,6 +93,8 @@ class Attention(nn.Module):
         scores = query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5
         if bias is not None:
             scores = scores + bias
+        if self.causal:
+            scores = scores.masked_fill(torch.ones_like(scores[0, 0], dtype=torch.bool).triu(1), -torch.inf)
         weights: Tensor = self.weights(torch.softmax(scores, dim=-1))
         return F.dropout(weights, dropout) @ value
 

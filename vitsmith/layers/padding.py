@@ -1,4 +1,4 @@
-"""Trim the padding of texts shorter than the context."""
+"""Trim what follows a text that is shorter than the context, where the model does not look at it."""
 
 from __future__ import annotations
 
@@ -19,3 +19,13 @@ def trim_padding(tokens: Tensor, padding: int) -> Tensor:
     if not used.any(dim=1).all():
         return tokens
     return tokens[:, : int(used.any(dim=0).nonzero()[-1]) + 1]
+
+
+def trim_after(tokens: Tensor, ends: Tensor) -> Tensor:
+    """(B, L) -> (B, 1 + the largest of `ends`), for causal models that pool the tokens at the positions `ends`, (B,).
+
+    Nothing is trimmed where reading values would break a trace or make a GPU wait.
+    """
+    if not is_eager_on_a_cpu(tokens) or not len(tokens):
+        return tokens
+    return tokens[:, : int(ends.max()) + 1]

@@ -251,7 +251,7 @@ class BertConfig(Frozen):
 
 
 class TextTransformerConfig(Frozen):
-    """Plain pre-norm text tower, the last token pooled (models_lit.py of the original)."""
+    """Pre-norm text tower: that of LiT (models_lit.py of the original), CLIP (clip/model.py) and SigLIP."""
 
     kind: Literal["transformer"] = "transformer"
     width: Width
@@ -260,14 +260,27 @@ class TextTransformerConfig(Frozen):
     mlp_width: Hidden
     vocabulary: Pieces
     length: Length = 16
-    classes: Width = Field(description="width of the projection")
+    classes: Classes = Field(description="width of the projection; 0: none")
     gelu: Gelu = "tanh"
     norm_eps: Eps = 1e-6
+    mask: Literal["none", "causal"] = Field("none", description="'causal': no token sees a later one")
+    pooling: Literal["last", "end"] = Field(
+        "last", description="the token that is projected: the last, or the first end token of a text"
+    )
+    end_token: Annotated[int, Field(ge=0), Number] | None = Field(
+        None, description="id of the end token of pooling 'end'; None: the largest id in the text, as in CLIP"
+    )
+    head_bias: bool = True
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if reason := indivisible_heads(self.width, self.heads):
-            raise ValueError(reason)
+        mistakes = [reason] if (reason := indivisible_heads(self.width, self.heads)) else []
+        if self.end_token is not None and self.pooling != "end":
+            mistakes.append("end_token is for pooling 'end'")
+        if self.end_token is not None and self.end_token >= self.vocabulary:
+            mistakes.append(f"end_token {self.end_token} is not below vocabulary {self.vocabulary}")
+        if mistakes:
+            raise ValueError("; ".join(mistakes))
         return self
 
 

@@ -94,7 +94,8 @@ def _vit_flops(config: ViTConfig) -> int:
 
 def _text_parameters(config: BertConfig | TextTransformerConfig) -> int:
     width = config.width
-    head = _linear_parameters(width, config.classes)
+    bias = isinstance(config, BertConfig) or config.head_bias
+    head = _linear_parameters(width, config.classes, bias=bias)
     if isinstance(config, BertConfig):
         embeddings = width * (config.vocabulary + config.positions + config.segments)
     else:

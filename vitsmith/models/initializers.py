@@ -107,8 +107,10 @@ def _initialize_owner(module: nn.Module) -> None:
         case TextTransformer():
             nn.init.normal_(module.words.weight, std=module.config.width**-0.5)
             nn.init.normal_(module.positions.embedding, std=module.config.width**-0.5)
-            _lecun_normal(module.head)
-            nn.init.zeros_(module.head.bias)
+            if isinstance(module.head, nn.Linear):
+                _lecun_normal(module.head)
+                if module.config.head_bias:
+                    nn.init.zeros_(module.head.bias)
         case Bert():
             for part in module.modules():
                 if isinstance(part, nn.Linear | nn.Embedding):

@@ -1,6 +1,7 @@
-"""The text towers of LiT: BERT (arXiv 1810.04805, as flaxformer has it) and a plain text transformer.
+"""The text towers: BERT (arXiv 1810.04805, as flaxformer has it), and the transformer of LiT, CLIP and SigLIP.
 
-B batch, L length, D width, E embedding width. Source: models_lit.py of the original.
+B batch, L length, D width, E embedding width. Sources: models_lit.py of the original; clip/model.py of OpenAI's CLIP,
+arXiv 2103.00020; text_transformer.py of big_vision for SigLIP, arXiv 2303.15343.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from vitsmith.layers.attention import Attention
 from vitsmith.layers.block import Block
 from vitsmith.layers.eager import is_watched
 from vitsmith.layers.mlp import Mlp
-from vitsmith.layers.padding import trim_padding
+from vitsmith.layers.padding import trim_after, trim_padding
 from vitsmith.layers.positions import PositionEmbedding
 from vitsmith.models.config import BertConfig, TextTransformerConfig
 from vitsmith.models.inputs import check_tokens
@@ -65,33 +66,54 @@ class Bert(nn.Module):
 
 
 class TextTransformer(nn.Module):
-    """Token ids (B, L) -> (B, E): the last token, projected. Nothing is masked; padding repeats the end token."""
+    """Token ids (B, L) -> (B, E): the last or the end token after the last block, projected. Padding is not masked.
+
+    LiT and SigLIP mask nothing and pool the last token: LiT's padding repeats the end token, SigLIP 2's is token 0.
+    CLIP masks what follows a token, and pools the end token.
+    """
 
     def __init__(self, config: TextTransformerConfig) -> None:
         super().__init__()
         self.config = config
         self.words = nn.Embedding(config.vocabulary, config.width)
         self.positions = PositionEmbedding(config.length, config.width)
-        self.blocks = nn.ModuleList(
-            Block(
-                config.width,
-                Attention(config.width, config.heads),
-                Mlp(config.width, config.mlp_width, config.gelu),
-                norm_eps=config.norm_eps,
-            )
-            for _ in range(config.depth)
-        )
+        self.blocks = nn.ModuleList(_block(config) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.width, eps=config.norm_eps)
-        self.head = nn.Linear(config.width, config.classes)
+        self.head = _head(config)
 
     def forward(self, tokens: Tensor) -> Tensor:
         check_tokens(tokens, self.config.length)
+        return self._end_token(tokens) if self.config.pooling == "end" else self._last_token(tokens)
+
+    def _last_token(self, tokens: Tensor) -> Tensor:
         x = self.positions(self.words(tokens))
         for block in self.blocks[:-1]:
             x = block(x)
-        # Blocks know the order only from the positions, and can compute the first token alone: so flip.
-        x = self.blocks[-1](x.flip(1), kept=1) if self.training else self.blocks[-1](x)
+        # Blocks without a mask know the order only from the positions, and can compute the first token alone: so flip.
+        flipped = self.training and self.config.mask == "none"
+        x = self.blocks[-1](x.flip(1), kept=1) if flipped else self.blocks[-1](x)
         return self.head(self.norm(x)[:, -1])
+
+    def _end_token(self, tokens: Tensor) -> Tensor:
+        end = self.config.end_token
+        ends = tokens.argmax(dim=1) if end is None else (tokens == end).int().argmax(dim=1)  # (B,), the first of equals
+        if self.config.mask == "causal" and not is_watched(self):
+            tokens = trim_after(tokens, ends)  # no token sees a later one: the same result, in less time
+        x = self.words(tokens) + self.positions.embedding[:, : tokens.shape[1]]
+        for block in self.blocks:
+            x = block(x)
+        x = x.gather(1, ends[:, None, None].expand(-1, 1, x.shape[2])).squeeze(1)  # (B, D)
+        return self.head(self.norm(x))
+
+
+def _block(config: TextTransformerConfig) -> Block:
+    attention = Attention(config.width, config.heads, causal=config.mask == "causal")
+    mlp = Mlp(config.width, config.mlp_width, config.gelu)
+    return Block(config.width, attention, mlp, norm_eps=config.norm_eps)
+
+
+def _head(config: TextTransformerConfig) -> nn.Module:
+    return nn.Linear(config.width, config.classes, bias=config.head_bias) if config.classes else nn.Identity()
 
 
 def text_tower(config: BertConfig | TextTransformerConfig) -> Bert | TextTransformer:

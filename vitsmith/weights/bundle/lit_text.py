@@ -10,10 +10,15 @@ from vitsmith.specs import TextSpec
 
 
 def original_text(config: LiTConfig) -> TextSpec:
-    """The rules by which the original reads text for such a tower (get_tokenizer in vit_jax/preprocess.py)."""
-    kind: Literal["wordpiece", "sentencepiece"] = (
-        "wordpiece" if isinstance(config.text, BertConfig) else "sentencepiece"
-    )
+    """The rules by which the original reads text for such a tower.
+
+    LiT's are those of get_tokenizer in vit_jax/preprocess.py; a tower that pools the end token reads as OpenAI's CLIP.
+    """
+    kind: Literal["wordpiece", "sentencepiece", "bpe"]
+    if isinstance(config.text, BertConfig):
+        kind = "wordpiece"
+    else:
+        kind = "sentencepiece" if config.text.pooling == "last" else "bpe"
     return TextSpec(  # type: ignore[call-arg]  # what is left out follows from the kind
         tokenizer=kind,
         length=config.text.length,

@@ -146,7 +146,7 @@ def _check_text(bundle: BundleParts) -> None:
     if bundle.text is None:
         raise BundleError(f"{bundle.where}: a LiT model needs a text specification: how its texts become tokens")
     tower = bundle.config.text
-    pooling = "first" if isinstance(tower, BertConfig) else "last"
+    pooling = "first" if isinstance(tower, BertConfig) else tower.pooling
     ours = {"length": bundle.text.length, "vocabulary": bundle.text.vocabulary, "pooling": bundle.text.pooling}
     its = {"length": tower.length, "vocabulary": tower.vocabulary, "pooling": pooling}
     if wrong := [f"{name} {ours[name]}, the text tower has {its[name]}" for name in its if ours[name] != its[name]]:

@@ -10,7 +10,7 @@ from typing import Any
 from vitsmith.errors import WeightsError
 from vitsmith.files.atomic import replacing
 from vitsmith.models.build import Model
-from vitsmith.models.config import LiTConfig, ModelConfig, ViTConfig
+from vitsmith.models.config import LiTConfig, ModelConfig, TextTransformerConfig, ViTConfig
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.bundle.lit_text import vocabulary_suffix
 from vitsmith.weights.containers.npz import write_npz
@@ -86,6 +86,8 @@ def _not_in_original(config: ModelConfig) -> str:
         default_eps = 1e-12 if getattr(tower, "kind", "") == "bert" else 1e-6
         if isinstance(tower, ViTConfig) and (part := _newer_part(tower)):
             return part
+        if isinstance(tower, TextTransformerConfig) and (part := _newer_text_part(tower)):
+            return part
         if tower.gelu != "tanh":
             return f"the {tower.gelu} form of GELU"
         if tower.norm_eps != default_eps:
@@ -123,5 +125,16 @@ def _newer_part(tower: ViTConfig) -> str:
         "normalised queries and keys": block.qk_norm,
         "norms inside attention or the MLP": block.attention_norm or block.mlp_norm,
         "a gated MLP": block.gated,
+    }
+    return next((name for name, there in parts.items() if there), "")
+
+
+def _newer_text_part(tower: TextTransformerConfig) -> str:
+    """A part that no text tower of the original has, or ''."""
+    parts = {
+        "a causal mask": tower.mask == "causal",
+        "pooling of the end token": tower.pooling == "end",
+        "a text tower without projection": not tower.classes,
+        "a text projection without bias": not tower.head_bias,
     }
     return next((name for name, there in parts.items() if there), "")
