@@ -2,7 +2,7 @@
 
     import vitsmith as vs
 
-    bundle = vs.load("B_16.npz")              # a bundle, a released .npz, weights of timm or HF, or a published name
+    bundle = vs.load("B_16.npz")              # a bundle, weights of any kind, hf:OWNER/NAME, a published name
     predictor = vs.Predictor(bundle)
     predictor(["cat.jpg"])[0].top(5)
 

@@ -102,8 +102,8 @@ predict model words.txt
 predict model words.txt --strict
 predict model words.txt --skip-unreadable 0
 predict ViT-B_17 photos
-predict hf:google/vit-base-patch16-224 photos
-predict hf-hub:timm/vit_base_patch16_224@main photos
+predict hf:google photos
+predict hf-hub:./model photos
 predict vit_bas_patch16_224 photos
 inspect run/model/README.md
 models B/17
@@ -154,6 +154,7 @@ predict model photos --engine torch --precision int8
 [executorch] export model --to executorch
 [sklearn] evaluate model --data digits
 [datasets] evaluate model --data hf:pets
+[huggingface_hub] predict hf:google/vit-base-patch16-224 photos
 [tokenizers] zeroshot lit photos --labels cat,dog
 
 # gates

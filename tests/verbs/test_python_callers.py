@@ -156,7 +156,7 @@ def test_what_the_lines_say(bundle: vs.Bundle, encoder: vs.Encoder) -> None:
         ("max_pixels", -1, "max_pixels must be a whole number of at least 1, not -1"),
         ("precision", None, "precision must be one of auto, fp32, fp16, bf16, int8, int8-weights, fp8, not None"),
         ("engine", None, "engine must be one of auto, torch, torch-compiled, onnx, openvino, executorch, not None"),
-        ("bundle", None, "what is loaded must be a bundle, a path or a published name, not None"),
+        ("bundle", None, "what is loaded must be a bundle, a path, hf:OWNER/NAME or a published name, not None"),
     ):
         with pytest.raises(InputError) as told:
             vs.Predictor(**{"bundle": bundle, option: value})

@@ -43,7 +43,8 @@ def benchmark(
     models: Annotated[
         list[str],
         typer.Argument(
-            metavar="MODELS", help="Bundles, run folders, weights files or published names, compared in one table."
+            metavar="MODELS",
+            help="Bundles, run folders, weights files, hf:OWNER/NAME or published names, in one table.",
         ),
     ],
     engine: EnginesOption = None,

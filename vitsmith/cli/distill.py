@@ -34,7 +34,7 @@ def distill(
     model: Annotated[
         str,
         typer.Option(
-            help="Weights that the student starts from: bundle, run folder, weights file or published name.",
+            help="Start of the student: bundle, run folder, weights file, hf:OWNER/NAME or published name.",
             autocompletion=models,
         ),
     ] = "",

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 def inspect(
     source: Annotated[
-        str, typer.Argument(metavar="MODEL", help="Bundle, run folder or weights file (.npz, .safetensors, .pth).")
+        str,
+        typer.Argument(metavar="MODEL", help="Bundle, run folder, weights file or hf:OWNER/NAME."),
     ],
     arrays: Annotated[bool, typer.Option("--arrays", help="List every array with its shape.")] = False,
     image_size: ImageSizeOption = "",

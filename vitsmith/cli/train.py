@@ -32,7 +32,10 @@ def train(
     recipe: RecipeOption = "",
     model: Annotated[
         str,
-        typer.Option(help="Bundle, run folder, weights file or published name to fine-tune.", autocompletion=models),
+        typer.Option(
+            help="Bundle, run, weights file, hf:OWNER/NAME or published name to fine-tune.",
+            autocompletion=models,
+        ),
     ] = "",
     arch: Annotated[
         str,

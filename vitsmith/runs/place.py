@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+from vitsmith.data.sets.hub_address import hub_name
 from vitsmith.errors import OutputError
 from vitsmith.escapes import shell_quoted
 from vitsmith.files.atomic import check_not_around, check_writable, claimed, new_folder, remove_empty
@@ -27,8 +28,11 @@ Made = TypeVar("Made")
 
 
 def model_name(model: str) -> str:
-    """The name of a run from its model: 'pets' for runs/train/pets/model or a file in it, 'B_16' for B_16.npz."""
-    path = Path(model)
+    """The name of a run from its model: 'pets' for runs/train/pets/model or a file in it, 'B_16' for B_16.npz.
+
+    That of a model of the hub is its own, without owner and revision: 'vit-base' for hf:google/vit-base@main.
+    """
+    path = Path(model if hub_name(model) is None else model.partition("@")[0])
     if path.name.startswith("model."):
         above = (path.parent, *path.parents[2:3])  # of the usual program, of one in programs/NAME
         path = next((place for place in above if (place / "bundle.json").is_file()), path)

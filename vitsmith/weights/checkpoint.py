@@ -20,10 +20,13 @@ from vitsmith.weights.conversion import Conversion
 from vitsmith.weights.distributions import distribution_of
 from vitsmith.weights.fetch.augreg import PREFIX, find_augreg
 from vitsmith.weights.fetch.download import download
+from vitsmith.weights.fetch.hub.address import HubAddress
+from vitsmith.weights.fetch.hub.snapshot import fetch_model
 from vitsmith.weights.fetch.lookup import published_file
 from vitsmith.weights.fill import load_model
 from vitsmith.weights.heads import assumed_head, check_head
 from vitsmith.weights.options import LoadOptions
+from vitsmith.weights.timm.metadata import is_default_license
 
 
 def load_checkpoint(path: Path, options: LoadOptions) -> Bundle:
@@ -45,6 +48,20 @@ def load_checkpoint(path: Path, options: LoadOptions) -> Bundle:
         vocabulary=found.vocabulary,
         provenance=_provenance(str(path), kind, notes, found.publication),
     )
+
+
+def load_from_hub(address: HubAddress, options: LoadOptions) -> Bundle:
+    """A bundle of a model of the Hugging Face hub, fetched first. Raises as `fetch_model` and `load_checkpoint`."""
+    found = fetch_model(address)
+    bundle = load_checkpoint(found.path, options)
+    origin = f"hf:{found.name}"
+    stated = "" if is_default_license(found.name, found.license) else found.license
+    return bundle.with_provenance(
+        source=f"{origin}@{found.commit}",
+        origin=origin,
+        revision=found.commit,
+        license=stated or bundle.provenance.license,
+    ).noted(*found.notes)
 
 
 def load_published(source: str, options: LoadOptions) -> Bundle:

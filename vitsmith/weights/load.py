@@ -18,11 +18,13 @@ from vitsmith.models.presets import check_name
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.bundle.folder import is_bundle, read_bundle
 from vitsmith.weights.bundle.paths import find_bundle, using_program
-from vitsmith.weights.containers.file_choice import weights_among
+from vitsmith.weights.containers.file_choice import is_model_folder, weights_among
+from vitsmith.weights.fetch.hub.address import hub_address
+from vitsmith.weights.fetch.hub.known_models import copy_of
 from vitsmith.weights.fetch.lookup import published_file
 from vitsmith.weights.options import LoadOptions
 
-LOADABLE = "a bundle, a path or a published name"
+LOADABLE = "a bundle, a path, hf:OWNER/NAME or a published name"
 
 
 def load(
@@ -35,12 +37,12 @@ def load(
     verify: bool = True,
     vocabulary: str | os.PathLike[str] | None = None,
 ) -> Bundle:
-    """A bundle for inference from a bundle folder, a released `.npz`, weights of timm or HF, or a published name.
+    """A bundle for inference from a bundle folder, a released `.npz`, weights of timm or HF, the hub, a published name.
 
     Args:
         source: a bundle, which is returned; a path (for a bundle also that of the run it is in, or of a program in
-            it, folder or file); or a published tag (`vitsmith models NAME` lists them) or 'augreg:B_16', which are
-            downloaded.
+            it, folder or file); a model of the Hugging Face hub as 'hf:OWNER/NAME' or 'hf:OWNER/NAME@REVISION', or a
+            published tag (`vitsmith models NAME` lists them) or 'augreg:B_16', which are downloaded.
         name: the expected architecture; the arrays are checked against it.
         image_size: pixels, for checkpoints only. Arrays do not show the shape of the patch grid: if nothing else does,
             a square is assumed, `provenance.notes` says so, and a number of patches that makes no square is refused.
@@ -65,6 +67,11 @@ def load(
         bundle = _checked(source, source.where, name=name, image_size=size)
         return without_head(bundle) if headless else bundle
     path = _path(source)
+    options = LoadOptions(name=name, image_size=size, pooling=pooling, headless=headless, vocabulary=vocabulary)
+    if (address := hub_address(os.fsdecode(source))) is not None:
+        if pooling is not None or vocabulary is not None:
+            raise InputError(f"pooling and vocabulary are for .npz checkpoints, not for {source}: leave them out")
+        return needs_torch.part("vitsmith.weights.checkpoint:load_from_hub")(address, options)
     folder = find_bundle(path)
     found = "bundle" if folder is not None else _content(path)
     if vocabulary is not None and found != "npz":
@@ -74,7 +81,6 @@ def load(
     if folder is not None:
         bundle = using_program(_load_bundle(folder, name=name, image_size=size, verify=verify), path)
         return without_head(bundle) if headless else bundle
-    options = LoadOptions(name=name, image_size=size, pooling=pooling, headless=headless, vocabulary=vocabulary)
     if found == "absent":
         if not os.fsdecode(source).startswith("augreg:"):
             published_file(os.fsdecode(source))  # raises for a mistake, also without torch
@@ -130,9 +136,10 @@ def _content(path: Path) -> str:
     if not path.is_dir():
         found = content_of(path)
         if found.kind not in ("npz", "safetensors", "torch", "index"):
-            raise WeightsError(f"{path} {not_weights(found)}")
+            copy = copy_of(path.name) if found.kind == "torchscript" else ""
+            raise WeightsError(f"{path} {not_weights(found)}{copy and f'; a copy that can be read is {copy}'}")
         return found.kind
-    if not (path / "config.json").is_file():
+    if not is_model_folder(path):
         if (path / "index.json").is_file():
             raise WeightsError(f"{path} is an index, not a model: search in it with  vitsmith retrieve --index {path}")
         there = weights_among(path)

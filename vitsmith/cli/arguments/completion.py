@@ -67,18 +67,20 @@ def precisions(incomplete: str) -> list[str]:
 
 
 def models(incomplete: str) -> list[str]:
-    """Published checkpoints, and AugReg's also as 'augreg:B_16'.
+    """Published checkpoints, AugReg's also as 'augreg:B_16', and well-known models of the hub as 'hf:OWNER/NAME'.
 
     Nothing for an empty word, so that the shell offers files and folders.
     """
     cut = os.environ.get(_CUT, "")
     if not (cut or incomplete):
         return []
+    from vitsmith.weights.fetch.hub.known_models import known_models
     from vitsmith.weights.fetch.published import checkpoints
 
+    hub = [f"hf:{row.name}" for row in known_models()]
     tags = [row.tag for row in checkpoints()]
     augreg = [_AUGREG + _augreg_name(tag) for tag in tags if ".augreg-" in tag]
-    return [name.removeprefix(cut) for name in _beginning(cut + incomplete, (*tags, *augreg))]
+    return [name.removeprefix(cut) for name in _beginning(cut + incomplete, (*tags, *augreg, *hub))]
 
 
 def _augreg_name(tag: str) -> str:

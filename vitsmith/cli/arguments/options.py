@@ -17,8 +17,8 @@ from vitsmith.cli.arguments.completion import engines, models, precisions, recip
 
 def model_argument(kind: str = "") -> Any:
     """MODEL, and what it may be; `kind` is which models the verb takes, where it does not take all."""
-    sources = "bundle, run folder, weights file or published name."
-    told = f"{kind}: {sources}" if kind else sources.capitalize()
+    sources = "run folder, weights file, hf:OWNER/NAME or published name."
+    told = f"{kind}: bundle, {sources}" if kind else f"Bundle, {sources}"
     return typer.Argument(metavar="MODEL", help=told, autocompletion=models)
 
 

@@ -22,7 +22,10 @@ class BrokenError(Exception):
 
 
 class Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects, but never from https to anything else: most files have no hash to check."""
+    """Follows redirects, but never from https to anything else: most files have no hash to check.
+
+    Another host is not told who asks.
+    """
 
     def redirect_request(
         self,
@@ -35,7 +38,10 @@ class Redirects(urllib.request.HTTPRedirectHandler):
     ) -> urllib.request.Request | None:
         if req.full_url.startswith("https:") and not newurl.startswith("https:"):
             raise HTTPError(req.full_url, code, f"redirect to the unprotected {newurl}", headers, fp)
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
+        following = super().redirect_request(req, fp, code, msg, headers, newurl)
+        if following is not None and following.host != req.host:
+            following.remove_header("Authorization")
+        return following
 
 
 def opener() -> urllib.request.OpenerDirector:

@@ -11,9 +11,9 @@ import ssl
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 
@@ -44,18 +44,27 @@ Show = Callable[[int, int | None], None]
 
 
 @dataclass(frozen=True)
-class _Job:
+class Transfer:
+    """A file to fetch, and what messages say about it."""
+
     source: str
+    """Its address."""
     target: Path
-    size: int | None
-    sha256: str
+    size: int | None = None
+    """Bytes, where known."""
+    sha256: str = ""
+    """In hexadecimal, where known."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Of the request, such as those that say who asks; they go to the host of `source` only."""
+    name: str = ""
+    """The file's name in messages; '': its address."""
+    advice: str = ""
+    """What to do if it cannot be downloaded."""
+    cache: str = "VITSMITH_CACHE"
+    """The environment variable that names the folder in which `target` is."""
 
     def refusal(self, why: str) -> DownloadError:
-        mirror = ", or set VITSMITH_MIRROR to a server with a copy" if self.source.startswith(ORIGIN) else ""
-        return DownloadError(
-            f"could not download {self.source}: {why}; get it on another machine and put it at {self.target}, "
-            f"or pass that file's path{mirror}"
-        )
+        return DownloadError(f"could not download {self.name or self.source}: {why}; {self.advice}")
 
     def done(self) -> bool:
         """Whether the target is there, with the size and hash asked for."""
@@ -76,32 +85,40 @@ def download(
     Raises DownloadError (why, and what to do) and OutputError (no space, or a folder that cannot be written). After a
     failure or Ctrl-C the received bytes are kept if the server lets a download be resumed.
     """
-    job = _Job(source_of(url), cached_path(url, directory=directory), size, sha256.lower())
+    source, target = source_of(url), cached_path(url, directory=directory)
+    mirror = ", or set VITSMITH_MIRROR to a server with a copy" if source.startswith(ORIGIN) else ""
+    advice = f"get it on another machine and put it at {target}, or pass that file's path{mirror}"
+    return run(Transfer(source, target, size, sha256.lower(), advice=advice), progress=progress)
+
+
+def run(transfer: Transfer, *, progress: bool = True) -> Path:
+    """The target of a transfer, downloaded unless it is there. Raises as `download`, and keeps what came as it does."""
     talk = progress and sys.stderr.isatty()
     try:
-        if job.done():
-            return job.target
-        job.target.parent.mkdir(parents=True, exist_ok=True)
-        with claim(job.target, talk=talk) as part:
-            if not job.done():  # another process may have finished it meanwhile
-                with _bar(job.target.name, talk=talk) as show:
-                    _fetch(job, part, show)
-                _verify(job, part)
-                part.finish(job.target)
+        if transfer.done():
+            return transfer.target
+        transfer.target.parent.mkdir(parents=True, exist_ok=True)
+        with claim(transfer.target, talk=talk) as part:
+            if not transfer.done():  # another process may have finished it meanwhile
+                with _bar(transfer.name or transfer.target.name, talk=talk) as show:
+                    _fetch(transfer, part, show)
+                _verify(transfer, part)
+                part.finish(transfer.target)
     except OSError as error:  # of the disk; errors of the network are DownloadErrors by now
         raise OutputError(
-            f"cannot write {job.target}: {error.strerror or error}; set VITSMITH_CACHE to a folder that can be written"
+            f"cannot write {transfer.target}: {error.strerror or error}; set {transfer.cache} to a folder that can be "
+            "written"
         ) from error
-    return job.target
+    return transfer.target
 
 
-def _fetch(job: _Job, part: Partial, show: Show) -> None:
+def _fetch(transfer: Transfer, part: Partial, show: Show) -> None:
     """All bytes into `part`, in as many attempts as it takes."""
     began = most = part.size
     failures = 0
     while True:
         try:
-            return _attempt(job, part, show)
+            return _attempt(transfer, part, show)
         except BrokenError as broken:
             grown = max(part.size - most, 0)
             most += grown
@@ -109,19 +126,19 @@ def _fetch(job: _Job, part: Partial, show: Show) -> None:
             if failures >= ATTEMPTS or (broken.hopeless and most == began):
                 if part.version is None:
                     part.forget()
-                raise job.refusal(str(broken)) from broken
+                raise transfer.refusal(str(broken)) from broken
             time.sleep(BACKOFF_S * 2 ** (failures - 1))
 
 
-def _attempt(job: _Job, part: Partial, show: Show) -> None:
+def _attempt(transfer: Transfer, part: Partial, show: Show) -> None:
     held = part.version
     start = part.size if held else 0
     if held and start == held.total:
         return
-    headers = {"User-Agent": "vitsmith"}
+    headers = {"User-Agent": "vitsmith", **transfer.headers}
     if held and start:
         headers |= {"Range": f"bytes={start}-", "If-Range": held.validator}
-    with _open(job, part, headers) as response:
+    with _open(transfer, part, headers) as response:
         if response.status == http.HTTPStatus.PARTIAL_CONTENT:
             continued = continuation(response, held, start) if held else None
             if continued is None:
@@ -130,8 +147,8 @@ def _attempt(job: _Job, part: Partial, show: Show) -> None:
             version = continued
         else:
             version, start = version_of(response), 0
-        _check_answer(job, response, version)
-        _check_space(job, version, start)
+        _check_answer(transfer, response, version)
+        _check_space(transfer, version, start)
         if start == 0:
             part.begin(version)
         _receive(response, part, version, show)
@@ -139,9 +156,9 @@ def _attempt(job: _Job, part: Partial, show: Show) -> None:
         raise BrokenError(f"the connection closed after {part.size:,} of {version.total:,} bytes")
 
 
-def _open(job: _Job, part: Partial, headers: dict[str, str]) -> http.client.HTTPResponse:
+def _open(transfer: Transfer, part: Partial, headers: dict[str, str]) -> http.client.HTTPResponse:
     try:
-        request = urllib.request.Request(job.source, headers=headers)
+        request = urllib.request.Request(transfer.source, headers=headers)
         response: http.client.HTTPResponse = opener().open(request, timeout=TIMEOUT_S)
         return response
     except HTTPError as error:
@@ -152,7 +169,7 @@ def _open(job: _Job, part: Partial, headers: dict[str, str]) -> http.client.HTTP
             raise BrokenError(f"the server's file changed during the download ({status})") from error
         if error.code in TRANSIENT_STATUS:
             raise BrokenError(f"the server fails ({status})") from error
-        raise job.refusal(f"{REFUSALS.get(error.code, 'the server refuses')} ({status})") from error
+        raise transfer.refusal(f"{REFUSALS.get(error.code, 'the server refuses')} ({status})") from error
     except (OSError, http.client.HTTPException) as error:
         reason = error.reason if isinstance(error, URLError) else error
         for kind, why in HOPELESS.items():
@@ -161,23 +178,23 @@ def _open(job: _Job, part: Partial, headers: dict[str, str]) -> http.client.HTTP
         raise BrokenError(f"no answer ({reason})") from error
 
 
-def _check_answer(job: _Job, response: http.client.HTTPResponse, version: Version) -> None:
+def _check_answer(transfer: Transfer, response: http.client.HTTPResponse, version: Version) -> None:
     """Refuses an answer that is encoded, has another size, or whose end could not be recognised."""
     encoding = response.headers.get("Content-Encoding", "identity")
     if encoding != "identity":
-        raise job.refusal(f"the server sends it {encoding}-encoded, which was not asked for")
-    if version.total is None and not response.chunked and job.size is None and not job.sha256:
-        raise job.refusal("the server does not say how long the file is, so a truncated file would look whole")
-    if job.size is not None and version.total is not None and job.size != version.total:
-        raise job.refusal(f"the server's file has {version.total:,} bytes, not the {job.size:,} expected")
+        raise transfer.refusal(f"the server sends it {encoding}-encoded, which was not asked for")
+    if version.total is None and not response.chunked and transfer.size is None and not transfer.sha256:
+        raise transfer.refusal("the server does not say how long the file is, so a truncated file would look whole")
+    if transfer.size is not None and version.total is not None and transfer.size != version.total:
+        raise transfer.refusal(f"the server's file has {version.total:,} bytes, not the {transfer.size:,} expected")
 
 
-def _check_space(job: _Job, version: Version, start: int) -> None:
-    needed, free = (version.total or 0) - start, shutil.disk_usage(job.target.parent).free
+def _check_space(transfer: Transfer, version: Version, start: int) -> None:
+    needed, free = (version.total or 0) - start, shutil.disk_usage(transfer.target.parent).free
     if needed > free:
         raise OutputError(
-            f"no space for {job.target}: {needed / 2**20:,.1f} MiB needed, {free / 2**20:,.1f} MiB free; "
-            "free some space, or set VITSMITH_CACHE to a folder on another disk"
+            f"no space for {transfer.target}: {needed / 2**20:,.1f} MiB needed, {free / 2**20:,.1f} MiB free; "
+            f"free some space, or set {transfer.cache} to a folder on another disk"
         )
 
 
@@ -190,15 +207,15 @@ def _receive(response: http.client.HTTPResponse, part: Partial, version: Version
         os.fsync(file.fileno())
 
 
-def _verify(job: _Job, part: Partial) -> None:
+def _verify(transfer: Transfer, part: Partial) -> None:
     wrong = ""
-    if job.size not in (None, part.size):
-        wrong = f"it has {part.size:,} bytes, not the {job.size:,} expected"
-    elif job.sha256 and (digest := _sha256(part.path)) != job.sha256:
-        wrong = f"its sha256 is {digest}, not the {job.sha256} expected"
+    if transfer.size not in (None, part.size):
+        wrong = f"it has {part.size:,} bytes, not the {transfer.size:,} expected"
+    elif transfer.sha256 and (digest := _sha256(part.path)) != transfer.sha256:
+        wrong = f"its sha256 is {digest}, not the {transfer.sha256} expected"
     if wrong:
         part.forget()
-        raise job.refusal(wrong)
+        raise transfer.refusal(wrong)
 
 
 def _sha256(path: Path) -> str:

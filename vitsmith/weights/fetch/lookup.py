@@ -6,7 +6,6 @@ import os
 import re
 from pathlib import Path
 
-from vitsmith.data.sets.hub_address import how_to_fetch, hub_name
 from vitsmith.errors import InputError, UnknownNameError, suggestion
 from vitsmith.models.presets import find_preset
 from vitsmith.weights.fetch.published import PublishedFile, checkpoints, checkpoints_of, find_checkpoint
@@ -17,7 +16,7 @@ def _of_hub(source: str) -> str:
     owner = source.partition("/")[0]
     if not re.fullmatch(r"[\w.-]+/[\w-]+", source) or source.startswith(".") or os.path.exists(owner):  # noqa: PTH110 - of any text
         return ""
-    return f"; if it is a name of Hugging Face, fetch it:  {how_to_fetch(source)}"
+    return f"; if it is a name of Hugging Face, write hf:{source}"
 
 
 def published_file(source: str) -> PublishedFile:
@@ -25,8 +24,6 @@ def published_file(source: str) -> PublishedFile:
     try:
         checkpoint = find_checkpoint(source)
     except UnknownNameError:
-        if (name := hub_name(source)) is not None:
-            raise InputError(_of_the_hub(source, name)) from None
         if Path(source).suffix or set("/\\") & set(source.strip("./")) or source.startswith((".", "~", "/")):
             raise InputError(f"{source}: no such file or folder{_of_hub(source)}") from None
         preset = _preset_name(source)
@@ -41,14 +38,6 @@ def published_file(source: str) -> PublishedFile:
             f"{source!r} is an architecture, not a file of weights: create_model() gives fresh ones; {known}"
         ) from None
     return checkpoint
-
-
-def _of_the_hub(source: str, name: str) -> str:
-    if not name.strip("/"):
-        return f"{source} names no model: write hf:OWNER/NAME"
-    if name.startswith((".", "/", "~")):
-        return f"{source}: give a folder on this machine without a prefix: {name}"
-    return f"{source}: fetch models of Hugging Face first:  {how_to_fetch(name)}  , then give that folder"
 
 
 def _preset_name(source: str) -> str | None:

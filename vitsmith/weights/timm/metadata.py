@@ -85,6 +85,12 @@ _NOT_USUAL = ("openai", "laion", "datacomp")
 """Tags of weights that have another licence than the usual one timm states (timm/models/vision_transformer.py)."""
 
 
+def is_default_license(name: str, terms: str) -> bool:
+    """Whether the licence of 'timm/ARCHITECTURE.TAG' is only timm's default, and says nothing of such weights."""
+    owner, _, model = name.partition("/")
+    return owner == "timm" and terms == _USUAL_LICENSE and model.partition(".")[2].startswith(_NOT_USUAL)
+
+
 def timm_publication(metadata: TimmMetadata | None) -> Publication:
     """Who published the weights, and their licence, as far as `config.json` has them.
 
@@ -99,7 +105,7 @@ def timm_publication(metadata: TimmMetadata | None) -> Publication:
         name += f"{metadata.architecture}.{tag}" if tag else metadata.architecture
     name, _, revision = name.partition("@")
     known = re.fullmatch(r"[\w.-]+/[\w.-]+", name) is not None
-    if terms == _USUAL_LICENSE and tag.startswith(_NOT_USUAL):
+    if is_default_license(f"timm/{metadata.architecture}.{tag}", terms):
         terms = ""
     return Publication(origin=f"hf:{name}" if known else "", revision=revision if known else "", license=terms)
 

@@ -1,0 +1,67 @@
+"""Which files of a repository a model needs: descriptions, and one way in which its weights are stored."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from vitsmith.errors import WeightsError
+from vitsmith.weights.containers.file_choice import MAKERS, READ_SUFFIXES, maker_among, not_read
+
+DESCRIPTIONS = (
+    *(maker.config for maker in MAKERS),
+    "preprocessor_config.json",
+    "processor_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "spiece.model",
+    "README.md",
+)
+"""Architecture, preprocessing, labels, tokenizer; and the model card, which states the licence."""
+_LICENSES = ("license", "licence", "copying", "notice")
+_OTHERS = ("training_args", "optimizer", "scheduler", "rng_state", "scaler", "adapter_", "openvino_")
+"""Beginnings of names of files that have a suffix of weights and hold none of a whole model."""
+
+
+@dataclass(frozen=True)
+class NeededFiles:
+    """Names of files in the top folder of a repository."""
+
+    descriptions: tuple[str, ...]
+    weights: str
+    """A file, or the index of several; '' where there is none."""
+    in_folder: bool
+    """Whether the folder says which file holds the weights: it is loaded then, else the file."""
+
+
+def needed_files(names: Collection[str], told: str) -> NeededFiles:
+    """The files to fetch among all `names` of a repository, which messages call `told`.
+
+    Raises WeightsError for a library whose models are not read, and for several files none of which must be the model.
+    """
+    top = sorted(name for name in names if "/" not in name)
+    descriptions = tuple(name for name in top if name in DESCRIPTIONS or is_license(name))
+    if (maker := maker_among(top)) is not None:
+        if not maker.is_read:
+            raise WeightsError(not_read(told, maker))
+        return NeededFiles(descriptions, next(name for name in maker.weights if name in top), in_folder=True)
+    for suffix in READ_SUFFIXES:
+        files = [name for name in top if name.endswith(suffix) and not name.startswith(_OTHERS)]
+        if len(files) > 1:
+            raise WeightsError(
+                f"{told} has {len(files)} files of weights, {', '.join(files[:4])}{', ...' if len(files) > 4 else ''}, "
+                "and nothing says which is the model: fetch the right one with  hf download  , and give that file"
+            )
+        if files:
+            return NeededFiles(descriptions, files[0], in_folder=False)
+    return NeededFiles(descriptions, "", in_folder=False)
+
+
+def is_license(name: str) -> bool:
+    """Whether a file of this name has the words of a licence."""
+    return PurePosixPath(name).stem.lower().startswith(_LICENSES)
