@@ -150,8 +150,7 @@ def test_headless_gives_features_whose_head_gives_the_logits(tmp_path: Path) -> 
 def test_timm_names_both_ways(tmp_path: Path, options: dict[str, Any]) -> None:
     state = timm_vit(**options)
     model = loaded(written(tmp_path, state, TIMM_CONFIG)).model
-    slots = timm_slots(model.config, class_position=options.get("class_position", True))
-    back = dict(arrays_of(model, slots))
+    back = dict(arrays_of(model, timm_slots(model.config)))
     assert back.keys() == state.keys() and all(torch.equal(back[name], state[name]) for name in state)
 
 

@@ -11,19 +11,16 @@ from vitsmith.weights.fill import ArrayFile
 # (models/vit, deit, dinov2 and beit), the most telling first: a model that has several is refused for the first.
 FEATURES = {
     r"distillation_": "a distillation token in HF's names (timm's are read)",
-    r"reg_tokens?$|register_tokens": "register tokens",
-    r"norm_pre\.": "a norm before the blocks (CLIP)",
-    r"attn_pool\.": "attention pooling",
-    r"rope\.": "rotary position embeddings",
+    r"register_tokens": "register tokens in HF's names (timm's are read)",
+    r"rope\.freqs": "rotary position embeddings that are learned",
     r"relative_position|rel_pos": "relative position biases",
-    r"patch_embed\.backbone\.": "a convolutional front (the hybrids are read from Google's .npz)",
-    r"(patch_embed|stem)\.norm\.": "a norm after the patch embedding",
-    r"\.(ls[12]\.gamma|gamma_[12]|layer_scale[12]\.lambda1|lambda_[12])$": "LayerScale",
-    r"\.attn\.[qk]_norm\.": "normalised queries and keys",
-    r"\.attn\.([qv]_bias|[qkv]_proj\.)": "separate projections of query, key and value (EVA, BEiT)",
-    r"\.(attn|mlp)\.norm\.": "norms inside attention or the MLP",
+    r"patch_embed\.backbone\.(?!(stem\.)?(conv|norm)\.|stages\.)": "a convolutional front other than the hybrids'",
+    r"^(patch_embed|stem)\.norm\.": "a norm after the patch embedding",
+    r"\.(layer_scale[12]\.lambda1|lambda_[12])$": "LayerScale in HF's names (timm's is read)",
+    r"\.attn\.lambda_": "differential attention",
     r"\.attns\.": "parallel branches",
-    r"\.mlp\.(w12|w3|fc1_[gx]|weights_in|gate_proj)\.": "a gated MLP (SwiGLU)",
+    r"^blocks\.\d+\.in_proj\.": "attention and MLP side by side",
+    r"\.mlp\.(w12|w3|weights_in|gate_proj)\.": "a gated MLP (SwiGLU) in other names than timm's",
     r"\.mlp_channels\.gate\.": "spatial gating (gMLP)",
     r"\.linear_tokens\.": "affine layers for norms (ResMLP)",
     r"mask_token|decoder": "the decoder of masked pre-training",
@@ -36,15 +33,10 @@ def refuse_unsupported(file: ArrayFile) -> None:
         found = [name for name in file.shapes if re.search(pattern, name)]
         if found:
             raise WeightsError(f"{file.path}: {feature}, as in {found[0]!r}, is not supported")
-    for name, shape in file.shapes.items():
+    for name in file.shapes:
         layer, _, kind = name.rpartition(".")
-        if kind != "weight":
-            continue
-        if layer.endswith((".qkv", ".query", ".q_proj")) and f"{layer}.bias" not in file.shapes:
-            raise WeightsError(f"{file.path}: queries, keys and values without bias, as in {name!r}, are not supported")
-        narrow = file.shapes.get(f"{layer[:-1]}2.weight")
-        if layer.endswith(".fc1") and narrow and shape[0] == 2 * narrow[-1]:
-            raise WeightsError(f"{file.path}: a gated MLP, as in {name!r}, is not supported")
+        if kind == "weight" and layer.endswith(".norm1") and f"{layer}.bias" not in file.shapes:
+            raise WeightsError(f"{file.path}: norms without bias (RMSNorm), as in {name!r}, are not supported")
 
 
 def check_channels(file: ArrayFile, name: str) -> None:

@@ -3,36 +3,36 @@
 from __future__ import annotations
 
 import math
-import re
+from typing import Any
 
-from vitsmith.arrays import Shape
 from vitsmith.errors import WeightsError
 from vitsmith.models.config import ImageModelConfig, ViTConfig, show_size
-from vitsmith.models.configure import parse_config
+from vitsmith.models.configure import change, parse_config
 from vitsmith.models.presets import VIT_SIZES
-from vitsmith.specs import ImageSpec
-from vitsmith.weights.assumptions import assumed_note, square_grid
 from vitsmith.weights.fill import ArrayFile
-from vitsmith.weights.timm.metadata import ModelArgs, TimmMetadata
+from vitsmith.weights.timm.architectures import Architecture, known_architecture, turns_by_name
+from vitsmith.weights.timm.metadata import ModelArgs, RefusedArgs, TimmMetadata
+from vitsmith.weights.timm.parts import (
+    PATCHES,
+    POSITIONS,
+    STEM,
+    block_of,
+    depth_of,
+    is_gated,
+    mlp_width_of,
+    resnet_of,
+    shape_of,
+    tokens_of,
+)
 from vitsmith.weights.unsupported import check_channels, refuse_unsupported
 
-POSITIONS, PATCHES, STEM = "pos_embed", "patch_embed.proj.weight", "stem.proj.weight"
+USUAL_HEADS = {width: heads for width, _, heads, _ in VIT_SIZES.values()}
 
-# Architectures of timm 1.0.31 whose arrays do not show that they differ from the others of their width:
-# all VisionTransformers of its registry were built and compared.
-_HEADS = {
-    r"vit_base_patch16_gap_": 16,
-    r"vit_giantopt_": 16,
-    r"test_vit$": 2,
-}
-_HEADS_OF = {width: heads for width, _, heads, _ in VIT_SIZES.values()}
-_TANH_GELU = r"vit_base_patch32_siglip_|vit_giantopt_|vit_large_patch16_siglip_gap_512|vit_so400m_patch16_siglip_"
+_GELUS = {"gelu": "erf", "gelu_tanh": "tanh", "quick_gelu": "quick"}
+_POOLINGS = {"token": "token", "avg": "gap", "map": "attention"}
 
-_GELUS = {"gelu": "erf", "gelu_tanh": "tanh"}
-_POOLINGS = {"token": "token", "avg": "gap"}
-
-# Arguments of timm's constructors that change the arithmetic and leave no trace in the arrays.
-_UNSUPPORTED_ARGUMENTS = ("norm_layer", "embed_layer", "block_fn", "mlp_layer", "attn_layer", "pool_include_prefix")
+_SINCE_THE_ORIGINAL = {"patch_bias", "registers", "position_embedding", "norm_before", "block", "final_norm"}
+"""Fields of parts that the original's code does not have."""
 
 
 def infer_timm_config(
@@ -49,129 +49,153 @@ def infer_timm_config(
     Raises WeightsError for what our models do not have, naming it.
     """
     refuse_unsupported(file)
+    architecture = known_architecture(metadata.architecture if metadata else "")
     if metadata:
         _check_arguments(metadata.model_args, file)
+        if architecture.refused:
+            raise WeightsError(
+                f"{file.path}: {architecture.refused}, as {metadata.architecture} has, are not supported"
+            )
     if STEM in file.shapes:
         return _mixer(file, metadata, image_size)
-    return _vit(file, metadata, image_size)
+    if architecture.rotary == "unknown" and turns_by_name(file.shapes):
+        missing = f"{metadata.architecture!r} is not known" if metadata else "there is no config.json beside it"
+        raise WeightsError(
+            f"{file.path}: its queries and keys may turn with their places (rotary position embeddings); only the name "
+            f"of timm's architecture tells how, and {missing}"
+        )
+    return _vit(file, metadata, architecture, image_size)
 
 
-def _vit(file: ArrayFile, metadata: TimmMetadata | None, image_size: tuple[int, int] | None) -> ViTConfig:
-    check_channels(file, PATCHES)
-    width, _, *patch = _get(file, PATCHES, 4)
-    positions = _get(file, POSITIONS, 3)[1]
-    class_token, distillation_token = "cls_token" in file.shapes, "dist_token" in file.shapes
+def _vit(
+    file: ArrayFile, metadata: TimmMetadata | None, architecture: Architecture, image_size: tuple[int, int] | None
+) -> ViTConfig:
+    arguments = metadata.model_args if metadata else ModelArgs()
+    resnet, tokens = resnet_of(file), tokens_of(file)
+    width, _, *patch = shape_of(file, PATCHES, 4)
+    prefix, stride = sum(tokens.values()), [side * (resnet.stride if resnet else 1) for side in patch]
+    size = image_size or _image_size(file, metadata, stride, prefix)
+    patches = math.prod(-(-side // step) if resnet else side // step for side, step in zip(size, stride, strict=True))
+    heads = arguments.num_heads or architecture.heads or USUAL_HEADS.get(width) or max(width // 64, 1)
     config: ViTConfig = parse_config(
         {
             "family": "vit",
             "width": width,
-            "depth": _depth(file),
-            "heads": _told_heads(metadata) or _usual_heads(width),
-            "mlp_width": _get(file, "blocks.0.mlp.fc1.weight", 2)[0],
+            "depth": depth_of(file),
+            "heads": heads,
+            "mlp_width": mlp_width_of(file),
             "patch": patch,
-            "image_size": image_size or _image_size(file, metadata, positions, patch, class_token + distillation_token),
+            "image_size": size,
             "classes": _classes(file, metadata),
-            "pooling": _pooling(file, metadata, class_token),
-            "class_token": class_token,
-            "distillation_token": distillation_token,
+            "pooling": _pooling(file, metadata, architecture),
+            **tokens,
             "representation": file.shapes["pre_logits.fc.weight"][0] if "pre_logits.fc.weight" in file.shapes else None,
-            "gelu": _gelu(file, metadata),
+            "resnet": resnet and resnet.model_dump(),
+            "gelu": _gelu(file, arguments.act_layer or architecture.act_layer),
+            "norm_eps": architecture.norm_eps or (1e-5 if "norm_pre.weight" in file.shapes else 1e-6),
             "norm_after_pooling": "fc_norm.weight" in file.shapes,
+            "patch_bias": "patch_embed.proj.bias" in file.shapes,
+            "position_embedding": _positions(file, architecture, patches, prefix),
+            "norm_before": "norm_pre.weight" in file.shapes,
+            "block": block_of(file),
+            "final_norm": "norm.weight" in file.shapes or "fc_norm.weight" in file.shapes,
+            "attention_pool": _attention_pool(file, arguments, architecture, heads),
+            "head_bias": "head.weight" not in file.shapes or "head.bias" in file.shapes,
         }
     )
-    return config
+    _check_pooled(config, architecture, arguments, file)
+    return _resized_as_timm(config)
+
+
+def _resized_as_timm(config: ViTConfig) -> ViTConfig:
+    """`config` whose positions move to another grid as timm's do, if it is no model that the original's code has."""
+    if not _SINCE_THE_ORIGINAL & set(config.model_dump(exclude_defaults=True)):
+        return config
+    positions = {**config.position_embedding.model_dump(), "resize": "bicubic"}
+    resized: ViTConfig = change(config, position_embedding=positions)
+    return resized
 
 
 def _mixer(file: ArrayFile, metadata: TimmMetadata | None, image_size: tuple[int, int] | None) -> ImageModelConfig:
     check_channels(file, STEM)
-    width, _, *patch = _get(file, STEM, 4)
-    tokens_mlp_width, tokens = _get(file, "blocks.0.mlp_tokens.fc1.weight", 2)
+    width, _, *patch = shape_of(file, STEM, 4)
+    tokens_mlp_width, tokens = shape_of(file, "blocks.0.mlp_tokens.fc1.weight", 2)
+    if image_size is None:
+        fits = metadata and metadata.fits(tokens, patch, prefix=0)
+        image_size = metadata.image_size if metadata and fits else _square(file, tokens, patch)
     config: ImageModelConfig = parse_config(
         {
             "family": "mixer",
             "width": width,
-            "depth": _depth(file),
+            "depth": depth_of(file),
             "tokens_mlp_width": tokens_mlp_width,
-            "channels_mlp_width": _get(file, "blocks.0.mlp_channels.fc1.weight", 2)[0],
+            "channels_mlp_width": shape_of(file, "blocks.0.mlp_channels.fc1.weight", 2)[0],
             "patch": patch,
-            "image_size": image_size or _image_size(file, metadata, tokens, patch, prefix=0),
+            "image_size": image_size,
             "classes": _classes(file, metadata),
-            "gelu": _gelu(file, metadata),
+            "gelu": _gelu(file, (metadata and metadata.model_args.act_layer) or "gelu"),
         }
     )
     return config
 
 
-def has_class_position(file: ArrayFile, config: ImageModelConfig) -> bool:
-    """Whether the position embeddings begin with the class token's (timm's `no_embed_class` models lack it)."""
-    return not isinstance(config, ViTConfig) or file.shapes[POSITIONS][1] != math.prod(config.grid)
-
-
-def timm_notes(
-    file: ArrayFile, config: ImageModelConfig, metadata: TimmMetadata | None, images: ImageSpec, *, image_size: bool
-) -> tuple[str, ...]:
-    """Notes on what was assumed, for the user to check; `image_size` says whether the caller gave it."""
-    vit = config if isinstance(config, ViTConfig) else None
-    guessed = []
-    if vit and not (metadata and (_told_heads(metadata) or vit.width in _HEADS_OF)):
-        guessed.append(f"{vit.heads} heads")
-    if metadata is None:
-        guessed += ["GELU erf", *([f"pooling {vit.pooling!r}"] if vit else [])]
-    positions, prefix = (file.shapes[POSITIONS][1], vit.prefix) if vit else (math.prod(config.grid), 0)
-    if not (image_size or (metadata and metadata.fits(positions, config.patch, prefix))):
-        guessed.append(square_grid(config))
-    notes = assumed_note(guessed)
-    if metadata is not None:
-        told = metadata.pretrained_cfg.model_fields_set
-        unsaid = [field for field in ("mean", "std", "crop_pct", "interpolation") if field not in told]
-        return (*notes, *([f"config.json does not have {', '.join(unsaid)}: timm's defaults were used"] * bool(unsaid)))
-    preprocessing = (
-        "preprocessing was assumed, there is no config.json beside the weights: "
-        f"{images.interpolation}, crop {images.crop:g}, mean {images.mean[0]:g}, std {images.std[0]:g} "
-        "(DeiT and others have ImageNet's mean and std)"
-    )
-    return (preprocessing, *notes)
-
-
 def _check_arguments(arguments: ModelArgs, file: ArrayFile) -> None:
-    for name in _UNSUPPORTED_ARGUMENTS:
+    for name in RefusedArgs.model_fields:
         if value := getattr(arguments, name):
             raise WeightsError(f"{file.path}: {name}={value!r} in the config.json beside it is not supported")
 
 
-def _told_heads(metadata: TimmMetadata | None) -> int | None:
-    if metadata is None:
-        return None
-    by_name = (count for name, count in _HEADS.items() if re.match(name, metadata.architecture))
-    return metadata.model_args.num_heads or next(by_name, None)
-
-
-def _usual_heads(width: int) -> int:
-    return _HEADS_OF.get(width) or max(width // 64, 1)
-
-
-def _gelu(file: ArrayFile, metadata: TimmMetadata | None) -> str:
-    if metadata is None:
-        return "erf"
-    told = metadata.model_args.act_layer or ("quick_gelu" if "quickgelu" in metadata.architecture else None)
-    if told is None:
-        return "tanh" if re.match(_TANH_GELU, metadata.architecture) else "erf"
+def _gelu(file: ArrayFile, told: str) -> str:
+    if told.lower() in ("silu", "swish") and STEM not in file.shapes and is_gated(file):
+        return "erf"  # not used: SiLU is what a gated MLP has
     if told not in _GELUS:
         raise WeightsError(f"{file.path}: activation {told!r} is not supported, known are {', '.join(_GELUS)}")
     return _GELUS[told]
 
 
-def _pooling(file: ArrayFile, metadata: TimmMetadata | None, class_token: bool) -> str:
-    told = metadata.pooling if metadata else None
+def _pooling(file: ArrayFile, metadata: TimmMetadata | None, architecture: Architecture) -> str:
+    told = (metadata.pooling if metadata else None) or architecture.global_pool
     if told is None:
-        return "token" if class_token and "fc_norm.weight" not in file.shapes else "gap"
+        if "attn_pool.latent" in file.shapes:
+            return "attention"
+        return "token" if "cls_token" in file.shapes and "fc_norm.weight" not in file.shapes else "gap"
     if told not in _POOLINGS:
         raise WeightsError(f"{file.path}: global_pool {told!r} is not supported, known are {', '.join(_POOLINGS)}")
     return _POOLINGS[told]
 
 
+def _check_pooled(config: ViTConfig, architecture: Architecture, arguments: ModelArgs, file: ArrayFile) -> None:
+    """Raises WeightsError unless pooling sees the tokens that ours does: 'attention' all, 'gap' the patches."""
+    if arguments.pool_include_prefix and not config.attention_pool:
+        raise WeightsError(f"{file.path}: pool_include_prefix=True in the config.json beside it is not supported")
+    if (
+        config.attention_pool
+        and config.prefix
+        and not (architecture.pool_include_prefix or arguments.pool_include_prefix)
+    ):
+        raise WeightsError(f"{file.path}: attention pooling of the patches alone is not supported")
+
+
+def _attention_pool(
+    file: ArrayFile, arguments: ModelArgs, architecture: Architecture, heads: int
+) -> dict[str, int] | None:
+    if "attn_pool.latent" not in file.shapes:
+        return None
+    heads = arguments.attn_pool_num_heads or architecture.pool_heads or heads
+    return {"heads": heads, "mlp_width": shape_of(file, "attn_pool.mlp.fc1.weight", 2)[0]}
+
+
+def _positions(file: ArrayFile, architecture: Architecture, patches: int, prefix: int) -> dict[str, Any]:
+    """Learned positions for all tokens or, timm's `no_embed_class`, for the patches; and rotary ones."""
+    rotary = None if architecture.rotary == "unknown" else architecture.rotary
+    if rotary and POSITIONS not in file.shapes:
+        return {"learned": "none", "rotary": rotary.model_dump()}
+    learned = "patches" if prefix and shape_of(file, POSITIONS, 3)[1] == patches else "all"
+    return {"learned": learned, "rotary": rotary and rotary.model_dump()}
+
+
 def _classes(file: ArrayFile, metadata: TimmMetadata | None) -> int:
-    classes = _get(file, "head.weight", 2)[0] if "head.weight" in file.shapes else 0
+    classes = shape_of(file, "head.weight", 2)[0] if "head.weight" in file.shapes else 0
     told = metadata.num_classes if metadata else None
     if told is not None and told != classes:
         raise WeightsError(
@@ -180,34 +204,22 @@ def _classes(file: ArrayFile, metadata: TimmMetadata | None) -> int:
     return classes
 
 
-def _depth(file: ArrayFile) -> int:
-    """The number of blocks. Raises WeightsError when there is a gap between them."""
-    found = {int(match[1]) for name in file.shapes if (match := re.match(r"blocks\.(\d{1,6})\.", name))}
-    last = max(found, default=-1)
-    if len(found) != last + 1:
-        raise WeightsError(f"{file.path}: has block {last} but not all the blocks before it: the file is incomplete")
-    return last + 1
-
-
-def _image_size(
-    file: ArrayFile, metadata: TimmMetadata | None, tokens: int, patch: list[int], prefix: int
-) -> tuple[int, int]:
-    """(height, width): that of config.json if its number of patches fits `tokens`, else a square that fits."""
-    if metadata and metadata.fits(tokens, patch, prefix):
+def _image_size(file: ArrayFile, metadata: TimmMetadata | None, stride: list[int], prefix: int) -> tuple[int, int]:
+    """(height, width): that of config.json if its number of patches fits the positions, else a square that fits."""
+    if metadata and POSITIONS not in file.shapes:
         return metadata.image_size
-    patches = tokens - prefix
+    tokens = shape_of(file, POSITIONS, 3)[1]
+    if metadata and metadata.fits(tokens, stride, prefix):
+        return metadata.image_size
+    return _square(file, tokens - prefix, stride)
+
+
+def _square(file: ArrayFile, patches: int, stride: list[int]) -> tuple[int, int]:
+    """(height, width) of the square image with so many patches of `stride` pixels."""
     side = math.isqrt(max(patches, 0))
     if side * side != patches or side == 0:
         raise WeightsError(
-            f"{file.path}: {patches} patches of {show_size(tuple(patch))} pixels do not form a square: "
+            f"{file.path}: {patches} patches of {show_size(tuple(stride))} pixels do not form a square: "
             "give the size with `image_size`, as 224x320 (height x width)"
         )
-    return side * patch[0], side * patch[1]
-
-
-def _get(file: ArrayFile, name: str, axes: int) -> Shape:
-    if name not in file.shapes:
-        raise WeightsError(f"{file.path}: array {name!r} is missing: not one of timm's plain ViTs or Mixers")
-    if len(file.shapes[name]) != axes:
-        raise WeightsError(f"{file.path}: array {name!r} is {show_size(file.shapes[name])}, expected {axes} axes")
-    return file.shapes[name]
+    return side * stride[0], side * stride[1]

@@ -30,18 +30,31 @@ class PretrainedCfg(Metadata):
     license: Any = None
 
 
-class ModelArgs(Metadata):
+class RefusedArgs(Metadata):
+    """Arguments of the constructor that change the arithmetic, and leave no trace in the arrays."""
+
+    norm_layer: Any = None
+    embed_layer: Any = None
+    block_fn: Any = None
+    mlp_layer: Any = None
+    attn_layer: Any = None
+    use_post_norm: Any = None
+    rope_type: Any = None
+    rope_temperature: Any = None
+    rope_grid_offset: Any = None
+    rope_grid_indexing: Any = None
+    rope_rotate_half: Any = None
+    ref_feat_shape: Any = None
+
+
+class ModelArgs(RefusedArgs):
     """Arguments of the constructor that the arrays do not show."""
 
     img_size: Pixels | tuple[Pixels, Pixels] | None = None
     num_heads: Width | None = None
     global_pool: str | None = None
     act_layer: str | None = None
-    norm_layer: Any = None
-    embed_layer: Any = None
-    block_fn: Any = None
-    mlp_layer: Any = None
-    attn_layer: Any = None
+    attn_pool_num_heads: Width | None = None
     pool_include_prefix: bool = False
 
 

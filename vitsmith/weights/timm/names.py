@@ -1,88 +1,169 @@
 """The names of timm's arrays, as tables: timm name -> the slot in our model it fills.
 
-Sources: timm 1.0.31, models/vision_transformer.py, models/deit.py and models/mlp_mixer.py.
+Sources: timm 1.0.31, models/vision_transformer.py, deit.py, eva.py, vision_transformer_hybrid.py, resnetv2.py and
+mlp_mixer.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
+from typing import Literal, Self
 
-import torch
-from torch import Tensor
-
-from vitsmith.arrays import Shape
-from vitsmith.models.config import ImageModelConfig, MixerConfig, ViTConfig
+from vitsmith.models.config import ImageModelConfig, MixerConfig, ResNetConfig, ViTConfig
 from vitsmith.weights.layouts import Layout, Same, Slot
+from vitsmith.weights.timm.rotary_pairs import NeighbourPairs
 
 SAME = Same()
 
 Slots = Iterator[tuple[str, Slot]]
 
 
-class PatchPositions:
-    """timm's `no_embed_class`: (1, patches, width) there, (1, 1 + patches, width) here, zero for the class token."""
+@dataclass(frozen=True)
+class Naming:
+    """How the arrays of a block are named and cut, which differs from file to file."""
 
-    def foreign_shape(self, our_shape: Shape) -> Shape:
-        return our_shape[0], our_shape[1] - 1, our_shape[2]
+    qkv: Literal["packed", "without key bias", "separate"] = "packed"
+    """Queries, keys and values in one matrix; that with `q_bias` and `v_bias` beside it; or three matrices."""
+    scale: Literal["ls{}.gamma", "gamma_{}"] = "ls{}.gamma"
+    gate_apart: bool = False
+    """Gate and value of a gated MLP are two matrices."""
+    key_bias: bool = True
 
-    def ours_from_foreign(self, array: Tensor) -> Tensor:
-        return torch.cat([torch.zeros_like(array[:, :1]), array], dim=1)
-
-    def foreign_from_ours(self, array: Tensor) -> Tensor:
-        return array[:, 1:]
-
-
-def timm_slots(config: ImageModelConfig, *, class_position: bool = True) -> dict[str, Slot]:
-    """All arrays of a ViT or Mixer by timm's name.
-
-    `class_position=False` is timm's `no_embed_class`: no position embedding for the class token.
-    """
-    if isinstance(config, MixerConfig):
-        return dict(_mixer(config))
-    return dict(_vit(config, SAME if class_position or not config.class_token else PatchPositions()))
+    @classmethod
+    def of(cls, names: Collection[str]) -> Self:
+        """That of the first block of a file with arrays `names`."""
+        block, attention = "blocks.0", "blocks.0.attn"
+        separate, apart = f"{attention}.q_proj.weight" in names, f"{attention}.q_bias" in names
+        return cls(
+            qkv="separate" if separate else "without key bias" if apart else "packed",
+            scale="gamma_{}" if f"{block}.gamma_1" in names else "ls{}.gamma",
+            gate_apart=f"{block}.mlp.fc1_g.weight" in names,
+            key_bias=f"{attention}.k_proj.bias" in names if separate else not apart,
+        )
 
 
-def _vit(config: ViTConfig, positions: Layout) -> Slots:
+def timm_slots(config: ImageModelConfig, naming: Naming = Naming()) -> dict[str, Slot]:
+    """All arrays of a ViT or Mixer by timm's name."""
+    return dict(_mixer(config) if isinstance(config, MixerConfig) else _vit(config, naming))
+
+
+def timm_zeros(config: ImageModelConfig, naming: Naming) -> tuple[Slot, ...]:
+    """What timm's file leaves out because it is zero: the bias of the keys of EVA-02 and others."""
+    if naming.key_bias or not isinstance(config, ViTConfig) or not config.block.qkv_bias:
+        return ()
+    return tuple(Slot(f"blocks.{index}.attention.qkv.bias", SAME, 1, 3) for index in range(config.depth))
+
+
+def _vit(config: ViTConfig, naming: Naming) -> Slots:
     if config.class_token:
         yield "cls_token", Slot("class_token", SAME)
     if config.distillation_token:
         yield "dist_token", Slot("distillation_token", SAME)
-    yield "pos_embed", Slot("positions.embedding", positions)
-    yield from _weight_and_bias("patch_embed.proj", "patches.projection")
+    if config.registers:
+        yield "reg_token", Slot("registers", SAME)
+    if config.position_embedding.learned != "none":
+        yield "pos_embed", Slot("positions.embedding", SAME)
+    if config.resnet:
+        yield from _resnet(config.resnet)
+    yield from _linear("patch_embed.proj", "patches.projection", bias=config.patch_bias)
+    if config.norm_before:
+        yield from _linear("norm_pre", "norm_before")
     for index in range(config.depth):
-        block = f"blocks.{index}"
-        yield from _weight_and_bias(f"{block}.norm1", f"{block}.norm1")
-        yield from _weight_and_bias(f"{block}.attn.qkv", f"{block}.attention.qkv")
-        yield from _weight_and_bias(f"{block}.attn.proj", f"{block}.attention.out")
-        yield from _weight_and_bias(f"{block}.norm2", f"{block}.norm2")
-        yield from _mlp(f"{block}.mlp", f"{block}.mlp")
-    yield from _weight_and_bias("fc_norm" if config.norm_after_pooling else "norm", "norm")
+        yield from _block(f"blocks.{index}", config, naming)
+    if config.final_norm:
+        yield from _linear("fc_norm" if config.norm_after_pooling else "norm", "norm")
+    if config.attention_pool:
+        yield "attn_pool.latent", Slot("attention_pool.probe", SAME)
+        for theirs, ours in (("q", "query"), ("kv", "key_value"), ("proj", "out"), ("norm", "norm")):
+            yield from _linear(f"attn_pool.{theirs}", f"attention_pool.{ours}")
+        yield from _mlp("attn_pool.mlp", "attention_pool.mlp")
     if config.representation:
-        yield from _weight_and_bias("pre_logits.fc", "representation.0")
+        yield from _linear("pre_logits.fc", "representation.0")
     if config.classes:
-        yield from _weight_and_bias("head", "head")
+        yield from _linear("head", "head", bias=config.head_bias)
     if config.classes and config.distillation_token:
-        yield from _weight_and_bias("head_dist", "distillation_head")
+        yield from _linear("head_dist", "distillation_head")
+
+
+def _block(block: str, config: ViTConfig, naming: Naming) -> Slots:
+    parts = config.block
+    yield from _linear(f"{block}.norm1", f"{block}.norm1")
+    yield from _attention(block, config, naming)
+    yield from _linear(f"{block}.norm2", f"{block}.norm2")
+    if parts.gated and naming.gate_apart:
+        for part, theirs in enumerate(("fc1_g", "fc1_x")):
+            yield from _linear(f"{block}.mlp.{theirs}", f"{block}.mlp.widen", part=part, parts=2)
+    else:
+        yield from _linear(f"{block}.mlp.fc1", f"{block}.mlp.widen")
+    if parts.mlp_norm:
+        yield from _linear(f"{block}.mlp.norm", f"{block}.mlp.norm")
+    yield from _linear(f"{block}.mlp.fc2", f"{block}.mlp.narrow")
+    if parts.layer_scale:
+        for number in (1, 2):
+            yield f"{block}.{naming.scale.format(number)}", Slot(f"{block}.scale{number}.factors", SAME)
+
+
+def _attention(block: str, config: ViTConfig, naming: Naming) -> Slots:
+    theirs, ours = f"{block}.attn", f"{block}.attention"
+    rotary = config.position_embedding.rotary
+    turned = NeighbourPairs(config.heads) if rotary and rotary.places == "index" else SAME  # DINOv3's are as here
+    if naming.qkv == "separate":
+        for part, letter in enumerate("qkv"):
+            layout = SAME if letter == "v" else turned
+            bias = config.block.qkv_bias and (letter != "k" or naming.key_bias)
+            yield from _linear(f"{theirs}.{letter}_proj", f"{ours}.qkv", bias=bias, layout=layout, part=part, parts=3)
+    else:
+        packed = replace(turned, packed=True) if isinstance(turned, NeighbourPairs) else turned
+        bias = config.block.qkv_bias and naming.qkv == "packed"
+        yield from _linear(f"{theirs}.qkv", f"{ours}.qkv", bias=bias, layout=packed)
+        if naming.qkv == "without key bias":
+            yield f"{theirs}.q_bias", Slot(f"{ours}.qkv.bias", turned, 0, 3)
+            yield f"{theirs}.v_bias", Slot(f"{ours}.qkv.bias", SAME, 2, 3)
+    if config.block.qk_norm:
+        yield from _linear(f"{theirs}.q_norm", f"{ours}.query_norm")
+        yield from _linear(f"{theirs}.k_norm", f"{ours}.key_norm")
+    if config.block.attention_norm:
+        yield from _linear(f"{theirs}.norm", f"{ours}.norm")
+    yield from _linear(f"{theirs}.proj", f"{ours}.out")
+
+
+def _resnet(config: ResNetConfig) -> Slots:
+    root = "patch_embed.backbone.stem" if config.stages else "patch_embed.backbone"
+    yield f"{root}.conv.weight", Slot("resnet.root.weight", SAME)
+    yield from _linear(f"{root}.norm", "resnet.root_norm")
+    for stage, units in enumerate(config.stages):
+        for unit in range(units):
+            theirs, ours = f"patch_embed.backbone.stages.{stage}.blocks.{unit}", f"resnet.stages.{stage}.{unit}"
+            if unit == 0:
+                yield f"{theirs}.downsample.conv.weight", Slot(f"{ours}.projection.weight", SAME)
+                yield from _linear(f"{theirs}.downsample.norm", f"{ours}.projection_norm")
+            for number in (1, 2, 3):
+                yield f"{theirs}.conv{number}.weight", Slot(f"{ours}.conv{number}.weight", SAME)
+                yield from _linear(f"{theirs}.norm{number}", f"{ours}.norm{number}")
 
 
 def _mixer(config: MixerConfig) -> Slots:
-    yield from _weight_and_bias("stem.proj", "patches.projection")
+    yield from _linear("stem.proj", "patches.projection")
     for index in range(config.depth):
         block = f"blocks.{index}"
-        yield from _weight_and_bias(f"{block}.norm1", f"{block}.norm1")
+        yield from _linear(f"{block}.norm1", f"{block}.norm1")
         yield from _mlp(f"{block}.mlp_tokens", f"{block}.token_mixing")
-        yield from _weight_and_bias(f"{block}.norm2", f"{block}.norm2")
+        yield from _linear(f"{block}.norm2", f"{block}.norm2")
         yield from _mlp(f"{block}.mlp_channels", f"{block}.channel_mixing")
-    yield from _weight_and_bias("norm", "norm")
+    yield from _linear("norm", "norm")
     if config.classes:
-        yield from _weight_and_bias("head", "head")
+        yield from _linear("head", "head")
 
 
 def _mlp(theirs: str, ours: str) -> Slots:
-    yield from _weight_and_bias(f"{theirs}.fc1", f"{ours}.widen")
-    yield from _weight_and_bias(f"{theirs}.fc2", f"{ours}.narrow")
+    yield from _linear(f"{theirs}.fc1", f"{ours}.widen")
+    yield from _linear(f"{theirs}.fc2", f"{ours}.narrow")
 
 
-def _weight_and_bias(theirs: str, ours: str) -> Slots:
-    for kind in ("weight", "bias"):
-        yield f"{theirs}.{kind}", Slot(f"{ours}.{kind}", SAME)
+def _linear(
+    theirs: str, ours: str, *, bias: bool = True, layout: Layout = SAME, part: int = 0, parts: int = 1
+) -> Slots:
+    """The weight, and the bias if there is one, of a linear layer, a convolution or a norm."""
+    for kind in ("weight", "bias") if bias else ("weight",):
+        yield f"{theirs}.{kind}", Slot(f"{ours}.{kind}", layout, part, parts)

@@ -1,4 +1,4 @@
-"""Reads plain ViTs and Mixers of timm, with the `config.json` beside them if it is there."""
+"""Reads vision transformers and Mixers of timm, with the `config.json` beside them if it is there."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from vitsmith.weights.conversion import Conversion
 from vitsmith.weights.fill import ArrayFile
 from vitsmith.weights.metadata import architecture_mistakes, check_count, json_mistakes, read_metadata
 from vitsmith.weights.options import LoadOptions
-from vitsmith.weights.timm.config import PATCHES, STEM, has_class_position, infer_timm_config, timm_notes
+from vitsmith.weights.timm.config import infer_timm_config
 from vitsmith.weights.timm.images import timm_images
 from vitsmith.weights.timm.metadata import TimmMetadata, timm_labels, timm_publication
-from vitsmith.weights.timm.names import timm_slots
+from vitsmith.weights.timm.names import Naming, timm_slots, timm_zeros
+from vitsmith.weights.timm.notes import timm_notes
+from vitsmith.weights.timm.parts import PATCHES, STEM
 
 CLASSIFIER = ("head.weight", "head.bias", "head_dist.weight", "head_dist.bias")
 
@@ -32,12 +34,14 @@ def read(file: ArrayFile, options: LoadOptions) -> Conversion:
         images = timm_images(config, metadata)
         labels = timm_labels(metadata, source) if config.classes and not options.headless else None
     check_count(labels, config.classes, source)
+    naming = Naming.of(file.shapes)
     return Conversion(
         config=config,
-        slots=timm_slots(config, class_position=has_class_position(file, config)),
+        slots=timm_slots(config, naming),
         classifier=CLASSIFIER,
+        zeros=timm_zeros(config, naming),
         images=images,
         labels=labels,
-        notes=timm_notes(file, config, metadata, images, image_size=options.image_size is not None),
+        notes=timm_notes(config, metadata, images, image_size=options.image_size is not None),
         publication=timm_publication(metadata),
     )

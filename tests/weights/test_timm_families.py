@@ -1,0 +1,71 @@
+"""Files of timm of every family give timm's answers, recorded beside the script that made them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests import REFERENCE
+from tests.reference.timm.record import ARCHITECTURES, images, values
+from tests.weights.foreign_files import loaded, refusal, written
+from vitsmith.weights.fill import arrays_of
+from vitsmith.weights.timm.names import Naming, timm_slots
+
+RECORDED: dict[str, Any] = json.loads((REFERENCE / "timm" / "families.json").read_text())
+
+
+def state_of(architecture: str) -> dict[str, torch.Tensor]:
+    return {name: values(name, tuple(shape)) for name, shape in RECORDED[architecture]["shapes"].items()}
+
+
+def test_every_architecture_was_recorded() -> None:
+    assert RECORDED.keys() == ARCHITECTURES.keys()
+
+
+@pytest.mark.parametrize("architecture", RECORDED)
+def test_timms_answers_and_names_both_ways(tmp_path: Path, architecture: str) -> None:
+    recorded, state = RECORDED[architecture], state_of(architecture)
+    path = written(tmp_path, state, recorded["config"])
+    model = loaded(path, headless=recorded["config"]["num_classes"] == 0).model
+    with torch.inference_mode():
+        answers = model(images(model.config.image_size))
+    torch.testing.assert_close(answers, torch.tensor(recorded["outputs"]), rtol=1e-5, atol=1e-5)
+    back = dict(arrays_of(model, timm_slots(model.config, Naming.of(state))))
+    assert back.keys() == state.keys() and all(torch.equal(back[name], state[name]) for name in state)
+
+
+@pytest.mark.parametrize("architecture", ["eva02_tiny_patch14_224", "vit_pe_core_tiny_patch16_384"])
+def test_places_that_only_the_name_tells_are_not_guessed(tmp_path: Path, architecture: str) -> None:
+    state, config = state_of(architecture), RECORDED[architecture]["config"]
+    path = written(tmp_path, state)
+    assert "rotary position embeddings" in refusal(path) and "no config.json beside it" in refusal(path)
+    written(tmp_path, state, {**config, "architecture": "mine"})
+    assert "'mine' is not known" in refusal(path)
+
+
+def test_biases_of_keys_that_the_file_leaves_out_are_zero(tmp_path: Path) -> None:
+    architecture = "eva02_base_patch14_224"
+    path = written(tmp_path, state_of(architecture), RECORDED[architecture]["config"])
+    query, key, value = loaded(path).model.blocks[0].attention.qkv.bias.chunk(3)
+    assert not key.any() and query.all() and value.all()
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"architecture": "eva02_enormous_patch14_clip_224"}, "norms after attention and MLP"),
+        ({"architecture": "vit_base_patch16_rpn_224"}, "norms after attention and MLP"),
+        ({"model_args": {"rope_temperature": 50}}, "rope_temperature=50"),
+        ({"architecture": "vit_base_patch16_reg4_map_256"}, "attention pooling of the patches alone"),
+    ],
+)
+def test_arithmetic_that_only_names_tell_is_refused(tmp_path: Path, fields: dict[str, Any], told: str) -> None:
+    recorded = RECORDED["vit_pe_core_tiny_patch16_384"]
+    state = state_of("vit_pe_core_tiny_patch16_384")
+    if "map" in fields.get("architecture", ""):
+        del state["norm_pre.weight"], state["norm_pre.bias"]
+    assert told in refusal(written(tmp_path, state, {**recorded["config"], **fields}))

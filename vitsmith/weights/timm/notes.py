@@ -1,0 +1,40 @@
+"""What had to be assumed about a model of timm, in words for the user."""
+
+from __future__ import annotations
+
+from vitsmith.models.config import ImageModelConfig, ViTConfig
+from vitsmith.specs import ImageSpec
+from vitsmith.weights.assumptions import assumed_note, square_grid
+from vitsmith.weights.timm.architectures import known_architecture
+from vitsmith.weights.timm.config import USUAL_HEADS
+from vitsmith.weights.timm.metadata import TimmMetadata
+
+
+def timm_notes(
+    config: ImageModelConfig, metadata: TimmMetadata | None, images: ImageSpec, *, image_size: bool
+) -> tuple[str, ...]:
+    """Notes on what was assumed, for the user to check; `image_size` says whether the caller gave it."""
+    vit = config if isinstance(config, ViTConfig) else None
+    guessed = []
+    if vit and not (metadata and _knows_heads(metadata, vit)):
+        guessed.append(f"{vit.heads} heads")
+    if metadata is None:
+        guessed += ["GELU erf", *([f"pooling {vit.pooling!r}"] if vit else [])]
+    if not (image_size or (metadata and config.image_size == metadata.image_size)):
+        guessed.append(square_grid(config))
+    notes = assumed_note(guessed)
+    if metadata is not None:
+        told = metadata.pretrained_cfg.model_fields_set
+        unsaid = [field for field in ("mean", "std", "crop_pct", "interpolation") if field not in told]
+        return (*notes, *([f"config.json does not have {', '.join(unsaid)}: timm's defaults were used"] * bool(unsaid)))
+    preprocessing = (
+        "preprocessing was assumed, there is no config.json beside the weights: "
+        f"{images.interpolation}, crop {images.crop:g}, mean {images.mean[0]:g}, std {images.std[0]:g} "
+        "(DeiT and others have ImageNet's mean and std)"
+    )
+    return (preprocessing, *notes)
+
+
+def _knows_heads(metadata: TimmMetadata, vit: ViTConfig) -> bool:
+    told = metadata.model_args.num_heads or known_architecture(metadata.architecture).heads
+    return bool(told) or vit.width in USUAL_HEADS
