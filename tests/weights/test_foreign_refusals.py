@@ -43,9 +43,9 @@ def test_norms_without_bias_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("fields", "told"),
     [
-        ({"hidden_act": "quick_gelu"}, "activation 'quick_gelu'"),
-        ({"model_type": "deit"}, "model_type 'deit'"),
-        ({"qkv_bias": False}, "qkv_bias False"),
+        ({"hidden_act": "relu"}, "activation 'relu'"),
+        ({"model_type": "beit"}, "model_type 'beit'"),
+        ({"qkv_bias": False}, "unexpected: vit.encoder.layer.0.attention.attention.key.bias"),
         ({"num_channels": 1}, "num_channels 1"),
         ({"pooler_act": "relu"}, "pooler_act 'relu'"),
         ({"hidden_size": "wide"}, "hidden_size: must be a number, not 'wide'"),

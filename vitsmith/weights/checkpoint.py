@@ -93,9 +93,9 @@ def _read(file: Container, options: LoadOptions) -> tuple[str, Conversion, Model
     found = distribution.read(file, options)
     if options.name is not None:
         check_name(found.config, options.name, str(file.path))
-    config, slots, unused = found.config, found.slots, frozenset[str]()
+    config, slots, unused = found.config, found.slots, found.unused
     if options.headless and not isinstance(config, LiTConfig):
-        config, unused = change(config, classes=0), frozenset(found.classifier)
+        config, unused = change(config, classes=0), unused | frozenset(found.classifier)
         slots = {name: slot for name, slot in slots.items() if name not in unused}
     model = load_model(config, slots, file, unused=unused, zeros=found.zeros)
     if not options.headless:

@@ -22,6 +22,8 @@ class Conversion:
     """Names that the arrays of a classifier have in such files: they are left out for `headless`."""
     zeros: tuple[Slot, ...] = ()
     """Parts of parameters that the files do not have and that are zero, as biases of keys in EVA-02 and DINOv3."""
+    unused: frozenset[str] = frozenset()
+    """Names of arrays that no answer depends on, as `mask_token` of masked pre-training."""
     images: ImageSpec | None = None
     """How images become the model's input; None: as the original does it for that family."""
     labels: Labels | None = None

@@ -46,6 +46,7 @@ def load(
         name: the expected architecture; the arrays are checked against it.
         image_size: pixels, for checkpoints only. Arrays do not show the shape of the patch grid: if nothing else does,
             a square is assumed, `provenance.notes` says so, and a number of patches that makes no square is refused.
+            Positions of HF's models, whose files say their size, are resized to another by HF's rule.
         pooling: 'unpooled' or 'token_unpooled' for such `.npz` files, whose arrays look like 'gap' or 'token'.
         headless: leave the classifier out and give features; allows files whose head is absent or all zeros.
         verify: compare the hashes of a bundle's files. Without it a damaged program can crash the whole process:

@@ -1,46 +1,29 @@
-"""The configuration that an HF ViT's `config.json` and arrays stand for."""
+"""The configuration that an HF model's `config.json` and arrays stand for."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from vitsmith.errors import WeightsError, shown
-from vitsmith.models.config import ViTConfig
+from vitsmith.models.config import ViTConfig, indivisible
 from vitsmith.models.configure import parse_config
 from vitsmith.weights.fill import ArrayFile
-from vitsmith.weights.hf.metadata import HFConfig
-from vitsmith.weights.hf.names import PATCHES, prefix_of
-from vitsmith.weights.unsupported import check_channels, refuse_unsupported
-
-_GELUS = {"gelu": "erf", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
+from vitsmith.weights.hf.model_types import GELUS, HFConfig
+from vitsmith.weights.hf.names import HEADS, Naming
+from vitsmith.weights.unsupported import check_channels
 
 
-def infer_hf_config(file: ArrayFile, metadata: HFConfig) -> ViTConfig:
-    """The configuration of a ViTForImageClassification, or of a bare ViTModel, which has no classes.
+def infer_hf_config(file: ArrayFile, metadata: HFConfig, naming: Naming, prefix: str) -> ViTConfig:
+    """The configuration of a classifier, or of a bare model, which has no classes, at the size of `config.json`.
 
-    A bare model's pooler, a linear layer and tanh, is our `representation`. Raises WeightsError for what our models do
-    not have, naming it.
+    A bare ViTModel's pooler, a linear layer and tanh, is our `representation`. Raises WeightsError for what our models
+    do not have, naming it.
     """
-    if metadata.model_type != "vit":
-        raise WeightsError(f"{file.path}: model_type {metadata.model_type!r} is not supported, only 'vit' is")
-    other = [name for name in metadata.architectures if not name.startswith("ViT")]
-    if other:
-        raise WeightsError(
-            f"{file.path}: architecture {shown(other[0])} in its config.json is not supported, only ViT is"
-        )
-    refuse_unsupported(file)
-    for field, supported in (("qkv_bias", True), ("num_channels", 3), ("pooler_act", "tanh")):
-        if getattr(metadata, field) != supported:
-            raise WeightsError(
-                f"{file.path}: {field} {getattr(metadata, field)!r} is not supported, only {supported!r} is"
-            )
-    if metadata.hidden_act not in _GELUS:
-        raise WeightsError(
-            f"{file.path}: activation {metadata.hidden_act!r} is not supported, known are {', '.join(_GELUS)}"
-        )
-    prefix = prefix_of(set(file.shapes))
-    check_channels(file, f"{prefix}{PATCHES}")
+    _check(file, metadata)
+    check_channels(file, f"{prefix}{naming.patches}.weight")
+    heads = [file.shapes[f"{head}.weight"] for head in HEADS if f"{head}.weight" in file.shapes]
     pooler = file.shapes.get(f"{prefix}pooler.dense.weight")
+    size, patch = _pair(metadata.image_size), _pair(metadata.patch_size)
     config: ViTConfig = parse_config(
         {
             "family": "vit",
@@ -48,15 +31,36 @@ def infer_hf_config(file: ArrayFile, metadata: HFConfig) -> ViTConfig:
             "depth": metadata.num_hidden_layers,
             "heads": metadata.num_attention_heads,
             "mlp_width": metadata.intermediate_size,
-            "patch": _pair(metadata.patch_size),
-            "image_size": _pair(metadata.image_size),
-            "classes": file.shapes["classifier.weight"][0] if "classifier.weight" in file.shapes else 0,
-            "representation": pooler[0] if pooler and "classifier.weight" not in file.shapes else None,
-            "gelu": _GELUS[metadata.hidden_act],
+            "patch": patch,
+            "image_size": size,
+            "unseen_edge": metadata.any_size and bool(indivisible(size, patch)),
+            "classes": heads[0][0] if heads else 0,
+            "representation": pooler[0] if pooler and not heads else None,
+            "gelu": metadata.gelu,
             "norm_eps": metadata.layer_norm_eps,
+            **metadata.parts(frozenset(file.shapes)),
         }
     )
     return config
+
+
+def _check(file: ArrayFile, metadata: HFConfig) -> None:
+    """Raises WeightsError for a class or activation that is not read."""
+    begin = metadata.classes_begin
+    other = [name for name in metadata.architectures if not name.startswith(begin)]
+    if other:
+        raise WeightsError(
+            f"{file.path}: architecture {shown(other[0])} in its config.json is not supported, of "
+            f"{metadata.model_type!r} only {begin} is"
+        )
+    for field, supported in (("num_channels", 3), ("pooler_act", "tanh")):
+        if getattr(metadata, field) != supported:
+            raise WeightsError(
+                f"{file.path}: {field} {getattr(metadata, field)!r} is not supported, only {supported!r} is"
+            )
+    if metadata.gelu is None:
+        known = "silu, because its MLP is gated" if metadata.gated else ", ".join(GELUS)
+        raise WeightsError(f"{file.path}: activation {metadata.hidden_act!r} is not supported, known are {known}")
 
 
 def _pair(size: Any) -> tuple[int, int]:

@@ -1,17 +1,13 @@
-"""HF's `config.json` of a ViT: its fields, the labels, and what the outputs mean."""
+"""What HF's `config.json` says about outputs: the labels, and what the outputs mean."""
 
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
 
 from vitsmith.errors import WeightsError
-from vitsmith.fields import Number, Pixels
-from vitsmith.models.parts import Depth, Eps, Hidden, Width
 from vitsmith.specs import Head, Labels
-from vitsmith.weights.metadata import Metadata, class_names
-
-Size = Pixels | tuple[Pixels, Pixels]
+from vitsmith.weights.hf.model_types import HFConfig
+from vitsmith.weights.metadata import class_names
 
 _HEADS: dict[str, Head] = {
     "single_label_classification": "softmax",
@@ -19,26 +15,6 @@ _HEADS: dict[str, Head] = {
     "regression": "regression",
 }
 """The meaning of the outputs for each `problem_type`."""
-
-
-class HFConfig(Metadata):
-    """Fields and defaults of transformers' ViTConfig (models/vit/configuration_vit.py)."""
-
-    architectures: tuple[str, ...] = ()
-    model_type: str = "vit"
-    hidden_size: Width = 768
-    num_hidden_layers: Depth = 12
-    num_attention_heads: Width = 12
-    intermediate_size: Hidden = 3072
-    hidden_act: str = "gelu"
-    layer_norm_eps: Eps = 1e-12
-    image_size: Size = 224
-    patch_size: Size = 16
-    num_channels: Annotated[int, Number] = 3
-    qkv_bias: bool = True
-    pooler_act: str = "tanh"
-    id2label: Any = None
-    problem_type: Any = None
 
 
 def unsaid(metadata: HFConfig) -> tuple[str, ...]:

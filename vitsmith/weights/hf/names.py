@@ -1,19 +1,16 @@
-"""The names of HF's ViT arrays, as tables: HF name -> the slot in our model it fills.
+"""The names of HF's arrays, as tables: HF name -> the slot in our model it fills.
 
-Two namings of the same layers exist. RELEASED is what `save_pretrained` writes, in all versions; MODULES is what
-`model.state_dict()` has since transformers 5 (source: 5.23.0, models/vit/modeling_vit.py, conversion_mapping.py).
+Several namings of the same layers exist. What `save_pretrained` writes, in all versions, comes first; the others are
+what `model.state_dict()` has since transformers 5 (source: 5.24.0, models/*/modeling_*.py, conversion_mapping.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vitsmith.models.config import ViTConfig
-from vitsmith.weights.layouts import Same, Slot
-
-PATCHES = "embeddings.patch_embeddings.projection.weight"
-"""What only a ViT of HF has, whatever stands before it."""
+from vitsmith.weights.layouts import Layout, Same, Slot
 
 SAME = Same()
 
@@ -21,67 +18,129 @@ Slots = Iterator[tuple[str, Slot]]
 
 
 @dataclass(frozen=True)
-class LayerNaming:
-    """Names of the linear layers of an encoder layer, and of the list the layers are in."""
+class Naming:
+    """The list that the layers are in, the names within a layer, and those of the first and last layers."""
 
     layers: str
     qkv: tuple[str, str, str]
     out: str
-    widen: str
+    widen: tuple[str, ...]
+    """One name, or two where the gate of a gated MLP, which comes first, is apart from the value."""
     narrow: str
+    norms: tuple[str, str]
+    patches: str = "embeddings.patch_embeddings.projection"
+    norm: str = "layernorm"
 
 
-RELEASED = LayerNaming(
+RELEASED = Naming(
     layers="encoder.layer",
     qkv=("attention.attention.query", "attention.attention.key", "attention.attention.value"),
     out="attention.output.dense",
-    widen="intermediate.dense",
+    widen=("intermediate.dense",),
     narrow="output.dense",
+    norms=("layernorm_before", "layernorm_after"),
 )
-MODULES = LayerNaming(
+MODULES = Naming(
     layers="layers",
     qkv=("attention.q_proj", "attention.k_proj", "attention.v_proj"),
     out="attention.o_proj",
-    widen="mlp.fc1",
+    widen=("mlp.fc1",),
     narrow="mlp.fc2",
+    norms=("layernorm_before", "layernorm_after"),
+)
+_DINOV2 = replace(RELEASED, widen=("mlp.fc1",), narrow="mlp.fc2", norms=("norm1", "norm2"))
+_DINOV2_GATED = replace(_DINOV2, widen=("mlp.weights_in",), narrow="mlp.weights_out")
+_DINOV2_MODULES = replace(_DINOV2, qkv=MODULES.qkv, out=MODULES.out)
+_DINOV2_GATED_MODULES = replace(_DINOV2_MODULES, widen=("mlp.gate_proj", "mlp.up_proj"), narrow="mlp.down_proj")
+_DINOV3_GATED = replace(_DINOV2_GATED_MODULES, layers="layer", patches="embeddings.patch_embeddings", norm="norm")
+_DINOV3 = replace(_DINOV3_GATED, widen=("mlp.up_proj",))
+NAMINGS = (
+    RELEASED,
+    MODULES,
+    _DINOV2,
+    _DINOV2_GATED,
+    _DINOV2_MODULES,
+    _DINOV2_GATED_MODULES,
+    _DINOV3,
+    _DINOV3_GATED,
+    replace(_DINOV3, layers="model.layer"),
+    replace(_DINOV3_GATED, layers="model.layer"),
 )
 
+PATCHES = f"{RELEASED.patches}.weight"
+"""What only an image model of HF has, whatever stands before it."""
 
-def naming_of(names: set[str]) -> LayerNaming:
-    """Which of the two namings a file's array names use."""
-    return MODULES if any(".q_proj." in name for name in names) else RELEASED
+PATCHES_ALONE = f"{_DINOV3.patches}.weight"
+"""What only a DINOv3 of HF has when nothing stands before it."""
+
+HEADS = {"classifier": "head", "cls_classifier": "head", "distillation_classifier": "distillation_head"}
+"""Names of heads; `classifier`, or the other two together."""
 
 
-def prefix_of(names: set[str]) -> str:
-    """'vit.' in a ViTForImageClassification, '' in a bare ViTModel."""
-    return "vit." if any(name.startswith("vit.") for name in names) else ""
+def prefix_of(names: frozenset[str]) -> str:
+    """What stands before all names but the heads': 'vit.' in a ViTForImageClassification, '' in a bare ViTModel."""
+    return next((name.removesuffix(PATCHES) for name in sorted(names) if name.endswith(PATCHES)), "")
 
 
-def hf_slots(config: ViTConfig, naming: LayerNaming = RELEASED, prefix: str = "vit.") -> dict[str, Slot]:
-    """All arrays of a ViT by HF name. A `representation` is a bare ViTModel's pooler."""
-    slots = {f"{prefix}{name}": slot for name, slot in _encoder(config, naming)}
+def naming_of(names: frozenset[str], prefix: str) -> Naming:
+    """The naming that has most of the first layer's weights in a file."""
+
+    def found(naming: Naming) -> int:
+        layers = (*naming.qkv, naming.out, *naming.widen, naming.narrow, *naming.norms)
+        return sum(f"{prefix}{naming.layers}.0.{layer}.weight" in names for layer in layers)
+
+    return max(NAMINGS, key=found)
+
+
+def hf_slots(
+    config: ViTConfig,
+    naming: Naming = RELEASED,
+    prefix: str = "vit.",
+    *,
+    positions: Layout = SAME,
+    heads: tuple[str, ...] = ("classifier",),
+) -> dict[str, Slot]:
+    """All arrays of a model by HF name. A `representation` is a bare model's pooler.
+
+    `positions` is the layout of the position embedding; `heads` are the names of heads in the file.
+    """
+    slots = {f"{prefix}{name}": slot for name, slot in _encoder(config, naming, positions)}
     if config.classes:
-        slots.update(_weight_and_bias("classifier", "head"))
+        for head in heads:
+            slots.update(_weight_and_bias(head, HEADS[head]))
     return slots
 
 
-def _encoder(config: ViTConfig, naming: LayerNaming) -> Slots:
+def _encoder(config: ViTConfig, naming: Naming, positions: Layout) -> Slots:
     yield "embeddings.cls_token", Slot("class_token", SAME)
-    yield "embeddings.position_embeddings", Slot("positions.embedding", SAME)
-    yield from _weight_and_bias("embeddings.patch_embeddings.projection", "patches.projection")
+    if config.registers:
+        second = config.position_embedding.learned == "all"  # DeiT's, where it has no head
+        yield f"embeddings.{'distillation_token' if second else 'register_tokens'}", Slot("registers", SAME)
+    if config.distillation_token:
+        yield "embeddings.distillation_token", Slot("distillation_token", SAME)
+    if config.position_embedding.learned != "none":
+        yield "embeddings.position_embeddings", Slot("positions.embedding", positions)
+    yield from _weight_and_bias(naming.patches, "patches.projection")
     for index in range(config.depth):
-        theirs, ours = f"{naming.layers}.{index}", f"blocks.{index}"
-        yield from _weight_and_bias(f"{theirs}.layernorm_before", f"{ours}.norm1")
-        for part, name in enumerate(naming.qkv):
-            for kind in ("weight", "bias"):
-                yield f"{theirs}.{name}.{kind}", Slot(f"{ours}.attention.qkv.{kind}", SAME, part, 3)
-        yield from _weight_and_bias(f"{theirs}.{naming.out}", f"{ours}.attention.out")
-        yield from _weight_and_bias(f"{theirs}.layernorm_after", f"{ours}.norm2")
-        yield from _weight_and_bias(f"{theirs}.{naming.widen}", f"{ours}.mlp.widen")
-        yield from _weight_and_bias(f"{theirs}.{naming.narrow}", f"{ours}.mlp.narrow")
-    yield from _weight_and_bias("layernorm", "norm")
+        yield from _layer(config, naming, f"{naming.layers}.{index}", f"blocks.{index}")
+    yield from _weight_and_bias(naming.norm, "norm")
     if config.representation:
         yield from _weight_and_bias("pooler.dense", "representation.0")
+
+
+def _layer(config: ViTConfig, naming: Naming, theirs: str, ours: str) -> Slots:
+    for number, norm in enumerate(naming.norms, start=1):
+        yield from _weight_and_bias(f"{theirs}.{norm}", f"{ours}.norm{number}")
+        if config.block.layer_scale:
+            yield f"{theirs}.layer_scale{number}.lambda1", Slot(f"{ours}.scale{number}.factors", SAME)
+    for part, name in enumerate(naming.qkv):
+        for kind in ("weight", "bias") if config.block.qkv_bias else ("weight",):
+            yield f"{theirs}.{name}.{kind}", Slot(f"{ours}.attention.qkv.{kind}", SAME, part, 3)
+    yield from _weight_and_bias(f"{theirs}.{naming.out}", f"{ours}.attention.out")
+    for part, name in enumerate(naming.widen):
+        for kind in ("weight", "bias"):
+            yield f"{theirs}.{name}.{kind}", Slot(f"{ours}.mlp.widen.{kind}", SAME, part, len(naming.widen))
+    yield from _weight_and_bias(f"{theirs}.{naming.narrow}", f"{ours}.mlp.narrow")
 
 
 def _weight_and_bias(theirs: str, ours: str) -> Slots:
