@@ -69,3 +69,23 @@ def test_arithmetic_that_only_names_tell_is_refused(tmp_path: Path, fields: dict
     if "map" in fields.get("architecture", ""):
         del state["norm_pre.weight"], state["norm_pre.bias"]
     assert told in refusal(written(tmp_path, state, {**recorded["config"], **fields}))
+
+
+def test_the_projection_of_a_tower_is_not_taken_for_classes_in_silence(tmp_path: Path) -> None:
+    architecture = "vit_base_patch32_clip_224"
+    config = RECORDED[architecture]["config"]
+    for tag, told in (("openai", True), ("openai_ft_in1k", False)):
+        path = written(tmp_path, state_of(architecture), {**config, "pretrained_cfg": {"tag": tag}})
+        assert any("5 outputs are the embedding" in note for note in loaded(path).provenance.notes) is told
+
+
+def test_an_edge_that_no_patch_covers_is_left_out_as_in_timm(tmp_path: Path) -> None:
+    architecture = "vit_base_patch16_siglip_224"
+    recorded, state = RECORDED[architecture], state_of(architecture)
+    arguments = {**recorded["config"]["model_args"], "img_size": [40, 60]}
+    path = written(tmp_path, state, {**recorded["config"], "model_args": arguments})
+    model = loaded(path, headless=True).model
+    wider = torch.full((2, 3, 40, 60), 9.0)
+    wider[:, :, :32, :48] = images((32, 48))
+    with torch.inference_mode():
+        torch.testing.assert_close(model(wider), torch.tensor(recorded["outputs"]), rtol=1e-5, atol=1e-5)

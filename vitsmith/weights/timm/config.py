@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from vitsmith.errors import WeightsError
-from vitsmith.models.config import ImageModelConfig, ViTConfig, show_size
+from vitsmith.models.config import ImageModelConfig, ViTConfig, indivisible, show_size
 from vitsmith.models.configure import change, parse_config
 from vitsmith.models.presets import VIT_SIZES
 from vitsmith.weights.fill import ArrayFile
@@ -31,7 +31,10 @@ USUAL_HEADS = {width: heads for width, _, heads, _ in VIT_SIZES.values()}
 _GELUS = {"gelu": "erf", "gelu_tanh": "tanh", "quick_gelu": "quick"}
 _POOLINGS = {"token": "token", "avg": "gap", "map": "attention"}
 
-_SINCE_THE_ORIGINAL = {"patch_bias", "registers", "position_embedding", "norm_before", "block", "final_norm"}
+_SINCE_THE_ORIGINAL = {
+    *("patch_bias", "unseen_edge", "registers", "position_embedding", "norm_before", "block", "final_norm"),
+    *("attention_pool", "head_bias"),
+}
 """Fields of parts that the original's code does not have."""
 
 
@@ -95,6 +98,7 @@ def _vit(
             "norm_eps": architecture.norm_eps or (1e-5 if "norm_pre.weight" in file.shapes else 1e-6),
             "norm_after_pooling": "fc_norm.weight" in file.shapes,
             "patch_bias": "patch_embed.proj.bias" in file.shapes,
+            "unseen_edge": not (image_size or resnet) and indivisible(size, (patch[0], patch[1])) != "",
             "position_embedding": _positions(file, architecture, patches, prefix),
             "norm_before": "norm_pre.weight" in file.shapes,
             "block": block_of(file),

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 from vitsmith.models.config import ImageModelConfig, ViTConfig
 from vitsmith.specs import ImageSpec
 from vitsmith.weights.assumptions import assumed_note, square_grid
 from vitsmith.weights.timm.architectures import known_architecture
 from vitsmith.weights.timm.config import USUAL_HEADS
 from vitsmith.weights.timm.metadata import TimmMetadata
+
+_MATCHED_WITH_TEXTS = re.compile(r"(vit|eva02?)_.*_clip_|vit_pe_core_")
 
 
 def timm_notes(
@@ -22,7 +26,7 @@ def timm_notes(
         guessed += ["GELU erf", *([f"pooling {vit.pooling!r}"] if vit else [])]
     if not (image_size or (metadata and config.image_size == metadata.image_size)):
         guessed.append(square_grid(config))
-    notes = assumed_note(guessed)
+    notes = (*assumed_note(guessed), *_projected(config, metadata))
     if metadata is not None:
         told = metadata.pretrained_cfg.model_fields_set
         unsaid = [field for field in ("mean", "std", "crop_pct", "interpolation") if field not in told]
@@ -38,3 +42,15 @@ def timm_notes(
 def _knows_heads(metadata: TimmMetadata, vit: ViTConfig) -> bool:
     told = metadata.model_args.num_heads or known_architecture(metadata.architecture).heads
     return bool(told) or vit.width in USUAL_HEADS
+
+
+def _projected(config: ImageModelConfig, metadata: TimmMetadata | None) -> tuple[str, ...]:
+    """A note on towers that were not fine-tuned to classes: timm keeps CLIP's projection as their head."""
+    if metadata is None or not config.classes or not _MATCHED_WITH_TEXTS.match(metadata.architecture):
+        return ()
+    if "_ft_" in str(metadata.pretrained_cfg.tag) or metadata.pretrained_cfg.label_names:
+        return ()
+    return (
+        f"the {config.classes} outputs are the embedding of an image that was trained with texts, no classes; "
+        "load(..., headless=True) gives the features before the projection",
+    )
