@@ -13,6 +13,7 @@ import pytest
 
 from tests.tiny import REFERENCE
 from vitsmith.data.text.tokenizer import Tokenizer
+from vitsmith.data.text.tokenizer_json import clip_tokenizer_json
 from vitsmith.errors import ConfigError, InputError, MissingPackageError
 from vitsmith.specs import TextSpec
 from vitsmith.weights.bundle.identity import canonical
@@ -130,7 +131,7 @@ def test_another_file_is_refused(source: str, given: bytes, problem: str) -> Non
 def test_t5s_extra_ids_at_the_end_of_a_file_are_no_other_size() -> None:
     """SigLIP's multilingual towers know 250,000 ids, and mc4's file has 100 more."""
     spec = open_tokenizer("hf_siglip").spec
-    names = [f"<extra_id_{at}>".encode() for at in (1, 0)]
+    names = [b"<extra_id_1>", "\u2581<extra_id_0>".encode()]
     pieces = [b"\x0a" + bytes([len(name)]) + name + b"\x18\x04" for name in names]  # a string, and the user's kind
     longer = SIGLIP.read_bytes() + b"".join(b"\x0a" + bytes([len(piece)]) + piece for piece in pieces)
     tokenizer = Tokenizer(spec, longer)
@@ -138,6 +139,32 @@ def test_t5s_extra_ids_at_the_end_of_a_file_are_no_other_size() -> None:
     np.testing.assert_array_equal(tokenizer(TEXTS), RECORDED["hf_siglip"])
     with pytest.raises(InputError, match="has 432 pieces and the text tower knows 429"):
         Tokenizer(spec.model_copy(update={"vocabulary": 429}), longer)
+
+
+def test_t5s_extra_ids_in_a_tokenizer_json_are_no_other_size() -> None:
+    described = json.loads(GEMMA.read_bytes())
+    described["model"]["vocab"] |= {"\u2581<extra_id_1>": 500, "<extra_id_0>": 501}
+    longer = json.dumps(described).encode()
+    tokenizer = Tokenizer(open_tokenizer("hf_siglip2").spec, longer)
+    assert tokenizer.count == 502
+    np.testing.assert_array_equal(tokenizer(TEXTS), RECORDED["hf_siglip2"])
+    with pytest.raises(InputError, match="has 502 pieces and the text tower knows 499"):
+        Tokenizer(open_tokenizer("hf_siglip2").spec.model_copy(update={"vocabulary": 499}), longer)
+
+
+def test_a_tokenizer_json_is_made_of_a_vocab_json_and_merges() -> None:
+    described = json.loads((FILES / "clip.json").read_bytes())["model"]
+    vocabulary = json.dumps(described["vocab"]).encode()
+    made = clip_tokenizer_json(vocabulary, CLIP.read_bytes())
+    np.testing.assert_array_equal(Tokenizer(open_tokenizer("hf_clip").spec, made)(TEXTS), RECORDED["hf_clip"])
+    for words, merges in ((b"[]", CLIP.read_bytes()), (b"{}", CLIP.read_bytes()), (vocabulary, b"zq zq\n")):
+        with pytest.raises(InputError, match=r"not those of a CLIP tokenizer"):
+            clip_tokenizer_json(words, merges)
+
+
+def test_a_mark_whose_capital_is_a_letter_is_dropped_as_in_the_original() -> None:
+    tokenizer = open_tokenizer("open_clip")
+    assert tokenizer(["a\u0345b \u0345"]).tolist() == tokenizer(["a b"]).tolist()
 
 
 def test_without_ftfy_only_texts_that_need_it_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

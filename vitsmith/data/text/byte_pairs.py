@@ -16,7 +16,10 @@ from vitsmith.errors import InputError, MissingPackageError
 START, END = "<start_of_text>", "<end_of_text>"
 
 _WORD_END = "</w>"
-_WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
+_WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|\p{L}+|\p{N}|[^\s\p{L}\p{N}\x{345}]+"
+"""The original's pattern. It ignores case, and so drops U+0345, whose capital is a letter. Letters newer than this
+library's Unicode (17.0 and what is not assigned) are symbols here, and become the same bytes in other pieces."""
+
 _ORIGINAL, _ORIGINAL_MERGES = "bpe_simple_vocab_16e6", 49152 - 256 - 2
 """The published file has more merges than the model knows: the others are not used, as in the original."""
 _LARGEST = 64 * 2**20
@@ -31,7 +34,7 @@ class BytePairs:
     empty: frozenset[int] = frozenset()
 
     def __init__(self, vocabulary: bytes) -> None:
-        self._merges = _read_merges(vocabulary)
+        self._merges = read_merges(vocabulary)
         letters = _letters()
         pieces = [*letters, *(letter + _WORD_END for letter in letters), *("".join(pair) for pair in self._merges)]
         self._ids = {piece: at for at, piece in enumerate([*pieces, START, END])}
@@ -67,8 +70,8 @@ class BytePairs:
         return tokenizer
 
 
-def _read_merges(vocabulary: bytes) -> list[tuple[str, str]]:
-    """The pairs in a merges.txt, or in the packed file that OpenAI published; its first line is a heading."""
+def read_merges(vocabulary: bytes) -> list[tuple[str, str]]:
+    """The pairs in a merges.txt, or in the packed file that OpenAI published. Raises InputError for other files."""
     try:
         lines = _unpacked(vocabulary).decode("utf-8").split("\n")
     except (UnicodeDecodeError, zlib.error):

@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any, Literal, Protocol
 
 from vitsmith.data.text.byte_pairs import BytePairs
-from vitsmith.data.text.tokenizer_json import TokenizerJson
+from vitsmith.data.text.tokenizer_json import TokenizerJson, count_extra_ids
 from vitsmith.errors import InputError, MissingPackageError
 from vitsmith.specs import TextSpec
 
@@ -160,7 +160,7 @@ class _SentencePiece:
         self.start = start if start >= 0 else None
         if self.count == 0 or self.end < 0:
             raise InputError("the vocabulary is not a SentencePiece model with an end token: give the .model file")
-        self.spare = self._extra_ids()
+        self.spare = count_extra_ids(self.count, self._processor.id_to_piece)
         self.unknown = int(self._processor.unk_id())
         self.empty = frozenset([self.unknown, int(self._processor.piece_to_id(_SPACE))])
 
@@ -172,13 +172,6 @@ class _SentencePiece:
         prepared = self._prepared(text)
         pieces = zip(self._processor.encode(prepared), self._processor.encode(prepared, out_type=str), strict=True)
         return [piece.replace(_SPACE, " ") for one, piece in pieces if one == self.unknown]
-
-    def _extra_ids(self) -> int:
-        """The number of T5's '<extra_id_0>' and so on at the end: mc4's file has 100, SigLIP's towers know none."""
-        at = self.count
-        while at > 0 and str(self._processor.id_to_piece(at - 1)).startswith("<extra_id_"):
-            at -= 1
-        return self.count - at
 
     def _prepared(self, text: str) -> str:
         return text.lower() if self._lower_case else text

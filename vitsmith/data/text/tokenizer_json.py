@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
+from vitsmith.data.text.byte_pairs import read_merges
 from vitsmith.errors import InputError, MissingPackageError
 
 _SPACE = "\u2581"  # SentencePiece's mark for the beginning of a word
 _UNKNOWN = ("<unk>", "[UNK]")
 
+_CLIP_START, _CLIP_END = "<|startoftext|>", "<|endoftext|>"
+_CLIP_WORDS = (
+    r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"  # of transformers
+)
+
 
 class TokenizerJson:
     """See `pieces.Vocabulary`. Start and end token are those that the file itself adds to a text."""
-
-    spare = 0
 
     def __init__(self, vocabulary: bytes) -> None:
         try:
@@ -28,6 +33,7 @@ class TokenizerJson:
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         self.count = int(self._tokenizer.get_vocab_size(with_added_tokens=True))
+        self.spare = count_extra_ids(self.count, self._tokenizer.id_to_token)
         self.start, self.end = self._added()
         self.special_tokens = _SPECIAL[self.start is not None, self.end is not None]
         unknown = getattr(self._tokenizer.model, "unk_token", None)
@@ -56,6 +62,40 @@ class TokenizerJson:
             if whole[before : before + len(bare)] == bare and max(len(start), len(end)) <= 1:
                 return next(iter(start), None), next(iter(end), None)
         raise InputError(f"tokenizer.json adds {len(whole) - len(bare)} tokens to a text, more than a start and an end")
+
+
+def count_extra_ids(count: int, piece_of: Callable[[int], str | None]) -> int:
+    """The number of T5's '<extra_id_0>' and so on at the end of a vocabulary: SigLIP's towers do not know mc4's 100."""
+    at = count
+    while at > 0 and (piece_of(at - 1) or "").lstrip(_SPACE).startswith("<extra_id_"):
+        at -= 1
+    return count - at
+
+
+def clip_tokenizer_json(vocabulary: bytes, merges: bytes) -> bytes:
+    """The tokenizer.json of a vocab.json and a merges.txt, as transformers (5.24) makes it for its CLIPTokenizer.
+
+    Raises InputError for other files.
+    """
+    try:
+        from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
+    except ImportError:
+        raise MissingPackageError("tokenizers", "text") from None
+    pairs = read_merges(merges)
+    try:
+        ids = json.loads(vocabulary)
+        start, end = (_CLIP_START, ids[_CLIP_START]), (_CLIP_END, ids[_CLIP_END])
+        model = models.BPE(ids, pairs, continuing_subword_prefix="", end_of_word_suffix="</w>", unk_token=_CLIP_END)
+    except Exception as error:  # the library raises Exception itself
+        raise InputError(f"this vocab.json and merges.txt are not those of a CLIP tokenizer ({error!r})") from None
+    made = Tokenizer(model)
+    spaces = normalizers.Replace(Regex(r"\s+"), " ")
+    made.normalizer = normalizers.Sequence([normalizers.NFC(), spaces, normalizers.Lowercase()])
+    words = pre_tokenizers.Split(Regex(_CLIP_WORDS), behavior="removed", invert=True)
+    made.pre_tokenizer = pre_tokenizers.Sequence([words, pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    made.post_processor = processors.RobertaProcessing(end, start, trim_offsets=False, add_prefix_space=False)
+    made.add_special_tokens([AddedToken(name, normalized=False) for name in (_CLIP_START, _CLIP_END)])
+    return made.to_str().encode()
 
 
 _SPECIAL: dict[tuple[bool, bool], Literal["start", "end", "both"] | None] = {
