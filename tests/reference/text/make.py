@@ -36,7 +36,7 @@ TEXTS = [
 
 def main() -> None:
     rows: dict[str, list[list[int]]] = {}
-    clip = _open_clip()
+    clip = import_open_clip()
     header, *merges = gzip.decompress(Path(clip.default_bpe()).read_bytes()).decode().split("\n")[: MERGES + 1]
     assert header.endswith("#version: 0.2")
     (HERE / "clip.bpe").write_text("\n".join(["#version: 0.2", *merges]), encoding="utf-8", newline="\n")
@@ -57,7 +57,7 @@ def main() -> None:
         remove_extra_whitespaces=False, split_digits=True, user_defined_symbols=["<mask>"], **options,
     )  # fmt: skip
     (HERE / "siglip2.model").write_bytes(model)
-    gemma = _siglip2_of_transformers(model)
+    gemma = _saved(siglip2_of_transformers(model), "siglip2.json")
     rows["hf_siglip2"] = _rows(gemma)
     rows["open_clip_siglip2"] = _rows(gemma, [clip.get_clean_fn("canonicalize")(text) for text in TEXTS])
     recorded = {"length": LENGTH, "texts": TEXTS, **rows}
@@ -65,7 +65,7 @@ def main() -> None:
     (HERE / "others.json").write_text(f"{{\n{lines}\n}}\n", encoding="ascii")
 
 
-def _open_clip() -> ModuleType:
+def import_open_clip() -> ModuleType:
     """open_clip's tokenizer.py by itself: the package imports torchvision."""
     package = importlib.util.find_spec("open_clip")
     assert package is not None and package.submodule_search_locations
@@ -114,10 +114,9 @@ def _sentencepiece(pieces: int, kind: str, **options: Any) -> bytes:
     return made.getvalue()
 
 
-def _siglip2_of_transformers(model: bytes) -> Any:
-    """The tokenizer.json of a SentencePiece BPE model: each piece is a merge of every two pieces that make it."""
+def sentencepiece_ids(model: bytes) -> dict[str, Any]:
+    """The ids and merges of a SentencePiece BPE model: each piece is a merge of every two pieces that make it."""
     import sentencepiece
-    from transformers.models.siglip2.tokenization_siglip2 import Siglip2Tokenizer
 
     processor = sentencepiece.SentencePieceProcessor(model_proto=model)
     ids = {processor.id_to_piece(at): at for at in range(processor.get_piece_size())}
@@ -127,8 +126,15 @@ def _siglip2_of_transformers(model: bytes) -> Any:
             halves = [(piece[:cut], piece[cut:]) for cut in range(1, len(piece))]
             known = [(left, right) for left, right in halves if left in ids and right in ids]
             merges += sorted(known, key=lambda pair: (ids[pair[0]], ids[pair[1]]))
+    return {"vocab": ids, "merges": merges}
+
+
+def siglip2_of_transformers(model: bytes) -> Any:
+    """transformers' tokenizer of SigLIP 2 with the pieces of a SentencePiece BPE model."""
+    from transformers.models.siglip2.tokenization_siglip2 import Siglip2Tokenizer
+
     options = {"padding_side": "right", "add_bos_token": False, "add_eos_token": True}
-    return _saved(Siglip2Tokenizer(vocab=ids, merges=merges, **options), "siglip2.json")
+    return Siglip2Tokenizer(**sentencepiece_ids(model), **options)
 
 
 if __name__ == "__main__":
