@@ -34,6 +34,8 @@ def refusal(source: str, error: type[InputError] = DownloadError) -> str:
         ("hf:vit", "is no name of a model on the Hugging Face hub: write hf:OWNER/NAME"),
         ("hf:me/pets/model", "is no name of a model on the Hugging Face hub"),
         ("hf:me/../pets", "is no name of a model on the Hugging Face hub"),
+        ("hf:me/pets.", "is no name of a model on the Hugging Face hub"),
+        (f"hf:me/{'pets' * 30}", "is no name of a model on the Hugging Face hub"),
         ("hf:me/pets@", "write a branch, tag or commit behind '@', as hf:me/pets@main"),
         ("hf:me/pets@../x", "write a branch, tag or commit behind '@'"),
         ("hf:./pets", "give a folder on this machine without a prefix: ./pets"),

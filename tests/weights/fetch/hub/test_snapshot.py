@@ -16,7 +16,10 @@ import vitsmith as vs
 from tests.weights.fetch.hub.hub_server import TOKEN, HubServer
 from tests.weights.fetch.hub.models import CARD, hf_model, sharded, timm_model, torch_file
 from tests.weights.foreign_reference import hf_vit, hf_vit_logits, images, timm_vit, timm_vit_logits
+from vitsmith.cli.arguments.completion import models
 from vitsmith.errors import DownloadError
+from vitsmith.runs.place import model_name
+from vitsmith.verbs.recipe import check_has_weights, make_recipe
 from vitsmith.weights.fetch import download
 
 
@@ -77,6 +80,17 @@ def test_every_verb_knows_the_prefix(hub: HubServer, tmp_path: Path) -> None:
     assert saved is not None
     card = (tmp_path / "saved" / "README.md").read_text(encoding="utf-8")
     assert f"Published as: hf:me/pets@{saved.provenance.revision}" in card and "Licence: mit" in card
+
+
+def test_runs_and_recipes_know_the_prefix() -> None:
+    assert model_name("hf:timm/vit_tiny_patch16_224.augreg_in21k@refs/pr/1") == "vit_tiny_patch16_224"
+    assert model_name("hf-hub:google/vit-base-patch16-224") == "vit-base-patch16-224"
+    check_has_weights("hf:google/vit-base-patch16-224")
+    assert (
+        make_recipe("finetune", {"model": {"init": "hf:me/pets@v1"}, "data": {"path": "x"}}).model.init
+        == "hf:me/pets@v1"
+    )
+    assert "hf:openai/clip-vit-base-patch32" in models("hf:openai/")
 
 
 def test_parts_of_weights_are_fetched_with_their_index(hub: HubServer, tmp_path: Path) -> None:

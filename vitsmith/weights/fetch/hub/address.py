@@ -44,7 +44,12 @@ def hub_address(source: str) -> HubAddress | None:
     if not name:
         raise InputError(f"{source} names no model: write hf:OWNER/NAME")
     if _NAME.fullmatch(name) is None or ".." in name or "--" in name:
-        raise InputError(f"{source} is no name of a model on the Hugging Face hub: write hf:OWNER/NAME")
+        raise no_name(source)
     if at and (_REVISION.fullmatch(revision) is None or ".." in revision):
         raise InputError(f"{source}: write a branch, tag or commit behind '@', as hf:{name}@main")
     return HubAddress(name, revision or None)
+
+
+def no_name(source: str) -> InputError:
+    """The error for what no model of the hub can be called."""
+    return InputError(f"{source} is no name of a model on the Hugging Face hub: write hf:OWNER/NAME")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from vitsmith.errors import DownloadError, InputError, OutputError
-from vitsmith.weights.fetch.hub.address import HubAddress
+from vitsmith.weights.fetch.hub.address import HubAddress, no_name
 from vitsmith.weights.fetch.hub.known_models import close_names
 
 LOG_IN = "log in:  hf auth login"
@@ -51,6 +51,8 @@ def _told(address: HubAddress, error: Exception) -> InputError | None:
     cause = error
     while isinstance(cause, errors.LocalEntryNotFoundError) and isinstance(cause.__cause__, Exception):
         cause = cause.__cause__
+    if isinstance(cause, errors.HFValidationError):
+        return no_name(str(address))
     if isinstance(cause, errors.HfHubHTTPError):
         return DownloadError(f"{address}: {_of_answer(address, cause)}")
     if isinstance(cause, errors.OfflineModeIsEnabled) or constants.HF_HUB_OFFLINE:

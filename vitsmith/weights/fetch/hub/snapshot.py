@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from vitsmith.errors import MissingPackageError, WeightsError
 from vitsmith.files.contents import content_of
@@ -131,10 +131,23 @@ def _described(repository: _Repository, name: str) -> Path:
     if repository.folder is not None:
         return repository.folder / name
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.utils.tqdm import silent_tqdm
 
-    silent: Any = silent_tqdm
+    silent: Any = _NoBar
     return Path(hf_hub_download(repository.address.name, name, revision=repository.commit, tqdm_class=silent))
+
+
+class _NoBar:
+    """What `huggingface_hub` asks of a progress bar, for small files: none is drawn."""
+
+    def __init__(self, *_: Any, **__: Any) -> None: ...
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def update(self, count: float | None = 1) -> None:
+        """So many bytes more."""
 
 
 def _with_weights(repository: _Repository, name: str) -> Path:
@@ -183,7 +196,8 @@ def _transfer(repository: _Repository, name: str) -> Transfer:
     from huggingface_hub.file_download import repo_folder_name
 
     address = repository.address
-    url, token = hf_hub_url(address.name, name, revision=repository.commit), get_token()
+    url = hf_hub_url(address.name, name, revision=repository.commit)
+    token = None if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else get_token()
     about = get_hf_file_metadata(url, token=token)
     if not about.etag:
         raise FileMetadataError(f"{url} has no ETag")
