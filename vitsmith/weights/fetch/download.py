@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.error import HTTPError, URLError
+from urllib.parse import unquote, urlsplit
 
 from vitsmith.errors import DownloadError, OutputError
 from vitsmith.weights.fetch.addresses import ORIGIN, cached_path, source_of
@@ -63,6 +64,11 @@ class Transfer:
     cache: str = "VITSMITH_CACHE"
     """The environment variable that names the folder in which `target` is."""
 
+    @property
+    def file(self) -> str:
+        """The file's name at the server, for the bar: that of `target` may be a hash."""
+        return unquote(urlsplit(self.source).path).rpartition("/")[2]
+
     def refusal(self, why: str) -> DownloadError:
         return DownloadError(f"could not download {self.name or self.source}: {why}; {self.advice}")
 
@@ -98,9 +104,9 @@ def run(transfer: Transfer, *, progress: bool = True) -> Path:
         if transfer.done():
             return transfer.target
         transfer.target.parent.mkdir(parents=True, exist_ok=True)
-        with claim(transfer.target, talk=talk) as part:
+        with claim(transfer.target, transfer.file, talk=talk) as part:
             if not transfer.done():  # another process may have finished it meanwhile
-                with _bar(transfer.name or transfer.target.name, talk=talk) as show:
+                with _bar(transfer.file, talk=talk) as show:
                     _fetch(transfer, part, show)
                 _verify(transfer, part)
                 part.finish(transfer.target)

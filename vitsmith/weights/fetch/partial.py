@@ -74,15 +74,16 @@ class Partial:
 
 
 @contextmanager
-def claim(target: Path, *, talk: bool = False) -> Iterator[Partial]:
+def claim(target: Path, name: str = "", *, talk: bool = False) -> Iterator[Partial]:
     """The partial file of `target`, for this process alone. Waits while another process has it; says so if `talk`.
 
+    `name` is the file's name in what is said; '': that of `target`.
     If files cannot be locked (some cluster file systems), this process gets a file of its own, which is not kept.
     """
     shared = Partial(target.with_name(target.name + ".part"))
     while True:
         with shared.path.open("ab") as handle:
-            if not _lock(handle, target.name, talk=talk):
+            if not _lock(handle, name or target.name, talk=talk):
                 break
             if not is_at(handle, shared.path):
                 continue  # the other process finished that file: the name is free for a new one

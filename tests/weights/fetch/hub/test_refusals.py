@@ -214,9 +214,9 @@ def test_parts_that_are_not_there_are_named(hub: HubServer) -> None:
 
 
 def test_what_our_models_cannot_do_is_refused_by_its_arrays(hub: HubServer) -> None:
-    state = {**timm_vit(), "reg_token": timm_vit()["cls_token"]}
-    hub.add("me/registers", {"config.json": timm_model()["config.json"], "pytorch_model.bin": torch_file(state)})
-    assert "register tokens" in refusal("hf:me/registers", WeightsError)
+    state = {**timm_vit(), "rel_pos_bias.relative_position_bias_table": timm_vit()["cls_token"]}
+    hub.add("me/beit", {"config.json": timm_model()["config.json"], "pytorch_model.bin": torch_file(state)})
+    assert "relative position biases" in refusal("hf:me/beit", WeightsError)
 
 
 def test_pooling_and_vocabulary_are_for_files() -> None:

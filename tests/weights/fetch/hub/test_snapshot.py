@@ -174,6 +174,17 @@ def test_bytes_that_do_not_have_their_hash_are_never_a_model(hub: HubServer, tmp
     assert "model.safetensors" not in cached(tmp_path)
 
 
+def test_the_bar_has_the_name_of_the_file(
+    hub: HubServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hub.add("me/pets", timm_model())
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    vs.load("hf:me/pets")
+    err = capsys.readouterr().err
+    assert "model.safetensors" in err and "config.json" not in err
+    assert hashlib.sha256(timm_model()["model.safetensors"]).hexdigest()[:8] not in err
+
+
 def test_a_token_is_shown_to_the_hub_and_to_nobody_else(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     hub.add("me/secret", timm_model(), private=True, gated=True)
