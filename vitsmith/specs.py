@@ -5,6 +5,7 @@ Nothing here imports torch, so that `inspect`, the serving front end and the tes
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Literal, Self
 
@@ -319,7 +320,7 @@ class Labels(Frozen):
     @property
     def shown(self) -> tuple[str, ...]:
         """A name for each class that differs from the others: 'crane (517)' where several share a name."""
-        return tell_apart(self.names)
+        return _told_apart(self.names)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -331,6 +332,12 @@ class Labels(Frozen):
 
     def __str__(self) -> str:
         return repr(self)
+
+
+@functools.lru_cache(maxsize=4)
+def _told_apart(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Kept, because every answer asks for it: 25 ms for the 21,843 names of ImageNet-21k."""
+    return tell_apart(names)
 
 
 def _pair(size: int | tuple[int, int]) -> tuple[int, int]:

@@ -17,7 +17,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tests.tiny import VIT, tiny_lit, tiny_model
+from tests.tiny import VIT, layout_of, released_npz, tiny_lit, tiny_model
 from tests.weights.foreign_files import TIMM_CONFIG, written
 from tests.weights.foreign_reference import timm_vit
 from vitsmith import load, save
@@ -192,6 +192,18 @@ def test_what_lies_in_the_place_of_a_published_file_is_that_file_or_refused(
     save_file(timm_vit(), place)
     with pytest.raises(WeightsError, match=r"not a complete \.npz file"):
         load("ViT-B_16.imagenet21k")
+
+
+def test_a_published_file_names_its_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VITSMITH_CACHE", str(tmp_path))
+    tag = "ViT-Ti_16.augreg-imagenet2012-384"
+    place = cached_path(find_checkpoint(tag).url)
+    place.parent.mkdir(parents=True)
+    released_npz(place, layout_of("ViT-Ti_16-384")["layout"])
+    labels = load(tag).labels
+    assert labels is not None and len(labels) == 1000 and labels.names[207] == "golden retriever"
+    assert load(tag, headless=True).labels is None
+    assert load(place).labels is None  # a file of this width might be anybody's
 
 
 def test_folders_without_a_description_say_what_is_in_them(tmp_path: Path) -> None:

@@ -54,12 +54,15 @@ def predict(
 ) -> None:
     """Classify images. Unreadable images are reported and skipped, and the exit code is then 2."""
     from vitsmith.predict import Predictor
+    from vitsmith.weights.labels import missing_labels
 
     style = style_of(json=json, csv=csv)
     named = class_names(labels, labels_file)
     described = labelled(data, image_column, label_column, split)
     sources, names = images_of(images or [], described, split)
     bundle = open_model(model, image_size, labels=named)
+    if told := missing_labels(bundle):
+        say(f"note: {told}")
     if scaled_decoding:
         bundle.preprocessing = bundle.preprocessing.model_copy(update={"scaled_decoding": True})
     predictor = Predictor(bundle, engine, batch_size=batch_size, precision=precision, num_images=len(sources))

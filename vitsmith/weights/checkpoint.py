@@ -25,6 +25,7 @@ from vitsmith.weights.fetch.hub.snapshot import fetch_model
 from vitsmith.weights.fetch.lookup import published_file
 from vitsmith.weights.fill import load_model
 from vitsmith.weights.heads import assumed_head, check_head
+from vitsmith.weights.labels import published_labels
 from vitsmith.weights.options import LoadOptions
 from vitsmith.weights.timm.metadata import is_default_license
 
@@ -69,10 +70,10 @@ def load_published(source: str, options: LoadOptions) -> Bundle:
     note = vocabulary = ""
     if source.startswith(PREFIX):
         chosen = find_augreg(source)
-        url, architecture, note = chosen.url, chosen.model, chosen.note
+        url, architecture, dataset, note = chosen.url, chosen.model, chosen.dataset, chosen.note
     else:
         row = published_file(source)
-        url, architecture, vocabulary = row.url, row.model, row.vocabulary
+        url, architecture, dataset, vocabulary = row.url, row.model, row.dataset, row.vocabulary
     path = download(url)
     words = download(vocabulary) if vocabulary else None
     with NpzFile(path) as file:
@@ -81,6 +82,7 @@ def load_published(source: str, options: LoadOptions) -> Bundle:
     notes = (note, *told) if note else told  # what its arrays do not show is known of a published file
     return Bundle.of(
         model,
+        labels=published_labels(dataset, 0 if isinstance(model.config, LiTConfig) else model.config.classes),
         head=head,
         vocabulary=found.vocabulary,
         provenance=_provenance(url, kind, notes, Publication(origin=url)),

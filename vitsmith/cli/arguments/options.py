@@ -38,7 +38,10 @@ LabelsOption = Annotated[
     typer.Option(help="Class names in the order of the outputs, separated by commas; may be repeated."),
 ]
 LabelsFileOption = Annotated[
-    Path | None, typer.Option(help="Text file with one class name a line, in the order of the outputs.")
+    Path | None,
+    typer.Option(
+        help="Text file with one class name a line, in the order of the outputs; or imagenet-1k, imagenet-21k."
+    ),
 ]
 TemplatesOption = Annotated[
     str, typer.Option(help="Prompts: clip, lit, simple, or one as 'a photo of a {}.'; default: the model's own.")

@@ -20,6 +20,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from vitsmith.data.text.class_lists import CLASS_LISTS, class_list
 from vitsmith.errors import InputError
 from vitsmith.files.contents import content_of, mistaken_text
 from vitsmith.files.regular import read_regular
@@ -59,10 +60,13 @@ class _Line(NamedTuple):
 def read_class_names(path: str | os.PathLike[str], *, error: type[InputError] = InputError) -> tuple[str, ...]:
     """The names of classes in the order of their numbers: the first is that of class 0. Words behind tabs are ignored.
 
+    Where there is no such file, 'imagenet-1k' and the others of `CLASS_LISTS` are the lists that come with vitsmith.
     A name may occur twice, as in ImageNet. Raises `error` with one line for a file that cannot be read, holds no names
     or is another kind of file, for a blank line between the names, and for text that cannot be a name.
     """
     where = os.fsdecode(path)
+    if where in CLASS_LISTS and not Path(where).exists():
+        return class_list(where)
     text = read_text(path, "class names", error=error)
     entries = parse_entries(text, where, counted=True, error=error)
     return tuple(entry.name for entry in entries)
