@@ -180,6 +180,8 @@ class TextSpec(Frozen):
             mistakes.append("padding 'end' does not go with pooling 'first': zero needs first, end needs last")
         if self.pooling == "first" and self.tokenizer == "sentencepiece":
             mistakes.append("SentencePiece has no start token to pool: pooling must be 'last'")
+        if self.lower_case and self.tokenizer in ("bpe", "tokenizers"):
+            mistakes.append(f"lower_case is not for {self.tokenizer!r}: use cleaning=['lower']")
         if (self.pooling, self.special_tokens) in (("first", "end"), ("end", "start")):
             mistakes.append(f"pooling {self.pooling!r} does not go with special_tokens {self.special_tokens!r}")
         ids = {name: getattr(self, name) for name in ("start_token", "end_token", "padding_token")}

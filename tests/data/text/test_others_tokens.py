@@ -17,6 +17,7 @@ from vitsmith.data.text.tokenizer_json import clip_tokenizer_json
 from vitsmith.errors import ConfigError, InputError, MissingPackageError
 from vitsmith.specs import TextSpec
 from vitsmith.weights.bundle.identity import canonical
+from vitsmith.weights.bundle.summary import describe_text
 
 FILES = REFERENCE / "text"
 RECORDED = json.loads((FILES / "others.json").read_text())
@@ -114,6 +115,7 @@ def test_a_packed_vocabulary_is_read_and_only_as_many_merges_as_the_original_doe
         ("open_clip", b"#version: 0.2\na b\na b\n", "1 repeated merges: it is damaged"),
         ("open_clip", gzip.compress(CLIP.read_bytes())[:-20], "is damaged"),
         ("open_clip", gzip.compress(bytes(65 * 2**20)), "unpacks to more than 64 MiB"),
+        ("open_clip", CLIP.read_bytes().rsplit(b"\n", 1)[0], "has 813 pieces and the text tower knows 814"),
         ("open_clip", b"a b\n", "has 515 pieces and the text tower knows 814"),
         ("hf_clip", CLIP.read_bytes(), "not a tokenizer.json"),
         ("hf_clip", b"{}", "not a tokenizer.json"),
@@ -191,6 +193,21 @@ def test_every_word_is_known_to_bytes() -> None:
     assert tokenizer.unknown_words("猫") == [] and "is empty" in tokenizer.why_unread("")
 
 
+def test_the_rules_in_words() -> None:
+    said = [describe_text(open_tokenizer(source).spec, vocabulary=True) for source in SOURCES]
+    assert said == [
+        "byte-level BPE of 814 pieces, ftfy, html, spaces, lower, 32 tokens, padded with zeros, the end token pooled",
+        "tokenizer.json of 814 pieces, the file's own rules, 32 tokens, padded with the end token, the end token "
+        "pooled",
+        "SentencePiece of 430 pieces, lower, punctuation, spaces, 32 tokens, padded with the end token, the last token "
+        "pooled",
+        "tokenizer.json of 500 pieces, the file's own rules, 32 tokens, padded with zeros, the last token pooled",
+        "tokenizer.json of 500 pieces, ftfy, html, canonical, 32 tokens, padded with zeros, the last token pooled",
+    ]
+    other = open_tokenizer("open_clip", padding_token=7).spec
+    assert "padded with token 7" in describe_text(other, vocabulary=True)
+
+
 def test_the_specification_of_other_kinds() -> None:
     clip = TextSpec(tokenizer="bpe", vocabulary=49408)
     assert (clip.length, clip.padding, clip.pooling) == (77, "zero", "end")
@@ -203,6 +220,7 @@ def test_the_specification_of_other_kinds() -> None:
             "end_token 10 is not below vocabulary 10; padding",
         ),
         ({"tokenizer": "bpe", "cleaning": ["upper"]}, "cleaning.0"),
+        ({"tokenizer": "bpe", "lower_case": True}, r"lower_case is not for 'bpe': use cleaning=\['lower'\]"),
     ):
         with pytest.raises(ConfigError, match=problem):
             TextSpec(**{"vocabulary": 10} | fields)

@@ -232,6 +232,8 @@ def test_conversion_both_ways_keeps_weights_and_vocabulary(tmp_path: Path) -> No
     [
         ({"lower_case": False}, r"lower_case False \(it would be read as True\)"),
         ({"canonicalize": True}, r"canonicalize True \(it would be read as False\)"),
+        ({"cleaning": ("lower",)}, r"cleaning \('lower',\) \(it would be read as \(\)\)"),
+        ({"padding_token": 1}, r"padding_token 1 \(it would be read as None\)"),
     ],
 )
 def test_an_npz_that_would_be_read_otherwise_is_not_written(fields: dict[str, Any], told: str, tmp_path: Path) -> None:

@@ -18,8 +18,11 @@ from vitsmith.data.text.pieces import open_vocabulary
 from vitsmith.errors import InputError, shown
 from vitsmith.specs import TextSpec
 
-_SPARE = 128
-"""The most unused embeddings of a tower: some authors round their number up to a multiple of 64 or 128."""
+_UNUSED = 127
+"""The most unused embeddings of a tower: some authors round their number up to a multiple of 64 or 128.
+
+Not with CLIP's BPE, whose special tokens have the last ids: of another size they would be other tokens.
+"""
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 """The characters that Python makes of bytes on a command line that are not UTF-8."""
@@ -51,7 +54,8 @@ class Tokenizer:
     def __init__(self, spec: TextSpec, vocabulary: bytes) -> None:
         self.spec, self.vocabulary = spec, vocabulary
         self._pieces = open_vocabulary(spec, vocabulary)
-        if not -self._pieces.spare <= spec.vocabulary - self._pieces.count < _SPARE:
+        most = 0 if spec.tokenizer == "bpe" else _UNUSED
+        if not -self._pieces.spare <= spec.vocabulary - self._pieces.count <= most:
             raise InputError(
                 f"the vocabulary has {self._pieces.count:,} pieces and the text tower knows {spec.vocabulary:,}: "
                 "give the file that was published with the model"

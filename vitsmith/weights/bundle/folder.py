@@ -4,7 +4,7 @@ model/
   bundle.json          everything but the numbers, and the SHA-256 of each other file
   model.safetensors    or model.onnx (with model.onnx.data when large), model.xml and model.bin, model.pte
   text.*               the text tower of an exported LiT
-  tokenizer.txt        or tokenizer.model: the vocabulary of a LiT
+  tokenizer.txt        or .model, .bpe, .json: the vocabulary of a model with a text tower
   golden.safetensors   images, their tensors and their outputs; of LiT also texts
   programs/NAME/       another program of the same model, with golden examples of its own
   split.safetensors    which images it was trained on and which were held out, as salted digests; may be deleted

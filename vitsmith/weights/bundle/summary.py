@@ -71,8 +71,10 @@ _TOKENIZERS = {
 
 def describe_text(text: TextSpec, *, vocabulary: bool) -> str:
     """One line that says how a text becomes a vector; `vocabulary` says whether the vocabulary is there."""
-    rules = [", ".join(text.cleaning)] if text.cleaning else ["lower case" if text.lower_case else "case kept"]
-    rules += ["no punctuation"] * text.canonicalize
+    case = (
+        "lower case" if text.lower_case else "case kept" if text.tokenizer != "tokenizers" else "the file's own rules"
+    )
+    rules = [*(text.cleaning or [case]), *["no punctuation"] * text.canonicalize]
     pads = "zeros" if text.padding == "zero" else "the end token"
     pads = pads if text.padding_token is None else f"token {text.padding_token}"
     there = "" if vocabulary else " (the vocabulary is missing)"

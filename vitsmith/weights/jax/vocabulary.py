@@ -36,7 +36,7 @@ def check_text_fits_npz(bundle: Bundle) -> None:
     if not isinstance(bundle.config, LiTConfig) or bundle.text is None:
         return
     usual, tower = original_text(bundle.config), bundle.config.text
-    told = {"tokenizer": usual.tokenizer, "lower_case": usual.lower_case, "canonicalize": usual.canonicalize}
+    told = usual.model_dump(exclude={"templates", "length", "vocabulary"})
     if isinstance(tower, BertConfig):
         told["length"] = BertConfig.model_fields["length"].default
     ours = bundle.text.model_dump()
