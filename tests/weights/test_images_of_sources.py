@@ -19,6 +19,7 @@ from tests.tiny import VIT
 from vitsmith.data.images.preprocess import load_image
 from vitsmith.errors import WeightsError
 from vitsmith.specs import ImageSpec
+from vitsmith.weights.bundle.summary import describe_images
 from vitsmith.weights.hf.images import HFPreprocessor, hf_images, hf_notes
 from vitsmith.weights.metadata import IMAGENET_MEAN, IMAGENET_STD
 from vitsmith.weights.open_clip.images import OpenClipPreprocessing, open_clip_images
@@ -112,6 +113,22 @@ def test_what_a_processor_leaves_out_is_its_own_default(told: dict[str, Any], ex
 def test_the_size_that_a_processor_crops_to_is_compared_with_the_models() -> None:
     notes = hf_notes(HFPreprocessor.model_validate(DINOV2), (518, 518))
     assert notes == ("preprocessor_config.json says 224x224; the model's size, 518x518, was used",)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("hf-dinov3", "RGB, 17x17, squashed (bilinear, antialiased in float), mean (0.485, 0.456, 0.406)"),
+        ("hf-deit", "RGB, 17x17, squashed, centre crop of 0.85 (bicubic, antialiased), mean"),
+        ("hf-clip", "RGB, 17x17, shorter side resized, centre crop of 1 (bicubic, antialiased), mean"),
+        (
+            "open_clip-longest-wide",
+            "RGB, 17x23, longer side resized, filled with (127, 127, 127) (bilinear, antialiased)",
+        ),
+    ],
+)
+def test_inspect_says_how_pixels_become_a_tensor(name: str, told: str) -> None:
+    assert describe_images(spec_of(name)).startswith(told)
 
 
 def test_processors_that_do_more_are_refused() -> None:
