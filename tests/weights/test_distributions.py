@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 import vitsmith.weights
 from tests.tiny import released_npz, small_cases
 from tests.weights import foreign_reference as reference
+from tests.weights.dino_files import authors_file
 from tests.weights.foreign_files import written
 from vitsmith.errors import WeightsError
 from vitsmith.weights.containers.open import open_arrays
@@ -30,6 +31,7 @@ FILES = {
         written(folder, reference.hf_vit(prefix="", pooler=reference.WIDTH), name="bare.bin"),
         written(folder, reference.in_new_names(reference.hf_vit()), name="new.safetensors"),
     ],
+    "dino": lambda folder: [authors_file(folder, name) for name in ("dinov2", "dinov3-gated")],
 }
 """Files of each distribution, by its kind."""
 
@@ -62,7 +64,8 @@ def test_arrays_of_no_distribution_are_refused_with_what_is_read(tmp_path: Path)
     with (
         open_arrays(tmp_path / "other.safetensors") as file,
         pytest.raises(
-            WeightsError, match=r"not the arrays of a timm ViT or Mixer or an HF ViT \(they begin with layer0"
+            WeightsError,
+            match=r"not the arrays of a timm ViT or Mixer or an HF ViT or the authors' DINOv2 or DINOv3 \(they begin",
         ),
     ):
         distribution_of(file)

@@ -13,6 +13,7 @@ from vitsmith.weights.containers.npz import NpzFile
 from vitsmith.weights.containers.open import Container
 from vitsmith.weights.containers.tensors import SafetensorsFile, TorchFile
 from vitsmith.weights.conversion import Conversion
+from vitsmith.weights.dino import reader as dino
 from vitsmith.weights.hf import reader as hf
 from vitsmith.weights.jax import reader as jax
 from vitsmith.weights.options import LoadOptions
@@ -40,6 +41,7 @@ DISTRIBUTIONS = (
     Distribution("jax-npz", "a ViT, hybrid, Mixer or LiT of the original", NUMPY, jax.recognises, jax.read),
     Distribution("timm", "a timm ViT or Mixer", PYTORCH, timm.recognises, timm.read),
     Distribution("hf", "an HF ViT", PYTORCH, hf.recognises, hf.read),
+    Distribution("dino", "the authors' DINOv2 or DINOv3", PYTORCH, dino.recognises, dino.read),
 )
 """The first that recognises a file reads it."""
 

@@ -9,11 +9,11 @@ from vitsmith.models.config import ViTConfig, indivisible
 from vitsmith.models.configure import parse_config
 from vitsmith.weights.fill import ArrayFile
 from vitsmith.weights.hf.model_types import GELUS, HFConfig
-from vitsmith.weights.hf.names import HEADS, Naming
+from vitsmith.weights.hf.names import HEADS, HFNaming
 from vitsmith.weights.unsupported import check_channels
 
 
-def infer_hf_config(file: ArrayFile, metadata: HFConfig, naming: Naming, prefix: str) -> ViTConfig:
+def infer_hf_config(file: ArrayFile, metadata: HFConfig, naming: HFNaming, prefix: str) -> ViTConfig:
     """The configuration of a classifier, or of a bare model, which has no classes, at the size of `config.json`.
 
     A bare ViTModel's pooler, a linear layer and tanh, is our `representation`. Raises WeightsError for what our models

@@ -15,7 +15,7 @@ from vitsmith.errors import WeightsError
 from vitsmith.fields import Finite, Number, Pixels
 from vitsmith.models.config import Registers
 from vitsmith.models.parts import Depth, Eps, Hidden, PositionResize, Width
-from vitsmith.weights.hf.names import Naming
+from vitsmith.weights.hf.names import HFNaming
 from vitsmith.weights.metadata import IMAGENET_MEAN, IMAGENET_STD, Metadata, read_metadata
 
 Size = Pixels | tuple[Pixels, Pixels]
@@ -66,7 +66,7 @@ class HFConfig(Metadata):
         """Fields of our configuration besides the sizes. `names` are those in the file, without what is before all."""
         return {"block": {"qkv_bias": self.qkv_bias}}
 
-    def without_bias(self, naming: Naming) -> tuple[str, ...]:
+    def without_bias(self, naming: HFNaming) -> tuple[str, ...]:
         """Names of linear layers whose bias the files do not have and which is zero."""
         return ()
 
@@ -199,7 +199,7 @@ class DINOv3ViTConfig(HFConfig):
             },
         }
 
-    def without_bias(self, naming: Naming) -> tuple[str, ...]:
+    def without_bias(self, naming: HFNaming) -> tuple[str, ...]:
         query, key, value = naming.qkv
         have = {
             (query,): self.query_bias,

@@ -18,7 +18,7 @@ Slots = Iterator[tuple[str, Slot]]
 
 
 @dataclass(frozen=True)
-class Naming:
+class HFNaming:
     """The list that the layers are in, the names within a layer, and those of the first and last layers."""
 
     layers: str
@@ -32,7 +32,7 @@ class Naming:
     norm: str = "layernorm"
 
 
-RELEASED = Naming(
+RELEASED = HFNaming(
     layers="encoder.layer",
     qkv=("attention.attention.query", "attention.attention.key", "attention.attention.value"),
     out="attention.output.dense",
@@ -40,7 +40,7 @@ RELEASED = Naming(
     narrow="output.dense",
     norms=("layernorm_before", "layernorm_after"),
 )
-MODULES = Naming(
+MODULES = HFNaming(
     layers="layers",
     qkv=("attention.q_proj", "attention.k_proj", "attention.v_proj"),
     out="attention.o_proj",
@@ -82,10 +82,10 @@ def prefix_of(names: frozenset[str]) -> str:
     return next((name.removesuffix(PATCHES) for name in sorted(names) if name.endswith(PATCHES)), "")
 
 
-def naming_of(names: frozenset[str], prefix: str) -> Naming:
+def naming_of(names: frozenset[str], prefix: str) -> HFNaming:
     """The naming that has most of the first layer's weights in a file."""
 
-    def found(naming: Naming) -> int:
+    def found(naming: HFNaming) -> int:
         layers = (*naming.qkv, naming.out, *naming.widen, naming.narrow, *naming.norms)
         return sum(f"{prefix}{naming.layers}.0.{layer}.weight" in names for layer in layers)
 
@@ -94,7 +94,7 @@ def naming_of(names: frozenset[str], prefix: str) -> Naming:
 
 def hf_slots(
     config: ViTConfig,
-    naming: Naming = RELEASED,
+    naming: HFNaming = RELEASED,
     prefix: str = "vit.",
     *,
     positions: Layout = SAME,
@@ -111,7 +111,7 @@ def hf_slots(
     return slots
 
 
-def _encoder(config: ViTConfig, naming: Naming, positions: Layout) -> Slots:
+def _encoder(config: ViTConfig, naming: HFNaming, positions: Layout) -> Slots:
     yield "embeddings.cls_token", Slot("class_token", SAME)
     if config.registers:
         second = config.position_embedding.learned == "all"  # DeiT's, where it has no head
@@ -128,7 +128,7 @@ def _encoder(config: ViTConfig, naming: Naming, positions: Layout) -> Slots:
         yield from _weight_and_bias("pooler.dense", "representation.0")
 
 
-def _layer(config: ViTConfig, naming: Naming, theirs: str, ours: str) -> Slots:
+def _layer(config: ViTConfig, naming: HFNaming, theirs: str, ours: str) -> Slots:
     for number, norm in enumerate(naming.norms, start=1):
         yield from _weight_and_bias(f"{theirs}.{norm}", f"{ours}.norm{number}")
         if config.block.layer_scale:

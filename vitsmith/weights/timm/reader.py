@@ -17,8 +17,9 @@ CLASSIFIER = ("head.weight", "head.bias", "head_dist.weight", "head_dist.bias")
 
 
 def recognises(file: ArrayFile) -> bool:
-    """Whether it has the patch embedding of a ViT or Mixer."""
-    return PATCHES in file.shapes or STEM in file.shapes
+    """Whether it has the patch embedding of a ViT or Mixer, and is not one of DINO's authors, who keep `mask_token`."""
+    authors = {"mask_token", "blocks.0.ls1.gamma"} <= file.shapes.keys()
+    return (PATCHES in file.shapes or STEM in file.shapes) and not authors
 
 
 def read(file: ArrayFile, options: LoadOptions) -> Conversion:

@@ -1,0 +1,65 @@
+"""Reads DINOv2 and DINOv3 as their authors publish them: one `.pth`, nothing beside it, no head."""
+
+from __future__ import annotations
+
+import torch
+
+from vitsmith.errors import WeightsError
+from vitsmith.models.config import show_size
+from vitsmith.models.configure import change
+from vitsmith.weights.conversion import Conversion
+from vitsmith.weights.dino.config import DINOV2_SIZE, HEAD_WIDTH, infer_dino_config
+from vitsmith.weights.dino.images import dino_images
+from vitsmith.weights.dino.names import BIAS_MASK, MASK, PATCHES, PERIODS, SAME, SCALE, dino_slots
+from vitsmith.weights.fill import ArrayFile
+from vitsmith.weights.metadata import architecture_mistakes
+from vitsmith.weights.options import LoadOptions
+from vitsmith.weights.position_layout import ResizedPositions, resizing_note
+
+UNUSED = (MASK, PERIODS, "local_cls_norm.")
+"""How names begin of arrays that are used in training, or in the configuration."""
+
+
+def recognises(file: ArrayFile) -> bool:
+    """Whether it has LayerScale and the token of masked patches: timm's files are without the second."""
+    return {PATCHES, SCALE, MASK} <= file.shapes.keys()
+
+
+def read(file: ArrayFile, options: LoadOptions) -> Conversion:
+    """The model that the arrays show; heads are assumed to be 64 wide where nothing shows it.
+
+    Images are of the size that the authors' preprocessing gives, 224 pixels for DINOv2 and 256 for DINOv3, or the
+    caller's. Raises WeightsError, ConfigError for impossible sizes.
+    """
+    with architecture_mistakes(str(file.path)):
+        stored = infer_dino_config(file)
+        usual = stored.image_size if stored.position_embedding.rotary else (DINOV2_SIZE, DINOV2_SIZE)
+        config = change(stored, image_size=options.image_size or usual)
+    rule = config.position_embedding.resize
+    positions = SAME if stored.grid == config.grid else ResizedPositions.between(stored, config, rule)
+    masks = {name for name in file.shapes if name.endswith(BIAS_MASK)}
+    return Conversion(
+        config=config,
+        slots=dino_slots(
+            config,
+            names=file.shapes,
+            positions=positions,
+            masks={name.removesuffix("_mask"): _mask(file, name) for name in masks},
+        ),
+        unused=frozenset({name for name in file.shapes if name.startswith(UNUSED)} | masks),
+        classifier=(),
+        images=dino_images(config, file.path),
+        notes=(
+            f"preprocessing was assumed, the file does not hold it: the authors', for {show_size(config.image_size)}",
+            *(() if PERIODS in file.shapes else (f"heads were assumed to be {HEAD_WIDTH} wide, as in every DINOv2",)),
+            *resizing_note(stored, config, rule),
+        ),
+    )
+
+
+def _mask(file: ArrayFile, name: str) -> torch.Tensor:
+    """A mask of biases. Raises WeightsError where it was never set: it is made of NaN."""
+    mask = file.read(name)
+    if not mask.isfinite().all():
+        raise WeightsError(f"{file.path}: {name!r} was never set (it is not finite): take another copy")
+    return mask
