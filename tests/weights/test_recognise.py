@@ -271,3 +271,12 @@ def test_an_index_in_the_place_of_a_model_is_told(tmp_path: Path) -> None:
     (tmp_path / "index.json").write_text("{}")
     with pytest.raises(WeightsError, match="is an index, not a model: search in it with  vitsmith retrieve --index"):
         load(tmp_path)
+
+
+def test_a_folder_of_open_clip_is_recognised_and_refused(tmp_path: Path) -> None:
+    (tmp_path / "open_clip_config.json").write_text("{}")
+    with pytest.raises(WeightsError, match=r"none of open_clip_model\.safetensors, .* is in this folder; copy"):
+        load(tmp_path)
+    (tmp_path / "open_clip_model.safetensors").write_bytes(b"")
+    with pytest.raises(WeightsError, match=r"was written by open_clip \(open_clip_config\.json\), whose"):
+        load(tmp_path)

@@ -71,10 +71,11 @@ _CONVOLUTIONAL = re.compile(
     r"semnasnet|hardcorenas|repghost|fasternet|convmixer|focalnet|mambaout)"
 )
 HF = (
-    *("vit", "vit_mae", "vit_msn", "vit_hybrid", "deit", "beit", "data2vec-vision", "ijepa", "dinov2", "aimv2"),
-    *("dinov2_with_registers", "dinov3_vit", "clip", "clip_vision_model", "siglip", "siglip_vision_model", "siglip2"),
-    *("siglip2_vision_model", "chinese_clip", "altclip", "metaclip_2", "lit", "vision-text-dual-encoder", "eva"),
-    *("aimv2_vision_model", "metaclip_2_vision_model", "tipsv2", "timm_wrapper"),
+    *("vit", "vit_mae", "vit_msn", "vit-hybrid", "deit", "beit", "data2vec-vision", "ijepa", "dinov2", "dinov3_vit"),
+    *("dinov2_with_registers", "clip", "clip_vision_model", "chinese_clip", "chinese_clip_vision_model", "altclip"),
+    *("altclip_vision_model", "metaclip_2", "metaclip_2_vision_model", "mlcd_vision_model", "siglip", "siglip2"),
+    *("siglip_vision_model", "siglip2_vision_model", "aimv2", "aimv2_vision_model", "tipsv2", "tipsv2_vision_model"),
+    *("vision-text-dual-encoder", "timm_wrapper"),
 )
 """`model_type` of transformers' models that hold a vision transformer; whether one is read, its arrays decide."""
 
