@@ -57,6 +57,9 @@ VIT_SIZES = ((64, 64), (96, 96), (48, 80))
 DINOV3_SIZES = ((64, 64), (96, 96), (48, 80))
 VIT = {**NARROW, "image_size": 64}
 CLASSES = {"num_labels": 7}
+SMALL = {"hidden_size": 384, "num_hidden_layers": 12, "num_attention_heads": 6}
+PUBLISHED_DINOV2 = {"image_size": 518, "patch_size": 14}
+PUBLISHED_SIZES = ((518, 518), (224, 224), (448, 336))
 DINOV3 = {**VIT, "num_register_tokens": 4}
 
 ROWS = (
@@ -112,6 +115,31 @@ ROWS = (
         "DINOv3ViTConfig",
         {**DINOV3, "key_bias": True, "proj_bias": False},
         DINOV3_SIZES,
+    ),
+    Row("DINOv2 S/14", "HF", "Dinov2Model", "Dinov2Config", {**SMALL, **PUBLISHED_DINOV2}, PUBLISHED_SIZES),
+    Row(
+        "DINOv2 S/14 registers",
+        "HF",
+        "Dinov2WithRegistersModel",
+        "Dinov2WithRegistersConfig",
+        {**SMALL, **PUBLISHED_DINOV2},
+        PUBLISHED_SIZES,
+    ),
+    Row(
+        "DINOv3 S/16",
+        "HF",
+        "DINOv3ViTModel",
+        "DINOv3ViTConfig",
+        {"num_register_tokens": 4},
+        ((224, 224), (512, 512), (256, 384)),
+    ),
+    Row(
+        "DINOv3 S+/16",
+        "HF",
+        "DINOv3ViTModel",
+        "DINOv3ViTConfig",
+        {"num_register_tokens": 4, "use_gated_mlp": True, "hidden_act": "silu"},
+        ((224, 224), (512, 512)),
     ),
 )
 

@@ -47,6 +47,8 @@ def test_stored_periods_decide_the_rotary_positions(tmp_path: Path) -> None:
     rounded = loaded(authors_file(tmp_path, "dinov3"), headless=True).config.position_embedding.rotary
     exact = loaded(authors_file(tmp_path, "dinov3-gated"), headless=True).config.position_embedding.rotary
     assert rounded.bfloat16 and not exact.bfloat16
+    notes = loaded(tmp_path / "dinov3_pretrain.pth", headless=True).provenance.notes
+    assert any("periods of rotary positions are the stored ones" in note for note in notes)
     state = authors_state("dinov3")
     state["rope_embed.periods"] *= 1.01
     torch.save(state, tmp_path / "other.pth")

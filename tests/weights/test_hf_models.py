@@ -99,6 +99,7 @@ def test_what_has_no_file_is_said(tmp_path: Path) -> None:
     dinov3.mkdir()
     notes = loaded(written_model(dinov3, "dinov3"), headless=True).provenance.notes
     assert any("preprocessing was assumed" in note and "DINOv3ViT" in note for note in notes)
+    assert any("the feature is the class token (timm's is the mean of the patches)" in note for note in notes)
 
 
 def test_keys_without_bias_have_a_bias_of_zero(tmp_path: Path) -> None:

@@ -16,6 +16,10 @@ from vitsmith.weights.metadata import architecture_mistakes
 from vitsmith.weights.options import LoadOptions
 from vitsmith.weights.position_layout import ResizedPositions, resizing_note
 
+PERIODS_NOTE = (
+    "as in the authors' code: the feature is the class token (timm's is the mean of the patches), and periods of "
+    "rotary positions are the stored ones (timm and transformers compute them anew)"
+)
 UNUSED = (MASK, PERIODS, "local_cls_norm.")
 """How names begin of arrays that are used in training, or in the configuration."""
 
@@ -51,7 +55,9 @@ def read(file: ArrayFile, options: LoadOptions) -> Conversion:
         images=dino_images(config, file.path),
         notes=(
             f"preprocessing was assumed, the file does not hold it: the authors', for {show_size(config.image_size)}",
-            *(() if PERIODS in file.shapes else (f"heads were assumed to be {HEAD_WIDTH} wide, as in every DINOv2",)),
+            PERIODS_NOTE
+            if PERIODS in file.shapes
+            else f"heads were assumed to be {HEAD_WIDTH} wide, as in every DINOv2",
             *resizing_note(stored, config, rule),
         ),
     )

@@ -50,6 +50,8 @@ class HFConfig(Metadata):
     """Whether it does so for images of any size, not only when asked with `interpolate_pos_encoding`."""
     usual_images: ClassVar[dict[str, Any] | None] = None
     """The preprocessor_config.json of the published files, for a folder without one; None: ViTImageProcessor's."""
+    notes: ClassVar[tuple[str, ...]] = ()
+    """What transformers decides in another way than other libraries that publish the same weights."""
     unused: ClassVar[tuple[str, ...]] = ()
     """How the names of arrays begin that the answers do not depend on."""
 
@@ -167,6 +169,10 @@ class DINOv3ViTConfig(HFConfig):
     num_register_tokens: Registers = 0
 
     classes_begin: ClassVar[str] = "DINOv3ViT"
+    notes: ClassVar[tuple[str, ...]] = (
+        "as in transformers: the feature is the class token (timm's is the mean of the patches), and periods of rotary "
+        "positions are float32 (the authors' files have them in bfloat16)",
+    )
     any_size: ClassVar[bool] = True
     usual_images: ClassVar[dict[str, Any] | None] = {
         "image_processor_type": "DINOv3ViTImageProcessor",

@@ -59,6 +59,7 @@ def read(file: ArrayFile, options: LoadOptions) -> Conversion:
         head=head,
         notes=(
             *unsaid(metadata),
+            *metadata.notes,
             *(assumed or hf_notes(preprocessor, config.image_size)),
             *resizing_note(stored, config, metadata.resize),
             *_left_out(unused),
