@@ -135,6 +135,14 @@ def test_arrays_that_no_model_has_are_named(tmp_path: Path) -> None:
     assert f"1 unexpected: {next(iter(extra))}" in refusal(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["dinov2", "dinov3"])
+def test_a_file_without_its_layers_is_refused(tmp_path: Path, name: str) -> None:
+    written_model(tmp_path, name)
+    arrays = {key: shape for key, shape in MODELS[name]["arrays"].items() if "layer." not in key}
+    save_file(state_of(arrays), tmp_path / "model.safetensors")
+    assert "missing" in refusal(tmp_path)
+
+
 def test_resized_positions_are_not_written_back() -> None:
     layout = ResizedPositions((4, 4), (2, 3), 1, "bicubic")
     assert layout.foreign_shape((1, 7, 5)) == (1, 17, 5)

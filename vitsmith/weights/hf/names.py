@@ -83,11 +83,12 @@ def prefix_of(names: frozenset[str]) -> str:
 
 
 def naming_of(names: frozenset[str], prefix: str) -> HFNaming:
-    """The naming that has most of the first layer's weights in a file."""
+    """The naming that has the patch embedding, and most of the first layer's weights, in a file."""
 
-    def found(naming: HFNaming) -> int:
+    def found(naming: HFNaming) -> tuple[bool, int]:
         layers = (*naming.qkv, naming.out, *naming.widen, naming.narrow, *naming.norms)
-        return sum(f"{prefix}{naming.layers}.0.{layer}.weight" in names for layer in layers)
+        count = sum(f"{prefix}{naming.layers}.0.{layer}.weight" in names for layer in layers)
+        return f"{prefix}{naming.patches}.weight" in names, count
 
     return max(NAMINGS, key=found)
 
