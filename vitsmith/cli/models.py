@@ -20,9 +20,17 @@ def models(
             autocompletion=architectures,
         ),
     ] = "",
+    family: Annotated[
+        str, typer.Option(metavar="FAMILY", help="Only this family: vit, hybrid, mixer, lit, clip, siglip, dinov2, ...")
+    ] = "",
+    license: Annotated[
+        str,
+        typer.Option(metavar="LICENSE", help="Only those whose first weights have this licence: Apache-2.0, MIT, ..."),
+    ] = "",
     json: JsonOption = False,
 ) -> None:
     """List the architectures, or one of them with its published weights."""
+    from vitsmith.arguments import known_name
     from vitsmith.models.presets import find_preset, presets
 
     if name:
@@ -34,11 +42,16 @@ def models(
         else:
             _print_one(row, checkpoints)
         return
-    rows = [_describe(preset, None) for preset in presets().values()]
+    chosen = list(presets().values())
+    if family:
+        known_name(family, "family", dict.fromkeys(one.family for one in chosen))
+    if license:
+        known_name(license, "licence", dict.fromkeys(one.license for one in chosen))
+    rows = [_describe(one, None) for one in chosen if family in ("", one.family) and license in ("", one.license)]
     if json:
         print_json(rows)
         return
-    columns = ("model", "family", "parameters", "GFLOPs", "weights MiB", "published ImageNet top-1")
+    columns = ("model", "family", "parameters", "GFLOPs", "weights MiB", "published ImageNet top-1", "licence")
     cells = [
         (
             row["name"],
@@ -47,11 +60,14 @@ def models(
             f"{row['gflops']:.1f}",
             f"{row['weights_mib']:.0f}",
             row["published"],
+            row["license"],
         )
         for row in rows
     ]
     print_table(columns, cells, right=columns[2:5])
-    print_line("1,000 classes, 224 pixels; one multiply-add is two operations. LiT: image and text towers, zero-shot.")
+    print_line("1,000 classes and 224 pixels, or the features and the size of the first weights.")
+    print_line("One multiply-add is two operations.")
+    print_line("LiT, CLIP and SigLIP: image and text towers, zero-shot. The licence is that of the first weights.")
     print_line("More on one of them:  vitsmith models ViT-B_16")
 
 
@@ -69,6 +85,7 @@ def _describe(preset: Any, size: int | None) -> dict[str, Any]:
         "gflops": flops(config) / 1e9,
         "weights_mib": count * 4 / 2**20,
         "published": _best_published(preset.name),
+        "license": preset.license,
     }
 
 

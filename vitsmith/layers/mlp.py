@@ -49,12 +49,14 @@ class GatedMlp(nn.Module):
 
     def __init__(self, width: int, hidden: int, dropout: float = 0.0, *, norm_eps: float | None = None) -> None:
         super().__init__()
+        self.hidden = hidden
         self.widen = Linear(width, 2 * hidden)
         self.norm = None if norm_eps is None else LayerNorm(hidden, eps=norm_eps)
         self.narrow = Linear(hidden, width)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        gate, value = self.widen(x).chunk(2, dim=-1)
+        x = self.widen(x)
+        gate, value = x[..., : self.hidden], x[..., self.hidden :]  # slices, not chunks: see `rotary.turn`
         x = self.dropout(F.silu(gate) * value)
         return self.dropout(self.narrow(x if self.norm is None else self.norm(x)))

@@ -17,6 +17,7 @@ from vitsmith.models.config import (
     TextTransformerConfig,
     ViTConfig,
 )
+from vitsmith.models.towers import TOWERS
 
 # width, depth, heads, mlp width. Sources: arXiv 2010.11929 table 1 (B, L, H), 2106.10270 table 2 (Ti, S),
 # 2106.04560 table 2 (g, G), 2305.13035 table 1 (So400m), big_vision's models/vit.py (mu, M).
@@ -101,41 +102,63 @@ FOREIGN_HYBRIDS = {
 
 @dataclass(frozen=True)
 class Preset:
-    """One architecture: its canonical (released) name and its configuration at 1,000 classes and 224 pixels."""
+    """One architecture: its canonical (released) name, and its configuration at 1,000 classes and 224 pixels.
+
+    Those that were published for features alone have no classes; those that were published for another size have it.
+    """
 
     name: str
     config: ModelConfig
-
-    @property
-    def family(self) -> str:
-        return "hybrid" if isinstance(self.config, ViTConfig) and self.config.resnet else self.config.family
+    family: str
+    license: str = "Apache-2.0"
+    """That of the weights published first; each file of weights says its own."""
 
 
 @functools.cache
 def presets() -> dict[str, Preset]:
     """All architectures by canonical name, small ones first within a family."""
-    rows: dict[str, ModelConfig] = {}
-    for size, patches in VIT_PATCHES.items():
-        for patch in patches:
-            rows[f"ViT-{size}_{patch}"] = vit_config(size, patch)
-    for size, patch in VIT_GAP:
-        rows[f"ViT-{size}_{patch}-gap-norep"] = vit_config(size, patch).model_copy(
-            update={"pooling": "gap", "class_token": False}
+    rows: dict[str, Preset] = {}
+    for family, configs in (("vit", _vits()), ("hybrid", _hybrids()), ("mixer", _mixers()), ("lit", _lits())):
+        rows |= {name: Preset(name, config, family) for name, config in configs.items()}
+    for towers in TOWERS:
+        rows |= {name: Preset(name, config, towers.family, towers.license) for name, config in towers.configs().items()}
+    return rows
+
+
+def _vits() -> dict[str, ViTConfig]:
+    rows = {
+        f"ViT-{size}_{patch}": vit_config(size, patch) for size, patches in VIT_PATCHES.items() for patch in patches
+    }
+    mean = {"pooling": "gap", "class_token": False}
+    rows |= {
+        f"ViT-{size}_{patch}-gap-norep": vit_config(size, patch).model_copy(update=mean) for size, patch in VIT_GAP
+    }
+    return rows
+
+
+def _hybrids() -> dict[str, ViTConfig]:
+    return {
+        name: vit_config(size, patch, resnet=ResNetConfig(stages=stages))
+        for name, (stages, size, patch) in HYBRIDS.items()
+    }
+
+
+def _mixers() -> dict[str, MixerConfig]:
+    return {
+        f"Mixer-{size}_{patch}": MixerConfig(
+            width=width,
+            depth=depth,
+            tokens_mlp_width=tokens_mlp,
+            channels_mlp_width=channels_mlp,
+            patch=(patch, patch),
         )
-    for name, (stages, size, patch) in HYBRIDS.items():
-        rows[name] = vit_config(size, patch, resnet=ResNetConfig(stages=stages))
-    for size, (width, depth, tokens_mlp, channels_mlp, patches) in MIXER_SIZES.items():
-        for patch in patches:
-            rows[f"Mixer-{size}_{patch}"] = MixerConfig(
-                width=width,
-                depth=depth,
-                tokens_mlp_width=tokens_mlp,
-                channels_mlp_width=channels_mlp,
-                patch=(patch, patch),
-            )
-    for name in LITS:
-        rows[name] = _lit_config(name)
-    return {name: Preset(name, config) for name, config in rows.items()}
+        for size, (width, depth, tokens_mlp, channels_mlp, patches) in MIXER_SIZES.items()
+        for patch in patches
+    }
+
+
+def _lits() -> dict[str, LiTConfig]:
+    return {name: _lit_config(name) for name in LITS}
 
 
 def vit_config(size: str, patch: int, resnet: ResNetConfig | None = None) -> ViTConfig:
@@ -241,6 +264,6 @@ def _architecture(config: ModelConfig) -> dict[str, object]:
         return {**sizes, "image.classes": config.image.classes}
     decisive = ("family", "width", "depth", "heads", "mlp_width", "tokens_mlp_width", "channels_mlp_width", "patch")
     parts = ("resnet", "class_token", "registers", "patch_bias", "norm_before", "position_embedding", "block")
-    fields = config.model_dump(exclude={"position_embedding": {"resize"}})
+    fields = config.model_dump(exclude={"position_embedding": {"resize"}, "block": {"qkv_bias"}})
     sizes = {field: fields[field] for field in (*decisive, *parts) if field in fields}
     return {field: value for field, value in sizes.items() if value is not None}
