@@ -73,7 +73,7 @@ class Encoder:
     def width(self) -> int:
         """E."""
         config = self.bundle.config
-        return config.embedding_width if isinstance(config, LiTConfig) else config.feature_width
+        return config.embedding_width if isinstance(config, LiTConfig) else config.classes or config.feature_width
 
     def __repr__(self) -> str:
         reads = "images and texts" if self.reads_text else "images"

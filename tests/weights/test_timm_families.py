@@ -76,7 +76,11 @@ def test_the_projection_of_a_tower_is_not_taken_for_classes_in_silence(tmp_path:
     config = RECORDED[architecture]["config"]
     for tag, told in (("openai", True), ("openai_ft_in1k", False)):
         path = written(tmp_path, state_of(architecture), {**config, "pretrained_cfg": {"tag": tag}})
-        assert any("5 outputs are the embedding" in note for note in loaded(path).provenance.notes) is told
+        for headless in (False, True):
+            bundle = loaded(path, headless=headless and told)
+            assert any("are the embedding of an image" in note for note in bundle.provenance.notes) is told
+            assert (bundle.head, bundle.classes) == (("none", 0) if told else ("softmax", 5))
+            assert bundle.model.config.classes == 5
 
 
 def test_an_edge_that_no_patch_covers_is_left_out_as_in_timm(tmp_path: Path) -> None:

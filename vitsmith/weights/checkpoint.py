@@ -96,7 +96,7 @@ def _read(file: Container, options: LoadOptions) -> tuple[str, Conversion, Model
     if options.name is not None:
         check_name(found.config, options.name, str(file.path))
     config, slots, unused = found.config, found.slots, found.unused
-    if options.headless and not isinstance(config, LiTConfig):
+    if options.headless and not isinstance(config, LiTConfig) and found.head != "none":
         config, unused = change(config, classes=0), unused | frozenset(found.classifier)
         slots = {name: slot for name, slot in slots.items() if name not in unused}
     model = load_model(config, slots, file, unused=unused, zeros=found.zeros)

@@ -18,7 +18,7 @@ from tests.command_line import call
 from tests.exporting import export_onnx
 from tests.tiny import CONFIGS, VIT, pictures, tiny_lit, tiny_model
 from tests.weights.bundle.bundles import FORMAT1, NAMES, labelled
-from vitsmith import Bundle, Labels, Predictor, Provenance, records, specs
+from vitsmith import Bundle, Encoder, Labels, Predictor, Provenance, records, specs
 from vitsmith.engines import registry
 from vitsmith.errors import BundleError, ConfigError, InputError, OutputError
 from vitsmith.escapes import markdown
@@ -117,8 +117,21 @@ def test_what_is_derived_has_nothing_that_was_true_of_the_original_alone() -> No
 
 def test_a_model_without_classes_has_no_head(tmp_path: Path) -> None:
     assert Bundle.of(tiny_model(change(VIT, classes=0))).head == tiny_lit().head == "none"
-    with pytest.raises(BundleError, match="the head is 'none', but the model has 5 classes"):
-        Bundle.of(tiny_model(VIT), head="none")
+
+
+def test_a_projection_to_an_embedding_is_no_classifier(tmp_path: Path) -> None:
+    bundle = Bundle.of(tiny_model(VIT), head="none").with_golden(pictures(2))
+    vs.save(bundle, tmp_path / "model")
+    kept = vs.load(tmp_path / "model")
+    assert (kept.head, kept.classes, kept.labels) == ("none", 0, None)
+    with pytest.raises(InputError, match="has no classifier"):
+        Predictor(kept).predict(pictures(1))
+    assert kept.golden is not None
+    outputs = kept.golden.outputs
+    encoder = Encoder(tmp_path / "model", engine="torch")
+    expected = outputs / np.linalg.norm(outputs, axis=1, keepdims=True)
+    assert encoder.width == 5
+    np.testing.assert_allclose(encoder.images(kept.golden.images), expected, rtol=0, atol=1e-5)
 
 
 def test_a_calibration_is_kept_and_applied(tmp_path: Path) -> None:

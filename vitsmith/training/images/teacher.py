@@ -16,7 +16,6 @@ from vitsmith.data.augment.settings import AugmentSpec
 from vitsmith.engines.open import open_engine
 from vitsmith.errors import NOT_FINITE, BundleError, ConfigError, DatasetError, NotFiniteError
 from vitsmith.finite import count_not_finite
-from vitsmith.models.config import LiTConfig
 from vitsmith.names import ambiguous_name, normal, positions_by_name
 from vitsmith.specs import ImageSpec
 from vitsmith.training.images.teacher_cache import Answers
@@ -168,7 +167,7 @@ def _engine_run(bundle: Bundle) -> Forward:
 
 def _check_classifier(bundle: Bundle) -> None:
     config = bundle.config
-    if isinstance(config, LiTConfig) or not config.classes:
+    if not bundle.classes:
         raise ConfigError(f"the teacher {bundle.where} has no classifier: fine-tune it on this data first")
     if bundle.head == "regression":
         raise ConfigError(f"the teacher {bundle.where} gives values (a regression), not classes: take a classifier")

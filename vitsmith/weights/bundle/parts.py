@@ -38,7 +38,8 @@ class BundleParts:
     """The folder with its files; None while it is only in memory."""
     golden: Golden | None = field(default=None, repr=False)
     head: Head = "softmax"
-    """What the outputs mean; for a model without classes 'softmax' becomes 'none'."""
+    """What the outputs mean; for a model without classes 'softmax' becomes 'none'. A head with 'none' is a projection
+    to an embedding, as that of CLIP's image tower."""
     calibration: Calibration | None = None
     """Temperature and thresholds of its probabilities; None: they are as the model gives them."""
     programs: tuple[StoredProgram, ...] = field(default=(), repr=False)
@@ -67,8 +68,8 @@ class BundleParts:
 
     @property
     def classes(self) -> int:
-        """Number of logits; 0 for LiT and for models without a head."""
-        return 0 if isinstance(self.config, LiTConfig) else self.config.classes
+        """Number of logits; 0 for LiT, for models without a head, and where the head projects to an embedding."""
+        return 0 if isinstance(self.config, LiTConfig) or self.head == "none" else self.config.classes
 
     @property
     def stored(self) -> StoredProgram:
@@ -131,8 +132,6 @@ def _check_parts(bundle: BundleParts) -> None:
         )
     if bundle.head != "none" and not classes:
         raise BundleError(f"{where}: the head is {bundle.head!r}, but the model has no classes")
-    if bundle.head == "none" and classes:
-        raise BundleError(f"{where}: the head is 'none', but the model has {classes} classes")
     if bundle.calibration is not None:
         bundle.calibration.check(bundle.head, classes, where)
     _check_text(bundle)

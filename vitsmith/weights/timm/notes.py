@@ -26,7 +26,12 @@ def timm_notes(
         guessed += ["GELU erf", *([f"pooling {vit.pooling!r}"] if vit else [])]
     if not (image_size or (metadata and config.image_size == metadata.image_size)):
         guessed.append(square_grid(config))
-    notes = (*assumed_note(guessed), *_projected(config, metadata))
+    notes = assumed_note(guessed)
+    if projects(config, metadata):
+        notes += (
+            "its outputs are the embedding of an image, trained with texts, and no classes; "
+            "model.features(images).pooled has the features before the projection",
+        )
     if metadata is not None:
         told = metadata.pretrained_cfg.model_fields_set
         unsaid = [field for field in ("mean", "std", "crop_pct", "interpolation") if field not in told]
@@ -44,13 +49,8 @@ def _knows_heads(metadata: TimmMetadata, vit: ViTConfig) -> bool:
     return bool(told) or vit.width in USUAL_HEADS
 
 
-def _projected(config: ImageModelConfig, metadata: TimmMetadata | None) -> tuple[str, ...]:
-    """A note on towers that were not fine-tuned to classes: timm keeps CLIP's projection as their head."""
+def projects(config: ImageModelConfig, metadata: TimmMetadata | None) -> bool:
+    """Whether the head is no classifier: CLIP's projection is the head of timm's towers that were not fine-tuned."""
     if metadata is None or not config.classes or not _MATCHED_WITH_TEXTS.match(metadata.architecture):
-        return ()
-    if "_ft_" in str(metadata.pretrained_cfg.tag) or metadata.pretrained_cfg.label_names:
-        return ()
-    return (
-        f"the {config.classes} outputs are the embedding of an image that was trained with texts, no classes; "
-        "load(..., headless=True) gives the features before the projection",
-    )
+        return False
+    return not ("_ft_" in str(metadata.pretrained_cfg.tag) or metadata.pretrained_cfg.label_names)

@@ -10,7 +10,7 @@ from vitsmith.weights.timm.config import infer_timm_config
 from vitsmith.weights.timm.images import timm_images
 from vitsmith.weights.timm.metadata import TimmMetadata, timm_labels, timm_publication
 from vitsmith.weights.timm.names import Naming, timm_slots, timm_zeros
-from vitsmith.weights.timm.notes import timm_notes
+from vitsmith.weights.timm.notes import projects, timm_notes
 from vitsmith.weights.timm.parts import PATCHES, STEM
 
 CLASSIFIER = ("head.weight", "head.bias", "head_dist.weight", "head_dist.bias")
@@ -43,6 +43,7 @@ def read(file: ArrayFile, options: LoadOptions) -> Conversion:
         zeros=timm_zeros(config, naming),
         images=images,
         labels=labels,
+        head="none" if projects(config, metadata) else None,
         notes=timm_notes(config, metadata, images, image_size=options.image_size is not None),
         publication=timm_publication(metadata),
     )
