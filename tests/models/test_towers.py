@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests import REFERENCE
@@ -59,6 +61,27 @@ def test_only_the_tokens_of_the_head_give_the_same_as_all(name: str) -> None:
         torch.testing.assert_close(model.head(found.pooled), model(images), rtol=0, atol=1e-6)
     assert found.tokens.shape == (2, 15 + config.prefix, config.width) and found.grid == (3, 5)
     assert found.intermediates["blocks.1.attention.weights"].shape[-1] == config.tokens
+
+
+def test_gradients_pass_the_turns_after_inference() -> None:
+    config = recorded_config("dinov3-gated")
+    model, images = tiny_model(config), tiny_inputs(config, 2)[0]
+    with torch.inference_mode():
+        before = model(images).clone()
+    answers = model.train()(images)
+    torch.testing.assert_close(answers, before)
+    answers.sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_a_model_with_turns_is_planned_without_values() -> None:
+    config = recorded_config("dinov3")
+    model, images = tiny_model(config), tiny_inputs(config, 2)[0]
+    with FakeTensorMode() as mode:
+        arrays = {name: mode.from_tensor(parameter) for name, parameter in model.named_parameters()}
+        planned = functional_call(model, arrays, mode.from_tensor(images))
+    assert isinstance(planned, FakeTensor) and planned.shape == (2, config.width)
+    assert model(images).isfinite().all()
 
 
 def test_pixels_that_fill_no_patch_are_left_out_on_request() -> None:

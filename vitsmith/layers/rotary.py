@@ -8,8 +8,11 @@ from __future__ import annotations
 import math
 from typing import Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from vitsmith.arrays import Array
 
 
 class Turns(NamedTuple):
@@ -36,36 +39,45 @@ class Rotary:
         bfloat16: bool,
     ) -> None:
         quarter = head_width // 4
-        periods = base ** (torch.arange(quarter, dtype=torch.float32, device="cpu") / quarter)
+        periods = np.float32(base) ** (np.arange(quarter, dtype=np.float32) / np.float32(quarter))
         if bfloat16:
-            periods = periods.bfloat16().float()
+            periods = _rounded_to_bfloat16(periods)
         row, column = (
             _places(side, places, start, reference[axis] if reference else None) for axis, side in enumerate(grid)
         )
-        rows = (row[:, None] / periods)[:, None].expand(*grid, quarter)
-        columns = (column[:, None] / periods)[None].expand(*grid, quarter)
+        rows = np.broadcast_to((row[:, None] / periods)[:, None], (*grid, quarter))
+        columns = np.broadcast_to((column[:, None] / periods)[None], (*grid, quarter))
         both = (rows, columns) if first == "rows" else (columns, rows)
-        angles = torch.cat([*both, *both], dim=-1).flatten(0, 1)  # (patches, d)
-        angles = torch.cat([angles.new_zeros(prefix, head_width), angles])
-        self._on: dict[torch.device, Turns] = {angles.device: Turns(angles.cos(), angles.sin())}
+        angles = np.concatenate([*both, *both], axis=-1).reshape(-1, head_width)  # (patches, d)
+        angles = np.concatenate([np.zeros((prefix, head_width), np.float32), angles])
+        self._tables = np.cos(angles), np.sin(angles)
+        """NumPy's, as a model may be built where tensors have no values."""
+        self._on: dict[torch.device, Turns] = {}
 
     def turns(self, device: torch.device) -> Turns:
-        """The turns of all tokens, the patches row by row, kept for each device. Exporters take them as constants."""
-        if device in self._on:
-            return self._on[device]
-        moved = Turns(*(table.to(device) for table in self._on[torch.device("cpu")]))
-        if type(moved.cosines) is Tensor and not torch.compiler.is_compiling():
-            self._on[device] = moved
-        return moved
+        """The turns of all tokens, the patches row by row. Exporters take them as constants."""
+        if device.type == "cpu" or torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack():
+            return Turns(*(torch.from_numpy(table).to(device) for table in self._tables))
+        if device not in self._on:
+            with torch.inference_mode(False):  # or no gradient could pass them later
+                self._on[device] = Turns(*(torch.from_numpy(table).to(device) for table in self._tables))
+        return self._on[device]
 
 
-def _places(side: int, kind: Literal["centred", "index"], start: int, reference: int | None) -> Tensor:
+def _places(side: int, kind: Literal["centred", "index"], start: int, reference: int | None) -> Array:
     """The places of the rows or columns on their axis, float32 (side,)."""
-    index = torch.arange(side, dtype=torch.float32, device="cpu")
+    index = np.arange(side, dtype=np.float32)
     if kind == "centred":
-        return 2 * math.pi * ((index + 0.5) / side * 2 - 1)
-    places = index + start
-    return places if reference is None else places / side * reference
+        return np.float32(2 * math.pi) * ((index + np.float32(0.5)) / np.float32(side) * 2 - 1)
+    places = index + np.float32(start)
+    return places if reference is None else places / np.float32(side) * np.float32(reference)
+
+
+def _rounded_to_bfloat16(values: Array) -> Array:
+    """The nearest numbers with 8 bits of mantissa, of equally near ones the even one, as float32."""
+    bits = values.view(np.uint32)
+    rounded = bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
+    return (rounded & np.uint32(0xFFFF0000)).view(np.float32)
 
 
 def turn(x: Tensor, turns: Turns) -> Tensor:
