@@ -71,16 +71,24 @@ def test_arithmetic_that_only_names_tell_is_refused(tmp_path: Path, fields: dict
     assert told in refusal(written(tmp_path, state, {**recorded["config"], **fields}))
 
 
-def test_the_projection_of_a_tower_is_not_taken_for_classes_in_silence(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("tag", "own_head", "projects"),
+    [("openai", False, True), ("openai_ft_in1k", False, False), ("openai", True, False)],
+)
+def test_the_projection_of_a_tower_is_not_taken_for_classes(
+    tmp_path: Path, tag: str, own_head: bool, projects: bool
+) -> None:
+    """Nor a classifier for a projection: timm writes down the number of classes that a user asked for."""
     architecture = "vit_base_patch32_clip_224"
     config = RECORDED[architecture]["config"]
-    for tag, told in (("openai", True), ("openai_ft_in1k", False)):
-        path = written(tmp_path, state_of(architecture), {**config, "pretrained_cfg": {"tag": tag}})
-        for headless in (False, True):
-            bundle = loaded(path, headless=headless and told)
-            assert any("are the embedding of an image" in note for note in bundle.provenance.notes) is told
-            assert (bundle.head, bundle.classes) == (("none", 0) if told else ("softmax", 5))
-            assert bundle.model.config.classes == 5
+    arguments = {name: value for name, value in config["model_args"].items() if own_head or name != "num_classes"}
+    described = {**config, "pretrained_cfg": {"tag": tag}, "model_args": arguments}
+    path = written(tmp_path, state_of(architecture), described)
+    for headless in (False, projects):
+        bundle = loaded(path, headless=headless)
+        assert any("are the embedding of an image" in note for note in bundle.provenance.notes) is projects
+        assert (bundle.head, bundle.classes) == (("none", 0) if projects else ("softmax", 5))
+        assert bundle.model.config.classes == 5
 
 
 def test_an_edge_that_no_patch_covers_is_left_out_as_in_timm(tmp_path: Path) -> None:

@@ -31,11 +31,15 @@ class AttentionPool(nn.Module):
         self.norm = LayerNorm(width, eps=norm_eps)
         self.mlp = Mlp(width, mlp_width, gelu)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, sizes: Tensor | None = None) -> Tensor:
+        """`sizes` (B, N) are the numbers of patches of merged tokens: one of size s counts as s tokens would."""
         batch, tokens, width = x.shape
         query = self.query(self.probe).view(1, 1, self.heads, -1).transpose(1, 2)  # (1, H, 1, d)
         key, value = self.key_value(x).view(batch, tokens, 2, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
-        seen = F.scaled_dot_product_attention(query.expand(batch, -1, -1, -1), key, value)  # (B, H, 1, d)
+        bias = None if sizes is None else sizes.log().to(x.dtype)[:, None, None]  # (B, 1, 1, N)
+        seen = F.scaled_dot_product_attention(
+            query.expand(batch, -1, -1, -1), key, value, attn_mask=bias
+        )  # (B, H, 1, d)
         seen = self.out(seen.reshape(batch, width))
         pooled: Tensor = seen + self.mlp(self.norm(seen))
         return pooled

@@ -129,7 +129,7 @@ class VisionTransformer(nn.Module):
         if self.distillation_head is not None:
             return x[:, :2]
         if self.attention_pool is not None:
-            return self.attention_pool(x)
+            return self.attention_pool(x, sizes)
         return pool(x, self.config.pooling, prefix=self.config.prefix, sizes=sizes)
 
 

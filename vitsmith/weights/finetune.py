@@ -112,6 +112,8 @@ def adapt(
         changes["image_size"] = image_size
     if isinstance(source.config, ViTConfig) and not keep_representation:
         changes["representation"] = None
+    if isinstance(source.config, ViTConfig):
+        changes.setdefault("head_bias", True)  # a projection has none; a classifier has one
     config = change(source.config, **changes)
     _refuse_impossible(source.config, config)
     model = build(config, device="meta")
@@ -176,7 +178,15 @@ def _refuse_impossible(old: ViTConfig | MixerConfig, new: ViTConfig | MixerConfi
         )
     if new.classes < 1:
         raise ConfigError("classes must be at least 1 for fine-tuning")
-    free = {"classes", "image_size", "dropout", "attention_dropout", "stochastic_depth", "distillation_token"}
+    free = {
+        "classes",
+        "image_size",
+        "dropout",
+        "attention_dropout",
+        "stochastic_depth",
+        "distillation_token",
+        "head_bias",
+    }
     if isinstance(new, ViTConfig) and new.representation is None:
         free.add("representation")  # dropped with the head
     fixed = set(type(old).model_fields) - free

@@ -54,7 +54,8 @@ def assumed_head(model: Model, name: str) -> tuple[Head, tuple[str, ...]]:
         )
     if classes < MANY:
         return "softmax", ()
-    mean = float(model.get_parameter("head.bias").detach().double().mean())
+    biases = dict(model.named_parameters()).get("head.bias")
+    mean = 0.0 if biases is None else float(biases.detach().double().mean())
     if mean < -math.log(classes) / 2:
         return "softmax", (
             f"read as softmax, but the biases of its head are {mean:.1f} on average, as after training with a sigmoid "

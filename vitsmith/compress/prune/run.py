@@ -52,7 +52,7 @@ def check_prunable(bundle: Bundle) -> None:
         )
     if isinstance(config, LiTConfig):
         raise InputError(f"{bundle.where} matches images with texts: only classifiers can be pruned")
-    if not config.classes:
+    if not bundle.classes:
         raise InputError(f"{bundle.where} has no classifier: prune the fine-tuned model")
     refuse_regression(bundle, "agreement of first choices")
     if isinstance(config, ViTConfig) and config.pooling.endswith("unpooled"):

@@ -60,7 +60,8 @@ def _start_head(model: ImageModel, spec: ModelSpec, seed: int) -> None:
         if head is None:
             continue
         assert isinstance(head, nn.Linear)
-        nn.init.constant_(head.bias, spec.head_bias)
+        if head.bias is not None:
+            nn.init.constant_(head.bias, spec.head_bias)
         if spec.head_std:
             with torch.no_grad():
                 head.weight.copy_(torch.randn(head.weight.shape, generator=generator) * spec.head_std)

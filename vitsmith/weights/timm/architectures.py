@@ -45,7 +45,7 @@ ROWS: Mapping[str, Mapping[str, Any]] = {
     r"vit_base_patch32_siglip_|vit_giantopt_|vit_large_patch16_siglip_(gap_)?512|vit_so400m_patch16_siglip_": {
         "act_layer": "gelu_tanh"
     },
-    r"beit3_": {"norm_eps": 1e-5},
+    r"beit3_|vit_.*_clip_|vit_pe_": {"norm_eps": 1e-5},
     r"vit_.*_(dinov3|lingbot)": {"norm_eps": 1e-5, "rotary": RotaryConfig()},
     r"vit_.*_dinov3": {"global_pool": "avg"},
     r"vit_huge_plus_patch16_dinov3": {"heads": 20},

@@ -31,6 +31,9 @@ USUAL_HEADS = {width: heads for width, _, heads, _ in VIT_SIZES.values()}
 _GELUS = {"gelu": "erf", "gelu_tanh": "tanh", "quick_gelu": "quick"}
 _POOLINGS = {"token": "token", "avg": "gap", "map": "attention"}
 
+_USUAL = {"use_post_norm": False, "rope_grid_offset": 0.0, "dynamic_img_pad": False}
+"""Values of arguments that say what is so without them."""
+
 _SINCE_THE_ORIGINAL = {
     *("patch_bias", "unseen_edge", "registers", "position_embedding", "norm_before", "block", "final_norm"),
     *("attention_pool", "head_bias"),
@@ -95,7 +98,8 @@ def _vit(
             "representation": file.shapes["pre_logits.fc.weight"][0] if "pre_logits.fc.weight" in file.shapes else None,
             "resnet": resnet and resnet.model_dump(),
             "gelu": _gelu(file, arguments.act_layer or architecture.act_layer),
-            "norm_eps": architecture.norm_eps or (1e-5 if "norm_pre.weight" in file.shapes else 1e-6),
+            "norm_eps": architecture.norm_eps
+            or (1e-5 if metadata is None and "norm_pre.weight" in file.shapes else 1e-6),
             "norm_after_pooling": "fc_norm.weight" in file.shapes,
             "patch_bias": "patch_embed.proj.bias" in file.shapes,
             "unseen_edge": not (image_size or resnet) and indivisible(size, (patch[0], patch[1])) != "",
@@ -145,7 +149,7 @@ def _mixer(file: ArrayFile, metadata: TimmMetadata | None, image_size: tuple[int
 
 def _check_arguments(arguments: ModelArgs, file: ArrayFile) -> None:
     for name in RefusedArgs.model_fields:
-        if value := getattr(arguments, name):
+        if (value := getattr(arguments, name)) is not None and value != _USUAL.get(name):
             raise WeightsError(f"{file.path}: {name}={value!r} in the config.json beside it is not supported")
 
 

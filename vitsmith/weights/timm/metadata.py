@@ -45,6 +45,8 @@ class RefusedArgs(Metadata):
     rope_grid_indexing: Any = None
     rope_rotate_half: Any = None
     ref_feat_shape: Any = None
+    use_rot_pos_emb: Any = None
+    dynamic_img_pad: Any = None
 
 
 class ModelArgs(RefusedArgs):
@@ -55,6 +57,7 @@ class ModelArgs(RefusedArgs):
     global_pool: str | None = None
     act_layer: str | None = None
     attn_pool_num_heads: Width | None = None
+    num_classes: Classes | None = None
     pool_include_prefix: bool = False
 
 

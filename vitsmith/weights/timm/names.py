@@ -121,8 +121,9 @@ def _attention(block: str, config: ViTConfig, naming: Naming) -> Slots:
             yield f"{theirs}.q_bias", Slot(f"{ours}.qkv.bias", turned, 0, 3)
             yield f"{theirs}.v_bias", Slot(f"{ours}.qkv.bias", SAME, 2, 3)
     if config.block.qk_norm:
-        yield from _linear(f"{theirs}.q_norm", f"{ours}.query_norm")
-        yield from _linear(f"{theirs}.k_norm", f"{ours}.key_norm")
+        head = replace(turned, heads=1) if isinstance(turned, NeighbourPairs) else turned
+        yield from _linear(f"{theirs}.q_norm", f"{ours}.query_norm", layout=head)
+        yield from _linear(f"{theirs}.k_norm", f"{ours}.key_norm", layout=head)
     if config.block.attention_norm:
         yield from _linear(f"{theirs}.norm", f"{ours}.norm")
     yield from _linear(f"{theirs}.proj", f"{ours}.out")

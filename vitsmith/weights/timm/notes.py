@@ -11,7 +11,7 @@ from vitsmith.weights.timm.architectures import known_architecture
 from vitsmith.weights.timm.config import USUAL_HEADS
 from vitsmith.weights.timm.metadata import TimmMetadata
 
-_MATCHED_WITH_TEXTS = re.compile(r"(vit|eva02?)_.*_clip_|vit_pe_core_")
+_MATCHED_WITH_TEXTS = re.compile(r"(vit|eva(02)?)_.*_clip_|vit_pe_core_")
 
 
 def timm_notes(
@@ -53,4 +53,5 @@ def projects(config: ImageModelConfig, metadata: TimmMetadata | None) -> bool:
     """Whether the head is no classifier: CLIP's projection is the head of timm's towers that were not fine-tuned."""
     if metadata is None or not config.classes or not _MATCHED_WITH_TEXTS.match(metadata.architecture):
         return False
-    return not ("_ft_" in str(metadata.pretrained_cfg.tag) or metadata.pretrained_cfg.label_names)
+    own_head = metadata.model_args.num_classes is not None or metadata.pretrained_cfg.label_names
+    return not ("_ft_" in str(metadata.pretrained_cfg.tag) or own_head)
