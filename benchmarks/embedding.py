@@ -39,10 +39,11 @@ from torch import Tensor, nn
 from train_step import spread
 
 from vitsmith.machine import describe_machine
-from vitsmith.models.config import BertConfig, LiTConfig, TextConfig, TextTransformerConfig
+from vitsmith.models.config import LiTConfig
 from vitsmith.models.initializers import initialize
 from vitsmith.models.lit import LiT
 from vitsmith.models.presets import VIT_SIZES, vit_config
+from vitsmith.models.text_config import BertConfig, TextConfig, TextTransformerConfig
 
 Call = Callable[[], Any]
 LEAST_SECONDS = 0.2

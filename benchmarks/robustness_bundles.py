@@ -16,7 +16,8 @@ from safetensors.numpy import load_file, save_file
 
 import vitsmith as vs
 from vitsmith.data.images.sample_photos import sample_images
-from vitsmith.models.config import BertConfig, LiTConfig
+from vitsmith.models.config import LiTConfig
+from vitsmith.models.text_config import BertConfig
 from vitsmith.specs import Labels
 from vitsmith.weights.bundle.bundle import Bundle
 

@@ -33,7 +33,7 @@ from tests.reference.text.make import HERE, TEXTS, import_open_clip, siglip2_of_
 from vitsmith.data.text.tokenizer import Tokenizer
 from vitsmith.data.text.tokenizer_json import clip_tokenizer_json
 from vitsmith.machine import describe_machine
-from vitsmith.specs import TextSpec
+from vitsmith.text_spec import TextSpec
 
 Cut = Callable[[list[str]], np.ndarray]
 RANGES = (

@@ -14,18 +14,11 @@ from torch import Tensor, nn
 from tests import REFERENCE
 from tests.reference import fill
 from vitsmith.models.build import Model, build
-from vitsmith.models.config import (
-    BertConfig,
-    LiTConfig,
-    MixerConfig,
-    ModelConfig,
-    ResNetConfig,
-    TextTransformerConfig,
-    ViTConfig,
-)
+from vitsmith.models.config import LiTConfig, MixerConfig, ModelConfig, ResNetConfig, ViTConfig
 from vitsmith.models.configure import change
 from vitsmith.models.lit import LiT
 from vitsmith.models.text import TextTransformer
+from vitsmith.models.text_config import BertConfig, TextTransformerConfig
 from vitsmith.weights.bundle.bundle import Bundle
 
 VIT = ViTConfig(width=32, depth=2, heads=4, mlp_width=48, patch=(8, 8), image_size=(16, 24), classes=5)

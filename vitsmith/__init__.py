@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from vitsmith.retrieval.build import write_index
     from vitsmith.retrieval.index import open_index
     from vitsmith.retrieval.search import search
-    from vitsmith.specs import ImageSpec, Labels, TextSpec
+    from vitsmith.specs import ImageSpec, Labels
+    from vitsmith.text_spec import TextSpec
     from vitsmith.verbs.evaluate import evaluate
     from vitsmith.verbs.export import export
     from vitsmith.verbs.lit import lit
@@ -55,7 +56,7 @@ _HOMES = {
     "Prediction": "vitsmith.predict",
     "Predictor": "vitsmith.predict",
     "Provenance": "vitsmith.records",
-    "TextSpec": "vitsmith.specs",
+    "TextSpec": "vitsmith.text_spec",
     "VitsmithError": "vitsmith.errors",
     "ZeroShotClassifier": "vitsmith.zeroshot.classifier",
     "create_model": "vitsmith.models.build",

@@ -15,11 +15,12 @@ from tests.tiny import VIT, tiny_text_tower
 from vitsmith.errors import ConfigError
 from vitsmith.layers.padding import trim_after
 from vitsmith.models.build import build, count_parameters
-from vitsmith.models.config import LiTConfig, TextTransformerConfig
+from vitsmith.models.config import LiTConfig
 from vitsmith.models.configure import change
 from vitsmith.models.cost import flops, parameters
 from vitsmith.models.lit import LiT
 from vitsmith.models.text import TextTransformer
+from vitsmith.models.text_config import TextTransformerConfig
 from vitsmith.weights.bundle.identity import canonical
 
 RECORDED: dict[str, Any] = json.loads((REFERENCE / "towers" / "texts.json").read_text(encoding="utf-8"))

@@ -19,6 +19,7 @@ from vitsmith.models.build import build, count_parameters
 from vitsmith.models.config import ViTConfig
 from vitsmith.models.configure import change, parse_config
 from vitsmith.models.cost import flops, parameters
+from vitsmith.models.presets import name_of, presets
 
 RECORDED: dict[str, dict[str, Any]] = json.loads((REFERENCE / "towers" / "towers.json").read_text(encoding="utf-8"))
 
@@ -133,3 +134,28 @@ def test_positions_of_a_slope_stay_one(method: Any) -> None:
     step = 7 / 15 if method == "zoom" else 8 / 16.1 if method == "bicubic_offset" else 0.5
     torch.testing.assert_close(inside[4, :, 0] - inside[0, :, 0], torch.full((6,), 4 * step), rtol=0, atol=0.02)
     torch.testing.assert_close(inside[:, 4, 1] - inside[:, 0, 1], torch.full((6,), 4 * step), rtol=0, atol=0.02)
+
+
+def test_merged_copies_leave_attention_pooling_as_it_was() -> None:
+    """A token that stands for several patches counts as they would."""
+    config = recorded_config("siglip")
+    pool = tiny_model(config).attention_pool
+    assert pool is not None
+    x, sizes = torch.randn(2, 4, config.width), torch.tensor([[1.0, 3.0, 2.0, 1.0]]).expand(2, -1)
+    repeated = x.repeat_interleave(sizes[0].long(), dim=1)
+    with torch.no_grad():
+        torch.testing.assert_close(pool(x, sizes), pool(repeated), rtol=0, atol=1e-5)
+        assert (pool(x) - pool(repeated)).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("name", ["DINOv3-S_16", "DINOv2-S_14-reg4"])
+def test_a_name_is_that_of_every_publishers_copy(name: str) -> None:
+    config = presets()[name].config
+    assert isinstance(config, ViTConfig)
+    other = config.position_embedding.model_dump() | {"resize": "bicubic"}
+    if config.position_embedding.rotary:
+        other["rotary"] = config.position_embedding.rotary.model_dump() | {"bfloat16": True}
+    else:
+        other["learned"] = "patches"  # timm adds the class token's position to the token
+    assert name_of(change(config, position_embedding=other)) == name
+    assert name_of(change(config, block=config.block.model_dump() | {"layer_scale": False})) != name

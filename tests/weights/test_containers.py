@@ -22,8 +22,9 @@ from tests.weights.foreign_files import HF_CONFIG, TIMM_CONFIG, written
 from tests.weights.foreign_reference import hf_vit, timm_vit
 from vitsmith import load, save
 from vitsmith.errors import BundleError, ConfigError, InputError, WeightsError
-from vitsmith.models.config import BertConfig, MixerConfig, ViTConfig
+from vitsmith.models.config import MixerConfig, ViTConfig
 from vitsmith.models.configure import configure
+from vitsmith.models.text_config import BertConfig
 from vitsmith.weights.bundle.manifest import checksum
 from vitsmith.weights.containers.npz import NpzFile
 from vitsmith.weights.containers.tensors import SafetensorsFile, TorchFile

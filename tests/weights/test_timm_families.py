@@ -60,6 +60,10 @@ def test_biases_of_keys_that_the_file_leaves_out_are_zero(tmp_path: Path) -> Non
         ({"architecture": "eva02_enormous_patch14_clip_224"}, "norms after attention and MLP"),
         ({"architecture": "vit_base_patch16_rpn_224"}, "norms after attention and MLP"),
         ({"model_args": {"rope_temperature": 50}}, "rope_temperature=50"),
+        ({"model_args": {"rope_rotate_half": False}}, "rope_rotate_half=False"),
+        ({"model_args": {"use_rot_pos_emb": False}}, "use_rot_pos_emb=False"),
+        ({"model_args": {"dynamic_img_pad": True}}, "dynamic_img_pad=True"),
+        ({"model_args": {"global_pool": "", "img_size": [32, 48]}}, "global_pool ''"),
         ({"architecture": "vit_base_patch16_reg4_map_256"}, "attention pooling of the patches alone"),
     ],
 )

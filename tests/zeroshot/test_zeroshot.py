@@ -21,7 +21,7 @@ from vitsmith.data.sets.datasets import open_labelled
 from vitsmith.data.text.prompts import fill_templates, named_templates, read_templates, template_sets
 from vitsmith.encode import Encoder
 from vitsmith.errors import InputError, UnknownNameError
-from vitsmith.specs import TextSpec
+from vitsmith.text_spec import TextSpec
 from vitsmith.zeroshot import embeddings as embeddings_module
 from vitsmith.zeroshot.classifier import ZeroShotClassifier
 from vitsmith.zeroshot.labels import Words, check_words, read_words, words_of

@@ -6,7 +6,7 @@ N tokens, of which the last rows * columns are patches; d head width.
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -22,32 +22,35 @@ class Turns(NamedTuple):
     sines: Tensor
 
 
-class Rotary:
-    """The turns of a grid, computed once. The arguments are fields of `RotaryConfig`, where they are explained."""
+class RotaryRule(Protocol):
+    """How places become angles: the fields of `models.parts.RotaryConfig`, where they are explained."""
 
-    def __init__(
-        self,
-        head_width: int,
-        grid: tuple[int, int],
-        prefix: int,
-        *,
-        base: float,
-        places: Literal["centred", "index"],
-        first: Literal["rows", "columns"],
-        start: int,
-        reference: tuple[int, int] | None,
-        bfloat16: bool,
-    ) -> None:
+    @property
+    def base(self) -> float: ...
+    @property
+    def places(self) -> Literal["centred", "index"]: ...
+    @property
+    def first(self) -> Literal["rows", "columns"]: ...
+    @property
+    def start(self) -> int: ...
+    @property
+    def reference(self) -> tuple[int, int] | None: ...
+    @property
+    def bfloat16(self) -> bool: ...
+
+
+class Rotary:
+    """The turns of a grid of (rows, columns) patches behind `prefix` tokens, computed once."""
+
+    def __init__(self, rule: RotaryRule, head_width: int, grid: tuple[int, int], prefix: int) -> None:
         quarter = head_width // 4
-        periods = np.float32(base) ** (np.arange(quarter, dtype=np.float32) / np.float32(quarter))
-        if bfloat16:
+        periods = np.float32(rule.base) ** (np.arange(quarter, dtype=np.float32) / np.float32(quarter))
+        if rule.bfloat16:
             periods = _rounded_to_bfloat16(periods)
-        row, column = (
-            _places(side, places, start, reference[axis] if reference else None) for axis, side in enumerate(grid)
-        )
+        row, column = (_places(rule, axis, side) for axis, side in enumerate(grid))
         rows = np.broadcast_to((row[:, None] / periods)[:, None], (*grid, quarter))
         columns = np.broadcast_to((column[:, None] / periods)[None], (*grid, quarter))
-        both = (rows, columns) if first == "rows" else (columns, rows)
+        both = (rows, columns) if rule.first == "rows" else (columns, rows)
         angles = np.concatenate([*both, *both], axis=-1).reshape(-1, head_width)  # (patches, d)
         angles = np.concatenate([np.zeros((prefix, head_width), np.float32), angles])
         self._tables = np.cos(angles), np.sin(angles)
@@ -64,13 +67,13 @@ class Rotary:
         return self._on[device]
 
 
-def _places(side: int, kind: Literal["centred", "index"], start: int, reference: int | None) -> Array:
-    """The places of the rows or columns on their axis, float32 (side,)."""
+def _places(rule: RotaryRule, axis: int, side: int) -> Array:
+    """The places of the rows (axis 0) or columns on their axis, float32 (side,)."""
     index = np.arange(side, dtype=np.float32)
-    if kind == "centred":
+    if rule.places == "centred":
         return np.float32(2 * math.pi) * ((index + np.float32(0.5)) / np.float32(side) * 2 - 1)
-    places = index + np.float32(start)
-    return places if reference is None else places / np.float32(side) * np.float32(reference)
+    places = index + np.float32(rule.start)
+    return places if rule.reference is None else places / np.float32(side) * np.float32(rule.reference[axis])
 
 
 def _rounded_to_bfloat16(values: Array) -> Array:

@@ -20,14 +20,14 @@ from vitsmith.models.parts import (
     Eps,
     Gelu,
     Hidden,
-    Length,
     Pair,
-    Pieces,
     Pooling,
     PositionEmbeddingConfig,
     Rate,
     Width,
+    indivisible_heads,
 )
+from vitsmith.models.text_config import TextConfig
 
 Registers = Annotated[int, Field(ge=0, le=1_024), Number]
 
@@ -225,68 +225,6 @@ class MixerConfig(Frozen):
         return self.width
 
 
-class BertConfig(Frozen):
-    """BERT text tower: post-norm, the first token pooled (flaxformer's BertEncoder)."""
-
-    kind: Literal["bert"] = "bert"
-    width: Width
-    depth: Depth
-    heads: Width
-    mlp_width: Hidden
-    vocabulary: Pieces = 30522
-    positions: Length = 512
-    segments: Length = 2
-    length: Length = Field(16, description="tokens per text")
-    classes: Classes = Field(768, description="width of the projection; 0: none")
-    gelu: Gelu = "tanh"
-    norm_eps: Eps = 1e-12
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if reason := indivisible_heads(self.width, self.heads):
-            raise ValueError(reason)
-        if self.positions < self.length:
-            raise ValueError(f"{self.positions} positions are too few for texts of {self.length} tokens")
-        return self
-
-
-class TextTransformerConfig(Frozen):
-    """Pre-norm text tower: that of LiT (models_lit.py of the original), CLIP (clip/model.py) and SigLIP."""
-
-    kind: Literal["transformer"] = "transformer"
-    width: Width
-    depth: Depth
-    heads: Width
-    mlp_width: Hidden
-    vocabulary: Pieces
-    length: Length = 16
-    classes: Classes = Field(description="width of the projection; 0: none")
-    gelu: Gelu = "tanh"
-    norm_eps: Eps = 1e-6
-    mask: Literal["none", "causal"] = Field("none", description="'causal': no token sees a later one")
-    pooling: Literal["last", "end"] = Field(
-        "last", description="the token that is projected: the last, or the first end token of a text"
-    )
-    end_token: Annotated[int, Field(ge=0), Number] | None = Field(
-        None, description="id of the end token of pooling 'end'; None: the largest id in the text, as in CLIP"
-    )
-    head_bias: bool = True
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        mistakes = [reason] if (reason := indivisible_heads(self.width, self.heads)) else []
-        if self.end_token is not None and self.pooling != "end":
-            mistakes.append("end_token is for pooling 'end'")
-        if self.end_token is not None and self.end_token >= self.vocabulary:
-            mistakes.append(f"end_token {self.end_token} is not below vocabulary {self.vocabulary}")
-        if mistakes:
-            raise ValueError("; ".join(mistakes))
-        return self
-
-
-TextConfig = Annotated[BertConfig | TextTransformerConfig, Field(discriminator="kind")]
-
-
 class LiTConfig(Frozen):
     """Two towers and a temperature, arXiv 2111.07991. `image.classes` is the width of the image projection, or 0."""
 
@@ -326,11 +264,6 @@ def indivisible(size: tuple[int, int], patch: tuple[int, int]) -> str:
         f"image size {show_size(size)} is not a multiple of the patch {show_size(patch)}; "
         f"the nearest multiples are {show_size(smaller)} and {show_size(larger)}"
     )
-
-
-def indivisible_heads(width: int, heads: int) -> str:
-    """A message when `heads` does not divide `width`; '' when it does."""
-    return f"width {width} is not a multiple of heads {heads}" if width % heads else ""
 
 
 def impossible_parts(config: ViTConfig) -> list[str]:

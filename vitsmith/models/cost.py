@@ -10,15 +10,8 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 
-from vitsmith.models.config import (
-    BertConfig,
-    LiTConfig,
-    MixerConfig,
-    ModelConfig,
-    ResNetConfig,
-    TextTransformerConfig,
-    ViTConfig,
-)
+from vitsmith.models.config import LiTConfig, MixerConfig, ModelConfig, ResNetConfig, ViTConfig
+from vitsmith.models.text_config import BertConfig, TextTransformerConfig
 
 
 def parameters(config: ModelConfig) -> int:

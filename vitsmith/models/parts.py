@@ -76,3 +76,8 @@ class AttentionPoolConfig(Frozen):
 
     heads: Width
     mlp_width: Hidden
+
+
+def indivisible_heads(width: int, heads: int) -> str:
+    """A message when `heads` does not divide `width`; '' when it does."""
+    return f"width {width} is not a multiple of heads {heads}" if width % heads else ""

@@ -8,15 +8,8 @@ from dataclasses import dataclass
 
 from vitsmith.arguments import instance
 from vitsmith.errors import UnknownNameError, WeightsError
-from vitsmith.models.config import (
-    BertConfig,
-    LiTConfig,
-    MixerConfig,
-    ModelConfig,
-    ResNetConfig,
-    TextTransformerConfig,
-    ViTConfig,
-)
+from vitsmith.models.config import LiTConfig, MixerConfig, ModelConfig, ResNetConfig, ViTConfig
+from vitsmith.models.text_config import BertConfig, TextTransformerConfig
 from vitsmith.models.towers import TOWERS
 
 # width, depth, heads, mlp width. Sources: arXiv 2010.11929 table 1 (B, L, H), 2106.10270 table 2 (Ti, S),
@@ -263,7 +256,11 @@ def _architecture(config: ModelConfig) -> dict[str, object]:
         sizes = {f"{tower}.{field}": value for tower, fields in towers.items() for field, value in fields.items()}
         return {**sizes, "image.classes": config.image.classes}
     decisive = ("family", "width", "depth", "heads", "mlp_width", "tokens_mlp_width", "channels_mlp_width", "patch")
-    parts = ("resnet", "class_token", "registers", "patch_bias", "norm_before", "position_embedding", "block")
-    fields = config.model_dump(exclude={"position_embedding": {"resize"}, "block": {"qkv_bias"}})
+    parts = ("resnet", "class_token", "registers", "patch_bias", "norm_before", "block")
+    fields = config.model_dump(exclude={"block": {"qkv_bias"}})
     sizes = {field: fields[field] for field in (*decisive, *parts) if field in fields}
+    if isinstance(config, ViTConfig):  # which tokens have a position, and how it is rounded, differs between publishers
+        sizes["learned positions"] = config.position_embedding.learned != "none"
+        rotary = config.position_embedding.rotary
+        sizes["rotary positions"] = rotary and rotary.model_dump(exclude={"bfloat16"})
     return {field: value for field, value in sizes.items() if value is not None}

@@ -15,8 +15,8 @@ from vitsmith.layers.eager import is_watched
 from vitsmith.layers.mlp import Mlp
 from vitsmith.layers.padding import trim_after, trim_padding
 from vitsmith.layers.positions import PositionEmbedding
-from vitsmith.models.config import BertConfig, TextTransformerConfig
 from vitsmith.models.inputs import check_tokens
+from vitsmith.models.text_config import BertConfig, TextTransformerConfig
 
 PADDING = 0
 """Token id that BERT ignores."""

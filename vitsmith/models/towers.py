@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from vitsmith.models.config import LiTConfig, TextTransformerConfig, ViTConfig
+from vitsmith.models.config import LiTConfig, ViTConfig
 from vitsmith.models.parts import AttentionPoolConfig, BlockConfig, PositionEmbeddingConfig, RotaryConfig
+from vitsmith.models.text_config import TextTransformerConfig
 
 Size = tuple[int, int, int, int]
 """Width, depth, heads, mlp width."""

@@ -143,7 +143,7 @@ def _rotary(config: ViTConfig) -> Rotary | None:
     rotary = config.position_embedding.rotary
     if rotary is None:
         return None
-    return Rotary(config.attention_width // config.heads, config.grid, config.prefix, **dict(rotary))
+    return Rotary(rotary, config.attention_width // config.heads, config.grid, config.prefix)
 
 
 def _block(config: ViTConfig, index: int, rate: float) -> Block:

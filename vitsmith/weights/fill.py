@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Protocol
 
@@ -61,6 +63,7 @@ def load_model(
     """
     model = build(config, device="meta")
     check_arrays(model, slots, file, unused=unused)
+    _check_filled(model, (*slots.values(), *zeros))
     model = model.to_empty(device="cpu")
     fill_model(model, slots, file)
     with torch.no_grad():
@@ -89,6 +92,15 @@ def check_arrays(model: nn.Module, slots: Mapping[str, Slot], file: ArrayFile, *
     ]
     if told:
         raise WeightsError(f"{file.path}: arrays do not fit the model: {'; '.join(told)}")
+
+
+def _check_filled(model: nn.Module, slots: Sequence[Slot]) -> None:
+    """Raises WeightsError for parameters that a reader fills in part or not at all: they would hold anything."""
+    shares: dict[str, Fraction] = defaultdict(Fraction)
+    for slot in slots:
+        shares[slot.parameter] += Fraction(1, slot.parts)
+    if unfilled := [name for name, _ in model.named_parameters() if shares[name] != 1]:
+        raise WeightsError(f"vitsmith knows no array that fills {', '.join(unfilled[:4])}: please report this defect")
 
 
 def _same_shape(found: Shape, expected: Shape) -> bool:

@@ -8,6 +8,7 @@ from typing import Self
 from torch import Tensor
 
 from vitsmith.arrays import Shape
+from vitsmith.errors import WeightsError
 from vitsmith.layers.positions import resize_positions
 from vitsmith.models.config import ViTConfig, show_size
 from vitsmith.models.parts import PositionResize
@@ -44,7 +45,7 @@ class ResizedPositions:
         return resize_positions(array, self.old, self.new, prefix=self.prefix, method=self.method)
 
     def foreign_from_ours(self, array: Tensor) -> Tensor:
-        raise NotImplementedError("resized positions cannot be written in the size they had")
+        raise WeightsError("positions that were resized when they were loaded cannot be written in the size they had")
 
 
 def resizing_note(stored: ViTConfig, wanted: ViTConfig, method: PositionResize) -> tuple[str, ...]:

@@ -18,8 +18,9 @@ from vitsmith.encode import Encoder
 from vitsmith.errors import NOT_FINITE, InputError, NotFiniteError
 from vitsmith.finite import count_not_finite
 from vitsmith.predict import Prediction, scores_from_logits, whole
-from vitsmith.specs import Head, Labels, Meaning, wrong_templates
+from vitsmith.specs import Head, Labels, Meaning
 from vitsmith.stream import Failure
+from vitsmith.text_spec import wrong_templates
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.zeroshot.embeddings import class_embeddings
 from vitsmith.zeroshot.labels import Words, check_words

@@ -15,7 +15,7 @@ from tests.tiny import REFERENCE
 from vitsmith.data.text.tokenizer import Tokenizer
 from vitsmith.data.text.tokenizer_json import clip_tokenizer_json
 from vitsmith.errors import ConfigError, InputError, MissingPackageError
-from vitsmith.specs import TextSpec
+from vitsmith.text_spec import TextSpec
 from vitsmith.weights.bundle.identity import canonical
 from vitsmith.weights.bundle.summary import describe_text
 

@@ -13,7 +13,7 @@ from vitsmith.data.text.cleaning import canonicalize
 from vitsmith.data.text.pieces import fold_case
 from vitsmith.data.text.tokenizer import Tokenizer
 from vitsmith.errors import ConfigError, InputError
-from vitsmith.specs import TextSpec
+from vitsmith.text_spec import TextSpec
 
 RECORDED = json.loads((REFERENCE / "text" / "tokens.json").read_text(encoding="utf-8"))
 FILES = {"wordpiece": "vocabulary.txt", "sentencepiece": "sentencepiece.model"}

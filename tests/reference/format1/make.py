@@ -26,7 +26,8 @@ from safetensors.numpy import save_file
 
 import vitsmith as vs
 from vitsmith.models.build import build
-from vitsmith.models.config import BertConfig, LiTConfig, MixerConfig, ResNetConfig, TextTransformerConfig, ViTConfig
+from vitsmith.models.config import LiTConfig, MixerConfig, ResNetConfig, ViTConfig
+from vitsmith.models.text_config import BertConfig, TextTransformerConfig
 from vitsmith.retrieval.index import open_index
 from vitsmith.retrieval.search import search
 from vitsmith.weights.bundle_folder import read_bundle

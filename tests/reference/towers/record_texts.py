@@ -24,7 +24,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 from timm_reads_our_npz import stand_in_for_torchvision  # noqa: E402
 
 from tests.tiny import tiny_text_tower  # noqa: E402
-from vitsmith.models.config import TextTransformerConfig  # noqa: E402
+from vitsmith.models.text_config import TextTransformerConfig  # noqa: E402
 
 WIDTH, DEPTH, HEADS, MLP_WIDTH, VOCABULARY, LENGTH, EMBEDDING = 32, 2, 4, 128, 60, 12, 24
 START, END, OTHER_END = VOCABULARY - 2, VOCABULARY - 1, 7

@@ -16,7 +16,7 @@ from vitsmith.data.sets.pairs import open_pairs
 from vitsmith.data.text.tokenizer import Tokenizer
 from vitsmith.errors import ConfigError, DatasetError, InputError, UnknownNameError
 from vitsmith.models.lit import LiT
-from vitsmith.specs import TextSpec
+from vitsmith.text_spec import TextSpec
 from vitsmith.training.devices import Devices
 from vitsmith.training.lit import embeddings as embeddings_module
 from vitsmith.training.lit.embeddings import EmbeddingStore

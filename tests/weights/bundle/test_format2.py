@@ -18,12 +18,12 @@ from tests.command_line import call
 from tests.exporting import export_onnx
 from tests.tiny import CONFIGS, VIT, pictures, tiny_lit, tiny_model
 from tests.weights.bundle.bundles import FORMAT1, NAMES, labelled
-from vitsmith import Bundle, Encoder, Labels, Predictor, Provenance, records, specs
+from vitsmith import Bundle, Encoder, Labels, Predictor, Provenance, records, specs, text_spec
 from vitsmith.engines import registry
 from vitsmith.errors import BundleError, ConfigError, InputError, OutputError
 from vitsmith.escapes import markdown
 from vitsmith.exporters.web import PAGE
-from vitsmith.models import config, parts
+from vitsmith.models import config, parts, text_config
 from vitsmith.models.config import ViTConfig
 from vitsmith.models.configure import change
 from vitsmith.records import Publication
@@ -434,10 +434,12 @@ def test_what_was_measured_with_other_parts_is_not_recorded(tmp_path: Path) -> N
     record_measurements(dataclasses.replace(nameless, labels=other), [top1])  # it has no names of its own
 
 
+DESCRIBED_IN = (specs, text_spec, records, config, parts, text_config)
+
+
 def test_every_description_leaves_out_what_came_later_and_is_not_used() -> None:
     for name, first in identity._FIRST.items():
-        kind = getattr(specs, name, None) or getattr(records, name, None)
-        kind = kind or getattr(config, name, None) or getattr(parts, name)
+        kind = next(getattr(place, name) for place in DESCRIBED_IN if hasattr(place, name))
         fields = kind.model_fields
         assert set(first) <= set(fields)
         assert all(not fields[later].is_required() for later in set(fields) - set(first)), name

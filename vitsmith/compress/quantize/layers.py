@@ -1,4 +1,4 @@
-"""Sites, the parts of a model that may each be int8 or float: patch embedding, ResNet of a hybrid, blocks, heads."""
+"""Sites, the parts of a model that may each be int8 or float: patches, ResNet of a hybrid, blocks, pooling, heads."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import ast
 import re
 from typing import Any
 
-_SITE = re.compile(r"(?:^|\.)(blocks\.\d+|patches|resnet|representation|head|distillation_head)(?=\.|$)")
+_SITE = re.compile(r"(?:^|\.)(blocks\.\d+|patches|resnet|attention_pool|representation|head|distillation_head)(?=\.|$)")
 _BLOCK = re.compile(r"(?:^|\.)blocks\.\d+$")
-HEADS = ("representation", "head", "distillation_head")
-"""Sites that always stay in float: they compute one token, so int8 saves no time, and its error is not averaged out."""
+HEADS = ("attention_pool", "representation", "head", "distillation_head")
+"""Sites that always stay in float: they compute one token (attention pooling all but its keys and values), so int8
+saves no time, and its error is not averaged out."""
 
 
 def site_of(name: str) -> str:

@@ -8,7 +8,7 @@ import string
 from collections.abc import Callable
 
 from vitsmith.errors import MissingPackageError
-from vitsmith.specs import Cleaning, TextSpec
+from vitsmith.text_spec import Cleaning, TextSpec
 
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 _CAPITALS = re.compile("[A-Z]+")

@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol
 from vitsmith.data.text.byte_pairs import BytePairs
 from vitsmith.data.text.tokenizer_json import TokenizerJson, count_extra_ids
 from vitsmith.errors import InputError, MissingPackageError
-from vitsmith.specs import TextSpec
+from vitsmith.text_spec import TextSpec
 
 START, UNKNOWN, END = "[CLS]", "[UNK]", "[SEP]"
 """Pieces that a WordPiece vocabulary must have; the last one only where texts are padded with an end token."""

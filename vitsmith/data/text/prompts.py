@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vitsmith.data.text.label_file import parse_templates, read_text
 from vitsmith.errors import InputError, UnknownNameError, suggestion
-from vitsmith.specs import PLACE, wrong_templates
+from vitsmith.text_spec import PLACE, wrong_templates
 
 
 def template_sets() -> list[str]:

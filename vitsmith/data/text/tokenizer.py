@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from vitsmith.data.text.cleaning import clean
 from vitsmith.data.text.pieces import open_vocabulary
 from vitsmith.errors import InputError, shown
-from vitsmith.specs import TextSpec
+from vitsmith.text_spec import TextSpec
 
 _UNUSED = 127
 """The most unused embeddings of a tower: some authors round their number up to a multiple of 64 or 128.

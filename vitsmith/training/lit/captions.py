@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from vitsmith.models.config import BertConfig, TextConfig
+from vitsmith.models.text_config import BertConfig, TextConfig
 from vitsmith.training.devices import Devices
 from vitsmith.training.lit.job import LitJob
 from vitsmith.training.lit.towers import Towers

@@ -18,7 +18,7 @@ from vitsmith.models.config import LiTConfig
 from vitsmith.models.configure import parse_config
 from vitsmith.records import Publication
 from vitsmith.runs.run import Run
-from vitsmith.specs import TextSpec
+from vitsmith.text_spec import TextSpec
 from vitsmith.training.checkpoint.disk import Checkpoint, latest_step
 from vitsmith.training.checkpoint.state import TrainingState
 from vitsmith.training.devices import Devices, check_even, find_devices

@@ -13,11 +13,13 @@ from vitsmith.data.text.prompts import named_templates, read_templates
 from vitsmith.data.text.tokenizer import Tokenizer, count_pieces
 from vitsmith.errors import ConfigError, InputError
 from vitsmith.models.build import build
-from vitsmith.models.config import BertConfig, LiTConfig, TextConfig, TextTransformerConfig, ViTConfig
+from vitsmith.models.config import LiTConfig, ViTConfig
 from vitsmith.models.lit import LiT
+from vitsmith.models.text_config import BertConfig, TextConfig, TextTransformerConfig
 from vitsmith.models.vit import VisionTransformer
 from vitsmith.records import NOT_KNOWN, Provenance, Publication
-from vitsmith.specs import ImageSpec, TextSpec
+from vitsmith.specs import ImageSpec
+from vitsmith.text_spec import TextSpec
 from vitsmith.training.lit.vocabulary import VocabularyKind, read_vocabulary
 from vitsmith.training.recipes.lit import ContrastSpec, LitRecipe, TextTowerSpec
 from vitsmith.weights.bundle.bundle import Bundle

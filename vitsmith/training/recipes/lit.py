@@ -12,8 +12,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from vitsmith.data.augment.settings import AugmentSpec
 from vitsmith.data.sets.pairs import PairSpec
 from vitsmith.fields import Finite, Frozen, Pixels
-from vitsmith.models.config import indivisible_heads
-from vitsmith.models.parts import Depth, Hidden, Length, Pieces, Width
+from vitsmith.models.parts import Depth, Hidden, Length, Pieces, Width, indivisible_heads
 from vitsmith.models.presets import VIT_SIZES
 from vitsmith.training.recipes.recipe import Batch, CourseSpec, OptimizerSpec, Positive, ScheduleSpec, Steps
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _INPUTS = frozenset({"patches", "class_token", "distillation_token", "registers", "positions", "norm_before", "resnet"})
 """First parts of the names of the parameters before the blocks."""
 
-_UNDECAYED = frozenset({"class_token", "distillation_token", "registers", "positions"})
+_UNDECAYED = frozenset({"class_token", "distillation_token", "registers", "positions", "probe"})
 """Learned vectors, not maps: MAE's and DeiT's `no_weight_decay`."""
 
 _HEADS = ("head", "distillation_head")

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from vitsmith.fields import Frozen
 from vitsmith.json_text import to_json
 from vitsmith.models.config import ModelConfig
-from vitsmith.specs import ImageSpec, TextSpec
+from vitsmith.specs import ImageSpec
+from vitsmith.text_spec import TextSpec
 
 if TYPE_CHECKING:
     from torch import nn

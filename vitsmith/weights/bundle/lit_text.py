@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Literal
 
 from vitsmith.data.text.prompts import named_templates
-from vitsmith.models.config import BertConfig, LiTConfig
-from vitsmith.specs import TextSpec
+from vitsmith.models.config import LiTConfig
+from vitsmith.models.text_config import BertConfig
+from vitsmith.text_spec import TextSpec
 
 
 def original_text(config: LiTConfig) -> TextSpec:

@@ -17,7 +17,8 @@ from vitsmith.fields import AS_FOUND, Frozen, mistakes_in
 from vitsmith.json_text import read_json, to_json
 from vitsmith.models.config import ModelConfig
 from vitsmith.records import Measurement, Provenance
-from vitsmith.specs import Calibration, Head, ImageSpec, Labels, Similarity, StoredProgram, TextSpec
+from vitsmith.specs import Calibration, Head, ImageSpec, Labels, Similarity, StoredProgram
+from vitsmith.text_spec import TextSpec
 from vitsmith.version import __version__
 from vitsmith.weights.bundle.identity import canonical
 from vitsmith.weights.bundle.upgrade import from_format_1

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, get_args
 
 from vitsmith.arguments import instance, known_name
 from vitsmith.errors import BundleError, InputError
-from vitsmith.models.config import BertConfig, LiTConfig, MixerConfig, ModelConfig, ViTConfig
+from vitsmith.models.config import LiTConfig, MixerConfig, ModelConfig, ViTConfig
+from vitsmith.models.text_config import BertConfig
 from vitsmith.records import Measurement, Provenance
-from vitsmith.specs import Calibration, Head, ImageSpec, Labels, Program, ProgramSpec, StoredProgram, TextSpec
+from vitsmith.specs import Calibration, Head, ImageSpec, Labels, Program, ProgramSpec, StoredProgram
+from vitsmith.text_spec import TextSpec
 from vitsmith.weights.bundle.golden import Golden
 from vitsmith.weights.bundle.summary import describe_outputs, title
 

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from vitsmith.models.config import LiTConfig, ModelConfig, ViTConfig, show_size
 from vitsmith.models.presets import name_of
 from vitsmith.records import NOT_KNOWN, Provenance, Publication
-from vitsmith.specs import Calibration, Head, ImageSpec, Similarity, TextSpec
+from vitsmith.specs import Calibration, Head, ImageSpec, Similarity
+from vitsmith.text_spec import TextSpec
 
 
 def describe_origin(provenance: Provenance) -> str:

@@ -9,16 +9,9 @@ from typing import Any
 
 from vitsmith.arrays import Shape
 from vitsmith.errors import WeightsError
-from vitsmith.models.config import (
-    GROUPS,
-    BertConfig,
-    LiTConfig,
-    ModelConfig,
-    ResNetConfig,
-    ViTConfig,
-    show_size,
-)
+from vitsmith.models.config import GROUPS, LiTConfig, ModelConfig, ResNetConfig, ViTConfig, show_size
 from vitsmith.models.configure import parse_config
+from vitsmith.models.text_config import BertConfig
 from vitsmith.weights.assumptions import assumed_note, square_grid
 
 Shapes = Mapping[str, Shape]

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from vitsmith.models.config import BertConfig, LiTConfig, MixerConfig, ModelConfig, TextTransformerConfig, ViTConfig
+from vitsmith.models.config import LiTConfig, MixerConfig, ModelConfig, ViTConfig
+from vitsmith.models.text_config import BertConfig, TextTransformerConfig
 from vitsmith.weights.layouts import Conv, Dense, GroupNormScale, HeadsBias, HeadsIn, HeadsOut, Layout, Same, Slot
 
 SAME, DENSE, CONV, GROUP_NORM = Same(), Dense(), Conv(), GroupNormScale()

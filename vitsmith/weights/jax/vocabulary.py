@@ -7,7 +7,8 @@ from pathlib import Path
 from vitsmith.data.text.pieces import check_lines
 from vitsmith.errors import InputError, WeightsError
 from vitsmith.files.contents import read_words
-from vitsmith.models.config import BertConfig, LiTConfig, ModelConfig
+from vitsmith.models.config import LiTConfig, ModelConfig
+from vitsmith.models.text_config import BertConfig
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.bundle.lit_text import original_text, vocabulary_suffix
 

@@ -10,7 +10,8 @@ from typing import Any
 from vitsmith.errors import WeightsError
 from vitsmith.files.atomic import replacing
 from vitsmith.models.build import Model
-from vitsmith.models.config import LiTConfig, ModelConfig, TextTransformerConfig, ViTConfig
+from vitsmith.models.config import LiTConfig, ModelConfig, ViTConfig
+from vitsmith.models.text_config import TextTransformerConfig
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.bundle.lit_text import vocabulary_suffix
 from vitsmith.weights.containers.npz import write_npz

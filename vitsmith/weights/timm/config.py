@@ -162,7 +162,8 @@ def _gelu(file: ArrayFile, told: str) -> str:
 
 
 def _pooling(file: ArrayFile, metadata: TimmMetadata | None, architecture: Architecture) -> str:
-    told = (metadata.pooling if metadata else None) or architecture.global_pool
+    told = metadata.pooling if metadata else None
+    told = architecture.global_pool if told is None else told
     if told is None:
         if "attn_pool.latent" in file.shapes:
             return "attention"

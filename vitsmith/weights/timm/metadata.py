@@ -93,7 +93,8 @@ class TimmMetadata(Metadata):
 
     @property
     def pooling(self) -> str | None:
-        return self.model_args.global_pool or self.global_pool
+        told = self.model_args.global_pool
+        return self.global_pool if told is None else told
 
 
 _USUAL_LICENSE = "apache-2.0"
