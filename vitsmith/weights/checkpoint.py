@@ -13,6 +13,7 @@ from vitsmith.models.presets import check_name
 from vitsmith.records import NOT_KNOWN, Provenance, Publication
 from vitsmith.version import __version__
 from vitsmith.weights.bundle.bundle import Bundle
+from vitsmith.weights.containers.divided import DividedFile, by_array
 from vitsmith.weights.containers.file_choice import weights_in
 from vitsmith.weights.containers.npz import NpzFile
 from vitsmith.weights.containers.open import Container, misnamed, open_arrays
@@ -46,6 +47,7 @@ def load_checkpoint(path: Path, options: LoadOptions) -> Bundle:
         preprocessing=found.images,
         labels=found.labels,
         head=head,
+        text=found.text,
         vocabulary=found.vocabulary,
         provenance=_provenance(str(path), kind, notes, found.publication),
     )
@@ -84,6 +86,7 @@ def load_published(source: str, options: LoadOptions) -> Bundle:
         model,
         labels=published_labels(dataset, 0 if isinstance(model.config, LiTConfig) else model.config.classes),
         head=head,
+        text=found.text,
         vocabulary=found.vocabulary,
         provenance=_provenance(url, kind, notes, Publication(origin=url)),
     )
@@ -99,7 +102,8 @@ def _read(file: Container, options: LoadOptions) -> tuple[str, Conversion, Model
     if options.headless and not isinstance(config, LiTConfig) and found.head != "none":
         config, unused = change(config, classes=0), unused | frozenset(found.classifier)
         slots = {name: slot for name, slot in slots.items() if name not in unused}
-    model = load_model(config, slots, file, unused=unused, zeros=found.zeros)
+    arrays = DividedFile(file, found.pieces) if found.pieces else file
+    model = load_model(config, by_array(slots, found.pieces), arrays, unused=unused, zeros=found.zeros)
     if not options.headless:
         check_head(model, slots, str(file.path))
     return distribution.kind, found, model

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from vitsmith.models.config import ModelConfig
 from vitsmith.records import NOT_KNOWN, Publication
 from vitsmith.specs import Head, ImageSpec, Labels
+from vitsmith.text_spec import TextSpec
+from vitsmith.weights.containers.divided import Piece
 from vitsmith.weights.layouts import Slot
 
 
@@ -24,13 +26,17 @@ class Conversion:
     """Parts of parameters that the files do not have and that are zero, as biases of keys in EVA-02 and DINOv3."""
     unused: frozenset[str] = frozenset()
     """Names of arrays that no answer depends on, as `mask_token` of masked pre-training."""
+    pieces: Mapping[str, Piece] = field(default_factory=dict)
+    """Arrays that `slots` names and that lie in others: blocks in one stack, query, key and value in one matrix."""
     images: ImageSpec | None = None
     """How images become the model's input; None: as the original does it for that family."""
     labels: Labels | None = None
     head: Head | None = None
     """What the outputs mean; None if the files do not say it: see `heads.assumed_head`."""
+    text: TextSpec | None = None
+    """How texts become tokens, for a model with a text tower; None: as the original does it for that tower."""
     vocabulary: bytes | None = None
-    """The tokenizer's file of a LiT."""
+    """The tokenizer's file of a model with a text tower."""
     notes: tuple[str, ...] = ()
     """What had to be assumed, for the user to check."""
     publication: Publication = NOT_KNOWN

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from torch import Tensor
@@ -45,6 +46,19 @@ class Dense:
 
     def foreign_from_ours(self, array: Tensor) -> Tensor:
         return array.T
+
+
+class Scalar:
+    """A number without axes in the file, (1,) here: CLIP's logit scale and SigLIP's bias."""
+
+    def foreign_shape(self, our_shape: Shape) -> Shape:
+        return ()
+
+    def ours_from_foreign(self, array: Tensor) -> Tensor:
+        return array.reshape(1)
+
+    def foreign_from_ours(self, array: Tensor) -> Tensor:
+        return array.reshape(())
 
 
 class Conv:
@@ -137,3 +151,9 @@ class Slot:
     def foreign_shape(self, parameter_shape: Shape) -> Shape:
         """Shape of the foreign array that belongs here."""
         return self.layout.foreign_shape(self.part_shape(parameter_shape))
+
+
+def within(theirs: str, ours: str, slots: Iterable[tuple[str, Slot]]) -> Iterator[tuple[str, Slot]]:
+    """The slots of a part of a model, as those of the whole: both names get what stands before them there."""
+    for name, slot in slots:
+        yield f"{theirs}{name}", replace(slot, parameter=f"{ours}{slot.parameter}")

@@ -52,7 +52,7 @@ class Bundle(BundleModel):
         lit = isinstance(config, LiTConfig)
         if preprocessing is None:
             preprocessing = (ImageSpec.lit if lit else ImageSpec.original)(config.image_size)
-        if isinstance(config, LiTConfig) and "text" not in fields:
+        if isinstance(config, LiTConfig) and fields.get("text") is None:
             fields["text"] = original_text(config)
         fields.setdefault("provenance", Provenance(source="created in memory"))
         return cls(config=config, preprocessing=preprocessing, _model=model.eval(), **fields)

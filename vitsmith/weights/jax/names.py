@@ -11,7 +11,18 @@ from dataclasses import dataclass
 
 from vitsmith.models.config import LiTConfig, MixerConfig, ModelConfig, ViTConfig
 from vitsmith.models.text_config import BertConfig, TextTransformerConfig
-from vitsmith.weights.layouts import Conv, Dense, GroupNormScale, HeadsBias, HeadsIn, HeadsOut, Layout, Same, Slot
+from vitsmith.weights.layouts import (
+    Conv,
+    Dense,
+    GroupNormScale,
+    HeadsBias,
+    HeadsIn,
+    HeadsOut,
+    Layout,
+    Same,
+    Slot,
+    within,
+)
 
 SAME, DENSE, CONV, GROUP_NORM = Same(), Dense(), Conv(), GroupNormScale()
 
@@ -110,9 +121,9 @@ def _mixer(config: MixerConfig) -> Slots:
 
 
 def _lit(config: LiTConfig, naming: BlockNaming) -> Slots:
-    yield from _within("img", "image", _vit(config.image, naming))
+    yield from within("img/", "image.", _vit(config.image, naming))
     text = _bert(config.text) if isinstance(config.text, BertConfig) else _text_transformer(config.text)
-    yield from _within("txt", "text", text)
+    yield from within("txt/", "text.", text)
     yield "t", Slot("log_temperature", SAME)
 
 
@@ -152,8 +163,3 @@ def _norm(theirs: str, ours: str, layout: Layout = SAME) -> Slots:
 def _kernel_and_bias(theirs: str, ours: str, kernel: Layout) -> Slots:
     yield f"{theirs}/kernel", Slot(f"{ours}.weight", kernel)
     yield f"{theirs}/bias", Slot(f"{ours}.bias", SAME)
-
-
-def _within(theirs: str, ours: str, slots: Slots) -> Slots:
-    for name, slot in slots:
-        yield f"{theirs}/{name}", Slot(f"{ours}.{slot.parameter}", slot.layout, slot.part, slot.parts)
