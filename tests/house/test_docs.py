@@ -6,6 +6,7 @@ import ast
 import json
 import re
 import shlex
+import shutil
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from tests import file_table
 from tests.contracts import CONTRACTS
 from tests.documentation import PAGES, ROOT, anchors, blocks, commands, field_rows, links, prose, relative, table_after
 from tests.exporting import export_onnx
-from tests.guides import GUIDES, follow, is_file
+from tests.guides import GUIDES, follow, is_file, take_out
 from tests.tiny import VIT, layout_of, pictures, released_npz, small_cases, tiny_inputs, tiny_lit, tiny_model
 from tests.weights import foreign_reference
 from vitsmith import Bundle, load, open_engine, save
@@ -301,6 +302,20 @@ def test_the_guide_to_a_new_model_can_be_followed(tmp_path: Path) -> None:
     # timm's card of gmlp_s16_224 has 19.4 M parameters and 4.4 G multiply-adds.
     assert round(sizes["gMLP-S_16"]["parameters"] / 1e6, 1) == 19.4
     assert round(sizes["gMLP-S_16"]["gflops"] / 2, 1) == 4.4
+
+
+def test_the_guide_shows_all_that_siglip_needed_in_models(tmp_path: Path) -> None:
+    """Without what it shows, no file of models/ knows SigLIP or its pooling; the layer's file is as printed."""
+    page = ROOT / "docs" / "add_a_model.md"
+    layer = next(block.text for block in blocks(page, "python") if block.text.startswith("# vitsmith/layers/attention"))
+    assert layer.partition("\n")[2] == (ROOT / "vitsmith/layers/attention_pool.py").read_text(encoding="utf-8")
+    shutil.copytree(ROOT / "vitsmith", tmp_path / "vitsmith", ignore=shutil.ignore_patterns("__pycache__"))
+    take_out(page, tmp_path)
+    models = (tmp_path / "vitsmith" / "models").glob("*.py")
+    code = {path.name: ast.unparse(ast.parse(path.read_text(encoding="utf-8"))) for path in models}
+    for name, text in code.items():
+        left = re.findall(r"_siglip\w*|SIGLIP\w*|AttentionPool(?=\()|\bself\.attention_pool", text)
+        assert not left, (name, left)
 
 
 def test_the_guide_to_a_new_engine_can_be_followed(tmp_path: Path) -> None:
