@@ -124,13 +124,14 @@ def not_weights(content: Content) -> str:
     return f"is {content.what}, not weights: {advice}"
 
 
-def read_words(path: Path, what: str, *, largest: int = 256 << 20) -> bytes:
+def read_words(path: Path, what: str, *, largest: int = 256 << 20, json: bool = False) -> bytes:
     """The bytes of a file of words, names or pieces; `what` names it in messages. Raises InputError.
 
-    A SentencePiece model is not text, so only files that are known to be something else are refused.
+    A SentencePiece model is not text, so only files that are known to be something else are refused; `json` says that
+    it may be a JSON document.
     """
     found = content_of(path)
-    if found.kind not in ("text", "unknown"):
+    if found.kind not in ("text", "unknown", *(["json"] if json else [])):
         raise InputError(f"{path} is not {what}: it {found.told}")
     try:
         return read_regular(path, largest=largest)

@@ -98,7 +98,7 @@ def _check_filled(model: nn.Module, slots: Sequence[Slot]) -> None:
     """Raises WeightsError for parameters that a reader fills in part or not at all: they would hold anything."""
     shares: dict[str, Fraction] = defaultdict(Fraction)
     for slot in slots:
-        shares[slot.parameter] += Fraction(1, slot.parts)
+        shares[slot.parameter] += 0 if slot.added else Fraction(1, slot.parts)
     if unfilled := [name for name, _ in model.named_parameters() if shares[name] != 1]:
         raise WeightsError(f"vitsmith knows no array that fills {', '.join(unfilled[:4])}: please report this defect")
 
@@ -120,7 +120,8 @@ def fill_model(model: nn.Module, slots: Mapping[str, Slot], file: ArrayFile) -> 
         for name, slot in slots.items():
             array = file.read(name)
             yield name, array
-            slot_of(model, slot).copy_(slot.layout.ours_from_foreign(array))
+            place, ours = slot_of(model, slot), slot.layout.ours_from_foreign(array)
+            place.add_(ours) if slot.added else place.copy_(ours)
 
     require_finite(filled(), str(file.path), OTHER_WEIGHTS)
 

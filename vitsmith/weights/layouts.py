@@ -144,6 +144,8 @@ class Slot:
     layout: Layout
     part: int = 0
     parts: int = 1
+    added: bool = False
+    """Whether the array is added to what an earlier one fills."""
 
     def part_shape(self, parameter_shape: Shape) -> Shape:
         return parameter_shape[0] // self.parts, *parameter_shape[1:]

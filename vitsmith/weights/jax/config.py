@@ -9,7 +9,7 @@ from typing import Any
 
 from vitsmith.arrays import Shape
 from vitsmith.errors import WeightsError
-from vitsmith.models.config import GROUPS, LiTConfig, ModelConfig, ResNetConfig, ViTConfig, show_size
+from vitsmith.models.config import GROUPS, LiTConfig, ModelConfig, ResNetConfig, ViTConfig, indivisible, show_size
 from vitsmith.models.configure import parse_config
 from vitsmith.models.text_config import BertConfig
 from vitsmith.weights.assumptions import assumed_note, square_grid
@@ -26,6 +26,8 @@ def infer_config(shapes: Shapes, *, image_size: tuple[int, int] | None = None, p
     """
     if "t" in shapes and any(name.startswith("img/") for name in shapes):
         return parse_config(_lit(shapes, image_size))
+    if "pos_embedding" in shapes and "embedding/kernel" in shapes:
+        raise WeightsError("image towers of big_vision are read within a file of two towers (img/, txt/), not alone")
     if "stem/kernel" in shapes:
         return parse_config(_mixer(shapes, image_size))
     if "embedding/kernel" in shapes:
@@ -46,8 +48,8 @@ def jax_notes(config: ModelConfig, *, image_size: bool, pooling: bool) -> tuple[
     if isinstance(tower, ViTConfig) and not pooling and not isinstance(config, LiTConfig):
         told.append(f"pooling {tower.pooling!r} (pooling= changes it)")
     if isinstance(config, LiTConfig):
-        lower = "in lower case" if isinstance(config.text, BertConfig) else "in their own case"
-        told.append(f"texts of {config.text.length} tokens {lower}")
+        lower = isinstance(config.text, BertConfig) or config.image.attention_pool  # SigLIP's are lowered too
+        told.append(f"texts of {config.text.length} tokens in {'lower' if lower else 'their own'} case")
         if isinstance(config.text, BertConfig):
             told.append(f"{config.text.heads} heads in BERT")
     return assumed_note(told)
@@ -58,7 +60,8 @@ def _vit(shapes: Shapes, image_size: tuple[int, int] | None, pooling: str | None
     heads, mlp_width = _encoder_sizes(shapes, "Transformer")
     class_token = "cls" in shapes
     resnet = _resnet(shapes) if "conv_root/kernel" in shapes else None
-    tokens = _get(shapes, "Transformer/posembed_input/pos_embedding", 3)[1]
+    big_vision = "pos_embedding" in shapes
+    tokens = _get(shapes, "pos_embedding" if big_vision else "Transformer/posembed_input/pos_embedding", 3)[1]
     stride = resnet.stride if resnet else 1
     if image_size is None:
         if not class_token and tokens > 1 and math.isqrt(tokens - 1) ** 2 == tokens - 1:
@@ -78,7 +81,18 @@ def _vit(shapes: Shapes, image_size: tuple[int, int] | None, pooling: str | None
         "class_token": class_token,
         "representation": _out_width(shapes, "pre_logits/kernel"),
         "resnet": resnet.model_dump() if resnet else None,
+        **(_attention_pool(shapes) if big_vision else {}),
+        "unseen_edge": big_vision and indivisible(image_size, (rows, columns)) != "",
     }
+
+
+def _attention_pool(shapes: Shapes) -> dict[str, Any]:
+    """The pooling of SigLIP's image towers (MAPHead in models/vit.py of big_vision)."""
+    if "MAPHead_0/probe" not in shapes:
+        raise WeightsError("its image tower has no attention pooling (img/MAPHead_0), and no array shows how it pools")
+    heads = _get(shapes, "MAPHead_0/MultiHeadDotProductAttention_0/query/kernel", 3)[1]
+    mlp_width = _get(shapes, "MAPHead_0/MlpBlock_0/Dense_0/kernel", 2)[1]
+    return {"pooling": "attention", "attention_pool": {"heads": heads, "mlp_width": mlp_width}}
 
 
 def _resnet(shapes: Shapes) -> ResNetConfig:
@@ -111,10 +125,12 @@ def _mixer(shapes: Shapes, image_size: tuple[int, int] | None) -> dict[str, Any]
 
 
 def _lit(shapes: Shapes, image_size: tuple[int, int] | None) -> dict[str, Any]:
-    image = _vit(_under(shapes, "img/"), image_size, None)
-    text_shapes = _under(shapes, "txt/")
+    image, text_shapes = _vit(_under(shapes, "img/"), image_size, None), _under(shapes, "txt/")
     bert = any(name.startswith("BertEncoder_0/") for name in text_shapes)
-    return {"family": "lit", "image": image, "text": _bert(text_shapes) if bert else _text_transformer(text_shapes)}
+    if not bert and image["pooling"] != "attention":
+        _get(text_shapes, "head/kernel", 2)  # only one of SigLIP's is without
+    text = _bert(text_shapes) if bert else _text_transformer(text_shapes)
+    return {"family": "lit", "image": image, "text": text, "bias": "b" in shapes}
 
 
 def _bert(shapes: Shapes) -> dict[str, Any]:
@@ -145,7 +161,7 @@ def _text_transformer(shapes: Shapes) -> dict[str, Any]:
         "mlp_width": mlp_width,
         "vocabulary": vocabulary,
         "length": _get(shapes, "pos_embedding", 3)[1],
-        "classes": _get(shapes, "head/kernel", 2)[1],
+        "classes": _out_width(shapes, "head/kernel") or 0,
     }
 
 

@@ -1,13 +1,14 @@
 """The names of Google's released arrays, as tables: JAX name -> the slot in our model it fills.
 
 Inside `encoderblock_N` two namings of the same thing exist in released files. FLAX_PRE_LINEN numbers all modules
-together (the image models), FLAX_LINEN each kind for itself (LiT, and models saved by newer code).
+together (the image models), FLAX_LINEN each kind for itself (LiT, and models saved by newer code). BIG_VISION has the
+positions of an image tower in another place.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
 
 from vitsmith.models.config import LiTConfig, MixerConfig, ModelConfig, ViTConfig
 from vitsmith.models.text_config import BertConfig, TextTransformerConfig
@@ -30,26 +31,41 @@ Slots = Iterator[tuple[str, Slot]]
 
 
 @dataclass(frozen=True)
-class BlockNaming:
-    """Names of the four parts of an encoder block."""
+class JaxNaming:
+    """Names of the four parts of an encoder block, and of the learned positions of an image tower."""
 
     norm1: str
     attention: str
     norm2: str
     mlp: str
+    positions: str = "Transformer/posembed_input/pos_embedding"
 
 
-FLAX_PRE_LINEN = BlockNaming("LayerNorm_0", "MultiHeadDotProductAttention_1", "LayerNorm_2", "MlpBlock_3")
-FLAX_LINEN = BlockNaming("LayerNorm_0", "MultiHeadDotProductAttention_0", "LayerNorm_1", "MlpBlock_0")
+FLAX_PRE_LINEN = JaxNaming("LayerNorm_0", "MultiHeadDotProductAttention_1", "LayerNorm_2", "MlpBlock_3")
+FLAX_LINEN = JaxNaming("LayerNorm_0", "MultiHeadDotProductAttention_0", "LayerNorm_1", "MlpBlock_0")
+BIG_VISION = replace(FLAX_LINEN, positions="pos_embedding")
+
+SECOND_POSITIONS = "txt/Encoder_0/pos_embedding"
+"""In some of big_vision's text towers: to be added to `txt/pos_embedding` (its text_transformer.py, `load`)."""
 
 
-def naming_of(names: set[str]) -> BlockNaming:
-    """Which of the two namings a file's array names use."""
+def naming_of(names: Collection[str]) -> JaxNaming:
+    """The naming that a file's array names use."""
+    if "img/pos_embedding" in names:
+        return BIG_VISION
     new = any("/MultiHeadDotProductAttention_0/" in name and not name.startswith("txt/") for name in names)
     return FLAX_LINEN if new else FLAX_PRE_LINEN
 
 
-def jax_slots(config: ModelConfig, naming: BlockNaming | None = None) -> dict[str, Slot]:
+def slots_of_file(config: ModelConfig, names: Collection[str]) -> dict[str, Slot]:
+    """All arrays of a model by the names that a file has."""
+    slots = jax_slots(config, naming_of(names))
+    if SECOND_POSITIONS in names:
+        slots[SECOND_POSITIONS] = Slot("text.positions.embedding", SAME, added=True)
+    return slots
+
+
+def jax_slots(config: ModelConfig, naming: JaxNaming | None = None) -> dict[str, Slot]:
     """All arrays of a model by JAX name. `naming` defaults to what the released file of that family has."""
     match config:
         case MixerConfig():
@@ -60,21 +76,23 @@ def jax_slots(config: ModelConfig, naming: BlockNaming | None = None) -> dict[st
             return dict(_vit(config, naming or FLAX_PRE_LINEN))
 
 
-def _vit(config: ViTConfig, naming: BlockNaming) -> Slots:
+def _vit(config: ViTConfig, naming: JaxNaming) -> Slots:
     if config.resnet:
         yield from _resnet(config.resnet.stages)
     yield from _kernel_and_bias("embedding", "patches.projection", CONV)
     if config.class_token:
         yield "cls", Slot("class_token", SAME)
-    yield "Transformer/posembed_input/pos_embedding", Slot("positions.embedding", SAME)
+    yield naming.positions, Slot("positions.embedding", SAME)
     yield from _encoder("Transformer", config.depth, config.heads, naming)
+    if config.attention_pool:
+        yield from _attention_pool(config.attention_pool.heads)
     if config.representation:
         yield from _kernel_and_bias("pre_logits", "representation.0", DENSE)
     if config.classes:
         yield from _kernel_and_bias("head", "head", DENSE)
 
 
-def _encoder(prefix: str, depth: int, heads: int, naming: BlockNaming) -> Slots:
+def _encoder(prefix: str, depth: int, heads: int, naming: JaxNaming) -> Slots:
     for index in range(depth):
         theirs, ours = f"{prefix}/encoderblock_{index}", f"blocks.{index}"
         yield from _norm(f"{theirs}/{naming.norm1}", f"{ours}.norm1")
@@ -91,6 +109,19 @@ def _attention(theirs: str, ours: str, heads: int) -> Slots:
         yield f"{theirs}/{name}/bias", Slot(f"{ours}.qkv.bias", HeadsBias(heads), part, 3)
     yield f"{theirs}/out/kernel", Slot(f"{ours}.out.weight", HeadsOut(heads))
     yield f"{theirs}/out/bias", Slot(f"{ours}.out.bias", SAME)
+
+
+def _attention_pool(heads: int) -> Slots:
+    attention = "MAPHead_0/MultiHeadDotProductAttention_0"
+    yield "MAPHead_0/probe", Slot("attention_pool.probe", SAME)
+    for name, ours, part, parts in (("query", "query", 0, 1), ("key", "key_value", 0, 2), ("value", "key_value", 1, 2)):
+        yield f"{attention}/{name}/kernel", Slot(f"attention_pool.{ours}.weight", HeadsIn(heads), part, parts)
+        yield f"{attention}/{name}/bias", Slot(f"attention_pool.{ours}.bias", HeadsBias(heads), part, parts)
+    yield f"{attention}/out/kernel", Slot("attention_pool.out.weight", HeadsOut(heads))
+    yield f"{attention}/out/bias", Slot("attention_pool.out.bias", SAME)
+    yield from _norm("MAPHead_0/LayerNorm_0", "attention_pool.norm")
+    yield from _kernel_and_bias("MAPHead_0/MlpBlock_0/Dense_0", "attention_pool.mlp.widen", DENSE)
+    yield from _kernel_and_bias("MAPHead_0/MlpBlock_0/Dense_1", "attention_pool.mlp.narrow", DENSE)
 
 
 def _resnet(stages: tuple[int, ...]) -> Slots:
@@ -120,18 +151,21 @@ def _mixer(config: MixerConfig) -> Slots:
         yield from _kernel_and_bias("head", "head", DENSE)
 
 
-def _lit(config: LiTConfig, naming: BlockNaming) -> Slots:
+def _lit(config: LiTConfig, naming: JaxNaming) -> Slots:
     yield from within("img/", "image.", _vit(config.image, naming))
     text = _bert(config.text) if isinstance(config.text, BertConfig) else _text_transformer(config.text)
     yield from within("txt/", "text.", text)
     yield "t", Slot("log_temperature", SAME)
+    if config.bias:
+        yield "b", Slot("logit_bias", SAME)
 
 
 def _text_transformer(config: TextTransformerConfig) -> Slots:
     yield "Embed_0/embedding", Slot("words.weight", SAME)
     yield "pos_embedding", Slot("positions.embedding", SAME)
     yield from _encoder("Encoder_0", config.depth, config.heads, FLAX_LINEN)
-    yield from _kernel_and_bias("head", "head", DENSE)
+    if config.classes:
+        yield from _kernel_and_bias("head", "head", DENSE)
 
 
 def _bert(config: BertConfig) -> Slots:

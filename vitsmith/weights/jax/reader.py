@@ -1,19 +1,27 @@
-"""Reads `.npz` files as Google released them. Source: checkpoint.py of the original."""
+"""Reads `.npz` files as Google released them. Sources: checkpoint.py of the original, utils.py of big_vision."""
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import TypeVar
 
+from vitsmith.arrays import Shape
 from vitsmith.errors import ConfigError, WeightsError
+from vitsmith.models.config import LiTConfig, ModelConfig
 from vitsmith.weights.containers.npz import NpzFile
 from vitsmith.weights.conversion import Conversion
 from vitsmith.weights.fill import ArrayFile
 from vitsmith.weights.jax.config import infer_config, jax_notes
-from vitsmith.weights.jax.names import jax_slots, naming_of
-from vitsmith.weights.jax.vocabulary import find_vocabulary
+from vitsmith.weights.jax.names import BIG_VISION, slots_of_file
+from vitsmith.weights.jax.stacked import prefix_of, unstacked
+from vitsmith.weights.jax.vocabulary import text_side
+from vitsmith.weights.layouts import Slot, within
 from vitsmith.weights.options import LoadOptions
+from vitsmith.weights.position_layout import ResizedPositions, resizing_note
 
 CLASSIFIER = ("head/kernel", "head/bias")
+_POSITIONS = f"img/{BIG_VISION.positions}"
 T = TypeVar("T")
 
 
@@ -26,22 +34,42 @@ def read(file: ArrayFile, options: LoadOptions) -> Conversion:
     """The architecture worked out from the arrays, with the original's preprocessing.
 
     `options.pooling` says 'unpooled' or 'token_unpooled', which the arrays do not show; `image_size` is needed if the
-    grid is not square and the file does not say so. Raises WeightsError.
+    grid is not square and the file does not say so. SigLIP's positions move to another size as big_vision moves them.
+    Raises WeightsError.
     """
     assert isinstance(file, NpzFile)
     image_size = _agreed("image_size", options.image_size, _told_size(file), file)
     pooling = _agreed("pooling", options.pooling, file.told.get("pooling"), file)
+    prefix = prefix_of(file.shapes)
+    ours = {name.removeprefix(prefix): shape for name, shape in file.shapes.items() if name.startswith(prefix)}
     try:
-        config = infer_config(file.shapes, image_size=image_size, pooling=pooling)
+        shapes, pieces = unstacked(ours)
+        config = infer_config(shapes, image_size=image_size, pooling=pooling)
+        slots = slots_of_file(config, shapes.keys())
+        resized = _resize(config, shapes, slots)
     except (WeightsError, ConfigError) as error:
         raise type(error)(f"{file.path}: {error}") from None
+    text, vocabulary = text_side(config, file.path, options.vocabulary)
     return Conversion(
         config=config,
-        slots=jax_slots(config, naming_of(set(file.shapes))),
-        classifier=CLASSIFIER,
-        vocabulary=find_vocabulary(config, file.path, options.vocabulary),
-        notes=jax_notes(config, image_size=image_size is not None, pooling=pooling is not None),
+        slots=dict(within(prefix, "", slots.items())),
+        pieces={f"{prefix}{name}": replace(piece, array=f"{prefix}{piece.array}") for name, piece in pieces.items()},
+        unused=frozenset(name for name in file.shapes if not name.startswith(prefix)),
+        classifier=tuple(f"{prefix}{name}" for name in CLASSIFIER),
+        text=text,
+        vocabulary=vocabulary,
+        notes=(*jax_notes(config, image_size=image_size is not None, pooling=pooling is not None), *resized),
     )
+
+
+def _resize(config: ModelConfig, shapes: dict[str, Shape], slots: dict[str, Slot]) -> tuple[str, ...]:
+    """Makes the slot of SigLIP's positions one that resizes them if the file has those of another grid; a note."""
+    tokens = shapes.get(_POSITIONS, (0, 0, 0))[1]
+    if not isinstance(config, LiTConfig) or _POSITIONS not in slots or math.prod(config.image.grid) == tokens:
+        return ()
+    stored, rule = infer_config(shapes).image, config.image.position_embedding.resize
+    slots[_POSITIONS] = replace(slots[_POSITIONS], layout=ResizedPositions.between(stored, config.image, rule))
+    return resizing_note(stored, config.image, rule)
 
 
 def _told_size(file: NpzFile) -> tuple[int, int] | None:
