@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from tests import REFERENCE
 from tests.reference import fill
 from vitsmith.models.build import Model, build
 from vitsmith.models.config import LiTConfig, MixerConfig, ModelConfig, ResNetConfig, ViTConfig
-from vitsmith.models.configure import change
+from vitsmith.models.configure import change, parse_config
 from vitsmith.models.lit import LiT
 from vitsmith.models.text import TextTransformer
 from vitsmith.models.text_config import BertConfig, TextTransformerConfig
@@ -141,6 +142,14 @@ def pictures(count: int, *, side: int = 40, seed: int = 0) -> list[np.ndarray]:
 def layout_of(name: str) -> dict[str, Any]:
     """A published model's recorded layout: its array names and shapes, configuration and number of parameters."""
     return json.loads((REFERENCE / "layouts" / f"{name}.json").read_text())
+
+
+@functools.cache
+def towers() -> dict[str, ViTConfig]:
+    """Small image towers of CLIP, SigLIP, DINOv2, DINOv3, DeiT III, EVA-02 ..., whose answers are recorded."""
+    recorded = json.loads((REFERENCE / "towers" / "towers.json").read_text(encoding="utf-8"))
+    configs = {name: parse_config(one["config"]) for name, one in recorded.items()}
+    return {name: config for name, config in configs.items() if isinstance(config, ViTConfig)}
 
 
 def small_cases() -> dict[str, dict[str, Any]]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from typing import Literal, get_args
 
 import numpy as np
 
+from vitsmith.arguments import known_name
 from vitsmith.arrays import Array
 from vitsmith.data.images.read import MAX_PIXELS
 from vitsmith.data.images.sources import ImageSource, several
@@ -14,11 +16,15 @@ from vitsmith.data.images.unreadable import Unreadable
 from vitsmith.data.text.tokenizer import list_texts
 from vitsmith.engines.golden_answers import tolerance_of
 from vitsmith.engines.open import open_program
+from vitsmith.engines.protocol import Engine
+from vitsmith.engines.tokens import image_tower, open_tokens
 from vitsmith.errors import ImageError, InputError
 from vitsmith.models.config import LiTConfig
 from vitsmith.stream import Failure, ImageStream, check_reading
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.load import load
+
+What = Literal["pooled", "class", "patches"]
 
 TEXT_BATCH = 256
 """Texts given to the engine at once; they are short."""
@@ -28,7 +34,9 @@ class Encoder:
     """Embeds images with any model, and texts with a LiT model. Letters: N images, T texts, E embedding width.
 
     The embedding of an image is the output of LiT's image tower, or, for other models, the input of the classifier; it
-    has length 1 in both cases.
+    has length 1 in both cases. `what` gives others, from torch weights: 'class' is the class token, divided by its
+    length too; 'patches' the features of all patches in their grid, (rows, columns, E), as the last norm leaves them:
+    dense features are compared and trained on as they are. Registers and other tokens are not among the patches.
 
     Args:
         bundle: a bundle, or anything `vitsmith.load` takes.
@@ -40,8 +48,10 @@ class Encoder:
             an engine runs the model in it.
         max_pixels: larger images are refused before they are decoded.
         num_images: the number of images to come, if known: for many images 'auto' measures the engines.
+        what: 'pooled', 'class' or 'patches'.
 
-    Raises InputError for a model that gives a feature for each patch, and for an exported classifier.
+    Raises InputError for a model that gives a feature for each patch unless these are asked for, for an exported
+    classifier, and for tokens that a model or program does not give.
     """
 
     def __init__(
@@ -55,14 +65,23 @@ class Encoder:
         precision: str = "auto",
         max_pixels: int = MAX_PIXELS,
         num_images: int | None = None,
+        what: What = "pooled",
     ) -> None:
         check_reading(batch_size, decoders, max_pixels)
-        self.bundle = load(bundle, headless=True)
-        if getattr(self.bundle.config, "pooling", "") in ("unpooled", "token_unpooled"):
-            raise InputError(f"{self.bundle.where} gives a feature for each patch, not one for an image")
-        self.bundle, self.engine = open_program(
-            self.bundle, engine, threads=threads, precision=precision, num_images=num_images
-        )
+        known_name(what, "embedding", get_args(What))
+        self.what = what
+        self.engine: Engine
+        loaded = load(bundle, headless=True)
+        if what == "pooled":
+            if getattr(loaded.config, "pooling", "") in ("unpooled", "token_unpooled"):
+                raise InputError(
+                    f"{loaded.where} gives a feature for each patch, not one for an image: ask for patches"
+                )
+            self.bundle, self.engine = open_program(
+                loaded, engine, threads=threads, precision=precision, num_images=num_images
+            )
+        else:
+            self.bundle, self.engine = open_tokens(loaded, what, engine, threads=threads, precision=precision)
         self._tolerance = tolerance_of(self.bundle, precision)
         self._stream = ImageStream(
             self.bundle.preprocessing, self.engine, batch_size=batch_size, decoders=decoders, max_pixels=max_pixels
@@ -73,7 +92,14 @@ class Encoder:
     def width(self) -> int:
         """E."""
         config = self.bundle.config
+        if self.what != "pooled":
+            return image_tower(self.bundle).width
         return config.embedding_width if isinstance(config, LiTConfig) else config.classes or config.feature_width
+
+    @property
+    def grid(self) -> tuple[int, int] | None:
+        """(rows, columns) of patches; None where an image has one vector."""
+        return image_tower(self.bundle).grid if self.what == "patches" else None
 
     def __repr__(self) -> str:
         reads = "images and texts" if self.reads_text else "images"
@@ -82,27 +108,29 @@ class Encoder:
 
     @property
     def reads_text(self) -> bool:
-        """Whether the model has a text tower."""
-        return isinstance(self.bundle.config, LiTConfig)
+        """Whether the model has a text tower, whose embeddings compare with pooled ones of images."""
+        return self.what == "pooled" and isinstance(self.bundle.config, LiTConfig)
 
     def images(self, images: ImageSource | Iterable[ImageSource], unreadable: Unreadable | None = None) -> Array:
-        """float32 (N, E), unit vectors in the order of `images`.
+        """float32 (N, E), unit vectors in the order of `images`; patches as they are, (N, rows, columns, E).
 
         Raises ImageError at an image that cannot be read, unless `unreadable` is given and records it, and at an image
         whose feature is zero or not finite and so has no direction.
         """
         names, rows = self._stream.named_rows(several(images), unreadable)
         if rows is None:
-            return np.zeros((0, self.width), np.float32)
+            return np.zeros((0, *(self.grid or ()), self.width), np.float32)
+        if self.what == "patches":
+            return rows
         vectors = self._unit(rows)
         if (wrong := first_without_direction(vectors)) is not None:
             raise ImageError(_directionless(names[wrong]))
         return vectors
 
     def stream(self, images: Iterable[ImageSource]) -> Iterator[tuple[str, Array] | Failure]:
-        """(name, unit vector (E,)) or Failure for each image, in order, as batches are done."""
+        """(name, unit vector (E,)) or Failure for each image, in order, as batches are done; patches as `images`."""
         for answer in self._stream.answers(several(images)):
-            if isinstance(answer, Failure):
+            if isinstance(answer, Failure) or self.what == "patches":
                 yield answer
                 continue
             name, vector = answer[0], self._unit(answer[1])
@@ -127,6 +155,8 @@ class Encoder:
         Raises InputError for any other length, and for texts whose embedding is zero and so has no direction.
         """
         text = self.bundle.text
+        if self.what != "pooled":
+            raise InputError(f"texts have one embedding, which compares with the pooled one of images, not {self.what}")
         if text is None:
             raise InputError(f"{self.bundle.where} is a model of images alone: it cannot read text; use a LiT model")
         if not isinstance(tokens, np.ndarray):

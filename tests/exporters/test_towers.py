@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests import REFERENCE
 from tests.exporting import export_executorch, export_onnx, export_openvino
-from tests.tiny import pictures, tiny_inputs, tiny_model
+from tests.tiny import pictures, tiny_inputs, tiny_model, towers
 from vitsmith import Bundle
 from vitsmith.engines.open import open_engine
 from vitsmith.models.config import ViTConfig
-from vitsmith.models.configure import change, parse_config
-
-RECORDED = json.loads((REFERENCE / "towers" / "towers.json").read_text(encoding="utf-8"))
+from vitsmith.models.configure import change
 
 
 def tower(name: str) -> Bundle:
     """A small classifier of this family."""
-    config = change(parse_config(RECORDED[name]["config"]), classes=5)
-    return Bundle.of(tiny_model(config)).with_golden(pictures(2))
+    return Bundle.of(tiny_model(change(towers()[name], classes=5))).with_golden(pictures(2))
 
 
 @pytest.mark.parametrize(

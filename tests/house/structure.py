@@ -22,7 +22,7 @@ from tests import ROOT
 FOLDERS = ("vitsmith", "tests", "benchmarks")
 LONGEST_TEST = 800
 """Lines of a file of tests."""
-NO_MODULES = ("vitsmith.identity", "vitsmith.lock", "vitsmith.model", "vitsmith.nothing")
+NO_MODULES = ("vitsmith.identity", "vitsmith.lock", "vitsmith.model", "vitsmith.nothing", "vitsmith.shape")
 """Strings that look like modules: keys in an index's file, the name of a lock, and what a test misses on purpose."""
 
 _DOTTED = re.compile(r"(?:vitsmith|tests)(?:\.\w+)+(?::\w+)?")

@@ -12,27 +12,21 @@ from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests import REFERENCE
-from tests.tiny import drop_key_biases, tiny_inputs, tiny_model
+from tests.tiny import drop_key_biases, tiny_inputs, tiny_model, towers
 from vitsmith.errors import ConfigError
 from vitsmith.layers.positions import RESIZERS, resize_positions
 from vitsmith.models.build import build, count_parameters
 from vitsmith.models.config import ViTConfig
-from vitsmith.models.configure import change, parse_config
+from vitsmith.models.configure import change
 from vitsmith.models.cost import flops, parameters
 from vitsmith.models.presets import name_of, presets
 
 RECORDED: dict[str, dict[str, Any]] = json.loads((REFERENCE / "towers" / "towers.json").read_text(encoding="utf-8"))
 
 
-def recorded_config(name: str) -> ViTConfig:
-    config = parse_config(RECORDED[name]["config"])
-    assert isinstance(config, ViTConfig)
-    return config
-
-
 @pytest.mark.parametrize("name", RECORDED)
 def test_answers_are_those_of_timm(name: str) -> None:
-    config = recorded_config(name)
+    config = towers()[name]
     model = tiny_model(config)
     if RECORDED[name]["keys_without_bias"]:
         drop_key_biases(model)
@@ -44,7 +38,7 @@ def test_answers_are_those_of_timm(name: str) -> None:
 
 @pytest.mark.parametrize("name", RECORDED)
 def test_parameters_and_operations_are_the_models(name: str) -> None:
-    config = recorded_config(name)
+    config = towers()[name]
     model = build(config, device="meta").eval()
     model.blocks[-1].register_forward_hook(lambda *_: None)  # or only what the head sees of it would be computed
     with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -55,7 +49,7 @@ def test_parameters_and_operations_are_the_models(name: str) -> None:
 
 @pytest.mark.parametrize("name", RECORDED)
 def test_only_the_tokens_of_the_head_give_the_same_as_all(name: str) -> None:
-    config = recorded_config(name)
+    config = towers()[name]
     model, images = tiny_model(config), tiny_inputs(config, 2)[0]
     with torch.no_grad():
         found = model.features(images, intermediates=["blocks.1.attention.weights"])
@@ -65,7 +59,7 @@ def test_only_the_tokens_of_the_head_give_the_same_as_all(name: str) -> None:
 
 
 def test_gradients_pass_the_turns_after_inference() -> None:
-    config = recorded_config("dinov3-gated")
+    config = towers()["dinov3-gated"]
     model, images = tiny_model(config), tiny_inputs(config, 2)[0]
     with torch.inference_mode():
         before = model(images).clone()
@@ -76,7 +70,7 @@ def test_gradients_pass_the_turns_after_inference() -> None:
 
 
 def test_a_model_with_turns_is_planned_without_values() -> None:
-    config = recorded_config("dinov3")
+    config = towers()["dinov3"]
     model, images = tiny_model(config), tiny_inputs(config, 2)[0]
     with FakeTensorMode() as mode:
         arrays = {name: mode.from_tensor(parameter) for name, parameter in model.named_parameters()}
@@ -86,10 +80,10 @@ def test_a_model_with_turns_is_planned_without_values() -> None:
 
 
 def test_pixels_that_fill_no_patch_are_left_out_on_request() -> None:
-    config = change(recorded_config("siglip"), image_size=(54, 83), unseen_edge=True)
+    config = change(towers()["siglip"], image_size=(54, 83), unseen_edge=True)
     assert config.grid == (3, 5)
     model, images = tiny_model(config), tiny_inputs(config, 2)[0]
-    whole = tiny_model(recorded_config("siglip"))
+    whole = tiny_model(towers()["siglip"])
     with torch.no_grad():
         torch.testing.assert_close(model(images), whole(images[:, :, :48, :80]))
     with pytest.raises(ConfigError, match="is not a multiple of the patch"):
@@ -97,7 +91,7 @@ def test_pixels_that_fill_no_patch_are_left_out_on_request() -> None:
 
 
 def test_class_token_and_mean_of_patches_are_joined() -> None:
-    config = change(recorded_config("registers"), pooling="token_and_gap", classes=3)
+    config = change(towers()["registers"], pooling="token_and_gap", classes=3)
     model, images = tiny_model(config), tiny_inputs(config, 2)[0]
     with torch.no_grad():
         found = model.features(images)
@@ -120,7 +114,7 @@ def test_class_token_and_mean_of_patches_are_joined() -> None:
 )
 def test_parts_that_do_not_go_together_are_refused(name: str, changes: dict[str, Any], problem: str) -> None:
     with pytest.raises(ConfigError, match=problem):
-        change(recorded_config(name), **changes)
+        change(towers()[name], **changes)
 
 
 @pytest.mark.parametrize("method", RESIZERS)
@@ -138,7 +132,7 @@ def test_positions_of_a_slope_stay_one(method: Any) -> None:
 
 def test_merged_copies_leave_attention_pooling_as_it_was() -> None:
     """A token that stands for several patches counts as they would."""
-    config = recorded_config("siglip")
+    config = towers()["siglip"]
     pool = tiny_model(config).attention_pool
     assert pool is not None
     x, sizes = torch.randn(2, 4, config.width), torch.tensor([[1.0, 3.0, 2.0, 1.0]]).expand(2, -1)

@@ -37,6 +37,14 @@ if TYPE_CHECKING:
 _NOT_FOLDERS = (".arrow", ".csv", ".feather", ".h5", ".json", ".jsonl", ".pkl", ".pt", ".safetensors", ".tsv", ".txt")
 
 
+class WhatOption(StrEnum):
+    """What of an image is written."""
+
+    pooled = "pooled"
+    class_ = "class"
+    patches = "patches"
+
+
 class Dtype(StrEnum):
     """The type of the stored numbers."""
 
@@ -58,6 +66,13 @@ def embed(
     texts_file: Annotated[
         str, typer.Option(help="Embed texts instead of images: a file with one a line; - reads standard input.")
     ] = "",
+    what: Annotated[
+        WhatOption,
+        typer.Option(
+            help="Of an image: pooled, its embedding; class, its class token; patches, the features of all patches as "
+            "they are after the last norm, (rows, columns, width)."
+        ),
+    ] = WhatOption.pooled,
     dtype: Annotated[Dtype, typer.Option(help="float16, or float32 (twice the size).")] = Dtype.float16,
     batch_size: BatchSizeOption = 32,
     engine: EngineOption = "auto",
@@ -68,19 +83,22 @@ def embed(
     retry: Annotated[bool, typer.Option("--retry", help="Try images again that could not be read before.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Write unit vectors of images or texts. After an interruption, the same command continues where it stopped.
+    """Write unit vectors of images or texts, or patch features. After an interruption, the same command continues.
 
     Unreadable images are reported, skipped, and make the exit code 2; once they are repaired, --retry adds them.
     """
     from vitsmith.encode import Encoder
+    from vitsmith.errors import InputError
     from vitsmith.retrieval.build import space_of
 
     folder = _place(out, force)
     texts = bool(texts_file)
+    if texts and what is not WhatOption.pooled:
+        raise InputError(f"--what {what.value} is for images, and a text has one vector: leave it out")
     sources = _sources(inputs or [], labelled(data, image_column, label_column, split), split, texts_file)
     bundle = open_model(model, image_size, headless=True, vocabulary=vocabulary)
     count = 0 if texts else len(sources)
-    encoder = Encoder(bundle, engine, batch_size=batch_size, precision=precision, num_images=count)
+    encoder = Encoder(bundle, engine, batch_size=batch_size, precision=precision, num_images=count, what=what.value)
     tell_choice(encoder.engine)
     cut = tell_cut(encoder, sources) if texts else 0
     if texts:
@@ -243,12 +261,16 @@ def _build(encoder: Encoder, sources: list[Any], writer: IndexWriter, retry: boo
 
 
 def _report(index: Index, out: Path, before: int, cut: int, changed: list[str], json: bool) -> None:
+    from vitsmith.retrieval.description import describe_numbers
+
     space, description = index.space, index.description
     facts = {
         "out": str(out),
         "kind": space.kind,
         f"num_{space.kind}": len(index),
         "failures": description.failures,
+        "what": space.what,
+        "grid": space.grid,
         "width": space.width,
         "dtype": space.dtype,
         "model": space.model,
@@ -264,7 +286,7 @@ def _report(index: Index, out: Path, before: int, cut: int, changed: list[str], 
             [
                 (space.kind, f"{len(index):,}{went_on}"),
                 ("skipped", description.failures or None),
-                ("vectors", f"{space.width} numbers, {space.dtype}"),
+                ("patches" if space.grid else "vectors", f"{describe_numbers(space)}, {space.dtype}"),
                 ("model", f"{space.model}, {space.engine} {space.precision}"),
                 ("written to", out),
             ]

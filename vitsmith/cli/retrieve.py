@@ -70,6 +70,7 @@ def retrieve(
 ) -> None:
     """Search an index by text or image: the nearest entries, best first, with their cosines."""
     from vitsmith.errors import InputError
+    from vitsmith.retrieval.description import check_searchable
     from vitsmith.retrieval.index import open_index
 
     words = _words(queries or [])
@@ -77,6 +78,8 @@ def retrieve(
     if not (words or sources or build_approximate or check):
         raise InputError("give a query as text, or images with --images FILE or --data DATA")
     opened = open_index(index, unfinished=unfinished, verify=verify)
+    if words or sources:
+        check_searchable(index, opened.space)
     if check:
         opened.check_hashes()
         say(f"{index}: {len(opened):,} vectors and their ids are as they were written")
@@ -142,7 +145,7 @@ def _open_encoder(index: Index, model: str, image_size: str, engine: str, vocabu
         if model:
             raise
         raise InputError(f"the model of {index.folder}: {error} (or give its place with --model)") from error
-    encoder = Encoder(bundle, engine, num_images=1)
+    encoder = Encoder(bundle, engine, num_images=1, what=index.space.what)
     index.check_model(encoder.bundle, model or index.space.model)
     return encoder
 

@@ -20,6 +20,7 @@ from vitsmith.arrays import Array
 from vitsmith.errors import InputError, MissingPackageError
 from vitsmith.fields import Frozen
 from vitsmith.files.atomic import replacing, sha256, write_text
+from vitsmith.retrieval.description import check_searchable
 from vitsmith.retrieval.index import Index
 from vitsmith.retrieval.search import Found, check_queries, exact_scores, search
 
@@ -114,6 +115,7 @@ def build_approximate(index: Index, *, on_step: Callable[[str], None] | None = N
     Raises InputError for a damaged or empty index, MissingPackageError without faiss.
     """
     faiss = _faiss()
+    check_searchable(index.folder, index.space)
     if not len(index):
         raise InputError(f"{index.folder} holds no vectors, so there is nothing to search")
     tell = on_step or (lambda step: None)

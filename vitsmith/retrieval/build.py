@@ -153,6 +153,8 @@ def space_of(encoder: Encoder, kind: str, model: str, dtype: str) -> Space:
             "precision": encoder.engine.precision,
             "width": encoder.width,
             "dtype": dtype,
+            "what": encoder.what,
+            "grid": encoder.grid,
         }
     )
 

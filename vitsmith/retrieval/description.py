@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
+from vitsmith.encode import What
 from vitsmith.errors import InputError
 from vitsmith.fields import Frozen, PositiveInt
 from vitsmith.files.atomic import write_text
@@ -31,6 +33,18 @@ class Space(Frozen):
     precision: str = Field("fp32", description="arithmetic of that engine")
     width: PositiveInt = Field(description="E")
     dtype: Dtype = "float16"
+    what: What = Field("pooled", description="of an image: its pooled feature, its class token, or its patches")
+    grid: tuple[PositiveInt, PositiveInt] | None = Field(None, description="(rows, columns) of patches")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of what one input has: (E,), or (rows, columns, E)."""
+        return (*(self.grid or ()), self.width)
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers one input has."""
+        return math.prod(self.shape)
 
 
 class IndexPart(Frozen):
@@ -107,6 +121,9 @@ def read_description(folder: Path) -> Description:
 def write_description(folder: Path, description: Description) -> None:
     """Replace index.json, in one step."""
     fields = description.model_dump(mode="json")
+    for name in ("what", "grid"):  # later fields are written only where they are used: older versions read the rest
+        if fields["space"][name] == Space.model_fields[name].default:
+            del fields["space"][name]
     fields["checksum"] = _checksum(fields)
     write_text(folder / DESCRIPTION, to_json(fields, indent=1) + "\n")
 
@@ -118,6 +135,21 @@ def check_same_model(folder: Path, space: Space, identity: str, model: str) -> N
         raise InputError(
             f"{folder} was made by {other}: by {space.model} (identity {space.identity[:12]}), and this is "
             f"{model} ({identity[:12]}); their embeddings cannot be compared: use that model, or embed again"
+        )
+
+
+def describe_numbers(space: Space) -> str:
+    """'768 numbers', for patches '16x16 patches of 768 numbers'."""
+    numbers = f"{space.width} numbers"
+    return numbers if space.grid is None else f"{space.grid[0]}x{space.grid[1]} patches of {numbers}"
+
+
+def check_searchable(folder: Path, space: Space) -> None:
+    """Raise InputError for an index of patches: a search compares one vector of each image."""
+    if space.what == "patches":
+        raise InputError(
+            f"{folder} holds patches, to be read as arrays, and a search needs one vector of each image: make another "
+            "index with  vitsmith embed --what pooled"
         )
 
 

@@ -2,7 +2,7 @@
 
 index/
   index.json             the model, the parts with the SHA-256 of their files, whether the index is complete
-  part-000000.npy        vectors (rows, E), float16 or float32
+  part-000000.npy        vectors (rows, E), float16 or float32; of patches (rows, rows of the grid, columns, E)
   part-000000.ids.jsonl  the id of each row, one JSON string on each line
   part-000000.failed.jsonl  inputs of this part that could not be read, if any
   part-000000.seen.jsonl  for image files: the state of the file of each row, see `file_state`; not in older indexes
@@ -33,6 +33,7 @@ from vitsmith.retrieval.description import (
     IndexPart,
     Space,
     check_same_model,
+    describe_numbers,
     failed_name,
     ids_name,
     read_description,
@@ -67,7 +68,7 @@ class Index:
 
     def __repr__(self) -> str:
         space, unfinished = self.space, "" if self.description.complete else ", unfinished"
-        rows = f"{len(self):,} {space.kind} by {space.model}, {space.width} numbers in {space.dtype}"
+        rows = f"{len(self):,} {space.kind} by {space.model}, {describe_numbers(space)} in {space.dtype}"
         return f"<Index of {rows}, {self.folder}{unfinished}>"
 
     @property
@@ -83,17 +84,17 @@ class Index:
         """The vectors of one part as `vectors`, without comparing the SHA-256."""
         rows = self.description.parts[part].rows
         if not rows:  # an empty file cannot be mapped
-            return np.zeros((0, self.space.width), self.space.dtype)
+            return np.zeros((0, *self.space.shape), self.space.dtype)
         if part not in self._mapped:
             path = self.folder / vectors_name(part)
             self._mapped[part] = np.load(path, mmap_mode="r", allow_pickle=False, max_header_size=LONGEST_HEADER)
         return self._mapped[part]
 
     def rows(self, positions: Sequence[int] | Array) -> Array:
-        """The vectors at `positions`, in any order: (positions, E)."""
+        """The vectors at `positions`, in any order: (positions, E); patches (positions, rows, columns, E)."""
         chosen = np.asarray(positions, np.int64)
         parts = np.searchsorted(self.starts, chosen, side="right") - 1
-        rows = np.empty((len(chosen), self.space.width), self.space.dtype)
+        rows = np.empty((len(chosen), *self.space.shape), self.space.dtype)
         for part in np.unique(parts).tolist():
             inside = parts == part
             rows[inside] = self.vectors(part)[chosen[inside] - self.starts[part]]
@@ -228,10 +229,10 @@ def _check_part(index: Index, number: int, part: IndexPart) -> None:
         vectors = index.mapped(number)
     except NPY_DAMAGE as error:
         raise InputError(f"{index.folder / vectors_name(number)} cannot be read ({error}): {REMEDY}") from None
-    if vectors.shape != (part.rows, index.space.width) or vectors.dtype != index.space.dtype:
+    if vectors.shape != (part.rows, *index.space.shape) or vectors.dtype != index.space.dtype:
         raise InputError(
             f"{index.folder / vectors_name(number)} holds {vectors.dtype} of {vectors.shape}, not "
-            f"{index.space.dtype} of {(part.rows, index.space.width)}: {REMEDY}"
+            f"{index.space.dtype} of {(part.rows, *index.space.shape)}: {REMEDY}"
         )
 
 

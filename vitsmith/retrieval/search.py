@@ -23,6 +23,7 @@ from vitsmith.arguments import MOST_THREADS, whole_number
 from vitsmith.arrays import Array
 from vitsmith.errors import InputError, shown
 from vitsmith.machine import available_cores
+from vitsmith.retrieval.description import check_searchable
 from vitsmith.retrieval.index import LONGEST, Index, lengths_of
 
 _CONVERTED = 262_144
@@ -74,6 +75,7 @@ def search(index: Index, queries: Array, count: int = 10, *, threads: int | None
 
 def check_queries(index: Index, queries: Array, count: int) -> Array:
     """`queries` as float32 (Q, E). Raises InputError."""
+    check_searchable(index.folder, index.space)
     try:
         queries = np.ascontiguousarray(queries, np.float32)
     except (TypeError, ValueError):

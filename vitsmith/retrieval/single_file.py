@@ -15,6 +15,7 @@ import numpy as np
 
 from vitsmith.errors import InputError, MissingPackageError
 from vitsmith.files.atomic import replacing
+from vitsmith.models.config import show_size
 from vitsmith.retrieval.index import Index
 
 _CHARACTERS = 4_194_304  # characters of ids written to .npz at once, 16 MiB; each id takes as much as the longest
@@ -24,7 +25,8 @@ def write_single_file(index: Index, path: Path) -> None:
     """Write all of `index` into `path`, whose suffix decides the format (`FORMATS`).
 
     `.npz`: `embeddings` (N, E) and `ids` (N,), text. `.npy`: the embeddings, and one id on each line of the `.txt` file
-    of the same name. `.parquet`: the columns `id` and `embedding`.
+    of the same name. `.parquet`: the columns `id` and `embedding`. Patches have the shape (N, rows, columns, E); in a
+    `.parquet` they are flat, and its metadata has the shape as `vitsmith.shape`: '16x16x768'.
 
     Raises InputError for other suffixes and damaged parts, MissingPackageError without pyarrow.
     """
@@ -95,11 +97,11 @@ def _write_npy(index: Index, path: Path) -> None:
 def _write_parquet(index: Index, path: Path) -> None:
     pa, pq = _pyarrow()
     number = pa.float16() if index.space.dtype == "float16" else pa.float32()
-    vectors = pa.list_(number, index.space.width)
-    schema = pa.schema(
-        [("id", pa.string()), ("embedding", vectors)],
-        metadata={"vitsmith.model": index.space.model, "vitsmith.identity": index.space.identity},
-    )
+    vectors = pa.list_(number, index.space.numbers)
+    metadata = {"vitsmith.model": index.space.model, "vitsmith.identity": index.space.identity}
+    if index.space.grid is not None:
+        metadata["vitsmith.shape"] = show_size(index.space.shape)
+    schema = pa.schema([("id", pa.string()), ("embedding", vectors)], metadata=metadata)
     with replacing(path) as partial, pq.ParquetWriter(partial, schema) as writer:
         for part in _parts(index):
             ids = [name.encode("utf-8", "backslashreplace").decode() for name in index.part_ids(part)]
@@ -115,7 +117,7 @@ FORMATS: dict[str, Callable[[Index, Path], None]] = {
 
 
 def _write_embeddings(index: Index, file: IO[bytes]) -> None:
-    _write_header(file, (len(index), index.space.width), np.dtype(index.space.dtype))
+    _write_header(file, (len(index), *index.space.shape), np.dtype(index.space.dtype))
     for part in _parts(index):
         file.write(index.vectors(part).data)
 

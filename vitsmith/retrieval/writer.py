@@ -21,6 +21,7 @@ from vitsmith.errors import InputError, OutputError
 from vitsmith.files.atomic import remove_empty, replacing, sha256
 from vitsmith.files.failures import explained
 from vitsmith.files.locks import HeldError, Lock
+from vitsmith.finite import rows_not_finite
 from vitsmith.json_text import to_json
 from vitsmith.retrieval.description import (
     DESCRIPTION,
@@ -44,6 +45,8 @@ from vitsmith.stream import Failure
 PART_ROWS = 16_384
 PART_SECONDS = 60.0
 """A part is written after this many rows or seconds: the most work that is lost when the process is killed."""
+PART_NUMBERS = 2**26
+"""Patches of images fill a part sooner: this many numbers are 256 MiB in memory."""
 
 LOCK = ".lock"
 
@@ -65,7 +68,8 @@ class IndexWriter:
         and OutputError when the folder cannot be written or holds other things.
         """
         self.folder = folder
-        self._part_rows, self._part_seconds = part_rows, part_seconds
+        self._part_rows = min(part_rows, max(1, PART_NUMBERS // space.numbers))
+        self._part_seconds = part_seconds
         check_folder(folder)
         self._lock = _lock(folder)
         try:
@@ -120,7 +124,10 @@ class IndexWriter:
         self._retried = False  # not after an exception: the added rows must still be written, as such a part
 
     def add(self, row: EmbeddedRow, seen: Seen | None = None) -> None:
-        """Add the vector (E,) of one input, or the reason why there is none; `seen` is the state of its file."""
+        """Add the vector (E,) of one input, or its patches (rows, columns, E), or the reason why there is none.
+
+        `seen` is the state of its file.
+        """
         if isinstance(row, Failure):
             if self._retried:  # recorded already
                 return
@@ -136,13 +143,19 @@ class IndexWriter:
             self.commit()
 
     def commit(self) -> None:
-        """Write the added rows as a new part. Raises InputError for vectors that are not unit vectors."""
+        """Write the added rows as a new part. Raises InputError for vectors that are not unit vectors.
+
+        Patches are no unit vectors; those beyond the range of float16 are refused.
+        """
         if not self._names:
             return
         number, rows = len(self.description.parts), len(self._ids)
         with np.errstate(over="ignore"):  # values too large for float16 become infinite, and are refused
             vectors = self._vectors[:rows].astype(self.description.space.dtype)
-        _check_vectors(vectors, self._ids)
+        if self.description.space.what == "patches":
+            _check_range(vectors, self._ids)
+        else:
+            _check_vectors(vectors, self._ids)
         _write_lines(self.folder / ids_name(number), self._ids)
         _write_vectors(self.folder / vectors_name(number), vectors)
         files = [ids_name(number), vectors_name(number)]
@@ -174,7 +187,7 @@ class IndexWriter:
         self.description = description
 
     def _begin_part(self) -> None:
-        self._vectors = np.empty((self._part_rows, self.description.space.width), np.float32)
+        self._vectors = np.empty((self._part_rows, *self.description.space.shape), np.float32)
         self._ids: list[str] = []
         self._names: list[str] = []
         self._failed: list[dict[str, str]] = []
@@ -221,7 +234,7 @@ def _continued(folder: Path, space: Space) -> Description:
     """The description of an index to be continued. Raises InputError when it was made in another way."""
     description = read_description(folder)
     have = description.space
-    for what in ("kind", "identity", "dtype", "precision", "width"):  # in this order: identity depends on the kind
+    for what in ("kind", "identity", "what", "dtype", "precision", "width"):  # identity depends on the kind
         if what == "identity":
             check_same_model(folder, have, space.identity, space.model)
         elif getattr(have, what) != getattr(space, what):
@@ -263,6 +276,11 @@ def _check_vectors(vectors: Array, ids: Sequence[str]) -> None:
             f"the model gives {ids[wrong[0]]!r} a vector of length {lengths[wrong[0]]}, not a unit vector: check the "
             "model with  vitsmith inspect"
         )
+
+
+def _check_range(vectors: Array, ids: Sequence[str]) -> None:
+    if rows := rows_not_finite(vectors):
+        raise InputError(f"patches of {ids[rows[0]]!r} have values beyond {vectors.dtype}: embed with --dtype float32")
 
 
 def _write_vectors(path: Path, vectors: Array) -> None:

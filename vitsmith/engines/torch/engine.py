@@ -70,6 +70,15 @@ class TorchEngine:
             given = torch.from_numpy(images).to(self._device, next(self._model.parameters()).dtype)
             return require_finite_outputs(_numpy(self._images(given)), images, self._where)
 
+    def run_tokens(self, images: Array) -> Array:
+        """The same images -> float32 (batch, tokens, width): `features` of the model, or of its image tower."""
+        self._check_process()
+        check_images(images, self._size)
+        tower = self._model.image if isinstance(self._model, LiT) else self._model
+        with isolated(inference=True):
+            given = torch.from_numpy(images).to(self._device, next(tower.parameters()).dtype)
+            return require_finite_outputs(_numpy(tower.features(given).tokens), images, self._where)
+
     def run_pixels(self, pixels: Array) -> Array:
         raise InputError(f"{self._where} holds torch weights, which take normalised images: export with `pixels`")
 
