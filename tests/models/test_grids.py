@@ -160,7 +160,7 @@ def test_a_bundle_says_its_own_size(tmp_path: Path) -> None:
     assert load(tmp_path / "bundle", image_size=(16, 64)).config == WIDE
     with pytest.raises(InputError, match=r"takes images of 16x64 pixels, as its bundle\.json says: leave"):
         load(tmp_path / "bundle", image_size=32)
-    with pytest.raises(InputError, match=r"pooling is for \.npz checkpoints, and .* is not one"):
+    with pytest.raises(InputError, match=r"leave out pooling: for checkpoints only, and .* is a bundle"):
         load(tmp_path / "bundle", pooling="gap")
 
 

@@ -50,8 +50,8 @@ def test_load_gives_a_bundle_back(bundle: vs.Bundle) -> None:
     assert not vs.load(bundle, headless=True).classes
     with pytest.raises(vs.InputError, match="leave out image_size"):
         vs.load(bundle, image_size=512)
-    with pytest.raises(vs.InputError, match="leave them out"):
-        vs.load(bundle, pooling="unpooled")
+    with pytest.raises(vs.InputError, match="leave out gelu and pooling: for checkpoints only"):
+        vs.load(bundle, pooling="unpooled", gelu="erf")
     with pytest.raises(vs.InputError, match="instead of"):
         vs.load(bundle, name="ViT-B_16")
 

@@ -110,6 +110,17 @@ def test_another_resolution_and_other_rates_at_once() -> None:
     assert "resized  positions.embedding: grid 2x3 to 4x2 (zoom)" in str(report)
 
 
+@pytest.mark.parametrize("pooling", ["gap", "token_and_gap"])
+def test_a_new_head_may_see_the_tokens_otherwise(pooling: str) -> None:
+    images = tiny_inputs(VIT, 2)[0]
+    tokens = tiny_model(VIT).features(images).tokens
+    model, report = adapt(tiny_model(VIT), classes=4, pooling=pooling)
+    mean = tokens[:, 1:].mean(dim=1)
+    expected = mean if pooling == "gap" else torch.cat([tokens[:, 0], mean], dim=1)
+    torch.testing.assert_close(model.eval().features(images).pooled, expected)
+    assert report.reset == ["head.weight", "head.bias"] and not report.unused
+
+
 @pytest.mark.parametrize(
     ("name", "options", "error", "problem"),
     [
@@ -117,7 +128,7 @@ def test_another_resolution_and_other_rates_at_once() -> None:
         ("vit-token", {"image_size": (20, 24)}, ConfigError, "not a multiple of the patch 8x8"),
         ("vit-token", {"classes": 0}, ConfigError, "classes must be at least 1"),
         ("vit-token", {"width": 64}, ConfigError, "width cannot change in fine-tuning"),
-        ("vit-token", {"pooling": "gap"}, ConfigError, "class_token, pooling cannot change"),
+        ("vit-gap", {"pooling": "token"}, ConfigError, "pooling 'token' needs class_token=True"),
         ("vit-token", {"representation": 9, "keep_representation": True}, ConfigError, "representation cannot change"),
         ("mixer", {"attention_dropout": 0.1}, ConfigError, "unknown option of a mixer model 'attention_dropout'"),
         ("vit-token", {"positions": "nearest"}, UnknownNameError, "'nearest': known are bicubic, bicubic_offset, "),

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from tests import REFERENCE
-from tests.reference.timm.record import ARCHITECTURES, images, values
+from tests.reference.timm.record import ARCHITECTURES, images
 from tests.weights.foreign_files import loaded, refusal, written
+from tests.weights.timm_files import RECORDED, state_of
 from vitsmith.weights.fill import arrays_of
 from vitsmith.weights.timm.names import Naming, timm_slots
-
-RECORDED: dict[str, Any] = json.loads((REFERENCE / "timm" / "families.json").read_text())
-
-
-def state_of(architecture: str) -> dict[str, torch.Tensor]:
-    return {name: values(name, tuple(shape)) for name, shape in RECORDED[architecture]["shapes"].items()}
 
 
 def test_every_architecture_was_recorded() -> None:

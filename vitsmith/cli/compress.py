@@ -19,6 +19,7 @@ from vitsmith.cli.arguments.options import (
     LabelColumnOption,
     LabelsFileOption,
     OutOption,
+    ReadAsOption,
     SkipOption,
     StrictGateOption,
     TorchModelArgument,
@@ -78,6 +79,7 @@ def compress(
     steps: Annotated[int, typer.Option(min=0, help="Updates of distillation for each pruned model.")] = 300,
     limit: Annotated[int, limit_option(40)] = 1000,
     image_size: ImageSizeOption = "",
+    read_as: ReadAsOption = None,
     labels_file: LabelsFileOption = None,
     seed: Annotated[int, seed_option("the split and the distillation")] = 0,
     skip_unreadable: SkipOption = 0.01,
@@ -107,7 +109,7 @@ def compress(
     described = labelled(data, image_column, label_column)
     chosen = choose or (ChoiceRule.cheapest if bounded else ChoiceRule.knee)
     with place_of("compress", model_name(model), out, force=force) as folder, scratch("search") as programs:
-        bundle = open_model(model, image_size, labels=labels_file)
+        bundle = open_model(model, image_size, read_as, labels=labels_file)
         images = _images(bundle, described, limit, seed, skip_unreadable)
         variant_maker = TorchVariantMaker(
             bundle, images, data, max_drop=max_drop, steps=steps, seed=seed, tell=tell_unreadable

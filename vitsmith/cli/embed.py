@@ -22,6 +22,7 @@ from vitsmith.cli.arguments.options import (
     ModelArgument,
     PartOption,
     PrecisionOption,
+    ReadAsOption,
     VocabularyOption,
 )
 from vitsmith.cli.arguments.texts import read_texts, tell_cut, tell_unknown
@@ -78,6 +79,7 @@ def embed(
     engine: EngineOption = "auto",
     precision: PrecisionOption = "auto",
     image_size: ImageSizeOption = "",
+    read_as: ReadAsOption = None,
     vocabulary: VocabularyOption = None,
     force: ForceOption = False,
     retry: Annotated[bool, typer.Option("--retry", help="Try images again that could not be read before.")] = False,
@@ -96,7 +98,7 @@ def embed(
     if texts and what is not WhatOption.pooled:
         raise InputError(f"--what {what.value} is for images, and a text has one vector: leave it out")
     sources = _sources(inputs or [], labelled(data, image_column, label_column, split), split, texts_file)
-    bundle = open_model(model, image_size, headless=True, vocabulary=vocabulary)
+    bundle = open_model(model, image_size, read_as, headless=True, vocabulary=vocabulary)
     count = 0 if texts else len(sources)
     encoder = Encoder(bundle, engine, batch_size=batch_size, precision=precision, num_images=count, what=what.value)
     tell_choice(encoder.engine)

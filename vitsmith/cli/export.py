@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vitsmith.cli.arguments.images import expand
-from vitsmith.cli.arguments.inputs import choose_images, labelled, parse_size
+from vitsmith.cli.arguments.inputs import choices_of, choose_images, labelled, parse_size
 from vitsmith.cli.arguments.options import (
     ImageColumnOption,
     ImageSizeOption,
@@ -17,6 +17,7 @@ from vitsmith.cli.arguments.options import (
     LabelColumnOption,
     ModelArgument,
     OutOption,
+    ReadAsOption,
     SkipOption,
     StrictGateOption,
     WithoutSplitOption,
@@ -69,6 +70,7 @@ def export(
         bool, typer.Option("--pixels", help="The program takes uint8 pixels and normalises them itself.")
     ] = False,
     image_size: ImageSizeOption = "",
+    read_as: ReadAsOption = None,
     out: OutOption = None,
     add: Annotated[
         bool, typer.Option("--add", help="Keep the program in the bundle itself, beside its others.")
@@ -116,6 +118,7 @@ def export(
         labels=read_labels(labels, None),
         labels_file=labels_file,
         image_size=parse_size(image_size),
+        choices=choices_of(read_as),
         without_split=without_split,
         add=add,
         force=force,

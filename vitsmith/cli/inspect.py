@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vitsmith.cli.arguments.inputs import parse_size
-from vitsmith.cli.arguments.options import ImageSizeOption, JsonOption
+from vitsmith.cli.arguments.inputs import choices_of, parse_size
+from vitsmith.cli.arguments.options import ImageSizeOption, JsonOption, ReadAsOption
 from vitsmith.cli.terminal.output import print_facts, print_json, print_table, say
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ def inspect(
     ],
     arrays: Annotated[bool, typer.Option("--arrays", help="List every array with its shape.")] = False,
     image_size: ImageSizeOption = "",
+    read_as: ReadAsOption = None,
     upgrade: Annotated[
         bool,
         typer.Option("--upgrade", help="Rewrite a bundle of an earlier version in today's format, in place."),
@@ -37,7 +38,7 @@ def inspect(
     if upgrade:
         _upgrade(source)
     forget(find_bundle(source) or Path(source))
-    bundle, head = _inspect(source, parse_size(image_size))
+    bundle, head = _inspect(source, image_size=parse_size(image_size), **choices_of(read_as))
     if names_program(source):
         bundle = _alone(bundle)
     programs = [_program(bundle.using(stored), stored) for stored in bundle.programs]
@@ -144,18 +145,21 @@ def _upgrade(source: str) -> None:
     say(f"{folder} {told}")
 
 
-def _inspect(source: str, size: int | tuple[int, int] | None) -> tuple[Bundle, str]:
-    """The bundle and a description of its head; a head that cannot be used for prediction is left out, and why."""
+def _inspect(source: str, **options: Any) -> tuple[Bundle, str]:
+    """The bundle and a description of its head; a head that cannot be used for prediction is left out, and why.
+
+    `options` are those of `load`.
+    """
     from vitsmith.errors import WeightsError
     from vitsmith.weights.load import load
 
     try:
-        bundle = load(source, image_size=size)
+        bundle = load(source, **options)
         return bundle, _head(bundle)
     except WeightsError as error:
         if "head" not in str(error):
             raise
-        return load(source, image_size=size, headless=True), f"not usable for prediction: {error}"
+        return load(source, **options, headless=True), f"not usable for prediction: {error}"
 
 
 def _head(bundle: Bundle) -> str:

@@ -19,6 +19,7 @@ from vitsmith.cli.arguments.options import (
     LabelColumnOption,
     LabelsFileOption,
     OutOption,
+    ReadAsOption,
     SkipOption,
     StrictGateOption,
     VocabularyOption,
@@ -75,6 +76,7 @@ def merge_tokens(
     min_agreement: Annotated[float | None, min_agreement_option(0.98)] = None,
     min_speedup: Annotated[float, min_speedup_option("for one image or in batches of 16")] = 1.05,
     image_size: ImageSizeOption = "",
+    read_as: ReadAsOption = None,
     labels_file: LabelsFileOption = None,
     vocabulary: VocabularyOption = None,
     seed: Annotated[int, seed_option("the choice of search and evaluation images")] = 0,
@@ -100,7 +102,7 @@ def merge_tokens(
     described = labelled(data, image_column, label_column, split)
     target = _merge_target(schedule, keep, tokens)
     with place_of("merge-tokens", model_name(model), out, force=force) as place:
-        bundle = open_model(model, image_size, labels=labels_file, vocabulary=vocabulary)
+        bundle = open_model(model, image_size, read_as, labels=labels_file, vocabulary=vocabulary)
         check_mergeable(bundle)
         tell_calibration(bundle, kept=False)
         task_images = _images(bundle, described, split, images or [], seed, skip_unreadable)

@@ -22,6 +22,7 @@ from vitsmith.cli.arguments.options import (
     ModelArgument,
     PartOption,
     PrecisionOption,
+    ReadAsOption,
     SkipAllOption,
     TopOption,
 )
@@ -45,6 +46,7 @@ def predict(
     precision: PrecisionOption = "auto",
     skip_unreadable: SkipAllOption = None,
     image_size: ImageSizeOption = "",
+    read_as: ReadAsOption = None,
     labels: LabelsOption = None,
     labels_file: LabelsFileOption = None,
     scaled_decoding: Annotated[
@@ -60,7 +62,7 @@ def predict(
     named = class_names(labels, labels_file)
     described = labelled(data, image_column, label_column, split)
     sources, names = images_of(images or [], described, split)
-    bundle = open_model(model, image_size, labels=named)
+    bundle = open_model(model, image_size, read_as, labels=named)
     if told := missing_labels(bundle):
         say(f"note: {told}")
     if scaled_decoding:

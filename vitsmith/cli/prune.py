@@ -22,6 +22,7 @@ from vitsmith.cli.arguments.options import (
     LabelsFileOption,
     OutOption,
     RateOption,
+    ReadAsOption,
     SetOption,
     SkipOption,
     StrictGateOption,
@@ -82,6 +83,7 @@ def prune(
     min_agreement: Annotated[float | None, min_agreement_option(0.99)] = None,
     min_speedup: Annotated[float, min_speedup_option("in batches of 16")] = 1.05,
     image_size: ImageSizeOption = "",
+    read_as: ReadAsOption = None,
     labels_file: LabelsFileOption = None,
     seed: Annotated[int, seed_option("split, order and crops")] = 0,
     set_: SetOption = None,
@@ -107,7 +109,7 @@ def prune(
     check_bounds(asked, bool(data))
     described = labelled(data, image_column, label_column)
     with place_of("prune", model_name(model), out, force=force) as place:
-        bundle = open_model(model, image_size, labels=labels_file)
+        bundle = open_model(model, image_size, read_as, labels=labels_file)
         wanted = Pruning(heads, mlp_width, tokens_mlp_width, depth, keep, method.value, calibration)
         check_prunable(bundle)
         tell_calibration(bundle, kept=False)

@@ -18,6 +18,7 @@ from vitsmith.cli.arguments.options import (
     LabelColumnOption,
     LabelsFileOption,
     OutOption,
+    ReadAsOption,
     SkipOption,
     StrictGateOption,
     TorchModelArgument,
@@ -73,6 +74,7 @@ def quantize(
     calibration: Annotated[int, calibration_option("they set the ranges of int8", most=300)] = 300,
     limit: Annotated[int, limit_option()] = 1000,
     image_size: ImageSizeOption = "",
+    read_as: ReadAsOption = None,
     skip_unreadable: SkipOption = 0.01,
     labels_file: LabelsFileOption = None,
     seed: Annotated[int, seed_option("the choice of calibration and evaluation images")] = 0,
@@ -96,7 +98,7 @@ def quantize(
     )
     amounts = Amounts(calibration, limit, seed)
     with place_of("quantize", f"{model_name(model)}-{settings.engine}", out, force=force) as target:
-        bundle = open_model(model, image_size, labels=labels_file)
+        bundle = open_model(model, image_size, read_as, labels=labels_file)
         check_quantizable(bundle, settings.engine)
         tell_calibration(bundle, kept=True)
         task_images = _images(bundle, described, split, images or [], amounts, skip_unreadable)

@@ -17,6 +17,7 @@ from vitsmith.cli.arguments.options import (
     JsonLinesOption,
     LabelColumnOption,
     PartOption,
+    ReadAsOption,
     VocabularyOption,
     images_option,
 )
@@ -65,6 +66,7 @@ def retrieve(
     unfinished: Annotated[bool, typer.Option("--unfinished", help="Search an index that is not complete.")] = False,
     engine: EngineOption = "auto",
     image_size: ImageSizeOption = "",
+    read_as: ReadAsOption = None,
     vocabulary: VocabularyOption = None,
     json: JsonLinesOption = False,
 ) -> None:
@@ -86,7 +88,7 @@ def retrieve(
     program = _approximate(opened, build_approximate) if approximate or build_approximate else None
     if not (words or sources):
         return
-    encoder = _open_encoder(opened, model, image_size, engine, vocabulary)
+    encoder = _open_encoder(opened, model, engine, image_size=image_size, read_as=read_as, vocabulary=vocabulary)
     vectors = _vectors(encoder, words, sources)
     if program is not None and approximate:
         found = program.search(vectors, top)
@@ -134,13 +136,16 @@ def _is_path(query: str) -> bool:
         return False
 
 
-def _open_encoder(index: Index, model: str, image_size: str, engine: str, vocabulary: Path | None) -> Encoder:
-    """The model of the index, from its own path or from `model`. Raises InputError when it is another model."""
+def _open_encoder(index: Index, model: str, engine: str, **opening: Any) -> Encoder:
+    """The model of the index, from its own path or from `model`; `opening` are options of `open_model`.
+
+    Raises InputError when it is another model.
+    """
     from vitsmith.encode import Encoder
     from vitsmith.errors import InputError
 
     try:
-        bundle = open_model(model or index.space.model, image_size, headless=True, vocabulary=vocabulary)
+        bundle = open_model(model or index.space.model, headless=True, **opening)
     except InputError as error:
         if model:
             raise

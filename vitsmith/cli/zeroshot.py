@@ -21,6 +21,7 @@ from vitsmith.cli.arguments.options import (
     LabelColumnOption,
     PartOption,
     PrecisionOption,
+    ReadAsOption,
     SkipAllOption,
     TemplatesFileOption,
     TemplatesOption,
@@ -69,6 +70,7 @@ def zeroshot(
     precision: PrecisionOption = "auto",
     vocabulary: VocabularyOption = None,
     image_size: ImageSizeOption = "",
+    read_as: ReadAsOption = None,
     cache: Annotated[bool, typer.Option(help="Keep the embeddings of labels on disk for the next run.")] = True,
     skip_unreadable: SkipAllOption = None,
 ) -> None:
@@ -83,7 +85,7 @@ def zeroshot(
     described = labelled(data, image_column, label_column, split)
     sources, names = images_of(images or [], described, split)
     options = {"engine": engine, "batch_size": batch_size, "precision": precision, "num_images": len(sources)}
-    bundle = open_model(model, image_size, vocabulary=vocabulary)
+    bundle = open_model(model, image_size, read_as, vocabulary=vocabulary)
     classifier = open_classifier(bundle, words, prompts, scores=scores.value, cache=cache, options=options)
     tell_choice(classifier.encoder.engine)
     if classifier.score_meaning == "cosine":

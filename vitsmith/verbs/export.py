@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -125,6 +125,8 @@ class ExportRequest:
     """A file with the `labels`, or with a classifier's class names, one a line."""
     image_size: int | tuple[int, int] | None = None
     """For a checkpoint that does not say its size: pixels, or (height, width)."""
+    choices: Mapping[str, Any] = field(default_factory=dict)
+    """For a checkpoint whose arrays have several answers: arguments of `load`."""
     without_split: bool = False
     add: bool = False
     force: bool = False
@@ -223,7 +225,7 @@ def _reserved(request: ExportRequest, target: Target, name: str) -> Iterator[Pat
 
 def _load(request: ExportRequest, target: Target, words: Words | None, tell: Tell) -> tuple[Bundle, Words | None]:
     """The bundle and the labels of a LiT's page, one of which the file names: its classes, or those labels."""
-    bundle = load(request.bundle, image_size=request.image_size)
+    bundle = load(request.bundle, image_size=request.image_size, **request.choices)
     for note in assumed(bundle):
         tell(note)
     if request.labels_file is not None and target.page and isinstance(bundle.config, LiTConfig):

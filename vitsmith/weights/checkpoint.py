@@ -13,6 +13,7 @@ from vitsmith.models.presets import check_name
 from vitsmith.records import NOT_KNOWN, Provenance, Publication
 from vitsmith.version import __version__
 from vitsmith.weights.bundle.bundle import Bundle
+from vitsmith.weights.choices import as_chosen
 from vitsmith.weights.containers.divided import DividedFile, by_array
 from vitsmith.weights.containers.file_choice import weights_in
 from vitsmith.weights.containers.npz import NpzFile
@@ -41,7 +42,7 @@ def load_checkpoint(path: Path, options: LoadOptions) -> Bundle:
     with open_arrays(place, npz=not path.is_dir()) as file:
         kind, found, model = _read(file, options)
         head, told = (found.head, ()) if found.head else assumed_head(model, place.name)
-        notes = (*found.notes, *told, *file.notes, *(beside if path.is_dir() else misnamed(path)))
+        notes = (*found.notes, *found.choices, *told, *file.notes, *(beside if path.is_dir() else misnamed(path)))
     return Bundle.of(
         model,
         preprocessing=found.images,
@@ -81,21 +82,21 @@ def load_published(source: str, options: LoadOptions) -> Bundle:
     with NpzFile(path) as file:
         kind, found, model = _read(file, replace(options, name=options.name or architecture, vocabulary=words))
     head, told = assumed_head(model, path.name)
-    notes = (note, *told) if note else told  # what its arrays do not show is known of a published file
+    known = (note,) if note else ()  # what its arrays do not show is known of a published file
     return Bundle.of(
         model,
         labels=published_labels(dataset, 0 if isinstance(model.config, LiTConfig) else model.config.classes),
         head=head,
         text=found.text,
         vocabulary=found.vocabulary,
-        provenance=_provenance(url, kind, notes, Publication(origin=url)),
+        provenance=_provenance(url, kind, (*known, *found.choices, *told), Publication(origin=url)),
     )
 
 
 def _read(file: Container, options: LoadOptions) -> tuple[str, Conversion, Model]:
     """The distribution of a file, what its reader found, and the model with the file's arrays, in eval mode."""
     distribution = distribution_of(file)
-    found = distribution.read(file, options)
+    found = as_chosen(distribution.read(file, options), options, str(file.path))
     if options.name is not None:
         check_name(found.config, options.name, str(file.path))
     config, slots, unused = found.config, found.slots, found.unused

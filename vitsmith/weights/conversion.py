@@ -39,5 +39,7 @@ class Conversion:
     """The tokenizer's file of a model with a text tower."""
     notes: tuple[str, ...] = ()
     """What had to be assumed, for the user to check."""
+    choices: tuple[str, ...] = ()
+    """What the caller chose in the place of the file's own answer: see `choices.as_chosen`."""
     publication: Publication = NOT_KNOWN
     """Publisher and licence, as far as the files have them."""

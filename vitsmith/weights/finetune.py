@@ -114,6 +114,7 @@ def adapt(
         changes["representation"] = None
     if isinstance(source.config, ViTConfig):
         changes.setdefault("head_bias", True)  # a projection has none; a classifier has one
+        changes.setdefault("class_token", source.config.class_token)  # another pooling leaves the tokens as they are
     config = change(source.config, **changes)
     _refuse_impossible(source.config, config)
     model = build(config, device="meta")
@@ -186,6 +187,8 @@ def _refuse_impossible(old: ViTConfig | MixerConfig, new: ViTConfig | MixerConfi
         "stochastic_depth",
         "distillation_token",
         "head_bias",
+        "pooling",
+        "gelu",
     }
     if isinstance(new, ViTConfig) and new.representation is None:
         free.add("representation")  # dropped with the head

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from vitsmith import needs_torch
-from vitsmith.arguments import flag, instance
+from vitsmith.arguments import flag, instance, known_name
 from vitsmith.arguments import path as argument_path
 from vitsmith.errors import BundleError, InputError, WeightsError, shown
 from vitsmith.files.contents import content_of, not_weights
 from vitsmith.models.config import LiTConfig, show_size
+from vitsmith.models.parts import Gelu, Pooling
 from vitsmith.models.presets import check_name
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.bundle.folder import is_bundle, read_bundle
@@ -22,7 +23,7 @@ from vitsmith.weights.containers.file_choice import is_model_folder, weights_amo
 from vitsmith.weights.fetch.hub.address import hub_address
 from vitsmith.weights.fetch.hub.known_models import copy_of
 from vitsmith.weights.fetch.lookup import published_file
-from vitsmith.weights.options import LoadOptions
+from vitsmith.weights.options import CHOICES, LoadOptions, Periods
 
 LOADABLE = "a bundle, a path, hf:OWNER/NAME or a published name"
 
@@ -32,7 +33,9 @@ def load(
     *,
     name: str | None = None,
     image_size: int | tuple[int, int] | None = None,
-    pooling: str | None = None,
+    gelu: Gelu | None = None,
+    pooling: Pooling | None = None,
+    periods: Periods | None = None,
     headless: bool = False,
     verify: bool = True,
     vocabulary: str | os.PathLike[str] | None = None,
@@ -47,7 +50,11 @@ def load(
         image_size: pixels, for checkpoints only. Arrays do not show the shape of the patch grid: if nothing else does,
             a square is assumed, `provenance.notes` says so, and a number of patches that makes no square is refused.
             Positions of HF's models, whose files say their size, are resized to another by HF's rule.
-        pooling: 'unpooled' or 'token_unpooled' for such `.npz` files, whose arrays look like 'gap' or 'token'.
+        gelu: 'erf', 'tanh' or 'quick', in both towers, for checkpoints only. The same arrays are published with several
+            forms (OpenAI's CLIP in timm, SigLIP); default: that of the file's publisher, as `provenance.notes` says.
+        pooling: 'token', 'gap', 'token_and_gap', 'unpooled' or 'token_unpooled', for checkpoints only; default: that
+            of the file's publisher (timm's DINOv3 takes the mean of the patches, the authors' the class token).
+        periods: 'float32' or 'bfloat16', of DINOv3's rotary positions; default: that of the file's publisher.
         headless: leave the classifier out and give features; allows files whose head is absent or all zeros.
         verify: compare the hashes of a bundle's files. Without it a damaged program can crash the whole process:
             ExecuTorch does not find all damage in its files (of 80 damaged at random, one ended in SIGSEGV).
@@ -58,28 +65,26 @@ def load(
     """
     size = size_of(image_size)
     headless, verify = flag(headless, "headless"), flag(verify, "verify")
-    if pooling is not None:
-        instance(pooling, str, "pooling", "'unpooled' or 'token_unpooled'")
+    choices: dict[str, Any] = {"gelu": gelu, "pooling": pooling, "periods": periods}
+    chosen = {what: known_name(value, what, CHOICES[what]) for what, value in choices.items() if value is not None}
     if vocabulary is not None:
         vocabulary = argument_path(vocabulary, "vocabulary")
     if isinstance(source, Bundle):
-        if pooling is not None or vocabulary is not None:
-            raise InputError("pooling and vocabulary are for .npz checkpoints, not for bundles: leave them out")
+        _refuse_options(source.where, *chosen, *(("vocabulary",) if vocabulary is not None else ()))
         bundle = _checked(source, source.where, name=name, image_size=size)
         return without_head(bundle) if headless else bundle
     path = _path(source)
-    options = LoadOptions(name=name, image_size=size, pooling=pooling, headless=headless, vocabulary=vocabulary)
+    options = LoadOptions(name=name, image_size=size, headless=headless, vocabulary=vocabulary, **choices)
     if (address := hub_address(os.fsdecode(source))) is not None:
-        if pooling is not None or vocabulary is not None:
-            raise InputError(f"pooling and vocabulary are for .npz checkpoints, not for {source}: leave them out")
+        if vocabulary is not None:
+            raise InputError(f"vocabulary is for .npz checkpoints, not for {source}: leave it out")
         return needs_torch.part("vitsmith.weights.checkpoint:load_from_hub")(address, options)
     folder = find_bundle(path)
     found = "bundle" if folder is not None else _content(path)
     if vocabulary is not None and found != "npz":
         raise InputError(f"vocabulary is for LiT checkpoints (.npz) on disk, and {path} is not one: leave it out")
-    if pooling is not None and found not in ("npz", "absent"):
-        raise InputError(f"pooling is for .npz checkpoints, and {path} is not one: leave it out")
     if folder is not None:
+        _refuse_options(str(folder), *chosen)
         bundle = using_program(_load_bundle(folder, name=name, image_size=size, verify=verify), path)
         return without_head(bundle) if headless else bundle
     if found == "absent":
@@ -105,6 +110,12 @@ def without_head(bundle: Bundle) -> Bundle:
         )
     bare = needs_torch.part("vitsmith.weights.torch_model:without_head")(bundle.model)
     return bundle.derive(bare, by=bundle.where, headless=True).with_split(None)
+
+
+def _refuse_options(where: str, *given: str) -> None:
+    """Raises InputError for options of checkpoints: a bundle has its own answers."""
+    if given:
+        raise InputError(f"leave out {' and '.join(given)}: for checkpoints only, and {where} is a bundle")
 
 
 def _load_bundle(path: Path, *, name: str | None, image_size: tuple[int, int] | None, verify: bool) -> Bundle:

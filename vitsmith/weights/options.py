@@ -4,6 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
+
+from vitsmith.models.parts import Gelu, Pooling
+
+Periods = Literal["float32", "bfloat16"]
+CHOICES: dict[str, tuple[str, ...]] = {
+    "gelu": get_args(Gelu),
+    "pooling": get_args(Pooling),
+    "periods": get_args(Periods),
+}
+"""What a caller may choose where the same arrays have several answers, and the values."""
 
 
 @dataclass(frozen=True)
@@ -14,7 +25,11 @@ class LoadOptions:
     """The expected architecture; another one in the file is an error."""
     image_size: tuple[int, int] | None = None
     """(height, width) in pixels."""
-    pooling: str | None = None
+    gelu: Gelu | None = None
+    """The form of GELU, in both towers. This field and the next two are the CHOICES."""
+    pooling: Pooling | None = None
+    periods: Periods | None = None
+    """How the periods of DINOv3's rotary positions are rounded."""
     headless: bool = False
     """Leave the classifier out; the model then gives features."""
     vocabulary: Path | None = None

@@ -23,16 +23,22 @@ if TYPE_CHECKING:
 
 
 def open_model(
-    model: str, image_size: str = "", *, labels: Path | Sequence[str] | None = None, **options: Any
+    model: str,
+    image_size: str = "",
+    read_as: Sequence[str] | None = None,
+    *,
+    labels: Path | Sequence[str] | None = None,
+    **options: Any,
 ) -> Bundle:
     """The bundle that a verb was given, or what `load` makes of a checkpoint; tells what had to be assumed of one.
 
-    `options` are those of `load`. Raises InputError as it does, and for a size that cannot be read.
+    `read_as` are NAME=VALUE of `choices_of`, `options` are those of `load`. Raises InputError as it does, and for a
+    size or choice that cannot be read.
     """
     from vitsmith.weights.labels import with_labels
     from vitsmith.weights.load import assumed, load
 
-    bundle = load(model, image_size=parse_size(image_size), **options)
+    bundle = load(model, image_size=parse_size(image_size), **choices_of(read_as), **options)
     for note in assumed(bundle):
         say(note)
     return with_labels(bundle, labels)
@@ -58,6 +64,24 @@ def parse_size(text: str) -> int | tuple[int, int] | None:
     if match is None:
         raise InputError(f"--image-size {shown(text)}: give pixels, as 384 or 224x320 (height x width)")
     return int(match[1]) if match[2] is None else (int(match[1]), int(match[2]))
+
+
+def choices_of(read_as: Sequence[str] | None) -> dict[str, Any]:
+    """['gelu=quick'] -> {'gelu': 'quick'}: arguments of `load`. Raises InputError."""
+    from vitsmith.errors import InputError, UnknownNameError, shown
+    from vitsmith.weights.options import CHOICES
+
+    choices: dict[str, Any] = {}
+    for text in read_as or ():
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise InputError(f"--read-as {shown(text)}: give NAME=VALUE, as gelu=quick")
+        if name not in CHOICES:
+            raise UnknownNameError("--read-as", name, CHOICES)
+        if name in choices:
+            raise InputError(f"--read-as {name} is given twice: give it once")
+        choices[name] = value
+    return choices
 
 
 def tell_choice(engine: Engine) -> None:

@@ -30,6 +30,14 @@ ImageSizeOption = Annotated[
         help="Image size in pixels, as 384 or 224x320 (height x width), for weights files that do not say it."
     ),
 ]
+ReadAsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=VALUE",
+        help="How to read a weights file that others read in another way: gelu=erf|tanh|quick, "
+        "pooling=token|gap|token_and_gap, periods=float32|bfloat16; may be repeated.",
+    ),
+]
 VocabularyOption = Annotated[
     Path | None, typer.Option(help="Tokenizer file of a LiT .npz, if it is not beside it under the same name.")
 ]

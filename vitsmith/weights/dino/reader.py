@@ -17,8 +17,8 @@ from vitsmith.weights.options import LoadOptions
 from vitsmith.weights.position_layout import ResizedPositions, resizing_note
 
 PERIODS_NOTE = (
-    "as in the authors' code: the feature is the class token (timm's is the mean of the patches), and periods of "
-    "rotary positions are the stored ones (timm and transformers compute them anew)"
+    "as in the authors' code: the feature is the class token (timm's is the mean of the patches: pooling='gap'), and "
+    "periods of rotary positions are the stored ones (timm and transformers compute them anew: periods='float32')"
 )
 UNUSED = (MASK, PERIODS, "local_cls_norm.")
 """How names begin of arrays that are used in training, or in the configuration."""

@@ -170,8 +170,8 @@ class DINOv3ViTConfig(HFConfig):
 
     classes_begin: ClassVar[str] = "DINOv3ViT"
     notes: ClassVar[tuple[str, ...]] = (
-        "as in transformers: the feature is the class token (timm's is the mean of the patches), and periods of rotary "
-        "positions are float32 (the authors' files have them in bfloat16)",
+        "as in transformers: the feature is the class token (timm's is the mean of the patches: pooling='gap'), and "
+        "periods of rotary positions are float32 (the authors' files have them in bfloat16: periods='bfloat16')",
     )
     any_size: ClassVar[bool] = True
     usual_images: ClassVar[dict[str, Any] | None] = {

@@ -21,8 +21,8 @@ def infer_config(shapes: Shapes, *, image_size: tuple[int, int] | None = None, p
     """The configuration that arrays of these names and shapes belong to: a ModelConfig.
 
     `image_size` is needed only if the arrays do not show it: for position embeddings of a grid that is not square.
-    `pooling` says 'unpooled' or 'token_unpooled'; without it a class token means 'token' and none means 'gap',
-    which have the same arrays. Raises WeightsError for arrays of no family we know, ConfigError for impossible sizes.
+    `pooling` is what the file says of it; without it a class token means 'token' and none means 'gap', though other
+    kinds have the same arrays. Raises WeightsError for arrays of no family we know, ConfigError for impossible sizes.
     """
     if "t" in shapes and any(name.startswith("img/") for name in shapes):
         return parse_config(_lit(shapes, image_size))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TypeVar
 
 from vitsmith.arrays import Shape
 from vitsmith.errors import ConfigError, WeightsError
@@ -22,7 +21,7 @@ from vitsmith.weights.position_layout import ResizedPositions, resizing_note
 
 CLASSIFIER = ("head/kernel", "head/bias")
 _POSITIONS = f"img/{BIG_VISION.positions}"
-T = TypeVar("T")
+Size = tuple[int, int] | None
 
 
 def recognises(file: ArrayFile) -> bool:
@@ -33,13 +32,12 @@ def recognises(file: ArrayFile) -> bool:
 def read(file: ArrayFile, options: LoadOptions) -> Conversion:
     """The architecture worked out from the arrays, with the original's preprocessing.
 
-    `options.pooling` says 'unpooled' or 'token_unpooled', which the arrays do not show; `image_size` is needed if the
-    grid is not square and the file does not say so. SigLIP's positions move to another size as big_vision moves them.
-    Raises WeightsError.
+    `options.image_size` is needed if the grid is not square and the file does not say so. SigLIP's positions move to
+    another size as big_vision moves them. Raises WeightsError.
     """
     assert isinstance(file, NpzFile)
-    image_size = _agreed("image_size", options.image_size, _told_size(file), file)
-    pooling = _agreed("pooling", options.pooling, file.told.get("pooling"), file)
+    image_size = _agreed(options.image_size, _told_size(file), file)
+    pooling = file.told.get("pooling")
     prefix = prefix_of(file.shapes)
     ours = {name.removeprefix(prefix): shape for name, shape in file.shapes.items() if name.startswith(prefix)}
     try:
@@ -58,7 +56,10 @@ def read(file: ArrayFile, options: LoadOptions) -> Conversion:
         classifier=tuple(f"{prefix}{name}" for name in CLASSIFIER),
         text=text,
         vocabulary=vocabulary,
-        notes=(*jax_notes(config, image_size=image_size is not None, pooling=pooling is not None), *resized),
+        notes=(
+            *jax_notes(config, image_size=image_size is not None, pooling=bool(pooling or options.pooling)),
+            *resized,
+        ),
     )
 
 
@@ -72,13 +73,13 @@ def _resize(config: ModelConfig, shapes: dict[str, Shape], slots: dict[str, Slot
     return resizing_note(stored, config.image, rule)
 
 
-def _told_size(file: NpzFile) -> tuple[int, int] | None:
+def _told_size(file: NpzFile) -> Size:
     told = file.told.get("image_size")
     return (told[0], told[1]) if isinstance(told, list) and len(told) == 2 else None
 
 
-def _agreed(what: str, given: T | None, told: T | None, file: NpzFile) -> T | None:
-    """The user's value, else that of the file. Raises WeightsError if they differ."""
+def _agreed(given: Size, told: Size, file: NpzFile) -> Size:
+    """The user's image size, else that of the file. Raises WeightsError if they differ."""
     if given is not None and told is not None and given != told:
-        raise WeightsError(f"{file.path}: was written with {what} {told}, not {given}: leave {what} out")
+        raise WeightsError(f"{file.path}: was written with image_size {told}, not {given}: leave image_size out")
     return given if given is not None else told

@@ -11,6 +11,24 @@ from vitsmith.weights.timm.architectures import known_architecture
 from vitsmith.weights.timm.config import USUAL_HEADS
 from vitsmith.weights.timm.metadata import TimmMetadata
 
+_QUICK = (
+    r"vit_.*_clip_(?!quickgelu)\w*\.(openai|metaclip_(400m|2pt5b)|dfn[25]b)$",
+    r"vit_base_patch32_clip_224\.laion400m_e32$",
+    r"vit_huge_patch14_clip_224\.metaclip2_worldwide$",
+)
+"""'ARCHITECTURE.TAG' of weights that timm publishes under a name with erf, and also under one with the quick form."""
+_OTHERS: dict[str, tuple[str, str, str]] = {
+    "|".join(_QUICK): ("gelu", "erf", "GELU erf (the authors trained these weights with the quick form: gelu='quick')"),
+    r"vit_\w+_siglip_": ("gelu", "erf", "GELU erf (the authors and transformers compute the tanh form: gelu='tanh')"),
+    r"vit_\w+_dinov3": (
+        "pooling",
+        "gap",
+        "the feature is the mean of the patches (the authors' is the class token: pooling='token'), and periods of "
+        "rotary positions are float32 (the authors' files have them in bfloat16: periods='bfloat16')",
+    ),
+}
+"""Where others compute something else with the same weights: the name, a field and its value here, and what to tell."""
+
 _MATCHED_WITH_TEXTS = re.compile(r"(vit|eva(02)?)_.*_clip_|vit_pe_core_")
 
 
@@ -27,6 +45,7 @@ def timm_notes(
     if not (image_size or (metadata and config.image_size == metadata.image_size)):
         guessed.append(square_grid(config))
     notes = assumed_note(guessed)
+    notes += _others_compute(config, metadata)
     if projects(config, metadata):
         notes += (
             "its outputs are the embedding of an image, trained with texts, and no classes; "
@@ -42,6 +61,15 @@ def timm_notes(
         "(DeiT and others have ImageNet's mean and std)"
     )
     return (preprocessing, *notes)
+
+
+def _others_compute(config: ImageModelConfig, metadata: TimmMetadata | None) -> tuple[str, ...]:
+    name = f"{metadata.architecture}.{metadata.pretrained_cfg.tag}" if metadata else ""
+    return tuple(
+        f"as in timm: {told}"
+        for pattern, (field, value, told) in _OTHERS.items()
+        if re.match(pattern, name) and getattr(config, field) == value
+    )
 
 
 def _knows_heads(metadata: TimmMetadata, vit: ViTConfig) -> bool:

@@ -219,9 +219,9 @@ def test_what_our_models_cannot_do_is_refused_by_its_arrays(hub: HubServer) -> N
     assert "relative position biases" in refusal("hf:me/beit", WeightsError)
 
 
-def test_pooling_and_vocabulary_are_for_files() -> None:
-    with pytest.raises(InputError, match=r"for \.npz checkpoints, not for hf:me/pets: leave them out"):
-        vs.load("hf:me/pets", pooling="unpooled")
+def test_a_vocabulary_is_for_files() -> None:
+    with pytest.raises(InputError, match=r"for \.npz checkpoints, not for hf:me/pets: leave it out"):
+        vs.load("hf:me/pets", vocabulary="words.txt")
 
 
 def test_architectures_are_told_apart_by_their_names() -> None:
