@@ -2,10 +2,11 @@
 
     python benchmarks/parity.py [--only dinov2] [--out benchmarks/results/parity_CPU_DATE.md]
 
-A row builds a small model from a configuration of its library (transformers), fills every array with random values,
-larger than initial ones, saves it as the library saves it, loads the folder with `vitsmith.load`, and compares what
-both answer for the same tensors: all tokens, pooled feature, and logits where there is a head. The largest difference
-is relative to the largest answer. It must be at most 1e-5 at the size of the file and 1e-4 at another.
+A row builds a small model from a configuration of its library, fills every array with random values, larger than
+initial ones, saves it as the library saves it, loads the folder with `vitsmith.load`, and compares what both answer for
+the same tensors: all tokens, pooled feature, and logits where there is a head; of two towers the features of images and
+of texts, and the logits of all pairs. The largest difference is relative to the largest answer. It must be at most 1e-5
+at the size of the file and 1e-4 at another.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -26,6 +28,7 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import vitsmith as vs
+from vitsmith.models.config import LiTConfig
 
 Answers = dict[str, Tensor]
 Size = tuple[int, int]
@@ -40,6 +43,7 @@ class Row:
 
     family: str
     distribution: str
+    """The library: a name of LIBRARIES."""
     model: str
     """The library's class."""
     config: str
@@ -48,6 +52,20 @@ class Row:
     preprocessor: dict[str, Any] = field(default_factory=dict)
     forward: dict[str, Any] = field(default_factory=dict)
     """Arguments of the library's model at another size than the file's."""
+
+
+class Library(Protocol):
+    """Builds the models of rows, saves them, and answers with them."""
+
+    package: str
+
+    def build(self, row: Row) -> torch.nn.Module:
+        """The model in eval mode, with the values it begins with."""
+
+    def save(self, model: Any, row: Row, folder: Path) -> None: ...
+
+    def answers(self, model: Any, images: Tensor, tokens: Tensor | None, arguments: dict[str, Any]) -> Answers:
+        """Some of COLUMNS. `tokens` are texts for a model of two towers."""
 
 
 INTERPOLATED = {"interpolate_pos_encoding": True}
@@ -62,7 +80,54 @@ PUBLISHED_DINOV2 = {"image_size": 518, "patch_size": 14}
 PUBLISHED_SIZES = ((518, 518), (224, 224), (448, 336))
 DINOV3 = {**VIT, "num_register_tokens": 4}
 
+TOWER_SIZES = ((64, 64), (96, 96), (48, 80))
+TEXT = {**TINY, "hidden_size": 36, "intermediate_size": 100, "vocab_size": 120}
+CLIP_TEXT = {**TEXT, "eos_token_id": 119}
+CLIP_IMAGE = {**VIT, "patch_size": 16}
+EDGES = ((71, 71), (98, 98), (42, 84))
+
+
+def clip(text: dict[str, Any], image: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    towers = {"text_config": {**CLIP_TEXT, **text}, "vision_config": {**CLIP_IMAGE, **image}}
+    return {"projection_dim": 24, **towers, **fields}
+
+
+def siglip(text: dict[str, Any], image: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    towers = {"text_config": {**TEXT, "projection_size": 48, **text}, "vision_config": {**CLIP_IMAGE, **image}}
+    return {**towers, **fields}
+
+
+def towers(family: str, model: str, fields: dict[str, Any], sizes: tuple[Size, ...] = TOWER_SIZES) -> Row:
+    """A model of transformers of CLIP's or SigLIP's shape."""
+    config = next(name for name in ("CLIP", "MetaClip2", "Siglip") if model.startswith(name))
+    part = "Vision" if "Vision" in model else ""
+    return Row(family, "HF", model, f"{config}{part}Config", fields, sizes, forward=INTERPOLATED)
+
+
+ERF = {"hidden_act": "gelu"}
+TOWERS = (
+    towers("CLIP", "CLIPModel", clip({}, {})),
+    towers("CLIP", "CLIPModel", clip({**ERF, "eos_token_id": 2}, {**ERF, "layer_norm_eps": 1e-3})),
+    towers("CLIP", "CLIPModel", clip({"eos_token_id": 7}, {"patch_size": 14, "image_size": 70}), ((70, 70), (42, 84))),
+    towers("CLIP", "CLIPModel", clip({}, {"image_size": 71}), ((71, 71), (96, 96))),
+    towers("CLIP", "CLIPVisionModel", CLIP_IMAGE),
+    towers("CLIP", "CLIPVisionModelWithProjection", {**CLIP_IMAGE, "projection_dim": 20}),
+    towers("CLIP", "CLIPForImageClassification", clip({}, {}, **CLASSES)),
+    towers("MetaCLIP 2", "MetaClip2Model", clip({"eos_token_id": 2, "hidden_act": "gelu"}, ERF)),
+    towers("MetaCLIP 2", "MetaClip2VisionModelWithProjection", {**CLIP_IMAGE, "projection_dim": 20}),
+    towers("MetaCLIP 2", "MetaClip2ForImageClassification", clip({}, {}, **CLASSES)),
+    towers("SigLIP", "SiglipModel", siglip({}, {})),
+    towers("SigLIP", "SiglipModel", siglip({**ERF, "max_position_embeddings": 16}, ERF)),
+    towers("SigLIP", "SiglipModel", siglip({"vocab_size": 500}, {"patch_size": 14, "image_size": 71}), EDGES),
+    towers("SigLIP", "SiglipVisionModel", CLIP_IMAGE),
+    towers("SigLIP", "SiglipVisionModel", {**CLIP_IMAGE, "vision_use_head": False}),
+    towers("SigLIP", "SiglipForImageClassification", siglip({}, {}, **CLASSES)),
+    towers("CLIP B/32", "CLIPModel", {}, ((224, 224), (320, 352))),
+    towers("SigLIP B/16", "SiglipModel", {}, ((224, 224), (256, 256))),
+)
+
 ROWS = (
+    *TOWERS,
     Row("ViT", "HF", "ViTForImageClassification", "ViTConfig", {**VIT, **CLASSES}, VIT_SIZES, forward=INTERPOLATED),
     Row("ViT", "HF", "ViTModel", "ViTConfig", {**VIT, "qkv_bias": False}, VIT_SIZES, forward=INTERPOLATED),
     Row("DeiT", "HF", "DeiTForImageClassification", "DeiTConfig", {**VIT, **CLASSES}, VIT_SIZES, forward=INTERPOLATED),
@@ -161,23 +226,28 @@ class Result:
 
 def compared(row: Row, folder: Path) -> Iterator[Result]:
     """One model at each of its sizes."""
-    model = _hf_model(row)
-    model.save_pretrained(folder)
-    if row.preprocessor:
-        (folder / "preprocessor_config.json").write_text(json.dumps(row.preprocessor))
+    library = LIBRARIES[row.distribution]
+    torch.manual_seed(0)
+    model = randomized(library.build(row)).eval()
+    library.save(model, row, folder)
     for size in row.sizes:
+        bundle = vs.load(folder, image_size=size, headless="Classification" not in row.model)
         images = torch.randn((2, 3, *size), generator=torch.Generator().manual_seed(1))
-        theirs = _hf_answers(model, images, {} if size == row.sizes[0] else row.forward)
-        ours = _our_answers(folder, size, images, headless="logits" not in theirs)
+        tokens = _texts(bundle.config.text) if isinstance(bundle.config, LiTConfig) else None
+        with torch.no_grad():
+            theirs = library.answers(model, images, tokens, {} if size == row.sizes[0] else row.forward)
+            ours = _our_answers(bundle.model, images, tokens)
         yield Result(row, size, {what: _difference(ours[what], theirs[what]) for what in theirs})
 
 
-def _hf_model(row: Row) -> Any:
-    import transformers
-
-    torch.manual_seed(0)
-    config = getattr(transformers, row.config)(**row.fields)
-    return randomized(getattr(transformers, row.model)(config)).eval()
+def _texts(tower: Any) -> Tensor:
+    """Four texts of other lengths, with the end token where it is pooled; what follows is any token but the largest."""
+    tokens = torch.randint(3, tower.vocabulary - 1, (4, tower.length), generator=torch.Generator().manual_seed(2))
+    if tower.pooling == "end":
+        end = tower.vocabulary - 1 if tower.end_token is None else tower.end_token
+        for row, length in zip(tokens, (2, 5, tower.length // 2, tower.length), strict=True):
+            row[length - 1] = end
+    return tokens
 
 
 def randomized(model: torch.nn.Module) -> torch.nn.Module:
@@ -194,28 +264,58 @@ def randomized(model: torch.nn.Module) -> torch.nn.Module:
     return model
 
 
-@torch.no_grad()
-def _hf_answers(model: Any, images: Tensor, arguments: dict[str, Any]) -> Answers:
-    base = model if type(model).__name__.endswith("Model") else model.base_model
-    if type(base).__name__.startswith("ViTMAE"):  # noise that rises keeps the order of the patches
-        patch = base.config.patch_size
-        count = (images.shape[2] // patch) * (images.shape[3] // patch)
-        arguments = {**arguments, "noise": torch.arange(count).float().expand(len(images), -1)}
-    found = base(images, **arguments)
-    answers = {"tokens": found.last_hidden_state}
-    if base is not model and not type(base).__name__.startswith("ViTMAE"):
-        answers["logits"] = model(images, **arguments).logits
-    elif getattr(found, "pooler_output", None) is not None:
-        answers["pooled"] = found.pooler_output
-    return answers
+class Transformers:
+    """Hugging Face's transformers."""
+
+    package = "transformers"
+
+    def build(self, row: Row) -> torch.nn.Module:
+        import transformers
+
+        config = getattr(transformers, row.config)(**row.fields)
+        return getattr(transformers, row.model)(config)
+
+    def save(self, model: Any, row: Row, folder: Path) -> None:
+        model.save_pretrained(folder)
+        if row.preprocessor:
+            (folder / "preprocessor_config.json").write_text(json.dumps(row.preprocessor))
+
+    def answers(self, model: Any, images: Tensor, tokens: Tensor | None, arguments: dict[str, Any]) -> Answers:
+        kind = type(model).__name__
+        if tokens is not None:
+            found = model(pixel_values=images, input_ids=tokens, **arguments)
+            pooled = model.get_image_features(images, **arguments).pooler_output
+            texts = model.get_text_features(tokens).pooler_output
+            return {"pooled": pooled, "texts": texts, "logits": found.logits_per_image}
+        if kind.endswith("WithProjection"):
+            return {"pooled": model(images, **arguments).image_embeds}
+        if "vision_model" in dict(model.named_children()):
+            return {"logits": model(images, **arguments).logits}
+        base = model if kind.endswith("Model") else model.base_model
+        if type(base).__name__.startswith("ViTMAE"):  # noise that rises keeps the order of the patches
+            patch = base.config.patch_size
+            count = (images.shape[2] // patch) * (images.shape[3] // patch)
+            arguments = {**arguments, "noise": torch.arange(count).float().expand(len(images), -1)}
+        found = base(images, **arguments)
+        answers = {} if kind in WITHOUT_NORM else {"tokens": found.last_hidden_state}
+        if base is not model and not type(base).__name__.startswith("ViTMAE"):
+            answers["logits"] = model(images, **arguments).logits
+        elif getattr(found, "pooler_output", None) is not None:
+            answers["pooled"] = found.pooler_output
+        return answers
 
 
-@torch.no_grad()
-def _our_answers(folder: Path, size: Size, images: Tensor, *, headless: bool) -> Answers:
-    bundle = vs.load(folder, image_size=size, headless=headless)
-    found = bundle.model.features(images)
-    answers = bundle.model(images)
-    return {"tokens": found.tokens, "logits": answers, "pooled": answers}
+WITHOUT_NORM = ("CLIPVisionModel", "MetaClip2VisionModel")
+"""Models whose tokens are those before the last LayerNorm."""
+
+LIBRARIES: dict[str, Library] = {"HF": Transformers()}
+
+
+def _our_answers(model: Any, images: Tensor, tokens: Tensor | None) -> Answers:
+    if tokens is not None:
+        return {"pooled": model.image(images), "texts": model.text(tokens), "logits": model(images, tokens)}
+    answers = model(images)
+    return {"tokens": model.features(images).tokens, "logits": answers, "pooled": answers}
 
 
 def _difference(ours: Tensor, theirs: Tensor) -> float:
@@ -224,17 +324,26 @@ def _difference(ours: Tensor, theirs: Tensor) -> float:
     return float((ours - theirs).abs().max() / theirs.abs().max())
 
 
+COLUMNS = ("tokens", "pooled", "texts", "logits")
+USUAL = {*TINY, "intermediate_size", "image_size", "patch_size", "num_labels"}
+"""Fields that the table leaves out."""
+
+
+def told(fields: dict[str, Any]) -> str:
+    rest = {key: value for key, value in fields.items() if key not in USUAL}
+    parts = (f"{key} ({told(value)})" if isinstance(value, dict) else f"{key} {value}" for key, value in rest.items())
+    return ", ".join(part for part in parts if not part.endswith("()"))
+
+
 def table(results: list[Result]) -> str:
+    columns = " | ".join(COLUMNS)
     lines = [
-        "| family | from | model | fields | size | tokens | pooled | logits | |",
-        "|---|---|---|---|---|---|---|---|---|",
+        f"| family | from | model | fields | size | {columns} | |",
+        f"|---|---|---|---|---|{'---|' * len(COLUMNS)}---|",
     ]
     for one in results:
-        row, usual = one.row, set(TINY) | {"intermediate_size", "image_size", "patch_size", "num_labels"}
-        fields = ", ".join(f"{key} {value}" for key, value in row.fields.items() if key not in usual)
-        shown = (
-            f"{one.differences[what]:.1e}" if what in one.differences else "" for what in ("tokens", "pooled", "logits")
-        )
+        row, fields = one.row, told(one.row.fields)
+        shown = (f"{one.differences[what]:.1e}" if what in one.differences else "" for what in COLUMNS)
         place = "x".join(map(str, one.size)) + (" (the file's)" if one.size == row.sizes[0] else "")
         verdict = "equal" if one.equal else "DIFFERS"
         cells = (row.family, row.distribution, row.model, fields, place, *shown, verdict)
@@ -252,13 +361,13 @@ def main() -> None:
     for row in wanted:
         with tempfile.TemporaryDirectory() as folder:
             results += compared(row, Path(folder))
-    import transformers
-
     good = sum(one.equal for one in results)
+    packages = {LIBRARIES[row.distribution].package for row in wanted}
+    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", *sorted(packages)))
     text = (
-        f"# Parity with other libraries\n\n`python benchmarks/parity.py`, torch {torch.__version__}, transformers "
-        f"{transformers.__version__}, {platform.machine()}. {good} of {len(results)} comparisons are equal: largest "
-        "difference over largest answer at most 1e-5 at the file's size, 1e-4 at another. Every array is random.\n\n"
+        f"# Parity with other libraries\n\n`python benchmarks/parity.py`, {versions}, {platform.machine()}. {good} of "
+        f"{len(results)} comparisons are equal: largest difference over largest answer at most 1e-5 at the file's "
+        "size, 1e-4 at another. Every array is random.\n\n"
         f"{table(results)}\n"
     )
     print(text)

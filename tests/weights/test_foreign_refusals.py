@@ -136,8 +136,7 @@ def test_grids_we_cannot_tell(tmp_path: Path) -> None:
 def test_other_files_and_folders(tmp_path: Path) -> None:
     message = refusal(written(tmp_path, {"conv1.weight": torch.zeros(2)}))
     assert (
-        "not the arrays of a timm ViT or Mixer or an HF ViT or the authors' DINOv2 or DINOv3 (they begin with"
-        in message
+        "not the arrays of a timm ViT or Mixer or an HF ViT, CLIP or SigLIP or the authors' DINOv2 or DINOv3" in message
     )
     assert "needs its config.json" in refusal(written(tmp_path, hf_vit()))
     (tmp_path / "model.h5").write_bytes(b"\x89HDF\r\n\x1a\n")

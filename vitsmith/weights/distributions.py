@@ -40,7 +40,7 @@ NUMPY, PYTORCH = (NpzFile,), (SafetensorsFile, TorchFile)
 DISTRIBUTIONS = (
     Distribution("jax-npz", "a ViT, hybrid, Mixer or LiT of the original", NUMPY, jax.recognises, jax.read),
     Distribution("timm", "a timm ViT or Mixer", PYTORCH, timm.recognises, timm.read),
-    Distribution("hf", "an HF ViT", PYTORCH, hf.recognises, hf.read),
+    Distribution("hf", "an HF ViT, CLIP or SigLIP", PYTORCH, hf.recognises, hf.read),
     Distribution("dino", "the authors' DINOv2 or DINOv3", PYTORCH, dino.recognises, dino.read),
 )
 """The first that recognises a file reads it."""

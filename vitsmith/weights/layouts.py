@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from torch import Tensor
@@ -59,6 +59,24 @@ class Scalar:
 
     def foreign_from_ours(self, array: Tensor) -> Tensor:
         return array.reshape(())
+
+
+@dataclass(frozen=True)
+class WithoutLeading:
+    """Without our `axes` first axes, which have length 1: a class token as (width,), positions as (tokens, width)."""
+
+    axes: int
+    inside: Layout = field(default_factory=Same)
+    """The layout but for these axes."""
+
+    def foreign_shape(self, our_shape: Shape) -> Shape:
+        return self.inside.foreign_shape(our_shape)[self.axes :]
+
+    def ours_from_foreign(self, array: Tensor) -> Tensor:
+        return self.inside.ours_from_foreign(array[(None,) * self.axes])
+
+    def foreign_from_ours(self, array: Tensor) -> Tensor:
+        return self.inside.foreign_from_ours(array)[(0,) * self.axes]
 
 
 class Conv:

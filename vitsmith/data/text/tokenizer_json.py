@@ -98,6 +98,42 @@ def clip_tokenizer_json(vocabulary: bytes, merges: bytes) -> bytes:
     return made.to_str().encode()
 
 
+def piece_ids(vocabulary: bytes) -> dict[str, int]:
+    """The pieces in a tokenizer.json and their numbers, those that were added included. Raises InputError."""
+    described = _described(vocabulary)
+    try:
+        words = described["model"]["vocab"]
+        own = words if isinstance(words, dict) else {piece: at for at, (piece, *_) in enumerate(words)}
+        added = {one["content"]: one["id"] for one in described.get("added_tokens") or ()}
+        return {piece: int(at) for piece, at in {**own, **added}.items()}
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise InputError(_NOT_ONE) from None
+
+
+def with_lower_case(vocabulary: bytes) -> bytes:
+    """A tokenizer.json that lowers the case first, as transformers (5.24) does for SigLIP 2. Raises InputError."""
+    described = _described(vocabulary)
+    found = described.get("normalizer")
+    steps = found.get("normalizers", [found]) if isinstance(found, dict) else []
+    if any(isinstance(step, dict) and step.get("type") == "Lowercase" for step in steps):
+        return vocabulary
+    described["normalizer"] = {"type": "Sequence", "normalizers": [{"type": "Lowercase"}, *steps]}
+    return json.dumps(described, ensure_ascii=False).encode()
+
+
+_NOT_ONE = "the vocabulary is not a tokenizer.json: give the file as published"
+
+
+def _described(vocabulary: bytes) -> dict[str, Any]:
+    try:
+        described = json.loads(vocabulary)
+    except ValueError:
+        raise InputError(_NOT_ONE) from None
+    if not isinstance(described, dict):
+        raise InputError(_NOT_ONE)
+    return described
+
+
 _SPECIAL: dict[tuple[bool, bool], Literal["start", "end", "both"] | None] = {
     (True, False): "start",
     (False, True): "end",

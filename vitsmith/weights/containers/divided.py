@@ -59,7 +59,11 @@ class DividedFile:
         cut = {piece.array for piece in pieces.values()}
         self.shapes = {name: shape for name, shape in file.shapes.items() if name not in cut}
         try:
-            self.shapes |= {name: piece.shape(file.shapes[piece.array]) for name, piece in pieces.items()}
+            self.shapes |= {
+                name: piece.shape(file.shapes[piece.array])
+                for name, piece in pieces.items()
+                if piece.array in file.shapes
+            }
         except WeightsError as error:
             raise WeightsError(f"{file.path}: {error}") from None
 

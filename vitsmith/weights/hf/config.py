@@ -33,7 +33,7 @@ def infer_hf_config(file: ArrayFile, metadata: HFConfig, naming: HFNaming, prefi
             "mlp_width": metadata.intermediate_size,
             "patch": patch,
             "image_size": size,
-            "unseen_edge": metadata.any_size and bool(indivisible(size, patch)),
+            "unseen_edge": metadata.unseen_edge and bool(indivisible(size, patch)),
             "classes": heads[0][0] if heads else 0,
             "representation": pooler[0] if pooler and not heads else None,
             "gelu": metadata.gelu,

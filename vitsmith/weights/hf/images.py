@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, model_validator
@@ -12,7 +13,7 @@ from vitsmith.errors import WeightsError
 from vitsmith.fields import Finite, Number, Pixels, Triple
 from vitsmith.models.config import show_size
 from vitsmith.specs import ImageSpec
-from vitsmith.weights.metadata import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD, Metadata
+from vitsmith.weights.metadata import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD, Metadata, read_metadata
 
 # PIL.Image.Resampling, by number as in the file.
 _FILTERS: dict[int, Any] = {1: "lanczos", 2: "bilinear", 3: "bicubic"}
@@ -104,6 +105,20 @@ class HFPreprocessor(Metadata):
     def cut(self) -> dict[str, int] | None:
         """`crop_size` as an object; None without a centre crop."""
         return _sides(self.crop_size) if self.do_center_crop and self.crop_size else None
+
+
+class _Processor(Metadata):
+    """`processor_config.json`, where transformers 5 keeps the parts of a processor of images and texts."""
+
+    image_processor: HFPreprocessor | None = None
+
+
+def find_preprocessor(folder: Path) -> HFPreprocessor | None:
+    """The preprocessor that the JSON files of a folder describe; None without one. Raises WeightsError."""
+    processor = read_metadata(folder / "processor_config.json", _Processor)
+    if processor is not None and processor.image_processor is not None:
+        return processor.image_processor
+    return read_metadata(folder / "preprocessor_config.json", HFPreprocessor)
 
 
 def hf_images(preprocessor: HFPreprocessor | None, image_size: tuple[int, int], source: str) -> ImageSpec:

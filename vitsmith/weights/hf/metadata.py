@@ -7,7 +7,7 @@ import re
 from vitsmith.errors import WeightsError
 from vitsmith.specs import Head, Labels
 from vitsmith.weights.hf.model_types import HFConfig
-from vitsmith.weights.metadata import class_names
+from vitsmith.weights.metadata import Metadata, class_names
 
 _HEADS: dict[str, Head] = {
     "single_label_classification": "softmax",
@@ -17,14 +17,14 @@ _HEADS: dict[str, Head] = {
 """The meaning of the outputs for each `problem_type`."""
 
 
-def unsaid(metadata: HFConfig) -> tuple[str, ...]:
-    """Notes on what no array shows and config.json leaves out, for the user to check."""
+def unsaid(metadata: Metadata, where: str = "config.json") -> tuple[str, ...]:
+    """Notes on what no array shows and config.json leaves out, for the user to check. `where` its fields should be."""
     fields = ("num_attention_heads", "hidden_act", "layer_norm_eps")
     left_out = [field for field in fields if field not in metadata.model_fields_set]
     if not left_out:
         return ()
     taken = ", ".join(f"{field} {getattr(metadata, field)}" for field in left_out)
-    return (f"config.json does not have {', '.join(left_out)}: HF's defaults were used ({taken})",)
+    return (f"{where} does not have {', '.join(left_out)}: HF's defaults were used ({taken})",)
 
 
 def hf_head(metadata: HFConfig, classes: int, source: str) -> tuple[Head, tuple[str, ...]]:

@@ -1,4 +1,4 @@
-"""The model types of transformers that are read: the fields of their `config.json`, and the parts these stand for.
+"""The model types of transformers that are images' alone: the fields of `config.json`, and the parts these stand for.
 
 Files have what differs from a class's defaults, or all: the defaults are those of transformers 5.24,
 models/*/configuration_*.py.
@@ -6,17 +6,15 @@ models/*/configuration_*.py.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from vitsmith.errors import WeightsError
 from vitsmith.fields import Finite, Number, Pixels
 from vitsmith.models.config import Registers
 from vitsmith.models.parts import Depth, Eps, Hidden, PositionResize, Width
 from vitsmith.weights.hf.names import HFNaming
-from vitsmith.weights.metadata import IMAGENET_MEAN, IMAGENET_STD, Metadata, read_metadata
+from vitsmith.weights.metadata import IMAGENET_MEAN, IMAGENET_STD, Metadata
 
 Size = Pixels | tuple[Pixels, Pixels]
 
@@ -48,12 +46,12 @@ class HFConfig(Metadata):
     """How transformers moves learned positions to another grid."""
     any_size: ClassVar[bool] = False
     """Whether it does so for images of any size, not only when asked with `interpolate_pos_encoding`."""
+    unseen_edge: ClassVar[bool] = False
+    """Whether it takes images of a size that patches do not fill, and leaves the rest out."""
     usual_images: ClassVar[dict[str, Any] | None] = None
     """The preprocessor_config.json of the published files, for a folder without one; None: ViTImageProcessor's."""
     notes: ClassVar[tuple[str, ...]] = ()
     """What transformers decides in another way than other libraries that publish the same weights."""
-    unused: ClassVar[tuple[str, ...]] = ()
-    """How the names of arrays begin that the answers do not depend on."""
 
     @property
     def gated(self) -> bool:
@@ -67,6 +65,14 @@ class HFConfig(Metadata):
     def parts(self, names: frozenset[str]) -> dict[str, Any]:
         """Fields of our configuration besides the sizes. `names` are those in the file, without what is before all."""
         return {"block": {"qkv_bias": self.qkv_bias}}
+
+    def unused(self, names: frozenset[str]) -> tuple[str, ...]:
+        """How the names of arrays begin that the answers do not depend on."""
+        return ()
+
+    def projects(self, names: frozenset[str]) -> bool:
+        """Whether its head projects to an embedding, and gives no logits."""
+        return False
 
     def without_bias(self, naming: HFNaming) -> tuple[str, ...]:
         """Names of linear layers whose bias the files do not have and which is zero."""
@@ -92,7 +98,9 @@ class ViTMAEConfig(HFConfig):
     """The encoder of MAE. Fixed sine and cosine positions are stored like learned ones."""
 
     classes_begin: ClassVar[str] = "ViTMAE"
-    unused: ClassVar[tuple[str, ...]] = ("decoder.",)
+
+    def unused(self, names: frozenset[str]) -> tuple[str, ...]:
+        return ("decoder.",)
 
     def parts(self, names: frozenset[str]) -> dict[str, Any]:
         return {**super().parts(names), "position_embedding": {"resize": self.resize}}
@@ -109,6 +117,7 @@ class Dinov2Config(HFConfig):
 
     classes_begin: ClassVar[str] = "Dinov2"
     any_size: ClassVar[bool] = True
+    unseen_edge: ClassVar[bool] = True
     usual_images: ClassVar[dict[str, Any] | None] = {
         "image_processor_type": "BitImageProcessor",
         "size": {"shortest_edge": 256},
@@ -118,7 +127,6 @@ class Dinov2Config(HFConfig):
         "image_mean": IMAGENET_MEAN,
         "image_std": IMAGENET_STD,
     }
-    unused: ClassVar[tuple[str, ...]] = ("embeddings.mask_token",)
 
     @property
     def gated(self) -> bool:
@@ -127,6 +135,9 @@ class Dinov2Config(HFConfig):
     @property
     def gelu(self) -> str | None:
         return "erf" if self.gated else super().gelu  # the gated MLP has silu, whatever hidden_act says
+
+    def unused(self, names: frozenset[str]) -> tuple[str, ...]:
+        return ("embeddings.mask_token",)
 
     def parts(self, names: frozenset[str]) -> dict[str, Any]:
         hidden = int(self.hidden_size * self.mlp_ratio)
@@ -174,6 +185,7 @@ class DINOv3ViTConfig(HFConfig):
         "periods of rotary positions are float32 (the authors' files have them in bfloat16: periods='bfloat16')",
     )
     any_size: ClassVar[bool] = True
+    unseen_edge: ClassVar[bool] = True
     usual_images: ClassVar[dict[str, Any] | None] = {
         "image_processor_type": "DINOv3ViTImageProcessor",
         "size": {"height": 224, "width": 224},
@@ -182,7 +194,6 @@ class DINOv3ViTConfig(HFConfig):
         "image_mean": IMAGENET_MEAN,
         "image_std": IMAGENET_STD,
     }
-    unused: ClassVar[tuple[str, ...]] = ("embeddings.mask_token",)
 
     @property
     def gated(self) -> bool:
@@ -193,6 +204,9 @@ class DINOv3ViTConfig(HFConfig):
         if self.gated:
             return "erf" if self.hidden_act == "silu" else None
         return super().gelu
+
+    def unused(self, names: frozenset[str]) -> tuple[str, ...]:
+        return ("embeddings.mask_token",)
 
     def parts(self, names: frozenset[str]) -> dict[str, Any]:
         return {
@@ -215,35 +229,3 @@ class DINOv3ViTConfig(HFConfig):
             (*naming.widen, naming.narrow): self.mlp_bias,
         }
         return tuple(layer for layers, bias in have.items() if not bias for layer in layers)
-
-
-MODEL_TYPES: dict[str, type[HFConfig]] = {
-    "vit": HFConfig,
-    "deit": DeiTConfig,
-    "vit_mae": ViTMAEConfig,
-    "dinov2": Dinov2Config,
-    "dinov2_with_registers": Dinov2WithRegistersConfig,
-    "dinov3_vit": DINOv3ViTConfig,
-}
-"""The fields of each `model_type`."""
-
-
-class _ModelType(Metadata):
-    model_type: str = "vit"
-
-
-def read_hf_config(weights: Path) -> HFConfig:
-    """The `config.json` beside a file of weights. Raises WeightsError when it is missing, wrong, or of another type."""
-    path = weights.with_name("config.json")
-    found = read_metadata(path, _ModelType)
-    kind = MODEL_TYPES.get(found.model_type) if found else HFConfig
-    if found and kind is None:
-        raise WeightsError(
-            f"{weights}: model_type {found.model_type!r} is not supported, known are {', '.join(MODEL_TYPES)}"
-        )
-    config = read_metadata(path, kind or HFConfig)
-    if config is None:
-        raise WeightsError(
-            f"{weights}: an HF model needs its config.json beside it: heads, GELU and LayerNorm eps are only there"
-        )
-    return config

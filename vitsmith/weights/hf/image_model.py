@@ -1,0 +1,103 @@
+"""An image model of transformers, or the image tower of one that reads texts too, with its preprocessing and labels."""
+
+from __future__ import annotations
+
+from vitsmith.models.config import ViTConfig
+from vitsmith.models.configure import change
+from vitsmith.weights.conversion import Conversion
+from vitsmith.weights.fill import ArrayFile
+from vitsmith.weights.hf.config import infer_hf_config
+from vitsmith.weights.hf.images import HFPreprocessor, find_preprocessor, hf_images, hf_notes
+from vitsmith.weights.hf.metadata import hf_head, hf_labels, unsaid
+from vitsmith.weights.hf.model_types import HFConfig
+from vitsmith.weights.hf.names import HEADS, PROJECTION, SAME, hf_pieces, hf_slots, naming_of, prefix_of
+from vitsmith.weights.metadata import architecture_mistakes, check_count, json_mistakes
+from vitsmith.weights.options import LoadOptions
+from vitsmith.weights.position_layout import ResizedPositions, resizing_note
+
+
+def read_image_model(file: ArrayFile, metadata: HFConfig, options: LoadOptions) -> Conversion:
+    """The model that `metadata`, the fields of its `config.json`, describes.
+
+    Its image size is the caller's, or the preprocessor's where transformers moves positions to the size of the images,
+    or the one of `config.json`. Raises WeightsError.
+    """
+    source, names = str(file.path), frozenset(file.shapes)
+    prefix = prefix_of(names)
+    naming = naming_of(names, prefix)
+    preprocessor, assumed = _preprocessor(find_preprocessor(file.path.parent), metadata)
+    with architecture_mistakes(source):
+        stored = infer_hf_config(file, metadata, naming, prefix)
+        config = _resized(stored, metadata, preprocessor, options)
+    projects = metadata.projects(names)
+    answers = config.classes and not projects and not options.headless
+    with json_mistakes(source):
+        images = hf_images(preprocessor, config.image_size, source)
+        labels = hf_labels(metadata, source) if answers else None
+    check_count(labels, config.classes, source)
+    head, told = hf_head(metadata, config.classes, source) if answers else (None, ())
+    positions = SAME if stored.grid == config.grid else ResizedPositions.between(stored, config, metadata.resize)
+    heads = (PROJECTION,) if projects else tuple(head for head in HEADS if f"{head}.weight" in names)
+    slots = hf_slots(config, naming, prefix, positions=positions, heads=heads)
+    without_bias = tuple(f".{layer}.bias" for layer in metadata.without_bias(naming))
+    zeros = tuple(slots.pop(name) for name in [*slots] if name.endswith(without_bias))
+    unused = {name for name in names if name.removeprefix(prefix).startswith(metadata.unused(names))}
+    return Conversion(
+        config=config,
+        slots=slots,
+        zeros=zeros,
+        unused=frozenset(unused),
+        pieces=hf_pieces(config, prefix),
+        classifier=tuple(f"{head}.{kind}" for head in heads for kind in ("weight", "bias")),
+        images=images,
+        labels=labels,
+        head="none" if projects else head,
+        notes=(
+            *unsaid(metadata),
+            *metadata.notes,
+            *(assumed or hf_notes(preprocessor, config.image_size)),
+            *resizing_note(stored, config, metadata.resize),
+            *_left_out(unused),
+            *told,
+        ),
+    )
+
+
+def _preprocessor(found: HFPreprocessor | None, metadata: HFConfig) -> tuple[HFPreprocessor | None, tuple[str, ...]]:
+    """The preprocessor, and a note where it is the usual one of such models because the folder has none."""
+    if found is not None or metadata.usual_images is None:
+        return found, ()
+    usual = HFPreprocessor.model_validate(metadata.usual_images)
+    return usual, (
+        "preprocessing was assumed, there is no preprocessor_config.json: as the published "
+        f"{metadata.classes_begin} models have it",
+    )
+
+
+def _resized(
+    stored: ViTConfig, metadata: HFConfig, preprocessor: HFPreprocessor | None, options: LoadOptions
+) -> ViTConfig:
+    """The configuration at the size of the images that come."""
+    size = options.image_size
+    if size is not None and size != stored.image_size:
+        return change(stored, image_size=size, unseen_edge=False)
+    if size is None and metadata.any_size and preprocessor is not None:
+        size = _size_of(preprocessor)
+    if size in (None, stored.image_size):
+        return stored
+    seen = all(side % patch == 0 for side, patch in zip(size, stored.patch, strict=True))
+    return change(stored, image_size=size, unseen_edge=not seen)
+
+
+def _size_of(preprocessor: HFPreprocessor) -> tuple[int, int] | None:
+    """(height, width) of what a preprocessor gives; None where that is another for each image."""
+    size = preprocessor.crop_size if preprocessor.do_center_crop and preprocessor.crop_size else preprocessor.size
+    if isinstance(size, int):
+        return size, size
+    return (size["height"], size["width"]) if size.keys() == {"height", "width"} else None
+
+
+def _left_out(unused: set[str]) -> tuple[str, ...]:
+    """A note on a decoder that the file has and no answer needs."""
+    decoder = sorted(name for name in unused if name.startswith("decoder."))
+    return (f"the decoder of pre-training ({len(decoder)} arrays) was left out",) if decoder else ()
