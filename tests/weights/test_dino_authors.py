@@ -10,7 +10,10 @@ import torch
 from tests.reference.hf.arrays import images_of
 from tests.weights.dino_files import authors_file, authors_state, recorded_models
 from tests.weights.foreign_files import loaded, refusal
+from vitsmith.training.images.start import start
+from vitsmith.training.recipes.file import parse_recipe
 from vitsmith.weights.bundle.bundle import Bundle
+from vitsmith.weights.finetune import init_for_finetune
 
 NAMES = ("dinov2", "dinov2-gated", "dinov2-registers", "dinov3", "dinov3-gated")
 
@@ -41,6 +44,30 @@ def test_images_and_positions_are_those_of_the_authors(tmp_path: Path) -> None:
     assert (dinov3.preprocessing.resize, dinov3.preprocessing.interpolation) == ("squash", "bilinear")
     satellite = (tmp_path / "dinov3_pretrain.pth").rename(tmp_path / "dinov3_vitl16_pretrain_sat493m.pth")
     assert loaded(satellite, headless=True).preprocessing.mean == (0.430, 0.411, 0.296)
+
+
+@pytest.mark.parametrize("name", ["dinov2", "dinov2-registers"])
+@pytest.mark.parametrize("size", ["28x42", "98x70"])
+def test_fine_tuning_resizes_the_stored_positions_once(tmp_path: Path, name: str, size: str) -> None:
+    """Not by way of the 16 x 16 patches that the authors' images usually have."""
+    height, width = map(int, size.split("x"))
+    model, report = init_for_finetune(authors_file(tmp_path, name), classes=3, image_size=(height, width))
+    with torch.no_grad():
+        found = model.eval().features(images_of(height, width)).pooled
+    expected = torch.tensor(recorded_models()[name]["outputs"][size])
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=2e-5)
+    assert "positions.embedding" in report.loaded and not report.resized
+
+
+def test_a_training_run_starts_at_its_size_with_positions_resized_once(tmp_path: Path) -> None:
+    init = str(authors_file(tmp_path, "dinov2"))
+    recipe = parse_recipe({"model": {"init": init, "image_size": 56}, "data": {"path": "digits"}})
+    model, images, *_ = start(recipe, 3)
+    with torch.no_grad():
+        found = model.eval().features(images_of(56, 56)).pooled
+    expected = torch.tensor(recorded_models()["dinov2"]["outputs"]["56x56"])
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=2e-5)
+    assert images.size == (56, 56)
 
 
 def test_stored_periods_decide_the_rotary_positions(tmp_path: Path) -> None:

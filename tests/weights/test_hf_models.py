@@ -14,6 +14,7 @@ from tests.reference.hf.arrays import images_of, state_of
 from tests.weights.foreign_files import loaded, refusal
 from tests.weights.hf_files import MODELS, written_model
 from vitsmith.errors import WeightsError
+from vitsmith.weights.finetune import init_for_finetune
 from vitsmith.weights.position_layout import ResizedPositions
 
 BIT = {
@@ -84,6 +85,14 @@ def test_the_preprocessor_says_the_size_of_dinov2s_images_and_positions_follow(t
     ]
 
 
+def test_fine_tuning_resizes_positions_once_and_not_to_the_preprocessors_size_first(tmp_path: Path) -> None:
+    written_model(tmp_path, "dinov2-registers")
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(BIT))
+    expected = loaded(tmp_path, image_size=(28, 42), headless=True).model
+    model, report = init_for_finetune(tmp_path, classes=3, image_size=(28, 42))
+    assert torch.equal(model.positions.embedding, expected.positions.embedding) and not report.resized
+
+
 def test_pixels_that_fill_no_patch_are_left_out_as_transformers_does(tmp_path: Path) -> None:
     written_model(tmp_path, "dinov2")
     (tmp_path / "preprocessor_config.json").write_text(json.dumps({**BIT, "crop_size": 45}))
@@ -100,7 +109,7 @@ def test_what_has_no_file_is_said(tmp_path: Path) -> None:
     dinov3.mkdir()
     notes = loaded(written_model(dinov3, "dinov3"), headless=True).provenance.notes
     assert any("preprocessing was assumed" in note and "DINOv3ViT" in note for note in notes)
-    assert any("the feature is the class token (timm's is the mean of the patches)" in note for note in notes)
+    assert any("the feature is the class token (timm's is the mean of the patches: pooling=" in note for note in notes)
 
 
 def test_keys_without_bias_have_a_bias_of_zero(tmp_path: Path) -> None:

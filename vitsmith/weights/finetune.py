@@ -19,7 +19,8 @@ from vitsmith.models.isolation import isolated
 from vitsmith.models.lit import LiT
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.fill import require_finite_model
-from vitsmith.weights.load import load, size_of
+from vitsmith.weights.load import load_with, size_of
+from vitsmith.weights.options import LoadOptions
 
 
 @dataclass
@@ -66,7 +67,7 @@ def init_for_finetune(
     if isinstance(source, Bundle):
         model = source.model
     elif isinstance(source, str | os.PathLike):
-        model = load(source, name=name, headless=True).model
+        model = load_with(source, LoadOptions(name=name, headless=True, adapted_size=size)).model
     else:
         model = instance(
             source, Model, "what is fine-tuned", "a path, a published name, a bundle or a model of vitsmith"

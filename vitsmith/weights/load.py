@@ -63,30 +63,38 @@ def load(
     Raises an InputError (WeightsError, BundleError, DownloadError, UnknownNameError) that says what is wrong:
     anything missing, unexpected or misshapen, and a head of zeros, is refused.
     """
-    size = size_of(image_size)
-    headless, verify = flag(headless, "headless"), flag(verify, "verify")
     choices: dict[str, Any] = {"gelu": gelu, "pooling": pooling, "periods": periods}
-    chosen = {what: known_name(value, what, CHOICES[what]) for what, value in choices.items() if value is not None}
-    if vocabulary is not None:
-        vocabulary = argument_path(vocabulary, "vocabulary")
+    for what, value in choices.items():
+        if value is not None:
+            known_name(value, what, CHOICES[what])
+    options = LoadOptions(
+        name=name,
+        image_size=size_of(image_size),
+        headless=flag(headless, "headless"),
+        vocabulary=None if vocabulary is None else argument_path(vocabulary, "vocabulary"),
+        **choices,
+    )
+    return load_with(source, options, verify=flag(verify, "verify"))
+
+
+def load_with(source: Bundle | str | os.PathLike[str], options: LoadOptions, *, verify: bool = True) -> Bundle:
+    """`load` with options that were checked before. Raises as it does."""
+    chosen = [what for what in CHOICES if getattr(options, what) is not None]
     if isinstance(source, Bundle):
-        _refuse_options(source.where, *chosen, *(("vocabulary",) if vocabulary is not None else ()))
-        bundle = _checked(source, source.where, name=name, image_size=size)
-        return without_head(bundle) if headless else bundle
+        _refuse_options(source.where, *chosen, *(("vocabulary",) if options.vocabulary is not None else ()))
+        return _checked(source, source.where, options)
     path = _path(source)
-    options = LoadOptions(name=name, image_size=size, headless=headless, vocabulary=vocabulary, **choices)
     if (address := hub_address(os.fsdecode(source))) is not None:
-        if vocabulary is not None:
+        if options.vocabulary is not None:
             raise InputError(f"vocabulary is for .npz checkpoints, not for {source}: leave it out")
         return needs_torch.part("vitsmith.weights.checkpoint:load_from_hub")(address, options)
     folder = find_bundle(path)
     found = "bundle" if folder is not None else _content(path)
-    if vocabulary is not None and found != "npz":
+    if options.vocabulary is not None and found != "npz":
         raise InputError(f"vocabulary is for LiT checkpoints (.npz) on disk, and {path} is not one: leave it out")
     if folder is not None:
         _refuse_options(str(folder), *chosen)
-        bundle = using_program(_load_bundle(folder, name=name, image_size=size, verify=verify), path)
-        return without_head(bundle) if headless else bundle
+        return _checked(using_program(read_bundle(folder, verify=verify), path), str(folder), options)
     if found == "absent":
         if not os.fsdecode(source).startswith("augreg:"):
             published_file(os.fsdecode(source))  # raises for a mistake, also without torch
@@ -118,20 +126,16 @@ def _refuse_options(where: str, *given: str) -> None:
         raise InputError(f"leave out {' and '.join(given)}: for checkpoints only, and {where} is a bundle")
 
 
-def _load_bundle(path: Path, *, name: str | None, image_size: tuple[int, int] | None, verify: bool) -> Bundle:
-    return _checked(read_bundle(path, verify=verify), str(path), name=name, image_size=image_size)
-
-
-def _checked(bundle: Bundle, where: str, *, name: str | None, image_size: tuple[int, int] | None) -> Bundle:
-    """Returns the bundle. Raises InputError if its size or architecture is not the expected one."""
-    if image_size not in (None, bundle.config.image_size):
+def _checked(bundle: Bundle, where: str, options: LoadOptions) -> Bundle:
+    """The bundle, or its features. Raises InputError if its size or architecture is not the expected one."""
+    if options.image_size not in (None, bundle.config.image_size):
         raise InputError(
             f"{where} takes images of {show_size(bundle.config.image_size)} pixels, as its bundle.json says: leave out "
-            f"image_size ({show_size(image_size)}), which is for checkpoints that do not say it"
+            f"image_size ({show_size(options.image_size)}), which is for checkpoints that do not say it"
         )
-    if name is not None:
-        check_name(bundle.config, name, where)
-    return bundle
+    if options.name is not None:
+        check_name(bundle.config, options.name, where)
+    return without_head(bundle) if options.headless else bundle
 
 
 def _path(source: Any) -> Path:

@@ -25,6 +25,9 @@ class LoadOptions:
     """The expected architecture; another one in the file is an error."""
     image_size: tuple[int, int] | None = None
     """(height, width) in pixels."""
+    adapted_size: tuple[int, int] | None = None
+    """The size to which fine-tuning will move the model: a reader that resizes stored positions goes there at once, as
+    resizing twice gives others."""
     gelu: Gelu | None = None
     """The form of GELU, in both towers. This field and the next two are the CHOICES."""
     pooling: Pooling | None = None

@@ -13,7 +13,8 @@ from vitsmith.models.vit import VisionTransformer
 from vitsmith.specs import ImageSpec
 from vitsmith.training.recipes.recipe import ModelSpec, TrainRecipe
 from vitsmith.weights.finetune import AdaptReport, init_for_finetune
-from vitsmith.weights.load import assumed, load
+from vitsmith.weights.load import assumed, load_with
+from vitsmith.weights.options import LoadOptions
 
 
 class Start(NamedTuple):
@@ -37,7 +38,11 @@ def start(recipe: TrainRecipe, classes: int) -> Start:
     """
     spec = recipe.model
     if spec.init:
-        bundle = load(spec.init, name=spec.name or None, image_size=spec.init_size, headless=True)
+        size = spec.image_size and (spec.image_size, spec.image_size)
+        options = LoadOptions(
+            name=spec.name or None, image_size=spec.init_size, adapted_size=size or None, headless=True
+        )
+        bundle = load_with(spec.init, options)
         model, report = init_for_finetune(bundle, classes=classes, image_size=spec.image_size, **spec.config)
         _start_head(model, spec, recipe.run.seed)
         images = bundle.preprocessing.model_copy(update={"size": model.config.image_size})

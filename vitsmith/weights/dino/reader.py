@@ -38,7 +38,7 @@ def read(file: ArrayFile, options: LoadOptions) -> Conversion:
     with architecture_mistakes(str(file.path)):
         stored = infer_dino_config(file)
         usual = stored.image_size if stored.position_embedding.rotary else (DINOV2_SIZE, DINOV2_SIZE)
-        config = change(stored, image_size=options.image_size or usual)
+        config = change(stored, image_size=options.image_size or options.adapted_size or usual)
     rule = config.position_embedding.resize
     positions = SAME if stored.grid == config.grid else ResizedPositions.between(stored, config, rule)
     masks = {name for name in file.shapes if name.endswith(BIAS_MASK)}

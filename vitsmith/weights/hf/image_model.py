@@ -81,8 +81,8 @@ def _resized(
     size = options.image_size
     if size is not None and size != stored.image_size:
         return change(stored, image_size=size, unseen_edge=False)
-    if size is None and metadata.any_size and preprocessor is not None:
-        size = _size_of(preprocessor)
+    if size is None and metadata.any_size:
+        size = options.adapted_size or (_size_of(preprocessor) if preprocessor else None)
     if size in (None, stored.image_size):
         return stored
     seen = all(side % patch == 0 for side, patch in zip(size, stored.patch, strict=True))
