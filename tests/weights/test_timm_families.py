@@ -12,6 +12,7 @@ from tests.reference.timm.record import ARCHITECTURES, images
 from tests.weights.foreign_files import loaded, refusal, written
 from tests.weights.timm_files import RECORDED, state_of
 from vitsmith.weights.fill import arrays_of
+from vitsmith.weights.metadata import CLIP_MEAN
 from vitsmith.weights.timm.names import Naming, timm_slots
 
 
@@ -86,6 +87,19 @@ def test_the_projection_of_a_tower_is_not_taken_for_classes(
         assert any("are the embedding of an image" in note for note in bundle.provenance.notes) is projects
         assert (bundle.head, bundle.classes) == (("none", 0) if projects else ("softmax", 5))
         assert bundle.model.config.classes == 5
+
+
+@pytest.mark.parametrize(("bias", "projects"), [(None, True), (0.0, True), (0.5, False)])
+def test_without_config_json_the_bias_tells_a_classifier_from_clips_projection(
+    tmp_path: Path, bias: float | None, projects: bool
+) -> None:
+    state = state_of("vit_base_patch32_clip_224")
+    del state["head.bias"]
+    state |= {} if bias is None else {"head.bias": torch.full((5,), bias)}
+    bundle = loaded(written(tmp_path, state), image_size=(64, 96))
+    assert (bundle.head, bundle.classes) == (("none", 0) if projects else ("softmax", 5))
+    assert any("CLIP's projection for a head without bias" in note for note in bundle.provenance.notes) is projects
+    assert bundle.preprocessing.mean == CLIP_MEAN
 
 
 def test_an_edge_that_no_patch_covers_is_left_out_as_in_timm(tmp_path: Path) -> None:

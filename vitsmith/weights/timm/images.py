@@ -6,7 +6,7 @@ from typing import Literal
 
 from vitsmith.models.config import ImageModelConfig, ViTConfig
 from vitsmith.specs import ImageSpec
-from vitsmith.weights.metadata import IMAGENET_MEAN, IMAGENET_STD
+from vitsmith.weights.metadata import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD
 from vitsmith.weights.timm.metadata import TimmMetadata
 
 # "crop_mode" -> `resize`; each crops the centre if crop_pct is below 1.
@@ -26,6 +26,8 @@ def timm_images(config: ImageModelConfig, metadata: TimmMetadata | None) -> Imag
         crop = 0.875 if config.family == "mixer" else 0.9 if max(config.image_size) <= 224 else 1.0
         if isinstance(config, ViTConfig) and config.distillation_token:  # only DeiT's have one
             return ImageSpec.pillow(config.image_size, crop=crop, mean=IMAGENET_MEAN, std=IMAGENET_STD)
+        if isinstance(config, ViTConfig) and config.norm_before:  # only CLIP's
+            return ImageSpec.pillow(config.image_size, crop=crop, mean=CLIP_MEAN, std=CLIP_STD)
         return ImageSpec.pillow(config.image_size, crop=crop)
     told = metadata.pretrained_cfg
     red, green, blue = (round(255 * value) for value in told.mean)

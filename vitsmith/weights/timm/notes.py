@@ -33,20 +33,29 @@ _MATCHED_WITH_TEXTS = re.compile(r"(vit|eva(02)?)_.*_clip_|vit_pe_core_")
 
 
 def timm_notes(
-    config: ImageModelConfig, metadata: TimmMetadata | None, images: ImageSpec, *, image_size: bool
+    config: ImageModelConfig,
+    metadata: TimmMetadata | None,
+    images: ImageSpec,
+    *,
+    image_size: bool,
+    projection: bool,
 ) -> tuple[str, ...]:
-    """Notes on what was assumed, for the user to check; `image_size` says whether the caller gave it."""
+    """Notes on what was assumed, for the user to check.
+
+    `image_size` says whether the caller gave it, `projection` whether the head is no classifier.
+    """
     vit = config if isinstance(config, ViTConfig) else None
     guessed = []
     if vit and not (metadata and _knows_heads(metadata, vit)):
         guessed.append(f"{vit.heads} heads")
     if metadata is None:
         guessed += ["GELU erf", *([f"pooling {vit.pooling!r}"] if vit else [])]
+        guessed += ["CLIP's projection for a head without bias behind a norm before the blocks"] if projection else []
     if not (image_size or (metadata and config.image_size == metadata.image_size)):
         guessed.append(square_grid(config))
     notes = assumed_note(guessed)
     notes += _others_compute(config, metadata)
-    if projects(config, metadata):
+    if projection:
         notes += (
             "its outputs are the embedding of an image, trained with texts, and no classes; "
             "model.features(images).pooled has the features before the projection",
@@ -77,9 +86,14 @@ def _knows_heads(metadata: TimmMetadata, vit: ViTConfig) -> bool:
     return bool(told) or vit.width in USUAL_HEADS
 
 
-def projects(config: ImageModelConfig, metadata: TimmMetadata | None) -> bool:
-    """Whether the head is no classifier: CLIP's projection is the head of timm's towers that were not fine-tuned."""
-    if metadata is None or not config.classes or not _MATCHED_WITH_TEXTS.match(metadata.architecture):
+def projects(config: ImageModelConfig, metadata: TimmMetadata | None, *, biased: bool) -> bool:
+    """Whether the head is no classifier: CLIP's projection is the head of timm's towers that were not fine-tuned.
+
+    Without metadata CLIP's towers are known by the norm before the blocks, and projections by having no bias.
+    """
+    if metadata is None:
+        return isinstance(config, ViTConfig) and config.norm_before and config.classes > 0 and not biased
+    if not config.classes or not _MATCHED_WITH_TEXTS.match(metadata.architecture):
         return False
     own_head = metadata.model_args.num_classes is not None or metadata.pretrained_cfg.label_names
     return not ("_ft_" in str(metadata.pretrained_cfg.tag) or own_head)

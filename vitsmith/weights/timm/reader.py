@@ -35,6 +35,7 @@ def read(file: ArrayFile, options: LoadOptions) -> Conversion:
         images = timm_images(config, metadata)
         labels = timm_labels(metadata, source) if config.classes and not options.headless else None
     check_count(labels, config.classes, source)
+    projection = projects(config, metadata, biased=_has_bias(file))
     naming = Naming.of(file.shapes)
     return Conversion(
         config=config,
@@ -43,7 +44,12 @@ def read(file: ArrayFile, options: LoadOptions) -> Conversion:
         zeros=timm_zeros(config, naming),
         images=images,
         labels=labels,
-        head="none" if projects(config, metadata) else None,
-        notes=timm_notes(config, metadata, images, image_size=options.image_size is not None),
+        head="none" if projection else None,
+        notes=timm_notes(config, metadata, images, image_size=options.image_size is not None, projection=projection),
         publication=timm_publication(metadata),
     )
+
+
+def _has_bias(file: ArrayFile) -> bool:
+    """Whether the head has a bias that is not zero; timm's CLIP towers have one of zeros beside the projection."""
+    return "head.bias" in file.shapes and bool(file.read("head.bias").any())
