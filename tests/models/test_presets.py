@@ -73,6 +73,8 @@ PUBLISHED = {
     "SigLIP-B_16": 203_155_970,
     "SigLIP-L_16": 652_150_786,
     "SigLIP-So400m_14": 877_415_602,
+    "SigLIP-B_16-i18n": 370_626_050,
+    "SigLIP-So400m_16-i18n": 1_127_430_706,
     "SigLIP2-L_16": 881_526_786,
     "SigLIP2-So400m_14": 1_135_463_602,
     "SigLIP2-So400m_16": 1_135_670_962,
@@ -81,7 +83,7 @@ PUBLISHED = {
     "SigLIP2-B_32": 376_856_066,
 }
 """Counts of the authors' models, without mask tokens: DINOv2 and DINOv3 by their hub code, DeiT III by timm, CLIP and
-SigLIP by transformers."""
+SigLIP by transformers, SigLIP's for many languages by big_vision."""
 KEYLESS = ("DINOv3-S_16", "DINOv3-Splus_16", "DINOv3-B_16", "DINOv3-L_16", "DINOv3-Hplus_16")
 """Published with biases of queries and values that are zero; the preset has none, as timm has them."""
 

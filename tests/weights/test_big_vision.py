@@ -19,14 +19,21 @@ from tests import REFERENCE
 from tests.reference import fill
 from tests.weights.foreign_files import loaded, refusal
 from vitsmith.data.text.tokenizer import Tokenizer
+from vitsmith.models.build import build
 from vitsmith.models.config import LiTConfig
 from vitsmith.models.lit import LiT
+from vitsmith.models.presets import name_of
 from vitsmith.specs import ImageSpec
 from vitsmith.weights.bundle.bundle import Bundle
+from vitsmith.weights.fetch.published import find_checkpoint
+from vitsmith.weights.jax.config import infer_config
+from vitsmith.weights.jax.names import slots_of_file
+from vitsmith.weights.jax.stacked import unstacked
 from vitsmith.weights.jax.vocabulary import GEMMA
 
 RECORDED: dict[str, Any] = json.loads((REFERENCE / "big_vision" / "towers.json").read_text())
 CASES, TOKENS = RECORDED["cases"], torch.tensor(RECORDED["tokens"])
+LAYOUTS: dict[str, Any] = json.loads((REFERENCE / "big_vision" / "layouts.json").read_text())
 TWICE = "txt/Encoder_0/pos_embedding"
 TEXTS = REFERENCE / "text"
 Arrays = dict[str, np.ndarray]
@@ -180,6 +187,19 @@ def test_tokens_are_those_of_big_visions_preprocessing(file: str, padding: int, 
         lowered = "".join(letter.lower() if letter.isascii() else letter for letter in text)
         ids = [*pieces.encode(lowered)[:7], 1]
         assert tokenizer([text]).tolist() == [ids + [padding] * (8 - len(ids))], text
+
+
+@pytest.mark.parametrize("tag", LAYOUTS)
+def test_every_published_model_is_the_one_of_its_name(tag: str) -> None:
+    row = find_checkpoint(tag)
+    shapes, pieces = unstacked({name: tuple(shape) for name, shape in LAYOUTS[tag].items()})
+    config = infer_config(shapes, image_size=(row.resolution, row.resolution))
+    assert name_of(config) == row.model and config.image_size == (row.resolution, row.resolution)
+    model, slots = build(config, device="meta"), slots_of_file(config, shapes)
+    assert {
+        name: slot.foreign_shape(model.get_parameter(slot.parameter).shape) for name, slot in slots.items()
+    } == shapes
+    assert {piece.array for piece in pieces.values()} < set(LAYOUTS[tag])
 
 
 def test_an_image_tower_alone_is_refused_by_name(tmp_path: Path) -> None:

@@ -252,7 +252,10 @@ def differences(config: ModelConfig, expected: ModelConfig) -> list[str]:
 
 def _architecture(config: ModelConfig) -> dict[str, object]:
     if isinstance(config, LiTConfig):
-        towers = {"image": _architecture(config.image), "text": config.text.model_dump(exclude={"gelu", "norm_eps"})}
+        towers = {
+            "image": _architecture(config.image),
+            "text": config.text.model_dump(exclude={"gelu", "norm_eps", "length"}),
+        }
         sizes = {f"{tower}.{field}": value for tower, fields in towers.items() for field, value in fields.items()}
         return {**sizes, "image.classes": config.image.classes}
     decisive = ("family", "width", "depth", "heads", "mlp_width", "tokens_mlp_width", "channels_mlp_width", "patch")

@@ -67,6 +67,11 @@ SIGLIP: dict[str, tuple[Size, int, int, Size]] = {
     "L_16": (_L, 16, 256, _L),
     "So400m_14": (_SO400M, 14, 224, _SO400M),
 }
+# The same of files for many languages, and whether their text tower has a projection.
+SIGLIP_I18N: dict[str, tuple[Size, int, int, Size, bool]] = {
+    "B_16-i18n": (_B, 16, 256, _B, True),
+    "So400m_16-i18n": (_SO400M, 16, 256, _SO400M, False),
+}
 SIGLIP2: dict[str, tuple[Size, int, int, Size]] = {
     "B_32": (_B, 32, 256, _B),
     "B_16": (_B, 16, 224, _B),
@@ -75,7 +80,7 @@ SIGLIP2: dict[str, tuple[Size, int, int, Size]] = {
     "So400m_16": (_SO400M, 16, 256, _SO400M),
     "g_16": ((1536, 40, 16, 6144), 16, 256, _SO400M),
 }
-SIGLIP_VOCABULARY, SIGLIP2_VOCABULARY, SIGLIP_LENGTH = 32_000, 256_000, 64
+SIGLIP_VOCABULARY, I18N_VOCABULARY, SIGLIP2_VOCABULARY, SIGLIP_LENGTH = 32_000, 250_000, 256_000, 64
 
 
 def _dinov2() -> dict[str, ViTConfig]:
@@ -112,6 +117,10 @@ def _clips() -> dict[str, LiTConfig]:
 
 def _siglips() -> dict[str, LiTConfig]:
     first = {f"SigLIP-{name}": _siglip(*sizes, vocabulary=SIGLIP_VOCABULARY) for name, sizes in SIGLIP.items()}
+    first |= {
+        f"SigLIP-{name}": _siglip(image, patch, side, text, vocabulary=I18N_VOCABULARY, projected=projected)
+        for name, (image, patch, side, text, projected) in SIGLIP_I18N.items()
+    }
     return first | {
         f"SigLIP2-{name}": _siglip(*sizes, vocabulary=SIGLIP2_VOCABULARY) for name, sizes in SIGLIP2.items()
     }
@@ -138,12 +147,14 @@ def _clip(image: Size, patch: int, image_size: int, text: Size, width: int) -> L
     )
 
 
-def _siglip(image: Size, patch: int, image_size: int, text: Size, *, vocabulary: int) -> LiTConfig:
+def _siglip(
+    image: Size, patch: int, image_size: int, text: Size, *, vocabulary: int, projected: bool = True
+) -> LiTConfig:
     pool = AttentionPoolConfig(heads=image[2], mlp_width=image[3])
     tower = _vit(image, patch, image_size, classes=0, class_token=False, pooling="attention", attention_pool=pool)
     return LiTConfig(
         image=tower,
-        text=_text(text, vocabulary=vocabulary, length=SIGLIP_LENGTH, classes=image[0]),
+        text=_text(text, vocabulary=vocabulary, length=SIGLIP_LENGTH, classes=image[0] if projected else 0),
         bias=True,
     )
 

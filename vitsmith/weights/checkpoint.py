@@ -73,14 +73,18 @@ def load_published(source: str, options: LoadOptions) -> Bundle:
     note = vocabulary = ""
     if source.startswith(PREFIX):
         chosen = find_augreg(source)
-        url, architecture, dataset, note = chosen.url, chosen.model, chosen.dataset, chosen.note
+        url, architecture, side, dataset = chosen.url, chosen.model, chosen.resolution, chosen.dataset
+        note = chosen.note
     else:
         row = published_file(source)
-        url, architecture, dataset, vocabulary = row.url, row.model, row.dataset, row.vocabulary
+        url, architecture, side, dataset, vocabulary = row.url, row.model, row.resolution, row.dataset, row.vocabulary
     path = download(url)
     words = download(vocabulary) if vocabulary else None
+    size = options.image_size or (side, side)
     with NpzFile(path) as file:
-        kind, found, model = _read(file, replace(options, name=options.name or architecture, vocabulary=words))
+        kind, found, model = _read(
+            file, replace(options, name=options.name or architecture, image_size=size, vocabulary=words)
+        )
     head, told = assumed_head(model, path.name)
     known = (note,) if note else ()  # what its arrays do not show is known of a published file
     return Bundle.of(

@@ -1,4 +1,4 @@
-"""Records what big_vision's two towers answer, with random values in every array: writes towers.json.
+"""Records what big_vision's two towers answer, with random values in every array: writes towers.json and layouts.json.
 
     python tests/reference/big_vision/record.py CHECKOUT     # one of google-research/big_vision
 
@@ -50,6 +50,23 @@ ENLARGED = 48
 """Side of the images for which the positions of 'plain' are resized."""
 TWICE = "txt/Encoder_0/pos_embedding"
 
+# Published files: variants of the towers, width of the text projection, vocabulary, side, tokens of a text; from
+# SigLIP_demo.ipynb and SigLIP2_demo.ipynb.
+PUBLISHED: dict[str, tuple[str, str, int | None, int, int, int]] = {
+    "SigLIP-B_16.webli-224": ("B/16", "B", 768, 32_000, 224, 64),
+    "SigLIP-L_16.webli-384": ("L/16", "L", 1024, 32_000, 384, 64),
+    "SigLIP-So400m_14.webli-224": ("So400m/14", "So400m", 1152, 32_000, 224, 16),
+    "SigLIP-So400m_14.webli-384": ("So400m/14", "So400m", 1152, 32_000, 384, 64),
+    "SigLIP-B_16-i18n.webli-256": ("B/16", "B", 768, 250_000, 256, 64),
+    "SigLIP-So400m_16-i18n.webli-256": ("So400m/16", "So400m", None, 250_000, 256, 64),
+    "SigLIP2-B_32.webli-256": ("B/32", "B", 768, 256_000, 256, 64),
+    "SigLIP2-B_16.webli-512": ("B/16", "B", 768, 256_000, 512, 64),
+    "SigLIP2-L_16.webli-512": ("L/16", "L", 1024, 256_000, 512, 64),
+    "SigLIP2-So400m_14.webli-384": ("So400m/14", "So400m", 1152, 256_000, 384, 64),
+    "SigLIP2-So400m_16.webli-256": ("So400m/16", "So400m", 1152, 256_000, 256, 64),
+    "SigLIP2-g_16.webli-384": ("g-opt/16", "So400m", 1536, 256_000, 384, 64),
+}
+
 
 def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """'img/embedding/kernel' and so on, as `np.savez` of big_vision's checkpoints has them."""
@@ -84,7 +101,24 @@ def answers(
     return {name: np.asarray(array, np.float64).round(8).tolist() for name, array in rounded.items()}
 
 
+def published(image: str, text: str, projection: int | None, vocabulary: int, side: int, length: int) -> dict[str, Any]:
+    """Names and shapes of the arrays of a published file, with its blocks in stacks."""
+    sizes = {"variant": text, "vocab_size": vocabulary, "scan": True}
+    model = two_towers.Model(
+        image={"variant": image, "pool_type": "map", "scan": True},
+        text=sizes,
+        out_dim=(None, projection),
+        bias_init=0.0,
+    )
+    pictures, ids = jax.ShapeDtypeStruct((1, side, side, 3), "f4"), jax.ShapeDtypeStruct((1, length), "i4")
+    params = jax.eval_shape(model.init, jax.random.PRNGKey(0), pictures, ids)["params"]
+    return {name: list(array.shape) for name, array in flat(params).items()}
+
+
 def main() -> None:
+    layouts = {tag: published(*row) for tag, row in PUBLISHED.items()}
+    lines = ",\n".join(f"{json.dumps(tag)}: {json.dumps(layout)}" for tag, layout in layouts.items())
+    (HERE / "layouts.json").write_text(f"{{\n{lines}\n}}\n")
     cases = {}
     for case, (image, text, projection, side) in CASES.items():
         model = two_towers.Model(image=IMAGE | image, text=TEXT | text, out_dim=(None, projection), bias_init=-10.0)

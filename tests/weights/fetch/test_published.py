@@ -9,12 +9,15 @@ import pytest
 
 from tests import REFERENCE
 from vitsmith.errors import InputError, UnknownNameError
+from vitsmith.models.config import LiTConfig
+from vitsmith.models.presets import find_preset
 from vitsmith.weights.fetch.published import PublishedFile, checkpoints, checkpoints_of, find_checkpoint
 
 LAYOUTS = REFERENCE / "layouts"
 
 # How many files each bucket has: those that vit_jax.ipynb lists, README.md's and vit_jax_augreg.ipynb's table of
-# recommended ones (each before and after fine-tuning), the four of pull request 215, and the models of lit.ipynb.
+# recommended ones (each before and after fine-tuning), the four of pull request 215, the models of lit.ipynb, and
+# those of SigLIP_demo.ipynb and README_siglip2.md without the NaFlex ones.
 BUCKETS = {
     "vit_models/imagenet21k": 9,
     "vit_models/imagenet21k+imagenet2012": 8,
@@ -26,6 +29,8 @@ BUCKETS = {
     "mixer_models/imagenet21k": 2,
     "mixer_models/sam": 2,
     "mixer_models/gsam": 5,
+    "big_vision/siglip": 10,
+    "big_vision/siglip2": 15,
 }
 
 TIMES_THREE = "ViT-S_16.sam"
@@ -78,7 +83,7 @@ def test_a_file_has_the_size_of_its_model_at_its_resolution_and_classes(row: Pub
 
 
 def test_accuracies_are_those_of_the_sources() -> None:
-    """README.md and model_cards/lit.md of the original; B/8 from vit_jax_augreg.ipynb (0.85578)."""
+    """README.md, model_cards/lit.md; B/8 from vit_jax_augreg.ipynb (0.85578); README_siglip2.md of big_vision."""
     assert {row.tag: row.accuracy for row in checkpoints() if row.accuracy} == {
         "ViT-L_16.augreg-imagenet2012-384": 85.59,
         "ViT-B_16.augreg-imagenet2012-384": 85.49,
@@ -95,6 +100,21 @@ def test_accuracies_are_those_of_the_sources() -> None:
         "LiT-B16B.lit": 72.1,
         "LiT-B16B_2.lit": 73.9,
         "LiT-L16L.lit": 75.7,
+        "SigLIP2-B_32.webli-256": 74.0,
+        "SigLIP2-B_16.webli-224": 78.2,
+        "SigLIP2-B_16.webli-256": 79.1,
+        "SigLIP2-B_16.webli-384": 80.6,
+        "SigLIP2-B_16.webli-512": 81.2,
+        "SigLIP2-L_16.webli-256": 82.5,
+        "SigLIP2-L_16.webli-384": 83.1,
+        "SigLIP2-L_16.webli-512": 83.5,
+        "SigLIP2-So400m_14.webli-224": 83.2,
+        "SigLIP2-So400m_14.webli-384": 84.1,
+        "SigLIP2-So400m_16.webli-256": 83.4,
+        "SigLIP2-So400m_16.webli-384": 84.1,
+        "SigLIP2-So400m_16.webli-512": 84.3,
+        "SigLIP2-g_16.webli-256": 84.5,
+        "SigLIP2-g_16.webli-384": 85.0,
     }
 
 
@@ -119,8 +139,18 @@ def test_lit_has_a_vocabulary_of_its_own_kind_and_no_classes() -> None:
         "LiT-L16S": ".model",
         "LiT-L16Ti": ".model",
     }
-    assert all((row.classes is None) == (row in lit) for row in checkpoints())
-    assert not any(row.vocabulary for row in checkpoints() if row not in lit)
+    towers = [row for row in checkpoints() if isinstance(find_preset(row.model)[0].config, LiTConfig)]
+    assert all((row.classes is None) == (row in towers) == bool(row.vocabulary) for row in checkpoints())
+
+
+def test_siglip_has_the_vocabulary_that_its_text_tower_is_for() -> None:
+    """pp/ops_text.py and pp/proj/paligemma/ops.py of big_vision."""
+    vocabularies = {32_000: "cc_en.32000", 250_000: "mc4.250000.100extra", 256_000: "gemma_tokenizer"}
+    for row in checkpoints():
+        config = find_preset(row.model)[0].config
+        if isinstance(config, LiTConfig) and config.bias:
+            assert vocabularies[config.text.vocabulary] in row.vocabulary and row.vocabulary.endswith(".model")
+            assert row.stem.split("_")[-1] == str(row.resolution) or f"_{row.resolution}_" in row.stem
 
 
 @pytest.mark.parametrize(
