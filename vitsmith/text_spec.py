@@ -54,6 +54,9 @@ class TextSpec(Frozen):
     pooling: Literal["first", "last", "end"] = Field(
         description="the token whose output is the text's embedding; 'end' is the end token, wherever it stands"
     )
+    pieces: PositiveInt | None = Field(
+        None, description="number of pieces in the vocabulary, where the text tower knows many more (CLIPA)"
+    )
     templates: tuple[str, ...] = Field((), description="prompts for labels, with {} in place of the label")
 
     @model_validator(mode="before")
@@ -84,6 +87,8 @@ class TextSpec(Frozen):
             for name, one in ids.items()
             if one is not None and one >= self.vocabulary
         ]
+        if self.pieces is not None and self.pieces > self.vocabulary:
+            mistakes.append(f"pieces {self.pieces} is more than vocabulary {self.vocabulary}")
         if reason := wrong_templates(self.templates):
             mistakes.append(reason)
         if mistakes:

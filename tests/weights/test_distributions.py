@@ -12,6 +12,7 @@ from tests.tiny import released_npz, small_cases
 from tests.weights import foreign_reference as reference
 from tests.weights.dino_files import authors_file
 from tests.weights.foreign_files import written
+from tests.weights.open_clip_files import state_of as open_clip_state
 from vitsmith.errors import WeightsError
 from vitsmith.weights.containers.open import open_arrays
 from vitsmith.weights.distributions import DISTRIBUTIONS, Distribution, distribution_of
@@ -30,6 +31,9 @@ FILES = {
         written(folder, reference.hf_vit(), name="classifier.safetensors"),
         written(folder, reference.hf_vit(prefix="", pooler=reference.WIDTH), name="bare.bin"),
         written(folder, reference.in_new_names(reference.hf_vit()), name="new.safetensors"),
+    ],
+    "open_clip": lambda folder: [
+        written(folder, open_clip_state(model), name=f"{model}.safetensors") for model in ("clip", "siglip")
     ],
     "dino": lambda folder: [authors_file(folder, name) for name in ("dinov2", "dinov3-gated")],
 }

@@ -273,10 +273,19 @@ def test_an_index_in_the_place_of_a_model_is_told(tmp_path: Path) -> None:
         load(tmp_path)
 
 
-def test_a_folder_of_open_clip_is_recognised_and_refused(tmp_path: Path) -> None:
+def test_a_folder_of_open_clip_is_recognised(tmp_path: Path) -> None:
     (tmp_path / "open_clip_config.json").write_text("{}")
     with pytest.raises(WeightsError, match=r"none of open_clip_model\.safetensors, .* is in this folder; copy"):
         load(tmp_path)
-    (tmp_path / "open_clip_model.safetensors").write_bytes(b"")
-    with pytest.raises(WeightsError, match=r"was written by open_clip \(open_clip_config\.json\), whose"):
+    save_file(
+        {"logit_scale": torch.ones(()), "visual.proj": torch.ones(2, 2)}, tmp_path / "open_clip_model.safetensors"
+    )
+    with pytest.raises(WeightsError, match=r"open_clip_config\.json: model_cfg: is missing"):
         load(tmp_path)
+
+
+def test_open_clips_files_wait_behind_those_of_timm_and_transformers(tmp_path: Path) -> None:
+    written(tmp_path, timm_vit(), TIMM_CONFIG)
+    (tmp_path / "open_clip_config.json").write_text("{}")
+    (tmp_path / "open_clip_model.safetensors").write_bytes(b"")
+    assert load(tmp_path).provenance.kind == "timm"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 import zipfile
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -124,14 +125,14 @@ def not_weights(content: Content) -> str:
     return f"is {content.what}, not weights: {advice}"
 
 
-def read_words(path: Path, what: str, *, largest: int = 256 << 20, json: bool = False) -> bytes:
+def read_words(path: Path, what: str, *, largest: int = 256 << 20, also: Collection[str] = ()) -> bytes:
     """The bytes of a file of words, names or pieces; `what` names it in messages. Raises InputError.
 
-    A SentencePiece model is not text, so only files that are known to be something else are refused; `json` says that
-    it may be a JSON document.
+    A SentencePiece model is not text, so only files that are known to be something else are refused; `also` are kinds
+    of content that it may be, as 'json'.
     """
     found = content_of(path)
-    if found.kind not in ("text", "unknown", *(["json"] if json else [])):
+    if found.kind not in ("text", "unknown", *also):
         raise InputError(f"{path} is not {what}: it {found.told}")
     try:
         return read_regular(path, largest=largest)

@@ -16,6 +16,7 @@ from vitsmith.weights.conversion import Conversion
 from vitsmith.weights.dino import reader as dino
 from vitsmith.weights.hf import reader as hf
 from vitsmith.weights.jax import reader as jax
+from vitsmith.weights.open_clip import reader as open_clip
 from vitsmith.weights.options import LoadOptions
 from vitsmith.weights.timm import reader as timm
 
@@ -42,6 +43,7 @@ DISTRIBUTIONS = (
     Distribution("timm", "a timm ViT or Mixer", PYTORCH, timm.recognises, timm.read),
     Distribution("hf", "an HF ViT, CLIP or SigLIP", PYTORCH, hf.recognises, hf.read),
     Distribution("dino", "the authors' DINOv2 or DINOv3", PYTORCH, dino.recognises, dino.read),
+    Distribution("open_clip", "a CLIP of open_clip", PYTORCH, open_clip.recognises, open_clip.read),
 )
 """The first that recognises a file reads it."""
 

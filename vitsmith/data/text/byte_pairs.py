@@ -6,6 +6,7 @@ the 256 bytes at the end of a word, one piece for each merge, start and end toke
 
 from __future__ import annotations
 
+import json
 import zlib
 from collections.abc import Sequence
 from functools import cached_property
@@ -16,6 +17,8 @@ from vitsmith.errors import InputError, MissingPackageError
 START, END = "<start_of_text>", "<end_of_text>"
 
 _WORD_END = "</w>"
+_BYTES = 2 * 256
+"""The pieces before the first merge."""
 _WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|\p{L}+|\p{N}|[^\s\p{L}\p{N}\x{345}]+"
 """The original's pattern. It ignores case, and so drops U+0345, whose capital is a letter. Letters newer than this
 library's Unicode (17.0 and what is not assigned) are symbols here, and become the same bytes in other pieces."""
@@ -83,6 +86,19 @@ def read_merges(vocabulary: bytes) -> list[tuple[str, str]]:
     if not pairs or any(len(pair) != 2 for pair in pairs):
         raise InputError(_another_kind())
     return [(left, right) for left, right in pairs]
+
+
+def merges_in(tokenizer: bytes) -> bytes:
+    """The merges.txt that the tokenizer.json of CLIP in transformers holds. Raises InputError for another tokenizer."""
+    try:
+        model = json.loads(tokenizer)["model"]
+        pairs = [pair.split(" ") if isinstance(pair, str) else pair for pair in model["merges"]]
+        ids = [model["vocab"]["".join(pair)] for pair in pairs]
+    except (ValueError, TypeError, KeyError):
+        raise InputError("tokenizer.json has no merges of pieces, as that of CLIP's tokenizer has") from None
+    if ids != list(range(_BYTES, _BYTES + len(ids))):
+        raise InputError("tokenizer.json numbers its pieces in another way than CLIP's tokenizer")
+    return "\n".join(["#version: 0.2", *(" ".join(pair) for pair in pairs)]).encode()
 
 
 def _unpacked(vocabulary: bytes) -> bytes:

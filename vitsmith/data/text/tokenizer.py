@@ -18,7 +18,7 @@ from vitsmith.data.text.pieces import open_vocabulary
 from vitsmith.errors import InputError, shown
 from vitsmith.text_spec import TextSpec
 
-_UNUSED = 127
+UNUSED = 127
 """The most unused embeddings of a tower: some authors round their number up to a multiple of 64 or 128.
 
 Not with CLIP's BPE, whose special tokens have the last ids: of another size they would be other tokens.
@@ -54,10 +54,11 @@ class Tokenizer:
     def __init__(self, spec: TextSpec, vocabulary: bytes) -> None:
         self.spec, self.vocabulary = spec, vocabulary
         self._pieces = open_vocabulary(spec, vocabulary)
-        most = 0 if spec.tokenizer == "bpe" else _UNUSED
-        if not -self._pieces.spare <= spec.vocabulary - self._pieces.count <= most:
+        most = 0 if spec.tokenizer == "bpe" else UNUSED
+        wanted = spec.vocabulary if spec.pieces is None else spec.pieces
+        if not -self._pieces.spare <= wanted - self._pieces.count <= most:
             raise InputError(
-                f"the vocabulary has {self._pieces.count:,} pieces and the text tower knows {spec.vocabulary:,}: "
+                f"the vocabulary has {self._pieces.count:,} pieces and the text tower knows {wanted:,}: "
                 "give the file that was published with the model"
             )
         self._start, self._end, self._padding = self._special_tokens()

@@ -19,17 +19,11 @@ class Maker:
     config: str
     weights: tuple[str, ...]
     """The safest first."""
-    is_read: bool = True
 
 
 MAKERS = (
     Maker("timm or HF", "config.json", ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")),
-    Maker(
-        "open_clip",
-        "open_clip_config.json",
-        ("open_clip_model.safetensors", "open_clip_pytorch_model.bin"),
-        is_read=False,
-    ),
+    Maker("open_clip", "open_clip_config.json", ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")),
 )
 """What timm's `save_for_hf`, HF's `save_pretrained` and open_clip's `push_to_hf_hub` write. The first whose files are
 there made the folder: open_clip's also lie beside those of HF, or beside timm's, which hold the image tower alone."""
@@ -64,16 +58,9 @@ def weights_in(folder: Path) -> tuple[Path, tuple[str, ...]]:
     names = {path.name for path in folder.iterdir() if path.is_file()}
     maker = maker_among(names) or next((one for one in MAKERS if one.config in names), MAKERS[0])
     there = [name for name in maker.weights if name in names]
-    if there and not maker.is_read:
-        raise WeightsError(not_read(str(folder), maker))
     if not there:
         others = weights_among(folder)
         hint = f"it has {others}: give one that holds all weights" if others else "copy the weights there"
         raise WeightsError(f"{folder}: none of {', '.join(maker.weights)} is in this folder; {hint}")
     rest = ", ".join(there[1:])
     return folder / there[0], (f"{there[0]} was read, {rest} beside it was not",) if rest else ()
-
-
-def not_read(told: str, maker: Maker) -> str:
-    """The message on a model, which it calls `told`, of a maker whose models are not read."""
-    return f"{told} was written by {maker.name} ({maker.config}), whose models vitsmith does not read"

@@ -33,7 +33,7 @@ def text_side(config: ModelConfig, path: Path, given: Path | None) -> tuple[Text
         return rules[0], None  # images can be embedded without; `Bundle.tokenizer` says what is missing
     if not place.exists():
         raise InputError(f"{place}: no such vocabulary; give the file that was published with the model")
-    vocabulary = read_words(place, "a vocabulary", json=rules[-1].tokenizer == "tokenizers")
+    vocabulary = read_words(place, "a vocabulary", also=("json",) if rules[-1].tokenizer == "tokenizers" else ())
     chosen = rules[-1] if vocabulary.lstrip().startswith(b"{") else rules[0]
     check_lines(chosen.tokenizer, vocabulary)
     return chosen, vocabulary

@@ -46,7 +46,7 @@ def timm_notes(
     """
     vit = config if isinstance(config, ViTConfig) else None
     guessed = []
-    if vit and not (metadata and _knows_heads(metadata, vit)):
+    if vit and not (metadata and knows_heads(metadata, vit)):
         guessed.append(f"{vit.heads} heads")
     if metadata is None:
         guessed += ["GELU erf", *([f"pooling {vit.pooling!r}"] if vit else [])]
@@ -81,7 +81,8 @@ def _others_compute(config: ImageModelConfig, metadata: TimmMetadata | None) -> 
     )
 
 
-def _knows_heads(metadata: TimmMetadata, vit: ViTConfig) -> bool:
+def knows_heads(metadata: TimmMetadata, vit: ViTConfig) -> bool:
+    """Whether the number of heads is told, or is that of every published model of this width."""
     told = metadata.model_args.num_heads or known_architecture(metadata.architecture).heads
     return bool(told) or vit.width in USUAL_HEADS
 

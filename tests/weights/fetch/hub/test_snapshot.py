@@ -13,9 +13,12 @@ import pytest
 import torch
 
 import vitsmith as vs
+from tests import REFERENCE
+from tests.reference.open_clip.record import MODELS
 from tests.weights.fetch.hub.hub_server import TOKEN, HubServer
 from tests.weights.fetch.hub.models import CARD, hf_model, sharded, timm_model, torch_file
 from tests.weights.foreign_reference import hf_vit, hf_vit_logits, images, timm_vit, timm_vit_logits
+from tests.weights.open_clip_files import folder_of, state_of
 from vitsmith.cli.arguments.completion import models
 from vitsmith.errors import DownloadError
 from vitsmith.runs.place import model_name
@@ -45,6 +48,17 @@ def test_a_model_of_transformers_is_fetched_with_its_preprocessing_and_names(hub
     assert torch.allclose(bundle.model(images(32, 32)), hf_vit_logits(hf_vit(), images(32, 32)), atol=1e-5)
     assert bundle.labels is not None and bundle.labels.names[1] == "class 1"
     assert bundle.provenance.kind == "hf"
+
+
+def test_a_model_of_open_clip_is_fetched_with_its_tokenizer(hub: HubServer, tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, state_of("clip"), MODELS["clip"])
+    files = {path.name: path.read_bytes() for path in folder.glob("open_clip_*")}
+    merges = (REFERENCE / "text" / "clip.bpe").read_bytes()
+    rest = {"merges.txt": merges, "README.md": CARD, "open_clip_pytorch_model.bin": b"not asked for"}
+    hub.add("me/clip", {**files, **rest, "config.json": b'{"architecture": "resnet50"}'})
+    bundle = vs.load("hf:me/clip")
+    assert (bundle.provenance.kind, bundle.provenance.license, bundle.vocabulary) == ("open_clip", "mit", merges)
+    assert cached(tmp_path) == {*files, "merges.txt", "README.md", "config.json"}
 
 
 def test_the_second_time_only_the_commit_is_asked_for(hub: HubServer) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from vitsmith.errors import WeightsError
-from vitsmith.weights.containers.file_choice import MAKERS, READ_SUFFIXES, maker_among, not_read
+from vitsmith.weights.containers.file_choice import MAKERS, READ_SUFFIXES, maker_among
 
 DESCRIPTIONS = (
     *(maker.config for maker in MAKERS),
@@ -19,6 +19,7 @@ DESCRIPTIONS = (
     "vocab.json",
     "vocab.txt",
     "merges.txt",
+    "bpe_simple_vocab_16e6.txt.gz",
     "spiece.model",
     "README.md",
 )
@@ -37,19 +38,20 @@ class NeededFiles:
     """A file, or the index of several; '' where there is none."""
     in_folder: bool
     """Whether the folder says which file holds the weights: it is loaded then, else the file."""
+    config: str = MAKERS[0].config
+    """The description that belongs to the weights, where it is there."""
 
 
 def needed_files(names: Collection[str], told: str) -> NeededFiles:
     """The files to fetch among all `names` of a repository, which messages call `told`.
 
-    Raises WeightsError for a library whose models are not read, and for several files none of which must be the model.
+    Raises WeightsError for several files none of which must be the model.
     """
     top = sorted(name for name in names if "/" not in name)
     descriptions = tuple(name for name in top if name in DESCRIPTIONS or is_license(name))
     if (maker := maker_among(top)) is not None:
-        if not maker.is_read:
-            raise WeightsError(not_read(told, maker))
-        return NeededFiles(descriptions, next(name for name in maker.weights if name in top), in_folder=True)
+        weights = next(name for name in maker.weights if name in top)
+        return NeededFiles(descriptions, weights, in_folder=True, config=maker.config)
     for suffix in READ_SUFFIXES:
         files = [name for name in top if name.endswith(suffix) and not name.startswith(_OTHERS)]
         if len(files) > 1:

@@ -7,6 +7,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from vitsmith.errors import shown
+
 
 @dataclass(frozen=True)
 class OtherKind:
@@ -63,6 +65,7 @@ TIMM = (
 )
 """Beginnings of the architectures in timm 1.0.31's modules vision_transformer, vision_transformer_hybrid, _relpos and
 _sam, naflexvit, deit, beit, eva and mlp_mixer, and of none in its other modules."""
+_MOBILE_CLIP = "vit_base_mci_"
 _CONVOLUTIONAL = re.compile(
     r"(gluon_|tf_|legacy_|ssl_|swsl_|adv_|ens_adv_|dm_|eca_|ese_|ig_|test_)*"
     r"(resne|wide_resnet|se_?res|seres|ecares|skres|convnext|efficientnet|mobilenet|mnasnet|regnet|densenet|vgg|"
@@ -83,9 +86,32 @@ HF = (
 def other_architecture(config: Mapping[str, Any]) -> str:
     """What a config.json of timm or transformers describes, if it is no vision transformer or Mixer; '' otherwise."""
     architecture, kind = config.get("architecture"), config.get("model_type")
+    if isinstance(architecture, str) and architecture.startswith(_MOBILE_CLIP):
+        return f"{architecture} of timm, which has a convolutional front"
     if isinstance(architecture, str) and not architecture.startswith(TIMM):
         what = "a convolutional network" if _CONVOLUTIONAL.match(architecture) else "no plain vision transformer"
         return f"{architecture} of timm, {what}"
     if isinstance(kind, str) and not isinstance(architecture, str) and kind not in HF:
         return f"a model of type {kind!r} of transformers, no plain vision transformer"
     return ""
+
+
+def other_towers(model: Mapping[str, Any]) -> str:
+    """What the `model_cfg` of an open_clip_config.json describes, if it is no pair of transformers; '' otherwise."""
+    image, text = (found if isinstance(found := model.get(name), dict) else {} for name in ("vision_cfg", "text_cfg"))
+    trunk, name = image.get("timm_model_name"), text.get("hf_model_name")
+    if model.get("multimodal_cfg"):
+        return "a CoCa of open_clip, with a decoder that writes captions (multimodal_cfg)"
+    if isinstance(name, str) and name:
+        return f"a model of open_clip whose text tower is {shown(name)} of transformers (hf_model_name)"
+    if isinstance(trunk, str) and (told := other_architecture({"architecture": trunk})):
+        return f"a model of open_clip whose image tower is {told}"
+    if isinstance(image.get("layers"), list) and not trunk:
+        return "a model of open_clip whose image tower is a ResNet, a convolutional network"
+    return ""
+
+
+def other_model(config: Mapping[str, Any]) -> str:
+    """What a config.json or open_clip_config.json describes, if it is no vision transformer or Mixer; '' otherwise."""
+    model = config.get("model_cfg")
+    return other_towers(model) if isinstance(model, dict) else other_architecture(config)

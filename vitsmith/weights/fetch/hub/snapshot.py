@@ -16,10 +16,10 @@ from vitsmith.weights.fetch.hub.address import HubAddress
 from vitsmith.weights.fetch.hub.failures import cache_name, explained, is_unreachable, not_cached
 from vitsmith.weights.fetch.hub.file_list import DESCRIPTIONS, NeededFiles, needed_files
 from vitsmith.weights.fetch.hub.known_models import copy_of
-from vitsmith.weights.fetch.hub.other_kinds import another_kind, other_architecture, without_weights
+from vitsmith.weights.fetch.hub.other_kinds import another_kind, other_model, without_weights
 
 _MAIN = "main"
-_CARD, _CONFIG = "README.md", "config.json"
+_CARD = "README.md"
 _INDEX_SUFFIX = ".index.json"
 _READ = ("safetensors", "npz", "torch", "index")
 """Kinds of content that weights have: see `files.contents`."""
@@ -119,9 +119,9 @@ def _checked(repository: _Repository) -> NeededFiles:
         raise not_cached(address)
     if not needed.weights:
         raise WeightsError(f"{address} {without_weights(names)}")
-    if _CONFIG in needed.descriptions:
-        config = read_json(_described(repository, _CONFIG), error=WeightsError)
-        if isinstance(config, dict) and (told := other_architecture(config)):
+    if needed.config in needed.descriptions:
+        config = read_json(_described(repository, needed.config), error=WeightsError)
+        if isinstance(config, dict) and (told := other_model(config)):
             raise WeightsError(f"{address} is {told}: vitsmith reads ViTs and Mixers")
     return needed
 
