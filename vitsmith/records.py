@@ -6,6 +6,8 @@ from pydantic import Field
 
 from vitsmith.fields import Frozen, PositiveInt
 
+_WORDS = "words of a licence that must be passed on with the weights; a bundle has them in LICENSE.md"
+
 
 class Publication(Frozen):
     """The publisher and the licence of weights; all fields are '' when unknown or not published."""
@@ -13,6 +15,7 @@ class Publication(Frozen):
     origin: str = Field("", description="repository or URL: 'hf:OWNER/NAME', 'https://...'")
     revision: str = Field("", description="commit of `origin`")
     license: str = Field("", description="licence of the weights: an SPDX identifier where there is one; '': not known")
+    license_text: str = Field("", repr=False, description=_WORDS)
 
 
 NOT_KNOWN = Publication()
@@ -32,6 +35,7 @@ class Provenance(Frozen):
     origin: str = Field("", description="repository or URL that published the first weights, as 'hf:OWNER/NAME'")
     revision: str = Field("", description="commit of `origin`")
     license: str = Field("", description="licence of the weights: an SPDX identifier where there is one; '' if unknown")
+    license_text: str = Field("", repr=False, description=_WORDS)
     date: str = Field("", description="ISO 8601 date on which the model was made")
     vitsmith: str = Field("", description="version of vitsmith that made it")
     notes: tuple[str, ...] = ()
@@ -44,7 +48,8 @@ class Provenance(Frozen):
     @property
     def publication(self) -> dict[str, str]:
         """The fields that models trained from these weights inherit: their publisher and licence."""
-        return {"origin": self.origin, "revision": self.revision, "license": self.license}
+        told = {"origin": self.origin, "revision": self.revision, "license": self.license}
+        return told | {"license_text": self.license_text} if self.license_text else told
 
     @property
     def text_publication(self) -> Publication:

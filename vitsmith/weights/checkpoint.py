@@ -12,6 +12,7 @@ from vitsmith.models.configure import change
 from vitsmith.models.presets import check_name
 from vitsmith.records import NOT_KNOWN, Provenance, Publication
 from vitsmith.version import __version__
+from vitsmith.weights.bundle.agreements import with_agreement
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.choices import as_chosen
 from vitsmith.weights.containers.divided import DividedFile, by_array
@@ -38,6 +39,10 @@ def load_checkpoint(path: Path, options: LoadOptions) -> Bundle:
     Raises WeightsError for anything missing, unexpected, misshapen, damaged or pickled, for what our models or
     preprocessing cannot do (each named), for a head of zeros, and for labels of another number of classes.
     """
+    return _with_agreement(_checkpoint(path, options), path)
+
+
+def _checkpoint(path: Path, options: LoadOptions) -> Bundle:
     place, beside = weights_in(path) if path.is_dir() else (path, ())
     with open_arrays(place, npz=not path.is_dir()) as file:
         kind, found, model = _read(file, options)
@@ -54,18 +59,25 @@ def load_checkpoint(path: Path, options: LoadOptions) -> Bundle:
     )
 
 
+def _with_agreement(bundle: Bundle, path: Path) -> Bundle:
+    """The bundle with the words of a licence that must be passed on, from beside the weights at `path`."""
+    folder = path if path.is_dir() else path.parent
+    return replace(bundle, provenance=with_agreement(bundle.provenance, folder))
+
+
 def load_from_hub(address: HubAddress, options: LoadOptions) -> Bundle:
     """A bundle of a model of the Hugging Face hub, fetched first. Raises as `fetch_model` and `load_checkpoint`."""
     found = fetch_model(address)
-    bundle = load_checkpoint(found.path, options)
+    bundle = _checkpoint(found.path, options)
     origin = f"hf:{found.name}"
     stated = "" if is_default_license(found.name, found.license) else found.license
-    return bundle.with_provenance(
+    published = bundle.with_provenance(
         source=f"{origin}@{found.commit}",
         origin=origin,
         revision=found.commit,
         license=stated or bundle.provenance.license,
-    ).noted(*found.notes)
+    )
+    return _with_agreement(published.noted(*found.notes), found.path)
 
 
 def load_published(source: str, options: LoadOptions) -> Bundle:

@@ -19,6 +19,7 @@ from vitsmith.errors import BundleError, InputError
 from vitsmith.files.atomic import replacing_folder
 from vitsmith.files.failures import explained
 from vitsmith.files.locks import Lock
+from vitsmith.weights.bundle.agreements import write_agreements
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.bundle.folder import (
     LOCK,
@@ -104,11 +105,11 @@ def _save_described(bundle: Bundle, target: Path) -> Bundle:
         written = replace(bundle, measurements=true)
         if in_place:
             _write_split(bundle.split, own)
-            rewrite(written, own, files)
+            rewrite(written, own, files | write_agreements(written.provenance, own))
         else:
             with replacing_folder(target) as partial:
                 _copy_files(own, partial, files)
-                finish_folder(written, partial, there.programs, files)
+                finish_folder(written, partial, there.programs, files | write_agreements(written.provenance, partial))
     saved = read_bundle(target, verify=False)
     return saved.using(next(one for one in saved.programs if one.is_(bundle.program, bundle.program_spec)))
 

@@ -126,7 +126,13 @@ def test_a_bundle_says_what_it_said(place: str) -> None:
     assert (list(bundle.labels.names) if bundle.labels else None) == said["labels"]
     provenance = bundle.provenance.model_dump(mode="json")
     assert provenance.pop("kind") == said["provenance"]["format"]
-    assert provenance.pop("license") == provenance.pop("origin") == provenance.pop("revision") == ""
+    assert (
+        provenance.pop("license")
+        == provenance.pop("license_text")
+        == provenance.pop("origin")
+        == provenance.pop("revision")
+        == ""
+    )
     assert provenance.pop("text") is None
     assert provenance == {name: value for name, value in said["provenance"].items() if name != "format"}
     own = {"program": bundle.stored.title, "precision": bundle.program_spec.arithmetic}
@@ -200,7 +206,7 @@ def test_the_record_of_the_split_knows_the_images(arrays: dict[str, dict[str, An
 @pytest.mark.parametrize("commit", COMMITS)
 def test_an_index_answers_what_it_answered(commit: str, name: str, arrays: dict[str, dict[str, Any]]) -> None:
     index, said, then = open_index(FORMAT1 / commit / name), SAID[commit]["indexes"][name], arrays[commit]
-    assert index.space.model_dump(mode="json") == said["space"]
+    assert index.space.model_dump(mode="json") == said["space"] | {"what": "pooled", "grid": None}
     assert index.ids(list(range(len(index)))) == said["ids"]
     index.check_hashes()
     encoder = vs.Encoder(FORMAT1 / commit / "lit", "torch")

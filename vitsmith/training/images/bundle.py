@@ -6,6 +6,7 @@ import datetime
 import statistics
 from collections.abc import Mapping
 from contextlib import suppress
+from typing import Any
 
 from vitsmith.data.images.read import Rgb
 from vitsmith.data.images.sample_photos import sample_images
@@ -13,11 +14,12 @@ from vitsmith.data.sets.samples import Splits
 from vitsmith.errors import ImageError
 from vitsmith.machine import describe_machine
 from vitsmith.models.build import ImageModel
-from vitsmith.records import Measurement, Provenance
+from vitsmith.records import NOT_KNOWN, Measurement, Provenance, Publication
 from vitsmith.specs import ImageSpec, Labels
 from vitsmith.training.images.result import TrainResult
 from vitsmith.training.recipes.recipe import TrainRecipe
 from vitsmith.version import __version__
+from vitsmith.weights.bundle.agreements import LICENSE
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.bundle.measurements import accuracy, training_speed
 
@@ -31,11 +33,16 @@ def make_bundle(
     splits: Splits,
     result: TrainResult,
     publication: Mapping[str, str],
+    teacher: Publication = NOT_KNOWN,
 ) -> Bundle:
     """The bundle of a trained model; its golden examples are held-out images.
 
-    `publication` is that of the checkpoint that the run began from; its licence also holds for the bundle.
+    `publication` is that of the checkpoint that the run began from; its licence also holds for the bundle. The words of
+    a licence of the `teacher` that must be passed on go with the student too.
     """
+    taught: dict[str, Any] = {}
+    if teacher.license_text:
+        taught = {"license_text": teacher.license_text, "notes": (_taught(teacher),)}
     bundle = Bundle.of(
         model,
         preprocessing=images,
@@ -47,11 +54,17 @@ def make_bundle(
             parent=recipe.model.init,
             date=datetime.date.today().isoformat(),
             vitsmith=__version__,
-            **publication,
+            **{**taught, **publication},
         ),
         measurements=measurements(recipe, result),
     )
     return bundle.with_golden(_golden_images(splits, result) or sample_images(GOLDEN_IMAGES))
+
+
+def _taught(teacher: Publication) -> str:
+    return (
+        f"its teacher is under the {teacher.license}, whose words are in {LICENSE}: read there what holds for students"
+    )
 
 
 def _golden_images(splits: Splits, result: TrainResult) -> list[Rgb]:

@@ -13,6 +13,7 @@ from vitsmith.json_text import read_json
 from vitsmith.models.build import ImageModel, build
 from vitsmith.models.configure import parse_config
 from vitsmith.names import look_alikes
+from vitsmith.records import NOT_KNOWN
 from vitsmith.runs.run import Run
 from vitsmith.specs import ImageSpec
 from vitsmith.training.checkpoint.disk import Checkpoint
@@ -165,7 +166,8 @@ def _carry_out(job: ImageJob, beginning: _Beginning) -> Trained:
         job.warn_before(leak)
 
     def bundle_of(result: TrainResult) -> Bundle:
-        return make_bundle(learner.whole_model(), images, recipe, job.data, result, beginning.publication)
+        teacher = getattr(getattr(loss, "teacher", None), "publication", NOT_KNOWN)
+        return make_bundle(learner.whole_model(), images, recipe, job.data, result, beginning.publication, teacher)
 
     result, bundle = carry_out(
         job,

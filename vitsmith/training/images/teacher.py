@@ -17,6 +17,7 @@ from vitsmith.engines.open import open_engine
 from vitsmith.errors import NOT_FINITE, BundleError, ConfigError, DatasetError, NotFiniteError
 from vitsmith.finite import count_not_finite
 from vitsmith.names import ambiguous_name, normal, positions_by_name
+from vitsmith.records import Publication
 from vitsmith.specs import ImageSpec
 from vitsmith.training.images.teacher_cache import Answers
 from vitsmith.training.recipes.recipe import TrainRecipe
@@ -91,6 +92,7 @@ class Teacher:
     ) -> None:
         _check_classifier(bundle)
         self._where = bundle.where
+        self.publication = Publication(**bundle.provenance.publication)
         self.identity = _identity(bundle)
         """The identity of the bundle; '' for a program that does not record what it was exported from."""
         self._columns = torch.tensor(_columns(bundle, classes), device=device)

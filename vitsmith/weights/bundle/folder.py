@@ -7,6 +7,7 @@ model/
   tokenizer.txt        or .model, .bpe, .json: the vocabulary of a model with a text tower
   golden.safetensors   images, their tensors and their outputs; of LiT also texts
   programs/NAME/       another program of the same model, with golden examples of its own
+  LICENSE.md           the words of a licence that must be passed on with the weights
   split.safetensors    which images it was trained on and which were held out, as salted digests; may be deleted
   README.md            the model card, written from bundle.json
 """
@@ -29,6 +30,7 @@ from vitsmith.files.workspace import mend
 from vitsmith.models.config import LiTConfig
 from vitsmith.records import Measurement
 from vitsmith.specs import StoredProgram
+from vitsmith.weights.bundle.agreements import read_agreements, without_agreements, write_agreements
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.bundle.card import model_card
 from vitsmith.weights.bundle.golden import GOLDEN, read_golden, write_golden
@@ -73,6 +75,7 @@ def write_bundle(
             (partial / f"tokenizer{vocabulary_suffix(bundle.text)}").write_bytes(bundle.vocabulary)
         if bundle.golden is not None:
             write_golden(bundle.golden, partial / GOLDEN)
+        write_agreements(bundle.provenance, partial)
         files = {name: sha256(partial / name) for name in _files(partial)}
         finish_folder(bundle, partial, (StoredProgram(program=bundle.program, spec=bundle.program_spec),), files)
     return read_bundle(folder, verify=False)
@@ -124,7 +127,7 @@ def read_bundle(folder: str | os.PathLike[str], *, verify: bool = True) -> Bundl
         folder,
         config=manifest.config,
         preprocessing=manifest.preprocessing,
-        provenance=manifest.provenance,
+        provenance=read_agreements(manifest.provenance, folder, manifest.files),
         labels=manifest.labels,
         text=manifest.text,
         vocabulary=_read_vocabulary(folder, manifest),
@@ -249,7 +252,7 @@ def manifest_of(bundle: Bundle, files: dict[str, str]) -> Manifest:
         head=bundle.head,
         labels=bundle.labels,
         calibration=bundle.calibration,
-        provenance=bundle.provenance,
+        provenance=without_agreements(bundle.provenance),
         measurements=bundle.measurements,
         similarity=bundle.similarity if isinstance(bundle.config, LiTConfig) else None,
         programs=bundle.programs,

@@ -9,6 +9,7 @@ from vitsmith.models.presets import name_of
 from vitsmith.records import NOT_KNOWN, Provenance, Publication
 from vitsmith.specs import Calibration, Head, ImageSpec, Similarity
 from vitsmith.text_spec import TextSpec
+from vitsmith.weights.bundle.agreements import describe_duty
 
 
 def describe_origin(provenance: Provenance) -> str:
@@ -20,8 +21,16 @@ def describe_origin(provenance: Provenance) -> str:
 
 
 def describe_license(provenance: Provenance) -> str:
-    """'apache-2.0'; '' if it is not known. For a LiT from two places 'apache-2.0 (image tower); mit (text tower)'."""
-    return _of_towers(provenance, lambda one: one.license)
+    """'apache-2.0'; '' if it is not known. For a LiT from two places 'apache-2.0 (image tower); mit (text tower)'.
+
+    Of a licence whose words must be passed on it says where they are.
+    """
+
+    def described(one: Publication) -> str:
+        there = bool(one.license_text or provenance.license_text)  # those of both towers are in one file
+        return one.license + describe_duty(one.license, there=there)
+
+    return _of_towers(provenance, described)
 
 
 def _of_towers(provenance: Provenance, shown: Callable[[Publication], str]) -> str:

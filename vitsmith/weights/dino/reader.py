@@ -7,6 +7,8 @@ import torch
 from vitsmith.errors import WeightsError
 from vitsmith.models.config import show_size
 from vitsmith.models.configure import change
+from vitsmith.records import Publication
+from vitsmith.weights.bundle.agreements import DINOV3_LICENSE
 from vitsmith.weights.conversion import Conversion
 from vitsmith.weights.dino.config import DINOV2_SIZE, HEAD_WIDTH, infer_dino_config
 from vitsmith.weights.dino.images import dino_images
@@ -37,7 +39,8 @@ def read(file: ArrayFile, options: LoadOptions) -> Conversion:
     """
     with architecture_mistakes(str(file.path)):
         stored = infer_dino_config(file)
-        usual = stored.image_size if stored.position_embedding.rotary else (DINOV2_SIZE, DINOV2_SIZE)
+        rotary = stored.position_embedding.rotary is not None
+        usual = stored.image_size if rotary else (DINOV2_SIZE, DINOV2_SIZE)
         config = change(stored, image_size=options.image_size or options.adapted_size or usual)
     rule = config.position_embedding.resize
     positions = SAME if stored.grid == config.grid else ResizedPositions.between(stored, config, rule)
@@ -60,6 +63,7 @@ def read(file: ArrayFile, options: LoadOptions) -> Conversion:
             else f"heads were assumed to be {HEAD_WIDTH} wide, as in every DINOv2",
             *resizing_note(stored, config, rule),
         ),
+        publication=Publication(license=DINOV3_LICENSE if rotary else ""),
     )
 
 

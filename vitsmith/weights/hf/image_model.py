@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from vitsmith.models.config import ViTConfig
 from vitsmith.models.configure import change
+from vitsmith.records import Publication
 from vitsmith.weights.conversion import Conversion
 from vitsmith.weights.fill import ArrayFile
 from vitsmith.weights.hf.config import infer_hf_config
@@ -60,6 +61,7 @@ def read_image_model(file: ArrayFile, metadata: HFConfig, options: LoadOptions) 
             *_left_out(unused),
             *told,
         ),
+        publication=Publication(license=metadata.license),
     )
 
 

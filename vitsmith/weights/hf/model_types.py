@@ -13,6 +13,7 @@ from pydantic import Field
 from vitsmith.fields import Finite, Number, Pixels
 from vitsmith.models.config import Registers
 from vitsmith.models.parts import Depth, Eps, Hidden, PositionResize, Width
+from vitsmith.weights.bundle.agreements import DINOV3_LICENSE
 from vitsmith.weights.hf.names import HFNaming
 from vitsmith.weights.metadata import IMAGENET_MEAN, IMAGENET_STD, Metadata
 
@@ -52,6 +53,8 @@ class HFConfig(Metadata):
     """The preprocessor_config.json of the published files, for a folder without one; None: ViTImageProcessor's."""
     notes: ClassVar[tuple[str, ...]] = ()
     """What transformers decides in another way than other libraries that publish the same weights."""
+    license: ClassVar[str] = ""
+    """The licence of the published files, where all have one that must be passed on with them."""
 
     @property
     def gated(self) -> bool:
@@ -180,6 +183,7 @@ class DINOv3ViTConfig(HFConfig):
     num_register_tokens: Registers = 0
 
     classes_begin: ClassVar[str] = "DINOv3ViT"
+    license: ClassVar[str] = DINOV3_LICENSE
     notes: ClassVar[tuple[str, ...]] = (
         "as in transformers: the feature is the class token (timm's is the mean of the patches: pooling='gap'), and "
         "periods of rotary positions are float32 (the authors' files have them in bfloat16: periods='bfloat16')",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 from vitsmith.errors import WeightsError
+from vitsmith.weights.bundle.agreements import is_license
 from vitsmith.weights.containers.file_choice import MAKERS, READ_SUFFIXES, maker_among
 
 DESCRIPTIONS = (
@@ -24,7 +24,6 @@ DESCRIPTIONS = (
     "README.md",
 )
 """Architecture, preprocessing, labels, tokenizer; and the model card, which states the licence."""
-_LICENSES = ("license", "licence", "copying", "notice")
 _OTHERS = ("training_args", "optimizer", "scheduler", "rng_state", "scaler", "adapter_", "openvino_")
 """Beginnings of names of files that have a suffix of weights and hold none of a whole model."""
 
@@ -62,8 +61,3 @@ def needed_files(names: Collection[str], told: str) -> NeededFiles:
         if files:
             return NeededFiles(descriptions, files[0], in_folder=False)
     return NeededFiles(descriptions, "", in_folder=False)
-
-
-def is_license(name: str) -> bool:
-    """Whether a file of this name has the words of a licence."""
-    return PurePosixPath(name).stem.lower().startswith(_LICENSES)
