@@ -85,6 +85,17 @@ def test_the_preprocessor_says_the_size_of_dinov2s_images_and_positions_follow(t
     ]
 
 
+def test_the_type_with_registers_may_have_none(tmp_path: Path) -> None:
+    """transformers then stores an array of no registers."""
+    kind = "dinov2_with_registers"
+    written_model(tmp_path, "dinov2", model_type=kind, architectures=[], num_register_tokens=0)
+    state = load_file(tmp_path / "model.safetensors")
+    save_file({**state, "dinov2.embeddings.register_tokens": torch.ones(1, 0, 24)}, tmp_path / "model.safetensors")
+    with torch.no_grad():
+        answers = loaded(tmp_path, image_size=(56, 56)).model(images_of(56, 56))
+    torch.testing.assert_close(answers, torch.tensor(MODELS["dinov2"]["outputs"]["56x56"]), rtol=1e-4, atol=1e-5)
+
+
 def test_fine_tuning_resizes_positions_once_and_not_to_the_preprocessors_size_first(tmp_path: Path) -> None:
     written_model(tmp_path, "dinov2-registers")
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(BIT))

@@ -17,6 +17,7 @@ from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.choices import as_chosen
 from vitsmith.weights.containers.divided import DividedFile, by_array
 from vitsmith.weights.containers.file_choice import weights_in
+from vitsmith.weights.containers.joined import JoinedFiles
 from vitsmith.weights.containers.npz import NpzFile
 from vitsmith.weights.containers.open import Container, misnamed, open_arrays
 from vitsmith.weights.conversion import Conversion
@@ -119,7 +120,8 @@ def _read(file: Container, options: LoadOptions) -> tuple[str, Conversion, Model
     if options.headless and not isinstance(config, LiTConfig) and found.head != "none":
         config, unused = change(config, classes=0), unused | frozenset(found.classifier)
         slots = {name: slot for name, slot in slots.items() if name not in unused}
-    arrays = DividedFile(file, found.pieces) if found.pieces else file
+    whole = JoinedFiles(file, found.beside) if found.beside else file
+    arrays = DividedFile(whole, found.pieces) if found.pieces else whole
     model = load_model(config, by_array(slots, found.pieces), arrays, unused=unused, zeros=found.zeros)
     if not options.headless:
         check_head(model, slots, str(file.path))

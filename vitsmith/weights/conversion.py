@@ -10,6 +10,7 @@ from vitsmith.records import NOT_KNOWN, Publication
 from vitsmith.specs import Head, ImageSpec, Labels
 from vitsmith.text_spec import TextSpec
 from vitsmith.weights.containers.divided import Piece
+from vitsmith.weights.fill import ArrayFile
 from vitsmith.weights.layouts import Slot
 
 
@@ -28,6 +29,8 @@ class Conversion:
     """Names of arrays that no answer depends on, as `mask_token` of masked pre-training."""
     pieces: Mapping[str, Piece] = field(default_factory=dict)
     """Arrays that `slots` names and that lie in others: blocks in one stack, query, key and value in one matrix."""
+    beside: ArrayFile | None = None
+    """Another open file with arrays of the model, as DINO's heads are published."""
     images: ImageSpec | None = None
     """How images become the model's input; None: as the original does it for that family."""
     labels: Labels | None = None

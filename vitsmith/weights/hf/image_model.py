@@ -43,6 +43,7 @@ def read_image_model(file: ArrayFile, metadata: HFConfig, options: LoadOptions) 
     without_bias = tuple(f".{layer}.bias" for layer in metadata.without_bias(naming))
     zeros = tuple(slots.pop(name) for name in [*slots] if name.endswith(without_bias))
     unused = {name for name in names if name.removeprefix(prefix).startswith(metadata.unused(names))}
+    unused |= {name for name in names if 0 in file.shapes[name]}  # no registers, in the type that has them
     return Conversion(
         config=config,
         slots=slots,
