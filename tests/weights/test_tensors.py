@@ -47,6 +47,26 @@ def test_every_float_type_is_read_as_float32(tmp_path: Path, dtype: torch.dtype,
         check_contents(file, tolerance)
 
 
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="Linux lists what a process has mapped")
+def test_no_page_of_a_safetensors_stays_in_memory(tmp_path: Path) -> None:
+    """Pages of a mapped file count as memory of the process: the whole file, beside the model that is filled."""
+    path = tmp_path / "a.safetensors"
+    save_file(STATE, path)
+    with SafetensorsFile(path) as file:
+        assert torch.equal(file.read("norm.weight"), STATE["norm.weight"])
+        assert str(path) not in Path("/proc/self/maps").read_text()
+
+
+def test_a_safetensors_that_is_replaced_while_it_is_read_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    save_file(STATE, path)
+    with SafetensorsFile(path) as file:
+        save_file({"norm.weight": torch.zeros(6), "head.weight": torch.zeros(4, 3)}, path)
+        assert torch.equal(file.read("norm.weight"), torch.zeros(6))
+        with pytest.raises(WeightsError, match="changed while it was read"):
+            file.read("head.weight")
+
+
 def test_parts_are_read_as_one(tmp_path: Path) -> None:
     names = {name: f"model-0000{number}-of-00002.safetensors" for number, name in enumerate(STATE, 1)}
     for name, part in names.items():

@@ -37,11 +37,13 @@ def read_weights(path: Path, config: ModelConfig) -> Model:
     skeleton = build(config, device="meta")
     shapes = {name: tuple(parameter.shape) for name, parameter in skeleton.named_parameters()}
     try:
-        with utf8_path(path) as known, safe_open(known, framework="pt") as file, torch.no_grad():
-            _check_shapes(file, shapes, path)  # before memory is allocated for a wrong bundle.json
+        with utf8_path(path) as known, torch.no_grad():
+            with safe_open(known, framework="pt") as file:
+                _check_shapes(file, shapes, path)  # before memory is allocated for a wrong bundle.json
             model = skeleton.to_empty(device="cpu")
             for name, parameter in model.named_parameters():
-                parameter.copy_(file.get_tensor(name))
+                with safe_open(known, framework="pt") as file:  # anew, or pages that were read would stay in memory
+                    parameter.copy_(file.get_tensor(name))
     except (SafetensorError, OSError, RuntimeError) as error:
         raise BundleError(f"{path} cannot be read ({error}); copy the bundle again") from None
     require_finite_model(model, str(path))

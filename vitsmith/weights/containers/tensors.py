@@ -6,7 +6,6 @@ import os
 import re
 import warnings
 from collections.abc import Collection
-from contextlib import ExitStack
 from pathlib import Path, PurePath, PureWindowsPath
 from types import TracebackType
 from typing import Any, Self
@@ -32,9 +31,11 @@ _TORCH_FLOATS = {torch.float64, torch.float32, torch.float16, torch.bfloat16}
 
 
 class SafetensorsFile:
-    """An open `.safetensors`, or a `.safetensors.index.json` with the parts it lists beside it.
+    """A `.safetensors`, or a `.safetensors.index.json` with the parts it lists beside it.
 
-    Raises WeightsError for a file that is missing, not safetensors, truncated or not of floating-point arrays.
+    Files are opened anew for each array. An open one is mapped, and every page that was read stays in this process's
+    memory until it is closed: after all arrays the whole file, beside the model. Raises WeightsError for a file that is
+    missing, not safetensors, truncated or not of floating-point arrays.
     """
 
     notes: tuple[str, ...] = ()
@@ -42,10 +43,9 @@ class SafetensorsFile:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self.shapes: dict[str, Shape] = {}
-        self._owners: dict[str, Any] = {}
-        with ExitStack() as stack:
-            for part, expected in _parts(self.path).items():
-                opened = stack.enter_context(_open_safetensors(part))
+        self._parts: dict[str, Path] = {}
+        for part, expected in _parts(self.path).items():
+            with _open_safetensors(part) as opened:
                 names = opened.keys()
                 if expected is not None and set(names) != expected:
                     differing = sorted(set(names) ^ expected)
@@ -58,8 +58,7 @@ class SafetensorsFile:
                     if entry.get_dtype() not in _FLOATS:
                         raise WeightsError(_not_floating(part, name, entry.get_dtype()))
                     self.shapes[name] = tuple(entry.get_shape())
-                    self._owners[name] = opened
-            self._open = stack.pop_all()
+                    self._parts[name] = part
 
     def __enter__(self) -> Self:
         return self
@@ -67,12 +66,17 @@ class SafetensorsFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._open.close()
+        """Nothing stays open."""
 
     def read(self, name: str) -> Tensor:
-        """One array as float32."""
-        array: Tensor = self._owners[name].get_tensor(name)
-        return array.float()
+        """One array as float32. Raises WeightsError if its file has gone, or is another one now."""
+        part = self._parts[name]
+        with _open_safetensors(part) as opened:
+            names = opened.keys()
+            if name not in names or tuple(opened.get_slice(name).get_shape()) != self.shapes[name]:
+                raise WeightsError(f"{part}: changed while it was read: load it again")
+            array: Tensor = opened.get_tensor(name)
+            return array.float()
 
 
 class TorchFile:
