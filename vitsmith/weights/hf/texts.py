@@ -134,11 +134,13 @@ def _vocabulary(folder: Path, known: TokenizerClass) -> bytes | None:
     """The bytes of the tokenizer's file; CLIP's two files are made one. Raises InputError for damaged ones."""
     place = folder / known.file
     if place.is_file():
-        return read_words(place, "a vocabulary")
+        return read_words(place, "a vocabulary", also=("json",) if known.file == _TOKENIZERS else ())
     words, merges = folder / "vocab.json", folder / "merges.txt"
     if known is not _CLASSES["CLIPTokenizer"] or not (words.is_file() and merges.is_file()):
         return None
-    return clip_tokenizer_json(read_words(words, "a vocabulary"), read_words(merges, "a list of merges"))
+    return clip_tokenizer_json(
+        read_words(words, "a vocabulary", also=("json",)), read_words(merges, "a list of merges")
+    )
 
 
 def _check_sides(folder: Path, told: HFTokenizer, known: TokenizerClass, vocabulary: bytes | None) -> None:

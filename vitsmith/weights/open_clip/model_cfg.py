@@ -44,6 +44,15 @@ class NormKwargs(_Cfg):
     eps: Eps = 1e-5
 
 
+class TokenizerKwargs(_Cfg):
+    """Arguments of open_clip's SimpleTokenizer and HFTokenizer."""
+
+    clean: Literal["lower", "whitespace", "canonicalize"] | None = None
+    strip_sep_token: bool = False
+    reduction_mask: Literal[""] = ""
+    """The others leave out words by chance, for training."""
+
+
 class TowerCfg(_Cfg):
     """The fields that both towers have."""
 
@@ -116,7 +125,7 @@ class TextCfg(TowerCfg):
 
     hf_tokenizer_name: str | None = None
     tokenizer_mode: str | None = None
-    tokenizer_kwargs: dict[str, Any] | None = None
+    tokenizer_kwargs: TokenizerKwargs = TokenizerKwargs()
     hf_model_name: None = None
     hf_model_pretrained: Ignored = True
     hf_proj_type: Ignored = "mlp"

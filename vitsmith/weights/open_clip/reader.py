@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from vitsmith.models.config import LiTConfig
 from vitsmith.models.configure import change
+from vitsmith.models.text_config import TextTransformerConfig
 from vitsmith.weights.assumptions import assumed_note
 from vitsmith.weights.conversion import Conversion
 from vitsmith.weights.fill import ArrayFile
@@ -47,9 +48,10 @@ def read(file: ArrayFile, options: LoadOptions) -> Conversion:
     with architecture_mistakes(source):
         stored = two_towers(file, model)
         config = _resized(stored, options.image_size)
+    assert isinstance(config.text, TextTransformerConfig)
     with json_mistakes(source):
         images = open_clip_images(described.preprocess_cfg, config.image_size)
-        text, vocabulary, told = open_clip_text(model.text_cfg, file.path.parent)
+        texts = open_clip_text(model.text_cfg, config.text, file.path.parent)
     lacking = [BIAS] if config.bias and BIAS not in file.shapes else []  # open_clip takes 0 for it
     slots, zeros = _slots(file, stored, config, model)
     return Conversion(
@@ -58,11 +60,11 @@ def read(file: ArrayFile, options: LoadOptions) -> Conversion:
         zeros=(*zeros, *(slots[name] for name in lacking)),
         classifier=(),
         images=images,
-        text=text,
-        vocabulary=vocabulary,
+        text=texts.spec,
+        vocabulary=texts.vocabulary,
         notes=(
             *_notes(model, config),
-            *told,
+            *texts.notes,
             *resizing_note(stored.image, config.image, config.image.position_embedding.resize),
         ),
     )
@@ -92,7 +94,7 @@ def _slots(
         zeros = tuple(replace(slot, parameter=f"image.{slot.parameter}") for slot in timm_zeros(tower, naming))
     else:
         image = within(VISUAL, "image.", image_slots(tower, positions))
-    assert config.text.kind == "transformer"
+    assert isinstance(config.text, TextTransformerConfig)
     texts = within(text_prefix(file.shapes), "text.", text_slots(config.text))
     return dict([*image, *texts, *scalar_slots(config, scalar)]), zeros
 

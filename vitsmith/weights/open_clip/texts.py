@@ -5,18 +5,17 @@ Source: `get_tokenizer` in factory.py, SimpleTokenizer and HFTokenizer in tokeni
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
 
 from vitsmith.data.text.byte_pairs import merges_in
 from vitsmith.data.text.prompts import named_templates
 from vitsmith.data.text.tokenizer import UNUSED, count_pieces
-from vitsmith.errors import InputError, WeightsError, shown
+from vitsmith.errors import InputError, WeightsError
 from vitsmith.files.contents import read_words
-from vitsmith.json_text import read_json
+from vitsmith.models.text_config import TextTransformerConfig
 from vitsmith.text_spec import OPENAI_CLEANING, Cleaning, TextSpec
+from vitsmith.weights.hf.texts import Texts, read_texts
 from vitsmith.weights.open_clip.model_cfg import TextCfg
 
 _CLEANING: dict[str, tuple[Cleaning, ...]] = {
@@ -27,35 +26,25 @@ _CLEANING: dict[str, tuple[Cleaning, ...]] = {
 MERGES = ("bpe_simple_vocab_16e6.txt.gz", "merges.txt")
 """Files with CLIP's merges, which a tokenizer.json of CLIP holds too; open_clip itself has the first in its package."""
 TOKENIZER = "tokenizer.json"
-_CONFIGS = ("special_tokens_map.json", "tokenizer_config.json")
-"""Files of transformers that name the special tokens, the more telling last."""
-
-Found = tuple[TextSpec, bytes | None, tuple[str, ...]]
-"""The rules, the bytes of the tokenizer's file if it is there, and notes on what was assumed."""
 
 
-def open_clip_text(text: TextCfg, folder: Path) -> Found:
-    """The rules by which open_clip reads texts, and the tokenizer in the folder of the weights.
+def open_clip_text(text: TextCfg, tower: TextTransformerConfig, folder: Path) -> Texts:
+    """The rules by which open_clip reads texts for a tower, and the tokenizer in the folder of the weights.
 
     Raises WeightsError for tokenizers that do what ours do not, and for files that are no tokenizers.
     """
-    arguments = dict(text.tokenizer_kwargs or {})
-    cleaning = arguments.pop("clean", "whitespace" if text.hf_tokenizer_name else "lower")
-    blank_end = bool(text.hf_tokenizer_name) and arguments.pop("strip_sep_token", False) is True
-    if left := [name for name, value in arguments.items() if value]:
-        raise WeightsError(f"{folder}: tokenizer_kwargs {left[0]} {shown(arguments[left[0]])} is not supported")
-    if cleaning not in _CLEANING:
-        raise WeightsError(f"{folder}: clean {shown(cleaning)} is not known, known are {', '.join(_CLEANING)}")
-    fields: dict[str, Any] = {
-        "length": text.context_length,
-        "vocabulary": text.vocab_size,
-        "cleaning": _CLEANING[cleaning],
-        "pooling": "last" if text.pool_type == "last" else "end",
-        "templates": named_templates("lit"),
-    }
-    if not text.hf_tokenizer_name:
-        return TextSpec(tokenizer="bpe", **fields), _merges(folder), ()
-    return _of_transformers(folder, fields, blank_end)
+    told = text.tokenizer_kwargs
+    if text.hf_tokenizer_name:
+        return _of_transformers(folder, tower, _CLEANING[told.clean or "whitespace"], blank_end=told.strip_sep_token)
+    spec = TextSpec(  # type: ignore[call-arg]  # what is left out follows from the kind
+        tokenizer="bpe",
+        length=tower.length,
+        vocabulary=tower.vocabulary,
+        cleaning=_CLEANING[told.clean or "lower"],
+        pooling=tower.pooling,
+        templates=named_templates("lit"),
+    )
+    return Texts(spec, _merges(folder))
 
 
 def _merges(folder: Path) -> bytes | None:
@@ -73,66 +62,18 @@ def _merges(folder: Path) -> bytes | None:
         ) from None
 
 
-@dataclass(frozen=True)
-class _Special:
-    """What the files beside a tokenizer of transformers say of its special tokens."""
+def _of_transformers(
+    folder: Path, tower: TextTransformerConfig, cleaning: tuple[Cleaning, ...], *, blank_end: bool
+) -> Texts:
+    """With a tokenizer of transformers, which gets texts that open_clip has cleaned.
 
-    told: Mapping[str, Any]
-    ids: Mapping[str, int]
-
-    @classmethod
-    def of(cls, folder: Path) -> _Special:
-        told: dict[str, Any] = {}
-        for name in _CONFIGS:
-            found = _read(folder / name)
-            told |= {key: value for key, value in found.items() if value is not None}
-        tokenizer = _read(folder / TOKENIZER)
-        added = [one for one in tokenizer.get("added_tokens") or () if isinstance(one, dict)]
-        return cls(told, {one["content"]: one["id"] for one in added if {"content", "id"} <= one.keys()})
-
-    def id_of(self, kind: str) -> int | None:
-        """The id of the 'pad', 'eos', 'sep', ... token; None where nothing says it."""
-        token = self.told.get(f"{kind}_token")
-        name = token.get("content") if isinstance(token, dict) else token
-        return self.ids.get(name) if isinstance(name, str) else None
-
-    @property
-    def around(self) -> Literal["start", "end", "both"] | None:
-        """The tokens around a text, where transformers is told to add them anew; None: as tokenizer.json has it."""
-        start, end = self.told.get("add_bos_token"), self.told.get("add_eos_token")
-        if start is None and end is None:
-            return None
-        return "both" if start and end else "start" if start else "end" if end else None
-
-
-def _of_transformers(folder: Path, fields: dict[str, Any], blank_end: bool) -> Found:
-    """With a tokenizer of transformers, which open_clip looks for in the folder of the weights."""
-    special = _Special.of(folder)
-    if special.told.get("padding_side") == "left":
-        raise WeightsError(f"{folder}: padding_side 'left' of its tokenizer is not supported, only 'right' is")
-    padding = special.id_of("pad")
-    fields |= {"tokenizer": "tokenizers", "padding": "zero"}
-    fields |= {"padding_token": padding} if padding else {}
-    if special.around:
-        tokens = {"start_token": special.id_of("bos"), "end_token": special.id_of("eos")}
-        fields |= {"special_tokens": special.around, **tokens}
-    if blank_end:  # [SEP] becomes 0
-        fields |= {"end_token": 0}
-    spec, place = TextSpec(**fields), folder / TOKENIZER
-    if not place.exists():
-        return spec, None, ()
-    vocabulary = read_words(place, "a tokenizer", also=("json",))
-    notes = ["no file beside the weights says what pads texts: token 0 was assumed"] * (padding is None)
-    pieces = count_pieces(spec, vocabulary)
-    if pieces + UNUSED < spec.vocabulary:  # that of CLIPA, which has more embeddings than BERT has pieces
-        spec = spec.model_copy(update={"pieces": pieces})
-        notes.append(f"the text tower knows {spec.vocabulary:,} tokens, and its tokenizer has {pieces:,}")
-    return spec, vocabulary, tuple(notes)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        found = read_json(path, error=WeightsError)
-    except FileNotFoundError:
-        return {}
-    return found if isinstance(found, dict) else {}
+    `blank_end`: the end token, BERT's [SEP], becomes token 0.
+    """
+    found = read_texts(folder, tower, usual="")
+    changes = {"cleaning": (*cleaning, *found.spec.cleaning), "end_token": 0 if blank_end else None}
+    notes: tuple[str, ...] = ()
+    pieces = tower.vocabulary if found.vocabulary is None else count_pieces(found.spec, found.vocabulary)
+    if pieces + UNUSED < tower.vocabulary:  # CLIPA has more embeddings than BERT has pieces
+        changes["pieces"] = pieces
+        notes = (f"the text tower knows {tower.vocabulary:,} tokens, and its tokenizer has {pieces:,}",)
+    return replace(found, spec=found.spec.model_copy(update=changes), notes=notes)
