@@ -23,5 +23,15 @@ def images_of(height: int, width: int) -> Tensor:
     return torch.from_numpy(fill.uniform(f"images {height}x{width}", (2, 3, height, width)))
 
 
+def tokens_of(vocabulary: int, length: int, end: int) -> Tensor:
+    """Three texts of 2 tokens, about half and all of `length` up to the end token, (3, length); then other tokens."""
+    noise = torch.from_numpy(fill.uniform(f"tokens {vocabulary}x{length}", (3, length)))
+    tokens = ((noise + noise.abs().max()) * 1000).long() % (vocabulary - 4) + 3
+    tokens[tokens == end] = 3
+    for row, used in zip(tokens, (2, length // 2, length), strict=True):
+        row[used - 1] = end
+    return tokens
+
+
 def state_of(arrays: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:
     return {name: stand_in(name, shape) for name, shape in arrays.items()}

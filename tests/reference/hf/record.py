@@ -1,10 +1,11 @@
-"""Records what transformers' image models answer, with random values in every array: writes models.json beside this.
+"""Records what transformers' models answer, with random values in every array: writes models.json and two_towers.json.
 
     python tests/reference/hf/record.py        # needs transformers 5.24
 
 Each model is built from a small configuration and saved as transformers saves it; its arrays get the stand-ins of
 `arrays.py`, and it is read back. Recorded are its config.json, names and shapes of its arrays, and its
-logits, or a bare model's feature, at its own size and at another.
+logits, or a bare model's feature, at its own size and at another; of two towers the features of images, those of the
+texts of `tokens_of`, and the logits of all pairs.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ sys.path.insert(0, str(ROOT))
 
 from safetensors.torch import load_file, save_file  # noqa: E402
 
-from tests.reference.hf.arrays import images_of, state_of  # noqa: E402
+from tests.reference.hf.arrays import images_of, state_of, tokens_of  # noqa: E402
 
 SMALL: dict[str, Any] = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
 VIT: dict[str, Any] = {**SMALL, "intermediate_size": 40, "image_size": 32, "patch_size": 8}
@@ -68,13 +69,64 @@ MODELS: dict[str, tuple[str, dict[str, Any], tuple[tuple[int, int], ...], dict[s
         ((32, 32), (48, 24)),
         {},
     ),
+    "clip-image": ("CLIPVisionModel", VIT, ((32, 32), (48, 24)), OTHER),
+    "clip-projection": ("CLIPVisionModelWithProjection", {**VIT, "projection_dim": 10}, ((32, 32), (48, 24)), OTHER),
+    "clip-classifier": ("CLIPForImageClassification", {"vision_config": VIT, **CLASSES}, ((32, 32), (48, 24)), OTHER),
+    "siglip-image": ("SiglipVisionModel", VIT, ((32, 32), (48, 24)), OTHER),
+    "siglip-classifier": (
+        "SiglipForImageClassification",
+        {"vision_config": VIT, **CLASSES},
+        ((32, 32), (48, 24)),
+        OTHER,
+    ),
 }
+
+TEXT: dict[str, Any] = {**SMALL, "hidden_size": 16, "num_hidden_layers": 1, "intermediate_size": 28, "vocab_size": 60}
+CLIP_TEXT: dict[str, Any] = {**TEXT, "max_position_embeddings": 12, "eos_token_id": 59, "bos_token_id": 58}
+ERF: dict[str, Any] = {"hidden_act": "gelu"}
+
+# the same for two towers
+TWO_TOWERS: dict[str, tuple[str, dict[str, Any], tuple[tuple[int, int], ...], dict[str, Any]]] = {
+    "clip": (
+        "CLIPModel",
+        {"text_config": {**CLIP_TEXT, "eos_token_id": 7}, "vision_config": VIT, "projection_dim": 10},
+        ((32, 32), (48, 24)),
+        OTHER,
+    ),
+    "clip-largest-id": (
+        "CLIPModel",
+        {
+            "text_config": {**CLIP_TEXT, **ERF, "eos_token_id": 2},
+            "vision_config": {**VIT, **ERF, "layer_norm_eps": 1e-3},
+            "projection_dim": 10,
+        },
+        ((32, 32),),
+        {},
+    ),
+    "metaclip2": (
+        "MetaClip2Model",
+        {"text_config": {**CLIP_TEXT, "eos_token_id": 2}, "vision_config": VIT, "projection_dim": 10},
+        ((32, 32), (48, 24)),
+        OTHER,
+    ),
+    "siglip": (
+        "SiglipModel",
+        {
+            "text_config": {**TEXT, "max_position_embeddings": 16, "projection_size": 24},
+            "vision_config": {**VIT, "image_size": 35},
+        },
+        ((35, 35), (48, 24)),
+        OTHER,
+    ),
+}
+"""SigLIP's images are larger than its patches fill, as those of So400m/14 at 384."""
 
 
 def main() -> None:
-    recorded = {name: _recorded(*row) for name, row in MODELS.items()}
-    lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(row)}" for name, row in recorded.items())
-    (Path(__file__).parent / "models.json").write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")
+    for file, models in (("models.json", MODELS), ("two_towers.json", TWO_TOWERS)):
+        recorded = {name: _recorded(*row) for name, row in models.items()}
+        lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(row)}" for name, row in recorded.items())
+        (Path(__file__).parent / file).write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")
 
 
 def _recorded(
@@ -92,15 +144,43 @@ def _recorded(
         model = built.from_pretrained(folder).eval()
         config = json.loads((folder / "config.json").read_text())
     outputs = {}
+    texts = {}
     for size in sizes:
-        answers = _answers(model, images_of(*size), {} if size == sizes[0] else other)
-        outputs["x".join(map(str, size))] = [[round(value, 7) for value in row] for row in answers.tolist()]
-    return {"model": kind, "config": config, "arrays": arrays, "outputs": outputs}
+        answers = _answers if "text_projection.weight" not in arrays and "logit_bias" not in arrays else _pairs
+        found = answers(model, images_of(*size), {} if size == sizes[0] else other)
+        if isinstance(found, dict):
+            texts = {"end": found.pop("end"), "texts": _rounded(found.pop("texts"))}
+            outputs["x".join(map(str, size))] = {what: _rounded(rows) for what, rows in found.items()}
+        else:
+            outputs["x".join(map(str, size))] = _rounded(found)
+    return {"model": kind, "config": config, "arrays": arrays, **texts, "outputs": outputs}
+
+
+def _rounded(rows: torch.Tensor) -> list[list[float]]:
+    return [[round(value, 7) for value in row] for row in rows.tolist()]
+
+
+@torch.no_grad()
+def _pairs(model: Any, images: torch.Tensor, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Features of images and texts, logits (images, texts), and the end token of the texts."""
+    text = model.config.text_config
+    largest = text.vocab_size - 1
+    named = text.eos_token_id if text.eos_token_id < text.vocab_size else largest
+    end = largest if type(model).__name__ == "CLIPModel" and named == 2 else named
+    tokens = tokens_of(text.vocab_size, text.max_position_embeddings, end)
+    return {
+        "end": end,
+        "texts": model.get_text_features(tokens).pooler_output,
+        "images": model.get_image_features(images, **arguments).pooler_output,
+        "logits": model(pixel_values=images, input_ids=tokens, **arguments).logits_per_image,
+    }
 
 
 @torch.no_grad()
 def _answers(model: Any, images: torch.Tensor, arguments: dict[str, Any]) -> torch.Tensor:
     kind = type(model).__name__
+    if kind.endswith("WithProjection"):
+        return model(images, **arguments).image_embeds
     if "Classification" in kind:
         return model(images, **arguments).logits
     if kind.startswith("ViTMAE"):  # noise that rises keeps the order of the patches

@@ -29,12 +29,16 @@ def original_text(config: LiTConfig) -> TextSpec:
 
 
 _FILES = {
-    "wordpiece": (".txt", "the .txt file", "FILE.txt"),
-    "sentencepiece": (".model", "the .model file", "FILE.model"),
-    "bpe": (".bpe", "merges.txt or bpe_simple_vocab_16e6.txt.gz", "merges.txt"),
-    "tokenizers": (".json", "tokenizer.json", "tokenizer.json"),
+    "wordpiece": (".txt", "the .txt file", "FILE.txt", "vocab.txt"),
+    "sentencepiece": (".model", "the .model file", "FILE.model", "spiece.model"),
+    "bpe": (".bpe", "merges.txt or bpe_simple_vocab_16e6.txt.gz", "merges.txt", "merges.txt"),
+    "tokenizers": (".json", "tokenizer.json", "tokenizer.json", "tokenizer.json"),
 }
-"""Kind of tokenizer -> the suffix of its file in a bundle, the file as it is published, and an example of its name."""
+"""Kind of tokenizer -> the suffix of its file in a bundle, the file as it is published, an example of its name, and its
+name in the folder of a model."""
+
+_FOLDERS = ("hf", "open_clip")
+"""The distributions that are folders with a tokenizer, by their kind in a bundle's provenance."""
 
 
 def vocabulary_suffix(text: TextSpec) -> str:
@@ -42,10 +46,15 @@ def vocabulary_suffix(text: TextSpec) -> str:
     return _FILES[text.tokenizer][0]
 
 
-def missing_vocabulary(text: TextSpec) -> str:
-    """A message that says which file is missing, and where to put it."""
-    _, published, example = _FILES[text.tokenizer]
+def missing_vocabulary(text: TextSpec, kind: str) -> str:
+    """A message that says which file is missing, and where to put it. `kind` is the distribution it came from."""
+    _, published, example, in_folder = _FILES[text.tokenizer]
+    told = "has no vocabulary, so texts cannot be read: "
+    if kind in _FOLDERS:
+        return (
+            f"{told}put the {in_folder} published with the model into its folder, beside the weights, and load it again"
+        )
     return (
-        f"has no vocabulary, so texts cannot be read: put {published} published with the checkpoint beside it under "
-        f"the same name, or call load(..., vocabulary='{example}')"
+        f"{told}put {published} published with the checkpoint beside it under the same name, or call "
+        f"load(..., vocabulary='{example}')"
     )

@@ -82,7 +82,7 @@ class BundleModel(BundleParts):
         if self.text is None:
             raise InputError(f"{self.where} is a model of images alone: it cannot read text; use a LiT model")
         if self.vocabulary is None:
-            raise InputError(f"{self.where} {missing_vocabulary(self.text)}")
+            raise InputError(f"{self.where} {missing_vocabulary(self.text, self.provenance.kind)}")
         kept = self._tokenizer
         if kept is None or kept.spec is not self.text or kept.vocabulary is not self.vocabulary:
             try:

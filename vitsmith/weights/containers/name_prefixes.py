@@ -1,4 +1,4 @@
-"""What training scripts and wrappers put around a state dict: keys that hold it, and prefixes of its names."""
+"""What lies around the weights in a state dict: keys that hold it, prefixes of its names, and buffers of numbers."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ _CONTAINERS = ("state_dict_ema", "model_ema", "state_dict", "model")
 
 _WRAPPERS = ("_orig_mod.", "module.", "_orig_mod.")
 """Prefixes that torch.compile and DistributedDataParallel put before every name, in either order."""
+
+_BUFFERS = ("position_ids",)
+"""Ends of names of arrays of whole numbers: transformers wrote those of positions, 0, 1, 2, ..., until 4.31."""
 
 
 def state_dict_in(loaded: Any, path: Path) -> tuple[str, Mapping[str, Any]]:
@@ -33,3 +36,8 @@ def without_prefixes(name: str) -> str:
     for wrapper in _WRAPPERS:
         name = name.removeprefix(wrapper)
     return name
+
+
+def is_buffer(name: str) -> bool:
+    """Whether an array of this name is no weight and may hold whole numbers; readers decide about it."""
+    return name.rsplit(".", 1)[-1] in _BUFFERS

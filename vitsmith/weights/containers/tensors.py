@@ -20,7 +20,7 @@ from vitsmith.files.contents import content_of
 from vitsmith.files.regular import utf8_path
 from vitsmith.json_text import read_json
 from vitsmith.weights.containers.archive import open_archive, verify_stored
-from vitsmith.weights.containers.name_prefixes import state_dict_in, without_prefixes
+from vitsmith.weights.containers.name_prefixes import is_buffer, state_dict_in, without_prefixes
 
 INDEX_SUFFIX = ".safetensors.index.json"
 """The suffix of the list of parts of a model that HF has split into several `.safetensors`."""
@@ -55,7 +55,7 @@ class SafetensorsFile:
                     )
                 for name in names:
                     entry = opened.get_slice(name)
-                    if entry.get_dtype() not in _FLOATS:
+                    if entry.get_dtype() not in _FLOATS and not is_buffer(name):
                         raise WeightsError(_not_floating(part, name, entry.get_dtype()))
                     self.shapes[name] = tuple(entry.get_shape())
                     self._parts[name] = part
@@ -208,7 +208,8 @@ def _check_tensor(path: Path, name: str, array: Any) -> None:
             f"{path}: {shown(name)} is of type {type(array).__name__}, a state dict holds tensors only: "
             "save model.state_dict() by itself"
         )
-    if array.dtype not in _TORCH_FLOATS or array.layout != torch.strided:
+    whole = array.dtype == torch.int64 and is_buffer(name)
+    if (array.dtype not in _TORCH_FLOATS and not whole) or array.layout != torch.strided:
         raise WeightsError(_not_floating(path, name, str(array.dtype).removeprefix("torch.")))
     if array.device.type != "cpu" or array.numel() * array.element_size() > array.untyped_storage().nbytes():
         raise WeightsError(f"{path}: array {shown(name)} claims {tuple(array.shape)}, more than the file holds")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vitsmith.errors import WeightsError
 from vitsmith.weights.conversion import Conversion
 from vitsmith.weights.fill import ArrayFile
 from vitsmith.weights.hf.config_json import read_hf_config
@@ -22,6 +23,8 @@ def read(file: ArrayFile, options: LoadOptions) -> Conversion:
     metadata = read_hf_config(file.path)
     if not isinstance(metadata, TwoTowerConfig):
         return read_image_model(file, metadata, options)
+    if not any(name.endswith(TOWER_PATCHES) for name in file.shapes):
+        raise WeightsError(f"{file.path}: has no image tower, whose patch embedding is {TOWER_PATCHES}")
     if SCALE not in file.shapes:  # a classifier, or a tower whose config.json is that of both
         return read_image_model(file, metadata.image, options)
     return read_two_towers(file, metadata, options)

@@ -1,14 +1,14 @@
 """HF's tokenizer files: the vocabulary, and the rules by which texts become tokens.
 
 Source: transformers 5.24, models/*/tokenization_*.py, and tokenization_utils_tokenizers.py for what it takes from a
-tokenizer.json.
+tokenizer.json: the tokens around a text are those that this file adds.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import field_validator
 
@@ -17,6 +17,7 @@ from vitsmith.data.text.tokenizer_json import clip_tokenizer_json, piece_ids, wi
 from vitsmith.errors import WeightsError
 from vitsmith.files.contents import read_words
 from vitsmith.models.text_config import TextTransformerConfig
+from vitsmith.models.towers import SIGLIP2_VOCABULARY
 from vitsmith.text_spec import Cleaning, TextSpec
 from vitsmith.weights.metadata import Metadata, read_metadata
 
@@ -31,7 +32,6 @@ _GEMMA_NOTE = (
 class TokenizerClass:
     """What a class of transformers does where the files do not say it."""
 
-    bos: str = ""
     eos: str = ""
     pad: str = ""
     padding_side: str = "right"
@@ -39,13 +39,13 @@ class TokenizerClass:
     lowers: bool = False
 
 
-_GEMMA = TokenizerClass("<bos>", "<eos>", "<pad>", padding_side="left", lowers=True)
+_GEMMA = TokenizerClass("<eos>", "<pad>", padding_side="left", lowers=True)
 _CLASSES = {
-    "CLIPTokenizer": TokenizerClass("<|startoftext|>", "<|endoftext|>", "<|endoftext|>"),
-    "SiglipTokenizer": TokenizerClass(eos="</s>", pad="</s>", file=_SENTENCEPIECE),
+    "CLIPTokenizer": TokenizerClass("<|endoftext|>", "<|endoftext|>"),
+    "SiglipTokenizer": TokenizerClass("</s>", "</s>", file=_SENTENCEPIECE),
     "Siglip2Tokenizer": _GEMMA,
     "GemmaTokenizer": _GEMMA,
-    "XLMRobertaTokenizer": TokenizerClass("<s>", "</s>", "<pad>"),
+    "XLMRobertaTokenizer": TokenizerClass("</s>", "<pad>"),
 }
 """The classes of published models; other classes must say in their files what they pad with."""
 
@@ -56,15 +56,12 @@ class HFTokenizer(Metadata):
     tokenizer_class: str = ""
     padding_side: str = ""
     truncation_side: str = "right"
-    bos_token: str = ""
     eos_token: str = ""
     pad_token: str = ""
-    add_bos_token: bool | None = None
-    add_eos_token: bool | None = None
     do_lower_case: bool = True
     model_input_names: tuple[str, ...] = ()
 
-    @field_validator("bos_token", "eos_token", "pad_token", mode="before")
+    @field_validator("eos_token", "pad_token", mode="before")
     @classmethod
     def _content(cls, token: Any) -> Any:
         """Tokens are text, or objects with it."""
@@ -88,14 +85,12 @@ def read_texts(folder: Path, tower: TextTransformerConfig, usual: str) -> Texts:
     """
     told = read_metadata(folder / "tokenizer_config.json", HFTokenizer) or HFTokenizer()
     older = read_metadata(folder / "special_tokens_map.json", HFTokenizer) or HFTokenizer()
-    name = (told.tokenizer_class or _usual(folder, usual)).removesuffix("Fast")
+    name = (told.tokenizer_class or _usual(folder, usual, tower.vocabulary)).removesuffix("Fast")
     known = _CLASSES.get(name, TokenizerClass())
     vocabulary = _vocabulary(folder, known)
     _check_sides(folder, told, known, vocabulary)
-    bos, eos, pad = (
-        getattr(told, field) or getattr(older, field) or usually
-        for field, usually in (("bos_token", known.bos), ("eos_token", known.eos), ("pad_token", known.pad))
-    )
+    eos = told.eos_token or older.eos_token or known.eos
+    pad = told.pad_token or older.pad_token or known.pad
     fields: dict[str, Any] = {"padding": "end" if known.pad == known.eos else "zero"}
     notes: list[str] = []
     if known.file == _SENTENCEPIECE:
@@ -104,8 +99,7 @@ def read_texts(folder: Path, tower: TextTransformerConfig, usual: str) -> Texts:
         if pad != eos:
             raise _irreproducible(folder, f"pad_token {pad!r} beside eos_token {eos!r}")
     elif vocabulary is not None:
-        ids = piece_ids(vocabulary)
-        fields = _padding(folder, ids, pad, eos) | _special_tokens(folder, ids, told, bos, eos)
+        fields = _padding(folder, vocabulary, pad, eos)
         vocabulary = with_lower_case(vocabulary) if known.lowers else vocabulary
         notes += [_GEMMA_NOTE] if name == "GemmaTokenizer" else []
     if vocabulary is not None and tower.mask == "none" and "input_ids" not in told.model_input_names:
@@ -124,10 +118,12 @@ def read_texts(folder: Path, tower: TextTransformerConfig, usual: str) -> Texts:
     return Texts(spec, vocabulary, tuple(notes))
 
 
-def _usual(folder: Path, usual: str) -> str:
-    """The class of a folder that names none: SigLIP 2's where it has SigLIP 2's file and not SigLIP's."""
-    theirs = usual == "SiglipTokenizer" and not (folder / _SENTENCEPIECE).is_file()
-    return "Siglip2Tokenizer" if theirs and (folder / _TOKENIZERS).is_file() else usual
+def _usual(folder: Path, usual: str, pieces: int) -> str:
+    """The class of a folder that names none: SigLIP 2's where its file is there, or its number of pieces is known."""
+    if usual != "SiglipTokenizer" or (folder / _SENTENCEPIECE).is_file():
+        return usual
+    second = (folder / _TOKENIZERS).is_file() or pieces == SIGLIP2_VOCABULARY
+    return "Siglip2Tokenizer" if second else usual
 
 
 def _vocabulary(folder: Path, known: TokenizerClass) -> bytes | None:
@@ -155,36 +151,16 @@ def _check_sides(folder: Path, told: HFTokenizer, known: TokenizerClass, vocabul
         raise _irreproducible(folder, f"truncation_side {told.truncation_side!r}")
 
 
-def _padding(folder: Path, ids: dict[str, int], pad: str, eos: str) -> dict[str, Any]:
+def _padding(folder: Path, vocabulary: bytes, pad: str, eos: str) -> dict[str, Any]:
+    """The fields of a TextSpec that say what follows a text."""
     if not pad:
         raise _irreproducible(folder, "no pad_token")
     if pad == eos:
         return {"padding": "end"}
-    number = _id_of(folder, ids, pad)
+    number = piece_ids(vocabulary).get(pad)
+    if number is None:
+        raise WeightsError(f"{folder}: tokenizer_config.json pads with {pad!r}, which tokenizer.json lacks")
     return {"padding": "zero"} | ({"padding_token": number} if number else {})
-
-
-def _special_tokens(folder: Path, ids: dict[str, int], told: HFTokenizer, bos: str, eos: str) -> dict[str, Any]:
-    """The tokens around a text, where the configuration decides and not tokenizer.json."""
-    if told.add_bos_token is None and told.add_eos_token is None:
-        return {}
-    around: dict[tuple[bool, bool], Literal["start", "end", "both"]] = {
-        (True, False): "start",
-        (False, True): "end",
-        (True, True): "both",
-    }
-    has = bool(told.add_bos_token and bos), bool(told.add_eos_token and eos)
-    if has not in around:
-        raise _irreproducible(folder, "add_bos_token and add_eos_token false")
-    named = {"start_token": bos if has[0] else "", "end_token": eos if has[1] else ""}
-    numbers = {field: _id_of(folder, ids, piece) for field, piece in named.items() if piece}
-    return {"special_tokens": around[has], **numbers}
-
-
-def _id_of(folder: Path, ids: dict[str, int], piece: str) -> int:
-    if piece not in ids:
-        raise WeightsError(f"{folder}: tokenizer_config.json names the token {piece!r}, which tokenizer.json lacks")
-    return ids[piece]
 
 
 def _irreproducible(folder: Path, what: str) -> WeightsError:
