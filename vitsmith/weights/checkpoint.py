@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from vitsmith.models.build import Model
-from vitsmith.models.config import LiTConfig
+from vitsmith.models.config import LiTConfig, ModelConfig
 from vitsmith.models.configure import change
 from vitsmith.models.presets import check_name
 from vitsmith.records import NOT_KNOWN, Provenance, Publication
@@ -18,18 +19,13 @@ from vitsmith.weights.choices import as_chosen
 from vitsmith.weights.containers.divided import DividedFile, by_array
 from vitsmith.weights.containers.file_choice import weights_in
 from vitsmith.weights.containers.joined import JoinedFiles
-from vitsmith.weights.containers.npz import NpzFile
 from vitsmith.weights.containers.open import Container, misnamed, open_arrays
 from vitsmith.weights.conversion import Conversion
 from vitsmith.weights.distributions import distribution_of
-from vitsmith.weights.fetch.augreg import PREFIX, find_augreg
-from vitsmith.weights.fetch.download import download
 from vitsmith.weights.fetch.hub.address import HubAddress
 from vitsmith.weights.fetch.hub.snapshot import fetch_model
-from vitsmith.weights.fetch.lookup import published_file
 from vitsmith.weights.fill import load_model
 from vitsmith.weights.heads import assumed_head, check_head
-from vitsmith.weights.labels import published_labels
 from vitsmith.weights.options import LoadOptions
 from vitsmith.weights.timm.metadata import is_default_license
 
@@ -46,7 +42,7 @@ def load_checkpoint(path: Path, options: LoadOptions) -> Bundle:
 def _checkpoint(path: Path, options: LoadOptions) -> Bundle:
     place, beside = weights_in(path) if path.is_dir() else (path, ())
     with open_arrays(place, npz=not path.is_dir()) as file:
-        kind, found, model = _read(file, options)
+        kind, found, model = read_model(file, options)
         head, told = (found.head, ()) if found.head else assumed_head(model, place.name)
         notes = (*found.notes, *found.choices, *told, *file.notes, *(beside if path.is_dir() else misnamed(path)))
     return Bundle.of(
@@ -56,7 +52,7 @@ def _checkpoint(path: Path, options: LoadOptions) -> Bundle:
         head=head,
         text=found.text,
         vocabulary=found.vocabulary,
-        provenance=_provenance(str(path), kind, notes, found.publication),
+        provenance=provenance_of(str(path), kind, notes, found.publication),
     )
 
 
@@ -81,39 +77,16 @@ def load_from_hub(address: HubAddress, options: LoadOptions) -> Bundle:
     return _with_agreement(published.noted(*found.notes), found.path)
 
 
-def load_published(source: str, options: LoadOptions) -> Bundle:
-    """Downloads the checkpoint of a tag or 'augreg:NAME' as a bundle. Raises InputError for an unknown name."""
-    note = vocabulary = ""
-    if source.startswith(PREFIX):
-        chosen = find_augreg(source)
-        url, architecture, side, dataset = chosen.url, chosen.model, chosen.resolution, chosen.dataset
-        note = chosen.note
-    else:
-        row = published_file(source)
-        url, architecture, side, dataset, vocabulary = row.url, row.model, row.resolution, row.dataset, row.vocabulary
-    path = download(url)
-    words = download(vocabulary) if vocabulary else None
-    size = options.image_size or (side, side)
-    with NpzFile(path) as file:
-        kind, found, model = _read(
-            file, replace(options, name=options.name or architecture, image_size=size, vocabulary=words)
-        )
-    head, told = assumed_head(model, path.name)
-    known = (note,) if note else ()  # what its arrays do not show is known of a published file
-    return Bundle.of(
-        model,
-        labels=published_labels(dataset, 0 if isinstance(model.config, LiTConfig) else model.config.classes),
-        head=head,
-        text=found.text,
-        vocabulary=found.vocabulary,
-        provenance=_provenance(url, kind, (*known, *found.choices, *told), Publication(origin=url)),
-    )
+def read_model(
+    file: Container, options: LoadOptions, *, adapt: Callable[[ModelConfig], ModelConfig] = lambda config: config
+) -> tuple[str, Conversion, Model]:
+    """The distribution of a file, what its reader found, and the model with the file's arrays, in eval mode.
 
-
-def _read(file: Container, options: LoadOptions) -> tuple[str, Conversion, Model]:
-    """The distribution of a file, what its reader found, and the model with the file's arrays, in eval mode."""
+    `adapt` changes the configuration that was found, to one of the same arrays. Raises WeightsError.
+    """
     distribution = distribution_of(file)
-    found = as_chosen(distribution.read(file, options), options, str(file.path))
+    found = distribution.read(file, options)
+    found = as_chosen(replace(found, config=adapt(found.config)), options, str(file.path))
     if options.name is not None:
         check_name(found.config, options.name, str(file.path))
     config, slots, unused = found.config, found.slots, found.unused
@@ -128,6 +101,7 @@ def _read(file: Container, options: LoadOptions) -> tuple[str, Conversion, Model
     return distribution.kind, found, model
 
 
-def _provenance(source: str, kind: str, notes: tuple[str, ...], published: Publication = NOT_KNOWN) -> Provenance:
+def provenance_of(source: str, kind: str, notes: tuple[str, ...], published: Publication = NOT_KNOWN) -> Provenance:
+    """The provenance of weights that are read today."""
     today = datetime.date.today().isoformat()
     return Provenance(source=source, kind=kind, date=today, vitsmith=__version__, notes=notes, **published.model_dump())

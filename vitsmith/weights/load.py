@@ -98,7 +98,7 @@ def load_with(source: Bundle | str | os.PathLike[str], options: LoadOptions, *, 
     if found == "absent":
         if not os.fsdecode(source).startswith("augreg:"):
             published_file(os.fsdecode(source))  # raises for a mistake, also without torch
-        return needs_torch.part("vitsmith.weights.checkpoint:load_published")(os.fsdecode(source), options)
+        return needs_torch.part("vitsmith.weights.published_bundle:load_published")(os.fsdecode(source), options)
     return needs_torch.part("vitsmith.weights.checkpoint:load_checkpoint")(path, options)
 
 

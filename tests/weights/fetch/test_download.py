@@ -30,6 +30,7 @@ from tests.weights.fetch.unreliable_server import (
     chunked_and_broken,
     from_there,
     of_unknown_length,
+    running,
     status,
     whole,
     without_ranges,
@@ -47,12 +48,8 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setattr(download_module, "BACKOFF_S", 0.0)
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.delenv("VITSMITH_MIRROR", raising=False)
-    with Server() as running:
-        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield running
-        running.shutdown()
-        thread.join()
+    with running() as server:
+        yield server
 
 
 @pytest.fixture

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -112,3 +114,14 @@ def chunked_and_broken(handler: Handler) -> None:
 def of_unknown_length(handler: Handler) -> None:
     handler.begin(200)
     handler.wfile.write(BYTES[:1000])
+
+
+@contextmanager
+def running() -> Iterator[Server]:
+    """A server on this machine, until the context ends."""
+    with Server() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
