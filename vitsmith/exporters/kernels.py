@@ -7,7 +7,7 @@ import copy
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vitsmith.layers.stdconv import StdConv2d, pad_same, standardize
+from vitsmith.layers.stdconv import StdConv2d, pad_same
 
 
 def with_fixed_kernels(module: nn.Module) -> nn.Module:
@@ -38,7 +38,7 @@ class _FixedConv2d(nn.Conv2d):
             stride=before.stride,  # type: ignore[arg-type]
             bias=False,
         )
-        self.weight = nn.Parameter(standardize(before.weight.detach()), requires_grad=False)
+        self.weight = nn.Parameter(before.standardized().detach(), requires_grad=False)
         self.train(before.training)
 
     def forward(self, input: Tensor) -> Tensor:

@@ -40,6 +40,12 @@ class ResNetConfig(Frozen):
 
     stages: tuple[Depth, ...] = Field((), max_length=8, description="bottleneck units per stage; () is the stem alone")
     width_factor: Finite = Field(1.0, gt=0, le=64, description="the stem has 64 * width_factor channels")
+    norm_eps: Eps = 1e-6
+    divisor: Literal["deviation", "variance"] = Field(
+        "deviation",
+        description="what kernels are divided by: their deviation plus 1e-5 (the original), or the root of their "
+        "variance plus 1e-8 (timm)",
+    )
 
     @model_validator(mode="after")
     def _divisible(self) -> Self:

@@ -18,13 +18,13 @@ class ResNet(nn.Module):
     def __init__(self, config: ResNetConfig) -> None:
         super().__init__()
         width = config.stem_width
-        self.root = StdConv2d(3, width, kernel=7, stride=2)
-        self.root_norm = group_norm(width)
+        self.root = StdConv2d(3, width, kernel=7, stride=2, divisor=config.divisor)
+        self.root_norm = group_norm(width, config)
         self.stages = nn.ModuleList()
         channels = width
         for index, units in enumerate(config.stages):
             stage_width = width * 2**index
-            self.stages.append(Stage(channels, stage_width, units, stride=1 if index == 0 else 2))
+            self.stages.append(Stage(channels, stage_width, units, 1 if index == 0 else 2, config))
             channels = 4 * stage_width
 
     def forward(self, images: Tensor) -> Tensor:
@@ -39,26 +39,27 @@ class ResNet(nn.Module):
 class Stage(nn.Sequential):
     """Bottleneck units in a row; the first one changes width and resolution."""
 
-    def __init__(self, channels: int, width: int, units: int, stride: int) -> None:
-        first = Bottleneck(channels, width, stride)
-        super().__init__(first, *(Bottleneck(4 * width, width, 1) for _ in range(units - 1)))
+    def __init__(self, channels: int, width: int, units: int, stride: int, config: ResNetConfig) -> None:
+        first = Bottleneck(channels, width, stride, config)
+        super().__init__(first, *(Bottleneck(4 * width, width, 1, config) for _ in range(units - 1)))
 
 
 class Bottleneck(nn.Module):
     """1x1, 3x3 (which strides), 1x1 to four times the width, and a projected shortcut where shapes differ."""
 
-    def __init__(self, channels: int, width: int, stride: int) -> None:
+    def __init__(self, channels: int, width: int, stride: int, config: ResNetConfig) -> None:
         super().__init__()
+        divisor = config.divisor
         self.projection: nn.Module | None = None
         if channels != 4 * width or stride != 1:
-            self.projection = StdConv2d(channels, 4 * width, kernel=1, stride=stride)
-            self.projection_norm = group_norm(4 * width)
-        self.conv1 = StdConv2d(channels, width, kernel=1)
-        self.norm1 = group_norm(width)
-        self.conv2 = StdConv2d(width, width, kernel=3, stride=stride)
-        self.norm2 = group_norm(width)
-        self.conv3 = StdConv2d(width, 4 * width, kernel=1)
-        self.norm3 = group_norm(4 * width)
+            self.projection = StdConv2d(channels, 4 * width, kernel=1, stride=stride, divisor=divisor)
+            self.projection_norm = group_norm(4 * width, config)
+        self.conv1 = StdConv2d(channels, width, kernel=1, divisor=divisor)
+        self.norm1 = group_norm(width, config)
+        self.conv2 = StdConv2d(width, width, kernel=3, stride=stride, divisor=divisor)
+        self.norm2 = group_norm(width, config)
+        self.conv3 = StdConv2d(width, 4 * width, kernel=1, divisor=divisor)
+        self.norm3 = group_norm(4 * width, config)
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut = x if self.projection is None else self.projection_norm(self.projection(x))
@@ -67,6 +68,6 @@ class Bottleneck(nn.Module):
         return F.relu(shortcut + self.norm3(self.conv3(y)))
 
 
-def group_norm(channels: int) -> nn.GroupNorm:
-    """32 groups and eps 1e-6, flax's defaults."""
-    return nn.GroupNorm(GROUPS, channels, eps=1e-6)
+def group_norm(channels: int, config: ResNetConfig) -> nn.GroupNorm:
+    """32 groups, flax's default."""
+    return nn.GroupNorm(GROUPS, channels, eps=config.norm_eps)

@@ -4,7 +4,7 @@
 
 The files are the recorded small models of `tests/reference/forward`, with the arrays of `fill.py`, read by timm's own
 loader; Mixers, for which it has none, are renamed by `benchmarks/timm_reads_our_npz.py`. Kept are shape and SHA-256 of
-each array of timm's state dict.
+each array of timm's state dict, and the logits, of timm's arithmetic, for `fill.image(case, 2, side)`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ stand_in_for_torchvision()
 from timm.layers import HybridEmbed, StdConv2dSame  # noqa: E402
 from timm.models import mlp_mixer, resnetv2, vision_transformer  # noqa: E402
 
+CONVOLUTION = partial(StdConv2dSame, eps=1e-8)
+"""That of all its hybrids: models/vision_transformer_hybrid.py, `_resnetv2`."""
 SMALL: dict[str, Any] = {"num_classes": 10, "embed_dim": 48, "depth": 2, "num_heads": 3, "mlp_ratio": 2}
 
 
@@ -48,11 +51,11 @@ def hybrid(backbone: nn.Module, patch: int) -> nn.Module:
 
 def stages() -> nn.Module:
     options: dict[str, Any] = {"channels": (128, 256, 512), "stem_chs": 32, "num_classes": 0, "global_pool": ""}
-    return resnetv2.ResNetV2((2, 1, 1), preact=False, stem_type="same", conv_layer=StdConv2dSame, **options)
+    return resnetv2.ResNetV2((2, 1, 1), preact=False, stem_type="same", conv_layer=CONVOLUTION, **options)
 
 
 def stem() -> nn.Module:
-    return resnetv2.create_resnetv2_stem(3, stem_type="same", preact=False, conv_layer=StdConv2dSame)
+    return resnetv2.create_resnetv2_stem(3, stem_type="same", preact=False, conv_layer=CONVOLUTION)
 
 
 def mixer() -> nn.Module:
@@ -68,7 +71,7 @@ CASES: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-def converted(case: str, layout: dict[str, list[int]], folder: Path) -> dict[str, torch.Tensor]:
+def converted(case: str, layout: dict[str, list[int]], folder: Path) -> nn.Module:
     path, model = folder / f"{case}.npz", CASES[case]()
     np.savez(path, **{name: fill.weight(name, tuple(shape)) for name, shape in layout.items()})  # type: ignore[arg-type]
     with torch.no_grad():
@@ -76,7 +79,7 @@ def converted(case: str, layout: dict[str, list[int]], folder: Path) -> dict[str
             model.load_state_dict(mixer_state(path))
         else:
             model.load_pretrained(str(path))
-    return {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    return model.eval()
 
 
 def main() -> None:
@@ -84,10 +87,15 @@ def main() -> None:
     found: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for case in CASES:
-            arrays = converted(case, layouts[case]["layout"], Path(folder))
+            model, side = converted(case, layouts[case]["layout"], Path(folder)), layouts[case]["image_size"]
+            with torch.no_grad():
+                logits = model(torch.from_numpy(fill.image(case, 2, side)).permute(0, 3, 1, 2))
             found[case] = {
-                name: [list(array.shape), hashlib.sha256(array.numpy().tobytes()).hexdigest()]
-                for name, array in arrays.items()
+                "logits": [[round(value, 6) for value in row] for row in logits.tolist()],
+                "arrays": {
+                    name: [list(array.shape), hashlib.sha256(array.contiguous().numpy().tobytes()).hexdigest()]
+                    for name, array in model.state_dict().items()
+                },
             }
     rows = ",\n".join(f"{json.dumps(case)}: {json.dumps(arrays)}" for case, arrays in found.items())
     (Path(__file__).with_name("conversions.json")).write_text(f"{{\n{rows}\n}}\n")

@@ -10,7 +10,7 @@ from typing import Any
 from vitsmith.errors import WeightsError
 from vitsmith.files.atomic import replacing
 from vitsmith.models.build import Model
-from vitsmith.models.config import LiTConfig, ModelConfig, ViTConfig
+from vitsmith.models.config import LiTConfig, ModelConfig, ResNetConfig, ViTConfig
 from vitsmith.models.text_config import TextTransformerConfig
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.bundle.lit_text import vocabulary_suffix
@@ -126,8 +126,14 @@ def _newer_part(tower: ViTConfig) -> str:
         "normalised queries and keys": block.qk_norm,
         "norms inside attention or the MLP": block.attention_norm or block.mlp_norm,
         "a gated MLP": block.gated,
+        "a ResNet with timm's arithmetic": tower.resnet and tower.resnet != _original(tower.resnet),
     }
     return next((name for name, there in parts.items() if there), "")
+
+
+def _original(resnet: ResNetConfig) -> ResNetConfig:
+    """The same with the original's arithmetic."""
+    return ResNetConfig(stages=resnet.stages, width_factor=resnet.width_factor)
 
 
 def _newer_text_part(tower: TextTransformerConfig) -> str:

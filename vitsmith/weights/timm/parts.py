@@ -70,7 +70,10 @@ def mlp_width_of(file: ArrayFile) -> int:
 
 
 def resnet_of(file: ArrayFile) -> ResNetConfig | None:
-    """The convolutional front of a hybrid, if it has one. Raises WeightsError unless it takes RGB images."""
+    """The convolutional front of a hybrid, if it has one, with timm's arithmetic (its models/resnetv2.py).
+
+    Raises WeightsError unless it takes RGB images.
+    """
     stem = next((name for name in (f"{_FRONT}.stem.conv.weight", f"{_FRONT}.conv.weight") if name in file.shapes), None)
     check_channels(file, stem or PATCHES)
     if stem is None:
@@ -79,4 +82,5 @@ def resnet_of(file: ArrayFile) -> ResNetConfig | None:
     for unit in filter(None, map(_UNIT.fullmatch, file.shapes)):
         units[int(unit[1])].add(int(unit[2]))
     stages = tuple(len(units[stage]) for stage in sorted(units))
-    return ResNetConfig(stages=stages, width_factor=file.shapes[stem][0] / 64)
+    width_factor = file.shapes[stem][0] / 64
+    return ResNetConfig(stages=stages, width_factor=width_factor, norm_eps=1e-5, divisor="variance")
