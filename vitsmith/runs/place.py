@@ -30,9 +30,9 @@ Made = TypeVar("Made")
 def model_name(model: str) -> str:
     """The name of a run from its model: 'pets' for runs/train/pets/model or a file in it, 'B_16' for B_16.npz.
 
-    That of a model of the hub is its own, without owner and revision: 'vit-base' for hf:google/vit-base@main.
+    That of a model of the hub is its own, without owner, file and revision: 'vit-base' for hf:google/vit-base@main.
     """
-    path = Path(model if hub_name(model) is None else model.partition("@")[0])
+    path = Path(model if hub_name(model) is None else "/".join(model.partition("@")[0].split("/")[:2]))
     if path.name.startswith("model."):
         above = (path.parent, *path.parents[2:3])  # of the usual program, of one in programs/NAME
         path = next((place for place in above if (place / "bundle.json").is_file()), path)

@@ -69,7 +69,7 @@ def load_from_hub(address: HubAddress, options: LoadOptions) -> Bundle:
     origin = f"hf:{found.name}"
     stated = "" if is_default_license(found.name, found.license) else found.license
     published = bundle.with_provenance(
-        source=f"{origin}@{found.commit}",
+        source=str(replace(address, revision=found.commit)),
         origin=origin,
         revision=found.commit,
         license=stated or bundle.provenance.license,

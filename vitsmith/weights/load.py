@@ -44,8 +44,9 @@ def load(
 
     Args:
         source: a bundle, which is returned; a path (for a bundle also that of the run it is in, or of a program in
-            it, folder or file); a model of the Hugging Face hub as 'hf:OWNER/NAME' or 'hf:OWNER/NAME@REVISION', or a
-            published tag (`vitsmith models NAME` lists them) or 'augreg:B_16', which are downloaded.
+            it, folder or file); a model of the Hugging Face hub as 'hf:OWNER/NAME', 'hf:OWNER/NAME@REVISION' or, for
+            one of several files of weights, 'hf:OWNER/NAME/FILE'; or a published tag (`vitsmith models NAME` lists
+            them) or 'augreg:B_16', which are downloaded.
         name: the expected architecture; the arrays are checked against it.
         image_size: pixels, for checkpoints only. Arrays do not show the shape of the patch grid: if nothing else does,
             a square is assumed, `provenance.notes` says so, and a number of patches that makes no square is refused.

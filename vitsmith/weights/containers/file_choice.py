@@ -27,6 +27,7 @@ MAKERS = (
 )
 """What timm's `save_for_hf`, HF's `save_pretrained` and open_clip's `push_to_hf_hub` write. The first whose files are
 there made the folder: open_clip's also lie beside those of HF, or beside timm's, which hold the image tower alone."""
+OPEN_CLIP = MAKERS[1]
 FOLDER_FILES = MAKERS[0].weights
 READ_SUFFIXES = (".safetensors", ".npz", ".pth", ".pt", ".bin", ".ckpt")
 """Suffixes of files of weights that are read, the safest first."""
@@ -62,5 +63,9 @@ def weights_in(folder: Path) -> tuple[Path, tuple[str, ...]]:
         others = weights_among(folder)
         hint = f"it has {others}: give one that holds all weights" if others else "copy the weights there"
         raise WeightsError(f"{folder}: none of {', '.join(maker.weights)} is in this folder; {hint}")
-    rest = ", ".join(there[1:])
-    return folder / there[0], (f"{there[0]} was read, {rest} beside it was not",) if rest else ()
+    notes = [f"{there[0]} was read, {', '.join(there[1:])} beside it was not"] if there[1:] else []
+    if maker is not OPEN_CLIP and OPEN_CLIP.config in names:
+        notes.append(
+            f"open_clip's model of both towers, which lies beside it, is read by its file: .../{OPEN_CLIP.weights[0]}"
+        )
+    return folder / there[0], tuple(notes)

@@ -33,6 +33,7 @@ def refusal(source: str, error: type[InputError] = DownloadError) -> str:
         ("hf:", "hf: names no model: write hf:OWNER/NAME"),
         ("hf:vit", "is no name of a model on the Hugging Face hub: write hf:OWNER/NAME"),
         ("hf:me/pets/model", "is no name of a model on the Hugging Face hub"),
+        ("hf:me/pets/folder/model.safetensors", "is no name of a model on the Hugging Face hub"),
         ("hf:me/../pets", "is no name of a model on the Hugging Face hub"),
         ("hf:me/pets.", "is no name of a model on the Hugging Face hub"),
         (f"hf:me/{'pets' * 30}", "is no name of a model on the Hugging Face hub"),
@@ -52,6 +53,10 @@ def test_names_of_the_hub_are_understood() -> None:
     assert (address.name, address.revision) == ("timm/vit_base_patch16_dinov3.lvd1689m", "refs/pr/2")
     assert str(address) == "hf:timm/vit_base_patch16_dinov3.lvd1689m@refs/pr/2"
     assert hub_address("ViT-B_16.sam") is None
+    chosen = hub_address("hf:me/pets/model.safetensors@v1")
+    assert chosen is not None and str(chosen) == "hf:me/pets/model.safetensors@v1"
+    assert (chosen.name, chosen.file) == ("me/pets", "model.safetensors")
+    assert chosen.by_hand.startswith("hf download me/pets --revision v1 --local-dir pets")
     assert all(hub_address(f"hf:{row.name}") is not None for row in known_models())
 
 
@@ -204,6 +209,15 @@ def test_what_lies_in_the_place_of_weights_is_named(hub: HubServer, tmp_path: Pa
     hub.add("me/pets", {**timm_model(), "model.safetensors": content})
     assert f"hf:me/pets: model.safetensors is {told}" in refusal("hf:me/pets", WeightsError)
     assert not list((tmp_path / "hf").rglob("model.safetensors"))
+
+
+def test_a_file_that_is_not_there_is_told_with_those_that_are(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub.add("me/pets", timm_model())
+    told = refusal("hf:me/pets/ema.safetensors", WeightsError)
+    assert told == "hf:me/pets/ema.safetensors: there is no such file in it; it has model.safetensors"
+    vs.load("hf:me/pets")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert "hf:me/pets/ema.safetensors is not in the cache" in refusal("hf:me/pets/ema.safetensors")
 
 
 def test_parts_that_are_not_there_are_named(hub: HubServer) -> None:

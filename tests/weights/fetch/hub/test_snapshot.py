@@ -61,6 +61,22 @@ def test_a_model_of_open_clip_is_fetched_with_its_tokenizer(hub: HubServer, tmp_
     assert cached(tmp_path) == {*files, "merges.txt", "README.md", "config.json"}
 
 
+def test_a_file_of_several_is_chosen_by_its_name(hub: HubServer, tmp_path: Path) -> None:
+    """timm's folders of CLIP towers have both towers too, as open_clip writes them."""
+    folder = folder_of(tmp_path, state_of("clip"), MODELS["clip"])
+    files = {path.name: path.read_bytes() for path in folder.glob("open_clip_*")}
+    commit = hub.add("timm/clip.pets", {**timm_model(), **files})
+    tower = vs.load("hf:timm/clip.pets")
+    assert tower.provenance.kind == "timm"
+    assert any(note.endswith("read by its file: .../open_clip_model.safetensors") for note in tower.provenance.notes)
+    bundle = vs.load("hf:timm/clip.pets/open_clip_model.safetensors@main")
+    told = bundle.provenance
+    assert (told.kind, told.origin, told.revision, told.license) == ("open_clip", "hf:timm/clip.pets", commit, "mit")
+    assert told.source == f"hf:timm/clip.pets/open_clip_model.safetensors@{commit}"
+    assert vs.load(told.source).weights_hash == bundle.weights_hash
+    assert model_name(told.source) == "clip"
+
+
 def test_the_second_time_only_the_commit_is_asked_for(hub: HubServer) -> None:
     hub.add("me/pets", timm_model())
     first = vs.load("hf:me/pets")

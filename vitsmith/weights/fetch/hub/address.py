@@ -1,4 +1,4 @@
-"""What a source 'hf:OWNER/NAME@REVISION' names."""
+"""What a source 'hf:OWNER/NAME@REVISION' or 'hf:OWNER/NAME/FILE@REVISION' names."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from vitsmith.data.sets.hub_address import how_to_fetch, hub_name
 from vitsmith.errors import InputError
+from vitsmith.weights.containers.file_choice import READ_SUFFIXES
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9_][\w.-]*", re.ASCII)
 _REVISION = re.compile(r"[\w./+-]+", re.ASCII)
@@ -20,14 +21,20 @@ class HubAddress:
     """'OWNER/NAME'."""
     revision: str | None = None
     """Branch, tag or commit; None: the main branch."""
+    file: str = ""
+    """The file of weights in its top folder; '': the one that the library reads that made the folder."""
 
     def __str__(self) -> str:
-        return f"hf:{self.name}" + (f"@{self.revision}" if self.revision else "")
+        return f"hf:{self.name}" + (f"/{self.file}" if self.file else "") + self._at
+
+    @property
+    def _at(self) -> str:
+        return f"@{self.revision}" if self.revision else ""
 
     @property
     def by_hand(self) -> str:
         """How to fetch it without vitsmith, for the end of a message."""
-        return f"{how_to_fetch(str(self).removeprefix('hf:'))}  , then give that folder"
+        return f"{how_to_fetch(self.name + self._at)}  , then give that folder"
 
 
 def hub_address(source: str) -> HubAddress | None:
@@ -43,11 +50,18 @@ def hub_address(source: str) -> HubAddress | None:
     name, at, revision = given.strip("/").partition("@")
     if not name:
         raise InputError(f"{source} names no model: write hf:OWNER/NAME")
+    name, file = _file_apart(name)
     if _NAME.fullmatch(name) is None or ".." in name or "--" in name:
         raise no_name(source)
     if at and (_REVISION.fullmatch(revision) is None or ".." in revision):
         raise InputError(f"{source}: write a branch, tag or commit behind '@', as hf:{name}@main")
-    return HubAddress(name, revision or None)
+    return HubAddress(name, revision or None, file)
+
+
+def _file_apart(name: str) -> tuple[str, str]:
+    """'OWNER/NAME' and the file of weights behind it, '' where there is none."""
+    repository, _, file = name.rpartition("/")
+    return (repository, file) if "/" in repository and file.endswith(READ_SUFFIXES) else (name, "")
 
 
 def no_name(source: str) -> InputError:

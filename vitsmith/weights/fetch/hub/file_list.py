@@ -41,13 +41,20 @@ class NeededFiles:
     """The description that belongs to the weights, where it is there."""
 
 
-def needed_files(names: Collection[str], told: str) -> NeededFiles:
+def needed_files(names: Collection[str], told: str, file: str = "") -> NeededFiles:
     """The files to fetch among all `names` of a repository, which messages call `told`.
 
-    Raises WeightsError for several files none of which must be the model.
+    `file` is that of the weights, if it was chosen. Raises WeightsError for several files none of which must be the
+    model, and for a chosen file that is not there.
     """
     top = sorted(name for name in names if "/" not in name)
     descriptions = tuple(name for name in top if name in DESCRIPTIONS or is_license(name))
+    if file:
+        if file not in top:
+            there = [name for name in top if name.endswith(READ_SUFFIXES)]
+            raise WeightsError(f"{told}: there is no such file in it; it has {', '.join(there[:4]) or 'no weights'}")
+        config = next((maker.config for maker in MAKERS if file in maker.weights), MAKERS[0].config)
+        return NeededFiles(descriptions, file, in_folder=False, config=config)
     if (maker := maker_among(top)) is not None:
         weights = next(name for name in maker.weights if name in top)
         return NeededFiles(descriptions, weights, in_folder=True, config=maker.config)

@@ -114,7 +114,9 @@ def _checked(repository: _Repository) -> NeededFiles:
     address, names = repository.address, repository.names
     if (told := another_kind(names)) is not None:
         raise WeightsError(f"{address} is {told.format(by_hand=address.by_hand)}")
-    needed = needed_files(names, str(address))
+    if repository.folder is not None and address.file not in ("", *names):
+        raise not_cached(address)
+    needed = needed_files(names, str(address), address.file)
     if not needed.weights and repository.folder is not None:
         raise not_cached(address)
     if not needed.weights:
