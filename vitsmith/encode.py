@@ -117,6 +117,7 @@ class Encoder:
         Raises ImageError at an image that cannot be read, unless `unreadable` is given and records it, and at an image
         whose feature is zero or not finite and so has no direction.
         """
+        self.bundle.check_preprocessing()
         names, rows = self._stream.named_rows(several(images), unreadable)
         if rows is None:
             return np.zeros((0, *(self.grid or ()), self.width), np.float32)
@@ -129,6 +130,7 @@ class Encoder:
 
     def stream(self, images: Iterable[ImageSource]) -> Iterator[tuple[str, Array] | Failure]:
         """(name, unit vector (E,)) or Failure for each image, in order, as batches are done; patches as `images`."""
+        self.bundle.check_preprocessing()
         for answer in self._stream.answers(several(images)):
             if isinstance(answer, Failure) or self.what == "patches":
                 yield answer

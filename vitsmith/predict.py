@@ -166,6 +166,7 @@ class Predictor:
                 f"{self.bundle.where} has one class, and softmax gives it a probability of 1 for every image: if its "
                 "head is a sigmoid or a regression, use dataclasses.replace(bundle, head='sigmoid')"
             )
+        self.bundle.check_preprocessing()
         opened = None if isinstance(engine, str) or not hasattr(engine, "run") else engine
         if opened is None:
             self.bundle, opened = open_program(

@@ -39,6 +39,11 @@ class Provenance(Frozen):
     date: str = Field("", description="ISO 8601 date on which the model was made")
     vitsmith: str = Field("", description="version of vitsmith that made it")
     notes: tuple[str, ...] = ()
+    missing: str = Field(
+        "",
+        description="file beside the weights that says how images are preprocessed, where there was none: what a "
+        "bundle says about it is assumed, and its model is given no images",
+    )
     text: Publication | None = Field(
         None,
         description="of a LiT whose towers come from two places: who published its text tower, where `origin`, "

@@ -99,6 +99,8 @@ def embed(
         raise InputError(f"--what {what.value} is for images, and a text has one vector: leave it out")
     sources = _sources(inputs or [], labelled(data, image_column, label_column, split), split, texts_file)
     bundle = open_model(model, image_size, read_as, headless=True, vocabulary=vocabulary)
+    if not texts:
+        bundle.check_preprocessing()
     count = 0 if texts else len(sources)
     encoder = Encoder(bundle, engine, batch_size=batch_size, precision=precision, num_images=count, what=what.value)
     tell_choice(encoder.engine)

@@ -108,6 +108,7 @@ def labelled_images(
     for classes that the model does not know, in either part, and for too few images; InputError for a model without
     classes.
     """
+    bundle.check_preprocessing()
     if isinstance(bundle.config, LiTConfig) or not bundle.classes:
         raise InputError(
             f"{bundle.where} has no classes of its own, and cannot be evaluated on labelled data: give `images`"
@@ -238,6 +239,7 @@ def spread(samples: Samples, count: int) -> Samples:
 
 def read_tensors(bundle: Bundle, sources: Sequence[ImageSource]) -> Array:
     """float32 (images, 3, height, width) through the bundle's own preprocessing. Raises ImageError."""
+    bundle.check_preprocessing()
     return np.stack([load_image(source, bundle.preprocessing) for source in sources])
 
 

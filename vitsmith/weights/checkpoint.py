@@ -52,7 +52,7 @@ def _checkpoint(path: Path, options: LoadOptions) -> Bundle:
         head=head,
         text=found.text,
         vocabulary=found.vocabulary,
-        provenance=provenance_of(str(path), kind, notes, found.publication),
+        provenance=provenance_of(str(path), kind, notes, found.publication, missing=found.missing),
     )
 
 
@@ -101,7 +101,16 @@ def read_model(
     return distribution.kind, found, model
 
 
-def provenance_of(source: str, kind: str, notes: tuple[str, ...], published: Publication = NOT_KNOWN) -> Provenance:
+def provenance_of(
+    source: str, kind: str, notes: tuple[str, ...], published: Publication = NOT_KNOWN, *, missing: str = ""
+) -> Provenance:
     """The provenance of weights that are read today."""
-    today = datetime.date.today().isoformat()
-    return Provenance(source=source, kind=kind, date=today, vitsmith=__version__, notes=notes, **published.model_dump())
+    return Provenance(
+        source=source,
+        kind=kind,
+        date=datetime.date.today().isoformat(),
+        vitsmith=__version__,
+        notes=notes,
+        missing=missing,
+        **published.model_dump(),
+    )

@@ -26,6 +26,10 @@ def as_chosen(found: Conversion, options: LoadOptions, source: str) -> Conversio
     Raises InputError for a choice that the model does not have.
     """
     config, told = found.config, Told()
+    if options.preprocessing is not None:
+        if not found.missing:
+            raise InputError(f"{source}: leave out preprocessing={options.preprocessing!r}: nothing is missing")
+        found = replace(found, missing="")
     try:
         if options.gelu is not None:
             config = _with_gelu(config, options.gelu, told)

@@ -33,6 +33,9 @@ class Conversion:
     """Another open file with arrays of the model, as DINO's heads are published."""
     images: ImageSpec | None = None
     """How images become the model's input; None: as the original does it for that family."""
+    missing: str = ""
+    """The file that should lie beside the weights and say how images are preprocessed, where it does not: `images` is
+    assumed then, and nothing may be answered by it unless the user says so."""
     labels: Labels | None = None
     head: Head | None = None
     """What the outputs mean; None if the files do not say it: see `heads.assumed_head`."""

@@ -23,7 +23,7 @@ from vitsmith.weights.containers.file_choice import is_model_folder, weights_amo
 from vitsmith.weights.fetch.hub.address import hub_address
 from vitsmith.weights.fetch.hub.known_models import copy_of
 from vitsmith.weights.fetch.lookup import published_file
-from vitsmith.weights.options import CHOICES, LoadOptions, Periods
+from vitsmith.weights.options import CHOICES, LoadOptions, Periods, Preprocessing
 
 LOADABLE = "a bundle, a path, hf:OWNER/NAME or a published name"
 
@@ -36,6 +36,7 @@ def load(
     gelu: Gelu | None = None,
     pooling: Pooling | None = None,
     periods: Periods | None = None,
+    preprocessing: Preprocessing | None = None,
     headless: bool = False,
     verify: bool = True,
     vocabulary: str | os.PathLike[str] | None = None,
@@ -56,6 +57,8 @@ def load(
         pooling: 'token', 'gap', 'token_and_gap', 'unpooled' or 'token_unpooled', for checkpoints only; default: that
             of the file's publisher (timm's DINOv3 takes the mean of the patches, the authors' the class token).
         periods: 'float32' or 'bfloat16', of DINOv3's rotary positions; default: that of the file's publisher.
+        preprocessing: 'usual' takes that of the published models of its kind where the folder lacks the file that says
+            it, preprocessor_config.json. Without it such models load, and whatever gives them images is refused.
         headless: leave the classifier out and give features; allows files whose head is absent or all zeros.
         verify: compare the hashes of a bundle's files. Without it a damaged program can crash the whole process:
             ExecuTorch does not find all damage in its files (of 80 damaged at random, one ended in SIGSEGV).
@@ -64,7 +67,7 @@ def load(
     Raises an InputError (WeightsError, BundleError, DownloadError, UnknownNameError) that says what is wrong:
     anything missing, unexpected or misshapen, and a head of zeros, is refused.
     """
-    choices: dict[str, Any] = {"gelu": gelu, "pooling": pooling, "periods": periods}
+    choices: dict[str, Any] = {"gelu": gelu, "pooling": pooling, "periods": periods, "preprocessing": preprocessing}
     for what, value in choices.items():
         if value is not None:
             known_name(value, what, CHOICES[what])

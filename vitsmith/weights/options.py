@@ -9,12 +9,14 @@ from typing import Literal, get_args
 from vitsmith.models.parts import Gelu, Pooling
 
 Periods = Literal["float32", "bfloat16"]
+Preprocessing = Literal["usual"]
 CHOICES: dict[str, tuple[str, ...]] = {
     "gelu": get_args(Gelu),
     "pooling": get_args(Pooling),
     "periods": get_args(Periods),
+    "preprocessing": get_args(Preprocessing),
 }
-"""What a caller may choose where the same arrays have several answers, and the values."""
+"""What a caller may choose where the same arrays have several answers or files are missing, and the values."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +31,12 @@ class LoadOptions:
     """The size to which fine-tuning will move the model: a reader that resizes stored positions goes there at once, as
     resizing twice gives others."""
     gelu: Gelu | None = None
-    """The form of GELU, in both towers. This field and the next two are the CHOICES."""
+    """The form of GELU, in both towers. This field and the next three are the CHOICES."""
     pooling: Pooling | None = None
     periods: Periods | None = None
     """How the periods of DINOv3's rotary positions are rounded."""
+    preprocessing: Preprocessing | None = None
+    """'usual': that of the published models of its kind, where the file that says it is missing."""
     headless: bool = False
     """Leave the classifier out; the model then gives features."""
     vocabulary: Path | None = None

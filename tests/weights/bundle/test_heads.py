@@ -121,7 +121,8 @@ def test_one_output_of_hf_is_a_value_unless_it_says_otherwise(tmp_path: Path) ->
     bundle = vs.load(foreign_written(tmp_path, state, HF_CONFIG))
     assert bundle.head == "regression"
     assert any("no problem_type" in note for note in bundle.provenance.notes)
-    bundle = vs.load(foreign_written(tmp_path, state, HF_CONFIG | {"problem_type": "multi_label_classification"}))
+    path = foreign_written(tmp_path, state, HF_CONFIG | {"problem_type": "multi_label_classification"})
+    bundle = vs.load(path, preprocessing="usual")
     assert (bundle.head, bundle.classes) == ("sigmoid", 1)
     expected = 1 / (1 + np.exp(-Predictor(bundle, "torch").logits(PICTURES)))
     found = [one.probabilities for one in Predictor(bundle, "torch")(PICTURES)]

@@ -35,7 +35,8 @@ ReadAsOption = Annotated[
     typer.Option(
         metavar="NAME=VALUE",
         help="How to read a weights file that others read in another way: gelu=erf|tanh|quick, "
-        "pooling=token|gap|token_and_gap, periods=float32|bfloat16; may be repeated.",
+        "pooling=token|gap|token_and_gap, periods=float32|bfloat16; or preprocessing=usual where its file is "
+        "missing; may be repeated.",
     ),
 ]
 VocabularyOption = Annotated[

@@ -91,6 +91,7 @@ class Teacher:
         remember: bool = False,
     ) -> None:
         _check_classifier(bundle)
+        bundle.check_preprocessing()
         self._where = bundle.where
         self.publication = Publication(**bundle.provenance.publication)
         self.identity = _identity(bundle)

@@ -86,6 +86,7 @@ def open_image_tower(name: str, image_size: tuple[int, int] | None = None) -> Im
     Raises what `load` raises, and ConfigError for models other than vision transformers with one feature per image.
     """
     bundle = load(name, image_size=image_size, headless=True)
+    bundle.check_preprocessing()
     model, config = bundle.model, bundle.config
     if isinstance(model, LiT) and isinstance(config, LiTConfig):
         model, config = model.image, config.image

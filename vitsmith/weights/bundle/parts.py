@@ -96,6 +96,15 @@ class BundleParts:
         """Whether vitsmith trained it: then only a record can say on which images, no publication does."""
         return self.provenance.kind in ("trained", "pruned", "merged")
 
+    def check_preprocessing(self) -> None:
+        """Raises InputError where the file that says how images are preprocessed was not beside the weights."""
+        if missing := self.provenance.missing:
+            raise InputError(
+                f"{self.where} has no {missing}, so how its images are preprocessed is not known: put the file beside "
+                "the weights and load them again, or take what is usual for such models, by preprocessing='usual' or "
+                "--read-as preprocessing=usual"
+            )
+
     def as_measured(self, one: Measurement) -> Measurement:
         """Returns the measurement with program and precision filled in: by default those of this bundle."""
         own = {"program": self.stored.title, "precision": self.program_spec.arithmetic}

@@ -8,7 +8,7 @@ from vitsmith.records import Publication
 from vitsmith.weights.conversion import Conversion
 from vitsmith.weights.fill import ArrayFile
 from vitsmith.weights.hf.config import infer_hf_config
-from vitsmith.weights.hf.images import HFPreprocessor, find_preprocessor, hf_images, hf_notes
+from vitsmith.weights.hf.images import PREPROCESSOR, HFPreprocessor, find_preprocessor, hf_images, hf_notes
 from vitsmith.weights.hf.metadata import hf_head, hf_labels, unsaid
 from vitsmith.weights.hf.model_types import HFConfig
 from vitsmith.weights.hf.names import HEADS, PROJECTION, SAME, hf_pieces, hf_slots, naming_of, prefix_of
@@ -26,7 +26,8 @@ def read_image_model(file: ArrayFile, metadata: HFConfig, options: LoadOptions) 
     source, names = str(file.path), frozenset(file.shapes)
     prefix = prefix_of(names)
     naming = naming_of(names, prefix)
-    preprocessor, assumed = _preprocessor(find_preprocessor(file.path.parent), metadata)
+    found = find_preprocessor(file.path.parent)
+    preprocessor, assumed = _preprocessor(found, metadata)
     with architecture_mistakes(source):
         stored = infer_hf_config(file, metadata, naming, prefix)
         config = _resized(stored, metadata, preprocessor, options)
@@ -52,6 +53,7 @@ def read_image_model(file: ArrayFile, metadata: HFConfig, options: LoadOptions) 
         pieces=hf_pieces(config, prefix),
         classifier=tuple(f"{head}.{kind}" for head in heads for kind in ("weight", "bias")),
         images=images,
+        missing="" if found else PREPROCESSOR,
         labels=labels,
         head="none" if projects else head,
         notes=(

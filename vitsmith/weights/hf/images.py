@@ -15,6 +15,8 @@ from vitsmith.models.config import show_size
 from vitsmith.specs import ImageSpec
 from vitsmith.weights.metadata import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD, Metadata, read_metadata
 
+PREPROCESSOR = "preprocessor_config.json"
+
 # PIL.Image.Resampling, by number as in the file.
 _FILTERS: dict[int, Any] = {1: "lanczos", 2: "bilinear", 3: "bicubic"}
 
@@ -118,7 +120,7 @@ def find_preprocessor(folder: Path) -> HFPreprocessor | None:
     processor = read_metadata(folder / "processor_config.json", _Processor)
     if processor is not None and processor.image_processor is not None:
         return processor.image_processor
-    return read_metadata(folder / "preprocessor_config.json", HFPreprocessor)
+    return read_metadata(folder / PREPROCESSOR, HFPreprocessor)
 
 
 def hf_images(preprocessor: HFPreprocessor | None, image_size: tuple[int, int], source: str) -> ImageSpec:
