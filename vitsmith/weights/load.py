@@ -62,7 +62,8 @@ def load(
         headless: leave the classifier out and give features; allows files whose head is absent or all zeros.
         verify: compare the hashes of a bundle's files. Without it a damaged program can crash the whole process:
             ExecuTorch does not find all damage in its files (of 80 damaged at random, one ended in SIGSEGV).
-        vocabulary: the tokenizer's file of a LiT `.npz` (.txt or .model); default: the file beside it of that name.
+        vocabulary: the tokenizer's file of a LiT or SigLIP `.npz` (.txt, .model or .json); default: the file beside it
+            of that name.
 
     Raises an InputError (WeightsError, BundleError, DownloadError, UnknownNameError) that says what is wrong:
     anything missing, unexpected or misshapen, and a head of zeros, is refused.
