@@ -69,6 +69,17 @@ def test_gradients_pass_the_turns_after_inference() -> None:
     assert all(parameter.grad is not None for parameter in model.parameters())
 
 
+def test_a_compiled_model_with_turns_gives_its_answers() -> None:
+    """In inference mode, as engines run it, and with gradients."""
+    model = tiny_model(change(towers()["dinov3-gated"], depth=1))
+    images = tiny_inputs(model.config, 2)[0]
+    compiled = torch.compile(model, backend="eager")
+    with torch.inference_mode():
+        torch.testing.assert_close(compiled(images), model(images), rtol=0, atol=1e-6)
+    compiled(images).sum().backward()
+    assert model.get_parameter("blocks.0.attention.qkv.weight").grad is not None
+
+
 def test_a_model_with_turns_is_planned_without_values() -> None:
     config = towers()["dinov3"]
     model, images = tiny_model(config), tiny_inputs(config, 2)[0]

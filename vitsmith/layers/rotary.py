@@ -59,12 +59,23 @@ class Rotary:
 
     def turns(self, device: torch.device) -> Turns:
         """The turns of all tokens, the patches row by row. Exporters take them as constants."""
+        if torch.compiler.is_dynamo_compiling():
+            return Turns(self._cosines().to(device), self._sines().to(device))
         if device.type == "cpu" or torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack():
             return Turns(*(torch.from_numpy(table).to(device) for table in self._tables))
         if device not in self._on:
             with torch.inference_mode(False):  # or no gradient could pass them later
                 self._on[device] = Turns(*(torch.from_numpy(table).to(device) for table in self._tables))
         return self._on[device]
+
+    # torch.compile calls these once: in inference mode it refuses a tensor that it makes of an array itself (2.13).
+    @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+    def _cosines(self) -> Tensor:
+        return torch.from_numpy(self._tables[0])
+
+    @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+    def _sines(self) -> Tensor:
+        return torch.from_numpy(self._tables[1])
 
 
 def _places(rule: RotaryRule, axis: int, side: int) -> Array:
