@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -34,8 +35,11 @@ _WORDS = {
     "tuple_type": "must be a list",
     "too_short": "has too few values",
     "too_long": "has too many values",
+    "model_type": "must be an object",
 }
 """Kinds of mistakes -> our words for them, where pydantic's own are those of its types."""
+_CHOICE = re.compile(r"(function-\w+|tuple)\[")
+"""How pydantic's names of the choices of a field begin, which it puts at the end of a place."""
 
 
 def mistakes_in(error: ValidationError, *, skip: int = 0) -> str:
@@ -45,7 +49,7 @@ def mistakes_in(error: ValidationError, *, skip: int = 0) -> str:
     """
     told = []
     for mistake in error.errors()[:_MOST_TOLD]:
-        where = ".".join(_part(part) for part in mistake["loc"][skip:])
+        where = ".".join(_part(part) for part in mistake["loc"][skip:] if not _CHOICE.match(str(part)))
         what = _WORDS.get(mistake["type"], mistake["msg"].removeprefix("Value error, "))
         plain = mistake["type"] == "value_error" or isinstance(mistake["input"], dict)
         got = "" if plain else f" (got {shown(mistake['input'])})"

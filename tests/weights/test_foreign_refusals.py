@@ -147,4 +147,4 @@ def test_other_files_and_folders(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{")
     assert "config.json is no JSON" in refusal(tmp_path)
     (tmp_path / "config.json").write_text("[]")
-    assert "config.json: Input should be a valid dictionary" in refusal(tmp_path)
+    assert "config.json: must be an object" in refusal(tmp_path)

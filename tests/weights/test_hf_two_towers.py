@@ -109,6 +109,11 @@ def test_fields_of_the_oldest_files_count(tmp_path: Path) -> None:
     assert loaded(tmp_path).config.text.width == 16
 
 
+def test_the_end_token_of_the_largest_id_is_the_largest_id_as_other_publishers_have_it(tmp_path: Path) -> None:
+    text = {**TWO_TOWERS["clip"]["config"]["text_config"], "eos_token_id": 59}
+    assert loaded(written_model(tmp_path, "clip", text_config=text)).config.text.end_token is None
+
+
 def test_a_projection_is_no_classifier(tmp_path: Path) -> None:
     bundle = loaded(written_model(tmp_path, "clip-projection"))
     assert (bundle.head, bundle.classes, bundle.config.classes) == ("none", 0, 10)

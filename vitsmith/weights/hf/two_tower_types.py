@@ -126,7 +126,8 @@ class CLIPTextConfig(HFTextConfig):
     """The `eos_token_id` that stands for the largest id."""
 
     def parts(self) -> dict[str, Any]:
-        end = None if self.eos_token_id == self.largest_at else self.eos_token_id
+        largest = self.eos_token_id in (self.largest_at, self.vocab_size - 1)
+        end = None if largest else self.eos_token_id
         return {"mask": "causal", "pooling": "end", "end_token": end, "head_bias": False}
 
 
