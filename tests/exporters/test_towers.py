@@ -14,10 +14,13 @@ from vitsmith.engines.open import open_engine
 from vitsmith.models.config import ViTConfig
 from vitsmith.models.configure import change
 
+AIMV2 = {"norm": "rms", "patch_norm": True, "block": {"gated": True}, "pooling": "gap", "attention_pool": None}
+
 
 def tower(name: str) -> Bundle:
-    """A small classifier of this family."""
-    return Bundle.of(tiny_model(change(towers()[name], classes=5))).with_golden(pictures(2))
+    """A small classifier of this family; 'aimv2' has its norms."""
+    config = change(towers()["siglip"], **AIMV2) if name == "aimv2" else towers()[name]
+    return Bundle.of(tiny_model(change(config, classes=5))).with_golden(pictures(2))
 
 
 @pytest.mark.parametrize(
@@ -29,6 +32,9 @@ def tower(name: str) -> Bundle:
         ("dinov3-gated", export_executorch),
         ("eva02", export_onnx),
         ("pe", export_openvino),
+        ("aimv2", export_onnx),
+        ("aimv2", export_openvino),
+        ("aimv2", export_executorch),
     ],
 )
 def test_a_program_of_a_tower_gives_its_answers_for_any_batch(tmp_path: Path, name: str, export: object) -> None:

@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tests import REFERENCE
 from tests.tiny import drop_key_biases, tiny_inputs, tiny_model, towers
 from vitsmith.errors import ConfigError
+from vitsmith.layers.norm import RmsNorm
 from vitsmith.layers.positions import RESIZERS, resize_positions
 from vitsmith.models.build import build, count_parameters
 from vitsmith.models.config import ViTConfig
@@ -109,6 +110,18 @@ def test_class_token_and_mean_of_patches_are_joined() -> None:
     expected = torch.cat([found.tokens[:, 0], found.tokens[:, 5:].mean(dim=1)], dim=1)
     torch.testing.assert_close(found.pooled, expected)
     assert model.head.in_features == 2 * config.width and parameters(config) == count_parameters(model)
+
+
+def test_norms_by_the_root_mean_square_take_no_mean_away() -> None:
+    """Also that of the patches; and their weights are counted."""
+    config = change(towers()["registers"], norm="rms", patch_norm=True, norm_eps=1e-5)
+    model, images = tiny_model(config), tiny_inputs(config, 2)[0] + 1
+    recorded = model.features(images, intermediates=["patches", "patch_norm"]).intermediates
+    patches = recorded["patches"].flatten(2).transpose(1, 2)
+    expected = patches / (patches.square().mean(dim=-1, keepdim=True) + 1e-5).sqrt() * model.patch_norm.weight
+    torch.testing.assert_close(recorded["patch_norm"], expected)
+    assert {type(model.norm), type(model.blocks[1].norm2)} == {RmsNorm}
+    assert parameters(config) == count_parameters(model)
 
 
 @pytest.mark.parametrize(

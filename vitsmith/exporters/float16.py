@@ -20,6 +20,7 @@ KEPT = (
     "InstanceNormalization",
     "Softmax",
     "ReduceL2",
+    "Pow",
     "ReduceMean",
 )
 """Operators that stay in float32: all add up many values, or squares and exponentials of them. One exporter's LayerNorm

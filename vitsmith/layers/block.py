@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from torch import Tensor, nn
 
 from vitsmith.layers.attention import Attention
 from vitsmith.layers.depth import StochasticDepth
 from vitsmith.layers.mlp import GatedMlp, Mlp
-from vitsmith.layers.norm import LayerNorm
+from vitsmith.layers.norm import norm_of
 from vitsmith.layers.rotary import Turns
 from vitsmith.layers.scale import LayerScale
 
 
 class Block(nn.Module):
-    """x + Attention(LayerNorm(x)), then x + Mlp(LayerNorm(x)), on (batch, tokens, width).
+    """x + Attention(Norm(x)), then x + Mlp(Norm(x)), on (batch, tokens, width); see `norm_of` for the two norms.
 
     With `layer_scale` both branches are multiplied by a learned factor a channel before they are added.
     """
@@ -25,16 +27,17 @@ class Block(nn.Module):
         mlp: Mlp | GatedMlp,
         *,
         norm_eps: float,
+        norm: Literal["layer", "rms"] = "layer",
         layer_scale: bool = False,
         dropout: float = 0.0,
         stochastic_depth: float = 0.0,
     ) -> None:
         super().__init__()
-        self.norm1 = LayerNorm(width, eps=norm_eps)
+        self.norm1 = norm_of(norm, width, eps=norm_eps)
         self.attention = attention
         self.dropout = nn.Dropout(dropout)
         self.scale1 = LayerScale(width) if layer_scale else None
-        self.norm2 = LayerNorm(width, eps=norm_eps)
+        self.norm2 = norm_of(norm, width, eps=norm_eps)
         self.mlp = mlp
         self.scale2 = LayerScale(width) if layer_scale else None
         self.drop_branch = StochasticDepth(stochastic_depth)

@@ -1,16 +1,31 @@
-"""Layer normalisation, arXiv 1607.06450, with gradients that can be trusted in bfloat16 on a CPU."""
+"""The norms of transformers: layer normalisation, arXiv 1607.06450, and the root mean square's, arXiv 1910.07467."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 
+def norm_of(kind: Literal["layer", "rms"], width: int, *, eps: float) -> LayerNorm | RmsNorm:
+    """A norm over the last axis, `width` long."""
+    return RmsNorm(width, eps=eps) if kind == "rms" else LayerNorm(width, eps=eps)
+
+
+class RmsNorm(nn.RMSNorm):
+    """Divides by the root mean square: no mean is taken away, and there is no bias.
+
+    Where autocast gives it bfloat16, it computes in the type of its weights, as autocast has it for LayerNorm alone.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.to(self.weight.dtype))
+
+
 class LayerNorm(nn.LayerNorm):
-    """torch's layer norm over the last axis.
+    """torch's layer norm over the last axis, with gradients that can be trusted in bfloat16 on a CPU.
 
     In bfloat16 on a CPU torch (2.13) adds up the gradients of scale and bias in bfloat16, token by token: for 3152
     tokens they are wrong by 6%. Here products add them up in float32, in 0.9 ms instead of 0.65 in a ViT-Ti/16.

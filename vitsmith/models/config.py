@@ -20,6 +20,7 @@ from vitsmith.models.parts import (
     Eps,
     Gelu,
     Hidden,
+    NormKind,
     Pair,
     Pooling,
     PositionEmbeddingConfig,
@@ -115,6 +116,11 @@ class ViTConfig(Frozen):
     final_norm: bool = Field(True, description="a LayerNorm after the last block, or after pooling")
     attention_pool: AttentionPoolConfig | None = Field(None, description="the pooling of pooling='attention'")
     head_bias: bool = True
+    norm: NormKind = Field(
+        "layer",
+        description="norms of the tokens: LayerNorm, or 'rms', RMSNorm (1910.07467); those in parts are LayerNorm",
+    )
+    patch_norm: bool = Field(False, description="a norm of the embedded patches, before their positions (AIMv2)")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -52,7 +52,7 @@ def _vit_parameters(config: ViTConfig) -> int:
     if config.position_embedding.learned != "none":
         count += width * (config.tokens - config.prefix + config.prefix_positions)
     count += config.depth * _vit_block_parameters(config)
-    count += 2 * width * (config.norm_before + config.final_norm)
+    count += _norm_parameters(config) * (config.patch_norm + config.norm_before + config.final_norm)
     if pool := config.attention_pool:
         count += width + 4 * _linear_parameters(width, width) + 2 * width + _mlp_parameters(width, pool.mlp_width)
     if config.representation:
@@ -63,11 +63,16 @@ def _vit_parameters(config: ViTConfig) -> int:
 
 def _vit_block_parameters(config: ViTConfig) -> int:
     parts, width, inner = config.block, config.width, config.attention_width
-    count = 4 * width + 3 * _linear_parameters(width, inner, bias=parts.qkv_bias) + _linear_parameters(inner, width)
+    count = 2 * _norm_parameters(config)
+    count += 3 * _linear_parameters(width, inner, bias=parts.qkv_bias) + _linear_parameters(inner, width)
     count += 2 * width * parts.layer_scale + 4 * (inner // config.heads) * parts.qk_norm
     count += 2 * inner * parts.attention_norm + 2 * config.mlp_width * parts.mlp_norm
     gate = _linear_parameters(width, config.mlp_width) if parts.gated else 0
     return count + gate + _mlp_parameters(width, config.mlp_width)
+
+
+def _norm_parameters(config: ViTConfig) -> int:
+    return config.width if config.norm == "rms" else 2 * config.width
 
 
 def _vit_flops(config: ViTConfig) -> int:

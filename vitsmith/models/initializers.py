@@ -81,6 +81,8 @@ def _initialize_part(module: nn.Module) -> None:
         case nn.LayerNorm() | nn.GroupNorm():
             nn.init.ones_(module.weight)
             nn.init.zeros_(module.bias)
+        case nn.RMSNorm():
+            nn.init.ones_(module.weight)
 
 
 def _initialize_owner(module: nn.Module) -> None:

@@ -25,6 +25,7 @@ Classes = Annotated[int, Field(ge=0, le=10_000_000), Number]
 Eps = Annotated[Finite, Field(ge=0, lt=1)]
 Gelu = Literal["tanh", "erf", "quick"]
 Pooling = Literal["token", "gap", "token_and_gap", "attention", "unpooled", "token_unpooled"]
+NormKind = Literal["layer", "rms"]
 PositionResize = Literal["zoom", "bicubic", "bicubic_plain", "bicubic_offset", "bilinear_plain"]
 
 

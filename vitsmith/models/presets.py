@@ -259,7 +259,7 @@ def _architecture(config: ModelConfig) -> dict[str, object]:
         sizes = {f"{tower}.{field}": value for tower, fields in towers.items() for field, value in fields.items()}
         return {**sizes, "image.classes": config.image.classes}
     decisive = ("family", "width", "depth", "heads", "mlp_width", "tokens_mlp_width", "channels_mlp_width", "patch")
-    parts = ("resnet", "class_token", "registers", "patch_bias", "norm_before", "block")
+    parts = ("resnet", "class_token", "registers", "patch_bias", "norm_before", "norm", "patch_norm", "block")
     fields = config.model_dump(exclude={"block": {"qkv_bias"}, "resnet": {"norm_eps", "divisor"}})
     sizes = {field: fields[field] for field in (*decisive, *parts) if field in fields}
     if isinstance(config, ViTConfig):  # which tokens have a position, and how it is rounded, differs between publishers

@@ -21,7 +21,7 @@ from vitsmith.layers.depth import depth_rates
 from vitsmith.layers.eager import is_watched
 from vitsmith.layers.merging import MergingBlock
 from vitsmith.layers.mlp import GatedMlp, Mlp
-from vitsmith.layers.norm import LayerNorm
+from vitsmith.layers.norm import norm_of
 from vitsmith.layers.patches import PatchEmbedding, sequence
 from vitsmith.layers.pooling import pool
 from vitsmith.layers.positions import PositionEmbedding
@@ -46,17 +46,18 @@ class VisionTransformer(nn.Module):
         self.resnet = ResNet(config.resnet) if config.resnet else None
         channels = config.resnet.out_width if config.resnet else 3
         self.patches = PatchEmbedding(channels, width, config.patch, bias=config.patch_bias)
+        self.patch_norm = _norm(config) if config.patch_norm else nn.Identity()
         self.class_token = nn.Parameter(torch.zeros(1, 1, width)) if config.class_token else None
         self.distillation_token = nn.Parameter(torch.zeros(1, 1, width)) if config.distillation_token else None
         self.registers = nn.Parameter(torch.zeros(1, config.registers, width)) if config.registers else None
         self.positions = _positions(config)
         self.rotary = _rotary(config)
         self.dropout = nn.Dropout(config.dropout)
-        self.norm_before = LayerNorm(width, eps=config.norm_eps) if config.norm_before else nn.Identity()
+        self.norm_before = _norm(config) if config.norm_before else nn.Identity()
         self.blocks = nn.ModuleList(
             _block(config, index, rate) for index, rate in enumerate(depth_rates(config.stochastic_depth, config.depth))
         )
-        self.norm = LayerNorm(width, eps=config.norm_eps) if config.final_norm else nn.Identity()
+        self.norm = _norm(config) if config.final_norm else nn.Identity()
         self.attention_pool = _attention_pool(config)
         self.representation: nn.Module = nn.Identity()
         if config.representation:  # only in the first ImageNet-21k release
@@ -113,7 +114,7 @@ class VisionTransformer(nn.Module):
         config = self.config
         check_images(images, config.image_size)
         x = images if self.resnet is None else self.resnet(images)
-        x = sequence(self.patches(x))  # (B, patches, D)
+        x = self.patch_norm(sequence(self.patches(x)))  # (B, patches, D)
         tokens = (self.class_token, self.distillation_token, self.registers)
         before = [one.expand(x.shape[0], -1, -1) for one in tokens if one is not None]
         if self.positions is None:
@@ -131,6 +132,10 @@ class VisionTransformer(nn.Module):
         if self.attention_pool is not None:
             return self.attention_pool(x, sizes)
         return pool(x, self.config.pooling, prefix=self.config.prefix, sizes=sizes)
+
+
+def _norm(config: ViTConfig) -> nn.Module:
+    return norm_of(config.norm, config.width, eps=config.norm_eps)
 
 
 def _positions(config: ViTConfig) -> PositionEmbedding | None:
@@ -166,6 +171,7 @@ def _block(config: ViTConfig, index: int, rate: float) -> Block:
     )
     options: dict[str, Any] = {
         "norm_eps": eps,
+        "norm": config.norm,
         "layer_scale": parts.layer_scale,
         "dropout": config.dropout,
         "stochastic_depth": rate,

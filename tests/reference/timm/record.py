@@ -50,6 +50,7 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "vit_pe_core_gigantic_patch14_448": {},
     "vit_pe_spatial_tiny_patch16_512": {"num_classes": 0},
     "vit_tiny_r_s16_p8_224": {},
+    "aimv2_large_patch14_224": {"num_classes": 0},
 }
 """Architectures, and arguments beside those of `SMALL`."""
 

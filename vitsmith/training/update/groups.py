@@ -13,7 +13,9 @@ from vitsmith.errors import ConfigError, suggestion
 if TYPE_CHECKING:
     from vitsmith.training.recipes.recipe import OptimizerSpec
 
-_INPUTS = frozenset({"patches", "class_token", "distillation_token", "registers", "positions", "norm_before", "resnet"})
+_INPUTS = frozenset(
+    {"patches", "patch_norm", "class_token", "distillation_token", "registers", "positions", "norm_before", "resnet"}
+)
 """First parts of the names of the parameters before the blocks."""
 
 _UNDECAYED = frozenset({"class_token", "distillation_token", "registers", "positions", "probe"})

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from vitsmith.models.parts import RotaryConfig
+from vitsmith.models.parts import NormKind, RotaryConfig
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,7 @@ class Architecture:
     heads: int | None = None
     act_layer: str = "gelu"
     norm_eps: float | None = None
+    norm: NormKind = "layer"
     global_pool: str | None = None
     rotary: RotaryConfig | Literal["unknown"] | None = "unknown"
     pool_heads: int | None = None
@@ -37,6 +38,10 @@ def _perception(side: int, start: int = 1) -> RotaryConfig:
 
 
 ROWS: Mapping[str, Mapping[str, Any]] = {
+    r"aimv2_": {"norm": "rms", "norm_eps": 1e-5, "heads": 12, "rotary": None},
+    r"aimv2_large_": {"heads": 8},
+    r"aimv2_1b_": {"heads": 16},
+    r"aimv2_3b_": {"heads": 24},
     r"vit_base_patch16_gap_": {"heads": 16},
     r"vit_giantopt_": {"heads": 16},
     r"test_vit2?$": {"heads": 2},

@@ -13,6 +13,7 @@ from vitsmith.weights.fill import ArrayFile
 from vitsmith.weights.timm.architectures import Architecture, known_architecture, turns_by_name
 from vitsmith.weights.timm.metadata import ModelArgs, RefusedArgs, TimmMetadata
 from vitsmith.weights.timm.parts import (
+    PATCH_NORM,
     PATCHES,
     POSITIONS,
     STEM,
@@ -36,7 +37,7 @@ _USUAL = {"use_post_norm": False, "rope_grid_offset": 0.0, "dynamic_img_pad": Fa
 
 _SINCE_THE_ORIGINAL = {
     *("patch_bias", "unseen_edge", "registers", "position_embedding", "norm_before", "block", "final_norm"),
-    *("attention_pool", "head_bias"),
+    *("attention_pool", "head_bias", "norm", "patch_norm"),
 }
 """Fields of parts that the original's code does not have."""
 
@@ -54,8 +55,8 @@ def infer_timm_config(
 
     Raises WeightsError for what our models do not have, naming it.
     """
-    refuse_unsupported(file)
     architecture = known_architecture(metadata.architecture if metadata else "")
+    refuse_unsupported(file, rms_norm=architecture.norm == "rms")
     if metadata:
         _check_arguments(metadata.model_args, file)
         if architecture.refused:
@@ -109,6 +110,8 @@ def _vit(
             "final_norm": "norm.weight" in file.shapes or "fc_norm.weight" in file.shapes,
             "attention_pool": _attention_pool(file, arguments, architecture, heads),
             "head_bias": "head.weight" not in file.shapes or "head.bias" in file.shapes,
+            "norm": architecture.norm,
+            "patch_norm": PATCH_NORM in file.shapes,
         }
     )
     _check_pooled(config, architecture, arguments, file)

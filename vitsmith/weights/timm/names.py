@@ -29,6 +29,8 @@ class Naming:
     gate_apart: bool = False
     """Gate and value of a gated MLP are two matrices."""
     key_bias: bool = True
+    out_bias: bool = True
+    """The last layer of attention, and all of the MLP, have biases."""
 
     @classmethod
     def of(cls, names: Collection[str]) -> Self:
@@ -39,6 +41,7 @@ class Naming:
             qkv="separate" if separate else "without key bias" if apart else "packed",
             scale="gamma_{}" if f"{block}.gamma_1" in names else "ls{}.gamma",
             gate_apart=f"{block}.mlp.fc1_g.weight" in names,
+            out_bias=f"{attention}.proj.bias" in names,
             key_bias=f"{attention}.k_proj.bias" in names if separate else not apart,
         )
 
@@ -49,10 +52,16 @@ def timm_slots(config: ImageModelConfig, naming: Naming = Naming()) -> dict[str,
 
 
 def timm_zeros(config: ImageModelConfig, naming: Naming) -> tuple[Slot, ...]:
-    """What timm's file leaves out because it is zero: the bias of the keys of EVA-02 and others."""
-    if naming.key_bias or not isinstance(config, ViTConfig) or not config.block.qkv_bias:
+    """What timm's file leaves out because it is zero: biases of the keys of EVA-02 and others, and those of AIMv2."""
+    if not isinstance(config, ViTConfig):
         return ()
-    return tuple(Slot(f"blocks.{index}.attention.qkv.bias", SAME, 1, 3) for index in range(config.depth))
+    zeros = []
+    if config.block.qkv_bias and not naming.key_bias:
+        zeros.append(("attention.qkv.bias", 1, 3))
+    if not naming.out_bias:
+        zeros += [(f"{layer}.bias", 0, 1) for layer in ("attention.out", "mlp.widen", "mlp.narrow")]
+    blocks = range(config.depth)
+    return tuple(Slot(f"blocks.{index}.{name}", SAME, part, parts) for index in blocks for name, part, parts in zeros)
 
 
 def _vit(config: ViTConfig, naming: Naming) -> Slots:
@@ -67,12 +76,15 @@ def _vit(config: ViTConfig, naming: Naming) -> Slots:
     if config.resnet:
         yield from _resnet(config.resnet)
     yield from _linear("patch_embed.proj", "patches.projection", bias=config.patch_bias)
+    norm_bias = config.norm == "layer"
+    if config.patch_norm:
+        yield from _linear("patch_embed.norm", "patch_norm", bias=norm_bias)
     if config.norm_before:
-        yield from _linear("norm_pre", "norm_before")
+        yield from _linear("norm_pre", "norm_before", bias=norm_bias)
     for index in range(config.depth):
         yield from _block(f"blocks.{index}", config, naming)
     if config.final_norm:
-        yield from _linear("fc_norm" if config.norm_after_pooling else "norm", "norm")
+        yield from _linear("fc_norm" if config.norm_after_pooling else "norm", "norm", bias=norm_bias)
     if config.attention_pool:
         yield "attn_pool.latent", Slot("attention_pool.probe", SAME)
         for theirs, ours in (("q", "query"), ("kv", "key_value"), ("proj", "out"), ("norm", "norm")):
@@ -87,18 +99,18 @@ def _vit(config: ViTConfig, naming: Naming) -> Slots:
 
 
 def _block(block: str, config: ViTConfig, naming: Naming) -> Slots:
-    parts = config.block
-    yield from _linear(f"{block}.norm1", f"{block}.norm1")
+    parts, norm_bias, bias = config.block, config.norm == "layer", naming.out_bias
+    yield from _linear(f"{block}.norm1", f"{block}.norm1", bias=norm_bias)
     yield from _attention(block, config, naming)
-    yield from _linear(f"{block}.norm2", f"{block}.norm2")
+    yield from _linear(f"{block}.norm2", f"{block}.norm2", bias=norm_bias)
     if parts.gated and naming.gate_apart:
         for part, theirs in enumerate(("fc1_g", "fc1_x")):
-            yield from _linear(f"{block}.mlp.{theirs}", f"{block}.mlp.widen", part=part, parts=2)
+            yield from _linear(f"{block}.mlp.{theirs}", f"{block}.mlp.widen", bias=bias, part=part, parts=2)
     else:
-        yield from _linear(f"{block}.mlp.fc1", f"{block}.mlp.widen")
+        yield from _linear(f"{block}.mlp.fc1", f"{block}.mlp.widen", bias=bias)
     if parts.mlp_norm:
         yield from _linear(f"{block}.mlp.norm", f"{block}.mlp.norm")
-    yield from _linear(f"{block}.mlp.fc2", f"{block}.mlp.narrow")
+    yield from _linear(f"{block}.mlp.fc2", f"{block}.mlp.narrow", bias=bias)
     if parts.layer_scale:
         for number in (1, 2):
             yield f"{block}.{naming.scale.format(number)}", Slot(f"{block}.scale{number}.factors", SAME)
@@ -126,7 +138,7 @@ def _attention(block: str, config: ViTConfig, naming: Naming) -> Slots:
         yield from _linear(f"{theirs}.k_norm", f"{ours}.key_norm", layout=head)
     if config.block.attention_norm:
         yield from _linear(f"{theirs}.norm", f"{ours}.norm")
-    yield from _linear(f"{theirs}.proj", f"{ours}.out")
+    yield from _linear(f"{theirs}.proj", f"{ours}.out", bias=naming.out_bias)
 
 
 def _resnet(config: ResNetConfig) -> Slots:

@@ -12,6 +12,7 @@ from vitsmith.weights.fill import ArrayFile
 from vitsmith.weights.unsupported import check_channels
 
 POSITIONS, PATCHES, STEM = "pos_embed", "patch_embed.proj.weight", "stem.proj.weight"
+PATCH_NORM = "patch_embed.norm.weight"
 
 _ATTENTION, _MLP = "blocks.0.attn", "blocks.0.mlp"
 _FRONT = "patch_embed.backbone"
