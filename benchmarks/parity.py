@@ -1,6 +1,6 @@
 """Do weights of other libraries give their answers here? Each family is built there, with random values in every array.
 
-    python benchmarks/parity.py [--only dinov2] [--out benchmarks/results/parity_CPU_DATE.md]
+    python benchmarks/parity.py [--only dinov2 | --only timm] [--out benchmarks/results/parity_CPU_DATE.md]
 
 A row builds a small model from a configuration of its library, fills every array with random values, larger than
 initial ones, saves it as the library saves it, loads the folder with `vitsmith.load`, and compares what both answer for
@@ -52,6 +52,10 @@ class Row:
     preprocessor: dict[str, Any] = field(default_factory=dict)
     forward: dict[str, Any] = field(default_factory=dict)
     """Arguments of the library's model at another size than the file's."""
+
+    @property
+    def headless(self) -> bool:
+        return "Classification" not in self.model and not self.fields.get("num_classes")
 
 
 class Library(Protocol):
@@ -126,7 +130,32 @@ TOWERS = (
     towers("SigLIP B/16", "SiglipModel", {}, ((224, 224), (256, 256))),
 )
 
+TIMM = {"depth": 3, "embed_dim": 48, "num_heads": 3}
+
+
+def of_timm(family: str, architecture: str, size: Size, **fields: Any) -> Row:
+    """An architecture of timm, made small; timm's positions have the size of the model."""
+    return Row(family, "timm", architecture, "", {**TIMM, "img_size": size, **fields}, (size,))
+
+
+FROM_TIMM = (
+    of_timm("CLIP", "vit_base_patch32_clip_224", (64, 96), num_classes=7),
+    of_timm("CLIP", "vit_base_patch32_clip_quickgelu_224", (64, 96), num_classes=7),
+    of_timm("SigLIP", "vit_base_patch16_siglip_224", (48, 80), num_classes=0),
+    of_timm("SigLIP", "vit_base_patch32_siglip_256", (64, 96), num_classes=0),
+    of_timm("DINOv2", "vit_small_patch14_dinov2", (56, 42), num_classes=7),
+    of_timm("DINOv2 registers", "vit_giant_patch14_reg4_dinov2", (56, 42), num_classes=7),
+    of_timm("DINOv3", "vit_small_patch16_dinov3", (64, 48), num_classes=0),
+    of_timm("DINOv3", "vit_small_plus_patch16_dinov3_qkvb", (64, 48), num_classes=0),
+    of_timm("DeiT III", "deit3_small_patch16_224", (64, 48), num_classes=7),
+    of_timm("EVA-02", "eva02_base_patch14_224", (56, 42), num_classes=7),
+    of_timm("Perception Encoder", "vit_pe_core_tiny_patch16_384", (64, 48), num_classes=7),
+    of_timm("AIMv2", "aimv2_large_patch14_224", (56, 42), num_classes=0),
+    of_timm("registers, gap", "vit_little_patch16_reg4_gap_256", (64, 48), num_classes=7),
+)
+
 ROWS = (
+    *FROM_TIMM,
     *TOWERS,
     Row("ViT", "HF", "ViTForImageClassification", "ViTConfig", {**VIT, **CLASSES}, VIT_SIZES, forward=INTERPOLATED),
     Row("ViT", "HF", "ViTModel", "ViTConfig", {**VIT, "qkv_bias": False}, VIT_SIZES, forward=INTERPOLATED),
@@ -231,7 +260,7 @@ def compared(row: Row, folder: Path) -> Iterator[Result]:
     model = randomized(library.build(row)).eval()
     library.save(model, row, folder)
     for size in row.sizes:
-        bundle = vs.load(folder, image_size=size, headless="Classification" not in row.model)
+        bundle = vs.load(folder, image_size=size, headless=row.headless)
         images = torch.randn((2, 3, *size), generator=torch.Generator().manual_seed(1))
         tokens = _texts(bundle.config.text) if isinstance(bundle.config, LiTConfig) else None
         with torch.no_grad():
@@ -305,10 +334,35 @@ class Transformers:
         return answers
 
 
+class Timm:
+    """timm, whose folder has `model_args`, as timm writes them for changed architectures."""
+
+    package = "timm"
+
+    def build(self, row: Row) -> torch.nn.Module:
+        from timm_reads_our_npz import stand_in_for_torchvision
+
+        if "timm" not in sys.modules:
+            stand_in_for_torchvision()
+        import timm
+
+        model: torch.nn.Module = timm.create_model(row.model, **row.fields)
+        return model
+
+    def save(self, model: Any, row: Row, folder: Path) -> None:
+        from timm.models import save_for_hf
+
+        save_for_hf(model, folder, safe_serialization=True)
+
+    def answers(self, model: Any, images: Tensor, tokens: Tensor | None, arguments: dict[str, Any]) -> Answers:
+        last = "logits" if model.num_classes else "pooled"
+        return {"tokens": model.forward_features(images), last: model(images)}
+
+
 WITHOUT_NORM = ("CLIPVisionModel", "MetaClip2VisionModel")
 """Models whose tokens are those before the last LayerNorm."""
 
-LIBRARIES: dict[str, Library] = {"HF": Transformers()}
+LIBRARIES: dict[str, Library] = {"HF": Transformers(), "timm": Timm()}
 
 
 def _our_answers(model: Any, images: Tensor, tokens: Tensor | None) -> Answers:
@@ -325,7 +379,7 @@ def _difference(ours: Tensor, theirs: Tensor) -> float:
 
 
 COLUMNS = ("tokens", "pooled", "texts", "logits")
-USUAL = {*TINY, "intermediate_size", "image_size", "patch_size", "num_labels"}
+USUAL = {*TINY, *TIMM, "intermediate_size", "image_size", "patch_size", "num_labels", "img_size", "num_classes"}
 """Fields that the table leaves out."""
 
 
@@ -357,6 +411,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     wanted = [row for row in ROWS if options.only.lower() in f"{row.family} {row.distribution} {row.model}".lower()]
+    asked = f" --only {options.only}" if options.only else ""
     results: list[Result] = []
     for row in wanted:
         with tempfile.TemporaryDirectory() as folder:
@@ -365,9 +420,9 @@ def main() -> None:
     packages = {LIBRARIES[row.distribution].package for row in wanted}
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", *sorted(packages)))
     text = (
-        f"# Parity with other libraries\n\n`python benchmarks/parity.py`, {versions}, {platform.machine()}. {good} of "
-        f"{len(results)} comparisons are equal: largest difference over largest answer at most 1e-5 at the file's "
-        "size, 1e-4 at another. Every array is random.\n\n"
+        f"# Parity with other libraries\n\n`python benchmarks/parity.py{asked}`, {versions}, {platform.machine()}. "
+        f"{good} of {len(results)} comparisons are equal: largest difference over largest answer at most 1e-5 "
+        "at the file's size, 1e-4 at another. Every array is random.\n\n"
         f"{table(results)}\n"
     )
     print(text)

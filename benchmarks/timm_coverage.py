@@ -261,8 +261,8 @@ def main() -> None:
     head = [
         "# timm's published tags",
         "",
-        f"`python benchmarks/timm_coverage.py`, {datetime.date.today()}, {describe_machine()}, Python "
-        f"{platform.python_version()}, torch {torch.__version__}, timm {timm.__version__}, float32.",
+        f"`python benchmarks/timm_coverage.py --only '{options.only}'`, {datetime.date.today()}, {describe_machine()}, "
+        f"Python {platform.python_version()}, torch {torch.__version__}, timm {timm.__version__}, float32.",
         "",
     ]
     explained = ["", *("    " + line for line in __doc__.splitlines()[5:])]
