@@ -20,6 +20,7 @@ import io
 import json
 import platform
 import random
+import tempfile
 import time
 import unicodedata
 from collections.abc import Callable
@@ -33,7 +34,10 @@ from tests.reference.text.make import HERE, TEXTS, import_open_clip, siglip2_of_
 from vitsmith.data.text.tokenizer import Tokenizer
 from vitsmith.data.text.tokenizer_json import clip_tokenizer_json
 from vitsmith.machine import describe_machine
+from vitsmith.models.text_config import TextTransformerConfig
 from vitsmith.text_spec import TextSpec
+from vitsmith.weights.open_clip.model_cfg import TextCfg
+from vitsmith.weights.open_clip.texts import open_clip_text
 
 Cut = Callable[[list[str]], np.ndarray]
 RANGES = (
@@ -94,6 +98,47 @@ def sources() -> dict[str, tuple[Cut, Cut]]:
     }  # fmt: skip
 
 
+def folders_of_open_clip(place: Path) -> dict[str, tuple[Cut, Cut]]:
+    """Tokenizers of transformers in folders of open_clip, as `sources` has them; vocabularies are small stand-ins."""
+    import sentencepiece
+    from transformers import BertTokenizerFast, T5TokenizerFast, XLMRobertaTokenizerFast
+
+    pieces = sentencepiece.SentencePieceProcessor(model_proto=(HERE / "siglip.model").read_bytes())
+    unigrams = [(pieces.id_to_piece(at), pieces.get_score(at)) for at in range(pieces.get_piece_size())]
+    marks = [(mark, 0.0) for mark in ("<s>", "<pad>", "</s>", "<unk>")]
+    letters = sorted({letter for text in TEXTS for letter in text.lower() if letter.strip()})
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{letter}" for letter in letters), "photo"]
+    t5 = T5TokenizerFast(vocab=unigrams, extra_ids=0)
+    t5.pad_token = "</s>"
+    unmasked = {"pool_type": "last", "no_causal_mask": True}
+    rows: dict[str, tuple[Any, dict[str, Any]]] = {
+        "SigLIP": (t5, {"context_length": 64, "tokenizer_kwargs": {"clean": "canonicalize"}, **unmasked}),
+        "CLIPA": (
+            BertTokenizerFast(vocab={word: at for at, word in enumerate(words)}),
+            {"context_length": 32, "tokenizer_kwargs": {"strip_sep_token": True}, **unmasked},
+        ),
+        "MetaCLIP 2": (
+            XLMRobertaTokenizerFast(vocab=[*marks, *unigrams[3:], ("<mask>", 0.0)]),
+            {"pool_type": "eos", "eos_id": 2},
+        ),
+    }
+    return {f"open_clip, {name}": _of_open_clip(place / name, saved, fields) for name, (saved, fields) in rows.items()}
+
+
+def _of_open_clip(folder: Path, saved: Any, fields: dict[str, Any]) -> tuple[Cut, Cut]:
+    saved.save_pretrained(folder)
+    text = TextCfg.model_validate({**fields, "hf_tokenizer_name": "its folder", "vocab_size": len(saved)})
+    tower = TextTransformerConfig.model_validate(
+        {"width": 1, "depth": 1, "heads": 1, "mlp_width": 1, "classes": 0, "vocabulary": text.vocab_size,
+         "length": text.context_length, "pooling": "last" if text.pool_type == "last" else "end"}
+    )  # fmt: skip
+    found = open_clip_text(text, tower, folder)
+    assert found.vocabulary is not None
+    arguments = text.tokenizer_kwargs.model_dump(include={"clean", "strip_sep_token"}, exclude_none=True)
+    theirs = import_open_clip().HFTokenizer(str(folder), context_length=text.context_length, **arguments)
+    return Tokenizer(found.spec, found.vocabulary), lambda texts: theirs(texts).numpy()
+
+
 def tokenizer(file: bytes, **fields: Any) -> Cut:
     return Tokenizer(TextSpec(**fields), file)
 
@@ -143,7 +188,9 @@ def main() -> None:
     print("| source | list, of", len(TEXTS), "| random, of", f"{options.random:,} | ours | theirs |", file=told)
     print("|---|---:|---:|---:|---:|", file=told)
     drawn = random_texts(options.random)
-    for name, (ours, theirs) in sources().items():
+    with tempfile.TemporaryDirectory() as place:
+        cut = sources() | folders_of_open_clip(Path(place))
+    for name, (ours, theirs) in cut.items():
         differing = [int((ours(texts) != theirs(texts)).any(axis=1).sum()) for texts in (TEXTS, drawn)]
         rates = [f"{rate(cut) / 1000:.1f}" for cut in (ours, theirs)]
         print(f"| {name} | {differing[0]} | {differing[1]} | {' | '.join(rates)} |", file=told)

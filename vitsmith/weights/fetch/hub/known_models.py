@@ -1,6 +1,7 @@
 """Well-known models of the hub, as rows of data (known_models.csv), to suggest a name for one that is not there.
 
-Those of timm are the tags of timm 1.0.31 in the modules that `other_kinds.TIMM` names.
+Those of timm are the tags of timm 1.0.31 in the modules that `other_kinds.TIMM` names; those of open_clip are from
+pretrained.py of open_clip 3.3, as far as they are read.
 """
 
 from __future__ import annotations
