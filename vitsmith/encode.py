@@ -160,7 +160,9 @@ class Encoder:
         if self.what != "pooled":
             raise InputError(f"texts have one embedding, which compares with the pooled one of images, not {self.what}")
         if text is None:
-            raise InputError(f"{self.bundle.where} is a model of images alone: it cannot read text; use a LiT model")
+            raise InputError(
+                f"{self.bundle.where} is a model of images alone: it cannot read text; use CLIP, SigLIP or LiT"
+            )
         if not isinstance(tokens, np.ndarray):
             raise InputError(f"tokens must be a NumPy array of integers, not {type(tokens).__name__}")
         if tokens.ndim != 2 or tokens.shape[1] != text.length or tokens.dtype.kind not in "iu":

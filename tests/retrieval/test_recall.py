@@ -146,5 +146,7 @@ def test_a_model_on_captioned_images_is_as_by_hand(monkeypatch: pytest.MonkeyPat
 
 def test_models_that_read_no_captions_are_refused() -> None:
     encoder = Encoder(Bundle.of(tiny_model(VIT)))
-    with pytest.raises(InputError, match="is a model of images alone: it cannot read captions; use a LiT model"):
+    with pytest.raises(
+        InputError, match="is a model of images alone: it cannot read captions; use CLIP, SigLIP or LiT"
+    ):
         evaluate_retrieval(encoder, captioned([(0, 0)]))

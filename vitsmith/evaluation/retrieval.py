@@ -100,7 +100,9 @@ def evaluate_retrieval(
     when too many images are unreadable.
     """
     if not encoder.reads_text:
-        raise InputError(f"{encoder.bundle.where} is a model of images alone: it cannot read captions; use a LiT model")
+        raise InputError(
+            f"{encoder.bundle.where} is a model of images alone: it cannot read captions; use CLIP, SigLIP or LiT"
+        )
     began = time.perf_counter()
     first: dict[str, int] = {}
     rows = np.array([first.setdefault(name, row) for row, name in enumerate(samples.names)], np.int64)

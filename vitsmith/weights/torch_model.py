@@ -89,7 +89,7 @@ def run_images(model: Model, tensors: Array, where: str) -> Array:
 def run_texts(model: Model, tokens: Array, where: str) -> Array:
     """Token ids (texts, length) -> float32 (texts, E), unit vectors. Raises as `run_images`."""
     if not isinstance(model, LiT):
-        raise InputError(f"{where} is a model of images alone: it cannot read text; use a LiT model")
+        raise InputError(f"{where} is a model of images alone: it cannot read text; use CLIP, SigLIP or LiT")
     require_float32(model, where)
     with isolated(inference=True):
         outputs = model.encode_text(torch.from_numpy(tokens).to(next(model.parameters()).device))

@@ -84,7 +84,7 @@ class TorchEngine:
 
     def run_texts(self, tokens: Array) -> Array:
         if not isinstance(self._model, LiT):
-            raise InputError(f"{self._where} is a model of images alone: it cannot read text; use a LiT model")
+            raise InputError(f"{self._where} is a model of images alone: it cannot read text; use CLIP, SigLIP or LiT")
         self._check_process()
         with isolated(inference=True):
             answers = _numpy(self._texts(torch.from_numpy(tokens).to(self._device)))

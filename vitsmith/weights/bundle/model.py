@@ -80,7 +80,7 @@ class BundleModel(BundleParts):
     def tokenizer(self) -> Tokenizer:
         """The tokenizer of this model. Raises InputError without a text tower or a vocabulary."""
         if self.text is None:
-            raise InputError(f"{self.where} is a model of images alone: it cannot read text; use a LiT model")
+            raise InputError(f"{self.where} is a model of images alone: it cannot read text; use CLIP, SigLIP or LiT")
         if self.vocabulary is None:
             raise InputError(f"{self.where} {missing_vocabulary(self.text, self.provenance.kind)}")
         kept = self._tokenizer
@@ -95,7 +95,7 @@ class BundleModel(BundleParts):
     def similarity(self) -> Similarity:
         """Temperature and bias of a LiT model. Raises InputError for others, and for temperatures of 0 or infinity."""
         if not isinstance(self.config, LiTConfig):
-            raise InputError(f"{self.where} is a model of images alone: it matches no texts; use a LiT model")
+            raise InputError(f"{self.where} is a model of images alone: it matches no texts; use CLIP, SigLIP or LiT")
         if self._model is None and self._similarity is not None:
             return self._similarity
         return _torch_model().similarity_of(self.model, self.where)
