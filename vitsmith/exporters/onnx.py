@@ -13,6 +13,7 @@ from vitsmith.arrays import Array
 from vitsmith.engines.onnx.session import open_session
 from vitsmith.errors import MissingPackageError
 from vitsmith.exporters.exporter import Exporter, LayerOutputs
+from vitsmith.exporters.folding import with_folded_layers
 from vitsmith.exporters.parts import Part
 from vitsmith.models.features import record
 from vitsmith.process.quiet import quiet
@@ -47,7 +48,7 @@ def write_graph(part: Part, path: Path, *, batch: int | None = None) -> None:
     dynamic = ({0: torch.export.Dim("batch", min=1, max=65536)},) if batch is None else None
     with quiet():
         program = torch.onnx.export(
-            part.module,
+            with_folded_layers(part.module),
             (example.to(next(part.module.parameters()).device),),
             dynamo=True,
             opset_version=OPSET,
