@@ -43,7 +43,7 @@ def test_the_other_gelu_of_clip_is_the_one_that_timm_has_under_another_name(tmp_
     torch.testing.assert_close(answers(as_timm), torch.tensor(RECORDED[CLIP]["outputs"]), rtol=1e-5, atol=1e-5)
     quick = loaded(path, gelu="quick")
     torch.testing.assert_close(answers(quick), torch.tensor(RECORDED[QUICK]["outputs"]), rtol=1e-5, atol=1e-5)
-    assert has_note(quick, "GELU quick as asked for, not erf")
+    assert has_note(quick, "GELU quick as asked for, not erf") and not has_note(quick, "as in timm: GELU")
     timm_file(tmp_path, CLIP, "laion2b_e16")
     assert not has_note(loaded(path), "gelu='quick'")
 
@@ -60,6 +60,7 @@ def test_dinov3_gives_the_mean_of_the_patches_or_the_class_token(tmp_path: Path)
     path = timm_file(tmp_path, DINOV3)
     mean, token, both = (loaded(path, headless=True, pooling=pooling) for pooling in (None, "token", "token_and_gap"))
     assert has_note(mean, "pooling='token'") and has_note(token, "pooling 'token' as asked for, not 'gap'")
+    assert not has_note(token, "pooling='token'") and has_note(token, "periods=")
     with torch.inference_mode():
         tokens = mean.model.features(images(mean.config.image_size)).tokens
     torch.testing.assert_close(answers(token), tokens[:, 0])

@@ -49,7 +49,15 @@ def test_a_classifier_refuses_also_as_a_bundle_and_a_program(tmp_path: Path) -> 
     for one in (bundle, saved, exported, vs.load(tmp_path / "onnx")):
         with pytest.raises(InputError, match=MISSING):
             vs.Predictor(one)
+        assert isinstance(vs.Predictor(vs.load(one, preprocessing="usual")), vs.Predictor)
     known = vs.load(tmp_path / "hf", preprocessing="usual")
+    own = known.preprocessing.model_copy(update={"mean": (0.25, 0.25, 0.25)})
+    given = vs.load(tmp_path / "hf", preprocessing=own)
+    assert (given.preprocessing, given.provenance.missing) == (own, "") and given.identity != known.identity
+    assert isinstance(vs.Predictor(given), vs.Predictor)
+    for one in (tmp_path / "saved", known):
+        with pytest.raises(InputError, match="leave out preprocessing: for checkpoints only"):
+            vs.load(one, preprocessing=own)
     vs.save(known, tmp_path / "known")
     assert '"missing"' not in (tmp_path / "known" / "bundle.json").read_text(encoding="utf-8")
     images = np.stack([preprocess(picture, known.preprocessing) for picture in pictures(2)])

@@ -93,6 +93,11 @@ def zeroshot(
             "scores are cosines, not probabilities: the model was trained with softmax and has no probability for a "
             "single label"
         )
+    if classifier.head == "softmax" and classifier.similarity.bias is not None:
+        say(
+            "probabilities add up to 1 over the labels; the model was trained to judge each label by itself, as SigLIP "
+            "is: --scores independent gives those probabilities"
+        )
     writer = Writer(style, top, meaning=classifier.score_meaning)
     results = renamed(classifier.stream(sources), names)
     write_all(results, len(sources), writer, doing="classifying", skip_unreadable=skip_unreadable)

@@ -14,6 +14,7 @@ from vitsmith.models.config import ImageModelConfig, LiTConfig, MixerConfig, ViT
 from vitsmith.models.configure import change
 from vitsmith.models.parts import Gelu
 from vitsmith.models.text_config import TextTransformerConfig
+from vitsmith.specs import ImageSpec
 from vitsmith.weights.conversion import Conversion
 from vitsmith.weights.options import LoadOptions, Periods
 
@@ -27,9 +28,10 @@ def as_chosen(found: Conversion, options: LoadOptions, source: str) -> Conversio
     """
     config, told = found.config, Told()
     if options.preprocessing is not None:
-        if not found.missing:
+        own = options.preprocessing if isinstance(options.preprocessing, ImageSpec) else None
+        if not found.missing and own is None:
             raise InputError(f"{source}: leave out preprocessing={options.preprocessing!r}: nothing is missing")
-        found = replace(found, missing="")
+        found = replace(found, missing="", images=own or found.images)
     try:
         if options.gelu is not None:
             config = _with_gelu(config, options.gelu, told)
@@ -39,7 +41,13 @@ def as_chosen(found: Conversion, options: LoadOptions, source: str) -> Conversio
             config = _in_image_tower(config, lambda tower: _with_periods(tower, options.periods, told))
     except ConfigError as error:
         raise InputError(f"{source}: {error}") from None
-    return replace(found, config=config, choices=tuple(told)) if told else found
+    notes = tuple(note for note in found.notes if not _is_answered(note, options))
+    return replace(found, config=config, notes=notes, choices=tuple(told)) if told else found
+
+
+def _is_answered(note: str, options: LoadOptions) -> bool:
+    """Whether a note offers an option that the caller gave: what it says of the publisher is no longer so."""
+    return any(getattr(options, what) is not None and f"{what}='" in note for what in ("gelu", "pooling", "periods"))
 
 
 def _in_image_tower(config: Any, changed: Callable[[ImageModelConfig], ImageModelConfig]) -> Any:

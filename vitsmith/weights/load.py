@@ -16,6 +16,7 @@ from vitsmith.files.contents import content_of, not_weights
 from vitsmith.models.config import LiTConfig, show_size
 from vitsmith.models.parts import Gelu, Pooling
 from vitsmith.models.presets import check_name
+from vitsmith.specs import ImageSpec
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.bundle.folder import is_bundle, read_bundle
 from vitsmith.weights.bundle.paths import find_bundle, using_program
@@ -36,7 +37,7 @@ def load(
     gelu: Gelu | None = None,
     pooling: Pooling | None = None,
     periods: Periods | None = None,
-    preprocessing: Preprocessing | None = None,
+    preprocessing: Preprocessing | ImageSpec | None = None,
     headless: bool = False,
     verify: bool = True,
     vocabulary: str | os.PathLike[str] | None = None,
@@ -58,7 +59,8 @@ def load(
             of the file's publisher (timm's DINOv3 takes the mean of the patches, the authors' the class token).
         periods: 'float32' or 'bfloat16', of DINOv3's rotary positions; default: that of the file's publisher.
         preprocessing: 'usual' takes that of the published models of its kind where the folder lacks the file that says
-            it, preprocessor_config.json. Without it such models load, and whatever gives them images is refused.
+            it, preprocessor_config.json. Without it such models load, and whatever gives them images is refused. An
+            `ImageSpec` is the caller's own, for checkpoints only.
         headless: leave the classifier out and give features; allows files whose head is absent or all zeros.
         verify: compare the hashes of a bundle's files. Without it a damaged program can crash the whole process:
             ExecuTorch does not find all damage in its files (of 80 damaged at random, one ended in SIGSEGV).
@@ -70,7 +72,7 @@ def load(
     """
     choices: dict[str, Any] = {"gelu": gelu, "pooling": pooling, "periods": periods, "preprocessing": preprocessing}
     for what, value in choices.items():
-        if value is not None:
+        if value is not None and not (what == "preprocessing" and isinstance(value, ImageSpec)):
             known_name(value, what, CHOICES[what])
     options = LoadOptions(
         name=name,
@@ -84,10 +86,11 @@ def load(
 
 def load_with(source: Bundle | str | os.PathLike[str], options: LoadOptions, *, verify: bool = True) -> Bundle:
     """`load` with options that were checked before. Raises as it does."""
-    chosen = [what for what in CHOICES if getattr(options, what) is not None]
+    chosen = [what for what in CHOICES if what != "preprocessing" and getattr(options, what) is not None]
     if isinstance(source, Bundle):
-        _refuse_options(source.where, *chosen, *(("vocabulary",) if options.vocabulary is not None else ()))
-        return _checked(source, source.where, options)
+        known = _with_preprocessing(source, options)
+        _refuse_options(known.where, *chosen, *(("vocabulary",) if options.vocabulary is not None else ()))
+        return _checked(known, known.where, options)
     path = _path(source)
     if (address := hub_address(os.fsdecode(source))) is not None:
         if options.vocabulary is not None:
@@ -99,7 +102,8 @@ def load_with(source: Bundle | str | os.PathLike[str], options: LoadOptions, *, 
         raise InputError(f"vocabulary is for LiT checkpoints (.npz) on disk, and {path} is not one: leave it out")
     if folder is not None:
         _refuse_options(str(folder), *chosen)
-        return _checked(using_program(read_bundle(folder, verify=verify), path), str(folder), options)
+        known = _with_preprocessing(using_program(read_bundle(folder, verify=verify), path), options)
+        return _checked(known, str(folder), options)
     if found == "absent":
         if not os.fsdecode(source).startswith("augreg:"):
             published_file(os.fsdecode(source))  # raises for a mistake, also without torch
@@ -123,6 +127,18 @@ def without_head(bundle: Bundle) -> Bundle:
         )
     bare = needs_torch.part("vitsmith.weights.torch_model:without_head")(bundle.model)
     return bundle.derive(bare, by=bundle.where, headless=True).with_split(None)
+
+
+def _with_preprocessing(bundle: Bundle, options: LoadOptions) -> Bundle:
+    """The bundle, whose preprocessing is taken as known where it was assumed and the caller asks for the usual.
+
+    Raises InputError where it was known, and for another: golden examples are of the one that it has.
+    """
+    if options.preprocessing is None:
+        return bundle
+    if not bundle.provenance.missing or options.preprocessing != "usual":
+        _refuse_options(bundle.where, "preprocessing")
+    return bundle.with_provenance(missing="")
 
 
 def _refuse_options(where: str, *given: str) -> None:

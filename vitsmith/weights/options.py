@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from vitsmith.models.parts import Gelu, Pooling
+from vitsmith.specs import ImageSpec
 
 Periods = Literal["float32", "bfloat16"]
 Preprocessing = Literal["usual"]
@@ -35,8 +36,9 @@ class LoadOptions:
     pooling: Pooling | None = None
     periods: Periods | None = None
     """How the periods of DINOv3's rotary positions are rounded."""
-    preprocessing: Preprocessing | None = None
-    """'usual': that of the published models of its kind, where the file that says it is missing."""
+    preprocessing: Preprocessing | ImageSpec | None = None
+    """The caller's own; or 'usual', that of the published models of its kind, where the file that says it is
+    missing."""
     headless: bool = False
     """Leave the classifier out; the model then gives features."""
     vocabulary: Path | None = None

@@ -102,7 +102,7 @@ class BundleParts:
             raise InputError(
                 f"{self.where} has no {missing}, so how its images are preprocessed is not known: put the file beside "
                 "the weights and load them again, or take what is usual for such models, by preprocessing='usual' or "
-                "--read-as preprocessing=usual"
+                "--read-as preprocessing=usual, or your own, by load(..., preprocessing=ImageSpec(...))"
             )
 
     def as_measured(self, one: Measurement) -> Measurement:

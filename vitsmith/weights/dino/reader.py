@@ -19,9 +19,10 @@ from vitsmith.weights.metadata import architecture_mistakes
 from vitsmith.weights.options import LoadOptions
 from vitsmith.weights.position_layout import ResizedPositions, resizing_note
 
-PERIODS_NOTE = (
-    "as in the authors' code: the feature is the class token (timm's is the mean of the patches: pooling='gap'), and "
-    "periods of rotary positions are the stored ones (timm and transformers compute them anew: periods='float32')"
+DINOV3_NOTES = (
+    "as in the authors' code: the feature is the class token (timm's is the mean of the patches: pooling='gap')",
+    "as in the authors' code: periods of rotary positions are the stored ones (timm and transformers compute them "
+    "anew: periods='float32')",
 )
 UNUSED = (MASK, PERIODS, "local_cls_norm.")
 """How names begin of arrays that are used in training, or in the configuration."""
@@ -69,9 +70,11 @@ def read(file: ArrayFile, options: LoadOptions) -> Conversion:
         images=dino_images(config, file.path),
         notes=(
             f"preprocessing was assumed, the file does not hold it: the authors', for {show_size(config.image_size)}",
-            PERIODS_NOTE
-            if PERIODS in file.shapes
-            else f"heads were assumed to be {HEAD_WIDTH} wide, as in every DINOv2",
+            *(
+                DINOV3_NOTES
+                if PERIODS in file.shapes
+                else (f"heads were assumed to be {HEAD_WIDTH} wide, as in every DINOv2",)
+            ),
             *((f"its head is {head.path.name}, for the class token and the mean of the patches",) if head else ()),
             *resizing_note(stored, config, rule),
         ),

@@ -185,8 +185,9 @@ class DINOv3ViTConfig(HFConfig):
     classes_begin: ClassVar[str] = "DINOv3ViT"
     license: ClassVar[str] = DINOV3_LICENSE
     notes: ClassVar[tuple[str, ...]] = (
-        "as in transformers: the feature is the class token (timm's is the mean of the patches: pooling='gap'), and "
-        "periods of rotary positions are float32 (the authors' files have them in bfloat16: periods='bfloat16')",
+        "as in transformers: the feature is the class token (timm's is the mean of the patches: pooling='gap')",
+        "as in transformers: periods of rotary positions are float32 (the authors' files have them in bfloat16: "
+        "periods='bfloat16')",
     )
     any_size: ClassVar[bool] = True
     unseen_edge: ClassVar[bool] = True

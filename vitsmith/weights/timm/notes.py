@@ -17,17 +17,30 @@ _QUICK = (
     r"vit_huge_patch14_clip_224\.metaclip2_worldwide$",
 )
 """'ARCHITECTURE.TAG' of weights that timm publishes under a name with erf, and also under one with the quick form."""
-_OTHERS: dict[str, tuple[str, str, str]] = {
-    "|".join(_QUICK): ("gelu", "erf", "GELU erf (the authors trained these weights with the quick form: gelu='quick')"),
-    r"vit_\w+_siglip_": ("gelu", "erf", "GELU erf (the authors and transformers compute the tanh form: gelu='tanh')"),
-    r"vit_\w+_dinov3": (
-        "pooling",
-        "gap",
-        "the feature is the mean of the patches (the authors' is the class token: pooling='token'), and periods of "
-        "rotary positions are float32 (the authors' files have them in bfloat16: periods='bfloat16')",
+_DINOV3 = r"vit_\w+_dinov3"
+_OTHERS: tuple[tuple[str, dict[str, str], str], ...] = (
+    (
+        "|".join(_QUICK),
+        {"gelu": "erf"},
+        "GELU erf (the authors trained these weights with the quick form: gelu='quick')",
     ),
-}
-"""Where others compute something else with the same weights: the name, a field and its value here, and what to tell."""
+    (
+        r"vit_\w+_siglip_",
+        {"gelu": "erf"},
+        "GELU erf (the authors and transformers compute the tanh form: gelu='tanh')",
+    ),
+    (
+        _DINOV3,
+        {"pooling": "gap"},
+        "the feature is the mean of the patches (the authors' is the class token: pooling='token')",
+    ),
+    (
+        _DINOV3,
+        {},
+        "periods of rotary positions are float32 (the authors' files have them in bfloat16: periods='bfloat16')",
+    ),
+)
+"""Where others compute something else with the same weights: the name, fields and their values, and what to tell."""
 
 _MATCHED_WITH_TEXTS = re.compile(r"(vit|eva(02)?)_.*_clip_|vit_pe_core_")
 
@@ -76,8 +89,8 @@ def _others_compute(config: ImageModelConfig, metadata: TimmMetadata | None) -> 
     name = f"{metadata.architecture}.{metadata.pretrained_cfg.tag}" if metadata else ""
     return tuple(
         f"as in timm: {told}"
-        for pattern, (field, value, told) in _OTHERS.items()
-        if re.match(pattern, name) and getattr(config, field) == value
+        for pattern, fields, told in _OTHERS
+        if re.match(pattern, name) and all(getattr(config, field) == value for field, value in fields.items())
     )
 
 

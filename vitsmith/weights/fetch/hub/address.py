@@ -34,7 +34,8 @@ class HubAddress:
     @property
     def by_hand(self) -> str:
         """How to fetch it without vitsmith, for the end of a message."""
-        return f"{how_to_fetch(self.name + self._at)}  , then give that folder"
+        what = f"{self.file} in that folder" if self.file else "that folder"
+        return f"{how_to_fetch(self.name + self._at)}  , then give {what}"
 
 
 def hub_address(source: str) -> HubAddress | None:
