@@ -50,6 +50,10 @@ def test_a_classifier_refuses_also_as_a_bundle_and_a_program(tmp_path: Path) -> 
         with pytest.raises(InputError, match=MISSING):
             vs.Predictor(one)
         assert isinstance(vs.Predictor(vs.load(one, preprocessing="usual")), vs.Predictor)
+    for target, pixels in (("web", False), ("triton", False), ("onnx", True)):  # they preprocess by themselves
+        with pytest.raises(InputError, match=MISSING):
+            vs.export(bundle, target, out=tmp_path / f"to-{target}", pixels=pixels)
+        assert not (tmp_path / f"to-{target}").exists()
     known = vs.load(tmp_path / "hf", preprocessing="usual")
     own = known.preprocessing.model_copy(update={"mean": (0.25, 0.25, 0.25)})
     given = vs.load(tmp_path / "hf", preprocessing=own)

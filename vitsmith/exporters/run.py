@@ -102,7 +102,8 @@ def export_program(
 
 
 def check(bundle: Bundle, target: Target, spec: ProgramSpec) -> None:
-    """Raises InputError for a precision that the target's runtime does not compute, and for another program."""
+    """Raises InputError for a precision that the target's runtime does not compute, for another program, and for
+    preprocessing that is not known where the export would hold it."""
     if spec.precision not in target.precisions:
         raise InputError(_why_not(target, spec.precision))
     if not target.gated and spec != ProgramSpec():
@@ -118,6 +119,8 @@ def check(bundle: Bundle, target: Target, spec: ProgramSpec) -> None:
             f"{bundle.where} is already a program ({bundle.program_spec.arithmetic}), which is not changed: leave "
             "`precision`, `fixed_batch` and `pixels` out"
         )
+    if spec.pixels or (target.gated and not target.addable):  # it preprocesses where no engine of ours can refuse
+        bundle.check_preprocessing()
 
 
 def is_earlier(target: Target, place: Path) -> bool:

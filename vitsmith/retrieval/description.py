@@ -132,9 +132,10 @@ def check_same_model(folder: Path, space: Space, identity: str, model: str) -> N
     """Raise InputError, with both names, when the vectors of an index are not those of the model called `model`."""
     if space.identity != identity:
         other = "another model or vocabulary" if space.kind == "texts" else "another model"
+        same = "; read it as embed did, with the same --read-as and --image-size" if space.model == model else ""
         raise InputError(
             f"{folder} was made by {other}: by {space.model} (identity {space.identity[:12]}), and this is "
-            f"{model} ({identity[:12]}); their embeddings cannot be compared: use that model, or embed again"
+            f"{model} ({identity[:12]}); their embeddings cannot be compared: use that model, or embed again{same}"
         )
 
 
