@@ -179,7 +179,6 @@ def test_hf_without_preprocessor_config_is_its_default_and_noted(tmp_path: Path)
         ({"size": 32, "do_normalize": False}, {"resize": "squash", "mean": (0, 0, 0), "std": (1, 1, 1)}),
         ({"size": 32, "crop_size": 32, "do_center_crop": True}, {"resize": "squash"}),
         ({"size": {"shortest_edge": 40}, "crop_size": 32, "do_center_crop": True}, {"crop": 0.8, "corner": "floor"}),
-        ({"size": {"shortest_edge": 40}}, {"crop": 0.8, "corner": "floor"}),
         (
             {"size": {"height": 40, "width": 40}, "crop_size": 32, "do_center_crop": True},
             {"resize": "squash", "crop": 0.8, "corner": "floor"},
@@ -220,9 +219,10 @@ def test_hf_tensors_are_hfs(tmp_path: Path, preprocessor: dict[str, Any]) -> Non
 
 def test_hf_crops_come_back_to_the_edge_that_was_told(tmp_path: Path) -> None:
     """floor(size / crop), which an ImageSpec resizes to, is shortest_edge for every edge, whatever the rounding."""
-    path = hf_folder(tmp_path, {"size": {"shortest_edge": 32}})
+    path = hf_folder(tmp_path, {})
+    crop = {"do_center_crop": True, "crop_size": 32}
     for edge in [*range(32, 100), 1024 + 7]:
-        (tmp_path / "preprocessor_config.json").write_text(json.dumps({"size": {"shortest_edge": edge}}))
+        (tmp_path / "preprocessor_config.json").write_text(json.dumps({"size": {"shortest_edge": edge}, **crop}))
         assert math.floor(32 / loaded(path).preprocessing.crop) == edge
 
 
@@ -246,9 +246,12 @@ def test_another_size_in_the_preprocessor_is_noted(tmp_path: Path) -> None:
             {"size": {"height": 40, "width": 40}, "crop_size": 48, "do_center_crop": True},
             "size {'height': 40, 'width': 40} cropped to {'height': 48",
         ),
-        ({"size": {"shortest_edge": 32, "longest_edge": 64}}, "'longest_edge': 64} cropped to"),
+        ({"size": {"shortest_edge": 32, "longest_edge": 64}}, "'longest_edge': 64} without a centre crop"),
+        ({"size": {"shortest_edge": 32}}, "size {'shortest_edge': 32} without a centre crop (images would keep their"),
+        ({"image_processor_type": "SiglipImageProcessor", "size": 32}, "size {'shortest_edge': 32} without a centre"),
+        ({"image_processor_type": "CLIPImageProcessor", "size": 32, "do_center_crop": False}, "without a centre crop"),
         ({"do_pad": True, "do_thumbnail": True, "do_convert_rgb": True}, "do_pad, do_thumbnail true"),
-        ({"size": {"shortest_edge": 24}}, "size {'shortest_edge': 24} cropped to"),
+        ({"size": {"shortest_edge": 24}, "do_center_crop": True, "crop_size": 32}, "size {'shortest_edge': 24} cropped to"),
         (
             {"size": {"shortest_edge": 40}, "do_center_crop": True, "crop_size": {"height": 32, "width": 30}},
             "size {'shortest_edge': 40} cropped to",

@@ -34,13 +34,13 @@ _PROCESSORS: dict[str, dict[str, Any]] = {
     "DeiT": _CLIP | {"size": 256, "image_mean": _HALF, "image_std": _HALF},
     "CLIP": _CLIP,
     "Bit": _CLIP,
-    "Siglip": {"size": 224, "resample": 3, "image_mean": _HALF, "image_std": _HALF},
+    "Siglip": {"size": {"height": 224, "width": 224}, "resample": 3, "image_mean": _HALF, "image_std": _HALF},
     "DINOv3ViT": {"size": 224, "resample": 2, "image_mean": IMAGENET_MEAN, "image_std": IMAGENET_STD},
 }
 """The defaults of transformers' processors that only resize, crop and normalise, without 'ImageProcessor'
 (models/*/image_processing_*.py). SigLIP 2 of fixed size names Siglip's, DINOv2 Bit's."""
 
-_BY_SHORTER_EDGE = ("CLIP", "Bit")  # what a plain number as size means; for others it is a square
+_BY_SHORTER_EDGE = ("CLIP", "Bit", "Siglip")  # what a plain number as size means; for others it is a square
 _IN_FLOAT = ("DINOv3ViT",)  # rescales before it resizes
 
 # Processors that are not known have other defaults and perhaps other rules: their files must say these themselves.
@@ -190,8 +190,10 @@ def _normalization(told: HFPreprocessor) -> tuple[Triple, Triple]:
 def _crop(told: HFPreprocessor, image_size: tuple[int, int], source: str) -> float:
     """The share of what the image is resized to that the centre crop keeps; 1 for an image squashed to its size."""
     size, squash = told.edges, told.squashes
+    if not squash and told.cut is None:
+        raise _irreproducible(source, f"size {size} without a centre crop (images would keep their shapes)")
     edges = (size["height"], size["width"]) if squash else (size.get("shortest_edge", 0),) * 2
-    cut = told.cut or (size if squash else {"height": image_size[0], "width": image_size[1]})
+    cut = told.cut or size
     sides = cut.get("height", 0), cut.get("width", 0)
     inside = all(0 < side <= edge for side, edge in zip(sides, edges, strict=True))
     if inside and (squash or (size.keys() == {"shortest_edge"} and sides[0] == sides[1])):
