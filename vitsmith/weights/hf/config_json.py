@@ -53,6 +53,14 @@ _OTHERS = {
 """What model types are that are not read."""
 
 
+def unread_type(name: str) -> str:
+    """The reason why models of a `model_type` are not read; '' for one that is."""
+    if name in MODEL_TYPES:
+        return ""
+    why = f": it is {_OTHERS[name]}" if name in _OTHERS else f", known are {', '.join(MODEL_TYPES)}"
+    return f"model_type {shown(name)} is not supported{why}"
+
+
 class _ModelType(Metadata):
     model_type: str = "vit"
 
@@ -63,9 +71,7 @@ def read_hf_config(weights: Path) -> HFConfig | TwoTowerConfig:
     found = read_metadata(path, _ModelType)
     kind = MODEL_TYPES.get(found.model_type) if found else HFConfig
     if found and kind is None:
-        what = _OTHERS.get(found.model_type)
-        why = f": it is {what}" if what else f", known are {', '.join(MODEL_TYPES)}"
-        raise WeightsError(f"{weights}: model_type {shown(found.model_type)} is not supported{why}")
+        raise WeightsError(f"{weights}: {unread_type(found.model_type)}")
     config = read_metadata(path, kind or HFConfig)
     if config is None:
         raise WeightsError(

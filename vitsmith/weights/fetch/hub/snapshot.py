@@ -17,6 +17,7 @@ from vitsmith.weights.fetch.hub.failures import cache_name, explained, is_unreac
 from vitsmith.weights.fetch.hub.file_list import DESCRIPTIONS, NeededFiles, needed_files
 from vitsmith.weights.fetch.hub.known_models import copy_of
 from vitsmith.weights.fetch.hub.other_kinds import another_kind, other_model, without_weights
+from vitsmith.weights.hf.config_json import unread_type
 
 _MAIN = "main"
 _CARD = "README.md"
@@ -125,7 +126,16 @@ def _checked(repository: _Repository) -> NeededFiles:
         config = read_json(_described(repository, needed.config), error=WeightsError)
         if isinstance(config, dict) and (told := other_model(config)):
             raise WeightsError(f"{address} is {told}: vitsmith reads ViTs and Mixers")
+        if isinstance(config, dict) and (told := _unread(config)):
+            raise WeightsError(f"{address}: {told}")
     return needed
+
+
+def _unread(config: dict[str, Any]) -> str:
+    """The reason why a vision transformer of transformers is not read; '' for one that may be, or is timm's."""
+    kind = config.get("model_type")
+    of_timm = "architecture" in config or kind == "timm_wrapper"
+    return unread_type(kind) if isinstance(kind, str) and not of_timm else ""
 
 
 def _described(repository: _Repository, name: str) -> Path:
