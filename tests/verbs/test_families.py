@@ -18,6 +18,7 @@ from tests.exporting import export_onnx
 from tests.tiny import CLIP_TEXT, TEXT, VIT, pictures, tiny_model, towers
 from tests.training.lit.small_runs import lit_recipe, write_pairs
 from tests.training.small_runs import coloured, splits
+from tests.weights.hf_files import written_model
 from vitsmith.compress.merge_tokens.patch_groups import groups
 from vitsmith.compress.merge_tokens.run import merge_by
 from vitsmith.compress.prune.run import prune_bundle
@@ -286,3 +287,14 @@ def test_what_makes_no_sense_is_said_in_one_line(place: Path, capsys: Any, monke
         code, out, err = call(capsys, *command)
         lines = [line for line in err.splitlines() if line.startswith("vitsmith: ")]
         assert code == 2 and out == "" and len(lines) == 1 and told in lines[0], (command, err)
+
+
+def test_words_for_an_image_tower_without_a_head_are_told_that_it_reads_no_text(
+    tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written_model(tmp_path, "siglip-image")
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(PICTURES[0]).save("a.png")
+    for verb in (("zeroshot", "a.png", "--labels", "a,b"), ("evaluate", "--data", "digits", "--zeroshot")):
+        code, _, err = call(capsys, verb[0], "model.safetensors", *verb[1:])
+        assert code == 2 and "is a model of images alone: it cannot read text; use CLIP, SigLIP or LiT" in err

@@ -212,7 +212,7 @@ def _open(request: _Request, samples: Samples) -> tuple[Any, Bundle, Engine, dic
         predictor = Predictor(open_model(request.model, labels=request.labels, **request.opening), **options)
         return predictor, predictor.bundle, predictor.engine, {}
     words = _words(request.labels, samples)
-    bundle = open_model(request.model, **request.opening)
+    bundle = open_model(request.model, headless=True, **request.opening)
     classifier = open_classifier(bundle, words, request.zeroshot.templates, options=options)
     how = {"templates": list(classifier.templates), "cut": list(classifier.cut)}
     return classifier, classifier.encoder.bundle, classifier.encoder.engine, how
@@ -247,7 +247,7 @@ def _recall(request: _Request) -> _Scored:
     data = request.data
     pairs = PairSpec(path=data.path, image_column=data.image_column, caption_column=data.label_column)
     asked = ask_pairs(pairs, request.split, tell=say)
-    bundle = open_model(request.model, **request.opening)
+    bundle = open_model(request.model, headless=True, **request.opening)
     encoder = Encoder(bundle, **request.options, num_images=len(asked.samples))
     chosen = choose_images([encoder.bundle], asked)
     with _watching("embedding", encoder.engine, len(chosen.samples)) as on_image:

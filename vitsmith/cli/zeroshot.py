@@ -85,7 +85,7 @@ def zeroshot(
     described = labelled(data, image_column, label_column, split)
     sources, names = images_of(images or [], described, split)
     options = {"engine": engine, "batch_size": batch_size, "precision": precision, "num_images": len(sources)}
-    bundle = open_model(model, image_size, read_as, vocabulary=vocabulary)
+    bundle = open_model(model, image_size, read_as, headless=True, vocabulary=vocabulary)
     classifier = open_classifier(bundle, words, prompts, scores=scores.value, cache=cache, options=options)
     tell_choice(classifier.encoder.engine)
     if classifier.score_meaning == "cosine":
