@@ -251,7 +251,10 @@ def test_another_size_in_the_preprocessor_is_noted(tmp_path: Path) -> None:
         ({"image_processor_type": "SiglipImageProcessor", "size": 32}, "size {'shortest_edge': 32} without a centre"),
         ({"image_processor_type": "CLIPImageProcessor", "size": 32, "do_center_crop": False}, "without a centre crop"),
         ({"do_pad": True, "do_thumbnail": True, "do_convert_rgb": True}, "do_pad, do_thumbnail true"),
-        ({"size": {"shortest_edge": 24}, "do_center_crop": True, "crop_size": 32}, "size {'shortest_edge': 24} cropped to"),
+        (
+            {"size": {"shortest_edge": 24}, "do_center_crop": True, "crop_size": 32},
+            "size {'shortest_edge': 24} cropped to",
+        ),
         (
             {"size": {"shortest_edge": 40}, "do_center_crop": True, "crop_size": {"height": 32, "width": 30}},
             "size {'shortest_edge': 40} cropped to",
