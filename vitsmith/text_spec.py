@@ -57,6 +57,9 @@ class TextSpec(Frozen):
     pieces: PositiveInt | None = Field(
         None, description="number of pieces in the vocabulary, where the text tower knows many more (CLIPA)"
     )
+    reserved: tuple[str, ...] = Field(
+        (), description="words of which the model's authors make one token, and we none: texts with them are refused"
+    )
     templates: tuple[str, ...] = Field((), description="prompts for labels, with {} in place of the label")
 
     @model_validator(mode="before")

@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import vitsmith as vs
 from tests import REFERENCE
 from tests.reference.hf.arrays import images_of, state_of, tokens_of
 from tests.weights.foreign_files import loaded, refusal
@@ -220,6 +221,133 @@ def test_tokens_of_clip_are_those_of_transformers_from_one_file_or_two(tmp_path:
     assert loaded(tmp_path).tokenizer(["a"])[0, -1] == words['"'] == 1
 
 
+CAPITALS, LOWERED, CASE_KEPT = (
+    "A photo of a Cat!",
+    [812, 320, 79, 606, 531, 539, 320, 66, 536, 256, 813],
+    [812, 288, 79, 606, 531, 539, 320, 34, 536, 256, 813],
+)
+"""A text, and transformers' tokens of it with CLIP's rules and without lower case."""
+
+
+def first_tokens(folder: Path, text: str = CAPITALS, count: int = 11) -> list[int]:
+    found: list[int] = loaded(folder).tokenizer([text])[0].tolist()[:count]
+    return found
+
+
+def changed(folder: Path, source: str = "clip.json", **parts: Any) -> Path:
+    rules = json.loads((FILES / source).read_bytes())
+    (folder / "tokenizer.json").write_text(json.dumps(rules | parts))
+    return folder
+
+
+def test_the_class_of_clip_has_its_own_rules_and_others_those_of_the_file(tmp_path: Path) -> None:
+    written_with_texts(tmp_path, "clip", 814, LENGTH)
+    each: tuple[dict[str, Any], ...] = (
+        {"normalizer": {"type": "NFC"}},
+        {"post_processor": None},
+        {"normalizer": None, "pre_tokenizer": None, "added_tokens": []},
+    )
+    for parts in each:
+        described(changed(tmp_path, **parts), tokenizer_class="CLIPTokenizer")
+        np.testing.assert_array_equal(loaded(tmp_path).tokenizer(TOKENS["texts"]), TOKENS["hf_clip"])
+        assert first_tokens(tmp_path) == LOWERED
+    changed(tmp_path, normalizer={"type": "NFC"})
+    described(tmp_path, tokenizer_class="PreTrainedTokenizerFast", pad_token="<|endoftext|>")
+    assert first_tokens(tmp_path) == CASE_KEPT
+    described(changed(tmp_path), tokenizer_class="CLIPTokenizer")
+    assert loaded(tmp_path).vocabulary == json.dumps(json.loads((FILES / "clip.json").read_bytes())).encode()
+
+
+@pytest.mark.parametrize(
+    ("fields", "text", "expected"),
+    [
+        ({"pad_token": "!"}, CAPITALS, [*LOWERED[:9], 0, 813]),
+        ({"additional_special_tokens": ["th", "!"]}, "the cat!", [812, 513, 324, 66, 536, 0, 813]),
+        ({"some_token": "th"}, "the", [812, 513, 324, 813]),
+        ({"extra_special_tokens": {"x_token": "th"}}, "the", [812, 513, 324, 813]),
+        ({"added_tokens_decoder": {"0": {"content": "!", "special": False}}}, CAPITALS, [*LOWERED[:9], 0, 813]),
+        ({"bos_token": "th"}, "a", [513, 320, 813]),
+    ],
+)
+@pytest.mark.parametrize("files", ["one", "two"])
+def test_special_tokens_that_the_config_tells_are_one_token_in_a_text(
+    tmp_path: Path, fields: dict[str, Any], text: str, expected: list[int], files: str
+) -> None:
+    written_with_texts(tmp_path, "clip", 814, LENGTH)
+    if files == "one":
+        changed(tmp_path)
+    else:
+        words = json.loads((FILES / "clip.json").read_bytes())["model"]["vocab"]
+        (tmp_path / "vocab.json").write_text(json.dumps(words))
+        copied(tmp_path, "clip.bpe", "merges.txt")
+    described(tmp_path, tokenizer_class="CLIPTokenizer", **fields)
+    assert first_tokens(tmp_path, text, len(expected)) == expected
+
+
+def test_the_map_of_special_tokens_counts_where_no_added_tokens_are_told(tmp_path: Path) -> None:
+    changed(written_with_texts(tmp_path, "clip", 814, LENGTH))
+    (tmp_path / "special_tokens_map.json").write_text(json.dumps({"pad_token": "!"}))
+    described(tmp_path, tokenizer_class="CLIPTokenizer", pad_token="<|endoftext|>")
+    assert first_tokens(tmp_path) == [*LOWERED[:9], 0, 813]
+    added = {"813": {"content": "<|endoftext|>", "special": True}}
+    described(tmp_path, tokenizer_class="CLIPTokenizer", pad_token="<|endoftext|>", added_tokens_decoder=added)
+    assert first_tokens(tmp_path) == LOWERED
+
+
+def test_texts_with_tokens_that_the_tower_does_not_know_are_refused(tmp_path: Path) -> None:
+    changed(written_with_texts(tmp_path, "clip", 814, LENGTH))
+    described(tmp_path, tokenizer_class="CLIPTokenizer", additional_special_tokens=["pizza"])
+    assert first_tokens(tmp_path) == LOWERED
+    with pytest.raises(InputError, match="'a Pizza' has 'pizza', of which this model's own tokenizer makes one token"):
+        loaded(tmp_path).tokenizer(["a Pizza"])
+
+
+def test_special_tokens_of_siglip_in_a_text_are_refused(tmp_path: Path) -> None:
+    copied(written_with_texts(tmp_path, "siglip", 430, LENGTH), "siglip.model", "spiece.model")
+    described(tmp_path, tokenizer_class="SiglipTokenizer", additional_special_tokens=["[X]"])
+    bundle = vs.load(vs.save(loaded(tmp_path), tmp_path / "bundle").folder)
+    assert bundle.text is not None and bundle.text.reserved == ("</s>", "<unk>", "[X]")
+    for text in ("</s> a", "a </S>", "<unk>", "an [x]"):
+        with pytest.raises(InputError, match="of which this model's own tokenizer makes one token"):
+            bundle.tokenizer([text])
+    np.testing.assert_array_equal(bundle.tokenizer(["a cat"]), loaded(tmp_path).tokenizer(["a cat"]))
+
+
+def test_gemmas_classes_have_their_own_rules(tmp_path: Path) -> None:
+    written_with_texts(tmp_path, "siglip", 500, LENGTH)
+    model = json.loads((FILES / "siglip2.json").read_bytes())["model"] | {"byte_fallback": False, "fuse_unk": False}
+    described(changed(tmp_path, "siglip2.json", model=model, pre_tokenizer=None), **GEMMA)
+    np.testing.assert_array_equal(loaded(tmp_path).tokenizer(TOKENS["texts"]), TOKENS["hf_siglip2"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "special", "expected"),
+    [
+        ("XLMRobertaTokenizer", ["<s>", "<pad>", "</s>", "<unk>", "<mask>"], [0, 5, 6, 7, 8, 3, 1, 7, 11, 10, 2, 1]),
+        ("T5Tokenizer", ["<pad>", "</s>", "<unk>"], [3, 4, 5, 6, 2, 0, 5, 9, 8, 1, 0]),
+    ],
+)
+def test_classes_of_sentencepieces_pieces_have_their_own_rules(
+    tmp_path: Path, kind: str, special: list[str], expected: list[int]
+) -> None:
+    """The tokens are transformers' (5.24) of these files."""
+    pieces = {"\u2581a": -2.0, "\u2581cat": -3.0, "\u2581": -4.0, "A": -5.0, "c": -6.0, "a": -6.5, "t": -7.0}
+    vocabulary = [[piece, 0.0] for piece in special] + [list(one) for one in pieces.items()]
+    model = {"type": "Unigram", "unk_id": 0, "vocab": vocabulary, "byte_fallback": False}
+    written_with_texts(tmp_path, "siglip", len(vocabulary), LENGTH)
+    rules = {"version": "1.0", "added_tokens": [], "normalizer": {"type": "Lowercase"}, "model": model}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(rules))
+    described(tmp_path, tokenizer_class=kind)
+    assert first_tokens(tmp_path, "a   cat A? <pad>  ta", len(expected)) == expected
+
+
+def test_a_class_that_is_not_known_is_noted(tmp_path: Path) -> None:
+    changed(written_with_texts(tmp_path, "clip", 814, LENGTH))
+    described(tmp_path, tokenizer_class="LlamaTokenizerFast", pad_token="<|endoftext|>")
+    notes = loaded(tmp_path).provenance.notes
+    assert any("rules of tokenizer.json; LlamaTokenizer, which is not known here" in note for note in notes)
+
+
 def test_tokens_of_siglip_are_those_of_transformers(tmp_path: Path) -> None:
     written_with_texts(tmp_path, "siglip", 430, LENGTH)
     copied(tmp_path, "siglip.model", "spiece.model")
@@ -256,7 +384,8 @@ def test_tokens_of_siglip_2_are_lowered_whatever_class_is_named(tmp_path: Path) 
         ("siglip", {"tokenizer_class": "Siglip2Tokenizer"}, "padding_side 'left' (the default of Siglip2Tokenizer)"),
         ("clip", {"padding_side": "left"}, "padding_side 'left'"),
         ("clip", {"truncation_side": "left"}, "truncation_side 'left'"),
-        ("clip", {"tokenizer_class": "BertTokenizer"}, "no pad_token"),
+        ("clip", {"split_special_tokens": True}, "split_special_tokens true"),
+        ("clip", {"tokenizer_class": "GPT2Tokenizer"}, "no pad_token"),
         ("clip", {"pad_token": "<nothing>"}, "pads with '<nothing>', which tokenizer.json lacks"),
         ("clip", {"pad_token": 7}, "tokenizer_config.json: pad_token"),
     ],
@@ -267,6 +396,25 @@ def test_rules_of_texts_that_we_cannot_follow_are_named(
     file, pieces = {"clip": ("clip.json", 814), "siglip": ("siglip2.json", 500)}[name]
     copied(written_with_texts(tmp_path, name, pieces, LENGTH), file, "tokenizer.json")
     assert told in refusal(described(tmp_path, **fields))
+
+
+@pytest.mark.parametrize(
+    ("part", "told"), [("padding", "padding_side 'left', which"), ("truncation", "truncation_side")]
+)
+def test_sides_that_a_tokenizer_json_tells_are_those_of_its_class(tmp_path: Path, part: str, told: str) -> None:
+    changed(written_with_texts(tmp_path, "clip", 814, LENGTH), **{part: {"direction": "Left"}})
+    assert told in refusal(tmp_path)
+    described(tmp_path, padding_side="right", truncation_side="right")
+    loaded(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [({"sp_model_kwargs": {"alpha": 0.1}}, "sp_model_kwargs, in"), ({"legacy": False}, "legacy false")],
+)
+def test_other_ways_to_make_pieces_of_siglip_are_refused(tmp_path: Path, fields: dict[str, Any], told: str) -> None:
+    copied(written_with_texts(tmp_path, "siglip", 430, LENGTH), "siglip.model", "spiece.model")
+    assert told in refusal(described(tmp_path, tokenizer_class="SiglipTokenizer", **fields))
 
 
 def test_padding_with_another_token_than_siglips_end_is_refused(tmp_path: Path) -> None:

@@ -306,3 +306,41 @@ def test_texts_that_are_padded_on_the_left_are_refused(tmp_path: Path) -> None:
     assert "padding_side 'left', which moves the token that is pooled, in its tokenizer_config.json" in refusal(
         tmp_path, "siglip"
     )
+
+
+@pytest.mark.parametrize(
+    ("cleaning", "expected"),
+    [("whitespace", [410, 307, 304, 302, 356, 425, 360, 359, 397, 1]), ("lower", [360, 307, 304, 302, 329, 397, 1])],
+)
+def test_a_gemma_tokenizer_keeps_the_case_that_cleaning_leaves(
+    tmp_path: Path, cleaning: str, expected: list[int]
+) -> None:
+    siglip2(tmp_path, tokenizer_class="GemmaTokenizer", padding_side="right")
+    rules = json.loads((tmp_path / "tokenizer.json").read_bytes())
+    rules["normalizer"]["normalizers"].pop(0)
+    (tmp_path / "tokenizer.json").write_text(json.dumps(rules))
+    bundle = loaded(
+        tmp_path, "siglip", **{"text_cfg.vocab_size": 814, "text_cfg.tokenizer_kwargs": {"clean": cleaning}}
+    )
+    assert bundle.tokenizer(["A photo of  a Cat!"])[0].tolist()[: len(expected)] == expected
+    assert not any("lower-cased" in note or "masked" in note for note in bundle.provenance.notes)
+
+
+def test_special_tokens_that_cleaning_takes_away_are_no_matter(tmp_path: Path) -> None:
+    siglip2(tmp_path, tokenizer_class="Siglip2Tokenizer", padding_side="right", mask_token="<new>")
+    text = {"text_cfg.vocab_size": 814, "text_cfg.tokenizer_kwargs": {"clean": "whitespace"}}
+    with pytest.raises(InputError, match="'<new>' has '<new>', of which"):
+        loaded(tmp_path, "siglip", **text).tokenizer(["&lt;new&gt;"])
+    bundle = loaded(tmp_path, "siglip", **text | {"text_cfg.tokenizer_kwargs": {"clean": "canonicalize"}})
+    assert bundle.tokenizer(["<new>"]).tolist() == bundle.tokenizer(["new"]).tolist()
+
+
+@pytest.mark.parametrize("lower", [True, False])
+def test_berts_class_has_its_own_rules(tmp_path: Path, lower: bool) -> None:
+    rules = json.loads((REFERENCE / "open_clip" / "bert.json").read_bytes())
+    rules["normalizer"]["lowercase"] = not lower
+    (tmp_path / "tokenizer.json").write_text(json.dumps(rules | {"post_processor": None}))
+    named = {"tokenizer_class": "BertTokenizer", "do_lower_case": lower}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(named))
+    tokens = loaded(tmp_path, "clipa").tokenizer(["A photo of a Cat!"])[0].tolist()
+    assert tokens[:8] == [2, *([5, 9, 10, 5, 7, 1] if lower else [1, 9, 10, 5, 1, 1]), 0]

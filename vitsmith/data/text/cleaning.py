@@ -7,7 +7,7 @@ import re
 import string
 from collections.abc import Callable
 
-from vitsmith.errors import MissingPackageError
+from vitsmith.errors import InputError, MissingPackageError
 from vitsmith.text_spec import Cleaning, TextSpec
 
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -17,13 +17,26 @@ _CAPITALS = re.compile("[A-Z]+")
 def clean(text: str, spec: TextSpec) -> str:
     """The text after the steps of `spec.cleaning`, and of `spec.canonicalize`, which comes first.
 
-    Raises MissingPackageError for a text that needs ftfy where it is not installed.
+    Raises MissingPackageError for a text that needs ftfy where it is not installed, InputError for one with a word of
+    `spec.reserved`, before or after a step.
     """
     if spec.canonicalize:
         text = canonicalize(text)
+    _check_reserved(text, spec)
     for step in spec.cleaning:
         text = _STEPS[step](text)
+        _check_reserved(text, spec)
     return text
+
+
+def _check_reserved(text: str, spec: TextSpec) -> None:
+    """Whatever the case: some sources lower it before they look for these words."""
+    word = next((word for word in spec.reserved if word.lower() in text.lower()), None)
+    if word is not None:
+        raise InputError(
+            f"{text!r} has {word!r}, of which this model's own tokenizer makes one token, and ours does not: leave "
+            "that word out"
+        )
 
 
 def canonicalize(text: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from vitsmith.data.text.byte_pairs import read_merges
@@ -77,30 +77,53 @@ def clip_tokenizer_json(vocabulary: bytes, merges: bytes) -> bytes:
 
     Raises InputError for other files.
     """
-    try:
-        from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
-    except ImportError:
-        raise MissingPackageError("tokenizers", "text") from None
     pairs = read_merges(merges)
     try:
-        ids = json.loads(vocabulary)
-        start, end = (_CLIP_START, ids[_CLIP_START]), (_CLIP_END, ids[_CLIP_END])
-        model = models.BPE(ids, pairs, continuing_subword_prefix="", end_of_word_suffix="</w>", unk_token=_CLIP_END)
+        made = _clip(json.loads(vocabulary), pairs, _CLIP_START, _CLIP_END, _CLIP_END)
+    except MissingPackageError:
+        raise
     except Exception as error:  # the library raises Exception itself
         raise InputError(f"this vocab.json and merges.txt are not those of a CLIP tokenizer ({error!r})") from None
-    made = Tokenizer(model)
+    from tokenizers import AddedToken
+
+    made.add_special_tokens([AddedToken(name, normalized=False) for name in (_CLIP_START, _CLIP_END)])
+    described: str = made.to_str()
+    return described.encode()
+
+
+def _clip(ids: dict[str, int], pairs: list[tuple[str, str]], start: str, end: str, unknown: str) -> Any:
+    """The rules of transformers' CLIPTokenizer. Raises MissingPackageError, and Exception for what is none."""
+    try:
+        from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
+    except ImportError:
+        raise MissingPackageError("tokenizers", "text") from None
+    made = Tokenizer(models.BPE(ids, pairs, continuing_subword_prefix="", end_of_word_suffix="</w>", unk_token=unknown))
     spaces = normalizers.Replace(Regex(r"\s+"), " ")
     made.normalizer = normalizers.Sequence([normalizers.NFC(), spaces, normalizers.Lowercase()])
     words = pre_tokenizers.Split(Regex(_CLIP_WORDS), behavior="removed", invert=True)
     made.pre_tokenizer = pre_tokenizers.Sequence([words, pre_tokenizers.ByteLevel(add_prefix_space=False)])
-    made.post_processor = processors.RobertaProcessing(end, start, trim_offsets=False, add_prefix_space=False)
-    made.add_special_tokens([AddedToken(name, normalized=False) for name in (_CLIP_START, _CLIP_END)])
-    return made.to_str().encode()
+    around = (end, ids[end]), (start, ids[start])
+    made.post_processor = processors.RobertaProcessing(*around, trim_offsets=False, add_prefix_space=False)
+    return made
 
 
-def piece_ids(vocabulary: bytes) -> dict[str, int]:
+Described = dict[str, Any]
+"""A tokenizer.json as plain data."""
+
+
+def describe_tokenizer(vocabulary: bytes) -> Described:
+    """Raises InputError for bytes that are no tokenizer.json."""
+    try:
+        described = json.loads(vocabulary)
+    except ValueError:
+        raise InputError(_NOT_ONE) from None
+    if not isinstance(described, dict):
+        raise InputError(_NOT_ONE)
+    return described
+
+
+def piece_ids(described: Described) -> dict[str, int]:
     """The pieces in a tokenizer.json and their numbers, those that were added included. Raises InputError."""
-    described = _described(vocabulary)
     try:
         words = described["model"]["vocab"]
         own = words if isinstance(words, dict) else {piece: at for at, (piece, *_) in enumerate(words)}
@@ -110,29 +133,44 @@ def piece_ids(vocabulary: bytes) -> dict[str, int]:
         raise InputError(_NOT_ONE) from None
 
 
-def with_lower_case(vocabulary: bytes) -> bytes:
-    """A tokenizer.json that lowers the case first, as transformers (5.24) does for SigLIP 2. Raises InputError."""
-    described = _described(vocabulary)
+def with_clip_rules(described: Described, start: str, end: str, unknown: str) -> Described:
+    """A tokenizer.json whose pieces are read by the rules of transformers' CLIPTokenizer, whatever its own are.
+
+    Raises InputError.
+    """
+    try:
+        model = described["model"]
+        pairs = [tuple(pair.split(" ") if isinstance(pair, str) else pair) for pair in model["merges"]]
+        made = json.loads(_clip(piece_ids(described), pairs, start, end, unknown).to_str())
+    except (MissingPackageError, InputError):
+        raise
+    except Exception as error:  # the library raises Exception itself
+        raise InputError(f"tokenizer.json is not that of a CLIP tokenizer ({error!r})") from None
+    made["model"]["vocab"] = model["vocab"]
+    return described | {part: made[part] for part in ("model", "normalizer", "pre_tokenizer", "post_processor")}
+
+
+def with_lower_case(described: Described) -> Described:
+    """A tokenizer.json that lowers the case first, as transformers (5.24) does for SigLIP 2."""
     found = described.get("normalizer")
     steps = found.get("normalizers", [found]) if isinstance(found, dict) else []
     if any(isinstance(step, dict) and step.get("type") == "Lowercase" for step in steps):
-        return vocabulary
-    described["normalizer"] = {"type": "Sequence", "normalizers": [{"type": "Lowercase"}, *steps]}
-    return json.dumps(described, ensure_ascii=False).encode()
+        return described
+    return described | {"normalizer": {"type": "Sequence", "normalizers": [{"type": "Lowercase"}, *steps]}}
+
+
+def with_added_tokens(described: Described, tokens: Mapping[str, Mapping[str, Any]]) -> Described:
+    """A tokenizer.json that makes one token of each of these pieces, which it has, wherever a text has them.
+
+    `tokens` holds for each its `lstrip`, `rstrip`, `single_word`, `normalized` and `special`. Raises InputError.
+    """
+    ids = piece_ids(described)
+    added = {one["content"]: one for one in described.get("added_tokens") or ()}
+    added |= {piece: {"id": ids[piece], "content": piece, **told} for piece, told in tokens.items()}
+    return described | {"added_tokens": sorted(added.values(), key=lambda one: int(one["id"]))}
 
 
 _NOT_ONE = "the vocabulary is not a tokenizer.json: give the file as published"
-
-
-def _described(vocabulary: bytes) -> dict[str, Any]:
-    try:
-        described = json.loads(vocabulary)
-    except ValueError:
-        raise InputError(_NOT_ONE) from None
-    if not isinstance(described, dict):
-        raise InputError(_NOT_ONE)
-    return described
-
 
 _SPECIAL: dict[tuple[bool, bool], Literal["start", "end", "both"] | None] = {
     (True, False): "start",

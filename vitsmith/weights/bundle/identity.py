@@ -65,9 +65,9 @@ _FIRST: dict[str, tuple[str, ...]] = {
 A field that came later counts only if it is not at its default. So a new part of a model, or a new way to preprocess,
 changes no earlier identity, and files that do not use it can be read by older versions.
 """
-_WITHOUT_MEANING = {"dropout", "attention_dropout", "stochastic_depth", "scaled_decoding", "templates"}
+_WITHOUT_MEANING = {"dropout", "attention_dropout", "stochastic_depth", "scaled_decoding", "templates", "reserved"}
 """Fields that do not change what a vector means: nothing depends on dropout once a model is trained, prompt templates
-are words, and fast decoding is an approximation of the same."""
+are words, texts with reserved words have no vector, and fast decoding is an approximation of the same."""
 
 
 def canonical(described: Frozen) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from vitsmith.data.text.byte_pairs import merges_in
+from vitsmith.data.text.cleaning import clean
 from vitsmith.data.text.prompts import named_templates
 from vitsmith.data.text.tokenizer import UNUSED, count_pieces
 from vitsmith.errors import InputError, WeightsError
@@ -70,10 +71,15 @@ def _of_transformers(
     `blank_end`: the end token, BERT's [SEP], becomes token 0.
     """
     found = read_texts(folder, tower, usual="")
-    changes = {"cleaning": (*cleaning, *found.spec.cleaning), "end_token": 0 if blank_end else None}
-    notes: tuple[str, ...] = ()
+    own = found.spec.model_copy(update={"cleaning": cleaning, "reserved": ()})
+    changes = {
+        "cleaning": (*cleaning, *found.spec.cleaning),
+        "end_token": 0 if blank_end else None,
+        "reserved": tuple(word for word in found.spec.reserved if clean(word, own) == word),
+    }
+    notes = found.notes
     pieces = tower.vocabulary if found.vocabulary is None else count_pieces(found.spec, found.vocabulary)
     if pieces + UNUSED < tower.vocabulary:  # CLIPA has more embeddings than BERT has pieces
         changes["pieces"] = pieces
-        notes = (f"the text tower knows {tower.vocabulary:,} tokens, and its tokenizer has {pieces:,}",)
+        notes += (f"the text tower knows {tower.vocabulary:,} tokens, and its tokenizer has {pieces:,}",)
     return replace(found, spec=found.spec.model_copy(update=changes), notes=notes)
