@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 
 import vitsmith as vs
-from tests import REFERENCE
 from tests.command_line import call
 from tests.exporting import export_onnx
-from tests.tiny import CLIP_TEXT, TEXT, VIT, pictures, tiny_model, towers
+from tests.families import CLASSIFIERS, FAMILIES, LABELS, TWO_TOWERS, bundle_of
+from tests.tiny import pictures
 from tests.training.lit.small_runs import lit_recipe, write_pairs
 from tests.training.small_runs import coloured, splits
 from tests.weights.hf_files import written_model
@@ -26,54 +26,18 @@ from vitsmith.compress.prune.sizes import Pruning
 from vitsmith.data.images.preprocess import preprocess
 from vitsmith.data.sets.pairs import open_pairs
 from vitsmith.errors import InputError
-from vitsmith.models.config import LiTConfig, ModelConfig
 from vitsmith.models.configure import change
 from vitsmith.models.cost import parameters
 from vitsmith.models.lit import LiT
 from vitsmith.models.vit import VisionTransformer
-from vitsmith.records import Provenance
 from vitsmith.retrieval.search import search
 from vitsmith.runs.run import Run
-from vitsmith.specs import Labels
 from vitsmith.training.images.run import train_to_bundle
 from vitsmith.training.lit.run import lit_to_bundle
 from vitsmith.training.recipes.file import parse_recipe
 from vitsmith.training.recipes.recipe import TrainRecipe
 
 PICTURES = pictures(4)
-LABELS = ("red", "green", "blue")
-
-
-def configs() -> dict[str, ModelConfig]:
-    """A model with two towers for CLIP and SigLIP, classifiers of three classes, and an encoder without a head."""
-    siglip = TEXT.model_copy(update={"vocabulary": 62, "classes": 48})
-    clip = change(towers()["clip-quick"], classes=32, head_bias=False)
-    classifiers = {name: change(towers()[name], classes=3) for name in ("registers", "dinov3", "deit3")}
-    return {
-        "clip": LiTConfig(image=clip, text=CLIP_TEXT),
-        "siglip": LiTConfig(image=towers()["siglip"], text=siglip, bias=True),
-        **classifiers,
-        "mae": change(VIT, classes=0, gelu="erf"),
-    }
-
-
-FAMILIES = configs()
-CLASSIFIERS = ("registers", "dinov3", "deit3")
-TWO_TOWERS = ("clip", "siglip")
-
-
-def bundle_of(name: str) -> vs.Bundle:
-    config = FAMILIES[name]
-    more: dict[str, Any] = {}
-    if isinstance(config, LiTConfig):
-        file = {"clip": "clip.bpe", "siglip": "sentencepiece.model"}[name]
-        more["vocabulary"] = (REFERENCE / "text" / file).read_bytes()
-    if name in CLASSIFIERS:
-        more["labels"] = Labels(names=LABELS)
-    terms = {"license": "DINOv3 License", "license_text": "DINOv3 words"} if name == "dinov3" else {}
-    images = vs.ImageSpec.pillow(config.image_size, resize="squash" if name == "siglip" else "shorter")
-    provenance = Provenance(source=name, **terms)
-    return vs.Bundle.of(tiny_model(config), preprocessing=images, provenance=provenance, **more)
 
 
 @pytest.fixture(scope="module")

@@ -93,6 +93,9 @@ def import_onnxruntime() -> Any:
 
 
 def _weight_products(graph: Any) -> list[str]:
-    """Names of the nodes that multiply by weights; attention multiplies activations by activations."""
-    weights = {array.name for array in graph.graph.initializer}
+    """Names of the nodes that multiply by a matrix of weights; attention multiplies activations by activations.
+
+    Attention pooling multiplies by one matrix a head, (heads, ...): onnxruntime refuses to run such products in int8.
+    """
+    weights = {array.name for array in graph.graph.initializer if len(array.dims) == 2}
     return [node.name for node in graph.graph.node if node.op_type == "MatMul" and weights & set(node.input)]
