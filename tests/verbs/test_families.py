@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +18,44 @@ from tests.exporting import export_onnx
 from tests.families import CLASSIFIERS, FAMILIES, LABELS, TWO_TOWERS, bundle_of
 from tests.tiny import pictures
 from tests.training.lit.small_runs import lit_recipe, write_pairs
-from tests.training.small_runs import coloured, splits
+from tests.training.small_runs import coloured, splits, write_folder
 from tests.weights.hf_files import written_model
+from vitsmith.benchmark import session
+from vitsmith.benchmark.answers import reference_of
+from vitsmith.benchmark.contenders import Subject, contenders_of
+from vitsmith.benchmark.memory import Memory
+from vitsmith.benchmark.session import AnswerData, BenchmarkSettings, run_benchmark
+from vitsmith.compress.images import TaskImages
 from vitsmith.compress.merge_tokens.patch_groups import groups
 from vitsmith.compress.merge_tokens.run import merge_by
 from vitsmith.compress.prune.run import prune_bundle
 from vitsmith.compress.prune.sizes import Pruning
+from vitsmith.compress.quantize.run import PROGRAMS
+from vitsmith.compress.quantize.schemes import Scheme
+from vitsmith.compress.search.run import SearchSpace, halves
+from vitsmith.compress.search.run import search as search_programs
+from vitsmith.compress.search.variants import TorchVariantMaker
 from vitsmith.data.images.preprocess import preprocess
 from vitsmith.data.sets.pairs import open_pairs
+from vitsmith.data.sets.samples import Samples
+from vitsmith.engines.open import open_engine
 from vitsmith.errors import InputError
+from vitsmith.evaluation.timing import Pace
+from vitsmith.exporters.parts import parts_of
+from vitsmith.gate import Requirements
 from vitsmith.models.configure import change
-from vitsmith.models.cost import parameters
+from vitsmith.models.cost import flops, parameters
 from vitsmith.models.lit import LiT
 from vitsmith.models.vit import VisionTransformer
 from vitsmith.retrieval.search import search
 from vitsmith.runs.run import Run
+from vitsmith.specs import ProgramSpec
 from vitsmith.training.images.run import train_to_bundle
+from vitsmith.training.images.teacher import Teacher
 from vitsmith.training.lit.run import lit_to_bundle
 from vitsmith.training.recipes.file import parse_recipe
 from vitsmith.training.recipes.recipe import TrainRecipe
+from vitsmith.weights.bundle.folder import write_bundle
 
 PICTURES = pictures(4)
 
@@ -205,6 +225,90 @@ def test_a_student_carries_the_agreement_of_its_teacher(place: Path, tmp_path: P
     assert any(told in note for note in student.provenance.notes)
 
 
+@pytest.mark.parametrize(
+    ("teacher", "student"),
+    [("registers", "clip"), ("deit3", "siglip"), ("registers", "dinov3"), ("deit3", "registers"), ("dinov3", "mae")],
+)
+def test_every_family_learns_from_a_teacher_that_answers_as_its_model(teacher: str, student: str, place: Path) -> None:
+    teaching = bundle_of(teacher)
+    with torch.inference_mode():
+        expected = teaching.model(tensors(teaching))
+    found = Teacher(teaching, LABELS[::-1], teaching.preprocessing)(tensors(teaching))
+    torch.testing.assert_close(found, expected.flip(-1))
+    trained = train_to_bundle(short(place, student, distill={"teacher": str(place / teacher)}), splits(), None).bundle
+    before, after = image_tower(bundle_of(student)), image_tower(trained)
+    assert after.config.classes == 3 and after.config.registers == before.config.registers
+    kept = [name for name, _ in after.named_parameters() if not name.startswith("head.")]
+    assert all(not torch.equal(after.get_parameter(name), before.get_parameter(name)) for name in kept)
+    assert np.isfinite(vs.Predictor(trained).logits(PICTURES)).all()
+
+
+def int8_program(bundle: vs.Bundle, engine: str, scheme: Scheme, place: Path) -> vs.Bundle:
+    """What `quantize` makes by one of its schemes, without the search."""
+    (place / "float").mkdir()
+    images = tensors(bundle).numpy()
+    programs = PROGRAMS[engine](parts_of(bundle, images), place / "float")
+
+    described = bundle.as_program(programs.program, ProgramSpec(precision="int8"), by="vitsmith quantize")
+    return write_bundle(
+        replace(described, golden=None),
+        place / "int8",
+        write_program=lambda files: programs.write(scheme, images, files),
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "engine", "kind"),
+    [*((name, "onnx", "dynamic") for name in FAMILIES), ("dinov3", "openvino", "static")],
+)
+def test_int8_programs_answer_nearly_as_their_models(name: str, engine: str, kind: Any, tmp_path: Path) -> None:
+    bundle = vs.Bundle.of(image_tower(bundle_of(name)))
+    images = tensors(bundle).numpy()
+    made = int8_program(bundle, engine, Scheme(kind), tmp_path)
+    expected, found = bundle.run_torch(images), open_engine(made, engine).run(images)
+    assert (unit(expected) * unit(found)).sum(axis=1).min() > 0.98
+    assert not np.allclose(found, expected, rtol=0, atol=1e-6), "nothing was rounded"
+
+
+class Uncompiled(TorchVariantMaker):
+    """Programs are the torch models themselves, and cost what their arithmetic costs."""
+
+    def compile(self, bundle: vs.Bundle, precision: str, folder: Path, selection: Samples) -> vs.Bundle:
+        return bundle
+
+    def measure(self, bundle: vs.Bundle) -> tuple[str, float, float, float]:
+        return "torch", float(flops(bundle.config)), 1.0, 1.0
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_compress_finds_a_smaller_image(name: str, tmp_path: Path) -> None:
+    bundle = bundle_of(name)
+    images = TaskImages(coloured(12), coloured(40), True, "colours")
+    maker = Uncompiled(bundle, images, "colours", max_drop=100, steps=0, seed=0)
+    space = SearchSpace(resolutions=(0.71,), keeps=(), merges=(), precisions=("fp32",))
+    found = search_programs(bundle, images, space, Requirements(accuracy_drop=100), "cheapest", maker, tmp_path)
+    assert found.chosen is not None and found.holds and not found.refused
+    chosen = found.chosen.bundle
+    assert flops(chosen.config) < flops(bundle.config)
+    assert chosen.preprocessing.size == chosen.config.image_size < bundle.config.image_size
+    right = maker.right_answers(chosen, halves(images.evaluation)[0])
+    assert found.chosen.top1 == right.mean()
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_benchmark_tells_arithmetic_and_answers(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "measure_memory", lambda task: {batch: Memory(1) for batch in task.batches})
+    monkeypatch.setattr(session, "_peaks", lambda _: {})
+    subject = Subject(name, name, bundle_of(name))
+    settings = BenchmarkSettings((2,), None, Pace(seconds=0.01, turns=1, warm=0.0))
+    answers = AnswerData(reference_of([subject], PICTURES))
+    (row,) = run_benchmark(contenders_of(subject, ["torch"], ["fp32"]), settings, answers).rows
+    told = row.to_dict()
+    assert not told["reason"] and told["images_per_second"] > 0
+    assert told["gflops"] == flops(image_tower(subject.bundle).config) / 1e9
+    assert told["difference"] < 1e-5 and (told["agreement"] == 1) is (name in CLASSIFIERS)
+
+
 def test_two_programs_give_the_scores_of_two_towers(tmp_path: Path) -> None:
     bundle = bundle_of("siglip")
     export_onnx(bundle, tmp_path / "onnx")
@@ -230,6 +334,7 @@ def test_lit_locks_the_image_tower(name: str, place: Path, tmp_path: Path) -> No
 def test_what_makes_no_sense_is_said_in_one_line(place: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
     Path("t.txt").write_text("a red dog\n")
+    write_folder(Path("colours"), 60)
     refused = {
         ("predict", "clip", "photos"): "clip matches images with words: use vitsmith zeroshot with labels",
         ("predict", "mae", "photos"): "mae has no classifier, so it cannot name classes",
@@ -246,6 +351,23 @@ def test_what_makes_no_sense_is_said_in_one_line(place: Path, capsys: Any, monke
         ): "not possible with position_embedding.rotary",
         ("evaluate", "mae", "--data", "digits"): "mae has no classifier",
         ("prune", "clip", "--images", "photos", "--keep", "0.7"): "only classifiers can be pruned",
+        ("prune", "siglip", "--images", "photos", "--keep", "0.7"): "only classifiers can be pruned",
+        ("prune", "mae", "--images", "photos", "--keep", "0.7"): "mae has no classifier",
+        ("compress", "clip", "--data", "colours"): "only classifiers can be pruned",
+        ("compress", "siglip", "--data", "colours"): "only classifiers can be pruned",
+        ("compress", "mae", "--data", "colours"): "mae has no classifier",
+        ("predict", "siglip", "photos"): "siglip matches images with words",
+        ("evaluate", "clip", "--data", "colours"): "use vitsmith zeroshot with labels",
+        ("evaluate", "siglip", "--data", "colours"): "use vitsmith zeroshot with labels",
+        ("distill", "colours", "--teacher", "clip", "--model", "mae"): "the teacher clip has no classifier",
+        ("distill", "colours", "--teacher", "siglip", "--model", "mae"): "the teacher siglip has no classifier",
+        ("distill", "colours", "--teacher", "mae", "--model", "deit3"): "the teacher mae has no classifier",
+        ("export", "dinov3", "--to", "npz"): "cannot hold registers",
+        ("export", "registers", "--to", "npz"): "cannot hold registers",
+        ("export", "clip", "--to", "npz"): "cannot hold a patch embedding without bias",
+        ("export", "siglip", "--to", "npz"): "cannot hold the bias of a sigmoid loss",
+        ("export", "deit3", "--to", "npz"): "cannot hold positions for some of the tokens",
+        ("export", "mae", "--to", "npz"): "cannot hold the erf form of GELU",
     }
     for command, told in refused.items():
         code, out, err = call(capsys, *command)

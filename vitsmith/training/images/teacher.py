@@ -47,7 +47,8 @@ def open_teacher(
     bundle = load(recipe.distill.teacher, image_size=recipe.distill.teacher_size)
     for note in assumed(bundle):
         tell(f"teacher: {note}")
-    if bundle.head != recipe.loss.kind and bundle.head != "regression":
+    _check_classifier(bundle)
+    if bundle.head != recipe.loss.kind:
         each = "scores each class by itself" if bundle.head == "sigmoid" else "has classes that exclude each other"
         raise ConfigError(
             f"the teacher {bundle.where} {each} ({bundle.head}), but loss.kind is {recipe.loss.kind}: "
