@@ -269,7 +269,10 @@ def merge_tokens(family: str) -> float:
 
 
 def prune(family: str) -> float:
-    """The pruned model gives the answers of the original in which the same heads and hidden units are silenced."""
+    """The pruned model gives the answers of the original in which the same heads and hidden units are silenced.
+
+    The mean output of what is removed goes into the bias behind it, which is taken as the pruned model has it.
+    """
     sizes = ("--heads", 2, "--mlp-width", 64, "--steps", 0)
     run("prune", family, "--images", "photos", *sizes, *ANY, "--out", f"{family}-pruned")
     original, pruned = bundle_of(family), tower(bundle_in(f"{family}-pruned"))
@@ -283,6 +286,7 @@ def prune(family: str) -> float:
                 columns = whole[f"blocks.{at}.{last}.weight"]
                 stays = (rows[-columns.shape[1] :, None] == left).all(-1).any(1)  # of q, k and v the values
                 columns[:, ~stays] = 0
+                whole[f"blocks.{at}.{last}.bias"].copy_(kept[f"blocks.{at}.{last}.bias"])
         images = tensors(original, photos())
         return differ(pruned(images), tower(original)(images))
 
