@@ -317,6 +317,7 @@ def test_a_model_that_was_moved_is_asked_for(models: Path, folder: Path, capsys:
         (("retrieve", "--index", "x"), "give a query as text, or images with --images FILE"),
         (("retrieve", " ", "--index", "x"), "a query is empty"),
         (("retrieve", "a cat", "--index", "photos"), "photos is not an index (it has no index.json)"),
+        (("retrieve", "a cat", "--index", "photos/0.png"), "is a file, and an index is a folder: make one with"),
         (("retrieve", "a cat", "--index", "of-vit"), "is a model of images alone: it cannot read text"),
         (("retrieve", "--images", "none.png", "--index", "of-vit"), "none.png: cannot be read"),
     ],

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from tests.reference.hf.arrays import images_of, state_of
 from tests.weights.foreign_files import loaded, refusal
 from tests.weights.hf_files import MODELS, written_model
-from vitsmith.errors import WeightsError
+from vitsmith.errors import ConfigError, WeightsError
 from vitsmith.weights.finetune import init_for_finetune
 from vitsmith.weights.position_layout import ResizedPositions
 
@@ -100,6 +100,8 @@ def test_fine_tuning_resizes_positions_once_and_not_to_the_preprocessors_size_fi
     written_model(tmp_path, "dinov2-registers")
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(BIT))
     expected = loaded(tmp_path, image_size=(28, 42), headless=True).model
+    with pytest.raises(ConfigError, match="the nearest multiples are 28x28 and 42x42"):
+        init_for_finetune(tmp_path, classes=3, image_size=30)
     model, report = init_for_finetune(tmp_path, classes=3, image_size=(28, 42))
     assert torch.equal(model.positions.embedding, expected.positions.embedding) and not report.resized
 

@@ -103,10 +103,9 @@ def read_description(folder: Path) -> Description:
     except InputError as error:
         raise InputError(f"{error}; the index is damaged: {REMEDY}") from None
     if fields is None:
-        raise InputError(
-            f"{folder} is not an index (it has no {DESCRIPTION}): make one with  "
-            f"vitsmith embed MODEL IMAGES --out {folder}"
-        )
+        what = "a file, and an index is a folder" if folder.is_file() else f"not an index (it has no {DESCRIPTION})"
+        out = folder.with_suffix("") if folder.is_file() else folder
+        raise InputError(f"{folder} is {what}: make one with  vitsmith embed MODEL IMAGES --out {out}")
     if not isinstance(fields, dict) or fields.get("format") != FORMAT:
         found = fields.get("format") if isinstance(fields, dict) else None
         raise InputError(f"{path} has format {found}, and this vitsmith reads {FORMAT}: use a matching version")

@@ -114,6 +114,8 @@ def adapt(
     if isinstance(source.config, ViTConfig) and not keep_representation:
         changes["representation"] = None
     if isinstance(source.config, ViTConfig):
+        if image_size not in (None, source.config.image_size):
+            changes.setdefault("unseen_edge", False)  # only the publisher's own size leaves one
         changes.setdefault("head_bias", True)  # a projection has none; a classifier has one
         changes.setdefault("class_token", source.config.class_token)  # another pooling leaves the tokens as they are
     config = change(source.config, **changes)

@@ -46,10 +46,16 @@ def vocabulary_suffix(text: TextSpec) -> str:
     return _FILES[text.tokenizer][0]
 
 
-def missing_vocabulary(text: TextSpec, kind: str) -> str:
-    """A message that says which file is missing, and where to put it. `kind` is the distribution it came from."""
+def missing_vocabulary(text: TextSpec, kind: str, *, parent: str = "") -> str:
+    """A message that says which file is missing, and where to put it.
+
+    `kind` is the distribution it came from, `parent` the weights that a bundle on disk was made from.
+    """
     _, published, example, in_folder = _FILES[text.tokenizer]
     told = "has no vocabulary, so texts cannot be read: "
+    if parent:
+        file = in_folder if kind in _FOLDERS else published
+        return f"{told}put {file} beside the weights it was made from ({parent}), and make the bundle again"
     if kind in _FOLDERS:
         return (
             f"{told}put the {in_folder} published with the model into its folder, beside the weights, and load it again"

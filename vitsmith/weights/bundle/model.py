@@ -82,7 +82,8 @@ class BundleModel(BundleParts):
         if self.text is None:
             raise InputError(f"{self.where} is a model of images alone: it cannot read text; use CLIP, SigLIP or LiT")
         if self.vocabulary is None:
-            raise InputError(f"{self.where} {missing_vocabulary(self.text, self.provenance.kind)}")
+            parent = self.provenance.parent or self.provenance.source if self.folder else ""
+            raise InputError(f"{self.where} {missing_vocabulary(self.text, self.provenance.kind, parent=parent)}")
         kept = self._tokenizer
         if kept is None or kept.spec is not self.text or kept.vocabulary is not self.vocabulary:
             try:

@@ -98,12 +98,17 @@ class BundleParts:
 
     def check_preprocessing(self) -> None:
         """Raises InputError where the file that says how images are preprocessed was not beside the weights."""
-        if missing := self.provenance.missing:
-            raise InputError(
-                f"{self.where} has no {missing}, so how its images are preprocessed is not known: put the file beside "
-                "the weights and load them again, or take what is usual for such models, by preprocessing='usual' or "
-                "--read-as preprocessing=usual, or your own, by load(..., preprocessing=ImageSpec(...))"
-            )
+        missing, made_from = self.provenance.missing, self.provenance.parent or self.provenance.source
+        if not missing:
+            return
+        told = (
+            f"{self.where} has no {missing}, so how its images are preprocessed is not known: put the file beside the "
+        )
+        usual = "take what is usual for such models, by preprocessing='usual' or --read-as preprocessing=usual"
+        if self.folder is not None:
+            raise InputError(f"{told}weights it was made from ({made_from}), and make the bundle again; or {usual}")
+        own = "your own, by load(..., preprocessing=ImageSpec(...))"
+        raise InputError(f"{told}weights and load them again, or {usual}, or {own}")
 
     def as_measured(self, one: Measurement) -> Measurement:
         """Returns the measurement with program and precision filled in: by default those of this bundle."""

@@ -83,11 +83,11 @@ def _resized(
     stored: ViTConfig, metadata: HFConfig, preprocessor: HFPreprocessor | None, options: LoadOptions
 ) -> ViTConfig:
     """The configuration at the size of the images that come."""
-    size = options.image_size
+    size = options.image_size or (options.adapted_size if metadata.any_size else None)
     if size is not None and size != stored.image_size:
         return change(stored, image_size=size, unseen_edge=False)
-    if size is None and metadata.any_size:
-        size = options.adapted_size or (_size_of(preprocessor) if preprocessor else None)
+    if size is None and metadata.any_size and preprocessor:
+        size = _size_of(preprocessor)
     if size in (None, stored.image_size):
         return stored
     seen = all(side % patch == 0 for side, patch in zip(size, stored.patch, strict=True))

@@ -64,8 +64,8 @@ class SiglipVisionConfig(HFConfig):
     unseen_edge: ClassVar[bool] = True
     usual_images: ClassVar[dict[str, Any] | None] = {"image_processor_type": "SiglipImageProcessor"}
     notes: ClassVar[tuple[str, ...]] = (
-        "as in transformers: GELU is that of hidden_act, the authors' is the tanh form (timm and open_clip compute erf "
-        "for most SigLIP towers: gelu='erf' gives it)",
+        "as in transformers: GELU is that of hidden_act, in published files the authors' tanh form (timm and open_clip "
+        "compute erf for most SigLIP towers: gelu='erf' gives it)",
     )
 
     def unused(self, names: frozenset[str]) -> tuple[str, ...]:
