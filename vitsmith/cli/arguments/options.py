@@ -34,8 +34,8 @@ ReadAsOption = Annotated[
     list[str] | None,
     typer.Option(
         metavar="NAME=VALUE",
-        help="How to read a weights file that others read in another way: gelu=erf|tanh|quick, "
-        "pooling=token|gap|token_and_gap, periods=float32|bfloat16; or preprocessing=usual where its file is "
+        help="How to read a weights file that others read in another way: gelu=erf, tanh or quick; "
+        "pooling=token, gap or token_and_gap; periods=float32 or bfloat16; or preprocessing=usual where its file is "
         "missing; may be repeated.",
     ),
 ]

@@ -6,7 +6,6 @@ tokenizer.json: the tokens around a text are those that this file adds.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from vitsmith.data.text.tokenizer_json import (
 )
 from vitsmith.errors import WeightsError
 from vitsmith.files.contents import read_words
+from vitsmith.json_text import to_json
 from vitsmith.models.text_config import TextTransformerConfig
 from vitsmith.models.towers import SIGLIP2_VOCABULARY
 from vitsmith.text_spec import Cleaning, TextSpec
@@ -67,7 +67,7 @@ def read_texts(folder: Path, tower: TextTransformerConfig, usual: str) -> Texts:
         not_gemmas = name == "GemmaTokenizer" and usual == "SiglipTokenizer"
         edited, fields["reserved"] = _as_transformers(folder, described, told, named, known)
         edited = with_lower_case(edited) if known.lowers or not_gemmas else edited
-        vocabulary = vocabulary if edited == described else json.dumps(edited, ensure_ascii=False).encode()
+        vocabulary = vocabulary if edited == described else to_json(edited).encode()
         notes += [_GEMMA_NOTE] if not_gemmas else []
         if name not in (*CLASSES, *BY_THE_FILE):
             notes.append(
