@@ -6,11 +6,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import vitsmith as vs
+from tests.command_line import call
 from tests.reference.hf.arrays import images_of, state_of
+from tests.tiny import pictures
 from tests.weights.foreign_files import loaded, refusal
 from tests.weights.hf_files import MODELS, written_model
 from vitsmith.errors import ConfigError, WeightsError
@@ -172,3 +176,18 @@ def test_resized_positions_are_not_written_back() -> None:
     assert layout.ours_from_foreign(torch.ones(1, 17, 5)).shape == (1, 7, 5)
     with pytest.raises(WeightsError, match="cannot be written in the size they had"):
         layout.foreign_from_ours(torch.ones(1, 7, 5))
+
+
+def test_a_backbone_without_a_head_becomes_a_program_of_its_features(tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "hf").mkdir()
+    folder = written_model(tmp_path / "hf", "dinov3")
+    size = {"height": 64, "width": 64}
+    (folder / "preprocessor_config.json").write_text(
+        json.dumps({"image_processor_type": "DINOv3ViTImageProcessor", "size": size})
+    )
+    code, _, err = call(capsys, "export", folder, "--to", "onnx", "--out", tmp_path / "program")
+    assert code == 0 and "no classifier head in this file: the model gives its features" in err
+    program, weights = vs.Encoder(tmp_path / "program", "onnx"), vs.Encoder(folder, "torch")
+    np.testing.assert_allclose(program.images(pictures(2)), weights.images(pictures(2)), atol=1e-5)
+    with pytest.raises(WeightsError, match="no classifier head in this file: give it one with  vitsmith train"):
+        vs.Predictor(folder)

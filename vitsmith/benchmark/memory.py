@@ -75,7 +75,7 @@ def measure_here(task: Task, bare: int, report: Callable[[Mapping[str, Any]], No
     from vitsmith.engines.settings import Settings
     from vitsmith.weights.load import load
 
-    bundle = load(task.model, image_size=task.image_size)
+    bundle = load(task.model, image_size=task.image_size, headless=None)
     goal: Any = task.goal
     settings = Settings(threads=task.threads, precision=task.precision, goal=goal, measure=True)
     engine = open_checked(bundle, task.engine, settings)

@@ -160,7 +160,7 @@ def _opened(model: str, image_size: str) -> Bundle:
     """Opens a model. The size is for checkpoints only: bundles have their own."""
     from vitsmith.weights.bundle.paths import find_bundle
 
-    return open_model(model, "" if find_bundle(model) else image_size)
+    return open_model(model, "" if find_bundle(model) else image_size, headless=None)
 
 
 def _answer_data(

@@ -102,7 +102,7 @@ def merge_tokens(
     described = labelled(data, image_column, label_column, split)
     target = _merge_target(schedule, keep, tokens)
     with place_of("merge-tokens", model_name(model), out, force=force) as place:
-        bundle = open_model(model, image_size, read_as, labels=labels_file, vocabulary=vocabulary)
+        bundle = open_model(model, image_size, read_as, labels=labels_file, headless=None, vocabulary=vocabulary)
         check_mergeable(bundle)
         tell_calibration(bundle, kept=False)
         task_images = _images(bundle, described, split, images or [], seed, skip_unreadable)

@@ -98,7 +98,7 @@ def quantize(
     )
     amounts = Amounts(calibration, limit, seed)
     with place_of("quantize", f"{model_name(model)}-{settings.engine}", out, force=force) as target:
-        bundle = open_model(model, image_size, read_as, labels=labels_file)
+        bundle = open_model(model, image_size, read_as, labels=labels_file, headless=None)
         check_quantizable(bundle, settings.engine)
         tell_calibration(bundle, kept=True)
         task_images = _images(bundle, described, split, images or [], amounts, skip_unreadable)

@@ -225,7 +225,7 @@ def _reserved(request: ExportRequest, target: Target, name: str) -> Iterator[Pat
 
 def _load(request: ExportRequest, target: Target, words: Words | None, tell: Tell) -> tuple[Bundle, Words | None]:
     """The bundle and the labels of a LiT's page, one of which the file names: its classes, or those labels."""
-    bundle = load(request.bundle, image_size=request.image_size, **request.choices)
+    bundle = load(request.bundle, image_size=request.image_size, headless=None, **request.choices)
     for note in assumed(bundle):
         tell(note)
     if request.labels_file is not None and target.page and isinstance(bundle.config, LiTConfig):

@@ -25,7 +25,7 @@ from vitsmith.weights.distributions import distribution_of
 from vitsmith.weights.fetch.hub.address import HubAddress
 from vitsmith.weights.fetch.hub.snapshot import fetch_model
 from vitsmith.weights.fill import load_model
-from vitsmith.weights.heads import assumed_head, check_head
+from vitsmith.weights.heads import FEATURES, assumed_head, check_head
 from vitsmith.weights.options import LoadOptions
 from vitsmith.weights.timm.metadata import is_default_license
 
@@ -44,6 +44,8 @@ def _checkpoint(path: Path, options: LoadOptions) -> Bundle:
     with open_arrays(place, npz=not path.is_dir()) as file:
         kind, found, model = read_model(file, options)
         head, told = (found.head, ()) if found.head else assumed_head(model, place.name)
+        if options.headless is None and not isinstance(model.config, LiTConfig) and not model.config.classes:
+            told = (*told, FEATURES)
         notes = (*found.notes, *found.choices, *told, *file.notes, *(beside if path.is_dir() else misnamed(path)))
     return Bundle.of(
         model,
@@ -97,7 +99,7 @@ def read_model(
     arrays = DividedFile(whole, found.pieces) if found.pieces else whole
     model = load_model(config, by_array(slots, found.pieces), arrays, unused=unused, zeros=found.zeros)
     if not options.headless:
-        check_head(model, slots, str(file.path))
+        check_head(model, slots, str(file.path), may_lack=options.headless is None)
     return distribution.kind, found, model
 
 

@@ -20,16 +20,21 @@ MANY = 100
 _HEADS = ("head.weight", "distillation_head.weight")
 
 
-def check_head(model: Model, slots: Mapping[str, Slot], source: str) -> None:
+FEATURES = "there is no classifier head in this file: the model gives its features"
+
+
+def check_head(model: Model, slots: Mapping[str, Slot], source: str, *, may_lack: bool) -> None:
     """Raises WeightsError when a classifier is absent or all zeros: its answers would mean nothing.
 
-    `slots` has the names of its arrays in `source`.
+    `slots` has the names of its arrays in `source`; `may_lack`: an absent one is no mistake.
     """
-    if isinstance(model.config, LiTConfig):
+    if isinstance(model.config, LiTConfig) or (may_lack and not model.config.classes):
         return
     hint = "load(..., headless=True) for features, or init_for_finetune() for a new head"
     if not model.config.classes:
-        raise WeightsError(f"{source}: there is no classifier head in this file: use {hint}")
+        raise WeightsError(
+            f"{source}: there is no classifier head in this file: give it one with  vitsmith train  , or use {hint}"
+        )
     for name, slot in slots.items():
         if slot.parameter in _HEADS and not model.get_parameter(slot.parameter).any():
             raise WeightsError(f"{source}: {name!r} is all zeros (a head that was never trained): use {hint}")

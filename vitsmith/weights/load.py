@@ -38,7 +38,7 @@ def load(
     pooling: Pooling | None = None,
     periods: Periods | None = None,
     preprocessing: Preprocessing | ImageSpec | None = None,
-    headless: bool = False,
+    headless: bool | None = False,
     verify: bool = True,
     vocabulary: str | os.PathLike[str] | None = None,
 ) -> Bundle:
@@ -61,7 +61,8 @@ def load(
         preprocessing: 'usual' takes that of the published models of its kind where the folder lacks the file that says
             it, preprocessor_config.json. Without it such models load, and whatever gives them images is refused. An
             `ImageSpec` is the caller's own, for checkpoints only.
-        headless: leave the classifier out and give features; allows files whose head is absent or all zeros.
+        headless: leave the classifier out and give features; allows files whose head is absent or all zeros. None:
+            features where the file has no classifier, else the classifier.
         verify: compare the hashes of a bundle's files. Without it a damaged program can crash the whole process:
             ExecuTorch does not find all damage in its files (of 80 damaged at random, one ended in SIGSEGV).
         vocabulary: the tokenizer's file of a LiT or SigLIP `.npz` (.txt, .model or .json); default: the file beside it
@@ -77,7 +78,7 @@ def load(
     options = LoadOptions(
         name=name,
         image_size=size_of(image_size),
-        headless=flag(headless, "headless"),
+        headless=None if headless is None else flag(headless, "headless"),
         vocabulary=None if vocabulary is None else argument_path(vocabulary, "vocabulary"),
         **choices,
     )

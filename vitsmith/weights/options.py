@@ -39,7 +39,7 @@ class LoadOptions:
     preprocessing: Preprocessing | ImageSpec | None = None
     """The caller's own; or 'usual', that of the published models of its kind, where the file that says it is
     missing."""
-    headless: bool = False
-    """Leave the classifier out; the model then gives features."""
+    headless: bool | None = False
+    """Leave the classifier out; the model then gives features. None: features only where the file has no classifier."""
     vocabulary: Path | None = None
     """The tokenizer's file of a LiT; None: the one that lies beside the weights."""
