@@ -440,7 +440,7 @@ def test_a_vocabulary_of_another_size_is_refused_when_texts_are_read(tmp_path: P
         _ = bundle.tokenizer
 
 
-@pytest.mark.parametrize("damaged", ["[]", '{"model": 3}', '{"model": {"vocab": [1]}}'])
+@pytest.mark.parametrize("damaged", ["[]", '{"model": 3}', '{"model": {"vocab": [1]}}', '{"a":' * 100_000])
 def test_a_tokenizer_json_without_pieces_is_refused(tmp_path: Path, damaged: str) -> None:
     described(written_model(tmp_path, "clip"), tokenizer_class="CLIPTokenizer", pad_token="!")
     (tmp_path / "tokenizer.json").write_text(damaged)

@@ -40,7 +40,7 @@ class _Published:
     note: str = ""
 
     @property
-    def hidden_size(self) -> tuple[int, int] | None:
+    def unshown_size(self) -> tuple[int, int] | None:
         """Height and width where the arrays do not show them: images whose edge fills no patch; else None."""
         config, size = find_preset(self.model)[0].config, (self.side, self.side)
         return size if isinstance(config, LiTConfig) and indivisible(size, config.image.patch) else None
@@ -65,7 +65,7 @@ def load_published(source: str, options: LoadOptions) -> Bundle:
     says so. Raises InputError for an unknown name, DownloadError.
     """
     wanted = _named(source)
-    options = replace(options, name=options.name or wanted.model, image_size=options.image_size or wanted.hidden_size)
+    options = replace(options, name=options.name or wanted.model, image_size=options.image_size or wanted.unshown_size)
     try:
         read = _of_bucket(wanted, options)
     except DownloadError as refused:

@@ -94,7 +94,7 @@ def merges_in(tokenizer: bytes) -> bytes:
         model = json.loads(tokenizer)["model"]
         pairs = [pair.split(" ") if isinstance(pair, str) else pair for pair in model["merges"]]
         ids = [model["vocab"]["".join(pair)] for pair in pairs]
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         raise InputError("tokenizer.json has no merges of pieces, as that of CLIP's tokenizer has") from None
     if ids != list(range(_BYTES, _BYTES + len(ids))):
         raise InputError("tokenizer.json numbers its pieces in another way than CLIP's tokenizer")

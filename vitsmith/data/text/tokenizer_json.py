@@ -115,7 +115,7 @@ def describe_tokenizer(vocabulary: bytes) -> Described:
     """Raises InputError for bytes that are no tokenizer.json."""
     try:
         described = json.loads(vocabulary)
-    except ValueError:
+    except (ValueError, RecursionError):  # no JSON, or too deep for Python
         raise InputError(_NOT_ONE) from None
     if not isinstance(described, dict):
         raise InputError(_NOT_ONE)

@@ -4,20 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from torch import Tensor
 
 from vitsmith.arrays import Shape
 from vitsmith.errors import WeightsError
-
-
-class _Arrays(Protocol):
-    path: Path
-    shapes: dict[str, Shape]
-
-    def read(self, name: str) -> Tensor: ...
+from vitsmith.weights.fill import ArrayFile
 
 
 @dataclass(frozen=True)
@@ -52,7 +45,7 @@ class DividedFile:
     Raises WeightsError, naming the array, for one that cannot be cut as wanted.
     """
 
-    def __init__(self, file: _Arrays, pieces: Mapping[str, Piece]) -> None:
+    def __init__(self, file: ArrayFile, pieces: Mapping[str, Piece]) -> None:
         self.path = file.path
         self._file, self._pieces = file, pieces
         self._last: tuple[str, Tensor] | None = None

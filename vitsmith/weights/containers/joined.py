@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Protocol
-
 from torch import Tensor
 
-from vitsmith.arrays import Shape
-
-
-class _Arrays(Protocol):
-    path: Path
-    shapes: dict[str, Shape]
-
-    def read(self, name: str) -> Tensor: ...
+from vitsmith.weights.fill import ArrayFile
 
 
 class JoinedFiles:
     """The arrays of `first`, by whose path it goes, and of `second`; no name may be in both."""
 
-    def __init__(self, first: _Arrays, second: _Arrays) -> None:
+    def __init__(self, first: ArrayFile, second: ArrayFile) -> None:
         self.path = first.path
         self.shapes = {**second.shapes, **first.shapes}
         self._first, self._second = first, second
