@@ -44,6 +44,11 @@ class Provenance(Frozen):
         description="file beside the weights that says how images are preprocessed, where there was none: what a "
         "bundle says about it is assumed, and its model is given no images",
     )
+    images_refused: str = Field(
+        "",
+        description="why the model is given no images: what in the file of its preprocessing vitsmith does not follow; "
+        "what a bundle says about it is assumed then too",
+    )
     text: Publication | None = Field(
         None,
         description="of a LiT whose towers come from two places: who published its text tower, where `origin`, "

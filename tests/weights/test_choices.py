@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,19 @@ from tests.weights.foreign_files import loaded, refusal
 from tests.weights.timm_files import RECORDED, timm_file
 from vitsmith.models.config import LiTConfig
 from vitsmith.models.configure import change
+from vitsmith.specs import ImageSpec
+from vitsmith.training.images.start import start
+from vitsmith.training.images.teacher import open_teacher
+from vitsmith.training.lit.towers import start as text_start
+from vitsmith.training.recipes.file import parse_fields, parse_recipe
+from vitsmith.training.recipes.lit import LitRecipe
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.choices import as_chosen
 from vitsmith.weights.conversion import Conversion
 from vitsmith.weights.options import LoadOptions
 from vitsmith.weights.save import save
 
+VIT_IMAGES, VOCABULARY = ImageSpec.original(16), b"[PAD]\n[UNK]\n[CLS]\n[SEP]\ncat\n"
 CLIP, QUICK, DINOV3 = "vit_base_patch32_clip_224", "vit_base_patch32_clip_quickgelu_224", "vit_small_patch16_dinov3"
 
 
@@ -132,3 +140,60 @@ def test_the_command_line_passes_choices_on(tmp_path: Path, capsys: pytest.Captu
         assert code == 2 and told in err
     code, _, err = call(capsys, "inspect", path, "--read-as", "gelu=erf", "--read-as", "gelu=tanh")
     assert code == 2 and "given twice" in err
+
+
+def test_recipes_pass_choices_on(tmp_path: Path) -> None:
+    path = str(timm_file(tmp_path, CLIP, "openai"))
+    tuned = start(parse_recipe({"data": {"path": "x"}, "model": {"init": path, "read_as": {"gelu": "quick"}}}), 3)
+    assert tuned.model.config.gelu == "quick" and any("GELU quick as asked for" in note for note in tuned.notes)
+    assert start(parse_recipe({"data": {"path": "x"}, "model": {"init": path}}), 3).model.config.gelu == "erf"
+    lit = {"data": {"path": "x"}, "image": {"init": path, "read_as": {"gelu": "tanh"}}, "text": {"size": "mu"}}
+    towers = text_start(parse_fields(lit, LitRecipe), ("wordpiece", VOCABULARY))
+    assert towers.lit.config.image.gelu == "tanh"
+    distill = {"teacher": path, "teacher_read_as": {"gelu": "quick", "pooling": "attention"}}
+    recipe = parse_recipe({"data": {"path": "x"}, "model": {"name": "ViT-mu_16"}, "distill": distill})
+    with pytest.raises(vs.InputError, match="pooling by attention needs arrays that its file does not have"):
+        open_teacher(recipe, ["a", "b"], VIT_IMAGES, "cpu")
+    for wrong, told in (({"gelu": "exact"}, "gelu 'exact'"), ({"poling": "gap"}, "choice 'poling'")):
+        with pytest.raises(vs.InputError, match=rf"model\.read_as: unknown {told}"):
+            parse_recipe({"data": {"path": "x"}, "model": {"init": path, "read_as": wrong}})
+
+
+@pytest.mark.parametrize(
+    ("verb", "option"),
+    [
+        ("train", "--read-as"),
+        ("distill", "--read-as"),
+        ("distill", "--teacher-read-as"),
+        ("lit", "--read-as"),
+        ("lit", "--text-read-as"),
+        ("benchmark", "--read-as"),
+    ],
+)
+def test_each_command_that_takes_a_model_takes_choices(
+    verb: str, option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(timm_file(tmp_path, DINOV3))
+    models = {"train": ("--model", path), "lit": ("--model", path, "--text-model", path), "benchmark": (path,)}
+    models["distill"] = ("--teacher", path, "--model", path)
+    data = () if verb == "benchmark" else ("shapes" if verb == "lit" else "digits",)
+    code, _, err = call(capsys, verb, *data, *models[verb], option, "gelu=exact")
+    assert code == 2 and "unknown gelu 'exact': known are erf, quick, tanh" in err, err
+    if verb != "benchmark":  # the choice reaches the reader: a DINOv3 has no pooling by attention
+        out = ("--out", tmp_path / "run")
+        code, _, err = call(capsys, verb, *data, *models[verb], option, "pooling=attention", *out)
+        assert code == 2 and "pooling by attention needs arrays that its file does not have" in err, err
+
+
+def test_benchmark_reads_checkpoints_so_and_bundles_as_they_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = timm_file(tmp_path, CLIP, "openai")
+    save(tiny_model(MIXER), tmp_path / "bundle")
+    fast = ("--engine", "torch", "--precision", "fp32", "--batch-size", "1", "--seconds", "0.02", "--json")
+    code, out, err = call(capsys, "benchmark", path, tmp_path / "bundle", "--read-as", "gelu=quick", *fast)
+    assert code == 0 and "GELU quick as asked for, not erf" in err, err
+    assert all(row["p50_ms"] and not row["reason"] for row in json.loads(out)["rows"])
+    for given, told in (("gelu=quick", "every model here is a bundle"), ("preprocessing=usual", "leave it out")):
+        code, _, err = call(capsys, "benchmark", tmp_path / "bundle", "--read-as", given, *fast)
+        assert code == 2 and told in err, err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,12 @@ import pytest
 import torch
 from PIL import Image
 
+import vitsmith as vs
 from tests.weights.foreign_files import HF_CONFIG, TIMM_CONFIG, loaded, refusal, timm_config, written
 from tests.weights.foreign_reference import hf_vit, timm_vit
+from tests.weights.hf_files import written_model
 from vitsmith.data.images.preprocess import preprocess
+from vitsmith.errors import InputError
 from vitsmith.specs import ImageSpec
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.load import load
@@ -129,11 +133,8 @@ def test_averaged_weights_are_noted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("cfg", "told"),
     [
-        ({"crop_mode": "pad"}, "pretrained_cfg.crop_mode: Input should be"),
-        ({"interpolation": "nearest"}, "pretrained_cfg.interpolation: Input should be"),
         ({"mean": [0.5, 0.5]}, "pretrained_cfg.mean.2: is missing"),
         ({"std": [0, 1, 1]}, "the JSON files beside it do not fit: ImageSpec: std must be positive"),
-        ({"crop_pct": 1.5}, "beside it do not fit: ImageSpec: crop: Input should be less than or equal to 1"),
     ],
 )
 def test_timm_preprocessing_we_cannot_do(tmp_path: Path, cfg: dict[str, Any], told: str) -> None:
@@ -158,6 +159,24 @@ def test_timm_labels(tmp_path: Path, fields: dict[str, Any]) -> None:
 def test_labels_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     path = written(tmp_path, timm_vit(), timm_config(label_names=NAMES[:4]))
     assert "has 5 classes, the config.json beside it names 4" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"crop_mode": "pad"}, "crop_mode 'pad', in its config.json, cannot be reproduced"),
+        ({"interpolation": "nearest", "crop_mode": "pad"}, "crop_mode 'pad' and interpolation 'nearest'"),
+        ({"crop_pct": 1.5}, "crop_pct 1.5, which fills with black"),
+    ],
+)
+def test_timms_preprocessing_that_we_cannot_do_refuses_images(
+    tmp_path: Path, fields: dict[str, Any], told: str
+) -> None:
+    found = load_timm(tmp_path, pretrained_cfg={**TIMM_CONFIG["pretrained_cfg"], **fields})
+    assert told in found.provenance.images_refused and told in found.provenance.notes[0]
+    with pytest.raises(InputError, match=re.escape(told)):
+        vs.Predictor(found)
+    assert not loaded(tmp_path, preprocessing="usual").refuses_images
 
 
 # --- HF --------------------------------------------------------------------------------------------------------------
@@ -260,41 +279,65 @@ def test_another_size_in_the_preprocessor_is_noted(tmp_path: Path) -> None:
             "size {'shortest_edge': 40} cropped to",
         ),
         (
-            {"image_processor_type": "ConvNextImageProcessor", "resample": 3},
-            "ConvNextImageProcessor without size, image_m",
-        ),
-        (
             {
-                "feature_extractor_type": "ConvNextFeatureExtractor",
-                "size": 32,
+                "image_processor_type": "LevitImageProcessor",  # resizes to 256 / 224 of the size
+                "size": {"shortest_edge": 32},
                 "resample": 3,
                 "image_mean": [0, 0, 0],
                 "image_std": [1, 1, 1],
                 "do_center_crop": True,
+                "crop_size": {"height": 32, "width": 32},
             },
-            "size 32, a square or the shorter edge",
+            "LevitImageProcessor, whose rules are not known, in its preprocessor_config.json, cannot be reproduced",
         ),
+        ({"size": {"max_height": 32, "max_width": 32}}, "size {'max_height': 32, 'max_width': 32} without a centre"),
+    ],
+)
+def test_hf_preprocessing_we_cannot_do_refuses_images_and_not_the_model(
+    tmp_path: Path, preprocessor: dict[str, Any], told: str
+) -> None:
+    found = loaded(hf_folder(tmp_path, preprocessor))
+    assert found.model(torch.zeros(1, 3, 32, 32)).isfinite().all()
+    assert told in found.provenance.images_refused and told in found.provenance.notes[0]
+    with pytest.raises(InputError, match=rf"{re.escape(told)}.*, so it is given no images: take what is usual"):
+        vs.Predictor(found)
+    known = loaded(tmp_path, preprocessing="usual")
+    assert known.preprocessing == found.preprocessing == ImageSpec.pillow(32, resize="squash", interpolation="bilinear")
+    assert isinstance(vs.Predictor(known), vs.Predictor)
+    vs.save(found, tmp_path / "saved")
+    with pytest.raises(InputError, match=re.escape(told)):
+        vs.Predictor(vs.load(tmp_path / "saved"))
+    assert not vs.load(tmp_path / "saved", preprocessing="usual").refuses_images
+
+
+@pytest.mark.parametrize(
+    ("preprocessor", "told"),
+    [
         ({"image_mean": "zero"}, "image_mean: must be a list"),
         ({"image_std": [1, 0, 1]}, "the JSON files beside it do not fit: ImageSpec: std must be positive"),
     ],
 )
-def test_hf_preprocessing_we_cannot_do(tmp_path: Path, preprocessor: dict[str, Any], told: str) -> None:
+def test_a_preprocessor_that_is_damaged_is_refused(tmp_path: Path, preprocessor: dict[str, Any], told: str) -> None:
     assert told in refusal(hf_folder(tmp_path, preprocessor))
 
 
-def test_other_processors_are_read_when_they_say_everything(tmp_path: Path) -> None:
-    preprocessor = {
-        "image_processor_type": "LevitImageProcessor",
-        "size": {"shortest_edge": 32},
-        "resample": 3,
-        "image_mean": IMAGENET["mean"],
-        "image_std": IMAGENET["std"],
-        "do_center_crop": True,
-        "crop_size": {"height": 32, "width": 32},
-    }
-    found = load_hf(tmp_path, preprocessor).preprocessing
-    assert found.model_copy(update={"corner": "round"}) == ImageSpec.pillow(32, crop=1.0, **IMAGENET)
-    assert found.corner == "floor"
+def test_other_forms_of_the_same_numbers(tmp_path: Path) -> None:
+    plain = {"size": {"height": 40, "width": 40}, "do_center_crop": True, "crop_size": 32, "image_mean": [0.25] * 3}
+    other = {"size": [40, 40], "do_center_crop": True, "image_mean": 0.25, "image_std": 0.5}
+    other["crop_size"] = {"height": 32, "width": 32, "shortest_edge": None}
+    read = load_hf(tmp_path, plain)
+    again = load_hf(tmp_path, other)
+    assert (read.preprocessing, read.provenance.notes) == (again.preprocessing, again.provenance.notes)
+    assert (read.preprocessing.crop, read.preprocessing.mean) == (0.8, (0.25, 0.25, 0.25))
+    assert load_hf(tmp_path, {"size": [40, 32]}).provenance.notes[0].startswith("preprocessor_config.json says 40x32")
+
+
+def test_a_preprocessor_without_a_name_is_that_of_its_model(tmp_path: Path) -> None:
+    """As AutoImageProcessor decides: by the model type, so a plain number is CLIP's shorter edge."""
+    fields = {"size": 40, "do_center_crop": True, "crop_size": 32}
+    (written_model(tmp_path, "clip") / "preprocessor_config.json").write_text(json.dumps(fields))
+    found = loaded(tmp_path).preprocessing
+    assert (found.resize, found.interpolation, found.crop) == ("shorter", "bicubic", 0.8)
 
 
 def test_hf_labels_are_in_index_order(tmp_path: Path) -> None:

@@ -81,6 +81,8 @@ def test_no_verb_measures_or_learns_by_what_was_assumed(tmp_path: Path) -> None:
     ):
         with pytest.raises(InputError, match=MISSING):
             use()
+    with pytest.raises(InputError, match="or --teacher-read-as preprocessing=usual"):
+        Teacher(vs.load(tmp_path), names, bundle.preprocessing)
 
 
 def test_texts_are_embedded_without_the_preprocessing_of_images() -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from vitsmith.engines.refusals import ways_to_run
@@ -28,6 +28,8 @@ class Subject:
     model: str
     """Argument of `vitsmith.load`, with which a child process loads it again."""
     bundle: Bundle
+    read_as: Mapping[str, Any] = field(default_factory=dict)
+    """Arguments of `load` that say how the arrays of a checkpoint are read."""
 
     @property
     def program(self) -> str:
@@ -91,10 +93,10 @@ class Contender:
         return "latency" if batch == 1 and self.subject.bundle.program != "torch" else "throughput"
 
 
-def subjects_of(name: str, model: str, bundle: Bundle) -> list[Subject]:
+def subjects_of(name: str, model: str, bundle: Bundle, read_as: Mapping[str, Any] | None = None) -> list[Subject]:
     """The subjects of a model that was loaded from `model`: one for each program, or only the one that is named."""
     if len(bundle.programs) < 2 or names_program(model):
-        return [Subject(name, model, bundle)]
+        return [Subject(name, model, bundle, read_as or {})]
     subjects = []
     for stored in bundle.programs:
         one = bundle.using(stored)

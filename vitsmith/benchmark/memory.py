@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from vitsmith.machine import peak_memory
@@ -36,6 +36,8 @@ class Task:
     """Batch sizes, ascending, so that no peak includes memory of a larger batch."""
     image_size: tuple[int, int] | None = None
     """(height, width), which `load` cannot find in some checkpoints."""
+    read_as: Mapping[str, Any] = field(default_factory=dict)
+    """Arguments of `load` that say how the arrays of a checkpoint are read."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ def measure_here(task: Task, bare: int, report: Callable[[Mapping[str, Any]], No
     from vitsmith.engines.settings import Settings
     from vitsmith.weights.load import load
 
-    bundle = load(task.model, image_size=task.image_size, headless=None)
+    bundle = load(task.model, image_size=task.image_size, headless=None, **task.read_as)
     goal: Any = task.goal
     settings = Settings(threads=task.threads, precision=task.precision, goal=goal, measure=True)
     engine = open_checked(bundle, task.engine, settings)

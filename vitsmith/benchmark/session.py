@@ -133,8 +133,8 @@ def _peaks(threads: int | None) -> dict[str, Peak]:
 
 def _measure_memory(opening: Opening, settings: BenchmarkSettings, found: _Found) -> None:
     one = opening.contender
-    size = one.subject.bundle.config.image_size
-    task = Task(one.subject.model, one.engine, one.precision, settings.threads, opening.goal, opening.batches, size)
+    model, size, read_as = one.subject.model, one.subject.bundle.config.image_size, one.subject.read_as
+    task = Task(model, one.engine, one.precision, settings.threads, opening.goal, opening.batches, size, read_as)
     for batch, memory in measure_memory(task).items():
         if isinstance(memory, Died):
             found.fails(one, [batch], memory.reason)

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vitsmith.cli.arguments.inputs import check_recordable, choose_images, labelled, open_model, read_images, readable
+from vitsmith.cli.arguments.inputs import (
+    check_recordable,
+    choices_of,
+    choose_images,
+    labelled,
+    open_model,
+    read_images,
+    readable,
+)
 from vitsmith.cli.arguments.options import (
     EnginesOption,
     ForceOption,
@@ -20,6 +28,7 @@ from vitsmith.cli.arguments.options import (
     LabelsFileOption,
     OutOption,
     PrecisionsOption,
+    ReadAsOption,
     RecordOption,
     SkipOption,
     data_option,
@@ -62,6 +71,7 @@ def benchmark(
     seconds: Annotated[float, typer.Option(min=0.01, help="Seconds of measurement per row, in five turns.")] = 5.0,
     record: RecordOption = False,
     image_size: ImageSizeOption = "",
+    read_as: ReadAsOption = None,
     labels_file: LabelsFileOption = None,
     out: OutOption = None,
     force: ForceOption = False,
@@ -78,7 +88,7 @@ def benchmark(
         raise InputError("--labels-file names the classes for --data: give --data too")
     described = labelled(data, image_column, label_column, split)
     with place_of("benchmark", model_name(models[0]), out, force=force) as place:
-        subjects = _load(models, image_size, record)
+        subjects = _load(models, image_size, choices_of(read_as), record)
         if labels_file is not None:
             subjects = _named(subjects, labels_file)
         contenders = _contenders(subjects, engine or [], precision or [])
@@ -124,22 +134,32 @@ def _tell(result: Benchmark, subjects: list[Subject], place: Path, *, drawn: boo
         raise InputError(f"nothing could be measured: {result.rows[0].reason}")
 
 
-def _load(models: list[str], image_size: str, record: bool) -> list[Subject]:
+def _load(models: list[str], image_size: str, read_as: dict[str, Any], record: bool) -> list[Subject]:
     """Each model under a name of its own; for a bundle with several programs, each of the programs."""
     from vitsmith.benchmark.contenders import subjects_of
     from vitsmith.errors import InputError
     from vitsmith.runs.place import model_name
+    from vitsmith.weights.bundle.paths import find_bundle
 
     for model in models:
         if record:
             check_recordable(model)
         if models.count(model) > 1:
             raise InputError(f"{model} is given twice: a model needs to be given once")
+    usual = read_as.pop("preprocessing", None)
+    if read_as and all(find_bundle(model) for model in models):
+        raise InputError(f"--read-as {next(iter(read_as))} is for checkpoints, and every model here is a bundle")
+    opened = [_opened(model, image_size, read_as) for model in models]
+    known = [_with_preprocessing(bundle, usual) for bundle in opened]
+    if usual and known == opened:
+        raise InputError("--read-as preprocessing is for models whose preprocessing is not known: leave it out")
     names = [model_name(model) for model in models]
     return [
         subject
-        for name, model in zip(names, models, strict=True)
-        for subject in subjects_of(name if names.count(name) == 1 else model, model, _opened(model, image_size))
+        for name, model, bundle in zip(names, models, known, strict=True)
+        for subject in subjects_of(
+            name if names.count(name) == 1 else model, model, bundle, None if find_bundle(model) else read_as
+        )
     ]
 
 
@@ -156,11 +176,20 @@ def _named(subjects: list[Subject], labels_file: Path) -> list[Subject]:
     ]
 
 
-def _opened(model: str, image_size: str) -> Bundle:
-    """Opens a model. The size is for checkpoints only: bundles have their own."""
+def _opened(model: str, image_size: str, read_as: dict[str, Any]) -> Bundle:
+    """Opens a model. Its size and how it is read are for checkpoints only: bundles have their own."""
     from vitsmith.weights.bundle.paths import find_bundle
 
-    return open_model(model, "" if find_bundle(model) else image_size, headless=None)
+    if find_bundle(model):
+        return open_model(model, headless=None)
+    return open_model(model, image_size, headless=None, **read_as)
+
+
+def _with_preprocessing(bundle: Bundle, usual: Any) -> Bundle:
+    """The bundle, whose preprocessing is the usual one, if that is asked for and its own is not known."""
+    from vitsmith.weights.load import load
+
+    return load(bundle, preprocessing=usual) if usual and bundle.refuses_images else bundle
 
 
 def _answer_data(

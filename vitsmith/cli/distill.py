@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from vitsmith.cli.arguments.completion import architectures, models
-from vitsmith.cli.arguments.inputs import either_data
+from vitsmith.cli.arguments.inputs import choices_of, either_data
 from vitsmith.cli.arguments.options import (
     DATA_SETS,
     DataAgainOption,
@@ -16,11 +16,13 @@ from vitsmith.cli.arguments.options import (
     OutOption,
     PixelsOption,
     RateOption,
+    ReadAsOption,
     RecipeOption,
     SetOption,
     StepsOption,
     UpdateSizeOption,
     data_argument,
+    read_as_option,
     seed_option,
 )
 from vitsmith.needs_torch import require_torch
@@ -31,6 +33,7 @@ def distill(
         str, typer.Option(help="Bundle, run folder or weights file trained on the classes of the data.")
     ],
     data: Annotated[str, data_argument(DATA_SETS)] = "",
+    teacher_read_as: Annotated[list[str] | None, read_as_option("a teacher", "--teacher-read-as")] = None,
     model: Annotated[
         str,
         typer.Option(
@@ -47,6 +50,7 @@ def distill(
     kind: Annotated[str, typer.Option(help="Distillation: soft, deit-soft or deit-hard; default: the recipe's.")] = "",
     temperature: Annotated[float | None, typer.Option(help="Softmax temperature; default: the recipe's.")] = None,
     recipe: RecipeOption = "distill",
+    read_as: ReadAsOption = None,
     image_size: PixelsOption = None,
     steps: StepsOption = None,
     batch_size: UpdateSizeOption = None,
@@ -65,8 +69,9 @@ def distill(
 
     check_has_weights(model)
     given = common_fields(data=either_data(data, data_), steps=steps, batch_size=batch_size, lr=lr, seed=seed)
-    given["model"] = {"name": arch, "init": model, "image_size": image_size}
-    given["distill"] = {"teacher": teacher, "kind": kind, "temperature": temperature}
+    given["model"] = {"name": arch, "init": model, "read_as": choices_of(read_as), "image_size": image_size}
+    chosen = choices_of(teacher_read_as, "--teacher-read-as")
+    given["distill"] = {"teacher": teacher, "teacher_read_as": chosen, "kind": kind, "temperature": temperature}
     if kind.startswith("deit"):
         given["model"]["config"] = {"distillation_token": True}
     training.begin("distill", training.recipe_from(recipe, given, set_ or []), out, force=force, json=json)

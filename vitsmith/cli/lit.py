@@ -9,19 +9,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vitsmith.cli.arguments.inputs import either_data
+from vitsmith.cli.arguments.inputs import choices_of, either_data
 from vitsmith.cli.arguments.options import (
     DataAgainOption,
     ForceOption,
     JsonOption,
     OutOption,
     RateOption,
+    ReadAsOption,
     RecipeOption,
     ResumeOption,
     SetOption,
     StepsOption,
     UpdateSizeOption,
     data_argument,
+    read_as_option,
     seed_option,
 )
 from vitsmith.cli.terminal.output import beside, print_json, print_line, say
@@ -39,10 +41,12 @@ VERB = "lit"
 def lit(
     data: Annotated[str, data_argument("table with captions, tar shards, or 'shapes', which is built in")] = "",
     model: Annotated[str, typer.Option(help="Image tower: a ViT, hybrid or LiT model; it stays frozen.")] = "",
+    read_as: ReadAsOption = None,
     recipe: RecipeOption = "",
     text_model: Annotated[
         str, typer.Option(help="LiT model whose text tower is the start; default: fresh weights.")
     ] = "",
+    text_read_as: Annotated[list[str] | None, read_as_option("a text model", "--text-read-as")] = None,
     vocabulary: Annotated[
         str, typer.Option(help="WordPiece .txt or SentencePiece .model; default: learnt from the captions.")
     ] = "",
@@ -64,7 +68,9 @@ def lit(
     from vitsmith.verbs.recipe import common_fields, make_lit_recipe, without_empty
 
     given = common_fields(data=either_data(data, data_), steps=steps, batch_size=batch_size, lr=lr, seed=seed)
-    given |= {"image": {"init": model}, "text": {"init": text_model, "vocabulary": vocabulary}}
+    given["image"] = {"init": model, "read_as": choices_of(read_as)}
+    chosen = choices_of(text_read_as, "--text-read-as")
+    given["text"] = {"init": text_model, "read_as": chosen, "vocabulary": vocabulary}
     changes = merge(without_empty(given), parse_settings(set_ or []))
     if resume is not None:
         training.check_resumed_in_place(resume, out, force=force)

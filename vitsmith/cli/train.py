@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from vitsmith.cli.arguments.completion import architectures, models
-from vitsmith.cli.arguments.inputs import either_data
+from vitsmith.cli.arguments.inputs import choices_of, either_data
 from vitsmith.cli.arguments.options import (
     DATA_SETS,
     DataAgainOption,
@@ -16,6 +16,7 @@ from vitsmith.cli.arguments.options import (
     OutOption,
     PixelsOption,
     RateOption,
+    ReadAsOption,
     RecipeOption,
     ResumeOption,
     SetOption,
@@ -44,6 +45,7 @@ def train(
             autocompletion=architectures,
         ),
     ] = "",
+    read_as: ReadAsOption = None,
     image_size: PixelsOption = None,
     steps: StepsOption = None,
     batch_size: UpdateSizeOption = None,
@@ -63,7 +65,7 @@ def train(
 
     check_has_weights(model)
     given = common_fields(data=either_data(data, data_), steps=steps, batch_size=batch_size, lr=lr, seed=seed)
-    given["model"] = {"name": arch, "init": model, "image_size": image_size}
+    given["model"] = {"name": arch, "init": model, "read_as": choices_of(read_as), "image_size": image_size}
     if resume is not None:
         training.check_resumed_in_place(resume, out, force=force)
         training.resume(resume, recipe, given, set_ or [], json=json)

@@ -54,7 +54,9 @@ def _checkpoint(path: Path, options: LoadOptions) -> Bundle:
         head=head,
         text=found.text,
         vocabulary=found.vocabulary,
-        provenance=provenance_of(str(path), kind, notes, found.publication, missing=found.missing),
+        provenance=provenance_of(
+            str(path), kind, notes, found.publication, missing=found.missing, images_refused=found.images_refused
+        ),
     )
 
 
@@ -104,15 +106,15 @@ def read_model(
 
 
 def provenance_of(
-    source: str, kind: str, notes: tuple[str, ...], published: Publication = NOT_KNOWN, *, missing: str = ""
+    source: str, kind: str, notes: tuple[str, ...], published: Publication = NOT_KNOWN, **lacking: str
 ) -> Provenance:
-    """The provenance of weights that are read today."""
+    """The provenance of weights that are read today; `lacking` are `missing` and `images_refused`, where they are."""
     return Provenance(
         source=source,
         kind=kind,
         date=datetime.date.today().isoformat(),
         vitsmith=__version__,
         notes=notes,
-        missing=missing,
+        **lacking,
         **published.model_dump(),
     )

@@ -29,9 +29,9 @@ def as_chosen(found: Conversion, options: LoadOptions, source: str) -> Conversio
     config, told = found.config, Told()
     if options.preprocessing is not None:
         own = options.preprocessing if isinstance(options.preprocessing, ImageSpec) else None
-        if not found.missing and own is None:
+        if not (found.missing or found.images_refused) and own is None:
             raise InputError(f"{source}: leave out preprocessing={options.preprocessing!r}: nothing is missing")
-        found = replace(found, missing="", images=own or found.images)
+        found = replace(found, missing="", images_refused="", images=own or found.images)
     try:
         if options.gelu is not None:
             config = _with_gelu(config, options.gelu, told)

@@ -36,6 +36,8 @@ class Conversion:
     missing: str = ""
     """The file that should lie beside the weights and say how images are preprocessed, where it does not: `images` is
     assumed then, and nothing may be answered by it unless the user says so."""
+    images_refused: str = ""
+    """Why images are refused: the file of preprocessing, and what in it is not followed. `images` is assumed then."""
     labels: Labels | None = None
     head: Head | None = None
     """What the outputs mean; None if the files do not say it: see `heads.assumed_head`."""

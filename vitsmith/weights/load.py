@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vitsmith import needs_torch
-from vitsmith.arguments import flag, instance, known_name
+from vitsmith.arguments import flag, instance
 from vitsmith.arguments import path as argument_path
 from vitsmith.errors import BundleError, InputError, WeightsError, shown
 from vitsmith.files.contents import content_of, not_weights
@@ -24,7 +24,7 @@ from vitsmith.weights.containers.file_choice import is_model_folder, weights_amo
 from vitsmith.weights.fetch.hub.address import hub_address
 from vitsmith.weights.fetch.hub.known_models import copy_of
 from vitsmith.weights.fetch.lookup import published_file
-from vitsmith.weights.options import CHOICES, LoadOptions, Periods, Preprocessing
+from vitsmith.weights.options import CHOICES, LoadOptions, Periods, Preprocessing, check_choices
 
 LOADABLE = "a bundle, a path, hf:OWNER/NAME or a published name"
 
@@ -72,9 +72,9 @@ def load(
     anything missing, unexpected or misshapen, and a head of zeros, is refused.
     """
     choices: dict[str, Any] = {"gelu": gelu, "pooling": pooling, "periods": periods, "preprocessing": preprocessing}
-    for what, value in choices.items():
-        if value is not None and not (what == "preprocessing" and isinstance(value, ImageSpec)):
-            known_name(value, what, CHOICES[what])
+    own = isinstance(preprocessing, ImageSpec)
+    told = {what: value for what, value in choices.items() if value is not None}
+    check_choices({what: value for what, value in told.items() if not (own and what == "preprocessing")}, "choice")
     options = LoadOptions(
         name=name,
         image_size=size_of(image_size),
@@ -137,9 +137,9 @@ def _with_preprocessing(bundle: Bundle, options: LoadOptions) -> Bundle:
     """
     if options.preprocessing is None:
         return bundle
-    if not bundle.provenance.missing or options.preprocessing != "usual":
+    if not bundle.refuses_images or options.preprocessing != "usual":
         _refuse_options(bundle.where, "preprocessing")
-    return bundle.with_provenance(missing="")
+    return bundle.with_provenance(missing="", images_refused="")
 
 
 def _refuse_options(where: str, *given: str) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
+from vitsmith.arguments import known_name
+from vitsmith.errors import UnknownNameError
 from vitsmith.models.parts import Gelu, Pooling
 from vitsmith.specs import ImageSpec
 
@@ -18,6 +21,14 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "preprocessing": get_args(Preprocessing),
 }
 """What a caller may choose where the same arrays have several answers or files are missing, and the values."""
+
+
+def check_choices(given: Mapping[str, Any], what: str) -> None:
+    """Raises InputError for a name that is not among CHOICES, called `what`, and for a value that it does not have."""
+    for name, value in given.items():
+        if name not in CHOICES:
+            raise UnknownNameError(what, name, CHOICES)
+        known_name(value, name, CHOICES[name])
 
 
 @dataclass(frozen=True)

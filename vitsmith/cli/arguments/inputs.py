@@ -66,21 +66,20 @@ def parse_size(text: str) -> int | tuple[int, int] | None:
     return int(match[1]) if match[2] is None else (int(match[1]), int(match[2]))
 
 
-def choices_of(read_as: Sequence[str] | None) -> dict[str, Any]:
-    """['gelu=quick'] -> {'gelu': 'quick'}: arguments of `load`. Raises InputError."""
-    from vitsmith.errors import InputError, UnknownNameError, shown
-    from vitsmith.weights.options import CHOICES
+def choices_of(read_as: Sequence[str] | None, option: str = "--read-as") -> dict[str, Any]:
+    """['gelu=quick'] -> {'gelu': 'quick'}: arguments of `load`. Raises InputError, which names the `option`."""
+    from vitsmith.errors import InputError, shown
+    from vitsmith.weights.options import check_choices
 
     choices: dict[str, Any] = {}
     for text in read_as or ():
         name, equals, value = text.partition("=")
         if not equals:
-            raise InputError(f"--read-as {shown(text)}: give NAME=VALUE, as gelu=quick")
-        if name not in CHOICES:
-            raise UnknownNameError("--read-as", name, CHOICES)
+            raise InputError(f"{option} {shown(text)}: give NAME=VALUE, as gelu=quick")
         if name in choices:
-            raise InputError(f"--read-as {name} is given twice: give it once")
+            raise InputError(f"{option} {name} is given twice: give it once")
         choices[name] = value
+    check_choices(choices, option)
     return choices
 
 

@@ -30,15 +30,20 @@ ImageSizeOption = Annotated[
         help="Image size in pixels, as 384 or 224x320 (height x width), for weights files that do not say it."
     ),
 ]
-ReadAsOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="NAME=VALUE",
-        help="How to read a weights file that others read in another way: gelu=erf, tanh or quick; "
-        "pooling=token, gap or token_and_gap; periods=float32 or bfloat16; or preprocessing=usual where its file is "
-        "missing; may be repeated.",
-    ),
-]
+_CHOICES = (
+    "gelu=erf, tanh or quick; pooling=token, gap or token_and_gap; periods=float32 or bfloat16; or preprocessing=usual "
+    "where its file is missing; may be repeated."
+)
+
+
+def read_as_option(what: str = "a weights file", name: str = "--read-as") -> Any:
+    """`--read-as`: how `what` is read; `name` is another one beside it."""
+    return typer.Option(
+        name, metavar="NAME=VALUE", help=f"How to read {what} that others read in another way: {_CHOICES}"
+    )
+
+
+ReadAsOption = Annotated[list[str] | None, read_as_option()]
 VocabularyOption = Annotated[
     Path | None, typer.Option(help="Tokenizer file of a LiT .npz, if it is not beside it under the same name.")
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -39,10 +39,9 @@ def start(recipe: TrainRecipe, classes: int) -> Start:
     spec = recipe.model
     if spec.init:
         size = spec.image_size and (spec.image_size, spec.image_size)
-        options = LoadOptions(
-            name=spec.name or None, image_size=spec.init_size, adapted_size=size or None, headless=True
-        )
-        bundle = load_with(spec.init, options)
+        sizes = {"image_size": spec.init_size, "adapted_size": size or None}
+        chosen: dict[str, Any] = {**sizes, **spec.read_as}
+        bundle = load_with(spec.init, LoadOptions(name=spec.name or None, headless=True, **chosen))
         model, report = init_for_finetune(bundle, classes=classes, image_size=spec.image_size, **spec.config)
         _start_head(model, spec, recipe.run.seed)
         images = bundle.preprocessing.model_copy(update={"size": model.config.image_size})

@@ -7,6 +7,7 @@ arXiv 2106.05237). Where a view never changes, the answer is cached. B batch, K 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -44,7 +45,8 @@ def open_teacher(
     loss (softmax or sigmoid), DatasetError when it does not have exactly `classes` by name, and what `load` raises.
     """
     assert recipe.distill is not None
-    bundle = load(recipe.distill.teacher, image_size=recipe.distill.teacher_size)
+    chosen: dict[str, Any] = {**recipe.distill.teacher_read_as}
+    bundle = load(recipe.distill.teacher, image_size=recipe.distill.teacher_size, **chosen)
     for note in assumed(bundle):
         tell(f"teacher: {note}")
     _check_classifier(bundle)
@@ -92,7 +94,7 @@ class Teacher:
         remember: bool = False,
     ) -> None:
         _check_classifier(bundle)
-        bundle.check_preprocessing()
+        bundle.check_preprocessing("--teacher-read-as")
         self._where = bundle.where
         self.publication = Publication(**bundle.provenance.publication)
         self.identity = _identity(bundle)

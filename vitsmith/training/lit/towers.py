@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -80,12 +80,14 @@ class TextSide(nn.Module):
         self.logit_bias = lit.logit_bias
 
 
-def open_image_tower(name: str, image_size: tuple[int, int] | None = None) -> ImageTower:
+def open_image_tower(name: str, image_size: tuple[int, int] | None = None, **chosen: Any) -> ImageTower:
     """The image tower in a bundle, a checkpoint or a published model, in eval mode, without a classifier.
+
+    `chosen` are the arguments of `load` that say how its arrays are read.
 
     Raises what `load` raises, and ConfigError for models other than vision transformers with one feature per image.
     """
-    bundle = load(name, image_size=image_size, headless=True)
+    bundle = load(name, image_size=image_size, headless=True, **chosen)
     bundle.check_preprocessing()
     model, config = bundle.model, bundle.config
     if isinstance(model, LiT) and isinstance(config, LiTConfig):
@@ -112,7 +114,7 @@ def start(recipe: LitRecipe, found: tuple[VocabularyKind, bytes] | None) -> Towe
     seed. Raises what `open_image_tower` raises, InputError for a vocabulary that is missing or does not fit,
     ConfigError for an impossible text tower.
     """
-    tower = open_image_tower(recipe.image.init, recipe.image.init_size)
+    tower = open_image_tower(recipe.image.init, recipe.image.init_size, **recipe.image.read_as)
     width = tower.model.config.classes or tower.model.config.feature_width
     bias = recipe.loss.kind == "sigmoid"
     if found is None:
@@ -129,7 +131,7 @@ def rebuild(recipe: LitRecipe, config: LiTConfig, text: TextSpec, vocabulary: by
 
     Raises ConfigError when the image tower is no longer the one that the run began with.
     """
-    tower = open_image_tower(recipe.image.init, recipe.image.init_size)
+    tower = open_image_tower(recipe.image.init, recipe.image.init_size, **recipe.image.read_as)
     if tower.identity != identity:
         raise ConfigError(
             f"{recipe.image.init} is not the image tower that the run began with: restore it, or start a new run"
@@ -189,7 +191,8 @@ def _fresh_text(
 
 def _continued(recipe: LitRecipe, tower: ImageTower, width: int, bias: bool) -> Towers:
     """The text tower of a LiT model, with its temperature; its projection only where the widths are the same."""
-    bundle = load(recipe.text.init)
+    chosen: dict[str, Any] = {**recipe.text.read_as}
+    bundle = load(recipe.text.init, **chosen)
     source = bundle.model
     if not isinstance(source, LiT) or not isinstance(bundle.config, LiTConfig) or bundle.text is None:
         raise ConfigError(f"{recipe.text.init} has no text tower: give a LiT model in text.init, or leave it out")

@@ -14,7 +14,7 @@ from vitsmith.data.sets.pairs import PairSpec
 from vitsmith.fields import Finite, Frozen, Pixels
 from vitsmith.models.parts import Depth, Hidden, Length, Pieces, Width, indivisible_heads
 from vitsmith.models.presets import VIT_SIZES
-from vitsmith.training.recipes.recipe import Batch, CourseSpec, OptimizerSpec, Positive, ScheduleSpec, Steps
+from vitsmith.training.recipes.recipe import Batch, CourseSpec, OptimizerSpec, Positive, ReadAs, ScheduleSpec, Steps
 
 LEARNT = "learnt"
 """The value of `text.vocabulary` when the pieces are learnt from the captions."""
@@ -32,6 +32,9 @@ class ImageTowerSpec(Frozen):
     init_size: tuple[Pixels, Pixels] | None = Field(
         None, description="(height, width) of its images, where the arrays of a checkpoint do not show them"
     )
+    read_as: ReadAs = Field(
+        {}, description="how to read init where others read its arrays in another way: gelu='quick'"
+    )
     batch: Batch = Field(64, description="images embedded at once")
     kept: Literal["float32", "float16"] = Field("float32", description="how embeddings are kept on disk")
     store: str = Field(
@@ -43,6 +46,7 @@ class TextTowerSpec(Frozen):
     """The text tower, its vocabulary, and where its weights come from."""
 
     init: str = Field("", description="LiT model whose text tower to start from; empty: fresh weights")
+    read_as: ReadAs = Field({}, description="how to read init, as image.read_as")
     kind: Literal["bert", "transformer"] | None = Field(
         None, description="BERT (first token pooled), the default, or a plain transformer (last token pooled)"
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Literal, Protocol, Self
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from vitsmith.data.augment.settings import AugmentSpec
 from vitsmith.data.sets.datasets import DataSpec
@@ -18,6 +18,7 @@ from vitsmith.fields import Finite, Frozen, Number, Pixels, mistakes_in
 from vitsmith.models.config import MixerConfig, ViTConfig
 from vitsmith.models.configure import configure
 from vitsmith.training.schedule import Decay
+from vitsmith.weights.options import check_choices
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), Number]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False), Number]
@@ -29,6 +30,18 @@ Seed = Annotated[int, Field(ge=0, lt=2**63), Number]
 """The range that torch takes."""
 Threads = Annotated[int, Field(gt=0, le=1_024), Number]
 Passes = Annotated[float, Field(gt=0, le=1_000_000), Number]
+
+
+def _known_choices(given: dict[str, str]) -> dict[str, str]:
+    try:
+        check_choices(given, "choice")
+    except InputError as error:
+        raise ValueError(str(error)) from None
+    return given
+
+
+ReadAs = Annotated[dict[str, str], AfterValidator(_known_choices)]
+"""Arguments of `load` for a checkpoint that others read in another way."""
 
 _ELSEWHERE = {
     "image_size": "set model.image_size",
@@ -51,6 +64,9 @@ class ModelSpec(Frozen):
     name: str = Field("", description="architecture; with init it may be empty, else init must be of this one")
     init_size: tuple[Pixels, Pixels] | None = Field(
         None, description="(height, width) of the images that init was trained on, where its arrays do not show them"
+    )
+    read_as: ReadAs = Field(
+        {}, description="how to read init where others read its arrays in another way: gelu='quick'"
     )
     image_size: Pixels | None = Field(None, description="pixels a side; default: the model's own")
     config: dict[str, Any] = Field({}, description="fields of the model's configuration to change, such as dropout=0.1")
@@ -198,6 +214,7 @@ class DistillSpec(Frozen):
     teacher_size: tuple[Pixels, Pixels] | None = Field(
         None, description="(height, width) of the teacher's images, where the arrays of a checkpoint do not show them"
     )
+    teacher_read_as: ReadAs = Field({}, description="how to read the teacher, as model.read_as")
     kind: Literal["soft", "deit-soft", "deit-hard"] = Field(
         "soft",
         description="'soft': the head learns the teacher's probabilities (arXiv 2106.05237); 'deit-soft', 'deit-hard': "

@@ -65,7 +65,8 @@ def _idle_training(recipe: TrainRecipe) -> Iterator[tuple[str, str]]:
     if model.init:
         yield "model.position_std", "model.init brings trained position embeddings"
     else:
-        yield "model.init_size", "there is no model.init"
+        for field in ("init_size", "read_as"):
+            yield f"model.{field}", "there is no model.init"
         if model.name and isinstance(find_preset(model.name)[0].config, MixerConfig):
             yield "model.position_std", "a Mixer has no position embeddings"
     if distill is not None:
@@ -80,6 +81,8 @@ def _idle_training(recipe: TrainRecipe) -> Iterator[tuple[str, str]]:
 
 def _idle_lit(recipe: LitRecipe) -> Iterator[tuple[str, str]]:
     text, loss = recipe.text, recipe.loss
+    if not text.init:
+        yield "text.read_as", "there is no text.init"
     if loss.kind == "softmax":
         yield "loss.bias", "loss.kind = softmax has none"
     if text.vocabulary not in ("", LEARNT):

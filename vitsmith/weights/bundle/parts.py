@@ -96,19 +96,31 @@ class BundleParts:
         """Whether vitsmith trained it: then only a record can say on which images, no publication does."""
         return self.provenance.kind in ("trained", "pruned", "merged")
 
-    def check_preprocessing(self) -> None:
-        """Raises InputError where the file that says how images are preprocessed was not beside the weights."""
-        missing, made_from = self.provenance.missing, self.provenance.parent or self.provenance.source
-        if not missing:
+    @property
+    def refuses_images(self) -> bool:
+        """Whether its preprocessing is only assumed, so that its model is given no images."""
+        return bool(self.provenance.missing or self.provenance.images_refused)
+
+    def check_preprocessing(self, option: str = "--read-as") -> None:
+        """Raises InputError where the file that says how images are preprocessed was not beside the weights, or says
+        what cannot be reproduced. `option` is that of the command which reads the model in another way."""
+        missing, refused = self.provenance.missing, self.provenance.images_refused
+        if not self.refuses_images:
             return
-        told = (
-            f"{self.where} has no {missing}, so how its images are preprocessed is not known: put the file beside the "
+        made_from = self.provenance.parent or self.provenance.source
+        usual = f"take what is usual for such models, by preprocessing='usual' or {option} preprocessing=usual"
+        other = "" if self.folder else ", or your own, by load(..., preprocessing=ImageSpec(...))"
+        if refused:
+            raise InputError(f"{self.where}: {refused}, so it is given no images: {usual}{other}")
+        again = (
+            f"it was made from ({made_from}), and make the bundle again; or"
+            if self.folder
+            else "and load them again, or"
         )
-        usual = "take what is usual for such models, by preprocessing='usual' or --read-as preprocessing=usual"
-        if self.folder is not None:
-            raise InputError(f"{told}weights it was made from ({made_from}), and make the bundle again; or {usual}")
-        own = "your own, by load(..., preprocessing=ImageSpec(...))"
-        raise InputError(f"{told}weights and load them again, or {usual}, or {own}")
+        raise InputError(
+            f"{self.where} has no {missing}, so how its images are preprocessed is not known: put the file beside the "
+            f"weights {again} {usual}{other}"
+        )
 
     def as_measured(self, one: Measurement) -> Measurement:
         """Returns the measurement with program and precision filled in: by default those of this bundle."""

@@ -8,7 +8,14 @@ from vitsmith.records import Publication
 from vitsmith.weights.conversion import Conversion
 from vitsmith.weights.fill import ArrayFile
 from vitsmith.weights.hf.config import infer_hf_config
-from vitsmith.weights.hf.images import PREPROCESSOR, HFPreprocessor, find_preprocessor, hf_images, hf_notes
+from vitsmith.weights.hf.images import (
+    PREPROCESSOR,
+    HFPreprocessor,
+    find_preprocessor,
+    hf_images,
+    hf_notes,
+    unfollowed,
+)
 from vitsmith.weights.hf.metadata import hf_head, hf_labels, unsaid
 from vitsmith.weights.hf.model_types import HFConfig
 from vitsmith.weights.hf.names import HEADS, PROJECTION, SAME, hf_pieces, hf_slots, naming_of, prefix_of
@@ -26,15 +33,16 @@ def read_image_model(file: ArrayFile, metadata: HFConfig, options: LoadOptions) 
     source, names = str(file.path), frozenset(file.shapes)
     prefix = prefix_of(names)
     naming = naming_of(names, prefix)
-    found = find_preprocessor(file.path.parent)
-    preprocessor, assumed = _preprocessor(found, metadata)
+    found = find_preprocessor(file.path.parent, metadata.usual_images)
+    refused = unfollowed(found) if found else ""
+    followed = found if found and not refused else HFPreprocessor.model_validate(metadata.usual_images)
     with architecture_mistakes(source):
         stored = infer_hf_config(file, metadata, naming, prefix)
-        config = _resized(stored, metadata, preprocessor, options)
+        config = _resized(stored, metadata, followed, options)
     projects = metadata.projects(names)
     answers = config.classes and not projects and not options.headless
     with json_mistakes(source):
-        images = hf_images(preprocessor, config.image_size, source)
+        images = hf_images(followed, config.image_size)
         labels = hf_labels(metadata, source) if answers else None
     check_count(labels, config.classes, source)
     head, told = hf_head(metadata, config.classes, source) if answers else (None, ())
@@ -54,12 +62,14 @@ def read_image_model(file: ArrayFile, metadata: HFConfig, options: LoadOptions) 
         classifier=tuple(f"{head}.{kind}" for head in heads for kind in ("weight", "bias")),
         images=images,
         missing="" if found else PREPROCESSOR,
+        images_refused=refused,
         labels=labels,
         head="none" if projects else head,
         notes=(
             *unsaid(metadata),
             *metadata.notes,
-            *(assumed or hf_notes(preprocessor, config.image_size)),
+            *_assumed(found, refused, metadata),
+            *(hf_notes(found, config.image_size) if found and not refused else ()),
             *resizing_note(stored, config, metadata.resize),
             *_left_out(unused),
             *told,
@@ -68,25 +78,20 @@ def read_image_model(file: ArrayFile, metadata: HFConfig, options: LoadOptions) 
     )
 
 
-def _preprocessor(found: HFPreprocessor | None, metadata: HFConfig) -> tuple[HFPreprocessor | None, tuple[str, ...]]:
-    """The preprocessor, and a note where it is the usual one of such models because the folder has none."""
-    if found is not None or metadata.usual_images is None:
-        return found, ()
-    usual = HFPreprocessor.model_validate(metadata.usual_images)
-    return usual, (
-        "preprocessing was assumed, there is no preprocessor_config.json: as the published "
-        f"{metadata.classes_begin} models have it",
-    )
+def _assumed(found: HFPreprocessor | None, refused: str, metadata: HFConfig) -> tuple[str, ...]:
+    """A note where preprocessing is the usual one of such models: the folder has none, or one that is not followed."""
+    if found and not refused:
+        return ()
+    why = refused or f"there is no {PREPROCESSOR}"
+    return (f"preprocessing was assumed, {why}: as the published {metadata.classes_begin} models have it",)
 
 
-def _resized(
-    stored: ViTConfig, metadata: HFConfig, preprocessor: HFPreprocessor | None, options: LoadOptions
-) -> ViTConfig:
+def _resized(stored: ViTConfig, metadata: HFConfig, preprocessor: HFPreprocessor, options: LoadOptions) -> ViTConfig:
     """The configuration at the size of the images that come."""
     size = options.image_size or (options.adapted_size if metadata.any_size else None)
     if size is not None and size != stored.image_size:
         return change(stored, image_size=size, unseen_edge=False)
-    if size is None and metadata.any_size and preprocessor:
+    if size is None and metadata.any_size:
         size = _size_of(preprocessor)
     if size in (None, stored.image_size):
         return stored
@@ -96,9 +101,7 @@ def _resized(
 
 def _size_of(preprocessor: HFPreprocessor) -> tuple[int, int] | None:
     """(height, width) of what a preprocessor gives; None where that is another for each image."""
-    size = preprocessor.crop_size if preprocessor.do_center_crop and preprocessor.crop_size else preprocessor.size
-    if isinstance(size, int):
-        return size, size
+    size = preprocessor.cut or preprocessor.edges
     return (size["height"], size["width"]) if size.keys() == {"height", "width"} else None
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, model_validator
 
-from vitsmith.errors import WeightsError
 from vitsmith.fields import Finite, Number, Pixels, Triple
 from vitsmith.models.config import show_size
 from vitsmith.specs import ImageSpec
@@ -36,18 +36,20 @@ _PROCESSORS: dict[str, dict[str, Any]] = {
     "Bit": _CLIP,
     "Siglip": {"size": {"height": 224, "width": 224}, "resample": 3, "image_mean": _HALF, "image_std": _HALF},
     "DINOv3ViT": {"size": 224, "resample": 2, "image_mean": IMAGENET_MEAN, "image_std": IMAGENET_STD},
+    "Blip": {"size": 384, "resample": 3, "image_mean": CLIP_MEAN, "image_std": CLIP_STD},
+    "ChineseCLIP": _CLIP,
 }
 """The defaults of transformers' processors that only resize, crop and normalise, without 'ImageProcessor'
-(models/*/image_processing_*.py). SigLIP 2 of fixed size names Siglip's, DINOv2 Bit's."""
+(models/*/image_processing_*.py). SigLIP 2 of fixed size names Siglip's, DINOv2 Bit's. Others have rules of their own,
+which their files do not show: Levit's enlarges the size that its file tells."""
 
-_BY_SHORTER_EDGE = ("CLIP", "Bit", "Siglip")  # what a plain number as size means; for others it is a square
+_BY_SHORTER_EDGE = ("CLIP", "Bit", "Siglip", "ChineseCLIP")  # a plain number as size; for others it is a square
 _IN_FLOAT = ("DINOv3ViT",)  # rescales before it resizes
-
-# Processors that are not known have other defaults and perhaps other rules: their files must say these themselves.
-_DECISIVE = ("size", "resample", "image_mean", "image_std", "do_center_crop")
 
 # Other steps, do_pad or do_thumbnail, are not done here; images are always RGB, and labels of segmentation no matter.
 _NO_MATTER = ("do_convert_rgb", "do_reduce_labels")
+
+Size = Pixels | dict[str, Pixels]
 
 
 class HFPreprocessor(Metadata):
@@ -62,10 +64,10 @@ class HFPreprocessor(Metadata):
     image_processor_type: str = ""
     feature_extractor_type: str = ""
     do_resize: bool = True
-    size: Pixels | dict[str, Pixels] = 224
+    size: Size = 224
     resample: Annotated[int, Number] = 2
     do_center_crop: bool = False
-    crop_size: Pixels | dict[str, Pixels] | None = None
+    crop_size: Size | None = None
     do_rescale: bool = True
     rescale_factor: Annotated[Finite, Field(gt=0)] = 1 / 255
     do_normalize: bool = True
@@ -78,8 +80,8 @@ class HFPreprocessor(Metadata):
         """The defaults of its processor; HF too reads null as absent."""
         if not isinstance(fields, dict):
             return fields
-        told = {key: value for key, value in fields.items() if value is not None}
-        name = told.get("image_processor_type") or told.get("feature_extractor_type") or "ViT"
+        told = {key: _plain(key, value) for key, value in fields.items() if value is not None}
+        name = told.get("image_processor_type") or told.get("feature_extractor_type") or ""
         return _PROCESSORS.get(_kind(name) if isinstance(name, str) else "", {}) | told
 
     @property
@@ -115,65 +117,73 @@ class _Processor(Metadata):
     image_processor: HFPreprocessor | None = None
 
 
-def find_preprocessor(folder: Path) -> HFPreprocessor | None:
-    """The preprocessor that the JSON files of a folder describe; None without one. Raises WeightsError."""
+def find_preprocessor(folder: Path, usual: Mapping[str, Any]) -> HFPreprocessor | None:
+    """The preprocessor that the JSON files of a folder describe; None without one. Raises WeightsError.
+
+    As in transformers, one that does not name its class is of that of `usual`, of the published models of its kind.
+    """
     processor = read_metadata(folder / "processor_config.json", _Processor)
-    if processor is not None and processor.image_processor is not None:
-        return processor.image_processor
-    return read_metadata(folder / PREPROCESSOR, HFPreprocessor)
+    found = processor.image_processor if processor is not None else None
+    found = found or read_metadata(folder / PREPROCESSOR, HFPreprocessor)
+    if found is None or found.name:
+        return found
+    named = {"image_processor_type": usual["image_processor_type"]}
+    return HFPreprocessor.model_validate(named | found.model_dump(exclude_unset=True))
 
 
-def hf_images(preprocessor: HFPreprocessor | None, image_size: tuple[int, int], source: str) -> ImageSpec:
-    """The ImageSpec of a preprocessor; of ViTImageProcessor's defaults when there is none.
+def hf_images(told: HFPreprocessor, image_size: tuple[int, int]) -> ImageSpec:
+    """The ImageSpec of a preprocessor of which nothing is `unfollowed`.
 
     It is for images of the model's size: the share that a centre crop keeps is the preprocessor's.
-    Raises WeightsError for what an ImageSpec cannot express.
     """
-    told = preprocessor or HFPreprocessor()
-    _check(told, source)
     mean, std = _normalization(told)
-    squash = told.squashes
     in_float = told.kind in _IN_FLOAT and told.do_rescale
-    crop = _crop(told, image_size, source)
+    crop = _crop(told)
+    assert crop is not None
     return ImageSpec(
         size=image_size,
-        resize="squash" if squash else "shorter",
+        resize="squash" if told.squashes else "shorter",
         crop=crop,
         interpolation=_FILTERS[told.resample],
         antialias=True,
         quantize="none" if in_float else "round",
         mean=mean,
         std=std,
-        corner="round" if squash and crop == 1.0 else "floor",
+        corner="round" if told.squashes and crop == 1.0 else "floor",
     )
 
 
-def hf_notes(preprocessor: HFPreprocessor | None, image_size: tuple[int, int]) -> tuple[str, ...]:
-    """Notes on what was assumed, for the user to check."""
-    if preprocessor is None:
-        return ("preprocessing was assumed, there is no preprocessor_config.json: squash, bilinear, mean and std 0.5",)
-    size = preprocessor.cut or preprocessor.edges
+def unfollowed(told: HFPreprocessor) -> str:
+    """What of a preprocessor an ImageSpec cannot express, as a sentence; '' where it expresses all of it."""
+    what = _unknown_step(told) or _unknown_size(told)
+    return what and f"{what}, in its {PREPROCESSOR}, cannot be reproduced"
+
+
+def _unknown_step(told: HFPreprocessor) -> str:
+    if told.kind not in _PROCESSORS:
+        return f"{told.name}, whose rules are not known"
+    if not told.do_resize:
+        return "do_resize false"
+    if told.resample not in _FILTERS:
+        return f"resample {told.resample}"
+    steps = {name: value for name, value in (told.model_extra or {}).items() if name.startswith("do_")}
+    more = [name for name, value in steps.items() if value and name not in _NO_MATTER]
+    return f"{', '.join(more)} true" if more else ""
+
+
+def _unknown_size(told: HFPreprocessor) -> str:
+    if not told.squashes and told.cut is None:
+        return f"size {told.edges} without a centre crop (images would keep their shapes)"
+    return f"size {told.edges} cropped to {told.cut or told.edges}" if _crop(told) is None else ""
+
+
+def hf_notes(told: HFPreprocessor, image_size: tuple[int, int]) -> tuple[str, ...]:
+    """A note where the size that the preprocessor gives is not that of the model, for the user to check."""
+    size = told.cut or told.edges
     given = size.get("height", 0), size.get("width", 0)
     if "height" not in size or given == image_size:
         return ()
     return (f"preprocessor_config.json says {show_size(given)}; the model's size, {show_size(image_size)}, was used",)
-
-
-def _check(told: HFPreprocessor, source: str) -> None:
-    unsaid = [field for field in _DECISIVE if field not in told.model_fields_set]
-    known = told.kind in _PROCESSORS
-    if unsaid and not known:
-        raise _irreproducible(source, f"{told.name} without {', '.join(unsaid)}")
-    if isinstance(told.size, int) and not known:
-        raise _irreproducible(source, f"size {told.size}, a square or the shorter edge")
-    if not told.do_resize:
-        raise _irreproducible(source, "do_resize false")
-    if told.resample not in _FILTERS:
-        raise _irreproducible(source, f"resample {told.resample}")
-    steps = {name: value for name, value in (told.model_extra or {}).items() if name.startswith("do_")}
-    more = [name for name, value in steps.items() if value and name not in _NO_MATTER]
-    if more:
-        raise _irreproducible(source, f"{', '.join(more)} true")
 
 
 def _normalization(told: HFPreprocessor) -> tuple[Triple, Triple]:
@@ -187,11 +197,12 @@ def _normalization(told: HFPreprocessor) -> tuple[Triple, Triple]:
     )
 
 
-def _crop(told: HFPreprocessor, image_size: tuple[int, int], source: str) -> float:
-    """The share of what the image is resized to that the centre crop keeps; 1 for an image squashed to its size."""
+def _crop(told: HFPreprocessor) -> float | None:
+    """The share of what the image is resized to that the centre crop keeps; 1 for an image squashed to its size.
+
+    None for a crop that is larger, where transformers fills with black, or that keeps other shares of both sides.
+    """
     size, squash = told.edges, told.squashes
-    if not squash and told.cut is None:
-        raise _irreproducible(source, f"size {size} without a centre crop (images would keep their shapes)")
     edges = (size["height"], size["width"]) if squash else (size.get("shortest_edge", 0),) * 2
     cut = told.cut or size
     sides = cut.get("height", 0), cut.get("width", 0)
@@ -200,7 +211,7 @@ def _crop(told: HFPreprocessor, image_size: tuple[int, int], source: str) -> flo
         crop = _share(sides[0], edges[0])
         if math.floor(sides[1] / crop) == edges[1]:
             return crop
-    raise _irreproducible(source, f"size {size} cropped to {cut}")
+    return None
 
 
 def _share(side: int, edge: int) -> float:
@@ -219,5 +230,12 @@ def _sides(size: int | dict[str, int]) -> dict[str, int]:
     return {"height": size, "width": size} if isinstance(size, int) else size
 
 
-def _irreproducible(source: str, what: str) -> WeightsError:
-    return WeightsError(f"{source}: {what}, in its preprocessor_config.json, cannot be reproduced")
+def _plain(key: str, value: Any) -> Any:
+    """Other forms that transformers takes: [height, width], sizes with null, one number for all channels."""
+    if key in ("size", "crop_size") and isinstance(value, list) and len(value) == 2:
+        return {"height": value[0], "width": value[1]}
+    if key in ("size", "crop_size") and isinstance(value, dict):
+        return {side: pixels for side, pixels in value.items() if pixels is not None}
+    if key in ("image_mean", "image_std") and isinstance(value, int | float) and not isinstance(value, bool):
+        return [value] * 3
+    return value

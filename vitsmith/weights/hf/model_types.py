@@ -19,6 +19,7 @@ from vitsmith.weights.metadata import IMAGENET_MEAN, IMAGENET_STD, Metadata
 
 Size = Pixels | tuple[Pixels, Pixels]
 
+IMAGENET = {"image_mean": IMAGENET_MEAN, "image_std": IMAGENET_STD}
 GELUS = {"gelu": "erf", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh", "quick_gelu": "quick"}
 
 
@@ -49,8 +50,8 @@ class HFConfig(Metadata):
     """Whether it does so for images of any size, not only when asked with `interpolate_pos_encoding`."""
     unseen_edge: ClassVar[bool] = False
     """Whether it takes images of a size that patches do not fill, and leaves the rest out."""
-    usual_images: ClassVar[dict[str, Any] | None] = None
-    """The preprocessor_config.json of the published files, for a folder without one; None: ViTImageProcessor's."""
+    usual_images: ClassVar[dict[str, Any]] = {"image_processor_type": "ViTImageProcessor"}
+    """The preprocessor_config.json of the published files, for a folder with none, or with one that is not followed."""
     notes: ClassVar[tuple[str, ...]] = ()
     """What transformers decides in another way than other libraries that publish the same weights."""
     license: ClassVar[str] = ""
@@ -86,6 +87,7 @@ class DeiTConfig(HFConfig):
     """DeiT. Its second token is a register, except where it has a head of its own (...WithTeacher)."""
 
     classes_begin: ClassVar[str] = "DeiT"
+    usual_images: ClassVar[dict[str, Any]] = {"image_processor_type": "DeiTImageProcessor", **IMAGENET}
 
     def parts(self, names: frozenset[str]) -> dict[str, Any]:
         teacher = "distillation_classifier.weight" in names
@@ -101,6 +103,7 @@ class ViTMAEConfig(HFConfig):
     """The encoder of MAE. Fixed sine and cosine positions are stored like learned ones."""
 
     classes_begin: ClassVar[str] = "ViTMAE"
+    usual_images: ClassVar[dict[str, Any]] = {"image_processor_type": "ViTImageProcessor", **IMAGENET}
 
     def unused(self, names: frozenset[str]) -> tuple[str, ...]:
         return ("decoder.",)
@@ -121,14 +124,13 @@ class Dinov2Config(HFConfig):
     classes_begin: ClassVar[str] = "Dinov2"
     any_size: ClassVar[bool] = True
     unseen_edge: ClassVar[bool] = True
-    usual_images: ClassVar[dict[str, Any] | None] = {
+    usual_images: ClassVar[dict[str, Any]] = {
         "image_processor_type": "BitImageProcessor",
         "size": {"shortest_edge": 256},
         "resample": 3,
         "do_center_crop": True,
         "crop_size": {"height": 224, "width": 224},
-        "image_mean": IMAGENET_MEAN,
-        "image_std": IMAGENET_STD,
+        **IMAGENET,
     }
 
     @property
@@ -191,13 +193,12 @@ class DINOv3ViTConfig(HFConfig):
     )
     any_size: ClassVar[bool] = True
     unseen_edge: ClassVar[bool] = True
-    usual_images: ClassVar[dict[str, Any] | None] = {
+    usual_images: ClassVar[dict[str, Any]] = {
         "image_processor_type": "DINOv3ViTImageProcessor",
         "size": {"height": 224, "width": 224},
         "resample": 2,
         "do_center_crop": False,
-        "image_mean": IMAGENET_MEAN,
-        "image_std": IMAGENET_STD,
+        **IMAGENET,
     }
 
     @property

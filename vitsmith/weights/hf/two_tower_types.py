@@ -32,7 +32,7 @@ class CLIPVisionConfig(HFConfig):
 
     classes_begin: ClassVar[str] = "CLIP"
     unseen_edge: ClassVar[bool] = True
-    usual_images: ClassVar[dict[str, Any] | None] = {"image_processor_type": "CLIPImageProcessor"}
+    usual_images: ClassVar[dict[str, Any]] = {"image_processor_type": "CLIPImageProcessor"}
 
     def projects(self, names: frozenset[str]) -> bool:
         return SCALE in names or f"{PROJECTION}.weight" in names
@@ -62,7 +62,7 @@ class SiglipVisionConfig(HFConfig):
 
     classes_begin: ClassVar[str] = "Siglip"
     unseen_edge: ClassVar[bool] = True
-    usual_images: ClassVar[dict[str, Any] | None] = {"image_processor_type": "SiglipImageProcessor"}
+    usual_images: ClassVar[dict[str, Any]] = {"image_processor_type": "SiglipImageProcessor"}
     notes: ClassVar[tuple[str, ...]] = (
         "as in transformers: GELU is that of hidden_act, in published files the authors' tanh form (timm and open_clip "
         "compute erf for most SigLIP towers: gelu='erf' gives it)",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from vitsmith.models.config import ImageModelConfig, ViTConfig
 from vitsmith.specs import ImageSpec
@@ -15,6 +15,18 @@ _RESIZES: dict[str, Literal["squash", "shorter", "longer"]] = {
     "squash": "squash",
     "border": "longer",
 }
+_FILTERS: dict[str, Any] = {name: name for name in ("bilinear", "bicubic", "lanczos")}
+
+
+def unfollowed(metadata: TimmMetadata | None) -> str:
+    """What of `config.json`'s preprocessing an ImageSpec cannot express, as a sentence; '' where it expresses all."""
+    told = metadata.pretrained_cfg if metadata else None
+    if told is None:
+        return ""
+    wrong = [] if told.crop_mode in _RESIZES else [f"crop_mode {told.crop_mode!r}"]
+    wrong += [] if told.interpolation in _FILTERS else [f"interpolation {told.interpolation!r}"]
+    wrong += [] if told.crop_pct <= 1 else [f"crop_pct {told.crop_pct:g}, which fills with black"]
+    return f"{' and '.join(wrong)}, in its config.json, cannot be reproduced" if wrong else ""
 
 
 def timm_images(config: ImageModelConfig, metadata: TimmMetadata | None) -> ImageSpec:
@@ -35,7 +47,7 @@ def timm_images(config: ImageModelConfig, metadata: TimmMetadata | None) -> Imag
         size=config.image_size,
         resize=_RESIZES[told.crop_mode],
         crop=told.crop_pct,
-        interpolation=told.interpolation,
+        interpolation=_FILTERS[told.interpolation],
         antialias=True,
         quantize="round",
         mean=told.mean,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import model_validator
 
@@ -22,8 +22,8 @@ class PretrainedCfg(Metadata):
     mean: Triple = IMAGENET_MEAN
     std: Triple = IMAGENET_STD
     crop_pct: Finite = 0.875
-    crop_mode: Literal["center", "squash", "border"] = "center"
-    interpolation: Literal["bilinear", "bicubic", "lanczos"] = "bicubic"
+    crop_mode: str = "center"
+    interpolation: str = "bicubic"
     label_names: Any = None
     tag: Any = None
     hf_hub_id: Any = None

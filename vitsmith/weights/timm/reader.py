@@ -7,7 +7,7 @@ from vitsmith.weights.fill import ArrayFile
 from vitsmith.weights.metadata import architecture_mistakes, check_count, json_mistakes, read_metadata
 from vitsmith.weights.options import LoadOptions
 from vitsmith.weights.timm.config import infer_timm_config
-from vitsmith.weights.timm.images import timm_images
+from vitsmith.weights.timm.images import timm_images, unfollowed
 from vitsmith.weights.timm.metadata import TimmMetadata, timm_labels, timm_publication
 from vitsmith.weights.timm.names import Naming, timm_slots, timm_zeros
 from vitsmith.weights.timm.notes import projects, timm_notes
@@ -32,7 +32,8 @@ def read(file: ArrayFile, options: LoadOptions) -> Conversion:
     with architecture_mistakes(source):
         config = infer_timm_config(file, metadata, image_size=options.image_size)
     with json_mistakes(source):
-        images = timm_images(config, metadata)
+        refused = unfollowed(metadata)
+        images = timm_images(config, None if refused else metadata)
         labels = timm_labels(metadata, source) if config.classes and not options.headless else None
     check_count(labels, config.classes, source)
     projection = projects(config, metadata, biased=_has_bias(file))
@@ -43,9 +44,13 @@ def read(file: ArrayFile, options: LoadOptions) -> Conversion:
         classifier=CLASSIFIER,
         zeros=timm_zeros(config, naming),
         images=images,
+        images_refused=refused,
         labels=labels,
         head="none" if projection else None,
-        notes=timm_notes(config, metadata, images, image_size=options.image_size is not None, projection=projection),
+        notes=(
+            *((f"preprocessing was assumed: {refused}",) if refused else ()),
+            *timm_notes(config, metadata, images, image_size=options.image_size is not None, projection=projection),
+        ),
         publication=timm_publication(metadata),
     )
 
