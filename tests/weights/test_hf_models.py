@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import vitsmith as vs
@@ -191,3 +192,35 @@ def test_a_backbone_without_a_head_becomes_a_program_of_its_features(tmp_path: P
     np.testing.assert_allclose(program.images(pictures(2)), weights.images(pictures(2)), atol=1e-5)
     with pytest.raises(WeightsError, match="no classifier head in this file: give it one with  vitsmith train"):
         vs.Predictor(folder)
+
+
+ASKING = {
+    "train": ("digits", "--model"),
+    "distill": ("digits", "--teacher", "teacher", "--model"),
+    "lit": ("shapes", "--set", "image.init_size=[100,100]", "--model"),
+    "predict": ("cat.png",),
+    "embed": ("cat.png", "--out", "index"),
+    "zeroshot": ("cat.png", "--labels", "a,b"),
+    "evaluate": ("--data", "digits"),
+    "prune": ("--data", "digits"),
+    "quantize": ("--images", "cat.png"),
+    "merge-tokens": ("--images", "cat.png"),
+    "compress": ("--data", "digits"),
+    "export": ("--to", "onnx"),
+    "benchmark": (),
+    "inspect": (),
+}
+
+
+@pytest.mark.parametrize("verb", ASKING)
+def test_every_command_names_the_nearest_sizes_that_patches_fill(
+    verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    model = written_model(tmp_path, "dinov2")
+    Image.new("RGB", (40, 30)).save("cat.png")
+    given = ASKING[verb]
+    given = (*given, model) if given[-1:] == ("--model",) else (model, *given)
+    size = () if verb == "lit" else ("--image-size", "100")
+    code, _, err = call(capsys, verb, *given, *size)
+    assert code == 2 and "the nearest multiples are 98x98 and 112x112" in err, err
