@@ -87,7 +87,7 @@ def answer(verb: str, check: Check, family: str) -> Cell:
     try:
         found = check.difference(family)
     except Refused as refused:
-        return Cell(verb, family, "refused", str(refused))
+        return Cell(verb, family, "refused", str(refused).replace(f"{Path.cwd()}{os.sep}", ""))
     except Exception as error:
         return Cell(verb, family, "wrong", f"{type(error).__name__}: {error}".splitlines()[0])
     return Cell(verb, family, "right" if found <= check.tolerance else "wrong", f"{found:.0e}")

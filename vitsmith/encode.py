@@ -13,7 +13,7 @@ from vitsmith.arrays import Array
 from vitsmith.data.images.read import MAX_PIXELS
 from vitsmith.data.images.sources import ImageSource, several
 from vitsmith.data.images.unreadable import Unreadable
-from vitsmith.data.text.tokenizer import list_texts
+from vitsmith.data.text.tokenizer import several_texts
 from vitsmith.engines.golden_answers import tolerance_of
 from vitsmith.engines.open import open_program
 from vitsmith.engines.protocol import Engine
@@ -139,13 +139,14 @@ class Encoder:
             wrong = first_without_direction(vector[None]) is not None
             yield Failure(name, _directionless(name), unread=False) if wrong else (name, vector)
 
-    def texts(self, texts: Iterable[str]) -> Array:
-        """float32 (T, E), unit vectors in the order of `texts`; ends beyond the context are not read (see `cut`).
+    def texts(self, texts: str | Iterable[str]) -> Array:
+        """float32 (T, E), unit vectors in the order of `texts`, one or several; ends beyond the context are not read
+        (see `cut`).
 
         Raises InputError for a model without a text tower or vocabulary, and for a text without a word that the
         vocabulary knows: all such texts have the same vector. `tokens` takes them.
         """
-        listed = list_texts(texts)
+        listed = several_texts(texts)
         read = self.bundle.tokenizer.read(listed)
         for at in np.flatnonzero(~read.known):
             raise InputError(f"text {at + 1}: {self.bundle.tokenizer.why_unread(listed[at])}")
@@ -158,7 +159,10 @@ class Encoder:
         """
         text = self.bundle.text
         if self.what != "pooled":
-            raise InputError(f"texts have one embedding, which compares with the pooled one of images, not {self.what}")
+            raise InputError(
+                f"texts have one embedding, which compares with the pooled one of images, not {self.what}: embed the "
+                "images as pooled (the default, --what pooled), or search by an image"
+            )
         if text is None:
             raise InputError(
                 f"{self.bundle.where} is a model of images alone: it cannot read text; use CLIP, SigLIP or LiT"
@@ -189,13 +193,13 @@ class Encoder:
             raise InputError(_directionless(f"text {wrong}"))
         return embeddings
 
-    def cut(self, texts: Iterable[str]) -> list[int]:
+    def cut(self, texts: str | Iterable[str]) -> list[int]:
         """Positions of the texts that are longer than the model's context."""
         return self.bundle.tokenizer.cut(texts)
 
-    def unknown(self, texts: Iterable[str]) -> list[list[str]]:
+    def unknown(self, texts: str | Iterable[str]) -> list[list[str]]:
         """The words of each text that the vocabulary lacks: they all mean the same to the model."""
-        listed = list_texts(texts)
+        listed = several_texts(texts)
         lacking = self.bundle.tokenizer.read(listed).unknown
         words = self.bundle.tokenizer.unknown_words
         return [words(text) if lacks else [] for text, lacks in zip(listed, lacking, strict=True)]

@@ -49,6 +49,11 @@ class Provenance(Frozen):
         description="why the model is given no images: what in the file of its preprocessing vitsmith does not follow; "
         "what a bundle says about it is assumed then too",
     )
+    texts_refused: str = Field(
+        "",
+        description="why the model is given no texts: the tokenizer's file beside the weights, and what in it vitsmith "
+        "does not follow",
+    )
     text: Publication | None = Field(
         None,
         description="of a LiT whose towers come from two places: who published its text tower, where `origin`, "

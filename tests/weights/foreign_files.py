@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from tests.weights import foreign_reference as reference
 from tests.weights.foreign_reference import State
-from vitsmith.errors import VitsmithError, WeightsError
+from vitsmith.errors import InputError, VitsmithError, WeightsError
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.checkpoint import load_checkpoint
 from vitsmith.weights.options import LoadOptions
@@ -49,6 +49,17 @@ def timm_config(**fields: Any) -> dict[str, Any]:
 def loaded(path: Path, **options: Any) -> Bundle:
     """What `load` makes of a checkpoint, without its own checks before."""
     return load_checkpoint(path, LoadOptions(**options))
+
+
+def texts_refusal(path: Path) -> str:
+    """Why the texts of a model are refused, which loads all the same."""
+    bundle = loaded(path)
+    with pytest.raises(InputError) as caught:
+        _ = bundle.tokenizer
+    reason = bundle.provenance.texts_refused
+    assert bundle.vocabulary is None and reason and f" reads no texts: {reason}; images" in str(caught.value)
+    assert "\n" not in reason and str(path) not in reason
+    return reason
 
 
 def refusal(path: Path, error: type[VitsmithError] = WeightsError, **options: Any) -> str:

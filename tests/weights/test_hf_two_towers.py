@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 import vitsmith as vs
 from tests import REFERENCE
 from tests.reference.hf.arrays import images_of, state_of, tokens_of
-from tests.weights.foreign_files import loaded, refusal
+from tests.weights.foreign_files import loaded, refusal, texts_refusal
 from tests.weights.hf_files import MODELS, TWO_TOWERS, written_arrays, written_model, written_with_texts
 from vitsmith.errors import InputError, VitsmithError, WeightsError
 from vitsmith.models.config import LiTConfig
@@ -294,6 +294,25 @@ def test_the_map_of_special_tokens_counts_where_no_added_tokens_are_told(tmp_pat
     assert first_tokens(tmp_path) == LOWERED
 
 
+@pytest.mark.parametrize("files", ["one", "two"])
+def test_tokens_of_an_older_file_are_one_token_where_no_others_are_told(tmp_path: Path, files: str) -> None:
+    """The tokens are transformers' (5.24) of these files: `th` has no word's end, `pizza` no number."""
+    written_with_texts(tmp_path, "clip", 814, LENGTH)
+    changed(tmp_path)
+    if files == "two":
+        (tmp_path / "tokenizer.json").unlink()
+        words = json.loads((FILES / "clip.json").read_bytes())["model"]["vocab"]
+        (tmp_path / "vocab.json").write_text(json.dumps(words))
+        copied(tmp_path, "clip.bpe", "merges.txt")
+    (tmp_path / "added_tokens.json").write_text(json.dumps({"th": 513, "pizza": 814}))
+    described(tmp_path, tokenizer_class="CLIPTokenizer")
+    assert first_tokens(tmp_path, "THE", 4) == [812, 513, 324, 813]
+    with pytest.raises(InputError, match="'pizza!' has 'pizza', of which"):
+        loaded(tmp_path).tokenizer(["pizza!"])
+    described(tmp_path, tokenizer_class="CLIPTokenizer", added_tokens_decoder={})
+    assert first_tokens(tmp_path, "the", 4) != [812, 513, 324, 813]
+
+
 def test_texts_with_tokens_that_the_tower_does_not_know_are_refused(tmp_path: Path) -> None:
     changed(written_with_texts(tmp_path, "clip", 814, LENGTH))
     described(tmp_path, tokenizer_class="CLIPTokenizer", additional_special_tokens=["pizza"])
@@ -387,15 +406,15 @@ def test_tokens_of_siglip_2_are_lowered_whatever_class_is_named(tmp_path: Path) 
         ("clip", {"split_special_tokens": True}, "split_special_tokens true"),
         ("clip", {"tokenizer_class": "GPT2Tokenizer"}, "no pad_token"),
         ("clip", {"pad_token": "<nothing>"}, "pads with '<nothing>', which tokenizer.json lacks"),
-        ("clip", {"pad_token": 7}, "tokenizer_config.json: pad_token"),
+        ("clip", {"tokenizer_class": "BertTokenizer", "pad_token": "!"}, "has no WordPiece model, which its class"),
     ],
 )
-def test_rules_of_texts_that_we_cannot_follow_are_named(
+def test_rules_that_we_cannot_follow_refuse_texts_and_are_named(
     tmp_path: Path, name: str, fields: dict[str, Any], told: str
 ) -> None:
     file, pieces = {"clip": ("clip.json", 814), "siglip": ("siglip2.json", 500)}[name]
     copied(written_with_texts(tmp_path, name, pieces, LENGTH), file, "tokenizer.json")
-    assert told in refusal(described(tmp_path, **fields))
+    assert told in texts_refusal(described(tmp_path, **fields))
 
 
 @pytest.mark.parametrize(
@@ -403,9 +422,11 @@ def test_rules_of_texts_that_we_cannot_follow_are_named(
 )
 def test_sides_that_a_tokenizer_json_tells_are_those_of_its_class(tmp_path: Path, part: str, told: str) -> None:
     changed(written_with_texts(tmp_path, "clip", 814, LENGTH), **{part: {"direction": "Left"}})
-    assert told in refusal(tmp_path)
+    assert told in (reason := texts_refusal(tmp_path)) and reason.endswith(
+        "in its tokenizer.json, cannot be reproduced"
+    )
     described(tmp_path, padding_side="right", truncation_side="right")
-    loaded(tmp_path)
+    assert loaded(tmp_path).provenance.texts_refused == ""
 
 
 @pytest.mark.parametrize(
@@ -414,12 +435,36 @@ def test_sides_that_a_tokenizer_json_tells_are_those_of_its_class(tmp_path: Path
 )
 def test_other_ways_to_make_pieces_of_siglip_are_refused(tmp_path: Path, fields: dict[str, Any], told: str) -> None:
     copied(written_with_texts(tmp_path, "siglip", 430, LENGTH), "siglip.model", "spiece.model")
-    assert told in refusal(described(tmp_path, tokenizer_class="SiglipTokenizer", **fields))
+    assert told in texts_refusal(described(tmp_path, tokenizer_class="SiglipTokenizer", **fields))
 
 
 def test_padding_with_another_token_than_siglips_end_is_refused(tmp_path: Path) -> None:
     copied(written_with_texts(tmp_path, "siglip", 430, LENGTH), "siglip.model", "spiece.model")
-    assert "pad_token '<pad>' beside eos_token '</s>'" in refusal(described(tmp_path, pad_token="<pad>"))
+    assert "pad_token '<pad>' beside eos_token '</s>'" in texts_refusal(described(tmp_path, pad_token="<pad>"))
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "told"),
+    [
+        ("tokenizer_config.json", '{"padding_side": ', "tokenizer_config.json is no JSON"),
+        ("tokenizer_config.json", '{"pad_token": 7}', "tokenizer_config.json: pad_token"),
+        ("added_tokens.json", '["a"]', "added_tokens.json: numbers: Input should be a valid dictionary"),
+        ("tokenizer.json", '{"model": {"vocab": {"a": 0', "tokenizer.json is not a tokenizer.json"),
+        ("tokenizer.json", "version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "is a Git LFS pointer"),
+    ],
+)
+def test_damaged_files_of_a_tokenizer_are_an_error(tmp_path: Path, file: str, content: str, told: str) -> None:
+    changed(written_with_texts(tmp_path, "clip", 814, LENGTH))
+    (tmp_path / file).write_text(content)
+    assert told in refusal(tmp_path, InputError)
+
+
+def test_damaged_words_of_an_older_tokenizer_are_an_error_and_those_of_another_refuse_texts(tmp_path: Path) -> None:
+    copied(written_with_texts(tmp_path, "clip", 814, LENGTH), "clip.bpe", "merges.txt")
+    (tmp_path / "vocab.json").write_text('{"a": 0,')
+    assert "vocab.json is no JSON" in refusal(tmp_path, InputError)
+    (tmp_path / "vocab.json").write_text('{"a": 0}')
+    assert "this vocab.json and merges.txt are not those of a CLIP tokenizer" in texts_refusal(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -440,11 +485,17 @@ def test_a_vocabulary_of_another_size_is_refused_when_texts_are_read(tmp_path: P
         _ = bundle.tokenizer
 
 
-@pytest.mark.parametrize("damaged", ["[]", '{"model": 3}', '{"model": {"vocab": [1]}}', '{"a":' * 100_000])
-def test_a_tokenizer_json_without_pieces_is_refused(tmp_path: Path, damaged: str) -> None:
+@pytest.mark.parametrize("damaged", ["[]", '{"a":' * 100_000])
+def test_a_tokenizer_json_that_is_no_object_is_an_error(tmp_path: Path, damaged: str) -> None:
+    (written_model(tmp_path, "clip") / "tokenizer.json").write_text(damaged)
+    assert "tokenizer.json is not a tokenizer.json: give the file as published" in refusal(tmp_path, InputError)
+
+
+@pytest.mark.parametrize("alien", ['{"model": 3}', '{"model": {"vocab": [1]}}', '{"model": {"vocab": {"a": "b"}}}'])
+def test_a_tokenizer_json_without_pieces_refuses_texts(tmp_path: Path, alien: str) -> None:
     described(written_model(tmp_path, "clip"), tokenizer_class="CLIPTokenizer", pad_token="!")
-    (tmp_path / "tokenizer.json").write_text(damaged)
-    assert "is not a tokenizer.json" in refusal(tmp_path, InputError)
+    (tmp_path / "tokenizer.json").write_text(alien)
+    assert "the vocabulary is not a tokenizer.json" in texts_refusal(tmp_path)
 
 
 def test_an_lfs_pointer_in_the_place_of_a_tokenizer_is_named(tmp_path: Path) -> None:

@@ -260,7 +260,12 @@ def test_without_its_tokenizer_a_model_embeds_images_and_names_the_file(tmp_path
 )
 def test_another_tokenizer_in_the_place_of_clips_is_refused(tmp_path: Path, tokenizer: Any, told: str) -> None:
     (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer))
-    assert told in refusal(tmp_path, "clip")
+    told += ".*open_clip reads these texts with bpe_simple_vocab_16e6.txt.gz: put that beside the weights"
+    with pytest.raises(InputError, match=f"reads no texts: tokenizer.json {told}"):
+        _ = loaded(tmp_path, "clip").tokenizer
+    (tmp_path / "tokenizer.json").write_text("{")
+    with pytest.raises(InputError, match=r"tokenizer\.json is not a tokenizer\.json: give the file as published"):
+        loaded(tmp_path, "clip")
 
 
 def siglip2(folder: Path, **config: Any) -> dict[str, Any]:
@@ -303,9 +308,18 @@ def test_clipa_reads_with_berts_pieces_and_a_blank_for_the_end(tmp_path: Path) -
 
 def test_texts_that_are_padded_on_the_left_are_refused(tmp_path: Path) -> None:
     siglip2(tmp_path, padding_side="left")
-    assert "padding_side 'left', which moves the token that is pooled, in its tokenizer_config.json" in refusal(
-        tmp_path, "siglip"
-    )
+    bundle = loaded(tmp_path, "siglip")
+    told = "padding_side 'left', which moves the token that is pooled, in its tokenizer_config.json"
+    assert bundle.provenance.texts_refused.startswith(told)
+
+
+def test_a_tokenizer_that_the_library_cannot_read_refuses_texts(tmp_path: Path) -> None:
+    siglip2(tmp_path)
+    described = json.loads((tmp_path / "tokenizer.json").read_bytes())
+    (tmp_path / "tokenizer.json").write_text(json.dumps(described | {"pre_tokenizer": {"type": "Newest"}}))
+    bundle = loaded(tmp_path, "siglip")
+    with pytest.raises(InputError, match="reads no texts: the vocabulary is not a tokenizer"):
+        _ = bundle.tokenizer
 
 
 @pytest.mark.parametrize(

@@ -181,7 +181,8 @@ def _facts(bundle: Bundle, head: str, programs: list[dict[str, Any]] | None) -> 
     )
 
     provenance = bundle.provenance
-    text = bundle.text
+    text, refused = bundle.text, provenance.texts_refused
+    read = "" if text is None else describe_text(text, vocabulary=bundle.vocabulary is not None, refused=refused)
     return {
         "model": title(bundle.config),
         "program": bundle.stored.title,
@@ -189,7 +190,7 @@ def _facts(bundle: Bundle, head: str, programs: list[dict[str, Any]] | None) -> 
         "operations": f"{flops(bundle.config) / 1e9:.3g} GFLOPs an image",
         "head": head,
         "images": describe_images(bundle.preprocessing),
-        "text": describe_text(text, vocabulary=bundle.vocabulary is not None) if text is not None else None,
+        "text": read or None,
         "scores": describe_similarity(bundle.similarity) if text is not None else None,
         "programs": programs,
         "calibration": describe_calibration(bundle.calibration) if bundle.calibration is not None else None,

@@ -105,6 +105,8 @@ def read_description(folder: Path) -> Description:
     if fields is None:
         what = "a file, and an index is a folder" if folder.is_file() else f"not an index (it has no {DESCRIPTION})"
         out = folder.with_suffix("") if folder.is_file() else folder
+        if out.exists():  # embed writes over nothing that is no index
+            out = out.parent / f"{out.resolve().name}-index"
         raise InputError(f"{folder} is {what}: make one with  vitsmith embed MODEL IMAGES --out {out}")
     if not isinstance(fields, dict) or fields.get("format") != FORMAT:
         found = fields.get("format") if isinstance(fields, dict) else None

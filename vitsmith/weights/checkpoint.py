@@ -55,7 +55,13 @@ def _checkpoint(path: Path, options: LoadOptions) -> Bundle:
         text=found.text,
         vocabulary=found.vocabulary,
         provenance=provenance_of(
-            str(path), kind, notes, found.publication, missing=found.missing, images_refused=found.images_refused
+            str(path),
+            kind,
+            notes,
+            found.publication,
+            missing=found.missing,
+            images_refused=found.images_refused,
+            texts_refused=found.texts_refused,
         ),
     )
 
@@ -108,7 +114,7 @@ def read_model(
 def provenance_of(
     source: str, kind: str, notes: tuple[str, ...], published: Publication = NOT_KNOWN, **lacking: str
 ) -> Provenance:
-    """The provenance of weights that are read today; `lacking` are `missing` and `images_refused`, where they are."""
+    """The provenance of weights that are read today; `lacking` are `missing` and what is refused, where they are."""
     return Provenance(
         source=source,
         kind=kind,

@@ -45,6 +45,8 @@ class Conversion:
     """How texts become tokens, for a model with a text tower; None: as the original does it for that tower."""
     vocabulary: bytes | None = None
     """The tokenizer's file of a model with a text tower."""
+    texts_refused: str = ""
+    """Why texts are refused: the tokenizer's file, and what in it is not followed. There is no `vocabulary` then."""
     notes: tuple[str, ...] = ()
     """What had to be assumed, for the user to check."""
     choices: tuple[str, ...] = ()

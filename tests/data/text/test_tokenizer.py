@@ -115,9 +115,10 @@ def test_bytes_of_another_encoding_are_refused() -> None:
         open_tokenizer("wordpiece")(["caf\udce9"])
 
 
-def test_one_text_is_not_a_list_of_letters() -> None:
-    with pytest.raises(InputError, match="texts must be a list, not one text"):
-        open_tokenizer("wordpiece")("a cat")
+def test_one_text_is_a_list_of_one_and_not_of_letters() -> None:
+    tokenizer = open_tokenizer("wordpiece")
+    np.testing.assert_array_equal(tokenizer("a cat"), tokenizer(["a cat"]))
+    assert tokenizer.cut("a cat " * 30) == [0]
 
 
 def test_the_specification_knows_what_belongs_together() -> None:

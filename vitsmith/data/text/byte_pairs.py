@@ -6,9 +6,8 @@ the 256 bytes at the end of a word, one piece for each merge, start and end toke
 
 from __future__ import annotations
 
-import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, Literal
 
@@ -88,13 +87,13 @@ def read_merges(vocabulary: bytes) -> list[tuple[str, str]]:
     return [(left, right) for left, right in pairs]
 
 
-def merges_in(tokenizer: bytes) -> bytes:
+def merges_in(tokenizer: Mapping[str, Any]) -> bytes:
     """The merges.txt that the tokenizer.json of CLIP in transformers holds. Raises InputError for another tokenizer."""
     try:
-        model = json.loads(tokenizer)["model"]
+        model = tokenizer["model"]
         pairs = [pair.split(" ") if isinstance(pair, str) else pair for pair in model["merges"]]
         ids = [model["vocab"]["".join(pair)] for pair in pairs]
-    except (ValueError, TypeError, KeyError, RecursionError):
+    except (AttributeError, TypeError, KeyError):
         raise InputError("tokenizer.json has no merges of pieces, as that of CLIP's tokenizer has") from None
     if ids != list(range(_BYTES, _BYTES + len(ids))):
         raise InputError("tokenizer.json numbers its pieces in another way than CLIP's tokenizer")

@@ -68,17 +68,17 @@ class Tokenizer:
         """The number of pieces in the vocabulary."""
         return self._pieces.count
 
-    def __call__(self, texts: Iterable[str]) -> NDArray[np.int32]:
-        """Token ids, int32 (T, L): clipped, and padded as the specification says."""
+    def __call__(self, texts: str | Iterable[str]) -> NDArray[np.int32]:
+        """Token ids of one text or several, int32 (T, L): clipped, and padded as the specification says."""
         return self.read(texts).tokens
 
-    def cut(self, texts: Iterable[str]) -> list[int]:
+    def cut(self, texts: str | Iterable[str]) -> list[int]:
         """Positions of the texts that are longer than the model's context; their ends are not read."""
         return np.flatnonzero(self.read(texts).cut).tolist()
 
-    def read(self, texts: Iterable[str]) -> Reading:
+    def read(self, texts: str | Iterable[str]) -> Reading:
         """Tokens of the texts, and what the model cannot read of them. Raises InputError for what is not text."""
-        rows = self._encode(list_texts(texts))
+        rows = self._encode(several_texts(texts))
         before, after = ([] if one is None else [one] for one in (self._start, self._end))
         room = self.spec.length - len(before) - len(after)
         tokens = np.full((len(rows), self.spec.length), self._padding, np.int32)
@@ -128,6 +128,11 @@ class Tokenizer:
         if padding is None:
             padding = 0 if spec.padding == "zero" or end is None else end
         return start if around != "end" else None, end if around != "start" else None, padding
+
+
+def several_texts(texts: str | Iterable[str]) -> list[str]:
+    """One text becomes a list of one, as one image does; others are `list_texts`."""
+    return [texts] if isinstance(texts, str) else list_texts(texts)
 
 
 def list_texts(texts: Iterable[str], what: str = "texts") -> list[str]:

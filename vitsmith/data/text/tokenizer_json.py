@@ -29,7 +29,7 @@ class TokenizerJson:
         try:
             self._tokenizer: Any = Tokenizer.from_str(vocabulary.decode("utf-8"))
         except Exception as error:  # the foreign parser raises Exception itself
-            raise InputError(f"the vocabulary is not a tokenizer.json: give the file as published ({error})") from None
+            raise InputError(f"the vocabulary {_NOT_ONE} ({error})") from None
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         self.count = int(self._tokenizer.get_vocab_size(with_added_tokens=True))
@@ -111,14 +111,14 @@ Described = dict[str, Any]
 """A tokenizer.json as plain data."""
 
 
-def describe_tokenizer(vocabulary: bytes) -> Described:
-    """Raises InputError for bytes that are no tokenizer.json."""
+def describe_tokenizer(vocabulary: bytes, where: str = "the vocabulary") -> Described:
+    """Raises InputError, which begins with `where`, for bytes that are no tokenizer.json."""
     try:
         described = json.loads(vocabulary)
     except (ValueError, RecursionError):  # no JSON, or too deep for Python
-        raise InputError(_NOT_ONE) from None
+        described = None
     if not isinstance(described, dict):
-        raise InputError(_NOT_ONE)
+        raise InputError(f"{where} {_NOT_ONE}")
     return described
 
 
@@ -130,7 +130,7 @@ def piece_ids(described: Described) -> dict[str, int]:
         added = {one["content"]: one["id"] for one in described.get("added_tokens") or ()}
         return {piece: int(at) for piece, at in {**own, **added}.items()}
     except (AttributeError, KeyError, TypeError, ValueError):
-        raise InputError(_NOT_ONE) from None
+        raise InputError(f"the vocabulary {_NOT_ONE}") from None
 
 
 def with_clip_rules(described: Described, start: str, end: str, unknown: str) -> Described:
@@ -170,7 +170,7 @@ def with_added_tokens(described: Described, tokens: Mapping[str, Mapping[str, An
     return described | {"added_tokens": sorted(added.values(), key=lambda one: int(one["id"]))}
 
 
-_NOT_ONE = "the vocabulary is not a tokenizer.json: give the file as published"
+_NOT_ONE = "is not a tokenizer.json: give the file as published"
 
 _SPECIAL: dict[tuple[bool, bool], Literal["start", "end", "both"] | None] = {
     (True, False): "start",

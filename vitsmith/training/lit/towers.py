@@ -226,6 +226,8 @@ def _continued(recipe: LitRecipe, tower: ImageTower, width: int, bias: bool) -> 
 
 def _vocabulary_of(bundle: Bundle, spec: TextTowerSpec) -> bytes:
     assert bundle.text is not None
+    if bundle.provenance.texts_refused:
+        bundle.check_texts()
     if spec.vocabulary:
         given = read_vocabulary(spec.vocabulary)
         try:

@@ -29,6 +29,8 @@ def model_card(bundle: Bundle) -> str:
 
 def _usage(bundle: Bundle) -> list[str]:
     """What to write in Python: a Predictor for classifiers, the model itself for the others."""
+    if isinstance(bundle.config, LiTConfig) and bundle.vocabulary is None:
+        return ['encoder = vs.Encoder("path/to/this/folder")', 'print(encoder.images(["image.jpg"]).shape)']
     if isinstance(bundle.config, LiTConfig):
         labels = '["a cat", "a dog"]'
         return [
@@ -46,7 +48,8 @@ def _model(bundle: Bundle) -> list[str]:
     """What it takes and gives."""
     lines = [f"- Program: {bundle.stored.title}", f"- Input: {describe_images(bundle.preprocessing)}"]
     if bundle.text is not None:
-        lines.append(f"- Text: {describe_text(bundle.text, vocabulary=bundle.vocabulary is not None)}")
+        refused = markdown(bundle.provenance.texts_refused)
+        lines.append(f"- Text: {describe_text(bundle.text, vocabulary=bundle.vocabulary is not None, refused=refused)}")
         lines.append(f"- Scores: {describe_similarity(bundle.similarity)}")
         if bundle.text.templates:
             lines.append(f"- Prompts for labels: {', '.join(markdown(repr(one)) for one in bundle.text.templates)}")

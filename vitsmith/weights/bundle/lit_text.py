@@ -46,6 +46,14 @@ def vocabulary_suffix(text: TextSpec) -> str:
     return _FILES[text.tokenizer][0]
 
 
+def refused_texts(reason: str) -> str:
+    """A message that says why the tokenizer beside the weights is not followed, and what can be done."""
+    return (
+        f"reads no texts: {reason}; images are embedded as usual, and in Python Encoder.tokens takes the tokens of its "
+        "own tokenizer"
+    )
+
+
 def missing_vocabulary(text: TextSpec, kind: str, *, parent: str = "") -> str:
     """A message that says which file is missing, and where to put it.
 

@@ -20,7 +20,6 @@ from vitsmith.models.config import LiTConfig
 from vitsmith.specs import Similarity
 from vitsmith.weights.bundle.golden import OUTPUT_TOLERANCE, make_golden
 from vitsmith.weights.bundle.identity import name_space, state_of
-from vitsmith.weights.bundle.lit_text import missing_vocabulary
 from vitsmith.weights.bundle.parts import BundleParts
 
 if TYPE_CHECKING:
@@ -78,12 +77,9 @@ class BundleModel(BundleParts):
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """The tokenizer of this model. Raises InputError without a text tower or a vocabulary."""
-        if self.text is None:
-            raise InputError(f"{self.where} is a model of images alone: it cannot read text; use CLIP, SigLIP or LiT")
-        if self.vocabulary is None:
-            parent = self.provenance.parent or self.provenance.source if self.folder else ""
-            raise InputError(f"{self.where} {missing_vocabulary(self.text, self.provenance.kind, parent=parent)}")
+        """The tokenizer of this model. Raises InputError as `check_texts`."""
+        self.check_texts()
+        assert self.text is not None and self.vocabulary is not None
         kept = self._tokenizer
         if kept is None or kept.spec is not self.text or kept.vocabulary is not self.vocabulary:
             try:

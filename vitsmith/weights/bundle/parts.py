@@ -14,6 +14,7 @@ from vitsmith.records import Measurement, Provenance
 from vitsmith.specs import Calibration, Head, ImageSpec, Labels, Program, ProgramSpec, StoredProgram
 from vitsmith.text_spec import TextSpec
 from vitsmith.weights.bundle.golden import Golden
+from vitsmith.weights.bundle.lit_text import missing_vocabulary, refused_texts
 from vitsmith.weights.bundle.summary import describe_outputs, title
 
 if TYPE_CHECKING:
@@ -121,6 +122,17 @@ class BundleParts:
             f"{self.where} has no {missing}, so how its images are preprocessed is not known: put the file beside the "
             f"weights {again} {usual}{other}"
         )
+
+    def check_texts(self) -> None:
+        """Raises InputError for a model that reads no texts: without a text tower, or without a tokenizer of ours."""
+        if self.text is None:
+            raise InputError(f"{self.where} is a model of images alone: it cannot read text; use CLIP, SigLIP or LiT")
+        if self.vocabulary is not None:
+            return
+        if self.provenance.texts_refused:
+            raise InputError(f"{self.where} {refused_texts(self.provenance.texts_refused)}")
+        parent = self.provenance.parent or self.provenance.source if self.folder else ""
+        raise InputError(f"{self.where} {missing_vocabulary(self.text, self.provenance.kind, parent=parent)}")
 
     def as_measured(self, one: Measurement) -> Measurement:
         """Returns the measurement with program and precision filled in: by default those of this bundle."""

@@ -79,8 +79,13 @@ _TOKENIZERS = {
 }
 
 
-def describe_text(text: TextSpec, *, vocabulary: bool) -> str:
-    """One line that says how a text becomes a vector; `vocabulary` says whether the vocabulary is there."""
+def describe_text(text: TextSpec, *, vocabulary: bool, refused: str = "") -> str:
+    """One line that says how a text becomes a vector.
+
+    `vocabulary` says whether the vocabulary is there, `refused` why texts are refused.
+    """
+    if refused and not vocabulary:
+        return f"refused: {refused}"
     case = (
         "lower case" if text.lower_case else "case kept" if text.tokenizer != "tokenizers" else "the file's own rules"
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from vitsmith.data.text.tokenizer_json import Described, piece_ids, with_clip_rules
 from vitsmith.errors import InputError
@@ -78,12 +78,15 @@ def _t5(described: Described, names: Names, told: HFTokenizer) -> Described:
 
 
 def _xlm_roberta(described: Described, names: Names, told: HFTokenizer) -> Described:
-    return _unigram(described, 3, names["bos_token"], names["eos_token"])
+    before_words = bool((told.model_extra or {}).get("add_prefix_space", True))
+    return _unigram(described, 3, names["bos_token"], names["eos_token"], "always" if before_words else "never")
 
 
-def _unigram(described: Described, unknown: int, start: str | None, end: str) -> Described:
-    """SentencePiece's pieces, of words that spaces separate."""
-    space = {"type": "Metaspace", "replacement": _SPACE, "prepend_scheme": "always", "split": True}
+def _unigram(
+    described: Described, unknown: int, start: str | None, end: str, prepend: Literal["always", "never"] = "always"
+) -> Described:
+    """SentencePiece's pieces, of words that spaces separate; `prepend` says when a word begins with its mark."""
+    space = {"type": "Metaspace", "replacement": _SPACE, "prepend_scheme": prepend, "split": True}
     return described | {
         "model": _model(described, "Unigram") | {"unk_id": unknown, "byte_fallback": False},
         "normalizer": next((step for step in _steps(described) if step.get("type") == "Precompiled"), None),

@@ -13,6 +13,9 @@ from pydantic import ConfigDict, field_validator, model_validator
 
 from vitsmith.weights.metadata import Metadata, read_metadata
 
+CONFIG = "tokenizer_config.json"
+_NAMES = tuple(f"{kind}_token" for kind in ("bos", "eos", "unk", "sep", "pad", "cls", "mask"))
+
 
 class AddedToken(Metadata):
     """A piece of which one token is made wherever a text has it."""
@@ -51,11 +54,18 @@ class HFTokenizer(Metadata):
     additional_special_tokens: tuple[AddedToken, ...] = ()
     extra_special_tokens: tuple[AddedToken, ...] = ()
     added_tokens_decoder: dict[int, AddedToken] = {}
+    added_tokens_json: tuple[AddedToken, ...] = ()
+    """Those of `added_tokens.json`, which counts where no `added_tokens_decoder` is told."""
 
-    @field_validator("additional_special_tokens", "extra_special_tokens", mode="before")
+    @model_validator(mode="before")
     @classmethod
-    def _listed(cls, tokens: Any) -> Any:
-        return list(tokens.values()) if isinstance(tokens, dict) else tokens
+    def _with_names(cls, fields: Any) -> Any:
+        """Extra tokens in an object are tokens with names, as a model's own class has."""
+        extra = fields.get("extra_special_tokens") if isinstance(fields, dict) else None
+        if not isinstance(extra, dict):
+            return fields
+        own = {name if name.endswith("_token") else f"{name}_token": one for name, one in extra.items()}
+        return own | {name: value for name, value in fields.items() if name != "extra_special_tokens"}
 
     @field_validator("added_tokens_decoder", mode="before")
     @classmethod
@@ -66,6 +76,11 @@ class HFTokenizer(Metadata):
         return {at: {"special": False} | one if isinstance(one, dict) else one for at, one in tokens.items()}
 
     @property
+    def nameless(self) -> tuple[AddedToken, ...]:
+        """The special tokens without a name; those of the older field count where the newer one is empty."""
+        return self.extra_special_tokens or self.additional_special_tokens
+
+    @property
     def named(self) -> dict[str, AddedToken]:
         """The special tokens by the names of their fields, also of those that only a model's own class has."""
         found = {name: getattr(self, name) for name in type(self).model_fields if name.endswith("_token")}
@@ -74,24 +89,46 @@ class HFTokenizer(Metadata):
         return {name: one for name, one in found.items() if one is not None and one.content}
 
     def all_tokens(self, named: Mapping[str, AddedToken]) -> tuple[AddedToken, ...]:
-        """Those that the file numbers, those that it or its class names, and those without a name; the first counts."""
-        more = self.extra_special_tokens or self.additional_special_tokens
+        """Those that a file numbers, those that it or its class names, and those without a name; the first counts."""
         found: dict[str, AddedToken] = {}
-        for token in (*self.added_tokens_decoder.values(), *named.values(), *more):
+        numbered = self.added_tokens_decoder.values() or self.added_tokens_json
+        for token in (*numbered, *named.values(), *self.nameless):
             found.setdefault(token.content, token)
         return tuple(token for content, token in found.items() if content)
 
 
 def read_tokenizer_config(folder: Path) -> HFTokenizer:
-    """The tokenizer of a folder. `special_tokens_map.json` counts where no `added_tokens_decoder` is told.
+    """The tokenizer of a folder. Older files, of special tokens and of others that were added, count where no
+    `added_tokens_decoder` is told.
 
     Raises WeightsError.
     """
-    told = read_metadata(folder / "tokenizer_config.json", HFTokenizer) or HFTokenizer()
+    told = read_metadata(folder / CONFIG, HFTokenizer) or HFTokenizer()
     older = read_metadata(folder / "special_tokens_map.json", HFTokenizer)
-    if older is None or told.added_tokens_decoder:
+    added = read_metadata(folder / "added_tokens.json", _AddedTokens)
+    if "added_tokens_decoder" in told.model_fields_set:
         return told
-    return HFTokenizer.model_validate(told.model_dump(exclude_unset=True) | older.model_dump(exclude_unset=True))
+    if older is not None:
+        nameless = (*told.nameless, *older.extra_special_tokens) if told.nameless else older.nameless
+        fields = told.model_dump(exclude_unset=True) | older.model_dump(exclude_unset=True)
+        told = HFTokenizer.model_validate(fields).model_copy(update={"extra_special_tokens": nameless})
+    if added is None:
+        return told
+    special = {told.named[name].content for name in _NAMES if name in told.named}
+    special |= {token.content for token in told.nameless}
+    tokens = [AddedToken(content=one, normalized=one not in special, special=one in special) for one in added.numbers]
+    return told.model_copy(update={"added_tokens_json": tuple(tokens)})
+
+
+class _AddedTokens(Metadata):
+    """`added_tokens.json`: tokens and their numbers."""
+
+    numbers: dict[str, int]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _all(cls, found: Any) -> Any:
+        return {"numbers": found}
 
 
 def _is_token(value: Any) -> bool:

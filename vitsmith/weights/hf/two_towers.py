@@ -45,6 +45,7 @@ def read_two_towers(file: ArrayFile, metadata: TwoTowerConfig, options: LoadOpti
         head=None,
         text=texts.spec,
         vocabulary=texts.vocabulary,
+        texts_refused=texts.refused,
         notes=(*image.notes, *unsaid(metadata.text_config, "the text_config of config.json"), *texts.notes),
     )
 

@@ -62,6 +62,7 @@ def read(file: ArrayFile, options: LoadOptions) -> Conversion:
         images=images,
         text=texts.spec,
         vocabulary=texts.vocabulary,
+        texts_refused=texts.refused,
         notes=(
             *_notes(model, config),
             *texts.notes,

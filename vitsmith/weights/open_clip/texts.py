@@ -12,12 +12,14 @@ from vitsmith.data.text.byte_pairs import merges_in
 from vitsmith.data.text.cleaning import clean
 from vitsmith.data.text.prompts import named_templates
 from vitsmith.data.text.tokenizer import UNUSED, count_pieces
-from vitsmith.errors import InputError, WeightsError
+from vitsmith.data.text.tokenizer_json import Described, describe_tokenizer
+from vitsmith.errors import InputError
 from vitsmith.files.contents import read_words
 from vitsmith.models.text_config import TextTransformerConfig
 from vitsmith.text_spec import OPENAI_CLEANING, Cleaning, TextSpec
-from vitsmith.weights.hf.texts import Texts, read_texts
+from vitsmith.weights.hf.texts import read_texts
 from vitsmith.weights.open_clip.model_cfg import TextCfg
+from vitsmith.weights.texts import Texts, or_refused
 
 _CLEANING: dict[str, tuple[Cleaning, ...]] = {
     "lower": OPENAI_CLEANING,
@@ -32,11 +34,15 @@ TOKENIZER = "tokenizer.json"
 def open_clip_text(text: TextCfg, tower: TextTransformerConfig, folder: Path) -> Texts:
     """The rules by which open_clip reads texts for a tower, and the tokenizer in the folder of the weights.
 
-    Raises WeightsError for tokenizers that do what ours do not, and for files that are no tokenizers.
+    A tokenizer that does what ours do not refuses texts, and not the model. Raises InputError for damaged files.
     """
     told = text.tokenizer_kwargs
     if text.hf_tokenizer_name:
-        return _of_transformers(folder, tower, _CLEANING[told.clean or "whitespace"], blank_end=told.strip_sep_token)
+        found = read_texts(folder, tower, usual="")
+        if found.refused:
+            return found
+        cleaning = _CLEANING[told.clean or "whitespace"]
+        return or_refused(tower, lambda: _of_transformers(found, tower, cleaning, blank_end=told.strip_sep_token))
     spec = TextSpec(  # type: ignore[call-arg]  # what is left out follows from the kind
         tokenizer="bpe",
         length=tower.length,
@@ -45,32 +51,32 @@ def open_clip_text(text: TextCfg, tower: TextTransformerConfig, folder: Path) ->
         pooling=tower.pooling,
         templates=named_templates("lit"),
     )
-    return Texts(spec, _merges(folder))
-
-
-def _merges(folder: Path) -> bytes | None:
     for name in MERGES:
         if (folder / name).exists():
-            return read_words(folder / name, "a vocabulary", also=("gzip",))
+            return Texts(spec, read_words(folder / name, "a vocabulary", also=("gzip",)))
     place = folder / TOKENIZER
     if not place.exists():
-        return None
+        return Texts(spec, None)
+    described = describe_tokenizer(read_words(place, "a tokenizer", also=("json",)), str(place))
+    return or_refused(tower, lambda: Texts(spec, _merges(described)))
+
+
+def _merges(described: Described) -> bytes:
     try:
-        return merges_in(read_words(place, "a tokenizer", also=("json",)))
+        return merges_in(described)
     except InputError as error:
-        raise WeightsError(
-            f"{place}: {error}; open_clip reads texts of this model with {MERGES[0]}: put that beside it"
+        raise InputError(
+            f"{error}; open_clip reads these texts with {MERGES[0]}: put that beside the weights"
         ) from None
 
 
 def _of_transformers(
-    folder: Path, tower: TextTransformerConfig, cleaning: tuple[Cleaning, ...], *, blank_end: bool
+    found: Texts, tower: TextTransformerConfig, cleaning: tuple[Cleaning, ...], *, blank_end: bool
 ) -> Texts:
-    """With a tokenizer of transformers, which gets texts that open_clip has cleaned.
+    """What was found for a tokenizer of transformers, which gets texts that open_clip has cleaned.
 
-    `blank_end`: the end token, BERT's [SEP], becomes token 0.
+    `blank_end`: the end token, BERT's [SEP], becomes token 0. Raises InputError.
     """
-    found = read_texts(folder, tower, usual="")
     own = found.spec.model_copy(update={"cleaning": cleaning, "reserved": ()})
     changes = {
         "cleaning": (*cleaning, *found.spec.cleaning),

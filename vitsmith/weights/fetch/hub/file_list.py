@@ -16,6 +16,7 @@ DESCRIPTIONS = (
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
+    "added_tokens.json",
     "vocab.json",
     "vocab.txt",
     "merges.txt",
