@@ -67,7 +67,8 @@ def models(
     print_table(columns, cells, right=columns[2:5])
     print_line("1,000 classes and 224 pixels, or the features and the size of the first weights.")
     print_line("One multiply-add is two operations.")
-    print_line("LiT, CLIP and SigLIP: image and text towers, zero-shot. The licence is that of the first weights.")
+    print_line("LiT, CLIP and SigLIP: image and text towers, zero-shot; DINOv2: a linear probe of its features.")
+    print_line("The licence is that of the first weights.")
     print_line("More on one of them:  vitsmith models ViT-B_16")
 
 
@@ -90,11 +91,14 @@ def _describe(preset: Any, size: int | None) -> dict[str, Any]:
 
 
 def _best_published(name: str) -> str:
-    rows = [row for row in _checkpoints(name) if row["accuracy"] is not None]
-    if not rows:
+    from vitsmith.weights.fetch.published import accuracies, checkpoints_of
+
+    told = [(row.accuracy, row.resolution) for row in checkpoints_of(name) if row.accuracy is not None]
+    told += [(row.accuracy, row.resolution) for row in accuracies() if row.model == name]
+    if not told:
         return ""
-    best = max(rows, key=lambda row: row["accuracy"])
-    return f"{best['accuracy']:.2f} % at {best['resolution']}"
+    accuracy, resolution = max(told)
+    return f"{accuracy:.2f} % at {resolution}"
 
 
 def _checkpoints(name: str) -> list[dict[str, Any]]:

@@ -126,7 +126,8 @@ def test_a_bundle_says_what_it_said(place: str) -> None:
     assert (list(bundle.labels.names) if bundle.labels else None) == said["labels"]
     provenance = bundle.provenance.model_dump(mode="json")
     assert provenance.pop("kind") == said["provenance"]["format"]
-    assert {provenance.pop(name) for name in ("license", "license_text", "missing", "origin", "revision")} == {""}
+    later = ("license", "license_text", "missing", "images_refused", "origin", "revision")
+    assert {provenance.pop(name) for name in later} == {""}
     assert provenance.pop("text") is None
     assert provenance == {name: value for name, value in said["provenance"].items() if name != "format"}
     own = {"program": bundle.stored.title, "precision": bundle.program_spec.arithmetic}

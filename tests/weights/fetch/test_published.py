@@ -6,12 +6,14 @@ import json
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from typer.testing import CliRunner
 
 from tests import REFERENCE
+from vitsmith.cli.main import app
 from vitsmith.errors import InputError, UnknownNameError
 from vitsmith.models.config import LiTConfig
-from vitsmith.models.presets import find_preset
-from vitsmith.weights.fetch.published import PublishedFile, checkpoints, checkpoints_of, find_checkpoint
+from vitsmith.models.presets import find_preset, presets
+from vitsmith.weights.fetch.published import PublishedFile, accuracies, checkpoints, checkpoints_of, find_checkpoint
 
 LAYOUTS = REFERENCE / "layouts"
 
@@ -199,3 +201,18 @@ def test_the_checkpoints_of_a_model() -> None:
     assert checkpoints_of("ViT-G_14") == ()
     with pytest.raises(UnknownNameError, match="unknown model"):
         checkpoints_of("ResNet-50")
+
+
+def test_accuracies_of_others_are_of_architectures_whose_files_state_none() -> None:
+    names = [row.model for row in accuracies()]
+    assert len(set(names)) == len(names) == 27 and set(names) <= set(presets())
+    assert all(row.accuracy is None for name in names for row in checkpoints_of(name))
+    kinds = {row.model: row.kind for row in accuracies()}
+    assert {kinds[name] for name in names if presets()[name].family in ("clip", "siglip")} == {"zero-shot"}
+    assert {kinds[name] for name in names if presets()[name].family == "dinov2"} == {"linear probe"}
+    best = {row.model: (row.accuracy, row.resolution) for row in accuracies()}
+    assert best["CLIP-H_14"] == (84.37, 378) and best["DINOv2-g_14-reg4"] == (87.1, 224)
+    said = json.loads(CliRunner().invoke(app, ["models", "--json"]).stdout)
+    told = {row["name"]: row["published"] for row in said}
+    assert told["DeiT3-L_16"] == "87.74 % at 384" and told["ViT-B_16"] == "85.49 % at 384"
+    assert all(row["gflops"] and row["parameters"] and row["license"] for row in said)

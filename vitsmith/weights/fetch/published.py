@@ -12,6 +12,7 @@ import csv
 import functools
 from collections import defaultdict
 from importlib import resources
+from typing import Literal
 from urllib.parse import unquote, urlsplit
 
 from pydantic import Field
@@ -41,12 +42,33 @@ class PublishedFile(Frozen):
         return _stem(self.url)
 
 
+class PublishedAccuracy(Frozen):
+    """The best published accuracy of an architecture whose own files state none, as rows of accuracies.csv."""
+
+    model: str = Field(description="canonical name of its architecture")
+    accuracy: float = Field(gt=0, lt=100, description="ImageNet top-1 in %")
+    resolution: int = Field(gt=0, description="side of the square images, in pixels")
+    kind: Literal["fine-tuned", "linear probe", "zero-shot"]
+    weights: str = Field(description="name of the weights there")
+    source: str = Field(description="where this row's facts come from")
+
+
 @functools.cache
 def checkpoints() -> tuple[PublishedFile, ...]:
     """All published checkpoints with a row of their own, in the order of the table."""
-    text = resources.files(__package__).joinpath("published.csv").read_text(encoding="utf-8")
-    rows = csv.DictReader(text.splitlines())
-    return tuple(PublishedFile.model_validate({name: cell for name, cell in row.items() if cell}) for row in rows)
+    return tuple(PublishedFile.model_validate(row) for row in _rows("published.csv"))
+
+
+@functools.cache
+def accuracies() -> tuple[PublishedAccuracy, ...]:
+    """The accuracies of architectures that no published checkpoint states, in the order of the table."""
+    return tuple(PublishedAccuracy.model_validate(row) for row in _rows("accuracies.csv"))
+
+
+def _rows(name: str) -> list[dict[str, str]]:
+    """The cells of a table that are not empty."""
+    text = resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+    return [{name: cell for name, cell in row.items() if cell} for row in csv.DictReader(text.splitlines())]
 
 
 def find_checkpoint(name: str) -> PublishedFile:
