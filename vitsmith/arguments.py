@@ -2,20 +2,39 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import UnionType
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from vitsmith.errors import InputError, UnknownNameError, shown
 
+P = ParamSpec("P")
+R = TypeVar("R")
 Tell = Callable[[str], None]
 """A function that is given messages, a line each."""
 MOST_THREADS = 1024
 MOST_AT_ONCE = 65_536
 """Largest batch, in images: more than any memory holds as tensors of 224 x 224."""
+
+
+def named_arguments(function: Callable[P, R]) -> Callable[P, R]:
+    """`function`, which refuses an argument by a name that it does not have with the similar names that it has."""
+    code = function.__code__
+    known = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    called = function.__qualname__.removesuffix(".__init__")
+
+    @functools.wraps(function)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+        for name in kwargs:
+            if name not in known:
+                raise UnknownNameError(f"argument of {called}", name, [one for one in known if one != "self"])
+        return function(*args, **kwargs)
+
+    return checked
 
 
 def whole_number(value: Any, what: str, *, least: int = 1, most: int | None = None) -> int:

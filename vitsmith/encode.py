@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from vitsmith.arguments import known_name
+from vitsmith.arguments import known_name, named_arguments
 from vitsmith.arrays import Array
 from vitsmith.data.images.read import MAX_PIXELS
 from vitsmith.data.images.sources import ImageSource, several
@@ -54,6 +54,7 @@ class Encoder:
     classifier, and for tokens that a model or program does not give.
     """
 
+    @named_arguments
     def __init__(
         self,
         bundle: Bundle | str | os.PathLike[str],

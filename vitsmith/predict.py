@@ -9,7 +9,7 @@ from typing import cast
 
 import numpy as np
 
-from vitsmith.arguments import whole_number
+from vitsmith.arguments import named_arguments, whole_number
 from vitsmith.arrays import Array
 from vitsmith.data.images.read import MAX_PIXELS
 from vitsmith.data.images.sources import ImageSource, several
@@ -138,6 +138,7 @@ class Predictor:
     for a bundle without a classifier.
     """
 
+    @named_arguments
     def __init__(
         self,
         bundle: Bundle | str | os.PathLike[str],

@@ -82,7 +82,7 @@ def write_nonsense(folder: Path) -> int:
         (["models", "ViT-B/17"], "did you mean ViT-B_16"),
         (["train"], "DATA on the command line"),
         (["inspect", "nowhere.npz"], "nowhere.npz: no such file"),
-        (["predict", "ViT-Ti_16", "x.jpg"], "ViT-Ti_16"),
+        (["predict", "ViT-Ti_16", "--data", "digits"], "ViT-Ti_16"),
         (["train", "--data", "nowhere", "--arch", "mu/16"], "nowhere"),
         (["train", "--data", "digits", "--arch", "mu/16", "--set", "dropout"], "section.field=value"),
         (["train", "--data", "digits", "--arch", "mu/16", "--lr", "-1", "--set", "batch.mikro=3"], "mikro"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -31,10 +32,13 @@ from vitsmith.cli.terminal.quickstart_progress import QuickstartProgress
 from vitsmith.cli.verbs import VERBS
 from vitsmith.errors import BundleError, InputError, WeightsError
 from vitsmith.evaluation.speed import Speed, Speedup
+from vitsmith.models.presets import presets
 from vitsmith.runs.place import model_name
 from vitsmith.verbs.quickstart import QuickstartStage
 from vitsmith.weights.bundle.folder import upgrade_bundle, write_bundle
 from vitsmith.weights.bundle.programs import add_program
+from vitsmith.weights.fetch.hub.known_models import known_models
+from vitsmith.weights.fetch.published import checkpoints_of
 
 NAMES = list(VERBS)
 
@@ -109,6 +113,46 @@ def test_alone_beside_a_run_it_says_what_is_usual_next_with_its_path(capsys, her
     (later / "recipe.json").write_text("{}")
     os.utime(later / "checkpoints", (2**32, 2**32))
     assert commands_told(capsys) == ["vitsmith train --resume runs/train/later"]
+
+
+def test_alone_it_finds_runs_wherever_out_put_them(capsys, here) -> None:
+    begun = here / "begun"
+    begun.mkdir()
+    (begun / "recipe.json").write_text("{}")
+    (begun / "command.txt").write_text("vitsmith train pets --out begun\n")
+    told = commands_told(capsys)
+    assert told[:2] == ["vitsmith train pets --out begun --force", "vitsmith quickstart"]
+    vs.save(vs.Bundle.of(vs.create_model("mu/16", classes=2, image_size=32)), here / "mine" / "model")
+    assert commands_told(capsys)[0] == "vitsmith predict mine IMAGES"
+    (begun / "checkpoints" / "step-00000001").mkdir(parents=True)
+    os.utime(begun / "checkpoints", (2**32, 2**32))
+    assert commands_told(capsys) == ["vitsmith train --resume begun"]
+
+
+@pytest.mark.parametrize(
+    ("architecture", "source"),
+    [
+        ("CLIP-B_32", "hf:openai/clip-vit-base-patch32"),
+        ("CLIP-G_14", "hf:laion/CLIP-ViT-bigG-14-laion2B-39B-b160k"),
+        ("DINOv2-S_14-reg4", "hf:facebook/dinov2-with-registers-small"),
+        ("DINOv3-Hplus_16", "hf:facebook/dinov3-vith16plus-pretrain-lvd1689m"),
+        ("DeiT3-S_16", "hf:timm/deit3_small_patch16_224.fb_in1k"),
+    ],
+)
+def test_an_architecture_whose_weights_are_at_the_hub_says_where(capsys, architecture, source) -> None:
+    code, out, _ = call(capsys, "models", architecture)
+    assert code == 0 and f"vitsmith.load('{source}')" in out and "No published checkpoints" not in out
+    code, out, _ = call(capsys, "models", architecture, "--json")
+    assert code == 0 and json.loads(out)["hub"][0] == source
+    code, _, err = call(capsys, "inspect", architecture)
+    assert code == 2 and f"weights of the hub: {source}" in err
+
+
+def test_weights_of_the_hub_are_of_known_architectures_that_have_no_published_checkpoint() -> None:
+    named = {row.architecture for row in known_models() if row.architecture}
+    assert named <= set(presets()) and not any(map(checkpoints_of, named))
+    families = ("clip", "dinov2", "dinov3", "deit3")
+    assert named == {name for name, preset in presets().items() if preset.family in families}
 
 
 def test_alone_beside_an_exported_bundle_it_does_not_say_to_export(capsys, here) -> None:

@@ -45,7 +45,7 @@ def test_words(tmp_path: Path) -> None:
     classifier = vs.ZeroShotClassifier(tiny_lit(), ["cat", "dog"], cache=False)
     encoder = classifier.encoder
     assert repr(classifier) == f"<ZeroShotClassifier <Labels 2: 'cat', 'dog'>, {encoder.bundle!r}, torch in float32>"
-    assert repr(encoder).startswith("<Encoder of images and texts to 32 numbers, <Bundle LiT at 16x24")
+    assert repr(encoder).startswith("<Encoder of images and texts to 32 numbers, <Bundle LiT of image width 32, ")
     index = write_index(encoder, pictures(2), tmp_path / "index")
     assert repr(index).startswith("<Index of 2 images by ") and repr(index).endswith(f"{tmp_path / 'index'}>")
     assert "32 numbers in float16" in repr(vs.open_index(tmp_path / "index"))

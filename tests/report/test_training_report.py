@@ -101,6 +101,11 @@ def test_an_accuracy_inside_the_interval_of_the_probe_gained_little() -> None:
     assert "gained little" in make_training_report(run).summary
 
 
+def test_a_loss_inside_the_interval_of_the_probe_is_no_gain() -> None:
+    told = Baseline(0.75, 0.5, (0.5, 0.9), (0.4, 0.6), 1, 1, 1.0).compare(2 / 3)
+    assert told.startswith("Fine-tuning gained nothing: its accuracy, 8.3 points less, is within the interval of")
+
+
 @pytest.mark.usefixtures("plain")
 def test_the_most_wrong_images_are_those_whose_class_was_least_likely() -> None:
     run = make_run()

@@ -19,6 +19,8 @@ import vitsmith as vs
 from tests.command_line import call
 from tests.tiny import VIT, pictures, tiny_lit, tiny_model
 from vitsmith.encode import Encoder
+from vitsmith.errors import InputError
+from vitsmith.retrieval.description import Space, check_same_model, read_description, write_description
 from vitsmith.retrieval.index import open_index
 from vitsmith.retrieval.writer import IndexWriter
 
@@ -265,6 +267,30 @@ def test_another_model_is_refused(models: Path, folder: Path, capsys: Any) -> No
     assert code == 0, "the same weights in another place are the same model"
 
 
+def test_the_same_model_at_another_size_is_told_to_be_read_as_before(models: Path, folder: Path, capsys: Any) -> None:
+    npz = folder / "tiny.npz"
+    vs.save(tiny_lit(released=True), npz)
+    call(capsys, "embed", "tiny.npz", "photos", "--out", "index")
+    text = (folder / "index" / "index.json").read_text()
+    assert str(npz) in text
+    found = Space.model_validate(json.loads(text)["space"])
+    for given in ("tiny.npz", str(npz)):
+        with pytest.raises(
+            InputError, match=r"tiny\.npz when it was another or was read in another way .*--image-size"
+        ):
+            check_same_model(folder / "index", found, "b" * 32, given)
+
+
+def test_an_unfinished_index_is_gone_on_with_by_an_option_that_embed_has(
+    models: Path, folder: Path, capsys: Any
+) -> None:
+    call(capsys, "embed", models / "lit", "photos", "--out", "index")
+    description = read_description(folder / "index")
+    write_description(folder / "index", description.model_copy(update={"complete": False}))
+    code, _, err = call(capsys, "retrieve", "a cat", "--index", "index")
+    assert code == 2 and "(--out index)" in err and "`" not in err
+
+
 def test_another_vocabulary_is_refused_for_an_index_of_texts(models: Path, folder: Path, capsys: Any) -> None:
     bundle = tiny_lit()
     assert bundle.vocabulary is not None
@@ -319,7 +345,7 @@ def test_a_model_that_was_moved_is_asked_for(models: Path, folder: Path, capsys:
         (("retrieve", "a cat", "--index", "photos"), "photos is not an index (it has no index.json)"),
         (("retrieve", "a cat", "--index", "photos/0.png"), "is a file, and an index is a folder: make one with"),
         (("retrieve", "a cat", "--index", "of-vit"), "is a model of images alone: it cannot read text"),
-        (("retrieve", "--images", "none.png", "--index", "of-vit"), "none.png: cannot be read"),
+        (("retrieve", "--images", "none.png", "--index", "of-vit"), "none.png: no such file"),
     ],
 )
 def test_wrong_use_is_one_line(

@@ -126,7 +126,7 @@ def test_what_has_no_file_is_said(tmp_path: Path) -> None:
     dinov3 = tmp_path / "dinov3"
     dinov3.mkdir()
     notes = loaded(written_model(dinov3, "dinov3"), headless=True).provenance.notes
-    assert any("preprocessing was assumed" in note and "DINOv3ViT" in note for note in notes)
+    assert any("the usual preprocessing is" in note and "DINOv3ViT" in note for note in notes)
     assert any("the feature is the class token (timm's is the mean of the patches: pooling=" in note for note in notes)
 
 

@@ -513,13 +513,22 @@ def test_the_preprocessor_may_be_a_part_of_a_processor(tmp_path: Path) -> None:
     (tmp_path / "processor_config.json").write_text(json.dumps({"image_processor": part}))
     bundle = loaded(tmp_path)
     assert (bundle.preprocessing.interpolation, bundle.preprocessing.resize) == ("bilinear", "squash")
-    assert not any("preprocessing was assumed" in note for note in bundle.provenance.notes)
+    assert not any("the usual preprocessing is" in note for note in bundle.provenance.notes)
+
+
+@pytest.mark.parametrize(("form", "told"), [("gelu_pytorch_tanh", "gelu='erf'"), ("gelu", "gelu='tanh'")])
+def test_siglips_note_says_which_gelu_the_model_has_and_which_it_has_not(tmp_path: Path, form: str, told: str) -> None:
+    config = TWO_TOWERS["siglip"]["config"]
+    bundle = loaded(written_model(tmp_path, "siglip", vision_config={**config["vision_config"], "hidden_act": form}))
+    assert isinstance(bundle.config, LiTConfig)
+    (note,) = [note for note in bundle.provenance.notes if "GELU" in note]
+    assert note.startswith(f"GELU {bundle.config.image.gelu}, as ") and told in note
 
 
 def test_without_a_preprocessor_that_of_the_published_models_is_assumed(tmp_path: Path) -> None:
     bundle = loaded(written_model(tmp_path, "clip"))
     assert (bundle.preprocessing.interpolation, bundle.preprocessing.resize) == ("bicubic", "shorter")
-    assert any("preprocessing was assumed" in note and "CLIP models" in note for note in bundle.provenance.notes)
+    assert any("the usual preprocessing is" in note and "CLIP models" in note for note in bundle.provenance.notes)
 
 
 def test_a_text_tower_alone_is_no_image_model(tmp_path: Path) -> None:

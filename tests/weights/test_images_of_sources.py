@@ -112,6 +112,8 @@ def test_what_a_processor_leaves_out_is_its_own_default(told: dict[str, Any], ex
 def test_the_size_that_a_processor_crops_to_is_compared_with_the_models() -> None:
     notes = hf_notes(HFPreprocessor.model_validate(DINOV2), (518, 518))
     assert notes == ("preprocessor_config.json says 224x224; the model's size, 518x518, was used",)
+    notes = hf_notes(HFPreprocessor.model_validate(DINOV2), (518, 518), asked=True)
+    assert notes == ("preprocessor_config.json says 224x224; 518x518, as asked for, was used",)
 
 
 @pytest.mark.parametrize(

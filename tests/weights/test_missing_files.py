@@ -22,6 +22,7 @@ from vitsmith.data.images.preprocess import preprocess
 from vitsmith.errors import InputError
 from vitsmith.training.images.teacher import Teacher
 from vitsmith.training.lit.towers import open_image_tower
+from vitsmith.weights.bundle.card import model_card
 
 MISSING = r"has no preprocessor_config.json, so how its images are preprocessed is not known: put the file beside the "
 
@@ -37,8 +38,31 @@ def test_a_model_without_its_preprocessing_loads_and_is_given_no_images(name: st
             read(pictures(1))
     usual = vs.load(tmp_path, headless=True, preprocessing="usual")
     assert usual.preprocessing == bundle.preprocessing and usual.identity == bundle.identity
-    assert any("preprocessing was assumed" in note for note in usual.provenance.notes)
+    assert any("the usual preprocessing is" in note for note in usual.provenance.notes)
     assert vs.Encoder(usual).images(pictures(1)).shape == (1, encoder.width)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_what_is_assumed_of_the_preprocessing_does_not_change_the_models_size(name: str, tmp_path: Path) -> None:
+    bundle = vs.load(written_model(tmp_path, name), headless=True)
+    fields = json.loads((tmp_path / "config.json").read_text())
+    size = fields.get("vision_config", fields)["image_size"]
+    assert bundle.config.image_size == (size, size)
+
+
+def test_it_is_said_where_a_model_is_shown_that_images_are_refused(tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "hf").mkdir()
+    bundle = vs.load(written_model(tmp_path / "hf", "deit"))
+    code, out, _ = call(capsys, "inspect", str(tmp_path / "hf"), "--json")
+    told = json.loads(out)["images"]
+    assert code == 0 and told.startswith(
+        "not known (there is no preprocessor_config.json), so images are refused; usual"
+    )
+    assert f"- Input: {told}" in model_card(bundle)
+    note = "there is no preprocessor_config.json"
+    assert any(note in one for one in bundle.provenance.notes)
+    own = vs.load(tmp_path / "hf", preprocessing=bundle.preprocessing.model_copy(update={"mean": (0.25, 0.25, 0.25)}))
+    assert not any(note in one for one in own.provenance.notes) and "refused" not in model_card(own)
 
 
 def test_a_classifier_refuses_also_as_a_bundle_and_a_program(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vitsmith.cli.arguments.images import sources_of
 from vitsmith.cli.arguments.inputs import (
     check_recordable,
     choices_of,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from vitsmith.benchmark.contenders import Contender, Subject
     from vitsmith.benchmark.rows import Benchmark, BenchmarkRow
     from vitsmith.benchmark.session import AnswerData, BenchmarkSettings
+    from vitsmith.data.images.sources import ImageSource
     from vitsmith.data.sets.datasets import DataSpec
     from vitsmith.weights.bundle.bundle import Bundle
 
@@ -86,13 +88,13 @@ def benchmark(
 
     if labels_file is not None and not data:
         raise InputError("--labels-file names the classes for --data: give --data too")
-    described = labelled(data, image_column, label_column, split)
+    described, sources = labelled(data, image_column, label_column, split), sources_of(images or [])
     with place_of("benchmark", model_name(models[0]), out, force=force) as place:
         subjects = _load(models, image_size, choices_of(read_as), record)
         if labels_file is not None:
             subjects = _named(subjects, labels_file)
         contenders = _contenders(subjects, engine or [], precision or [])
-        answer_data = _answer_data(subjects, images or [], described, split, skip_unreadable)
+        answer_data = _answer_data(subjects, sources, described, split, skip_unreadable)
         settings = BenchmarkSettings(tuple(sorted(set(batch_size or BATCHES))), threads, Pace(seconds))
         result = _run(contenders, settings, answer_data)
         write_or_rescue(place, partial(_write, result))
@@ -193,7 +195,7 @@ def _with_preprocessing(bundle: Bundle, usual: Any) -> Bundle:
 
 
 def _answer_data(
-    subjects: list[Subject], images: list[str], data: DataSpec, split: str, skip: float = 0.01
+    subjects: list[Subject], images: list[ImageSource], data: DataSpec, split: str, skip: float = 0.01
 ) -> AnswerData:
     from vitsmith.benchmark.answers import reference_of, require_classes, runs_as_reference
     from vitsmith.benchmark.session import AnswerData

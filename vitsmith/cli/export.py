@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vitsmith.cli.arguments.images import expand
+from vitsmith.cli.arguments.images import sources_of
 from vitsmith.cli.arguments.inputs import choices_of, choose_images, labelled, parse_size
 from vitsmith.cli.arguments.options import (
     ImageColumnOption,
@@ -111,7 +111,7 @@ def export(
         out=out,
         spec=ProgramSpec(precision=precision.value, batch=fixed_batch, pixels=pixels),
         required=Requirements(accuracy_drop=max_drop, strict=strict_gate),
-        images=list(expand(images or [])),
+        images=sources_of(images or []),
         data=labelled(data, image_column, label_column, split),
         split=split,
         skip_unreadable=skip_unreadable,

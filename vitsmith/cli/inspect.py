@@ -172,7 +172,7 @@ def _facts(bundle: Bundle, head: str, programs: list[dict[str, Any]] | None) -> 
     from vitsmith.models.cost import flops, parameters
     from vitsmith.weights.bundle.summary import (
         describe_calibration,
-        describe_images,
+        describe_input,
         describe_license,
         describe_origin,
         describe_similarity,
@@ -184,12 +184,12 @@ def _facts(bundle: Bundle, head: str, programs: list[dict[str, Any]] | None) -> 
     text, refused = bundle.text, provenance.texts_refused
     read = "" if text is None else describe_text(text, vocabulary=bundle.vocabulary is not None, refused=refused)
     return {
-        "model": title(bundle.config),
+        "model": title(bundle.config, bundle.provenance),
         "program": bundle.stored.title,
         "parameters": f"{parameters(bundle.config):,}",
         "operations": f"{flops(bundle.config) / 1e9:.3g} GFLOPs an image",
         "head": head,
-        "images": describe_images(bundle.preprocessing),
+        "images": describe_input(bundle.preprocessing, provenance),
         "text": read or None,
         "scores": describe_similarity(bundle.similarity) if text is not None else None,
         "programs": programs,

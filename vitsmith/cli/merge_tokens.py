@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vitsmith.cli.arguments.images import expand
+from vitsmith.cli.arguments.images import sources_of
 from vitsmith.cli.arguments.inputs import labelled, open_model, reading_bar, tell_calibration
 from vitsmith.cli.arguments.options import (
     ForceOption,
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from vitsmith.compress.images import TaskImages
     from vitsmith.compress.merge_tokens.result import Merged
     from vitsmith.compress.merge_tokens.schedules import MergeTarget
+    from vitsmith.data.images.sources import ImageSource
     from vitsmith.data.sets.datasets import DataSpec
     from vitsmith.weights.bundle.bundle import Bundle
 
@@ -99,13 +100,13 @@ def merge_tokens(
         raise InputError("--data and --images both name the evaluation images: give one of them")
     asked = Requirements(accuracy_drop=max_drop, agreement=min_agreement, any_speedup=min_speedup, strict=strict_gate)
     check_bounds(asked, bool(data))
-    described = labelled(data, image_column, label_column, split)
+    described, sources = labelled(data, image_column, label_column, split), sources_of(images or [])
     target = _merge_target(schedule, keep, tokens)
     with place_of("merge-tokens", model_name(model), out, force=force) as place:
         bundle = open_model(model, image_size, read_as, labels=labels_file, headless=None, vocabulary=vocabulary)
         check_mergeable(bundle)
         tell_calibration(bundle, kept=False)
-        task_images = _images(bundle, described, split, images or [], seed, skip_unreadable)
+        task_images = _images(bundle, described, split, sources, seed, skip_unreadable)
         for remark in task_images.remarks:
             say(remark)
         if without_split:
@@ -196,7 +197,9 @@ def _from(needed: float) -> str:
     return f"when at most {1 / needed:.0%} of the FLOPs are left" if needed != float("inf") else "never"
 
 
-def _images(bundle: Bundle, data: DataSpec, split: str, images: list[str], seed: int, skip: float) -> TaskImages:
+def _images(
+    bundle: Bundle, data: DataSpec, split: str, images: list[ImageSource], seed: int, skip: float
+) -> TaskImages:
     from vitsmith.compress.images import Amounts, labelled_images, unlabelled_images
     from vitsmith.compress.merge_tokens.run import sample_photos
 
@@ -205,7 +208,7 @@ def _images(bundle: Bundle, data: DataSpec, split: str, images: list[str], seed:
         with reading_bar() as on_images:
             return labelled_images(bundle, data, split, on_images=on_images, tell=say, **how)
     if images:
-        return unlabelled_images(bundle, list(expand(images)), **how)
+        return unlabelled_images(bundle, images, **how)
     say("no images are given: the gate uses sample photographs, which may be unlike yours; give --data or --images")
     return sample_photos(bundle)
 

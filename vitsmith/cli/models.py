@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -32,15 +33,17 @@ def models(
     """List the architectures, or one of them with its published weights."""
     from vitsmith.arguments import known_name
     from vitsmith.models.presets import find_preset, presets
+    from vitsmith.weights.fetch.hub.known_models import weights_of
 
     if name:
         preset, size = find_preset(name)
         row = _describe(preset, size)
-        checkpoints = _checkpoints(preset.name)
+        checkpoints, hub = _checkpoints(preset.name), weights_of(preset.name)
         if json:
-            print_json({**row, "config": preset.config.model_dump(mode="json"), "checkpoints": checkpoints})
+            more = {"hub": list(hub)} if hub else {}
+            print_json({**row, "config": preset.config.model_dump(mode="json"), "checkpoints": checkpoints, **more})
         else:
-            _print_one(row, checkpoints)
+            _print_one(row, checkpoints, hub)
         return
     chosen = list(presets().values())
     if family:
@@ -107,7 +110,7 @@ def _checkpoints(name: str) -> list[dict[str, Any]]:
     return [row.model_dump() for row in checkpoints_of(name)]
 
 
-def _print_one(row: dict[str, Any], checkpoints: list[dict[str, Any]]) -> None:
+def _print_one(row: dict[str, Any], checkpoints: list[dict[str, Any]], hub: Sequence[str]) -> None:
     height, width = row["image_size"]
     print_facts(
         [
@@ -118,6 +121,10 @@ def _print_one(row: dict[str, Any], checkpoints: list[dict[str, Any]]) -> None:
             ("weights", f"{row['weights_mib']:.1f} MiB in float32"),
         ]
     )
+    if hub:
+        print_table(("weights of the Hugging Face hub",), [(source,) for source in hub])
+        print_line(f"Load one:  vitsmith.load({hub[0]!r})")
+        return
     if not checkpoints:
         print_line("No published checkpoints.")
         return

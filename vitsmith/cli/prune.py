@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vitsmith.cli.arguments.images import expand
+from vitsmith.cli.arguments.images import sources_of
 from vitsmith.cli.arguments.inputs import labelled, open_model, reading_bar, tell_calibration
 from vitsmith.cli.arguments.options import (
     ForceOption,
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from vitsmith.compress.images import TaskImages
     from vitsmith.compress.prune.result import Pruned, PruningStage
     from vitsmith.compress.prune.sizes import Pruning
+    from vitsmith.data.images.sources import ImageSource
     from vitsmith.data.sets.datasets import DataSpec
     from vitsmith.gate import Requirements
     from vitsmith.training.monitor.events import Event
@@ -107,7 +108,7 @@ def prune(
         raise InputError("pruning needs images: give labelled ones with --data, or images without labels with --images")
     asked = Requirements(accuracy_drop=max_drop, agreement=min_agreement, speedup=min_speedup, strict=strict_gate)
     check_bounds(asked, bool(data))
-    described = labelled(data, image_column, label_column)
+    described, sources = labelled(data, image_column, label_column), sources_of(images or [])
     with place_of("prune", model_name(model), out, force=force) as place:
         bundle = open_model(model, image_size, read_as, labels=labels_file)
         wanted = Pruning(heads, mlp_width, tokens_mlp_width, depth, keep, method.value, calibration)
@@ -117,7 +118,7 @@ def prune(
         given = common_fields(data="", steps=steps, batch_size=batch_size, lr=lr, seed=seed)
         given["data"] = {"skip_unreadable": skip_unreadable}
         recipe = _recipe(bundle, data or "--images", given, set_ or [])
-        task_images = _images(bundle, described, images or [], seed, skip_unreadable)
+        task_images = _images(bundle, described, sources, seed, skip_unreadable)
         required = REQUIRED.with_changes(asked)
         pruned, events = _prune(bundle, task_images, wanted, recipe, required, steps=steps, without_split=without_split)
         facts = pruned.to_dict() | _write(pruned, model_name(model), events, place)
@@ -206,14 +207,14 @@ def _share(stage: PruningStage) -> str:
     return f"{stage.scores.top1:.2%} ({low:.1%} to {high:.1%})"
 
 
-def _images(bundle: Bundle, data: DataSpec, images: list[str], seed: int, skip: float) -> TaskImages:
+def _images(bundle: Bundle, data: DataSpec, images: list[ImageSource], seed: int, skip: float) -> TaskImages:
     from vitsmith.compress.images import labelled_training_images, unlabelled_training_images
 
     how: dict[str, Any] = {"seed": seed, "skip_unreadable": skip}
     with reading_bar() as on_images:
         if data.path:
             return labelled_training_images(bundle, data, on_images=on_images, tell=say, **how)
-        return unlabelled_training_images(bundle, list(expand(images)), on_images=on_images, **how)
+        return unlabelled_training_images(bundle, images, on_images=on_images, **how)
 
 
 def _recipe(bundle: Bundle, data: str, given: dict[str, dict[str, Any]], settings: list[str]) -> TrainRecipe | None:

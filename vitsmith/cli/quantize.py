@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vitsmith.cli.arguments.images import expand
+from vitsmith.cli.arguments.images import sources_of
 from vitsmith.cli.arguments.inputs import labelled, open_model, reading_bar, tell_calibration
 from vitsmith.cli.arguments.options import (
     ForceOption,
@@ -41,6 +41,7 @@ from vitsmith.needs_torch import require_torch
 if TYPE_CHECKING:
     from vitsmith.compress.images import Amounts, TaskImages
     from vitsmith.compress.quantize.result import Quantization, Quantized
+    from vitsmith.data.images.sources import ImageSource
     from vitsmith.data.sets.datasets import DataSpec
     from vitsmith.weights.bundle.bundle import Bundle
 
@@ -91,7 +92,7 @@ def quantize(
     from vitsmith.runs.place import model_name, place_of
     from vitsmith.verbs.quantize import quantization
 
-    described = labelled(data, image_column, label_column, split)
+    described, sources = labelled(data, image_column, label_column, split), sources_of(images or [])
     asked = Requirements(accuracy_drop=max_drop, agreement=min_agreement, speedup=min_speedup, strict=strict_gate)
     settings = quantization(
         asked, data, split, images=bool(images), engine=engine.value, fastest=fastest, batch_size=batch_size
@@ -101,7 +102,7 @@ def quantize(
         bundle = open_model(model, image_size, read_as, labels=labels_file, headless=None)
         check_quantizable(bundle, settings.engine)
         tell_calibration(bundle, kept=True)
-        task_images = _images(bundle, described, split, images or [], amounts, skip_unreadable)
+        task_images = _images(bundle, described, split, sources, amounts, skip_unreadable)
         result = _quantize(target, bundle.with_split(None) if without_split else bundle, task_images, settings)
     for told in (*result.remarks, *result.doubts):
         say(told)
@@ -128,15 +129,16 @@ def _quantize(target: Path, bundle: Bundle, images: TaskImages, settings: Quanti
     return result
 
 
-def _images(bundle: Bundle, data: DataSpec, split: str, images: list[str], amounts: Amounts, skip: float) -> TaskImages:
+def _images(
+    bundle: Bundle, data: DataSpec, split: str, images: list[ImageSource], amounts: Amounts, skip: float
+) -> TaskImages:
     from vitsmith.compress.images import labelled_images, unlabelled_images
 
-    sources = list(expand(images))
     how: dict[str, Any] = {"amounts": amounts, "skip_unreadable": skip}
     if data.path:
         with reading_bar() as on_images:
-            return labelled_images(bundle, data, split, images=sources, on_images=on_images, tell=say, **how)
-    return unlabelled_images(bundle, sources, **how)
+            return labelled_images(bundle, data, split, images=images, on_images=on_images, tell=say, **how)
+    return unlabelled_images(bundle, images, **how)
 
 
 def _show(result: Quantized) -> None:

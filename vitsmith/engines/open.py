@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 
-from vitsmith.arguments import MOST_THREADS, known_name, whole_number
+from vitsmith.arguments import MOST_THREADS, known_name, named_arguments, whole_number
 from vitsmith.engines.choice import open_best
 from vitsmith.engines.golden_answers import open_checked
 from vitsmith.engines.protocol import Engine
@@ -17,6 +17,7 @@ from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.load import load
 
 
+@named_arguments
 def open_engine(
     bundle: Bundle | str | os.PathLike[str],
     engine: str = "auto",
@@ -78,7 +79,7 @@ def _cores(threads: int | None) -> int | None:
         return None
     wanted, cores = whole_number(threads, "threads", most=MOST_THREADS), available_cores()
     if wanted > cores:
-        warnings.warn(f"{wanted} threads were asked for and there are {cores} cores: {cores} are used", stacklevel=4)
+        warnings.warn(f"{wanted} threads were asked for and there are {cores} cores: {cores} are used", stacklevel=5)
     return min(wanted, cores)
 
 

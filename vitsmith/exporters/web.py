@@ -125,7 +125,7 @@ def _facts(bundle: Bundle, size: int, classes: Classes | None) -> dict[str, Any]
     names = {"names": list(labels.shown)} if labels is not None and labels.shown != labels.names else {}
     return {
         **names,
-        "title": title(bundle.config),
+        "title": title(bundle.config, bundle.provenance),
         "precision": bundle.program_spec.arithmetic,
         "bytes": size,
         "input": describe_images(bundle.preprocessing),

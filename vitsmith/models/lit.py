@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from vitsmith.errors import InputError
 from vitsmith.models.config import LiTConfig
 from vitsmith.models.text import text_tower
 from vitsmith.models.vit import VisionTransformer
@@ -37,8 +38,16 @@ class LiT(nn.Module):
         """Token ids (T, L) -> unit vectors (T, E)."""
         return normalize(self.text(tokens))
 
-    def forward(self, images: Tensor, tokens: Tensor) -> Tensor:
-        """Logits (B, T): temperature times the cosine similarity of each image with each text, and the bias if any."""
+    def forward(self, images: Tensor, tokens: Tensor | None = None) -> Tensor:
+        """Logits (B, T): temperature times the cosine similarity of each image with each text, and the bias if any.
+
+        Raises InputError for images alone: they have embeddings, and no logits.
+        """
+        if tokens is None:
+            raise InputError(
+                "this model compares images with texts: give it both, model(images, tokens), or embed one of them, "
+                "model.encode_image(images)"
+            )
         logits = self.temperature * self.encode_image(images) @ self.encode_text(tokens).T
         return logits if self.logit_bias is None else logits + self.logit_bias
 

@@ -232,6 +232,13 @@ def name_of(config: ModelConfig) -> str | None:
     return next((name for name, preset in presets().items() if not differences(config, preset.config)), None)
 
 
+def kind_of_towers(config: LiTConfig) -> str | None:
+    """'CLIP', 'SigLIP' or 'LiT': those whose two towers are made of the same parts, whatever their sizes; or None."""
+    pairs = (preset for preset in presets().values() if isinstance(preset.config, LiTConfig))
+    alike = (pair.name for pair in pairs if _parts(pair.config) == _parts(config))
+    return next((name.partition("-")[0] for name in alike), None)
+
+
 def check_name(config: ModelConfig, name: str, source: str) -> None:
     """Raise WeightsError when the configuration `config` of the arrays of `source` is not the architecture `name`."""
     preset, _ = find_preset(name)
@@ -267,3 +274,11 @@ def _architecture(config: ModelConfig) -> dict[str, object]:
         rotary = config.position_embedding.rotary
         sizes["rotary positions"] = rotary and rotary.model_dump(exclude={"bfloat16"})
     return {field: value for field, value in sizes.items() if value is not None}
+
+
+def _parts(config: ModelConfig) -> tuple[object, ...]:
+    """What tells apart the ways in which two towers are built and trained, and no size."""
+    assert isinstance(config, LiTConfig)
+    image, text = config.image, config.text
+    reads = (text.mask, text.pooling) if isinstance(text, TextTransformerConfig) else text.kind
+    return image.norm_before, image.patch_bias, image.pooling, reads, config.bias

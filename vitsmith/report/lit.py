@@ -35,9 +35,9 @@ def write_lit_report(trained: LitTrained, pairs: PairSplits, folder: Path) -> Pa
 def make_lit_report(trained: LitTrained, pairs: PairSplits, folder: Path, command: str) -> Report:
     """The page. Without matplotlib it has a table where its figures would be, and says how to get them."""
     warnings = tuple(f"step {warned.step:,}: {warned.message}" for warned in trained.result.warnings)
-    notes = (*trained.told, *warnings)
-    sections = [Section("What to look at", notes=notes)] if notes else []
+    sections = [Section("What to look at", notes=warnings)] if warnings else []
     sections.append(_learning(trained.result))
+    sections += [Section("How the towers were read", notes=trained.told)] if trained.told else []
     return Report(
         title=f"A text tower for {trained.recipe.image.init}",
         summary=_summary(trained, pairs),

@@ -9,7 +9,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
-from vitsmith.arguments import path
+from vitsmith.arguments import named_arguments, path
 from vitsmith.arrays import Array
 from vitsmith.data.images.read import read_image
 from vitsmith.data.images.sources import ImageSource, several
@@ -28,6 +28,7 @@ Changed = Callable[[Sequence[str]], None]
 """Called with the names of files that have changed since they were embedded."""
 
 
+@named_arguments
 def write_index(
     encoder: Encoder,
     inputs: ImageSource | Sequence[ImageSource],
@@ -104,7 +105,7 @@ def build_index(
 
 
 def _warn(writer: IndexWriter, changed: Sequence[str]) -> None:
-    warnings.warn(tell_changed(changed, writer.description.count, writer.folder), stacklevel=4)
+    warnings.warn(tell_changed(changed, writer.description.count, writer.folder), stacklevel=5)
 
 
 def _positions(wanted: Sequence[str], names: Sequence[str]) -> list[int]:

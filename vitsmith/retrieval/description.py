@@ -133,10 +133,15 @@ def check_same_model(folder: Path, space: Space, identity: str, model: str) -> N
     """Raise InputError, with both names, when the vectors of an index are not those of the model called `model`."""
     if space.identity != identity:
         other = "another model or vocabulary" if space.kind == "texts" else "another model"
-        same = "; read it as embed did, with the same --read-as and --image-size" if space.model == model else ""
+        if os.path.abspath(model) == os.path.abspath(space.model):  # noqa: PTH100 - of any text
+            raise InputError(
+                f"{folder} was made by {model} when it was another or was read in another way (identity "
+                f"{space.identity[:12]}, now {identity[:12]}): read it as embed did, with the same --read-as and "
+                "--image-size, or embed again"
+            )
         raise InputError(
             f"{folder} was made by {other}: by {space.model} (identity {space.identity[:12]}), and this is "
-            f"{model} ({identity[:12]}); their embeddings cannot be compared: use that model, or embed again{same}"
+            f"{model} ({identity[:12]}); their embeddings cannot be compared: use that model, or embed again"
         )
 
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vitsmith.arguments import path
+from vitsmith.arguments import named_arguments, path
 from vitsmith.arrays import Array
 from vitsmith.errors import InputError
 from vitsmith.files.atomic import sha256
@@ -198,6 +198,7 @@ def lengths_of(vectors: Array) -> Array:
     return lengths
 
 
+@named_arguments
 def open_index(folder: str | os.PathLike[str], *, unfinished: bool = False, verify: bool = True) -> Index:
     """Open the index in `folder`. Ids and failures are compared with their hashes, vectors with their shape.
 
@@ -210,7 +211,7 @@ def open_index(folder: str | os.PathLike[str], *, unfinished: bool = False, veri
     if not (description.complete or unfinished):
         raise InputError(
             f"{folder} is unfinished (it has {description.count:,} vectors): resume it with the  vitsmith embed  "
-            f"command that began it, `out` {folder}, or search in these vectors with `unfinished`"
+            f"command that began it (--out {folder}), or search in these vectors with `unfinished`"
         )
     index = Index(folder, description, verify=verify)
     for number, part in enumerate(description.parts):

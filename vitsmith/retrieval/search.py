@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from vitsmith.arguments import MOST_THREADS, whole_number
+from vitsmith.arguments import MOST_THREADS, named_arguments, whole_number
 from vitsmith.arrays import Array
 from vitsmith.errors import InputError, shown
 from vitsmith.machine import available_cores
@@ -46,6 +46,7 @@ class Found:
     """int64 (Q, K): positions in the index."""
 
 
+@named_arguments
 def search(index: Index, queries: Array, count: int = 10, *, threads: int | None = None) -> Found:
     """The `count` nearest vectors of each query, or all when the index has fewer.
 

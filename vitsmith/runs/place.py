@@ -15,10 +15,10 @@ from typing import TypeVar
 
 from vitsmith.data.sets.hub_address import hub_name
 from vitsmith.errors import OutputError
-from vitsmith.escapes import shell_quoted
 from vitsmith.files.atomic import check_not_around, check_writable, claimed, new_folder, remove_empty
 from vitsmith.files.failures import explained
-from vitsmith.runs.folder import LOCK, MARKS, holds_anything, is_run_of, locked
+from vitsmith.runs.folder import LOCK, holds_anything, is_run_of, locked
+from vitsmith.weights.unfinished_run import unfinished_run
 
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
 _LONGEST = 120
@@ -75,12 +75,11 @@ def check_place(verb: str, out: Path | None, *, force: bool, is_earlier: IsEarli
             what = "file" if out.is_file() else "folder"
             raise OutputError(f"{out} exists, a {what} that {verb} did not write: choose another `out`")
         if not force:
-            if MARKS.get(verb) == "recipe.json" and any((out / "checkpoints").glob("step-*")):
-                again = f"vitsmith {'lit' if verb == 'lit' else 'train'} --resume {shell_quoted(str(out))}"
-                raise OutputError(
-                    f"{out} is an unfinished run: resume it with  {again} , choose another `out`, or replace it "
-                    "with `force`"
-                )
+            if (run := unfinished_run(out)) is not None:
+                told = f"is an unfinished run: resume it with  {run.resuming} , choose another `out`, or replace it"
+                if not run.resumable:
+                    told = "is a run that ended before its first checkpoint: begin it again, in its place"
+                raise OutputError(f"{out} {told} with `force`")
             raise OutputError(f"{out} exists: choose another `out`, or replace it with `force`")
 
 

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any, cast
 
-from vitsmith.arguments import Tell
+from vitsmith.arguments import Tell, named_arguments
 from vitsmith.data.images.unreadable import SHARE
 from vitsmith.evaluation.evaluation import Classifier, Evaluation, match_classes, refuse_regression
 from vitsmith.evaluation.evaluation import evaluate as evaluate_classifier
@@ -21,6 +21,7 @@ Watch = Callable[[int], AbstractContextManager[Callable[[], None]]]
 """Given the number of evaluation images, gives what is called before each of them while they are evaluated."""
 
 
+@named_arguments
 def evaluate(
     model: Model | Classifier,
     data: Data,

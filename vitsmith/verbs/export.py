@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from vitsmith.arguments import Tell, known_name
+from vitsmith.arguments import Tell, known_name, named_arguments
 from vitsmith.arguments import path as argument_path
 from vitsmith.data.images.sources import ImageSource, name_source, several
 from vitsmith.data.images.unreadable import SHARE, read_all, sift
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 _LEAVE_OUT = "leave `images`, `data`, `max_drop` and `strict_gate` out"
 
 
+@named_arguments
 def export(
     bundle: Model,
     target: str,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from vitsmith.arguments import Tell, instance
 from vitsmith.data.images.sources import ImageSource
-from vitsmith.data.sets.datasets import DataSpec
+from vitsmith.data.sets.datasets import DataSpec, check_there
 from vitsmith.data.sets.samples import Samples, samples_of
 from vitsmith.errors import InputError
 from vitsmith.evaluation.held_out import Asked, EvaluationSet, ask, choose
@@ -29,7 +29,7 @@ Choose = Callable[[Sequence[Bundle], Asked], EvaluationSet]
 def warn(told: str) -> None:
     """Shows a verb's message as a Python warning if it is a warning, and drops it otherwise."""
     if told.startswith("warning: "):
-        warnings.warn(told.removeprefix("warning: "), stacklevel=3)
+        warnings.warn(told.removeprefix("warning: "), stacklevel=4)
 
 
 def run_name(model: Model) -> str:
@@ -44,10 +44,12 @@ def is_data(data: Data) -> bool:
 
 
 def described_data(data: str | os.PathLike[str] | DataSpec) -> DataSpec:
-    """The description of a data set. Raises InputError for anything but a path or a description."""
-    if isinstance(data, DataSpec):
-        return data
-    return DataSpec(path=os.fsdecode(instance(data, (str, os.PathLike), "data", "a path or a DataSpec")))
+    """The description of a data set. Raises InputError for anything else, and for a path where nothing is."""
+    given = instance(data, (str, os.PathLike, DataSpec), "data", "a path or a DataSpec")
+    described = given if isinstance(given, DataSpec) else DataSpec(path=os.fsdecode(given))
+    if described.path:
+        check_there(described.path)
+    return described
 
 
 def asked_of(data: Data, split: str, tell: Tell) -> Asked:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from vitsmith.arguments import Tell
+from vitsmith.arguments import Tell, named_arguments
 from vitsmith.files.atomic import optional
 from vitsmith.needs_torch import require_torch
 from vitsmith.training.recipes.file import merge
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from vitsmith.training.lit.run import LitTrained
 
 
+@named_arguments
 def lit(
     data: Location = "",
     model: Location = "",

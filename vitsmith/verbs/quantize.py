@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from vitsmith.arguments import Tell
+from vitsmith.arguments import Tell, named_arguments
 from vitsmith.arguments import path as argument_path
 from vitsmith.data.images.sources import ImageSource, several
 from vitsmith.data.images.unreadable import SHARE
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from vitsmith.compress.result import Listener
 
 
+@named_arguments
 def quantize(
     bundle: Model,
     data: str | os.PathLike[str] | DataSpec = "",

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vitsmith.arguments import Tell
+from vitsmith.arguments import Tell, named_arguments
 from vitsmith.data.sets.datasets import DataSpec
 from vitsmith.files.atomic import optional
 from vitsmith.needs_torch import require_torch
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from vitsmith.training.images.run import Trained
 
 
+@named_arguments
 def train(
     data: Location | DataSpec = "",
     model: Location = "",

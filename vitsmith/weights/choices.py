@@ -31,7 +31,8 @@ def as_chosen(found: Conversion, options: LoadOptions, source: str) -> Conversio
         own = options.preprocessing if isinstance(options.preprocessing, ImageSpec) else None
         if not (found.missing or found.images_refused) and own is None:
             raise InputError(f"{source}: leave out preprocessing={options.preprocessing!r}: nothing is missing")
-        found = replace(found, missing="", images_refused="", images=own or found.images)
+        notes = found.notes if own is None else _without_usual(found)
+        found = replace(found, missing="", images_refused="", images=own or found.images, notes=notes)
     try:
         if options.gelu is not None:
             config = _with_gelu(config, options.gelu, told)
@@ -43,6 +44,12 @@ def as_chosen(found: Conversion, options: LoadOptions, source: str) -> Conversio
         raise InputError(f"{source}: {error}") from None
     notes = tuple(note for note in found.notes if not _is_answered(note, options))
     return replace(found, config=config, notes=notes, choices=tuple(told)) if told else found
+
+
+def _without_usual(found: Conversion) -> tuple[str, ...]:
+    """The notes without that on what is usual: the caller's own preprocessing is used."""
+    why = found.images_refused or found.missing
+    return tuple(note for note in found.notes if not why or why not in note)
 
 
 def _is_answered(note: str, options: LoadOptions) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vitsmith import needs_torch
-from vitsmith.arguments import flag, instance
+from vitsmith.arguments import flag, instance, named_arguments
 from vitsmith.arguments import path as argument_path
 from vitsmith.errors import BundleError, InputError, WeightsError, shown
 from vitsmith.files.contents import content_of, not_weights
@@ -25,10 +25,12 @@ from vitsmith.weights.fetch.hub.address import hub_address
 from vitsmith.weights.fetch.hub.known_models import copy_of
 from vitsmith.weights.fetch.lookup import published_file
 from vitsmith.weights.options import CHOICES, LoadOptions, Periods, Preprocessing, check_choices
+from vitsmith.weights.unfinished_run import unfinished_run
 
 LOADABLE = "a bundle, a path, hf:OWNER/NAME or a published name"
 
 
+@named_arguments
 def load(
     source: Bundle | str | os.PathLike[str],
     *,
@@ -180,6 +182,8 @@ def _content(path: Path) -> str:
     if not is_model_folder(path):
         if (path / "index.json").is_file():
             raise WeightsError(f"{path} is an index, not a model: search in it with  vitsmith retrieve --index {path}")
+        if (run := unfinished_run(path)) is not None:
+            raise WeightsError(str(run))
         there = weights_among(path)
         raise WeightsError(
             f"{path} is not something vitsmith can load: the folder has neither bundle.json (a bundle) nor config.json "

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from vitsmith import needs_torch
-from vitsmith.arguments import known_name
+from vitsmith.arguments import known_name, named_arguments
 from vitsmith.arguments import path as argument_path
 from vitsmith.data.images.sample_photos import sample_images
 from vitsmith.data.sets.split_record import SPLIT, SplitRecord, write_split
@@ -46,6 +46,7 @@ _DESCRIBING = {"labels", "head", "calibration"}
 """Parts that may change while the other files of a bundle stay as they are."""
 
 
+@named_arguments
 def save(
     what: Bundle | Model, path: str | os.PathLike[str], *, format: Literal["bundle", "npz"] = "bundle"
 ) -> Bundle | None:

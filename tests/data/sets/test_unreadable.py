@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from tests.tiny import VIT, pictures, tiny_lit, tiny_model
 from vitsmith import Bundle, ImageSpec, Labels, Predictor, save
+from vitsmith.cli.arguments.images import sources_of
 from vitsmith.cli.arguments.inputs import read_images, readable
 from vitsmith.cli.main import app
 from vitsmith.compress.images import (
@@ -187,12 +188,12 @@ class LookedError(Exception):
 
 def test_verbs_that_look_at_images_tell_of_those_that_they_cannot_read(pets, capsys) -> None:
     (spoilt,) = spoil(pets, 10)
-    assert len(read_images([str(pets)], 0.01)) == 99
+    assert len(read_images(sources_of([str(pets)]), 0.01)) == 99
     samples, _ = open_labelled(str(pets))
     assert len(readable(samples, 0.01)) == 99
     assert capsys.readouterr().err.count(f"left out: {spoilt}: is cut off") == 2
     with pytest.raises(DatasetError):
-        read_images([str(pets)], 0)
+        read_images(sources_of([str(pets)]), 0)
 
 
 def test_sifting_reads_each_once_and_stops_at_one_too_many(pets) -> None:

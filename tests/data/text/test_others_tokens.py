@@ -197,12 +197,11 @@ def test_the_rules_in_words() -> None:
     said = [describe_text(open_tokenizer(source).spec, vocabulary=True) for source in SOURCES]
     assert said == [
         "byte-level BPE of 814 pieces, ftfy, html, spaces, lower, 32 tokens, padded with zeros, the end token pooled",
-        "tokenizer.json of 814 pieces, the file's own rules, 32 tokens, padded with the end token, the end token "
-        "pooled",
+        "tokenizer of 814 pieces, its own rules, 32 tokens, padded with the end token, the end token pooled",
         "SentencePiece of 430 pieces, lower, punctuation, spaces, 32 tokens, padded with the end token, the last token "
         "pooled",
-        "tokenizer.json of 500 pieces, the file's own rules, 32 tokens, padded with zeros, the last token pooled",
-        "tokenizer.json of 500 pieces, ftfy, html, canonical, 32 tokens, padded with zeros, the last token pooled",
+        "tokenizer of 500 pieces, its own rules, 32 tokens, padded with zeros, the last token pooled",
+        "tokenizer of 500 pieces, ftfy, html, canonical, 32 tokens, padded with zeros, the last token pooled",
     ]
     other = open_tokenizer("open_clip", padding_token=7).spec
     assert "padded with token 7" in describe_text(other, vocabulary=True)

@@ -168,9 +168,10 @@ def test_verbs_say_what_becomes_of_it(
     capsys: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: list[str], told: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "broken.png").write_bytes(b"")
     for name, bundle in (("plain", labelled()), ("calibrated", labelled().with_calibration(2.0))):
         vs.save(bundle, name)
-        code, _, err = call(capsys, verb[0], name, *verb[1:], "--images", "nowhere")  # told before images are read
+        code, _, err = call(capsys, verb[0], name, *verb[1:], "--images", "broken.png")  # told before images are read
         assert code == 2 and (told in " ".join(err.split())) is (name == "calibrated"), err
 
 

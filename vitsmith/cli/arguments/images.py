@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from vitsmith.data.images.sources import ImageSource
 
 
+_MOST_NAMES = 1_000
+"""Names in a folder among which a similar one is looked for."""
+
+
 def expand(arguments: list[str]) -> Iterator[ImageSource]:
     """The images that arguments mean: files, all images under folders, matches of globs, standard input for '-'.
 
@@ -28,6 +32,30 @@ def expand(arguments: list[str]) -> Iterator[ImageSource]:
             yield from _in_folder(argument)
         else:
             yield from _matches(argument)
+
+
+def sources_of(arguments: list[str]) -> list[ImageSource]:
+    """What `expand` gives. Raises InputError where nothing of it is there: before a model is opened for it."""
+    from vitsmith.errors import InputError
+
+    sources = list(expand(arguments))
+    paths = [source for source in sources if isinstance(source, Path)]
+    if paths and len(paths) == len(sources) and not any(map(os.path.lexists, paths)):
+        raise InputError(f"{paths[0]}: no such file or folder{_similar(str(paths[0]))}")
+    return sources
+
+
+def _similar(path: str) -> str:
+    """'; did you mean pets?', of what lies where the path was to be; '' where nothing is similar."""
+    import difflib
+
+    folder, name = os.path.split(path.rstrip("/"))
+    try:
+        there = os.listdir(folder or ".")[:_MOST_NAMES]  # noqa: PTH208 - of any text
+    except (OSError, ValueError):
+        return ""
+    close = difflib.get_close_matches(name, there, n=1, cutoff=0.7)
+    return f"; did you mean {os.path.join(folder, close[0])}?" if close else ""  # noqa: PTH118
 
 
 def _in_folder(folder: str) -> Iterator[Path]:

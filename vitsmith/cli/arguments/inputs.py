@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vitsmith.cli.arguments.images import expand
+from vitsmith.cli.arguments.images import sources_of
 from vitsmith.cli.terminal.output import progress, say
 
 if TYPE_CHECKING:
@@ -35,9 +35,12 @@ def open_model(
     `read_as` are NAME=VALUE of `choices_of`, `options` are those of `load`. Raises InputError as it does, and for a
     size or choice that cannot be read.
     """
+    from vitsmith.data.text.label_file import read_class_names
     from vitsmith.weights.labels import with_labels
     from vitsmith.weights.load import assumed, load
 
+    if isinstance(labels, Path):
+        read_class_names(labels)  # its mistakes are told before the model is read
     bundle = load(model, image_size=parse_size(image_size), **choices_of(read_as), **options)
     for note in assumed(bundle):
         say(note)
@@ -111,8 +114,11 @@ def either_data(data: str, option: str) -> str:
 
 
 def labelled(data: str, image_column: str = "", label_column: str = "", split: str = "") -> DataSpec:
-    """The data set that `--data` and its columns describe. Raises InputError for columns or a split without data."""
-    from vitsmith.data.sets.datasets import DataSpec
+    """The data set that `--data` and its columns describe.
+
+    Raises InputError for columns or a split without data, and for a path where nothing is.
+    """
+    from vitsmith.data.sets.datasets import DataSpec, check_there
     from vitsmith.errors import InputError
 
     if not data and split:
@@ -120,6 +126,8 @@ def labelled(data: str, image_column: str = "", label_column: str = "", split: s
     if not data and (image_column or label_column):
         given = "--image-column names a column" if image_column else "--label-column names a column"
         raise InputError(f"{given} of --data: give --data too")
+    if data:
+        check_there(data)
     return DataSpec(path=data, image_column=image_column, label_column=label_column)
 
 
@@ -132,7 +140,7 @@ def images_of(images: list[str], data: DataSpec, split: str = "") -> tuple[Seque
     if not images and not data.path:
         raise InputError("give images: files or folders, or a data set with --data DATA")
     if not data.path:
-        return list(expand(images)), None
+        return sources_of(images), None
     from vitsmith.data.sets.datasets import open_labelled
 
     samples, _ = open_labelled(data, split or "all", tell=say)
@@ -159,12 +167,11 @@ def reading_bar() -> Iterator[Callable[[int], None]]:
         yield lambda images: bar.advance(task, images)
 
 
-def read_images(arguments: list[str], share: float) -> list[Rgb]:
-    """The pixels of the images that arguments mean. Up to a share may be unreadable, and is reported."""
+def read_images(sources: Sequence[ImageSource], share: float) -> list[Rgb]:
+    """The pixels of images. Up to a share may be unreadable, and is reported."""
     from vitsmith.data.images.sources import name_source
     from vitsmith.data.images.unreadable import read_all
 
-    sources = list(expand(arguments))
     names = [name_source(source) for source in sources]
     return read_all(sources, names, share=share, tell=tell_unreadable)
 

@@ -27,7 +27,7 @@ TorchModelArgument = Annotated[str, model_argument("Model with torch weights")]
 ImageSizeOption = Annotated[
     str,
     typer.Option(
-        help="Image size in pixels, as 384 or 224x320 (height x width), for weights files that do not say it."
+        help="Image size in pixels, as 384 or 224x320 (height x width), for weights files; default: what they say."
     ),
 ]
 _CHOICES = (

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from vitsmith.escapes import shell_quoted
 from vitsmith.needs_torch import has_torch
+from vitsmith.weights.unfinished_run import UnfinishedRun, unfinished_run
+
+_BUNDLES = (
+    *("bundle.json", "*/bundle.json", "*/model/bundle.json"),
+    *("runs/*/model/bundle.json", "runs/*/*/model/bundle.json"),
+)
+_RUNS = ("recipe.json", "*/recipe.json", "runs/*/*/recipe.json")
 
 Step = tuple[str, str]
 """A command, and what it does."""
@@ -27,13 +35,16 @@ _START_WITHOUT_TORCH: tuple[Step, ...] = (
 
 def next_steps(here: Path) -> tuple[str, list[Step]]:
     """A sentence about the folder, and the usual commands in it, with the paths that are there."""
-    if (run := _unfinished(here)) is not None:
-        verb = "lit" if Path(run).parent.name == "lit" else "train"
-        return f"{run} has not ended.", [(f"vitsmith {verb} --resume {shell_quoted(run)}", "continue this run")]
-    folder = _newest(here, ("bundle.json", "*/bundle.json", "runs/*/model/bundle.json", "runs/*/*/model/bundle.json"))
+    folder = _newest(here, _BUNDLES)
+    run = _newest_run(here)
+    if run is not None and run.resumable and (folder is None or _touched(run) > _written(folder / "bundle.json")):
+        return f"{run.folder} has not ended.", [(run.resuming, "continue this run")]
     index = _newest(here, ("index.json", "*/index.json", "runs/*/*/index.json"))
     if folder is None:
         about, steps = "There is no model here yet.", list(_START if has_torch() else _START_WITHOUT_TORCH)
+        if run is not None:
+            about = f"{run.folder} ended before its first checkpoint. {about}"
+            steps.insert(0, (_begun_with(run), "begin this run again"))
     else:
         is_run = folder.name == "model" and folder.parent != here
         bundle = os.path.relpath(folder.parent if is_run else folder, here)
@@ -87,15 +98,23 @@ def _newest(here: Path, places: Iterable[str]) -> Path | None:
     return max(found, key=_written).parent if found else None
 
 
-def _unfinished(here: Path) -> str | None:
-    """A training run with checkpoints and no model, newer than every model."""
-    runs = {path.parent.parent for path in here.glob("runs/*/*/checkpoints/step-*")}
-    unfinished = [run for run in runs if (run / "recipe.json").is_file() and not (run / "model").exists()]
-    if not unfinished:
-        return None
-    run = max(unfinished, key=lambda run: _written(run / "checkpoints"))
-    models = map(_written, here.glob("runs/*/*/model/bundle.json"))
-    return os.path.relpath(run, here) if _written(run / "checkpoints") > max(models, default=0.0) else None
+def _newest_run(here: Path) -> UnfinishedRun | None:
+    """The training run without a model that was written last; one that can be resumed, if there is any."""
+    places = [path.parent for place in _RUNS for path in here.glob(place)]
+    runs = [found for place in places if (found := unfinished_run(place)) is not None]
+    newest = max(runs, key=lambda run: (run.resumable, _touched(run)), default=None)
+    return newest and replace(newest, folder=Path(os.path.relpath(newest.folder, here)))
+
+
+def _touched(run: UnfinishedRun) -> float:
+    """When a run last saved something that it can be resumed from."""
+    return max(_written(run.folder / name) for name in ("checkpoints", "embeddings"))
+
+
+def _begun_with(run: UnfinishedRun) -> str:
+    """The command that began a run, which may replace it now where that names its place."""
+    command = (run.folder / "command.txt").read_text(encoding="utf-8", errors="replace").partition("\n")[0]
+    return f"{command} --force" if "--out" in command and "--force" not in command else command
 
 
 def _written(path: Path) -> float:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from vitsmith.arguments import named_arguments
 from vitsmith.data.images.float_filter import filter_pixels
 from vitsmith.data.images.placement import Span, covered, spans
 from vitsmith.data.images.read import MAX_PIXELS, read_image
@@ -35,6 +36,7 @@ _FILTERS = {
 _MAX_ON_THE_WAY = 2**24
 
 
+@named_arguments
 def load_image(source: ImageSource, spec: ImageSpec, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.float32]:
     """Read and preprocess one image: float32 of shape (3, h, w). Errors as `read_image` and `preprocess`."""
     needed = None

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from vitsmith.arguments import Tell
+from vitsmith.arguments import Tell, named_arguments
 from vitsmith.data.sets.digits import open_digits
 from vitsmith.data.sets.folder import find_folder
 from vitsmith.data.sets.hub import find_hub
@@ -81,6 +81,7 @@ def open_dataset(
     return Splits(train, val, _held_out(source, "test", train.classes) if beside else None)
 
 
+@named_arguments
 def open_data(data: str | os.PathLike[str] | DataSpec, split: str = "") -> Samples:
     """The images of a data set, with their labels: `sources`, `names`, `classes`, `labels`, and `image(index)`.
 
@@ -116,6 +117,16 @@ def open_part(source: Source, split: str = "") -> tuple[Samples, str]:
     return source.parts[chosen](), f"{source.name}/{chosen}" if chosen else source.name
 
 
+def check_there(path: str) -> None:
+    """Raises DatasetError for a path where nothing is. Nothing is read: this is for before long work."""
+    elsewhere = path in BUILT_IN or path == UNSEEN or hub_name(path) is not None or is_shards(path)
+    if not (elsewhere or os.path.exists(path)):  # noqa: PTH110 - Path.exists raises for a name that is too long
+        raise DatasetError(
+            f"the data set {path!r} does not exist, and no built-in data set has this name: check the path; "
+            f"{suggestion(path, (*BUILT_IN, UNSEEN))}"
+        )
+
+
 def find_source(path: str, spec: DataSpec) -> Source:
     """The data set at `path`, whatever its kind, with the columns that `spec` names."""
     if path in BUILT_IN or path == UNSEEN:
@@ -129,11 +140,7 @@ def find_source(path: str, spec: DataSpec) -> Source:
         return find_hub(path, image_column=spec.image_column, label_column=spec.label_column)
     if is_shards(path):
         return find_shards(path, label_key=spec.label_column)
-    if not os.path.exists(path):  # noqa: PTH110 - Path.exists raises for a name that is too long
-        raise DatasetError(
-            f"the data set {path!r} does not exist, and no built-in data set has this name: check the path; "
-            f"{suggestion(path, (*BUILT_IN, UNSEEN))}"
-        )
+    check_there(path)
     if Path(path).suffix.lower() in TABLE_SUFFIXES and not Path(path).is_dir():
         return find_table(path, image_column=spec.image_column, label_column=spec.label_column)
     _refuse_columns(path, spec)

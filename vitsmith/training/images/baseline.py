@@ -61,7 +61,10 @@ class Baseline:
         low, high = self.linear_interval
         before = f"a linear probe on the features before training ({self.linear:.1%})"
         if low <= top1 <= high:
-            return f"Fine-tuning gained little: its accuracy is within the interval of {before}."
+            if gain > 0:
+                return f"Fine-tuning gained little: its accuracy is within the interval of {before}."
+            less = f", {-gain:.1f} points less," if gain else ""
+            return f"Fine-tuning gained nothing: its accuracy{less} is within the interval of {before}."
         if gain > 0:
             return f"Fine-tuning gained {gain:.1f} points over {before}."
         return (

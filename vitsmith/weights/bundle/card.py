@@ -8,7 +8,7 @@ from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.bundle.summary import (
     describe_calibration,
     describe_head,
-    describe_images,
+    describe_input,
     describe_license,
     describe_origin,
     describe_similarity,
@@ -19,7 +19,7 @@ from vitsmith.weights.bundle.summary import (
 
 def model_card(bundle: Bundle) -> str:
     """Returns the model card as Markdown."""
-    lines = [f"# {title(bundle.config)}", "", "Written by vitsmith from `bundle.json`.", ""]
+    lines = [f"# {title(bundle.config, bundle.provenance)}", "", "Written by vitsmith from `bundle.json`.", ""]
     lines += ["## Use", "", "```python", "import vitsmith as vs", "", *_usage(bundle), "```", ""]
     lines += ["## Model", "", *_model(bundle), *_classes(bundle), ""]
     lines += ["## Origin", "", *_origin(bundle), ""]
@@ -46,7 +46,7 @@ def _usage(bundle: Bundle) -> list[str]:
 
 def _model(bundle: Bundle) -> list[str]:
     """What it takes and gives."""
-    lines = [f"- Program: {bundle.stored.title}", f"- Input: {describe_images(bundle.preprocessing)}"]
+    lines = [f"- Program: {bundle.stored.title}", f"- Input: {describe_input(bundle.preprocessing, bundle.provenance)}"]
     if bundle.text is not None:
         refused = markdown(bundle.provenance.texts_refused)
         lines.append(f"- Text: {describe_text(bundle.text, vocabulary=bundle.vocabulary is not None, refused=refused)}")

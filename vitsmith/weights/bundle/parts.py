@@ -62,7 +62,7 @@ class BundleParts:
     def __repr__(self) -> str:
         """'<Bundle ViT-B_16 at 224x224, onnx, int8, 37 classes, runs/export/pets>'."""
         outputs = describe_outputs(self.head, self.classes)
-        return f"<Bundle {title(self.config)}, {self.stored.title}, {outputs}, {self.where}>"
+        return f"<Bundle {title(self.config, self.provenance)}, {self.stored.title}, {outputs}, {self.where}>"
 
     @property
     def where(self) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from vitsmith.models.config import LiTConfig, ModelConfig, ViTConfig, show_size
-from vitsmith.models.presets import name_of
+from vitsmith.models.config import ImageModelConfig, LiTConfig, ModelConfig, ViTConfig, show_size
+from vitsmith.models.presets import kind_of_towers, name_of
 from vitsmith.records import NOT_KNOWN, Provenance, Publication
 from vitsmith.specs import Calibration, Head, ImageSpec, Similarity
 from vitsmith.text_spec import TextSpec
@@ -61,21 +61,37 @@ def describe_outputs(head: Head, classes: int) -> str:
     return f"{classes:,} class{'es' * (classes != 1)}"
 
 
-def title(config: ModelConfig) -> str:
+def title(config: ModelConfig, provenance: Provenance) -> str:
     """'ViT-B_16 at 224x224', or a description by numbers for an architecture without a name."""
-    name = name_of(config)
-    if name is None and not isinstance(config, LiTConfig):
-        hybrid = isinstance(config, ViTConfig) and config.resnet
-        kind = "hybrid" if hybrid else {"vit": "ViT", "mixer": "Mixer"}.get(config.family, config.family)
-        name = f"{kind} of width {config.width}, depth {config.depth}, patch {show_size(config.patch)}"
-    return f"{name or 'LiT'} at {show_size(config.image_size)}"
+    name = name_of(config) or (_towers(config, provenance) if isinstance(config, LiTConfig) else _tower(config))
+    return f"{name} at {show_size(config.image_size)}"
+
+
+def _tower(config: ImageModelConfig) -> str:
+    """'ViT of width 48, depth 3, patch 16x16'."""
+    hybrid = isinstance(config, ViTConfig) and config.resnet
+    kind = "hybrid" if hybrid else {"vit": "ViT", "mixer": "Mixer"}[config.family]
+    return f"{kind} of width {config.width}, depth {config.depth}, patch {show_size(config.patch)}"
+
+
+def _towers(config: LiTConfig, provenance: Provenance) -> str:
+    """'CLIP of image width 48, depth 3, patch 16x16 and text width 32, depth 2'.
+
+    What `lit` trained is a LiT, whatever its image tower; towers that no known family has are 'two towers'.
+    """
+    image, text = config.image, config.text
+    kind = "LiT" if provenance.kind == "trained" else kind_of_towers(config) or "two towers"
+    return (
+        f"{kind} of image width {image.width}, depth {image.depth}, patch {show_size(image.patch)} "
+        f"and text width {text.width}, depth {text.depth}"
+    )
 
 
 _TOKENIZERS = {
     "wordpiece": "WordPiece",
     "sentencepiece": "SentencePiece",
     "bpe": "byte-level BPE",
-    "tokenizers": "tokenizer.json",
+    "tokenizers": "tokenizer",
 }
 
 
@@ -86,9 +102,7 @@ def describe_text(text: TextSpec, *, vocabulary: bool, refused: str = "") -> str
     """
     if refused and not vocabulary:
         return f"refused: {refused}"
-    case = (
-        "lower case" if text.lower_case else "case kept" if text.tokenizer != "tokenizers" else "the file's own rules"
-    )
+    case = "lower case" if text.lower_case else "case kept" if text.tokenizer != "tokenizers" else "its own rules"
     rules = [*(text.cleaning or [case]), *["no punctuation"] * text.canonicalize]
     pads = "zeros" if text.padding == "zero" else "the end token"
     pads = pads if text.padding_token is None else f"token {text.padding_token}"
@@ -111,6 +125,13 @@ def describe_calibration(calibration: Calibration) -> str:
     told = [f"logits divided by {calibration.temperature:.4g}"]
     told += [f"{len(calibration.thresholds)} thresholds"] if calibration.thresholds else []
     return ", ".join(told) + (f" (found on {calibration.data})" if calibration.data else "")
+
+
+def describe_input(spec: ImageSpec, provenance: Provenance) -> str:
+    """`describe_images`; where it is not known, that, and what is usual for such models."""
+    told = describe_images(spec)
+    why = provenance.images_refused or (provenance.missing and f"there is no {provenance.missing}")
+    return f"not known ({why}), so images are refused; usual for such models is {told}" if why else told
 
 
 def describe_images(spec: ImageSpec) -> str:

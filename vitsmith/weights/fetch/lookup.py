@@ -8,6 +8,7 @@ from pathlib import Path
 
 from vitsmith.errors import InputError, UnknownNameError, suggestion
 from vitsmith.models.presets import find_preset
+from vitsmith.weights.fetch.hub.known_models import weights_of
 from vitsmith.weights.fetch.published import PublishedFile, checkpoints, checkpoints_of, find_checkpoint
 
 
@@ -34,6 +35,8 @@ def published_file(source: str) -> PublishedFile:
             ) from None
         rows = [row.tag for row in checkpoints_of(preset)]
         known = f"its published checkpoints: {', '.join(rows[:6])}" if rows else "it has no published checkpoint"
+        if hub := weights_of(preset):
+            known = f"weights of the hub: {', '.join(hub[:3])}"
         raise InputError(
             f"{source!r} is an architecture, not a file of weights: create_model() gives fresh ones; {known}"
         ) from None

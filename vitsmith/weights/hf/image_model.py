@@ -27,8 +27,8 @@ from vitsmith.weights.position_layout import ResizedPositions, resizing_note
 def read_image_model(file: ArrayFile, metadata: HFConfig, options: LoadOptions) -> Conversion:
     """The model that `metadata`, the fields of its `config.json`, describes.
 
-    Its image size is the caller's, or the preprocessor's where transformers moves positions to the size of the images,
-    or the one of `config.json`. Raises WeightsError.
+    Its image size is the caller's, or the preprocessor's where transformers moves positions to the size of the images
+    and the folder has one, or that of `config.json`. Raises WeightsError.
     """
     source, names = str(file.path), frozenset(file.shapes)
     prefix = prefix_of(names)
@@ -38,9 +38,10 @@ def read_image_model(file: ArrayFile, metadata: HFConfig, options: LoadOptions) 
     followed = found if found and not refused else HFPreprocessor.model_validate(metadata.usual_images)
     with architecture_mistakes(source):
         stored = infer_hf_config(file, metadata, naming, prefix)
-        config = _resized(stored, metadata, followed, options)
+        config = _resized(stored, metadata, None if refused else found, options)
     projects = metadata.projects(names)
     answers = config.classes and not projects and not options.headless
+    asked = config.image_size in (options.image_size, options.adapted_size)
     with json_mistakes(source):
         images = hf_images(followed, config.image_size)
         labels = hf_labels(metadata, source) if answers else None
@@ -69,7 +70,7 @@ def read_image_model(file: ArrayFile, metadata: HFConfig, options: LoadOptions) 
             *unsaid(metadata),
             *metadata.notes,
             *_assumed(found, refused, metadata),
-            *(hf_notes(found, config.image_size) if found and not refused else ()),
+            *(hf_notes(found, config.image_size, asked=asked) if found and not refused else ()),
             *resizing_note(stored, config, metadata.resize),
             *_left_out(unused),
             *told,
@@ -83,15 +84,18 @@ def _assumed(found: HFPreprocessor | None, refused: str, metadata: HFConfig) -> 
     if found and not refused:
         return ()
     why = refused or f"there is no {PREPROCESSOR}"
-    return (f"preprocessing was assumed, {why}: as the published {metadata.classes_begin} models have it",)
+    published = f"that of the published {metadata.classes_begin} models, at the model's own size"
+    return (f"{why}: the usual preprocessing is {published}",)
 
 
-def _resized(stored: ViTConfig, metadata: HFConfig, preprocessor: HFPreprocessor, options: LoadOptions) -> ViTConfig:
+def _resized(
+    stored: ViTConfig, metadata: HFConfig, preprocessor: HFPreprocessor | None, options: LoadOptions
+) -> ViTConfig:
     """The configuration at the size of the images that come."""
     size = options.image_size or (options.adapted_size if metadata.any_size else None)
     if size is not None and size != stored.image_size:
         return change(stored, image_size=size, unseen_edge=False)
-    if size is None and metadata.any_size:
+    if size is None and metadata.any_size and preprocessor:
         size = _size_of(preprocessor)
     if size in (None, stored.image_size):
         return stored

@@ -177,13 +177,14 @@ def _unknown_size(told: HFPreprocessor) -> str:
     return f"size {told.edges} cropped to {told.cut or told.edges}" if _crop(told) is None else ""
 
 
-def hf_notes(told: HFPreprocessor, image_size: tuple[int, int]) -> tuple[str, ...]:
-    """A note where the size that the preprocessor gives is not that of the model, for the user to check."""
+def hf_notes(told: HFPreprocessor, image_size: tuple[int, int], *, asked: bool = False) -> tuple[str, ...]:
+    """A note where the size that the preprocessor gives is not that of the model. `asked`: the caller gave that."""
     size = told.cut or told.edges
     given = size.get("height", 0), size.get("width", 0)
     if "height" not in size or given == image_size:
         return ()
-    return (f"preprocessor_config.json says {show_size(given)}; the model's size, {show_size(image_size)}, was used",)
+    used = f"{show_size(image_size)}, as asked for," if asked else f"the model's size, {show_size(image_size)},"
+    return (f"{PREPROCESSOR} says {show_size(given)}; {used} was used",)
 
 
 def _normalization(told: HFPreprocessor) -> tuple[Triple, Triple]:

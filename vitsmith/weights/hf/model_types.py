@@ -52,10 +52,13 @@ class HFConfig(Metadata):
     """Whether it takes images of a size that patches do not fill, and leaves the rest out."""
     usual_images: ClassVar[dict[str, Any]] = {"image_processor_type": "ViTImageProcessor"}
     """The preprocessor_config.json of the published files, for a folder with none, or with one that is not followed."""
-    notes: ClassVar[tuple[str, ...]] = ()
-    """What transformers decides in another way than other libraries that publish the same weights."""
     license: ClassVar[str] = ""
     """The licence of the published files, where all have one that must be passed on with them."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What transformers decides in another way than other libraries that publish the same weights."""
+        return ()
 
     @property
     def gated(self) -> bool:
@@ -186,11 +189,6 @@ class DINOv3ViTConfig(HFConfig):
 
     classes_begin: ClassVar[str] = "DINOv3ViT"
     license: ClassVar[str] = DINOV3_LICENSE
-    notes: ClassVar[tuple[str, ...]] = (
-        "as in transformers: the feature is the class token (timm's is the mean of the patches: pooling='gap')",
-        "as in transformers: periods of rotary positions are float32 (the authors' files have them in bfloat16: "
-        "periods='bfloat16')",
-    )
     any_size: ClassVar[bool] = True
     unseen_edge: ClassVar[bool] = True
     usual_images: ClassVar[dict[str, Any]] = {
@@ -200,6 +198,14 @@ class DINOv3ViTConfig(HFConfig):
         "do_center_crop": False,
         **IMAGENET,
     }
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return (
+            "as in transformers: the feature is the class token (timm's is the mean of the patches: pooling='gap')",
+            "as in transformers: periods of rotary positions are float32 (the authors' files have them in bfloat16: "
+            "periods='bfloat16')",
+        )
 
     @property
     def gated(self) -> bool:

@@ -63,10 +63,13 @@ class SiglipVisionConfig(HFConfig):
     classes_begin: ClassVar[str] = "Siglip"
     unseen_edge: ClassVar[bool] = True
     usual_images: ClassVar[dict[str, Any]] = {"image_processor_type": "SiglipImageProcessor"}
-    notes: ClassVar[tuple[str, ...]] = (
-        "as in transformers: GELU is that of hidden_act, in published files the authors' tanh form (timm and open_clip "
-        "compute erf for most SigLIP towers: gelu='erf' gives it)",
-    )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        if self.gelu == "tanh":
+            others = "timm and open_clip compute erf for most SigLIP towers: gelu='erf' gives it"
+            return (f"GELU tanh, as in transformers and the authors' code ({others})",)
+        return (f"GELU {self.gelu}, as config.json says (the authors' code computes tanh: gelu='tanh' gives it)",)
 
     def unused(self, names: frozenset[str]) -> tuple[str, ...]:
         return (POSITION_IDS, "head.") if _classifies(names) else (POSITION_IDS,)

@@ -22,13 +22,15 @@ class KnownModel(Frozen):
     """'OWNER/NAME'."""
     original: str = ""
     """Name of its authors' file, where that file cannot be read: OpenAI's are TorchScript."""
+    architecture: str = ""
+    """Its name in `vitsmith models`, where no published checkpoint of ours has that architecture."""
 
 
 @functools.cache
 def known_models() -> tuple[KnownModel, ...]:
     """All rows, in the order of the table."""
     text = resources.files(__package__).joinpath("known_models.csv").read_text(encoding="utf-8")
-    return tuple(KnownModel.model_validate(row) for row in csv.DictReader(text.splitlines()))
+    return tuple(KnownModel.model_validate(row) for row in csv.DictReader(text.splitlines(), restval=""))
 
 
 def close_names(name: str) -> str:
@@ -45,3 +47,8 @@ def close_names(name: str) -> str:
 def copy_of(file: str) -> str:
     """'hf:OWNER/NAME', the readable copy of an authors' file of this name; '' if none is known."""
     return next((f"hf:{row.name}" for row in known_models() if row.original and row.original == file), "")
+
+
+def weights_of(architecture: str) -> tuple[str, ...]:
+    """'hf:OWNER/NAME' of the models with this architecture, the best known first; () where none is known."""
+    return tuple(f"hf:{row.name}" for row in known_models() if row.architecture == architecture)

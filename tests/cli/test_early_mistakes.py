@@ -1,0 +1,83 @@
+"""A mistake in what is typed is told before a model is read, which may take minutes or be a download."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.command_line import call
+from vitsmith.weights import load as loading
+
+WITH_IMAGES = {
+    "predict": ["m", "{}"],
+    "zeroshot": ["m", "{}", "--labels", "cat,dog"],
+    "embed": ["m", "{}", "--out", "index"],
+    "export": ["m", "--to", "onnx", "--images", "{}"],
+    "quantize": ["m", "--images", "{}"],
+    "prune": ["m", "--images", "{}", "--keep", "0.5"],
+    "merge-tokens": ["m", "--images", "{}"],
+    "benchmark": ["m", "--images", "{}"],
+}
+WITH_DATA = {
+    "predict": ["m", "--data", "{}"],
+    "zeroshot": ["m", "--data", "{}", "--labels", "cat,dog"],
+    "embed": ["m", "--data", "{}", "--out", "index"],
+    "evaluate": ["m", "--data", "{}"],
+    "export": ["m", "--to", "onnx", "--data", "{}"],
+    "quantize": ["m", "--data", "{}"],
+    "prune": ["m", "--data", "{}", "--keep", "0.5"],
+    "merge-tokens": ["m", "--data", "{}"],
+    "benchmark": ["m", "--data", "{}"],
+    "compress": ["m", "--data", "{}"],
+    "train": ["{}", "--model", "m"],
+    "distill": ["{}", "--teacher", "m", "--arch", "mu/16"],
+    "lit": ["{}", "--model", "m"],
+}
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder with a model that must not be read, and one called 'photos'."""
+
+    def read(*args: object, **options: object) -> None:
+        raise AssertionError("the model was read")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(loading, "load_with", read)
+    (tmp_path / "m").mkdir()
+    (tmp_path / "photos").mkdir()
+
+
+def refused(capsys: pytest.CaptureFixture[str], verb: str, *arguments: str) -> str:
+    code, out, err = call(capsys, verb, *arguments)
+    assert (code, out) == (2, "") and not {"index", "runs"} & {path.name for path in Path().iterdir()}
+    return err
+
+
+@pytest.mark.parametrize("verb", WITH_IMAGES)
+def test_a_misspelt_folder_of_images(capsys, verb: str) -> None:
+    told = refused(capsys, verb, *(word.format("fotos") for word in WITH_IMAGES[verb]))
+    assert told == "vitsmith: fotos: no such file or folder; did you mean photos?\n"
+
+
+@pytest.mark.parametrize("verb", WITH_DATA)
+def test_a_misspelt_data_set(capsys, verb: str) -> None:
+    told = refused(capsys, verb, *(word.format("pest") for word in WITH_DATA[verb]))
+    assert "'pest' do" in told and "not exist" in told
+
+
+@pytest.mark.parametrize("verb", ["predict", "quantize", "prune", "merge-tokens"])
+def test_a_misspelt_file_of_labels(capsys, verb: str) -> None:
+    more = {"predict": ["photos"], "prune": ["--images", "photos", "--keep", "0.5"]}
+    Path("photos/a.png").write_bytes(b"")
+    given = more.get(verb, ["--images", "photos"])
+    told = refused(capsys, verb, "m", *given, "--labels-file", "lables.txt")
+    assert "lables.txt" in told
+
+
+def test_one_missing_image_among_others_is_reported_with_the_rest(tmp_path: Path) -> None:
+    from vitsmith.cli.arguments.images import sources_of
+
+    (tmp_path / "photos" / "a.png").write_bytes(b"")
+    assert sources_of(["photos/a.png", "b.png"]) == [Path("photos/a.png"), Path("b.png")]
