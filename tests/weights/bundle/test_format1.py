@@ -126,7 +126,7 @@ def test_a_bundle_says_what_it_said(place: str) -> None:
     assert (list(bundle.labels.names) if bundle.labels else None) == said["labels"]
     provenance = bundle.provenance.model_dump(mode="json")
     assert provenance.pop("kind") == said["provenance"]["format"]
-    later = ("license", "license_text", "missing", "images_refused", "origin", "revision")
+    later = ("images_refused", "license", "license_text", "missing", "origin", "revision", "texts_refused")
     assert {provenance.pop(name) for name in later} == {""}
     assert provenance.pop("text") is None
     assert provenance == {name: value for name, value in said["provenance"].items() if name != "format"}
