@@ -81,6 +81,7 @@ SIGLIP2: dict[str, tuple[Size, int, int, Size]] = {
     "g_16": ((1536, 40, 16, 6144), 16, 256, _SO400M),
 }
 SIGLIP_VOCABULARY, I18N_VOCABULARY, SIGLIP2_VOCABULARY, SIGLIP_LENGTH = 32_000, 250_000, 256_000, 64
+SIGLIP_SHORT_LENGTHS = {"So400m_14": 16}  # tokens of the text tower at 224 pixels; at 384 it reads 64
 
 
 def _dinov2() -> dict[str, ViTConfig]:
@@ -116,7 +117,10 @@ def _clips() -> dict[str, LiTConfig]:
 
 
 def _siglips() -> dict[str, LiTConfig]:
-    first = {f"SigLIP-{name}": _siglip(*sizes, vocabulary=SIGLIP_VOCABULARY) for name, sizes in SIGLIP.items()}
+    first = {
+        f"SigLIP-{name}": _siglip(*sizes, SIGLIP_SHORT_LENGTHS.get(name, SIGLIP_LENGTH), vocabulary=SIGLIP_VOCABULARY)
+        for name, sizes in SIGLIP.items()
+    }
     first |= {
         f"SigLIP-{name}": _siglip(image, patch, side, text, vocabulary=I18N_VOCABULARY, projected=projected)
         for name, (image, patch, side, text, projected) in SIGLIP_I18N.items()
@@ -148,13 +152,20 @@ def _clip(image: Size, patch: int, image_size: int, text: Size, width: int) -> L
 
 
 def _siglip(
-    image: Size, patch: int, image_size: int, text: Size, *, vocabulary: int, projected: bool = True
+    image: Size,
+    patch: int,
+    image_size: int,
+    text: Size,
+    length: int = SIGLIP_LENGTH,
+    *,
+    vocabulary: int,
+    projected: bool = True,
 ) -> LiTConfig:
     pool = AttentionPoolConfig(heads=image[2], mlp_width=image[3])
     tower = _vit(image, patch, image_size, classes=0, class_token=False, pooling="attention", attention_pool=pool)
     return LiTConfig(
         image=tower,
-        text=_text(text, vocabulary=vocabulary, length=SIGLIP_LENGTH, classes=image[0] if projected else 0),
+        text=_text(text, vocabulary=vocabulary, length=length, classes=image[0] if projected else 0),
         bias=True,
     )
 
