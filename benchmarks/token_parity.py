@@ -4,7 +4,9 @@
     PYTHONPATH=. RAYON_NUM_THREADS=1 python benchmarks/token_parity.py [--out benchmarks/results/FILE.md]
 
 CLIP's vocabulary is the file that open_clip_torch has inside. SigLIP's vocabularies are in no package: here they are
-the small ones of `tests/reference/text`, which hold bytes for all that they lack.
+the small ones of `tests/reference/text`, which hold bytes for all that they lack. A folder is a whole one, a model with
+a tokenizer that `save_pretrained` wrote, read by `vitsmith.load` (`token_parity_folders.py`); texts for the Gemma of
+transformers are lower-cased first, as vitsmith does and says for SigLIP 2.
 
 - list: texts of the awkward list in `tests/reference/text/make.py` with other tokens than theirs.
 - random: the same for random texts of up to 60 characters, of many scripts, symbols, marks and controls. Characters
@@ -23,23 +25,19 @@ import random
 import tempfile
 import time
 import unicodedata
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from token_parity_folders import Cut, clip_pieces, folders_of_open_clip, folders_of_transformers
 
 from tests.reference.text.make import HERE, TEXTS, import_open_clip, siglip2_of_transformers
 from vitsmith.data.text.tokenizer import Tokenizer
 from vitsmith.data.text.tokenizer_json import clip_tokenizer_json
 from vitsmith.machine import describe_machine
-from vitsmith.models.text_config import TextTransformerConfig
 from vitsmith.text_spec import TextSpec
-from vitsmith.weights.open_clip.model_cfg import TextCfg
-from vitsmith.weights.open_clip.texts import open_clip_text
 
-Cut = Callable[[list[str]], np.ndarray]
 RANGES = (
     (0, 0x250),
     (0x250, 0x530),
@@ -59,11 +57,9 @@ def sources() -> dict[str, tuple[Cut, Cut]]:
 
     clip = import_open_clip()
     original = clip.SimpleTokenizer()
-    named = {"<start_of_text>": "<|startoftext|>", "<end_of_text>": "<|endoftext|>"}
-    vocabulary = {named.get(piece, piece): at for piece, at in original.encoder.items()}
-    merges = "\n".join(" ".join(pair) for pair in original.bpe_ranks).encode()
-    ours = clip_tokenizer_json(json.dumps(vocabulary).encode(), merges)
-    theirs = CLIPTokenizer(vocab=vocabulary, merges=list(original.bpe_ranks))
+    vocabulary, pairs = clip_pieces()
+    ours = clip_tokenizer_json(json.dumps(vocabulary).encode(), "\n".join(" ".join(pair) for pair in pairs).encode())
+    theirs = CLIPTokenizer(vocab=vocabulary, merges=pairs)
     gemma, siglip = (HERE / name for name in ("siglip2.json", "siglip.model"))
     last_zero = {"padding": "zero", "pooling": "last", "length": 64}
     hf_siglip2 = siglip2_of_transformers((HERE / "siglip2.model").read_bytes())
@@ -96,47 +92,6 @@ def sources() -> dict[str, tuple[Cut, Cut]]:
             lambda texts: of_transformers(hf_siglip2, 64)([canonical(text) for text in texts]),
         ),
     }  # fmt: skip
-
-
-def folders_of_open_clip(place: Path) -> dict[str, tuple[Cut, Cut]]:
-    """Tokenizers of transformers in folders of open_clip, as `sources` has them; vocabularies are small stand-ins."""
-    import sentencepiece
-    from transformers import BertTokenizerFast, T5TokenizerFast, XLMRobertaTokenizerFast
-
-    pieces = sentencepiece.SentencePieceProcessor(model_proto=(HERE / "siglip.model").read_bytes())
-    unigrams = [(pieces.id_to_piece(at), pieces.get_score(at)) for at in range(pieces.get_piece_size())]
-    marks = [(mark, 0.0) for mark in ("<s>", "<pad>", "</s>", "<unk>")]
-    letters = sorted({letter for text in TEXTS for letter in text.lower() if letter.strip()})
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{letter}" for letter in letters), "photo"]
-    t5 = T5TokenizerFast(vocab=unigrams, extra_ids=0)
-    t5.pad_token = "</s>"
-    unmasked = {"pool_type": "last", "no_causal_mask": True}
-    rows: dict[str, tuple[Any, dict[str, Any]]] = {
-        "SigLIP": (t5, {"context_length": 64, "tokenizer_kwargs": {"clean": "canonicalize"}, **unmasked}),
-        "CLIPA": (
-            BertTokenizerFast(vocab={word: at for at, word in enumerate(words)}),
-            {"context_length": 32, "tokenizer_kwargs": {"strip_sep_token": True}, **unmasked},
-        ),
-        "MetaCLIP 2": (
-            XLMRobertaTokenizerFast(vocab=[*marks, *unigrams[3:], ("<mask>", 0.0)]),
-            {"pool_type": "eos", "eos_id": 2},
-        ),
-    }
-    return {f"open_clip, {name}": _of_open_clip(place / name, saved, fields) for name, (saved, fields) in rows.items()}
-
-
-def _of_open_clip(folder: Path, saved: Any, fields: dict[str, Any]) -> tuple[Cut, Cut]:
-    saved.save_pretrained(folder)
-    text = TextCfg.model_validate({**fields, "hf_tokenizer_name": "its folder", "vocab_size": len(saved)})
-    tower = TextTransformerConfig.model_validate(
-        {"width": 1, "depth": 1, "heads": 1, "mlp_width": 1, "classes": 0, "vocabulary": text.vocab_size,
-         "length": text.context_length, "pooling": "last" if text.pool_type == "last" else "end"}
-    )  # fmt: skip
-    found = open_clip_text(text, tower, folder)
-    assert found.vocabulary is not None
-    arguments = text.tokenizer_kwargs.model_dump(include={"clean", "strip_sep_token"}, exclude_none=True)
-    theirs = import_open_clip().HFTokenizer(str(folder), context_length=text.context_length, **arguments)
-    return Tokenizer(found.spec, found.vocabulary), lambda texts: theirs(texts).numpy()
 
 
 def tokenizer(file: bytes, **fields: Any) -> Cut:
@@ -189,7 +144,7 @@ def main() -> None:
     print("|---|---:|---:|---:|---:|", file=told)
     drawn = random_texts(options.random)
     with tempfile.TemporaryDirectory() as place:
-        cut = sources() | folders_of_open_clip(Path(place))
+        cut = sources() | folders_of_transformers(Path(place)) | folders_of_open_clip(Path(place, "open_clip"))
     for name, (ours, theirs) in cut.items():
         differing = [int((ours(texts) != theirs(texts)).any(axis=1).sum()) for texts in (TEXTS, drawn)]
         rates = [f"{rate(cut) / 1000:.1f}" for cut in (ours, theirs)]
