@@ -76,6 +76,9 @@ def test_a_classifier_refuses_also_as_a_bundle_and_a_program(tmp_path: Path) -> 
         assert isinstance(vs.Predictor(vs.load(one, preprocessing="usual")), vs.Predictor)
     with pytest.raises(InputError, match=rf"weights it was made from \({tmp_path / 'hf'}\), and make the bundle again"):
         vs.Predictor(saved)
+    made_from_saved, _ = export_onnx(vs.load(tmp_path / "saved"), tmp_path / "again")
+    with pytest.raises(InputError, match=rf"beside the weights that {tmp_path / 'saved'} was made from, and make the"):
+        vs.Predictor(made_from_saved)
     for target, pixels in (("web", False), ("triton", False), ("onnx", True)):  # they preprocess by themselves
         with pytest.raises(InputError, match=MISSING):
             vs.export(bundle, target, out=tmp_path / f"to-{target}", pixels=pixels)

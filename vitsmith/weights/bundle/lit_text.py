@@ -54,16 +54,16 @@ def refused_texts(reason: str) -> str:
     )
 
 
-def missing_vocabulary(text: TextSpec, kind: str, *, parent: str = "") -> str:
+def missing_vocabulary(text: TextSpec, kind: str, *, made_from: str = "") -> str:
     """A message that says which file is missing, and where to put it.
 
-    `kind` is the distribution it came from, `parent` the weights that a bundle on disk was made from.
+    `kind` is the distribution it came from; `made_from` says of a bundle on disk from what its weights were made.
     """
     _, published, example, in_folder = _FILES[text.tokenizer]
     told = "has no vocabulary, so texts cannot be read: "
-    if parent:
+    if made_from:
         file = in_folder if kind in _FOLDERS else published
-        return f"{told}put {file} beside the weights it was made from ({parent}), and make the bundle again"
+        return f"{told}put {file} beside the weights {made_from}, and make the bundle again"
     if kind in _FOLDERS:
         return (
             f"{told}put the {in_folder} published with the model into its folder, beside the weights, and load it again"

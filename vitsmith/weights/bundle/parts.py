@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
@@ -15,6 +16,7 @@ from vitsmith.specs import Calibration, Head, ImageSpec, Labels, Program, Progra
 from vitsmith.text_spec import TextSpec
 from vitsmith.weights.bundle.golden import Golden
 from vitsmith.weights.bundle.lit_text import missing_vocabulary, refused_texts
+from vitsmith.weights.bundle.manifest import MANIFEST
 from vitsmith.weights.bundle.summary import describe_outputs, title
 
 if TYPE_CHECKING:
@@ -108,20 +110,22 @@ class BundleParts:
         missing, refused = self.provenance.missing, self.provenance.images_refused
         if not self.refuses_images:
             return
-        made_from = self.provenance.parent or self.provenance.source
         usual = f"take what is usual for such models, by preprocessing='usual' or {option} preprocessing=usual"
         other = "" if self.folder else ", or your own, by load(..., preprocessing=ImageSpec(...))"
         if refused:
             raise InputError(f"{self.where}: {refused}, so it is given no images: {usual}{other}")
-        again = (
-            f"it was made from ({made_from}), and make the bundle again; or"
-            if self.folder
-            else "and load them again, or"
-        )
+        again = f"{self._made_from}, and make the bundle again; or" if self.folder else "and load them again, or"
         raise InputError(
             f"{self.where} has no {missing}, so how its images are preprocessed is not known: put the file beside the "
             f"weights {again} {usual}{other}"
         )
+
+    @property
+    def _made_from(self) -> str:
+        """How a message goes on about the weights of a bundle on disk, which may be made from another bundle."""
+        source = self.provenance.parent or self.provenance.source
+        is_bundle = os.path.isfile(os.path.join(source, MANIFEST))  # noqa: PTH113, PTH118 - of any text
+        return f"that {source} was made from" if is_bundle else f"it was made from ({source})"
 
     def check_texts(self) -> None:
         """Raises InputError for a model that reads no texts: without a text tower, or without a tokenizer of ours."""
@@ -131,8 +135,8 @@ class BundleParts:
             return
         if self.provenance.texts_refused:
             raise InputError(f"{self.where} {refused_texts(self.provenance.texts_refused)}")
-        parent = self.provenance.parent or self.provenance.source if self.folder else ""
-        raise InputError(f"{self.where} {missing_vocabulary(self.text, self.provenance.kind, parent=parent)}")
+        made_from = self._made_from if self.folder else ""
+        raise InputError(f"{self.where} {missing_vocabulary(self.text, self.provenance.kind, made_from=made_from)}")
 
     def as_measured(self, one: Measurement) -> Measurement:
         """Returns the measurement with program and precision filled in: by default those of this bundle."""
