@@ -16,7 +16,7 @@ import torch
 
 from tests.compress.quantize.speeds import FAST, slow
 from tests.exporting import export_onnx
-from tests.tiny import CONFIGS, pictures, tiny_model
+from tests.tiny import CONFIGS, pictures, tiny_model, towers
 from vitsmith import Bundle
 from vitsmith.compress.images import TaskImages, read_tensors
 from vitsmith.compress.quantize.onnx import OnnxPrograms
@@ -263,3 +263,26 @@ def test_int8_without_an_answer_to_some_image_is_a_row_with_its_reason(
     result = quantize(digits, photos, tmp_path / "model", Quantization("onnx"), race=lambda *_: FAST)
     assert result.bundle is None and not (tmp_path / "model").exists()
     assert all("gives answers that are not finite" in one.reason for one in result.search.attempts)
+
+
+def test_int8_that_does_not_run_is_a_row_with_its_reason_and_the_next_is_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """onnxruntime opens int8 products by a matrix a head, as attention pooling has them, and refuses to run them."""
+    right = OnnxPrograms._write_dynamic
+
+    def with_products_a_head(programs: OnnxPrograms, names: list[str], path: Path) -> None:
+        graph = programs._graph.graph
+        weights = {array.name for array in graph.initializer if len(array.dims) == 3}
+        more = [node.name for node in graph.node if node.op_type == "MatMul" and weights & set(node.input)]
+        assert more
+        right(programs, [*names, *more], path)
+
+    monkeypatch.setattr(OnnxPrograms, "_write_dynamic", with_products_a_head)
+    bundle = Bundle.of(tiny_model(change(towers()["siglip"], classes=5)))
+    chosen = TaskImages.of(pictures(8), pictures(8, seed=1), "pictures")
+    settings = Quantization("onnx", dataclasses.replace(REQUIRED, agreement=0))
+    result = quantize(bundle, chosen, tmp_path / "model", settings, race=lambda *_: FAST)
+    first, second = result.search.attempts
+    assert first.name == "dynamic" and first.reason.startswith("does not run ([ONNXRuntimeError]")
+    assert second is result.search.chosen and result.bundle is not None

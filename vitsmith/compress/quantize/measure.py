@@ -26,7 +26,15 @@ from vitsmith.engines.open import open_engine
 from vitsmith.engines.protocol import Engine
 from vitsmith.engines.sample_inputs import GATE_INPUTS
 from vitsmith.engines.settings import Goal
-from vitsmith.errors import GateError, InputError, MissingPackageError, NotFiniteError, OutputError, VitsmithError
+from vitsmith.errors import (
+    BundleError,
+    GateError,
+    InputError,
+    MissingPackageError,
+    NotFiniteError,
+    OutputError,
+    VitsmithError,
+)
 from vitsmith.evaluation.speed import Race, Runner, Speedup
 from vitsmith.exporters.gate import GOLDEN_IMAGES, REQUIRED, REQUIRED_MERGING, golden_of
 from vitsmith.exporters.parts import Part
@@ -132,10 +140,11 @@ class ProgramTrials:
         try:
             runner = self._open(floats, "bf16")
             fidelity = self._evaluate(runner, "float bf16")
+            with _running():
+                speedup = self._race(self._base, runner, self._batch)
         except ProgramError as error:
             self.rests = ("fp32",)
             return replace(attempt, reason=str(error))
-        speedup = self._race(self._base, runner, self._batch)
         # Without the strict gate, because int8 must beat a bf16 program that may be right.
         reason = "; ".join(fidelity.failures(replace(required, strict=False)))
         if reason:
@@ -173,7 +182,8 @@ class ProgramTrials:
     def race(self) -> Speedup:
         assert self._runner is not None and self._base is not None
         self._listener(Working(f"{self._scheme.name}: measuring the speed beside float"))
-        return self._race(self._base, self._runner, self._batch)
+        with _running():
+            return self._race(self._base, self._runner, self._batch)
 
     def keep(self) -> None:
         assert self._made is not None and self._runner is not None
@@ -182,7 +192,8 @@ class ProgramTrials:
             if reasons := self._differences(part, engine, REQUIRED["int8"]).failures:
                 raise ProgramError(f"{'; '.join(reasons)} ({part.name})")
         try:
-            kept = replace(self._made, golden=golden_of(self._bundle, self._made, engine))
+            with _running():
+                kept = replace(self._made, golden=golden_of(self._bundle, self._made, engine))
         except GateError as error:
             raise ProgramError(str(error)) from error
         self._made = self._kept[self._scheme, self._made.program_spec.rest] = kept
@@ -225,10 +236,8 @@ class ProgramTrials:
         return Runner(opened("throughput"), lambda: opened("latency"))
 
     def _evaluate(self, runner: Runner, name: str) -> Fidelity:
-        try:
+        with _running():
             found = self._answers(runner.throughput, name)
-        except NotFiniteError as error:
-            raise ProgramError(f"gives answers that are not finite ({error})") from None
         cosine = mean_cosine(self._expected, found)
         agreement = cosine if self._embeds else agreement_of(self._expected, found)
         right = self._named_rightly(found)
@@ -267,9 +276,20 @@ class ProgramTrials:
             raise ProgramError(f"cannot be made ({_first_line(error)})") from error
 
 
+@contextmanager
+def _running() -> Iterator[None]:
+    """Turns what an engine raises while it runs into ProgramError."""
+    try:
+        yield
+    except NotFiniteError as error:
+        raise ProgramError(f"gives answers that are not finite ({error})") from None
+    except BundleError as error:
+        raise ProgramError(f"does not run ({_first_line(error.__cause__ or error)})") from error
+
+
 def _mib(bundle: Bundle) -> float:
     return program_mib(bundle.place, "model")
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
