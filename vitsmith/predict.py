@@ -118,7 +118,14 @@ class Prediction:
 
 def show_score(score: float, meaning: Meaning) -> str:
     """'97.1%', '0.312' for a cosine, '31.2' for a value."""
-    return {"probability": f"{score:.1%}", "cosine": f"{score:.3f}", "value": f"{score:.6g}"}[meaning]
+    return {"probability": show_probability(score), "cosine": f"{score:.3f}", "value": f"{score:.6g}"}[meaning]
+
+
+def show_probability(probability: float) -> str:
+    """'97.2%'; '>99.9%' and '<0.1%' where rounding would give 100.0% or 0.0%."""
+    if 0 < probability < 0.0005:
+        return "<0.1%"
+    return ">99.9%" if 0.9995 <= probability < 1 else f"{probability:.1%}"
 
 
 class Predictor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 import vitsmith as vs
 from tests.tiny import VIT, pictures, tiny_lit, tiny_model
+from vitsmith.cli.terminal.answers import Style, Writer
 from vitsmith.evaluation.evaluation import Evaluation
 from vitsmith.evaluation.scores import score_logits
 from vitsmith.gate import Verdict
@@ -66,6 +68,20 @@ def test_scores_and_verdicts() -> None:
     shown = "top-1 agreement 100.0%, difference 1e-06, cosine 0.999999 on 3 images"
     assert repr(passed) == f"<Verdict passed, {shown}>"
     assert str(Verdict(3, 1e-6, 1.0, 0.999999, ("too far",))) == f"failed: too far, {shown}"
+
+
+@pytest.mark.parametrize(
+    ("score", "written", "shown"),
+    [(1.3e-7, "1.3e-07", "<0.1%"), (0.123456789, "0.123457", "12.3%"), (0.0, "0.000000", "0.0%")],
+)
+def test_improbable_is_not_impossible(score: float, written: str, shown: str, capsys: pytest.CaptureFixture) -> None:
+    one = vs.Prediction("a.png", np.float32([score]), vs.Labels(names=("ant",)), independent=True)
+    for style in Style:
+        Writer(style, 1, head="sigmoid").write(one)
+    table, told, _, row = capsys.readouterr().out.splitlines()
+    assert table.split() == ["ant", shown, "a.png"]
+    assert json.loads(told)["predictions"] == [{"label": "ant", "index": 0, "probability": float(written)}]
+    assert row == f"a.png,ant,{written},"
 
 
 def test_runs(tmp_path: Path) -> None:

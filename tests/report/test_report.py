@@ -16,8 +16,9 @@ from vitsmith.evaluation.evaluation import Evaluation
 from vitsmith.evaluation.scores import score_logits
 from vitsmith.evaluation.speed import Cost, Speed
 from vitsmith.gate import SAME_ANSWERS, Paired, Verdict
+from vitsmith.predict import show_probability
 from vitsmith.report.figure import DARK, DPI, HEIGHT, LIGHT, WIDTH, Theme, new_figure, png
-from vitsmith.report.page import Command, Headline, Report, Section, render, show_probability
+from vitsmith.report.page import Command, Headline, Report, Section, render
 from vitsmith.report.plots import draw_confusion, draw_held_out, draw_loss, draw_reliability, moving_average
 from vitsmith.report.sections import (
     accuracy_section,

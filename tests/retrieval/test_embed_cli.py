@@ -84,6 +84,13 @@ def test_an_image_finds_itself_and_texts(models: Path, folder: Path, capsys: Any
         ("photos/1.png",) * 2,
         ("photos/3.png",) * 2,
     ]
+    call(capsys, "embed", models / "vit", "photos", "--out", "halved")
+    _, out, _ = call(capsys, "retrieve", "--images", "photos", "--index", "halved", "--top", 1, "--json")
+    vectors = Encoder(models / "vit").images(pictures(7))
+    products = (vectors * vectors.astype(np.float16)).sum(axis=1)
+    assert products.max() > 1 + 1e-5, "float16 makes some vectors longer"
+    cosines = [one["results"][0]["score"] for one in read_lines(out)]
+    np.testing.assert_allclose(cosines, np.minimum(products, 1), rtol=0, atol=1e-6)
     call(capsys, "embed", models / "lit", "--texts-file", "texts.txt", "--out", "captions")
     code, out, _ = call(
         capsys, "retrieve", "a cat", "--images", "photos/3.png", "--index", "captions", "--json", "--top", 4

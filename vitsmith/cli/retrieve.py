@@ -200,7 +200,9 @@ def _print(index: Index, queries: list[str], found: Found, json: bool) -> None:
     for number, query in enumerate(queries):
         there = found.positions[number] >= 0
         positions = found.positions[number][there]
-        answers = list(zip(found.scores[number][there].tolist(), index.ids(positions), strict=True))
+        # Vectors kept in float16 may be a little longer than 1, and with them the products that rank them.
+        cosines = found.scores[number][there].clip(-1, 1).tolist()
+        answers = list(zip(cosines, index.ids(positions), strict=True))
         if json:
             results = [{"id": name, "score": round(score, 6)} for score, name in answers]
             print_json_line({"query": query, "results": results})

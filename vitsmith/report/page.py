@@ -12,6 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from vitsmith.escapes import visible
+from vitsmith.predict import show_probability
 from vitsmith.report.figure import HEIGHT, WIDTH, Picture
 
 if TYPE_CHECKING:
@@ -124,13 +125,6 @@ def _template() -> Template:
 def _shown(value: Any) -> Any:
     """What stands for a value on the page, before it is escaped for HTML: its text, one line of visible characters."""
     return value if hasattr(value, "__html__") else visible(str(value))
-
-
-def show_probability(probability: float) -> str:
-    """'97.2%'; '>99.9%' and '<0.1%' where rounding would give 100.0% or 0.0%."""
-    if 0 < probability < 0.0005:
-        return "<0.1%"
-    return ">99.9%" if 0.9995 <= probability < 1 else f"{probability:.1%}"
 
 
 def _data_uri(png: bytes) -> str:

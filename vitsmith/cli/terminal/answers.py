@@ -108,7 +108,7 @@ class Writer:
         best = result.top(self._top)
         if self._style is Style.json:
             answers = [
-                {"label": label, "index": index, self._meaning: self._rounded(score)}
+                {"label": label, "index": index, self._meaning: float(self._digits(score))}
                 for index, (label, score) in zip(result.best(self._top), best, strict=True)
             ]
             told: dict[str, object] = {} if self._head == "softmax" else {"head": self._head}
@@ -116,14 +116,19 @@ class Writer:
                 told["present"] = result.present
             print_json_line({"image": result.source, **told, "predictions": answers})
         elif self._style is Style.csv:
-            digits = ".9g" if self._meaning == "value" else ".6f"
-            cells = [cell for label, score in best for cell in (label, f"{score:{digits}}")]
+            cells = [cell for label, score in best for cell in (label, self._digits(score))]
             print_csv_line([result.source, *cells, *[""] * (2 * (self._top - len(best))), ""])
         else:
-            form = {"probability": "6.1%", "cosine": "6.3f", "value": "10.6g"}[self._meaning]
-            answers_shown = "  ".join(f"{label:<{LABEL_WIDTH}} {score:{form}}" for label, score in best)
+            from vitsmith.predict import show_score
+
+            width = 10 if self._meaning == "value" else 6
+            shown = ((label, show_score(score, self._meaning)) for label, score in best)
+            answers_shown = "  ".join(f"{label:<{LABEL_WIDTH}} {score:>{width}}" for label, score in shown)
             print_line(f"{answers_shown}  {result.source}")
 
-    def _rounded(self, score: float) -> float:
-        """Rounds values as float32 does, because they may be of any size."""
-        return float(f"{score:.9g}") if self._meaning == "value" else round(score, 6)
+    def _digits(self, score: float) -> str:
+        """Six decimals; of a value as many digits as float32 has, because it may be of any size, and of a small
+        probability three, because labels that are judged one by one may all be improbable."""
+        if self._meaning == "value":
+            return f"{score:.9g}"
+        return f"{score:.3g}" if self._meaning == "probability" and 0 < score < 1e-4 else f"{score:.6f}"
