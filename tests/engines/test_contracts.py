@@ -24,9 +24,6 @@ from vitsmith.engines.registry import ENGINES
 from vitsmith.errors import InputError
 from vitsmith.models.configure import change
 
-TOLERANCES = {"executorch": 5e-4}
-"""XNNPACK's GELU and softmax are approximations."""
-
 
 class Case(NamedTuple):
     """An engine that runs a tiny model."""
@@ -38,7 +35,7 @@ class Case(NamedTuple):
     engine: Engine
 
     def answers_rightly(self, images: np.ndarray, outputs: np.ndarray) -> None:
-        assert_close(outputs, self.weights.run_torch(images), TOLERANCES.get(self.name, 1e-5))
+        assert_close(outputs, self.weights.run_torch(images), 1e-5)
 
 
 @pytest.fixture(scope="module", params=ENGINES)
