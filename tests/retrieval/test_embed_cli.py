@@ -320,6 +320,25 @@ def test_another_vocabulary_is_refused_for_an_index_of_texts(models: Path, folde
     assert call(capsys, "embed", "other", "photos", "--out", "index")[0] == 0
 
 
+def test_vectors_in_one_file_are_no_index_and_the_index_beside_them_is_named(
+    models: Path, folder: Path, capsys: Any
+) -> None:
+    assert call(capsys, "embed", models / "lit", "photos", "--out", "all.npz")[0] == 0
+    told = "all.npz is a file, and an index is a folder: "
+    code, _, err = call(capsys, "retrieve", "a cat", "--index", "all.npz")
+    assert code == 2 and f"{told}make one with vitsmith embed MODEL IMAGES --out all\n" in err
+    assert call(capsys, "embed", models / "lit", "photos", "--out", "all")[0] == 0
+    code, _, err = call(capsys, "retrieve", "a cat", "--index", "all.npz")
+    assert code == 2 and f"{told}there is one in all\n" in err
+
+
+def test_an_index_of_class_tokens_says_which_one_texts_search(models: Path, folder: Path, capsys: Any) -> None:
+    assert call(capsys, "embed", models / "lit", "photos", "--out", "index", "--what", "class")[0] == 0
+    code, _, err = call(capsys, "retrieve", "a cat", "--index", "index")
+    assert code == 2 and "not class: embed the images as pooled (the default, --what pooled), or search by an" in err
+    assert call(capsys, "retrieve", "--images", "photos/0.png", "--index", "index")[0] == 0
+
+
 def test_a_model_that_was_moved_is_asked_for(models: Path, folder: Path, capsys: Any) -> None:
     vs.save(vs.load(models / "lit"), folder / "copy")
     call(capsys, "embed", "copy", "photos", "--out", "index")
@@ -351,6 +370,8 @@ def test_a_model_that_was_moved_is_asked_for(models: Path, folder: Path, capsys:
         (("retrieve", " ", "--index", "x"), "a query is empty"),
         (("retrieve", "a cat", "--index", "photos"), "photos is not an index (it has no index.json)"),
         (("retrieve", "a cat", "--index", "photos/0.png"), "is a file, and an index is a folder: make one with"),
+        (("retrieve", "a cat", "--index", "photos"), "make one with vitsmith embed MODEL IMAGES --out photos-index\n"),
+        (("retrieve", "a cat", "--index", "photos/0.png"), "embed MODEL IMAGES --out photos/0\n"),
         (("retrieve", "a cat", "--index", "of-vit"), "is a model of images alone: it cannot read text"),
         (("retrieve", "--images", "none.png", "--index", "of-vit"), "none.png: no such file"),
     ],

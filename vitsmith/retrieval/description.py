@@ -104,10 +104,7 @@ def read_description(folder: Path) -> Description:
         raise InputError(f"{error}; the index is damaged: {REMEDY}") from None
     if fields is None:
         what = "a file, and an index is a folder" if folder.is_file() else f"not an index (it has no {DESCRIPTION})"
-        out = folder.with_suffix("") if folder.is_file() else folder
-        if out.exists():  # embed writes over nothing that is no index
-            out = out.parent / f"{out.resolve().name}-index"
-        raise InputError(f"{folder} is {what}: make one with  vitsmith embed MODEL IMAGES --out {out}")
+        raise InputError(f"{folder} is {what}: {_how_to_get_one(folder)}")
     if not isinstance(fields, dict) or fields.get("format") != FORMAT:
         found = fields.get("format") if isinstance(fields, dict) else None
         raise InputError(f"{path} has format {found}, and this vitsmith reads {FORMAT}: use a matching version")
@@ -117,6 +114,16 @@ def read_description(folder: Path) -> Description:
         return Description.model_validate(fields)
     except ValidationError as error:
         raise InputError(f"{path} is damaged ({error.error_count()} mistakes): {REMEDY}") from None
+
+
+def _how_to_get_one(place: Path) -> str:
+    """What to do instead of giving `place`, which is no index."""
+    out = place.with_suffix("") if place.is_file() else place
+    if is_index(out):
+        return f"there is one in {out}"
+    if out.exists():  # embed writes over nothing that is no index
+        out = out.parent / f"{out.resolve().name}-index"
+    return f"make one with  vitsmith embed MODEL IMAGES --out {out}"
 
 
 def write_description(folder: Path, description: Description) -> None:
