@@ -127,6 +127,9 @@ def test_alone_it_finds_runs_wherever_out_put_them(capsys, here) -> None:
     (begun / "checkpoints" / "step-00000001").mkdir(parents=True)
     os.utime(begun / "checkpoints", (2**32, 2**32))
     assert commands_told(capsys) == ["vitsmith train --resume begun"]
+    os.utime(begun / "checkpoints", (0, 0))
+    told = commands_told(capsys)
+    assert told[0] == "vitsmith predict mine IMAGES" and told[-1] == "vitsmith train --resume begun"
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def test_what_is_no_unfinished_run(tmp_path: Path) -> None:
 def test_in_the_way_of_another_run_it_is_told_apart_by_what_it_saved(tmp_path: Path) -> None:
     run = run_in(tmp_path / "pets")
     with pytest.raises(
-        OutputError, match="ended before its first checkpoint: begin it again, in its place with `force`"
+        OutputError, match=r"before its first checkpoint, and cannot be resumed: .* replace it with `force`"
     ):
         check_place("train", run, force=False)
     (run / "checkpoints" / "step-000001").mkdir(parents=True)

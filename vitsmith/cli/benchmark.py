@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vitsmith.cli.arguments.images import sources_of
 from vitsmith.cli.arguments.inputs import (
     check_recordable,
     choices_of,
     choose_images,
+    images_beside,
     labelled,
     open_model,
     read_images,
@@ -88,8 +88,9 @@ def benchmark(
 
     if labels_file is not None and not data:
         raise InputError("--labels-file names the classes for --data: give --data too")
-    described, sources = labelled(data, image_column, label_column, split), sources_of(images or [])
+    described = labelled(data, image_column, label_column, split)
     with place_of("benchmark", model_name(models[0]), out, force=force) as place:
+        sources = images_beside(described, images or [])
         subjects = _load(models, image_size, choices_of(read_as), record)
         if labels_file is not None:
             subjects = _named(subjects, labels_file)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vitsmith.cli.arguments.inputs import labelled, open_model, reading_bar, tell_unreadable
+from vitsmith.cli.arguments.inputs import images_beside, labelled, open_model, reading_bar, tell_unreadable
 from vitsmith.cli.arguments.options import (
     ForceOption,
     ImageColumnOption,
@@ -109,6 +109,7 @@ def compress(
     described = labelled(data, image_column, label_column)
     chosen = choose or (ChoiceRule.cheapest if bounded else ChoiceRule.knee)
     with place_of("compress", model_name(model), out, force=force) as folder, scratch("search") as programs:
+        images_beside(described, [])
         bundle = open_model(model, image_size, read_as, labels=labels_file)
         images = _images(bundle, described, limit, seed, skip_unreadable)
         variant_maker = TorchVariantMaker(

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vitsmith.cli.arguments.images import sources_of
-from vitsmith.cli.arguments.inputs import labelled, open_model, reading_bar, tell_calibration
+from vitsmith.cli.arguments.inputs import images_beside, labelled, open_model, reading_bar, tell_calibration
 from vitsmith.cli.arguments.options import (
     ForceOption,
     ImageColumnOption,
@@ -100,9 +99,10 @@ def merge_tokens(
         raise InputError("--data and --images both name the evaluation images: give one of them")
     asked = Requirements(accuracy_drop=max_drop, agreement=min_agreement, any_speedup=min_speedup, strict=strict_gate)
     check_bounds(asked, bool(data))
-    described, sources = labelled(data, image_column, label_column, split), sources_of(images or [])
+    described = labelled(data, image_column, label_column, split)
     target = _merge_target(schedule, keep, tokens)
     with place_of("merge-tokens", model_name(model), out, force=force) as place:
+        sources = images_beside(described, images or [])
         bundle = open_model(model, image_size, read_as, labels=labels_file, headless=None, vocabulary=vocabulary)
         check_mergeable(bundle)
         tell_calibration(bundle, kept=False)

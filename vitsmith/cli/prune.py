@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vitsmith.cli.arguments.images import sources_of
-from vitsmith.cli.arguments.inputs import labelled, open_model, reading_bar, tell_calibration
+from vitsmith.cli.arguments.inputs import images_beside, labelled, open_model, reading_bar, tell_calibration
 from vitsmith.cli.arguments.options import (
     ForceOption,
     ImageColumnOption,
@@ -108,8 +107,9 @@ def prune(
         raise InputError("pruning needs images: give labelled ones with --data, or images without labels with --images")
     asked = Requirements(accuracy_drop=max_drop, agreement=min_agreement, speedup=min_speedup, strict=strict_gate)
     check_bounds(asked, bool(data))
-    described, sources = labelled(data, image_column, label_column), sources_of(images or [])
+    described = labelled(data, image_column, label_column)
     with place_of("prune", model_name(model), out, force=force) as place:
+        sources = images_beside(described, images or [])
         bundle = open_model(model, image_size, read_as, labels=labels_file)
         wanted = Pruning(heads, mlp_width, tokens_mlp_width, depth, keep, method.value, calibration)
         check_prunable(bundle)

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vitsmith.cli.arguments.images import sources_of
-from vitsmith.cli.arguments.inputs import labelled, open_model, reading_bar, tell_calibration
+from vitsmith.cli.arguments.inputs import images_beside, labelled, open_model, reading_bar, tell_calibration
 from vitsmith.cli.arguments.options import (
     ForceOption,
     ImageColumnOption,
@@ -92,13 +91,14 @@ def quantize(
     from vitsmith.runs.place import model_name, place_of
     from vitsmith.verbs.quantize import quantization
 
-    described, sources = labelled(data, image_column, label_column, split), sources_of(images or [])
+    described = labelled(data, image_column, label_column, split)
     asked = Requirements(accuracy_drop=max_drop, agreement=min_agreement, speedup=min_speedup, strict=strict_gate)
     settings = quantization(
         asked, data, split, images=bool(images), engine=engine.value, fastest=fastest, batch_size=batch_size
     )
     amounts = Amounts(calibration, limit, seed)
     with place_of("quantize", f"{model_name(model)}-{settings.engine}", out, force=force) as target:
+        sources = images_beside(described, images or [])
         bundle = open_model(model, image_size, read_as, labels=labels_file, headless=None)
         check_quantizable(bundle, settings.engine)
         tell_calibration(bundle, kept=True)

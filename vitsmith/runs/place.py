@@ -76,10 +76,10 @@ def check_place(verb: str, out: Path | None, *, force: bool, is_earlier: IsEarli
             raise OutputError(f"{out} exists, a {what} that {verb} did not write: choose another `out`")
         if not force:
             if (run := unfinished_run(out)) is not None:
-                told = f"is an unfinished run: resume it with  {run.resuming} , choose another `out`, or replace it"
+                told = f"is an unfinished run: resume it with  {run.resuming} ,"
                 if not run.resumable:
-                    told = "is a run that ended before its first checkpoint: begin it again, in its place"
-                raise OutputError(f"{out} {told} with `force`")
+                    told = "is a run that ended before its first checkpoint, and cannot be resumed:"
+                raise OutputError(f"{out} {told} choose another `out`, or replace it with `force`")
             raise OutputError(f"{out} exists: choose another `out`, or replace it with `force`")
 
 

@@ -32,6 +32,7 @@ from vitsmith.verbs.inputs import (
     Model,
     asked_of,
     check_bounds,
+    check_data,
     choosing,
     is_data,
     left_out,
@@ -153,6 +154,7 @@ def export_for(request: ExportRequest, tell: Tell, choose: Choose) -> tuple[Bund
     words = given if given is None or isinstance(given, Words) else check_words(list(given), where="labels")
     name = run_name(request.bundle)
     with _reserved(request, target, name) as folder:
+        check_data(request.data)
         original, words = _load(request, target, words, tell)
         _check_bundle(request, target, original)
         gate = _gate(request, original, tell, choose)

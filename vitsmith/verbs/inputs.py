@@ -44,12 +44,16 @@ def is_data(data: Data) -> bool:
 
 
 def described_data(data: str | os.PathLike[str] | DataSpec) -> DataSpec:
-    """The description of a data set. Raises InputError for anything else, and for a path where nothing is."""
-    given = instance(data, (str, os.PathLike, DataSpec), "data", "a path or a DataSpec")
-    described = given if isinstance(given, DataSpec) else DataSpec(path=os.fsdecode(given))
-    if described.path:
-        check_there(described.path)
-    return described
+    """The description of a data set. Raises InputError for anything but a path or a description."""
+    if isinstance(data, DataSpec):
+        return data
+    return DataSpec(path=os.fsdecode(instance(data, (str, os.PathLike), "data", "a path or a DataSpec")))
+
+
+def check_data(data: Data) -> None:
+    """Raises DatasetError, before a model is opened for it, for a data set at a path where nothing is."""
+    if isinstance(data, str | os.PathLike | DataSpec) and is_data(data):
+        check_there(described_data(data).path)
 
 
 def asked_of(data: Data, split: str, tell: Tell) -> Asked:

@@ -15,7 +15,7 @@ from vitsmith.errors import InputError
 from vitsmith.gate import Requirements
 from vitsmith.needs_torch import require_torch
 from vitsmith.runs.place import place_of
-from vitsmith.verbs.inputs import Model, check_bounds, described_data, run_name, warn
+from vitsmith.verbs.inputs import Model, check_bounds, check_data, described_data, run_name, warn
 from vitsmith.weights.load import assumed, load
 
 if TYPE_CHECKING:
@@ -84,6 +84,7 @@ def quantize(
     how: dict[str, Any] = {"amounts": Amounts(calibration, limit, seed), "skip_unreadable": skip_unreadable}
     to = None if out is None else argument_path(out, "out")
     with place_of("quantize", f"{run_name(bundle)}-{settings.engine}", to, force=force) as target:
+        check_data(described)
         original = load(bundle)
         for note in assumed(original):
             tell(note)

@@ -114,11 +114,8 @@ def either_data(data: str, option: str) -> str:
 
 
 def labelled(data: str, image_column: str = "", label_column: str = "", split: str = "") -> DataSpec:
-    """The data set that `--data` and its columns describe.
-
-    Raises InputError for columns or a split without data, and for a path where nothing is.
-    """
-    from vitsmith.data.sets.datasets import DataSpec, check_there
+    """The data set that `--data` and its columns describe. Raises InputError for columns or a split without data."""
+    from vitsmith.data.sets.datasets import DataSpec
     from vitsmith.errors import InputError
 
     if not data and split:
@@ -126,9 +123,16 @@ def labelled(data: str, image_column: str = "", label_column: str = "", split: s
     if not data and (image_column or label_column):
         given = "--image-column names a column" if image_column else "--label-column names a column"
         raise InputError(f"{given} of --data: give --data too")
-    if data:
-        check_there(data)
     return DataSpec(path=data, image_column=image_column, label_column=label_column)
+
+
+def images_beside(data: DataSpec, images: list[str]) -> list[ImageSource]:
+    """The images that arguments mean. Raises InputError, before a model is opened, where they or data are not there."""
+    from vitsmith.data.sets.datasets import check_there
+
+    if data.path:
+        check_there(data.path)
+    return sources_of(images)
 
 
 def images_of(images: list[str], data: DataSpec, split: str = "") -> tuple[Sequence[ImageSource], Sequence[str] | None]:

@@ -49,6 +49,7 @@ def next_steps(here: Path) -> tuple[str, list[Step]]:
         is_run = folder.name == "model" and folder.parent != here
         bundle = os.path.relpath(folder.parent if is_run else folder, here)
         about, steps = f"{bundle} is a model.", _with_model(folder, shell_quoted(bundle))
+        steps += [(run.resuming, "continue a run that has not ended")] if run is not None and run.resumable else []
     if index is not None:
         typed = os.path.relpath(index, here)
         about += f" {typed} is an index."
