@@ -55,6 +55,7 @@ from vitsmith.training.images.teacher import Teacher
 from vitsmith.training.lit.run import lit_to_bundle
 from vitsmith.training.recipes.file import parse_recipe
 from vitsmith.training.recipes.recipe import TrainRecipe
+from vitsmith.weights.bundle.card import model_card
 from vitsmith.weights.bundle.folder import write_bundle
 
 PICTURES = pictures(4)
@@ -223,6 +224,14 @@ def test_a_student_carries_the_agreement_of_its_teacher(place: Path, tmp_path: P
     assert student.provenance.license == "" and student.provenance.license_text == "DINOv3 words"
     told = "its teacher is under the DINOv3 License, whose words are in LICENSE.md"
     assert any(told in note for note in student.provenance.notes)
+    vs.save(student, tmp_path / "student")
+    of_student = train_to_bundle(short(place, str(tmp_path / "student")), splits(), None).bundle
+    distill = {"teacher": str(tmp_path / "student"), "temperature": 1.0, "weight": 1.0}
+    pupil = train_to_bundle(short(place, "deit3", distill=distill), splits(), None).bundle
+    for one in (student, of_student, pupil):
+        assert one.provenance.license_text == "DINOv3 words"
+        assert "Licence: that of a model it learnt from is to be passed on with it (LICENSE.md)" in model_card(one)
+    assert any("its teacher learnt from a model whose licence is in LICENSE.md" in n for n in pupil.provenance.notes)
 
 
 @pytest.mark.parametrize(

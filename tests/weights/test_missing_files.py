@@ -79,6 +79,8 @@ def test_a_classifier_refuses_also_as_a_bundle_and_a_program(tmp_path: Path) -> 
     made_from_saved, _ = export_onnx(vs.load(tmp_path / "saved"), tmp_path / "again")
     with pytest.raises(InputError, match=rf"beside the weights that {tmp_path / 'saved'} was made from, and make the"):
         vs.Predictor(made_from_saved)
+    with pytest.raises(InputError, match=rf"that {tmp_path / 'saved'} was made from, and make the bundle .*=usual$"):
+        vs.Encoder(tmp_path / "saved").images(pictures(1))  # its features, in memory
     for target, pixels in (("web", False), ("triton", False), ("onnx", True)):  # they preprocess by themselves
         with pytest.raises(InputError, match=MISSING):
             vs.export(bundle, target, out=tmp_path / f"to-{target}", pixels=pixels)

@@ -56,6 +56,8 @@ def test_images_and_tokens_are_embedded_and_texts_refused_also_as_a_bundle_and_a
             _ = one.text_identity
         with pytest.raises(InputError, match=TOLD):
             vs.ZeroShotClassifier(one, ["a cat", "a dog"])
+    with pytest.raises(InputError, match=rf"^{tmp_path / 'saved'} {TOLD}"):
+        vs.export(tmp_path / "saved", "web", out=tmp_path / "page", labels=["a cat", "a dog"])
     card = (tmp_path / "saved" / "README.md").read_text(encoding="utf-8")
     assert f"- Text: refused: {REASON}" in card.replace("\\", "") and "vs.Encoder(" in card
 

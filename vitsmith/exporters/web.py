@@ -60,6 +60,8 @@ def _check(bundle: Bundle, spec: ProgramSpec, extras: Extras) -> None:
         raise InputError(f"{bundle.where} gives logits for each patch, not one answer for an image: no page shows them")
     if extras.labels is not None and not isinstance(bundle.config, LiTConfig):
         raise InputError(f"{bundle.where} has classes of its own: labels in words are for LiT models")
+    if extras.labels is not None:
+        bundle.check_texts()
     if (size := _weights_size(bundle, spec)) > LARGEST_PROGRAM:
         raise InputError(
             f"{bundle.where} has {size / 1e9:.1f} GB of weights, more than a browser holds: take a smaller model, "

@@ -19,7 +19,7 @@ from vitsmith.specs import ImageSpec, Labels
 from vitsmith.training.images.result import TrainResult
 from vitsmith.training.recipes.recipe import TrainRecipe
 from vitsmith.version import __version__
-from vitsmith.weights.bundle.agreements import LICENSE
+from vitsmith.weights.bundle.agreements import LICENSE, agreement_of
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.bundle.measurements import accuracy, training_speed
 
@@ -62,9 +62,10 @@ def make_bundle(
 
 
 def _taught(teacher: Publication) -> str:
-    return (
-        f"its teacher is under the {teacher.license}, whose words are in {LICENSE}: read there what holds for students"
-    )
+    under = f"is under the {teacher.license}, whose words are"
+    if agreement_of(teacher.license) is None:  # a student itself
+        under = "learnt from a model whose licence is"
+    return f"its teacher {under} in {LICENSE}: read there what holds for students"
 
 
 def _golden_images(splits: Splits, result: TrainResult) -> list[Rgb]:

@@ -111,21 +111,25 @@ class BundleParts:
         if not self.refuses_images:
             return
         usual = f"take what is usual for such models, by preprocessing='usual' or {option} preprocessing=usual"
-        other = "" if self.folder else ", or your own, by load(..., preprocessing=ImageSpec(...))"
+        other = "" if self._of_bundle else ", or your own, by load(..., preprocessing=ImageSpec(...))"
         if refused:
             raise InputError(f"{self.where}: {refused}, so it is given no images: {usual}{other}")
-        again = f"{self._made_from}, and make the bundle again; or" if self.folder else "and load them again, or"
+        again = f"{self._made_from}, and make the bundle again; or" if self._of_bundle else "and load them again, or"
         raise InputError(
             f"{self.where} has no {missing}, so how its images are preprocessed is not known: put the file beside the "
             f"weights {again} {usual}{other}"
         )
 
     @property
+    def _of_bundle(self) -> bool:
+        """Whether it is a bundle on disk or was made from one in memory: such weights are not read again."""
+        return self.folder is not None or _is_bundle(self.provenance.parent)
+
+    @property
     def _made_from(self) -> str:
         """How a message goes on about the weights of a bundle on disk, which may be made from another bundle."""
         source = self.provenance.parent or self.provenance.source
-        is_bundle = os.path.isfile(os.path.join(source, MANIFEST))  # noqa: PTH113, PTH118 - of any text
-        return f"that {source} was made from" if is_bundle else f"it was made from ({source})"
+        return f"that {source} was made from" if _is_bundle(source) else f"it was made from ({source})"
 
     def check_texts(self) -> None:
         """Raises InputError for a model that reads no texts: without a text tower, or without a tokenizer of ours."""
@@ -135,7 +139,7 @@ class BundleParts:
             return
         if self.provenance.texts_refused:
             raise InputError(f"{self.where} {refused_texts(self.provenance.texts_refused)}")
-        made_from = self._made_from if self.folder else ""
+        made_from = self._made_from if self._of_bundle else ""
         raise InputError(f"{self.where} {missing_vocabulary(self.text, self.provenance.kind, made_from=made_from)}")
 
     def as_measured(self, one: Measurement) -> Measurement:
@@ -194,3 +198,7 @@ def _check_text(bundle: BundleParts) -> None:
     its = {"length": tower.length, "vocabulary": tower.vocabulary, "pooling": pooling}
     if wrong := [f"{name} {ours[name]}, the text tower has {its[name]}" for name in its if ours[name] != its[name]]:
         raise BundleError(f"{bundle.where}: the text specification says {'; '.join(wrong)}")
+
+
+def _is_bundle(place: str) -> bool:
+    return bool(place) and os.path.isfile(os.path.join(place, MANIFEST))  # noqa: PTH113, PTH118 - of any text

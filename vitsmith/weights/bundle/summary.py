@@ -9,7 +9,7 @@ from vitsmith.models.presets import kind_of_towers, name_of
 from vitsmith.records import NOT_KNOWN, Provenance, Publication
 from vitsmith.specs import Calibration, Head, ImageSpec, Similarity
 from vitsmith.text_spec import TextSpec
-from vitsmith.weights.bundle.agreements import describe_duty
+from vitsmith.weights.bundle.agreements import LICENSE, agreement_of, describe_duty
 
 
 def describe_origin(provenance: Provenance) -> str:
@@ -23,14 +23,22 @@ def describe_origin(provenance: Provenance) -> str:
 def describe_license(provenance: Provenance) -> str:
     """'apache-2.0'; '' if it is not known. For a LiT from two places 'apache-2.0 (image tower); mit (text tower)'.
 
-    Of a licence whose words must be passed on it says where they are.
+    Of a licence whose words must be passed on it says where they are, also where it is only that of a teacher.
     """
 
     def described(one: Publication) -> str:
         there = bool(one.license_text or provenance.license_text)  # those of both towers are in one file
         return one.license + describe_duty(one.license, there=there)
 
-    return _of_towers(provenance, described)
+    told = _of_towers(provenance, described)
+    if not provenance.license_text or agreement_of(provenance.license) or agreement_of(_text_terms(provenance)):
+        return told
+    taught = f"that of a model it learnt from is to be passed on with it ({LICENSE})"
+    return f"{told}; {taught}" if told else taught
+
+
+def _text_terms(provenance: Provenance) -> str:
+    return provenance.text.license if provenance.text is not None else ""
 
 
 def _of_towers(provenance: Provenance, shown: Callable[[Publication], str]) -> str:
