@@ -12,8 +12,10 @@ at the size of the file and 1e-4 at another.
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import platform
+import re
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -134,8 +136,10 @@ TIMM = {"depth": 3, "embed_dim": 48, "num_heads": 3}
 
 
 def of_timm(family: str, architecture: str, size: Size, **fields: Any) -> Row:
-    """An architecture of timm, made small; timm's positions have the size of the model."""
-    return Row(family, "timm", architecture, "", {**TIMM, "img_size": size, **fields}, (size,))
+    """An architecture of timm, made small; timm's positions have the size of the model, and move to another."""
+    patch = int(re.findall(r"patch(\d+)", architecture)[0])
+    larger = (size[0] + patch, size[1] + 2 * patch)
+    return Row(family, "timm", architecture, "", {**TIMM, "img_size": size, **fields}, (size, larger))
 
 
 FROM_TIMM = (
@@ -355,6 +359,10 @@ class Timm:
         save_for_hf(model, folder, safe_serialization=True)
 
     def answers(self, model: Any, images: Tensor, tokens: Tensor | None, arguments: dict[str, Any]) -> Answers:
+        size = tuple(images.shape[-2:])
+        if size != model.patch_embed.img_size:
+            model = copy.deepcopy(model)
+            model.set_input_size(img_size=size)
         last = "logits" if model.num_classes else "pooled"
         return {"tokens": model.forward_features(images), last: model(images)}
 

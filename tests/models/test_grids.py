@@ -12,6 +12,7 @@ import torch
 import typer
 from PIL import Image
 from safetensors.torch import save_file
+from scipy.ndimage import zoom
 from typer.testing import CliRunner, Result
 
 from tests.tiny import CONFIGS, MIXER, VIT, pictures, tiny_inputs, tiny_lit, tiny_model
@@ -84,14 +85,32 @@ def test_a_grid_of_others_is_taken_for_a_square_and_told(tmp_path: Path) -> None
     assert asked.config == WIDE and asked.provenance.notes == ()
 
 
-def test_who_says_something_else_than_the_file_is_refused(tmp_path: Path) -> None:
-    save(tiny_model(WIDE), tmp_path / "a.npz", format="npz")
+def test_positions_move_from_the_grid_that_the_file_has(tmp_path: Path) -> None:
+    """By the original's rule, scipy.ndimage.zoom of order 1; without a told grid from the square that the file has."""
+    model = tiny_model(WIDE)
+    save(model, tmp_path / "a.npz", format="npz")
     assert load(tmp_path / "a.npz", image_size=(16, 64)).config == WIDE
-    with pytest.raises(WeightsError, match=r"was written with image_size \(16, 64\), not \(32, 32\)"):
-        load(tmp_path / "a.npz", image_size=32)
-    with pytest.raises(WeightsError, match="arrays do not fit"):
-        save(tiny_model(change(VIT, image_size=(32, 32))), tmp_path / "b.npz", format="npz")
-        load(tmp_path / "b.npz", image_size=(16, 24))
+    moved = load(tmp_path / "a.npz", image_size=32)
+    stored = model.state_dict()["positions.embedding"][0, 1:].reshape(2, 8, -1).numpy()
+    expected = zoom(stored, (2, 0.5, 1), order=1).reshape(16, -1)
+    found = moved.model.state_dict()["positions.embedding"][0]
+    np.testing.assert_allclose(found[1:].numpy(), expected, rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(found[:1], model.state_dict()["positions.embedding"][0, :1], rtol=0, atol=0)
+    assert moved.preprocessing.size == (32, 32)
+    assert "positions of 2x8 patches were resized to 4x4, bilinear, corners aligned" in str(moved.provenance.notes)
+    save(tiny_model(change(VIT, image_size=(32, 32))), tmp_path / "b.npz", format="npz")
+    assert load(tmp_path / "b.npz", image_size=(16, 24)).config.grid == (2, 3)
+
+
+@pytest.mark.parametrize("kind", ["ours", "timm"])
+def test_a_mixer_takes_images_of_one_size(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / ("a.npz" if kind == "ours" else "a.safetensors")
+    if kind == "ours":
+        save(tiny_model(change(MIXER, image_size=(32, 32))), path, format="npz")
+    else:
+        save_file(timm_mixer(), path)
+    with pytest.raises(WeightsError, match="a Mixer takes as many patches as it was trained with, 16 of 8x8 pixels"):
+        load(path, image_size=40)
 
 
 def test_a_comment_is_believed_only_whole(tmp_path: Path) -> None:

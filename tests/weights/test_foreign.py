@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors.torch import save_file
 
 from tests.weights import foreign_reference as reference
@@ -84,6 +85,36 @@ def test_grids_that_are_not_square(tmp_path: Path, make: Any, told_by: str) -> N
     expected = compute(state, images(16, 32))
     torch.testing.assert_close(logits_of(foreign, 16, 32), expected, rtol=TOLERANCE, atol=TOLERANCE)
     assert foreign.preprocessing.size == (16, 32)
+
+
+@pytest.mark.parametrize(
+    ("class_position", "config"),
+    [(True, TIMM_CONFIG), (False, TIMM_CONFIG), (True, None)],
+    ids=["all", "patches", "alone"],
+)
+def test_timms_positions_move_to_another_size_as_timm_moves_them(
+    tmp_path: Path, class_position: bool, config: Any
+) -> None:
+    """`resample_abs_pos_embed` of timm's layers/pos_embed.py: bicubic, antialiased, tokens before the patches kept."""
+    state = timm_vit(class_position=class_position)
+    foreign = loaded(written(tmp_path, state, config), image_size=(48, 24))
+    prefix = int(class_position)
+    grid = state["pos_embed"][:, prefix:].reshape(1, 4, 4, -1).permute(0, 3, 1, 2)
+    grid = F.interpolate(grid, size=(6, 3), mode="bicubic", antialias=True).permute(0, 2, 3, 1).flatten(1, 2)
+    moved = {**state, "pos_embed": torch.cat([state["pos_embed"][:, :prefix], grid], dim=1)}
+    expected = timm_vit_logits(moved, images(48, 24))
+    torch.testing.assert_close(logits_of(foreign, 48, 24), expected, rtol=TOLERANCE, atol=TOLERANCE)
+    assert "positions of 4x4 patches were resized to 6x3, bicubic with antialiasing" in str(foreign.provenance.notes)
+
+
+def test_a_grid_of_as_many_patches_moves_where_the_config_tells_another(tmp_path: Path) -> None:
+    foreign = loaded(written(tmp_path, timm_vit(), TIMM_CONFIG), image_size=(16, 64))
+    assert foreign.config.grid == (2, 8) and "4x4 patches were resized to 2x8" in str(foreign.provenance.notes)
+    alone = loaded(written(tmp_path, timm_vit(), name="alone.safetensors"), image_size=(16, 64))
+    assert "4x4 patches were resized to 2x8" in str(alone.provenance.notes)
+    (tmp_path / "config.json").unlink()
+    told = loaded(tmp_path / "alone.safetensors", image_size=(16, 64))
+    assert told.config.grid == (2, 8) and "resized" not in str(told.provenance.notes)
 
 
 def test_the_arrays_say_the_size_when_the_config_is_of_another(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from vitsmith.errors import WeightsError
 from vitsmith.models.config import ImageModelConfig, show_size
 
 
@@ -18,3 +19,14 @@ def square_grid(config: ImageModelConfig) -> str:
         f"a square grid of {show_size(config.grid)} patches for images of {show_size(config.image_size)} pixels "
         "(image_size= changes it)"
     )
+
+
+def check_mixer_size(size: tuple[int, int], patch: Sequence[int], patches: int) -> None:
+    """Raises WeightsError unless images of `size` have so many `patches`: a Mixer's first products are over them."""
+    found = (size[0] // patch[0]) * (size[1] // patch[1])
+    if found != patches:
+        shown = show_size((patch[0], patch[1]))
+        raise WeightsError(
+            f"a Mixer takes as many patches as it was trained with, {patches} of {shown} pixels; images of "
+            f"{show_size(size)} have {found}: leave the image size out"
+        )

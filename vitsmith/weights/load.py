@@ -54,7 +54,7 @@ def load(
         name: the expected architecture; the arrays are checked against it.
         image_size: pixels, for checkpoints only. Arrays do not show the shape of the patch grid: if nothing else does,
             a square is assumed, `provenance.notes` says so, and a number of patches that makes no square is refused.
-            Positions of HF's models, whose files say their size, are resized to another by HF's rule.
+            Positions are resized to another size than the file's by the rule of its publisher.
         gelu: 'erf', 'tanh' or 'quick', in both towers, for checkpoints only. The same arrays are published with several
             forms (OpenAI's CLIP in timm, SigLIP); default: that of the file's publisher, as `provenance.notes` says.
         pooling: 'token', 'gap', 'token_and_gap', 'unpooled' or 'token_unpooled', for checkpoints only; default: that

@@ -12,7 +12,7 @@ from vitsmith.errors import WeightsError
 from vitsmith.models.config import GROUPS, LiTConfig, ModelConfig, ResNetConfig, ViTConfig, indivisible, show_size
 from vitsmith.models.configure import parse_config
 from vitsmith.models.text_config import BertConfig
-from vitsmith.weights.assumptions import assumed_note, square_grid
+from vitsmith.weights.assumptions import assumed_note, check_mixer_size, square_grid
 
 Shapes = Mapping[str, Shape]
 
@@ -112,6 +112,7 @@ def _mixer(shapes: Shapes, image_size: tuple[int, int] | None) -> dict[str, Any]
     if image_size is None:
         side = _square_side(tokens)
         image_size = (side * rows, side * columns)
+    check_mixer_size(image_size, (rows, columns), tokens)
     return {
         "family": "mixer",
         "width": width,

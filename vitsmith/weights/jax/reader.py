@@ -7,12 +7,12 @@ from dataclasses import replace
 
 from vitsmith.arrays import Shape
 from vitsmith.errors import ConfigError, WeightsError
-from vitsmith.models.config import LiTConfig, ModelConfig
+from vitsmith.models.config import LiTConfig, ModelConfig, ViTConfig
 from vitsmith.weights.containers.npz import NpzFile
 from vitsmith.weights.conversion import Conversion
 from vitsmith.weights.fill import ArrayFile
 from vitsmith.weights.jax.config import infer_config, jax_notes
-from vitsmith.weights.jax.names import BIG_VISION, slots_of_file
+from vitsmith.weights.jax.names import slots_of_file
 from vitsmith.weights.jax.stacked import prefix_of, unstacked
 from vitsmith.weights.jax.vocabulary import text_side
 from vitsmith.weights.layouts import Slot, within
@@ -20,7 +20,8 @@ from vitsmith.weights.options import LoadOptions
 from vitsmith.weights.position_layout import ResizedPositions, resizing_note
 
 CLASSIFIER = ("head/kernel", "head/bias")
-_POSITIONS = f"img/{BIG_VISION.positions}"
+_POSITIONS = ("positions.embedding", "image.positions.embedding")
+"""The parameter that holds them, alone and in two towers."""
 Size = tuple[int, int] | None
 
 
@@ -32,11 +33,12 @@ def recognises(file: ArrayFile) -> bool:
 def read(file: ArrayFile, options: LoadOptions) -> Conversion:
     """The architecture worked out from the arrays, with the original's preprocessing.
 
-    `options.image_size` is needed if the grid is not square and the file does not say so. SigLIP's positions move to
-    another size as big_vision moves them. Raises WeightsError.
+    `options.image_size` is needed if the grid is not square and the file does not say so. At another size than the
+    file's positions are resized as the original resizes them, or big_vision SigLIP's. Raises WeightsError.
     """
     assert isinstance(file, NpzFile)
-    image_size = _agreed(options.image_size, _told_size(file), file)
+    told = _told_size(file)
+    image_size = options.image_size or told
     pooling = file.told.get("pooling")
     prefix = prefix_of(file.shapes)
     ours = {name.removeprefix(prefix): shape for name, shape in file.shapes.items() if name.startswith(prefix)}
@@ -44,7 +46,7 @@ def read(file: ArrayFile, options: LoadOptions) -> Conversion:
         shapes, pieces = unstacked(ours)
         config = infer_config(shapes, image_size=image_size, pooling=pooling)
         slots = slots_of_file(config, shapes.keys())
-        resized = _resize(config, shapes, slots)
+        resized = _resize(config, shapes, slots, told)
     except (WeightsError, ConfigError) as error:
         raise type(error)(f"{file.path}: {error}") from None
     text, vocabulary = text_side(config, file.path, options.vocabulary)
@@ -63,23 +65,34 @@ def read(file: ArrayFile, options: LoadOptions) -> Conversion:
     )
 
 
-def _resize(config: ModelConfig, shapes: dict[str, Shape], slots: dict[str, Slot]) -> tuple[str, ...]:
-    """Makes the slot of SigLIP's positions one that resizes them if the file has those of another grid; a note."""
-    tokens = shapes.get(_POSITIONS, (0, 0, 0))[1]
-    if not isinstance(config, LiTConfig) or _POSITIONS not in slots or math.prod(config.image.grid) == tokens:
+def _resize(config: ModelConfig, shapes: dict[str, Shape], slots: dict[str, Slot], told: Size) -> tuple[str, ...]:
+    """Makes the slot of positions one that resizes them if the file has those of another grid; a note.
+
+    `told` is the image size of which the file says that it has it: without it the grid is square, or the one that is
+    wanted if it has as many positions.
+    """
+    place = next((name for name, slot in slots.items() if slot.parameter in _POSITIONS), None)
+    wanted = _image_tower(config)
+    if place is None or wanted is None:  # a Mixer's
         return ()
-    stored, rule = infer_config(shapes).image, config.image.position_embedding.resize
-    slots[_POSITIONS] = replace(slots[_POSITIONS], layout=ResizedPositions.between(stored, config.image, rule))
-    return resizing_note(stored, config.image, rule)
+    if not told and math.prod(wanted.grid) + wanted.prefix_positions == shapes[place][1]:
+        return ()
+    try:
+        stored = _image_tower(infer_config(shapes, image_size=told))
+    except WeightsError:  # no square
+        return ()
+    if stored is None or stored.grid == wanted.grid:
+        return ()
+    rule = wanted.position_embedding.resize
+    slots[place] = replace(slots[place], layout=ResizedPositions.between(stored, wanted, rule))
+    return resizing_note(stored, wanted, rule)
+
+
+def _image_tower(config: ModelConfig) -> ViTConfig | None:
+    tower = config.image if isinstance(config, LiTConfig) else config
+    return tower if isinstance(tower, ViTConfig) else None
 
 
 def _told_size(file: NpzFile) -> Size:
     told = file.told.get("image_size")
     return (told[0], told[1]) if isinstance(told, list) and len(told) == 2 else None
-
-
-def _agreed(given: Size, told: Size, file: NpzFile) -> Size:
-    """The user's image size, else that of the file. Raises WeightsError if they differ."""
-    if given is not None and told is not None and given != told:
-        raise WeightsError(f"{file.path}: was written with image_size {told}, not {given}: leave image_size out")
-    return given if given is not None else told

@@ -9,6 +9,7 @@ from vitsmith.errors import WeightsError
 from vitsmith.models.config import ImageModelConfig, ViTConfig, indivisible, show_size
 from vitsmith.models.configure import change, parse_config
 from vitsmith.models.presets import VIT_SIZES
+from vitsmith.weights.assumptions import check_mixer_size
 from vitsmith.weights.fill import ArrayFile
 from vitsmith.weights.timm.architectures import Architecture, known_architecture, turns_by_name
 from vitsmith.weights.timm.metadata import ModelArgs, RefusedArgs, TimmMetadata
@@ -134,6 +135,7 @@ def _mixer(file: ArrayFile, metadata: TimmMetadata | None, image_size: tuple[int
     if image_size is None:
         fits = metadata and metadata.fits(tokens, patch, prefix=0)
         image_size = metadata.image_size if metadata and fits else _square(file, tokens, patch)
+    check_mixer_size(image_size, patch, tokens)
     config: ImageModelConfig = parse_config(
         {
             "family": "mixer",
