@@ -181,6 +181,7 @@ def onnx_run(model: nn.Module, threads: int, place: Path) -> Run:
 
     path = place / "plain.onnx"
     if not path.exists():
+        place.mkdir(exist_ok=True)
         batch = torch.export.Dim("batch")
         with open("/dev/null", "w") as quiet, contextlib.redirect_stdout(quiet):  # noqa: PTH123
             torch.onnx.export(model, (torch.rand(2, 3, 224, 224),), path, dynamic_shapes=({0: batch},), verbose=False)
