@@ -11,8 +11,6 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-Images = Tensor
-
 
 class ProductsAlone(nn.Module):
     """The patch embedding and the linear layers in the blocks of a tower of timm, one after the other.
@@ -32,10 +30,10 @@ class ProductsAlone(nn.Module):
             of_patches = self.patches(torch.zeros(1, *image)).flatten(2).shape[-1]
         self.register_buffer("prefix", torch.ones(1, tokens - of_patches, self.patches.out_channels))
 
-    def forward(self, images: Images) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         """(batch, 3, height, width) -> (batch, width)."""
         x = self.patches(images).flatten(2).transpose(1, 2)
-        x = torch.cat([cast(Tensor, self.prefix).expand(len(images), -1, -1), x], dim=1)
+        x = torch.cat([cast(Tensor, self.prefix).expand(images.shape[0], -1, -1), x], dim=1)
         for linear in self.linears:
             x = linear(x[..., : cast(nn.Linear, linear).in_features])
         return x[:, 0]
