@@ -94,6 +94,19 @@ def test_an_npz_is_a_bundle_again(here: Path) -> None:
     exported = vs.export(bundle, "npz", "weights")
     assert exported.config == bundle.config and exported.identity == bundle.identity
     assert (here / "weights.npz").is_file()
+    known: list[str] = []
+    vs.export(bundle, "npz", "weights", force=True, tell=known.append)
+    assert known == []
+    other = replace(bundle, preprocessing=vs.ImageSpec.pillow((32, 32), crop=0.9))
+    bound = bundle.with_provenance(license="DINOv3 License", license_text="words")
+    unknown = bundle.with_provenance(missing="preprocessor_config.json")
+    for one, told in (
+        (other, r"does not say how images are preprocessed.*squashed.*; this model's is .*crop of 0\.9"),
+        (unknown, "this model's is not known"),
+        (bound, "does not hold LICENSE.md, which must be passed on"),
+    ):
+        with pytest.warns(UserWarning, match=told):
+            vs.export(one, "npz", "weights", force=True)
 
 
 def test_evaluate_of_a_folder_of_samples_and_of_an_opened_classifier(bundle: vs.Bundle, here: Path) -> None:

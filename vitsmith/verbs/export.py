@@ -146,6 +146,7 @@ def export_for(request: ExportRequest, tell: Tell, choose: Choose) -> tuple[Bund
     """
     require_torch("export")
     from vitsmith.exporters.exporter import Extras
+    from vitsmith.exporters.npz import not_held
     from vitsmith.exporters.run import export as export_bundle
 
     target = TARGETS[known_name(request.target, "target", TARGETS)]
@@ -164,6 +165,8 @@ def export_for(request: ExportRequest, tell: Tell, choose: Choose) -> tuple[Bund
         extras = Extras(labels=words, name=name)
         written, verdict = export_bundle(original, folder, target.name, request.spec, gate, extras)
         if not target.gated:
+            for told in not_held(original):
+                tell(f"warning: {told}")
             return None, folder
         for doubt in verdict.doubts if verdict is not None else ():
             tell(doubt)
