@@ -100,11 +100,12 @@ def test_what_was_refused_leaves_no_folder_of_runs(capsys: Any, folder: Path, mo
 def test_what_would_be_passed_over_or_lost_is_told_before_work(
     arguments: list[str], words: str, capsys: Any, folder: Path
 ) -> None:
-    (folder / "file").write_text("mine")
+    for name in ("file", "0.png"):
+        (folder / name).write_text("mine")
     (folder / "photos").mkdir()
     code, _, err = call(capsys, "export", *arguments)
     assert code == 2 and words in err and err.count("\n") == 1  # not even "exporting"
-    assert sorted(path.name for path in folder.iterdir()) == ["file", "photos"]
+    assert sorted(path.name for path in folder.iterdir()) == ["0.png", "file", "photos"]
 
 
 @pytest.mark.parametrize("target", ["onnx", "web"])
