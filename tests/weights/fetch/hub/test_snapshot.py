@@ -224,7 +224,7 @@ def test_a_token_is_shown_to_the_hub_and_to_nobody_else(hub: HubServer, monkeypa
     assert any(path.startswith("/store/") for _, path, _ in hub.requests)
 
 
-def test_without_the_hub_the_cache_is_read(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_hub_the_cache_is_read(hub: HubServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     commit = hub.add("me/pets", sharded(hf_model()))
     hub.add("me/pets", timm_model(), branch="small")
     vs.load("hf:me/pets"), vs.load("hf:me/pets@small")
@@ -237,7 +237,12 @@ def test_without_the_hub_the_cache_is_read(hub: HubServer, monkeypatch: pytest.M
     offline = vs.load("hf:me/pets@small")
     assert offline.provenance.kind == "timm" and hub.requests == []
     assert not any("reached" in note for note in offline.provenance.notes)
-    assert vs.load(f"hf:me/pets@{commit}").provenance.kind == "hf"
+    whole = vs.load(f"hf:me/pets@{commit}")
+    assert whole.provenance.kind == "hf" and not any("another program" in note for note in whole.provenance.notes)
+    for name in ("README.md", "preprocessor_config.json"):  # as transformers' models fetch their weights
+        next(tmp_path.glob(f"hf/hub/*/snapshots/{commit}/{name}")).unlink()
+    partly = vs.load(f"hf:me/pets@{commit}")
+    assert partly.provenance.missing and any("if another program filled it" in note for note in partly.provenance.notes)
 
 
 def test_files_that_came_before_an_interruption_are_no_model_offline(

@@ -22,6 +22,10 @@ from vitsmith.weights.hf.config_json import unread_type
 _MAIN = "main"
 _CARD = "README.md"
 _INDEX_SUFFIX = ".index.json"
+_PARTLY = (
+    f"read from the hub's cache, which has no {_CARD} of this model: if another program filled it, files of "
+    "preprocessing, tokenizer and licence may be missing here only: load it once while the hub can be reached"
+)
 _READ = ("safetensors", "npz", "torch", "index")
 """Kinds of content that weights have: see `files.contents`."""
 
@@ -95,7 +99,8 @@ def _repository(address: HubAddress) -> _Repository:
             f"{constants.ENDPOINT} could not be reached: this is the commit in the cache, which may not be the newest"
         )
         names = frozenset(path.name for path in folder.iterdir() if path.is_file())
-        return _Repository(address, folder.name, names, folder, () if constants.HF_HUB_OFFLINE else (note,))
+        notes = () if constants.HF_HUB_OFFLINE else (note,)
+        return _Repository(address, folder.name, names, folder, notes if _CARD in names else (*notes, _PARTLY))
     return _Repository(address, str(found.sha), frozenset(one.rfilename for one in found.siblings or ()))
 
 
