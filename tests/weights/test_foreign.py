@@ -117,6 +117,16 @@ def test_a_grid_of_as_many_patches_moves_where_the_config_tells_another(tmp_path
     assert told.config.grid == (2, 8) and "resized" not in str(told.provenance.notes)
 
 
+def test_as_many_patches_as_positions_of_all_tokens_are_no_grid_of_the_file(tmp_path: Path) -> None:
+    """18 positions are those of 4x4 patches and two tokens, and not of 3x6 patches."""
+    path = written(tmp_path, timm_vit(distilled=True), TIMM_CONFIG)
+    foreign = loaded(path, image_size=(24, 48))
+    assert foreign.config.position_embedding.learned == "all" and foreign.config.grid == (3, 6)
+    assert any("positions of 4x4 patches were resized to 3x6" in note for note in foreign.provenance.notes)
+    ours, own = (one.model.state_dict()["positions.embedding"] for one in (foreign, loaded(path)))
+    assert torch.equal(ours[:, :2], own[:, :2])
+
+
 def test_the_arrays_say_the_size_when_the_config_is_of_another(tmp_path: Path) -> None:
     path = written(tmp_path, timm_vit(patches=9), TIMM_CONFIG)
     assert loaded(path).preprocessing.size == (24, 24)

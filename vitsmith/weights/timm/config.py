@@ -204,7 +204,8 @@ def _positions(file: ArrayFile, architecture: Architecture, patches: int, prefix
     rotary = None if architecture.rotary == "unknown" else architecture.rotary
     if rotary and POSITIONS not in file.shapes:
         return {"learned": "none", "rotary": rotary.model_dump()}
-    learned = "patches" if prefix and shape_of(file, POSITIONS, 3)[1] == patches else "all"
+    may_lack = prefix and "dist_token" not in file.shapes
+    learned = "patches" if may_lack and shape_of(file, POSITIONS, 3)[1] == patches else "all"
     return {"learned": learned, "rotary": rotary and rotary.model_dump()}
 
 
