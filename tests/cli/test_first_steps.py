@@ -144,7 +144,9 @@ def test_alone_it_finds_runs_wherever_out_put_them(capsys, here) -> None:
 )
 def test_an_architecture_whose_weights_are_at_the_hub_says_where(capsys, architecture, source) -> None:
     code, out, _ = call(capsys, "models", architecture)
-    assert code == 0 and f"vitsmith.load('{source}')" in out and "No published checkpoints" not in out
+    headless = ", headless=True" if "DINO" in architecture else ""
+    assert code == 0 and f"vitsmith.load('{source}'{headless})" in out and "No published checkpoints" not in out
+    assert f"licence     {presets()[architecture].license}, of the first weights\n" in out
     code, out, _ = call(capsys, "models", architecture, "--json")
     assert code == 0 and json.loads(out)["hub"][0] == source
     code, _, err = call(capsys, "inspect", architecture)
@@ -562,6 +564,12 @@ def test_a_narrow_terminal_has_a_short_bar_and_the_note_last(monkeypatch, column
     ("name", "told"),
     [
         ("google/vit-base-patch16-224", "if it is a name of Hugging Face, write hf:google/vit-base-patch16-224"),
+        ("https://huggingface.co/google/vit-base-patch16-224", "of Hugging Face, write hf:google/vit-base-patch16-224"),
+        ("hf.co/me/pets/tree/main", "of Hugging Face, write hf:me/pets"),
+        ("ViT-B_16.augreg-i22k", "nor a published checkpoint: did you mean ViT-B_16.augreg-i21k"),
+        ("B/16.san", "nor a published checkpoint: did you mean ViT-B_16.sam"),
+        ("vit_base_patch16_224.augreg_in21k", "did you mean hf:timm/vit_base_patch16_224.augreg_in21k"),
+        ("ViT-B_16.npz", None),
         ("runs/modl", None),
         ("google/vit.npz", None),
         ("./google/vit", None),

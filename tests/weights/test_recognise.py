@@ -238,6 +238,13 @@ def test_a_part_of_an_index_that_is_something_else_is_named(tmp_path: Path, part
         load(tmp_path)
 
 
+def test_a_description_beside_weights_is_told_from_a_failed_download(tmp_path: Path) -> None:
+    save_file(timm_vit(), tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps(TIMM_CONFIG))
+    with pytest.raises(WeightsError, match=r"config\.json is a JSON document beside weights: give their folder, \S+$"):
+        load(tmp_path / "config.json")
+
+
 @pytest.mark.parametrize("case", ["lfs", "html", "json", "empty", "zip", "gzip"])
 def test_a_vocabulary_that_is_something_else_is_named(tmp_path: Path, case: str) -> None:
     save(tiny_lit(released=True), tmp_path / "lit.npz", format="npz")

@@ -43,7 +43,7 @@ def models(
             more = {"hub": list(hub)} if hub else {}
             print_json({**row, "config": preset.config.model_dump(mode="json"), "checkpoints": checkpoints, **more})
         else:
-            _print_one(row, checkpoints, hub)
+            _print_one(row, checkpoints, hub, features=getattr(preset.config, "classes", None) == 0)
         return
     chosen = list(presets().values())
     if family:
@@ -110,7 +110,8 @@ def _checkpoints(name: str) -> list[dict[str, Any]]:
     return [row.model_dump() for row in checkpoints_of(name)]
 
 
-def _print_one(row: dict[str, Any], checkpoints: list[dict[str, Any]], hub: Sequence[str]) -> None:
+def _print_one(row: dict[str, Any], checkpoints: list[dict[str, Any]], hub: Sequence[str], *, features: bool) -> None:
+    """`features` says that the weights have no head."""
     height, width = row["image_size"]
     print_facts(
         [
@@ -119,11 +120,12 @@ def _print_one(row: dict[str, Any], checkpoints: list[dict[str, Any]], hub: Sequ
             ("parameters", f"{row['parameters']:,}"),
             ("operations", f"{row['gflops']:.2f} GFLOPs at {height}x{width}"),
             ("weights", f"{row['weights_mib']:.1f} MiB in float32"),
+            ("licence", row["license"] and f"{row['license']}, of the first weights"),
         ]
     )
     if hub:
         print_table(("weights of the Hugging Face hub",), [(source,) for source in hub])
-        print_line(f"Load one:  vitsmith.load({hub[0]!r})")
+        print_line(f"Load one:  vitsmith.load({hub[0]!r}{', headless=True' if features else ''})")
         return
     if not checkpoints:
         print_line("No published checkpoints.")

@@ -176,6 +176,8 @@ def _content(path: Path) -> str:
     if not path.is_dir():
         found = content_of(path)
         if found.kind not in ("npz", "safetensors", "torch", "index"):
+            if found.kind == "json" and is_model_folder(path.parent):
+                raise WeightsError(f"{path} is {found.what} beside weights: give their folder, {path.parent}")
             copy = copy_of(path.name) if found.kind == "torchscript" else ""
             raise WeightsError(f"{path} {not_weights(found)}{copy and f'; a copy that can be read is {copy}'}")
         return found.kind

@@ -8,16 +8,32 @@ from pathlib import Path
 
 from vitsmith.errors import InputError, UnknownNameError, suggestion
 from vitsmith.models.presets import find_preset
-from vitsmith.weights.fetch.hub.known_models import weights_of
+from vitsmith.weights.containers.file_choice import WEIGHTS_SUFFIXES
+from vitsmith.weights.fetch.hub.known_models import close_names, weights_of
 from vitsmith.weights.fetch.published import PublishedFile, checkpoints, checkpoints_of, find_checkpoint
+
+_PAGE = re.compile(r"(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/([\w.-]+/[\w.-]+)")
+"""The address of a model's page, and the model."""
 
 
 def _of_hub(source: str) -> str:
     """Advice on a name that looks like one of Hugging Face, as 'google/vit-base-patch16-224'; '' for others."""
+    if page := _PAGE.match(source):
+        return f"; if it is a model of Hugging Face, write hf:{page[1]}"
     owner = source.partition("/")[0]
     if not re.fullmatch(r"[\w.-]+/[\w-]+", source) or source.startswith(".") or os.path.exists(owner):  # noqa: PTH110 - of any text
         return ""
     return f"; if it is a name of Hugging Face, write hf:{source}"
+
+
+def _close_tags(source: str) -> str:
+    """'nor a published checkpoint' and the closest, for an architecture and a variant, as 'B/16.san'; else ''."""
+    model, _, variant = source.partition(".")
+    preset = None if Path(source).suffix.lower() in WEIGHTS_SUFFIXES else _preset_name(model)
+    if preset is None or not variant:
+        return ""
+    close = close_names(source) or close_names(f"{preset}.{variant}")
+    return f", nor a published checkpoint{close and f': {close}'}"
 
 
 def published_file(source: str) -> PublishedFile:
@@ -26,7 +42,7 @@ def published_file(source: str) -> PublishedFile:
         checkpoint = find_checkpoint(source)
     except UnknownNameError:
         if Path(source).suffix or set("/\\") & set(source.strip("./")) or source.startswith((".", "~", "/")):
-            raise InputError(f"{source}: no such file or folder{_of_hub(source)}") from None
+            raise InputError(f"{source}: no such file or folder{_of_hub(source) or _close_tags(source)}") from None
         preset = _preset_name(source)
         if preset is None:
             tags = [row.tag for row in checkpoints()]

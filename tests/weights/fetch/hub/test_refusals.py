@@ -67,6 +67,10 @@ def test_a_missing_model_is_told_with_the_names_it_resembles(hub: HubServer) -> 
     assert "did you mean" not in refusal("hf:me/zzzzzzzz")
 
 
+def test_a_known_model_that_this_hub_lacks_is_not_proposed_in_its_own_place(hub: HubServer) -> None:
+    assert "did you mean hf:openai/clip-vit-base-patch16" in refusal("hf:openai/clip-vit-base-patch32")
+
+
 @pytest.mark.parametrize(
     ("given", "meant"),
     [

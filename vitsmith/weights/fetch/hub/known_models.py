@@ -34,12 +34,13 @@ def known_models() -> tuple[KnownModel, ...]:
 
 
 def close_names(name: str) -> str:
-    """'did you mean hf:... or hf:...?', among these models and the published checkpoints; '' if none is similar."""
-    known = [f"hf:{row.name}" for row in known_models()] + [row.tag for row in checkpoints()]
-    aliases = {row.name: f"hf:{row.name}" for row in known_models()}
+    """'did you mean hf:... or hf:...?', among the other models and the published checkpoints; '' if none is similar."""
+    others = [row for row in known_models() if row.name.lower() != name.lower()]
+    known = [f"hf:{row.name}" for row in others] + [row.tag for row in checkpoints()]
+    aliases = {row.name: f"hf:{row.name}" for row in others}
     told = suggestion(name, known, aliases=aliases)
     if not told.startswith("did you mean"):  # of another owner
-        aliases = {row.name.partition("/")[2]: f"hf:{row.name}" for row in known_models()}
+        aliases = {row.name.partition("/")[2]: f"hf:{row.name}" for row in others}
         told = suggestion(name.partition("/")[2], known, aliases=aliases)
     return told if told.startswith("did you mean") else ""
 
