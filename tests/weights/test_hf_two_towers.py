@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 import vitsmith as vs
 from tests import REFERENCE
+from tests.command_line import call
 from tests.reference.hf.arrays import images_of, state_of, tokens_of
 from tests.weights.foreign_files import loaded, refusal, texts_refusal
 from tests.weights.hf_files import MODELS, TWO_TOWERS, written_arrays, written_model, written_with_texts
@@ -479,10 +480,14 @@ def test_without_a_tokenizer_images_are_read_and_texts_name_the_file(tmp_path: P
         _ = bundle.tokenizer
 
 
-def test_a_vocabulary_of_another_size_is_refused_when_texts_are_read(tmp_path: Path) -> None:
+def test_a_vocabulary_of_another_size_is_refused_when_texts_are_read_and_inspect_says_so(
+    tmp_path: Path, capsys: Any
+) -> None:
     bundle = loaded(copied(written_model(tmp_path, "clip"), "clip.json", "tokenizer.json"))
     with pytest.raises(InputError, match="the vocabulary has 814 pieces and the text tower knows 60"):
         _ = bundle.tokenizer
+    code, out, _ = call(capsys, "inspect", tmp_path)
+    assert code == 0 and "refused: the vocabulary has 814 pieces and the text tower knows 60: give the file" in out
 
 
 @pytest.mark.parametrize("damaged", ["[]", '{"a":' * 100_000])

@@ -181,8 +181,9 @@ def _facts(bundle: Bundle, head: str, programs: list[dict[str, Any]] | None) -> 
     )
 
     provenance = bundle.provenance
-    text, refused = bundle.text, provenance.texts_refused
-    read = "" if text is None else describe_text(text, vocabulary=bundle.vocabulary is not None, refused=refused)
+    text, refused = bundle.text, provenance.texts_refused or _unfit_vocabulary(bundle)
+    there = bundle.vocabulary is not None and not refused
+    read = "" if text is None else describe_text(text, vocabulary=there, refused=refused)
     return {
         "model": title(bundle.config, bundle.provenance),
         "program": bundle.stored.title,
@@ -204,6 +205,21 @@ def _facts(bundle: Bundle, head: str, programs: list[dict[str, Any]] | None) -> 
         "labels": list(bundle.labels.names) if bundle.labels else None,
         "measurements": [one.model_dump() for one in bundle.measurements],
     }
+
+
+def _unfit_vocabulary(bundle: Bundle) -> str:
+    """Why the vocabulary that is there is not the text tower's; '' where it is, or where its library is missing."""
+    from vitsmith.errors import InputError, MissingPackageError
+
+    if bundle.vocabulary is None:
+        return ""
+    try:
+        _ = bundle.tokenizer
+    except MissingPackageError:
+        return ""
+    except InputError as error:
+        return str(error).removeprefix(f"{bundle.where}: ")
+    return ""
 
 
 def _shapes(bundle: Bundle) -> dict[str, tuple[int, ...]]:
