@@ -89,6 +89,14 @@ def test_headlines_say_what_fine_tuning_bought() -> None:
     assert "28 s" in text
 
 
+def test_a_distilled_model_is_told_by_its_teacher_and_its_loss() -> None:
+    recipe = TrainRecipe.model_validate(make_run().recipe.model_dump() | {"distill": {"teacher": "large"}})
+    text = page(make_run(recipe=recipe)).text
+    assert "learned from Ti.npz and the answers of large, in 40 updates" in text
+    assert "The loss of distillation on training images" in text and "Cross-entropy on" not in text
+    assert "Cross-entropy on training images" in page(make_run()).text
+
+
 @pytest.mark.usefixtures("plain")
 @pytest.mark.parametrize(("linear", "said"), [(0.99, "points less than a linear probe"), (0.0, "gained")])
 def test_harm_is_told(linear: float, said: str) -> None:

@@ -45,8 +45,8 @@ class Learned(Protocol):
     def evaluations(self) -> Sequence[Evaluated]: ...
 
 
-def learning_section(result: Learned) -> Section:
-    """The section on loss and held-out accuracy during training."""
+def learning_section(result: Learned, loss_name: str = "Cross-entropy") -> Section:
+    """The section on loss, by the name it has in a sentence, and held-out accuracy during training."""
     final = result.evaluations[-1]
     first, last = result.history[0], result.history[-1]
     loss = Figure(
@@ -57,7 +57,7 @@ def learning_section(result: Learned) -> Section:
             f"learning rate rises to {max(done.learning_rate for done in result.history):.2g} and falls to "
             f"{last.learning_rate:.2g}.",
         ),
-        "Cross-entropy on training images as they are drawn, cropped at random; lower is better.",
+        f"{loss_name} on training images as they are drawn, cropped at random; lower is better.",
     )
     accuracy = Figure(
         "Accuracy on held-out images",

@@ -141,6 +141,8 @@ def _summary(run: TrainingRun) -> str:
     what = recipe.model.name or "A model"
     size = f" of {run.parameters:,} weights" if run.parameters else ""
     origin = f"from {recipe.model.init}" if recipe.model.init else "from nothing"
+    if recipe.distill is not None:
+        origin += f" and the answers of {recipe.distill.teacher}"
     text = (
         f"{what}{size} learned {origin}, in {len(run.history):,} updates of {recipe.batch.size} images, from "
         f"{len(splits.train):,} images of {len(splits.classes):,} classes. It classifies "
@@ -196,7 +198,7 @@ def _warnings_section(run: TrainingRun) -> Section | None:
 
 def _learning(run: TrainingRun) -> Section:
     try:
-        return learning_section(run)
+        return learning_section(run, "Cross-entropy" if run.recipe.distill is None else "The loss of distillation")
     except MissingPackageError as error:
         return Section(_LEARNED, text=f"Figures are left out: {error}", table=_evaluations_table(run.evaluations))
 
