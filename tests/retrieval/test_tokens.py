@@ -145,7 +145,7 @@ def test_an_index_of_patches_goes_on_and_is_not_searched(
         index.rows([0, 1, 2]), vs.Encoder(place / "registers", what="patches").images(PICTURES), atol=4e-3
     )
     code, _, err = call(capsys, *command, "--out", "index")
-    assert code == 2 and "index has what patches and cannot be continued with pooled" in err
+    assert code == 2 and "index has patches and cannot be continued with pooled" in err
     code, _, err = call(capsys, "retrieve", "--index", "index", "--images", "photos/1.png")
     assert code == 2 and "index holds patches, to be read as arrays, and a search needs one vector of each image" in err
     code, _, err = call(capsys, "retrieve", "--index", "index", "--build-approximate")

@@ -366,6 +366,7 @@ def test_what_makes_no_sense_is_said_in_one_line(place: Path, capsys: Any, monke
         ("compress", "siglip", "--data", "colours"): "only classifiers can be pruned",
         ("compress", "mae", "--data", "colours"): "mae has no classifier",
         ("predict", "siglip", "photos"): "siglip matches images with words",
+        ("predict", "siglip", "photos", "--labels", "a,b"): "siglip has no classes to be named, it matches images with",
         ("evaluate", "clip", "--data", "colours"): "use vitsmith zeroshot with labels",
         ("evaluate", "siglip", "--data", "colours"): "use vitsmith zeroshot with labels",
         ("distill", "colours", "--teacher", "clip", "--model", "mae"): "the teacher clip has no classifier",

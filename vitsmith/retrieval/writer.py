@@ -238,8 +238,9 @@ def _continued(folder: Path, space: Space) -> Description:
         if what == "identity":
             check_same_model(folder, have, space.identity, space.model)
         elif getattr(have, what) != getattr(space, what):
+            named = "" if what == "what" else f"{what} "
             raise InputError(
-                f"{folder} has {what} {getattr(have, what)} and cannot be continued with {getattr(space, what)}: give "
+                f"{folder} has {named}{getattr(have, what)} and cannot be continued with {getattr(space, what)}: give "
                 "the same, or choose another `out`"
             )
     open_index(folder, unfinished=True)

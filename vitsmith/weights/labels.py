@@ -25,6 +25,10 @@ def with_labels(bundle: Bundle, given: Path | Sequence[str] | None) -> Bundle:
         return bundle
     if not isinstance(given, Path) and len(given) == 1 and given[0] in CLASS_LISTS:
         given = Path(given[0])
+    if not bundle.classes and bundle.text is not None:
+        raise InputError(
+            f"{bundle.where} has no classes to be named, it matches images with words: give them to  vitsmith zeroshot"
+        )
     where, names = (given, read_class_names(given)) if isinstance(given, Path) else ("`labels`", tuple(given))
     if len(names) != bundle.classes:
         hint = miscounted(names, bundle.classes)
