@@ -84,7 +84,7 @@ def export(
     strict_gate: StrictGateOption = False,
     skip_unreadable: SkipOption = 0.01,
     labels: Annotated[
-        list[str] | None, typer.Option(help="LiT model for web only: labels of the page, separated by commas.")
+        list[str] | None, typer.Option(help="CLIP, SigLIP or LiT for web: labels of the page, separated by commas.")
     ] = None,
     labels_file: Annotated[
         Path | None,

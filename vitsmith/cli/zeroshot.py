@@ -42,7 +42,7 @@ class Scoring(StrEnum):
 
 
 def zeroshot(
-    model: Annotated[str, model_argument("LiT model")],
+    model: Annotated[str, model_argument("CLIP, SigLIP or LiT")],
     images: ImagesArgument = None,
     data: DataInsteadOption = "",
     split: PartOption = "",
