@@ -361,11 +361,18 @@ def test_classes_of_sentencepieces_pieces_have_their_own_rules(
     assert first_tokens(tmp_path, "a   cat A? <pad>  ta", len(expected)) == expected
 
 
-def test_a_class_that_is_not_known_is_noted(tmp_path: Path) -> None:
-    changed(written_with_texts(tmp_path, "clip", 814, LENGTH))
+def test_a_class_that_is_not_known_refuses_texts(tmp_path: Path) -> None:
+    """Its tokens may be others than those of tokenizer.json: of LlamaTokenizer, for instance, they are."""
+    path = changed(written_with_texts(tmp_path, "clip", 814, LENGTH))
     described(tmp_path, tokenizer_class="LlamaTokenizerFast", pad_token="<|endoftext|>")
-    notes = loaded(tmp_path).provenance.notes
-    assert any("rules of tokenizer.json; LlamaTokenizer, which is not known here" in note for note in notes)
+    assert "tokenizer_class 'LlamaTokenizerFast', whose rules are not known here" in texts_refusal(path)
+
+
+def test_a_token_that_counts_only_as_a_whole_word_refuses_texts(tmp_path: Path) -> None:
+    path = changed(written_with_texts(tmp_path, "clip", 814, LENGTH))
+    token = {"content": "<x>", "single_word": True}
+    described(tmp_path, tokenizer_class="CLIPTokenizer", additional_special_tokens=[token])
+    assert "single_word true of '<x>'" in texts_refusal(path)
 
 
 def test_tokens_of_siglip_are_those_of_transformers(tmp_path: Path) -> None:
@@ -405,7 +412,7 @@ def test_tokens_of_siglip_2_are_lowered_whatever_class_is_named(tmp_path: Path) 
         ("clip", {"padding_side": "left"}, "padding_side 'left'"),
         ("clip", {"truncation_side": "left"}, "truncation_side 'left'"),
         ("clip", {"split_special_tokens": True}, "split_special_tokens true"),
-        ("clip", {"tokenizer_class": "GPT2Tokenizer"}, "no pad_token"),
+        ("clip", {"tokenizer_class": "PreTrainedTokenizer"}, "no pad_token"),
         ("clip", {"pad_token": "<nothing>"}, "pads with '<nothing>', which tokenizer.json lacks"),
         ("clip", {"tokenizer_class": "BertTokenizer", "pad_token": "!"}, "has no WordPiece model, which its class"),
     ],

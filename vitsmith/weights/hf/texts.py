@@ -34,7 +34,6 @@ _GEMMA_NOTE = (
     "texts are lower-cased, as SigLIP 2 was trained and transformers' Siglip2Tokenizer does; the GemmaTokenizer that "
     "tokenizer_config.json names does not"
 )
-_UNKNOWN_NOTE = "texts are read by the rules of tokenizer.json; {}, which is not known here, may have others"
 _MASK_NOTE = (
     "padding is not masked, as in training; transformers would mask it here, as tokenizer_config.json has no "
     "model_input_names"
@@ -73,13 +72,14 @@ def _followed(files: _Files | None, told: HFTokenizer, name: str, tower: TextTra
     if known.file == SENTENCEPIECE:
         fields = _sentencepiece_fields(told, named)
     if files is not None:
+        if name not in (*CLASSES, *BY_THE_FILE):
+            raise _irreproducible(f"tokenizer_class {told.tokenizer_class!r}, whose rules are not known here")
         _check(told, known, files.described)
         vocabulary = files.vocabulary
         if known.file == TOKENIZERS:
             not_gemmas = name == "GemmaTokenizer" and usual == "SiglipTokenizer"
             vocabulary, fields = _tokenizers_fields(files, told, named, known, lowers=known.lowers or not_gemmas)
             notes += [_GEMMA_NOTE] if not_gemmas else []
-            notes += [_UNKNOWN_NOTE.format(name)] if name not in (*CLASSES, *BY_THE_FILE) else []
         notes += [_MASK_NOTE] if usual and tower.mask == "none" and "input_ids" not in told.model_input_names else []
     spec = TextSpec(
         tokenizer="sentencepiece" if known.file == SENTENCEPIECE else "tokenizers",
@@ -176,6 +176,8 @@ def _check(told: HFTokenizer, known: TokenizerClass, described: Described) -> No
     side = told.truncation_side or of_file or "right"
     if side != "right":
         raise _irreproducible(f"truncation_side {side!r}", CONFIG if told.truncation_side else TOKENIZERS)
+    if whole := [token.content for token in told.all_tokens(told.named) if token.single_word]:
+        raise _irreproducible(f"single_word true of {whole[0]!r}")
     if told.split_special_tokens:
         raise _irreproducible("split_special_tokens true")
     if known.file == SENTENCEPIECE and (told.sp_model_kwargs or not told.legacy):
