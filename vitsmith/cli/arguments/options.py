@@ -45,7 +45,8 @@ def read_as_option(what: str = "a weights file", name: str = "--read-as") -> Any
 
 ReadAsOption = Annotated[list[str] | None, read_as_option()]
 VocabularyOption = Annotated[
-    Path | None, typer.Option(help="Tokenizer file of a LiT .npz, if it is not beside it under the same name.")
+    Path | None,
+    typer.Option(help="Tokenizer file of an .npz of two towers, if it is not beside it under the same name."),
 ]
 LabelsOption = Annotated[
     list[str] | None,

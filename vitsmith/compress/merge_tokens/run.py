@@ -52,7 +52,10 @@ def merge_by(bundle: Bundle, ratio: float, kind: str = "constant") -> Bundle:
 
 
 def check_mergeable(bundle: Bundle) -> ViTConfig:
-    """Return the configuration of the tower whose tokens merge. Raises InputError for models without one."""
+    """Return the configuration of the tower whose tokens merge.
+
+    Raises InputError for models without one, ConfigError for parts that do not go with merging.
+    """
     bundle.check_split()
     if bundle.program != "torch":
         raise InputError(
@@ -60,7 +63,9 @@ def check_mergeable(bundle: Bundle) -> ViTConfig:
             "and export that"
         )
     refuse_regression(bundle, "agreement of first choices")
-    return image_tower(bundle.config, bundle.where)
+    tower = image_tower(bundle.config, bundle.where)
+    change(tower, merge=(1, *(0,) * (tower.depth - 1)))
+    return tower
 
 
 def merged_bundle(bundle: Bundle, numbers: Numbers, *, share: bool = False) -> Bundle:

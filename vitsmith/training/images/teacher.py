@@ -46,10 +46,10 @@ def open_teacher(
     """
     assert recipe.distill is not None
     chosen: dict[str, Any] = {**recipe.distill.teacher_read_as}
-    bundle = load(recipe.distill.teacher, image_size=recipe.distill.teacher_size, **chosen)
+    bundle = load(recipe.distill.teacher, headless=None, image_size=recipe.distill.teacher_size, **chosen)
+    _check_classifier(bundle)
     for note in assumed(bundle):
         tell(f"teacher: {note}")
-    _check_classifier(bundle)
     if bundle.head != recipe.loss.kind:
         each = "scores each class by itself" if bundle.head == "sigmoid" else "has classes that exclude each other"
         raise ConfigError(

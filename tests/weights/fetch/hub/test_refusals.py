@@ -76,7 +76,7 @@ def test_a_known_model_that_this_hub_lacks_is_not_proposed_in_its_own_place(hub:
     [
         ("openai/clip-vit-b-patch32", "hf:openai/clip-vit-base-patch32"),
         ("meta/dinov3-vitb16-pretrain-lvd1689m", "hf:facebook/dinov3-vitb16-pretrain-lvd1689m"),
-        ("timm/vit_base_patch16_224.augreg_in1k", "hf:timm/vit_base_patch16_224.augreg_in1k"),
+        ("timm/vit_base_patch16_224.augreg_1k", "hf:timm/vit_base_patch16_224.augreg_in1k"),
         ("google/ViT-B_16.augreg-i21k", "ViT-B_16.augreg-i21k"),
     ],
 )

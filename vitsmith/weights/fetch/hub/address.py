@@ -67,4 +67,7 @@ def _file_apart(name: str) -> tuple[str, str]:
 
 def no_name(source: str) -> InputError:
     """The error for what no model of the hub can be called."""
-    return InputError(f"{source} is no name of a model on the Hugging Face hub: write hf:OWNER/NAME")
+    return InputError(
+        f"{source} is no name of a model on the Hugging Face hub: write hf:OWNER/NAME, or "
+        "hf:OWNER/NAME/FILE.safetensors for one of its files"
+    )
