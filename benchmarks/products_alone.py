@@ -33,7 +33,9 @@ class ProductsAlone(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """(batch, 3, height, width) -> (batch, width)."""
         x = self.patches(images).flatten(2).transpose(1, 2)
-        x = torch.cat([cast(Tensor, self.prefix).expand(images.shape[0], -1, -1), x], dim=1)
+        prefix = cast(Tensor, self.prefix)
+        if prefix.shape[1]:  # OpenVINO 2026.4 dies of a division by zero where nothing is joined
+            x = torch.cat([prefix.expand(images.shape[0], -1, -1), x], dim=1)
         for linear in self.linears:
             x = linear(x[..., : cast(nn.Linear, linear).in_features])
         return x[:, 0]
