@@ -506,7 +506,7 @@ def test_every_model_of_a_search_knows_its_images(bundle: Bundle, pets: Path, tm
 
 
 def test_benchmark_uses_the_same_images(bundle: Bundle, pets: Path, capsys: Any) -> None:
-    answer_data = _answer_data(_load([str(bundle.folder)], "", False), [], DataSpec(path=str(pets)), "")
+    answer_data = _answer_data(_load([str(bundle.folder)], "", {}, False), [], DataSpec(path=str(pets)), "")
     assert answer_data.data == f"pets, {HELD} held-out images"
     assert answer_data.samples is not None and contents(answer_data.samples) == held_out_of(pets)
     found = run_benchmark([], BenchmarkSettings(), replace(answer_data, reference=None)).to_dict()
