@@ -29,6 +29,7 @@ from vitsmith.engines.open import open_engine
 from vitsmith.errors import BundleError, DownloadError, GateError, InputError
 from vitsmith.exporters import onnx as export_module
 from vitsmith.exporters import web, web_runtime
+from vitsmith.predict import show_probability
 from vitsmith.specs import ProgramSpec
 from vitsmith.weights.bundle.folder import write_bundle
 from vitsmith.weights.bundle.golden import write_golden
@@ -145,6 +146,10 @@ def shown(browser: Browser, number: int) -> str:
     """The text of the page once it has answered for the `number`th image."""
     browser.wait(f"document.body.dataset.answered === '{number}'")
     return browser.text()
+
+
+def shown_percent(probability: float) -> str:
+    return show_probability(probability).replace("%", " %")
 
 
 # --- the folder ------------------------------------------------------------------------------------------------------
@@ -393,7 +398,7 @@ def test_a_page_shows_what_the_head_means(
         assert f"{label}\n" in text and "%" not in text.partition("Decoding")[0]
         assert "none: 5 values" in browser.run("document.body.textContent")
     else:
-        assert f"{label}\n{100 * score:.1f} %\n" in text
+        assert f"{label}\n{shown_percent(score)}\n" in text
         assert "5, each scored by itself" in browser.run("document.body.textContent")
     assert not browser.complaints
 
@@ -462,7 +467,7 @@ def test_the_page_answers_what_is_chosen_dropped_and_pasted(
         give()
         text = shown(browser, number)
         best, size = Predictor(page)([files[name]])[0], read_image(files[name]).shape
-        assert f"{best.label}\n{100 * best.probability:.1f} %\n" in text  # also '<b>' as it is written
+        assert f"{best.label}\n{shown_percent(best.probability)}\n" in text  # also '<b>' as it is written
         assert f"{name}, {size[1]} \u00d7 {size[0]} pixels" in text
         for times in ("Decoding", "Preparing", "Model"):
             assert f"{times}\n" in text and "ms" in text

@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from tests.weights import foreign_reference as reference
 from tests.weights.foreign_files import HF_CONFIG, TIMM_CONFIG, loaded, refusal, timm_config, written
 from tests.weights.foreign_reference import hf_vit, hf_vit_logits, images, timm_mixer, timm_vit, timm_vit_logits
+from vitsmith.errors import ConfigError
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.fill import arrays_of
 from vitsmith.weights.hf.names import MODULES, RELEASED, hf_slots
@@ -115,6 +116,17 @@ def test_a_grid_of_as_many_patches_moves_where_the_config_tells_another(tmp_path
     (tmp_path / "config.json").unlink()
     told = loaded(tmp_path / "alone.safetensors", image_size=(16, 64))
     assert told.config.grid == (2, 8) and "resized" not in str(told.provenance.notes)
+
+
+def test_the_size_of_the_file_may_be_given_where_patches_do_not_fill_it(tmp_path: Path) -> None:
+    """As those of So400m/14 do not fill 384: what is left of an edge is not seen."""
+    path = written(tmp_path, timm_vit(), timm_config(pretrained_cfg={"input_size": [3, 35, 35]}))
+    foreign, given = loaded(path), loaded(path, image_size=(35, 35))
+    assert given.config == foreign.config and given.config.image_size == (35, 35) and given.config.grid == (4, 4)
+    assert given.provenance.notes == foreign.provenance.notes
+    told = "36x36 is not a multiple of the patch 8x8; the nearest multiples are 32x32 and 40x40"
+    with pytest.raises(ConfigError, match=told):
+        loaded(path, image_size=(36, 36))
 
 
 def test_as_many_patches_as_positions_of_all_tokens_are_no_grid_of_the_file(tmp_path: Path) -> None:

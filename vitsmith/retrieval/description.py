@@ -142,9 +142,9 @@ def check_same_model(folder: Path, space: Space, identity: str, model: str) -> N
         other = "another model or vocabulary" if space.kind == "texts" else "another model"
         if os.path.abspath(model) == os.path.abspath(space.model):  # noqa: PTH100 - of any text
             raise InputError(
-                f"{folder} was made by {model} when it was another or was read in another way (identity "
-                f"{space.identity[:12]}, now {identity[:12]}): read it as embed did, with the same --read-as and "
-                "--image-size, or embed again"
+                f"{folder} was made by {other} that had the same name, {model}, or by this one read in another way "
+                f"(identity {space.identity[:12]}, now {identity[:12]}): read it as embed did, with the same --read-as "
+                "and --image-size, or embed again"
             )
         raise InputError(
             f"{folder} was made by {other}: by {space.model} (identity {space.identity[:12]}), and this is "

@@ -229,6 +229,9 @@ function describeCalibration(calibration) {
   return `logits divided by ${+temperature.toPrecision(4)}${own}${data ? ` (found on ${data})` : ''}`;
 }
 
+/** '97.2 %'; '>99.9 %' and '<0.1 %' where rounding would give 100.0 % or 0.0 %. */
 function percent(probability) {
+  if (probability > 0 && probability < 0.0005) return '<0.1 %';
+  if (probability >= 0.9995 && probability < 1) return '>99.9 %';
   return `${(100 * probability).toFixed(1)} %`;
 }

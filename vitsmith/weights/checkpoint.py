@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from vitsmith.models.build import Model
-from vitsmith.models.config import LiTConfig, ModelConfig
+from vitsmith.models.config import LiTConfig
 from vitsmith.models.configure import change
 from vitsmith.models.presets import check_name
 from vitsmith.records import NOT_KNOWN, Provenance, Publication
@@ -88,15 +88,14 @@ def load_from_hub(address: HubAddress, options: LoadOptions) -> Bundle:
 
 
 def read_model(
-    file: Container, options: LoadOptions, *, adapt: Callable[[ModelConfig], ModelConfig] = lambda config: config
+    file: Container, options: LoadOptions, *, adapt: Callable[[Conversion], Conversion] = lambda found: found
 ) -> tuple[str, Conversion, Model]:
     """The distribution of a file, what its reader found, and the model with the file's arrays, in eval mode.
 
-    `adapt` changes the configuration that was found, to one of the same arrays. Raises WeightsError.
+    `adapt` changes what was found, to another reading of the same arrays. Raises WeightsError.
     """
     distribution = distribution_of(file)
-    found = distribution.read(file, options)
-    found = as_chosen(replace(found, config=adapt(found.config)), options, str(file.path))
+    found = as_chosen(adapt(distribution.read(file, options)), options, str(file.path))
     if options.name is not None:
         check_name(found.config, options.name, str(file.path))
     config, slots, unused = found.config, found.slots, found.unused

@@ -38,6 +38,14 @@ class ResizedPositions:
     def between(cls, stored: ViTConfig, wanted: ViTConfig, method: PositionResize) -> Self:
         return cls(stored.grid, wanted.grid, stored.prefix_positions, method)
 
+    @property
+    def told(self) -> str:
+        """The note for the user."""
+        return (
+            f"positions of {show_size(self.old)} patches were resized to {show_size(self.new)}, {_RULES[self.method]}, "
+            "as their publisher's code does"
+        )
+
     def foreign_shape(self, our_shape: Shape) -> Shape:
         return our_shape[0], self.prefix + self.old[0] * self.old[1], our_shape[2]
 
@@ -52,7 +60,4 @@ def resizing_note(stored: ViTConfig, wanted: ViTConfig, method: PositionResize) 
     """A note for the user where positions are resized."""
     if stored.grid == wanted.grid or stored.position_embedding.learned == "none":
         return ()
-    return (
-        f"positions of {show_size(stored.grid)} patches were resized to {show_size(wanted.grid)}, {_RULES[method]}, "
-        "as their publisher's code does",
-    )
+    return (ResizedPositions.between(stored, wanted, method).told,)

@@ -26,6 +26,7 @@ from vitsmith.weights.fetch.lookup import published_file
 from vitsmith.weights.heads import assumed_head
 from vitsmith.weights.labels import published_labels
 from vitsmith.weights.options import LoadOptions
+from vitsmith.weights.position_layout import ResizedPositions
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,9 @@ def load_published(source: str, options: LoadOptions) -> Bundle:
         read = _of_hub(wanted, options, refused)
     model, found = read.model, read.found
     head, told = assumed_head(model, wanted.url.rpartition("/")[2])
-    # What its arrays do not show is known of a published file, so the reader's notes are left out.
-    notes = (*(note for note in (wanted.note, read.note) if note), *found.choices, *told)
+    # What its arrays do not show is known of a published file, so of the reader's notes only this one is passed on.
+    resized = (slot.layout.told for slot in found.slots.values() if isinstance(slot.layout, ResizedPositions))
+    notes = (*(note for note in (wanted.note, read.note) if note), *resized, *found.choices, *told)
     return Bundle.of(
         model,
         labels=published_labels(wanted.dataset, 0 if isinstance(model.config, LiTConfig) else model.config.classes),
@@ -92,6 +94,21 @@ def as_original(config: ModelConfig) -> ModelConfig:
         usual["resnet"] = {"stages": config.resnet.stages, "width_factor": config.resnet.width_factor}
     original: ModelConfig = change(config, **usual)
     return original
+
+
+def _read_as_original(found: Conversion) -> Conversion:
+    """timm's arrays with the original's arithmetic, and its rule where positions are resized."""
+    config = as_original(found.config)
+    if not isinstance(config, ViTConfig):
+        return replace(found, config=config)
+    rule = config.position_embedding.resize
+    slots = {
+        name: replace(slot, layout=replace(slot.layout, method=rule))
+        if isinstance(slot.layout, ResizedPositions)
+        else slot
+        for name, slot in found.slots.items()
+    }
+    return replace(found, config=config, slots=slots)
 
 
 def _named(source: str) -> _Published:
@@ -122,7 +139,7 @@ def _of_hub(wanted: _Published, options: LoadOptions, refused: DownloadError) ->
         raise DownloadError(f"{refused}; nor could its copy on the hub, hf:{copy.name}, be had: {error}") from error
     place, _ = weights_in(snapshot.path) if snapshot.path.is_dir() else (snapshot.path, ())
     with open_arrays(Path(place)) as file:
-        kind, found, model = read_model(file, options, adapt=as_original)
+        kind, found, model = read_model(file, options, adapt=_read_as_original)
     source = f"hf:{snapshot.name}@{snapshot.commit}"
     note = (
         f"{wanted.url} could not be downloaded: the arrays are from its conversion {source}; arithmetic, preprocessing "

@@ -1,4 +1,7 @@
-"""Folders of training runs that have not ended: how one is recognised, and how to go on with it."""
+"""Folders of training runs that have not ended: how one is recognised, and how to go on with it.
+
+It lies below `runs` because `load` too must tell one, where it is given as a model.
+"""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from vitsmith.weights.jax.stacked import prefix_of, unstacked
 from vitsmith.weights.jax.vocabulary import text_side
 from vitsmith.weights.layouts import Slot, within
 from vitsmith.weights.options import LoadOptions
-from vitsmith.weights.position_layout import ResizedPositions, resizing_note
+from vitsmith.weights.position_layout import ResizedPositions
 
 CLASSIFIER = ("head/kernel", "head/bias")
 _POSITIONS = ("positions.embedding", "image.positions.embedding")
@@ -83,9 +83,9 @@ def _resize(config: ModelConfig, shapes: dict[str, Shape], slots: dict[str, Slot
         return ()
     if stored is None or stored.grid == wanted.grid:
         return ()
-    rule = wanted.position_embedding.resize
-    slots[place] = replace(slots[place], layout=ResizedPositions.between(stored, wanted, rule))
-    return resizing_note(stored, wanted, rule)
+    layout = ResizedPositions.between(stored, wanted, wanted.position_embedding.resize)
+    slots[place] = replace(slots[place], layout=layout)
+    return (layout.told,)
 
 
 def _image_tower(config: ModelConfig) -> ViTConfig | None:

@@ -13,7 +13,7 @@ from vitsmith.weights.fill import ArrayFile
 from vitsmith.weights.layouts import Slot
 from vitsmith.weights.metadata import architecture_mistakes, check_count, json_mistakes, read_metadata
 from vitsmith.weights.options import LoadOptions
-from vitsmith.weights.position_layout import ResizedPositions, resizing_note
+from vitsmith.weights.position_layout import ResizedPositions
 from vitsmith.weights.timm.config import infer_timm_config
 from vitsmith.weights.timm.images import timm_images, unfollowed
 from vitsmith.weights.timm.metadata import TimmMetadata, timm_labels, timm_publication
@@ -75,12 +75,18 @@ def _at_size(
 
     They are one where a `size` says the shape of a grid that nothing else says, and for Mixers, which have one size.
     """
-    wanted = infer_timm_config(file, metadata, image_size=size)
-    if size is None or not isinstance(wanted, ViTConfig) or wanted.position_embedding.learned == "none":
-        return wanted, wanted
+    if size is None:
+        stored = infer_timm_config(file, metadata)
+        return stored, stored
     try:
         stored = infer_timm_config(file, metadata)
     except WeightsError:  # no square, and no config.json that fits
+        wanted = infer_timm_config(file, metadata, image_size=size)
+        return wanted, wanted
+    if stored.image_size == size:  # also where patches do not fill it, as in So400m/14 at 384
+        return stored, stored
+    wanted = infer_timm_config(file, metadata, image_size=size)
+    if not isinstance(wanted, ViTConfig) or wanted.position_embedding.learned == "none":
         return wanted, wanted
     told = metadata is not None and metadata.image_size == stored.image_size
     if not told and file.shapes[POSITIONS][1] in (math.prod(wanted.grid), wanted.tokens):
@@ -94,8 +100,8 @@ def _resized(stored: ImageModelConfig, wanted: ImageModelConfig) -> tuple[dict[s
         return {}, ()
     if stored.position_embedding.learned == "none":
         return {}, ()
-    moved = Slot("positions.embedding", ResizedPositions.between(stored, wanted, _RULE))
-    return {POSITIONS: moved}, resizing_note(stored, wanted, _RULE)
+    layout = ResizedPositions.between(stored, wanted, _RULE)
+    return {POSITIONS: Slot("positions.embedding", layout)}, (layout.told,)
 
 
 def _has_bias(file: ArrayFile) -> bool:

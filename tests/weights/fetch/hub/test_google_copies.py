@@ -132,6 +132,7 @@ def test_where_the_bucket_refuses_the_hub_gives_the_same_model(
     config["pretrained_cfg"] = {"input_size": [3, 384, 384], "mean": [0.5] * 3, "std": [0.5] * 3, "crop_pct": 1.0}
     files = {"config.json": json.dumps(config).encode(), "model.safetensors": save(timm_arrays(original))}
     commit = places.hub.add(COPY, files)
+    smaller = vs.load(TAG, image_size=224)
     places.refuse(tmp_path / "empty", monkeypatch)
     copy = vs.load(TAG)
     for part in ("config", "preprocessing", "head", "labels", "text", "weights_hash", "identity"):
@@ -142,6 +143,10 @@ def test_where_the_bucket_refuses_the_hub_gives_the_same_model(
     (note,) = set(copy.provenance.notes) - set(original.provenance.notes)
     assert f"could not be downloaded: the arrays are from its conversion hf:{COPY}@{commit}" in note
     assert vs.load(f"augreg:{find_checkpoint(TAG).stem}", headless=True).classes == 0
+    moved = vs.load(TAG, image_size=224)  # by the original's rule, not timm's
+    assert (moved.weights_hash, moved.config) == (smaller.weights_hash, smaller.config)
+    for bundle in (smaller, moved):
+        assert "24x24 patches were resized to 14x14, bilinear, corners" in str(bundle.provenance.notes)
 
 
 def test_one_message_names_both_places_if_neither_has_it(
