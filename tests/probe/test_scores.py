@@ -1,0 +1,47 @@
+"""Scores of one method on held-out images, and the difference of two."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import accuracy_score, recall_score
+
+from tests.probe.clouds import clouds, labelled
+from vitsmith.errors import InputError
+from vitsmith.evaluation.accuracy import wilson_interval
+from vitsmith.probe.neighbours import fit_neighbours
+from vitsmith.probe.scores import difference, score_answers, score_probe
+
+
+def test_a_score_is_scikit_learns() -> None:
+    held_out = clouds(300, seed=1)
+    probe = fit_neighbours(clouds(200))
+    score = score_probe(probe, held_out)
+    truth, answers = held_out.labels.numpy(), probe.classify(held_out.features).numpy()
+    assert score.accuracy == pytest.approx(accuracy_score(truth, answers))
+    assert score.mean_per_class == pytest.approx(recall_score(truth, answers, average="macro"))
+    assert score.per_class == pytest.approx(recall_score(truth, answers, average=None))
+    assert score.interval == wilson_interval(int((truth == answers).sum()), 300)
+    assert (score.method, score.setting, score.images) == ("k-NN", f"k {probe.count}", 300)
+    assert set(score.to_dict()) == {
+        *("method", "setting", "accuracy", "interval", "mean_per_class", "per_class", "images", "remarks")
+    }
+
+
+def test_classes_without_held_out_images_are_told_apart() -> None:
+    score = score_answers("zero-shot", torch.tensor([0, 2, 2]), labelled(np.ones((3, 1)), [0, 2, 0], 4))
+    assert score.per_class == (0.5, None, 1.0, None) and score.mean_per_class == 0.75
+
+
+def test_the_difference_of_two_methods_is_paired() -> None:
+    held_out = labelled(np.ones((6, 1)), [0, 1, 0, 1, 0, 1], 2)
+    before = score_answers("a", torch.tensor([0, 1, 0, 1, 1, 0]), held_out)
+    after = score_answers("b", torch.tensor([0, 1, 1, 1, 0, 1]), held_out)
+    paired = difference(before, after)
+    assert (paired.lost, paired.gained, paired.both) == (1, 2, 3)
+    other = score_answers("c", torch.tensor([0] * 6), labelled(np.ones((6, 1)), [0, 1, 0, 1, 0, 0], 2))
+    with pytest.raises(InputError, match="a and c were scored on different images"):
+        difference(before, other)
+    with pytest.raises(InputError, match=r"gave answers \(2,\) for 6 images"):
+        score_answers("d", torch.tensor([0, 1]), held_out)

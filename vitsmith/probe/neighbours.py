@@ -1,0 +1,121 @@
+"""k nearest neighbours by cosine similarity, with k chosen by leaving out each training image in turn.
+
+N training images, M queries, D features, K classes. Source: arXiv 2104.14294 (DINO), appendix F, and its eval_knn.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vitsmith.errors import InputError
+from vitsmith.probe.choice import Choice, Tried
+from vitsmith.probe.folds import has_company
+from vitsmith.probe.labelled import LabelledFeatures, blocks, require_for_fitting, require_width, unit
+
+NEIGHBOURS = (1, 5, 10, 20, 50)
+"""Numbers of neighbours that are tried."""
+TEMPERATURE = 0.07
+"""Of the neighbours' votes: a neighbour votes with exp(similarity / 0.07), as in DINO's eval_knn.py."""
+_AT_ONCE = 2**24  # similarities in memory: 64 MiB
+
+
+@dataclass(frozen=True, eq=False)
+class NeighboursProbe:
+    """The nearest `count` training images vote for their class, with exp(similarity / 0.07)."""
+
+    train: Tensor
+    """(N, D) features of length 1."""
+    labels: Tensor
+    """(N,) int64."""
+    classes: int
+    count: int
+    choice: Choice
+    method: str = "k-NN"
+
+    def classify(self, queries: Tensor) -> Tensor:
+        """(M,) int64 classes of features (M, D); among equal votes the lower class. Raises InputError for another D."""
+        require_width(queries, self.train.shape[1])
+        answers = []
+        for rows in blocks(len(queries), max(1, _AT_ONCE // len(self.train))):
+            similarity = unit(queries[rows].to(self.train.device, torch.float32)) @ self.train.T
+            answers.append(_votes(*_nearest(similarity, self.count), self.labels, self.classes, [self.count])[0])
+        return torch.cat(answers)
+
+
+def fit_neighbours(train: LabelledFeatures, *, counts: Sequence[int] = NEIGHBOURS) -> NeighboursProbe:
+    """k-NN with the k of `counts` that answers most training images correctly from the others: leave-one-out.
+
+    Neighbours in the image's own group do not vote for it. Images of a class that has no other image outside the group
+    are not counted. Among equally good ones the largest k is taken; one k alone is taken as it is. A k larger than the
+    number of other images means all of them. Among equally similar images those that come first in `train` are taken.
+
+    Raises InputError for fewer than 3 images, for one class, and for a k below 1.
+    """
+    require_for_fitting(train)
+    if not counts or min(counts) < 1:
+        raise InputError(f"`counts` are {list(counts)}: give numbers of neighbours from 1")
+    features = unit(train.features)
+    tried: tuple[Tried, ...] = ()
+    remarks: tuple[str, ...] = ()
+    if len(counts) == 1:
+        chosen = counts[0]
+    elif not has_company(train).any():
+        chosen, remarks = 1, ("every class has a single training image, so k is 1 and was not chosen",)
+    else:
+        usable = sorted({min(count, len(train) - 1) for count in counts})
+        tried = _leave_one_out(train, features, usable)
+        best = max(tried, key=lambda one: (one.accuracy or 0.0, one.value))
+        chosen, remarks = int(best.value), _remarks(int(best.value), usable)
+    choice = Choice("k", chosen, tried, remarks)
+    return NeighboursProbe(features, train.labels, train.classes, min(chosen, len(train)), choice)
+
+
+def _remarks(chosen: int, usable: list[int]) -> tuple[str, ...]:
+    if chosen == usable[-1] and len(usable) > 1:
+        return (f"the best k, {chosen}, is the largest that was tried",)
+    return ()
+
+
+def _leave_one_out(train: LabelledFeatures, features: Tensor, counts: list[int]) -> tuple[Tried, ...]:
+    """The accuracy of each of `counts`, ascending, from one product of all features (N, D) of length 1."""
+    counted = has_company(train)
+    right = [0] * len(counts)
+    for rows in blocks(len(features), max(1, _AT_ONCE // len(features))):
+        similarity = features[rows] @ features.T
+        if train.groups is None:
+            similarity.diagonal(offset=rows.start).fill_(-torch.inf)
+        else:
+            similarity.masked_fill_(train.groups[rows, None] == train.groups, -torch.inf)
+        answers = _votes(*_nearest(similarity, counts[-1]), train.labels, train.classes, counts)
+        for at, answer in enumerate(answers):
+            right[at] += int(((answer == train.labels[rows]) & counted[rows]).sum())
+    images = int(counted.sum())
+    return tuple(Tried(count, hits / images) for count, hits in zip(counts, right, strict=True))
+
+
+def _nearest(similarity: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """(M, count) largest of the similarities (M, N) and where they are; among equals the earlier one is first."""
+    values, places = similarity.topk(count, dim=1)
+    last = values[:, -1:]
+    cut = (similarity == last).sum(dim=1) > (values == last).sum(dim=1)  # equals that were left out, maybe earlier ones
+    if cut.any():
+        places[cut] = similarity[cut].sort(dim=1, descending=True, stable=True).indices[:, :count]
+    places = places.sort(dim=1).values
+    values, order = similarity.gather(1, places).sort(dim=1, descending=True, stable=True)
+    return values, places.gather(1, order)
+
+
+def _votes(similarity: Tensor, places: Tensor, labels: Tensor, classes: int, counts: list[int]) -> list[Tensor]:
+    """(M,) classes with the most votes for each of `counts`, which ascend, of the neighbours (M, k) in order."""
+    weights = ((similarity - 1) / TEMPERATURE).exp()  # shifted: all are below 1, and their order is kept
+    votes = torch.zeros(len(places), classes, device=places.device)
+    answers, before = [], 0
+    for count in counts:
+        votes.scatter_add_(1, labels[places[:, before:count]], weights[:, before:count])
+        answers.append(votes.argmax(dim=1))
+        before = count
+    return answers

@@ -1,0 +1,107 @@
+"""How often a method is right on held-out images: one row of a table of methods and models. M images, K classes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vitsmith.errors import InputError
+from vitsmith.evaluation.accuracy import wilson_interval
+from vitsmith.gate.paired import Paired
+from vitsmith.probe.choice import FittedProbe
+from vitsmith.probe.labelled import LabelledFeatures
+
+
+@dataclass(frozen=True, eq=False)
+class MethodScore:
+    """The answers of one method on held-out images."""
+
+    method: str
+    setting: str
+    """How it was set, such as 'k 20'; '' where there is nothing to set."""
+    predicted: NDArray[np.int64]
+    """(M,) classes."""
+    labels: NDArray[np.int64]
+    """(M,) true classes."""
+    classes: int
+    remarks: tuple[str, ...] = ()
+
+    @cached_property
+    def right(self) -> NDArray[np.bool_]:
+        """(M,) whether each answer is correct."""
+        return self.predicted == self.labels
+
+    @property
+    def images(self) -> int:
+        """M."""
+        return len(self.labels)
+
+    @property
+    def accuracy(self) -> float:
+        """Share of correct answers, 0 to 1."""
+        return float(self.right.mean())
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95% confidence interval of `accuracy` (Wilson): over held-out images; the training images are given."""
+        return wilson_interval(int(self.right.sum()), self.images)
+
+    @cached_property
+    def per_class(self) -> tuple[float | None, ...]:
+        """K shares of correct answers; None for a class without held-out images."""
+        images = np.bincount(self.labels, minlength=self.classes)
+        hits = np.bincount(self.labels[self.right], minlength=self.classes)
+        return tuple(int(hit) / int(count) if count else None for hit, count in zip(hits, images, strict=True))
+
+    @property
+    def mean_per_class(self) -> float:
+        """The mean of `per_class`: every class that has held-out images counts the same."""
+        return float(np.mean([share for share in self.per_class if share is not None]))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, ready for JSON; without the single answers."""
+        return {
+            "method": self.method,
+            "setting": self.setting,
+            "accuracy": self.accuracy,
+            "interval": list(self.interval),
+            "mean_per_class": self.mean_per_class,
+            "per_class": list(self.per_class),
+            "images": self.images,
+            "remarks": list(self.remarks),
+        }
+
+
+def score_probe(probe: FittedProbe, held_out: LabelledFeatures) -> MethodScore:
+    """Scores a fitted probe. Raises InputError for features of another width."""
+    return score_answers(
+        probe.method,
+        probe.classify(held_out.features),
+        held_out,
+        setting=str(probe.choice),
+        remarks=probe.choice.remarks,
+    )
+
+
+def score_answers(
+    method: str, predicted: Tensor, held_out: LabelledFeatures, *, setting: str = "", remarks: tuple[str, ...] = ()
+) -> MethodScore:
+    """Scores (M,) classes that any method gave, such as zero-shot. Raises InputError for another number of them."""
+    if predicted.shape != held_out.labels.shape:
+        raise InputError(f"{method} gave answers {tuple(predicted.shape)} for {len(held_out):,} images")
+    answers, labels = predicted.cpu().numpy().astype(np.int64), held_out.labels.cpu().numpy()
+    return MethodScore(method, setting, answers, labels, held_out.classes, remarks)
+
+
+def difference(reference: MethodScore, candidate: MethodScore) -> Paired:
+    """What `candidate` loses or gains against `reference` on the same images. Raises InputError for other images."""
+    if not np.array_equal(reference.labels, candidate.labels):
+        raise InputError(
+            f"{reference.method} and {candidate.method} were scored on different images: score both on the same"
+        )
+    return Paired.of(reference.right, candidate.right)
