@@ -49,9 +49,9 @@ def _checksums_of_png() -> None:
 
 
 def _hashes_of_an_index() -> None:
-    from vitsmith.retrieval import index
+    from vitsmith.retrieval import index, part
 
-    index._check_hash = lambda *_: None
+    index.check_hash = part.check_hash = lambda *_: None  # type: ignore[attr-defined]
 
 
 def _hashes_of_training_checkpoints() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,8 @@ class Source:
         self.vectors, self.bad, self.stop = vectors, bad, stop
         self.read: list[str] = []
 
-    def stream(self, names: list[str]) -> Iterator[tuple[str, np.ndarray] | Failure]:
-        for name in names:
+    def stream(self, names: Iterable[Any]) -> Iterator[tuple[str, np.ndarray] | Failure]:
+        for name in map(os.fspath, names):
             if int(name) == self.stop:
                 raise KeyboardInterrupt
             self.read.append(name)

@@ -173,6 +173,7 @@ KILLED = """
     import os, signal, sys
     from pathlib import Path
     from tests.retrieval.indexes import Source, build, unit
+    import vitsmith.retrieval.part_files as part_files
     import vitsmith.retrieval.writer as writer_file
 
     left = [0]
@@ -185,8 +186,9 @@ KILLED = """
             return real(*arguments)
         return write
 
-    for name in ("_write_lines", "_write_vectors", "write_description", "sha256"):
-        setattr(writer_file, name, counted(getattr(writer_file, name)))
+    for name in ("_write_lines", "_write_vectors", "sha256"):
+        setattr(part_files, name, counted(getattr(part_files, name)))
+    writer_file.write_description = counted(writer_file.write_description)
     for writes in range(int(sys.argv[2])):
         left[0] = writes
         child = os.fork()

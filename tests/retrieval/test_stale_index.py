@@ -180,13 +180,13 @@ def test_a_flipped_bit_anywhere_is_refused_before_an_answer(tmp_path: Path) -> N
 
 
 def test_parts_are_verified_once_and_in_parallel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from vitsmith.retrieval import index as index_file
+    from vitsmith.retrieval import part_files
 
     write(tmp_path / "index", unit(90))
     index = open_index(tmp_path / "index")
     read: list[str] = []
-    real = index_file.sha256
-    monkeypatch.setattr(index_file, "sha256", lambda path: read.append(Path(path).name) or real(path))
+    real = part_files.sha256
+    monkeypatch.setattr(part_files, "sha256", lambda path: read.append(Path(path).name) or real(path))
     index.rows([3, 25])
     assert read == ["part-000000.npy", "part-000001.npy"]  # no others
     for _ in range(2):

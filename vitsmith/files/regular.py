@@ -90,8 +90,14 @@ def why_not_regular(path: PathLike) -> str:
 
 def read_regular(path: PathLike, *, largest: int) -> bytes:
     """The bytes of a regular file of at most `largest`. Raises OSError as `open_regular`, and with EFBIG for more."""
+    return read_with_state(path, largest=largest)[0]
+
+
+def read_with_state(path: PathLike, *, largest: int) -> tuple[bytes, os.stat_result]:
+    """The bytes of `read_regular`, and the state of that file just before they were read. Raises OSError as it does."""
     with open_regular(path) as file:
-        size = os.fstat(file.fileno()).st_size
+        state = os.fstat(file.fileno())
+        size = state.st_size
         # Python allocates as much memory as it is asked to read, so ask for the size of the file only; a file of /proc
         # gives size 0, but has more.
         data = file.read(size + 1) if size <= largest else b""
@@ -100,4 +106,4 @@ def read_regular(path: PathLike, *, largest: int) -> bytes:
         if size > largest or len(data) > largest:
             told = f"it has {max(size, len(data)):,} bytes, over the limit of {largest:,}"
             raise NotRegularError(errno.EFBIG, told, os.fsdecode(path))
-        return data
+        return data, state

@@ -11,13 +11,13 @@ from functools import partial
 
 from vitsmith.arguments import named_arguments, path
 from vitsmith.arrays import Array
+from vitsmith.data.images.photo import Photo
 from vitsmith.data.images.read import read_image
 from vitsmith.data.images.sources import ImageSource, several
 from vitsmith.encode import TEXT_BATCH, Encoder
 from vitsmith.errors import ImageError, InputError
 from vitsmith.retrieval.changes import changed_files, tell_changed
 from vitsmith.retrieval.description import Dtype, Kind, Space
-from vitsmith.retrieval.file_state import Seen, look_at
 from vitsmith.retrieval.index import Index, identity_of
 from vitsmith.retrieval.writer import IndexWriter
 from vitsmith.stream import Failure
@@ -76,6 +76,8 @@ def build_index(
         raise InputError(f"text {wrong} is {type(inputs[wrong]).__name__}, not a string: give the texts themselves")
     names = [name_of(source, number) for number, source in enumerate(inputs)]
     done = writer.done_of(names)
+    if not texts:
+        writer.set_root([os.fspath(one) for one in inputs if isinstance(one, str | os.PathLike)], done)
     if done and (changed := changed_files(Index(writer.folder, writer.description))):
         (on_changed or partial(_warn, writer))(changed)
 
@@ -83,17 +85,19 @@ def build_index(
         if chosen:
             writer.reopen()
         mine = [names[at] for at in chosen]
-        seen: deque[Seen | None] = deque()
+        photos: deque[Photo | None] = deque()
 
         def images() -> Iterator[ImageSource]:
             for at in chosen:
-                seen.append(look_at(inputs[at]))  # before it is read, so that a change in between is noticed
-                yield inputs[at]
+                one = inputs[at]
+                photos.append(Photo(os.fspath(one)) if isinstance(one, str | os.PathLike) else None)
+                yield photos[-1] or one
 
         answers = _embed_texts(encoder, mine) if texts else encoder.stream(images())
         for name, answer in zip(mine, answers, strict=True):
             row = _named(answer, name)
-            writer.add(row, seen.popleft() if seen else None)
+            photo = photos.popleft() if photos else None
+            writer.add(row, photo.state if photo else None, photo.facts if photo else None)
             if on_input is not None:
                 on_input(row.reason if isinstance(row, Failure) else None)
 

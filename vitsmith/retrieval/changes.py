@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
+from pathlib import Path
 
 from vitsmith.retrieval.file_state import is_other
 from vitsmith.retrieval.index import Index
@@ -13,8 +13,9 @@ def changed_files(index: Index, positions: Sequence[int] | None = None) -> list[
     """Paths in an index of images whose files were changed since they were embedded; of all, or of those at
     `positions`.
 
-    Missing files are left out: a relative path may not be found from another folder. In an old index without the states
-    of files only their times are compared: a file has changed when it is newer than its part of the index.
+    Missing files are left out: in an old index without a root, a relative path may not be found from another folder. In
+    an old index without the states of files only their times are compared: a file has changed when it is newer than its
+    part of the index.
     """
     if index.space.kind != "images":
         return []
@@ -38,16 +39,17 @@ def tell_changed(changed: Sequence[str], count: int, where: object) -> str:
     )
 
 
-def _changed(index: Index, part: int, rows: Sequence[int]) -> list[str]:
-    names, seen = index.part_ids(part), index.part_seen(part)
+def _changed(index: Index, at: int, rows: Sequence[int]) -> list[str]:
+    part = index.part(at)
+    names, seen = part.ids(), part.seen()
     if seen is None:
-        written = index.written_at(part)
-        return [names[row] for row in rows if _modified(names[row]) > written]
-    return [names[row] for row in rows if is_other(names[row], seen[row])]
+        written = part.written_at()
+        return [names[row] for row in rows if _modified(index.path_of(names[row])) > written]
+    return [names[row] for row in rows if is_other(index.path_of(names[row]), seen[row])]
 
 
-def _modified(path: str) -> int:
+def _modified(path: Path) -> int:
     try:
-        return os.stat(path).st_mtime_ns  # noqa: PTH116
+        return path.stat().st_mtime_ns
     except (OSError, ValueError):
         return 0

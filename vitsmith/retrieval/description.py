@@ -14,7 +14,7 @@ from vitsmith.encode import What
 from vitsmith.errors import InputError
 from vitsmith.fields import Frozen, PositiveInt
 from vitsmith.files.atomic import write_text
-from vitsmith.json_text import read_json, to_json
+from vitsmith.json_text import json_or_none, read_json, to_json
 
 FORMAT = 1
 DESCRIPTION = "index.json"
@@ -55,6 +55,8 @@ class IndexPart(Frozen):
     names: str = Field(description="SHA-256 over the names of these inputs, in order")
     files: dict[str, str] = Field(description="SHA-256 of each file")
     retried: bool = Field(False, description="its inputs were unreadable in an earlier part, and could be read later")
+    number: int | None = Field(None, ge=0, description="the number in the names of its files; None: its position")
+    columns: tuple[str, ...] = Field((), description="names of its columns, which are what is known of its rows")
 
     @property
     def failures(self) -> int:
@@ -69,8 +71,20 @@ class Description(Frozen):
     space: Space
     complete: bool
     parts: tuple[IndexPart, ...] = ()
+    root: str = Field("", description="the folder from which ids that are relative paths lead; empty: not known")
+    numbered: int = Field(0, ge=0, description="parts so far, also those that are gone: no number is used twice")
     checksum: str = ""
     """SHA-256 of all the other fields."""
+
+    def number_of(self, part: int) -> int:
+        """The number in the names of the files of the part at this position."""
+        number = self.parts[part].number
+        return part if number is None else number
+
+    @property
+    def next_number(self) -> int:
+        """The number of the next part."""
+        return max(self.numbered, 1 + max(map(self.number_of, range(len(self.parts))), default=-1))
 
     @property
     def count(self) -> int:
@@ -129,11 +143,20 @@ def _how_to_get_one(place: Path) -> str:
 def write_description(folder: Path, description: Description) -> None:
     """Replace index.json, in one step."""
     fields = description.model_dump(mode="json")
-    for name in ("what", "grid"):  # later fields are written only where they are used: older versions read the rest
-        if fields["space"][name] == Space.model_fields[name].default:
-            del fields["space"][name]
+    _leave_out_unused(fields, ("root", "numbered"))  # later fields: older versions read the rest
+    _leave_out_unused(fields["space"], ("grid",))
+    if fields["space"]["what"] == Space.model_fields["what"].default:
+        del fields["space"]["what"]
+    for part in fields["parts"]:
+        _leave_out_unused(part, ("number", "columns"))
     fields["checksum"] = _checksum(fields)
     write_text(folder / DESCRIPTION, to_json(fields, indent=1) + "\n")
+
+
+def _leave_out_unused(fields: dict[str, Any], names: tuple[str, ...]) -> None:
+    for name in names:
+        if fields[name] is None or fields[name] in ("", 0, []):
+            del fields[name]
 
 
 def check_same_model(folder: Path, space: Space, identity: str, model: str) -> None:
@@ -167,25 +190,40 @@ def check_searchable(folder: Path, space: Space) -> None:
         )
 
 
+def checksum_now(folder: Path) -> str:
+    """The checksum that index.json has now; empty where it cannot be read."""
+    fields = json_or_none(folder / DESCRIPTION)
+    found = fields.get("checksum") if isinstance(fields, dict) else None
+    return found if isinstance(found, str) else ""
+
+
 def _checksum(fields: dict[str, Any]) -> str:
     rest = {name: value for name, value in fields.items() if name != "checksum"}
     return hashlib.sha256(to_json(rest, sort_keys=True, ascii_only=True).encode()).hexdigest()
 
 
-def vectors_name(part: int) -> str:
-    return f"part-{part:06d}.npy"
+def vectors_name(number: int) -> str:
+    return f"part-{number:06d}.npy"
 
 
-def ids_name(part: int) -> str:
-    return f"part-{part:06d}.ids.jsonl"
+def ids_name(number: int) -> str:
+    return f"part-{number:06d}.ids.jsonl"
 
 
-def failed_name(part: int) -> str:
-    return f"part-{part:06d}.failed.jsonl"
+def failed_name(number: int) -> str:
+    return f"part-{number:06d}.failed.jsonl"
 
 
-def seen_name(part: int) -> str:
-    return f"part-{part:06d}.seen.jsonl"
+def seen_name(number: int) -> str:
+    return f"part-{number:06d}.seen.jsonl"
+
+
+def columns_name(number: int) -> str:
+    return f"part-{number:06d}.columns.json"
+
+
+def copies_name(number: int) -> str:
+    return f"part-{number:06d}.copies.jsonl"
 
 
 REMEDY = "copy the index again, or build it again with  vitsmith embed"

@@ -1,51 +1,40 @@
-"""The state of a file when it was embedded, and whether the file has changed since.
+"""Whether a file has changed since it was embedded.
 
-A file is compared by its size, the time of its last change and, where only the time differs, a hash of its content.
+A file is compared by its size, the times of its last changes and, where only these differ, a hash of its content.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
-import stat
-from typing import Any, NamedTuple
+from typing import Any
 
-_DIGITS = 32  # hexadecimal digits of SHA-256: enough to tell two versions of one file apart
-
-
-class Seen(NamedTuple):
-    """The state of a file when it was embedded."""
-
-    size: int
-    modified: int
-    """Nanoseconds since 1970."""
-    digest: str
+from vitsmith.data.images.photo import FileState, state_of
+from vitsmith.data.images.sources import read_path
+from vitsmith.errors import ImageError
 
 
-def look_at(source: Any) -> Seen | None:
+def look_at(source: Any) -> FileState | None:
     """The present state of the file `source`; None when it is not a path, or the file cannot be read."""
     if not isinstance(source, str | os.PathLike):
         return None
     try:
-        facts = os.stat(source)  # noqa: PTH116
-        return Seen(facts.st_size, facts.st_mtime_ns, _digest(source)) if stat.S_ISREG(facts.st_mode) else None
-    except (OSError, ValueError):
+        data, found = read_path(os.fspath(source))
+    except ImageError:
         return None
+    return state_of(found, data)
 
 
-def is_other(path: str, seen: Seen | None) -> bool:
+def is_other(path: str | os.PathLike[str], seen: FileState | None) -> bool:
     """Whether a file is no longer the one that was embedded; False where that cannot be known."""
     if seen is None:
         return False
     try:
-        now = os.stat(path)  # noqa: PTH116
-        if now.st_size != seen.size:
-            return True
-        return now.st_mtime_ns != seen.modified and _digest(path) != seen.digest
+        now = os.stat(path)  # noqa: PTH116 - of any text
     except (OSError, ValueError):
         return False
-
-
-def _digest(path: str | os.PathLike[str]) -> str:
-    with open(path, "rb") as file:  # noqa: PTH123
-        return hashlib.file_digest(file, "sha256").hexdigest()[:_DIGITS]
+    if now.st_size != seen.size:
+        return True
+    if now.st_mtime_ns == seen.modified and seen.changed in (0, now.st_ctime_ns):
+        return False
+    found = look_at(path)
+    return found is not None and found.digest != seen.digest

@@ -5,10 +5,13 @@ index/
   part-000000.npy        vectors (rows, E), float16 or float32; of patches (rows, rows of the grid, columns, E)
   part-000000.ids.jsonl  the id of each row, one JSON string on each line
   part-000000.failed.jsonl  inputs of this part that could not be read, if any
-  part-000000.seen.jsonl  for image files: the state of the file of each row, see `file_state`; not in older indexes
+  part-000000.seen.jsonl  for image files: the `FileState` of each row; not in older indexes
+  part-000000.columns.json  what is known of each row, by column: {"taken": ["2024-05-01T10:20:30", null, ...], ...}
+  part-000000.copies.jsonl  further files with the same content as a row of this part
   approximate.faiss      a faster search that may miss some vectors, with approximate.json; optional
 
-A part exists once index.json names it. Letters: N vectors, E embedding width.
+A part exists once index.json names it. Its number is its position, unless index.json says otherwise. Letters: N
+vectors, E embedding width.
 """
 
 from __future__ import annotations
@@ -19,28 +22,25 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from vitsmith.arguments import named_arguments, path
 from vitsmith.arrays import Array
-from vitsmith.errors import InputError
-from vitsmith.files.atomic import sha256
+from vitsmith.errors import InputError, UnknownNameError
 from vitsmith.retrieval.description import (
     REMEDY,
     Description,
-    IndexPart,
     Space,
     check_same_model,
+    checksum_now,
+    columns_name,
     describe_numbers,
-    failed_name,
-    ids_name,
     read_description,
-    seen_name,
-    vectors_name,
 )
-from vitsmith.retrieval.file_state import Seen
+from vitsmith.retrieval.part import PartRows
+from vitsmith.retrieval.part_files import check_hash
 from vitsmith.weights.containers.archive import LONGEST_HEADER, NPY_DAMAGE
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class Index:
         if not rows:  # an empty file cannot be mapped
             return np.zeros((0, *self.space.shape), self.space.dtype)
         if part not in self._mapped:
-            path = self.folder / vectors_name(part)
+            path = self.part(part).vectors_file
             self._mapped[part] = np.load(path, mmap_mode="r", allow_pickle=False, max_header_size=LONGEST_HEADER)
         return self._mapped[part]
 
@@ -112,50 +112,80 @@ class Index:
         """The error for a damaged vector at `position`."""
         part = int(np.searchsorted(self.starts, position, side="right")) - 1
         row = position - int(self.starts[part])
-        return InputError(f"{self.folder / vectors_name(part)} is damaged (row {row} is not a unit vector): {REMEDY}")
+        return InputError(f"{self.part(part).vectors_file} is damaged (row {row} is not a unit vector): {REMEDY}")
 
     def ids(self, positions: Sequence[int] | Array) -> list[str]:
         """The ids at `positions`; only the parts with these positions are read."""
         chosen = np.asarray(positions, np.int64)
         parts = np.searchsorted(self.starts, chosen, side="right") - 1
-        lines = {part: _lines(self.folder / ids_name(part)) for part in np.unique(parts).tolist()}
+        lines = {part: self.part(part).id_lines() for part in np.unique(parts).tolist()}
         return [
             json.loads(lines[part][position - self.starts[part]])
             for part, position in zip(parts.tolist(), chosen.tolist(), strict=True)
         ]
 
+    def part(self, at: int) -> PartRows:
+        """What is known of the rows of one part."""
+        return PartRows(self.folder, self.description, at)
+
     def part_ids(self, part: int) -> list[str]:
         """The ids of one part, in order."""
-        return [json.loads(line) for line in _lines(self.folder / ids_name(part))]
+        return self.part(part).ids()
 
-    def part_seen(self, part: int) -> list[Seen | None] | None:
-        """The state of each file of one part when it was embedded; None when it was not recorded."""
-        if seen_name(part) not in self.description.parts[part].files:
-            return None
-        lines = map(json.loads, _lines(self.folder / seen_name(part)))
-        return [None if line is None else Seen(*line) for line in lines]
+    def path_of(self, name: str) -> Path:
+        """The file with the id `name`, from whatever folder this is called: relative ids lead from the index's root."""
+        return Path(self.description.root, name)
 
-    def written_at(self, part: int) -> int:
-        """The time when one part was written, in nanoseconds since 1970."""
-        return (self.folder / ids_name(part)).stat().st_mtime_ns
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """The names of all columns; of an index of image files at least those of `vitsmith.data.images.photo.FACTS`."""
+        return tuple(dict.fromkeys(name for part in self.description.parts for name in part.columns))
+
+    def column(self, name: str) -> list[Any]:
+        """The N values of one column in order of positions, None where unknown. Raises InputError as `columns`."""
+        return self.columns(name)[name]
+
+    def columns(self, *names: str) -> dict[str, list[Any]]:
+        """Several columns as `column`; each part is read once. Raises InputError, with the names that there are."""
+        for name in names:
+            if name not in self.column_names:
+                raise UnknownNameError(f"column of {self.folder}", name, list(self.column_names))
+        found: dict[str, list[Any]] = {name: [] for name in names}
+        for part, facts in enumerate(self.description.parts):
+            known = self.part(part).columns() if set(names) & set(facts.columns) else {}
+            for name, values in found.items():
+                values += known.get(name) or [None] * facts.rows
+        return found
+
+    def copies(self, positions: Sequence[int] | Array) -> list[list[str]]:
+        """For each position the ids of further files with the same content, which have no rows of their own."""
+        chosen = np.asarray(positions, np.int64)
+        parts = np.searchsorted(self.starts, chosen, side="right") - 1
+        copies = {part: self.part(part).copies() for part in np.unique(parts).tolist()}
+        seen = {part: self.part(part).seen() if found else None for part, found in copies.items()}
+        answer = []
+        for part, position in zip(parts.tolist(), chosen.tolist(), strict=True):
+            states = seen[part]
+            state = states[position - self.starts[part]] if states is not None else None
+            answer.append([name for name, _ in copies[part].get(state.digest, ())] if state is not None else [])
+        return answer
 
     def failed(self) -> Iterator[dict[str, str]]:
         """Yield {'id', 'error'} of each input that could not be read, not even later."""
         parts = self.description.parts
         read = Counter(name for part, facts in enumerate(parts) if facts.retried for name in self.part_ids(part))
         for part, facts in enumerate(parts):
-            for line in _lines(self.folder / failed_name(part)) if facts.failures else ():
-                one = json.loads(line)
+            for one in self.part(part).failed() if facts.failures else ():
                 if read[one["id"]]:
                     read[one["id"]] -= 1
                 else:
-                    yield one
+                    yield {"id": one["id"], "error": one["error"]}
 
     def check_hashes(self) -> None:
         """Read all files, and raise InputError unless each has its recorded hash."""
         for part in self.description.parts:
             for name, expected in part.files.items():
-                _check_hash(self.folder / name, expected)
+                check_hash(self.folder, name, self.description, expected)
         self._verified.update(range(len(self.description.parts)))
 
     def verify(self, threads: int = 1) -> None:
@@ -171,8 +201,8 @@ class Index:
     def _verify(self, part: int) -> None:
         if part in self._verified:
             return
-        name = vectors_name(part)
-        _check_hash(self.folder / name, self.description.parts[part].files[name])
+        read = self.part(part)
+        read.check(read.vectors_file.name)
         self._verified.add(part)
 
     def check_model(self, bundle: Bundle, model: str = "") -> None:
@@ -207,48 +237,43 @@ def open_index(folder: str | os.PathLike[str], *, unfinished: bool = False, veri
     `unfinished`, an unfinished one.
     """
     folder = path(folder, "an index")
+    while True:
+        index = _described(folder, unfinished, verify)
+        try:
+            for part in range(len(index.description.parts)):
+                _check_part(index, part)
+        except InputError:
+            if checksum_now(folder) in ("", index.description.checksum):
+                raise
+        else:
+            return index  # otherwise another process has replaced it meanwhile, with all its parts
+
+
+def _described(folder: Path, unfinished: bool, verify: bool) -> Index:
     description = read_description(folder)
     if not (description.complete or unfinished):
         raise InputError(
             f"{folder} is unfinished (it has {description.count:,} vectors): resume it with the  vitsmith embed  "
             f"command that began it (--out {folder}), or search in these vectors with `unfinished`"
         )
-    index = Index(folder, description, verify=verify)
-    for number, part in enumerate(description.parts):
-        _check_part(index, number, part)
-    return index
+    return Index(folder, description, verify=verify)
 
 
-def _check_part(index: Index, number: int, part: IndexPart) -> None:
-    missing = [name for name in part.files if not (index.folder / name).is_file()]
+def _check_part(index: Index, at: int) -> None:
+    """Raise InputError unless the files of a part are there, and all but the largest have their recorded hashes."""
+    part = index.part(at)
+    missing = [name for name in part.facts.files if not (index.folder / name).is_file()]
     if missing:
         raise InputError(f"{index.folder}: {', '.join(missing)} is missing: {REMEDY}")
-    for name, expected in part.files.items():
-        if name != vectors_name(number):  # the vectors are many times larger
-            _check_hash(index.folder / name, expected)
+    for name in part.facts.files:
+        if name not in (part.vectors_file.name, columns_name(part.number)):  # which are compared when they are read
+            part.check(name)
     try:
-        vectors = index.mapped(number)
+        vectors = index.mapped(at)
     except NPY_DAMAGE as error:
-        raise InputError(f"{index.folder / vectors_name(number)} cannot be read ({error}): {REMEDY}") from None
-    if vectors.shape != (part.rows, *index.space.shape) or vectors.dtype != index.space.dtype:
+        raise InputError(f"{part.vectors_file} cannot be read ({error}): {REMEDY}") from None
+    if vectors.shape != (part.facts.rows, *index.space.shape) or vectors.dtype != index.space.dtype:
         raise InputError(
-            f"{index.folder / vectors_name(number)} holds {vectors.dtype} of {vectors.shape}, not "
-            f"{index.space.dtype} of {(part.rows, *index.space.shape)}: {REMEDY}"
+            f"{part.vectors_file} holds {vectors.dtype} of {vectors.shape}, not "
+            f"{index.space.dtype} of {(part.facts.rows, *index.space.shape)}: {REMEDY}"
         )
-
-
-def _check_hash(path: Path, expected: str) -> None:
-    try:
-        found = sha256(path)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}): {REMEDY}") from None
-    if found != expected:
-        raise InputError(f"{path} is damaged (its SHA-256 differs): {REMEDY}")
-
-
-def _lines(path: Path) -> list[str]:
-    """The lines of a file of an index. Ids are written as ASCII, so that no character of an id ends a line."""
-    try:
-        return path.read_text(encoding="ascii").splitlines()
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read ({error}): {REMEDY}") from None

@@ -5,10 +5,10 @@ Vectors are written part by part, each completely or not at all, and index.json 
 
 from __future__ import annotations
 
-import hashlib
+import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -17,29 +17,24 @@ from typing import Any, Self
 import numpy as np
 
 from vitsmith.arrays import Array
+from vitsmith.data.images.photo import FileState
 from vitsmith.errors import InputError, OutputError
-from vitsmith.files.atomic import remove_empty, replacing, sha256
+from vitsmith.files.atomic import remove_empty
 from vitsmith.files.failures import explained
 from vitsmith.files.locks import HeldError, Lock
 from vitsmith.finite import rows_not_finite
-from vitsmith.json_text import to_json
 from vitsmith.retrieval.description import (
     DESCRIPTION,
     FORMAT,
     Description,
-    IndexPart,
     Space,
     check_same_model,
-    failed_name,
-    ids_name,
     is_index,
     read_description,
-    seen_name,
-    vectors_name,
     write_description,
 )
-from vitsmith.retrieval.file_state import Seen
 from vitsmith.retrieval.index import LONGEST, Index, lengths_of, open_index
+from vitsmith.retrieval.part_files import PartContent, hash_names, together, write_part
 from vitsmith.stream import Failure
 
 PART_ROWS = 16_384
@@ -105,6 +100,22 @@ class IndexWriter:
         """
         return inputs_done(self.folder, self.description, names)
 
+    def set_root(self, paths: Sequence[str], done: int) -> None:
+        """Record the current folder, from which `paths` of images lead; the first `done` are in the index already.
+
+        Raises InputError for an index with paths from another folder.
+        """
+        if all(map(os.path.isabs, paths)):
+            return
+        have, root = self.description.root, current_folder()
+        if have and root != have:
+            raise InputError(
+                f"{self.folder} names its images by their paths from {have}, and this is {root}: run the command "
+                "there, or with `sync`, which finds images that were moved"
+            )
+        if all(map(os.path.isabs, paths[:done])):  # otherwise an older index, of which the folder is not known
+            self.description = self.description.model_copy(update={"root": root})
+
     def reopen(self) -> None:
         """Mark the index in index.json as unfinished."""
         if self.description.complete:
@@ -123,22 +134,23 @@ class IndexWriter:
         self.commit()
         self._retried = False  # not after an exception: the added rows must still be written, as such a part
 
-    def add(self, row: EmbeddedRow, seen: Seen | None = None) -> None:
+    def add(self, row: EmbeddedRow, seen: FileState | None = None, columns: Mapping[str, Any] | None = None) -> None:
         """Add the vector (E,) of one input, or its patches (rows, columns, E), or the reason why there is none.
 
-        `seen` is the state of its file.
+        `seen` is the state of its file, `columns` what else is known of it, for `Index.column`.
         """
         if isinstance(row, Failure):
             if self._retried:  # recorded already
                 return
             self._names.append(row.source)
-            self._failed.append({"id": row.source, "error": row.reason})
+            self._failed.append({"id": row.source, "error": row.reason} | ({"seen": seen} if seen else {}))
         else:
             name, vector = row
             self._names.append(name)
             self._vectors[len(self._ids)] = vector
             self._ids.append(name)
             self._seen.append(seen)
+            self._columns.append(columns or {})
         if len(self._names) >= self._part_rows or time.monotonic() - self._began >= self._part_seconds:
             self.commit()
 
@@ -149,29 +161,21 @@ class IndexWriter:
         """
         if not self._names:
             return
-        number, rows = len(self.description.parts), len(self._ids)
+        rows = len(self._ids)
         with np.errstate(over="ignore"):  # values too large for float16 become infinite, and are refused
             vectors = self._vectors[:rows].astype(self.description.space.dtype)
         if self.description.space.what == "patches":
             _check_range(vectors, self._ids)
         else:
             _check_vectors(vectors, self._ids)
-        _write_lines(self.folder / ids_name(number), self._ids)
-        _write_vectors(self.folder / vectors_name(number), vectors)
-        files = [ids_name(number), vectors_name(number)]
-        if self._failed:
-            _write_lines(self.folder / failed_name(number), self._failed)
-            files.append(failed_name(number))
-        if any(self._seen):
-            _write_lines(self.folder / seen_name(number), self._seen)
-            files.append(seen_name(number))
-        part = IndexPart(
-            rows=rows,
-            inputs=len(self._names),
-            names=_hash_names(self._names),
-            files={name: sha256(self.folder / name) for name in files},
-            retried=self._retried,
+        part = write_part(
+            self.folder,
+            self.description.next_number,
+            PartContent(vectors, self._ids, self._seen, together(self._columns), self._failed),
         )
+        part = part.model_copy(update={"names": hash_names(self._names), "retried": self._retried})
+        if part.number == len(self.description.parts):
+            part = part.model_copy(update={"number": None})
         self._write(self.description.model_copy(update={"parts": (*self.description.parts, part)}))
         self._begin_part()
 
@@ -190,8 +194,9 @@ class IndexWriter:
         self._vectors = np.empty((self._part_rows, *self.description.space.shape), np.float32)
         self._ids: list[str] = []
         self._names: list[str] = []
-        self._failed: list[dict[str, str]] = []
-        self._seen: list[Seen | None] = []
+        self._failed: list[dict[str, Any]] = []
+        self._seen: list[FileState | None] = []
+        self._columns: list[Mapping[str, Any]] = []
         self._began = time.monotonic()
 
     def _clean(self) -> None:
@@ -203,13 +208,21 @@ class IndexWriter:
                 path.unlink(missing_ok=True)
 
 
+def current_folder() -> str:
+    """The current folder, for the root of an index; empty when it has been deleted."""
+    try:
+        return os.getcwd()  # noqa: PTH109
+    except FileNotFoundError:
+        return ""
+
+
 def inputs_done(folder: Path, description: Description, names: Sequence[str]) -> int:
     """The number of `names` that are already in an index. Raises InputError unless `names` begins with its inputs."""
     at = 0
     for number, part in enumerate(description.parts):
         if part.retried:
             continue
-        if _hash_names(names[at : at + part.inputs]) != part.names:
+        if hash_names(names[at : at + part.inputs]) != part.names:
             raise InputError(
                 f"{folder} holds {description.inputs:,} inputs, and these are not the same in the same order "
                 f"(a difference is among {at + 1:,} to {at + part.inputs:,}, part {number}): give the same list, or a "
@@ -282,20 +295,3 @@ def _check_vectors(vectors: Array, ids: Sequence[str]) -> None:
 def _check_range(vectors: Array, ids: Sequence[str]) -> None:
     if rows := rows_not_finite(vectors):
         raise InputError(f"patches of {ids[rows[0]]!r} have values beyond {vectors.dtype}: embed with --dtype float32")
-
-
-def _write_vectors(path: Path, vectors: Array) -> None:
-    with replacing(path) as partial, partial.open("wb") as file:
-        np.save(file, vectors, allow_pickle=False)
-
-
-def _write_lines(path: Path, values: Iterable[Any]) -> None:
-    with replacing(path) as partial, partial.open("wb") as file:
-        file.writelines(to_json(value, ascii_only=True).encode("ascii") + b"\n" for value in values)
-
-
-def _hash_names(names: Sequence[str]) -> str:
-    digest = hashlib.sha256()
-    for name in names:
-        digest.update(to_json(name, ascii_only=True).encode("ascii") + b"\n")
-    return digest.hexdigest()

@@ -157,14 +157,14 @@ def reduction(size: tuple[int, int], needed: tuple[int, int] | None, *, margin: 
 def _rgb_with_pillow(data: bytes, max_pixels: int) -> Rgb:
     check_whole(data)
     with no_half_pictures():
-        image = _open_with_pillow(data)
+        image = open_header(data)
         check_opened(image, data)
         pixels = _rgb_from_pillow(image, max_pixels)
         check_rows(image, data)
         return pixels
 
 
-def _open_with_pillow(data: bytes) -> Image.Image:
+def open_header(data: bytes) -> Image.Image:
     """Read the header, as Image.open does, but without its size check, which only warns where `check_size` refuses."""
     Image.init()
     for name in _PILLOW_FORMATS:

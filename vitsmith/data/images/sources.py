@@ -13,7 +13,7 @@ from PIL import Image
 
 from vitsmith.data.images.tensors import is_tensor
 from vitsmith.errors import ImageError
-from vitsmith.files.regular import NotRegularError, read_regular
+from vitsmith.files.regular import NotRegularError, read_with_state
 
 
 class Tensor(Protocol):
@@ -23,6 +23,14 @@ class Tensor(Protocol):
     def device(self) -> Any: ...
 
     def __array__(self, dtype: Any = None) -> NDArray[Any]: ...
+
+
+class SelfReading(os.PathLike[str]):
+    """A path that is asked for its bytes, so that it can record what was read."""
+
+    def read_all(self) -> bytes:
+        """The bytes of the file. Raises ImageError."""
+        raise NotImplementedError
 
 
 ImageSource = (
@@ -63,8 +71,10 @@ def read_bytes(source: Any) -> bytes:
         return source
     if isinstance(source, bytearray | memoryview):
         return bytes(source)
+    if isinstance(source, SelfReading):
+        return source.read_all()
     if isinstance(source, str | os.PathLike):
-        return _read_path(os.fsdecode(source))
+        return read_path(os.fsdecode(source))[0]
     if _is_file(source):
         return _read_file(source)
     raise ImageError(f"{_kind(source)} is not an image; {_hint(source)}")
@@ -86,12 +96,13 @@ def name_source(source: object) -> str:
     return "image array" if isinstance(source, np.ndarray) else "image"
 
 
-def _read_path(path: str) -> bytes:
+def read_path(path: str) -> tuple[bytes, os.stat_result]:
+    """The bytes of an image file, and the state of that file just before they were read. Raises ImageError."""
     try:
-        return read_regular(path, largest=LARGEST)
+        return read_with_state(path, largest=LARGEST)
     except FileNotFoundError as error:
         if path.startswith("~") and (home := os.path.expanduser(path)) != path:  # noqa: PTH111 - of any text
-            return _read_path(home)
+            return read_path(home)
         raise _unreadable(error) from error
     except OSError as error:
         if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises for a name that is too long

@@ -1,0 +1,173 @@
+"""What an index knows of its photos beside their vectors: date, place and size, from the very bytes it embedded."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import ExifTags, Image
+
+import vitsmith as vs
+from tests.retrieval.indexes import SPACE, unit, write
+from tests.tiny import VIT, pictures, tiny_model
+from vitsmith.data.images import photo as photo_file
+from vitsmith.data.images.exif import read_exif
+from vitsmith.data.images.photo import FACTS, FileState, Photo, facts_of
+from vitsmith.data.images.read import read_image
+from vitsmith.errors import ImageError, InputError
+from vitsmith.retrieval.index import Index, open_index
+from vitsmith.retrieval.writer import IndexWriter
+
+TAKEN, HERE = "2023:07:09 18:05:00", ((59.0, 20.0, 6.0), (18.0, 3.0, 54.0))
+
+
+def exif(
+    *, taken: str = TAKEN, place: Any = HERE, sides: str = "NE", orientation: int = 1, order: str = "<"
+) -> Image.Exif:
+    """EXIF as a camera writes it."""
+    made = Image.Exif()
+    made.endian = order
+    made[ExifTags.Base.Orientation] = orientation
+    made[ExifTags.IFD.Exif] = {ExifTags.Base.DateTimeOriginal: taken}
+    if place:
+        made[ExifTags.IFD.GPSInfo] = {1: sides[0], 2: place[0], 3: sides[1], 4: place[1]}
+    return made
+
+
+def encoded(kind: str, size: tuple[int, int] = (40, 30), **options: Any) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(np.random.default_rng(1).integers(0, 255, (*size[::-1], 3), np.uint8)).save(out, kind, **options)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_date_place_and_size_in_every_format(kind: str, order: str) -> None:
+    data = encoded(kind, exif=exif(order=order, orientation=6, sides="SE").tobytes())
+    facts = facts_of(data)
+    upright = read_image(data)
+    assert (facts["height"], facts["width"]) == upright.shape[:2] == (40, 30)
+    assert facts["bytes"] == len(data) and facts["taken"] == "2023-07-09T18:05:00"
+    assert (facts["latitude"], facts["longitude"]) == (-59.335, 18.065)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "lacking"),
+    [
+        ({"taken": "0000:00:00 00:00:00"}, {"taken"}),
+        ({"taken": "    :  :     :  :  "}, {"taken"}),
+        ({"taken": "2023:02:30 10:00:00"}, {"taken"}),
+        ({"taken": "yesterday"}, {"taken"}),
+        ({"sides": "??"}, {"latitude", "longitude"}),
+        ({"place": ((59.0, 20.0, 6.0), (200.0, 0.0, 0.0))}, {"latitude", "longitude"}),
+        ({"place": ((59.0,), (18.0, 3.0, 54.0))}, {"latitude", "longitude"}),
+        ({"place": None}, {"latitude", "longitude"}),
+    ],
+)
+def test_what_is_no_date_or_place_is_not_known(wrong: dict[str, Any], lacking: set[str]) -> None:
+    facts = facts_of(encoded("JPEG", exif=exif(**wrong)))
+    assert {name for name, value in facts.items() if value is None} == lacking
+
+
+def test_fractions_without_a_denominator_are_no_place() -> None:
+    block = exif().tobytes().removeprefix(b"Exif\0\0")
+    at = block.index((59).to_bytes(4, "little") + (1).to_bytes(4, "little"))
+    broken = block[: at + 4] + bytes(4) + block[at + 8 :]
+    assert read_exif(block).latitude == 59.335
+    assert read_exif(broken)._replace(taken=None) == (1, None, None, None)
+
+
+def test_broken_exif_never_fails_an_image() -> None:
+    """Any byte of it may be wrong, and any end missing."""
+    block = exif(orientation=8).tobytes()
+    generator = np.random.default_rng(0)
+    good = encoded("JPEG", exif=block)
+    at = good.index(b"Exif\0\0")
+    for _ in range(300):
+        wrong = bytearray(good)
+        for place in generator.integers(at + 6, at + len(block), 3).tolist():
+            wrong[place] = int(generator.integers(256))
+        facts = facts_of(bytes(wrong))
+        assert (facts["height"], facts["width"]) == read_image(bytes(wrong)).shape[:2]
+    for end in range(len(block)):
+        read_exif(block.removeprefix(b"Exif\0\0")[:end])
+    assert facts_of(b"no image") == dict.fromkeys(FACTS) | {"bytes": 8}
+
+
+def test_columns_are_those_of_the_bytes_that_were_embedded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A photo that is replaced while it is read: its vector, its hash and its columns are of one content."""
+    monkeypatch.chdir(tmp_path)
+    Path("photos").mkdir()
+    for number in range(4):
+        Path(f"photos/{number}.jpg").write_bytes(encoded("JPEG", (20 + number, 30), exif=exif()))
+    names = [f"photos/{number}.jpg" for number in range(4)]
+    later = encoded("JPEG", (99, 30))
+    real = photo_file.facts_of
+
+    def replacing(data: bytes) -> dict[str, Any]:
+        for name in names:  # between reading and decoding
+            Path(name).write_bytes(later)
+        return real(data)
+
+    monkeypatch.setattr(photo_file, "facts_of", replacing)
+    encoder = vs.Encoder(vs.Bundle.of(tiny_model(VIT)), decoders=1)
+    index = vs.write_index(encoder, names[:1], "index", dtype="float32")
+    assert index.column("width") == [20] and index.column("taken") == ["2023-07-09T18:05:00"]
+    assert index.column_names == FACTS
+    np.testing.assert_allclose(index.rows([0])[0], encoder.images(encoded("JPEG", (20, 30), exif=exif()))[0], atol=1e-6)
+    with pytest.warns(UserWarning, match="1 of the 1 images in index has changed"):
+        vs.write_index(encoder, names[:1], "index", dtype="float32")
+
+
+def test_a_file_that_has_just_changed_is_not_taken_for_known(tmp_path: Path) -> None:
+    """Its next change may have the same time."""
+    path = tmp_path / "a.jpg"
+    path.write_bytes(encoded("JPEG"))
+    photo = Photo(str(path))
+    photo.read_all()
+    assert photo.state is not None and photo.state.changed == 0 and not photo.state.is_still(path.stat())
+    found = path.stat()
+    known = photo.state._replace(changed=found.st_ctime_ns)
+    assert known.is_still(found) and not known._replace(size=3).is_still(found)
+    with pytest.raises(ImageError, match=r"^cannot be read"):
+        (gone := Photo(str(tmp_path / "none.jpg"))).read_all()
+    assert gone.state is None and gone.facts == {}
+
+
+def test_columns_of_several_parts_and_of_older_ones(tmp_path: Path) -> None:
+    write(tmp_path / "index", unit(3), part_rows=2)
+    with IndexWriter(tmp_path / "index", SPACE) as writer:
+        writer.add(("new.jpg", unit(1)[0]), FileState(1, 2, "ab", 3), {"width": 7, "name": "猫"})
+        writer.add(("no.jpg", unit(1)[0]))
+        index = writer.finish()
+    assert index.column_names == ("width", "name") and index.column("width") == [None] * 3 + [7, None]
+    assert index.columns("name", "width")["name"] == [None] * 3 + ["猫", None] and index.columns() == {}
+    with pytest.raises(InputError, match=r"unknown column of .*index 'wide': did you mean width\?"):
+        index.column("wide")
+    assert index.copies([0, 3]) == [[], []] and index.part(2).seen() == [FileState(1, 2, "ab", 3), None]
+    name = tmp_path / "index" / "part-000002.columns.json"
+    name.write_text(name.read_text().replace("7", "8"))
+    with pytest.raises(InputError, match=r"columns\.json is damaged"):
+        open_index(tmp_path / "index").column("width")
+
+
+def test_relative_ids_lead_to_their_files_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("photos").mkdir()
+    Image.fromarray(pictures(1)[0]).save("photos/ä.png")
+    odd = os.fsdecode(b"photos/\xff.png")
+    Image.fromarray(pictures(2)[1]).save(odd)
+    encoder = vs.Encoder(vs.Bundle.of(tiny_model(VIT)))
+    vs.write_index(encoder, ["photos/ä.png", odd], tmp_path / "index")
+    vs.write_index(encoder, [tmp_path / "photos" / "ä.png"], tmp_path / "absolute")
+    monkeypatch.chdir("/")
+    index: Index = open_index(tmp_path / "index")
+    assert index.description.root == str(tmp_path)
+    assert [index.path_of(name).is_file() for name in index.ids([0, 1])] == [True, True]
+    assert open_index(tmp_path / "absolute").description.root == ""
+    with pytest.raises(InputError, match=r"names its images by their paths from .*: run the command there, or with"):
+        vs.write_index(encoder, ["photos/ä.png", odd], tmp_path / "index")

@@ -1,0 +1,80 @@
+"""What is known of the rows of one part of an index, read from its files when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from vitsmith.data.images.photo import FileState
+from vitsmith.retrieval.description import (
+    Description,
+    columns_name,
+    copies_name,
+    failed_name,
+    ids_name,
+    seen_name,
+    vectors_name,
+)
+from vitsmith.retrieval.part_files import check_hash, read_columns, read_lines, read_values
+
+
+class PartRows:
+    """The part of an index in `folder` at the position `at`. Its methods raise InputError for damaged files."""
+
+    def __init__(self, folder: Path, description: Description, at: int) -> None:
+        self.folder, self.description = folder, description
+        self.facts = description.parts[at]
+        self.number = description.number_of(at)
+
+    @property
+    def vectors_file(self) -> Path:
+        """The file of its vectors."""
+        return self.folder / vectors_name(self.number)
+
+    def id_lines(self) -> list[str]:
+        """The ids as they are written, each as JSON."""
+        return read_lines(self.folder, ids_name(self.number), self.description)
+
+    def ids(self) -> list[str]:
+        """The id of each row."""
+        return self._values(ids_name)
+
+    def seen(self) -> list[FileState | None] | None:
+        """The state of the file of each row when it was embedded; None when it was not recorded."""
+        if not self._has(seen_name):
+            return None
+        return [None if line is None else FileState(*line) for line in self._values(seen_name)]
+
+    def columns(self) -> dict[str, list[Any]]:
+        """What is known of each row, by column; none in older indexes."""
+        if not self._has(columns_name):
+            return {}
+        self.check(columns_name(self.number))
+        return read_columns(self.folder, columns_name(self.number), self.description)
+
+    def copies(self) -> dict[str, list[tuple[str, FileState]]]:
+        """Further files with the same content as rows of this part: digest -> (id, state) of each."""
+        found: dict[str, list[tuple[str, FileState]]] = {}
+        for line in self._values(copies_name) if self._has(copies_name) else ():
+            state = FileState(*line["seen"])
+            found.setdefault(state.digest, []).append((line["id"], state))
+        return found
+
+    def failed(self) -> list[dict[str, Any]]:
+        """{'id', 'error'} of each input that could not be read, and 'seen', the state of its file, where known."""
+        return self._values(failed_name) if self._has(failed_name) else []
+
+    def written_at(self) -> int:
+        """The time when it was written, in nanoseconds since 1970."""
+        return (self.folder / ids_name(self.number)).stat().st_mtime_ns
+
+    def check(self, name: str) -> None:
+        """Raise InputError unless the file has its recorded hash."""
+        check_hash(self.folder, name, self.description, self.facts.files[name])
+
+    def _has(self, named: Callable[[int], str]) -> bool:
+        return named(self.number) in self.facts.files
+
+    def _values(self, named: Callable[[int], str]) -> list[Any]:
+        return read_values(self.folder, named(self.number), self.description)
