@@ -129,6 +129,10 @@ class Encoder:
             raise ImageError(_directionless(names[wrong]))
         return vectors
 
+    def vectors(self, tensors: Array) -> Array:
+        """float32 (N, E), unit vectors of preprocessed images (N, 3, height, width)."""
+        return self._unit(self.engine.run(tensors))
+
     def stream(self, images: Iterable[ImageSource]) -> Iterator[tuple[str, Array] | Failure]:
         """(name, unit vector (E,)) or Failure for each image, in order, as batches are done; patches as `images`."""
         self.bundle.check_preprocessing()

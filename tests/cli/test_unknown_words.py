@@ -101,7 +101,7 @@ def test_what_is_no_list_of_texts_is_refused(encoder: vs.Encoder, given: Any) ->
     for call_it in (encoder.texts, encoder.cut, encoder.unknown, encoder.bundle.tokenizer):
         with pytest.raises(InputError, match=r"^texts (must be|are) "):
             call_it(given)
-    with pytest.raises(InputError, match=r"^labels (must be|are) "):
+    with pytest.raises(InputError, match=r"^(labels|the prompts of the label 'a cat') (must be|are) "):
         vs.ZeroShotClassifier(encoder, given, cache=False)
     if given is not None:  # one template, and the model's own
         with pytest.raises(InputError, match=r"^templates (must be|are) "):
@@ -109,7 +109,7 @@ def test_what_is_no_list_of_texts_is_refused(encoder: vs.Encoder, given: Any) ->
 
 
 def test_one_text_is_no_list_of_labels(encoder: vs.Encoder) -> None:
-    with pytest.raises(InputError, match=r"^labels (must be|are) "):
+    with pytest.raises(InputError, match=r"^(labels|the prompts of the label 'a cat') (must be|are) "):
         vs.ZeroShotClassifier(encoder, "a cat", cache=False)  # type: ignore[arg-type]
 
 

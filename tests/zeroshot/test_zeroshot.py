@@ -226,6 +226,51 @@ def test_labels_from_a_line_or_a_file(tmp_path: Path) -> None:
     assert read_words("St. Bernard").names == ("St. Bernard",) and read_words("x" * 300).names == ("x" * 300,)
 
 
+def test_several_words_of_a_label_and_whole_prompts(tmp_path: Path, cache_here: Path) -> None:
+    file = tmp_path / "labels.txt"
+    file.write_text('cat\ta cat\t "the red, cat" \ta cat\n"dog, small"\nbird\t\tb\n')
+    read = read_words(str(file))
+    assert read.names == ("cat", "dog, small", "bird") and read.words == ("a cat", "dog, small", "b")
+    assert read.texts == [("a cat", "the red, cat"), ("dog, small",), ("b",)] and not read.whole
+    bundle = tiny_lit()
+
+    def mean(prompts: list[str]) -> Any:
+        tokens = torch.from_numpy(bundle.tokenizer(prompts))
+        with torch.inference_mode():
+            rows = bundle.model.text(tokens).double().numpy()
+        found = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).mean(axis=0)
+        return found / np.linalg.norm(found)
+
+    several = ZeroShotClassifier(bundle, read, templates=["a {}", "{}"])
+    prompts = [["a a cat", "a cat", "a the red, cat", "the red, cat"], ["a dog, small", "dog, small"], ["a b", "b"]]
+    np.testing.assert_allclose(several.embeddings, [mean(one) for one in prompts], atol=1e-6)
+
+    given: dict[str, Any] = {"cat": ["photo of a cat", "cat", "cat "], "dog": "the dog"}
+    whole = ZeroShotClassifier(bundle, given)
+    np.testing.assert_allclose(whole.embeddings, [mean(["photo of a cat", "cat"]), mean(["the dog"])], atol=1e-6)
+    assert whole.labels.names == ("cat", "dog") and whole.templates == ("{}",)
+    names = {path.name for path in cache_here.iterdir()}
+    ZeroShotClassifier(bundle, {"kitty": given["cat"], "dog": ["the dog"]})  # its name is in no prompt
+    assert {path.name for path in cache_here.iterdir()} == names
+    ZeroShotClassifier(bundle, {"cat": ["photo of a cat", "cat", "the cat"], "dog": "the dog"})
+    assert len(list(cache_here.iterdir())) == len(names) + 1
+    assert ZeroShotClassifier(bundle, {"cat": ["a 猫 cat"], "dog": "a b c d e"}).unknown == {"cat": ["猫"]}
+    for prompts, told in (
+        ({"cat": ["a cat"], "猫": ["猫"]}, "the label '猫' has no word that"),
+        ({"cat": ["a cat"], "dog": ["the dog", "猫"]}, "the label 'dog': '猫' has no word that"),
+        ({"cat": ["a cat", "cat"], "dog": ["cat", "A cat"]}, "'cat' and 'dog' become the same 6 tokens"),
+        ({"cat": [], "dog": "dog"}, "the prompts of the label 'cat' are none: write whole sentences"),
+        ({"cat": ["a cat", " "], "dog": "dog"}, "the prompts of the label 'cat' have an empty one"),
+        ({"cat": "a cat"}, "one label, 'cat', would get a probability of 1"),
+        ({}, "labels holds no labels"),
+        ({1: "a cat"}, "labels has 1 as a label"),
+    ):
+        with pytest.raises(InputError, match=told):
+            ZeroShotClassifier(bundle, prompts)
+    with pytest.raises(InputError, match="used as they are: leave `templates` out"):
+        ZeroShotClassifier(bundle, given, templates="lit")
+
+
 def test_labels_that_are_cut_are_named_and_those_that_become_one_are_refused() -> None:
     classifier = ZeroShotClassifier(tiny_lit(), ["cat", "a b c d e"], templates="the {}")  # of six tokens, one is [CLS]
     assert classifier.cut == ("a b c d e",)

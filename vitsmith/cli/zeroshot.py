@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vitsmith.cli.arguments.inputs import images_of, labelled, open_model, tell_choice
+from vitsmith.cli.arguments.inputs import images_of, labelled, open_model, read_images, tell_choice
 from vitsmith.cli.arguments.options import (
     BatchSizeOption,
     CsvOption,
     DataInsteadOption,
     EngineOption,
+    ForceOption,
     ImageColumnOption,
     ImagesArgument,
     ImageSizeOption,
@@ -31,7 +33,14 @@ from vitsmith.cli.arguments.options import (
 )
 from vitsmith.cli.arguments.texts import open_classifier, read_labels, read_prompts
 from vitsmith.cli.terminal.answers import Writer, renamed, style_of, write_all
-from vitsmith.cli.terminal.output import say
+from vitsmith.cli.terminal.output import print_facts, print_json, say
+
+if TYPE_CHECKING:
+    from vitsmith.data.images.sources import ImageSource
+    from vitsmith.zeroshot.classifier import ZeroShotClassifier
+
+USUAL_SKIP = 0.01
+"""Share of the images of --out that may be unreadable."""
 
 
 class Scoring(StrEnum):
@@ -54,7 +63,7 @@ def zeroshot(
     labels_file: Annotated[
         Path | None,
         typer.Option(
-            help="File with one label a line, in place of --labels; words for the prompts may follow after a tab."
+            help="File with one label a line, in place of --labels; words for the prompts may follow after tabs."
         ),
     ] = None,
     templates: TemplatesOption = "",
@@ -73,21 +82,34 @@ def zeroshot(
     read_as: ReadAsOption = None,
     cache: Annotated[bool, typer.Option(help="Keep the embeddings of labels on disk for the next run.")] = True,
     skip_unreadable: SkipAllOption = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Write an ordinary classifier of these labels there; IMAGES, if any, only check it."),
+    ] = None,
+    force: ForceOption = False,
 ) -> None:
     """Classify images by text labels. Unreadable images are reported and skipped, and the exit code is then 2."""
     from vitsmith.errors import InputError
 
     style = style_of(json=json, csv=csv)
+    if out is None and force:
+        raise InputError("--force replaces what an earlier --out wrote: give --out too")
+    if out is not None and (csv or top != 1):
+        raise InputError("--out writes a classifier and no answers: leave --csv and --top out")
     words = read_labels(labels, labels_file)
     if words is None:
         raise InputError("no labels are given: write  --labels 'cat, dog' , or --labels-file FILE with one a line")
     prompts = read_prompts(templates, templates_file)
     described = labelled(data, image_column, label_column, split)
-    sources, names = images_of(images or [], described, split)
+    sources, names = images_of(images or [], described, split) if images or data or out is None else ([], None)
     options = {"engine": engine, "batch_size": batch_size, "precision": precision, "num_images": len(sources)}
     bundle = open_model(model, image_size, read_as, headless=True, vocabulary=vocabulary)
     classifier = open_classifier(bundle, words, prompts, scores=scores.value, cache=cache, options=options)
     tell_choice(classifier.encoder.engine)
+    if out is not None:
+        share = USUAL_SKIP if skip_unreadable is None else skip_unreadable
+        _write_classifier(classifier, out, sources, share, force=force, json=json)
+        return
     if classifier.score_meaning == "cosine":
         say(
             "scores are cosines, not probabilities: the model was trained with softmax and has no probability for a "
@@ -101,3 +123,30 @@ def zeroshot(
     writer = Writer(style, top, meaning=classifier.score_meaning)
     results = renamed(classifier.stream(sources), names)
     write_all(results, len(sources), writer, doing="classifying", skip_unreadable=skip_unreadable)
+
+
+def _write_classifier(
+    classifier: ZeroShotClassifier, out: Path, sources: Sequence[ImageSource], share: float, *, force: bool, json: bool
+) -> None:
+    """Writes the bundle of `--out`, if its answers are those of the classifier on images or sample photographs."""
+    from vitsmith.runs.place import place_of
+    from vitsmith.weights.bundle.folder import write_bundle
+    from vitsmith.zeroshot.classifier import MOST_IMAGES
+    from vitsmith.zeroshot.head import is_earlier
+
+    with place_of("zeroshot", "", out, force=force, is_earlier=is_earlier) as place:
+        made = classifier.to_bundle(read_images(sources[:MOST_IMAGES], share))
+        write_bundle(made, place)
+    verdict = made.verdict
+    assert verdict is not None
+    if json:
+        print_json({"written": str(out), "classes": made.classes, "head": made.head, "gate": verdict.to_dict()})
+        return
+    facts = {
+        "written": str(out),
+        "classes": f"{made.classes:,}, {made.head}",
+        "checked on": verdict.inputs,
+        "difference": f"{verdict.relative:.2g} of the largest output",
+        "top-1 agreement": f"{verdict.agreement:.1%}",
+    }
+    print_facts(facts.items())

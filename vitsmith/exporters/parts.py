@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from vitsmith.arrays import Array
 from vitsmith.engines.pixels import pixels_from_tensors
 from vitsmith.engines.sample_inputs import GATE_INPUTS
-from vitsmith.models.lit import LiT, normalize
+from vitsmith.layers.unit import normalize
+from vitsmith.models.lit import LiT
 from vitsmith.models.vit import VisionTransformer
 from vitsmith.specs import ImageSpec
 from vitsmith.weights.bundle.bundle import Bundle
@@ -103,7 +104,9 @@ def _with_folded_patches(model: nn.Module, scale: Tensor, shift: Tensor) -> nn.M
     folded._modules = dict(model._modules)
     patches = folded._modules["patches"] = copy.deepcopy(model.get_submodule("patches"))
     projection = patches.get_submodule("projection")
-    assert isinstance(projection, nn.Conv2d) and projection.bias is not None
+    assert isinstance(projection, nn.Conv2d)
+    if projection.bias is None:  # CLIP's has none; the mean of the pixels makes one
+        projection.bias = nn.Parameter(projection.weight.new_zeros(projection.out_channels))
     kernel = projection.weight.detach().double()  # (width, 3, rows, columns)
     scale, shift = scale.to(kernel.device), shift.to(kernel.device)
     with torch.no_grad():

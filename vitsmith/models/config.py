@@ -25,6 +25,7 @@ from vitsmith.models.parts import (
     Pooling,
     PositionEmbeddingConfig,
     Rate,
+    UnitConfig,
     Width,
     indivisible_heads,
 )
@@ -121,6 +122,7 @@ class ViTConfig(Frozen):
         description="norms of the tokens: LayerNorm, or 'rms', RMSNorm (1910.07467); those in parts are LayerNorm",
     )
     patch_norm: bool = Field(False, description="a norm of the embedded patches, before their positions (AIMv2)")
+    unit: UnitConfig | None = Field(None, description="the head sees features of length 1 (classes made of texts)")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -199,7 +201,7 @@ class ViTConfig(Frozen):
     @property
     def feature_width(self) -> int:
         """Width of the input of the head."""
-        return self.representation or self.pooled_width
+        return (self.unit and self.unit.width) or self.representation or self.pooled_width
 
 
 class MixerConfig(Frozen):

@@ -57,6 +57,8 @@ def _vit_parameters(config: ViTConfig) -> int:
         count += width + 4 * _linear_parameters(width, width) + 2 * width + _mlp_parameters(width, pool.mlp_width)
     if config.representation:
         count += _linear_parameters(config.pooled_width, config.representation)
+    if config.unit and config.unit.width:
+        count += _linear_parameters(_before_unit(config), config.unit.width, bias=config.unit.bias)
     heads = 1 + config.distillation_token
     return count + heads * _linear_parameters(config.feature_width, config.classes, bias=config.head_bias)
 
@@ -69,6 +71,11 @@ def _vit_block_parameters(config: ViTConfig) -> int:
     count += 2 * inner * parts.attention_norm + 2 * config.mlp_width * parts.mlp_norm
     gate = _linear_parameters(width, config.mlp_width) if parts.gated else 0
     return count + gate + _mlp_parameters(width, config.mlp_width)
+
+
+def _before_unit(config: ViTConfig) -> int:
+    """Width of the features that are projected and divided by their length."""
+    return config.representation or config.pooled_width
 
 
 def _norm_parameters(config: ViTConfig) -> int:
@@ -87,6 +94,8 @@ def _vit_flops(config: ViTConfig) -> int:
     answers = config.tokens if config.pooling in ("unpooled", "token_unpooled") else 1 + config.distillation_token
     if config.representation:
         count += answers * 2 * config.pooled_width * config.representation
+    if config.unit and config.unit.width:
+        count += answers * 2 * _before_unit(config) * config.unit.width
     return count + answers * 2 * config.feature_width * config.classes
 
 

@@ -30,6 +30,7 @@ from vitsmith.layers.patches import PatchEmbedding
 from vitsmith.layers.positions import PositionEmbedding
 from vitsmith.layers.scale import LayerScale
 from vitsmith.layers.stdconv import StdConv2d
+from vitsmith.layers.unit import UnitFeatures
 from vitsmith.models.lit import LiT
 from vitsmith.models.mixer import MlpMixer
 from vitsmith.models.resnet import Bottleneck
@@ -98,6 +99,9 @@ def _initialize_owner(module: nn.Module) -> None:
                 nn.init.normal_(module.registers, std=1e-6)
             if isinstance(module.distillation_head, nn.Linear):
                 reset_head(module.distillation_head)
+            if isinstance(module.unit, UnitFeatures) and isinstance(module.unit.projection, nn.Linear):
+                _lecun_normal(module.unit.projection)
+                _zero_bias(module.unit.projection)
             if isinstance(module.representation, nn.Sequential):
                 _lecun_normal(module.representation[0])
                 nn.init.zeros_(module.representation[0].get_parameter("bias"))

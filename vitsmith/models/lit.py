@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vitsmith.errors import InputError
+from vitsmith.layers.unit import normalize
 from vitsmith.models.config import LiTConfig
 from vitsmith.models.text import text_tower
 from vitsmith.models.vit import VisionTransformer
@@ -50,10 +51,3 @@ class LiT(nn.Module):
             )
         logits = self.temperature * self.encode_image(images) @ self.encode_text(tokens).T
         return logits if self.logit_bias is None else logits + self.logit_bias
-
-
-def normalize(embeddings: Tensor) -> Tensor:
-    """Rows of unit length, in float32 or better; 1e-8 is added to the norm (not a lower bound), as in the original."""
-    embeddings = embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))
-    norms = torch.linalg.vector_norm(embeddings, dim=-1, keepdim=True)
-    return embeddings / (norms + 1e-8)

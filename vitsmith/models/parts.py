@@ -72,6 +72,16 @@ class BlockConfig(Frozen):
     mlp_norm: bool = Field(False, description="LayerNorm before the last layer of the MLP (EVA-02)")
 
 
+class UnitConfig(Frozen):
+    """Features of length 1 before the head, as two towers compare images and texts (arXiv 2103.00020).
+
+    With the embeddings of texts as its rows, times the temperature, the head classifies by their words.
+    """
+
+    width: Width | None = Field(None, description="width of the projection before; None: features as they are")
+    bias: bool = Field(True, description="of the projection")
+
+
 class AttentionPoolConfig(Frozen):
     """A learned probe that attends to all tokens, then an MLP (SigLIP's head, arXiv 2106.04560 section 3.4)."""
 

@@ -26,6 +26,7 @@ from vitsmith.layers.patches import PatchEmbedding, sequence
 from vitsmith.layers.pooling import pool
 from vitsmith.layers.positions import PositionEmbedding
 from vitsmith.layers.rotary import Rotary
+from vitsmith.layers.unit import UnitFeatures
 from vitsmith.models.config import ViTConfig
 from vitsmith.models.features import Features, record
 from vitsmith.models.inputs import check_images
@@ -62,6 +63,7 @@ class VisionTransformer(nn.Module):
         self.representation: nn.Module = nn.Identity()
         if config.representation:  # only in the first ImageNet-21k release
             self.representation = nn.Sequential(nn.Linear(config.pooled_width, config.representation), nn.Tanh())
+        self.unit = _unit(config)
         self.head = _head(config)
         self.distillation_head = _head(config) if config.distillation_token else None
 
@@ -107,7 +109,7 @@ class VisionTransformer(nn.Module):
         else:
             x = self.norm(x)
             pooled = self._pool(x, sizes)
-        return x, self.representation(pooled)
+        return x, self.unit(self.representation(pooled))
 
     def _embed(self, images: Tensor) -> Tensor:
         """Images -> (B, N, D): the tokens before the patches, and the patches, with their learned positions."""
@@ -186,6 +188,13 @@ def _attention_pool(config: ViTConfig) -> AttentionPool | None:
     if part is None:
         return None
     return AttentionPool(config.width, part.heads, part.mlp_width, gelu=config.gelu, norm_eps=config.norm_eps)
+
+
+def _unit(config: ViTConfig) -> nn.Module:
+    part = config.unit
+    if part is None:
+        return nn.Identity()
+    return UnitFeatures(config.representation or config.pooled_width, part.width, bias=part.bias)
 
 
 def _head(config: ViTConfig) -> nn.Module:

@@ -97,7 +97,8 @@ def adapt(
 
     The arrays are moved, not copied: `source` must not be used afterwards. The head starts at zero. A LiT
     model gives its image tower. The representation layer (`pre_logits`) is dropped with the head, as the original
-    does by default, unless `keep_representation`. `overrides` are configuration fields such as dropout=0.1.
+    does by default, unless `keep_representation`; so is the `unit` part of a classifier made of texts. `overrides` are
+    configuration fields such as dropout=0.1.
     `distillation_token=True` adds that token to a model without one: it and its position begin as the class token and
     its position, so that its head sees trained features from the first update on. False removes it.
     Raises ConfigError for what cannot be adapted, such as a Mixer at another resolution.
@@ -112,7 +113,7 @@ def adapt(
     if image_size is not None:
         changes["image_size"] = image_size
     if isinstance(source.config, ViTConfig) and not keep_representation:
-        changes["representation"] = None
+        changes |= {"representation": None, "unit": None}
     if isinstance(source.config, ViTConfig):
         if image_size not in (None, source.config.image_size):
             changes.setdefault("unseen_edge", False)  # only the publisher's own size leaves one
@@ -193,8 +194,8 @@ def _refuse_impossible(old: ViTConfig | MixerConfig, new: ViTConfig | MixerConfi
         "pooling",
         "gelu",
     }
-    if isinstance(new, ViTConfig) and new.representation is None:
-        free.add("representation")  # dropped with the head
+    if isinstance(new, ViTConfig):
+        free |= {part for part in ("representation", "unit") if getattr(new, part) is None}  # dropped with the head
     fixed = set(type(old).model_fields) - free
     moved = [field for field in sorted(fixed) if getattr(old, field) != getattr(new, field)]
     if moved:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, Literal, get_args
 
 import numpy as np
 
 from vitsmith.arguments import flag, function, known_name
 from vitsmith.arrays import Array
+from vitsmith.data.images.read import read_image
 from vitsmith.data.images.sources import ImageSource, several
 from vitsmith.data.images.unreadable import Unreadable
 from vitsmith.data.text.prompts import fill_templates, named_templates, read_templates
@@ -20,35 +22,39 @@ from vitsmith.finite import count_not_finite
 from vitsmith.predict import Prediction, scores_from_logits, whole
 from vitsmith.specs import Head, Labels, Meaning
 from vitsmith.stream import Failure
-from vitsmith.text_spec import wrong_templates
+from vitsmith.text_spec import PLACE, wrong_templates
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.zeroshot.embeddings import class_embeddings
-from vitsmith.zeroshot.labels import Words, check_words
+from vitsmith.zeroshot.head import TextHead, classifier_bundle
+from vitsmith.zeroshot.labels import Words, check_words, read_prompts_by_label
 
 ScoreKind = Literal["single", "independent"]
+
+MOST_IMAGES = 64
+"""Images on which a classifier made of texts is compared."""
 
 
 class ZeroShotClassifier:
     """Classifies images with labels that are given in words.
 
     Args:
-        model: a LiT model: an `Encoder`, a bundle, or anything `vitsmith.load` takes. labels: the classes, as texts, or
-        `Words`. templates: the name of a set ('clip', 'lit', 'simple'), a file, one template, or several; by default
-        those of the model. scores: 'single' means that the labels exclude each other: the scores of an image are
-        probabilities that add up to 1. With 'independent' each label is scored by itself; see `score_meaning`. cache:
-        keep class embeddings on disk and use them again. on_labels: called with the number of labels embedded so far.
-        on_remark: called with a message when embeddings cannot be kept on disk. options: those of `Encoder`, when the
-        model is not one.
+        model: a LiT model: an `Encoder`, a bundle, or anything `vitsmith.load` takes. labels: the classes, as texts, as
+        a mapping from each to its own prompts, which are used as they are, or as `Words`. templates: the name of a set
+        ('clip', 'lit', 'simple'), a file, one template, or several; by default those of the model. scores: 'single'
+        means that the labels exclude each other: the scores of an image are probabilities that add up to 1. With
+        'independent' each label is scored by itself; see `score_meaning`. cache: keep class embeddings on disk and use
+        them again. on_labels: called with the number of labels embedded so far. on_remark: called with a message when
+        embeddings cannot be kept on disk. options: those of `Encoder`, when the model is not one.
 
     Raises InputError for a model without text tower or vocabulary, no labels, a single label where labels exclude each
     other, two labels with the same words, labels without a word that the vocabulary knows, labels that become the same
-    tokens, and templates without a place for the label.
+    tokens, templates without a place for the label, and templates beside prompts of each label.
     """
 
     def __init__(
         self,
         model: Encoder | Bundle | str | os.PathLike[str],
-        labels: Words | Iterable[str],
+        labels: Words | Mapping[str, str | Iterable[str]] | Iterable[str],
         *,
         templates: str | Iterable[str] | None = None,
         scores: ScoreKind = "single",
@@ -62,12 +68,12 @@ class ZeroShotClassifier:
         function(on_remark, "on_remark")
         if isinstance(model, Encoder) and options:
             raise InputError(f"{', '.join(options)} must be given to the Encoder")
-        self.words = labels if isinstance(labels, Words) else check_words(list_texts(labels, "labels"), where="labels")
+        self.words = _words(labels)
         self.encoder = model if isinstance(model, Encoder) else Encoder(model, **options)
         bundle = self.encoder.bundle
         self.unknown = _check_known(bundle.tokenizer, self.words)
         """The words that the vocabulary lacks, by label."""
-        self.templates = _chosen(templates, bundle)
+        self.templates = _chosen(templates, bundle, self.words)
         self.scores = scores
         if scores == "single" and len(self.words) == 1:
             raise InputError(
@@ -78,7 +84,7 @@ class ZeroShotClassifier:
         self.cut = _check_tokens(self.encoder, self.words, self.templates)
         self.embeddings = class_embeddings(
             self.encoder,
-            self.words.words,
+            self.words.texts,
             self.templates,
             cache=flag(cache, "cache"),
             on_labels=on_labels,
@@ -133,6 +139,33 @@ class ZeroShotClassifier:
         """
         return self._logits(self.encoder.images(images, unreadable) @ self.embeddings.T)
 
+    def to_bundle(self, images: ImageSource | Iterable[ImageSource] = ()) -> Bundle:
+        """The same classifier as a bundle like any other, without text tower and vocabulary: `vitsmith.save` writes it.
+
+        Its head has the class embeddings times the temperature, and the bias if any, so its logits are those of
+        `logits`. That is checked on at most `MOST_IMAGES` of `images`, by default on sample photographs; `verdict` has
+        what was found. Raises GateError if the answers differ, ImageError for an image that cannot be read, and
+        InputError for scores that are cosines, for arithmetic other than float32, and for a program without its
+        weights.
+        """
+        if self.score_meaning == "cosine":
+            raise InputError(
+                "labels scored independently by a model trained with softmax have cosines, which no classifier's head "
+                "gives: use `scores` single"
+            )
+        if self.encoder.engine.precision != "float32":
+            raise InputError(
+                f"the classifier computes in {self.encoder.engine.precision}, and a head is made in float32: leave "
+                "`precision` out, and export the bundle in that precision"
+            )
+        head = TextHead(self.words, self.templates, self.embeddings, self.similarity, self.head, self._run)
+        seen = [read_image(one) for one in islice(several(images), MOST_IMAGES)]
+        return classifier_bundle(self.encoder.bundle, head, seen)
+
+    def _run(self, tensors: Array) -> Array:
+        """float32 (n, 3, height, width) -> logits (n, K)."""
+        return self._logits(self.encoder.vectors(tensors) @ self.embeddings.T)
+
     def _logits(self, cosines: Array) -> Array:
         with np.errstate(over="ignore"):
             logits: Array = np.float32(self.similarity.temperature) * cosines + np.float32(self.similarity.bias or 0)
@@ -147,7 +180,21 @@ class ZeroShotClassifier:
         return cosines if self.score_meaning == "cosine" else scores_from_logits(self._logits(cosines), self.head)
 
 
-def _chosen(templates: str | Iterable[str] | None, bundle: Bundle) -> tuple[str, ...]:
+def _words(labels: Words | Mapping[str, str | Iterable[str]] | Iterable[str]) -> Words:
+    if isinstance(labels, Words):
+        return labels
+    if isinstance(labels, Mapping):
+        return read_prompts_by_label(labels)
+    return check_words(list_texts(labels, "labels"), where="labels")
+
+
+def _chosen(templates: str | Iterable[str] | None, bundle: Bundle, words: Words) -> tuple[str, ...]:
+    if words.whole:
+        if templates is not None:
+            raise InputError(
+                "the prompts of each label are used as they are: leave `templates` out, or give labels without prompts"
+            )
+        return (PLACE,)
     if templates is None:
         brought = bundle.text.templates if bundle.text is not None else ()
         return brought or named_templates("lit")
@@ -166,11 +213,17 @@ def _check_known(tokenizer: Tokenizer, words: Words) -> dict[str, list[str]]:
 
     Labels are checked, not prompts: some words of 'a photo of a zebra.' are always known.
     """
-    read = tokenizer.read(words.words)
+    pairs = [(name, text) for name, texts in zip(words.labels.shown, words.texts, strict=True) for text in texts]
+    read = tokenizer.read([text for _, text in pairs])
     for at in np.flatnonzero(~read.known):
-        raise InputError(f"the label {tokenizer.why_unread(words.words[at])}")
-    found = {words.names[at]: tokenizer.unknown_words(words.words[at]) for at in np.flatnonzero(read.unknown)}
-    return {name: unknown for name, unknown in found.items() if unknown}
+        name, text = pairs[at]
+        where = f"the label {name!r}: " if text != name else "the label "
+        raise InputError(f"{where}{tokenizer.why_unread(text)}")
+    found: dict[str, list[str]] = {}
+    for at in np.flatnonzero(read.unknown):
+        name, text = pairs[at]
+        found.setdefault(name, []).extend(tokenizer.unknown_words(text))
+    return {name: list(dict.fromkeys(unknown)) for name, unknown in found.items() if unknown}
 
 
 def _check_tokens(encoder: Encoder, words: Words, templates: Sequence[str]) -> tuple[str, ...]:
@@ -182,12 +235,12 @@ def _check_tokens(encoder: Encoder, words: Words, templates: Sequence[str]) -> t
     seen: dict[bytes, int] = {}
     names = words.labels.shown
     cut = []
-    for index, (name, word) in enumerate(zip(names, words.words, strict=True)):
-        prompts = fill_templates(templates, word)
-        read = tokenizer.read(prompts)
+    for index, (name, texts) in enumerate(zip(names, words.texts, strict=True)):
+        read = tokenizer.read([prompt for text in texts for prompt in fill_templates(templates, text)])
         if read.cut.any():
             cut.append(name)
-        if (twin := seen.setdefault(read.tokens.tobytes(), index)) != index:
+        same = b"".join(sorted(row.tobytes() for row in read.tokens))  # their order does not change the mean
+        if (twin := seen.setdefault(same, index)) != index:
             raise InputError(
                 f"the labels {names[twin]!r} and {name!r} become the same {tokenizer.spec.length} tokens, so the model "
                 "cannot tell them apart (case, unknown characters, or an end that was cut): change or drop one"

@@ -19,7 +19,7 @@ from vitsmith.json_text import to_json
 
 def class_embeddings(
     encoder: Encoder,
-    words: Sequence[str],
+    words: Sequence[Sequence[str]],
     templates: Sequence[str],
     *,
     cache: bool = True,
@@ -28,6 +28,7 @@ def class_embeddings(
 ) -> Array:
     """float32 (classes, E), unit vectors: the normalised mean of the unit vectors of a label's prompts.
 
+    The prompts of a label are the templates with each of its words.
     CLIP does the same (arXiv 2103.00020, section 3.1.4). With `cache` they are read from the cache folder, or written
     there; a damaged file is written again. `on_labels` is called with the number of labels done, `on_remark` with a
     message when they cannot be written.
@@ -39,16 +40,18 @@ def class_embeddings(
         return kept
     embeddings = np.empty(shape, np.float32)
     at = 0
-    for group in _groups(words, max(TEXT_BATCH // len(templates), 1)):
-        prompts = [prompt for word in group for prompt in fill_templates(templates, word)]
-        rows = encoder.texts(prompts).reshape(len(group), len(templates), encoder.width)
-        embeddings[at : at + len(group)] = rows.mean(axis=1)
-        at += len(group)
+    for group in _groups(words, TEXT_BATCH // len(templates)):
+        prompts = [prompt for texts in group for text in texts for prompt in fill_templates(templates, text)]
+        rows = encoder.texts(prompts)
+        for texts in group:
+            count = len(texts) * len(templates)
+            embeddings[at], rows = rows[:count].mean(axis=0), rows[count:]
+            at += 1
         on_labels(at)
     embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True) + 1e-8
     if (wrong := first_without_direction(embeddings)) is not None:
         raise InputError(
-            f"{encoder.bundle.where}: the prompts of the label {words[wrong]!r} cancel each other out, so it has no "
+            f"{encoder.bundle.where}: the prompts of the label {words[wrong][0]!r} cancel each other out, so it has no "
             "direction to compare images with: use other templates"
         )
     if cache:
@@ -60,18 +63,24 @@ def class_embeddings(
     return embeddings
 
 
-def _groups(words: Sequence[str], size: int) -> Iterator[Sequence[str]]:
-    for at in range(0, len(words), size):
-        yield words[at : at + size]
+def _groups(words: Sequence[Sequence[str]], most: int) -> Iterator[Sequence[Sequence[str]]]:
+    """Labels with at most `most` words together; a label with more stands alone."""
+    first = count = 0
+    for at, texts in enumerate(words):
+        if at > first and count + len(texts) > most:
+            yield words[first:at]
+            first, count = at, 0
+        count += len(texts)
+    yield words[first:]
 
 
-def _name(encoder: Encoder, words: Sequence[str], templates: Sequence[str]) -> str:
+def _name(encoder: Encoder, words: Sequence[Sequence[str]], templates: Sequence[str]) -> str:
     """The name of the file: another model, precision, label or template gives another name."""
     bundle = encoder.bundle
     made_from = {
         "model": bundle.text_identity,
         "arithmetic": f"{encoder.engine.name} {encoder.engine.precision}",
-        "words": list(words),
+        "words": [texts[0] if len(texts) == 1 else list(texts) for texts in words],
         "templates": list(templates),
     }
     return hashlib.sha256(to_json(made_from, sort_keys=True, ascii_only=True).encode()).hexdigest()[:40]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from vitsmith.data.sets.samples import list_some
 from vitsmith.data.text.label_file import read_entries
 from vitsmith.data.text.prompts import is_file
+from vitsmith.data.text.tokenizer import list_texts
 from vitsmith.errors import InputError
 from vitsmith.names import normal, repeated_names, wrong_name
 from vitsmith.specs import Labels
@@ -29,6 +30,16 @@ class Words:
 
     names: tuple[str, ...]
     words: tuple[str, ...]
+    others: tuple[tuple[str, ...], ...] = ()
+    """Further words of each label, which go into prompts too: 'kitten' beside 'cat'. (): no label has any."""
+    whole: bool = False
+    """Whether the words are whole prompts, which are used as they are, in place of any template."""
+
+    @property
+    def texts(self) -> list[tuple[str, ...]]:
+        """All words of each label."""
+        others = self.others or ((),) * len(self.words)
+        return [(word, *more) for word, more in zip(self.words, others, strict=True)]
 
     @property
     def labels(self) -> Labels:
@@ -40,7 +51,7 @@ class Words:
 
 
 def read_words(given: str | Sequence[str]) -> Words:
-    """Read labels separated by commas, or a file with one on each line, where words for the prompts may follow a tab.
+    """Read labels separated by commas, or a file with one on each line, where words for the prompts may follow tabs.
 
     Several lists or files are joined in their order. Put a label with a comma in quotes, as in CSV: 'cat, "a cat,
     indoors"'. A text is the name of a file when that file exists, or when it has no comma and no quotes and looks like
@@ -49,14 +60,30 @@ def read_words(given: str | Sequence[str]) -> Words:
     Raises InputError for no labels, empty labels, equal labels, or a file that cannot be read.
     """
     several = [given] if isinstance(given, str) else list(given)
-    pairs = [pair for one in several for pair in _read_pairs(one)]
+    rows = [row for one in several for row in _read_rows(one)]
     where = several[0] if len(several) == 1 and is_list_file(several[0]) else "`labels`"
-    return check_words(*_parted(pairs), where=where)
+    return _checked(rows, where)
 
 
 def read_word_file(path: str) -> Words:
     """The labels in a file, as `read_words` reads it."""
-    return check_words(*_parted(_file_pairs(path)), where=path)
+    return _checked(_file_rows(path), path)
+
+
+def read_prompts_by_label(prompts: Mapping[str, str | Iterable[str]]) -> Words:
+    """Labels with prompts of their own, which are used as they are: {'cat': ['a photo of a cat', 'a kitten'], ...}.
+
+    A prompt that a label has twice counts once. Raises InputError for no labels, labels without prompts, and for
+    prompts that are not texts or empty.
+    """
+    rows = []
+    for name, given in prompts.items():
+        what = f"the prompts of the label {name!r}"
+        listed = [given] if isinstance(given, str) else list_texts(given, what)
+        if not listed or not all(one.strip() for one in listed):
+            raise InputError(f"{what} {'have an empty one' if listed else 'are none'}: write whole sentences")
+        rows.append((name, *dict.fromkeys(normal(one.strip()) for one in listed)))
+    return replace(_checked(rows, "labels"), whole=True)
 
 
 def words_of(classes: Iterable[str]) -> Words:
@@ -104,21 +131,27 @@ def is_list_file(given: str) -> bool:
     return is_file(given) or not (_IN_QUOTES.match(given) or "," in given or not _PATH.search(given))
 
 
-def _file_pairs(path: str) -> list[tuple[str, str]]:
-    return [(entry.name, entry.words or entry.name) for entry in read_entries(path)]
+_Row = tuple[str, ...]
+"""A name and its words, at least one."""
 
 
-def _parted(pairs: Sequence[tuple[str, str]]) -> tuple[list[str], list[str]]:
-    return [name for name, _ in pairs], [words for _, words in pairs]
+def _file_rows(path: str) -> list[_Row]:
+    return [(entry.name, entry.words or entry.name, *entry.others) for entry in read_entries(path)]
 
 
-def _read_pairs(given: str) -> list[tuple[str, str]]:
+def _checked(rows: Sequence[_Row], where: str) -> Words:
+    words = check_words([row[0] for row in rows], [row[1] for row in rows], where=where)
+    others = tuple(tuple(normal(word.strip()) for word in row[2:]) for row in rows)
+    return replace(words, others=others) if any(others) else words
+
+
+def _read_rows(given: str) -> list[_Row]:
     """Names, each with its words."""
     if ("\n" in given or "\r" in given) and not is_file(given):
         raise InputError("`labels` has a line break: separate labels by commas, or write one on each line of a file")
     if is_list_file(given):
         try:
-            return _file_pairs(given)
+            return _file_rows(given)
         except InputError as error:
             if is_file(given):
                 raise

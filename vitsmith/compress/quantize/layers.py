@@ -6,11 +6,11 @@ import ast
 import re
 from typing import Any
 
-_SITE = re.compile(r"(?:^|\.)(blocks\.\d+|patches|resnet|attention_pool|representation|head|distillation_head)(?=\.|$)")
-_BLOCK = re.compile(r"(?:^|\.)blocks\.\d+$")
-HEADS = ("attention_pool", "representation", "head", "distillation_head")
+HEADS = ("attention_pool", "representation", "unit", "head", "distillation_head")
 """Sites that always stay in float: they compute one token (attention pooling all but its keys and values), so int8
 saves no time, and its error is not averaged out."""
+_SITE = re.compile(rf"(?:^|\.)(blocks\.\d+|patches|resnet|{'|'.join(HEADS)})(?=\.|$)")
+_BLOCK = re.compile(r"(?:^|\.)blocks\.\d+$")
 
 
 def site_of(name: str) -> str:

@@ -4,6 +4,7 @@
     tabby cat
     "lynx, bobcat"               quotes as in CSV, for names that begin with '#', a quote or a number
     crane    a crane, the bird   behind a tab: the words that zero-shot prompts use instead of the name
+    sofa     a sofa    a couch   behind further tabs: more words for the prompts
 
 A line ends in a line feed, a carriage return or both, and in nothing else: a form feed or U+2028 inside a name shifts
 no other name. Where the position of a name in the file is the number of its class, a blank line is refused. JSON,
@@ -33,6 +34,9 @@ _HEAD = 4096
 _ENDS = re.compile(r"\r\n|\r|\n")
 _LINE = re.compile(r'("(?:[^"]|"")*"|[^"\t][^\t]*|)[ ]*(?:\t(.*))?', re.DOTALL)
 """A name, with or without quotes, optionally followed by a tab and words."""
+_CELL = re.compile(r'(?:^|(?<=\t))[ ]*("(?:[^"]|"")*"[ ]*(?=\t|$)|[^\t]*)')
+"""The words between two tabs, with or without quotes, within which a tab is part of the words."""
+_QUOTED = re.compile(r'"(?:[^"]|"")*"')
 _INVISIBLE_ENDS = "\ufeff\u200b\u2060"
 _UTF_16_32 = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
@@ -49,7 +53,9 @@ class LabelEntry(NamedTuple):
     """The number of the line, counted from 1."""
     name: str
     words: str
-    """The words behind the tab; empty when there are none."""
+    """The words behind the first tab; empty when there are none."""
+    others: tuple[str, ...] = ()
+    """The words behind further tabs."""
 
 
 class _Line(NamedTuple):
@@ -178,14 +184,19 @@ def _entry(line: _Line) -> LabelEntry:
         raise ValueError(
             'its quotes do not match: write  "a, b"  for a name in quotes, and "" for each quote within it'
         )
-    quoted, words = parts[1], (parts[2] or "").strip()
+    quoted, words = parts[1], [_unquoted(one) for one in _CELL.findall(parts[2] or "")]
     name = quoted[1:-1].replace('""', '"') if quoted.startswith('"') else quoted
     name = name.strip()
     if wrong := wrong_name(name):
         raise ValueError(f"the name {wrong}")
-    if words.startswith('"') and (inner := _LINE.fullmatch(words)) is not None and inner[2] is None:
-        words = inner[1][1:-1].replace('""', '"').strip()
-    return LabelEntry(line.number, name, words)
+    first, *others = [one for one in words if one] or [""]
+    return LabelEntry(line.number, name, first, tuple(dict.fromkeys(one for one in others if one != first)))
+
+
+def _unquoted(words: str) -> str:
+    """Words without white space around them, and without quotes as in CSV."""
+    words = words.strip()
+    return words[1:-1].replace('""', '"').strip() if _QUOTED.fullmatch(words) else words
 
 
 def _blank_lines(text: str, entries: Sequence[LabelEntry]) -> str:

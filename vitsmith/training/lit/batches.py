@@ -14,7 +14,7 @@ from vitsmith.arrays import Array
 from vitsmith.data.batches.device import augment_on_device
 from vitsmith.data.batches.loader import Crops, training_batches, training_draws
 from vitsmith.data.sets.samples import Samples
-from vitsmith.models.lit import normalize
+from vitsmith.layers.unit import normalize
 from vitsmith.models.vit import VisionTransformer
 from vitsmith.specs import ImageSpec
 from vitsmith.training.devices import Devices

@@ -29,7 +29,7 @@ from vitsmith.encode import first_without_direction
 from vitsmith.errors import NOT_FINITE, DatasetError, NotFiniteError
 from vitsmith.files.atomic import replacing, write_text
 from vitsmith.json_text import json_or_none, to_json
-from vitsmith.models.lit import normalize
+from vitsmith.layers.unit import normalize
 from vitsmith.models.vit import VisionTransformer
 from vitsmith.specs import ImageSpec
 from vitsmith.training.devices import Devices

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from vitsmith.models.lit import normalize
+from vitsmith.layers.unit import normalize
 from vitsmith.training.checkpoint.state import TrainingState
 from vitsmith.training.devices import Devices
 from vitsmith.training.lit.contrastive import backward_in_slices, sigmoid_contrastive, softmax_contrastive

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from vitsmith.arrays import Array
-from vitsmith.models.lit import normalize
+from vitsmith.layers.unit import normalize
 from vitsmith.training.checkpoint.state import TrainingState
 from vitsmith.training.devices import Devices
 from vitsmith.training.lit.batches import Pairs, PairSource

@@ -13,7 +13,7 @@ from vitsmith.data.sets.split_record import SplitRecord, read_split
 from vitsmith.errors import BundleError
 from vitsmith.models.config import LiTConfig
 from vitsmith.records import Measurement, Provenance
-from vitsmith.specs import Calibration, ImageSpec, Program, ProgramSpec, Similarity, StoredProgram
+from vitsmith.specs import Calibration, Head, ImageSpec, Labels, Program, ProgramSpec, Similarity, StoredProgram
 from vitsmith.version import __version__
 from vitsmith.weights.bundle.golden import GOLDEN, read_golden
 from vitsmith.weights.bundle.lit_text import original_text
@@ -104,6 +104,21 @@ class Bundle(BundleModel):
             text=self.text,
             vocabulary=self.vocabulary,
             provenance=self._successor(by, kind or self.provenance.kind, uncalibrated, note),
+            _split=self._split,
+        )
+
+    def classifying(self, model: Model, labels: Labels, head: Head, *notes: str, by: str) -> Self:
+        """Returns a bundle of `model`, a classifier made from this bundle's image tower: its texts are left out.
+
+        Licence, origin, notes and the record of images are kept. `by` is the command. Raises BundleError for a model
+        that does not fit.
+        """
+        return type(self).of(
+            model,
+            preprocessing=self.preprocessing,
+            labels=labels,
+            head=head,
+            provenance=self._successor(by, self.provenance.kind, *notes).model_copy(update={"texts_refused": ""}),
             _split=self._split,
         )
 

@@ -37,6 +37,7 @@ _FIRST: dict[str, tuple[str, ...]] = {
     "RotaryConfig": ("base", "places", "first", "start", "reference", "bfloat16"),
     "BlockConfig": (),
     "AttentionPoolConfig": ("heads", "mlp_width"),
+    "UnitConfig": ("width", "bias"),
     "MixerConfig": (
         *("family", "width", "depth", "tokens_mlp_width", "channels_mlp_width", "patch", "image_size", "classes"),
         *("gelu", "norm_eps", "dropout", "stochastic_depth"),

@@ -120,6 +120,7 @@ def _newer_part(tower: ViTConfig) -> str:
         "RMSNorm": tower.norm == "rms",
         "no norm after the blocks": not tower.final_norm,
         "attention pooling": tower.attention_pool,
+        "features of length 1 before the head": tower.unit,
         "class token and mean of patches together": tower.pooling == "token_and_gap",
         "a head without bias": not tower.head_bias,
         "LayerScale": block.layer_scale,
