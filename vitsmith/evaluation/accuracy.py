@@ -29,7 +29,7 @@ def confusion_matrix(predicted: NDArray[np.int64], labels: NDArray[np.int64], cl
     return counts.reshape(classes, classes).astype(np.int64)
 
 
-def wilson_interval(correct: int, count: int) -> tuple[float, float]:
+def wilson_interval(correct: float, count: float) -> tuple[float, float]:
     """95% confidence interval of a proportion (E. B. Wilson, 1927), good near 0 and 1 and for few images too."""
     share, squared = correct / count, _95_PERCENT**2
     centre = (share + squared / (2 * count)) / (1 + squared / count)

@@ -7,6 +7,9 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+UNCHOSEN = "every class has a single training image or group, so {what} is {value} and was not chosen"
+"""The remark where no image can be left out."""
+
 
 @dataclass(frozen=True)
 class Tried:

@@ -67,6 +67,11 @@ class LabelledFeatures:
         """(K,) int64: images of each class."""
         return torch.bincount(self.labels, minlength=self.classes)
 
+    def present(self) -> tuple[Tensor, Tensor]:
+        """(P,) the classes that have images, ascending, and (N,) which of them each image has, 0 to P - 1."""
+        found: tuple[Tensor, Tensor] = torch.unique(self.labels, return_inverse=True)
+        return found
+
 
 def require_for_fitting(train: LabelledFeatures) -> None:
     """Raise InputError where nothing can be learned: fewer than 3 images, or all of one class."""
@@ -76,6 +81,11 @@ def require_for_fitting(train: LabelledFeatures) -> None:
         )
     if int((train.counts() > 0).sum()) < 2:
         raise InputError("all training images are of one class, so there is nothing to tell apart: add another class")
+
+
+def is_enough(train: LabelledFeatures) -> bool:
+    """Whether a probe can be fitted: at least 3 images, of at least 2 classes."""
+    return len(train) >= FEWEST_IMAGES and int((train.counts() > 0).sum()) > 1
 
 
 def require_width(queries: Tensor, width: int) -> None:

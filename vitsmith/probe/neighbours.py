@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from vitsmith.errors import InputError
-from vitsmith.probe.choice import Choice, Tried
+from vitsmith.probe.choice import UNCHOSEN, Choice, Tried
 from vitsmith.probe.folds import has_company
 from vitsmith.probe.labelled import LabelledFeatures, blocks, require_for_fitting, require_width, unit
 
@@ -64,7 +64,7 @@ def fit_neighbours(train: LabelledFeatures, *, counts: Sequence[int] = NEIGHBOUR
     if len(counts) == 1:
         chosen = counts[0]
     elif not has_company(train).any():
-        chosen, remarks = 1, ("every class has a single training image, so k is 1 and was not chosen",)
+        chosen, remarks = 1, (UNCHOSEN.format(what="k", value=1),)
     else:
         usable = sorted({min(count, len(train) - 1) for count in counts})
         tried = _leave_one_out(train, features, usable)
