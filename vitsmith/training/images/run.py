@@ -249,6 +249,9 @@ def _baseline(job: ImageJob, beginning: _Beginning) -> Baseline | None:
     model = beginning.model.to(job.devices.device)
     job.tell("scoring a linear probe and nearest neighbours on the checkpoint's features")
     baseline = measure_baseline(model, job.data, beginning.images, skip_unreadable=recipe.data.skip_unreadable)
+    if baseline is None:
+        job.tell("there are too few training images for a baseline: it is left out")
+        return None
     job.tell(str(baseline))
     run.write_json("baseline.json", asdict(baseline))
     return baseline
