@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from vitsmith.retrieval.build import write_index
     from vitsmith.retrieval.index import open_index
     from vitsmith.retrieval.search import search
+    from vitsmith.sorting.clusters import cluster
+    from vitsmith.sorting.duplicates import duplicates
     from vitsmith.specs import ImageSpec, Labels
     from vitsmith.text_spec import TextSpec
     from vitsmith.verbs.evaluate import evaluate
@@ -59,7 +61,9 @@ _HOMES = {
     "TextSpec": "vitsmith.text_spec",
     "VitsmithError": "vitsmith.errors",
     "ZeroShotClassifier": "vitsmith.zeroshot.classifier",
+    "cluster": "vitsmith.sorting.clusters",
     "create_model": "vitsmith.models.build",
+    "duplicates": "vitsmith.sorting.duplicates",
     "evaluate": "vitsmith.verbs.evaluate",
     "export": "vitsmith.verbs.export",
     "init_for_finetune": "vitsmith.weights.finetune",
@@ -92,7 +96,9 @@ __all__ = [
     "TextSpec",
     "VitsmithError",
     "ZeroShotClassifier",
+    "cluster",
     "create_model",
+    "duplicates",
     "evaluate",
     "export",
     "init_for_finetune",

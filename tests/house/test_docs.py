@@ -37,7 +37,7 @@ READMES = [ROOT / "README.md", ROOT / "README.zh-CN.md"]
 RECIPES = ROOT / "vitsmith" / "recipes"
 VERBS = (
     "quickstart", "models", "inspect", "train", "distill", "evaluate", "predict", "zeroshot", "embed", "retrieve",
-    "lit", "export", "quantize", "merge-tokens", "prune", "compress", "benchmark",
+    "duplicates", "cluster", "lit", "export", "quantize", "merge-tokens", "prune", "compress", "benchmark",
 )  # fmt: skip
 SETUP = ("pip install '.[all]' && vitsmith quickstart", "pip install '.[test]' && pytest")
 

@@ -121,6 +121,7 @@ def test_exported_bundles_run_where_torch_is_not_installed(place: Path) -> None:
         ["inspect", "vit", "--json"],
         ["embed", "lit", "pets", "--out", "index"],
         ["retrieve", "--images", "pets", "--index", "index", "--json"],
+        ["duplicates", "index", "pets", "--json"],
         ["evaluate", "vit", "--data", "pets", "--json"],
         ["models", "--json"],
     ]

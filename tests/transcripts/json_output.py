@@ -44,6 +44,8 @@ zeroshot lit photos --labels cat,dog --top 2 --engine torch
 embed lit photos --out index --engine torch
 embed lit --texts-file texts.txt --out captions --engine torch
 retrieve 'a cat' dog --index index --top 2 --engine torch
+duplicates index photos
+cluster index --min-size 2 --labels cat,dog
 export model --to npz --out written.npz
 export model --to onnx --images photos --out onnx
 inspect onnx

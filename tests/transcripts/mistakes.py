@@ -66,6 +66,15 @@ compress model --data many --over speed
 retrieve --index nowhere 'a cat'
 retrieve --index nowhere --image photos
 retrieve --index nowhere 'a cat' --split val
+duplicates
+duplicates nowhere
+duplicates photos --threshold 97
+duplicates photos --sheet sheet.pdf
+cluster photos
+cluster photos --model model --min-size 1
+cluster photos --model model --labels cat,dog
+cluster photos --no-names --labels cat,dog
+cluster photos --model model --out groups.txt
 predict model photos --image-column file
 
 # words of other tools

@@ -15,7 +15,7 @@ from vitsmith.cli.arguments.examples import epilog
 
 VERBS = (
     *("quickstart", "models", "inspect", "train", "distill", "lit", "evaluate", "predict", "zeroshot", "embed"),
-    *("retrieve", "export", "quantize", "merge-tokens", "prune", "compress", "benchmark"),
+    *("retrieve", "duplicates", "cluster", "export", "quantize", "merge-tokens", "prune", "compress", "benchmark"),
 )
 """Verbs in the order of `vitsmith --help`. `merge-tokens` is the function `merge_tokens` in `cli/merge_tokens.py`."""
 

@@ -31,6 +31,8 @@ MOST: dict[str, float] = {
     "min_agreement": 1,
     "min_speedup": 1_000,
     "skip_unreadable": 1,
+    "threshold": 1,
+    "min_size": 10**6,
     "calibration": 10**6,
     "limit": 10**9,
     "tokens": 10**6,

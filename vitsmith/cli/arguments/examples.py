@@ -21,6 +21,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "vitsmith retrieve 'a red panda' --index photos-index",
         "vitsmith retrieve --images cat.jpg --index photos-index",
     ),
+    "duplicates": (
+        "vitsmith duplicates photos-index",
+        "vitsmith duplicates photos/ backup/",
+    ),
+    "cluster": ("vitsmith cluster photos-index --sheet clusters.html",),
     "export": (
         "vitsmith export runs/train/pets-B_16 --to onnx --data pets",
         "vitsmith export runs/train/pets-B_16 --to openvino --add",

@@ -1,0 +1,174 @@
+"""Clusters beside scikit-learn's HDBSCAN called by itself, and their names."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.cluster import HDBSCAN
+from sklearn.metrics import adjusted_rand_score
+
+import vitsmith as vs
+from tests.sorting.collections import index_of
+from tests.tiny import pictures, tiny_lit
+from vitsmith.errors import InputError
+from vitsmith.sorting.cluster_names import Namer, usual_words
+from vitsmith.sorting.clusters import Clusters
+from vitsmith.sorting.table import check_table, write_table
+
+WIDTH = 40
+
+
+def blobs(sizes: tuple[int, ...], noise: int = 0, spread: float = 0.06, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Unit vectors about centres, in any order, and the number of the centre of each; -1 for noise."""
+    random = np.random.default_rng(seed)
+    centres = random.normal(size=(len(sizes), WIDTH))
+    centres /= np.linalg.norm(centres, axis=1, keepdims=True)
+    near = [centre + spread * random.normal(size=(size, WIDTH)) for centre, size in zip(centres, sizes, strict=True)]
+    vectors = np.concatenate([*near, random.normal(size=(noise, WIDTH))])
+    of = np.repeat([*range(len(sizes)), -1], [*sizes, noise])
+    order = random.permutation(len(vectors))
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True))[order].astype(np.float32), of[order]
+
+
+def texts_of(folder: Path, vectors: np.ndarray) -> vs.retrieval.index.Index:  # type: ignore[name-defined]
+    return index_of(folder, [f"text {at}" for at in range(len(vectors))], vectors, kind="texts")
+
+
+def numbers(found: Clusters, count: int) -> np.ndarray:
+    """The number of the group of 'text 0', 'text 1', ...; -1 for none."""
+    of = np.full(count, -1)
+    for number, group in enumerate(found.groups):
+        of[[int(name.split()[1]) for name in group.members]] = number
+    return of
+
+
+def test_groups_are_those_of_hdbscan_on_the_principal_components(tmp_path: Path) -> None:
+    vectors, of = blobs((40, 25, 12, 7), noise=30)
+    found = vs.cluster(texts_of(tmp_path / "index", vectors), names=False)
+    stored = vectors.astype(np.float16).astype(np.float64)
+    centred = stored - stored.mean(axis=0)
+    _, values, axes = np.linalg.svd(centred, full_matrices=False)
+    reduced = centred @ axes[:20].T
+    direct = HDBSCAN(min_cluster_size=5, copy=True).fit_predict(reduced)
+    mine = numbers(found, len(vectors))
+    assert adjusted_rand_score(direct, mine) == 1 and ((direct < 0) == (mine < 0)).all()
+    assert adjusted_rand_score(of[of >= 0], mine[of >= 0]) > 0.95
+    assert [len(group) for group in found.groups] == sorted(map(len, found.groups), reverse=True)
+    assert found.components == 20 and found.variance == pytest.approx(
+        (values[:20] ** 2).sum() / (values**2).sum(), abs=1e-4
+    )
+    assert found.count == len(vectors) and len(found.not_grouped) == (mine < 0).sum()
+    assert list(found.not_grouped) == [f"text {at}" for at in np.flatnonzero(mine < 0)]
+    again = vs.cluster(tmp_path / "index", names=False)
+    assert again == found
+
+
+def test_members_stand_by_their_cosine_to_the_mean(tmp_path: Path) -> None:
+    vectors, _ = blobs((30, 20))
+    for group in vs.cluster(texts_of(tmp_path / "index", vectors), names=False):
+        mine = vectors.astype(np.float16).astype(np.float64)[[int(name.split()[1]) for name in group.members]]
+        centre = mine.mean(axis=0)
+        cosines = mine @ (centre / np.linalg.norm(centre))
+        np.testing.assert_allclose(group.scores, cosines, atol=1e-5)
+        assert list(group.scores) == sorted(group.scores, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("vectors", "min_size", "told"),
+    [
+        (blobs((3,))[0], 5, "3 texts with features are too few for groups of 5: give more, or a smaller `min_size`"),
+        (blobs((2,))[0], 2, "2 texts with features are too few for groups of 2: give more$"),
+        (np.repeat(blobs((1,))[0], 20, axis=0), 5, "the features of all 20 are the same, so that there are no groups"),
+        (blobs((9,))[0], 1, "`min_size` must be a whole number of at least 2"),
+    ],
+    ids=["few", "two", "same", "groups of one"],
+)
+def test_what_has_no_groups_is_told(vectors: np.ndarray, min_size: int, told: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=told):
+        vs.cluster(texts_of(tmp_path / "index", vectors), min_size=min_size)
+
+
+def test_noise_and_one_blob_are_no_groups(tmp_path: Path) -> None:
+    for name, vectors in (("noise", blobs((), noise=60)[0]), ("blob", blobs((60,))[0])):
+        found = vs.cluster(texts_of(tmp_path / name, vectors), min_size=15)
+        assert found.groups == () and len(found.not_grouped) == 60
+        assert str(found) == "<Clusters: 0 in 60 texts, 60 not grouped>"
+
+
+def test_groups_need_features(tmp_path: Path) -> None:
+    from PIL import Image
+
+    for at, picture in enumerate(pictures(3)):
+        Image.fromarray(picture).save(tmp_path / f"{at}.png")
+    with pytest.raises(InputError, match="grouped by the features of a model: give one with `model`, or give an index"):
+        vs.cluster(tmp_path)
+
+
+def test_a_name_needs_more_votes_than_chance_gives_it() -> None:
+    namer = Namer(("cat", "dog", "cow"), np.eye(3, dtype=np.float32))
+
+    def named(*votes: int) -> tuple[str, float]:
+        return namer.name(np.repeat(np.eye(3, dtype=np.float32), votes, axis=0))
+
+    assert named(0, 3, 0) == ("dog", 1.0)  # (3 - 0)^2 > 2.7 * 3
+    assert named(0, 2, 0) == ("", 0.0) and named(5, 5, 0) == ("", 0.0)
+    assert named(14, 6, 0) == ("cat", 0.7) and named(13, 7, 0) == ("", 0.0)
+    assert named(14, 5, 6) == ("cat", 14 / 25)
+    assert Namer(("cat",), np.eye(3, dtype=np.float32)[:1]).name(np.eye(3, dtype=np.float32)) == ("cat", 1.0)
+
+
+@pytest.fixture(scope="module")
+def lit() -> vs.Encoder:
+    return vs.Encoder(tiny_lit(), "torch")
+
+
+def index_of_two_labels(encoder: vs.Encoder, folder: Path) -> Any:
+    """Texts near the embeddings of two prompts, as images would be."""
+    random = np.random.default_rng(0)
+    centres = vs.ZeroShotClassifier(encoder, ["cat", "dog"], cache=False).embeddings
+    vectors = np.repeat(centres, (20, 12), axis=0) + 0.01 * random.normal(size=(32, encoder.width))
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    names = [str(folder.parent / f"{at}.png") for at in range(32)]
+    from PIL import Image
+
+    from vitsmith.retrieval.build import space_of
+    from vitsmith.retrieval.writer import IndexWriter
+
+    with IndexWriter(folder, space_of(encoder, "images", "lit", "float16")) as writer:
+        for name, vector in zip(names, vectors, strict=True):
+            Image.fromarray(pictures(1)[0]).save(name)
+            writer.add((name, vector))
+        return writer.finish()
+
+
+def test_groups_get_the_label_that_fits(lit: vs.Encoder, tmp_path: Path) -> None:
+    index = index_of_two_labels(lit, tmp_path / "index")
+    found = vs.cluster(index, model=lit, labels=["dog", "cat", "red"])
+    assert [(group.name, len(group), group.share) for group in found.groups] == [("cat", 20, 1.0), ("dog", 12, 1.0)]
+    assert str(found.groups[0]).startswith("<Cluster 'cat' (100%) of 20: ")
+    told: list[str] = []
+    plain = vs.cluster(index, tell=told.append)
+    assert [group.name for group in plain.groups] == ["", ""]
+    assert "groups get no names: the model of the index: " in told[0]
+    with pytest.raises(InputError, match=r"the model of the index: .*lit.* \(or give its place with `model`\)"):
+        vs.cluster(index, labels=["cat", "dog"])
+    write_table(tmp_path / "groups.csv", found)
+    rows = list(csv.reader((tmp_path / "groups.csv").read_text().splitlines()))
+    assert rows[0] == ["image", "group", "name", "score"] and len(rows) == 33
+    assert [row[1:3] for row in rows[1:]] == [["1", "cat"]] * 20 + [["2", "dog"]] * 12
+    with pytest.raises(InputError, match="exists: choose another --out, or replace it with --force"):
+        check_table(tmp_path / "groups.csv")
+    check_table(tmp_path / "groups.csv", force=True)
+    with pytest.raises(InputError, match=r"give a file that ends in \.csv"):
+        check_table(tmp_path / "groups.txt")
+
+
+def test_usual_labels_are_those_that_a_vocabulary_tells_apart(lit: vs.Encoder) -> None:
+    words = usual_words(lit.bundle.tokenizer)
+    assert len(set(words.names)) == len(words.names) < 1000
+    read = lit.bundle.tokenizer.read([f"a photo of a {name}." for name in words.names])
+    assert len({row.tobytes() for row in read.tokens}) == len(words.names)

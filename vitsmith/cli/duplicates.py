@@ -1,0 +1,138 @@
+"""`vitsmith duplicates`: the same image twice, and images that look alike."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vitsmith.cli.arguments.options import (
+    BatchSizeOption,
+    EngineOption,
+    ImageSizeOption,
+    JsonOption,
+    PrecisionOption,
+    ReadAsOption,
+    SheetOption,
+    SkipAllOption,
+    VocabularyOption,
+)
+from vitsmith.cli.arguments.places import (
+    PlacesArgument,
+    PlacesModelOption,
+    opener_of,
+    places_of,
+    steps,
+    tell_unreadable,
+)
+from vitsmith.cli.terminal.output import print_facts, print_json, print_line, say
+
+if TYPE_CHECKING:
+    from vitsmith.sorting.duplicates import Duplicate, DuplicateGroup, Duplicates
+
+
+def duplicates(
+    places: PlacesArgument,
+    model: PlacesModelOption = "",
+    threshold: Annotated[
+        float, typer.Option(min=0, max=1, help="Least cosine of images that look alike; depends on the model.")
+    ] = 0.97,
+    sheet: SheetOption = None,
+    json: JsonOption = False,
+    batch_size: BatchSizeOption = 32,
+    engine: EngineOption = "auto",
+    precision: PrecisionOption = "auto",
+    vocabulary: VocabularyOption = None,
+    image_size: ImageSizeOption = "",
+    read_as: ReadAsOption = None,
+    skip_unreadable: SkipAllOption = None,
+) -> None:
+    """Find exact copies by content, and near duplicates by features. Nothing is deleted or moved.
+
+    Each image of a group is near its first, the one to keep: the largest, then the oldest. Without a model or an index
+    only exact copies are found. Unreadable images are skipped, and make the exit code 2.
+    """
+    from vitsmith.sorting.duplicates import check_threshold, find_duplicates
+    from vitsmith.sorting.places import Gathering, gather
+    from vitsmith.sorting.sheets import check_sheet, write_duplicates
+
+    check_threshold(threshold)
+    if sheet is not None:
+        check_sheet(sheet)
+    reading = {"image_size": image_size, "read_as": read_as, "vocabulary": vocabulary}
+    opener = opener_of(model, engine=engine, precision=precision, batch_size=batch_size, reading=reading)
+    with steps() as on_step:
+        how = Gathering(opener, model, skip_unreadable, say, on_step)
+        found = find_duplicates(gather(places_of(places), how), threshold, on_step=on_step)
+    if found.threshold is None:
+        say("only exact copies were looked for: give --model, or an index made by  vitsmith embed , for near ones too")
+    if json:
+        print_json(_plain(found))
+    else:
+        _print(found)
+    if sheet is not None:
+        write_duplicates(sheet, found)
+        say(f"the sheet is {sheet}")
+    tell_unreadable(found.unreadable)
+
+
+def _plain(found: Duplicates) -> dict[str, Any]:
+    return {
+        "groups": [
+            {"keep": group.keep.name, "members": [_member(one) for one in group.members]} for group in found.groups
+        ],
+        "kind": found.kind,
+        "count": found.count,
+        "copies": found.copies,
+        "copied_bytes": found.copied_bytes,
+        "threshold": found.threshold,
+        "model": found.model or None,
+        "unreadable": [{"name": name, "error": reason} for name, reason in found.unreadable],
+    }
+
+
+def _member(one: Duplicate) -> dict[str, Any]:
+    width, height = one.pixels
+    return {
+        "name": one.name,
+        "score": round(one.score, 6),
+        "exact": one.exact,
+        "bytes": one.size,
+        "width": width or None,
+        "height": height or None,
+    }
+
+
+def _print(found: Duplicates) -> None:
+    for group in found.groups:
+        _print_group(group, found.kind)
+    near = sum(any(not one.exact for one in group.others) for group in found.groups)
+    print_facts(
+        [
+            (found.kind, f"{found.count:,}"),
+            ("groups", f"{len(found.groups):,}" + (f", {near:,} with near ones" if near else "")),
+            ("exact copies", f"{found.copies:,}, which take {shown_bytes(found.copied_bytes)}"),
+            ("near from", found.threshold and f"a cosine of {found.threshold:g}, which depends on the model"),
+            ("model", found.model),
+            ("unreadable", len(found.unreadable) or None),
+        ]
+    )
+
+
+def _print_group(group: DuplicateGroup, kind: str) -> None:
+    for one in group.members:
+        what = "keep" if one is group.keep else "exact" if one.exact else f"{one.score:.4f}"
+        width, height = one.pixels
+        facts = f"{f'{width}x{height}' if width else '':>11} {shown_bytes(one.size):>9}  " if kind == "images" else ""
+        print_line(f"{what:<6}  {facts}{one.name}")
+    print_line()
+
+
+def shown_bytes(size: int) -> str:
+    """'512 B', '1.2 MB'."""
+    amount, unit = float(size), "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if amount < 999.5:
+            break
+        amount, unit = amount / 1000, larger
+    return f"{amount:.0f} B" if unit == "B" else f"{amount:.1f} {unit}"

@@ -1,0 +1,1 @@
+"""Sorting images and texts without labels: duplicates, and clusters with names."""

@@ -1,0 +1,185 @@
+"""Images and texts to be sorted, from indexes, folders and files: each once, with what is known of its file."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from vitsmith.arguments import Tell
+from vitsmith.errors import InputError
+from vitsmith.retrieval.changes import changed_files
+from vitsmith.retrieval.index import Index
+
+DIGITS = 32  # hexadecimal digits of SHA-256 that an index keeps of each file
+_SHOWN = 3  # names in a message
+FileId = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """An image file or a text."""
+
+    name: str
+    """Its path as it was given, or the text itself."""
+    path: str
+    """Where the file is; empty for a text."""
+    size: int
+    """Bytes."""
+    modified: int
+    """Nanoseconds since 1970 when the file last changed."""
+    place: int = 0
+    """Which of the given places it is from."""
+    digest: str = ""
+    """The first half of the SHA-256 of its content, in hexadecimal, where it is known."""
+    position: int = -1
+    """Its row in the index it is from; -1 where it is from none."""
+    width: int = 0
+    """Of the picture, in pixels, like `height`; 0 where it is not known."""
+    height: int = 0
+
+
+class Listing:
+    """Gathers items. A file that is given several times, also by links, is one item: that of the first place.
+
+    `tell` is given a remark for what is left out.
+    """
+
+    def __init__(self, tell: Tell) -> None:
+        self.unreadable: list[tuple[str, str]] = []
+        """(name, reason) of each file that is not there or is empty."""
+        self._tell = tell
+        self._known: set[FileId] = set()
+        self._again = 0
+
+    def of_index(self, index: Index, place: int) -> list[Item]:
+        """The items of an index, the given place of this number.
+
+        Files that are gone, or were changed since they were embedded, are left out. Raises InputError where all are
+        gone.
+        """
+        if index.space.kind == "texts":
+            return [text_item(text, place, at) for at, text in enumerate(_ids(index))]
+        changed = set(changed_files(index))
+        found, gone = [], []
+        for item in _files_of(index):
+            facts = _look(item.path)
+            if facts is None:
+                gone.append(item.name)
+            elif item.name not in changed and self._is_new(facts):
+                found.append(replace(item, size=facts.st_size, modified=facts.st_mtime_ns, place=place))
+        if len(index) and not found and not changed and len(gone) >= len(index):
+            raise InputError(
+                f"none of the {len(index):,} images of {index.folder} is where it was, as {gone[0]}: work in the "
+                "folder in which the index was made, or make it again with  vitsmith embed"
+            )
+        self._left_out(gone, index, "is gone", "are gone")
+        self._left_out(sorted(changed), index, "changed since it was embedded", "changed since they were embedded")
+        return found
+
+    def of_files(self, paths: Sequence[tuple[int, str]]) -> list[Item]:
+        """The items of image files, each with the number of its place. One that is not there or empty is unreadable."""
+        found = []
+        for place, path in paths:
+            facts = _look(path)
+            if facts is None or not facts.st_size:
+                self.unreadable.append((path, f"{path}: {_why_missing(path, facts)}"))
+            elif self._is_new(facts):
+                found.append(Item(path, path, facts.st_size, facts.st_mtime_ns, place))
+        return found
+
+    def finish(self) -> None:
+        """Tells how many files were given again."""
+        if self._again:
+            told = "file was given again, or is a link" if self._again == 1 else "files were given again, or are links"
+            self._tell(f"{self._again:,} {told} to one that is there: each file counts once")
+
+    def _is_new(self, facts: os.stat_result) -> bool:
+        key = facts.st_dev, facts.st_ino
+        if facts.st_ino and key in self._known:
+            self._again += 1
+            return False
+        self._known.add(key)
+        return True
+
+    def _left_out(self, names: Sequence[str], index: Index, why_one: str, why: str) -> None:
+        if names:
+            shown = ", ".join(map(repr, names[:_SHOWN])) + (", ..." if len(names) > _SHOWN else "")
+            told = (
+                f"1 image of {index.folder} {why_one}"
+                if len(names) == 1
+                else f"{len(names):,} images of {index.folder} {why}"
+            )
+            self._tell(f"left out: {told} ({shown}); vitsmith embed brings an index up to date")
+
+
+def text_item(text: str, place: int, position: int) -> Item:
+    data = text.encode("utf-8", "surrogatepass")
+    return Item(text, "", len(data), 0, place, hashlib.sha256(data).hexdigest()[:DIGITS], position)
+
+
+def digest_of(path: str) -> str:
+    """As `Item.digest`. Raises OSError."""
+    with open(path, "rb") as file:  # noqa: PTH123 - of any text
+        return hashlib.file_digest(file, "sha256").hexdigest()[:DIGITS]
+
+
+def _ids(index: Index) -> Iterator[str]:
+    for part in range(len(index.description.parts)):
+        yield from index.part_ids(part)
+
+
+def _files_of(index: Index) -> Iterator[Item]:
+    """The files of an index, and further files with the same content, which have the row of the first."""
+    sizes = _picture_sizes(index)
+    for part in range(len(index.description.parts)):
+        start, names, states = int(index.starts[part]), index.part_ids(part), _seen(index, part)
+        copies = _copies(index, range(start, start + len(names)))
+        for row, name in enumerate(names):
+            seen = states[row] if states is not None else None
+            digest = seen.digest if seen is not None else ""
+            width, height = sizes[start + row] if sizes else (0, 0)
+            for one in (name, *(copies[row] if copies else ())):
+                yield Item(one, _path_of(index, one), 0, 0, 0, digest, start + row, width, height)
+
+
+def _picture_sizes(index: Index) -> list[tuple[int, int]]:
+    """(width, height) of each row; none in an index that has no such columns."""
+    names = getattr(index, "column_names", ())
+    if not {"width", "height"} <= set(names):
+        return []
+    read: Any = index
+    return [
+        (width or 0, height or 0) for width, height in zip(read.column("width"), read.column("height"), strict=True)
+    ]
+
+
+def _seen(index: Any, part: int) -> Any:
+    return index.part(part).seen() if hasattr(index, "part") else index.part_seen(part)
+
+
+def _copies(index: Any, positions: Sequence[int]) -> list[list[str]]:
+    return index.copies(positions) if hasattr(index, "copies") else []
+
+
+def _path_of(index: Index, name: str) -> str:
+    find: Any = getattr(index, "path_of", None)
+    return str(find(name)) if find else name
+
+
+def _look(path: str) -> os.stat_result | None:
+    try:
+        facts = os.stat(path)  # noqa: PTH116 - of any text
+    except (OSError, ValueError):
+        return None
+    return facts if stat.S_ISREG(facts.st_mode) else None
+
+
+def _why_missing(path: str, facts: os.stat_result | None) -> str:
+    if facts is not None:
+        return "is empty (0 bytes); replace the image"
+    return "is no file" if Path(path).exists() else "no such file"
