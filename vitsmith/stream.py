@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -70,7 +70,7 @@ class ImageStream:
         self.decoders = decoders or available_cores()
         self.max_pixels = max_pixels
 
-    def answers(self, images: Iterable[ImageSource]) -> Iterator[tuple[str, Array] | Failure]:
+    def answers(self, images: Iterable[ImageSource]) -> Generator[tuple[str, Array] | Failure]:
         """Yield (name, row) or Failure for each image, in order, as batches are done; `images` may be endless."""
         for batch in self._batches(images):
             tensors = [tensor for _, tensor in batch if not isinstance(tensor, str)]

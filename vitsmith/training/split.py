@@ -14,9 +14,9 @@ from vitsmith.data.sets.samples import Samples
 from vitsmith.data.sets.split_record import (
     SPLIT,
     Contents,
-    Digests,
     SplitRecord,
     distinct,
+    leak,
     read_contents,
     read_split,
     write_split,
@@ -150,28 +150,9 @@ def _leaks_of_teacher(
     for part, what in (("held_out", "held-out"), ("test", "test")):
         if (samples := parts.get(part)) is not None:
             digests = distinct(_read(samples, record.salt, devices, _Reading(len(samples) // devices.count, tell)))
-            told += _leak(digests, record.as_parent().earlier, what, f"the teacher {teacher}")
+            told += leak(digests, record.as_parent().earlier, what, f"the teacher {teacher}")
     return tuple(told)
 
 
 def _leaks(record: SplitRecord, parents: Sequence[str]) -> list[str]:
-    told = []
-    before_it = " or ".join(filter(None, parents))
-    for digests, what in ((record.held_out, "held-out"), (record.test, "test")):
-        if twice := len(np.intersect1d(digests, record.train)):
-            told.append(
-                f"{twice:,} of the {len(digests):,} {what} images are training images too, the same files under other "
-                f"names: the {what} score is too good; remove the copies"
-            )
-        told += _leak(digests, record.earlier, what, before_it)
-    return told
-
-
-def _leak(digests: Digests, known: Digests, what: str, whose: str) -> list[str]:
-    before = len(np.intersect1d(digests, known))
-    if not before:
-        return []
-    return [
-        f"{before:,} of the {len(digests):,} {what} images are among those that {whose} was trained on: the {what} "
-        "score is too good; hold out the images that it held out, or new ones"
-    ]
+    return record.leaks(" or ".join(filter(None, parents)))

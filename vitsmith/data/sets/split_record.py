@@ -83,6 +83,18 @@ class SplitRecord:
         """The first record of a model that is trained from this one: all training images so far become `earlier`."""
         return replace(self.empty(self.salt, complete=self.complete), earlier=np.union1d(self.train, self.earlier))
 
+    def leaks(self, before_it: str) -> list[str]:
+        """Why scores on its held-out and test images are too good, in sentences; `before_it` is what it began from."""
+        told = []
+        for digests, what in ((self.held_out, "held-out"), (self.test, "test")):
+            if twice := len(np.intersect1d(digests, self.train)):
+                told.append(
+                    f"{twice:,} of the {len(digests):,} {what} images are training images too, the same files under "
+                    f"other names: the {what} score is too good; remove the copies"
+                )
+            told += leak(digests, self.earlier, what, before_it)
+        return told
+
     def __str__(self) -> str:
         told = f"{len(self.train):,} trained on, {len(self.held_out):,} held out"
         if len(self.test):
@@ -161,6 +173,17 @@ def digest_of(source: ImageSource, salt: bytes) -> np.uint64:
 def distinct(contents: Contents) -> Digests:
     """The digests of the readable images, sorted, each once."""
     return np.unique(contents.digests[contents.readable])
+
+
+def leak(digests: Digests, known: Digests, what: str, whose: str) -> list[str]:
+    """A sentence on the images of `digests` that are among the training images `known` of `whose`; [] for none."""
+    before = len(np.intersect1d(digests, known))
+    if not before:
+        return []
+    return [
+        f"{before:,} of the {len(digests):,} {what} images are among those that {whose} was trained on: the {what} "
+        "score is too good; hold out the images that it held out, or new ones"
+    ]
 
 
 def write_split(record: SplitRecord, path: Path) -> None:

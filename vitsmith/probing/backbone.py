@@ -1,0 +1,285 @@
+"""A model as a source of frozen features: what it gives for an image, the engine that computes it, and its identity.
+
+N images, D features, E width of embeddings, K classes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from torch import Tensor, nn
+
+from vitsmith.arguments import known_name
+from vitsmith.arrays import Array
+from vitsmith.engines.open import open_program
+from vitsmith.engines.protocol import Engine
+from vitsmith.engines.registry import ENGINES, precisions_of
+from vitsmith.engines.tuning_cache import code_state, installed_version, program_hash
+from vitsmith.errors import ConfigError, InputError
+from vitsmith.json_text import to_json
+from vitsmith.models.build import ImageModel
+from vitsmith.models.config import LiTConfig, ViTConfig
+from vitsmith.models.isolation import isolated
+from vitsmith.models.lit import LiT, normalize
+from vitsmith.specs import ImageSpec
+from vitsmith.version import __version__
+from vitsmith.weights.bundle.bundle import Bundle
+from vitsmith.weights.finetune import adapt
+from vitsmith.weights.load import without_head as headless
+from vitsmith.weights.torch_model import without_head
+
+Kind = Literal["pooled", "class_and_mean"]
+"""'pooled' is the input of the model's own head; 'class_and_mean' the class token and the mean of the patches, one
+behind the other, as DINOv2's linear evaluation takes them (arXiv 2304.07193, appendix B.3)."""
+FeatureChoice = Literal["auto", "pooled", "class_and_mean"]
+
+_ENGINES_OF_TORCH = ("auto", "torch", "torch-compiled")
+_BOTH = "token_and_gap"
+"""The pooling of a model whose head reads 'class_and_mean'."""
+
+
+@dataclass(frozen=True, eq=False)
+class Backbone:
+    """A model without its head. Weights are read, and the engine is opened, when the first image needs them.
+
+    Torch weights give features for which `classifier` makes a model with a head. An exported program gives what it was
+    exported with, and no model: `torch` is False.
+    """
+
+    name: str
+    """The model as the user named it."""
+    bundle: Bundle
+    """The model as it was loaded, with any head of its own."""
+    kinds: tuple[Kind, ...]
+    """The kinds of features that one pass over the images gives: the last one holds the others."""
+    engine_name: str
+    precision: str
+    torch: bool
+
+    @classmethod
+    def of(
+        cls,
+        bundle: Bundle,
+        name: str = "",
+        *,
+        features: FeatureChoice = "auto",
+        engine: str = "auto",
+        precision: str = "auto",
+    ) -> Backbone:
+        """The backbone of a model. Raises InputError for one that has no feature for a whole image, and for an engine
+        that does not give what was asked for."""
+        known_name(features, "kind of features", get_args(FeatureChoice))
+        known_name(engine, "engine", ("auto", *ENGINES))
+        bundle.check_preprocessing()
+        bundle, is_torch = _with_program(bundle, engine)
+        bundle = bundle if is_torch else headless(bundle)
+        kinds = _kinds(bundle, features) if is_torch else _kinds_of_program(bundle, features)
+        return cls(name or bundle.where, bundle, kinds, engine, precision, is_torch)
+
+    @property
+    def spec(self) -> ImageSpec:
+        """The preprocessing of its images."""
+        return self.bundle.preprocessing
+
+    @property
+    def kind(self) -> Kind:
+        """What one pass over the images gives."""
+        return self.kinds[-1]
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether it has a text tower and the vocabulary of one."""
+        return isinstance(self.bundle.config, LiTConfig) and self.bundle.vocabulary is not None
+
+    @property
+    def rounded(self) -> bool:
+        """Whether its features are computed in another precision than float32."""
+        return self._torch_precision() != "fp32"
+
+    def open(self) -> Engine:
+        """The engine that gives the features of `kind`. Raises as `open_engine`."""
+        bundle = self._torch_bundle() if self.torch else self.bundle
+        return open_program(bundle, self.engine_name, precision=self.precision)[1]
+
+    def opener(self) -> Opener:
+        """The engine, which is opened when the first image needs it.
+
+        For an exported program it is opened now: which engine runs decides its features' name in the cache.
+        """
+        opened = Opener(self.open)
+        if not self.torch:
+            _ = opened.engine
+        return opened
+
+    def arithmetic(self, opener: Opener) -> str:
+        """What computes the features: 'torch fp32'."""
+        if not self.torch:
+            return f"{opener.engine.name} {opener.engine.precision}"
+        name = "torch" if self.engine_name == "auto" else self.engine_name
+        return f"{name} {self._torch_precision()}"
+
+    def cache_name(self, opener: Opener) -> str:
+        """A name that is equal for equal features of equal images: model, kind, arithmetic, and the code that reads.
+
+        Another version of vitsmith, of the libraries that decode images, or of the engine computes them anew: they
+        round differently.
+        """
+        arithmetic = self.arithmetic(opener)
+        packages = ("pillow", "simplejpeg", "numpy", ENGINES[arithmetic.split()[0]].package)
+        described = {
+            "model": self.bundle.identity if self.torch else self._program_identity(),
+            "kind": self.kind,
+            "arithmetic": arithmetic,
+            "vitsmith": __version__,
+            "code": code_state(),
+            "packages": {package: installed_version(package) for package in packages},
+        }
+        return hashlib.sha256(to_json(described, sort_keys=True, ascii_only=True).encode()).hexdigest()[:40]
+
+    def part(self, features: Tensor, kind: Kind) -> Tensor:
+        """(N, D) features of one of `kinds`, of those that the pass gave."""
+        pooling = getattr(_tower(self.bundle), "pooling", "")
+        if kind == self.kind or pooling == _BOTH:
+            return features
+        half = features.shape[1] // 2
+        return features[:, half:] if pooling == "gap" else features[:, :half]
+
+    def embeddings(self, features: Tensor) -> Tensor:
+        """(N, E) unit vectors that compare with those of texts, from the features of the pass. For models that read
+        texts."""
+        pooled = self.part(features, "pooled")
+        if not self.torch:  # a program gives them as they are
+            return normalize(pooled)
+        model = self.bundle.model
+        assert isinstance(model, LiT)
+        tower = model.image
+        with isolated(inference=True):
+            device = next(tower.parameters()).device
+            return normalize(tower.head(tower.representation(pooled.to(device)))).cpu().clone()
+
+    def classifier(self, kind: Kind, weight: Tensor, bias: Tensor) -> ImageModel:
+        """The model with a linear head, weight (K, D) and bias (K,), on features of `kind`, in eval mode.
+
+        Its arrays are those of `bundle.model`, not copies. A model with two heads gets the same twice: their mean is
+        then the answer for the mean of their inputs, which is the pooled feature.
+        """
+        model, _ = adapt(self.bundle.model, classes=len(weight), **self._pooling(kind))
+        for head in (model.head, getattr(model, "distillation_head", None)):
+            if isinstance(head, nn.Linear):
+                head.weight = nn.Parameter(weight.detach().clone().float())
+                head.bias = nn.Parameter(bias.detach().clone().float())
+        return model.requires_grad_(False).eval()
+
+    def _torch_bundle(self) -> Bundle:
+        """The image tower without its head, whose output is the features of `kind`."""
+        model, _ = adapt(self.bundle.model, classes=1, **self._pooling(self.kind))
+        bare = without_head(model).eval()
+        return Bundle.of(bare, preprocessing=self.spec, provenance=self.bundle.provenance)
+
+    def _pooling(self, kind: Kind) -> dict[str, Any]:
+        config = _tower(self.bundle)
+        return {"pooling": _BOTH} if kind == "class_and_mean" and config.pooling != _BOTH else {}
+
+    def _torch_precision(self) -> str:
+        return precisions_of(self.bundle, "torch")[0] if self.precision == "auto" else self.precision
+
+    def _program_identity(self) -> str:
+        described = to_json(self.spec.model_dump(mode="json"), sort_keys=True, ascii_only=True)
+        return f"{program_hash(self.bundle)} {hashlib.sha256(described.encode()).hexdigest()}"
+
+
+class Opener:
+    """An engine that is opened when it is first run."""
+
+    def __init__(self, opening: Callable[[], Engine]) -> None:
+        self._opening = opening
+        self._engine: Engine | None = None
+
+    @property
+    def engine(self) -> Engine:
+        """The open engine."""
+        if self._engine is None:
+            self._engine = self._opening()
+        return self._engine
+
+    @property
+    def opened(self) -> bool:
+        return self._engine is not None
+
+    def run(self, images: Array) -> Array:
+        """As `Engine.run`."""
+        return self.engine.run(images)
+
+
+def _tower(bundle: Bundle) -> Any:
+    return bundle.config.image if isinstance(bundle.config, LiTConfig) else bundle.config
+
+
+def _with_program(bundle: Bundle, engine: str) -> tuple[Bundle, bool]:
+    """The bundle with the program that gives the features, and whether that is torch weights.
+
+    Torch weights come first: only they make a classifier. A program that the user named, or that an engine asked for
+    by name runs, comes before them.
+    """
+    named = bundle.program != "torch" and bool(bundle.stored.folder)
+    weights = next((one for one in bundle.programs if one.program == "torch"), None)
+    if engine in _ENGINES_OF_TORCH and not (named and engine == "auto"):
+        if bundle.program == "torch":
+            return bundle, True
+        if weights is not None:
+            return bundle.using(weights), True
+    return bundle, False
+
+
+def _kinds(bundle: Bundle, features: FeatureChoice) -> tuple[Kind, ...]:
+    config = _tower(bundle)
+    pooling = getattr(config, "pooling", "")
+    if pooling in ("unpooled", "token_unpooled"):
+        raise InputError(
+            f"{bundle.where} gives a feature for each patch, not one for an image, and a probe needs one: give a model "
+            "with pooling token or gap (`read_as` pooling=gap reads a weights file so)"
+        )
+    if features == "pooled":
+        return ("pooled",)
+    if features == "class_and_mean":
+        _check_both(bundle)
+        return ("class_and_mean",)
+    return ("pooled", "class_and_mean") if _is_dino(bundle) else ("pooled",)
+
+
+def _kinds_of_program(bundle: Bundle, features: FeatureChoice) -> tuple[Kind, ...]:
+    if features == "class_and_mean":
+        raise InputError(
+            f"{bundle.where} is an exported program, which gives the pooled feature alone: give the bundle that it was "
+            "exported from, or leave `features` out"
+        )
+    return ("pooled",)
+
+
+def _check_both(bundle: Bundle) -> None:
+    """Raises InputError for a model whose class token and patches cannot be the input of a head."""
+    config = _tower(bundle)
+    if not getattr(config, "class_token", False):
+        raise InputError(f"{bundle.where} has no class token: give `features` pooled")
+    try:
+        config.model_validate({**config.model_dump(), "classes": 1, "representation": None, "pooling": _BOTH})
+    except ValueError:
+        raise InputError(
+            f"{bundle.where} pools by {config.pooling!r} with parts of its own, so its head cannot read class token "
+            "and patches: give `features` pooled"
+        ) from None
+
+
+def _is_dino(bundle: Bundle) -> bool:
+    """Whether it is a DINOv2 or DINOv3: a class token, LayerScale, and no classifier that it was trained with."""
+    config = bundle.config
+    if not isinstance(config, ViTConfig) or config.classes or config.pooling not in ("token", "gap"):
+        return False
+    try:
+        _check_both(bundle)
+    except (InputError, ConfigError):
+        return False
+    return config.block.layer_scale
