@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from vitsmith.verbs.evaluate import evaluate
     from vitsmith.verbs.export import export
     from vitsmith.verbs.lit import lit
+    from vitsmith.verbs.probe import probe
     from vitsmith.verbs.quantize import quantize
     from vitsmith.verbs.train import train
     from vitsmith.weights.bundle.bundle import Bundle
@@ -74,6 +75,7 @@ _HOMES = {
     "open_engine": "vitsmith.engines.open",
     "open_index": "vitsmith.retrieval.index",
     "preprocess": "vitsmith.data.images.preprocess",
+    "probe": "vitsmith.verbs.probe",
     "quantize": "vitsmith.verbs.quantize",
     "save": "vitsmith.weights.save",
     "search": "vitsmith.retrieval.search",
@@ -109,6 +111,7 @@ __all__ = [
     "open_engine",
     "open_index",
     "preprocess",
+    "probe",
     "quantize",
     "save",
     "search",

@@ -31,6 +31,7 @@ WITH_DATA = {
     "benchmark": ["m", "--data", "{}"],
     "compress": ["m", "--data", "{}"],
     "train": ["{}", "--model", "m"],
+    "probe": ["{}", "--model", "m"],
     "distill": ["{}", "--teacher", "m", "--arch", "mu/16"],
     "lit": ["{}", "--model", "m"],
 }

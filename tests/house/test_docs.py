@@ -36,8 +36,8 @@ from vitsmith.weights.fetch.published import find_checkpoint
 READMES = [ROOT / "README.md", ROOT / "README.zh-CN.md"]
 RECIPES = ROOT / "vitsmith" / "recipes"
 VERBS = (
-    "quickstart", "models", "inspect", "train", "distill", "evaluate", "predict", "zeroshot", "embed", "retrieve",
-    "duplicates", "cluster", "lit", "export", "quantize", "merge-tokens", "prune", "compress", "benchmark",
+    "quickstart", "models", "inspect", "train", "probe", "distill", "evaluate", "predict", "zeroshot", "embed",
+    "retrieve", "duplicates", "cluster", "lit", "export", "quantize", "merge-tokens", "prune", "compress", "benchmark",
 )  # fmt: skip
 SETUP = ("pip install '.[all]' && vitsmith quickstart", "pip install '.[test]' && pytest")
 

@@ -134,6 +134,7 @@ def test_exported_bundles_run_where_torch_is_not_installed(place: Path) -> None:
         "torch": [
             ["predict", "vit-torch", "pets"],
             ["train", "pets", "--model", "vit-torch"],
+            ["probe", "pets", "--model", "vit-torch"],
         ],
         "export": [
             ["export", "vit-torch", "--to", "onnx"],

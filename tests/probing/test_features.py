@@ -19,7 +19,7 @@ from tests.tiny import CONFIGS, pictures, tiny_lit, tiny_model, towers
 from vitsmith.data.images.preprocess import load_image
 from vitsmith.data.sets.samples import Lazy, Samples, samples_of
 from vitsmith.errors import BundleError, DatasetError, InputError, NotFiniteError
-from vitsmith.probing.backbone import Backbone, Opener
+from vitsmith.probing.backbone import Backbone, LazyEngine
 from vitsmith.probing.feature_cache import FOLDER, FeatureCache
 from vitsmith.probing.features import FrozenFeatures, PassOptions, extract
 from vitsmith.specs import ProgramSpec
@@ -54,7 +54,7 @@ def tensors(backbone: Backbone, images: list[bytes]) -> Tensor:
     return torch.from_numpy(np.stack([load_image(image, backbone.spec) for image in images]))
 
 
-def through(backbone: Backbone, samples: Samples, reading: PassOptions = READING) -> tuple[FrozenFeatures, Opener]:
+def through(backbone: Backbone, samples: Samples, reading: PassOptions = READING) -> tuple[FrozenFeatures, LazyEngine]:
     """The features with the cache of the tests, and the engine, which was opened if it was needed."""
     engine = backbone.opener()
     cache = FeatureCache(backbone.cache_name(engine), lambda _: None)
@@ -235,7 +235,7 @@ def test_features_that_are_not_finite_are_refused_with_the_image(cache: Path) ->
     backbone, images = Backbone.of(bundle_of("vit-token")), files(4)
     wrong = tensors(backbone, images)[2].numpy()
 
-    class Broken(Opener):
+    class Broken(LazyEngine):
         def run(self, batch: Any) -> Any:
             rows = self.engine.run(batch)
             for at, image in enumerate(batch):

@@ -36,6 +36,7 @@ from vitsmith.weights.bundle.folder import record_measurements
 WRITING = {
     "quickstart": [],
     "train": ["--data", "nowhere", "--arch", "mu/16", "--image-size", "32"],
+    "probe": ["nowhere", "--model", "nowhere"],
     "distill": ["--teacher", "nowhere", "--data", "nowhere", "--arch", "mu/16", "--image-size", "32"],
     "lit": ["--data", "nowhere", "--model", "nowhere"],
     "evaluate": ["nowhere", "--data", "nowhere"],

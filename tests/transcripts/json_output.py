@@ -57,6 +57,7 @@ quantize model --data colours --engine onnx --calibration 8 --max-drop 100 --min
 compress model --data many --over merging --steps 0 --max-drop 100
 benchmark model --engine torch --precision fp32 --batch-size 1 --images photos --threads 1 --seconds 0.05
 train {RECIPE} --out run
+probe colours --model model --shots 1,2 --out probed
 distill --teacher model --data colours {RECIPE} --out student
 lit {LIT} --out tower
 quickstart --out road

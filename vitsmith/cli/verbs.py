@@ -14,8 +14,9 @@ from vitsmith.cli.arguments.completion import complete_for_shell
 from vitsmith.cli.arguments.examples import epilog
 
 VERBS = (
-    *("quickstart", "models", "inspect", "train", "distill", "lit", "evaluate", "predict", "zeroshot", "embed"),
-    *("retrieve", "duplicates", "cluster", "export", "quantize", "merge-tokens", "prune", "compress", "benchmark"),
+    *("quickstart", "models", "inspect", "train", "probe", "distill", "lit", "evaluate", "predict", "zeroshot"),
+    *("embed", "retrieve", "duplicates", "cluster"),
+    *("export", "quantize", "merge-tokens", "prune", "compress", "benchmark"),
 )
 """Verbs in the order of `vitsmith --help`. `merge-tokens` is the function `merge_tokens` in `cli/merge_tokens.py`."""
 

@@ -1,1 +1,1 @@
-"""Frozen features of models, each image run once and kept, and what `vitsmith probe` makes of them."""
+"""Frozen features of models, each image run once and kept, and the classifiers that `vitsmith probe` fits to them."""

@@ -20,10 +20,11 @@ from vitsmith.engines.registry import ENGINES, precisions_of
 from vitsmith.engines.tuning_cache import code_state, installed_version, program_hash
 from vitsmith.errors import ConfigError, InputError
 from vitsmith.json_text import to_json
+from vitsmith.layers.unit import normalize
 from vitsmith.models.build import ImageModel
 from vitsmith.models.config import LiTConfig, ViTConfig
 from vitsmith.models.isolation import isolated
-from vitsmith.models.lit import LiT, normalize
+from vitsmith.models.lit import LiT
 from vitsmith.specs import ImageSpec
 from vitsmith.version import __version__
 from vitsmith.weights.bundle.bundle import Bundle
@@ -75,7 +76,7 @@ class Backbone:
         known_name(engine, "engine", ("auto", *ENGINES))
         bundle.check_preprocessing()
         bundle, is_torch = _with_program(bundle, engine)
-        bundle = bundle if is_torch else headless(bundle)
+        bundle = bundle if is_torch or bundle.program == "torch" else headless(bundle)
         kinds = _kinds(bundle, features) if is_torch else _kinds_of_program(bundle, features)
         return cls(name or bundle.where, bundle, kinds, engine, precision, is_torch)
 
@@ -104,24 +105,24 @@ class Backbone:
         bundle = self._torch_bundle() if self.torch else self.bundle
         return open_program(bundle, self.engine_name, precision=self.precision)[1]
 
-    def opener(self) -> Opener:
+    def opener(self) -> LazyEngine:
         """The engine, which is opened when the first image needs it.
 
         For an exported program it is opened now: which engine runs decides its features' name in the cache.
         """
-        opened = Opener(self.open)
+        opened = LazyEngine(self.open)
         if not self.torch:
             _ = opened.engine
         return opened
 
-    def arithmetic(self, opener: Opener) -> str:
+    def arithmetic(self, opener: LazyEngine) -> str:
         """What computes the features: 'torch fp32'."""
         if not self.torch:
             return f"{opener.engine.name} {opener.engine.precision}"
         name = "torch" if self.engine_name == "auto" else self.engine_name
         return f"{name} {self._torch_precision()}"
 
-    def cache_name(self, opener: Opener) -> str:
+    def cache_name(self, opener: LazyEngine) -> str:
         """A name that is equal for equal features of equal images: model, kind, arithmetic, and the code that reads.
 
         Another version of vitsmith, of the libraries that decode images, or of the engine computes them anew: they
@@ -191,7 +192,7 @@ class Backbone:
         return f"{program_hash(self.bundle)} {hashlib.sha256(described.encode()).hexdigest()}"
 
 
-class Opener:
+class LazyEngine:
     """An engine that is opened when it is first run."""
 
     def __init__(self, opening: Callable[[], Engine]) -> None:
@@ -253,8 +254,8 @@ def _kinds(bundle: Bundle, features: FeatureChoice) -> tuple[Kind, ...]:
 def _kinds_of_program(bundle: Bundle, features: FeatureChoice) -> tuple[Kind, ...]:
     if features == "class_and_mean":
         raise InputError(
-            f"{bundle.where} is an exported program, which gives the pooled feature alone: give the bundle that it was "
-            "exported from, or leave `features` out"
+            f"{bundle.where}: an exported program gives the pooled feature alone; torch weights give both: "
+            "give these, or leave `features` out"
         )
     return ("pooled",)
 

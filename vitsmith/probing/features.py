@@ -31,7 +31,7 @@ from vitsmith.data.sets.split_record import Digests, digest_of
 from vitsmith.engines.protocol import Engine
 from vitsmith.errors import ImageError, NotFiniteError
 from vitsmith.machine import available_cores
-from vitsmith.probing.backbone import Opener
+from vitsmith.probing.backbone import LazyEngine
 from vitsmith.probing.feature_cache import FeatureCache
 from vitsmith.specs import ImageSpec
 from vitsmith.stream import Failure, ImageStream
@@ -76,7 +76,7 @@ class PassOptions:
 
 
 def extract(
-    samples: Samples, spec: ImageSpec, engine: Opener, reading: PassOptions, cache: FeatureCache | None = None
+    samples: Samples, spec: ImageSpec, engine: LazyEngine, reading: PassOptions, cache: FeatureCache | None = None
 ) -> FrozenFeatures:
     """The features of all readable images, those that `cache` lacks through `engine`. They are added to the cache.
 

@@ -29,9 +29,14 @@ def facts_of_run(
         *own,
         ("machine", describe_machine()),
         ("system", f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"),
-        ("versions", ", ".join(f"{package} {importlib.metadata.version(package)}" for package in _VERSIONS)),
+        ("versions", versions_text()),
     )
     return tuple((name, value) for name, value in facts if value)
+
+
+def versions_text() -> str:
+    """'vitsmith 0.1.0, torch 2.13.0, ...'."""
+    return ", ".join(f"{package} {importlib.metadata.version(package)}" for package in _VERSIONS)
 
 
 def command_of(folder: Path) -> str:

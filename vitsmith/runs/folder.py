@@ -24,6 +24,7 @@ MARKS = {
     "merge-tokens": "merge.json",
     "prune": "prune.json",
     "compress": "compress.json",
+    "probe": "probe.json",
 }
 """For each verb, the file by which its runs are recognised."""
 

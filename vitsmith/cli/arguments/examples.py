@@ -11,6 +11,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "vitsmith train pets --model augreg:B_16 --steps 500",
         "vitsmith train --resume runs/train/pets-B_16",
     ),
+    "probe": (
+        "vitsmith probe pets --model hf:facebook/dinov2-base",
+        "vitsmith probe pets --model augreg:B_16 --model runs/train/pets-B_16 --no-bundle",
+    ),
     "distill": ("vitsmith distill pets --teacher runs/train/pets-B_16 --arch ViT-Ti_16",),
     "lit": ("vitsmith lit captions.csv --model augreg:B_16",),
     "evaluate": ("vitsmith evaluate runs/train/pets-B_16 --data pets",),

@@ -19,10 +19,10 @@ from vitsmith.data.batches.loader import Held, evaluation_batches
 from vitsmith.data.sets.samples import Samples, Splits
 from vitsmith.errors import ConfigError, InputError
 from vitsmith.models.build import ImageModel
-from vitsmith.probe.labelled import LabelledFeatures, is_enough
-from vitsmith.probe.logistic import fit_logistic
-from vitsmith.probe.neighbours import fit_neighbours
-from vitsmith.probe.scores import score_probe
+from vitsmith.probing.classifiers.labelled import LabelledFeatures, is_enough
+from vitsmith.probing.classifiers.logistic import fit_logistic
+from vitsmith.probing.classifiers.neighbours import fit_neighbours
+from vitsmith.probing.classifiers.scores import score_probe
 from vitsmith.specs import ImageSpec
 
 NEIGHBOURS = 20  # as DINO, arXiv 2104.14294 section 4.1
@@ -85,7 +85,7 @@ def measure_baseline(
 ) -> Baseline | None:
     """Scores a linear probe and k-NN on the pooled features of `model`, on its device, in about `seconds`.
 
-    The probes are those of `vitsmith.probe`: logistic regression, whose regularisation is chosen on training images
+    The probes are those of `vitsmith.probing`: logistic regression, whose regularisation is chosen on training images
     only, and the 20 nearest neighbours. None where there are too few training images to fit one.
 
     It reads as many images of both splits as there is time for, in proportion to the classes and the same ones every

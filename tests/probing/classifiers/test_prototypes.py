@@ -7,12 +7,12 @@ import pytest
 import torch
 from sklearn.neighbors import NearestCentroid
 
-from tests.probe.clouds import clouds, labelled
+from tests.probing.classifiers.clouds import clouds, labelled
 from vitsmith.errors import InputError
 from vitsmith.evaluation.accuracy import wilson_interval
-from vitsmith.probe import prototypes as subject
-from vitsmith.probe.labelled import LabelledFeatures
-from vitsmith.probe.prototypes import crossed_interval, score_few_shot
+from vitsmith.probing.classifiers import prototypes as subject
+from vitsmith.probing.classifiers.labelled import LabelledFeatures
+from vitsmith.probing.classifiers.prototypes import crossed_interval, score_few_shot
 
 
 def with_unit_length(features: torch.Tensor) -> np.ndarray:

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from vitsmith.probe.choice import Tried
-from vitsmith.probe.folds import ALWAYS_TRAINED
-from vitsmith.probe.labelled import LabelledFeatures
-from vitsmith.probe.linear import PrincipalAxes
-from vitsmith.probe.softmax import Optimum, Regressions, minimise
+from vitsmith.probing.classifiers.choice import Tried
+from vitsmith.probing.classifiers.folds import ALWAYS_TRAINED
+from vitsmith.probing.classifiers.labelled import LabelledFeatures
+from vitsmith.probing.classifiers.linear import PrincipalAxes
+from vitsmith.probing.classifiers.softmax import Optimum, Regressions, minimise
 
 STRONGEST, FIRST, WEAKEST = 1e4, 1.0, 1e-7
 """The search begins at FIRST, goes down by tens, then up where FIRST was best; it never leaves the other two."""

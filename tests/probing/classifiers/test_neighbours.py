@@ -8,11 +8,11 @@ import torch
 from sklearn.model_selection import LeaveOneGroupOut, LeaveOneOut, cross_val_predict
 from sklearn.neighbors import KNeighborsClassifier
 
-from tests.probe.clouds import clouds, labelled
+from tests.probing.classifiers.clouds import clouds, labelled
 from vitsmith.errors import InputError
-from vitsmith.probe import neighbours as subject
-from vitsmith.probe.labelled import LabelledFeatures
-from vitsmith.probe.neighbours import fit_neighbours
+from vitsmith.probing.classifiers import neighbours as subject
+from vitsmith.probing.classifiers.labelled import LabelledFeatures
+from vitsmith.probing.classifiers.neighbours import fit_neighbours
 
 
 def theirs(count: int) -> KNeighborsClassifier:

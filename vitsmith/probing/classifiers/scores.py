@@ -13,8 +13,8 @@ from torch import Tensor
 from vitsmith.errors import InputError
 from vitsmith.evaluation.accuracy import wilson_interval
 from vitsmith.gate.paired import Paired
-from vitsmith.probe.choice import FittedProbe
-from vitsmith.probe.labelled import LabelledFeatures
+from vitsmith.probing.classifiers.choice import FittedProbe
+from vitsmith.probing.classifiers.labelled import LabelledFeatures
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,10 +7,10 @@ import pytest
 import torch
 from sklearn.model_selection import StratifiedGroupKFold
 
-from tests.probe.clouds import labelled
+from tests.probing.classifiers.clouds import labelled
 from vitsmith.errors import InputError, NotFiniteError
-from vitsmith.probe.folds import ALWAYS_TRAINED, has_company, make_folds
-from vitsmith.probe.labelled import LabelledFeatures, require_for_fitting, unit
+from vitsmith.probing.classifiers.folds import ALWAYS_TRAINED, has_company, make_folds
+from vitsmith.probing.classifiers.labelled import LabelledFeatures, require_for_fitting, unit
 
 
 def features_of(labels: np.ndarray, groups: np.ndarray | None = None) -> LabelledFeatures:

@@ -10,11 +10,11 @@ from collections.abc import Callable
 import torch
 
 from vitsmith.errors import InputError
-from vitsmith.probe.choice import UNCHOSEN, Choice, Tried
-from vitsmith.probe.folds import ALWAYS_TRAINED, make_folds
-from vitsmith.probe.labelled import LabelledFeatures, require_for_fitting
-from vitsmith.probe.linear import LinearProbe, PrincipalAxes, principal_axes
-from vitsmith.probe.strengths import Problem, StrengthSearch
+from vitsmith.probing.classifiers.choice import UNCHOSEN, Choice, Tried
+from vitsmith.probing.classifiers.folds import ALWAYS_TRAINED, make_folds
+from vitsmith.probing.classifiers.labelled import LabelledFeatures, require_for_fitting
+from vitsmith.probing.classifiers.linear import LinearProbe, PrincipalAxes, principal_axes
+from vitsmith.probing.classifiers.strengths import Problem, StrengthSearch
 
 _UNCHOSEN = 1e-2  # where no image can be left out
 _FINE = 1e-7  # what may still be gained in the end, relative to the objective

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vitsmith.probe.choice import Choice
-from vitsmith.probe.labelled import LabelledFeatures, blocks, require_width
+from vitsmith.probing.classifiers.choice import Choice
+from vitsmith.probing.classifiers.labelled import LabelledFeatures, blocks, require_width
 
 _CONSTANT = 1e-6  # a deviation below this share of the mean is the rounding of float32: such a feature says nothing
 _EMPTY = 1e-10  # an axis with a smaller share of the largest variance is rounding

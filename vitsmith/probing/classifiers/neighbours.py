@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from vitsmith.errors import InputError
-from vitsmith.probe.choice import UNCHOSEN, Choice, Tried
-from vitsmith.probe.folds import has_company
-from vitsmith.probe.labelled import LabelledFeatures, blocks, require_for_fitting, require_width, unit
+from vitsmith.probing.classifiers.choice import UNCHOSEN, Choice, Tried
+from vitsmith.probing.classifiers.folds import has_company
+from vitsmith.probing.classifiers.labelled import LabelledFeatures, blocks, require_for_fitting, require_width, unit
 
 NEIGHBOURS = (1, 5, 10, 20, 50)
 """Numbers of neighbours that are tried."""

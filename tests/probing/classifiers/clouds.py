@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from vitsmith.probe.labelled import LabelledFeatures
+from vitsmith.probing.classifiers.labelled import LabelledFeatures
 
 
 def clouds(count: int, *, seed: int = 0, classes: int = 4, width: int = 12, spread: float = 1.2) -> LabelledFeatures:

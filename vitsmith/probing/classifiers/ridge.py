@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from vitsmith.errors import InputError
-from vitsmith.probe.choice import UNCHOSEN, Choice, Tried
-from vitsmith.probe.folds import has_company
-from vitsmith.probe.labelled import LabelledFeatures, require_for_fitting
-from vitsmith.probe.linear import LinearProbe, PrincipalAxes, principal_axes
+from vitsmith.probing.classifiers.choice import UNCHOSEN, Choice, Tried
+from vitsmith.probing.classifiers.folds import has_company
+from vitsmith.probing.classifiers.labelled import LabelledFeatures, require_for_fitting
+from vitsmith.probing.classifiers.linear import LinearProbe, PrincipalAxes, principal_axes
 
 STRENGTHS = tuple(10 ** (power / 2) for power in range(-12, 7))
 """Regularisations that are tried, from 1e-6 to 1e3: alpha / N of scikit-learn, of features with deviation 1."""

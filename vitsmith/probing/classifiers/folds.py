@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vitsmith.errors import InputError
-from vitsmith.probe.labelled import LabelledFeatures
+from vitsmith.probing.classifiers.labelled import LabelledFeatures
 
 ALWAYS_TRAINED = -1
 """The fold of images that are never left out."""

@@ -9,14 +9,14 @@ from sklearn.linear_model import LogisticRegression, RidgeClassifier, RidgeClass
 from sklearn.model_selection import LeaveOneGroupOut
 from sklearn.preprocessing import StandardScaler
 
-from tests.probe.clouds import clouds, labelled
+from tests.probing.classifiers.clouds import clouds, labelled
 from vitsmith.errors import InputError
-from vitsmith.probe import strengths
-from vitsmith.probe.folds import make_folds
-from vitsmith.probe.labelled import LabelledFeatures
-from vitsmith.probe.linear import principal_axes
-from vitsmith.probe.logistic import fit_logistic
-from vitsmith.probe.ridge import fit_ridge
+from vitsmith.probing.classifiers import strengths
+from vitsmith.probing.classifiers.folds import make_folds
+from vitsmith.probing.classifiers.labelled import LabelledFeatures
+from vitsmith.probing.classifiers.linear import principal_axes
+from vitsmith.probing.classifiers.logistic import fit_logistic
+from vitsmith.probing.classifiers.ridge import fit_ridge
 
 
 def standardised(train: LabelledFeatures) -> np.ndarray:
@@ -148,7 +148,9 @@ def test_a_deadline_and_fits_that_do_not_converge_are_told(monkeypatch: pytest.M
     found = fit_logistic(train, deadline=0.0, on_fit=lambda: fits.append(1)).choice
     assert len(found.tried) == 1 and len(fits) == 2
     assert "time ended the search after 1 regularisations" in found.remarks
-    monkeypatch.setattr("vitsmith.probe.softmax.minimise.__kwdefaults__", {"most": 2, "deadline": float("inf")})
+    monkeypatch.setattr(
+        "vitsmith.probing.classifiers.softmax.minimise.__kwdefaults__", {"most": 2, "deadline": float("inf")}
+    )
     found = fit_logistic(train).choice
     assert not any(one.converged for one in found.tried)
     assert any("stopped before their optimum" in remark for remark in found.remarks)

@@ -7,11 +7,11 @@ import pytest
 import torch
 from sklearn.metrics import accuracy_score, recall_score
 
-from tests.probe.clouds import clouds, labelled
+from tests.probing.classifiers.clouds import clouds, labelled
 from vitsmith.errors import InputError
 from vitsmith.evaluation.accuracy import wilson_interval
-from vitsmith.probe.neighbours import fit_neighbours
-from vitsmith.probe.scores import difference, score_answers, score_probe
+from vitsmith.probing.classifiers.neighbours import fit_neighbours
+from vitsmith.probing.classifiers.scores import difference, score_answers, score_probe
 
 
 def test_a_score_is_scikit_learns() -> None:

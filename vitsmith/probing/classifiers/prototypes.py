@@ -18,7 +18,7 @@ from torch import Tensor
 
 from vitsmith.errors import InputError
 from vitsmith.evaluation.accuracy import wilson_interval
-from vitsmith.probe.labelled import LabelledFeatures, blocks, require_for_fitting, require_width, unit
+from vitsmith.probing.classifiers.labelled import LabelledFeatures, blocks, require_for_fitting, require_width, unit
 
 SHOTS = (1, 2, 4, 8, 16)
 DRAWS = 50

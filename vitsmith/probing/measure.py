@@ -1,0 +1,144 @@
+"""From the features of one model to the scores of every method, and the head of its bundle.
+
+N training images, M held-out ones, D features, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vitsmith.arguments import Tell
+from vitsmith.errors import DatasetError, InputError
+from vitsmith.probing.backbone import Backbone, Kind
+from vitsmith.probing.bundle import Head
+from vitsmith.probing.classifiers.choice import Choice
+from vitsmith.probing.classifiers.labelled import LabelledFeatures
+from vitsmith.probing.classifiers.linear import LinearProbe, principal_axes
+from vitsmith.probing.classifiers.logistic import fit_logistic
+from vitsmith.probing.classifiers.neighbours import fit_neighbours
+from vitsmith.probing.classifiers.prototypes import SHOTS, FewShot, score_few_shot
+from vitsmith.probing.classifiers.ridge import fit_ridge
+from vitsmith.probing.classifiers.scores import MethodScore, score_answers, score_probe
+from vitsmith.probing.features import FrozenFeatures
+from vitsmith.probing.zero_shot import WordsAsked, answer_in_words
+
+LOGISTIC = "logistic"
+"""The method whose weights become the head of a bundle."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Methods:
+    """How features are scored."""
+
+    classes: tuple[str, ...]
+    shots: tuple[int, ...] = SHOTS
+    """Training images of each class whose mean stands for it."""
+    seed: int = 0
+    words: WordsAsked
+    cache: bool = True
+    """Whether embeddings of words are kept."""
+
+
+@dataclass(frozen=True, eq=False)
+class ModelScores:
+    """The scores of one model, and its head."""
+
+    head: Head
+    scores: tuple[MethodScore, ...]
+    shots: tuple[FewShot, ...]
+    choice: Choice
+    validated: dict[Kind, float | None]
+    """Accuracy of the logistic probe in cross-validation, for each kind of features that was tried."""
+    remarks: tuple[str, ...]
+
+
+def measure(
+    backbone: Backbone, train: FrozenFeatures, held_out: FrozenFeatures, methods: Methods, tell: Tell
+) -> ModelScores:
+    """Fits every method to the training features, and scores it on the held-out ones.
+
+    Where there are several kinds of features, cross-validation of the logistic probe chooses the one of all methods.
+    Raises DatasetError where no image of one side can be read, and InputError where nothing can be learned.
+    """
+    for features, what in ((train, "training"), (held_out, "held-out")):
+        if not len(features):
+            raise DatasetError(f"there are no {what} images that can be read")
+    groups = _copies(train.contents)
+    fitted: dict[Kind, tuple[LabelledFeatures, LinearProbe]] = {}
+    for kind in backbone.kinds:
+        images = _labelled(backbone, train, kind, methods, groups)
+        fitted[kind] = images, fit_logistic(images, axes=principal_axes(images), seed=methods.seed)
+    kind = max(fitted, key=lambda one: _rank(fitted[one][1].choice))
+    images, logistic = fitted[kind]
+    queries = _labelled(backbone, held_out, kind, methods)
+    probes = (fit_neighbours(images), fit_ridge(images), logistic)
+    scores = [score_probe(one, queries) for one in probes]
+    if backbone.reads_text and (in_words := _in_words(backbone, held_out, queries, methods, tell)) is not None:
+        scores.append(in_words)
+    shots = score_few_shot(images, queries, shots=methods.shots, seed=methods.seed) if methods.shots else ()
+    validated = {one: accuracy_of(probe.choice) for one, (_, probe) in fitted.items()}
+    told = f"head: logistic probe on {kind} features of {len(train):,} images, {logistic.choice}"
+    return ModelScores(
+        head=Head(kind, logistic.head.weight, logistic.head.bias, told),
+        scores=tuple(scores),
+        shots=shots,
+        choice=logistic.choice,
+        validated=validated,
+        remarks=(*(f"{one.method}: {told}" for one in scores for told in one.remarks), *_short(shots, methods)),
+    )
+
+
+def _short(shots: Sequence[FewShot], methods: Methods) -> tuple[str, ...]:
+    """What to know about few shots: numbers that no class has, and classes that have fewer."""
+    told = []
+    if left_out := sorted(set(methods.shots) - {one.shots for one in shots}):
+        told.append(f"no class has {left_out[0]} training images: larger numbers of shots are left out")
+    if short := next((one for one in shots if one.short_classes), None):
+        named = repr(methods.classes[short.short_classes[0]])
+        told.append(
+            f"{len(short.short_classes)} classes, the first {named}, have fewer than {short.shots} images: all are used"
+        )
+    return tuple(told)
+
+
+def accuracy_of(choice: Choice) -> float | None:
+    """The accuracy in cross-validation of the value that was chosen; None where no image was left out."""
+    return next((one.accuracy for one in choice.tried if one.value == choice.value), None)
+
+
+def _rank(choice: Choice) -> tuple[float, float]:
+    """Accuracy in cross-validation, then loss."""
+    chosen = next((one for one in choice.tried if one.value == choice.value), None)
+    if chosen is None:
+        return 0.0, 0.0
+    return chosen.accuracy or 0.0, -(chosen.loss or 0.0)
+
+
+def _labelled(
+    backbone: Backbone, features: FrozenFeatures, kind: Kind, methods: Methods, groups: Tensor | None = None
+) -> LabelledFeatures:
+    return LabelledFeatures(backbone.part(features.values, kind), features.labels, len(methods.classes), groups)
+
+
+def _copies(contents: Sequence[bytes]) -> Tensor | None:
+    """(N,) a number that copies of one file share, so that they lie in one fold; None where there are none."""
+    first: dict[bytes, int] = {}
+    groups = [first.setdefault(content, at) for at, content in enumerate(contents)]
+    return torch.tensor(groups) if len(first) < len(groups) else None
+
+
+def _in_words(
+    backbone: Backbone, held_out: FrozenFeatures, queries: LabelledFeatures, methods: Methods, tell: Tell
+) -> MethodScore | None:
+    try:
+        answers = answer_in_words(
+            backbone, held_out.values, methods.classes, methods.words, cache=methods.cache, tell=tell
+        )
+    except InputError as error:
+        tell(f"zero-shot is left out: {error}")
+        return None
+    return score_answers("zero-shot", answers, queries)

@@ -1,0 +1,83 @@
+"""Zero-shot answers from frozen features: the class names as words, and no image run again.
+
+M images, K classes, L labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vitsmith.arguments import Tell
+from vitsmith.data.sets.samples import list_classes
+from vitsmith.errors import InputError
+from vitsmith.names import normal
+from vitsmith.probing.backbone import Backbone
+from vitsmith.zeroshot.classifier import ZeroShotClassifier
+from vitsmith.zeroshot.labels import Words, words_of
+
+_SHOWN = 5
+NOT_A_CLASS = -1
+"""The answer where the nearest label is none of the data's classes."""
+
+
+@dataclass(frozen=True, eq=False)
+class WordsAsked:
+    """The words of a zero-shot classification."""
+
+    words: Words | None = None
+    """Labels with their words; None: the names of the data's classes."""
+    templates: str | Sequence[str] | None = None
+    """As of `ZeroShotClassifier`; None: the model's own."""
+    told: str = ""
+    """The name of the templates in tables."""
+
+
+def answer_in_words(
+    backbone: Backbone, features: Tensor, classes: Sequence[str], asked: WordsAsked, *, cache: bool, tell: Tell
+) -> Tensor:
+    """(M,) the class whose words are nearest to each image, for the features (M, D) of the pass.
+
+    Raises InputError for words that the model cannot read or tell apart.
+    """
+    words = asked.words if asked.words is not None else words_of(classes)
+    classifier = ZeroShotClassifier(
+        backbone.bundle,
+        words,
+        templates=asked.templates,
+        cache=cache,
+        on_remark=tell,
+        engine=backbone.engine_name,
+        precision=backbone.precision,
+    )
+    _tell_unread(classifier, tell)
+    cosines = backbone.embeddings(features) @ torch.from_numpy(np.ascontiguousarray(classifier.embeddings)).T
+    position = {normal(name): index for index, name in enumerate(classes)}
+    of_label = torch.tensor([position.get(normal(name), NOT_A_CLASS) for name in words.names])
+    return of_label[cosines.argmax(dim=1)]
+
+
+def check_words(words: Words, classes: Sequence[str]) -> None:
+    """Raises InputError where a class of the data has no label."""
+    names = {normal(name) for name in words.names}
+    missing = [name for name in classes if normal(name) not in names]
+    if missing:
+        raise InputError(
+            f"the labels lack {list_classes(missing)} of the data: `labels_file` FILE has a line for each, with its "
+            "name and, behind a tab, words for it"
+        )
+
+
+def _tell_unread(classifier: ZeroShotClassifier, tell: Tell) -> None:
+    if classifier.cut:
+        tell(
+            f"{classifier.where}: words longer than its context are cut, of {', '.join(map(repr, classifier.cut[:5]))}"
+        )
+    if classifier.unknown:
+        name, words = next(iter(classifier.unknown.items()))
+        more = f", and in {len(classifier.unknown) - 1} more labels" if len(classifier.unknown) > 1 else ""
+        tell(f"not in its vocabulary, and read as the unknown word: {' '.join(map(repr, words))} of {name!r}{more}")
