@@ -99,6 +99,16 @@ def test_noise_and_one_blob_are_no_groups(tmp_path: Path) -> None:
         assert str(found) == "<Clusters: 0 in 60 texts, 60 not grouped>"
 
 
+def test_equal_vectors_are_in_one_group(tmp_path: Path) -> None:
+    for count, size in ((2, 20), (5, 20), (3, 7)):
+        vectors = np.repeat(blobs((1,) * count, seed=count)[0], size, axis=0)
+        found = vs.cluster(texts_of(tmp_path / f"{count}", vectors))
+        assert sorted(map(len, found.groups)) == [size] * count and not found.not_grouped
+        assert {int(name.split()[1]) // size for name in found.groups[0].members} == {
+            int(found.groups[0].members[0].split()[1]) // size
+        }
+
+
 def test_groups_need_features(tmp_path: Path) -> None:
     from PIL import Image
 

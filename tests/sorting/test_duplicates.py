@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import vitsmith as vs
 from tests.sorting.collections import index_of, picture, towards
-from tests.tiny import CONFIGS, tiny_model
+from tests.tiny import CONFIGS, pictures, tiny_model
+from vitsmith.data.images.read import read_image
 from vitsmith.errors import DatasetError, InputError
+from vitsmith.retrieval.description import copies_name, read_description, write_description
+from vitsmith.retrieval.file_state import look_at
 from vitsmith.sorting.duplicates import Duplicates
+from vitsmith.sorting.picture_size import picture_size
 
 
 def named(found: Duplicates) -> list[list[str]]:
@@ -122,6 +128,50 @@ def test_what_is_gone_or_changed_is_left_out(tmp_path: Path) -> None:
         vs.duplicates(tmp_path / "index")
 
 
+def test_copies_that_an_index_keeps_once_are_copies_unless_they_changed(tmp_path: Path) -> None:
+    """As `embed --sync` writes them: one row, and the further files beside it."""
+    encoder = vs.Encoder(vs.Bundle.of(tiny_model(CONFIGS["vit-token"])), "torch")
+    first = picture(tmp_path / "photos/a.png", 0)
+    picture(tmp_path / "photos/b.png", 1)
+    vs.write_index(encoder, [str(first), str(tmp_path / "photos/b.png")], tmp_path / "index")
+    lines, copies = [], []
+    for name in ("c.png", "d.png"):
+        copies.append(Path(shutil.copy2(first, tmp_path / "photos" / name)))
+        lines.append(json.dumps({"id": str(copies[-1]), "seen": look_at(copies[-1])}) + "\n")
+    place = tmp_path / "index" / copies_name(0)
+    place.write_text("".join(lines))
+    description = read_description(tmp_path / "index")
+    files = {**description.parts[0].files, place.name: hashlib.sha256(place.read_bytes()).hexdigest()}
+    part = description.parts[0].model_copy(update={"files": files})
+    write_description(tmp_path / "index", description.model_copy(update={"parts": (part,)}))
+    assert named(vs.duplicates(tmp_path / "index", threshold=1.0)) == [["a.png", "c.png", "d.png"]]
+    picture(copies[1], 7)
+    told: list[str] = []
+    assert named(vs.duplicates(tmp_path / "index", threshold=1.0, tell=told.append)) == [["a.png", "c.png"]]
+    assert "1 image of" in told[0] and "d.png" in told[0]
+
+
+def test_pictures_that_are_in_no_file_are_compared_too(tmp_path: Path) -> None:
+    encoder = vs.Encoder(vs.Bundle.of(tiny_model(CONFIGS["vit-token"])), "torch")
+    one, other = pictures(2)
+    found = vs.duplicates(vs.write_index(encoder, [one, other, one], tmp_path / "index"), threshold=1.0)
+    (group,) = found.groups
+    assert [one.name.partition(" (")[0] for one in group.members] == ["image 0", "image 2"]
+
+
+def test_sizes_are_those_of_upright_pictures(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for suffix in ("jpg", "png", "webp", "tif"):
+        Image.new("RGB", (9, 5)).save(tmp_path / f"plain.{suffix}")
+        Image.new("RGB", (9, 5)).save(tmp_path / f"turned.{suffix}", exif=exif)
+        for name in ("plain", "turned"):
+            path = tmp_path / f"{name}.{suffix}"
+            assert picture_size(str(path)) == read_image(path).shape[1::-1]
+    (tmp_path / "none.jpg").write_bytes(b"\xff\xd8\xff")
+    assert picture_size(str(tmp_path / "none.jpg")) == picture_size(str(tmp_path / "nowhere")) == (0, 0)
+
+
 def test_near_texts_of_an_index_of_texts(tmp_path: Path) -> None:
     texts = ["a cat", "two dogs", "a cat", "the cat"]
     found = vs.duplicates(index_of(tmp_path / "index", texts, towards(0, 90, 0, 10), kind="texts"))
@@ -152,6 +202,7 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
     texts = index_of(tmp_path / "texts", ["a cat"], towards(0), kind="texts")
     other = index_of(tmp_path / "other", names, towards(0, 45), identity="b")
     (tmp_path / "nothing").mkdir()
+    (tmp_path / "vectors.npz").touch()
     for places, words in (
         ([images, texts], "is of images and .* of texts: give one kind"),
         ([images, other], "other was made by another model: by model-b"),
@@ -159,6 +210,7 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
         ([tmp_path / "nothing"], "no images in this folder, and no index"),
         ([names[0]], "duplicates need at least two images, and 1 can be read: give more"),
         ([], "give an index, an image folder or image files"),
+        ([tmp_path / "vectors.npz"], "holds vectors without their files: give the index folder"),
     ):
         with pytest.raises(InputError, match=words):
             vs.duplicates(places)

@@ -164,6 +164,9 @@ def principal_components(vectors: Array) -> tuple[Array, float]:
         )
     pca = _scikit_learn().decomposition.PCA(min(COMPONENTS, len(vectors) - 1, vectors.shape[1]), svd_solver="full")
     reduced: Array = pca.fit_transform(vectors).astype(np.float64)
+    # Equal vectors stay equal: products of many rows differ in the last bits, and HDBSCAN would see groups in that.
+    first: dict[bytes, int] = {}
+    reduced = reduced[[first.setdefault(vector.tobytes(), at) for at, vector in enumerate(vectors)]]
     return reduced, float(min(reduced.var(axis=0).sum() / total, 1))
 
 

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from vitsmith.arguments import Tell
 from vitsmith.errors import InputError
 from vitsmith.retrieval.changes import changed_files
+from vitsmith.retrieval.file_state import is_other
 from vitsmith.retrieval.index import Index
 
 DIGITS = 32  # hexadecimal digits of SHA-256 that an index keeps of each file
 _SHOWN = 3  # names in a message
 FileId = tuple[int, int]
+_NAMELESS = re.compile(r"image \d+ \(sha256 ([0-9a-f]{16})\)")
+"""The name in an index of pixels or bytes that Python gave, which are in no file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,21 +67,24 @@ class Listing:
         """
         if index.space.kind == "texts":
             return [text_item(text, place, at) for at, text in enumerate(_ids(index))]
-        changed = set(changed_files(index))
-        found, gone = [], []
-        for item in _files_of(index):
+        found, gone, changed = [], [], []
+        for item, is_changed in _files_of(index):
             facts = _look(item.path)
-            if facts is None:
+            if facts is None and (digest := _NAMELESS.fullmatch(item.name)):
+                found.append(replace(item, path="", digest=digest[1], place=place))
+            elif facts is None:
                 gone.append(item.name)
-            elif item.name not in changed and self._is_new(facts):
+            elif is_changed:
+                changed.append(item.name)
+            elif self._is_new(facts):
                 found.append(replace(item, size=facts.st_size, modified=facts.st_mtime_ns, place=place))
-        if len(index) and not found and not changed and len(gone) >= len(index):
+        if len(gone) >= len(index) > 0 and not found and not changed:
             raise InputError(
                 f"none of the {len(index):,} images of {index.folder} is where it was, as {gone[0]}: work in the "
                 "folder in which the index was made, or make it again with  vitsmith embed"
             )
         self._left_out(gone, index, "is gone", "are gone")
-        self._left_out(sorted(changed), index, "changed since it was embedded", "changed since they were embedded")
+        self._left_out(changed, index, "changed since it was embedded", "changed since they were embedded")
         return found
 
     def of_files(self, paths: Sequence[tuple[int, str]]) -> list[Item]:
@@ -133,42 +139,30 @@ def _ids(index: Index) -> Iterator[str]:
         yield from index.part_ids(part)
 
 
-def _files_of(index: Index) -> Iterator[Item]:
-    """The files of an index, and further files with the same content, which have the row of the first."""
-    sizes = _picture_sizes(index)
-    for part in range(len(index.description.parts)):
-        start, names, states = int(index.starts[part]), index.part_ids(part), _seen(index, part)
-        copies = _copies(index, range(start, start + len(names)))
-        for row, name in enumerate(names):
+def _files_of(index: Index) -> Iterator[tuple[Item, bool]]:
+    """The images of an index, and further files with the same content, which have the row of the first; and whether
+    each has changed since."""
+    sizes, changed = _picture_sizes(index), set(changed_files(index))
+    for at in range(len(index.description.parts)):
+        part, start = index.part(at), int(index.starts[at])
+        states, copies = part.seen(), part.copies()
+        for row, name in enumerate(part.ids()):
             seen = states[row] if states is not None else None
             digest = seen.digest if seen is not None else ""
             width, height = sizes[start + row] if sizes else (0, 0)
-            for one in (name, *(copies[row] if copies else ())):
-                yield Item(one, _path_of(index, one), 0, 0, 0, digest, start + row, width, height)
+            one = Item(name, str(index.path_of(name)), 0, 0, 0, digest, start + row, width, height)
+            yield one, name in changed
+            for copy, state in copies.get(digest, ()):
+                path = str(index.path_of(copy))
+                yield replace(one, name=copy, path=path), is_other(path, state)
 
 
 def _picture_sizes(index: Index) -> list[tuple[int, int]]:
-    """(width, height) of each row; none in an index that has no such columns."""
-    names = getattr(index, "column_names", ())
-    if not {"width", "height"} <= set(names):
+    """(width, height) of each row; none in an index without columns."""
+    if not {"width", "height"} <= set(index.column_names):
         return []
-    read: Any = index
-    return [
-        (width or 0, height or 0) for width, height in zip(read.column("width"), read.column("height"), strict=True)
-    ]
-
-
-def _seen(index: Any, part: int) -> Any:
-    return index.part(part).seen() if hasattr(index, "part") else index.part_seen(part)
-
-
-def _copies(index: Any, positions: Sequence[int]) -> list[list[str]]:
-    return index.copies(positions) if hasattr(index, "copies") else []
-
-
-def _path_of(index: Index, name: str) -> str:
-    find: Any = getattr(index, "path_of", None)
-    return str(find(name)) if find else name
+    read = index.columns("width", "height")
+    return [(width or 0, height or 0) for width, height in zip(read["width"], read["height"], strict=True)]
 
 
 def _look(path: str) -> os.stat_result | None:

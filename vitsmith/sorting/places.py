@@ -18,6 +18,7 @@ from vitsmith.encode import SHORTEST, Encoder
 from vitsmith.errors import DatasetError, InputError
 from vitsmith.retrieval.description import Space, check_same_model, check_searchable, is_index
 from vitsmith.retrieval.index import LONGEST, Index, identity_of, lengths_of, open_index
+from vitsmith.retrieval.single_file import FORMATS
 from vitsmith.sorting.items import Item, Listing
 from vitsmith.stream import Failure
 
@@ -148,6 +149,11 @@ def _opened(places: Place | Iterable[Place]) -> tuple[dict[int, Index], list[tup
             indexes[number] = place
         elif is_index(folder := path(place, "a place")):
             indexes[number] = open_index(folder)
+        elif folder.suffix.lower() in FORMATS and folder.is_file():
+            raise InputError(
+                f"{folder} holds vectors without their files: give the index folder that  vitsmith embed  writes, or "
+                "the images"
+            )
         else:
             files += ((number, os.fspath(one)) for one in (_images_in(folder) if folder.is_dir() else (folder,)))
     return indexes, files
